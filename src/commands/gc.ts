@@ -1,0 +1,37 @@
+import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
+
+import { formatBytes, plural } from './format.ts'
+import { runCommand } from './run.ts'
+import { poolOption } from './store-options.ts'
+
+export function gcCommand() {
+  return new Command('gc')
+    .description('Remove from the pool what has not been used for some time')
+    .addOption(poolOption)
+    .addOption(
+      new Option('--keep-days <days>', 'keep what was used within so many days')
+        .argParser(parseDays)
+        .default(30),
+    )
+    .option('--json', 'print the result as JSON')
+    .option('-q, --quiet', 'show no progress')
+    .action((flags) =>
+      runCommand(flags, async () => {
+        const { collectGarbage } = await import('../pool/gc.ts')
+        const { defaultPoolDirectory } = await import('../pool/pool.ts')
+        const pool = flags.pool ?? defaultPoolDirectory()
+        const result = collectGarbage(pool, flags.keepDays)
+        const { removedPaths, removedBytes, keptPaths } = result
+        return {
+          json: { pool, ...result },
+          text: `removed ${plural(removedPaths, 'path')} (${formatBytes(removedBytes)}), kept ${keptPaths}`,
+        }
+      }),
+    )
+}
+
+function parseDays(text: string): number {
+  const days = Number(text)
+  if (text.trim() === '' || !(days >= 0)) throw new InvalidArgumentError('It is no number of days.')
+  return days
+}

@@ -1,0 +1,67 @@
+import { Command } from '@commander-js/extra-typings'
+
+import type { Inspection } from '../image/inspect.ts'
+import { formatBytes, plural } from './format.ts'
+import { runCommand } from './run.ts'
+import * as stores from './store-options.ts'
+
+export function inspectCommand() {
+  return new Command('inspect')
+    .description('Tell what a system or an image is')
+    .argument('<subject>', 'a system, as build takes it, or an image')
+    .addOption(stores.fromOption)
+    .addOption(stores.keysOption)
+    .addOption(stores.noCheckSigsOption)
+    .addOption(stores.netrcOption)
+    .addOption(stores.poolOption)
+    .option('--json', 'print the result as JSON')
+    .option('-q, --quiet', 'show no progress')
+    .action((subject, flags) =>
+      runCommand(flags, async ({ signal, progress }) => {
+        const { inspect } = await import('../image/inspect.ts')
+        const inspection = await inspect({
+          subject,
+          signal,
+          progress,
+          ...stores.storeChoice(flags),
+          ...(flags.pool !== undefined && { pool: flags.pool }),
+        })
+        return { json: inspection, text: describe(inspection) }
+      }),
+    )
+}
+
+function describe({ kind, system, rootFileSystem, closure, image }: Inspection): string {
+  const root = rootFileSystem
+    ? `${rootFileSystem.device} (${rootFileSystem.type}, ${rootFileSystem.options.join(',')})`
+    : 'none in the fstab'
+  const [main] = system.entries
+  const rows: [string, string][] = [
+    [kind, system.toplevel],
+    ['label', system.label],
+    ['platform', system.platform],
+    ['kernel', main?.kernel ?? 'none'],
+    ['initrd', main?.initrd ?? 'none'],
+    ['kernel line', main?.kernelParams.join(' ') ?? ''],
+    ['root file system', root],
+  ]
+  if (image) {
+    const { server = 'the server that answers DHCP', path, version = 'default' } = image.nfsRoot
+    rows.push(
+      ['root tree', `${image.rootDirectoryName} (${image.format})`],
+      ['NFS root', `${path} on ${server}, version ${version}`],
+      ['boot tree', plural(image.bootFiles, 'file')],
+    )
+  }
+  rows.push(['closure', `${plural(closure.paths, 'path')}, ${formatBytes(closure.bytes)}`])
+  const lines = rows.map(([name, value]) => `${name.padEnd(18)}${value}`)
+  lines.push('', 'entries')
+  for (const { specialisation = 'default', label, init } of system.entries) {
+    lines.push(`  ${specialisation.padEnd(16)}${label}  ${init}`)
+  }
+  lines.push('', 'largest paths')
+  for (const { path, narSize } of closure.largest) {
+    lines.push(`  ${formatBytes(narSize).padStart(10)}  ${path}`)
+  }
+  return lines.join('\n')
+}

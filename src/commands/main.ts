@@ -1,0 +1,33 @@
+/** The command line: `netimage build | inspect | verify | gc`. */
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from '@commander-js/extra-typings'
+
+import { buildCommand } from './build.ts'
+import { gcCommand } from './gc.ts'
+import { inspectCommand } from './inspect.ts'
+import { ignoreClosedPipe, report } from './run.ts'
+import { verifyCommand } from './verify.ts'
+import { exitStatus } from '../errors.ts'
+
+const { version }: { version: string } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+)
+
+export async function main(): Promise<void> {
+  const program = new Command('netimage')
+    .description('Boot NixOS over the network')
+    .version(version)
+    .exitOverride()
+
+  for (const command of [buildCommand(), inspectCommand(), verifyCommand(), gcCommand()]) {
+    program.addCommand(command.exitOverride())
+  }
+
+  ignoreClosedPipe()
+  try {
+    await program.parseAsync()
+  } catch (error) {
+    if (!(error instanceof CommanderError)) report(error, false)
+    else process.exitCode = error.exitCode === 0 ? 0 : exitStatus.usage
+  }
+}

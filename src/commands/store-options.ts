@@ -1,0 +1,49 @@
+/** The flags that say which stores are asked and what is believed of them. */
+import { Option } from '@commander-js/extra-typings'
+
+import type { StoreChoice } from '../nix/stores/choose.ts'
+
+export function collect(value: string, previous: string[] | undefined): string[] {
+  return [...(previous ?? []), value]
+}
+
+export const fromOption = new Option(
+  '--from <store>',
+  'a store to take paths from: https://…, file:///…, s3://…, local, local?root=DIR, or a directory; repeatable, asked in order (default: this machine’s store, then https://cache.nixos.org)',
+).argParser(collect)
+
+export const keysOption = new Option(
+  '--trusted-public-keys <keys>',
+  'keys whose signatures count, separated by blanks; repeatable (default: the key of cache.nixos.org)',
+).argParser(collect)
+
+export const noCheckSigsOption = new Option(
+  '--no-check-sigs',
+  'take paths that no trusted key signed',
+)
+
+export const netrcOption = new Option(
+  '--netrc-file <file>',
+  'credentials for private caches (default: /etc/nix/netrc, where it exists)',
+)
+
+export const poolOption = new Option(
+  '--pool <dir>',
+  'where unpacked store paths are kept (default: $XDG_CACHE_HOME/netimage)',
+)
+
+export interface StoreFlags {
+  from?: string[] | undefined
+  trustedPublicKeys?: string[] | undefined
+  checkSigs: boolean
+  netrcFile?: string | undefined
+}
+
+export function storeChoice(flags: StoreFlags): StoreChoice {
+  return {
+    checkSignatures: flags.checkSigs,
+    ...(flags.from && { from: flags.from }),
+    ...(flags.trustedPublicKeys && { trustedPublicKeys: flags.trustedPublicKeys }),
+    ...(flags.netrcFile !== undefined && { netrcFile: flags.netrcFile }),
+  }
+}

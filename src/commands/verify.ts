@@ -1,0 +1,28 @@
+import { Command } from '@commander-js/extra-typings'
+
+import { exitStatus } from '../errors.ts'
+import { plural } from './format.ts'
+import { runCommand } from './run.ts'
+
+export function verifyCommand() {
+  return new Command('verify')
+    .description('Hold an image against its manifest: every store path, every other file')
+    .argument('<image>', 'an image that `netimage build` made')
+    .option('--json', 'print the result as JSON')
+    .option('-q, --quiet', 'show no progress')
+    .action((image, flags) =>
+      runCommand(flags, async ({ signal, progress }) => {
+        const { verifyImage } = await import('../image/verify.ts')
+        const result = await verifyImage({ image, signal, progress })
+        const { findings, storePaths, files } = result
+        const checked = `${plural(storePaths, 'store path')} and ${plural(files, 'other file')}`
+        const lines = findings.map(({ path, problem }) => `${path}: ${problem}`)
+        const whole = findings.length === 0
+        return {
+          json: { ...result, whole },
+          text: whole ? `${result.image} is whole: ${checked}` : lines.join('\n'),
+          exitStatus: whole ? 0 : exitStatus.untrusted,
+        }
+      }),
+    )
+}

@@ -1,0 +1,109 @@
+/**
+ * Every failure that a person can meet, by a stable code.
+ *
+ * A code never changes its meaning: scripts match on it (`--json` prints it), and
+ * docs/errors.md explains each one.
+ */
+
+/** What the process exits with, by the kind of failure. */
+export const exitStatus = {
+  failed: 1,
+  usage: 2,
+  notFound: 3,
+  untrusted: 4,
+  unavailable: 5,
+  interrupted: 130,
+} as const
+
+const statusByCode = {
+  // what the person typed or configured
+  'bad-usage': exitStatus.usage,
+  'bad-option': exitStatus.usage,
+  'bad-config': exitStatus.usage,
+  'bad-store-path': exitStatus.usage,
+  'bad-store-url': exitStatus.usage,
+  'bad-public-key': exitStatus.usage,
+  'output-exists': exitStatus.usage,
+  // what should be there and is not
+  'path-not-found': exitStatus.notFound,
+  'not-a-system': exitStatus.notFound,
+  'not-an-image': exitStatus.notFound,
+  'program-missing': exitStatus.notFound,
+  // what is there and is not what it claims to be
+  'bad-nar': exitStatus.untrusted,
+  'bad-narinfo': exitStatus.untrusted,
+  'bad-compression': exitStatus.untrusted,
+  'bad-store': exitStatus.untrusted,
+  'bad-system': exitStatus.untrusted,
+  'hash-mismatch': exitStatus.untrusted,
+  'size-mismatch': exitStatus.untrusted,
+  'untrusted-path': exitStatus.untrusted,
+  'image-damaged': exitStatus.untrusted,
+  // what could not be reached, read or written
+  'store-unavailable': exitStatus.unavailable,
+  'not-allowed': exitStatus.unavailable,
+  'file-system': exitStatus.failed,
+  'disk-full': exitStatus.failed,
+  'command-failed': exitStatus.failed,
+  'no-namespace': exitStatus.failed,
+  'nix-failed': exitStatus.failed,
+  interrupted: exitStatus.interrupted,
+  // a defect of ours
+  internal: exitStatus.failed,
+} as const satisfies Record<string, number>
+
+export type ErrorCode = keyof typeof statusByCode
+
+export interface ErrorDetails {
+  /** What the person can do next, as a sentence. */
+  hint?: string
+  cause?: unknown
+}
+
+/** An error meant for a person: what was being done, with what, and why it failed. */
+export class NetimageError extends Error {
+  override readonly name = 'NetimageError'
+  readonly code: ErrorCode
+  readonly hint: string | undefined
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.hint = details.hint
+  }
+
+  /** The status that the process exits with. */
+  get exitStatus(): number {
+    return statusByCode[this.code]
+  }
+}
+
+/** The `errno` name of a system error (`ENOENT`), or undefined for any other value. */
+export function errnoOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined
+  return typeof error.code === 'string' ? error.code : undefined
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+const diskFull = new Set(['ENOSPC', 'EDQUOT'])
+
+/**
+ * A system error in the words of a person; anything else as it is.
+ *
+ * @param doing what was being done and with what: `could not write the image /x`
+ */
+export function fileSystemError(doing: string, error: unknown): Error {
+  if (error instanceof NetimageError) return error
+  const errno = errnoOf(error)
+  if (errno === undefined) return error instanceof Error ? error : new Error(String(error))
+  if (diskFull.has(errno)) {
+    return new NetimageError('disk-full', `${doing}: the disk is full (${errno})`, {
+      cause: error,
+      hint: 'Make room, or name another place with -o or --pool; what was finished is kept and the next run goes on from it.',
+    })
+  }
+  return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, { cause: error })
+}

@@ -1,0 +1,256 @@
+/** Builds a net image: from what a person names to an image on disk that is whole. */
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+
+import { fileSystemError, NetimageError } from '../errors.ts'
+import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
+import { formatRegistration } from '../nix/registration.ts'
+import { baseNameOf, type StorePath } from '../nix/store-path.ts'
+import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
+import { findSystemPath } from '../nixos/name-system.ts'
+import { readSystem, type System } from '../nixos/system.ts'
+import { fillPool } from '../pool/fill.ts'
+import { defaultPoolDirectory, openPool, type Pool } from '../pool/pool.ts'
+import { startWorkers, type Workers } from '../pool/workers.ts'
+import { silentProgress, type Progress } from '../progress.ts'
+import { removeTree } from '../remove-tree.ts'
+import { imageLayout, registrationName, type ImageLayout } from './layout.ts'
+import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
+import { mergeTree } from './merge.ts'
+import { normalizeTree } from './normalize.ts'
+import { extraRoots, parseOptions, settleOptions, type NetImageOptions } from './options.ts'
+import type { SettledOptions } from './options.ts'
+import { placeStore } from './place-store.ts'
+import { runCommands } from './populate.ts'
+import { openStaging, refuseExisting, type Staging } from './staging.ts'
+import { writeTar } from './tar.ts'
+import { listTree } from './tree-files.ts'
+
+export interface BuildRequest extends StoreChoice {
+  /** What a person names: a store path, a link to one, or a flake's host (`.#host`). */
+  system: string
+  options?: NetImageOptions
+  /** Where the image goes. Default: `./<rootDirectoryName>`. */
+  output?: string
+  /** Whether an image that is there is replaced, once the new one is complete. */
+  force?: boolean
+  /** Default: `$XDG_CACHE_HOME/netimage`. */
+  pool?: string
+  /** How files come from the pool where the file system cannot clone them. Default: `copy`. */
+  link?: 'hardlink' | 'copy'
+  /** The root tree as a directory or as a tar archive. Default: `directory`. */
+  format?: 'directory' | 'tar'
+  signal?: AbortSignal
+  progress?: Progress
+}
+
+export interface BuiltImage {
+  /** The absolute path of the image. */
+  image: string
+  manifest: Manifest
+}
+
+/** The working parts of a build, ended together. */
+interface BuildContext {
+  access: StoreAccess
+  pool: Pool
+  workers: Workers
+  signal: AbortSignal
+  progress: Progress
+}
+
+export async function buildNetImage(request: BuildRequest): Promise<BuiltImage> {
+  const signal = request.signal ?? new AbortController().signal
+  const progress = request.progress ?? silentProgress
+  const options = parseOptions(request.options ?? {}, 'the options')
+  const force = request.force ?? false
+  if (request.output !== undefined) refuseExisting(resolve(request.output), force)
+
+  const toplevel = await findSystemPath(request.system, signal)
+  const access = await openStores(request, (message) => progress.warn(message))
+  const workers = startWorkers()
+  let pool: Pool | undefined
+  try {
+    const closure = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)
+    pool = openPool(request.pool ?? defaultPoolDirectory())
+    const context: BuildContext = { access, pool, workers, signal, progress }
+    await fillPool(closure.values(), context)
+    return await buildFromPool(request, options, toplevel, closure, context)
+  } catch (error) {
+    if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
+    throw error
+  } finally {
+    await workers.close()
+    pool?.close()
+    await Promise.all(access.stores.map((store) => store.close()))
+  }
+}
+
+async function findClosure(
+  roots: StorePath[],
+  access: StoreAccess,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<Closure> {
+  const task = progress.begin('finding the closure')
+  const done = { paths: 0, bytes: 0 }
+  const closure = await resolveClosure(roots, access, signal, (info) => {
+    done.paths++
+    done.bytes += info.narSize
+    task.update(done)
+  })
+  task.end(`found the closure: ${done.paths} paths`)
+  return closure
+}
+
+async function buildFromPool(
+  request: BuildRequest,
+  given: NetImageOptions,
+  toplevel: StorePath,
+  closure: Closure,
+  context: BuildContext,
+): Promise<BuiltImage> {
+  const { pool } = context
+  const treeOf = (path: StorePath) => {
+    const entry = closure.get(path)
+    return Promise.resolve(entry && pool.treePath(entry.info))
+  }
+  const system = await readSystem(treeOf, toplevel)
+  const options = settleOptions(given, system)
+  const image = resolve(request.output ?? options.rootDirectoryName)
+  const staging = openStaging(image, request.force ?? false)
+  try {
+    const layout = imageLayout(staging.image, options.rootDirectoryName)
+    makeFolders(layout)
+    // A tree that only becomes an archive need not have files of its own.
+    const link = request.format === 'tar' ? 'hardlink' : (request.link ?? 'copy')
+    await placeStore(closure, layout.store, link, context)
+    writeFileSync(layout.registration, formatRegistration(infosOf(closure)), { mode: 0o644 })
+    await populate(options, closure, layout, staging, context)
+    normalizeTree(layout.root, layout.store)
+    normalizeTree(layout.boot, undefined)
+    const manifest = await describeImage(system, options, closure, layout)
+    if (request.format === 'tar') await archiveRoot(manifest, layout, context)
+    writeFileSync(layout.buildSystem, `${buildPlatform()}\n`, { mode: 0o644 })
+    writeFileSync(layout.manifest, formatManifest(manifest), { mode: 0o644 })
+    context.signal.throwIfAborted()
+    staging.publish()
+    return { image, manifest }
+  } catch (error) {
+    throw fileSystemError(`could not make the image ${image}`, error)
+  } finally {
+    staging.close()
+  }
+}
+
+function infosOf(closure: Closure) {
+  return [...closure.values()].map((path) => path.info)
+}
+
+function makeFolders(layout: ImageLayout): void {
+  for (const directory of [dirname(layout.manifest), layout.boot, layout.store]) {
+    mkdirSync(directory, { recursive: true })
+  }
+  // Whatever the umask says: a server runs as somebody else.
+  const folders = [layout.store, dirname(layout.store), layout.root, layout.boot]
+  const outer = [dirname(layout.boot), dirname(layout.manifest), dirname(dirname(layout.boot))]
+  for (const directory of [...folders, ...outer]) chmodSync(directory, 0o755)
+}
+
+async function populate(
+  options: SettledOptions,
+  closure: Closure,
+  layout: ImageLayout,
+  staging: Staging,
+  { signal, progress }: BuildContext,
+): Promise<void> {
+  const run = async (
+    name: 'populateRootCommands' | 'populateFirmwareCommands',
+    made: string,
+    target: string,
+  ) => {
+    if (options[name].trim() === '') return
+    const task = progress.begin(`running ${name}`)
+    const directory = join(staging.scratch, name)
+    const emptyDirectory = join(staging.scratch, `${name}-root`)
+    mkdirSync(join(directory, made), { recursive: true })
+    mkdirSync(emptyDirectory)
+    await runCommands(name, options[name], {
+      out: staging.image,
+      rootfs: layout.root,
+      bootfs: layout.boot,
+      store: layout.store,
+      closure: [...closure.keys()],
+      directory,
+      emptyDirectory,
+      signal,
+    })
+    mergeTree(join(directory, made), target, (path) => refuseOverStore(name, path, target, layout))
+    task.end(`ran ${name}`)
+  }
+  await run('populateRootCommands', 'files', layout.root)
+  await run('populateFirmwareCommands', '.', layout.boot)
+  refuseStrayPaths(closure, layout)
+}
+
+/** The store holds the closure, and what its registration says: nothing else. */
+function refuseOverStore(name: string, path: string, target: string, layout: ImageLayout) {
+  if (target !== layout.root) return undefined
+  if (path === registrationName) return `${name} made ${path}, which netimage writes itself`
+  if (path !== 'nix' && path !== 'nix/store' && !path.startsWith('nix/store/')) return undefined
+  return `${name} made files/${path}: name what belongs in the store in storePaths`
+}
+
+/** Commands can also write to `$rootfs` themselves. */
+function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
+  const expected = new Set([...closure.keys()].map(baseNameOf))
+  for (const name of readdirSync(layout.store)) {
+    if (expected.delete(name)) continue
+    throw new NetimageError('command-failed', `the commands made /nix/store/${name}`, {
+      hint: 'Name what belongs in the store in storePaths.',
+    })
+  }
+  const [gone] = expected
+  if (gone === undefined) return
+  throw new NetimageError('command-failed', `the commands removed /nix/store/${gone}`)
+}
+
+async function describeImage(
+  system: System,
+  options: SettledOptions,
+  closure: Closure,
+  layout: ImageLayout,
+): Promise<Manifest> {
+  const stored = new Set([...closure.keys()].map((path) => path.slice(1)))
+  return {
+    version: manifestVersion,
+    system,
+    options,
+    closure: manifestClosure(closure),
+    root: {
+      format: 'directory',
+      owner: { uid: 0, gid: 0 },
+      files: await listTree(layout.root, (path) => stored.has(path)),
+    },
+    boot: { files: await listTree(layout.boot, () => false) },
+  }
+}
+
+async function archiveRoot(
+  manifest: Manifest,
+  layout: ImageLayout,
+  { signal, progress }: BuildContext,
+): Promise<void> {
+  const task = progress.begin('writing the archive')
+  manifest.root.format = 'tar'
+  manifest.root.tar = await writeTar(layout.root, layout.rootTar, signal)
+  removeTree(layout.root)
+  task.end('wrote the archive')
+}
+
+const nixProcessors: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686' }
+
+/** This machine as Nix names it: `x86_64-linux`. */
+function buildPlatform(): string {
+  return `${nixProcessors[process.arch] ?? process.arch}-${process.platform}`
+}

@@ -1,0 +1,56 @@
+/** Reads the options of a net image from a config file. */
+import { existsSync, readFileSync } from 'node:fs'
+import { registerHooks } from 'node:module'
+import { extname, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+
+import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import { parseOptions, type NetImageOptions } from './options.ts'
+
+const modules = ['.ts', '.mts', '.js', '.mjs']
+const names = [...modules, '.json', '.toml'].map((extension) => `netimage.config${extension}`)
+
+/** @param file named by the person; else the config file of the current directory, if any */
+export async function loadConfig(file: string | undefined): Promise<NetImageOptions> {
+  const found = file ?? names.find((name) => existsSync(name))
+  if (found === undefined) return {}
+  return parseOptions(await readConfig(resolve(found)), found)
+}
+
+async function readConfig(path: string): Promise<unknown> {
+  const extension = extname(path)
+  try {
+    if (modules.includes(extension)) return await importConfig(path)
+    const text = readFileSync(path, 'utf8')
+    if (extension === '.json') return JSON.parse(text)
+    if (extension === '.toml') return (await import('smol-toml')).parse(text)
+  } catch (error) {
+    if (error instanceof Error && 'syscall' in error) {
+      throw fileSystemError('could not read the config file', error)
+    }
+    throw new NetimageError('bad-config', `the config file ${path} failed: ${messageOf(error)}`, {
+      cause: error,
+    })
+  }
+  throw new NetimageError('bad-config', `the config file ${path} is of no kind that is known`, {
+    hint: `It can be named ${names.join(', ')}.`,
+  })
+}
+
+async function importConfig(path: string): Promise<unknown> {
+  // `import … from 'netimage'` works in a config also where netimage is not installed beside it.
+  const ourselves = new URL(`../index${import.meta.url.slice(-3)}`, import.meta.url).href
+  const hooks = registerHooks({
+    resolve: (specifier, context, next) =>
+      specifier === 'netimage' ? { url: ourselves, shortCircuit: true } : next(specifier, context),
+  })
+  try {
+    const module: { default?: unknown } = await import(pathToFileURL(path).href)
+    if (module.default === undefined) {
+      throw new Error('it has no default export; write `export default defineNetImage({…})`')
+    }
+    return module.default
+  } finally {
+    hooks.deregister()
+  }
+}

@@ -1,0 +1,34 @@
+/**
+ * Where the parts of an image lie: the layout that the Nix module gave it, and its manifest.
+ */
+import { join } from 'node:path'
+
+export interface ImageLayout {
+  /** The building machine's system, as in the module. */
+  buildSystem: string
+  manifest: string
+  /** The root tree: what a machine mounts at `/`. */
+  root: string
+  /** The root tree as a tar archive, where it was asked for in its place. */
+  rootTar: string
+  /** The boot tree: what a machine's loader fetches. */
+  boot: string
+  store: string
+  registration: string
+}
+
+export const manifestName = 'nix-support/net-image.json'
+export const registrationName = 'nix-path-registration'
+
+export function imageLayout(image: string, rootDirectoryName: string): ImageLayout {
+  const root = join(image, 'net-image', rootDirectoryName)
+  return {
+    buildSystem: join(image, 'nix-support/system'),
+    manifest: join(image, manifestName),
+    root,
+    rootTar: `${root}.tar`,
+    boot: join(image, 'net-image/boot'),
+    store: join(root, 'nix/store'),
+    registration: join(root, registrationName),
+  }
+}

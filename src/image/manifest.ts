@@ -1,0 +1,157 @@
+/**
+ * The manifest: what an image says of itself (`nix-support/net-image.json`). Verification,
+ * servers and garbage collection read it and nothing else.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as v from 'valibot'
+
+import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import type { Closure } from '../nix/closure.ts'
+import { formatHash, parseHash } from '../nix/hash.ts'
+import { sortedReferences, type PathInfo } from '../nix/path-info.ts'
+import { toStorePath } from '../nix/store-path.ts'
+import type { System } from '../nixos/system.ts'
+import { manifestName } from './layout.ts'
+import { settledOptionsSchema, type SettledOptions } from './options.ts'
+import { treeFileSchema } from './tree-files.ts'
+
+export const manifestVersion = 1
+
+const optionalText = v.optional(v.string())
+const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+
+const entrySchema = v.object({
+  specialisation: optionalText,
+  label: v.string(),
+  kernel: v.string(),
+  initrd: optionalText,
+  init: v.string(),
+  kernelParams: v.array(v.string()),
+})
+
+const schema = v.object({
+  version: v.literal(manifestVersion),
+  system: v.object({
+    toplevel: v.string(),
+    label: v.string(),
+    platform: v.string(),
+    entries: v.array(entrySchema),
+    dtbs: optionalText,
+    fileSystems: v.array(
+      v.object({
+        device: v.string(),
+        mountPoint: v.string(),
+        type: v.string(),
+        options: v.array(v.string()),
+      }),
+    ),
+  }),
+  options: settledOptionsSchema,
+  /** Sorted by path. */
+  closure: v.array(
+    v.object({
+      path: v.string(),
+      narHash: v.string(),
+      narSize: size,
+      references: v.array(v.string()),
+      ca: optionalText,
+    }),
+  ),
+  root: v.object({
+    format: v.picklist(['directory', 'tar']),
+    /** Who owns every file of the root tree on the machine, whoever owns it here. */
+    owner: v.object({ uid: v.literal(0), gid: v.literal(0) }),
+    /** Everything but the store paths. */
+    files: v.array(treeFileSchema),
+    tar: v.optional(v.object({ size, sha256: v.string() })),
+  }),
+  boot: v.object({ files: v.array(treeFileSchema) }),
+})
+
+export type Manifest = v.InferOutput<typeof schema>
+
+/** The same bytes for the same image: nothing in it is of the time or the machine. */
+export function formatManifest(manifest: Manifest): string {
+  return JSON.stringify(manifest, undefined, 2) + '\n'
+}
+
+export function manifestClosure(closure: Closure): Manifest['closure'] {
+  return [...closure.values()].map(({ info }) => ({
+    path: info.path,
+    narHash: formatHash(info.narHash),
+    narSize: info.narSize,
+    references: [...info.references],
+    ...(info.ca !== undefined && { ca: info.ca }),
+  }))
+}
+
+export interface ReadImage {
+  manifest: Manifest
+  system: System
+  options: SettledOptions
+  closure: PathInfo[]
+}
+
+export async function readImage(image: string): Promise<ReadImage> {
+  const file = join(image, manifestName)
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    const errno = errnoOf(error)
+    if (errno !== 'ENOENT' && errno !== 'ENOTDIR') {
+      throw fileSystemError(`could not read the manifest of ${image}`, error)
+    }
+    throw new NetimageError(
+      'not-an-image',
+      `${image} is not a net image: it has no ${manifestName}`,
+      {
+        hint: 'Name a directory that `netimage build` made.',
+      },
+    )
+  }
+  return parseManifest(text, file)
+}
+
+export function parseManifest(text: string, source: string): ReadImage {
+  const broken = (why: string) =>
+    new NetimageError('image-damaged', `the manifest ${source} is broken: ${why}`, {
+      hint: 'Build the image again.',
+    })
+  let document: unknown
+  try {
+    document = JSON.parse(text)
+  } catch {
+    throw broken('it is not JSON')
+  }
+  const result = v.safeParse(schema, document)
+  if (!result.success) {
+    const [issue] = result.issues
+    throw broken(`${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`)
+  }
+  const manifest = result.output
+  const closure = manifest.closure.map((entry) => {
+    const path = toStorePath(entry.path)
+    const narHash = parseHash(entry.narHash)
+    const references = entry.references.map(toStorePath).filter((path) => path !== undefined)
+    if (!path || narHash?.algorithm !== 'sha256') throw broken(`closure: ${entry.path}`)
+    if (references.length !== entry.references.length) throw broken(`references of ${path}`)
+    return {
+      path,
+      narHash,
+      narSize: entry.narSize,
+      references: sortedReferences(references),
+      signatures: [],
+      ...(entry.ca !== undefined && { ca: entry.ca }),
+    }
+  })
+  const toplevel = toStorePath(manifest.system.toplevel)
+  if (!toplevel) throw broken(`the system ${manifest.system.toplevel}`)
+  return {
+    manifest,
+    system: { ...manifest.system, toplevel },
+    options: manifest.options,
+    closure,
+  }
+}

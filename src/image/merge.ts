@@ -1,0 +1,47 @@
+/** Moves what commands made into a tree of the image. */
+import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
+
+import { fileSystemError, NetimageError } from '../errors.ts'
+import { removeTree } from '../remove-tree.ts'
+
+const slash = Buffer.from('/')
+
+/**
+ * Moves everything in `from` into `to`; directories that both have are merged, and a file that
+ * both have is replaced.
+ *
+ * @param refuse tells why a relative path may not be replaced or made, or undefined
+ */
+export function mergeTree(
+  from: string,
+  to: string,
+  refuse: (path: string) => string | undefined,
+): void {
+  function merge(source: Buffer, target: Buffer, prefix: string): void {
+    for (const name of readdirSync(source, { encoding: 'buffer' })) {
+      const [child, place] = [join(source, name), join(target, name)]
+      const path = prefix + name.toString()
+      const existing = lstatSync(place, { throwIfNoEntry: false })
+      const both = existing?.isDirectory() && lstatSync(child).isDirectory()
+      const why = both ? undefined : refuse(path)
+      if (why !== undefined) throw new NetimageError('command-failed', why)
+      if (both) merge(child, place, `${path}/`)
+      else {
+        if (existing) removeTree(place)
+        renameSync(child, place)
+      }
+    }
+    rmdirSync(source)
+  }
+
+  try {
+    mkdirSync(to, { recursive: true })
+    merge(Buffer.from(from), Buffer.from(to), '')
+  } catch (error) {
+    throw fileSystemError(`could not move ${from} into the image`, error)
+  }
+}
+
+function join(directory: Buffer, name: Buffer): Buffer {
+  return Buffer.concat([directory, slash, name])
+}

@@ -1,0 +1,40 @@
+/** Makes a tree of the image the same whenever and by whomever it was made. */
+import { chmodSync, lchownSync, lstatSync, lutimesSync, readdirSync } from 'node:fs'
+
+import { fileSystemError } from '../errors.ts'
+import { storeTime } from '../nix/nar/restore.ts'
+
+const slash = Buffer.from('/')
+
+/**
+ * Gives everything in the tree the time stamp 1 and, where this process may do that, root as its
+ * owner. What is already so, as the store paths are, is to be skipped.
+ */
+export function normalizeTree(root: string, skip: string | undefined): void {
+  const asRoot = process.geteuid?.() === 0
+  const skipped = skip === undefined ? undefined : Buffer.from(skip)
+
+  function normalize(path: Buffer, isDirectory: boolean): void {
+    if (isDirectory && !skipped?.equals(path)) {
+      for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
+        normalize(Buffer.concat([path, slash, entry.name]), entry.isDirectory())
+      }
+    }
+    if (asRoot) giveToRoot(path)
+    lutimesSync(path, storeTime, storeTime)
+  }
+
+  try {
+    normalize(Buffer.from(root), true)
+  } catch (error) {
+    throw fileSystemError(`could not set times and owners in ${root}`, error)
+  }
+}
+
+function giveToRoot(path: Buffer): void {
+  const stat = lstatSync(path)
+  if (stat.uid === 0 && stat.gid === 0) return
+  lchownSync(path, 0, 0)
+  // chown(2) clears the setuid bit.
+  if (!stat.isSymbolicLink()) chmodSync(path, stat.mode & 0o7777)
+}

@@ -1,0 +1,134 @@
+/**
+ * The options of a net image, by the names that the Nix module gave them.
+ */
+import * as v from 'valibot'
+
+import { NetimageError } from '../errors.ts'
+import { splitStorePath, type StorePath } from '../nix/store-path.ts'
+import { parseNfsRoot } from '../nixos/nfs-root.ts'
+
+/** What a person may set; what is missing has the module's default. */
+export interface NetImageOptions {
+  /** First part of the default names. Default: `nixos-net-image`. */
+  imageBaseName?: string
+  /** Name of the root tree. Default: `<imageBaseName>-<label>-<system>`. */
+  rootDirectoryName?: string
+  /** More store paths for the root tree, with their closures; the system is always in it. */
+  storePaths?: string[]
+  /**
+   * Where the machine mounts its root from, as the kernel's `nfsroot=` has it. Default:
+   * `192.168.0.108:/mnt/nfsshare/<imageBaseName>-<label>-<system>,v3`.
+   */
+  nfsRoot?: string
+  /** Shell commands; what they make in their working directory becomes the boot tree. */
+  populateFirmwareCommands?: string
+  /** Shell commands; what they make in `./files` becomes part of the root tree. */
+  populateRootCommands?: string
+}
+
+/** The options as the manifest records them. */
+export type SettledOptions = Required<NetImageOptions>
+
+const directoryName = v.pipe(
+  v.string(),
+  v.regex(/^(?!\.{1,2}$)[^/\0\n]{1,200}$/, 'it must be the name of one directory, without slashes'),
+)
+
+const nfsRoot = v.pipe(
+  v.string(),
+  v.check((text) => {
+    try {
+      parseNfsRoot(text)
+      return true
+    } catch {
+      return false
+    }
+  }, 'it must be written as on the kernel line: 192.168.0.108:/srv/nixos,v3'),
+)
+
+const storePath = v.pipe(
+  v.string(),
+  v.check((text) => splitStorePath(text) !== undefined, 'it must be a path in /nix/store'),
+)
+
+/** The schema of each option; the names of this object are the names of the options. */
+const optionSchemas = {
+  imageBaseName: directoryName,
+  rootDirectoryName: directoryName,
+  storePaths: v.array(storePath),
+  nfsRoot,
+  populateFirmwareCommands: v.string(),
+  populateRootCommands: v.string(),
+} satisfies Record<keyof NetImageOptions, v.GenericSchema>
+
+const schema = v.strictObject({
+  imageBaseName: v.optional(optionSchemas.imageBaseName),
+  rootDirectoryName: v.optional(optionSchemas.rootDirectoryName),
+  storePaths: v.optional(optionSchemas.storePaths),
+  nfsRoot: v.optional(optionSchemas.nfsRoot),
+  populateFirmwareCommands: v.optional(optionSchemas.populateFirmwareCommands),
+  populateRootCommands: v.optional(optionSchemas.populateRootCommands),
+})
+
+/** All options, as an image records them. */
+export const settledOptionsSchema = v.strictObject(optionSchemas)
+
+/** @param source where the options are from, for the error */
+export function parseOptions(input: unknown, source: string): NetImageOptions {
+  const result = v.safeParse(schema, input)
+  if (result.success) return withoutUndefined(result.output)
+  const [issue] = result.issues
+  const name = v.getDotPath(issue)
+  if (name === null) {
+    throw new NetimageError('bad-config', `${source} gives no options but ${show(input)}`, {
+      hint: 'It must give an object: { nfsRoot: …, storePaths: […], … }',
+    })
+  }
+  if (issue.type === 'strict_object') {
+    throw new NetimageError('bad-option', `${source}: there is no option ${name}`, {
+      hint: `The options are ${Object.keys(optionSchemas).join(', ')}.`,
+    })
+  }
+  const why = issue.type === 'regex' || issue.type === 'check' ? issue.message : wanted(issue)
+  throw new NetimageError('bad-option', `${source}: ${name} is ${show(issue.input)}, but ${why}`)
+}
+
+function wanted(issue: { expected: string | null }): string {
+  return `it must be of the type ${(issue.expected ?? 'that is documented').toLowerCase()}`
+}
+
+function show(value: unknown): string {
+  return (JSON.stringify(value) ?? String(value)).slice(0, 200)
+}
+
+function withoutUndefined(output: v.InferOutput<typeof schema>): NetImageOptions {
+  const entries = Object.entries(output).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(entries)
+}
+
+/** The defaults are the module's, with label and platform read from the system. */
+export function settleOptions(
+  options: NetImageOptions,
+  { label, platform }: { label: string; platform: string },
+): SettledOptions {
+  const imageBaseName = options.imageBaseName ?? 'nixos-net-image'
+  const name = `${imageBaseName}-${label}-${platform}`
+  return {
+    imageBaseName,
+    rootDirectoryName: options.rootDirectoryName ?? name,
+    storePaths: options.storePaths ?? [],
+    nfsRoot: options.nfsRoot ?? `192.168.0.108:/mnt/nfsshare/${name},v3`,
+    populateFirmwareCommands: options.populateFirmwareCommands ?? '',
+    populateRootCommands: options.populateRootCommands ?? '',
+  }
+}
+
+/** The store paths that `storePaths` lie in. */
+export function extraRoots(options: NetImageOptions): StorePath[] {
+  return (options.storePaths ?? []).flatMap((path) => splitStorePath(path)?.storePath ?? [])
+}
+
+/** For `netimage.config.ts`: gives an editor the types of the options. */
+export function defineNetImage(options: NetImageOptions): NetImageOptions {
+  return options
+}

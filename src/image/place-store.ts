@@ -1,0 +1,90 @@
+/** Makes the store of a root tree from the pool. */
+import { constants, copyFileSync, linkSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { errnoOf, NetimageError } from '../errors.ts'
+import type { Closure } from '../nix/closure.ts'
+import { baseNameOf } from '../nix/store-path.ts'
+import { allOrNone, watchBytes } from '../pool/fill.ts'
+import type { PlaceMethod } from '../pool/place.ts'
+import type { Pool } from '../pool/pool.ts'
+import type { Workers } from '../pool/workers.ts'
+import type { Progress } from '../progress.ts'
+
+export interface PlaceContext {
+  pool: Pool
+  workers: Workers
+  signal: AbortSignal
+  progress: Progress
+}
+
+/**
+ * @param store the directory that gets a tree for each path of the closure
+ * @param wanted how, where the file system cannot clone files
+ */
+export async function placeStore(
+  closure: Closure,
+  store: string,
+  wanted: 'hardlink' | 'copy',
+  { pool, workers, signal, progress }: PlaceContext,
+): Promise<void> {
+  const method = choosePlaceMethod(pool, store, wanted, progress)
+  const paths = [...closure.values()].map((path) => path.info)
+  // The largest first: they would otherwise be waited for alone at the end.
+  const infos = paths.sort((a, b) => b.narSize - a.narSize)
+  const bytes = infos.reduce((sum, info) => sum + info.narSize, 0)
+  const task = progress.begin('placing the closure', { paths: infos.length, bytes })
+  const counts = { paths: 0 }
+  await watchBytes(workers, task, counts, () =>
+    allOrNone(infos, infos.length, async (info) => {
+      signal.throwIfAborted()
+      const { narHash, narSize } = info
+      const tree = pool.treePath(info)
+      const target = join(store, baseNameOf(info.path))
+      const whole = await workers.run({ kind: 'place', tree, target, method, narHash, narSize })
+      if (!whole) {
+        pool.discard(info)
+        throw new NetimageError('hash-mismatch', `the pool’s copy of ${info.path} was changed`, {
+          hint: 'It was removed from the pool; run this again to get it anew. With --link hardlink, whoever writes to a file of an image writes to the pool.',
+        })
+      }
+      counts.paths++
+    }),
+  )
+  task.end(`placed ${infos.length} paths (${method})`)
+}
+
+const noClone = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOSYS', 'ENOTTY'])
+
+/** Tries on one file what the file systems of the pool and the image can do. */
+function choosePlaceMethod(
+  pool: Pool,
+  directory: string,
+  wanted: 'hardlink' | 'copy',
+  progress: Progress,
+): PlaceMethod {
+  const from = pool.newScratch()
+  const to = join(directory, 'probe')
+  writeFileSync(from, 'netimage')
+  try {
+    copyFileSync(from, to, constants.COPYFILE_FICLONE_FORCE)
+    return 'reflink'
+  } catch (error) {
+    if (!noClone.has(errnoOf(error) ?? '')) throw error
+  } finally {
+    rmSync(to, { force: true })
+  }
+  if (wanted === 'copy' || canLink(from, to)) return wanted
+  progress.warn('the pool and the image are on different file systems: files are copied')
+  return 'copy'
+}
+
+function canLink(from: string, to: string): boolean {
+  try {
+    linkSync(from, to)
+    rmSync(to)
+    return true
+  } catch {
+    return false
+  }
+}

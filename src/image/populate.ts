@@ -1,0 +1,147 @@
+/**
+ * Runs the commands that people write for their images: `populateFirmwareCommands` and
+ * `populateRootCommands`, with what the Nix module gave them.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+
+import { errnoOf, NetimageError } from '../errors.ts'
+import type { StorePath } from '../nix/store-path.ts'
+
+export interface CommandSetting {
+  /** The image, exported as `$out`. */
+  out: string
+  /** The root tree, exported as `$rootfs`. */
+  rootfs: string
+  /** The boot tree, exported as `$bootfs`. */
+  bootfs: string
+  /** The directory that holds the closure's trees, exported as `$store`. */
+  store: string
+  closure: readonly StorePath[]
+  /** The working directory. */
+  directory: string
+  /** An empty directory, for a root that shows `store` as `/nix/store`. */
+  emptyDirectory: string
+  signal: AbortSignal
+}
+
+/** Nix's own builders set this, so that tools leave the time of the build out of what they make. */
+const sourceDateEpoch = '315532800'
+/** The modes of what they make are not to depend on who runs them. */
+const shell = ['sh', '-c', 'umask 022; exec "$@"', 'sh', 'bash', '-euo', 'pipefail', '-c']
+const keptOutputBytes = 64 * 1024
+
+/** @param option the name of the option, for errors */
+export async function runCommands(
+  option: string,
+  commands: string,
+  setting: CommandSetting,
+): Promise<void> {
+  const view = await chooseView(option, commands, setting)
+  const { status, output } = await run([...view, ...shell, commands], setting)
+  if (status === 0) return
+  const said = output.trim() === '' ? 'it printed nothing' : `it printed:\n${output.trimEnd()}`
+  throw new NetimageError('command-failed', `${option} ended with status ${status}; ${said}`, {
+    hint: 'The commands run with `bash -euo pipefail`: the first that fails ends them.',
+  })
+}
+
+/** What goes before the shell, so that it finds the closure in /nix/store. */
+async function chooseView(
+  option: string,
+  commands: string,
+  setting: CommandSetting,
+): Promise<string[]> {
+  if (setting.closure.every((path) => existsSync(path))) return []
+  if (process.platform === 'linux') {
+    const view = [...unshareArguments(), 'sh', '-euc', showStoreScript, 'netimage']
+    const probe = await run([...view, 'true'], setting)
+    if (probe.status === 0) return view
+    if (!commands.includes('/nix/store')) return []
+    throw noStore(option, `a mount namespace is not to be had here: ${probe.output.trim()}`)
+  }
+  if (!commands.includes('/nix/store')) return []
+  throw noStore(option, `${process.platform} has no mount namespaces`)
+}
+
+function unshareArguments(): string[] {
+  const asUser = process.geteuid?.() === 0 ? [] : ['--user', '--map-root-user']
+  return ['unshare', ...asUser, '--mount']
+}
+
+/**
+ * A root like this machine's, but for /nix/store. The closure lies over the machine's own store
+ * where there is one: the commands' tools may be in it.
+ */
+const showStoreScript = `
+root=$NETIMAGE_ROOT
+here=$PWD
+mount -t tmpfs netimage "$root"
+for path in /* /.[!.]*; do
+  name=\${path#/}
+  if [ -L "$path" ]; then cp -P "$path" "$root/$name"
+  elif [ "$name" = nix ]; then :
+  elif [ -d "$path" ]; then mkdir "$root/$name"; mount --rbind "$path" "$root/$name"
+  elif [ -e "$path" ]; then : > "$root/$name"; mount --bind "$path" "$root/$name"
+  fi
+done
+mkdir -p "$root/nix/store"
+if [ -d /nix ]; then mount --rbind /nix "$root/nix"; fi
+if [ -n "$(ls /nix/store 2>/dev/null || true)" ]; then
+  lower=$(printf %s "$store" | sed 's/[\\\\,:]/\\\\&/g')
+  mount -t overlay netimage -o "lowerdir=$lower:/nix/store" "$root/nix/store"
+else
+  mount --bind "$store" "$root/nix/store"
+  mount -o remount,bind,ro "$root/nix/store" 2>/dev/null || true
+fi
+mount --bind "$root/nix/store" "$root$store"
+exec unshare --root="$root" --wd="$here" "$@"
+`
+
+function noStore(option: string, why: string): NetimageError {
+  return new NetimageError('no-namespace', `${option} cannot be shown /nix/store: ${why}`, {
+    hint: 'Write $store in the commands in place of /nix/store: it names the directory that holds the closure. Or allow user namespaces, or run as root.',
+  })
+}
+
+function run(
+  [command = '', ...args]: string[],
+  setting: CommandSetting,
+): Promise<{ status: number | string; output: string }> {
+  const { out, rootfs, bootfs, store, directory, emptyDirectory, signal } = setting
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd: directory,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own, so that ending it ends what the commands started, too.
+      detached: true,
+      env: {
+        ...process.env,
+        out,
+        rootfs,
+        bootfs,
+        store,
+        SOURCE_DATE_EPOCH: sourceDateEpoch,
+        NETIMAGE_ROOT: emptyDirectory,
+      },
+    })
+    let output = ''
+    const keep = (text: Buffer) => (output = (output + text.toString()).slice(-keptOutputBytes))
+    child.stdout.on('data', keep)
+    child.stderr.on('data', keep)
+    const stop = () => {
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM')
+    }
+    signal.addEventListener('abort', stop, { once: true })
+    child.on('error', (error) => {
+      signal.removeEventListener('abort', stop)
+      if (errnoOf(error) !== 'ENOENT') return reject(error)
+      resolve({ status: 127, output: `the program ${command} is not installed` })
+    })
+    child.on('close', (status, killedBy) => {
+      signal.removeEventListener('abort', stop)
+      if (signal.aborted) return reject(new NetimageError('interrupted', 'interrupted'))
+      resolve({ status: status ?? killedBy ?? 'unknown', output })
+    })
+  })
+}

@@ -1,0 +1,98 @@
+/**
+ * Where an image is made before it appears: beside its place, so that it gets there by a rename.
+ *
+ * ```
+ * .<name>.netimage-<random>/lock    held by the build that works in it
+ * .<name>.netimage-<random>/image   what becomes the image
+ * .<name>.netimage-<random>/old     the image that it replaces
+ * ```
+ */
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+
+import { fileSystemError, NetimageError } from '../errors.ts'
+import { acquireLock } from '../pool/lock.ts'
+import { removeTree } from '../remove-tree.ts'
+
+export interface Staging {
+  /** An empty directory that becomes the image. */
+  image: string
+  /** Room for what is not part of the image. */
+  scratch: string
+  /** Makes the image appear, whole, in place of the one that was there. */
+  publish(): void
+  close(): void
+}
+
+/** An image is only replaced where that was asked for. */
+export function refuseExisting(output: string, force: boolean): void {
+  if (force || !lstatSync(output, { throwIfNoEntry: false })) return
+  throw new NetimageError('output-exists', `${output} exists already`, {
+    hint: 'Name another place with -o, or replace it with --force.',
+  })
+}
+
+export function openStaging(output: string, force: boolean): Staging {
+  const parent = dirname(output)
+  const prefix = `.${basename(output)}.netimage-`
+  try {
+    mkdirSync(parent, { recursive: true })
+    finishInterrupted(output, parent, prefix)
+    refuseExisting(output, force)
+    refuseForeign(output)
+    const directory = mkdtempSync(join(parent, prefix))
+    const lock = acquireLock(join(directory, 'lock'), 'exclusive', 0)
+    const image = join(directory, 'image')
+    const scratch = join(directory, 'scratch')
+    mkdirSync(image)
+    mkdirSync(scratch)
+    return {
+      image,
+      scratch,
+      publish: () => publish(output, directory, force),
+      close() {
+        removeTree(directory)
+        lock?.release()
+      },
+    }
+  } catch (error) {
+    throw fileSystemError(`could not begin the image ${output}`, error)
+  }
+}
+
+function publish(output: string, directory: string, force: boolean): void {
+  try {
+    refuseExisting(output, force)
+    refuseForeign(output)
+    if (existsSync(output)) renameSync(output, join(directory, 'old'))
+    renameSync(join(directory, 'image'), output)
+  } catch (error) {
+    throw fileSystemError(`could not put the image at ${output}`, error)
+  }
+}
+
+/** Even --force replaces nothing but an image: `-o ~` is a slip. */
+function refuseForeign(output: string): void {
+  const stat = lstatSync(output, { throwIfNoEntry: false })
+  if (!stat) return
+  const empty = stat.isDirectory() && readdirSync(output).length === 0
+  if (empty || (stat.isDirectory() && existsSync(join(output, 'nix-support')))) return
+  throw new NetimageError('output-exists', `${output} exists and is not a net image`, {
+    hint: 'Name another place with -o; only an image is ever replaced.',
+  })
+}
+
+/** Cleans up after builds that were killed; one that had begun to replace an image is finished. */
+function finishInterrupted(output: string, parent: string, prefix: string): void {
+  for (const name of readdirSync(parent)) {
+    if (!name.startsWith(prefix)) continue
+    const directory = join(parent, name)
+    const lock = acquireLock(join(directory, 'lock'), 'exclusive', 0)
+    if (!lock) continue
+    const [image, old] = [join(directory, 'image'), join(directory, 'old')]
+    // Killed between the two renames: the new image was whole, or the old would not have moved.
+    if (existsSync(old) && existsSync(image) && !existsSync(output)) renameSync(image, output)
+    removeTree(directory)
+    lock.release()
+  }
+}

@@ -1,0 +1,173 @@
+/** Verifies an image: every store path against its NAR hash, every other file by its manifest. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { lstat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+
+import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import type { PathInfo } from '../nix/path-info.ts'
+import { formatRegistration } from '../nix/registration.ts'
+import { baseNameOf } from '../nix/store-path.ts'
+import { allOrNone, watchBytes } from '../pool/fill.ts'
+import { startWorkers } from '../pool/workers.ts'
+import { silentProgress, type Progress } from '../progress.ts'
+import { imageLayout, type ImageLayout } from './layout.ts'
+import { readImage, type Manifest } from './manifest.ts'
+import { hashFile, listTree, type TreeFile } from './tree-files.ts'
+
+export interface Finding {
+  /** Relative to the image. */
+  path: string
+  problem: string
+}
+
+export interface Verification {
+  image: string
+  /** Empty where the image is whole. */
+  findings: Finding[]
+  /** How many store paths were hashed. */
+  storePaths: number
+  /** How many other files were checked. */
+  files: number
+}
+
+export interface VerifyRequest {
+  image: string
+  signal?: AbortSignal
+  progress?: Progress
+}
+
+export async function verifyImage(request: VerifyRequest): Promise<Verification> {
+  const image = resolve(request.image)
+  const progress = request.progress ?? silentProgress
+  const { manifest, options, closure } = await readImage(image)
+  const layout = imageLayout(image, options.rootDirectoryName)
+  const findings: Finding[] = []
+  const found = (path: string, problem: string) =>
+    findings.push({ path: path.slice(image.length + 1), problem })
+
+  let storePaths = 0
+  if (manifest.root.format === 'tar') await verifyTar(manifest, layout, found)
+  else {
+    await verifyStore(closure, layout, request.signal, progress, found)
+    verifyRegistration(closure, layout, found)
+    const stored = new Set(closure.map(({ path }) => path.slice(1)))
+    await verifyFiles(layout.root, manifest.root.files, (path) => isInStore(path, stored), found)
+    storePaths = closure.length
+  }
+  await verifyFiles(layout.boot, manifest.boot.files, () => false, found)
+  const files = manifest.root.files.length + manifest.boot.files.length
+  return { image, findings, storePaths, files }
+}
+
+type Found = (path: string, problem: string) => void
+
+/** Strays in the store are found by name; to list what is below them would say nothing more. */
+function isInStore(path: string, stored: ReadonlySet<string>): boolean {
+  return stored.has(path) || path.startsWith('nix/store/')
+}
+
+async function verifyStore(
+  closure: readonly PathInfo[],
+  layout: ImageLayout,
+  signal: AbortSignal | undefined,
+  progress: Progress,
+  found: Found,
+): Promise<void> {
+  const expected = new Map(closure.map((info) => [baseNameOf(info.path), info]))
+  let present: Set<string>
+  try {
+    present = new Set(readdirSync(layout.store))
+  } catch (error) {
+    found(layout.store, messageOf(error))
+    return
+  }
+  for (const name of present) {
+    if (!expected.has(name)) found(join(layout.store, name), 'it is not in the manifest')
+  }
+  const bytes = closure.reduce((sum, info) => sum + info.narSize, 0)
+  const task = progress.begin('verifying', { paths: closure.length, bytes })
+  const counts = { paths: 0 }
+  const workers = startWorkers()
+  try {
+    await watchBytes(workers, task, counts, () =>
+      allOrNone([...expected], expected.size, async ([name, { narHash, narSize }]) => {
+        signal?.throwIfAborted()
+        const tree = join(layout.store, name)
+        if (!present.has(name)) found(tree, 'it is missing')
+        else {
+          const problem = await workers.run({ kind: 'check', tree, narHash, narSize }).then(
+            (whole) => (whole ? undefined : 'its NAR hash is not that of the manifest'),
+            (error: unknown) => messageOf(error),
+          )
+          if (problem !== undefined) found(tree, problem)
+        }
+        counts.paths++
+      }),
+    )
+  } finally {
+    await workers.close()
+  }
+  if (signal?.aborted) throw new NetimageError('interrupted', 'interrupted')
+  task.end(`verified ${closure.length} store paths`)
+}
+
+function verifyRegistration(closure: readonly PathInfo[], layout: ImageLayout, found: Found): void {
+  try {
+    const text = readFileSync(layout.registration, 'utf8')
+    if (text !== formatRegistration(closure)) {
+      found(layout.registration, 'it does not register the closure of the manifest')
+    }
+  } catch (error) {
+    found(layout.registration, messageOf(error))
+  }
+}
+
+async function verifyFiles(
+  tree: string,
+  expected: readonly TreeFile[],
+  skip: (path: string) => boolean,
+  found: Found,
+): Promise<void> {
+  let files: TreeFile[]
+  try {
+    files = await listTree(tree, skip)
+  } catch (error) {
+    found(tree, messageOf(error))
+    return
+  }
+  const actual = new Map(files.map((file) => [file.path, file]))
+  for (const file of expected) {
+    const problem = difference(file, actual.get(file.path))
+    if (problem !== undefined) found(join(tree, file.path), problem)
+    actual.delete(file.path)
+  }
+  for (const path of actual.keys()) found(join(tree, path), 'it is not in the manifest')
+}
+
+function difference(expected: TreeFile, actual: TreeFile | undefined): string | undefined {
+  if (!actual) return 'it is missing'
+  const values = new Map(Object.entries(actual))
+  for (const [name, value] of Object.entries(expected)) {
+    if (values.get(name) === value) continue
+    return `its ${name} is ${values.get(name) ?? 'none'}, and ${value} in the manifest`
+  }
+  return undefined
+}
+
+async function verifyTar(manifest: Manifest, layout: ImageLayout, found: Found): Promise<void> {
+  const { tar } = manifest.root
+  if (!tar) {
+    found(layout.manifest, 'it does not describe the archive')
+    return
+  }
+  try {
+    const { size } = await lstat(layout.rootTar)
+    if (size !== tar.size) {
+      found(layout.rootTar, `its size is ${size}, and ${tar.size} in the manifest`)
+    } else if ((await hashFile(layout.rootTar)) !== tar.sha256) {
+      found(layout.rootTar, 'its hash is not that of the manifest')
+    }
+  } catch (error) {
+    found(layout.rootTar, messageOf(fileSystemError('could not read the archive', error)))
+  }
+}

@@ -1,0 +1,10 @@
+/** netimage: boots NixOS over the network. This is its programming interface. */
+export { buildNetImage, type BuildRequest, type BuiltImage } from './image/build.ts'
+export { inspect, type Inspection, type InspectRequest } from './image/inspect.ts'
+export { type Manifest } from './image/manifest.ts'
+export { defineNetImage, type NetImageOptions } from './image/options.ts'
+export { verifyImage, type Verification, type VerifyRequest } from './image/verify.ts'
+export { collectGarbage, type CollectedGarbage } from './pool/gc.ts'
+export { defaultPoolDirectory } from './pool/pool.ts'
+export { NetimageError, type ErrorCode } from './errors.ts'
+export type { Progress, Task } from './progress.ts'

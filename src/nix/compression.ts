@@ -1,0 +1,9 @@
+/** The compressions in which binary caches keep NARs. */
+
+const compressions = ['none', 'xz', 'zstd', 'bzip2', 'br', 'gzip'] as const
+
+export type Compression = (typeof compressions)[number]
+
+export function isCompression(text: string): text is Compression {
+  return compressions.some((compression) => compression === text)
+}

@@ -1,0 +1,150 @@
+/**
+ * The compressions of binary caches, as streams with bounded memory.
+ *
+ * None of the decoders is trusted to notice a stream that is cut off or too long: whoever reads
+ * here checks the NAR's end, size and hash.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { Readable, pipeline, type Duplex } from 'node:stream'
+import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
+
+import { errnoOf, messageOf, NetimageError } from '../errors.ts'
+import type { Compression } from './compression.ts'
+import { checkXzDictionary } from './xz-header.ts'
+import { createFrameSplitter, type FramePart } from './zstd-frames.ts'
+
+export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
+
+const chunkSize = 256 * 1024
+
+export function decompress(input: Chunks, compression: Compression): Chunks {
+  switch (compression) {
+    case 'none':
+      return input
+    case 'zstd':
+      return zstd(input)
+    case 'br':
+      return through(input, createBrotliDecompress({ chunkSize }), 'br')
+    case 'gzip':
+      return through(input, createGunzip({ chunkSize }), 'gzip')
+    case 'xz':
+      return xz(input)
+    case 'bzip2':
+      return program(input, 'bzip2', ['-dc'])
+  }
+}
+
+function broken(compression: string, error: unknown): Error {
+  if (error instanceof NetimageError) return error
+  return new NetimageError(
+    'bad-compression',
+    `the ${compression} stream is broken: ${messageOf(error)}`,
+    { cause: error },
+  )
+}
+
+/** Sends `input` through a duplex stream; an error of either, and leaving early, ends both. */
+async function* through(input: Chunks, duplex: Duplex, name: string): AsyncGenerator<Buffer> {
+  const source = Readable.from(input, { objectMode: false, highWaterMark: chunkSize })
+  let failure: unknown
+  pipeline(source, duplex, (error) => (failure = error ?? undefined))
+  try {
+    for await (const chunk of duplex) yield asBuffer(chunk)
+  } catch (error) {
+    throw broken(name, failure ?? error)
+  } finally {
+    source.destroy()
+    duplex.destroy()
+  }
+}
+
+function asBuffer(chunk: unknown): Buffer {
+  if (Buffer.isBuffer(chunk)) return chunk
+  if (chunk instanceof Uint8Array) return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+  throw new NetimageError('internal', `a decoder gave ${typeof chunk} where bytes were expected`)
+}
+
+async function* zstd(input: Chunks): AsyncGenerator<Buffer> {
+  const splitter = createFrameSplitter()
+  const parts = frameParts(input, splitter)
+  for (;;) {
+    const first = await parts.next()
+    if (first.done === true) break
+    yield* through(oneFrame(first.value, parts), createZstdDecompress({ chunkSize }), 'zstd')
+  }
+  splitter.end()
+}
+
+async function* frameParts(
+  input: Chunks,
+  splitter: ReturnType<typeof createFrameSplitter>,
+): AsyncGenerator<FramePart> {
+  for await (const chunk of input) yield* splitter.split(chunk)
+}
+
+async function* oneFrame(
+  first: FramePart,
+  rest: AsyncGenerator<FramePart>,
+): AsyncGenerator<Buffer> {
+  yield first.bytes
+  // Not `for await`: leaving that would end `rest`, which the next frame still needs.
+  for (let last = first.last; !last;) {
+    const next = await rest.next()
+    if (next.done === true) return
+    yield next.value.bytes
+    last = next.value.last
+  }
+}
+
+async function* xz(input: Chunks): AsyncGenerator<Buffer> {
+  const checked = checkXzDictionary(input)
+  const lzma = await import('@napi-rs/lzma/xz').catch(() => undefined)
+  if (!lzma) {
+    // No prebuilt decoder for this platform.
+    yield* program(checked, 'xz', ['-dc'])
+    return
+  }
+  // Its own Duplex hangs when it is aborted; its web stream does not.
+  const source = Readable.from(checked, { objectMode: false, highWaterMark: chunkSize })
+  const output = lzma.decompressStream(Readable.toWeb(source))
+  try {
+    for await (const chunk of Readable.fromWeb(output)) yield asBuffer(chunk)
+  } catch (error) {
+    throw broken('xz', error)
+  } finally {
+    source.destroy()
+  }
+}
+
+/** Sends `input` through a program, whose failure is its exit status. */
+async function* program(input: Chunks, command: string, args: string[]): AsyncGenerator<Buffer> {
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  const exit = once(child, 'close')
+  // Observed below; until then a failed start must not count as unhandled.
+  exit.catch(() => undefined)
+  let complaint = ''
+  child.stderr.on('data', (text) => (complaint = (complaint + String(text)).slice(-500)))
+  const source = Readable.from(input, { objectMode: false, highWaterMark: chunkSize })
+  let sourceError: unknown
+  // EPIPE only says that the program has ended; its exit status says why.
+  pipeline(source, child.stdin, (error) => {
+    if (error && errnoOf(error) !== 'EPIPE') sourceError = error
+  })
+  try {
+    for await (const chunk of child.stdout) yield asBuffer(chunk)
+    const [status] = await exit
+    if (sourceError !== undefined) throw sourceError
+    if (status !== 0) throw new Error(complaint.trim() || `${command} ended with ${status}`)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      throw new NetimageError('program-missing', `the program ${command} is not installed`, {
+        hint: `A binary cache keeps a NAR compressed with ${command}. Install the package that has ${command} (on Debian: apt-get install ${command === 'xz' ? 'xz-utils' : command}).`,
+      })
+    }
+    throw broken(command, error)
+  } finally {
+    source.destroy()
+    child.kill()
+  }
+}

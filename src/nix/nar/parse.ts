@@ -1,0 +1,260 @@
+/**
+ * A NAR, read as it streams by.
+ *
+ * The parser is given chunks of any size and calls the visitor as parts become complete. It holds
+ * no more than one name or link target between chunks, and is stricter than Nix: entries must be
+ * in strictly increasing byte order, and nothing may follow the end.
+ */
+import { NetimageError } from '../../errors.ts'
+import { maxDepth, maxNameBytes, maxTargetBytes, paddingOf, words } from './format.ts'
+
+/**
+ * What a NAR holds, in its order. Names are bytes, not text; the root has an empty name. Buffers
+ * are valid during the call only.
+ */
+export interface NarVisitor {
+  directory(name: Buffer): void
+  directoryEnd(): void
+  symlink(name: Buffer, target: Buffer): void
+  /** @param size bytes that `data` will be given until `fileEnd` */
+  file(name: Buffer, executable: boolean, size: number): void
+  data(chunk: Buffer): void
+  fileEnd(): void
+}
+
+export interface NarParser {
+  write(chunk: Buffer): void
+  /** To be called at the end of the stream: throws where the NAR is not complete. */
+  end(): void
+}
+
+type State =
+  | 'begin'
+  | 'node'
+  | 'executable or contents'
+  | 'contents'
+  | 'size'
+  | 'data'
+  | 'file end'
+  | 'target word'
+  | 'target'
+  | 'entry or close'
+  | 'name'
+  | 'entry end'
+  | 'done'
+
+const noName = Buffer.alloc(0)
+const zeros = Buffer.alloc(8)
+
+export function createNarParser(visitor: NarVisitor): NarParser {
+  let state: State = 'begin'
+  let chunk: Buffer = noName
+  let cursor = 0
+  /** Bytes before `chunk`, for the place in an error. */
+  let consumed = 0
+
+  let name: Buffer = noName
+  let executable = false
+  let dataLeft = 0
+  let padding = 0
+  /** The last entry name of each directory that is open: what the next must be greater than. */
+  const lastNames: Buffer[] = []
+
+  function broken(why: string): NetimageError {
+    return new NetimageError('bad-nar', `the NAR is broken at byte ${consumed + cursor}: ${why}`)
+  }
+
+  const available = () => chunk.length - cursor
+
+  /** Whether `run` stands at the cursor, which then moves behind it. */
+  function take(run: Buffer): boolean {
+    const end = cursor + run.length
+    if (run.compare(chunk, cursor, end) !== 0) return false
+    cursor = end
+    return true
+  }
+
+  function readSize(what: string): number {
+    const low = chunk.readUInt32LE(cursor)
+    const high = chunk.readUInt32LE(cursor + 4)
+    const size = high * 2 ** 32 + low
+    if (!Number.isSafeInteger(size)) throw broken(`${what} claims ${high} * 2^32 bytes`)
+    return size
+  }
+
+  /** A string of 1 to `limit` bytes and what follows it, or undefined until all of it is here. */
+  function takeString(what: string, limit: number): Buffer | undefined {
+    if (available() < 8) return undefined
+    const size = readSize(what)
+    if (size < 1 || size > limit) throw broken(`${what} of ${size} bytes`)
+    const padded = size + paddingOf(size)
+    if (available() < 8 + padded) return undefined
+    const start = cursor + 8
+    const text = chunk.subarray(start, start + size)
+    if (text.includes(0)) throw broken(`${what} holds a NUL byte`)
+    checkZeros(start + size, padded - size)
+    cursor = start + padded
+    return text
+  }
+
+  function checkZeros(start: number, count: number): void {
+    if (zeros.compare(chunk, start, start + count, 0, count) !== 0) {
+      throw broken('padding that is not zero')
+    }
+  }
+
+  function nodeEnd(): State {
+    if (lastNames.length === 0) return 'done'
+    return 'entry end'
+  }
+
+  function checkName(next: Buffer): void {
+    if (next.includes(0x2f)) throw broken('an entry name with a slash')
+    if (next.equals(dot) || next.equals(dotDot)) throw broken(`an entry named "${next.toString()}"`)
+    const last = lastNames.at(-1) ?? noName
+    if (next.compare(last) <= 0) {
+      throw broken(`the entry ${quote(next)} does not sort after ${quote(last)}`)
+    }
+  }
+
+  /** Each step takes one complete part and gives the next state, or undefined to wait for more. */
+  const steps: Record<State, () => State | undefined> = {
+    begin() {
+      if (available() < words.begin.length) return undefined
+      if (!take(words.begin)) throw broken('it does not begin as a NAR does')
+      return 'node'
+    },
+    node() {
+      if (available() < words.regular.length) return undefined
+      if (take(words.regular)) return 'executable or contents'
+      if (take(words.symlink)) return 'target word'
+      if (available() < words.directory.length) return undefined
+      if (!take(words.directory)) {
+        throw broken('a node that is no regular file, symlink or directory')
+      }
+      if (lastNames.length >= maxDepth) throw broken(`directories nested deeper than ${maxDepth}`)
+      visitor.directory(name)
+      lastNames.push(noName)
+      return 'entry or close'
+    },
+    'executable or contents'() {
+      executable = false
+      if (available() < words.contents.length) return undefined
+      if (take(words.contents)) return 'size'
+      if (available() < words.executable.length) return undefined
+      if (!take(words.executable)) throw broken('a regular file without contents')
+      executable = true
+      return 'contents'
+    },
+    contents() {
+      if (available() < words.contents.length) return undefined
+      if (!take(words.contents)) throw broken('a regular file without contents')
+      return 'size'
+    },
+    size() {
+      if (available() < 8) return undefined
+      dataLeft = readSize('a file')
+      padding = paddingOf(dataLeft)
+      cursor += 8
+      visitor.file(name, executable, dataLeft)
+      return 'data'
+    },
+    data() {
+      if (dataLeft > 0 && available() === 0) return undefined
+      const size = Math.min(dataLeft, available())
+      if (size > 0) visitor.data(chunk.subarray(cursor, cursor + size))
+      cursor += size
+      dataLeft -= size
+      return dataLeft > 0 ? 'data' : 'file end'
+    },
+    'file end'() {
+      if (available() < padding + words.close.length) return undefined
+      checkZeros(cursor, padding)
+      cursor += padding
+      if (!take(words.close)) throw broken('a regular file that does not end')
+      visitor.fileEnd()
+      return nodeEnd()
+    },
+    'target word'() {
+      if (available() < words.target.length) return undefined
+      if (!take(words.target)) throw broken('a symlink without a target')
+      return 'target'
+    },
+    target() {
+      const start = cursor
+      const target = takeString('a symlink target', maxTargetBytes)
+      if (!target) return undefined
+      if (available() < words.close.length) {
+        cursor = start
+        return undefined
+      }
+      if (!take(words.close)) throw broken('a symlink that does not end')
+      visitor.symlink(name, target)
+      return nodeEnd()
+    },
+    'entry or close'() {
+      if (available() < words.close.length) return undefined
+      if (take(words.close)) {
+        lastNames.pop()
+        visitor.directoryEnd()
+        return nodeEnd()
+      }
+      if (available() < words.entry.length) return undefined
+      if (!take(words.entry)) throw broken('a directory that neither goes on nor ends')
+      return 'name'
+    },
+    name() {
+      const start = cursor
+      const next = takeString('an entry name', maxNameBytes)
+      if (!next) return undefined
+      if (available() < words.node.length) {
+        cursor = start
+        return undefined
+      }
+      if (!take(words.node)) throw broken('an entry without a node')
+      checkName(next)
+      // A copy: the chunk may be overwritten before the next entry is compared with this one.
+      name = Buffer.from(next)
+      lastNames[lastNames.length - 1] = name
+      return 'node'
+    },
+    'entry end'() {
+      if (available() < words.close.length) return undefined
+      if (!take(words.close)) throw broken('an entry that does not end')
+      return 'entry or close'
+    },
+    done() {
+      if (available() > 0) throw broken('bytes after the end')
+      return undefined
+    },
+  }
+
+  return {
+    write(next) {
+      const left = chunk.subarray(cursor)
+      consumed += cursor
+      chunk = left.length > 0 ? Buffer.concat([left, next]) : next
+      cursor = 0
+      for (;;) {
+        const after = steps[state]()
+        if (after === undefined) break
+        state = after
+      }
+      // What is left is kept across calls, and the caller may reuse its chunk.
+      const rest = chunk.subarray(cursor)
+      consumed += cursor
+      chunk = rest.length > 0 ? Buffer.from(rest) : noName
+      cursor = 0
+    },
+    end() {
+      if (state !== 'done') throw broken('it is cut off')
+    },
+  }
+}
+
+const dot = Buffer.from('.')
+const dotDot = Buffer.from('..')
+
+function quote(name: Buffer): string {
+  return JSON.stringify(name.toString())
+}

@@ -1,0 +1,103 @@
+/**
+ * Restores a NAR on disk, as `nix-store --restore` does: mode 0444 or 0555, time stamp 1.
+ *
+ * Calls are synchronous: in a worker thread of their own they are twice as fast as promises, and
+ * memory stays at one chunk.
+ */
+import {
+  chmodSync,
+  closeSync,
+  fchmodSync,
+  futimesSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs'
+
+import { fileSystemError } from '../../errors.ts'
+import type { NarVisitor } from './parse.ts'
+
+/** The time stamp of everything in a Nix store, in seconds. */
+export const storeTime = 1
+
+const slash = Buffer.from('/')
+
+export interface Restore extends NarVisitor {
+  /** Closes what is open, where the stream ended early. */
+  abandon(): void
+}
+
+/** @param destination must not exist yet; its parent must */
+export function restoreTo(destination: string): Restore {
+  const root = Buffer.from(destination)
+  /** The directories that are open, outermost first. */
+  const directories: Buffer[] = []
+  // A umask that hides bits from everyone's reading would change the modes asked for.
+  const umaskInterferes = (process.umask() & 0o555) !== 0
+  let fd = -1
+  let file: Buffer = root
+
+  function pathOf(name: Buffer): Buffer {
+    const parent = directories.at(-1)
+    return parent ? Buffer.concat([parent, slash, name]) : root
+  }
+
+  function attempt<T>(path: Buffer, action: () => T): T {
+    try {
+      return action()
+    } catch (error) {
+      throw fileSystemError(`could not write ${path.toString()}`, error)
+    }
+  }
+
+  return {
+    directory(name) {
+      const path = pathOf(name)
+      attempt(path, () => mkdirSync(path, 0o755))
+      directories.push(path)
+    },
+    directoryEnd() {
+      const path = directories.pop()
+      if (!path) return
+      attempt(path, () => {
+        utimesSync(path, storeTime, storeTime)
+        chmodSync(path, 0o555)
+      })
+    },
+    symlink(name, target) {
+      const path = pathOf(name)
+      attempt(path, () => {
+        symlinkSync(target, path)
+        lutimesSync(path, storeTime, storeTime)
+      })
+    },
+    file(name, executable) {
+      file = pathOf(name)
+      const mode = executable ? 0o555 : 0o444
+      attempt(file, () => {
+        // Exclusive: never through something that is already there.
+        fd = openSync(file, 'wx', mode)
+        if (umaskInterferes) fchmodSync(fd, mode)
+      })
+    },
+    data(chunk) {
+      attempt(file, () => {
+        for (let at = 0; at < chunk.length;) at += writeSync(fd, chunk, at)
+      })
+    },
+    fileEnd() {
+      attempt(file, () => {
+        futimesSync(fd, storeTime, storeTime)
+        closeSync(fd)
+        fd = -1
+      })
+    },
+    abandon() {
+      if (fd >= 0) closeSync(fd)
+      fd = -1
+    },
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * narinfo: what a binary cache says of one store path, as `Key: value` lines.
+ *
+ * https://nix.dev/manual/nix/latest/protocols/binary-cache/narinfo
+ */
+import { NetimageError } from '../errors.ts'
+import { isCompression, type Compression } from './compression.ts'
+import { parseHash, type Hash } from './hash.ts'
+import { sortedReferences, type PathInfo } from './path-info.ts'
+import { fromBaseName, toStorePath, type StorePath } from './store-path.ts'
+
+export interface NarInfo extends PathInfo {
+  /** Where the compressed NAR lies: relative to the cache, or a whole URL. */
+  url: string
+  compression: Compression
+  /** SHA-256 of the compressed NAR. */
+  fileHash?: Hash
+  /** Bytes of the compressed NAR. */
+  fileSize?: number
+}
+
+/** A narinfo with a thousand references takes about 60 KB; this bounds what is read. */
+export const maxNarInfoBytes = 4 << 20
+
+/**
+ * @param path the store path that was asked for: a narinfo of another is an error
+ * @param source where the text is from, for the error
+ */
+export function parseNarInfo(text: string, path: StorePath, source: string): NarInfo {
+  const broken = (why: string) =>
+    new NetimageError('bad-narinfo', `${source} is not a narinfo of ${path}: ${why}`, {
+      hint: 'The cache is broken, or something between it and this machine answers in its place.',
+    })
+  const { fields, signatures } = readFields(text, broken)
+  const required = (key: string): string => {
+    const value = fields.get(key)
+    if (value === undefined || value === '') throw broken(`it has no ${key}`)
+    return value
+  }
+  const parsed = <T>(key: string, parse: (value: string) => T | undefined): T => {
+    const value = required(key)
+    const result = parse(value)
+    if (result === undefined) throw broken(`${key} is ${JSON.stringify(value.slice(0, 200))}`)
+    return result
+  }
+  const optional = <T>(key: string, parse: (value: string) => T | undefined): T | undefined =>
+    fields.get(key) ? parsed(key, parse) : undefined
+
+  if (parsed('StorePath', toStorePath) !== path) {
+    throw broken(`it is of ${required('StorePath')}`)
+  }
+  const deriver = optional('Deriver', parseDeriver)
+  const ca = fields.get('CA')
+  const fileHash = optional('FileHash', parseSha256)
+  const fileSize = optional('FileSize', parseSize)
+  return {
+    path,
+    url: required('URL'),
+    // Nix wrote bzip2 before it named the compression.
+    compression: optional('Compression', parseCompression) ?? 'bzip2',
+    narHash: parsed('NarHash', parseSha256),
+    narSize: parsed('NarSize', parseSize),
+    references: optional('References', parseReferences) ?? [],
+    signatures,
+    ...(deriver && deriver !== 'unknown' && { deriver }),
+    ...(ca && { ca }),
+    ...(fileHash && { fileHash }),
+    ...(fileSize && { fileSize }),
+  }
+}
+
+function readFields(text: string, broken: (why: string) => NetimageError) {
+  const fields = new Map<string, string>()
+  const signatures: string[] = []
+  const lines = text.split('\n')
+  if (lines.pop() !== '') throw broken('its last line is cut off')
+  for (const line of lines) {
+    const colon = line.indexOf(':')
+    if (colon < 1) throw broken(`${JSON.stringify(line.slice(0, 80))} is not "Key: value"`)
+    const key = line.slice(0, colon)
+    const value = line.slice(colon + 1).trim()
+    if (key === 'Sig') signatures.push(value)
+    else if (fields.has(key)) throw broken(`${key} stands in it twice`)
+    else fields.set(key, value)
+  }
+  return { fields, signatures }
+}
+
+function parseSha256(text: string): Hash | undefined {
+  const hash = parseHash(text)
+  return hash?.algorithm === 'sha256' ? hash : undefined
+}
+
+/** A size is at least one byte: Nix takes NarSize 0 for "unknown", which we cannot verify. */
+function parseSize(text: string): number | undefined {
+  const size = /^[0-9]{1,16}$/.test(text) ? Number(text) : 0
+  return Number.isSafeInteger(size) && size > 0 ? size : undefined
+}
+
+function parseCompression(text: string): Compression | undefined {
+  return isCompression(text) ? text : undefined
+}
+
+function parseDeriver(text: string): StorePath | 'unknown' | undefined {
+  return text === 'unknown-deriver' ? 'unknown' : fromBaseName(text)
+}
+
+function parseReferences(text: string): StorePath[] | undefined {
+  const references = text.split(/\s+/).map(fromBaseName)
+  const valid = references.filter((reference) => reference !== undefined)
+  return valid.length === references.length ? sortedReferences(valid) : undefined
+}

@@ -1,0 +1,78 @@
+/**
+ * A registration: what `nix-store --load-db` reads to learn of store paths.
+ *
+ * One record a path: the path, its NAR hash, its NAR size, the deriver or an empty line, the
+ * number of references, and each reference on a line of its own. One newline too many or too few
+ * at the end and Nix rejects the whole.
+ *
+ * https://github.com/NixOS/nix/blob/master/src/libstore/path-info.cc (decodeValidPathInfo)
+ */
+import { NetimageError } from '../errors.ts'
+import { formatHash, parseHash } from './hash.ts'
+import { sortedReferences, type PathInfo } from './path-info.ts'
+import { toStorePath } from './store-path.ts'
+
+/**
+ * The deriver stays empty, as in nixpkgs's closure info: it names a file that the image does not
+ * hold, and stores disagree on it, so that it would make equal images differ.
+ */
+export function formatRegistration(closure: Iterable<PathInfo>): string {
+  let text = ''
+  for (const { path, narHash, narSize, references } of closure) {
+    const lines = [path, formatHash(narHash), narSize, '', references.length, ...references]
+    text += lines.join('\n') + '\n'
+  }
+  return text
+}
+
+/** @param source where the text is from, for the error */
+export function parseRegistration(text: string, source: string): PathInfo[] {
+  const lines = text.split('\n')
+  if (lines.pop() !== '') throw badRegistration(source, lines.length, 'the last line has no end')
+  const infos: PathInfo[] = []
+  let next = 0
+  while (next < lines.length) {
+    const start = next
+    const path = toStorePath(lines[next++] ?? '')
+    const narHash = parseHash(withAlgorithm(lines[next++] ?? ''))
+    const narSize = parseCount(lines[next++])
+    const deriver = toStorePath(lines[next++] ?? '')
+    const count = parseCount(lines[next++])
+    if (!path || narHash?.algorithm !== 'sha256' || !narSize || count === undefined) {
+      throw badRegistration(source, start + 1, 'this is not a record of a store path')
+    }
+    const references = lines.slice(next, next + count).map(toStorePath)
+    const valid = references.filter((reference) => reference !== undefined)
+    if (valid.length !== count) {
+      throw badRegistration(source, next + 1, `${count} references should follow`)
+    }
+    next += count
+    infos.push({
+      path,
+      narHash,
+      narSize,
+      references: sortedReferences(valid),
+      signatures: [],
+      ...(deriver && { deriver }),
+    })
+  }
+  return infos
+}
+
+/** `nix-store --dump-db` writes the digest in bare base16. */
+function withAlgorithm(hash: string): string {
+  return hash.includes(':') ? hash : `sha256:${hash}`
+}
+
+function parseCount(text: string | undefined): number | undefined {
+  if (text === undefined || !/^(0|[1-9][0-9]*)$/.test(text)) return undefined
+  const count = Number(text)
+  return Number.isSafeInteger(count) ? count : undefined
+}
+
+function badRegistration(source: string, line: number, why: string): NetimageError {
+  return new NetimageError(
+    'bad-store',
+    `the registration ${source} is broken at line ${line}: ${why}`,
+  )
+}

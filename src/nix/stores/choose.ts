@@ -1,0 +1,65 @@
+/** The stores that a person chose, in the order in which they are asked. */
+import { NetimageError } from '../../errors.ts'
+import type { StoreAccess } from '../closure.ts'
+import { nixosCacheKey, parsePublicKey } from '../signature.ts'
+import { isLocalStore } from './local-store.ts'
+import { openStore } from './open.ts'
+import type { Store } from './store.ts'
+
+export interface StoreChoice {
+  /**
+   * Store URLs, asked in this order. One string may hold several, separated by blanks: among
+   * those the priority decides. Default: this machine's store, then the public NixOS cache.
+   */
+  from?: string[]
+  /** Default: the key of the public NixOS cache. */
+  trustedPublicKeys?: string[]
+  /** False: take paths that nobody signed. */
+  checkSignatures?: boolean
+  netrcFile?: string
+}
+
+const nixosCache = 'https://cache.nixos.org'
+
+export async function openStores(
+  choice: StoreChoice,
+  warn: (message: string) => void,
+): Promise<StoreAccess> {
+  const keys = choice.trustedPublicKeys ?? [nixosCacheKey]
+  const policy = {
+    keys: keys.flatMap((text) => text.split(/\s+/).filter(Boolean)).map(parsePublicKey),
+    checkSignatures: choice.checkSignatures ?? true,
+  }
+  const { netrcFile } = choice
+  const places = choice.from ?? defaultStores()
+  const stores: Store[] = []
+  for (const place of places) {
+    const urls = place.split(/\s+/).filter(Boolean)
+    if (urls.length === 0) throw new NetimageError('bad-store-url', 'a store has an empty URL')
+    const options = netrcFile === undefined ? {} : { netrcFile }
+    const equals = await Promise.all(urls.map((url) => openStore(url, options)))
+    stores.push(...(await byPriority(equals, warn)))
+  }
+  return { stores, policy, warn }
+}
+
+function defaultStores(): string[] {
+  return isLocalStore('/') ? ['local', nixosCache] : [nixosCache]
+}
+
+async function byPriority(stores: Store[], warn: (message: string) => void): Promise<Store[]> {
+  if (stores.length < 2) return stores
+  const ranked = await Promise.all(
+    stores.map(async (store) => {
+      try {
+        return { store, priority: await store.priority() }
+      } catch (error) {
+        // It may still be of use when the others lack something, and will say so itself.
+        warn(`${store.url} does not tell its priority, and is asked last`)
+        if (!(error instanceof NetimageError)) throw error
+        return { store, priority: Infinity }
+      }
+    }),
+  )
+  return ranked.sort((a, b) => a.priority - b.priority).map(({ store }) => store)
+}

@@ -1,0 +1,224 @@
+/**
+ * A local store, read from Nix's own database: no `nix` program is needed, and Nix may be at work
+ * on it at the same time.
+ */
+import { copyFileSync, existsSync, lstatSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
+
+import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
+import { removeTree } from '../../remove-tree.ts'
+import { parseHash } from '../hash.ts'
+import { sortedReferences, type PathInfo } from '../path-info.ts'
+import { parseRegistration } from '../registration.ts'
+import { baseNameOf, toStorePath, type StorePath } from '../store-path.ts'
+import type { Store } from './store.ts'
+
+export interface LocalStoreSettings {
+  trusted: boolean
+  priority?: number
+}
+
+const schemaVersion = '10'
+
+/** @param root the directory that holds `nix/store`: `/` for this machine's own */
+export function openLocalStore(root: string, url: string, settings: LocalStoreSettings): Store {
+  const index = openIndex(root, url)
+  return {
+    url,
+    trusted: settings.trusted,
+    priority: () => Promise.resolve(settings.priority ?? 0),
+    lookup(path) {
+      const info = index.info(path)
+      const directory = join(root, 'nix/store', baseNameOf(path))
+      if (!info || !lstatSync(directory, { throwIfNoEntry: false })) {
+        return Promise.resolve(undefined)
+      }
+      return Promise.resolve({ info, fetch: () => Promise.resolve({ kind: 'tree', directory }) })
+    },
+    close() {
+      index.close()
+      return Promise.resolve()
+    },
+  }
+}
+
+interface StoreIndex {
+  info(path: StorePath): PathInfo | undefined
+  close(): void
+}
+
+/** Whether there is anything at `root` that tells which store paths are valid. */
+export function isLocalStore(root: string): boolean {
+  return existsSync(databaseFile(root)) || existsSync(registrationFile(root))
+}
+
+function databaseFile(root: string): string {
+  return join(root, 'nix/var/nix/db/db.sqlite')
+}
+
+/** What an image's root tree has instead of a database until it is booted. */
+function registrationFile(root: string): string {
+  return join(root, 'nix-path-registration')
+}
+
+function openIndex(root: string, url: string): StoreIndex {
+  if (existsSync(databaseFile(root))) return openDatabaseIndex(root, url)
+  const file = registrationFile(root)
+  if (!existsSync(file)) {
+    throw new NetimageError('bad-store-url', `${root} holds no Nix store`, {
+      hint: `A local store has ${databaseFile('DIR')}, or the nix-path-registration of a net image’s root.`,
+    })
+  }
+  try {
+    const infos = parseRegistration(readFileSync(file, 'utf8'), file)
+    const byPath = new Map(infos.map((info) => [info.path, info]))
+    return { info: (path) => byPath.get(path), close: () => undefined }
+  } catch (error) {
+    throw fileSystemError(`could not read the registration ${file}`, error)
+  }
+}
+
+function openDatabaseIndex(root: string, url: string): StoreIndex {
+  const file = databaseFile(root)
+  checkSchema(join(root, 'nix/var/nix/db/schema'), url)
+  const { database, close } = openDatabase(file, url)
+  try {
+    const findPath = database.prepare(
+      'SELECT id, hash, narSize, deriver, sigs, ca FROM ValidPaths WHERE path = ?',
+    )
+    const findReferences = database.prepare(
+      'SELECT path FROM Refs JOIN ValidPaths ON reference = id WHERE referrer = ?',
+    )
+    return {
+      info(path) {
+        const row = findPath.get(path)
+        if (!row) return undefined
+        const references = findReferences.all(Number(row['id'])).map((row) => row['path'])
+        return toPathInfo(path, row, references, url)
+      },
+      close,
+    }
+  } catch (error) {
+    close()
+    throw notADatabase(file, url, error)
+  }
+}
+
+function toPathInfo(
+  path: StorePath,
+  row: Record<string, SQLOutputValue>,
+  referenceValues: (SQLOutputValue | undefined)[],
+  url: string,
+): PathInfo {
+  const text = (column: string) => (typeof row[column] === 'string' ? row[column] : '')
+  const narHash = parseHash(text('hash'))
+  const narSize = Number(row['narSize'])
+  const references = referenceValues.map((value) =>
+    typeof value === 'string' ? toStorePath(value) : undefined,
+  )
+  const valid = references.filter((reference) => reference !== undefined)
+  const deriver = toStorePath(text('deriver'))
+  const whole = narHash?.algorithm === 'sha256' && Number.isSafeInteger(narSize) && narSize > 0
+  if (!whole || valid.length !== references.length) {
+    throw new NetimageError('bad-store', `the database of ${url} has a broken record of ${path}`, {
+      hint: 'Mend the store with `nix-store --verify --repair`.',
+    })
+  }
+  const ca = text('ca')
+  return {
+    path,
+    narHash,
+    narSize,
+    references: sortedReferences(valid),
+    signatures: text('sigs').split(/\s+/).filter(Boolean),
+    ...(deriver && { deriver }),
+    ...(ca && { ca }),
+  }
+}
+
+function checkSchema(file: string, url: string): void {
+  let version: string
+  try {
+    version = readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return
+    throw fileSystemError(`could not read ${file}`, error)
+  }
+  if (version === schemaVersion) return
+  throw new NetimageError('bad-store', `the database of ${url} has the unknown schema ${version}`, {
+    hint: `netimage reads schema ${schemaVersion}, which Nix has had since 2.0. Serve the store as a binary cache instead.`,
+  })
+}
+
+interface OpenDatabase {
+  database: DatabaseSync
+  close: () => void
+}
+
+/**
+ * A database in WAL mode wants to write beside itself even for reading. Where that is not
+ * possible, it can be opened as one that nobody changes; but that passes over a log that was not
+ * merged yet, so then we read a copy of both.
+ */
+function openDatabase(file: string, url: string): OpenDatabase {
+  try {
+    return openPlainly(pathToFileURL(file))
+  } catch (plainError) {
+    try {
+      if (!hasLog(file)) {
+        const address = pathToFileURL(file)
+        address.search = '?immutable=1'
+        return openPlainly(address)
+      }
+      return openCopy(file)
+    } catch {
+      throw notADatabase(file, url, plainError)
+    }
+  }
+}
+
+function openPlainly(address: URL): OpenDatabase {
+  const database = new DatabaseSync(address, { readOnly: true, timeout: 10_000 })
+  try {
+    database.prepare('SELECT count(*) FROM sqlite_schema').get()
+  } catch (error) {
+    database.close()
+    throw error
+  }
+  return { database, close: () => database.close() }
+}
+
+function hasLog(file: string): boolean {
+  return (statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
+}
+
+function openCopy(file: string): OpenDatabase {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-db-'))
+  try {
+    const copy = join(directory, basename(file))
+    copyFileSync(file, copy)
+    copyFileSync(`${file}-wal`, `${copy}-wal`)
+    const opened = openPlainly(pathToFileURL(copy))
+    return {
+      database: opened.database,
+      close() {
+        opened.close()
+        removeTree(directory)
+      },
+    }
+  } catch (error) {
+    removeTree(directory)
+    throw error
+  }
+}
+
+function notADatabase(file: string, url: string, error: unknown): Error {
+  if (error instanceof NetimageError) return error
+  return new NetimageError('bad-store', `could not read ${file} of ${url}: ${messageOf(error)}`, {
+    cause: error,
+    hint: 'It should be the database of a Nix store that this user may read.',
+  })
+}

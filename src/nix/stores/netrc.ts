@@ -1,0 +1,72 @@
+/**
+ * The netrc file: credentials by machine name, as curl and Nix read it.
+ *
+ * https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html
+ */
+
+export interface Credentials {
+  login: string
+  password: string
+}
+
+export interface Netrc {
+  machines: Map<string, Credentials>
+  /** For every machine that is not named. */
+  fallback: Credentials | undefined
+}
+
+export function parseNetrc(text: string): Netrc {
+  const netrc: Netrc = { machines: new Map(), fallback: undefined }
+  let current: Credentials | undefined
+  const tokens = tokenize(text)
+  for (let token = tokens.next(); !token.done; token = tokens.next()) {
+    const argument = (): string => {
+      const next = tokens.next()
+      return next.done === true ? '' : next.value
+    }
+    switch (token.value) {
+      case 'machine': {
+        const name = argument().toLowerCase()
+        current = { login: '', password: '' }
+        // The first entry of a machine counts, as in curl.
+        if (!netrc.machines.has(name)) netrc.machines.set(name, current)
+        break
+      }
+      case 'default':
+        current = { login: '', password: '' }
+        netrc.fallback ??= current
+        break
+      case 'login':
+        if (current) current.login = argument()
+        break
+      case 'password':
+        if (current) current.password = argument()
+        break
+      case 'account':
+        argument()
+        break
+    }
+  }
+  return netrc
+}
+
+/** Words, quoted words with backslashes, comments to the end of a line; macros are left out. */
+function* tokenize(text: string): Generator<string> {
+  const withoutMacros = text.replace(/(^|\s)macdef\s[\s\S]*?(\n\s*\n|$)/g, '\n')
+  for (const line of withoutMacros.split('\n')) {
+    for (const match of line.matchAll(/"((?:[^"\\]|\\.)*)"|(#.*$)|(\S+)/g)) {
+      const [, quoted, comment, word] = match
+      if (comment !== undefined) break
+      yield quoted === undefined ? (word ?? '') : quoted.replace(/\\(.)/g, '$1')
+    }
+  }
+}
+
+export function credentialsFor(netrc: Netrc, hostname: string): Credentials | undefined {
+  return netrc.machines.get(hostname.toLowerCase()) ?? netrc.fallback
+}
+
+/** RFC 7617, section 2 */
+export function basicAuthorization({ login, password }: Credentials): string {
+  return `Basic ${Buffer.from(`${login}:${password}`).toString('base64')}`
+}

@@ -1,0 +1,134 @@
+/** Opens the store that a URL names, in the words that Nix uses for stores. */
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+
+import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
+import { openBinaryCache, type CacheSettings } from './binary-cache.ts'
+import { fileTransport } from './file-transport.ts'
+import { isLocalStore, openLocalStore } from './local-store.ts'
+import { basicAuthorization, credentialsFor, parseNetrc, type Netrc } from './netrc.ts'
+import type { Store } from './store.ts'
+
+export interface OpenStoreOptions {
+  /** Default: what Nix reads, `/etc/nix/netrc`, where it exists. */
+  netrcFile?: string
+  env?: NodeJS.ProcessEnv
+}
+
+const defaultNetrcFile = '/etc/nix/netrc'
+
+export async function openStore(text: string, options: OpenStoreOptions = {}): Promise<Store> {
+  const { base, parameters } = splitParameters(text)
+  const settings = readSettings(text, parameters)
+  if (base === 'local' || base === 'auto' || base === 'daemon') {
+    const root = parameters.get('root') ?? '/'
+    return openLocalStore(resolve(root), text, { ...settings, trusted: isOwn(root, settings) })
+  }
+  const [, scheme] = /^([a-z0-9+.-]+):\/\//i.exec(text) ?? []
+  switch (scheme?.toLowerCase()) {
+    case undefined:
+      return openDirectory(base, text, settings)
+    case 'file':
+      return openBinaryCache(fileTransport(filePath(base)), settings)
+    case 'http':
+    case 'https': {
+      const { httpTransport } = await import('./http-transport.ts')
+      const { url, shown, authorize } = httpAccess(base, options)
+      return openBinaryCache(httpTransport(url, shown, { authorize }), settings)
+    }
+    case 's3': {
+      const { s3Transport } = await import('./s3.ts')
+      const transport = await s3Transport(parseUrl(text), text, options.env ?? process.env)
+      return openBinaryCache(transport, settings)
+    }
+    default:
+      throw badUrl(text, `netimage does not know stores of the kind ${scheme}://`)
+  }
+}
+
+/**
+ * What runs on this machine comes from its own store, which is therefore trusted. The stores of
+ * other roots are as trusted as `nix copy` takes them to be: by their signatures.
+ */
+function isOwn(root: string, settings: CacheSettings): boolean {
+  return settings.trusted || resolve(root) === '/'
+}
+
+function openDirectory(path: string, text: string, settings: CacheSettings): Store {
+  const directory = resolve(path)
+  if (isLocalStore(directory)) {
+    const trusted = isOwn(directory, settings)
+    return openLocalStore(directory, text, { ...settings, trusted })
+  }
+  if (existsSync(resolve(directory, 'nix-cache-info'))) {
+    return openBinaryCache(fileTransport(directory), settings)
+  }
+  throw badUrl(text, 'there is neither a Nix store nor a binary cache')
+}
+
+function splitParameters(text: string): { base: string; parameters: URLSearchParams } {
+  const mark = text.indexOf('?')
+  if (mark < 0) return { base: text, parameters: new URLSearchParams() }
+  return { base: text.slice(0, mark), parameters: new URLSearchParams(text.slice(mark + 1)) }
+}
+
+function readSettings(text: string, parameters: URLSearchParams): CacheSettings {
+  const priority = parameters.get('priority')
+  const trusted = parameters.get('trusted')
+  if (priority !== null && !/^-?\d+$/.test(priority)) throw badUrl(text, `priority=${priority}`)
+  if (trusted !== null && trusted !== 'true' && trusted !== 'false') {
+    throw badUrl(text, `trusted=${trusted}`)
+  }
+  return {
+    trusted: trusted === 'true',
+    ...(priority !== null && { priority: Number(priority) }),
+  }
+}
+
+function filePath(base: string): string {
+  // Nix takes what follows `file://` as a path as it is, with no percent signs to decode.
+  return resolve(base.slice('file://'.length))
+}
+
+function httpAccess(base: string, options: OpenStoreOptions) {
+  const url = parseUrl(base)
+  const own = url.username
+    ? { login: decodeURIComponent(url.username), password: decodeURIComponent(url.password) }
+    : undefined
+  url.username = ''
+  url.password = ''
+  const netrc = readNetrc(options.netrcFile)
+  return {
+    url,
+    shown: url.href.replace(/\/$/, ''),
+    authorize: (target: URL): Promise<Record<string, string>> => {
+      const sameHost = target.host === url.host
+      const found = (sameHost ? own : undefined) ?? credentialsFor(netrc, target.hostname)
+      return Promise.resolve(found ? { authorization: basicAuthorization(found) } : {})
+    },
+  }
+}
+
+function readNetrc(file: string | undefined): Netrc {
+  try {
+    return parseNetrc(readFileSync(file ?? defaultNetrcFile, 'utf8'))
+  } catch (error) {
+    const absent = errnoOf(error) === 'ENOENT' || errnoOf(error) === 'EACCES'
+    if (file === undefined && absent) return { machines: new Map(), fallback: undefined }
+    throw fileSystemError(`could not read the netrc file ${file}`, error)
+  }
+}
+
+function parseUrl(text: string): URL {
+  try {
+    return new URL(text)
+  } catch {
+    throw badUrl(text, 'it is no URL')
+  }
+}
+
+function badUrl(text: string, why: string): NetimageError {
+  return new NetimageError('bad-store-url', `${JSON.stringify(text)} is not a store: ${why}`, {
+    hint: 'Stores are https://…, http://…, file:///…, s3://…, local, local?root=DIR, or a directory that holds nix/store.',
+  })
+}

@@ -1,0 +1,130 @@
+/** What a NixOS system (a toplevel) says of itself. */
+import { NetimageError } from '../errors.ts'
+import type { StorePath } from '../nix/store-path.ts'
+import { parseBootspec, type Bootspec } from './bootspec.ts'
+import { parseFstab, type FileSystem } from './fstab.ts'
+import { findStoreFile, listStoreDirectory, readStoreText, type TreeOf } from './store-files.ts'
+
+/** One way to start the system: itself, or one of its specialisations. */
+export interface BootEntry {
+  /** Undefined for the system itself. */
+  specialisation?: string | undefined
+  label: string
+  /** Paths in the store, with no links left in them. */
+  kernel: string
+  initrd?: string | undefined
+  init: string
+  kernelParams: string[]
+}
+
+export interface System {
+  toplevel: StorePath
+  /** The NixOS label, as in `25.11.20261122.abcdef`. */
+  label: string
+  /** As Nix names it: `aarch64-linux`. */
+  platform: string
+  /** The system itself first. */
+  entries: BootEntry[]
+  /** The directory of the device trees, where the system has one. */
+  dtbs?: string | undefined
+  fileSystems: FileSystem[]
+}
+
+export async function readSystem(treeOf: TreeOf, toplevel: StorePath): Promise<System> {
+  const text = (name: string) => readStoreText(treeOf, `${toplevel}/${name}`)
+  const bootspecText = await text('boot.json')
+  const source = `${toplevel}/boot.json`
+  const bootspec =
+    (bootspecText === undefined ? undefined : parseBootspec(bootspecText, source)) ??
+    (await readWithoutBootspec(treeOf, toplevel))
+  const dtbs = await findStoreFile(treeOf, `${toplevel}/dtbs`)
+  return {
+    toplevel,
+    label: checkedWord(toplevel, 'label', (await text('nixos-version')) ?? bootspec.label),
+    platform: checkedWord(toplevel, 'platform', (await text('system')) ?? bootspec.system),
+    entries: await readEntries(treeOf, bootspec),
+    dtbs: dtbs?.kind === 'directory' ? dtbs.path : undefined,
+    fileSystems: parseFstab((await text('etc/fstab')) ?? ''),
+  }
+}
+
+/** Label and platform become parts of file names. */
+function checkedWord(toplevel: StorePath, what: string, text: string): string {
+  const word = text.trim()
+  if (/^[0-9A-Za-z][0-9A-Za-z+._@~:=-]*$/.test(word)) return word
+  throw new NetimageError('bad-system', `the ${what} of ${toplevel} is ${JSON.stringify(word)}`)
+}
+
+async function readEntries(treeOf: TreeOf, bootspec: Bootspec): Promise<BootEntry[]> {
+  const entries = [await readEntry(treeOf, bootspec, undefined)]
+  for (const [name, specialisation] of bootspec.specialisations) {
+    entries.push(await readEntry(treeOf, specialisation, name))
+  }
+  return entries
+}
+
+async function readEntry(
+  treeOf: TreeOf,
+  { label, kernel, initrd, init, kernelParams }: Bootspec,
+  specialisation: string | undefined,
+): Promise<BootEntry> {
+  return {
+    specialisation,
+    label,
+    kernel: await fileAt(treeOf, kernel),
+    initrd: initrd === undefined ? undefined : await fileAt(treeOf, initrd),
+    init,
+    kernelParams,
+  }
+}
+
+async function fileAt(treeOf: TreeOf, path: string): Promise<string> {
+  const file = await findStoreFile(treeOf, path)
+  if (file?.kind === 'file') return file.path
+  throw new NetimageError('bad-system', `the system names the file ${path}, which is not there`)
+}
+
+/** What systems have from before there was a bootspec, or with it switched off. */
+async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise<Bootspec> {
+  const init = await findStoreFile(treeOf, `${toplevel}/init`)
+  const label = await readStoreText(treeOf, `${toplevel}/nixos-version`)
+  const system = await readStoreText(treeOf, `${toplevel}/system`)
+  if (!init || label === undefined || system === undefined) {
+    throw new NetimageError('not-a-system', `${toplevel} is not a NixOS system`, {
+      hint: 'Name the toplevel: what config.system.build.toplevel builds, or .#host of a flake. It holds init, nixos-version and system.',
+    })
+  }
+  const params = (await readStoreText(treeOf, `${toplevel}/kernel-params`)) ?? ''
+  const initrd = await findStoreFile(treeOf, `${toplevel}/initrd`)
+  const specialisations = new Map<string, Bootspec>()
+  for (const name of await listStoreDirectory(treeOf, `${toplevel}/specialisation`)) {
+    const directory = await findStoreFile(treeOf, `${toplevel}/specialisation/${name}`)
+    if (directory?.kind !== 'directory') continue
+    specialisations.set(name, await readSpecialisation(treeOf, directory.path))
+  }
+  return {
+    toplevel,
+    label,
+    system,
+    init: `${toplevel}/init`,
+    kernel: `${toplevel}/kernel`,
+    ...(initrd && { initrd: `${toplevel}/initrd` }),
+    kernelParams: params.split(/\s+/).filter(Boolean),
+    specialisations,
+  }
+}
+
+async function readSpecialisation(treeOf: TreeOf, path: string): Promise<Bootspec> {
+  const text = async (name: string) => (await readStoreText(treeOf, `${path}/${name}`)) ?? ''
+  const initrd = await findStoreFile(treeOf, `${path}/initrd`)
+  return {
+    toplevel: path,
+    label: (await text('nixos-version')).trim(),
+    system: (await text('system')).trim(),
+    init: `${path}/init`,
+    kernel: `${path}/kernel`,
+    ...(initrd && { initrd: `${path}/initrd` }),
+    kernelParams: (await text('kernel-params')).split(/\s+/).filter(Boolean),
+    specialisations: new Map(),
+  }
+}

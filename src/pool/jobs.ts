@@ -1,0 +1,96 @@
+/** The work that is done in worker threads, a store path at a time. */
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { errnoOf, fileSystemError } from '../errors.ts'
+import type { Hash } from '../nix/hash.ts'
+import { discard, type NarSource } from '../nix/nar-source.ts'
+import { removeTree } from '../remove-tree.ts'
+import { entryFile, formatEntry, treeName } from './entry.ts'
+import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
+import { receiveNar, treeMatches, type NarExpectation } from './receive.ts'
+
+export type Job = ReceiveJob | PlaceJob | CheckJob
+
+/** Unpack and verify a NAR, and make it an entry of the pool. */
+export interface ReceiveJob {
+  kind: 'receive'
+  source: NarSource
+  expected: NarExpectation
+  /** A new directory for the entry while it is being made. */
+  scratch: string
+  /** Where the finished entry belongs. */
+  entry: string
+}
+
+/** Place an entry's tree in an image. */
+export interface PlaceJob {
+  kind: 'place'
+  tree: string
+  target: string
+  method: PlaceMethod
+  narHash: Hash
+  narSize: number
+}
+
+/** Hash a tree anew. */
+export interface CheckJob {
+  kind: 'check'
+  tree: string
+  narHash: Hash
+  narSize: number
+}
+
+/** Whether the tree is what its hash says; for `receive` always true. */
+export type JobResult = boolean
+
+export async function runJob(job: Job, progress: (bytes: number) => void): Promise<JobResult> {
+  switch (job.kind) {
+    case 'receive':
+      await receive(job, progress)
+      return true
+    case 'place':
+      return place(job, progress)
+    case 'check':
+      return treeMatches(job.tree, job.narHash, job.narSize, progress)
+  }
+}
+
+async function receive(job: ReceiveJob, progress: (bytes: number) => void): Promise<void> {
+  const { scratch, entry, source, expected } = job
+  try {
+    mkdirSync(scratch)
+    await receiveNar(source, join(scratch, treeName), expected, progress)
+    writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize }))
+    rename(scratch, entry)
+  } catch (error) {
+    removeTree(scratch)
+    throw fileSystemError(`could not unpack ${expected.path}`, error)
+  } finally {
+    discard(source)
+  }
+}
+
+function rename(scratch: string, entry: string): void {
+  try {
+    renameSync(scratch, entry)
+  } catch (error) {
+    const errno = errnoOf(error)
+    if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error
+    // Another build finished the same path first; both are verified, so either will do.
+    removeTree(scratch)
+  }
+}
+
+function place(job: PlaceJob, progress: (bytes: number) => void): boolean {
+  try {
+    placeTree(job.tree, job.target, job.method)
+  } catch (error) {
+    if (!(error instanceof TouchedTree)) throw error
+    removeTree(job.target)
+    if (!treeMatches(job.tree, job.narHash, job.narSize, () => undefined)) return false
+    placeTree(job.tree, job.target, 'copy')
+  }
+  progress(job.narSize)
+  return true
+}

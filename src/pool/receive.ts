@@ -1,0 +1,204 @@
+/**
+ * Receives a NAR into the pool: decompress, hash, unpack in one pass, and let it count only when
+ * every size and hash is what was promised.
+ */
+import { createHash } from 'node:crypto'
+
+import { NetimageError } from '../errors.ts'
+import type { ContentCheck } from '../nix/content-address.ts'
+import { decompress } from '../nix/decompress.ts'
+import { hashModulo, type StreamHash } from '../nix/hash-modulo.ts'
+import { formatHash, type Hash } from '../nix/hash.ts'
+import { readChunks, type NarFile, type NarSource } from '../nix/nar-source.ts'
+import { dumpNar } from '../nix/nar/dump.ts'
+import { createNarParser, type NarVisitor } from '../nix/nar/parse.ts'
+import { restoreTo } from '../nix/nar/restore.ts'
+
+/** What a store promised of a NAR. */
+export interface NarExpectation {
+  /** The store path, for errors. */
+  path: string
+  narHash: Hash
+  narSize: number
+  content?: ContentCheck
+}
+
+/**
+ * Unpacks `source` at `destination`, which must not exist. What is there after an error is not to
+ * be used.
+ *
+ * @param progress told of the NAR's bytes as they pass
+ */
+export async function receiveNar(
+  source: NarSource,
+  destination: string,
+  expected: NarExpectation,
+  progress: (bytes: number) => void,
+): Promise<void> {
+  const restore = restoreTo(destination)
+  const check = createContentHash(expected.content)
+  const parser = createNarParser(check ? both(restore, check.visitor) : restore)
+  const hash = createHash('sha256')
+  let size = 0
+
+  function write(chunk: Buffer): void {
+    size += chunk.length
+    // While it streams: a decompression bomb is not to fill the disk first.
+    if (size > expected.narSize) {
+      throw mismatch('size-mismatch', expected, `its NAR is larger than ${expected.narSize} bytes`)
+    }
+    hash.update(chunk)
+    check?.nar?.update(chunk)
+    parser.write(chunk)
+    progress(chunk.length)
+  }
+
+  try {
+    if (source.kind === 'tree') dumpNar(source.directory, write)
+    else for await (const chunk of narChunks(source, expected)) write(chunk)
+    parser.end()
+  } finally {
+    restore.abandon()
+  }
+  if (size !== expected.narSize) {
+    const why = `its NAR has ${size} bytes, and ${expected.narSize} were promised`
+    throw mismatch('size-mismatch', expected, why)
+  }
+  expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'))
+  if (expected.content && check) {
+    const { algorithm, hex } = expected.content
+    expectHash(expected, 'its content', { algorithm, hex }, check.hex())
+  }
+}
+
+/** The NAR in a file, with the file's own hash and size checked on the way. */
+async function* narChunks(source: NarFile, expected: NarExpectation): AsyncGenerator<Buffer> {
+  const { file, compression, fileHash, fileSize } = source
+  // The same bytes under the same hash need not be hashed twice.
+  const sameBytes = compression === 'none' && fileHash?.hex === expected.narHash.hex
+  const hash = fileHash && !sameBytes ? createHash('sha256') : undefined
+  let size = 0
+
+  function* observed(): Generator<Buffer> {
+    for (const chunk of readChunks(file, compression === 'none')) {
+      size += chunk.length
+      hash?.update(chunk)
+      yield chunk
+    }
+  }
+
+  yield* decompress(observed(), compression)
+  if (fileSize !== undefined && size !== fileSize) {
+    const why = `its ${compression} file has ${size} bytes, and ${fileSize} were promised`
+    throw mismatch('size-mismatch', expected, why)
+  }
+  if (fileHash && hash) {
+    expectHash(expected, `its ${compression} file`, fileHash, hash.digest('hex'))
+  }
+}
+
+interface ContentHash {
+  /** Sees the one file's content, or nothing where the NAR is hashed. */
+  visitor: NarVisitor
+  nar?: StreamHash
+  hex(): string
+}
+
+function createContentHash(check: ContentCheck | undefined): ContentHash | undefined {
+  if (!check) return undefined
+  if (check.over === 'nar') {
+    const { algorithm, selfHashPart } = check
+    const nar = selfHashPart ? hashModulo(algorithm, selfHashPart) : plainHash(algorithm)
+    return { visitor: ignoreNar, nar, hex: () => nar.hex() }
+  }
+  const file = plainHash(check.algorithm)
+  let flat = true
+  const notFlat = () => void (flat = false)
+  const visitor = {
+    ...ignoreNar,
+    directory: notFlat,
+    symlink: notFlat,
+    data: (chunk: Buffer) => file.update(chunk),
+  }
+  return { visitor, hex: () => (flat ? file.hex() : 'that of no single file') }
+}
+
+function plainHash(algorithm: string): StreamHash {
+  const hash = createHash(algorithm)
+  return { update: (chunk) => void hash.update(chunk), hex: () => hash.digest('hex') }
+}
+
+const ignore = () => undefined
+
+const ignoreNar: NarVisitor = {
+  directory: ignore,
+  directoryEnd: ignore,
+  symlink: ignore,
+  file: ignore,
+  data: ignore,
+  fileEnd: ignore,
+}
+
+function both(first: NarVisitor, second: NarVisitor): NarVisitor {
+  return {
+    directory(name) {
+      first.directory(name)
+      second.directory(name)
+    },
+    directoryEnd() {
+      first.directoryEnd()
+      second.directoryEnd()
+    },
+    symlink(name, target) {
+      first.symlink(name, target)
+      second.symlink(name, target)
+    },
+    file(name, executable, size) {
+      first.file(name, executable, size)
+      second.file(name, executable, size)
+    },
+    data(chunk) {
+      first.data(chunk)
+      second.data(chunk)
+    },
+    fileEnd() {
+      first.fileEnd()
+      second.fileEnd()
+    },
+  }
+}
+
+function expectHash(expected: NarExpectation, what: string, promised: Hash, hex: string): void {
+  if (hex === promised.hex) return
+  const algorithm = promised.algorithm
+  const actual = /^[0-9a-f]+$/.test(hex) ? formatHash({ algorithm, hex }) : hex
+  const why = `${what} has the hash ${actual}, and ${formatHash(promised)} was promised`
+  throw mismatch('hash-mismatch', expected, why)
+}
+
+function mismatch(
+  code: 'hash-mismatch' | 'size-mismatch',
+  expected: NarExpectation,
+  why: string,
+): NetimageError {
+  return new NetimageError(code, `${expected.path} is not what its store promised: ${why}`, {
+    hint: 'The store is damaged, or the transfer was. If it stays so, ask the store’s owner, or name another with --from.',
+  })
+}
+
+/** Whether the tree at `path` still is the NAR that it was unpacked from. */
+export function treeMatches(
+  path: string,
+  narHash: Hash,
+  narSize: number,
+  progress: (bytes: number) => void,
+): boolean {
+  const hash = createHash('sha256')
+  let size = 0
+  dumpNar(path, (chunk) => {
+    size += chunk.length
+    hash.update(chunk)
+    progress(chunk.length)
+  })
+  return size === narSize && hash.digest('hex') === narHash.hex
+}

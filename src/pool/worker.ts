@@ -1,0 +1,35 @@
+/** A worker thread: runs the jobs that it is sent, one after another. */
+import { parentPort, workerData } from 'node:worker_threads'
+
+import { messageOf, NetimageError } from '../errors.ts'
+import { runJob } from './jobs.ts'
+import type { JobMessage, ResultMessage, WorkerSetup } from './workers.ts'
+
+const port = parentPort
+if (!port) throw new Error('this module runs in a worker thread only')
+
+const { counter }: WorkerSetup = workerData
+const bytesDone = new BigUint64Array(counter)
+
+port.on('message', ({ id, job }: JobMessage) => {
+  let counted = 0
+  void runJob(job, (bytes) => {
+    counted += bytes
+    Atomics.add(bytesDone, 0, BigInt(bytes))
+  })
+    .then((result): ResultMessage => ({ id, result }))
+    .catch((error: unknown): ResultMessage => {
+      // What a failed job counted will be counted again by its next attempt.
+      Atomics.sub(bytesDone, 0, BigInt(counted))
+      return { id, error: describe(error) }
+    })
+    .then((message) => port.postMessage(message))
+})
+
+/** An error loses its class between threads, so it travels as data. */
+function describe(error: unknown): NonNullable<ResultMessage['error']> {
+  if (error instanceof NetimageError) {
+    return { code: error.code, message: error.message, hint: error.hint }
+  }
+  return { code: 'internal', message: messageOf(error), hint: undefined }
+}

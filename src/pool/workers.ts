@@ -1,0 +1,112 @@
+/**
+ * A few worker threads for the work that keeps a processor busy: decompressing, hashing,
+ * unpacking. How many there are bounds the memory, whatever the size of a closure.
+ */
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+
+import { NetimageError, type ErrorCode } from '../errors.ts'
+import type { Job, JobResult } from './jobs.ts'
+
+export interface WorkerSetup {
+  counter: SharedArrayBuffer
+}
+
+export interface JobMessage {
+  id: number
+  job: Job
+}
+
+export interface ResultMessage {
+  id: number
+  result?: JobResult
+  error?: { code: ErrorCode; message: string; hint: string | undefined }
+}
+
+export interface Workers {
+  /** Runs a job on the next worker that is free. */
+  run(job: Job): Promise<JobResult>
+  /** NAR bytes done so far, by all jobs together. */
+  bytesDone(): number
+  /** Ends the threads; jobs that still run fail. */
+  close(): Promise<void>
+}
+
+interface Pending {
+  job: Job
+  resolve(result: JobResult): void
+  reject(error: Error): void
+}
+
+const maxWorkers = 8
+
+/** Worker heaps stay small: chunks live outside them, and files pass by in pieces. */
+const resourceLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 16 }
+
+export function startWorkers(): Workers {
+  const counter = new SharedArrayBuffer(8)
+  const bytesDone = new BigUint64Array(counter)
+  const setup: WorkerSetup = { counter }
+  // Next to this module, which is TypeScript in a checkout and JavaScript once published.
+  const script = new URL(`./worker${import.meta.url.slice(-3)}`, import.meta.url)
+  const limit = Math.min(availableParallelism(), maxWorkers)
+  const queue: Pending[] = []
+  const running = new Map<number, Pending>()
+  const idle: Worker[] = []
+  const all: Worker[] = []
+  let nextId = 0
+  let closed = false
+
+  function start(): Worker {
+    const worker = new Worker(script, { workerData: setup, resourceLimits })
+    all.push(worker)
+    worker.on('message', (message: ResultMessage) => {
+      const pending = running.get(message.id)
+      running.delete(message.id)
+      idle.push(worker)
+      dispatch()
+      if (!pending) return
+      if (message.error) {
+        const { code, message: text, hint } = message.error
+        pending.reject(new NetimageError(code, text, hint === undefined ? {} : { hint }))
+      } else pending.resolve(message.result ?? false)
+    })
+    // A worker that dies takes its job along, and we cannot tell which: all of them fail.
+    worker.on('error', (error) => failAll(error))
+    return worker
+  }
+
+  function failAll(error: Error): void {
+    for (const pending of [...running.values(), ...queue]) pending.reject(error)
+    running.clear()
+    queue.length = 0
+  }
+
+  function dispatch(): void {
+    while (queue.length > 0 && !closed) {
+      const worker = idle.pop() ?? (all.length < limit ? start() : undefined)
+      const pending = worker && queue.shift()
+      if (!pending) return
+      const id = nextId++
+      running.set(id, pending)
+      const message: JobMessage = { id, job: pending.job }
+      worker.postMessage(message)
+    }
+  }
+
+  return {
+    run(job) {
+      return new Promise((resolve, reject) => {
+        if (closed) return reject(new NetimageError('interrupted', 'interrupted'))
+        queue.push({ job, resolve, reject })
+        dispatch()
+      })
+    },
+    bytesDone: () => Number(Atomics.load(bytesDone, 0)),
+    async close() {
+      closed = true
+      failAll(new NetimageError('interrupted', 'interrupted'))
+      await Promise.all(all.map((worker) => worker.terminate()))
+    },
+  }
+}
