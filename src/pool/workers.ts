@@ -84,7 +84,7 @@ export function startWorkers(): Workers {
 
   function dispatch(): void {
     while (queue.length > 0 && !closed) {
-      const worker = idle.pop() ?? (all.length < limit ? start() : undefined)
+      const worker = idle.pop()
       const pending = worker && queue.shift()
       if (!pending) return
       const id = nextId++
@@ -93,6 +93,9 @@ export function startWorkers(): Workers {
       worker.postMessage(message)
     }
   }
+
+  // At once: they start while the closure is being found.
+  while (all.length < limit) idle.push(start())
 
   return {
     run(job) {

@@ -1,0 +1,114 @@
+/**
+ * How fast images are built, beside `nix copy` and `cp -a` in the same run.
+ *
+ *     node bench/run.ts <downloads> <tmpfs directory> [rounds]
+ */
+import { mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+import { removeTree } from '../src/remove-tree.ts'
+import { benchCompressions, makeBenchClosure } from './closure.ts'
+import { measure, type Contender, type Measurement } from './measure.ts'
+
+const [downloads = '.netimage-bench', directory = '/dev/shm/netimage-bench', rounds = '5'] =
+  process.argv.slice(2)
+const program = fileURLToPath(new URL('../dist/cli.js', import.meta.url))
+const work = resolve(directory)
+
+const { publicKey, root, caches } = await makeBenchClosure(resolve(downloads), join(work, 'made'))
+const pool = join(work, 'pool')
+const image = join(work, 'image')
+const copied = join(work, 'copied')
+
+for (const compression of benchCompressions) {
+  await show(`from file:// ${compression}, with signatures`, [
+    nixCopy(`file://${caches[compression]}`),
+    netimage('netimage build (cold pool, hard links)', compression, 'hardlink', true),
+    netimage('netimage build (cold pool, copies)', compression, 'copy', true),
+  ])
+}
+await filled()
+await show('the store of a finished image', [
+  {
+    name: 'cp -a',
+    command: ['cp', '-a', join(image, 'net-image'), copied],
+    prepare: () => removed(copied),
+  },
+  netimage('netimage build (warm pool, hard links)', 'none', 'hardlink', false, `${image}-2`),
+  netimage('netimage build (warm pool, copies)', 'none', 'copy', false, `${image}-2`),
+])
+removeTree(work)
+
+async function show(title: string, contenders: Contender[]): Promise<void> {
+  const results = await measure(contenders, Number(rounds))
+  const [peer] = results
+  process.stdout.write(`\n${title}\n`)
+  for (const result of results) process.stdout.write(`  ${line(result, peer)}\n`)
+}
+
+function line({ name, seconds, peakMemory }: Measurement, peer: Measurement | undefined): string {
+  const ratio = (seconds / (peer?.seconds ?? seconds)).toFixed(2)
+  const memory = `${Math.round(peakMemory / 2 ** 20)} MiB`
+  return `${name.padEnd(42)}${seconds.toFixed(2)} s  ${ratio}  ${memory}`
+}
+
+function nixCopy(from: string): Contender {
+  const target = join(work, 'nix-copy')
+  const home = join(work, 'nix-home')
+  const settings = [
+    'experimental-features = nix-command',
+    'build-users-group =',
+    'require-sigs = true',
+    `trusted-public-keys = ${publicKey}`,
+    // Nothing of a test lives through a crash: as much in Nix's favour as can be.
+    'fsync-metadata = false',
+  ]
+  return {
+    name: 'nix copy',
+    command: ['nix', 'copy', '--from', from, '--to', `local?root=${target}`, root],
+    environment: {
+      PATH: process.env['PATH'],
+      HOME: home,
+      NIX_CONF_DIR: home,
+      NIX_CONFIG: settings.join('\n'),
+    },
+    prepare: async () => {
+      await removed(target)
+      // Nix remembers narinfos; every round is to be a first one.
+      await removed(home)
+      await mkdir(home, { recursive: true })
+      await mkdir(target)
+    },
+  }
+}
+
+function netimage(
+  name: string,
+  compression: (typeof benchCompressions)[number],
+  link: 'hardlink' | 'copy',
+  cold: boolean,
+  output = image,
+): Contender {
+  const from = ['--from', `file://${caches[compression]}`, '--trusted-public-keys', publicKey]
+  return {
+    name,
+    command: [
+      process.execPath,
+      ...[program, 'build', root, ...from, '--pool', pool, '-o', output, '--link', link, '--quiet'],
+    ],
+    prepare: async () => {
+      await removed(output)
+      if (cold) await removed(pool)
+    },
+  }
+}
+
+async function filled(): Promise<void> {
+  await measure([netimage('fill', 'none', 'copy', true)], 1)
+}
+
+function removed(path: string): Promise<void> {
+  removeTree(path)
+  return Promise.resolve()
+}

@@ -1,0 +1,72 @@
+/**
+ * The demo: from nothing to the net image of a system that real Nix made, in front of the person.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+import { removeTree } from '../src/remove-tree.ts'
+import { buildDemoSystem, cacheDemoSystem } from './system/build.ts'
+
+const work = resolve('.netimage-demo')
+const cache = `${work}/cache`
+const image = `${work}/image`
+const program = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
+
+say('A small system in the shape of NixOS, from Debian’s kernel and busybox, made by real Nix:')
+const demo = await buildDemoSystem({
+  cacheDirectory: `${work}/downloads`,
+  worldDirectory: `${work}/nix`,
+})
+const { secretKeyFile, publicKey } = await demo.world.generateKey('demo-1')
+await cacheDemoSystem(demo, cache, { secretKeyFile })
+say(`  ${demo.toplevel}\n  in the signed binary cache ${cache}`)
+
+const access = ['--from', `file://${cache}`, '--trusted-public-keys', publicKey]
+const pool = ['--pool', `${work}/pool`]
+await netimage('build', demo.toplevel, ...access, ...pool, '-o', image, '--force')
+await netimage('inspect', image)
+await netimage('verify', image)
+
+say('Real Nix registers the root’s store paths, as the machine does at its first boot:')
+await letNixAccept(`${image}/net-image`)
+say(`The image is ${image}`)
+
+/** In a copy: the image itself stays as it is until a machine boots from it. */
+async function letNixAccept(trees: string): Promise<void> {
+  const copy = `${work}/accepted`
+  if (existsSync(copy)) removeTree(copy)
+  const script = `
+    cp -a "${trees}" "${copy}"
+    root=$(echo "${copy}"/nixos-*)
+    nix-store --store "$root" --load-db < "$root/nix-path-registration"
+    nix-store --store "$root" --verify --check-contents`
+  await run('sh', ['-euc', script], {
+    NIX_CONFIG: 'build-users-group =\nsubstituters =',
+    HOME: `${work}/nix/home`,
+  })
+  removeTree(copy)
+}
+
+async function netimage(...args: string[]): Promise<void> {
+  const shown = args.map((arg) => (/[^\w./:=@+-]/.test(arg) ? `'${arg}'` : arg))
+  say(`\n$ netimage ${shown.join(' ')}`)
+  await run(process.execPath, [program, ...args], {})
+}
+
+async function run(command: string, args: string[], environment: NodeJS.ProcessEnv) {
+  const child = spawn(command, args, {
+    stdio: 'inherit',
+    env: { ...process.env, ...environment },
+  })
+  const [status] = await once(child, 'close')
+  if (status === 0) return
+  say(`the demo stops here: ${command} ended with status ${status}`)
+  process.exit(1)
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`)
+}

@@ -1,0 +1,76 @@
+// Builds the demo system with real Nix: a small closure in the shape of NixOS that machines boot.
+
+import { join } from 'node:path'
+import {
+  addBuilderShell,
+  createNixWorld,
+  findStaticBusybox,
+  runProgram,
+} from '../../test/support/real-nix.ts'
+import type { CacheOptions, NixWorld } from '../../test/support/real-nix.ts'
+
+export const demoSystems = ['x86_64-linux', 'aarch64-linux'] as const
+export type DemoSystemName = (typeof demoSystems)[number]
+
+export type DemoSystemOptions = {
+  /** The machine that is to boot it. */
+  system?: DemoSystemName
+  /** Where Debian's packages are kept between builds; about 120 MB for each system. */
+  cacheDirectory: string
+  /** Where the private Nix store is; one that has the system already is done at once. */
+  worldDirectory: string
+  label?: string
+  /** The device and the options of the root file system in the system's fstab. */
+  rootDevice?: string
+  rootOptions?: string
+}
+
+export type DemoSystem = {
+  world: NixWorld
+  /** What lies in /nix/store for the system lies in <storeRoot>/nix/store here. */
+  storeRoot: string
+  toplevel: string
+  /** To boot an x86_64 system on this machine without any emulator; both are plain files. */
+  uml?: { kernel: string; initrd: string }
+}
+
+export async function buildDemoSystem({
+  system = 'x86_64-linux',
+  cacheDirectory,
+  worldDirectory,
+  label,
+  rootDevice,
+  rootOptions,
+}: DemoSystemOptions): Promise<DemoSystem> {
+  const prepareScript = join(import.meta.dirname, 'prepare.sh')
+  const prepared = (await runProgram('sh', [prepareScript, cacheDirectory, system])).trim()
+
+  const world = await createNixWorld(worldDirectory)
+  const shell = await addBuilderShell(world, await findStaticBusybox())
+  const strings: Record<string, string> = { prepared, shell, system }
+  if (label !== undefined) strings['label'] = label
+  if (rootDevice !== undefined) strings['rootDevice'] = rootDevice
+  if (rootOptions !== undefined) strings['rootOptions'] = rootOptions
+  const build = async (attribute: string) => {
+    const file = join(import.meta.dirname, 'system.nix')
+    const [path] = await world.build({ file }, { attribute, strings })
+    if (path === undefined) throw new Error(`Nix built "${attribute}" but named no store path.`)
+    return path
+  }
+
+  const toplevel = await build('toplevel')
+  const demo = { world, storeRoot: world.storeRoot, toplevel }
+  if (system !== 'x86_64-linux') return demo
+  const umlInitrd = world.realPath(await build('umlInitrd'))
+  const uml = { kernel: join(prepared, 'uml', 'linux'), initrd: join(umlInitrd, 'initrd') }
+  return { ...demo, uml }
+}
+
+/** Put the system into a binary cache in a directory. */
+export async function cacheDemoSystem(
+  { world, toplevel }: DemoSystem,
+  cacheDirectory: string,
+  { compression = 'zstd', ...options }: CacheOptions = {},
+): Promise<void> {
+  await world.copyToCache([toplevel], cacheDirectory, { compression, ...options })
+}

@@ -1,0 +1,20 @@
+# Builds an initrd: busybox, kernel modules, and what stage 1 must know of the root file system.
+# The same inputs give the same bytes.
+# shellcheck shell=sh disable=SC2154
+mkdir root
+chmod 755 root
+cd root
+mkdir -p bin dev etc lib mnt-root proc run sys
+cp $busybox/bin/busybox bin/busybox
+for applet in $(ls $links/bin); do
+  [ $applet = busybox ] || ln -s busybox bin/$applet
+done
+cp -r $modules/lib/modules lib/modules
+cp $fsInfo etc/fsinfo
+cp $init init
+cp $lease etc/lease
+chmod 755 init etc/lease
+find . -exec touch -h -d @1 {} +
+
+mkdir $out
+find . | sort | cpio -o -H newc -R 0:0 --renumber-inodes --ignore-devno | gzip > $out/initrd

@@ -1,0 +1,6 @@
+# Builds the outputs of the kernel: the image, the modules and, for some machines, device trees.
+# shellcheck shell=sh disable=SC2154
+mkdir -p $out $modules/lib
+cp $source/image $out/$kernelFile
+cp -r $source/lib/modules $modules/lib/modules
+[ ! -d $source/dtbs ] || cp -r $source/dtbs $dtbs

@@ -1,0 +1,204 @@
+#!/bin/sh
+# Fetch from Debian what the demo system is made of, and lay it out for system.nix.
+#
+#   prepare.sh CACHE SYSTEM        SYSTEM: x86_64-linux or aarch64-linux
+#
+# Packages are downloaded and unpacked below CACHE, never installed, through an apt of our own that
+# knows only the machine's Debian archives: so a foreign architecture can be fetched too. Prints the
+# directory that system.nix takes; a second call finds it there and is done.
+#
+# The result:
+#   kernel/version, kernel/image, kernel/lib/modules, kernel/dtbs (aarch64-linux)
+#   uml/version, uml/linux, uml/lib/modules (x86_64-linux): User Mode Linux
+#   packages/<package>-<version>/{bin,lib}: busybox, Nix and the shared libraries that it needs
+#   loader: the file name of the dynamic loader in lib of the C library's package
+set -eu
+export LC_ALL=C
+
+fail() {
+  echo "prepare.sh: $*" >&2
+  exit 1
+}
+
+[ $# = 2 ] || fail 'Usage: prepare.sh CACHE SYSTEM'
+mkdir -p "$1"
+cache=$(cd "$1" && pwd)
+system=$2
+
+case $system in
+  x86_64-linux)
+    architecture=amd64
+    kernelPackage=linux-image-cloud-amd64
+    umlPackage=user-mode-linux
+    ;;
+  aarch64-linux)
+    architecture=arm64
+    kernelPackage=linux-image-arm64
+    umlPackage=
+    ;;
+  *) fail "The system is \"$system\" and must be x86_64-linux or aarch64-linux." ;;
+esac
+
+# What a network root may need, of any machine: a kernel that lacks one has no use for it.
+modules='
+  af_packet nfs nfsv3 nfsv4 overlay squashfs ext4 loop
+  virtio_pci virtio_mmio virtio_net virtio_blk virtio_rng virtio_console
+  e1000 e1000e igb r8169 8139cp ena gve
+  genet macb broadcom bcm_phy_lib smsc95xx lan78xx microchip
+  xhci_pci xhci_plat_hcd dwc2 phy_generic cdc_ether rndis_host usbnet
+'
+
+work=$cache/$system
+out=$work/prepared
+mkdir -p "$work"
+# Tests that run side by side share a cache.
+exec 9>"$work/lock"
+flock 9
+stamp="$(cksum <"$0")"
+if [ "$(cat "$work/stamp" 2>/dev/null)" = "$stamp" ]; then
+  echo "$out"
+  exit
+fi
+
+need() { # need PROGRAM PACKAGE
+  command -v "$1" >/dev/null || fail "The program \"$1\" is missing: install the Debian package $2."
+}
+PATH=$PATH:/usr/sbin:/sbin
+need apt-get apt
+need dpkg-deb dpkg
+need readelf binutils
+need depmod kmod
+
+apt=$work/apt
+debs=$work/debs
+unpacked=$work/unpacked
+rm -rf "$out" "$debs" "$unpacked" "$apt" "$work/have"
+mkdir -p "$debs" "$unpacked" "$out/packages" \
+  "$apt/state/lists/partial" "$apt/cache/archives/partial" \
+  "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
+
+# An apt with no package installed, so that it names every package that another needs.
+: >"$apt/state/status"
+apt-get indextargets --format 'deb [signed-by=KEYRING] $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+  'Created-By: Packages' 'Origin: Debian' |
+  sed 's,KEYRING,/usr/share/keyrings/debian-archive-keyring.gpg,' | sort -u >"$apt/etc/sources.list"
+[ -s "$apt/etc/sources.list" ] || fail 'apt knows no Debian archive: run "apt-get update" first.'
+cat >"$apt/apt.conf" <<EOF
+APT::Architecture "$architecture";
+APT::Architectures { "$architecture"; };
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+Dir::State "$apt/state";
+Dir::State::status "$apt/state/status";
+Dir::Cache "$apt/cache";
+Dir::Etc "$apt/etc";
+EOF
+export APT_CONFIG="$apt/apt.conf"
+apt-get update -qq >&2
+
+kernel=$(apt-cache depends "$kernelPackage" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
+[ -n "$kernel" ] || fail "The Debian package $kernelPackage names no kernel: is it in the archive?"
+# Shared libraries only: the programs, Perl among them, are for what nobody runs here.
+libraries=$(apt-get install --simulate nix-bin |
+  sed -n 's/^Inst \(z\{0,1\}lib[^ ]*\).*/\1/p' | grep -v perl)
+(cd "$debs" &&
+  apt-get download -qq $kernel $umlPackage busybox-static nix-bin $libraries >&2)
+
+for deb in "$debs"/*.deb; do
+  name=$(dpkg-deb --field "$deb" Package)
+  # Store path names know no tilde, and an epoch says nothing.
+  version=$(dpkg-deb --field "$deb" Version | sed 's/^[0-9]*://; s/[^0-9A-Za-z+._-]/-/g')
+  case $name in
+    linux-image-*) directory=kernel ;;
+    user-mode-linux) directory=uml ;;
+    *) directory=packages/$name-$version ;;
+  esac
+  mkdir -p "$unpacked/$directory"
+  dpkg-deb --extract "$deb" "$unpacked/$directory"
+done
+
+# --- kernels ---------------------------------------------------------------------------------
+
+copyModules() { # copyModules ROOT VERSION OUT: the modules above and all that they need
+  (
+    cd "$1/lib/modules/$2"
+    depmod --basedir "$1" "$2"
+    mkdir -p "$3/lib/modules/$2"
+    # modules.dep has one line a module: its file, a colon, the files of all that it needs.
+    awk -v wanted="$modules" '
+      BEGIN { count = split(wanted, names); for (i = 1; i <= count; i++) isWanted[names[i]] = 1 }
+      {
+        file = $1; sub(/:$/, "", file)
+        name = file; sub(/.*\//, "", name); sub(/\.ko.*/, "", name); gsub(/-/, "_", name)
+        if (!(name in isWanted)) next
+        print file
+        for (i = 2; i <= NF; i++) print $i
+      }' modules.dep | sort -u | cpio --quiet --pass-through --make-directories "$3/lib/modules/$2"
+    cp modules.builtin modules.builtin.modinfo modules.order "$3/lib/modules/$2"
+    find "$3" -name '*.ko.xz' -exec xz --decompress {} +
+    depmod --basedir "$3" "$2"
+    # Busybox reads the text files.
+    rm -f "$3/lib/modules/$2"/*.bin
+  )
+}
+
+mkdir "$out/kernel"
+version=$(ls "$unpacked/kernel/lib/modules")
+printf %s "$version" >"$out/kernel/version"
+cp "$unpacked/kernel/boot/vmlinuz-$version" "$out/kernel/image"
+copyModules "$unpacked/kernel" "$version" "$out/kernel"
+if [ $architecture = arm64 ]; then
+  mkdir -p "$out/kernel/dtbs/broadcom"
+  cp "$unpacked/kernel/usr/lib/linux-image-$version/broadcom"/bcm2*-rpi-*.dtb "$out/kernel/dtbs/broadcom"
+fi
+
+if [ -n "$umlPackage" ]; then
+  mkdir "$out/uml"
+  mkdir -p "$unpacked/uml/lib"
+  mv "$unpacked/uml/usr/lib/uml/modules" "$unpacked/uml/lib/modules"
+  version=$(ls "$unpacked/uml/lib/modules")
+  printf %s "$version" >"$out/uml/version"
+  cp "$unpacked/uml/usr/bin/linux.uml" "$out/uml/linux"
+  copyModules "$unpacked/uml" "$version" "$out/uml"
+fi
+
+# --- programs and the libraries that they need -----------------------------------------------
+
+install() { # install FILE DIRECTORY NAME: FILE lies in its unpacked package
+  package=${1#"$unpacked/packages/"}
+  target=$out/packages/${package%%/*}/$2
+  mkdir -p "$target"
+  # Libraries are asked for by the names of symlinks.
+  cp -L "$1" "$target/$3"
+}
+
+installNeeded() { # installNeeded FILE: the shared libraries that an ELF file names, and theirs
+  for library in $(readelf --dynamic --wide "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); do
+    [ ! -e "$work/have/$library" ] || continue
+    : >"$work/have/$library"
+    found=$(find "$unpacked/packages" -path '*/lib/*' -name "$library" | head -n 1)
+    [ -n "$found" ] || fail "No Debian package that nix-bin depends on has $library."
+    install "$found" lib "$library"
+    installNeeded "$found"
+  done
+}
+
+busybox=$(find "$unpacked/packages" -path '*/bin/busybox')
+install "$busybox" bin busybox
+
+nix=$(find "$unpacked/packages" -path '*/usr/bin/nix')
+install "$nix" bin nix
+loader=$(readelf --program-headers --wide "$nix" | sed -n 's,.*program interpreter: .*/\(.*\)\],\1,p')
+printf %s "$loader" >"$out/loader"
+mkdir -p "$work/have"
+: >"$work/have/$loader"
+# What glibc loads by itself, when Nix looks up a name.
+for library in $loader libnss_dns.so.2; do
+  install "$(find "$unpacked/packages" -path '*/lib/*' -name "$library" | head -n 1)" lib "$library"
+done
+installNeeded "$nix"
+
+rm -rf "$apt" "$debs" "$unpacked" "$work/have"
+printf %s "$stamp" >"$work/stamp"
+echo "$out"

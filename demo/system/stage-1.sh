@@ -1,0 +1,145 @@
+#!/bin/sh
+# The init of the initrd: load what the network and NFS need, get an address, mount the root and
+# hand over to the init= of the kernel line. It does what NixOS's scripted stage 1 does.
+#
+# Words of the kernel line:
+#   init=FILE                           the second stage, as a path on the root
+#   root=/dev/nfs nfsroot=[SERVER:]PATH[,OPTIONS]
+#                                       another root than the system was built for; without nfsroot,
+#                                       or in it without a server, what DHCP says
+#   BOOTIF=01-MAC                       the interface that the loader has booted from
+#   netimage.onfail=ACTION[:SECONDS]    reboot or poweroff when there is no root, instead of trying
+#                                       for ever; after so many seconds, else 10
+export PATH=/bin
+
+say() {
+  echo "netimage-demo: $*"
+}
+
+word() { # word NAME: what the kernel line's last NAME=... says
+  for word in $(cat /proc/cmdline); do
+    case $word in "$1"=*) echo "${word#*=}" ;; esac
+  done | tail -n 1
+}
+
+# Load the drivers of all devices that there are, as udev would; some devices come with a driver.
+loadDrivers() {
+  find /sys/devices -name modalias -exec cat {} + | sort -u | xargs -r modprobe -a -q 2>/dev/null
+}
+
+listInterfaces() {
+  bootMac=$(word BOOTIF | sed 's/^01-//; s/-/:/g' | tr A-F a-f)
+  for interface in $(ls /sys/class/net); do
+    # 1 is Ethernet; a bridge and the like have no device.
+    [ "$(cat /sys/class/net/$interface/type)" = 1 ] || continue
+    [ -z "$bootMac" ] || [ "$(cat /sys/class/net/$interface/address)" = "$bootMac" ] || continue
+    echo $interface
+  done
+}
+
+waitForInterfaces() {
+  tries=0
+  until loadDrivers; [ -n "$(listInterfaces)" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || return 1
+    usleep 100000
+  done
+}
+
+getAddress() {
+  for interface in $(listInterfaces); do
+    ip link set $interface up
+    if udhcpc -i $interface -f -q -n -t 5 -T 2 -O rootpath -s /etc/lease; then return; fi
+  done
+  return 1
+}
+
+# Sets device, type and options from what the system was built with, and then from the kernel line.
+findRoot() {
+  device= type= options=
+  while read -r mountPoint && read -r oneDevice && read -r oneType && read -r oneOptions; do
+    [ "$mountPoint" = / ] || continue
+    device=$oneDevice type=$oneType options=$oneOptions
+  done </etc/fsinfo
+
+  . /run/lease
+  nfsRoot=$(word nfsroot)
+  [ -n "$nfsRoot" ] || [ "$(word root)" != /dev/nfs ] || nfsRoot=$lease_rootpath
+  if [ -n "$nfsRoot" ]; then
+    device=${nfsRoot%%,*}
+    case $nfsRoot in *,*) options=$options,${nfsRoot#*,} ;; esac
+    case $device in *:*) ;; *) device=${lease_siaddr:-$lease_serverid}:$device ;; esac
+  fi
+
+  # What is meant for programs, not for the kernel.
+  options=$(echo "$options" | tr , '\n' | grep -v -E '^(_netdev|auto|defaults|nofail|x-.*)$' | tr '\n' ,)
+  options=${options}addr=${device%%:*}
+}
+
+mountRoot() {
+  case $type,$options in
+    nfs4,* | *,vers=4* | *,v4* | *,nfsvers=4*) modprobe -a nfs nfsv4 ;;
+    *) modprobe -a nfs nfsv3 ;;
+  esac
+  timeout -s KILL 30 mount -t "$type" -o "$options" "$device" /mnt-root
+}
+
+# A system's root tree need not come with these. On a read-only root, mkdir -p fails even for a
+# directory that is there.
+makeMountPoints() {
+  for directory in proc sys dev run; do
+    [ -d /mnt-root/$directory ] || mkdir -m 0755 /mnt-root/$directory || return 1
+  done
+}
+
+# Sets problem where there is no going on.
+reachRoot() {
+  problem=
+  if ! waitForInterfaces; then
+    problem='this machine has no network interface that the kernel has a driver for'
+  elif ! getAddress; then
+    problem='no DHCP server answers'
+  elif ! findRoot || ! mountRoot; then
+    problem="cannot mount $device ($type, $options)"
+  elif ! [ -x "/mnt-root$init" ]; then
+    problem="$device has no $init"
+    umount /mnt-root
+  elif ! makeMountPoints; then
+    problem="$device has not all of /proc, /sys, /dev and /run, and they cannot be made"
+    umount /mnt-root
+  fi
+  [ -z "$problem" ]
+}
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t tmpfs -o mode=755 tmpfs /run
+say 'stage 1'
+ip link set lo up
+
+init=$(word init)
+init=${init:-/init}
+onFail=$(word netimage.onfail)
+case $onFail in *:*) seconds=${onFail#*:} ;; *) seconds=10 ;; esac
+
+until reachRoot; do
+  say "no root: $problem"
+  case $onFail in
+    reboot* | poweroff*)
+      say "${onFail%%:*} in $seconds seconds"
+      sleep $seconds
+      ${onFail%%:*} -f
+      ;;
+    *)
+      say 'trying again in 5 seconds; netimage.onfail=reboot on the kernel line would end this'
+      sleep 5
+      ;;
+  esac
+done
+say "root $device"
+
+for directory in proc sys dev run; do
+  mount --move /$directory /mnt-root/$directory
+done
+exec switch_root /mnt-root "$init"

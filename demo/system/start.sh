@@ -1,0 +1,39 @@
+#!@shell@
+# The first thing that init runs: say where the machine stands, and do what the kernel line asks.
+#
+#   demo.verify      let Nix check all that the store holds
+#   demo.poweroff    power off at the end
+export PATH=/run/current-system/sw/bin HOME=/root
+
+say() {
+  echo "netimage-demo: $*"
+}
+
+has() { # has WORD: whether the kernel line has it
+  case " $(cat /proc/cmdline) " in *" $1 "*) true ;; *) false ;; esac
+}
+
+mount -a -t tmpfs
+lease_hostname=
+[ ! -e /run/lease ] || . /run/lease
+hostname "${lease_hostname:-$(cat /etc/hostname)}"
+
+say "host $(hostname)"
+say "kernel $(uname -srm)"
+say "system $(readlink /run/current-system)"
+say "mount $(grep ' / nfs' /proc/mounts)"
+say 'up'
+
+if has demo.verify; then
+  if nix-store --verify --check-contents; then
+    say "verified $(nix-store --query --requisites /run/current-system | wc -l) paths"
+  else
+    say 'verification failed'
+  fi
+fi
+
+if has demo.poweroff; then
+  say 'power off'
+  sync
+  poweroff -f
+fi

@@ -1,0 +1,307 @@
+# A system in the shape of NixOS, made of Debian's packages: small enough to build and boot in a
+# test, and with everything that netimage reads from a real one. See prepare.sh for its materials.
+#
+# Nothing of the system runs while it is built, so any machine can build it for any other.
+{
+  # The directory that prepare.sh has printed.
+  prepared,
+  # The store path of a static busybox with its applets that runs on the building machine.
+  shell,
+  # The machine that is to boot: x86_64-linux or aarch64-linux.
+  system,
+  label ? "25.11.20261122.demo",
+  rootDevice ? "192.168.0.108:/mnt/nfsshare/nixos-net-image-${label}-${system}",
+  rootOptions ? "vers=3,proto=tcp,nolock",
+}:
+
+let
+  isX86 = system == "x86_64-linux";
+  tools = builtins.storePath shell;
+
+  runShell =
+    args: name: environment:
+    derivation (
+      {
+        inherit name args;
+        system = builtins.currentSystem;
+        builder = "${tools}/bin/sh";
+        PATH = "${tools}/bin";
+      }
+      // environment
+    );
+
+  run = name: script: runShell [ "-eu" script ] name;
+  runText = name: text: runShell [ "-euc" text ] name;
+
+  source = name: builtins.path { inherit name; path = "${prepared}/${name}"; };
+  readPrepared = name: builtins.readFile "${prepared}/${name}";
+
+  # A script of the system: a shebang of its own store, and its words filled in.
+  script =
+    name: file: words:
+    runText name ''
+      sed "s|@shell@|$shell|; ${
+        builtins.concatStringsSep "; " (
+          builtins.attrValues (builtins.mapAttrs (word: value: "s|@${word}@|${value}|g") words)
+        )
+      }" $file > $out
+      chmod +x $out
+    '' { inherit file; shell = "${busybox}/bin/sh"; };
+
+  # --- Debian's packages, one store path each ------------------------------------------------
+
+  packages = builtins.mapAttrs (
+    name: _:
+    runText name "cp -r $source $out" {
+      source = builtins.path {
+        inherit name;
+        path = "${prepared}/packages/${name}";
+      };
+    }
+  ) (builtins.readDir "${prepared}/packages");
+
+  package =
+    prefix:
+    let
+      names = builtins.filter (name: builtins.match "${prefix}-[0-9].*" name != null) (
+        builtins.attrNames packages
+      );
+    in
+    packages.${builtins.head names};
+
+  libraryPackages = builtins.filter (path: path != package "busybox-static") (
+    builtins.attrValues packages
+  );
+
+  # The loader looks into one directory instead of fifty, which matters over NFS.
+  libraries = runText "system-libraries" ''
+    mkdir -p $out/lib
+    for package in $packages; do
+      [ ! -d $package/lib ] || ln -s $package/lib/* $out/lib
+    done
+  '' { packages = libraryPackages; };
+
+  busybox = runText "busybox-links" ''
+    mkdir -p $out/bin
+    for applet in $(ls $tools/bin); do
+      ln -s $package/bin/busybox $out/bin/$applet
+    done
+  '' { package = package "busybox-static"; inherit tools; };
+
+  # Debian's programs ask for a loader in /lib64, which a NixOS system does not have.
+  nix = runText "nix" ''
+    mkdir -p $out/bin
+    for name in nix nix-build nix-collect-garbage nix-env nix-instantiate nix-store; do
+      cat > $out/bin/$name <<EOF
+    #!$shell
+    exec $libraries/lib/$loader --argv0 $name --library-path $libraries/lib $package/bin/nix "\$@"
+    EOF
+      chmod +x $out/bin/$name
+    done
+  '' {
+    inherit libraries;
+    loader = readPrepared "loader";
+    package = package "nix-bin";
+    shell = "${busybox}/bin/sh";
+  };
+
+  # --- kernel and initrd ---------------------------------------------------------------------
+
+  kernelFile = if isX86 then "bzImage" else "Image";
+
+  kernel = run "linux-${readPrepared "kernel/version"}" ./build/kernel.sh {
+    source = source "kernel";
+    inherit kernelFile;
+    outputs = [ "out" "modules" ] ++ (if isX86 then [ ] else [ "dtbs" ]);
+  };
+
+  firmware = runText "firmware" "mkdir -p $out/lib/firmware" { };
+
+  fileSystems = [
+    {
+      mountPoint = "/";
+      device = rootDevice;
+      fsType = "nfs";
+      options = rootOptions;
+    }
+    {
+      mountPoint = "/tmp";
+      device = "tmpfs";
+      fsType = "tmpfs";
+      options = "mode=1777,nosuid,nodev";
+    }
+  ];
+
+  # Four lines for each file system that stage 1 mounts, as in NixOS's scripted stage 1.
+  fsInfo = builtins.toFile "fsinfo" (
+    builtins.concatStringsSep "" (
+      map (fileSystem: ''
+        ${fileSystem.mountPoint}
+        ${fileSystem.device}
+        ${fileSystem.fsType}
+        ${fileSystem.options}
+      '') (builtins.filter (fileSystem: fileSystem.mountPoint == "/") fileSystems)
+    )
+  );
+
+  makeInitrd =
+    name: modules:
+    run name ./build/initrd.sh {
+      inherit fsInfo modules;
+      busybox = package "busybox-static";
+      links = busybox;
+      init = ./stage-1.sh;
+      lease = ./lease.sh;
+    };
+
+  initrd = makeInitrd "initrd-linux-${readPrepared "kernel/version"}" kernel.modules;
+
+  # --- etc and sw ----------------------------------------------------------------------------
+
+  escape = builtins.replaceStrings [ " " "\t" ] [ "\\040" "\\011" ];
+
+  etc = runText "etc" ''
+    mkdir -p $out/etc/nix
+    cd $out/etc
+    ${builtins.concatStringsSep "\n" (
+      builtins.attrValues (builtins.mapAttrs (name: file: "ln -s ${file} ${name}") etcFiles)
+    )}
+  '' { };
+
+  etcFiles = {
+    fstab = builtins.toFile "etc-fstab" ''
+      # This is a generated file.  Do not edit!
+      #
+      # To make changes, edit the fileSystems and swapDevices NixOS options
+      # in your /etc/nixos/configuration.nix file.
+      #
+      # <file system> <mount point>   <type>  <options>       <dump>  <pass>
+
+      # Filesystems.
+      ${builtins.concatStringsSep "\n" (
+        map (
+          fileSystem:
+          "${escape fileSystem.device} ${escape fileSystem.mountPoint} ${fileSystem.fsType} ${fileSystem.options} 0 0"
+        ) fileSystems
+      )}
+
+
+      # Swap devices.
+
+    '';
+    passwd = builtins.toFile "etc-passwd" ''
+      root:x:0:0:System administrator:/root:/run/current-system/sw/bin/sh
+      nobody:x:65534:65534:Unprivileged account:/var/empty:/run/current-system/sw/bin/false
+    '';
+    group = builtins.toFile "etc-group" ''
+      root:x:0:
+      nixbld:x:30000:
+      nogroup:x:65534:
+    '';
+    hostname = builtins.toFile "etc-hostname" "netimage-demo\n";
+    hosts = builtins.toFile "etc-hosts" "127.0.0.1 localhost\n::1 localhost\n";
+    os-release = builtins.toFile "etc-os-release" ''
+      ID=nixos
+      NAME="netimage demo system"
+      PRETTY_NAME="netimage demo system ${label}"
+      VERSION_ID="25.11"
+      BUILD_ID="${label}"
+    '';
+    profile = builtins.toFile "etc-profile" ''
+      export PATH=/run/current-system/sw/bin
+      export HOME=/root
+    '';
+    inittab = script "etc-inittab" ./inittab { inherit start; };
+    "nix/nix.conf" = builtins.toFile "nix.conf" ''
+      build-users-group = nixbld
+      experimental-features = nix-command flakes
+      substituters =
+    '';
+  };
+
+  # What runs once the system is up.
+  start = script "demo-start" ./start.sh { };
+
+  sw = runText "system-path" ''
+    mkdir -p $out/bin
+    for package in $packages; do
+      ln -s $package/bin/* $out/bin
+    done
+  '' { packages = [ busybox nix ]; };
+
+  # --- the system itself ---------------------------------------------------------------------
+
+  secretAppender = runText "append-initrd-secrets" ''
+    mkdir -p $out/bin
+    printf '#!%s\n# This system has no secrets for its initrd.\n' $shell > $out/bin/$name
+    chmod +x $out/bin/$name
+  '' { shell = "${busybox}/bin/sh"; };
+
+  makeSystem =
+    {
+      kernelParams,
+      specialisations ? { },
+    }:
+    let
+      out = builtins.placeholder "out";
+      toplevel = run "nixos-system-netimage-demo-${label}" ./build/toplevel.sh {
+        inherit etc firmware label sw;
+        activate = script "activate" ./activate.sh { inherit etc; };
+        bootJson = builtins.toJSON (makeBootspec out kernelParams specialisations);
+        # A path that only the system itself refers to.
+        extraDependencies = builtins.toFile "extra-dependency" "kept on purpose\n";
+        init = script "stage-2" ./stage-2.sh { path = sw; };
+        initrd = "${initrd}/initrd";
+        kernel = "${kernel}/${kernelFile}";
+        kernelModules = kernel.modules;
+        dtbs = if isX86 then "" else kernel.dtbs;
+        kernelParams = builtins.concatStringsSep " " kernelParams;
+        secretAppender = "${secretAppender}/bin/append-initrd-secrets";
+        specialisations = builtins.attrValues (
+          builtins.mapAttrs (name: special: "${name}=${special.toplevel}") specialisations
+        );
+        switcher = script "switch-to-configuration" ./switch-to-configuration.sh { };
+        bootedSystem = system;
+      };
+    in
+    {
+      inherit kernelParams specialisations toplevel;
+    };
+
+  # RFC 125, version 1.
+  makeBootspec = toplevel: kernelParams: specialisations: {
+    "org.nixos.bootspec.v1" = {
+      inherit kernelParams label system;
+      toplevel = "${toplevel}";
+      init = "${toplevel}/init";
+      initrd = "${initrd}/initrd";
+      initrdSecrets = "${secretAppender}/bin/append-initrd-secrets";
+      kernel = "${kernel}/${kernelFile}";
+    };
+    "org.nixos.specialisation.v1" = builtins.mapAttrs (
+      _: special: makeBootspec special.toplevel special.kernelParams special.specialisations
+    ) specialisations;
+  };
+
+  consoleParams = [ (if isX86 then "console=ttyS0,115200" else "console=ttyAMA0,115200") ];
+
+  demo = makeSystem {
+    kernelParams = consoleParams ++ [ "loglevel=4" ];
+    specialisations.debug = makeSystem { kernelParams = consoleParams ++ [ "loglevel=7" ]; };
+  };
+in
+{
+  inherit (demo) toplevel;
+}
+// (
+  if isX86 then
+    {
+      # The same stage 1 with the modules of User Mode Linux. Its kernel runs on the building
+      # machine and is therefore no part of the system.
+      umlInitrd = makeInitrd "initrd-uml-${readPrepared "uml/version"}" (
+        runText "uml-modules" "mkdir $out; cp -r $source/lib $out/lib" { source = source "uml"; }
+      );
+    }
+  else
+    { }
+)
