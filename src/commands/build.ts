@@ -1,4 +1,6 @@
-import { Command, Option } from '@commander-js/extra-typings'
+import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
+
+import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 
 import { formatBytes, plural } from './format.ts'
 import { runCommand, type Outcome, type RunOptions } from './run.ts'
@@ -28,6 +30,23 @@ export function buildCommand() {
         .choices(['directory', 'tar'] as const)
         .default('directory' as const),
     )
+    .addOption(
+      new Option(
+        '--boot <way>',
+        'a way of booting; repeatable (default: what the system calls for)',
+      ).argParser(parseWay),
+    )
+    .option('--firmware <dir>', 'the Raspberry Pi’s firmware (raspberrypifw or raspi-firmware)')
+    .option('--ipxe <dir>', 'iPXE’s loaders, to be copied into the boot tree')
+    .option('--uefi-stub <file>', 'systemd’s stub, where the system’s closure has none')
+    .option('--sign-key <file>', 'sign what UEFI starts (with sbsign)')
+    .option('--sign-cert <file>', 'the certificate of --sign-key')
+    .addOption(
+      new Option(
+        '--machine <mac>',
+        'a machine with a pxelinux.cfg of its own; repeatable',
+      ).argParser(parseMachine),
+    )
     .option('--config <file>', 'the options of the image (default: ./netimage.config.*)')
     .option('--image-base-name <name>', 'imageBaseName: first part of the default names')
     .option('--root-directory-name <name>', 'rootDirectoryName: name of the root tree')
@@ -52,6 +71,13 @@ type BuildFlags = RunOptions &
     pool?: string | undefined
     link: 'copy' | 'hardlink'
     format: 'directory' | 'tar'
+    boot?: BootWay[] | undefined
+    firmware?: string | undefined
+    ipxe?: string | undefined
+    uefiStub?: string | undefined
+    signKey?: string | undefined
+    signCert?: string | undefined
+    machine?: string[] | undefined
     config?: string | undefined
     imageBaseName?: string | undefined
     rootDirectoryName?: string | undefined
@@ -73,6 +99,15 @@ async function build(
     options: { ...(await loadConfig(flags.config)), ...optionFlags(flags) },
     force: flags.force ?? false,
     link: flags.link,
+    bootSettings: {
+      firmware: flags.firmware,
+      ipxe: flags.ipxe,
+      uefiStub: flags.uefiStub,
+      signKey: flags.signKey,
+      signCertificate: flags.signCert,
+      machines: flags.machine,
+    },
+    ...(flags.boot && { boot: flags.boot }),
     format: flags.format,
     signal,
     progress,
@@ -96,6 +131,25 @@ async function build(
       narBytes: bytes,
     },
   }
+}
+
+/** `none` alone leaves the boot tree to the person's commands. */
+function parseWay(way: string, previous: BootWay[] | undefined): BootWay[] {
+  if (way === 'none') {
+    if (previous?.length) throw new InvalidArgumentError('none goes with no other way.')
+    return []
+  }
+  if (!isBootWay(way)) {
+    throw new InvalidArgumentError(`Allowed choices are ${bootWays.join(', ')}, none.`)
+  }
+  return [...(previous ?? []), way]
+}
+
+function parseMachine(address: string, previous: string[] | undefined): string[] {
+  if (!/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(address)) {
+    throw new InvalidArgumentError('A hardware address is six bytes: dc:a6:32:01:02:03.')
+  }
+  return [...(previous ?? []), address]
 }
 
 /** The options of the image that were given as flags, which count before the config file's. */

@@ -1,13 +1,14 @@
-/** The command line: `netimage build | inspect | verify | gc`. */
+/** The command line: every command, and how the program ends. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from '@commander-js/extra-typings'
 
+import { exitStatus } from '../errors.ts'
 import { buildCommand } from './build.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { ignoreClosedPipe, report } from './run.ts'
+import { serversCommand } from './servers.ts'
 import { verifyCommand } from './verify.ts'
-import { exitStatus } from '../errors.ts'
 
 const { version }: { version: string } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
@@ -19,9 +20,8 @@ export async function main(): Promise<void> {
     .version(version)
     .exitOverride()
 
-  for (const command of [buildCommand(), inspectCommand(), verifyCommand(), gcCommand()]) {
-    program.addCommand(command.exitOverride())
-  }
+  const make = [buildCommand, inspectCommand, verifyCommand, serversCommand, gcCommand]
+  for (const command of make) program.addCommand(command().exitOverride())
 
   ignoreClosedPipe()
   try {

@@ -2,18 +2,23 @@
 import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
+import type { BootSettings } from '../boot/request.ts'
+import { bootFiles, type BootWay } from '../boot/ways.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
 import { formatRegistration } from '../nix/registration.ts'
 import { baseNameOf, type StorePath } from '../nix/store-path.ts'
 import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
 import { findSystemPath } from '../nixos/name-system.ts'
+import { parseNfsRoot } from '../nixos/nfs-root.ts'
+import { findStoreFile, type TreeOf } from '../nixos/store-files.ts'
 import { readSystem, type System } from '../nixos/system.ts'
 import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool, type Pool } from '../pool/pool.ts'
 import { startWorkers, type Workers } from '../pool/workers.ts'
 import { silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
+import { writeBootTree } from './boot-tree.ts'
 import { imageLayout, registrationName, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
 import { mergeTree } from './merge.ts'
@@ -40,6 +45,10 @@ export interface BuildRequest extends StoreChoice {
   link?: 'hardlink' | 'copy'
   /** The root tree as a directory or as a tar archive. Default: `directory`. */
   format?: 'directory' | 'tar'
+  /** Ways of booting that the boot tree is made for. Default: what the system calls for. */
+  boot?: readonly BootWay[]
+  /** Files and settings from outside the system that ways of booting take. */
+  bootSettings?: BootSettings
   signal?: AbortSignal
   progress?: Progress
 }
@@ -110,12 +119,7 @@ async function buildFromPool(
   closure: Closure,
   context: BuildContext,
 ): Promise<BuiltImage> {
-  const { pool } = context
-  const treeOf = (path: StorePath) => {
-    const entry = closure.get(path)
-    return Promise.resolve(entry && pool.treePath(entry.info))
-  }
-  const system = await readSystem(treeOf, toplevel)
+  const system = await readSystem(treesOf(closure, context.pool), toplevel)
   const options = settleOptions(given, system)
   const image = resolve(request.output ?? options.rootDirectoryName)
   const staging = openStaging(image, request.force ?? false)
@@ -125,6 +129,7 @@ async function buildFromPool(
     // A tree that only becomes an archive need not have files of its own.
     const link = request.format === 'tar' ? 'hardlink' : (request.link ?? 'copy')
     await placeStore(closure, layout.store, link, context)
+    await makeBootTree(request, system, options, closure, layout, context)
     writeFileSync(layout.registration, formatRegistration(infosOf(closure)), { mode: 0o644 })
     await populate(options, closure, layout, staging, context)
     normalizeTree(layout.root, layout.store)
@@ -155,6 +160,31 @@ function makeFolders(layout: ImageLayout): void {
   const folders = [layout.store, dirname(layout.store), layout.root, layout.boot]
   const outer = [dirname(layout.boot), dirname(layout.manifest), dirname(dirname(layout.boot))]
   for (const directory of [...folders, ...outer]) chmodSync(directory, 0o755)
+}
+
+async function makeBootTree(
+  request: BuildRequest,
+  system: System,
+  options: SettledOptions,
+  closure: Closure,
+  layout: ImageLayout,
+  { pool, progress }: BuildContext,
+): Promise<void> {
+  const find = (path: string) => findStoreFile(treesOf(closure, pool), path)
+  const settings = request.bootSettings ?? {}
+  const ways = request.boot ?? []
+  const nfsRoot = parseNfsRoot(options.nfsRoot)
+  const warn = (message: string) => progress.warn(message)
+  const files = await bootFiles(ways, { system, nfsRoot, settings, find, warn })
+  await writeBootTree(layout.boot, files, find)
+}
+
+/** The closure's trees, as they lie in the pool. */
+function treesOf(closure: Closure, pool: Pool): TreeOf {
+  return (path) => {
+    const entry = closure.get(path)
+    return Promise.resolve(entry && pool.treePath(entry.info))
+  }
 }
 
 async function populate(

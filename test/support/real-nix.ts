@@ -7,8 +7,8 @@
 
 import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
-import { access, chmod, lstat, mkdir, readFile, readdir, rm, symlink } from 'node:fs/promises'
-import { copyFile, mkdtemp, writeFile } from 'node:fs/promises'
+import { access, chmod, copyFile, lstat, mkdir, mkdtemp } from 'node:fs/promises'
+import { readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import * as v from 'valibot'
 

@@ -1,6 +1,6 @@
 # Builds an initrd: busybox, kernel modules, and what stage 1 must know of the root file system.
 # The same inputs give the same bytes.
-# shellcheck shell=sh disable=SC2154
+# Its variables are the attributes that system.nix gives.
 mkdir root
 chmod 755 root
 cd root

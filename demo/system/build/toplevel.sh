@@ -1,5 +1,5 @@
 # Builds the toplevel of a system, file by file as NixOS does.
-# shellcheck shell=sh disable=SC2154
+# Its variables are the attributes that system.nix gives.
 mkdir -p $out/bin $out/specialisation
 
 sed "s|@systemConfig@|$out|g" $init > $out/init

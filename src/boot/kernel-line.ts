@@ -1,0 +1,52 @@
+/**
+ * The kernel line: the system's own parameters and `init=`; and the kernel's own way to an NFS
+ * root only where the system was made for that.
+ */
+import type { FileSystem } from '../nixos/fstab.ts'
+import type { NfsRoot } from '../nixos/nfs-root.ts'
+import type { BootEntry } from '../nixos/system.ts'
+
+export interface RootMount {
+  /** Who mounts the root: stage 1 by the fstab, or the kernel line's `root=`. */
+  by: 'initrd' | 'kernel-line'
+  /** Why, as the end of a sentence that begins with who. */
+  why: string
+}
+
+/** Network file systems that an initrd mounts by what the fstab says. */
+const nfsTypes = new Set(['nfs', 'nfs4'])
+
+export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem[]): RootMount {
+  const root = parameter(entry, 'root')
+  if (root === 'fstab') return { by: 'initrd', why: 'the kernel line has root=fstab' }
+  if (root === '/dev/nfs') return { by: 'kernel-line', why: 'the kernel line has root=/dev/nfs' }
+  if (root !== undefined) return { by: 'initrd', why: `the kernel line has root=${root}` }
+  if (entry.initrd === undefined) {
+    return { by: 'kernel-line', why: 'there is no initrd that could mount it' }
+  }
+  const mounted = fileSystems.find(({ mountPoint }) => mountPoint === '/')
+  if (!mounted) return { by: 'kernel-line', why: 'the fstab names no root' }
+  const kind = nfsTypes.has(mounted.type) ? 'from NFS' : `of the type ${mounted.type}`
+  return { by: 'initrd', why: `the fstab has a root ${kind}, which the initrd mounts` }
+}
+
+/** The whole kernel line of an entry. */
+export function kernelLine(
+  entry: BootEntry,
+  fileSystems: readonly FileSystem[],
+  nfsRoot: NfsRoot,
+): string {
+  const words = [`init=${entry.init}`, ...entry.kernelParams]
+  if (findRootMount(entry, fileSystems).by === 'kernel-line') {
+    if (parameter(entry, 'root') === undefined) words.push('root=/dev/nfs')
+    if (parameter(entry, 'nfsroot') === undefined) words.push(`nfsroot=${nfsRoot.text}`)
+    if (parameter(entry, 'ip') === undefined) words.push('ip=dhcp')
+  }
+  return words.join(' ')
+}
+
+/** The value of the last `name=` among the parameters, which is the one that counts. */
+function parameter({ kernelParams }: BootEntry, name: string): string | undefined {
+  const prefix = `${name}=`
+  return kernelParams.findLast((word) => word.startsWith(prefix))?.slice(prefix.length)
+}

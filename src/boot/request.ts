@@ -1,0 +1,63 @@
+/** What every way of booting is given. */
+import type { NfsRoot } from '../nixos/nfs-root.ts'
+import type { StoreFile } from '../nixos/store-files.ts'
+import type { BootEntry, System } from '../nixos/system.ts'
+import { kernelLine } from './kernel-line.ts'
+import { sharedPath, type BootFile } from './boot-files.ts'
+
+/** How a board is described to the kernel. */
+export interface BootSettings {
+  /** A directory with the Raspberry Pi's firmware. */
+  firmware?: string | undefined
+  /** Lines for the end of the Raspberry Pi's `config.txt`. */
+  configTxt?: string | undefined
+  /** A directory with iPXE's loaders. */
+  ipxe?: string | undefined
+  /** systemd's stub, where the system's closure has none. */
+  uefiStub?: string | undefined
+  /** For signing what UEFI starts. */
+  signKey?: string | undefined
+  signCertificate?: string | undefined
+  /** Machines that get a configuration of their own, by hardware address. */
+  machines?: readonly string[] | undefined
+}
+
+export interface BootRequest {
+  system: System
+  nfsRoot: NfsRoot
+  settings: BootSettings
+  /** Finds a file of the closure. */
+  find: (path: string) => Promise<StoreFile | undefined>
+  warn: (message: string) => void
+}
+
+/** An entry as loaders know it. */
+export interface MenuEntry {
+  /** `default`, or the specialisation's name. */
+  name: string
+  title: string
+  entry: BootEntry
+  kernelLine: string
+}
+
+export function menuEntries({ system, nfsRoot }: BootRequest): MenuEntry[] {
+  return system.entries.map((entry) => ({
+    name: entry.specialisation ?? 'default',
+    title: `NixOS ${entry.label}${entry.specialisation ? ` (${entry.specialisation})` : ''}`,
+    entry,
+    kernelLine: kernelLine(entry, system.fileSystems, nfsRoot),
+  }))
+}
+
+/** Copies of the kernels and initrds of all entries, once each. */
+export async function kernelFiles(request: BootRequest): Promise<BootFile[]> {
+  const paths = request.system.entries.flatMap(({ kernel, initrd }) =>
+    initrd === undefined ? [kernel] : [kernel, initrd],
+  )
+  const files: BootFile[] = []
+  for (const path of new Set(paths)) {
+    const found = await request.find(path)
+    if (found) files.push({ path: sharedPath(path), content: { kind: 'copy', from: found.real } })
+  }
+  return files
+}

@@ -1,0 +1,126 @@
+/**
+ * UEFI: unified kernel images. One file holds systemd's stub, the kernel, the initrd and the
+ * kernel line, and UEFI starts it over PXE or HTTP with nothing else.
+ *
+ * https://uapi-group.org/specifications/specs/unified_kernel_image/
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile, stat } from 'node:fs/promises'
+
+import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import type { BootFile, FilePart } from './boot-files.ts'
+import { addSections, type NewSection } from './pe.ts'
+import { menuEntries, type BootRequest, type BootSettings, type MenuEntry } from './request.ts'
+
+/** UEFI's names of processors, by those of Nix. */
+const processors: Record<string, string> = { x86_64: 'x64', aarch64: 'aa64', riscv64: 'riscv64' }
+
+/** The name by which UEFI’s own default would be found: `bootx64.efi`. */
+export function unifiedKernelName(platform: string, specialisation?: string): string {
+  const processor = uefiProcessor(platform) ?? 'unknown'
+  return `boot${processor}${specialisation === undefined ? '' : `-${specialisation}`}.efi`
+}
+
+function uefiProcessor(platform: string): string | undefined {
+  return processors[platform.split('-')[0] ?? '']
+}
+
+export async function uefiFiles(request: BootRequest): Promise<BootFile[]> {
+  const { platform } = request.system
+  if (uefiProcessor(platform) === undefined) {
+    throw new NetimageError('bad-option', `UEFI has no name for the platform ${platform}`)
+  }
+  const stub = await findStub(request)
+  const files: BootFile[] = []
+  for (const entry of menuEntries(request)) {
+    const parts = addSections(stub.bytes, await sectionsOf(entry, request), stub.path)
+    const path = unifiedKernelName(platform, entry.entry.specialisation)
+    files.push({ path, content: { kind: 'parts', parts, ...signing(request.settings) } })
+  }
+  return files
+}
+
+async function findStub({ system, settings, find }: BootRequest) {
+  const name = `linux${uefiProcessor(system.platform) ?? ''}.efi.stub`
+  if (settings.uefiStub !== undefined) {
+    return { path: settings.uefiStub, bytes: await read(settings.uefiStub) }
+  }
+  // systemd's package has it, and the system's own /systemd leads there.
+  const path = `${system.toplevel}/systemd/lib/systemd/boot/efi/${name}`
+  const stub = await find(path)
+  if (stub) return { path: stub.path, bytes: await read(stub.real) }
+  throw new NetimageError(
+    'path-not-found',
+    `the system has no ${name} for a unified kernel image`,
+    {
+      hint: `Name systemd’s stub with --uefi-stub FILE (Debian: systemd-boot-efi has /usr/lib/systemd/boot/efi/${name}).`,
+    },
+  )
+}
+
+/** The kernel comes last, because some unpack themselves over what follows them in memory. */
+async function sectionsOf(
+  { entry, kernelLine }: MenuEntry,
+  { system, find }: BootRequest,
+): Promise<NewSection[]> {
+  const release = await find(`${system.toplevel}/etc/os-release`)
+  const content = async (path: string): Promise<FilePart> => {
+    const file = await find(path)
+    if (file) return { from: file.real, size: (await stat(file.real)).size }
+    throw new NetimageError('bad-system', `the system names ${path}, which is not there`)
+  }
+  return [
+    {
+      name: '.osrel',
+      content: release ? await read(release.real) : fallbackRelease(entry.label),
+    },
+    { name: '.cmdline', content: Buffer.from(kernelLine) },
+    ...(entry.initrd === undefined
+      ? []
+      : [{ name: '.initrd', content: await content(entry.initrd) }]),
+    { name: '.linux', content: await content(entry.kernel) },
+  ]
+}
+
+/** os-release(5) */
+function fallbackRelease(label: string): Buffer {
+  return Buffer.from(`ID=nixos\nNAME=NixOS\nPRETTY_NAME="NixOS ${label}"\nVERSION_ID="${label}"\n`)
+}
+
+async function read(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path)
+  } catch (error) {
+    throw fileSystemError(`could not read ${path}`, error)
+  }
+}
+
+/** Signs for Secure Boot with `sbsign`, where a key and a certificate were given. */
+function signing({ signKey, signCertificate }: BootSettings) {
+  if (signKey === undefined && signCertificate === undefined) return {}
+  if (signKey === undefined || signCertificate === undefined) {
+    throw new NetimageError('bad-option', 'signing takes both --sign-key and --sign-cert')
+  }
+  return { finish: (file: string) => sign(file, signKey, signCertificate) }
+}
+
+async function sign(file: string, key: string, certificate: string): Promise<void> {
+  const args = ['--key', key, '--cert', certificate, '--output', file, file]
+  try {
+    const child = spawn('sbsign', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    let complaint = ''
+    child.stderr.on('data', (text) => (complaint += String(text)))
+    const [status] = await once(child, 'close')
+    if (status !== 0) throw new Error(complaint.trim() || `sbsign ended with status ${status}`)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      throw new NetimageError('program-missing', 'the program sbsign is not installed', {
+        hint: 'It signs for Secure Boot; on Debian: apt-get install sbsigntool.',
+      })
+    }
+    throw new NetimageError('command-failed', `could not sign for UEFI: ${messageOf(error)}`, {
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,58 @@
+/** The ways of booting, by name. */
+import { NetimageError } from '../errors.ts'
+import type { System } from '../nixos/system.ts'
+import type { BootFile } from './boot-files.ts'
+import { extlinuxFiles } from './extlinux.ts'
+import { ipxeFiles } from './ipxe.ts'
+import { raspberryPiFiles } from './raspberry-pi.ts'
+import type { BootRequest, BootSettings } from './request.ts'
+import { uefiFiles } from './uefi.ts'
+
+export const bootWays = ['extlinux', 'raspberry-pi', 'ipxe', 'uefi'] as const
+
+export type BootWay = (typeof bootWays)[number]
+
+const makers: Record<BootWay, (request: BootRequest) => Promise<BootFile[]>> = {
+  extlinux: extlinuxFiles,
+  'raspberry-pi': raspberryPiFiles,
+  ipxe: ipxeFiles,
+  uefi: uefiFiles,
+}
+
+export function isBootWay(text: string): text is BootWay {
+  return bootWays.some((way) => way === text)
+}
+
+/**
+ * What the system's platform and the given files call for: on a PC iPXE and pxelinux, elsewhere
+ * U-Boot; UEFI where a stub is at hand, and a Raspberry Pi's own loader where its firmware is.
+ */
+export async function defaultWays(
+  system: System,
+  settings: BootSettings,
+  hasStub: () => Promise<boolean>,
+): Promise<BootWay[]> {
+  const isPc = system.platform.startsWith('x86_64-') || system.platform.startsWith('i686-')
+  const ways: BootWay[] = isPc ? ['extlinux', 'ipxe'] : ['extlinux']
+  if (settings.firmware !== undefined) ways.push('raspberry-pi')
+  if (!isPc && settings.ipxe !== undefined) ways.push('ipxe')
+  if (settings.uefiStub !== undefined || (await hasStub())) ways.push('uefi')
+  return ways
+}
+
+/** The files of all ways; what several of them need is there once. */
+export async function bootFiles(
+  ways: readonly BootWay[],
+  request: BootRequest,
+): Promise<BootFile[]> {
+  const files = new Map<string, BootFile>()
+  for (const way of ways) {
+    for (const file of await makers[way](request)) {
+      if (file.path.startsWith('/') || file.path.split('/').includes('..')) {
+        throw new NetimageError('bad-system', `the boot tree cannot hold ${file.path}`)
+      }
+      files.set(file.path, file)
+    }
+  }
+  return [...files.values()]
+}

@@ -1,0 +1,47 @@
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { Argument, Command } from '@commander-js/extra-typings'
+
+import { fileSystemError } from '../errors.ts'
+import { serverNames } from '../servers/configure.ts'
+import { runCommand } from './run.ts'
+
+export function serversCommand() {
+  return new Command('servers')
+    .description('Print the configuration of a server for an image')
+    .addArgument(new Argument('<server>', 'what to configure').choices(serverNames))
+    .argument('<image>', 'an image that `netimage build` made')
+    .option('--write <dir>', 'write it to a file in this directory')
+    .option('--address <ip>', 'the server’s address (default: that of nfsRoot)')
+    .option('--interface <name>', 'the server’s network interface')
+    .option('--network <cidr>', 'the machines’ network (default: the address with /24)')
+    .option('--range <first-last>', 'hand out these addresses; without, another server does')
+    .option('--json', 'print the result as JSON')
+    .action((server, image, flags) =>
+      runCommand(flags, async () => {
+        const { readImage } = await import('../image/manifest.ts')
+        const { planServers } = await import('../servers/plan.ts')
+        const { serverKinds } = await import('../servers/configure.ts')
+        const directory = resolve(image)
+        const plan = planServers(directory, await readImage(directory), flags)
+        const { fileName, configure } = serverKinds[server]
+        const text = configure(plan)
+        if (flags.write === undefined) return { json: { server, fileName, text }, text }
+        const file = join(resolve(flags.write), fileName)
+        writeWhole(file, text)
+        return { json: { server, file, text }, text: file }
+      }),
+    )
+}
+
+/** A server that reads the file meanwhile finds the old one or the new one. */
+function writeWhole(file: string, text: string): void {
+  try {
+    mkdirSync(join(file, '..'), { recursive: true })
+    const unfinished = `${file}.${process.pid}.tmp`
+    writeFileSync(unfinished, text)
+    renameSync(unfinished, file)
+  } catch (error) {
+    throw fileSystemError(`could not write ${file}`, error)
+  }
+}

@@ -1,0 +1,101 @@
+/** Writes the files of the ways of booting into an image's boot tree. */
+import {
+  chmodSync,
+  constants,
+  copyFileSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+import { dirname, join, posix } from 'node:path'
+
+import type { BootContent, BootFile, Part } from '../boot/boot-files.ts'
+import { fileSystemError, NetimageError } from '../errors.ts'
+import { storeDir } from '../nix/store-path.ts'
+import type { StoreFile } from '../nixos/store-files.ts'
+
+type Find = (path: string) => Promise<StoreFile | undefined>
+
+const bufferBytes = 1 << 20
+/** As deep as a NAR may be. */
+const maxDepth = 64
+
+export async function writeBootTree(
+  tree: string,
+  files: readonly BootFile[],
+  find: Find,
+): Promise<void> {
+  for (const { path, content } of files) {
+    const target = join(tree, path)
+    try {
+      mkdirSync(dirname(target), { recursive: true })
+      await writeContent(target, content, find)
+    } catch (error) {
+      throw fileSystemError(`could not write ${path} of the boot tree`, error)
+    }
+  }
+}
+
+async function writeContent(target: string, content: BootContent, find: Find): Promise<void> {
+  switch (content.kind) {
+    case 'text':
+      writeFileSync(target, content.text)
+      break
+    case 'copy':
+      return await copyTree(content.from, target, find, 0)
+    case 'parts':
+      await writeParts(target, content.parts)
+      await content.finish?.(target)
+  }
+  chmodSync(target, 0o644)
+}
+
+/** Links become what they lead to: a TFTP server may not follow them, and HTTP's seldom do. */
+async function copyTree(from: string, target: string, find: Find, depth: number): Promise<void> {
+  if (depth > maxDepth) {
+    throw new NetimageError('bad-system', `${from} lies too deep, or its links lead in a circle`)
+  }
+  const stat = lstatSync(from)
+  if (stat.isDirectory()) {
+    mkdirSync(target, { recursive: true })
+    for (const name of readdirSync(from)) {
+      await copyTree(join(from, name), join(target, name), find, depth + 1)
+    }
+    chmodSync(target, 0o755)
+  } else if (stat.isSymbolicLink()) {
+    await copyTree(await linkTarget(from, find), target, find, depth + 1)
+  } else {
+    copyFileSync(from, target, constants.COPYFILE_FICLONE)
+    chmodSync(target, 0o644)
+  }
+}
+
+async function linkTarget(link: string, find: Find): Promise<string> {
+  const target = readlinkSync(link)
+  if (!target.startsWith(`${storeDir}/`)) return posix.resolve(dirname(link), target)
+  const found = await find(target)
+  if (found) return found.real
+  throw new NetimageError('bad-system', `the link ${link} leads to ${target}, which is not there`)
+}
+
+async function writeParts(target: string, parts: readonly Part[]): Promise<void> {
+  await using output = await open(target, 'w')
+  const buffer = Buffer.alloc(bufferBytes)
+  for (const part of parts) {
+    if (Buffer.isBuffer(part)) await output.writeFile(part)
+    else await appendFile(output, part.from, part.size, buffer)
+  }
+}
+
+async function appendFile(output: FileHandle, from: string, size: number, buffer: Buffer) {
+  await using input = await open(from)
+  for (let left = size; left > 0;) {
+    const { bytesRead } = await input.read(buffer, 0, Math.min(left, buffer.length))
+    if (bytesRead === 0) throw new NetimageError('file-system', `${from} became shorter`)
+    await output.writeFile(buffer.subarray(0, bytesRead))
+    left -= bytesRead
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * dnsmasq: DHCP or proxyDHCP, and TFTP.
+ *
+ * https://dnsmasq.org/docs/dnsmasq-man.html
+ */
+import { architectures, raspberryPiMenu, raspberryPiPrefixes, type ServerPlan } from './plan.ts'
+
+/** dnsmasq's names of the architectures of PXE's boot menu. */
+const services = { bios: 'x86PC', efiX64: 'X86-64_EFI', efiArm64: 'ARM64_EFI' } as const
+
+export function dnsmasqConfiguration(plan: ServerPlan): string {
+  const full = plan.range !== undefined
+  const lines = [
+    `# dnsmasq for ${plan.image}, by netimage.`,
+    '# Try it with: dnsmasq --no-daemon --conf-file=THIS',
+    'port=0',
+    ...(plan.interface === undefined ? [] : [`interface=${plan.interface}`, 'bind-interfaces']),
+    'log-dhcp',
+    '',
+    'enable-tftp',
+    `tftp-root=${plan.bootTree}`,
+    '# Loaders that are not asked to share a packet with options read the plain fields.',
+    'dhcp-no-override',
+    '',
+    ...addressLines(plan),
+    '',
+    '# What a machine says of itself: option 93, and whether it runs iPXE already.',
+    ...matchLines(),
+    '',
+    ...(full ? bootLines(plan) : serviceLines(plan)),
+    ...httpLines(plan),
+    ...raspberryPiLines(plan),
+  ]
+  return lines.join('\n') + '\n'
+}
+
+function addressLines({ range, network }: ServerPlan): string[] {
+  if (range) {
+    const { first, last } = range
+    return ['dhcp-authoritative', `dhcp-range=${first},${last},${network.netmask},1h`]
+  }
+  return [
+    '# proxyDHCP: another server gives the addresses. U-Boot cannot use that: give it --range.',
+    `dhcp-range=${network.address},proxy,${network.netmask}`,
+  ]
+}
+
+function matchLines(): string[] {
+  const byArchitecture = Object.entries(architectures).flatMap(([name, codes]) =>
+    codes.map((code) => `dhcp-match=set:${name},option:client-arch,${code}`),
+  )
+  const pis = raspberryPiPrefixes.map((prefix) => `dhcp-mac=set:raspberrypi,${prefix}:*:*:*`)
+  return [...byArchitecture, 'dhcp-userclass=set:ipxe,iPXE', 'dhcp-match=set:ipxe,175', ...pis]
+}
+
+/** The boot file, as a DHCP server gives it. */
+function bootLines({ loaders, address }: ServerPlan): string[] {
+  const lines: string[] = []
+  const boot = (tags: string, file: string | undefined) => {
+    if (file !== undefined) lines.push(`dhcp-boot=${tags},${file},,${address}`)
+  }
+  boot('tag:ipxe', loaders.ipxe)
+  boot('tag:bios,tag:!ipxe,tag:!raspberrypi', loaders.bios)
+  boot('tag:efiX64,tag:!ipxe', loaders.efiX64)
+  boot('tag:efiArm64,tag:!ipxe', loaders.efiArm64)
+  if (loaders.ipxe !== undefined) {
+    lines.push('# iPXE: there is no proxyDHCP server to wait for (no-pxedhcp).')
+    lines.push('dhcp-option=tag:ipxe,encap:175,176,1b')
+  }
+  return lines
+}
+
+/** The boot menu, as a proxyDHCP server gives it. */
+function serviceLines({ loaders }: ServerPlan): string[] {
+  const lines: string[] = []
+  for (const [name, service] of Object.entries(services)) {
+    if (loaders.ipxe !== undefined) {
+      lines.push(`pxe-service=tag:ipxe,${service},"NixOS",${loaders.ipxe}`)
+    }
+    const file =
+      name === 'bios' ? loaders.bios : name === 'efiX64' ? loaders.efiX64 : loaders.efiArm64
+    const others = name === 'bios' ? 'tag:!ipxe,tag:!raspberrypi' : 'tag:!ipxe'
+    if (file !== undefined) lines.push(`pxe-service=${others},${service},"NixOS",${file}`)
+  }
+  return lines
+}
+
+/** UEFI HTTP boot takes a URL, and only from who answers as an HTTP client's server. */
+function httpLines({ loaders, address, range }: ServerPlan): string[] {
+  const lines: string[] = []
+  const http = (tag: string, file: string | undefined) => {
+    if (file === undefined) return
+    lines.push(`dhcp-option-force=tag:${tag},option:vendor-class,HTTPClient`)
+    lines.push(`dhcp-boot=tag:${tag},http://${address}/${file}`)
+  }
+  if (range) {
+    http('httpX64', loaders.efiX64)
+    http('httpArm64', loaders.efiArm64)
+  }
+  return lines.length > 0
+    ? ['', '# UEFI HTTP boot: serve the boot tree over HTTP, too.', ...lines]
+    : []
+}
+
+function raspberryPiLines({ loaders }: ServerPlan): string[] {
+  if (!loaders.raspberryPi) return []
+  return ['', `pxe-service=tag:raspberrypi,0,"${raspberryPiMenu}"`]
+}

@@ -1,0 +1,43 @@
+/**
+ * nfs-ganesha: ganesha-config(8), ganesha-export-config(8). It needs no root tree at the path that
+ * machines mount: the pseudo path stands for it, over NFSv3 and v4.
+ */
+import { exportNumber, type ServerPlan } from './plan.ts'
+
+export function ganeshaConfiguration(plan: ServerPlan): string {
+  const { image, rootTree, nfsRoot } = plan
+  const id = exportNumber(plan, 65535)
+  return `# nfs-ganesha for ${image}, by netimage.
+NFS_CORE_PARAM {
+  NFS_Protocols = 3, 4;
+  # Version 3 clients, too, mount by the pseudo path.
+  mount_path_pseudo = true;
+  # Machines mount with nolock: there is no lock manager before a root is there.
+  Enable_NLM = false;
+  Enable_RQUOTA = false;
+}
+
+NFSv4 {
+  # A root that is mounted again after a restart need not wait for other clients' locks.
+  Grace_Period = 5;
+  Lease_Lifetime = 5;
+}
+
+EXPORT {
+  Export_Id = ${id};
+  Filesystem_Id = ${id}.${id};
+  Path = ${quote(rootTree)};
+  Pseudo = ${quote(nfsRoot.path)};
+  Access_Type = RW;
+  Squash = No_Root_Squash;
+  SecType = sys;
+  Protocols = 3, 4;
+  Transports = TCP, UDP;
+  FSAL { Name = VFS; }
+}
+`
+}
+
+function quote(path: string): string {
+  return `"${path}"`
+}

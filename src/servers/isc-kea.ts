@@ -1,0 +1,93 @@
+/**
+ * ISC Kea: a full DHCP server. It has no proxyDHCP, and TFTP is another program's.
+ *
+ * https://kea.readthedocs.io/en/latest/arm/dhcp4-srv.html
+ */
+import { NetimageError } from '../errors.ts'
+import { architectures, raspberryPiPrefixes, type ServerPlan } from './plan.ts'
+
+const leaseSeconds = 3600
+
+/**
+ * PXE's options in option 43: discovery control (6), the prompt (10) and the menu (9), which a
+ * Raspberry Pi looks for. Intel's PXE specification 2.1, section 2.2.
+ */
+const raspberryPiVendorOptions = '0601030a0400505845091400001152617370626572727920506920426f6f74ff'
+
+interface ClientClass {
+  name: string
+  test: string
+  'next-server': string
+  'boot-file-name'?: string
+  'option-data'?: object[]
+}
+
+export function keaConfiguration(plan: ServerPlan): string {
+  const { range, network, address } = plan
+  if (!range) {
+    throw new NetimageError('bad-option', 'Kea hands out addresses itself: it needs a range', {
+      hint: 'Give it one: --range 10.0.0.100-10.0.0.199. For proxyDHCP use dnsmasq.',
+    })
+  }
+  const configuration = {
+    Dhcp4: {
+      'interfaces-config': { interfaces: [plan.interface ?? '*'] },
+      'lease-database': { type: 'memfile', persist: true, 'lfc-interval': leaseSeconds },
+      'valid-lifetime': leaseSeconds,
+      'client-classes': clientClasses(plan),
+      subnet4: [
+        {
+          id: 1,
+          subnet: `${network.address}/${network.prefix}`,
+          pools: [{ pool: `${range.first} - ${range.last}` }],
+          'next-server': address,
+        },
+      ],
+      loggers: [{ name: 'kea-dhcp4', severity: 'INFO', output_options: [{ output: 'stdout' }] }],
+    },
+  }
+  return JSON.stringify(configuration, undefined, 2) + '\n'
+}
+
+/** Classes are tried in order, and the first that gives a boot file wins. */
+function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
+  const classes: ClientClass[] = []
+  const add = (name: string, test: string, file: string | undefined, options?: object[]) => {
+    if (file === undefined) return
+    classes.push({
+      name,
+      test,
+      'next-server': address,
+      ...(file !== '' && { 'boot-file-name': file }),
+      ...(options && { 'option-data': options }),
+    })
+  }
+  const notIpxe = "not (option[77].text == 'iPXE')"
+  add('ipxe', "option[77].text == 'iPXE'", loaders.ipxe)
+  if (loaders.raspberryPi) {
+    const data = raspberryPiVendorOptions
+    add('raspberrypi', isRaspberryPi(), '', [{ code: 43, 'csv-format': false, data }])
+  }
+  add('bios', `${hasArchitecture('bios')} and ${notIpxe} and not ${isRaspberryPi()}`, loaders.bios)
+  add('efi-x64', `${hasArchitecture('efiX64')} and ${notIpxe}`, loaders.efiX64)
+  add('efi-arm64', `${hasArchitecture('efiArm64')} and ${notIpxe}`, loaders.efiArm64)
+  const httpClient = [{ name: 'vendor-class-identifier', data: 'HTTPClient' }]
+  const url = (file: string | undefined) => file && `http://${address}/${file}`
+  add('http-x64', hasArchitecture('httpX64'), url(loaders.efiX64), httpClient)
+  add('http-arm64', hasArchitecture('httpArm64'), url(loaders.efiArm64), httpClient)
+  return classes
+}
+
+function hasArchitecture(name: keyof typeof architectures): string {
+  const tests = architectures[name].map(
+    (code) => `option[93].hex == 0x${code.toString(16).padStart(4, '0')}`,
+  )
+  return `(${tests.join(' or ')})`
+}
+
+function isRaspberryPi(): string {
+  const tests = raspberryPiPrefixes.map(
+    (prefix) => `substring(pkt4.mac, 0, 3) == 0x${prefix.replaceAll(':', '')}`,
+  )
+  return `(${tests.join(' or ')})`
+}
