@@ -1,8 +1,9 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { renameSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { Argument, Command } from '@commander-js/extra-typings'
 
 import { fileSystemError } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { serverNames } from '../servers/configure.ts'
 import { runCommand } from './run.ts'
 
@@ -37,7 +38,7 @@ export function serversCommand() {
 /** A server that reads the file meanwhile finds the old one or the new one. */
 function writeWhole(file: string, text: string): void {
   try {
-    mkdirSync(join(file, '..'), { recursive: true })
+    makeDirectory(dirname(file))
     const unfinished = `${file}.${process.pid}.tmp`
     writeFileSync(unfinished, text)
     renameSync(unfinished, file)

@@ -74,8 +74,8 @@ async function inspectSystem(request: InspectRequest): Promise<Inspection> {
   const progress = request.progress ?? silentProgress
   const toplevel = await findSystemPath(request.subject, signal)
   const access = await openStores(request, (message) => progress.warn(message))
-  const workers = startWorkers()
   const pool = openPool(request.pool ?? defaultPoolDirectory())
+  const workers = startWorkers()
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)
     // Only what is looked at is fetched: a system says what it is in a few small paths.

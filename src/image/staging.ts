@@ -11,6 +11,7 @@ import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync 
 import { basename, dirname, join } from 'node:path'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { acquireLock } from '../pool/lock.ts'
 import { removeTree } from '../remove-tree.ts'
 
@@ -36,7 +37,7 @@ export function openStaging(output: string, force: boolean): Staging {
   const parent = dirname(output)
   const prefix = `.${basename(output)}.netimage-`
   try {
-    mkdirSync(parent, { recursive: true })
+    makeDirectory(parent)
     finishInterrupted(output, parent, prefix)
     refuseExisting(output, force)
     refuseForeign(output)

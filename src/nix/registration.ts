@@ -36,9 +36,11 @@ export function parseRegistration(text: string, source: string): PathInfo[] {
     const path = toStorePath(lines[next++] ?? '')
     const narHash = parseHash(withAlgorithm(lines[next++] ?? ''))
     const narSize = parseCount(lines[next++])
-    const deriver = toStorePath(lines[next++] ?? '')
+    const deriverLine = lines[next++]
+    const deriver = deriverLine ? toStorePath(deriverLine) : undefined
     const count = parseCount(lines[next++])
-    if (!path || narHash?.algorithm !== 'sha256' || !narSize || count === undefined) {
+    const whole = deriverLine === '' || deriver !== undefined
+    if (!path || narHash?.algorithm !== 'sha256' || !narSize || !whole || count === undefined) {
       throw badRegistration(source, start + 1, 'this is not a record of a store path')
     }
     const references = lines.slice(next, next + count).map(toStorePath)

@@ -20,12 +20,22 @@ export interface PublicKey {
 function splitNamed(text: string, size: number): { name: string; bytes: Buffer } | undefined {
   const colon = text.indexOf(':')
   const name = text.slice(0, Math.max(colon, 0))
-  const bytes = Buffer.from(text.slice(colon + 1), 'base64')
-  return name !== '' && bytes.length === size ? { name, bytes } : undefined
+  const base64 = text.slice(colon + 1)
+  const bytes = Buffer.from(base64, 'base64')
+  // Node passes over what is no base64: of two keys with a comma between them it would read one.
+  const clean = bytes.toString('base64') === base64
+  return name !== '' && clean && bytes.length === size ? { name, bytes } : undefined
 }
 
 export function parsePublicKey(text: string): PublicKey {
   const parts = splitNamed(text, 32)
+  const secret = splitNamed(text, 64)
+  if (secret) {
+    // Not repeated here: messages end up in logs.
+    throw new NetimageError('bad-public-key', `${secret.name} is a secret key`, {
+      hint: 'Name its public key, as `nix key convert-secret-to-public` prints it, and keep the secret one to yourself.',
+    })
+  }
   if (!parts) {
     throw new NetimageError('bad-public-key', `${JSON.stringify(text)} is not a public key`, {
       hint: 'A key is <name>:<base64 of 32 bytes>, as `nix key convert-secret-to-public` prints it.',

@@ -28,6 +28,7 @@ import { join, resolve } from 'node:path'
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { digestToBase32 } from '../nix/hash.ts'
 import type { PathInfo } from '../nix/path-info.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { removeTree } from '../remove-tree.ts'
 import { currentBootId, entryFile, formatEntry, parseEntry, treeName, type Entry } from './entry.ts'
 import { acquireLock, type Lock } from './lock.ts'
@@ -95,7 +96,7 @@ export function openPool(where: string): Pool {
   let leaseLock: Lock | undefined
   try {
     for (const folder of [folders.trees, folders.scratch, folders.leases]) {
-      mkdirSync(folder, { recursive: true })
+      makeDirectory(folder)
     }
     // A lease that is not locked yet must not look dead to another build that starts now.
     withPoolLock(folders.lock, 'exclusive', () => {
