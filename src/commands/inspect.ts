@@ -31,7 +31,10 @@ export function inspectCommand() {
     )
 }
 
-function describe({ kind, system, rootFileSystem, closure, image }: Inspection): string {
+const mounters = { initrd: 'the initrd', 'kernel-line': 'the kernel line' }
+
+function describe(inspection: Inspection): string {
+  const { kind, system, rootFileSystem, rootMount, closure, image } = inspection
   const root = rootFileSystem
     ? `${rootFileSystem.device} (${rootFileSystem.type}, ${rootFileSystem.options.join(',')})`
     : 'none in the fstab'
@@ -44,6 +47,7 @@ function describe({ kind, system, rootFileSystem, closure, image }: Inspection):
     ['initrd', main?.initrd ?? 'none'],
     ['kernel line', main?.kernelParams.join(' ') ?? ''],
     ['root file system', root],
+    ['mounted by', rootMount ? `${mounters[rootMount.by]}: ${rootMount.why}` : 'nothing'],
   ]
   if (image) {
     const { server = 'the server that answers DHCP', path, version = 'default' } = image.nfsRoot

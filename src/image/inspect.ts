@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
+import { findRootMount, type RootMount } from '../boot/kernel-line.ts'
 import { resolveClosure } from '../nix/closure.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import type { StorePath } from '../nix/store-path.ts'
@@ -22,6 +23,8 @@ export interface Inspection {
   system: System
   /** What is mounted at `/`; undefined where the system's fstab names nothing. */
   rootFileSystem: FileSystem | undefined
+  /** Who mounts the root: stage 1, or the kernel line's `root=`; and why. */
+  rootMount: RootMount | undefined
   closure: {
     paths: number
     /** NAR bytes. */
@@ -102,8 +105,10 @@ async function inspectSystem(request: InspectRequest): Promise<Inspection> {
 
 function describe(system: System, closure: readonly PathInfo[]) {
   const largest = [...closure].sort((a, b) => b.narSize - a.narSize).slice(0, largestShown)
+  const [main] = system.entries
   return {
     system,
+    rootMount: main && findRootMount(main, system.fileSystems),
     rootFileSystem: system.fileSystems.find(({ mountPoint }) => mountPoint === '/'),
     closure: {
       paths: closure.length,

@@ -68,12 +68,17 @@ function asBuffer(chunk: unknown): Buffer {
 async function* zstd(input: Chunks): AsyncGenerator<Buffer> {
   const splitter = createFrameSplitter()
   const parts = frameParts(input, splitter)
-  for (;;) {
-    const first = await parts.next()
-    if (first.done === true) break
-    yield* through(oneFrame(first.value, parts), createZstdDecompress({ chunkSize }), 'zstd')
+  try {
+    for (;;) {
+      const first = await parts.next()
+      if (first.done === true) break
+      yield* through(oneFrame(first.value, parts), createZstdDecompress({ chunkSize }), 'zstd')
+    }
+    splitter.end()
+  } finally {
+    // No frame ends the input, which is still open where this is left early.
+    parts.return(undefined).catch(() => undefined)
   }
-  splitter.end()
 }
 
 async function* frameParts(
@@ -107,11 +112,14 @@ async function* xz(input: Chunks): AsyncGenerator<Buffer> {
   }
   // Its own Duplex hangs when it is aborted; its web stream does not.
   const source = Readable.from(checked, { objectMode: false, highWaterMark: chunkSize })
+  let sourceError: unknown
+  // The decoder passes on the message of an error, and not the error.
+  source.on('error', (error) => (sourceError = error))
   const output = lzma.decompressStream(Readable.toWeb(source))
   try {
     for await (const chunk of Readable.fromWeb(output)) yield asBuffer(chunk)
   } catch (error) {
-    throw broken('xz', error)
+    throw broken('xz', sourceError ?? error)
   } finally {
     source.destroy()
   }

@@ -35,7 +35,7 @@ export async function* checkXzDictionary(input: Chunks): AsyncGenerator<Buffer> 
 }
 
 function checkHead(head: Buffer): void {
-  if (streamMagic.compare(head, 0, streamMagic.length) !== 0) {
+  if (!head.subarray(0, streamMagic.length).equals(streamMagic)) {
     throw new NetimageError('bad-compression', 'the xz stream is broken: it is not xz')
   }
   const dictionary = firstDictionaryBytes(head.subarray(streamHeaderBytes))
