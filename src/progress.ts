@@ -18,6 +18,11 @@ export interface Progress {
   warn(message: string): void
 }
 
+/** `1 path`, `2 paths` */
+export function plural(count: number, singular: string, several = `${singular}s`): string {
+  return `${count} ${count === 1 ? singular : several}`
+}
+
 export const silentProgress: Progress = {
   begin: () => ({ update: () => undefined, end: () => undefined }),
   warn: () => undefined,

@@ -2,7 +2,8 @@ import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typin
 
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 
-import { formatBytes, plural } from './format.ts'
+import { formatBytes } from './format.ts'
+import { plural } from '../progress.ts'
 import { runCommand, type Outcome, type RunOptions } from './run.ts'
 import * as stores from './store-options.ts'
 

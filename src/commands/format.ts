@@ -21,7 +21,3 @@ export function formatSeconds(seconds: number): string {
   if (minutes < 60) return `${minutes} min ${rest} s`
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
-
-export function plural(count: number, singular: string, several = `${singular}s`): string {
-  return `${count} ${count === 1 ? singular : several}`
-}

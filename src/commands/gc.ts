@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
-import { formatBytes, plural } from './format.ts'
+import { formatBytes } from './format.ts'
+import { plural } from '../progress.ts'
 import { runCommand } from './run.ts'
 import { poolOption } from './store-options.ts'
 

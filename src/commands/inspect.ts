@@ -1,7 +1,8 @@
 import { Command } from '@commander-js/extra-typings'
 
 import type { Inspection } from '../image/inspect.ts'
-import { formatBytes, plural } from './format.ts'
+import { formatBytes } from './format.ts'
+import { plural } from '../progress.ts'
 import { runCommand } from './run.ts'
 import * as stores from './store-options.ts'
 

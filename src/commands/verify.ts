@@ -1,7 +1,7 @@
 import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
-import { plural } from './format.ts'
+import { plural } from '../progress.ts'
 import { runCommand } from './run.ts'
 
 export function verifyCommand() {

@@ -16,7 +16,7 @@ import { readSystem, type System } from '../nixos/system.ts'
 import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool, type Pool } from '../pool/pool.ts'
 import { startWorkers, type Workers } from '../pool/workers.ts'
-import { silentProgress, type Progress } from '../progress.ts'
+import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
 import { writeBootTree } from './boot-tree.ts'
 import { imageLayout, registrationName, type ImageLayout } from './layout.ts'
@@ -108,7 +108,7 @@ async function findClosure(
     done.bytes += info.narSize
     task.update(done)
   })
-  task.end(`found the closure: ${done.paths} paths`)
+  task.end(`found the closure: ${plural(done.paths, 'path')}`)
   return closure
 }
 

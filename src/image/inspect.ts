@@ -81,11 +81,12 @@ async function inspectSystem(request: InspectRequest): Promise<Inspection> {
   const workers = startWorkers()
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)
+    const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
     // Only what is looked at is fetched: a system says what it is in a few small paths.
     const treeOf = async (path: StorePath) => {
       const entry = closure.get(path)
       if (!entry) return undefined
-      await fillPool([entry], { pool, workers, access, signal, progress })
+      await fillPool([entry], { pool, workers, access, signal, progress: quiet })
       return pool.treePath(entry.info)
     }
     const system = await readSystem(treeOf, toplevel)

@@ -9,7 +9,7 @@ import { allOrNone, watchBytes } from '../pool/fill.ts'
 import type { PlaceMethod } from '../pool/place.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { Workers } from '../pool/workers.ts'
-import type { Progress } from '../progress.ts'
+import { plural, type Progress } from '../progress.ts'
 
 export interface PlaceContext {
   pool: Pool
@@ -51,7 +51,7 @@ export async function placeStore(
       counts.paths++
     }),
   )
-  task.end(`placed ${infos.length} paths (${method})`)
+  task.end(`placed ${plural(infos.length, 'path')} (${method})`)
 }
 
 const noClone = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOSYS', 'ENOTTY'])

@@ -37,6 +37,7 @@ export async function runCommands(
   commands: string,
   setting: CommandSetting,
 ): Promise<void> {
+  setting.signal.throwIfAborted()
   const view = await chooseView(option, commands, setting)
   const { status, output } = await run([...view, ...shell, commands], setting)
   if (status === 0) return

@@ -12,8 +12,12 @@ import { basename, dirname, join } from 'node:path'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { acquireLock } from '../pool/lock.ts'
+import { acquireLock, type Lock } from '../pool/lock.ts'
 import { removeTree } from '../remove-tree.ts'
+
+const beginning = 'begin-'
+const beginningMs = 60_000
+const lockWaitMs = 1000
 
 export interface Staging {
   /** An empty directory that becomes the image. */
@@ -41,8 +45,7 @@ export function openStaging(output: string, force: boolean): Staging {
     finishInterrupted(output, parent, prefix)
     refuseExisting(output, force)
     refuseForeign(output)
-    const directory = mkdtempSync(join(parent, prefix))
-    const lock = acquireLock(join(directory, 'lock'), 'exclusive', 0)
+    const { directory, lock } = makeLocked(parent, prefix)
     const image = join(directory, 'image')
     const scratch = join(directory, 'scratch')
     mkdirSync(image)
@@ -53,7 +56,7 @@ export function openStaging(output: string, force: boolean): Staging {
       publish: () => publish(output, directory, force),
       close() {
         removeTree(directory)
-        lock?.release()
+        lock.release()
       },
     }
   } catch (error) {
@@ -61,12 +64,32 @@ export function openStaging(output: string, force: boolean): Staging {
   }
 }
 
+/**
+ * It gets the name by which others look for dead builds only once it is locked: until then it
+ * would look like one.
+ */
+function makeLocked(parent: string, prefix: string): { directory: string; lock: Lock } {
+  const unlocked = mkdtempSync(join(parent, `${prefix}${beginning}`))
+  const lock = acquireLock(join(unlocked, 'lock'), 'exclusive', lockWaitMs)
+  if (!lock) throw new NetimageError('file-system', `could not lock ${unlocked}`)
+  const directory = unlocked.replace(`${prefix}${beginning}`, prefix)
+  renameSync(unlocked, directory)
+  return { directory, lock }
+}
+
 function publish(output: string, directory: string, force: boolean): void {
   try {
     refuseExisting(output, force)
     refuseForeign(output)
-    if (existsSync(output)) renameSync(output, join(directory, 'old'))
-    renameSync(join(directory, 'image'), output)
+    const old = join(directory, 'old')
+    const replaced = existsSync(output)
+    if (replaced) renameSync(output, old)
+    try {
+      renameSync(join(directory, 'image'), output)
+    } catch (error) {
+      if (replaced) renameSync(old, output)
+      throw error
+    }
   } catch (error) {
     throw fileSystemError(`could not put the image at ${output}`, error)
   }
@@ -83,11 +106,18 @@ function refuseForeign(output: string): void {
   })
 }
 
+/** Of a build that is about to lock it. */
+function isYoung(directory: string): boolean {
+  const stat = lstatSync(directory, { throwIfNoEntry: false })
+  return !stat || Date.now() - stat.mtimeMs < beginningMs
+}
+
 /** Cleans up after builds that were killed; one that had begun to replace an image is finished. */
 function finishInterrupted(output: string, parent: string, prefix: string): void {
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue
     const directory = join(parent, name)
+    if (name.startsWith(`${prefix}${beginning}`) && isYoung(directory)) continue
     const lock = acquireLock(join(directory, 'lock'), 'exclusive', 0)
     if (!lock) continue
     const [image, old] = [join(directory, 'image'), join(directory, 'old')]

@@ -9,7 +9,7 @@ import { formatRegistration } from '../nix/registration.ts'
 import { baseNameOf } from '../nix/store-path.ts'
 import { allOrNone, watchBytes } from '../pool/fill.ts'
 import { startWorkers } from '../pool/workers.ts'
-import { silentProgress, type Progress } from '../progress.ts'
+import { plural, silentProgress, type Progress } from '../progress.ts'
 import { imageLayout, type ImageLayout } from './layout.ts'
 import { readImage, type Manifest } from './manifest.ts'
 import { hashFile, listTree, type TreeFile } from './tree-files.ts'
@@ -108,7 +108,7 @@ async function verifyStore(
     await workers.close()
   }
   if (signal?.aborted) throw new NetimageError('interrupted', 'interrupted')
-  task.end(`verified ${closure.length} store paths`)
+  task.end(`verified ${plural(closure.length, 'store path')}`)
 }
 
 function verifyRegistration(closure: readonly PathInfo[], layout: ImageLayout, found: Found): void {

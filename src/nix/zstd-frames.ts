@@ -138,7 +138,7 @@ export function createFrameSplitter() {
     },
     end(): void {
       const clean = state === 'magic' && held.length === 0 && started
-      if (!clean) throw broken(started ? 'it is cut off' : 'it is empty')
+      if (!clean) throw broken(started || held.length > 0 ? 'it is cut off' : 'it is empty')
     },
   }
 }

@@ -6,7 +6,7 @@ import { alternatives, type ClosurePath, type StoreAccess } from '../nix/closure
 import { contentCheck, parseContentAddress } from '../nix/content-address.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { isContentAddressed } from '../nix/trust.ts'
-import type { Progress, Task } from '../progress.ts'
+import { plural, type Progress, type Task } from '../progress.ts'
 import type { ReceiveJob } from './jobs.ts'
 import type { Pool } from './pool.ts'
 import type { NarExpectation } from './receive.ts'
@@ -47,7 +47,7 @@ export async function fillPool(paths: Iterable<ClosurePath>, context: FillContex
       counts.paths++
     }),
   )
-  task.end(`unpacked and verified ${missing.length} paths`)
+  task.end(`unpacked and verified ${plural(missing.length, 'path')}`)
 }
 
 /** What was unpacked before the machine last started is hashed once more. */
@@ -76,7 +76,7 @@ async function checkDoubtful(
       }),
     ),
   )
-  task.end(`checked ${doubtful.length} paths that were unpacked before this machine last started`)
+  task.end(`checked ${plural(doubtful.length, 'path')} unpacked before this machine last started`)
   return damaged
 }
 

@@ -41,7 +41,7 @@ interface Pending {
 const maxWorkers = 8
 
 /** Worker heaps stay small: chunks live outside them, and files pass by in pieces. */
-const resourceLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 16 }
+const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16 }
 
 export function startWorkers(): Workers {
   const counter = new SharedArrayBuffer(8)
