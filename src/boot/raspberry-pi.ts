@@ -130,9 +130,9 @@ async function deviceTrees(
 function warnOfSize(path: string, size: number, warn: (message: string) => void): void {
   if (size <= pi5OldLimitBytes) return
   const limit = size > pi5LimitBytes ? pi5LimitBytes : pi5OldLimitBytes
-  const which = size > pi5LimitBytes ? 'A Raspberry Pi 5' : 'A Raspberry Pi 5 with an older EEPROM'
+  const which = size > pi5LimitBytes ? 'a Raspberry Pi 5' : 'a Raspberry Pi 5 with an older EEPROM'
   warn(
-    `${path} has ${Math.round(size / 1e6)} MB; ${which} silently cuts files at about ${limit / 1e6} MB`,
+    `${path} has ${Math.round(size / 1e6)} MB: ${which} silently cuts files at about ${limit / 1e6} MB`,
   )
 }
 

@@ -1,7 +1,9 @@
+import { readFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 
+import { fileSystemError } from '../errors.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { runCommand, type Outcome, type RunOptions } from './run.ts'
@@ -38,6 +40,7 @@ export function buildCommand() {
       ).argParser(parseWay),
     )
     .option('--firmware <dir>', 'the Raspberry Pi’s firmware (raspberrypifw or raspi-firmware)')
+    .option('--config-txt <file>', 'lines for the end of the Raspberry Pi’s config.txt')
     .option('--ipxe <dir>', 'iPXE’s loaders, to be copied into the boot tree')
     .option('--uefi-stub <file>', 'systemd’s stub, where the system’s closure has none')
     .option('--sign-key <file>', 'sign what UEFI starts (with sbsign)')
@@ -74,6 +77,7 @@ type BuildFlags = RunOptions &
     format: 'directory' | 'tar'
     boot?: BootWay[] | undefined
     firmware?: string | undefined
+    configTxt?: string | undefined
     ipxe?: string | undefined
     uefiStub?: string | undefined
     signKey?: string | undefined
@@ -102,6 +106,7 @@ async function build(
     link: flags.link,
     bootSettings: {
       firmware: flags.firmware,
+      configTxt: flags.configTxt === undefined ? undefined : await readText(flags.configTxt),
       ipxe: flags.ipxe,
       uefiStub: flags.uefiStub,
       signKey: flags.signKey,
@@ -131,6 +136,14 @@ async function build(
       storePaths: manifest.closure.length,
       narBytes: bytes,
     },
+  }
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    throw fileSystemError(`could not read ${file}`, error)
   }
 }
 

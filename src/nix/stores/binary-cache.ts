@@ -62,7 +62,9 @@ async function fetchNar(
   options: FetchOptions,
 ): Promise<NarFile> {
   const { url, compression, fileHash, fileSize } = info
-  const file = await transport.file(url, fileSize ?? largestFile(info.narSize), options)
+  // No signature covers the file's size: it may make the bound smaller, never larger.
+  const maxBytes = Math.min(fileSize ?? Infinity, largestFile(info.narSize))
+  const file = await transport.file(url, maxBytes, options)
   if (!file) throw missingNar(transport.url, info.path, url)
   return {
     kind: 'file',

@@ -80,7 +80,14 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
           url,
           received > 0 ? { range: `bytes=${received}-` } : {},
           signal,
-        )
+        ).catch((error: unknown) => {
+          // Nothing is left to be sent: what came may be all, or of another file. So all over again.
+          if (error instanceof HttpFailure && error.status === rangeNotSatisfiable) {
+            downloaded(-received)
+            received = 0
+          }
+          throw error
+        })
         if (isEncoded(response)) throw encoded(url)
         const goesOn = response.statusCode === 206 && continuesAt(response) === received
         if (!goesOn) {
@@ -127,7 +134,8 @@ class HttpFailure extends Error {
 
 const notThere = new Set([404, 410])
 const notAllowed = new Set([401, 403, 407])
-const passing = new Set([408, 425, 429])
+const rangeNotSatisfiable = 416
+const passing = new Set([408, rangeNotSatisfiable, 425, 429])
 
 /** Tries until it works, fails for good, or has failed too often. Undefined: not there. */
 async function persist<T>(

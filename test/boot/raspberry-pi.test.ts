@@ -1,0 +1,127 @@
+// The Raspberry Pi's boot tree, from firmware laid out as nixpkgs and as Debian lay it out. The
+// requests of each model's loader are made in test/e2e.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { suite, test } from 'node:test'
+import type { BootFile } from '../../src/boot/boot-files.ts'
+import { raspberryPiFiles } from '../../src/boot/raspberry-pi.ts'
+import type { BootSettings } from '../../src/boot/request.ts'
+import { findStoreFile } from '../../src/nixos/store-files.ts'
+import { parseNfsRoot } from '../../src/nixos/nfs-root.ts'
+import { parseStorePathOf } from '../support/store-paths.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const directory = temporaryDirectory()
+const store = join(directory, 'store')
+const [kernel, dtbs, toplevel] = ['kernel', 'dtbs', 'system'].map(parseStorePathOf)
+
+function put(path: string, content = path): void {
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, content)
+}
+
+put(`${store}${kernel}/Image`)
+put(`${store}${kernel}/initrd`)
+put(`${store}${dtbs}/broadcom/bcm2711-rpi-4-b.dtb`)
+put(`${store}${dtbs}/broadcom/bcm2712-rpi-5-b.dtb`)
+put(`${store}${dtbs}/allwinner/sun50i-a64.dtb`)
+for (const folder of ['nixpkgs/share/raspberrypi/boot', 'debian/usr/lib/raspi-firmware']) {
+  for (const name of ['bootcode.bin', 'start.elf', 'start4.elf', 'fixup4.dat', 'LICENCE']) {
+    put(join(directory, folder, name))
+  }
+  put(join(directory, folder, 'bcm2711-rpi-4-b.dtb'), 'the firmware’s own')
+  put(join(directory, folder, 'bcm2711-rpi-400.dtb'))
+  put(join(directory, folder, 'overlays/disable-wifi.dtbo'))
+}
+
+async function files(settings: BootSettings) {
+  const warnings: string[] = []
+  const entry = {
+    label: '25.11',
+    kernel: `${kernel}/Image`,
+    initrd: `${kernel}/initrd`,
+    init: `${toplevel}/init`,
+    kernelParams: ['console=ttyS1,115200'],
+  }
+  const treeOf = (path: string) => Promise.resolve(`${store}${path}`)
+  const made = await raspberryPiFiles({
+    system: {
+      toplevel: parseStorePathOf('system'),
+      label: '25.11',
+      platform: 'aarch64-linux',
+      entries: [entry],
+      dtbs: `${dtbs}`,
+      fileSystems: [],
+    },
+    nfsRoot: parseNfsRoot('10.0.0.5:/srv/pi,v3'),
+    settings,
+    find: (path) => findStoreFile(treeOf, path),
+    warn: (message) => warnings.push(message),
+  })
+  return { made: new Map(made.map((file) => [file.path, file])), warnings }
+}
+
+function text(file: BootFile | undefined): string {
+  assert.equal(file?.content.kind, 'text')
+  return file.content.text
+}
+
+suite('the boot tree of a Raspberry Pi', () => {
+  for (const layout of ['nixpkgs', 'debian']) {
+    test(`has what its loader asks for, from firmware laid out as in ${layout}`, async () => {
+      const { made, warnings } = await files({ firmware: join(directory, layout) })
+      assert.deepEqual([...made.keys()].sort(), [
+        'bcm2711-rpi-4-b.dtb',
+        'bcm2711-rpi-400.dtb',
+        'bcm2712-rpi-5-b.dtb',
+        'bootcode.bin',
+        'cmdline.txt',
+        'config.txt',
+        'fixup4.dat',
+        'initrd',
+        'kernel8.img',
+        'overlays',
+        'start.elf',
+        'start4.elf',
+      ])
+      assert.deepEqual(warnings, [])
+      const tree = made.get('bcm2711-rpi-4-b.dtb')?.content
+      assert.ok(
+        tree?.kind === 'copy' && tree.from.startsWith(store),
+        'the kernel’s own is preferred',
+      )
+    })
+  }
+
+  test('has its kernel line in one line', async () => {
+    const { made } = await files({ firmware: join(directory, 'debian') })
+    assert.equal(
+      text(made.get('cmdline.txt')),
+      `init=${toplevel}/init console=ttyS1,115200 root=/dev/nfs nfsroot=10.0.0.5:/srv/pi,v3 ip=dhcp\n`,
+    )
+  })
+
+  test('loads the initrd behind the kernel, and keeps the person’s lines', async () => {
+    const { made } = await files({
+      firmware: join(directory, 'debian'),
+      configTxt: 'dtparam=i2c=on',
+    })
+    const config = text(made.get('config.txt'))
+    assert.match(config, /^\[all\]\nkernel=kernel8\.img\ninitramfs initrd followkernel$/m)
+    assert.match(config, /\n\ndtparam=i2c=on\n$/)
+  })
+
+  test('warns with the figure of a file that a Pi 5 would cut', async () => {
+    truncateSync(`${store}${kernel}/initrd`, 120_000_000)
+    const { warnings } = await files({ firmware: join(directory, 'debian') })
+    assert.deepEqual(warnings, [
+      'initrd has 120 MB: a Raspberry Pi 5 silently cuts files at about 96 MB',
+    ])
+  })
+
+  test('takes no directory without firmware', async () => {
+    await assert.rejects(files({ firmware: store }), { code: 'bad-option' })
+  })
+})
