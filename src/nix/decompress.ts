@@ -18,18 +18,25 @@ export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
 
 const chunkSize = 256 * 1024
 
-export function decompress(input: Chunks, compression: Compression): Chunks {
+/** Told how many bytes of memory a decoder is about to hold, before it does. */
+export type HoldMemory = (bytes: number) => void
+
+export function decompress(
+  input: Chunks,
+  compression: Compression,
+  hold: HoldMemory = () => undefined,
+): Chunks {
   switch (compression) {
     case 'none':
       return input
     case 'zstd':
-      return zstd(input)
+      return zstd(input, hold)
     case 'br':
       return through(input, createBrotliDecompress({ chunkSize }), 'br')
     case 'gzip':
       return through(input, createGunzip({ chunkSize }), 'gzip')
     case 'xz':
-      return xz(input)
+      return xz(input, hold)
     case 'bzip2':
       return program(input, 'bzip2', ['-dc'])
   }
@@ -65,8 +72,8 @@ function asBuffer(chunk: unknown): Buffer {
   throw new NetimageError('internal', `a decoder gave ${typeof chunk} where bytes were expected`)
 }
 
-async function* zstd(input: Chunks): AsyncGenerator<Buffer> {
-  const splitter = createFrameSplitter()
+async function* zstd(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
+  const splitter = createFrameSplitter(hold)
   const parts = frameParts(input, splitter)
   try {
     for (;;) {
@@ -102,8 +109,8 @@ async function* oneFrame(
   }
 }
 
-async function* xz(input: Chunks): AsyncGenerator<Buffer> {
-  const checked = checkXzDictionary(input)
+async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
+  const checked = checkXzDictionary(input, hold)
   const lzma = await import('@napi-rs/lzma/xz').catch(() => undefined)
   if (!lzma) {
     // No prebuilt decoder for this platform.

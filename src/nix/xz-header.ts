@@ -7,7 +7,7 @@
  * https://tukaani.org/xz/xz-file-format.txt (2.1.1, 3.1, 5.3.1)
  */
 import { NetimageError } from '../errors.ts'
-import type { Chunks } from './decompress.ts'
+import type { Chunks, HoldMemory } from './decompress.ts'
 
 const maxDictionaryBytes = 2 ** 27
 const streamMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])
@@ -15,7 +15,7 @@ const streamHeaderBytes = 12
 const maxBlockHeaderBytes = 1024
 const lzma2Filter = 0x21
 
-export async function* checkXzDictionary(input: Chunks): AsyncGenerator<Buffer> {
+export async function* checkXzDictionary(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
   let head = Buffer.alloc(0)
   let checked = false
   for await (const chunk of input) {
@@ -25,26 +25,26 @@ export async function* checkXzDictionary(input: Chunks): AsyncGenerator<Buffer> 
     }
     head = Buffer.concat([head, chunk])
     if (head.length < streamHeaderBytes + maxBlockHeaderBytes) continue
-    checkHead(head)
+    hold(checkHead(head))
     checked = true
     yield head
   }
   if (checked) return
-  checkHead(head)
+  hold(checkHead(head))
   yield head
 }
 
-function checkHead(head: Buffer): void {
+/** @returns the bytes of the dictionary */
+function checkHead(head: Buffer): number {
   if (!head.subarray(0, streamMagic.length).equals(streamMagic)) {
     throw new NetimageError('bad-compression', 'the xz stream is broken: it is not xz')
   }
-  const dictionary = firstDictionaryBytes(head.subarray(streamHeaderBytes))
-  if (dictionary !== undefined && dictionary > maxDictionaryBytes) {
-    throw new NetimageError(
-      'bad-compression',
-      `the xz stream wants a dictionary of ${dictionary} bytes, and ${maxDictionaryBytes} are allowed`,
-    )
-  }
+  const dictionary = firstDictionaryBytes(head.subarray(streamHeaderBytes)) ?? 0
+  if (dictionary <= maxDictionaryBytes) return dictionary
+  throw new NetimageError(
+    'bad-compression',
+    `the xz stream wants a dictionary of ${dictionary} bytes, and ${maxDictionaryBytes} are allowed`,
+  )
 }
 
 /** The dictionary of the LZMA2 filter in a block header; undefined where there is no block. */

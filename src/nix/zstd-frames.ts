@@ -24,7 +24,7 @@ export interface FramePart {
 type State = 'magic' | 'skippable size' | 'header' | 'block' | 'pass'
 
 /** Cuts a stream into parts that each lie in one frame; skippable frames are left out. */
-export function createFrameSplitter() {
+export function createFrameSplitter(hold: (windowBytes: number) => void = () => undefined) {
   let state: State = 'magic'
   let held = Buffer.alloc(0)
   let passLeft = 0
@@ -81,6 +81,7 @@ export function createFrameSplitter() {
       if (window > maxWindowBytes) {
         throw broken(`it wants a window of ${window} bytes, and ${maxWindowBytes} are allowed`)
       }
+      hold(window)
       return 'block'
     } else {
       const header = held.readUIntLE(0, 3)

@@ -6,6 +6,7 @@ import { errnoOf, fileSystemError } from '../errors.ts'
 import type { Hash } from '../nix/hash.ts'
 import { discard, type NarSource } from '../nix/nar-source.ts'
 import { removeTree } from '../remove-tree.ts'
+import type { MemoryClaim } from './decoder-memory.ts'
 import { entryFile, formatEntry, treeName } from './entry.ts'
 import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
 import { receiveNar, treeMatches, type NarExpectation } from './receive.ts'
@@ -44,10 +45,14 @@ export interface CheckJob {
 /** Whether the tree is what its hash says; for `receive` always true. */
 export type JobResult = boolean
 
-export async function runJob(job: Job, progress: (bytes: number) => void): Promise<JobResult> {
+export async function runJob(
+  job: Job,
+  progress: (bytes: number) => void,
+  memory: MemoryClaim,
+): Promise<JobResult> {
   switch (job.kind) {
     case 'receive':
-      await receive(job, progress)
+      await receive(job, progress, memory)
       return true
     case 'place':
       return place(job, progress)
@@ -56,11 +61,15 @@ export async function runJob(job: Job, progress: (bytes: number) => void): Promi
   }
 }
 
-async function receive(job: ReceiveJob, progress: (bytes: number) => void): Promise<void> {
+async function receive(
+  job: ReceiveJob,
+  progress: (bytes: number) => void,
+  memory: MemoryClaim,
+): Promise<void> {
   const { scratch, entry, source, expected } = job
   try {
     mkdirSync(scratch)
-    await receiveNar(source, join(scratch, treeName), expected, progress)
+    await receiveNar(source, join(scratch, treeName), expected, progress, memory)
     writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize }))
     rename(scratch, entry)
   } catch (error) {

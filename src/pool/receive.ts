@@ -13,6 +13,7 @@ import { readChunks, type NarFile, type NarSource } from '../nix/nar-source.ts'
 import { dumpNar } from '../nix/nar/dump.ts'
 import { createNarParser, type NarVisitor } from '../nix/nar/parse.ts'
 import { restoreTo } from '../nix/nar/restore.ts'
+import type { MemoryClaim } from './decoder-memory.ts'
 
 /** What a store promised of a NAR. */
 export interface NarExpectation {
@@ -34,6 +35,7 @@ export async function receiveNar(
   destination: string,
   expected: NarExpectation,
   progress: (bytes: number) => void,
+  memory: MemoryClaim,
 ): Promise<void> {
   const restore = restoreTo(destination)
   const check = createContentHash(expected.content)
@@ -55,10 +57,11 @@ export async function receiveNar(
 
   try {
     if (source.kind === 'tree') dumpNar(source.directory, write)
-    else for await (const chunk of narChunks(source, expected)) write(chunk)
+    else for await (const chunk of narChunks(source, expected, memory)) write(chunk)
     parser.end()
   } finally {
     restore.abandon()
+    memory.release()
   }
   if (size !== expected.narSize) {
     const why = `its NAR has ${size} bytes, and ${expected.narSize} were promised`
@@ -72,7 +75,11 @@ export async function receiveNar(
 }
 
 /** The NAR in a file, with the file's own hash and size checked on the way. */
-async function* narChunks(source: NarFile, expected: NarExpectation): AsyncGenerator<Buffer> {
+async function* narChunks(
+  source: NarFile,
+  expected: NarExpectation,
+  memory: MemoryClaim,
+): AsyncGenerator<Buffer> {
   const { file, compression, fileHash, fileSize } = source
   // The same bytes under the same hash need not be hashed twice.
   const sameBytes = compression === 'none' && fileHash?.hex === expected.narHash.hex
@@ -87,7 +94,7 @@ async function* narChunks(source: NarFile, expected: NarExpectation): AsyncGener
     }
   }
 
-  yield* decompress(observed(), compression)
+  yield* decompress(observed(), compression, (bytes) => memory.hold(bytes))
   if (fileSize !== undefined && size !== fileSize) {
     const why = `its ${compression} file has ${size} bytes, and ${fileSize} were promised`
     throw mismatch('size-mismatch', expected, why)

@@ -2,21 +2,24 @@
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { messageOf, NetimageError } from '../errors.ts'
+import { claimDecoderMemory } from './decoder-memory.ts'
 import { runJob } from './jobs.ts'
 import type { JobMessage, ResultMessage, WorkerSetup } from './workers.ts'
 
 const port = parentPort
 if (!port) throw new Error('this module runs in a worker thread only')
 
-const { counter }: WorkerSetup = workerData
+const { counter, decoderMemory }: WorkerSetup = workerData
 const bytesDone = new BigUint64Array(counter)
+const memory = claimDecoderMemory(decoderMemory)
 
 port.on('message', ({ id, job }: JobMessage) => {
   let counted = 0
-  void runJob(job, (bytes) => {
+  const count = (bytes: number) => {
     counted += bytes
     Atomics.add(bytesDone, 0, BigInt(bytes))
-  })
+  }
+  void runJob(job, count, memory)
     .then((result): ResultMessage => ({ id, result }))
     .catch((error: unknown): ResultMessage => {
       // What a failed job counted will be counted again by its next attempt.

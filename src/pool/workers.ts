@@ -6,10 +6,12 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 
 import { NetimageError, type ErrorCode } from '../errors.ts'
+import { createDecoderMemory } from './decoder-memory.ts'
 import type { Job, JobResult } from './jobs.ts'
 
 export interface WorkerSetup {
   counter: SharedArrayBuffer
+  decoderMemory: SharedArrayBuffer
 }
 
 export interface JobMessage {
@@ -46,7 +48,7 @@ const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 
 export function startWorkers(): Workers {
   const counter = new SharedArrayBuffer(8)
   const bytesDone = new BigUint64Array(counter)
-  const setup: WorkerSetup = { counter }
+  const setup: WorkerSetup = { counter, decoderMemory: createDecoderMemory() }
   // Next to this module, which is TypeScript in a checkout and JavaScript once published.
   const script = new URL(`./worker${import.meta.url.slice(-3)}`, import.meta.url)
   const limit = Math.min(availableParallelism(), maxWorkers)

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { EnvHttpProxyAgent, interceptors, request, type Dispatcher } from 'undici'
+import { EnvHttpProxyAgent, errors, interceptors, request, type Dispatcher } from 'undici'
 
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 import { isCompression } from '../compression.ts'
@@ -46,6 +46,8 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
         ...headers,
       },
       ...(signal && { signal }),
+    }).catch((error: unknown) => {
+      throw error instanceof errors.InvalidArgumentError ? leadsNowhere(url, error) : error
     })
     if (response.statusCode < 300) return response
     await response.body.dump()
@@ -216,6 +218,12 @@ function tooLarge(url: URL, maxBytes: number): NetimageError {
   return new NetimageError('size-mismatch', `${shown(url)} is larger than ${maxBytes} bytes`, {
     hint: 'The cache sends something else than it announced.',
   })
+}
+
+/** Our own URL is valid, so it is one that we were redirected to. */
+function leadsNowhere(url: URL, cause: Error): NetimageError {
+  const why = 'redirects in a circle, or to what is no HTTP server'
+  return new NetimageError('store-unavailable', `${shown(url)} ${why}`, { cause })
 }
 
 function refused(url: URL, failure: HttpFailure): NetimageError {
