@@ -3,8 +3,11 @@
  * Debian's packages and made by real Nix, in a local store and in signed binary caches.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import * as v from 'valibot'
+
+import { removeTree } from '../src/remove-tree.ts'
 
 import {
   addBuilderShell,
@@ -18,39 +21,41 @@ const seeds =
 
 export const benchCompressions = ['none', 'zstd', 'xz'] as const
 
-export interface BenchClosure {
-  root: string
-  publicKey: string
-  caches: Record<(typeof benchCompressions)[number], string>
+const closureSchema = v.object({
+  root: v.string(),
+  publicKey: v.string(),
+  /** The directory with a binary cache for each compression, named after it. */
+  caches: v.string(),
+})
+
+export type BenchClosure = v.InferOutput<typeof closureSchema>
+
+/** @param directory where everything is kept from run to run: the caches alone take minutes */
+export async function makeBenchClosure(directory: string): Promise<BenchClosure> {
+  const finished = join(directory, 'closure.json')
+  if (!existsSync(finished)) {
+    const made = await make(directory)
+    await writeFile(finished, JSON.stringify(made))
+  }
+  return v.parse(closureSchema, JSON.parse(await readFile(finished, 'utf8')))
 }
 
-/**
- * @param downloads where Debian's packages are kept from run to run
- * @param directory a tmpfs with 2 GB of room
- */
-export async function makeBenchClosure(
-  downloads: string,
-  directory: string,
-): Promise<BenchClosure> {
-  const packages = await unpackPackages(downloads)
-  const world = await createNixWorld(join(directory, 'world'))
+async function make(directory: string): Promise<BenchClosure> {
+  const packages = await unpackPackages(join(directory, 'packages'))
+  const made = join(directory, 'made')
+  removeTree(made)
+  const world = await createNixWorld(join(made, 'world'))
   const paths: string[] = []
   for (const [name, tree] of packages) {
     paths.push(await world.addToStore(tree, { name: name.replace(/[^0-9A-Za-z+._?=-]/g, '_') }))
   }
   const shell = await addBuilderShell(world, await findStaticBusybox())
   const [root = ''] = await world.build({ expression: rootExpression(shell, paths) })
-  const key = await world.generateKey('bench-1')
-  const caches = {
-    none: join(directory, 'cache-none'),
-    zstd: join(directory, 'cache-zstd'),
-    xz: join(directory, 'cache-xz'),
-  }
+  const { secretKeyFile, publicKey } = await world.generateKey('bench-1')
   for (const compression of benchCompressions) {
-    const { secretKeyFile } = key
-    await world.copyToCache([root], caches[compression], { compression, secretKeyFile })
+    await world.copyToCache([root], join(made, compression), { compression, secretKeyFile })
   }
-  return { root, publicKey: key.publicKey, caches }
+  return { root, publicKey, caches: made }
 }
 
 /** A NixOS-shaped system that refers to all of `paths`. */
