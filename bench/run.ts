@@ -1,9 +1,9 @@
 /**
  * How fast images are built, beside `nix copy` and `cp -a` in the same run.
  *
- *     node bench/run.ts <downloads> <tmpfs directory> [rounds]
+ *     node bench/run.ts [rounds] [directory to keep the closure in] [directory on a tmpfs]
  */
-import { mkdir } from 'node:fs/promises'
+import { cp, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -11,19 +11,22 @@ import { removeTree } from '../src/remove-tree.ts'
 import { benchCompressions, makeBenchClosure } from './closure.ts'
 import { measure, type Contender, type Measurement } from './measure.ts'
 
-const [downloads = '.netimage-bench', directory = '/dev/shm/netimage-bench', rounds = '5'] =
+const [rounds = '5', kept = '.netimage-bench', directory = '/dev/shm/netimage-bench'] =
   process.argv.slice(2)
 const program = fileURLToPath(new URL('../dist/cli.js', import.meta.url))
 const work = resolve(directory)
 
-const { publicKey, root, caches } = await makeBenchClosure(resolve(downloads), join(work, 'made'))
+const { publicKey, root, caches } = await makeBenchClosure(resolve(kept))
+removeTree(work)
+await mkdir(work, { recursive: true })
 const pool = join(work, 'pool')
 const image = join(work, 'image')
 const copied = join(work, 'copied')
 
 for (const compression of benchCompressions) {
+  await cp(join(caches, compression), cacheOf(compression), { recursive: true })
   await show(`from file:// ${compression}, with signatures`, [
-    nixCopy(`file://${caches[compression]}`),
+    nixCopy(`file://${cacheOf(compression)}`),
     netimage('netimage build (cold pool, hard links)', compression, 'hardlink', true),
     netimage('netimage build (cold pool, copies)', compression, 'copy', true),
   ])
@@ -39,6 +42,10 @@ await show('the store of a finished image', [
   netimage('netimage build (warm pool, copies)', 'none', 'copy', false, `${image}-2`),
 ])
 removeTree(work)
+
+function cacheOf(compression: (typeof benchCompressions)[number]): string {
+  return join(work, `cache-${compression}`)
+}
 
 async function show(title: string, contenders: Contender[]): Promise<void> {
   const results = await measure(contenders, Number(rounds))
@@ -90,7 +97,7 @@ function netimage(
   cold: boolean,
   output = image,
 ): Contender {
-  const from = ['--from', `file://${caches[compression]}`, '--trusted-public-keys', publicKey]
+  const from = ['--from', `file://${cacheOf(compression)}`, '--trusted-public-keys', publicKey]
   return {
     name,
     command: [

@@ -39,7 +39,12 @@ function checkHead(head: Buffer): number {
   if (!head.subarray(0, streamMagic.length).equals(streamMagic)) {
     throw new NetimageError('bad-compression', 'the xz stream is broken: it is not xz')
   }
-  const dictionary = firstDictionaryBytes(head.subarray(streamHeaderBytes)) ?? 0
+  return boundedDictionaryBytes(head.subarray(streamHeaderBytes))
+}
+
+/** @param block begins with the header of a block, unless the stream has none */
+export function boundedDictionaryBytes(block: Buffer): number {
+  const dictionary = dictionaryBytes(block) ?? 0
   if (dictionary <= maxDictionaryBytes) return dictionary
   throw new NetimageError(
     'bad-compression',
@@ -48,7 +53,7 @@ function checkHead(head: Buffer): number {
 }
 
 /** The dictionary of the LZMA2 filter in a block header; undefined where there is no block. */
-function firstDictionaryBytes(block: Buffer): number | undefined {
+function dictionaryBytes(block: Buffer): number | undefined {
   const size = ((block[0] ?? 0) + 1) * 4
   if (block[0] === 0 || block.length < size) return undefined
   const flags = block[1] ?? 0

@@ -1,0 +1,88 @@
+/** Reads a stream byte by byte, with one chunk of it in memory. */
+import { NetimageError } from '../../errors.ts'
+import type { Chunks } from '../../nix/decompress.ts'
+
+export interface ByteReader {
+  /** What comes next, without taking it; fewer bytes than asked for only at the end. */
+  peek(count: number): Promise<Buffer>
+  /** Exactly so many bytes; an error where the stream ends before. */
+  take(count: number): Promise<Buffer>
+  /** Passes over so many bytes; an error where the stream ends before. */
+  skip(count: number): Promise<void>
+  /** What is at hand, at most `most` bytes; undefined at the end. */
+  next(most?: number): Promise<Buffer | undefined>
+  /** Gives back the end of what was taken last. */
+  putBack(bytes: Buffer): void
+  close(): Promise<void>
+}
+
+/** How many bytes may still be read, by all readers that share it. */
+export interface ByteBudget {
+  left: number
+}
+
+/** An initrd that no kernel could unpack either. */
+export function brokenInitrd(why: string, cause?: unknown): NetimageError {
+  return new NetimageError('bad-system', `the initrd is broken: ${why}`, { cause })
+}
+
+export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader {
+  const chunks = toGenerator(input)
+  let held: Buffer = Buffer.alloc(0)
+
+  async function pull(): Promise<boolean> {
+    const next = await chunks.next()
+    if (next.done === true) return false
+    budget.left -= next.value.length
+    if (budget.left < 0) throw brokenInitrd('it unpacks to more than any machine would hold')
+    held = held.length === 0 ? next.value : Buffer.concat([held, next.value])
+    return true
+  }
+
+  function shift(count: number): Buffer {
+    const bytes = held.subarray(0, count)
+    held = held.subarray(bytes.length)
+    return bytes
+  }
+
+  async function next(most = Infinity): Promise<Buffer | undefined> {
+    while (held.length === 0) if (!(await pull())) return undefined
+    return shift(Math.min(most, held.length))
+  }
+
+  async function peek(count: number): Promise<Buffer> {
+    while (held.length < count) if (!(await pull())) break
+    return held.subarray(0, count)
+  }
+
+  return {
+    next,
+    peek,
+    async take(count) {
+      if ((await peek(count)).length < count) throw cutOff()
+      return shift(count)
+    },
+    async skip(count) {
+      for (let left = count; left > 0;) {
+        const bytes = await next(left)
+        if (!bytes) throw cutOff()
+        left -= bytes.length
+      }
+    },
+    putBack(bytes) {
+      if (bytes.length > 0) held = held.length === 0 ? bytes : Buffer.concat([bytes, held])
+    },
+    async close() {
+      await chunks.return(undefined)
+    },
+  }
+}
+
+function cutOff(): NetimageError {
+  return brokenInitrd('it is cut off')
+}
+
+async function* toGenerator(input: Chunks): AsyncGenerator<Buffer, undefined> {
+  yield* input
+  return undefined
+}

@@ -1,0 +1,80 @@
+/** The compressions of initrds, told apart as the kernel tells them: by their first bytes. */
+import { NetimageError } from '../../errors.ts'
+import { decompress, type Chunks } from '../../nix/decompress.ts'
+import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+import { gunzipMember } from './gzip.ts'
+import { xzStream } from './xz.ts'
+import { zstdFrame } from './zstd.ts'
+
+export type InitrdCompression = 'gzip' | 'xz' | 'zstd' | 'bzip2' | 'lzma' | 'lzo' | 'lz4'
+
+/** https://github.com/torvalds/linux/blob/master/lib/decompress.c */
+const magics: readonly [InitrdCompression, Buffer][] = [
+  ['gzip', Buffer.from([0x1f, 0x8b])],
+  ['bzip2', Buffer.from([0x42, 0x5a])],
+  ['lzma', Buffer.from([0x5d, 0x00])],
+  ['xz', Buffer.from([0xfd, 0x37])],
+  ['lzo', Buffer.from([0x89, 0x4c])],
+  ['lz4', Buffer.from([0x02, 0x21])],
+  ['zstd', Buffer.from([0x28, 0xb5])],
+]
+
+export const magicBytes = 2
+
+export function findCompression(start: Buffer): InitrdCompression | undefined {
+  return magics.find(([, magic]) => magic.equals(start.subarray(0, magic.length)))?.[0]
+}
+
+/** An initrd in a compression that the kernel may know and we do not. */
+export class UnknownCompression extends Error {
+  override readonly name = 'UnknownCompression'
+  readonly compression: InitrdCompression
+
+  constructor(compression: InitrdCompression) {
+    super(`the initrd is compressed with ${compression}`)
+    this.compression = compression
+  }
+}
+
+/** Decompresses what the reader stands at, and leaves the reader at the first byte after it. */
+export function decompressNext(
+  reader: ByteReader,
+  compression: InitrdCompression,
+): AsyncGenerator<Buffer> {
+  switch (compression) {
+    case 'gzip':
+      return gunzipMember(reader)
+    case 'xz':
+      return decodeWhole(xzStream(reader), 'xz')
+    case 'zstd':
+      return decodeWhole(zstdFrame(reader), 'zstd')
+    case 'bzip2':
+    case 'lzma':
+    case 'lzo':
+    case 'lz4':
+      throw new UnknownCompression(compression)
+  }
+}
+
+/** A decoder that ends before its input would leave the reader in the middle of it. */
+async function* decodeWhole(
+  input: AsyncGenerator<Buffer>,
+  compression: 'xz' | 'zstd',
+): AsyncGenerator<Buffer> {
+  let isWhole = false
+  async function* watched(): AsyncGenerator<Buffer> {
+    yield* input
+    isWhole = true
+  }
+  try {
+    yield* asGenerator(decompress(watched(), compression))
+  } catch (error) {
+    const isOurs = error instanceof NetimageError && error.code !== 'bad-compression'
+    throw isOurs ? error : brokenInitrd(`its ${compression} stream is damaged or cut off`, error)
+  }
+  if (!isWhole) throw brokenInitrd(`its ${compression} stream ends before its end`)
+}
+
+async function* asGenerator(chunks: Chunks): AsyncGenerator<Buffer> {
+  yield* chunks
+}

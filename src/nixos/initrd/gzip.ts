@@ -1,0 +1,87 @@
+/**
+ * One member of a gzip file, and nothing of what follows it.
+ *
+ * Node's own gunzip takes what follows for another member or for garbage, and does not tell where
+ * the member ended. https://www.rfc-editor.org/rfc/rfc1952
+ */
+import { crc32, createInflateRaw } from 'node:zlib'
+
+import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+
+const chunkSize = 256 * 1024
+const flag = { headerChecksum: 2, extra: 4, name: 8, comment: 16 }
+
+export async function* gunzipMember(reader: ByteReader): AsyncGenerator<Buffer> {
+  await skipHeader(reader)
+  let sum = 0
+  let size = 0
+  for await (const bytes of inflate(reader)) {
+    sum = crc32(bytes, sum)
+    size += bytes.length
+    yield bytes
+  }
+  const trailer = await reader.take(8)
+  if (trailer.readUInt32LE(0) !== sum || trailer.readUInt32LE(4) !== size % 2 ** 32) {
+    throw brokenInitrd('its gzip stream does not have its checksum')
+  }
+}
+
+async function skipHeader(reader: ByteReader): Promise<void> {
+  const header = await reader.take(10)
+  const flags = header.readUInt8(3)
+  if (header.readUInt8(2) !== 8) throw brokenInitrd('its gzip stream is of a method unknown')
+  if ((flags & flag.extra) !== 0) await reader.skip((await reader.take(2)).readUInt16LE(0))
+  if ((flags & flag.name) !== 0) await skipText(reader)
+  if ((flags & flag.comment) !== 0) await skipText(reader)
+  if ((flags & flag.headerChecksum) !== 0) await reader.skip(2)
+}
+
+async function skipText(reader: ByteReader): Promise<void> {
+  while ((await reader.take(1)).readUInt8(0) !== 0) continue
+}
+
+/** Leaves the reader at the first byte after the deflated data. */
+async function* inflate(reader: ByteReader): AsyncGenerator<Buffer> {
+  const decoder = createInflateRaw({ chunkSize })
+  let given = 0
+  let last: Buffer = Buffer.alloc(0)
+  let written: (wantsMore: boolean) => void = () => undefined
+  decoder.once('end', () => written(false)).once('close', () => written(false))
+
+  async function feed(): Promise<void> {
+    while (!decoder.readableEnded && !decoder.destroyed) {
+      const bytes = await reader.next()
+      if (!bytes) {
+        decoder.end()
+        return
+      }
+      last = bytes
+      given += bytes.length
+      const wantsMore = await new Promise<boolean>((resolve) => {
+        written = resolve
+        decoder.write(bytes, () => resolve(true))
+      })
+      if (!wantsMore) return
+    }
+  }
+
+  const fed = feed()
+  // Looked at once the decoder has ended; a broken input ends it.
+  fed.catch((error: unknown) => decoder.destroy(toError(error)))
+  try {
+    for await (const bytes of decoder) {
+      if (Buffer.isBuffer(bytes)) yield bytes
+    }
+    await fed
+  } catch (error) {
+    throw brokenInitrd('its gzip stream is damaged or cut off', error)
+  } finally {
+    decoder.destroy()
+  }
+  // At the end of its data the decoder leaves what follows alone.
+  reader.putBack(last.subarray(last.length - (given - decoder.bytesWritten)))
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}

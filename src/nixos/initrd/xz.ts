@@ -1,0 +1,90 @@
+/**
+ * The bytes of one xz stream, and nothing of what follows it.
+ *
+ * A stream does not say how long it is, but the chunks of its compressed data do, so that its end
+ * is found without decompressing it. https://tukaani.org/xz/xz-file-format.txt
+ */
+import { boundedDictionaryBytes } from '../../nix/xz-header.ts'
+import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+
+/** By the type of check, which the stream's header names. */
+const checkBytes = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+
+export async function* xzStream(reader: ByteReader): AsyncGenerator<Buffer> {
+  const header = await reader.take(12)
+  const check = checkBytes[header.readUInt8(7) & 0xf] ?? 0
+  yield header
+  let blocks = 0
+  // A block begins with its header's length, and 0 begins the index.
+  for (; (await peekByte(reader)) !== 0; blocks++) yield* block(reader, check)
+  yield* index(reader, blocks)
+  yield await reader.take(12)
+}
+
+async function* block(reader: ByteReader, check: number): AsyncGenerator<Buffer> {
+  const header = await reader.take(((await peekByte(reader)) + 1) * 4)
+  boundedDictionaryBytes(header)
+  yield header
+  let size = 0
+  for await (const part of lzma2Chunks(reader)) {
+    size += part.length
+    yield part
+  }
+  yield await reader.take(padding(size) + check)
+}
+
+/** LZMA2 is always the last of a block's filters. Each chunk begins with a byte that says what it is. */
+async function* lzma2Chunks(reader: ByteReader): AsyncGenerator<Buffer> {
+  for (;;) {
+    const control = await peekByte(reader)
+    if (control === 0) {
+      yield await reader.take(1)
+      return
+    }
+    if (control > 2 && control < 0x80) throw broken()
+    const isCompressed = control >= 0x80
+    // The size, less one, stands before the properties that some chunks have.
+    const header = await reader.take(isCompressed ? (control >= 0xc0 ? 6 : 5) : 3)
+    yield header
+    yield await reader.take(header.readUInt16BE(isCompressed ? 3 : 1) + 1)
+  }
+}
+
+/** Two numbers for each block, which the decoder checks. */
+async function* index(reader: ByteReader, blocks: number): AsyncGenerator<Buffer> {
+  const parts = [await reader.take(1)]
+  const count = await takeNumber(reader, parts)
+  if (count !== blocks) throw broken()
+  for (let left = 2 * count; left > 0; left--) await takeNumber(reader, parts)
+  const bytes = Buffer.concat(parts)
+  yield bytes
+  // Padding and a checksum.
+  yield await reader.take(padding(bytes.length) + 4)
+}
+
+/** Seven bits a byte, the lowest first; what is read goes to `parts`. */
+async function takeNumber(reader: ByteReader, parts: Buffer[]): Promise<number> {
+  let value = 0
+  for (let shift = 0; shift < 63; shift += 7) {
+    const part = await reader.take(1)
+    parts.push(part)
+    const byte = part.readUInt8(0)
+    value += (byte & 0x7f) * 2 ** shift
+    if ((byte & 0x80) === 0) return value
+  }
+  throw broken()
+}
+
+async function peekByte(reader: ByteReader): Promise<number> {
+  const [byte] = await reader.peek(1)
+  if (byte === undefined) throw brokenInitrd('its xz stream is cut off')
+  return byte
+}
+
+function padding(length: number): number {
+  return (4 - (length % 4)) % 4
+}
+
+function broken() {
+  return brokenInitrd('its xz stream is damaged')
+}
