@@ -9,7 +9,7 @@ import { isContentAddressed } from '../nix/trust.ts'
 import { plural, type Progress, type Task } from '../progress.ts'
 import type { ReceiveJob } from './jobs.ts'
 import type { Pool } from './pool.ts'
-import type { NarExpectation } from './receive.ts'
+import { mismatch } from './receive.ts'
 import type { Workers } from './workers.ts'
 
 export interface FillContext {
@@ -25,9 +25,15 @@ const transfersAtOnce = 16
 const updateMs = 100
 
 export async function fillPool(paths: Iterable<ClosurePath>, context: FillContext): Promise<void> {
+  const all = [...paths]
+  await fillTrees(all, context)
+  await checkContents(all, context)
+}
+
+async function fillTrees(paths: readonly ClosurePath[], context: FillContext): Promise<void> {
   const { pool, progress } = context
   // Paths with the same content share an entry.
-  const byEntry = new Map([...paths].map((path) => [path.info.narHash.hex, path]))
+  const byEntry = new Map(paths.map((path) => [path.info.narHash.hex, path]))
   const pathOf = (info: PathInfo) => byEntry.get(info.narHash.hex)
   const claim = pool.claim([...byEntry.values()].map((path) => path.info))
   const damaged = await checkDoubtful(claim.doubtful, context)
@@ -136,18 +142,30 @@ async function receive(
   const job: ReceiveJob = {
     kind: 'receive',
     source,
-    expected: expectationOf(info),
+    expected: { path: info.path, narHash: info.narHash, narSize: info.narSize },
     scratch: pool.newScratch(),
     entry: pool.entryPath(info),
   }
   await workers.run(job)
 }
 
-function expectationOf(info: PathInfo): NarExpectation {
-  const { path, narHash, narSize } = info
-  const address = isContentAddressed(info) ? parseContentAddress(info.ca ?? '') : undefined
-  const content = address && contentCheck(info, address)
-  return { path, narHash, narSize, ...(content && { content }) }
+/**
+ * Content addresses are held against the trees themselves, whatever brought those into the pool:
+ * that a tree has the NAR hash which somebody claims of a path does not make it the path's content.
+ */
+async function checkContents(
+  paths: readonly ClosurePath[],
+  { pool, workers }: FillContext,
+): Promise<void> {
+  await Promise.all(
+    paths.map(async ({ info }) => {
+      const address = isContentAddressed(info) ? parseContentAddress(info.ca ?? '') : undefined
+      const content = address && contentCheck(info, address)
+      if (!content) return
+      if (await workers.run({ kind: 'content', tree: pool.treePath(info), content })) return
+      throw mismatch('hash-mismatch', info, `its content is not that of its address ${info.ca}`)
+    }),
+  )
 }
 
 /** Runs `action` for each item, some at a time; after a failure none is begun any more. */

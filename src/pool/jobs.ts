@@ -3,15 +3,17 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { errnoOf, fileSystemError } from '../errors.ts'
+import type { ContentCheck } from '../nix/content-address.ts'
 import type { Hash } from '../nix/hash.ts'
 import { discard, type NarSource } from '../nix/nar-source.ts'
 import { removeTree } from '../remove-tree.ts'
+import { contentMatches, treeMatches } from './check-tree.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 import { entryFile, formatEntry, treeName } from './entry.ts'
 import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
-import { receiveNar, treeMatches, type NarExpectation } from './receive.ts'
+import { receiveNar, type NarExpectation } from './receive.ts'
 
-export type Job = ReceiveJob | PlaceJob | CheckJob
+export type Job = ReceiveJob | PlaceJob | CheckJob | ContentJob
 
 /** Unpack and verify a NAR, and make it an entry of the pool. */
 export interface ReceiveJob {
@@ -42,6 +44,13 @@ export interface CheckJob {
   narSize: number
 }
 
+/** Hold a tree against a content address. */
+export interface ContentJob {
+  kind: 'content'
+  tree: string
+  content: ContentCheck
+}
+
 /** Whether the tree is what its hash says; for `receive` always true. */
 export type JobResult = boolean
 
@@ -58,6 +67,8 @@ export async function runJob(
       return place(job, progress)
     case 'check':
       return treeMatches(job.tree, job.narHash, job.narSize, progress)
+    case 'content':
+      return contentMatches(job.tree, job.content)
   }
 }
 

@@ -5,13 +5,11 @@
 import { createHash } from 'node:crypto'
 
 import { NetimageError } from '../errors.ts'
-import type { ContentCheck } from '../nix/content-address.ts'
 import { decompress } from '../nix/decompress.ts'
-import { hashModulo, type StreamHash } from '../nix/hash-modulo.ts'
 import { formatHash, type Hash } from '../nix/hash.ts'
 import { readChunks, type NarFile, type NarSource } from '../nix/nar-source.ts'
 import { dumpNar } from '../nix/nar/dump.ts'
-import { createNarParser, type NarVisitor } from '../nix/nar/parse.ts'
+import { createNarParser } from '../nix/nar/parse.ts'
 import { restoreTo } from '../nix/nar/restore.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 
@@ -21,7 +19,6 @@ export interface NarExpectation {
   path: string
   narHash: Hash
   narSize: number
-  content?: ContentCheck
 }
 
 /**
@@ -38,8 +35,7 @@ export async function receiveNar(
   memory: MemoryClaim,
 ): Promise<void> {
   const restore = restoreTo(destination)
-  const check = createContentHash(expected.content)
-  const parser = createNarParser(check ? both(restore, check.visitor) : restore)
+  const parser = createNarParser(restore)
   const hash = createHash('sha256')
   let size = 0
 
@@ -50,7 +46,6 @@ export async function receiveNar(
       throw mismatch('size-mismatch', expected, `its NAR is larger than ${expected.narSize} bytes`)
     }
     hash.update(chunk)
-    check?.nar?.update(chunk)
     parser.write(chunk)
     progress(chunk.length)
   }
@@ -68,10 +63,6 @@ export async function receiveNar(
     throw mismatch('size-mismatch', expected, why)
   }
   expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'))
-  if (expected.content && check) {
-    const { algorithm, hex } = expected.content
-    expectHash(expected, 'its content', { algorithm, hex }, check.hex())
-  }
 }
 
 /** The NAR in a file, with the file's own hash and size checked on the way. */
@@ -104,86 +95,14 @@ async function* narChunks(
   }
 }
 
-interface ContentHash {
-  /** Sees the one file's content, or nothing where the NAR is hashed. */
-  visitor: NarVisitor
-  nar?: StreamHash
-  hex(): string
-}
-
-function createContentHash(check: ContentCheck | undefined): ContentHash | undefined {
-  if (!check) return undefined
-  if (check.over === 'nar') {
-    const { algorithm, selfHashPart } = check
-    const nar = selfHashPart ? hashModulo(algorithm, selfHashPart) : plainHash(algorithm)
-    return { visitor: ignoreNar, nar, hex: () => nar.hex() }
-  }
-  const file = plainHash(check.algorithm)
-  let flat = true
-  const notFlat = () => void (flat = false)
-  const visitor = {
-    ...ignoreNar,
-    directory: notFlat,
-    symlink: notFlat,
-    data: (chunk: Buffer) => file.update(chunk),
-  }
-  return { visitor, hex: () => (flat ? file.hex() : 'that of no single file') }
-}
-
-function plainHash(algorithm: string): StreamHash {
-  const hash = createHash(algorithm)
-  return { update: (chunk) => void hash.update(chunk), hex: () => hash.digest('hex') }
-}
-
-const ignore = () => undefined
-
-const ignoreNar: NarVisitor = {
-  directory: ignore,
-  directoryEnd: ignore,
-  symlink: ignore,
-  file: ignore,
-  data: ignore,
-  fileEnd: ignore,
-}
-
-function both(first: NarVisitor, second: NarVisitor): NarVisitor {
-  return {
-    directory(name) {
-      first.directory(name)
-      second.directory(name)
-    },
-    directoryEnd() {
-      first.directoryEnd()
-      second.directoryEnd()
-    },
-    symlink(name, target) {
-      first.symlink(name, target)
-      second.symlink(name, target)
-    },
-    file(name, executable, size) {
-      first.file(name, executable, size)
-      second.file(name, executable, size)
-    },
-    data(chunk) {
-      first.data(chunk)
-      second.data(chunk)
-    },
-    fileEnd() {
-      first.fileEnd()
-      second.fileEnd()
-    },
-  }
-}
-
 function expectHash(expected: NarExpectation, what: string, promised: Hash, hex: string): void {
   if (hex === promised.hex) return
-  const algorithm = promised.algorithm
-  const actual = /^[0-9a-f]+$/.test(hex) ? formatHash({ algorithm, hex }) : hex
+  const actual = formatHash({ algorithm: promised.algorithm, hex })
   const why = `${what} has the hash ${actual}, and ${formatHash(promised)} was promised`
   throw mismatch('hash-mismatch', expected, why)
 }
 
-function mismatch(
+export function mismatch(
   code: 'hash-mismatch' | 'size-mismatch',
   expected: NarExpectation,
   why: string,
@@ -191,21 +110,4 @@ function mismatch(
   return new NetimageError(code, `${expected.path} is not what its store promised: ${why}`, {
     hint: 'The store is damaged, or the transfer was. If it stays so, ask the store’s owner, or name another with --from.',
   })
-}
-
-/** Whether the tree at `path` still is the NAR that it was unpacked from. */
-export function treeMatches(
-  path: string,
-  narHash: Hash,
-  narSize: number,
-  progress: (bytes: number) => void,
-): boolean {
-  const hash = createHash('sha256')
-  let size = 0
-  dumpNar(path, (chunk) => {
-    size += chunk.length
-    hash.update(chunk)
-    progress(chunk.length)
-  })
-  return size === narSize && hash.digest('hex') === narHash.hex
 }
