@@ -40,10 +40,11 @@ interface Pending {
   reject(error: Error): void
 }
 
-const maxWorkers = 8
+/** Each takes up to 70 MB with its decoder: with four the whole stays below 400 MB. */
+const maxWorkers = 4
 
 /** Worker heaps stay small: chunks live outside them, and files pass by in pieces. */
-const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16 }
+const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 4 }
 
 export function startWorkers(): Workers {
   const counter = new SharedArrayBuffer(8)

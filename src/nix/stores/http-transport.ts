@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { EnvHttpProxyAgent, errors, interceptors, request, type Dispatcher } from 'undici'
+import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici'
 
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 import { isCompression } from '../compression.ts'
@@ -24,6 +24,7 @@ const firstDelayMs = 250
 const maxDelayMs = 10_000
 const silenceMs = 30_000
 const connections = 24
+const maxRedirects = 5
 
 /** @param base where the cache is, without credentials */
 export function httpTransport(base: URL, shownUrl: string, settings: HttpSettings): Transport {
@@ -33,25 +34,29 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
     headersTimeout: silenceMs,
     bodyTimeout: silenceMs,
     connect: { timeout: 10_000 },
-  }).compose(interceptors.redirect({ maxRedirections: 5 }))
+  })
 
   async function send(url: URL, headers: Record<string, string>, signal?: AbortSignal) {
-    const response = await request(url, {
-      dispatcher,
-      headers: {
-        'user-agent': 'netimage',
-        // The bytes as the cache has them: they are compressed already, and hashed that way.
-        'accept-encoding': 'identity',
-        ...(await settings.authorize(url)),
-        ...headers,
-      },
-      ...(signal && { signal }),
-    }).catch((error: unknown) => {
-      throw error instanceof errors.InvalidArgumentError ? leadsNowhere(url, error) : error
-    })
-    if (response.statusCode < 300) return response
-    await response.body.dump()
-    throw new HttpFailure(url, response)
+    let target = url
+    for (let redirects = 0; ; redirects++) {
+      const response = await request(target, {
+        dispatcher,
+        headers: {
+          'user-agent': 'netimage',
+          // The bytes as the cache has them: they are compressed already, and hashed that way.
+          'accept-encoding': 'identity',
+          // What lets us in here is nobody else's business.
+          ...(target.origin === url.origin && (await settings.authorize(target))),
+          ...headers,
+        },
+        ...(signal && { signal }),
+      })
+      if (response.statusCode < 300) return response
+      await response.body.dump()
+      const next = redirects < maxRedirects ? redirectTarget(target, response) : undefined
+      if (!next) throw new HttpFailure(url, response)
+      target = next
+    }
   }
 
   function located(name: string): URL {
@@ -111,6 +116,13 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
   }
 }
 
+/** Where a redirect leads; undefined where the response is none, or leads to no HTTP server. */
+function redirectTarget(from: URL, { statusCode, headers }: Dispatcher.ResponseData) {
+  if (!redirecting.has(statusCode) || typeof headers.location !== 'string') return undefined
+  const target = URL.parse(headers.location, from.href)
+  return target?.protocol === 'http:' || target?.protocol === 'https:' ? target : undefined
+}
+
 function bodyOf(response: Dispatcher.ResponseData): AsyncIterable<Buffer> {
   return response.body
 }
@@ -134,6 +146,7 @@ class HttpFailure extends Error {
   }
 }
 
+const redirecting = new Set([301, 302, 303, 307, 308])
 const notThere = new Set([404, 410])
 const notAllowed = new Set([401, 403, 407])
 const rangeNotSatisfiable = 416
@@ -218,12 +231,6 @@ function tooLarge(url: URL, maxBytes: number): NetimageError {
   return new NetimageError('size-mismatch', `${shown(url)} is larger than ${maxBytes} bytes`, {
     hint: 'The cache sends something else than it announced.',
   })
-}
-
-/** Our own URL is valid, so it is one that we were redirected to. */
-function leadsNowhere(url: URL, cause: Error): NetimageError {
-  const why = 'redirects in a circle, or to what is no HTTP server'
-  return new NetimageError('store-unavailable', `${shown(url)} ${why}`, { cause })
 }
 
 function refused(url: URL, failure: HttpFailure): NetimageError {

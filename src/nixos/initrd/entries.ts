@@ -76,5 +76,7 @@ function unknownStart(start: Buffer) {
   if (start.toString('latin1').startsWith('0707')) {
     return brokenInitrd('its cpio archive is of an old format (the kernel takes newc)')
   }
-  return brokenInitrd(`it goes on with neither an archive nor a compression: ${start.toString('hex')}`)
+  return brokenInitrd(
+    `it goes on with neither an archive nor a compression: ${start.toString('hex')}`,
+  )
 }

@@ -1,0 +1,140 @@
+/** What rules look at: read when the first of them asks, and once for all of them. */
+import { readFile } from 'node:fs/promises'
+import { join, posix } from 'node:path'
+
+import { findRootMount, type RootMount } from '../boot/kernel-line.ts'
+import { errnoOf, fileSystemError } from '../errors.ts'
+import type { TreeFile } from '../image/tree-files.ts'
+import type { PathInfo } from '../nix/path-info.ts'
+import type { StorePath } from '../nix/store-path.ts'
+import type { FileSystem } from '../nixos/fstab.ts'
+import { readInitrdFile, type InitrdFacts } from '../nixos/initrd/facts.ts'
+import { readBuiltinModules, type KernelModules } from '../nixos/kernel-modules.ts'
+import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
+import {
+  findStoreFile,
+  listStoreDirectory,
+  readStoreText,
+  type StoreFile,
+  type TreeOf,
+} from '../nixos/store-files.ts'
+import type { BootEntry, System } from '../nixos/system.ts'
+import { findSecretsInStore, type StoreSecret } from './store-secrets.ts'
+
+export interface CheckInput {
+  system: System
+  /** Everything that is exported. */
+  closure: readonly PathInfo[]
+  treeOf: TreeOf
+  /** Told which trees `treeOf` is about to be asked for, where they first have to be fetched. */
+  prefetch?: ((paths: readonly StorePath[]) => Promise<void>) | undefined
+  /** Where the machine is to mount its root from; undefined where nobody has said it. */
+  nfsRoot?: string | undefined
+  image?: CheckedImage | undefined
+  /** Names of rules that are left out. */
+  silenced?: readonly string[] | undefined
+}
+
+export interface CheckedImage {
+  /** The directory of the boot tree. */
+  bootTree: string
+  /** What the manifest says is in it. */
+  bootFiles: readonly TreeFile[]
+  /** What the manifest says is in the root tree, besides store paths. */
+  rootFiles: readonly TreeFile[]
+}
+
+export interface CheckContext {
+  system: System
+  nfsRoot: NfsRoot | undefined
+  /** What the store lies in on the machine; undefined where the fstab does not say. */
+  rootFileSystem: FileSystem | undefined
+  rootMountOf(entry: BootEntry): RootMount
+  initrdOf(entry: BootEntry): Promise<InitrdFacts | undefined>
+  /** Modules that an entry's kernel has in itself; undefined where it does not say. */
+  builtinOf(entry: BootEntry): Promise<KernelModules | undefined>
+  storeFile(path: string): Promise<StoreFile | undefined>
+  /** A text of the store. */
+  storeText(path: string): Promise<string | undefined>
+  storeNames(directory: string): Promise<string[]>
+  secretsInStore(): Promise<readonly StoreSecret[]>
+  boot: BootTree | undefined
+  rootFiles: readonly TreeFile[]
+}
+
+export interface BootTree {
+  files: ReadonlyMap<string, TreeFile>
+  /** A text of the tree, by its path in the tree. */
+  text(path: string): Promise<string | undefined>
+}
+
+export function createContext(input: CheckInput): CheckContext {
+  const { system, treeOf, image } = input
+  const initrds = new Map<string, Promise<InitrdFacts | undefined>>()
+  const builtins = new Map<string, Promise<KernelModules | undefined>>()
+  let secrets: Promise<readonly StoreSecret[]> | undefined
+
+  async function readInitrd(path: string): Promise<InitrdFacts | undefined> {
+    const file = await findStoreFile(treeOf, path)
+    return file?.kind === 'file' ? await readInitrdFile(file.real) : undefined
+  }
+
+  return {
+    system,
+    nfsRoot: input.nfsRoot === undefined ? undefined : parseNfsRoot(input.nfsRoot),
+    rootFileSystem: findRootFileSystem(system.fileSystems),
+    rootMountOf: (entry) => findRootMount(entry, system.fileSystems),
+    async initrdOf({ initrd }) {
+      return initrd === undefined ? undefined : await once(initrds, initrd, readInitrd)
+    },
+    async builtinOf({ init }) {
+      const toplevel = posix.dirname(init)
+      return await once(builtins, toplevel, (path) => readBuiltinModules(treeOf, path))
+    },
+    storeFile: (path) => findStoreFile(treeOf, path),
+    storeText: (path) => readStoreText(treeOf, path),
+    storeNames: (directory) => listStoreDirectory(treeOf, directory),
+    secretsInStore: () => (secrets ??= findSecretsInStore(input)),
+    boot: image && openBootTree(image),
+    rootFiles: image?.rootFiles ?? [],
+  }
+}
+
+/** Each key's value is made once, also by rules that ask at the same time. */
+async function once<T>(
+  made: Map<string, Promise<T>>,
+  key: string,
+  make: (key: string) => Promise<T>,
+): Promise<T> {
+  const promise = made.get(key) ?? make(key)
+  made.set(key, promise)
+  return await promise
+}
+
+/** The root itself, unless the store is mounted on its own. */
+function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSystem | undefined {
+  for (const place of ['/nix/store', '/nix', '/']) {
+    const found = fileSystems.find(({ mountPoint }) => mountPoint === place)
+    if (found) return found
+  }
+  return undefined
+}
+
+function openBootTree({ bootTree, bootFiles }: CheckedImage): BootTree {
+  const files = new Map(bootFiles.map((file) => [file.path, file]))
+  return {
+    files,
+    async text(path) {
+      const file = files.get(path)
+      if (file?.type !== 'file' || file.size > maxTextBytes) return undefined
+      try {
+        return await readFile(join(bootTree, path), 'utf8')
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return undefined
+        throw fileSystemError(`could not read ${path} of the boot tree`, error)
+      }
+    },
+  }
+}
+
+const maxTextBytes = 1 << 20

@@ -1,0 +1,98 @@
+/** Looks for secrets in the store paths that are exported. */
+import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+
+import { fileSystemError } from '../errors.ts'
+import type { PathInfo } from '../nix/path-info.ts'
+import { nixosCacheKey, parsePublicKey, signedBy } from '../nix/signature.ts'
+import { nameOf, type StorePath } from '../nix/store-path.ts'
+import {
+  findSecret,
+  isHostKeyName,
+  maxSecretFileBytes,
+  minSecretFileBytes,
+  type SecretKind,
+} from '../nixos/secrets.ts'
+import type { CheckInput } from './context.ts'
+
+export interface StoreSecret {
+  storePath: StorePath
+  /** The file, as the machine sees it. */
+  path: string
+  kind: SecretKind
+  isHostKey: boolean
+}
+
+/** Keys of tests and manuals are published with the programs they belong to. */
+const publishedFolders = new Set(
+  'test tests testing testdata test-data test_data t fixtures example examples sample samples demo demos doc docs man info'.split(
+    ' ',
+  ),
+)
+
+/** As deep as a NAR may be. */
+const maxDepth = 64
+
+export async function findSecretsInStore(
+  input: Pick<CheckInput, 'closure' | 'treeOf' | 'prefetch'>,
+): Promise<StoreSecret[]> {
+  const paths = input.closure.filter((info) => !isPublic(info)).map(({ path }) => path)
+  await input.prefetch?.(paths)
+  const secrets: StoreSecret[] = []
+  const buffer = Buffer.alloc(maxSecretFileBytes)
+  for (const path of paths) {
+    const tree = await input.treeOf(path)
+    if (tree === undefined) continue
+    try {
+      searchTree(path, tree, buffer, secrets)
+    } catch (error) {
+      throw fileSystemError(`could not look for secrets in ${path} at ${tree}`, error)
+    }
+    // Ctrl-C is to be heard between paths.
+    await setImmediate()
+  }
+  return secrets
+}
+
+const publicKeys = [parsePublicKey(nixosCacheKey)]
+
+/** What the public cache has signed, everybody can have from there. */
+function isPublic(info: PathInfo): boolean {
+  return signedBy(info, publicKeys) !== undefined
+}
+
+function searchTree(
+  storePath: StorePath,
+  tree: string,
+  buffer: Buffer,
+  secrets: StoreSecret[],
+): void {
+  function visit(file: string, path: string, name: string, depth: number): void {
+    const stat = lstatSync(file)
+    if (stat.isDirectory()) {
+      if (depth >= maxDepth || publishedFolders.has(name.toLowerCase())) return
+      for (const child of readdirSync(file)) {
+        visit(join(file, child), `${path}/${child}`, child, depth + 1)
+      }
+    } else if (stat.isFile() && isSearched(stat.size)) {
+      const kind = findSecret(name, readSmall(file, buffer))
+      if (kind) secrets.push({ storePath, path, kind, isHostKey: isHostKeyName(name) })
+    }
+  }
+  visit(tree, storePath, nameOf(storePath), 0)
+}
+
+function isSearched(size: number): boolean {
+  return size >= minSecretFileBytes && size <= maxSecretFileBytes
+}
+
+/** The part of the buffer that a file fills, for the moment. */
+function readSmall(file: string, buffer: Buffer): Buffer {
+  const fd = openSync(file, 'r')
+  try {
+    return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,134 @@
+/** What an initrd can do for a machine whose root is on the network. */
+import { createReadStream } from 'node:fs'
+import { posix } from 'node:path'
+
+import { fileSystemError, NetimageError } from '../../errors.ts'
+import type { Chunks } from '../../nix/decompress.ts'
+import { moduleName, parseBuiltinModules, type KernelModules } from '../kernel-modules.ts'
+import { findSecret, isHostKeyName, type SecretKind } from '../secrets.ts'
+import { brokenInitrd } from './byte-reader.ts'
+import { UnknownCompression, type InitrdCompression } from './compressed.ts'
+import type { InitrdEntry } from './cpio.ts'
+import { readInitrd } from './entries.ts'
+import { followSymlinks } from './links.ts'
+
+export interface InitrdFacts {
+  /** Undefined where all of it was read. Otherwise what is missing below means nothing. */
+  unread: { why: string; compression?: InitrdCompression } | undefined
+  init: Init
+  modules: KernelModules
+  /** `modules.builtin`, where it has one. */
+  builtin: KernelModules | undefined
+  /** Names of programs, without their directories. */
+  programs: ReadonlySet<string>
+  /** What networkd does with interfaces: the text of each `*.network`, by path. */
+  networks: ReadonlyMap<string, string>
+  secrets: readonly InitrdSecret[]
+}
+
+/** The first program: systemd, NixOS's script, or something else. */
+export type Init =
+  { kind: 'systemd' } | { kind: 'scripted'; script: string } | { kind: 'other' | 'none' }
+
+export interface InitrdSecret {
+  path: string
+  kind: SecretKind
+  isHostKey: boolean
+}
+
+/** Scripts, unit files and keys are smaller. */
+const maxContentBytes = 256 * 1024
+/** Texts are held until the end, since a link to one may come after it. */
+const maxHeldBytes = 16 << 20
+const maxNameBytes = 64 << 20
+
+/** What NixOS's own script, and what stands in for it, is known by. */
+const scriptedMarks = /stage-1-init|fsinfo|\/mnt-root/i
+
+export async function readInitrdFile(file: string): Promise<InitrdFacts> {
+  try {
+    return await readInitrdFacts(createReadStream(file, { highWaterMark: 256 * 1024 }))
+  } catch (error) {
+    throw fileSystemError(`could not read the initrd ${file}`, error)
+  }
+}
+
+/** A broken initrd is no error but a fact, as far as it could be read. */
+export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
+  const symlinks = new Map<string, string>()
+  const scripts = new Map<string, string>()
+  const modules = new Map<string, string>()
+  const programs = new Set<string>()
+  const networks = new Map<string, string>()
+  const secrets: InitrdSecret[] = []
+  const files = new Set<string>()
+  let builtin: KernelModules | undefined
+  let [nameBytes, heldBytes] = [0, 0]
+
+  function addEntry(entry: InitrdEntry): void {
+    nameBytes += entry.name.length + (entry.target?.length ?? 0)
+    if (nameBytes > maxNameBytes) throw brokenInitrd('it has more files than any machine needs')
+    const path = posix.join('/', entry.name.toString())
+    const name = posix.basename(path)
+    if (entry.target) symlinks.set(path, entry.target.toString())
+    if (entry.type === 'file') files.add(path)
+    if (isProgramPath(path)) programs.add(name)
+    const module = moduleName(name)
+    if (module !== undefined && entry.type === 'file') modules.set(module, path)
+    if (entry.content) addContent(path, name, entry.content)
+  }
+
+  function addContent(path: string, name: string, content: Buffer): void {
+    if (name === 'modules.builtin') builtin = parseBuiltinModules(content.toString())
+    const isScript = content.toString('latin1', 0, 2) === '#!'
+    const isNetwork = name.endsWith('.network')
+    if (isScript || isNetwork) heldBytes += content.length
+    if (isScript && heldBytes <= maxHeldBytes) scripts.set(path, content.toString())
+    if (isNetwork && heldBytes <= maxHeldBytes) networks.set(path, content.toString())
+    const secret = findSecret(name, content)
+    if (secret) secrets.push({ path, kind: secret, isHostKey: isHostKeyName(name) })
+  }
+
+  const unread = await readAll(input, addEntry)
+  return {
+    unread,
+    init: findInit(symlinks, scripts, files),
+    modules,
+    builtin,
+    programs,
+    networks,
+    secrets,
+  }
+}
+
+async function readAll(
+  input: Chunks,
+  add: (entry: InitrdEntry) => void,
+): Promise<InitrdFacts['unread']> {
+  try {
+    for await (const entry of readInitrd(input, ({ size }) => size <= maxContentBytes)) add(entry)
+  } catch (error) {
+    if (error instanceof UnknownCompression) {
+      return { why: error.message, compression: error.compression }
+    }
+    if (error instanceof NetimageError && error.code === 'bad-system') return { why: error.message }
+    throw error
+  }
+}
+
+function isProgramPath(path: string): boolean {
+  return /\/(?:s?bin|libexec|lib\/systemd)\/[^/]+$/.test(path)
+}
+
+function findInit(
+  symlinks: ReadonlyMap<string, string>,
+  scripts: ReadonlyMap<string, string>,
+  files: ReadonlySet<string>,
+): Init {
+  const path = followSymlinks(symlinks, '/init')
+  if (path === undefined || !files.has(path)) return { kind: 'none' }
+  if (posix.basename(path) === 'systemd') return { kind: 'systemd' }
+  const script = scripts.get(path)
+  if (script !== undefined && scriptedMarks.test(script)) return { kind: 'scripted', script }
+  return { kind: 'other' }
+}

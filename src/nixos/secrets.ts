@@ -1,0 +1,47 @@
+/**
+ * Recognizes secrets in files: what nobody but the machine's owner should read, in the forms that
+ * are known well enough to be sure.
+ */
+
+export type SecretKind =
+  'private key' | 'age key' | 'WireGuard private key' | 'password' | 'netrc password'
+
+/** Larger than any file of these kinds; what is larger is not looked at. */
+export const maxSecretFileBytes = 64 * 1024
+/** The shortest line of these kinds is longer. */
+export const minSecretFileBytes = 24
+
+/** What begins a line, so that a program that only knows of keys is none. */
+const privateKey =
+  /^-----BEGIN (?:RSA |EC |DSA |OPENSSH )?PRIVATE KEY-----\r?\n[A-Za-z0-9+/=]{16,76}\r?\n(?:[A-Za-z0-9+/=]{1,76}\r?\n)*-----END /m
+const ageKey = /^AGE-SECRET-KEY-(?:PQ-)?1[02-9AC-HJ-NP-Z]{50,}\s*$/m
+const wireGuardKey = /^[ \t]*PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=[ \t]*$/m
+/** crypt(5), after the colon of shadow(5) and htpasswd, or as a string of JSON. */
+const passwordHash = /[:"]\$(?:y|gy|7|2[abxy]|5|6|argon2id?)\$[./A-Za-z0-9,=$]{20,}/
+/** NixOS's users-groups.json has it in plain text where the person wrote it so. */
+const plainPassword = /"(?:password|initialPassword)":"[^"]/
+const netrcPassword = /^\s*(?:machine\s+\S+|default)\s[^#]{0,1000}?\bpassword\s+\S/m
+
+/** @param name the file's name, without directories; in the store, without the hash */
+export function findSecret(name: string, content: Buffer): SecretKind | undefined {
+  if (content.length < minSecretFileBytes || content.length > maxSecretFileBytes) return undefined
+  if (content.includes(0)) return undefined
+  const text = content.toString('latin1')
+  if (privateKey.test(text)) return 'private key'
+  if (ageKey.test(text)) return 'age key'
+  if (wireGuardKey.test(text)) return 'WireGuard private key'
+  if (isPasswordFile(name) && passwordHash.test(text)) return 'password'
+  if (name === 'users-groups.json' && plainPassword.test(text)) return 'password'
+  if (/^[._]?netrc$/.test(name) && netrcPassword.test(text)) return 'netrc password'
+  return undefined
+}
+
+/** Hashes of passwords are common in tests and manuals: elsewhere they mean nothing. */
+function isPasswordFile(name: string): boolean {
+  return /shadow|passw(?:or)?d|htpasswd|users-groups\.json$/i.test(name)
+}
+
+/** The private half of a machine's SSH identity, by its usual name. */
+export function isHostKeyName(name: string): boolean {
+  return /^ssh_host_\w+_key$/.test(name)
+}
