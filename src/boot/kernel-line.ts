@@ -17,7 +17,7 @@ export interface RootMount {
 const nfsTypes = new Set(['nfs', 'nfs4'])
 
 export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem[]): RootMount {
-  const root = parameter(entry, 'root')
+  const root = kernelParameter(entry, 'root')
   if (root === 'fstab') return { by: 'initrd', why: 'the kernel line has root=fstab' }
   if (root === '/dev/nfs') return { by: 'kernel-line', why: 'the kernel line has root=/dev/nfs' }
   if (root !== undefined) return { by: 'initrd', why: `the kernel line has root=${root}` }
@@ -38,15 +38,15 @@ export function kernelLine(
 ): string {
   const words = [`init=${entry.init}`, ...entry.kernelParams]
   if (findRootMount(entry, fileSystems).by === 'kernel-line') {
-    if (parameter(entry, 'root') === undefined) words.push('root=/dev/nfs')
-    if (parameter(entry, 'nfsroot') === undefined) words.push(`nfsroot=${nfsRoot.text}`)
-    if (parameter(entry, 'ip') === undefined) words.push('ip=dhcp')
+    if (kernelParameter(entry, 'root') === undefined) words.push('root=/dev/nfs')
+    if (kernelParameter(entry, 'nfsroot') === undefined) words.push(`nfsroot=${nfsRoot.text}`)
+    if (kernelParameter(entry, 'ip') === undefined) words.push('ip=dhcp')
   }
   return words.join(' ')
 }
 
 /** The value of the last `name=` among the parameters, which is the one that counts. */
-function parameter({ kernelParams }: BootEntry, name: string): string | undefined {
+export function kernelParameter({ kernelParams }: BootEntry, name: string): string | undefined {
   const prefix = `${name}=`
   return kernelParams.findLast((word) => word.startsWith(prefix))?.slice(prefix.length)
 }

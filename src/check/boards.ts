@@ -23,13 +23,13 @@ export const boards: readonly Board[] = [
   {
     name: 'Raspberry Pi 4',
     deviceTrees: /^bcm2711-rpi-.*\.dtb$/,
-    networkModules: [['genet', 'bcm_phy_lib', 'broadcom']],
+    networkModules: [['genet', 'bcm_phy_lib']],
     firmware: ['start4.elf', 'fixup4.dat'],
   },
   {
     name: 'Raspberry Pi 5',
     deviceTrees: /^bcm2712.*-rpi-.*\.dtb$/,
-    networkModules: [['macb', 'broadcom']],
+    networkModules: [['macb']],
     firmware: [],
     // Its block counter does not roll over, and older EEPROMs ask for smaller blocks.
     maxFileBytes: { now: 96_000_000, older: 64_000_000 },

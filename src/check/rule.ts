@@ -27,7 +27,28 @@ export interface Rule {
   find: (context: CheckContext) => Problem[] | Promise<Problem[]>
 }
 
-/** How a sentence calls an entry of a system. */
-export function entryName({ specialisation }: BootEntry): string {
-  return specialisation === undefined ? 'the system' : `the specialisation ${specialisation}`
+/**
+ * What a rule finds in the entries of a system. A problem of the system itself is not told again for
+ * its specialisations.
+ */
+export async function findPerEntry(
+  { system }: CheckContext,
+  find: (entry: BootEntry) => Promise<Problem[]> | Problem[],
+): Promise<Problem[]> {
+  const problems = new Map<string, Problem>()
+  for (const entry of system.entries) {
+    for (const problem of await find(entry)) {
+      const key = JSON.stringify([problem.message, problem.path])
+      if (problems.has(key)) continue
+      const { specialisation } = entry
+      const where = specialisation === undefined ? '' : `in the specialisation ${specialisation}: `
+      problems.set(key, { ...problem, message: `${where}${problem.message}` })
+    }
+  }
+  return [...problems.values()]
+}
+
+/** Lines of a NixOS configuration or of a file, as a fix names them. */
+export function lines(...texts: string[]): string {
+  return texts.join('\n')
 }

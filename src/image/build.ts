@@ -77,7 +77,7 @@ export async function buildNetImage(request: BuildRequest): Promise<BuiltImage> 
 
   const toplevel = await findSystemPath(request.system, signal)
   const access = await openStores(request, (message) => progress.warn(message))
-  const workers = startWorkers()
+  const workers = startWorkers(signal)
   let pool: Pool | undefined
   try {
     const closure = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)

@@ -78,7 +78,7 @@ async function inspectSystem(request: InspectRequest): Promise<Inspection> {
   const toplevel = await findSystemPath(request.subject, signal)
   const access = await openStores(request, (message) => progress.warn(message))
   const pool = openPool(request.pool ?? defaultPoolDirectory())
-  const workers = startWorkers()
+  const workers = startWorkers(signal)
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)
     const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }

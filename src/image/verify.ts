@@ -39,6 +39,7 @@ export interface VerifyRequest {
 export async function verifyImage(request: VerifyRequest): Promise<Verification> {
   const image = resolve(request.image)
   const progress = request.progress ?? silentProgress
+  const signal = request.signal ?? new AbortController().signal
   const { manifest, options, closure } = await readImage(image)
   const layout = imageLayout(image, options.rootDirectoryName)
   const findings: Finding[] = []
@@ -48,7 +49,7 @@ export async function verifyImage(request: VerifyRequest): Promise<Verification>
   let storePaths = 0
   if (manifest.root.format === 'tar') await verifyTar(manifest, layout, found)
   else {
-    await verifyStore(closure, layout, request.signal, progress, found)
+    await verifyStore(closure, layout, signal, progress, found)
     verifyRegistration(closure, layout, found)
     const stored = new Set(closure.map(({ path }) => path.slice(1)))
     await verifyFiles(layout.root, manifest.root.files, (path) => isInStore(path, stored), found)
@@ -69,7 +70,7 @@ function isInStore(path: string, stored: ReadonlySet<string>): boolean {
 async function verifyStore(
   closure: readonly PathInfo[],
   layout: ImageLayout,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
   progress: Progress,
   found: Found,
 ): Promise<void> {
@@ -87,11 +88,11 @@ async function verifyStore(
   const bytes = closure.reduce((sum, info) => sum + info.narSize, 0)
   const task = progress.begin('verifying', { paths: closure.length, bytes })
   const counts = { paths: 0 }
-  const workers = startWorkers()
+  const workers = startWorkers(signal)
   try {
     await watchBytes(workers, task, counts, () =>
       allOrNone([...expected], expected.size, async ([name, { narHash, narSize }]) => {
-        signal?.throwIfAborted()
+        signal.throwIfAborted()
         const tree = join(layout.store, name)
         if (!present.has(name)) found(tree, 'it is missing')
         else {
@@ -107,7 +108,7 @@ async function verifyStore(
   } finally {
     await workers.close()
   }
-  if (signal?.aborted) throw new NetimageError('interrupted', 'interrupted')
+  if (signal.aborted) throw new NetimageError('interrupted', 'interrupted')
   task.end(`verified ${plural(closure.length, 'store path')}`)
 }
 

@@ -10,17 +10,21 @@ export interface FileSystem {
 export function parseFstab(text: string): FileSystem[] {
   const fileSystems: FileSystem[] = []
   for (const line of text.split('\n')) {
-    if (line.trim() === '' || line.trimStart().startsWith('#')) continue
-    const [device, mountPoint, type, options = 'defaults'] = line.trim().split(/\s+/).map(unescape)
+    // Other blanks than these may be part of a name.
+    const fields = line.split(/[ \t]+/).filter(Boolean)
+    if (fields[0]?.startsWith('#')) continue
+    const [device, mountPoint, type, options = 'defaults'] = fields.map(unescape)
     if (device === undefined || mountPoint === undefined || type === undefined) continue
     fileSystems.push({ device, mountPoint, type, options: options.split(',') })
   }
   return fileSystems
 }
 
-/** Blanks in a field are written as `\040`. */
+/** Blanks in a field are written as `\040`; bytes that are not ASCII may be, too. */
 function unescape(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, octal: string) =>
+  const bytes = Buffer.from(field).toString('latin1')
+  const unescaped = bytes.replace(/\\([0-7]{3})/g, (_, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
   )
+  return Buffer.from(unescaped, 'latin1').toString()
 }

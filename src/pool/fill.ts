@@ -168,19 +168,26 @@ async function checkContents(
   )
 }
 
-/** Runs `action` for each item, some at a time; after a failure none is begun any more. */
+/**
+ * Runs `action` for each item, some at a time. After a failure none is begun any more, and those
+ * that run are waited for: whoever cleans up is not to meet them.
+ */
 export async function allOrNone<T>(
   items: readonly T[],
   atOnce: number,
   action: (item: T) => Promise<void>,
 ): Promise<void> {
   const limit = pLimit(atOnce)
-  try {
-    await Promise.all(items.map((item) => limit(() => action(item))))
-  } catch (error) {
-    limit.clearQueue()
-    throw error
-  }
+  const failures: unknown[] = []
+  await Promise.all(
+    items.map((item) =>
+      limit(async () => {
+        if (failures.length > 0) return
+        await action(item).catch((error: unknown) => failures.push(error))
+      }),
+    ),
+  )
+  if (failures.length > 0) throw failures[0]
 }
 
 /** Tells a task of the bytes that the workers did, while `action` runs. */

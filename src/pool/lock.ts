@@ -24,6 +24,9 @@ export function acquireLock(
 ): Lock | undefined {
   const database = new DatabaseSync(file, { timeout: waitMs })
   try {
+    // Even an empty transaction would begin a file beside this one, which others mistake for the
+    // remains of a crash.
+    database.exec('PRAGMA journal_mode = MEMORY')
     // A transaction takes its shared lock with the first read.
     if (kind === 'shared') database.exec('BEGIN; SELECT count(*) FROM sqlite_schema')
     else database.exec('BEGIN EXCLUSIVE')

@@ -46,7 +46,8 @@ const maxWorkers = 4
 /** Worker heaps stay small: chunks live outside them, and files pass by in pieces. */
 const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 4 }
 
-export function startWorkers(): Workers {
+/** @param signal ends the threads as `close` does, so that nobody waits for a large path */
+export function startWorkers(signal: AbortSignal): Workers {
   const counter = new SharedArrayBuffer(8)
   const bytesDone = new BigUint64Array(counter)
   const setup: WorkerSetup = { counter, decoderMemory: createDecoderMemory() }
@@ -100,6 +101,15 @@ export function startWorkers(): Workers {
   // At once: they start while the closure is being found.
   while (all.length < limit) idle.push(start())
 
+  async function close(): Promise<void> {
+    closed = true
+    signal.removeEventListener('abort', close)
+    await Promise.all(all.map((worker) => worker.terminate()))
+    // Only now: whoever waits for a job may clean up after it.
+    failAll(new NetimageError('interrupted', 'interrupted'))
+  }
+  signal.addEventListener('abort', close)
+
   return {
     run(job) {
       return new Promise((resolve, reject) => {
@@ -109,10 +119,6 @@ export function startWorkers(): Workers {
       })
     },
     bytesDone: () => Number(Atomics.load(bytesDone, 0)),
-    async close() {
-      closed = true
-      failAll(new NetimageError('interrupted', 'interrupted'))
-      await Promise.all(all.map((worker) => worker.terminate()))
-    },
+    close,
   }
 }

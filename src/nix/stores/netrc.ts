@@ -57,10 +57,17 @@ function* tokenize(text: string): Generator<string> {
     for (const match of line.matchAll(/"((?:[^"\\]|\\.)*)"|(#.*$)|(\S+)/g)) {
       const [, quoted, comment, word] = match
       if (comment !== undefined) break
-      yield quoted === undefined ? (word ?? '') : quoted.replace(/\\(.)/g, '$1')
+      yield quoted === undefined ? (word ?? '') : unescape(quoted)
     }
   }
 }
+
+/** As curl: some escapes stand for control characters, any other for what follows it. */
+function unescape(quoted: string): string {
+  return quoted.replace(/\\(.)/g, (_, character: string) => escapes[character] ?? character)
+}
+
+const escapes: Record<string, string> = { n: '\n', r: '\r', t: '\t' }
 
 export function credentialsFor(netrc: Netrc, hostname: string): Credentials | undefined {
   return netrc.machines.get(hostname.toLowerCase()) ?? netrc.fallback

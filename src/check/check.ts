@@ -1,0 +1,34 @@
+/** Says before the boot what will keep a system from booting, or hurt later. */
+import { createContext, type CheckInput } from './context.ts'
+import type { Level } from './rule.ts'
+import { rules } from './rules.ts'
+
+export type { CheckedImage, CheckInput } from './context.ts'
+export type { Level } from './rule.ts'
+
+export interface CheckFinding {
+  rule: string
+  level: Level
+  /** What is wrong, where, and what comes of it: a sentence without a full stop. */
+  message: string
+  /** What mends it: lines for the NixOS configuration, or a flag of netimage. */
+  fix: string
+  /** The file or store path that is affected, as the machine sees it. */
+  path?: string
+}
+
+const gravity: Record<Level, number> = { error: 0, warning: 1, note: 2 }
+
+/** The gravest first. A rule that is silenced does no work either. */
+export async function checkSystem(input: CheckInput): Promise<CheckFinding[]> {
+  const context = createContext(input)
+  const silenced = new Set(input.silenced)
+  const findings: CheckFinding[] = []
+  for (const rule of rules) {
+    if (silenced.has(rule.name)) continue
+    for (const { message, fix, path, level = rule.level } of await rule.find(context)) {
+      findings.push({ rule: rule.name, level, message, fix, ...(path !== undefined && { path }) })
+    }
+  }
+  return findings.sort((a, b) => gravity[a.level] - gravity[b.level])
+}

@@ -1,0 +1,38 @@
+/** What a system's root over NFS asks for. */
+import { kernelParameter } from '../boot/kernel-line.ts'
+import type { FileSystem } from '../nixos/fstab.ts'
+import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
+import type { BootEntry } from '../nixos/system.ts'
+import type { CheckContext } from './context.ts'
+
+export function isNfs({ type }: FileSystem): boolean {
+  return type === 'nfs' || type === 'nfs4'
+}
+
+/** Whether the entry's root, or its store, comes from NFS. */
+export function wantsNfs(context: CheckContext, entry: BootEntry): boolean {
+  if (context.rootMountOf(entry).by === 'kernel-line') return true
+  return context.rootFileSystem !== undefined && isNfs(context.rootFileSystem)
+}
+
+/** `3`, `4`, `4.2`…; undefined where it is left to the client. */
+export function wantedNfsVersion(context: CheckContext, entry: BootEntry): string | undefined {
+  const { rootFileSystem } = context
+  if (context.rootMountOf(entry).by === 'kernel-line') {
+    const own = kernelParameter(entry, 'nfsroot')
+    return own === undefined ? context.nfsRoot?.version : readNfsRoot(own)?.version
+  }
+  if (rootFileSystem === undefined) return undefined
+  const device = readNfsRoot(rootFileSystem.device)
+  const named = readNfsRoot(`/,${rootFileSystem.options.join(',')}`)?.version ?? device?.version
+  return named ?? (rootFileSystem.type === 'nfs4' ? '4' : undefined)
+}
+
+/** Devices of an fstab look like `nfsroot=`, down to the options that do not belong into them. */
+export function readNfsRoot(text: string): NfsRoot | undefined {
+  try {
+    return parseNfsRoot(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,42 @@
+/** All rules, in the order in which what they find is told. Each has a section in docs/checks.md. */
+import type { Rule } from './rule.ts'
+import { fileTooLarge, missingDeviceTree, missingFirmwareFile } from './rules/boot-tree.ts'
+import { brokenInitrd, unknownInitrdCompression } from './rules/initrd.ts'
+import { networkTornDown } from './rules/network-torn-down.ts'
+import { noNetworkDriver } from './rules/network-driver.ts'
+import { noNetworkSetup } from './rules/network-setup.ts'
+import { noNfsClient, noNfsHelper } from './rules/nfs-client.ts'
+import { noRegistration } from './rules/registration.ts'
+import {
+  nfsLock,
+  nfsOptionsInDevice,
+  nfsrootAndFstab,
+  rootMismatch,
+  rootNotNfs,
+} from './rules/root.ts'
+import { hostKeysBakedIn, machineIdBakedIn, secretsInStore } from './rules/secrets.ts'
+
+export const rules: readonly Rule[] = [
+  rootNotNfs,
+  rootMismatch,
+  nfsOptionsInDevice,
+  nfsrootAndFstab,
+  nfsLock,
+  brokenInitrd,
+  unknownInitrdCompression,
+  noNfsClient,
+  noNfsHelper,
+  noNetworkDriver,
+  noNetworkSetup,
+  networkTornDown,
+  missingDeviceTree,
+  missingFirmwareFile,
+  fileTooLarge,
+  // Before what reads units: it has everything fetched at once.
+  secretsInStore,
+  hostKeysBakedIn,
+  machineIdBakedIn,
+  noRegistration,
+]
+
+export const ruleNames: readonly string[] = rules.map(({ name }) => name)

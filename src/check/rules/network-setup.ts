@@ -1,0 +1,70 @@
+/** Whether stage 1 gets an address. */
+import { kernelParameter } from '../../boot/kernel-line.ts'
+import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
+import type { BootEntry } from '../../nixos/system.ts'
+import { wantsNfs } from '../nfs.ts'
+import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
+
+export const noNetworkSetup: Rule = {
+  name: 'no-network-setup',
+  level: 'error',
+  async find(context) {
+    return await findPerEntry(context, async (entry) => {
+      // Where the kernel line mounts the root, netimage adds ip=dhcp to it.
+      if (!wantsNfs(context, entry) || context.rootMountOf(entry).by === 'kernel-line') return []
+      const initrd = await context.initrdOf(entry)
+      if (!initrd || initrd.unread) return []
+      const problem = setupProblem(entry, initrd)
+      return problem ? [{ ...problem, path: entry.initrd }] : []
+    })
+  },
+}
+
+function setupProblem(entry: BootEntry, initrd: InitrdFacts): Problem | undefined {
+  const ip = kernelParameter(entry, 'ip')
+  const hasIp = ip !== undefined && ip !== 'off' && ip !== 'none'
+  switch (initrd.init.kind) {
+    case 'systemd':
+      return systemdProblem(initrd, hasIp)
+    case 'scripted':
+      if (hasIp || dhcpClients.test(initrd.init.script)) return undefined
+      return {
+        message:
+          'nothing in stage 1 gets an address: its script starts no DHCP client, and the kernel line has no ip=',
+        fix: lines(
+          'boot.initrd.network.enable = true;',
+          'boot.initrd.network.udhcpc.enable = true;',
+        ),
+      }
+    case 'other':
+    case 'none':
+      return undefined
+  }
+}
+
+const dhcpClients = /\b(?:udhcpc|dhcpcd|dhclient)\b/
+
+/** What gives an interface an address, in a file of networkd. */
+const networkdAddress = /^\s*(?:DHCP\s*=\s*(?:yes|true|on|1|ipv4|ipv6)|Address\s*=\s*\S)/im
+
+function systemdProblem({ programs, networks }: InitrdFacts, hasIp: boolean): Problem | undefined {
+  const fix = lines(
+    'boot.initrd.systemd.network.enable = true;',
+    'boot.initrd.systemd.network.networks."10-root" = {',
+    '  matchConfig.Type = "ether";',
+    '  networkConfig.DHCP = "ipv4";',
+    '};',
+  )
+  if (!programs.has('systemd-networkd')) {
+    return {
+      message: 'nothing in stage 1 gets an address: the initrd has no systemd-networkd',
+      fix,
+    }
+  }
+  // What the kernel line says is made into a file of networkd by this program.
+  if (hasIp && programs.has('systemd-network-generator')) return undefined
+  if ([...networks.values()].some((text) => networkdAddress.test(text))) return undefined
+  const message =
+    'nothing in stage 1 gets an address: systemd-networkd has no network with DHCP or an address, and the kernel line has no ip='
+  return { message, fix }
+}

@@ -1,0 +1,178 @@
+/** Where the root comes from. */
+import { isIP } from 'node:net'
+
+import { kernelParameter } from '../../boot/kernel-line.ts'
+import type { NfsRoot } from '../../nixos/nfs-root.ts'
+import type { BootEntry } from '../../nixos/system.ts'
+import type { CheckContext } from '../context.ts'
+import { isNfs, readNfsRoot } from '../nfs.ts'
+import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
+
+export const rootNotNfs: Rule = {
+  name: 'root-not-nfs',
+  level: 'error',
+  async find(context) {
+    return await findPerEntry(context, async (entry) => {
+      const message = await whyNotNfs(context, entry)
+      if (message === undefined) return []
+      return [{ message, fix: rootLines(context.nfsRoot), path: fstabOf(context) }]
+    })
+  },
+}
+
+async function whyNotNfs(context: CheckContext, entry: BootEntry): Promise<string | undefined> {
+  const { system, rootFileSystem } = context
+  const root = kernelParameter(entry, 'root')
+  if (context.rootMountOf(entry).by === 'kernel-line') return undefined
+  if (root !== undefined && root !== 'fstab') {
+    const initrd = await context.initrdOf(entry)
+    // NixOS's script leaves `root=` alone where the fstab names a root.
+    if (initrd?.init.kind !== 'systemd') return undefined
+    return `the kernel line has root=${root}, so that stage 1 mounts that and no NFS root`
+  }
+  if (!rootFileSystem) return 'the fstab names no root, and the kernel line has root=fstab'
+  // What lies under an overlay is mounted by the initrd, and may be named anyhow.
+  const mayBeLower = rootFileSystem.type === 'overlay' && system.fileSystems.some(isNfs)
+  if (isNfs(rootFileSystem) || mayBeLower) return undefined
+  const { mountPoint, device, type } = rootFileSystem
+  return `${mountPoint} is mounted from ${device} (${type}), not from NFS`
+}
+
+export const rootMismatch: Rule = {
+  name: 'root-mismatch',
+  level: 'error',
+  async find(context) {
+    const { nfsRoot, rootFileSystem } = context
+    if (!nfsRoot) return []
+    return await findPerEntry(context, (entry) => {
+      const byKernel = context.rootMountOf(entry).by === 'kernel-line'
+      if (!byKernel && (!rootFileSystem || !isNfs(rootFileSystem))) return []
+      const named = byKernel ? kernelParameter(entry, 'nfsroot') : rootFileSystem?.device
+      const mounted = named === undefined ? undefined : readNfsRoot(named)
+      if (!mounted || isSameRoot(mounted, nfsRoot)) return []
+      const where = byKernel ? 'nfsroot= of the kernel line' : 'the fstab'
+      const message = `the machine mounts ${describe(mounted)} (${where}), and nfsRoot says ${describe(nfsRoot)}`
+      const settled = `netimage build … --nfs-root ${describe(mounted)}${nfsRoot.version === undefined ? '' : `,v${nfsRoot.version}`}`
+      const fix = byKernel ? settled : lines(settled, 'or', rootLines(nfsRoot))
+      return [{ message, fix, path: fstabOf(context) }]
+    })
+  },
+}
+
+/** Names are not resolved: of a name and an address nobody knows here whether they are the same. */
+function isSameRoot(a: NfsRoot, b: NfsRoot): boolean {
+  if (trimSlashes(a.path) !== trimSlashes(b.path)) return false
+  if (a.server === undefined || b.server === undefined) return true
+  if (isIP(a.server) !== isIP(b.server)) return true
+  return a.server.toLowerCase() === b.server.toLowerCase()
+}
+
+function trimSlashes(path: string): string {
+  return path.replace(/\/+$/, '')
+}
+
+/** As a device of an fstab. */
+function describe({ server, path }: NfsRoot): string {
+  if (server === undefined) return path
+  return `${isIP(server) === 6 ? `[${server}]` : server}:${path}`
+}
+
+export const nfsOptionsInDevice: Rule = {
+  name: 'nfs-options-in-device',
+  level: 'error',
+  find(context) {
+    const problems: Problem[] = []
+    for (const fileSystem of context.system.fileSystems.filter(isNfs)) {
+      const { device, mountPoint, type, options } = fileSystem
+      const [, whole = '', inDevice = ''] = deviceOptions.exec(device) ?? []
+      if (inDevice === '') continue
+      const mended = [...inDevice.split(',').map(asMountOption), ...options]
+      problems.push({
+        message: `the device of ${mountPoint} is ${device}, where ,${inDevice} is taken for a part of the path: only nfsroot= of the kernel line has options there`,
+        fix: fileSystemLines(mountPoint, whole, type, [...new Set(mended)]),
+        path: fstabOf(context),
+      })
+    }
+    return problems
+  },
+}
+
+/** A comma in a path is allowed; what follows must be options of nfs(5) to be taken for them. */
+const deviceOptions =
+  /^([^,]+),((?:v[234](?:\.\d)?|(?:no)?(?:lock|ac|acl|cto)|tcp|udp|r[ow]|hard|soft|(?:nfs)?vers=[\d.]+|(?:proto|port|mountport|rsize|wsize|timeo|retrans|sec)=\w+)(?:,[^/]*)?)$/
+
+/** `v3` is of the kernel line alone. */
+function asMountOption(option: string): string {
+  return option.replace(/^v(?=\d)/, 'vers=')
+}
+
+export const nfsrootAndFstab: Rule = {
+  name: 'nfsroot-and-fstab',
+  level: 'error',
+  async find(context) {
+    return await findPerEntry(context, (entry) => {
+      const params = entry.kernelParams
+      const nfsRoot = params.find((param) => param.startsWith('nfsroot='))
+      const asks = params.includes('root=/dev/nfs') ? 'root=/dev/nfs' : nfsRoot
+      if (!params.includes('root=fstab') || asks === undefined) return []
+      const message = `the kernel line has both root=fstab and ${asks}: systemd’s stage 1 mounts the fstab’s root and knows no nfsroot=, and the last root= is the one that counts`
+      const fix = lines(
+        '# boot.kernelParams: take out root=/dev/nfs and nfsroot=…, and name the root here',
+        rootLines(context.nfsRoot),
+      )
+      return [{ message, fix, path: context.system.toplevel }]
+    })
+  },
+}
+
+/** In version 4 locks are part of the protocol; without a version nobody knows it here. */
+export const nfsLock: Rule = {
+  name: 'nfs-lock',
+  level: 'error',
+  find(context) {
+    const { system, rootFileSystem: root } = context
+    const [main] = system.entries
+    // The kernel's own nfsroot= never locks.
+    if (!main || !root || !isNfs(root) || context.rootMountOf(main).by === 'kernel-line') return []
+    const isVersion3 = root.options.some((option) => /^(?:nfs)?vers=3$|^v3$/.test(option))
+    const isLocal = root.options.some((option) =>
+      /^nolock$|^local_lock=(?:all|flock)$/.test(option),
+    )
+    if (!isVersion3 || isLocal) return []
+    return [
+      {
+        message: `${root.mountPoint} is mounted with version 3 of NFS and without nolock: locks take rpcbind and statd, which do not run before there is a root`,
+        fix: fileSystemLines(root.mountPoint, root.device, root.type, [...root.options, 'nolock']),
+        path: fstabOf(context),
+      },
+    ]
+  },
+}
+
+function fstabOf({ system }: CheckContext): string {
+  return `${system.toplevel}/etc/fstab`
+}
+
+function rootLines(nfsRoot: NfsRoot | undefined): string {
+  const device = nfsRoot ? describe(nfsRoot) : '192.168.0.108:/srv/nixos'
+  const version = nfsRoot?.version ?? '3'
+  const locks = version.startsWith('4') ? [] : ['nolock']
+  return fileSystemLines('/', device, 'nfs', [`vers=${version}`, 'proto=tcp', ...locks])
+}
+
+function fileSystemLines(
+  mountPoint: string,
+  device: string,
+  type: string,
+  options: readonly string[],
+): string {
+  // NixOS adds these itself, or they say nothing.
+  const own = options.filter((option) => !/^(?:defaults|x-initrd\.mount)$/.test(option))
+  return lines(
+    `fileSystems."${mountPoint}" = {`,
+    `  device = "${device}";`,
+    `  fsType = "${type}";`,
+    `  options = [ ${own.map((option) => `"${option}"`).join(' ')} ];`,
+    '};',
+  )
+}
