@@ -1,14 +1,19 @@
 #!/bin/sh
 # Runs the tests, after all the set-up that they need.
 #
-#   npm test                 all but the slow ones
+#   npm test                 all but the slow ones; in CI those as well
 #   npm test -- FILE…        these only
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/setup.sh \
-  nix-bin busybox-static sqlite3 xz-utils bzip2 zstd libarchive-tools util-linux bsdutils apt-utils \
+  nix-bin busybox-static sqlite3 xz-utils bzip2 zstd libarchive-tools util-linux bsdutils curl \
+  $(sed -n 's/^\([a-z][^ #]*\).*/\1/p' test/e2e/debian-packages) \
   >&2
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
-if [ $# = 0 ]; then set -- 'test/**/*.test.ts'; fi
-exec node --test --test-reporter=spec "$@"
+if [ $# = 0 ]; then
+  set -- 'test/**/*.test.ts'
+  if [ "${CI:-}" = true ]; then set -- "$@" 'test/**/*.slow.ts'; fi
+fi
+# Two at once keep two processors busy: much of the time goes into waiting for machines to boot.
+exec node --test --test-concurrency=2 --test-reporter=spec "$@"
