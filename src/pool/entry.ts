@@ -3,7 +3,6 @@
  * appears whole, by a rename, and is named after the tree's NAR hash.
  */
 import { readFileSync } from 'node:fs'
-import * as v from 'valibot'
 
 export const treeName = 'tree'
 export const entryFile = 'entry.json'
@@ -13,11 +12,6 @@ export interface Entry {
   /** The boot of the machine in which the tree was last known to be whole. */
   bootId: string
 }
-
-const entrySchema = v.object({
-  narSize: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-  bootId: v.string(),
-})
 
 let knownBootId: string | undefined
 
@@ -47,8 +41,12 @@ export function formatEntry({ narSize }: { narSize: number }): string {
 /** Undefined where the text is no entry: then the tree does not count either. */
 export function parseEntry(text: string): Entry | undefined {
   try {
-    const result = v.safeParse(entrySchema, JSON.parse(text))
-    return result.success ? result.output : undefined
+    const value: unknown = JSON.parse(text)
+    if (typeof value !== 'object' || value === null) return undefined
+    if (!('narSize' in value) || !('bootId' in value)) return undefined
+    const { narSize, bootId } = value
+    if (typeof narSize !== 'number' || typeof bootId !== 'string') return undefined
+    return Number.isSafeInteger(narSize) && narSize > 0 ? { narSize, bootId } : undefined
   } catch {
     return undefined
   }

@@ -11,7 +11,7 @@ import { contentMatches, treeMatches } from './check-tree.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 import { entryFile, formatEntry, treeName } from './entry.ts'
 import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
-import { receiveNar, type NarExpectation } from './receive.ts'
+import type { NarExpectation } from './receive.ts'
 
 export type Job = ReceiveJob | PlaceJob | CheckJob | ContentJob
 
@@ -79,6 +79,8 @@ async function receive(
 ): Promise<void> {
   const { scratch, entry, source, expected } = job
   try {
+    // Decompression is not loaded where everything is in the pool already.
+    const { receiveNar } = await import('./receive.ts')
     mkdirSync(scratch)
     await receiveNar(source, join(scratch, treeName), expected, progress, memory)
     writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize }))

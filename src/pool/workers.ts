@@ -44,7 +44,7 @@ interface Pending {
 const maxWorkers = 4
 
 /** Worker heaps stay small: chunks live outside them, and files pass by in pieces. */
-const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 4 }
+const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 8 }
 
 /** @param signal ends the threads as `close` does, so that nobody waits for a large path */
 export function startWorkers(signal: AbortSignal): Workers {
