@@ -4,6 +4,7 @@ import { Command, CommanderError } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
 import { buildCommand } from './build.ts'
+import { checkCommand } from './check.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { ignoreClosedPipe, report } from './run.ts'
@@ -20,7 +21,14 @@ export async function main(): Promise<void> {
     .version(version)
     .exitOverride()
 
-  const make = [buildCommand, inspectCommand, verifyCommand, serversCommand, gcCommand]
+  const make = [
+    buildCommand,
+    inspectCommand,
+    checkCommand,
+    verifyCommand,
+    serversCommand,
+    gcCommand,
+  ]
   for (const command of make) program.addCommand(command().exitOverride())
 
   ignoreClosedPipe()

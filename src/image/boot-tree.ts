@@ -31,12 +31,21 @@ export async function writeBootTree(
   for (const { path, content } of files) {
     const target = join(tree, path)
     try {
-      mkdirSync(dirname(target), { recursive: true })
+      makeFolder(tree, posix.dirname(path))
       await writeContent(target, content, find)
     } catch (error) {
       throw fileSystemError(`could not write ${path} of the boot tree`, error)
     }
   }
+}
+
+/** Each with its mode, whatever the umask says: a server runs as somebody else. */
+function makeFolder(tree: string, path: string): void {
+  if (path === '.') return
+  makeFolder(tree, posix.dirname(path))
+  const folder = join(tree, path)
+  mkdirSync(folder, { recursive: true })
+  chmodSync(folder, 0o755)
 }
 
 async function writeContent(target: string, content: BootContent, find: Find): Promise<void> {

@@ -76,7 +76,7 @@ export async function buildNetImage(request: BuildRequest): Promise<BuiltImage> 
   if (request.output !== undefined) refuseExisting(resolve(request.output), force)
 
   const toplevel = await findSystemPath(request.system, signal)
-  const access = await openStores(request, (message) => progress.warn(message))
+  const access = await openStores(request, (message) => progress.warn(message), signal)
   const workers = startWorkers(signal)
   let pool: Pool | undefined
   try {
@@ -89,9 +89,10 @@ export async function buildNetImage(request: BuildRequest): Promise<BuiltImage> 
     if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
     throw error
   } finally {
+    // Transfers that are under way write to the pool.
+    await Promise.all(access.stores.map((store) => store.close()))
     await workers.close()
     pool?.close()
-    await Promise.all(access.stores.map((store) => store.close()))
   }
 }
 
@@ -130,14 +131,14 @@ async function buildFromPool(
     const link = request.format === 'tar' ? 'hardlink' : (request.link ?? 'copy')
     await placeStore(closure, layout.store, link, context)
     await makeBootTree(request, system, options, closure, layout, context)
-    writeFileSync(layout.registration, formatRegistration(infosOf(closure)), { mode: 0o644 })
+    writeForAll(layout.registration, formatRegistration(infosOf(closure)))
     await populate(options, closure, layout, staging, context)
     normalizeTree(layout.root, layout.store)
     normalizeTree(layout.boot, undefined)
     const manifest = await describeImage(system, options, closure, layout)
     if (request.format === 'tar') await archiveRoot(manifest, layout, context)
-    writeFileSync(layout.buildSystem, `${buildPlatform()}\n`, { mode: 0o644 })
-    writeFileSync(layout.manifest, formatManifest(manifest), { mode: 0o644 })
+    writeForAll(layout.buildSystem, `${buildPlatform()}\n`)
+    writeForAll(layout.manifest, formatManifest(manifest))
     context.signal.throwIfAborted()
     staging.publish()
     return { image, manifest }
@@ -160,6 +161,11 @@ function makeFolders(layout: ImageLayout): void {
   const folders = [layout.store, dirname(layout.store), layout.root, layout.boot]
   const outer = [dirname(layout.boot), dirname(layout.manifest), dirname(dirname(layout.boot))]
   for (const directory of [...folders, ...outer]) chmodSync(directory, 0o755)
+}
+
+function writeForAll(file: string, text: string): void {
+  writeFileSync(file, text)
+  chmodSync(file, 0o644)
 }
 
 async function makeBootTree(

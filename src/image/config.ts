@@ -20,8 +20,8 @@ export async function loadConfig(file: string | undefined): Promise<NetImageOpti
 async function readConfig(path: string): Promise<unknown> {
   const extension = extname(path)
   try {
-    if (modules.includes(extension)) return await importConfig(path)
     const text = readFileSync(path, 'utf8')
+    if (modules.includes(extension)) return await importConfig(path)
     if (extension === '.json') return JSON.parse(text)
     if (extension === '.toml') return (await import('smol-toml')).parse(text)
   } catch (error) {

@@ -53,7 +53,7 @@ const schema = v.object({
     v.object({
       path: v.string(),
       narHash: v.string(),
-      narSize: size,
+      narSize: v.pipe(size, v.minValue(1)),
       references: v.array(v.string()),
       ca: optionalText,
     }),

@@ -1,5 +1,5 @@
 /** Moves what commands made into a tree of the image. */
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { removeTree } from '../remove-tree.ts'
@@ -18,6 +18,9 @@ export function mergeTree(
   refuse: (path: string) => string | undefined,
 ): void {
   function merge(source: Buffer, target: Buffer, prefix: string): void {
+    const { mode } = lstatSync(target)
+    chmodSync(source, 0o700)
+    chmodSync(target, mode | 0o700)
     for (const name of readdirSync(source, { encoding: 'buffer' })) {
       const [child, place] = [join(source, name), join(target, name)]
       const path = prefix + name.toString()
@@ -28,10 +31,11 @@ export function mergeTree(
       if (both) merge(child, place, `${path}/`)
       else {
         if (existing) removeTree(place)
-        renameSync(child, place)
+        move(child, place)
       }
     }
     rmdirSync(source)
+    chmodSync(target, mode)
   }
 
   try {
@@ -40,6 +44,15 @@ export function mergeTree(
   } catch (error) {
     throw fileSystemError(`could not move ${from} into the image`, error)
   }
+}
+
+/** Ordinary users cannot move a directory that they may not write to, as those of a store are. */
+function move(from: Buffer, to: Buffer): void {
+  const stat = lstatSync(from)
+  if (!stat.isDirectory()) return renameSync(from, to)
+  chmodSync(from, stat.mode | 0o700)
+  renameSync(from, to)
+  chmodSync(to, stat.mode)
 }
 
 function join(directory: Buffer, name: Buffer): Buffer {

@@ -1,6 +1,7 @@
 /**
  * The options of a net image, by the names that the Nix module gave them.
  */
+import { inspect } from 'node:util'
 import * as v from 'valibot'
 
 import { NetimageError } from '../errors.ts'
@@ -29,9 +30,23 @@ export interface NetImageOptions {
 /** The options as the manifest records them. */
 export type SettledOptions = Required<NetImageOptions>
 
+/** Characters of a wrong value that an error repeats. */
+const maxShown = 200
+
 const directoryName = v.pipe(
   v.string(),
-  v.regex(/^(?!\.{1,2}$)[^/\0\n]{1,200}$/, 'it must be the name of one directory, without slashes'),
+  v.regex(/^(?!\.{1,2}$)[^/\0\n]+$/, 'it must be the name of one directory, without slashes'),
+  v.check((text) => Buffer.byteLength(text) <= 200, 'it must have no more than 200 bytes'),
+)
+
+const imageBaseName = v.pipe(
+  directoryName,
+  v.regex(/^[^\s,]*$/, 'it must hold no blanks and no commas: it becomes part of the kernel line'),
+)
+
+const rootDirectoryName = v.pipe(
+  directoryName,
+  v.check((text) => text !== 'boot', 'it must not be the name that the boot tree has'),
 )
 
 const nfsRoot = v.pipe(
@@ -53,8 +68,8 @@ const storePath = v.pipe(
 
 /** The schema of each option; the names of this object are the names of the options. */
 const optionSchemas = {
-  imageBaseName: directoryName,
-  rootDirectoryName: directoryName,
+  imageBaseName,
+  rootDirectoryName,
   storePaths: v.array(storePath),
   nfsRoot,
   populateFirmwareCommands: v.string(),
@@ -75,15 +90,15 @@ export const settledOptionsSchema = v.strictObject(optionSchemas)
 
 /** @param source where the options are from, for the error */
 export function parseOptions(input: unknown, source: string): NetImageOptions {
+  if (!isPlainObject(input)) {
+    throw new NetimageError('bad-config', `${source} gives no options but ${inspected(input)}`, {
+      hint: 'It must give an object: { nfsRoot: …, storePaths: […], … }',
+    })
+  }
   const result = v.safeParse(schema, input)
   if (result.success) return withoutUndefined(result.output)
   const [issue] = result.issues
   const name = v.getDotPath(issue)
-  if (name === null) {
-    throw new NetimageError('bad-config', `${source} gives no options but ${show(input)}`, {
-      hint: 'It must give an object: { nfsRoot: …, storePaths: […], … }',
-    })
-  }
   if (issue.type === 'strict_object') {
     throw new NetimageError('bad-option', `${source}: there is no option ${name}`, {
       hint: `The options are ${Object.keys(optionSchemas).join(', ')}.`,
@@ -97,8 +112,25 @@ function wanted(issue: { expected: string | null }): string {
   return `it must be of the type ${(issue.expected ?? 'that is documented').toLowerCase()}`
 }
 
+/** An array has no option that could be wrong, nor has a promise that was not awaited. */
+function isPlainObject(input: unknown): boolean {
+  if (typeof input !== 'object' || input === null) return false
+  const prototype: unknown = Object.getPrototypeOf(input)
+  return prototype === Object.prototype || prototype === null
+}
+
 function show(value: unknown): string {
-  return (JSON.stringify(value) ?? String(value)).slice(0, 200)
+  try {
+    const text: string | undefined = JSON.stringify(value)
+    return text?.slice(0, maxShown) ?? inspected(value)
+  } catch {
+    // JSON has no big numbers and no circles.
+    return inspected(value)
+  }
+}
+
+function inspected(value: unknown): string {
+  return inspect(value, { breakLength: Infinity, depth: 1 }).slice(0, maxShown)
 }
 
 function withoutUndefined(output: v.InferOutput<typeof schema>): NetImageOptions {

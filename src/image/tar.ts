@@ -1,6 +1,6 @@
 /**
- * Writes a tree as a tar archive in GNU format, which GNU tar and bsdtar read: everything is owned
- * by root, and names are the bytes that they are.
+ * Writes a tree as a tar archive in GNU format, byte for byte as GNU tar writes it: everything is
+ * owned by root, and names are the bytes that they are.
  *
  * https://www.gnu.org/software/tar/manual/html_node/Standard.html
  */
@@ -94,6 +94,8 @@ export async function writeTar(
 
   try {
     await using output = await open(destination, 'wx')
+    // Whatever the umask says: a server runs as somebody else.
+    await output.chmod(0o644)
     await put(output, encodeHeader({ type: '5', name: Buffer.from('./'), mode: 0o755, size: 0 }))
     await visit(output, Buffer.from(root), Buffer.from('./'))
     // Two empty blocks end an archive.
@@ -124,7 +126,7 @@ export function encodeHeader({ type, name, mode, size, target }: TarHeader): Buf
   const parts: Buffer[] = []
   if (target && target.length > fieldBytes.target) parts.push(longMember('K', target))
   if (name.length > fieldBytes.name) parts.push(longMember('L', name))
-  parts.push(block(type, name, mode, size, target))
+  parts.push(block(type, name, mode, size, storeTime, target))
   return Buffer.concat(parts)
 }
 
@@ -133,17 +135,24 @@ function longMember(type: 'K' | 'L', text: Buffer): Buffer {
   const length = text.length + 1
   const content = Buffer.alloc(length + padding(length))
   text.copy(content)
-  return Buffer.concat([block(type, longLink, 0o644, length), content])
+  return Buffer.concat([block(type, longLink, 0o644, length, 0), content])
 }
 
-function block(type: string, name: Buffer, mode: number, size: number, target?: Buffer): Buffer {
+function block(
+  type: string,
+  name: Buffer,
+  mode: number,
+  size: number,
+  time: number,
+  target?: Buffer,
+): Buffer {
   const header = Buffer.alloc(blockBytes)
   name.copy(header, 0, 0, fieldBytes.name)
   writeOctal(header, 100, 8, mode)
   writeOctal(header, 108, 8, 0)
   writeOctal(header, 116, 8, 0)
   writeSize(header, size)
-  writeOctal(header, 136, 12, storeTime)
+  writeOctal(header, 136, 12, time)
   header.write(type, 156, 'latin1')
   target?.copy(header, 157, 0, fieldBytes.target)
   header.write('ustar  \0root\0', 257, 'latin1')

@@ -94,7 +94,7 @@ async function findPath(
       }
       untrusted.push(`${store.url} (${describeSignatures(stored.info)})`)
     } catch (error) {
-      if (!(error instanceof NetimageError)) throw error
+      if (!(error instanceof NetimageError) || error.code === 'interrupted') throw error
       failures.push(error)
       if (!isOfWholeStore(error)) continue
       // Its next answer would take as long to fail.

@@ -8,7 +8,7 @@ import * as v from 'valibot'
 import { NetimageError } from '../errors.ts'
 
 /** In an absolute path a `..` could lead anywhere. */
-const absolutePath = v.pipe(v.string(), v.regex(/^\/(?!.*(^|\/)\.\.(\/|$))/))
+const absolutePath = v.pipe(v.string(), v.regex(/^\/(?!(.*\/)?\.\.(\/|$))/s))
 
 const specification = v.object({
   system: v.string(),

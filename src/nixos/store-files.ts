@@ -7,7 +7,7 @@ import { lstat, open, readdir, readlink } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
-import { splitStorePath, type StorePath } from '../nix/store-path.ts'
+import { splitStorePath, storeDir, type StorePath } from '../nix/store-path.ts'
 
 /** Where the tree of a store path lies on this machine; undefined where it is not to be had. */
 export type TreeOf = (path: StorePath) => Promise<string | undefined>
@@ -26,45 +26,53 @@ const maxTextBytes = 16 << 20
 
 /** The file or directory at `path` (`/nix/store/…`), or undefined where there is none. */
 export async function findStoreFile(treeOf: TreeOf, path: string): Promise<StoreFile | undefined> {
-  let left = path
-  for (let links = 0; links <= maxLinks; links++) {
-    const split = splitStorePath(posix.normalize(left))
-    const tree = split && (await treeOf(split.storePath))
-    if (!split || tree === undefined) return undefined
-    const walked = await walk(tree, split.storePath, split.rest.split('/').filter(Boolean))
-    if (!walked) return undefined
-    if ('found' in walked) return walked.found
-    left = walked.next
+  // The names that were gone, with no links left in them, and those that are still to be gone.
+  let walked: string[] = []
+  const names = namesOf(path)
+  let links = 0
+  for (let name = names.shift(); name !== undefined; name = names.shift()) {
+    const next = name === '..' ? walked.slice(0, -1) : [...walked, name]
+    const place = await locate(treeOf, next)
+    if (!place || (place.kind === 'file' && names.length > 0)) return undefined
+    if (place.kind !== 'link') {
+      walked = next
+      continue
+    }
+    if (++links > maxLinks) {
+      throw new NetimageError('bad-system', `${path} leads through more than ${maxLinks} links`)
+    }
+    if (posix.isAbsolute(place.target)) walked = []
+    names.unshift(...namesOf(place.target))
   }
-  throw new NetimageError('bad-system', `${path} leads through more than ${maxLinks} links`)
+  const place = await locate(treeOf, walked)
+  return place?.kind === 'file' || place?.kind === 'directory' ? place : undefined
 }
 
-type Walked = { found: StoreFile } | { next: string } | undefined
+function namesOf(path: string): string[] {
+  return path.split('/').filter((name) => name !== '' && name !== '.')
+}
 
-/** Goes down from a store path until the end or the first link, which gives the next path. */
-async function walk(tree: string, storePath: string, components: string[]): Promise<Walked> {
-  let real = tree
-  let path = storePath
-  for (let index = 0; ; index++) {
-    const stat = await lstat(real).catch((error: unknown) => {
-      const errno = errnoOf(error)
-      if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined
-      throw fileSystemError(`could not read ${real}`, error)
-    })
-    if (!stat) return undefined
-    if (stat.isSymbolicLink()) {
-      const target = await readlink(real)
-      const rest = components.slice(index).join('/')
-      return { next: posix.resolve(posix.dirname(path), target, rest) }
-    }
-    const component = components[index]
-    if (component === undefined) {
-      if (stat.isDirectory()) return { found: { path, real, kind: 'directory' } }
-      return stat.isFile() ? { found: { path, real, kind: 'file' } } : undefined
-    }
-    real = join(real, component)
-    path = posix.join(path, component)
-  }
+type Place = StoreFile | { kind: 'link'; target: string } | { kind: 'above the store' }
+
+const aboveStore = new Set(['/', posix.dirname(storeDir), storeDir])
+
+/** What lies at a path whose directories are no links. */
+async function locate(treeOf: TreeOf, names: readonly string[]): Promise<Place | undefined> {
+  const path = `/${names.join('/')}`
+  if (aboveStore.has(path)) return { kind: 'above the store' }
+  const split = splitStorePath(path)
+  const tree = split && (await treeOf(split.storePath))
+  if (!split || tree === undefined) return undefined
+  const real = join(tree, split.rest)
+  const stat = await lstat(real).catch((error: unknown) => {
+    const errno = errnoOf(error)
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined
+    throw fileSystemError(`could not read ${real}`, error)
+  })
+  if (!stat) return undefined
+  if (stat.isSymbolicLink()) return { kind: 'link', target: await readlink(real) }
+  if (stat.isDirectory()) return { path, real, kind: 'directory' }
+  return stat.isFile() ? { path, real, kind: 'file' } : undefined
 }
 
 /** The text of the file at `path`, or undefined where there is none. */

@@ -104,8 +104,8 @@ async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise
   }
   return {
     toplevel,
-    label,
-    system,
+    label: label.trim(),
+    system: system.trim(),
     init: `${toplevel}/init`,
     kernel: `${toplevel}/kernel`,
     ...(initrd && { initrd: `${toplevel}/initrd` }),

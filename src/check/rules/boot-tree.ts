@@ -70,7 +70,7 @@ function missingLoaders(boot: BootTree, config: string): Problem[] {
     .filter((board) => missing(board).length > 0)
     .map((board) => ({
       level: anyStarts ? 'warning' : 'error',
-      message: `a ${board.name} does not start from the boot tree: it fetches ${missing(board).join(', ')}, which is not there`,
+      message: `a ${board.name} does not start from the boot tree, which lacks ${missing(board).join(', ')}`,
       fix: 'netimage build … --firmware DIR, with nixpkgs’s raspberrypifw or Debian’s raspi-firmware',
       path: shown(missing(board)[0] ?? ''),
     }))

@@ -5,7 +5,7 @@ import { kernelParameter } from '../../boot/kernel-line.ts'
 import type { NfsRoot } from '../../nixos/nfs-root.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
-import { isNfs, readNfsRoot } from '../nfs.ts'
+import { isNfs, readNfsRoot, wantedNfsVersion } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const rootNotNfs: Rule = {
@@ -52,7 +52,8 @@ export const rootMismatch: Rule = {
       if (!mounted || isSameRoot(mounted, nfsRoot)) return []
       const where = byKernel ? 'nfsroot= of the kernel line' : 'the fstab'
       const message = `the machine mounts ${describe(mounted)} (${where}), and nfsRoot says ${describe(nfsRoot)}`
-      const settled = `netimage build … --nfs-root ${describe(mounted)}${nfsRoot.version === undefined ? '' : `,v${nfsRoot.version}`}`
+      const version = wantedNfsVersion(context, entry)
+      const settled = `netimage build … --nfs-root ${describe(mounted)}${version === undefined ? '' : `,v${version}`}`
       const fix = byKernel ? settled : lines(settled, 'or', rootLines(nfsRoot))
       return [{ message, fix, path: fstabOf(context) }]
     })

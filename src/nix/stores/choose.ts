@@ -24,6 +24,7 @@ const nixosCache = 'https://cache.nixos.org'
 export async function openStores(
   choice: StoreChoice,
   warn: (message: string) => void,
+  signal?: AbortSignal,
 ): Promise<StoreAccess> {
   const keys = choice.trustedPublicKeys ?? [nixosCacheKey]
   const policy = {
@@ -36,7 +37,7 @@ export async function openStores(
   for (const place of places) {
     const urls = place.split(/\s+/).filter(Boolean)
     if (urls.length === 0) throw new NetimageError('bad-store-url', 'a store has an empty URL')
-    const options = netrcFile === undefined ? {} : { netrcFile }
+    const options = { ...(netrcFile !== undefined && { netrcFile }), ...(signal && { signal }) }
     const equals = await Promise.all(urls.map((url) => openStore(url, options)))
     stores.push(...(await byPriority(equals, warn)))
   }
@@ -54,9 +55,9 @@ async function byPriority(stores: Store[], warn: (message: string) => void): Pro
       try {
         return { store, priority: await store.priority() }
       } catch (error) {
+        if (!(error instanceof NetimageError) || error.code === 'interrupted') throw error
         // It may still be of use when the others lack something, and will say so itself.
         warn(`${store.url} does not tell its priority, and is asked last`)
-        if (!(error instanceof NetimageError)) throw error
         return { store, priority: Infinity }
       }
     }),

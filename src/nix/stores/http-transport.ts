@@ -17,6 +17,8 @@ import type { Transport } from './binary-cache.ts'
 export interface HttpSettings {
   /** Headers that allow a request, for each URL anew. */
   authorize: (url: URL) => Promise<Record<string, string>>
+  /** Ends every request, and the waiting between them. */
+  signal?: AbortSignal | undefined
 }
 
 const attempts = 5
@@ -36,7 +38,10 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
     connect: { timeout: 10_000 },
   })
 
-  async function send(url: URL, headers: Record<string, string>, signal?: AbortSignal) {
+  const closing = new AbortController()
+  const ending = AbortSignal.any([closing.signal, ...(settings.signal ? [settings.signal] : [])])
+
+  async function send(url: URL, headers: Record<string, string>, signal: AbortSignal) {
     let target = url
     for (let redirects = 0; ; redirects++) {
       const response = await request(target, {
@@ -49,7 +54,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
           ...(target.origin === url.origin && (await settings.authorize(target))),
           ...headers,
         },
-        ...(signal && { signal }),
+        signal,
       })
       if (response.statusCode < 300) return response
       await response.body.dump()
@@ -73,13 +78,14 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
     url: shownUrl,
     async text(name) {
       const url = located(name)
-      return await persist(url, undefined, async () => {
-        const response = await send(url, {})
+      return await persist(url, ending, async () => {
+        const response = await send(url, {}, ending)
         return await readText(url, response)
       })
     },
-    async file(name, maxBytes, { scratch, signal, downloaded }) {
+    async file(name, maxBytes, { scratch, signal: wanted, downloaded }) {
       const url = located(name)
+      const signal = AbortSignal.any([ending, wanted])
       const file = join(scratch, `download-${randomBytes(8).toString('hex')}`)
       let received = 0
       return await persist(url, signal, async () => {
@@ -112,7 +118,10 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
         return { file, temporary: true }
       })
     },
-    close: () => dispatcher.destroy(),
+    async close() {
+      closing.abort()
+      await dispatcher.destroy()
+    },
   }
 }
 
@@ -155,14 +164,14 @@ const passing = new Set([408, rangeNotSatisfiable, 425, 429])
 /** Tries until it works, fails for good, or has failed too often. Undefined: not there. */
 async function persist<T>(
   url: URL,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
   attempt: () => Promise<T>,
 ): Promise<T | undefined> {
   for (let tries = 1; ; tries++) {
     try {
       return await attempt()
     } catch (error) {
-      if (signal?.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
+      if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
       if (error instanceof NetimageError) throw error
       if (isLocal(error)) throw fileSystemError(`could not save ${shown(url)}`, error)
       const failure = error instanceof HttpFailure ? error : undefined
@@ -175,11 +184,11 @@ async function persist<T>(
   }
 }
 
-async function pause(tries: number, wanted: number | undefined, signal?: AbortSignal) {
+async function pause(tries: number, wanted: number | undefined, signal: AbortSignal) {
   // Spread out, so that many transfers that failed together do not come back together.
   const backOff = firstDelayMs * 2 ** (tries - 1) * (0.5 + Math.random())
   const time = Math.min(Math.max(backOff, wanted ?? 0), maxDelayMs)
-  await delay(time, undefined, signal ? { signal } : {}).catch(() => undefined)
+  await delay(time, undefined, { signal }).catch(() => undefined)
 }
 
 /** Failures of this machine's disk, which trying again does not mend. */

@@ -13,11 +13,14 @@ export interface OpenStoreOptions {
   /** Default: what Nix reads, `/etc/nix/netrc`, where it exists. */
   netrcFile?: string
   env?: NodeJS.ProcessEnv
+  /** Ends what the store is waiting for. */
+  signal?: AbortSignal
 }
 
 const defaultNetrcFile = '/etc/nix/netrc'
 
 export async function openStore(text: string, options: OpenStoreOptions = {}): Promise<Store> {
+  const { signal } = options
   const { base, parameters } = splitParameters(text)
   const settings = readSettings(text, parameters)
   if (base === 'local' || base === 'auto' || base === 'daemon') {
@@ -34,11 +37,11 @@ export async function openStore(text: string, options: OpenStoreOptions = {}): P
     case 'https': {
       const { httpTransport } = await import('./http-transport.ts')
       const { url, shown, authorize } = httpAccess(base, options)
-      return openBinaryCache(httpTransport(url, shown, { authorize }), settings)
+      return openBinaryCache(httpTransport(url, shown, { authorize, signal }), settings)
     }
     case 's3': {
       const { s3Transport } = await import('./s3.ts')
-      const transport = await s3Transport(parseUrl(text), text, options.env ?? process.env)
+      const transport = await s3Transport(parseUrl(text), text, options.env ?? process.env, signal)
       return openBinaryCache(transport, settings)
     }
     default:

@@ -22,6 +22,7 @@ export async function s3Transport(
   url: URL,
   shownUrl: string,
   env: NodeJS.ProcessEnv,
+  signal?: AbortSignal,
 ): Promise<Transport> {
   const parameters = url.searchParams
   const region = parameters.get('region') ?? env['AWS_REGION'] ?? 'us-east-1'
@@ -29,6 +30,7 @@ export async function s3Transport(
   const credentials = await findCredentials(parameters.get('profile') ?? undefined, env)
   const signer = credentials && (await createSigner(credentials, region))
   return httpTransport(base, shownUrl, {
+    signal,
     authorize: async (target) => {
       // A redirect's target on another host gets no signature of ours.
       if (!signer || target.host !== base.host) return {}

@@ -62,15 +62,22 @@ async function* decodeWhole(
   compression: 'xz' | 'zstd',
 ): AsyncGenerator<Buffer> {
   let isWhole = false
+  let inputError: unknown
   async function* watched(): AsyncGenerator<Buffer> {
-    yield* input
-    isWhole = true
+    try {
+      yield* input
+      isWhole = true
+    } catch (error) {
+      inputError = error
+      throw error
+    }
   }
   try {
     yield* asGenerator(decompress(watched(), compression))
   } catch (error) {
-    const isOurs = error instanceof NetimageError && error.code !== 'bad-compression'
-    throw isOurs ? error : brokenInitrd(`its ${compression} stream is damaged or cut off`, error)
+    const cause = inputError ?? error
+    if (!(cause instanceof NetimageError) || cause.code !== 'bad-compression') throw cause
+    throw brokenInitrd(`its ${compression} stream is damaged (${cause.message})`, cause)
   }
   if (!isWhole) throw brokenInitrd(`its ${compression} stream ends before its end`)
 }

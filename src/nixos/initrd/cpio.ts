@@ -57,8 +57,8 @@ export async function readCpioEntry(
   } else {
     await passContent(reader, header, type)
   }
-  // Only between entries: a stream may end with its last content.
-  if ((await reader.peek(1)).length > 0) await reader.skip(padding(fileSize))
+  // A stream may end with its last content.
+  await reader.skip((await reader.peek(padding(fileSize))).length)
   return name.toString('latin1') === trailerName && fileSize === 0 ? undefined : entry
 }
 

@@ -40,7 +40,7 @@ export interface InitrdSecret {
 const maxContentBytes = 256 * 1024
 /** Texts are held until the end, since a link to one may come after it. */
 const maxHeldBytes = 16 << 20
-const maxNameBytes = 64 << 20
+const maxNameBytes = 16 << 20
 
 /** What NixOS's own script, and what stands in for it, is known by. */
 const scriptedMarks = /stage-1-init|fsinfo|\/mnt-root/i

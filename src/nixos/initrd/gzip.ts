@@ -44,7 +44,8 @@ async function skipText(reader: ByteReader): Promise<void> {
 async function* inflate(reader: ByteReader): AsyncGenerator<Buffer> {
   const decoder = createInflateRaw({ chunkSize })
   let given = 0
-  let last: Buffer = Buffer.alloc(0)
+  // Once its data has ended, the decoder takes no more of what it is given.
+  let notTaken: Buffer[] = []
   let written: (wantsMore: boolean) => void = () => undefined
   decoder.once('end', () => written(false)).once('close', () => written(false))
 
@@ -55,7 +56,8 @@ async function* inflate(reader: ByteReader): AsyncGenerator<Buffer> {
         decoder.end()
         return
       }
-      last = bytes
+      if (decoder.bytesWritten === given) notTaken = []
+      notTaken.push(bytes)
       given += bytes.length
       const wantsMore = await new Promise<boolean>((resolve) => {
         written = resolve
@@ -65,23 +67,21 @@ async function* inflate(reader: ByteReader): AsyncGenerator<Buffer> {
     }
   }
 
-  const fed = feed()
-  // Looked at once the decoder has ended; a broken input ends it.
-  fed.catch((error: unknown) => decoder.destroy(toError(error)))
+  let inputError: unknown
+  const fed = feed().catch((error: unknown) => {
+    inputError = error
+    decoder.destroy()
+  })
   try {
     for await (const bytes of decoder) {
       if (Buffer.isBuffer(bytes)) yield bytes
     }
     await fed
   } catch (error) {
-    throw brokenInitrd('its gzip stream is damaged or cut off', error)
+    throw inputError ?? brokenInitrd('its gzip stream is damaged or cut off', error)
   } finally {
     decoder.destroy()
   }
-  // At the end of its data the decoder leaves what follows alone.
-  reader.putBack(last.subarray(last.length - (given - decoder.bytesWritten)))
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error))
+  const rest = Buffer.concat(notTaken)
+  reader.putBack(rest.subarray(rest.length - (given - decoder.bytesWritten)))
 }

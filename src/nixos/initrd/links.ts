@@ -9,7 +9,7 @@ const maxLinks = 40
 /** Where `path` leads; undefined where its links lead in a circle. */
 export function followSymlinks(symlinks: Symlinks, path: string): string | undefined {
   let links = 0
-  let left = path.split('/').filter(Boolean)
+  const left = path.split('/').filter(Boolean)
   let reached = '/'
   for (let component = left.shift(); component !== undefined; component = left.shift()) {
     const next = posix.join(reached, component)
@@ -19,7 +19,7 @@ export function followSymlinks(symlinks: Symlinks, path: string): string | undef
       continue
     }
     if (++links > maxLinks) return undefined
-    left = [...target.split('/').filter((part) => part !== ''), ...left]
+    left.unshift(...target.split('/').filter(Boolean))
     if (target.startsWith('/')) reached = '/'
   }
   return reached

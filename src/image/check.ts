@@ -1,0 +1,45 @@
+/** Checks a system or an image before it is booted. */
+import { existsSync } from 'node:fs'
+
+import { checkSystem, type CheckFinding } from '../check/check.ts'
+import { silentProgress } from '../progress.ts'
+import { withSubject, type SubjectRequest } from './subject.ts'
+
+export interface CheckRequest extends SubjectRequest {
+  /** Where a system's machine is to mount its root from; an image says that itself. */
+  nfsRoot?: string
+  /** Names of rules that are left out. */
+  silenced?: readonly string[]
+}
+
+export interface Check {
+  kind: 'system' | 'image'
+  toplevel: string
+  /** The gravest first. */
+  findings: CheckFinding[]
+}
+
+export async function check(request: CheckRequest): Promise<Check> {
+  const progress = request.progress ?? silentProgress
+  return await withSubject(request, async ({ system, closure, treeOf, prefetch, image }) => {
+    if (image && !existsSync(image.layout.store)) {
+      progress.warn(
+        'the root tree is not there as a directory: what is in its store is not checked',
+      )
+    }
+    const findings = await checkSystem({
+      system,
+      closure,
+      treeOf,
+      prefetch,
+      silenced: request.silenced,
+      nfsRoot: request.nfsRoot ?? image?.options.nfsRoot,
+      image: image && {
+        bootTree: image.layout.boot,
+        bootFiles: image.manifest.boot.files,
+        rootFiles: image.manifest.root.files,
+      },
+    })
+    return { kind: image ? 'image' : 'system', toplevel: system.toplevel, findings }
+  })
+}

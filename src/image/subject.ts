@@ -1,0 +1,93 @@
+/** What a person names to be looked at: an image, or a system in whatever store. */
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+
+import { resolveClosure, type ClosurePath } from '../nix/closure.ts'
+import type { PathInfo } from '../nix/path-info.ts'
+import { baseNameOf, type StorePath } from '../nix/store-path.ts'
+import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
+import { findSystemPath } from '../nixos/name-system.ts'
+import type { TreeOf } from '../nixos/store-files.ts'
+import { readSystem, type System } from '../nixos/system.ts'
+import { fillPool } from '../pool/fill.ts'
+import { defaultPoolDirectory, openPool } from '../pool/pool.ts'
+import { startWorkers } from '../pool/workers.ts'
+import { silentProgress, type Progress } from '../progress.ts'
+import { imageLayout, manifestName, type ImageLayout } from './layout.ts'
+import { readImage, type ReadImage } from './manifest.ts'
+
+export interface SubjectRequest extends StoreChoice {
+  /** A system, as `build` takes it, or an image. */
+  subject: string
+  pool?: string
+  signal?: AbortSignal
+  progress?: Progress
+}
+
+export interface Subject {
+  system: System
+  closure: readonly PathInfo[]
+  /** Fetches what is not on this machine yet. */
+  treeOf: TreeOf
+  /** Fetches many trees at once, and shows it. */
+  prefetch: (paths: readonly StorePath[]) => Promise<void>
+  /** Of an image only. */
+  image?: ReadImage & { layout: ImageLayout }
+}
+
+/** Opens what was named for as long as `use` takes. */
+export async function withSubject<T>(
+  request: SubjectRequest,
+  use: (subject: Subject) => Promise<T> | T,
+): Promise<T> {
+  const directory = resolve(request.subject)
+  if (existsSync(join(directory, manifestName))) return await use(await openImage(directory))
+  return await withSystem(request, use)
+}
+
+async function openImage(directory: string): Promise<Subject> {
+  const image = await readImage(directory)
+  const layout = imageLayout(directory, image.options.rootDirectoryName)
+  const treeOf: TreeOf = (path) => {
+    const tree = join(layout.store, baseNameOf(path))
+    return Promise.resolve(existsSync(tree) ? tree : undefined)
+  }
+  const { system, closure } = image
+  return { system, closure, treeOf, prefetch: async () => {}, image: { ...image, layout } }
+}
+
+async function withSystem<T>(
+  request: SubjectRequest,
+  use: (subject: Subject) => Promise<T> | T,
+): Promise<T> {
+  const signal = request.signal ?? new AbortController().signal
+  const progress = request.progress ?? silentProgress
+  const toplevel = await findSystemPath(request.subject, signal)
+  const access = await openStores(request, (message) => progress.warn(message), signal)
+  const pool = openPool(request.pool ?? defaultPoolDirectory())
+  const workers = startWorkers(signal)
+  try {
+    const closure = await resolveClosure([toplevel], access, signal, () => undefined)
+    const fill = async (entries: readonly ClosurePath[], progress: Progress) =>
+      await fillPool(entries, { pool, workers, access, signal, progress })
+    const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
+    // Only what is looked at is fetched: a system says what it is in a few small paths.
+    const treeOf = async (path: StorePath) => {
+      const entry = closure.get(path)
+      if (!entry) return undefined
+      await fill([entry], quiet)
+      return pool.treePath(entry.info)
+    }
+    const prefetch = async (paths: readonly StorePath[]) => {
+      const entries = paths.map((path) => closure.get(path)).filter((entry) => entry !== undefined)
+      await fill(entries, progress)
+    }
+    const system = await readSystem(treeOf, toplevel)
+    const infos = [...closure.values()].map(({ info }) => info)
+    return await use({ system, closure: infos, treeOf, prefetch })
+  } finally {
+    await workers.close()
+    pool.close()
+    await Promise.all(access.stores.map((store) => store.close()))
+  }
+}

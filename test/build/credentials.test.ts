@@ -1,0 +1,313 @@
+// Caches that ask who one is: netrc files, credentials in the URL, and S3. What is given to one
+// server is for that server only.
+
+import assert from 'node:assert/strict'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { checkAwsSignature } from '../support/aws-signature.ts'
+import { startFakeCache, type CacheRequest, type FakeCache } from '../support/fake-cache.ts'
+import { assertWhole, failureOf, netimage, type Run } from '../support/netimage.ts'
+import { cacheFiles, inventSystem, makeKey } from '../support/synthetic.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const key = makeKey('private-1')
+const { toplevel, kernel } = inventSystem('private', [], [key])
+const paths = [toplevel, kernel]
+const files = cacheFiles(paths)
+
+const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
+
+type Setting = Workspace & { cache: FakeCache }
+
+async function withCache(
+  answers: Parameters<typeof startFakeCache>,
+  action: (setting: Setting) => Promise<void>,
+): Promise<void> {
+  const workspace = makeWorkspace('credentials')
+  const cache = await startFakeCache(...answers)
+  try {
+    await action({ ...workspace, cache })
+  } finally {
+    await cache.close()
+    await workspace.remove()
+  }
+}
+
+function build(
+  { image, pool, directory }: Setting,
+  from: string,
+  args: string[] = [],
+  env: Record<string, string> = {},
+): Promise<Run> {
+  const command = ['build', toplevel.path, '--from', from, '-o', image, '--pool', pool, '--json']
+  return netimage([...command, '--trusted-public-keys', key.publicKey, ...args], {
+    cwd: directory,
+    env,
+  })
+}
+
+async function assertBuilt(setting: Setting, run: Run): Promise<void> {
+  assert.equal(run.status, 0, run.stderr)
+  await assertWhole(setting.image)
+}
+
+/** Lets in only who says the right words. */
+const guarded =
+  (authorization: string) =>
+  (request: CacheRequest, honest: { status: number }): { status: number } =>
+    request.headers.authorization === authorization ? honest : { status: 401 }
+
+const secret = 'wonder:land'
+const open = basic(`alice:${secret}`)
+
+suite('a cache with a password', { concurrency: 4 }, () => {
+  test('is not entered without one', () =>
+    withCache([files, { lie: guarded(open) }], async (setting) => {
+      const run = await build(setting, setting.cache.url)
+      assert.equal(run.status, 5)
+      const { code, hint } = failureOf(run)
+      assert.equal(code, 'not-allowed')
+      assert.match(hint ?? '', /machine 127\.0\.0\.1 login/)
+      assert.deepEqual([...setting.outputs(), ...setting.leftovers()], [])
+    }))
+
+  const netrcs = {
+    'a netrc file': `machine other login eve password x\nmachine 127.0.0.1\n\tlogin alice\n\tpassword ${secret}\n`,
+    'the default of a netrc file': `machine other login eve password x default login alice password ${secret}\n`,
+    'a quoted password in a netrc file': `machine 127.0.0.1 login alice password "${secret}" # mine\n`,
+  }
+  for (const [what, text] of Object.entries(netrcs)) {
+    test(`is entered with ${what}`, () =>
+      withCache([files, { lie: guarded(open) }], async (setting) => {
+        const netrc = setting.path('netrc')
+        writeFileSync(netrc, text)
+        const run = await build(setting, setting.cache.url, ['--netrc-file', netrc])
+        await assertBuilt(setting, run)
+      }))
+  }
+
+  test('is entered with the URL, which is then shown without it', () =>
+    withCache([files, { lie: guarded(open) }], async (setting) => {
+      const url = setting.cache.url.replace('//', `//alice:${encodeURIComponent(secret)}@`)
+      await assertBuilt(setting, await build(setting, url))
+      const manifest = readFileSync(join(setting.image, 'nix-support/net-image.json'), 'utf8')
+      assert.doesNotMatch(manifest, /alice|wonder/)
+
+      const wrong = setting.cache.url.replace('//', '//alice:wrong-password@')
+      const run = await build(setting, wrong, ['--force'])
+      assert.equal(failureOf(run).code, 'not-allowed')
+      assert.doesNotMatch(run.stdout + run.stderr, /alice|wrong-password/)
+    }))
+
+  test('with a netrc file that is not there: an error', () =>
+    withCache([files, {}], async (setting) => {
+      const run = await build(setting, setting.cache.url, ['--netrc-file', '/nowhere/netrc'])
+      assert.equal(run.status, 1)
+      assert.match(failureOf(run).message, /could not read the netrc file \/nowhere\/netrc/)
+    }))
+
+  for (const how of ['netrc', 'url'] as const) {
+    test(`keeps it from the server that it redirects to (${how})`, async () => {
+      const other = await startFakeCache(files)
+      // The same machine by another name is another host.
+      const elsewhere = other.url.replace('127.0.0.1', 'localhost')
+      try {
+        await withCache(
+          [
+            files,
+            {
+              lie(request, honest) {
+                if (request.headers.authorization !== open) return { status: 401 }
+                if (!request.name.startsWith('nar/')) return honest
+                return { status: 302, headers: { location: `${elsewhere}/${request.name}` } }
+              },
+            },
+          ],
+          async (setting) => {
+            const netrc = setting.path('netrc')
+            writeFileSync(netrc, `machine 127.0.0.1 login alice password ${secret}\n`)
+            const url = setting.cache.url.replace('//', `//alice:${encodeURIComponent(secret)}@`)
+            const run =
+              how === 'url'
+                ? await build(setting, url)
+                : await build(setting, setting.cache.url, ['--netrc-file', netrc])
+            await assertBuilt(setting, run)
+            assert.equal(other.requests.length, paths.length)
+            for (const { headers } of other.requests) {
+              assert.equal(headers.authorization, undefined)
+              assert.doesNotMatch(JSON.stringify(headers), /alice|wonder|YWxpY2U/)
+            }
+          },
+        )
+      } finally {
+        await other.close()
+      }
+    })
+  }
+})
+
+suite('an S3 bucket', { concurrency: 4 }, () => {
+  const secretAccessKey = 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY'
+  const accessKeyId = 'AKIAIOSFODNN7EXAMPLE'
+  const inBucket = new Map([...files].map(([name, file]) => [`bucket/${name}`, file]))
+  const at = ({ cache }: Setting, more = '') =>
+    `s3://bucket?scheme=http&endpoint=${cache.host}&region=eu-west-7${more}`
+  const target = (request: CacheRequest) => ({
+    method: 'GET',
+    target: `/${request.name}`,
+    headers: request.headers,
+  })
+
+  test('is read without credentials where there are none', () =>
+    withCache([inBucket, {}], async (setting) => {
+      await assertBuilt(setting, await build(setting, at(setting)))
+      for (const { headers } of setting.cache.requests) {
+        assert.equal(headers.authorization, undefined)
+      }
+    }))
+
+  test('has the credentials of the environment', () =>
+    withCache([inBucket, {}], async (setting) => {
+      const env = {
+        ...{ AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
+        AWS_SESSION_TOKEN: 'the-token',
+      }
+      const run = await build(setting, at(setting), [], env)
+      await assertBuilt(setting, run)
+      assert.equal(setting.cache.requests.length, 1 + 2 * paths.length)
+      for (const request of setting.cache.requests) {
+        const signature = checkAwsSignature(target(request), secretAccessKey)
+        assert.deepEqual(
+          { ...signature, date: undefined },
+          { accessKeyId, region: 'eu-west-7', service: 's3', date: undefined },
+        )
+        assert.equal(request.headers['x-amz-security-token'], 'the-token')
+      }
+      const [request] = setting.cache.requests
+      assert.ok(request)
+      assert.throws(() => checkAwsSignature(target(request), 'another secret'), /does not fit/)
+    }))
+
+  const profiles = [
+    ['default', '', {}],
+    ['named', '&profile=ci', {}],
+    ['named', '', { AWS_PROFILE: 'ci' }],
+    // What the URL says counts before what the environment says.
+    ['named', '&profile=ci', { AWS_ACCESS_KEY_ID: 'x', AWS_SECRET_ACCESS_KEY: 'y' }],
+  ] as const
+  for (const [which, parameters, env] of profiles) {
+    test(`has the ${which} profile (${parameters || Object.keys(env).join() || 'nothing said'})`, () =>
+      withCache([inBucket, {}], async (setting) => {
+        mkdirSync(setting.path('.aws'))
+        const lines = (id: string, secret: string) =>
+          `aws_access_key_id = ${id}\naws_secret_access_key=${secret}\n`
+        writeFileSync(
+          setting.path('.aws/credentials'),
+          `# mine\n[default]\n${lines('DEFAULTID', 'default/secret')}\n[ci]\n${lines('CIID', 'ci/secret')}`,
+        )
+        await assertBuilt(setting, await build(setting, at(setting, parameters), [], { ...env }))
+        const [id, secret] =
+          which === 'default' ? ['DEFAULTID', 'default/secret'] : ['CIID', 'ci/secret']
+        for (const request of setting.cache.requests) {
+          assert.equal(checkAwsSignature(target(request), secret).accessKeyId, id)
+        }
+      }))
+  }
+
+  test('with a profile that is not there: an error', () =>
+    withCache([inBucket, {}], async (setting) => {
+      const run = await build(setting, at(setting, '&profile=absent'))
+      assert.equal(run.status, 5)
+      assert.match(failureOf(run).message, /has no credentials for the profile absent/)
+    }))
+
+  test('may be a folder of a bucket', () => {
+    const below = new Map([...files].map(([name, file]) => [`bucket/a/b/${name}`, file]))
+    return withCache([below, {}], async (setting) => {
+      const url = at(setting).replace('//bucket', '//bucket/a/b')
+      await assertBuilt(setting, await build(setting, url))
+    })
+  })
+
+  test('that may not be listed answers 403 for what is not there', () =>
+    withCache(
+      [inBucket, { lie: (_, honest) => (honest.status === 404 ? { status: 403 } : honest) }],
+      async (setting) => {
+        await assertBuilt(setting, await build(setting, at(setting)))
+        const args = [
+          '--store-paths',
+          '/nix/store/00000000000000000000000000000000-gone',
+          '--force',
+        ]
+        const run = await build(setting, at(setting), args)
+        assert.equal(failureOf(run).code, 'not-allowed')
+        await assertWhole(setting.image)
+      },
+    ))
+
+  test('keeps token and signature from the server that it redirects to', async () => {
+    const other = await startFakeCache(files)
+    const elsewhere = other.url.replace('127.0.0.1', 'localhost')
+    try {
+      await withCache(
+        [
+          inBucket,
+          {
+            lie: ({ name }, honest) =>
+              name.includes('/nar/')
+                ? { status: 307, headers: { location: `${elsewhere}/${name.slice(7)}` } }
+                : honest,
+          },
+        ],
+        async (setting) => {
+          const run = await build(setting, at(setting), [], {
+            ...{ AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
+            AWS_SESSION_TOKEN: 'the-token',
+          })
+          await assertBuilt(setting, run)
+          assert.equal(other.requests.length, paths.length)
+          for (const { headers } of other.requests) {
+            assert.equal(headers.authorization, undefined)
+            assert.doesNotMatch(JSON.stringify(headers), /the-token|AKIA/)
+          }
+        },
+      )
+    } finally {
+      await other.close()
+    }
+  })
+
+  test('at no endpoint: an error', () =>
+    withCache([inBucket, {}], async (setting) => {
+      for (const parameters of ['endpoint=%20&scheme=http', 'scheme=gopher', 'endpoint=%5B']) {
+        const run = await build(setting, `s3://bucket?${parameters}`)
+        assert.equal(failureOf(run).code, 'bad-store-url', parameters)
+        assert.equal(run.status, 2)
+      }
+    }))
+})
+
+test('a cache of files that this user may not read: not-allowed', async () => {
+  const workspace = makeWorkspace('unreadable')
+  try {
+    const cache = workspace.path('cache')
+    mkdirSync(cache)
+    for (const [name, file] of files) {
+      if (!name.includes('/')) writeFileSync(join(cache, name), file)
+    }
+    const narinfo = `${toplevel.path.slice(11, 43)}.narinfo`
+    chmodSync(join(cache, narinfo), 0)
+    // Root reads everything, unless it gives that up.
+    const through =
+      process.geteuid?.() === 0 ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] : []
+    const run = await netimage(
+      ['build', toplevel.path, '--from', `file://${cache}`, '-o', workspace.image, '--json'],
+      { cwd: workspace.directory, through },
+    )
+    assert.equal(failureOf(run).code, 'not-allowed', run.stderr)
+    assert.equal(run.status, 5)
+  } finally {
+    await workspace.remove()
+  }
+})

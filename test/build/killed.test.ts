@@ -1,0 +1,139 @@
+// A build that is killed at any moment: what is in sight is whole, and the next build goes on from
+// what was finished.
+
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { after, before, suite, test } from 'node:test'
+import { verifyImage } from '../../src/index.ts'
+import { netimage, parseObject, startNetimage } from '../support/netimage.ts'
+import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
+import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
+
+const kills = 14
+
+/** The same moments at every run, as far as a machine can have them. */
+function createRandom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return state / 2 ** 32
+  }
+}
+
+suite('a build that is killed', () => {
+  let workspace: Workspace
+  let cache: string
+  const key = makeKey('killed-1')
+  const size = { paths: 60, bytes: 60_000, keys: [key] }
+  const [first, second] = [inventLargeSystem('first', size), inventLargeSystem('second', size)]
+
+  before(() => {
+    workspace = makeWorkspace('killed')
+    cache = workspace.path('cache')
+    writeCache(cache, [...first.all, ...second.all])
+  })
+  after(() => workspace.remove())
+
+  const command = (toplevel: string, ...more: string[]) => [
+    ...['build', toplevel, '--from', `file://${cache}`, '-o', workspace.image],
+    ...['--pool', workspace.pool, '--trusted-public-keys', key.publicKey, ...more],
+  ]
+
+  /** The label of the image that is there, which must be whole. */
+  async function labelOfWhole(): Promise<string | undefined> {
+    if (!existsSync(workspace.image)) return undefined
+    assert.deepEqual((await verifyImage({ image: workspace.image })).findings, [])
+    const manifest = readFileSync(join(workspace.image, 'nix-support/net-image.json'), 'utf8')
+    const { system } = parseObject(manifest)
+    return typeof system === 'object' && system !== null && 'label' in system
+      ? String(system.label)
+      : undefined
+  }
+
+  /** @returns whether it was killed before it had ended */
+  async function buildAndKill(args: string[], afterMs: number): Promise<boolean> {
+    const { child, ended } = startNetimage(args)
+    await Promise.race([delay(afterMs), ended])
+    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL')
+    const { signal, status, stderr } = await ended
+    if (signal === null) assert.equal(status, 0, stderr)
+    return signal === 'SIGKILL'
+  }
+
+  /** Runs to the end, and tells how many paths it had to unpack. */
+  async function buildWhole(args: string[]): Promise<{ unpacked: number; ms: number }> {
+    const start = performance.now()
+    const { status, stderr } = await netimage(args)
+    assert.equal(status, 0, stderr)
+    assert.deepEqual(settled(workspace.leftovers()), [])
+    const [, count = '0'] = /^unpacked and verified (\d+) paths?/m.exec(stderr) ?? []
+    return { unpacked: Number(count), ms: performance.now() - start }
+  }
+
+  /**
+   * A build that was killed in the instant before it locked what it had begun leaves an empty
+   * directory, which others leave alone for a minute: it could be that of a build that begins.
+   */
+  const settled = (leftovers: string[]) => leftovers.filter((name) => !name.includes('-begin-'))
+
+  test('leaves no image or a whole one, and the next takes up what was finished', async () => {
+    const random = createRandom(1)
+    const args = command(first.toplevel)
+    const { unpacked, ms } = await buildWhole(args)
+    assert.equal(unpacked, first.all.length)
+
+    let killed = 0
+    let takenUp = 0
+    for (let round = 0; round < kills; round++) {
+      // Each second round goes on in the pool that the one before has left.
+      if (round % 2 === 0) await reset()
+      if (await buildAndKill(args, ms * (0.2 + 0.8 * random()))) killed++
+      const label = await labelOfWhole()
+      assert.ok(label === undefined || label === 'first', label)
+      if (round % 2 === 0 || label !== undefined) continue
+      const finished = workspace.pooled().length
+      const next = await buildWhole(args)
+      assert.equal(next.unpacked, first.all.length - finished)
+      if (finished > 0) takenUp++
+      assert.equal(await labelOfWhole(), 'first')
+    }
+    assert.ok(killed > kills / 2, `${killed} were killed`)
+    assert.ok(takenUp > 0, 'none had finished anything')
+  })
+
+  test('leaves the old image until the new one is complete', async () => {
+    const random = createRandom(2)
+    await reset()
+    await buildWhole(command(first.toplevel))
+    const { ms } = await buildWhole(command(second.toplevel, '--force'))
+    let expected = 'second'
+    let killed = 0
+    for (let round = 0; round < kills; round++) {
+      const next = expected === 'first' ? second : first
+      const label = next === first ? 'first' : 'second'
+      // Everything is in the pool: most of the time goes into making the image.
+      if (await buildAndKill(command(next.toplevel, '--force'), ms * (0.3 + 0.7 * random()))) {
+        killed++
+      }
+      const found = await labelOfWhole()
+      if (found === undefined) {
+        // Between two renames there is a moment without any: the next build finishes the second.
+        const { status, stderr } = await netimage(command(next.toplevel))
+        assert.equal(status, 2, stderr)
+        assert.equal(await labelOfWhole(), label)
+      } else assert.ok(found === expected || found === label, found)
+      expected = (await labelOfWhole()) ?? ''
+    }
+    assert.ok(killed > kills / 2, `${killed} were killed`)
+    await buildWhole(command(first.toplevel, '--force'))
+    assert.equal(await labelOfWhole(), 'first')
+    assert.deepEqual(settled(workspace.outputs()), ['image'])
+  })
+
+  async function reset(): Promise<void> {
+    for (const name of ['out', 'pool']) await removeTree(workspace.path(name))
+    mkdirSync(workspace.path('out'))
+  }
+})

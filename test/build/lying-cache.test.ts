@@ -1,0 +1,1087 @@
+// Caches that lie, break and stall: whatever they do, there is a clear error or a whole image,
+// and nothing else.
+
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { suite, test } from 'node:test'
+import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib'
+import { buildNetImage, NetimageError, verifyImage, type ErrorCode } from '../../src/index.ts'
+import { exitStatus } from '../../src/errors.ts'
+import {
+  startFakeCache,
+  type Answer,
+  type FakeCache,
+  type FakeCacheOptions,
+} from '../support/fake-cache.ts'
+import {
+  addressedPath,
+  cachedPath,
+  cacheFiles,
+  inventPath,
+  inventSystem,
+  makeKey,
+  narHashOf,
+  narOf,
+  sha256,
+  signatureOf,
+  word,
+  type CachedPath,
+} from '../support/synthetic.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const key = makeKey('good-1')
+const otherKey = makeKey('other-1')
+const impostor = { ...makeKey('good-1') }
+const noise = createHash('shake256', { outputLength: 300_000 }).digest()
+
+/** A system, its kernel, a path that it refers to, and one that only that refers to. */
+function makePaths() {
+  const lib = cachedPath(
+    inventPath('lib'),
+    { directory: { lib: { file: 'library\n' } } },
+    {
+      keys: [key],
+    },
+  )
+  const app = cachedPath(
+    inventPath('app'),
+    { directory: { app: { file: noise } } },
+    {
+      references: [lib.path],
+      keys: [key],
+    },
+  )
+  return { ...inventSystem('lies', [app.path], [key]), app, lib }
+}
+
+type Paths = ReturnType<typeof makePaths>
+
+type Scenario = {
+  /** What is wrong with what the cache says. */
+  change?: (paths: Paths) => void
+  /** What is wrong with its files. */
+  files?: (files: Map<string, Buffer | (() => AsyncIterable<Buffer>)>, paths: Paths) => void
+} & FakeCacheOptions
+
+type Setting = Workspace & { cache: FakeCache; paths: Paths; warnings: string[] }
+
+const narOfApp = makePaths().app.url
+const infoOfApp = `${makePaths().app.path.slice(11, 43)}.narinfo`
+
+async function withCache(scenario: Scenario, action: (setting: Setting) => Promise<void>) {
+  const paths = makePaths()
+  scenario.change?.(paths)
+  const files = new Map<string, Buffer | (() => AsyncIterable<Buffer>)>(
+    cacheFiles(Object.values(paths)),
+  )
+  scenario.files?.(files, paths)
+  const workspace = makeWorkspace('lies')
+  const cache = await startFakeCache(files, scenario)
+  try {
+    await action({ ...workspace, cache, paths, warnings: [] })
+  } finally {
+    await cache.close()
+    await workspace.remove()
+  }
+}
+
+type Request = Partial<Parameters<typeof buildNetImage>[0]>
+
+function build({ cache, paths, image, pool, warnings }: Setting, request: Request = {}) {
+  return buildNetImage({
+    system: paths.toplevel.path,
+    output: image,
+    pool,
+    from: [cache.url],
+    trustedPublicKeys: [key.publicKey],
+    progress: {
+      begin: () => ({ update: () => undefined, end: () => undefined }),
+      warn: (message) => warnings.push(message),
+    },
+    ...request,
+  })
+}
+
+async function assertFails(
+  setting: Setting,
+  code: ErrorCode,
+  message: RegExp,
+  request?: Request,
+): Promise<NetimageError> {
+  const before = readdirSync(setting.directory).concat('pool').sort()
+  let failure: unknown
+  try {
+    await build(setting, request)
+  } catch (error) {
+    failure = error
+  }
+  if (!(failure instanceof NetimageError)) {
+    assert.fail(`it ended with ${String(failure)} where ${code} was expected`)
+  }
+  assert.equal(failure.code, code, failure.message)
+  assert.match(failure.message, message)
+  assert.deepEqual(setting.outputs(), [])
+  assert.deepEqual(setting.leftovers(), [])
+  const after = readdirSync(setting.directory).concat('pool').sort()
+  assert.deepEqual([...new Set(after)], [...new Set(before)])
+  return failure
+}
+
+async function assertBuilds(setting: Setting, request?: Request): Promise<void> {
+  await build(setting, request)
+  assert.deepEqual((await verifyImage({ image: setting.image })).findings, [])
+  assert.deepEqual(setting.leftovers(), [])
+}
+
+/** Lies about one file only. */
+const about =
+  (name: string, lie: NonNullable<FakeCacheOptions['lie']>): NonNullable<FakeCacheOptions['lie']> =>
+  (request, honest) =>
+    request.name === name ? lie(request, honest) : honest
+
+async function* endless(): AsyncGenerator<Buffer> {
+  const chunk = Buffer.alloc(64 * 1024, 'endless ')
+  for (;;) {
+    yield chunk
+    // Other servers of this process want to live, too.
+    await delay(0)
+  }
+}
+
+function fails(
+  what: string,
+  scenario: Scenario,
+  code: ErrorCode,
+  message: RegExp,
+  then?: (setting: Setting, failure: NetimageError) => void,
+): void {
+  test(`${what}: ${code}`, () =>
+    withCache(scenario, async (setting) => {
+      const failure = await assertFails(setting, code, message)
+      then?.(setting, failure)
+    }))
+}
+
+function builds(what: string, scenario: Scenario, then?: (setting: Setting) => void): void {
+  test(`${what}: builds`, () =>
+    withCache(scenario, async (setting) => {
+      await assertBuilds(setting)
+      then?.(setting)
+    }))
+}
+
+const app =
+  (change: (app: CachedPath) => void) =>
+  ({ app }: Paths) =>
+    change(app)
+
+suite('an honest cache', () => {
+  builds('over HTTP', {}, ({ image, cache, paths, pooled }) => {
+    const root = join(image, 'net-image/nixos-net-image-lies-x86_64-linux')
+    assert.deepEqual(readFileSync(join(root, paths.app.path, 'app')), noise)
+    assert.equal(pooled().length, 4)
+    assert.equal(cache.asked('nix-cache-info').length, 1)
+    for (const { headers } of cache.requests) assert.equal(headers['user-agent'], 'netimage')
+  })
+  builds('that names no file hash or size', {
+    change: app((app) => {
+      app.fileHash = undefined
+      app.fileSize = undefined
+    }),
+  })
+  builds('below a path of its server', {
+    lie: (request, honest) => (request.name === 'x' ? { status: 500 } : honest),
+  })
+
+  for (const compression of ['none', 'br', 'gzip'] as const) {
+    builds(`with ${compression}`, {
+      change: (paths) =>
+        Object.assign(
+          paths.lib,
+          cachedPath(paths.lib.path, narOf({ file: 'x' }), { compression, keys: [key] }),
+        ),
+    })
+  }
+
+  builds('whose zstd files have several frames', {
+    change: app((app) => {
+      const nar = narOf({ directory: { app: { file: noise } } })
+      const [first, second] = [nar.subarray(0, 1000), nar.subarray(1000)]
+      app.file = Buffer.concat([zstdCompressSync(first), zstdCompressSync(second)])
+      app.fileHash = narHashOf(app.file)
+      app.fileSize = app.file.length
+    }),
+  })
+})
+
+suite('what a cache says of a path', { concurrency: 4 }, () => {
+  const swapHash = app((app) => (app.narHash = narHashOf(Buffer.from('other'))))
+  fails(
+    'a wrong NarHash, signed',
+    { change: swapHash },
+    'hash-mismatch',
+    /app.*its NAR has the hash/,
+  )
+  fails(
+    'a NarSize that is too small, signed',
+    { change: app((app) => (app.narSize -= 8)) },
+    'size-mismatch',
+    /its NAR is larger than/,
+  )
+  fails(
+    'a NarSize that is too large, signed',
+    { change: app((app) => (app.narSize += 8)) },
+    'size-mismatch',
+    /its NAR has \d+ bytes, and \d+ were promised/,
+  )
+  fails(
+    'a NarSize of a petabyte, signed',
+    { change: app((app) => (app.narSize = 1e15)) },
+    'size-mismatch',
+    /its NAR has/,
+  )
+  for (const narSize of [0, -1, 2 ** 53, 1.5]) {
+    fails(
+      `a NarSize of ${narSize}`,
+      { change: app((app) => (app.narSize = narSize)) },
+      'bad-narinfo',
+      /NarSize is/,
+    )
+  }
+  fails(
+    'a wrong FileHash',
+    { change: app((app) => (app.fileHash = narHashOf(Buffer.from('other')))) },
+    'hash-mismatch',
+    /its zstd file has the hash/,
+  )
+  fails(
+    'a FileSize that is too small',
+    { change: app((app) => (app.fileSize = 100)) },
+    'size-mismatch',
+    /is larger than 100 bytes/,
+  )
+  fails(
+    'a FileSize that is too large',
+    { change: app((app) => (app.fileSize = (app.fileSize ?? 0) + 1)) },
+    'size-mismatch',
+    /its zstd file has \d+ bytes, and \d+ were promised/,
+  )
+  fails(
+    'a narinfo of another path',
+    { files: (files, { lib }) => void files.set(infoOfApp, infoOf(files, lib)) },
+    'bad-narinfo',
+    /is not a narinfo of \S+-app: it is of \S+-lib/,
+  )
+  fails(
+    'a compression that nobody knows',
+    { files: (files) => changeInfo(files, /Compression: zstd/, 'Compression: lzip') },
+    'bad-narinfo',
+    /Compression is "lzip"/,
+  )
+  fails(
+    'a compression that it is not',
+    { files: (files) => changeInfo(files, /Compression: zstd/, 'Compression: br') },
+    'bad-compression',
+    /br stream is broken/,
+  )
+  for (const reference of ['../../etc', '/etc/passwd', 'x', `${'e'.repeat(32)}-name`]) {
+    fails(
+      `a reference to ${reference}`,
+      { files: (files) => changeInfo(files, /References: .*/, `References: ${reference}`) },
+      'bad-narinfo',
+      /References is/,
+    )
+  }
+  fails(
+    'a narinfo that is cut off',
+    { files: (files) => changeInfo(files, /\nSig[^]*$/, '\nSig: goo') },
+    'bad-narinfo',
+    /its last line is cut off/,
+  )
+})
+
+suite('signatures', { concurrency: 4 }, () => {
+  const signed = (change: (app: CachedPath, paths: Paths) => void) => ({
+    change: (paths: Paths) => change(paths.app, paths),
+  })
+  const untrusted = /app, which \S+ refers to, has no signature by a trusted key: found in http/
+  fails(
+    'none',
+    signed((app) => (app.keys = [])),
+    'untrusted-path',
+    untrusted,
+    (_, failure) => assert.match(failure.message, /\(not signed\); trusted: good-1$/),
+  )
+  fails(
+    'by another key',
+    signed((app) => (app.keys = [otherKey])),
+    'untrusted-path',
+    untrusted,
+    (_, failure) => assert.match(failure.message, /\(signed by other-1\); trusted: good-1$/),
+  )
+  fails(
+    'by another key of the same name',
+    signed((app) => (app.keys = [impostor])),
+    'untrusted-path',
+    untrusted,
+  )
+  fails(
+    'of another path',
+    signed((app, { lib }) => {
+      app.keys = []
+      app.signatures = [signatureOf(lib, key)]
+    }),
+    'untrusted-path',
+    untrusted,
+  )
+  fails(
+    'over fewer references',
+    signed((app, { toplevel }) => {
+      const signature = signatureOf(app, key)
+      app.references.push(toplevel.path)
+      app.keys = []
+      app.signatures = [signature]
+    }),
+    'untrusted-path',
+    untrusted,
+  )
+  for (const signature of ['good-1:', 'good-1:AAAA', ':', 'good-1', `good-1:${'A'.repeat(88)}`]) {
+    fails(
+      `that are none (${signature.slice(0, 12)})`,
+      signed((app) => {
+        app.keys = []
+        app.signatures = [signature]
+      }),
+      'untrusted-path',
+      untrusted,
+    )
+  }
+  builds(
+    'by a trusted key among others',
+    signed((app) => {
+      app.keys = [otherKey, impostor, key]
+      app.signatures = ['nonsense', 'good-1:AAAA']
+    }),
+  )
+
+  test('none at all, with --no-check-sigs: builds', () =>
+    withCache(
+      {
+        change: (paths) => {
+          for (const path of Object.values(paths)) path.keys = []
+        },
+      },
+      async (setting) => {
+        await assertFails(setting, 'untrusted-path', /nixos-system-test-lies has no signature/)
+        await assertBuilds(setting, { checkSignatures: false })
+      },
+    ))
+
+  test('none at all, from a store that is called trusted: builds', () =>
+    withCache(
+      {
+        change: (paths) => {
+          for (const path of Object.values(paths)) path.keys = []
+        },
+      },
+      (setting) => assertBuilds(setting, { from: [`${setting.cache.url}?trusted=true`] }),
+    ))
+
+  test('without signatures the NAR hash counts as before', () =>
+    withCache(
+      { change: app((app) => (app.narHash = narHashOf(Buffer.from('other')))) },
+      (setting) =>
+        assertFails(setting, 'hash-mismatch', /its NAR has the hash/, {
+          checkSignatures: false,
+        }).then(() => undefined),
+    ))
+})
+
+suite('content addresses', { concurrency: 4 }, () => {
+  /** Replaces the library by a path that is addressed by its content, and nobody has signed. */
+  const addressed =
+    (make: (file: Buffer) => { type: string; digest: string; ca: string }, given = noise) =>
+    (paths: Paths) => {
+      const { type, digest, ca } = make(noise)
+      const path = addressedPath('source', type, digest)
+      const made = cachedPath(path, narOf({ file: given }), { ca })
+      paths.app.references = [path]
+      Object.assign(paths.lib, { ...made, signatures: [], keys: [] })
+    }
+  const hexOf = (algorithm: string, bytes: Buffer) =>
+    createHash(algorithm).update(bytes).digest('hex')
+  const nar = (bytes: Buffer) => {
+    const hex = hexOf('sha256', narOf({ file: bytes }))
+    return { type: 'source', digest: `sha256:${hex}`, ca: `fixed:r:sha256:${hex}` }
+  }
+  const text = (bytes: Buffer) => {
+    const hex = hexOf('sha256', bytes)
+    return { type: 'text', digest: `sha256:${hex}`, ca: `text:sha256:${hex}` }
+  }
+  const flat = (algorithm: string) => (bytes: Buffer) => {
+    const hex = hexOf(algorithm, bytes)
+    const inner = sha256(`fixed:out:${algorithm}:${hex}:`).toString('hex')
+    return { type: 'output:out', digest: `sha256:${inner}`, ca: `fixed:${algorithm}:${hex}` }
+  }
+  const kinds = { nar, text, 'flat sha256': flat('sha256'), 'flat sha512': flat('sha512') }
+
+  for (const [kind, make] of Object.entries(kinds)) {
+    builds(`a path that is addressed by its content (${kind}) and not signed`, {
+      change: addressed(make),
+    })
+    fails(
+      `content that its address (${kind}) does not name`,
+      { change: addressed(make, Buffer.from('something else')) },
+      'hash-mismatch',
+      /-source is not what its store promised/,
+    )
+    fails(
+      `an address (${kind}) that leads to another path`,
+      {
+        change: (paths) => {
+          addressed(make)(paths)
+          paths.lib.path = inventPath('source')
+          paths.app.references = [paths.lib.path]
+        },
+      },
+      'untrusted-path',
+      /-source, which \S+-app refers to, has no signature/,
+    )
+  }
+
+  test('the content of another path in its place: hash-mismatch', () =>
+    // The pool keeps what has the same NAR once: that must not vouch for an address.
+    withCache(
+      {
+        change: (paths) => {
+          addressed(text)(paths)
+          Object.assign(paths.lib, {
+            ...{ narHash: paths.kernel.narHash, narSize: paths.kernel.narSize },
+            ...{ fileHash: paths.kernel.fileHash, fileSize: paths.kernel.fileSize },
+            file: paths.kernel.file,
+          })
+        },
+      },
+      async (setting) => {
+        await assertFails(setting, 'hash-mismatch', /-source is not what/)
+      },
+    ))
+})
+
+suite('what a cache answers', { concurrency: 10 }, () => {
+  const html: Answer = {
+    status: 200,
+    headers: { 'content-type': 'text/html' },
+    body: '<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n',
+  }
+  fails(
+    'a page for the cache itself',
+    { lie: () => html },
+    'bad-store',
+    /is not a cache of \/nix\/store/,
+  )
+  fails(
+    'a page for a narinfo',
+    { lie: about(infoOfApp, () => html) },
+    'bad-narinfo',
+    /is not a narinfo of \S+-app/,
+  )
+  fails(
+    'a page for a NAR',
+    { lie: about(narOfApp, () => html) },
+    'bad-compression',
+    /could not get \S+-app from http\S+: .*it is not zstd/,
+  )
+
+  const status = (status: number, headers = {}): Answer => ({ status, headers, body: `${status}` })
+  const times = (count: number) => (setting: Setting) =>
+    assert.equal(setting.cache.asked(infoOfApp).length, count)
+
+  for (const code of [404, 410]) {
+    fails(
+      `${code} for a narinfo`,
+      { lie: about(infoOfApp, () => status(code)) },
+      'path-not-found',
+      /^no store has \S+-app, which \S+-nixos-system-test-lies refers to, \(asked: http:\S+\)$/,
+      times(1),
+    )
+  }
+  fails(
+    '404 for a NAR',
+    { lie: about(narOfApp, () => status(404)) },
+    'path-not-found',
+    /describes \S+-app, but does not have its NAR nar\//,
+  )
+  for (const code of [401, 403]) {
+    fails(
+      `${code} for a narinfo`,
+      { lie: about(infoOfApp, () => status(code)) },
+      'not-allowed',
+      new RegExp(`answered with status ${code}`),
+      (setting, failure) => {
+        times(1)(setting)
+        assert.match(failure.hint ?? '', /machine 127\.0\.0\.1 login .* --netrc-file/)
+      },
+    )
+    fails(
+      `${code} for a NAR`,
+      { lie: about(narOfApp, () => status(code)) },
+      'not-allowed',
+      new RegExp(`answered with status ${code}`),
+    )
+  }
+  for (const code of [500, 503]) {
+    fails(
+      `${code} for ever`,
+      { lie: about(infoOfApp, () => status(code)) },
+      'store-unavailable',
+      new RegExp(`answered with status ${code} \\(tried 5 times\\)`),
+      times(5),
+    )
+  }
+  fails(
+    '400',
+    { lie: about(infoOfApp, () => status(400)) },
+    'store-unavailable',
+    /answered with status 400$/,
+    times(1),
+  )
+  for (const code of [500, 502, 408, 429]) {
+    builds(
+      `${code} once`,
+      { lie: about(infoOfApp, (request, honest) => (request.before < 1 ? status(code) : honest)) },
+      times(2),
+    )
+  }
+  for (const code of [503, 429]) {
+    test(`${code} with Retry-After: waits so long`, () => {
+      let first = 0
+      let second = 0
+      const lie = about(infoOfApp, (request, honest) => {
+        if (request.before > 0) {
+          second = performance.now()
+          return honest
+        }
+        first = performance.now()
+        return status(code, { 'retry-after': '2' })
+      })
+      return withCache({ lie }, async (setting) => {
+        await assertBuilds(setting)
+        assert.ok(second - first > 1900, `${second - first} ms`)
+      })
+    })
+  }
+  fails(
+    'no nix-cache-info',
+    { files: (files) => void files.delete('nix-cache-info') },
+    'bad-store',
+    /is not a binary cache: it has no nix-cache-info/,
+  )
+  fails(
+    'another StoreDir',
+    { files: (files) => void files.set('nix-cache-info', Buffer.from('StoreDir: /gnu/store\n')) },
+    'bad-store',
+    /it is of the store \/gnu\/store/,
+  )
+  fails(
+    'a nix-cache-info of nothing',
+    { files: (files) => void files.set('nix-cache-info', Buffer.alloc(0)) },
+    'bad-store',
+    /its nix-cache-info is broken/,
+  )
+
+  test('nobody at the address: store-unavailable', () =>
+    withCache({}, async (setting) => {
+      const { url } = setting.cache
+      await setting.cache.close()
+      const gone = { ...setting, cache: { ...setting.cache, close: () => Promise.resolve() } }
+      await assertFails(gone, 'store-unavailable', /ECONNREFUSED.*\(tried 5 times\)/)
+      assert.ok(url.startsWith('http://127.0.0.1:'))
+    }).catch((error: unknown) => {
+      // The server was closed already.
+      if (!(error instanceof Error) || !error.message.includes('ERR_SERVER_NOT_RUNNING'))
+        throw error
+    }))
+})
+
+suite('how a cache sends', { concurrency: 10 }, () => {
+  const cutFirst = (attempts: number) =>
+    about(narOfApp, (request, honest) =>
+      request.before < attempts ? { ...honest, cutAfter: 100_000 } : honest,
+    )
+  builds('a connection that is cut', { lie: cutFirst(1) }, ({ cache }) => {
+    const [first, second, ...more] = cache.asked(narOfApp)
+    assert.equal(first?.headers.range, undefined)
+    // It goes on from what had arrived.
+    const from = Number(/^bytes=(\d+)-$/.exec(second?.headers.range ?? '')?.[1])
+    assert.ok(from > 0 && from <= 100_000, second?.headers.range)
+    assert.equal(more.length, 0)
+  })
+  builds('a connection that is cut, and no Range', { lie: cutFirst(1), ranges: false })
+  builds('a connection that is cut at once', {
+    lie: about(narOfApp, (request, honest) =>
+      request.before < 1 ? { ...honest, cutAfter: 0 } : honest,
+    ),
+  })
+  builds('a connection that is cut at a narinfo', {
+    lie: about(infoOfApp, (request, honest) =>
+      request.before < 1 ? { ...honest, cutAfter: 20 } : honest,
+    ),
+  })
+  builds('a Range that begins elsewhere', {
+    lie: about(narOfApp, (request, honest) => {
+      if (request.before === 0) return { ...honest, cutAfter: 100_000 }
+      const file = makePaths().app.file ?? Buffer.alloc(0)
+      return {
+        status: 206,
+        headers: { 'content-range': `bytes 0-${file.length - 1}/${file.length}` },
+        body: file,
+      }
+    }),
+  })
+  builds('a connection that is cut behind the last byte', {
+    // Chunked, so that only the connection's end could tell that it was the last.
+    lie: about(narOfApp, (request, honest) =>
+      request.before === 0 && Buffer.isBuffer(honest.body)
+        ? { status: 200, body: honest.body, cutAfter: honest.body.length }
+        : honest,
+    ),
+  })
+  fails(
+    'another file after the cut',
+    {
+      lie: about(narOfApp, (request, honest) =>
+        request.before === 0
+          ? { ...honest, cutAfter: 100_000 }
+          : {
+              ...honest,
+              body: Buffer.isBuffer(honest.body) ? Buffer.alloc(honest.body.length) : '',
+            },
+      ),
+    },
+    'bad-compression',
+    /zstd stream is broken/,
+  )
+  fails(
+    'connections that are always cut',
+    { lie: about(narOfApp, (_, honest) => ({ ...honest, cutAfter: 10 })) },
+    'store-unavailable',
+    /could not get http\S+\.nar: .*\(tried 5 times\)/,
+  )
+  builds('a slow drip that is cut', {
+    lie: about(narOfApp, (request, honest) =>
+      request.before === 0 ? { ...honest, body: drip(honest), cutAfter: 50 } : honest,
+    ),
+  })
+
+  const forEver = { status: 200, body: endless() }
+  fails(
+    'a narinfo without end',
+    { lie: about(infoOfApp, () => forEver) },
+    'size-mismatch',
+    /\.narinfo is larger than \d+ bytes/,
+  )
+  fails(
+    'a nix-cache-info without end',
+    { lie: about('nix-cache-info', () => ({ status: 200, body: endless() })) },
+    'size-mismatch',
+    /nix-cache-info is larger/,
+  )
+  fails(
+    'a NAR without end',
+    { lie: about(narOfApp, () => ({ status: 200, body: endless() })) },
+    'size-mismatch',
+    /\.nar is larger than/,
+  )
+  fails(
+    'a NAR without end, and no FileSize',
+    {
+      change: app((app) => (app.fileSize = undefined)),
+      lie: about(narOfApp, () => ({ status: 200, body: endless() })),
+    },
+    'size-mismatch',
+    /\.nar is larger than/,
+  )
+  fails(
+    'a NAR without end, and a FileSize of a petabyte',
+    {
+      change: app((app) => (app.fileSize = 1e15)),
+      lie: about(narOfApp, () => ({ status: 200, body: endless() })),
+    },
+    'size-mismatch',
+    /larger than|FileSize/,
+  )
+
+  const bomb = narOf({ file: Buffer.alloc(64 << 20) })
+  for (const [compression, compress] of [
+    ['zstd', zstdCompressSync],
+    ['br', (bytes: Buffer) => brotliCompressSync(bytes)],
+    ['gzip', gzipSync],
+  ] as const) {
+    fails(
+      `a decompression bomb (${compression})`,
+      {
+        change: app((app) => {
+          app.compression = compression
+          app.file = compress(bomb)
+          app.fileHash = narHashOf(app.file)
+          app.fileSize = app.file.length
+        }),
+      },
+      'size-mismatch',
+      /its NAR is larger than \d+ bytes/,
+    )
+  }
+  const encoding = (name: string, encode: (bytes: Buffer) => Buffer) =>
+    about(infoOfApp, (_, honest) => ({
+      status: 200,
+      headers: { 'content-encoding': name },
+      body: Buffer.isBuffer(honest.body) ? encode(honest.body) : '',
+    }))
+  builds('a narinfo in gzip', { lie: encoding('gzip', (bytes) => gzipSync(bytes)) })
+  builds('a narinfo in br', { lie: encoding('br', (bytes) => brotliCompressSync(bytes)) })
+  fails(
+    'a narinfo that is a bomb in gzip',
+    { lie: encoding('gzip', () => gzipSync(Buffer.alloc(64 << 20, 'Sig: x\n'))) },
+    'size-mismatch',
+    /\.narinfo is larger than/,
+  )
+  fails(
+    'a narinfo in an encoding that nobody knows',
+    { lie: encoding('compress', (bytes) => bytes) },
+    'bad-store',
+    /content encoding that was not asked for/,
+  )
+  fails(
+    'a narinfo that is not in gzip as it says',
+    { lie: encoding('gzip', (bytes) => bytes) },
+    'bad-compression',
+    /gzip stream is broken/,
+  )
+  fails(
+    'a NAR in a content encoding',
+    {
+      lie: about(narOfApp, (_, honest) => ({
+        status: 200,
+        headers: { 'content-encoding': 'gzip' },
+        body: Buffer.isBuffer(honest.body) ? gzipSync(honest.body) : '',
+      })),
+    },
+    'bad-store',
+    /content encoding that was not asked for/,
+  )
+})
+
+suite('where a cache leads', { concurrency: 10 }, () => {
+  const redirect = (location: string): Answer => ({ status: 302, headers: { location } })
+
+  builds('a redirect on the same server', {
+    files: (files, { app }) => void files.set('elsewhere', app.file ?? Buffer.alloc(0)),
+    lie: about(narOfApp, () => redirect('/elsewhere')),
+  })
+  fails(
+    'a redirect to itself',
+    { lie: about(narOfApp, () => redirect(`/${narOfApp}`)) },
+    'store-unavailable',
+    /answered with status 302$/,
+    ({ cache }) => assert.ok(cache.asked(narOfApp).length <= 10),
+  )
+  fails(
+    'redirects without end',
+    {
+      lie: (request, honest) =>
+        /^(nar|there)/.test(request.name) ? redirect(`/there/${Math.random()}`) : honest,
+    },
+    'store-unavailable',
+    /answered with status 302$/,
+    ({ cache }) => assert.ok(cache.requests.length <= 100, `${cache.requests.length}`),
+  )
+  fails(
+    'a redirect to a file',
+    { lie: about(narOfApp, () => redirect('file:///etc/passwd')) },
+    'store-unavailable',
+    /answered with status 302$/,
+  )
+  fails(
+    'a NAR in a file of this machine',
+    { change: app((app) => (app.url = 'file:///etc/passwd')) },
+    'bad-narinfo',
+    /names a file at file:\/\/\/etc\/passwd/,
+  )
+  fails(
+    'a NAR at no URL',
+    { change: app((app) => (app.url = 'http://[')) },
+    'bad-narinfo',
+    /names a file at http:\/\/\[/,
+  )
+
+  test('a NAR on another server: builds, without our credentials', async () => {
+    const { app } = makePaths()
+    const other = await startFakeCache(new Map([['the.nar', app.file ?? Buffer.alloc(0)]]))
+    try {
+      await withCache(
+        { change: ({ app }) => (app.url = `${other.url}/the.nar`) },
+        async (setting) => {
+          const from = [setting.cache.url.replace('//', '//user:secret@')]
+          await assertBuilds(setting, { from })
+          const [request] = other.requests
+          assert.equal(request?.headers.authorization, undefined)
+          assert.ok(setting.cache.requests[0]?.headers.authorization)
+        },
+      )
+    } finally {
+      await other.close()
+    }
+  })
+
+  for (const url of ['../secret.nar', 'nar/../../secret.nar', '/etc/passwd']) {
+    test(`a NAR at ${url} of a cache in a directory: bad-narinfo`, () =>
+      withCache({ change: app((app) => (app.url = url)) }, async (setting) => {
+        const directory = setting.path('cache')
+        writeCache(directory, Object.values(setting.paths))
+        writeFileSync(setting.path('secret.nar'), setting.paths.app.file ?? '')
+        const from = [`file://${directory}`]
+        await assertFails(setting, 'bad-narinfo', /names a file outside itself/, { from })
+      }))
+  }
+
+  test('a NAR that a cache in a directory lacks: path-not-found', () =>
+    withCache({ change: app((app) => (app.file = undefined)) }, async (setting) => {
+      const directory = setting.path('cache')
+      writeCache(directory, Object.values(setting.paths))
+      await assertFails(setting, 'path-not-found', /does not have its NAR/, {
+        from: [`file://${directory}`],
+      })
+    }))
+
+  fails(
+    'references in a circle',
+    { change: ({ app, lib }) => lib.references.push(app.path) },
+    'bad-store',
+    /lead in a circle among \d paths/,
+  )
+  builds('a reference of a path to itself', { change: ({ lib }) => lib.references.push(lib.path) })
+  fails(
+    'a reference to what is not there',
+    { change: ({ lib }) => lib.references.push(inventPath('gone')) },
+    'path-not-found',
+    /^no store has \S+-gone, which \S+-lib refers to, \(asked: http:\S+\)$/,
+  )
+})
+
+suite('what a NAR does', { concurrency: 4 }, () => {
+  const named = (...names: string[]) =>
+    Buffer.concat([
+      ...['nix-archive-1', '(', 'type', 'directory'].map(word),
+      ...names.flatMap((name) =>
+        ['entry', '(', 'name', name, 'node', '(', 'type', 'regular', 'contents', 'x', ')', ')'].map(
+          word,
+        ),
+      ),
+      word(')'),
+    ])
+  const throughLink = Buffer.concat([
+    ...['nix-archive-1', '(', 'type', 'directory'].map(word),
+    ...[
+      'entry',
+      '(',
+      'name',
+      'a',
+      'node',
+      '(',
+      'type',
+      'symlink',
+      'target',
+      '../../..',
+      ')',
+      ')',
+    ].map(word),
+    ...['entry', '(', 'name', 'a', 'node', '(', 'type', 'directory'].map(word),
+    ...['entry', '(', 'name', 'b', 'node', '(', 'type', 'regular', 'contents', 'x', ')', ')'].map(
+      word,
+    ),
+    ...[')', ')', ')'].map(word),
+  ])
+  const deep = Buffer.concat([
+    word('nix-archive-1'),
+    ...Array.from({ length: 5000 }, () =>
+      Buffer.concat(['(', 'type', 'directory', 'entry', '(', 'name', 'd', 'node'].map(word)),
+    ),
+  ])
+  const good = narOf({ directory: { app: { file: noise } } })
+  const nars: Record<string, Buffer> = {
+    'climbs out by ..': named('..'),
+    'climbs out by a slash': named('a/../../../../escaped'),
+    'is absolute': named('/tmp/netimage-escaped'),
+    'has a name twice': named('a', 'a'),
+    'has names out of order': named('b', 'a'),
+    'has an empty name': named(''),
+    'has a NUL in a name': named('a\0b'),
+    'writes through a link (CVE-2024-45593)': throughLink,
+    'nests without end (CVE-2026-44028)': deep,
+    'is cut off': good.subarray(0, -8),
+    'has bytes after its end': Buffer.concat([good, Buffer.alloc(8)]),
+    'has two roots': Buffer.concat([good, good]),
+    'is empty': Buffer.from('12345678'),
+  }
+  for (const [what, nar] of Object.entries(nars)) {
+    test(`a signed NAR that ${what}: bad-nar`, () =>
+      withCache(
+        {
+          change: app((app) => Object.assign(app, cachedPath(app.path, nar, { keys: [key] }))),
+        },
+        async (setting) => {
+          await assertFails(setting, 'bad-nar', /the NAR is broken at byte \d+/)
+          assert.deepEqual(
+            readdirSync(dirname(setting.directory)).filter((name) => name.includes('escaped')),
+            [],
+          )
+        },
+      ))
+  }
+
+  const files: Record<string, (file: Buffer) => Buffer> = {
+    'is cut off': (file) => file.subarray(0, -10),
+    'is followed by bytes': (file) => Buffer.concat([file, Buffer.from('more')]),
+    'is followed by another frame': (file) => Buffer.concat([file, zstdCompressSync('more')]),
+    'is nothing': () => Buffer.alloc(0),
+    'has a wrong byte': (file) => {
+      const copy = Buffer.from(file)
+      copy.writeUInt8(copy.readUInt8(1000) ^ 1, 1000)
+      return copy
+    },
+  }
+  for (const [what, change] of Object.entries(files)) {
+    for (const told of [true, false]) {
+      test(`a file that ${what}, ${told ? 'and' : 'with no'} FileHash: fails`, () =>
+        withCache(
+          {
+            change: app((app) => {
+              app.file = change(app.file ?? Buffer.alloc(0))
+              app.fileSize = told && app.file.length > 0 ? app.file.length : undefined
+              app.fileHash = told ? narHashOf(app.file) : undefined
+            }),
+          },
+          async (setting) => {
+            const failure = await build(setting).then(
+              () => assert.fail('it built'),
+              (error: unknown) => error,
+            )
+            assert.ok(failure instanceof NetimageError, String(failure))
+            assert.equal(failure.exitStatus, exitStatus.untrusted, failure.message)
+            assert.deepEqual([...setting.outputs(), ...setting.leftovers()], [])
+          },
+        ))
+    }
+  }
+})
+
+suite('a second store', { concurrency: 4 }, () => {
+  /** The first lies, the second has the same and does not. */
+  function mends(what: string, scenario: Scenario, warning: RegExp): void {
+    test(`mends ${what}, and says so`, () =>
+      withCache(scenario, async (setting) => {
+        const good = await startFakeCache(cacheFiles(Object.values(makePaths())))
+        try {
+          await assertBuilds(setting, { from: [setting.cache.url, good.url] })
+          assert.equal(setting.warnings.length, 1, setting.warnings.join('\n'))
+          assert.match(setting.warnings[0] ?? '', warning)
+        } finally {
+          await good.close()
+        }
+      }))
+  }
+  const damaged = (bytes: Buffer) => Buffer.from(bytes).fill(0, 100, 200)
+  mends(
+    'a damaged file',
+    { files: (files, { app }) => void files.set(narOfApp, damaged(app.file ?? Buffer.alloc(0))) },
+    /^.*; taking it from http:/,
+  )
+  mends(
+    'a missing NAR',
+    { files: (files) => void files.delete(narOfApp) },
+    /does not have its NAR .*; taking it from/,
+  )
+  mends(
+    'a cache that is down',
+    { lie: () => ({ status: 500 }) },
+    /status 500 .*; going on without http:/,
+  )
+  mends(
+    'what is no cache',
+    { lie: () => ({ status: 200, body: '<html>' }) },
+    /is not a cache.*; going on without/,
+  )
+
+  test('is asked for what the first has without a signature', () =>
+    withCache({ change: app((app) => (app.keys = [])) }, async (setting) => {
+      const good = await startFakeCache(cacheFiles(Object.values(makePaths())))
+      try {
+        await assertBuilds(setting, { from: [setting.cache.url, good.url] })
+        assert.deepEqual(
+          good.requests.map(({ name }) => name).sort(),
+          [infoOfApp, narOfApp, 'nix-cache-info'].sort(),
+        )
+      } finally {
+        await good.close()
+      }
+    }))
+
+  test('does not stand in with another NAR of the same path', () =>
+    withCache({ files: (files) => void files.delete(narOfApp) }, async (setting) => {
+      const paths = makePaths()
+      Object.assign(
+        paths.app,
+        cachedPath(
+          paths.app.path,
+          { file: 'other' },
+          { keys: [key], references: paths.app.references },
+        ),
+      )
+      const other = await startFakeCache(cacheFiles(Object.values(paths)))
+      try {
+        await assertFails(setting, 'path-not-found', /does not have its NAR/, {
+          from: [setting.cache.url, other.url],
+        })
+      } finally {
+        await other.close()
+      }
+    }))
+})
+
+function infoOf(files: ReadonlyMap<string, unknown>, { path }: CachedPath): Buffer {
+  const info = files.get(`${path.slice(11, 43)}.narinfo`)
+  if (!Buffer.isBuffer(info)) throw new Error(`There is no narinfo of ${path}.`)
+  return info
+}
+
+function changeInfo(
+  files: Map<string, Buffer | (() => AsyncIterable<Buffer>)>,
+  pattern: RegExp,
+  replacement: string,
+): void {
+  const info = files.get(infoOfApp)
+  const text = String(info)
+  assert.match(text, pattern)
+  files.set(infoOfApp, Buffer.from(text.replace(pattern, replacement)))
+}
+
+async function* drip({ body }: Answer): AsyncGenerator<Buffer> {
+  const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0)
+  for (let at = 0; at < bytes.length; at++) {
+    yield bytes.subarray(at, at + 1)
+    await delay(5)
+  }
+}
+
+function writeCache(directory: string, paths: CachedPath[]): void {
+  for (const [name, content] of cacheFiles(paths)) {
+    const file = join(directory, name)
+    if (!file.startsWith(`${directory}/`)) continue
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, content)
+  }
+}

@@ -1,0 +1,161 @@
+// Builds by somebody who is not root, or whose umask hides what they make: the image is the same.
+
+import assert from 'node:assert/strict'
+import { chmodSync, chownSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { asOrdinaryUser, ordinaryUser } from '../support/namespace.ts'
+import { netimage, parseObject, repository, type Run } from '../support/netimage.ts'
+import { runProgram } from '../support/real-nix.ts'
+import { buildSmallSystem, type TestSystem } from '../support/systems.ts'
+import { assertSameLines, describeTree } from '../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const rootName = 'nixos-net-image-25.11.20261122.test-x86_64-linux'
+const asRoot = process.geteuid?.() === 0
+
+suite('an image of an ordinary user', () => {
+  let workspace: Workspace
+  let system: TestSystem
+  let reference: string
+
+  before(async () => {
+    workspace = makeWorkspace('user')
+    system = await buildSmallSystem(workspace.path('world'))
+    const { secretKeyFile } = system.key
+    await system.world.copyToCache([system.toplevel], workspace.path('cache'), {
+      compression: 'zstd',
+      secretKeyFile,
+    })
+    // The user looks into the cache and writes to a directory of their own.
+    chmodSync(workspace.directory, 0o755)
+    await runProgram('mkdir', [workspace.path('user')])
+    if (asRoot) chownSync(workspace.path('user'), ordinaryUser.uid, ordinaryUser.gid)
+    reference = workspace.path('reference')
+    const run = await netimage(command(reference, workspace.path('pool')))
+    assert.equal(run.status, 0, run.stderr)
+  })
+  after(() => workspace.remove())
+
+  const populate = [
+    '--populate-root-commands',
+    // As they come from a store: directories that not even their owner may write to.
+    `mkdir -p files/etc; echo test > files/etc/hostname; cp -r "$store"/*-content/share files/share`,
+    '--populate-firmware-commands',
+    `cp -r "$store"/*-linux-test kernel; echo config > config.txt; chmod 600 config.txt`,
+  ]
+
+  const command = (image: string, pool: string, ...more: string[]) => [
+    ...['build', system.toplevel, '--from', `file://${workspace.path('cache')}`, '-o', image],
+    ...['--trusted-public-keys', system.key.publicKey, '--pool', pool, ...populate, ...more],
+  ]
+
+  const home = () => workspace.path('user')
+  const ofUser = (...names: string[]) => join(home(), ...names)
+
+  async function runAsUser(args: string[], through: string[] = []): Promise<Run> {
+    const place = workspace.path('repository')
+    const user = asOrdinaryUser(place)
+    const moved = user.length > 0 ? ['env', '-C', home(), ...through, ...programAt(place)] : through
+    return await netimage(args, { through: [...user, ...moved], cwd: home() })
+  }
+
+  const build = async (name: string, more: string[] = [], through: string[] = []) => {
+    const run = await runAsUser(command(ofUser(name), ofUser('pool'), ...more), through)
+    assert.equal(run.status, 0, run.stderr)
+    return ofUser(name)
+  }
+
+  test('is whole, and theirs on the disk', async () => {
+    const image = await build('image')
+    const ours = process.geteuid?.() ?? 0
+    const { uid, gid } = asRoot ? ordinaryUser : { uid: ours, gid: process.getegid?.() ?? 0 }
+    const stat = statSync(join(image, 'net-image', rootName, 'nix/store'))
+    assert.deepEqual([stat.uid, stat.gid], [uid, gid])
+    const run = await runAsUser(['verify', image, '--json'])
+    assert.equal(run.status, 0, run.stdout)
+  })
+
+  test('is what root builds, but for the owner on the disk', async () => {
+    const image = await build('same')
+    const trees = (image: string) =>
+      describeTree(join(image, 'net-image'), { owners: false, times: false })
+    assertSameLines(trees(image), trees(reference))
+    const times = (image: string) =>
+      describeTree(join(image, 'net-image', rootName), { owners: false })
+    assertSameLines(times(image), times(reference))
+    const manifest = (image: string) =>
+      readFileSync(join(image, 'nix-support/net-image.json'), 'utf8')
+    assert.equal(manifest(image), manifest(reference))
+    const { root } = parseObject(manifest(image))
+    assert.ok(typeof root === 'object' && root !== null && 'owner' in root)
+    assert.deepEqual(root.owner, { uid: 0, gid: 0 })
+  })
+
+  test('replaces theirs with --force, and leaves nothing', async () => {
+    await build('replaced')
+    await build('replaced', ['--force', '--link', 'hardlink'])
+    await build('replaced', ['--force'])
+    assert.deepEqual(
+      readdirSync(home()).filter((name) => name.startsWith('.')),
+      [],
+    )
+    assert.deepEqual(readdirSync(ofUser('pool/scratch')), [])
+    assert.deepEqual(readdirSync(ofUser('pool/leases')), [])
+  })
+
+  test('as an archive belongs to root', async () => {
+    const image = await build('tar', ['--format', 'tar'])
+    const archive = join(image, 'net-image', `${rootName}.tar`)
+    const list = await runProgram('tar', ['--numeric-owner', '-tvf', archive])
+    const lines = list.trimEnd().split('\n')
+    assert.ok(lines.length > system.paths.length)
+    assert.deepEqual(
+      lines.filter((line) => !line.includes(' 0/0 ')),
+      [],
+    )
+  })
+
+  test('is the same under a umask that hides everything', async () => {
+    const hidden = ['sh', '-c', 'umask 077; exec "$@"', 'sh']
+    const image = await build('umask', [], hidden)
+    const lines = (image: string) => describeTree(image, { owners: false, times: false })
+    assertSameLines(lines(image), lines(reference))
+    const tar = await build('umask-tar', ['--format', 'tar'], hidden)
+    assert.equal(statSync(join(tar, 'net-image', `${rootName}.tar`)).mode & 0o777, 0o644)
+  })
+
+  test('root builds the same under such a umask', async () => {
+    const image = workspace.path('umask-root')
+    const run = await netimage(command(image, workspace.path('pool-umask')), {
+      through: ['sh', '-c', 'umask 077; exec "$@"', 'sh'],
+    })
+    assert.equal(run.status, 0, run.stderr)
+    const lines = (image: string) => describeTree(image, { times: false })
+    assertSameLines(lines(image), lines(reference))
+  })
+
+  test('root cleans the pool of a user as anyone’s', async () => {
+    await build('before-gc')
+    const run = await netimage(['gc', '--pool', ofUser('pool'), '--keep-days', '30', '--json'])
+    assert.equal(run.status, 0, run.stderr)
+    await build('after-gc')
+  })
+
+  test('where they may not write is an error', async () => {
+    if (!asRoot) return
+    const run = await runAsUser(command(workspace.path('forbidden'), ofUser('pool'), '--json'))
+    assert.equal(run.status, 1)
+    assert.match(run.stderr, /^error: could not begin the image \S+forbidden: EACCES/m)
+  })
+})
+
+/**
+ * The program and Node as the user finds them: `netimage()` appends where they are for us, which
+ * this drops.
+ */
+function programAt(place: string): string[] {
+  const inPlace = (path: string) => path.replace(repository, place)
+  const script = 'node=$1; cli=$2; shift 4; exec "$node" "$cli" "$@"'
+  return ['sh', '-c', script, 'sh', inPlace(process.execPath), join(place, 'src/cli.ts')]
+}

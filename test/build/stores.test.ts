@@ -1,0 +1,423 @@
+// Which store a path comes from, and the local stores that Nix or an image left on a disk.
+
+import assert from 'node:assert/strict'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { after, before, suite, test } from 'node:test'
+import { buildNetImage, type NetimageError } from '../../src/index.ts'
+import { startFakeCache, type FakeCache } from '../support/fake-cache.ts'
+import { machineWithNix, readOnly } from '../support/namespace.ts'
+import { assertWhole, failureOf, netimage, netimageJson, type Run } from '../support/netimage.ts'
+import { runProgram } from '../support/real-nix.ts'
+import { cacheFiles, inventSystem, makeKey } from '../support/synthetic.ts'
+import { buildSmallSystem, type TestSystem } from '../support/systems.ts'
+import { assertSameLines, describeTree } from '../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+suite('the order of stores', { concurrency: 4 }, () => {
+  const key = makeKey('order-1')
+  const { toplevel, kernel } = inventSystem('order', [], [key])
+
+  async function withCaches(
+    priorities: (number | undefined | 'broken')[],
+    action: (caches: FakeCache[], build: (from: string[]) => Promise<string[]>) => Promise<void>,
+  ): Promise<void> {
+    const workspace = makeWorkspace('order')
+    const caches = await Promise.all(
+      priorities.map((priority) => {
+        const files = cacheFiles([toplevel, kernel])
+        const line = priority === undefined ? '' : `Priority: ${priority}\n`
+        files.set('nix-cache-info', Buffer.from(`StoreDir: /nix/store\n${line}`))
+        if (priority === 'broken') files.clear()
+        return startFakeCache(files)
+      }),
+    )
+    let builds = 0
+    try {
+      await action(caches, async (from) => {
+        const warnings: string[] = []
+        await buildNetImage({
+          system: toplevel.path,
+          from,
+          trustedPublicKeys: [key.publicKey],
+          output: workspace.path('out', `${builds++}`),
+          pool: workspace.path(`pool-${builds}`),
+          progress: {
+            begin: () => ({ update: () => undefined, end: () => undefined }),
+            warn: (message) => warnings.push(message),
+          },
+        })
+        return warnings
+      })
+    } finally {
+      await Promise.all(caches.map((cache) => cache.close()))
+      await workspace.remove()
+    }
+  }
+
+  /** How many narinfos each was asked for. */
+  const narinfos = (caches: FakeCache[]) =>
+    caches.map(({ requests }) => requests.filter(({ name }) => name.endsWith('.narinfo')).length)
+  const urls = (caches: FakeCache[]) => caches.map(({ url }) => url)
+
+  test('is the order of the flags, whatever their priorities are', () =>
+    withCaches([50, 10], async (caches, build) => {
+      await build(urls(caches))
+      assert.deepEqual(narinfos(caches), [2, 0])
+    }))
+
+  test('of equals is that of their priorities', () =>
+    withCaches([50, 10, 30], async (caches, build) => {
+      await build([urls(caches).join(' ')])
+      assert.deepEqual(narinfos(caches), [0, 2, 0])
+    }))
+
+  test('of equals without a priority is that of fifty', () =>
+    withCaches([51, undefined, undefined], async (caches, build) => {
+      await build([urls(caches).join('\n')])
+      assert.deepEqual(narinfos(caches), [0, 2, 0])
+    }))
+
+  test('is changed by ?priority=', () =>
+    withCaches([10, 50], async (caches, build) => {
+      const [first, second] = urls(caches)
+      await build([`${first} ${second}?priority=5`])
+      assert.deepEqual(narinfos(caches), [0, 2])
+    }))
+
+  test('puts what does not tell its priority last, and says so', () =>
+    withCaches(['broken', 50], async (caches, build) => {
+      const warnings = await build([urls(caches).join(' ')])
+      assert.deepEqual(narinfos(caches), [0, 2])
+      assert.deepEqual(warnings, [
+        `${caches[0]?.url} does not tell its priority, and is asked last`,
+      ])
+    }))
+})
+
+suite('what is no store', () => {
+  const cases: Record<string, RegExp> = {
+    'ftp://example.org': /netimage does not know stores of the kind ftp:\/\//,
+    'ssh://host': /netimage does not know stores of the kind ssh:\/\//,
+    'http://[': /it is no URL/,
+    '/nowhere': /there is neither a Nix store nor a binary cache/,
+    'local?root=/nowhere': /\/nowhere holds no Nix store/,
+    'https://cache.example.org?priority=high': /priority=high/,
+    'https://cache.example.org?trusted=perhaps': /trusted=perhaps/,
+    ' ': /a store has an empty URL/,
+  }
+  for (const [url, message] of Object.entries(cases)) {
+    test(JSON.stringify(url), async () => {
+      const system = `/nix/store/${'0'.repeat(32)}-system`
+      const failure = await buildNetImage({ system, from: [url] }).catch((error: unknown) => error)
+      assert.ok(isNetimageError(failure))
+      assert.equal(failure.code, 'bad-store-url')
+      assert.equal(failure.exitStatus, 2)
+      assert.match(failure.message, message)
+    })
+  }
+
+  for (const key of ['x', 'name:', 'name:AAAA', ':AAAA']) {
+    test(`the key ${key} is none`, async () => {
+      const args = ['build', `/nix/store/${'0'.repeat(32)}-x`, '--trusted-public-keys', key]
+      const run = await netimage([...args, '--json'])
+      assert.equal(run.status, 2)
+      assert.equal(failureOf(run).code, 'bad-public-key')
+    })
+  }
+})
+
+suite('a local store', { concurrency: 3 }, () => {
+  let workspace: Workspace
+  let system: TestSystem
+  const reference = () => workspace.path('images', 'reference')
+  const database = (root: string) => join(root, 'nix/var/nix/db/db.sqlite')
+
+  before(async () => {
+    workspace = makeWorkspace('local')
+    system = await buildSmallSystem(workspace.path('world'))
+    await build('reference', `local?root=${system.world.storeRoot}`)
+  })
+  after(() => workspace.remove())
+
+  async function build(name: string, from: string, through: string[] = []): Promise<string> {
+    const run = await tryBuild(name, from, ['--no-check-sigs'], through)
+    assert.equal(run.status, 0, run.stderr)
+    return workspace.path('images', name)
+  }
+
+  function tryBuild(
+    name: string,
+    from: string | undefined,
+    args: string[] = [],
+    through: string[] = [],
+  ): Promise<Run> {
+    const store = from === undefined ? [] : ['--from', from]
+    const places = ['-o', workspace.path('images', name), '--pool', workspace.path('pools', name)]
+    mkdirSync(workspace.path('pools'), { recursive: true })
+    return netimage(['build', system.toplevel, ...store, ...places, ...args, '--json'], {
+      cwd: workspace.directory,
+      through,
+    })
+  }
+
+  const treeOf = (image: string) =>
+    describeTree(join(image, 'net-image', 'nixos-net-image-25.11.20261122.test-x86_64-linux'))
+
+  const assertLikeReference = (image: string) => assertSameLines(treeOf(image), treeOf(reference()))
+
+  /** A copy of the store, with what its database does to itself. */
+  async function copyStore(name: string): Promise<string> {
+    const root = workspace.path(name)
+    await runProgram('cp', ['-a', system.world.storeRoot, root])
+    return root
+  }
+
+  test('of another root needs signatures', async () => {
+    const root = await copyStore('signed')
+    const from = `local?root=${root}`
+    const run = await tryBuild('signed', from, ['--trusted-public-keys', system.key.publicKey])
+    assert.equal(run.status, 4)
+    assert.equal(failureOf(run).code, 'untrusted-path')
+    // The signature stands in the database; what is addressed by its content has none.
+    const [toplevel] = await system.world.pathInfo([system.toplevel])
+    assert.deepEqual(toplevel?.signatures, [])
+    await system.world.sign(system.paths, system.key.secretKeyFile)
+    const signed = `local?root=${system.world.storeRoot}`
+    const second = await tryBuild('signed', signed, ['--trusted-public-keys', system.key.publicKey])
+    assert.equal(second.status, 0, second.stderr)
+  })
+
+  test('may be trusted as it is', async () => {
+    const from = `local?root=${system.world.storeRoot}&trusted=true`
+    assert.equal((await tryBuild('trusted', from)).status, 0)
+  })
+
+  test('may be named as a directory', async () => {
+    assertLikeReference(await build('directory', system.world.storeRoot))
+  })
+
+  test('of this machine is asked first, and trusted', async () => {
+    const through = machineWithNix(system.world.storeRoot, workspace.path('machine'))
+    const run = await tryBuild('machine', undefined, [], through)
+    assert.equal(run.status, 0, run.stderr)
+    assertLikeReference(workspace.path('images', 'machine'))
+  })
+
+  test('of this machine that lacks a path: the public cache is asked for it', async () => {
+    const through = machineWithNix(system.world.storeRoot, workspace.path('machine-2'))
+    const gone = `/nix/store/${'0'.repeat(32)}-gone`
+    const run = await tryBuild('gone', undefined, ['--store-paths', gone], through)
+    assert.equal(run.status, 5)
+    const { code, message } = failureOf(run)
+    assert.equal(code, 'store-unavailable')
+    assert.ok(
+      message.startsWith(
+        `could not find ${gone} in any store (asked: local, https://cache.nixos.org)`,
+      ),
+    )
+  })
+
+  test('that Nix is writing to', async () => {
+    const root = await copyStore('busy')
+    // As Nix holds it open: in WAL mode, with a transaction that is not finished.
+    const nix = new DatabaseSync(database(root))
+    try {
+      nix.exec('PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0')
+      nix.exec(`UPDATE ValidPaths SET registrationTime = 5 WHERE path = '${system.toplevel}'`)
+      nix.exec('BEGIN IMMEDIATE; DELETE FROM Refs; DELETE FROM ValidPaths')
+      assertLikeReference(await build('busy', `local?root=${root}`))
+      nix.exec('ROLLBACK')
+    } finally {
+      nix.close()
+    }
+  })
+
+  /** A store whose system is registered in the log of the database only. */
+  async function storeWithLog(name: string): Promise<string> {
+    const root = await copyStore(name)
+    const file = database(root)
+    const nix = new DatabaseSync(file)
+    nix.exec('PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0')
+    const select = nix.prepare(
+      'SELECT id, path, hash, registrationTime, narSize FROM ValidPaths WHERE path = ?',
+    )
+    const row = select.get(system.toplevel)
+    assert.ok(row)
+    const references = nix
+      .prepare('SELECT reference FROM Refs WHERE referrer = ?')
+      .all(row['id'] ?? null)
+    nix.exec('PRAGMA foreign_keys = off')
+    nix.prepare('DELETE FROM Refs WHERE referrer = ?').run(row['id'] ?? null)
+    nix.prepare('DELETE FROM ValidPaths WHERE path = ?').run(system.toplevel)
+    nix.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+    nix
+      .prepare(
+        'INSERT INTO ValidPaths (id, path, hash, registrationTime, narSize) VALUES (?, ?, ?, ?, ?)',
+      )
+      .run(...Object.values(row))
+    for (const { reference } of references) {
+      nix.prepare('INSERT INTO Refs VALUES (?, ?)').run(row['id'] ?? null, reference ?? null)
+    }
+    // As if the machine had been switched off now.
+    for (const end of ['', '-wal']) copyFileSync(file + end, `${file}${end}.kept`)
+    nix.close()
+    for (const end of ['', '-wal']) copyFileSync(`${file}${end}.kept`, file + end)
+    rmSync(`${file}-shm`, { force: true })
+    return root
+  }
+
+  test('on a disk that can only be read', async () => {
+    const root = await copyStore('read-only')
+    // In WAL mode, as Nix leaves it, and merged.
+    const nix = new DatabaseSync(database(root))
+    nix.exec('PRAGMA journal_mode = wal; PRAGMA wal_checkpoint(TRUNCATE)')
+    nix.close()
+    assert.ok(!existsSync(`${database(root)}-wal`))
+    assertLikeReference(await build('read-only', `local?root=${root}`, readOnly(root)))
+    assert.ok(!existsSync(`${database(root)}-wal`))
+  })
+
+  test('on a disk that can only be read, with a log that was not merged', async () => {
+    const root = await storeWithLog('log')
+    const temporary = workspace.path('temporary')
+    mkdirSync(temporary)
+    const before = describeTree(dirname(database(root)))
+    const through = [...readOnly(root), 'env', `TMPDIR=${temporary}`]
+    assertLikeReference(await build('log', `local?root=${root}`, through))
+    assertSameLines(describeTree(dirname(database(root))), before)
+    assert.deepEqual(readdirSync(temporary), [])
+    // Without the log the system is not there: this test can fail.
+    rmSync(`${database(root)}-wal`)
+    const run = await tryBuild('no-log', `local?root=${root}`, ['--no-check-sigs'], readOnly(root))
+    assert.equal(failureOf(run).code, 'path-not-found')
+  })
+
+  test('with a log that was not merged, on a disk that can be written', async () => {
+    const root = await storeWithLog('log-writable')
+    assertLikeReference(await build('log-writable', `local?root=${root}`))
+  })
+
+  test('with a path that is registered and gone', async () => {
+    const root = await copyStore('hole')
+    const hole = system.paths.find((path) => path.endsWith('-content')) ?? ''
+    await runProgram('rm', ['-rf', join(root, hole)])
+    const run = await tryBuild('hole', `local?root=${root}`, ['--no-check-sigs'])
+    assert.equal(run.status, 3)
+    assert.match(
+      failureOf(run).message,
+      /^no store has \S+-content, which \S+-nixos-system-test-\S+ refers to, \(asked: local\?root=/,
+    )
+  })
+
+  test('with a path that was changed', async () => {
+    const root = await copyStore('changed')
+    const content = system.paths.find((path) => path.endsWith('-content')) ?? ''
+    const file = join(root, content, 'share/text')
+    await runProgram('chmod', ['u+w', file])
+    writeFileSync(file, 'other\n')
+    const run = await tryBuild('changed', `local?root=${root}`, ['--no-check-sigs'])
+    assert.equal(run.status, 4)
+    const { code, message } = failureOf(run)
+    assert.ok(code === 'hash-mismatch' || code === 'size-mismatch', code)
+    assert.match(message, /-content is not what its store promised/)
+    assert.deepEqual(
+      readdirSync(workspace.path('images')).filter((name) => name.includes('changed')),
+      [],
+    )
+  })
+
+  const breakages: Record<string, { break: (root: string) => void; message: RegExp }> = {
+    'that is no database': {
+      break: (root) => writeFileSync(database(root), 'x'.repeat(5000)),
+      message: /could not read \S+db.sqlite/,
+    },
+    'that is empty': {
+      break: (root) => writeFileSync(database(root), ''),
+      message: /could not read \S+db.sqlite/,
+    },
+    'of another schema': {
+      break: (root) => writeFileSync(join(dirname(database(root)), 'schema'), '11'),
+      message: /schema/,
+    },
+  }
+  for (const [what, { break: damage, message }] of Object.entries(breakages)) {
+    test(`with a database ${what}`, async () => {
+      const name = `broken-${what.replaceAll(' ', '-')}`
+      const root = await copyStore(name)
+      for (const end of ['-wal', '-shm']) rmSync(database(root) + end, { force: true })
+      damage(root)
+      const run = await tryBuild(name, `local?root=${root}`, ['--no-check-sigs'])
+      assert.equal(run.status, 4, run.stderr)
+      assert.equal(failureOf(run).code, 'bad-store')
+      assert.match(failureOf(run).message, message)
+    })
+  }
+
+  test('that is the root tree of an image', async () => {
+    const root = join(
+      reference(),
+      'net-image',
+      readdirSync(join(reference(), 'net-image')).find((name) => name !== 'boot') ?? '',
+    )
+    for (const [name, from] of [
+      ['of-image', root],
+      ['of-image-2', `local?root=${root}`],
+    ] as const) {
+      assertLikeReference(await build(name, from))
+    }
+    // Nobody has signed it, and only the address of a path could vouch for it.
+    const run = await tryBuild('of-image-3', root)
+    assert.equal(failureOf(run).code, 'untrusted-path')
+  })
+
+  test('leads to a system by ./result, and by a link into another root', async () => {
+    const directory = workspace.path('links')
+    mkdirSync(directory)
+    symlinkSync(system.toplevel, join(directory, 'result'))
+    symlinkSync('result', join(directory, 'again'))
+    symlinkSync(join(system.world.storeRoot, system.toplevel), join(directory, 'real'))
+    symlinkSync('loop', join(directory, 'loop'))
+    symlinkSync('/nowhere/at/all', join(directory, 'dangling'))
+    symlinkSync(`${system.toplevel}/init`, join(directory, 'inside'))
+    const from = ['--from', system.world.storeRoot, '--no-check-sigs']
+    const places = ['--pool', workspace.path('pools', 'links')]
+    for (const name of ['result', './again', 'real', './result/']) {
+      const image = join('images', name.replaceAll('/', ''))
+      const args = ['build', name, ...from, ...places, '-o', image]
+      await netimageJson(args, { cwd: directory })
+      await assertWhole(join(directory, image))
+    }
+    const failures: Record<string, [code: string, message: RegExp]> = {
+      loop: ['path-not-found', /leads through more than 40 links/],
+      dangling: ['path-not-found', /there is no \/nowhere\/at\/all/],
+      inside: ['bad-store-path', /inside is not a store path but \/nix\/store\/\S+\/init/],
+      absent: ['path-not-found', /there is no \S+absent/],
+      '.': ['not-a-system', /leads to no store path/],
+      '/nix/store/wrong': ['bad-store-path', /is not a store path/],
+      [`/nix/store/${'e'.repeat(32)}-x`]: ['bad-store-path', /is not a store path/],
+      [`${system.toplevel}/init`]: ['bad-store-path', /is not a store path/],
+    }
+    for (const [name, [code, message]] of Object.entries(failures)) {
+      const run = await netimage(['build', name, ...from, ...places, '--json'], { cwd: directory })
+      assert.equal(failureOf(run).code, code, name)
+      assert.match(failureOf(run).message, message)
+    }
+  })
+
+  test('holds what is no system', async () => {
+    const content = system.paths.find((path) => path.endsWith('-content')) ?? ''
+    const args = ['build', content, '--from', system.world.storeRoot, '--no-check-sigs', '--json']
+    const run = await netimage([...args, '--pool', workspace.path('pools', 'none')], {
+      cwd: workspace.directory,
+    })
+    assert.equal(run.status, 3)
+    assert.equal(failureOf(run).code, 'not-a-system')
+  })
+})
+
+function isNetimageError(error: unknown): error is NetimageError {
+  return error instanceof Error && error.name === 'NetimageError'
+}

@@ -1,0 +1,112 @@
+import { suite, test } from 'node:test'
+import { assertFindings, findingsOf, type ImageParts } from './make-system.ts'
+
+const config = 'kernel=kernel8.img\ninitramfs initrd followkernel\n'
+const firmware = {
+  'bootcode.bin': 1,
+  'start.elf': 1,
+  'fixup.dat': 1,
+  'start4.elf': 1,
+  'fixup4.dat': 1,
+}
+const files = { 'config.txt': config, 'kernel8.img': 20_000_000, initrd: 30_000_000 }
+const pi3 = { 'bcm2710-rpi-3-b.dtb': 1 }
+const pi4 = { 'bcm2711-rpi-4-b.dtb': 1 }
+const pi5 = { 'bcm2712-rpi-5-b.dtb': 1, 'bcm2712d0-rpi-5-b.dtb': 1 }
+const drivers = {
+  builtin: ['smsc95xx', 'genet', 'bcm-phy-lib', 'macb'].map((name) => `kernel/${name}.ko`),
+}
+
+async function findingsOfTree(boot: ImageParts['boot']) {
+  return await findingsOf(drivers, boot && { boot })
+}
+
+test('a tree with all that its loaders fetch', async () => {
+  assertFindings(await findingsOfTree({ ...files, ...firmware, ...pi3, ...pi4, ...pi5 }))
+  assertFindings(await findingsOfTree({ ...files, ...pi5 }))
+})
+
+suite('missing-device-tree', () => {
+  const rule = 'missing-device-tree'
+
+  test('a tree for a Raspberry Pi without one', async () => {
+    assertFindings(await findingsOfTree({ ...files, ...firmware }), {
+      rule,
+      path: /net-image\/boot\/config\.txt/,
+    })
+  })
+
+  test('one that extlinux.conf names', async () => {
+    const label = 'LABEL nixos-default\n  LINUX ../nixos/kernel\n'
+    const directory = { 'nixos/dtbs/broadcom/x.dtb': 1 }
+    for (const line of ['FDTDIR ../nixos/none', 'FDT ../nixos/dtbs/none.dtb']) {
+      const boot = { ...directory, 'extlinux/extlinux.conf': `${label}  ${line}\n` }
+      assertFindings(await findingsOfTree(boot), { rule, message: /none/, path: /extlinux\.conf$/ })
+    }
+    const boot = {
+      ...directory,
+      'extlinux/extlinux.conf': `${label}  FDTDIR ../nixos/dtbs\n`,
+      'pxelinux.cfg/default': `${label}  FDT nixos/dtbs/broadcom/x.dtb\n`,
+    }
+    assertFindings(await findingsOfTree(boot))
+    const wrong = { ...boot, 'pxelinux.cfg/default': `${label}  FDTDIR ../nixos/dtbs\n` }
+    assertFindings(await findingsOfTree(wrong), { rule, path: /pxelinux\.cfg\/default$/ })
+  })
+})
+
+suite('missing-firmware-file', () => {
+  const rule = 'missing-firmware-file'
+
+  test('no firmware where a model cannot do without', async () => {
+    assertFindings(await findingsOfTree({ ...files, ...pi4 }), {
+      rule,
+      message: /Raspberry Pi 4 .* start4\.elf, fixup4\.dat/,
+      fix: /--firmware/,
+    })
+    const { 'bootcode.bin': _, ...rest } = firmware
+    assertFindings(await findingsOfTree({ ...files, ...rest, ...pi3, ...pi4 }), {
+      rule,
+      level: 'warning',
+      message: /Raspberry Pi 3 .* bootcode\.bin/,
+    })
+  })
+
+  test('a tree that a Pi 5 alone can start', async () => {
+    assertFindings(await findingsOfTree({ ...files, ...pi4, ...pi5 }), { rule, level: 'warning' })
+  })
+
+  test('other firmware than the usual', async () => {
+    const boot = { ...files, ...pi4, 'config.txt': `start_file=start4x.elf\n${config}` }
+    assertFindings(await findingsOfTree(boot))
+  })
+
+  test('what config.txt names', async () => {
+    const { initrd: _, ...rest } = files
+    assertFindings(await findingsOfTree({ ...rest, ...pi5 }), { rule, message: /names initrd/ })
+    const prefixed = { ...rest, ...pi5, 'config.txt': `os_prefix=old/\n${config}` }
+    assertFindings(await findingsOfTree(prefixed))
+  })
+})
+
+suite('file-too-large-for-loader', () => {
+  const rule = 'file-too-large-for-loader'
+
+  test('on a Raspberry Pi 5, and not on others', async () => {
+    const large = { ...files, ...firmware, initrd: 97_000_000 }
+    assertFindings(await findingsOfTree({ ...large, ...pi5 }), {
+      rule,
+      level: 'warning',
+      message: /initrd has 97 MB, and a Raspberry Pi 5 silently cuts files at about 96 MB/,
+      path: /net-image\/boot\/initrd/,
+    })
+    assertFindings(await findingsOfTree({ ...large, ...pi4 }))
+  })
+
+  test('with an older EEPROM', async () => {
+    assertFindings(await findingsOfTree({ ...files, initrd: 65_000_000, ...pi5 }), {
+      rule,
+      level: 'note',
+      message: /older EEPROM .* 64 MB/,
+    })
+  })
+})

@@ -1,0 +1,102 @@
+import { suite, test } from 'node:test'
+import { inventPath } from '../support/synthetic.ts'
+import {
+  assertFindings,
+  findingsOf,
+  networkUnit,
+  scriptedInitrd,
+  stage1Script,
+  systemdInitrd,
+  systemdParts,
+} from './make-system.ts'
+
+const rule = 'network-torn-down'
+const units = (files: Record<string, string>) => ({ systemd: { system: files } })
+
+suite('network-torn-down', () => {
+  test('by the script of stage 1', async () => {
+    // As NixOS writes it, with and without "dev".
+    for (const dev of ['', 'dev ']) {
+      const flush = `for iface in $ifaces; do\n  ip address flush ${dev}"$iface"\n  ip link set ${dev}"$iface" down\ndone\n`
+      assertFindings(
+        await findingsOf({ initrd: scriptedInitrd({ script: stage1Script + flush }) }),
+        {
+          rule,
+          fix: /boot\.initrd\.network\.flushBeforeStage2 = false;/,
+          path: /-initrd-test\/initrd$/,
+        },
+      )
+    }
+  })
+
+  test('by networkd of stage 1', async () => {
+    for (const no of ['no', 'false']) {
+      const initrd = systemdInitrd({ network: `${networkUnit}KeepConfiguration=${no}\n` })
+      assertFindings(await findingsOf({ ...systemdParts, initrd }), {
+        rule,
+        fix: /flushBeforeStage2 = false/,
+      })
+    }
+  })
+
+  test('by dhcpcd', async () => {
+    const conf = inventPath('dhcpcd.conf')
+    const unit = (flags: string) =>
+      units({
+        'dhcpcd.service': `[Service]\nExecStart=@/nix/store/d/sbin/dhcpcd dhcpcd --quiet ${flags} --config ${conf}\n`,
+      })
+    const paths = { 'dhcpcd.conf': 'hostname\noption host_name\n' }
+    assertFindings(await findingsOf({ etc: unit(''), paths }), {
+      rule,
+      level: 'warning',
+      fix: /networking\.dhcpcd\.persistent = true;/,
+      path: /dhcpcd\.service$/,
+    })
+    assertFindings(await findingsOf({ etc: unit('--persistent'), paths }))
+    const persistent = { 'dhcpcd.conf': 'hostname\npersistent\n' }
+    assertFindings(await findingsOf({ etc: unit(''), paths: persistent }))
+  })
+
+  test('by NetworkManager', async () => {
+    const etc = (settings: string) => ({
+      ...units({ 'NetworkManager.service': '[Service]\n' }),
+      NetworkManager: { 'NetworkManager.conf': settings },
+    })
+    assertFindings(await findingsOf({ etc: etc('[main]\nplugins=keyfile\n') }), {
+      rule,
+      level: 'warning',
+      fix: /networking\.networkmanager\.unmanaged/,
+    })
+    const unmanaged = '[keyfile]\nunmanaged-devices=type:ethernet\n'
+    assertFindings(await findingsOf({ etc: etc(unmanaged) }))
+  })
+
+  test('by networkd of stage 2', async () => {
+    const etc = (network: string) => ({
+      systemd: {
+        system: { 'systemd-networkd.service': '[Service]\n' },
+        network: { '40-lan.network': network, '99-default.link': 'DHCP=yes\n' },
+      },
+    })
+    const mac = '[DHCPv4]\nClientIdentifier=mac\n'
+    assertFindings(await findingsOf({ etc: etc(`${networkUnit}KeepConfiguration=no\n${mac}`) }), {
+      rule,
+      level: 'warning',
+      fix: /networks\."40-lan"\.networkConfig\.KeepConfiguration = "yes"/,
+    })
+    assertFindings(await findingsOf({ etc: etc(networkUnit) }), {
+      rule,
+      level: 'note',
+      message: /client identifier/,
+      fix: /networks\."40-lan"\.dhcpV4Config\.ClientIdentifier = "mac"/,
+    })
+    assertFindings(await findingsOf({ etc: etc(networkUnit + mac) }))
+    assertFindings(await findingsOf({ etc: etc('[Network]\nAddress=10.0.0.2/24\n') }))
+  })
+
+  test('is of no concern where the root is not on the network', async () => {
+    const etc = units({ 'dhcpcd.service': '[Service]\nExecStart=dhcpcd\n' })
+    const fstab = '/dev/sda1 / ext4 rw 0 0\n'
+    assertFindings(await findingsOf({ etc, fstab }), { rule: 'root-not-nfs' })
+  })
+})

@@ -1,0 +1,164 @@
+import { suite, test } from 'node:test'
+import { assertFindings, findingsOf, systemdInitrd, systemdParts } from './make-system.ts'
+
+const nfsRoot = '192.168.0.108:/srv/nixos,v3'
+const device = '192.168.0.108:/srv/nixos'
+
+test('a system that has it all is let through, with whatever stage 1', async () => {
+  for (const parts of [{}, systemdParts]) {
+    assertFindings(await findingsOf(parts))
+    assertFindings(await findingsOf(parts, { nfsRoot }))
+  }
+})
+
+suite('root-not-nfs', () => {
+  const rule = 'root-not-nfs'
+
+  test('a root from a disk', async () => {
+    const findings = await findingsOf({ fstab: '/dev/sda1 / ext4 defaults 0 1\n' }, { nfsRoot })
+    assertFindings(findings, {
+      rule,
+      message: /\/dev\/sda1 \(ext4\)/,
+      fix: /device = "192\.168\.0\.108:\/srv\/nixos";\n {2}fsType = "nfs";\n {2}options = \[ "vers=3"/,
+      path: /-nixos-system-test\/etc\/fstab$/,
+    })
+  })
+
+  test('no root at all, with root=fstab', async () => {
+    assertFindings(await findingsOf({ ...systemdParts, fstab: '' }), {
+      rule,
+      message: /names no root/,
+    })
+  })
+
+  test('another root on the kernel line, which systemd follows and the script does not', async () => {
+    const kernelParams = ['root=LABEL=nixos']
+    assertFindings(await findingsOf({ ...systemdParts, kernelParams }), {
+      rule,
+      message: /root=LABEL=nixos/,
+    })
+    assertFindings(await findingsOf({ kernelParams }))
+  })
+
+  test('a store of its own over NFS is enough, and so is one under an overlay', async () => {
+    const tmpfs = 'tmpfs / tmpfs mode=755 0 0\n'
+    const store = `${device} /nix/store nfs vers=3,nolock 0 0\n`
+    assertFindings(await findingsOf({ fstab: tmpfs + store }))
+    const overlay = `overlay / overlay lowerdir=/lower 0 0\n${device} /lower nfs ro 0 0\n`
+    assertFindings(await findingsOf({ fstab: overlay }))
+  })
+
+  test('a root that the kernel line mounts needs no fstab', async () => {
+    assertFindings(await findingsOf({ fstab: '' }, { nfsRoot }))
+    assertFindings(await findingsOf({ fstab: '', kernelParams: ['root=/dev/nfs'] }, { nfsRoot }))
+  })
+})
+
+suite('root-mismatch', () => {
+  const rule = 'root-mismatch'
+
+  test('another path, or another server', async () => {
+    for (const other of ['192.168.0.108:/srv/other,v3', '192.168.0.1:/srv/nixos,v3']) {
+      assertFindings(await findingsOf({}, { nfsRoot: other }), {
+        rule,
+        message: /mounts 192\.168\.0\.108:\/srv\/nixos \(the fstab\), and nfsRoot says 192/,
+        fix: /--nfs-root 192\.168\.0\.108:\/srv\/nixos,v3\n/,
+      })
+    }
+  })
+
+  test('another nfsroot= on the kernel line', async () => {
+    const kernelParams = ['root=/dev/nfs', 'nfsroot=10.0.0.1:/x,v4']
+    assertFindings(
+      await findingsOf({ kernelParams, fstab: '' }, { nfsRoot: '10.0.0.2:/x,v4' }),
+      {
+        rule: 'root-mismatch',
+        message: /nfsroot= of the kernel line/,
+      },
+      {
+        rule: 'no-nfs-client',
+        message: /nfsv4/,
+      },
+    )
+  })
+
+  test('what may well be the same is let through', async () => {
+    const same = ['192.168.0.108:/srv/nixos/,v4', '/srv/nixos', 'server.example:/srv/nixos,v3']
+    for (const nfsRoot of same) assertFindings(await findingsOf({}, { nfsRoot }))
+    const fstab = '[fd66::1]:/srv / nfs vers=3,nolock 0 0\n'
+    assertFindings(await findingsOf({ fstab }, { nfsRoot: '[fd66::1]:/srv,v3' }))
+  })
+})
+
+suite('nfs-options-in-device', () => {
+  const rule = 'nfs-options-in-device'
+
+  test('options of nfsroot= in a device', async () => {
+    const fstab = `${device},v3 / nfs nolock 0 0\n${device}/boot,nolock,tcp /boot nfs4 x-initrd.mount 0 0\n`
+    assertFindings(
+      await findingsOf({ fstab }, { nfsRoot }),
+      {
+        rule,
+        message: /device of \/ is .*,v3/,
+        fix: /device = "192\.168\.0\.108:\/srv\/nixos";\n.*\n {2}options = \[ "vers=3" "nolock" \];/,
+      },
+      {
+        rule,
+        fix: /fileSystems\."\/boot".*\n.*\n {2}fsType = "nfs4";\n {2}options = \[ "nolock" "tcp" \];/,
+      },
+    )
+  })
+
+  test('a comma that belongs to the path', async () => {
+    const fstab = '192.168.0.108:/srv/a,b/nixos / nfs vers=3,nolock 0 0\n'
+    assertFindings(await findingsOf({ fstab }))
+  })
+})
+
+suite('nfsroot-and-fstab', () => {
+  const rule = 'nfsroot-and-fstab'
+
+  test('both ways on one kernel line', async () => {
+    for (const params of [['root=/dev/nfs'], ['nfsroot=192.168.0.108:/srv/nixos,v3']]) {
+      for (const kernelParams of [
+        ['root=fstab', ...params],
+        [...params, 'root=fstab'],
+      ]) {
+        assertFindings(await findingsOf({ ...systemdParts, kernelParams }, { nfsRoot }), {
+          rule,
+          message: /both root=fstab and/,
+        })
+      }
+    }
+  })
+
+  test('in a specialisation alone', async () => {
+    const kernelParams = ['root=fstab', 'nfsroot=/x']
+    const specialisations = { rescue: { kernelParams }, debug: {} }
+    assertFindings(await findingsOf({ ...systemdParts, specialisations }), {
+      rule,
+      message: /^in the specialisation rescue: /,
+    })
+  })
+})
+
+suite('nfs-lock', () => {
+  const rule = 'nfs-lock'
+
+  test('version 3 without nolock', async () => {
+    for (const options of ['vers=3', 'nfsvers=3,proto=tcp', 'vers=3,local_lock=posix']) {
+      assertFindings(await findingsOf({ fstab: `${device} / nfs ${options} 0 0\n` }), {
+        rule,
+        fix: /"nolock" \];/,
+      })
+    }
+  })
+
+  test('locks that are local, of version 4, or of a version nobody knows', async () => {
+    const initrd = systemdInitrd()
+    for (const options of ['vers=3,nolock', 'vers=3,local_lock=all', 'rw', 'vers=4.2']) {
+      const parts = { ...systemdParts, initrd, builtin: ['kernel/fs/nfs/nfsv4.ko'] }
+      assertFindings(await findingsOf({ ...parts, fstab: `${device} / nfs ${options} 0 0\n` }))
+    }
+  })
+})

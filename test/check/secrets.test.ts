@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { generateKeyPairSync } from 'node:crypto'
+import { checkSystem } from '../../src/check/check.ts'
+import type { PathInfo } from '../../src/nix/path-info.ts'
+import {
+  assertFindings,
+  findingsOf,
+  makeCheckInput,
+  scriptedInitrd,
+  treeFile,
+} from './make-system.ts'
+import { networkModules, nfsModules } from './make-system.ts'
+
+const pem = generateKeyPairSync('ed25519')
+  .privateKey.export({ type: 'pkcs8', format: 'pem' })
+  .toString()
+
+suite('secrets-in-store', () => {
+  const rule = 'secrets-in-store'
+
+  test('a file that is a store path, and one within', async () => {
+    const paths = { 'tls.key': pem, config: { nginx: { 'server.key': pem } } }
+    assertFindings(
+      await findingsOf({ paths }),
+      { rule, level: 'warning', message: /private key/, path: /-tls\.key$/ },
+      { rule, level: 'warning', path: /-config\/nginx\/server\.key$/ },
+    )
+  })
+
+  test('passwords get a fix of their own', async () => {
+    const hash = '$6$rounds=5000$saltsaltsalt$abcdefghijklmnopqrstuvwxyzABCDEFGHIJ'
+    const users = JSON.stringify({ users: [{ name: 'root', hashedPassword: hash }] })
+    assertFindings(await findingsOf({ paths: { 'users-groups.json': users } }), {
+      rule,
+      level: 'warning',
+      fix: /hashedPasswordFile/,
+    })
+  })
+
+  test('a few of each store path', async () => {
+    const keys = Object.fromEntries(Array.from({ length: 7 }, (_, at) => [`key-${at}`, pem]))
+    const few = [1, 2, 3].map(() => ({ rule, level: 'warning' }) as const)
+    const findings = await findingsOf({ paths: { keys } })
+    assertFindings(findings, ...few)
+    assert.match(findings.at(-1)?.message ?? '', /4 more files/)
+  })
+
+  test('keys of tests and manuals are nobody’s secrets', async () => {
+    const paths = {
+      program: { lib: { tests: { 'a.key': pem } }, share: { doc: { 'a.key': pem } } },
+    }
+    assertFindings(await findingsOf({ paths }))
+  })
+
+  test('in the initrd, which everybody can fetch', async () => {
+    const files = [...nfsModules, ...networkModules, { name: 'etc/wg.key', data: pem }]
+    assertFindings(await findingsOf({ initrd: scriptedInitrd({ files }) }), {
+      rule,
+      level: 'warning',
+      message: /\/etc\/wg\.key of the initrd .* TFTP/,
+      path: /-initrd-test\/initrd$/,
+    })
+  })
+
+  test('trees are fetched at once, and not at all for rules that are silenced', async () => {
+    const input = await makeCheckInput({ paths: { 'a.key': pem } })
+    const fetched: number[] = []
+    const prefetch = async (paths: readonly unknown[]) => void fetched.push(paths.length)
+    const silenced = ['secrets-in-store', 'host-keys-baked-in']
+    assertFindings(await checkSystem({ ...input, prefetch, silenced }))
+    assert.deepEqual(fetched, [])
+    assertFindings(await checkSystem({ ...input, prefetch }), { rule, level: 'warning' })
+    assert.deepEqual(fetched, [input.closure.length])
+  })
+
+  test('a signature that only claims to be of the public cache hides nothing', async () => {
+    const input = await makeCheckInput({ paths: { 'a.key': pem } })
+    const signature = `cache.nixos.org-1:${Buffer.alloc(64).toString('base64')}`
+    const sign = (info: PathInfo) => ({ ...info, signatures: [signature] })
+    const findings = await checkSystem({ ...input, closure: input.closure.map(sign) })
+    assertFindings(findings, { rule, level: 'warning' })
+  })
+})
+
+suite('host-keys-baked-in', () => {
+  const rule = 'host-keys-baked-in'
+
+  test('in the store, which is no other secret as well', async () => {
+    const paths = { 'etc-ssh': { ssh_host_ed25519_key: pem }, ssh_host_rsa_key: pem }
+    assertFindings(
+      await findingsOf({ paths }),
+      { rule, level: 'warning', path: /-etc-ssh\/ssh_host_ed25519_key$/ },
+      { rule, level: 'warning', path: /-ssh_host_rsa_key$/ },
+    )
+  })
+
+  test('in the initrd', async () => {
+    const key = { name: 'etc/ssh/ssh_host_ed25519_key', data: pem }
+    const initrd = scriptedInitrd({ files: [...nfsModules, ...networkModules, key] })
+    assertFindings(await findingsOf({ initrd }), { rule, level: 'warning', message: /initrd/ })
+  })
+
+  test('in the root tree', async () => {
+    const names = ['ssh_host_rsa_key', 'ssh_host_rsa_key.pub', 'sshd_config']
+    const rootFiles = names.map((name) => treeFile(`etc/ssh/${name}`, 500))
+    assertFindings(await findingsOf({}, { rootFiles }), {
+      rule,
+      level: 'warning',
+      path: /^\/etc\/ssh\/ssh_host_rsa_key$/,
+    })
+  })
+
+  test('public keys and links elsewhere are none', async () => {
+    const paths = {
+      'etc-ssh': { 'ssh_host_rsa_key.pub': 'ssh-rsa AAAA', ssh_host_x_key: 'no key' },
+    }
+    assertFindings(await findingsOf({ paths }))
+  })
+})
+
+suite('machine-id-baked-in', () => {
+  const rule = 'machine-id-baked-in'
+  const id = `${'0123456789abcdef'.repeat(2)}\n`
+
+  test('in /etc of the system', async () => {
+    assertFindings(await findingsOf({ etc: { 'machine-id': id } }), {
+      rule,
+      level: 'warning',
+      path: /-etc\/machine-id$/,
+    })
+    assertFindings(await findingsOf({ etc: { 'machine-id': 'uninitialized\n' } }))
+    assertFindings(await findingsOf({ etc: { 'machine-id': '' } }))
+  })
+
+  test('in the root tree', async () => {
+    const machineId = (size: number) => ({ rootFiles: [treeFile('etc/machine-id', size)] })
+    assertFindings(await findingsOf({}, machineId(33)), {
+      rule,
+      level: 'warning',
+      path: /^\/etc\/machine-id$/,
+    })
+    for (const size of [0, 14]) assertFindings(await findingsOf({}, machineId(size)))
+  })
+})

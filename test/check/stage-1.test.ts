@@ -1,0 +1,243 @@
+import { suite, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
+import { cpioArchive, modes } from '../support/cpio.ts'
+import {
+  assertFindings,
+  findingsOf,
+  moduleFiles,
+  mountNfs,
+  networkd,
+  networkModules,
+  nfsModules,
+  scriptedInitrd,
+  stage1Script,
+  systemdInitrd,
+  systemdParts,
+} from './make-system.ts'
+
+const path = /-initrd-test\/initrd$/
+
+suite('broken-initrd and unknown-initrd-compression', () => {
+  test('an initrd that cannot be unpacked, of which nothing else is said', async () => {
+    for (const initrd of [Buffer.from('initrd\n'), gzipSync(scriptedInitrd()).subarray(0, 300)]) {
+      assertFindings(await findingsOf({ initrd }), { rule: 'broken-initrd', path })
+    }
+  })
+
+  test('an initrd that only the kernel can unpack', async () => {
+    const initrd = Buffer.from('\x02\x21\x4c\x18', 'latin1')
+    assertFindings(await findingsOf({ initrd }), {
+      rule: 'unknown-initrd-compression',
+      level: 'note',
+      message: /lz4/,
+      fix: /boot\.initrd\.compressor = "zstd"/,
+    })
+  })
+
+  test('the initrd that specialisations share is told of once', async () => {
+    const specialisations = { a: {}, b: { initrd: Buffer.from('other') } }
+    assertFindings(
+      await findingsOf({ initrd: Buffer.from('junk'), specialisations }),
+      { rule: 'broken-initrd', message: /^the initrd/ },
+      { rule: 'broken-initrd', message: /^in the specialisation b: / },
+    )
+  })
+})
+
+suite('no-nfs-client', () => {
+  const rule = 'no-nfs-client'
+
+  test('nfs without the module of the version', async () => {
+    const initrd = scriptedInitrd({ files: [...moduleFiles('fs/nfs/nfs.ko'), ...networkModules] })
+    assertFindings(await findingsOf({ initrd }), {
+      rule,
+      message: /the module nfsv3 is neither/,
+      fix: /boot\.initrd\.kernelModules = \[ "nfsv3" \];/,
+      path,
+    })
+  })
+
+  test('version 4, by options or by type', async () => {
+    for (const root of ['nfs vers=4.2', 'nfs4 defaults', 'nfs nfsvers=4']) {
+      assertFindings(await findingsOf({ fstab: `10.0.0.1:/x / ${root} 0 0\n` }), {
+        rule,
+        message: /nfsv4/,
+      })
+    }
+  })
+
+  test('no module at all', async () => {
+    const initrd = scriptedInitrd({ files: networkModules })
+    assertFindings(await findingsOf({ initrd }), { rule, message: /nfs and nfsv3 are/ })
+    const fstab = '10.0.0.1:/x / nfs rw 0 0\n'
+    assertFindings(await findingsOf({ initrd, fstab }), { rule, message: /nfs and nfsv3 are/ })
+  })
+
+  test('no initrd, and a kernel without a client', async () => {
+    const builtin = ['kernel/drivers/net/ethernet/x.ko']
+    assertFindings(await findingsOf({ initrd: undefined, builtin }, { nfsRoot: '/x,v3' }), {
+      rule,
+      message: /no initrd/,
+      path: /-linux\/image$/,
+    })
+  })
+
+  test('what is built into the kernel counts, and of a kernel that does not say nothing is known', async () => {
+    const initrd = scriptedInitrd({ files: networkModules })
+    const builtin = ['kernel/fs/nfs/nfs.ko', 'kernel/fs/nfs/nfsv3.ko']
+    assertFindings(await findingsOf({ initrd, builtin }))
+    assertFindings(await findingsOf({ initrd, builtin: undefined }))
+    const drivers = [...builtin, 'kernel/drivers/net/virtio_net.ko']
+    assertFindings(await findingsOf({ initrd: undefined, builtin: drivers }, { nfsRoot: '/x,v3' }))
+  })
+})
+
+suite('no-nfs-helper', () => {
+  const rule = 'no-nfs-helper'
+
+  test('systemd without mount.nfs, even with busybox', async () => {
+    const busybox = { name: 'bin/busybox', mode: modes.program }
+    const files = [...nfsModules, ...networkModules, ...networkd, busybox]
+    assertFindings(await findingsOf({ ...systemdParts, initrd: systemdInitrd({ files }) }), {
+      rule,
+      fix: /boot\.initrd\.systemd\.extraBin = \{\n {2}"mount\.nfs" = "\$\{pkgs\.nfs-utils\}\/bin\/mount\.nfs";/,
+      path,
+    })
+  })
+
+  test('a server’s address among the options is all that the kernel wants', async () => {
+    const files = [...nfsModules, ...networkModules, ...networkd]
+    const fstab = '10.0.0.1:/x / nfs vers=3,nolock,addr=10.0.0.1 0 0\n'
+    assertFindings(await findingsOf({ ...systemdParts, fstab, initrd: systemdInitrd({ files }) }))
+  })
+
+  test('a script with nothing that mounts', async () => {
+    const init = { name: 'init', mode: modes.program, data: stage1Script }
+    const initrd = cpioArchive([init, ...nfsModules, ...networkModules])
+    assertFindings(await findingsOf({ initrd }), { rule, fix: /extraUtilsCommands/ })
+    const withHelper = cpioArchive([init, ...nfsModules, ...networkModules, ...mountNfs])
+    assertFindings(await findingsOf({ initrd: withHelper }))
+  })
+})
+
+suite('no-network-driver', () => {
+  const rule = 'no-network-driver'
+  const only = (...files: string[]) =>
+    scriptedInitrd({ files: [...nfsModules, ...moduleFiles(...files)] })
+
+  test('no driver of any network interface', async () => {
+    const initrd = only('drivers/net/mii.ko', 'drivers/net/wireless/ath/ath9k/ath9k.ko')
+    assertFindings(await findingsOf({ initrd }), {
+      rule,
+      fix: /boot\.initrd\.availableKernelModules = \[ "e1000e"/,
+      path,
+    })
+  })
+
+  test('one driver of any kind is enough, wherever it is', async () => {
+    for (const file of [
+      'drivers/net/virtio_net.ko.zst',
+      'drivers/net/usb/r8152.ko',
+      'drivers/net/hyperv/hv_netvsc.ko',
+      'drivers/net/xen-netfront.ko',
+    ]) {
+      assertFindings(await findingsOf({ initrd: only(file) }))
+    }
+    const builtin = ['kernel/drivers/net/ethernet/realtek/r8169.ko']
+    assertFindings(await findingsOf({ initrd: only(), builtin }))
+  })
+
+  const dtbs = { 3: 'bcm2837-rpi-3-b.dtb', 4: 'bcm2711-rpi-4-b.dtb', 5: 'bcm2712-rpi-5-b.dtb' }
+  const pi = { platform: 'aarch64-linux' }
+  const drivers = {
+    3: ['drivers/net/usb/smsc95xx.ko'],
+    4: ['drivers/net/ethernet/broadcom/genet/genet.ko', 'drivers/net/phy/bcm-phy-lib.ko'],
+    5: ['drivers/net/ethernet/cadence/macb.ko'],
+  }
+  const models = [3, 4, 5] as const
+
+  for (const model of models) {
+    test(`a system for a Raspberry Pi ${model} alone`, async () => {
+      const parts = { ...pi, dtbs: [dtbs[model]] }
+      assertFindings(await findingsOf({ ...parts, initrd: only(...drivers[model]) }))
+      for (const other of models.filter((other) => other !== model)) {
+        assertFindings(await findingsOf({ ...parts, initrd: only(...drivers[other]) }), {
+          rule,
+          message: new RegExp(`of a Raspberry Pi ${model}:`),
+        })
+      }
+    })
+  }
+
+  test('a Raspberry Pi 4 without the driver of its PHY', async () => {
+    const initrd = only('drivers/net/ethernet/broadcom/genet/genet.ko')
+    assertFindings(await findingsOf({ ...pi, dtbs: [dtbs[4]], initrd }), {
+      rule,
+      message: /bcm_phy_lib missing/,
+      fix: /"bcm_phy_lib" "broadcom"/,
+    })
+  })
+
+  test('a system for any Raspberry Pi has to serve one of them', async () => {
+    const parts = { ...pi, dtbs: Object.values(dtbs) }
+    assertFindings(await findingsOf({ ...parts, initrd: only(...drivers[5]) }))
+    assertFindings(await findingsOf({ ...parts, initrd: only() }), {
+      rule,
+      message: /Raspberry Pi 3 or Raspberry Pi 4 or Raspberry Pi 5/,
+    })
+  })
+
+  test('a boot tree tells which boards are meant, and other device trees that none is known', async () => {
+    const initrd = only(...drivers[3])
+    const boot = { 'config.txt': '', [dtbs[5]]: 1000 }
+    assertFindings(await findingsOf({ ...pi, initrd }, { boot }), {
+      rule,
+      message: /of a Raspberry Pi 5:/,
+    })
+    assertFindings(await findingsOf({ ...pi, initrd, dtbs: [dtbs[5], 'rk3399-rock-4.dtb'] }))
+  })
+})
+
+suite('no-network-setup', () => {
+  const rule = 'no-network-setup'
+  const silent = stage1Script.replace(/^.*udhcpc.*$/m, '')
+
+  test('a script that starts no DHCP client', async () => {
+    const initrd = scriptedInitrd({ script: silent })
+    assertFindings(await findingsOf({ initrd }), {
+      rule,
+      fix: /boot\.initrd\.network\.enable = true;/,
+      path,
+    })
+    assertFindings(await findingsOf({ initrd, kernelParams: ['ip=off'] }), { rule })
+    assertFindings(await findingsOf({ initrd, kernelParams: ['ip=dhcp'] }))
+  })
+
+  test('systemd without networkd, or with nothing for it to do', async () => {
+    const files = [...nfsModules, ...networkModules, ...mountNfs]
+    const without = systemdInitrd({ files })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: without }), {
+      rule,
+      message: /no systemd-networkd/,
+    })
+    const idle = systemdInitrd({ network: '[Match]\nType=ether\n[Network]\nDHCP=no\n' })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: idle }), {
+      rule,
+      fix: /boot\.initrd\.systemd\.network\.networks/,
+    })
+    const kernelParams = ['root=fstab', 'ip=:::::eth0:dhcp']
+    assertFindings(await findingsOf({ ...systemdParts, kernelParams, initrd: idle }))
+    const fixed = systemdInitrd({ network: '[Network]\nAddress=10.0.0.2/24\n' })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: fixed }))
+  })
+
+  test('an init that nobody knows', async () => {
+    const initrd = cpioArchive([
+      { name: 'init', mode: modes.program, data: '#!/bin/sh\nexec /scripts/main\n' },
+      { name: 'bin/busybox' },
+      ...nfsModules,
+      ...networkModules,
+    ])
+    assertFindings(await findingsOf({ initrd }))
+  })
+})

@@ -1,0 +1,29 @@
+// Raspberry Pis that fetch what they would start from an image's boot tree; more of it is in
+// raspberry-pi.slow.ts.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import type { DemoImage } from './support/demo-image.ts'
+import { modelNames } from './support/pi/models.ts'
+import { assertStartsSystem, bootPi, buildPiImage } from './support/raspberry-pi.ts'
+
+suite('Raspberry Pi', { concurrency: 2 }, () => {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-pi-test-'))
+  let image: DemoImage
+
+  before(async () => {
+    image = await buildPiImage(join(directory, 'image'))
+  })
+  after(() => rmSync(directory, { recursive: true, force: true }))
+
+  for (const name of modelNames) {
+    test(`${name} gets its kernel, initrd, kernel line and device tree`, async () => {
+      const report = await bootPi(name, image.image)
+      assert.equal(report.prefix, '')
+      assertStartsSystem(name, report, image)
+    })
+  }
+})

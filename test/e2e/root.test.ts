@@ -1,0 +1,148 @@
+// Machines that mount an image's root tree over NFS: what they do at their first boot, at later
+// ones, and after a power cut. How they come by their kernel is not the matter here.
+
+import assert from 'node:assert/strict'
+import { existsSync, lstatSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { verifyImage } from '../../src/index.ts'
+import { dnsmasqConfiguration, ganeshaConfiguration } from './support/configuration.ts'
+import { startDnsmasq, startGanesha } from './support/daemons.ts'
+import {
+  buildBootableSystem,
+  buildDemoImage,
+  copyRootTree,
+  type DemoImage,
+} from './support/demo-image.ts'
+import { powerOn, userModeLinux, x86Direct, type PoweredMachine } from './support/machines.ts'
+import { openNetwork, type Network } from './support/network.ts'
+
+const machines = {
+  alpha: { mac: '52:54:00:00:00:01', kind: 'uml' },
+  beta: { mac: '52:54:00:00:00:02', kind: 'qemu' },
+  gamma: { mac: '52:54:00:00:00:03', kind: 'uml' },
+  delta: { mac: '52:54:00:00:00:04', kind: 'uml' },
+} as const
+type MachineName = keyof typeof machines
+const names = ['alpha', 'beta', 'gamma', 'delta'] as const
+
+/** Generous, because other things may run on this machine. */
+const seconds = 180
+
+suite('a root over NFS', () => {
+  const cleanup = new AsyncDisposableStack()
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-root-test-'))
+  cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
+  let image: DemoImage
+  let network: Network
+
+  before(async () => {
+    const demo = await buildBootableSystem('x86_64-linux')
+    image = await buildDemoImage(demo, join(directory, 'image'))
+    const exports: Record<string, string> = {}
+    for (const name of names) exports[`/srv/${name}`] = await copyRootTree(image, rootOf(name))
+    network = cleanup.use(await openNetwork('root'))
+    const hosts = names.map((name) => `dhcp-host=${machines[name].mac},${name}`)
+    await startDnsmasq(network, dnsmasqConfiguration(network, hosts))
+    await startGanesha(network, ganeshaConfiguration(exports))
+  })
+  after(() => cleanup.disposeAsync())
+
+  /** Where the machine's own root lies on this machine. */
+  const rootOf = (name: MachineName, ...path: string[]) => join(directory, name, ...path)
+
+  const isRegistered = (name: MachineName) => !existsSync(rootOf(name, 'nix-path-registration'))
+
+  async function boot(name: MachineName, words: string[]): Promise<PoweredMachine> {
+    const { demo, manifest } = image
+    const [entry] = manifest.system.entries
+    assert.ok(entry?.initrd !== undefined && demo.uml)
+    const { mac, kind } = machines[name]
+    // The system was built for the root of alpha.
+    const root = name === 'alpha' ? [] : ['root=/dev/nfs', `nfsroot=${network.server}:/srv/${name}`]
+    const line = [
+      `init=${entry.init}`,
+      'loglevel=4',
+      'netimage.onfail=poweroff:1',
+      ...root,
+      ...words,
+    ]
+    const [kernel, initrd] = [demo.world.realPath(entry.kernel), demo.world.realPath(entry.initrd)]
+    const machine =
+      kind === 'uml'
+        ? userModeLinux({ ...demo.uml, kernelLine: line.join(' ') })
+        : x86Direct({ kernel, initrd, kernelLine: ['console=ttyS0', ...line].join(' ') })
+    return await powerOn(network, { name, mac, machine })
+  }
+
+  /** Boot, let Nix check everything, and power off. Returns what the machine has said. */
+  async function bootAndVerify(name: MachineName): Promise<string[]> {
+    const machine = await boot(name, ['demo.verify', 'demo.poweroff'])
+    await machine.waitFor(/netimage-demo: up/, seconds)
+    await machine.waitFor(/netimage-demo: power off/, seconds)
+    await machine.waitForEnd(seconds)
+    return machine.lines().flatMap(({ text }) => /netimage-demo: (.*)/.exec(text)?.[1] ?? [])
+  }
+
+  function assertWhole(name: MachineName, said: string[]): void {
+    const { system, closure } = image.manifest
+    assert.ok(said.includes(`host ${name}`), said.join('\n'))
+    assert.ok(said.includes(`system ${system.toplevel}`), said.join('\n'))
+    assert.ok(said.includes(`verified ${closure.length} paths`), said.join('\n'))
+    assert.ok(isRegistered(name))
+    assert.ok(existsSync(rootOf(name, 'etc/NIXOS')))
+    assert.ok(lstatSync(rootOf(name, 'nix/var/nix/profiles/system')).isSymbolicLink())
+  }
+
+  test('two machines come up from one image at once, each on its own root', async () => {
+    const both = ['alpha', 'beta'] as const
+    await Promise.all(
+      both.map(async (name) => {
+        const said = await bootAndVerify(name)
+        assert.ok(said.includes('registered'), said.join('\n'))
+        const mounted = said.find((line) => line.startsWith('mount '))
+        assert.match(mounted ?? '', new RegExp(`^mount ${network.server}:/srv/${name} / nfs rw,`))
+        assertWhole(name, said)
+      }),
+    )
+    assert.equal(isRegistered('gamma'), false)
+  })
+
+  test('the second boot does not register again', async () => {
+    const said = await bootAndVerify('alpha')
+    assert.ok(!said.some((line) => line.startsWith('regist')), said.join('\n'))
+    assertWhole('alpha', said)
+  })
+
+  suite('power cut in the middle of the first boot', { concurrency: 2 }, () => {
+    const moments = {
+      gamma: { what: 'while Nix makes its database', file: 'nix/var/nix/db/db.sqlite-wal' },
+      delta: { what: 'once the store is registered', file: 'etc/NIXOS' },
+    }
+    for (const name of ['gamma', 'delta'] as const) {
+      const { what, file } = moments[name]
+      test(`${what}, then a boot that recovers`, async () => {
+        const machine = await boot(name, ['demo.poweroff'])
+        await appears(rootOf(name, file), machine)
+        await machine.powerOff()
+        assert.equal(isRegistered(name), false, machine.tail(10))
+
+        const said = await bootAndVerify(name)
+        assert.ok(said.includes('registered'), said.join('\n'))
+        assertWhole(name, said)
+      })
+    }
+  })
+
+  test('the image itself is as it was built', async () => {
+    const { findings } = await verifyImage({ image: image.image })
+    assert.deepEqual(findings, [])
+  })
+})
+
+/** Resolves as soon as the machine has made the file. */
+async function appears(file: string, machine: PoweredMachine): Promise<void> {
+  while (machine.isRunning() && !lstatSync(file, { throwIfNoEntry: false })) await sleep(1)
+}

@@ -1,0 +1,167 @@
+// The ways in which machines boot an image from power-on, with the servers that people run and the
+// configuration that netimage writes for them.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import type { DemoSystemName } from '../../../demo/system/build.ts'
+import type { BuildRequest } from '../../../src/index.ts'
+import { routerAdvertisements } from './configuration.ts'
+import { startHttpServer } from './daemons.ts'
+import { buildBootableSystem, buildDemoImage, rootDevice } from './demo-image.ts'
+import { fetchFirmware, type Firmware } from './firmware.ts'
+import { arm64Uboot, arm64Uefi, powerOn, x86Bios, x86Uefi, type Machine } from './machines.ts'
+import { openNetwork } from './network.ts'
+import { startLoaderServers, startRootServer, type ServerOptions } from './servers.ts'
+
+export type BootWay = {
+  name: string
+  system: DemoSystemName
+  machine: (firmware: Firmware) => Machine
+  boot: NonNullable<BuildRequest['boot']>
+  servers?: ServerOptions
+  /** Whether the boot tree is served over HTTP as well. */
+  http?: true
+  /** Shell commands that add to the boot tree. */
+  populate?: (firmware: Firmware) => string
+  /** What the console must show before the kernel: the loader that is meant has done it. */
+  shows?: RegExp
+}
+
+const [x86, arm64] = ['x86_64-linux', 'aarch64-linux'] as const
+
+/** The quick ones, which are also the most common. */
+export const fastWays: readonly BootWay[] = [
+  {
+    name: 'bios-ipxe-tftp',
+    system: x86,
+    machine: x86Bios,
+    boot: ['ipxe'],
+    servers: { dnsmasq: routerAdvertisements },
+    shows: /tftp:\/\/.*boot\.ipxe.* ok/,
+  },
+  {
+    name: 'uboot-extlinux',
+    system: arm64,
+    machine: arm64Uboot,
+    boot: ['extlinux'],
+    shows: /Retrieving file: pxelinux\.cfg\/default$/,
+  },
+  {
+    name: 'ovmf-pxe-uki',
+    system: x86,
+    machine: (firmware) => x86Uefi(firmware, 'pxe'),
+    boot: ['uefi'],
+    shows: /Start PXE over IPv4/,
+  },
+]
+
+export const otherWays: readonly BootWay[] = [
+  {
+    name: 'bios-ipxe-http',
+    system: x86,
+    machine: x86Bios,
+    boot: ['ipxe'],
+    servers: {
+      dnsmasq: [...routerAdvertisements, 'dhcp-boot=tag:ipxe,http://10.66.0.1/boot.ipxe'],
+    },
+    http: true,
+    shows: /http:\/\/.*boot\.ipxe.* ok/,
+  },
+  {
+    name: 'bios-pxelinux',
+    system: x86,
+    machine: x86Bios,
+    boot: ['extlinux'],
+    servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
+    populate: ({ pxelinux }) => `cp ${pxelinux.join(' ')} .`,
+    shows: /PXELINUX/,
+  },
+  {
+    name: 'ovmf-http-uki',
+    system: x86,
+    machine: (firmware) => x86Uefi(firmware, 'http'),
+    boot: ['uefi'],
+    http: true,
+    shows: /Start HTTP Boot over IPv4/,
+  },
+  {
+    name: 'aarch64-edk2-pxe-uki',
+    system: arm64,
+    machine: (firmware) => arm64Uefi(firmware, 'pxe'),
+    boot: ['uefi'],
+    shows: /Start PXE over IPv4/,
+  },
+  {
+    name: 'bios-ipxe-proxy-dhcp',
+    system: x86,
+    machine: x86Bios,
+    boot: ['ipxe'],
+    servers: { dhcp: 'proxy', dnsmasq: routerAdvertisements },
+    shows: /tftp:\/\/.*boot\.ipxe.* ok/,
+  },
+  {
+    name: 'ovmf-pxe-uki-proxy-dhcp',
+    system: x86,
+    machine: (firmware) => x86Uefi(firmware, 'pxe'),
+    boot: ['uefi'],
+    servers: { dhcp: 'proxy' },
+    shows: /Start PXE over IPv4/,
+  },
+  {
+    name: 'ovmf-pxe-uki-kea',
+    system: x86,
+    machine: (firmware) => x86Uefi(firmware, 'pxe'),
+    boot: ['uefi'],
+    servers: { dhcp: 'kea' },
+    shows: /Start PXE over IPv4/,
+  },
+]
+
+/** Generous, because other things may run on this machine. */
+const seconds = 300
+
+/** From nothing to a machine that is up. */
+export async function bootBy(way: BootWay, context: TestContext): Promise<void> {
+  const firmware = await fetchFirmware()
+  const demo = await buildBootableSystem(way.system)
+  await using cleanup = new AsyncDisposableStack()
+  const directory = mkdtempSync(join(tmpdir(), `netimage-boot-${way.name}-`))
+  cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const { image, bootTree, manifest } = await buildDemoImage(demo, join(directory, 'image'), {
+    boot: way.boot,
+    bootSettings: { ipxe: firmware.ipxe, uefiStub: firmware.stubs[way.system] },
+    options: { populateFirmwareCommands: way.populate?.(firmware) ?? '' },
+  })
+
+  const network = cleanup.use(await openNetwork(way.name))
+  await startLoaderServers(network, image, way.servers)
+  await startRootServer(network, image)
+  if (way.http === true) await startHttpServer(network, bootTree)
+  const mac = '52:54:00:00:00:01'
+  const machine = await powerOn(network, {
+    name: 'machine',
+    mac,
+    machine: way.machine(firmware),
+  })
+  const { seconds: passed } = await machine.waitFor(/netimage-demo: up/, seconds)
+  const said = machine.lines().map(({ text }) => text)
+  const all = machine.tail(Infinity)
+  if (way.shows !== undefined) assert.match(said.join('\n'), new RegExp(way.shows, 'm'))
+  assert.ok(
+    said.some((line) => line.endsWith('netimage-demo: registered')),
+    all,
+  )
+  assert.ok(
+    said.some((line) => line.endsWith(`system ${manifest.system.toplevel}`)),
+    all,
+  )
+  assert.ok(
+    said.some((line) => line.includes(`mount ${rootDevice} / nfs rw,`)),
+    all,
+  )
+  context.diagnostic(`${way.name}: up ${passed.toFixed(1)} seconds after power-on`)
+  await machine.powerOff()
+}

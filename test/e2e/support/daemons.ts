@@ -1,0 +1,99 @@
+// Servers as people run them, inside a test's network, with the configuration that a test gives
+// them as text. Each is ready when its function returns; they end with the network.
+
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Host, Network } from './network.ts'
+import { findProgram } from './packages.ts'
+import type { Program } from './program.ts'
+
+const readySeconds = 30
+
+/** @param configuration the text of dnsmasq.conf */
+export async function startDnsmasq(host: Host, configuration: string): Promise<Program> {
+  const file = writeConfiguration(host, 'dnsmasq.conf', configuration)
+  const server = host.start('dnsmasq', [
+    findProgram('dnsmasq'),
+    '--keep-in-foreground',
+    // Boot trees need not be readable by its own user.
+    '--user=root',
+    '--log-facility=-',
+    '--pid-file',
+    `--conf-file=${file}`,
+  ])
+  const ports = /^\s*enable-tftp\b/m.test(configuration) ? [67, 69] : [67]
+  for (const port of ports) await listening(host, server, 'udp', port)
+  return server
+}
+
+/** @param configuration the text of kea-dhcp4.conf */
+export async function startKea(host: Host, configuration: string): Promise<Program> {
+  const file = writeConfiguration(host, 'kea-dhcp4.conf', configuration)
+  const server = host.start('kea', [findProgram('kea-dhcp4'), '-c', file])
+  await server.waitFor(/DHCP4_STARTED/, readySeconds)
+  return server
+}
+
+/** @param defaults the text of /etc/default/tftpd-hpa */
+export async function startTftpdHpa(host: Host, defaults: string): Promise<Program> {
+  const file = writeConfiguration(host, 'tftpd-hpa', defaults)
+  const programs = [findProgram('in.tftpd'), findProgram('busybox')]
+  const server = host.start('tftpd-hpa', ['sh', '-euc', startTftpd, 'sh', file, ...programs])
+  await listening(host, server, 'udp', 69)
+  return server
+}
+
+// Debian's init script, but in the foreground, with the only log that it writes where we see it.
+const startTftpd = `
+. "$1"
+mount -t tmpfs tmpfs /dev
+mknod -m 666 /dev/null c 1 3
+"$3" syslogd -n -O /proc/1/fd/1 &
+until [ -S /dev/log ]; do sleep 0.05; done
+exec "$2" --foreground --verbose --user "$TFTP_USERNAME" --address "$TFTP_ADDRESS" \\
+  $TFTP_OPTIONS $TFTP_DIRECTORY
+`
+
+/** NFS by nfs-ganesha, and the rpcbind that it needs. @param configuration of ganesha.conf */
+export async function startGanesha(host: Host, configuration: string): Promise<Program> {
+  const rpcbind = host.start('rpcbind', [findProgram('rpcbind'), '-f'])
+  await listening(host, rpcbind, 'tcp', 111)
+  const file = writeConfiguration(host, 'ganesha.conf', configuration)
+  const log = ['-L', 'STDOUT', '-N', 'NIV_EVENT']
+  const files = ['-f', file, '-p', '/run/ganesha.pid']
+  const server = host.start('ganesha', [findProgram('ganesha.nfsd'), '-F', ...log, ...files])
+  await server.waitFor(/NFS SERVER INITIALIZED/, readySeconds)
+  return server
+}
+
+/** Static files over HTTP. @param directory as the network's programs see it */
+export async function startHttpServer(network: Network, directory: string): Promise<Program> {
+  const busybox = findProgram('busybox')
+  const address = `${network.server}:80`
+  const command = [busybox, 'httpd', '-f', '-v', '-p', address, '-h', directory]
+  const server = network.start('httpd', command)
+  await listening(network, server, 'tcp', 80)
+  return server
+}
+
+function writeConfiguration({ directory }: Host, name: string, text: string): string {
+  const file = join(directory, name)
+  writeFileSync(file, text)
+  return file
+}
+
+async function listening(
+  host: Host,
+  server: Program,
+  protocol: 'tcp' | 'udp',
+  port: number,
+): Promise<void> {
+  const end = performance.now() + readySeconds * 1000
+  while (!host.listens(protocol, port)) {
+    const isLate = performance.now() > end
+    if (server.isRunning() && !isLate) await sleep(20)
+    // Rejects, and says what the server has printed.
+    else await server.waitFor(/^$/, 0)
+  }
+}

@@ -1,0 +1,60 @@
+// Images of the demo system, and roots for machines that boot it.
+
+import { mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import {
+  buildDemoSystem,
+  type DemoSystem,
+  type DemoSystemName,
+} from '../../../demo/system/build.ts'
+import { buildNetImage, type BuildRequest, type Manifest } from '../../../src/index.ts'
+import { runProgram } from '../../support/real-nix.ts'
+import { cacheDirectory } from './cache.ts'
+
+export type DemoImage = {
+  demo: DemoSystem
+  image: string
+  manifest: Manifest
+  rootTree: string
+  bootTree: string
+}
+
+/** Where the demo system mounts its root from. */
+export const rootDevice = '10.66.0.1:/srv/alpha'
+
+/** Build the demo system with real Nix; nothing is done for one that was built before. */
+export async function buildBootableSystem(system: DemoSystemName): Promise<DemoSystem> {
+  return await buildDemoSystem({
+    system,
+    cacheDirectory: cacheDirectory('demo-downloads'),
+    worldDirectory: cacheDirectory('demo-nix'),
+    rootDevice,
+  })
+}
+
+/** Build an image of the demo system. @param image where it goes; its pool goes beside it */
+export async function buildDemoImage(
+  demo: DemoSystem,
+  image: string,
+  { options, ...request }: Pick<BuildRequest, 'boot' | 'bootSettings' | 'options'> = {},
+): Promise<DemoImage> {
+  mkdirSync(dirname(image), { recursive: true })
+  const { manifest } = await buildNetImage({
+    ...request,
+    system: demo.toplevel,
+    from: [demo.storeRoot],
+    checkSignatures: false,
+    options: { nfsRoot: `${rootDevice},v3`, ...options },
+    output: image,
+    pool: `${image}-pool`,
+  })
+  const trees = join(image, 'net-image')
+  const rootTree = join(trees, manifest.options.rootDirectoryName)
+  return { demo, image, manifest, rootTree, bootTree: join(trees, 'boot') }
+}
+
+/** Machines write to their roots, so each boots from a copy of its own. */
+export async function copyRootTree({ rootTree }: DemoImage, copy: string): Promise<string> {
+  await runProgram('cp', ['-a', '--reflink=auto', rootTree, copy])
+  return copy
+}

@@ -1,0 +1,160 @@
+// A network of its own for a test: a network namespace with a bridge, on which servers listen and
+// machines have their taps. Nothing of it reaches any other network, any number of them may exist
+// at once, and they have the same addresses.
+//
+// Nothing has a name that could be left behind. The namespaces live as long as one process, the
+// holder, and every process dies with this one, however it ends. All programs see the same private
+// /run and state directories, so that daemons neither meet the machine's own nor leave anything.
+
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { runProgram } from '../../support/real-nix.ts'
+import { cacheDirectory } from './cache.ts'
+import { findProgram } from './packages.ts'
+import { startProgram, type Program } from './program.ts'
+
+/** Somewhere that programs run: on the server, or on another host of the network. */
+export type Host = {
+  /**
+   * Start a program there; what it prints is recorded.
+   *
+   * @param hopeless what it prints only where what one waits for will never come
+   */
+  start: (name: string, command: readonly string[], hopeless?: RegExp) => Program
+  /** Run a program there to its end and return what it printed. */
+  run: (command: readonly string[]) => Promise<string>
+  /** Whether a program there listens on a port. */
+  listens: (protocol: 'tcp' | 'udp', port: number) => boolean
+  /** For whatever belongs to its programs; removed with the network. */
+  directory: string
+}
+
+export type Network = Host & {
+  /** The address of the server, on the bridge. */
+  server: string
+  /** The device that servers listen on. */
+  bridge: string
+  /** A tap for a machine, attached to the bridge. */
+  addTap: () => Promise<string>
+  /** Another host: nothing but a network card, `eth0`, that is up but has no address. */
+  addHost: (mac: string) => Promise<Host>
+  [Symbol.asyncDispose]: () => Promise<void>
+}
+
+const server = '10.66.0.1'
+const bridge = 'br0'
+
+/** Where daemons keep their state. */
+const stateDirectories = ['/run', '/var/lib', '/var/log']
+
+// iPXE and UEFI wait for IPv6 until somebody advertises a router, hence the second address.
+const setUp = `
+for directory in ${stateDirectories.join(' ')}; do
+  mkdir -p "$1$directory"
+  mount --bind "$1$directory" "$directory"
+done
+mkdir -p /run/kea /run/lock/kea /var/lib/kea /var/lib/misc /var/lib/nfs/ganesha
+mount -t sysfs sysfs /sys
+ip link set lo up
+ip link add ${bridge} type bridge
+ip address add ${server}/24 broadcast + dev ${bridge}
+ip address add fd66::1/64 dev ${bridge} nodad
+ip link set ${bridge} up
+echo ready
+exec sleep infinity
+`
+
+/** @param name names the folder of the logs */
+export async function openNetwork(name: string): Promise<Network> {
+  if (process.getuid?.() !== 0) {
+    throw new Error('Booting machines takes network namespaces and taps: run the test as root.')
+  }
+  const [ip, unshare, nsenter] = [findProgram('ip'), findProgram('unshare'), findProgram('nsenter')]
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-e2e-'))
+  const logs = join(cacheDirectory('logs'), name)
+  rmSync(logs, { recursive: true, force: true })
+  mkdirSync(logs)
+
+  const programs: Program[] = []
+  let devices = 0
+  function startHere(programName: string, command: readonly string[], hopeless?: RegExp): Program {
+    const log = join(logs, `${String(programs.length + 1).padStart(2, '0')}-${programName}.log`)
+    const others = () => programs
+    const request = { name: programName, command, log, others }
+    const program = startProgram(hopeless ? { ...request, hopeless } : request)
+    programs.push(program)
+    return program
+  }
+
+  /** What runs in the namespaces of the holder. */
+  function hostOf(holder: Program): Host {
+    const namespaces = `/proc/${holder.pid}/ns`
+    const enter = [nsenter, `--net=${namespaces}/net`, `--mount=${namespaces}/mnt`]
+    // A process namespace for each program: when its first process is killed, all are. That one is
+    // a shell, because a first process is spared the signals that it does not handle.
+    const shell = ['sh', '-c', '"$@"; exit $?', 'sh']
+    const alone = [unshare, '--mount', '--mount-proc', '--pid', '--fork', '--kill-child', ...shell]
+    return {
+      start: (programName, command, hopeless) =>
+        startHere(programName, [...enter, ...alone, ...command], hopeless),
+      async run(command) {
+        const [program = '', ...args] = [...enter, ...command]
+        return await runProgram(program, args)
+      },
+      listens: (protocol, port) =>
+        ['', '6'].some((family) => isBound(`/proc/${holder.pid}/net/${protocol}${family}`, port)),
+      directory: mkdtempSync(join(directory, 'host-')),
+    }
+  }
+
+  const shell = ['sh', '-euc', setUp, 'sh', join(directory, 'state')]
+  const holder = startHere('network', [unshare, '--net', '--mount', ...shell])
+  await holder.waitFor(/^ready$/, 30)
+  const host = hostOf(holder)
+  const { run } = host
+
+  return {
+    ...host,
+    server,
+    bridge,
+    async addTap() {
+      const tap = `tap${devices++}`
+      await run([ip, 'tuntap', 'add', tap, 'mode', 'tap'])
+      await run([ip, 'link', 'set', tap, 'master', bridge, 'up'])
+      return tap
+    },
+    async addHost(mac) {
+      const cable = `veth${devices++}`
+      // It must see the processes of this machine to be found by its own.
+      const namespaces = [
+        nsenter,
+        `--mount=/proc/${holder.pid}/ns/mnt`,
+        unshare,
+        '--net',
+        '--mount',
+      ]
+      const script = 'ip link set lo up; echo ready; exec sleep infinity'
+      const other = startHere(cable, [...namespaces, 'sh', '-euc', script])
+      await other.waitFor(/^ready$/, 30)
+      const peer = ['peer', 'name', 'eth0', 'address', mac, 'netns', String(other.pid)]
+      await run([ip, 'link', 'add', cable, 'type', 'veth', ...peer])
+      await run([ip, 'link', 'set', cable, 'master', bridge, 'up'])
+      const otherHost = hostOf(other)
+      await otherHost.run([ip, 'link', 'set', 'eth0', 'up'])
+      return otherHost
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(programs.toReversed().map((program) => program.kill()))
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Sockets as the kernel lists them: the second word of a line is `<address>:<port>` in hex. */
+function isBound(list: string, port: number): boolean {
+  const end = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  return readFileSync(list, 'utf8')
+    .split('\n')
+    .some((line) => line.trim().split(/\s+/)[1]?.endsWith(end))
+}

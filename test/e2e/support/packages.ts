@@ -1,0 +1,32 @@
+// Programs of the machine, each with the Debian package that has it: test/e2e/debian-packages.
+
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+
+const packagesFile = join(import.meta.dirname, '..', 'debian-packages')
+
+/** Where the program lies. Daemons are not on everybody's PATH. */
+export function findProgram(name: string): string {
+  const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
+  const found = directories.map((directory) => join(directory, name)).find(isProgram)
+  if (found !== undefined) return found
+  const advice = `install the Debian package ${packageOf(name)}`
+  throw new Error(`The program "${name}" is missing: ${advice}.`)
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function packageOf(program: string): string {
+  for (const line of readFileSync(packagesFile, 'utf8').split('\n')) {
+    const [debianPackage, ...programs] = line.split(' ')
+    if (debianPackage !== undefined && programs.includes(program)) return debianPackage
+  }
+  throw new Error(`${packagesFile} does not say which package has "${program}".`)
+}

@@ -1,0 +1,40 @@
+// The program that stands for a Raspberry Pi: it runs on a host of its own, whose card `eth0` is up
+// and has no address. It prints what it does, and at last its report in one line.
+//
+//   main.ts MODEL MAC SERIAL REVISION
+
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { getLease } from './dhcp.ts'
+import { load } from './loader.ts'
+import { modelNames, models } from './models.ts'
+
+const [modelName, mac = '', serial = '', revision = ''] = process.argv.slice(2)
+const name = modelNames.find((known) => known === modelName)
+if (name === undefined) throw new Error(`The model is "${modelName}": ${modelNames.join(', ')}.`)
+const model = models[name]
+const board = { mac, serial, revision }
+
+// The loaders take answers that are sent to the address they do not have yet. Linux takes them only
+// where every address of the network counts as its own; it must not tell others so.
+const ip = (...args: string[]) => execFileSync('ip', args)
+const settings = { accept_local: 1, rp_filter: 0, arp_ignore: 1 }
+for (const [setting, value] of Object.entries(settings)) {
+  for (const device of ['all', 'eth0']) {
+    writeFileSync(`/proc/sys/net/ipv4/conf/${device}/${setting}`, String(value))
+  }
+}
+ip('route', 'add', '255.255.255.255/32', 'dev', 'eth0')
+ip('route', 'add', 'local', '0.0.0.0/0', 'dev', 'lo', 'table', 'local')
+
+const lease = await getLease(model, board, say)
+say(`address ${lease.address}, TFTP server ${lease.server}`)
+ip('route', 'delete', 'local', '0.0.0.0/0', 'dev', 'lo', 'table', 'local')
+ip('address', 'add', `${lease.address}/${lease.netmask}`, 'dev', 'eth0')
+
+const report = await load(model, board, lease.server, say)
+say(`report ${JSON.stringify({ ...lease, ...report })}`)
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`)
+}

@@ -1,0 +1,128 @@
+// A program that a test has started: its output is recorded and kept, and it does not outlive us.
+
+import { spawn } from 'node:child_process'
+import { createWriteStream, readFileSync } from 'node:fs'
+import { findProgram } from './packages.ts'
+import { startRecording, type Line } from './recording.ts'
+
+export type Program = {
+  name: string
+  pid: number
+  lines: () => readonly Line[]
+  /** Rejects at once when the program ends, with the end of all that was printed. */
+  waitFor: (pattern: RegExp, seconds: number) => Promise<Line>
+  type: (text: string) => void
+  /** Wait until it has ended well, by itself. */
+  waitForEnd: (seconds: number) => Promise<void>
+  isRunning: () => boolean
+  /** End it without any warning, and wait until nothing of it is left. */
+  kill: () => Promise<void>
+  /** The end of what it printed, for error messages. */
+  tail: (count: number) => string
+}
+
+export type ProgramRequest = {
+  name: string
+  command: readonly string[]
+  /** The file that gets all it prints. */
+  log: string
+  /** What else was started: when this program fails, their output may say why. */
+  others: () => readonly Program[]
+  /** What it prints only where what one waits for will never come. */
+  hopeless?: RegExp
+}
+
+const [ownLines, otherLines] = [40, 12]
+
+export function startProgram(request: ProgramRequest): Program {
+  const { name, command, log, others } = request
+  const child = spawn(findProgram('setpriv'), [...dieWithUs, ...command], { stdio: 'pipe' })
+  const { pid } = child
+  if (pid === undefined) throw new Error(`${name} could not be started: ${command.join(' ')}`)
+
+  const file = createWriteStream(log)
+  const recording = startRecording({
+    describe,
+    onLine: ({ seconds, text }) => void file.write(`${seconds.toFixed(2)} ${text}\n`),
+    ...(request.hopeless && { hopeless: request.hopeless }),
+  })
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (chunk: string) => recording.add(chunk))
+  }
+  // What is typed may come too late.
+  child.stdin.on('error', () => {})
+
+  let isRunning = true
+  const ended = new Promise<number | null>((resolve) => {
+    child.on('close', (status) => {
+      isRunning = false
+      recording.end(`ended with status ${status}`)
+      file.end()
+      resolve(status)
+    })
+  })
+
+  function describe(what: string): string {
+    const rest = others()
+      .filter((other) => other !== program && other.isRunning() && other.lines().length > 0)
+      .map((other) => `--- ${other.name}:\n${other.tail(otherLines)}`)
+    const introduction = `${name} ${what}. Its last lines (all of them: ${log}):`
+    return [introduction, recording.tail(ownLines), ...rest].join('\n')
+  }
+
+  async function waitForEnd(seconds: number): Promise<void> {
+    const late = Promise.withResolvers<never>()
+    const timer = setTimeout(() => {
+      late.reject(new Error(describe(`did not end within ${seconds} seconds`)))
+    }, seconds * 1000)
+    try {
+      const status = await Promise.race([ended, late.promise])
+      if (status !== 0) throw new Error(describe(`ended with status ${status}`))
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  const program: Program = {
+    name,
+    pid,
+    lines: recording.lines,
+    waitFor: recording.waitFor,
+    tail: recording.tail,
+    waitForEnd,
+    isRunning: () => isRunning,
+    type: (text) => void child.stdin.write(text),
+    async kill() {
+      if (isRunning) {
+        recording.end('was ended by the test')
+        for (const target of processesToKill(pid)) killProcess(target)
+      }
+      await ended
+    },
+  }
+  return program
+}
+
+// The kernel kills it when this process is gone, even if that could not clean up.
+const dieWithUs = ['--pdeathsig', 'KILL', '--']
+
+/**
+ * When the first process of a process namespace is killed, the kernel ends all of them before its
+ * parent learns of it. So the parent, which is what we have started, is left to end by itself.
+ */
+function processesToKill(pid: number): number[] {
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+    return children === '' ? [pid] : children.split(' ').map(Number)
+  } catch {
+    return []
+  }
+}
+
+function killProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended by itself meanwhile.
+  }
+}

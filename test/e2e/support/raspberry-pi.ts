@@ -1,0 +1,98 @@
+// A Raspberry Pi, of which only the loader is simulated (see pi/), as no emulator runs a real one.
+
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { buildBootableSystem, buildDemoImage, type DemoImage } from './demo-image.ts'
+import { fetchFirmware } from './firmware.ts'
+import { openNetwork, type Network } from './network.ts'
+import type { Board, ModelName } from './pi/models.ts'
+import { startLoaderServers, type DhcpServer } from './servers.ts'
+
+const fileSchema = v.object({ path: v.string(), bytes: v.number(), sha256: v.string() })
+const reportSchema = v.object({
+  address: v.string(),
+  server: v.string(),
+  prefix: v.string(),
+  firmware: v.array(fileSchema),
+  deviceTree: v.optional(fileSchema),
+  overlays: v.array(fileSchema),
+  kernel: v.optional(fileSchema),
+  initrd: v.array(fileSchema),
+  kernelLine: v.optional(v.string()),
+  isArm64: v.boolean(),
+  problems: v.array(v.string()),
+})
+
+/** What a loader has got, with which it would start the kernel. */
+export type PiReport = v.InferOutput<typeof reportSchema>
+
+/** Boards as they are sold. */
+export const boards: Record<ModelName, Board> = {
+  pi3: { mac: 'b8:27:eb:28:f6:6d', serial: '3728f66d', revision: 'a02082' },
+  pi4: { mac: 'dc:a6:32:01:36:c2', serial: '9ffefdef', revision: 'c03111' },
+  pi5: { mac: 'd8:3a:dd:e4:c9:f0', serial: 'bd989ae1', revision: 'd04170' },
+}
+
+const deviceTrees: Record<ModelName, readonly string[]> = {
+  pi3: ['bcm2710-rpi-3-b.dtb', 'bcm2837-rpi-3-b.dtb'],
+  pi4: ['bcm2711-rpi-4-b.dtb'],
+  pi5: ['bcm2712-rpi-5-b.dtb'],
+}
+
+/** @param image where it goes */
+export async function buildPiImage(image: string): Promise<DemoImage> {
+  const { raspberryPi } = await fetchFirmware()
+  return await buildDemoImage(await buildBootableSystem('aarch64-linux'), image, {
+    boot: ['raspberry-pi'],
+    bootSettings: { firmware: raspberryPi },
+    // Debian 12's kernel is older than the Pi 5 and has no device tree for it.
+    options: { populateFirmwareCommands: 'echo stand-in > bcm2712-rpi-5-b.dtb' },
+  })
+}
+
+/** Switch a board on in a network of its own, with servers for the image. */
+export async function bootPi(
+  name: ModelName,
+  image: string,
+  dhcp: DhcpServer = 'dnsmasq',
+): Promise<PiReport> {
+  await using network = await openNetwork(`${name}-${dhcp}`)
+  await startLoaderServers(network, image, { dhcp })
+  return await powerOnPi(network, name)
+}
+
+async function powerOnPi(network: Network, name: ModelName): Promise<PiReport> {
+  const { mac, serial, revision } = boards[name]
+  const host = await network.addHost(mac)
+  const program = join(import.meta.dirname, 'pi', 'main.ts')
+  const loader = host.start(name, [process.execPath, program, name, mac, serial, revision])
+  const { text } = await loader.waitFor(/^report /, 180)
+  await loader.waitForEnd(10)
+  return v.parse(reportSchema, JSON.parse(text.slice('report '.length)))
+}
+
+/** What it would start is the image's system, and nothing of it is missing. */
+export function assertStartsSystem(
+  name: ModelName,
+  report: PiReport,
+  { demo, manifest }: DemoImage,
+): void {
+  const [entry] = manifest.system.entries
+  assert.ok(entry?.initrd !== undefined)
+  assert.deepEqual(report.problems, [])
+  assert.equal(report.server, '10.66.0.1')
+  assert.equal(report.kernel?.sha256, sha256(demo.world.realPath(entry.kernel)))
+  const initrds = report.initrd.map((file) => file.sha256)
+  assert.deepEqual(initrds, [sha256(demo.world.realPath(entry.initrd))])
+  assert.equal(report.kernelLine, [`init=${entry.init}`, ...entry.kernelParams].join(' '))
+  assert.ok(report.isArm64)
+  const deviceTree = report.deviceTree?.path.slice(report.prefix.length)
+  assert.ok(deviceTrees[name].includes(deviceTree ?? ''), deviceTree)
+}
+
+function sha256(file: string): string {
+  return createHash('sha256').update(readFileSync(file)).digest('hex')
+}

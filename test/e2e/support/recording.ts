@@ -1,0 +1,122 @@
+// What a program prints, line by line, with the time of each line; and waiting for a line.
+
+export type Line = {
+  /** Since the program was started. */
+  seconds: number
+  text: string
+}
+
+export type Recording = {
+  lines: () => readonly Line[]
+  /** The end of what was printed, for error messages. */
+  tail: (count: number) => string
+  /** The first line that matches, whether it was printed already or is yet to come. */
+  waitFor: (pattern: RegExp, seconds: number) => Promise<Line>
+  add: (chunk: string) => void
+  /** Nothing more will come: whoever waits is told why. */
+  end: (why: string) => void
+}
+
+type Waiter = { pattern: RegExp; resolve: (line: Line) => void; reject: (error: Error) => void }
+
+// Firmware draws on its console as on a screen: a move of the cursor begins another line.
+// eslint-disable-next-line no-control-regex
+const cursorMove = /\x1b\[\d*;\d*H/g
+// eslint-disable-next-line no-control-regex
+const otherControl = /\x1b\[[0-9;=?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x07\x08\r]/g
+
+export type RecordingRequest = {
+  /** The sentence that an error begins with, and what else helps to understand it. */
+  describe: (what: string) => string
+  onLine: (line: Line) => void
+  /** What is printed only where what one waits for will never come. */
+  hopeless?: RegExp
+}
+
+export function startRecording({ describe, onLine, hopeless }: RecordingRequest): Recording {
+  const started = performance.now()
+  const elapsed = () => (performance.now() - started) / 1000
+  const finished: Line[] = []
+  const waiters = new Set<Waiter>()
+  // A prompt is a line that has no end yet.
+  let last = { seconds: 0, raw: '' }
+  let ending: string | undefined
+  let despair: string | undefined
+
+  const lines = (): Line[] => {
+    const text = clean(last.raw)
+    return text === '' ? finished : [...finished, { seconds: last.seconds, text }]
+  }
+
+  function add(chunk: string): void {
+    if (ending !== undefined) return
+    const now = elapsed()
+    if (last.raw === '') last.seconds = now
+    const parts = (last.raw + chunk).replace(cursorMove, '\n').split('\n')
+    const rest = parts.pop() ?? ''
+    const fresh: Line[] = []
+    for (const part of parts) {
+      const line = { seconds: last.seconds, text: clean(part) }
+      last.seconds = now
+      if (line.text !== '') fresh.push(line)
+    }
+    last.raw = rest
+    for (const line of fresh) {
+      finished.push(line)
+      onLine(line)
+    }
+    if (rest !== '') fresh.push({ seconds: last.seconds, text: clean(rest) })
+    for (const waiter of waiters) {
+      const line = fresh.find(({ text }) => waiter.pattern.test(text))
+      if (line) waiter.resolve(line)
+    }
+    const sign = hopeless && fresh.find(({ text }) => hopeless.test(text))
+    if (sign) rejectAll((despair = `gave up ("${sign.text.trim()}")`))
+  }
+
+  function end(why: string): void {
+    if (ending !== undefined) return
+    if (clean(last.raw) !== '') add('\n')
+    ending = why
+    rejectAll(why)
+  }
+
+  function rejectAll(why: string): void {
+    for (const waiter of waiters) waiter.reject(failure(waiter.pattern, why))
+  }
+
+  function failure(pattern: RegExp, why: string): Error {
+    return new Error(describe(`${why} before it printed ${pattern}`))
+  }
+
+  async function waitFor(pattern: RegExp, seconds: number): Promise<Line> {
+    const found = lines().find(({ text }) => pattern.test(text))
+    if (found) return found
+    const why = ending ?? despair
+    if (why !== undefined) throw failure(pattern, why)
+    const { promise, resolve, reject } = Promise.withResolvers<Line>()
+    const waiter = { pattern, resolve, reject }
+    const timer = setTimeout(() => {
+      reject(failure(pattern, `took more than ${seconds} seconds`))
+    }, seconds * 1000)
+    waiters.add(waiter)
+    try {
+      return await promise
+    } finally {
+      clearTimeout(timer)
+      waiters.delete(waiter)
+    }
+  }
+
+  const tail = (count: number) =>
+    lines()
+      .slice(-count)
+      .map(({ seconds, text }) => `${seconds.toFixed(2).padStart(8)}  ${text}`)
+      .join('\n')
+
+  return { lines, tail, waitFor, add, end }
+}
+
+function clean(text: string): string {
+  return text.replace(otherControl, '').trimEnd()
+}

@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { after, suite, test } from 'node:test'
+import { loadConfig } from '../../src/image/config.ts'
+import { assertError, netimageError } from '../support/errors.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+const fresh = freshNames(temporaryDirectory())
+
+/** The config in a directory of its own: a module is imported only once for each path. */
+function written(name: string, text: string): string {
+  const directory = fresh()
+  mkdirSync(directory)
+  const file = join(directory, name)
+  writeFileSync(file, text)
+  return file
+}
+
+const path = `/nix/store/${'1'.repeat(32)}-one`
+const expected = { nfsRoot: '10.0.0.1:/srv,v4', storePaths: [path] }
+const json = JSON.stringify(expected)
+
+const configs: Record<string, string> = {
+  'netimage.config.ts': `
+    import { defineNetImage, type NetImageOptions } from 'netimage'
+    const nfsRoot: string = '10.0.0.1:/srv,v4'
+    export default defineNetImage({ nfsRoot, storePaths: ['${path}'] }) satisfies NetImageOptions
+  `,
+  'netimage.config.mts': `
+    const options: { nfsRoot: string, storePaths: string[] } = ${json}
+    export default options
+  `,
+  'netimage.config.js': `
+    import { readFileSync } from 'node:fs'
+    import { defineNetImage } from 'netimage'
+    if (readFileSync(import.meta.filename).length === 0) throw new Error('unreachable')
+    export default defineNetImage(${json})
+  `,
+  'netimage.config.mjs': `export default await Promise.resolve(${json})`,
+  'netimage.config.json': json,
+  'netimage.config.toml': `
+    # as in TOML
+    nfsRoot = "10.0.0.1:/srv,v4"
+    storePaths = [ '${path}' ]
+  `,
+}
+
+for (const [name, text] of Object.entries(configs)) {
+  test(`${name} is read`, async () => {
+    assert.deepEqual(await loadConfig(written(name, text)), expected)
+  })
+
+  test(`${name} is read under another name`, async () => {
+    const extension = name.slice(name.lastIndexOf('.'))
+    assert.deepEqual(await loadConfig(written(`my pi #1?${extension}`, text)), expected)
+  })
+}
+
+test('a config may import a file beside it', async () => {
+  const file = written('netimage.config.ts', "export { shared as default } from './shared.ts'")
+  writeFileSync(join(file, '../shared.ts'), `export const shared: object = ${json}`)
+  assert.deepEqual(await loadConfig(file), expected)
+})
+
+test('a config may be a promise, or CommonJS, or empty', async () => {
+  assert.deepEqual(
+    await loadConfig(written('a.ts', `export default Promise.resolve(${json})`)),
+    expected,
+  )
+  assert.deepEqual(await loadConfig(written('b.js', `module.exports = ${json}`)), expected)
+  assert.deepEqual(await loadConfig(written('c.ts', '// nothing yet')), {})
+  assert.deepEqual(await loadConfig(written('d.toml', '')), {})
+})
+
+suite('without a name', () => {
+  const here = process.cwd()
+  after(() => process.chdir(here))
+
+  for (const name of Object.keys(configs)) {
+    test(`${name} of the current directory is read`, async () => {
+      process.chdir(join(written(name, configs[name] ?? ''), '..'))
+      assert.deepEqual(await loadConfig(undefined), expected)
+    })
+  }
+
+  test('TypeScript goes before JSON', async () => {
+    const file = written('netimage.config.json', '{ "imageBaseName": "json" }')
+    writeFileSync(join(file, '../netimage.config.ts'), 'export default { imageBaseName: "ts" }')
+    process.chdir(join(file, '..'))
+    assert.deepEqual(await loadConfig(undefined), { imageBaseName: 'ts' })
+  })
+
+  test('there are no options where there is no config', async () => {
+    process.chdir(join(written('other.config.ts', 'throw new Error()'), '..'))
+    assert.deepEqual(await loadConfig(undefined), {})
+  })
+})
+
+suite('a config that fails', () => {
+  const failing: Record<string, [text: string, why: RegExp]> = {
+    'throws.ts': ["throw new Error('of its own')", /failed: of its own$/],
+    'rejects.mjs': ["export default await Promise.reject(new Error('later'))", /failed: later$/],
+    'throws-text.js': ["throw 'a text'", /failed: a text$/],
+    'throws-null.js': ['throw null', /failed: null$/],
+    'syntax.js': ['export default {', /failed: Unexpected end of input$/],
+    'syntax.ts': ['export default {{', /failed: /],
+    'enum.ts': ['enum A { b }; export default {}', /failed: .*enum/],
+    'missing-import.ts': ["import './nowhere.ts'; export default {}", /failed: .*nowhere\.ts/],
+    'no-default.ts': ['export const nfsRoot = "x"', /failed: it has no default export; write /],
+    'empty.json': ['', /failed: Unexpected end of JSON input$/],
+    'comments.json': ['{} // text', /failed: .*JSON/],
+    'broken.toml': ['nfsRoot = ', /failed: Invalid TOML document/],
+    'twice.toml': ['a = 1\na = 2\n', /failed: Invalid TOML document/],
+  }
+  for (const [name, [text, why]] of Object.entries(failing)) {
+    test(name, async () => {
+      const file = written(name, text)
+      await assert.rejects(loadConfig(file), (error) => {
+        assertError(error, 'bad-config', why)
+        assert.ok(error.message.startsWith(`the config file ${file} failed: `), error.message)
+        return true
+      })
+    })
+  }
+
+  test('leaves the next one as it would be', async () => {
+    await assert.rejects(loadConfig(written('a.ts', 'throw new Error()')))
+    const name = 'netimage.config.ts'
+    assert.deepEqual(await loadConfig(written(name, configs[name] ?? '')), expected)
+    // Only a config finds netimage where it is not installed.
+    await assert.rejects(import(written('b.js', "import 'netimage'")), /Cannot find package/)
+  })
+})
+
+suite('a config that cannot be read', () => {
+  for (const extension of ['ts', 'js', 'json', 'toml']) {
+    test(`is not there (.${extension})`, async () => {
+      await assert.rejects(
+        loadConfig(`${fresh()}.${extension}`),
+        netimageError('file-system', /^could not read the config file: ENOENT/),
+      )
+    })
+
+    test(`is a directory (.${extension})`, async () => {
+      const directory = `${fresh()}.${extension}`
+      mkdirSync(directory)
+      await assert.rejects(
+        loadConfig(directory),
+        netimageError('file-system', /^could not read the config file: EISDIR/),
+      )
+    })
+  }
+
+  for (const name of ['config', 'config.yaml', 'config.cjs', '.ts', 'config.ts.bak']) {
+    test(`is of no kind that is known: ${name}`, async () => {
+      await assert.rejects(
+        loadConfig(written(name, 'export default {}')),
+        netimageError('bad-config', /is of no kind that is known$/),
+      )
+    })
+  }
+})
+
+suite('options that are wrong are named', () => {
+  const samples: Record<string, [text: string, code: 'bad-option' | 'bad-config', why: RegExp]> = {
+    'a.ts': ['export default { nfsRoot: 5 }', 'bad-option', /nfsRoot is 5, but it must be/],
+    'b.json': ['{ "nfsroot": "x" }', 'bad-option', /there is no option nfsroot$/],
+    'c.toml': ['storePaths = [1979-05-27]', 'bad-option', /storePaths\.0 is "1979-05-27"/],
+    'd.toml': ['[storePaths]\nx = 1', 'bad-option', /storePaths is \{"x":1\}, but/],
+    'e.json': ['[]', 'bad-config', /gives no options but \[\]$/],
+    'f.json': ['null', 'bad-config', /gives no options but null$/],
+    'g.ts': ['export default async () => ({})', 'bad-config', /no options but \[AsyncFunction/],
+  }
+  for (const [name, [text, code, why]] of Object.entries(samples)) {
+    test(name, async () => {
+      const file = written(name, text)
+      await assert.rejects(loadConfig(file), (error) => {
+        assertError(error, code, why)
+        assert.ok(error.message.startsWith(file), error.message)
+        assert.equal(basename(file), name)
+        return true
+      })
+    })
+  }
+})

@@ -1,0 +1,261 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { manifestName } from '../../src/image/layout.ts'
+import {
+  formatManifest,
+  manifestClosure,
+  parseManifest,
+  readImage,
+} from '../../src/image/manifest.ts'
+import type { Manifest } from '../../src/image/manifest.ts'
+import { formatHash } from '../../src/nix/hash.ts'
+import { assertError, netimageError } from '../support/errors.ts'
+import { anyClosure, hash, storePath } from '../support/path-infos.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+const fresh = freshNames(temporaryDirectory())
+
+const toplevel = storePath(`/nix/store/${'1'.repeat(32)}-nixos-system-host-25.11`)
+const kernel = storePath(`/nix/store/${'2'.repeat(32)}-linux-6.12.9`)
+const narHash = 'sha256:1b4sb93wp679q4zx9k1ignby1yna3z7c4c2ri3wphylbc2dwsys0'
+
+const manifest: Manifest = {
+  version: 1,
+  system: {
+    toplevel,
+    label: '25.11',
+    platform: 'aarch64-linux',
+    entries: [
+      {
+        specialisation: 'serial',
+        label: 'serial',
+        kernel: `${kernel}/Image`,
+        initrd: `${kernel}/initrd`,
+        init: `${toplevel}/init`,
+        kernelParams: ['console=ttyS0'],
+      },
+    ],
+    dtbs: `${kernel}/dtbs`,
+    fileSystems: [{ device: 'tmpfs', mountPoint: '/var', type: 'tmpfs', options: ['size=1G'] }],
+  },
+  options: {
+    imageBaseName: 'base',
+    rootDirectoryName: 'root',
+    storePaths: [kernel],
+    nfsRoot: '10.0.0.1:/srv,v4',
+    populateFirmwareCommands: '',
+    populateRootCommands: 'echo "two\nlines"',
+  },
+  closure: [
+    { path: toplevel, narHash, narSize: 120, references: [toplevel, kernel] },
+    { path: kernel, narHash, narSize: 2 ** 53 - 1, references: [], ca: 'fixed:r:sha256:x' },
+  ],
+  root: {
+    format: 'directory',
+    owner: { uid: 0, gid: 0 },
+    files: [
+      { type: 'directory', path: 'etc', mode: '0755' },
+      { type: 'file', path: 'etc/caf\\xe9', mode: '4755', size: 3, sha256: 'a'.repeat(64) },
+      { type: 'symlink', path: 'link', target: '' },
+    ],
+  },
+  boot: { files: [] },
+}
+
+test('a manifest comes back as it was', () => {
+  const read = parseManifest(formatManifest(manifest), 'the-manifest')
+  assert.deepEqual(read.manifest, manifest)
+  assert.deepEqual(read.options, manifest.options)
+  assert.deepEqual(read.system, manifest.system)
+  assert.deepEqual(read.closure, [
+    {
+      path: toplevel,
+      narHash: hash(narHash),
+      narSize: 120,
+      references: [toplevel, kernel],
+      signatures: [],
+    },
+    {
+      path: kernel,
+      narHash: hash(narHash),
+      narSize: 2 ** 53 - 1,
+      references: [],
+      signatures: [],
+      ca: 'fixed:r:sha256:x',
+    },
+  ])
+  assert.equal(formatManifest(read.manifest), formatManifest(manifest))
+})
+
+test('a manifest of an archive comes back as it was', () => {
+  const root = { ...manifest.root, format: 'tar' as const, tar: { size: 10_240, sha256: 'x' } }
+  const read = parseManifest(formatManifest({ ...manifest, root }), 'the-manifest')
+  assert.deepEqual(read.manifest.root, root)
+})
+
+test('any closure comes back as it was', () => {
+  fc.assert(
+    fc.property(anyClosure, (infos) => {
+      const closure = infos.map(({ path, narHash, narSize, references }) => ({
+        path,
+        narHash: formatHash(narHash),
+        narSize,
+        references: [...references],
+      }))
+      const read = parseManifest(formatManifest({ ...manifest, closure }), 'the-manifest')
+      assert.deepEqual(read.closure, infos)
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('the closure holds what is to be verified, and nothing of the store it came from', () => {
+  const info = {
+    path: kernel,
+    narHash: hash(narHash),
+    narSize: 5,
+    references: [kernel],
+    signatures: ['key:signature'],
+    deriver: toplevel,
+    ca: 'text:sha256:x',
+  }
+  const store = {
+    url: 'x',
+    trusted: false,
+    priority: () => Promise.resolve(1),
+    lookup: () => Promise.resolve(undefined),
+    close: () => Promise.resolve(),
+  }
+  const fetch = () => Promise.reject(new Error('not to be fetched'))
+  const closure = manifestClosure(new Map([[kernel, { info, stored: { info, fetch }, store }]]))
+  assert.deepEqual(closure, [
+    { path: kernel, narHash, narSize: 5, references: [kernel], ca: 'text:sha256:x' },
+  ])
+})
+
+suite('a manifest is refused', () => {
+  function assertRefused(text: string, why: RegExp): void {
+    assert.throws(
+      () => parseManifest(text, 'the-manifest'),
+      netimageError('image-damaged', /^the manifest the-manifest is broken: /, why),
+    )
+  }
+
+  test('that is no JSON', () => {
+    const text = formatManifest(manifest)
+    for (const broken of ['', 'null x', '<html>', text.slice(0, -3), `\u{feff}${text}`]) {
+      assertRefused(broken, /it is not JSON$/)
+    }
+  })
+
+  test('that is something else', () => {
+    for (const text of ['null', '1', '"x"', '[]', '{}']) assertRefused(text, /: /)
+  })
+
+  /** The manifest with the value at a path of keys changed, or left out. */
+  function changed(keys: string, value?: unknown): string {
+    const root: unknown = structuredClone(manifest)
+    const path = keys.split('.')
+    const last = path.pop() ?? ''
+    let place: unknown = root
+    for (const key of path) place = Object(place)[key]
+    assert.ok(typeof place === 'object' && place !== null, keys)
+    if (value === undefined) Reflect.deleteProperty(place, last)
+    else Reflect.set(place, last, value)
+    return JSON.stringify(root)
+  }
+
+  const mandatory = [
+    ['version', 'system', 'system.toplevel', 'system.label', 'system.platform', 'system.entries'],
+    ['system.entries.0.kernel', 'system.entries.0.init', 'system.entries.0.kernelParams'],
+    ['system.fileSystems', 'options', 'options.nfsRoot', 'options.rootDirectoryName', 'closure'],
+    ['closure.0.path', 'closure.0.narHash', 'closure.0.narSize', 'closure.0.references', 'root'],
+    ['root.format', 'root.owner', 'root.owner.uid', 'root.files', 'root.files.0.type', 'boot'],
+    ['root.files.0.path', 'root.files.0.mode', 'root.files.1.sha256', 'root.files.2.target'],
+    ['boot.files'],
+  ].flat()
+  for (const keys of mandatory) {
+    test(`without ${keys}`, () => {
+      assertRefused(changed(keys), /: (\S+: Invalid|\S+: )/)
+    })
+  }
+
+  const wrong: [keys: string, values: unknown[]][] = [
+    ['version', [0, 2, '1', null]],
+    ['system.toplevel', ['/etc', '', `${toplevel}/init`, 5]],
+    ['system.entries', [{}, [1], ['x']]],
+    ['options.nfsRoot', ['nowhere', 5]],
+    ['options.rootDirectoryName', ['../..', 'boot', '', 'a/b', '.']],
+    ['options.storePaths', [['/etc'], 'x']],
+    ['options.unknown', ['x']],
+    ['closure.0.path', ['/etc', toplevel.slice(11), `${toplevel}/`]],
+    ['closure.0.narHash', ['', 'sha256:0', `sha1:${'0'.repeat(40)}`, narHash.slice(7)]],
+    ['closure.0.narSize', [0, -1, 1.5, '120', 2 ** 53, null]],
+    ['closure.0.references', [['x'], [5], 'x', [`${toplevel}\n`]]],
+    ['root.format', ['zip', '', null]],
+    ['root.owner.uid', [1, '0']],
+    ['root.files.0.type', ['fifo', 'file', '']],
+    ['root.files.0.path', ['', 5]],
+    ['root.files.0.mode', ['755', '08755', '0888', 493]],
+    ['root.files.1.size', [-1, 0.5, 2 ** 53, '3']],
+    ['root.files.1.sha256', ['', 'x'.repeat(64), 'A'.repeat(64), 'a'.repeat(63)]],
+    ['boot.files', [{}, [{}], null]],
+  ]
+  for (const [keys, values] of wrong) {
+    for (const value of values) {
+      test(`whose ${keys} is ${JSON.stringify(value)}`, () => {
+        assertRefused(changed(keys, value), /./)
+      })
+    }
+  }
+
+  test('or it is sound, whatever JSON it has', () => {
+    const keys = fc.constantFrom(...mandatory, '__proto__', 'constructor', 'toString')
+    fc.assert(
+      fc.property(fc.oneof(fc.json(), fc.tuple(keys, fc.jsonValue())), (input) => {
+        const text = typeof input === 'string' ? input : changed(...input)
+        try {
+          const read = parseManifest(text, 'the-manifest')
+          for (const { narSize } of read.closure) assert.ok(narSize > 0)
+        } catch (error) {
+          assertError(error, 'image-damaged')
+        }
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})
+
+suite('an image', () => {
+  test('is what has a manifest', async () => {
+    const image = fresh()
+    const file = join(image, manifestName)
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, formatManifest(manifest))
+    assert.deepEqual((await readImage(image)).manifest, manifest)
+  })
+
+  test('is not what has none', async () => {
+    const [nothing, file, directory] = [fresh(), fresh(), fresh()]
+    writeFileSync(file, '')
+    mkdirSync(directory)
+    for (const path of [nothing, file, directory]) {
+      await assert.rejects(
+        readImage(path),
+        netimageError('not-an-image', /is not a net image: it has no nix-support\/net-image\.json/),
+      )
+    }
+  })
+
+  test('cannot be read where its manifest is a directory', async () => {
+    const image = fresh()
+    mkdirSync(join(image, manifestName), { recursive: true })
+    await assert.rejects(
+      readImage(image),
+      netimageError('file-system', /could not read the manifest of .*EISDIR/),
+    )
+  })
+})

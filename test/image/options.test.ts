@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { extraRoots, parseOptions, settleOptions } from '../../src/image/options.ts'
+import type { NetImageOptions } from '../../src/image/options.ts'
+import { parseNfsRoot } from '../../src/nixos/nfs-root.ts'
+import { assertError } from '../support/errors.ts'
+
+const path = `/nix/store/${'1'.repeat(32)}-one`
+
+const everyOption: Required<NetImageOptions> = {
+  imageBaseName: 'base',
+  rootDirectoryName: 'the root',
+  storePaths: [path, `${path}/bin/program`],
+  nfsRoot: '10.0.0.1:/srv/nixos,v4',
+  populateFirmwareCommands: 'cp x .',
+  populateRootCommands: 'mkdir files/etc',
+}
+
+const parse = (input: unknown) => parseOptions(input, 'the-config')
+
+suite('options', () => {
+  test('all of them', () => assert.deepEqual(parse(everyOption), everyOption))
+
+  test('none of them', () => {
+    assert.deepEqual(parse({}), {})
+    assert.deepEqual(parse(Object.create(null)), {})
+  })
+
+  test('one that is undefined is not set', () => {
+    const parsed = parse({ nfsRoot: undefined, imageBaseName: 'base' })
+    assert.deepEqual(Object.entries(parsed), [['imageBaseName', 'base']])
+  })
+
+  test('names may be as strange as a directory’s', () => {
+    for (const name of [
+      'a',
+      '...',
+      '.hidden',
+      'with blanks',
+      '-x',
+      'ü',
+      'b'.repeat(200),
+      'boots',
+    ]) {
+      assert.equal(parse({ rootDirectoryName: name }).rootDirectoryName, name)
+    }
+  })
+})
+
+suite('an error names the option and the value', () => {
+  const name = /it must be the name of one directory, without slashes$/
+  const bytes = /it must have no more than 200 bytes$/
+  const line = /it must hold no blanks and no commas: it becomes part of the kernel line$/
+  const nfsRoot = /it must be written as on the kernel line: 192\.168\.0\.108:\/srv\/nixos,v3$/
+  const inStore = /it must be a path in \/nix\/store$/
+  const string = /it must be of the type string$/
+  const array = /it must be of the type array$/
+  const samples: [option: string, value: unknown, why: RegExp][] = [
+    ['imageBaseName', '', name],
+    ['imageBaseName', '.', name],
+    ['imageBaseName', '..', name],
+    ['imageBaseName', 'a/b', name],
+    ['imageBaseName', 'a\nb', name],
+    ['imageBaseName', 'a\0b', name],
+    ['imageBaseName', 'a b', line],
+    ['imageBaseName', 'a,v4', line],
+    ['imageBaseName', 'a'.repeat(201), bytes],
+    ['imageBaseName', 'ü'.repeat(101), bytes],
+    ['imageBaseName', null, string],
+    ['rootDirectoryName', '../up', name],
+    ['rootDirectoryName', 'boot', /it must not be the name that the boot tree has$/],
+    ['rootDirectoryName', 5, string],
+    ['nfsRoot', 'nowhere', nfsRoot],
+    ['nfsRoot', '10.0.0.1:/a b', nfsRoot],
+    ['nfsRoot', 'nfs://10.0.0.1/x', nfsRoot],
+    ['nfsRoot', ['10.0.0.1:/x'], string],
+    ['storePaths', path, array],
+    ['storePaths.0', ['/etc'], inStore],
+    ['storePaths.1', [path, '/nix/store'], inStore],
+    ['storePaths.0', [1], string],
+    ['populateRootCommands', true, string],
+    ['populateFirmwareCommands', ['cp', 'x'], string],
+    ['populateFirmwareCommands', 10n, string],
+    ['populateFirmwareCommands', () => 'x', string],
+    ['populateFirmwareCommands', Symbol('x'), string],
+  ]
+  for (const [option, value, why] of samples) {
+    const [key = '', index] = option.split('.')
+    const wrong = index !== undefined && Array.isArray(value) ? value[Number(index)] : value
+    const shown = String(typeof wrong === 'string' ? JSON.stringify(wrong) : wrong).slice(0, 40)
+    test(`${option}: ${shown}`, () => {
+      assert.throws(
+        () => parse({ ...everyOption, [key]: value }),
+        (error) => {
+          assertError(error, 'bad-option', why)
+          assert.ok(error.message.startsWith(`the-config: ${option} is `), error.message)
+          if (typeof wrong === 'string') {
+            assert.ok(error.message.includes(JSON.stringify(wrong).slice(0, 200)), error.message)
+          }
+          return true
+        },
+      )
+    })
+  }
+
+  test('a value in a circle, and one that is huge', () => {
+    const circle: unknown[] = []
+    circle.push(circle)
+    for (const value of [circle, Array.from({ length: 100_000 }, () => 'x')]) {
+      assert.throws(
+        () => parse({ nfsRoot: value }),
+        (error) => {
+          assertError(error, 'bad-option', /^the-config: nfsRoot is .*, but it must be/)
+          return error.message.length < 400
+        },
+      )
+    }
+  })
+})
+
+suite('an option that is unknown', () => {
+  for (const name of ['nfsroot', 'imagebasename', 'storePath', '', 'x', 'image.base']) {
+    test(JSON.stringify(name), () => {
+      assert.throws(
+        () => parse({ ...everyOption, [name]: 'x' }),
+        (error) => {
+          assertError(error, 'bad-option')
+          assert.equal(error.message, `the-config: there is no option ${name}`)
+          for (const known of Object.keys(everyOption)) assert.ok(error.hint?.includes(known))
+          return true
+        },
+      )
+    })
+  }
+})
+
+suite('what gives no options', () => {
+  class Options {
+    nfsRoot = '10.0.0.1:/x'
+  }
+  const inputs: Record<string, unknown> = {
+    null: null,
+    undefined,
+    true: true,
+    '5': 5,
+    "'text'": 'text',
+    '[]': [],
+    '[ [ {} ] ]': [[{}]],
+    'Promise {': Promise.resolve({}),
+    '[Function: make]': function make() {},
+    'Map(0) {}': new Map(),
+    'Options {': new Options(),
+  }
+  for (const [shown, input] of Object.entries(inputs)) {
+    test(shown, () => {
+      assert.throws(
+        () => parse(input),
+        (error) => {
+          assertError(error, 'bad-config', /^the-config gives no options but /)
+          assert.ok(error.message.includes(shown), error.message)
+          return true
+        },
+      )
+    })
+  }
+})
+
+test('whatever is given is options or an error of ours', () => {
+  const key = fc.oneof(fc.constantFrom(...Object.keys(everyOption), '__proto__'), fc.string())
+  const anything = fc.oneof(fc.anything({ withBigInt: true }), fc.dictionary(key, fc.anything()))
+  fc.assert(
+    fc.property(anything, (input) => {
+      try {
+        const options = parse(input)
+        for (const name of Object.keys(options)) assert.ok(Object.hasOwn(everyOption, name))
+      } catch (error) {
+        assert.ok(error instanceof Error && 'code' in error)
+        assertError(error, error.code === 'bad-config' ? 'bad-config' : 'bad-option')
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
+
+suite('what is not set', () => {
+  const system = { label: '25.11.20261122.abcdef', platform: 'aarch64-linux' }
+
+  test('has the defaults of the Nix module', () => {
+    assert.deepEqual(settleOptions({}, system), {
+      imageBaseName: 'nixos-net-image',
+      rootDirectoryName: 'nixos-net-image-25.11.20261122.abcdef-aarch64-linux',
+      storePaths: [],
+      nfsRoot: '192.168.0.108:/mnt/nfsshare/nixos-net-image-25.11.20261122.abcdef-aarch64-linux,v3',
+      populateFirmwareCommands: '',
+      populateRootCommands: '',
+    })
+  })
+
+  test('follows from the base name where that is set', () => {
+    const settled = settleOptions({ imageBaseName: 'pi' }, system)
+    assert.equal(settled.rootDirectoryName, 'pi-25.11.20261122.abcdef-aarch64-linux')
+    assert.equal(parseNfsRoot(settled.nfsRoot).path, `/mnt/nfsshare/${settled.rootDirectoryName}`)
+  })
+
+  test('gives way to what is set', () => {
+    assert.deepEqual(settleOptions(everyOption, system), everyOption)
+  })
+
+  test('is a valid NFS root for every base name that is allowed', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), (imageBaseName) => {
+        try {
+          parse({ imageBaseName })
+        } catch {
+          return
+        }
+        const { nfsRoot } = settleOptions({ imageBaseName }, system)
+        const { path, version } = parseNfsRoot(nfsRoot)
+        assert.equal(path, `/mnt/nfsshare/${imageBaseName}-25.11.20261122.abcdef-aarch64-linux`)
+        assert.equal(version, '3')
+      }),
+    )
+  })
+})
+
+test('more store paths are roots of the closure, whole', () => {
+  assert.deepEqual(extraRoots(everyOption), [path, path])
+  assert.deepEqual(extraRoots({}), [])
+})

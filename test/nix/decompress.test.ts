@@ -1,0 +1,449 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { before, suite, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
+import fc from 'fast-check'
+import { NetimageError } from '../../src/errors.ts'
+import type { Compression } from '../../src/nix/compression.ts'
+import { decompress } from '../../src/nix/decompress.ts'
+import type { Chunks } from '../../src/nix/decompress.ts'
+import { inPieces, pieceSizes } from '../support/chunks.ts'
+import { assertError, netimageError } from '../support/errors.ts'
+import { filterThrough } from '../support/programs.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+type Compressed = Exclude<Compression, 'none'>
+const compressions: Compressed[] = ['xz', 'zstd', 'bzip2', 'br', 'gzip']
+/** Those whose streams tell by themselves that they were changed or cut off. */
+const checking: Compressed[] = ['xz', 'zstd', 'bzip2', 'gzip']
+
+const encode: Record<Compressed, (input: Buffer, ...args: string[]) => Promise<Buffer> | Buffer> = {
+  xz: (input, ...args) => filterThrough('xz', ['-c', '-1', ...args], { input }),
+  zstd: (input, ...args) => filterThrough('zstd', ['-q', '-c', ...args], { input }),
+  bzip2: (input, ...args) => filterThrough('bzip2', ['-c', '-1', ...args], { input }),
+  br: (input) => brotliCompressSync(input, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }),
+  gzip: (input) => gzipSync(input),
+}
+
+async function collect(chunks: Chunks): Promise<Buffer> {
+  const collected: Buffer[] = []
+  for await (const chunk of chunks) collected.push(Buffer.from(chunk))
+  return Buffer.concat(collected)
+}
+
+const decode = (stream: Buffer, compression: Compression, sizes = [65_536]) =>
+  collect(decompress(inPieces(stream, sizes), compression))
+
+/** What comes out before an error, and the error. */
+async function attempt(stream: Chunks, compression: Compression) {
+  const collected: Buffer[] = []
+  let error: unknown
+  try {
+    for await (const chunk of decompress(stream, compression)) collected.push(Buffer.from(chunk))
+  } catch (caught) {
+    error = caught
+  }
+  if (error !== undefined) assertError(error, 'bad-compression')
+  return { output: Buffer.concat(collected), error }
+}
+
+async function assertRefused(stream: Buffer, compression: Compression, why: RegExp) {
+  const { error } = await attempt(inPieces(stream, [1000]), compression)
+  assert.match(error instanceof Error ? error.message : 'it was accepted', why)
+}
+
+const noiseIn = new Map<Compressed, Buffer>()
+
+/** Noise, compressed once for all tests: more of it than decoders read ahead. */
+async function compressedNoise(compression: Compressed): Promise<Buffer> {
+  const stream = noiseIn.get(compression) ?? (await encode[compression](contents.noise))
+  noiseIn.set(compression, stream)
+  return stream
+}
+
+const contents = {
+  nothing: Buffer.alloc(0),
+  'one byte': Buffer.from('x'),
+  text: Buffer.from('some text that compresses\n'.repeat(20_000)),
+  zeros: Buffer.alloc(1_200_000),
+  noise: randomBytes(1_500_000),
+}
+
+test('without compression the bytes are the bytes', async () => {
+  assert.ok((await decode(contents.noise, 'none')).equals(contents.noise))
+})
+
+for (const compression of compressions) {
+  suite(compression, () => {
+    test('of contents of every kind', async () => {
+      for (const [name, content] of Object.entries(contents)) {
+        const stream =
+          name === 'noise' ? await compressedNoise(compression) : await encode[compression](content)
+        assert.ok((await decode(stream, compression)).equals(content), name)
+      }
+    })
+
+    test('at any chunking', async () => {
+      const content = Buffer.concat([randomBytes(1500), Buffer.alloc(3000, 'text, ')])
+      const stream = await encode[compression](content)
+      // Each chunking of bzip2 takes a process.
+      const numRuns = compression === 'bzip2' ? 5 : 10
+      await fc.assert(
+        fc.asyncProperty(pieceSizes, async (sizes) => {
+          assert.ok((await decode(stream, compression, sizes)).equals(content))
+        }),
+        { numRuns },
+      )
+      assert.ok((await decode(stream, compression, [1])).equals(content))
+    })
+
+    test('of bytes that are something else', async () => {
+      const page = Buffer.from('<html><title>Sign in</title></html>\n'.repeat(100))
+      const { error } = await attempt([page], compression)
+      assertError(error, 'bad-compression', new RegExp(`the ${compression} stream is broken: `))
+    })
+
+    test('of an input that fails fails in the same way', async () => {
+      const stream = await compressedNoise(compression)
+      function* failing(): Generator<Buffer> {
+        yield stream.subarray(0, 100_000)
+        throw new NetimageError('disk-full', 'this is the error')
+      }
+      await assert.rejects(
+        () => collect(decompress(failing(), compression)),
+        netimageError('disk-full', /^this is the error$/),
+      )
+    })
+
+    test('may be left early: its input and its program end', { timeout: 20_000 }, async () => {
+      const stream = await compressedNoise(compression)
+      const idle = await quiet()
+      for (const leave of ['return', 'throw'] as const) {
+        let open = true
+        function* input(): Generator<Buffer> {
+          try {
+            for (const piece of inPieces(stream, [10_000])) yield piece
+          } finally {
+            open = false
+          }
+        }
+        const reading = (async () => {
+          for await (const chunk of decompress(input(), compression)) {
+            assert.ok(chunk.length > 0)
+            if (leave === 'throw') throw new Error('left')
+            break
+          }
+        })()
+        if (leave === 'throw') await assert.rejects(reading, /^Error: left$/)
+        else await reading
+        assert.deepEqual(await quiet(), idle)
+        assert.equal(open, false, 'the input was not ended')
+      }
+    })
+
+    test('may be left while its input waits', { timeout: 20_000 }, async () => {
+      const stream = await compressedNoise(compression)
+      const idle = await quiet()
+      let wake = () => {}
+      async function* stalled(): AsyncGenerator<Buffer> {
+        yield stream.subarray(0, -1000)
+        await new Promise<void>((resolve) => (wake = resolve))
+      }
+      for await (const chunk of decompress(stalled(), compression)) {
+        assert.ok(chunk.length > 0)
+        break
+      }
+      assert.deepEqual(await quiet(), idle)
+      wake()
+    })
+
+    test('may be left before it began', { timeout: 20_000 }, async () => {
+      const stream = await encode[compression](contents.text)
+      const idle = await quiet()
+      const chunks = decompress(inPieces(stream, [1000]), compression)
+      assert.ok(Symbol.asyncIterator in chunks)
+      await chunks[Symbol.asyncIterator]().return?.()
+      assert.deepEqual(await quiet(), idle)
+    })
+  })
+}
+
+/** The pipes that are open once no program runs any more. */
+async function quiet(): Promise<string[]> {
+  const running = () => process.getActiveResourcesInfo().includes('ProcessWrap')
+  for (let tries = 0; tries < 500 && running(); tries++) await delay(10)
+  assert.ok(!running(), 'a program still runs')
+  // What was ended is put away in the next turns of the event loop.
+  await delay(20)
+  return process.getActiveResourcesInfo().filter((name) => name === 'PipeWrap')
+}
+
+test('xz: what does not begin as xz does is said to be none, however short', async () => {
+  for (const text of ['', 'x', '<html>', '<html><title>Sign in</title>']) {
+    await assertRefused(Buffer.from(text), 'xz', /the xz stream is broken: it is not xz$/)
+  }
+})
+
+suite('what was changed or cut off', () => {
+  const content = Buffer.from(
+    Array.from({ length: 12 }, (_, line) => `line ${line * 7919}\n`).join(''),
+  )
+
+  for (const compression of compressions) {
+    test(`${compression}: cut off at any byte, it is an error or less`, async () => {
+      const stream = await encode[compression](content)
+      // Each try of bzip2 takes a process.
+      const step = compression === 'bzip2' ? 9 : 1
+      for (let end = 0; end < stream.length; end += step) {
+        const { output, error } = await attempt([stream.subarray(0, end)], compression)
+        assert.ok(content.subarray(0, output.length).equals(output), `cut at ${end}`)
+        if (checking.includes(compression)) assert.ok(error !== undefined, `cut at ${end}`)
+      }
+    })
+
+    test(`${compression}: with any byte changed, it is an error or the same`, async () => {
+      const stream = await encode[compression](content)
+      const step = compression === 'bzip2' ? 5 : 1
+      for (let at = 0; at < stream.length; at += step) {
+        const changed = Buffer.from(stream)
+        changed[at] = (changed[at] ?? 0) ^ (1 << ((at * 5) % 8))
+        const { output, error } = await attempt([changed], compression)
+        if (error === undefined && checking.includes(compression)) {
+          assert.ok(output.equals(content), `byte ${at}`)
+        }
+      }
+    })
+
+    test(`${compression}: followed by something else, it is an error or the same`, async () => {
+      const stream = await encode[compression](content)
+      for (const rest of [Buffer.alloc(1), Buffer.from('trailing'), Buffer.alloc(1000)]) {
+        const { output, error } = await attempt([stream, rest], compression)
+        if (error === undefined) assert.ok(output.equals(content))
+        else assert.ok(content.subarray(0, output.length).equals(output))
+        if (compression === 'zstd') assert.notEqual(error, undefined)
+      }
+    })
+  }
+
+  test('zstd: random changes of a stream with a checksum never make other output', async () => {
+    const stream = await encode.zstd(Buffer.concat([content, randomBytes(300), content]))
+    const original = await decode(stream, 'zstd')
+    const change = fc.record({
+      at: fc.nat(stream.length - 1),
+      value: fc.integer({ min: 1, max: 255 }),
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 4 }), async (changes) => {
+        const changed = Buffer.from(stream)
+        for (const { at, value } of changes) changed[at] = (changed[at] ?? 0) ^ value
+        const { output, error } = await attempt([changed], 'zstd')
+        if (error === undefined) assert.ok(output.equals(original))
+      }),
+      { numRuns: 300 },
+    )
+  })
+})
+
+suite('several streams in one', () => {
+  const [first, second] = [contents.text, Buffer.from('and the second')]
+  const both = Buffer.concat([first, second])
+
+  for (const compression of ['xz', 'zstd', 'bzip2', 'gzip'] as const) {
+    test(`${compression}: all of them are read`, async () => {
+      const streams = [await encode[compression](first), await encode[compression](second)]
+      for (const sizes of [[1 << 20], [1000], [7]]) {
+        const decoded = await decode(Buffer.concat(streams), compression, sizes)
+        assert.ok(decoded.equals(both), `in pieces of ${sizes.join()}`)
+      }
+    })
+
+    test(`${compression}: an empty one among them`, async () => {
+      const empty = await encode[compression](Buffer.alloc(0))
+      const streams = [empty, await encode[compression](first), empty]
+      assert.ok((await decode(Buffer.concat(streams), compression)).equals(first))
+    })
+
+    test(`${compression}: the second cut off is an error`, async () => {
+      const [whole, cut] = [await encode[compression](first), await encode[compression](second)]
+      const stream = Buffer.concat([whole, cut.subarray(0, -3)])
+      const { error } = await attempt([stream], compression)
+      assert.notEqual(error, undefined)
+    })
+  }
+
+  test('xz: zeros between and after them', async () => {
+    const [one, two] = [await encode.xz(first), await encode.xz(second)]
+    const padded = Buffer.concat([one, Buffer.alloc(8), two, Buffer.alloc(4)])
+    assert.ok((await decode(padded, 'xz')).equals(both))
+  })
+
+  test('zstd: skippable frames before, between and after them', async () => {
+    const [one, two] = [await encode.zstd(first), await encode.zstd(second)]
+    const skippable = Buffer.concat([Buffer.from('502a4d1803000000', 'hex'), Buffer.from('abc')])
+    const stream = Buffer.concat([skippable, one, skippable, skippable, two, skippable])
+    assert.ok((await decode(stream, 'zstd')).equals(both))
+    assert.equal((await decode(skippable, 'zstd')).length, 0)
+  })
+
+  test('zstd: thousands of small frames', async () => {
+    const frame = await encode.zstd(second)
+    const stream = Buffer.concat(Array.from({ length: 500 }, () => frame))
+    assert.equal((await decode(stream, 'zstd')).length, 500 * second.length)
+  })
+})
+
+suite('streams as the programs make them otherwise', () => {
+  const content = Buffer.concat([contents.text, contents.noise.subarray(0, 100_000)])
+  const options: [compression: 'xz' | 'zstd' | 'bzip2', args: string[]][] = [
+    ['xz', ['-9']],
+    ['xz', ['--check=none']],
+    ['xz', ['--check=crc32']],
+    ['xz', ['--check=sha256']],
+    ['xz', ['--block-size=10000', '-T2']],
+    ['xz', ['--x86', '--lzma2=preset=0']],
+    ['xz', ['--lzma2=preset=0,dict=128MiB']],
+    ['xz', ['--lzma2=preset=0,dict=4KiB']],
+    ['zstd', ['-1', '--no-check']],
+    ['zstd', ['-19', '-T2']],
+    ['zstd', ['--long=27']],
+    ['zstd', [`--stream-size=${content.length}`]],
+    ['bzip2', ['-9']],
+  ]
+  for (const [compression, args] of options) {
+    test(`${compression} ${args.join(' ')}`, async () => {
+      const stream = await encode[compression](content, ...args)
+      assert.ok((await decode(stream, compression)).equals(content))
+    })
+  }
+})
+
+suite('streams that want too much memory', () => {
+  test('xz: a dictionary of 512 MiB', async () => {
+    const stream = await encode.xz(Buffer.from('x'), '--lzma2=preset=0,dict=512MiB')
+    await assertRefused(stream, 'xz', /a dictionary of 536870912 bytes, and 134217728 are allowed/)
+  })
+
+  for (const args of [['--x86'], ['--delta=dist=4'], ['--arm', '--delta=dist=1'], ['-T2']]) {
+    test(`xz: such a dictionary where ${args.join(' ')} fills the header`, async () => {
+      const stream = await encode.xz(Buffer.from('x'), ...args, '--lzma2=preset=0,dict=512MiB')
+      await assertRefused(stream, 'xz', /a dictionary of 536870912 bytes/)
+    })
+  }
+
+  test('xz: such a dictionary at any chunking', async () => {
+    const stream = await encode.xz(contents.text, '--lzma2=preset=0,dict=512MiB')
+    for (const size of [1, 11, 12, 13, 24, 1035, 1036, 1037]) {
+      const { output, error } = await attempt(inPieces(stream, [size]), 'xz')
+      assert.match(String(error), /a dictionary of 536870912 bytes/)
+      assert.equal(output.length, 0)
+    }
+  })
+
+  test('zstd: a window of 256 MiB', async () => {
+    const stream = await encode.zstd(Buffer.from('x'), '--long=28', '--ultra')
+    await assertRefused(stream, 'zstd', /a window of 268435456 bytes/)
+    const behind = Buffer.concat([await encode.zstd(Buffer.from('x')), stream])
+    await assertRefused(behind, 'zstd', /a window of 268435456 bytes/)
+  })
+})
+
+suite('a bomb', () => {
+  const size = 48 << 20
+
+  for (const compression of compressions) {
+    test(`of ${compression} comes out in pieces, and no faster than it is read`, async () => {
+      const stream = await encode[compression](Buffer.alloc(size))
+      assert.ok(stream.length < size / 200)
+      const before = process.memoryUsage().rss
+      let pieces = 0
+      for await (const chunk of decompress([stream], compression)) {
+        assert.ok(chunk.length <= 1 << 20, `a chunk of ${chunk.length} bytes`)
+        // Time enough for a decoder that does not wait to unpack it all.
+        await delay(pieces < 3 ? 60 : 0)
+        if (++pieces > 10) break
+      }
+      const grown = process.memoryUsage().rss - before
+      assert.ok(grown < size / 2, `memory grew by ${grown} bytes`)
+    })
+  }
+})
+
+suite('decoders that this machine may not have', () => {
+  const directory = temporaryDirectory()
+  const emptyPath = join(directory, 'empty')
+  const source = pathToFileURL(join(import.meta.dirname, '../../src/nix/decompress.ts')).href
+  let streams: Record<'xz' | 'bzip2', string>
+
+  before(async () => {
+    mkdirSync(emptyPath)
+    streams = { xz: join(directory, 'x.xz'), bzip2: join(directory, 'x.bz2') }
+    writeFileSync(streams.xz, await encode.xz(Buffer.from('content')))
+    writeFileSync(streams.bzip2, await encode.bzip2(Buffer.from('content')))
+  })
+
+  /** Decompresses in a process of its own, with the programs of another PATH. */
+  async function decodeElsewhere(
+    compression: 'xz' | 'bzip2',
+    path: string,
+    withoutLibrary: boolean,
+  ) {
+    const script = `
+      import { readFileSync } from 'node:fs'
+      import { registerHooks } from 'node:module'
+      const [compression, file, without] = process.argv.slice(1)
+      if (without === 'true') {
+        registerHooks({
+          resolve(specifier, context, next) {
+            if (specifier.startsWith('@napi-rs/lzma')) throw new Error('not for this platform')
+            return next(specifier, context)
+          },
+        })
+      }
+      const { decompress } = await import('${source}')
+      try {
+        let text = ''
+        for await (const chunk of decompress([readFileSync(file)], compression)) text += chunk
+        console.log(JSON.stringify({ text }))
+      } catch ({ code, message, hint }) {
+        console.log(JSON.stringify({ code, message, hint }))
+      }
+    `
+    const args = ['--input-type=module', '--eval', script, compression, streams[compression]]
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [...args, String(withoutLibrary)],
+      { env: { PATH: path }, timeout: 20_000 },
+    )
+    const answer: unknown = JSON.parse(stdout)
+    return answer
+  }
+
+  const realPath = process.env['PATH'] ?? ''
+
+  test('without the library, xz is the program’s work', async () => {
+    assert.deepEqual(await decodeElsewhere('xz', realPath, true), { text: 'content' })
+  })
+
+  test('with the library, xz needs no program', async () => {
+    assert.deepEqual(await decodeElsewhere('xz', emptyPath, false), { text: 'content' })
+  })
+
+  for (const [program, debianPackage] of [
+    ['xz', 'xz-utils'],
+    ['bzip2', 'bzip2'],
+  ] as const) {
+    test(`a ${program} that is missing is named, with its package`, async () => {
+      assert.deepEqual(await decodeElsewhere(program, emptyPath, true), {
+        code: 'program-missing',
+        message: `the program ${program} is not installed`,
+        hint: `A binary cache keeps a NAR compressed with ${program}. Install the package that has ${program} (on Debian: apt-get install ${debianPackage}).`,
+      })
+    })
+  }
+})

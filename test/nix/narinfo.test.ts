@@ -1,0 +1,276 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { formatHash } from '../../src/nix/hash.ts'
+import { parseNarInfo } from '../../src/nix/narinfo.ts'
+import type { NarInfo } from '../../src/nix/narinfo.ts'
+import { fingerprint } from '../../src/nix/path-info.ts'
+import { hashPartOf } from '../../src/nix/store-path.ts'
+import { buildShapesClosure } from '../support/closures.ts'
+import { assertError } from '../support/errors.ts'
+import { hash, storePath, toPathInfo } from '../support/path-infos.ts'
+import { createNixWorld } from '../support/real-nix.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const path = storePath('/nix/store/syd87l2rxw8cbsxmxl853h0r6pdwhwjr-curl-7.82.0-bin')
+const references = [
+  '0jqd0rlxzra1rs38rdxl43yh6rxchgc6-curl-7.82.0',
+  '6w8g7njm4mck5dmjxws0z1xnrxvl81xa-glibc-2.34-115',
+  'j5jxw3iy7bbz4a57fh9g2xm2gxmyal8h-zlib-1.2.12',
+  'yxvjs9drzsphm9pcf42a4byzj1kb9m7k-openssl-1.1.1n',
+]
+
+/** As the public NixOS cache has it. */
+const fields: Record<string, string> = {
+  StorePath: path,
+  URL: 'nar/05ra3y72i3qjri7xskf9qj8kb29r6naqy1sqpbs3azi3xcigmj56.nar.xz',
+  Compression: 'xz',
+  FileHash: 'sha256:05ra3y72i3qjri7xskf9qj8kb29r6naqy1sqpbs3azi3xcigmj56',
+  FileSize: '68852',
+  NarHash: 'sha256:1b4sb93wp679q4zx9k1ignby1yna3z7c4c2ri3wphylbc2dwsys0',
+  NarSize: '196040',
+  References: references.join(' '),
+  Deriver: '5rwxzi7pal3qhpsyfc16gzkh939q1np6-curl-7.82.0.drv',
+  Sig: 'cache.nixos.org-1:TsTTb3WGTZKphvYdBHXwo6weVILmTytUjLB+vcX89fOjjRicCHmKA4RCPMVLkj6TMJ4GMX3HPVWRdD1hkeKZBQ==',
+}
+
+/** The narinfo with some fields changed, or left out where they are undefined. */
+function narInfo(changes: Record<string, string | undefined> = {}): string {
+  const lines = Object.entries({ ...fields, ...changes })
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => `${key}: ${value}\n`)
+  return lines.join('')
+}
+
+const parse = (text: string): NarInfo => parseNarInfo(text, path, 'the-narinfo')
+
+test('a narinfo of the public cache is read in all its fields', () => {
+  const info = parse(narInfo())
+  assert.deepEqual(info, {
+    path,
+    url: fields['URL'],
+    compression: 'xz',
+    narHash: hash('sha256:1b4sb93wp679q4zx9k1ignby1yna3z7c4c2ri3wphylbc2dwsys0'),
+    narSize: 196040,
+    references: references.map((name) => storePath(`/nix/store/${name}`)),
+    signatures: [fields['Sig']],
+    deriver: storePath('/nix/store/5rwxzi7pal3qhpsyfc16gzkh939q1np6-curl-7.82.0.drv'),
+    fileHash: hash('sha256:05ra3y72i3qjri7xskf9qj8kb29r6naqy1sqpbs3azi3xcigmj56'),
+    fileSize: 68852,
+  })
+  const full = references.map((name) => `/nix/store/${name}`).join(',')
+  assert.equal(fingerprint(info), `1;${path};${fields['NarHash']};196040;${full}`)
+})
+
+suite('fields that may be missing', () => {
+  test('all of them', () => {
+    const left = { FileHash: undefined, FileSize: undefined, Deriver: undefined, Sig: undefined }
+    const info = parse(narInfo({ ...left, References: undefined, Compression: undefined }))
+    assert.equal(
+      Object.keys(info).toSorted().join(' '),
+      'compression narHash narSize path references signatures url',
+    )
+    assert.deepEqual(info.references, [])
+    assert.deepEqual(info.signatures, [])
+    // As old as that: from before caches named it.
+    assert.equal(info.compression, 'bzip2')
+  })
+
+  test('or be empty', () => {
+    const empty = { Compression: '', References: '', Deriver: '', CA: '', FileHash: '' }
+    assert.deepEqual(
+      parse(narInfo({ ...empty, FileSize: '' })),
+      parse(
+        narInfo({
+          Compression: undefined,
+          References: undefined,
+          Deriver: undefined,
+          FileHash: undefined,
+          FileSize: undefined,
+        }),
+      ),
+    )
+  })
+
+  test('a deriver may be unknown', () => {
+    assert.equal(parse(narInfo({ Deriver: 'unknown-deriver' })).deriver, undefined)
+  })
+
+  test('fields that nobody knows are passed over', () => {
+    assert.deepEqual(parse(narInfo({ System: 'x86_64-linux', 'X-New': 'a: b' })), parse(narInfo()))
+  })
+})
+
+test('every compression that caches use', () => {
+  for (const compression of ['xz', 'zstd', 'none', 'bzip2', 'br', 'gzip']) {
+    assert.equal(parse(narInfo({ Compression: compression })).compression, compression)
+  }
+})
+
+test('references are sorted and come once each, self-references among them', () => {
+  const own = path.slice('/nix/store/'.length)
+  const shuffled = [references[2], own, references[0], references[2]].join(' ')
+  assert.deepEqual(
+    parse(narInfo({ References: shuffled })).references,
+    [references[0], references[2], own].map((name) => `/nix/store/${name}`),
+  )
+})
+
+test('several signatures are kept in their order', () => {
+  const text = `${narInfo()}Sig: b-1:AAAA\nSig: a-1:BBBB\n`
+  assert.deepEqual(parse(text).signatures, [fields['Sig'], 'b-1:AAAA', 'a-1:BBBB'])
+})
+
+test('a thousand references and lines that end as in DOS', () => {
+  const many = Array.from({ length: 1000 }, (_, number) => {
+    return `${'0'.repeat(28)}${String(number).padStart(4, '0')}-reference`
+  })
+  const text = narInfo({ References: many.join(' ') }).replaceAll('\n', '\r\n')
+  assert.equal(parse(text).references.length, 1000)
+})
+
+suite('a narinfo is refused', () => {
+  function assertRefused(text: string, why: RegExp): void {
+    assert.throws(
+      () => parse(text),
+      (error) => {
+        assertError(
+          error,
+          'bad-narinfo',
+          /^the-narinfo is not a narinfo of \/nix\/store\/syd87/,
+          why,
+        )
+        // However large the nonsense is.
+        assert.ok(error.message.length < 1000)
+        return true
+      },
+    )
+  }
+
+  for (const key of ['StorePath', 'URL', 'NarHash', 'NarSize']) {
+    test(`without ${key}`, () => {
+      assertRefused(narInfo({ [key]: undefined }), new RegExp(`it has no ${key}`))
+      assertRefused(narInfo({ [key]: '' }), new RegExp(`it has no ${key}`))
+    })
+  }
+
+  for (const key of Object.keys(fields).filter((key) => key !== 'Sig')) {
+    test(`with ${key} twice`, () => {
+      assertRefused(`${narInfo()}${key}: ${fields[key]}\n`, new RegExp(`${key} stands in it twice`))
+    })
+  }
+
+  test('of another path', () => {
+    const other = '/nix/store/0jqd0rlxzra1rs38rdxl43yh6rxchgc6-curl-7.82.0'
+    assertRefused(narInfo({ StorePath: other }), /it is of \/nix\/store\/0jqd/)
+    // The same hash part would be found under the same name.
+    assertRefused(narInfo({ StorePath: `${path}-more` }), /it is of .*-more/)
+  })
+
+  const badValues: Record<string, string[]> = {
+    StorePath: ['/etc/passwd', path.slice(11), `/gnu${path.slice(4)}`, `${path}/bin`],
+    Compression: ['lzma', 'XZ', '__proto__', 'xz zstd'],
+    FileHash: ['sha256:0', `sha512:${'0'.repeat(128)}`, 'md5:d41d8cd98f00b204e9800998ecf8427e'],
+    FileSize: ['-1', '0', '1.5', '1e3', '0x10', 'many', '9007199254740993', '1'.repeat(40)],
+    NarHash: [
+      'sha256:0',
+      `sha1:${'0'.repeat(40)}`,
+      '1b4sb93wp679q4zx9k1ignby1yna3z7c4c2ri3wphylbc2dwsys0',
+    ],
+    NarSize: ['-1', '0', '1.5', '1e3', '0x10', 'many', '9007199254740993', '18446744073709551616'],
+    References: [
+      '../etc',
+      'name',
+      `/nix/store/${references[0]}`,
+      `${references[0]},${references[1]}`,
+      `${references[0]} ${references[1]}/bin`,
+      '0'.repeat(1_000_000),
+    ],
+    Deriver: ['curl.drv', '/nix/store/5rwxzi7pal3qhpsyfc16gzkh939q1np6-curl-7.82.0.drv', '..'],
+  }
+  for (const [key, values] of Object.entries(badValues)) {
+    for (const value of values) {
+      const shown = value.length > 60 ? `${value.slice(0, 60)}…` : value
+      test(`whose ${key} is ${shown}`, () => {
+        assertRefused(narInfo({ [key]: value }), new RegExp(`${key} is "`))
+      })
+    }
+  }
+
+  test('that is no narinfo at all', () => {
+    assertRefused('', /it has no StorePath|cut off/)
+    assertRefused('<html>\n<title>Sign in</title>\n</html>\n', /is not "Key: value"/)
+    assertRefused('404\n', /is not "Key: value"/)
+    assertRefused(': value\n', /is not "Key: value"/)
+    assertRefused(`\u{feff}${narInfo()}`, /it has no StorePath/)
+    assertRefused(`\n${narInfo()}`, /is not "Key: value"/)
+    assertRefused(`${'x'.repeat(100_000)}\n`, /is not "Key: value"/)
+  })
+
+  test('that is cut off, at whatever byte', () => {
+    const whole = narInfo()
+    const signature = whole.indexOf('Sig:')
+    for (let end = 0; end < whole.length; end++) {
+      const cut = whole.slice(0, end)
+      // Between two lines after the last field that must be there it says less, but nothing wrong.
+      if (cut.endsWith('\n') && end > whole.indexOf('NarSize:') + 'NarSize: 196040'.length) {
+        assert.ok(end <= signature)
+        continue
+      }
+      assertRefused(cut, /cut off|it has no/)
+    }
+  })
+
+  test('or it is sound, whatever bytes it has', () => {
+    const whole = narInfo()
+    const change = fc.record({
+      at: fc.nat(whole.length - 1),
+      remove: fc.integer({ min: 0, max: 8 }),
+      insert: fc.string({ unit: fc.constantFrom(...': \n\r\0/a0-.é'.split('')), maxLength: 6 }),
+    })
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 1, maxLength: 4 }), (changes) => {
+        let text = whole
+        for (const { at, remove, insert } of changes) {
+          text = text.slice(0, at) + insert + text.slice(at + remove)
+        }
+        try {
+          const info = parse(text)
+          assert.equal(info.path, path)
+          assert.ok(info.narSize > 0)
+          assert.equal(formatHash(info.narHash).length, 59)
+        } catch (error) {
+          assertError(error, 'bad-narinfo')
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})
+
+test('every narinfo that Nix writes says what Nix knows', async () => {
+  const directory = temporaryDirectory()
+  const world = await createNixWorld(join(directory, 'world'))
+  const closure = await buildShapesClosure(world)
+  const { secretKeyFile } = await world.generateKey('test-1')
+  const cache = join(directory, 'cache')
+  await world.copyToCache([closure.everything], cache, { compression: 'zstd', secretKeyFile })
+  await world.sign(closure.paths, secretKeyFile)
+
+  for (const known of (await world.pathInfo(closure.paths)).map(toPathInfo)) {
+    const file = join(cache, `${hashPartOf(known.path)}.narinfo`)
+    const info = parseNarInfo(await readFile(file, 'utf8'), known.path, file)
+    const { url, compression, fileHash, fileSize, ...pathInfo } = info
+    assert.deepEqual(pathInfo, known)
+    assert.equal(compression, 'zstd')
+    const nar = join(cache, url)
+    assert.equal((await stat(nar)).size, fileSize)
+    const digest = createHash('sha256')
+      .update(await readFile(nar))
+      .digest('hex')
+    assert.deepEqual(fileHash, { algorithm: 'sha256', hex: digest })
+  }
+})

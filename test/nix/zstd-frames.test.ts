@@ -1,0 +1,257 @@
+// The frames are made by the zstd program; that they decode is shown in decompress.test.ts.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { before, suite, test } from 'node:test'
+import fc from 'fast-check'
+import { createFrameSplitter } from '../../src/nix/zstd-frames.ts'
+import { inPieces, pieceSizes } from '../support/chunks.ts'
+import { netimageError } from '../support/errors.ts'
+import { filterThrough } from '../support/programs.ts'
+
+const zstd = (input: Buffer, ...args: string[]) =>
+  filterThrough('zstd', ['-q', '-c', ...args], { input })
+
+/** The frames of a stream, each put together from its parts. */
+function frames(pieces: Iterable<Buffer>): Buffer[] {
+  const splitter = createFrameSplitter()
+  const found: Buffer[] = []
+  let parts: Buffer[] = []
+  for (const piece of pieces) {
+    for (const { bytes, last } of splitter.split(piece)) {
+      parts.push(Buffer.from(bytes))
+      if (!last) continue
+      found.push(Buffer.concat(parts))
+      parts = []
+    }
+  }
+  splitter.end()
+  assert.equal(parts.length, 0, 'a frame did not end')
+  return found
+}
+
+function assertRefused(stream: Buffer, why: RegExp): void {
+  for (const sizes of [[1 << 20], [1], [3]]) {
+    assert.throws(() => frames(inPieces(stream, sizes)), netimageError('bad-compression', why))
+  }
+}
+
+function skippable(content: Buffer, variant = 0): Buffer {
+  const header = Buffer.alloc(8)
+  header.writeUInt32LE(0x184d2a50 + variant)
+  header.writeUInt32LE(content.length, 4)
+  return Buffer.concat([header, content])
+}
+
+interface FrameParts {
+  /** The window descriptor; none where the frame is a single segment. */
+  window?: number
+  dictionaryBytes?: 0 | 1 | 2 | 4
+  sizeBytes?: 0 | 1 | 2 | 4 | 8
+  checksum?: boolean
+}
+
+/** A frame with one raw block of three bytes, by RFC 8878, section 3.1.1. */
+function makeFrame({ window, dictionaryBytes = 0, sizeBytes = 0, checksum = false }: FrameParts) {
+  const single = window === undefined
+  const sizeFlag = { 0: 0, 1: 0, 2: 1, 4: 2, 8: 3 }[sizeBytes]
+  const dictionaryFlag = { 0: 0, 1: 1, 2: 2, 4: 3 }[dictionaryBytes]
+  const descriptor = (sizeFlag << 6) | (single ? 32 : 0) | (checksum ? 4 : 0) | dictionaryFlag
+  return Buffer.concat([
+    Buffer.from([0x28, 0xb5, 0x2f, 0xfd, descriptor, ...(single ? [] : [window])]),
+    Buffer.alloc(dictionaryBytes, 0xd1),
+    Buffer.alloc(sizeBytes),
+    Buffer.from([(3 << 3) | 1, 0, 0]),
+    Buffer.from('abc'),
+    Buffer.alloc(checksum ? 4 : 0, 0xc5),
+  ])
+}
+
+/** By what is special of them. */
+const samples = new Map<string, Buffer>()
+
+before(async () => {
+  const noise = randomBytes(300_000)
+  const text = Buffer.alloc(400_000, 'some text that compresses, ')
+  const mixed = Buffer.concat([text, noise, Buffer.alloc(200_000)])
+  const made: Record<string, Promise<Buffer>> = {
+    'nothing in it': zstd(Buffer.alloc(0)),
+    'nothing in it, and no checksum': zstd(Buffer.alloc(0), '--no-check'),
+    'one byte': zstd(Buffer.from('x')),
+    'raw blocks': zstd(noise),
+    'run-length blocks': zstd(Buffer.alloc(500_000)),
+    'a checksum': zstd(mixed, '--check'),
+    'no checksum': zstd(mixed, '--no-check'),
+    'the best compression': zstd(mixed, '-19'),
+    'a content size of one byte': zstd(noise.subarray(0, 200), '--stream-size=200'),
+    'a content size of two bytes': zstd(noise.subarray(0, 5000), '--stream-size=5000'),
+    'a content size of four bytes': zstd(mixed, `--stream-size=${mixed.length}`),
+    'a window of 128 MiB': zstd(mixed, '--long=27'),
+    'blocks of several threads': zstd(mixed, '-T2', '-B100000'),
+  }
+  for (const [name, frame] of Object.entries(made)) samples.set(name, await frame)
+})
+
+function sample(name: string): Buffer {
+  const frame = samples.get(name)
+  assert.ok(frame, name)
+  return frame
+}
+
+test('a frame of any kind is found whole, however it is cut', () => {
+  for (const [name, frame] of samples) {
+    const few = frame.length < 10_000 ? [[1], [2], [5]] : [[1001]]
+    for (const sizes of [[1 << 20], [100_003], ...few]) {
+      const found = frames(inPieces(frame, sizes))
+      assert.equal(found.length, 1, name)
+      assert.ok(found[0]?.equals(frame), name)
+    }
+  }
+})
+
+test('a frame with any header that the format allows is found whole', () => {
+  const next = makeFrame({ window: 0 })
+  for (const dictionaryBytes of [0, 1, 2, 4] as const) {
+    for (const checksum of [false, true]) {
+      const made = [
+        ...([1, 2, 4, 8] as const).map((sizeBytes) =>
+          makeFrame({ dictionaryBytes, sizeBytes, checksum }),
+        ),
+        ...([0, 2, 4, 8] as const).map((sizeBytes) => {
+          return makeFrame({ window: 0, dictionaryBytes, sizeBytes, checksum })
+        }),
+      ]
+      for (const one of made) {
+        const found = frames(inPieces(Buffer.concat([one, next]), [3]))
+        assert.deepEqual(found, [one, next])
+      }
+    }
+  }
+})
+
+test('frames one after another are told apart, and skippable ones left out', () => {
+  const parts = fc.array(
+    fc.oneof(
+      fc.constantFrom(
+        'nothing in it',
+        'nothing in it, and no checksum',
+        'one byte',
+        'run-length blocks',
+        'a checksum',
+        'no checksum',
+        'a content size of two bytes',
+      ),
+      fc.record({ content: fc.uint8Array({ maxLength: 300 }), variant: fc.nat({ max: 15 }) }),
+    ),
+    { minLength: 1, maxLength: 8 },
+  )
+  fc.assert(
+    fc.property(parts, pieceSizes, (parts, sizes) => {
+      const stream = parts.map((part) =>
+        typeof part === 'string'
+          ? sample(part)
+          : skippable(Buffer.from(part.content), part.variant),
+      )
+      const expected = parts.flatMap((part) => (typeof part === 'string' ? [sample(part)] : []))
+      const found = frames(inPieces(Buffer.concat(stream), sizes))
+      assert.equal(found.length, expected.length)
+      expected.forEach((frame, index) => assert.ok(found[index]?.equals(frame)))
+    }),
+    { numRuns: 60 },
+  )
+})
+
+test('a skippable frame may look like a frame inside', () => {
+  const frame = sample('one byte')
+  const stream = Buffer.concat([skippable(frame), frame, skippable(skippable(frame))])
+  assert.equal(frames(inPieces(stream, [7])).length, 1)
+})
+
+suite('a stream is refused', () => {
+  test('that is empty', () => assertRefused(Buffer.alloc(0), /it is empty/))
+
+  test('that is no zstd', () => {
+    assertRefused(Buffer.from('<html></html>'), /it is not zstd/)
+    assertRefused(Buffer.from([0x28, 0xb5, 0x2f, 0xfe, 0, 0]), /it is not zstd/)
+    // Frames of zstd from before its format was settled.
+    assertRefused(Buffer.from([0x27, 0xb5, 0x2f, 0xfd, 0, 0]), /it is not zstd/)
+  })
+
+  test('that is cut off, at whatever byte', () => {
+    for (const name of ['nothing in it', 'one byte', 'a content size of one byte']) {
+      const frame = sample(name)
+      for (let end = 1; end < frame.length; end++) {
+        assertRefused(frame.subarray(0, end), /it is cut off/)
+        assertRefused(Buffer.concat([frame, frame.subarray(0, end)]), /it is cut off/)
+      }
+    }
+    const skipped = skippable(Buffer.from('content'))
+    for (let end = 1; end < skipped.length; end++) {
+      assertRefused(skipped.subarray(0, end), /it is cut off/)
+    }
+  })
+
+  test('that something else follows', () => {
+    const frame = sample('one byte')
+    for (const rest of [Buffer.alloc(4), Buffer.from('trailing'), Buffer.alloc(512)]) {
+      assertRefused(Buffer.concat([frame, rest]), /bytes that are no frame follow a frame/)
+    }
+    for (const rest of [Buffer.alloc(1), Buffer.alloc(3)]) {
+      assertRefused(Buffer.concat([frame, rest]), /it is cut off/)
+    }
+  })
+
+  test('with a block of a reserved type', () => {
+    const frame = Buffer.from(sample('nothing in it'))
+    // Magic, descriptor, window or content size, and then the header of the first block.
+    frame[6] = (frame[6] ?? 0) | 6
+    assertRefused(frame, /reserved type/)
+  })
+
+  test('that wants a window of more than 128 MiB', async () => {
+    const stream = await zstd(Buffer.alloc(1000), '--long=28', '--ultra')
+    assertRefused(stream, /a window of 268435456 bytes/)
+    for (let descriptor = 0; descriptor < 256; descriptor++) {
+      // RFC 8878, section 3.1.1.1.2
+      const base = 2 ** (10 + (descriptor >> 3))
+      const window = base + (base / 8) * (descriptor & 7)
+      const made = makeFrame({ window: descriptor })
+      if (window > 2 ** 27) assertRefused(made, new RegExp(`a window of ${window} bytes`))
+      else assert.equal(frames([made]).length, 1)
+    }
+  })
+
+  test('whose one segment is larger than 128 MiB', () => {
+    for (const contentSize of [2n ** 27n + 1n, 2n ** 40n, 2n ** 64n - 1n]) {
+      const header = Buffer.alloc(13)
+      header.writeUInt32LE(0xfd2fb528)
+      header.writeUInt8(0b1110_0000, 4)
+      header.writeBigUInt64LE(contentSize, 5)
+      assertRefused(Buffer.concat([header, Buffer.alloc(16)]), /a window of \d+ bytes/)
+    }
+  })
+})
+
+test('a splitter holds nothing back', () => {
+  // What a decoder could already decode must not wait for the next chunk.
+  const frame = sample('raw blocks')
+  const splitter = createFrameSplitter()
+  let given = 0
+  let taken = 0
+  for (const piece of inPieces(frame, [1000])) {
+    given += piece.length
+    for (const { bytes } of splitter.split(piece)) taken += bytes.length
+    assert.ok(given - taken < 16, `${given - taken} bytes are held back`)
+  }
+})
+
+test('memory does not grow with the size that a skippable frame claims', () => {
+  const splitter = createFrameSplitter()
+  const header = skippable(Buffer.alloc(0))
+  header.writeUInt32LE(0xffffffff, 4)
+  const chunk = Buffer.alloc(1 << 20)
+  const before = process.memoryUsage().rss
+  assert.deepEqual(Array.from(splitter.split(header)), [])
+  for (let count = 0; count < 2000; count++) assert.deepEqual(Array.from(splitter.split(chunk)), [])
+  assert.ok(process.memoryUsage().rss - before < 64 << 20)
+})

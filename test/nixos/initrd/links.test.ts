@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { followSymlinks } from '../../../src/nixos/initrd/links.ts'
+
+const links = new Map([
+  ['/init', 'nix/store/systemd/lib/systemd/systemd'],
+  ['/absolute', '/init'],
+  ['/nix/store/systemd', 'a-systemd'],
+  ['/up', 'etc/../../../init'],
+  ['/loop', '/loop/x'],
+  ['/circle', '/circle2'],
+  ['/circle2', 'circle'],
+])
+
+test('links lead from any part of a path, and through each other', () => {
+  const systemd = '/nix/store/a-systemd/lib/systemd/systemd'
+  for (const path of [
+    '/init',
+    'init',
+    '/absolute',
+    '/up',
+    '/nix/store/systemd/lib/systemd/systemd',
+  ]) {
+    assert.equal(followSymlinks(links, path), systemd, path)
+  }
+  assert.equal(followSymlinks(links, '/etc/fstab'), '/etc/fstab')
+})
+
+test('links that lead in a circle lead nowhere', () => {
+  assert.equal(followSymlinks(links, '/loop'), undefined)
+  assert.equal(followSymlinks(links, '/circle'), undefined)
+})

@@ -1,0 +1,299 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { beforeEach, suite, test } from 'node:test'
+import { baseNameOf, splitStorePath } from '../../src/nix/store-path.ts'
+import type { StorePath } from '../../src/nix/store-path.ts'
+import type { TreeOf } from '../../src/nixos/store-files.ts'
+import { readSystem } from '../../src/nixos/system.ts'
+import { netimageError } from '../support/errors.ts'
+import { storePath } from '../support/path-infos.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const store = temporaryDirectory()
+const path = (digit: number, name: string): StorePath => {
+  return storePath(`/nix/store/${String(digit).repeat(32)}-${name}`)
+}
+
+const toplevel = path(1, 'nixos-system-host-25.11')
+const kernel = path(2, 'linux-6.12.9')
+const initrd = path(3, 'initrd-linux-6.12.9')
+const etc = path(4, 'etc')
+const fstab = path(5, 'etc-fstab')
+const dtbs = path(6, 'device-tree-overlays')
+const serial = path(7, 'nixos-system-host-serial')
+
+const treeOf: TreeOf = (path) => Promise.resolve(join(store, baseNameOf(path)))
+
+function realOf(path: string): string {
+  const split = splitStorePath(path)
+  assert.ok(split)
+  return join(store, baseNameOf(split.storePath), split.rest)
+}
+
+function write(path: string, contents: string): void {
+  mkdirSync(dirname(realOf(path)), { recursive: true })
+  writeFileSync(realOf(path), contents)
+}
+
+function link(path: string, target: string): void {
+  mkdirSync(dirname(realOf(path)), { recursive: true })
+  symlinkSync(target, realOf(path))
+}
+
+/** The links and texts that every toplevel has, with or without a bootspec. */
+function writeToplevel(toplevel: string, label: string): void {
+  write(`${toplevel}/init`, '#! /bin/sh\n')
+  write(`${toplevel}/nixos-version`, label)
+  write(`${toplevel}/system`, 'aarch64-linux')
+  write(`${toplevel}/kernel-params`, 'console=ttyS0,115200  loglevel=4\n')
+  link(`${toplevel}/kernel`, `${kernel}/Image`)
+  link(`${toplevel}/initrd`, `${initrd}/initrd`)
+}
+
+function specification(toplevel: string, changes: Record<string, unknown> = {}) {
+  return {
+    init: `${toplevel}/init`,
+    initrd: `${initrd}/initrd`,
+    kernel: `${kernel}/Image`,
+    kernelParams: ['console=ttyS0,115200', 'loglevel=4'],
+    label: 'NixOS Xantusia 25.11 (Linux 6.12.9)',
+    system: 'aarch64-linux',
+    toplevel,
+    ...changes,
+  }
+}
+
+function writeBootspec(
+  changes: Record<string, unknown> = {},
+  specialisations: Record<string, unknown> = {},
+): void {
+  const document = {
+    'org.nixos.bootspec.v1': specification(toplevel, changes),
+    'org.nixos.specialisation.v1': specialisations,
+  }
+  write(`${toplevel}/boot.json`, JSON.stringify(document))
+}
+
+beforeEach(() => {
+  for (const each of [toplevel, kernel, initrd, etc, fstab, dtbs, serial]) {
+    rmSync(realOf(each), { recursive: true, force: true })
+  }
+  writeToplevel(toplevel, '25.11.20261122.abcdef')
+  write(`${kernel}/Image`, 'kernel')
+  write(`${initrd}/initrd`, 'initrd')
+  link(`${toplevel}/etc`, `${etc}/etc`)
+  link(`${etc}/etc/fstab`, fstab)
+  write(fstab, '192.168.0.108:/srv / nfs nfsvers=3,ro 0 0\n')
+})
+
+const entry = {
+  specialisation: undefined,
+  label: 'NixOS Xantusia 25.11 (Linux 6.12.9)',
+  kernel: `${kernel}/Image`,
+  initrd: `${initrd}/initrd`,
+  init: `${toplevel}/init`,
+  kernelParams: ['console=ttyS0,115200', 'loglevel=4'],
+}
+
+const system = {
+  toplevel,
+  label: '25.11.20261122.abcdef',
+  platform: 'aarch64-linux',
+  entries: [entry],
+  dtbs: undefined,
+  fileSystems: [
+    {
+      device: '192.168.0.108:/srv',
+      mountPoint: '/',
+      type: 'nfs',
+      options: ['nfsvers=3', 'ro'],
+    },
+  ],
+}
+
+const read = () => readSystem(treeOf, toplevel)
+
+const refused = (action: () => Promise<unknown>, ...why: RegExp[]) =>
+  assert.rejects(action, netimageError('bad-system', ...why))
+
+suite('a system with a bootspec', () => {
+  beforeEach(() => writeBootspec())
+
+  test('is what it says', async () => {
+    assert.deepEqual(await read(), system)
+  })
+
+  test('may have no initrd', async () => {
+    writeBootspec({ initrd: undefined })
+    assert.deepEqual(await read(), { ...system, entries: [{ ...entry, initrd: undefined }] })
+  })
+
+  test('names files behind links, which are followed', async () => {
+    writeBootspec({ kernel: `${toplevel}/kernel`, initrd: `${toplevel}/initrd` })
+    assert.deepEqual(await read(), system)
+  })
+
+  test('has its device trees where its link leads', async () => {
+    write(`${dtbs}/broadcom/board.dtb`, 'dtb')
+    link(`${toplevel}/dtbs`, dtbs)
+    assert.equal((await read()).dtbs, dtbs)
+  })
+
+  test('has no device trees where the link leads to a file', async () => {
+    write(dtbs, 'a file')
+    link(`${toplevel}/dtbs`, dtbs)
+    assert.equal((await read()).dtbs, undefined)
+  })
+
+  test('has specialisations, the system itself first', async () => {
+    const label = 'serial'
+    writeBootspec(
+      {},
+      {
+        serial: { 'org.nixos.bootspec.v1': specification(serial, { label }) },
+        debug: { 'org.nixos.bootspec.v1': specification(toplevel, { kernelParams: ['debug'] }) },
+      },
+    )
+    assert.deepEqual((await read()).entries, [
+      entry,
+      { ...entry, specialisation: 'debug', kernelParams: ['debug'] },
+      { ...entry, specialisation: 'serial', label, init: `${serial}/init` },
+    ])
+  })
+
+  test('may have no file systems', async () => {
+    rmSync(realOf(fstab))
+    assert.deepEqual((await read()).fileSystems, [])
+  })
+
+  test('has the label and platform of the bootspec where no file tells them', async () => {
+    rmSync(realOf(`${toplevel}/nixos-version`))
+    rmSync(realOf(`${toplevel}/system`))
+    writeBootspec({ label: '25.11-pre', system: 'riscv64-linux' })
+    const { label, platform } = await read()
+    assert.deepEqual([label, platform], ['25.11-pre', 'riscv64-linux'])
+  })
+})
+
+suite('a system without a bootspec', () => {
+  const labelled = { ...entry, label: '25.11.20261122.abcdef' }
+
+  test('is what its files say', async () => {
+    assert.deepEqual(await read(), { ...system, entries: [labelled] })
+  })
+
+  test('is the same where the bootspec is of a version that nobody knows', async () => {
+    write(`${toplevel}/boot.json`, '{"org.nixos.bootspec.v9":{}}')
+    assert.deepEqual(await read(), { ...system, entries: [labelled] })
+  })
+
+  test('may have texts that end in a newline', async () => {
+    write(`${toplevel}/nixos-version`, '25.11.20261122.abcdef\n')
+    write(`${toplevel}/system`, 'aarch64-linux\n')
+    assert.deepEqual(await read(), { ...system, entries: [labelled] })
+  })
+
+  test('may have no initrd and no kernel parameters', async () => {
+    rmSync(realOf(`${toplevel}/initrd`))
+    rmSync(realOf(`${toplevel}/kernel-params`))
+    const [only] = (await read()).entries
+    assert.deepEqual(only, { ...labelled, initrd: undefined, kernelParams: [] })
+  })
+
+  test('has specialisations in a directory', async () => {
+    writeToplevel(serial, '25.11-serial')
+    link(`${toplevel}/specialisation/serial`, serial)
+    write(`${toplevel}/specialisation/a-file`, 'no specialisation')
+    assert.deepEqual((await read()).entries, [
+      labelled,
+      { ...labelled, specialisation: 'serial', label: '25.11-serial', init: `${serial}/init` },
+    ])
+  })
+
+  for (const missing of ['init', 'nixos-version', 'system']) {
+    test(`is none without ${missing}`, async () => {
+      rmSync(realOf(`${toplevel}/${missing}`))
+      await assert.rejects(read(), netimageError('not-a-system', /is not a NixOS system/))
+    })
+  }
+
+  test('is none where it is not to be had at all', async () => {
+    const nowhere: TreeOf = () => Promise.resolve(undefined)
+    await assert.rejects(readSystem(nowhere, toplevel), netimageError('not-a-system'))
+  })
+
+  test('is none where it is a file', async () => {
+    write(kernel.replace('linux', 'file'), 'text')
+    const file = storePath(kernel.replace('linux', 'file'))
+    await assert.rejects(readSystem(treeOf, file), netimageError('not-a-system'))
+  })
+})
+
+for (const withBootspec of [true, false]) {
+  suite(`a system ${withBootspec ? 'with' : 'without'} a bootspec is refused`, () => {
+    beforeEach(() => {
+      if (withBootspec) writeBootspec()
+    })
+
+    test('whose kernel is missing', async () => {
+      rmSync(realOf(`${kernel}/Image`))
+      await refused(read, /names the file .*, which is not there/)
+    })
+
+    test('whose kernel is a directory', async () => {
+      rmSync(realOf(`${kernel}/Image`))
+      mkdirSync(realOf(`${kernel}/Image`))
+      await refused(read, /names the file .*, which is not there/)
+    })
+
+    test('whose kernel lies outside the store', async () => {
+      rmSync(realOf(`${kernel}/Image`))
+      link(`${kernel}/Image`, '/etc/passwd')
+      await refused(read, /names the file .*, which is not there/)
+    })
+
+    test('whose kernel is a link that leads in a circle', async () => {
+      rmSync(realOf(`${kernel}/Image`))
+      link(`${kernel}/Image`, `${toplevel}/kernel`)
+      rmSync(realOf(`${toplevel}/kernel`))
+      link(`${toplevel}/kernel`, `${kernel}/Image`)
+      await refused(read, /leads through more than 40 links/)
+    })
+
+    test('whose label or platform cannot be part of a file name', async () => {
+      for (const name of ['nixos-version', 'system']) {
+        const before = name === 'system' ? 'aarch64-linux' : '25.11'
+        for (const text of ['', ' ', '..', '.', '../x', 'a/b', 'a b', 'a\nb', '-x', 'é', 'a\0b']) {
+          write(`${toplevel}/${name}`, text)
+          await refused(read, /^the (label|platform) of /)
+        }
+        write(`${toplevel}/${name}`, before)
+      }
+    })
+  })
+}
+
+suite('a bootspec is refused', () => {
+  test('whose initrd is missing', async () => {
+    writeBootspec()
+    rmSync(realOf(`${initrd}/initrd`))
+    await refused(read, /names the file .*\/initrd, which is not there/)
+  })
+
+  test('whose specialisation has no kernel', async () => {
+    const broken = specification(serial, { kernel: `${serial}/kernel` })
+    writeBootspec({}, { serial: { 'org.nixos.bootspec.v1': broken } })
+    await refused(read, /names the file .*-serial\/kernel, which is not there/)
+  })
+
+  test('whose kernel is none of the store', async () => {
+    writeBootspec({ kernel: '/etc/passwd' })
+    await refused(read, /names the file \/etc\/passwd, which is not there/)
+  })
+
+  test('that is broken, though the files would do', async () => {
+    write(`${toplevel}/boot.json`, '{')
+    await refused(read, /the bootspec \/nix\/store\/.*\/boot\.json is broken: it is not JSON/)
+  })
+})

@@ -1,0 +1,129 @@
+// A binary cache in this process that can lie in every way that HTTP knows.
+
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { once } from 'node:events'
+
+export type CacheRequest = {
+  /** Without the slash in front: `nix-cache-info`. */
+  name: string
+  headers: IncomingMessage['headers']
+  /** How often this name was asked for before. */
+  before: number
+}
+
+export type Answer = {
+  status: number
+  headers?: Record<string, string>
+  body?: Buffer | string | AsyncIterable<Buffer>
+  /** Cut the connection after so many bytes of the body. */
+  cutAfter?: number
+}
+
+/** Given what an honest cache would answer. */
+export type Lie = (request: CacheRequest, honest: Answer) => Answer | Promise<Answer>
+
+export type FakeCacheOptions = {
+  lie?: Lie
+  /** Whether `Range` is understood. */
+  ranges?: boolean
+}
+
+export type FakeCache = {
+  url: string
+  host: string
+  requests: CacheRequest[]
+  asked: (name: string) => CacheRequest[]
+  close: () => Promise<void>
+}
+
+/** @param files by name; a function makes those that are too large to be held */
+export async function startFakeCache(
+  files: ReadonlyMap<string, Buffer | (() => AsyncIterable<Buffer>)>,
+  { lie = (_, honest) => honest, ranges = true }: FakeCacheOptions = {},
+): Promise<FakeCache> {
+  const requests: CacheRequest[] = []
+  const sockets = new Set<Socket>()
+  const closing = new AbortController()
+
+  function honestly({ name, headers }: CacheRequest): Answer {
+    const file = files.get(name)
+    if (file === undefined) return { status: 404, body: 'not found' }
+    if (typeof file === 'function') return { status: 200, body: file() }
+    const [, from] = /^bytes=(\d+)-$/.exec(headers.range ?? '') ?? []
+    if (from === undefined || !ranges) {
+      return { status: 200, headers: { 'content-length': `${file.length}` }, body: file }
+    }
+    const first = Number(from)
+    if (first >= file.length) {
+      return { status: 416, headers: { 'content-range': `bytes */${file.length}` } }
+    }
+    const range = `bytes ${first}-${file.length - 1}/${file.length}`
+    return {
+      status: 206,
+      headers: { 'content-length': `${file.length - first}`, 'content-range': range },
+      body: file.subarray(first),
+    }
+  }
+
+  async function answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const name = decodeURIComponent((incoming.url ?? '/').slice(1))
+    const before = requests.filter((request) => request.name === name).length
+    const request = { name, headers: incoming.headers, before }
+    requests.push(request)
+    const { status, headers, body = '', cutAfter } = await lie(request, honestly(request))
+    response.writeHead(status, headers)
+    // Headers that stand alone tell a client that the answer has begun.
+    response.flushHeaders()
+    let sent = 0
+    for await (const chunk of chunksOf(body)) {
+      if (closing.signal.aborted || response.destroyed) return
+      const part = cutAfter === undefined ? chunk : chunk.subarray(0, cutAfter - sent)
+      sent += part.length
+      if (!response.write(part) && !response.destroyed) {
+        await Promise.race([once(response, 'drain'), once(response, 'close')])
+      }
+      if (sent === cutAfter) break
+    }
+    if (cutAfter === undefined) response.end()
+    // What was written is to arrive first.
+    else setTimeout(() => incoming.socket.destroy(), 200)
+  }
+
+  const server = createServer((incoming, response) => {
+    answer(incoming, response).catch((error: unknown) => response.destroy(toError(error)))
+  })
+  server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('close', () => sockets.delete(socket))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const host = `127.0.0.1:${portOf(server.address())}`
+  return {
+    url: `http://${host}`,
+    host,
+    requests,
+    asked: (name) => requests.filter((request) => request.name === name),
+    async close() {
+      closing.abort()
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+async function* chunksOf(body: NonNullable<Answer['body']>): AsyncGenerator<Buffer> {
+  if (typeof body === 'string' || Buffer.isBuffer(body)) yield Buffer.from(body)
+  else yield* body
+}
+
+function portOf(address: AddressInfo | string | null): number {
+  if (typeof address === 'object' && address !== null) return address.port
+  throw new Error('The server listens on no port.')
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}

@@ -1,0 +1,107 @@
+// Runs the program itself, as a person does.
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import * as v from 'valibot'
+
+export const repository = join(import.meta.dirname, '../..')
+export const cli = join(repository, 'src/cli.ts')
+
+export type Run = {
+  status: number | null
+  signal: NodeJS.Signals | null
+  stdout: string
+  stderr: string
+}
+
+export type RunSettings = {
+  cwd?: string
+  /** Added to a bare environment; undefined takes a variable away. */
+  env?: Record<string, string | undefined>
+  /** What goes before the program: `unshare`, `setpriv`… */
+  through?: readonly string[]
+  /** Arguments for Node itself. */
+  node?: readonly string[]
+}
+
+export type Started = { child: ChildProcess; ended: Promise<Run> }
+
+/** Nothing of the person who runs the tests reaches the program, and nothing of it their home. */
+function environment({ env, cwd }: RunSettings): NodeJS.ProcessEnv {
+  const home = cwd ?? '/nonexistent'
+  return {
+    PATH: process.env['PATH'],
+    HOME: home,
+    XDG_CACHE_HOME: join(home, 'cache'),
+    TMPDIR: process.env['TMPDIR'],
+    NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'],
+    ...env,
+  }
+}
+
+/** Starts `netimage` in a process group of its own. */
+export function startNetimage(args: readonly string[], settings: RunSettings = {}): Started {
+  const command = [...(settings.through ?? []), process.execPath, ...(settings.node ?? []), cli]
+  const [program = '', ...rest] = [...command, ...args]
+  const child = spawn(program, rest, {
+    cwd: settings.cwd,
+    env: environment(settings),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  const ended = new Promise<Run>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (status, signal) => resolve({ status, signal, stdout, stderr }))
+  })
+  return { child, ended }
+}
+
+export function netimage(args: readonly string[], settings?: RunSettings): Promise<Run> {
+  return startNetimage(args, settings).ended
+}
+
+/** Runs what is expected to work, and gives the JSON that it printed. */
+export async function netimageJson(
+  args: readonly string[],
+  settings?: RunSettings,
+): Promise<Record<string, unknown>> {
+  const run = await netimage([...args, '--json'], settings)
+  assert.equal(run.status, 0, run.stderr)
+  return parseObject(run.stdout)
+}
+
+export function parseObject(text: string): Record<string, unknown> {
+  return v.parse(v.record(v.string(), v.unknown()), JSON.parse(text))
+}
+
+const failureSchema = v.strictObject({
+  error: v.strictObject({ code: v.string(), message: v.string(), hint: v.optional(v.string()) }),
+})
+
+/** The error that a run with `--json` printed. */
+export function failureOf(run: Run): { code: string; message: string; hint?: string | undefined } {
+  return v.parse(failureSchema, JSON.parse(run.stdout)).error
+}
+
+const verificationSchema = v.object({
+  whole: v.boolean(),
+  findings: v.array(v.object({ path: v.string(), problem: v.string() })),
+  storePaths: v.number(),
+})
+
+/** What `netimage verify` finds in an image. */
+export async function verify(image: string, settings?: RunSettings) {
+  const run = await netimage(['verify', image, '--json', '--quiet'], settings)
+  const result = v.parse(verificationSchema, JSON.parse(run.stdout))
+  assert.equal(run.status, result.whole ? 0 : 4)
+  return result
+}
+
+export async function assertWhole(image: string, settings?: RunSettings): Promise<void> {
+  assert.deepEqual((await verify(image, settings)).findings, [])
+}

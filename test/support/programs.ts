@@ -1,0 +1,60 @@
+// Programs whose input and output are bytes, as the oracles of codecs are.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { buffer, text } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+
+const debianPackages = {
+  bsdtar: 'libarchive-tools',
+  bzip2: 'bzip2',
+  cpio: 'cpio',
+  curl: 'curl',
+  findmnt: 'util-linux',
+  gzip: 'gzip',
+  'nix-store': 'nix-bin',
+  tar: 'tar',
+  xz: 'xz-utils',
+  zstd: 'zstd',
+} as const
+
+export type OracleProgram = keyof typeof debianPackages
+
+export interface FilterOptions {
+  input?: Uint8Array
+  environment?: NodeJS.ProcessEnv
+}
+
+/** Run a program on `input` and return what it wrote; its complaints become the error. */
+export async function filterThrough(
+  program: OracleProgram,
+  args: readonly string[],
+  { input = Buffer.alloc(0), environment = process.env }: FilterOptions = {},
+): Promise<Buffer> {
+  const child = spawn(program, args, { env: environment })
+  const closed = once(child, 'close').catch((error: unknown) => {
+    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+    if (!isMissing) throw error
+    const advice = `install the Debian package ${debianPackages[program]}`
+    throw new Error(`The program "${program}" is missing: ${advice}.`)
+  })
+  // A program may end before it has read everything: its exit status says whether that is right.
+  const fed = pipeline([input], child.stdin).catch(() => undefined)
+  const [[status], output, complaints] = await Promise.all([
+    closed,
+    buffer(child.stdout),
+    text(child.stderr),
+    fed,
+  ])
+  if (status === 0) return output
+  throw new Error(`"${[program, ...args].join(' ')}" ended with ${status}: ${complaints.trim()}`)
+}
+
+/** Nix without the machine's configuration, for the parts of it that need no store. */
+export const plainNix: NodeJS.ProcessEnv = {
+  PATH: process.env['PATH'],
+  NIX_CONF_DIR: '/nonexistent',
+  NIX_USER_CONF_FILES: '',
+  // What tests write is gone before it could reach the disk.
+  NIX_CONFIG: 'fsync-metadata = false',
+}
