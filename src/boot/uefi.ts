@@ -9,6 +9,7 @@ import { once } from 'node:events'
 import { readFile, stat } from 'node:fs/promises'
 
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import type { StoreFile } from '../nixos/store-files.ts'
 import type { BootFile, FilePart } from './boot-files.ts'
 import { addSections, type NewSection } from './pe.ts'
 import { menuEntries, type BootRequest, type BootSettings, type MenuEntry } from './request.ts'
@@ -41,15 +42,12 @@ export async function uefiFiles(request: BootRequest): Promise<BootFile[]> {
   return files
 }
 
-async function findStub({ system, settings, find }: BootRequest) {
-  const name = `linux${uefiProcessor(system.platform) ?? ''}.efi.stub`
-  if (settings.uefiStub !== undefined) {
-    return { path: settings.uefiStub, bytes: await read(settings.uefiStub) }
-  }
-  // systemd's package has it, and the system's own /systemd leads there.
-  const path = `${system.toplevel}/systemd/lib/systemd/boot/efi/${name}`
-  const stub = await find(path)
+async function findStub(request: BootRequest) {
+  const { uefiStub } = request.settings
+  if (uefiStub !== undefined) return { path: uefiStub, bytes: await read(uefiStub) }
+  const stub = await findSystemStub(request)
   if (stub) return { path: stub.path, bytes: await read(stub.real) }
+  const name = stubName(request)
   throw new NetimageError(
     'path-not-found',
     `the system has no ${name} for a unified kernel image`,
@@ -57,6 +55,16 @@ async function findStub({ system, settings, find }: BootRequest) {
       hint: `Name systemd’s stub with --uefi-stub FILE (Debian: systemd-boot-efi has /usr/lib/systemd/boot/efi/${name}).`,
     },
   )
+}
+
+/** systemd's package has a stub, and the system's own /systemd leads there. */
+export async function findSystemStub(request: BootRequest): Promise<StoreFile | undefined> {
+  const folder = `${request.system.toplevel}/systemd/lib/systemd/boot/efi`
+  return await request.find(`${folder}/${stubName(request)}`)
+}
+
+function stubName({ system }: BootRequest): string {
+  return `linux${uefiProcessor(system.platform) ?? ''}.efi.stub`
 }
 
 /** The kernel comes last, because some unpack themselves over what follows them in memory. */

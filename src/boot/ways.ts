@@ -1,12 +1,11 @@
 /** The ways of booting, by name. */
 import { NetimageError } from '../errors.ts'
-import type { System } from '../nixos/system.ts'
 import type { BootFile } from './boot-files.ts'
 import { extlinuxFiles } from './extlinux.ts'
 import { ipxeFiles } from './ipxe.ts'
 import { raspberryPiFiles } from './raspberry-pi.ts'
-import type { BootRequest, BootSettings } from './request.ts'
-import { uefiFiles } from './uefi.ts'
+import type { BootRequest } from './request.ts'
+import { findSystemStub, uefiFiles } from './uefi.ts'
 
 export const bootWays = ['extlinux', 'raspberry-pi', 'ipxe', 'uefi'] as const
 
@@ -27,16 +26,13 @@ export function isBootWay(text: string): text is BootWay {
  * What the system's platform and the given files call for: on a PC iPXE and pxelinux, elsewhere
  * U-Boot; UEFI where a stub is at hand, and a Raspberry Pi's own loader where its firmware is.
  */
-export async function defaultWays(
-  system: System,
-  settings: BootSettings,
-  hasStub: () => Promise<boolean>,
-): Promise<BootWay[]> {
+export async function defaultWays(request: BootRequest): Promise<BootWay[]> {
+  const { system, settings } = request
   const isPc = system.platform.startsWith('x86_64-') || system.platform.startsWith('i686-')
-  const ways: BootWay[] = isPc ? ['extlinux', 'ipxe'] : ['extlinux']
+  const ways: BootWay[] = ['extlinux']
+  if (isPc || settings.ipxe !== undefined) ways.push('ipxe')
   if (settings.firmware !== undefined) ways.push('raspberry-pi')
-  if (!isPc && settings.ipxe !== undefined) ways.push('ipxe')
-  if (settings.uefiStub !== undefined || (await hasStub())) ways.push('uefi')
+  if (settings.uefiStub !== undefined || (await findSystemStub(request))) ways.push('uefi')
   return ways
 }
 

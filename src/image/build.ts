@@ -2,8 +2,8 @@
 import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
-import type { BootSettings } from '../boot/request.ts'
-import { bootFiles, type BootWay } from '../boot/ways.ts'
+import type { BootRequest, BootSettings } from '../boot/request.ts'
+import { bootFiles, defaultWays, type BootWay } from '../boot/ways.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
 import { formatRegistration } from '../nix/registration.ts'
@@ -177,12 +177,15 @@ async function makeBootTree(
   { pool, progress }: BuildContext,
 ): Promise<void> {
   const find = (path: string) => findStoreFile(treesOf(closure, pool), path)
-  const settings = request.bootSettings ?? {}
-  const ways = request.boot ?? []
-  const nfsRoot = parseNfsRoot(options.nfsRoot)
-  const warn = (message: string) => progress.warn(message)
-  const files = await bootFiles(ways, { system, nfsRoot, settings, find, warn })
-  await writeBootTree(layout.boot, files, find)
+  const bootRequest: BootRequest = {
+    system,
+    nfsRoot: parseNfsRoot(options.nfsRoot),
+    settings: request.bootSettings ?? {},
+    find,
+    warn: (message) => progress.warn(message),
+  }
+  const ways = request.boot ?? (await defaultWays(bootRequest))
+  await writeBootTree(layout.boot, await bootFiles(ways, bootRequest), find)
 }
 
 /** The closure's trees, as they lie in the pool. */

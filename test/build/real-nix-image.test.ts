@@ -170,7 +170,7 @@ suite('an image of every shape', () => {
       assert.equal(run.status, 0)
       assert.equal(
         run.stdout,
-        `${image('none')} is whole: ${system.paths.length} store paths and 3 other files\n`,
+        `${image('none')} is whole: ${system.paths.length} store paths and 11 other files\n`,
       )
     })
 

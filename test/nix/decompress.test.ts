@@ -353,6 +353,49 @@ suite('streams that want too much memory', () => {
   })
 })
 
+suite('the memory that a decoder will hold is told before it holds it', () => {
+  async function told(stream: Buffer, compression: Compression): Promise<number[]> {
+    const sizes: number[] = []
+    let output = 0
+    const hold = (bytes: number) => {
+      assert.equal(output, 0, 'something came out already')
+      sizes.push(bytes)
+    }
+    for await (const chunk of decompress(inPieces(stream, [1000]), compression, hold)) {
+      output += chunk.length
+    }
+    return sizes
+  }
+
+  test('xz: the dictionary', async () => {
+    const stream = await encode.xz(contents.text, '--lzma2=preset=0,dict=24MiB')
+    assert.deepEqual(await told(stream, 'xz'), [24 << 20])
+  })
+
+  test('zstd: the window', async () => {
+    assert.deepEqual(await told(await encode.zstd(contents.text, '--long=26'), 'zstd'), [1 << 26])
+  })
+
+  test('the others hold too little to tell', async () => {
+    for (const compression of ['bzip2', 'br', 'gzip'] as const) {
+      assert.deepEqual(await told(await encode[compression](contents.text), compression), [])
+    }
+  })
+
+  test('what may not be held is not decoded', async () => {
+    const refuse = () => {
+      throw new NetimageError('disk-full', 'no room')
+    }
+    for (const compression of ['xz', 'zstd'] as const) {
+      const stream = await encode[compression](contents.text)
+      await assert.rejects(
+        () => collect(decompress([stream], compression, refuse)),
+        netimageError('disk-full', /^no room$/),
+      )
+    }
+  })
+})
+
 suite('a bomb', () => {
   const size = 48 << 20
 

@@ -9,10 +9,9 @@ import { parseNarInfo } from '../../src/nix/narinfo.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { fingerprint } from '../../src/nix/path-info.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { buildShapesClosure } from '../support/closures.ts'
 import { assertError } from '../support/errors.ts'
 import { hash, storePath, toPathInfo } from '../support/path-infos.ts'
-import { createNixWorld } from '../support/real-nix.ts'
+import { addBuilderShell, createNixWorld, findStaticBusybox } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
 const path = storePath('/nix/store/syd87l2rxw8cbsxmxl853h0r6pdwhwjr-curl-7.82.0-bin')
@@ -254,13 +253,29 @@ suite('a narinfo is refused', () => {
 test('every narinfo that Nix writes says what Nix knows', async () => {
   const directory = temporaryDirectory()
   const world = await createNixWorld(join(directory, 'world'))
-  const closure = await buildShapesClosure(world)
-  const { secretKeyFile } = await world.generateKey('test-1')
+  const shell = await addBuilderShell(world, await findStaticBusybox())
+  // With a deriver and a reference to itself.
+  const [built = ''] = await world.build(
+    { file: join(import.meta.dirname, '../support/closures.nix') },
+    { attribute: 'selfReference', strings: { shell, noise: shell } },
+  )
+  // With a content address and references to others.
+  const text = `\${builtins.storePath "${built}"} \${builtins.toFile "other" "text"}`
+  const expression = `builtins.toFile "text" "${text}"`
+  const root = await world.nix(['eval', '--impure', '--raw', '--expr', expression])
+  const [one, two] = [await world.generateKey('test-1'), await world.generateKey('test-2')]
+  await world.sign([root, built], two.secretKeyFile)
   const cache = join(directory, 'cache')
-  await world.copyToCache([closure.everything], cache, { compression: 'zstd', secretKeyFile })
-  await world.sign(closure.paths, secretKeyFile)
+  const options = { compression: 'zstd', secretKeyFile: one.secretKeyFile } as const
+  await world.copyToCache([root, shell], cache, options)
+  const paths = await world.closure([root, shell])
+  await world.sign(paths, one.secretKeyFile)
 
-  for (const known of (await world.pathInfo(closure.paths)).map(toPathInfo)) {
+  const infos = (await world.pathInfo(paths)).map(toPathInfo)
+  assert.ok(infos.some((info) => info.deriver !== undefined && info.references.includes(info.path)))
+  assert.ok(infos.some((info) => info.ca !== undefined && info.references.length === 2))
+  assert.ok(infos.some((info) => info.signatures.length === 2))
+  for (const known of infos) {
     const file = join(cache, `${hashPartOf(known.path)}.narinfo`)
     const info = parseNarInfo(await readFile(file, 'utf8'), known.path, file)
     const { url, compression, fileHash, fileSize, ...pathInfo } = info

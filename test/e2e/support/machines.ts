@@ -132,11 +132,6 @@ export function x86Uefi({ ovmf }: Firmware, by: 'pxe' | 'http'): Machine {
   }
 }
 
-/** aarch64 without a loader. */
-export function arm64Direct(kernel: Kernel): Machine {
-  return { command: (parts) => qemuArm64(...directly(kernel), ...networkCard(parts, false)) }
-}
-
 /** aarch64 with UEFI (EDK2). */
 export function arm64Uefi({ aavmf }: Firmware, by: 'pxe' | 'http'): Machine {
   return {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
 import { buildBootableSystem, buildDemoImage, type DemoImage } from './demo-image.ts'
 import { fetchFirmware } from './firmware.ts'
@@ -67,7 +67,7 @@ export async function bootPi(
 async function powerOnPi(network: Network, name: ModelName): Promise<PiReport> {
   const { mac, serial, revision } = boards[name]
   const host = await network.addHost(mac)
-  const program = join(import.meta.dirname, 'pi', 'main.ts')
+  const program = fileURLToPath(import.meta.resolve('./pi/main.ts'))
   const loader = host.start(name, [process.execPath, program, name, mac, serial, revision])
   const { text } = await loader.waitFor(/^report /, 180)
   await loader.waitForEnd(10)

@@ -5,6 +5,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
+import { findProgram } from '../packages.ts'
 import { getLease } from './dhcp.ts'
 import { load } from './loader.ts'
 import { modelNames, models } from './models.ts'
@@ -17,7 +18,7 @@ const board = { mac, serial, revision }
 
 // The loaders take answers that are sent to the address they do not have yet. Linux takes them only
 // where every address of the network counts as its own; it must not tell others so.
-const ip = (...args: string[]) => execFileSync('ip', args)
+const ip = (...args: string[]) => execFileSync(findProgram('ip'), args)
 const settings = { accept_local: 1, rp_filter: 0, arp_ignore: 1 }
 for (const [setting, value] of Object.entries(settings)) {
   for (const device of ['all', 'eth0']) {

@@ -1,0 +1,415 @@
+// The commands that people write for their images: what they are given, what becomes of what they
+// make, and what they cannot do.
+
+import assert from 'node:assert/strict'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { after, before, suite, test } from 'node:test'
+import {
+  buildNetImage,
+  NetimageError,
+  verifyImage,
+  type ErrorCode,
+  type NetImageOptions,
+} from '../../src/index.ts'
+import { asOrdinaryUser, machineWithNix, ordinaryUser } from '../support/namespace.ts'
+import { assertWhole, netimage, repository, startNetimage } from '../support/netimage.ts'
+import { runProgram } from '../support/real-nix.ts'
+import { buildSmallSystem, type TestSystem } from '../support/systems.ts'
+import { assertSameLines, describeTree } from '../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+suite('commands', { concurrency: 3 }, () => {
+  let workspace: Workspace
+  let system: TestSystem
+  let images = 0
+  const rootName = 'nixos-net-image-25.11.20261122.test-x86_64-linux'
+  const rootOf = (image: string) => join(image, 'net-image', rootName)
+  const bootOf = (image: string) => join(image, 'net-image/boot')
+
+  before(async () => {
+    workspace = makeWorkspace('populate')
+    system = await buildSmallSystem(workspace.path('world'))
+    // Everything is in the pool from now on.
+    await build({})
+  })
+  after(() => workspace.remove())
+
+  const content = () => system.paths.find((path) => path.endsWith('-content')) ?? ''
+
+  async function build(
+    options: NetImageOptions,
+    request: Partial<Parameters<typeof buildNetImage>[0]> = {},
+  ): Promise<string> {
+    const output = workspace.path('images', `${images++}`, 'image')
+    const { image } = await buildNetImage({
+      system: system.toplevel,
+      from: [`local?root=${system.world.storeRoot}`],
+      checkSignatures: false,
+      pool: workspace.pool,
+      output,
+      options,
+      ...request,
+    })
+    return image
+  }
+
+  const root = (populateRootCommands: string) => build({ populateRootCommands })
+  const firmware = (populateFirmwareCommands: string) => build({ populateFirmwareCommands })
+
+  async function assertFails(
+    options: NetImageOptions,
+    message: RegExp,
+    code: ErrorCode = 'command-failed',
+  ): Promise<NetimageError> {
+    const number = images
+    const failure = await build(options).catch((error: unknown) => error)
+    if (!(failure instanceof NetimageError)) assert.fail(`it ended with ${String(failure)}`)
+    assert.equal(failure.code, code, failure.message)
+    assert.match(failure.message, message)
+    assert.deepEqual(names(workspace.path('images', `${number}`)), [])
+    return failure
+  }
+
+  const names = (directory: string) => (existsSync(directory) ? readdirSync(directory).sort() : [])
+  const text = (...path: string[]) => readFileSync(join(...path), 'utf8')
+
+  suite('are given', { concurrency: 3 }, () => {
+    const show =
+      'printf "%s\\n" "$out" "$rootfs" "$bootfs" "$store" "$PWD" "$SOURCE_DATE_EPOCH" "$-"'
+
+    test('the image, its trees and a directory of their own', async () => {
+      const image = await build({
+        populateRootCommands: `ls -A . files > files/list; ${show} > files/env`,
+        populateFirmwareCommands: `ls -A . > list; ${show} > env`,
+      })
+      // `files` is there, and all else is empty.
+      assert.equal(text(rootOf(image), 'list'), '.:\nfiles\n\nfiles:\nlist\n')
+      assert.equal(text(bootOf(image), 'list'), 'list\n')
+      for (const tree of [rootOf(image), bootOf(image)]) {
+        const [out = '', rootfs, bootfs, store, pwd = '', epoch, shell] = text(tree, 'env').split(
+          '\n',
+        )
+        assert.ok(out.startsWith(`${workspace.directory}/images/`), out)
+        assert.deepEqual([rootfs, bootfs], [rootOf(out), bootOf(out)])
+        assert.equal(store, join(rootOf(out), 'nix/store'))
+        assert.ok(!pwd.startsWith(out), pwd)
+        assert.equal(epoch, '315532800')
+        assert.match(shell ?? '', /e.*u|u.*e/)
+      }
+    })
+
+    test('the closure at $store and, whatever the machine has, at /nix/store', async () => {
+      const image = await root(`
+        ls /nix/store > files/closure
+        cat ${content()}/share/text > files/text
+        cat "$store/${content().slice(11)}/share/more/text" > files/more
+        ${system.toplevel}/bin/tool files/ran
+      `)
+      const closure = system.paths.map((path) => path.slice(11)).sort()
+      assert.deepEqual(text(rootOf(image), 'closure').trim().split('\n').sort(), closure)
+      assert.equal(text(rootOf(image), 'text'), 'small\n')
+      assert.equal(text(rootOf(image), 'more'), 'smaller\n')
+      assert.equal(text(rootOf(image), 'ran'), 'ran\n')
+    })
+
+    test('the closure over the store of a machine that has Nix', async () => {
+      const image = workspace.path('images', 'with-nix')
+      const through = machineWithNix(system.world.storeRoot, workspace.path('machine'))
+      const content = await system.world.addToStore(writeContent('extra'), { name: 'extra' })
+      // One path is on the machine and not in the closure; then one is in the closure alone.
+      const commands = `cat ${content}/file > files/extra; ${system.toplevel}/bin/tool files/ran`
+      const args = ['build', system.toplevel, '-o', image, '--pool', workspace.path('pool-nix')]
+      const run = await netimage([...args, '--populate-root-commands', commands], { through })
+      assert.equal(run.status, 0, run.stderr)
+      assert.equal(text(rootOf(image), 'extra'), 'extra\n')
+      assert.equal(text(rootOf(image), 'ran'), 'ran\n')
+
+      const smaller = workspace.path('smaller')
+      await runProgram('mkdir', ['-p', `${smaller}/nix/var`])
+      await runProgram('cp', ['-a', `${system.world.storeRoot}/nix/store`, `${smaller}/nix/`])
+      await runProgram('rm', ['-rf', `${smaller}${system.toplevel}`])
+      const over = workspace.path('images', 'over-nix')
+      const second = await netimage(
+        [
+          ...['build', system.toplevel, '-o', over, '--pool', workspace.path('pool-nix')],
+          ...['--from', system.world.storeRoot, '--no-check-sigs'],
+          ...['--populate-root-commands', commands],
+        ],
+        { through: machineWithNix(smaller, workspace.path('machine-2')) },
+      )
+      assert.equal(second.status, 0, second.stderr)
+      assert.equal(text(rootOf(over), 'extra'), 'extra\n')
+      assert.equal(text(rootOf(over), 'ran'), 'ran\n')
+    })
+
+    test('the closure at /nix/store also where they are not root', async () => {
+      const home = workspace.path('home')
+      mkdirSync(home)
+      if (process.geteuid?.() === 0) {
+        await runProgram('chown', [`${ordinaryUser.uid}:${ordinaryUser.gid}`, home])
+        await runProgram('chmod', ['755', workspace.directory])
+      }
+      const place = workspace.path('repository')
+      const user = asOrdinaryUser(place)
+      const moved = user.length > 0 ? place : repository
+      const script = `shift 2; exec "${process.execPath.replace(repository, moved)}" "${moved}/src/cli.ts" "$@"`
+      const image = join(home, 'image')
+      const commands = `${system.toplevel}/bin/tool files/ran; ls /nix/store | wc -l > files/count`
+      const run = await netimage(
+        [
+          ...['build', system.toplevel, '-o', image, '--pool', join(home, 'pool')],
+          ...['--from', system.world.storeRoot, '--no-check-sigs'],
+          ...['--populate-root-commands', commands],
+        ],
+        { through: [...user, 'env', '-C', home, 'sh', '-c', script, 'sh'], cwd: home },
+      )
+      assert.equal(run.status, 0, run.stderr)
+      assert.equal(text(rootOf(image), 'ran'), 'ran\n')
+      assert.equal(text(rootOf(image), 'count').trim(), `${system.paths.length}`)
+    })
+
+    test('no way to write to the closure', async () => {
+      for (const directory of ['$store', '/nix/store']) {
+        const file = `${directory}/${content().slice(11)}/share/text`
+        await assertFails(
+          { populateRootCommands: `chmod u+w ${file} || true; echo changed >> ${file}` },
+          /Read-only file system|Permission denied/,
+        )
+      }
+    })
+
+    test('no way to write to the closure where the machine has it, too', async () => {
+      const through = machineWithNix(system.world.storeRoot, workspace.path('machine-3'))
+      const image = workspace.path('images', 'written')
+      const file = `$store/${content().slice(11)}/share/text`
+      const commands = `chmod u+w ${file}; echo changed >> ${file}`
+      const args = ['build', system.toplevel, '-o', image, '--pool', workspace.path('pool-nix')]
+      const run = await netimage([...args, '--populate-root-commands', commands], { through })
+      if (run.status === 0) await assertWhole(image)
+    })
+
+    test('nothing on their input', async () => {
+      const image = await root('wc -c > files/bytes')
+      assert.equal(text(rootOf(image), 'bytes').trim(), '0')
+    })
+  })
+
+  suite('make', { concurrency: 3 }, () => {
+    test('of the root only what is in ./files, and of the boot tree all', async () => {
+      const image = await build({
+        populateRootCommands: 'echo no > aside; mkdir -p files/etc; echo yes > files/etc/hostname',
+        populateFirmwareCommands: 'mkdir -p overlays; echo yes > config.txt; echo yes > overlays/x',
+      })
+      assert.deepEqual(names(rootOf(image)), ['etc', 'nix', 'nix-path-registration'])
+      assert.deepEqual(names(join(rootOf(image), 'etc')), ['hostname'])
+      assert.deepEqual(names(bootOf(image)), ['config.txt', 'overlays'])
+      assert.deepEqual(names(join(image, '..')), ['image'])
+      assert.deepEqual(names(image), ['net-image', 'nix-support'])
+    })
+
+    test('what they like, and twice the same', async () => {
+      const commands = `
+        cd files
+        mkdir -p empty/below private with-bits
+        echo setuid > setuid; chmod 4755 setuid
+        echo secret > private/key; chmod 600 private/key; chmod 700 private
+        chmod 1777 with-bits
+        ln -s /nowhere/at/all dangling
+        ln -s setuid link
+        echo linked > hard; ln hard hard-too
+        echo odd > "$(printf 'a\\nb')"; echo odd > "$(printf 'caf\\351')"; echo odd > 'back\\slash'
+        echo lower > readme; echo upper > README
+        touch -d 2001-01-01 setuid
+        mkdir -p locked/inside; echo x > locked/inside/file; chmod 555 locked/inside locked
+      `
+      const options = {
+        populateRootCommands: commands,
+        populateFirmwareCommands: commands.replace('cd files', ''),
+      }
+      const image = await build(options)
+      assert.deepEqual((await verifyImage({ image })).findings, [])
+      assert.equal(lstatSync(join(rootOf(image), 'setuid')).mode & 0o7777, 0o4755)
+      assert.equal(readlinkSync(join(rootOf(image), 'dangling')), '/nowhere/at/all')
+      const again = await build(options)
+      const lines = (image: string) => describeTree(join(image, 'net-image'), { times: false })
+      assertSameLines(lines(again), lines(image))
+      assert.deepEqual(
+        describeTree(rootOf(image)).filter((line) => !line.includes(' mtime 1000 ')),
+        [],
+      )
+      const manifest = (image: string) => text(image, 'nix-support/net-image.json')
+      assert.equal(manifest(again), manifest(image))
+      const other = await build({ ...options, populateRootCommands: `${commands}\necho more > x` })
+      assert.notEqual(manifest(other), manifest(image))
+    })
+
+    test('what they put into the trees by their names', async () => {
+      const image = await build({
+        populateRootCommands:
+          'mkdir "$rootfs/etc"; echo root > "$rootfs/etc/where"; echo boot > "$bootfs/where"',
+      })
+      assert.equal(text(rootOf(image), 'etc/where'), 'root\n')
+      assert.equal(text(bootOf(image), 'where'), 'boot\n')
+      assert.deepEqual((await verifyImage({ image })).findings, [])
+    })
+
+    test('processes that outlive them: nobody waits', async () => {
+      const start = performance.now()
+      const image = await firmware('sleep 60 & echo $! > pid')
+      assert.ok(performance.now() - start < 10_000)
+      await assertGone(Number(text(bootOf(image), 'pid')))
+    })
+
+    test('nothing where they are blank', async () => {
+      const image = await build({ populateRootCommands: ' \n', populateFirmwareCommands: '' })
+      assert.deepEqual(names(bootOf(image)), [])
+    })
+
+    const refused: Record<string, [commands: string, message: RegExp]> = {
+      'a store path in ./files': [
+        'mkdir -p files/nix/store/stray',
+        /made files\/nix\/store\/stray: name what belongs in the store in storePaths/,
+      ],
+      'a file in the place of the store': [
+        'mkdir files/nix; echo x > files/nix/store',
+        /made files\/nix\/store/,
+      ],
+      'a link in the place of the store': ['ln -s /etc files/nix', /made files\/nix/],
+      'a store path by its name': ['mkdir "$rootfs/nix/store/stray"', /./],
+      'a registration': ['echo > files/nix-path-registration', /which netimage writes itself/],
+      'a pipe': ['mkfifo files/pipe', /pipe cannot be part of an image/],
+      'a socket': [
+        `node -e 'require("net").createServer().listen("files/socket", () => process.exit())'; [ -S files/socket ] || mkfifo files/socket`,
+        /socket cannot be part of an image/,
+      ],
+      'the store away': [
+        'rm -rf "$rootfs/nix/store" || mv "$rootfs/nix/store" "$rootfs/nix/gone"',
+        /./,
+      ],
+    }
+    for (const [what, [populateRootCommands, message]] of Object.entries(refused)) {
+      test(`${what}: an error`, async () => {
+        const failure = await build({ populateRootCommands }).catch((error: unknown) => error)
+        assert.ok(failure instanceof NetimageError, `it ended with ${String(failure)}`)
+        assert.match(failure.message, message)
+        assert.ok(['command-failed', 'file-system'].includes(failure.code), failure.code)
+      })
+    }
+
+    test('the registration another: an error, or it is written again', async () => {
+      const made = await root('echo changed > "$rootfs/nix-path-registration"').catch(
+        (error: unknown) => error,
+      )
+      if (made instanceof NetimageError) return assert.equal(made.code, 'command-failed')
+      assert.ok(typeof made === 'string')
+      assert.deepEqual((await verifyImage({ image: made })).findings, [])
+    })
+  })
+
+  suite('that fail', { concurrency: 3 }, () => {
+    test('say what they printed', async () => {
+      const { hint, exitStatus } = await assertFails(
+        { populateRootCommands: 'echo on stdout; echo on stderr >&2; exit 7; echo not this' },
+        /^populateRootCommands ended with status 7; it printed:\non stdout\non stderr$/,
+      )
+      assert.match(hint ?? '', /bash -euo pipefail/)
+      assert.equal(exitStatus, 1)
+    })
+    test('say the end of what they printed, where that is much', async () => {
+      const failure = await assertFails(
+        { populateRootCommands: 'yes no | head -c 10000000; echo the end; exit 1' },
+        /the end$/,
+      )
+      assert.ok(failure.message.length < 100_000)
+    })
+
+    const failures: Record<string, [commands: string, message: RegExp]> = {
+      'without a word': ['exit 3', /ended with status 3; it printed nothing$/],
+      'at the first that fails': ['false; echo on', /ended with status 1; it printed nothing$/],
+      'by a variable that is not set': ['echo $missing', /missing: unbound variable/],
+      'in a pipe': ['false | true', /ended with status 1/],
+      'by a signal': ['kill -9 $$', /ended with status (SIGKILL|137)/],
+      'by their syntax': ['if', /syntax error/],
+      'by a program that is not there': ['no-such-program', /no-such-program: command not found/],
+    }
+    for (const [what, [commands, message]] of Object.entries(failures)) {
+      test(what, async () => {
+        await assertFails({ populateFirmwareCommands: commands }, message)
+      })
+    }
+  })
+
+  suite('that are interrupted', { concurrency: 2 }, () => {
+    for (const [what, before] of [
+      ['', ''],
+      ['and do not listen', `trap '' TERM INT\n`],
+    ] as const) {
+      test(`end with all that they started ${what}`, async () => {
+        const name = `interrupted${what.length}`
+        const image = workspace.path('images', name, 'image')
+        const pids = workspace.path(`${name}-pids`)
+        const commands = `${before}(sleep 1000; true) & echo $! $$ > ${pids}.new; mv ${pids}.new ${pids}; sleep 1000; sleep 1000`
+        const { child, ended } = startNetimage([
+          ...['build', system.toplevel, '-o', image, '--pool', workspace.pool],
+          ...['--from', system.world.storeRoot, '--no-check-sigs'],
+          ...['--populate-root-commands', commands],
+        ])
+        try {
+          for (let waited = 0; !existsSync(pids) && waited < 200; waited++) await delay(50)
+          assert.ok(child.pid !== undefined && existsSync(pids))
+          process.kill(child.pid, 'SIGINT')
+          const inTime = await Promise.race([ended.then(() => true), delay(8000, false)])
+          assert.ok(inTime, 'it was still at work')
+          const run = await ended
+          assert.equal(run.status, 130, run.stderr)
+          assert.match(run.stderr, /^error: interrupted \[interrupted\]$/m)
+          assert.deepEqual(names(workspace.path('images', name)), [])
+          for (const pid of text(pids).trim().split(' ')) await assertGone(Number(pid))
+        } finally {
+          if (child.pid !== undefined && child.exitCode === null)
+            process.kill(-child.pid, 'SIGKILL')
+          for (const pid of existsSync(pids) ? text(pids).trim().split(' ') : []) end(Number(pid))
+        }
+      })
+    }
+  })
+
+  function writeContent(word: string): string {
+    const directory = workspace.path(`content-${word}`)
+    mkdirSync(directory)
+    writeFileSync(join(directory, 'file'), `${word}\n`)
+    return directory
+  }
+})
+
+async function assertGone(pid: number): Promise<void> {
+  assert.ok(pid > 1)
+  for (let waited = 0; isRunning(pid); waited++) {
+    if (waited === 40) {
+      end(pid)
+      assert.fail(`process ${pid} still runs`)
+    }
+    await delay(50)
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    // What nobody has waited for is gone as well.
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+/** Only what this test has started. */
+function end(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It had ended.
+  }
+}

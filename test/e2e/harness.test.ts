@@ -1,0 +1,117 @@
+// The boot harness itself: what the other tests rely on when something goes wrong.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { readdir, readFile, readlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openNetwork } from './support/network.ts'
+import { findProgram } from './support/packages.ts'
+
+suite('the boot harness', () => {
+  test('a program that ends fails at once whoever waits, and shows its last lines', async () => {
+    await using network = await openNetwork('harness-end')
+    const program = network.start('short', ['sh', '-c', 'echo one; echo two >&2; exit 3'])
+    await assert.rejects(
+      program.waitFor(/three/, 60),
+      /short ended with status 3 before it printed \/three\/.*\n.* one\n.* two/,
+    )
+  })
+
+  test('a sign that all is lost fails whoever waits', async () => {
+    await using network = await openNetwork('harness-sign')
+    const program = network.start('lost', ['sh', '-c', 'echo No boot; sleep 60'], /^No boot$/)
+    await assert.rejects(program.waitFor(/booted/, 60), /lost gave up \("No boot"\)/)
+  })
+
+  test('waiting takes lines that came before, prompts, and what is typed', async () => {
+    await using network = await openNetwork('harness-prompt')
+    const script = 'echo first; printf "=> "; read answer; echo "got $answer"; sleep 60'
+    const program = network.start('prompt', ['sh', '-c', script])
+    await program.waitFor(/^=> ?$/, 60)
+    await program.waitFor(/^first$/, 60)
+    program.type('boot\n')
+    await program.waitFor(/got boot$/, 60)
+    await assert.rejects(program.waitFor(/never/, 0.1), /took more than 0.1 seconds/)
+  })
+
+  test('two networks with the same addresses do not meet', async () => {
+    await using one = await openNetwork('harness-one')
+    await using two = await openNetwork('harness-two')
+    const listen = [findProgram('busybox'), 'httpd', '-f', '-p', `${one.server}:7`]
+    const listener = one.start('listener', listen)
+    while (!one.listens('tcp', 7) && listener.isRunning()) await sleep(10)
+    assert.ok(one.listens('tcp', 7), listener.tail(10))
+    assert.equal(two.listens('tcp', 7), false)
+  })
+
+  test('killing a program takes along all that it has started', async () => {
+    await using network = await openNetwork('harness-kill')
+    const script = 'sleep 1000 & setsid sleep 1000 & echo ready; wait'
+    const program = network.start('parent', ['sh', '-c', script])
+    await program.waitFor(/^ready$/, 60)
+    const namespace = await processNamespace(program.pid)
+    await program.kill()
+    assert.deepEqual(await processesIn(namespace), [])
+  })
+
+  test('nothing outlives a test that was killed itself', async (context) => {
+    const directory = mkdtempSync(join(tmpdir(), 'netimage-harness-test-'))
+    context.after(() => rmSync(directory, { recursive: true }))
+    const program = join(import.meta.dirname, 'support', 'network.ts')
+    const script = `
+      const { openNetwork } = await import(${JSON.stringify(program)})
+      const network = await openNetwork('harness-killed')
+      const sleeper = network.start('sleeper', ['sh', '-c', 'echo ready; sleep 1000'])
+      await sleeper.waitFor(/ready/, 60)
+      console.log(sleeper.pid)`
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, TMPDIR: directory },
+    })
+    const [line]: unknown[] = await once(createInterface(child.stdout), 'line')
+    const pid = Number(line)
+    const namespace = await processNamespace(pid)
+    child.kill('SIGKILL')
+    await once(child, 'close')
+    for (let tries = 0; tries < 100 && existsSync(`/proc/${pid}`); tries++) await sleep(50)
+    assert.deepEqual(await processesIn(namespace), [])
+  })
+
+  test('a missing program is an error that names its Debian package', () => {
+    const path = process.env['PATH']
+    process.env['PATH'] = ''
+    try {
+      assert.throws(
+        () => findProgram('qemu-system-no-such'),
+        /debian-packages does not say which package has "qemu-system-no-such"/,
+      )
+      assert.throws(
+        () => findProgram('nix-store'),
+        /^Error: The program "nix-store" is missing: install the Debian package nix-bin\.$/,
+      )
+    } finally {
+      process.env['PATH'] = path
+    }
+  })
+})
+
+/** The process namespace of a program, which is that of its first child. */
+async function processNamespace(pid: number): Promise<string> {
+  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
+  return await readlink(`/proc/${children.trim()}/ns/pid`)
+}
+
+async function processesIn(namespace: string): Promise<string[]> {
+  const found: string[] = []
+  for (const name of await readdir('/proc')) {
+    const own = await readlink(`/proc/${name}/ns/pid`).catch(() => undefined)
+    if (own === namespace) found.push(name)
+  }
+  return found
+}
