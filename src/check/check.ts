@@ -3,7 +3,7 @@ import { createContext, type CheckInput } from './context.ts'
 import type { Level } from './rule.ts'
 import { rules } from './rules.ts'
 
-export type { CheckedImage, CheckInput } from './context.ts'
+export type { CheckInput } from './context.ts'
 export type { Level } from './rule.ts'
 
 export interface CheckFinding {

@@ -1,6 +1,5 @@
 /** Looks for secrets in the store paths that are exported. */
 import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs'
-import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 
 import { fileSystemError } from '../errors.ts'
@@ -62,25 +61,29 @@ function isPublic(info: PathInfo): boolean {
   return signedBy(info, publicKeys) !== undefined
 }
 
+const slash = Buffer.from('/')
+
+/** Names are bytes, and not all of them text. */
 function searchTree(
   storePath: StorePath,
   tree: string,
   buffer: Buffer,
   secrets: StoreSecret[],
 ): void {
-  function visit(file: string, path: string, name: string, depth: number): void {
+  function visit(file: Buffer, path: string, name: string, depth: number): void {
     const stat = lstatSync(file)
     if (stat.isDirectory()) {
       if (depth >= maxDepth || publishedFolders.has(name.toLowerCase())) return
-      for (const child of readdirSync(file)) {
-        visit(join(file, child), `${path}/${child}`, child, depth + 1)
+      for (const child of readdirSync(file, { encoding: 'buffer' })) {
+        const childName = child.toString()
+        visit(Buffer.concat([file, slash, child]), `${path}/${childName}`, childName, depth + 1)
       }
     } else if (stat.isFile() && isSearched(stat.size)) {
       const kind = findSecret(name, readSmall(file, buffer))
       if (kind) secrets.push({ storePath, path, kind, isHostKey: isHostKeyName(name) })
     }
   }
-  visit(tree, storePath, nameOf(storePath), 0)
+  visit(Buffer.from(tree), storePath, nameOf(storePath), 0)
 }
 
 function isSearched(size: number): boolean {
@@ -88,7 +91,7 @@ function isSearched(size: number): boolean {
 }
 
 /** The part of the buffer that a file fills, for the moment. */
-function readSmall(file: string, buffer: Buffer): Buffer {
+function readSmall(file: Buffer, buffer: Buffer): Buffer {
   const fd = openSync(file, 'r')
   try {
     return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))

@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typin
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 
 import { fileSystemError } from '../errors.ts'
+import { describeFindings, knownRules, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { runCommand, type Outcome, type RunOptions } from './run.ts'
@@ -39,6 +40,7 @@ export function buildCommand() {
         'a way of booting; repeatable (default: what the system calls for)',
       ).argParser(parseWay),
     )
+    .addOption(silenceOption)
     .option('--firmware <dir>', 'the Raspberry Pi’s firmware (raspberrypifw or raspi-firmware)')
     .option('--config-txt <file>', 'lines for the end of the Raspberry Pi’s config.txt')
     .option('--ipxe <dir>', 'iPXE’s loaders, to be copied into the boot tree')
@@ -76,6 +78,7 @@ type BuildFlags = RunOptions &
     link: 'copy' | 'hardlink'
     format: 'directory' | 'tar'
     boot?: BootWay[] | undefined
+    silence?: string[] | undefined
     firmware?: string | undefined
     configTxt?: string | undefined
     ipxe?: string | undefined
@@ -99,7 +102,7 @@ async function build(
 ): Promise<Outcome> {
   const { buildNetImage } = await import('../image/build.ts')
   const { loadConfig } = await import('../image/config.ts')
-  const { image, manifest } = await buildNetImage({
+  const { image, manifest, findings } = await buildNetImage({
     system,
     options: { ...(await loadConfig(flags.config)), ...optionFlags(flags) },
     force: flags.force ?? false,
@@ -114,6 +117,7 @@ async function build(
       machines: flags.machine,
     },
     ...(flags.boot && { boot: flags.boot }),
+    ...(flags.silence && { silenced: await knownRules(flags.silence) }),
     format: flags.format,
     signal,
     progress,
@@ -123,6 +127,8 @@ async function build(
   })
   const bytes = manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0)
   const size = `${plural(manifest.closure.length, 'store path')}, ${formatBytes(bytes)}`
+  // On stderr, even when no progress is shown: stdout is for the image's place alone.
+  if (findings.length > 0 && !flags.json) process.stderr.write(`${describeFindings(findings)}\n`)
   progress.begin('done').end(`built ${manifest.system.label} (${size})`)
   return {
     text: image,
@@ -135,6 +141,7 @@ async function build(
       nfsRoot: manifest.options.nfsRoot,
       storePaths: manifest.closure.length,
       narBytes: bytes,
+      findings,
     },
   }
 }

@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 
 import type { BootRequest, BootSettings } from '../boot/request.ts'
 import { bootFiles, defaultWays, type BootWay } from '../boot/ways.ts'
+import { checkSystem, type CheckFinding } from '../check/check.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
 import { formatRegistration } from '../nix/registration.ts'
@@ -49,6 +50,8 @@ export interface BuildRequest extends StoreChoice {
   boot?: readonly BootWay[]
   /** Files and settings from outside the system that ways of booting take. */
   bootSettings?: BootSettings
+  /** Rules of `check` that are left out. */
+  silenced?: readonly string[]
   signal?: AbortSignal
   progress?: Progress
 }
@@ -57,6 +60,8 @@ export interface BuiltImage {
   /** The absolute path of the image. */
   image: string
   manifest: Manifest
+  /** What will keep it from booting or hurt later. */
+  findings: CheckFinding[]
 }
 
 /** The working parts of a build, ended together. */
@@ -136,12 +141,13 @@ async function buildFromPool(
     normalizeTree(layout.root, layout.store)
     normalizeTree(layout.boot, undefined)
     const manifest = await describeImage(system, options, closure, layout)
+    const findings = await checkImage(request, manifest, system, closure, layout, context)
     if (request.format === 'tar') await archiveRoot(manifest, layout, context)
     writeForAll(layout.buildSystem, `${buildPlatform()}\n`)
     writeForAll(layout.manifest, formatManifest(manifest))
     context.signal.throwIfAborted()
     staging.publish()
-    return { image, manifest }
+    return { image, manifest, findings }
   } catch (error) {
     throw fileSystemError(`could not make the image ${image}`, error)
   } finally {
@@ -273,6 +279,31 @@ async function describeImage(
     },
     boot: { files: await listTree(layout.boot, () => false) },
   }
+}
+
+async function checkImage(
+  request: BuildRequest,
+  manifest: Manifest,
+  system: System,
+  closure: Closure,
+  layout: ImageLayout,
+  { pool, progress }: BuildContext,
+): Promise<CheckFinding[]> {
+  const task = progress.begin('checking')
+  const findings = await checkSystem({
+    system,
+    closure: infosOf(closure),
+    treeOf: treesOf(closure, pool),
+    silenced: request.silenced,
+    nfsRoot: manifest.options.nfsRoot,
+    image: {
+      bootTree: layout.boot,
+      bootFiles: manifest.boot.files,
+      rootFiles: manifest.root.files,
+    },
+  })
+  task.end(`checked: ${plural(findings.length, 'finding')}`)
+  return findings
 }
 
 async function archiveRoot(

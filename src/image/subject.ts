@@ -1,5 +1,5 @@
 /** What a person names to be looked at: an image, or a system in whatever store. */
-import { existsSync } from 'node:fs'
+import { existsSync, lstatSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { resolveClosure, type ClosurePath } from '../nix/closure.ts'
@@ -50,7 +50,8 @@ async function openImage(directory: string): Promise<Subject> {
   const layout = imageLayout(directory, image.options.rootDirectoryName)
   const treeOf: TreeOf = (path) => {
     const tree = join(layout.store, baseNameOf(path))
-    return Promise.resolve(existsSync(tree) ? tree : undefined)
+    const isThere = lstatSync(tree, { throwIfNoEntry: false }) !== undefined
+    return Promise.resolve(isThere ? tree : undefined)
   }
   const { system, closure } = image
   return { system, closure, treeOf, prefetch: async () => {}, image: { ...image, layout } }

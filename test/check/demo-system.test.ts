@@ -77,7 +77,7 @@ suite('the demo system', () => {
     assert.deepEqual(rules, ['nfs-options-in-device'])
   })
 
-  test('without nolock, and with version 4 of a server that nobody names', async () => {
+  test('without nolock, which version 4 does not need', async () => {
     const locking = await buildDemo({ rootOptions: 'vers=3,proto=tcp' })
     assert.deepEqual((await check(...access(locking))).rules, ['nfs-lock'])
     const version4 = await buildDemo({ rootOptions: 'vers=4.2' })

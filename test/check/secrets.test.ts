@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { generateKeyPairSync } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
 import { checkSystem } from '../../src/check/check.ts'
 import type { PathInfo } from '../../src/nix/path-info.ts'
 import {
@@ -36,6 +37,21 @@ suite('secrets-in-store', () => {
       level: 'warning',
       fix: /hashedPasswordFile/,
     })
+  })
+
+  test('beside names that are no text', async () => {
+    const input = await makeCheckInput({ paths: { 'a.key': pem, odd: { file: 'text' } } })
+    const odd = input.closure.find(({ path }) => path.endsWith('-odd'))
+    const tree = odd && (await input.treeOf(odd.path))
+    assert.ok(tree)
+    const name = Buffer.concat([Buffer.from(`${tree}/caf`), Buffer.from([0xe9])])
+    writeFileSync(name, pem)
+    const findings = await checkSystem(input)
+    assertFindings(
+      findings,
+      { rule, level: 'warning' },
+      { rule, level: 'warning', path: /-odd\/caf/ },
+    )
   })
 
   test('a few of each store path', async () => {

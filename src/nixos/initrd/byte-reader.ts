@@ -30,13 +30,12 @@ export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader 
   const chunks = toGenerator(input)
   let held: Buffer = Buffer.alloc(0)
 
-  async function pull(): Promise<boolean> {
+  async function pull(): Promise<Buffer | undefined> {
     const next = await chunks.next()
-    if (next.done === true) return false
+    if (next.done === true) return undefined
     budget.left -= next.value.length
     if (budget.left < 0) throw brokenInitrd('it unpacks to more than any machine would hold')
-    held = held.length === 0 ? next.value : Buffer.concat([held, next.value])
-    return true
+    return next.value
   }
 
   function shift(count: number): Buffer {
@@ -46,12 +45,25 @@ export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader 
   }
 
   async function next(most = Infinity): Promise<Buffer | undefined> {
-    while (held.length === 0) if (!(await pull())) return undefined
+    while (held.length === 0) {
+      const bytes = await pull()
+      if (!bytes) return undefined
+      held = bytes
+    }
     return shift(Math.min(most, held.length))
   }
 
   async function peek(count: number): Promise<Buffer> {
-    while (held.length < count) if (!(await pull())) break
+    // Put together once: chunks may be tiny.
+    const parts = [held]
+    let length = held.length
+    while (length < count) {
+      const bytes = await pull()
+      if (!bytes) break
+      parts.push(bytes)
+      length += bytes.length
+    }
+    if (parts.length > 1) held = Buffer.concat(parts)
     return held.subarray(0, count)
   }
 

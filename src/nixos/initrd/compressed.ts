@@ -19,8 +19,6 @@ const magics: readonly [InitrdCompression, Buffer][] = [
   ['zstd', Buffer.from([0x28, 0xb5])],
 ]
 
-export const magicBytes = 2
-
 export function findCompression(start: Buffer): InitrdCompression | undefined {
   return magics.find(([, magic]) => magic.equals(start.subarray(0, magic.length)))?.[0]
 }

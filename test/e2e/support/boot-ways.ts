@@ -144,10 +144,9 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
   await startLoaderServers(network, image, way.servers)
   await startRootServer(network, image)
   if (way.http === true) await startHttpServer(network, bootTree)
-  const mac = '52:54:00:00:00:01'
   const machine = await powerOn(network, {
     name: 'machine',
-    mac,
+    mac: '52:54:00:00:00:01',
     machine: way.machine(firmware),
   })
   if (way.chooses) {
@@ -156,23 +155,21 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
   }
   const { seconds: passed } = await machine.waitFor(/netimage-demo: up/, seconds)
   const said = machine.lines().map(({ text }) => text)
-  const all = machine.tail(Infinity)
   assert.ok(
     said.some((line) => way.shows.test(line)),
-    all,
+    `${way.shows} is not in:\n${machine.tail(Infinity)}`,
   )
-  assert.ok(
-    said.some((line) => line.endsWith('netimage-demo: registered')),
-    all,
-  )
-  assert.ok(
-    said.some((line) => line.endsWith(`system ${manifest.system.toplevel}`)),
-    all,
-  )
-  assert.ok(
-    said.some((line) => line.includes(`mount ${rootDevice} / nfs rw,`)),
-    all,
-  )
+  const expected = [
+    'netimage-demo: registered',
+    `netimage-demo: system ${manifest.system.toplevel}`,
+    `netimage-demo: mount ${rootDevice} / nfs rw,`,
+  ]
+  for (const text of expected) {
+    assert.ok(
+      said.some((line) => line.includes(text)),
+      `"${text}" is not in:\n${machine.tail(Infinity)}`,
+    )
+  }
   context.diagnostic(`${way.name}: up ${passed.toFixed(1)} seconds after power-on`)
   await machine.powerOff()
 }

@@ -15,6 +15,7 @@ import fc from 'fast-check'
 import type { ErrorCode } from '../../../src/errors.ts'
 import { dumpNar } from '../../../src/nix/nar/dump.ts'
 import { restoreTo } from '../../../src/nix/nar/restore.ts'
+import { removeTree } from '../../../src/remove-tree.ts'
 import { inReusedPieces, pieceSizes } from '../../support/chunks.ts'
 import { netimageError } from '../../support/errors.ts'
 import {
@@ -126,7 +127,7 @@ test('modes do not depend on the umask', () => {
   }
   writeFileSync(nar, encodeNar(node))
   const source = pathToFileURL(join(import.meta.dirname, '../../../src/nix/nar')).href
-  for (const umask of ['000', '027', '077', '777']) {
+  for (const umask of ['000', '022', '027', '077']) {
     const path = fresh()
     const script = `
       import { readFileSync } from 'node:fs'
@@ -232,7 +233,7 @@ suite('nothing is written outside the destination', () => {
           /the NAR is broken/,
           'bad-nar',
         )
-        execFileSync('rm', ['-rf', destination])
+        removeTree(destination)
         assert.deepEqual(readdirSync(parent), [])
       }
       assert.deepEqual(readdirSync(victim), ['passwd'])
