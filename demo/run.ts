@@ -1,43 +1,64 @@
 /**
- * The demo: from nothing to the net image of a system that real Nix made, in front of the person.
+ * The demo: from nothing to a machine without a disk that boots an image of a system that real Nix
+ * made, in front of the person.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
 import { removeTree } from '../src/remove-tree.ts'
+import { bootInFront } from './boot.ts'
 import { buildDemoSystem, cacheDemoSystem } from './system/build.ts'
 
 const work = resolve('.netimage-demo')
 const cache = `${work}/cache`
 const image = `${work}/image`
 const program = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
+const root = '10.66.0.1:/srv/demo'
 
 say('A small system in the shape of NixOS, from Debian’s kernel and busybox, made by real Nix:')
+mkdirSync(work, { recursive: true })
 const demo = await buildDemoSystem({
   cacheDirectory: `${work}/downloads`,
   worldDirectory: `${work}/nix`,
+  rootDevice: root,
 })
 const { secretKeyFile, publicKey } = await demo.world.generateKey('demo-1')
+removeTree(cache)
 await cacheDemoSystem(demo, cache, { secretKeyFile })
 say(`  ${demo.toplevel}\n  in the signed binary cache ${cache}`)
 
 const access = ['--from', `file://${cache}`, '--trusted-public-keys', publicKey]
-const pool = ['--pool', `${work}/pool`]
-await netimage('build', demo.toplevel, ...access, ...pool, '-o', image, '--force')
+const place = ['--pool', `${work}/pool`, '-o', image, '--force']
+await netimage('build', demo.toplevel, ...access, ...place, '--nfs-root', `${root},v3`)
 await netimage('inspect', image)
 await netimage('verify', image)
 
-say('Real Nix registers the root’s store paths, as the machine does at its first boot:')
+say('\nReal Nix registers the root’s store paths, as the machine does at its first boot:')
 await letNixAccept(`${image}/net-image`)
-say(`The image is ${image}`)
+
+say('\nA machine without a disk is switched on, in a network of its own:')
+// It writes to its root, and the image is to stay as it is.
+const machines = `${work}/machine`
+removeTree(machines)
+await run('cp', ['-a', '--reflink=auto', image, machines], {})
+await bootInFront({
+  configure: (server, ...flags) => {
+    const args = ['servers', server, machines, ...flags]
+    say(`  $ netimage ${args.join(' ')}`)
+    return outputOf(process.execPath, [program, ...args])
+  },
+  show: say,
+})
+say(`\nThe image is ${image}`)
 
 /** In a copy: the image itself stays as it is until a machine boots from it. */
 async function letNixAccept(trees: string): Promise<void> {
   const copy = `${work}/accepted`
-  if (existsSync(copy)) removeTree(copy)
+  removeTree(copy)
   const script = `
     cp -a "${trees}" "${copy}"
     root=$(echo "${copy}"/nixos-*)
@@ -67,6 +88,11 @@ async function run(command: string, args: string[], environment: NodeJS.ProcessE
   process.exit(1)
 }
 
-function say(text: string): void {
-  process.stdout.write(`${text}\n`)
+async function outputOf(command: string, args: string[]): Promise<string> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  return await text(child.stdout)
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
 }

@@ -1,5 +1,5 @@
 /** Builds a net image: from what a person names to an image on disk that is whole. */
-import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
 import type { BootRequest, BootSettings } from '../boot/request.ts'
@@ -236,6 +236,7 @@ async function populate(
   await run('populateRootCommands', 'files', layout.root)
   await run('populateFirmwareCommands', '.', layout.boot)
   refuseStrayPaths(closure, layout)
+  refuseOtherRegistration(closure, layout)
 }
 
 /** The store holds the closure, and what its registration says: nothing else. */
@@ -258,6 +259,16 @@ function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
   const [gone] = expected
   if (gone === undefined) return
   throw new NetimageError('command-failed', `the commands removed /nix/store/${gone}`)
+}
+
+function refuseOtherRegistration(closure: Closure, layout: ImageLayout): void {
+  const text = formatRegistration(infosOf(closure))
+  const stat = lstatSync(layout.registration, { throwIfNoEntry: false })
+  const same = stat?.isFile() && stat.size === text.length
+  if (same && readFileSync(layout.registration, 'utf8') === text) return
+  throw new NetimageError('command-failed', `the commands changed ${registrationName}`, {
+    hint: 'It says what the store of the root tree holds: netimage writes it itself.',
+  })
 }
 
 async function describeImage(

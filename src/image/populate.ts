@@ -30,6 +30,8 @@ const sourceDateEpoch = '315532800'
 /** The modes of what they make are not to depend on who runs them. */
 const shell = ['sh', '-c', 'umask 022; exec "$@"', 'sh', 'bash', '-euo', 'pipefail', '-c']
 const keptOutputBytes = 64 * 1024
+/** For commands that are asked to end. */
+const patienceMs = 2000
 
 /** @param option the name of the option, for errors */
 export async function runCommands(
@@ -53,15 +55,17 @@ async function chooseView(
   commands: string,
   setting: CommandSetting,
 ): Promise<string[]> {
-  if (setting.closure.every((path) => existsSync(path))) return []
+  const optional =
+    !commands.includes('/nix/store') || setting.closure.every((path) => existsSync(path))
   if (process.platform === 'linux') {
+    // Also where it can do without: nobody can write to the store in there.
     const view = [...unshareArguments(), 'sh', '-euc', showStoreScript, 'netimage']
     const probe = await run([...view, 'true'], setting)
     if (probe.status === 0) return view
-    if (!commands.includes('/nix/store')) return []
+    if (optional) return []
     throw noStore(option, `a mount namespace is not to be had here: ${probe.output.trim()}`)
   }
-  if (!commands.includes('/nix/store')) return []
+  if (optional) return []
   throw noStore(option, `${process.platform} has no mount namespaces`)
 }
 
@@ -105,6 +109,15 @@ function noStore(option: string, why: string): NetimageError {
   })
 }
 
+function endGroup(leader: number | undefined, how: NodeJS.Signals): void {
+  try {
+    if (leader !== undefined) process.kill(-leader, how)
+  } catch (error) {
+    // All of it has ended.
+    if (errnoOf(error) !== 'ESRCH') throw error
+  }
+}
+
 function run(
   [command = '', ...args]: string[],
   setting: CommandSetting,
@@ -130,17 +143,29 @@ function run(
     const keep = (text: Buffer) => (output = (output + text.toString()).slice(-keptOutputBytes))
     child.stdout.on('data', keep)
     child.stderr.on('data', keep)
+    let timer: NodeJS.Timeout | undefined
     const stop = () => {
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM')
+      endGroup(child.pid, 'SIGTERM')
+      timer = setTimeout(() => endGroup(child.pid, 'SIGKILL'), patienceMs)
+    }
+    const ended = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', stop)
     }
     signal.addEventListener('abort', stop, { once: true })
     child.on('error', (error) => {
-      signal.removeEventListener('abort', stop)
+      ended()
       if (errnoOf(error) !== 'ENOENT') return reject(error)
       resolve({ status: 127, output: `the program ${command} is not installed` })
     })
+    child.on('exit', () => {
+      ended()
+      // What they left running holds their output open, and may still write to the trees.
+      endGroup(child.pid, 'SIGKILL')
+      timer = setTimeout(() => [child.stdout, child.stderr].map((s) => s.destroy()), patienceMs)
+    })
     child.on('close', (status, killedBy) => {
-      signal.removeEventListener('abort', stop)
+      clearTimeout(timer)
       if (signal.aborted) return reject(new NetimageError('interrupted', 'interrupted'))
       resolve({ status: status ?? killedBy ?? 'unknown', output })
     })

@@ -9,7 +9,7 @@ const page = readFileSync(join(repository, 'docs/checks.md'), 'utf8')
 const sections = page.split(/^### /m).slice(1)
 
 test('every rule has a section of its own in the manual, and every section a rule', () => {
-  const titles = sections.map((section) => section.split('\n', 1)[0])
+  const titles = sections.map((section) => section.split('\n', 1)[0] ?? '')
   assert.deepEqual(titles.toSorted(), rules.map(({ name }) => name).toSorted())
 })
 

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,6 +9,7 @@ import { escapeBytes, hashFile, listTree, treeFileSchema } from '../../src/image
 import { netimageError } from '../support/errors.ts'
 import { narNode, writeNode } from '../support/nar.ts'
 import type { NarNode } from '../support/nar.ts'
+import { filterThrough } from '../support/programs.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
 const fresh = freshNames(temporaryDirectory())
@@ -104,7 +104,7 @@ test('a tree is listed in byte order, with all there is to tell', async () => {
 test('what is skipped is not looked at', async () => {
   const root = fresh()
   mkdirSync(join(root, 'skipped/below'), { recursive: true })
-  execFileSync('mkfifo', [join(root, 'skipped/pipe')])
+  await filterThrough('mkfifo', [join(root, 'skipped/pipe')])
   writeFileSync(join(root, 'kept'), '')
   const asked: string[] = []
   const files = await listTree(root, (path) => {
@@ -156,7 +156,7 @@ suite('what cannot be part of an image', () => {
   test('a pipe', async () => {
     const root = fresh()
     mkdirSync(root)
-    execFileSync('mkfifo', [join(root, 'pipe')])
+    await filterThrough('mkfifo', [join(root, 'pipe')])
     await assert.rejects(listTree(root, nothing), netimageError('file-system', /cannot be part of/))
   })
 

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import {
   lstatSync,
   mkdirSync,
@@ -17,6 +16,7 @@ import { findStoreFile, listStoreDirectory, readStoreText } from '../../src/nixo
 import type { TreeOf } from '../../src/nixos/store-files.ts'
 import { netimageError } from '../support/errors.ts'
 import { storePath } from '../support/path-infos.ts'
+import { filterThrough } from '../support/programs.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
 const root = join(temporaryDirectory(), 'root')
@@ -169,7 +169,7 @@ suite('nothing is found', () => {
 
   test('where something is that is neither file nor directory', async () => {
     mkdirSync(realOf(one))
-    execFileSync('mkfifo', [realOf(`${one}/pipe`)])
+    await filterThrough('mkfifo', [realOf(`${one}/pipe`)])
     await assertNothing(`${one}/pipe`)
   })
 })

@@ -11,6 +11,7 @@ const debianPackages = {
   cpio: 'cpio',
   curl: 'curl',
   findmnt: 'util-linux',
+  mkfifo: 'coreutils',
   gzip: 'gzip',
   'nix-store': 'nix-bin',
   tar: 'tar',

@@ -1,0 +1,377 @@
+// What people set: by a config file, by flags, by the place of the image and by the name of the
+// system, as far as a flake that real Nix builds.
+
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { after, before, suite, test } from 'node:test'
+import {
+  assertWhole,
+  failureOf,
+  netimage,
+  parseObject,
+  startNetimage,
+  type Run,
+} from '../support/netimage.ts'
+import { createNixWorld, findStaticBusybox, runProgram, type NixWorld } from '../support/real-nix.ts'
+import { cachedPath, inventPath, inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
+import { describeTree } from '../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const key = makeKey('options-1')
+const { toplevel, kernel } = inventSystem('25.11.test', [], [key])
+const library = cachedPath(inventPath('library'), { file: 'library\n' }, { keys: [key] })
+const tree = { directory: { bin: { directory: { run: { file: 'run\n', executable: true } } } } }
+const extra = cachedPath(inventPath('extra'), tree, { references: [library.path], keys: [key] })
+
+const defaultName = 'nixos-net-image-25.11.test-x86_64-linux'
+
+type Setting = Workspace & { run: (...args: string[]) => Promise<Run> }
+
+let shared: Workspace
+before(() => {
+  shared = makeWorkspace('options-cache')
+  writeCache(shared.directory, [toplevel, kernel, library, extra])
+})
+after(() => shared.remove())
+
+/** Builds in a directory of its own, with what it needs of flags and nothing more. */
+async function inDirectory(action: (setting: Setting) => Promise<void>): Promise<void> {
+  const workspace = makeWorkspace('options')
+  const run = (...args: string[]) =>
+    netimage(
+      [
+        ...['build', toplevel.path, '--from', `file://${shared.directory}`],
+        ...['--trusted-public-keys', key.publicKey, '--pool', shared.path('pool'), '--json'],
+        ...args,
+      ],
+      { cwd: workspace.directory },
+    )
+  try {
+    await action({ ...workspace, run })
+  } finally {
+    await workspace.remove()
+  }
+}
+
+async function optionsOf(run: Run): Promise<{ options: object; root: string; image: string }> {
+  assert.equal(run.status, 0, run.stderr)
+  const { image, rootDirectoryName } = parseObject(run.stdout)
+  assert.ok(typeof image === 'string' && typeof rootDirectoryName === 'string')
+  const { options } = parseObject(readFileSync(join(image, 'nix-support/net-image.json'), 'utf8'))
+  assert.ok(typeof options === 'object' && options !== null)
+  return { options, root: join(image, 'net-image', rootDirectoryName), image }
+}
+
+const defaults = {
+  imageBaseName: 'nixos-net-image',
+  rootDirectoryName: defaultName,
+  storePaths: [],
+  nfsRoot: `192.168.0.108:/mnt/nfsshare/${defaultName},v3`,
+  populateFirmwareCommands: '',
+  populateRootCommands: '',
+}
+
+suite('options', { concurrency: 3 }, () => {
+  test('have the defaults of the module', () =>
+    inDirectory(async ({ run, directory }) => {
+      const { options, image } = await optionsOf(await run())
+      assert.deepEqual(options, defaults)
+      // The image goes where the command runs, by the name of its root tree.
+      assert.equal(image, join(directory, defaultName))
+      assert.deepEqual(readdirSync(join(image, 'net-image')).sort(), ['boot', defaultName])
+      await assertWhole(image)
+    }))
+
+  const set = {
+    imageBaseName: 'lab',
+    nfsRoot: '[fd00::1]:/srv/lab,vers=4.2,rsize=1048576',
+    storePaths: [`${extra.path}/bin/run`],
+    populateRootCommands: 'echo lab > files/name',
+    populateFirmwareCommands: 'echo lab > name',
+  }
+  const expected = { ...defaults, ...set, rootDirectoryName: 'lab-25.11.test-x86_64-linux' }
+
+  const configs: Record<string, string> = {
+    'netimage.config.ts': `
+      import { defineNetImage, type NetImageOptions } from 'netimage'
+      import { name } from './name.ts'
+      const options: NetImageOptions = ${JSON.stringify({ ...set, imageBaseName: undefined })}
+      export default defineNetImage({ ...options, imageBaseName: name })
+    `,
+    'netimage.config.mjs': `
+      import { defineNetImage } from 'netimage'
+      export default defineNetImage(${JSON.stringify(set)})
+    `,
+    'netimage.config.json': JSON.stringify(set),
+    'netimage.config.toml': Object.entries(set)
+      .map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`)
+      .join(''),
+  }
+  for (const [name, text] of Object.entries(configs)) {
+    test(`come from ${name}`, () =>
+      inDirectory(async ({ run, path }) => {
+        writeFileSync(path('name.ts'), `export const name: string = 'lab'\n`)
+        writeFileSync(path(name), text)
+        const { options, root, image } = await optionsOf(await run())
+        assert.deepEqual(options, expected)
+        assert.equal(readFileSync(join(root, 'name'), 'utf8'), 'lab\n')
+        assert.equal(readFileSync(join(image, 'net-image/boot/name'), 'utf8'), 'lab\n')
+        // A store path within another stands for the whole, with all that it refers to.
+        const names = readdirSync(join(root, 'nix/store')).map((name) => `/nix/store/${name}`)
+        const closure = [toplevel, kernel, extra, library].map((cached) => cached.path)
+        assert.deepEqual(names.sort(), closure.sort())
+      }))
+  }
+
+  test('come from the file that --config names, and from flags before all', () =>
+    inDirectory(async ({ run, path }) => {
+      writeFileSync(path('netimage.config.ts'), 'throw new Error("not this one")')
+      writeFileSync(path('other.json'), JSON.stringify(set))
+      const { options, image } = await optionsOf(
+        await run(
+          ...['--config', 'other.json', '--image-base-name', 'flag', '-o', 'there/is/an/image'],
+          ...['--root-directory-name', 'root', '--nfs-root', '/srv/flag'],
+          ...['--store-paths', library.path, '--store-paths', extra.path],
+          ...['--populate-root-commands', '', '--populate-firmware-commands', 'echo > flag'],
+        ),
+      )
+      assert.deepEqual(options, {
+        imageBaseName: 'flag',
+        rootDirectoryName: 'root',
+        nfsRoot: '/srv/flag',
+        storePaths: [library.path, extra.path],
+        populateRootCommands: '',
+        populateFirmwareCommands: 'echo > flag',
+      })
+      assert.equal(image, path('there/is/an/image'))
+    }))
+
+  const wrong: Record<string, [args: string[], code: string, message: RegExp]> = {
+    'a root with a slash': [['--root-directory-name', 'a/b'], 'bad-option', /rootDirectoryName is "a\/b"/],
+    'a root that climbs': [['--root-directory-name', '..'], 'bad-option', /rootDirectoryName is "\.\."/],
+    'a root that is the boot tree': [['--root-directory-name', 'boot'], 'bad-option', /rootDirectoryName is "boot"/],
+    'an NFS root of words': [['--nfs-root', 'server'], 'bad-option', /nfsRoot is "server", but it must be written as on the kernel line/],
+    'a path outside the store': [['--store-paths', '/etc'], 'bad-option', /storePaths.* is "\/etc", but it must be a path in \/nix\/store/],
+    'a config that is not there': [['--config', 'absent.json'], 'file-system', /could not read the config file/],
+    'a config of another kind': [['--config', 'config.yaml'], 'bad-config', /is of no kind that is known/],
+  }
+  for (const [what, [args, code, message]] of Object.entries(wrong)) {
+    test(`${what}: ${code}`, () =>
+      inDirectory(async ({ run, path, directory }) => {
+        writeFileSync(path('config.yaml'), '')
+        const failed = await run(...args)
+        assert.equal(failureOf(failed).code, code, failed.stderr)
+        assert.match(failureOf(failed).message, message)
+        assert.deepEqual(readdirSync(directory).sort(), ['config.yaml', 'out'])
+      }))
+  }
+
+  const broken: Record<string, [name: string, text: string, message: RegExp]> = {
+    throws: ['netimage.config.ts', 'throw new Error("thrown on purpose")', /failed: thrown on purpose/],
+    'throws nothing': ['netimage.config.mjs', 'throw undefined', /config\.mjs failed/],
+    'has no default': ['netimage.config.ts', 'export const x = 1', /it has no default export/],
+    'is not TypeScript': ['netimage.config.ts', 'export default {', /config\.ts failed/],
+    'gives no object': ['netimage.config.ts', 'export default "x"', /gives no options but/],
+    'gives a function': ['netimage.config.ts', 'export default () => ({})', /gives no options but/],
+    'is no JSON': ['netimage.config.json', '{', /config\.json failed/],
+    'is no TOML': ['netimage.config.toml', '=', /config\.toml failed/],
+    'knows an option that there is not': ['netimage.config.json', '{"nfsroot": "x"}', /there is no option nfsroot/],
+    'has a value of another type': ['netimage.config.json', '{"storePaths": "x"}', /storePaths is "x"/],
+  }
+  for (const [what, [name, text, message]] of Object.entries(broken)) {
+    test(`of a config that ${what}: an error`, () =>
+      inDirectory(async ({ run, path, directory }) => {
+        writeFileSync(path(name), text)
+        const failed = await run()
+        assert.equal(failed.status, 2, failed.stderr)
+        assert.match(failureOf(failed).code, /^bad-(config|option)$/)
+        assert.match(failureOf(failed).message, message)
+        assert.doesNotMatch(failed.stderr, /^\s+at /m)
+        assert.deepEqual(readdirSync(directory).sort(), [name, 'out'])
+      }))
+  }
+})
+
+suite('the place of the image', { concurrency: 3 }, () => {
+  test('is left alone where something is', () =>
+    inDirectory(async ({ run, path }) => {
+      await optionsOf(await run('-o', 'image'))
+      const before = describeTree(path('image'))
+      const failed = await run('-o', 'image/')
+      assert.equal(failed.status, 2)
+      assert.equal(failureOf(failed).code, 'output-exists')
+      assert.match(failureOf(failed).hint ?? '', /--force/)
+      assert.deepEqual(describeTree(path('image')), before)
+    }))
+
+  test('is given to a new image with --force, in which nothing of the old is', () =>
+    inDirectory(async ({ run, path }) => {
+      await optionsOf(await run('-o', 'image', '--populate-firmware-commands', 'echo > old'))
+      await optionsOf(await run('-o', 'image', '--force', '--image-base-name', 'new'))
+      assert.ok(!existsSync(path('image/net-image/boot/old')))
+      assert.deepEqual(readdirSync(path('image/net-image')).sort(), ['boot', 'new-25.11.test-x86_64-linux'])
+      await assertWhole(path('image'))
+    }))
+
+  test('that is empty becomes an image with --force', () =>
+    inDirectory(async ({ run, path }) => {
+      mkdirSync(path('empty'))
+      await optionsOf(await run('-o', 'empty', '--force'))
+    }))
+
+  const others: Record<string, (path: string) => void> = {
+    'a file': (path) => writeFileSync(path, 'mine'),
+    'a directory of something else': (path) => {
+      mkdirSync(path)
+      writeFileSync(join(path, 'mine'), '')
+    },
+    'what Nix built': (path) => {
+      mkdirSync(join(path, 'nix-support'), { recursive: true })
+      writeFileSync(join(path, 'nix-support/hydra-build-products'), '')
+      writeFileSync(join(path, 'mine'), '')
+    },
+    'a link to a directory': (path) => {
+      mkdirSync(`${path}-target`)
+      symlinkSync(`${path}-target`, path)
+    },
+    'a link to nothing': (path) => symlinkSync('/nowhere/at/all', path),
+  }
+  for (const [what, make] of Object.entries(others)) {
+    test(`that is ${what} is never replaced`, () =>
+      inDirectory(async ({ run, path, directory }) => {
+        make(path('other'))
+        const before = describeTree(directory, { times: false })
+        const failed = await run('-o', 'other', '--force')
+        assert.equal(failureOf(failed).code, 'output-exists', failed.stderr)
+        assert.match(failureOf(failed).message, /is not a net image/)
+        assert.deepEqual(describeTree(directory, { times: false }), before)
+      }))
+  }
+
+  test('below a file is an error', () =>
+    inDirectory(async ({ run, path }) => {
+      writeFileSync(path('file'), '')
+      const failed = await run('-o', 'file/image')
+      assert.equal(failureOf(failed).code, 'file-system', failed.stderr)
+      assert.equal(failed.status, 1)
+    }))
+})
+
+suite('a host of a flake', { concurrency: 2 }, () => {
+  let workspace: Workspace
+  let world: NixWorld
+  const flake = () => workspace.path('flake')
+
+  before(async () => {
+    workspace = makeWorkspace('flake')
+    world = await createNixWorld(workspace.path('world'))
+    mkdirSync(flake())
+    await runProgram('cp', [await findStaticBusybox(), join(flake(), 'busybox')])
+    writeFileSync(join(flake(), 'flake.nix'), flakeText)
+  })
+  after(() => workspace.remove())
+
+  const processors: Partial<Record<string, string>> = { arm64: 'aarch64', x64: 'x86_64' }
+  const flakeText = `
+    {
+      outputs = { self }:
+        let
+          make = script: {
+            config.system.build.toplevel = derivation {
+              name = "nixos-system-flake-25.11";
+              system = "${processors[process.arch] ?? process.arch}-linux";
+              builder = "\${./busybox}";
+              args = [ "sh" "-euc" script ];
+              busybox = "\${./busybox}";
+            };
+          };
+        in {
+          nixosConfigurations.pi = make ''
+            $busybox mkdir $out
+            for file in init kernel; do echo $file > $out/$file; done
+            printf 25.11.flake > $out/nixos-version
+            printf aarch64-linux > $out/system
+          '';
+          nixosConfigurations.other-host = self.nixosConfigurations.pi;
+          nixosConfigurations.broken = make "echo what the builder said >&2; exit 1";
+          nixosConfigurations.slow = make "$busybox sleep 1000";
+          packages.system = self.nixosConfigurations.pi.config.system.build.toplevel;
+        };
+    }
+  `
+
+  const environment = () => ({
+    NIX_CONF_DIR: workspace.path('world/conf'),
+    NIX_USER_CONF_FILES: '',
+    NIX_CONFIG: [
+      ...[`store = ${world.storeRoot}`, 'substituters =', 'build-users-group ='],
+      ...['sandbox-paths =', 'fsync-metadata = false', 'flake-registry ='],
+    ].join('\n'),
+  })
+
+  let builds = 0
+  const command = (name: string) => [
+    ...['build', name, '--from', `local?root=${world.storeRoot}`, '--no-check-sigs', '--json'],
+    ...['--pool', workspace.path('pool'), '-o', workspace.path('images', `${builds++}`)],
+  ]
+  const build = (name: string, cwd: string, env = {}) =>
+    netimage(command(name), { cwd, env: { ...environment(), ...env } })
+
+  for (const name of ['.#pi', './#pi', '.#other-host']) {
+    test(`${name} is built by real Nix`, async () => {
+      const run = await build(name, flake())
+      assert.equal(run.status, 0, run.stderr)
+      const { image, label, platform, toplevel } = parseObject(run.stdout)
+      assert.deepEqual([label, platform], ['25.11.flake', 'aarch64-linux'])
+      assert.match(String(toplevel), /^\/nix\/store\/[^/]+-nixos-system-flake-25\.11$/)
+      await assertWhole(String(image))
+    })
+  }
+
+  test('may be named from elsewhere, and by any attribute', async () => {
+    for (const name of [`path:${flake()}#pi`, `${flake()}#packages.system`]) {
+      const run = await build(name, workspace.directory)
+      assert.equal(run.status, 0, run.stderr)
+    }
+  })
+
+  test('that does not build: what Nix says, and nix-failed', async () => {
+    for (const [name, said] of [
+      ['.#broken', /what the builder said/],
+      ['.#absent', /does not provide attribute|absent/],
+    ] as const) {
+      const run = await build(name, flake())
+      assert.equal(run.status, 1)
+      assert.equal(failureOf(run).code, 'nix-failed')
+      assert.match(failureOf(run).message, new RegExp(`nix could not build ${name}`))
+      assert.match(run.stderr, said)
+    }
+  })
+
+  test('where Nix is not: program-missing', async () => {
+    const run = await build('.#pi', flake(), { PATH: '/nowhere' })
+    assert.equal(run.status, 3)
+    assert.equal(failureOf(run).code, 'program-missing')
+    assert.match(failureOf(run).message, /takes the program nix/)
+  })
+
+  test('without its name: the error names the way', async () => {
+    const run = await build('.', flake())
+    assert.equal(failureOf(run).code, 'not-a-system')
+    assert.match(failureOf(run).hint ?? '', /There is a flake: name its host, as in \.#host/)
+  })
+
+  test('while it builds, Ctrl-C ends it', async () => {
+    const { child, ended } = startNetimage(command('.#slow'), { cwd: flake(), env: environment() })
+    await delay(1500)
+    if (child.pid !== undefined) process.kill(child.pid, 'SIGINT')
+    const inTime = await Promise.race([ended.then(() => true), delay(8000, false)])
+    if (!inTime && child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+    assert.ok(inTime, 'it was still at work')
+    const run = await ended
+    assert.equal(run.status, 130, run.stderr)
+    assert.equal(failureOf(run).code, 'interrupted')
+  })
+})
