@@ -31,10 +31,18 @@ export interface Staging {
 
 /** An image is only replaced where that was asked for. */
 export function refuseExisting(output: string, force: boolean): void {
-  if (force || !lstatSync(output, { throwIfNoEntry: false })) return
+  if (force || !isThere(output)) return
   throw new NetimageError('output-exists', `${output} exists already`, {
     hint: 'Name another place with -o, or replace it with --force.',
   })
+}
+
+function isThere(output: string): boolean {
+  try {
+    return lstatSync(output, { throwIfNoEntry: false }) !== undefined
+  } catch (error) {
+    throw fileSystemError(`could not look for an image at ${output}`, error)
+  }
 }
 
 export function openStaging(output: string, force: boolean): Staging {
@@ -100,7 +108,10 @@ function refuseForeign(output: string): void {
   const stat = lstatSync(output, { throwIfNoEntry: false })
   if (!stat) return
   const empty = stat.isDirectory() && readdirSync(output).length === 0
-  if (empty || (stat.isDirectory() && existsSync(join(output, 'nix-support')))) return
+  // Also one that the Nix module built, which has no manifest.
+  const parts = ['nix-support', 'net-image']
+  const image = stat.isDirectory() && parts.every((name) => existsSync(join(output, name)))
+  if (empty || image) return
   throw new NetimageError('output-exists', `${output} exists and is not a net image`, {
     hint: 'Name another place with -o; only an image is ever replaced.',
   })

@@ -2,7 +2,14 @@
 // system, as far as a flake that real Nix builds.
 
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
@@ -14,7 +21,12 @@ import {
   startNetimage,
   type Run,
 } from '../support/netimage.ts'
-import { createNixWorld, findStaticBusybox, runProgram, type NixWorld } from '../support/real-nix.ts'
+import {
+  createNixWorld,
+  findStaticBusybox,
+  runProgram,
+  type NixWorld,
+} from '../support/real-nix.ts'
 import { cachedPath, inventPath, inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { describeTree } from '../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -149,13 +161,41 @@ suite('options', { concurrency: 3 }, () => {
     }))
 
   const wrong: Record<string, [args: string[], code: string, message: RegExp]> = {
-    'a root with a slash': [['--root-directory-name', 'a/b'], 'bad-option', /rootDirectoryName is "a\/b"/],
-    'a root that climbs': [['--root-directory-name', '..'], 'bad-option', /rootDirectoryName is "\.\."/],
-    'a root that is the boot tree': [['--root-directory-name', 'boot'], 'bad-option', /rootDirectoryName is "boot"/],
-    'an NFS root of words': [['--nfs-root', 'server'], 'bad-option', /nfsRoot is "server", but it must be written as on the kernel line/],
-    'a path outside the store': [['--store-paths', '/etc'], 'bad-option', /storePaths.* is "\/etc", but it must be a path in \/nix\/store/],
-    'a config that is not there': [['--config', 'absent.json'], 'file-system', /could not read the config file/],
-    'a config of another kind': [['--config', 'config.yaml'], 'bad-config', /is of no kind that is known/],
+    'a root with a slash': [
+      ['--root-directory-name', 'a/b'],
+      'bad-option',
+      /rootDirectoryName is "a\/b"/,
+    ],
+    'a root that climbs': [
+      ['--root-directory-name', '..'],
+      'bad-option',
+      /rootDirectoryName is "\.\."/,
+    ],
+    'a root that is the boot tree': [
+      ['--root-directory-name', 'boot'],
+      'bad-option',
+      /rootDirectoryName is "boot"/,
+    ],
+    'an NFS root of words': [
+      ['--nfs-root', 'server'],
+      'bad-option',
+      /nfsRoot is "server", but it must be written as on the kernel line/,
+    ],
+    'a path outside the store': [
+      ['--store-paths', '/etc'],
+      'bad-option',
+      /storePaths.* is "\/etc", but it must be a path in \/nix\/store/,
+    ],
+    'a config that is not there': [
+      ['--config', 'absent.json'],
+      'file-system',
+      /could not read the config file/,
+    ],
+    'a config of another kind': [
+      ['--config', 'config.yaml'],
+      'bad-config',
+      /is of no kind that is known/,
+    ],
   }
   for (const [what, [args, code, message]] of Object.entries(wrong)) {
     test(`${what}: ${code}`, () =>
@@ -169,7 +209,11 @@ suite('options', { concurrency: 3 }, () => {
   }
 
   const broken: Record<string, [name: string, text: string, message: RegExp]> = {
-    throws: ['netimage.config.ts', 'throw new Error("thrown on purpose")', /failed: thrown on purpose/],
+    throws: [
+      'netimage.config.ts',
+      'throw new Error("thrown on purpose")',
+      /failed: thrown on purpose/,
+    ],
     'throws nothing': ['netimage.config.mjs', 'throw undefined', /config\.mjs failed/],
     'has no default': ['netimage.config.ts', 'export const x = 1', /it has no default export/],
     'is not TypeScript': ['netimage.config.ts', 'export default {', /config\.ts failed/],
@@ -177,8 +221,16 @@ suite('options', { concurrency: 3 }, () => {
     'gives a function': ['netimage.config.ts', 'export default () => ({})', /gives no options but/],
     'is no JSON': ['netimage.config.json', '{', /config\.json failed/],
     'is no TOML': ['netimage.config.toml', '=', /config\.toml failed/],
-    'knows an option that there is not': ['netimage.config.json', '{"nfsroot": "x"}', /there is no option nfsroot/],
-    'has a value of another type': ['netimage.config.json', '{"storePaths": "x"}', /storePaths is "x"/],
+    'knows an option that there is not': [
+      'netimage.config.json',
+      '{"nfsroot": "x"}',
+      /there is no option nfsroot/,
+    ],
+    'has a value of another type': [
+      'netimage.config.json',
+      '{"storePaths": "x"}',
+      /storePaths is "x"/,
+    ],
   }
   for (const [what, [name, text, message]] of Object.entries(broken)) {
     test(`of a config that ${what}: an error`, () =>
@@ -211,7 +263,10 @@ suite('the place of the image', { concurrency: 3 }, () => {
       await optionsOf(await run('-o', 'image', '--populate-firmware-commands', 'echo > old'))
       await optionsOf(await run('-o', 'image', '--force', '--image-base-name', 'new'))
       assert.ok(!existsSync(path('image/net-image/boot/old')))
-      assert.deepEqual(readdirSync(path('image/net-image')).sort(), ['boot', 'new-25.11.test-x86_64-linux'])
+      assert.deepEqual(readdirSync(path('image/net-image')).sort(), [
+        'boot',
+        'new-25.11.test-x86_64-linux',
+      ])
       await assertWhole(path('image'))
     }))
 
@@ -267,8 +322,8 @@ suite('a host of a flake', { concurrency: 2 }, () => {
   before(async () => {
     workspace = makeWorkspace('flake')
     world = await createNixWorld(workspace.path('world'))
-    mkdirSync(flake())
-    await runProgram('cp', [await findStaticBusybox(), join(flake(), 'busybox')])
+    mkdirSync(join(flake(), 'tools'), { recursive: true })
+    await runProgram('cp', [await findStaticBusybox(), join(flake(), 'tools/busybox')])
     writeFileSync(join(flake(), 'flake.nix'), flakeText)
   })
   after(() => workspace.remove())
@@ -282,9 +337,9 @@ suite('a host of a flake', { concurrency: 2 }, () => {
             config.system.build.toplevel = derivation {
               name = "nixos-system-flake-25.11";
               system = "${processors[process.arch] ?? process.arch}-linux";
-              builder = "\${./busybox}";
+              builder = "\${./tools}/busybox";
               args = [ "sh" "-euc" script ];
-              busybox = "\${./busybox}";
+              busybox = "\${./tools}/busybox";
             };
           };
         in {
