@@ -17,6 +17,7 @@ export const exitStatus = {
 
 const statusByCode = {
   // what the person typed or configured
+  'bad-usage': exitStatus.usage,
   'bad-option': exitStatus.usage,
   'bad-config': exitStatus.usage,
   'bad-store-path': exitStatus.usage,

@@ -2,12 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from '@commander-js/extra-typings'
 
-import { exitStatus } from '../errors.ts'
+import { exitStatus, NetimageError } from '../errors.ts'
 import { buildCommand } from './build.ts'
 import { checkCommand } from './check.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
-import { ignoreClosedPipe, report } from './run.ts'
+import { ignoreClosedPipe, printFailure, report } from './run.ts'
 import { serversCommand } from './servers.ts'
 import { verifyCommand } from './verify.ts'
 
@@ -36,6 +36,15 @@ export async function main(): Promise<void> {
     await program.parseAsync()
   } catch (error) {
     if (!(error instanceof CommanderError)) report(error, false)
-    else process.exitCode = error.exitCode === 0 ? 0 : exitStatus.usage
+    else if (error.exitCode === 0) process.exitCode = 0
+    else {
+      // Commander has said so on stderr already.
+      if (process.argv.includes('--json')) printFailure(usageError(error))
+      process.exitCode = exitStatus.usage
+    }
   }
+}
+
+function usageError({ message }: CommanderError): NetimageError {
+  return new NetimageError('bad-usage', message.replace(/^error: /, ''))
 }

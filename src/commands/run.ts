@@ -61,11 +61,16 @@ export function ignoreClosedPipe(): void {
 export function report(error: unknown, json: boolean): void {
   const known = error instanceof NetimageError ? error : unexpected(error)
   const { code, message, hint } = known
-  if (json) print(JSON.stringify({ error: { code, message, ...(hint && { hint }) } }, undefined, 2))
+  if (json) printFailure(known)
   const clear = process.stderr.isTTY ? '\r\u001b[K' : ''
   process.stderr.write(`${clear}error: ${message} [${code}]\n`)
   if (hint) process.stderr.write(`  ${hint}\n`)
   process.exitCode = known.exitStatus
+}
+
+/** An error as `--json` gives it. */
+export function printFailure({ code, message, hint }: NetimageError): void {
+  print(JSON.stringify({ error: { code, message, ...(hint && { hint }) } }, undefined, 2))
 }
 
 function unexpected(error: unknown): NetimageError {

@@ -11,12 +11,15 @@ import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node
 
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 import type { Compression } from './compression.ts'
-import { checkXzDictionary } from './xz-header.ts'
+import { createByteReader } from './byte-reader.ts'
+import { xzStream } from './xz-stream.ts'
 import { createFrameSplitter, type FramePart } from './zstd-frames.ts'
 
 export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
 
 const chunkSize = 256 * 1024
+/** Stream padding of xz comes in fours: the format's section 2.2. */
+const padding = Buffer.alloc(4)
 
 /** Told how many bytes of memory a decoder is about to hold, before it does. */
 export type HoldMemory = (bytes: number) => void
@@ -110,7 +113,7 @@ async function* oneFrame(
 }
 
 async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
-  const checked = checkXzDictionary(input, hold)
+  const checked = xzStreams(input, hold)
   const lzma = await import('@napi-rs/lzma/xz').catch(() => undefined)
   if (!lzma) {
     // No prebuilt decoder for this platform.
@@ -129,6 +132,22 @@ async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
     throw broken('xz', sourceError ?? error)
   } finally {
     source.destroy()
+  }
+}
+
+/** All streams of an xz file; the padding between them is of no use to a decoder. */
+async function* xzStreams(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
+  const broken = (why: string) =>
+    new NetimageError('bad-compression', `the xz stream is broken: ${why}`)
+  const reader = createByteReader(input, { left: Infinity }, broken)
+  try {
+    for (let streams = 0; ; streams++) {
+      while (streams > 0 && (await reader.peek(4)).equals(padding)) await reader.skip(4)
+      if (streams > 0 && (await reader.peek(1)).length === 0) return
+      yield* xzStream(reader, hold)
+    }
+  } finally {
+    await reader.close()
   }
 }
 

@@ -336,6 +336,14 @@ suite('streams that want too much memory', () => {
     })
   }
 
+  test('xz: such a dictionary in a second stream', async () => {
+    const first = await encode.xz(contents.text)
+    const second = await encode.xz(Buffer.from('x'), '--lzma2=preset=0,dict=512MiB')
+    await assertRefused(Buffer.concat([first, second]), 'xz', /a dictionary of 536870912 bytes/)
+    const padded = Buffer.concat([first, Buffer.alloc(8), second])
+    await assertRefused(padded, 'xz', /a dictionary of 536870912 bytes/)
+  })
+
   test('xz: such a dictionary at any chunking', async () => {
     const stream = await encode.xz(contents.text, '--lzma2=preset=0,dict=512MiB')
     for (const size of [1, 11, 12, 13, 24, 1035, 1036, 1037]) {

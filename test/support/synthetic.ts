@@ -65,8 +65,12 @@ export function sha256(bytes: Buffer | string): Buffer {
 }
 
 /** `sha256:<Nix's base32>` */
+export function narHashText(digest: Buffer): string {
+  return `sha256:${nixBase32(digest)}`
+}
+
 export function narHashOf(bytes: Buffer): string {
-  return `sha256:${nixBase32(sha256(bytes))}`
+  return narHashText(sha256(bytes))
 }
 
 /** A store path that looks as if Nix had made it. */

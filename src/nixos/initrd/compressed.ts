@@ -1,9 +1,10 @@
 /** The compressions of initrds, told apart as the kernel tells them: by their first bytes. */
 import { NetimageError } from '../../errors.ts'
 import { decompress, type Chunks } from '../../nix/decompress.ts'
-import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+import type { ByteReader } from '../../nix/byte-reader.ts'
+import { brokenInitrd } from './broken.ts'
 import { gunzipMember } from './gzip.ts'
-import { xzStream } from './xz.ts'
+import { xzStream } from '../../nix/xz-stream.ts'
 import { zstdFrame } from './zstd.ts'
 
 export type InitrdCompression = 'gzip' | 'xz' | 'zstd' | 'bzip2' | 'lzma' | 'lzo' | 'lz4'

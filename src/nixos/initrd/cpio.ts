@@ -3,7 +3,8 @@
  *
  * https://docs.kernel.org/driver-api/early-userspace/buffer-format.html
  */
-import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+import type { ByteReader } from '../../nix/byte-reader.ts'
+import { brokenInitrd } from './broken.ts'
 
 export interface InitrdEntry {
   /** As it stands in the archive: `init`, `./init` or `/init`. */

@@ -5,7 +5,8 @@
  * https://docs.kernel.org/driver-api/early-userspace/buffer-format.html
  */
 import type { Chunks } from '../../nix/decompress.ts'
-import { brokenInitrd, createByteReader, type ByteBudget, type ByteReader } from './byte-reader.ts'
+import { createByteReader, type ByteBudget, type ByteReader } from '../../nix/byte-reader.ts'
+import { brokenInitrd } from './broken.ts'
 import { decompressNext, findCompression } from './compressed.ts'
 import { isCpio, readCpioEntry, type InitrdEntry, type WantsContent } from './cpio.ts'
 
@@ -25,7 +26,7 @@ export async function* readInitrd(
   maxBytes: number = maxUnpackedBytes,
 ): AsyncGenerator<InitrdEntry> {
   const unpacked: ByteBudget = { left: maxBytes }
-  const reader = createByteReader(input, { left: maxBytes })
+  const reader = createByteReader(input, { left: maxBytes }, brokenInitrd)
   try {
     for (;;) {
       yield* readArchives(reader, wantsContent)
@@ -33,7 +34,7 @@ export async function* readInitrd(
       if (start.length === 0) return
       const compression = findCompression(start)
       if (compression === undefined) throw unknownStart(start)
-      const inner = createByteReader(decompressNext(reader, compression), unpacked)
+      const inner = createByteReader(decompressNext(reader, compression), unpacked, brokenInitrd)
       try {
         yield* readArchives(inner, wantsContent)
         if ((await inner.peek(1)).length > 0) {

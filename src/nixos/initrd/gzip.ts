@@ -6,7 +6,8 @@
  */
 import { crc32, createInflateRaw } from 'node:zlib'
 
-import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+import type { ByteReader } from '../../nix/byte-reader.ts'
+import { brokenInitrd } from './broken.ts'
 
 const chunkSize = 256 * 1024
 const flag = { headerChecksum: 2, extra: 4, name: 8, comment: 16 }

@@ -3,7 +3,8 @@
  *
  * https://www.rfc-editor.org/rfc/rfc8878#section-3.1
  */
-import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+import type { ByteReader } from '../../nix/byte-reader.ts'
+import { brokenInitrd } from './broken.ts'
 
 export async function* zstdFrame(reader: ByteReader): AsyncGenerator<Buffer> {
   // A magic number, and a descriptor that says what the header holds.

@@ -89,8 +89,11 @@ function networkCard({ mac, tap }: MachineParts, rom: boolean): string[] {
   const device = `virtio-net-pci,netdev=net0,mac=${mac},bootindex=1${rom ? '' : ',romfile='}`
   // UEFI cannot make connections without a source of random numbers.
   const random = ['-device', 'virtio-rng-pci']
-  const backend = `tap,id=net0,ifname=${tap},script=no,downscript=no`
-  return ['-netdev', backend, '-device', device, ...random]
+  return ['-netdev', tapBackend(tap), '-device', device, ...random]
+}
+
+function tapBackend(tap: string): string {
+  return `tap,id=net0,ifname=${tap},script=no,downscript=no`
 }
 
 function uefi(firmware: UefiFirmware, { directory }: MachineParts): string[] {
@@ -129,6 +132,21 @@ export function x86Uefi({ ovmf }: Firmware, by: 'pxe' | 'http'): Machine {
     command: (parts) =>
       qemuX86('q35', ...uefi(ovmf, parts), ...uefiBoot(by), ...networkCard(parts, false)),
     givesUp: uefiGivesUp,
+  }
+}
+
+/**
+ * A Raspberry Pi 3 as far as QEMU has it: without a boot ROM, and with a network card on USB that
+ * is so slow that a system takes minutes to come up.
+ */
+export function raspberryPi3(kernel: Kernel & { deviceTree: string }): Machine {
+  return {
+    command: ({ mac, tap }) => [
+      findProgram('qemu-system-aarch64'),
+      ...['-machine', 'raspi3b', '-no-reboot', ...serialConsole],
+      ...[...directly(kernel), '-dtb', kernel.deviceTree],
+      ...['-netdev', tapBackend(tap), '-device', `usb-net,netdev=net0,mac=${mac}`],
+    ],
   }
 }
 

@@ -1,48 +1,15 @@
 /**
- * Bounds the memory that an xz stream asks for.
+ * Bounds the memory that a block of an xz stream asks for: its dictionary may be as large as 4 GiB.
+ * `xz -9` uses 64 MiB.
  *
- * The dictionary may be as large as 4 GiB, is allocated before anything is verified, and its size
- * is known from the first block's header alone. `xz -9` uses 64 MiB.
- *
- * https://tukaani.org/xz/xz-file-format.txt (2.1.1, 3.1, 5.3.1)
+ * https://tukaani.org/xz/xz-file-format.txt (3.1, 5.3.1)
  */
 import { NetimageError } from '../errors.ts'
-import type { Chunks, HoldMemory } from './decompress.ts'
 
 const maxDictionaryBytes = 2 ** 27
-const streamMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])
-const streamHeaderBytes = 12
-const maxBlockHeaderBytes = 1024
 const lzma2Filter = 0x21
 
-export async function* checkXzDictionary(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
-  let head = Buffer.alloc(0)
-  let checked = false
-  for await (const chunk of input) {
-    if (checked) {
-      yield chunk
-      continue
-    }
-    head = Buffer.concat([head, chunk])
-    if (head.length < streamHeaderBytes + maxBlockHeaderBytes) continue
-    hold(checkHead(head))
-    checked = true
-    yield head
-  }
-  if (checked) return
-  hold(checkHead(head))
-  yield head
-}
-
-/** @returns the bytes of the dictionary */
-function checkHead(head: Buffer): number {
-  if (!head.subarray(0, streamMagic.length).equals(streamMagic)) {
-    throw new NetimageError('bad-compression', 'the xz stream is broken: it is not xz')
-  }
-  return boundedDictionaryBytes(head.subarray(streamHeaderBytes))
-}
-
-/** @param block begins with the header of a block, unless the stream has none */
+/** @param block the header of a block */
 export function boundedDictionaryBytes(block: Buffer): number {
   const dictionary = dictionaryBytes(block) ?? 0
   if (dictionary <= maxDictionaryBytes) return dictionary

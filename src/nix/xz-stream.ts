@@ -2,28 +2,37 @@
  * The bytes of one xz stream, and nothing of what follows it.
  *
  * A stream does not say how long it is, but the chunks of its compressed data do, so that its end
- * is found without decompressing it. https://tukaani.org/xz/xz-file-format.txt
+ * is found without decompressing it; and so is each block's header, whose dictionary the decoder
+ * allocates before anything is verified. https://tukaani.org/xz/xz-file-format.txt
  */
-import { boundedDictionaryBytes } from '../../nix/xz-header.ts'
-import { brokenInitrd, type ByteReader } from './byte-reader.ts'
+import type { ByteReader } from './byte-reader.ts'
+import type { HoldMemory } from './decompress.ts'
+import { boundedDictionaryBytes } from './xz-block-header.ts'
+
+const magic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])
 
 /** By the type of check, which the stream's header names. */
 const checkBytes = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
 
-export async function* xzStream(reader: ByteReader): AsyncGenerator<Buffer> {
+/** @param hold told of the dictionary of each block, before the block's bytes are given */
+export async function* xzStream(
+  reader: ByteReader,
+  hold: HoldMemory = () => undefined,
+): AsyncGenerator<Buffer> {
+  if (!(await reader.peek(magic.length)).equals(magic)) throw reader.broken('it is not xz')
   const header = await reader.take(12)
   const check = checkBytes[header.readUInt8(7) & 0xf] ?? 0
   yield header
   let blocks = 0
   // A block begins with its header's length, and 0 begins the index.
-  for (; (await peekByte(reader)) !== 0; blocks++) yield* block(reader, check)
+  for (; (await peekByte(reader)) !== 0; blocks++) yield* block(reader, check, hold)
   yield* index(reader, blocks)
   yield await reader.take(12)
 }
 
-async function* block(reader: ByteReader, check: number): AsyncGenerator<Buffer> {
+async function* block(reader: ByteReader, check: number, hold: HoldMemory): AsyncGenerator<Buffer> {
   const header = await reader.take(((await peekByte(reader)) + 1) * 4)
-  boundedDictionaryBytes(header)
+  hold(boundedDictionaryBytes(header))
   yield header
   let size = 0
   for await (const part of lzma2Chunks(reader)) {
@@ -41,7 +50,7 @@ async function* lzma2Chunks(reader: ByteReader): AsyncGenerator<Buffer> {
       yield await reader.take(1)
       return
     }
-    if (control > 2 && control < 0x80) throw broken()
+    if (control > 2 && control < 0x80) throw reader.broken('its xz stream is damaged')
     const isCompressed = control >= 0x80
     // The size, less one, stands before the properties that some chunks have.
     const header = await reader.take(isCompressed ? (control >= 0xc0 ? 6 : 5) : 3)
@@ -54,7 +63,7 @@ async function* lzma2Chunks(reader: ByteReader): AsyncGenerator<Buffer> {
 async function* index(reader: ByteReader, blocks: number): AsyncGenerator<Buffer> {
   const parts = [await reader.take(1)]
   const count = await takeNumber(reader, parts)
-  if (count !== blocks) throw broken()
+  if (count !== blocks) throw reader.broken('its xz stream is damaged')
   for (let left = 2 * count; left > 0; left--) await takeNumber(reader, parts)
   const bytes = Buffer.concat(parts)
   yield bytes
@@ -72,19 +81,15 @@ async function takeNumber(reader: ByteReader, parts: Buffer[]): Promise<number> 
     value += (byte & 0x7f) * 2 ** shift
     if ((byte & 0x80) === 0) return value
   }
-  throw broken()
+  throw reader.broken('its xz stream is damaged')
 }
 
 async function peekByte(reader: ByteReader): Promise<number> {
   const [byte] = await reader.peek(1)
-  if (byte === undefined) throw brokenInitrd('its xz stream is cut off')
+  if (byte === undefined) throw reader.broken('its xz stream is cut off')
   return byte
 }
 
 function padding(length: number): number {
   return (4 - (length % 4)) % 4
-}
-
-function broken() {
-  return brokenInitrd('its xz stream is damaged')
 }

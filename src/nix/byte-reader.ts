@@ -1,6 +1,5 @@
 /** Reads a stream byte by byte, with one chunk of it in memory. */
-import { NetimageError } from '../../errors.ts'
-import type { Chunks } from '../../nix/decompress.ts'
+import type { Chunks } from './decompress.ts'
 
 export interface ByteReader {
   /** What comes next, without taking it; fewer bytes than asked for only at the end. */
@@ -14,6 +13,7 @@ export interface ByteReader {
   /** Gives back the end of what was taken last. */
   putBack(bytes: Buffer): void
   close(): Promise<void>
+  readonly broken: Broken
 }
 
 /** How many bytes may still be read, by all readers that share it. */
@@ -21,12 +21,11 @@ export interface ByteBudget {
   left: number
 }
 
-/** An initrd that no kernel could unpack either. */
-export function brokenInitrd(why: string, cause?: unknown): NetimageError {
-  return new NetimageError('bad-system', `the initrd is broken: ${why}`, { cause })
-}
+/** Makes the error of a stream that is not what it should be. */
+export type Broken = (why: string) => Error
 
-export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader {
+/** @param broken also for the parsers that read from this reader */
+export function createByteReader(input: Chunks, budget: ByteBudget, broken: Broken): ByteReader {
   const chunks = toGenerator(input)
   let held: Buffer = Buffer.alloc(0)
 
@@ -34,7 +33,7 @@ export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader 
     const next = await chunks.next()
     if (next.done === true) return undefined
     budget.left -= next.value.length
-    if (budget.left < 0) throw brokenInitrd('it unpacks to more than any machine would hold')
+    if (budget.left < 0) throw broken('it has more than any machine would hold')
     return next.value
   }
 
@@ -68,16 +67,17 @@ export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader 
   }
 
   return {
+    broken,
     next,
     peek,
     async take(count) {
-      if ((await peek(count)).length < count) throw cutOff()
+      if ((await peek(count)).length < count) throw broken('it is cut off')
       return shift(count)
     },
     async skip(count) {
       for (let left = count; left > 0;) {
         const bytes = await next(left)
-        if (!bytes) throw cutOff()
+        if (!bytes) throw broken('it is cut off')
         left -= bytes.length
       }
     },
@@ -88,10 +88,6 @@ export function createByteReader(input: Chunks, budget: ByteBudget): ByteReader 
       await chunks.return(undefined)
     },
   }
-}
-
-function cutOff(): NetimageError {
-  return brokenInitrd('it is cut off')
 }
 
 async function* toGenerator(input: Chunks): AsyncGenerator<Buffer, undefined> {

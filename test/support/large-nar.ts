@@ -1,0 +1,47 @@
+// A store path as large as a test wants it, of which nothing has to be held: a file of zeros, whose
+// compressed NAR is made while it is sent.
+
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { createZstdCompress } from 'node:zlib'
+import { narHashText, word } from './synthetic.ts'
+
+const chunk = Buffer.alloc(1 << 20)
+
+/** @param bytes a multiple of a megabyte */
+export function* narOfZeros(bytes: number): Generator<Buffer> {
+  const size = Buffer.alloc(8)
+  size.writeBigUInt64LE(BigInt(bytes))
+  yield Buffer.concat(['nix-archive-1', '(', 'type', 'regular', 'contents'].map(word))
+  yield size
+  for (let sent = 0; sent < bytes; sent += chunk.length) yield chunk
+  yield word(')')
+}
+
+export type LargeNar = { narHash: string; narSize: number; file: Buffer; fileHash: string }
+
+/** Zeros compress to some hundred kilobytes, even at four gigabytes. */
+export async function compressZeros(bytes: number): Promise<LargeNar> {
+  const hash = createHash('sha256')
+  let narSize = 0
+  function* hashed(): Generator<Buffer> {
+    for (const part of narOfZeros(bytes)) {
+      hash.update(part)
+      narSize += part.length
+      yield part
+    }
+  }
+  const parts: Buffer[] = []
+  const fileHash = createHash('sha256')
+  for await (const part of Readable.from(hashed()).pipe(createZstdCompress())) {
+    if (!Buffer.isBuffer(part)) throw new Error('A compressor gave no bytes.')
+    parts.push(part)
+    fileHash.update(part)
+  }
+  return {
+    narHash: narHashText(hash.digest()),
+    narSize,
+    file: Buffer.concat(parts),
+    fileHash: narHashText(fileHash.digest()),
+  }
+}
