@@ -1,13 +1,25 @@
-// Raspberry Pis with other DHCP servers, and with a folder of their own in the boot tree.
+// Raspberry Pis with other DHCP servers, and with a folder of their own in the boot tree; and what
+// comes of the files that a loader has fetched.
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import type { DemoImage } from './support/demo-image.ts'
+import { ganeshaConfiguration } from './support/configuration.ts'
+import { startGanesha } from './support/daemons.ts'
+import { copyRootTree, rootDevice, type DemoImage } from './support/demo-image.ts'
+import { powerOn, raspberryPi3 } from './support/machines.ts'
+import { openNetwork } from './support/network.ts'
 import { modelNames } from './support/pi/models.ts'
-import { assertStartsSystem, boards, bootPi, buildPiImage } from './support/raspberry-pi.ts'
+import {
+  assertStartsSystem,
+  boards,
+  bootPi,
+  buildPiImage,
+  powerOnPi,
+} from './support/raspberry-pi.ts'
+import { startLoaderServers } from './support/servers.ts'
 
 suite('Raspberry Pi', { concurrency: 2 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-pi-test-'))
@@ -42,4 +54,27 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
       assertStartsSystem(name, report, image)
     })
   }
+
+  test('the kernel that a pi3 has fetched mounts the root and hands over to it', async () => {
+    await using network = await openNetwork('pi3-kernel')
+    await startLoaderServers(network, image.image)
+    const root = await copyRootTree(image, join(directory, 'root'))
+    const [, mounted = ''] = rootDevice.split(':')
+    await startGanesha(network, ganeshaConfiguration({ [mounted]: root }))
+
+    const { kernel, initrd, deviceTree, kernelLine } = await powerOnPi(network, 'pi3')
+    assert.ok(kernel && initrd[0] && deviceTree && kernelLine !== undefined)
+    const machine = await powerOn(network, {
+      name: 'machine',
+      mac: '52:54:00:00:00:03',
+      machine: raspberryPi3({
+        kernel: join(image.bootTree, kernel.path),
+        initrd: join(image.bootTree, initrd[0].path),
+        deviceTree: join(image.bootTree, deviceTree.path),
+        kernelLine,
+      }),
+    })
+    await machine.waitFor(/netimage-demo: stage 2/, 300)
+    await machine.powerOff()
+  })
 })

@@ -45,6 +45,7 @@ export async function buildWithin(
 }
 
 function assertWithin({ peakBytes }: Measured): void {
+  console.error("PEAK", peakBytes >> 20)
   assert.ok(peakBytes < memoryBound, `it held ${Math.round(peakBytes / 2 ** 20)} MB`)
 }
 

@@ -64,7 +64,8 @@ export async function bootPi(
   return await powerOnPi(network, name)
 }
 
-async function powerOnPi(network: Network, name: ModelName): Promise<PiReport> {
+/** Switch a board on, and wait until it would start the kernel. */
+export async function powerOnPi(network: Network, name: ModelName): Promise<PiReport> {
   const { mac, serial, revision } = boards[name]
   const host = await network.addHost(mac)
   const program = fileURLToPath(import.meta.resolve('./pi/main.ts'))
