@@ -300,7 +300,7 @@ async function checkImage(
   layout: ImageLayout,
   { pool, progress }: BuildContext,
 ): Promise<CheckFinding[]> {
-  const task = progress.begin('checking')
+  const task = progress.begin('looking for what could keep it from booting')
   const findings = await checkSystem({
     system,
     closure: infosOf(closure),
@@ -313,7 +313,7 @@ async function checkImage(
       rootFiles: manifest.root.files,
     },
   })
-  task.end(`checked: ${plural(findings.length, 'finding')}`)
+  task.end(`looked for what could keep it from booting: ${plural(findings.length, 'finding')}`)
   return findings
 }
 

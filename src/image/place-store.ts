@@ -38,10 +38,10 @@ export async function placeStore(
   await watchBytes(workers, task, counts, () =>
     allOrNone(infos, infos.length, async (info) => {
       signal.throwIfAborted()
-      const { narHash, narSize } = info
+      const { narSize } = info
       const tree = pool.treePath(info)
       const target = join(store, baseNameOf(info.path))
-      const whole = await workers.run({ kind: 'place', tree, target, method, narHash, narSize })
+      const whole = await workers.run({ kind: 'place', tree, target, method, narSize })
       if (!whole) {
         pool.discard(info)
         throw new NetimageError('hash-mismatch', `the pool’s copy of ${info.path} was changed`, {

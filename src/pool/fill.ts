@@ -47,16 +47,23 @@ async function fillTrees(paths: readonly ClosurePath[], context: FillContext): P
   const totalBytes = narBytes(missing.map((path) => path.info))
   const task = progress.begin('unpacking', { paths: missing.length, bytes: totalBytes })
   const counts = { paths: 0, downloaded: 0 }
+  // A failure ends the transfers that are under way, too.
+  const failed = new AbortController()
+  const signal = AbortSignal.any([context.signal, failed.signal])
   await watchBytes(context.workers, task, counts, () =>
     allOrNone(missing, transfersAtOnce, async (path) => {
-      await receiveAnywhere(path, context, (bytes) => (counts.downloaded += bytes))
+      const downloaded = (bytes: number) => (counts.downloaded += bytes)
+      await receiveAnywhere(path, { ...context, signal }, downloaded).catch((error: unknown) => {
+        failed.abort()
+        throw error
+      })
       counts.paths++
     }),
   )
   task.end(`unpacked and verified ${plural(missing.length, 'path')}`)
 }
 
-/** What was unpacked before the machine last started is hashed once more. */
+/** What may not be what it was when it was unpacked is hashed once more. */
 async function checkDoubtful(
   doubtful: readonly PathInfo[],
   { pool, workers, progress }: FillContext,

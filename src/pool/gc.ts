@@ -3,6 +3,7 @@ import { lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { entryFile, parseEntry } from './entry.ts'
 import { bury, buryDeadLeases, leaseTime, poolFolders, removeGraves, withPoolLock } from './pool.ts'
 
@@ -22,6 +23,8 @@ export function collectGarbage(pool: string, keepDays: number): CollectedGarbage
   const result: CollectedGarbage = { removedPaths: 0, removedBytes: 0, keptPaths: 0 }
   try {
     if (!lstatSync(folders.trees, { throwIfNoEntry: false })) return result
+    // A pool that is being made this moment may not have them yet.
+    for (const folder of [folders.scratch, folders.leases]) makeDirectory(folder)
     // Under the lock entries are only renamed; the removal itself keeps nobody waiting.
     withPoolLock(folders.lock, 'exclusive', () => {
       const living = buryDeadLeases(folders)

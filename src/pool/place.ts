@@ -14,6 +14,7 @@ import {
   symlinkSync,
   utimesSync,
   type Dirent,
+  type Stats,
 } from 'node:fs'
 
 import { errnoOf, fileSystemError } from '../errors.ts'
@@ -50,7 +51,11 @@ export function placeTree(source: string, target: string, method: PlaceMethod): 
     else if (kind.isSymbolicLink()) {
       symlinkSync(readlinkSync(from, { encoding: 'buffer' }), to)
       lutimesSync(to, storeTime, storeTime)
-    } else placeFile(from, to, owner)
+    } else {
+      const stat = lstatSync(from)
+      if (!isUntouched(stat)) throw new TouchedTree()
+      placeFile(from, to, stat, owner)
+    }
   }
 
   try {
@@ -61,17 +66,14 @@ export function placeTree(source: string, target: string, method: PlaceMethod): 
   }
 }
 
-type PlaceFile = (from: Buffer, to: Buffer, owner: number) => void
+type PlaceFile = (from: Buffer, to: Buffer, stat: Stats, owner: number) => void
 
 const filePlacers: Record<PlaceMethod, PlaceFile> = {
   reflink(from, to) {
     copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
     utimesSync(to, storeTime, storeTime)
   },
-  hardlink(from, to, owner) {
-    const { mtimeMs, uid } = lstatSync(from)
-    // Whoever writes through one of a file's names writes to all of them, and moves the time.
-    if (mtimeMs !== storeTime * 1000) throw new TouchedTree()
+  hardlink(from, to, { uid }, owner) {
     if (uid !== owner) return copyFile(from, to)
     try {
       linkSync(from, to)
@@ -89,4 +91,11 @@ const unlinkable = new Set(['EMLINK', 'EPERM'])
 function copyFile(from: Buffer, to: Buffer): void {
   copyFileSync(from, to, constants.COPYFILE_EXCL)
   utimesSync(to, storeTime, storeTime)
+}
+
+const storeModes = new Set([0o444, 0o555])
+
+/** Whoever writes through one of a file's names writes to all of them, and moves the time. */
+function isUntouched({ mtimeMs, mode }: Stats): boolean {
+  return mtimeMs === storeTime * 1000 && storeModes.has(mode & 0o7777)
 }

@@ -57,7 +57,7 @@ export interface Pool {
 export interface Claim {
   /** Whole, and there to be used. */
   present: PathInfo[]
-  /** From before the machine last started: to be hashed before they count. */
+  /** From before the machine last started, or with a broken record: hashed before they count. */
   doubtful: PathInfo[]
   missing: PathInfo[]
 }
@@ -127,9 +127,10 @@ export function openPool(where: string): Pool {
         for (const info of infos) {
           const path = entryPath(info)
           const entry = readEntry(path)
-          if (entry?.narSize !== info.narSize || !touch(path)) claim.missing.push(info)
-          else if (entry.bootId === bootId) claim.present.push(info)
-          else claim.doubtful.push(info)
+          if (!touch(path)) claim.missing.push(info)
+          else if (entry?.narSize === info.narSize && entry.bootId === bootId) {
+            claim.present.push(info)
+          } else claim.doubtful.push(info)
         }
       })
       return claim

@@ -427,7 +427,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
     test(`so that a mode changed is noticed (--link ${link})`, () =>
       withWorkspace(async (setting) => {
         await succeeds(netimage(setting.args('--link', 'hardlink')))
-        chmodSync(noiseIn(setting), 0o555)
+        chmodSync(noiseIn(setting), 0o640)
         const image = setting.path('out', 'second')
         const run = await netimage(setting.args('--link', link, '-o', image, '--json'))
         if (run.status === 0) await assertWhole(image)

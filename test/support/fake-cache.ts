@@ -43,6 +43,7 @@ export async function startFakeCache(
   { lie = (_, honest) => honest, ranges = true }: FakeCacheOptions = {},
 ): Promise<FakeCache> {
   const requests: CacheRequest[] = []
+  const asked = new Map<string, number>()
   const sockets = new Set<Socket>()
   const closing = new AbortController()
 
@@ -68,7 +69,8 @@ export async function startFakeCache(
 
   async function answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const name = decodeURIComponent((incoming.url ?? '/').slice(1))
-    const before = requests.filter((request) => request.name === name).length
+    const before = asked.get(name) ?? 0
+    asked.set(name, before + 1)
     const request = { name, headers: incoming.headers, before }
     requests.push(request)
     const { status, headers, body = '', cutAfter } = await lie(request, honestly(request))
