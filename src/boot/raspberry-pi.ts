@@ -118,6 +118,7 @@ async function deviceTrees(
       files.set(name, { path: name, content: { kind: 'copy', from: join(place, name) } })
     }
   }
+  addOldNames(files)
   if (files.size === 0)
     warn('neither the system nor the firmware has a device tree of a Raspberry Pi')
   const overlays = places.map((place) => join(place, 'overlays')).find((path) => existsSync(path))
@@ -125,6 +126,14 @@ async function deviceTrees(
     files.set('overlays', { path: 'overlays', content: { kind: 'copy', from: overlays } })
   }
   return [...files.values()]
+}
+
+/** A Pi 3's loader asks for the names of the downstream kernel: bcm2710 where mainline has bcm2837. */
+function addOldNames(files: Map<string, BootFile>): void {
+  for (const [name, { content }] of files) {
+    const path = name.replace(/^bcm2837-/, 'bcm2710-')
+    if (!files.has(path)) files.set(path, { path, content })
+  }
 }
 
 function warnOfSize(path: string, size: number, warn: (message: string) => void): void {

@@ -3,7 +3,13 @@
  *
  * https://dnsmasq.org/docs/dnsmasq-man.html
  */
-import { architectures, raspberryPiMenu, raspberryPiPrefixes, type ServerPlan } from './plan.ts'
+import {
+  architectures,
+  raspberryPiMenu,
+  raspberryPiPrefixes,
+  type Loaders,
+  type ServerPlan,
+} from './plan.ts'
 
 /** dnsmasq's names of the architectures of PXE's boot menu. */
 const services = { bios: 'x86PC', efiX64: 'X86-64_EFI', efiArm64: 'ARM64_EFI' } as const
@@ -55,19 +61,25 @@ function matchLines(): string[] {
 
 /** The boot file, as a DHCP server gives it. */
 function bootLines({ loaders, address }: ServerPlan): string[] {
+  const others = exceptIpxe(loaders)
   const lines: string[] = []
-  const boot = (tags: string, file: string | undefined) => {
-    if (file !== undefined) lines.push(`dhcp-boot=${tags},${file},,${address}`)
+  const boot = (tags: string[], file: string | undefined) => {
+    if (file !== undefined) lines.push(`dhcp-boot=${tags.join(',')},${file},,${address}`)
   }
-  boot('tag:ipxe', loaders.ipxe)
-  boot('tag:bios,tag:!ipxe,tag:!raspberrypi', loaders.bios)
-  boot('tag:efiX64,tag:!ipxe', loaders.efiX64)
-  boot('tag:efiArm64,tag:!ipxe', loaders.efiArm64)
+  boot(['tag:ipxe'], loaders.ipxe)
+  boot(['tag:bios', 'tag:!raspberrypi', ...others], loaders.bios)
+  boot(['tag:efiX64', ...others], loaders.efiX64)
+  boot(['tag:efiArm64', ...others], loaders.efiArm64)
   if (loaders.ipxe !== undefined) {
     lines.push('# iPXE: there is no proxyDHCP server to wait for (no-pxedhcp).')
     lines.push('dhcp-option=tag:ipxe,encap:175,176,1b')
   }
   return lines
+}
+
+/** What runs iPXE already gets the script, where there is one; else what everybody gets. */
+function exceptIpxe({ ipxe }: Loaders): string[] {
+  return ipxe === undefined ? [] : ['tag:!ipxe']
 }
 
 /** The boot menu, as a proxyDHCP server gives it. */
@@ -79,8 +91,10 @@ function serviceLines({ loaders }: ServerPlan): string[] {
     }
     const file =
       name === 'bios' ? loaders.bios : name === 'efiX64' ? loaders.efiX64 : loaders.efiArm64
-    const others = name === 'bios' ? 'tag:!ipxe,tag:!raspberrypi' : 'tag:!ipxe'
-    if (file !== undefined) lines.push(`pxe-service=${others},${service},"NixOS",${file}`)
+    const except = [...(name === 'bios' ? ['tag:!raspberrypi'] : []), ...exceptIpxe(loaders)]
+    if (file !== undefined) {
+      lines.push(`pxe-service=${[...except, service].join(',')},"NixOS",${file}`)
+    }
   }
   return lines
 }

@@ -10,9 +10,10 @@ const leaseSeconds = 3600
 
 /**
  * PXE's options in option 43: discovery control (6), the prompt (10) and the menu (9), which a
- * Raspberry Pi looks for. Intel's PXE specification 2.1, section 2.2.
+ * Raspberry Pi looks for; the blanks at its end are for a Pi 3. Intel's PXE specification 2.1, section 2.2.
  */
-const raspberryPiVendorOptions = '0601030a0400505845091400001152617370626572727920506920426f6f74ff'
+const raspberryPiVendorOptions =
+  '0601030a0400505845091700001452617370626572727920506920426f6f74202020ff'
 
 interface ClientClass {
   name: string
