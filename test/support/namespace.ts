@@ -22,7 +22,7 @@ export function readOnly(directory: string): string[] {
 }
 
 /** A disk of so many megabytes at a directory; what is in there is gone when the program ends. */
-export function smallDisk(directory: string, megabytes: number): string[] {
+function smallDisk(directory: string, megabytes: number): string[] {
   mkdirSync(directory, { recursive: true })
   return mounted(`mount -t tmpfs -o size=${megabytes}m small "$1"`, directory)
 }
