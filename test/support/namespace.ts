@@ -21,12 +21,6 @@ export function readOnly(directory: string): string[] {
   return mounted('mount --bind -o ro "$1" "$1"', directory)
 }
 
-/** A disk of so many megabytes at a directory; what is in there is gone when the program ends. */
-function smallDisk(directory: string, megabytes: number): string[] {
-  mkdirSync(directory, { recursive: true })
-  return mounted(`mount -t tmpfs -o size=${megabytes}m small "$1"`, directory)
-}
-
 /**
  * A machine without a network that has Nix: `/nix` is that of a store's root.
  *
