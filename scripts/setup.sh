@@ -6,7 +6,9 @@ cd "$(dirname "$0")/.."
 
 if [ ! -e node_modules/.package-lock.json ] ||
   [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  npm ci --no-audit --no-fund
+  # Not `npm ci`: it refuses a lock file without the packages of every other platform, and a
+  # registry may not have all of those.
+  npm install --no-save --no-audit --no-fund
   touch node_modules/.package-lock.json
 fi
 
