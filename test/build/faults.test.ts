@@ -17,7 +17,7 @@ import { cacheFiles, inventLargeSystem, makeKey, writeCache } from '../support/s
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 
 const key = makeKey('faults-1')
-const system = inventLargeSystem('faults', { paths: 30, bytes: 200_000, keys: [key] })
+const system = inventLargeSystem('faults', { paths: 20, bytes: 300_000, keys: [key] })
 
 type Setting = Workspace & {
   /** Builds from the cache in the directory, or from another. */
@@ -166,7 +166,7 @@ suite('builds beside each other', { concurrency: 2 }, () => {
   test('for one place, with --force: all do, one after the other', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args()))
-      for (let round = 0; round < 3; round++) {
+      for (let round = 0; round < 2; round++) {
         await Promise.all([1, 2, 3].map(() => succeeds(netimage(setting.args('--force')))))
         await assertWhole(setting.image)
         assert.deepEqual(setting.outputs(), ['image'])
@@ -190,7 +190,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
         return collections
       })()
       try {
-        for (let round = 0; round < 4; round++) {
+        for (let round = 0; round < 2; round++) {
           const images = ['a', 'b'].map((name) => setting.path('out', `${name}${round}`))
           await Promise.all(images.map((image) => succeeds(netimage(setting.args('-o', image)))))
           for (const image of images) {
@@ -199,7 +199,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
         }
       } finally {
         running = false
-        assert.ok((await collecting) > 3)
+        assert.ok((await collecting) > 1)
       }
       assert.deepEqual(setting.leftovers(), [])
       const { keptPaths } = await gc(setting, '0')
@@ -339,24 +339,22 @@ suite('Ctrl-C', { concurrency: 4 }, () => {
   test('at any moment', () =>
     withWorkspace(async (setting) => {
       let stopped = 0
-      for (let ms = 150; ms < 800; ms += 60) {
+      for (let ms = 150; ms < 700; ms += 90) {
         const { child, ended } = startNetimage(setting.args('--json', '-q'))
         await Promise.race([delay(ms), ended])
         if (child.pid !== undefined && child.exitCode === null) process.kill(child.pid, 'SIGINT')
         const run = await ended
         assert.deepEqual(setting.leftovers(), [])
-        // Very early there is nobody yet to say anything.
-        if (run.signal === 'SIGINT') continue
-        if (run.status === 0) {
+        if (setting.outputs().length > 0) {
           await assertWhole(setting.image)
           rmSync(setting.image, { recursive: true })
-        } else {
+        } else if (run.signal !== 'SIGINT') {
+          // Very early there is nobody yet to say anything.
           stopped++
           assert.equal(run.status, 130, run.stderr)
-          assert.deepEqual(setting.outputs(), [])
         }
         // Every second time with nothing in the pool.
-        if (ms % 120 === 30) await runProgram('rm', ['-rf', setting.pool])
+        if (ms % 180 === 60) await runProgram('rm', ['-rf', setting.pool])
       }
       assert.ok(stopped > 0)
     }))
@@ -448,60 +446,73 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       assert.doesNotMatch(again.stderr, /checked/)
     }))
 
-  const damages: Record<string, (tree: string) => void> = {
-    'with a byte more': (tree) => damage(join(tree, 'noise')),
-    'cut off': (tree) => {
-      chmodSync(join(tree, 'noise'), 0o644)
-      writeFileSync(join(tree, 'noise'), '')
-    },
-    'with a file too many': (tree) => {
-      chmodSync(tree, 0o755)
-      writeFileSync(join(tree, 'stray'), '')
-    },
-    'that is gone': (tree) => {
-      chmodSync(tree, 0o755)
-      renameSync(tree, `${tree}-elsewhere`)
-    },
-  }
-  for (const [what, change] of Object.entries(damages)) {
-    test(`before the machine last started: a tree ${what} is replaced`, () =>
-      withWorkspace(async (setting) => {
-        await succeeds(netimage(setting.args()))
-        const entry = entryOf(setting)
-        writeFileSync(
-          join(entry, 'entry.json'),
-          JSON.stringify({ narSize: large.narSize, bootId: 'another' }),
-        )
-        change(join(entry, 'tree'))
-        const { stderr } = await succeeds(netimage(setting.args('--force')))
-        assert.match(stderr, /^unpacked and verified 1 path/m)
-        await assertWhole(setting.image)
-      }))
+  /** Does something to each of some entries, and lets the build that follows replace them all. */
+  async function replacesAll(
+    setting: Setting,
+    changes: Record<string, (entry: string) => void>,
+  ): Promise<void> {
+    await succeeds(netimage(setting.args()))
+    const large = setting.pooled().filter((name) => {
+      const entry = readFileSync(join(setting.pool, 'trees', name, 'entry.json'), 'utf8')
+      return Number(parseObject(entry)['narSize']) > 300_000
+    })
+    for (const [index, change] of Object.values(changes).entries()) {
+      change(join(setting.pool, 'trees', large[index] ?? ''))
+    }
+    const { stderr } = await succeeds(netimage(setting.args('--force')))
+    const count = Object.keys(changes).length
+    assert.match(stderr, new RegExp(`^unpacked and verified ${count} paths`, 'm'))
+    await assertWhole(setting.image)
+    const again = await succeeds(netimage(setting.args('--force')))
+    assert.doesNotMatch(again.stderr, /unpacked|checked/)
+    await assertWhole(setting.image)
   }
 
-  const entries: Record<string, string | undefined> = {
-    'that is empty': '',
-    'cut off': '{"narSize": 2',
-    'of another size': JSON.stringify({ narSize: 1, bootId: 'another' }),
-    'that is gone': undefined,
-  }
-  for (const [what, text] of Object.entries(entries)) {
+  test('before the machine last started: what is not whole is replaced', () => {
+    const damages: Record<string, (tree: string) => void> = {
+      'a byte more': (tree) => damage(join(tree, 'noise')),
+      'cut off': (tree) => {
+        chmodSync(join(tree, 'noise'), 0o644)
+        writeFileSync(join(tree, 'noise'), '')
+      },
+      'a file too many': (tree) => {
+        chmodSync(tree, 0o755)
+        writeFileSync(join(tree, 'stray'), '')
+      },
+      gone: (tree) => {
+        chmodSync(tree, 0o755)
+        renameSync(tree, `${tree}-elsewhere`)
+      },
+    }
+    const changes = Object.entries(damages).map(([what, change]) => [
+      what,
+      (entry: string) => {
+        const file = join(entry, 'entry.json')
+        writeFileSync(file, readFileSync(file, 'utf8').replace(/"bootId":"[^"]*"/, '"bootId":"x"'))
+        change(join(entry, 'tree'))
+      },
+    ])
+    return withWorkspace((setting) => replacesAll(setting, Object.fromEntries(changes)))
+  })
+
+  test('entries that say nothing of their trees do not count, and are replaced', () => {
     // A machine that lost power may have kept a name and lost what was in the file.
-    test(`an entry ${what} does not count, and is replaced`, () =>
-      withWorkspace(async (setting) => {
-        await succeeds(netimage(setting.args()))
-        const entry = entryOf(setting)
+    const entries: Record<string, string | undefined> = {
+      empty: '',
+      'cut off': '{"narSize": 2',
+      'of another size': JSON.stringify({ narSize: 1, bootId: 'another' }),
+      gone: undefined,
+    }
+    const changes = Object.entries(entries).map(([what, text]) => [
+      what,
+      (entry: string) => {
         rmSync(join(entry, 'entry.json'))
         if (text !== undefined) writeFileSync(join(entry, 'entry.json'), text)
-        damage(join(entry, 'tree', 'noise'))
-        const { stderr } = await succeeds(netimage(setting.args('--force')))
-        assert.match(stderr, /^unpacked and verified 1 path/m)
-        await assertWhole(setting.image)
-        const again = await succeeds(netimage(setting.args('--force')))
-        assert.doesNotMatch(again.stderr, /unpacked/)
-        await assertWhole(setting.image)
-      }))
-  }
+        damage(join(entry, 'tree/noise'))
+      },
+    ])
+    return withWorkspace((setting) => replacesAll(setting, Object.fromEntries(changes)))
+  })
 
   test('that is no directory is an error', () =>
     withWorkspace(async (setting) => {

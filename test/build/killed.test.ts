@@ -11,7 +11,7 @@ import { netimage, parseObject, startNetimage } from '../support/netimage.ts'
 import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
 
-const kills = 14
+const kills = 12
 
 /** The same moments at every run, as far as a machine can have them. */
 function createRandom(seed: number): () => number {
@@ -26,7 +26,7 @@ suite('a build that is killed', () => {
   let workspace: Workspace
   let cache: string
   const key = makeKey('killed-1')
-  const size = { paths: 60, bytes: 60_000, keys: [key] }
+  const size = { paths: 40, bytes: 60_000, keys: [key] }
   const [first, second] = [inventLargeSystem('first', size), inventLargeSystem('second', size)]
 
   before(() => {

@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { createZstdCompress } from 'node:zlib'
 import { once } from 'node:events'
 import { startFakeCache } from '../support/fake-cache.ts'
-import { buildWithin, pathOf, pathOfZeros, smallPath } from '../support/large-closure.ts'
+import { buildWithin, pathOfZeros, smallPath } from '../support/large-closure.ts'
 import { narOfZeros } from '../support/large-nar.ts'
 import { measureNetimage, memoryBound } from '../support/measure.ts'
 import { failureOf } from '../support/netimage.ts'
@@ -24,11 +24,6 @@ test('one path of 600 MB', async () => {
 
 test('2000 small paths', () =>
   buildWithin(Array.from({ length: 2000 }, (_, index) => smallPath(index))))
-
-test('a path with 50000 files', () => {
-  const files = Array.from({ length: 50_000 }, (_, index) => [`file-${index}`, { link: 'x' }])
-  return buildWithin([pathOf('many-files', { directory: Object.fromEntries(files) })])
-})
 
 test('a bomb that would unpack to 8 GB ends at what was promised', async () => {
   const key = makeKey('bomb-1')

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
 import { buildNetImage, type NetimageError } from '../../src/index.ts'
+import { findSystemPath } from '../../src/nixos/name-system.ts'
 import { startFakeCache, type FakeCache } from '../support/fake-cache.ts'
 import { machineWithNix, readOnly } from '../support/namespace.ts'
 import { assertWhole, failureOf, netimage, netimageJson, type Run } from '../support/netimage.ts'
@@ -384,12 +385,13 @@ suite('a local store', { concurrency: 3 }, () => {
     symlinkSync(`${system.toplevel}/init`, join(directory, 'inside'))
     const from = ['--from', system.world.storeRoot, '--no-check-sigs']
     const places = ['--pool', workspace.path('pools', 'links')]
-    for (const name of ['result', './again', 'real', './result/']) {
-      const image = join('images', name.replaceAll('/', ''))
-      const args = ['build', name, ...from, ...places, '-o', image]
-      await netimageJson(args, { cwd: directory })
-      await assertWhole(join(directory, image))
+    const { signal } = new AbortController()
+    for (const name of ['result', 'again', 'real', 'result/']) {
+      assert.equal(await findSystemPath(join(directory, name), signal), system.toplevel)
     }
+    const args = ['build', './again', ...from, ...places, '-o', 'image']
+    await netimageJson(args, { cwd: directory })
+    await assertWhole(join(directory, 'image'))
     const failures: Record<string, [code: string, message: RegExp]> = {
       loop: ['path-not-found', /leads through more than 40 links/],
       dangling: ['path-not-found', /there is no \/nowhere\/at\/all/],
@@ -401,9 +403,11 @@ suite('a local store', { concurrency: 3 }, () => {
       [`${system.toplevel}/init`]: ['bad-store-path', /is not a store path/],
     }
     for (const [name, [code, message]] of Object.entries(failures)) {
-      const run = await netimage(['build', name, ...from, ...places, '--json'], { cwd: directory })
-      assert.equal(failureOf(run).code, code, name)
-      assert.match(failureOf(run).message, message)
+      const path = name.startsWith('/') ? name : join(directory, name)
+      const failure = await findSystemPath(path, signal).catch((error: unknown) => error)
+      assert.ok(isNetimageError(failure))
+      assert.equal(failure.code, code, name)
+      assert.match(failure.message, message)
     }
   })
 

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { lstatSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { buildWithin, pathOfZeros, smallPath } from '../support/large-closure.ts'
+import { buildWithin, pathOf, pathOfZeros, smallPath } from '../support/large-closure.ts'
 
 test('one path of 4 GB', async () => {
   const large = await pathOfZeros('large', 2 ** 32)
@@ -12,6 +12,11 @@ test('one path of 4 GB', async () => {
     const root = join(image, 'net-image/nixos-net-image-large-x86_64-linux')
     assert.equal(lstatSync(join(root, large.path)).size, 2 ** 32)
   })
+})
+
+test('a path with 50000 files', () => {
+  const files = Array.from({ length: 50_000 }, (_, index) => [`file-${index}`, { link: 'x' }])
+  return buildWithin([pathOf('many-files', { directory: Object.fromEntries(files) })])
 })
 
 test('6000 small paths, more than any system has', () =>
