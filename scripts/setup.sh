@@ -8,7 +8,10 @@ if [ ! -e node_modules/.package-lock.json ] ||
   [ package-lock.json -nt node_modules/.package-lock.json ]; then
   # Not `npm ci`: it refuses a lock file without the packages of every other platform, and a
   # registry may not have all of those.
-  npm install --no-save --no-audit --no-fund
+  install='npm install --no-save --no-audit --no-fund'
+  # First the Node of ours, then all else with it: npm leaves out what an older Node cannot use.
+  $install --workspace dev-runtime
+  PATH=$PWD/node_modules/.bin:$PATH $install
   touch node_modules/.package-lock.json
 fi
 
