@@ -4,15 +4,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-if [ ! -e node_modules/.package-lock.json ] ||
-  [ package-lock.json -nt node_modules/.package-lock.json ]; then
+done=node_modules/.netimage-setup
+if [ ! -e "$done" ] || [ package-lock.json -nt "$done" ]; then
   # Not `npm ci`: it refuses a lock file without the packages of every other platform, and a
   # registry may not have all of those.
   install='npm install --no-save --no-audit --no-fund'
   # First the Node of ours, then all else with it: npm leaves out what an older Node cannot use.
   $install --workspace dev-runtime
   PATH=$PWD/node_modules/.bin:$PATH $install
-  touch node_modules/.package-lock.json
+  touch "$done"
 fi
 
 missing=

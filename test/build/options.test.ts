@@ -325,6 +325,8 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     mkdirSync(join(flake(), 'tools'), { recursive: true })
     await runProgram('cp', [await findStaticBusybox(), join(flake(), 'tools/busybox')])
     writeFileSync(join(flake(), 'flake.nix'), flakeText)
+    // Two Nixes that make the same new store at once would be in each other's way.
+    await world.nixStore(['--verify'])
   })
   after(() => workspace.remove())
 
