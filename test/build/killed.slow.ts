@@ -86,7 +86,7 @@ suite('a build that is killed', () => {
 
     let killed = 0
     let takenUp = 0
-    for (let round = 0; round < kills; round++) {
+    for (let round = 0; goesOn(round, killed); round++) {
       // Each second round goes on in the pool that the one before has left.
       if (round % 2 === 0 || existsSync(workspace.image)) await reset()
       if (await buildAndKill(args, ms * (0.2 + 0.8 * random()))) killed++
@@ -99,8 +99,7 @@ suite('a build that is killed', () => {
       if (finished > 0) takenUp++
       assert.equal(await labelOfWhole(), 'first')
     }
-    // How many meet their end in time depends on what else this machine does.
-    assert.ok(killed >= 3, `${killed} were killed`)
+    assert.ok(killed > kills / 2, `${killed} were killed`)
     assert.ok(takenUp > 0, 'none had finished anything')
   })
 
@@ -111,7 +110,7 @@ suite('a build that is killed', () => {
     const { ms } = await buildWhole(command(second.toplevel, '--force'))
     let expected = 'second'
     let killed = 0
-    for (let round = 0; round < kills; round++) {
+    for (let round = 0; goesOn(round, killed); round++) {
       const next = expected === 'first' ? second : first
       const label = next === first ? 'first' : 'second'
       // Everything is in the pool: most of the time goes into making the image.
@@ -127,12 +126,15 @@ suite('a build that is killed', () => {
       } else assert.ok(found === expected || found === label, found)
       expected = (await labelOfWhole()) ?? ''
     }
-    // How many meet their end in time depends on what else this machine does.
-    assert.ok(killed >= 3, `${killed} were killed`)
+    assert.ok(killed > kills / 2, `${killed} were killed`)
     await buildWhole(command(first.toplevel, '--force'))
     assert.equal(await labelOfWhole(), 'first')
     assert.deepEqual(settled(workspace.outputs()), ['image'])
   })
+
+  /** On a busy machine a build may end before its time: then more rounds are needed. */
+  const goesOn = (round: number, killed: number) =>
+    round < kills || (killed <= kills / 2 && round < 4 * kills)
 
   async function reset(): Promise<void> {
     for (const name of ['out', 'pool']) await removeTree(workspace.path(name))

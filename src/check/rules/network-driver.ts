@@ -1,6 +1,7 @@
 /** Whether stage 1 has a driver for the machine's network. */
 import type { KernelModules } from '../../nixos/kernel-modules.ts'
 import { boardsOfSystem, type Board } from '../boards.ts'
+import { knownModules } from '../known-modules.ts'
 import { wantsNfs } from '../nfs.ts'
 import { findPerEntry, lines, type Rule } from '../rule.ts'
 
@@ -10,9 +11,9 @@ export const noNetworkDriver: Rule = {
   async find(context) {
     return await findPerEntry(context, async (entry) => {
       if (!wantsNfs(context, entry)) return []
-      const initrd = await context.initrdOf(entry)
-      const builtin = (await context.builtinOf(entry)) ?? initrd?.builtin
-      if (!builtin || initrd?.unread || (entry.initrd !== undefined && !initrd)) return []
+      const known = await knownModules(context, entry)
+      if (!known) return []
+      const { builtin, initrd } = known
       const modules = [builtin, initrd?.modules ?? new Map<string, string>()]
       const boards = await boardsOfSystem(context)
       const problem = boards ? boardProblem(boards, modules) : pcProblem(modules)

@@ -2,6 +2,7 @@
 import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
+import { knownModules } from '../known-modules.ts'
 import { wantedNfsVersion, wantsNfs } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
@@ -11,9 +12,9 @@ export const noNfsClient: Rule = {
   async find(context) {
     return await findPerEntry(context, async (entry) => {
       if (!wantsNfs(context, entry)) return []
-      const initrd = await context.initrdOf(entry)
-      const builtin = (await context.builtinOf(entry)) ?? initrd?.builtin
-      if (!builtin || initrd?.unread || (entry.initrd !== undefined && !initrd)) return []
+      const known = await knownModules(context, entry)
+      if (!known) return []
+      const { builtin, initrd } = known
       const has = (name: string) => builtin.has(name) || (initrd?.modules.has(name) ?? false)
       const missing = missingModules(has, wantedNfsVersion(context, entry))
       if (missing.length === 0) return []

@@ -231,10 +231,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
 
   return {
     write(next) {
-      const left = chunk.subarray(cursor)
-      consumed += cursor
-      chunk = left.length > 0 ? Buffer.concat([left, next]) : next
-      cursor = 0
+      chunk = chunk.length > 0 ? Buffer.concat([chunk, next]) : next
       for (;;) {
         const after = steps[state]()
         if (after === undefined) break
