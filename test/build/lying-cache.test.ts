@@ -617,6 +617,15 @@ suite('how a cache sends', { concurrency: 10 }, () => {
     assert.ok(from > 0 && from <= 100_000, second?.headers.range)
     assert.equal(more.length, 0)
   })
+  builds('connections that are cut again and again, each a little later', {
+    lie: about(narOfApp, (request, honest) =>
+      request.before < 7 ? { ...honest, cutAfter: 100_000 * (request.before + 1) } : honest,
+    ),
+    ranges: false,
+  })
+  builds('connections that are cut again and again, each going on', {
+    lie: cutFirst(7),
+  })
   builds('a connection that is cut, and no Range', { lie: cutFirst(1), ranges: false })
   builds('a connection that is cut at once', {
     lie: about(narOfApp, (request, honest) =>

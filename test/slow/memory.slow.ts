@@ -19,5 +19,5 @@ test('a path with 50000 files', () => {
   return buildWithin([pathOf('many-files', { directory: Object.fromEntries(files) })])
 })
 
-test('6000 small paths, more than any system has', () =>
-  buildWithin(Array.from({ length: 6000 }, (_, index) => smallPath(index))))
+test('20000 small paths, more than any system has', () =>
+  buildWithin(Array.from({ length: 20_000 }, (_, index) => smallPath(index))))

@@ -22,6 +22,8 @@ export interface HttpSettings {
 }
 
 const attempts = 5
+/** An attempt that got so much further does not count as failed. */
+const worthwhileBytes = 65536
 const firstDelayMs = 250
 const maxDelayMs = 10_000
 const silenceMs = 30_000
@@ -88,7 +90,8 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
       const signal = AbortSignal.any([ending, wanted])
       const file = join(scratch, `download-${randomBytes(8).toString('hex')}`)
       let received = 0
-      return await persist(url, signal, async () => {
+      let furthest = 0
+      return await persist(url, signal, async (progressed) => {
         const response = await send(
           url,
           received > 0 ? { range: `bytes=${received}-` } : {},
@@ -114,6 +117,10 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
           // Only what is on the disk counts: the next attempt goes on from here.
           received += chunk.length
           downloaded(chunk.length)
+          if (received >= furthest + worthwhileBytes) {
+            furthest = received
+            progressed()
+          }
         }
         return { file, temporary: true }
       })
@@ -161,15 +168,18 @@ const notAllowed = new Set([401, 403, 407])
 const rangeNotSatisfiable = 416
 const passing = new Set([408, rangeNotSatisfiable, 425, 429])
 
-/** Tries until it works, fails for good, or has failed too often. Undefined: not there. */
+/**
+ * Tries until it works, fails for good, or has failed too often without getting any further.
+ * Undefined: not there.
+ */
 async function persist<T>(
   url: URL,
   signal: AbortSignal,
-  attempt: () => Promise<T>,
+  attempt: (progressed: () => void) => Promise<T>,
 ): Promise<T | undefined> {
   for (let tries = 1; ; tries++) {
     try {
-      return await attempt()
+      return await attempt(() => (tries = 1))
     } catch (error) {
       if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
       if (error instanceof NetimageError) throw error
