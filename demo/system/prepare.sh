@@ -3,9 +3,8 @@
 #
 #   prepare.sh CACHE SYSTEM        SYSTEM: x86_64-linux or aarch64-linux
 #
-# Packages are downloaded and unpacked below CACHE, never installed, through an apt of our own that
-# knows only the machine's Debian archives: so a foreign architecture can be fetched too. Prints the
-# directory that system.nix takes; a second call finds it there and is done.
+# Packages are downloaded and unpacked below CACHE, never installed, those of a foreign architecture
+# too. Prints the directory that system.nix takes; a second call finds it there and is done.
 #
 # The result:
 #   kernel/version, kernel/image, kernel/lib/modules, kernel/dtbs (aarch64-linux)
@@ -14,11 +13,8 @@
 #   loader: the file name of the dynamic loader in lib of the C library's package
 set -eu
 export LC_ALL=C
-
-fail() {
-  echo "prepare.sh: $*" >&2
-  exit 1
-}
+shared=$(dirname "$0")/../../test/support/debian-packages.sh
+. "$shared"
 
 [ $# = 2 ] || fail 'Usage: prepare.sh CACHE SYSTEM'
 mkdir -p "$1"
@@ -51,21 +47,9 @@ modules='
 work=$cache/$system
 out=$work/prepared
 mkdir -p "$work"
-# Tests that run side by side share a cache.
-exec 9>"$work/lock"
-flock 9
-stamp="$(cksum <"$0")"
-if [ "$(cat "$work/stamp" 2>/dev/null)" = "$stamp" ]; then
-  echo "$out"
-  exit
-fi
+makeOnce "$work" prepared "$0" "$shared"
 
-need() { # need PROGRAM PACKAGE
-  command -v "$1" >/dev/null || fail "The program \"$1\" is missing: install the Debian package $2."
-}
 PATH=$PATH:/usr/sbin:/sbin
-need apt-get apt
-need dpkg-deb dpkg
 need readelf binutils
 need depmod kmod
 
@@ -73,29 +57,9 @@ apt=$work/apt
 debs=$work/debs
 unpacked=$work/unpacked
 rm -rf "$out" "$debs" "$unpacked" "$apt" "$work/have"
-mkdir -p "$debs" "$unpacked" "$out/packages" \
-  "$apt/state/lists/partial" "$apt/cache/archives/partial" \
-  "$apt/etc/apt.conf.d" "$apt/etc/preferences.d"
-
-# An apt with no package installed, so that it names every package that another needs.
-: >"$apt/state/status"
-apt-get indextargets --format 'deb [signed-by=KEYRING] $(REPO_URI) $(RELEASE) $(COMPONENT)' \
-  'Created-By: Packages' 'Origin: Debian' |
-  sed 's,KEYRING,/usr/share/keyrings/debian-archive-keyring.gpg,' | sort -u >"$apt/etc/sources.list"
-[ -s "$apt/etc/sources.list" ] || fail 'apt knows no Debian archive: run "apt-get update" first.'
-cat >"$apt/apt.conf" <<EOF
-APT::Architecture "$architecture";
-APT::Architectures { "$architecture"; };
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Dir::State "$apt/state";
-Dir::State::status "$apt/state/status";
-Dir::Cache "$apt/cache";
-Dir::Etc "$apt/etc";
-EOF
-export APT_CONFIG="$apt/apt.conf"
-apt-get update -qq >&2
+mkdir -p "$debs" "$unpacked" "$out/packages"
+# As no package is installed in it, it names every package that another needs.
+openApt "$apt" "$architecture" main
 
 kernel=$(apt-cache depends "$kernelPackage" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
 [ -n "$kernel" ] || fail "The Debian package $kernelPackage names no kernel: is it in the archive?"
@@ -200,5 +164,4 @@ done
 installNeeded "$nix"
 
 rm -rf "$apt" "$debs" "$unpacked" "$work/have"
-printf %s "$stamp" >"$work/stamp"
-echo "$out"
+finish
