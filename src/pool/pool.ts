@@ -142,8 +142,12 @@ export function openPool(where: string): Pool {
     confirm(info) {
       const file = join(entryPath(info), entryFile)
       const finished = newScratch()
-      writeFileSync(finished, formatEntry({ narSize: info.narSize }))
-      renameSync(finished, file)
+      try {
+        writeFileSync(finished, formatEntry({ narSize: info.narSize }))
+        renameSync(finished, file)
+      } catch (error) {
+        throw fileSystemError(`could not write ${file}`, error)
+      }
     },
     close() {
       removeTree(scratch)
