@@ -39,9 +39,11 @@ const statusByCode = {
   'size-mismatch': exitStatus.untrusted,
   'untrusted-path': exitStatus.untrusted,
   'image-damaged': exitStatus.untrusted,
+  'bad-state': exitStatus.untrusted,
   // what could not be reached, read or written
   'store-unavailable': exitStatus.unavailable,
   'not-allowed': exitStatus.unavailable,
+  'cannot-listen': exitStatus.unavailable,
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
   'command-failed': exitStatus.failed,

@@ -26,8 +26,8 @@ const firmwarePattern = /^(bootcode\.bin|start.*\.elf|fixup.*\.dat)$/
 /** The boards that are supported, by their device trees: Pi 3, 4 (400, CM4) and 5 (500, CM5). */
 const deviceTreePattern = /^bcm27(10|11|12|12d0)-rpi-.*\.dtb$|^bcm2837-rpi-.*\.dtb$/
 
-const kernelName = 'kernel8.img'
-const initrdName = 'initrd'
+export const kernelName = 'kernel8.img'
+export const initrdName = 'initrd'
 
 /** The block counter of a Pi 5's loader does not roll over; older EEPROMs have smaller blocks. */
 const pi5LimitBytes = 96_000_000

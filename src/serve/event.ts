@@ -7,7 +7,7 @@ export interface MachineClue {
   address?: string
 }
 
-export type ServeEvent = MachineClue & (DhcpEvent | FileEvent | MountEvent)
+export type ServeEvent = MachineClue & (DhcpEvent | FileEvent | MountEvent | RootEvent)
 
 export interface DhcpEvent {
   kind: 'dhcp'
@@ -45,6 +45,13 @@ export interface MountEvent {
   /** As the machine asked for it. */
   path: string
   reason?: string
+}
+
+/** What a machine does in its root that tells how far it is. */
+export interface RootEvent {
+  kind: 'root'
+  /** `init`: it reads the system's init. `registered`: its system profile is set. */
+  step: 'init' | 'registered'
 }
 
 export type Report = (event: ServeEvent) => void

@@ -1,0 +1,148 @@
+/**
+ * Follows boots by what the servers tell: which step each machine has reached, and since when.
+ * Nothing runs on the machines for this.
+ */
+import type { DhcpEvent, MachineClue, ServeEvent } from '../event.ts'
+import type { BootPart } from './boot-parts.ts'
+import { expectations, isAfter, type BootStep, type Expectation } from './step.ts'
+
+export interface Boot {
+  /** The hardware address; the IP address where that is not known. */
+  machine: string
+  address?: string
+  /** Milliseconds since 1970, as all times here. */
+  started: number
+  step: BootStep
+  /** When each step was reached; what a machine has no need of is left out. */
+  steps: Partial<Record<BootStep, number>>
+  /** Of the last event, whatever it was. */
+  lastSign: number
+  /** Sent as boot files. */
+  bytes: number
+  /** What went wrong last. */
+  trouble?: string
+}
+
+export interface FollowSettings {
+  /** What a boot file is to this machine. */
+  partOf: (machine: string, file: string) => BootPart | undefined
+  /** The hardware address that stands behind an IP address, where this machine knows it. */
+  macOf: (address: string) => string | undefined
+}
+
+export interface Follower {
+  /** @returns the boot that the event is part of, as it is now */
+  see(event: ServeEvent, at: number): Boot
+  /** The last boot of each machine. */
+  boots(): Boot[]
+}
+
+/** Machines that are remembered at once: what asks with ever new addresses is no machine. */
+const maxMachines = 4096
+
+export function followBoots({ partOf, macOf }: FollowSettings): Follower {
+  const last = new Map<string, Boot>()
+  const macs = new Map<string, string>()
+
+  function machineOf({ mac, address }: MachineClue): string {
+    if (mac !== undefined && address !== undefined) remember(macs, address, mac)
+    if (mac !== undefined) return mac
+    if (address === undefined) return 'unknown'
+    return macs.get(address) ?? macOf(address) ?? address
+  }
+
+  return {
+    see(event, at) {
+      const machine = machineOf(event)
+      const part =
+        event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
+      const step = stepOf(event, part)
+      let boot = last.get(machine)
+      if (!boot || beginsAnew(event, boot)) {
+        boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
+        remember(last, machine, boot)
+      }
+      if (event.address !== undefined) boot.address = event.address
+      boot.lastSign = at
+      if ((event.kind === 'tftp' || event.kind === 'http') && event.step === 'end') {
+        boot.bytes += event.bytes
+      }
+      const trouble = troubleOf(event)
+      if (trouble !== undefined) boot.trouble = trouble
+      if (step && (boot.steps[boot.step] === undefined || isAfter(step, boot.step))) {
+        boot.step = step
+        boot.steps[step] = at
+        delete boot.trouble
+      }
+      return boot
+    },
+    boots: () => [...last.values()],
+  }
+}
+
+/** The oldest goes when there are too many. */
+function remember<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key)
+  map.set(key, value)
+  const [oldest] = map.keys()
+  if (map.size > maxMachines && oldest !== undefined) map.delete(oldest)
+}
+
+function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undefined {
+  switch (event.kind) {
+    case 'dhcp':
+      return event.step === 'refuse' ? undefined : 'dhcp'
+    case 'tftp':
+    case 'http':
+      if (event.step === 'begin') {
+        return part === 'unified' || part === 'kernel' ? 'kernel' : (part ?? undefined)
+      }
+      return event.step === 'end' && part === 'unified' ? 'initrd' : undefined
+    case 'nfs':
+      return event.step === 'mount' ? 'mount' : undefined
+    case 'root':
+      return event.step
+  }
+}
+
+/**
+ * Firmware that asks for an address anew has started anew; so has a machine without firmware that
+ * mounts its root again. Loaders, kernels and initrds ask for addresses as well: these say nothing
+ * of an architecture.
+ */
+function beginsAnew(event: ServeEvent, boot: Boot): boolean {
+  if (event.kind === 'dhcp') {
+    return event.step === 'discover' && isFirmware(event) && isAfter(boot.step, 'loader')
+  }
+  return (
+    event.kind === 'nfs' &&
+    event.step === 'mount' &&
+    boot.steps.mount !== undefined &&
+    isAfter(boot.step, 'mount')
+  )
+}
+
+function isFirmware({ architecture, vendorClass = '' }: DhcpEvent): boolean {
+  return architecture !== undefined || /^(PXEClient|HTTPClient|U-Boot)/.test(vendorClass)
+}
+
+function troubleOf(event: ServeEvent): string | undefined {
+  switch (event.kind) {
+    case 'dhcp':
+      return event.step === 'refuse' ? `DHCP: ${event.reason ?? 'refused'}` : undefined
+    case 'tftp':
+    case 'http':
+      if (event.step === 'fail') return `${event.file}: ${event.reason ?? 'the transfer failed'}`
+      return event.step === 'missing' ? `${event.file}: there is no such file` : undefined
+    case 'nfs':
+      return event.step === 'refuse' ? `${event.path}: ${event.reason ?? 'refused'}` : undefined
+    case 'root':
+      return undefined
+  }
+}
+
+/** What a boot waits for that has given no sign for too long. */
+export function stallOf(boot: Boot, now: number): Expectation | undefined {
+  const expectation = expectations[boot.step]
+  return now - boot.lastSign > expectation.patience * 1000 ? expectation : undefined
+}

@@ -1,0 +1,189 @@
+/** Boots and their events as they are kept: what `netimage boots` shows afterwards. */
+import { existsSync, mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import * as v from 'valibot'
+
+import { messageOf, NetimageError } from '../../errors.ts'
+import type { ServeEvent } from '../event.ts'
+import type { Boot } from './follow.ts'
+import { bootSteps, type BootStep } from './step.ts'
+
+export interface BootRecord {
+  /** Adds an event and what the boot has become by it. */
+  add(boot: Boot, event: ServeEvent, at: number): void
+  close(): void
+}
+
+export interface RecordedEvent {
+  at: number
+  event: unknown
+}
+
+/** More than a year of a shelf of machines that boot every day. */
+const keptBoots = 10_000
+/** A machine that asks without end fills no disk. */
+const keptEventsOfABoot = 2000
+const flushMs = 250
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS boots (
+    id INTEGER PRIMARY KEY,
+    machine TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    UNIQUE (machine, started)
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS events (
+    boot INTEGER NOT NULL REFERENCES boots ON DELETE CASCADE,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX IF NOT EXISTS events_boot ON events (boot);
+`
+
+export function recordFile(state: string): string {
+  return join(state, 'boots.sqlite')
+}
+
+export function openBootRecord(state: string): BootRecord {
+  const database = openDatabase(recordFile(state), false)
+  const upsert = database.prepare(
+    `INSERT INTO boots (machine, started, boot) VALUES (?, ?, ?)
+     ON CONFLICT DO UPDATE SET boot = excluded.boot RETURNING id`,
+  )
+  const insert = database.prepare(
+    `INSERT INTO events (boot, at, event)
+     SELECT ?1, ?2, ?3 WHERE (SELECT count(*) FROM events WHERE boot = ?1) < ${keptEventsOfABoot}`,
+  )
+  const forget = database.prepare(
+    `DELETE FROM boots WHERE id <= (SELECT max(id) FROM boots) - ${keptBoots}`,
+  )
+  let waiting: { boot: Boot; event: ServeEvent; at: number }[] = []
+  let timer: NodeJS.Timeout | undefined
+
+  function flush(): void {
+    timer = undefined
+    const batch = waiting
+    waiting = []
+    if (batch.length === 0) return
+    database.exec('BEGIN')
+    for (const { boot, event, at } of batch) {
+      const id = upsert.get(boot.machine, boot.started, JSON.stringify(boot))?.['id']
+      if (typeof id === 'number') insert.run(id, at, JSON.stringify(event))
+    }
+    forget.run()
+    database.exec('COMMIT')
+  }
+
+  return {
+    add(boot, event, at) {
+      waiting.push({ boot: { ...boot, steps: { ...boot.steps } }, event, at })
+      timer ??= setTimeout(flush, flushMs)
+    },
+    close() {
+      clearTimeout(timer)
+      flush()
+      database.close()
+    },
+  }
+}
+
+const time = v.pipe(v.number(), v.safeInteger())
+const stepSchema = v.picklist(bootSteps)
+const bootSchema = v.object({
+  machine: v.string(),
+  address: v.optional(v.string()),
+  started: time,
+  step: stepSchema,
+  steps: v.record(stepSchema, v.optional(time)),
+  lastSign: time,
+  bytes: v.number(),
+  trouble: v.optional(v.string()),
+})
+
+/** The newest first. @param machine only its boots, by hardware or IP address */
+export function readBoots(state: string, machine: string | undefined, limit: number): Boot[] {
+  const file = recordFile(state)
+  if (!existsSync(file)) return []
+  const database = openDatabase(file, true)
+  try {
+    const rows = database
+      .prepare(
+        `SELECT boot FROM boots
+         WHERE ?1 IS NULL OR machine = ?1 OR json_extract(boot, '$.address') = ?1
+         ORDER BY started DESC, id DESC LIMIT ?2`,
+      )
+      .all(machine ?? null, limit)
+    return rows.map((row) => toBoot(parseJson(row['boot']), file))
+  } finally {
+    database.close()
+  }
+}
+
+/** All that is kept of one boot, in the order in which it happened. */
+export function readEvents(state: string, boot: Boot): RecordedEvent[] {
+  const database = openDatabase(recordFile(state), true)
+  try {
+    return database
+      .prepare(
+        `SELECT at, event FROM events JOIN boots ON boots.id = events.boot
+         WHERE machine = ? AND started = ? ORDER BY events.rowid`,
+      )
+      .all(boot.machine, boot.started)
+      .map((row) => ({ at: Number(row['at']), event: parseJson(row['event']) }))
+  } finally {
+    database.close()
+  }
+}
+
+function toBoot(document: unknown, file: string): Boot {
+  const result = v.safeParse(bootSchema, document)
+  if (!result.success) {
+    throw new NetimageError('bad-state', `${file} has a boot that cannot be read`, {
+      hint: 'It may be of another version of netimage. Move it away to begin a new one.',
+    })
+  }
+  const { address, trouble, steps, ...boot } = result.output
+  const reached: Partial<Record<BootStep, number>> = {}
+  for (const step of bootSteps) {
+    const at = steps[step]
+    if (at !== undefined) reached[step] = at
+  }
+  return {
+    ...boot,
+    steps: reached,
+    ...(address !== undefined && { address }),
+    ...(trouble !== undefined && { trouble }),
+  }
+}
+
+function parseJson(text: unknown): unknown {
+  try {
+    return typeof text === 'string' ? JSON.parse(text) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function openDatabase(file: string, readOnly: boolean): DatabaseSync {
+  try {
+    if (!readOnly) mkdirSync(dirname(file), { recursive: true })
+    const database = new DatabaseSync(file, { readOnly, timeout: 5000 })
+    database.exec(
+      readOnly
+        ? 'SELECT id FROM boots LIMIT 1'
+        : `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${schema}`,
+    )
+    return database
+  } catch (error) {
+    throw new NetimageError(
+      'bad-state',
+      `could not read the boots in ${file}: ${messageOf(error)}`,
+      {
+        cause: error,
+        hint: 'Move it away to begin a new record; nothing but the past is lost.',
+      },
+    )
+  }
+}

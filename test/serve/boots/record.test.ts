@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import type { Boot } from '../../../src/serve/boots/follow.ts'
+import {
+  openBootRecord,
+  readBoots,
+  readEvents,
+  recordFile,
+} from '../../../src/serve/boots/record.ts'
+import type { ServeEvent } from '../../../src/serve/event.ts'
+
+function withState(action: (state: string) => void): void {
+  const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
+  try {
+    action(state)
+  } finally {
+    rmSync(state, { recursive: true })
+  }
+}
+
+function boot(machine: string, started: number): Boot {
+  return { machine, started, step: 'dhcp', steps: { dhcp: started }, lastSign: started, bytes: 0 }
+}
+
+const event: ServeEvent = { kind: 'dhcp', step: 'discover', proxy: true, mac: 'a' }
+
+suite('the record of boots', () => {
+  test('is empty where no server ran', () =>
+    withState((state) => assert.deepEqual(readBoots(state, undefined, 10), [])))
+
+  test('gives back what was added, the newest first, also to who reads meanwhile', () =>
+    withState((state) => {
+      const record = openBootRecord(state)
+      const first = { ...boot('a', 1000), address: '10.0.0.1', trouble: 'x' }
+      record.add(first, event, 1000)
+      record.add(boot('b', 2000), event, 2000)
+      record.add({ ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } }, event, 3000)
+      record.close()
+      const again = openBootRecord(state)
+      const found = readBoots(state, undefined, 10)
+      assert.deepEqual(found, [
+        boot('b', 2000),
+        { ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } },
+      ])
+      assert.deepEqual(
+        readBoots(state, '10.0.0.1', 10).map(({ machine }) => machine),
+        ['a'],
+      )
+      const [a] = readBoots(state, 'a', 1)
+      assert.ok(a)
+      assert.deepEqual(readEvents(state, a), [
+        { at: 1000, event },
+        { at: 3000, event },
+      ])
+      again.close()
+    }))
+
+  test('keeps no more than 2000 events of a boot', () =>
+    withState((state) => {
+      const record = openBootRecord(state)
+      for (let index = 0; index < 2500; index++) record.add(boot('a', 1), event, index)
+      record.close()
+      assert.equal(readEvents(state, boot('a', 1)).length, 2000)
+    }))
+
+  test('that is no database is an error that names the file', () =>
+    withState((state) => {
+      writeFileSync(
+        recordFile(state),
+        'no database, but long enough to be taken for one\n'.repeat(99),
+      )
+      assert.throws(() => readBoots(state, undefined, 1), /boots\.sqlite/)
+      assert.throws(() => openBootRecord(state), /boots\.sqlite/)
+    }))
+})
