@@ -1,0 +1,27 @@
+/** [RFC 1813 §3.3.19] */
+import { writeAttributesAfter } from '../attributes.ts'
+import type { NfsProcedure } from '../call.ts'
+import { maxTransfer, preferredListing } from '../protocol.ts'
+
+/** What sizes should be a multiple of. */
+const multiple = 4096
+/** Hard links, symlinks, the same PATHCONF everywhere, times can be set. */
+const properties = 0x01 | 0x02 | 0x08 | 0x10
+
+export const fsinfo: NfsProcedure = {
+  name: 'FSINFO',
+  failure: ['attributes'],
+  run({ served }, node, results) {
+    writeAttributesAfter(results, served, node.id)
+    // At most, preferred, multiple: of READ, then of WRITE.
+    for (let transfer = 0; transfer < 2; transfer++) {
+      for (const value of [maxTransfer, maxTransfer, multiple]) results.uint32(value)
+    }
+    results.uint32(preferredListing)
+    results.uint64(Number.MAX_SAFE_INTEGER) // the largest file
+    results.uint32(0) // times are kept to
+    results.uint32(1) // the nanosecond
+    results.uint32(properties)
+    return undefined
+  },
+}

@@ -1,0 +1,21 @@
+/** [RFC 1813 §3.3.20] */
+import { writeAttributesAfter } from '../attributes.ts'
+import type { NfsProcedure } from '../call.ts'
+import { maxName } from '../protocol.ts'
+
+const maxLinks = 32_000
+
+export const pathconf: NfsProcedure = {
+  name: 'PATHCONF',
+  failure: ['attributes'],
+  run({ served }, node, results) {
+    writeAttributesAfter(results, served, node.id)
+    results.uint32(maxLinks)
+    results.uint32(maxName)
+    results.boolean(true) // names that are too long are refused, not cut
+    results.boolean(true) // only root gives files away
+    results.boolean(false) // `a` and `A` are two names
+    results.boolean(true) // and kept as they are
+    return undefined
+  },
+}

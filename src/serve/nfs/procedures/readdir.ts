@@ -1,0 +1,14 @@
+/** [RFC 1813 §3.3.16] */
+import type { NfsProcedure } from '../call.ts'
+import { readListingStart, writeListing } from '../listing.ts'
+
+export const readdir: NfsProcedure = {
+  name: 'READDIR',
+  failure: ['attributes'],
+  run(call, directory, results) {
+    const start = readListingStart(call, directory)
+    const all = call.arguments.uint32()
+    writeListing(call, directory, start, { all }, results)
+    return undefined
+  },
+}

@@ -1,0 +1,28 @@
+/** [RFC 1813 §3.3.12] */
+import { writeChange } from '../attributes.ts'
+import { readEntryName, type NfsProcedure } from '../call.ts'
+import { requireModification, requireRemoval } from '../permission.ts'
+import { NfsError } from '../protocol.ts'
+import { once } from '../reply-cache.ts'
+
+export const remove: NfsProcedure = {
+  name: 'REMOVE',
+  failure: ['change'],
+  run(call, directory, results) {
+    const name = readEntryName(call, 'NFS3ERR_INVAL')
+    const { credentials, served } = call
+    const { fileSystem } = served
+    return once(call, results, () => {
+      requireModification(directory, credentials)
+      const node = fileSystem.lookup(directory.id, name)
+      if (node === undefined) throw new NfsError('NFS3ERR_NOENT')
+      const attributes = fileSystem.attributes(node)
+      requireRemoval(directory, attributes, credentials)
+      if (attributes.kind === 'directory') throw new NfsError('NFS3ERR_ISDIR')
+      fileSystem.remove(directory.id, name)
+      call.seen.node = node
+      writeChange(results, served, directory)
+      return 'structure'
+    })
+  },
+}

@@ -1,0 +1,128 @@
+/** The NFS server: NFS version 3 over TCP, MOUNT and the port mapper over TCP and UDP. */
+import { messageOf, NetimageError } from '../../errors.ts'
+import type { Report } from '../event.ts'
+import { portMapper, portMapperProgram, type Registration } from '../rpc/port-mapper.ts'
+import { startTcpServer, type RpcServer, type TcpLimits } from '../rpc/tcp-server.ts'
+import { startUdpServer } from '../rpc/udp-server.ts'
+import { handleKeyBytes } from './handle.ts'
+import { createServe, type MachineOf } from './machine.ts'
+import { createMountProgram } from './mount.ts'
+import { createNfsProgram, type Observation } from './program.ts'
+import { mountProgram, mountVersion, nfsProgram, nfsVersion } from './protocol.ts'
+
+export interface NfsServerOptions {
+  /** What is listened on: IPv4, or IPv6. */
+  address: string
+  /** 0: any that is free. */
+  ports: {
+    /** Default: no port mapper, so that clients must be told the others. */
+    portMapper?: number
+    /** Default: that of `nfs`. */
+    mount?: number
+    nfs: number
+  }
+  machineOf: MachineOf
+  /**
+   * 32 secret bytes. Handles live as long as it does: it is the same at each start, or the
+   * machines that run lose their root.
+   */
+  handleKey: Buffer
+  report: Report
+  /** Told of each operation that succeeded. */
+  observe?: (observation: Observation) => void
+  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  onError: (error: NetimageError) => void
+  signal?: AbortSignal
+  limits?: TcpLimits
+}
+
+export interface NfsServer {
+  address: string
+  ports: { portMapper?: number; mount: number; nfs: number }
+  close: () => Promise<void>
+}
+
+/** @throws `NetimageError` `cannot-listen` */
+export async function startNfsServer(options: NfsServerOptions): Promise<NfsServer> {
+  const { address, ports, machineOf, handleKey, report, observe, onError, signal, limits } = options
+  if (handleKey.length !== handleKeyBytes) throw new RangeError(`a key has ${handleKeyBytes} bytes`)
+  signal?.throwIfAborted()
+
+  const serve = createServe(handleKey)
+  const mount = createMountProgram({ machineOf, serve, report })
+  const nfs = createNfsProgram({
+    machineOf,
+    serve,
+    handleKey,
+    onFailure: ({ address }, procedure, error) => {
+      const doing = `${procedure} of ${address} failed`
+      const cause = { cause: error }
+      onError(new NetimageError('file-system', `${doing}: ${messageOf(error)}`, cause))
+    },
+    observe,
+  })
+  const registrations: Registration[] = []
+  const mapper = portMapper(address, registrations)
+
+  const started: RpcServer[] = []
+  const close = async () => {
+    await Promise.all(started.splice(0).map((server) => server.close()))
+  }
+  const onDefect = (error: unknown) => {
+    onError(new NetimageError('internal', `NFS: ${messageOf(error)}`, { cause: error }))
+  }
+  const shared = { address, onDefect, ...(limits && { limits }) }
+  async function listen(transport: 'tcp' | 'udp', request: Parameters<typeof startTcpServer>[0]) {
+    const start = transport === 'tcp' ? startTcpServer : startUdpServer
+    const server = await start(request)
+    started.push(server)
+    return server.port
+  }
+
+  try {
+    const isShared = ports.mount === undefined || (ports.mount === ports.nfs && ports.nfs !== 0)
+    const nfsPort = await listen('tcp', {
+      ...shared,
+      name: 'NFS',
+      port: ports.nfs,
+      programs: isShared ? [nfs, mount] : [nfs],
+    })
+    const onlyMount = { ...shared, name: 'MOUNT', programs: [mount] }
+    const mountPort = isShared
+      ? nfsPort
+      : await listen('tcp', { ...onlyMount, port: ports.mount ?? 0 })
+    await listen('udp', { ...onlyMount, port: mountPort })
+
+    const versions = { program: nfsProgram, version: nfsVersion }
+    registrations.push({ ...versions, transport: 'tcp', port: nfsPort })
+    for (const transport of ['tcp', 'udp'] as const) {
+      const port = mountPort
+      registrations.push({ program: mountProgram, version: mountVersion, transport, port })
+    }
+    let mapperPort: number | undefined
+    if (ports.portMapper !== undefined) {
+      const onlyMapper = { ...shared, name: 'The port mapper', programs: [mapper] }
+      mapperPort = await listen('tcp', { ...onlyMapper, port: ports.portMapper })
+      await listen('udp', { ...onlyMapper, port: mapperPort })
+      for (const version of mapper.versions.keys()) {
+        for (const transport of ['tcp', 'udp'] as const) {
+          registrations.push({ program: portMapperProgram, version, transport, port: mapperPort })
+        }
+      }
+    }
+    signal?.throwIfAborted()
+    signal?.addEventListener('abort', () => void close(), { once: true })
+    return {
+      address,
+      ports: {
+        nfs: nfsPort,
+        mount: mountPort,
+        ...(mapperPort !== undefined && { portMapper: mapperPort }),
+      },
+      close,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * One connection that calls come in by and replies go out by.
+ *
+ * What is received at once is answered at once: all calls of a segment are worked off, then their
+ * replies are written together. It stops receiving while replies pile up, so that a client that
+ * does not read, or calls faster than the disk can follow, costs bounded memory.
+ */
+import type { Socket } from 'node:net'
+
+import { answerCall, type Held, type OnDefect, type Program } from './program.ts'
+import { lastFragment, markBytes, RecordReader, RecordTooLarge } from './record.ts'
+import type { ReplyBuffers } from './reply-buffers.ts'
+import { XdrError, type XdrWriter } from './xdr.ts'
+
+/** The largest call: a WRITE of 1 MiB and what stands around it. */
+const maxRecordBytes = 2 ** 20 + 4096
+/** Replies that the client has not taken yet. */
+const maxPendingBytes = 2 ** 20
+/** Calls whose replies wait for stable storage. */
+const maxHeldReplies = 256
+/** A reply up to here is copied, and its large buffer free again at once. */
+const maxCopiedBytes = 16 * 1024
+
+export interface ConnectionOptions {
+  /** The client's. */
+  address: string
+  programs: readonly Program[]
+  buffers: ReplyBuffers
+  onDefect: OnDefect
+  /** Told whenever there were calls. */
+  onCalls: () => void
+}
+
+export function serveConnection(socket: Socket, options: ConnectionOptions): void {
+  const { buffers, programs, onDefect } = options
+  const from = { address: options.address, transport: 'tcp' } as const
+  const records = new RecordReader(maxRecordBytes)
+  const released: Buffer[] = []
+  let heldReplies = 0
+  let isFlushing = false
+
+  socket.on('data', (piece) => {
+    records.push(piece)
+    work()
+  })
+  socket.on('drain', work)
+
+  function mayGoOn(): boolean {
+    return socket.writableLength < maxPendingBytes && heldReplies < maxHeldReplies
+  }
+
+  /** Answers what has been received. */
+  function work(): void {
+    if (socket.destroyed) return
+    let replies = buffers.take()
+    let calls = 0
+    try {
+      while (mayGoOn()) {
+        const record = records.next()
+        if (!record) break
+        answer(record, replies)
+        calls++
+        if (replies.length >= maxPendingBytes) {
+          send(replies)
+          replies = buffers.take()
+        }
+      }
+    } catch (error) {
+      // There is no telling where the next record begins; or it is no RPC at all.
+      if (!(error instanceof XdrError || error instanceof RecordTooLarge)) onDefect(error)
+      socket.destroy()
+    }
+    send(replies)
+    if (calls > 0) options.onCalls()
+    if (mayGoOn()) socket.resume()
+    else socket.pause()
+  }
+
+  function answer(record: Buffer, replies: XdrWriter): void {
+    const start = replies.length
+    const held = writeRecord(replies, () => answerCall(record, from, programs, onDefect, replies))
+    if (!held) return
+    const reply = Buffer.from(replies.written(start))
+    replies.truncate(start)
+    void hold(held, reply)
+  }
+
+  async function hold(held: Held, reply: Buffer): Promise<void> {
+    heldReplies++
+    try {
+      await held.until
+      released.push(reply)
+    } catch (error) {
+      const replies = buffers.take()
+      writeRecord(replies, () => held.otherwise(error, replies))
+      released.push(Buffer.from(replies.written()))
+      buffers.giveBack(replies)
+    }
+    heldReplies--
+    if (isFlushing) return
+    isFlushing = true
+    // After all others that became ready at the same moment.
+    process.nextTick(flush)
+  }
+
+  function flush(): void {
+    isFlushing = false
+    if (socket.destroyed) return
+    socket.cork()
+    for (const reply of released.splice(0)) socket.write(reply)
+    socket.uncork()
+    if (socket.isPaused()) work()
+  }
+
+  function send(replies: XdrWriter): void {
+    const bytes = replies.written()
+    if (bytes.length === 0 || socket.destroyed) {
+      buffers.giveBack(replies)
+    } else if (bytes.length <= maxCopiedBytes) {
+      socket.write(Buffer.from(bytes))
+      buffers.giveBack(replies)
+    } else {
+      socket.write(bytes, () => buffers.giveBack(replies))
+    }
+  }
+}
+
+/** Writes a record of one fragment. */
+function writeRecord<Result>(writer: XdrWriter, write: () => Result): Result {
+  const start = writer.length
+  writer.uint32(0)
+  const result = write()
+  writer.replaceUint32(start, lastFragment + (writer.length - start - markBytes))
+  return result
+}

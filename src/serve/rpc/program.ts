@@ -1,0 +1,110 @@
+/** Programs that answer calls, whatever carries them. */
+import {
+  acceptStatus,
+  readCall,
+  writeAccepted,
+  writeNotDone,
+  writeProgramMismatch,
+  writeRefusal,
+  type Credentials,
+} from './message.ts'
+import { XdrError, XdrReader, type XdrWriter } from './xdr.ts'
+
+export interface Call {
+  /** IPv4, or IPv6. */
+  address: string
+  transport: 'tcp' | 'udp'
+  xid: number
+  credentials: Credentials
+  arguments: XdrReader
+}
+
+/**
+ * Does what is asked and writes the results.
+ *
+ * @returns where the results may not be sent yet: when they may
+ * @throws `XdrError` where the arguments are malformed; nothing was done then
+ */
+export type Procedure = (call: Call, results: XdrWriter) => Held | undefined
+
+/** Results that are sent once something has come about. */
+export interface Held {
+  until: Promise<void>
+  /** Writes the results that are sent if it does not. */
+  otherwise: (error: unknown, results: XdrWriter) => void
+}
+
+export interface Program {
+  number: number
+  /** Each version's procedures, by number; the first does nothing. */
+  versions: ReadonlyMap<number, readonly (Procedure | undefined)[]>
+}
+
+/** Told of failures that are defects of ours. */
+export type OnDefect = (error: unknown) => void
+
+/** The procedure of every program that does nothing. */
+export const nullProcedure: Procedure = () => undefined
+
+/**
+ * Writes the reply to a call.
+ *
+ * @returns where the reply may not be sent yet: when it may
+ * @throws `XdrError` where there is no call to reply to
+ */
+export function answerCall(
+  message: Buffer,
+  from: Pick<Call, 'address' | 'transport'>,
+  programs: readonly Program[],
+  onDefect: OnDefect,
+  reply: XdrWriter,
+): Held | undefined {
+  const reader = new XdrReader(message)
+  const header = readCall(reader)
+  if ('refusal' in header) {
+    writeRefusal(reply, header)
+    return undefined
+  }
+  const { xid, credentials } = header
+  const program = programs.find(({ number }) => number === header.program)
+  if (!program) {
+    writeNotDone(reply, xid, acceptStatus.programUnavailable)
+    return undefined
+  }
+  const procedures = program.versions.get(header.version)
+  if (!procedures) {
+    writeProgramMismatch(reply, xid, program.versions.keys())
+    return undefined
+  }
+  const procedure = procedures[header.procedure]
+  if (!procedure) {
+    writeNotDone(reply, xid, acceptStatus.procedureUnavailable)
+    return undefined
+  }
+  const start = reply.length
+  try {
+    writeAccepted(reply, xid)
+    const { address, transport } = from
+    const held = procedure({ address, transport, xid, credentials, arguments: reader }, reply)
+    return held && withHeader(held, xid)
+  } catch (error) {
+    reply.truncate(start)
+    if (error instanceof XdrError) {
+      writeNotDone(reply, xid, acceptStatus.garbageArguments)
+    } else {
+      onDefect(error)
+      writeNotDone(reply, xid, acceptStatus.systemError)
+    }
+    return undefined
+  }
+}
+
+function withHeader(held: Held, xid: number): Held {
+  return {
+    until: held.until,
+    otherwise(error, reply) {
+      writeAccepted(reply, xid)
+      held.otherwise(error, reply)
+    },
+  }
+}

@@ -1,0 +1,60 @@
+/** RPC over UDP: a datagram, a reply. */
+import { createSocket } from 'node:dgram'
+import { isIPv6 } from 'node:net'
+import { listenError } from '../listen.ts'
+import { answerCall, type OnDefect, type Program } from './program.ts'
+import { plainAddress, type RpcServer } from './tcp-server.ts'
+import { XdrError, XdrWriter } from './xdr.ts'
+
+export interface UdpServerOptions {
+  /** For errors: what is served. */
+  name: string
+  address: string
+  /** 0: any that is free. */
+  port: number
+  programs: readonly Program[]
+  onDefect: OnDefect
+}
+
+/**
+ * What a reply may have. More would help nobody but those who send with another's address, to have
+ * us flood it.
+ */
+const maxReplyBytes = 1024
+
+/**
+ * @param options programs whose procedures never hold a reply
+ * @throws `NetimageError` `cannot-listen`
+ */
+export async function startUdpServer(options: UdpServerOptions): Promise<RpcServer> {
+  const { address, port, programs, onDefect } = options
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
+  const reply = new XdrWriter(maxReplyBytes)
+
+  socket.on('message', (message, sender) => {
+    const from = { address: plainAddress(sender.address) ?? '', transport: 'udp' } as const
+    reply.truncate(0)
+    try {
+      answerCall(message, from, programs, onDefect, reply)
+    } catch (error) {
+      if (!(error instanceof XdrError)) onDefect(error)
+      return
+    }
+    if (reply.length > maxReplyBytes) return
+    // Whoever sent it may be gone, or may never have sent it.
+    socket.send(Buffer.from(reply.written()), sender.port, sender.address, () => {})
+  })
+
+  const listening = Promise.withResolvers<void>()
+  socket.once('error', (error) =>
+    listening.reject(listenError(`${options.name} (UDP)`, options, error)),
+  )
+  socket.bind({ address, port, exclusive: true }, listening.resolve)
+  await listening.promise
+  socket.on('error', onDefect)
+
+  return {
+    port: socket.address().port,
+    close: () => new Promise((resolve) => void socket.close(resolve)),
+  }
+}

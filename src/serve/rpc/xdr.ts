@@ -1,0 +1,162 @@
+/**
+ * XDR, the encoding of ONC RPC [RFC 4506]: big-endian words of four bytes, bytes padded to them.
+ */
+
+/** What was received is not what the protocol says. */
+export class XdrError extends Error {
+  override readonly name = 'XdrError'
+}
+
+const word = 4
+
+/** How many zero bytes follow so many bytes. */
+export function padding(length: number): number {
+  return (word - (length % word)) % word
+}
+
+/** Reads values from the start of some bytes on; each throws `XdrError` where they end too soon. */
+export class XdrReader {
+  readonly #bytes: Buffer
+  #position = 0
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  /** How many bytes have been read. */
+  get position(): number {
+    return this.#position
+  }
+
+  /** From a position on, to the end. */
+  since(position: number): Buffer {
+    return this.#bytes.subarray(position)
+  }
+
+  #take(length: number): number {
+    const start = this.#position
+    if (length > this.#bytes.length - start) throw new XdrError('it ends too soon')
+    this.#position = start + length
+    return start
+  }
+
+  uint32(): number {
+    return this.#bytes.readUInt32BE(this.#take(word))
+  }
+
+  /** Above `Number.MAX_SAFE_INTEGER`: that. No offset or size that we serve is so large. */
+  uint64(): number {
+    const value = this.uint32() * 2 ** 32 + this.uint32()
+    return Math.min(value, Number.MAX_SAFE_INTEGER)
+  }
+
+  boolean(): boolean {
+    const value = this.uint32()
+    if (value > 1) throw new XdrError(`${value} is no boolean`)
+    return value === 1
+  }
+
+  /** Of a length that the protocol sets; a view, not a copy. */
+  fixed(length: number): Buffer {
+    const start = this.#take(length)
+    this.#take(padding(length))
+    return this.#bytes.subarray(start, start + length)
+  }
+
+  /** Opaque bytes or a string, after their length; a view, not a copy. */
+  opaque(most = Infinity): Buffer {
+    const length = this.uint32()
+    if (length > most) throw new XdrError(`${length} bytes stand where ${most} may be`)
+    return this.fixed(length)
+  }
+}
+
+/** Writes values into a buffer that grows where it must. */
+export class XdrWriter {
+  #bytes: Buffer
+  /** How many bytes are written. */
+  length = 0
+
+  constructor(capacity: number) {
+    this.#bytes = Buffer.allocUnsafeSlow(capacity)
+  }
+
+  /** A view of what is written: valid until more is. */
+  written(from = 0): Buffer {
+    return this.#bytes.subarray(from, this.length)
+  }
+
+  /** Takes back what is written from here on. */
+  truncate(length: number): void {
+    this.length = length
+  }
+
+  #reserve(length: number): number {
+    const start = this.length
+    const end = start + length
+    if (end > this.#bytes.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(end, this.#bytes.length * 2))
+      this.#bytes.copy(larger, 0, 0, start)
+      this.#bytes = larger
+    }
+    this.length = end
+    return start
+  }
+
+  uint32(value: number): void {
+    const start = this.#reserve(word)
+    this.#bytes.writeUInt32BE(value, start)
+  }
+
+  /** @param at where a word is written already */
+  replaceUint32(at: number, value: number): void {
+    this.#bytes.writeUInt32BE(value, at)
+  }
+
+  /** @param value a safe integer, not negative */
+  uint64(value: number): void {
+    const start = this.#reserve(2 * word)
+    this.#bytes.writeUInt32BE(Math.floor(value / 2 ** 32), start)
+    this.#bytes.writeUInt32BE(value % 2 ** 32, start + word)
+  }
+
+  boolean(value: boolean): void {
+    this.uint32(value ? 1 : 0)
+  }
+
+  /** Of a length that the protocol sets. */
+  fixed(bytes: Uint8Array): void {
+    const end = this.#reserve(bytes.length) + bytes.length
+    this.#bytes.set(bytes, end - bytes.length)
+    this.#pad(bytes.length)
+  }
+
+  opaque(bytes: Uint8Array): void {
+    this.uint32(bytes.length)
+    this.fixed(bytes)
+  }
+
+  string(text: string): void {
+    this.opaque(Buffer.from(text))
+  }
+
+  /**
+   * Opaque bytes that `fill` writes in place: it is given room for `most` and says how many there
+   * are.
+   */
+  opaqueInPlace(most: number, fill: (room: Buffer) => number): number {
+    const at = this.#reserve(word + most)
+    const length = fill(this.#bytes.subarray(at + word, at + word + most))
+    this.#bytes.writeUInt32BE(length, at)
+    this.length = at + word + length
+    this.#pad(length)
+    return length
+  }
+
+  #pad(length: number): void {
+    const zeros = padding(length)
+    if (zeros === 0) return
+    const start = this.#reserve(zeros)
+    this.#bytes.fill(0, start, start + zeros)
+  }
+}
