@@ -4,9 +4,11 @@
 import { inspect } from 'node:util'
 import * as v from 'valibot'
 
+import { findRootMount, kernelParameter } from '../boot/kernel-line.ts'
 import { NetimageError } from '../errors.ts'
 import { splitStorePath, type StorePath } from '../nix/store-path.ts'
-import { parseNfsRoot } from '../nixos/nfs-root.ts'
+import { nfsRootOfFstab, parseNfsRoot } from '../nixos/nfs-root.ts'
+import type { System } from '../nixos/system.ts'
 
 /** What a person may set; what is missing has the module's default. */
 export interface NetImageOptions {
@@ -17,7 +19,8 @@ export interface NetImageOptions {
   /** More store paths for the root tree, with their closures; the system is always in it. */
   storePaths?: string[]
   /**
-   * Where the machine mounts its root from, as the kernel's `nfsroot=` has it. Default:
+   * Where the machine mounts its root from, as the kernel's `nfsroot=` has it. Default: what the
+   * system's fstab or kernel line says; else
    * `192.168.0.108:/mnt/nfsshare/<imageBaseName>-<label>-<system>,v3`.
    */
   nfsRoot?: string
@@ -138,21 +141,30 @@ function withoutUndefined(output: v.InferOutput<typeof schema>): NetImageOptions
   return Object.fromEntries(entries)
 }
 
+/** What defaults follow from. */
+type SystemFacts = Pick<System, 'label' | 'platform' | 'entries' | 'fileSystems'>
+
 /** The defaults are the module's, with label and platform read from the system. */
-export function settleOptions(
-  options: NetImageOptions,
-  { label, platform }: { label: string; platform: string },
-): SettledOptions {
+export function settleOptions(options: NetImageOptions, system: SystemFacts): SettledOptions {
+  const { label, platform } = system
   const imageBaseName = options.imageBaseName ?? 'nixos-net-image'
   const name = `${imageBaseName}-${label}-${platform}`
   return {
     imageBaseName,
     rootDirectoryName: options.rootDirectoryName ?? name,
     storePaths: options.storePaths ?? [],
-    nfsRoot: options.nfsRoot ?? `192.168.0.108:/mnt/nfsshare/${name},v3`,
+    nfsRoot: options.nfsRoot ?? ownNfsRoot(system) ?? `192.168.0.108:/mnt/nfsshare/${name},v3`,
     populateFirmwareCommands: options.populateFirmwareCommands ?? '',
     populateRootCommands: options.populateRootCommands ?? '',
   }
+}
+
+/** What the system itself says of its root. */
+function ownNfsRoot({ entries, fileSystems }: SystemFacts): string | undefined {
+  const [main] = entries
+  if (!main || findRootMount(main, fileSystems).by === 'initrd') return nfsRootOfFstab(fileSystems)
+  const named = kernelParameter(main, 'nfsroot')
+  return v.is(nfsRoot, named) ? named : undefined
 }
 
 /** The store paths that `storePaths` lie in. */

@@ -4,6 +4,7 @@
  * https://docs.kernel.org/admin-guide/nfs/nfsroot.html
  */
 import { NetimageError } from '../errors.ts'
+import type { FileSystem } from './fstab.ts'
 
 export interface NfsRoot {
   /** As it stands on the kernel line. */
@@ -33,4 +34,21 @@ export function parseNfsRoot(text: string): NfsRoot {
     else version = named
   }
   return { text, server: server?.replace(/^\[|\]$/g, ''), path, version, options }
+}
+
+/** The NFS root that an fstab names, with its version; undefined where it names none. */
+export function nfsRootOfFstab(fileSystems: readonly FileSystem[]): string | undefined {
+  const root = fileSystems.findLast(({ mountPoint }) => mountPoint === '/')
+  if (root?.type !== 'nfs' && root?.type !== 'nfs4') return undefined
+  try {
+    // Options in a device are a mistake, which `check` names: no path has them.
+    const { server, path } = parseNfsRoot(root.device)
+    const { version } = parseNfsRoot(`/,${root.options.join(',')}`)
+    const named = version ?? (root.type === 'nfs4' ? '4' : undefined)
+    const host = server?.includes(':') ? `[${server}]` : server
+    const device = host === undefined ? path : `${host}:${path}`
+    return named === undefined ? device : `${device},v${named}`
+  } catch {
+    return undefined
+  }
 }

@@ -184,7 +184,16 @@ test('whatever is given is options or an error of ours', () => {
 })
 
 suite('what is not set', () => {
-  const system = { label: '25.11.20261122.abcdef', platform: 'aarch64-linux' }
+  const entry = { label: 'NixOS', kernel: '/k', initrd: '/i', init: '/init', kernelParams: [] }
+  const system = {
+    label: '25.11.20261122.abcdef',
+    platform: 'aarch64-linux',
+    entries: [entry],
+    fileSystems: [{ device: '/dev/sda1', mountPoint: '/', type: 'ext4', options: ['defaults'] }],
+  }
+  const nfs = (device: string, options: string[], type = 'nfs') => [
+    { device, mountPoint: '/', type, options },
+  ]
 
   test('has the defaults of the Nix module', () => {
     assert.deepEqual(settleOptions({}, system), {
@@ -205,6 +214,47 @@ suite('what is not set', () => {
 
   test('gives way to what is set', () => {
     assert.deepEqual(settleOptions(everyOption, system), everyOption)
+    const fileSystems = nfs('10.0.0.9:/srv/other', ['vers=3'])
+    assert.deepEqual(settleOptions(everyOption, { ...system, fileSystems }), everyOption)
+  })
+
+  const roots = {
+    'a version among the options': [
+      nfs('10.0.0.5:/srv/pi', ['nolock', 'vers=3']),
+      '10.0.0.5:/srv/pi,v3',
+    ],
+    'a version in the type': [
+      nfs('server.lan:/srv/pi', ['defaults'], 'nfs4'),
+      'server.lan:/srv/pi,v4',
+    ],
+    'no version': [nfs('10.0.0.5:/srv/pi', ['defaults']), '10.0.0.5:/srv/pi'],
+    'an IPv6 address': [nfs('[fd00::1]:/srv/pi', ['nfsvers=4.2']), '[fd00::1]:/srv/pi,v4.2'],
+    'options in the device, by mistake': [
+      nfs('10.0.0.5:/srv/pi,v3', ['defaults']),
+      '10.0.0.5:/srv/pi',
+    ],
+  } as const
+  for (const [what, [fileSystems, expected]] of Object.entries(roots)) {
+    test(`follows from the root in the fstab: ${what}`, () => {
+      const { nfsRoot } = settleOptions({}, { ...system, fileSystems })
+      assert.equal(nfsRoot, expected)
+      assert.doesNotThrow(() => parseNfsRoot(nfsRoot))
+    })
+  }
+
+  test('follows from the kernel line where that says the root', () => {
+    const kernelParams = ['root=/dev/nfs', 'nfsroot=10.0.0.7:/srv/line,v3']
+    const byLine = { ...system, entries: [{ ...entry, kernelParams }] }
+    assert.equal(settleOptions({}, byLine).nfsRoot, '10.0.0.7:/srv/line,v3')
+    const both = [{ ...entry, kernelParams: ['root=fstab', 'nfsroot=10.0.0.7:/srv/line'] }]
+    const fileSystems = nfs('10.0.0.5:/srv/pi', ['vers=3'])
+    const settled = settleOptions({}, { ...system, entries: both, fileSystems })
+    assert.equal(settled.nfsRoot, '10.0.0.5:/srv/pi,v3')
+  })
+
+  test('a root that is none as the kernel writes it is left alone', () => {
+    const fileSystems = nfs('10.0.0.5:relative path', ['vers=3'])
+    assert.match(settleOptions({}, { ...system, fileSystems }).nfsRoot, /^192\.168\.0\.108:/)
   })
 
   test('is a valid NFS root for every base name that is allowed', () => {
