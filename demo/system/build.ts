@@ -23,6 +23,8 @@ export type DemoSystemOptions = {
   /** The device and the options of the root file system in the system's fstab. */
   rootDevice?: string
   rootOptions?: string
+  /** To make systems that do not boot; see system.nix. */
+  changes?: Partial<Record<'rootType' | 'changeInitrd' | 'initrdBytes' | 'stage2', string>>
 }
 
 export type DemoSystem = {
@@ -41,13 +43,14 @@ export async function buildDemoSystem({
   label,
   rootDevice,
   rootOptions,
+  changes = {},
 }: DemoSystemOptions): Promise<DemoSystem> {
   const prepareScript = join(import.meta.dirname, 'prepare.sh')
   const prepared = (await runProgram('sh', [prepareScript, cacheDirectory, system])).trim()
 
   const world = await createNixWorld(worldDirectory)
   const shell = await addBuilderShell(world, await findStaticBusybox())
-  const strings: Record<string, string> = { prepared, shell, system }
+  const strings: Record<string, string> = { ...changes, prepared, shell, system }
   if (label !== undefined) strings['label'] = label
   if (rootDevice !== undefined) strings['rootDevice'] = rootDevice
   if (rootOptions !== undefined) strings['rootOptions'] = rootOptions

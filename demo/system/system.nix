@@ -12,6 +12,12 @@
   label ? "25.11.20261122.demo",
   rootDevice ? "192.168.0.108:/mnt/nfsshare/nixos-net-image-${label}-${system}",
   rootOptions ? "vers=3,proto=tcp,nolock",
+  rootType ? "nfs",
+  # To make systems that do not boot: commands that change what goes into the initrd, how many
+  # of its bytes are left, and a file in the place of stage-2.sh.
+  changeInitrd ? "",
+  initrdBytes ? "",
+  stage2 ? "",
 }:
 
 let
@@ -121,7 +127,7 @@ let
     {
       mountPoint = "/";
       device = rootDevice;
-      fsType = "nfs";
+      fsType = rootType;
       options = rootOptions;
     }
     {
@@ -147,7 +153,7 @@ let
   makeInitrd =
     name: modules:
     run name ./build/initrd.sh {
-      inherit fsInfo modules;
+      inherit changeInitrd fsInfo initrdBytes modules;
       busybox = package "busybox-static";
       links = busybox;
       init = ./stage-1.sh;
@@ -250,7 +256,7 @@ let
         bootJson = builtins.toJSON (makeBootspec out kernelParams specialisations);
         # A path that only the system itself refers to.
         extraDependencies = builtins.toFile "extra-dependency" "kept on purpose\n";
-        init = script "stage-2" ./stage-2.sh { path = sw; };
+        init = script "stage-2" (if stage2 == "" then ./stage-2.sh else /. + stage2) { path = sw; };
         initrd = "${initrd}/initrd";
         kernel = "${kernel}/${kernelFile}";
         kernelModules = kernel.modules;

@@ -14,7 +14,9 @@ cp $fsInfo etc/fsinfo
 cp $init init
 cp $lease etc/lease
 chmod 755 init etc/lease
+eval "$changeInitrd"
 find . -exec touch -h -d @1 {} +
 
 mkdir $out
 find . | sort | cpio -o -H newc -R 0:0 --renumber-inodes --ignore-devno | gzip > $out/initrd
+[ -z "$initrdBytes" ] || truncate -s "$initrdBytes" $out/initrd
