@@ -25,7 +25,33 @@ const schemaVersion = '10'
 
 /** @param root the directory that holds `nix/store`: `/` for this machine's own */
 export function openLocalStore(root: string, url: string, settings: LocalStoreSettings): Store {
-  const index = openIndex(root, url)
+  return openIndexedStore(openIndex(root, url), root, url, settings)
+}
+
+/**
+ * The closure that nixpkgs's `closureInfo` describes, of this machine's own store: within a build
+ * of Nix there is no database, but the files are there.
+ *
+ * @param directory what `closureInfo` gives
+ */
+export function openClosureInfo(directory: string, url: string, priority?: number): Store {
+  const index = readRegistration(join(directory, closureInfoFile))
+  const settings = { trusted: true, ...(priority !== undefined && { priority }) }
+  return openIndexedStore(index, '/', url, settings)
+}
+
+const closureInfoFile = 'registration'
+
+export function isClosureInfo(directory: string): boolean {
+  return [closureInfoFile, 'store-paths'].every((name) => existsSync(join(directory, name)))
+}
+
+function openIndexedStore(
+  index: StoreIndex,
+  root: string,
+  url: string,
+  settings: LocalStoreSettings,
+): Store {
   return {
     url,
     trusted: settings.trusted,
@@ -72,6 +98,10 @@ function openIndex(root: string, url: string): StoreIndex {
       hint: `A local store has ${databaseFile('DIR')}, or the nix-path-registration of a net image’s root.`,
     })
   }
+  return readRegistration(file)
+}
+
+function readRegistration(file: string): StoreIndex {
   try {
     const infos = parseRegistration(readFileSync(file, 'utf8'), file)
     const byPath = new Map(infos.map((info) => [info.path, info]))

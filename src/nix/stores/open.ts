@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
 import { openBinaryCache, type CacheSettings } from './binary-cache.ts'
 import { fileTransport } from './file-transport.ts'
-import { isLocalStore, openLocalStore } from './local-store.ts'
+import { isClosureInfo, isLocalStore, openClosureInfo, openLocalStore } from './local-store.ts'
 import { basicAuthorization, credentialsFor, parseNetrc, type Netrc } from './netrc.ts'
 import type { Store } from './store.ts'
 
@@ -66,6 +66,7 @@ function openDirectory(path: string, text: string, settings: CacheSettings): Sto
   if (existsSync(resolve(directory, 'nix-cache-info'))) {
     return openBinaryCache(fileTransport(directory), settings)
   }
+  if (isClosureInfo(directory)) return openClosureInfo(directory, text, settings.priority)
   throw badUrl(text, 'there is neither a Nix store nor a binary cache')
 }
 
@@ -132,6 +133,6 @@ function parseUrl(text: string): URL {
 
 function badUrl(text: string, why: string): NetimageError {
   return new NetimageError('bad-store-url', `${JSON.stringify(text)} is not a store: ${why}`, {
-    hint: 'Stores are https://…, http://…, file:///…, s3://…, local, local?root=DIR, or a directory that holds nix/store.',
+    hint: 'Stores are https://…, http://…, file:///…, s3://…, local, local?root=DIR, a directory that holds nix/store, or what closureInfo of nixpkgs gives.',
   })
 }
