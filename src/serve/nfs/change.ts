@@ -3,7 +3,7 @@ import type { Attributes, NewNode, NodeId, Time } from '../layers/file-system.ts
 import type { XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter, writeChange, type WantedAttributes } from './attributes.ts'
 import type { Awaited, NfsCall } from './call.ts'
-import { allowedChanges, ownershipOfNew, requireModification } from './permission.ts'
+import { allowedChanges, ownershipOfNew, requireModification, requireSearch } from './permission.ts'
 import { NfsError } from './protocol.ts'
 import { once } from './reply-cache.ts'
 
@@ -26,8 +26,10 @@ export function makeNode(
 ): NodeId {
   const { credentials, served } = call
   const { fileSystem } = served
-  requireModification(directory, credentials)
+  requireSearch(directory, credentials)
   if (fileSystem.lookup(directory.id, name) !== undefined) throw new NfsError('NFS3ERR_EXIST')
+  requireModification(directory, credentials)
+  if (isDevice(node) && credentials.uid !== 0) throw new NfsError('NFS3ERR_PERM')
   const { accessed, modified, size = 0 } = wanted
   const made = fileSystem.create(directory.id, name, {
     ...node,
@@ -66,6 +68,10 @@ export function writeMade(
   results.opaque(served.handles.make(made))
   writeAttributesAfter(results, served, made)
   writeChange(results, served, directory)
+}
+
+function isDevice({ kind }: NodeToMake): boolean {
+  return kind === 'character' || kind === 'block'
 }
 
 function now(): Time {

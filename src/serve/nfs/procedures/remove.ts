@@ -1,7 +1,7 @@
 /** [RFC 1813 §3.3.12] */
 import { writeChange } from '../attributes.ts'
 import { readEntryName, type NfsProcedure } from '../call.ts'
-import { requireModification, requireRemoval } from '../permission.ts'
+import { requireModification, requireRemoval, requireSearch } from '../permission.ts'
 import { NfsError } from '../protocol.ts'
 import { once } from '../reply-cache.ts'
 
@@ -13,9 +13,10 @@ export const remove: NfsProcedure = {
     const { credentials, served } = call
     const { fileSystem } = served
     return once(call, results, () => {
-      requireModification(directory, credentials)
+      requireSearch(directory, credentials)
       const node = fileSystem.lookup(directory.id, name)
       if (node === undefined) throw new NfsError('NFS3ERR_NOENT')
+      requireModification(directory, credentials)
       const attributes = fileSystem.attributes(node)
       requireRemoval(directory, attributes, credentials)
       if (attributes.kind === 'directory') throw new NfsError('NFS3ERR_ISDIR')

@@ -1,7 +1,13 @@
 /** [RFC 1813 §3.3.14] */
 import { writeChange } from '../attributes.ts'
 import { openNode, readEntryName, type NfsProcedure } from '../call.ts'
-import { may, requireModification, requirePermission, requireRemoval } from '../permission.ts'
+import {
+  may,
+  requireModification,
+  requirePermission,
+  requireRemoval,
+  requireSearch,
+} from '../permission.ts'
 import { NfsError } from '../protocol.ts'
 import { once } from '../reply-cache.ts'
 
@@ -15,10 +21,12 @@ export const rename: NfsProcedure = {
     const toDirectory = openNode(call)
     const toName = readEntryName(call, 'NFS3ERR_INVAL')
     return once(call, results, () => {
-      requireModification(directory, credentials)
-      requireModification(toDirectory, credentials)
+      requireSearch(directory, credentials)
+      requireSearch(toDirectory, credentials)
       const node = fileSystem.lookup(directory.id, name)
       if (node === undefined) throw new NfsError('NFS3ERR_NOENT')
+      requireModification(directory, credentials)
+      requireModification(toDirectory, credentials)
       const attributes = fileSystem.attributes(node)
       requireRemoval(directory, attributes, credentials)
       if (attributes.kind === 'directory' && directory.id !== toDirectory.id) {

@@ -1,0 +1,102 @@
+// The NFS server, as clients of other people find it: the kernel, libnfs, showmount, rpcinfo.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { startLinuxClient } from '../serve/support/linux-client.ts'
+import { openNetwork, type Network } from './support/network.ts'
+import { findProgram } from './support/packages.ts'
+import type { Program } from './support/program.ts'
+
+const seconds = 120
+const program = join(import.meta.dirname, '../serve/support/nfs-server-program.ts')
+const path = '/srv/pi'
+
+suite('an NFS server of our own', () => {
+  const cleanup = new AsyncDisposableStack()
+  after(() => cleanup.disposeAsync())
+  let network: Network
+  let server: Program
+
+  before(async () => {
+    network = cleanup.use(await openNetwork('serve-nfs'))
+    const ports = JSON.stringify({ portMapper: 111, nfs: 2049, mount: 20048 })
+    server = network.start('nfs', [process.execPath, program, network.server, ports, path])
+    await server.waitFor(/^ready$/, 30)
+  })
+
+  const run = (name: string, ...args: string[]) => network.run([findProgram(name), ...args])
+
+  test('rpcinfo finds its programs by each version of the port mapper', async () => {
+    const listed = await run('rpcinfo', '-p', network.server)
+    const rows = listed
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((row) => row.trim().split(/\s+/))
+    assert.deepEqual(rows.map((row) => row.slice(0, 4).join(' ')).sort(), [
+      ...['100000 2 tcp 111', '100000 2 udp 111', '100000 3 tcp 111', '100000 3 udp 111'],
+      ...['100000 4 tcp 111', '100000 4 udp 111', '100003 3 tcp 2049'],
+      ...['100005 3 tcp 20048', '100005 3 udp 20048'],
+    ])
+    assert.match(await run('rpcinfo', network.server), /100003 +3 +tcp +10\.66\.0\.1\.8\.1 /)
+    for (const [transport, service, version] of [
+      ...[
+        ['tcp', 'nfs', '3'],
+        ['tcp', 'mountd', '3'],
+        ['udp', 'mountd', '3'],
+      ],
+      ...[
+        ['tcp', 'portmapper', '4'],
+        ['udp', 'portmapper', '3'],
+        ['udp', 'portmapper', '2'],
+      ],
+    ] as const) {
+      const said = await run('rpcinfo', '-T', transport, network.server, service, version)
+      assert.match(said, /ready and waiting/)
+    }
+  })
+
+  test('showmount lists what one may mount, and what is mounted', async () => {
+    assert.equal(
+      await run('showmount', '-e', network.server),
+      `Export list for ${network.server}:\n${path} ${network.server}\n`,
+    )
+    await run('nfs-ls', `nfs://${network.server}${path}?version=3`)
+    assert.match(await run('showmount', '-a', network.server), new RegExp(`:${path}$`, 'm'))
+  })
+
+  test('libnfs writes and reads a file, found by the port mapper or on given ports', async () => {
+    const file = join(network.directory, 'file')
+    const copy = join(network.directory, 'copy')
+    writeFileSync(file, randomBytes(5_000_001))
+    const url = (name: string, ports: string) =>
+      `nfs://${network.server}${path}/${name}?version=3${ports}`
+    await run('nfs-cp', file, url('file', ''))
+    await run('nfs-cp', url('file', '&nfsport=2049&mountport=20048'), copy)
+    assert.ok(readFileSync(file).equals(readFileSync(copy)))
+    assert.match(await run('nfs-ls', url('', '')), /^-rw-r.*\s5000001 file$/m)
+  })
+
+  test('Linux sees a file system like its own', async () => {
+    const machine = await startLinuxClient(network, {
+      ...{ name: 'posix', host: 101, path, options: ',port=2049,mountport=20048' },
+      script: `
+cat > /tmp/checks <<'END'
+${readFileSync(join(import.meta.dirname, '../serve/support/posix-checks.sh'), 'utf8')}
+END
+mkdir /mnt/here /tmp/here || exit 1
+cd /tmp/here && sh /tmp/checks >/tmp/expected 2>&1 || { tail -5 /tmp/expected; exit 2; }
+cd /mnt/here && sh /tmp/checks >/tmp/actual 2>&1 || { tail -5 /tmp/actual; exit 3; }
+cd /
+wc -l </tmp/expected
+diff /tmp/expected /tmp/actual >/tmp/difference && exit 0
+head -60 /tmp/difference
+exit 1
+`,
+    })
+    await machine.waitFor(/^passed$/, seconds)
+  })
+})
