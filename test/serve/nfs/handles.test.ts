@@ -1,0 +1,175 @@
+// File handles: they live across restarts, nobody can make one, and a machine's open only its own.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { createMemoryFileSystem } from '../support/memory-file-system.ts'
+import { connectNfs } from '../support/nfs-client.ts'
+import {
+  exportOf,
+  exportPath,
+  handleKey,
+  machineWith,
+  serveToClient,
+  startTestServer,
+} from '../support/test-server.ts'
+
+const status = { ok: 0, access: 13, stale: 70, badHandle: 10001, jukebox: 10008 }
+
+const newFile = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+
+suite('file handles', () => {
+  test('are the same after a restart, and still open what they did', async () => {
+    const fileSystem = createMemoryFileSystem()
+    const file = fileSystem.create(fileSystem.root, Buffer.from('file'), newFile)
+    let handle: Buffer
+    {
+      await using served = await serveToClient({ fileSystem })
+      handle = await served.client.find(served.root, 'file')
+      assert.ok(handle.length <= 64)
+    }
+    await using server = await startTestServer({ fileSystem })
+    using client = await connectNfs(server.port)
+    assert.equal((await client.attributes(handle)).fileId, file)
+    assert.deepEqual(await client.find((await client.mount(exportPath)).handle, 'file'), handle)
+  })
+
+  test('with any bit changed, cut off or made up are bad', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const changed = Array.from({ length: root.length * 8 }, (_, bit) => {
+      const handle = Buffer.from(root)
+      handle[bit >> 3] = (handle[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+      return handle
+    })
+    const others = [
+      ...Array.from(root, (_, length) => root.subarray(0, length)),
+      Buffer.concat([root, Buffer.alloc(4)]),
+      randomBytes(root.length),
+    ]
+    for (const handle of [...changed, ...others]) {
+      const { status: found } = await client.ask('GETATTR', [handle])
+      assert.equal(found, status.badHandle, handle.toString('hex'))
+    }
+    assert.equal((await client.ask('GETATTR', [root])).status, status.ok)
+  })
+
+  test('of any bytes open nothing', async () => {
+    await using served = await serveToClient()
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 64 }), async (handle) => {
+        assert.equal((await served.client.ask('GETATTR', [handle])).status, status.badHandle)
+      }),
+    )
+  })
+
+  test('longer than 64 bytes are malformed arguments', async () => {
+    await using served = await serveToClient()
+    await assert.rejects(served.client.ask('GETATTR', [Buffer.alloc(65)]), /00000004$/)
+  })
+
+  test('of another key are bad', async () => {
+    await using other = await serveToClient({ handleKey: Buffer.alloc(32, 'other') })
+    await using served = await serveToClient()
+    assert.equal((await served.client.ask('GETATTR', [other.root])).status, status.badHandle)
+  })
+
+  test('of another machine, another image or a layer that was reset are stale', async () => {
+    await using served = await serveToClient()
+    for (const names of [{ layer: 'other' }, { image: 'two' }]) {
+      const machine = machineWith(exportOf(createMemoryFileSystem(), names))
+      await using other = await serveToClient({ machineOf: () => machine })
+      assert.equal((await served.client.ask('GETATTR', [other.root])).status, status.stale)
+    }
+  })
+
+  test('of what was removed are stale', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    server.fileSystem.create(server.fileSystem.root, Buffer.from('file'), newFile)
+    const file = await client.find(root, 'file')
+    await client.done('REMOVE', [root, 'file'])
+    assert.equal((await client.ask('GETATTR', [file])).status, status.stale)
+    assert.equal((await client.ask('READ', [file, 0, 0, 10])).status, status.stale)
+  })
+
+  test('open nothing for who is no machine, and make who is busy wait', async () => {
+    const fileSystem = createMemoryFileSystem()
+    const machine = machineWith(exportOf(fileSystem))
+    let whose: typeof machine | 'busy' | undefined = machine
+    await using served = await serveToClient({ fileSystem, machineOf: () => whose })
+    const { client, root } = served
+    whose = undefined
+    assert.equal((await client.ask('GETATTR', [root])).status, status.access)
+    assert.equal((await client.mount(exportPath)).status, status.access)
+    whose = 'busy'
+    assert.equal((await client.ask('GETATTR', [root])).status, status.jukebox)
+    whose = machine
+    assert.equal((await client.ask('GETATTR', [root])).status, status.ok)
+  })
+
+  test('of two exports of a machine open each its own, and nothing is moved between them', async () => {
+    const [one, two] = [createMemoryFileSystem(), createMemoryFileSystem()]
+    two.create(two.root, Buffer.from('file'), newFile)
+    const machine = machineWith(
+      exportOf(one, { path: '/one' }),
+      exportOf(two, { path: '/two', layer: 'boot' }),
+    )
+    await using server = await startTestServer({ machineOf: () => machine })
+    using client = await connectNfs(server.port)
+    const { handle: rootOne } = await client.mount('/one')
+    const { handle: rootTwo } = await client.mount('/two')
+    const file = await client.find(rootTwo, 'file')
+    const [attributesOne, attributesTwo] = [
+      await client.attributes(rootOne),
+      await client.attributes(rootTwo),
+    ]
+    assert.notEqual(attributesOne.fsid, attributesTwo.fsid)
+    assert.equal((await client.ask('LINK', [file, rootOne, 'file'])).status, 18)
+    assert.equal((await client.ask('RENAME', [rootTwo, 'file', rootOne, 'file'])).status, 18)
+  })
+})
+
+suite('MOUNT', () => {
+  test('grants what lies at or below an export, and nothing else', async () => {
+    const fileSystem = createMemoryFileSystem()
+    const below = fileSystem.create(fileSystem.root, Buffer.from('below'), {
+      ...newFile,
+      kind: 'directory',
+      mode: 0o755,
+    })
+    fileSystem.create(below, Buffer.from('file'), newFile)
+    await using served = await serveToClient({ fileSystem })
+    const { client, root, server } = served
+    const found = async (path: string) => await client.mount(path)
+    assert.deepEqual((await found(`${exportPath}/`)).handle, root)
+    assert.deepEqual((await found(`//srv/pi//`)).handle, root)
+    assert.deepEqual((await found(`${exportPath}/below`)).handle, await client.find(root, 'below'))
+    const refused: [string, number][] = [
+      ['/', 13],
+      ['/srv', 13],
+      ['/srv/pipe', 13],
+      ['/srv/pi/nothing', 2],
+      ['/srv/pi/below/..', 2],
+      ['/srv/pi/../pi', 2],
+      ['/srv/pi/below/file', 20],
+      ['srv/pi', 2],
+      ['', 2],
+      [`/srv/pi/${'x'.repeat(256)}`, 63],
+    ]
+    for (const [path, status] of refused) assert.equal((await found(path)).status, status, path)
+    assert.deepEqual(
+      server.events.map((event) => event.kind === 'nfs' && event.step),
+      [...Array.from({ length: 4 }, () => 'mount'), ...refused.map(() => 'refuse')],
+    )
+    assert.deepEqual(server.events[0], {
+      ...{ address: '127.0.0.1', mac: '02:00:00:00:00:01' },
+      ...{ kind: 'nfs', step: 'mount', path: exportPath },
+    })
+  })
+
+  test('takes a key of 32 bytes and no other', async () => {
+    await assert.rejects(startTestServer({ handleKey: handleKey.subarray(1) }), RangeError)
+  })
+})
