@@ -17,6 +17,7 @@ export function serversCommand() {
     .option('--interface <name>', 'the server’s network interface')
     .option('--network <cidr>', 'the machines’ network (default: the address with /24)')
     .option('--range <first-last>', 'hand out these addresses; without, another server does')
+    .option('--http [url]', 'the boot tree is served over HTTP, too (default: at the address)')
     .option('--json', 'print the result as JSON')
     .action((server, image, flags) =>
       runCommand(flags, async () => {

@@ -56,7 +56,7 @@ function matchLines(): string[] {
     codes.map((code) => `dhcp-match=set:${name},option:client-arch,${code}`),
   )
   const pis = raspberryPiPrefixes.map((prefix) => `dhcp-mac=set:raspberrypi,${prefix}:*:*:*`)
-  return [...byArchitecture, 'dhcp-userclass=set:ipxe,iPXE', 'dhcp-match=set:ipxe,175', ...pis]
+  return [...byArchitecture, 'dhcp-userclass=set:ipxe,iPXE', ...pis]
 }
 
 /** The boot file, as a DHCP server gives it. */
@@ -82,13 +82,11 @@ function exceptIpxe({ ipxe }: Loaders): string[] {
   return ipxe === undefined ? [] : ['tag:!ipxe']
 }
 
-/** The boot menu, as a proxyDHCP server gives it. */
-function serviceLines({ loaders }: ServerPlan): string[] {
+/** The boot menu, as a proxyDHCP server gives it; iPXE takes the file without one. */
+function serviceLines({ loaders, address }: ServerPlan): string[] {
   const lines: string[] = []
+  if (loaders.ipxe !== undefined) lines.push(`dhcp-boot=tag:ipxe,${loaders.ipxe},,${address}`)
   for (const [name, service] of Object.entries(services)) {
-    if (loaders.ipxe !== undefined) {
-      lines.push(`pxe-service=tag:ipxe,${service},"NixOS",${loaders.ipxe}`)
-    }
     const file =
       name === 'bios' ? loaders.bios : name === 'efiX64' ? loaders.efiX64 : loaders.efiArm64
     const except = [...(name === 'bios' ? ['tag:!raspberrypi'] : []), ...exceptIpxe(loaders)]
@@ -100,20 +98,18 @@ function serviceLines({ loaders }: ServerPlan): string[] {
 }
 
 /** UEFI HTTP boot takes a URL, and only from who answers as an HTTP client's server. */
-function httpLines({ loaders, address, range }: ServerPlan): string[] {
+function httpLines({ loaders, range }: ServerPlan): string[] {
   const lines: string[] = []
-  const http = (tag: string, file: string | undefined) => {
-    if (file === undefined) return
+  const http = (tag: string, url: string | undefined) => {
+    if (url === undefined) return
     lines.push(`dhcp-option-force=tag:${tag},option:vendor-class,HTTPClient`)
-    lines.push(`dhcp-boot=tag:${tag},http://${address}/${file}`)
+    lines.push(`dhcp-boot=tag:${tag},${url}`)
   }
   if (range) {
-    http('httpX64', loaders.efiX64)
-    http('httpArm64', loaders.efiArm64)
+    http('httpX64', loaders.httpX64)
+    http('httpArm64', loaders.httpArm64)
   }
-  return lines.length > 0
-    ? ['', '# UEFI HTTP boot: serve the boot tree over HTTP, too.', ...lines]
-    : []
+  return lines.length > 0 ? ['', '# UEFI HTTP boot.', ...lines] : []
 }
 
 function raspberryPiLines({ loaders }: ServerPlan): string[] {

@@ -15,6 +15,9 @@ const leaseSeconds = 3600
 const raspberryPiVendorOptions =
   '0601030a0400505845091700001452617370626572727920506920426f6f74202020ff'
 
+/** iPXE: there is no proxyDHCP server to wait for (no-pxedhcp, 176 in option 175). */
+const ipxeOptions = 'b00101'
+
 interface ClientClass {
   name: string
   test: string
@@ -63,19 +66,20 @@ function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
       ...(options && { 'option-data': options }),
     })
   }
-  const notIpxe = "not (option[77].text == 'iPXE')"
-  add('ipxe', "option[77].text == 'iPXE'", loaders.ipxe)
+  // To Kea this option is bytes, whose text would be in hex.
+  const isIpxe = "option[77].hex == 'iPXE'"
+  const notIpxe = `not (${isIpxe})`
+  const bytes = (code: number, data: string) => [{ code, 'csv-format': false, data }]
+  add('ipxe', isIpxe, loaders.ipxe, bytes(175, ipxeOptions))
   if (loaders.raspberryPi) {
-    const data = raspberryPiVendorOptions
-    add('raspberrypi', isRaspberryPi(), '', [{ code: 43, 'csv-format': false, data }])
+    add('raspberrypi', isRaspberryPi(), '', bytes(43, raspberryPiVendorOptions))
   }
   add('bios', `${hasArchitecture('bios')} and ${notIpxe} and not ${isRaspberryPi()}`, loaders.bios)
   add('efi-x64', `${hasArchitecture('efiX64')} and ${notIpxe}`, loaders.efiX64)
   add('efi-arm64', `${hasArchitecture('efiArm64')} and ${notIpxe}`, loaders.efiArm64)
   const httpClient = [{ name: 'vendor-class-identifier', data: 'HTTPClient' }]
-  const url = (file: string | undefined) => file && `http://${address}/${file}`
-  add('http-x64', hasArchitecture('httpX64'), url(loaders.efiX64), httpClient)
-  add('http-arm64', hasArchitecture('httpArm64'), url(loaders.efiArm64), httpClient)
+  add('http-x64', hasArchitecture('httpX64'), loaders.httpX64, httpClient)
+  add('http-arm64', hasArchitecture('httpArm64'), loaders.httpArm64, httpClient)
   return classes
 }
 

@@ -17,6 +17,8 @@ export interface ServerSettings {
   network?: string | undefined
   /** Addresses to hand out, as in `10.0.0.100-10.0.0.199`; without, DHCP is left to another. */
   range?: string | undefined
+  /** Where the boot tree is served over HTTP; true: at the server's address. */
+  http?: string | true | undefined
 }
 
 export interface ServerPlan {
@@ -38,13 +40,17 @@ export interface Network {
   netmask: string
 }
 
-/** What each kind of firmware is given; undefined where the boot tree has nothing for it. */
+/** What each kind of firmware is given; undefined where there is nothing for it. */
 export interface Loaders {
-  /** The script, for iPXE that runs already. */
+  /** The script, for iPXE that runs already: a file of the boot tree, or its URL. */
   ipxe: string | undefined
+  /** Files of the boot tree. */
   bios: string | undefined
   efiX64: string | undefined
   efiArm64: string | undefined
+  /** URLs, for firmware that boots over HTTP. */
+  httpX64: string | undefined
+  httpArm64: string | undefined
   /** Whether U-Boot finds a menu. */
   uboot: boolean
   raspberryPi: boolean
@@ -92,6 +98,7 @@ export function planServers(
     })
   }
   const files = new Set(manifest.boot.files.map((file) => file.path))
+  const http = settings.http === true ? `http://${address}/` : settings.http
   return {
     image,
     bootTree: layout.boot,
@@ -101,26 +108,39 @@ export function planServers(
     interface: settings.interface,
     network: parseNetwork(settings.network ?? `${address}/24`),
     range: settings.range === undefined ? undefined : parseRange(settings.range),
-    loaders: findLoaders(files),
+    loaders: findLoaders(files, http === undefined ? undefined : parseHttp(http)),
   }
 }
 
-function findLoaders(files: ReadonlySet<string>): Loaders {
+/** @param http where the boot tree is served over HTTP, with a slash at its end */
+function findLoaders(files: ReadonlySet<string>, http: string | undefined): Loaders {
   const first = (...names: string[]) => names.find((name) => files.has(name))
+  const urlOf = (file: string | undefined) =>
+    file === undefined || http === undefined ? undefined : `${http}${file}`
+  const script = first(ipxeScript)
+  const efiX64 = first('bootx64.efi', 'snponly.efi', 'ipxe.efi')
+  const efiArm64 = first('bootaa64.efi', 'ipxe-arm64.efi')
   return {
-    ipxe: first(ipxeScript),
+    ipxe: urlOf(script) ?? script,
     bios: first('undionly.kpxe', 'ipxe.pxe', 'lpxelinux.0', 'pxelinux.0'),
-    efiX64: first('bootx64.efi', 'snponly.efi', 'ipxe.efi'),
-    efiArm64: first(
-      'bootaa64.efi',
-      'arm64-efi/snponly.efi',
-      'snponly-arm64.efi',
-      'arm64-efi/ipxe.efi',
-      'ipxe-arm64.efi',
-    ),
+    efiX64,
+    efiArm64,
+    httpX64: urlOf(efiX64),
+    httpArm64: urlOf(efiArm64),
     uboot: files.has('pxelinux.cfg/default'),
     raspberryPi: files.has('config.txt'),
   }
+}
+
+/** A comma would end a field of dnsmasq's, and the name of a file cannot follow a query. */
+function parseHttp(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url?.protocol !== 'http:' || /[,?#@]/.test(url.href)) {
+    throw new NetimageError('bad-option', `--http: ${JSON.stringify(text)} is no HTTP address`, {
+      hint: 'It is that of the boot tree, as in http://10.0.0.5/boot/.',
+    })
+  }
+  return url.href.endsWith('/') ? url.href : `${url.href}/`
 }
 
 function parseNetwork(text: string): Network {

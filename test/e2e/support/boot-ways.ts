@@ -2,17 +2,24 @@
 // configuration that netimage writes for them.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { DemoSystemName } from '../../../demo/system/build.ts'
 import type { BuildRequest } from '../../../src/index.ts'
 import { routerAdvertisements } from './configuration.ts'
-import { startHttpServer } from './daemons.ts'
 import { buildBootableSystem, buildDemoImage, rootDevice } from './demo-image.ts'
 import { fetchFirmware, type Firmware } from './firmware.ts'
-import { arm64Uboot, arm64Uefi, powerOn, x86Bios, x86Uefi, type Machine } from './machines.ts'
+import {
+  arm64Uboot,
+  arm64Uefi,
+  powerOn,
+  x86Bios,
+  x86BiosPxe,
+  x86Uefi,
+  type Machine,
+} from './machines.ts'
 import { openNetwork } from './network.ts'
 import { startLoaderServers, startRootServer, type ServerOptions } from './servers.ts'
 
@@ -22,17 +29,39 @@ export type BootWay = {
   machine: (firmware: Firmware) => Machine
   boot: NonNullable<BuildRequest['boot']>
   servers?: ServerOptions
-  /** Whether the boot tree is served over HTTP as well. */
-  http?: true
+  /** The only one of iPXE's loaders in the boot tree. */
+  ipxeLoader?: string
+  /** For signing what UEFI starts. */
+  signing?: Pick<BootSettings, 'signKey' | 'signCertificate'>
   /** Shell commands that add to the boot tree. */
   populate?: (firmware: Firmware) => string
   /** A key to press when a menu comes up, instead of waiting for it to go on by itself. */
   chooses?: { menu: RegExp; key: string }
-  /** What the console must have shown: the loader that is meant has done it. */
-  shows: RegExp
+  /** What the console must have shown, in this order: the loader that is meant has done it. */
+  shows: readonly RegExp[]
 }
 
+type BootSettings = NonNullable<BuildRequest['bootSettings']>
+
 const [x86, arm64] = ['x86_64-linux', 'aarch64-linux'] as const
+
+/** The firmware fetches one of iPXE's loaders, and that one the script. */
+function byIpxeLoader(
+  name: string,
+  way: Pick<BootWay, 'system' | 'machine'> & { ipxeLoader: string },
+): BootWay {
+  return {
+    ...way,
+    name,
+    boot: ['ipxe'],
+    servers: { dnsmasq: routerAdvertisements },
+    shows: [
+      new RegExp(way.ipxeLoader.replace('.', '\\.')),
+      /iPXE initialising devices/,
+      /tftp:\/\/.*boot\.ipxe.* ok/,
+    ],
+  }
+}
 
 /** The quick ones, which are also the most common. */
 export const fastWays: readonly BootWay[] = [
@@ -43,7 +72,7 @@ export const fastWays: readonly BootWay[] = [
     boot: ['ipxe'],
     servers: { dnsmasq: routerAdvertisements },
     chooses: { menu: /NixOS over the network/, key: '\r' },
-    shows: /tftp:\/\/.*boot\.ipxe.* ok/,
+    shows: [/tftp:\/\/.*boot\.ipxe.* ok/],
   },
   {
     name: 'uboot-extlinux',
@@ -51,14 +80,14 @@ export const fastWays: readonly BootWay[] = [
     machine: arm64Uboot,
     boot: ['extlinux'],
     chooses: { menu: /Enter choice:/, key: '1\r' },
-    shows: /Retrieving file: pxelinux\.cfg\/default$/,
+    shows: [/Retrieving file: pxelinux\.cfg\/default$/],
   },
   {
     name: 'ovmf-pxe-uki',
     system: x86,
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
-    shows: /Start PXE over IPv4/,
+    shows: [/Start PXE over IPv4/],
   },
 ]
 
@@ -68,35 +97,32 @@ export const otherWays: readonly BootWay[] = [
     system: x86,
     machine: x86Bios,
     boot: ['ipxe'],
-    servers: {
-      dnsmasq: [...routerAdvertisements, 'dhcp-boot=tag:ipxe,http://10.66.0.1/boot.ipxe'],
-    },
-    http: true,
-    shows: /http:\/\/.*boot\.ipxe.* ok/,
+    servers: { http: 'root', dnsmasq: routerAdvertisements },
+    shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
-  {
-    name: 'bios-pxelinux',
+  ...(['pxelinux.0', 'lpxelinux.0'] as const).map((loader): BootWay => ({
+    name: `bios-${loader}`,
     system: x86,
     machine: x86Bios,
     boot: ['extlinux'],
     servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
-    populate: ({ pxelinux }) => `cp ${pxelinux.join(' ')} .`,
-    shows: /PXELINUX/,
-  },
+    populate: ({ pxelinux }) => `cp ${pxelinux[loader]} ${pxelinux.module} .`,
+    shows: [new RegExp(`^${loader} : `), /PXELINUX/],
+  })),
   {
     name: 'ovmf-http-uki',
     system: x86,
     machine: (firmware) => x86Uefi(firmware, 'http'),
     boot: ['uefi'],
-    http: true,
-    shows: /Start HTTP Boot over IPv4/,
+    servers: { http: 'root' },
+    shows: [/Start HTTP Boot over IPv4/],
   },
   {
     name: 'aarch64-edk2-pxe-uki',
     system: arm64,
     machine: (firmware) => arm64Uefi(firmware, 'pxe'),
     boot: ['uefi'],
-    shows: /Start PXE over IPv4/,
+    shows: [/Start PXE over IPv4/],
   },
   {
     name: 'bios-ipxe-proxy-dhcp',
@@ -104,7 +130,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dhcp: 'proxy', dnsmasq: routerAdvertisements },
-    shows: /tftp:\/\/.*boot\.ipxe.* ok/,
+    shows: [/tftp:\/\/.*boot\.ipxe.* ok/],
   },
   {
     name: 'ovmf-pxe-uki-proxy-dhcp',
@@ -112,7 +138,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
     servers: { dhcp: 'proxy' },
-    shows: /Start PXE over IPv4/,
+    shows: [/Start PXE over IPv4/],
   },
   {
     name: 'ovmf-pxe-uki-kea',
@@ -120,8 +146,47 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
     servers: { dhcp: 'kea' },
-    shows: /Start PXE over IPv4/,
+    shows: [/Start PXE over IPv4/],
   },
+  {
+    name: 'ovmf-http-uki-kea',
+    system: x86,
+    machine: (firmware) => x86Uefi(firmware, 'http'),
+    boot: ['uefi'],
+    servers: { dhcp: 'kea', http: 'folder' },
+    shows: [/Start HTTP Boot over IPv4/],
+  },
+  {
+    name: 'bios-ipxe-http-kea',
+    system: x86,
+    machine: x86Bios,
+    boot: ['ipxe'],
+    servers: { dhcp: 'kea', http: 'folder' },
+    shows: [/http:\/\/.*\/boot\/boot\.ipxe.* ok/],
+  },
+  {
+    name: 'bios-ipxe-http-proxy-dhcp',
+    system: x86,
+    machine: x86Bios,
+    boot: ['ipxe'],
+    servers: { dhcp: 'proxy', http: 'root', dnsmasq: routerAdvertisements },
+    shows: [/http:\/\/.*boot\.ipxe.* ok/],
+  },
+  ...['undionly.kpxe', 'ipxe.pxe'].map((ipxeLoader) =>
+    byIpxeLoader(`bios-${ipxeLoader}`, { system: x86, machine: x86BiosPxe, ipxeLoader }),
+  ),
+  ...['snponly.efi', 'ipxe.efi'].map((ipxeLoader) =>
+    byIpxeLoader(`ovmf-${ipxeLoader}`, {
+      system: x86,
+      machine: (firmware) => x86Uefi(firmware, 'pxe'),
+      ipxeLoader,
+    }),
+  ),
+  byIpxeLoader('aarch64-edk2-ipxe-arm64.efi', {
+    system: arm64,
+    machine: (firmware) => arm64Uefi(firmware, 'pxe'),
+    ipxeLoader: 'ipxe-arm64.efi',
+  }),
 ]
 
 /** Generous, because other things may run on this machine. */
@@ -134,16 +199,19 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
   await using cleanup = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), `netimage-boot-${way.name}-`))
   cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
-  const { image, bootTree, manifest } = await buildDemoImage(demo, join(directory, 'image'), {
+  const { image, manifest } = await buildDemoImage(demo, join(directory, 'image'), {
     boot: way.boot,
-    bootSettings: { ipxe: firmware.ipxe, uefiStub: firmware.stubs[way.system] },
+    bootSettings: {
+      ipxe: ipxeDirectory(way, firmware, directory),
+      uefiStub: firmware.stubs[way.system],
+      ...way.signing,
+    },
     options: { populateFirmwareCommands: way.populate?.(firmware) ?? '' },
   })
 
   const network = cleanup.use(await openNetwork(way.name))
   await startLoaderServers(network, image, way.servers)
   await startRootServer(network, image)
-  if (way.http === true) await startHttpServer(network, bootTree)
   const machine = await powerOn(network, {
     name: 'machine',
     mac: '52:54:00:00:00:01',
@@ -155,10 +223,11 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
   }
   const { seconds: passed } = await machine.waitFor(/netimage-demo: up/, seconds)
   const said = machine.lines().map(({ text }) => text)
-  assert.ok(
-    said.some((line) => way.shows.test(line)),
-    `${way.shows} is not in:\n${machine.tail(Infinity)}`,
-  )
+  let shown = -1
+  for (const pattern of way.shows) {
+    shown = said.findIndex((line, index) => index > shown && pattern.test(line))
+    assert.ok(shown >= 0, `${pattern} is not in its place in:\n${machine.tail(Infinity)}`)
+  }
   const expected = [
     'netimage-demo: registered',
     `netimage-demo: system ${manifest.system.toplevel}`,
@@ -172,4 +241,12 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
   }
   context.diagnostic(`${way.name}: up ${passed.toFixed(1)} seconds after power-on`)
   await machine.powerOff()
+}
+
+function ipxeDirectory({ ipxeLoader }: BootWay, { ipxe }: Firmware, directory: string): string {
+  if (ipxeLoader === undefined) return ipxe
+  const only = join(directory, 'ipxe')
+  mkdirSync(only)
+  copyFileSync(join(ipxe, ipxeLoader), join(only, ipxeLoader))
+  return only
 }

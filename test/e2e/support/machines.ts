@@ -123,6 +123,36 @@ export function x86Bios(): Machine {
   }
 }
 
+/**
+ * x86_64 with BIOS, whose network card boots by PXE and does not say that iPXE does it: all boot
+ * ROMs that QEMU has are iPXE.
+ */
+export function x86BiosPxe(): Machine {
+  return {
+    ...x86Bios(),
+    async attend(console) {
+      await console.waitFor(/Press Ctrl-B for the iPXE command line/, 120)
+      console.type('\x02')
+      await typeSlowly(console, 'set user-class none')
+      await typeSlowly(console, 'dhcp')
+      // The loader would take it over.
+      await typeSlowly(console, 'clear user-class')
+      await typeSlowly(console, 'chain ${filename}')
+    },
+  }
+}
+
+/** Type a command at iPXE's prompt; the BIOS loses what is typed before the last was read. */
+async function typeSlowly(console: Program, command: string): Promise<void> {
+  await console.waitFor(/iPXE> ?$/, 60)
+  for (let typed = 1; typed <= command.length; typed++) {
+    console.type(command.charAt(typed - 1))
+    const echo = `iPXE> ${command.slice(0, typed)}`.trimEnd()
+    await console.waitFor(new RegExp(echo.replace('$', '\\$')), 60)
+  }
+  console.type('\r')
+}
+
 /** It goes on to IPv6 and other ways, which take minutes and lead nowhere here. */
 const uefiGivesUp = /failed to load Boot.* "UEFI (PXE|HTTP)v4/
 
@@ -131,6 +161,17 @@ export function x86Uefi({ ovmf }: Firmware, by: 'pxe' | 'http'): Machine {
   return {
     command: (parts) =>
       qemuX86('q35', ...uefi(ovmf, parts), ...uefiBoot(by), ...networkCard(parts, false)),
+    givesUp: uefiGivesUp,
+  }
+}
+
+/** x86_64 with UEFI that starts nothing but what is signed with a key that it knows. */
+export function x86SecureUefi({ secureOvmf }: Firmware): Machine {
+  // Only code in system management mode may write to the flash memory, where the keys are.
+  const guard = ['-global', 'driver=cfi.pflash01,property=secure,value=on']
+  return {
+    command: (parts) =>
+      qemuX86('q35,smm=on', ...guard, ...uefi(secureOvmf, parts), ...networkCard(parts, false)),
     givesUp: uefiGivesUp,
   }
 }

@@ -1,0 +1,105 @@
+// A machine with Secure Boot switched on: it starts a unified kernel image that is signed with a
+// key that it knows, and no other.
+
+import assert from 'node:assert/strict'
+import { createPrivateKey } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { runProgram } from '../support/real-nix.ts'
+import { bootBy } from './support/boot-ways.ts'
+import { buildBootableSystem, buildDemoImage, type DemoImage } from './support/demo-image.ts'
+import { fetchFirmware, type Firmware } from './support/firmware.ts'
+import { powerOn, x86SecureUefi } from './support/machines.ts'
+import { openNetwork } from './support/network.ts'
+import { findProgram } from './support/packages.ts'
+import { startLoaderServers } from './support/servers.ts'
+
+type Signing = { signKey: string; signCertificate: string }
+
+suite('Secure Boot', { concurrency: 2 }, () => {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-secure-boot-test-'))
+  let firmware: Firmware
+  let known: Signing
+  let unknown: Signing
+
+  before(async () => {
+    firmware = await fetchFirmware()
+    known = knownKey(firmware, directory)
+    unknown = await generateKey(directory)
+  })
+  after(() => rmSync(directory, { recursive: true, force: true }))
+
+  async function buildImage(name: string, signing?: Signing): Promise<DemoImage> {
+    const demo = await buildBootableSystem('x86_64-linux')
+    return await buildDemoImage(demo, join(directory, name), {
+      boot: ['uefi'],
+      bootSettings: { uefiStub: firmware.stubs['x86_64-linux'], ...signing },
+    })
+  }
+
+  /** Whether sbverify, too, finds it signed with the key that the firmware knows. */
+  async function verifySignature({ bootTree }: DemoImage): Promise<string> {
+    const { signCertificate } = known
+    const args = ['--cert', signCertificate, join(bootTree, 'bootx64.efi')]
+    return await runProgram(findProgram('sbverify'), args)
+  }
+
+  test('boots what is signed with a key that the firmware knows', async (context) => {
+    await verifySignature(await buildImage('known', known))
+    await bootBy(
+      {
+        name: 'ovmf-secure-boot',
+        system: 'x86_64-linux',
+        machine: x86SecureUefi,
+        boot: ['uefi'],
+        signing: known,
+        shows: [/Start PXE over IPv4/, /UEFI Secure Boot is enabled/],
+      },
+      context,
+    )
+  })
+
+  for (const { name, signing } of [
+    { name: 'nobody', signing: () => undefined },
+    { name: 'somebody else', signing: () => unknown },
+  ]) {
+    test(`refuses what is signed by ${name}`, async () => {
+      const image = await buildImage(name.replace(' ', '-'), signing())
+      await assert.rejects(verifySignature(image))
+      await using network = await openNetwork(`secure-boot-${name.replace(' ', '-')}`)
+      await startLoaderServers(network, image.image)
+      // That the firmware gives up is what this waits for.
+      const { command } = x86SecureUefi(firmware)
+      const machine = await powerOn(network, {
+        name: 'machine',
+        mac: '52:54:00:00:00:01',
+        machine: { command },
+      })
+      await machine.waitFor(/NBP file downloaded successfully/, 300)
+      // The line may be broken after that.
+      await machine.waitFor(/failed to load Boot.* "UEFI PXEv4 .*: Access Den/, 60)
+      await machine.powerOff()
+    })
+  }
+})
+
+/** The key whose certificate is in the firmware's variables. */
+function knownKey({ secureOvmf: { key, certificate } }: Firmware, directory: string): Signing {
+  const signKey = join(directory, 'known.key')
+  const { passphrase, file } = key
+  const opened = createPrivateKey({ key: readFileSync(file), passphrase })
+  writeFileSync(signKey, opened.export({ type: 'pkcs8', format: 'pem' }))
+  return { signKey, signCertificate: certificate }
+}
+
+/** A key that is as good, but that the firmware does not know. */
+async function generateKey(directory: string): Promise<Signing> {
+  const signKey = join(directory, 'unknown.key')
+  const signCertificate = join(directory, 'unknown.pem')
+  const files = ['-keyout', signKey, '-out', signCertificate]
+  const kind = ['-x509', '-newkey', 'rsa:2048', '-noenc', '-days', '2', '-subj', '/CN=unknown']
+  await runProgram(findProgram('openssl'), ['req', ...kind, ...files])
+  return { signKey, signCertificate }
+}
