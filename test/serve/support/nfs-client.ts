@@ -46,12 +46,12 @@ export function wanted({ mode, uid, gid, size, accessed, modified }: Wanted = {}
   ]
 }
 
-function write(writer: XdrWriter, part: Part): void {
+export function writePart(writer: XdrWriter, part: Part): void {
   if (typeof part === 'number') writer.uint32(part)
   else if (typeof part === 'string') writer.string(part)
   else if (part instanceof Uint8Array) writer.opaque(part)
   else if (typeof part === 'function') part(writer)
-  else for (const one of part) write(writer, one)
+  else for (const one of part) writePart(writer, one)
 }
 
 export type Results = { status: number; reader: XdrReader }
@@ -77,7 +77,12 @@ export async function connectNfs(port: number, address?: string): Promise<NfsCli
   const client: NfsClient = {
     socket: rpc.socket,
     async ask(name, parts, caller) {
-      const reader = await rpc.call(nfs, procedure[name], (writer) => write(writer, parts), caller)
+      const reader = await rpc.call(
+        nfs,
+        procedure[name],
+        (writer) => writePart(writer, parts),
+        caller,
+      )
       return { status: reader.uint32(), reader }
     },
     async done(name, parts, caller) {
