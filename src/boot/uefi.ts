@@ -91,9 +91,12 @@ async function sectionsOf(
   ]
 }
 
-/** os-release(5) */
-function fallbackRelease(label: string): Buffer {
-  return Buffer.from(`ID=nixos\nNAME=NixOS\nPRETTY_NAME="NixOS ${label}"\nVERSION_ID="${label}"\n`)
+/** os-release(5): values are quoted as in a shell. */
+export function fallbackRelease(label: string): Buffer {
+  const version = label.replace(/["$`\\]/g, '\\$&')
+  return Buffer.from(
+    `ID=nixos\nNAME=NixOS\nPRETTY_NAME="NixOS ${version}"\nVERSION_ID="${version}"\n`,
+  )
 }
 
 async function read(path: string): Promise<Buffer> {

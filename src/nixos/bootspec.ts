@@ -7,15 +7,35 @@ import * as v from 'valibot'
 
 import { NetimageError } from '../errors.ts'
 
-/** In an absolute path a `..` could lead anywhere. */
-const absolutePath = v.pipe(v.string(), v.regex(/^\/(?!(.*\/)?\.\.(\/|$))/s))
+/** Menus and kernel lines hold these texts, and would go on in another line. */
+const oneLine = v.pipe(
+  v.string(),
+  v.check((text) => !lineBreaker.test(text), 'there is a control character in it'),
+)
+
+// Those of ASCII and Latin-1, and what Unicode has for the end of a line.
+const lineBreaker = /[\p{Cc}\p{Zl}\p{Zp}]/u
+
+/** In an absolute path a `..` could lead anywhere. Menus and kernel lines end a name at a blank. */
+const absolutePath = v.pipe(
+  v.string(),
+  v.check(
+    (path) => /^\/(?!(.*\/)?\.\.(\/|$))/s.test(path) && isMenuPath(path),
+    'it is no absolute path, or has "..", blanks or control characters in it',
+  ),
+)
+
+/** Whether a menu or a kernel line can name the file. */
+export function isMenuPath(path: string): boolean {
+  return !/\s/.test(path) && !lineBreaker.test(path)
+}
 
 const specification = v.object({
   system: v.string(),
   init: absolutePath,
   kernel: absolutePath,
-  kernelParams: v.array(v.string()),
-  label: v.string(),
+  kernelParams: v.array(oneLine),
+  label: oneLine,
   toplevel: absolutePath,
   initrd: v.optional(absolutePath),
   initrdSecrets: v.optional(absolutePath),
@@ -42,29 +62,40 @@ export function parseBootspec(text: string, source: string): Bootspec | undefine
   try {
     document = JSON.parse(text)
   } catch (error) {
-    throw broken(source, 'it is not JSON', error)
+    throw broken(`the bootspec ${source}`, 'it is not JSON', error)
   }
-  return readDocument(document, source, 0)
+  return readDocument(document, `the bootspec ${source}`, 0)
 }
 
 function readDocument(document: unknown, source: string, depth: number): Bootspec | undefined {
   const outer = v.safeParse(v.record(v.string(), v.unknown()), document)
   if (!outer.success) throw broken(source, 'it is no object')
   if (!(v1Key in outer.output)) return undefined
-  const inner = v.safeParse(specification, outer.output[v1Key])
-  if (!inner.success) {
-    const [issue] = inner.issues
-    throw broken(source, `${v.getDotPath(issue) ?? v1Key}: ${issue.message}`)
-  }
+  const inner = parseSpecification(outer.output[v1Key], source)
   const specialisations = new Map<string, Bootspec>()
   const nested = v.safeParse(v.record(v.string(), v.unknown()), outer.output[specialisationKey])
   if (nested.success && depth < maxDepth) {
     for (const [name, child] of Object.entries(nested.output).sort(byName)) {
+      checkSpecialisationName(name, source)
       const bootspec = readDocument(child, `${source} (${name})`, depth + 1)
       if (bootspec) specialisations.set(name, bootspec)
     }
   }
-  return { ...inner.output, specialisations }
+  return { ...inner, specialisations }
+}
+
+/** @param source where it is from, as an error begins */
+export function parseSpecification(value: unknown, source: string): BootSpecification {
+  const parsed = v.safeParse(specification, value)
+  if (parsed.success) return parsed.output
+  const [issue] = parsed.issues
+  throw broken(source, `${v.getDotPath(issue) ?? v1Key}: ${issue.message}`)
+}
+
+/** The name of a directory in NixOS; menus show it, and files of the boot tree are named after it. */
+export function checkSpecialisationName(name: string, source: string): void {
+  if (!/^\.{0,2}$|\//.test(name) && !lineBreaker.test(name)) return
+  throw broken(source, `a specialisation cannot have the name ${JSON.stringify(name)}`)
 }
 
 function byName([a]: [string, unknown], [b]: [string, unknown]): number {
@@ -72,5 +103,5 @@ function byName([a]: [string, unknown], [b]: [string, unknown]): number {
 }
 
 function broken(source: string, why: string, cause?: unknown): NetimageError {
-  return new NetimageError('bad-system', `the bootspec ${source} is broken: ${why}`, { cause })
+  return new NetimageError('bad-system', `${source} is broken: ${why}`, { cause })
 }

@@ -21,7 +21,7 @@ export interface NfsRoot {
 export function parseNfsRoot(text: string): NfsRoot {
   const [, server, path, optionText = ''] =
     /^(?:([^/,:[\]]+|\[[^\]]+\]):)?(\/(?!\/)[^,]*)(?:,(.*))?$/.exec(text) ?? []
-  if (path === undefined || /\s/.test(text)) {
+  if (path === undefined || /[\s\p{Cc}]/u.test(text)) {
     throw new NetimageError('bad-option', `nfsRoot: ${JSON.stringify(text)} is no NFS root`, {
       hint: 'It is written as on the kernel line: 192.168.0.108:/srv/nixos,v3',
     })

@@ -1,7 +1,14 @@
 /** What a NixOS system (a toplevel) says of itself. */
 import { NetimageError } from '../errors.ts'
 import type { StorePath } from '../nix/store-path.ts'
-import { parseBootspec, type Bootspec } from './bootspec.ts'
+import {
+  checkSpecialisationName,
+  isMenuPath,
+  parseBootspec,
+  parseSpecification,
+  type Bootspec,
+  type BootSpecification,
+} from './bootspec.ts'
 import { parseFstab, type FileSystem } from './fstab.ts'
 import { findStoreFile, listStoreDirectory, readStoreText, type TreeOf } from './store-files.ts'
 
@@ -43,7 +50,7 @@ export async function readSystem(treeOf: TreeOf, toplevel: StorePath): Promise<S
     label: checkedWord(toplevel, 'label', (await text('nixos-version')) ?? bootspec.label),
     platform: checkedWord(toplevel, 'platform', (await text('system')) ?? bootspec.system),
     entries: await readEntries(treeOf, bootspec),
-    dtbs: dtbs?.kind === 'directory' ? dtbs.path : undefined,
+    dtbs: dtbs?.kind === 'directory' ? menuPath(dtbs.path) : undefined,
     fileSystems: parseFstab((await text('etc/fstab')) ?? ''),
   }
 }
@@ -80,8 +87,15 @@ async function readEntry(
 
 async function fileAt(treeOf: TreeOf, path: string): Promise<string> {
   const file = await findStoreFile(treeOf, path)
-  if (file?.kind === 'file') return file.path
+  if (file?.kind === 'file') return menuPath(file.path)
   throw new NetimageError('bad-system', `the system names the file ${path}, which is not there`)
+}
+
+function menuPath(path: string): string {
+  if (isMenuPath(path)) return path
+  throw new NetimageError('bad-system', `no boot menu can name ${JSON.stringify(path)}`, {
+    hint: 'Its name must not have blanks or control characters.',
+  })
 }
 
 /** What systems have from before there was a bootspec, or with it switched off. */
@@ -94,30 +108,22 @@ async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise
       hint: 'Name the toplevel: what config.system.build.toplevel builds, or .#host of a flake. It holds init, nixos-version and system.',
     })
   }
-  const params = (await readStoreText(treeOf, `${toplevel}/kernel-params`)) ?? ''
-  const initrd = await findStoreFile(treeOf, `${toplevel}/initrd`)
   const specialisations = new Map<string, Bootspec>()
   for (const name of await listStoreDirectory(treeOf, `${toplevel}/specialisation`)) {
     const directory = await findStoreFile(treeOf, `${toplevel}/specialisation/${name}`)
     if (directory?.kind !== 'directory') continue
-    specialisations.set(name, await readSpecialisation(treeOf, directory.path))
+    checkSpecialisationName(name, `the system ${toplevel}`)
+    const specification = await readSpecification(treeOf, directory.path)
+    specialisations.set(name, { ...specification, specialisations: new Map() })
   }
-  return {
-    toplevel,
-    label: label.trim(),
-    system: system.trim(),
-    init: `${toplevel}/init`,
-    kernel: `${toplevel}/kernel`,
-    ...(initrd && { initrd: `${toplevel}/initrd` }),
-    kernelParams: params.split(/\s+/).filter(Boolean),
-    specialisations,
-  }
+  return { ...(await readSpecification(treeOf, toplevel)), specialisations }
 }
 
-async function readSpecialisation(treeOf: TreeOf, path: string): Promise<Bootspec> {
+/** What a bootspec would say of the toplevel at `path`. */
+async function readSpecification(treeOf: TreeOf, path: string): Promise<BootSpecification> {
   const text = async (name: string) => (await readStoreText(treeOf, `${path}/${name}`)) ?? ''
   const initrd = await findStoreFile(treeOf, `${path}/initrd`)
-  return {
+  const specification = {
     toplevel: path,
     label: (await text('nixos-version')).trim(),
     system: (await text('system')).trim(),
@@ -125,6 +131,6 @@ async function readSpecialisation(treeOf: TreeOf, path: string): Promise<Bootspe
     kernel: `${path}/kernel`,
     ...(initrd && { initrd: `${path}/initrd` }),
     kernelParams: (await text('kernel-params')).split(/\s+/).filter(Boolean),
-    specialisations: new Map(),
   }
+  return parseSpecification(specification, `the system ${path}`)
 }
