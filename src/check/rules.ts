@@ -5,7 +5,7 @@ import { brokenInitrd, unknownInitrdCompression } from './rules/initrd.ts'
 import { networkTornDown } from './rules/network-torn-down.ts'
 import { noNetworkDriver } from './rules/network-driver.ts'
 import { noNetworkSetup } from './rules/network-setup.ts'
-import { noNfsClient, noNfsHelper } from './rules/nfs-client.ts'
+import { noNfsClient, noNfsHelper, noNfsProtocols } from './rules/nfs-client.ts'
 import { noRegistration } from './rules/registration.ts'
 import {
   nfsLock,
@@ -26,6 +26,7 @@ export const rules: readonly Rule[] = [
   unknownInitrdCompression,
   noNfsClient,
   noNfsHelper,
+  noNfsProtocols,
   noNetworkDriver,
   noNetworkSetup,
   networkTornDown,

@@ -77,7 +77,12 @@ export const networkd: CpioFile[] = [
   { name: 'nix/store/s-systemd/lib/systemd/systemd-networkd', mode: modes.program },
   { name: 'nix/store/s-systemd/lib/systemd/systemd-network-generator', mode: modes.program },
 ]
-export const mountNfs: CpioFile[] = [{ name: 'nix/store/b-initrd-bin-env/bin/mount.nfs' }]
+export const protocolFiles: CpioFile[] = [
+  { name: 'nix/store/l-libtirpc/etc/netconfig' },
+  { name: 'nix/store/i-iana-etc/etc/protocols' },
+]
+export const mountProgram: CpioFile = { name: 'nix/store/b-initrd-bin-env/bin/mount.nfs' }
+export const mountNfs: CpioFile[] = [mountProgram, ...protocolFiles]
 
 export function systemdInitrd(changes: { files?: CpioFile[]; network?: string } = {}): Buffer {
   const { files = [...nfsModules, ...networkModules, ...networkd, ...mountNfs] } = changes

@@ -1,14 +1,16 @@
 import { suite, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import { cpioArchive, modes } from '../support/cpio.ts'
+import { cpioArchive, modes, type CpioFile } from '../support/cpio.ts'
 import {
   assertFindings,
   findingsOf,
   moduleFiles,
   mountNfs,
+  mountProgram,
   networkd,
   networkModules,
   nfsModules,
+  protocolFiles,
   scriptedInitrd,
   stage1Script,
   systemdInitrd,
@@ -117,6 +119,44 @@ suite('no-nfs-helper', () => {
     assertFindings(await findingsOf({ initrd }), { rule, fix: /extraUtilsCommands/ })
     const withHelper = cpioArchive([init, ...nfsModules, ...networkModules, ...mountNfs])
     assertFindings(await findingsOf({ initrd: withHelper }))
+  })
+})
+
+suite('no-nfs-protocols', () => {
+  const rule = 'no-nfs-protocols'
+  const only = (...files: CpioFile[]) =>
+    systemdInitrd({
+      files: [...nfsModules, ...networkModules, ...networkd, mountProgram, ...files],
+    })
+  const without = async (options: string, ...files: CpioFile[]) => {
+    const fstab = `10.0.0.1:/x / nfs ${options} 0 0\n`
+    const builtin = ['kernel/fs/nfs/nfsv4.ko']
+    return await findingsOf({ ...systemdParts, initrd: only(...files), fstab, builtin })
+  }
+
+  test('version 3, or a protocol by its name', async () => {
+    assertFindings(await without('vers=3,nolock'), {
+      rule,
+      message: /version 3 of NFS takes: \/etc\/netconfig and \/etc\/protocols are missing/,
+      fix: /"\/etc\/netconfig"\.source = "\$\{pkgs\.libtirpc\}\/etc\/netconfig";/,
+      path,
+    })
+    assertFindings(await without('vers=4.2,proto=tcp'), { rule, message: /option proto=tcp takes/ })
+  })
+
+  test('each of the two is needed', async () => {
+    for (const [index, name] of ['protocols', 'netconfig'].entries()) {
+      const files = protocolFiles.slice(index, index + 1)
+      assertFindings(await without('vers=3,nolock', ...files), {
+        rule,
+        message: new RegExp(`: /etc/${name} is missing`),
+      })
+    }
+    assertFindings(await without('vers=3,nolock', ...protocolFiles))
+  })
+
+  test('version 4 asks for nothing by its name', async () => {
+    assertFindings(await without('vers=4.2'))
   })
 })
 

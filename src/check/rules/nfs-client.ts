@@ -83,6 +83,41 @@ export const noNfsHelper: Rule = {
   },
 }
 
+/** Where `mount.nfs` finds what TCP and UDP are. */
+const protocolFiles = ['netconfig', 'protocols']
+
+export const noNfsProtocols: Rule = {
+  name: 'no-nfs-protocols',
+  level: 'error',
+  async find(context) {
+    return await findPerEntry(context, async (entry) => {
+      const initrd = await context.initrdOf(entry)
+      if (!initrd || initrd.unread || initrd.init.kind !== 'systemd') return []
+      if (!helpers.some((name) => initrd.programs.has(name))) return []
+      const missing = protocolFiles.filter((name) => !initrd.etcFiles.has(name))
+      const why = missing.length > 0 ? whyProtocols(context, entry) : undefined
+      if (why === undefined) return []
+      const names = missing.map((name) => `/etc/${name}`).join(' and ')
+      return [
+        {
+          message: `the initrd’s mount.nfs cannot look up TCP, which ${why} takes: ${names} ${missing.length === 1 ? 'is' : 'are'} missing`,
+          fix: protocolsFix,
+          path: entry.initrd,
+        },
+      ]
+    })
+  },
+}
+
+/** What asks for a protocol by its name; undefined where nothing does, or nobody knows. */
+function whyProtocols(context: CheckContext, entry: BootEntry): string | undefined {
+  if (!wantsNfs(context, entry) || context.rootMountOf(entry).by === 'kernel-line') return undefined
+  const named = context.rootFileSystem?.options.find((option) => /^(?:mount)?proto=/.test(option))
+  if (named !== undefined) return `the option ${named}`
+  // Version 4 has one port, that needs no asking for.
+  return wantedNfsVersion(context, entry) === '3' ? 'version 3 of NFS' : undefined
+}
+
 function canMount({ rootFileSystem }: CheckContext, { init, programs }: InitrdFacts): boolean {
   if (helpers.some((name) => programs.has(name))) return true
   if (init.kind !== 'systemd') return otherMounters.some((name) => programs.has(name))
@@ -90,11 +125,19 @@ function canMount({ rootFileSystem }: CheckContext, { init, programs }: InitrdFa
   return rootFileSystem?.options.some((option) => option.startsWith('addr=')) ?? false
 }
 
+const protocolsFix = lines(
+  'boot.initrd.systemd.contents = {',
+  '  "/etc/netconfig".source = "${pkgs.libtirpc}/etc/netconfig";',
+  '  "/etc/protocols".source = config.environment.etc.protocols.source;',
+  '};',
+)
+
 const systemdFix = lines(
   'boot.initrd.systemd.extraBin = {',
   '  "mount.nfs" = "${pkgs.nfs-utils}/bin/mount.nfs";',
   '  "mount.nfs4" = "${pkgs.nfs-utils}/bin/mount.nfs4";',
   '};',
+  protocolsFix,
 )
 
 const scriptedFix = lines(

@@ -21,6 +21,8 @@ export interface InitrdFacts {
   builtin: KernelModules | undefined
   /** Names of programs, without their directories. */
   programs: ReadonlySet<string>
+  /** Names of files in folders that are named etc. */
+  etcFiles: ReadonlySet<string>
   /** What networkd does with interfaces: the text of each `*.network`, by path. */
   networks: ReadonlyMap<string, string>
   secrets: readonly InitrdSecret[]
@@ -96,9 +98,15 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
     modules,
     builtin,
     programs,
+    etcFiles: new Set([...files].filter(isInEtc).map((path) => posix.basename(path))),
     networks,
     secrets,
   }
+}
+
+/** Also in a store path’s own: programs of Nix look there, and links lead there. */
+function isInEtc(path: string): boolean {
+  return posix.basename(posix.dirname(path)) === 'etc'
 }
 
 async function readAll(

@@ -127,6 +127,15 @@ suite('what is in it', () => {
     assert.deepEqual([...programs], ['mount.nfs', 'nfsmount', 'systemd-networkd'])
   })
 
+  test('files of /etc, and of a store path’s own', async () => {
+    const { etcFiles } = await factsOf([
+      { name: 'etc/protocols', mode: modes.symlink, data: '/nix/store/i/etc/protocols' },
+      { name: 'nix/store/i/etc/protocols' },
+      { name: 'etc/systemd/other' },
+    ])
+    assert.deepEqual([...etcFiles], ['protocols'])
+  })
+
   test('networks of networkd', async () => {
     const text = '[Match]\nType=ether\n[Network]\nDHCP=yes\n'
     const { networks } = await factsOf([{ name: 'nix/store/n/10-root.network', data: text }])
