@@ -1,4 +1,5 @@
 /** [RFC 1813 §3.3.14] */
+import type { NodeId } from '../../layers/file-system.ts'
 import { writeChange } from '../attributes.ts'
 import { openNode, readEntryName, type NfsProcedure } from '../call.ts'
 import {
@@ -25,23 +26,35 @@ export const rename: NfsProcedure = {
       requireSearch(toDirectory, credentials)
       const node = fileSystem.lookup(directory.id, name)
       if (node === undefined) throw new NfsError('NFS3ERR_NOENT')
-      requireModification(directory, credentials)
-      requireModification(toDirectory, credentials)
-      const attributes = fileSystem.attributes(node)
-      requireRemoval(directory, attributes, credentials)
-      if (attributes.kind === 'directory' && directory.id !== toDirectory.id) {
-        // Its own entry `..` is written to.
-        requirePermission(attributes, credentials, may.write)
-      }
       const replaced = fileSystem.lookup(toDirectory.id, toName)
-      if (replaced !== undefined) {
-        requireRemoval(toDirectory, fileSystem.attributes(replaced), credentials)
+      // Two names of one file: nothing is done, and anybody may do that.
+      if (replaced !== node) {
+        requireMoving(node, replaced)
+        fileSystem.rename(directory.id, name, toDirectory.id, toName)
       }
-      fileSystem.rename(directory.id, name, toDirectory.id, toName)
       call.seen.node = node
       writeChange(results, served, directory)
       writeChange(results, served, toDirectory)
       return 'structure'
     })
+
+    function requireMoving(node: NodeId, replaced: NodeId | undefined): void {
+      requireModification(directory, credentials)
+      const attributes = fileSystem.attributes(node)
+      requireRemoval(directory, attributes, credentials)
+      requireModification(toDirectory, credentials)
+      const isDirectory = attributes.kind === 'directory'
+      if (replaced !== undefined) {
+        const other = fileSystem.attributes(replaced)
+        requireRemoval(toDirectory, other, credentials)
+        const isOtherDirectory = other.kind === 'directory'
+        if (isDirectory && !isOtherDirectory) throw new NfsError('NFS3ERR_NOTDIR')
+        if (isOtherDirectory && !isDirectory) throw new NfsError('NFS3ERR_ISDIR')
+      }
+      if (isDirectory && directory.id !== toDirectory.id) {
+        // Its own entry `..` is written to.
+        requirePermission(attributes, credentials, may.write)
+      }
+    }
   },
 }
