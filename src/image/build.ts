@@ -9,7 +9,7 @@ import { checkSystem, type CheckFinding } from '../check/check.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
 import { formatRegistration } from '../nix/registration.ts'
-import { baseNameOf, type StorePath } from '../nix/store-path.ts'
+import { baseNameOf, storeDir, type StorePath } from '../nix/store-path.ts'
 import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
 import { findSystemPath } from '../nixos/name-system.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
@@ -144,8 +144,11 @@ async function buildFromPool(
     await makeBootTree(request, system, options, closure, layout, context)
     writeForAll(layout.registration, formatRegistration(infosOf(closure)))
     await populate(options, closure, layout, staging, context)
-    normalizeTree(layout.root, layout.store)
-    normalizeTree(layout.boot, undefined)
+    // An archive keeps what the store does not.
+    const isForStore = image.startsWith(`${storeDir}/`)
+    const storeModes = isForStore && request.format !== 'tar'
+    normalizeTree(layout.root, { skip: layout.store, storeModes })
+    normalizeTree(layout.boot, { storeModes: isForStore })
     const manifest = await describeImage(system, options, closure, layout)
     const findings = await checkImage(request, manifest, system, closure, layout, context)
     if (request.format === 'tar') await archiveRoot(manifest, layout, context)

@@ -6,11 +6,21 @@ import { storeTime } from '../nix/nar/restore.ts'
 
 const slash = Buffer.from('/')
 
+export interface NormalizeSettings {
+  /** What is already normal, as the store paths are. */
+  skip?: string
+  /** Whether modes become those that the Nix store keeps: read-only, executable or not. */
+  storeModes?: boolean
+}
+
 /**
  * Gives everything in the tree the time stamp 1 and, where this process may do that, root as its
- * owner. What is already so, as the store paths are, is to be skipped.
+ * owner.
  */
-export function normalizeTree(root: string, skip: string | undefined): void {
+export function normalizeTree(
+  root: string,
+  { skip, storeModes = false }: NormalizeSettings = {},
+): void {
   const asRoot = process.geteuid?.() === 0
   const skipped = skip === undefined ? undefined : Buffer.from(skip)
 
@@ -21,6 +31,7 @@ export function normalizeTree(root: string, skip: string | undefined): void {
       }
     }
     if (asRoot) giveToRoot(path)
+    if (storeModes) setStoreMode(path)
     lutimesSync(path, storeTime, storeTime)
   }
 
@@ -29,6 +40,12 @@ export function normalizeTree(root: string, skip: string | undefined): void {
   } catch (error) {
     throw fileSystemError(`could not set times and owners in ${root}`, error)
   }
+}
+
+function setStoreMode(path: Buffer): void {
+  const stat = lstatSync(path)
+  if (stat.isSymbolicLink()) return
+  chmodSync(path, stat.isDirectory() || (stat.mode & 0o100) !== 0 ? 0o555 : 0o444)
 }
 
 function giveToRoot(path: Buffer): void {

@@ -38,6 +38,8 @@ export type CacheOptions = {
 export type WorldOptions = {
   /** Only paths that one of these keys has signed may be copied into the world. */
   trustedPublicKeys?: string[]
+  /** Directories of this machine that builds are shown. */
+  sandboxPaths?: string[]
 }
 
 export type NixWorld = {
@@ -88,7 +90,7 @@ const pathInfosSchema = v.pipe(
 /** Make an empty world in a directory, which may exist already: then its store is used again. */
 export async function createNixWorld(
   directory: string,
-  { trustedPublicKeys }: WorldOptions = {},
+  { trustedPublicKeys, sandboxPaths = [] }: WorldOptions = {},
 ): Promise<NixWorld> {
   const storeRoot = join(directory, 'store')
   const home = join(directory, 'home')
@@ -105,7 +107,7 @@ export async function createNixWorld(
     // Only root would ask for build users, and a test machine has none.
     'build-users-group =',
     // Debian's Nix would put a shell of the machine into the sandbox.
-    'sandbox-paths =',
+    `sandbox-paths = ${sandboxPaths.join(' ')}`,
     // The paths of a world are new at every run: writing them through to the disk gains nothing.
     'fsync-metadata = false',
     `require-sigs = ${trustedPublicKeys !== undefined}`,

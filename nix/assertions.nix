@@ -1,0 +1,72 @@
+# What `netimage check` would find later, told at evaluation, under the same names.
+{
+  cfg,
+  config,
+  lib,
+  nfsRoot,
+  options,
+  stage1IsSystemd,
+}:
+
+let
+  root = config.fileSystems."/";
+  isNfs = lib.elem root.fsType [
+    "nfs"
+    "nfs4"
+  ];
+  rootOptions = root.options;
+  has = pattern: lib.any (option: builtins.match pattern option != null) rootOptions;
+  kernelRoot = lib.filter (
+    word: lib.hasPrefix "root=" word || lib.hasPrefix "nfsroot=" word
+  ) config.boot.kernelParams;
+  etcNames = builtins.attrNames config.environment.etc;
+  mounted = import ./nfs-root.nix { inherit lib; } (toString root.device);
+  isAddress = host: builtins.match "[0-9.]+|\\[.*]" host != null;
+  # Of a name and an address nobody knows here whether they are the same.
+  isSameServer =
+    one: other: one == null || other == null || one == other || isAddress one != isAddress other;
+  isSamePath = one: other: lib.removeSuffix "/" (toString one) == lib.removeSuffix "/" (toString other);
+  machineId = config.environment.etc.machine-id or { };
+
+  rule = name: assertion: message: {
+    assertion = lib.elem name cfg.silence || assertion;
+    message = "netImage, ${name}: ${message}";
+  };
+in
+[
+  {
+    assertion = nfsRoot.isValid && nfsRoot.server != null;
+    message = "netImage.nfsRoot is \"${cfg.nfsRoot}\"; it is written server:/path,options, as in 10.0.0.5:/srv/pi,v3";
+  }
+  (rule "root-not-nfs" isNfs ''
+    fileSystems."/" is of the type ${root.fsType}, and stage 1 would wait for its device.
+    Leave fileSystems."/" to netImage.nfsRoot, or set fsType = "nfs".'')
+  (rule "nfs-options-in-device" (builtins.match "[^,]*,(v[234].*|.*=.*|nolock.*|rw.*|ro.*)" (toString root.device) == null) ''
+    the device of fileSystems."/" is ${toString root.device}: what follows the comma would become part of the path.
+    Name it in fileSystems."/".options, where v3 is written vers=3.'')
+  (rule "root-mismatch" (
+    !isNfs || (isSamePath mounted.path nfsRoot.path && isSameServer mounted.server nfsRoot.server)
+  ) ''
+    fileSystems."/" is ${toString root.device}, and netImage.nfsRoot is ${cfg.nfsRoot}.
+    Set netImage.nfsRoot alone: the file system follows from it.'')
+  (rule "nfs-lock" (!isNfs || !has "(nfs)?vers=3|v3" || has "nolock|local_lock=(all|flock)") ''
+    fileSystems."/" is mounted with version 3 of NFS and without nolock, but nothing can lock before there is a root.
+    Add "nolock" to fileSystems."/".options.'')
+  (rule "nfsroot-and-fstab" (!stage1IsSystemd || kernelRoot == [ ]) ''
+    boot.kernelParams has ${toString kernelRoot}, but systemd's stage 1 mounts the root of fileSystems."/".
+    Take it out of boot.kernelParams.'')
+  (rule "no-network-setup" config.boot.initrd.network.enable ''
+    boot.initrd.network.enable is false: nothing in stage 1 gets an address.
+    Set boot.initrd.network.enable = true.'')
+  (rule "network-torn-down" (!config.boot.initrd.network.flushBeforeStage2) ''
+    boot.initrd.network.flushBeforeStage2 takes the network down under the root.
+    Set boot.initrd.network.flushBeforeStage2 = false.'')
+  (rule "machine-id-baked-in" (
+    !lib.elem "machine-id" etcNames || lib.elem (machineId.text or null) [ "" "uninitialized" "uninitialized\n" ]
+  ) ''
+    environment.etc has a machine-id, which all machines with this image would share.
+    Leave it out: each machine makes its own at its first boot.'')
+  (rule "host-keys-baked-in" (!lib.any (name: builtins.match "ssh/ssh_host_.*_key" name != null) etcNames) ''
+    environment.etc has SSH host keys: all machines would share them, and everybody who may read the store.
+    Leave them out: sshd makes them at the first boot.'')
+]

@@ -1,0 +1,321 @@
+# A NixOS system as a net image: `config.system.build.netImage`. Importing it is enough.
+#
+# Only what every release since 24.05 has is set without asking for it first.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib)
+    literalExpression
+    mkDefault
+    mkIf
+    mkMerge
+    mkOption
+    optional
+    types
+    ;
+
+  cfg = config.netImage;
+  platform = pkgs.stdenv.hostPlatform.system;
+  imageName = "${cfg.imageBaseName}-${config.system.nixos.label}-${platform}";
+
+  nfsRoot = import ./nfs-root.nix { inherit lib; } cfg.nfsRoot;
+  isVersion4 = lib.hasPrefix "4" nfsRoot.version;
+  server = if nfsRoot.server == null then "server-is-missing-in-nfsRoot" else nfsRoot.server;
+  isIpv6 = lib.hasPrefix "[" server;
+  nfsOptions = [
+    "vers=${nfsRoot.version}"
+    (if isIpv6 then "proto=tcp6" else "proto=tcp")
+  ]
+  # Version 3 locks through programs that do not run before there is a root.
+  ++ optional (!isVersion4) "nolock"
+  ++ nfsRoot.options;
+
+  boards = import ./boards.nix;
+  chosen = map (name: boards.${name}) cfg.boards;
+  hasRaspberryPi = lib.any (board: board.isRaspberryPi) chosen;
+
+  stage1IsSystemd = options.boot.initrd ? systemd && config.boot.initrd.systemd.enable;
+
+  # The interface that the root comes through keeps what stage 1 has given it, and the same
+  # address: clients that name themselves otherwise than before are given another.
+  rootNetwork = {
+    matchConfig = {
+      Type = "ether";
+      # No bridges, no ends of containers.
+      Kind = "!*";
+    };
+    networkConfig = {
+      DHCP = if isIpv6 then "yes" else "ipv4";
+      KeepConfiguration = "yes";
+    };
+    dhcpV4Config.ClientIdentifier = "mac";
+  };
+
+  registration = import ./registration.nix { inherit config lib pkgs; };
+
+  image = import ./image.nix {
+    inherit lib;
+    inherit (pkgs.buildPackages) closureInfo runCommand;
+    netimage = cfg.package;
+  };
+  imageOf =
+    format:
+    image {
+      inherit format;
+      name = if format == "tar" then "${cfg.rootDirectoryName}-tar" else cfg.rootDirectoryName;
+      inherit (config.system.build) toplevel;
+      options = {
+        inherit (cfg)
+          imageBaseName
+          nfsRoot
+          populateFirmwareCommands
+          populateRootCommands
+          rootDirectoryName
+          ;
+        storePaths = map toString cfg.storePaths;
+      };
+      flags = cfg.buildFlags;
+    };
+in
+{
+  options.netImage = {
+    package = mkOption {
+      type = types.package;
+      default = pkgs.buildPackages.netimage or (pkgs.buildPackages.callPackage ./package.nix { });
+      defaultText = literalExpression "netimage, for the machine that builds";
+      description = "The program that makes the image. It runs on the machine that builds.";
+    };
+
+    imageBaseName = mkOption {
+      type = types.str;
+      default = "nixos-net-image";
+      example = "pi";
+      description = "First part of the image's default names.";
+    };
+
+    rootDirectoryName = mkOption {
+      type = types.str;
+      default = imageName;
+      defaultText = literalExpression ''"''${imageBaseName}-''${config.system.nixos.label}-''${system}"'';
+      description = "Name of the root tree's directory in the image.";
+    };
+
+    storePaths = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+      example = literalExpression "[ pkgs.hello ]";
+      description = ''
+        More store paths for the root tree, with their closures. The system is always in it.
+      '';
+    };
+
+    nfsRoot = mkOption {
+      type = types.str;
+      default = "192.168.0.108:/mnt/nfsshare/${imageName},v3";
+      defaultText = literalExpression ''"192.168.0.108:/mnt/nfsshare/''${imageBaseName}-''${config.system.nixos.label}-''${system},v3"'';
+      example = "10.0.0.5:/srv/pi,v3";
+      description = ''
+        Where the machine mounts its root from, as the kernel's `nfsroot=` has it:
+        `server:/path,options`. The file systems' devices and options follow from it.
+      '';
+    };
+
+    populateFirmwareCommands = mkOption {
+      type = types.lines;
+      default = "";
+      example = literalExpression ''"cp ''${pkgs.ubootRaspberryPi4_64bit}/u-boot.bin ."'';
+      description = ''
+        Shell commands. What they make in their working directory becomes the boot tree, and counts
+        before what netimage puts there. They see `$out`, `$rootfs` and `$bootfs`.
+      '';
+    };
+
+    populateRootCommands = mkOption {
+      type = types.lines;
+      default = "";
+      example = "mkdir -p files/srv";
+      description = ''
+        Shell commands. What they make in `./files` becomes part of the root tree. They see `$out`,
+        `$rootfs` and `$bootfs`.
+      '';
+    };
+
+    boot = mkOption {
+      type = types.nullOr (
+        types.listOf (
+          types.enum [
+            "extlinux"
+            "ipxe"
+            "raspberry-pi"
+            "uefi"
+          ]
+        )
+      );
+      default = null;
+      example = [ "raspberry-pi" ];
+      description = ''
+        Ways of booting that the boot tree is made for. `null`: what the system calls for. An empty
+        list leaves the boot tree to {option}`netImage.populateFirmwareCommands`.
+      '';
+    };
+
+    boards = mkOption {
+      type = types.listOf (types.enum (builtins.attrNames boards));
+      default = [ ];
+      example = [ "raspberry-pi-4" ];
+      description = "Machines that boot the image: stage 1 gets the drivers of their network.";
+    };
+
+    firmware = mkOption {
+      type = types.nullOr types.path;
+      default = if hasRaspberryPi then "${pkgs.raspberrypifw}/share/raspberrypi/boot" else null;
+      defaultText = literalExpression ''"''${pkgs.raspberrypifw}/share/raspberrypi/boot", for a Raspberry Pi'';
+      description = "The Raspberry Pi's firmware.";
+    };
+
+    configTxt = mkOption {
+      type = types.lines;
+      default = "";
+      example = "dtparam=audio=on";
+      description = "Lines for the end of the Raspberry Pi's `config.txt`.";
+    };
+
+    ipxe = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = literalExpression "pkgs.ipxe";
+      description = "A directory with iPXE's loaders, to be copied into the boot tree.";
+    };
+
+    uefiStub = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "systemd's stub for UEFI, where the system's closure has none.";
+    };
+
+    machines = mkOption {
+      type = types.listOf (types.strMatching "([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}");
+      default = [ ];
+      example = [ "dc:a6:32:01:02:03" ];
+      description = "Hardware addresses of machines with a `pxelinux.cfg` of their own.";
+    };
+
+    silence = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "no-nfs-helper" ];
+      description = "Rules of `netimage check` that are left out, here and when the image is built.";
+    };
+
+    buildFlags = mkOption {
+      type = types.listOf types.str;
+      internal = true;
+      readOnly = true;
+      description = "Flags of `netimage build` that follow from the other options.";
+    };
+  };
+
+  config = mkMerge [
+    {
+      netImage.storePaths = [ config.system.build.toplevel ];
+
+      netImage.buildFlags =
+        let
+          repeated = flag: lib.concatMap (value: [ flag value ]);
+          given = flag: value: lib.optionals (value != null) [ flag (toString value) ];
+        in
+        repeated "--boot" (if cfg.boot == [ ] then [ "none" ] else if cfg.boot == null then [ ] else cfg.boot)
+        ++ repeated "--machine" cfg.machines
+        ++ repeated "--silence" cfg.silence
+        ++ given "--firmware" cfg.firmware
+        ++ given "--ipxe" cfg.ipxe
+        ++ given "--uefi-stub" cfg.uefiStub
+        ++ given "--config-txt" (
+          if cfg.configTxt == "" then null else pkgs.writeText "config.txt" cfg.configTxt
+        );
+
+      system.build.netImage = imageOf "directory";
+      system.build.netImageTarball = imageOf "tar";
+
+      assertions = import ./assertions.nix {
+        inherit
+          cfg
+          config
+          lib
+          nfsRoot
+          options
+          stage1IsSystemd
+          ;
+      };
+
+      # NixOS adds to the options itself: defaults would be dropped for that.
+      fileSystems."/" = {
+        device = mkDefault "${server}:${nfsRoot.path}";
+        fsType = mkDefault "nfs";
+        options = nfsOptions;
+      };
+      # Nothing waits for the boot tree: it is there for a person who wants to look.
+      fileSystems."/boot/firmware" = {
+        device = mkDefault "${server}:${dirOf nfsRoot.path}/boot";
+        fsType = mkDefault "nfs";
+        options = nfsOptions ++ [ "noauto" "nofail" ];
+      };
+
+      # The loader comes over the network: there is no disk to install one to.
+      boot.loader.grub.enable = mkDefault false;
+
+      boot.initrd = {
+        supportedFilesystems = [ "nfs" ];
+        kernelModules = [
+          "nfs"
+          (if isVersion4 then "nfsv4" else "nfsv3")
+        ];
+        availableKernelModules = lib.concatMap (board: board.modules) chosen;
+        network.enable = mkDefault true;
+        network.flushBeforeStage2 = mkDefault false;
+      };
+    }
+
+    (lib.optionalAttrs (options.boot.initrd.network ? udhcpc && options.boot.initrd.network.udhcpc ? enable) {
+      boot.initrd.network.udhcpc.enable = mkIf (!stage1IsSystemd) (mkDefault true);
+    })
+
+    (lib.optionalAttrs (options.boot.initrd ? systemd) {
+      boot.initrd.systemd = mkIf stage1IsSystemd {
+        network.enable = mkDefault true;
+        network.networks."98-netimage-root" = rootNetwork;
+        extraBin = {
+          "mount.nfs" = mkDefault "${pkgs.nfs-utils}/bin/mount.nfs";
+          "mount.nfs4" = mkDefault "${pkgs.nfs-utils}/bin/mount.nfs4";
+        };
+        # mount.nfs looks up its protocols in both, and knows no tcp without them.
+        contents = {
+          "/etc/netconfig".source = mkDefault "${pkgs.libtirpc}/etc/netconfig";
+          "/etc/protocols".source = mkDefault config.environment.etc.protocols.source;
+        };
+      };
+    })
+
+    {
+      # Whatever manages the network in stage 2 leaves the root's interface alone.
+      networking.dhcpcd.persistent = mkDefault true;
+      networking.networkmanager.unmanaged = mkIf config.networking.networkmanager.enable [
+        "type:ethernet"
+      ];
+      # After what a person names, before what NixOS generates for every interface.
+      systemd.network.networks = mkIf config.systemd.network.enable { "98-netimage-root" = rootNetwork; };
+    }
+
+    # As the release's own images do it.
+    (mkIf (registration.isNeeded && registration.isUnit) { systemd.services.register-nix-paths = registration.unit; })
+    (lib.optionalAttrs (options.boot ? postBootCommands) {
+      boot.postBootCommands = mkIf (registration.isNeeded && !registration.isUnit) registration.script;
+    })
+  ];
+}

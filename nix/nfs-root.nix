@@ -1,0 +1,25 @@
+# `nfsroot=` as the kernel reads it, `[<server>:]<path>[,<options>]`, taken apart.
+# https://docs.kernel.org/admin-guide/nfs/nfsroot.html
+{ lib }:
+
+text:
+
+let
+  parts = builtins.match "((\\[[0-9a-fA-F:.]+]|[^,:/]+):)?(/[^,[:space:]]*)(,([^[:space:]]*))?" text;
+  part = index: if parts == null then null else builtins.elemAt parts index;
+
+  words = lib.filter (word: word != "") (lib.splitString "," (if part 4 == null then "" else part 4));
+  versionOf = builtins.match "(v|vers=|nfsvers=)([234](\\.[0-2])?)";
+  versions = map (word: builtins.elemAt (versionOf word) 1) (
+    lib.filter (word: versionOf word != null) words
+  );
+in
+{
+  isValid = parts != null;
+  # null: the server that gave the machine its address.
+  server = part 1;
+  path = part 2;
+  # As mount options have it: "3", "4.2".
+  version = if versions == [ ] then "3" else lib.last versions;
+  options = lib.filter (word: versionOf word == null) words;
+}

@@ -1,0 +1,89 @@
+# The program netimage. It is built without a network: its sources run as they are, and the modules
+# that it depends on are bundled in ./dependencies (see scripts/bundle-dependencies.ts).
+{
+  lib,
+  stdenvNoCC,
+  makeWrapper,
+  nodejs,
+  # Where the release's own is another.
+  nodejs_24 ? null,
+  xz,
+  bzip2,
+}:
+
+let
+  # What package.json says of engines.
+  isSupported =
+    node:
+    lib.versionAtLeast node.version "26"
+    || (lib.versionAtLeast node.version "24.15" && !lib.versionAtLeast node.version "25");
+
+  node = if isSupported nodejs || nodejs_24 == null then nodejs else nodejs_24;
+
+  manifest = builtins.fromJSON (builtins.readFile ../package.json);
+
+  parts = [
+    "package.json"
+    "LICENSE"
+    "src"
+    "nix/dependencies"
+  ];
+  root = toString ../.;
+in
+stdenvNoCC.mkDerivation {
+  pname = "netimage";
+  inherit (manifest) version;
+
+  src = builtins.path {
+    name = "netimage-source";
+    path = ../.;
+    filter =
+      path: _:
+      let
+        relative = lib.removePrefix "${root}/" (toString path);
+      in
+      lib.any (
+        part:
+        relative == part || lib.hasPrefix "${part}/" relative || lib.hasPrefix "${relative}/" part
+      ) parts;
+  };
+
+  nativeBuildInputs = [ makeWrapper ];
+
+  buildPhase =
+    if isSupported node then
+      "true"
+    else
+      ''
+        echo "netimage needs Node.js 24.15 or later, and this nixpkgs has ${node.version}." >&2
+        echo "Take the package of netimage's own flake: netImage.package = inputs.netimage.packages.<system>.netimage;" >&2
+        exit 1
+      '';
+
+  # Node strips types everywhere but below a folder of the name node_modules.
+  installPhase = ''
+    mkdir -p $out/bin $out/lib/netimage
+    cp -r package.json LICENSE src $out/lib/netimage
+    cp -r nix/dependencies $out/lib/netimage/node_modules
+    makeWrapper ${node}/bin/node $out/bin/netimage \
+      --add-flags $out/lib/netimage/src/cli.ts \
+      --suffix PATH : ${
+        lib.makeBinPath [
+          xz
+          bzip2
+        ]
+      }
+  '';
+
+  doInstallCheck = true;
+  installCheckPhase = ''
+    HOME=$TMPDIR $out/bin/netimage --version | grep -Fx "${manifest.version}"
+  '';
+
+  meta = {
+    inherit (manifest) description;
+    license = lib.licenses.mit;
+    mainProgram = "netimage";
+    platforms = lib.platforms.linux ++ lib.platforms.darwin;
+  };
+}

@@ -1,0 +1,44 @@
+// Systems with netimage's NixOS module, evaluated and built by real Nix on a fixture of nixpkgs.
+
+import { dirname, join, resolve } from 'node:path'
+import { createNixWorld, type NixWorld } from '../support/real-nix.ts'
+import { repository } from '../support/netimage.ts'
+
+export const fixture = join(import.meta.dirname, 'fixture')
+
+/** A Nix world whose builds see this machine's programs, in the place of nixpkgs's. */
+export async function createFixtureWorld(directory: string): Promise<NixWorld> {
+  return await createNixWorld(directory, {
+    sandboxPaths: ['/bin', '/lib', '/lib64', '/usr', nodeDirectory],
+  })
+}
+
+const nodeDirectory = resolve(dirname(process.execPath), '..')
+
+export type SystemRequest = {
+  /** A module, in Nix. */
+  configuration?: string
+  system?: string
+  release?: string
+  hasScripts?: boolean
+  nodeVersion?: string
+}
+
+/** The Nix expression of a system: what the fixture's system.nix gives. */
+export function systemExpression({
+  configuration = '{ }',
+  system = 'x86_64-linux',
+  release = '26.05',
+  hasScripts = true,
+  nodeVersion = process.versions.node,
+}: SystemRequest = {}): string {
+  return `import ${fixture}/system.nix {
+    netimage = ${repository}/nix;
+    node = "${nodeDirectory}";
+    nodeVersion = "${nodeVersion}";
+    system = "${system}";
+    release = "${release}";
+    hasScripts = ${hasScripts};
+    configuration = ${configuration};
+  }`
+}
