@@ -26,7 +26,8 @@ let
 
   nfsRoot = import ./nfs-root.nix { inherit lib; } cfg.nfsRoot;
   isVersion4 = lib.hasPrefix "4" nfsRoot.version;
-  server = if nfsRoot.server == null then "server-is-missing-in-nfsRoot" else nfsRoot.server;
+  # Where it is missing an assertion says so.
+  server = toString nfsRoot.server;
   isIpv6 = lib.hasPrefix "[" server;
   nfsOptions = [
     "vers=${nfsRoot.version}"

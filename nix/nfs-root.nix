@@ -5,7 +5,7 @@
 text:
 
 let
-  parts = builtins.match "((\\[[0-9a-fA-F:.]+]|[^,:/]+):)?(/[^,[:space:]]*)(,([^[:space:]]*))?" text;
+  parts = builtins.match "((\\[[0-9a-fA-F:.]+]|[^,:/[:space:]]+):)?(/[^,[:space:]]*)(,([^[:space:]]*))?" text;
   part = index: if parts == null then null else builtins.elemAt parts index;
 
   words = lib.filter (word: word != "") (lib.splitString "," (if part 4 == null then "" else part 4));
@@ -18,7 +18,7 @@ in
   isValid = parts != null;
   # null: the server that gave the machine its address.
   server = part 1;
-  path = part 2;
+  path = if parts == null then "/" else part 2;
   # As mount options have it: "3", "4.2".
   version = if versions == [ ] then "3" else lib.last versions;
   options = lib.filter (word: versionOf word == null) words;

@@ -13,7 +13,7 @@ export async function createFixtureWorld(directory: string): Promise<NixWorld> {
   })
 }
 
-const nodeDirectory = resolve(dirname(process.execPath), '..')
+export const nodeDirectory = resolve(dirname(process.execPath), '..')
 
 export type SystemRequest = {
   /** A module, in Nix. */

@@ -1,0 +1,269 @@
+// The module, evaluated by real Nix on a fixture of the module system.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { before, suite, test } from 'node:test'
+import * as v from 'valibot'
+import type { NixWorld } from '../support/real-nix.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+import { createFixtureWorld, systemExpression, type SystemRequest } from './support.ts'
+
+const words = v.array(v.string())
+const mountSchema = v.object({ device: v.string(), fsType: v.string(), options: words })
+const summarySchema = v.object({
+  undeclared: words,
+  failing: words,
+  fileSystems: v.record(v.string(), mountSchema),
+  kernelModules: words,
+  availableKernelModules: words,
+  initrdNetwork: v.object({
+    enable: v.boolean(),
+    flushBeforeStage2: v.boolean(),
+    udhcpc: v.object({ enable: v.boolean() }),
+  }),
+  initrdNetworks: v.record(v.string(), v.unknown()),
+  helpers: words,
+  contents: words,
+  networks: words,
+  unmanaged: words,
+  persistent: v.boolean(),
+  services: v.record(v.string(), v.unknown()),
+  postBoot: v.nullable(v.string()),
+  flags: words,
+  rootDirectoryName: v.string(),
+  nfsRoot: v.string(),
+  storePaths: v.number(),
+})
+
+const releases: Record<string, SystemRequest> = {
+  '24.05, scripted stage 1': { release: '24.05' },
+  '24.05, systemd stage 1': {
+    release: '24.05',
+    configuration: '{ boot.initrd.systemd.enable = true; }',
+  },
+  '25.11, scripted stage 1': { release: '25.11' },
+  '26.05, systemd stage 1': {
+    release: '26.05',
+    configuration: '{ boot.initrd.systemd.enable = true; }',
+  },
+  '26.11, which has no scripts': { release: '26.11', hasScripts: false },
+}
+const platforms = ['x86_64-linux', 'aarch64-linux']
+
+suite('the module', () => {
+  const directory = temporaryDirectory()
+  let world: NixWorld
+  before(async () => {
+    world = await createFixtureWorld(join(directory, 'world'))
+  })
+
+  async function evaluate(request: SystemRequest = {}) {
+    const expression = `with ${systemExpression(request)}; {
+      inherit undeclared;
+      inherit (config) fileSystems;
+      inherit (config.boot.initrd) kernelModules availableKernelModules;
+      inherit (config.netImage) rootDirectoryName nfsRoot;
+      failing = map (each: each.message) (builtins.filter (each: !each.assertion) config.assertions);
+      initrdNetwork = config.boot.initrd.network;
+      initrdNetworks = config.boot.initrd.systemd.network.networks;
+      helpers = builtins.attrNames config.boot.initrd.systemd.extraBin;
+      contents = builtins.attrNames config.boot.initrd.systemd.contents;
+      networks = builtins.attrNames config.systemd.network.networks;
+      inherit (config.networking.networkmanager) unmanaged;
+      inherit (config.networking.dhcpcd) persistent;
+      inherit (config.systemd) services;
+      postBoot = config.boot.postBootCommands or null;
+      flags = config.netImage.buildFlags;
+      storePaths = builtins.length config.netImage.storePaths;
+    }`
+    const output = await world.nix(['eval', '--impure', '--json', '--expr', expression])
+    return v.parse(summarySchema, JSON.parse(output))
+  }
+
+  /** The derivations are instantiated, and nothing is built. */
+  async function instantiate(attribute: string, request: SystemRequest): Promise<string> {
+    const expression = `(${systemExpression(request)}).config.${attribute}.drvPath`
+    return await world.nix(['eval', '--impure', '--raw', '--expr', expression])
+  }
+
+  for (const [name, request] of Object.entries(releases)) {
+    for (const system of platforms) {
+      test(`${name}, ${system}: sets only what there is, and instantiates`, async () => {
+        const { undeclared, failing } = await evaluate({ ...request, system })
+        assert.deepEqual({ undeclared, failing }, { undeclared: [], failing: [] })
+        for (const attribute of ['netImage', 'netImageTarball', 'toplevel']) {
+          const path = await instantiate(`system.build.${attribute}`, { ...request, system })
+          assert.match(path, /\.drv$/)
+        }
+      })
+    }
+  }
+
+  test('has the names and defaults of the module that users come with', async () => {
+    const { rootDirectoryName, nfsRoot, storePaths } = await evaluate({ system: 'aarch64-linux' })
+    const name = 'nixos-net-image-26.05.20261122.fixture-aarch64-linux'
+    assert.equal(rootDirectoryName, name)
+    assert.equal(nfsRoot, `192.168.0.108:/mnt/nfsshare/${name},v3`)
+    assert.equal(storePaths, 1)
+  })
+
+  test('more store paths come to the system', async () => {
+    const configuration = '{ netImage.storePaths = [ "/nix/store/x" ]; }'
+    assert.equal((await evaluate({ configuration })).storePaths, 2)
+  })
+
+  const roots = {
+    '10.0.0.5:/srv/pi,v3': ['10.0.0.5:/srv/pi', ['vers=3', 'proto=tcp', 'nolock']],
+    '10.0.0.5:/srv/pi': ['10.0.0.5:/srv/pi', ['vers=3', 'proto=tcp', 'nolock']],
+    'server.lan:/srv/pi,v4.2,rsize=8192': [
+      'server.lan:/srv/pi',
+      ['vers=4.2', 'proto=tcp', 'rsize=8192'],
+    ],
+    '[fd00::1]:/srv/pi,nfsvers=4': ['[fd00::1]:/srv/pi', ['vers=4', 'proto=tcp6']],
+  } as const
+  for (const [nfsRoot, [device, options]] of Object.entries(roots)) {
+    test(`the root of nfsRoot ${nfsRoot} has a valid device and valid options`, async () => {
+      const { fileSystems } = await evaluate({
+        configuration: `{ netImage.nfsRoot = "${nfsRoot}"; }`,
+      })
+      // What NixOS adds itself comes after them.
+      const root = { device, fsType: 'nfs', options: [...options, 'x-initrd.mount'] }
+      assert.deepEqual(fileSystems['/'], root)
+      const boot = fileSystems['/boot/firmware']
+      assert.match(boot?.device ?? '', /:\/srv\/boot$/)
+      assert.deepEqual(boot?.options, [...options, 'noauto', 'nofail'])
+    })
+  }
+
+  test('a person’s own root counts', async () => {
+    const configuration = `
+      { lib, ... }: {
+        fileSystems."/".device = "10.0.0.9:/other";
+        fileSystems."/".options = lib.mkForce [ "vers=4" ];
+      }`
+    const { fileSystems, failing } = await evaluate({ configuration: `(${configuration})` })
+    assert.equal(fileSystems['/']?.device, '10.0.0.9:/other')
+    assert.deepEqual(fileSystems['/'].options, ['vers=4'])
+    assert.deepEqual(
+      failing.map((message) => message.split(':')[0]),
+      ['netImage, root-mismatch'],
+    )
+  })
+
+  test('scripted stage 1 gets an address by udhcpc, and keeps it', async () => {
+    const { initrdNetwork, initrdNetworks, postBoot, services } = await evaluate({
+      release: '24.05',
+    })
+    assert.deepEqual(initrdNetwork, {
+      enable: true,
+      flushBeforeStage2: false,
+      udhcpc: { enable: true },
+    })
+    assert.deepEqual(initrdNetworks, {})
+    assert.match(postBoot ?? '', /nix-store --load-db < \/nix-path-registration/)
+    assert.deepEqual(services, {})
+  })
+
+  test('systemd stage 1 has a network, mount.nfs, and what mount.nfs reads', async () => {
+    const { initrdNetworks, helpers, contents, postBoot, services } = await evaluate({
+      release: '26.11',
+      hasScripts: false,
+    })
+    assert.deepEqual(initrdNetworks, {
+      '98-netimage-root': {
+        matchConfig: { Type: 'ether', Kind: '!*' },
+        networkConfig: { DHCP: 'ipv4', KeepConfiguration: 'yes' },
+        dhcpV4Config: { ClientIdentifier: 'mac' },
+      },
+    })
+    assert.deepEqual(helpers, ['mount.nfs', 'mount.nfs4'])
+    assert.deepEqual(contents, ['/etc/netconfig', '/etc/protocols'])
+    assert.equal(postBoot, null)
+    assert.deepEqual(Object.keys(services), ['register-nix-paths'])
+  })
+
+  test('stage 2 leaves the network alone, whatever manages it', async () => {
+    const plain = await evaluate()
+    assert.equal(plain.persistent, true)
+    assert.deepEqual([plain.networks, plain.unmanaged], [[], []])
+    const managed = await evaluate({
+      configuration: '{ systemd.network.enable = true; networking.networkmanager.enable = true; }',
+    })
+    assert.deepEqual(managed.networks, ['98-netimage-root'])
+    assert.deepEqual(managed.unmanaged, ['type:ethernet'])
+  })
+
+  test('boards bring the drivers of their network, and a Pi its firmware', async () => {
+    const configuration = '{ netImage.boards = [ "raspberry-pi-4" "virtual" ]; }'
+    const { availableKernelModules, flags } = await evaluate({ configuration })
+    assert.deepEqual(availableKernelModules, [
+      ...['genet', 'bcm_phy_lib', 'broadcom'],
+      ...['virtio_pci', 'virtio_mmio', 'virtio_net'],
+    ])
+    assert.equal(flags[0], '--firmware')
+    assert.match(flags[1] ?? '', /\/share\/raspberrypi\/boot$/)
+  })
+
+  test('all options of this tool become flags of it', async () => {
+    const configuration = `{
+      netImage = {
+        boot = [ "ipxe" "uefi" ];
+        ipxe = "/ipxe";
+        uefiStub = "/stub";
+        firmware = "/firmware";
+        configTxt = "dtparam=audio=on";
+        machines = [ "dc:a6:32:01:02:03" ];
+        silence = [ "no-nfs-helper" ];
+      };
+    }`
+    const { flags } = await evaluate({ configuration })
+    assert.deepEqual(flags.slice(0, -1), [
+      ...['--boot', 'ipxe', '--boot', 'uefi', '--machine', 'dc:a6:32:01:02:03'],
+      ...['--silence', 'no-nfs-helper', '--firmware', '/firmware', '--ipxe', '/ipxe'],
+      ...['--uefi-stub', '/stub', '--config-txt'],
+    ])
+    assert.match(flags.at(-1) ?? '', /config\.txt$/)
+    const none = await evaluate({ configuration: '{ netImage.boot = [ ]; }' })
+    assert.deepEqual(none.flags, ['--boot', 'none'])
+  })
+
+  const wrong = {
+    'root-not-nfs': 'fileSystems."/".fsType = "ext4";',
+    'nfs-options-in-device':
+      'fileSystems."/".device = "192.168.0.1:/srv/pi,v3"; netImage.nfsRoot = "192.168.0.1:/srv/pi";',
+    'nfs-lock': 'fileSystems."/".options = lib.mkForce [ "vers=3" ];',
+    'nfsroot-and-fstab':
+      'boot.initrd.systemd.enable = true; boot.kernelParams = [ "root=/dev/nfs" ];',
+    'no-network-setup': 'boot.initrd.network.enable = false;',
+    'network-torn-down': 'boot.initrd.network.flushBeforeStage2 = true;',
+    'machine-id-baked-in': 'environment.etc.machine-id.text = "0123";',
+    'host-keys-baked-in': 'environment.etc."ssh/ssh_host_ed25519_key".source = "/key";',
+  }
+  for (const [rule, lines] of Object.entries(wrong)) {
+    test(`what check would find is told at evaluation: ${rule}`, async () => {
+      const { failing } = await evaluate({ configuration: `({ lib, ... }: { ${lines} })` })
+      assert.ok(
+        failing.some((message) => message.startsWith(`netImage, ${rule}: `)),
+        `${failing}`,
+      )
+      const silenced = await evaluate({
+        configuration: `({ lib, ... }: { ${lines} netImage.silence = [ "${rule}" ]; })`,
+      })
+      assert.ok(!silenced.failing.some((message) => message.includes(rule)))
+    })
+  }
+
+  test('an empty machine-id is none that is shared', async () => {
+    const configuration = '{ environment.etc.machine-id.text = ""; }'
+    assert.deepEqual((await evaluate({ configuration })).failing, [])
+  })
+
+  test('an nfsRoot that names no server is refused', async () => {
+    for (const nfsRoot of ['/srv/pi', 'server', 'a b:/srv']) {
+      const { failing } = await evaluate({
+        configuration: `{ netImage.nfsRoot = "${nfsRoot}"; }`,
+      })
+      assert.match(failing[0] ?? '', /it is written server:\/path,options/)
+    }
+  })
+})
