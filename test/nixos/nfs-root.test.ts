@@ -53,7 +53,15 @@ suite('as the kernel’s documentation writes it', () => {
 suite('what is no NFS root', () => {
   const texts = [
     ['', 'server', 'server:', 'server:path', 'path/without/slash', ':/path', ',v3', 'v3'],
-    ['a b:/x', '10.0.0.1:/with blank', '10.0.0.1:/x,v3 root=/dev/sda', '10.0.0.1:/x\n', '\t/x', '/x\0', '/x\x1b'],
+    [
+      'a b:/x',
+      '10.0.0.1:/with blank',
+      '10.0.0.1:/x,v3 root=/dev/sda',
+      '10.0.0.1:/x\n',
+      '\t/x',
+      '/x\0',
+      '/x\x1b',
+    ],
     ['fd00::1:/x', '[fd00::1]/x', '[]:/x', 'a,b:/x', 'nfs://10.0.0.1/x', 'a:b:/x', 'a/b:/x'],
     ['10.0.0.1:/non\u00a0breaking', '10.0.0.1:/x\u2028'],
   ].flat()
