@@ -35,7 +35,7 @@ runCommand name
       --pool "$out/pool" --link hardlink --output "$out/image" \
       ${lib.escapeShellArgs flags}
     mv "$out"/image/* "$out"
-    # What was unpacked is read-only, also for its owner.
-    chmod -R u+w "$out/pool"
+    # Its folders are read-only, also for their owner; its files are those of the image.
+    find "$out/pool" -type d -exec chmod u+w {} +
     rm -rf "$out/pool" "$out/image"
   ''

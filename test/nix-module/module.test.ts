@@ -244,7 +244,7 @@ suite('the module', () => {
       const { failing } = await evaluate({ configuration: `({ lib, ... }: { ${lines} })` })
       assert.ok(
         failing.some((message) => message.startsWith(`netImage, ${rule}: `)),
-        `${failing}`,
+        failing.join(),
       )
       const silenced = await evaluate({
         configuration: `({ lib, ... }: { ${lines} netImage.silence = [ "${rule}" ]; })`,
