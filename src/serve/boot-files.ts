@@ -1,0 +1,136 @@
+/** Which file of a boot tree a machine means by a name, and the one way to open it. */
+import { constants } from 'node:fs'
+import { open, realpath, type FileHandle } from 'node:fs/promises'
+import { join, sep } from 'node:path'
+
+import { errnoOf, messageOf } from '../errors.ts'
+
+/** What a request tells of the machine behind it. */
+export interface Requester {
+  /** Where it asks from, or what the folder names in which it asks for its files. */
+  address: string
+  /** Lower case with colons, where it asks for files in a folder of that name. */
+  mac?: string
+  /** In lower case, where it asks for files in a folder of that name, as a Raspberry Pi does. */
+  serial?: string
+}
+
+export interface BootTrees {
+  /** The folder of the machine's own files: they stand before those of the image. */
+  own?: string
+  /** The boot tree of its image. */
+  image: string
+}
+
+/** @returns undefined for a machine that is not to be booted */
+export type TreesOf = (requester: Requester) => BootTrees | undefined
+
+/** Whoever gets it closes it. What is read of it stays the same if the name leads elsewhere. */
+export interface OpenBootFile {
+  kind: 'file'
+  handle: FileHandle
+  /** Bytes. */
+  size: number
+  /** Milliseconds since 1970. */
+  modified: number
+  /** Another one whenever the file may have another content. */
+  tag: string
+}
+
+/** `refused`: no such name can be. `unreadable`: it is there, but it cannot be opened now. */
+export interface NoBootFile {
+  kind: 'missing' | 'refused' | 'unreadable'
+  reason: string
+}
+
+const maxNameBytes = 1024
+
+/**
+ * A machine that asks below a folder of its own (its serial, its hardware or its IP address) gets
+ * its own files or its image's, if it has files of its own; else it learns that there is no such
+ * folder, and asks anew without.
+ *
+ * @param name as it came, percent-decoded where the protocol has that; `/` is the root of the tree
+ */
+export async function openBootFile(
+  treesOf: TreesOf,
+  address: string,
+  name: string,
+): Promise<OpenBootFile | NoBootFile> {
+  const path = splitName(name)
+  if (!path) return { kind: 'refused', reason: 'this name cannot be one of a boot tree' }
+
+  for (const [tree, parts] of candidates(treesOf, address, path)) {
+    const found = await openIn(tree, parts)
+    if (found.kind !== 'missing') return found
+  }
+  return missing
+}
+
+const missing: NoBootFile = { kind: 'missing', reason: 'there is no such file' }
+
+/** @returns undefined where a name could lead out of a tree, or is none */
+function splitName(name: string): string[] | undefined {
+  if (/[\0\\]/.test(name) || Buffer.byteLength(name) > maxNameBytes) return undefined
+  const parts = name.split('/').filter((part) => part !== '' && part !== '.')
+  return parts.length === 0 || parts.includes('..') ? undefined : parts
+}
+
+function candidates(treesOf: TreesOf, address: string, path: string[]): [string, string[]][] {
+  const [folder = '', ...rest] = path
+  const named = machineOfFolder(folder, address)
+  if (named && rest.length > 0) {
+    const trees = treesOf(named)
+    if (trees?.own !== undefined) {
+      return [
+        [trees.own, rest],
+        [trees.image, rest],
+      ]
+    }
+  }
+  const trees = treesOf({ address })
+  if (!trees) return []
+  const inImage: [string, string[]] = [trees.image, path]
+  return trees.own === undefined ? [inImage] : [[trees.own, path], inImage]
+}
+
+/** Raspberry Pis ask below one of the first two, by their TFTP_PREFIX; PXELINUX has the third. */
+function machineOfFolder(folder: string, address: string): Requester | undefined {
+  const name = folder.toLowerCase()
+  if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { address, serial: name }
+  const mac = /^(?:01-)?([0-9a-f]{2}(?:-[0-9a-f]{2}){5})$/.exec(name)?.[1]
+  if (mac !== undefined) return { address, mac: mac.replaceAll('-', ':') }
+  return /^\d{1,3}(\.\d{1,3}){3}$/.test(name) ? { address: name } : undefined
+}
+
+const absent = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EISDIR'])
+
+async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoBootFile> {
+  try {
+    const root = await realpath(tree)
+    const path = await realpath(join(root, ...parts))
+    if (!path.startsWith(root + sep)) {
+      return { kind: 'refused', reason: 'a link leads out of the boot tree' }
+    }
+    // Never waits for the other end of a FIFO; and what has become a link meanwhile is not followed.
+    const handle = await open(
+      path,
+      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+    )
+    const stat = await handle.stat({ bigint: true })
+    if (!stat.isFile()) {
+      await handle.close()
+      return missing
+    }
+    return {
+      kind: 'file',
+      handle,
+      size: Number(stat.size),
+      modified: Number(stat.mtimeMs),
+      tag: [stat.ino, stat.size, stat.mtimeNs].map((part) => part.toString(16)).join('-'),
+    }
+  } catch (error) {
+    if (absent.has(errnoOf(error) ?? '')) return missing
+    return { kind: 'unreadable', reason: messageOf(error) }
+  }
+}

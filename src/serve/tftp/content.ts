@@ -1,0 +1,107 @@
+/** What is sent of a file: its bytes as they are, or as netascii. */
+import { fstatSync, readSync, readvSync } from 'node:fs'
+
+/**
+ * Fills the buffers one after the other with what comes next.
+ *
+ * @returns the bytes written: fewer than there is room for only at the end
+ * @throws where the file cannot be read, or was written to since it was opened
+ */
+export type Content = (buffers: readonly Buffer[]) => number
+
+export interface ContentFile {
+  descriptor: number
+  size: number
+  /** Milliseconds since 1970. */
+  modified: number
+}
+
+export function octets(file: ContentFile): Content {
+  let position = 0
+  return (buffers) => {
+    const start = position
+    const end = Math.min(file.size, start + total(buffers))
+    // One call does nearly always; where it stops early, each buffer goes on from there.
+    if (position < end) position += readvSync(file.descriptor, buffers, position)
+    for (const rest of remainder(buffers, position - start)) {
+      if (position >= end) break
+      position += readFully(file, rest, position)
+    }
+    // It may have grown.
+    position = Math.min(position, end)
+    if (position === file.size) checkUnchanged(file)
+    return position - start
+  }
+}
+
+const [lineFeed, carriageReturn] = [0x0a, 0x0d]
+const readBytes = 1 << 14
+
+/** A line ends with CR LF, and a CR of the file becomes CR NUL. [RFC 1350 §1, RFC 764] */
+export function netascii(file: ContentFile): Content {
+  const read = octets(file)
+  const chunk = Buffer.allocUnsafe(readBytes)
+  let filled = 0
+  let next = 0
+  let second: number | undefined
+
+  function nextByte(): number | undefined {
+    if (second !== undefined) {
+      const byte = second
+      second = undefined
+      return byte
+    }
+    if (next === filled) {
+      filled = read([chunk])
+      next = 0
+      if (filled === 0) return undefined
+    }
+    const byte = chunk[next++]
+    if (byte === lineFeed) second = lineFeed
+    if (byte === carriageReturn) second = 0
+    return byte === lineFeed ? carriageReturn : byte
+  }
+
+  return (buffers) => {
+    let written = 0
+    for (const buffer of buffers) {
+      for (let index = 0; index < buffer.length; index++) {
+        const byte = nextByte()
+        if (byte === undefined) return written
+        buffer[index] = byte
+        written++
+      }
+    }
+    return written
+  }
+}
+
+function total(buffers: readonly Buffer[]): number {
+  return buffers.reduce((sum, buffer) => sum + buffer.length, 0)
+}
+
+function* remainder(buffers: readonly Buffer[], filled: number): Iterable<Buffer> {
+  let left = filled
+  for (const buffer of buffers) {
+    if (left < buffer.length) yield buffer.subarray(left)
+    left = Math.max(0, left - buffer.length)
+  }
+}
+
+function readFully(file: ContentFile, into: Buffer, position: number): number {
+  let done = 0
+  while (done < into.length && position + done < file.size) {
+    const read = readSync(file.descriptor, into, done, into.length - done, position + done)
+    if (read === 0) throw new Error('the file became shorter while it was sent')
+    done += read
+  }
+  return done
+}
+
+/** Half of the old content and half of the new would be worse than nothing. */
+function checkUnchanged({ descriptor, size, modified }: ContentFile): void {
+  const stat = fstatSync(descriptor, { bigint: true })
+  if (Number(stat.mtimeMs) !== modified || Number(stat.size) !== size) {
+    throw new Error('the file was written to while it was sent')
+  }
+}

@@ -1,0 +1,287 @@
+/** The TFTP server: read only. [RFC 1350, 2347, 2348, 2349, 7440] */
+import { createSocket, type Socket, type SocketOptions } from 'node:dgram'
+import type { FileHandle } from 'node:fs/promises'
+import { isIPv6 } from 'node:net'
+import { performance } from 'node:perf_hooks'
+
+import { messageOf, NetimageError } from '../../errors.ts'
+import { openBootFile, type NoBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
+import type { FileEvent, Report } from '../event.ts'
+import { listenError } from '../listen.ts'
+import { plainAddress } from '../rpc/tcp-server.ts'
+import { createBlocks } from './blocks.ts'
+import { netascii, octets } from './content.ts'
+import { negotiate } from './options.ts'
+import { decode, encode, errorCode, type FileRequest, type Packet } from './packet.ts'
+import {
+  createSessions,
+  defaultLimits,
+  type Peer,
+  type Session,
+  type TftpLimits,
+} from './sessions.ts'
+import { isOver, startTransfer, type Transfer } from './transfer.ts'
+
+export interface TftpServerOptions {
+  /** What is listened on: IPv4, or IPv6. */
+  address: string
+  /** 0: any that is free. */
+  port: number
+  treesOf: TreesOf
+  /** All packets of all transfers from this one port, for NAT and firewalls. */
+  singlePort?: boolean
+  report: Report
+  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  onError: (error: NetimageError) => void
+  signal?: AbortSignal
+  limits?: TftpLimits
+}
+
+export interface TftpServer {
+  address: string
+  port: number
+  /** Ends all transfers as well. */
+  close(): Promise<void>
+}
+
+/** How often transfers are looked at that wait. Milliseconds. */
+const tickEvery = 100
+/** Files that are being opened at once: requests may come faster than a disk answers. */
+const maxOpening = 64
+/** A rack of machines asks in the same moment. */
+const receiveBytes = 1 << 20
+
+/** @throws `NetimageError` `cannot-listen` */
+export async function startTftpServer(options: TftpServerOptions): Promise<TftpServer> {
+  const { address, treesOf, report, onError, signal, limits = defaultLimits } = options
+  signal?.throwIfAborted()
+  const sessions = createSessions(limits)
+  const main = openSocket(address)
+  const ready = Promise.withResolvers<void>()
+  main.once('error', (error) => ready.reject(listenError('TFTP (UDP)', options, error)))
+  main.bind({ address, port: options.port, exclusive: true }, ready.resolve)
+  await ready.promise
+  main.on('error', (error) => onError(defect(error)))
+  main.on('message', (bytes, from) => {
+    // Nobody can be answered there, and Node throws at the attempt.
+    if (from.port !== 0) receive(bytes, { host: from.address, port: from.port })
+  })
+  widen(main)
+  let timer: NodeJS.Timeout | undefined
+  let opening = 0
+
+  function receive(bytes: Buffer, peer: Peer): void {
+    const packet = decode(bytes)
+    if (packet?.kind === 'read') {
+      begin(bytes, packet.request, peer)
+      return
+    }
+    const session = sessions.get(peer)
+    if (options.singlePort && session?.transfer) receiveIn(session, packet)
+    else if (!packet) answer(peer, 'illegalOperation', 'this is no packet of TFTP')
+    else if (packet.kind === 'write') answer(peer, 'accessViolation', 'files are only read here')
+    else if (packet.kind !== 'error') answer(peer, 'unknownTransfer', 'there is no such transfer')
+  }
+
+  function answer({ host, port }: Peer, code: keyof typeof errorCode, message: string): void {
+    main.send(errorPacket(code, message), port, host, ignore)
+  }
+
+  function begin(request: Buffer, asked: FileRequest, peer: Peer): void {
+    const now = performance.now()
+    const known = sessions.get(peer)
+    if (known) {
+      if (known.request.equals(request) && !isAbandoned(known, now)) {
+        known.transfer?.requestAgain(now)
+        return
+      }
+      // Without an error, which the machine would take for an answer to what it asks for now.
+      abandon(known, 'the machine asked anew')
+    }
+    if (asked.mode !== 'octet' && asked.mode !== 'netascii') {
+      answer(peer, 'illegalOperation', `there is no mode ${asked.mode} here`)
+      return
+    }
+    const room = sessions.roomFor(peer.host, now)
+    // It will ask again; an error would end its boot.
+    if (!room || opening >= maxOpening) return
+    if (room !== 'free') end(room, 'it was stuck, and another machine needed its place')
+    const session: Session = {
+      ...{ peer, address: plainAddress(peer.host) ?? '', request: Buffer.from(request) },
+      ...{ file: asked.file, blockSize: 512, isBegun: false, send: ignore, close: ignore },
+    }
+    sessions.add(session)
+    timer ??= setInterval(tick, tickEvery)
+    opening++
+    openBootFile(treesOf, session.address, asked.file)
+      .finally(() => opening--)
+      .then((found) => {
+        if (sessions.get(peer) !== session) {
+          if (found.kind === 'file') close(found.handle)
+        } else if (found.kind === 'file') serve(session, asked, found)
+        else refuse(session, found)
+      })
+      .catch((error: unknown) => {
+        drop(session)
+        onError(defect(error))
+      })
+  }
+
+  function refuse(session: Session, { kind, reason }: NoBootFile): void {
+    drop(session)
+    const code = kind === 'missing' ? 'notFound' : 'accessViolation'
+    answer(session.peer, code, reason)
+    if (kind === 'missing') tell(session, 'missing')
+    else tell(session, 'fail', reason)
+  }
+
+  function serve(session: Session, asked: FileRequest, found: OpenBootFile): void {
+    const { handle, size, modified } = found
+    const file = { descriptor: handle.fd, size, modified }
+    const isOctet = asked.mode === 'octet'
+    const agreement = negotiate(asked.options, isOctet ? size : undefined)
+    const { blockSize, windowSize } = agreement
+    const blocks = createBlocks(isOctet ? octets(file) : netascii(file), blockSize, windowSize)
+    session.handle = handle
+    session.blockSize = blockSize
+    if (isOctet) session.size = size
+    const start = () => {
+      if (sessions.get(session.peer) !== session) return
+      session.transfer = startTransfer({ blocks, agreement, send: session.send }, performance.now())
+      follow(session, session.transfer)
+    }
+    if (options.singlePort) {
+      session.send = (packet) => main.send(packet, session.peer.port, session.peer.host, ignore)
+      start()
+    } else {
+      openOwnSocket(session, start)
+    }
+  }
+
+  /** The server's identifier of a transfer is a port of its own. [RFC 1350 §4] */
+  function openOwnSocket(session: Session, start: () => void): void {
+    const socket = openSocket(address)
+    session.close = () => socket.close()
+    const { host, port } = session.peer
+    session.send = (packet) => socket.send(packet, port, host)
+    socket.on('error', (error) => {
+      end(session, `nothing can be sent to the machine: ${messageOf(error)}`)
+    })
+    socket.on('message', (bytes, from) => {
+      if (from.port === port && from.address === host) {
+        receiveIn(session, decode(bytes))
+      } else if (from.port !== 0 && decode(bytes)?.kind !== 'error') {
+        // A stranger is told so, and the transfer goes on. [RFC 1350 §4]
+        const message = 'this transfer is of another machine'
+        socket.send(errorPacket('unknownTransfer', message), from.port, from.address, ignore)
+      }
+    })
+    socket.bind({ address, exclusive: true }, start)
+  }
+
+  function receiveIn(session: Session, packet: Packet | undefined): void {
+    if (!session.transfer) return
+    session.transfer.receive(packet, performance.now())
+    follow(session, session.transfer)
+  }
+
+  function tick(): void {
+    const now = performance.now()
+    for (const session of sessions) {
+      if (!session.transfer) continue
+      session.transfer.tick(now)
+      follow(session, session.transfer)
+    }
+  }
+
+  function follow(session: Session, transfer: Transfer): void {
+    const { state } = transfer
+    if (!session.isBegun && (state === 'sending' || state === 'ended')) {
+      session.isBegun = true
+      tell(session, 'begin')
+    }
+    if (!isOver(state)) return
+    drop(session)
+    if (state === 'ended') tell(session, 'end')
+    else if (state === 'failed') tell(session, 'fail', transfer.reason)
+  }
+
+  /** Ends a transfer that is not to go on, and tells the machine. */
+  function end(session: Session, reason: string): void {
+    if (session.isBegun) session.send(errorPacket('undefined', reason))
+    abandon(session, reason)
+  }
+
+  function abandon(session: Session, reason: string): void {
+    drop(session)
+    if (session.isBegun) tell(session, 'fail', reason)
+  }
+
+  function drop(session: Session): void {
+    sessions.delete(session)
+    session.close()
+    session.close = ignore
+    session.send = ignore
+    if (session.handle) close(session.handle)
+    delete session.handle
+    if (sessions.size > 0) return
+    clearInterval(timer)
+    timer = undefined
+  }
+
+  function close(handle: FileHandle): void {
+    handle.close().catch((error: unknown) => onError(defect(error)))
+  }
+
+  function tell(session: Session, step: FileEvent['step'], reason?: string): void {
+    const { address, file, size, blockSize, transfer } = session
+    const sent = (transfer?.acknowledged ?? 0) * blockSize
+    report({
+      ...{ kind: 'tftp', step, address, file, bytes: Math.min(sent, size ?? Infinity) },
+      ...(size !== undefined && { size }),
+      ...(reason !== undefined && { reason }),
+    })
+  }
+
+  async function closeAll(): Promise<void> {
+    for (const session of sessions) end(session, 'the server ends')
+    await new Promise<void>((resolve) => void main.close(resolve))
+  }
+
+  let closed: Promise<void> | undefined
+  const closeOnce = () => (closed ??= closeAll())
+  signal?.addEventListener('abort', () => void closeOnce(), { once: true })
+  return { address, port: main.address().port, close: closeOnce }
+}
+
+/** A machine that started anew may ask from the same port for the same file. */
+function isAbandoned({ transfer }: Session, now: number): boolean {
+  return transfer?.state === 'sending' && now - transfer.progressed > 1000
+}
+
+/** Addresses are never names, which would take a round through the event loop each. */
+const lookup: SocketOptions['lookup'] = (name, _options, callback) => {
+  callback(null, name, isIPv6(name) ? 6 : 4)
+}
+
+function openSocket(address: string): Socket {
+  return createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', lookup })
+}
+
+function errorPacket(code: keyof typeof errorCode, message: string): Buffer {
+  return encode({ kind: 'error', code: errorCode[code], message })
+}
+
+function widen(socket: Socket): void {
+  try {
+    socket.setRecvBufferSize(receiveBytes)
+  } catch {
+    // The system's own size does for fewer machines.
+  }
+}
+
+function defect(error: unknown): NetimageError {
+  return new NetimageError('internal', `TFTP: ${messageOf(error)}`, { cause: error })
+}
+
+function ignore(): void {}
