@@ -8,8 +8,8 @@ import {
   raspberryPiMenu,
   raspberryPiPrefixes,
   type Loaders,
-  type ServerPlan,
-} from './plan.ts'
+} from '../boot/loaders.ts'
+import type { ServerPlan } from './plan.ts'
 
 /** dnsmasq's names of the architectures of PXE's boot menu. */
 const services = { bios: 'x86PC', efiX64: 'X86-64_EFI', efiArm64: 'ARM64_EFI' } as const

@@ -3,8 +3,9 @@
  *
  * https://kea.readthedocs.io/en/latest/arm/dhcp4-srv.html
  */
+import { architectures, raspberryPiPrefixes } from '../boot/loaders.ts'
 import { NetimageError } from '../errors.ts'
-import { architectures, raspberryPiPrefixes, type ServerPlan } from './plan.ts'
+import type { ServerPlan } from './plan.ts'
 
 const leaseSeconds = 3600
 
