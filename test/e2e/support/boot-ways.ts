@@ -45,6 +45,8 @@ type BootSettings = NonNullable<BuildRequest['bootSettings']>
 
 const [x86, arm64] = ['x86_64-linux', 'aarch64-linux'] as const
 
+const ipxeMenu = { menu: /NixOS over the network/, key: '\r' }
+
 /** The firmware fetches one of iPXE's loaders, and that one the script. */
 function byIpxeLoader(
   name: string,
@@ -55,6 +57,7 @@ function byIpxeLoader(
     name,
     boot: ['ipxe'],
     servers: { dnsmasq: routerAdvertisements },
+    chooses: ipxeMenu,
     shows: [
       new RegExp(way.ipxeLoader.replace('.', '\\.')),
       /iPXE initialising devices/,
@@ -71,7 +74,7 @@ export const fastWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dnsmasq: routerAdvertisements },
-    chooses: { menu: /NixOS over the network/, key: '\r' },
+    chooses: ipxeMenu,
     shows: [/tftp:\/\/.*boot\.ipxe.* ok/],
   },
   {
