@@ -3,7 +3,7 @@ export { buildNetImage, type BuildRequest, type BuiltImage } from './image/build
 export { check, type Check, type CheckRequest } from './image/check.ts'
 export { inspect, type Inspection, type InspectRequest } from './image/inspect.ts'
 export { type Manifest } from './image/manifest.ts'
-export { defineNetImage, type NetImageOptions } from './image/options.ts'
+export { defineNetImage, type NetImageConfig, type NetImageOptions } from './image/options.ts'
 export { verifyImage, type Verification, type VerifyRequest } from './image/verify.ts'
 export { collectGarbage, type CollectedGarbage } from './pool/gc.ts'
 export { defaultPoolDirectory } from './pool/pool.ts'

@@ -1,10 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
+import type { BootSettings } from '../boot/request.ts'
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
-
+import { knownRules } from '../check/silence.ts'
 import { fileSystemError } from '../errors.ts'
-import { describeFindings, knownRules, silenceOption } from './findings.ts'
+import { describeFindings, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { runCommand, type Outcome, type RunOptions } from './run.ts'
@@ -101,23 +102,20 @@ async function build(
   { signal, progress }: Parameters<Parameters<typeof runCommand>[1]>[0],
 ): Promise<Outcome> {
   const { buildNetImage } = await import('../image/build.ts')
-  const { loadConfig } = await import('../image/config.ts')
+  const { loadConfig, requestOf } = await import('../image/config.ts')
+  const configured = await requestOf(await loadConfig(flags.config), 'the config file')
   const { image, manifest, findings } = await buildNetImage({
     system,
-    options: { ...(await loadConfig(flags.config)), ...optionFlags(flags) },
+    ...configured,
+    options: { ...configured.options, ...optionFlags(flags) },
+    bootSettings: { ...configured.bootSettings, ...(await flagSettings(flags)) },
     force: flags.force ?? false,
     link: flags.link,
-    bootSettings: {
-      firmware: flags.firmware,
-      configTxt: flags.configTxt === undefined ? undefined : await readText(flags.configTxt),
-      ipxe: flags.ipxe,
-      uefiStub: flags.uefiStub,
-      signKey: flags.signKey,
-      signCertificate: flags.signCert,
-      machines: flags.machine,
-    },
     ...(flags.boot && { boot: flags.boot }),
-    ...(flags.silence && { silenced: await knownRules(flags.silence) }),
+    silenced: [
+      ...(configured.silenced ?? []),
+      ...(await knownRules(flags.silence ?? [], '--silence')),
+    ],
     format: flags.format,
     signal,
     progress,
@@ -144,6 +142,19 @@ async function build(
       findings,
     },
   }
+}
+
+/** What ways of booting take, as flags give it. */
+async function flagSettings(flags: BuildFlags): Promise<BootSettings> {
+  return given({
+    firmware: flags.firmware,
+    configTxt: flags.configTxt === undefined ? undefined : await readText(flags.configTxt),
+    ipxe: flags.ipxe,
+    uefiStub: flags.uefiStub,
+    signKey: flags.signKey,
+    signCertificate: flags.signCert,
+    machines: flags.machine,
+  })
 }
 
 async function readText(file: string): Promise<string> {
@@ -177,13 +188,17 @@ function parseMachine(address: string, previous: string[] | undefined): string[]
 function optionFlags(flags: BuildFlags): object {
   const { imageBaseName, rootDirectoryName, nfsRoot, storePaths } = flags
   const { populateFirmwareCommands, populateRootCommands } = flags
-  const given = {
+  return given({
     imageBaseName,
     rootDirectoryName,
     nfsRoot,
     storePaths,
     populateFirmwareCommands,
     populateRootCommands,
-  }
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  })
+}
+
+/** What was given, of all that can be. */
+function given(flags: object) {
+  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))
 }

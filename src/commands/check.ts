@@ -1,7 +1,8 @@
 import { Command } from '@commander-js/extra-typings'
 
+import { knownRules } from '../check/silence.ts'
 import { exitStatus } from '../errors.ts'
-import { describeFindings, knownRules, silenceOption } from './findings.ts'
+import { describeFindings, silenceOption } from './findings.ts'
 import { runCommand } from './run.ts'
 import * as stores from './store-options.ts'
 
@@ -26,7 +27,7 @@ export function checkCommand() {
           signal,
           progress,
           ...stores.storeChoice(flags),
-          ...(flags.silence && { silenced: await knownRules(flags.silence) }),
+          ...(flags.silence && { silenced: await knownRules(flags.silence, '--silence') }),
           ...(flags.nfsRoot !== undefined && { nfsRoot: flags.nfsRoot }),
           ...(flags.pool !== undefined && { pool: flags.pool }),
         })

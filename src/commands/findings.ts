@@ -2,7 +2,6 @@
 import { Option } from '@commander-js/extra-typings'
 
 import type { CheckFinding, Level } from '../check/check.ts'
-import { NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import { collect } from './store-options.ts'
 
@@ -10,21 +9,6 @@ export const silenceOption = new Option(
   '--silence <rule>',
   'leave out a rule of check; repeatable',
 ).argParser(collect)
-
-export async function knownRules(names: readonly string[]): Promise<readonly string[]> {
-  // What the rules load would slow down every command that has the flag.
-  const { ruleNames } = await import('../check/rules.ts')
-  for (const name of names) {
-    if (!ruleNames.includes(name)) throw unknownRule(name, ruleNames)
-  }
-  return names
-}
-
-function unknownRule(name: string, known: readonly string[]): NetimageError {
-  return new NetimageError('bad-option', `--silence: there is no rule ${name}`, {
-    hint: `The rules are ${known.join(', ')}.`,
-  })
-}
 
 const levels: readonly Level[] = ['error', 'warning', 'note']
 

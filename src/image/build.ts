@@ -21,6 +21,7 @@ import { startWorkers, type Workers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
 import { writeBootTree } from './boot-tree.ts'
+import { withHostSettings } from './host.ts'
 import { imageLayout, registrationName, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
 import { mergeTree } from './merge.ts'
@@ -74,13 +75,15 @@ interface BuildContext {
   progress: Progress
 }
 
-export async function buildNetImage(request: BuildRequest): Promise<BuiltImage> {
-  const signal = request.signal ?? new AbortController().signal
-  const progress = request.progress ?? silentProgress
-  const options = parseOptions(request.options ?? {}, 'the options')
-  const force = request.force ?? false
-  if (request.output !== undefined) refuseExisting(resolve(request.output), force)
+export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
+  const signal = given.signal ?? new AbortController().signal
+  const progress = given.progress ?? silentProgress
+  const force = given.force ?? false
+  if (given.output !== undefined) refuseExisting(resolve(given.output), force)
 
+  const own = parseOptions(given.options ?? {}, 'the options')
+  const request = await withHostSettings({ ...given, options: own }, signal, progress)
+  const options = request.options ?? {}
   const toplevel = await findSystemPath(request.system, signal)
   const access = await openStores(request, (message) => progress.warn(message), signal)
   const workers = startWorkers(signal)

@@ -1,20 +1,36 @@
-/** Reads the options of a net image from a config file. */
+/** Reads what a net image is to be from a config file. */
 import { existsSync, readFileSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
+import { knownRules } from '../check/silence.ts'
 import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
-import { parseOptions, type NetImageOptions } from './options.ts'
+import type { BuildRequest } from './build.ts'
+import { parseConfig, type NetImageConfig } from './options.ts'
 
 const modules = ['.ts', '.mts', '.js', '.mjs']
 const names = [...modules, '.json', '.toml'].map((extension) => `netimage.config${extension}`)
 
 /** @param file named by the person; else the config file of the current directory, if any */
-export async function loadConfig(file: string | undefined): Promise<NetImageOptions> {
+export async function loadConfig(file: string | undefined): Promise<NetImageConfig> {
   const found = file ?? names.find((name) => existsSync(name))
   if (found === undefined) return {}
-  return parseOptions(await readConfig(resolve(found)), found)
+  return parseConfig(await readConfig(resolve(found)), found)
+}
+
+/** What a config decides of a build's request. @param source where it is from, for the error */
+export async function requestOf(
+  config: NetImageConfig,
+  source: string,
+): Promise<Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'>> {
+  const { boot, firmware, configTxt, ipxe, uefiStub, machines, silence, ...options } = config
+  return {
+    options,
+    bootSettings: { firmware, configTxt, ipxe, uefiStub, machines },
+    ...(boot && { boot }),
+    ...(silence && { silenced: await knownRules(silence, source) }),
+  }
 }
 
 async function readConfig(path: string): Promise<unknown> {

@@ -5,6 +5,7 @@ import { inspect } from 'node:util'
 import * as v from 'valibot'
 
 import { findRootMount, kernelParameter } from '../boot/kernel-line.ts'
+import { bootWays, type BootWay } from '../boot/ways.ts'
 import { NetimageError } from '../errors.ts'
 import { splitStorePath, type StorePath } from '../nix/store-path.ts'
 import { nfsRootOfFstab, parseNfsRoot } from '../nixos/nfs-root.ts'
@@ -28,6 +29,24 @@ export interface NetImageOptions {
   populateFirmwareCommands?: string
   /** Shell commands; what they make in `./files` becomes part of the root tree. */
   populateRootCommands?: string
+}
+
+/** What a config file may set, and with it the NixOS module: all that `build` is told of an image. */
+export interface NetImageConfig extends NetImageOptions {
+  /** Ways of booting that the boot tree is made for. Default: what the system calls for. */
+  boot?: BootWay[]
+  /** A directory with the Raspberry Pi’s firmware. */
+  firmware?: string
+  /** Lines for the end of the Raspberry Pi’s `config.txt`. */
+  configTxt?: string
+  /** A directory with iPXE’s loaders. */
+  ipxe?: string
+  /** systemd’s stub, where the system’s closure has none. */
+  uefiStub?: string
+  /** Hardware addresses of machines with a `pxelinux.cfg` of their own. */
+  machines?: string[]
+  /** Rules of `check` that are left out. */
+  silence?: string[]
 }
 
 /** The options as the manifest records them. */
@@ -79,7 +98,7 @@ const optionSchemas = {
   populateRootCommands: v.string(),
 } satisfies Record<keyof NetImageOptions, v.GenericSchema>
 
-const schema = v.strictObject({
+const optionsSchema = v.strictObject({
   imageBaseName: v.optional(optionSchemas.imageBaseName),
   rootDirectoryName: v.optional(optionSchemas.rootDirectoryName),
   storePaths: v.optional(optionSchemas.storePaths),
@@ -88,23 +107,54 @@ const schema = v.strictObject({
   populateRootCommands: v.optional(optionSchemas.populateRootCommands),
 })
 
+const hardwareAddress = v.pipe(
+  v.string(),
+  v.regex(/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i, 'it must have six bytes: dc:a6:32:01:02:03'),
+)
+
+const configSchema = v.strictObject({
+  ...optionsSchema.entries,
+  boot: v.optional(v.array(v.picklist(bootWays))),
+  firmware: v.optional(v.string()),
+  configTxt: v.optional(v.string()),
+  ipxe: v.optional(v.string()),
+  uefiStub: v.optional(v.string()),
+  machines: v.optional(v.array(hardwareAddress)),
+  silence: v.optional(v.array(v.string())),
+})
+
 /** All options, as an image records them. */
 export const settledOptionsSchema = v.strictObject(optionSchemas)
 
 /** @param source where the options are from, for the error */
 export function parseOptions(input: unknown, source: string): NetImageOptions {
+  return withoutUndefined(parseObject(optionsSchema, input, source))
+}
+
+/** @param source where it is from, for the error */
+export function parseConfig(input: unknown, source: string): NetImageConfig {
+  return withoutUndefined(parseObject(configSchema, input, source))
+}
+
+type Schema = typeof optionsSchema | typeof configSchema
+
+function parseObject<S extends Schema>(
+  schema: S,
+  input: unknown,
+  source: string,
+): v.InferOutput<S> {
   if (!isPlainObject(input)) {
     throw new NetimageError('bad-config', `${source} gives no options but ${inspected(input)}`, {
       hint: 'It must give an object: { nfsRoot: …, storePaths: […], … }',
     })
   }
   const result = v.safeParse(schema, input)
-  if (result.success) return withoutUndefined(result.output)
+  if (result.success) return result.output
   const [issue] = result.issues
   const name = v.getDotPath(issue)
   if (issue.type === 'strict_object') {
     throw new NetimageError('bad-option', `${source}: there is no option ${name}`, {
-      hint: `The options are ${Object.keys(optionSchemas).join(', ')}.`,
+      hint: `The options are ${Object.keys(schema.entries).join(', ')}.`,
     })
   }
   const why = issue.type === 'regex' || issue.type === 'check' ? issue.message : wanted(issue)
@@ -136,9 +186,8 @@ function inspected(value: unknown): string {
   return inspect(value, { breakLength: Infinity, depth: 1 }).slice(0, maxShown)
 }
 
-function withoutUndefined(output: v.InferOutput<typeof schema>): NetImageOptions {
-  const entries = Object.entries(output).filter(([, value]) => value !== undefined)
-  return Object.fromEntries(entries)
+function withoutUndefined(output: object) {
+  return Object.fromEntries(Object.entries(output).filter(([, value]) => value !== undefined))
 }
 
 /** What defaults follow from. */
@@ -173,6 +222,6 @@ export function extraRoots(options: NetImageOptions): StorePath[] {
 }
 
 /** For `netimage.config.ts`: gives an editor the types of the options. */
-export function defineNetImage(options: NetImageOptions): NetImageOptions {
-  return options
+export function defineNetImage(config: NetImageConfig): NetImageConfig {
+  return config
 }

@@ -331,18 +331,33 @@ suite('a host of a flake', { concurrency: 2 }, () => {
   after(() => workspace.remove())
 
   const processors: Partial<Record<string, string>> = { arm64: 'aarch64', x64: 'x86_64' }
+  const moduleSettings = {
+    imageBaseName: 'from-the-module',
+    nfsRoot: '10.0.0.1:/srv/module,v3',
+    populateRootCommands: 'echo module > files/from',
+    boot: ['extlinux'],
+    machines: ['dc:a6:32:01:02:03'],
+    silence: ['root-not-nfs'],
+  }
   const flakeText = `
     {
       outputs = { self }:
         let
+          derive = name: script: derivation {
+            inherit name;
+            system = "${processors[process.arch] ?? process.arch}-linux";
+            builder = "\${./tools}/busybox";
+            args = [ "sh" "-euc" script ];
+            busybox = "\${./tools}/busybox";
+          };
           make = script: {
-            config.system.build.toplevel = derivation {
-              name = "nixos-system-flake-25.11";
-              system = "${processors[process.arch] ?? process.arch}-linux";
-              builder = "\${./tools}/busybox";
-              args = [ "sh" "-euc" script ];
-              busybox = "\${./tools}/busybox";
-            };
+            config.system.build.toplevel = derive "nixos-system-flake-25.11" script;
+          };
+          add = netImage: {
+            config.system.build = self.nixosConfigurations.pi.config.system.build // { inherit netImage; };
+          };
+          say = json: add {
+            settings = derive "settings.json" "$busybox cp \${builtins.toFile "json" json} $out";
           };
         in {
           nixosConfigurations.pi = make ''
@@ -352,6 +367,9 @@ suite('a host of a flake', { concurrency: 2 }, () => {
             printf aarch64-linux > $out/system
           '';
           nixosConfigurations.other-host = self.nixosConfigurations.pi;
+          nixosConfigurations.with-module = say ''${JSON.stringify(moduleSettings)}'';
+          nixosConfigurations.with-another-module = add { };
+          nixosConfigurations.with-typing-error = say ''{ "silence": [ "no-rule" ] }'';
           nixosConfigurations.broken = make "echo what the builder said >&2; exit 1";
           nixosConfigurations.slow = make "$busybox sleep 1000";
           packages.system = self.nixosConfigurations.pi.config.system.build.toplevel;
@@ -392,6 +410,48 @@ suite('a host of a flake', { concurrency: 2 }, () => {
       const run = await build(name, workspace.directory)
       assert.equal(run.status, 0, run.stderr)
     }
+  })
+
+  test('with netimage’s module: what that says, unless a flag or a config file says otherwise', async () => {
+    const run = await build('.#with-module', flake())
+    assert.equal(run.status, 0, run.stderr)
+    const { image, rootDirectoryName, nfsRoot, findings } = parseObject(run.stdout)
+    assert.equal(rootDirectoryName, 'from-the-module-25.11.flake-aarch64-linux')
+    assert.equal(nfsRoot, moduleSettings.nfsRoot)
+    assert.doesNotMatch(JSON.stringify(findings), /root-not-nfs/)
+    const tree = join(String(image), 'net-image')
+    assert.equal(readFileSync(join(tree, rootDirectoryName, 'from'), 'utf8'), 'module\n')
+    assert.ok(existsSync(join(tree, 'boot/pxelinux.cfg/01-dc-a6-32-01-02-03')))
+    assert.doesNotMatch(run.stderr, /no netimage module/)
+
+    const config = workspace.path('some.config.json')
+    writeFileSync(config, '{ "imageBaseName": "from-a-file", "silence": [] }')
+    const flags = ['--config', config, '--nfs-root', '10.0.0.2:/srv/flag,v3']
+    const other = await netimage([...command('.#with-module'), ...flags], {
+      cwd: flake(),
+      env: environment(),
+    })
+    const second = parseObject(other.stdout)
+    assert.equal(second['rootDirectoryName'], 'from-a-file-25.11.flake-aarch64-linux')
+    assert.equal(second['nfsRoot'], '10.0.0.2:/srv/flag,v3')
+  })
+
+  test('without it: what is missing, and the lines to add', async () => {
+    for (const name of ['.#pi', '.#with-another-module']) {
+      const run = await build(name, flake())
+      assert.equal(run.status, 0, run.stderr)
+      assert.match(run.stderr, /warning: the configuration of \.#\S+ has no netimage module/)
+      assert.match(run.stderr, /modules = \[ inputs\.netimage\.nixosModules\.default/)
+    }
+  })
+
+  test('whose module has a wrong value: the error names it', async () => {
+    const run = await build('.#with-typing-error', flake())
+    assert.equal(failureOf(run).code, 'bad-option')
+    assert.equal(
+      failureOf(run).message,
+      'netImage of .#with-typing-error: there is no rule no-rule',
+    )
   })
 
   test('that does not build: what Nix says, and nix-failed', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { after, suite, test } from 'node:test'
-import { loadConfig } from '../../src/image/config.ts'
+import { loadConfig, requestOf } from '../../src/image/config.ts'
 import { assertError, netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
@@ -56,6 +56,39 @@ for (const [name, text] of Object.entries(configs)) {
     assert.deepEqual(await loadConfig(written(`my pi #1?${extension}`, text)), expected)
   })
 }
+
+test('a config says what ways of booting take, too', async () => {
+  const config = {
+    ...expected,
+    boot: ['raspberry-pi'],
+    firmware: './firmware',
+    configTxt: 'dtparam=audio=on\n',
+    machines: ['dc-a6-32-01-02-03'],
+    silence: ['nfs-lock'],
+  }
+  const { nfsRoot, storePaths, boot, silence, ...settings } = config
+  const read = await loadConfig(written('a.json', JSON.stringify(config)))
+  const request = await requestOf(read, 'a.json')
+  assert.deepEqual(request.options, { nfsRoot, storePaths })
+  assert.deepEqual([request.boot, request.silenced], [boot, silence])
+  assert.deepEqual(request.bootSettings, { ...settings, ipxe: undefined, uefiStub: undefined })
+  assert.deepEqual((await requestOf({ boot: [] }, 'nothing')).boot, [])
+  assert.ok(!('boot' in (await requestOf({}, 'nothing'))))
+
+  for (const [name, value] of Object.entries({
+    boot: ['grub'],
+    firmware: 1,
+    machines: ['dc:a6:32:01:02'],
+    silence: 'nfs-lock',
+  })) {
+    const file = written('a.json', JSON.stringify({ [name]: value }))
+    await assert.rejects(loadConfig(file), { code: 'bad-option', message: new RegExp(`: ${name}`) })
+  }
+  await assert.rejects(requestOf({ silence: ['no-rule'] }, 'a.json'), {
+    code: 'bad-option',
+    message: 'a.json: there is no rule no-rule',
+  })
+})
 
 test('a config may import a file beside it', async () => {
   const file = written('netimage.config.ts', "export { shared as default } from './shared.ts'")
