@@ -99,4 +99,22 @@ exit 1
     })
     await machine.waitFor(/^passed$/, seconds)
   })
+
+  test('Linux finds all by the port mapper, and reads what it wrote', async () => {
+    const machine = await startLinuxClient(network, {
+      ...{ name: 'large', host: 102, path, options: '' },
+      script: `
+set -e
+grep -q 'rsize=1048576,wsize=1048576' /proc/mounts
+dd if=/dev/urandom of=/tmp/large bs=1M count=30
+cp /tmp/large /mnt/large
+dd if=/tmp/large of=/mnt/direct bs=100k count=20 conv=fsync oflag=direct
+umount /mnt
+mount -t nfs -o vers=3,nolock,proto=tcp,addr=${network.server} ${network.server}:${path} /mnt
+cmp /tmp/large /mnt/large
+cmp -n 2048000 /tmp/large /mnt/direct
+`,
+    })
+    await machine.waitFor(/^passed$/, seconds)
+  })
 })

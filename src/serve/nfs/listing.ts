@@ -1,5 +1,5 @@
 /** Listings of directories: what READDIR and READDIRPLUS have in common [RFC 1813 §3.3.16]. */
-import type { Attributes, DirectoryEntry } from '../layers/file-system.ts'
+import type { Attributes, NodeId } from '../layers/file-system.ts'
 import type { XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter } from './attributes.ts'
 import type { NfsCall } from './call.ts'
@@ -13,12 +13,12 @@ const cookieVerifierBytes = 8
 /** That no entry follows, and whether it is the end of the directory. */
 const endBytes = 8
 
-export interface ListingStart {
-  cookie: number
-}
-
-/** @throws `NfsError` where the listing cannot go on from there */
-export function readListingStart(call: NfsCall, directory: Attributes): ListingStart {
+/**
+ * Reads after which entry the listing is to go on.
+ *
+ * @throws `NfsError` where it cannot
+ */
+export function readCookie(call: NfsCall, directory: Attributes): number {
   const cookie = call.arguments.uint64()
   const verifier = call.arguments.fixed(cookieVerifierBytes)
   if (directory.kind !== 'directory') throw new NfsError('NFS3ERR_NOTDIR')
@@ -26,7 +26,7 @@ export function readListingStart(call: NfsCall, directory: Attributes): ListingS
   if (cookie !== 0 && !verifier.equals(call.served.cookieVerifier)) {
     throw new NfsError('NFS3ERR_BAD_COOKIE')
   }
-  return { cookie }
+  return cookie
 }
 
 export interface ListingLimits {
@@ -40,10 +40,10 @@ export interface ListingLimits {
 export function writeListing(
   call: NfsCall,
   directory: Attributes,
-  { cookie }: ListingStart,
+  cookie: number,
   limits: ListingLimits,
   results: XdrWriter,
-  writeMore?: (entry: DirectoryEntry) => void,
+  writeMore?: (node: NodeId) => void,
 ): void {
   const { served } = call
   const end = results.length + Math.min(limits.all, maxTransfer) - endBytes
@@ -52,38 +52,39 @@ export function writeListing(
   results.fixed(served.cookieVerifier)
 
   let isAny = false
-  let isEnd = true
-  for (const entry of entriesAfter(call, directory, cookie)) {
+  /** @returns whether there was room for it */
+  function writeEntry(node: NodeId, name: Buffer, cookie: number): boolean {
     const start = results.length
     results.boolean(true)
-    results.uint64(entry.node)
-    results.opaque(entry.name)
-    results.uint64(entry.cookie)
+    results.uint64(node)
+    results.opaque(name)
+    results.uint64(cookie)
     namesLeft -= results.length - start
-    writeMore?.(entry)
+    writeMore?.(node)
     if (results.length > end || namesLeft < 0) {
       results.truncate(start)
-      isEnd = false
-      break
+      return false
     }
     isAny = true
+    return true
   }
+
+  function writeEntries(): boolean {
+    const { fileSystem } = served
+    for (let index = cookie; index < dots.length; index++) {
+      const name = dots[index] ?? Buffer.alloc(0)
+      const node = fileSystem.lookup(directory.id, name) ?? directory.id
+      if (!writeEntry(node, name, index + 1)) return false
+    }
+    const from = Math.max(0, cookie - dots.length)
+    for (const { node, name, cookie } of fileSystem.list(directory.id, from)) {
+      if (!writeEntry(node, name, cookie + dots.length)) return false
+    }
+    return true
+  }
+
+  const isEnd = writeEntries()
   if (!isEnd && !isAny) throw new NfsError('NFS3ERR_TOOSMALL')
   results.boolean(false)
   results.boolean(isEnd)
-}
-
-function* entriesAfter(
-  { served: { fileSystem } }: NfsCall,
-  directory: Attributes,
-  cookie: number,
-): Iterable<DirectoryEntry> {
-  for (const [index, name] of dots.slice(cookie).entries()) {
-    const node = fileSystem.lookup(directory.id, name) ?? directory.id
-    yield { name, node, cookie: cookie + index + 1 }
-  }
-  const from = Math.max(0, cookie - dots.length)
-  for (const entry of fileSystem.list(directory.id, from)) {
-    yield { ...entry, cookie: entry.cookie + dots.length }
-  }
 }

@@ -74,11 +74,14 @@ export class XdrReader {
 /** Writes values into a buffer that grows where it must. */
 export class XdrWriter {
   #bytes: Buffer
+  /** Of the same bytes: by far the fastest way to write words. */
+  #view: DataView
   /** How many bytes are written. */
   length = 0
 
   constructor(capacity: number) {
     this.#bytes = Buffer.allocUnsafeSlow(capacity)
+    this.#view = viewOf(this.#bytes)
   }
 
   /** A view of what is written: valid until more is. */
@@ -98,6 +101,7 @@ export class XdrWriter {
       const larger = Buffer.allocUnsafeSlow(Math.max(end, this.#bytes.length * 2))
       this.#bytes.copy(larger, 0, 0, start)
       this.#bytes = larger
+      this.#view = viewOf(larger)
     }
     this.length = end
     return start
@@ -105,19 +109,19 @@ export class XdrWriter {
 
   uint32(value: number): void {
     const start = this.#reserve(word)
-    this.#bytes.writeUInt32BE(value, start)
+    this.#view.setUint32(start, value)
   }
 
   /** @param at where a word is written already */
   replaceUint32(at: number, value: number): void {
-    this.#bytes.writeUInt32BE(value, at)
+    this.#view.setUint32(at, value)
   }
 
   /** @param value a safe integer, not negative */
   uint64(value: number): void {
     const start = this.#reserve(2 * word)
-    this.#bytes.writeUInt32BE(Math.floor(value / 2 ** 32), start)
-    this.#bytes.writeUInt32BE(value % 2 ** 32, start + word)
+    this.#view.setUint32(start, value / 2 ** 32)
+    this.#view.setUint32(start + word, value)
   }
 
   boolean(value: boolean): void {
@@ -147,7 +151,7 @@ export class XdrWriter {
   opaqueInPlace(most: number, fill: (room: Buffer) => number): number {
     const at = this.#reserve(word + most)
     const length = fill(this.#bytes.subarray(at + word, at + word + most))
-    this.#bytes.writeUInt32BE(length, at)
+    this.#view.setUint32(at, length)
     this.length = at + word + length
     this.#pad(length)
     return length
@@ -159,4 +163,8 @@ export class XdrWriter {
     const start = this.#reserve(zeros)
     this.#bytes.fill(0, start, start + zeros)
   }
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, byteLength)
 }

@@ -130,7 +130,7 @@ function actLocally(root: string, operation: Operation): void {
   const path = join(root, ...operation.path)
   switch (operation.kind) {
     case 'mkdir':
-      return void fs.mkdirSync(path, modeOf(operation))
+      return fs.mkdirSync(path, modeOf(operation))
     case 'create':
       return fs.closeSync(fs.openSync(path, 'wx', operation.mode))
     case 'chmod':

@@ -4,6 +4,7 @@ import {
   FileSystemError,
   type AttributeChanges,
   type Attributes,
+  type DirectoryEntry,
   type FileSystem,
   type FileSystemErrorCode,
   type NewNode,
@@ -19,6 +20,8 @@ type Node = {
   target: Buffer
   /** Of a directory, by name in Latin-1. */
   entries: Map<string, { node: NodeId; cookie: number }>
+  /** The same in the order of their cookies, once they were listed. */
+  listing: DirectoryEntry[] | undefined
   parent: NodeId
 }
 
@@ -71,7 +74,14 @@ export function createMemoryFileSystem(): MemoryFileSystem {
       changed: time,
     }
     const content = Buffer.alloc(0)
-    nodes.set(id, { attributes, content, target, entries: new Map(), parent: parent ?? id })
+    nodes.set(id, {
+      attributes,
+      content,
+      target,
+      entries: new Map(),
+      listing: undefined,
+      parent: parent ?? id,
+    })
     return id
   }
 
@@ -88,11 +98,13 @@ export function createMemoryFileSystem(): MemoryFileSystem {
 
   function addEntry(directory: Node, name: Buffer, node: NodeId): void {
     directory.entries.set(name.toString('latin1'), { node, cookie: ++lastCookie })
+    directory.listing = undefined
     touch(directory, 'modified', 'changed')
   }
 
   function dropEntry(directory: Node, name: Buffer): void {
     directory.entries.delete(name.toString('latin1'))
+    directory.listing = undefined
     touch(directory, 'modified', 'changed')
   }
 
@@ -141,8 +153,21 @@ export function createMemoryFileSystem(): MemoryFileSystem {
     },
     readLink: (id) => nodeOf(id).target,
     *list(id, cookie) {
-      for (const [name, entry] of directoryOf(id).entries) {
-        if (entry.cookie > cookie) yield { name: Buffer.from(name, 'latin1'), ...entry }
+      const directory = directoryOf(id)
+      directory.listing ??= Array.from(directory.entries, ([name, entry]) => ({
+        ...entry,
+        name: Buffer.from(name, 'latin1'),
+      }))
+      const { listing } = directory
+      let [low, high] = [0, listing.length]
+      while (low < high) {
+        const middle = (low + high) >> 1
+        if ((listing[middle]?.cookie ?? 0) <= cookie) low = middle + 1
+        else high = middle
+      }
+      for (let index = low; index < listing.length; index++) {
+        const entry = listing[index]
+        if (entry) yield entry
       }
     },
     setAttributes(id, { size, ...others }: AttributeChanges) {

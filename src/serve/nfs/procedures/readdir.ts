@@ -1,14 +1,14 @@
 /** [RFC 1813 §3.3.16] */
 import type { NfsProcedure } from '../call.ts'
-import { readListingStart, writeListing } from '../listing.ts'
+import { readCookie, writeListing } from '../listing.ts'
 
 export const readdir: NfsProcedure = {
   name: 'READDIR',
   failure: ['attributes'],
   run(call, directory, results) {
-    const start = readListingStart(call, directory)
+    const cookie = readCookie(call, directory)
     const all = call.arguments.uint32()
-    writeListing(call, directory, start, { all }, results)
+    writeListing(call, directory, cookie, { all }, results)
     return undefined
   },
 }

@@ -1,20 +1,20 @@
 /** [RFC 1813 §3.3.17] */
 import { writeAttributesAfter } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
-import { readListingStart, writeListing } from '../listing.ts'
+import { readCookie, writeListing } from '../listing.ts'
 import { may, permits } from '../permission.ts'
 
 export const readdirplus: NfsProcedure = {
   name: 'READDIRPLUS',
   failure: ['attributes'],
   run(call, directory, results) {
-    const start = readListingStart(call, directory)
+    const cookie = readCookie(call, directory)
     const names = call.arguments.uint32()
     const all = call.arguments.uint32()
     const { served, credentials } = call
     // Who may only list the names gets no more: a handle would open what they cannot look up.
     const maySearch = permits(directory, credentials, may.execute)
-    writeListing(call, directory, start, { all, names }, results, ({ node }) => {
+    writeListing(call, directory, cookie, { all, names }, results, (node) => {
       if (!maySearch) {
         results.boolean(false)
         results.boolean(false)
