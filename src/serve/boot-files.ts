@@ -1,5 +1,5 @@
 /** Which file of a boot tree a machine means by a name, and the one way to open it. */
-import { constants } from 'node:fs'
+import { constants, fstatSync, type BigIntStats } from 'node:fs'
 import { open, realpath, type FileHandle } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 
@@ -127,10 +127,22 @@ async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoB
       handle,
       size: Number(stat.size),
       modified: Number(stat.mtimeMs),
-      tag: [stat.ino, stat.size, stat.mtimeNs].map((part) => part.toString(16)).join('-'),
+      tag: tagOf(stat),
     }
   } catch (error) {
     if (absent.has(errnoOf(error) ?? '')) return missing
     return { kind: 'unreadable', reason: messageOf(error) }
   }
+}
+
+function tagOf({ ino, size, mtimeNs }: BigIntStats): string {
+  return [ino, size, mtimeNs].map((part) => part.toString(16)).join('-')
+}
+
+/**
+ * To be asked before the end of a file is sent: half of an old content and half of a new one would
+ * be worse than nothing.
+ */
+export function hasChanged({ handle, tag }: OpenBootFile): boolean {
+  return tagOf(fstatSync(handle.fd, { bigint: true })) !== tag
 }

@@ -1,5 +1,7 @@
 /** What is sent of a file: its bytes as they are, or as netascii. */
-import { fstatSync, readSync, readvSync } from 'node:fs'
+import { readSync, readvSync } from 'node:fs'
+
+import { hasChanged, type OpenBootFile } from '../boot-files.ts'
 
 /**
  * Fills the buffers one after the other with what comes next.
@@ -9,27 +11,22 @@ import { fstatSync, readSync, readvSync } from 'node:fs'
  */
 export type Content = (buffers: readonly Buffer[]) => number
 
-export interface ContentFile {
-  descriptor: number
-  size: number
-  /** Milliseconds since 1970. */
-  modified: number
-}
-
-export function octets(file: ContentFile): Content {
+export function octets(file: OpenBootFile): Content {
   let position = 0
   return (buffers) => {
     const start = position
     const end = Math.min(file.size, start + total(buffers))
     // One call does nearly always; where it stops early, each buffer goes on from there.
-    if (position < end) position += readvSync(file.descriptor, buffers, position)
+    if (position < end) position += readvSync(file.handle.fd, buffers, position)
     for (const rest of remainder(buffers, position - start)) {
       if (position >= end) break
       position += readFully(file, rest, position)
     }
     // It may have grown.
     position = Math.min(position, end)
-    if (position === file.size) checkUnchanged(file)
+    if (position === file.size && hasChanged(file)) {
+      throw new Error('the file was written to while it was sent')
+    }
     return position - start
   }
 }
@@ -38,7 +35,7 @@ const [lineFeed, carriageReturn] = [0x0a, 0x0d]
 const readBytes = 1 << 14
 
 /** A line ends with CR LF, and a CR of the file becomes CR NUL. [RFC 1350 §1, RFC 764] */
-export function netascii(file: ContentFile): Content {
+export function netascii(file: OpenBootFile): Content {
   const read = octets(file)
   const chunk = Buffer.allocUnsafe(readBytes)
   let filled = 0
@@ -88,20 +85,12 @@ function* remainder(buffers: readonly Buffer[], filled: number): Iterable<Buffer
   }
 }
 
-function readFully(file: ContentFile, into: Buffer, position: number): number {
+function readFully(file: OpenBootFile, into: Buffer, position: number): number {
   let done = 0
   while (done < into.length && position + done < file.size) {
-    const read = readSync(file.descriptor, into, done, into.length - done, position + done)
+    const read = readSync(file.handle.fd, into, done, into.length - done, position + done)
     if (read === 0) throw new Error('the file became shorter while it was sent')
     done += read
   }
   return done
-}
-
-/** Half of the old content and half of the new would be worse than nothing. */
-function checkUnchanged({ descriptor, size, modified }: ContentFile): void {
-  const stat = fstatSync(descriptor, { bigint: true })
-  if (Number(stat.mtimeMs) !== modified || Number(stat.size) !== size) {
-    throw new Error('the file was written to while it was sent')
-  }
 }

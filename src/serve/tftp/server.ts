@@ -136,12 +136,11 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   }
 
   function serve(session: Session, asked: FileRequest, found: OpenBootFile): void {
-    const { handle, size, modified } = found
-    const file = { descriptor: handle.fd, size, modified }
+    const { handle, size } = found
     const isOctet = asked.mode === 'octet'
     const agreement = negotiate(asked.options, isOctet ? size : undefined)
     const { blockSize, windowSize } = agreement
-    const blocks = createBlocks(isOctet ? octets(file) : netascii(file), blockSize, windowSize)
+    const blocks = createBlocks(isOctet ? octets(found) : netascii(found), blockSize, windowSize)
     session.handle = handle
     session.blockSize = blockSize
     if (isOctet) session.size = size

@@ -1,0 +1,22 @@
+/** What the server knows, for programs: `/api/machines`, `/api/machines/<mac>`, `/api/images`. */
+
+/** Plain data, as it is to be printed as JSON. */
+export interface Knowledge {
+  /** Each with what else is known of it. */
+  machines: () => readonly { readonly mac?: string }[]
+  images: () => readonly object[]
+}
+
+/**
+ * @param path percent-decoded, with the `/` at its start
+ * @returns undefined where there is nothing of that name
+ */
+export function lookUp({ machines, images }: Knowledge, path: string): object | undefined {
+  const [, , collection, name, ...rest] = path.split('/')
+  if (rest.length > 0) return undefined
+  if (collection === 'images' && name === undefined) return images()
+  if (collection !== 'machines') return undefined
+  if (name === undefined) return machines()
+  const mac = name.toLowerCase().replaceAll('-', ':')
+  return machines().find((machine) => machine.mac === mac)
+}

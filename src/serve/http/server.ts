@@ -1,0 +1,199 @@
+/** The HTTP server: boot trees, and what the server knows. Read only. [RFC 9110, 9112] */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+
+import { messageOf, NetimageError } from '../../errors.ts'
+import { openBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
+import type { FileEvent, Report } from '../event.ts'
+import { listenError } from '../listen.ts'
+import { plainAddress } from '../rpc/tcp-server.ts'
+import { answerFor } from './answer.ts'
+import { sendBody } from './body.ts'
+import { lookUp, type Knowledge } from './knowledge.ts'
+import { pathOfTarget } from './target.ts'
+
+export interface HttpLimits {
+  connections: number
+  /** With one client. */
+  connectionsPerAddress: number
+  /** A connection on which nothing moves for so long is closed. */
+  idleSeconds: number
+}
+
+export interface HttpServerOptions {
+  /** What is listened on: IPv4, or IPv6. */
+  address: string
+  /** 0: any that is free. */
+  port: number
+  treesOf: TreesOf
+  /** Served below `/api/`; default: nothing is told. */
+  knowledge?: Knowledge
+  report: Report
+  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  onError: (error: NetimageError) => void
+  signal?: AbortSignal
+  limits?: HttpLimits
+}
+
+export interface HttpServer {
+  address: string
+  port: number
+  /** Ends all connections as well. */
+  close(): Promise<void>
+}
+
+/** Loaders that write to slow flash or draw on slow screens stop for a while. */
+const defaultLimits: HttpLimits = { connections: 512, connectionsPerAddress: 64, idleSeconds: 60 }
+
+const requestLimits = {
+  maxHeaderSize: 8192,
+  headersTimeout: 10_000,
+  requestTimeout: 20_000,
+  keepAliveTimeout: 15_000,
+  connectionsCheckingInterval: 2000,
+}
+
+/** @throws `NetimageError` `cannot-listen` */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const { address, onError, signal, limits = defaultLimits } = options
+  signal?.throwIfAborted()
+  const server = createServer({ ...requestLimits, noDelay: true }, (request, response) => {
+    answer(options, request, response).catch((error: unknown) => {
+      onError(defect(error))
+      response.destroy()
+    })
+  })
+  server.maxConnections = limits.connections
+  server.maxHeadersCount = 100
+  server.setTimeout(limits.idleSeconds * 1000)
+  limitPerAddress(limits.connectionsPerAddress, (listener) => server.on('connection', listener))
+
+  const listening = Promise.withResolvers<void>()
+  server.once('error', (error) => listening.reject(listenError('HTTP (TCP)', options, error)))
+  server.listen({ host: address, port: options.port, backlog: 128 }, listening.resolve)
+  await listening.promise
+  // Such as when no descriptors are left: that connection is lost, others are served on.
+  server.on('error', (error) => onError(defect(error)))
+
+  let closed: Promise<void> | undefined
+  const close = () =>
+    (closed ??= new Promise((resolve) => {
+      server.close(() => resolve())
+      server.closeAllConnections()
+    }))
+  signal?.addEventListener('abort', () => void close(), { once: true })
+  const bound = server.address()
+  return { address, port: typeof bound === 'object' && bound ? bound.port : options.port, close }
+}
+
+function limitPerAddress(most: number, onConnection: (listener: (s: Socket) => void) => void) {
+  const counts = new Map<string, number>()
+  onConnection((socket) => {
+    const address = socket.remoteAddress
+    const count = counts.get(address ?? '') ?? 0
+    if (address === undefined || count >= most) {
+      socket.destroy()
+      return
+    }
+    counts.set(address, count + 1)
+    socket.once('close', () => {
+      const left = (counts.get(address) ?? 0) - 1
+      if (left > 0) counts.set(address, left)
+      else counts.delete(address)
+    })
+  })
+}
+
+async function answer(
+  { treesOf, knowledge, report, onError }: HttpServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const { method = '', url = '' } = request
+  if (method !== 'GET' && method !== 'HEAD') {
+    response.setHeader('Allow', 'GET, HEAD')
+    sendText(response, 405, 'Files are only read here: GET and HEAD.')
+    return
+  }
+  const path = pathOfTarget(url)
+  if (path === undefined) {
+    sendText(response, 400, 'This is no path.')
+    return
+  }
+  if (knowledge && path.startsWith('/api/')) {
+    const known = lookUp(knowledge, path)
+    if (known) sendJson(response, known)
+    else sendText(response, 404, 'Nothing is known of that name.')
+    return
+  }
+
+  const address = plainAddress(request.socket.remoteAddress) ?? ''
+  const tell = (step: FileEvent['step'], details: Partial<FileEvent> = {}) =>
+    report({ kind: 'http', step, address, file: path, bytes: 0, ...details })
+  const found = await openBootFile(treesOf, address, path)
+  switch (found.kind) {
+    case 'missing':
+      sendText(response, 404, 'There is no such file.')
+      tell('missing')
+      return
+    case 'refused':
+      sendText(response, 400, `${found.reason}.`)
+      tell('fail', { reason: found.reason })
+      return
+    case 'unreadable':
+      sendText(response, 500, 'The file cannot be read.')
+      tell('fail', { reason: found.reason })
+      return
+    case 'file':
+      try {
+        await sendFile(request, response, path, found, tell)
+      } finally {
+        found.handle.close().catch((error: unknown) => onError(defect(error)))
+      }
+  }
+}
+
+async function sendFile(
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  file: OpenBootFile,
+  tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void,
+): Promise<void> {
+  const { status, fields, body } = answerFor(request.headers, path, file)
+  response.writeHead(status, fields)
+  if (request.method === 'HEAD' || body.length === 0) {
+    response.end()
+    return
+  }
+  const { size } = file
+  let bytes = 0
+  tell('begin', { size })
+  try {
+    await sendBody(response, file, body, (count) => (bytes += count))
+  } catch (error) {
+    tell('fail', { bytes, size, reason: `the transfer broke off: ${messageOf(error)}` })
+    return
+  }
+  tell('end', { bytes, size })
+}
+
+function sendText(response: ServerResponse, status: number, sentence: string): void {
+  const body = Buffer.from(`${sentence}\n`)
+  send(response, status, 'text/plain; charset=utf-8', body)
+}
+
+function sendJson(response: ServerResponse, value: object): void {
+  response.setHeader('Cache-Control', 'no-store')
+  send(response, 200, 'application/json', Buffer.from(`${JSON.stringify(value)}\n`))
+}
+
+function send(response: ServerResponse, status: number, type: string, body: Buffer): void {
+  response.writeHead(status, { 'Content-Type': type, 'Content-Length': body.length })
+  // Node leaves the body out of the answer to HEAD.
+  response.end(body)
+}
+
+function defect(error: unknown): NetimageError {
+  return new NetimageError('internal', `HTTP: ${messageOf(error)}`, { cause: error })
+}
