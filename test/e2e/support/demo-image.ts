@@ -6,6 +6,7 @@ import {
   buildDemoSystem,
   type DemoSystem,
   type DemoSystemName,
+  type DemoSystemOptions,
 } from '../../../demo/system/build.ts'
 import { buildNetImage, type BuildRequest, type Manifest } from '../../../src/index.ts'
 import { runProgram } from '../../support/real-nix.ts'
@@ -22,13 +23,21 @@ export type DemoImage = {
 /** Where the demo system mounts its root from. */
 export const rootDevice = '10.66.0.1:/srv/alpha'
 
-/** Build the demo system with real Nix; nothing is done for one that was built before. */
-export async function buildBootableSystem(system: DemoSystemName): Promise<DemoSystem> {
+/**
+ * Build the demo system with real Nix; nothing is done for one that was built before.
+ *
+ * @param root what its fstab says of the root, if it is to be another
+ */
+export async function buildBootableSystem(
+  system: DemoSystemName,
+  root: Pick<DemoSystemOptions, 'rootDevice' | 'rootOptions'> = {},
+): Promise<DemoSystem> {
   return await buildDemoSystem({
     system,
     cacheDirectory: cacheDirectory('demo-downloads'),
     worldDirectory: cacheDirectory('demo-nix'),
     rootDevice,
+    ...root,
   })
 }
 

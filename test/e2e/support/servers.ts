@@ -64,7 +64,7 @@ async function startOtherDhcpServer(network: Network): Promise<void> {
 }
 
 /** What `netimage servers` prints. */
-async function configure(
+export async function configure(
   { bridge }: Network,
   server: string,
   image: string,

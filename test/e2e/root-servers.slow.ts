@@ -1,0 +1,20 @@
+// Roots from the servers that people run, as netimage configures them, over each version of NFS.
+
+import { suite, test } from 'node:test'
+import { bootFrom, type RootWay } from './support/root-ways.ts'
+
+const ways: RootWay[] = [
+  { server: 'ganesha', version: '3', machine: 'uml' },
+  { server: 'ganesha', version: '4.0', machine: 'qemu' },
+  { server: 'kernel', version: '3', machine: 'uml' },
+  { server: 'kernel', version: '4.1', machine: 'qemu' },
+  { server: 'kernel', version: '4.2', machine: 'uml' },
+]
+
+suite('a root', { concurrency: 2 }, () => {
+  for (const way of ways) {
+    test(`from the server ${way.server} over NFSv${way.version}`, async (context) => {
+      await bootFrom(way, context)
+    })
+  }
+})

@@ -1,0 +1,8 @@
+// The quickest of the ways to serve a root; the others are slow.
+
+import { test } from 'node:test'
+import { bootFrom } from './support/root-ways.ts'
+
+test('a root from nfs-ganesha over NFSv4.2', async (context) => {
+  await bootFrom({ server: 'ganesha', version: '4.2', machine: 'uml' }, context)
+})

@@ -1,0 +1,57 @@
+// The kernel's NFS server, which is one for all of a machine: therefore in a machine of its own.
+
+import { appendFileSync, copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { cpioMember, modes, trailer, type CpioFile } from '../../support/cpio.ts'
+import { runProgram } from '../../support/real-nix.ts'
+import { cacheDirectory } from './cache.ts'
+import { powerOn, x86Direct, type Machine, type PoweredMachine } from './machines.ts'
+import type { Network } from './network.ts'
+import { findProgram } from './packages.ts'
+
+export type KernelNfsServer = {
+  /** Its address and the length of the network's prefix, as in `10.66.0.2/24`. */
+  address: string
+  /** The root tree to serve; it is copied, with the owners that it has. */
+  rootTree: string
+  /** Where the server has it. */
+  path: string
+  /** The text of its file in /etc/exports.d. */
+  exports: string
+}
+
+const readySeconds = 120
+
+export async function startKernelNfsServer(
+  network: Network,
+  { address, rootTree, path, exports }: KernelNfsServer,
+): Promise<PoweredMachine> {
+  const script = join(import.meta.dirname, 'fetch-nfs-server.sh')
+  const fetched = (await runProgram('sh', [script, cacheDirectory('nfs-server')])).trim()
+  const files: CpioFile[] = [
+    { name: 'etc', mode: modes.directory },
+    { name: 'etc/address', data: address },
+    { name: 'etc/root', data: path },
+    { name: 'etc/exports.d', mode: modes.directory },
+    { name: 'etc/exports.d/netimage.exports', data: exports },
+    trailer,
+  ]
+  // An initrd may be several archives, one after the other.
+  const initrd = join(network.directory, 'initrd')
+  copyFileSync(join(fetched, 'initrd'), initrd)
+  appendFileSync(initrd, Buffer.concat(files.map((file) => cpioMember(file))))
+  const disk = join(network.directory, 'root.ext4')
+  await runProgram(findProgram('mke2fs'), ['-q', '-t', 'ext4', '-d', rootTree, disk, '1G'])
+
+  const machine = withDisk(x86Direct({ kernel: join(fetched, 'kernel'), initrd, kernelLine }), disk)
+  const server = await powerOn(network, { name: 'nfs-server', mac: '52:54:00:00:ff:01', machine })
+  await server.waitFor(/nfs-server: ready/, readySeconds)
+  return server
+}
+
+const kernelLine = 'console=ttyS0 quiet panic=-1'
+
+function withDisk({ command }: Machine, disk: string): Machine {
+  const drive = ['-drive', `if=virtio,format=raw,file=${disk},cache=unsafe`]
+  return { command: (parts) => [...command(parts), ...drive] }
+}

@@ -1,0 +1,94 @@
+// The ways to serve a root: whose server it is, with the configuration that netimage writes for it,
+// and the version of NFS that the system's fstab asks for.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { dnsmasqConfiguration } from './configuration.ts'
+import { startDnsmasq } from './daemons.ts'
+import { buildBootableSystem, buildDemoImage, type DemoImage } from './demo-image.ts'
+import { startKernelNfsServer } from './kernel-nfs-server.ts'
+import { powerOn, userModeLinux, x86Direct, type Machine, type PoweredMachine } from './machines.ts'
+import { openNetwork, type Network } from './network.ts'
+import { configure, startRootServer } from './servers.ts'
+
+export type RootWay = {
+  server: 'ganesha' | 'kernel'
+  version: '3' | '4.0' | '4.1' | '4.2'
+  /** User Mode Linux, or QEMU with the kernel and the initrd of the system itself. */
+  machine: 'uml' | 'qemu'
+}
+
+/** Generous, because other things may run on this machine. */
+const seconds = 180
+const path = '/srv/alpha'
+
+/** A first boot, which registers the store, and a second. */
+export async function bootFrom(way: RootWay, context: TestContext): Promise<void> {
+  const name = `root-${way.server}-${way.version}`
+  await using cleanup = new AsyncDisposableStack()
+  const directory = mkdtempSync(join(tmpdir(), `netimage-${name}-`))
+  cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const network = cleanup.use(await openNetwork(name))
+
+  const address = way.server === 'kernel' ? '10.66.0.2' : network.server
+  const device = `${address}:${path}`
+  const demo = await buildBootableSystem('x86_64-linux', {
+    rootDevice: device,
+    rootOptions: `vers=${way.version},proto=tcp${way.version === '3' ? ',nolock' : ''}`,
+  })
+  const image = await buildDemoImage(demo, join(directory, 'image'), {
+    boot: [],
+    options: { nfsRoot: `${device},v${way.version}` },
+  })
+  await startDnsmasq(network, dnsmasqConfiguration(network))
+  if (way.server === 'ganesha') await startRootServer(network, image.image)
+  else await startKernelServer(network, address, image)
+
+  const start = async (boot: string) =>
+    await powerOn(network, { name: boot, mac: '52:54:00:00:00:01', machine: machineOf(way, image) })
+  const first = await start('first')
+  const up = await first.waitFor(/netimage-demo: up/, seconds)
+  const said = textOf(first)
+  assert.ok(said.includes('netimage-demo: registered'), said.join('\n'))
+  const mounted = said.find((line) => line.startsWith('netimage-demo: mount ')) ?? ''
+  assert.match(mounted, new RegExp(`mount ${device} / nfs4? rw,.*vers=${way.version}[, ]`))
+  // Owners are numbers, whatever names the server has for some of them and the machine has not.
+  await first.waitFor(/# ?$/, seconds)
+  first.type('touch /etc/x; chown 33:33 /etc/x; stat -c "%n is of %u:%g" /nix/store /etc/x\r')
+  await first.waitFor(/^\/nix\/store is of 0:30000$/, seconds)
+  await first.waitFor(/^\/etc\/x is of 33:33$/, seconds)
+  first.type('sync; poweroff -f\r')
+  await first.waitForEnd(seconds)
+
+  const second = await start('second')
+  const upAgain = await second.waitFor(/netimage-demo: up/, seconds)
+  assert.ok(!textOf(second).some((line) => line.includes('regist')), second.tail(Infinity))
+  await second.powerOff()
+  const passed = [up, upAgain].map((line) => line.seconds.toFixed(1)).join(' and ')
+  context.diagnostic(`${name}: up ${passed} seconds after power-on`)
+}
+
+async function startKernelServer(
+  network: Network,
+  address: string,
+  { image, rootTree }: DemoImage,
+): Promise<void> {
+  const exports = await configure(network, 'nfs-exports', image)
+  await startKernelNfsServer(network, { address: `${address}/24`, rootTree, path, exports })
+}
+
+function machineOf({ machine }: RootWay, { demo, manifest }: DemoImage): Machine {
+  const [entry] = manifest.system.entries
+  assert.ok(entry?.initrd !== undefined && demo.uml)
+  const line = [`init=${entry.init}`, 'loglevel=4', 'netimage.onfail=poweroff:1']
+  if (machine === 'uml') return userModeLinux({ ...demo.uml, kernelLine: line.join(' ') })
+  const [kernel, initrd] = [demo.world.realPath(entry.kernel), demo.world.realPath(entry.initrd)]
+  return x86Direct({ kernel, initrd, kernelLine: ['console=ttyS0', ...line].join(' ') })
+}
+
+function textOf(machine: PoweredMachine): string[] {
+  return machine.lines().map(({ text }) => text)
+}
