@@ -82,7 +82,10 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (!held) return
     const reply = Buffer.from(replies.written(start))
     replies.truncate(start)
-    void hold(held, reply)
+    hold(held, reply).catch((error: unknown) => {
+      onDefect(error)
+      socket.destroy()
+    })
   }
 
   async function hold(held: Held, reply: Buffer): Promise<void> {

@@ -36,7 +36,7 @@ const maxGroups = 16
 const authStatus = { 'bad-credentials': 1, 'unsupported-credentials': 2 } as const
 
 /** [RFC 5531 §9, accept_stat] */
-export const acceptStatus = {
+const acceptStatus = {
   success: 0,
   programUnavailable: 1,
   programMismatch: 2,
@@ -103,12 +103,9 @@ export function writeAccepted(writer: XdrWriter, xid: number): void {
 export function writeNotDone(
   writer: XdrWriter,
   xid: number,
-  status: Exclude<
-    (typeof acceptStatus)[keyof typeof acceptStatus],
-    typeof acceptStatus.success | typeof acceptStatus.programMismatch
-  >,
+  why: Exclude<keyof typeof acceptStatus, 'success' | 'programMismatch'>,
 ): void {
-  writeAcceptedWith(writer, xid, status)
+  writeAcceptedWith(writer, xid, acceptStatus[why])
 }
 
 /** @param versions those of the program that we speak */

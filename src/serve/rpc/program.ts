@@ -1,6 +1,5 @@
 /** Programs that answer calls, whatever carries them. */
 import {
-  acceptStatus,
   readCall,
   writeAccepted,
   writeNotDone,
@@ -68,7 +67,7 @@ export function answerCall(
   const { xid, credentials } = header
   const program = programs.find(({ number }) => number === header.program)
   if (!program) {
-    writeNotDone(reply, xid, acceptStatus.programUnavailable)
+    writeNotDone(reply, xid, 'programUnavailable')
     return undefined
   }
   const procedures = program.versions.get(header.version)
@@ -78,7 +77,7 @@ export function answerCall(
   }
   const procedure = procedures[header.procedure]
   if (!procedure) {
-    writeNotDone(reply, xid, acceptStatus.procedureUnavailable)
+    writeNotDone(reply, xid, 'procedureUnavailable')
     return undefined
   }
   const start = reply.length
@@ -90,10 +89,10 @@ export function answerCall(
   } catch (error) {
     reply.truncate(start)
     if (error instanceof XdrError) {
-      writeNotDone(reply, xid, acceptStatus.garbageArguments)
+      writeNotDone(reply, xid, 'garbageArguments')
     } else {
       onDefect(error)
-      writeNotDone(reply, xid, acceptStatus.systemError)
+      writeNotDone(reply, xid, 'systemError')
     }
     return undefined
   }

@@ -3,9 +3,11 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import fc from 'fast-check'
 import {
   connectNfs,
-  procedure,
+  procedureNames,
+  procedureNumber,
   raw,
   readAfter,
   readChange,
@@ -471,7 +473,7 @@ suite('every procedure', () => {
     for (const [name, parts] of complete) {
       const cut = parts.slice(0, -1)
       await assert.rejects(
-        rpc.call(100003, procedure[name], (writer) => {
+        rpc.call(100003, procedureNumber(name), (writer) => {
           for (const part of cut) writePart(writer, part)
         }),
         /00000004$/,
@@ -480,6 +482,42 @@ suite('every procedure', () => {
     }
     assert.deepEqual(await client.attributes(root), before)
     assert.deepEqual(server.errors, [])
+  })
+
+  test('takes any arguments at all, without a defect', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const word = fc.oneof(fc.nat(3), fc.nat(0xffffffff))
+    const text = fc.constantFrom('file', 'new', '.', '..', 'a/b')
+    const handle = fc.constantFrom(root, root, file)
+    const part = fc.oneof(word, word, text, handle, fc.uint8Array({ maxLength: 80 }))
+    const name = fc.constantFrom(...procedureNames)
+    const ends = new Set<string>()
+    await fc.assert(
+      fc.asyncProperty(
+        name,
+        handle,
+        fc.array(part, { maxLength: 14 }),
+        async (name, first, rest) => {
+          const end = await client.ask(name, [first, ...rest], { uid: 1000 }).then(
+            ({ status }) => status,
+            (error: unknown) => {
+              assert.match(String(error), /the call was not done: .*00000004$/)
+              return 'malformed'
+            },
+          )
+          assert.notEqual(end, status.serverFault)
+          ends.add(`${name} ${end}`)
+        },
+      ),
+      { numRuns: 4000 },
+    )
+    assert.deepEqual(server.errors, [])
+    for (const name of procedureNames) {
+      assert.ok([...ends].some((end) => end.startsWith(`${name} `)))
+    }
+    assert.ok((await client.attributes(root)).type === 2)
   })
 
   test('is known, and no other', async () => {

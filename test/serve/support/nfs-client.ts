@@ -3,13 +3,17 @@
 import { XdrReader, type XdrWriter } from '../../../src/serve/rpc/xdr.ts'
 import { connectRpc, type Caller } from './rpc-client.ts'
 
-/** [RFC 1813 §3.3] */
-export const procedure = {
-  ...{ NULL: 0, GETATTR: 1, SETATTR: 2, LOOKUP: 3, ACCESS: 4, READLINK: 5, READ: 6, WRITE: 7 },
-  ...{ CREATE: 8, MKDIR: 9, SYMLINK: 10, MKNOD: 11, REMOVE: 12, RMDIR: 13, RENAME: 14, LINK: 15 },
-  ...{ READDIR: 16, READDIRPLUS: 17, FSSTAT: 18, FSINFO: 19, PATHCONF: 20, COMMIT: 21 },
-} as const
-export type ProcedureName = keyof typeof procedure
+/** All but NULL, in the order of their numbers [RFC 1813 §3.3]. */
+export const procedureNames = [
+  ...(['GETATTR', 'SETATTR', 'LOOKUP', 'ACCESS', 'READLINK', 'READ', 'WRITE'] as const),
+  ...(['CREATE', 'MKDIR', 'SYMLINK', 'MKNOD', 'REMOVE', 'RMDIR', 'RENAME', 'LINK'] as const),
+  ...(['READDIR', 'READDIRPLUS', 'FSSTAT', 'FSINFO', 'PATHCONF', 'COMMIT'] as const),
+]
+export type ProcedureName = (typeof procedureNames)[number]
+
+export function procedureNumber(name: ProcedureName): number {
+  return procedureNames.indexOf(name) + 1
+}
 
 /** What arguments are made of: words, opaque bytes and strings, and what `wide` and `raw` make. */
 export type Part = number | string | Uint8Array | ((writer: XdrWriter) => void) | readonly Part[]
@@ -79,7 +83,7 @@ export async function connectNfs(port: number, address?: string): Promise<NfsCli
     async ask(name, parts, caller) {
       const reader = await rpc.call(
         nfs,
-        procedure[name],
+        procedureNumber(name),
         (writer) => writePart(writer, parts),
         caller,
       )
