@@ -2,7 +2,6 @@
 import type { Attributes, NodeId } from '../layers/file-system.ts'
 import type { Credentials } from '../rpc/message.ts'
 import type { XdrReader, XdrWriter } from '../rpc/xdr.ts'
-import { isGenuine } from './handle.ts'
 import type { NfsMachine, Serve, ServedExport } from './machine.ts'
 import { maxHandle, maxName, NfsError } from './protocol.ts'
 
@@ -48,7 +47,6 @@ export function openFirstNode(
   reader: XdrReader,
   machine: NfsMachine,
   serve: Serve,
-  handleKey: Buffer,
 ): { served: ServedExport; node: Attributes } {
   const handle = reader.opaque(maxHandle)
   for (const exported of machine.exports) {
@@ -56,13 +54,17 @@ export function openFirstNode(
     const id = served.handles.open(handle)
     if (id !== undefined) return { served, node: served.fileSystem.attributes(id) }
   }
-  throw new NfsError(isGenuine(handleKey, handle) ? 'NFS3ERR_STALE' : 'NFS3ERR_BADHANDLE')
+  const isGenuine = machine.exports.some((exported) => serve(exported).handles.isGenuine(handle))
+  throw new NfsError(isGenuine ? 'NFS3ERR_STALE' : 'NFS3ERR_BADHANDLE')
 }
 
 /** Reads another handle, of the same export. */
 export function openNode({ arguments: reader, served, nodes }: NfsCall): Attributes {
-  const id = served.handles.open(reader.opaque(maxHandle))
-  if (id === undefined) throw new NfsError('NFS3ERR_XDEV')
+  const handle = reader.opaque(maxHandle)
+  const id = served.handles.open(handle)
+  if (id === undefined) {
+    throw new NfsError(served.handles.isGenuine(handle) ? 'NFS3ERR_XDEV' : 'NFS3ERR_BADHANDLE')
+  }
   const node = served.fileSystem.attributes(id)
   nodes.push(node)
   return node

@@ -18,6 +18,8 @@ export interface Handles {
    * @throws `NfsError` `NFS3ERR_BADHANDLE` where we never made it
    */
   open(handle: Buffer): NodeId | undefined
+  /** Whether we made it, of whatever layer and image. */
+  isGenuine(handle: Buffer): boolean
 }
 
 const version = 1
@@ -65,11 +67,11 @@ export function createHandles(
       make(node)
       return node
     },
+    isGenuine: (handle) => isGenuine(key, handle),
   }
 }
 
-/** Whether it is a handle that was made with this key, of whatever layer. */
-export function isGenuine(key: Buffer, handle: Buffer): boolean {
+function isGenuine(key: Buffer, handle: Buffer): boolean {
   if (handle.length !== handleBytes) return false
   return timingSafeEqual(macOf(key, handle), handle.subarray(macAt))
 }

@@ -175,7 +175,7 @@ function requireOwnerFor(
   }
   const times = [wanted.accessed, wanted.modified].filter((time) => time !== undefined)
   if (times.length === 0 || owns) return
-  // Only both, and only to now: what `touch` does, which needs no more than to write.
-  if (times.length < 2 || times.some((time) => time !== 'now')) throw new NfsError('NFS3ERR_PERM')
+  // To now, who may write may set them: so do `touch`, and opening a file that is truncated.
+  if (times.some((time) => time !== 'now')) throw new NfsError('NFS3ERR_PERM')
   requirePermission(node, credentials, may.write)
 }

@@ -39,7 +39,6 @@ export interface Observation {
 export interface NfsProgramOptions {
   machineOf: MachineOf
   serve: Serve
-  handleKey: Buffer
   /** Told of errors that are not the machine's, by the procedure's name. */
   onFailure: (call: Call, procedure: string, error: unknown) => void
   observe: ((observation: Observation) => void) | undefined
@@ -53,7 +52,7 @@ export function createNfsProgram(options: NfsProgramOptions): Program {
 function answering(
   procedure: NfsProcedure,
   number: number,
-  { machineOf, serve, handleKey, onFailure, observe }: NfsProgramOptions,
+  { machineOf, serve, onFailure, observe }: NfsProgramOptions,
 ): Procedure {
   return (rpcCall, results) => {
     const start = results.length
@@ -64,7 +63,7 @@ function answering(
       if (machine === 'busy') throw new NfsError('NFS3ERR_JUKEBOX')
       const { xid, credentials, arguments: reader } = rpcCall
       const argumentsStart = reader.position
-      const { served, node } = openFirstNode(reader, machine, serve, handleKey)
+      const { served, node } = openFirstNode(reader, machine, serve)
       call = {
         xid,
         procedure: number,

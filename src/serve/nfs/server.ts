@@ -53,7 +53,6 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
   const nfs = createNfsProgram({
     machineOf,
     serve,
-    handleKey,
     onFailure: ({ address }, procedure, error) => {
       const doing = `${procedure} of ${address} failed`
       const cause = { cause: error }

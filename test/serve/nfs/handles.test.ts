@@ -128,6 +128,9 @@ suite('file handles', () => {
     assert.notEqual(attributesOne.fsid, attributesTwo.fsid)
     assert.equal((await client.ask('LINK', [file, rootOne, 'file'])).status, 18)
     assert.equal((await client.ask('RENAME', [rootTwo, 'file', rootOne, 'file'])).status, 18)
+    const forged = Buffer.concat([rootOne.subarray(0, -4), Buffer.alloc(4)])
+    const { status: found } = await client.ask('RENAME', [rootTwo, 'file', forged, 'file'])
+    assert.equal(found, status.badHandle)
   })
 })
 

@@ -185,8 +185,12 @@ touch a/new
 later %Y a "$modified"
 t chmod 666 timed
 as one touch timed
+as one 'echo of another >timed'
+show timed
+t cat timed
+as one 'truncate -s 5 timed'
+size timed
 as one "touch -d '2001-02-03 04:05:06' timed"
-as two touch -m a
 
 # Many.
 mkdir many
