@@ -4,7 +4,6 @@
   config,
   lib,
   nfsRoot,
-  options,
   stage1IsSystemd,
 }:
 

@@ -1,41 +1,47 @@
 # The net image of a NixOS system, as a derivation: the program makes it from the closure.
 {
   lib,
-  runCommand,
   closureInfo,
+  runCommand,
+  writeText,
   netimage,
 }:
 
 {
-  name,
   toplevel,
-  # The options of the image, as docs/options.md has them.
-  options,
-  # More flags of `netimage build`.
-  flags ? [ ],
+  storePaths,
+  # What docs/options.md has, by the names that are there.
+  settings,
   # `directory`, or `tar` for a root with owners and modes that the Nix store does not keep.
-  format ? "directory",
+  format,
 }:
 
-runCommand name
+let
+  suffix = lib.optionalString (format == "tar") "-tar";
+  closure = closureInfo { rootPaths = storePaths; };
+  settingsFile = writeText "net-image-settings.json" (builtins.toJSON settings);
+in
+runCommand (lib.strings.sanitizeDerivationName "${settings.rootDirectoryName}${suffix}")
   {
     nativeBuildInputs = [ netimage ];
-    closure = closureInfo { rootPaths = [ toplevel ] ++ options.storePaths; };
-    settings = builtins.toJSON options;
-    passAsFile = [ "settings" ];
     preferLocalBuild = true;
+    # The image has in itself what it refers to: whoever copies it need not copy the system, too.
+    __structuredAttrs = true;
+    unsafeDiscardReferences.out = true;
+    passthru = {
+      closureInfo = closure;
+      # For `netimage build .#host`.
+      settings = settingsFile;
+    };
   }
   ''
     export HOME=$TMPDIR
-    cp "$settingsPath" settings.json
     mkdir $out
-    # The pool lies beside the image, so that each file is written once and then linked; what is left
-    # of the pool afterwards are names.
-    netimage build ${toplevel} --from "$closure" --config settings.json --format ${format} \
-      --pool "$out/pool" --link hardlink --output "$out/image" \
-      ${lib.escapeShellArgs flags}
-    mv "$out"/image/* "$out"
+    # The pool lies beside the image, so that each file is written once and then linked.
+    netimage build ${toplevel} --from ${closure} --config ${settingsFile} --format ${format} \
+      --pool $out/pool --link hardlink --output $out/image
+    mv $out/image/* $out
     # Its folders are read-only, also for their owner; its files are those of the image.
-    find "$out/pool" -type d -exec chmod u+w {} +
-    rm -rf "$out/pool" "$out/image"
+    find $out/pool -type d -exec chmod u+w {} +
+    rm -rf $out/pool $out/image
   ''

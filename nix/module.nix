@@ -37,6 +37,8 @@ let
   ++ optional (!isVersion4) "nolock"
   ++ nfsRoot.options;
 
+  isNfs = mountPoint: lib.hasPrefix "nfs" config.fileSystems.${mountPoint}.fsType;
+
   boards = import ./boards.nix;
   chosen = map (name: boards.${name}) cfg.boards;
   hasRaspberryPi = lib.any (board: board.isRaspberryPi) chosen;
@@ -58,30 +60,43 @@ let
     dhcpV4Config.ClientIdentifier = "mac";
   };
 
+  # The same for the networks that a person or NixOS makes.
+  sameClient =
+    network:
+    lib.optionalAttrs (network ? config) { config.dhcpV4Config.ClientIdentifier = mkDefault "mac"; };
+
   registration = import ./registration.nix { inherit config lib pkgs; };
 
-  image = import ./image.nix {
-    inherit lib;
-    inherit (pkgs.buildPackages) closureInfo runCommand;
-    netimage = cfg.package;
+  # As docs/options.md has them: what is not set is not there.
+  settings = lib.filterAttrs (_: value: value != null) {
+    inherit (cfg)
+      boot
+      imageBaseName
+      machines
+      nfsRoot
+      populateFirmwareCommands
+      populateRootCommands
+      rootDirectoryName
+      silence
+      ;
+    storePaths = map toString cfg.storePaths;
+    configTxt = if cfg.configTxt == "" then null else cfg.configTxt;
+    firmware = inStore cfg.firmware;
+    ipxe = inStore cfg.ipxe;
+    uefiStub = inStore cfg.uefiStub;
   };
-  imageOf =
+  inStore = path: if path == null then null else "${path}";
+
+  imageAs =
     format:
-    image {
-      inherit format;
-      name = if format == "tar" then "${cfg.rootDirectoryName}-tar" else cfg.rootDirectoryName;
+    import ./image.nix {
+      inherit lib;
+      inherit (pkgs.buildPackages) closureInfo runCommand writeText;
+      netimage = cfg.package;
+    } {
+      inherit format settings;
+      inherit (cfg) storePaths;
       inherit (config.system.build) toplevel;
-      options = {
-        inherit (cfg)
-          imageBaseName
-          nfsRoot
-          populateFirmwareCommands
-          populateRootCommands
-          rootDirectoryName
-          ;
-        storePaths = map toString cfg.storePaths;
-      };
-      flags = cfg.buildFlags;
     };
 in
 {
@@ -168,9 +183,13 @@ in
 
     boards = mkOption {
       type = types.listOf (types.enum (builtins.attrNames boards));
-      default = [ ];
+      default = lib.optionals pkgs.stdenv.hostPlatform.isx86_64 [ "pc" "virtual" ];
+      defaultText = literalExpression ''[ "pc" "virtual" ] for x86_64, else [ ]'';
       example = [ "raspberry-pi-4" ];
-      description = "Machines that boot the image: stage 1 gets the drivers of their network.";
+      description = ''
+        Machines that boot the image: stage 1 gets the drivers of their network. A kernel that does
+        not have these drivers fails to build its initrd.
+      '';
     };
 
     firmware = mkOption {
@@ -213,59 +232,40 @@ in
       example = [ "no-nfs-helper" ];
       description = "Rules of `netimage check` that are left out, here and when the image is built.";
     };
-
-    buildFlags = mkOption {
-      type = types.listOf types.str;
-      internal = true;
-      readOnly = true;
-      description = "Flags of `netimage build` that follow from the other options.";
-    };
   };
 
   config = mkMerge [
     {
       netImage.storePaths = [ config.system.build.toplevel ];
 
-      netImage.buildFlags =
-        let
-          repeated = flag: lib.concatMap (value: [ flag value ]);
-          given = flag: value: lib.optionals (value != null) [ flag (toString value) ];
-        in
-        repeated "--boot" (if cfg.boot == [ ] then [ "none" ] else if cfg.boot == null then [ ] else cfg.boot)
-        ++ repeated "--machine" cfg.machines
-        ++ repeated "--silence" cfg.silence
-        ++ given "--firmware" cfg.firmware
-        ++ given "--ipxe" cfg.ipxe
-        ++ given "--uefi-stub" cfg.uefiStub
-        ++ given "--config-txt" (
-          if cfg.configTxt == "" then null else pkgs.writeText "config.txt" cfg.configTxt
-        );
+      system.build.netImage = imageAs "directory";
+      system.build.netImageTarball = imageAs "tar";
 
-      system.build.netImage = imageOf "directory";
-      system.build.netImageTarball = imageOf "tar";
+      # A virtual machine that is made for trying the system out has a root of its own.
+      assertions = mkIf (!(options ? virtualisation.diskImage)) (
+        import ./assertions.nix {
+          inherit
+            cfg
+            config
+            lib
+            nfsRoot
+            stage1IsSystemd
+            ;
+        }
+      );
 
-      assertions = import ./assertions.nix {
-        inherit
-          cfg
-          config
-          lib
-          nfsRoot
-          options
-          stage1IsSystemd
-          ;
-      };
-
-      # NixOS adds to the options itself: defaults would be dropped for that.
+      # NixOS adds to the options itself, and would drop defaults for that: whoever has a root of
+      # another type is spared them otherwise.
       fileSystems."/" = {
         device = mkDefault "${server}:${nfsRoot.path}";
         fsType = mkDefault "nfs";
-        options = nfsOptions;
+        options = mkIf (isNfs "/") nfsOptions;
       };
       # Nothing waits for the boot tree: it is there for a person who wants to look.
       fileSystems."/boot/firmware" = {
         device = mkDefault "${server}:${dirOf nfsRoot.path}/boot";
         fsType = mkDefault "nfs";
-        options = nfsOptions ++ [ "noauto" "nofail" ];
+        options = mkIf (isNfs "/boot/firmware") (nfsOptions ++ [ "noauto" "nofail" ]);
       };
 
       # The loader comes over the network: there is no disk to install one to.
@@ -289,8 +289,13 @@ in
 
     (lib.optionalAttrs (options.boot.initrd ? systemd) {
       boot.initrd.systemd = mkIf stage1IsSystemd {
-        network.enable = mkDefault true;
-        network.networks."98-netimage-root" = rootNetwork;
+        network = {
+          enable = mkDefault true;
+          networks."98-netimage-root" = rootNetwork;
+          # One of several interfaces is the one with the server.
+          wait-online.anyInterface = mkDefault true;
+        }
+        // sameClient options.boot.initrd.systemd.network;
         extraBin = {
           "mount.nfs" = mkDefault "${pkgs.nfs-utils}/bin/mount.nfs";
           "mount.nfs4" = mkDefault "${pkgs.nfs-utils}/bin/mount.nfs4";
@@ -310,13 +315,17 @@ in
         "type:ethernet"
       ];
       # After what a person names, before what NixOS generates for every interface.
-      systemd.network.networks = mkIf config.systemd.network.enable { "98-netimage-root" = rootNetwork; };
+      systemd.network = mkIf config.systemd.network.enable (
+        { networks."98-netimage-root" = rootNetwork; } // sameClient options.systemd.network
+      );
     }
 
     # As the release's own images do it.
-    (mkIf (registration.isNeeded && registration.isUnit) { systemd.services.register-nix-paths = registration.unit; })
+    (mkIf (config.nix.enable && registration.isUnit) {
+      systemd.services.register-nix-paths = registration.unit;
+    })
     (lib.optionalAttrs (options.boot ? postBootCommands) {
-      boot.postBootCommands = mkIf (registration.isNeeded && !registration.isUnit) registration.script;
+      boot.postBootCommands = mkIf (config.nix.enable && !registration.isUnit) registration.commands;
     })
   ];
 }

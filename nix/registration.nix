@@ -11,22 +11,28 @@
 
 let
   nix = "${config.nix.package.out}/bin";
+  inherit (pkgs) coreutils diffutils;
   registration = "/nix-path-registration";
   done = "/nix/var/nix/netimage-registered";
 
-  commands = ''
+  # A process of its own: in a list of commands, bash would go on after those that fail.
+  script = pkgs.writeShellScript "register-nix-paths" ''
+    set -eu
+    # Who cannot write there keeps no database there.
+    ${coreutils}/bin/mkdir -p /nix/var/nix 2>/dev/null && test -w /nix/var/nix || exit 0
+    if ${diffutils}/bin/cmp -s ${registration} ${done}; then exit 0; fi
     ${nix}/nix-store --load-db < ${registration}
-    # nixos-rebuild takes a system without these for none of NixOS.
-    touch /etc/NIXOS
-    ${nix}/nix-env --profile /nix/var/nix/profiles/system --set "$(${pkgs.coreutils}/bin/readlink -f /run/current-system)"
-    ${pkgs.coreutils}/bin/cp ${registration} ${done}.new
-    ${pkgs.coreutils}/bin/sync ${done}.new
-    ${pkgs.coreutils}/bin/mv ${done}.new ${done}
+    # Without it nixos-rebuild takes this for no NixOS.
+    ${coreutils}/bin/touch /etc/NIXOS
+    ${nix}/nix-env --profile /nix/var/nix/profiles/system \
+      --set "$(${coreutils}/bin/readlink -f /run/current-system)"
+    # On the disk before its name says so.
+    ${coreutils}/bin/cp ${registration} ${done}.new
+    ${coreutils}/bin/sync ${done}.new
+    ${coreutils}/bin/mv ${done}.new ${done}
   '';
 in
 {
-  isNeeded = config.nix.enable;
-
   # nixpkgs's own images register in a unit since 26.05.
   isUnit = lib.versionAtLeast lib.trivial.release "26.05";
 
@@ -35,8 +41,6 @@ in
     unitConfig = {
       DefaultDependencies = false;
       ConditionPathExists = registration;
-      # Who cannot write to the root keeps no database in it.
-      ConditionPathIsReadWrite = "/";
     };
     wantedBy = [ "sysinit.target" ];
     after = [ "local-fs.target" ];
@@ -51,22 +55,14 @@ in
     serviceConfig = {
       Type = "oneshot";
       RemainAfterExit = true;
+      ExecStart = script;
     };
-    script = ''
-      if ! ${pkgs.diffutils}/bin/cmp -s ${registration} ${done}; then
-        set -eu
-        ${commands}
-      fi
-    '';
   };
 
-  # A subshell: what follows in stage 2 is to go on whatever happens here.
-  script = ''
-    if [ -f ${registration} ] && ! ${pkgs.diffutils}/bin/cmp -s ${registration} ${done}; then
-      (
-        set -e
-        ${commands}
-      ) || echo "netimage: the store could not be registered; the next boot tries again"
+  # What follows in stage 2 goes on whatever happens here.
+  commands = ''
+    if [ -f ${registration} ]; then
+      ${script} || echo "netimage: the store could not be registered; the next boot tries again"
     fi
   '';
 }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
+import { parseConfig } from '../../src/image/options.ts'
 import type { NixWorld } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { createFixtureWorld, systemExpression, type SystemRequest } from './support.ts'
@@ -29,7 +30,7 @@ const summarySchema = v.object({
   persistent: v.boolean(),
   services: v.record(v.string(), v.unknown()),
   postBoot: v.nullable(v.string()),
-  flags: words,
+  settings: v.record(v.string(), v.unknown()),
   rootDirectoryName: v.string(),
   nfsRoot: v.string(),
   storePaths: v.number(),
@@ -73,7 +74,9 @@ suite('the module', () => {
       inherit (config.networking.dhcpcd) persistent;
       inherit (config.systemd) services;
       postBoot = config.boot.postBootCommands or null;
-      flags = config.netImage.buildFlags;
+      settings = builtins.fromJSON (
+        builtins.unsafeDiscardStringContext config.system.build.netImage.settings.text
+      );
       storePaths = builtins.length config.netImage.storePaths;
     }`
     const output = await world.nix(['eval', '--impure', '--json', '--expr', expression])
@@ -160,7 +163,7 @@ suite('the module', () => {
       udhcpc: { enable: true },
     })
     assert.deepEqual(initrdNetworks, {})
-    assert.match(postBoot ?? '', /nix-store --load-db < \/nix-path-registration/)
+    assert.match(postBoot ?? '', /if \[ -f \/nix-path-registration \]; then/)
     assert.deepEqual(services, {})
   })
 
@@ -195,16 +198,21 @@ suite('the module', () => {
 
   test('boards bring the drivers of their network, and a Pi its firmware', async () => {
     const configuration = '{ netImage.boards = [ "raspberry-pi-4" "virtual" ]; }'
-    const { availableKernelModules, flags } = await evaluate({ configuration })
+    const { availableKernelModules, settings } = await evaluate({ configuration })
     assert.deepEqual(availableKernelModules, [
       ...['genet', 'bcm_phy_lib', 'broadcom'],
       ...['virtio_pci', 'virtio_mmio', 'virtio_net'],
     ])
-    assert.equal(flags[0], '--firmware')
-    assert.match(flags[1] ?? '', /\/share\/raspberrypi\/boot$/)
+    assert.match(String(settings['firmware']), /\/share\/raspberrypi\/boot$/)
   })
 
-  test('all options of this tool become flags of it', async () => {
+  test('a PC has drivers without asking for them', async () => {
+    const modules = async (system: string) => (await evaluate({ system })).availableKernelModules
+    assert.deepEqual((await modules('x86_64-linux')).slice(0, 4), ['e1000e', 'igb', 'igc', 'r8169'])
+    assert.deepEqual(await modules('aarch64-linux'), [])
+  })
+
+  test('the options are those of a config file, and what is not set is not there', async () => {
     const configuration = `{
       netImage = {
         boot = [ "ipxe" "uefi" ];
@@ -214,17 +222,32 @@ suite('the module', () => {
         configTxt = "dtparam=audio=on";
         machines = [ "dc:a6:32:01:02:03" ];
         silence = [ "no-nfs-helper" ];
+        populateRootCommands = "mkdir files/srv";
       };
     }`
-    const { flags } = await evaluate({ configuration })
-    assert.deepEqual(flags.slice(0, -1), [
-      ...['--boot', 'ipxe', '--boot', 'uefi', '--machine', 'dc:a6:32:01:02:03'],
-      ...['--silence', 'no-nfs-helper', '--firmware', '/firmware', '--ipxe', '/ipxe'],
-      ...['--uefi-stub', '/stub', '--config-txt'],
-    ])
-    assert.match(flags.at(-1) ?? '', /config\.txt$/)
+    const { settings } = await evaluate({ configuration })
+    const config = parseConfig(settings, 'the settings')
+    const { storePaths, rootDirectoryName, nfsRoot, ...rest } = config
+    assert.equal(storePaths?.length, 1)
+    assert.ok(nfsRoot?.endsWith(`${rootDirectoryName},v3`))
+    assert.deepEqual(rest, {
+      imageBaseName: 'nixos-net-image',
+      boot: ['ipxe', 'uefi'],
+      ipxe: '/ipxe',
+      uefiStub: '/stub',
+      firmware: '/firmware',
+      configTxt: 'dtparam=audio=on',
+      machines: ['dc:a6:32:01:02:03'],
+      silence: ['no-nfs-helper'],
+      populateFirmwareCommands: '',
+      populateRootCommands: 'mkdir files/srv',
+    })
+    const plain = parseConfig((await evaluate()).settings, 'the settings')
+    for (const name of ['boot', 'firmware', 'configTxt', 'ipxe', 'uefiStub']) {
+      assert.ok(!(name in plain), name)
+    }
     const none = await evaluate({ configuration: '{ netImage.boot = [ ]; }' })
-    assert.deepEqual(none.flags, ['--boot', 'none'])
+    assert.deepEqual(none.settings['boot'], [])
   })
 
   const wrong = {
@@ -252,6 +275,19 @@ suite('the module', () => {
       assert.ok(!silenced.failing.some((message) => message.includes(rule)))
     })
   }
+
+  test('a root of another type, as virtual machines have, is spared the options of NFS', async () => {
+    const root = 'fileSystems."/".device = "/dev/vda"; fileSystems."/".fsType = "ext4";'
+    const { fileSystems } = await evaluate({ configuration: `{ ${root} }` })
+    assert.deepEqual(fileSystems['/']?.options, ['x-initrd.mount'])
+    const { failing } = await evaluate({
+      configuration: `({ lib, ... }: {
+        options.virtualisation.diskImage = lib.mkOption { type = lib.types.str; default = ""; };
+        config = { ${root} };
+      })`,
+    })
+    assert.deepEqual(failing, [])
+  })
 
   test('an empty machine-id is none that is shared', async () => {
     const configuration = '{ environment.etc.machine-id.text = ""; }'
