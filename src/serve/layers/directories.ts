@@ -1,0 +1,103 @@
+/** The names in directories: the image's, and what the layer makes of them. */
+import type { LayerDatabase } from './database.ts'
+import { failure } from './failure.ts'
+import type { DirectoryEntry, NodeId } from './file-system.ts'
+import type { ImageIndex } from './image-index.ts'
+import type { Nodes } from './nodes.ts'
+
+export interface Directories {
+  /** Also `.` and `..`. @throws `ENOTDIR`, `ENAMETOOLONG` */
+  lookup(directory: NodeId, name: Buffer): NodeId | undefined
+  list(directory: NodeId, cookie: number): Generator<DirectoryEntry>
+  /** @throws `ENOTEMPTY` */
+  mustBeEmpty(directory: NodeId): void
+  put(directory: NodeId, name: Buffer, node: NodeId): void
+  take(directory: NodeId, name: Buffer): void
+  /** The directory is gone, and with it what is kept of its names. */
+  drop(directory: NodeId): void
+  write(): void
+  forget(): void
+}
+
+/** Where a listing is: the places of the image's names are below this. */
+const firstNewCookie = 2 ** 32
+const maxName = 255
+const listedAtOnce = 256
+
+export function createDirectories(
+  database: LayerDatabase,
+  index: ImageIndex,
+  nodes: Nodes,
+): Directories {
+  let overridden = database.overriddenDirectories()
+  let nextCookie = Number(database.readMeta('nextCookie') ?? firstNewCookie)
+
+  function inImage(directory: NodeId, name: Buffer): NodeId | undefined {
+    const image = nodes.inImage(directory)
+    return image?.children && index.child(image, name)
+  }
+
+  function* list(directory: NodeId, after: number): Generator<DirectoryEntry> {
+    nodes.findDirectory(directory)
+    const isOverridden = overridden.has(directory)
+    const children = nodes.inImage(directory)?.children ?? []
+    for (let place = after; place < children.length; place++) {
+      const child = children[place]
+      if (!child || (isOverridden && database.readEntry(directory, child.name))) continue
+      yield { ...child, cookie: place + 1 }
+    }
+    if (!isOverridden) return
+    for (let cookie = Math.max(after, firstNewCookie - 1); ;) {
+      const entries = database.listEntries(directory, cookie, listedAtOnce)
+      for (const { name, node, cookie: place } of entries) {
+        cookie = place
+        if (node !== undefined) yield { name, node, cookie }
+      }
+      if (entries.length < listedAtOnce) return
+    }
+  }
+
+  return {
+    list,
+    lookup(directory, name) {
+      if (name.length > maxName) throw failure('ENAMETOOLONG', 'a name has more than 255 bytes')
+      const { parent } = nodes.findDirectory(directory)
+      if (isDots(name)) return name.length === 1 ? directory : parent
+      const entry = overridden.has(directory) ? database.readEntry(directory, name) : undefined
+      return entry ? entry.node : inImage(directory, name)
+    },
+    mustBeEmpty(directory) {
+      const [first] = list(directory, 0)
+      if (first) throw failure('ENOTEMPTY', `${first.name.toString()} is in the directory`)
+    },
+    put(directory, name, node) {
+      database.writeEntry(directory, { name, node, cookie: nextCookie++ })
+      overridden.add(directory)
+    },
+    take(directory, name) {
+      if (inImage(directory, name) === undefined) database.deleteEntry(directory, name)
+      else database.writeEntry(directory, { name, node: undefined, cookie: 0 })
+      overridden.add(directory)
+    },
+    drop(directory) {
+      database.deleteEntries(directory)
+      overridden.delete(directory)
+    },
+    write: () => database.writeMeta('nextCookie', nextCookie),
+    forget() {
+      overridden = database.overriddenDirectories()
+    },
+  }
+}
+
+/** A name that can be given or taken away. @throws `ENAMETOOLONG`, `EINVAL` */
+export function checkName(name: Buffer): void {
+  if (name.length > maxName) throw failure('ENAMETOOLONG', 'a name has more than 255 bytes')
+  if (name.length === 0 || name.includes(0) || name.includes('/') || isDots(name)) {
+    throw failure('EINVAL', 'this can be no name')
+  }
+}
+
+function isDots(name: Buffer): boolean {
+  return name.length > 0 && name.length <= 2 && name.every((byte) => byte === 0x2e)
+}

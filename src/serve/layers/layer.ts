@@ -1,0 +1,310 @@
+/**
+ * A layer: what one machine changed over its image, as the file system that the machine sees.
+ *
+ * Differences are kept by the number of a node, not by its path: an image's node that changes keeps
+ * its number, a directory that moves takes along what is below it, and what is new has a number above
+ * all those of images. Reading a file does not change its time of access.
+ */
+import { statfsSync } from 'node:fs'
+
+import { openDataFiles } from './data-files.ts'
+import { openLayerDatabase, type NodeRow } from './database.ts'
+import { checkName, createDirectories } from './directories.ts'
+import { asFailure, failure, guarded } from './failure.ts'
+import type { FileSystem, NodeId, Time } from './file-system.ts'
+import type { ImageIndex } from './image-index.ts'
+import { createNodes, isRow, type AnyNode } from './nodes.ts'
+import { createTransactions } from './transactions.ts'
+
+export interface Layer {
+  fileSystem: FileSystem
+  /** Everything is on the disk when it is closed. */
+  close(): Promise<void>
+}
+
+const keptReplies = 1024
+/** What a directory is said to hold, as most file systems say. */
+const directoryBytes = 4096
+
+/**
+ * @param directory of the layer: it exists, and nobody else has it open
+ * @throws `NetimageError` `bad-state`
+ */
+export function openLayer(directory: string, index: ImageIndex): Layer {
+  const database = openLayerDatabase(directory)
+  const data = openDataFiles(directory, index)
+  const nodes = createNodes(database, index)
+  const directories = createDirectories(database, index, nodes)
+  let nextReply = Number(database.readMeta('nextReply') ?? 0)
+  let gone = new Set<NodeId>()
+
+  // Data of nodes that are gone, or never came to be.
+  for (const node of data.list()) if (!database.readNode(node)?.ownData) data.remove(node)
+
+  const transactions = createTransactions({
+    database,
+    beforeCommit() {
+      nodes.write()
+      directories.write()
+      database.writeMeta('nextReply', nextReply)
+    },
+    async beforeSync() {
+      const removable = gone
+      gone = new Set()
+      await data.syncNames()
+      return () => {
+        for (const node of removable) data.remove(node)
+      }
+    },
+    undone() {
+      nodes.forget()
+      directories.forget()
+      gone.clear()
+    },
+  })
+
+  function sizeOf(node: AnyNode): { size: number; used: number } {
+    if (node.kind === 'directory') return { size: directoryBytes, used: directoryBytes }
+    if (!isRow(node)) return node
+    if (node.target) return { size: node.target.length, used: 0 }
+    if (node.ownData) return guarded(() => data.size(node.id))
+    return nodes.inImage(node.id) ?? { size: 0, used: 0 }
+  }
+
+  function findFile(id: NodeId): AnyNode {
+    const node = nodes.find(id)
+    if (node.kind === 'file') return node
+    if (node.kind === 'directory') throw failure('EISDIR', `node ${id} is a directory`)
+    throw failure('EINVAL', `node ${id} is no file`)
+  }
+
+  /** The file's row, with data of its own. @param keep whether it begins with what the image has */
+  function ownFile(id: NodeId, keep: boolean): NodeRow {
+    const row = nodes.change(id)
+    if (!row.ownData) {
+      data.create(id, keep ? nodes.inImage(id) : undefined)
+      row.ownData = true
+    }
+    return row
+  }
+
+  function need(directory: NodeId, name: Buffer): NodeId {
+    checkName(name)
+    const node = directories.lookup(directory, name)
+    if (node === undefined) throw failure('ENOENT', `${name.toString()} is not there`)
+    return node
+  }
+
+  function mustBeFree(directory: NodeId, name: Buffer): void {
+    checkName(name)
+    if (directories.lookup(directory, name) === undefined) return
+    throw failure('EEXIST', `${name.toString()} is there`)
+  }
+
+  function touch(directory: NodeId, time: Time, links: number): void {
+    const row = nodes.change(directory)
+    row.modified = time
+    row.changed = time
+    row.links += links
+  }
+
+  /** The node has one name less. */
+  function unlink(id: NodeId, time: Time): void {
+    const row = nodes.change(id)
+    row.changed = time
+    row.links = row.kind === 'directory' ? 0 : row.links - 1
+    if (row.links > 0) return
+    if (row.kind === 'directory') directories.drop(id)
+    if (row.ownData) gone.add(id)
+    row.ownData = false
+  }
+
+  /** A directory that moves cannot come to lie below itself. */
+  function mustNotHold(moved: NodeId, target: NodeId): void {
+    for (let at = target; ;) {
+      if (at === moved) throw failure('EINVAL', 'a directory cannot go below itself')
+      const { parent } = nodes.findDirectory(at)
+      if (parent === at) return
+      at = parent
+    }
+  }
+
+  function mustGiveWay(replaced: NodeId, isToDirectory: boolean): void {
+    const isDirectory = nodes.find(replaced).kind === 'directory'
+    if (isDirectory && !isToDirectory) throw failure('EISDIR', 'a directory has that name')
+    if (!isDirectory && isToDirectory)
+      throw failure('ENOTDIR', 'what has that name is no directory')
+    if (isDirectory) directories.mustBeEmpty(replaced)
+  }
+
+  const fileSystem: FileSystem = {
+    root: index.rootNode,
+
+    attributes(id) {
+      const node = nodes.find(id)
+      const { kind, mode, links, uid, gid, device, modified } = node
+      const { size, used } = sizeOf(node)
+      const { accessed, changed } = isRow(node) ? node : { accessed: modified, changed: modified }
+      return { id, kind, mode, links, uid, gid, size, used, device, accessed, modified, changed }
+    },
+
+    lookup: directories.lookup,
+    list: directories.list,
+
+    readLink(id) {
+      const node = nodes.find(id)
+      if (node.kind !== 'symlink') throw failure('EINVAL', `node ${id} is no symbolic link`)
+      const image = nodes.inImage(id)
+      if (image) return guarded(() => index.readLink(image))
+      return (isRow(node) && node.target) || Buffer.alloc(0)
+    },
+
+    read(id, offset, into) {
+      const node = findFile(id)
+      const image = nodes.inImage(id)
+      return guarded(() => {
+        if (isRow(node) && node.ownData) return data.read(id, offset, into)
+        return image ? data.readImage(image, offset, into) : 0
+      })
+    },
+
+    setAttributes(id, { size, mode, uid, gid, accessed, modified }) {
+      if (size === undefined) nodes.find(id)
+      else findFile(id)
+      transactions.run(() => {
+        const time = now()
+        if (size !== undefined) {
+          const row = ownFile(id, size > 0)
+          data.truncate(id, size)
+          row.modified = time
+        }
+        const row = nodes.change(id)
+        if (mode !== undefined) row.mode = mode & 0o7777
+        if (uid !== undefined) row.uid = uid
+        if (gid !== undefined) row.gid = gid
+        if (accessed) row.accessed = accessed
+        if (modified) row.modified = modified
+        row.changed = time
+      })
+    },
+
+    write(id, offset, bytes) {
+      findFile(id)
+      transactions.run(() => {
+        const row = ownFile(id, true)
+        data.write(id, offset, bytes)
+        const time = now()
+        row.modified = time
+        row.changed = time
+      })
+    },
+
+    create(directory, name, node) {
+      mustBeFree(directory, name)
+      return transactions.run(() => {
+        const time = now()
+        const { id, kind } = nodes.add(directory, node, time)
+        directories.put(directory, name, id)
+        touch(directory, time, kind === 'directory' ? 1 : 0)
+        return id
+      })
+    },
+
+    link(id, directory, name) {
+      mustBeFree(directory, name)
+      if (nodes.find(id).kind === 'directory') {
+        throw failure('EPERM', 'a directory cannot have a second name')
+      }
+      transactions.run(() => {
+        const time = now()
+        const row = nodes.change(id)
+        row.links++
+        row.changed = time
+        directories.put(directory, name, id)
+        touch(directory, time, 0)
+      })
+    },
+
+    remove(directory, name) {
+      const id = need(directory, name)
+      if (nodes.find(id).kind === 'directory') throw failure('EISDIR', 'it is a directory')
+      transactions.run(() => {
+        const time = now()
+        directories.take(directory, name)
+        unlink(id, time)
+        touch(directory, time, 0)
+      })
+    },
+
+    removeDirectory(directory, name) {
+      const id = need(directory, name)
+      directories.mustBeEmpty(id)
+      transactions.run(() => {
+        const time = now()
+        directories.take(directory, name)
+        unlink(id, time)
+        touch(directory, time, -1)
+      })
+    },
+
+    rename(directory, name, toDirectory, toName) {
+      const moved = need(directory, name)
+      checkName(toName)
+      const replaced = directories.lookup(toDirectory, toName)
+      if (moved === replaced) return
+      const isDirectory = nodes.find(moved).kind === 'directory'
+      if (isDirectory) mustNotHold(moved, toDirectory)
+      if (replaced !== undefined) mustGiveWay(replaced, isDirectory)
+      transactions.run(() => {
+        const time = now()
+        directories.take(directory, name)
+        if (replaced !== undefined) unlink(replaced, time)
+        directories.put(toDirectory, toName, moved)
+        const row = nodes.change(moved)
+        row.changed = time
+        if (isDirectory) row.parent = toDirectory
+        touch(directory, time, isDirectory ? -1 : 0)
+        touch(toDirectory, time, isDirectory && replaced === undefined ? 1 : 0)
+      })
+    },
+
+    space() {
+      const { bsize, blocks, bavail, files, ffree } = guarded(() => statfsSync(directory))
+      return { total: blocks * bsize, free: bavail * bsize, files, freeFiles: ffree }
+    },
+
+    stable: transactions.stable,
+
+    async commit(id) {
+      const node = nodes.find(id)
+      try {
+        if (isRow(node) && node.ownData) await data.sync(id)
+      } catch (error) {
+        throw asFailure(error)
+      }
+      await transactions.stable()
+    },
+
+    rememberReply(key, reply) {
+      transactions.run(() => database.writeReply(nextReply++ % keptReplies, key, reply))
+    },
+    recallReply: (key) => guarded(() => database.readReply(key)),
+  }
+
+  return {
+    fileSystem,
+    async close() {
+      await transactions.close()
+      data.close()
+      database.close()
+    },
+  }
+}
+
+function now(): Time {
+  const microseconds = Math.round((performance.timeOrigin + performance.now()) * 1000)
+  return {
+    seconds: Math.floor(microseconds / 1e6),
+    nanoseconds: (microseconds % 1e6) * 1000,
+  }
+}

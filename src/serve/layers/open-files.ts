@@ -1,0 +1,38 @@
+/** Files that are held open because they are likely to be asked for again; the oldest is closed. */
+import { closeSync } from 'node:fs'
+
+export interface OpenFiles {
+  /** @param open called where the file is not open yet */
+  get(key: string, open: () => number): number
+  forget(key: string): void
+  close(): void
+}
+
+export function createOpenFiles(max: number): OpenFiles {
+  const open = new Map<string, number>()
+  function forget(key: string): void {
+    const descriptor = open.get(key)
+    if (descriptor === undefined) return
+    open.delete(key)
+    closeSync(descriptor)
+  }
+  return {
+    get(key, openFile) {
+      const known = open.get(key)
+      if (known !== undefined) {
+        open.delete(key)
+        open.set(key, known)
+        return known
+      }
+      const descriptor = openFile()
+      const [oldest] = open.keys()
+      if (open.size >= max && oldest !== undefined) forget(oldest)
+      open.set(key, descriptor)
+      return descriptor
+    },
+    forget,
+    close() {
+      for (const key of [...open.keys()]) forget(key)
+    },
+  }
+}
