@@ -1,0 +1,73 @@
+// How the server starts and ends.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { NetimageError } from '../../../src/errors.ts'
+import { startNfsServer } from '../../../src/serve/nfs/server.ts'
+import { connectNfs } from '../support/nfs-client.ts'
+import { connectRpc } from '../support/rpc-client.ts'
+import { exportPath, handleKey, startTestServer } from '../support/test-server.ts'
+
+const options = {
+  address: '127.0.0.1',
+  machineOf: () => undefined,
+  handleKey,
+  report: () => {},
+  onError: (error: Error) => assert.fail(error),
+}
+
+suite('the NFS server', () => {
+  test('has MOUNT on the port of NFS, or on one of its own, and a port mapper where it is told', async () => {
+    const shared = await startNfsServer({ ...options, ports: { nfs: 0 } })
+    assert.deepEqual(shared.ports, { nfs: shared.ports.nfs, mount: shared.ports.nfs })
+    await shared.close()
+    const apart = await startNfsServer({ ...options, ports: { nfs: 0, mount: 0, portMapper: 0 } })
+    assert.equal(new Set(Object.values(apart.ports)).size, 3)
+    using rpc = await connectRpc(apart.ports.portMapper ?? 0)
+    const getPort = async (program: number) => {
+      const reader = await rpc.call(100000, 3, (writer) => {
+        for (const word of [program, 3, 0]) writer.uint32(word)
+        for (const text of ['', '', '']) writer.string(text)
+      })
+      return reader.opaque().toString()
+    }
+    for (const [program, port] of [
+      [100003, apart.ports.nfs],
+      [100005, apart.ports.mount],
+    ] as const) {
+      assert.equal(await getPort(program), `127.0.0.1.${port >> 8}.${port & 255}`)
+    }
+    assert.equal(await getPort(100021), '')
+    await apart.close()
+  })
+
+  test('ends with its signal, and takes its connections along', async () => {
+    const stop = new AbortController()
+    const server = await startTestServer({ signal: stop.signal })
+    using client = await connectNfs(server.port)
+    const { handle } = await client.mount(exportPath)
+    stop.abort()
+    await sleep(20)
+    await assert.rejects(client.attributes(handle))
+    await assert.rejects(connectNfs(server.port))
+    await server.close()
+  })
+
+  test('leaves nothing behind where one of its ports is taken', async () => {
+    await using taken = await startTestServer()
+    const free = await startTestServer()
+    const port = free.port
+    await free.close()
+    const failing = startNfsServer({ ...options, ports: { nfs: port, portMapper: taken.port } })
+    await assert.rejects(failing, (error) => {
+      assert.ok(error instanceof NetimageError)
+      assert.match(
+        error.message,
+        /^The port mapper \(TCP\) cannot listen on 127\.0\.0\.1, port \d+/,
+      )
+      return true
+    })
+    await assert.rejects(connectNfs(port))
+  })
+})
