@@ -44,6 +44,7 @@ const statusByCode = {
   'store-unavailable': exitStatus.unavailable,
   'not-allowed': exitStatus.unavailable,
   'cannot-listen': exitStatus.unavailable,
+  'other-dhcp-server': exitStatus.unavailable,
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
   'command-failed': exitStatus.failed,

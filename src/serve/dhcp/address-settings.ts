@@ -1,0 +1,77 @@
+/** Which addresses a full DHCP server gives, and whether it may. */
+import { networkInterfaces } from 'node:os'
+
+import { NetimageError } from '../../errors.ts'
+import {
+  formatAddress,
+  isInNetwork,
+  parseAddress,
+  type AddressRange,
+  type Network,
+} from '../../ipv4.ts'
+import { findOtherServer } from './other-server.ts'
+
+export interface AddressSettings {
+  network: Network
+  /** Of the network. */
+  range: AddressRange
+  /** IPv4 addresses of the network by hardware address (lower case with colons). */
+  reservations: ReadonlyMap<string, string>
+  /** SQLite; made where it is missing. */
+  leasesFile: string
+  /** Start even where another DHCP server answers. */
+  force: boolean
+}
+
+/** Unknown machines make us look at all of it. */
+const maxRangeSize = 4096
+
+/**
+ * @returns the addresses that no machine may have: the network's own, and that for broadcasts
+ * @throws `NetimageError` `bad-option`
+ */
+export function checkAddresses({ network, range, reservations }: AddressSettings): string[] {
+  const given = [range.first, range.last, ...reservations.values()]
+  for (const address of given) {
+    if (isInNetwork(address, network)) continue
+    const name = `${network.address}/${network.prefix}`
+    throw new NetimageError('bad-option', `${address} is not in the network ${name}`, {
+      hint: 'Machines are given addresses of the network that they are on: see --network, --range.',
+    })
+  }
+  const size = parseAddress(range.last) - parseAddress(range.first) + 1
+  if (size < 1 || size > maxRangeSize) {
+    const name = `${range.first}-${range.last}`
+    throw new NetimageError('bad-option', `the range ${name} has ${size} addresses`, {
+      hint: `It may have 1 to ${maxRangeSize}.`,
+    })
+  }
+  const first = parseAddress(network.address)
+  return [network.address, formatAddress(first + 2 ** (32 - network.prefix) - 1)]
+}
+
+/** @throws `NetimageError` `other-dhcp-server` */
+export async function assertAlone(
+  device: string,
+  address: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const server = await findOtherServer(device, macOf(device, address), signal)
+  if (server === undefined) return
+  throw new NetimageError(
+    'other-dhcp-server',
+    `another DHCP server, ${server}, gives addresses on ${device}`,
+    {
+      hint: 'Serve beside it (--dhcp proxy), switch it off, or force two that share no address.',
+    },
+  )
+}
+
+/** @throws `NetimageError` `bad-option` where the interface does not have the address */
+export function macOf(device: string, address: string): string {
+  const found = networkInterfaces()[device]?.find((one) => one.address === address)
+  if (found) return found.mac
+  throw new NetimageError('bad-option', `the interface ${device} does not have ${address}`, {
+    hint: '`ip address` shows the interfaces and their addresses.',
+  })
+}

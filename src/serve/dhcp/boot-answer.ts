@@ -1,0 +1,133 @@
+/** What a machine is told to boot, and how its firmware wants to hear it. */
+import { architectures, raspberryPiMenu, type Loaders } from '../../boot/loaders.ts'
+import type { BootClient, Machine } from './machine.ts'
+import { byteValue, encloseOptions, option } from './options.ts'
+import type { DhcpPacket } from './packet.ts'
+
+export interface BootAnswer {
+  client: BootClient
+  /** The address of the TFTP server. */
+  server: string
+  /**
+   * A file of the boot tree, or a URL. What a Raspberry Pi and U-Boot ask for does not depend on
+   * what they are told.
+   */
+  file?: string
+}
+
+/** Why there is nothing for a machine. */
+export interface NoBoot {
+  reason: string
+}
+
+/** @param server the address of the TFTP server */
+export function bootAnswer(
+  { architectures: [architecture = 0], bootClient: client }: Machine,
+  loaders: Loaders,
+  server: string,
+): BootAnswer | NoBoot {
+  const fileOr = (file: string | undefined, reason: string): BootAnswer | NoBoot =>
+    file === undefined || client === undefined ? { reason } : { client, server, file }
+  switch (client) {
+    case 'ipxe':
+      return fileOr(
+        loaders.ipxe ?? firmwareFile(loaders, architecture),
+        'the image has no script for iPXE: build it with --boot ipxe',
+      )
+    case 'pxe':
+      return fileOr(
+        firmwareFile(loaders, architecture),
+        `the image has no loader for PXE on architecture ${architecture}`,
+      )
+    case 'http':
+      return fileOr(
+        includes(architectures.httpX64, architecture)
+          ? loaders.httpX64
+          : includes(architectures.httpArm64, architecture)
+            ? loaders.httpArm64
+            : undefined,
+        `the image has no loader for HTTP on architecture ${architecture}`,
+      )
+    case 'raspberry-pi':
+      return loaders.raspberryPi
+        ? { client, server }
+        : { reason: 'the image has no config.txt: build it with --boot raspberry-pi' }
+    case 'u-boot':
+      return { client, server }
+    case undefined:
+      return { reason: 'it does not ask for a boot file' }
+  }
+}
+
+function firmwareFile(loaders: Loaders, architecture: number): string | undefined {
+  if (includes(architectures.bios, architecture)) return loaders.bios
+  if (includes(architectures.efiX64, architecture)) return loaders.efiX64
+  return includes(architectures.efiArm64, architecture) ? loaders.efiArm64 : undefined
+}
+
+function includes(codes: readonly number[], code: number): boolean {
+  return codes.includes(code)
+}
+
+/** Who tells it: the server that gives the address, or one beside it, on either of its ports. */
+export type Teller = 'address-server' | 'proxy' | 'proxy-4011'
+
+/** The fields and options of a packet that tell a machine what to boot. */
+export type BootFields = Pick<DhcpPacket, 'nextServer' | 'file' | 'options'>
+
+/** PXE's options, in option 43. Intel's PXE specification 2.1, section 2.2.2 */
+const pxe = { discoveryControl: 6, menu: 9, prompt: 10 } as const
+/** Take the file of this packet: no menu, and no search for boot servers. */
+const takeTheFile = 8
+/** No broadcast and no multicast to find boot servers by. */
+const noSearch = 3
+
+export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine): BootFields {
+  const { client, server, file = '' } = answer
+  const isProxy = teller !== 'address-server'
+  const options = new Map<number, Buffer>()
+  // Nobody listens to a proxyDHCP server that does not call itself that.
+  if (isProxy) options.set(option.vendorClass, Buffer.from('PXEClient'))
+  switch (client) {
+    case 'ipxe':
+      if (!isProxy) options.set(option.ipxe, encloseOptions([[ipxeNoProxyDhcp, byteValue(1)]]))
+      break
+    case 'http':
+      options.set(option.vendorClass, Buffer.from('HTTPClient'))
+      break
+    case 'raspberry-pi':
+      options.set(option.vendorClass, Buffer.from('PXEClient'))
+      options.set(option.vendorOptions, raspberryPiOptions)
+      options.set(option.tftpServer, Buffer.from(server))
+      break
+    case 'pxe': {
+      const isBios = includes(architectures.bios, machine.architectures[0] ?? 0)
+      if (isProxy && isBios) {
+        const control = [pxe.discoveryControl, byteValue(takeTheFile)] as const
+        options.set(option.vendorOptions, encloseOptions([control]))
+      }
+      // UEFI asks on port 4011, whatever the offer has; some versions fail where it has a file.
+      if (teller === 'proxy' && !isBios) return { nextServer: server, file: '', options }
+      break
+    }
+    case 'u-boot':
+      break
+  }
+  const inHeader = file.length <= maxHeaderFile
+  if (!inHeader) options.set(option.bootFile, Buffer.from(file))
+  return { nextServer: server, file: inHeader ? file : '', options }
+}
+
+/** With the zero at its end it fills the field. */
+const maxHeaderFile = 127
+
+/** There is no proxyDHCP server to wait for. https://ipxe.org/cfg/no-pxedhcp */
+const ipxeNoProxyDhcp = 176
+
+const menu = Buffer.from(raspberryPiMenu)
+const raspberryPiOptions = encloseOptions([
+  [pxe.discoveryControl, byteValue(noSearch)],
+  [pxe.prompt, Buffer.from('\0PXE', 'latin1')],
+  // The type of the boot server, which is none, and the length of its text.
+  [pxe.menu, Buffer.concat([Buffer.from([0, 0, menu.length]), menu])],
+])

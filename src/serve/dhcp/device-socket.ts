@@ -1,0 +1,106 @@
+/**
+ * UDP sockets that hear and reach one network interface only.
+ *
+ * Broadcasts come from machines without an address: nothing in them says on which interface they
+ * came in, and `255.255.255.255` leads to where the default route does. So the kernel must keep the
+ * socket to its interface, but Node cannot ask it to (SO_BINDTODEVICE). It can ask for a link-local
+ * IPv6 address, whose scope is an interface: the kernel ties the socket to the scope before it
+ * finds that there is no such address, and leaves it so. The same socket is then bound to an IPv4
+ * address. Whether it has worked is tried out, not believed.
+ */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { once } from 'node:events'
+
+import { errnoOf, NetimageError } from '../../errors.ts'
+import { listenError } from '../listen.ts'
+
+export interface Peer {
+  address: string
+  port: number
+}
+
+export interface DeviceSocket {
+  /** What cannot be sent is lost, as anything is that is sent by UDP. */
+  send(bytes: Uint8Array, to: Peer): void
+  close(): Promise<void>
+}
+
+export interface DeviceSocketOptions {
+  /** For errors: what is served. */
+  name: string
+  device: string
+  /** Packets that are sent here are received: IPv4. */
+  address: string
+  port: number
+  /** Whether other programs may have the port as well. */
+  shared?: boolean
+  onMessage: (bytes: Buffer, sender: Peer) => void
+  onError: (error: unknown) => void
+}
+
+/** No machine has it: its last half is a text. */
+const nobody = 'fe80::6e65:7469:6d61:6765'
+
+const noInterfaceHint =
+  'It takes a Linux kernel with IPv6 (without any address), for keeping to one interface.'
+
+/** @throws `NetimageError` `cannot-listen` */
+export async function openDeviceSocket(options: DeviceSocketOptions): Promise<DeviceSocket> {
+  const { device, onMessage, onError } = options
+  const socket = await bindToDevice(options)
+  try {
+    await assertKept(options)
+  } catch (error) {
+    socket.close()
+    throw error
+  }
+  socket.setBroadcast(true)
+  socket.on('error', onError)
+  socket.on('message', (bytes: Buffer, { address, port }: RemoteInfo) =>
+    onMessage(bytes, { address: address.replace(/^::ffff:/, ''), port }),
+  )
+  return {
+    send: (bytes, { address, port }) => socket.send(bytes, port, `::ffff:${address}`, () => {}),
+    close: () => new Promise((resolve) => void socket.close(resolve)),
+  }
+
+  /** Two sockets may have the same address and port only if each is kept to its own interface. */
+  async function assertKept({ address, port, shared }: DeviceSocketOptions): Promise<void> {
+    if (shared === true) return
+    try {
+      const other = await bindToDevice({ ...options, device: 'lo', address, port })
+      other.close()
+    } catch (cause) {
+      const problem = `${options.name} cannot be kept to the interface ${device}`
+      throw new NetimageError('cannot-listen', problem, { cause, hint: noInterfaceHint })
+    }
+  }
+}
+
+async function bindToDevice(options: DeviceSocketOptions): Promise<Socket> {
+  const { name, device, address, port, shared = false } = options
+  const socket = createSocket({ type: 'udp6', reuseAddr: shared })
+  try {
+    await tie(socket, device)
+    await bind(socket, `::ffff:${address}`, port)
+    return socket
+  } catch (cause) {
+    socket.close()
+    throw listenError(name, { address, port }, cause)
+  }
+}
+
+async function tie(socket: Socket, device: string): Promise<void> {
+  try {
+    await bind(socket, `${nobody}%${device}`, 0)
+  } catch (error) {
+    if (errnoOf(error) === 'EADDRNOTAVAIL') return
+    throw error
+  }
+  throw new Error(`the kernel takes ${nobody} for an address of its own`)
+}
+
+async function bind(socket: Socket, address: string, port: number): Promise<void> {
+  socket.bind({ address, port, exclusive: true })
+  await once(socket, 'listening')
+}

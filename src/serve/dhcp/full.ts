@@ -1,0 +1,221 @@
+/** A DHCP server that gives addresses. [RFC 2131 §4.3] */
+import { formatAddress, isInNetwork, type Network } from '../../ipv4.ts'
+import type { Answer } from './answer.ts'
+import { bootFields, type BootAnswer } from './boot-answer.ts'
+import type { FindUser } from './in-use.ts'
+import type { Leases } from './leases.ts'
+import type { Machine } from './machine.ts'
+import {
+  addressIn,
+  addressValue,
+  messageType,
+  messageTypeOf,
+  numberValue,
+  option,
+  secondsIn,
+} from './options.ts'
+import { anyAddress, type DhcpPacket } from './packet.ts'
+import { replyTo } from './reply.ts'
+
+export interface FullSettings {
+  /** The server's own address. */
+  address: string
+  network: Network
+  leases: Leases
+  findUser: FindUser
+  /** Milliseconds since 1970. */
+  now: () => number
+}
+
+/** @param boot undefined: nothing but an address */
+export type AnswerInFull = (
+  request: DhcpPacket,
+  machine: Machine,
+  boot: BootAnswer | undefined,
+) => Promise<Answer | undefined>
+
+/** Machines without disks ask seldom, and some initrds never ask again. */
+const leaseSeconds = 12 * 60 * 60
+const leastLeaseSeconds = 120
+/** How long an address is left alone that a machine has found in use, or a probe. */
+const [declinedMs, foundMs] = [600_000, 30_000]
+/** Each that turns out to be used makes the machine wait for the next. */
+const maxProbes = 4
+/** Unknown machines that wait for an offer at once; the others ask again. */
+const maxChoosing = 256
+
+export function serveInFull(settings: FullSettings): AnswerInFull {
+  const { address: server, network, leases, findUser, now } = settings
+
+  function acknowledge(
+    request: DhcpPacket,
+    machine: Machine,
+    boot: BootAnswer | undefined,
+    type: 'offer' | 'acknowledge',
+    given: { address: string; seconds: number } | undefined,
+  ): Answer {
+    const { clientAddress } = request
+    const { options: bootOptions, ...fields } = boot
+      ? bootFields(boot, 'address-server', machine)
+      : { options: [] }
+    const times: [number, number][] = given
+      ? [
+          [option.leaseSeconds, given.seconds],
+          [option.renewalSeconds, Math.floor(given.seconds / 2)],
+          [option.rebindingSeconds, Math.floor((given.seconds * 7) / 8)],
+        ]
+      : []
+    const packet = replyTo(request, server, type, {
+      ...fields,
+      ...(type === 'acknowledge' && { clientAddress }),
+      ...(given && { yourAddress: given.address }),
+      options: new Map([
+        [option.netmask, addressValue(network.netmask)],
+        ...times.map(([code, seconds]) => [code, numberValue(seconds)] as const),
+        ...bootOptions,
+      ]),
+    })
+    return { step: type, packet, address: given?.address ?? clientAddress }
+  }
+
+  function refuse(request: DhcpPacket, reason: string): Answer {
+    const options = new Map([[option.message, Buffer.from(reason)]])
+    // A relay must not send it to an address that the machine may not use. [RFC 2131 §4.3.2]
+    const fields = { ...request, broadcast: request.relay !== anyAddress || request.broadcast }
+    return { step: 'refuse', packet: replyTo(fields, server, 'negative', { options }), reason }
+  }
+
+  function secondsFor(request: DhcpPacket): number {
+    const wanted = secondsIn(request, option.leaseSeconds) ?? leaseSeconds
+    return Math.min(Math.max(wanted, leastLeaseSeconds), leaseSeconds)
+  }
+
+  /** The address for an offer, kept for the machine; a string that says why there is none. */
+  async function chooseAddress(
+    request: DhcpPacket,
+    { mac }: Machine,
+  ): Promise<{ address: string } | { reason: string } | undefined> {
+    const lease = leases.find(mac)
+    const wanted = addressIn(request, option.requestedAddress)
+    let reason = 'no address is left'
+    for (let probes = 0; probes < maxProbes; probes++) {
+      const [address] = leases.candidates(mac, wanted, now())
+      if (address === undefined) break
+      leases.offer(address, mac, now())
+      const isItsOwn = lease && formatAddress(lease.address) === address && lease.expires > now()
+      const user = isItsOwn ? mac : await findUser(address)
+      // Meanwhile it may have been needed for somebody else.
+      if (!leases.isOffered(address, mac)) return undefined
+      if (user === undefined || user === mac) return { address }
+      leases.withdrawOffer(mac)
+      leases.avoid(address, now() + foundMs)
+      reason = `${address} is used by ${user}`
+    }
+    return { reason }
+  }
+
+  const choosing = new Set<string>()
+
+  async function discover(
+    request: DhcpPacket,
+    machine: Machine,
+    boot: BootAnswer | undefined,
+  ): Promise<Answer | undefined> {
+    // It asked again before the first question was answered.
+    if (choosing.has(machine.mac)) return undefined
+    if (choosing.size >= maxChoosing && !leases.knows(machine.mac, now())) return undefined
+    choosing.add(machine.mac)
+    try {
+      const choice = await chooseAddress(request, machine)
+      if (choice === undefined) return undefined
+      if ('reason' in choice) return { step: 'refuse', reason: choice.reason }
+      const given = { ...choice, seconds: secondsFor(request) }
+      return acknowledge(request, machine, boot, 'offer', given)
+    } finally {
+      choosing.delete(machine.mac)
+    }
+  }
+
+  function grant(
+    request: DhcpPacket,
+    machine: Machine,
+    boot: BootAnswer | undefined,
+    address: string,
+  ): Answer {
+    const { mac } = machine
+    if (!isInNetwork(address, network)) {
+      return refuse(request, `${address} is of another network`)
+    }
+    if (!leases.isFree(address, mac, now())) return refuse(request, `${address} is not its own`)
+    const seconds = secondsFor(request)
+    leases.grant(address, mac, now() + seconds * 1000)
+    return acknowledge(request, machine, boot, 'acknowledge', { address, seconds })
+  }
+
+  /** The four states in which a client asks. [RFC 2131 §4.3.2] */
+  function request(
+    packet: DhcpPacket,
+    machine: Machine,
+    boot: BootAnswer | undefined,
+  ): Answer | undefined {
+    const { mac } = machine
+    const chosen = addressIn(packet, option.serverId)
+    const wanted = addressIn(packet, option.requestedAddress)
+    // SELECTING
+    if (chosen !== undefined && chosen !== server) {
+      leases.withdrawOffer(mac)
+      return undefined
+    }
+    if (chosen !== undefined && wanted !== undefined) return grant(packet, machine, boot, wanted)
+    // INIT-REBOOT, or RENEWING and REBINDING
+    const address = wanted ?? packet.clientAddress
+    if (address === anyAddress) return undefined
+    if (!isInNetwork(address, network)) return grant(packet, machine, boot, address)
+    const isAnothers = !leases.isFree(address, mac, now())
+    const lease = leases.find(mac)
+    if (lease && formatAddress(lease.address) !== address) {
+      return refuse(packet, `it has ${formatAddress(lease.address)}, not ${address}`)
+    }
+    // A server says nothing of a machine that it does not know: another may know it.
+    if (!lease && !leases.knows(mac, now()) && !isAnothers) return undefined
+    return grant(packet, machine, boot, address)
+  }
+
+  return async (packet, machine, boot) => {
+    const { mac } = machine
+    const { relay, clientAddress } = packet
+    if (relay !== anyAddress && !isInNetwork(relay, network)) {
+      const reason = `the relay ${relay} asks for another network than ${network.address}`
+      return { step: 'refuse', reason }
+    }
+    switch (messageTypeOf(packet)) {
+      case messageType.discover:
+        return await discover(packet, machine, boot)
+      case messageType.request:
+        return request(packet, machine, boot)
+      case messageType.decline: {
+        const address = addressIn(packet, option.requestedAddress)
+        if (address === undefined || !hasOrWasOffered(address, mac)) return undefined
+        leases.release(mac, now())
+        leases.withdrawOffer(mac)
+        leases.avoid(address, now() + declinedMs)
+        return { step: 'decline', address, reason: `${address} is used by another machine` }
+      }
+      case messageType.release:
+        if (!hasOrWasOffered(clientAddress, mac)) return undefined
+        leases.release(mac, now())
+        return { step: 'release', address: clientAddress }
+      case messageType.inform:
+        if (!isInNetwork(clientAddress, network)) return undefined
+        return acknowledge(packet, machine, boot, 'acknowledge', undefined)
+      default:
+        return undefined
+    }
+  }
+
+  function hasOrWasOffered(address: string, mac: string): boolean {
+    const lease = leases.find(mac)
+    const has = lease !== undefined && formatAddress(lease.address) === address
+    return has || leases.isOffered(address, mac)
+  }
+}

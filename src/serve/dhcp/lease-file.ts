@@ -1,0 +1,59 @@
+/** Leases on disk: what a machine was told is its own is there before it is told. */
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+
+import { messageOf, NetimageError } from '../../errors.ts'
+
+export interface Lease {
+  mac: string
+  /** As a number. */
+  address: number
+  /** Milliseconds since 1970. One that has expired is remembered until its address is needed. */
+  expires: number
+}
+
+export interface LeaseFile {
+  read(): Lease[]
+  /** In place of what the machine had, and of whoever had the address. */
+  write(lease: Lease): void
+  close(): void
+}
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS leases (
+    address INTEGER PRIMARY KEY,
+    mac TEXT NOT NULL UNIQUE,
+    expires INTEGER NOT NULL
+  ) STRICT;
+`
+
+/** @throws `NetimageError` `bad-state` */
+export function openLeaseFile(file: string): LeaseFile {
+  try {
+    mkdirSync(dirname(file), { recursive: true })
+    const database = new DatabaseSync(file, { timeout: 5000 })
+    database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${schema}`)
+    const select = database.prepare('SELECT address, mac, expires FROM leases')
+    const replace = database.prepare('INSERT OR REPLACE INTO leases VALUES (?, ?, ?)')
+    return {
+      read: () =>
+        select.all().map((row) => ({
+          mac: String(row['mac']),
+          address: Number(row['address']),
+          expires: Number(row['expires']),
+        })),
+      write: ({ mac, address, expires }) => void replace.run(address, mac, expires),
+      close: () => database.close(),
+    }
+  } catch (error) {
+    throw new NetimageError(
+      'bad-state',
+      `could not open the leases in ${file}: ${messageOf(error)}`,
+      {
+        cause: error,
+        hint: 'Move it away to begin anew; machines that run keep what they have until they ask again.',
+      },
+    )
+  }
+}

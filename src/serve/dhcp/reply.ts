@@ -1,0 +1,78 @@
+/** Packets that answer, and where they are sent. */
+import { addressValue, byteValue, messageType, option } from './options.ts'
+import { anyAddress, commonBytes, type DhcpPacket } from './packet.ts'
+
+export type ReplyType = 'offer' | 'acknowledge' | 'negative'
+
+export interface ReplyFields {
+  clientAddress?: string
+  yourAddress?: string
+  nextServer?: string
+  file?: string
+  options?: ReadonlyMap<number, Buffer>
+}
+
+/** What a client sent to be told apart by, it gets back. [RFC 6842], [RFC 4578 §2.3], [RFC 3046] */
+const echoed = [option.clientId, option.guid, option.relayInformation]
+
+/** [RFC 2131 §4.3.1, table 3] */
+export function replyTo(
+  request: DhcpPacket,
+  server: string,
+  type: ReplyType,
+  { options = new Map(), ...fields }: ReplyFields,
+): DhcpPacket {
+  const echoes = echoed.flatMap((code) => {
+    const value = request.options.get(code)
+    return value ? [[code, value] as const] : []
+  })
+  return {
+    operation: 'reply',
+    hardwareType: request.hardwareType,
+    hardwareAddress: request.hardwareAddress,
+    hops: 0,
+    transaction: request.transaction,
+    seconds: 0,
+    broadcast: request.broadcast,
+    clientAddress: anyAddress,
+    yourAddress: anyAddress,
+    nextServer: anyAddress,
+    relay: request.relay,
+    serverName: '',
+    file: '',
+    ...fields,
+    options: new Map([
+      [option.messageType, byteValue(messageType[type])],
+      [option.serverId, addressValue(server)],
+      ...options,
+      ...echoes,
+    ]),
+  }
+}
+
+/** One packet of Ethernet, without the headers of IP and UDP. */
+const wireBytes = 1472
+const ipAndUdpBytes = 28
+
+/** What the client takes: option 57 counts the headers of IP and UDP. [RFC 2132 §9.10] */
+export function maxReplyBytes({ options }: DhcpPacket): number {
+  const value = options.get(option.maxMessageBytes)
+  if (value?.length !== 2) return commonBytes
+  return Math.min(Math.max(value.readUInt16BE(0) - ipAndUdpBytes, commonBytes), wireBytes)
+}
+
+const [serverPort, clientPort] = [67, 68]
+
+/**
+ * [RFC 2131 §4.1] A machine that has no address yet can only be reached by a broadcast: to send to
+ * the address that it is about to get takes a raw socket, which Node does not have.
+ */
+export function destinationOf(reply: DhcpPacket): { address: string; port: number } {
+  if (reply.relay !== anyAddress) return { address: reply.relay, port: serverPort }
+  const isKnown = reply.clientAddress !== anyAddress && !isNegative(reply)
+  return { address: isKnown ? reply.clientAddress : '255.255.255.255', port: clientPort }
+}
+
+function isNegative({ options }: DhcpPacket): boolean {
+  return options.get(option.messageType)?.[0] === messageType.negative
+}

@@ -1,0 +1,32 @@
+/** Keeps who makes up machines from drowning what is told of the real ones. */
+import type { Report } from '../event.ts'
+
+/** A shelf of machines that boot at once stays below. */
+const [perSecond, atOnce] = [100, 500]
+
+/** @param knows machines that the others do not compete with */
+export function limitReports(
+  report: Report,
+  knows: (mac: string) => boolean,
+  now: () => number,
+): Report {
+  const known = allowance(now)
+  const unknown = allowance(now)
+  return (event) => {
+    const allow = event.mac !== undefined && knows(event.mac) ? known : unknown
+    if (allow()) report(event)
+  }
+}
+
+function allowance(now: () => number): () => boolean {
+  let left: number = atOnce
+  let last = now()
+  return () => {
+    const time = now()
+    left = Math.min(atOnce, left + (Math.max(0, time - last) * perSecond) / 1000)
+    last = time
+    if (left < 1) return false
+    left -= 1
+    return true
+  }
+}

@@ -1,0 +1,205 @@
+/** The DHCP server of one interface: proxyDHCP, or a full one. */
+import { messageOf, NetimageError } from '../../errors.ts'
+import type { DhcpEvent, Report } from '../event.ts'
+import { assertAlone, checkAddresses, macOf, type AddressSettings } from './address-settings.ts'
+import type { Answer } from './answer.ts'
+import type { BootAnswer, NoBoot } from './boot-answer.ts'
+import { openDeviceSocket, type DeviceSocket, type Peer } from './device-socket.ts'
+import { serveInFull } from './full.ts'
+import { findUsersByArp } from './in-use.ts'
+import { openLeaseFile } from './lease-file.ts'
+import { keepLeases } from './leases.ts'
+import { machineOf, type Machine } from './machine.ts'
+import { messageType, messageTypeOf, option, textOf } from './options.ts'
+import {
+  anyAddress,
+  decodePacket,
+  DhcpPacketError,
+  encodePacket,
+  type DhcpPacket,
+} from './packet.ts'
+import { answerAsProxy, isForProxy } from './proxy.ts'
+import { destinationOf, maxReplyBytes } from './reply.ts'
+import { limitReports } from './report-limit.ts'
+
+export type DhcpServerOptions = {
+  /** Nothing is heard or sent on any other. */
+  interface: string
+  /** One of the interface's. */
+  address: string
+  /** Whether a machine is to be served at all. */
+  allow: (machine: Machine) => boolean
+  /** What a machine is to boot; asked for those that boot by DHCP. */
+  bootFor: (machine: Machine) => BootAnswer | NoBoot
+  report: Report
+  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  onError: (error: NetimageError) => void
+  signal?: AbortSignal
+} & ({ mode: 'proxy' } | ({ mode: 'full' } & AddressSettings))
+
+export interface DhcpServer {
+  close: () => Promise<void>
+}
+
+/** What makes a server a proxy or a full one. */
+interface Role {
+  answer: (
+    request: DhcpPacket,
+    machine: Machine,
+    port: number,
+  ) => Promise<Answer | undefined> | Answer | undefined
+  /** Ports beyond that of DHCP. */
+  morePorts: readonly number[]
+  /** Whether a machine is more than a name that somebody sent. */
+  knows: (mac: string) => boolean
+}
+
+const broadcastAddress = '255.255.255.255'
+const [serverPort, proxyPort] = [67, 4011]
+
+/** @throws `NetimageError` `bad-option`, `bad-state`, `cannot-listen`, `other-dhcp-server` */
+export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpServer> {
+  const { interface: device, address, signal } = options
+  signal?.throwIfAborted()
+  macOf(device, address)
+  await using unfinished = new AsyncDisposableStack()
+  const { answer, morePorts, knows } =
+    options.mode === 'full' ? await fullRole(options, unfinished) : proxyRole(options)
+
+  const onError = (error: unknown) => {
+    const isKnown = error instanceof NetimageError
+    const cause = { cause: error }
+    const defect = () => new NetimageError('internal', `DHCP: ${messageOf(error)}`, cause)
+    options.onError(isKnown ? error : defect())
+  }
+  const report = limitReports(options.report, knows, Date.now)
+
+  async function receive(bytes: Buffer, from: Peer, port: number): Promise<void> {
+    const request = decodeRequest(bytes)
+    if (request === undefined) return
+    const machine = machineOf(request)
+    if (machine === undefined) return
+    const result = await answer(request, machine, port)
+    if (result === undefined) return
+    const clue = clueOf(machine, options.mode === 'proxy')
+    const { packet, step, address: given, reason } = result
+    const asked = askedStep(request)
+    if (step !== 'refuse' && asked) report({ ...clue, step: asked })
+    const bootFile = packet && bootFileOf(packet)
+    report({
+      ...clue,
+      step,
+      ...(given !== undefined && given !== anyAddress && { address: given }),
+      ...(bootFile !== undefined && { bootFile }),
+      ...(reason !== undefined && { reason }),
+    })
+    if (packet === undefined) return
+    const to = port === proxyPort ? from : destinationOf(packet)
+    senders.get(port)?.send(encodePacket(packet, maxReplyBytes(request)), to)
+  }
+
+  const senders = new Map<number, DeviceSocket>()
+  async function listen(listenAddress: string, port: number): Promise<DeviceSocket> {
+    const socket = await openDeviceSocket({
+      name: 'DHCP',
+      device,
+      address: listenAddress,
+      port,
+      onMessage: (bytes, from) => void receive(bytes, from, port).catch(onError),
+      onError,
+    })
+    unfinished.defer(() => socket.close())
+    return socket
+  }
+  for (const port of [serverPort, ...morePorts]) senders.set(port, await listen(address, port))
+  // Last: a machine that is heard can be answered.
+  await listen(broadcastAddress, serverPort)
+
+  signal?.throwIfAborted()
+  const running = unfinished.move()
+  const close = () => running.disposeAsync()
+  signal?.addEventListener('abort', () => void close(), { once: true })
+  return { close }
+}
+
+function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
+  return {
+    answer(request, machine, port) {
+      if (machine.bootClient === undefined || !isForProxy(request, port)) return undefined
+      if (!allow(machine)) return notServed
+      const boot = bootFor(machine)
+      if ('reason' in boot) return { step: 'refuse', reason: boot.reason }
+      return answerAsProxy(request, { machine, boot, server: address, port })
+    },
+    morePorts: [proxyPort],
+    knows: () => false,
+  }
+}
+
+async function fullRole(
+  options: DhcpServerOptions & AddressSettings,
+  running: AsyncDisposableStack,
+): Promise<Role> {
+  const { interface: device, address, network, allow, bootFor, signal } = options
+  const excluded = [address, ...checkAddresses(options)]
+  if (!options.force) await assertAlone(device, address, signal)
+  const file = running.adopt(openLeaseFile(options.leasesFile), (opened) => opened.close())
+  const { findUser } = running.adopt(findUsersByArp(device), (probe) => probe.close())
+  const leases = keepLeases({ ...options, excluded, file })
+  const answer = serveInFull({ address, network, leases, findUser, now: Date.now })
+  return {
+    answer(request, machine) {
+      if (!allow(machine)) return notServed
+      const boot = machine.bootClient && bootFor(machine)
+      if (boot && 'reason' in boot) return { step: 'refuse', reason: boot.reason }
+      return answer(request, machine, boot)
+    },
+    morePorts: [],
+    knows: (mac) => leases.knows(mac, Date.now()),
+  }
+}
+
+const notServed: Answer = { step: 'refuse', reason: 'it is not among the machines that are served' }
+
+function decodeRequest(bytes: Buffer): DhcpPacket | undefined {
+  try {
+    const packet = decodePacket(bytes)
+    return packet.operation === 'request' ? packet : undefined
+  } catch (error) {
+    // What is broken has no sender that it could be told to.
+    if (error instanceof DhcpPacketError) return undefined
+    throw error
+  }
+}
+
+function clueOf(
+  { mac, architectures: [architecture], vendorClass, userClasses: [userClass] }: Machine,
+  proxy: boolean,
+): Omit<DhcpEvent, 'step'> & { mac: string } {
+  return {
+    kind: 'dhcp',
+    proxy,
+    mac,
+    ...(architecture !== undefined && { architecture }),
+    ...(userClass !== undefined && { userClass }),
+    ...(vendorClass !== undefined && { vendorClass }),
+  }
+}
+
+function askedStep(request: DhcpPacket): DhcpEvent['step'] | undefined {
+  switch (messageTypeOf(request)) {
+    case messageType.discover:
+      return 'discover'
+    case messageType.request:
+    case messageType.inform:
+      return 'request'
+    default:
+      return undefined
+  }
+}
+
+function bootFileOf({ file, options }: DhcpPacket): string | undefined {
+  const long = options.get(option.bootFile)
+  if (long) return textOf(long)
+  return file === '' ? undefined : file
+}
