@@ -24,7 +24,7 @@ export function dnsmasqConfiguration(plan: ServerPlan): string {
     'log-dhcp',
     '',
     'enable-tftp',
-    `tftp-root=${plan.bootTree}`,
+    `tftp-root=${quote(plan.bootTree)}`,
     '# Loaders that are not asked to share a packet with options read the plain fields.',
     'dhcp-no-override',
     '',
@@ -38,6 +38,11 @@ export function dnsmasqConfiguration(plan: ServerPlan): string {
     ...raspberryPiLines(plan),
   ]
   return lines.join('\n') + '\n'
+}
+
+/** Between quotes, neither a comma nor a number sign means anything. */
+function quote(path: string): string {
+  return /^[\w./+-]+$/.test(path) ? path : `"${path.replace(/["\\]/g, String.raw`\$&`)}"`
 }
 
 function addressLines({ range, network }: ServerPlan): string[] {

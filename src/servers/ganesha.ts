@@ -18,9 +18,8 @@ NFS_CORE_PARAM {
 }
 
 NFSv4 {
-  # A root that is mounted again after a restart need not wait for other clients' locks.
-  Grace_Period = 5;
-  Lease_Lifetime = 5;
+  # Owners are numbers, whatever names the server has for some of them.
+  Only_Numeric_Owners = true;
 }
 
 EXPORT {
@@ -39,5 +38,5 @@ EXPORT {
 }
 
 function quote(path: string): string {
-  return `"${path}"`
+  return `"${path.replace(/["\\]/g, String.raw`\$&`)}"`
 }

@@ -25,10 +25,10 @@ function quote(text: string): string {
   return /^[\w./:@+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 }
 
-/** exports(5): blanks and quotes are written in octal. */
+/** exports(5): what means something there is written in octal. */
 function escapePath(path: string): string {
   return path.replace(
-    /[\s"#\\]/g,
+    /[ "#\\]/g,
     (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`,
   )
 }

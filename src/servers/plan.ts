@@ -43,6 +43,7 @@ export function planServers(
 ): ServerPlan {
   const layout = imageLayout(image, options.rootDirectoryName)
   const nfsRoot = parseNfsRoot(options.nfsRoot)
+  refuseControlCharacters(image)
   const address = settings.address ?? nfsRoot.server
   if (address === undefined || !isIPv4(address)) {
     throw new NetimageError('bad-option', `the server has no address: ${address ?? 'none'} given`, {
@@ -57,7 +58,7 @@ export function planServers(
     rootTree: layout.root,
     nfsRoot,
     address,
-    interface: settings.interface,
+    interface: settings.interface === undefined ? undefined : parseInterface(settings.interface),
     network: parseNetwork(settings.network ?? `${address}/24`),
     range: settings.range === undefined ? undefined : parseRange(settings.range),
     loaders: findLoaders(files, http === undefined ? undefined : parseHttp(http)),
@@ -73,6 +74,22 @@ function parseHttp(text: string): string {
     })
   }
   return url.href.endsWith('/') ? url.href : `${url.href}/`
+}
+
+/** A line break would begin a line of its own, and servers read others in ways of their own. */
+function refuseControlCharacters(image: string): void {
+  if (!/\p{Cc}/u.test(image)) return
+  throw new NetimageError('bad-option', `${JSON.stringify(image)} has control characters`, {
+    hint: 'No server can be told of such a path: rename it.',
+  })
+}
+
+/** The kernel takes other names as well, which nobody gives; to servers some are lists. */
+function parseInterface(text: string): string {
+  if (/^[\w.-]{1,15}$/.test(text)) return text
+  throw new NetimageError('bad-option', `--interface: ${JSON.stringify(text)} is no interface`, {
+    hint: 'It is a name that `ip link` shows, as in eth0.',
+  })
 }
 
 /** The same number for the same export on every server and after every restart. */
