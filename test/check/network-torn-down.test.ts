@@ -90,6 +90,8 @@ suite('network-torn-down', () => {
       message: /client identifier/,
       fix: /networks\."40-lan"\.dhcpV4Config\.ClientIdentifier = "mac"/,
     })
+    const forAll = { systemd: { ...etc(networkUnit).systemd, 'networkd.conf': mac } }
+    assertFindings(await findingsOf({ etc: forAll }))
     assertFindings(await findingsOf({ etc: etc(networkUnit + mac) }))
     assertFindings(await findingsOf({ etc: etc('[Network]\nAddress=10.0.0.2/24\n') }))
   })

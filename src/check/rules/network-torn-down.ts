@@ -21,6 +21,8 @@ export const networkTornDown: Rule = {
 
 /** What NixOS writes for `boot.initrd.network.flushBeforeStage2`, by the kind of its stage 1. */
 const flushInScript = /\bip address flush [^\n]*\n\s*ip link set [^\n]* down\b/
+/** As loaders and stage 1 name the machine to the DHCP server. */
+const sameClient = /^\s*ClientIdentifier\s*=\s*mac\s*$/im
 const dropInNetwork = /^\s*KeepConfiguration\s*=\s*(?:no|false|off|0)\s*$/im
 
 async function flushedByStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
@@ -74,6 +76,7 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
   const etc = `${context.system.toplevel}/etc/systemd`
   if (!(await context.storeFile(`${etc}/system/systemd-networkd.service`))) return []
   const problems: Problem[] = []
+  const isSameClient = sameClient.test((await context.storeText(`${etc}/networkd.conf`)) ?? '')
   for (const file of await context.storeNames(`${etc}/network`)) {
     if (!file.endsWith('.network')) continue
     const path = `${etc}/network/${file}`
@@ -89,7 +92,8 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
     }
     if (
       /^\s*DHCP\s*=\s*(?:yes|true|on|1|ipv4)\s*$/im.test(text) &&
-      !/^\s*ClientIdentifier\s*=\s*mac\s*$/im.test(text)
+      !isSameClient &&
+      !sameClient.test(text)
     ) {
       problems.push({
         level: 'note',
