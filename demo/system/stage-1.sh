@@ -78,7 +78,12 @@ findRoot() {
 
 mountRoot() {
   case $type,$options in
-    nfs4,* | *,vers=4* | *,v4* | *,nfsvers=4*) modprobe -a nfs nfsv4 ;;
+    nfs4,* | *,vers=4* | *,v4* | *,nfsvers=4*)
+      # To a server of version 4.1 and later, clients of one name are one client, and no machine has
+      # a name yet: each would take the others' locks away.
+      modprobe nfs nfs4_unique_id=$(cat /sys/class/net/$lease_interface/address)
+      modprobe nfsv4
+      ;;
     *) modprobe -a nfs nfsv3 ;;
   esac
   timeout -s KILL 30 mount -t "$type" -o "$options" "$device" /mnt-root
