@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { startLinuxClient } from '../serve/support/linux-client.ts'
+import { posixChecks } from '../serve/support/posix-checks.ts'
 import { openNetwork, type Network } from './support/network.ts'
 import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
@@ -83,19 +84,7 @@ suite('an NFS server of our own', () => {
   test('Linux sees a file system like its own', async () => {
     const machine = await startLinuxClient(network, {
       ...{ name: 'posix', host: 101, path, options: ',port=2049,mountport=20048' },
-      script: `
-cat > /tmp/checks <<'END'
-${readFileSync(join(import.meta.dirname, '../serve/support/posix-checks.sh'), 'utf8')}
-END
-mkdir /mnt/here /tmp/here || exit 1
-cd /tmp/here && sh /tmp/checks >/tmp/expected 2>&1 || { tail -5 /tmp/expected; exit 2; }
-cd /mnt/here && sh /tmp/checks >/tmp/actual 2>&1 || { tail -5 /tmp/actual; exit 3; }
-cd /
-wc -l </tmp/expected
-diff /tmp/expected /tmp/actual >/tmp/difference && exit 0
-head -60 /tmp/difference
-exit 1
-`,
+      script: posixChecks,
     })
     await machine.waitFor(/^passed$/, seconds)
   })

@@ -1,15 +1,21 @@
-// The NFS server as a program of its own, for networks of tests, over a file system in memory.
+// The NFS server as a program of its own, for networks of tests.
 //
-//     node nfs-server-program.ts ADDRESS PORTS PATH
+//     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE]
 //
-// PORTS is what `startNfsServer` takes as such, as JSON. Every address may mount PATH.
+// PORTS is what `startNfsServer` takes as such, as JSON. Every address may mount PATH, where it has
+// a file system in memory, or a layer over a tree, each of which is a directory.
 
+import { createIndex } from '../../../src/serve/layers/image-index.ts'
+import { openLayer } from '../../../src/serve/layers/layer.ts'
 import { startNfsServer } from '../../../src/serve/nfs/server.ts'
 import { createMemoryFileSystem } from './memory-file-system.ts'
 
-const [address = '', ports = '', path = ''] = process.argv.slice(2)
+const [address = '', ports = '', path = '', layer, tree = ''] = process.argv.slice(2)
 
-const fileSystem = createMemoryFileSystem()
+const fileSystem =
+  layer === undefined
+    ? createMemoryFileSystem()
+    : openLayer(layer, createIndex('tree', tree)).fileSystem
 const machine = {
   name: 'any',
   exports: [{ path, layer: 'layer', image: 'image', fileSystem }],
