@@ -1,25 +1,10 @@
-/** Our NFS server as bench/serve-nfs.ts wants it: over a copy of a tree of two levels in memory. */
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-
+/** Our NFS server as bench/serve-nfs.ts wants it: an empty layer over a tree. */
+import { createIndex } from '../src/serve/layers/image-index.ts'
+import { openLayer } from '../src/serve/layers/layer.ts'
 import { startNfsServer } from '../src/serve/nfs/server.ts'
-import { createMemoryFileSystem } from '../test/serve/support/memory-file-system.ts'
 
-const [address = '', port = '', tree = ''] = process.argv.slice(2)
-const fileSystem = createMemoryFileSystem()
-
-function copy(source: string, directory: number): void {
-  for (const entry of readdirSync(source, { withFileTypes: true })) {
-    const path = join(source, entry.name)
-    const kind = entry.isDirectory() ? 'directory' : 'file'
-    const node = { kind, mode: 0o755, uid: 0, gid: 0 } as const
-    const made = fileSystem.create(directory, Buffer.from(entry.name), node)
-    if (kind === 'directory') copy(path, made)
-    else fileSystem.write(made, 0, readFileSync(path))
-  }
-}
-
-copy(tree, fileSystem.root)
+const [address = '', port = '', tree = '', layer = ''] = process.argv.slice(2)
+const { fileSystem } = openLayer(layer, createIndex('tree', tree))
 const exports = [{ path: '/tree', layer: 'bench', image: 'bench', fileSystem }]
 const machine = { name: 'bench', exports }
 await startNfsServer({

@@ -3,8 +3,7 @@
  *
  *     node bench/serve-nfs.ts [rounds]
  *
- * Takes root, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind. Ours
- * holds the tree in memory, ganesha has it in the page cache.
+ * Takes root, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -15,7 +14,7 @@ import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startGanesha } from '../test/e2e/support/daemons.ts'
 import { openNetwork } from '../test/e2e/support/network.ts'
 
-const rounds = Number(process.argv[2] ?? 5)
+const rounds = Number(process.argv[2] ?? 7)
 const units: Record<string, string> = {
   'read-64k': 'MB/s',
   'read-64k-16': 'MB/s',
@@ -41,7 +40,16 @@ try {
   await using network = await openNetwork('bench-nfs')
   await startGanesha(network, ganeshaConfiguration({ '/tree': tree }))
   const server = join(import.meta.dirname, 'serve-nfs-program.ts')
-  const ours = network.start('ours', [process.execPath, server, network.server, '22049', tree])
+  const layer = join(directory, 'layer')
+  mkdirSync(layer)
+  const ours = network.start('ours', [
+    process.execPath,
+    server,
+    network.server,
+    '22049',
+    tree,
+    layer,
+  ])
   await ours.waitFor(/^ready$/, 60)
 
   const ports = 'nfsport=22049&mountport=22049'
