@@ -2,8 +2,8 @@
 
 /** Plain data, as it is to be printed as JSON. */
 export interface Knowledge {
-  /** Each with what else is known of it. */
-  machines: () => readonly { readonly mac?: string }[]
+  /** By hardware address, in lower case with colons; one without by its IP address. */
+  machines: () => ReadonlyMap<string, object>
   images: () => readonly object[]
 }
 
@@ -16,7 +16,6 @@ export function lookUp({ machines, images }: Knowledge, path: string): object | 
   if (rest.length > 0) return undefined
   if (collection === 'images' && name === undefined) return images()
   if (collection !== 'machines') return undefined
-  if (name === undefined) return machines()
-  const mac = name.toLowerCase().replaceAll('-', ':')
-  return machines().find((machine) => machine.mac === mac)
+  if (name === undefined) return [...machines().values()]
+  return machines().get(name.toLowerCase().replaceAll('-', ':'))
 }

@@ -39,7 +39,7 @@ export interface HttpServer {
   address: string
   port: number
   /** Ends all connections as well. */
-  close(): Promise<void>
+  close: () => Promise<void>
 }
 
 /** Loaders that write to slow flash or draw on slow screens stop for a while. */

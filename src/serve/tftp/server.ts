@@ -41,7 +41,7 @@ export interface TftpServer {
   address: string
   port: number
   /** Ends all transfers as well. */
-  close(): Promise<void>
+  close: () => Promise<void>
 }
 
 /** How often transfers are looked at that wait. Milliseconds. */
