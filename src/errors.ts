@@ -45,6 +45,7 @@ const statusByCode = {
   'not-allowed': exitStatus.unavailable,
   'cannot-listen': exitStatus.unavailable,
   'other-dhcp-server': exitStatus.unavailable,
+  'in-use': exitStatus.unavailable,
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
   'command-failed': exitStatus.failed,

@@ -3,11 +3,13 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
+import { bootsCommand } from './boots.ts'
 import { buildCommand } from './build.ts'
 import { checkCommand } from './check.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
 import { ignoreClosedPipe, printFailure, report } from './run.ts'
+import { serveCommand } from './serve.ts'
 import { serversCommand } from './servers.ts'
 import { verifyCommand } from './verify.ts'
 
@@ -27,6 +29,8 @@ export async function main(): Promise<void> {
     checkCommand,
     verifyCommand,
     serversCommand,
+    serveCommand,
+    bootsCommand,
     gcCommand,
   ]
   for (const command of make) program.addCommand(command().exitOverride())

@@ -58,7 +58,7 @@ export function followBoots({ partOf, macOf }: FollowSettings): Follower {
         event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
       const step = stepOf(event, part)
       let boot = last.get(machine)
-      if (!boot || beginsAnew(event, boot)) {
+      if (!boot || beginsAnew(event, part, boot)) {
         boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
         remember(last, machine, boot)
       }
@@ -106,20 +106,18 @@ function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undef
 }
 
 /**
- * Firmware that asks for an address anew has started anew; so has a machine without firmware that
- * mounts its root again. Loaders, kernels and initrds ask for addresses as well: these say nothing
+ * Firmware that asks for an address anew has started anew; so has what fetches a loader or a kernel
+ * again, and a machine without firmware that mounts its root again. Loaders, kernels and initrds ask for addresses as well: these say nothing
  * of an architecture.
  */
-function beginsAnew(event: ServeEvent, boot: Boot): boolean {
+function beginsAnew(event: ServeEvent, part: BootPart | undefined, boot: Boot): boolean {
   if (event.kind === 'dhcp') {
     return event.step === 'discover' && isFirmware(event) && isAfter(boot.step, 'loader')
   }
-  return (
-    event.kind === 'nfs' &&
-    event.step === 'mount' &&
-    boot.steps.mount !== undefined &&
-    isAfter(boot.step, 'mount')
-  )
+  if (event.kind === 'tftp' || event.kind === 'http') {
+    return event.step === 'begin' && part !== undefined && isAfter(boot.step, 'initrd')
+  }
+  return event.kind === 'nfs' && event.step === 'mount' && isAfter(boot.step, 'mount')
 }
 
 function isFirmware({ architecture, vendorClass = '' }: DhcpEvent): boolean {

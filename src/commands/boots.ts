@@ -1,0 +1,66 @@
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+
+import type { Boot } from '../serve/boots/follow.ts'
+import { formatBytes, formatSeconds } from './format.ts'
+import { runCommand, type Outcome } from './run.ts'
+import { stateOption } from './state-option.ts'
+
+export function bootsCommand() {
+  return new Command('boots')
+    .description('Show the boots that `netimage serve` has seen')
+    .argument('[machine]', 'a hardware or IP address; its last boot is shown step by step')
+    .addOption(stateOption)
+    .option('-n, --number <count>', 'how many boots, the newest first', parseCount, 20)
+    .option('--json', 'print the result as JSON')
+    .action((machine, flags) => runCommand(flags, () => boots(machine?.toLowerCase(), flags)))
+}
+
+async function boots(
+  machine: string | undefined,
+  flags: { state?: string | undefined; number: number },
+): Promise<Outcome> {
+  const { stateDirectory } = await import('../serve/state.ts')
+  const { readBoots, readEvents } = await import('../serve/boots/record.ts')
+  const state = stateDirectory(flags.state)
+  const found = readBoots(state, machine, flags.number)
+  const [last] = found
+  const events = machine !== undefined && last ? readEvents(state, last) : undefined
+  const lines = found.map(describeBoot)
+  if (lines.length === 0) {
+    lines.push(machine === undefined ? 'no boots yet' : `no boots of ${machine} yet`)
+  }
+  if (last && events) {
+    lines.push(
+      '',
+      ...events.map(({ at, event }) => `${since(at - last.started)}  ${inLine(event)}`),
+    )
+  }
+  return { text: lines.join('\n'), json: { boots: found, ...(events && { events }) } }
+}
+
+/** `dc:a6:32:01:02:03  2026-11-23 08:15:00  registered  dhcp 0.0 s, loader 0.4 s, …` */
+function describeBoot(boot: Boot): string {
+  const start = new Date(boot.started).toISOString().slice(0, 19).replace('T', ' ')
+  const steps = Object.entries(boot.steps).map(
+    ([step, at]) => `${step} ${since(at - boot.started)}`,
+  )
+  const parts = [boot.machine, start, boot.step, steps.join(', '), formatBytes(boot.bytes)]
+  return [...parts, ...(boot.trouble === undefined ? [] : [boot.trouble])].join('  ')
+}
+
+function since(milliseconds: number): string {
+  return formatSeconds(milliseconds / 1000)
+}
+
+function inLine(event: unknown): string {
+  if (typeof event !== 'object' || event === null) return String(event)
+  const { kind, step, ...rest } = { kind: '', step: '', ...event }
+  const details = Object.entries(rest).map(([name, value]) => `${name}=${String(value)}`)
+  return [`${kind} ${step}`, ...details].join(' ')
+}
+
+function parseCount(text: string): number {
+  const count = Number(text)
+  if (Number.isSafeInteger(count) && count > 0) return count
+  throw new InvalidArgumentError('It is a whole number, 1 or more.')
+}

@@ -1,0 +1,168 @@
+import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
+
+import type { Boot } from '../serve/boots/follow.ts'
+import type { ServeEvent } from '../serve/event.ts'
+import type { Allowed } from '../serve/machines.ts'
+import type { Serving } from '../serve/serve.ts'
+import { runCommand, type Outcome, type Surroundings } from './run.ts'
+import { showBoots, type BootView } from './show-boots.ts'
+import { stateOption } from './state-option.ts'
+import { collect } from './store-options.ts'
+
+export function serveCommand() {
+  return new Command('serve')
+    .description('Serve images to machines without disks: DHCP, TFTP, HTTP and NFS')
+    .argument('<image...>', 'images that build made; a machine has the first for its processor')
+    .addOption(
+      new Option('--dhcp <mode>', 'beside the network’s own server, as its only one, or not at all')
+        .choices(['proxy', 'full', 'off'] as const)
+        .default('proxy' as const),
+    )
+    .addOption(
+      new Option(
+        '--allow <machine>',
+        'a machine that may boot: its hardware or IP address, or any; repeatable',
+      ).argParser(parseAllowed),
+    )
+    .option('--listen <address>', 'the address to serve on (default: the only one that there is)')
+    .option('--interface <name>', 'the network interface to serve on')
+    .option('--range <range>', 'with --dhcp full: the addresses to give, 10.0.0.100-10.0.0.199')
+    .option('--network <network>', 'with --dhcp full: 10.0.0.0/24 (default: the interface’s)')
+    .addOption(
+      new Option(
+        '--reserve <machine>',
+        'with --dhcp full: an address for one machine, dc:a6:32:01:02:03=10.0.0.7; repeatable',
+      ).argParser(collect),
+    )
+    .option('--force', 'with --dhcp full: serve even where another DHCP server answers')
+    .option('--ephemeral', 'let each machine begin each boot without what it wrote before')
+    .addOption(stateOption)
+    .option('--tftp-port <port>', 'another port for TFTP', parsePort, 69)
+    .option('--tftp-single-port', 'keep all of TFTP to one port, for firewalls')
+    .option('--http-port <port>', 'another port for HTTP', parsePort, 80)
+    .option('--nfs-port <port>', 'another port for NFS', parsePort, 2049)
+    .option('--no-port-mapper', 'clients are told the port of NFS by their mount options')
+    .option('--json', 'print events as JSON, also on a terminal')
+    .action((images, flags) => runCommand({ quiet: true }, (around) => run(images, flags, around)))
+}
+
+interface ServeFlags {
+  dhcp: 'proxy' | 'full' | 'off'
+  allow?: string[] | undefined
+  listen?: string | undefined
+  interface?: string | undefined
+  range?: string | undefined
+  network?: string | undefined
+  reserve?: string[] | undefined
+  force?: true | undefined
+  ephemeral?: true | undefined
+  state?: string | undefined
+  tftpPort: number
+  tftpSinglePort?: true | undefined
+  httpPort: number
+  nfsPort: number
+  portMapper: boolean
+  json?: true | undefined
+}
+
+const portMapperPort = 111
+
+async function run(
+  images: string[],
+  flags: ServeFlags,
+  { signal }: Surroundings,
+): Promise<Outcome> {
+  const { serve } = await import('../serve/serve.ts')
+  const { stateDirectory } = await import('../serve/state.ts')
+  const warn = (message: string) => void process.stderr.write(`${message}\n`)
+  let view: BootView | undefined
+  const refused = new Set<string>()
+  const see = (boot: Boot, event: ServeEvent, at: number) => {
+    tellOfRefused(event, refused, warn)
+    view?.see(boot, event, at)
+  }
+  const serving = await serve(
+    {
+      images,
+      state: stateDirectory(flags.state),
+      dhcp: flags.dhcp,
+      interface: flags.interface,
+      address: flags.listen,
+      range: flags.range,
+      network: flags.network,
+      reservations: parseReservations(flags.reserve ?? []),
+      force: flags.force ?? false,
+      allowed: toAllowed(flags.allow ?? []),
+      ephemeral: flags.ephemeral ?? false,
+      ports: {
+        tftp: flags.tftpPort,
+        http: flags.httpPort,
+        nfs: flags.nfsPort,
+        portMapper: flags.portMapper ? portMapperPort : undefined,
+      },
+      singlePort: flags.tftpSinglePort ?? false,
+      see,
+      onError: ({ message, code }) => warn(`error: ${message} [${code}]`),
+    },
+    signal,
+  )
+  for (const line of describe(serving, flags)) warn(line)
+  view = showBoots(process.stdout, serving.boots, flags.json ?? false)
+  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  view.close()
+  await serving.close()
+  return { text: '', json: {} }
+}
+
+function describe({ interface: place, images, ports }: Serving, flags: ServeFlags): string[] {
+  const dhcp = { proxy: 'proxyDHCP', full: 'DHCP', off: 'no DHCP' }[flags.dhcp]
+  return [
+    ...images.map(({ name, platform, rootPath }) => `${name} (${platform}), root ${rootPath}`),
+    `on ${place.address} (${place.name}): ${dhcp}, TFTP ${ports.tftp}, HTTP ${ports.http}, NFS ${ports.nfs}`,
+    ...(flags.allow
+      ? []
+      : ['no machine may boot yet: --allow MAC names one, --allow any all on this network']),
+  ]
+}
+
+/** Once for each: what its owner has to type is the same the next time. */
+function tellOfRefused(event: ServeEvent, told: Set<string>, warn: (line: string) => void): void {
+  const who = event.mac ?? event.address
+  if (event.kind === 'root' || event.step !== 'refuse' || who === undefined) return
+  if (told.has(who) || told.size > 1000) return
+  told.add(who)
+  warn(`${who} asks to boot: ${event.reason ?? 'refused'} (to let it: --allow ${who})`)
+}
+
+function toAllowed(names: readonly string[]): Allowed {
+  return names.includes('any') ? 'any' : new Set(names)
+}
+
+const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
+const addressPattern = /^\d{1,3}(\.\d{1,3}){3}$/
+
+function parseAllowed(text: string, previous: string[] | undefined): string[] {
+  const name = text.toLowerCase().replaceAll('-', ':')
+  if (name !== 'any' && !macPattern.test(name) && !addressPattern.test(name)) {
+    throw new InvalidArgumentError('It is a hardware address, an IPv4 address, or any.')
+  }
+  return [...(previous ?? []), name]
+}
+
+function parseReservations(texts: readonly string[]): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const text of texts) {
+    const [mac = '', address = '', ...more] = text.toLowerCase().split('=')
+    if (!macPattern.test(mac) || !addressPattern.test(address) || more.length > 0) {
+      throw new InvalidArgumentError(`--reserve ${text} is not written MAC=ADDRESS.`)
+    }
+    found.set(mac, address)
+  }
+  return found
+}
+
+function parsePort(text: string): number {
+  const port = Number(text)
+  if (/^\d+$/.test(text) && port > 0 && port < 65536) return port
+  throw new InvalidArgumentError('A port is a number from 1 to 65535.')
+}

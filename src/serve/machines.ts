@@ -1,0 +1,155 @@
+/** The machines that are served: who may boot, which image each has, and its root. */
+import { messageOf, NetimageError } from '../errors.ts'
+import type { BootTrees, Requester } from './boot-files.ts'
+import type { FileSystem } from './layers/file-system.ts'
+import { openMachineLayer, resetMachineLayers, type MachineLayer } from './layers/store.ts'
+import type { MacOf } from './neighbours.ts'
+import type { NfsExport, NfsMachine } from './nfs/machine.ts'
+import type { ServedImage } from './served-image.ts'
+
+/** Hardware and IP addresses, in lower case; `any`: every machine that this one hears. */
+export type Allowed = ReadonlySet<string> | 'any'
+
+export interface MachinesSettings {
+  images: readonly ServedImage[]
+  state: string
+  allowed: Allowed
+  /** Whether a machine begins each boot without what it wrote before. */
+  ephemeral: boolean
+  macOf: MacOf
+  onError: (error: NetimageError) => void
+}
+
+export interface Machines {
+  /** By what DHCP told, this machine's neighbours, or its IP address alone. */
+  nameOf(address: string): string
+  isAllowed(name: string): boolean
+  /** Told by DHCP. @param architecture IANA's processor architecture type */
+  saw(mac: string, address: string | undefined, architecture: number | undefined): void
+  imageOf(name: string): ServedImage
+  treesOf(requester: Requester): BootTrees | undefined
+  nfsMachineOf(address: string): NfsMachine | undefined
+  /** The file systems that a machine can have mounted, and the images below. */
+  rootsOf(name: string): readonly MachineRoot[]
+  /** A machine starts anew. */
+  boots(name: string): Promise<void>
+  close(): Promise<void>
+}
+
+export interface MachineRoot {
+  image: ServedImage
+  fileSystem: FileSystem
+}
+
+interface Machine {
+  nfs: NfsMachine
+  roots: Root[]
+}
+
+interface Root {
+  image: ServedImage
+  layer: MachineLayer
+}
+
+/** Nix's platforms by the architectures that firmware names. */
+const platforms: Record<string, readonly number[]> = {
+  'i686-': [0],
+  'x86_64-': [0, 6, 7, 9, 15, 16],
+  'aarch64-': [11, 19, 22],
+  'armv7l-': [10, 18, 21],
+  'riscv64-': [27, 28, 30],
+}
+
+export function createMachines(settings: MachinesSettings): Machines {
+  const { images, state, allowed, ephemeral, macOf, onError } = settings
+  const macs = new Map<string, string>()
+  const architectures = new Map<string, number>()
+  const open = new Map<string, Machine>()
+  const [first] = images
+  if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
+  const defaultImage = first
+
+  const nameOf = (address: string) => macs.get(address) ?? macOf(address) ?? address
+  const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
+
+  function imageOf(name: string): ServedImage {
+    const architecture = architectures.get(name)
+    if (architecture === undefined) return defaultImage
+    return images.find(({ platform }) => fits(platform, architecture)) ?? defaultImage
+  }
+
+  /** Of a machine that told no architecture, nobody knows which of them it will mount. */
+  function imagesOf(name: string): readonly ServedImage[] {
+    return architectures.has(name) ? [imageOf(name)] : images
+  }
+
+  function nfsMachineOf(address: string): NfsMachine | undefined {
+    const name = nameOf(address)
+    if (!isAllowed(name) && !isAllowed(address)) return undefined
+    const known = open.get(name)
+    if (known) return known.nfs
+    const roots: Root[] = []
+    try {
+      for (const image of imagesOf(name)) {
+        const layer = openMachineLayer({ state, machine: name, index: image.index })
+        roots.push({ image, layer })
+      }
+    } catch (error) {
+      const isKnown = error instanceof NetimageError
+      onError(isKnown ? error : new NetimageError('internal', messageOf(error), { cause: error }))
+      return undefined
+    }
+    const exports = roots.map(({ image, layer }): NfsExport => ({
+      path: image.rootPath,
+      layer: layer.name,
+      image: image.index.identity,
+      fileSystem: layer.fileSystem,
+    }))
+    const nfs: NfsMachine = { name, ...(name.includes(':') && { mac: name }), exports }
+    open.set(name, { nfs, roots })
+    return nfs
+  }
+
+  async function forget(name: string): Promise<void> {
+    const machine = open.get(name)
+    open.delete(name)
+    await Promise.all((machine?.roots ?? []).map(({ layer }) => layer.close()))
+  }
+
+  return {
+    nameOf,
+    isAllowed,
+    imageOf,
+    nfsMachineOf,
+    saw(mac, address, architecture) {
+      if (address !== undefined) macs.set(address, mac)
+      if (architecture !== undefined) architectures.set(mac, architecture)
+    },
+    treesOf({ address, mac, serial }) {
+      // Files of a machine's own are not made yet: each has those of its image.
+      if (mac !== undefined || serial !== undefined) return undefined
+      const name = nameOf(address)
+      if (!isAllowed(name) && !isAllowed(address)) return undefined
+      return { image: imageOf(name).bootTree }
+    },
+    rootsOf: (name) =>
+      (open.get(name)?.roots ?? []).map(({ image, layer: { fileSystem } }) => ({
+        image,
+        fileSystem,
+      })),
+    async boots(name) {
+      // Also without `ephemeral`: the machine may have another image by now.
+      await forget(name)
+      if (ephemeral) resetMachineLayers(state, name)
+    },
+    async close() {
+      for (const name of [...open.keys()]) await forget(name)
+    },
+  }
+}
+
+function fits(platform: string, architecture: number): boolean {
+  return Object.entries(platforms).some(
+    ([prefix, codes]) => platform.startsWith(prefix) && codes.includes(architecture),
+  )
+}

@@ -1,0 +1,48 @@
+/** The hardware addresses that this machine knows of those it has just talked to. */
+import { readFileSync } from 'node:fs'
+
+/** How long what was read counts. Milliseconds. */
+const freshMs = 1000
+
+/** @returns undefined where the kernel does not know it, or is none that says so */
+export type MacOf = (address: string) => string | undefined
+
+/** Reads the kernel's ARP table: proc_net_arp in proc_net(5). */
+export function createNeighbours(file = '/proc/net/arp', now = () => performance.now()): MacOf {
+  let known = new Map<string, string>()
+  let readAt = -Infinity
+  return (address) => {
+    // An address that is not there yet may have come a moment ago; one that is, stays.
+    const age = now() - readAt
+    if (known.has(address) ? age > freshMs : age > freshMs / 10) {
+      known = readTable(file)
+      readAt = now()
+    }
+    return known.get(address)
+  }
+}
+
+function readTable(file: string): Map<string, string> {
+  try {
+    return parseArpTable(readFileSync(file, 'utf8'))
+  } catch {
+    // Another system than Linux, or a sandbox: machines are then known by their IP addresses.
+    return new Map()
+  }
+}
+
+const complete = 0x2
+
+/** IP address to hardware address, of the entries that are complete. */
+export function parseArpTable(text: string): Map<string, string> {
+  const found = new Map<string, string>()
+  for (const line of text.split('\n').slice(1)) {
+    const [address, , flags, mac] = line.split(/\s+/)
+    if (address === undefined || mac === undefined) continue
+    const isComplete = (Number(flags) & complete) !== 0
+    if (isComplete && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
+      found.set(address, mac.toLowerCase())
+    }
+  }
+  return found
+}

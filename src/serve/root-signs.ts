@@ -1,0 +1,64 @@
+/** Reads off what a machine does in its root how far it has booted. */
+import type { Report, RootEvent } from './event.ts'
+import type { FileSystem, NodeId } from './layers/file-system.ts'
+import type { MachineRoot, Machines } from './machines.ts'
+import type { Observation } from './nfs/program.ts'
+
+/** nixos-rebuild and the first boot set it. */
+const profiles = ['nix', 'var', 'nix', 'profiles']
+const systemProfile = Buffer.from('system')
+export interface RootWatch {
+  observe: (seen: Observation) => void
+  boots: (machine: string) => void
+}
+
+const naming = new Set(['CREATE', 'SYMLINK', 'RENAME', 'LINK'])
+
+/** `boots` is to be called when a machine starts anew. */
+export function watchRoots(machines: Machines, report: Report): RootWatch {
+  // Each is told once for each boot.
+  const told = new Map<string, Set<RootEvent['step']>>()
+
+  function tell(machine: string, step: RootEvent['step']): void {
+    const steps = told.get(machine)
+    if (steps?.has(step)) return
+    if (steps) steps.add(step)
+    else told.set(machine, new Set([step]))
+    report({ ...clueOf(machine), kind: 'root', step })
+  }
+
+  function observe({ machine, procedure, node, directory, name }: Observation): void {
+    if (procedure === 'READ' && node !== undefined) {
+      const root = machines.rootsOf(machine).find(({ image }) => image.inits.has(node))
+      if (!root) return
+      // It reads init at each of its boots, and registers at the first alone.
+      if (told.get(machine)?.has('init')) return
+      tell(machine, 'init')
+      if (findSystemProfile(root.fileSystem)) tell(machine, 'registered')
+    } else if (naming.has(procedure) && name?.equals(systemProfile)) {
+      const isProfiles = ({ fileSystem }: MachineRoot) =>
+        directory === findPath(fileSystem, profiles)
+      if (machines.rootsOf(machine).some(isProfiles)) tell(machine, 'registered')
+    }
+  }
+
+  return { observe, boots: (machine) => void told.delete(machine) }
+}
+
+function clueOf(machine: string): { mac: string } | { address: string } {
+  return machine.includes(':') ? { mac: machine } : { address: machine }
+}
+
+function findSystemProfile(fileSystem: FileSystem): boolean {
+  const directory = findPath(fileSystem, profiles)
+  return directory !== undefined && fileSystem.lookup(directory, systemProfile) !== undefined
+}
+
+function findPath(fileSystem: FileSystem, names: readonly string[]): NodeId | undefined {
+  let node: NodeId | undefined = fileSystem.root
+  for (const name of names) {
+    if (node === undefined || fileSystem.attributes(node).kind !== 'directory') return undefined
+    node = fileSystem.lookup(node, Buffer.from(name))
+  }
+  return node
+}

@@ -1,0 +1,232 @@
+/** All servers together: what a machine without a disk needs from power-on to its root. */
+import { join } from 'node:path'
+
+import { NetimageError } from '../errors.ts'
+import { parseNetwork, parseRange } from '../ipv4.ts'
+import { followBoots, type Boot } from './boots/follow.ts'
+import { openBootRecord } from './boots/record.ts'
+import { bootAnswer } from './dhcp/boot-answer.ts'
+import { startDhcpServer } from './dhcp/server.ts'
+import type { ServeEvent } from './event.ts'
+import { startHttpServer } from './http/server.ts'
+import { findInterface, type ServedInterface } from './interfaces.ts'
+import { createMachines, type Allowed, type Machines } from './machines.ts'
+import { createNeighbours } from './neighbours.ts'
+import { startNfsServer } from './nfs/server.ts'
+import { watchRoots } from './root-signs.ts'
+import { openServedImage, type ServedImage } from './served-image.ts'
+import { handleKey } from './state.ts'
+import { startTftpServer } from './tftp/server.ts'
+
+export interface ServeRequest {
+  /** Directories that `build` made. A machine has the first that fits its processor. */
+  images: readonly string[]
+  /** What is kept of the machines. */
+  state: string
+  /**
+   * - `proxy`: beside a DHCP server that gives the addresses
+   * - `full`: as the only DHCP server of the network
+   * - `off`: another server tells the machines what to boot
+   */
+  dhcp: 'proxy' | 'full' | 'off'
+  /** Default: the only interface that there is. */
+  interface?: string | undefined
+  address?: string | undefined
+  /** For `full`: as in `10.0.0.0/24`; default: that of the interface. */
+  network?: string | undefined
+  /** For `full`: as in `10.0.0.100-10.0.0.199`. */
+  range?: string | undefined
+  /** For `full`: IPv4 addresses by hardware address. */
+  reservations?: ReadonlyMap<string, string>
+  /** For `full`: start even where another DHCP server answers. */
+  force?: boolean
+  allowed: Allowed
+  /** Whether a machine begins each boot without what it wrote before. */
+  ephemeral?: boolean
+  ports: ServePorts
+  /** All TFTP transfers from one port, for NAT and firewalls. */
+  singlePort?: boolean
+  /** Told of each event, and of the boot that it is part of. */
+  see: (boot: Boot, event: ServeEvent, at: number) => void
+  /** Told of what is no machine's fault. */
+  onError: (error: NetimageError) => void
+}
+
+export interface ServePorts {
+  tftp: number
+  http: number
+  nfs: number
+  /** Undefined: none. Clients must then be told the port of NFS. */
+  portMapper: number | undefined
+}
+
+export interface Serving {
+  interface: ServedInterface
+  images: readonly ServedImage[]
+  ports: ServePorts
+  boots: () => Boot[]
+  close: () => Promise<void>
+}
+
+/** @throws `NetimageError` of whatever cannot be read or listened on */
+export async function serve(request: ServeRequest, signal?: AbortSignal): Promise<Serving> {
+  const { state, ports, onError } = request
+  const place = findInterface(request)
+  const { address } = place
+  const http = `http://${address}${ports.http === 80 ? '' : `:${ports.http}`}/`
+  const images = await Promise.all(request.images.map((image) => openServedImage(image, http)))
+  refuseSameRoots(images)
+
+  await using unfinished = new AsyncDisposableStack()
+  const key = handleKey(state)
+  const record = openBootRecord(state)
+  unfinished.defer(() => record.close())
+  const macOf = createNeighbours()
+  const machines = createMachines({
+    ...{ images, state, macOf, onError },
+    allowed: request.allowed,
+    ephemeral: request.ephemeral ?? false,
+  })
+  unfinished.defer(() => machines.close())
+
+  const follower = followBoots({
+    partOf: (machine, file) => machines.imageOf(machine).partOf(file),
+    macOf,
+  })
+  const started = new Map<string, number>()
+  const report = (event: ServeEvent) => {
+    const at = Date.now()
+    learn(machines, event)
+    const boot = follower.see(event, at)
+    if (started.get(boot.machine) !== boot.started) {
+      const isFirst = !started.has(boot.machine)
+      started.set(boot.machine, boot.started)
+      roots.boots(boot.machine)
+      // A machine that is seen for the first time may run since before this server did.
+      if (!isFirst) machines.boots(boot.machine).catch((error: unknown) => onError(defect(error)))
+    }
+    record.add(boot, event, at)
+    request.see(boot, event, at)
+  }
+
+  const roots = watchRoots(machines, report)
+  const common = { address, report, onError, ...(signal && { signal }) }
+  const nfs = await startNfsServer({
+    ...common,
+    ports: {
+      nfs: ports.nfs,
+      ...(ports.portMapper !== undefined && { portMapper: ports.portMapper }),
+    },
+    machineOf: machines.nfsMachineOf,
+    handleKey: key,
+    observe: roots.observe,
+  })
+  unfinished.defer(() => nfs.close())
+  const tftp = await startTftpServer({
+    ...common,
+    port: ports.tftp,
+    treesOf: machines.treesOf,
+    singlePort: request.singlePort ?? false,
+  })
+  unfinished.defer(() => tftp.close())
+  const httpServer = await startHttpServer({
+    ...common,
+    port: ports.http,
+    treesOf: machines.treesOf,
+    knowledge: {
+      machines: () => new Map(follower.boots().map((boot) => [boot.machine, boot])),
+      images: () =>
+        images.map(({ name, toplevel, platform, rootPath }) => ({
+          ...{ name, toplevel, platform, rootPath },
+        })),
+    },
+  })
+  unfinished.defer(() => httpServer.close())
+  await startDhcp(request, place, machines, common, unfinished)
+
+  const running = unfinished.move()
+  return {
+    interface: place,
+    images,
+    ports: {
+      tftp: tftp.port,
+      http: httpServer.port,
+      nfs: nfs.ports.nfs,
+      portMapper: nfs.ports.portMapper,
+    },
+    boots: () => follower.boots(),
+    close: () => running.disposeAsync(),
+  }
+}
+
+/** Last of all: a machine that is told where to boot from finds everything there. */
+async function startDhcp(
+  request: ServeRequest,
+  { name, address, network }: ServedInterface,
+  machines: Machines,
+  common: Pick<Parameters<typeof startDhcpServer>[0], 'address' | 'report' | 'onError' | 'signal'>,
+  unfinished: AsyncDisposableStack,
+): Promise<void> {
+  if (request.dhcp === 'off') return
+  const shared = {
+    ...common,
+    interface: name,
+    allow: ({ mac }: { mac: string }) => machines.isAllowed(mac),
+    bootFor(machine: Parameters<typeof bootAnswer>[0]) {
+      const [architecture] = machine.architectures
+      machines.saw(machine.mac, undefined, architecture)
+      return bootAnswer(machine, machines.imageOf(machine.mac).loaders, address)
+    },
+  }
+  const server = await startDhcpServer(
+    request.dhcp === 'proxy'
+      ? { ...shared, mode: 'proxy' }
+      : {
+          ...shared,
+          mode: 'full',
+          network: request.network === undefined ? network : parseNetwork(request.network),
+          range: parseRange(rangeOf(request)),
+          reservations: request.reservations ?? new Map(),
+          leasesFile: join(request.state, 'leases.sqlite'),
+          force: request.force ?? false,
+        },
+  )
+  unfinished.defer(() => server.close())
+}
+
+function rangeOf({ range }: ServeRequest): string {
+  if (range !== undefined) return range
+  throw new NetimageError('bad-usage', '--dhcp full needs the addresses that it may give', {
+    hint: 'Name them with --range, as in 10.0.0.100-10.0.0.199.',
+  })
+}
+
+function learn(machines: Machines, event: ServeEvent): void {
+  if (event.kind !== 'dhcp' || event.mac === undefined || event.step === 'refuse') return
+  machines.saw(event.mac, event.address, event.architecture)
+}
+
+/** A machine could not tell which of them it mounts. */
+function refuseSameRoots(images: readonly ServedImage[]): void {
+  for (const [index, image] of images.entries()) {
+    const other = images
+      .slice(0, index)
+      .find(
+        ({ platform, directory }) => platform === image.platform && directory !== image.directory,
+      )
+    if (!other) continue
+    throw new NetimageError(
+      'bad-option',
+      `${other.name} and ${image.name} are both for ${image.platform}`,
+      {
+        hint: 'Serve one image for each kind of processor; more of them from a server of their own.',
+      },
+    )
+  }
+}
+
+function defect(error: unknown): NetimageError {
+  return error instanceof NetimageError
+    ? error
+    : new NetimageError('internal', String(error), { cause: error })
+}

@@ -1,0 +1,62 @@
+/** The state directory: what a server keeps of its machines between its runs. */
+import { randomBytes } from 'node:crypto'
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
+
+/** @param named by the person; default: `/var/lib/netimage` for root, else below the home */
+export function stateDirectory(
+  named: string | undefined,
+  env: NodeJS.ProcessEnv = process.env,
+): string {
+  if (named !== undefined) return resolve(named)
+  if (process.geteuid?.() === 0) return '/var/lib/netimage'
+  return join(env['XDG_STATE_HOME'] || join(homedir(), '.local/state'), 'netimage')
+}
+
+const keyBytes = 32
+
+/**
+ * The secret that file handles are made with: made once, and the same ever after, so that machines
+ * keep their root over a restart of the server.
+ */
+export function handleKey(state: string): Buffer {
+  const file = join(state, 'handle-key')
+  try {
+    makeDirectory(state)
+    return readKey(file) ?? makeKey(state, file)
+  } catch (error) {
+    throw fileSystemError(`could not read or make ${file}`, error)
+  }
+}
+
+function readKey(file: string): Buffer | undefined {
+  let key: Buffer
+  try {
+    key = readFileSync(file)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+  if (key.length === keyBytes) return key
+  throw new NetimageError('bad-state', `${file} has ${key.length} bytes in place of ${keyBytes}`, {
+    hint: 'Remove it to have a new one: machines that run must then boot again.',
+  })
+}
+
+/** Whole or not there: another server that starts at the same time gets the same one. */
+function makeKey(state: string, file: string): Buffer {
+  const scratch = join(state, `handle-key-${randomBytes(6).toString('hex')}`)
+  writeFileSync(scratch, randomBytes(keyBytes), { mode: 0o600, flush: true })
+  try {
+    linkSync(scratch, file)
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error
+  } finally {
+    rmSync(scratch)
+  }
+  return readKey(file) ?? makeKey(state, file)
+}
