@@ -1,8 +1,8 @@
-# For those without flakes: the program, and the module's path as `module`.
+# The program, for those without flakes. The NixOS module is a file:
 #
-#   imports = [ (import (fetchTarball "…") { inherit pkgs; }).module ];
+#   imports = [ "${fetchTarball "…"}/nix/module.nix" ];
 {
   pkgs ? import <nixpkgs> { },
 }:
 
-(pkgs.callPackage ./nix/package.nix { }) // { module = ./nix/module.nix; }
+pkgs.callPackage ./nix/package.nix { }

@@ -57,6 +57,7 @@ stdenvNoCC.mkDerivation {
       ''
         echo "netimage needs Node.js 24.15 or later, and this nixpkgs has ${node.version}." >&2
         echo "Take the package of netimage's own flake: netImage.package = inputs.netimage.packages.<system>.netimage;" >&2
+        echo "or one of a newer nixpkgs: netImage.package = import <netimage> { pkgs = import <newer nixpkgs> { }; };" >&2
         exit 1
       '';
 
@@ -77,7 +78,10 @@ stdenvNoCC.mkDerivation {
 
   doInstallCheck = true;
   installCheckPhase = ''
-    HOME=$TMPDIR $out/bin/netimage --version | grep -Fx "${manifest.version}"
+    export HOME=$TMPDIR PATH=$out/bin:$PATH
+    netimage --version | grep -Fx ${manifest.version}
+    mkdir check
+    (cd check && bash -eu ${./check.sh})
   '';
 
   meta = {

@@ -37,6 +37,7 @@ async function bundle(name: string): Promise<void> {
   const identifiers = Object.keys(exported).filter((key) => /^[A-Za-z_$][\w$]*$/.test(key))
   const entry = '\0entry'
   const build = await rolldown({
+    cwd: root,
     input: entry,
     platform: 'node',
     external: names.filter((other) => other !== name),

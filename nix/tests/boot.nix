@@ -77,15 +77,14 @@ pkgs.testers.runNixOSTest {
     server.wait_for_unit("nfs-server.service")
     server.wait_for_unit("dnsmasq.service")
     server.succeed("rsync -a --chown=0:0 ${netImage}/net-image/${rootDirectoryName}/ ${nfsPath}/")
-    server.succeed("chmod -R u+w ${nfsPath}/nix/store --no-dereference || true")
 
-    client = create_machine({
-        "name": "client",
-        "startCommand": "${pkgs.qemu_test}/bin/qemu-kvm -m 1024 -display none"
+    client = create_machine(
+        "${pkgs.qemu_test}/bin/qemu-kvm -m 1024"
         + " -device virtio-net-pci,netdev=vlan1,mac=52:54:00:12:01:99"
-        + " -netdev vde,id=vlan1,sock=\"$QEMU_VDE_SOCKET_1\""
+        + ' -netdev vde,id=vlan1,sock="$QEMU_VDE_SOCKET_1"'
         + " -device virtio-rng-pci $QEMU_OPTS",
-    })
+        name="client",
+    )
     client.start()
     client.wait_for_unit("multi-user.target")
     client.succeed("findmnt --noheadings --output FSTYPE / | grep nfs")
