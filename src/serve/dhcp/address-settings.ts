@@ -1,6 +1,4 @@
 /** Which addresses a full DHCP server gives, and whether it may. */
-import { networkInterfaces } from 'node:os'
-
 import { NetimageError } from '../../errors.ts'
 import {
   formatAddress,
@@ -9,6 +7,7 @@ import {
   type AddressRange,
   type Network,
 } from '../../ipv4.ts'
+import { macOf } from './interface.ts'
 import { findOtherServer } from './other-server.ts'
 
 export interface AddressSettings {
@@ -51,12 +50,8 @@ export function checkAddresses({ network, range, reservations }: AddressSettings
 }
 
 /** @throws `NetimageError` `other-dhcp-server` */
-export async function assertAlone(
-  device: string,
-  address: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const server = await findOtherServer(device, macOf(device, address), signal)
+export async function assertAlone(device: string, signal: AbortSignal | undefined): Promise<void> {
+  const server = await findOtherServer(device, macOf(device), signal)
   if (server === undefined) return
   throw new NetimageError(
     'other-dhcp-server',
@@ -65,13 +60,4 @@ export async function assertAlone(
       hint: 'Serve beside it (--dhcp proxy), switch it off, or force two that share no address.',
     },
   )
-}
-
-/** @throws `NetimageError` `bad-option` where the interface does not have the address */
-export function macOf(device: string, address: string): string {
-  const found = networkInterfaces()[device]?.find((one) => one.address === address)
-  if (found) return found.mac
-  throw new NetimageError('bad-option', `the interface ${device} does not have ${address}`, {
-    hint: '`ip address` shows the interfaces and their addresses.',
-  })
 }

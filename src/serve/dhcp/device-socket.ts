@@ -13,6 +13,7 @@ import { once } from 'node:events'
 
 import { errnoOf, NetimageError } from '../../errors.ts'
 import { listenError } from '../listen.ts'
+import { anyAddress } from './packet.ts'
 
 export interface Peer {
   address: string
@@ -32,8 +33,8 @@ export interface DeviceSocketOptions {
   /** Packets that are sent here are received: IPv4. */
   address: string
   port: number
-  /** Whether other programs may have the port as well. */
-  shared?: boolean
+  /** Whether other programs may have the address and port as well; they get broadcasts too. */
+  shared: boolean
   onMessage: (bytes: Buffer, sender: Peer) => void
   onError: (error: unknown) => void
 }
@@ -41,19 +42,13 @@ export interface DeviceSocketOptions {
 /** No machine has it: its last half is a text. */
 const nobody = 'fe80::6e65:7469:6d61:6765'
 
-const noInterfaceHint =
-  'It takes a Linux kernel with IPv6 (without any address), for keeping to one interface.'
+const kernelHint = 'That takes a Linux kernel with IPv6, which need not have any address.'
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function openDeviceSocket(options: DeviceSocketOptions): Promise<DeviceSocket> {
-  const { device, onMessage, onError } = options
+  const { onMessage, onError } = options
+  await assertKept(options)
   const socket = await bindToDevice(options)
-  try {
-    await assertKept(options)
-  } catch (error) {
-    socket.close()
-    throw error
-  }
   socket.setBroadcast(true)
   socket.on('error', onError)
   socket.on('message', (bytes: Buffer, { address, port }: RemoteInfo) =>
@@ -63,22 +58,26 @@ export async function openDeviceSocket(options: DeviceSocketOptions): Promise<De
     send: (bytes, { address, port }) => socket.send(bytes, port, `::ffff:${address}`, () => {}),
     close: () => new Promise((resolve) => void socket.close(resolve)),
   }
+}
 
-  /** Two sockets may have the same address and port only if each is kept to its own interface. */
-  async function assertKept({ address, port, shared }: DeviceSocketOptions): Promise<void> {
-    if (shared === true) return
-    try {
-      const other = await bindToDevice({ ...options, device: 'lo', address, port })
-      other.close()
-    } catch (cause) {
-      const problem = `${options.name} cannot be kept to the interface ${device}`
-      throw new NetimageError('cannot-listen', problem, { cause, hint: noInterfaceHint })
-    }
+/** Two sockets can have the same address and port only if each is kept to its own interface. */
+async function assertKept(options: DeviceSocketOptions): Promise<void> {
+  const sample = { ...options, address: anyAddress, port: 0, shared: false }
+  const socket = await bindToDevice(sample)
+  try {
+    const { port } = socket.address()
+    const other = await bindToDevice({ ...sample, port, device: 'lo' })
+    other.close()
+  } catch (cause) {
+    const problem = `${options.name} cannot be kept to the interface ${options.device}`
+    throw new NetimageError('cannot-listen', problem, { cause, hint: kernelHint })
+  } finally {
+    socket.close()
   }
 }
 
 async function bindToDevice(options: DeviceSocketOptions): Promise<Socket> {
-  const { name, device, address, port, shared = false } = options
+  const { name, device, address, port, shared } = options
   const socket = createSocket({ type: 'udp6', reuseAddr: shared })
   try {
     await tie(socket, device)

@@ -1,12 +1,13 @@
 /** The DHCP server of one interface: proxyDHCP, or a full one. */
 import { messageOf, NetimageError } from '../../errors.ts'
 import type { DhcpEvent, Report } from '../event.ts'
-import { assertAlone, checkAddresses, macOf, type AddressSettings } from './address-settings.ts'
+import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
 import type { Answer } from './answer.ts'
 import type { BootAnswer, NoBoot } from './boot-answer.ts'
 import { openDeviceSocket, type DeviceSocket, type Peer } from './device-socket.ts'
 import { serveInFull } from './full.ts'
 import { findUsersByArp } from './in-use.ts'
+import { checkInterface } from './interface.ts'
 import { openLeaseFile } from './lease-file.ts'
 import { keepLeases } from './leases.ts'
 import { machineOf, type Machine } from './machine.ts'
@@ -48,8 +49,8 @@ interface Role {
     machine: Machine,
     port: number,
   ) => Promise<Answer | undefined> | Answer | undefined
-  /** Ports beyond that of DHCP. */
-  morePorts: readonly number[]
+  /** Addresses and ports; what came in by a port is answered from the first that has it. */
+  places: readonly (readonly [string, number])[]
   /** Whether a machine is more than a name that somebody sent. */
   knows: (mac: string) => boolean
 }
@@ -61,9 +62,9 @@ const [serverPort, proxyPort] = [67, 4011]
 export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpServer> {
   const { interface: device, address, signal } = options
   signal?.throwIfAborted()
-  macOf(device, address)
+  checkInterface(device, address)
   await using unfinished = new AsyncDisposableStack()
-  const { answer, morePorts, knows } =
+  const { answer, places, knows } =
     options.mode === 'full' ? await fullRole(options, unfinished) : proxyRole(options)
 
   const onError = (error: unknown) => {
@@ -99,21 +100,20 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   }
 
   const senders = new Map<number, DeviceSocket>()
-  async function listen(listenAddress: string, port: number): Promise<DeviceSocket> {
+  for (const [listenAddress, port] of places) {
     const socket = await openDeviceSocket({
       name: 'DHCP',
       device,
       address: listenAddress,
       port,
+      // Other servers of this machine may serve other interfaces, or this one beside a proxy.
+      shared: port === serverPort,
       onMessage: (bytes, from) => void receive(bytes, from, port).catch(onError),
       onError,
     })
     unfinished.defer(() => socket.close())
-    return socket
+    if (!senders.has(port)) senders.set(port, socket)
   }
-  for (const port of [serverPort, ...morePorts]) senders.set(port, await listen(address, port))
-  // Last: a machine that is heard can be answered.
-  await listen(broadcastAddress, serverPort)
 
   signal?.throwIfAborted()
   const running = unfinished.move()
@@ -131,7 +131,11 @@ function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
       if ('reason' in boot) return { step: 'refuse', reason: boot.reason }
       return answerAsProxy(request, { machine, boot, server: address, port })
     },
-    morePorts: [proxyPort],
+    // What is sent to port 67 of this machine is for the server that gives the addresses.
+    places: [
+      [address, proxyPort],
+      [broadcastAddress, serverPort],
+    ],
     knows: () => false,
   }
 }
@@ -142,7 +146,7 @@ async function fullRole(
 ): Promise<Role> {
   const { interface: device, address, network, allow, bootFor, signal } = options
   const excluded = [address, ...checkAddresses(options)]
-  if (!options.force) await assertAlone(device, address, signal)
+  if (!options.force) await assertAlone(device, signal)
   const file = running.adopt(openLeaseFile(options.leasesFile), (opened) => opened.close())
   const { findUser } = running.adopt(findUsersByArp(device), (probe) => probe.close())
   const leases = keepLeases({ ...options, excluded, file })
@@ -154,7 +158,10 @@ async function fullRole(
       if (boot && 'reason' in boot) return { step: 'refuse', reason: boot.reason }
       return answer(request, machine, boot)
     },
-    morePorts: [],
+    places: [
+      [address, serverPort],
+      [broadcastAddress, serverPort],
+    ],
     knows: (mac) => leases.knows(mac, Date.now()),
   }
 }

@@ -10,7 +10,13 @@ import { findLoaders } from '../../../src/boot/loaders.ts'
 import { bootAnswer } from '../../../src/serve/dhcp/boot-answer.ts'
 import { startDhcpServer } from '../../../src/serve/dhcp/server.ts'
 
-const { files = [], http, allow, reservations = {}, ...settings } = JSON.parse(process.argv[2] ?? '')
+const {
+  files = [],
+  http,
+  allow,
+  reservations = {},
+  ...settings
+} = JSON.parse(process.argv[2] ?? '')
 const loaders = findLoaders(new Set<string>(files), http)
 
 try {

@@ -1,0 +1,227 @@
+// The DHCP server, as clients of other people find it; loaders are in serve-dhcp-loaders.test.ts.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { openLeaseFile } from '../../src/serve/dhcp/lease-file.ts'
+import { dnsmasqConfiguration } from './support/configuration.ts'
+import { startDnsmasq } from './support/daemons.ts'
+import { openNetwork, type Network } from './support/network.ts'
+import { eventsOf, launchOwnDhcp, startOwnDhcp, udhcpc } from './support/own-dhcp.ts'
+import { findProgram } from './support/packages.ts'
+
+const mac = '52:54:00:00:00:07'
+const other = '52:54:00:00:00:08'
+const files = ['undionly.kpxe', 'bootx64.efi', 'boot.ipxe']
+
+suite('a DHCP server of our own', { concurrency: 2 }, () => {
+  test('gives udhcpc an address, and the boot file of the architecture', async () => {
+    await using network = await openNetwork('dhcp-udhcpc')
+    const server = await startOwnDhcp(network, { mode: 'full', files })
+    const host = await network.addHost(mac)
+
+    const plain = await udhcpc(host)
+    assert.equal(plain?.['serverid'], network.server)
+    assert.equal(plain['subnet'], '255.255.255.0')
+    assert.equal(plain['lease'], '43200')
+    assert.match(plain['ip'] ?? '', /^10\.66\.0\.1\d\d$/)
+    assert.equal(plain['boot_file'], undefined)
+
+    const efi = await udhcpc(host, ['-V', 'PXEClient:Arch:00007:UNDI:003016', '-x', '93:0007'])
+    assert.equal(efi?.['ip'], plain['ip'])
+    assert.equal(efi?.['siaddr'], network.server)
+    assert.equal(efi?.['boot_file'], 'bootx64.efi')
+    // As systems do that make an identifier of their own after the initrd had none.
+    const identified = await udhcpc(host, ['-C', '-x', '0x3d:ff00000001000100'])
+    assert.equal(identified?.['ip'], plain['ip'])
+
+    const arm = ['-V', 'PXEClient:Arch:00011:UNDI:003016', '-x', '93:000b']
+    assert.equal(await udhcpc(host, arm), undefined)
+    const refused = eventsOf(server, mac).at(-1)
+    assert.equal(refused?.step, 'refuse')
+    assert.match(refused?.reason ?? '', /no loader for PXE on architecture 11/)
+  })
+
+  test('gives dhclient and dhcpcd an address that they keep over a renewal and a restart', async () => {
+    await using network = await openNetwork('dhcp-clients')
+    let server = await startOwnDhcp(network, { mode: 'full' })
+    const first = await network.addHost(mac)
+    const lease = ['-lf', join(first.directory, 'leases'), '-pf', join(first.directory, 'pid')]
+    const dhclient = [findProgram('dhclient'), '-4', '-v', '-1', '-d', ...lease, 'eth0']
+    const bound = /bound to (10\.66\.0\.1\d\d)/
+    const client = first.start('dhclient', dhclient)
+    const { text } = await client.waitFor(bound, 30)
+    const [, address = ''] = bound.exec(text) ?? []
+    // It asks for what it had, without a DISCOVER. (INIT-REBOOT)
+    await client.kill()
+    await server.kill()
+    server = await startOwnDhcp(network, { mode: 'full' })
+    const again = first.start('dhclient', dhclient)
+    assert.ok((await again.waitFor(bound, 30)).text.includes(address))
+    assert.ok(!again.lines().some((line) => line.text.includes('DHCPDISCOVER')))
+    await again.kill()
+    await first.run([findProgram('dhclient'), '-r', '-4', ...lease, 'eth0'])
+    await server.waitFor(/"step":"release"/, 10)
+
+    const second = await network.addHost(other)
+    const dhcpcd = [findProgram('dhcpcd'), '--ipv4only', '--nobackground', '--debug', 'eth0']
+    const daemon = second.start('dhcpcd', dhcpcd)
+    const leased = await daemon.waitFor(/leased (10\.66\.0\.1\d\d) for 43200 seconds/, 60)
+    const [, ip = ''] = /leased (\S+)/.exec(leased.text) ?? []
+    await daemon.waitFor(/adding IP address/, 30)
+    await second.run([findProgram('dhcpcd'), '--rebind', 'eth0'])
+    await server.waitFor(new RegExp(`"mac":"${other}".*"request"`), 10)
+    const given = eventsOf(server, other).flatMap(({ step, address: to }) =>
+      step === 'acknowledge' ? [to] : [],
+    )
+    assert.deepEqual([...new Set(given)], [ip])
+  })
+
+  test('answers machines of its interface only', async () => {
+    await using network = await openNetwork('dhcp-two-interfaces')
+    const outside = await addHostElsewhere(network, other)
+    const server = await startOwnDhcp(network, { mode: 'full' })
+    const inside = await network.addHost(mac)
+    assert.equal(await udhcpc(outside), undefined)
+    assert.ok((await udhcpc(inside))?.['ip']?.startsWith('10.66.0.'))
+
+    // A server of the other interface hears the same machine.
+    const range = 'dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h'
+    const lines = dnsmasqConfiguration({ bridge: 'br1' }).replace(/^dhcp-range=.*$/m, range)
+    const dnsmasq = await startDnsmasq(network, lines)
+    await dnsmasq.waitFor(/DHCP, IP range/, 10)
+    assert.ok((await udhcpc(outside))?.['ip']?.startsWith('10.77.0.'))
+    assert.ok((await udhcpc(inside))?.['ip']?.startsWith('10.66.0.'))
+    assert.deepEqual(eventsOf(server, other), [])
+  })
+
+  test('is a proxy beside a server of the same machine', async () => {
+    await using network = await openNetwork('dhcp-same-machine')
+    const dnsmasq = await startDnsmasq(network, dnsmasqConfiguration(network))
+    const server = await startOwnDhcp(network, { mode: 'proxy', files })
+    const host = await network.addHost(mac)
+    const told = await udhcpc(host, ['-V', 'PXEClient:Arch:00000:UNDI:002001', '-x', '93:0000'])
+    assert.match(told?.['ip'] ?? '', /^10\.66\.0\.1\d\d$/)
+    assert.equal(eventsOf(server, mac).at(-1)?.bootFile, 'undionly.kpxe')
+    await dnsmasq.waitFor(/DHCPACK/, 10)
+  })
+
+  test('leaves out machines that are not allowed, and says so', async () => {
+    await using network = await openNetwork('dhcp-allow')
+    const server = await startOwnDhcp(network, { mode: 'full', allow: [mac] })
+    const [allowed, stranger] = [await network.addHost(mac), await network.addHost(other)]
+    assert.equal(await udhcpc(stranger), undefined)
+    assert.ok(await udhcpc(allowed))
+    const steps = eventsOf(server, other).map(({ step, reason }) => `${step}: ${reason}`)
+    assert.deepEqual([...new Set(steps)], ['refuse: it is not among the machines that are served'])
+  })
+
+  test('gives no address that somebody uses, and each machine the one that is reserved', async () => {
+    await using network = await openNetwork('dhcp-conflict')
+    const squatter = await network.addHost(other)
+    await squatter.run(['ip', 'address', 'add', '10.66.0.150/24', 'dev', 'eth0'])
+    const reservations = { '52:54:00:00:00:09': '10.66.0.9', '52:54:00:00:00:0a': '10.66.0.150' }
+    const range = { first: '10.66.0.149', last: '10.66.0.150' }
+    const server = await startOwnDhcp(network, { mode: 'full', range, reservations })
+
+    const reserved = await network.addHost('52:54:00:00:00:09')
+    assert.equal((await udhcpc(reserved))?.['ip'], '10.66.0.9')
+    const unlucky = await network.addHost('52:54:00:00:00:0a')
+    assert.equal(await udhcpc(unlucky), undefined)
+    const refused = eventsOf(server, '52:54:00:00:00:0a').at(-1)
+    assert.equal(refused?.reason, `10.66.0.150 is used by ${other}`)
+    const host = await network.addHost(mac)
+    assert.equal((await udhcpc(host, ['-r', '10.66.0.150']))?.['ip'], '10.66.0.149')
+  })
+
+  test('does not start where another gives addresses, unless forced', async () => {
+    await using network = await openNetwork('dhcp-other')
+    const router = await network.addHost('02:00:00:00:00:01')
+    await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
+    const leases = 'dhcp-leasefile=/run/router.leases'
+    const dnsmasq = await startDnsmasq(router, dnsmasqConfiguration({ bridge: 'eth0' }, [leases]))
+    const refusing = launchOwnDhcp(network, { mode: 'full', force: false })
+    const { text } = await refusing.waitFor(/^(failed|ready)/, 30)
+    assert.equal(text, 'failed: another DHCP server, 10.66.0.2, gives addresses on br0')
+    const forced = await startOwnDhcp(network, { mode: 'full', force: true })
+    await forced.kill()
+    await dnsmasq.kill()
+    const lonely = await startOwnDhcp(network, { mode: 'full', force: false })
+    await lonely.kill()
+  })
+
+  test('as a proxy, leaves machines alone that do not boot', async () => {
+    await using network = await openNetwork('dhcp-proxy')
+    const server = await startOwnDhcp(network, { mode: 'proxy', files })
+    const host = await network.addHost(mac)
+    assert.equal(await udhcpc(host), undefined)
+    assert.deepEqual(eventsOf(server, mac), [])
+    assert.equal(await udhcpc(host, ['-V', 'U-Boot.armv8', '-x', '93:0016']), undefined)
+    assert.match(eventsOf(server, mac).at(-1)?.reason ?? '', /U-Boot .*cannot use proxyDHCP/)
+  })
+
+  test('says which address it cannot have', async () => {
+    await using network = await openNetwork('dhcp-listen')
+    await startOwnDhcp(network, { mode: 'proxy' })
+    // Until then the bridge has nobody at its other end.
+    await network.addHost(mac)
+    const settings = { mode: 'proxy' } as const
+    for (const [wrong, message] of [
+      [{ ...settings, interface: 'eth9' }, /there is no interface "eth9"/],
+      [{ ...settings, address: '10.66.0.3' }, /cannot listen on 10\.66\.0\.3, .*EADDRNOTAVAIL/],
+      [{ ...settings, interface: 'lo' }, /10\.66\.0\.1 is of the interface br0, not of lo/],
+      [settings, /DHCP cannot listen on 10\.66\.0\.1, port 4011: .*EADDRINUSE/],
+    ] as const) {
+      const { text } = await launchOwnDhcp(network, wrong).waitFor(/^(failed|ready)/, 30)
+      assert.match(text, message)
+    }
+  })
+
+  test('keeps every lease that was acknowledged when it is killed under load', async () => {
+    await using network = await openNetwork('dhcp-killed')
+    const range = { first: '10.66.0.2', last: '10.66.0.254' }
+    const server = await startOwnDhcp(network, { mode: 'full', range })
+    const host = await network.addHost(mac)
+    await host.run(['ip', 'address', 'add', '10.66.0.250/24', 'dev', 'eth0'])
+    const load = ['-4', '-l', 'eth0', '-r', '60', '-R', '200', '-p', '20']
+    const perfdhcp = host.start('perfdhcp', [findProgram('perfdhcp'), ...load])
+    await server.waitFor(/"step":"acknowledge".*/, 30)
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    await server.kill()
+    await perfdhcp.kill()
+    const acknowledged = server.lines().flatMap(({ text }) => {
+      const [, machine, address] =
+        /"mac":"([^"]+)".*"acknowledge","address":"([^"]+)"/.exec(text) ?? []
+      return machine === undefined ? [] : [`${machine} ${address}`]
+    })
+    assert.ok(acknowledged.length > 20, `${acknowledged.length} acknowledged`)
+    const file = openLeaseFile(join(network.directory, 'leases.sqlite'))
+    const kept = new Set(
+      file.read().map(({ mac: machine, address }) => {
+        return `${machine} 10.66.0.${address % 256}`
+      }),
+    )
+    file.close()
+    assert.deepEqual(
+      acknowledged.filter((lease) => !kept.has(lease)),
+      [],
+    )
+  })
+})
+
+/** A host on another network of the server. */
+async function addHostElsewhere(network: Network, address: string) {
+  const cables = async () => (await network.run(['ls', '/sys/class/net/br0/brif'])).split('\n')
+  const before = await cables()
+  const host = await network.addHost(address)
+  const [cable = ''] = (await cables()).filter((name) => !before.includes(name))
+  for (const command of [
+    'link add br1 type bridge',
+    'address add 10.77.0.1/24 broadcast + dev br1',
+    'link set br1 up',
+    `link set ${cable} master br1`,
+  ]) {
+    await network.run(['ip', ...command.split(' ')])
+  }
+  return host
+}

@@ -1,0 +1,95 @@
+// Our own DHCP server in a network, and clients of other people that ask it.
+
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { routerAdvertisements } from './configuration.ts'
+import { startDnsmasq } from './daemons.ts'
+import type { Host, Network } from './network.ts'
+import { findProgram } from './packages.ts'
+import type { Program } from './program.ts'
+
+export type OwnDhcpSettings = {
+  mode: 'proxy' | 'full'
+  interface?: string
+  address?: string
+  /** The files of the boot tree. */
+  files?: readonly string[]
+  /** The URL of the boot tree. */
+  http?: string
+  allow?: readonly string[]
+  reservations?: Record<string, string>
+  range?: { first: string; last: string }
+  /** Default: true, which spares the search for others. */
+  force?: boolean
+  leasesFile?: string
+}
+
+const program = join(import.meta.dirname, '../../serve/support/dhcp-server-program.ts')
+
+/** @returns the server, whatever has become of it by then */
+export function launchOwnDhcp(network: Network, settings: OwnDhcpSettings): Program {
+  const complete = {
+    interface: network.bridge,
+    address: network.server,
+    network: { address: '10.66.0.0', prefix: 24, netmask: '255.255.255.0' },
+    range: { first: '10.66.0.100', last: '10.66.0.199' },
+    leasesFile: join(network.directory, 'leases.sqlite'),
+    force: true,
+    ...settings,
+  }
+  return network.start('dhcp', [process.execPath, program, JSON.stringify(complete)])
+}
+
+export async function startOwnDhcp(network: Network, settings: OwnDhcpSettings): Promise<Program> {
+  const server = launchOwnDhcp(network, settings)
+  await server.waitFor(/^ready$/, 30)
+  return server
+}
+
+const eventSchema = v.object({
+  mac: v.string(),
+  proxy: v.boolean(),
+  step: v.string(),
+  address: v.optional(v.string()),
+  architecture: v.optional(v.number()),
+  userClass: v.optional(v.string()),
+  vendorClass: v.optional(v.string()),
+  bootFile: v.optional(v.string()),
+  reason: v.optional(v.string()),
+})
+
+/** What the server has reported of a machine so far. */
+export function eventsOf(server: Program, mac: string) {
+  return server
+    .lines()
+    .filter(({ text }) => text.startsWith('{'))
+    .map(({ text }) => v.parse(eventSchema, JSON.parse(text)))
+    .filter((event) => event.mac === mac)
+}
+
+/** Ask by busybox's udhcpc. @returns what its script was told, or undefined where nobody answers */
+export async function udhcpc(
+  host: Host,
+  flags: readonly string[] = [],
+): Promise<Record<string, string> | undefined> {
+  const script = join(host.directory, 'udhcpc-script')
+  writeFileSync(script, '#!/bin/sh\n[ "$1" != bound ] || env\n', { mode: 0o755 })
+  const tries = ['-q', '-n', '-t', '3', '-T', '2']
+  const command = [findProgram('busybox'), 'udhcpc', '-i', 'eth0', '-f', ...tries, '-s', script]
+  const said = await host.run(['sh', '-c', '"$@" || echo none', 'sh', ...command, ...flags])
+  if (/^none$/m.test(said)) return undefined
+  return Object.fromEntries(
+    said.split('\n').flatMap((line) => {
+      const at = line.indexOf('=')
+      return at > 0 ? [[line.slice(0, at), line.slice(at + 1)] as const] : []
+    }),
+  )
+}
+
+/** Serve files by dnsmasq, and do nothing else with it. */
+export async function startTftp(network: Network, directory: string): Promise<Program> {
+  const lines = ['port=0', `interface=${network.bridge}`, 'bind-interfaces', 'enable-tftp']
+  const configuration = [...lines, `tftp-root=${directory}`, ...routerAdvertisements, '']
+  return await startDnsmasq(network, configuration.join('\n'))
+}
