@@ -21,6 +21,7 @@ import {
   type Machine,
 } from './machines.ts'
 import { openNetwork } from './network.ts'
+import { assertWholeBoot, startOwnServer } from './own-server.ts'
 import { startLoaderServers, startRootServer, type ServerOptions } from './servers.ts'
 
 export type BootWay = {
@@ -196,7 +197,12 @@ export const otherWays: readonly BootWay[] = [
 const seconds = 300
 
 /** From nothing to a machine that is up. */
-export async function bootBy(way: BootWay, context: TestContext): Promise<void> {
+/** @param own by our own server, and as whom it answers DHCP, in the place of other people's */
+export async function bootBy(
+  way: BootWay,
+  context: TestContext,
+  own?: 'full' | 'proxy',
+): Promise<void> {
   const firmware = await fetchFirmware()
   const demo = await buildBootableSystem(way.system)
   await using cleanup = new AsyncDisposableStack()
@@ -212,12 +218,16 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
     options: { populateFirmwareCommands: way.populate?.(firmware) ?? '' },
   })
 
-  const network = cleanup.use(await openNetwork(way.name))
-  await startLoaderServers(network, image, way.servers)
-  await startRootServer(network, image)
+  const network = cleanup.use(await openNetwork(own ? `${way.name}-own-${own}` : way.name))
+  const server = own && (await startOwnServer(network, [image], own))
+  if (!server) {
+    await startLoaderServers(network, image, way.servers)
+    await startRootServer(network, image)
+  }
+  const mac = '52:54:00:00:00:01'
   const machine = await powerOn(network, {
     name: 'machine',
-    mac: '52:54:00:00:00:01',
+    mac,
     machine: way.machine(firmware),
   })
   if (way.chooses) {
@@ -227,7 +237,8 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
   const { seconds: passed } = await machine.waitFor(/netimage-demo: up/, seconds)
   const said = machine.lines().map(({ text }) => text)
   let shown = -1
-  for (const pattern of way.shows) {
+  // Our own server offers each machine the quickest way, which may be another.
+  for (const pattern of server ? [] : way.shows) {
     shown = said.findIndex((line, index) => index > shown && pattern.test(line))
     assert.ok(shown >= 0, `${pattern} is not in its place in:\n${machine.tail(Infinity)}`)
   }
@@ -241,6 +252,13 @@ export async function bootBy(way: BootWay, context: TestContext): Promise<void> 
       said.some((line) => line.includes(text)),
       `"${text}" is not in:\n${machine.tail(Infinity)}`,
     )
+  }
+  if (server) {
+    await server.program.waitFor(/"step":"registered"/, 30)
+    assertWholeBoot(await server.boots(mac), [
+      ...['dhcp', ...(way.boot.includes('uefi') ? [] : ['loader']), 'kernel', 'initrd'],
+      ...['mount', 'init', 'registered'],
+    ])
   }
   context.diagnostic(`${way.name}: up ${passed.toFixed(1)} seconds after power-on`)
   await machine.powerOff()

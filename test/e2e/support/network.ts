@@ -54,6 +54,9 @@ for directory in ${stateDirectories.join(' ')}; do
   mkdir -p "$1$directory"
   mount --bind "$1$directory" "$directory"
 done
+# DHCP clients write what they are told of name servers to the machine's own /etc otherwise.
+mkdir "$1/etc-changes" "$1/etc-work"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc-changes,workdir=$1/etc-work" /etc
 mkdir -p /run/kea /run/lock/kea /var/lib/kea /var/lib/misc /var/lib/nfs/ganesha
 mount -t sysfs sysfs /sys
 ip link set lo up

@@ -56,7 +56,7 @@ export async function startRootServer(network: Network, image: string): Promise<
 }
 
 /** As in a home: what gives the addresses knows nothing of booting. */
-async function startOtherDhcpServer(network: Network): Promise<void> {
+export async function startOtherDhcpServer(network: Network): Promise<void> {
   const router = await network.addHost('02:00:00:00:00:01')
   await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
   const leases = 'dhcp-leasefile=/run/router.leases'

@@ -1,0 +1,72 @@
+// `netimage serve` in a network, as the only server of it or beside another that gives addresses.
+
+import assert from 'node:assert/strict'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { cli } from '../../support/netimage.ts'
+import type { Network } from './network.ts'
+import type { Program } from './program.ts'
+import { startOtherDhcpServer } from './servers.ts'
+
+export type OwnServer = {
+  program: Program
+  /** The boots of a machine that it knows of, the newest first. */
+  boots: (mac: string) => Promise<OwnBoot[]>
+}
+
+export type OwnBoot = v.InferOutput<typeof bootSchema>
+
+const bootSchema = v.object({
+  machine: v.string(),
+  step: v.string(),
+  steps: v.record(v.string(), v.number()),
+  bytes: v.number(),
+  trouble: v.optional(v.string()),
+})
+
+const bootsSchema = v.object({ boots: v.array(bootSchema) })
+
+/** Starts it, and returns when it listens. */
+export async function startOwnServer(
+  network: Network,
+  images: readonly string[],
+  dhcp: 'full' | 'proxy',
+  flags: readonly string[] = [],
+): Promise<OwnServer> {
+  if (dhcp === 'proxy') await startOtherDhcpServer(network)
+  const state = join(network.directory, 'state')
+  mkdirSync(state, { recursive: true })
+  const range = dhcp === 'full' ? ['--range', '10.66.0.100-10.66.0.199', '--force'] : []
+  const command = [
+    ...[process.execPath, cli, 'serve', ...images],
+    ...['--dhcp', dhcp, '--listen', network.server, '--allow', 'any'],
+    ...['--state', state, '--json', ...range, ...flags],
+  ]
+  const program = network.start('netimage', command, /^error: /)
+  await program.waitFor(/^on 10\.66\.0\.1 /, 60)
+  return {
+    program,
+    async boots(mac) {
+      const shown = await network.run([
+        ...[process.execPath, cli, 'boots', mac, '--state', state, '--json'],
+      ])
+      return v.parse(bootsSchema, JSON.parse(shown)).boots
+    },
+  }
+}
+
+/** All steps were seen, in their order. */
+export function assertWholeBoot(boots: readonly OwnBoot[], steps: readonly string[]): void {
+  const [boot, ...more] = boots
+  assert.ok(boot, 'no boot was seen')
+  assert.equal(more.length, 0, JSON.stringify(boots))
+  assert.equal(boot.step, 'registered', JSON.stringify(boot))
+  assert.deepEqual(
+    Object.entries(boot.steps)
+      .toSorted(([, one], [, other]) => one - other)
+      .map(([step]) => step),
+    steps,
+  )
+  assert.ok(boot.bytes > 10_000_000, `${boot.bytes}`)
+}
