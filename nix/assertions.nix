@@ -25,6 +25,10 @@ let
   isSameServer =
     one: other: one == null || other == null || one == other || isAddress one != isAddress other;
   isSamePath = one: other: lib.removeSuffix "/" (toString one) == lib.removeSuffix "/" (toString other);
+  isStored = path: builtins.isPath path || lib.hasPrefix builtins.storeDir path;
+  hasHostKeys =
+    lib.any (name: builtins.match "ssh/ssh_host_.*_key" name != null) etcNames
+    || lib.any (key: isStored (key.path or "")) config.services.openssh.hostKeys;
   machineId = config.environment.etc.machine-id or { };
 
   rule = name: assertion: message: {
@@ -65,7 +69,7 @@ in
   ) ''
     environment.etc has a machine-id, which all machines with this image would share.
     Leave it out: each machine makes its own at its first boot.'')
-  (rule "host-keys-baked-in" (!lib.any (name: builtins.match "ssh/ssh_host_.*_key" name != null) etcNames) ''
-    environment.etc has SSH host keys: all machines would share them, and everybody who may read the store.
+  (rule "host-keys-baked-in" (!hasHostKeys) ''
+    environment.etc or services.openssh.hostKeys has SSH host keys of the store: all machines would share them, and everybody who may read the store.
     Leave them out: sshd makes them at the first boot.'')
 ]

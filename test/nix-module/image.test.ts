@@ -55,6 +55,15 @@ suite('the image as a derivation', () => {
     assert.equal(lstatSync(join(root, manifest.system.toplevel, 'init')).nlink, 1)
   })
 
+  test('of another processor is built by programs of this one', async () => {
+    const request = { system: 'aarch64-linux', buildSystem: 'x86_64-linux' }
+    const image = world.realPath(await build('netImage', request))
+    assert.equal(readFileSync(join(image, 'nix-support/system'), 'utf8'), 'x86_64-linux\n')
+    const { manifest } = await readImage(image)
+    assert.equal(manifest.system.platform, 'aarch64-linux')
+    assert.match(manifest.options.rootDirectoryName, /-aarch64-linux$/)
+  })
+
   test('is the same bytes when it is built again', async () => {
     const path = await build('netImage')
     const [derivation = ''] = (await world.nixStore(['--query', '--deriver', path])).split('\n')

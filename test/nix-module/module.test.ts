@@ -261,9 +261,12 @@ suite('the module', () => {
     'network-torn-down': 'boot.initrd.network.flushBeforeStage2 = true;',
     'machine-id-baked-in': 'environment.etc.machine-id.text = "0123";',
     'host-keys-baked-in': 'environment.etc."ssh/ssh_host_ed25519_key".source = "/key";',
+    'host-keys-baked-in, by sshd':
+      'services.openssh.hostKeys = [ { path = ./ssh_host_key; type = "ed25519"; } ];',
   }
-  for (const [rule, lines] of Object.entries(wrong)) {
-    test(`what check would find is told at evaluation: ${rule}`, async () => {
+  for (const [name, lines] of Object.entries(wrong)) {
+    const [rule = ''] = name.split(',')
+    test(`what check would find is told at evaluation: ${name}`, async () => {
       const { failing } = await evaluate({ configuration: `({ lib, ... }: { ${lines} })` })
       assert.ok(
         failing.some((message) => message.startsWith(`netImage, ${rule}: `)),

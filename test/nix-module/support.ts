@@ -19,6 +19,8 @@ export type SystemRequest = {
   /** A module, in Nix. */
   configuration?: string
   system?: string
+  /** Default: the same. */
+  buildSystem?: string
   release?: string
   hasScripts?: boolean
   nodeVersion?: string
@@ -28,6 +30,7 @@ export type SystemRequest = {
 export function systemExpression({
   configuration = '{ }',
   system = 'x86_64-linux',
+  buildSystem = system,
   release = '26.05',
   hasScripts = true,
   nodeVersion = process.versions.node,
@@ -37,6 +40,7 @@ export function systemExpression({
     node = "${nodeDirectory}";
     nodeVersion = "${nodeVersion}";
     system = "${system}";
+    buildSystem = "${buildSystem}";
     release = "${release}";
     hasScripts = ${hasScripts};
     configuration = ${configuration};
