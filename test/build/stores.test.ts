@@ -1,7 +1,7 @@
 // Which store a path comes from, and the local stores that Nix or an image left on a disk.
 
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -299,6 +299,53 @@ suite('a local store', { concurrency: 3 }, () => {
   test('with a log that was not merged, on a disk that can be written', async () => {
     const root = await storeWithLog('log-writable')
     assertLikeReference(await build('log-writable', `local?root=${root}`))
+  })
+
+  suite('as closureInfo lists it', () => {
+    /** A store without a database, and what nixpkgs's closureInfo would say of it. */
+    async function listStore(name: string): Promise<{ root: string; listed: string }> {
+      const root = workspace.path(name)
+      const listed = join(root, 'nix/store', `${'0'.repeat(32)}-closure-info`)
+      await runProgram('cp', ['-a', system.world.storeRoot, root])
+      await runProgram('rm', ['-r', join(root, 'nix/var')])
+      mkdirSync(listed)
+      const registration = await system.world.nixStore(['--dump-db', ...system.paths])
+      writeFileSync(join(listed, 'registration'), registration)
+      writeFileSync(join(listed, 'store-paths'), system.paths.map((path) => `${path}\n`).join(''))
+      return { root, listed }
+    }
+
+    test('without a database', async () => {
+      const { listed } = await listStore('listed')
+      assertLikeReference(await build('listed', listed))
+    })
+
+    test('of another root needs signatures, or trust', async () => {
+      const { listed } = await listStore('listed-untrusted')
+      assert.equal(failureOf(await tryBuild('untrusted', listed)).code, 'untrusted-path')
+      const run = await tryBuild('listed-trusted', `${listed}?trusted=true`)
+      assert.equal(run.status, 0, run.stderr)
+    })
+
+    test('with a path that is not as it was', async () => {
+      const { root, listed } = await listStore('listed-changed')
+      const content = system.paths.find((path) => path.endsWith('-content')) ?? ''
+      const file = join(root, content, 'share/text')
+      await runProgram('chmod', ['u+w', file])
+      writeFileSync(file, 'other\n')
+      const { code } = failureOf(await tryBuild('listed-changed', listed, ['--no-check-sigs']))
+      assert.ok(code === 'hash-mismatch' || code === 'size-mismatch', code)
+    })
+
+    test('that is cut off', async () => {
+      const { listed } = await listStore('listed-cut')
+      const file = join(listed, 'registration')
+      const text = readFileSync(file, 'utf8')
+      writeFileSync(file, text.slice(0, -10))
+      const { code, message } = failureOf(await tryBuild('listed-cut', listed))
+      assert.equal(code, 'bad-store')
+      assert.match(message, /^the registration \S+ is broken at line \d+/)
+    })
   })
 
   test('with a path that is registered and gone', async () => {

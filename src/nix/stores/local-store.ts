@@ -13,7 +13,7 @@ import { removeTree } from '../../remove-tree.ts'
 import { parseHash } from '../hash.ts'
 import { sortedReferences, type PathInfo } from '../path-info.ts'
 import { parseRegistration } from '../registration.ts'
-import { baseNameOf, toStorePath, type StorePath } from '../store-path.ts'
+import { baseNameOf, storeDir, toStorePath, type StorePath } from '../store-path.ts'
 import type { Store } from './store.ts'
 
 export interface LocalStoreSettings {
@@ -29,15 +29,23 @@ export function openLocalStore(root: string, url: string, settings: LocalStoreSe
 }
 
 /**
- * The closure that nixpkgs's `closureInfo` describes, of this machine's own store: within a build
- * of Nix there is no database, but the files are there.
+ * The closure that nixpkgs's `closureInfo` describes: within a build of Nix there is no database, but
+ * the files are there.
  *
  * @param directory what `closureInfo` gives
  */
-export function openClosureInfo(directory: string, url: string, priority?: number): Store {
+export function openClosureInfo(
+  directory: string,
+  url: string,
+  settings: LocalStoreSettings,
+): Store {
   const index = readRegistration(join(directory, closureInfoFile))
-  const settings = { trusted: true, ...(priority !== undefined && { priority }) }
-  return openIndexedStore(index, '/', url, settings)
+  return openIndexedStore(index, closureInfoRoot(directory), url, settings)
+}
+
+/** The directory that holds the `nix/store` which such a description lies in and is of. */
+export function closureInfoRoot(directory: string): string {
+  return directory.slice(0, Math.max(0, directory.lastIndexOf(`${storeDir}/`))) || '/'
 }
 
 const closureInfoFile = 'registration'

@@ -5,7 +5,13 @@ import { resolve } from 'node:path'
 import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
 import { openBinaryCache, type CacheSettings } from './binary-cache.ts'
 import { fileTransport } from './file-transport.ts'
-import { isClosureInfo, isLocalStore, openClosureInfo, openLocalStore } from './local-store.ts'
+import {
+  closureInfoRoot,
+  isClosureInfo,
+  isLocalStore,
+  openClosureInfo,
+  openLocalStore,
+} from './local-store.ts'
 import { basicAuthorization, credentialsFor, parseNetrc, type Netrc } from './netrc.ts'
 import type { Store } from './store.ts'
 
@@ -66,7 +72,10 @@ function openDirectory(path: string, text: string, settings: CacheSettings): Sto
   if (existsSync(resolve(directory, 'nix-cache-info'))) {
     return openBinaryCache(fileTransport(directory), settings)
   }
-  if (isClosureInfo(directory)) return openClosureInfo(directory, text, settings.priority)
+  if (isClosureInfo(directory)) {
+    const trusted = isOwn(closureInfoRoot(directory), settings)
+    return openClosureInfo(directory, text, { ...settings, trusted })
+  }
   throw badUrl(text, 'there is neither a Nix store nor a binary cache')
 }
 
