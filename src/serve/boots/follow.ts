@@ -69,9 +69,10 @@ export function followBoots({ partOf, macOf }: FollowSettings): Follower {
       }
       const trouble = troubleOf(event)
       if (trouble !== undefined) boot.trouble = trouble
-      if (step && (boot.steps[boot.step] === undefined || isAfter(step, boot.step))) {
-        boot.step = step
+      if (step && boot.steps[step] === undefined) {
+        // Some loaders fetch the initrd before the kernel.
         boot.steps[step] = at
+        if (boot.steps[boot.step] === undefined || isAfter(step, boot.step)) boot.step = step
         delete boot.trouble
       }
       return boot

@@ -224,7 +224,8 @@ export async function bootBy(
     await startLoaderServers(network, image, way.servers)
     await startRootServer(network, image)
   }
-  const mac = '52:54:00:00:00:01'
+  // Debian's U-Boot for QEMU takes this one, whatever the machine has.
+  const mac = way.machine === arm64Uboot ? '52:52:52:52:52:52' : '52:54:00:00:00:01'
   const machine = await powerOn(network, {
     name: 'machine',
     mac,

@@ -56,17 +56,13 @@ export async function startOwnServer(
   }
 }
 
-/** All steps were seen, in their order. */
+/** One boot, of which all these steps were seen. */
 export function assertWholeBoot(boots: readonly OwnBoot[], steps: readonly string[]): void {
   const [boot, ...more] = boots
   assert.ok(boot, 'no boot was seen')
   assert.equal(more.length, 0, JSON.stringify(boots))
   assert.equal(boot.step, 'registered', JSON.stringify(boot))
-  assert.deepEqual(
-    Object.entries(boot.steps)
-      .toSorted(([, one], [, other]) => one - other)
-      .map(([step]) => step),
-    steps,
-  )
+  // Some loaders fetch the initrd first.
+  assert.deepEqual(Object.keys(boot.steps).toSorted(), steps.toSorted())
   assert.ok(boot.bytes > 10_000_000, `${boot.bytes}`)
 }
