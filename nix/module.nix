@@ -283,7 +283,7 @@ in
       };
     }
 
-    (lib.optionalAttrs (options.boot.initrd.network ? udhcpc && options.boot.initrd.network.udhcpc ? enable) {
+    (lib.optionalAttrs (options.boot.initrd.network ? udhcpc.enable) {
       boot.initrd.network.udhcpc.enable = mkIf (!stage1IsSystemd) (mkDefault true);
     })
 
