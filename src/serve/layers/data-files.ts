@@ -3,10 +3,7 @@
  * own for each node: `data/<node in hex>`.
  */
 import {
-  chmodSync,
   closeSync,
-  constants,
-  copyFileSync,
   fdatasync,
   fstatSync,
   fsync,
@@ -15,7 +12,6 @@ import {
   openSync,
   readdirSync,
   readSync,
-  renameSync,
   rmSync,
   writeSync,
 } from 'node:fs'
@@ -23,6 +19,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 import { makeDirectory } from '../../make-directory.ts'
+import { copyFile } from './copy-file.ts'
 import type { NodeId } from './file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
 import { createOpenFiles } from './open-files.ts'
@@ -38,89 +35,99 @@ export interface DataFiles {
   remove(node: NodeId): void
   /** Resolves once the data of the node is on the disk. */
   sync(node: NodeId): Promise<void>
-  /** Resolves once all files that were made are found by their names after a loss of power. */
-  syncNames(): Promise<void>
+  /** Resolves once the files that were made are found after a loss of power, and truncated ones are. */
+  syncShape(): Promise<void>
   /** The nodes that have a file here. */
   list(): NodeId[]
   close(): void
 }
 
-const maxOpen = 128
+/** Of each layer, for its own files and as many of the image's. */
+const maxOpen = 32
 const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
 
+export function dataFolder(directory: string): string {
+  return join(directory, 'data')
+}
+
 export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
-  const folder = join(directory, 'data')
+  const folder = dataFolder(directory)
   makeDirectory(folder)
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
   const names = openSync(folder, 'r')
   let hasNewNames = false
+  let truncated = new Set<NodeId>()
 
   const fileOf = (node: NodeId) => join(folder, node.toString(16))
   const descriptor = (node: NodeId) => own.get(String(node), () => openSync(fileOf(node), 'r+'))
 
+  async function sync(node: NodeId): Promise<void> {
+    // Of its own: one that is shared may be closed meanwhile, and its number be another file's.
+    const file = openSync(fileOf(node), 'r')
+    try {
+      await fdatasyncAsync(file)
+    } finally {
+      closeSync(file)
+    }
+  }
+
   return {
+    sync,
     size(node) {
       const { size, blocks } = fstatSync(descriptor(node))
       return { size, used: blocks * 512 }
     },
-    read: (node, offset, into) => readSync(descriptor(node), into, 0, into.length, offset),
+    read: (node, offset, into) => readFully(descriptor(node), offset, into),
     readImage(node, offset, into) {
       const file = ofImage.get(String(node.id), () => openSync(index.path(node), 'r'))
-      return readSync(file, into, 0, into.length, offset)
+      return readFully(file, offset, into)
     },
     write(node, offset, data) {
       const file = descriptor(node)
-      for (let at = 0; at < data.length;) {
-        at += writeSync(file, data, at, data.length - at, offset + at)
+      const { size } = fstatSync(file)
+      try {
+        for (let at = 0; at < data.length;) {
+          at += writeSync(file, data, at, data.length - at, offset + at)
+        }
+      } catch (error) {
+        // A part of it was written perhaps: the file at least is no longer than it was.
+        if (fstatSync(file).size > size) ftruncateSync(file, size)
+        throw error
       }
     },
-    truncate: (node, size) => ftruncateSync(descriptor(node), size),
+    truncate(node, size) {
+      ftruncateSync(descriptor(node), size)
+      truncated.add(node)
+    },
     create(node, from) {
-      hasNewNames = true
       const file = fileOf(node)
-      if (!from) {
+      if (from) {
+        copyFile(index.path(from), file)
+        // Found by its name before the database says so: the image's data were safe as well.
+        fsyncSync(names)
+      } else {
         closeSync(openSync(file, 'w', 0o600))
-        return
+        hasNewNames = true
       }
-      // Under another name until it is whole, and on the disk: the image's data were there as well.
-      const scratch = `${file}.new`
-      copyFileSync(index.path(from), scratch, constants.COPYFILE_FICLONE)
-      // The image's files are read-only.
-      chmodSync(scratch, 0o600)
-      const copy = openSync(scratch, 'r')
-      try {
-        fsyncSync(copy)
-      } finally {
-        closeSync(copy)
-      }
-      renameSync(scratch, file)
     },
     remove(node) {
       own.forget(String(node))
+      truncated.delete(node)
       rmSync(fileOf(node), { force: true })
     },
-    async sync(node) {
-      // Of its own: one that is shared may be closed meanwhile, and its number be another file's.
-      const file = openSync(fileOf(node), 'r')
-      try {
-        await fdatasyncAsync(file)
-      } finally {
-        closeSync(file)
+    async syncShape() {
+      const nodes = truncated
+      truncated = new Set()
+      if (hasNewNames) {
+        hasNewNames = false
+        await fsyncAsync(names)
       }
-    },
-    async syncNames() {
-      if (!hasNewNames) return
-      hasNewNames = false
-      await fsyncAsync(names)
+      for (const node of nodes) await sync(node)
     },
     list() {
-      const files = readdirSync(folder)
-      for (const file of files) {
-        if (file.endsWith('.new')) rmSync(join(folder, file))
-      }
-      return files
+      return readdirSync(folder)
         .filter((file) => /^[0-9a-f]+$/.test(file))
         .map((file) => Number.parseInt(file, 16))
     },
@@ -130,4 +137,14 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       closeSync(names)
     },
   }
+}
+
+function readFully(file: number, offset: number, into: Uint8Array): number {
+  let at = 0
+  while (at < into.length) {
+    const count = readSync(file, into, at, into.length - at, offset + at)
+    if (count === 0) break
+    at += count
+  }
+  return at
 }

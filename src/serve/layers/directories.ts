@@ -15,12 +15,14 @@ export interface Directories {
   take(directory: NodeId, name: Buffer): void
   /** The directory is gone, and with it what is kept of its names. */
   drop(directory: NodeId): void
+  /** Writes what the database needs to know besides. */
   write(): void
-  forget(): void
 }
 
 /** Where a listing is: the places of the image's names are below this. */
 const firstNewCookie = 2 ** 32
+/** Kept for names that the image has as well: they are listed where the image has them. */
+const placeInImage = 0
 const maxName = 255
 const listedAtOnce = 256
 
@@ -29,8 +31,9 @@ export function createDirectories(
   index: ImageIndex,
   nodes: Nodes,
 ): Directories {
-  let overridden = database.overriddenDirectories()
+  const overridden = database.overriddenDirectories()
   let nextCookie = Number(database.readMeta('nextCookie') ?? firstNewCookie)
+  let writtenCookie = nextCookie
 
   function inImage(directory: NodeId, name: Buffer): NodeId | undefined {
     const image = nodes.inImage(directory)
@@ -43,8 +46,10 @@ export function createDirectories(
     const children = nodes.inImage(directory)?.children ?? []
     for (let place = after; place < children.length; place++) {
       const child = children[place]
-      if (!child || (isOverridden && database.readEntry(directory, child.name))) continue
-      yield { ...child, cookie: place + 1 }
+      if (!child) continue
+      const entry = isOverridden ? database.readEntry(directory, child.name) : child
+      const node = entry ? entry.node : child.node
+      if (node !== undefined) yield { name: child.name, node, cookie: place + 1 }
     }
     if (!isOverridden) return
     for (let cookie = Math.max(after, firstNewCookie - 1); ;) {
@@ -71,21 +76,24 @@ export function createDirectories(
       if (first) throw failure('ENOTEMPTY', `${first.name.toString()} is in the directory`)
     },
     put(directory, name, node) {
-      database.writeEntry(directory, { name, node, cookie: nextCookie++ })
+      // A name keeps its place, whatever it names.
+      const isInImage = inImage(directory, name) !== undefined
+      const known = overridden.has(directory) ? database.readEntry(directory, name) : undefined
+      const cookie = isInImage ? placeInImage : (known?.cookie ?? nextCookie++)
+      database.writeEntry(directory, { name, node, cookie })
       overridden.add(directory)
     },
     take(directory, name) {
       if (inImage(directory, name) === undefined) database.deleteEntry(directory, name)
-      else database.writeEntry(directory, { name, node: undefined, cookie: 0 })
+      else database.writeEntry(directory, { name, node: undefined, cookie: placeInImage })
       overridden.add(directory)
     },
     drop(directory) {
       database.deleteEntries(directory)
-      overridden.delete(directory)
     },
-    write: () => database.writeMeta('nextCookie', nextCookie),
-    forget() {
-      overridden = database.overriddenDirectories()
+    write() {
+      if (nextCookie !== writtenCookie) database.writeMeta('nextCookie', nextCookie)
+      writtenCookie = nextCookie
     },
   }
 }

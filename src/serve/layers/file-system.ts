@@ -143,6 +143,9 @@ export interface FileSystem {
   /** All operations so far, and the data of this file. */
   commit(file: NodeId): Promise<void>
 
+  /** All that is done within is one operation: an error undoes all of it. */
+  together<T>(action: () => T): T
+
   /** A reply to a request that must not be done twice, kept as stable as what the request did. */
   rememberReply(key: Buffer, reply: Buffer): void
   recallReply(key: Buffer): Buffer | undefined

@@ -97,7 +97,6 @@ export function createIndex(identity: string, root: string): ImageIndex {
   }
   add(Buffer.from(root), 0, Buffer.alloc(0))
 
-  const byName = new Map<NodeId, Map<string, NodeId>>()
   const rootPath = Buffer.from(root)
   function path(node: ImageNode): Buffer {
     const parts: Buffer[] = []
@@ -116,12 +115,16 @@ export function createIndex(identity: string, root: string): ImageIndex {
     node: (id) => nodes[id - 1],
     child(directory, name) {
       const { children = [] } = directory
-      let names = byName.get(directory.id)
-      if (!names) {
-        names = new Map(children.map((child) => [child.name.toString('latin1'), child.node]))
-        byName.set(directory.id, names)
+      let from = 0
+      for (let to = children.length; from < to;) {
+        const middle = (from + to) >>> 1
+        const child = children[middle]
+        const order = child ? child.name.compare(name) : 0
+        if (order === 0) return child?.node
+        if (order < 0) from = middle + 1
+        else to = middle
       }
-      return names.get(name.toString('latin1'))
+      return undefined
     },
     path,
     readLink: (node) => readlinkSync(path(node), { encoding: 'buffer' }),

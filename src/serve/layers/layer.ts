@@ -7,9 +7,10 @@
  */
 import { statfsSync } from 'node:fs'
 
-import { openDataFiles } from './data-files.ts'
-import { openLayerDatabase, type NodeRow } from './database.ts'
+import { openDataFiles, type DataFiles } from './data-files.ts'
+import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
 import { checkName, createDirectories } from './directories.ts'
+import { createClock } from './clock.ts'
 import { asFailure, failure, guarded } from './failure.ts'
 import type { FileSystem, NodeId, Time } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
@@ -35,31 +36,36 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   const data = openDataFiles(directory, index)
   const nodes = createNodes(database, index)
   const directories = createDirectories(database, index, nodes)
+  const now = createClock()
   let nextReply = Number(database.readMeta('nextReply') ?? 0)
-  let gone = new Set<NodeId>()
+  /** Their data are removed: once that is committed, and once it is on the disk. */
+  let going: NodeId[] = []
+  let gone: NodeId[] = []
 
-  // Data of nodes that are gone, or never came to be.
-  for (const node of data.list()) if (!database.readNode(node)?.ownData) data.remove(node)
+  matchData(database, data)
 
   const transactions = createTransactions({
     database,
     beforeCommit() {
       nodes.write()
       directories.write()
-      database.writeMeta('nextReply', nextReply)
     },
-    async beforeSync() {
-      const removable = gone
-      gone = new Set()
-      await data.syncNames()
-      return () => {
-        for (const node of removable) data.remove(node)
-      }
+    afterCommit() {
+      nodes.written()
+      gone.push(...going)
+      going = []
     },
     undone() {
       nodes.forget()
-      directories.forget()
-      gone.clear()
+      going = []
+    },
+    async beforeSync() {
+      const removable = gone
+      gone = []
+      await data.syncShape()
+      return () => {
+        for (const node of removable) data.remove(node)
+      }
     },
   })
 
@@ -115,7 +121,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     row.links = row.kind === 'directory' ? 0 : row.links - 1
     if (row.links > 0) return
     if (row.kind === 'directory') directories.drop(id)
-    if (row.ownData) gone.add(id)
+    if (row.ownData) going.push(id)
     row.ownData = false
   }
 
@@ -173,12 +179,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       else findFile(id)
       transactions.run(() => {
         const time = now()
-        if (size !== undefined) {
-          const row = ownFile(id, size > 0)
-          data.truncate(id, size)
-          row.modified = time
-        }
-        const row = nodes.change(id)
+        const row = size === undefined ? nodes.change(id) : ownFile(id, size > 0)
+        if (size !== undefined) row.modified = time
         if (mode !== undefined) row.mode = mode & 0o7777
         if (uid !== undefined) row.uid = uid
         if (gid !== undefined) row.gid = gid
@@ -186,17 +188,18 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
         if (modified) row.modified = modified
         row.changed = time
       })
+      // After the transaction: what a full disk kept from being committed leaves the data alone.
+      if (size !== undefined) guarded(() => data.truncate(id, size))
     },
 
     write(id, offset, bytes) {
       findFile(id)
       transactions.run(() => {
         const row = ownFile(id, true)
-        data.write(id, offset, bytes)
-        const time = now()
-        row.modified = time
-        row.changed = time
+        row.modified = now()
+        row.changed = row.modified
       })
+      guarded(() => data.write(id, offset, bytes))
     },
 
     create(directory, name, node) {
@@ -285,8 +288,13 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       await transactions.stable()
     },
 
+    together: transactions.together,
+
     rememberReply(key, reply) {
-      transactions.run(() => database.writeReply(nextReply++ % keptReplies, key, reply))
+      transactions.run(() => {
+        database.writeReply(nextReply++ % keptReplies, key, reply)
+        database.writeMeta('nextReply', nextReply)
+      })
     },
     recallReply: (key) => guarded(() => database.readReply(key)),
   }
@@ -294,17 +302,22 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   return {
     fileSystem,
     async close() {
-      await transactions.close()
+      await transactions.stable()
       data.close()
       database.close()
     },
   }
 }
 
-function now(): Time {
-  const microseconds = Math.round((performance.timeOrigin + performance.now()) * 1000)
-  return {
-    seconds: Math.floor(microseconds / 1e6),
-    nanoseconds: (microseconds % 1e6) * 1000,
+/** A loss of power leaves rows and files that have not been waited for, either without the other. */
+function matchData(database: LayerDatabase, data: DataFiles): void {
+  const files = new Set(data.list())
+  for (const node of files) if (!database.readNode(node)?.ownData) data.remove(node)
+  const missing = database.nodesWithData().filter((node) => !files.has(node))
+  database.begin()
+  for (const id of missing) {
+    const row = database.readNode(id)
+    if (row) database.writeNode({ ...row, ownData: false })
   }
+  database.commit()
 }

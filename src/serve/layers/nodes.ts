@@ -25,6 +25,8 @@ export interface Nodes {
   add(directory: NodeId, node: NewNode, time: Time): NodeRow
   /** Writes what was changed. */
   write(): void
+  /** What was written is committed. */
+  written(): void
   /** What was changed since is as it was before. */
   forget(): void
 }
@@ -35,8 +37,10 @@ const maxRemembered = 50_000
 export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   const remembered = new Map<NodeId, NodeRow>()
   const changed = new Set<NodeRow>()
-  let overridden = database.overriddenNodes(firstNewNode)
+  const overridden = database.overriddenNodes(firstNewNode)
+  let newlyOverridden: NodeId[] = []
   let next = Number(database.readMeta('nextNode') ?? firstNewNode)
+  let writtenNext = next
 
   function remember(row: NodeRow): void {
     if (remembered.size >= maxRemembered) {
@@ -74,6 +78,7 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
       const row = isRow(node) ? node : toRow(node)
       if (row !== node) {
         overridden.add(id)
+        newlyOverridden.push(id)
         remember(row)
       }
       changed.add(row)
@@ -105,14 +110,19 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
         if (row.links === 0 && row.id >= firstNewNode) database.deleteNode(row.id)
         else database.writeNode(row)
       }
-      changed.clear()
       // A number is never given twice: handles of what is gone would open something else.
-      database.writeMeta('nextNode', next)
+      if (next !== writtenNext) database.writeMeta('nextNode', next)
+      writtenNext = next
+    },
+    written() {
+      changed.clear()
+      newlyOverridden = []
     },
     forget() {
-      remembered.clear()
+      for (const { id } of changed) remembered.delete(id)
+      for (const id of newlyOverridden) overridden.delete(id)
       changed.clear()
-      overridden = database.overriddenNodes(firstNewNode)
+      newlyOverridden = []
     },
   }
 }

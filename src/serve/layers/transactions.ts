@@ -1,43 +1,42 @@
 /**
- * Transactions of a layer: all operations of one turn of the event loop share one, and one wait for
- * the disk.
+ * Transactions of a layer: each operation is one, committed before it returns. Waiting for the disk
+ * is shared by all that ask for it meanwhile.
  */
-import { errnoOf } from '../../errors.ts'
 import type { LayerDatabase } from './database.ts'
 import { asFailure } from './failure.ts'
+import type { FileSystemError } from './file-system.ts'
 
 export interface Transactions {
-  /** Runs an operation. Where the database fails, nothing since the last commit was done. */
+  /** Does all of it, or nothing. */
   run<T>(action: () => T): T
+  /** All that is run within is one transaction; an error ends it, and undoes all of it. */
+  together<T>(action: () => T): T
   /** Resolves once all that was run before is on the disk. */
   stable(): Promise<void>
-  /** Nothing may be run any more. */
-  close(): Promise<void>
 }
 
 export interface TransactionHooks {
   database: LayerDatabase
   /** Writes what the database does not have yet. */
   beforeCommit: () => void
-  /** Waits for what the database refers to. @returns what is done once that is on the disk */
-  beforeSync: () => Promise<() => void>
+  afterCommit: () => void
   /** All since the last commit was rolled back. */
   undone: () => void
+  /** Waits for what the database refers to. @returns what is done once that is on the disk */
+  beforeSync: () => Promise<() => void>
 }
 
-export function createTransactions({
-  database,
-  beforeCommit,
-  beforeSync,
-  undone,
-}: TransactionHooks): Transactions {
+export function createTransactions(hooks: TransactionHooks): Transactions {
+  const { database, beforeCommit, afterCommit, undone, beforeSync } = hooks
+  let depth = 0
   let isOpen = false
-  let isScheduled = false
   let needsSync = false
-  let syncing: Promise<void> | undefined
+  let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
+  let broken: FileSystemError | undefined
 
-  function undo(error: unknown): void {
+  function undo(): void {
+    if (!isOpen) return
     isOpen = false
     try {
       database.rollback()
@@ -45,69 +44,81 @@ export function createTransactions({
       // SQLite has rolled back itself, as it does where the disk is full.
     }
     undone()
-    const failed = asFailure(error)
-    for (const waiter of waiting.splice(0)) waiter.reject(failed)
   }
 
   function commit(): void {
-    isScheduled = false
     if (!isOpen) return
     try {
       beforeCommit()
       database.commit()
-      isOpen = false
-      needsSync = true
     } catch (error) {
-      undo(error)
+      undo()
+      throw asFailure(error)
     }
+    isOpen = false
+    needsSync = true
+    afterCommit()
+  }
+
+  function together<T>(action: () => T): T {
+    depth++
+    let result: T
+    try {
+      result = action()
+    } catch (error) {
+      undo()
+      throw error
+    } finally {
+      depth--
+    }
+    if (depth === 0) commit()
+    return result
   }
 
   async function sync(): Promise<void> {
-    // Later operations of this turn take part.
-    await new Promise((resolve) => setImmediate(resolve))
-    commit()
-    const waiters = waiting
-    waiting = []
-    needsSync = false
-    try {
-      const afterwards = await beforeSync()
-      await database.sync()
-      afterwards()
-      for (const waiter of waiters) waiter.resolve()
-    } catch (error) {
-      needsSync = true
-      for (const waiter of waiters) waiter.reject(asFailure(error))
+    isSyncing = true
+    while (waiting.length > 0) {
+      // What comes later in this turn takes part.
+      await new Promise((resolve) => setImmediate(resolve))
+      const waiters = waiting
+      waiting = []
+      needsSync = false
+      try {
+        const afterwards = await beforeSync()
+        await database.sync()
+        afterwards()
+        for (const waiter of waiters) waiter.resolve()
+      } catch (error) {
+        // What a disk failed to write once, the kernel may forget: a second try proves nothing.
+        broken = asFailure(error)
+        for (const waiter of [...waiters, ...waiting.splice(0)]) waiter.reject(broken)
+      }
     }
-    syncing = waiting.length > 0 ? sync() : undefined
+    isSyncing = false
   }
 
   return {
-    run(action) {
-      try {
-        if (!isOpen) {
-          database.begin()
-          isOpen = true
+    together,
+    run: (action) =>
+      together(() => {
+        if (broken) throw broken
+        try {
+          if (!isOpen) {
+            database.begin()
+            isOpen = true
+          }
+          return action()
+        } catch (error) {
+          throw asFailure(error)
         }
-        if (!isScheduled) {
-          isScheduled = true
-          setImmediate(commit)
-        }
-        return action()
-      } catch (error) {
-        if (errnoOf(error) === 'ERR_SQLITE_ERROR') undo(error)
-        throw asFailure(error)
-      }
-    },
+      }),
     stable() {
-      if (!isOpen && !needsSync && !syncing) return Promise.resolve()
+      if (broken) return Promise.reject(broken)
+      if (!needsSync && !isSyncing) return Promise.resolve()
       const waiter = Promise.withResolvers<void>()
       waiting.push(waiter)
-      syncing ??= sync()
+      if (!isSyncing) void sync()
       return waiter.promise
-    },
-    async close() {
-      await this.stable()
-      commit()
     },
   }
 }

@@ -23,10 +23,12 @@ export function once(
     return 'structure'
   }
   const start = results.length
-  const awaited = run()
   // A failure has done nothing: it may fail again.
-  fileSystem.rememberReply(key, Buffer.from(results.written(start)))
-  return awaited
+  return fileSystem.together(() => {
+    const awaited = run()
+    fileSystem.rememberReply(key, Buffer.from(results.written(start)))
+    return awaited
+  })
 }
 
 /**

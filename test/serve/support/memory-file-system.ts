@@ -254,6 +254,7 @@ export function createMemoryFileSystem(): MemoryFileSystem {
       system.waits.commit++
       if (system.failure) throw failed(system.failure)
     },
+    together: (action) => action(),
     rememberReply: (key, reply) => void replies.set(key.toString('hex'), reply),
     recallReply: (key) => replies.get(key.toString('hex')),
   }
