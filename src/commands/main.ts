@@ -8,6 +8,7 @@ import { buildCommand } from './build.ts'
 import { checkCommand } from './check.ts'
 import { gcCommand } from './gc.ts'
 import { inspectCommand } from './inspect.ts'
+import { layersCommand } from './layers.ts'
 import { ignoreClosedPipe, printFailure, report } from './run.ts'
 import { serveCommand } from './serve.ts'
 import { serversCommand } from './servers.ts'
@@ -31,6 +32,7 @@ export async function main(): Promise<void> {
     serversCommand,
     serveCommand,
     bootsCommand,
+    layersCommand,
     gcCommand,
   ]
   for (const command of make) program.addCommand(command().exitOverride())

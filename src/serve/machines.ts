@@ -91,7 +91,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     const roots: Root[] = []
     try {
       for (const image of imagesOf(name)) {
-        const layer = openMachineLayer({ state, machine: name, index: image.index })
+        const layer = openMachineLayer({ state, machine: name, image, index: image.index })
         roots.push({ image, layer })
       }
     } catch (error) {

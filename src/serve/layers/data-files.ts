@@ -23,6 +23,7 @@ import { copyFile } from './copy-file.ts'
 import type { NodeId } from './file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
 import { createOpenFiles } from './open-files.ts'
+import { syncDirectory } from './sync-directory.ts'
 
 export interface DataFiles {
   size(node: NodeId): { size: number; used: number }
@@ -54,6 +55,7 @@ export function dataFolder(directory: string): string {
 export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
   const folder = dataFolder(directory)
   makeDirectory(folder)
+  syncDirectory(directory)
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
   const names = openSync(folder, 'r')

@@ -8,13 +8,14 @@
  *
  * https://sqlite.org/walformat.html#recovery_algorithm
  */
-import { closeSync, fdatasync, fsyncSync, openSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { closeSync, fdatasync, openSync } from 'node:fs'
+import { join } from 'node:path'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 import { promisify } from 'node:util'
 
 import { messageOf, NetimageError } from '../../errors.ts'
 import type { Device, NodeId, NodeKind, Time } from './file-system.ts'
+import { syncDirectory } from './sync-directory.ts'
 
 const format = 1
 
@@ -102,6 +103,8 @@ export interface LayerDatabase {
   rollback(): void
   /** Resolves once all that was committed before is on the disk. */
   sync(): Promise<void>
+  /** What SQLite finds wrong with the file itself. */
+  damage(): string[]
   /** For checks: everything. */
   all(table: 'nodes' | 'entries'): Iterable<Record<string, SQLOutputValue>>
   close(): void
@@ -159,9 +162,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   }
   // The log is there as long as the database is open, and its name is to outlast a loss of power.
   const log = openSync(`${file}-wal`, 'r')
-  const folder = openSync(dirname(file), 'r')
-  fsyncSync(folder)
-  closeSync(folder)
+  syncDirectory(directory)
 
   return {
     readMeta(name) {
@@ -206,6 +207,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     commit: () => void statements.commit.run(),
     rollback: () => void statements.rollback.run(),
     sync: () => sync(log),
+    damage() {
+      const found = database.prepare('PRAGMA integrity_check').all()
+      return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')
+    },
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
     close() {
       database.close()

@@ -154,8 +154,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       return { id, kind, mode, links, uid, gid, size, used, device, accessed, modified, changed }
     },
 
-    lookup: directories.lookup,
-    list: directories.list,
+    lookup: (directory, name) => directories.lookup(directory, name),
+    list: (directory, cookie) => directories.list(directory, cookie),
 
     readLink(id) {
       const node = nodes.find(id)
@@ -276,7 +276,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       return { total: blocks * bsize, free: bavail * bsize, files, freeFiles: ffree }
     },
 
-    stable: transactions.stable,
+    stable: () => transactions.stable(),
 
     async commit(id) {
       const node = nodes.find(id)
@@ -288,7 +288,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       await transactions.stable()
     },
 
-    together: transactions.together,
+    together: (action) => transactions.together(action),
 
     rememberReply(key, reply) {
       transactions.run(() => {

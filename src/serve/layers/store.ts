@@ -1,21 +1,28 @@
 /**
  * The layers of a state directory: `layers/<machine>/<image>`, one for each machine and image.
  *
- *     layer.sqlite, data/   see layer.ts
- *     name                  a random one, which handles are made with: a layer that was reset is another
- *     lock                  held while it is open
+ *     record.json     which image, and the name of what is current
+ *     <name>/         what is current: layer.sqlite, data/: see layer.ts
+ *     snapshots/      what was current, by the names that people gave
+ *     ../<image>.lock held while it is open
+ *
+ * Another record in place of the old makes other contents current, in one step; what is not current
+ * is swept.
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { lstatSync, readdirSync, renameSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
 import { makeDirectory } from '../../make-directory.ts'
 import { acquireLock } from '../../pool/lock.ts'
 import { removeTree } from '../../remove-tree.ts'
+import { dataFolder } from './data-files.ts'
 import type { FileSystem } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { openLayer } from './layer.ts'
+import { newName, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { syncDirectory } from './sync-directory.ts'
 
 export interface MachineLayer {
   /** The same as long as its nodes are the same. */
@@ -28,27 +35,47 @@ export interface MachineLayerRequest {
   state: string
   /** A hardware address, or an IP address. */
   machine: string
+  image: Pick<LayerRecord['image'], 'directory' | 'name' | 'toplevel'>
   index: ImageIndex
 }
 
-const nameFile = 'name'
+/** A layer that is there, in use or not. */
+export interface StoredLayer {
+  machine: string
+  /** The first digits of the image's identity. */
+  image: string
+  directory: string
+  lock: string
+}
+
+/** How long a look at a layer by another command may take. */
+const lockWaitMs = 200
 
 /** @throws `NetimageError` `bad-state`, `in-use` */
-export function openMachineLayer({ state, machine, index }: MachineLayerRequest): MachineLayer {
-  const directory = join(machineDirectory(state, machine), index.identity.slice(0, 16))
+export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
+  const { state, machine, index } = request
+  const place = placeOf(state, machine, index.identity)
   try {
-    makeDirectory(directory)
-    const lock = acquireLock(join(directory, 'lock'), 'exclusive', 0)
-    if (!lock) throw inUse(machine)
+    makeDirectory(place.directory)
+    const lock = holdLayer(place)
     try {
-      const name = readName(directory)
-      const layer = openLayer(directory, index)
+      sweep(place)
+      const record = currentRecord(place, request)
+      const contents = join(place.directory, record.name)
+      makeDirectory(contents)
+      writeRecord(place.directory, record)
+      syncUp(dirname(place.directory), state)
+      const layer = openLayer(contents, index)
       return {
-        name,
+        name: record.name,
         fileSystem: layer.fileSystem,
         async close() {
-          await layer.close()
-          lock.release()
+          try {
+            await layer.close()
+            writeRecord(place.directory, { ...record, lastUsed: Date.now() })
+          } finally {
+            lock.release()
+          }
         },
       }
     } catch (error) {
@@ -56,47 +83,159 @@ export function openMachineLayer({ state, machine, index }: MachineLayerRequest)
       throw error
     }
   } catch (error) {
-    throw fileSystemError(`could not open the layer ${directory}`, error)
+    throw fileSystemError(`could not open the layer ${place.directory}`, error)
   }
 }
 
-/** All that the machine has written is gone. @throws `NetimageError` `in-use` */
+function currentRecord(
+  { directory }: StoredLayer,
+  { machine, image, index }: MachineLayerRequest,
+): LayerRecord {
+  const now = Date.now()
+  const { name, created } = readRecord(directory) ?? { name: newName(), created: now }
+  return {
+    ...{ name, machine, created, lastUsed: now },
+    image: {
+      directory: image.directory,
+      name: image.name,
+      toplevel: image.toplevel,
+      identity: index.identity,
+    },
+  }
+}
+
+/** All that the machine has written is gone, but for snapshots. @throws `NetimageError` `in-use` */
 export function resetMachineLayers(state: string, machine: string): void {
-  const directory = machineDirectory(state, machine)
-  let images: string[]
+  for (const layer of listLayers(state)) if (layer.machine === machine) resetLayer(layer)
+}
+
+/** @throws `NetimageError` `in-use`, `bad-state` */
+export function resetLayer(layer: StoredLayer): void {
+  withLayer(layer, () => {
+    const record = readRecord(layer.directory)
+    if (record) writeRecord(layer.directory, { ...record, name: newName(), created: Date.now() })
+    sweep(layer)
+  })
+}
+
+/** Nothing of it is left, nor of its snapshots. @throws `NetimageError` `in-use` */
+export function removeLayer(layer: StoredLayer): void {
+  withLayer(layer, () => {
+    const grave = join(dirname(layer.directory), `.removed-${randomBytes(6).toString('hex')}`)
+    renameSync(layer.directory, grave)
+    removeTree(grave)
+  })
+}
+
+/** In the order of the machines' addresses. */
+export function listLayers(state: string): StoredLayer[] {
+  const layers = join(state, 'layers')
+  return namesIn(layers).flatMap((machine) =>
+    namesIn(join(layers, machine))
+      .filter((image) => /^[0-9a-f]{16}$/.test(image))
+      .map((image) => placeOf(state, addressOf(machine), image)),
+  )
+}
+
+/** Whether a server has it open. */
+export function isInUse(layer: StoredLayer): boolean {
+  const lock = acquireLock(layer.lock, 'shared', 0)
+  lock?.release()
+  return lock === undefined
+}
+
+/** @throws `NetimageError` `in-use`, or what the action throws */
+export function withLayer<T>(layer: StoredLayer, action: () => T): T {
   try {
-    images = readdirSync(directory)
+    const lock = holdLayer(layer)
+    try {
+      return action()
+    } finally {
+      lock.release()
+    }
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return
+    throw fileSystemError(`could not change the layer ${layer.directory}`, error)
+  }
+}
+
+/** Bytes on the disk, and how many files have data of their own. */
+export interface LayerSize {
+  bytes: number
+  files: number
+}
+
+/** Of what is current. */
+export function measureLayer({ directory }: StoredLayer): LayerSize {
+  const record = readRecord(directory)
+  return record ? measureContents(join(directory, record.name)) : { bytes: 0, files: 0 }
+}
+
+export function measureContents(contents: string): LayerSize {
+  const data = dataFolder(contents)
+  const names = namesIn(data)
+  const files = [
+    ...namesIn(contents).map((name) => join(contents, name)),
+    ...names.map((name) => join(data, name)),
+  ]
+  const blocks = files.map((file) => lstatSync(file, { throwIfNoEntry: false })?.blocks ?? 0)
+  return { bytes: blocks.reduce((sum, count) => sum + count * 512, 0), files: names.length }
+}
+
+/** @throws `NetimageError` `path-not-found` where nothing was written yet */
+export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
+  const record = readRecord(directory)
+  if (record) return record
+  throw new NetimageError('path-not-found', `${machine} has no layer in ${directory}`, {
+    hint: 'See what is there with: netimage layers list.',
+  })
+}
+
+/** Removes what was never finished, and what is not current any more. */
+export function sweep({ directory }: StoredLayer): void {
+  const current = readRecord(directory)?.name
+  for (const name of namesIn(directory)) {
+    const isContents = /^[0-9a-f]{32}$/.test(name) || name.startsWith('.new-')
+    if (isContents && name !== current) removeTree(join(directory, name))
+  }
+  for (const parent of [dirname(directory), join(directory, 'snapshots')]) {
+    for (const name of namesIn(parent)) {
+      if (name.startsWith('.')) removeTree(join(parent, name))
+    }
+  }
+}
+
+function holdLayer({ machine, lock: file }: StoredLayer): ReturnType<typeof acquireLock> & {} {
+  const lock = acquireLock(file, 'exclusive', lockWaitMs)
+  if (lock) return lock
+  throw new NetimageError('in-use', `the layer of ${machine} is in use by a server that runs`, {
+    hint: 'Stop that server, or name another directory with --state.',
+  })
+}
+
+function placeOf(state: string, machine: string, identity: string): StoredLayer {
+  const image = identity.slice(0, 16)
+  const directory = join(state, 'layers', machine.replaceAll(':', '-'), image)
+  return { machine, image, directory, lock: `${directory}.lock` }
+}
+
+/** No address has both. */
+function addressOf(machine: string): string {
+  return machine.replaceAll('-', ':')
+}
+
+export function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort()
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
     throw fileSystemError(`could not read ${directory}`, error)
   }
-  for (const image of images) {
-    const layer = join(directory, image)
-    const lock = acquireLock(join(layer, 'lock'), 'exclusive', 0)
-    if (!lock) throw inUse(machine)
-    // Gone in one step, whatever happens while it is removed.
-    const grave = join(state, 'layers', `.removed-${randomBytes(6).toString('hex')}`)
-    renameSync(layer, grave)
-    lock.release()
-    removeTree(grave)
+}
+
+/** So that a loss of power does not take the names of new directories. */
+function syncUp(directory: string, top: string): void {
+  for (let at = directory; ; at = dirname(at)) {
+    syncDirectory(at)
+    if (at === top || at === dirname(at)) return
   }
-}
-
-function machineDirectory(state: string, machine: string): string {
-  return join(state, 'layers', machine.replaceAll(':', '-'))
-}
-
-function readName(directory: string): string {
-  const file = join(directory, nameFile)
-  if (!existsSync(file)) {
-    writeFileSync(`${file}.new`, randomBytes(16).toString('hex'), { flush: true })
-    renameSync(`${file}.new`, file)
-  }
-  return readFileSync(file, 'utf8')
-}
-
-function inUse(machine: string): NetimageError {
-  return new NetimageError('in-use', `the layer of ${machine} is in use by a server that runs`, {
-    hint: 'Stop that server, or give this one another --state.',
-  })
 }

@@ -1,0 +1,52 @@
+/** The layers that a person means by a machine and an image. */
+import { resolve } from 'node:path'
+
+import { NetimageError } from '../errors.ts'
+import type { StoredLayer } from '../serve/layers/store.ts'
+
+interface Flags {
+  state?: string | undefined
+  image?: string | undefined
+}
+
+/** @throws `NetimageError` `path-not-found` where a machine has none */
+export async function chooseLayers(
+  machine: string | undefined,
+  flags: Flags,
+): Promise<StoredLayer[]> {
+  const { listLayers } = await import('../serve/layers/store.ts')
+  const { readRecord } = await import('../serve/layers/record.ts')
+  const { stateDirectory } = await import('../serve/state.ts')
+  const state = stateDirectory(flags.state)
+  const { image } = flags
+  const found = listLayers(state)
+    .filter((layer) => machine === undefined || layer.machine === addressIn(machine))
+    .filter((layer) => {
+      if (image === undefined || layer.image === image) return true
+      const known = readRecord(layer.directory)?.image
+      return known !== undefined && (known.name === image || known.directory === resolve(image))
+    })
+  if (found.length > 0 || (machine === undefined && image === undefined)) return found
+  const over = image === undefined ? '' : ` over ${image}`
+  throw new NetimageError(
+    'path-not-found',
+    `${machine ?? 'no machine'} has no layer${over} in ${state}`,
+    {
+      hint: 'See what is there with: netimage layers list.',
+    },
+  )
+}
+
+/** @throws `NetimageError` `path-not-found`, `bad-usage` where a machine has several */
+export async function chooseLayer(machine: string, flags: Flags): Promise<StoredLayer> {
+  const [first, ...others] = await chooseLayers(machine, flags)
+  if (first && others.length === 0) return first
+  const images = [first, ...others].map((layer) => layer?.image)
+  throw new NetimageError('bad-usage', `${machine} has several layers`, {
+    hint: `Name the image with --image: ${images.join(', ')}.`,
+  })
+}
+
+function addressIn(text: string): string {
+  return text.toLowerCase().replaceAll('-', ':')
+}

@@ -1,0 +1,213 @@
+import { Command, Option } from '@commander-js/extra-typings'
+
+import { exitStatus } from '../errors.ts'
+import { plural } from '../progress.ts'
+import type { LayerRecord } from '../serve/layers/record.ts'
+import type { StoredLayer } from '../serve/layers/store.ts'
+import { chooseLayer, chooseLayers } from './choose-layers.ts'
+import { formatBytes } from './format.ts'
+import { runCommand, type Outcome } from './run.ts'
+import { stateOption } from './state-option.ts'
+
+export function layersCommand() {
+  const layers = new Command('layers').description('What machines have written over their images')
+  const make = [list, show, reset, remove, snapshot, restore, verify]
+  for (const command of make) layers.addCommand(command().exitOverride())
+  return layers
+}
+
+const machineArgument = ['<machine>', 'a hardware or IP address'] as const
+const jsonOption = ['--json', 'print the result as JSON'] as const
+const imageOption = new Option(
+  '--image <image>',
+  "over this image only: its directory, its root directory's name, or what `list` shows",
+)
+
+function list() {
+  return new Command('list')
+    .description('Show all layers')
+    .addOption(stateOption)
+    .option(...jsonOption)
+    .action((flags) =>
+      runCommand(flags, async () => {
+        const layers = []
+        for (const layer of await chooseLayers(undefined, flags)) layers.push(await describe(layer))
+        return { text: layers.map(inLine).join('\n') || 'no layers yet', json: { layers } }
+      }),
+    )
+}
+
+function show() {
+  return new Command('show')
+    .description('Show the layers of a machine, and their snapshots')
+    .argument(...machineArgument)
+    .addOption(stateOption)
+    .addOption(imageOption)
+    .option(...jsonOption)
+    .action((machine, flags) =>
+      runCommand(flags, async () => {
+        const { listSnapshots } = await import('../serve/layers/snapshots.ts')
+        const layers = []
+        const lines = []
+        for (const layer of await chooseLayers(machine, flags)) {
+          const described = await describe(layer)
+          const snapshots = listSnapshots(layer)
+          layers.push({ ...described, snapshots })
+          lines.push(inLine(described), `  in ${layer.directory}`)
+          for (const { name, created, bytes } of snapshots) {
+            lines.push(`  snapshot ${name}  ${inWords(created)}  ${formatBytes(bytes)}`)
+          }
+        }
+        return { text: lines.join('\n'), json: { layers } }
+      }),
+    )
+}
+
+function reset() {
+  return new Command('reset')
+    .description('Forget what a machine has written; snapshots stay')
+    .argument(...machineArgument)
+    .addOption(stateOption)
+    .addOption(imageOption)
+    .option(...jsonOption)
+    .action((machine, flags) =>
+      runCommand(flags, async () => {
+        const { resetLayer } = await import('../serve/layers/store.ts')
+        const layers = await chooseLayers(machine, flags)
+        for (const layer of layers) resetLayer(layer)
+        return done(layers, `reset ${plural(layers.length, 'layer')} of ${machine}`)
+      }),
+    )
+}
+
+function remove() {
+  return new Command('remove')
+    .description('Remove the layers of a machine and their snapshots, or one snapshot')
+    .argument(...machineArgument)
+    .option('--snapshot <name>', 'this snapshot only')
+    .addOption(stateOption)
+    .addOption(imageOption)
+    .option(...jsonOption)
+    .action((machine, flags) =>
+      runCommand(flags, async () => {
+        const { snapshot: name } = flags
+        if (name !== undefined) {
+          const { removeSnapshot } = await import('../serve/layers/snapshots.ts')
+          const layer = await chooseLayer(machine, flags)
+          removeSnapshot(layer, name)
+          return done([layer], `removed the snapshot ${name} of ${machine}`)
+        }
+        const { removeLayer } = await import('../serve/layers/store.ts')
+        const layers = await chooseLayers(machine, flags)
+        for (const layer of layers) removeLayer(layer)
+        return done(layers, `removed ${plural(layers.length, 'layer')} of ${machine}`)
+      }),
+    )
+}
+
+function snapshot() {
+  return new Command('snapshot')
+    .description('Keep what a machine has written until now')
+    .argument(...machineArgument)
+    .argument('<name>', 'what it is called')
+    .addOption(stateOption)
+    .addOption(imageOption)
+    .option(...jsonOption)
+    .action((machine, name, flags) =>
+      runCommand(flags, async () => {
+        const { takeSnapshot } = await import('../serve/layers/snapshots.ts')
+        const layer = await chooseLayer(machine, flags)
+        takeSnapshot(layer, name)
+        return done([layer], `kept ${machine} as ${name}`)
+      }),
+    )
+}
+
+function restore() {
+  return new Command('restore')
+    .description('Put a snapshot in place of what a machine has written since')
+    .argument(...machineArgument)
+    .argument('<name>', 'of the snapshot')
+    .addOption(stateOption)
+    .addOption(imageOption)
+    .option(...jsonOption)
+    .action((machine, name, flags) =>
+      runCommand(flags, async () => {
+        const { restoreSnapshot } = await import('../serve/layers/snapshots.ts')
+        const layer = await chooseLayer(machine, flags)
+        restoreSnapshot(layer, name)
+        return done([layer], `${machine} is as in ${name}`)
+      }),
+    )
+}
+
+function verify() {
+  return new Command('verify')
+    .description('Check that the structure of layers holds together')
+    .argument('[machine]', 'a hardware or IP address; default: all machines')
+    .addOption(stateOption)
+    .addOption(imageOption)
+    .option(...jsonOption)
+    .action((machine, flags) =>
+      runCommand(flags, async () => {
+        const { verifyStoredLayer } = await import('../serve/layers/verify.ts')
+        const layers = []
+        const lines = []
+        for (const layer of await chooseLayers(machine, flags)) {
+          const check = verifyStoredLayer(layer)
+          layers.push({ machine: layer.machine, image: layer.image, ...check })
+          const told = check.problems.length > 0 ? check.problems : ['whole']
+          lines.push(...told.map((text) => `${layer.machine}  ${layer.image}  ${text}`))
+        }
+        const isWhole = layers.every(({ problems }) => problems.length === 0)
+        return {
+          text: lines.join('\n') || 'no layers yet',
+          json: { layers },
+          exitStatus: isWhole ? 0 : exitStatus.untrusted,
+        }
+      }),
+    )
+}
+
+interface Described {
+  machine: string
+  image: string
+  directory: string
+  inUse: boolean
+  bytes: number
+  files: number
+  record?: LayerRecord
+}
+
+async function describe(layer: StoredLayer): Promise<Described> {
+  const { isInUse, measureLayer } = await import('../serve/layers/store.ts')
+  const { readRecord } = await import('../serve/layers/record.ts')
+  const { machine, image, directory } = layer
+  const record = readRecord(directory)
+  const measured = measureLayer(layer)
+  return {
+    machine,
+    image,
+    directory,
+    inUse: isInUse(layer),
+    ...measured,
+    ...(record && { record }),
+  }
+}
+
+/** `dc:a6:32:01:02:03  00ff00ff00ff00ff  pi  12.4 MiB in 210 files  2026-11-23 08:15` */
+function inLine({ machine, image, inUse, bytes, files, record }: Described): string {
+  const size = `${formatBytes(bytes)} in ${plural(files, 'file')}`
+  const parts = [machine, image, record?.image.name ?? '?', size]
+  if (record) parts.push(inWords(record.lastUsed))
+  if (inUse) parts.push('in use')
+  return parts.join('  ')
+}
+
+function inWords(milliseconds: number): string {
+  return new Date(milliseconds).toISOString().slice(0, 16).replace('T', ' ')
+}
+
+function done(layers: readonly StoredLayer[], text: string): Outcome {
+  return { text, json: { layers: layers.map(({ machine, image }) => ({ machine, image })) } }
+}

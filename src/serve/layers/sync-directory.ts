@@ -1,0 +1,11 @@
+/** Makes the names in a directory outlast a loss of power. */
+import { closeSync, fsyncSync, openSync } from 'node:fs'
+
+export function syncDirectory(directory: string): void {
+  const file = openSync(directory, 'r')
+  try {
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+}
