@@ -103,7 +103,15 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     const told = await udhcpc(host, ['-V', 'PXEClient:Arch:00000:UNDI:002001', '-x', '93:0000'])
     assert.match(told?.['ip'] ?? '', /^10\.66\.0\.1\d\d$/)
     assert.equal(eventsOf(server, mac).at(-1)?.bootFile, 'undionly.kpxe')
-    await dnsmasq.waitFor(/DHCPACK/, 10)
+
+    // It is sent to the server's address.
+    const lease = ['-lf', join(host.directory, 'leases'), '-pf', join(host.directory, 'pid')]
+    const dhclient = [findProgram('dhclient'), '-4', ...lease]
+    const client = host.start('dhclient', [...dhclient, '-v', '-1', '-d', 'eth0'])
+    await client.waitFor(/bound to/, 30)
+    await client.kill()
+    await host.run([...dhclient, '-r', 'eth0'])
+    await dnsmasq.waitFor(/DHCPRELEASE/, 10)
   })
 
   test('leaves out machines that are not allowed, and says so', async () => {

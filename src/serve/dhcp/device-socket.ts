@@ -35,6 +35,8 @@ export interface DeviceSocketOptions {
   port: number
   /** Whether other programs may have the address and port as well; they get broadcasts too. */
   shared: boolean
+  /** Where all that is sent goes; nothing is heard from anybody else. */
+  peer?: Peer
   onMessage: (bytes: Buffer, sender: Peer) => void
   onError: (error: unknown) => void
 }
@@ -46,16 +48,23 @@ const kernelHint = 'That takes a Linux kernel with IPv6, which need not have any
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function openDeviceSocket(options: DeviceSocketOptions): Promise<DeviceSocket> {
-  const { onMessage, onError } = options
+  const { peer, onMessage, onError } = options
   await assertKept(options)
   const socket = await bindToDevice(options)
   socket.setBroadcast(true)
+  if (peer) {
+    socket.connect(peer.port, `::ffff:${peer.address}`)
+    await once(socket, 'connect')
+  }
   socket.on('error', onError)
   socket.on('message', (bytes: Buffer, { address, port }: RemoteInfo) =>
     onMessage(bytes, { address: address.replace(/^::ffff:/, ''), port }),
   )
   return {
-    send: (bytes, { address, port }) => socket.send(bytes, port, `::ffff:${address}`, () => {}),
+    send(bytes, { address, port }) {
+      if (peer) socket.send(bytes, () => {})
+      else socket.send(bytes, port, `::ffff:${address}`, () => {})
+    },
     close: () => new Promise((resolve) => void socket.close(resolve)),
   }
 }

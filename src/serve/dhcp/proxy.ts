@@ -7,7 +7,7 @@ import type { Answer } from './answer.ts'
 import { bootFields, type BootAnswer } from './boot-answer.ts'
 import type { Machine } from './machine.ts'
 import { messageType, messageTypeOf } from './options.ts'
-import type { DhcpPacket } from './packet.ts'
+import { anyAddress, type DhcpPacket } from './packet.ts'
 import { replyTo } from './reply.ts'
 
 /**
@@ -31,6 +31,10 @@ export function answerAsProxy(
   if (!isForProxy(request, port)) return undefined
   if (boot.client === 'u-boot') {
     const reason = 'U-Boot takes the first offer and cannot use proxyDHCP: serve with --dhcp full'
+    return { step: 'refuse', reason }
+  }
+  if (request.relay !== anyAddress) {
+    const reason = `it asks by the relay ${request.relay}, and a proxy is for its own network`
     return { step: 'refuse', reason }
   }
   if (port === 67) {

@@ -49,14 +49,14 @@ interface Role {
     machine: Machine,
     port: number,
   ) => Promise<Answer | undefined> | Answer | undefined
-  /** Addresses and ports; what came in by a port is answered from the first that has it. */
-  places: readonly (readonly [string, number])[]
+  /** What is listened on; what came in by a port is answered from the first that has it. */
+  places: readonly { address: string; port: number; peer?: Peer }[]
   /** Whether a machine is more than a name that somebody sent. */
   knows: (mac: string) => boolean
 }
 
 const broadcastAddress = '255.255.255.255'
-const [serverPort, proxyPort] = [67, 4011]
+const [serverPort, clientPort, proxyPort] = [67, 68, 4011]
 
 /** @throws `NetimageError` `bad-option`, `bad-state`, `cannot-listen`, `other-dhcp-server` */
 export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpServer> {
@@ -100,12 +100,12 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   }
 
   const senders = new Map<number, DeviceSocket>()
-  for (const [listenAddress, port] of places) {
+  for (const place of places) {
+    const { port } = place
     const socket = await openDeviceSocket({
+      ...place,
       name: 'DHCP',
       device,
-      address: listenAddress,
-      port,
       // Other servers of this machine may serve other interfaces, or this one beside a proxy.
       shared: port === serverPort,
       onMessage: (bytes, from) => void receive(bytes, from, port).catch(onError),
@@ -131,10 +131,11 @@ function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
       if ('reason' in boot) return { step: 'refuse', reason: boot.reason }
       return answerAsProxy(request, { machine, boot, server: address, port })
     },
-    // What is sent to port 67 of this machine is for the server that gives the addresses.
     places: [
-      [address, proxyPort],
-      [broadcastAddress, serverPort],
+      // What is sent to this machine's port 67 is left to a server that gives addresses.
+      { address, port: serverPort, peer: { address: broadcastAddress, port: clientPort } },
+      { address: broadcastAddress, port: serverPort },
+      { address, port: proxyPort },
     ],
     knows: () => false,
   }
@@ -159,8 +160,8 @@ async function fullRole(
       return answer(request, machine, boot)
     },
     places: [
-      [address, serverPort],
-      [broadcastAddress, serverPort],
+      { address, port: serverPort },
+      { address: broadcastAddress, port: serverPort },
     ],
     knows: (mac) => leases.knows(mac, Date.now()),
   }
