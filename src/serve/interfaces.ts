@@ -7,7 +7,8 @@ import { parseNetwork, type Network } from '../ipv4.ts'
 export interface ServedInterface {
   name: string
   address: string
-  network: Network
+  /** Unknown while nothing is plugged in. */
+  network: Network | undefined
 }
 
 export interface WantedInterface {
@@ -38,6 +39,12 @@ export function findInterface(
   }
   const [first, ...more] = found
   if (first && more.length === 0) return first
+  // Node only knows interfaces whose cable is plugged in at both ends: whoever names both parts of
+  // one is believed, and what does not exist cannot be listened on.
+  const { interface: name, address } = wanted
+  if (!first && name !== undefined && address !== undefined) {
+    return { name, address, network: undefined }
+  }
   const list = (found.length > 0 ? found : allAddresses(all)).map(
     ({ name, address }) => `${address} (${name})`,
   )
@@ -49,7 +56,9 @@ export function findInterface(
     found.length > 0
       ? `there are several addresses to serve on: ${list.join(', ')}`
       : `this machine has no interface ${what}`,
-    { hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}.` },
+    {
+      hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}. One that nothing is plugged into takes --interface as well.`,
+    },
   )
 }
 

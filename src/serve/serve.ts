@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { parseNetwork, parseRange } from '../ipv4.ts'
+import { parseNetwork, parseRange, type Network } from '../ipv4.ts'
 import { followBoots, type Boot } from './boots/follow.ts'
 import { openBootRecord } from './boots/record.ts'
 import { bootAnswer } from './dhcp/boot-answer.ts'
@@ -102,8 +102,10 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       const isFirst = !started.has(boot.machine)
       started.set(boot.machine, boot.started)
       roots.boots(boot.machine)
-      // A machine that is seen for the first time may run since before this server did.
-      if (!isFirst) machines.boots(boot.machine).catch((error: unknown) => onError(defect(error)))
+      // A machine that is seen for the first time may run since before this server did; and what is
+      // only seen to mount has its root already.
+      if (!isFirst && event.kind !== 'nfs')
+        machines.boots(boot.machine).catch((error: unknown) => onError(defect(error)))
     }
     record.add(boot, event, at)
     request.see(boot, event, at)
@@ -184,7 +186,7 @@ async function startDhcp(
       : {
           ...shared,
           mode: 'full',
-          network: request.network === undefined ? network : parseNetwork(request.network),
+          network: networkOf(request, network),
           range: parseRange(rangeOf(request)),
           reservations: request.reservations ?? new Map(),
           leasesFile: join(request.state, 'leases.sqlite'),
@@ -192,6 +194,14 @@ async function startDhcp(
         },
   )
   unfinished.defer(() => server.close())
+}
+
+function networkOf({ network }: ServeRequest, own: Network | undefined): Network {
+  if (network !== undefined) return parseNetwork(network)
+  if (own) return own
+  throw new NetimageError('bad-usage', 'the network is not known while nothing is plugged in', {
+    hint: 'Name it with --network, as in 10.0.0.0/24.',
+  })
 }
 
 function rangeOf({ range }: ServeRequest): string {

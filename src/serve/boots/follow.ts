@@ -108,8 +108,8 @@ function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undef
 
 /**
  * Firmware that asks for an address anew has started anew; so has what fetches a loader or a kernel
- * again, and a machine without firmware that mounts its root again. Loaders, kernels and initrds ask for addresses as well: these say nothing
- * of an architecture.
+ * again, and a machine without firmware that mounts its root again. Loaders, kernels and initrds ask
+ * for addresses as well: these say nothing of an architecture.
  */
 function beginsAnew(event: ServeEvent, part: BootPart | undefined, boot: Boot): boolean {
   if (event.kind === 'dhcp') {

@@ -37,11 +37,11 @@ export async function startOwnServer(
   if (dhcp === 'proxy') await startOtherDhcpServer(network)
   const state = join(network.directory, 'state')
   mkdirSync(state, { recursive: true })
-  const range = dhcp === 'full' ? ['--range', '10.66.0.100-10.66.0.199', '--force'] : []
+  const full = ['--range', '10.66.0.100-10.66.0.199', '--network', '10.66.0.0/24', '--force']
   const command = [
     ...[process.execPath, cli, 'serve', ...images],
-    ...['--dhcp', dhcp, '--listen', network.server, '--allow', 'any'],
-    ...['--state', state, '--json', ...range, ...flags],
+    ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
+    ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : []), ...flags],
   ]
   const program = network.start('netimage', command, /^error: /)
   await program.waitFor(/^on 10\.66\.0\.1 /, 60)

@@ -1,0 +1,61 @@
+// All other ways of booting by `netimage serve`, also beside another DHCP server; and what a machine
+// keeps, and loses, over its boots.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { bootBy, fastWays, otherWays } from './support/boot-ways.ts'
+import { buildBootableSystem, buildDemoImage } from './support/demo-image.ts'
+import { fetchFirmware } from './support/firmware.ts'
+import { arm64Uboot, powerOn } from './support/machines.ts'
+import { openNetwork } from './support/network.ts'
+import { startOwnServer } from './support/own-server.ts'
+
+/** U-Boot takes the first offer that it gets, and knows nothing of proxyDHCP. */
+const proxied = fastWays.filter(({ name }) => !name.startsWith('uboot'))
+/** The others differ in what other servers do with them. */
+const wanted = /^(bios-(undionly|pxelinux)|ovmf-(http-uki|snponly)|aarch64-)/
+
+suite('from power-on to a registered system, with our own server', { concurrency: 2 }, () => {
+  for (const way of proxied) {
+    test(`${way.name}, beside another DHCP server`, (context) => bootBy(way, context, 'proxy'))
+  }
+  for (const way of otherWays.filter(({ name }) => wanted.test(name))) {
+    test(way.name, (context) => bootBy(way, context, 'full'))
+  }
+})
+
+const seconds = 300
+
+suite('what a machine keeps', { concurrency: 2 }, () => {
+  const ways = { 'all that it wrote, over a restart of the server': [], nothing: ['--ephemeral'] }
+  for (const [what, flags] of Object.entries(ways)) {
+    test(what, async () => {
+      const directory = mkdtempSync(join(tmpdir(), 'netimage-serve-'))
+      await using cleanup = new AsyncDisposableStack()
+      cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
+      const firmware = await fetchFirmware()
+      const demo = await buildBootableSystem('aarch64-linux')
+      const { image } = await buildDemoImage(demo, join(directory, 'image'), { boot: ['extlinux'] })
+      const network = cleanup.use(await openNetwork(`serve-keeps-${flags.length}`))
+      let server = await startOwnServer(network, [image], 'full', flags)
+
+      async function isRegisteredAnew(name: string): Promise<boolean> {
+        const machine = arm64Uboot(firmware)
+        const powered = await powerOn(network, { name, mac: '52:52:52:52:52:52', machine })
+        await powered.waitFor(/netimage-demo: up/, seconds)
+        await powered.powerOff()
+        return powered.lines().some(({ text }) => text.includes('netimage-demo: registered'))
+      }
+
+      assert.equal(await isRegisteredAnew('first'), true)
+      // Killed, not ended: what the machine was told is stable is there.
+      await server.program.kill()
+      server = await startOwnServer(network, [image], 'full', flags)
+      assert.equal(await isRegisteredAnew('second'), false)
+      assert.equal(await isRegisteredAnew('third'), flags.length > 0)
+    })
+  }
+})
