@@ -27,8 +27,8 @@ export interface Machines {
   /** Told by DHCP. @param architecture IANA's processor architecture type */
   saw(mac: string, address: string | undefined, architecture: number | undefined): void
   imageOf(name: string): ServedImage
-  treesOf(requester: Requester): BootTrees | undefined
-  nfsMachineOf(address: string): NfsMachine | undefined
+  treesOf: (requester: Requester) => BootTrees | undefined
+  nfsMachineOf: (address: string) => NfsMachine | undefined
   /** The file systems that a machine can have mounted, and the images below. */
   rootsOf(name: string): readonly MachineRoot[]
   /** A machine starts anew. */
