@@ -1,5 +1,5 @@
-// Machines that ask our DHCP server from power-on, as far as their boot file: what comes after it
-// is shown elsewhere.
+// Machines that ask our DHCP server from power-on, as far as a file that it has told them of: what
+// comes after it is shown elsewhere.
 
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,10 +16,10 @@ export type LoaderWay = {
   mode: 'proxy' | 'full'
   /** Whether the boot tree is served over HTTP as well. */
   http?: boolean
-  /** Files of the boot tree, beside iPXE's script. */
-  files?: (firmware: Firmware) => Record<string, string>
-  /** What the console shows, or else the server of files, once the machine asks for its file. */
-  asks: { console: RegExp } | { files: RegExp }
+  /** A file of the boot tree beside iPXE's script: one of iPXE's loaders, under its name there. */
+  loader?: { file: string; from: string }
+  /** U-Boot asks for a menu, by this name among others; all others start iPXE's script. */
+  asksFor?: RegExp
 }
 
 /** Generous, because other things may run on this machine. */
@@ -31,27 +31,22 @@ export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   await using network = await openNetwork(`own-dhcp-${way.name}`)
   const tree = join(network.directory, 'tree')
   mkdirSync(tree)
-  const files = way.files?.(firmware) ?? {}
-  for (const [name, from] of Object.entries(files)) copyFileSync(from, join(tree, name))
+  const files = ['boot.ipxe']
+  if (way.loader) {
+    const { file, from } = way.loader
+    copyFileSync(join(firmware.ipxe, from), join(tree, file))
+    files.push(file)
+  }
   writeFileSync(join(tree, 'boot.ipxe'), '#!ipxe\necho reached the script\nsleep 600\n')
 
   if (way.mode === 'proxy') await startRouter(network)
   const http = way.http === true ? { http: `http://${network.server}/` } : {}
-  const httpServer = way.http === true ? await startHttpServer(network, tree) : undefined
-  await startOwnDhcp(network, {
-    mode: way.mode,
-    files: ['boot.ipxe', ...Object.keys(files)],
-    ...http,
-  })
+  if (way.http === true) await startHttpServer(network, tree)
+  await startOwnDhcp(network, { mode: way.mode, files, ...http })
   const tftp = await startTftp(network, tree)
   const machine = await powerOn(network, { name: 'machine', mac, machine: way.machine(firmware) })
-  const server = httpServer ?? tftp
-  const asked =
-    'files' in way.asks
-      ? server.waitFor(way.asks.files, seconds)
-      : machine.waitFor(way.asks.console, seconds)
-  // Where the machine gives up it says why.
-  await Promise.race([asked, machine.waitFor(/^this is never printed$/, seconds)])
+  if (way.asksFor) await tftp.waitFor(way.asksFor, seconds)
+  else await machine.waitFor(/reached the script/, seconds)
 }
 
 /** As in a home: what gives the addresses knows nothing of booting. */

@@ -1,0 +1,76 @@
+// Loaders that take long to do what our DHCP server tells them, and Raspberry Pis.
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import type { DemoImage } from './support/demo-image.ts'
+import { arm64Uefi, x86Bios, x86BiosPxe, x86Uefi } from './support/machines.ts'
+import { openNetwork } from './support/network.ts'
+import { bootByOwnDhcp, startRouter, type LoaderWay } from './support/own-dhcp-loaders.ts'
+import { startOwnDhcp, startTftp } from './support/own-dhcp.ts'
+import { modelNames } from './support/pi/models.ts'
+import { assertStartsSystem, buildPiImage, powerOnPi } from './support/raspberry-pi.ts'
+
+const x64 = { file: 'bootx64.efi', from: 'snponly.efi' }
+const arm64 = { file: 'ipxe-arm64.efi', from: 'ipxe-arm64.efi' }
+const undionly = { file: 'undionly.kpxe', from: 'undionly.kpxe' }
+
+const ways: readonly LoaderWay[] = [
+  { name: 'bios-ipxe-http', machine: x86Bios, mode: 'full', http: true },
+  { name: 'bios-pxe', machine: x86BiosPxe, mode: 'full', loader: undionly },
+  ...(['full', 'proxy'] as const).flatMap((mode): LoaderWay[] => [
+    {
+      name: `ovmf-pxe-${mode}`,
+      machine: (firmware) => x86Uefi(firmware, 'pxe'),
+      mode,
+      loader: x64,
+    },
+    {
+      name: `ovmf-http-${mode}`,
+      machine: (firmware) => x86Uefi(firmware, 'http'),
+      mode,
+      http: true,
+      loader: x64,
+    },
+  ]),
+  {
+    name: 'aarch64-edk2-pxe',
+    machine: (firmware) => arm64Uefi(firmware, 'pxe'),
+    mode: 'full',
+    loader: arm64,
+  },
+  {
+    name: 'aarch64-edk2-http-proxy',
+    machine: (firmware) => arm64Uefi(firmware, 'http'),
+    mode: 'proxy',
+    http: true,
+    loader: arm64,
+  },
+]
+
+suite('loaders that our DHCP server tells what to load', { concurrency: 2 }, () => {
+  for (const way of ways) test(way.name, () => bootByOwnDhcp(way))
+})
+
+suite('Raspberry Pis that our DHCP server answers', { concurrency: 2 }, () => {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-pi-dhcp-'))
+  let image: DemoImage
+
+  before(async () => {
+    image = await buildPiImage(join(directory, 'image'))
+  })
+  after(() => rmSync(directory, { recursive: true, force: true }))
+
+  for (const mode of ['full', 'proxy'] as const) {
+    for (const name of modelNames) {
+      test(`${name}, ${mode}`, async () => {
+        await using network = await openNetwork(`own-dhcp-${name}-${mode}`)
+        if (mode === 'proxy') await startRouter(network)
+        await startOwnDhcp(network, { mode, files: ['config.txt'] })
+        await startTftp(network, join(image.image, 'net-image', 'boot'))
+        assertStartsSystem(name, await powerOnPi(network, name), image)
+      })
+    }
+  }
+})
