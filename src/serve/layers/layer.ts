@@ -125,12 +125,12 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     row.ownData = false
   }
 
-  /** A directory that moves cannot come to lie below itself. */
-  function mustNotHold(moved: NodeId, target: NodeId): void {
-    for (let at = target; ;) {
-      if (at === moved) throw failure('EINVAL', 'a directory cannot go below itself')
+  /** Whether the directory is the other one, or somewhere below it. */
+  function isWithin(directory: NodeId, other: NodeId): boolean {
+    for (let at = directory; ;) {
+      if (at === other) return true
       const { parent } = nodes.findDirectory(at)
-      if (parent === at) return
+      if (parent === at) return false
       at = parent
     }
   }
@@ -256,8 +256,15 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       const replaced = directories.lookup(toDirectory, toName)
       if (moved === replaced) return
       const isDirectory = nodes.find(moved).kind === 'directory'
-      if (isDirectory) mustNotHold(moved, toDirectory)
-      if (replaced !== undefined) mustGiveWay(replaced, isDirectory)
+      if (isDirectory && isWithin(toDirectory, moved)) {
+        throw failure('EINVAL', 'a directory cannot go below itself')
+      }
+      if (replaced !== undefined) {
+        if (isWithin(directory, replaced)) {
+          throw failure('ENOTEMPTY', 'what moves is in the directory that has that name')
+        }
+        mustGiveWay(replaced, isDirectory)
+      }
       transactions.run(() => {
         const time = now()
         directories.take(directory, name)

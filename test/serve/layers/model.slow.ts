@@ -1,0 +1,9 @@
+// The same as model.test.ts, for longer: more than 300,000 operations.
+
+import { test } from 'node:test'
+import { modelDirectory, runModels } from '../support/layer-model.ts'
+
+const directory = modelDirectory()
+
+test('any operations have the outcome that they have on a real file system', () =>
+  runModels(directory, { runs: 350, operations: 2000 }))
