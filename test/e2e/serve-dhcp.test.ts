@@ -222,7 +222,7 @@ async function addHostElsewhere(network: Network, address: string) {
   const cables = async () => (await network.run(['ls', '/sys/class/net/br0/brif'])).split('\n')
   const before = await cables()
   const host = await network.addHost(address)
-  const [cable = ''] = (await cables()).filter((name) => !before.includes(name))
+  const cable = (await cables()).find((name) => !before.includes(name)) ?? ''
   for (const command of [
     'link add br1 type bridge',
     'address add 10.77.0.1/24 broadcast + dev br1',
