@@ -1,5 +1,5 @@
 /** The TFTP server: read only. [RFC 1350, 2347, 2348, 2349, 7440] */
-import { createSocket, type Socket, type SocketOptions } from 'node:dgram'
+import { createSocket, type Socket } from 'node:dgram'
 import type { FileHandle } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { performance } from 'node:perf_hooks'
@@ -84,7 +84,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   }
 
   function answer({ host, port }: Peer, code: keyof typeof errorCode, message: string): void {
-    main.send(errorPacket(code, message), port, host, ignore)
+    main.send(errorPacket(code, message), port, host)
   }
 
   function begin(request: Buffer, asked: FileRequest, peer: Peer): void {
@@ -150,7 +150,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
       follow(session, session.transfer)
     }
     if (options.singlePort) {
-      session.send = (packet) => main.send(packet, session.peer.port, session.peer.host, ignore)
+      session.send = (packet) => main.send(packet, session.peer.port, session.peer.host)
       start()
     } else {
       openOwnSocket(session, start)
@@ -172,7 +172,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
       } else if (from.port !== 0 && decode(bytes)?.kind !== 'error') {
         // A stranger is told so, and the transfer goes on. [RFC 1350 §4]
         const message = 'this transfer is of another machine'
-        socket.send(errorPacket('unknownTransfer', message), from.port, from.address, ignore)
+        socket.send(errorPacket('unknownTransfer', message), from.port, from.address)
       }
     })
     socket.bind({ address, exclusive: true }, start)
@@ -258,13 +258,16 @@ function isAbandoned({ transfer }: Session, now: number): boolean {
   return transfer?.state === 'sending' && now - transfer.progressed > 1000
 }
 
-/** Addresses are never names, which would take a round through the event loop each. */
-const lookup: SocketOptions['lookup'] = (name, _options, callback) => {
-  callback(null, name, isIPv6(name) ? 6 : 4)
-}
-
+/**
+ * Packets are sent without waiting to be told of failures: what does not arrive is sent again. And
+ * addresses are never names, whose lookup would take a round through the event loop each.
+ */
 function openSocket(address: string): Socket {
-  return createSocket({ type: isIPv6(address) ? 'udp6' : 'udp4', lookup })
+  const family = isIPv6(address) ? 6 : 4
+  return createSocket({
+    type: family === 6 ? 'udp6' : 'udp4',
+    lookup: (host, _options, callback) => callback(null, host, family),
+  })
 }
 
 function errorPacket(code: keyof typeof errorCode, message: string): Buffer {
