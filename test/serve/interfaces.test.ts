@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import type { NetworkInterfaceInfo } from 'node:os'
+import { suite, test } from 'node:test'
+import { findInterface } from '../../src/serve/interfaces.ts'
+import { parseArpTable, createNeighbours } from '../../src/serve/neighbours.ts'
+import { netimageError } from '../support/errors.ts'
+
+const ipv4 = (address: string, cidr: string, internal = false): NetworkInterfaceInfo => ({
+  family: 'IPv4',
+  mac: '00:00:00:00:00:00',
+  netmask: '255.255.255.0',
+  ...{ address, cidr, internal },
+})
+const loopback = { lo: [ipv4('127.0.0.1', '127.0.0.1/8', true)] }
+const one = { ...loopback, eth0: [ipv4('10.0.0.5', '10.0.0.5/24')] }
+const two = { ...one, eth1: [ipv4('192.168.1.5', '192.168.1.5/16')] }
+
+suite('the interface that is served', () => {
+  test('is the only one that there is', () => {
+    const { name, address, network } = findInterface({}, one)
+    assert.deepEqual([name, address, network?.address], ['eth0', '10.0.0.5', '10.0.0.0'])
+  })
+
+  test('has to be named where there are several, and these are shown', () => {
+    assert.throws(
+      () => findInterface({}, two),
+      netimageError('bad-option', /10\.0\.0\.5 \(eth0\), 192\.168\.1\.5/),
+    )
+    assert.equal(findInterface({ interface: 'eth1' }, two).network?.address, '192.168.0.0')
+    assert.equal(findInterface({ address: '10.0.0.5' }, two).name, 'eth0')
+    assert.equal(findInterface({ address: '127.0.0.1' }, two).name, 'lo')
+  })
+
+  test('that does not exist is an error', () => {
+    assert.throws(
+      () => findInterface({ address: '10.9.9.9' }, two),
+      netimageError('bad-option', /no interface/),
+    )
+    assert.throws(
+      () => findInterface({ interface: 'wlan0' }, two),
+      netimageError('bad-option', /no interface/),
+    )
+  })
+
+  test('that nothing is plugged into is believed to whoever names all of it', () => {
+    const found = findInterface({ interface: 'eth2', address: '10.9.9.9' }, two)
+    assert.deepEqual(found, { name: 'eth2', address: '10.9.9.9', network: undefined })
+  })
+})
+
+// As Linux prints it: proc_net(5), and a second line that is not complete.
+const arp = `IP address       HW type     Flags       HW address            Mask     Device
+10.0.0.100       0x1         0x2         52:54:00:AB:00:01     *        br0
+10.0.0.101       0x1         0x0         00:00:00:00:00:00     *        br0
+`
+
+suite('neighbours', () => {
+  test('are those whose hardware addresses the kernel has', () => {
+    assert.deepEqual([...parseArpTable(arp)], [['10.0.0.100', '52:54:00:ab:00:01']])
+    assert.deepEqual([...parseArpTable('no table\\n\\n')], [])
+  })
+
+  test('are unknown where there is no table', () => {
+    assert.equal(createNeighbours('/nonexistent')('10.0.0.100'), undefined)
+  })
+})

@@ -1,0 +1,177 @@
+// `netimage serve` as a person runs it, on loopback and unprivileged ports, asked by other people's
+// clients. That machines boot from it is shown in test/e2e.
+
+import assert from 'node:assert/strict'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import * as v from 'valibot'
+import { verifyImage } from '../../src/index.ts'
+import { findProgram } from '../e2e/support/packages.ts'
+import { netimage, startNetimage, type Started } from '../support/netimage.ts'
+import { runProgram } from '../support/real-nix.ts'
+import { inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const key = makeKey('serve-1')
+const { toplevel, kernel } = inventSystem('serve', [], [key])
+
+suite('netimage serve', () => {
+  let workspace: Workspace
+  let image: string
+  let state: string
+  const running: Started[] = []
+
+  before(async () => {
+    workspace = makeWorkspace('serve')
+    state = workspace.path('state')
+    image = workspace.image
+    writeCache(workspace.path('cache'), [toplevel, kernel])
+    const built = await netimage([
+      ...['build', toplevel.path, '--from', `file://${workspace.path('cache')}`, '-o', image],
+      ...['--trusted-public-keys', key.publicKey, '--pool', workspace.pool, '--boot', 'ipxe'],
+      ...['--nfs-root', '127.0.0.1:/srv/test,v3'],
+    ])
+    assert.equal(built.status, 0, built.stderr)
+  })
+  after(async () => {
+    for (const { child } of running) child.kill('SIGKILL')
+    await Promise.all(running.map(({ ended }) => ended))
+    await workspace.remove()
+  })
+
+  type Ports = { tftp: number; http: number; nfs: number }
+
+  async function start(
+    ...flags: string[]
+  ): Promise<Started & { ports: Ports; said: () => string }> {
+    const [tftp = 0, http = 0, nfs = 0] = await Promise.all([freePort(), freePort(), freePort()])
+    const started = startNetimage([
+      ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
+      ...['--tftp-port', `${tftp}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
+      ...['--no-port-mapper', ...flags],
+    ])
+    running.push(started)
+    let said = ''
+    await new Promise<void>((resolve, reject) => {
+      started.child.stderr?.on('data', (text: string) => {
+        said += text
+        if (said.includes('on 127.0.0.1 ')) resolve()
+      })
+      started.ended.then(({ stderr }) => reject(new Error(stderr)), reject)
+    })
+    return { ...started, ports: { tftp, http, nfs }, said: () => said }
+  }
+
+  async function stop({ child, ended }: Started): Promise<void> {
+    child.kill('SIGTERM')
+    const { status } = await ended
+    assert.equal(status, 0)
+  }
+
+  const nfsUrl = ({ nfs }: Ports, path = '') =>
+    `nfs://127.0.0.1/srv/test${path}?version=3&nfsport=${nfs}&mountport=${nfs}`
+
+  test('gives a machine its boot files and a root of its own, and keeps what it writes', async () => {
+    const server = await start('--allow', 'any')
+    const { ports } = server
+    const curl = (url: string) => runProgram(findProgram('curl'), ['-sf', url])
+    const script = await curl(`http://127.0.0.1:${ports.http}/boot.ipxe`)
+    assert.match(script, /^#!ipxe/)
+    assert.equal(await curl(`tftp://127.0.0.1:${ports.tftp}/boot.ipxe`), script)
+
+    const nfs = (program: string, ...args: string[]) => runProgram(findProgram(program), args)
+    assert.match(await nfs('nfs-ls', nfsUrl(ports)), / nix\n/)
+    const file = join(import.meta.dirname, 'serve.test.ts')
+    await nfs('nfs-cp', file, nfsUrl(ports, '/kept'))
+    assert.match(await nfs('nfs-ls', nfsUrl(ports)), / kept\n/)
+
+    const machines: unknown = JSON.parse(await curl(`http://127.0.0.1:${ports.http}/api/machines`))
+    const [machine] = v.parse(
+      v.array(v.object({ machine: v.string(), step: v.string() })),
+      machines,
+    )
+    assert.deepEqual(machine, { machine: '127.0.0.1', step: 'mount' })
+    server.child.kill('SIGKILL')
+    await server.ended
+
+    const again = await start('--allow', 'any')
+    const copy = workspace.path('copy')
+    await nfs('nfs-cp', nfsUrl(again.ports, '/kept'), copy)
+    await runProgram('cmp', [file, copy])
+    await stop(again)
+    assert.deepEqual((await verifyImage({ image })).findings, [])
+
+    const boots = await netimage(['boots', '127.0.0.1', '--state', state])
+    assert.match(boots.stdout, /^127\.0\.0\.1 .* mount .*loader [\d.]+ s, mount/m)
+    assert.match(boots.stdout, /nfs mount .*path=\/srv\/test/)
+  })
+
+  test('answers nobody who is not allowed, and says how to', async () => {
+    const server = await start()
+    const { ports } = server
+    assert.match(server.said(), /no machine may boot yet: --allow MAC/)
+    const url = `http://127.0.0.1:${ports.http}/boot.ipxe`
+    await assert.rejects(runProgram(findProgram('curl'), ['-sf', url]))
+    await assert.rejects(runProgram(findProgram('nfs-ls'), [nfsUrl(ports)]))
+    assert.match(server.said(), /127\.0\.0\.1 asks to boot: .*--allow 127\.0\.0\.1/)
+    await stop(server)
+  })
+
+  test('a port that another program has is an error that names it', async () => {
+    const server = await start('--allow', 'any')
+    const { tftp, http, nfs } = server.ports
+    const second = await netimage([
+      ...[
+        'serve',
+        image,
+        '--dhcp',
+        'off',
+        '--listen',
+        '127.0.0.1',
+        '--state',
+        workspace.path('s2'),
+      ],
+      ...['--tftp-port', `${tftp}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
+      '--no-port-mapper',
+    ])
+    assert.equal(second.status, 5)
+    assert.match(second.stderr, new RegExp(`port ${nfs}: .*\\[cannot-listen\\]`))
+    await stop(server)
+  })
+
+  const wrong = {
+    'what is no image': [3, /\[not-an-image\]/, ['/', '--listen', '127.0.0.1']],
+    'an address that this machine has not': [
+      2,
+      /\[bad-option\]/,
+      ['IMAGE', '--listen', '203.0.113.7'],
+    ],
+    'a full server without a range': [
+      2,
+      /--range/,
+      ['IMAGE', '--listen', '127.0.0.1', '--dhcp', 'full'],
+    ],
+    'a machine that is none': [2, /hardware address/, ['IMAGE', '--allow', 'everybody']],
+  } as const
+  for (const [what, [status, message, args]] of Object.entries(wrong)) {
+    test(`${what} is refused`, async () => {
+      const words = args.map((word) => (word === 'IMAGE' ? image : word))
+      const run = await netimage(['serve', ...words, '--state', workspace.path('wrong')])
+      assert.equal(run.status, status, run.stderr)
+      assert.match(run.stderr, message)
+      assert.doesNotMatch(run.stderr, /\n {4}at /)
+    })
+  }
+})
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.on('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
+    })
+  })
+}
