@@ -2,7 +2,7 @@
  * The kernel line: the system's own parameters and `init=`; and the kernel's own way to an NFS
  * root only where the system was made for that.
  */
-import type { FileSystem } from '../nixos/fstab.ts'
+import { isNfs, type FileSystem } from '../nixos/fstab.ts'
 import type { NfsRoot } from '../nixos/nfs-root.ts'
 import type { BootEntry } from '../nixos/system.ts'
 
@@ -12,9 +12,6 @@ export interface RootMount {
   /** Why, as the end of a sentence that begins with who. */
   why: string
 }
-
-/** Network file systems that an initrd mounts by what the fstab says. */
-const nfsTypes = new Set(['nfs', 'nfs4'])
 
 export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem[]): RootMount {
   const root = kernelParameter(entry, 'root')
@@ -26,7 +23,7 @@ export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem
   }
   const mounted = fileSystems.find(({ mountPoint }) => mountPoint === '/')
   if (!mounted) return { by: 'kernel-line', why: 'the fstab names no root' }
-  const kind = nfsTypes.has(mounted.type) ? 'from NFS' : `of the type ${mounted.type}`
+  const kind = isNfs(mounted) ? 'from NFS' : `of the type ${mounted.type}`
   return { by: 'initrd', why: `the fstab has a root ${kind}, which the initrd mounts` }
 }
 

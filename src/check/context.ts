@@ -11,6 +11,7 @@ import type { FileSystem } from '../nixos/fstab.ts'
 import { readInitrdFile, type InitrdFacts } from '../nixos/initrd/facts.ts'
 import { readBuiltinModules, type KernelModules } from '../nixos/kernel-modules.ts'
 import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
+import { findRootFileSystem } from '../nixos/root-file-system.ts'
 import {
   findStoreFile,
   listStoreDirectory,
@@ -109,15 +110,6 @@ async function once<T>(
   const promise = made.get(key) ?? make(key)
   made.set(key, promise)
   return await promise
-}
-
-/** The root itself, unless the store is mounted on its own. */
-function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSystem | undefined {
-  for (const place of ['/nix/store', '/nix', '/']) {
-    const found = fileSystems.find(({ mountPoint }) => mountPoint === place)
-    if (found) return found
-  }
-  return undefined
 }
 
 function openBootTree({ bootTree, bootFiles }: CheckedImage): BootTree {

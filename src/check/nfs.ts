@@ -1,13 +1,9 @@
 /** What a system's root over NFS asks for. */
 import { kernelParameter } from '../boot/kernel-line.ts'
-import type { FileSystem } from '../nixos/fstab.ts'
-import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
+import { isNfs } from '../nixos/fstab.ts'
+import { nfsVersionOf, parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
 import type { BootEntry } from '../nixos/system.ts'
 import type { CheckContext } from './context.ts'
-
-export function isNfs({ type }: FileSystem): boolean {
-  return type === 'nfs' || type === 'nfs4'
-}
 
 /** Whether the entry's root, or its store, comes from NFS. */
 export function wantsNfs(context: CheckContext, entry: BootEntry): boolean {
@@ -24,8 +20,7 @@ export function wantedNfsVersion(context: CheckContext, entry: BootEntry): strin
   }
   if (rootFileSystem === undefined) return undefined
   const device = readNfsRoot(rootFileSystem.device)
-  const named = readNfsRoot(`/,${rootFileSystem.options.join(',')}`)?.version ?? device?.version
-  return named ?? (rootFileSystem.type === 'nfs4' ? '4' : undefined)
+  return nfsVersionOf(rootFileSystem) ?? device?.version
 }
 
 /** Devices of an fstab look like `nfsroot=`, down to the options that do not belong into them. */

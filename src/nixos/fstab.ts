@@ -7,6 +7,10 @@ export interface FileSystem {
   options: string[]
 }
 
+export function isNfs({ type }: FileSystem): boolean {
+  return type === 'nfs' || type === 'nfs4'
+}
+
 export function parseFstab(text: string): FileSystem[] {
   const fileSystems: FileSystem[] = []
   for (const line of text.split('\n')) {

@@ -4,7 +4,8 @@
  * https://docs.kernel.org/admin-guide/nfs/nfsroot.html
  */
 import { NetimageError } from '../errors.ts'
-import type { FileSystem } from './fstab.ts'
+import { isNfs, type FileSystem } from './fstab.ts'
+import { findRootFileSystem } from './root-file-system.ts'
 
 export interface NfsRoot {
   /** As it stands on the kernel line. */
@@ -18,6 +19,8 @@ export interface NfsRoot {
   options: string[]
 }
 
+const versionOption = /^(?:v|vers=|nfsvers=)([234](?:\.[0-2])?)$/
+
 export function parseNfsRoot(text: string): NfsRoot {
   const [, server, path, optionText = ''] =
     /^(?:([^/,:[\]]+|\[[^\]]+\]):)?(\/(?!\/)[^,]*)(?:,(.*))?$/.exec(text) ?? []
@@ -29,26 +32,50 @@ export function parseNfsRoot(text: string): NfsRoot {
   let version: string | undefined
   const options: string[] = []
   for (const option of optionText.split(',').filter(Boolean)) {
-    const [, named] = /^(?:v|vers=|nfsvers=)([234](?:\.[0-2])?)$/.exec(option) ?? []
+    const [, named] = versionOption.exec(option) ?? []
     if (named === undefined) options.push(option)
     else version = named
   }
   return { text, server: server?.replace(/^\[|\]$/g, ''), path, version, options }
 }
 
-/** The NFS root that an fstab names, with its version; undefined where it names none. */
-export function nfsRootOfFstab(fileSystems: readonly FileSystem[]): string | undefined {
+export interface MountedRoot {
+  fileSystem: FileSystem
+  server: string | undefined
+  /** Of the whole root tree, also where the machine mounts no more of it than the store. */
+  path: string
+}
+
+/** The root tree that an fstab mounts; undefined where it names none, or nobody can tell which. */
+export function findMountedRoot(fileSystems: readonly FileSystem[]): MountedRoot | undefined {
   const root = fileSystems.findLast(({ mountPoint }) => mountPoint === '/')
-  if (root?.type !== 'nfs' && root?.type !== 'nfs4') return undefined
+  const fileSystem = root && isNfs(root) ? root : findRootFileSystem(fileSystems)
+  if (!fileSystem || !isNfs(fileSystem)) return undefined
   try {
     // Options in a device are a mistake, which `check` names: no path has them.
-    const { server, path } = parseNfsRoot(root.device)
-    const { version } = parseNfsRoot(`/,${root.options.join(',')}`)
-    const named = version ?? (root.type === 'nfs4' ? '4' : undefined)
-    const host = server?.includes(':') ? `[${server}]` : server
-    const device = host === undefined ? path : `${host}:${path}`
-    return named === undefined ? device : `${device},v${named}`
+    const { server, path } = parseNfsRoot(fileSystem.device)
+    const part = fileSystem.mountPoint === '/' ? '' : fileSystem.mountPoint
+    const whole = path.replace(/\/+$/, '')
+    if (!/^(?:\/nix(?:\/store)?)?$/.test(part) || !whole.endsWith(part)) return undefined
+    return { fileSystem, server, path: whole.slice(0, whole.length - part.length) || '/' }
   } catch {
     return undefined
   }
+}
+
+/** The NFS root that an fstab names, with its version; undefined where it names none. */
+export function nfsRootOfFstab(fileSystems: readonly FileSystem[]): string | undefined {
+  const mounted = findMountedRoot(fileSystems)
+  if (!mounted) return undefined
+  const { fileSystem, server, path } = mounted
+  const host = server?.includes(':') ? `[${server}]` : server
+  const device = host === undefined ? path : `${host}:${path}`
+  const version = nfsVersionOf(fileSystem)
+  return version === undefined ? device : `${device},v${version}`
+}
+
+/** `3`, `4`, `4.2`…; undefined where it is left to the client. */
+export function nfsVersionOf({ type, options }: FileSystem): string | undefined {
+  const named = options.flatMap((option) => versionOption.exec(option)?.[1] ?? []).at(-1)
+  return named ?? (type === 'nfs4' ? '4' : undefined)
 }

@@ -46,6 +46,23 @@ suite('root-not-nfs', () => {
     assertFindings(await findingsOf({ fstab: tmpfs + store }))
     const overlay = `overlay / overlay lowerdir=/lower 0 0\n${device} /lower nfs ro 0 0\n`
     assertFindings(await findingsOf({ fstab: overlay }))
+    const bound = `${tmpfs}${device} /persist nfs vers=3,nolock 0 0\n/persist/nix /nix none bind 0 0\n`
+    assertFindings(await findingsOf({ fstab: bound }))
+    const disk = `${tmpfs}/dev/sda1 /persist ext4 rw 0 0\n/persist/nix /nix none bind 0 0\n`
+    assertFindings(await findingsOf({ fstab: disk }), { rule, message: /\/persist is mounted/ })
+  })
+
+  test('what lies under an overlay is mounted as well as any root', async () => {
+    const fstab = [
+      'tmpfs / tmpfs mode=755 0 0',
+      `${device} /nix/.ro-store nfs vers=3 0 0`,
+      'tmpfs /nix/.rw-store tmpfs mode=755 0 0',
+      'overlay /nix/store overlay lowerdir=/mnt-root/nix/.ro-store,upperdir=/mnt-root/nix/.rw-store/s 0 0',
+    ].join('\n')
+    assertFindings(await findingsOf({ fstab }, { nfsRoot }), {
+      rule: 'nfs-lock',
+      message: /\/nix\/\.ro-store is mounted/,
+    })
   })
 
   test('a root that the kernel line mounts needs no fstab', async () => {
@@ -80,6 +97,20 @@ suite('root-mismatch', () => {
         message: /nfsv4/,
       },
     )
+  })
+
+  test('a store of its own is a part of the root tree', async () => {
+    const tmpfs = 'tmpfs / tmpfs mode=755 0 0\n'
+    const mount = (path: string) =>
+      `${tmpfs}192.168.0.108:${path} /nix/store nfs vers=3,nolock 0 0\n`
+    assertFindings(await findingsOf({ fstab: mount('/srv/nixos/nix/store') }, { nfsRoot }))
+    assertFindings(await findingsOf({ fstab: mount('/srv/other/nix/store') }, { nfsRoot }), {
+      rule,
+      message: /192\.168\.0\.108:\/srv\/other \(the fstab\)/,
+      fix: /fileSystems\."\/nix\/store" = \{\n {2}device = "192\.168\.0\.108:\/srv\/nixos\/nix\/store";/,
+    })
+    // Of which root tree this is the store, the fstab does not say.
+    assertFindings(await findingsOf({ fstab: mount('/srv/store') }, { nfsRoot }))
   })
 
   test('what may well be the same is let through', async () => {

@@ -180,6 +180,8 @@ suite('no-network-driver', () => {
       'drivers/net/usb/r8152.ko',
       'drivers/net/hyperv/hv_netvsc.ko',
       'drivers/net/xen-netfront.ko',
+      'drivers/usb/gadget/function/u_ether.ko',
+      'drivers/infiniband/ulp/ipoib/ib_ipoib.ko',
     ]) {
       assertFindings(await findingsOf({ initrd: only(file) }))
     }
@@ -218,6 +220,13 @@ suite('no-network-driver', () => {
     })
   })
 
+  test('a Raspberry Pi that may go on with an adapter has a warning', async () => {
+    const initrd = only('drivers/net/usb/r8152.ko')
+    assertFindings(await findingsOf({ ...pi, dtbs: [dtbs[4]], initrd }), { rule, level: 'warning' })
+    const builtin = ['kernel/drivers/net/usb/r8152.ko']
+    assertFindings(await findingsOf({ ...pi, dtbs: [dtbs[4]], builtin, initrd: only() }), { rule })
+  })
+
   test('a system for any Raspberry Pi has to serve one of them', async () => {
     const parts = { ...pi, dtbs: Object.values(dtbs) }
     assertFindings(await findingsOf({ ...parts, initrd: only(...drivers[5]) }))
@@ -250,6 +259,13 @@ suite('no-network-setup', () => {
       path,
     })
     assertFindings(await findingsOf({ initrd, kernelParams: ['ip=off'] }), { rule })
+    // As people write it in boot.initrd.network.postCommands.
+    for (const command of ['ip addr add 10.0.0.2/24 dev eth0', 'ifconfig eth0 10.0.0.2']) {
+      const fixed = scriptedInitrd({ script: `${silent}${command}\n` })
+      assertFindings(await findingsOf({ initrd: fixed }))
+    }
+    const flushing = scriptedInitrd({ script: `${silent}ip address show\n` })
+    assertFindings(await findingsOf({ initrd: flushing }), { rule })
     assertFindings(await findingsOf({ initrd, kernelParams: ['ip=dhcp'] }))
   })
 
@@ -260,6 +276,9 @@ suite('no-network-setup', () => {
       rule,
       message: /no systemd-networkd/,
     })
+    const dhcpcd = { name: 'nix/store/d-dhcpcd/bin/dhcpcd', mode: modes.program }
+    const another = systemdInitrd({ files: [...files, dhcpcd] })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: another }))
     const idle = systemdInitrd({ network: '[Match]\nType=ether\n[Network]\nDHCP=no\n' })
     assertFindings(await findingsOf({ ...systemdParts, initrd: idle }), {
       rule,
@@ -274,7 +293,6 @@ suite('no-network-setup', () => {
   test('an init that nobody knows', async () => {
     const initrd = cpioArchive([
       { name: 'init', mode: modes.program, data: '#!/bin/sh\nexec /scripts/main\n' },
-      { name: 'bin/busybox' },
       ...nfsModules,
       ...networkModules,
     ])

@@ -242,6 +242,16 @@ suite('what is not set', () => {
     })
   }
 
+  test('follows from a store that is mounted on its own, as a part of the root tree', () => {
+    const tmpfs = { device: 'tmpfs', mountPoint: '/', type: 'tmpfs', options: ['mode=755'] }
+    const settled = (device: string) => {
+      const fileSystems = [tmpfs, { device, mountPoint: '/nix/store', type: 'nfs4', options: [] }]
+      return settleOptions({}, { ...system, fileSystems }).nfsRoot
+    }
+    assert.equal(settled('10.0.0.5:/srv/pi/nix/store'), '10.0.0.5:/srv/pi,v4')
+    assert.match(settled('10.0.0.5:/srv/store'), /^192\.168\.0\.108:/)
+  })
+
   test('follows from the kernel line where that says the root', () => {
     const kernelParams = ['root=/dev/nfs', 'nfsroot=10.0.0.7:/srv/line,v3']
     const byLine = { ...system, entries: [{ ...entry, kernelParams }] }

@@ -1,9 +1,9 @@
 /** Whether stage 1 has a driver for the machine's network. */
 import type { KernelModules } from '../../nixos/kernel-modules.ts'
-import { boardsOfSystem, type Board } from '../boards.ts'
+import { boards as allBoards, boardsOfSystem, type Board } from '../boards.ts'
 import { knownModules } from '../known-modules.ts'
 import { wantsNfs } from '../nfs.ts'
-import { findPerEntry, lines, type Rule } from '../rule.ts'
+import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const noNetworkDriver: Rule = {
   name: 'no-network-driver',
@@ -16,13 +16,17 @@ export const noNetworkDriver: Rule = {
       const { builtin, initrd } = known
       const modules = [builtin, initrd?.modules ?? new Map<string, string>()]
       const boards = await boardsOfSystem(context)
-      const problem = boards ? boardProblem(boards, modules) : pcProblem(modules)
+      const problem = boards ? boardProblem(boards, modules, initrd?.modules) : pcProblem(modules)
       return problem ? [{ ...problem, path: entry.initrd ?? entry.kernel }] : []
     })
   },
 }
 
-function boardProblem(boards: readonly Board[], modules: readonly KernelModules[]) {
+function boardProblem(
+  boards: readonly Board[],
+  modules: readonly KernelModules[],
+  added: KernelModules = new Map<string, string>(),
+): Problem | undefined {
   const has = (name: string) => modules.some((some) => some.has(name))
   const isServed = ({ networkModules }: Board) => networkModules.some((set) => set.every(has))
   if (boards.some(isServed)) return undefined
@@ -30,7 +34,11 @@ function boardProblem(boards: readonly Board[], modules: readonly KernelModules[
   const missing = boards
     .flatMap(({ networkModules }) => networkModules.flat())
     .filter((name) => !has(name))
+  const ofBoards = new Set(allBoards.flatMap(({ networkModules }) => networkModules.flat()))
+  const others = [...added].filter(([name]) => !ofBoards.has(name))
   return {
+    // It may be meant to go on with another interface than that of its loader.
+    level: mayServeNetwork([new Map(others)]) ? 'warning' : 'error',
     message: `neither the initrd nor the kernel has the network driver of a ${names}: ${missing.join(', ')} missing`,
     fix: moduleLines(missing.includes('bcm_phy_lib') ? [...missing, 'broadcom'] : missing),
   }
@@ -38,13 +46,16 @@ function boardProblem(boards: readonly Board[], modules: readonly KernelModules[
 
 /** Where drivers of network interfaces are in the kernel's tree. */
 const driverPattern =
-  /\bdrivers\/net\/(?:(?:ethernet|usb|hyperv|vmxnet3)\/|(?:virtio_net|xen-netfront)\.ko)/
+  /\bdrivers\/(?:net\/(?:(?:ethernet|usb|hyperv|vmxnet3|thunderbolt)\/|(?:virtio_net|xen-netfront)\.ko)|usb\/gadget\/(?:legacy\/g_ether|function\/u_ether)|infiniband\/ulp\/ipoib\/)/
 
-function pcProblem(modules: readonly KernelModules[]) {
+/** Modules that are not in the kernel's own folders may be for anything. */
+function mayServeNetwork(modules: readonly KernelModules[]): boolean {
   const files = modules.flatMap((some) => [...some.values()])
-  // Modules that were moved out of the kernel's own folders tell nothing.
-  const areOrdered = files.every((file) => file.includes('kernel/'))
-  if (!areOrdered || files.some((file) => driverPattern.test(file))) return undefined
+  return files.some((file) => driverPattern.test(file) || !file.includes('kernel/'))
+}
+
+function pcProblem(modules: readonly KernelModules[]): Problem | undefined {
+  if (mayServeNetwork(modules)) return undefined
   return {
     message: 'neither the initrd nor the kernel has a driver of any network interface',
     fix: lines(

@@ -27,7 +27,7 @@ function setupProblem(entry: BootEntry, initrd: InitrdFacts): Problem | undefine
     case 'systemd':
       return systemdProblem(initrd, hasIp)
     case 'scripted':
-      if (hasIp || dhcpClients.test(initrd.init.script)) return undefined
+      if (hasIp || getsAddress.test(initrd.init.script)) return undefined
       return {
         message:
           'nothing in stage 1 gets an address: its script starts no DHCP client, and the kernel line has no ip=',
@@ -42,7 +42,10 @@ function setupProblem(entry: BootEntry, initrd: InitrdFacts): Problem | undefine
   }
 }
 
-const dhcpClients = /\b(?:udhcpc|dhcpcd|dhclient)\b/
+/** A client of DHCP, or an address that a person has given. */
+const getsAddress =
+  /\b(?:udhcpc6?|dhcpcd|dhclient|ip (?:-\w+ )*a(?:d|dd|ddr|ddress)? (?:add|replace)|ifconfig \S+ (?:inet )?\d+)\b/
+const otherManagers = ['udhcpc', 'dhcpcd', 'dhclient', 'NetworkManager', 'nm-initrd-generator']
 
 /** What gives an interface an address, in a file of networkd. */
 const networkdAddress = /^\s*(?:DHCP\s*=\s*(?:yes|true|on|1|ipv4|ipv6)|Address\s*=\s*\S)/im
@@ -56,6 +59,8 @@ function systemdProblem({ programs, networks }: InitrdFacts, hasIp: boolean): Pr
     '};',
   )
   if (!programs.has('systemd-networkd')) {
+    // A unit may start another.
+    if (otherManagers.some((name) => programs.has(name))) return undefined
     return {
       message: 'nothing in stage 1 gets an address: the initrd has no systemd-networkd',
       fix,

@@ -67,8 +67,9 @@ export const noNfsHelper: Rule = {
     return await findPerEntry(context, async (entry) => {
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread || !wantsNfs(context, entry)) return []
-      // The kernel is the one that mounts, where there is nothing to start.
-      if (initrd.init.kind === 'none' || canMount(context, initrd)) return []
+      // Without an init the kernel mounts; what another than NixOS's own does, nobody knows.
+      if (initrd.init.kind === 'none' || initrd.init.kind === 'other') return []
+      if (canMount(context, initrd)) return []
       const isSystemd = initrd.init.kind === 'systemd'
       return [
         {

@@ -2,10 +2,11 @@
 import { isIP } from 'node:net'
 
 import { kernelParameter } from '../../boot/kernel-line.ts'
-import type { NfsRoot } from '../../nixos/nfs-root.ts'
+import { isNfs } from '../../nixos/fstab.ts'
+import { findMountedRoot, type NfsRoot } from '../../nixos/nfs-root.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
-import { isNfs, readNfsRoot, wantedNfsVersion } from '../nfs.ts'
+import { readNfsRoot, wantedNfsVersion } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const rootNotNfs: Rule = {
@@ -42,26 +43,30 @@ export const rootMismatch: Rule = {
   name: 'root-mismatch',
   level: 'error',
   async find(context) {
-    const { nfsRoot, rootFileSystem } = context
+    const { nfsRoot, system } = context
     if (!nfsRoot) return []
     return await findPerEntry(context, (entry) => {
       const byKernel = context.rootMountOf(entry).by === 'kernel-line'
-      if (!byKernel && (!rootFileSystem || !isNfs(rootFileSystem))) return []
-      const named = byKernel ? kernelParameter(entry, 'nfsroot') : rootFileSystem?.device
-      const mounted = named === undefined ? undefined : readNfsRoot(named)
+      const named = byKernel ? kernelParameter(entry, 'nfsroot') : undefined
+      const inFstab = byKernel ? undefined : findMountedRoot(system.fileSystems)
+      const mounted = inFstab ?? (named === undefined ? undefined : readNfsRoot(named))
       if (!mounted || isSameRoot(mounted, nfsRoot)) return []
       const where = byKernel ? 'nfsroot= of the kernel line' : 'the fstab'
       const message = `the machine mounts ${describe(mounted)} (${where}), and nfsRoot says ${describe(nfsRoot)}`
       const version = wantedNfsVersion(context, entry)
       const settled = `netimage build … --nfs-root ${describe(mounted)}${version === undefined ? '' : `,v${version}`}`
-      const fix = byKernel ? settled : lines(settled, 'or', rootLines(nfsRoot))
+      const fix = inFstab
+        ? lines(settled, 'or', rootLines(nfsRoot, inFstab.fileSystem.mountPoint))
+        : settled
       return [{ message, fix, path: fstabOf(context) }]
     })
   },
 }
 
+type RootTree = Pick<NfsRoot, 'server' | 'path'>
+
 /** Names are not resolved: of a name and an address nobody knows here whether they are the same. */
-function isSameRoot(a: NfsRoot, b: NfsRoot): boolean {
+function isSameRoot(a: RootTree, b: RootTree): boolean {
   if (trimSlashes(a.path) !== trimSlashes(b.path)) return false
   if (a.server === undefined || b.server === undefined) return true
   if (isIP(a.server) !== isIP(b.server)) return true
@@ -73,7 +78,7 @@ function trimSlashes(path: string): string {
 }
 
 /** As a device of an fstab. */
-function describe({ server, path }: NfsRoot): string {
+function describe({ server, path }: RootTree): string {
   if (server === undefined) return path
   return `${isIP(server) === 6 ? `[${server}]` : server}:${path}`
 }
@@ -154,11 +159,12 @@ function fstabOf({ system }: CheckContext): string {
   return `${system.toplevel}/etc/fstab`
 }
 
-function rootLines(nfsRoot: NfsRoot | undefined): string {
-  const device = nfsRoot ? describe(nfsRoot) : '192.168.0.108:/srv/nixos'
+function rootLines(nfsRoot: NfsRoot | undefined, mountPoint = '/'): string {
+  const root = nfsRoot ? describe(nfsRoot) : '192.168.0.108:/srv/nixos'
+  const device = mountPoint === '/' ? root : trimSlashes(root) + mountPoint
   const version = nfsRoot?.version ?? '3'
   const locks = version.startsWith('4') ? [] : ['nolock']
-  return fileSystemLines('/', device, 'nfs', [`vers=${version}`, 'proto=tcp', ...locks])
+  return fileSystemLines(mountPoint, device, 'nfs', [`vers=${version}`, 'proto=tcp', ...locks])
 }
 
 function fileSystemLines(

@@ -1,0 +1,57 @@
+/** Where the running system's store comes from, as far as its fstab tells. */
+import { posix } from 'node:path'
+
+import { isNfs, type FileSystem } from './fstab.ts'
+
+/** The store may be mounted on its own. */
+const storePlaces = ['/nix/store', '/nix', '/']
+
+/**
+ * The file system that the store lies in: of a bind mount the one that it shows, of an overlay the
+ * layer that is on NFS, where one is. Undefined where the fstab names none.
+ */
+export function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSystem | undefined {
+  for (const place of storePlaces) {
+    const found = fileSystems.findLast(({ mountPoint }) => mountPoint === place)
+    if (found) return lieBeneath(found, fileSystems)
+  }
+  return undefined
+}
+
+/** @param others what it may be made of; each is looked at once, since mounts may go in a circle */
+function lieBeneath(fileSystem: FileSystem, others: readonly FileSystem[]): FileSystem {
+  const rest = others.filter((other) => other !== fileSystem)
+  const beneath = sourcesOf(fileSystem).flatMap((path) => {
+    const holder = holderOf(path, rest)
+    return holder ? [lieBeneath(holder, rest)] : []
+  })
+  return (
+    beneath.find(isNfs) ?? (fileSystem.type === 'overlay' ? undefined : beneath[0]) ?? fileSystem
+  )
+}
+
+/** The directories of the same machine that a file system shows. */
+function sourcesOf({ type, device, options }: FileSystem): string[] {
+  if (type === 'overlay') {
+    const layers = options.flatMap(
+      (option) => /^(?:lower|upper)dir\+?=(.*)$/.exec(option)?.[1] ?? [],
+    )
+    return layers.flatMap((paths) => paths.split(':')).filter(Boolean)
+  }
+  const isBind = options.some((option) => option === 'bind' || option === 'rbind')
+  return isBind && device.startsWith('/') ? [device] : []
+}
+
+/** NixOS names what stage 1 mounts by where it is then. */
+const stage1Root = /^\/(?:sysroot|mnt-root)(?=\/|$)/
+
+function holderOf(path: string, fileSystems: readonly FileSystem[]): FileSystem | undefined {
+  const place = posix.join('/', path.replace(stage1Root, ''), '/')
+  return fileSystems
+    .filter(({ mountPoint }) => place.startsWith(posix.join(mountPoint, '/')))
+    .reduce<FileSystem | undefined>(
+      (deepest, next) =>
+        next.mountPoint.length >= (deepest?.mountPoint.length ?? 0) ? next : deepest,
+      undefined,
+    )
+}
