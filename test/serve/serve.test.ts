@@ -45,7 +45,7 @@ suite('netimage serve', () => {
   async function start(
     ...flags: string[]
   ): Promise<Started & { ports: Ports; said: () => string }> {
-    const [tftp = 0, http = 0, nfs = 0] = await Promise.all([freePort(), freePort(), freePort()])
+    const [tftp, http, nfs] = await Promise.all([freePort(), freePort(), freePort()])
     const started = startNetimage([
       ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
       ...['--tftp-port', `${tftp}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
