@@ -51,7 +51,8 @@ export function checkAddresses({ network, range, reservations }: AddressSettings
 
 /** @throws `NetimageError` `other-dhcp-server` */
 export async function assertAlone(device: string, signal: AbortSignal | undefined): Promise<void> {
-  const server = await findOtherServer(device, macOf(device), signal)
+  const mac = macOf(device)
+  const server = mac && (await findOtherServer(device, mac, signal))
   if (server === undefined) return
   throw new NetimageError(
     'other-dhcp-server',

@@ -1,21 +1,19 @@
 /** The network interface that is served. */
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
-import { join } from 'node:path'
 
 import { NetimageError } from '../../errors.ts'
 
-const directory = '/sys/class/net'
 const hint = '`ip address` shows the interfaces and their addresses.'
 
 /**
- * Node only knows addresses of interfaces whose cable is plugged in at both ends; the machine at
- * the other may not be switched on yet. So an address that it does not know is left to the kernel.
+ * Node only knows addresses of interfaces that have somebody at the other end of the cable, who may
+ * not be switched on yet. So an address that it does not know is left to the kernel.
  *
  * @throws `NetimageError` `bad-option`
  */
 export function checkInterface(device: string, address: string): void {
-  if (!existsSync(join(directory, device, 'address'))) {
+  if (!interfaceNames().includes(device)) {
     throw new NetimageError('bad-option', `there is no interface ${JSON.stringify(device)}`, {
       hint,
     })
@@ -27,7 +25,16 @@ export function checkInterface(device: string, address: string): void {
   }
 }
 
-/** The hardware address, lower case with colons. */
-export function macOf(device: string): string {
-  return readFileSync(join(directory, device, 'address'), 'utf8').trim()
+/** Two lines of headings, then `name: numbers`. Unlike /sys it is of this network namespace. */
+function interfaceNames(): string[] {
+  const lines = readFileSync('/proc/net/dev', 'utf8').trim().split('\n').slice(2)
+  return lines.map((line) => line.trim().replace(/:[^:]*$/, ''))
+}
+
+/**
+ * The hardware address, lower case with colons; undefined while there is nobody at the other end of
+ * the cable.
+ */
+export function macOf(device: string): string | undefined {
+  return networkInterfaces()[device]?.[0]?.mac
 }

@@ -67,7 +67,10 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   const { answer, places, knows } =
     options.mode === 'full' ? await fullRole(options, unfinished) : proxyRole(options)
 
+  let isOpen = true
   const onError = (error: unknown) => {
+    // What was under way when it was closed comes to nothing.
+    if (!isOpen) return
     const isKnown = error instanceof NetimageError
     const cause = { cause: error }
     const defect = () => new NetimageError('internal', `DHCP: ${messageOf(error)}`, cause)
@@ -81,7 +84,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     const machine = machineOf(request)
     if (machine === undefined) return
     const result = await answer(request, machine, port)
-    if (result === undefined) return
+    if (result === undefined || !isOpen) return
     const clue = clueOf(machine, options.mode === 'proxy')
     const { packet, step, address: given, reason } = result
     const asked = askedStep(request)
@@ -117,7 +120,10 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
 
   signal?.throwIfAborted()
   const running = unfinished.move()
-  const close = () => running.disposeAsync()
+  const close = () => {
+    isOpen = false
+    return running.disposeAsync()
+  }
   signal?.addEventListener('abort', () => void close(), { once: true })
   return { close }
 }

@@ -25,11 +25,19 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
   let now = 1_000_000
   const written: Lease[] = []
   const users = new Map<string, string>()
+  const disk = { isFull: false }
   const leases = keepLeases({
     range: { first: '10.0.0.100', last },
     reservations,
     excluded: [server],
-    file: { read: () => [], write: (lease) => void written.push(lease), close: () => {} },
+    file: {
+      read: () => [],
+      write(lease) {
+        if (disk.isFull) throw new Error('the disk is full')
+        written.push(lease)
+      },
+      close: () => {},
+    },
   })
   const network = parseNetwork('10.0.0.0/24')
   async function findUser(address: string): Promise<string | undefined> {
@@ -65,7 +73,7 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
   }
 
   const wait = (ms: number) => void (now += ms)
-  return { send, lease, wait, written, users }
+  return { send, lease, wait, written, users, disk }
 }
 
 suite('a full DHCP server [RFC 2131]', () => {
@@ -74,6 +82,14 @@ suite('a full DHCP server [RFC 2131]', () => {
     const address = await lease(a)
     assert.deepEqual(written.at(-1)?.mac, a)
     assert.ok(address.endsWith(String((written.at(-1)?.address ?? 0) % 256)))
+  })
+
+  test('acknowledges nothing that it cannot write', async () => {
+    const { lease, disk } = open({ last: '10.0.0.100' })
+    disk.isFull = true
+    await assert.rejects(lease(a), /the disk is full/)
+    disk.isFull = false
+    assert.equal(await lease(a), '10.0.0.100')
   })
 
   test('keeps two machines apart, and gives each what it had after both have expired', async () => {

@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { NetimageError } from '../../../src/errors.ts'
+import { openLeaseFile, type Lease } from '../../../src/serve/dhcp/lease-file.ts'
+
+function withFile(action: (file: string) => void): void {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-leases-'))
+  try {
+    action(join(directory, 'state', 'leases.sqlite'))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+const lease = (mac: string, address: number): Lease => ({ mac, address, expires: 5 })
+
+suite('leases on disk', () => {
+  test('are there when the file is opened again: one for a machine, one for an address', () =>
+    withFile((file) => {
+      const first = openLeaseFile(file)
+      for (const [mac, address] of [
+        ['a', 1],
+        ['b', 2],
+        ['a', 3],
+        ['c', 2],
+      ] as const) {
+        first.write(lease(mac, address))
+      }
+      // Whoever is killed closes nothing.
+      const second = openLeaseFile(file)
+      assert.deepEqual(second.read(), [lease('c', 2), lease('a', 3)])
+      first.close()
+      second.close()
+    }))
+
+  test('that are something else are an error that says what to do', () =>
+    withFile((file) => {
+      openLeaseFile(file).close()
+      writeFileSync(file, 'x'.repeat(5000))
+      assert.throws(
+        () => openLeaseFile(file),
+        (error) =>
+          error instanceof NetimageError &&
+          error.code === 'bad-state' &&
+          /Move it away/.test(error.hint ?? ''),
+      )
+    }))
+})
