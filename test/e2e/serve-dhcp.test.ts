@@ -185,6 +185,25 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     }
   })
 
+  test('serves machines that it knows, and tells little, among thousands that do not exist', async () => {
+    await using network = await openNetwork('dhcp-flood')
+    const server = await startOwnDhcp(network, { mode: 'full' })
+    const known = await network.addHost(mac)
+    const before = await udhcpc(known)
+    const flooder = await network.addHost(other)
+    await flooder.run(['ip', 'address', 'add', '10.66.0.250/24', 'dev', 'eth0'])
+    const flood = ['-4', '-i', '-l', 'eth0', '-r', '2000', '-R', '60000', '-p', '6']
+    const perfdhcp = flooder.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
+    await server.waitFor(/"mac":"00:0c:01/, 30)
+    const during = await udhcpc(known)
+    assert.ok(perfdhcp.isRunning())
+    assert.equal(during?.['ip'], before?.['ip'])
+    await perfdhcp.waitFor(/sent packets: \d{4,}/, 60)
+    assert.ok(server.isRunning())
+    const told = server.lines().length
+    assert.ok(told < 3000, `${told} events`)
+  })
+
   test('keeps every lease that was acknowledged when it is killed under load', async () => {
     await using network = await openNetwork('dhcp-killed')
     const range = { first: '10.66.0.2', last: '10.66.0.254' }
