@@ -73,8 +73,11 @@ export function createSessions(limits: TftpLimits): Sessions {
       all.set(keyOf(peer), session)
       counts.set(peer.host, (counts.get(peer.host) ?? 0) + 1)
     },
-    delete({ peer }) {
-      if (!all.delete(keyOf(peer))) return
+    delete(session) {
+      const { peer } = session
+      // Another one may have its place meanwhile.
+      if (all.get(keyOf(peer)) !== session) return
+      all.delete(keyOf(peer))
       const left = (counts.get(peer.host) ?? 0) - 1
       if (left > 0) counts.set(peer.host, left)
       else counts.delete(peer.host)
