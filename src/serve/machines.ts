@@ -1,4 +1,12 @@
-/** The machines that are served: who may boot, which image each has, and its root. */
+/**
+ * The machines that are served: who may boot, which image each has, and its root.
+ *
+ * A machine may have boot files of its own, which stand before those of its image:
+ * `<state>/boot/<its hardware address with dashes, its serial, or its IP address>/`.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+
 import { messageOf, NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from './boot-files.ts'
 import type { FileSystem } from './layers/file-system.ts'
@@ -126,11 +134,10 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (architecture !== undefined) architectures.set(mac, architecture)
     },
     treesOf({ address, mac, serial }) {
-      // Files of a machine's own are not made yet: each has those of its image.
-      if (mac !== undefined || serial !== undefined) return undefined
-      const name = nameOf(address)
+      const name = mac ?? nameOf(address)
       if (!isAllowed(name) && !isAllowed(address)) return undefined
-      return { image: imageOf(name).bootTree }
+      const own = join(state, 'boot', (serial ?? name).replaceAll(':', '-'))
+      return { image: imageOf(name).bootTree, ...(existsSync(own) && { own }) }
     },
     rootsOf: (name) =>
       (open.get(name)?.roots ?? []).map(({ image, layer: { fileSystem } }) => ({

@@ -2,6 +2,7 @@
 // clients. That machines boot from it is shown in test/e2e.
 
 import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -79,6 +80,12 @@ suite('netimage serve', () => {
     const script = await curl(`http://127.0.0.1:${ports.http}/boot.ipxe`)
     assert.match(script, /^#!ipxe/)
     assert.equal(await curl(`tftp://127.0.0.1:${ports.tftp}/boot.ipxe`), script)
+
+    // A machine's own files stand before those of the image.
+    mkdirSync(join(state, 'boot/127.0.0.1'), { recursive: true })
+    writeFileSync(join(state, 'boot/127.0.0.1/config.txt'), 'own')
+    assert.equal(await curl(`tftp://127.0.0.1:${ports.tftp}/config.txt`), 'own')
+    assert.equal(await curl(`http://127.0.0.1:${ports.http}/boot.ipxe`), script)
 
     const nfs = (program: string, ...args: string[]) => runProgram(findProgram(program), args)
     assert.match(await nfs('nfs-ls', nfsUrl(ports)), / nix\n/)
