@@ -4,6 +4,8 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { openLeaseFile } from '../../src/serve/dhcp/lease-file.ts'
+import { decodePacket, encodePacket } from '../../src/serve/dhcp/packet.ts'
+import { ipxeDiscover } from '../serve/dhcp/captured.ts'
 import { dnsmasqConfiguration } from './support/configuration.ts'
 import { startDnsmasq } from './support/daemons.ts'
 import { openNetwork, type Network } from './support/network.ts'
@@ -185,6 +187,31 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     }
   })
 
+  test('outlives packets that are broken, or that no answer fits', async () => {
+    await using network = await openNetwork('dhcp-broken')
+    const server = await startOwnDhcp(network, { mode: 'full', files })
+    const host = await network.addHost(mac)
+    for (const command of [
+      'address add 10.66.0.250/24 dev eth0',
+      'route add 255.255.255.255 dev eth0',
+    ]) {
+      await host.run(['ip', ...command.split(' ')])
+    }
+    const discover = decodePacket(ipxeDiscover)
+    // Identifiers that it would have to get back.
+    const long = [61, 97, 82].map((code) => [code, Buffer.alloc(255, 1)] as const)
+    const options = new Map([...discover.options, ...long])
+    options.delete(57)
+    const tooLong = encodePacket({ ...discover, options }, 1472)
+    const packets = [Buffer.alloc(0), Buffer.alloc(240), ipxeDiscover.subarray(0, 300), tooLong]
+    const hex = packets.map((packet) => packet.toString('hex'))
+    await host.run([process.execPath, '-e', broadcast, ...hex])
+    const { text } = await server.waitFor(/"refuse"/, 10)
+    assert.match(text, /it leaves too little room for an answer/)
+    assert.equal(server.lines().length, 2)
+    assert.ok(await udhcpc(host))
+  })
+
   test('serves machines that it knows, and tells little, among thousands that do not exist', async () => {
     await using network = await openNetwork('dhcp-flood')
     const server = await startOwnDhcp(network, { mode: 'full' })
@@ -235,6 +262,18 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     )
   })
 })
+
+/** A program that broadcasts each of its arguments to DHCP servers. */
+const broadcast = `
+const socket = require('node:dgram').createSocket('udp4')
+socket.bind(0, async () => {
+  socket.setBroadcast(true)
+  for (const hex of process.argv.slice(1)) {
+    await new Promise((resolve) =>
+      socket.send(Buffer.from(hex, 'hex'), 67, '255.255.255.255', resolve))
+  }
+  socket.close()
+})`
 
 /** A host on another network of the server. */
 async function addHostElsewhere(network: Network, address: string) {

@@ -90,7 +90,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     return Math.min(Math.max(wanted, leastLeaseSeconds), leaseSeconds)
   }
 
-  /** The address for an offer, kept for the machine; a string that says why there is none. */
+  /** The address for an offer, kept for the machine, or why there is none. */
   async function chooseAddress(
     request: DhcpPacket,
     { mac }: Machine,
@@ -170,15 +170,16 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     // INIT-REBOOT, or RENEWING and REBINDING
     const address = wanted ?? packet.clientAddress
     if (address === anyAddress) return undefined
-    if (!isInNetwork(address, network)) return grant(packet, machine, boot, address)
-    const isAnothers = !leases.isFree(address, mac, now())
     const lease = leases.find(mac)
     if (lease && formatAddress(lease.address) !== address) {
       return refuse(packet, `it has ${formatAddress(lease.address)}, not ${address}`)
     }
-    // A server says nothing of a machine that it does not know: another may know it.
-    if (!lease && !leases.knows(mac, now()) && !isAnothers) return undefined
-    return grant(packet, machine, boot, address)
+    if (lease || leases.knows(mac, now())) return grant(packet, machine, boot, address)
+    // Another server may know it: all that is certain is what its address cannot be.
+    const isOfAnotherNetwork = wanted !== undefined && !isInNetwork(wanted, network)
+    const isAnothers = leases.governs(address) && !leases.isFree(address, mac, now())
+    if (isOfAnotherNetwork) return refuse(packet, `${address} is of another network`)
+    return isAnothers ? refuse(packet, `${address} is not its own`) : undefined
   }
 
   return async (packet, machine, boot) => {

@@ -13,6 +13,8 @@ export interface Leases {
   find(mac: string): Lease | undefined
   /** Whether it has a lease that has not expired, or a reservation. */
   knows(mac: string, now: number): boolean
+  /** Whether no other server is to give the address. */
+  governs(address: string): boolean
   /** Whether a machine may have an address. */
   isFree(address: string, mac: string, now: number): boolean
   /** Addresses for a machine, the best first. @param wanted what it asks for */
@@ -123,6 +125,10 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
   return {
     find: (mac) => byMac.get(mac),
     knows: (mac, now) => reservations.has(mac) || (byMac.get(mac)?.expires ?? 0) > now,
+    governs(text) {
+      const address = parseAddress(text)
+      return inRange(address) || reserved.has(address)
+    },
     isFree: (address, mac, now) => isFree(parseAddress(address), mac, now),
     candidates(mac, wanted, now) {
       const reservation = reservations.get(mac)

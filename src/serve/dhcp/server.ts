@@ -85,8 +85,13 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     if (machine === undefined) return
     const result = await answer(request, machine, port)
     if (result === undefined || !isOpen) return
-    const clue = clueOf(machine, options.mode === 'proxy')
     const { packet, step, address: given, reason } = result
+    const bytesToSend = packet && encodeReply(packet, maxReplyBytes(request))
+    const clue = clueOf(machine, options.mode === 'proxy')
+    if (packet && !bytesToSend) {
+      report({ ...clue, step: 'refuse', reason: 'it leaves too little room for an answer' })
+      return
+    }
     const asked = askedStep(request)
     if (step !== 'refuse' && asked) report({ ...clue, step: asked })
     const bootFile = packet && bootFileOf(packet)
@@ -97,9 +102,9 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
       ...(bootFile !== undefined && { bootFile }),
       ...(reason !== undefined && { reason }),
     })
-    if (packet === undefined) return
+    if (!packet || !bytesToSend) return
     const to = port === proxyPort ? from : destinationOf(packet)
-    senders.get(port)?.send(encodePacket(packet, maxReplyBytes(request)), to)
+    senders.get(port)?.send(bytesToSend, to)
   }
 
   const senders = new Map<number, DeviceSocket>()
@@ -174,6 +179,16 @@ async function fullRole(
 }
 
 const notServed: Answer = { step: 'refuse', reason: 'it is not among the machines that are served' }
+
+/** @returns undefined where the options have no room */
+function encodeReply(packet: DhcpPacket, maxBytes: number): Buffer | undefined {
+  try {
+    return encodePacket(packet, maxBytes)
+  } catch (error) {
+    if (error instanceof DhcpPacketError) return undefined
+    throw error
+  }
+}
 
 function decodeRequest(bytes: Buffer): DhcpPacket | undefined {
   try {

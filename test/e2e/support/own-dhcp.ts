@@ -75,7 +75,7 @@ export async function udhcpc(
 ): Promise<Record<string, string> | undefined> {
   const script = join(host.directory, 'udhcpc-script')
   writeFileSync(script, '#!/bin/sh\n[ "$1" != bound ] || env\n', { mode: 0o755 })
-  const tries = ['-q', '-n', '-t', '3', '-T', '2']
+  const tries = ['-q', '-n', '-t', '4', '-T', '1']
   const command = [findProgram('busybox'), 'udhcpc', '-i', 'eth0', '-f', ...tries, '-s', script]
   const said = await host.run(['sh', '-c', '"$@" || echo none', 'sh', ...command, ...flags])
   if (/^none$/m.test(said)) return undefined

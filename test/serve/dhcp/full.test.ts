@@ -149,6 +149,9 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await type(b, address), messageType.negative)
     const free = ['10.0.0.100', '10.0.0.101'].find((one) => one !== address) ?? ''
     assert.equal(await type(b, free), undefined)
+    // It may be another server's.
+    assert.equal(await type(b, '10.0.0.200'), undefined)
+    assert.equal(await send('request', b, { clientAddress: '192.168.7.7' }), undefined)
   })
 
   test('avoids for a while what a machine declines, but only what it was given', async () => {
