@@ -43,9 +43,7 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   let writtenNext = next
 
   function remember(row: NodeRow): void {
-    if (remembered.size >= maxRemembered) {
-      for (const [id, old] of remembered) if (!changed.has(old)) remembered.delete(id)
-    }
+    if (remembered.size >= maxRemembered && changed.size === 0) remembered.clear()
     remembered.set(row.id, row)
   }
 

@@ -6,4 +6,4 @@ import { modelDirectory, runModels } from '../support/layer-model.ts'
 const directory = modelDirectory()
 
 test('any operations have the outcome that they have on a real file system', () =>
-  runModels(directory, { runs: 350, operations: 2000 }))
+  runModels(directory, { runs: 1500, operations: 480 }))
