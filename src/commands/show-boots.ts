@@ -29,7 +29,7 @@ export function showBoots(
 function onTerminal(output: NodeJS.WriteStream, boots: () => Boot[]): BootView {
   let drawn = 0
   const draw = () => {
-    const lines = table(boots(), Date.now(), output.columns).slice(-Math.max(3, output.rows - 2))
+    const lines = table(boots(), Date.now(), output.columns || 80).slice(-((output.rows || 24) - 2))
     const up = drawn > 0 ? `\u001b[${drawn}A` : ''
     output.write(`${up}\r\u001b[J${lines.map((line) => `${line}\n`).join('')}`)
     drawn = lines.length
