@@ -142,6 +142,7 @@ export async function runModels(
 ): Promise<void> {
   const image = join(directory, 'image')
   makeModelTree(image)
+  const before = describeReal(image)
   let run = 0
   await fc.assert(
     fc.asyncProperty(operations(length), async (all) => {
@@ -155,6 +156,7 @@ export async function runModels(
     }),
     { numRuns: runs },
   )
+  assert.deepEqual(describeReal(image), before, 'the image was written to')
 }
 
 /** @throws `AssertionError` where the layer does anything else than the kernel */
