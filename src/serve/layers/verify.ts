@@ -12,6 +12,7 @@ import { databaseFile, openLayerDatabase, toNodeRow, type NodeRow } from './data
 import type { NodeId } from './file-system.ts'
 import { readImageIndex, type ImageIndex } from './image-index.ts'
 import { firstNewNode, type AnyNode } from './nodes.ts'
+import { mustBeOver } from './same-image.ts'
 import { needRecord, namesIn, withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
@@ -51,7 +52,7 @@ export function verifyStoredLayer(layer: StoredLayer): LayerCheck {
  */
 export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   if (!existsSync(databaseFile(contents))) return { nodes: 0, problems: [] }
-  const tables = readTables(contents)
+  const tables = readTables(contents, index)
   const { rows, problems } = tables
 
   const nodeOf = (id: NodeId): AnyNode | undefined => {
@@ -89,7 +90,8 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   for (const id of rows.keys()) if (id >= firstNewNode) checkNode(id)
   checkData(contents, tables)
   for (const directory of tables.entries.keys()) {
-    if (!names.has(directory)) problems.push(`there are names in ${directory}, no directory`)
+    if (nodeOf(directory)?.kind === 'directory') continue
+    problems.push(`there are names in node ${directory}, which is no directory`)
   }
   return { nodes: names.size, problems }
 
@@ -106,11 +108,12 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   }
 }
 
-function readTables(contents: string): Tables {
+function readTables(contents: string, index: ImageIndex): Tables {
   const file = databaseFile(contents)
   const tables: Tables = { rows: new Map(), entries: new Map(), problems: [] }
   const database = openLayerDatabase(contents)
   try {
+    mustBeOver(index, database, contents)
     tables.problems.push(...database.damage())
     const [nextNode, nextCookie] = [database.readMeta('nextNode'), database.readMeta('nextCookie')]
     for (const row of database.all('nodes')) {
@@ -141,8 +144,11 @@ function readTables(contents: string): Tables {
 
 function childrenOf(id: NodeId, { entries, problems }: Tables, index: ImageIndex) {
   const children = new Map<string, NodeId>()
-  const image = id < firstNewNode ? index.node(id) : undefined
-  for (const { name, node } of image?.children ?? []) children.set(name.toString('latin1'), node)
+  for (let place = 0; id < firstNewNode; place++) {
+    const child = index.childAt(id, place)
+    if (!child) break
+    children.set(child.name.toString('latin1'), child.node)
+  }
   const cookies = new Set<number>()
   for (const [name, { node, cookie }] of entries.get(id) ?? []) {
     const isInImage = children.has(name)
