@@ -60,9 +60,7 @@ export async function openServedImage(image: string, http: string): Promise<Serv
 function findNode(index: ImageIndex, path: string): NodeId | undefined {
   let node: NodeId | undefined = index.rootNode
   for (const name of path.split('/').filter(Boolean)) {
-    const directory: ReturnType<ImageIndex['node']> =
-      node === undefined ? undefined : index.node(node)
-    node = directory?.children && index.child(directory, Buffer.from(name))
+    node = node === undefined ? undefined : index.child(node, Buffer.from(name))
   }
   return node
 }

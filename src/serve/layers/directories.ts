@@ -3,7 +3,7 @@ import type { LayerDatabase } from './database.ts'
 import { failure } from './failure.ts'
 import type { DirectoryEntry, NodeId } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
-import type { Nodes } from './nodes.ts'
+import { firstNewNode, type Nodes } from './nodes.ts'
 
 export interface Directories {
   /** Also `.` and `..`. @throws `ENOTDIR`, `ENAMETOOLONG` */
@@ -36,17 +36,16 @@ export function createDirectories(
   let writtenCookie = nextCookie
 
   function inImage(directory: NodeId, name: Buffer): NodeId | undefined {
-    const image = nodes.inImage(directory)
-    return image?.children && index.child(image, name)
+    return directory < firstNewNode ? index.child(directory, name) : undefined
   }
 
   function* list(directory: NodeId, after: number): Generator<DirectoryEntry> {
     nodes.findDirectory(directory)
     const isOverridden = overridden.has(directory)
-    const children = nodes.inImage(directory)?.children ?? []
-    for (let place = after; place < children.length; place++) {
-      const child = children[place]
-      if (!child) continue
+    const childAt = (place: number) =>
+      directory < firstNewNode ? index.childAt(directory, place) : undefined
+    let child
+    for (let place = after; (child = childAt(place)); place++) {
       const entry = isOverridden ? database.readEntry(directory, child.name) : child
       const node = entry ? entry.node : child.node
       if (node !== undefined) yield { name: child.name, node, cookie: place + 1 }

@@ -3,12 +3,13 @@
  * it. An image never changes, so the nodes have the same numbers after each walk.
  */
 import { hash } from 'node:crypto'
-import { lstatSync, readdirSync, readFileSync, readlinkSync, type BigIntStats } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { fileSystemError } from '../../errors.ts'
 import { manifestName } from '../../image/layout.ts'
 import type { Device, NodeId, NodeKind, Time } from './file-system.ts'
+import { column, kinds, noEntry, placeOf, structureOf, walkTree } from './image-table.ts'
 
 export interface ImageNode {
   id: NodeId
@@ -23,11 +24,8 @@ export interface ImageNode {
   used: number
   device: Device
   modified: Time
-  /** By which it is reached on this machine; of several names the first. */
+  /** By which it is reached on this machine; of several the first. */
   parent: NodeId
-  name: Buffer
-  /** Of directories, in the order of their bytes. */
-  children: readonly ImageChild[] | undefined
 }
 
 export interface ImageChild {
@@ -38,10 +36,14 @@ export interface ImageChild {
 export interface ImageIndex {
   /** Names the image: the same as long as its manifest is. */
   identity: string
+  /** The same as long as the nodes have the same numbers. */
+  structure: string
   rootNode: NodeId
   /** undefined where the image has no such node */
   node(id: NodeId): ImageNode | undefined
-  child(directory: ImageNode, name: Buffer): NodeId | undefined
+  /** In the order of the bytes of their names; undefined from the end on. */
+  childAt(directory: NodeId, place: number): ImageChild | undefined
+  child(directory: NodeId, name: Buffer): NodeId | undefined
   /** Where the node lies on this machine. */
   path(node: ImageNode): Buffer
   readLink(node: ImageNode): Buffer
@@ -64,63 +66,58 @@ export function readImageIndex(image: string, root: string): ImageIndex {
 }
 
 export function createIndex(identity: string, root: string): ImageIndex {
-  const nodes: ImageNode[] = []
-  const byInode = new Map<bigint, ImageNode>()
-  const top = lstatSync(root, { bigint: true })
+  const table = walkTree(root)
+  const { rows, entries } = table
+  const { names } = entries
+  const startOf = (entry: number) => (entry === 0 ? 0 : (entries.end[entry - 1] ?? 0))
+  const endOf = (entry: number) => entries.end[entry] ?? 0
 
-  function add(path: Buffer, parent: NodeId, name: Buffer): NodeId {
-    const stat = lstatSync(path, { bigint: true })
-    const kind = kindOf(stat)
-    const known = kind === 'directory' ? undefined : byInode.get(stat.ino)
-    if (known) {
-      known.links++
-      return known.id
-    }
-    const node = describe(stat, kind, top)
-    node.id = nodes.length + 1
-    node.parent = parent || node.id
-    node.name = name
-    nodes.push(node)
-    // Only what has other names on this machine can have one in the tree.
-    if (kind !== 'directory' && stat.nlink > 1n) byInode.set(stat.ino, node)
-    if (kind === 'directory') {
-      const names = readdirSync(path, { encoding: 'buffer' }).sort((a, b) => a.compare(b))
-      const children = names.map((child) => ({
-        name: child,
-        node: add(Buffer.concat([path, slash, child]), node.id, child),
-      }))
-      node.children = children
-      const isDirectory = (id: NodeId) => nodes[id - 1]?.kind === 'directory'
-      node.links = 2 + children.filter((child) => isDirectory(child.node)).length
-    }
-    return node.id
-  }
-  add(Buffer.from(root), 0, Buffer.alloc(0))
-
-  const rootPath = Buffer.from(root)
   function path(node: ImageNode): Buffer {
     const parts: Buffer[] = []
-    for (let at = node; at.id !== rootNode;) {
-      parts.unshift(slash, at.name)
-      const parent = nodes[at.parent - 1]
-      if (!parent) break
-      at = parent
+    for (let at = node.id; ; at = rows[placeOf(at) + column.parent] ?? rootNode) {
+      const entry = rows[placeOf(at) + column.entry] ?? noEntry
+      if (entry === noEntry) return Buffer.concat([Buffer.from(root), ...parts])
+      parts.unshift(slash, names.subarray(startOf(entry), endOf(entry)))
     }
-    return Buffer.concat([rootPath, ...parts])
   }
 
   return {
     identity,
+    structure: structureOf(table),
     rootNode,
-    node: (id) => nodes[id - 1],
+    node(id) {
+      const place = placeOf(id)
+      const kind = kinds[rows[place + column.kind] ?? -1]
+      if (kind === undefined) return undefined
+      const number = (at: number) => rows[place + at] ?? 0
+      return {
+        id,
+        kind,
+        mode: number(column.mode),
+        uid: number(column.uid),
+        gid: number(column.gid),
+        links: number(column.links),
+        size: number(column.size),
+        used: number(column.used),
+        device: { major: number(column.major), minor: number(column.minor) },
+        modified: { seconds: number(column.seconds), nanoseconds: number(column.nanoseconds) },
+        parent: number(column.parent),
+      }
+    },
+    childAt(directory, place) {
+      const row = placeOf(directory)
+      if (!(place < (rows[row + column.childCount] ?? 0))) return undefined
+      const entry = (rows[row + column.firstChild] ?? 0) + place
+      const name = Buffer.from(names.subarray(startOf(entry), endOf(entry)))
+      return { name, node: entries.node[entry] ?? 0 }
+    },
     child(directory, name) {
-      const { children = [] } = directory
-      let from = 0
-      for (let to = children.length; from < to;) {
+      const row = placeOf(directory)
+      let from = rows[row + column.firstChild] ?? 0
+      for (let to = from + (rows[row + column.childCount] ?? 0); from < to;) {
         const middle = (from + to) >>> 1
-        const child = children[middle]
-        const order = child ? child.name.compare(name) : 0
-        if (order === 0) return child?.node
+        const order = names.compare(name, 0, name.length, startOf(middle), endOf(middle))
+        if (order === 0) return entries.node[middle]
         if (order < 0) from = middle + 1
         else to = middle
       }
@@ -131,46 +128,4 @@ export function createIndex(identity: string, root: string): ImageIndex {
   }
 }
 
-function describe(stat: BigIntStats, kind: NodeKind, top: BigIntStats): ImageNode {
-  // An image is made without root: what belongs to whoever made it is root's on the machine.
-  const uid = stat.uid === top.uid ? 0 : Number(stat.uid)
-  const gid = stat.gid === top.gid ? 0 : Number(stat.gid)
-  const isDevice = kind === 'character' || kind === 'block'
-  return {
-    id: 0,
-    kind,
-    mode: Number(stat.mode & 0o7777n),
-    uid,
-    gid,
-    links: 1,
-    size: Number(stat.size),
-    used: Number(stat.blocks * 512n),
-    device: isDevice ? deviceOf(stat.rdev) : noDevice,
-    modified: {
-      seconds: Number(stat.mtimeNs / 1_000_000_000n),
-      nanoseconds: Number(stat.mtimeNs % 1_000_000_000n),
-    },
-    parent: 0,
-    name: Buffer.alloc(0),
-    children: undefined,
-  }
-}
-
 export const noDevice: Device = { major: 0, minor: 0 }
-
-/** As glibc's gnu_dev_major(3) and gnu_dev_minor(3). */
-function deviceOf(rdev: bigint): Device {
-  return {
-    major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),
-    minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)),
-  }
-}
-
-function kindOf(stat: BigIntStats): NodeKind {
-  if (stat.isDirectory()) return 'directory'
-  if (stat.isFile()) return 'file'
-  if (stat.isSymbolicLink()) return 'symlink'
-  if (stat.isCharacterDevice()) return 'character'
-  if (stat.isBlockDevice()) return 'block'
-  return stat.isFIFO() ? 'fifo' : 'socket'
-}

@@ -15,6 +15,7 @@ import { asFailure, failure, guarded } from './failure.ts'
 import type { FileSystem, NodeId, Time } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
+import { mustBeOver } from './same-image.ts'
 import { createTransactions } from './transactions.ts'
 
 export interface Layer {
@@ -33,6 +34,12 @@ const directoryBytes = 4096
  */
 export function openLayer(directory: string, index: ImageIndex): Layer {
   const database = openLayerDatabase(directory)
+  try {
+    mustBeOver(index, database, directory)
+  } catch (error) {
+    database.close()
+    throw error
+  }
   const data = openDataFiles(directory, index)
   const nodes = createNodes(database, index)
   const directories = createDirectories(database, index, nodes)
