@@ -201,6 +201,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     write(id, offset, bytes) {
       findFile(id)
+      // Not even the time of the last change is another then.
+      if (bytes.length === 0) return
       transactions.run(() => {
         const row = ownFile(id, true)
         row.modified = now()
