@@ -13,6 +13,7 @@ import type { FileSystem } from './layers/file-system.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from './layers/store.ts'
 import type { MacOf } from './neighbours.ts'
 import type { NfsExport, NfsMachine } from './nfs/machine.ts'
+import { remember } from './remember.ts'
 import type { ServedImage } from './served-image.ts'
 
 /** Hardware and IP addresses, in lower case; `any`: every machine that this one hears. */
@@ -130,8 +131,8 @@ export function createMachines(settings: MachinesSettings): Machines {
     imageOf,
     nfsMachineOf,
     saw(mac, address, architecture) {
-      if (address !== undefined) macs.set(address, mac)
-      if (architecture !== undefined) architectures.set(mac, architecture)
+      if (address !== undefined) remember(macs, address, mac)
+      if (architecture !== undefined) remember(architectures, mac, architecture)
     },
     treesOf({ address, mac, serial }) {
       const name = mac ?? nameOf(address)

@@ -13,6 +13,7 @@ import { findInterface, type ServedInterface } from './interfaces.ts'
 import { createMachines, type Allowed, type Machines } from './machines.ts'
 import { createNeighbours } from './neighbours.ts'
 import { startNfsServer } from './nfs/server.ts'
+import { remember } from './remember.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
 import { handleKey } from './state.ts'
@@ -100,7 +101,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     const boot = follower.see(event, at)
     if (started.get(boot.machine) !== boot.started) {
       const isFirst = !started.has(boot.machine)
-      started.set(boot.machine, boot.started)
+      remember(started, boot.machine, boot.started)
       roots.boots(boot.machine)
       // A machine that is seen for the first time may run since before this server did; and what is
       // only seen to mount has its root already.

@@ -3,6 +3,7 @@
  * Nothing runs on the machines for this.
  */
 import type { DhcpEvent, MachineClue, ServeEvent } from '../event.ts'
+import { remember } from '../remember.ts'
 import type { BootPart } from './boot-parts.ts'
 import { expectations, isAfter, type BootStep, type Expectation } from './step.ts'
 
@@ -36,9 +37,6 @@ export interface Follower {
   /** The last boot of each machine. */
   boots(): Boot[]
 }
-
-/** Machines that are remembered at once: what asks with ever new addresses is no machine. */
-const maxMachines = 4096
 
 export function followBoots({ partOf, macOf }: FollowSettings): Follower {
   const last = new Map<string, Boot>()
@@ -79,14 +77,6 @@ export function followBoots({ partOf, macOf }: FollowSettings): Follower {
     },
     boots: () => [...last.values()],
   }
-}
-
-/** The oldest goes when there are too many. */
-function remember<T>(map: Map<string, T>, key: string, value: T): void {
-  map.delete(key)
-  map.set(key, value)
-  const [oldest] = map.keys()
-  if (map.size > maxMachines && oldest !== undefined) map.delete(oldest)
 }
 
 function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undefined {
