@@ -15,7 +15,11 @@ export interface RootMount {
 
 export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem[]): RootMount {
   const root = kernelParameter(entry, 'root')
-  if (root === 'fstab') return { by: 'initrd', why: 'the kernel line has root=fstab' }
+  // systemd does nothing for root=/dev/nfs, also where it comes last.
+  const isFstab = entry.kernelParams.includes('root=fstab')
+  if (root === 'fstab' || (root === '/dev/nfs' && isFstab)) {
+    return { by: 'initrd', why: 'the kernel line has root=fstab' }
+  }
   if (root === '/dev/nfs') return { by: 'kernel-line', why: 'the kernel line has root=/dev/nfs' }
   if (root !== undefined) return { by: 'initrd', why: `the kernel line has root=${root}` }
   if (entry.initrd === undefined) {

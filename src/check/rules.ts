@@ -1,6 +1,11 @@
 /** All rules, in the order in which what they find is told. Each has a section in docs/checks.md. */
 import type { Rule } from './rule.ts'
-import { fileTooLarge, missingDeviceTree, missingFirmwareFile } from './rules/boot-tree.ts'
+import {
+  fileTooLarge,
+  missingDeviceTree,
+  missingFirmwareFile,
+  missingKernelFile,
+} from './rules/boot-tree.ts'
 import { brokenInitrd, unknownInitrdCompression } from './rules/initrd.ts'
 import { networkTornDown } from './rules/network-torn-down.ts'
 import { noNetworkDriver } from './rules/network-driver.ts'
@@ -30,6 +35,7 @@ export const rules: readonly Rule[] = [
   noNetworkDriver,
   noNetworkSetup,
   networkTornDown,
+  missingKernelFile,
   missingDeviceTree,
   missingFirmwareFile,
   fileTooLarge,

@@ -37,11 +37,15 @@ suite('missing-device-tree', () => {
   })
 
   test('one that extlinux.conf names', async () => {
-    const label = 'LABEL nixos-default\n  LINUX ../nixos/kernel\n'
+    const label = 'LABEL nixos-default\n'
     const directory = { 'nixos/dtbs/broadcom/x.dtb': 1 }
-    for (const line of ['FDTDIR ../nixos/none', 'FDT ../nixos/dtbs/none.dtb']) {
+    const broken = { 'FDTDIR ../nixos/none': 'warning', 'FDT ../nixos/none.dtb': 'error' } as const
+    for (const [line, level] of Object.entries(broken)) {
       const boot = { ...directory, 'extlinux/extlinux.conf': `${label}  ${line}\n` }
-      assertFindings(await findingsOfTree(boot), { rule, message: /none/, path: /extlinux\.conf$/ })
+      assertFindings(await findingsOfTree(boot), {
+        ...{ rule, level, message: /none/ },
+        path: /extlinux\.conf$/,
+      })
     }
     const boot = {
       ...directory,
@@ -50,7 +54,40 @@ suite('missing-device-tree', () => {
     }
     assertFindings(await findingsOfTree(boot))
     const wrong = { ...boot, 'pxelinux.cfg/default': `${label}  FDTDIR ../nixos/dtbs\n` }
-    assertFindings(await findingsOfTree(wrong), { rule, path: /pxelinux\.cfg\/default$/ })
+    assertFindings(await findingsOfTree(wrong), {
+      rule,
+      level: 'warning',
+      path: /pxelinux\.cfg\/default$/,
+    })
+  })
+})
+
+suite('missing-kernel-file', () => {
+  const rule = 'missing-kernel-file'
+  const files = { 'nixos/kernel': 1, 'nixos/initrd': 1 }
+
+  test('what menus of loaders name', async () => {
+    const menus = {
+      'extlinux/extlinux.conf':
+        'LABEL a\n  LINUX ../nixos/kernel\n  INITRD /nixos/initrd\nLABEL b\n  LINUX ../gone\n',
+      'pxelinux.cfg/default': 'LABEL a\n  KERNEL nixos/kernel\n  INITRD nixos/initrd,nixos/gone\n',
+      'boot.ipxe':
+        '#!ipxe\nkernel nixos/kernel init=/nix/x || goto failed\ninitrd --name initrd nixos/gone || goto failed\n',
+    }
+    for (const [menu, text] of Object.entries(menus)) {
+      const mended = text.replaceAll('nixos/gone', 'nixos/initrd').replace('gone', 'nixos/kernel')
+      assertFindings(await findingsOfTree({ ...files, [menu]: text }), {
+        rule,
+        message: /gone/,
+        path: new RegExp(`net-image/boot/${menu.replace('.', '\\.')}$`),
+      })
+      assertFindings(await findingsOfTree({ ...files, [menu]: mended }))
+    }
+  })
+
+  test('what is not in the tree at all is left to the loader', async () => {
+    const script = '#!ipxe\nkernel http://10.0.0.1/kernel\ninitrd ${base}/initrd\n'
+    assertFindings(await findingsOfTree({ ...files, 'boot.ipxe': script }))
   })
 })
 

@@ -157,6 +157,7 @@ suite('nfsroot-and-fstab', () => {
       ]) {
         assertFindings(await findingsOf({ ...systemdParts, kernelParams }, { nfsRoot }), {
           rule,
+          level: 'warning',
           message: /both root=fstab and/,
         })
       }
@@ -168,8 +169,18 @@ suite('nfsroot-and-fstab', () => {
     const specialisations = { rescue: { kernelParams }, debug: {} }
     assertFindings(await findingsOf({ ...systemdParts, specialisations }), {
       rule,
+      level: 'warning',
       message: /^in the specialisation rescue: /,
     })
+  })
+
+  test('a root that neither of the two mounts', async () => {
+    const kernelParams = ['root=fstab', 'root=/dev/nfs', 'nfsroot=192.168.0.108:/srv/nixos']
+    assertFindings(
+      await findingsOf({ ...systemdParts, kernelParams, fstab: '/dev/sda1 / ext4 rw 0 0\n' }),
+      { rule: 'root-not-nfs', message: /\/dev\/sda1/ },
+      { rule, level: 'warning' },
+    )
   })
 })
 

@@ -1,6 +1,7 @@
 /** Whether the boot tree has what its loaders fetch. */
 import { posix } from 'node:path'
 
+import { ipxeScript } from '../../boot/ipxe.ts'
 import { boardsOfTree, isRaspberryPiTree, type Board } from '../boards.ts'
 import type { BootTree } from '../context.ts'
 import { lines, type Problem, type Rule } from '../rule.ts'
@@ -14,8 +15,19 @@ export const missingDeviceTree: Rule = {
   async find({ boot }) {
     if (!boot) return []
     const problems: Problem[] = []
-    for (const path of ['extlinux/extlinux.conf', 'pxelinux.cfg/default']) {
-      problems.push(...(await missingInExtlinux(boot, path)))
+    for (const menu of menus) {
+      for (const line of [deviceTreeLine, deviceTreesLine]) {
+        // Without a folder of them U-Boot goes on with the device tree that it has itself.
+        const level = line === deviceTreesLine ? 'warning' : 'error'
+        for (const name of await missingNames(boot, menu, line)) {
+          problems.push({
+            level,
+            message: `${menu} names the device tree ${name}, which is not in the boot tree`,
+            fix: 'Name one that the kernel has (hardware.deviceTree.name), and build the image again.',
+            path: shown(menu),
+          })
+        }
+      }
     }
     if (isRaspberryPiTree(boot) && boardsOfTree(boot).length === 0) {
       problems.push({
@@ -32,18 +44,41 @@ export const missingDeviceTree: Rule = {
   },
 }
 
-/** Names in extlinux.conf are relative to it; U-Boot’s of pxelinux.cfg to the root of the tree. */
-async function missingInExtlinux(boot: BootTree, path: string): Promise<Problem[]> {
-  const folder = path.startsWith('pxelinux.cfg/') ? '' : posix.dirname(path)
-  const text = (await boot.text(path)) ?? ''
-  const named = [...text.matchAll(/^\s*(?:FDT|FDTDIR|DEVICETREE|DEVICETREEDIR)\s+(\S+)\s*$/gim)]
-  return [...new Set(named.map(([, name = '']) => name))]
-    .filter((name) => !boot.files.has(posix.join(folder, name).replace(/^\/|\/$/g, '')))
-    .map((name) => ({
-      message: `${path} names the device tree ${name}, which is not in the boot tree`,
-      fix: 'Name one that the kernel has (hardware.deviceTree.name), and build the image again.',
-      path: shown(path),
-    }))
+export const missingKernelFile: Rule = {
+  name: 'missing-kernel-file',
+  level: 'error',
+  async find({ boot }) {
+    if (!boot) return []
+    const problems: Problem[] = []
+    for (const menu of [...menus, ipxeScript]) {
+      const line = menu === ipxeScript ? ipxeLine : kernelLine
+      for (const name of await missingNames(boot, menu, line)) {
+        problems.push({
+          message: `${menu} names ${name}, which is not in the boot tree`,
+          fix: 'Make the file in populateFirmwareCommands, or take out what names it there.',
+          path: shown(menu),
+        })
+      }
+    }
+    return problems
+  },
+}
+
+const menus = ['extlinux/extlinux.conf', 'pxelinux.cfg/default']
+const deviceTreeLine = /^\s*(?:FDT|DEVICETREE)\s+(\S+)\s*$/gim
+const deviceTreesLine = /^\s*(?:FDTDIR|DEVICETREEDIR)\s+(\S+)\s*$/gim
+const kernelLine = /^\s*(?:LINUX|KERNEL|INITRD)\s+(\S+)\s*$/gim
+const ipxeLine = /^\s*(?:kernel|initrd)\s+(?:--name\s+\S+\s+)?([^\s/]\S*)/gm
+
+/** Names in extlinux.conf are relative to it; others to the root of the tree. */
+async function missingNames(boot: BootTree, menu: string, line: RegExp): Promise<string[]> {
+  const folder = menu.startsWith('extlinux/') ? posix.dirname(menu) : ''
+  const text = (await boot.text(menu)) ?? ''
+  const names = [...text.matchAll(line)].flatMap(([, name = '']) => name.split(','))
+  // A URL, or what the loader is to fill in, may be anywhere.
+  const own = names.filter((name) => !/:|\$\{/.test(name))
+  const pathOf = (name: string) => posix.join(name.startsWith('/') ? '' : folder, name)
+  return [...new Set(own)].filter((name) => !boot.files.has(pathOf(name).replace(/^\/|\/$/g, '')))
 }
 
 export const missingFirmwareFile: Rule = {

@@ -25,7 +25,7 @@ async function whyNotNfs(context: CheckContext, entry: BootEntry): Promise<strin
   const { system, rootFileSystem } = context
   const root = kernelParameter(entry, 'root')
   if (context.rootMountOf(entry).by === 'kernel-line') return undefined
-  if (root !== undefined && root !== 'fstab') {
+  if (root !== undefined && root !== 'fstab' && root !== '/dev/nfs') {
     const initrd = await context.initrdOf(entry)
     // NixOS's script leaves `root=` alone where the fstab names a root.
     if (initrd?.init.kind !== 'systemd') return undefined
@@ -114,14 +114,14 @@ function asMountOption(option: string): string {
 
 export const nfsrootAndFstab: Rule = {
   name: 'nfsroot-and-fstab',
-  level: 'error',
+  level: 'warning',
   async find(context) {
     return await findPerEntry(context, (entry) => {
       const params = entry.kernelParams
       const nfsRoot = params.find((param) => param.startsWith('nfsroot='))
       const asks = params.includes('root=/dev/nfs') ? 'root=/dev/nfs' : nfsRoot
       if (!params.includes('root=fstab') || asks === undefined) return []
-      const message = `the kernel line has both root=fstab and ${asks}: systemd’s stage 1 mounts the fstab’s root and knows no nfsroot=, and the last root= is the one that counts`
+      const message = `the kernel line has both root=fstab and ${asks}: systemd’s stage 1 mounts what the fstab names, and does nothing for the other`
       const fix = lines(
         '# boot.kernelParams: take out root=/dev/nfs and nfsroot=…, and name the root here',
         rootLines(context.nfsRoot),
