@@ -210,15 +210,17 @@ function uefiBoot(by: 'pxe' | 'http'): string[] {
 /**
  * aarch64 with U-Boot. Not every version of it boots from the network by itself; these are the
  * commands of its own `bootcmd_pxe`.
+ *
+ * @param settings commands that go before them, each with a semicolon
  */
-export function arm64Uboot({ uboot }: Firmware): Machine {
+export function arm64Uboot({ uboot }: Pick<Firmware, 'uboot'>, settings = ''): Machine {
   return {
     command: (parts) => qemuArm64('-bios', uboot, ...networkCard(parts, false)),
     async attend(console) {
       await console.waitFor(/Hit any key to stop autoboot/, 120)
       console.type('\r')
       await console.waitFor(/^=> ?$/, 60)
-      console.type('setenv autoload no; dhcp; pxe get; pxe boot; echo gave up\r')
+      console.type(`${settings}setenv autoload no; dhcp; pxe get; pxe boot; echo gave up\r`)
     },
     givesUp: /^gave up$/,
   }

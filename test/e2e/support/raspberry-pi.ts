@@ -42,14 +42,20 @@ const deviceTrees: Record<ModelName, readonly string[]> = {
   pi5: ['bcm2712-rpi-5-b.dtb'],
 }
 
-/** @param image where it goes */
-export async function buildPiImage(image: string): Promise<DemoImage> {
+/**
+ * @param image where it goes
+ * @param commands that add to the boot tree
+ */
+export async function buildPiImage(
+  image: string,
+  { firmware, commands = '' }: { firmware?: string; commands?: string } = {},
+): Promise<DemoImage> {
   const { raspberryPi } = await fetchFirmware()
   return await buildDemoImage(await buildBootableSystem('aarch64-linux'), image, {
     boot: ['raspberry-pi'],
-    bootSettings: { firmware: raspberryPi },
+    bootSettings: { firmware: firmware ?? raspberryPi },
     // Debian 12's kernel is older than the Pi 5 and has no device tree for it.
-    options: { populateFirmwareCommands: 'echo stand-in > bcm2712-rpi-5-b.dtb' },
+    options: { populateFirmwareCommands: `echo stand-in > bcm2712-rpi-5-b.dtb; ${commands}` },
   })
 }
 
