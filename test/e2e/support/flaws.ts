@@ -1,0 +1,229 @@
+// Demo systems that do not boot, each broken in the way that one rule of `netimage check` names.
+
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { buildDemoSystem, type DemoSystemOptions } from '../../../demo/system/build.ts'
+import { cacheDirectory } from './cache.ts'
+import { dnsmasqConfiguration, ganeshaConfiguration } from './configuration.ts'
+import { startDnsmasq, startGanesha } from './daemons.ts'
+import { buildDemoImage, type DemoImage } from './demo-image.ts'
+import { findingsOf, type Finding } from './findings.ts'
+import { powerOn, userModeLinux, x86Direct, type PoweredMachine } from './machines.ts'
+import { openNetwork } from './network.ts'
+
+export type Flaw = {
+  system?: Pick<DemoSystemOptions, 'rootOptions' | 'changes'>
+  /** Where the fstab says that the root is, by the path that the server has for it. */
+  deviceOf?: (path: string) => string
+  /** User Mode Linux has its network built in. */
+  machine?: 'uml' | 'qemu'
+  level?: 'error' | 'warning'
+  /** What the console shows instead of a machine that is up. */
+  shows: RegExp
+  /** Whether the fix that is printed is a file system, with which the machine has to come up. */
+  isMendedByFstab?: boolean
+}
+
+const server = '10.66.0.1'
+const stage2 = readFileSync(join(import.meta.dirname, '../../../demo/system/stage-2.sh'), 'utf8')
+const registration = /^if \[ -f \/nix-path-registration \][^]*?^fi$/m
+
+/** As NixOS's script of stage 1 does it, once there is a root. */
+const flush = [
+  'for interface in $(listInterfaces); do',
+  '  ip address flush dev "$interface"',
+  '  ip link set dev "$interface" down',
+  'done',
+].join('\\n')
+
+export const flaws: Record<string, Flaw> = {
+  'root-not-nfs': {
+    system: { changes: { rootType: 'ext4' }, rootOptions: 'defaults' },
+    deviceOf: () => '/dev/disk/by-label/NIXOS_SD',
+    shows: /no root: cannot mount \/dev\/disk\/by-label\/NIXOS_SD \(ext4/,
+    isMendedByFstab: true,
+  },
+  'root-mismatch': {
+    deviceOf: (path) => `${server}:${path}-of-another`,
+    shows: /no root: cannot mount 10\.66\.0\.1:\S+-of-another/,
+    isMendedByFstab: true,
+  },
+  'nfs-options-in-device': {
+    deviceOf: (path) => `${server}:${path},v3`,
+    shows: /no root: cannot mount 10\.66\.0\.1:\S+,v3 \(nfs/,
+    isMendedByFstab: true,
+  },
+  'nfs-lock': {
+    system: { rootOptions: 'vers=3,proto=tcp' },
+    shows: /mount: mounting .* failed: Connection refused/,
+    isMendedByFstab: true,
+  },
+  'broken-initrd': {
+    system: { changes: { initrdBytes: '500000' } },
+    shows: /Initramfs unpacking failed/,
+  },
+  'no-nfs-client': {
+    system: {
+      changes: {
+        changeInitrd: 'chmod -R u+w lib; find lib/modules -name "nfs*.ko*" -exec rm {} +',
+      },
+    },
+    shows: /mount: mounting .* failed: No such device/,
+  },
+  'no-network-driver': {
+    system: {
+      changes: { changeInitrd: 'chmod -R u+w lib; rm -r lib/modules/*/kernel/drivers/net' },
+    },
+    machine: 'qemu',
+    shows: /no root: this machine has no network interface/,
+  },
+  'no-network-setup': {
+    system: { changes: { changeInitrd: 'sed -i "/udhcpc/d" init; touch run/lease' } },
+    shows: /no root: no DHCP server answers/,
+  },
+  'network-torn-down': {
+    system: {
+      // The kernel tells of it after so many tenths of a second, twice.
+      rootOptions: 'vers=3,proto=tcp,nolock,timeo=30,retrans=1',
+      changes: { changeInitrd: `sed -i 's/^say "root .*/&\\n${flush}/' init` },
+    },
+    shows: /nfs: server 10\.66\.0\.1 not responding/,
+  },
+  'no-registration': {
+    level: 'warning',
+    shows: /error: path '.*' is not valid/,
+  },
+}
+
+/** Systems with these flaws, and one without any, on a network that serves their roots. */
+export type FlawedSystems = {
+  /** What check says of a system. */
+  findingsOf: (name: string) => Promise<Map<string, Finding>>
+  /** Start a machine that has the system; a second one has the system with its printed fix. */
+  boot: (name: string, kind?: Flaw['machine']) => Promise<PoweredMachine>
+  [Symbol.asyncDispose]: () => Promise<void>
+}
+
+export const withoutFlaws = 'nothing'
+const mendedName = (rule: string) => `${rule}-mended`
+
+/** @param rules whose flaws are wanted */
+export async function openFlawedSystems(rules: readonly string[]): Promise<FlawedSystems> {
+  await using cleanup = new AsyncDisposableStack()
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-failing-'))
+  cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
+  const images = new Map<string, DemoImage>()
+  const exports: Record<string, string> = {}
+  const withoutRegistration = join(directory, 'stage-2.sh')
+  assert.match(stage2, registration)
+  writeFileSync(withoutRegistration, stage2.replace(registration, ''))
+
+  async function build(
+    name: string,
+    path: string,
+    system: Partial<DemoSystemOptions>,
+  ): Promise<DemoImage> {
+    const demo = await buildDemoSystem({
+      cacheDirectory: cacheDirectory('demo-downloads'),
+      worldDirectory: cacheDirectory('demo-nix'),
+      ...system,
+    })
+    const options = { nfsRoot: `${server}:${path},v3` }
+    const image = await buildDemoImage(demo, join(directory, name), { options, boot: [] })
+    images.set(name, image)
+    return image
+  }
+
+  for (const rule of [...rules, withoutFlaws]) {
+    const flaw: Flaw | undefined = flaws[rule]
+    const path = `/srv/${rule}`
+    const rootDevice = flaw?.deviceOf?.(path) ?? `${server}:${path}`
+    const changes = rule === 'no-registration' ? { stage2: withoutRegistration } : undefined
+    const system = { ...flaw?.system, rootDevice, ...(changes && { changes }) }
+    let image = await build(rule, path, system)
+    if (flaw?.isMendedByFstab) {
+      const { fix = '' } = (await findingsOf(image.image)).get(rule) ?? {}
+      // The flawed machine never gets as far as to mount this.
+      image = await build(mendedName(rule), path, rootOfFix(fix))
+    }
+    exports[path] = image.rootTree
+  }
+
+  const network = cleanup.use(await openNetwork(`failing-${rules.length}`))
+  await startDnsmasq(network, dnsmasqConfiguration(network))
+  await startGanesha(network, ganeshaConfiguration(exports))
+  const names = [...images.keys()]
+  const imageOf = (name: string) => {
+    const image = images.get(name)
+    assert.ok(image, name)
+    return image
+  }
+  const open = cleanup.move()
+  return {
+    findingsOf: (name) => findingsOf(imageOf(name).image),
+    async boot(name, kind = 'uml') {
+      const { demo, manifest } = imageOf(name)
+      const [entry] = manifest.system.entries
+      assert.ok(entry?.initrd !== undefined && demo.uml)
+      const words = [
+        `init=${entry.init}`,
+        'loglevel=6',
+        'demo.verify',
+        'netimage.onfail=poweroff:1',
+      ]
+      const [kernel, initrd] = [entry.kernel, entry.initrd].map((path) => demo.world.realPath(path))
+      assert.ok(kernel !== undefined && initrd !== undefined)
+      const machine =
+        kind === 'qemu'
+          ? x86Direct({ kernel, initrd, kernelLine: ['console=ttyS0', ...words].join(' ') })
+          : userModeLinux({ ...demo.uml, kernelLine: words.join(' ') })
+      const mac = `52:54:00:00:0${kind === 'qemu' ? 2 : 1}:${10 + names.indexOf(name)}`
+      return await powerOn(network, { name: `${name}-${kind}`, mac, machine })
+    },
+    [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+/** The root of a demo system, from lines for `fileSystems."/"`. */
+function rootOfFix(fix: string): Pick<DemoSystemOptions, 'rootDevice' | 'rootOptions'> {
+  const [, rootDevice, fsType, options = ''] =
+    /fileSystems\."\/" = \{\n +device = "(.*)";\n +fsType = "(.*)";\n +options = \[ (.*) \];\n\};/.exec(
+      fix,
+    ) ?? []
+  assert.ok(rootDevice !== undefined && fsType === 'nfs', fix)
+  return { rootDevice, rootOptions: options.replaceAll('"', '').split(' ').join(',') }
+}
+
+const seconds = 180
+
+/** The rule is named, and the machine stops where the manual says; mended as printed, it is up. */
+export async function assertFails(systems: FlawedSystems, rule: string): Promise<void> {
+  const flaw = flaws[rule]
+  assert.ok(flaw)
+  const { machine: kind, shows, level = 'error', isMendedByFstab } = flaw
+  assert.equal((await systems.findingsOf(rule)).get(rule)?.level, level)
+  const machine = await systems.boot(rule, kind)
+  await machine.waitFor(shows, seconds)
+  await machine.powerOff()
+  const said = machine.lines().map(({ text }) => text)
+  assert.ok(!said.includes('netimage-demo: registered'), said.join('\n'))
+  if (isMendedByFstab) await assertIsUp(systems, mendedName(rule))
+}
+
+/** No rule finds fault with it, and the machine comes up and is whole. */
+export async function assertIsUp(
+  systems: FlawedSystems,
+  name: string,
+  kind?: Flaw['machine'],
+): Promise<void> {
+  const found = [...(await systems.findingsOf(name)).values()]
+  assert.deepEqual(
+    found.filter(({ level }) => level !== 'note'),
+    [],
+  )
+  const machine = await systems.boot(name, kind)
+  await machine.waitFor(/netimage-demo: verified/, seconds)
+  await machine.powerOff()
+}
