@@ -56,7 +56,13 @@ export async function cutAgainAndAgain(cuts: Cuts): Promise<number> {
   const { seed, local } = cuts
   /** Operations that the directory of this machine has gone through. */
   let at = 0
-  const goOn = () => applyToDirectory(local, operationOf(numberAt(seed, at++)))
+  let answered: number[] = []
+  const goOn = () => {
+    const number = at++
+    if (applyToDirectory(local, operationOf(numberAt(seed, number))) === 'done') {
+      answered = [...answered.slice(-29), number]
+    }
+  }
   for (let round = 0; round <= cuts.rounds; round++) {
     await using program = killedAtEnd(cuts.start())
     const { text } = await program.waitFor(/^tree .*\]\}$/, 60)
@@ -66,7 +72,7 @@ export async function cutAgainAndAgain(cuts: Cuts): Promise<number> {
     for (const end = at + operations; at < end;) goOn()
     assert.deepEqual(withoutData(lines, unknown), withoutData(treeOfDirectory(local), unknown))
     for (const path of unknown) truncateSync(onDisk(local, path))
-    program.type(`${JSON.stringify({ from: at, empty: [...unknown] })}\n`)
+    program.type(`${JSON.stringify({ from: at, answered, empty: [...unknown] })}\n`)
     await program.waitFor(/^acknowledged /, 60)
     await sleep(((numberAt(seed, round) % 997) / 997) * cuts.longestMs)
     await program.kill()

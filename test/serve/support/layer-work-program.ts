@@ -2,9 +2,9 @@
 //
 //     node layer-work-program.ts LAYER IMAGE SEED
 //
-// It prints what it finds, `tree …`, and reads where it is to go on, `{"from":…,"empty":[…]}`: the
-// number of the next operation, and files whose data nobody can know any more. Then it prints
-// `acknowledged N` whenever all before operation N is on the disk.
+// It prints what it finds, `tree …`, and reads where it is to go on: the number of the next operation,
+// some before it that must have been answered, and files whose data nobody can know any more. Then it
+// prints `acknowledged N` whenever all before operation N is on the disk.
 
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
@@ -29,9 +29,14 @@ const input = createInterface({ input: process.stdin })
 const typed = once(input, 'line')
 say(`tree ${JSON.stringify({ problems, lines: treeOfLayer(fileSystem) })}`)
 
-const orderSchema = v.object({ from: v.number(), empty: v.array(v.string()) })
+const orderSchema = v.object({
+  ...{ from: v.number(), answered: v.array(v.number()), empty: v.array(v.string()) },
+})
 const [order]: unknown[] = await typed
-const { from, empty } = v.parse(orderSchema, JSON.parse(String(order)))
+const { from, answered, empty } = v.parse(orderSchema, JSON.parse(String(order)))
+for (const number of answered) {
+  if (!fileSystem.recallReply(keyOf(number))) throw new Error(`no reply to ${number} is kept`)
+}
 for (const path of empty) {
   const file = fileAt(fileSystem, path)
   fileSystem.setAttributes(file, { size: 0 })
@@ -41,14 +46,22 @@ for (const path of empty) {
 for (let number = from; ;) {
   const written = new Set<number>()
   for (const operation of batchAt(seed, number)) {
-    number++
-    const done = applyToLayer(fileSystem, operation) === 'done'
+    const key = keyOf(number++)
+    const done = fileSystem.together(() => {
+      const isDone = applyToLayer(fileSystem, operation) === 'done'
+      if (isDone) fileSystem.rememberReply(key, Buffer.from('done'))
+      return isDone
+    })
     if (done && changesData(operation)) written.add(fileAt(fileSystem, pathText(operation.path)))
   }
   // As clients do: a file may be gone before it is committed.
   const commits = [...written].map((file) => fileSystem.commit(file).catch(ignoreGone))
   await Promise.all([...commits, fileSystem.stable()])
   say(`acknowledged ${number}`)
+}
+
+function keyOf(number: number): Buffer {
+  return Buffer.from(`operation ${number}`)
 }
 
 function ignoreGone(error: unknown): void {
