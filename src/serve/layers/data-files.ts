@@ -105,6 +105,9 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
     },
     create(node, from) {
       const file = fileOf(node)
+      // There may be one of an operation that was undone, and that one is given up.
+      own.forget(String(node))
+      truncated.delete(node)
       if (from) {
         copyFile(index.path(from), file)
         // Found by its name before the database says so: the image's data were safe as well.
