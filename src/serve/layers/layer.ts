@@ -20,7 +20,7 @@ import { createTransactions } from './transactions.ts'
 
 export interface Layer {
   fileSystem: FileSystem
-  /** Everything is on the disk when it is closed. */
+  /** Everything is on the disk then, but for data that nobody committed. */
   close(): Promise<void>
 }
 
@@ -318,9 +318,12 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   return {
     fileSystem,
     async close() {
-      await transactions.stable()
-      data.close()
-      database.close()
+      try {
+        await transactions.stable()
+      } finally {
+        data.close()
+        database.close()
+      }
     },
   }
 }
