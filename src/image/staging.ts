@@ -117,7 +117,17 @@ function refuseForeign(output: string): void {
   })
 }
 
-/** Of a build that is about to lock it. */
+/** Undefined where its build goes on, or has removed it a moment ago. */
+function lockIfThere(directory: string): Lock | undefined {
+  try {
+    return acquireLock(join(directory, 'lock'), 'exclusive', 0)
+  } catch (error) {
+    if (existsSync(directory)) throw error
+    return undefined
+  }
+}
+
+/** Of a build that is about to lock it, or to have removed it. */
 function isYoung(directory: string): boolean {
   const stat = lstatSync(directory, { throwIfNoEntry: false })
   return !stat || Date.now() - stat.mtimeMs < beginningMs
@@ -128,8 +138,9 @@ function finishInterrupted(output: string, parent: string, prefix: string): void
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue
     const directory = join(parent, name)
-    if (name.startsWith(`${prefix}${beginning}`) && isYoung(directory)) continue
-    const lock = acquireLock(join(directory, 'lock'), 'exclusive', 0)
+    const isLockable = existsSync(join(directory, 'lock')) && !name.startsWith(prefix + beginning)
+    if (!isLockable && isYoung(directory)) continue
+    const lock = lockIfThere(directory)
     if (!lock) continue
     const [image, old] = [join(directory, 'image'), join(directory, 'old')]
     // Killed between the two renames: the new image was whole, or the old would not have moved.
