@@ -72,7 +72,7 @@ const brokenTrees: readonly BrokenTree[] = [
     system: 'x86_64-linux',
     machine: x86Bios,
     mac: '52:54:00:00:00:01',
-    shows: [/gone\.\.\. No such file or directory/, /This machine could not be started/],
+    shows: [/gone\.\.\. No such file/, /This machine could not/],
   },
 ]
 
