@@ -10,7 +10,7 @@
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-import { fileSystemError, NetimageError } from '../errors.ts'
+import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { acquireLock, type Lock } from '../pool/lock.ts'
 import { removeTree } from '../remove-tree.ts'
@@ -62,10 +62,7 @@ export function openStaging(output: string, force: boolean): Staging {
       image,
       scratch,
       publish: () => publish(output, directory, force),
-      close() {
-        removeTree(directory)
-        lock.release()
-      },
+      close: () => dismantle(directory, lock),
     }
   } catch (error) {
     throw fileSystemError(`could not begin the image ${output}`, error)
@@ -127,7 +124,7 @@ function lockIfThere(directory: string): Lock | undefined {
   }
 }
 
-/** Of a build that is about to lock it, or to have removed it. */
+/** Of a build that is about to lock it. */
 function isYoung(directory: string): boolean {
   const stat = lstatSync(directory, { throwIfNoEntry: false })
   return !stat || Date.now() - stat.mtimeMs < beginningMs
@@ -138,14 +135,29 @@ function finishInterrupted(output: string, parent: string, prefix: string): void
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue
     const directory = join(parent, name)
-    const isLockable = existsSync(join(directory, 'lock')) && !name.startsWith(prefix + beginning)
-    if (!isLockable && isYoung(directory)) continue
+    if (name.startsWith(prefix + beginning) && isYoung(directory)) continue
     const lock = lockIfThere(directory)
     if (!lock) continue
     const [image, old] = [join(directory, 'image'), join(directory, 'old')]
     // Killed between the two renames: the new image was whole, or the old would not have moved.
     if (existsSync(old) && existsSync(image) && !existsSync(output)) renameSync(image, output)
+    dismantle(directory, lock)
+  }
+}
+
+/**
+ * The lock goes last: whoever finds a folder without one, finds nothing else in it. Another build
+ * that looks for dead ones may come in between, and lock the folder anew to remove it itself.
+ */
+function dismantle(directory: string, lock: Lock): void {
+  try {
+    for (const name of readdirSync(directory)) {
+      if (name !== 'lock') removeTree(join(directory, name))
+    }
     removeTree(directory)
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY'].includes(errnoOf(error) ?? '')) throw error
+  } finally {
     lock.release()
   }
 }

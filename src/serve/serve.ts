@@ -94,6 +94,17 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     partOf: (machine, file) => machines.imageOf(machine).partOf(file),
     macOf,
   })
+  let isRecording = true
+  const recorded: typeof record.add = (...args) => {
+    try {
+      record.add(...args)
+      isRecording = true
+    } catch (error) {
+      // Said once, not for each event for which the disk is still full.
+      if (isRecording) onError(defect(error))
+      isRecording = false
+    }
+  }
   const started = new Map<string, number>()
   const report = (event: ServeEvent) => {
     const at = Date.now()
@@ -108,7 +119,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       if (!isFirst && event.kind !== 'nfs')
         machines.boots(boot.machine).catch((error: unknown) => onError(defect(error)))
     }
-    record.add(boot, event, at)
+    recorded(boot, event, at)
     request.see(boot, event, at)
   }
 

@@ -151,6 +151,13 @@ suite('builds beside each other', { concurrency: 2 }, () => {
       assert.deepEqual(setting.leftovers(), [])
     }))
 
+  test('after one that was killed while it removed what it worked in', () =>
+    withWorkspace(async (setting) => {
+      mkdirSync(setting.path('out', '.image.netimage-AbCdEf'), { recursive: true })
+      await succeeds(netimage(setting.args()))
+      assert.deepEqual(setting.leftovers(), [])
+    }))
+
   test('for one place: one wins, the others say so', () =>
     withWorkspace(async (setting) => {
       const runs = await Promise.all([1, 2, 3].map(() => netimage(setting.args('--json'))))

@@ -10,7 +10,7 @@ import type { Boot } from './follow.ts'
 import { bootSteps, type BootStep } from './step.ts'
 
 export interface BootRecord {
-  /** Adds an event and what the boot has become by it. */
+  /** Adds an event and what the boot has become by it; kept on return, whatever kills the server. @throws `NetimageError` of a full disk */
   add(boot: Boot, event: ServeEvent, at: number): void
   close(): void
 }
@@ -24,7 +24,6 @@ export interface RecordedEvent {
 const keptBoots = 10_000
 /** A machine that asks without end fills no disk. */
 const keptEventsOfABoot = 2000
-const flushMs = 250
 
 const schema = `
   CREATE TABLE IF NOT EXISTS boots (
@@ -47,7 +46,8 @@ export function recordFile(state: string): string {
 }
 
 export function openBootRecord(state: string): BootRecord {
-  const database = openDatabase(recordFile(state), false)
+  const file = recordFile(state)
+  const database = openDatabase(file, false)
   const upsert = database.prepare(
     `INSERT INTO boots (machine, started, boot) VALUES (?, ?, ?)
      ON CONFLICT DO UPDATE SET boot = excluded.boot RETURNING id`,
@@ -59,33 +59,25 @@ export function openBootRecord(state: string): BootRecord {
   const forget = database.prepare(
     `DELETE FROM boots WHERE id <= (SELECT max(id) FROM boots) - ${keptBoots}`,
   )
-  let waiting: { boot: Boot; event: ServeEvent; at: number }[] = []
-  let timer: NodeJS.Timeout | undefined
-
-  function flush(): void {
-    timer = undefined
-    const batch = waiting
-    waiting = []
-    if (batch.length === 0) return
-    database.exec('BEGIN')
-    for (const { boot, event, at } of batch) {
-      const id = upsert.get(boot.machine, boot.started, JSON.stringify(boot))?.['id']
-      if (typeof id === 'number') insert.run(id, at, JSON.stringify(event))
-    }
-    forget.run()
-    database.exec('COMMIT')
-  }
 
   return {
     add(boot, event, at) {
-      waiting.push({ boot: { ...boot, steps: { ...boot.steps } }, event, at })
-      timer ??= setTimeout(flush, flushMs)
+      try {
+        database.exec('BEGIN')
+        const id = upsert.get(boot.machine, boot.started, JSON.stringify(boot))?.['id']
+        if (typeof id === 'number') insert.run(id, at, JSON.stringify(event))
+        forget.run()
+        database.exec('COMMIT')
+      } catch (error) {
+        if (database.isTransaction) database.exec('ROLLBACK')
+        throw new NetimageError(
+          'file-system',
+          `could not record a boot in ${file}: ${messageOf(error)}`,
+          { cause: error, hint: 'Machines boot all the same, but `netimage boots` will lack it.' },
+        )
+      }
     },
-    close() {
-      clearTimeout(timer)
-      flush()
-      database.close()
-    },
+    close: () => database.close(),
   }
 }
 
