@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { verifyImage } from '../../src/index.ts'
@@ -43,9 +44,10 @@ suite('netimage serve', () => {
 
   type Ports = { tftp: number; http: number; nfs: number }
 
-  async function start(
-    ...flags: string[]
-  ): Promise<Started & { ports: Ports; said: () => string }> {
+  /** Waits until it has said this. */
+  type Says = (pattern: RegExp) => Promise<void>
+
+  async function start(...flags: string[]): Promise<Started & { ports: Ports; says: Says }> {
     const [tftp, http, nfs] = await Promise.all([freePort(), freePort(), freePort()])
     const started = startNetimage([
       ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
@@ -54,14 +56,13 @@ suite('netimage serve', () => {
     ])
     running.push(started)
     let said = ''
-    await new Promise<void>((resolve, reject) => {
-      started.child.stderr?.on('data', (text: string) => {
-        said += text
-        if (said.includes('on 127.0.0.1 ')) resolve()
-      })
-      started.ended.then(({ stderr }) => reject(new Error(stderr)), reject)
-    })
-    return { ...started, ports: { tftp, http, nfs }, said: () => said }
+    started.child.stderr?.on('data', (text: string) => (said += text))
+    const fails = started.ended.then(({ stderr }) => Promise.reject(new Error(stderr)))
+    const says: Says = async (pattern) => {
+      while (!pattern.test(said)) await Promise.race([delay(20), fails])
+    }
+    await says(/^on 127\.0\.0\.1 /m)
+    return { ...started, ports: { tftp, http, nfs }, says }
   }
 
   async function stop({ child, ended }: Started): Promise<void> {
@@ -117,11 +118,11 @@ suite('netimage serve', () => {
   test('answers nobody who is not allowed, and says how to', async () => {
     const server = await start()
     const { ports } = server
-    assert.match(server.said(), /no machine may boot yet: --allow MAC/)
+    await server.says(/no machine may boot yet: --allow MAC/)
     const url = `http://127.0.0.1:${ports.http}/boot.ipxe`
     await assert.rejects(runProgram(findProgram('curl'), ['-sf', url]))
     await assert.rejects(runProgram(findProgram('nfs-ls'), [nfsUrl(ports)]))
-    assert.match(server.said(), /127\.0\.0\.1 asks to boot: .*--allow 127\.0\.0\.1/)
+    await server.says(/127\.0\.0\.1 asks to boot: .*--allow 127\.0\.0\.1/)
     await stop(server)
   })
 
