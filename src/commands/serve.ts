@@ -1,13 +1,20 @@
-import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
+import { Command, Option } from '@commander-js/extra-typings'
 
 import type { Boot } from '../serve/boots/follow.ts'
 import type { ServeEvent } from '../serve/event.ts'
 import type { Allowed } from '../serve/machines.ts'
 import type { Serving } from '../serve/serve.ts'
+import {
+  parseAddresses,
+  parseAllowed,
+  parseDomain,
+  parsePort,
+  parseReservation,
+  refuseWithoutFull,
+} from './address-flags.ts'
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import { showBoots, type BootView } from './show-boots.ts'
 import { stateOption } from './state-option.ts'
-import { collect } from './store-options.ts'
 
 export function serveCommand() {
   return new Command('serve')
@@ -32,7 +39,25 @@ export function serveCommand() {
       new Option(
         '--reserve <machine>',
         'with --dhcp full: an address for one machine, dc:a6:32:01:02:03=10.0.0.7; repeatable',
-      ).argParser(collect),
+      ).argParser(parseReservation),
+    )
+    .addOption(
+      new Option(
+        '--router <address>',
+        'with --dhcp full: the way out of the network; repeatable, the best first',
+      ).argParser(parseAddresses),
+    )
+    .addOption(
+      new Option(
+        '--dns <address>',
+        'with --dhcp full: a name server; repeatable, the best first',
+      ).argParser(parseAddresses),
+    )
+    .addOption(
+      new Option(
+        '--domain <name>',
+        'with --dhcp full: the domain of the network’s names',
+      ).argParser(parseDomain),
     )
     .option('--force', 'with --dhcp full: serve even where another DHCP server answers')
     .option('--ephemeral', 'let each machine begin each boot without what it wrote before')
@@ -53,7 +78,10 @@ interface ServeFlags {
   interface?: string | undefined
   range?: string | undefined
   network?: string | undefined
-  reserve?: string[] | undefined
+  reserve?: ReadonlyMap<string, string> | undefined
+  router?: string[] | undefined
+  dns?: string[] | undefined
+  domain?: string | undefined
   force?: true | undefined
   ephemeral?: true | undefined
   state?: string | undefined
@@ -72,6 +100,8 @@ async function run(
   flags: ServeFlags,
   { signal }: Surroundings,
 ): Promise<Outcome> {
+  const { range, network, reserve, router, dns, domain, force } = flags
+  refuseWithoutFull(flags.dhcp, { range, network, reserve, router, dns, domain, force })
   const { serve } = await import('../serve/serve.ts')
   const { stateDirectory } = await import('../serve/state.ts')
   const warn = (message: string) => void process.stderr.write(`${message}\n`)
@@ -88,10 +118,11 @@ async function run(
       dhcp: flags.dhcp,
       interface: flags.interface,
       address: flags.listen,
-      range: flags.range,
-      network: flags.network,
-      reservations: parseReservations(flags.reserve ?? []),
-      force: flags.force ?? false,
+      range,
+      network,
+      reservations: reserve ?? new Map(),
+      told: { routers: router ?? [], nameServers: dns ?? [], domain },
+      force: force ?? false,
       allowed: toAllowed(flags.allow ?? []),
       ephemeral: flags.ephemeral ?? false,
       ports: {
@@ -136,33 +167,4 @@ function tellOfRefused(event: ServeEvent, told: Set<string>, warn: (line: string
 
 function toAllowed(names: readonly string[]): Allowed {
   return names.includes('any') ? 'any' : new Set(names)
-}
-
-const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
-const addressPattern = /^\d{1,3}(\.\d{1,3}){3}$/
-
-function parseAllowed(text: string, previous: string[] | undefined): string[] {
-  const name = text.toLowerCase().replaceAll('-', ':')
-  if (name !== 'any' && !macPattern.test(name) && !addressPattern.test(name)) {
-    throw new InvalidArgumentError('It is a hardware address, an IPv4 address, or any.')
-  }
-  return [...(previous ?? []), name]
-}
-
-function parseReservations(texts: readonly string[]): Map<string, string> {
-  const found = new Map<string, string>()
-  for (const text of texts) {
-    const [mac = '', address = '', ...more] = text.toLowerCase().split('=')
-    if (!macPattern.test(mac) || !addressPattern.test(address) || more.length > 0) {
-      throw new InvalidArgumentError(`--reserve ${text} is not written MAC=ADDRESS.`)
-    }
-    found.set(mac, address)
-  }
-  return found
-}
-
-function parsePort(text: string): number {
-  const port = Number(text)
-  if (/^\d+$/.test(text) && port > 0 && port < 65536) return port
-  throw new InvalidArgumentError('A port is a number from 1 to 65535.')
 }

@@ -5,6 +5,7 @@ import { NetimageError } from '../errors.ts'
 import { parseNetwork, parseRange, type Network } from '../ipv4.ts'
 import { followBoots, type Boot } from './boots/follow.ts'
 import { openBootRecord } from './boots/record.ts'
+import type { NetworkFacts } from './dhcp/address-settings.ts'
 import { bootAnswer } from './dhcp/boot-answer.ts'
 import { startDhcpServer } from './dhcp/server.ts'
 import type { ServeEvent } from './event.ts'
@@ -39,6 +40,8 @@ export interface ServeRequest {
   range?: string | undefined
   /** For `full`: IPv4 addresses by hardware address. */
   reservations?: ReadonlyMap<string, string>
+  /** For `full`: what machines are told of the network. */
+  told?: NetworkFacts
   /** For `full`: start even where another DHCP server answers. */
   force?: boolean
   allowed: Allowed
@@ -201,6 +204,7 @@ async function startDhcp(
           network: networkOf(request, network),
           range: parseRange(rangeOf(request)),
           reservations: request.reservations ?? new Map(),
+          told: request.told ?? { routers: [], nameServers: [] },
           leasesFile: join(request.state, 'leases.sqlite'),
           force: request.force ?? false,
         },

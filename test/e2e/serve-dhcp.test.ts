@@ -79,6 +79,36 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.deepEqual([...new Set(given)], [ip])
   })
 
+  test('tells udhcpc and dhclient the way out, and who knows names', async () => {
+    await using network = await openNetwork('dhcp-way-out')
+    // The router is the first of the range, and nobody gets its address, though it does not answer.
+    const range = { first: '10.66.0.100', last: '10.66.0.101' }
+    const told = {
+      routers: ['10.66.0.100'],
+      nameServers: ['192.0.2.53', '10.66.0.1'],
+      domain: 'machines.home.arpa',
+    }
+    await startOwnDhcp(network, { mode: 'full', range, told })
+    const [first, second] = [await network.addHost(mac), await network.addHost(other)]
+    const lease = await udhcpc(first)
+    assert.equal(lease?.['ip'], '10.66.0.101')
+    assert.equal(lease['router'], '10.66.0.100')
+    assert.equal(lease['dns'], '192.0.2.53 10.66.0.1')
+    assert.equal(lease['domain'], 'machines.home.arpa')
+    assert.equal(await udhcpc(second), undefined)
+
+    const files = ['-lf', join(first.directory, 'leases'), '-pf', join(first.directory, 'pid')]
+    const dhclient = [findProgram('dhclient'), '-4', '-v', '-1', '-d', ...files, 'eth0']
+    await first.start('dhclient', dhclient).waitFor(/bound to 10\.66\.0\.101/, 30)
+    const route = await first.run(['ip', 'route', 'get', '203.0.113.7'])
+    assert.match(route, /via 10\.66\.0\.100 dev eth0 src 10\.66\.0\.101/)
+    const resolver = await first.run(['cat', '/etc/resolv.conf'])
+    assert.match(
+      resolver,
+      /^search machines\.home\.arpa\.?\nnameserver 192\.0\.2\.53\nnameserver 10\.66\.0\.1$/m,
+    )
+  })
+
   test('answers machines of its interface only', async () => {
     await using network = await openNetwork('dhcp-two-interfaces')
     const outside = await addHostElsewhere(network, other)
@@ -176,10 +206,12 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     // Until then the bridge has nobody at its other end.
     await network.addHost(mac)
     const settings = { mode: 'proxy' } as const
+    const told = { routers: ['10.67.0.1'], nameServers: ['10.67.0.1'] }
     for (const [wrong, message] of [
       [{ ...settings, interface: 'eth9' }, /there is no interface "eth9"/],
       [{ ...settings, address: '10.66.0.3' }, /cannot listen on 10\.66\.0\.3, .*EADDRNOTAVAIL/],
       [{ ...settings, interface: 'lo' }, /10\.66\.0\.1 is of the interface br0, not of lo/],
+      [{ mode: 'full', told }, /10\.67\.0\.1 is not in the network 10\.66\.0\.0\/24/],
       [settings, /DHCP cannot listen on 10\.66\.0\.1, port 4011: .*EADDRINUSE/],
     ] as const) {
       const { text } = await launchOwnDhcp(network, wrong).waitFor(/^(failed|ready)/, 30)

@@ -160,6 +160,14 @@ suite('netimage serve', () => {
       /--range/,
       ['IMAGE', '--listen', '127.0.0.1', '--dhcp', 'full'],
     ],
+    'a router for a proxy, which gives no addresses': [
+      2,
+      /--router .*--dhcp proxy/,
+      ['IMAGE', '--listen', '127.0.0.1', '--router', '127.0.0.1'],
+    ],
+    'a reservation without an address': [2, /MAC=ADDRESS/, ['IMAGE', '--reserve', '10.0.0.7']],
+    'a name server that is no address': [2, /IPv4 address/, ['IMAGE', '--dns', '10.0.0.256']],
+    'a domain that is none': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
     'a machine that is none': [2, /hardware address/, ['IMAGE', '--allow', 'everybody']],
   } as const
   for (const [what, [status, message, args]] of Object.entries(wrong)) {

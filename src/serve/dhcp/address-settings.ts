@@ -16,28 +16,43 @@ export interface AddressSettings {
   range: AddressRange
   /** IPv4 addresses of the network by hardware address (lower case with colons). */
   reservations: ReadonlyMap<string, string>
+  told: NetworkFacts
   /** SQLite; made where it is missing. */
   leasesFile: string
   /** Start even where another DHCP server answers. */
   force: boolean
 }
 
+/** What machines are told of the network beside their address. */
+export interface NetworkFacts {
+  /** IPv4 addresses of the network, the best first. */
+  routers: readonly string[]
+  /** IPv4 addresses, the best first. */
+  nameServers: readonly string[]
+  domain?: string | undefined
+}
+
 /** Unknown machines make us look at all of it. */
 const maxRangeSize = 4096
 
 /**
- * @returns the addresses that no machine may have: the network's own, and that for broadcasts
+ * @returns the addresses that no machine may have: the network's own, that for broadcasts, and those
+ *   of routers and name servers
  * @throws `NetimageError` `bad-option`
  */
-export function checkAddresses({ network, range, reservations }: AddressSettings): string[] {
-  const given = [range.first, range.last, ...reservations.values()]
-  for (const address of given) {
-    if (isInNetwork(address, network)) continue
-    const name = `${network.address}/${network.prefix}`
-    throw new NetimageError('bad-option', `${address} is not in the network ${name}`, {
-      hint: 'Machines are given addresses of the network that they are on: see --network, --range.',
-    })
+export function checkAddresses({ network, range, reservations, told }: AddressSettings): string[] {
+  const refuseOutside = (addresses: Iterable<string>, hint: string) => {
+    for (const address of addresses) {
+      if (isInNetwork(address, network)) continue
+      const name = `${network.address}/${network.prefix}`
+      throw new NetimageError('bad-option', `${address} is not in the network ${name}`, { hint })
+    }
   }
+  refuseOutside(
+    [range.first, range.last, ...reservations.values()],
+    'Machines are given addresses of the network that they are on: see --network, --range.',
+  )
+  refuseOutside(told.routers, 'Machines reach a router by its address on their own network.')
   const size = parseAddress(range.last) - parseAddress(range.first) + 1
   if (size < 1 || size > maxRangeSize) {
     const name = `${range.first}-${range.last}`
@@ -46,7 +61,8 @@ export function checkAddresses({ network, range, reservations }: AddressSettings
     })
   }
   const first = parseAddress(network.address)
-  return [network.address, formatAddress(first + 2 ** (32 - network.prefix) - 1)]
+  const broadcast = formatAddress(first + 2 ** (32 - network.prefix) - 1)
+  return [network.address, broadcast, ...told.routers, ...told.nameServers]
 }
 
 /** @throws `NetimageError` `other-dhcp-server` */

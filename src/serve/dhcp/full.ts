@@ -1,5 +1,6 @@
 /** A DHCP server that gives addresses. [RFC 2131 §4.3] */
 import { formatAddress, isInNetwork, type Network } from '../../ipv4.ts'
+import type { NetworkFacts } from './address-settings.ts'
 import type { Answer } from './answer.ts'
 import { bootFields, type BootAnswer } from './boot-answer.ts'
 import type { FindUser } from './in-use.ts'
@@ -21,6 +22,7 @@ export interface FullSettings {
   /** The server's own address. */
   address: string
   network: Network
+  told: NetworkFacts
   leases: Leases
   findUser: FindUser
   /** Milliseconds since 1970. */
@@ -46,6 +48,7 @@ const maxChoosing = 256
 
 export function serveInFull(settings: FullSettings): AnswerInFull {
   const { address: server, network, leases, findUser, now } = settings
+  const networkOptions = optionsOf(network, settings.told)
 
   function acknowledge(
     request: DhcpPacket,
@@ -70,7 +73,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       ...(type === 'acknowledge' && { clientAddress }),
       ...(given && { yourAddress: given.address }),
       options: new Map([
-        [option.netmask, addressValue(network.netmask)],
+        ...networkOptions,
         ...times.map(([code, seconds]) => [code, numberValue(seconds)] as const),
         ...bootOptions,
       ]),
@@ -219,4 +222,23 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     const has = lease !== undefined && formatAddress(lease.address) === address
     return has || leases.isOffered(address, mac)
   }
+}
+
+/** The netmask stands before the routers. [RFC 2132 §3.3, §3.5, §3.8, §3.17] */
+function optionsOf(
+  { netmask }: Network,
+  { routers, nameServers, domain }: NetworkFacts,
+): [number, Buffer][] {
+  const lists: [number, readonly string[]][] = [
+    [option.netmask, [netmask]],
+    [option.routers, routers],
+    [option.nameServers, nameServers],
+  ]
+  const options = lists
+    .filter(([, addresses]) => addresses.length > 0)
+    .map(([code, addresses]): [number, Buffer] => [
+      code,
+      Buffer.concat(addresses.map(addressValue)),
+    ])
+  return domain === undefined ? options : [...options, [option.domain, Buffer.from(domain)]]
 }

@@ -5,6 +5,9 @@ import type { DhcpPacket } from './packet.ts'
 /** https://www.iana.org/assignments/bootp-dhcp-parameters/ */
 export const option = {
   netmask: 1,
+  routers: 3,
+  nameServers: 6,
+  domain: 15,
   /** PXE's options. */
   vendorOptions: 43,
   requestedAddress: 50,

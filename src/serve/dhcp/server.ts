@@ -156,13 +156,13 @@ async function fullRole(
   options: DhcpServerOptions & AddressSettings,
   running: AsyncDisposableStack,
 ): Promise<Role> {
-  const { interface: device, address, network, allow, bootFor, signal } = options
+  const { interface: device, address, network, told, allow, bootFor, signal } = options
   const excluded = [address, ...checkAddresses(options)]
   if (!options.force) await assertAlone(device, signal)
   const file = running.adopt(openLeaseFile(options.leasesFile), (opened) => opened.close())
   const { findUser } = running.adopt(findUsersByArp(device), (probe) => probe.close())
   const leases = keepLeases({ ...options, excluded, file })
-  const answer = serveInFull({ address, network, leases, findUser, now: Date.now })
+  const answer = serveInFull({ address, network, told, leases, findUser, now: Date.now })
   return {
     answer(request, machine) {
       if (!allow(machine)) return notServed

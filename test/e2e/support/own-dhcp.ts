@@ -20,6 +20,7 @@ export type OwnDhcpSettings = {
   allow?: readonly string[]
   reservations?: Record<string, string>
   range?: { first: string; last: string }
+  told?: { routers: readonly string[]; nameServers: readonly string[]; domain?: string }
   /** Default: true, which spares the search for others. */
   force?: boolean
   leasesFile?: string
@@ -34,6 +35,7 @@ export function launchOwnDhcp(network: Network, settings: OwnDhcpSettings): Prog
     address: network.server,
     network: { address: '10.66.0.0', prefix: 24, netmask: '255.255.255.0' },
     range: { first: '10.66.0.100', last: '10.66.0.199' },
+    told: { routers: [], nameServers: [] },
     leasesFile: join(network.directory, 'leases.sqlite'),
     force: true,
     ...settings,

@@ -44,7 +44,8 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
     now += 400
     return await Promise.resolve(users.get(address))
   }
-  const answer = serveInFull({ address: server, network, leases, findUser, now: () => now })
+  const told = { routers: [], nameServers: [] }
+  const answer = serveInFull({ address: server, network, told, leases, findUser, now: () => now })
 
   async function send(
     type: keyof typeof messageType,

@@ -1,0 +1,64 @@
+/** The flags of `serve` that name machines, addresses and ports. */
+import { isIPv4 } from 'node:net'
+import { InvalidArgumentError } from '@commander-js/extra-typings'
+
+import { NetimageError } from '../errors.ts'
+
+const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
+
+export function parseAllowed(text: string, previous: string[] | undefined): string[] {
+  const name = text.toLowerCase().replaceAll('-', ':')
+  if (name !== 'any' && !macPattern.test(name) && !isIPv4(name)) {
+    throw new InvalidArgumentError('It is a hardware address, an IPv4 address, or any.')
+  }
+  return [...(previous ?? []), name]
+}
+
+/** @returns IPv4 addresses by hardware address */
+export function parseReservation(
+  text: string,
+  previous: ReadonlyMap<string, string> | undefined,
+): ReadonlyMap<string, string> {
+  const [mac = '', address = '', ...more] = text.toLowerCase().split('=')
+  if (!macPattern.test(mac) || !isIPv4(address) || more.length > 0) {
+    throw new InvalidArgumentError('It is written MAC=ADDRESS.')
+  }
+  return new Map([...(previous ?? []), [mac, address]])
+}
+
+export function parseAddresses(text: string, previous: string[] | undefined): string[] {
+  if (!isIPv4(text)) throw new InvalidArgumentError('It is an IPv4 address.')
+  return [...(previous ?? []), text]
+}
+
+const labelPattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i
+
+export function parseDomain(text: string): string {
+  const isDomain = text.split('.').every((label) => labelPattern.test(label))
+  if (isDomain && text.length <= 253) return text
+  throw new InvalidArgumentError('It is a domain name, as in home.arpa.')
+}
+
+export function parsePort(text: string): number {
+  const port = Number(text)
+  if (/^\d+$/.test(text) && port > 0 && port < 65536) return port
+  throw new InvalidArgumentError('A port is a number from 1 to 65535.')
+}
+
+/**
+ * What would be left unheeded is refused.
+ *
+ * @param flags by name; undefined where they are not given
+ * @throws `NetimageError` `bad-usage`
+ */
+export function refuseWithoutFull(dhcp: string, flags: Readonly<Record<string, unknown>>): void {
+  const [name] = Object.entries(flags).find(([, value]) => value !== undefined) ?? []
+  if (dhcp === 'full' || name === undefined) return
+  throw new NetimageError(
+    'bad-usage',
+    `--${name} says how addresses are given, which --dhcp ${dhcp} does not`,
+    {
+      hint: 'Leave it out, or serve with --dhcp full on a network without another DHCP server.',
+    },
+  )
+}
