@@ -5,14 +5,15 @@ import { join, sep } from 'node:path'
 
 import { errnoOf, messageOf } from '../errors.ts'
 
-/** What a request tells of the machine behind it. */
+/** Who asks, and whose files it says it wants: one of the others, by the folder that it names. */
 export interface Requester {
-  /** Where it asks from, or what the folder names in which it asks for its files. */
+  /** Where it asks from: IP. */
   address: string
-  /** Lower case with colons, where it asks for files in a folder of that name. */
+  /** Lower case with colons. */
   mac?: string
-  /** In lower case, where it asks for files in a folder of that name, as a Raspberry Pi does. */
+  /** In lower case, as a Raspberry Pi has it. */
   serial?: string
+  ip?: string
 }
 
 export interface BootTrees {
@@ -78,9 +79,9 @@ function splitName(name: string): string[] | undefined {
 
 function candidates(treesOf: TreesOf, address: string, path: string[]): [string, string[]][] {
   const [folder = '', ...rest] = path
-  const named = machineOfFolder(folder, address)
+  const named = machineOfFolder(folder)
   if (named && rest.length > 0) {
-    const trees = treesOf(named)
+    const trees = treesOf({ address, ...named })
     if (trees?.own !== undefined) {
       return [
         [trees.own, rest],
@@ -95,12 +96,12 @@ function candidates(treesOf: TreesOf, address: string, path: string[]): [string,
 }
 
 /** Raspberry Pis ask below one of the first two, by their TFTP_PREFIX; PXELINUX has the third. */
-function machineOfFolder(folder: string, address: string): Requester | undefined {
+function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined {
   const name = folder.toLowerCase()
-  if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { address, serial: name }
+  if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { serial: name }
   const mac = /^(?:01-)?([0-9a-f]{2}(?:-[0-9a-f]{2}){5})$/.exec(name)?.[1]
-  if (mac !== undefined) return { address, mac: mac.replaceAll('-', ':') }
-  return /^\d{1,3}(\.\d{1,3}){3}$/.test(name) ? { address: name } : undefined
+  if (mac !== undefined) return { mac: mac.replaceAll('-', ':') }
+  return /^\d{1,3}(\.\d{1,3}){3}$/.test(name) ? { ip: name } : undefined
 }
 
 const absent = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EISDIR'])

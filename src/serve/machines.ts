@@ -134,9 +134,10 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (address !== undefined) remember(macs, address, mac)
       if (architecture !== undefined) remember(architectures, mac, architecture)
     },
-    treesOf({ address, mac, serial }) {
-      const name = mac ?? nameOf(address)
-      if (!isAllowed(name) && !isAllowed(address)) return undefined
+    treesOf({ address, mac, serial, ip }) {
+      // What it says of itself gets it files, but no permission.
+      if (!isAllowed(nameOf(address)) && !isAllowed(address)) return undefined
+      const name = mac ?? nameOf(ip ?? address)
       const own = join(state, 'boot', (serial ?? name).replaceAll(':', '-'))
       return { image: imageOf(name).bootTree, ...(existsSync(own) && { own }) }
     },

@@ -14,6 +14,7 @@ import { findInterface, type ServedInterface } from './interfaces.ts'
 import { createMachines, type Allowed, type Machines } from './machines.ts'
 import { createNeighbours } from './neighbours.ts'
 import { startNfsServer } from './nfs/server.ts'
+import { createOnInterface } from './on-interface.ts'
 import { remember } from './remember.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
@@ -127,7 +128,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   }
 
   const roots = watchRoots(machines, report)
-  const common = { address, report, onError, ...(signal && { signal }) }
+  const hears = createOnInterface(place)
+  const common = { address, report, onError, hears, ...(signal && { signal }) }
   const nfs = await startNfsServer({
     ...common,
     ports: {

@@ -37,7 +37,8 @@ const address = '10.0.0.7'
 
 /** A machine with files of its own, known by any of its names. */
 function treesOf(asking: Requester) {
-  const isIt = asking.serial === serial || asking.mac === mac || asking.address === address
+  const name = asking.serial ?? asking.mac ?? asking.ip ?? asking.address
+  const isIt = [serial, mac, address].includes(name)
   return isIt ? { own, image } : { image }
 }
 

@@ -12,11 +12,9 @@ import { verifyImage } from '../../src/index.ts'
 import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
-import { inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-
-const key = makeKey('serve-1')
-const { toplevel, kernel } = inventSystem('serve', [], [key])
+import { connectNfs, wide } from './support/nfs-client.ts'
+import { buildServedImage, servedFile } from './support/served-image.ts'
 
 suite('netimage serve', () => {
   let workspace: Workspace
@@ -27,14 +25,7 @@ suite('netimage serve', () => {
   before(async () => {
     workspace = makeWorkspace('serve')
     state = workspace.path('state')
-    image = workspace.image
-    writeCache(workspace.path('cache'), [toplevel, kernel])
-    const built = await netimage([
-      ...['build', toplevel.path, '--from', `file://${workspace.path('cache')}`, '-o', image],
-      ...['--trusted-public-keys', key.publicKey, '--pool', workspace.pool, '--boot', 'ipxe'],
-      ...['--nfs-root', '127.0.0.1:/srv/test,v3'],
-    ])
-    assert.equal(built.status, 0, built.stderr)
+    image = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
   })
   after(async () => {
     for (const { child } of running) child.kill('SIGKILL')
@@ -113,6 +104,76 @@ suite('netimage serve', () => {
     const boots = await netimage(['boots', '127.0.0.1', '--state', state])
     assert.match(boots.stdout, /^127\.0\.0\.1 .* mount .*loader [\d.]+ s, mount/m)
     assert.match(boots.stdout, /nfs mount .*path=\/srv\/test/)
+  })
+
+  test('a machine sees only its own layer, whatever handles it has, and the image stays', async () => {
+    const [one, two, stranger] = ['127.0.0.2', '127.0.0.3', '127.0.0.4']
+    const server = await start('--allow', one, '--allow', two)
+    const { nfs } = server.ports
+    using first = await connectNfs(nfs, one)
+    using second = await connectNfs(nfs, two)
+    using third = await connectNfs(nfs, stranger)
+    const [{ handle: rootOne }, { handle: rootTwo }] = [
+      await first.mount('/srv/test'),
+      await second.mount('/srv/test'),
+    ]
+    const shared = [
+      await first.find(rootOne, ...servedFile),
+      await second.find(rootTwo, ...servedFile),
+    ] as const
+    const before = await second.attributes(shared[1])
+
+    // It writes over a file of the image, takes one away, and makes one.
+    await first.done('WRITE', [shared[0], wide(0), 4, 2, 'mine'])
+    const folder = await first.find(rootOne, ...servedFile.slice(0, -1))
+    await first.done('REMOVE', [folder, 'init'])
+    await first.done('SYMLINK', [rootOne, 'new', [0, 0, 0, 0, 0, 0], 'secret'])
+    const made = await first.find(rootOne, 'new')
+    assert.deepEqual(await second.attributes(shared[1]), before)
+    await second.find(rootTwo, ...servedFile.slice(0, -1), 'init')
+    await assert.rejects(second.find(rootTwo, 'new'), /status 2$/)
+
+    const [access, stale] = [13, 70]
+    for (const handle of [rootOne, shared[0], folder, made]) {
+      assert.equal((await first.ask('GETATTR', [handle])).status, 0)
+      for (const [name, more] of [
+        ['GETATTR', []],
+        ['LOOKUP', ['new']],
+        ['READ', [wide(0), 10]],
+        ['READLINK', []],
+        ['WRITE', [wide(0), 4, 2, 'evil']],
+        ['REMOVE', ['new']],
+        ['READDIR', [wide(0), wide(0), 9999]],
+      ] as const) {
+        assert.equal((await second.ask(name, [handle, ...more])).status, stale, name)
+        assert.equal((await third.ask(name, [handle, ...more])).status, access, name)
+      }
+      const moved = await second.ask('RENAME', [handle, 'new', rootTwo, 'new'])
+      assert.equal(moved.status, stale)
+      const linked = await second.ask('LINK', [shared[1], handle, 'evil'])
+      assert.ok(linked.status !== 0)
+    }
+    assert.equal((await third.mount('/srv/test')).status, access)
+    await stop(server)
+    assert.deepEqual((await verifyImage({ image })).findings, [])
+  })
+
+  test('what a machine says of itself gets it no files that it may not have', async () => {
+    const [one, stranger] = ['127.0.0.2', '127.0.0.3']
+    mkdirSync(join(state, 'boot', one), { recursive: true })
+    writeFileSync(join(state, 'boot', one, 'config.txt'), 'own')
+    const server = await start('--allow', one)
+    const { http, tftp } = server.ports
+    const curl = (from: string, url: string) =>
+      runProgram(findProgram('curl'), ['-sf', '--interface', from, url])
+    for (const url of [`http://127.0.0.1:${http}`, `tftp://127.0.0.1:${tftp}`]) {
+      assert.equal(await curl(one, `${url}/config.txt`), 'own')
+      assert.equal(await curl(one, `${url}/${one}/config.txt`), 'own')
+      for (const path of ['config.txt', `${one}/config.txt`, 'boot.ipxe', `${one}/boot.ipxe`]) {
+        await assert.rejects(curl(stranger, `${url}/${path}`), path)
+      }
+    }
+    await stop(server)
   })
 
   test('answers nobody who is not allowed, and says how to', async () => {

@@ -1,21 +1,23 @@
 /** The HTTP server: boot trees, and what the server knows. Read only. [RFC 9110, 9112] */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 
 import { messageOf, NetimageError } from '../../errors.ts'
 import { openBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
+import {
+  createConnections,
+  plainAddress,
+  type ConnectionLimits,
+  type Connections,
+} from '../connections.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
-import { plainAddress } from '../rpc/tcp-server.ts'
+import type { Hears } from '../on-interface.ts'
 import { answerFor } from './answer.ts'
 import { sendBody } from './body.ts'
 import { lookUp, type Knowledge } from './knowledge.ts'
 import { pathOfTarget } from './target.ts'
 
-export interface HttpLimits {
-  connections: number
-  /** With one client. */
-  connectionsPerAddress: number
+export interface HttpLimits extends ConnectionLimits {
   /** A connection on which nothing moves for so long is closed. */
   idleSeconds: number
 }
@@ -31,6 +33,8 @@ export interface HttpServerOptions {
   report: Report
   /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
   onError: (error: NetimageError) => void
+  /** Default: everybody. */
+  hears?: Hears
   signal?: AbortSignal
   limits?: HttpLimits
 }
@@ -55,18 +59,22 @@ const requestLimits = {
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { address, onError, signal, limits = defaultLimits } = options
+  const { address, onError, hears, signal, limits = defaultLimits } = options
   signal?.throwIfAborted()
+  const connections = createConnections(limits)
   const server = createServer({ ...requestLimits, noDelay: true }, (request, response) => {
-    answer(options, request, response).catch((error: unknown) => {
+    answer(options, connections, request, response).catch((error: unknown) => {
       onError(defect(error))
       response.destroy()
     })
   })
-  server.maxConnections = limits.connections
   server.maxHeadersCount = 100
   server.setTimeout(limits.idleSeconds * 1000)
-  limitPerAddress(limits.connectionsPerAddress, (listener) => server.on('connection', listener))
+  server.on('connection', (socket) => {
+    const client = plainAddress(socket.remoteAddress)
+    if (client === undefined || hears?.(client) === false) socket.destroy()
+    else connections.add(socket, client)
+  })
 
   const listening = Promise.withResolvers<void>()
   server.once('error', (error) => listening.reject(listenError('HTTP (TCP)', options, error)))
@@ -79,36 +87,21 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const close = () =>
     (closed ??= new Promise((resolve) => {
       server.close(() => resolve())
-      server.closeAllConnections()
+      connections.destroy()
     }))
   signal?.addEventListener('abort', () => void close(), { once: true })
   const bound = server.address()
   return { address, port: typeof bound === 'object' && bound ? bound.port : options.port, close }
 }
 
-function limitPerAddress(most: number, onConnection: (listener: (s: Socket) => void) => void) {
-  const counts = new Map<string, number>()
-  onConnection((socket) => {
-    const address = socket.remoteAddress
-    const count = counts.get(address ?? '') ?? 0
-    if (address === undefined || count >= most) {
-      socket.destroy()
-      return
-    }
-    counts.set(address, count + 1)
-    socket.once('close', () => {
-      const left = (counts.get(address) ?? 0) - 1
-      if (left > 0) counts.set(address, left)
-      else counts.delete(address)
-    })
-  })
-}
-
 async function answer(
   { treesOf, knowledge, report, onError }: HttpServerOptions,
+  connections: Connections,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  const used = () => connections.used(request.socket)
+  used()
   const { method = '', url = '' } = request
   if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD')
@@ -146,19 +139,25 @@ async function answer(
       return
     case 'file':
       try {
-        await sendFile(request, response, path, found, tell)
+        await sendFile(request, response, { path, file: found, tell, used })
       } finally {
         found.handle.close().catch((error: unknown) => onError(defect(error)))
       }
   }
 }
 
+interface Sending {
+  path: string
+  file: OpenBootFile
+  tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void
+  /** Whenever a piece of it is sent. */
+  used: () => void
+}
+
 async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
-  path: string,
-  file: OpenBootFile,
-  tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void,
+  { path, file, tell, used }: Sending,
 ): Promise<void> {
   const { status, fields, body } = answerFor(request.headers, path, file)
   response.writeHead(status, fields)
@@ -170,7 +169,10 @@ async function sendFile(
   let bytes = 0
   tell('begin', { size })
   try {
-    await sendBody(response, file, body, (count) => (bytes += count))
+    await sendBody(response, file, body, (count) => {
+      bytes += count
+      used()
+    })
   } catch (error) {
     tell('fail', { bytes, size, reason: `the transfer broke off: ${messageOf(error)}` })
     return

@@ -1,6 +1,7 @@
 /** The NFS server: NFS version 3 over TCP, MOUNT and the port mapper over TCP and UDP. */
 import { messageOf, NetimageError } from '../../errors.ts'
 import type { Report } from '../event.ts'
+import type { Hears } from '../on-interface.ts'
 import { portMapper, portMapperProgram, type Registration } from '../rpc/port-mapper.ts'
 import { startTcpServer, type RpcServer, type TcpLimits } from '../rpc/tcp-server.ts'
 import { startUdpServer } from '../rpc/udp-server.ts'
@@ -32,6 +33,8 @@ export interface NfsServerOptions {
   observe?: (observation: Observation) => void
   /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
   onError: (error: NetimageError) => void
+  /** Default: everybody. */
+  hears?: Hears
   signal?: AbortSignal
   limits?: TcpLimits
 }
@@ -70,7 +73,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
   const onDefect = (error: unknown) => {
     onError(new NetimageError('internal', `NFS: ${messageOf(error)}`, { cause: error }))
   }
-  const shared = { address, onDefect, ...(limits && { limits }) }
+  const shared = { address, onDefect, hears: options.hears, ...(limits && { limits }) }
   async function listen(transport: 'tcp' | 'udp', request: Parameters<typeof startTcpServer>[0]) {
     const start = transport === 'tcp' ? startTcpServer : startUdpServer
     const server = await start(request)

@@ -1,14 +1,13 @@
 /** RPC over TCP: the connections, how many there may be, and which of them has to give way. */
-import { createServer, type Socket } from 'node:net'
+import { createServer } from 'node:net'
+import { createConnections, plainAddress, type ConnectionLimits } from '../connections.ts'
 import { listenError } from '../listen.ts'
+import type { Hears } from '../on-interface.ts'
 import { serveConnection } from './connection.ts'
 import type { OnDefect, Program } from './program.ts'
 import { createReplyBuffers } from './reply-buffers.ts'
 
-export interface TcpLimits {
-  connections: number
-  /** With one client. */
-  connectionsPerAddress: number
+export interface TcpLimits extends ConnectionLimits {
   /** A connection on which nothing happens for so long is closed; clients make a new one. */
   idleSeconds: number
 }
@@ -28,6 +27,8 @@ export interface TcpServerOptions {
   port: number
   programs: readonly Program[]
   onDefect: OnDefect
+  /** Default: everybody. */
+  hears?: Hears | undefined
   limits?: TcpLimits
 }
 
@@ -37,46 +38,28 @@ export interface RpcServer {
   close(): Promise<void>
 }
 
-interface Connection {
-  socket: Socket
-  address: string
-  /** When it last had a call; of one that never had: 0. Milliseconds. */
-  active: number
-}
-
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
-  const { limits = defaultLimits, programs, onDefect } = options
+  const { limits = defaultLimits, programs, onDefect, hears } = options
   const buffers = createReplyBuffers()
-  const connections = new Set<Connection>()
+  const connections = createConnections(limits)
 
   const server = createServer({ noDelay: true, keepAlive: true }, (socket) => {
     // A connection that breaks is the client's affair; it is closed by itself.
     socket.on('error', () => {})
     const address = plainAddress(socket.remoteAddress)
-    if (address === undefined) {
+    if (address === undefined || hears?.(address) === false) {
       socket.destroy()
       return
     }
-    makeRoom(
-      [...connections].filter((other) => other.address === address),
-      {
-        most: limits.connectionsPerAddress,
-      },
-    )
-    makeRoom(connections, { most: limits.connections })
-    const connection: Connection = { socket, address, active: 0 }
-    connections.add(connection)
-    socket.on('close', () => connections.delete(connection))
+    connections.add(socket, address)
     socket.setTimeout(limits.idleSeconds * 1000, () => socket.destroy())
     serveConnection(socket, {
       address,
       programs,
       buffers,
       onDefect,
-      onCalls: () => {
-        connection.active = performance.now()
-      },
+      onCalls: () => connections.used(socket),
     })
   })
 
@@ -94,20 +77,8 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
     port: typeof bound === 'object' && bound ? bound.port : options.port,
     async close() {
       const closed = new Promise((resolve) => void server.close(resolve))
-      for (const { socket } of connections) socket.destroy()
+      connections.destroy()
       await closed
     },
   }
-}
-
-/** Ends the connection that has been idle for longest where one more would be too many. */
-function makeRoom(connections: Iterable<Connection>, { most }: { most: number }): void {
-  const open = [...connections].filter(({ socket }) => !socket.destroyed)
-  if (open.length < most) return
-  open.reduce((idlest, other) => (other.active < idlest.active ? other : idlest)).socket.destroy()
-}
-
-/** An IPv4 address, also where it comes in the clothes of an IPv6 one. */
-export function plainAddress(address: string | undefined): string | undefined {
-  return address?.replace(/^::ffff:(?=\d+\.)/, '')
 }

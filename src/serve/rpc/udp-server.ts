@@ -1,9 +1,11 @@
 /** RPC over UDP: a datagram, a reply. */
 import { createSocket } from 'node:dgram'
 import { isIPv6 } from 'node:net'
+import { plainAddress } from '../connections.ts'
 import { listenError } from '../listen.ts'
+import type { Hears } from '../on-interface.ts'
 import { answerCall, type OnDefect, type Program } from './program.ts'
-import { plainAddress, type RpcServer } from './tcp-server.ts'
+import type { RpcServer } from './tcp-server.ts'
 import { XdrError, XdrWriter } from './xdr.ts'
 
 export interface UdpServerOptions {
@@ -14,6 +16,8 @@ export interface UdpServerOptions {
   port: number
   programs: readonly Program[]
   onDefect: OnDefect
+  /** Default: everybody. */
+  hears?: Hears | undefined
 }
 
 /**
@@ -27,12 +31,13 @@ const maxReplyBytes = 1024
  * @throws `NetimageError` `cannot-listen`
  */
 export async function startUdpServer(options: UdpServerOptions): Promise<RpcServer> {
-  const { address, port, programs, onDefect } = options
+  const { address, port, programs, onDefect, hears } = options
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
   const reply = new XdrWriter(maxReplyBytes)
 
   socket.on('message', (message, sender) => {
     const from = { address: plainAddress(sender.address) ?? '', transport: 'udp' } as const
+    if (hears?.(from.address) === false) return
     reply.truncate(0)
     try {
       answerCall(message, from, programs, onDefect, reply)

@@ -5,10 +5,11 @@ import { isIPv6 } from 'node:net'
 import { performance } from 'node:perf_hooks'
 
 import { messageOf, NetimageError } from '../../errors.ts'
+import { plainAddress } from '../connections.ts'
 import { openBootFile, type NoBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
-import { plainAddress } from '../rpc/tcp-server.ts'
+import type { Hears } from '../on-interface.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
 import { negotiate } from './options.ts'
@@ -33,6 +34,8 @@ export interface TftpServerOptions {
   report: Report
   /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
   onError: (error: NetimageError) => void
+  /** Default: everybody. */
+  hears?: Hears
   signal?: AbortSignal
   limits?: TftpLimits
 }
@@ -53,7 +56,7 @@ const receiveBytes = 1 << 20
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTftpServer(options: TftpServerOptions): Promise<TftpServer> {
-  const { address, treesOf, report, onError, signal, limits = defaultLimits } = options
+  const { address, treesOf, report, onError, hears, signal, limits = defaultLimits } = options
   signal?.throwIfAborted()
   const sessions = createSessions(limits)
   const main = openSocket(address)
@@ -63,6 +66,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   await ready.promise
   main.on('error', (error) => onError(defect(error)))
   main.on('message', (bytes, from) => {
+    if (hears?.(plainAddress(from.address) ?? '') === false) return
     // Nobody can be answered there, and Node throws at the attempt.
     if (from.port !== 0) receive(bytes, { host: from.address, port: from.port })
   })

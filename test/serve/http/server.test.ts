@@ -58,8 +58,8 @@ async function exchange(...args: string[]) {
   return { status: Number(status.split(' ')[1]), fields, body: bytes.subarray(end + 4) }
 }
 
-async function open(port: number): Promise<Socket> {
-  const socket = connect({ port, host: '127.0.0.1' })
+async function open(port: number, localAddress = '127.0.0.1'): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress })
   socket.on('error', () => {})
   await once(socket, 'connect')
   return socket
@@ -275,19 +275,47 @@ suite('an HTTP server', () => {
     assert.match(last.reason ?? '', /written to/)
   })
 
-  test('connections without end do not keep others from being served', async () => {
-    const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 1 }
+  test('connections without end, from many addresses, keep nobody from being served', async () => {
+    const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 60 }
     await using server = await serve({ limits })
-    const sockets = await Promise.all(Array.from({ length: 200 }, () => open(server.port)))
-    for (const socket of sockets) socket.write('GET /bootx64.efi HTTP/1.1\r\nHo')
-    await sleep(100)
-    const left = sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open')
-    assert.ok(left.length <= limits.connectionsPerAddress)
-    // Those that say nothing are closed, and there is room again.
-    await sleep(1500)
+    // One that is in the middle of its file.
+    const busy = await open(server.port)
+    busy.write(`GET ${kernelPath} HTTP/1.1\r\nHost: x\r\n\r\n`)
+    await once(busy, 'readable')
+    const sockets: Socket[] = []
+    for (let count = 0; count < 300; count++) {
+      const socket = await open(server.port, `127.0.0.${2 + (count % 10)}`)
+      socket.resume()
+      socket.write('GET /bootx64.efi HTTP/1.1\r\nHo')
+      sockets.push(socket)
+    }
     assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
+    const left = sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open')
+    assert.ok(left.length <= limits.connections, `${left.length} connections`)
+    let received = 0
+    for await (const chunk of busy) {
+      received += Buffer.isBuffer(chunk) ? chunk.length : 0
+      if (received > kernel.length) break
+    }
     for (const socket of sockets) socket.destroy()
     assert.deepEqual(server.errors, [])
+  })
+
+  test('a connection on which nothing moves is closed', async () => {
+    const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 0.2 }
+    await using server = await serve({ limits })
+    const socket = await open(server.port)
+    socket.resume()
+    socket.write('GET /bootx64.efi HTTP/1.1\r\nHo')
+    await once(socket, 'close')
+  })
+
+  test('who is not heard is told nothing', async () => {
+    await using server = await serve({ hears: (address) => address === '127.0.0.1' })
+    assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
+    const stranger = ['--interface', '127.0.0.2', `${server.url}/bootx64.efi`]
+    await assert.rejects(curl(...stranger))
+    assert.equal(server.events.length, 2)
   })
 
   test('says why it cannot listen', async () => {

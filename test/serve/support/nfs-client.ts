@@ -75,9 +75,9 @@ export type NfsClient = {
 
 const [nfs, mount] = [100003, 100005]
 
-/** @param port where NFS and MOUNT are served */
-export async function connectNfs(port: number, address?: string): Promise<NfsClient> {
-  const rpc = await connectRpc(port, address)
+/** @param port where NFS and MOUNT are served @param localAddress where the client is */
+export async function connectNfs(port: number, localAddress?: string): Promise<NfsClient> {
+  const rpc = await connectRpc(port, localAddress)
   const client: NfsClient = {
     socket: rpc.socket,
     async ask(name, parts, caller) {

@@ -29,9 +29,13 @@ export type RpcClient = {
 
 let lastXid = 0
 
-/** All programs are spoken in version 3. */
-export async function connectRpc(port: number, address = '127.0.0.1'): Promise<RpcClient> {
-  const socket = connect({ port, host: address, noDelay: true })
+/**
+ * All programs are spoken in version 3.
+ *
+ * @param localAddress where the client is, of those of the loopback interface
+ */
+export async function connectRpc(port: number, localAddress = '127.0.0.1'): Promise<RpcClient> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
   await once(socket, 'connect')
   const records = new RecordReader(2 ** 22)
   const replies: Buffer[] = []

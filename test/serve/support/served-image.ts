@@ -1,0 +1,25 @@
+// The smallest image that `netimage serve` serves: an invented system with a script for iPXE.
+
+import assert from 'node:assert/strict'
+import { netimage } from '../../support/netimage.ts'
+import { inventSystem, makeKey, writeCache } from '../../support/synthetic.ts'
+import type { Workspace } from '../../support/workspace.ts'
+
+const key = makeKey('serve-1')
+const { toplevel, kernel } = inventSystem('serve', [], [key])
+
+/** @param nfsRoot as in `127.0.0.1:/srv/test,v3` @returns the image */
+export async function buildServedImage(workspace: Workspace, nfsRoot: string): Promise<string> {
+  const { image, pool } = workspace
+  writeCache(workspace.path('cache'), [toplevel, kernel])
+  const built = await netimage([
+    ...['build', toplevel.path, '--from', `file://${workspace.path('cache')}`, '-o', image],
+    ...['--trusted-public-keys', key.publicKey, '--pool', pool, '--boot', 'ipxe'],
+    ...['--nfs-root', nfsRoot],
+  ])
+  assert.equal(built.status, 0, built.stderr)
+  return image
+}
+
+/** A file of its root tree that machines read, by the names on the way to it. */
+export const servedFile = `${toplevel.path}/nixos-version`.slice(1).split('/')
