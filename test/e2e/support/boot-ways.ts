@@ -133,7 +133,7 @@ export const otherWays: readonly BootWay[] = [
     system: x86,
     machine: x86Bios,
     boot: ['ipxe'],
-    servers: { dhcp: 'proxy', dnsmasq: routerAdvertisements },
+    servers: { dhcp: 'proxy' },
     shows: [/tftp:\/\/.*boot\.ipxe.* ok/],
   },
   {
@@ -173,7 +173,7 @@ export const otherWays: readonly BootWay[] = [
     system: x86,
     machine: x86Bios,
     boot: ['ipxe'],
-    servers: { dhcp: 'proxy', http: 'root', dnsmasq: routerAdvertisements },
+    servers: { dhcp: 'proxy', http: 'root' },
     shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
   ...['undionly.kpxe', 'ipxe.pxe'].map((ipxeLoader) =>

@@ -22,8 +22,8 @@ export async function startDnsmasq(host: Host, configuration: string): Promise<P
     '--pid-file',
     `--conf-file=${file}`,
   ])
-  const ports = /^\s*enable-tftp\b/m.test(configuration) ? [67, 69] : [67]
-  for (const port of ports) await listening(host, server, 'udp', port)
+  if (/^\s*dhcp-range=\d+\./m.test(configuration)) await listening(host, server, 'udp', 67)
+  if (/^\s*enable-tftp\b/m.test(configuration)) await listening(host, server, 'udp', 69)
   return server
 }
 

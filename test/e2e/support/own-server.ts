@@ -7,7 +7,7 @@ import * as v from 'valibot'
 import { cli } from '../../support/netimage.ts'
 import type { Network } from './network.ts'
 import type { Program } from './program.ts'
-import { startOtherDhcpServer } from './servers.ts'
+import { startRouter } from './servers.ts'
 
 export type OwnServer = {
   program: Program
@@ -34,7 +34,7 @@ export async function startOwnServer(
   dhcp: 'full' | 'proxy',
   flags: readonly string[] = [],
 ): Promise<OwnServer> {
-  if (dhcp === 'proxy') await startOtherDhcpServer(network)
+  await startRouter(network, { gives: dhcp === 'proxy' ? 'addresses' : 'nothing' })
   const state = join(network.directory, 'state')
   mkdirSync(state, { recursive: true })
   const full = ['--range', '10.66.0.100-10.66.0.199', '--network', '10.66.0.0/24', '--force']

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { netimage } from '../../support/netimage.ts'
-import { dnsmasqConfiguration } from './configuration.ts'
+import { dnsmasqConfiguration, routerAdvertisements } from './configuration.ts'
 import { startDnsmasq, startGanesha, startHttpServer, startKea, startTftpdHpa } from './daemons.ts'
 import type { Network } from './network.ts'
 
@@ -43,7 +43,7 @@ export async function startLoaderServers(
     await startKea(network, await configure(network, 'isc-kea', image, flags))
     return
   }
-  if (dhcp === 'proxy') await startOtherDhcpServer(network)
+  if (dhcp === 'proxy') await startRouter(network, { gives: 'addresses' })
   const lines = await configure(network, 'dnsmasq', image, flags)
   const own = tftpdHpa ? lines.replace(/^enable-tftp$/m, '') : lines
   // Without a ping before each offer, which takes three seconds.
@@ -55,12 +55,27 @@ export async function startRootServer(network: Network, image: string): Promise<
   await startGanesha(network, await configure(network, 'ganesha', image))
 }
 
-/** As in a home: what gives the addresses knows nothing of booting. */
-export async function startOtherDhcpServer(network: Network): Promise<void> {
+/**
+ * A network's router as in a home, which knows nothing of booting. It advertises itself over IPv6,
+ * without which iPXE waits for a quarter of a minute.
+ *
+ * @param gives whether it gives the addresses too
+ */
+export async function startRouter(
+  network: Network,
+  { gives }: { gives: 'addresses' | 'nothing' },
+): Promise<void> {
   const router = await network.addHost('02:00:00:00:00:01')
-  await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
-  const leases = 'dhcp-leasefile=/run/router.leases'
-  await startDnsmasq(router, dnsmasqConfiguration({ bridge: 'eth0' }, [leases]))
+  for (const address of ['10.66.0.2/24', 'fd66::2/64']) {
+    await router.run(['ip', 'address', 'add', address, 'dev', 'eth0', 'nodad'])
+  }
+  const own = [...routerAdvertisements, 'dhcp-leasefile=/run/router.leases']
+  const configuration = dnsmasqConfiguration({ bridge: 'eth0' }, own)
+  const isAddresses = /^dhcp-range=10\..*\n/m
+  await startDnsmasq(
+    router,
+    gives === 'addresses' ? configuration : configuration.replace(isAddresses, ''),
+  )
 }
 
 /** What `netimage servers` prints. */
