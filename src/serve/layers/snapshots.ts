@@ -9,15 +9,10 @@ import { removeTree } from '../../remove-tree.ts'
 import { copyFile } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
+import { namesIn } from './names-in.ts'
 import { newName, writeRecord } from './record.ts'
-import {
-  needRecord,
-  measureContents,
-  namesIn,
-  sweep,
-  withLayer,
-  type StoredLayer,
-} from './store.ts'
+import { needRecord, measureContents, withLayer, type StoredLayer } from './store.ts'
+import { sweep } from './sweep.ts'
 import { syncDirectory } from './sync-directory.ts'
 
 export interface Snapshot {
@@ -71,7 +66,7 @@ export function restoreSnapshot(layer: StoredLayer, name: string): void {
     const restored = { ...record, name: newName(), created: Date.now() }
     copyContents(source, join(layer.directory, restored.name))
     writeRecord(layer.directory, restored)
-    sweep(layer)
+    sweep(layer.directory)
   })
 }
 
@@ -81,7 +76,7 @@ export function removeSnapshot(layer: StoredLayer, name: string): void {
   withLayer(layer, () => {
     if (!existsSync(directory)) throw noSnapshot(layer, name)
     renameSync(directory, join(snapshotsOf(layer), `.removed-${name}`))
-    sweep(layer)
+    sweep(layer.directory)
   })
 }
 

@@ -10,10 +10,10 @@
  * is swept.
  */
 import { randomBytes } from 'node:crypto'
-import { lstatSync, readdirSync, renameSync } from 'node:fs'
+import { lstatSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
+import { fileSystemError, NetimageError } from '../../errors.ts'
 import { makeDirectory } from '../../make-directory.ts'
 import { acquireLock } from '../../pool/lock.ts'
 import { removeTree } from '../../remove-tree.ts'
@@ -21,7 +21,9 @@ import { dataFolder } from './data-files.ts'
 import type { FileSystem } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { openLayer } from './layer.ts'
+import { namesIn } from './names-in.ts'
 import { newName, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { sweep, sweepInBackground } from './sweep.ts'
 import { syncDirectory } from './sync-directory.ts'
 
 export interface MachineLayer {
@@ -59,18 +61,19 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     makeDirectory(place.directory)
     const lock = holdLayer(place)
     try {
-      sweep(place)
       const record = currentRecord(place, request)
       const contents = join(place.directory, record.name)
       makeDirectory(contents)
       writeRecord(place.directory, record)
       syncUp(dirname(place.directory), state)
       const layer = openLayer(contents, index)
+      const sweeping = sweepInBackground(place.directory)
       return {
         name: record.name,
         fileSystem: layer.fileSystem,
         async close() {
           try {
+            await sweeping.stop()
             await layer.close()
             writeRecord(place.directory, { ...record, lastUsed: Date.now() })
           } finally {
@@ -104,18 +107,29 @@ function currentRecord(
   }
 }
 
-/** All that the machine has written is gone, but for snapshots. @throws `NetimageError` `in-use` */
+/**
+ * All that the machine has written is gone, but for snapshots. It takes no time: the data are
+ * removed when the layer is next opened.
+ *
+ * @throws `NetimageError` `in-use`, `bad-state`
+ */
 export function resetMachineLayers(state: string, machine: string): void {
-  for (const layer of listLayers(state)) if (layer.machine === machine) resetLayer(layer)
+  for (const layer of listLayers(state)) {
+    if (layer.machine === machine) withLayer(layer, () => beginAnew(layer))
+  }
 }
 
 /** @throws `NetimageError` `in-use`, `bad-state` */
 export function resetLayer(layer: StoredLayer): void {
   withLayer(layer, () => {
-    const record = readRecord(layer.directory)
-    if (record) writeRecord(layer.directory, { ...record, name: newName(), created: Date.now() })
-    sweep(layer)
+    beginAnew(layer)
+    sweep(layer.directory)
   })
+}
+
+function beginAnew({ directory }: StoredLayer): void {
+  const record = readRecord(directory)
+  if (record) writeRecord(directory, { ...record, name: newName(), created: Date.now() })
 }
 
 /** Nothing of it is left, nor of its snapshots. @throws `NetimageError` `in-use` */
@@ -190,20 +204,6 @@ export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
   })
 }
 
-/** Removes what was never finished, and what is not current any more. */
-export function sweep({ directory }: StoredLayer): void {
-  const current = readRecord(directory)?.name
-  for (const name of namesIn(directory)) {
-    const isContents = /^[0-9a-f]{32}$/.test(name) || name.startsWith('.new-')
-    if (isContents && name !== current) removeTree(join(directory, name))
-  }
-  for (const parent of [dirname(directory), join(directory, 'snapshots')]) {
-    for (const name of namesIn(parent)) {
-      if (name.startsWith('.')) removeTree(join(parent, name))
-    }
-  }
-}
-
 function holdLayer({ machine, lock: file }: StoredLayer): ReturnType<typeof acquireLock> & {} {
   const lock = acquireLock(file, 'exclusive', lockWaitMs)
   if (lock) return lock
@@ -221,15 +221,6 @@ function placeOf(state: string, machine: string, identity: string): StoredLayer 
 /** No address has both. */
 function addressOf(machine: string): string {
   return machine.replaceAll('-', ':')
-}
-
-export function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory).sort()
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
-    throw fileSystemError(`could not read ${directory}`, error)
-  }
 }
 
 /** So that a loss of power does not take the names of new directories. */

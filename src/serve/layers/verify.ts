@@ -11,9 +11,10 @@ import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase, toNodeRow, type NodeRow } from './database.ts'
 import type { NodeId } from './file-system.ts'
 import { readImageIndex, type ImageIndex } from './image-index.ts'
+import { namesIn } from './names-in.ts'
 import { firstNewNode, type AnyNode } from './nodes.ts'
 import { mustBeOver } from './same-image.ts'
-import { needRecord, namesIn, withLayer, type StoredLayer } from './store.ts'
+import { needRecord, withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
   /** Nodes that the machine sees. */
