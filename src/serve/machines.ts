@@ -12,7 +12,7 @@ import type { BootTrees, Requester } from './boot-files.ts'
 import type { FileSystem } from './layers/file-system.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from './layers/store.ts'
 import type { MacOf } from './neighbours.ts'
-import type { NfsExport, NfsMachine } from './nfs/machine.ts'
+import type { MachineOf, NfsExport, NfsMachine } from './nfs/machine.ts'
 import { remember } from './remember.ts'
 import type { ServedImage } from './served-image.ts'
 
@@ -27,6 +27,8 @@ export interface MachinesSettings {
   ephemeral: boolean
   macOf: MacOf
   onError: (error: NetimageError) => void
+  /** Machines whose layers are open at once; the others open theirs again when they ask. */
+  maxOpen?: number
 }
 
 export interface Machines {
@@ -37,7 +39,7 @@ export interface Machines {
   saw(mac: string, address: string | undefined, architecture: number | undefined): void
   imageOf(name: string): ServedImage
   treesOf: (requester: Requester) => BootTrees | undefined
-  nfsMachineOf: (address: string) => NfsMachine | undefined
+  nfsMachineOf: MachineOf
   /** The file systems that a machine can have mounted, and the images below. */
   rootsOf(name: string): readonly MachineRoot[]
   /** A machine starts anew. */
@@ -53,7 +55,12 @@ export interface MachineRoot {
 interface Machine {
   nfs: NfsMachine
   roots: Root[]
+  /** Greater than that of all that asked before. */
+  lastUse: number
 }
+
+/** Each has some descriptors. */
+const defaultMaxOpen = 512
 
 interface Root {
   image: ServedImage
@@ -71,9 +78,12 @@ const platforms: Record<string, readonly number[]> = {
 
 export function createMachines(settings: MachinesSettings): Machines {
   const { images, state, allowed, ephemeral, macOf, onError } = settings
+  const { maxOpen = defaultMaxOpen } = settings
   const macs = new Map<string, string>()
   const architectures = new Map<string, number>()
   const open = new Map<string, Machine>()
+  const closing = new Map<string, Promise<void>>()
+  let uses = 0
   const [first] = images
   if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
   const defaultImage = first
@@ -92,11 +102,18 @@ export function createMachines(settings: MachinesSettings): Machines {
     return architectures.has(name) ? [imageOf(name)] : images
   }
 
-  function nfsMachineOf(address: string): NfsMachine | undefined {
+  const nfsMachineOf: MachineOf = (address, transport) => {
     const name = nameOf(address)
     if (!isAllowed(name) && !isAllowed(address)) return undefined
     const known = open.get(name)
-    if (known) return known.nfs
+    if (known) {
+      known.lastUse = ++uses
+      return known.nfs
+    }
+    // Whoever sends with made-up addresses would have a layer made for each.
+    if (transport === 'udp' && name === address) return undefined
+    if (closing.has(name)) return 'busy'
+    closeIdlest()
     const roots: Root[] = []
     try {
       for (const image of imagesOf(name)) {
@@ -104,8 +121,8 @@ export function createMachines(settings: MachinesSettings): Machines {
         roots.push({ image, layer })
       }
     } catch (error) {
-      const isKnown = error instanceof NetimageError
-      onError(isKnown ? error : new NetimageError('internal', messageOf(error), { cause: error }))
+      onError(asNetimageError(error))
+      close(name, roots).catch((failure: unknown) => onError(asNetimageError(failure)))
       return undefined
     }
     const exports = roots.map(({ image, layer }): NfsExport => ({
@@ -115,14 +132,31 @@ export function createMachines(settings: MachinesSettings): Machines {
       fileSystem: layer.fileSystem,
     }))
     const nfs: NfsMachine = { name, ...(name.includes(':') && { mac: name }), exports }
-    open.set(name, { nfs, roots })
+    open.set(name, { nfs, roots, lastUse: ++uses })
     return nfs
   }
 
-  async function forget(name: string): Promise<void> {
+  function forget(name: string): Promise<void> {
     const machine = open.get(name)
+    if (!machine) return closing.get(name) ?? Promise.resolve()
     open.delete(name)
-    await Promise.all((machine?.roots ?? []).map(({ layer }) => layer.close()))
+    return close(name, machine.roots)
+  }
+
+  function close(name: string, roots: readonly Root[]): Promise<void> {
+    const closed = Promise.all(roots.map(({ layer }) => layer.close()))
+      .then(() => {})
+      .finally(() => closing.delete(name))
+    closing.set(name, closed)
+    return closed
+  }
+
+  function closeIdlest(): void {
+    if (open.size < maxOpen) return
+    const [idlest] = [...open].reduce((one, other) =>
+      other[1].lastUse < one[1].lastUse ? other : one,
+    )
+    forget(idlest).catch((error: unknown) => onError(asNetimageError(error)))
   }
 
   return {
@@ -152,9 +186,14 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (ephemeral) resetMachineLayers(state, name)
     },
     async close() {
-      for (const name of [...open.keys()]) await forget(name)
+      for (const name of [...open.keys(), ...closing.keys()]) await forget(name)
     },
   }
+}
+
+function asNetimageError(error: unknown): NetimageError {
+  if (error instanceof NetimageError) return error
+  return new NetimageError('internal', messageOf(error), { cause: error })
 }
 
 function fits(platform: string, architecture: number): boolean {

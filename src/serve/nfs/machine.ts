@@ -1,6 +1,7 @@
 /** What a machine may mount, and what is kept for each such export while the server runs. */
 import { hash, randomBytes } from 'node:crypto'
 import type { FileSystem } from '../layers/file-system.ts'
+import type { Call } from '../rpc/program.ts'
 import { createHandles, type Handles } from './handle.ts'
 
 export interface NfsMachine {
@@ -26,7 +27,10 @@ export interface NfsExport {
  * Whose address it is. `busy`: nothing can be told or done for now, and the machine should ask
  * again; undefined: of no machine that is served.
  */
-export type MachineOf = (address: string) => NfsMachine | 'busy' | undefined
+export type MachineOf = (
+  address: string,
+  transport: Call['transport'],
+) => NfsMachine | 'busy' | undefined
 
 export interface ServedExport {
   fileSystem: FileSystem

@@ -29,7 +29,7 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   const mount: Procedure = (call, results) => {
     const path = readPath(call)
-    const machine = machineOf(call.address)
+    const machine = machineOf(call.address, call.transport)
     const result = find(machine, path)
     if (typeof result === 'string') {
       results.uint32(mountStatus[result])
@@ -72,13 +72,13 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   }
 
   function reportUnmount(call: Call, path: string): void {
-    const clue = clueOf(call, machineOf(call.address))
+    const clue = clueOf(call, machineOf(call.address, call.transport))
     report({ ...clue, kind: 'nfs', step: 'unmount', path })
   }
 
   /** What the asking machine may mount; only it may mount that, hence nobody else is told. */
   const listExports: Procedure = (call, results) => {
-    const machine = machineOf(call.address)
+    const machine = machineOf(call.address, call.transport)
     for (const { path } of typeof machine === 'object' ? machine.exports : []) {
       results.boolean(true)
       results.string(path)

@@ -1,0 +1,96 @@
+// What the machines together cost, also those that do not exist.
+
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync } from 'node:fs'
+import { after, before, suite, test } from 'node:test'
+import { createMachines, type Machines } from '../../src/serve/machines.ts'
+import type { NfsMachine } from '../../src/serve/nfs/machine.ts'
+import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { buildServedImage } from './support/served-image.ts'
+
+const maxOpen = 10
+const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+
+suite('the machines of a server', () => {
+  let workspace: Workspace
+  let image: ServedImage
+  before(async () => {
+    workspace = makeWorkspace('machines')
+    const built = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
+    image = await openServedImage(built, 'http://127.0.0.1/')
+  })
+  after(() => workspace.remove())
+
+  function create(state: string, macs: Record<string, string> = {}) {
+    const errors: string[] = []
+    const machines = createMachines({
+      ...{ images: [image], state: workspace.path(state), allowed: 'any', ephemeral: false },
+      macOf: (address) => macs[address],
+      onError: ({ message }) => errors.push(message),
+      maxOpen,
+    })
+    return { machines, errors, [Symbol.asyncDispose]: () => machines.close() }
+  }
+
+  test('more than can be open at once take turns, and each finds what it wrote', async () => {
+    await using created = create('many')
+    const { machines, errors } = created
+    const [one, other] = ['10.0.9.1', '10.0.9.2']
+    const { fileSystem } = rootOf(machines, one)
+    fileSystem.create(fileSystem.root, Buffer.from('mine'), file)
+    await fileSystem.stable()
+    const before = descriptors()
+    for (let count = 0; count < 60; count++) {
+      assert.ok(rootOf(machines, `10.0.0.${count}`))
+      // It is in use all the time, and stays what it was.
+      const again = rootOf(machines, other)
+      if (count === 0) again.fileSystem.create(again.fileSystem.root, Buffer.from('its'), file)
+      assert.ok(again.fileSystem.lookup(again.fileSystem.root, Buffer.from('its')))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const more = descriptors() - before
+    assert.ok(more < maxOpen * 8, `${more} descriptors`)
+    while (machines.nfsMachineOf(one, 'tcp') === 'busy') {
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const back = rootOf(machines, one).fileSystem
+    assert.ok(back.lookup(back.root, Buffer.from('mine')))
+    assert.deepEqual(errors, [])
+  })
+
+  test('a datagram makes no layer for an address that nobody has', async () => {
+    await using created = create('datagrams', { '10.0.0.7': '52:54:00:00:00:07' })
+    const { machines } = created
+    assert.equal(machines.nfsMachineOf('10.0.0.8', 'udp'), undefined)
+    assert.ok(!existsSync(workspace.path('datagrams', 'layers')))
+    assert.ok(machines.nfsMachineOf('10.0.0.7', 'udp'))
+    assert.ok(machines.nfsMachineOf('10.0.0.8', 'tcp'))
+    const made = readdirSync(workspace.path('datagrams', 'layers')).toSorted()
+    assert.deepEqual(made, ['10.0.0.8', '52-54-00-00-00-07'])
+  })
+
+  test('who asks while its layer is closed for a new boot is told to wait', async () => {
+    await using created = create('boots')
+    const { machines } = created
+    const { fileSystem } = rootOf(machines, '10.0.0.7')
+    fileSystem.create(fileSystem.root, Buffer.from('mine'), file)
+    const boots = machines.boots('10.0.0.7')
+    assert.equal(machines.nfsMachineOf('10.0.0.7', 'tcp'), 'busy')
+    await boots
+    const again = rootOf(machines, '10.0.0.7').fileSystem
+    assert.ok(again.lookup(again.root, Buffer.from('mine')))
+  })
+})
+
+function rootOf(machines: Machines, address: string): NfsMachine['exports'][number] {
+  const machine = machines.nfsMachineOf(address, 'tcp')
+  assert.ok(typeof machine === 'object', `${address}: ${machine}`)
+  const [root] = machine.exports
+  assert.ok(root)
+  return root
+}
+
+function descriptors(): number {
+  return readdirSync('/proc/self/fd').length
+}
