@@ -1,14 +1,16 @@
-/** Boots a machine from power-on, with the servers that people run, and tells each step. */
+/** Boots a machine from power-on by `netimage serve`, and tells each step. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { routerAdvertisements } from '../test/e2e/support/configuration.ts'
-import { startDnsmasq, startGanesha } from '../test/e2e/support/daemons.ts'
 import { powerOn, x86Bios } from '../test/e2e/support/machines.ts'
 import { openNetwork } from '../test/e2e/support/network.ts'
+import { startRouter } from '../test/e2e/support/servers.ts'
 
 export interface DemoBoot {
-  /** What `netimage servers` prints for the image that the machine is given. */
-  configure: (server: 'dnsmasq' | 'ganesha', ...flags: string[]) => Promise<string>
+  image: string
+  /** Where the server keeps what the machine writes. */
+  state: string
+  /** The command line of netimage with these arguments, after it was shown to the person. */
+  command: (...args: string[]) => string[]
   show: (line: string) => void
 }
 
@@ -27,18 +29,17 @@ const steps: readonly [RegExp, string][] = [
 ]
 
 const bootSeconds = 180
+const mac = '52:54:00:00:00:01'
 
-export async function bootInFront({ configure, show }: DemoBoot): Promise<void> {
+export async function bootInFront({ image, state, command, show }: DemoBoot): Promise<void> {
   await using network = await openNetwork('demo')
-  const range = ['--interface', network.bridge, '--range', '10.66.0.100-10.66.0.199']
-  const dnsmasq = await configure('dnsmasq', ...range)
-  await startDnsmasq(network, `${dnsmasq}\n${routerAdvertisements.join('\n')}\n`)
-  await startGanesha(network, await configure('ganesha'))
-  const machine = await powerOn(network, {
-    name: 'machine',
-    mac: '52:54:00:00:00:01',
-    machine: x86Bios(),
-  })
+  // The network has a router that gives the addresses, as most have.
+  await startRouter(network, { gives: 'addresses' })
+  const serve = command('serve', image, '--allow', mac, '--state', state)
+  const server = network.start('netimage', serve, /^error: /)
+  const { text } = await server.waitFor(/^on /, bootSeconds)
+  show(`  ${text}`)
+  const machine = await powerOn(network, { name: 'machine', mac, machine: x86Bios() })
   let up = false
   const waiting = machine.waitFor(/netimage-demo: up/, bootSeconds).finally(() => (up = true))
   const left = [...steps]
@@ -56,4 +57,6 @@ export async function bootInFront({ configure, show }: DemoBoot): Promise<void> 
   }
   await waiting
   await machine.powerOff()
+  const boots = await network.run(command('boots', mac, '--state', state))
+  show(boots.trimEnd())
 }

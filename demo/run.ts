@@ -6,7 +6,6 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
 import { removeTree } from '../src/remove-tree.ts'
@@ -41,15 +40,14 @@ say('\nReal Nix registers the root’s store paths, as the machine does at its f
 await letNixAccept(`${image}/net-image`)
 
 say('\nA machine without a disk is switched on, in a network of its own:')
-// It writes to its root, and the image is to stay as it is.
-const machines = `${work}/machine`
-removeTree(machines)
-await run('cp', ['-a', '--reflink=auto', image, machines], {})
+const state = `${work}/state`
+removeTree(state)
 await bootInFront({
-  configure: (server, ...flags) => {
-    const args = ['servers', server, machines, ...flags]
-    say(`  $ netimage ${args.join(' ')}`)
-    return outputOf(process.execPath, [program, ...args])
+  image,
+  state,
+  command(...args) {
+    say(`\n$ netimage ${args.join(' ')}`)
+    return [process.execPath, program, ...args]
   },
   show: say,
 })
@@ -86,11 +84,6 @@ async function run(command: string, args: string[], environment: NodeJS.ProcessE
   if (status === 0) return
   say(`the demo stops here: ${command} ended with status ${status}`)
   process.exit(1)
-}
-
-async function outputOf(command: string, args: string[]): Promise<string> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-  return await text(child.stdout)
 }
 
 function say(line: string): void {
