@@ -85,7 +85,7 @@ suite('the machines of a server', () => {
 
 function rootOf(machines: Machines, address: string): NfsMachine['exports'][number] {
   const machine = machines.nfsMachineOf(address, 'tcp')
-  assert.ok(typeof machine === 'object', `${address}: ${machine}`)
+  assert.ok(typeof machine === 'object', address)
   const [root] = machine.exports
   assert.ok(root)
   return root
