@@ -1,21 +1,25 @@
 /** The hardware addresses that this machine knows of those it has just talked to. */
 import { readFileSync } from 'node:fs'
 
+import { remember } from './remember.ts'
+
 /** How long what was read counts. Milliseconds. */
 const freshMs = 1000
 
-/** @returns undefined where the kernel does not know it, or is none that says so */
+/** @returns undefined where the kernel never knew it, or is none that says so */
 export type MacOf = (address: string) => string | undefined
 
 /** Reads the kernel's ARP table: proc_net_arp in proc_net(5). */
 export function createNeighbours(file = '/proc/net/arp', now = () => performance.now()): MacOf {
-  let known = new Map<string, string>()
+  // The kernel forgets who is silent, and everybody when a cable is pulled. The next packet of such
+  // a machine comes in before it knows it again, and must not be taken for that of another.
+  const known = new Map<string, string>()
   let readAt = -Infinity
   return (address) => {
     // An address that is not there yet may have come a moment ago; one that is, stays.
     const age = now() - readAt
     if (known.has(address) ? age > freshMs : age > freshMs / 10) {
-      known = readTable(file)
+      for (const [neighbour, mac] of readTable(file)) remember(known, neighbour, mac)
       readAt = now()
     }
     return known.get(address)

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import type { NetworkInterfaceInfo } from 'node:os'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir, type NetworkInterfaceInfo } from 'node:os'
+import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { findInterface } from '../../src/serve/interfaces.ts'
 import { parseArpTable, createNeighbours } from '../../src/serve/neighbours.ts'
@@ -58,6 +60,20 @@ suite('neighbours', () => {
   test('are those whose hardware addresses the kernel has', () => {
     assert.deepEqual([...parseArpTable(arp)], [['10.0.0.100', '52:54:00:ab:00:01']])
     assert.deepEqual([...parseArpTable('no table\\n\\n')], [])
+  })
+
+  test('are the same when the kernel has forgotten them, until another has their address', (context) => {
+    const directory = mkdtempSync(join(tmpdir(), 'netimage-neighbours-'))
+    context.after(() => rmSync(directory, { recursive: true }))
+    const file = join(directory, 'arp')
+    let time = 0
+    const macOf = createNeighbours(file, () => (time += 2000))
+    writeFileSync(file, arp)
+    assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:01')
+    writeFileSync(file, arp.replace('0x2', '0x0'))
+    assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:01')
+    writeFileSync(file, arp.replace('AB:00:01', 'AB:00:02'))
+    assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:02')
   })
 
   test('are unknown where there is no table', () => {
