@@ -94,7 +94,7 @@ const bootSchema = v.object({
   trouble: v.optional(v.string()),
 })
 
-/** The newest first. @param machine only its boots, by hardware or IP address */
+/** The newest first, also where the clock went back meanwhile. @param machine only its boots, by hardware or IP address */
 export function readBoots(state: string, machine: string | undefined, limit: number): Boot[] {
   const file = recordFile(state)
   if (!existsSync(file)) return []
@@ -104,7 +104,7 @@ export function readBoots(state: string, machine: string | undefined, limit: num
       .prepare(
         `SELECT boot FROM boots
          WHERE ?1 IS NULL OR machine = ?1 OR json_extract(boot, '$.address') = ?1
-         ORDER BY started DESC, id DESC LIMIT ?2`,
+         ORDER BY id DESC LIMIT ?2`,
       )
       .all(machine ?? null, limit)
     return rows.map((row) => toBoot(parseJson(row['boot']), file))

@@ -56,6 +56,17 @@ suite('the record of boots', () => {
       record.close()
     }))
 
+  test('knows which boot came last where the clock went back, as without a battery', () =>
+    withState((state) => {
+      const record = openBootRecord(state)
+      for (const started of [2000, 1000]) record.add(boot('a', started), event, started)
+      record.close()
+      assert.deepEqual(
+        readBoots(state, 'a', 10).map(({ started }) => started),
+        [1000, 2000],
+      )
+    }))
+
   test('keeps no more than 2000 events of a boot', () =>
     withState((state) => {
       const record = openBootRecord(state)
