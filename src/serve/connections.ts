@@ -8,7 +8,10 @@ export interface ConnectionLimits {
 }
 
 export interface Connections {
-  /** Takes in a new one; where it is one too many, the one that has been idle for longest ends. */
+  /**
+   * Takes in a new one. Where it is one too many, one ends of the client that has the most: who has
+   * only a few keeps them, whatever the others do.
+   */
   add(socket: Socket, address: string): void
   /** Something was done for who is at its other end. */
   used(socket: Socket): void
@@ -25,20 +28,38 @@ interface Connection {
 
 export function createConnections(limits: ConnectionLimits): Connections {
   const all = new Map<Socket, Connection>()
+  const byClient = new Map<string, Set<Connection>>()
 
-  function makeRoom(connections: Iterable<Connection>, most: number): void {
-    const open = [...connections].filter(({ socket }) => !socket.destroyed)
-    if (open.length < most) return
-    open.reduce((idlest, other) => (other.active < idlest.active ? other : idlest)).socket.destroy()
+  function remove(connection: Connection): void {
+    const { socket, address } = connection
+    const ofClient = byClient.get(address)
+    if (!all.delete(socket) || !ofClient) return
+    ofClient.delete(connection)
+    if (ofClient.size === 0) byClient.delete(address)
+  }
+
+  function endIdlest(connections: Iterable<Connection>): void {
+    const idlest = [...connections].reduce((one, other) =>
+      other.active < one.active ? other : one,
+    )
+    remove(idlest)
+    idlest.socket.destroy()
   }
 
   return {
     add(socket, address) {
-      const ofClient = [...all.values()].filter((other) => other.address === address)
-      makeRoom(ofClient, limits.connectionsPerAddress)
-      makeRoom(all.values(), limits.connections)
-      all.set(socket, { socket, address, active: 0 })
-      socket.once('close', () => all.delete(socket))
+      const own = byClient.get(address)
+      if (own && own.size >= limits.connectionsPerAddress) endIdlest(own)
+      else if (all.size >= limits.connections) {
+        endIdlest(
+          [...byClient.values()].reduce((one, other) => (other.size > one.size ? other : one)),
+        )
+      }
+      const connection: Connection = { socket, address, active: 0 }
+      all.set(socket, connection)
+      const ofClient = byClient.get(address) ?? new Set()
+      byClient.set(address, ofClient.add(connection))
+      socket.once('close', () => remove(connection))
     },
     used(socket) {
       const connection = all.get(socket)

@@ -16,6 +16,7 @@ import { createNeighbours } from './neighbours.ts'
 import { startNfsServer } from './nfs/server.ts'
 import { createOnInterface } from './on-interface.ts'
 import { remember } from './remember.ts'
+import { limitCheap } from './report-limit.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
 import { handleKey } from './state.ts'
@@ -110,7 +111,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     }
   }
   const started = new Map<string, number>()
-  const report = (event: ServeEvent) => {
+  const report = limitCheap((event: ServeEvent) => {
     const at = Date.now()
     learn(machines, event)
     const boot = follower.see(event, at)
@@ -125,7 +126,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     }
     recorded(boot, event, at)
     request.see(boot, event, at)
-  }
+  }, Date.now)
 
   const roots = watchRoots(machines, report)
   const hears = createOnInterface(place)

@@ -8,7 +8,8 @@ import { decodePacket, encodePacket } from '../../src/serve/dhcp/packet.ts'
 import { ipxeDiscover } from '../serve/dhcp/captured.ts'
 import { dnsmasqConfiguration } from './support/configuration.ts'
 import { startDnsmasq } from './support/daemons.ts'
-import { openNetwork, type Network } from './support/network.ts'
+import { openNetwork } from './support/network.ts'
+import { addHostElsewhere } from './support/network-elsewhere.ts'
 import { eventsOf, launchOwnDhcp, startOwnDhcp, udhcpc } from './support/own-dhcp.ts'
 import { findProgram } from './support/packages.ts'
 
@@ -306,20 +307,3 @@ socket.bind(0, async () => {
   }
   socket.close()
 })`
-
-/** A host on another network of the server. */
-async function addHostElsewhere(network: Network, address: string) {
-  const cables = async () => (await network.run(['ls', '/sys/class/net/br0/brif'])).split('\n')
-  const before = await cables()
-  const host = await network.addHost(address)
-  const cable = (await cables()).find((name) => !before.includes(name)) ?? ''
-  for (const command of [
-    'link add br1 type bridge',
-    'address add 10.77.0.1/24 broadcast + dev br1',
-    'link set br1 up',
-    `link set ${cable} master br1`,
-  ]) {
-    await network.run(['ip', ...command.split(' ')])
-  }
-  return host
-}

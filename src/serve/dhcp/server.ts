@@ -1,6 +1,7 @@
 /** The DHCP server of one interface: proxyDHCP, or a full one. */
 import { messageOf, NetimageError } from '../../errors.ts'
 import type { DhcpEvent, Report } from '../event.ts'
+import { limitReports } from '../report-limit.ts'
 import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
 import type { Answer } from './answer.ts'
 import type { BootAnswer, NoBoot } from './boot-answer.ts'
@@ -21,7 +22,6 @@ import {
 } from './packet.ts'
 import { answerAsProxy, isForProxy } from './proxy.ts'
 import { destinationOf, maxReplyBytes } from './reply.ts'
-import { limitReports } from './report-limit.ts'
 
 export type DhcpServerOptions = {
   /** Nothing is heard or sent on any other. */

@@ -1,5 +1,5 @@
 /** Keeps who makes up machines from drowning what is told of the real ones. */
-import type { Report } from '../event.ts'
+import type { Report, ServeEvent } from './event.ts'
 
 /** A shelf of machines that boot at once stays below. */
 const [perSecond, atOnce] = [100, 500]
@@ -16,6 +16,18 @@ export function limitReports(
     const allow = event.mac !== undefined && knows(event.mac) ? known : unknown
     if (allow()) report(event)
   }
+}
+
+/** Limits what one packet brings about: that something is not there or not to be had, or mounts. */
+export function limitCheap(report: Report, now: () => number): Report {
+  const allow = allowance(now)
+  return (event) => {
+    if (!isCheap(event) || allow()) report(event)
+  }
+}
+
+function isCheap({ kind, step }: ServeEvent): boolean {
+  return kind === 'nfs' || step === 'refuse' || step === 'missing' || step === 'fail'
 }
 
 function allowance(now: () => number): () => boolean {

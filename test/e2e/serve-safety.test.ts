@@ -1,0 +1,144 @@
+// What `netimage serve` does about who is not meant, and who means no good: all of it as a person
+// runs it, beside clients of other people that are served on.
+
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { buildServedImage } from '../serve/support/served-image.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { openNetwork, type Host } from './support/network.ts'
+import { addHostElsewhere } from './support/network-elsewhere.ts'
+import { udhcpc } from './support/own-dhcp.ts'
+import { startOwnServer } from './support/own-server.ts'
+import { findProgram } from './support/packages.ts'
+import type { Program } from './support/program.ts'
+
+const path = '/srv/test'
+const attackProgram = join(import.meta.dirname, 'support/attack-program.ts')
+const [curl, rpcinfo] = [findProgram('curl'), findProgram('rpcinfo')]
+
+suite('netimage serve, among others than are meant', () => {
+  let workspace: Workspace
+  let image: string
+  before(async () => {
+    workspace = makeWorkspace('serve-safety')
+    image = await buildServedImage(workspace, `10.66.0.1:${path},v3`)
+  })
+  after(() => workspace.remove())
+
+  test('nobody is answered outside the interface that is served', async () => {
+    await using network = await openNetwork('serve-interface')
+    const inside = await network.addHost('52:54:00:00:00:07')
+    const outside = await addHostElsewhere(network, '52:54:00:00:00:08')
+    await startOwnServer(network, [image], 'full')
+    await ip(inside, 'address add 10.66.0.7/24 dev eth0')
+    await ip(outside, 'address add 10.77.0.8/24 dev eth0')
+    // The kernel of the server takes in what comes for any of its addresses, from anywhere.
+    await ip(outside, `route add ${network.server} via 10.77.0.1`)
+    await outside.run([findProgram('busybox'), 'ping', '-c', '1', '-W', '5', network.server])
+    // A machine behind a router on the right side, and one on the wrong side.
+    await ip(inside, 'address add 10.88.0.7/32 dev lo')
+    await ip(network, 'route add 10.88.0.0/24 via 10.66.0.7')
+    await ip(outside, 'address add 10.99.0.8/32 dev lo')
+    await ip(network, 'route add 10.99.0.0/24 via 10.77.0.8')
+
+    // rpcinfo hears no other signal while it waits.
+    const atMost = ['timeout', '--signal', 'KILL', '3']
+    const asks: Record<string, readonly string[]> = {
+      http: [curl, '-sf', '-m', '3', `http://${network.server}/boot.ipxe`],
+      api: [curl, '-sf', '-m', '3', `http://${network.server}/api/images`],
+      tftp: [curl, '-sf', '-m', '3', `tftp://${network.server}/boot.ipxe`],
+      nfs: [...atMost, findProgram('nfs-ls'), `nfs://${network.server}${path}?version=3`],
+      mount: [...atMost, rpcinfo, '-n', '2049', '-T', 'udp', network.server, 'mountd', '3'],
+      mapper: [...atMost, rpcinfo, '-p', network.server],
+      'mapper, udp': [...atMost, rpcinfo, '-T', 'udp', network.server, '100000', '2'],
+    }
+    for (const [what, command] of Object.entries(asks)) {
+      await inside.run(command)
+      await assert.rejects(outside.run(command), what)
+    }
+    const from = (address: string) => [curl, '-sf', '-m', '3', '--interface', address]
+    const url = `http://${network.server}/boot.ipxe`
+    assert.match(await inside.run([...from('10.88.0.7'), url]), /^#!ipxe/)
+    await assert.rejects(outside.run([...from('10.99.0.8'), url]))
+    assert.equal(await udhcpc(outside), undefined)
+  })
+
+  test('all that hostile machines do at once takes little, and others are served on', async (context) => {
+    await using network = await openNetwork('serve-hostile')
+    const machine = await network.addHost('52:54:00:00:00:07')
+    const hostile = await network.addHost('52:54:00:00:00:66')
+    const { program } = await startOwnServer(network, [image], 'full')
+    const server = await nodeOf(program)
+    await ip(machine, 'address add 10.66.0.7/24 dev eth0')
+    const addresses = Array.from({ length: 40 }, (_, index) => `10.66.0.${200 + index}`)
+    for (const address of addresses) await ip(hostile, `address add ${address}/24 dev eth0`)
+
+    const file = join(import.meta.dirname, 'serve-safety.test.ts')
+    let round = 0
+    const serveAll = async () => {
+      const url = `nfs://${network.server}${path}/kept-${++round}?version=3`
+      const copy = join(machine.directory, `copy-${round}`)
+      const files = `${network.server}/boot.ipxe`
+      const most = ['-sf', '-m', '20']
+      assert.match(await machine.run([curl, ...most, `http://${files}`]), /^#!ipxe/)
+      assert.match(await machine.run([curl, ...most, `tftp://${files}`]), /^#!ipxe/)
+      await machine.run([findProgram('nfs-cp'), file, url])
+      await machine.run([findProgram('nfs-cp'), url, copy])
+      assert.equal(readFileSync(copy, 'utf8'), readFileSync(file, 'utf8'))
+      assert.ok(await udhcpc(machine))
+    }
+    await serveAll()
+    const before = costOf(server)
+
+    const attack = [process.execPath, attackProgram, network.server]
+    const attacker = hostile.start('attack', [...attack, ...addresses])
+    await attacker.waitFor(/^under way$/, 30)
+    const flood = ['-4', '-i', '-l', 'eth0', '-r', '500', '-R', '60000', '-p', '60']
+    const perfdhcp = hostile.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
+    const start = performance.now()
+    let [memory, descriptors] = [0, 0]
+    while (round < 5) {
+      await sleep(1000)
+      await serveAll()
+      const cost = costOf(server)
+      memory = Math.max(memory, cost.memory - before.memory)
+      descriptors = Math.max(descriptors, cost.descriptors - before.descriptors)
+    }
+    assert.ok(attacker.isRunning() && perfdhcp.isRunning() && program.isRunning())
+    const told = program.lines().length
+    const found = `${memory.toFixed()} MiB, ${descriptors} descriptors, ${told} lines`
+    context.diagnostic(found)
+    // Three servers with 512 connections each, and 256 transfers with a socket and a file.
+    assert.ok(descriptors < 3 * 512 + 2 * 256 + 500, found)
+    assert.ok(memory < 400, found)
+    assert.ok(told < 500 + 500 * ((performance.now() - start) / 1000), found)
+    assert.ok(!program.lines().some(({ text }) => text.startsWith('error:')), found)
+  })
+})
+
+/** The server itself, behind the programs that put it into its namespaces. */
+async function nodeOf({ pid }: Program): Promise<number> {
+  for (let at = pid; ;) {
+    const children = readFileSync(`/proc/${at}/task/${at}/children`, 'utf8').trim().split(' ')
+    if (children[0] === '' || children[0] === undefined) return at
+    at = Number(children[0])
+    await sleep(0)
+  }
+}
+
+/** MiB, and open files. */
+function costOf(pid: number): { memory: number; descriptors: number } {
+  const [, kibibytes = ''] =
+    /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
+  return {
+    memory: Number(kibibytes) / 1024,
+    descriptors: readdirSync(`/proc/${pid}/fd`).length,
+  }
+}
+
+async function ip(host: Host, command: string): Promise<void> {
+  await host.run(['ip', ...command.split(' ')])
+}

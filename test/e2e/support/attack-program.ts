@@ -1,0 +1,75 @@
+// Does to a server what hostile machines do, all at once and without end, from many addresses.
+//
+//     node attack-program.ts SERVER ADDRESS…
+
+import { randomBytes } from 'node:crypto'
+import { createSocket } from 'node:dgram'
+import { connect } from 'node:net'
+import { callRecord } from '../../serve/support/rpc-client.ts'
+
+const [server = '', ...addresses] = process.argv.slice(2)
+const [tftp, http, portMapper, nfs] = [69, 80, 111, 2049]
+/** Connections at once, to each port. */
+const halfOpen = 1000
+
+let turn = 0
+const nextAddress = () => addresses[turn++ % addresses.length] ?? ''
+const nfsCall = (procedure: number, fileHandle: Buffer) =>
+  callRecord({}, 100003, procedure, (writer) => writer.opaque(fileHandle))
+
+/** What is wrong in a stream of records, or breaks off. */
+const rpc = [
+  () => Buffer.from('80000100abcd', 'hex'),
+  () => Buffer.from('7fffffff', 'hex'),
+  () => Buffer.from('ffffffff00000000', 'hex'),
+  () => randomBytes(200),
+  () => callRecord({}, 100003, 6, () => {}),
+  () => nfsCall(1 + (turn % 21), randomBytes(turn % 80)),
+]
+const requests = {
+  [http]: [
+    () => Buffer.from('GET /boot.ipxe HTTP/1.1\r\nHo'),
+    () => Buffer.from('GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n'),
+    () =>
+      Buffer.from(
+        `GET /boot.ipxe HTTP/1.1\r\nHost: x\r\nRange: bytes=${'0-1,'.repeat(900)}9-\r\n\r\n`,
+      ),
+    () => Buffer.concat([Buffer.from('GET /'), randomBytes(9000)]),
+  ],
+  [nfs]: rpc,
+  [portMapper]: rpc,
+}
+
+function open(port: number, all: readonly (() => Buffer)[]): void {
+  const socket = connect({ port, host: server, localAddress: nextAddress() })
+  socket.on('error', () => {})
+  socket.on('connect', () => socket.write(all[turn % all.length]?.() ?? ''))
+  socket.on('data', () => {})
+  // Whoever was thrown out comes back.
+  socket.on('close', () => setTimeout(open, 20, port, all))
+}
+
+for (const [port, all] of Object.entries(requests)) {
+  for (let count = 0; count < halfOpen; count++) open(Number(port), all)
+}
+
+/** Requests for files that are there, are not, or lie outside; and what is no packet at all. */
+const datagrams = [
+  Buffer.from('\0\x01boot.ipxe\0octet\0blksize\x0065464\0windowsize\x0065535\0'),
+  Buffer.from('\0\x01boot.ipxe\0octet\0'),
+  Buffer.from('\0\x01none\0octet\0'),
+  Buffer.from('\0\x01../../etc/passwd\0octet\0'),
+  randomBytes(300),
+]
+for (let count = 0; count < 200; count++) {
+  const socket = createSocket('udp4')
+  socket.on('error', () => {})
+  socket.bind({ address: nextAddress(), port: 0 }, () => {
+    setInterval(() => {
+      socket.send(datagrams[turn++ % datagrams.length] ?? '', tftp, server)
+      const call = callRecord({}, 100005, 1, (writer) => writer.string('/srv/test'))
+      socket.send(call.subarray(4), nfs, server)
+    }, 200)
+  })
+}
+process.stdout.write('under way\n')
