@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import type { Boot } from '../serve/boots/follow.ts'
-import { formatBytes, formatSeconds } from './format.ts'
+import { formatBytes, formatSeconds, visible } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
@@ -35,7 +35,7 @@ async function boots(
       ...events.map(({ at, event }) => `${since(at - last.started)}  ${inLine(event)}`),
     )
   }
-  return { text: lines.join('\n'), json: { boots: found, ...(events && { events }) } }
+  return { text: lines.map(visible).join('\n'), json: { boots: found, ...(events && { events }) } }
 }
 
 /** `dc:a6:32:01:02:03  2026-11-23 08:15:00  registered  dhcp 0.0 s, loader 0.4 s, …` */

@@ -1,8 +1,10 @@
 import { Command, Option } from '@commander-js/extra-typings'
 
+import type { NetimageError } from '../errors.ts'
 import type { Boot } from '../serve/boots/follow.ts'
 import type { ServeEvent } from '../serve/event.ts'
 import type { Allowed } from '../serve/machines.ts'
+import { remember } from '../serve/remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import {
   parseAddresses,
@@ -104,8 +106,11 @@ async function run(
   refuseWithoutFull(flags.dhcp, { range, network, reserve, router, dns, domain, force })
   const { serve } = await import('../serve/serve.ts')
   const { stateDirectory } = await import('../serve/state.ts')
-  const warn = (message: string) => void process.stderr.write(`${message}\n`)
   let view: BootView | undefined
+  const warn = (message: string) => {
+    if (view) view.say(message)
+    else process.stderr.write(`${message}\n`)
+  }
   const refused = new Set<string>()
   const see = (boot: Boot, event: ServeEvent, at: number) => {
     tellOfRefused(event, refused, warn)
@@ -133,12 +138,13 @@ async function run(
       },
       singlePort: flags.tftpSinglePort ?? false,
       see,
-      onError: ({ message, code }) => warn(`error: ${message} [${code}]`),
+      onError: tellErrors(warn),
     },
     signal,
   )
   for (const line of describe(serving, flags)) warn(line)
-  view = showBoots(process.stdout, serving.boots, flags.json ?? false)
+  const streams = { output: process.stdout, messages: process.stderr }
+  view = showBoots(streams, serving.boots, flags.json ?? false)
   await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   view.close()
   await serving.close()
@@ -154,6 +160,20 @@ function describe({ interface: place, images, ports }: Serving, flags: ServeFlag
       ? []
       : ['no machine may boot yet: --allow MAC names one, --allow any all on this network']),
   ]
+}
+
+const repeatedMs = 60_000
+
+/** What fails at each request is said once a minute. */
+function tellErrors(warn: (line: string) => void): (error: NetimageError) => void {
+  const told = new Map<string, number>()
+  return ({ message, code, hint }) => {
+    const now = performance.now()
+    if (now - (told.get(message) ?? -Infinity) < repeatedMs) return
+    remember(told, message, now)
+    warn(`error: ${message} [${code}]`)
+    if (hint !== undefined) warn(`  ${hint}`)
+  }
 }
 
 /** Once for each: what its owner has to type is the same the next time. */

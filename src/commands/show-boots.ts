@@ -4,40 +4,67 @@
  */
 import type { ServeEvent } from '../serve/event.ts'
 import { stallOf, type Boot } from '../serve/boots/follow.ts'
-import { formatBytes, formatSeconds } from './format.ts'
+import { remember } from '../serve/remember.ts'
+import { formatBytes, formatSeconds, visible, wrap } from './format.ts'
+import { patientOutput, type PatientOutput, type Stream } from './patient-output.ts'
 
 export interface BootView {
   see(boot: Boot, event: ServeEvent, at: number): void
+  /** Shows what is no part of a boot, for good. */
+  say(line: string): void
   close(): void
 }
 
 const redrawMs = 500
 const lookMs = 1000
 
+export interface ViewStreams {
+  output: Stream
+  /** For what is said where the output is not for people. */
+  messages: Stream
+}
+
 /**
  * @param boots the last boot of each machine
  * @param json lines also on a terminal
  */
 export function showBoots(
-  output: NodeJS.WriteStream,
+  { output, messages }: ViewStreams,
   boots: () => Boot[],
   json: boolean,
 ): BootView {
-  return output.isTTY && !json ? onTerminal(output, boots) : asLines(output, boots)
+  const toMessages = patientOutput(messages)
+  const lines = patientOutput(output)
+  if (json || !output.isTTY) return asLines(lines, toMessages, boots)
+  const size = () => ({ width: output.columns || 80, height: output.rows || 24 })
+  // On the same screen the table would be drawn over it.
+  return onTerminal(lines, messages.isTTY ? undefined : toMessages, boots, size)
 }
 
-function onTerminal(output: NodeJS.WriteStream, boots: () => Boot[]): BootView {
+function onTerminal(
+  screen: PatientOutput,
+  messages: PatientOutput | undefined,
+  boots: () => Boot[],
+  size: () => { width: number; height: number },
+): BootView {
   let drawn = 0
-  const draw = () => {
-    const lines = table(boots(), Date.now(), output.columns || 80).slice(-((output.rows || 24) - 2))
+  const draw = (above = '') => {
+    if (above === '' && screen.isBehind) return
+    const { width, height } = size()
+    const [heading = '', ...rows] = table(boots(), Date.now(), width)
+    const lines = [heading, ...rows.slice(-Math.max(1, height - 3))]
     const up = drawn > 0 ? `\u001b[${drawn}A` : ''
-    output.write(`${up}\r\u001b[J${lines.map((line) => `${line}\n`).join('')}`)
+    screen.write(`${up}\r\u001b[J${above}${lines.map((line) => `${line}\n`).join('')}`)
     drawn = lines.length
   }
   draw()
   const timer = setInterval(draw, redrawMs)
   return {
     see: () => undefined,
+    say(line) {
+      if (messages) messages.write(`${visible(line)}\n`)
+      else draw(`${visible(line)}\n`)
+    },
     close() {
       clearInterval(timer)
       draw()
@@ -48,49 +75,63 @@ function onTerminal(output: NodeJS.WriteStream, boots: () => Boot[]): BootView {
 /** The lines of the table, none wider than the terminal. */
 export function table(boots: readonly Boot[], now: number, width: number): string[] {
   if (boots.length === 0) return ['waiting for machines…']
-  const heading = row(['MACHINE', 'ADDRESS', 'STEP', 'SINCE', 'SENT', ''])
+  const room = Math.max(20, width - 1)
+  const heading = row(['MACHINE', 'ADDRESS', 'STEP', 'SINCE', 'SENT'])
   const lines = [...boots]
     .sort((a, b) => a.started - b.started)
-    .flatMap((boot) => describe(boot, now))
-  return [heading, ...lines].map((line) => line.slice(0, Math.max(20, width - 1)))
+    .flatMap((boot) => describe(boot, now, room))
+  return [heading, ...lines].map((line) => line.slice(0, room))
 }
 
-function describe(boot: Boot, now: number): string[] {
-  const reached = boot.steps[boot.step] ?? boot.started
-  const since = formatSeconds(Math.max(0, now - reached) / 1000)
-  const note =
-    boot.step === 'registered'
-      ? `up ${formatSeconds((reached - boot.started) / 1000)} after power-on`
-      : (boot.trouble ?? '')
-  const address = boot.address ?? ''
-  const line = row([boot.machine, address, boot.step, since, formatBytes(boot.bytes), note])
+function describe(boot: Boot, now: number, room: number): string[] {
+  const { machine, address = '', bytes } = boot
+  const reached = boot.steps[boot.step]
+  const since = formatSeconds(Math.max(0, now - (reached ?? boot.started)) / 1000)
+  const line = row([
+    machine,
+    address,
+    reached === undefined ? '-' : boot.step,
+    since,
+    formatBytes(bytes),
+  ])
+  const notes = notesOn(boot, now).map(visible)
+  const [first = '', ...others] = notes
+  const together = `${line}  ${first}`.trimEnd()
+  const isShort = others.length === 0 && together.length <= room
+  return isShort ? [together] : [line.trimEnd(), ...notes.flatMap((note) => wrap(note, room, '  '))]
+}
+
+function notesOn(boot: Boot, now: number): string[] {
+  const { registered } = boot.steps
+  if (registered !== undefined) {
+    return [`up in ${formatSeconds(Math.max(0, registered - boot.started) / 1000)}`]
+  }
+  const notes = boot.trouble === undefined ? [] : [boot.trouble]
   const stall = stallOf(boot, now)
-  if (!stall) return [line]
+  if (!stall) return notes
+  const causes = stall.causes.slice(0, 2).join('; or ')
   return [
-    line,
-    `  expected next: ${stall.next}; likely: ${stall.causes.slice(0, 2).join('; or ')}`,
-    `  see docs/troubleshooting.md, “after ${boot.step}”`,
+    ...notes,
+    `expected next: ${stall.next}; likely: ${causes}`,
+    `see docs/troubleshooting.md, “after ${boot.step}”`,
   ]
 }
 
-const widths = [17, 15, 10, 9, 9]
+const widths = [17, 15, 10, 9, 8]
 
 function row(cells: readonly string[]): string {
-  return cells
-    .map((cell, index) => cell.padEnd(widths[index] ?? 0))
-    .join('  ')
-    .trimEnd()
+  return cells.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  ')
 }
 
-function asLines(output: NodeJS.WriteStream, boots: () => Boot[]): BootView {
-  const print = (line: object) => void output.write(`${JSON.stringify(line)}\n`)
+function asLines(output: PatientOutput, messages: PatientOutput, boots: () => Boot[]): BootView {
+  const print = (line: object) => output.write(`${JSON.stringify(line)}\n`)
   // A boot that hangs is told of once, until it gives another sign.
   const told = new Map<string, number>()
   const look = () => {
     for (const boot of boots()) {
       const stall = stallOf(boot, Date.now())
       if (!stall || told.get(boot.machine) === boot.lastSign) continue
-      told.set(boot.machine, boot.lastSign)
+      remember(told, boot.machine, boot.lastSign)
       const { machine, step } = boot
       print({
         at: Date.now(),
@@ -102,6 +143,7 @@ function asLines(output: NodeJS.WriteStream, boots: () => Boot[]): BootView {
   const timer = setInterval(look, lookMs)
   return {
     see: ({ machine, step }, event, at) => print({ at, machine, step, event }),
+    say: (line) => messages.write(`${visible(line)}\n`),
     close: () => clearInterval(timer),
   }
 }

@@ -130,8 +130,9 @@ function troubleOf(event: ServeEvent): string | undefined {
   }
 }
 
-/** What a boot waits for that has given no sign for too long. */
+/** What a boot waits for that has given no sign for too long; one that was refused waits for nothing. */
 export function stallOf(boot: Boot, now: number): Expectation | undefined {
+  if (boot.steps[boot.step] === undefined) return undefined
   const expectation = expectations[boot.step]
   return now - boot.lastSign > expectation.patience * 1000 ? expectation : undefined
 }
