@@ -2,7 +2,7 @@ import { Command, Option } from '@commander-js/extra-typings'
 
 import type { NetimageError } from '../errors.ts'
 import type { Boot } from '../serve/boots/follow.ts'
-import type { ServeEvent } from '../serve/event.ts'
+import { notServed, type ServeEvent } from '../serve/event.ts'
 import type { Allowed } from '../serve/machines.ts'
 import { remember } from '../serve/remember.ts'
 import type { Serving } from '../serve/serve.ts'
@@ -179,10 +179,10 @@ function tellErrors(warn: (line: string) => void): (error: NetimageError) => voi
 /** Once for each: what its owner has to type is the same the next time. */
 function tellOfRefused(event: ServeEvent, told: Set<string>, warn: (line: string) => void): void {
   const who = event.mac ?? event.address
-  if (event.kind === 'root' || event.step !== 'refuse' || who === undefined) return
+  if (event.kind === 'root' || event.reason !== notServed || who === undefined) return
   if (told.has(who) || told.size > 1000) return
   told.add(who)
-  warn(`${who} asks to boot: ${event.reason ?? 'refused'} (to let it: --allow ${who})`)
+  warn(`${who} asks, but is not among the machines that are served: --allow ${who} lets it boot`)
 }
 
 function toAllowed(names: readonly string[]): Allowed {

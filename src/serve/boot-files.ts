@@ -4,6 +4,7 @@ import { open, realpath, type FileHandle } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 
 import { errnoOf, messageOf } from '../errors.ts'
+import { notServed } from './event.ts'
 
 /** Who asks, and whose files it says it wants: one of the others, by the folder that it names. */
 export interface Requester {
@@ -38,9 +39,12 @@ export interface OpenBootFile {
   tag: string
 }
 
-/** `refused`: no such name can be. `unreadable`: it is there, but it cannot be opened now. */
+/**
+ * `not-served`: not to this machine. `refused`: no such name can be. `unreadable`: it is there, but
+ * it cannot be opened now.
+ */
 export interface NoBootFile {
-  kind: 'missing' | 'refused' | 'unreadable'
+  kind: 'missing' | 'not-served' | 'refused' | 'unreadable'
   reason: string
 }
 
@@ -61,7 +65,9 @@ export async function openBootFile(
   const path = splitName(name)
   if (!path) return { kind: 'refused', reason: 'this name cannot be one of a boot tree' }
 
-  for (const [tree, parts] of candidates(treesOf, address, path)) {
+  const trees = treesOf({ address })
+  if (!trees) return { kind: 'not-served', reason: notServed }
+  for (const [tree, parts] of candidates(treesOf, address, trees, path)) {
     const found = await openIn(tree, parts)
     if (found.kind !== 'missing') return found
   }
@@ -77,7 +83,12 @@ function splitName(name: string): string[] | undefined {
   return parts.length === 0 || parts.includes('..') ? undefined : parts
 }
 
-function candidates(treesOf: TreesOf, address: string, path: string[]): [string, string[]][] {
+function candidates(
+  treesOf: TreesOf,
+  address: string,
+  ofAddress: BootTrees,
+  path: string[],
+): [string, string[]][] {
   const [folder = '', ...rest] = path
   const named = machineOfFolder(folder)
   if (named && rest.length > 0) {
@@ -89,10 +100,9 @@ function candidates(treesOf: TreesOf, address: string, path: string[]): [string,
       ]
     }
   }
-  const trees = treesOf({ address })
-  if (!trees) return []
-  const inImage: [string, string[]] = [trees.image, path]
-  return trees.own === undefined ? [inImage] : [[trees.own, path], inImage]
+  const { own, image } = ofAddress
+  const inImage: [string, string[]] = [image, path]
+  return own === undefined ? [inImage] : [[own, path], inImage]
 }
 
 /** Raspberry Pis ask below one of the first two, by their TFTP_PREFIX; PXELINUX has the third. */

@@ -28,14 +28,14 @@ export interface DhcpEvent {
 
 export interface FileEvent {
   kind: 'tftp' | 'http'
-  step: 'begin' | 'end' | 'missing' | 'fail'
+  step: 'begin' | 'end' | 'missing' | 'refuse' | 'fail'
   /** As the machine asked for it. */
   file: string
   /** Sent so far. */
   bytes: number
   /** Of the whole file, where it is known. */
   size?: number
-  /** Why it failed. */
+  /** Why it failed or is refused. */
   reason?: string
 }
 
@@ -53,5 +53,8 @@ export interface RootEvent {
   /** `init`: it reads the system's init. `registered`: its system profile is set. */
   step: 'init' | 'registered'
 }
+
+/** The reason that the person can do away with: the machine is not among those that may boot. */
+export const notServed = 'it is not among the machines that are served'
 
 export type Report = (event: ServeEvent) => void

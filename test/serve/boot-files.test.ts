@@ -103,7 +103,7 @@ suite('the file that a machine means', () => {
   })
 
   test('is none for a machine that is not to be booted', async () => {
-    assert.equal(await contentOf('start4.elf', address, () => undefined), 'missing')
+    assert.equal(await contentOf('start4.elf', address, () => undefined), 'not-served')
   })
 
   test('is in the tree, whatever the name', async () => {

@@ -183,8 +183,24 @@ suite('netimage serve', () => {
     const url = `http://127.0.0.1:${ports.http}/boot.ipxe`
     await assert.rejects(runProgram(findProgram('curl'), ['-sf', url]))
     await assert.rejects(runProgram(findProgram('nfs-ls'), [nfsUrl(ports)]))
-    await server.says(/127\.0\.0\.1 asks to boot: .*--allow 127\.0\.0\.1/)
+    await server.says(/^127\.0\.0\.1 asks, but .*--allow 127\.0\.0\.1 lets it boot$/m)
     await stop(server)
+    const { stdout } = await server.ended
+    assert.match(
+      stdout,
+      /"step":"refuse",.*"reason":"it is not among the machines that are served"/,
+    )
+    assert.doesNotMatch(stdout, /missing/)
+  })
+
+  test('advises whoever mounts another path to mount the right one', async () => {
+    const server = await start('--allow', 'any')
+    const wrong = nfsUrl(server.ports).replace('/srv/test', '/srv/other')
+    await assert.rejects(runProgram(findProgram('nfs-ls'), [wrong]))
+    await stop(server)
+    const { stdout, stderr } = await server.ended
+    assert.match(stdout, /"path":"\/srv\/other","reason":"its root is \/srv\/test"/)
+    assert.doesNotMatch(stderr, /--allow/)
   })
 
   test('a port that another program has is an error that names it', async () => {

@@ -121,6 +121,7 @@ function troubleOf(event: ServeEvent): string | undefined {
       return event.step === 'refuse' ? `DHCP: ${event.reason ?? 'refused'}` : undefined
     case 'tftp':
     case 'http':
+      if (event.step === 'refuse') return event.reason ?? 'refused'
       if (event.step === 'fail') return `${event.file}: ${event.reason ?? 'the transfer failed'}`
       return event.step === 'missing' ? `${event.file}: there is no such file` : undefined
     case 'nfs':

@@ -1,6 +1,6 @@
 /** The DHCP server of one interface: proxyDHCP, or a full one. */
 import { messageOf, NetimageError } from '../../errors.ts'
-import type { DhcpEvent, Report } from '../event.ts'
+import { notServed, type DhcpEvent, type Report } from '../event.ts'
 import { limitReports } from '../report-limit.ts'
 import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
 import type { Answer } from './answer.ts'
@@ -137,7 +137,7 @@ function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
   return {
     answer(request, machine, port) {
       if (machine.bootClient === undefined || !isForProxy(request, port)) return undefined
-      if (!allow(machine)) return notServed
+      if (!allow(machine)) return { step: 'refuse', reason: notServed }
       const boot = bootFor(machine)
       if ('reason' in boot) return { step: 'refuse', reason: boot.reason }
       return answerAsProxy(request, { machine, boot, server: address, port })
@@ -165,7 +165,7 @@ async function fullRole(
   const answer = serveInFull({ address, network, told, leases, findUser, now: Date.now })
   return {
     answer(request, machine) {
-      if (!allow(machine)) return notServed
+      if (!allow(machine)) return { step: 'refuse', reason: notServed }
       const boot = machine.bootClient && bootFor(machine)
       if (boot && 'reason' in boot) return { step: 'refuse', reason: boot.reason }
       return answer(request, machine, boot)
@@ -177,8 +177,6 @@ async function fullRole(
     knows: (mac) => leases.knows(mac, Date.now()),
   }
 }
-
-const notServed: Answer = { step: 'refuse', reason: 'it is not among the machines that are served' }
 
 /** @returns undefined where the options have no room */
 function encodeReply(packet: DhcpPacket, maxBytes: number): Buffer | undefined {

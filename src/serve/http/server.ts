@@ -129,6 +129,10 @@ async function answer(
       sendText(response, 404, 'There is no such file.')
       tell('missing')
       return
+    case 'not-served':
+      sendText(response, 403, 'This machine is not served.')
+      tell('refuse', { reason: found.reason })
+      return
     case 'refused':
       sendText(response, 400, `${found.reason}.`)
       tell('fail', { reason: found.reason })

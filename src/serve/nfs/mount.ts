@@ -1,6 +1,6 @@
 /** The program MOUNT version 3 [RFC 1813, appendix I]: from a path to the first file handle. */
 import { FileSystemError, type NodeId } from '../layers/file-system.ts'
-import type { Report } from '../event.ts'
+import { notServed, type Report } from '../event.ts'
 import { nullProcedure, type Call, type Procedure, type Program } from '../rpc/program.ts'
 import type { MachineOf, NfsExport, NfsMachine, Serve } from './machine.ts'
 import { maxName, mountProgram, mountStatus, mountVersion } from './protocol.ts'
@@ -33,7 +33,8 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     const result = find(machine, path)
     if (typeof result === 'string') {
       results.uint32(mountStatus[result])
-      report({ ...clueOf(call, machine), kind: 'nfs', step: 'refuse', path, reason: result })
+      const reason = reasonOf(result, machine)
+      report({ ...clueOf(call, machine), kind: 'nfs', step: 'refuse', path, reason })
       return undefined
     }
     const key = JSON.stringify([call.address, path])
@@ -106,6 +107,22 @@ function clueOf(
   return typeof machine === 'object' && machine.mac !== undefined
     ? { address, mac: machine.mac }
     : { address }
+}
+
+/** In the words of a person, who may have named the wrong path. */
+function reasonOf(status: MountStatus, machine: ReturnType<MachineOf>): string {
+  if (machine === undefined) return notServed
+  if (machine === 'busy') return 'its root cannot be opened now'
+  switch (status) {
+    case 'MNT3ERR_ACCES':
+      return `its root is ${machine.exports.map(({ path }) => path).join(' or ')}`
+    case 'MNT3ERR_NOENT':
+      return 'there is no such directory'
+    case 'MNT3ERR_NOTDIR':
+      return 'that is no directory'
+    default:
+      return status
+  }
 }
 
 function find(

@@ -136,6 +136,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     const code = kind === 'missing' ? 'notFound' : 'accessViolation'
     answer(session.peer, code, reason)
     if (kind === 'missing') tell(session, 'missing')
+    else if (kind === 'not-served') tell(session, 'refuse', reason)
     else tell(session, 'fail', reason)
   }
 
