@@ -13,7 +13,7 @@ import type { ReplyBuffers } from './reply-buffers.ts'
 import { XdrError, type XdrWriter } from './xdr.ts'
 
 /** The largest call: a WRITE of 1 MiB and what stands around it. */
-const maxRecordBytes = 2 ** 33
+const maxRecordBytes = 2 ** 20 + 4096
 /** Replies that the client has not taken yet. */
 const maxPendingBytes = 2 ** 20
 /** Calls whose replies wait for stable storage. */
