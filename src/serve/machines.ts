@@ -67,6 +67,9 @@ interface Root {
   layer: MachineLayer
 }
 
+/** Milliseconds. */
+const retryMs = 1000
+
 /** Nix's platforms by the architectures that firmware names. */
 const platforms: Record<string, readonly number[]> = {
   'i686-': [0],
@@ -83,6 +86,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   const architectures = new Map<string, number>()
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
+  /** Of roots that could not be opened: told once, and not tried again at each call. */
+  const failures = new Map<string, { message: string; at: number }>()
   let uses = 0
   const [first] = images
   if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
@@ -112,7 +117,9 @@ export function createMachines(settings: MachinesSettings): Machines {
     }
     // Whoever sends with made-up addresses would have a layer made for each.
     if (transport === 'udp' && name === address) return undefined
-    if (closing.has(name)) return 'busy'
+    const failed = failures.get(name)
+    const isTooSoon = failed && performance.now() - failed.at < retryMs
+    if (closing.has(name) || isTooSoon) return 'busy'
     closeIdlest()
     const roots: Root[] = []
     try {
@@ -121,10 +128,14 @@ export function createMachines(settings: MachinesSettings): Machines {
         roots.push({ image, layer })
       }
     } catch (error) {
-      onError(asNetimageError(error))
+      const known = asNetimageError(error)
+      if (failed?.message !== known.message) onError(known)
+      remember(failures, name, { message: known.message, at: performance.now() })
       close(name, roots).catch((failure: unknown) => onError(asNetimageError(failure)))
-      return undefined
+      // Who runs already waits then, and goes on once it is mended; a refusal would be the end.
+      return 'busy'
     }
+    failures.delete(name)
     const exports = roots.map(({ image, layer }): NfsExport => ({
       path: image.rootPath,
       layer: layer.name,

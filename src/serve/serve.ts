@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import { parseNetwork, parseRange, type Network } from '../ipv4.ts'
-import { followBoots, type Boot } from './boots/follow.ts'
+import { followBoots, isBeforeRoot, type Boot } from './boots/follow.ts'
 import { openBootRecord } from './boots/record.ts'
 import type { NetworkFacts } from './dhcp/address-settings.ts'
 import { bootAnswer } from './dhcp/boot-answer.ts'
@@ -95,10 +95,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   })
   unfinished.defer(() => machines.close())
 
-  const follower = followBoots({
-    partOf: (machine, file) => machines.imageOf(machine).partOf(file),
-    macOf,
-  })
+  const partOf = (machine: string, file: string) => machines.imageOf(machine).partOf(file)
+  const follower = followBoots({ partOf, macOf })
   let isRecording = true
   const recorded: typeof record.add = (...args) => {
     try {
@@ -110,19 +108,22 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       isRecording = false
     }
   }
-  const started = new Map<string, number>()
+  /** When the boot began that each machine was seen in, and that it begins its root anew for. */
+  const [seen, begun] = [new Map<string, number>(), new Map<string, number>()]
   const report = limitCheap((event: ServeEvent) => {
     const at = Date.now()
     learn(machines, event)
     const boot = follower.see(event, at)
-    if (started.get(boot.machine) !== boot.started) {
-      const isFirst = !started.has(boot.machine)
-      remember(started, boot.machine, boot.started)
-      roots.boots(boot.machine)
-      // A machine that is seen for the first time may run since before this server did; and what is
-      // only seen to mount has its root already.
-      if (!isFirst && event.kind !== 'nfs')
-        machines.boots(boot.machine).catch((error: unknown) => onError(defect(error)))
+    const { machine, started } = boot
+    if (seen.get(machine) !== started) {
+      remember(seen, machine, started)
+      roots.boots(machine)
+    }
+    // Of others nobody knows: they may run since before this server did, or have mounted already.
+    const part = 'file' in event ? partOf(machine, event.file) : undefined
+    if (begun.get(machine) !== started && isBeforeRoot(event, part)) {
+      remember(begun, machine, started)
+      machines.boots(machine).catch((error: unknown) => onError(defect(error)))
     }
     recorded(boot, event, at)
     request.see(boot, event, at)

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { listLayers, withLayer } from '../../src/serve/layers/store.ts'
 import { createMachines, type Machines } from '../../src/serve/machines.ts'
 import type { NfsMachine } from '../../src/serve/nfs/machine.ts'
 import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
@@ -68,6 +70,25 @@ suite('the machines of a server', () => {
     assert.ok(machines.nfsMachineOf('10.0.0.8', 'tcp'))
     const made = readdirSync(workspace.path('datagrams', 'layers')).toSorted()
     assert.deepEqual(made, ['10.0.0.8', '52-54-00-00-00-07'])
+  })
+
+  test('who has a root that cannot be opened waits until it can, and that is said once', async () => {
+    await using created = create('locked')
+    const { machines, errors } = created
+    assert.ok(rootOf(machines, '10.0.0.7'))
+    await machines.boots('10.0.0.7')
+    const [layer] = listLayers(workspace.path('locked'))
+    assert.ok(layer)
+    withLayer(layer, () => {
+      for (let count = 0; count < 100; count++) {
+        assert.equal(machines.nfsMachineOf('10.0.0.7', 'tcp'), 'busy')
+      }
+      assert.ok(rootOf(machines, '10.0.0.8'))
+    })
+    assert.equal(errors.length, 1)
+    assert.match(errors[0] ?? '', /10\.0\.0\.7 is in use by a server that runs/)
+    while (machines.nfsMachineOf('10.0.0.7', 'tcp') === 'busy') await sleep(50)
+    assert.ok(rootOf(machines, '10.0.0.7'))
   })
 
   test('who asks while its layer is closed for a new boot is told to wait', async () => {

@@ -193,6 +193,25 @@ suite('netimage serve', () => {
     assert.doesNotMatch(stdout, /missing/)
   })
 
+  test('forgets what a machine wrote at the first boot that it sees, and not before', async () => {
+    const nfs = (program: string, ...args: string[]) => runProgram(findProgram(program), args)
+    const flags = ['--allow', 'any', '--ephemeral', '--state', workspace.path('ephemeral')]
+    const first = await start(...flags)
+    await nfs('nfs-cp', join(import.meta.dirname, 'serve.test.ts'), nfsUrl(first.ports, '/kept'))
+    await stop(first)
+
+    // As a machine that runs while the server is started again.
+    const second = await start(...flags)
+    assert.match(await nfs('nfs-ls', nfsUrl(second.ports)), / kept\n/)
+    await stop(second)
+
+    const third = await start(...flags)
+    const url = `http://127.0.0.1:${third.ports.http}/boot.ipxe`
+    await runProgram(findProgram('curl'), ['-sf', url])
+    assert.doesNotMatch(await nfs('nfs-ls', nfsUrl(third.ports)), / kept\n/)
+    await stop(third)
+  })
+
   test('advises whoever mounts another path to mount the right one', async () => {
     const server = await start('--allow', 'any')
     const wrong = nfsUrl(server.ports).replace('/srv/test', '/srv/other')

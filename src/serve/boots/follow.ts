@@ -97,16 +97,20 @@ function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undef
 }
 
 /**
- * Firmware that asks for an address anew has started anew; so has what fetches a loader or a kernel
- * again, and a machine without firmware that mounts its root again. Loaders, kernels and initrds ask
- * for addresses as well: these say nothing of an architecture.
+ * Whether nobody does this who has a root already: firmware asks for an address, or a boot file is
+ * fetched. Loaders, kernels and initrds ask for addresses as well: these say nothing of an
+ * architecture.
  */
+export function isBeforeRoot(event: ServeEvent, part: BootPart | undefined): boolean {
+  if (event.kind === 'dhcp') return event.step === 'discover' && isFirmware(event)
+  if (event.kind !== 'tftp' && event.kind !== 'http') return false
+  return event.step === 'begin' && part !== undefined
+}
+
+/** So does a machine without firmware, that mounts its root again. */
 function beginsAnew(event: ServeEvent, part: BootPart | undefined, boot: Boot): boolean {
-  if (event.kind === 'dhcp') {
-    return event.step === 'discover' && isFirmware(event) && isAfter(boot.step, 'loader')
-  }
-  if (event.kind === 'tftp' || event.kind === 'http') {
-    return event.step === 'begin' && part !== undefined && isAfter(boot.step, 'initrd')
+  if (isBeforeRoot(event, part)) {
+    return isAfter(boot.step, event.kind === 'dhcp' ? 'loader' : 'initrd')
   }
   return event.kind === 'nfs' && event.step === 'mount' && isAfter(boot.step, 'mount')
 }
