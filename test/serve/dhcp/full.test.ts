@@ -40,9 +40,13 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
     },
   })
   const network = parseNetwork('10.0.0.0/24')
+  const probes = { now: 0, most: 0 }
   async function findUser(address: string): Promise<string | undefined> {
     now += 400
-    return await Promise.resolve(users.get(address))
+    probes.most = Math.max(probes.most, ++probes.now)
+    const user = await Promise.resolve(users.get(address))
+    probes.now--
+    return user
   }
   const told = { routers: [], nameServers: [] }
   const answer = serveInFull({ address: server, network, told, leases, findUser, now: () => now })
@@ -74,7 +78,7 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
   }
 
   const wait = (ms: number) => void (now += ms)
-  return { send, lease, wait, written, users, disk }
+  return { send, lease, wait, written, users, disk, probes }
 }
 
 suite('a full DHCP server [RFC 2131]', () => {
@@ -218,7 +222,7 @@ suite('a full DHCP server [RFC 2131]', () => {
 
   test('serves known machines, and a new one, among thousands that do not exist', async () => {
     const reservations = new Map([[b, '10.0.0.9']])
-    const { lease, send } = open({ last: '10.0.0.119', reservations })
+    const { lease, send, probes } = open({ last: '10.0.0.119', reservations })
     const address = await lease(a)
     const invented = Array.from({ length: 5000 }, (_, index) => {
       const hex = index.toString(16).padStart(4, '0')
@@ -230,5 +234,6 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await known, address)
     assert.equal(await reserved, '10.0.0.9')
     assert.match(await lease('52:54:00:00:00:0c'), /^10\.0\.0\.1[01]\d$/)
+    assert.ok(probes.most <= 260, `${probes.most} probes at once`)
   })
 })

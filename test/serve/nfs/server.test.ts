@@ -1,12 +1,13 @@
 // How the server starts and ends.
 
 import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
 import { suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
 import { startNfsServer } from '../../../src/serve/nfs/server.ts'
 import { connectNfs } from '../support/nfs-client.ts'
-import { connectRpc } from '../support/rpc-client.ts'
+import { callRecord, connectRpc } from '../support/rpc-client.ts'
 import { exportPath, handleKey, startTestServer } from '../support/test-server.ts'
 
 const options = {
@@ -42,6 +43,22 @@ suite('the NFS server', () => {
     await apart.close()
   })
 
+  test('answers a datagram with little, for it may have another’s address', async () => {
+    await using server = await startTestServer()
+    const dump = async (length: number) => {
+      const answers = await askByUdp(server.port, callRecord({}, 100005, 2).subarray(4))
+      assert.equal(answers.length, length)
+    }
+    await dump(1)
+    for (let host = 2; host < 60; host++) {
+      using client = await connectNfs(server.port, `127.0.0.${host}`)
+      await client.mount(exportPath)
+    }
+    // All mounts are too much by now.
+    await dump(0)
+    assert.equal((await askByUdp(server.port, callRecord({}, 100005, 0).subarray(4))).length, 1)
+  })
+
   test('ends with its signal, and takes its connections along', async () => {
     const stop = new AbortController()
     const server = await startTestServer({ signal: stop.signal })
@@ -71,3 +88,14 @@ suite('the NFS server', () => {
     await assert.rejects(connectNfs(port))
   })
 })
+
+/** What comes back within a moment. */
+async function askByUdp(port: number, datagram: Buffer): Promise<Buffer[]> {
+  const socket = createSocket('udp4')
+  const answers: Buffer[] = []
+  socket.on('message', (answer) => answers.push(answer))
+  socket.send(datagram, port, '127.0.0.1')
+  await sleep(200)
+  socket.close()
+  return answers
+}
