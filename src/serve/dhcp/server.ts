@@ -5,7 +5,8 @@ import { limitReports } from '../report-limit.ts'
 import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
 import type { Answer } from './answer.ts'
 import type { BootAnswer, NoBoot } from './boot-answer.ts'
-import { openDeviceSocket, type DeviceSocket, type Peer } from './device-socket.ts'
+import type { Peer } from './device-socket.ts'
+import { openDeviceSockets, type DeviceSockets } from './device-sockets.ts'
 import { serveInFull } from './full.ts'
 import { findUsersByArp } from './in-use.ts'
 import { checkInterface } from './interface.ts'
@@ -78,6 +79,8 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   }
   const report = limitReports(options.report, knows, Date.now)
 
+  // A packet may come in before all of them are open.
+  let sockets: DeviceSockets | undefined
   async function receive(bytes: Buffer, from: Peer, port: number): Promise<void> {
     const request = decodeRequest(bytes)
     if (request === undefined) return
@@ -104,24 +107,22 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     })
     if (!packet || !bytesToSend) return
     const to = port === proxyPort ? from : destinationOf(packet)
-    senders.get(port)?.send(bytesToSend, to)
+    sockets?.send(port, bytesToSend, to)
   }
 
-  const senders = new Map<number, DeviceSocket>()
-  for (const place of places) {
-    const { port } = place
-    const socket = await openDeviceSocket({
+  const opened = await openDeviceSockets(
+    device,
+    places.map((place) => ({
       ...place,
       name: 'DHCP',
-      device,
       // Other servers of this machine may serve other interfaces, or this one beside a proxy.
-      shared: port === serverPort,
-      onMessage: (bytes, from) => void receive(bytes, from, port).catch(onError),
-      onError,
-    })
-    unfinished.defer(() => socket.close())
-    if (!senders.has(port)) senders.set(port, socket)
-  }
+      shared: place.port === serverPort,
+      onMessage: (bytes, from) => void receive(bytes, from, place.port).catch(onError),
+    })),
+    onError,
+  )
+  unfinished.defer(() => opened.close())
+  sockets = opened
 
   signal?.throwIfAborted()
   const running = unfinished.move()

@@ -1,0 +1,52 @@
+// What happens to the interface that is served.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openNetwork, type Network } from './support/network.ts'
+import { startOwnDhcp, udhcpc } from './support/own-dhcp.ts'
+import { findProgram } from './support/packages.ts'
+
+const seconds = 20
+
+suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
+  const ways: Record<string, (network: Network, ip: (line: string) => Promise<string>) => unknown> =
+    {
+      'without its address': async ({ bridge }, ip) => {
+        await ip(`address flush dev ${bridge}`)
+        await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
+      },
+      // As a card on USB that is unplugged.
+      'as another one of its name': async ({ bridge }, ip) => {
+        await ip(`link delete ${bridge}`)
+        await ip(`link add ${bridge} type bridge`)
+        await ip(`link set ${bridge} up`)
+        await ip(`link set veth0 master ${bridge}`)
+        // Its address comes later, from whoever manages the network.
+        await sleep(3000)
+        await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
+      },
+    }
+  for (const [what, change] of Object.entries(ways)) {
+    test(`${what}, is served again`, async () => {
+      await using network = await openNetwork(`interface-${Object.keys(ways).indexOf(what)}`)
+      const server = await startOwnDhcp(network, { mode: 'full' })
+      const host = await network.addHost('52:54:00:00:00:07')
+      const before = await udhcpc(host)
+      assert.ok(before)
+      await change(network, (line) => network.run([findProgram('ip'), ...line.split(' ')]))
+      let after: typeof before | undefined
+      for (const end = Date.now() + seconds * 1000; !after && Date.now() < end;) {
+        after = await udhcpc(host)
+      }
+      assert.equal(
+        after?.['ip'],
+        before['ip'],
+        server
+          .lines()
+          .map(({ text }) => text)
+          .join('\n'),
+      )
+    })
+  }
+})
