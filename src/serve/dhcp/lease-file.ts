@@ -15,7 +15,11 @@ export interface Lease {
 
 export interface LeaseFile {
   read(): Lease[]
-  /** In place of what the machine had, and of whoever had the address. */
+  /**
+   * In place of what the machine had, and of whoever had the address.
+   *
+   * @throws `NetimageError` `file-system`
+   */
   write(lease: Lease): void
   close(): void
 }
@@ -43,7 +47,15 @@ export function openLeaseFile(file: string): LeaseFile {
           address: Number(row['address']),
           expires: Number(row['expires']),
         })),
-      write: ({ mac, address, expires }) => void replace.run(address, mac, expires),
+      write({ mac, address, expires }) {
+        try {
+          replace.run(address, mac, expires)
+        } catch (cause) {
+          const problem = `could not keep a lease in ${file}: ${messageOf(cause)}`
+          const hint = 'The machine is not given the address: make room on that disk.'
+          throw new NetimageError('file-system', problem, { cause, hint })
+        }
+      },
       close: () => database.close(),
     }
   } catch (error) {

@@ -3,8 +3,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { DatabaseSync } from 'node:sqlite'
 import { NetimageError } from '../../../src/errors.ts'
 import { openLeaseFile, type Lease } from '../../../src/serve/dhcp/lease-file.ts'
+import { netimageError } from '../../support/errors.ts'
 
 function withFile(action: (file: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-leases-'))
@@ -34,6 +36,19 @@ suite('leases on disk', () => {
       assert.deepEqual(second.read(), [lease('c', 2), lease('a', 3)])
       first.close()
       second.close()
+    }))
+
+  test('that cannot be kept are an error of the disk, and no defect', () =>
+    withFile((file) => {
+      const leases = openLeaseFile(file)
+      const other = new DatabaseSync(file)
+      other.exec('DROP TABLE leases')
+      other.close()
+      assert.throws(
+        () => leases.write(lease('a', 1)),
+        netimageError('file-system', /could not keep a lease in .*leases\.sqlite/),
+      )
+      leases.close()
     }))
 
   test('that are something else are an error that says what to do', () =>
