@@ -143,7 +143,10 @@ export interface FileSystem {
   /** All operations so far, and the data of this file. */
   commit(file: NodeId): Promise<void>
 
-  /** All that is done within is one operation: an error undoes all of it. */
+  /**
+   * All that is done within is one operation: an error undoes all of it. What removes is run a second
+   * time where the disk was full.
+   */
   together<T>(action: () => T): T
 
   /** A reply to a request that must not be done twice, kept as stable as what the request did. */

@@ -15,6 +15,7 @@ import { asFailure, failure, guarded } from './failure.ts'
 import type { FileSystem, NodeId, Time } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
+import { openReserve } from './reserve.ts'
 import { mustBeOver } from './same-image.ts'
 import { createTransactions } from './transactions.ts'
 
@@ -50,6 +51,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   let gone: NodeId[] = []
 
   matchData(database, data)
+  const reserve = openReserve(directory)
 
   const transactions = createTransactions({
     database,
@@ -72,8 +74,10 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       await data.syncShape()
       return () => {
         for (const node of removable) data.remove(node)
+        reserve.take()
       }
     },
+    giveUpReserve: () => reserve.giveUp(),
   })
 
   function sizeOf(node: AnyNode): { size: number; used: number } {
@@ -241,6 +245,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       const id = need(directory, name)
       if (nodes.find(id).kind === 'directory') throw failure('EISDIR', 'it is a directory')
       transactions.run(() => {
+        transactions.givesRoom()
         const time = now()
         directories.take(directory, name)
         unlink(id, time)
@@ -252,6 +257,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       const id = need(directory, name)
       directories.mustBeEmpty(id)
       transactions.run(() => {
+        transactions.givesRoom()
         const time = now()
         directories.take(directory, name)
         unlink(id, time)

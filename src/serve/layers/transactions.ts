@@ -4,13 +4,18 @@
  */
 import type { LayerDatabase } from './database.ts'
 import { asFailure } from './failure.ts'
-import type { FileSystemError } from './file-system.ts'
+import { FileSystemError } from './file-system.ts'
 
 export interface Transactions {
   /** Does all of it, or nothing. */
   run<T>(action: () => T): T
-  /** All that is run within is one transaction; an error ends it, and undoes all of it. */
+  /**
+   * All that is run within is one transaction; an error ends it, and undoes all of it. Where that is
+   * a full disk, and what is run gives room, it is run a second time.
+   */
   together<T>(action: () => T): T
+  /** What is run gives room on the disk: it may have what is kept for that. */
+  givesRoom(): void
   /** Resolves once all that was run before is on the disk. */
   stable(): Promise<void>
 }
@@ -22,14 +27,17 @@ export interface TransactionHooks {
   afterCommit: () => void
   /** All since the last commit was rolled back. */
   undone: () => void
+  /** @returns whether there is more room on the disk than before */
+  giveUpReserve: () => boolean
   /** Waits for what the database refers to. @returns what is done once that is on the disk */
   beforeSync: () => Promise<() => void>
 }
 
 export function createTransactions(hooks: TransactionHooks): Transactions {
-  const { database, beforeCommit, afterCommit, undone, beforeSync } = hooks
+  const { database, beforeCommit, afterCommit, undone, giveUpReserve, beforeSync } = hooks
   let depth = 0
   let isOpen = false
+  let isGivingRoom = false
   let needsSync = false
   let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
@@ -61,6 +69,17 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   }
 
   function together<T>(action: () => T): T {
+    if (depth > 0) return attempt(action)
+    isGivingRoom = false
+    try {
+      return attempt(action)
+    } catch (error) {
+      if (!isGivingRoom || !isFull(error) || !giveUpReserve()) throw error
+      return attempt(action)
+    }
+  }
+
+  function attempt<T>(action: () => T): T {
     depth++
     let result: T
     try {
@@ -99,6 +118,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
 
   return {
     together,
+    givesRoom: () => void (isGivingRoom = true),
     run: (action) =>
       together(() => {
         if (broken) throw broken
@@ -121,4 +141,8 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
       return waiter.promise
     },
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof FileSystemError && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 }

@@ -25,6 +25,8 @@ export function once(
   const start = results.length
   // A failure has done nothing: it may fail again.
   return fileSystem.together(() => {
+    // It may run a second time.
+    results.truncate(start)
     const awaited = run()
     fileSystem.rememberReply(key, Buffer.from(results.written(start)))
     return awaited

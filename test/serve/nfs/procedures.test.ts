@@ -187,6 +187,31 @@ suite('what must not be done twice', () => {
     })
   }
 
+  test('what a full disk makes run a second time is answered once', async () => {
+    const memory = createMemoryFileSystem()
+    const removals: boolean[] = []
+    const fileSystem: typeof memory = {
+      ...memory,
+      // The first one is undone.
+      together(action) {
+        action()
+        return action()
+      },
+      remove(directory, name) {
+        removals.push(true)
+        if (removals.length === 2) memory.remove(directory, name)
+      },
+    }
+    await using served = await serveToClient({ fileSystem })
+    const { client, root } = served
+    const made = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+    memory.create(memory.root, Buffer.from('file'), made)
+    const reader = await client.done('REMOVE', [root, 'file'])
+    readChange(reader)
+    assert.equal(reader.since(reader.position).length, 0)
+    assert.equal(removals.length, 2)
+  })
+
   test('SETATTR with a guard: the same; with another time it fails', async () => {
     await using served = await serveToClient()
     const { client, root } = served

@@ -28,6 +28,10 @@ for (let round = 0; round < rounds; round++) {
   fillBut((round % 10) * 4096)
   for (let step = 0; step < 30; step++) attempt(fileSystem, act(fileSystem, round, step))
   await fileSystem.stable()
+  // What nobody can write to any more, things can still be removed from.
+  fillBut(0)
+  for (const name of namesIn(fileSystem).slice(0, 10)) remove(fileSystem, name)
+  await fileSystem.stable()
   rmSync(ballast)
   // There is space again, and all goes on.
   const file = fileSystem.create(fileSystem.root, Buffer.from(`after-${round}`), made)
@@ -38,12 +42,23 @@ for (let round = 0; round < rounds; round++) {
   assert.deepEqual(verifyLayer(directory, index).problems, [])
   layer = openLayer(directory, index)
   assert.deepEqual(describe(layer.fileSystem), before)
-  for (const { name } of [...layer.fileSystem.list(layer.fileSystem.root, 0)]) {
-    if (name.toString() !== 'large') layer.fileSystem.remove(layer.fileSystem.root, name)
-  }
+  for (const name of namesIn(layer.fileSystem)) remove(layer.fileSystem, name)
   await layer.fileSystem.stable()
 }
 process.stdout.write(`refused ${refused}\n`)
+
+function namesIn(system: FileSystem): Buffer[] {
+  const names = [...system.list(system.root, 0)].map(({ name }) => name)
+  return names.filter((name) => name.toString() !== 'large')
+}
+
+/** As a machine does it: with the reply, which is kept. */
+function remove(system: FileSystem, name: Buffer): void {
+  system.together(() => {
+    system.remove(system.root, name)
+    system.rememberReply(Buffer.from(`removed ${name.toString()}`), Buffer.alloc(200))
+  })
+}
 
 /** Fills the disk but for so many bytes. */
 function fillBut(left: number): void {
