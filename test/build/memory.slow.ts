@@ -1,4 +1,4 @@
-// Memory does not grow with a closure, in whatever way it is large. test/slow has more of it.
+// Memory does not grow with a closure, in whatever way it is large.
 
 import assert from 'node:assert/strict'
 import { lstatSync } from 'node:fs'
@@ -7,23 +7,28 @@ import { test } from 'node:test'
 import { createZstdCompress } from 'node:zlib'
 import { once } from 'node:events'
 import { startFakeCache } from '../support/fake-cache.ts'
-import { buildWithin, pathOfZeros, smallPath } from '../support/large-closure.ts'
+import { buildWithin, pathOf, pathOfZeros, smallPath } from '../support/large-closure.ts'
 import { narOfZeros } from '../support/large-nar.ts'
 import { measureNetimage, memoryBound } from '../support/measure.ts'
 import { failureOf } from '../support/netimage.ts'
 import { cachedPath, cacheFiles, inventPath, inventSystem, makeKey } from '../support/synthetic.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 
-test('one path of 600 MB', async () => {
-  const large = await pathOfZeros('large', 600 << 20)
+test('one path of 4 GB', async () => {
+  const large = await pathOfZeros('large', 2 ** 32)
   await buildWithin([large], {}, ({ image }) => {
     const root = join(image, 'net-image/nixos-net-image-large-x86_64-linux')
-    assert.equal(lstatSync(join(root, large.path)).size, 600 << 20)
+    assert.equal(lstatSync(join(root, large.path)).size, 2 ** 32)
   })
 })
 
-test('2000 small paths', () =>
-  buildWithin(Array.from({ length: 2000 }, (_, index) => smallPath(index))))
+test('a path with 50000 files', () => {
+  const files = Array.from({ length: 50_000 }, (_, index) => [`file-${index}`, { link: 'x' }])
+  return buildWithin([pathOf('many-files', { directory: Object.fromEntries(files) })])
+})
+
+test('20000 small paths, more than any system has', () =>
+  buildWithin(Array.from({ length: 20_000 }, (_, index) => smallPath(index))))
 
 test('a bomb that would unpack to 8 GB ends at what was promised', async () => {
   const key = makeKey('bomb-1')

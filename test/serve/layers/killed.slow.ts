@@ -3,6 +3,6 @@
 import { test } from 'node:test'
 import { killAgainAndAgain } from '../support/layer-kill.ts'
 
-test('what a layer acknowledged is there after its server was killed sixty times', async () => {
-  await killAgainAndAgain({ rounds: 60, seed: 2 })
+test('what a layer acknowledged is there after its server was killed thirty times', async () => {
+  await killAgainAndAgain({ rounds: 30, seed: 2 })
 })

@@ -1,4 +1,4 @@
-// The same as model.test.ts, for longer: more than 300,000 operations.
+// The same as model.test.ts, for longer: more than 100,000 operations.
 
 import { test } from 'node:test'
 import { modelDirectory, runModels } from '../support/layer-model.ts'
@@ -6,4 +6,4 @@ import { modelDirectory, runModels } from '../support/layer-model.ts'
 const directory = modelDirectory()
 
 test('any operations have the outcome that they have on a real file system', () =>
-  runModels(directory, { runs: 1500, operations: 480 }))
+  runModels(directory, { runs: 600, operations: 480 }))

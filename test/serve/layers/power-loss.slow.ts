@@ -13,7 +13,7 @@ import { cutAgainAndAgain } from '../support/layer-cut.ts'
 import { writeImageTree } from '../support/layer-operations.ts'
 
 const work = join(import.meta.dirname, '../support/layer-work-program.ts')
-const rounds = 10
+const rounds = 6
 const seed = 3
 
 test('what a layer acknowledged is there after the power was lost', async () => {
