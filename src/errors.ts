@@ -98,16 +98,22 @@ const diskFull = new Set(['ENOSPC', 'EDQUOT'])
  * A system error in the words of a person; anything else as it is.
  *
  * @param doing what was being done and with what: `could not write the image /x`
+ * @param hint where it is not about what is built
  */
-export function fileSystemError(doing: string, error: unknown): Error {
+export function fileSystemError(doing: string, error: unknown, hint?: string): Error {
   if (error instanceof NetimageError) return error
   const errno = errnoOf(error)
   if (errno === undefined) return error instanceof Error ? error : new Error(String(error))
   if (diskFull.has(errno)) {
     return new NetimageError('disk-full', `${doing}: the disk is full (${errno})`, {
       cause: error,
-      hint: 'Make room, or name another place with -o or --pool; what was finished is kept and the next run goes on from it.',
+      hint:
+        hint ??
+        'Make room, or name another place with -o or --pool; what was finished is kept and the next run goes on from it.',
     })
   }
-  return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, { cause: error })
+  return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, {
+    cause: error,
+    ...(hint !== undefined && { hint }),
+  })
 }

@@ -29,7 +29,8 @@ export function handleKey(state: string): Buffer {
     makeDirectory(state)
     return readKey(file) ?? makeKey(state, file)
   } catch (error) {
-    throw fileSystemError(`could not read or make ${file}`, error)
+    const hint = 'Name a directory with --state that can be written to and has room.'
+    throw fileSystemError(`could not read or make ${file}`, error, hint)
   }
 }
 

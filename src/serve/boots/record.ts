@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 
 import { messageOf, NetimageError } from '../../errors.ts'
+import { databaseError } from '../database-error.ts'
 import type { ServeEvent } from '../event.ts'
 import type { Boot } from './follow.ts'
 import { bootSteps, type BootStep } from './step.ts'
@@ -169,13 +170,10 @@ function openDatabase(file: string, readOnly: boolean): DatabaseSync {
     )
     return database
   } catch (error) {
-    throw new NetimageError(
-      'bad-state',
-      `could not read the boots in ${file}: ${messageOf(error)}`,
-      {
-        cause: error,
-        hint: 'Move it away to begin a new record; nothing but the past is lost.',
-      },
+    throw databaseError(
+      `could not open the boots in ${file}`,
+      error,
+      'Move it away to begin a new record; nothing but the past is lost.',
     )
   }
 }

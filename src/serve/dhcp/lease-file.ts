@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
 import { messageOf, NetimageError } from '../../errors.ts'
+import { databaseError } from '../database-error.ts'
 
 export interface Lease {
   mac: string
@@ -59,13 +60,10 @@ export function openLeaseFile(file: string): LeaseFile {
       close: () => database.close(),
     }
   } catch (error) {
-    throw new NetimageError(
-      'bad-state',
-      `could not open the leases in ${file}: ${messageOf(error)}`,
-      {
-        cause: error,
-        hint: 'Move it away to begin anew; machines that run keep what they have until they ask again.',
-      },
+    throw databaseError(
+      `could not open the leases in ${file}`,
+      error,
+      'Move it away to begin anew; machines that run keep what they have until they ask again.',
     )
   }
 }

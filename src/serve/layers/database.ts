@@ -13,7 +13,8 @@ import { join } from 'node:path'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 import { promisify } from 'node:util'
 
-import { messageOf, NetimageError } from '../../errors.ts'
+import { NetimageError } from '../../errors.ts'
+import { databaseError } from '../database-error.ts'
 import type { Device, NodeId, NodeKind, Time } from './file-system.ts'
 import { syncDirectory } from './sync-directory.ts'
 
@@ -131,7 +132,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     database.exec(schema)
     database.prepare("INSERT OR IGNORE INTO meta VALUES ('format', ?)").run(format)
   } catch (error) {
-    throw notALayer(file, messageOf(error), error)
+    throw databaseError(`could not open the layer ${file}`, error, hint)
   }
   const found = database.prepare("SELECT value FROM meta WHERE name = 'format'").get()?.['value']
   if (found !== format) throw notALayer(file, `its format is ${String(found)}, not ${format}`)
@@ -219,11 +220,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   }
 }
 
-function notALayer(file: string, why: string, cause?: unknown): NetimageError {
-  return new NetimageError('bad-state', `${file} is no layer of this netimage: ${why}`, {
-    cause,
-    hint: 'Reset the layer, restore a snapshot of it, or take the netimage that made it.',
-  })
+const hint = 'Reset the layer, restore a snapshot of it, or take the netimage that made it.'
+
+function notALayer(file: string, why: string): NetimageError {
+  return new NetimageError('bad-state', `${file} is no layer of this netimage: ${why}`, { hint })
 }
 
 function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {

@@ -50,6 +50,8 @@ export interface StoredLayer {
   lock: string
 }
 
+const diskHint = 'See to the disk: what was there before is there still.'
+
 /** How long a look at a layer by another command may take. */
 const lockWaitMs = 200
 
@@ -86,7 +88,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       throw error
     }
   } catch (error) {
-    throw fileSystemError(`could not open the layer ${place.directory}`, error)
+    throw fileSystemError(`could not open the layer ${place.directory}`, error, diskHint)
   }
 }
 
@@ -168,7 +170,7 @@ export function withLayer<T>(layer: StoredLayer, action: () => T): T {
       lock.release()
     }
   } catch (error) {
-    throw fileSystemError(`could not change the layer ${layer.directory}`, error)
+    throw fileSystemError(`could not change the layer ${layer.directory}`, error, diskHint)
   }
 }
 

@@ -1,7 +1,7 @@
 // `netimage layers`: what people do with what machines have written.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
@@ -174,6 +174,23 @@ suite('netimage layers', () => {
     const changed = await failure('verify', mac)
     assert.equal(changed.code, 'bad-state')
     assert.match(changed.message, /is not the image any more/)
+  })
+
+  test('advises nobody to reset a layer that only cannot be opened now', async () => {
+    const { place, failure, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'kept'))
+    const [layer] = await shown()
+    assert.ok(layer)
+    const file = join(layer.directory, layer.record.name, 'layer.sqlite')
+    renameSync(file, `${file}.kept`)
+    // SQLite cannot open it: as where no descriptors are left, or the disk fails.
+    mkdirSync(file)
+    const { code, hint } = await failure('verify', mac)
+    assert.equal(code, 'file-system')
+    assert.doesNotMatch(hint ?? '', /reset/i)
+    rmdirSync(file)
+    renameSync(`${file}.kept`, file)
+    await within(place, (system) => assert.equal(read(system, 'mine'), 'kept'))
   })
 
   test('removes a layer whose record is broken', async () => {
