@@ -18,16 +18,22 @@ export function limitReports(
   }
 }
 
-/** Limits what one packet brings about: that something is not there or not to be had, or mounts. */
+/**
+ * Limits what a single packet brings about: mounts, and that something is not there or not to be had,
+ * which loaders that try many names tell of so often that it must not take the place of mounts.
+ */
 export function limitCheap(report: Report, now: () => number): Report {
-  const allow = allowance(now)
+  const mounts = allowance(now)
+  const refusals = allowance(now)
   return (event) => {
-    if (!isCheap(event) || allow()) report(event)
+    if (event.kind === 'nfs' && event.step !== 'refuse') {
+      if (mounts()) report(event)
+    } else if (!isRefusal(event) || refusals()) report(event)
   }
 }
 
-function isCheap({ kind, step }: ServeEvent): boolean {
-  return kind === 'nfs' || step === 'refuse' || step === 'missing' || step === 'fail'
+function isRefusal({ step }: ServeEvent): boolean {
+  return step === 'refuse' || step === 'missing' || step === 'fail'
 }
 
 function allowance(now: () => number): () => boolean {
