@@ -114,7 +114,8 @@ suite('netimage serve, among others than are meant', () => {
     // Three servers with 512 connections each, and 256 transfers with a socket and a file.
     assert.ok(descriptors < 3 * 512 + 2 * 256 + 500, found)
     assert.ok(memory < 400, found)
-    assert.ok(told < 500 + 500 * ((performance.now() - start) / 1000), found)
+    // Of each kind 500 at once, then a hundred a second; and of transfers as many as there are.
+    assert.ok(told < 2500 + 500 * ((performance.now() - start) / 1000), found)
     assert.ok(!program.lines().some(({ text }) => text.startsWith('error:')), found)
   })
 })
