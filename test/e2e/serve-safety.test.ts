@@ -6,6 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { startLinuxClient } from '../serve/support/linux-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { openNetwork, type Host } from './support/network.ts'
@@ -64,6 +65,19 @@ suite('netimage serve, among others than are meant', () => {
     assert.match(await inside.run([...from('10.88.0.7'), url]), /^#!ipxe/)
     await assert.rejects(outside.run([...from('10.99.0.8'), url]))
     assert.equal(await udhcpc(outside), undefined)
+  })
+
+  test('a kernel that asks by UDP where its root is gets one, for it is there', async () => {
+    await using network = await openNetwork('serve-mount-udp')
+    const { program } = await startOwnServer(network, [image], 'full')
+    const machine = await startLinuxClient(network, {
+      ...{ name: 'udp', host: 101, path },
+      options: ',port=2049,mountproto=udp',
+      script:
+        'grep -q mountproto=udp /proc/mounts && test -d /mnt/nix/store && echo x >/mnt/written',
+    })
+    await machine.waitFor(/^passed$/, 60)
+    assert.ok(program.lines().some(({ text }) => /"52:54:00:00:01:65".*"mount"/.test(text)))
   })
 
   test('all that hostile machines do at once takes little, and others are served on', async (context) => {
