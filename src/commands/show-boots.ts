@@ -76,29 +76,35 @@ function onTerminal(
 export function table(boots: readonly Boot[], now: number, width: number): string[] {
   if (boots.length === 0) return ['waiting for machines…']
   const room = Math.max(20, width - 1)
-  const heading = row(['MACHINE', 'ADDRESS', 'STEP', 'SINCE', 'SENT'])
-  const lines = [...boots]
-    .sort((a, b) => a.started - b.started)
-    .flatMap((boot) => describe(boot, now, room))
-  return [heading, ...lines].map((line) => line.slice(0, room))
+  const inOrder = boots.toSorted((a, b) => a.started - b.started)
+  const rows = inOrder.map((boot) => cellsOf(boot, now))
+  const heading = ['MACHINE', 'ADDRESS', 'STEP', 'SINCE', 'SENT']
+  const widths = heading.map((_, column) =>
+    [...rows, leastCells].reduce((most, cells) => Math.max(most, cells[column]?.length ?? 0), 0),
+  )
+  const inLine = (cells: readonly string[]) =>
+    cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')
+  const lines = inOrder.flatMap((boot, index) =>
+    withNotes(inLine(rows[index] ?? []), notesOn(boot, now).map(visible), room),
+  )
+  return [inLine(heading).trimEnd(), ...lines].map((line) => line.slice(0, room))
 }
 
-function describe(boot: Boot, now: number, room: number): string[] {
-  const { machine, address = '', bytes } = boot
+/** Lest the columns move whenever a number has a digit more. */
+const leastCells = ['52:54:00:00:00:01', '10.0.0.100', 'registered', '10.0 s', '10.0 MiB']
+
+function cellsOf(boot: Boot, now: number): string[] {
+  const { machine, address = '', bytes, started } = boot
   const reached = boot.steps[boot.step]
-  const since = formatSeconds(Math.max(0, now - (reached ?? boot.started)) / 1000)
-  const line = row([
-    machine,
-    address,
-    reached === undefined ? '-' : boot.step,
-    since,
-    formatBytes(bytes),
-  ])
-  const notes = notesOn(boot, now).map(visible)
-  const [first = '', ...others] = notes
-  const together = `${line}  ${first}`.trimEnd()
-  const isShort = others.length === 0 && together.length <= room
-  return isShort ? [together] : [line.trimEnd(), ...notes.flatMap((note) => wrap(note, room, '  '))]
+  const since = formatSeconds(Math.max(0, now - (reached ?? started)) / 1000)
+  return [machine, address, reached === undefined ? '-' : boot.step, since, formatBytes(bytes)]
+}
+
+/** Beside it where that fits, else below. */
+function withNotes(line: string, notes: readonly string[], room: number): string[] {
+  const together = [line, ...notes].join('  ').trimEnd()
+  if (notes.length < 2 && together.length <= room) return [together]
+  return [line.trimEnd(), ...notes.flatMap((note) => wrap(note, room, '  '))]
 }
 
 function notesOn(boot: Boot, now: number): string[] {
@@ -115,12 +121,6 @@ function notesOn(boot: Boot, now: number): string[] {
     `expected next: ${stall.next}; likely: ${causes}`,
     `see docs/troubleshooting.md, “after ${boot.step}”`,
   ]
-}
-
-const widths = [17, 15, 10, 9, 8]
-
-function row(cells: readonly string[]): string {
-  return cells.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  ')
 }
 
 function asLines(output: PatientOutput, messages: PatientOutput, boots: () => Boot[]): BootView {
