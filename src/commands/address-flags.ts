@@ -4,10 +4,15 @@ import { InvalidArgumentError } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
 
+/** A machine's address in whatever way it is written: `DC-A6-32-01-02-03`. */
+export function addressIn(text: string): string {
+  return text.toLowerCase().replaceAll('-', ':')
+}
+
 const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
 
 export function parseAllowed(text: string, previous: string[] | undefined): string[] {
-  const name = text.toLowerCase().replaceAll('-', ':')
+  const name = addressIn(text)
   if (name !== 'any' && !macPattern.test(name) && !isIPv4(name)) {
     throw new InvalidArgumentError('It is a hardware address, an IPv4 address, or any.')
   }
@@ -19,7 +24,7 @@ export function parseReservation(
   text: string,
   previous: ReadonlyMap<string, string> | undefined,
 ): ReadonlyMap<string, string> {
-  const [mac = '', address = '', ...more] = text.toLowerCase().split('=')
+  const [mac = '', address = '', ...more] = addressIn(text).split('=')
   if (!macPattern.test(mac) || !isIPv4(address) || more.length > 0) {
     throw new InvalidArgumentError('It is written MAC=ADDRESS.')
   }

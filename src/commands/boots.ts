@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import type { Boot } from '../serve/boots/follow.ts'
+import { addressIn } from './address-flags.ts'
 import { formatBytes, formatSeconds, visible } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
@@ -12,7 +13,9 @@ export function bootsCommand() {
     .addOption(stateOption)
     .option('-n, --number <count>', 'how many boots, the newest first', parseCount, 20)
     .option('--json', 'print the result as JSON')
-    .action((machine, flags) => runCommand(flags, () => boots(machine?.toLowerCase(), flags)))
+    .action((machine, flags) =>
+      runCommand(flags, () => boots(machine && addressIn(machine), flags)),
+    )
 }
 
 async function boots(

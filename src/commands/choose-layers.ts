@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import type { StoredLayer } from '../serve/layers/store.ts'
+import { addressIn } from './address-flags.ts'
 
 interface Flags {
   state?: string | undefined
@@ -45,8 +46,4 @@ export async function chooseLayer(machine: string, flags: Flags): Promise<Stored
   throw new NetimageError('bad-usage', `${machine} has several layers`, {
     hint: `Name the image with --image: ${images.join(', ')}.`,
   })
-}
-
-function addressIn(text: string): string {
-  return text.toLowerCase().replaceAll('-', ':')
 }

@@ -212,6 +212,14 @@ suite('netimage serve', () => {
     await stop(third)
   })
 
+  test('a machine may be written in whatever way its address is known', async () => {
+    const server = await start('--allow', 'DC-A6-32-01-02-03')
+    await server.says(/^on 127/m)
+    await stop(server)
+    const boots = await netimage(['boots', 'DC-A6-32-01-02-03', '--state', state])
+    assert.match(boots.stdout, /^no boots of dc:a6:32:01:02:03 yet$/m)
+  })
+
   test('advises whoever mounts another path to mount the right one', async () => {
     const server = await start('--allow', 'any')
     const wrong = nfsUrl(server.ports).replace('/srv/test', '/srv/other')
