@@ -40,7 +40,10 @@ export async function runCommand(
     print(options.json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text)
     process.exitCode = outcome.exitStatus ?? 0
   } catch (error) {
-    report(error, options.json ?? false)
+    // What Node itself broke off does not say why.
+    const isBrokenOff =
+      abort.signal.aborted && error instanceof Error && error.name === 'AbortError'
+    report(isBrokenOff ? abort.signal.reason : error, options.json ?? false)
   } finally {
     process.off('SIGINT', stop).off('SIGTERM', stop)
   }

@@ -6,6 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openNetwork, type Network } from './support/network.ts'
 import { startOwnDhcp, udhcpc } from './support/own-dhcp.ts'
 import { findProgram } from './support/packages.ts'
+import { buildServedImage } from '../serve/support/served-image.ts'
+import { cli } from '../support/netimage.ts'
+import { makeWorkspace } from '../support/workspace.ts'
 
 const seconds = 20
 
@@ -49,4 +52,24 @@ suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
       )
     })
   }
+})
+
+test('who is interrupted while it looks for other DHCP servers says so', async (context) => {
+  const workspace = makeWorkspace('interrupted')
+  context.after(() => workspace.remove())
+  const image = await buildServedImage(workspace, '10.66.0.1:/srv/test,v3')
+  await using network = await openNetwork('interrupted')
+  const flags = ['--dhcp', 'full', '--range', '10.66.0.100-10.66.0.110', '--listen', '10.66.0.1']
+  const command = [
+    process.execPath,
+    cli,
+    'serve',
+    image,
+    ...flags,
+    '--state',
+    workspace.path('state'),
+  ]
+  const script = '"$@" 2>&1 & sleep 2; kill -INT $!; wait $!; echo "status $?"'
+  const said = await network.run(['bash', '-c', `set -m; ${script}`, 'bash', ...command])
+  assert.match(said, /^error: interrupted \[interrupted\]\nstatus 130$/m)
 })
