@@ -25,14 +25,15 @@ export function patientOutput(stream: Stream): PatientOutput {
   return terminal === undefined ? toStream(stream) : toTerminal(terminal)
 }
 
-/** Node never waits for pipes. */
+/** Node never waits for pipes. Whoever stops reading one ends other commands, but none that serves. */
 function toStream(stream: Stream): PatientOutput {
+  stream.removeAllListeners('error').on('error', () => {})
   return {
     get isBehind() {
       return stream.writableLength > 0
     },
     write(text) {
-      if (stream.writableLength < maxWaitingBytes) stream.write(text)
+      if (stream.writable && stream.writableLength < maxWaitingBytes) stream.write(text)
     },
   }
 }

@@ -212,6 +212,17 @@ suite('netimage serve', () => {
     await stop(third)
   })
 
+  test('machines are served on when nobody reads any more what is told of them', async () => {
+    const server = await start('--allow', 'any')
+    server.child.stdout?.destroy()
+    const url = `http://127.0.0.1:${server.ports.http}/boot.ipxe`
+    for (let count = 0; count < 5; count++) {
+      await runProgram(findProgram('curl'), ['-sf', '--retry', '0', url])
+      await delay(50)
+    }
+    await stop(server)
+  })
+
   test('a machine may be written in whatever way its address is known', async () => {
     const server = await start('--allow', 'DC-A6-32-01-02-03')
     await server.says(/^on 127/m)
