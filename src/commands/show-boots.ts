@@ -110,7 +110,9 @@ function withNotes(line: string, notes: readonly string[], room: number): string
 function notesOn(boot: Boot, now: number): string[] {
   const { registered } = boot.steps
   if (registered !== undefined) {
-    return [`up in ${formatSeconds(Math.max(0, registered - boot.started) / 1000)}`]
+    // Whoever was up before the server was started is seen from here on.
+    const seconds = (registered - boot.started) / 1000
+    return [seconds > 0 ? `up in ${formatSeconds(seconds)}` : 'up']
   }
   const notes = boot.trouble === undefined ? [] : [boot.trouble]
   const stall = stallOf(boot, now)

@@ -32,6 +32,8 @@ suite('the table of boots', () => {
     assert.equal(lines.length, 3)
     assert.match(lines[1] ?? '', /^52:54:00:00:00:01 +10\.0\.0\.100 +kernel +3\.0 s +15\.0 MiB$/)
     assert.match(lines[2] ?? '', /registered .* up in 20 s$/)
+    const before = { ...up, started: start, steps: { init: start, registered: start } }
+    assert.match(table([before], start, 120)[1] ?? '', /registered .* up$/)
   })
 
   test('says what was expected where a boot stands still, and what is likely wrong', () => {
