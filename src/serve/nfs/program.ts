@@ -49,6 +49,11 @@ export function createNfsProgram(options: NfsProgramOptions): Program {
   return { number: nfsProgram, versions: new Map([[nfsVersion, [nullProcedure, ...numbered]]]) }
 }
 
+/** What only the person can mend who runs the server. */
+const ofServer: ReadonlySet<FailureStatus> = new Set([
+  ...(['NFS3ERR_IO', 'NFS3ERR_NOSPC', 'NFS3ERR_DQUOT'] as const),
+])
+
 function answering(
   procedure: NfsProcedure,
   number: number,
@@ -85,7 +90,7 @@ function answering(
     } catch (error) {
       const failure = failureOf(error)
       if (failure === undefined) throw error
-      if (failure === 'NFS3ERR_IO') onFailure(rpcCall, procedure.name, error)
+      if (ofServer.has(failure)) onFailure(rpcCall, procedure.name, error)
       results.truncate(start)
       writeFailure(results, procedure, failure, call)
       return undefined

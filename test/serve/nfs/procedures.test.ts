@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
+import { FileSystemError } from '../../../src/serve/layers/file-system.ts'
 import {
   connectNfs,
   procedureNames,
@@ -298,6 +299,18 @@ suite('writing', () => {
     assert.equal(await statusOf(client, 'MKDIR', root, 'directory', wanted()), status.nospc)
     server.fileSystem.failure = undefined
     assert.notEqual(await verifierOf(client, file), verifier)
+  })
+
+  test('a disk without room is told to the machine, and to the person who can make some', async () => {
+    const fileSystem = createMemoryFileSystem()
+    await using served = await serveToClient({ fileSystem })
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    fileSystem.write = () => {
+      throw new FileSystemError('ENOSPC', 'no room')
+    }
+    assert.equal((await client.ask('WRITE', writeTo(file, 0, 'data'))).status, status.nospc)
+    assert.deepEqual(server.errors, ['WRITE of 127.0.0.1 failed: no room'])
   })
 
   test('beyond what a file can be fails, with the attributes of before and after', async () => {
