@@ -50,7 +50,7 @@ export interface StoredLayer {
   lock: string
 }
 
-const diskHint = 'See to the disk: what was there before is there still.'
+const diskHint = 'Make room on that disk, or mend it; what was there before is there still.'
 
 /** How long a look at a layer by another command may take. */
 const lockWaitMs = 200
