@@ -337,8 +337,9 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 /** A loss of power leaves rows and files that have not been waited for, either without the other. */
 function matchData(database: LayerDatabase, data: DataFiles): void {
   const files = new Set(data.list())
-  for (const node of files) if (!database.readNode(node)?.ownData) data.remove(node)
-  const missing = database.nodesWithData().filter((node) => !files.has(node))
+  const owned = new Set(database.nodesWithData())
+  for (const node of files) if (!owned.has(node)) data.remove(node)
+  const missing = [...owned].filter((node) => !files.has(node))
   database.begin()
   for (const id of missing) {
     const row = database.readNode(id)
