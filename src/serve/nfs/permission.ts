@@ -93,13 +93,17 @@ function requireContent({ kind }: Attributes): void {
 /** The mode that a file has once somebody wrote to it; undefined where it stays as it is. */
 export function modeAfterWriting(file: Attributes, credentials: Credentials): number | undefined {
   if (credentials.uid === 0) return undefined
-  const mode = withoutPrivileges(file.mode)
+  const mode = withoutPrivileges(file.mode, file.gid, credentials)
   return mode === file.mode ? undefined : mode
 }
 
-/** Setgid without group execution is no privilege, but asks for mandatory locks. */
-function withoutPrivileges(mode: number): number {
-  return mode & ~(setuid | ((mode & groupExecute) === 0 ? 0 : setgid))
+/**
+ * Setgid without group execution lends nobody rights; but who is not in the group may not leave it
+ * to those who add the execution later.
+ */
+function withoutPrivileges(mode: number, gid: number, credentials: Credentials): number {
+  const left = mode & ~setuid
+  return (left & groupExecute) === 0 ? withoutForeignSetgid(left, gid, credentials) : left & ~setgid
 }
 
 /** Whose a new node is, and with which mode: a setgid directory passes its group on. */
@@ -149,7 +153,7 @@ export function allowedChanges(
     changes.mode = withoutForeignSetgid(wanted.mode, wanted.gid ?? node.gid, credentials)
   }
   if (changesOwner && node.kind !== 'directory') {
-    changes.mode = withoutPrivileges(changes.mode ?? node.mode)
+    changes.mode = withoutPrivileges(changes.mode ?? node.mode, node.gid, credentials)
   }
   for (const which of ['accessed', 'modified'] as const) {
     const time = wanted[which]

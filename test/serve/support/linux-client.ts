@@ -81,8 +81,8 @@ two:x:1002:
 three:x:1003:two
 `
 
-/** Those that are needed and what they need, each after what it needs itself. */
-function modulesInOrder(): string[] {
+/** Of NFS: those that are needed and what they need, each after what it needs itself. */
+export function modulesInOrder(): string[] {
   const [version = ''] = readdirSync(allModules)
   const lines = readFileSync(join(allModules, version, 'modules.dep'), 'utf8')
     .trim()

@@ -1,0 +1,69 @@
+// A Linux machine (User Mode Linux) that has all programs of this one: its root is this machine's,
+// read-only, and it mounts an NFS export beside it.
+
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { powerOn, type PoweredMachine } from '../../e2e/support/machines.ts'
+import type { Network } from '../../e2e/support/network.ts'
+import { findProgram } from '../../e2e/support/packages.ts'
+import { modulesInOrder } from './linux-client.ts'
+
+export type HostedClient = {
+  name: string
+  /** The last byte of its address. */
+  host: number
+  path: string
+  /** Options of mount(8) beyond `vers=3,nolock,proto=tcp`. */
+  options: string
+  /**
+   * Run once the export is mounted at /mnt/there; a tmpfs is at /mnt, and /tmp is in it. The machine
+   * says `passed` when it ends well.
+   */
+  script: string
+}
+
+export async function startHostedClient(
+  network: Network,
+  { name, host, path, options, script }: HostedClient,
+): Promise<PoweredMachine> {
+  const { server } = network
+  const init = join(network.directory, `${name}.sh`)
+  const program = `#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/home
+fail() { echo "failed: $*"; busybox poweroff -f; }
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/there /mnt/tmp /mnt/home
+${modulesInOrder()
+  .map((file) => `insmod ${file} || fail insmod`)
+  .join('\n')}
+ip link set lo up
+ip link set vec0 up
+ip address add 10.66.0.${host}/24 broadcast + dev vec0
+busybox mount -t nfs -o vers=3,nolock,proto=tcp,addr=${server}${options} ${server}:${path} /mnt/there ||
+  fail mount
+mount --bind /mnt/tmp /tmp
+cd /mnt
+if (
+${script}
+); then echo passed; else echo "failed: status $?"; fi
+cd /
+umount /mnt/there
+busybox poweroff -f
+`
+  writeFileSync(init, program, { mode: 0o755 })
+  const mac = `52:54:00:00:01:${host.toString(16).padStart(2, '0')}`
+  return await powerOn(network, {
+    name,
+    mac,
+    machine: {
+      command: ({ tap, directory }) => [
+        ...['env', `HOME=${directory}`, findProgram('linux.uml'), 'mem=1G', `uml_dir=${directory}`],
+        `vec0:transport=tap,ifname=${tap},depth=128,gro=1,mac=${mac}`,
+        ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${init}`],
+        ...['con0=fd:0,fd:1', 'con=null', 'panic=-1', 'loglevel=4'],
+      ],
+      givesUp: /^failed: /,
+    },
+  })
+}

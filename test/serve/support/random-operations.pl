@@ -1,0 +1,204 @@
+# What any program could do, at random: run with the same seed in two directories that have the same
+# contents, it prints the same. No inode numbers, and no times, sizes or blocks that file systems may
+# choose themselves.
+#
+#     perl random-operations.pl DIRECTORY SEED STEPS
+use strict;
+use warnings;
+use Errno ();
+use Fcntl qw(:DEFAULT :mode :seek);
+use POSIX ();
+
+my ($directory, $seed, $steps) = @ARGV;
+chdir $directory or die "$directory: $!";
+srand $seed;
+umask 0;
+# Nothing waits for the other end of a FIFO.
+$SIG{PIPE} = 'IGNORE';
+
+# x86_64, where Perl has no name for it.
+my ($SYS_utimensat, $SYS_fsync, $AT_FDCWD, $AT_SYMLINK_NOFOLLOW) = (280, 74, -100, 0x100);
+
+my @names = ('a' .. 'f', 'image', 'A' x 255, "\xff\xfe", "new\nline", 'ü', 'B' x 256);
+my @users = ([0, '0 0'], [0, '0 0'], [1001, '1001 1001'], [1002, '1002 1002 1003']);
+# Kept open over many steps; only in a directory that stays, since a client renames what is removed
+# while it is open.
+my @open;
+
+sub pick { $_[int rand @_] }
+sub chance { rand() < $_[0] }
+
+sub name { chance(0.9) ? $names[rand 7] : pick(@names) }
+
+# Those of the step, for whoever looks for what went wrong.
+my @paths;
+
+sub path {
+  push @paths, join '/', map { name() } 1 .. 1 + int(rand() ** 2 * 4);
+  return $paths[-1];
+}
+
+# Mostly one that was made a while ago. To list directories for that would take longer than all else.
+my @made;
+sub known {
+  return path() if !@made || chance(0.25);
+  push @paths, pick(@made);
+  return $paths[-1];
+}
+sub made {
+  push @made, @paths;
+  splice @made, 0, 20 if @made > 80;
+}
+
+sub mode { pick(0644, 0600, 0755, 0777, 0750, 04755, 02775, 06711, 01777, 0444, 0, int rand 010000) }
+
+# Written in runs of one letter each, and shown so: `3x2y`.
+sub text {
+  my $length = chance(0.8) ? int rand 9000 : int rand 40_000;
+  return pick('g' .. 'z') x $length;
+}
+sub offset { chance(0.7) ? int rand 20_000 : int rand 300_000 }
+sub runs {
+  my ($text) = @_;
+  my $shown = '';
+  while ((pos $text // 0) < length $text) {
+    my $letter = substr $text, pos $text // 0, 1;
+    $text =~ /\G\Q$letter\E+/gc;
+    $shown .= ($+[0] - $-[0]) . ($letter eq "\0" ? '0' : $letter) . ' ';
+  }
+  return $shown;
+}
+
+sub outcome { $_[0] ? 'ok' : (sort grep { $!{$_} } keys %!)[0] // "errno $!" }
+
+# Times that were set are long ago; others are when it happened.
+sub when { $_[0] < 1_500_000_000 ? $_[0] : 'lately' }
+
+sub attributes {
+  my @found = lstat $_[0] or return outcome(0);
+  my ($mode, $links, $uid, $gid, $device, $size, $modified) = @found[2, 3, 4, 5, 6, 7, 9];
+  my $kind = S_IFMT($mode);
+  my $shown = sprintf '%o %d %d:%d %s', $mode, $links, $uid, $gid, when($modified);
+  $shown .= " size $size" unless $kind == S_IFDIR;
+  $shown .= " device $device" if $kind == S_IFCHR || $kind == S_IFBLK;
+  return $shown;
+}
+
+sub listing {
+  opendir(my $handle, $_[0]) or return outcome(0);
+  my @found = sort grep { !/^\.nfs/ } readdir $handle;
+  closedir $handle;
+  return join ' ', map { length > 20 ? substr($_, 0, 3) . length : $_ } @found;
+}
+
+sub with_file {
+  my ($path, $flags, $mode, $action) = @_;
+  sysopen(my $file, $path, $flags | O_NONBLOCK | O_NOCTTY, $mode) or return outcome(0);
+  # What a device or a FIFO does is not the file system's affair.
+  my $result = -f $file ? $action->($file) : 'no file';
+  close $file or $result .= ' close: ' . outcome(0);
+  return $result;
+}
+
+sub write_at {
+  my ($file, $offset, $text) = @_;
+  sysseek $file, $offset, SEEK_SET if defined $offset;
+  my $count = syswrite $file, $text;
+  return defined $count ? $count : outcome(0);
+}
+
+sub read_at {
+  my ($file, $offset, $length) = @_;
+  sysseek $file, $offset, SEEK_SET;
+  my $text;
+  my $count = sysread $file, $text, $length;
+  return defined $count ? "$count: " . runs($text) : outcome(0);
+}
+
+sub timespec { pack 'q2', int rand 1_400_000_000, int rand 1_000_000_000 }
+
+my %operations = (
+  create => sub { with_file(path(), O_CREAT | O_WRONLY, mode(), sub { write_at($_[0], 0, text()) }) },
+  exclusive => sub { with_file(path(), O_CREAT | O_EXCL | O_RDWR, mode(), sub { 'made' }) },
+  overwrite => sub { my ($at, $text) = (offset(), text());
+    with_file(known(), O_WRONLY, 0, sub { write_at($_[0], $at, $text) }) },
+  append => sub { my $text = text();
+    with_file(known(), O_WRONLY | O_APPEND, 0, sub { write_at($_[0], undef, $text) }) },
+  # To the size that it has is nothing that a client over NFS would tell the server.
+  shorten => sub { my $path = known();
+    !-f $path || -s _ ? with_file($path, O_WRONLY | O_TRUNC, 0, sub { 'ok' }) : 'empty' },
+  synced => sub { my ($at, $text) = (offset(), text());
+    with_file(known(), O_RDWR, 0, sub {
+      write_at($_[0], $at, $text) . ' ' . outcome(syscall($SYS_fsync, fileno $_[0]) == 0) }) },
+  read => sub { my $at = offset(); with_file(known(), O_RDONLY, 0, sub { read_at($_[0], $at, 70_000) }) },
+  whole => sub { with_file(known(), O_RDONLY, 0, sub { read_at($_[0], 0, 400_000) }) },
+  truncate => sub { my ($path, $size) = (known(), offset());
+    -f $path && -s _ == $size ? 'that size' : outcome(truncate $path, $size) },
+  mkdir => sub { outcome(mkdir path(), mode()) },
+  rmdir => sub { outcome(rmdir known()) },
+  unlink => sub { outcome(unlink known()) },
+  rename => sub { outcome(rename known(), chance(0.5) ? known() : path()) },
+  link => sub { outcome(link known(), path()) },
+  symlink => sub { outcome(symlink chance(0.5) ? path() : pick('.', 'image/sub', 'no/where'), path()) },
+  readlink => sub { readlink(known()) // outcome(0) },
+  mkfifo => sub { outcome(POSIX::mkfifo(path(), mode())) },
+  chmod => sub { my $mode = mode(); outcome(chmod $mode, known()) },
+  # With neither, it clears setuid; a client over NFS asks for nothing then.
+  chown => sub { my @owners = (pick(0, 1001, 1002), pick(-1, 0, 1001, 1002, 1003));
+    outcome(chown @owners, known()) },
+  utimes => sub { my ($path, $times) = (known(), timespec() . timespec());
+    outcome(syscall($SYS_utimensat, $AT_FDCWD, "$path\0", $times, $AT_SYMLINK_NOFOLLOW) == 0) },
+  list => sub { listing(known()) },
+  # Of what is neither a file nor a directory, a client over NFS never says that it may be run.
+  access => sub { my $path = known();
+    join '', map { POSIX::access($path, $_) ? 1 : 0 } 2, 4, -f $path || -d _ ? 1 : () },
+  hold => sub { my $name = 'held/' . name();
+    shift @open if @open > 5;
+    sysopen(my $file, $name, O_CREAT | O_RDWR, 0600) or return outcome(0);
+    push @open, $file; 'held' },
+  use_held => sub { @open or return 'none';
+    my ($file, $at, $text) = (pick(@open), offset(), text());
+    my $written = write_at($file, $at, $text);
+    my $size = (stat $file)[7];
+    return "$written $size " . read_at($file, int rand $size + 1, 30_000) },
+  unlink_held => sub { outcome(unlink 'held/' . name()) },
+  rename_held => sub { outcome(rename 'held/' . name(), 'held/' . name()) },
+);
+my @common = qw(create create overwrite append read whole list);
+my @kinds = (sort(keys %operations), @common);
+# By root alone, who may remove all: others could lose what they hold.
+my %as_root = map { $_ => 1 } qw(hold use_held unlink_held rename_held);
+my %names = map { $_ => 1 } qw(create exclusive mkdir rmdir unlink rename link symlink mkfifo);
+my %makes = map { $_ => 1 } qw(create exclusive mkdir rename link symlink mkfifo);
+
+mkdir 'held', 0700;
+$| = 1;
+for my $step (1 .. $steps) {
+  my $kind = pick(@kinds);
+  my ($user, $groups) = $as_root{$kind} ? (0, '0 0') : @{pick(@users)};
+  $) = $groups;
+  $> = $user;
+  @paths = ();
+  my $result = $operations{$kind}->();
+  ($>, $)) = (0, '0 0');
+  # Of several reasons, a client over NFS sees another first: it leaves permissions to the server.
+  $result = 'EACCES or the like' if $user && $names{$kind} && $result =~ /^E/;
+  print "$step $kind $user @paths: $result\n";
+  made() if $makes{$kind} && $result !~ /^E/;
+  my $path = known();
+  print "$step at $path: ", attributes($path), "\n";
+}
+@open = ();
+
+# All that is there at the end.
+my @left = ('.');
+while (defined(my $path = shift @left)) {
+  print "$path: ", attributes($path), "\n";
+  if (-l $path) { print '  to ', readlink $path, "\n" }
+  elsif (-d _) {
+    opendir(my $handle, $path) or die "$path: $!";
+    push @left, map { "$path/$_" } sort grep { !/^\.nfs/ && $_ ne '.' && $_ ne '..' } readdir $handle;
+  }
+  elsif (-f _) { print '  ', with_file($path, O_RDONLY, 0, sub { read_at($_[0], 0, 400_000) }), "\n" }
+}
+print "end\n";
