@@ -39,7 +39,7 @@ export async function measure(contenders: Contender[], rounds: number): Promise<
   }))
 }
 
-function median(values: number[]): number {
+export function median(values: number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }

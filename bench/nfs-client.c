@@ -1,9 +1,11 @@
 /* A client that asks an NFS server for much, by libnfs, and prints how fast it answered.
  *
- *     nfs-client URL FILE DIRECTORY
+ *     nfs-client URL read|write|walk
  *
- * The paths are below the export. A line each: the name of a measurement, and its value a second.
+ * The export has a large "/file", "/directory" with many small ones, and "/tree", which is walked.
+ * A line each: the name of a measurement, and its value a second.
  */
+#include <sys/stat.h>
 #include <sys/time.h>
 
 #include <nfsc/libnfs.h>
@@ -15,13 +17,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { MEGABYTE = 1 << 20 };
+enum { BLOCK = 4096, MEGABYTE = 1 << 20 };
 
 static struct nfs_context *nfs;
 static struct nfsfh *file;
-static const char *file_path;
+static const char file_path[] = "/file";
 static uint64_t file_size;
+/* Made by this run, for all that it makes. */
+static char own_directory[64];
 
 static void fail(const char *what)
 {
@@ -45,8 +50,9 @@ static void print(const char *name, double amount, double started)
 /* Requests of one kind, so many of which are always on their way. */
 struct flight {
 	void (*send)(struct flight *);
-	long sent, done, total;
+	long total;
 	uint64_t bytes_each;
+	long sent, done;
 	double bytes;
 };
 
@@ -77,6 +83,22 @@ static void send_stat(struct flight *flight)
 		fail("stat");
 }
 
+static void send_write(struct flight *flight)
+{
+	static char block[BLOCK];
+	if (nfs_pwrite_async(nfs, file, flight->sent++ * BLOCK, BLOCK, block, answered, flight))
+		fail("write");
+}
+
+static void send_creation(struct flight *flight)
+{
+	char path[128];
+	snprintf(path, sizeof(path), "%s/%p-%ld", own_directory, (void *)flight, flight->sent++);
+	/* The files are left open: nothing is sent to close one. */
+	if (nfs_creat_async(nfs, path, 0644, answered, flight))
+		fail("creation");
+}
+
 static void fly(struct flight *flight, int at_once)
 {
 	while (at_once-- > 0)
@@ -90,15 +112,15 @@ static void fly(struct flight *flight, int at_once)
 
 static void measure_reads(const char *name, uint64_t bytes_each, int at_once)
 {
-	struct flight flight = { send_read, 0, 0, 2 * file_size / bytes_each, bytes_each, 0 };
+	struct flight flight = { send_read, 2 * file_size / bytes_each, bytes_each, 0, 0, 0 };
 	double started = now();
 	fly(&flight, at_once);
 	print(name, flight.bytes / 1e6, started);
 }
 
-static void measure_stats(const char *name, long total, int at_once)
+static void measure_calls(const char *name, void (*send)(struct flight *), long total, int at_once)
 {
-	struct flight flight = { send_stat, 0, 0, total, 0, 0 };
+	struct flight flight = { send, total, 0, 0, 0, 0 };
 	double started = now();
 	fly(&flight, at_once);
 	print(name, total, started);
@@ -129,20 +151,9 @@ static void measure_listing(const char *name, const char *directory, int rounds)
 	print(name, entries, started);
 }
 
-int main(int count, char **arguments)
+static void measure_reading(void)
 {
 	struct nfs_stat_64 attributes;
-	struct nfs_url *url;
-
-	if (count != 4)
-		return 2;
-	nfs = nfs_init_context();
-	/* Else it answers listings from its memory. */
-	nfs_set_dircache(nfs, 0);
-	url = nfs_parse_url_dir(nfs, arguments[1]);
-	if (!url || nfs_mount(nfs, url->server, url->path))
-		fail("mount");
-	file_path = arguments[2];
 	if (nfs_stat64(nfs, file_path, &attributes) || nfs_open(nfs, file_path, O_RDONLY, &file))
 		fail("open");
 	file_size = attributes.nfs_size;
@@ -151,8 +162,92 @@ int main(int count, char **arguments)
 	measure_reads("read-64k-16", 65536, 16);
 	measure_reads("read-1m", MEGABYTE, 1);
 	measure_attributes("getattr", 5000);
-	measure_stats("stat", 3000, 1);
-	measure_stats("stat-16", 20000, 16);
-	measure_listing("readdirplus", arguments[3], 20);
+	measure_calls("stat", send_stat, 3000, 1);
+	measure_calls("stat-16", send_stat, 20000, 16);
+	measure_listing("readdirplus", "/directory", 20);
+}
+
+/* @param flags with O_SYNC, each write is FILE_SYNC; without, UNSTABLE */
+static void make_file(const char *name, int flags)
+{
+	char path[128];
+	snprintf(path, sizeof(path), "%s/%s", own_directory, name);
+	if (nfs_creat(nfs, path, 0644, &file) || nfs_close(nfs, file))
+		fail("creation");
+	if (nfs_open(nfs, path, O_RDWR | flags, &file))
+		fail("open");
+}
+
+static void measure_writing(void)
+{
+	snprintf(own_directory, sizeof(own_directory), "/%d", getpid());
+	if (nfs_mkdir(nfs, own_directory))
+		fail("mkdir");
+
+	make_file("stable", O_SYNC);
+	measure_calls("write-sync", send_write, 500, 1);
+	measure_calls("write-sync-16", send_write, 2000, 16);
+
+	make_file("unstable", 0);
+	double started = now();
+	struct flight flight = { send_write, 8192, 0, 0, 0, 0 };
+	fly(&flight, 16);
+	if (nfs_fsync(nfs, file))
+		fail("commit");
+	print("write-commit", flight.total, started);
+
+	measure_calls("create", send_creation, 500, 1);
+	measure_calls("create-16", send_creation, 2000, 16);
+}
+
+/* As "ls -lR" does: each directory is listed, and each of its names looked up. */
+static long walk(const char *path)
+{
+	struct nfsdir *listing;
+	struct nfsdirent *entry;
+	struct nfs_stat_64 attributes;
+	char below[512];
+	long nodes = 0;
+	if (nfs_opendir(nfs, path, &listing))
+		fail("opendir");
+	while ((entry = nfs_readdir(nfs, listing))) {
+		if (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0)
+			continue;
+		snprintf(below, sizeof(below), "%s/%s", path, entry->name);
+		if (nfs_lstat64(nfs, below, &attributes))
+			fail("lstat");
+		nodes += 1 + (S_ISDIR(attributes.nfs_mode) ? walk(below) : 0);
+	}
+	nfs_closedir(nfs, listing);
+	return nodes;
+}
+
+static void measure_walk(const char *name)
+{
+	double started = now();
+	long nodes = walk("/tree");
+	print(name, nodes, started);
+}
+
+int main(int count, char **arguments)
+{
+	struct nfs_url *url;
+
+	if (count != 3)
+		return 2;
+	nfs = nfs_init_context();
+	/* Else it answers listings from its memory. */
+	nfs_set_dircache(nfs, 0);
+	url = nfs_parse_url_dir(nfs, arguments[1]);
+	if (!url || nfs_mount(nfs, url->server, url->path))
+		fail("mount");
+	if (strcmp(arguments[2], "read") == 0)
+		measure_reading();
+	else if (strcmp(arguments[2], "write") == 0)
+		measure_writing();
+	else if (strcmp(arguments[2], "walk") == 0) {
+		measure_walk("walk-cold");
+		measure_walk("walk-warm");
+	}
 	return 0;
 }

@@ -3,16 +3,21 @@
  *
  *     node bench/serve-nfs.ts [rounds]
  *
- * Takes root, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind.
+ * Takes root, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind. All of
+ * it lies where temporary files do, which should be a disk: both servers write there.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startGanesha } from '../test/e2e/support/daemons.ts'
-import { openNetwork } from '../test/e2e/support/network.ts'
+import { openNetwork, type Network } from '../test/e2e/support/network.ts'
+import type { Program } from '../test/e2e/support/program.ts'
+import { median } from './measure.ts'
+import { usage } from './usage.ts'
 
 const rounds = Number(process.argv[2] ?? 7)
 const units: Record<string, string> = {
@@ -23,67 +28,147 @@ const units: Record<string, string> = {
   stat: 'paths/s',
   'stat-16': 'paths/s',
   readdirplus: 'entries/s',
+  'write-sync': 'writes/s',
+  'write-sync-16': 'writes/s',
+  'write-commit': 'writes/s',
+  create: 'files/s',
+  'create-16': 'files/s',
+  'start-cold': 'starts/s',
+  'walk-cold': 'nodes/s',
+  'walk-warm': 'nodes/s',
 }
 
-const directory = mkdtempSync('/dev/shm/netimage-bench-nfs-')
+interface Server {
+  name: string
+  url: (network: Network) => string
+  /** Returns when it answers. */
+  start: (network: Network) => Promise<Program>
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'netimage-bench-nfs-'))
+const tree = join(directory, 'tree')
+const program = join(import.meta.dirname, 'serve-nfs-program.ts')
+
+const servers: Server[] = [
+  {
+    name: 'ganesha',
+    url: () => 'nfs://127.0.0.1/tree',
+    start: (network) => startGanesha(network, ganeshaConfiguration({ '/tree': tree })),
+  },
+  {
+    name: 'netimage',
+    url: ({ server }) => `nfs://${server}/tree?nfsport=22049&mountport=22049`,
+    async start(network) {
+      const layer = mkdtempSync(join(directory, 'layer-'))
+      const command = [process.execPath, program, network.server, '22049', tree, layer]
+      const server = network.start('netimage', command)
+      await server.waitFor(/^ready$/, 60)
+      return server
+    },
+  },
+]
+
+const samples = new Map<string, number[]>()
+const peaks = new Map<string, number>()
 try {
   const client = join(directory, 'client')
   const source = join(import.meta.dirname, 'nfs-client.c')
   const flags = ['-O2', '-D_FILE_OFFSET_BITS=64', '-o', client, source, '-lnfs']
   execFileSync('cc', flags, { stdio: 'inherit' })
-  const tree = join(directory, 'tree')
-  mkdirSync(join(tree, 'directory'), { recursive: true })
-  writeFileSync(join(tree, 'file'), randomBytes(64 * 2 ** 20))
-  for (let index = 0; index < 2000; index++)
-    writeFileSync(join(tree, 'directory', `file${index}`), '')
-
-  await using network = await openNetwork('bench-nfs')
-  await startGanesha(network, ganeshaConfiguration({ '/tree': tree }))
-  const server = join(import.meta.dirname, 'serve-nfs-program.ts')
-  const layer = join(directory, 'layer')
-  mkdirSync(layer)
-  const ours = network.start('ours', [
-    process.execPath,
-    server,
-    network.server,
-    '22049',
-    tree,
-    layer,
-  ])
-  await ours.waitFor(/^ready$/, 60)
-
-  const ports = 'nfsport=22049&mountport=22049'
-  const urls = {
-    ganesha: 'nfs://127.0.0.1/tree',
-    netimage: `nfs://${network.server}/tree?${ports}`,
-  }
-  const samples = new Map<string, number[]>()
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, url] of Object.entries(urls)) {
-      const output = await network.run([client, url, '/file', '/directory'])
-      for (const line of output.trim().split('\n')) {
-        const [measurement = '', value] = line.split(' ')
-        const key = `${name} ${measurement}`
-        samples.set(key, [...(samples.get(key) ?? []), Number(value)])
-      }
-    }
-  }
-  process.stdout.write(
-    `${''.padEnd(14)}${'ganesha'.padStart(12)}${'netimage'.padStart(12)}  ratio\n`,
-  )
-  for (const [measurement, unit] of Object.entries(units)) {
-    const [theirs, own] = Object.keys(urls).map((name) =>
-      median(samples.get(`${name} ${measurement}`)),
-    )
-    const values = [theirs, own].map((value = 0) => Math.round(value).toString().padStart(12))
-    const ratio = ((own ?? 0) / (theirs ?? 1)).toFixed(2)
-    process.stdout.write(`${measurement.padEnd(14)}${values.join('')}  ${ratio}  ${unit}\n`)
-  }
+  makeTree()
+  process.stdout.write(`load before: ${loadavg()[0]?.toFixed(2)}\n`)
+  await measureSideBySide(client)
+  await measureWalks(client)
+  printTable()
 } finally {
   rmSync(directory, { recursive: true })
 }
 
-function median(values: number[] = []): number {
+function makeTree(): void {
+  mkdirSync(join(tree, 'directory'), { recursive: true })
+  writeFileSync(join(tree, 'file'), randomBytes(64 * 2 ** 20))
+  for (let index = 0; index < 2000; index++)
+    writeFileSync(join(tree, 'directory', `file${index}`), '')
+  for (let index = 0; index < 20_000; index++) {
+    const folder = join(tree, 'tree', `directory${index % 200}`)
+    if (index < 200) mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, `file${index}`), `${index}`)
+  }
+}
+
+/** Both run, and take turns. */
+async function measureSideBySide(client: string): Promise<void> {
+  await using network = await openNetwork('bench-nfs')
+  const running: Program[] = []
+  for (const server of servers) running.push(await server.start(network))
+  for (let round = 0; round < rounds; round++) {
+    for (const kind of ['read', 'write']) {
+      for (const { name, url } of servers) {
+        // What one of them left to be written does not keep the disk busy for the other.
+        execFileSync('sync')
+        addSamples(name, await network.run([client, url(network), kind]))
+      }
+    }
+  }
+  for (const [index, { name }] of servers.entries()) addPeak(name, running[index])
+}
+
+/** One runs, just started, and nothing of what it serves is in memory. */
+async function measureWalks(client: string): Promise<void> {
+  for (let round = 0; round < rounds; round++) {
+    for (const { name, url, start } of servers) {
+      await using network = await openNetwork('bench-nfs-walk')
+      execFileSync('sync')
+      writeFileSync('/proc/sys/vm/drop_caches', '3')
+      const started = performance.now()
+      const server = await start(network)
+      addSample(`${name} start-cold`, 1000 / (performance.now() - started))
+      addSamples(name, await network.run([client, url(network), 'walk']))
+      addPeak(name, server)
+    }
+  }
+}
+
+function addSamples(server: string, output: string): void {
+  for (const line of output.trim().split('\n')) {
+    const [measurement = '', value] = line.split(' ')
+    addSample(`${server} ${measurement}`, Number(value))
+  }
+}
+
+function addSample(key: string, value: number): void {
+  samples.set(key, [...(samples.get(key) ?? []), value])
+}
+
+function addPeak(server: string, running: Program | undefined): void {
+  const peak = running ? usage(running.pid).peak : 0
+  peaks.set(server, Math.max(peak, peaks.get(server) ?? 0))
+}
+
+/** Medians, and how far the middle half of the rounds lies apart, as a share of the median. */
+function printTable(): void {
+  const names = servers.map(({ name }) => name.padStart(16)).join('')
+  process.stdout.write(`${''.padEnd(15)}${names}  ratio\n`)
+  for (const [measurement, unit] of Object.entries(units)) {
+    const figures = servers.map(({ name }) => {
+      const values = samples.get(`${name} ${measurement}`) ?? []
+      return { middle: median(values), spread: spreadOf(values) }
+    })
+    const cells = figures.map(({ middle, spread }) => {
+      const value = middle < 10 ? middle.toFixed(2) : middle.toFixed(0)
+      return `${value} ±${(50 * spread).toFixed(0).padStart(2)}%`.padStart(16)
+    })
+    const [theirs, own] = figures
+    const ratio = ((own?.middle ?? 0) / (theirs?.middle ?? 0)).toFixed(2)
+    process.stdout.write(`${measurement.padEnd(15)}${cells.join('')}  ${ratio}  ${unit}\n`)
+  }
+  const memory = servers.map(({ name }) => ((peaks.get(name) ?? 0) / 2 ** 20).toFixed(0))
+  process.stdout.write(`peak memory, MiB: ${memory.join(' and ')}\n`)
+  process.stdout.write(`load after: ${loadavg()[0]?.toFixed(2)}\n`)
+}
+
+function spreadOf(values: number[]): number {
   const sorted = values.toSorted((one, other) => one - other)
-  return sorted[Math.floor(sorted.length / 2)] ?? 0
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] ?? 0
+  return (at(0.75) - at(0.25)) / at(0.5)
 }

@@ -8,11 +8,13 @@
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { openNetwork } from '../test/e2e/support/network.ts'
 import type { Program } from '../test/e2e/support/program.ts'
+import { median } from './measure.ts'
+import { usage } from './usage.ts'
 
 const rounds = Number(process.argv[2] ?? 5)
 const megabytes = 32
@@ -125,33 +127,6 @@ try {
 
 function print(first: string, cells: readonly string[]): void {
   process.stdout.write(`${first.padEnd(31)}${cells.map((cell) => cell.padStart(22)).join('')}\n`)
-}
-
-/** Of a process and all that came of it, by proc(5): processor time, and peak of memory in bytes. */
-function usage(pid: number): { seconds: number; peak: number } {
-  const ticks = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ')
-  const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
-  // utime, stime, cutime and cstime, a hundred a second.
-  let seconds = ticks.slice(11, 15).reduce((sum, value) => sum + Number(value), 0) / 100
-  let highest = Number(peak ?? 0) * 1024
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
-  for (const child of children === '' ? [] : children.split(' ')) {
-    try {
-      const its = usage(Number(child))
-      seconds += its.seconds
-      highest = Math.max(highest, its.peak)
-    } catch {
-      // It has ended meanwhile, and is counted in its parent.
-    }
-  }
-  return { seconds, peak: highest }
-}
-
-function median(values: number[]): number {
-  const sorted = values.toSorted((one, other) => one - other)
-  return sorted[Math.floor(sorted.length / 2)] ?? 0
 }
 
 /** What is left when the machine does nothing else. */
