@@ -13,6 +13,7 @@ import {
   readdirSync,
   readSync,
   rmSync,
+  unlink,
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -33,13 +34,14 @@ export interface DataFiles {
   truncate(node: NodeId, size: number): void
   /** Makes the node's own file: empty, or with what the image has. */
   create(node: NodeId, from?: ImageNode): void
-  remove(node: NodeId): void
+  /** Of a node that is gone. Large files take a while, in which others are served. */
+  remove(node: NodeId): Promise<void>
   /** Resolves once the data of the node is on the disk. */
   sync(node: NodeId): Promise<void>
   /** Resolves once the files that were made are found after a loss of power, and truncated ones are. */
   syncShape(): Promise<void>
-  /** The nodes that have a file here. */
-  list(): NodeId[]
+  /** Removes the files of all other nodes. @returns the nodes that have one now */
+  keepOnly(nodes: ReadonlySet<NodeId>): Set<NodeId>
   close(): void
 }
 
@@ -47,6 +49,7 @@ export interface DataFiles {
 const maxOpen = 32
 const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
+const unlinkAsync = promisify(unlink)
 
 export function dataFolder(directory: string): string {
   return join(directory, 'data')
@@ -117,10 +120,14 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
         hasNewNames = true
       }
     },
-    remove(node) {
+    async remove(node) {
       own.forget(String(node))
       truncated.delete(node)
-      rmSync(fileOf(node), { force: true })
+      try {
+        await unlinkAsync(fileOf(node))
+      } catch {
+        // It is of no use to anybody, and goes when the layer is opened again.
+      }
     },
     async syncShape() {
       const nodes = truncated
@@ -131,10 +138,15 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       }
       for (const node of nodes) await sync(node)
     },
-    list() {
-      return readdirSync(folder)
-        .filter((file) => /^[0-9a-f]+$/.test(file))
-        .map((file) => Number.parseInt(file, 16))
+    keepOnly(nodes) {
+      const kept = new Set<NodeId>()
+      for (const name of readdirSync(folder)) {
+        if (!/^[0-9a-f]+$/.test(name)) continue
+        const node = Number.parseInt(name, 16)
+        if (nodes.has(node)) kept.add(node)
+        else rmSync(join(folder, name))
+      }
+      return kept
     },
     close() {
       own.close()

@@ -72,8 +72,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       const removable = gone
       gone = []
       await data.syncShape()
-      return () => {
-        for (const node of removable) data.remove(node)
+      return async () => {
+        await Promise.all(removable.map((node) => data.remove(node)))
         reserve.take()
       }
     },
@@ -336,10 +336,9 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
 /** A loss of power leaves rows and files that have not been waited for, either without the other. */
 function matchData(database: LayerDatabase, data: DataFiles): void {
-  const files = new Set(data.list())
   const owned = new Set(database.nodesWithData())
-  for (const node of files) if (!owned.has(node)) data.remove(node)
-  const missing = [...owned].filter((node) => !files.has(node))
+  const kept = data.keepOnly(owned)
+  const missing = [...owned].filter((node) => !kept.has(node))
   database.begin()
   for (const id of missing) {
     const row = database.readNode(id)

@@ -30,7 +30,7 @@ export interface TransactionHooks {
   /** @returns whether there is more room on the disk than before */
   giveUpReserve: () => boolean
   /** Waits for what the database refers to. @returns what is done once that is on the disk */
-  beforeSync: () => Promise<() => void>
+  beforeSync: () => Promise<() => Promise<void>>
 }
 
 export function createTransactions(hooks: TransactionHooks): Transactions {
@@ -105,7 +105,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
       try {
         const afterwards = await beforeSync()
         await database.sync()
-        afterwards()
+        await afterwards()
         for (const waiter of waiters) waiter.resolve()
       } catch (error) {
         // What a disk failed to write once, the kernel may forget: a second try proves nothing.
