@@ -111,9 +111,10 @@ async function run(
     if (view) view.say(message)
     else process.stderr.write(`${message}\n`)
   }
+  const allowed = toAllowed(flags.allow ?? [])
   const refused = new Set<string>()
   const see = (boot: Boot, event: ServeEvent, at: number) => {
-    tellOfRefused(event, refused, warn)
+    if (allowed !== 'any') tellOfRefused(event, refused, warn)
     view?.see(boot, event, at)
   }
   const serving = await serve(
@@ -128,7 +129,7 @@ async function run(
       reservations: reserve ?? new Map(),
       told: { routers: router ?? [], nameServers: dns ?? [], domain },
       force: force ?? false,
-      allowed: toAllowed(flags.allow ?? []),
+      allowed,
       ephemeral: flags.ephemeral ?? false,
       ports: {
         tftp: flags.tftpPort,
