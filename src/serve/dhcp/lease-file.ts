@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
 import { messageOf, NetimageError } from '../../errors.ts'
+import { acquireLock, type Lock } from '../../pool/lock.ts'
 import { databaseError } from '../database-error.ts'
 
 export interface Lease {
@@ -33,11 +34,20 @@ const schema = `
   ) STRICT;
 `
 
-/** @throws `NetimageError` `bad-state` */
+/** @throws `NetimageError` `bad-state`, `in-use`, or of the disk */
 export function openLeaseFile(file: string): LeaseFile {
+  let lock: Lock | undefined
   try {
     mkdirSync(dirname(file), { recursive: true })
-    const database = new DatabaseSync(file, { timeout: 5000 })
+    // Two servers that do not see each other's leases would give one address to two machines.
+    lock = acquireLock(`${file}.lock`, 'exclusive', 0)
+    if (!lock) {
+      throw new NetimageError('in-use', `another DHCP server that runs has the leases in ${file}`, {
+        hint: 'Stop it, or name another directory with --state.',
+      })
+    }
+    const held = lock
+    const database = new DatabaseSync(file)
     database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; ${schema}`)
     const select = database.prepare('SELECT address, mac, expires FROM leases')
     const replace = database.prepare('INSERT OR REPLACE INTO leases VALUES (?, ?, ?)')
@@ -57,9 +67,14 @@ export function openLeaseFile(file: string): LeaseFile {
           throw new NetimageError('file-system', problem, { cause, hint })
         }
       },
-      close: () => database.close(),
+      close() {
+        database.close()
+        held.release()
+      },
     }
   } catch (error) {
+    lock?.release()
+    if (error instanceof NetimageError) throw error
     throw databaseError(
       `could not open the leases in ${file}`,
       error,

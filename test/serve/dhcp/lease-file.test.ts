@@ -31,11 +31,18 @@ suite('leases on disk', () => {
       ] as const) {
         first.write(lease(mac, address))
       }
-      // Whoever is killed closes nothing.
+      first.close()
       const second = openLeaseFile(file)
       assert.deepEqual(second.read(), [lease('c', 2), lease('a', 3)])
-      first.close()
       second.close()
+    }))
+
+  test('belong to one server at a time', () =>
+    withFile((file) => {
+      const first = openLeaseFile(file)
+      assert.throws(() => openLeaseFile(file), netimageError('in-use', /another DHCP server/))
+      first.close()
+      openLeaseFile(file).close()
     }))
 
   test('that cannot be kept are an error of the disk, and no defect', () =>
