@@ -16,11 +16,16 @@ umask 0;
 # Nothing waits for the other end of a FIFO.
 $SIG{PIPE} = 'IGNORE';
 
-# x86_64, where Perl has no name for it.
-my ($SYS_utimensat, $SYS_fsync, $AT_FDCWD, $AT_SYMLINK_NOFOLLOW) = (280, 74, -100, 0x100);
+# x86_64, where this Perl has no name for it.
+my ($SYS_read, $SYS_write, $SYS_mmap, $SYS_munmap, $SYS_msync, $SYS_fsync) = (0, 1, 9, 11, 26, 74);
+my ($SYS_setgroups, $SYS_setresuid, $SYS_setresgid) = (116, 117, 119);
+my ($SYS_mknodat, $SYS_newfstatat, $SYS_utimensat) = (259, 262, 280);
+my ($AT_FDCWD, $AT_SYMLINK_NOFOLLOW) = (-100, 0x100);
+my ($PROT_READ_WRITE, $MAP_SHARED, $MS_SYNC) = (3, 1, 4);
 
 my @names = ('a' .. 'f', 'image', 'A' x 255, "\xff\xfe", "new\nline", 'ü', 'B' x 256);
-my @users = ([0, '0 0'], [0, '0 0'], [1001, '1001 1001'], [1002, '1002 1002 1003']);
+# Each with its group of the same number, and others.
+my @users = ([0], [0], [1001], [1002, 1003]);
 # Kept open over many steps; only in a directory that stays, since a client renames what is removed
 # while it is open.
 my @open;
@@ -57,7 +62,10 @@ sub text {
   my $length = chance(0.8) ? int rand 9000 : int rand 40_000;
   return pick('g' .. 'z') x $length;
 }
-sub offset { chance(0.7) ? int rand 20_000 : int rand 300_000 }
+sub offset {
+  return 2 ** 32 - 5000 + int rand 10_000 if chance(0.01);
+  return chance(0.7) ? int rand 20_000 : int rand 300_000;
+}
 sub runs {
   my ($text) = @_;
   my $shown = '';
@@ -69,18 +77,26 @@ sub runs {
   return $shown;
 }
 
-sub outcome { $_[0] ? 'ok' : (sort grep { $!{$_} } keys %!)[0] // "errno $!" }
+my %error_names;
+sub outcome {
+  return 'ok' if $_[0];
+  # To look through all names takes longer than most steps.
+  return $error_names{$! + 0} //= (sort grep { $!{$_} } keys %!)[0];
+}
 
 # Times that were set are long ago; others are when it happened.
-sub when { $_[0] < 1_500_000_000 ? $_[0] : 'lately' }
+sub when { $_[0] < 1_500_000_000 ? "$_[0].$_[1]" : 'lately' }
 
 sub attributes {
-  my @found = lstat $_[0] or return outcome(0);
-  my ($mode, $links, $uid, $gid, $device, $size, $modified) = @found[2, 3, 4, 5, 6, 7, 9];
+  my ($path, $with_access) = @_;
+  my $found = "\0" x 144;
+  syscall($SYS_newfstatat, $AT_FDCWD, $path, $found, $AT_SYMLINK_NOFOLLOW) == 0 or return outcome(0);
+  my ($links, $mode, $uid, $gid, $device, $size, @times) = unpack 'x16 Q L3 x4 Q q x16 q4', $found;
   my $kind = S_IFMT($mode);
-  my $shown = sprintf '%o %d %d:%d %s', $mode, $links, $uid, $gid, when($modified);
+  my $shown = sprintf '%o %d %d:%d %s', $mode, $links, $uid, $gid, when(@times[2, 3]);
   $shown .= " size $size" unless $kind == S_IFDIR;
   $shown .= " device $device" if $kind == S_IFCHR || $kind == S_IFBLK;
+  $shown .= ' read ' . when(@times[0, 1]) if $with_access;
   return $shown;
 }
 
@@ -115,6 +131,58 @@ sub read_at {
   return defined $count ? "$count: " . runs($text) : outcome(0);
 }
 
+# Perl's own variables for it take twenty system calls a step, which are slow in a virtual machine.
+my $current = 0;
+sub become {
+  my ($user, @groups) = @_;
+  return if $user == $current;
+  # What may change the others is given up last, and comes back first.
+  my @changes = (
+    sub { syscall($SYS_setgroups, 0 + @groups, pack 'L*', @groups) },
+    sub { syscall($SYS_setresgid, -1, $user, -1) },
+    sub { syscall($SYS_setresuid, -1, $user, -1) },
+  );
+  for my $change ($user ? @changes : reverse @changes) {
+    $change->() == 0 or die "user $user: $!";
+  }
+  $current = $user;
+}
+
+# The kernel reads into what is mapped and writes from there: Perl cannot get at it.
+sub write_mapped {
+  my ($file, $where, $text) = @_;
+  my $size = -s $file or return 'empty';
+  my $start = 4096 * int($where * $size / 4096);
+  my $length = $size - $start < length $text ? $size - $start : length $text;
+  my $address =
+    syscall($SYS_mmap, 0, $length, $PROT_READ_WRITE, $MAP_SHARED, fileno $file, $start);
+  return outcome(0) if $address == -1;
+  my ($from, $to);
+  pipe $from, $to or die "pipe: $!";
+  syswrite $to, $text, $length;
+  my $count = syscall($SYS_read, fileno $from, $address, $length);
+  my $synced = outcome(syscall($SYS_msync, $address, $length, $MS_SYNC) == 0);
+  syscall($SYS_write, fileno $to, $address, $length);
+  my $found;
+  sysread $from, $found, $length;
+  syscall($SYS_munmap, $address, $length);
+  return "$start: $count $synced " . runs($found);
+}
+
+# While others come and go, what stays is found once.
+sub walk {
+  my @others = map { 'many/other' . int rand 30 } 1 .. 6;
+  my (%found, $count);
+  opendir(my $handle, 'many') or return outcome(0);
+  while (defined(my $name = readdir $handle)) {
+    $found{$name}++ if $name =~ /^stays/;
+    next if ++$count % 40 || !@others;
+    my $other = shift @others;
+    sysopen(my $file, $other, O_CREAT | O_EXCL, 0600) or unlink $other or die "$other: $!";
+  }
+  return join ' ', scalar(keys %found), grep { $found{$_} > 1 } sort keys %found;
+}
+
 sub timespec { pack 'q2', int rand 1_400_000_000, int rand 1_000_000_000 }
 
 my %operations = (
@@ -141,13 +209,18 @@ my %operations = (
   link => sub { outcome(link known(), path()) },
   symlink => sub { outcome(symlink chance(0.5) ? path() : pick('.', 'image/sub', 'no/where'), path()) },
   readlink => sub { readlink(known()) // outcome(0) },
+  mknod => sub {
+    my ($path, $kind) = (path(), pick(S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK));
+    my $device = pick(0x103, 0x1234_5678, 0xffff_ffff);
+    outcome(syscall($SYS_mknodat, $AT_FDCWD, $path, $kind | mode(), $device) == 0) },
   mkfifo => sub { outcome(POSIX::mkfifo(path(), mode())) },
   chmod => sub { my $mode = mode(); outcome(chmod $mode, known()) },
   # With neither, it clears setuid; a client over NFS asks for nothing then.
   chown => sub { my @owners = (pick(0, 1001, 1002), pick(-1, 0, 1001, 1002, 1003));
     outcome(chown @owners, known()) },
   utimes => sub { my ($path, $times) = (known(), timespec() . timespec());
-    outcome(syscall($SYS_utimensat, $AT_FDCWD, "$path\0", $times, $AT_SYMLINK_NOFOLLOW) == 0) },
+    syscall($SYS_utimensat, $AT_FDCWD, $path, $times, $AT_SYMLINK_NOFOLLOW) == 0 or return outcome(0);
+    return attributes($path, 1) },
   list => sub { listing(known()) },
   # Of what is neither a file nor a directory, a client over NFS never says that it may be run.
   access => sub { my $path = known();
@@ -156,6 +229,9 @@ my %operations = (
     shift @open if @open > 5;
     sysopen(my $file, $name, O_CREAT | O_RDWR, 0600) or return outcome(0);
     push @open, $file; 'held' },
+  walk => \&walk,
+  map => sub { my ($where, $text) = (rand, text());
+    with_file(known(), O_RDWR, 0, sub { write_mapped($_[0], $where, $text) }) },
   use_held => sub { @open or return 'none';
     my ($file, $at, $text) = (pick(@open), offset(), text());
     my $written = write_at($file, $at, $text);
@@ -166,21 +242,21 @@ my %operations = (
 );
 my @common = qw(create create overwrite append read whole list);
 my @kinds = (sort(keys %operations), @common);
-# By root alone, who may remove all: others could lose what they hold.
-my %as_root = map { $_ => 1 } qw(hold use_held unlink_held rename_held);
-my %names = map { $_ => 1 } qw(create exclusive mkdir rmdir unlink rename link symlink mkfifo);
-my %makes = map { $_ => 1 } qw(create exclusive mkdir rename link symlink mkfifo);
+# By root alone, who may remove all: others could lose what they hold, and the pages that they write
+# take away setuid over NFS alone.
+my %as_root = map { $_ => 1 } qw(hold use_held unlink_held rename_held walk map);
+my %names = map { $_ => 1 } qw(create exclusive mkdir rmdir unlink rename link symlink mkfifo mknod);
+my %makes = map { $_ => 1 } qw(create exclusive mkdir rename link symlink mkfifo mknod);
 
-mkdir 'held', 0700;
-$| = 1;
+mkdir $_, 0700 for 'held', 'many';
+for (1 .. 300) { sysopen(my $file, sprintf('many/stays%0200d', $_), O_CREAT, 0600) or die "many: $!" }
 for my $step (1 .. $steps) {
   my $kind = pick(@kinds);
-  my ($user, $groups) = $as_root{$kind} ? (0, '0 0') : @{pick(@users)};
-  $) = $groups;
-  $> = $user;
+  my ($user, @groups) = $as_root{$kind} ? (0) : @{pick(@users)};
   @paths = ();
+  become($user, @groups);
   my $result = $operations{$kind}->();
-  ($>, $)) = (0, '0 0');
+  become(0);
   # Of several reasons, a client over NFS sees another first: it leaves permissions to the server.
   $result = 'EACCES or the like' if $user && $names{$kind} && $result =~ /^E/;
   print "$step $kind $user @paths: $result\n";
