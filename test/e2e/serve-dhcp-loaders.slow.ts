@@ -5,47 +5,28 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import type { DemoImage } from './support/demo-image.ts'
-import { arm64Uefi, x86Bios, x86BiosPxe, x86Uefi } from './support/machines.ts'
+import { arm64Uefi, x86Uefi } from './support/machines.ts'
 import { openNetwork } from './support/network.ts'
 import { bootByOwnDhcp, startRouter, type LoaderWay } from './support/own-dhcp-loaders.ts'
 import { startOwnDhcp, startTftp } from './support/own-dhcp.ts'
 import { modelNames } from './support/pi/models.ts'
 import { assertStartsSystem, buildPiImage, powerOnPi } from './support/raspberry-pi.ts'
 
-const x64 = { file: 'bootx64.efi', from: 'snponly.efi' }
-const arm64 = { file: 'ipxe-arm64.efi', from: 'ipxe-arm64.efi' }
-const undionly = { file: 'undionly.kpxe', from: 'undionly.kpxe' }
-
+/** serve.slow.ts boots whole machines in the other ways. */
 const ways: readonly LoaderWay[] = [
-  { name: 'bios-ipxe-http', machine: x86Bios, mode: 'full', http: true },
-  { name: 'bios-pxe', machine: x86BiosPxe, mode: 'full', loader: undionly },
-  ...(['full', 'proxy'] as const).flatMap((mode): LoaderWay[] => [
-    {
-      name: `ovmf-pxe-${mode}`,
-      machine: (firmware) => x86Uefi(firmware, 'pxe'),
-      mode,
-      loader: x64,
-    },
-    {
-      name: `ovmf-http-${mode}`,
-      machine: (firmware) => x86Uefi(firmware, 'http'),
-      mode,
-      http: true,
-      loader: x64,
-    },
-  ]),
   {
-    name: 'aarch64-edk2-pxe',
-    machine: (firmware) => arm64Uefi(firmware, 'pxe'),
-    mode: 'full',
-    loader: arm64,
+    name: 'ovmf-http-proxy',
+    machine: (firmware) => x86Uefi(firmware, 'http'),
+    mode: 'proxy',
+    http: true,
+    loader: { file: 'bootx64.efi', from: 'snponly.efi' },
   },
   {
     name: 'aarch64-edk2-http-proxy',
     machine: (firmware) => arm64Uefi(firmware, 'http'),
     mode: 'proxy',
     http: true,
-    loader: arm64,
+    loader: { file: 'ipxe-arm64.efi', from: 'ipxe-arm64.efi' },
   },
 ]
 

@@ -64,9 +64,9 @@ write() {
   done
 }
 write 1 & write 2 & write 3 & wait
-sqlite3 db 'PRAGMA integrity_check; SELECT who, count(*), sum(count) FROM written GROUP BY who' >/tmp/found
-cat /tmp/found
-printf 'ok\n1|60|1830\n2|60|1830\n3|60|1830\n' | cmp - /tmp/found`
+sqlite3 db 'PRAGMA integrity_check; SELECT who, count(*), sum(count) FROM written GROUP BY who' >../found
+cat ../found
+printf 'ok\n1|60|1830\n2|60|1830\n3|60|1830\n' | cmp - ../found`
 
 /** What is in it differs from file to file, in content, mode and time. */
 function writeArchive(tree: string): void {

@@ -38,8 +38,8 @@ export type BootWay = {
   populate?: (firmware: Firmware) => string
   /** A key to press when a menu comes up, instead of waiting for it to go on by itself. */
   chooses?: { menu: RegExp; key: string }
-  /** How far it goes where only the servers are others than in another way; default: all of it. */
-  until?: 'kernel'
+  /** From other people's servers it only loads the kernel: what comes then is as in other ways. */
+  isAboutLoading?: true
   /** What the console must have shown, in this order: the loader that is meant has done it. */
   shows: readonly RegExp[]
 }
@@ -61,6 +61,7 @@ function byIpxeLoader(
     boot: ['ipxe'],
     servers: { dnsmasq: routerAdvertisements },
     chooses: ipxeMenu,
+    isAboutLoading: true,
     shows: [
       new RegExp(way.ipxeLoader.replace('.', '\\.')),
       /iPXE initialising devices/,
@@ -113,6 +114,7 @@ export const otherWays: readonly BootWay[] = [
     boot: ['extlinux'],
     servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
     populate: ({ pxelinux }) => `cp ${pxelinux[loader]} ${pxelinux.module} .`,
+    ...(loader === 'lpxelinux.0' && { isAboutLoading: true }),
     shows: [new RegExp(`^${loader} : `), /PXELINUX/],
   })),
   {
@@ -144,7 +146,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
     servers: { dhcp: 'proxy' },
-    until: 'kernel',
+    isAboutLoading: true,
     shows: [/Start PXE over IPv4/],
   },
   {
@@ -153,7 +155,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
     servers: { dhcp: 'kea' },
-    until: 'kernel',
+    isAboutLoading: true,
     shows: [/Start PXE over IPv4/],
   },
   {
@@ -162,7 +164,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'http'),
     boot: ['uefi'],
     servers: { dhcp: 'kea', http: 'folder' },
-    until: 'kernel',
+    isAboutLoading: true,
     shows: [/Start HTTP Boot over IPv4/],
   },
   {
@@ -171,7 +173,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dhcp: 'kea', http: 'folder' },
-    until: 'kernel',
+    isAboutLoading: true,
     shows: [/http:\/\/.*\/boot\/boot\.ipxe.* ok/],
   },
   {
@@ -180,7 +182,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dhcp: 'proxy', http: 'root' },
-    until: 'kernel',
+    isAboutLoading: true,
     shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
   ...['undionly.kpxe', 'ipxe.pxe'].map((ipxeLoader) =>
@@ -246,7 +248,7 @@ export async function bootBy(
     machine.type(way.chooses.key)
   }
   const { last, what, also } =
-    way.until === 'kernel'
+    way.isAboutLoading && !server
       ? { last: /netimage-demo: stage 1/, what: 'its kernel runs', also: [] }
       : {
           last: /netimage-demo: up/,

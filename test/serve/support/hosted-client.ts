@@ -16,8 +16,8 @@ export type HostedClient = {
   /** Options of mount(8) beyond `vers=3,nolock,proto=tcp`. */
   options: string
   /**
-   * Run once the export is mounted at /mnt/there; a tmpfs is at /mnt, and /tmp is in it. The machine
-   * says `passed` when it ends well.
+   * Run in /mnt, which is a tmpfs, once the export is mounted at /mnt/there. The machine says `passed`
+   * when it ends well.
    */
   script: string
 }
@@ -29,7 +29,7 @@ export async function startHostedClient(
   const { server } = network
   const init = join(network.directory, `${name}.sh`)
   const program = `#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/home
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/home TMPDIR=/mnt/tmp
 fail() { echo "failed: $*"; busybox poweroff -f; }
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /mnt
@@ -42,7 +42,6 @@ ip link set vec0 up
 ip address add 10.66.0.${host}/24 broadcast + dev vec0
 busybox mount -t nfs -o vers=3,nolock,proto=tcp,addr=${server}${options} ${server}:${path} /mnt/there ||
   fail mount
-mount --bind /mnt/tmp /tmp
 cd /mnt
 if (
 ${script}
