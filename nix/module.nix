@@ -65,6 +65,11 @@ let
     network:
     lib.optionalAttrs (network ? config) { config.dhcpV4Config.ClientIdentifier = mkDefault "mac"; };
 
+  # What the server knows it by is said once, before the first mount.
+  nameNfs4Client = ''
+    cat /sys/class/net/*/device/net/*/address | head -n 1 > /sys/module/nfs/parameters/nfs4_unique_id
+  '';
+
   registration = import ./registration.nix { inherit config lib pkgs; };
 
   # As docs/options.md has them: what is not set is not there.
@@ -283,6 +288,12 @@ in
       };
     }
 
+    # Machines of one image have one name in stage 1. To a server of version 4 they would be one
+    # client, and take each other's locks away.
+    (lib.optionalAttrs (options.boot.initrd ? postDeviceCommands) {
+      boot.initrd.postDeviceCommands = mkIf (isVersion4 && !stage1IsSystemd) nameNfs4Client;
+    })
+
     (lib.optionalAttrs (options.boot.initrd.network ? udhcpc.enable) {
       boot.initrd.network.udhcpc.enable = mkIf (!stage1IsSystemd) (mkDefault true);
     })
@@ -304,6 +315,21 @@ in
         contents = {
           "/etc/netconfig".source = mkDefault "${pkgs.libtirpc}/etc/netconfig";
           "/etc/protocols".source = mkDefault config.environment.etc.protocols.source;
+        };
+        services = mkIf isVersion4 {
+          nfs4-client-name = {
+            description = "Tell NFSv4 servers which machine this is";
+            unitConfig.DefaultDependencies = false;
+            wantedBy = [ "initrd-root-fs.target" ];
+            wants = [ "network-online.target" ];
+            after = [
+              "network-online.target"
+              "systemd-modules-load.service"
+            ];
+            before = [ "sysroot.mount" ];
+            serviceConfig.Type = "oneshot";
+            script = nameNfs4Client;
+          };
         };
       };
     })

@@ -11,6 +11,7 @@ import { networkTornDown } from './rules/network-torn-down.ts'
 import { noNetworkDriver } from './rules/network-driver.ts'
 import { noNetworkSetup } from './rules/network-setup.ts'
 import { noNfsClient, noNfsHelper, noNfsProtocols } from './rules/nfs-client.ts'
+import { nfs4ClientNames } from './rules/nfs4-client-names.ts'
 import { noRegistration } from './rules/registration.ts'
 import {
   nfsLock,
@@ -32,6 +33,7 @@ export const rules: readonly Rule[] = [
   noNfsClient,
   noNfsHelper,
   noNfsProtocols,
+  nfs4ClientNames,
   noNetworkDriver,
   noNetworkSetup,
   networkTornDown,

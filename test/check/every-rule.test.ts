@@ -6,6 +6,7 @@ import { checkSystem } from '../../src/check/check.ts'
 import { rules } from '../../src/check/rules.ts'
 import {
   assertFindings,
+  clientName,
   makeCheckInput,
   mountProgram,
   networkModules,
@@ -55,6 +56,13 @@ const brokenSystems: Record<string, Broken> = {
       initrd: systemdInitrd({
         files: [...nfsModules, ...networkModules, ...networkd, mountProgram],
       }),
+    },
+  },
+  'nfs4-client-names': {
+    system: {
+      fstab: '192.168.0.108:/srv/nixos / nfs vers=4.2 0 0\n',
+      builtin: ['kernel/fs/nfs/nfsv4.ko'],
+      initrd: scriptedInitrd({ script: stage1Script.replace(clientName, '') }),
     },
   },
   'no-network-driver': { system: { initrd: scriptedInitrd({ files: nfsModules }) } },

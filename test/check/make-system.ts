@@ -52,6 +52,9 @@ export function moduleFiles(...files: string[]): CpioFile[] {
 export const nfsModules = moduleFiles('fs/nfs/nfs.ko.xz', 'fs/nfs/nfsv3.ko.xz')
 export const networkModules = moduleFiles('drivers/net/ethernet/intel/e1000e/e1000e.ko.xz')
 
+export const clientName =
+  'cat /sys/class/net/*/device/net/*/address > /sys/module/nfs/parameters/nfs4_unique_id'
+
 /** The lines of NixOS's scripted stage 1 that matter here. */
 export const stage1Script = [
   '#! /nix/store/e-extra-utils/bin/ash',
@@ -59,6 +62,7 @@ export const stage1Script = [
   'for iface in $(ls /sys/class/net/ | grep -v ^lo$); do',
   '  udhcpc --quit --now -i $iface -O staticroutes --script /nix/store/u-udhcp-script',
   'done',
+  clientName,
   '',
 ].join('\n')
 
@@ -84,12 +88,18 @@ export const protocolFiles: CpioFile[] = [
 export const mountProgram: CpioFile = { name: 'nix/store/b-initrd-bin-env/bin/mount.nfs' }
 export const mountNfs: CpioFile[] = [mountProgram, ...protocolFiles]
 
-export function systemdInitrd(changes: { files?: CpioFile[]; network?: string } = {}): Buffer {
+export function systemdInitrd(
+  changes: { files?: CpioFile[]; network?: string; service?: string } = {},
+): Buffer {
   const { files = [...nfsModules, ...networkModules, ...networkd, ...mountNfs] } = changes
   return cpioArchive([
     { name: 'init', mode: modes.symlink, data: '/nix/store/s-systemd/lib/systemd/systemd' },
     { name: 'nix/store/s-systemd/lib/systemd/systemd', mode: modes.program, data: '\x7fELF' },
     { name: 'etc/systemd/network/10-root.network', data: changes.network ?? networkUnit },
+    {
+      name: 'nix/store/n-unit-nfs4-client-name.service/nfs4-client-name.service',
+      data: `[Service]\nExecStart=/bin/sh -c "${changes.service ?? clientName}"\n`,
+    },
     ...files,
   ])
 }

@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib'
 import { cpioArchive, modes, type CpioFile } from '../support/cpio.ts'
 import {
   assertFindings,
+  clientName,
   findingsOf,
   moduleFiles,
   mountNfs,
@@ -157,6 +158,53 @@ suite('no-nfs-protocols', () => {
 
   test('version 4 asks for nothing by its name', async () => {
     assertFindings(await without('vers=4.2'))
+  })
+})
+
+suite('nfs4-client-names', () => {
+  const rule = 'nfs4-client-names'
+  const builtin = ['kernel/fs/nfs/nfsv4.ko']
+  const rootOf = (options: string) => `10.0.0.1:/x / nfs ${options} 0 0\n`
+  const nameless = scriptedInitrd({ script: stage1Script.replace(clientName, '') })
+
+  test('a script that gives no name, where version 4 is asked for', async () => {
+    for (const options of ['vers=4.2', 'nfsvers=4', 'v4.1']) {
+      assertFindings(await findingsOf({ initrd: nameless, builtin, fstab: rootOf(options) }), {
+        rule,
+        level: 'warning',
+        fix: /^boot\.initrd\.postDeviceCommands = ''\n {2}cat .*nfs4_unique_id\n'';$/,
+        path,
+      })
+      assertFindings(await findingsOf({ builtin, fstab: rootOf(options) }))
+    }
+    // busybox mounts with version 3 then.
+    assertFindings(await findingsOf({ initrd: nameless, builtin, fstab: rootOf('nolock') }))
+  })
+
+  test('systemd, whose mount.nfs takes version 4 where it can', async () => {
+    const initrd = systemdInitrd({ service: 'true' })
+    for (const options of ['vers=4.2', 'rw']) {
+      assertFindings(
+        await findingsOf({ ...systemdParts, initrd, builtin, fstab: rootOf(options) }),
+        { rule, level: 'warning', fix: /services\.nfs4-client-name = \{[^]*before = \[ "sysroot/ },
+      )
+    }
+    assertFindings(await findingsOf({ ...systemdParts, initrd, fstab: rootOf('vers=3,nolock') }))
+    const service = 'echo $(hostid) > /sys/fs/nfs/net/nfs_client/identifier'
+    const named = systemdInitrd({ service })
+    assertFindings(
+      await findingsOf({ ...systemdParts, initrd: named, builtin, fstab: rootOf('vers=4.2') }),
+    )
+  })
+
+  test('a kernel that mounts by itself has a name', async () => {
+    const kernelParams = ['root=/dev/nfs', 'ip=dhcp', 'nfsroot=10.0.0.1:/x,v4']
+    assertFindings(
+      await findingsOf(
+        { kernelParams, fstab: '', initrd: nameless, builtin },
+        { nfsRoot: '10.0.0.1:/x,v4' },
+      ),
+    )
   })
 })
 

@@ -2,52 +2,90 @@
 // that they are two, or each takes the other's locks away.
 
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { after, suite, test } from 'node:test'
+import { buildDemoSystem } from '../../demo/system/build.ts'
+import { cacheDirectory } from './support/cache.ts'
 import { dnsmasqConfiguration, ganeshaConfiguration } from './support/configuration.ts'
 import { startDnsmasq, startGanesha } from './support/daemons.ts'
-import { buildBootableSystem, buildDemoImage, copyRootTree } from './support/demo-image.ts'
-import { powerOn, userModeLinux } from './support/machines.ts'
+import { buildDemoImage, copyRootTree, rootDevice, type DemoImage } from './support/demo-image.ts'
+import { findingsOf } from './support/findings.ts'
+import { powerOn, userModeLinux, type PoweredMachine } from './support/machines.ts'
 import { openNetwork } from './support/network.ts'
 
 const seconds = 180
+const rule = 'nfs4-client-names'
+const lostLocks = /lost \d+ locks/
 
-test('two machines of one image have roots over NFSv4.2 at once', async () => {
-  await using cleanup = new AsyncDisposableStack()
+suite('two machines of one image with roots over NFSv4.2', () => {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-two-'))
-  cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
-  const network = cleanup.use(await openNetwork('two-machines'))
-  const demo = await buildBootableSystem('x86_64-linux', { rootOptions: 'vers=4.2,proto=tcp' })
-  const image = await buildDemoImage(demo, join(directory, 'image'), { boot: [] })
-  const names = ['alpha', 'beta'] as const
-  const exports: Record<string, string> = {}
-  for (const name of names) {
-    exports[`/srv/${name}`] = await copyRootTree(image, join(directory, name))
-  }
-  await startDnsmasq(network, dnsmasqConfiguration(network))
-  await startGanesha(network, ganeshaConfiguration(exports))
+  after(() => rmSync(directory, { recursive: true, force: true }))
+  let fix: string | undefined
 
-  const [entry] = image.manifest.system.entries
-  assert.ok(entry && demo.uml)
-  const { uml } = demo
-  const line = `init=${entry.init} netimage.onfail=poweroff:1 demo.verify demo.poweroff`
-  const boot = async (name: string, mac: string) => {
-    const kernelLine = `${line} root=/dev/nfs nfsroot=${network.server}:/srv/${name}`
-    const machine = userModeLinux({ ...uml, kernelLine })
-    return await powerOn(network, { name, mac, machine })
-  }
-  const machines = [
-    await boot('alpha', '52:54:00:00:00:01'),
-    await boot('beta', '52:54:00:00:00:02'),
-  ]
-  await Promise.all(machines.map((machine) => machine.waitForEnd(seconds)))
-  for (const machine of machines) {
-    const said = machine.lines().map(({ text }) => text)
-    assert.ok(said.includes('netimage-demo: registered'), machine.tail(Infinity))
+  test('lose each other’s locks without names, as check foretells', async () => {
+    const image = await build('nameless', 'modprobe nfs')
+    const found = (await findingsOf(image.image)).get(rule)
+    assert.equal(found?.level, 'warning')
+    fix = /^ *(cat .*)$/m.exec(found.fix)?.[1]
+    await bootTwo(image, async (machines) => {
+      await Promise.race(machines.map((machine) => machine.waitFor(lostLocks, seconds)))
+    })
+  })
+
+  test('are told apart with what check has them do', async () => {
+    assert.ok(fix !== undefined)
+    const image = await build('named', `modprobe nfs; ${fix}`)
+    assert.equal((await findingsOf(image.image)).get(rule), undefined)
     const verified = `netimage-demo: verified ${image.manifest.closure.length} paths`
-    assert.ok(said.includes(verified), machine.tail(Infinity))
-    assert.ok(!said.some((text) => /lost \d+ locks/.test(text)), machine.tail(Infinity))
+    await bootTwo(image, async (machines) => {
+      await Promise.all(machines.map((machine) => machine.waitForEnd(seconds)))
+      for (const machine of machines) {
+        const said = machine.lines().map(({ text }) => text)
+        assert.ok(said.includes('netimage-demo: registered'), machine.tail(Infinity))
+        assert.ok(said.includes(verified), machine.tail(Infinity))
+        assert.ok(!said.some((text) => lostLocks.test(text)), machine.tail(Infinity))
+      }
+    })
+  })
+
+  /** @param load how stage 1 loads the NFS client */
+  async function build(name: string, load: string): Promise<DemoImage> {
+    const demo = await buildDemoSystem({
+      cacheDirectory: cacheDirectory('demo-downloads'),
+      worldDirectory: cacheDirectory('demo-nix'),
+      rootDevice,
+      rootOptions: 'vers=4.2,proto=tcp',
+      changes: { changeInitrd: `sed -i 's#modprobe nfs nfs4_unique_id=.*#${load}#' init` },
+    })
+    return await buildDemoImage(demo, join(directory, name), { boot: [] })
+  }
+
+  async function bootTwo(
+    image: DemoImage,
+    watch: (machines: readonly PoweredMachine[]) => Promise<void>,
+  ): Promise<void> {
+    await using network = await openNetwork('two-machines')
+    const roots = join(network.directory, 'roots')
+    mkdirSync(roots)
+    const names = ['alpha', 'beta']
+    const exports: Record<string, string> = {}
+    for (const name of names) {
+      exports[`/srv/${name}`] = await copyRootTree(image, join(roots, name))
+    }
+    await startDnsmasq(network, dnsmasqConfiguration(network))
+    await startGanesha(network, ganeshaConfiguration(exports))
+    const [entry] = image.manifest.system.entries
+    const { uml } = image.demo
+    assert.ok(entry && uml)
+    const line = `init=${entry.init} netimage.onfail=poweroff:1 demo.verify demo.poweroff`
+    const machines: PoweredMachine[] = []
+    for (const [index, name] of names.entries()) {
+      const kernelLine = `${line} root=/dev/nfs nfsroot=${network.server}:/srv/${name}`
+      const machine = userModeLinux({ ...uml, kernelLine })
+      machines.push(await powerOn(network, { name, mac: `52:54:00:00:00:0${index + 1}`, machine }))
+    }
+    await watch(machines)
   }
 })

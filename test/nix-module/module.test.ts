@@ -23,6 +23,8 @@ const summarySchema = v.object({
     udhcpc: v.object({ enable: v.boolean() }),
   }),
   initrdNetworks: v.record(v.string(), v.unknown()),
+  initrdServices: v.record(v.string(), v.object({ before: words, script: v.string() })),
+  postDevices: v.nullable(v.string()),
   helpers: words,
   contents: words,
   networks: words,
@@ -67,6 +69,9 @@ suite('the module', () => {
       failing = map (each: each.message) (builtins.filter (each: !each.assertion) config.assertions);
       initrdNetwork = config.boot.initrd.network;
       initrdNetworks = config.boot.initrd.systemd.network.networks;
+      initrdServices = builtins.mapAttrs (_: { before, script, ... }: { inherit before script; })
+        config.boot.initrd.systemd.services;
+      postDevices = config.boot.initrd.postDeviceCommands or null;
       helpers = builtins.attrNames config.boot.initrd.systemd.extraBin;
       contents = builtins.attrNames config.boot.initrd.systemd.contents;
       networks = builtins.attrNames config.systemd.network.networks;
@@ -183,6 +188,22 @@ suite('the module', () => {
     assert.deepEqual(contents, ['/etc/netconfig', '/etc/protocols'])
     assert.equal(postBoot, null)
     assert.deepEqual(Object.keys(services), ['register-nix-paths'])
+  })
+
+  test('over NFSv4, stage 1 tells the server which machine it is', async () => {
+    const command = /^cat .* > \/sys\/module\/nfs\/parameters\/nfs4_unique_id$/m
+    const root = 'netImage.nfsRoot = "10.0.0.5:/srv/pi,v4.2";'
+    const scripted = await evaluate({ release: '24.05', configuration: `{ ${root} }` })
+    assert.match(scripted.postDevices ?? '', command)
+    assert.deepEqual(scripted.initrdServices, {})
+    const { postDevices, initrdServices } = await evaluate({
+      configuration: `{ ${root} boot.initrd.systemd.enable = true; }`,
+    })
+    assert.equal(postDevices, '')
+    assert.deepEqual(initrdServices['nfs4-client-name']?.before, ['sysroot.mount'])
+    assert.match(initrdServices['nfs4-client-name'].script, command)
+    const version3 = await evaluate()
+    assert.deepEqual([version3.postDevices, version3.initrdServices], ['', {}])
   })
 
   test('stage 2 leaves the network alone, whatever manages it', async () => {

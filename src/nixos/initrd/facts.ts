@@ -25,6 +25,8 @@ export interface InitrdFacts {
   etcFiles: ReadonlySet<string>
   /** What networkd does with interfaces: the text of each `*.network`, by path. */
   networks: ReadonlyMap<string, string>
+  /** Whether a script or a unit gives the NFS client a name other than the host's. */
+  namesNfsClient: boolean
   secrets: readonly InitrdSecret[]
 }
 
@@ -43,6 +45,9 @@ const maxContentBytes = 256 * 1024
 /** Texts are held until the end, since a link to one may come after it. */
 const maxHeldBytes = 16 << 20
 const maxNameBytes = 16 << 20
+
+/** The kernel's parameter, and the file that takes its place since Linux 5.19. */
+const nfsClientName = /nfs4_unique_id|nfs_client\/identifier/
 
 /** What NixOS's own script, and what stands in for it, is known by. */
 const scriptedMarks = /stage-1-init|fsinfo|\/mnt-root/i
@@ -65,6 +70,7 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
   const secrets: InitrdSecret[] = []
   const files = new Set<string>()
   let builtin: KernelModules | undefined
+  let namesNfsClient = false
   let [nameBytes, heldBytes] = [0, 0]
 
   function addEntry(entry: InitrdEntry): void {
@@ -87,6 +93,9 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
     if (isScript || isNetwork) heldBytes += content.length
     if (isScript && heldBytes <= maxHeldBytes) scripts.set(path, content.toString())
     if (isNetwork && heldBytes <= maxHeldBytes) networks.set(path, content.toString())
+    if (isScript || name.endsWith('.service')) {
+      namesNfsClient ||= nfsClientName.test(content.toString('latin1'))
+    }
     const secret = findSecret(name, content)
     if (secret) secrets.push({ path, kind: secret, isHostKey: isHostKeyName(name) })
   }
@@ -100,6 +109,7 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
     programs,
     etcFiles: new Set([...files].filter(isInEtc).map((path) => posix.basename(path))),
     networks,
+    namesNfsClient,
     secrets,
   }
 }
