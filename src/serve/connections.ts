@@ -15,6 +15,8 @@ export interface Connections {
   add(socket: Socket, address: string): void
   /** Something was done for who is at its other end. */
   used(socket: Socket): void
+  /** Of those that are connected. */
+  addresses(): Iterable<string>
   /** Ends all. */
   destroy(): void
 }
@@ -65,6 +67,7 @@ export function createConnections(limits: ConnectionLimits): Connections {
       const connection = all.get(socket)
       if (connection) connection.active = performance.now()
     },
+    addresses: () => byClient.keys(),
     destroy() {
       for (const socket of all.keys()) socket.destroy()
     },

@@ -42,6 +42,13 @@ export interface Machines {
   nfsMachineOf: MachineOf
   /** The file systems that a machine can have mounted, and the images below. */
   rootsOf(name: string): readonly MachineRoot[]
+  /**
+   * Closes the layers of machines that are off, so that other commands may change them.
+   *
+   * @param connected names of those that are not
+   * @param before nor who called after that: milliseconds, as `performance.now()` counts
+   */
+  closeUnused(connected: ReadonlySet<string>, before: number): void
   /** A machine starts anew. */
   boots(name: string): Promise<void>
   close(): Promise<void>
@@ -55,8 +62,8 @@ export interface MachineRoot {
 interface Machine {
   nfs: NfsMachine
   roots: Root[]
-  /** Greater than that of all that asked before. */
-  lastUse: number
+  /** When it last called: milliseconds, as `performance.now()` counts. */
+  lastCall: number
 }
 
 /** Each has some descriptors. */
@@ -88,7 +95,6 @@ export function createMachines(settings: MachinesSettings): Machines {
   const closing = new Map<string, Promise<void>>()
   /** Of roots that could not be opened: told once, and not tried again at each call. */
   const failures = new Map<string, { message: string; at: number }>()
-  let uses = 0
   const [first] = images
   if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
   const defaultImage = first
@@ -112,7 +118,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     if (!isAllowed(name) && !isAllowed(address)) return undefined
     const known = open.get(name)
     if (known) {
-      known.lastUse = ++uses
+      known.lastCall = performance.now()
       return known.nfs
     }
     // Whoever sends with made-up addresses would have a layer made for each.
@@ -143,7 +149,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       fileSystem: layer.fileSystem,
     }))
     const nfs: NfsMachine = { name, ...(name.includes(':') && { mac: name }), exports }
-    open.set(name, { nfs, roots, lastUse: ++uses })
+    open.set(name, { nfs, roots, lastCall: performance.now() })
     return nfs
   }
 
@@ -165,9 +171,13 @@ export function createMachines(settings: MachinesSettings): Machines {
   function closeIdlest(): void {
     if (open.size < maxOpen) return
     const [idlest] = [...open].reduce((one, other) =>
-      other[1].lastUse < one[1].lastUse ? other : one,
+      other[1].lastCall < one[1].lastCall ? other : one,
     )
-    forget(idlest).catch((error: unknown) => onError(asNetimageError(error)))
+    forgetNow(idlest)
+  }
+
+  function forgetNow(name: string): void {
+    forget(name).catch((error: unknown) => onError(asNetimageError(error)))
   }
 
   return {
@@ -191,6 +201,11 @@ export function createMachines(settings: MachinesSettings): Machines {
         image,
         fileSystem,
       })),
+    closeUnused(connected, before) {
+      for (const [name, { lastCall }] of open) {
+        if (lastCall < before && !connected.has(name)) forgetNow(name)
+      }
+    },
     async boots(name) {
       // Also without `ephemeral`: the machine may have another image by now.
       await forget(name)

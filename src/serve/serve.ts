@@ -58,6 +58,9 @@ export interface ServeRequest {
   onError: (error: NetimageError) => void
 }
 
+/** After so long without a call and a connection, a machine is taken to be off. */
+const unusedMs = 10_000
+
 export interface ServePorts {
   tftp: number
   http: number
@@ -143,6 +146,11 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     observe: roots.observe,
   })
   unfinished.defer(() => nfs.close())
+  const closingUnused = setInterval(() => {
+    const connected = new Set([...nfs.addresses()].map(machines.nameOf))
+    machines.closeUnused(connected, performance.now() - unusedMs)
+  }, unusedMs)
+  unfinished.defer(() => clearInterval(closingUnused))
   const tftp = await startTftpServer({
     ...common,
     port: ports.tftp,

@@ -302,12 +302,13 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     async commit(id) {
       const node = nodes.find(id)
+      const ofData = isRow(node) && node.ownData ? data.sync(id) : undefined
       try {
-        if (isRow(node) && node.ownData) await data.sync(id)
+        // At once: the disk waits for both together.
+        await Promise.all([ofData, transactions.stable()])
       } catch (error) {
         throw asFailure(error)
       }
-      await transactions.stable()
     },
 
     together: (action) => transactions.together(action),

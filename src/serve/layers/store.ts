@@ -209,8 +209,8 @@ export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
 function holdLayer({ machine, lock: file }: StoredLayer): ReturnType<typeof acquireLock> & {} {
   const lock = acquireLock(file, 'exclusive', lockWaitMs)
   if (lock) return lock
-  throw new NetimageError('in-use', `the layer of ${machine} is in use by a server that runs`, {
-    hint: 'Stop that server, or name another directory with --state.',
+  throw new NetimageError('in-use', `the layer of ${machine} is in use`, {
+    hint: 'The machine runs, or another command is at its layer. Power it off, wait a minute until the server has noticed, and try again.',
   })
 }
 

@@ -42,6 +42,8 @@ export interface NfsServerOptions {
 export interface NfsServer {
   address: string
   ports: { portMapper?: number; mount: number; nfs: number }
+  /** Of the clients that are connected. */
+  addresses: () => Iterable<string>
   close: () => Promise<void>
 }
 
@@ -83,12 +85,14 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
 
   try {
     const isShared = ports.mount === undefined || (ports.mount === ports.nfs && ports.nfs !== 0)
-    const nfsPort = await listen('tcp', {
+    const main = await startTcpServer({
       ...shared,
       name: 'NFS',
       port: ports.nfs,
       programs: isShared ? [nfs, mount] : [nfs],
     })
+    started.push(main)
+    const nfsPort = main.port
     const onlyMount = { ...shared, name: 'MOUNT', programs: [mount] }
     const mountPort = isShared
       ? nfsPort
@@ -121,6 +125,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
         mount: mountPort,
         ...(mapperPort !== undefined && { portMapper: mapperPort }),
       },
+      addresses: () => main.addresses(),
       close,
     }
   } catch (error) {

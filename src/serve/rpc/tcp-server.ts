@@ -38,13 +38,22 @@ export interface RpcServer {
   close(): Promise<void>
 }
 
+export interface TcpServer extends RpcServer {
+  /** Of the clients that are connected. */
+  addresses(): Iterable<string>
+}
+
+/** A client that lost its power is noticed ten seconds later: Node asks once a second then. */
+const keepAliveMs = 20_000
+
 /** @throws `NetimageError` `cannot-listen` */
-export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
+export async function startTcpServer(options: TcpServerOptions): Promise<TcpServer> {
   const { limits = defaultLimits, programs, onDefect, hears } = options
   const buffers = createReplyBuffers()
   const connections = createConnections(limits)
 
-  const server = createServer({ noDelay: true, keepAlive: true }, (socket) => {
+  const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
+  const server = createServer({ noDelay: true, ...keepAlive }, (socket) => {
     // A connection that breaks is the client's affair; it is closed by itself.
     socket.on('error', () => {})
     const address = plainAddress(socket.remoteAddress)
@@ -75,6 +84,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
   const bound = server.address()
   return {
     port: typeof bound === 'object' && bound ? bound.port : options.port,
+    addresses: () => connections.addresses(),
     async close() {
       const closed = new Promise((resolve) => void server.close(resolve))
       connections.destroy()

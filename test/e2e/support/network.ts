@@ -60,7 +60,8 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc-changes,workdir=$1/et
 mkdir -p /run/kea /run/lock/kea /var/lib/kea /var/lib/misc /var/lib/nfs/ganesha
 mount -t sysfs sysfs /sys
 ip link set lo up
-ip link add ${bridge} type bridge
+# With an address of its own: otherwise it has that of a port, and another when the port goes.
+ip link add ${bridge} address 52:54:00:ff:00:01 type bridge
 ip address add ${server}/24 broadcast + dev ${bridge}
 ip address add fd66::1/64 dev ${bridge} nodad
 ip link set ${bridge} up

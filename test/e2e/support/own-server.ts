@@ -1,9 +1,11 @@
-// `netimage serve` in a network, as the only server of it or beside another that gives addresses.
+// `netimage serve` in a network, as the only server of it or beside another that gives addresses. It
+// is not root: all that it may do beyond others is to listen on the ports that the protocols have.
 
 import assert from 'node:assert/strict'
-import { mkdirSync } from 'node:fs'
+import { chownSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { ordinaryUser } from '../../support/namespace.ts'
 import { cli } from '../../support/netimage.ts'
 import type { Network } from './network.ts'
 import type { Program } from './program.ts'
@@ -27,6 +29,14 @@ const bootSchema = v.object({
 
 const bootsSchema = v.object({ boots: v.array(bootSchema) })
 
+/** The second capability is for what lies where only its owner may look: checkouts, images of tests. */
+const capabilities = '-all,+net_bind_service,+dac_read_search'
+const asServiceUser = [
+  ...['setpriv', `--reuid=${ordinaryUser.uid}`, `--regid=${ordinaryUser.gid}`, '--clear-groups'],
+  ...[`--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`],
+  ...[`--ambient-caps=${capabilities}`, '--no-new-privs', '--'],
+]
+
 /** Starts it, and returns when it listens. */
 export async function startOwnServer(
   network: Network,
@@ -37,8 +47,10 @@ export async function startOwnServer(
   await startRouter(network, { gives: dhcp === 'proxy' ? 'addresses' : 'nothing' })
   const state = join(network.directory, 'state')
   mkdirSync(state, { recursive: true })
+  chownSync(state, ordinaryUser.uid, ordinaryUser.gid)
   const full = ['--range', '10.66.0.100-10.66.0.199', '--network', '10.66.0.0/24', '--force']
   const command = [
+    ...asServiceUser,
     ...[process.execPath, cli, 'serve', ...images],
     ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
     ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : []), ...flags],

@@ -1,0 +1,67 @@
+// What a person does to the layer of a machine that is off, while its server goes on for others.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startHostedClient } from '../serve/support/hosted-client.ts'
+import { buildServedImage } from '../serve/support/served-image.ts'
+import { cli } from '../support/netimage.ts'
+import { makeWorkspace } from '../support/workspace.ts'
+import { openNetwork } from './support/network.ts'
+
+const seconds = 120
+const mac = '52:54:00:00:01:0a'
+
+test('the layer of a machine that lost its power is kept and reset, and others go on', async () => {
+  await using cleanup = new AsyncDisposableStack()
+  const workspace = makeWorkspace('layers-while-serving')
+  cleanup.defer(() => workspace.remove())
+  const network = cleanup.use(await openNetwork('layers'))
+  const { server, bridge } = network
+  const path = '/srv/test'
+  const image = await buildServedImage(workspace, `${server}:${path},v3`)
+  const state = join(network.directory, 'state')
+  const program = network.start('netimage', [
+    ...[process.execPath, cli, 'serve', image, '--state', state, '--json', '--allow', 'any'],
+    ...['--dhcp', 'off', '--listen', server, '--interface', bridge],
+  ])
+  await program.waitFor(/^on 10\.66\.0\.1 /, 60)
+
+  const start = (name: string, host: number, script: string) =>
+    startHostedClient(network, { name, host, path, options: '', script })
+  const layers = (...words: string[]) =>
+    network.run([process.execPath, cli, 'layers', ...words, '--state', state])
+
+  const other = await start(
+    'other',
+    11,
+    'while date >there/beat && cat there/beat; do echo beats; sleep 1; done',
+  )
+  const first = await start('first', 10, 'echo mine >there/mine && echo wrote && sleep 1000')
+  await first.waitFor(/^wrote$/, seconds)
+  await assert.rejects(layers('reset', mac), /is in use/)
+  await first.powerOff()
+
+  const refused = performance.now()
+  for (;;) {
+    try {
+      await layers('snapshot', mac, 'before')
+      break
+    } catch (error) {
+      assert.match(String(error), /is in use/)
+      assert.ok(performance.now() - refused < 60_000, 'the server has not noticed in a minute')
+      await sleep(1000)
+    }
+  }
+  await layers('reset', mac)
+  const again = await start('again', 10, 'test ! -e there/mine && echo fresh')
+  await again.waitFor(/^passed$/, seconds)
+
+  assert.ok(program.isRunning())
+  const beats = other.lines().length
+  await other.waitFor(/^beats$/, seconds)
+  await sleep(2500)
+  assert.ok(other.lines().length > beats, other.tail(20))
+  await other.powerOff()
+})
