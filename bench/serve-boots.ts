@@ -1,0 +1,196 @@
+/**
+ * How long it takes until the last of many machines is up that boot at once, by `netimage serve` and by
+ * dnsmasq with nfs-ganesha. The requests are those of a recorded boot: see boot-requests.txt.
+ *
+ *     node bench/serve-boots.ts [machines] [rounds]
+ *
+ * Takes root, a C compiler, and the Debian packages dnsmasq-base, nfs-ganesha-vfs and rpcbind. All of it
+ * lies where temporary files do, which should be a disk: machines write.
+ */
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { loadavg } from 'node:os'
+import { dirname, join } from 'node:path'
+
+import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
+import { startDnsmasq, startGanesha } from '../test/e2e/support/daemons.ts'
+import { openNetwork, type Network } from '../test/e2e/support/network.ts'
+import type { Program } from '../test/e2e/support/program.ts'
+import { configure } from '../test/e2e/support/servers.ts'
+import { buildServedImage } from '../test/serve/support/served-image.ts'
+import { cli } from '../test/support/netimage.ts'
+import { makeWorkspace } from '../test/support/workspace.ts'
+import { median } from './measure.ts'
+import { usage } from './usage.ts'
+
+const machines = Number(process.argv[2] ?? 100)
+const rounds = Number(process.argv[3] ?? 3)
+const requests = join(import.meta.dirname, 'boot-requests.txt')
+
+interface Contender {
+  name: string
+  transport: 'tftp' | 'http'
+  /** `%d` is the number of the machine. */
+  mounted: string
+  start: (network: Network) => Promise<Program[]>
+}
+
+/** Of one round. */
+interface Round {
+  /** Seconds from power-on, of each machine: to its address, its boot files, and all. */
+  address: number[]
+  files: number[]
+  up: number[]
+  /** Seconds of processor time. */
+  servers: number
+  clients: number
+  /** Bytes of resident memory, the peaks of all processes together. */
+  peak: number
+}
+
+const workspace = makeWorkspace('bench-boots')
+const rootPath = '/srv/machine'
+const range = '10.66.0.20-10.66.0.250'
+try {
+  const client = workspace.path('client')
+  const source = join(import.meta.dirname, 'boot-client.c')
+  execFileSync('cc', ['-O2', '-o', client, source], { stdio: 'inherit' })
+  const image = await buildServedImage(workspace, `10.66.0.1:${rootPath},v3`)
+  const rootTree = addRecorded(join(image, 'net-image'))
+
+  const contenders: Contender[] = [
+    {
+      name: 'dnsmasq and ganesha',
+      transport: 'tftp',
+      mounted: `${rootPath}-%d`,
+      async start(network) {
+        const flags = ['--range', range]
+        const lines = await configure(network, 'dnsmasq', image, flags)
+        // Without these, each address takes three seconds, and the 51st machine gets no file.
+        const more = ['no-ping', 'tftp-max=1000', '']
+        const dnsmasq = await startDnsmasq(network, [lines, ...more].join('\n'))
+        const roots = ganeshaConfiguration(copyRoots(rootTree))
+        return [dnsmasq, await startGanesha(network, roots)]
+      },
+    },
+    ...(['tftp', 'http'] as const).map((transport): Contender => ({
+      name: `netimage, ${transport.toUpperCase()}`,
+      transport,
+      mounted: rootPath,
+      start: async (network) => [await startOwn(network, image)],
+    })),
+  ]
+  process.stdout.write(`${machines} machines; load before: ${loadavg()[0]?.toFixed(2)}\n`)
+  const results = new Map<string, Round[]>()
+  for (let round = 0; round < rounds; round++) {
+    for (const contender of contenders) {
+      const { name } = contender
+      results.set(name, [...(results.get(name) ?? []), await measureRound(contender, client)])
+    }
+  }
+  printTable(results)
+} finally {
+  await workspace.remove()
+}
+
+/** Makes the recorded boot files and nodes in an image. @returns its root tree */
+function addRecorded(trees: string): string {
+  const folder = readdirSync(trees).find((name) => name !== 'boot')
+  const rootTree = join(trees, folder ?? '')
+  for (const line of readFileSync(requests, 'utf8').split('\n')) {
+    const [kind, ...words] = line.split(' ')
+    if (kind === 'fetch') {
+      const [, bytes, file = ''] = words
+      mkdirSync(dirname(join(trees, 'boot', file)), { recursive: true })
+      writeFileSync(join(trees, 'boot', file), randomBytes(Number(bytes)))
+    } else if (kind === 'node') {
+      const [type, mode = '', value = '', path = ''] = words
+      const place = join(rootTree, path)
+      if (type === 'directory') mkdirSync(place, { recursive: true })
+      else if (type === 'symlink') symlinkSync(value, place)
+      else writeFileSync(place, randomBytes(Number(value)), { mode: Number.parseInt(mode, 8) })
+    }
+  }
+  return rootTree
+}
+
+/** A root for each machine, with files that are shared: no boot writes to one that was there. */
+function copyRoots(rootTree: string): Record<string, string> {
+  const roots = workspace.path('roots')
+  rmSync(roots, { recursive: true, force: true })
+  mkdirSync(roots)
+  const all = Array.from({ length: machines }, (_, index) => index + 1)
+  for (const number of all) execFileSync('cp', ['-al', rootTree, join(roots, `${number}`)])
+  return Object.fromEntries(
+    all.map((number) => [`${rootPath}-${number}`, join(roots, `${number}`)]),
+  )
+}
+
+async function startOwn(network: Network, image: string): Promise<Program> {
+  const { server, bridge } = network
+  const state = join(network.directory, 'state')
+  mkdirSync(state)
+  const command = [
+    ...[process.execPath, cli, 'serve', image, '--json', '--allow', 'any', '--state', state],
+    ...['--listen', server, '--interface', bridge],
+    ...['--dhcp', 'full', '--range', range, '--network', '10.66.0.0/24', '--force'],
+  ]
+  const program = network.start('netimage', command, /^error: /)
+  await program.waitFor(/^on 10\.66\.0\.1 /, 60)
+  return program
+}
+
+async function measureRound(
+  { transport, mounted, start }: Contender,
+  client: string,
+): Promise<Round> {
+  await using network = await openNetwork('bench-boots')
+  const running = await start(network)
+  execFileSync('sync')
+  const used = () => running.map(({ pid }) => usage(pid))
+  const secondsOf = (all: { seconds: number }[]) =>
+    all.reduce((sum, { seconds }) => sum + seconds, 0)
+  const before = secondsOf(used())
+  const { server, bridge } = network
+  const args = [requests, server, bridge, mounted, `${machines}`, transport]
+  const lines = (await network.run([client, ...args])).trim().split('\n')
+  const all = used()
+  const numbers = (kind: string) =>
+    lines
+      .map((line) => line.split(' '))
+      .filter(([first]) => first === kind)
+      .map(([, ...values]) => values.map(Number))
+  const booted = numbers('machine')
+  return {
+    address: booted.map(([seconds = 0]) => seconds),
+    files: booted.map(([, seconds = 0]) => seconds),
+    up: booted.map(([, , seconds = 0]) => seconds),
+    servers: secondsOf(all) - before,
+    clients: numbers('processor')[0]?.[0] ?? 0,
+    peak: all.reduce((sum, { peak }) => sum + peak, 0),
+  }
+}
+
+/** Medians of the rounds; and all rounds of what counts most. */
+function printTable(results: ReadonlyMap<string, readonly Round[]>): void {
+  const middle = (of: (round: Round) => number) => (list: readonly Round[]) =>
+    median(list.map(of)).toFixed(1)
+  const last = (seconds: number[]) => Math.max(...seconds)
+  const rows: Record<string, (list: readonly Round[]) => string> = {
+    'address, median machine, s': middle(({ address }) => median(address)),
+    'boot files, median machine, s': middle(({ files }) => median(files)),
+    'boot files, last machine, s': middle(({ files }) => last(files)),
+    'up, median machine, s': middle(({ up }) => median(up)),
+    'up, last machine, s': middle(({ up }) => last(up)),
+    'of each round': (list) => list.map(({ up }) => last(up).toFixed(1)).join(' '),
+    'processor time of servers, s': middle(({ servers }) => servers),
+    'of all machines, s': middle(({ clients }) => clients),
+    'peak memory, MiB': middle(({ peak }) => peak / 2 ** 20),
+  }
+  const print = (first: string, cells: readonly string[]) =>
+    process.stdout.write(`${first.padEnd(31)}${cells.map((cell) => cell.padStart(24)).join('')}\n`)
+  print('', [...results.keys()])
+  for (const [name, of] of Object.entries(rows)) print(name, [...results.values()].map(of))
+  process.stdout.write(`load after: ${loadavg()[0]?.toFixed(2)}\n`)
+}
