@@ -147,7 +147,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   })
   unfinished.defer(() => nfs.close())
   const closingUnused = setInterval(() => {
-    const connected = new Set([...nfs.addresses()].map(machines.nameOf))
+    const connected = new Set([...nfs.addresses()].map((address) => machines.nameOf(address)))
     machines.closeUnused(connected, performance.now() - unusedMs)
   }, unusedMs)
   unfinished.defer(() => clearInterval(closingUnused))
