@@ -288,6 +288,12 @@ in
       };
     }
 
+    {
+      warnings = lib.optional (isIpv6 && !stage1IsSystemd && isNfs "/") ''
+        netImage.nfsRoot names an IPv6 address, but scripted stage 1 asks for an IPv4 address only.
+        Set boot.initrd.systemd.enable = true.'';
+    }
+
     # Machines of one image have one name in stage 1. To a server of version 4 they would be one
     # client, and take each other's locks away.
     (lib.optionalAttrs (options.boot.initrd ? postDeviceCommands) {

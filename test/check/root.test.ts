@@ -117,7 +117,7 @@ suite('root-mismatch', () => {
     const same = ['192.168.0.108:/srv/nixos/,v4', '/srv/nixos', 'server.example:/srv/nixos,v3']
     for (const nfsRoot of same) assertFindings(await findingsOf({}, { nfsRoot }))
     const fstab = '[fd66::1]:/srv / nfs vers=3,nolock 0 0\n'
-    assertFindings(await findingsOf({ fstab }, { nfsRoot: '[fd66::1]:/srv,v3' }))
+    assertFindings(await findingsOf({ ...systemdParts, fstab }, { nfsRoot: '[fd66::1]:/srv,v3' }))
   })
 })
 

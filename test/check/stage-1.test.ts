@@ -317,6 +317,24 @@ suite('no-network-setup', () => {
     assertFindings(await findingsOf({ initrd, kernelParams: ['ip=dhcp'] }))
   })
 
+  test('a script that asks for IPv4, for a server that has IPv6', async () => {
+    const fstab = '[fd00::1]:/srv/nixos / nfs vers=3,proto=tcp6,nolock 0 0\n'
+    assertFindings(await findingsOf({ fstab }), {
+      rule,
+      level: 'warning',
+      message: /IPv4 address only, and the root is on \[fd00::1\]:/,
+      fix: /systemd\.enable = true/,
+    })
+    for (const command of [
+      'ip -6 addr add fd00::2/64 dev eth0',
+      'ip addr add fd00::2/64 dev eth0',
+    ]) {
+      const initrd = scriptedInitrd({ script: `${stage1Script}${command}\n` })
+      assertFindings(await findingsOf({ fstab, initrd }))
+    }
+    assertFindings(await findingsOf({ ...systemdParts, fstab }))
+  })
+
   test('systemd without networkd, or with nothing for it to do', async () => {
     const files = [...nfsModules, ...networkModules, ...mountNfs]
     const without = systemdInitrd({ files })

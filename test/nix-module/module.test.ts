@@ -14,6 +14,7 @@ const mountSchema = v.object({ device: v.string(), fsType: v.string(), options: 
 const summarySchema = v.object({
   undeclared: words,
   failing: words,
+  warnings: words,
   fileSystems: v.record(v.string(), mountSchema),
   kernelModules: words,
   availableKernelModules: words,
@@ -63,7 +64,7 @@ suite('the module', () => {
   async function evaluate(request: SystemRequest = {}) {
     const expression = `with ${systemExpression(request)}; {
       inherit undeclared;
-      inherit (config) fileSystems;
+      inherit (config) fileSystems warnings;
       inherit (config.boot.initrd) kernelModules availableKernelModules;
       inherit (config.netImage) rootDirectoryName nfsRoot;
       failing = map (each: each.message) (builtins.filter (each: !each.assertion) config.assertions);
@@ -204,6 +205,15 @@ suite('the module', () => {
     assert.match(initrdServices['nfs4-client-name'].script, command)
     const version3 = await evaluate()
     assert.deepEqual([version3.postDevices, version3.initrdServices], ['', {}])
+  })
+
+  test('a root at an IPv6 address is warned of, where stage 1 asks for IPv4 only', async () => {
+    const root = 'netImage.nfsRoot = "[fd00::1]:/srv/pi,v4.2";'
+    const scripted = await evaluate({ release: '24.05', configuration: `{ ${root} }` })
+    assert.match(scripted.warnings.join('\n'), /boot\.initrd\.systemd\.enable = true/)
+    const systemd = `{ ${root} boot.initrd.systemd.enable = true; }`
+    assert.deepEqual((await evaluate({ configuration: systemd })).warnings, [])
+    assert.deepEqual((await evaluate()).warnings, [])
   })
 
   test('stage 2 leaves the network alone, whatever manages it', async () => {

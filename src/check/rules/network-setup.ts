@@ -14,7 +14,8 @@ export const noNetworkSetup: Rule = {
       if (!wantsNfs(context, entry) || context.rootMountOf(entry).by === 'kernel-line') return []
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread) return []
-      const problem = setupProblem(entry, initrd)
+      const problem =
+        setupProblem(entry, initrd) ?? ipv6Problem(context.rootFileSystem?.device, entry, initrd)
       return problem ? [{ ...problem, path: entry.initrd }] : []
     })
   },
@@ -41,6 +42,25 @@ function setupProblem(entry: BootEntry, initrd: InitrdFacts): Problem | undefine
       return undefined
   }
 }
+
+/** NixOS's script asks for IPv4, which does not lead to such a server. */
+function ipv6Problem(
+  device: string | undefined,
+  entry: BootEntry,
+  { init }: InitrdFacts,
+): Problem | undefined {
+  if (device?.startsWith('[') !== true || init.kind !== 'scripted') return undefined
+  if (kernelParameter(entry, 'ip')?.includes('[') === true || getsIpv6.test(init.script)) {
+    return undefined
+  }
+  return {
+    level: 'warning',
+    message: `stage 1 asks for an IPv4 address only, and the root is on ${device}`,
+    fix: 'boot.initrd.systemd.enable = true;',
+  }
+}
+
+const getsIpv6 = /\b(?:udhcpc6|dhcpcd|dhclient|ip -6 a\w* (?:add|replace)|a(?:ddr)? add [\da-f]*:)/
 
 /** A client of DHCP, or an address that a person has given. */
 const getsAddress =
