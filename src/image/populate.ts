@@ -29,6 +29,12 @@ export interface CommandSetting {
 const sourceDateEpoch = '315532800'
 /** The modes of what they make are not to depend on who runs them. */
 const shell = ['sh', '-c', 'umask 022; exec "$@"', 'sh', 'bash', '-euo', 'pipefail', '-c']
+/**
+ * Ends the process group when its input is closed, of which the commands see nothing: nobody else
+ * would, once netimage is killed, and what is left would write to a tree that the next build removes.
+ */
+const guarded =
+  'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 const keptOutputBytes = 64 * 1024
 /** For commands that are asked to end. */
 const patienceMs = 2000
@@ -119,14 +125,14 @@ function endGroup(leader: number | undefined, how: NodeJS.Signals): void {
 }
 
 function run(
-  [command = '', ...args]: string[],
+  command: readonly string[],
   setting: CommandSetting,
 ): Promise<{ status: number | string; output: string }> {
   const { out, rootfs, bootfs, store, directory, emptyDirectory, signal } = setting
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
+    const child = spawn('sh', ['-c', guarded, 'sh', ...command], {
       cwd: directory,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: 'pipe',
       // A group of its own, so that ending it ends what the commands started, too.
       detached: true,
       env: {
@@ -155,8 +161,7 @@ function run(
     signal.addEventListener('abort', stop, { once: true })
     child.on('error', (error) => {
       ended()
-      if (errnoOf(error) !== 'ENOENT') return reject(error)
-      resolve({ status: 127, output: `the program ${command} is not installed` })
+      reject(error)
     })
     child.on('exit', () => {
       ended()

@@ -364,7 +364,7 @@ suite('commands', { concurrency: 3 }, () => {
         const name = `interrupted${what.length}`
         const image = workspace.path('images', name, 'image')
         const pids = workspace.path(`${name}-pids`)
-        const commands = `${before}(sleep 1000; true) & echo $! $$ > ${pids}.new; mv ${pids}.new ${pids}; sleep 1000; sleep 1000`
+        const commands = commandsThatStay(before, pids)
         const { child, ended } = startNetimage([
           ...['build', system.toplevel, '-o', image, '--pool', workspace.pool],
           ...['--from', system.world.storeRoot, '--no-check-sigs'],
@@ -388,6 +388,23 @@ suite('commands', { concurrency: 3 }, () => {
         }
       })
     }
+
+    test('end with all that they started when netimage is killed', async () => {
+      const pids = workspace.path('killed-pids')
+      const { child, ended } = startNetimage([
+        ...['build', system.toplevel, '-o', workspace.path('images', 'killed', 'image')],
+        ...['--from', system.world.storeRoot, '--no-check-sigs', '--pool', workspace.pool],
+        ...['--populate-root-commands', commandsThatStay('', pids)],
+      ])
+      try {
+        for (let waited = 0; !existsSync(pids) && waited < 200; waited++) await delay(50)
+        child.kill('SIGKILL')
+        await ended
+        for (const pid of text(pids).trim().split(' ')) await assertGone(Number(pid))
+      } finally {
+        for (const pid of existsSync(pids) ? text(pids).trim().split(' ') : []) end(Number(pid))
+      }
+    })
   })
 
   function writeContent(word: string): string {
@@ -397,6 +414,11 @@ suite('commands', { concurrency: 3 }, () => {
     return directory
   }
 })
+
+/** @param pids the file that gets the numbers of two of their processes */
+function commandsThatStay(before: string, pids: string): string {
+  return `${before}(sleep 1000; true) & echo $! $$ > ${pids}.new; mv ${pids}.new ${pids}; sleep 1000; sleep 1000`
+}
 
 async function assertGone(pid: number): Promise<void> {
   assert.ok(pid > 1)
