@@ -489,6 +489,8 @@ int main(int count, char **arguments)
 			"link set m%d addrgenmode none\n"
 			"link set m%d master %s up\n",
 			number, number, children[number - 1], number, number, arguments[3]);
+	/* Otherwise it has the address of a machine, and another when that one is done. */
+	fprintf(links, "link set %s address 52:54:00:ff:00:01\n", arguments[3]);
 	if (pclose(links))
 		die("making cards");
 	for (int index = 0; index < machines; index++)

@@ -9,7 +9,7 @@ export async function addHostElsewhere(network: Network, mac: string): Promise<H
   const host = await network.addHost(mac)
   const cable = (await cables()).find((name) => !before.includes(name)) ?? ''
   for (const command of [
-    'link add br1 address 52:54:00:ff:00:02 type bridge',
+    'link add br1 type bridge',
     'address add 10.77.0.1/24 broadcast + dev br1',
     'link set br1 up',
     `link set ${cable} master br1`,

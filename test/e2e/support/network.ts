@@ -44,6 +44,7 @@ export type Network = Host & {
 
 const server = '10.66.0.1'
 const bridge = 'br0'
+const bridgeMac = '52:54:00:ff:00:01'
 
 /** Where daemons keep their state. */
 const stateDirectories = ['/run', '/var/lib', '/var/log']
@@ -60,8 +61,7 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc-changes,workdir=$1/et
 mkdir -p /run/kea /run/lock/kea /var/lib/kea /var/lib/misc /var/lib/nfs/ganesha
 mount -t sysfs sysfs /sys
 ip link set lo up
-# With an address of its own: otherwise it has that of a port, and another when the port goes.
-ip link add ${bridge} address 52:54:00:ff:00:01 type bridge
+ip link add ${bridge} type bridge
 ip address add ${server}/24 broadcast + dev ${bridge}
 ip address add fd66::1/64 dev ${bridge} nodad
 ip link set ${bridge} up
@@ -118,6 +118,13 @@ export async function openNetwork(name: string): Promise<Network> {
   const host = hostOf(holder)
   const { run } = host
 
+  async function plug(port: string): Promise<void> {
+    await run([ip, 'link', 'set', port, 'master', bridge, 'up'])
+    // Of its own: otherwise it has that of a port, and another when the port goes. Without ports a
+    // bridge with one of its own has no carrier, and Kea wants to begin with one.
+    await run([ip, 'link', 'set', bridge, 'address', bridgeMac])
+  }
+
   return {
     ...host,
     server,
@@ -125,7 +132,7 @@ export async function openNetwork(name: string): Promise<Network> {
     async addTap() {
       const tap = `tap${devices++}`
       await run([ip, 'tuntap', 'add', tap, 'mode', 'tap'])
-      await run([ip, 'link', 'set', tap, 'master', bridge, 'up'])
+      await plug(tap)
       return tap
     },
     async addHost(mac) {
@@ -143,7 +150,7 @@ export async function openNetwork(name: string): Promise<Network> {
       await other.waitFor(/^ready$/, 30)
       const peer = ['peer', 'name', 'eth0', 'address', mac, 'netns', String(other.pid)]
       await run([ip, 'link', 'add', cable, 'type', 'veth', ...peer])
-      await run([ip, 'link', 'set', cable, 'master', bridge, 'up'])
+      await plug(cable)
       const otherHost = hostOf(other)
       await otherHost.run([ip, 'link', 'set', 'eth0', 'up'])
       return otherHost
