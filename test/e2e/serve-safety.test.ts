@@ -110,7 +110,7 @@ suite('netimage serve, among others than are meant', () => {
     const attack = [process.execPath, attackProgram, network.server]
     const attacker = hostile.start('attack', [...attack, ...addresses])
     await attacker.waitFor(/^under way$/, 30)
-    const flood = ['-4', '-i', '-l', 'eth0', '-r', '500', '-R', '60000', '-p', '60']
+    const flood = ['-4', '-i', '-l', 'eth0', '-r', '500', '-R', '60000', '-p', '600']
     const perfdhcp = hostile.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
     const start = performance.now()
     let [memory, descriptors] = [0, 0]
