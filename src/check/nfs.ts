@@ -11,6 +11,11 @@ export function wantsNfs(context: CheckContext, entry: BootEntry): boolean {
   return context.rootFileSystem !== undefined && isNfs(context.rootFileSystem)
 }
 
+/** The same, where it is stage 1 that mounts it, and not the kernel by its line. */
+export function mountsNfsInStage1(context: CheckContext, entry: BootEntry): boolean {
+  return wantsNfs(context, entry) && context.rootMountOf(entry).by !== 'kernel-line'
+}
+
 /** `3`, `4`, `4.2`…; undefined where it is left to the client. */
 export function wantedNfsVersion(context: CheckContext, entry: BootEntry): string | undefined {
   const { rootFileSystem } = context

@@ -2,7 +2,7 @@
 import { kernelParameter } from '../../boot/kernel-line.ts'
 import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
-import { wantsNfs } from '../nfs.ts'
+import { mountsNfsInStage1 } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const noNetworkSetup: Rule = {
@@ -11,7 +11,7 @@ export const noNetworkSetup: Rule = {
   async find(context) {
     return await findPerEntry(context, async (entry) => {
       // Where the kernel line mounts the root, netimage adds ip=dhcp to it.
-      if (!wantsNfs(context, entry) || context.rootMountOf(entry).by === 'kernel-line') return []
+      if (!mountsNfsInStage1(context, entry)) return []
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread) return []
       const problem =

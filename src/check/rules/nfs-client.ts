@@ -3,7 +3,7 @@ import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
 import { knownModules } from '../known-modules.ts'
-import { wantedNfsVersion, wantsNfs } from '../nfs.ts'
+import { mountsNfsInStage1, wantedNfsVersion, wantsNfs } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const noNfsClient: Rule = {
@@ -112,7 +112,7 @@ export const noNfsProtocols: Rule = {
 
 /** What asks for a protocol by its name; undefined where nothing does, or nobody knows. */
 function whyProtocols(context: CheckContext, entry: BootEntry): string | undefined {
-  if (!wantsNfs(context, entry) || context.rootMountOf(entry).by === 'kernel-line') return undefined
+  if (!mountsNfsInStage1(context, entry)) return undefined
   const named = context.rootFileSystem?.options.find((option) => /^(?:mount)?proto=/.test(option))
   if (named !== undefined) return `the option ${named}`
   // Version 4 has one port, that needs no asking for.

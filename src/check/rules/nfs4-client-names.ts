@@ -2,7 +2,7 @@
 import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
-import { wantedNfsVersion, wantsNfs } from '../nfs.ts'
+import { mountsNfsInStage1, wantedNfsVersion } from '../nfs.ts'
 import { findPerEntry, lines, type Rule } from '../rule.ts'
 
 export const nfs4ClientNames: Rule = {
@@ -30,7 +30,7 @@ export const nfs4ClientNames: Rule = {
 
 function mountsVersion4(context: CheckContext, entry: BootEntry, initrd: InitrdFacts): boolean {
   // A kernel that mounts by itself has the address of `ip=dhcp` for a name.
-  if (!wantsNfs(context, entry) || context.rootMountOf(entry).by === 'kernel-line') return false
+  if (!mountsNfsInStage1(context, entry)) return false
   const version = wantedNfsVersion(context, entry)
   // mount.nfs begins with the newest version, busybox with 3.
   return version === undefined ? initrd.programs.has('mount.nfs') : version.startsWith('4')
