@@ -76,28 +76,28 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     onError(new NetimageError('internal', `NFS: ${messageOf(error)}`, { cause: error }))
   }
   const shared = { address, onDefect, hears: options.hears, ...(limits && { limits }) }
-  async function listen(transport: 'tcp' | 'udp', request: Parameters<typeof startTcpServer>[0]) {
-    const start = transport === 'tcp' ? startTcpServer : startUdpServer
-    const server = await start(request)
+  async function kept<Server extends RpcServer>(starting: Promise<Server>): Promise<Server> {
+    const server = await starting
     started.push(server)
-    return server.port
+    return server
   }
 
   try {
     const isShared = ports.mount === undefined || (ports.mount === ports.nfs && ports.nfs !== 0)
-    const main = await startTcpServer({
-      ...shared,
-      name: 'NFS',
-      port: ports.nfs,
-      programs: isShared ? [nfs, mount] : [nfs],
-    })
-    started.push(main)
+    const main = await kept(
+      startTcpServer({
+        ...shared,
+        name: 'NFS',
+        port: ports.nfs,
+        programs: isShared ? [nfs, mount] : [nfs],
+      }),
+    )
     const nfsPort = main.port
     const onlyMount = { ...shared, name: 'MOUNT', programs: [mount] }
     const mountPort = isShared
       ? nfsPort
-      : await listen('tcp', { ...onlyMount, port: ports.mount ?? 0 })
-    await listen('udp', { ...onlyMount, port: mountPort })
+      : (await kept(startTcpServer({ ...onlyMount, port: ports.mount ?? 0 }))).port
+    await kept(startUdpServer({ ...onlyMount, port: mountPort }))
 
     const versions = { program: nfsProgram, version: nfsVersion }
     registrations.push({ ...versions, transport: 'tcp', port: nfsPort })
@@ -108,8 +108,8 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     let mapperPort: number | undefined
     if (ports.portMapper !== undefined) {
       const onlyMapper = { ...shared, name: 'The port mapper', programs: [mapper] }
-      mapperPort = await listen('tcp', { ...onlyMapper, port: ports.portMapper })
-      await listen('udp', { ...onlyMapper, port: mapperPort })
+      mapperPort = (await kept(startTcpServer({ ...onlyMapper, port: ports.portMapper }))).port
+      await kept(startUdpServer({ ...onlyMapper, port: mapperPort }))
       for (const version of mapper.versions.keys()) {
         for (const transport of ['tcp', 'udp'] as const) {
           registrations.push({ program: portMapperProgram, version, transport, port: mapperPort })
