@@ -3,11 +3,7 @@ import { isIPv4 } from 'node:net'
 import { InvalidArgumentError } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
-
-/** A machine's address in whatever way it is written: `DC-A6-32-01-02-03`. */
-export function addressIn(text: string): string {
-  return text.toLowerCase().replaceAll('-', ':')
-}
+import { addressIn } from '../serve/machine-address.ts'
 
 const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
 

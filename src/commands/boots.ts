@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import type { Boot } from '../serve/boots/follow.ts'
-import { addressIn } from './address-flags.ts'
+import { addressIn } from '../serve/machine-address.ts'
 import { formatBytes, formatSeconds, visible } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'

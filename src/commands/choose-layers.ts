@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import type { StoredLayer } from '../serve/layers/store.ts'
-import { addressIn } from './address-flags.ts'
+import { addressIn } from '../serve/machine-address.ts'
 
 interface Flags {
   state?: string | undefined

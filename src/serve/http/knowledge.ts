@@ -1,4 +1,5 @@
 /** What the server knows, for programs: `/api/machines`, `/api/machines/<mac>`, `/api/images`. */
+import { addressIn } from '../machine-address.ts'
 
 /** Plain data, as it is to be printed as JSON. */
 export interface Knowledge {
@@ -17,5 +18,5 @@ export function lookUp({ machines, images }: Knowledge, path: string): object | 
   if (collection === 'images' && name === undefined) return images()
   if (collection !== 'machines') return undefined
   if (name === undefined) return [...machines().values()]
-  return machines().get(name.toLowerCase().replaceAll('-', ':'))
+  return machines().get(addressIn(name))
 }
