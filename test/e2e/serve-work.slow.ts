@@ -5,17 +5,16 @@ import { execFileSync } from 'node:child_process'
 import { linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { createIndex } from '../../src/serve/layers/image-index.ts'
 import { verifyLayer } from '../../src/serve/layers/verify.ts'
 import { startHostedClient } from '../serve/support/hosted-client.ts'
+import { workThroughKills } from '../serve/support/killed-server.ts'
 import { openNetwork } from './support/network.ts'
 
 const seconds = 500
 /** A client takes a second or two to come back: often for what is short, less so for the others. */
 const betweenKillsMs = { short: 4000, long: 8000 }
 const support = join(import.meta.dirname, '../serve/support')
-const path = '/srv/pi'
 
 suite('Linux does not notice that its server is killed', { concurrency: 2 }, () => {
   test('while anything at all is done', () =>
@@ -125,31 +124,14 @@ type Work = {
 /** Runs a script on a layer over an image, and kills its server again and again. */
 async function work({ name, length, image, script }: Work): Promise<void> {
   await using network = await openNetwork(`serve-work-${name}`)
-  const [layer, tree] = [join(network.directory, 'layer'), join(network.directory, 'tree')]
-  for (const directory of [layer, tree]) mkdirSync(directory)
-  image?.(tree)
-  const ports = JSON.stringify({ nfs: 2050 })
-  const start = async () => {
-    const program = join(support, 'nfs-server-program.ts')
-    const command = [process.execPath, program, network.server, ports, path, layer, tree]
-    const started = network.start('nfs-layer', command)
-    await started.waitFor(/^ready$/, 30)
-    return started
-  }
-  let server = await start()
-  const machine = await startHostedClient(network, {
-    ...{ name: 'machine', host: 103, path, options: ',port=2050,mountport=2050' },
-    script,
+  const { kills, layer, tree } = await workThroughKills(network, {
+    image,
+    startMachine: (mount) =>
+      startHostedClient(network, { name: 'machine', host: 103, ...mount, script }),
+    begins: /^working$/,
+    seconds,
+    betweenKillsMs: betweenKillsMs[length],
   })
-  const passed = machine.waitFor(/^passed$/, seconds)
-  await machine.waitFor(/^working$/, seconds)
-  let kills = 0
-  for (let isDone = false; !isDone; kills++) {
-    isDone = await Promise.race([passed.then(() => true), sleep(betweenKillsMs[length], false)])
-    await server.kill()
-    server = await start()
-  }
   assert.ok(kills >= 2, String(kills))
-  await server.kill()
   assert.deepEqual(verifyLayer(layer, createIndex('tree', tree)).problems, [])
 }

@@ -1,0 +1,51 @@
+// The NFS server of a layer, killed again and again while a machine works on it.
+
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { PoweredMachine } from '../../e2e/support/machines.ts'
+import type { Network } from '../../e2e/support/network.ts'
+
+const program = join(import.meta.dirname, 'nfs-server-program.ts')
+const path = '/srv/pi'
+
+export type WorkThroughKills = {
+  /** Fills the image below. */
+  image?: ((tree: string) => void) | undefined
+  /** It mounts the path with the options, and says `passed` when it is done. */
+  startMachine: (mount: { path: string; options: string }) => Promise<PoweredMachine>
+  /** What the machine says when the first kill may come. */
+  begins: RegExp
+  /** Each of the two may take so long. */
+  seconds: number
+  betweenKillsMs: number
+}
+
+/** @returns how often it was killed, and what it served */
+export async function workThroughKills(
+  network: Network,
+  { image, startMachine, begins, seconds, betweenKillsMs }: WorkThroughKills,
+): Promise<{ kills: number; layer: string; tree: string }> {
+  const [layer, tree] = [join(network.directory, 'layer'), join(network.directory, 'tree')]
+  for (const directory of [layer, tree]) mkdirSync(directory)
+  image?.(tree)
+  const ports = JSON.stringify({ nfs: 2050 })
+  const start = async () => {
+    const command = [process.execPath, program, network.server, ports, path, layer, tree]
+    const started = network.start('nfs-layer', command)
+    await started.waitFor(/^ready$/, 30)
+    return started
+  }
+  let server = await start()
+  const machine = await startMachine({ path, options: ',port=2050,mountport=2050' })
+  const passed = machine.waitFor(/^passed$/, seconds)
+  await machine.waitFor(begins, seconds)
+  let kills = 0
+  for (let isDone = false; !isDone; kills++) {
+    isDone = await Promise.race([passed.then(() => true), sleep(betweenKillsMs, false)])
+    await server.kill()
+    server = await start()
+  }
+  await server.kill()
+  return { kills, layer, tree }
+}
