@@ -65,10 +65,13 @@ export function planServers(
   }
 }
 
-/** A comma would end a field of dnsmasq's, and the name of a file cannot follow a query. */
+/**
+ * A comma would end a field of dnsmasq's and a quote (which URLs take in a host's name) begin a
+ * text, and the name of a file cannot follow a query.
+ */
 function parseHttp(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url?.protocol !== 'http:' || /[,?#@]/.test(url.href)) {
+  if (url?.protocol !== 'http:' || /[",?#@]/.test(url.href)) {
     throw new NetimageError('bad-option', `--http: ${JSON.stringify(text)} is no HTTP address`, {
       hint: 'It is that of the boot tree, as in http://10.0.0.5/boot/.',
     })

@@ -78,7 +78,7 @@ test('whatever is taken for an address leaves the configuration sound', async ()
     part.map((text) => `http://${text}`),
     fc.string(),
   )
-  const accepted = fc.sample(address, 400).filter((http) => {
+  const isTaken = (http: string) => {
     try {
       const settings = { range, http }
       const lines = configure('dnsmasq', settings).split('\n').length
@@ -88,9 +88,11 @@ test('whatever is taken for an address leaves the configuration sound', async ()
       assertError(error, 'bad-option')
       return false
     }
-  })
-  assert.ok(accepted.length > 0)
-  for (const http of accepted.slice(0, 5)) {
+  }
+  const each = characters.flatMap((one) => [`http://ho${one}st/`, `http://host/a${one}b`])
+  const taken = [...each.filter(isTaken), ...fc.sample(address, 400).filter(isTaken).slice(0, 5)]
+  assert.ok(taken.includes('http://hoast/') && taken.includes("http://host/a'b"))
+  for (const http of taken) {
     const file = join(directory, 'configuration')
     writeFileSync(file, configure('dnsmasq', { range, http }))
     await runProgram(findProgram('dnsmasq'), ['--test', `--conf-file=${file}`])
