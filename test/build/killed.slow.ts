@@ -53,13 +53,19 @@ suite('a build that is killed', () => {
   }
 
   /** @returns whether it was killed before it had ended */
-  async function buildAndKill(args: string[], afterMs: number): Promise<boolean> {
+  async function buildAndKill(args: string[], moment: () => Promise<void>): Promise<boolean> {
     const { child, ended } = startNetimage(args)
-    await Promise.race([delay(afterMs), ended])
+    await Promise.race([moment(), ended])
     if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL')
     const { signal, status, stderr } = await ended
     if (signal === null) assert.equal(status, 0, stderr)
     return signal === 'SIGKILL'
+  }
+
+  /** When so many paths are in the pool, however long that takes on a busy machine. */
+  async function whenPooled(count: number): Promise<void> {
+    const end = performance.now() + 60_000
+    while (workspace.pooled().length < count && performance.now() < end) await delay(1)
   }
 
   /** Runs to the end, and tells how many paths it had to unpack. */
@@ -89,7 +95,10 @@ suite('a build that is killed', () => {
     for (let round = 0; goesOn(round, killed); round++) {
       // Each second round goes on in the pool that the one before has left.
       if (round % 2 === 0 || existsSync(workspace.image)) await reset()
-      if (await buildAndKill(args, ms * (0.2 + 0.8 * random()))) killed++
+      const moment = random()
+      const count = Math.ceil(moment * first.all.length)
+      const when = () => (round % 2 === 0 ? delay(ms * (0.2 + 0.8 * moment)) : whenPooled(count))
+      if (await buildAndKill(args, when)) killed++
       const label = await labelOfWhole()
       assert.ok(label === undefined || label === 'first', label)
       if (round % 2 === 0 || label !== undefined) continue
@@ -114,9 +123,8 @@ suite('a build that is killed', () => {
       const next = expected === 'first' ? second : first
       const label = next === first ? 'first' : 'second'
       // Everything is in the pool: most of the time goes into making the image.
-      if (await buildAndKill(command(next.toplevel, '--force'), ms * (0.3 + 0.7 * random()))) {
-        killed++
-      }
+      const when = () => delay(ms * (0.3 + 0.7 * random()))
+      if (await buildAndKill(command(next.toplevel, '--force'), when)) killed++
       const found = await labelOfWhole()
       if (found === undefined) {
         // Between two renames there is a moment without any: the next build finishes the second.
