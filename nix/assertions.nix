@@ -15,9 +15,13 @@ let
   ];
   rootOptions = root.options;
   has = pattern: lib.any (option: builtins.match pattern option != null) rootOptions;
+  # NixOS itself says root=fstab there.
   kernelRoot = lib.filter (
-    word: lib.hasPrefix "root=" word || lib.hasPrefix "nfsroot=" word
+    word: word == "root=/dev/nfs" || lib.hasPrefix "nfsroot=" word
   ) config.boot.kernelParams;
+  hasNetwork =
+    config.boot.initrd.network.enable
+    || (stage1IsSystemd && config.boot.initrd.systemd.network.enable);
   etcNames = builtins.attrNames config.environment.etc;
   mounted = import ./nfs-root.nix { inherit lib; } (toString root.device);
   isAddress = host: builtins.match "[0-9.]+|\\[.*]" host != null;
@@ -58,7 +62,7 @@ in
   (rule "nfsroot-and-fstab" (!stage1IsSystemd || kernelRoot == [ ]) ''
     boot.kernelParams has ${toString kernelRoot}, but systemd's stage 1 mounts the root of fileSystems."/".
     Take it out of boot.kernelParams.'')
-  (rule "no-network-setup" config.boot.initrd.network.enable ''
+  (rule "no-network-setup" hasNetwork ''
     boot.initrd.network.enable is false: nothing in stage 1 gets an address.
     Set boot.initrd.network.enable = true.'')
   (rule "network-torn-down" (!config.boot.initrd.network.flushBeforeStage2) ''

@@ -18,7 +18,8 @@
 
 let
   suffix = lib.optionalString (format == "tar") "-tar";
-  closure = closureInfo { rootPaths = storePaths; };
+  # Also where somebody has forced the others to be a list of their own.
+  closure = closureInfo { rootPaths = lib.unique ([ toplevel ] ++ storePaths); };
   settingsFile = writeText "net-image-settings.json" (builtins.toJSON settings);
 in
 runCommand (lib.strings.sanitizeDerivationName "${settings.rootDirectoryName}${suffix}")

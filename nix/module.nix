@@ -260,15 +260,17 @@ in
       );
 
       # NixOS adds to the options itself, and would drop defaults for that: whoever has a root of
-      # another type is spared them otherwise.
+      # another type is spared them otherwise. Of a device NixOS has a default itself, for tmpfs.
       fileSystems."/" = {
-        device = mkDefault "${server}:${nfsRoot.path}";
+        device = mkIf (isNfs "/") (mkDefault "${server}:${nfsRoot.path}");
         fsType = mkDefault "nfs";
         options = mkIf (isNfs "/") nfsOptions;
       };
       # Nothing waits for the boot tree: it is there for a person who wants to look.
       fileSystems."/boot/firmware" = {
-        device = mkDefault "${server}:${dirOf nfsRoot.path}/boot";
+        device = mkIf (isNfs "/boot/firmware") (
+          mkDefault "${server}:${lib.removeSuffix "/" (dirOf nfsRoot.path)}/boot"
+        );
         fsType = mkDefault "nfs";
         options = mkIf (isNfs "/boot/firmware") (nfsOptions ++ [ "noauto" "nofail" ]);
       };
@@ -306,8 +308,8 @@ in
 
     (lib.optionalAttrs (options.boot.initrd ? systemd) {
       boot.initrd.systemd = mkIf stage1IsSystemd {
+        # Enabled by boot.initrd.network.enable.
         network = {
-          enable = mkDefault true;
           networks."98-netimage-root" = rootNetwork;
           # One of several interfaces is the one with the server.
           wait-online.anyInterface = mkDefault true;
@@ -352,9 +354,9 @@ in
       );
     }
 
-    # As the release's own images do it.
+    # As the release's own images do it, under another name: virtual machines have a unit of that one.
     (mkIf (config.nix.enable && registration.isUnit) {
-      systemd.services.register-nix-paths = registration.unit;
+      systemd.services.register-net-image = registration.unit;
     })
     (lib.optionalAttrs (options.boot ? postBootCommands) {
       boot.postBootCommands = mkIf (config.nix.enable && !registration.isUnit) registration.commands;

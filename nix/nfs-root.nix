@@ -18,7 +18,7 @@ in
   isValid = parts != null;
   # null: the server that gave the machine its address.
   server = part 1;
-  path = if parts == null then "/" else part 2;
+  path = if parts == null || part 2 == "/" then "/" else lib.removeSuffix "/" (part 2);
   # As mount options have it: "3", "4.2".
   version = if versions == [ ] then "3" else lib.last versions;
   options = lib.filter (word: versionOf word == null) words;

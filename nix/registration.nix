@@ -16,14 +16,14 @@ let
   done = "/nix/var/nix/netimage-registered";
 
   # A process of its own: in a list of commands, bash would go on after those that fail.
-  script = pkgs.writeShellScript "register-nix-paths" ''
+  script = pkgs.writeShellScript "register-net-image" ''
     set -eu
     # Who cannot write there keeps no database there.
     ${coreutils}/bin/mkdir -p /nix/var/nix 2>/dev/null && test -w /nix/var/nix || exit 0
     if ${diffutils}/bin/cmp -s ${registration} ${done}; then exit 0; fi
     ${nix}/nix-store --load-db < ${registration}
-    # Without it nixos-rebuild takes this for no NixOS.
-    ${coreutils}/bin/touch /etc/NIXOS
+    # Without it nixos-rebuild takes this for no NixOS. NixOS may also make /etc read-only.
+    if test -w /etc; then ${coreutils}/bin/touch /etc/NIXOS; fi
     ${nix}/nix-env --profile /nix/var/nix/profiles/system \
       --set "$(${coreutils}/bin/readlink -f /run/current-system)"
     # On the disk before its name says so.
@@ -33,8 +33,9 @@ let
   '';
 in
 {
-  # nixpkgs's own images register in a unit since 26.05.
-  isUnit = lib.versionAtLeast lib.trivial.release "26.05";
+  # nixpkgs's own images register in a unit since 26.05, and an init without bash has no commands.
+  isUnit =
+    lib.versionAtLeast lib.trivial.release "26.05" || config.system.nixos-init.enable or false;
 
   unit = {
     description = "Register the store paths of the net image";

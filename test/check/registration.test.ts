@@ -16,7 +16,7 @@ suite('no-registration', () => {
       assertFindings(await findingsOf(parts), {
         rule,
         level: 'warning',
-        fix: /systemd\.services\.register-nix-paths = \{/,
+        fix: /systemd\.services\.register-net-image = \{/,
         path: /-nixos-system-test$/,
       })
     }

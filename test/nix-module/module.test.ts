@@ -10,7 +10,7 @@ import { temporaryDirectory } from '../support/temporary.ts'
 import { createFixtureWorld, systemExpression, type SystemRequest } from './support.ts'
 
 const words = v.array(v.string())
-const mountSchema = v.object({ device: v.string(), fsType: v.string(), options: words })
+const mountSchema = v.object({ device: v.nullable(v.string()), fsType: v.string(), options: words })
 const summarySchema = v.object({
   undeclared: words,
   failing: words,
@@ -128,6 +128,7 @@ suite('the module', () => {
       'server.lan:/srv/pi',
       ['vers=4.2', 'proto=tcp', 'rsize=8192'],
     ],
+    '10.0.0.5:/srv/pi/,v3': ['10.0.0.5:/srv/pi', ['vers=3', 'proto=tcp', 'nolock']],
     '[fd00::1]:/srv/pi,nfsvers=4': ['[fd00::1]:/srv/pi', ['vers=4', 'proto=tcp6']],
   } as const
   for (const [nfsRoot, [device, options]] of Object.entries(roots)) {
@@ -139,10 +140,44 @@ suite('the module', () => {
       const root = { device, fsType: 'nfs', options: [...options, 'x-initrd.mount'] }
       assert.deepEqual(fileSystems['/'], root)
       const boot = fileSystems['/boot/firmware']
-      assert.match(boot?.device ?? '', /:\/srv\/boot$/)
+      assert.equal(boot?.device, `${device.slice(0, device.indexOf(':/'))}:/srv/boot`)
       assert.deepEqual(boot?.options, [...options, 'noauto', 'nofail'])
     })
   }
+
+  test('a root at the top has its boot tree beside it', async () => {
+    const configuration = '{ netImage.nfsRoot = "10.0.0.5:/pi,v3"; }'
+    const { fileSystems } = await evaluate({ configuration })
+    assert.equal(fileSystems['/boot/firmware']?.device, '10.0.0.5:/boot')
+  })
+
+  test('a network of systemd’s stage 1 that a person enables alone does', async () => {
+    const configuration = `{
+      boot.initrd = {
+        systemd.enable = true;
+        systemd.network.enable = true;
+        network.enable = false;
+      };
+    }`
+    assert.deepEqual((await evaluate({ configuration })).failing, [])
+  })
+
+  test('an init without bash registers in a unit', async () => {
+    const configuration = '{ system.nixos-init.enable = true; }'
+    const { postBoot, services } = await evaluate({ release: '25.11', configuration })
+    assert.equal(postBoot, '')
+    assert.deepEqual(Object.keys(services), ['register-net-image'])
+  })
+
+  test('the system is in the image also where its store paths are forced', async () => {
+    const closure = async (configuration: string) =>
+      await instantiate('system.build.netImage.closureInfo', { configuration })
+    const forced =
+      '(a: { netImage.storePaths = a.lib.mkForce [ a.config.system.build.toplevel ]; })'
+    const none = '({ lib, ... }: { netImage.storePaths = lib.mkForce [ ]; })'
+    assert.equal(await closure(none), await closure('{ }'))
+    assert.equal(await closure(forced), await closure('{ }'))
+  })
 
   test('a person’s own root counts', async () => {
     const configuration = `
@@ -188,7 +223,7 @@ suite('the module', () => {
     assert.deepEqual(helpers, ['mount.nfs', 'mount.nfs4'])
     assert.deepEqual(contents, ['/etc/netconfig', '/etc/protocols'])
     assert.equal(postBoot, null)
-    assert.deepEqual(Object.keys(services), ['register-nix-paths'])
+    assert.deepEqual(Object.keys(services), ['register-net-image'])
   })
 
   test('over NFSv4, stage 1 tells the server which machine it is', async () => {
@@ -289,6 +324,9 @@ suite('the module', () => {
     'nfsroot-and-fstab':
       'boot.initrd.systemd.enable = true; boot.kernelParams = [ "root=/dev/nfs" ];',
     'no-network-setup': 'boot.initrd.network.enable = false;',
+    'no-network-setup, with systemd':
+      'boot.initrd.systemd.enable = true; boot.initrd.network.enable = false;',
+    'root-not-nfs, with a device of NixOS': 'fileSystems."/".fsType = "tmpfs";',
     'network-torn-down': 'boot.initrd.network.flushBeforeStage2 = true;',
     'machine-id-baked-in': 'environment.etc.machine-id.text = "0123";',
     'host-keys-baked-in': 'environment.etc."ssh/ssh_host_ed25519_key".source = "/key";',
@@ -317,7 +355,14 @@ suite('the module', () => {
     const { failing } = await evaluate({
       configuration: `({ lib, ... }: {
         options.virtualisation.diskImage = lib.mkOption { type = lib.types.str; default = ""; };
-        config = { ${root} };
+        config = {
+          ${root}
+          # As nixpkgs's own has it, since 26.05.
+          systemd.services.register-nix-paths = {
+            unitConfig.ConditionPathExists = "/nix-path-registration";
+            serviceConfig.ExecStart = "/of-the-virtual-machine";
+          };
+        };
       })`,
     })
     assert.deepEqual(failing, [])

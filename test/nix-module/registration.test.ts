@@ -41,7 +41,7 @@ suite('the first boot', () => {
   before(async () => {
     world = await createFixtureWorld(join(directory, 'world'))
     image = await build('system.build.netImage')
-    const unit = 'systemd.services.register-nix-paths.serviceConfig.ExecStart'
+    const unit = 'systemd.services.register-net-image.serviceConfig.ExecStart'
     script = readFileSync(await build(unit), 'utf8')
     const { manifest } = await readImage(image)
     toplevel = manifest.system.toplevel
@@ -133,7 +133,7 @@ suite('the first boot', () => {
     const request = { release: '24.05' }
     const expression = `(${systemExpression({ configuration, ...request })}).config.boot.postBootCommands`
     const commands = await world.nix(['eval', '--impure', '--raw', '--expr', expression])
-    const [path = ''] = /\/nix\/store\/\S+-register-nix-paths/.exec(commands) ?? []
+    const [path = ''] = /\/nix\/store\/\S+-register-net-image/.exec(commands) ?? []
     assert.match(
       commands,
       new RegExp(`if \\[ -f /${registration} \\]; then\n  ${path} \\|\\| echo`),

@@ -5,8 +5,8 @@ import { lines, type Rule } from '../rule.ts'
 
 /** Each is a script, or names scripts of the store. */
 const starters = ['init', 'prepare-root', 'activate']
-/** nixpkgs's own, before all the others. */
-const usualUnit = 'register-nix-paths.service'
+/** nixpkgs's `register-nix-paths` and our module's, before all the others. */
+const usualUnit = /^register-/
 const maxScripts = 64
 
 export const noRegistration: Rule = {
@@ -34,7 +34,8 @@ async function registers(context: CheckContext): Promise<boolean> {
   }
   const units = `${toplevel}/etc/systemd/system`
   const names = (await context.storeNames(units)).filter((name) => name.endsWith('.service'))
-  for (const name of names.sort((a, b) => Number(b === usualUnit) - Number(a === usualUnit))) {
+  const likely = names.filter((name) => usualUnit.test(name))
+  for (const name of new Set([...likely, ...names])) {
     if (await mentions(context, `${units}/${name}`, true)) return true
   }
   return false
@@ -62,7 +63,7 @@ function isScript(path: string): boolean {
 }
 
 const fix = lines(
-  'systemd.services.register-nix-paths = {',
+  'systemd.services.register-net-image = {',
   '  unitConfig = {',
   '    DefaultDependencies = false;',
   `    ConditionPathExists = "/${registrationName}";`,
