@@ -16,6 +16,29 @@ export interface WantedInterface {
   address?: string | undefined
 }
 
+/** An IPv4 address of this machine. */
+export interface OwnAddress {
+  /** Of the interface, without the label that an address may have (`eth0:1`). */
+  name: string
+  address: string
+  /** Undefined where it is an address alone, as those of tunnels are: routes say who is there. */
+  network: Network | undefined
+  internal: boolean
+}
+
+export function ownAddresses(
+  all: ReturnType<typeof networkInterfaces> = networkInterfaces(),
+): OwnAddress[] {
+  return Object.entries(all).flatMap(([label, addresses = []]) =>
+    addresses.flatMap(({ family, address, cidr, internal }) => {
+      if (family !== 'IPv4') return []
+      const isNetwork = cidr !== null && !cidr.endsWith('/32')
+      const network = isNetwork ? parseNetwork(cidr) : undefined
+      return [{ name: label.replace(/:.*$/, ''), address, network, internal }]
+    }),
+  )
+}
+
 /**
  * The one that is wanted; the only one that there is besides loopback, where none is.
  *
@@ -25,18 +48,16 @@ export function findInterface(
   wanted: WantedInterface,
   all: ReturnType<typeof networkInterfaces> = networkInterfaces(),
 ): ServedInterface {
-  const found: ServedInterface[] = []
-  for (const [name, addresses = []] of Object.entries(all)) {
-    for (const { family, address, cidr, internal } of addresses) {
-      if (family !== 'IPv4' || cidr === null) continue
-      const isWanted =
-        (wanted.interface ?? name) === name && (wanted.address ?? address) === address
-      const isNamed = wanted.interface !== undefined || wanted.address !== undefined
-      if (isWanted && (isNamed || !internal)) {
-        found.push({ name, address, network: parseNetwork(cidr) })
-      }
-    }
-  }
+  const addresses = ownAddresses(all)
+  const isNamed = wanted.interface !== undefined || wanted.address !== undefined
+  const found = addresses
+    .filter(
+      ({ name, address, internal }) =>
+        (wanted.interface ?? name) === name &&
+        (wanted.address ?? address) === address &&
+        (isNamed || !internal),
+    )
+    .map(({ name, address, network }): ServedInterface => ({ name, address, network }))
   const [first, ...more] = found
   if (first && more.length === 0) return first
   // Node only knows interfaces whose cable is plugged in at both ends: whoever names both parts of
@@ -45,7 +66,7 @@ export function findInterface(
   if (!first && name !== undefined && address !== undefined) {
     return { name, address, network: undefined }
   }
-  const list = (found.length > 0 ? found : allAddresses(all)).map(
+  const list = (found.length > 0 ? found : addresses).map(
     ({ name, address }) => `${address} (${name})`,
   )
   const what = [wanted.interface, wanted.address]
@@ -55,15 +76,9 @@ export function findInterface(
     'bad-option',
     found.length > 0
       ? `there are several addresses to serve on: ${list.join(', ')}`
-      : `this machine has no interface ${what}`,
+      : `this machine has no interface ${what || 'with an IPv4 address'}`,
     {
       hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}. One that nothing is plugged into takes --interface as well.`,
     },
-  )
-}
-
-function allAddresses(all: ReturnType<typeof networkInterfaces>) {
-  return Object.entries(all).flatMap(([name, addresses = []]) =>
-    addresses.filter(({ family }) => family === 'IPv4').map(({ address }) => ({ name, address })),
   )
 }

@@ -183,7 +183,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     const dnsmasq = await startDnsmasq(router, dnsmasqConfiguration({ bridge: 'eth0' }, [leases]))
     const refusing = launchOwnDhcp(network, { mode: 'full', force: false })
     const { text } = await refusing.waitFor(/^(failed|ready)/, 30)
-    assert.equal(text, 'failed: another DHCP server, 10.66.0.2, gives addresses on br0')
+    assert.equal(text, 'failed: another DHCP server, 10.66.0.2, gives addresses on enx001122334455')
     const forced = await startOwnDhcp(network, { mode: 'full', force: true })
     await forced.kill()
     await dnsmasq.kill()
@@ -211,7 +211,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     for (const [wrong, message] of [
       [{ ...settings, interface: 'eth9' }, /there is no interface "eth9"/],
       [{ ...settings, address: '10.66.0.3' }, /cannot listen on 10\.66\.0\.3, .*EADDRNOTAVAIL/],
-      [{ ...settings, interface: 'lo' }, /10\.66\.0\.1 is of the interface br0, not of lo/],
+      [{ ...settings, interface: 'lo' }, /10\.66\.0\.1 is of the interface enx001122334455, not of lo/],
       [{ mode: 'full', told }, /10\.67\.0\.1 is not in the network 10\.66\.0\.0\/24/],
       [settings, /DHCP cannot listen on 10\.66\.0\.1, port 4011: .*EADDRINUSE/],
     ] as const) {

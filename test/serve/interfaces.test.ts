@@ -33,6 +33,28 @@ suite('the interface that is served', () => {
     assert.equal(findInterface({ address: '127.0.0.1' }, two).name, 'lo')
   })
 
+  test('may stand beside addresses without a network, and have one itself', () => {
+    const tunnel = [ipv4('100.101.102.103', '100.101.102.103/32')]
+    assert.deepEqual(
+      findInterface({ interface: 'eth0' }, { ...one, tailscale0: tunnel }).name,
+      'eth0',
+    )
+    assert.deepEqual(findInterface({}, { ...loopback, wg0: tunnel }), {
+      ...{ name: 'wg0', address: '100.101.102.103', network: undefined },
+    })
+    assert.throws(
+      () => findInterface({}, { ...one, tailscale0: tunnel }),
+      netimageError('bad-option', /10\.0\.0\.5 \(eth0\), 100\.101\.102\.103/),
+    )
+  })
+
+  test('is that of an address with a label', () => {
+    const labelled = { ...loopback, 'eth9:1': [ipv4('10.8.0.1', '10.8.0.1/24')] }
+    for (const wanted of [{}, { interface: 'eth9' }, { address: '10.8.0.1' }]) {
+      assert.equal(findInterface(wanted, labelled).name, 'eth9')
+    }
+  })
+
   test('that does not exist is an error', () => {
     assert.throws(
       () => findInterface({ address: '10.9.9.9' }, two),

@@ -36,11 +36,15 @@ export interface NetworkFacts {
 const maxRangeSize = 4096
 
 /**
- * @returns the addresses that no machine may have: the network's own, that for broadcasts, and those
- *   of routers and name servers
+ * @param own this machine's addresses
+ * @returns the addresses that no machine may have: these, the network's own, that for broadcasts, and
+ *   those of routers and name servers
  * @throws `NetimageError` `bad-option`
  */
-export function checkAddresses({ network, range, reservations, told }: AddressSettings): string[] {
+export function checkAddresses(
+  { network, range, reservations, told }: AddressSettings,
+  own: readonly string[],
+): string[] {
   const refuseOutside = (addresses: Iterable<string>, hint: string) => {
     for (const address of addresses) {
       if (isInNetwork(address, network)) continue
@@ -62,7 +66,20 @@ export function checkAddresses({ network, range, reservations, told }: AddressSe
   }
   const first = parseAddress(network.address)
   const broadcast = formatAddress(first + 2 ** (32 - network.prefix) - 1)
-  return [network.address, broadcast, ...told.routers, ...told.nameServers]
+  const excluded = [...own, network.address, broadcast, ...told.routers, ...told.nameServers]
+  refuseTwice(reservations, new Set(excluded))
+  return excluded
+}
+
+function refuseTwice(reservations: ReadonlyMap<string, string>, taken: Set<string>): void {
+  for (const [mac, address] of reservations) {
+    if (taken.has(address)) {
+      throw new NetimageError('bad-option', `${mac} cannot have ${address}, which is another's`, {
+        hint: 'Reserve an address that neither another machine has, nor this one, a router or a name server.',
+      })
+    }
+    taken.add(address)
+  }
 }
 
 /** @throws `NetimageError` `other-dhcp-server` */

@@ -86,7 +86,8 @@ function indexOf(device: string): number | undefined {
   try {
     const lines = readFileSync('/proc/net/igmp', 'utf8').split('\n')
     const words = lines.map((line) => line.trim().split(/\s+/))
-    const found = words.find(([, name]) => name === device)?.[0]
+    // The colon behind a name that fills its column stands right behind it.
+    const found = words.find(([, name]) => name?.replace(/:$/, '') === device)?.[0]
     return found === undefined ? undefined : Number(found)
   } catch {
     return undefined

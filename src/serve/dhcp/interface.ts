@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 
 import { NetimageError } from '../../errors.ts'
+import { ownAddresses } from '../interfaces.ts'
 
 const hint = '`ip address` shows the interfaces and their addresses.'
 
@@ -18,11 +19,10 @@ export function checkInterface(device: string, address: string): void {
       hint,
     })
   }
-  for (const [name, addresses = []] of Object.entries(networkInterfaces())) {
-    if (name === device || !addresses.some((one) => one.address === address)) continue
-    const problem = `${address} is of the interface ${name}, not of ${device}`
-    throw new NetimageError('bad-option', problem, { hint })
-  }
+  const other = ownAddresses().find((own) => own.address === address && own.name !== device)
+  if (!other) return
+  const problem = `${address} is of the interface ${other.name}, not of ${device}`
+  throw new NetimageError('bad-option', problem, { hint })
 }
 
 /** Two lines of headings, then `name: numbers`. Unlike /sys it is of this network namespace. */
@@ -36,5 +36,6 @@ function interfaceNames(): string[] {
  * the cable.
  */
 export function macOf(device: string): string | undefined {
-  return networkInterfaces()[device]?.[0]?.mac
+  const isOf = (name: string) => name.replace(/:.*$/, '') === device
+  return Object.entries(networkInterfaces()).find(([name]) => isOf(name))?.[1]?.[0]?.mac
 }

@@ -15,7 +15,7 @@ export interface Leases {
   knows(mac: string, now: number): boolean
   /** Whether no other server is to give the address. */
   governs(address: string): boolean
-  /** Whether a machine may have an address. */
+  /** Whether a machine may have an address: also a doubtful one, where it was offered for want of others. */
   isFree(address: string, mac: string, now: number): boolean
   /** Addresses for a machine, the best first. @param wanted what it asks for */
   candidates(mac: string, wanted: string | undefined, now: number): string[]
@@ -129,7 +129,12 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
       const address = parseAddress(text)
       return inRange(address) || reserved.has(address)
     },
-    isFree: (address, mac, now) => isFree(parseAddress(address), mac, now),
+    isFree(text, mac, now) {
+      const address = parseAddress(text)
+      const offer = offers.get(address)
+      const isOfferedToIt = offer?.mac === mac && offer.until > now
+      return isFree(address, mac, now) || (isOfferedToIt && isOpen(address, mac, now))
+    },
     candidates(mac, wanted, now) {
       const reservation = reservations.get(mac)
       if (reservation !== undefined) return [reservation]

@@ -1,6 +1,7 @@
 /** The DHCP server of one interface: proxyDHCP, or a full one. */
 import { messageOf, NetimageError } from '../../errors.ts'
 import { notServed, type DhcpEvent, type Report } from '../event.ts'
+import { ownAddresses } from '../interfaces.ts'
 import { limitReports } from '../report-limit.ts'
 import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
 import type { Answer } from './answer.ts'
@@ -82,6 +83,8 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   // A packet may come in before all of them are open.
   let sockets: DeviceSockets | undefined
   async function receive(bytes: Buffer, from: Peer, port: number): Promise<void> {
+    // Nobody can be answered there.
+    if (from.port === 0) return
     const request = decodeRequest(bytes)
     if (request === undefined) return
     const machine = machineOf(request)
@@ -158,7 +161,8 @@ async function fullRole(
   running: AsyncDisposableStack,
 ): Promise<Role> {
   const { interface: device, address, network, told, allow, bootFor, signal } = options
-  const excluded = [address, ...checkAddresses(options)]
+  const own = [address, ...ownAddresses().map((one) => one.address)]
+  const excluded = checkAddresses(options, own)
   if (!options.force) await assertAlone(device, signal)
   const file = running.adopt(openLeaseFile(options.leasesFile), (opened) => opened.close())
   const { findUser } = running.adopt(findUsersByArp(device), (probe) => probe.close())

@@ -163,7 +163,10 @@ async function sendFile(
   response: ServerResponse,
   { path, file, tell, used }: Sending,
 ): Promise<void> {
-  const { status, fields, body } = answerFor(request.headers, path, file)
+  const { range, ...whole } = request.headers
+  // Only for GET does a range mean anything. [RFC 9110 §14.2]
+  const headers = request.method === 'GET' ? { ...whole, range } : whole
+  const { status, fields, body } = answerFor(headers, path, file)
   response.writeHead(status, fields)
   if (request.method === 'HEAD' || body.length === 0) {
     response.end()

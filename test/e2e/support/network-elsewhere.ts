@@ -4,7 +4,8 @@ import type { Host, Network } from './network.ts'
 
 /** A host there, which is the only one. @param mac of its network card */
 export async function addHostElsewhere(network: Network, mac: string): Promise<Host> {
-  const cables = async () => (await network.run(['ls', '/sys/class/net/br0/brif'])).split('\n')
+  const cables = async () =>
+    (await network.run(['ls', `/sys/class/net/${network.bridge}/brif`])).split('\n')
   const before = await cables()
   const host = await network.addHost(mac)
   const cable = (await cables()).find((name) => !before.includes(name)) ?? ''

@@ -43,7 +43,8 @@ export type Network = Host & {
 }
 
 const server = '10.66.0.1'
-const bridge = 'br0'
+// A long name, as cards on USB have: the kernel's tables put no blank behind it.
+const bridge = 'enx001122334455'
 const bridgeMac = '52:54:00:ff:00:01'
 
 /** Where daemons keep their state. */

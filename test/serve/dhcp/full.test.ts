@@ -220,6 +220,19 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.deepEqual(result?.packet?.options.get(61), id)
   })
 
+  test('gives what it offers, also where nothing but a doubtful address is left', async () => {
+    const { lease, send } = open({ last: '10.0.0.100' })
+    await lease(a)
+    await send('decline', a, { wanted: '10.0.0.100', to: server })
+    assert.equal(await lease(a), '10.0.0.100')
+
+    const replaced = open({ reservations: new Map([[b, '10.0.0.9']]) })
+    replaced.users.set('10.0.0.9', 'ee:ee:ee:ee:ee:ee')
+    assert.equal((await replaced.send('discover', b))?.step, 'refuse')
+    replaced.users.clear()
+    assert.equal(await replaced.lease(b), '10.0.0.9')
+  })
+
   test('serves known machines, and a new one, among thousands that do not exist', async () => {
     const reservations = new Map([[b, '10.0.0.9']])
     const { lease, send, probes } = open({ last: '10.0.0.119', reservations })

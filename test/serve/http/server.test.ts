@@ -102,6 +102,14 @@ suite('an HTTP server', () => {
     assert.deepEqual(server.events, [])
   })
 
+  test('tells HEAD the length of the whole file, also where it names a range', async () => {
+    await using server = await serve()
+    const range = ['--header', 'Range: bytes=0-0']
+    const { status, fields } = await exchange('--head', ...range, `${server.url}/bootx64.efi`)
+    assert.equal(status, 200)
+    assert.equal(fields.get('content-length'), '2')
+  })
+
   test('keeps a connection, for a file, none, and an empty one', async () => {
     await using server = await serve()
     const socket = await open(server.port)
