@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import type { Boot } from '../serve/boots/follow.ts'
 import { addressIn } from '../serve/machine-address.ts'
-import { formatBytes, formatSeconds, visible } from './format.ts'
+import { formatBytes, formatSeconds, formatTime, visible } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
@@ -43,11 +43,17 @@ async function boots(
 
 /** `dc:a6:32:01:02:03  2026-11-23 08:15:00  registered  dhcp 0.0 s, loader 0.4 s, …` */
 function describeBoot(boot: Boot): string {
-  const start = new Date(boot.started).toISOString().slice(0, 19).replace('T', ' ')
+  const reached = boot.steps[boot.step] === undefined ? '-' : boot.step
   const steps = Object.entries(boot.steps).map(
     ([step, at]) => `${step} ${since(at - boot.started)}`,
   )
-  const parts = [boot.machine, start, boot.step, steps.join(', '), formatBytes(boot.bytes)]
+  const parts = [
+    boot.machine,
+    formatTime(boot.started),
+    reached,
+    steps.join(', '),
+    formatBytes(boot.bytes),
+  ]
   return [...parts, ...(boot.trouble === undefined ? [] : [boot.trouble])].join('  ')
 }
 

@@ -22,6 +22,15 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
+/** As a clock on the wall has it: `2026-11-23 08:15:00`. @param milliseconds since 1970 */
+export function formatTime(milliseconds: number): string {
+  const time = new Date(milliseconds)
+  return new Date(milliseconds - time.getTimezoneOffset() * 60_000)
+    .toISOString()
+    .slice(0, 19)
+    .replace('T', ' ')
+}
+
 /** What machines sent is shown as it is, but for what a terminal would obey. */
 export function visible(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, '?')

@@ -5,7 +5,7 @@ import { plural } from '../progress.ts'
 import type { LayerRecord } from '../serve/layers/record.ts'
 import type { StoredLayer } from '../serve/layers/store.ts'
 import { chooseLayer, chooseLayers } from './choose-layers.ts'
-import { formatBytes } from './format.ts'
+import { formatBytes, formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
@@ -55,7 +55,7 @@ function show() {
           layers.push({ ...described, snapshots })
           lines.push(inLine(described), `  in ${layer.directory}`)
           for (const { name, created, bytes } of snapshots) {
-            lines.push(`  snapshot ${name}  ${inWords(created)}  ${formatBytes(bytes)}`)
+            lines.push(`  snapshot ${name}  ${formatTime(created)}  ${formatBytes(bytes)}`)
           }
         }
         return { text: lines.join('\n'), json: { layers } }
@@ -195,17 +195,13 @@ async function describe(layer: StoredLayer): Promise<Described> {
   }
 }
 
-/** `dc:a6:32:01:02:03  00ff00ff00ff00ff  pi  12.4 MiB in 210 files  2026-11-23 08:15` */
+/** `dc:a6:32:01:02:03  00ff00ff00ff00ff  pi  12.4 MiB in 210 files  2026-11-23 08:15:00` */
 function inLine({ machine, image, inUse, bytes, files, record }: Described): string {
   const size = `${formatBytes(bytes)} in ${plural(files, 'file')}`
   const parts = [machine, image, record?.image.name ?? '?', size]
-  if (record) parts.push(inWords(record.lastUsed))
+  if (record) parts.push(formatTime(record.lastUsed))
   if (inUse) parts.push('in use')
   return parts.join('  ')
-}
-
-function inWords(milliseconds: number): string {
-  return new Date(milliseconds).toISOString().slice(0, 16).replace('T', ' ')
 }
 
 function done(layers: readonly StoredLayer[], text: string): Outcome {

@@ -32,11 +32,16 @@ export interface MachinesSettings {
 }
 
 export interface Machines {
-  /** By what DHCP told, this machine's neighbours, or its IP address alone. */
+  /**
+   * The hardware address of who has this IP address now: by this machine's neighbours, behind a
+   * router by what our own DHCP gave; else the IP address.
+   */
   nameOf(address: string): string
   isAllowed(name: string): boolean
-  /** Told by DHCP. @param architecture IANA's processor architecture type */
-  saw(mac: string, address: string | undefined, architecture: number | undefined): void
+  /** Our own DHCP gave it the address. */
+  hasAddress(mac: string, address: string): void
+  /** Its loader said so. */
+  isOf(mac: string, processor: Processor): void
   imageOf(name: string): ServedImage
   treesOf: (requester: Requester) => BootTrees | undefined
   nfsMachineOf: MachineOf
@@ -53,6 +58,9 @@ export interface Machines {
   boots(name: string): Promise<void>
   close(): Promise<void>
 }
+
+/** IANA's processor architecture type, or what calls itself a BIOS and is none. */
+export type Processor = number | 'raspberry-pi'
 
 export interface MachineRoot {
   image: ServedImage
@@ -76,6 +84,10 @@ interface Root {
 
 /** Milliseconds. */
 const retryMs = 1000
+/** How long a machine is taken for who it was at its last call. Milliseconds. */
+const sameCallerMs = 100
+
+const [arm64, arm32] = [11, 10]
 
 /** Nix's platforms by the architectures that firmware names. */
 const platforms: Record<string, readonly number[]> = {
@@ -89,8 +101,8 @@ const platforms: Record<string, readonly number[]> = {
 export function createMachines(settings: MachinesSettings): Machines {
   const { images, state, allowed, ephemeral, macOf, onError } = settings
   const { maxOpen = defaultMaxOpen } = settings
-  const macs = new Map<string, string>()
-  const architectures = new Map<string, number>()
+  const given = new Map<string, string>()
+  const processors = new Map<string, Processor>()
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
   /** Of roots that could not be opened: told once, and not tried again at each call. */
@@ -99,22 +111,29 @@ export function createMachines(settings: MachinesSettings): Machines {
   if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
   const defaultImage = first
 
-  const nameOf = (address: string) => macs.get(address) ?? macOf(address) ?? address
+  const nameOf = (address: string, maxAge?: number) =>
+    macOf(address, maxAge) ?? given.get(address) ?? address
   const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
 
   function imageOf(name: string): ServedImage {
-    const architecture = architectures.get(name)
-    if (architecture === undefined) return defaultImage
-    return images.find(({ platform }) => fits(platform, architecture)) ?? defaultImage
+    const processor = processors.get(name)
+    if (processor === undefined) return defaultImage
+    if (processor !== 'raspberry-pi') return imageFor(processor) ?? defaultImage
+    const ofPi = images.find(({ loaders }) => loaders.raspberryPi)
+    return ofPi ?? imageFor(arm64) ?? imageFor(arm32) ?? defaultImage
   }
 
-  /** Of a machine that told no architecture, nobody knows which of them it will mount. */
+  function imageFor(architecture: number): ServedImage | undefined {
+    return images.find(({ platform }) => fits(platform, architecture))
+  }
+
+  /** Of a machine whose processor is not known, nobody knows which of them it will mount. */
   function imagesOf(name: string): readonly ServedImage[] {
-    return architectures.has(name) ? [imageOf(name)] : images
+    return processors.has(name) ? [imageOf(name)] : images
   }
 
   const nfsMachineOf: MachineOf = (address, transport) => {
-    const name = nameOf(address)
+    const name = nameOf(address, sameCallerMs)
     if (!isAllowed(name) && !isAllowed(address)) return undefined
     const known = open.get(name)
     if (known) {
@@ -181,14 +200,12 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   return {
-    nameOf,
+    nameOf: (address) => nameOf(address),
     isAllowed,
     imageOf,
     nfsMachineOf,
-    saw(mac, address, architecture) {
-      if (address !== undefined) remember(macs, address, mac)
-      if (architecture !== undefined) remember(architectures, mac, architecture)
-    },
+    hasAddress: (mac, address) => remember(given, address, mac),
+    isOf: (mac, processor) => remember(processors, mac, processor),
     treesOf({ address, mac, serial, ip }) {
       // What it says of itself gets it files, but no permission.
       if (!isAllowed(nameOf(address)) && !isAllowed(address)) return undefined

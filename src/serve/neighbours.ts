@@ -3,11 +3,13 @@ import { readFileSync } from 'node:fs'
 
 import { remember } from './remember.ts'
 
-/** How long what was read counts. Milliseconds. */
-const freshMs = 1000
-
-/** @returns undefined where the kernel never knew it, or is none that says so */
-export type MacOf = (address: string) => string | undefined
+/**
+ * @param maxAge what was read may be so old, for who asks often: milliseconds. By default it is read
+ *   anew: the first packet of a machine comes right behind that by which the kernel learns who has
+ *   the address now.
+ * @returns undefined where the kernel never knew it, or is none that says so
+ */
+export type MacOf = (address: string, maxAge?: number) => string | undefined
 
 /** Reads the kernel's ARP table: proc_net_arp in proc_net(5). */
 export function createNeighbours(file = '/proc/net/arp', now = () => performance.now()): MacOf {
@@ -15,10 +17,8 @@ export function createNeighbours(file = '/proc/net/arp', now = () => performance
   // a machine comes in before it knows it again, and must not be taken for that of another.
   const known = new Map<string, string>()
   let readAt = -Infinity
-  return (address) => {
-    // An address that is not there yet may have come a moment ago; one that is, stays.
-    const age = now() - readAt
-    if (known.has(address) ? age > freshMs : age > freshMs / 10) {
+  return (address, maxAge = 0) => {
+    if (now() - readAt > maxAge) {
       for (const [neighbour, mac] of readTable(file)) remember(known, neighbour, mac)
       readAt = now()
     }

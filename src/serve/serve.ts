@@ -99,7 +99,12 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   unfinished.defer(() => machines.close())
 
   const partOf = (machine: string, file: string) => machines.imageOf(machine).partOf(file)
-  const follower = followBoots({ partOf, macOf })
+  const rootPaths = new Set(images.map(({ rootPath }) => rootPath))
+  const follower = followBoots({
+    partOf,
+    nameOf: machines.nameOf,
+    isRoot: (path) => rootPaths.has(path.replace(/\/+$/, '') || '/'),
+  })
   let isRecording = true
   const recorded: typeof record.add = (...args) => {
     try {
@@ -203,7 +208,9 @@ async function startDhcp(
     allow: ({ mac }: { mac: string }) => machines.isAllowed(mac),
     bootFor(machine: Parameters<typeof bootAnswer>[0]) {
       const [architecture] = machine.architectures
-      machines.saw(machine.mac, undefined, architecture)
+      const isPi = machine.bootClient === 'raspberry-pi'
+      const processor = isPi ? 'raspberry-pi' : architecture
+      if (processor !== undefined) machines.isOf(machine.mac, processor)
       return bootAnswer(machine, machines.imageOf(machine.mac).loaders, address)
     },
   }
@@ -240,8 +247,9 @@ function rangeOf({ range }: ServeRequest): string {
 }
 
 function learn(machines: Machines, event: ServeEvent): void {
-  if (event.kind !== 'dhcp' || event.mac === undefined || event.step === 'refuse') return
-  machines.saw(event.mac, event.address, event.architecture)
+  if (event.kind !== 'dhcp' || event.proxy || event.step !== 'acknowledge') return
+  const { mac, address } = event
+  if (mac !== undefined && address !== undefined) machines.hasAddress(mac, address)
 }
 
 /** A machine could not tell which of them it mounts. */

@@ -98,6 +98,20 @@ suite('neighbours', () => {
     assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:02')
   })
 
+  test('are read anew, but for who is content with what was read', (context) => {
+    const directory = mkdtempSync(join(tmpdir(), 'netimage-neighbours-'))
+    context.after(() => rmSync(directory, { recursive: true }))
+    const file = join(directory, 'arp')
+    let time = 0
+    const macOf = createNeighbours(file, () => (time += 10))
+    const [before, after] = ['52:54:00:ab:00:01', '52:54:00:ab:00:02']
+    writeFileSync(file, arp)
+    assert.equal(macOf('10.0.0.100'), before)
+    writeFileSync(file, arp.replace('AB:00:01', 'AB:00:02'))
+    assert.equal(macOf('10.0.0.100', 1000), before)
+    assert.equal(macOf('10.0.0.100'), after)
+  })
+
   test('are unknown where there is no table', () => {
     assert.equal(createNeighbours('/nonexistent')('10.0.0.100'), undefined)
   })

@@ -79,6 +79,42 @@ suite('the machines of a server', () => {
     assert.deepEqual(errors, [])
   })
 
+  test('who has an address is asked of the neighbours, then of what DHCP gave', async () => {
+    const macs: Record<string, string> = {}
+    await using created = create('addresses', macs)
+    const { machines } = created
+    assert.equal(machines.nameOf('10.0.0.50'), '10.0.0.50')
+    machines.hasAddress('52:54:00:00:00:0a', '10.0.0.50')
+    assert.equal(machines.nameOf('10.0.0.50'), '52:54:00:00:00:0a')
+    macs['10.0.0.50'] = '52:54:00:00:00:0b'
+    assert.equal(machines.nameOf('10.0.0.50'), '52:54:00:00:00:0b')
+  })
+
+  test('a Raspberry Pi, which calls itself a BIOS, has the image of one', () => {
+    const loaders = (raspberryPi: boolean) => ({ ...image.loaders, raspberryPi })
+    const pc = { ...image, directory: '/pc', platform: 'x86_64-linux', loaders: loaders(false) }
+    const pi = { ...image, directory: '/pi', platform: 'aarch64-linux', loaders: loaders(true) }
+    const arm = { ...pi, directory: '/arm', loaders: loaders(false) }
+    for (const images of [
+      [pc, pi],
+      [pi, pc],
+      [pc, arm],
+    ]) {
+      const machines = createMachines({
+        ...{ images, state: workspace.path('none'), allowed: 'any', ephemeral: false },
+        macOf: () => undefined,
+        onError: () => {},
+      })
+      machines.isOf('dc:a6:32:00:00:01', 'raspberry-pi')
+      machines.isOf('52:54:00:00:00:01', 0)
+      machines.isOf('52:54:00:00:00:02', 11)
+      const platforms = ['dc:a6:32:00:00:01', '52:54:00:00:00:01', '52:54:00:00:00:02'].map(
+        (mac) => machines.imageOf(mac).platform,
+      )
+      assert.deepEqual(platforms, ['aarch64-linux', 'x86_64-linux', 'aarch64-linux'])
+    }
+  })
+
   test('a datagram makes no layer for an address that nobody has', async () => {
     await using created = create('datagrams', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines } = created

@@ -2,7 +2,7 @@
  * Follows boots by what the servers tell: which step each machine has reached, and since when.
  * Nothing runs on the machines for this.
  */
-import type { DhcpEvent, MachineClue, ServeEvent } from '../event.ts'
+import type { DhcpEvent, FileEvent, MachineClue, ServeEvent } from '../event.ts'
 import { remember } from '../remember.ts'
 import type { BootPart } from './boot-parts.ts'
 import { expectations, isAfter, type BootStep, type Expectation } from './step.ts'
@@ -20,6 +20,10 @@ export interface Boot {
   lastSign: number
   /** Sent as boot files. */
   bytes: number
+  /** Boot files that are being sent now. */
+  sending?: number
+  /** Whether it told DHCP that it boots: others may want nothing but an address. */
+  asksToBoot?: true
   /** What went wrong last. */
   trouble?: string
 }
@@ -27,8 +31,10 @@ export interface Boot {
 export interface FollowSettings {
   /** What a boot file is to this machine. */
   partOf: (machine: string, file: string) => BootPart | undefined
-  /** The hardware address that stands behind an IP address, where this machine knows it. */
-  macOf: (address: string) => string | undefined
+  /** Who has an IP address now. */
+  nameOf: (address: string) => string
+  /** Whether it is the whole root of a machine that is mounted. */
+  isRoot: (path: string) => boolean
 }
 
 export interface Follower {
@@ -38,15 +44,29 @@ export interface Follower {
   boots(): Boot[]
 }
 
-export function followBoots({ partOf, macOf }: FollowSettings): Follower {
+/** A loader does not rest so long between its files. Milliseconds. */
+const longMs = 60_000
+
+export function followBoots({ partOf, nameOf, isRoot }: FollowSettings): Follower {
   const last = new Map<string, Boot>()
-  const macs = new Map<string, string>()
 
   function machineOf({ mac, address }: MachineClue): string {
-    if (mac !== undefined && address !== undefined) remember(macs, address, mac)
-    if (mac !== undefined) return mac
-    if (address === undefined) return 'unknown'
-    return macs.get(address) ?? macOf(address) ?? address
+    return mac ?? (address === undefined ? 'unknown' : nameOf(address))
+  }
+
+  /** So does a machine without firmware, that mounts its root again. */
+  function beginsAnew(
+    event: ServeEvent,
+    part: BootPart | undefined,
+    boot: Boot,
+    at: number,
+  ): boolean {
+    if (isBeforeRoot(event, part)) {
+      const isLong = part === 'loader' && at - boot.lastSign > longMs
+      return isAfter(boot.step, event.kind === 'dhcp' || isLong ? 'loader' : 'initrd')
+    }
+    const isMount = event.kind === 'nfs' && event.step === 'mount' && isRoot(event.path)
+    return isMount && isAfter(boot.step, 'mount')
   }
 
   return {
@@ -56,15 +76,14 @@ export function followBoots({ partOf, macOf }: FollowSettings): Follower {
         event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
       const step = stepOf(event, part)
       let boot = last.get(machine)
-      if (!boot || beginsAnew(event, part, boot)) {
+      if (!boot || beginsAnew(event, part, boot, at)) {
         boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
         remember(last, machine, boot)
       }
       if (event.address !== undefined) boot.address = event.address
       boot.lastSign = at
-      if ((event.kind === 'tftp' || event.kind === 'http') && event.step === 'end') {
-        boot.bytes += event.bytes
-      }
+      if (event.kind === 'dhcp' && isFirmware(event)) boot.asksToBoot = true
+      if (event.kind === 'tftp' || event.kind === 'http') countFile(boot, event)
       const trouble = troubleOf(event)
       if (trouble !== undefined) boot.trouble = trouble
       if (step && boot.steps[step] === undefined) {
@@ -107,12 +126,12 @@ export function isBeforeRoot(event: ServeEvent, part: BootPart | undefined): boo
   return event.step === 'begin' && part !== undefined
 }
 
-/** So does a machine without firmware, that mounts its root again. */
-function beginsAnew(event: ServeEvent, part: BootPart | undefined, boot: Boot): boolean {
-  if (isBeforeRoot(event, part)) {
-    return isAfter(boot.step, event.kind === 'dhcp' ? 'loader' : 'initrd')
-  }
-  return event.kind === 'nfs' && event.step === 'mount' && isAfter(boot.step, 'mount')
+function countFile(boot: Boot, { step, bytes }: FileEvent): void {
+  if (step === 'end') boot.bytes += bytes
+  const change = step === 'begin' ? 1 : step === 'end' || step === 'fail' ? -1 : 0
+  const sending = (boot.sending ?? 0) + change
+  if (sending > 0) boot.sending = sending
+  else delete boot.sending
 }
 
 function isFirmware({ architecture, vendorClass = '' }: DhcpEvent): boolean {
@@ -135,9 +154,13 @@ function troubleOf(event: ServeEvent): string | undefined {
   }
 }
 
-/** What a boot waits for that has given no sign for too long; one that was refused waits for nothing. */
+/**
+ * What a boot waits for that has given no sign for too long; one that was refused waits for nothing,
+ * and of one whose files are on their way the transfer tells when it fails.
+ */
 export function stallOf(boot: Boot, now: number): Expectation | undefined {
-  if (boot.steps[boot.step] === undefined) return undefined
+  if (boot.steps[boot.step] === undefined || boot.sending !== undefined) return undefined
+  if (boot.step === 'dhcp' && !boot.asksToBoot) return undefined
   const expectation = expectations[boot.step]
   return now - boot.lastSign > expectation.patience * 1000 ? expectation : undefined
 }

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { pathToFileURL } from 'node:url'
 import * as v from 'valibot'
 
 import { messageOf, NetimageError } from '../../errors.ts'
@@ -21,6 +22,8 @@ export interface RecordedEvent {
   event: unknown
 }
 
+/** How long another one may write meanwhile. Milliseconds. */
+const timeout = 5000
 /** More than a year of a shelf of machines that boot every day. */
 const keptBoots = 10_000
 /** A machine that asks without end fills no disk. */
@@ -151,6 +154,25 @@ function toBoot(document: unknown, file: string): Boot {
   }
 }
 
+/**
+ * A reader of a write-ahead log has to write beside it. Who may not can still read what a server has
+ * left at its end, when there is no log. https://www.sqlite.org/wal.html#read_only_databases
+ */
+function openToRead(file: string): DatabaseSync {
+  try {
+    const database = new DatabaseSync(file, { readOnly: true, timeout })
+    database.exec('SELECT id FROM boots LIMIT 1')
+    return database
+  } catch (error) {
+    if (existsSync(`${file}-wal`)) throw error
+    const url = pathToFileURL(file)
+    url.searchParams.set('immutable', '1')
+    const database = new DatabaseSync(url, { readOnly: true })
+    database.exec('SELECT id FROM boots LIMIT 1')
+    return database
+  }
+}
+
 function parseJson(text: unknown): unknown {
   try {
     return typeof text === 'string' ? JSON.parse(text) : undefined
@@ -161,13 +183,10 @@ function parseJson(text: unknown): unknown {
 
 function openDatabase(file: string, readOnly: boolean): DatabaseSync {
   try {
-    if (!readOnly) mkdirSync(dirname(file), { recursive: true })
-    const database = new DatabaseSync(file, { readOnly, timeout: 5000 })
-    database.exec(
-      readOnly
-        ? 'SELECT id FROM boots LIMIT 1'
-        : `PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${schema}`,
-    )
+    if (readOnly) return openToRead(file)
+    mkdirSync(dirname(file), { recursive: true })
+    const database = new DatabaseSync(file, { timeout })
+    database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${schema}`)
     return database
   } catch (error) {
     throw databaseError(

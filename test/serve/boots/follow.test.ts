@@ -15,8 +15,15 @@ const parts = new Map<string, BootPart>([
   ['bootx64.efi', 'unified'],
 ])
 
-function follow(macOf: (address: string) => string | undefined = () => undefined) {
-  return followBoots({ partOf: (_, file) => parts.get(file), macOf })
+/** By what DHCP gave, as the servers know it. */
+const nameOfAll = (asked: string) => (asked === address ? mac : asked)
+
+function follow(nameOf = nameOfAll) {
+  return followBoots({
+    partOf: (_, file) => parts.get(file),
+    nameOf,
+    isRoot: (path) => path.startsWith('/srv'),
+  })
 }
 
 function all(events: ServeEvent[], follower = follow()): Boot[] {
@@ -64,7 +71,7 @@ suite('boots, told by what the servers see', () => {
 
   test('with proxyDHCP the address is known from this machine’s neighbours', () => {
     const offered: ServeEvent = { ...firmware, proxy: true, step: 'offer' }
-    const follower = follow((asked) => (asked === address ? mac : undefined))
+    const follower = follow()
     assert.equal(all([offered, file('bootx64.efi')], follower).at(-1)?.machine, mac)
     assert.equal(follower.boots().length, 1)
   })
@@ -102,6 +109,49 @@ suite('boots, told by what the servers see', () => {
     assert.ok(boot)
     assert.equal(stallOf(boot, 9000 + 60_000), undefined)
     assert.match(stallOf(boot, 9000 + 100_000)?.next ?? '', /mounts the root/)
+  })
+
+  test('a machine whose kernel is on its way does not hang, however long that takes', () => {
+    const boots = all(wholeBoot.slice(0, 7))
+    const [sending, sent] = boots.slice(-2)
+    assert.ok(sending && sent)
+    assert.equal(sending.sending, 1)
+    assert.equal(stallOf(sending, 600_000), undefined)
+    assert.equal(sent.sending, undefined)
+    assert.match(stallOf(sent, 600_000)?.next ?? '', /asks for the initrd/)
+    const failed: ServeEvent = { ...file('nixos/kernel'), step: 'fail' }
+    assert.equal(all([...wholeBoot.slice(0, 6), failed]).at(-1)?.sending, undefined)
+  })
+
+  test('who only wants an address is not expected to boot', () => {
+    const system = { kind: 'dhcp', proxy: false, mac, address } as const
+    const [laptop] = all([{ ...system, step: 'acknowledge' }])
+    const [machine] = all([{ ...system, step: 'acknowledge', architecture: 7 }])
+    assert.ok(laptop && machine)
+    assert.equal(stallOf(laptop, 600_000), undefined)
+    assert.match(stallOf(machine, 600_000)?.next ?? '', /asks for its boot file/)
+  })
+
+  test('a machine that is up and mounts something else has not begun anew', () => {
+    const mount = { kind: 'nfs', step: 'mount', address } as const
+    const [...boots] = all([
+      ...wholeBoot,
+      { ...mount, path: '/else' },
+      { ...mount, path: '/srv/nixos' },
+    ])
+    const [registered, more, anew] = boots.slice(-3)
+    assert.equal(registered?.started, more?.started)
+    assert.notEqual(more?.started, anew?.started)
+  })
+
+  test('a loader that comes back after a long silence has begun anew', () => {
+    const follower = follow()
+    const events = wholeBoot.slice(0, 9)
+    const started = (event: ServeEvent, at: number) => follower.see(event, at).started
+    assert.deepEqual(new Set(events.map((event, index) => started(event, index))), new Set([0]))
+    // Some fetch small files behind the initrd.
+    assert.equal(started(file('boot.ipxe'), 10_000), 0)
+    assert.equal(started(file('boot.ipxe'), 3_600_000), 3_600_000)
   })
 
   test('a machine that is up never hangs', () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
@@ -11,6 +11,7 @@ import {
   recordFile,
 } from '../../../src/serve/boots/record.ts'
 import type { ServeEvent } from '../../../src/serve/event.ts'
+import { netimage } from '../../support/netimage.ts'
 
 function withState(action: (state: string) => void): void {
   const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
@@ -55,6 +56,24 @@ suite('the record of boots', () => {
       ])
       record.close()
     }))
+
+  test('can be read by who may not write there, once the server has ended', async () => {
+    const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
+    try {
+      chmodSync(state, 0o755)
+      const record = openBootRecord(state)
+      record.add({ ...boot('a', 1000), steps: {} }, event, 1000)
+      record.close()
+      const isRoot = process.geteuid?.() === 0
+      const nobody = isRoot ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : []
+      const run = await netimage(['boots', '--state', state], { through: nobody })
+      assert.equal(run.status, 0, run.stderr)
+      // It has reached no step yet; the time is that of this place.
+      assert.match(run.stdout, /^a {2}\d{4}-\d\d-\d\d \d\d:\d\d:01 {2}- {2}/)
+    } finally {
+      rmSync(state, { recursive: true })
+    }
+  })
 
   test('knows which boot came last where the clock went back, as without a battery', () =>
     withState((state) => {
