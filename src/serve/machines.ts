@@ -36,7 +36,7 @@ export interface Machines {
    * The hardware address of who has this IP address now: by this machine's neighbours, behind a
    * router by what our own DHCP gave; else the IP address.
    */
-  nameOf(address: string): string
+  nameOf: (address: string) => string
   isAllowed(name: string): boolean
   /** Our own DHCP gave it the address. */
   hasAddress(mac: string, address: string): void
