@@ -211,7 +211,10 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     for (const [wrong, message] of [
       [{ ...settings, interface: 'eth9' }, /there is no interface "eth9"/],
       [{ ...settings, address: '10.66.0.3' }, /cannot listen on 10\.66\.0\.3, .*EADDRNOTAVAIL/],
-      [{ ...settings, interface: 'lo' }, /10\.66\.0\.1 is of the interface enx001122334455, not of lo/],
+      [
+        { ...settings, interface: 'lo' },
+        /10\.66\.0\.1 is of the interface enx001122334455, not of lo/,
+      ],
       [{ mode: 'full', told }, /10\.67\.0\.1 is not in the network 10\.66\.0\.0\/24/],
       [settings, /DHCP cannot listen on 10\.66\.0\.1, port 4011: .*EADDRINUSE/],
     ] as const) {
