@@ -94,6 +94,10 @@ export function messageOf(error: unknown): string {
 
 const diskFull = new Set(['ENOSPC', 'EDQUOT'])
 
+export function isDiskFull(error: unknown): boolean {
+  return diskFull.has(errnoOf(error) ?? '')
+}
+
 /**
  * A system error in the words of a person; anything else as it is.
  *
@@ -104,7 +108,7 @@ export function fileSystemError(doing: string, error: unknown, hint?: string): E
   if (error instanceof NetimageError) return error
   const errno = errnoOf(error)
   if (errno === undefined) return error instanceof Error ? error : new Error(String(error))
-  if (diskFull.has(errno)) {
+  if (isDiskFull(error)) {
     return new NetimageError('disk-full', `${doing}: the disk is full (${errno})`, {
       cause: error,
       hint:

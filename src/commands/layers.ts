@@ -1,6 +1,6 @@
 import { Command, Option } from '@commander-js/extra-typings'
 
-import { exitStatus } from '../errors.ts'
+import { exitStatus, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import type { LayerRecord } from '../serve/layers/record.ts'
 import type { StoredLayer } from '../serve/layers/store.ts'
@@ -48,7 +48,7 @@ function show() {
       runCommand(flags, async () => {
         const { listSnapshots } = await import('../serve/layers/snapshots.ts')
         const layers = []
-        const lines = []
+        const lines: string[] = []
         for (const layer of await chooseLayers(machine, flags)) {
           const described = await describe(layer)
           const snapshots = listSnapshots(layer)
@@ -151,19 +151,30 @@ function verify() {
     .action((machine, flags) =>
       runCommand(flags, async () => {
         const { verifyStoredLayer } = await import('../serve/layers/verify.ts')
+        const chosen = await chooseLayers(machine, flags)
         const layers = []
-        const lines = []
-        for (const layer of await chooseLayers(machine, flags)) {
-          const check = verifyStoredLayer(layer)
-          layers.push({ machine: layer.machine, image: layer.image, ...check })
-          const told = check.problems.length > 0 ? check.problems : ['whole']
-          lines.push(...told.map((text) => `${layer.machine}  ${layer.image}  ${text}`))
+        const lines: string[] = []
+        let status = 0
+        for (const layer of chosen) {
+          const name = { machine: layer.machine, image: layer.image }
+          const tell = (text: string) => lines.push(`${name.machine}  ${name.image}  ${text}`)
+          try {
+            const check = verifyStoredLayer(layer)
+            layers.push({ ...name, ...check })
+            if (check.problems.length > 0) status = exitStatus.untrusted
+            for (const text of check.problems.length > 0 ? check.problems : ['whole']) tell(text)
+          } catch (error) {
+            // The others are checked all the same.
+            if (!(error instanceof NetimageError) || chosen.length === 1) throw error
+            layers.push({ ...name, error: { code: error.code, message: error.message } })
+            if (status === 0) status = exitStatus.failed
+            tell(`not checked: ${error.message}`)
+          }
         }
-        const isWhole = layers.every(({ problems }) => problems.length === 0)
         return {
           text: lines.join('\n') || 'no layers yet',
           json: { layers },
-          exitStatus: isWhole ? 0 : exitStatus.untrusted,
+          exitStatus: status,
         }
       }),
     )

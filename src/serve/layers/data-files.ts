@@ -62,7 +62,8 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
   const names = openSync(folder, 'r')
-  let hasNewNames = false
+  // Also names that a server made which was killed since.
+  let hasNewNames = true
   let truncated = new Set<NodeId>()
 
   const fileOf = (node: NodeId) => join(folder, node.toString(16))

@@ -120,9 +120,11 @@ export function databaseFile(directory: string): string {
 /** @throws `NetimageError` `bad-state` */
 export function openLayerDatabase(directory: string): LayerDatabase {
   const file = databaseFile(directory)
+  using unfinished = new DisposableStack()
   let database: DatabaseSync
   try {
-    database = new DatabaseSync(file, { timeout: 5000 })
+    // Who opens it holds the layer's lock: there is nobody to wait for.
+    database = unfinished.adopt(new DatabaseSync(file, { timeout: 0 }), (opened) => opened.close())
     // Alone with it, SQLite needs no locks and no shared memory. A page is written whole to the log
     // for each row that changes: small ones make for short waits.
     database.exec(`
@@ -163,8 +165,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   }
   // The log is there as long as the database is open, and its name is to outlast a loss of power.
   const log = openSync(`${file}-wal`, 'r')
+  unfinished.defer(() => closeSync(log))
   syncDirectory(directory)
 
+  const opened = unfinished.move()
   return {
     readMeta(name) {
       const value = statements.readMeta.get(name)?.['value']
@@ -213,10 +217,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')
     },
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
-    close() {
-      database.close()
-      closeSync(log)
-    },
+    close: () => opened.dispose(),
   }
 }
 

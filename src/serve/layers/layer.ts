@@ -34,14 +34,10 @@ const directoryBytes = 4096
  * @throws `NetimageError` `bad-state`
  */
 export function openLayer(directory: string, index: ImageIndex): Layer {
-  const database = openLayerDatabase(directory)
-  try {
-    mustBeOver(index, database, directory)
-  } catch (error) {
-    database.close()
-    throw error
-  }
-  const data = openDataFiles(directory, index)
+  using unfinished = new DisposableStack()
+  const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
+  mustBeOver(index, database, directory)
+  const data = unfinished.adopt(openDataFiles(directory, index), (opened) => opened.close())
   const nodes = createNodes(database, index)
   const directories = createDirectories(database, index, nodes)
   const now = createClock()
@@ -189,6 +185,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       if (size === undefined) nodes.find(id)
       else findFile(id)
       transactions.run(() => {
+        if (size !== undefined && size < sizeOf(nodes.find(id)).size) transactions.givesRoom()
         const time = now()
         const row = size === undefined ? nodes.change(id) : ownFile(id, size > 0)
         if (size !== undefined) row.modified = time
@@ -322,14 +319,14 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     recallReply: (key) => guarded(() => database.readReply(key)),
   }
 
+  const opened = unfinished.move()
   return {
     fileSystem,
     async close() {
       try {
         await transactions.stable()
       } finally {
-        data.close()
-        database.close()
+        opened.dispose()
       }
     },
   }

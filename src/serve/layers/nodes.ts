@@ -31,6 +31,8 @@ export interface Nodes {
   forget(): void
 }
 
+/** More than are made between two syncs; and there are numbers for billions of openings. */
+const mayBeLost = 2 ** 20
 /** About 300 bytes each. */
 const maxRemembered = 50_000
 
@@ -39,8 +41,9 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   const changed = new Set<NodeRow>()
   const overridden = database.overriddenNodes(firstNewNode)
   let newlyOverridden: NodeId[] = []
-  let next = Number(database.readMeta('nextNode') ?? firstNewNode)
-  let writtenNext = next
+  let writtenNext = Number(database.readMeta('nextNode') ?? firstNewNode)
+  // A loss of power may have taken nodes that a machine was given handles of.
+  let next = writtenNext === firstNewNode ? firstNewNode : writtenNext + mayBeLost
 
   function remember(row: NodeRow): void {
     if (remembered.size >= maxRemembered && changed.size === 0) remembered.clear()

@@ -4,7 +4,8 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 
-import { errnoOf, messageOf, NetimageError } from '../../errors.ts'
+import { errnoOf, isDiskFull, messageOf, NetimageError } from '../../errors.ts'
+import { giveToOwnerOf } from './owner.ts'
 import { syncDirectory } from './sync-directory.ts'
 
 const recordSchema = v.object({
@@ -51,8 +52,18 @@ export function readRecord(directory: string): LayerRecord | undefined {
 export function writeRecord(directory: string, record: LayerRecord): void {
   const file = join(directory, recordFile)
   writeFileSync(`${file}.new`, `${JSON.stringify(record, undefined, 2)}\n`, { flush: true })
+  giveToOwnerOf(directory, `${file}.new`)
   renameSync(`${file}.new`, file)
   syncDirectory(directory)
+}
+
+/** When it was used last is worth no failure: a machine whose disk is full wants to remove things. */
+export function noteUse(directory: string, record: LayerRecord): void {
+  try {
+    writeRecord(directory, record)
+  } catch (error) {
+    if (!isDiskFull(error)) throw error
+  }
 }
 
 export function newName(): string {

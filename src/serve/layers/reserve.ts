@@ -13,13 +13,22 @@ export interface Reserve {
   take(): void
 }
 
+function reserveFile(directory: string): string {
+  return join(directory, 'reserve')
+}
+
+/** Of a layer that is closed. */
+export function dropReserve(directory: string): void {
+  rmSync(reserveFile(directory), { force: true })
+}
+
 /** Some hundred names, of which each gives room itself once it is gone. */
 const bytes = 1 << 20
 /** Else the next to write would find the disk full again. */
 const leastFree = 4 * bytes
 
 export function openReserve(directory: string): Reserve {
-  const file = join(directory, 'reserve')
+  const file = reserveFile(directory)
   let isThere = statSync(file, { throwIfNoEntry: false })?.size === bytes
 
   function giveUp(): boolean {

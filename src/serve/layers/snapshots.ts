@@ -10,6 +10,7 @@ import { copyFile } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
 import { namesIn } from './names-in.ts'
+import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord } from './record.ts'
 import { needRecord, measureContents, withLayer, type StoredLayer } from './store.ts'
 import { sweep } from './sweep.ts'
@@ -41,11 +42,11 @@ export function takeSnapshot(layer: StoredLayer, name: string): void {
       })
     }
     const contents = join(layer.directory, needRecord(layer).name)
-    // What is in the log only goes into the database.
-    if (existsSync(databaseFile(contents))) openLayerDatabase(contents).close()
+    if (existsSync(databaseFile(contents))) emptyLog(contents)
     makeDirectory(snapshotsOf(layer))
     const scratch = join(snapshotsOf(layer), `.new-${randomBytes(6).toString('hex')}`)
     copyContents(contents, scratch)
+    giveToOwnerOf(layer.directory, snapshotsOf(layer))
     renameSync(scratch, target)
     syncDirectory(snapshotsOf(layer))
     syncDirectory(layer.directory)
@@ -64,7 +65,9 @@ export function restoreSnapshot(layer: StoredLayer, name: string): void {
     const record = needRecord(layer)
     if (!existsSync(source)) throw noSnapshot(layer, name)
     const restored = { ...record, name: newName(), created: Date.now() }
-    copyContents(source, join(layer.directory, restored.name))
+    const contents = join(layer.directory, restored.name)
+    copyContents(source, contents)
+    giveToOwnerOf(layer.directory, contents)
     writeRecord(layer.directory, restored)
     sweep(layer.directory)
   })
@@ -75,7 +78,9 @@ export function removeSnapshot(layer: StoredLayer, name: string): void {
   const directory = snapshotOf(layer, name)
   withLayer(layer, () => {
     if (!existsSync(directory)) throw noSnapshot(layer, name)
-    renameSync(directory, join(snapshotsOf(layer), `.removed-${name}`))
+    const grave = `.removed-${name}-${randomBytes(6).toString('hex')}`
+    renameSync(directory, join(snapshotsOf(layer), grave))
+    syncDirectory(snapshotsOf(layer))
     sweep(layer.directory)
   })
 }
@@ -97,6 +102,16 @@ function noSnapshot(layer: StoredLayer, name: string): NetimageError {
   const names = listSnapshots(layer).map((snapshot) => snapshot.name)
   const hint = names.length === 0 ? 'There is none yet.' : `These are there: ${names.join(', ')}.`
   return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, { hint })
+}
+
+/** What is in the log only goes into the database, which SQLite does not say when it fails. */
+function emptyLog(contents: string): void {
+  openLayerDatabase(contents).close()
+  const log = statSync(`${databaseFile(contents)}-wal`, { throwIfNoEntry: false })
+  if (log === undefined || log.size === 0) return
+  throw new NetimageError('disk-full', `the log of ${contents} has no room in its database`, {
+    hint: 'Make room on that disk, and try again: nothing is lost.',
+  })
 }
 
 /** Of a layer that is closed. All of it is on the disk then; on failure nothing is left. */

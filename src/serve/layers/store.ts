@@ -13,7 +13,7 @@ import { randomBytes } from 'node:crypto'
 import { lstatSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import { fileSystemError, NetimageError } from '../../errors.ts'
+import { fileSystemError, isDiskFull, NetimageError } from '../../errors.ts'
 import { makeDirectory } from '../../make-directory.ts'
 import { acquireLock } from '../../pool/lock.ts'
 import { removeTree } from '../../remove-tree.ts'
@@ -22,7 +22,8 @@ import type { FileSystem } from './file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { openLayer } from './layer.ts'
 import { namesIn } from './names-in.ts'
-import { newName, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { dropReserve } from './reserve.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
 import { syncDirectory } from './sync-directory.ts'
 
@@ -63,10 +64,12 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     makeDirectory(place.directory)
     const lock = holdLayer(place)
     try {
-      const record = currentRecord(place, request)
+      const before = readRecord(place.directory)
+      const record = currentRecord(before, request)
       const contents = join(place.directory, record.name)
       makeDirectory(contents)
-      writeRecord(place.directory, record)
+      if (before) noteUse(place.directory, record)
+      else writeRecord(place.directory, record)
       syncUp(dirname(place.directory), state)
       const layer = openLayer(contents, index)
       const sweeping = sweepInBackground(place.directory)
@@ -77,7 +80,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
           try {
             await sweeping.stop()
             await layer.close()
-            writeRecord(place.directory, { ...record, lastUsed: Date.now() })
+            noteUse(place.directory, { ...record, lastUsed: Date.now() })
           } finally {
             lock.release()
           }
@@ -93,11 +96,11 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
 }
 
 function currentRecord(
-  { directory }: StoredLayer,
+  before: LayerRecord | undefined,
   { machine, image, index }: MachineLayerRequest,
 ): LayerRecord {
   const now = Date.now()
-  const { name, created } = readRecord(directory) ?? { name: newName(), created: now }
+  const { name, created } = before ?? { name: newName(), created: now }
   return {
     ...{ name, machine, created, lastUsed: now },
     image: {
@@ -131,7 +134,16 @@ export function resetLayer(layer: StoredLayer): void {
 
 function beginAnew({ directory }: StoredLayer): void {
   const record = readRecord(directory)
-  if (record) writeRecord(directory, { ...record, name: newName(), created: Date.now() })
+  if (!record) return
+  const anew = { ...record, name: newName(), created: Date.now() }
+  try {
+    writeRecord(directory, anew)
+  } catch (error) {
+    if (!isDiskFull(error)) throw error
+    // Of what is not wanted any more.
+    dropReserve(join(directory, record.name))
+    writeRecord(directory, anew)
+  }
 }
 
 /** Nothing of it is left, nor of its snapshots. @throws `NetimageError` `in-use` */
@@ -139,6 +151,7 @@ export function removeLayer(layer: StoredLayer): void {
   withLayer(layer, () => {
     const grave = join(dirname(layer.directory), `.removed-${randomBytes(6).toString('hex')}`)
     renameSync(layer.directory, grave)
+    syncDirectory(dirname(layer.directory))
     removeTree(grave)
   })
 }

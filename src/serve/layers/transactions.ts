@@ -38,7 +38,8 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   let depth = 0
   let isOpen = false
   let isGivingRoom = false
-  let needsSync = false
+  // A killed server may have left what it committed in memory only.
+  let needsSync = true
   let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
   let broken: FileSystemError | undefined

@@ -13,8 +13,9 @@ import type { NodeId } from './file-system.ts'
 import { readImageIndex, type ImageIndex } from './image-index.ts'
 import { namesIn } from './names-in.ts'
 import { firstNewNode, type AnyNode } from './nodes.ts'
+import { readRecord } from './record.ts'
 import { mustBeOver } from './same-image.ts'
-import { needRecord, withLayer, type StoredLayer } from './store.ts'
+import { withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
   /** Nodes that the machine sees. */
@@ -33,7 +34,9 @@ interface Tables {
 /** @throws `NetimageError` `in-use`, `bad-state`, `not-an-image`, `path-not-found` */
 export function verifyStoredLayer(layer: StoredLayer): LayerCheck {
   return withLayer(layer, () => {
-    const record = needRecord(layer)
+    const record = readRecord(layer.directory)
+    // Whoever made it was killed before anything could be written.
+    if (!record) return { nodes: 0, problems: [] }
     const { directory, name, identity } = record.image
     const index = readImageIndex(directory, imageLayout(directory, name).root)
     if (index.identity === identity) return verifyLayer(join(layer.directory, record.name), index)

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
+import { runProgram } from '../../support/real-nix.ts'
 import { failureOf, netimage, netimageJson } from '../../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 import { identityOf, makeImage, openOver, put, read, within } from '../support/stored-layers.ts'
@@ -191,6 +192,63 @@ suite('netimage layers', () => {
     rmdirSync(file)
     renameSync(`${file}.kept`, file)
     await within(place, (system) => assert.equal(read(system, 'mine'), 'kept'))
+  })
+
+  test('checks the others, too, where one cannot be checked', async () => {
+    const { place, layers, state } = fresh()
+    const other = makeImage(freshName(), '/nix/store/other')
+    await within([state, '10.0.0.7', other], (system) => put(system, 'mine', 'mine'))
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    renameSync(other, `${other}.gone`)
+    const run = await layers('verify')
+    assert.equal(run.status, 1, run.stderr)
+    const lines = run.stdout.trim().split('\n')
+    assert.match(lines[0] ?? '', /^10\.0\.0\.7 .* {2}not checked: /)
+    assert.match(lines[1] ?? '', /^dc:a6:32:01:02:03 .* {2}whole$/)
+  })
+
+  test('says each time what keeps a layer from being opened, at once', async () => {
+    const { place, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    assert.ok(stored)
+    const contents = join(stored.directory, stored.record.name)
+    const database = new DatabaseSync(join(contents, 'layer.sqlite'))
+    database.exec("UPDATE meta SET value = 2 WHERE name = 'format'")
+    database.close()
+    const before = readdirSync('/proc/self/fd').length
+    const start = performance.now()
+    for (let count = 0; count < 3; count++) {
+      assert.throws(() => openOver(...place), { code: 'bad-state', message: /format is 2/ })
+    }
+    assert.ok(performance.now() - start < 2000)
+    assert.equal(readdirSync('/proc/self/fd').length, before)
+  })
+
+  test('leaves layers to whom they are of, whoever works on them', async (context) => {
+    if (process.geteuid?.() !== 0) return context.skip('only root works on what is another’s')
+    const { place, layers, state } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    await runProgram('chown', ['-R', '4321:4321', state])
+    for (const command of [
+      ['snapshot', mac, 'one'],
+      ['restore', mac, 'one'],
+      ['reset', mac],
+    ]) {
+      assert.equal((await layers(...command)).status, 0)
+      const others = await runProgram('find', [state, '!', '-user', '4321'])
+      assert.equal(others, '', command.join(' '))
+    }
+  })
+
+  test('removes a snapshot whose name was taken away before, by who was killed', async () => {
+    const { place, layers, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    mkdirSync(join(stored?.directory ?? '', 'snapshots/.removed-one/data'), { recursive: true })
+    assert.equal((await layers('snapshot', mac, 'one')).status, 0)
+    assert.equal((await layers('remove', mac, '--snapshot', 'one')).status, 0)
+    assert.deepEqual((await shown())[0]?.snapshots, [])
   })
 
   test('removes a layer whose record is broken', async () => {

@@ -11,6 +11,7 @@ import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/serve/layers/file-system.ts'
 import { createIndex } from '../../../src/serve/layers/image-index.ts'
 import { openLayer } from '../../../src/serve/layers/layer.ts'
+import { openMachineLayer, resetMachineLayers } from '../../../src/serve/layers/store.ts'
 import { verifyLayer } from '../../../src/serve/layers/verify.ts'
 
 const [disk = '', tree = ''] = process.argv.slice(2)
@@ -25,11 +26,14 @@ let refused = 0
 let layer = openLayer(directory, index)
 for (let round = 0; round < rounds; round++) {
   const { fileSystem } = layer
+  const log = fileSystem.create(fileSystem.root, Buffer.from('log'), made)
+  fileSystem.write(log, 0, Buffer.alloc(5000))
   fillBut((round % 10) * 4096)
   for (let step = 0; step < 30; step++) attempt(fileSystem, act(fileSystem, round, step))
   await fileSystem.stable()
   // What nobody can write to any more, things can still be removed from.
   fillBut(0)
+  fileSystem.setAttributes(log, { size: 0 })
   for (const name of namesIn(fileSystem).slice(0, 10)) remove(fileSystem, name)
   await fileSystem.stable()
   rmSync(ballast)
@@ -45,6 +49,23 @@ for (let round = 0; round < rounds; round++) {
   for (const name of namesIn(layer.fileSystem)) remove(layer.fileSystem, name)
   await layer.fileSystem.stable()
 }
+await layer.close()
+
+// So is a machine that comes back then, and it can be reset.
+const machine = '10.0.0.7'
+const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
+const openAgain = () => openMachineLayer({ state: disk, machine, image, index })
+const first = openAgain()
+const kept = first.fileSystem.create(first.fileSystem.root, Buffer.from('kept'), made)
+await first.fileSystem.commit(kept)
+await first.close()
+fillBut(0)
+const second = openAgain()
+assert.ok(second.fileSystem.lookup(second.fileSystem.root, Buffer.from('kept')))
+remove(second.fileSystem, Buffer.from('kept'))
+await second.close()
+fillBut(0)
+resetMachineLayers(disk, machine)
 process.stdout.write(`refused ${refused}\n`)
 
 function namesIn(system: FileSystem): Buffer[] {

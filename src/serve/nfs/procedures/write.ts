@@ -21,9 +21,10 @@ export const write: NfsProcedure = {
     requireWriting(file, credentials)
     const bytes = data.subarray(0, maxTransfer)
     if (bytes.length > 0) {
-      fileSystem.write(file.id, offset, bytes)
+      // Before: whatever happens in between, nobody runs what another has written as its owner.
       const mode = modeAfterWriting(file, credentials)
       if (mode !== undefined) fileSystem.setAttributes(file.id, { mode })
+      fileSystem.write(file.id, offset, bytes)
     }
     const isUnstable = wanted === stability.unstable
     writeChange(results, served, file)
