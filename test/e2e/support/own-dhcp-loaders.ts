@@ -25,6 +25,7 @@ export type LoaderWay = {
 /** Generous, because other things may run on this machine. */
 const seconds = 240
 const mac = '52:54:00:00:00:01'
+const script = /reached the script/
 
 export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   const firmware = await fetchFirmware()
@@ -44,9 +45,21 @@ export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   if (way.http === true) await startHttpServer(network, tree)
   await startOwnDhcp(network, { mode: way.mode, files, ...http })
   const tftp = await startTftp(network, tree)
-  const machine = await powerOn(network, { name: 'machine', mac, machine: way.machine(firmware) })
-  if (way.asksFor) await tftp.waitFor(way.asksFor, seconds)
-  else await machine.waitFor(/reached the script/, seconds)
+  const start = (name: string) => powerOn(network, { name, mac, machine: way.machine(firmware) })
+  const machine = await start('machine')
+  if (way.asksFor) {
+    await tftp.waitFor(way.asksFor, seconds)
+    return
+  }
+  try {
+    await machine.waitFor(script, seconds)
+  } catch (error) {
+    // On a busy machine EDK2's HTTP client now and then gives up a file that it was told of and that
+    // is sent to it. What tells it of the file is ours, and what sends it is not.
+    if (!machine.lines().some(({ text }) => /Downloading\.\.\./.test(text))) throw error
+    await machine.powerOff()
+    await (await start('machine-again')).waitFor(script, seconds)
+  }
 }
 
 /** As in a home: what gives the addresses knows nothing of booting. */
