@@ -88,7 +88,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
 
   await using unfinished = new AsyncDisposableStack()
   const key = handleKey(state)
-  const record = openBootRecord(state)
+  const record = openBootRecord(state, onError)
   unfinished.defer(() => record.close())
   const macOf = createNeighbours()
   const machines = createMachines({
@@ -105,17 +105,6 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     nameOf: machines.nameOf,
     isRoot: (path) => rootPaths.has(path.replace(/\/+$/, '') || '/'),
   })
-  let isRecording = true
-  const recorded: typeof record.add = (...args) => {
-    try {
-      record.add(...args)
-      isRecording = true
-    } catch (error) {
-      // Said once, not for each event for which the disk is still full.
-      if (isRecording) onError(defect(error))
-      isRecording = false
-    }
-  }
   /** When the boot began that each machine was seen in, and that it begins its root anew for. */
   const [seen, begun] = [new Map<string, number>(), new Map<string, number>()]
   const report = limitCheap((event: ServeEvent) => {
@@ -133,7 +122,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       remember(begun, machine, started)
       machines.boots(machine).catch((error: unknown) => onError(defect(error)))
     }
-    recorded(boot, event, at)
+    record.add(boot, event, at)
     request.see(boot, event, at)
   }, Date.now)
 

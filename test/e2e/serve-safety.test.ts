@@ -96,7 +96,7 @@ suite('netimage serve, among others than are meant', () => {
       const url = `nfs://${network.server}${path}/kept-${++round}?version=3`
       const copy = join(machine.directory, `copy-${round}`)
       const files = `${network.server}/boot.ipxe`
-      const most = ['-sf', '-m', '20']
+      const most = ['-sf', '-m', '60']
       assert.match(await machine.run([curl, ...most, `http://${files}`]), /^#!ipxe/)
       assert.match(await machine.run([curl, ...most, `tftp://${files}`]), /^#!ipxe/)
       await machine.run([findProgram('nfs-cp'), file, url])
@@ -109,8 +109,8 @@ suite('netimage serve, among others than are meant', () => {
 
     const attack = [process.execPath, attackProgram, network.server]
     const attacker = hostile.start('attack', [...attack, ...addresses])
-    await attacker.waitFor(/^under way$/, 30)
-    const flood = ['-4', '-i', '-l', 'eth0', '-r', '500', '-R', '60000', '-p', '600']
+    await attacker.waitFor(/^under way$/, 120)
+    const flood = ['-4', '-i', '-l', 'eth0', '-r', '200', '-R', '60000', '-p', '600']
     const perfdhcp = hostile.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
     const start = performance.now()
     let [memory, descriptors] = [0, 0]

@@ -46,6 +46,11 @@ export interface Follower {
 
 /** A loader does not rest so long between its files. Milliseconds. */
 const longMs = 60_000
+/**
+ * No machine is through with a boot so soon: who seems to be makes it up, and would have its root
+ * closed and opened without end. Milliseconds.
+ */
+const shortestMs = 1000
 
 export function followBoots({ partOf, nameOf, isRoot }: FollowSettings): Follower {
   const last = new Map<string, Boot>()
@@ -61,6 +66,7 @@ export function followBoots({ partOf, nameOf, isRoot }: FollowSettings): Followe
     boot: Boot,
     at: number,
   ): boolean {
+    if (Math.abs(at - boot.started) < shortestMs) return false
     if (isBeforeRoot(event, part)) {
       const isLong = part === 'loader' && at - boot.lastSign > longMs
       return isAfter(boot.step, event.kind === 'dhcp' || isLong ? 'loader' : 'initrd')

@@ -12,8 +12,12 @@ import type { Boot } from './follow.ts'
 import { bootSteps, type BootStep } from './step.ts'
 
 export interface BootRecord {
-  /** Adds an event and what the boot has become by it; kept on return, whatever kills the server. @throws `NetimageError` of a full disk */
+  /**
+   * Adds an event of a boot. What was added in one turn of the event loop is kept at its end, whatever
+   * kills the server then: a transaction for each event would cost a busy server a third of its time.
+   */
   add(boot: Boot, event: ServeEvent, at: number): void
+  /** Keeps what was added until now. */
   close(): void
 }
 
@@ -49,40 +53,67 @@ export function recordFile(state: string): string {
   return join(state, 'boots.sqlite')
 }
 
-export function openBootRecord(state: string): BootRecord {
+/** @param onError told once, not for each event for which the disk is still full */
+export function openBootRecord(state: string, onError: (error: NetimageError) => void): BootRecord {
   const file = recordFile(state)
   const database = openDatabase(file, false)
   const upsert = database.prepare(
     `INSERT INTO boots (machine, started, boot) VALUES (?, ?, ?)
      ON CONFLICT DO UPDATE SET boot = excluded.boot RETURNING id`,
   )
-  const insert = database.prepare(
-    `INSERT INTO events (boot, at, event)
-     SELECT ?1, ?2, ?3 WHERE (SELECT count(*) FROM events WHERE boot = ?1) < ${keptEventsOfABoot}`,
-  )
+  const count = database.prepare('SELECT count(*) AS events FROM events WHERE boot = ?')
+  const insert = database.prepare('INSERT INTO events (boot, at, event) VALUES (?, ?, ?)')
   const forget = database.prepare(
     `DELETE FROM boots WHERE id <= (SELECT max(id) FROM boots) - ${keptBoots}`,
   )
+  let added = new Map<Boot, RecordedEvent[]>()
+  let isFailing = false
+
+  function keep(): void {
+    const boots = added
+    added = new Map()
+    try {
+      database.exec('BEGIN')
+      for (const [boot, events] of boots) keepBoot(boot, events)
+      forget.run()
+      database.exec('COMMIT')
+      isFailing = false
+    } catch (error) {
+      if (database.isTransaction) database.exec('ROLLBACK')
+      if (!isFailing) onError(keepError(file, error))
+      isFailing = true
+    }
+  }
+
+  function keepBoot(boot: Boot, events: readonly RecordedEvent[]): void {
+    const id = upsert.get(boot.machine, boot.started, JSON.stringify(boot))?.['id']
+    if (typeof id !== 'number') return
+    const left = keptEventsOfABoot - Number(count.get(id)?.['events'])
+    for (const { at, event } of events.slice(0, Math.max(0, left))) {
+      insert.run(id, at, JSON.stringify(event))
+    }
+  }
 
   return {
     add(boot, event, at) {
-      try {
-        database.exec('BEGIN')
-        const id = upsert.get(boot.machine, boot.started, JSON.stringify(boot))?.['id']
-        if (typeof id === 'number') insert.run(id, at, JSON.stringify(event))
-        forget.run()
-        database.exec('COMMIT')
-      } catch (error) {
-        if (database.isTransaction) database.exec('ROLLBACK')
-        throw new NetimageError(
-          'file-system',
-          `could not record a boot in ${file}: ${messageOf(error)}`,
-          { cause: error, hint: 'Machines boot all the same, but `netimage boots` will lack it.' },
-        )
-      }
+      if (added.size === 0) setImmediate(() => added.size > 0 && keep())
+      const events = added.get(boot)
+      if (events) events.push({ at, event })
+      else added.set(boot, [{ at, event }])
     },
-    close: () => database.close(),
+    close() {
+      if (added.size > 0) keep()
+      database.close()
+    },
   }
+}
+
+function keepError(file: string, error: unknown): NetimageError {
+  return new NetimageError(
+    'file-system',
+    `could not record a boot in ${file}: ${messageOf(error)}`,
+    { cause: error, hint: 'Machines boot all the same, but `netimage boots` will lack it.' },
+  )
 }
 
 const time = v.pipe(v.number(), v.safeInteger())

@@ -78,7 +78,10 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
 
   const listening = Promise.withResolvers<void>()
   server.once('error', (error) => listening.reject(listenError('HTTP (TCP)', options, error)))
-  server.listen({ host: address, port: options.port, backlog: 128 }, listening.resolve)
+  server.listen(
+    { host: address, port: options.port, backlog: limits.connections },
+    listening.resolve,
+  )
   await listening.promise
   // Such as when no descriptors are left: that connection is lost, others are served on.
   server.on('error', (error) => onError(defect(error)))

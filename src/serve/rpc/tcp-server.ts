@@ -76,7 +76,9 @@ export async function startTcpServer(options: TcpServerOptions): Promise<TcpServ
   server.once('error', (error) =>
     listening.reject(listenError(`${options.name} (TCP)`, options, error)),
   )
-  server.listen({ host: options.address, port: options.port, backlog: 128 }, listening.resolve)
+  const { address: host, port } = options
+  // Whoever is in the queue gets its turn, where a SYN that finds no room is lost for a second or more.
+  server.listen({ host, port, backlog: limits.connections }, listening.resolve)
   await listening.promise
   // Such as when no descriptors are left: that connection is lost, others are served on.
   server.on('error', onDefect)

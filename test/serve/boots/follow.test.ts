@@ -154,6 +154,17 @@ suite('boots, told by what the servers see', () => {
     assert.equal(started(file('boot.ipxe'), 3_600_000), 3_600_000)
   })
 
+  test('who boots without end, ever again within a second, has begun one boot', () => {
+    const follower = follow()
+    const events = [file('boot.ipxe'), wholeBoot.find(({ kind }) => kind === 'nfs')]
+    const starts = Array.from({ length: 100 }, (_, index) => {
+      const event = events[index % 2]
+      return event && follower.see(event, 5000 + index).started
+    })
+    assert.deepEqual(new Set(starts), new Set([5000]))
+    assert.equal(follower.see(file('boot.ipxe'), 6000).started, 6000)
+  })
+
   test('a machine that is up never hangs', () => {
     const boot = all(wholeBoot).at(-1)
     assert.ok(boot)

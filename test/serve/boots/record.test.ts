@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Boot } from '../../../src/serve/boots/follow.ts'
 import {
   openBootRecord,
+  type BootRecord,
   readBoots,
   readEvents,
   recordFile,
@@ -13,10 +16,10 @@ import {
 import type { ServeEvent } from '../../../src/serve/event.ts'
 import { netimage } from '../../support/netimage.ts'
 
-function withState(action: (state: string) => void): void {
+async function withState(action: (state: string) => void | Promise<void>): Promise<void> {
   const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
   try {
-    action(state)
+    await action(state)
   } finally {
     rmSync(state, { recursive: true })
   }
@@ -26,6 +29,10 @@ function boot(machine: string, started: number): Boot {
   return { machine, started, step: 'dhcp', steps: { dhcp: started }, lastSign: started, bytes: 0 }
 }
 
+function open(state: string): BootRecord {
+  return openBootRecord(state, assert.ifError)
+}
+
 const event: ServeEvent = { kind: 'dhcp', step: 'discover', proxy: true, mac: 'a' }
 
 suite('the record of boots', () => {
@@ -33,12 +40,13 @@ suite('the record of boots', () => {
     withState((state) => assert.deepEqual(readBoots(state, undefined, 10), [])))
 
   test('gives back what was added, the newest first, also to who reads meanwhile', () =>
-    withState((state) => {
-      const record = openBootRecord(state)
+    withState(async (state) => {
+      const record = open(state)
       const first = { ...boot('a', 1000), address: '10.0.0.1', trouble: 'x' }
       record.add(first, event, 1000)
       record.add(boot('b', 2000), event, 2000)
       record.add({ ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } }, event, 3000)
+      await nextTurn()
       const found = readBoots(state, undefined, 10)
       assert.deepEqual(found, [
         boot('b', 2000),
@@ -61,7 +69,7 @@ suite('the record of boots', () => {
     const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
     try {
       chmodSync(state, 0o755)
-      const record = openBootRecord(state)
+      const record = open(state)
       record.add({ ...boot('a', 1000), steps: {} }, event, 1000)
       record.close()
       const isRoot = process.geteuid?.() === 0
@@ -77,7 +85,7 @@ suite('the record of boots', () => {
 
   test('knows which boot came last where the clock went back, as without a battery', () =>
     withState((state) => {
-      const record = openBootRecord(state)
+      const record = open(state)
       for (const started of [2000, 1000]) record.add(boot('a', started), event, started)
       record.close()
       assert.deepEqual(
@@ -88,10 +96,37 @@ suite('the record of boots', () => {
 
   test('keeps no more than 2000 events of a boot', () =>
     withState((state) => {
-      const record = openBootRecord(state)
+      const record = open(state)
       for (let index = 0; index < 2500; index++) record.add(boot('a', 1), event, index)
       record.close()
       assert.equal(readEvents(state, boot('a', 1)).length, 2000)
+      const again = open(state)
+      again.add(boot('a', 1), event, 2501)
+      again.close()
+      assert.equal(readEvents(state, boot('a', 1)).length, 2000)
+    }))
+
+  test('that cannot be written says so once, and goes on when it can', () =>
+    withState(async (state) => {
+      const errors: string[] = []
+      const record = openBootRecord(state, ({ message }) => void errors.push(message))
+      const other = new DatabaseSync(recordFile(state))
+      other.exec('ALTER TABLE events RENAME TO gone')
+      for (const at of [1, 2]) {
+        record.add(boot('a', 1), event, at)
+        await nextTurn()
+      }
+      assert.equal(errors.length, 1, errors.join('\n'))
+      assert.match(errors[0] ?? '', /^could not record a boot in .*boots\.sqlite: /)
+      other.exec('ALTER TABLE gone RENAME TO events')
+      other.close()
+      record.add(boot('a', 1), event, 3)
+      record.close()
+      assert.deepEqual(
+        readEvents(state, boot('a', 1)).map(({ at }) => at),
+        [3],
+      )
+      assert.equal(errors.length, 1)
     }))
 
   test('that is no database is an error that names the file', () =>
@@ -101,6 +136,6 @@ suite('the record of boots', () => {
         'no database, but long enough to be taken for one\n'.repeat(99),
       )
       assert.throws(() => readBoots(state, undefined, 1), /boots\.sqlite/)
-      assert.throws(() => openBootRecord(state), /boots\.sqlite/)
+      assert.throws(() => open(state), /boots\.sqlite/)
     }))
 })

@@ -33,7 +33,7 @@ export async function workThroughKills(
   const start = async () => {
     const command = [process.execPath, program, network.server, ports, path, layer, tree]
     const started = network.start('nfs-layer', command)
-    await started.waitFor(/^ready$/, 30)
+    await started.waitFor(/^ready$/, 120)
     return started
   }
   let server = await start()
