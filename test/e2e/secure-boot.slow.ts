@@ -79,7 +79,7 @@ suite('Secure Boot', { concurrency: 2 }, () => {
       })
       await machine.waitFor(/NBP file downloaded successfully/, 300)
       // The line may be broken after that, in the middle of “Access Denied”.
-      await machine.waitFor(/failed to load Boot.* "UEFI PXEv4 .*: A/, 60)
+      await machine.waitFor(/failed to load Boot.* "UEFI PXEv4 .*: A/, 300)
       await machine.powerOff()
       const said = machine.lines().map(({ text }) => text)
       assert.ok(!said.some((line) => line.includes('EFI stub')), said.join('\n'))

@@ -10,7 +10,7 @@ import { buildServedImage } from '../serve/support/served-image.ts'
 import { cli } from '../support/netimage.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 
-const seconds = 20
+const seconds = 120
 
 suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
   const ways: Record<string, (network: Network, ip: (line: string) => Promise<string>) => unknown> =

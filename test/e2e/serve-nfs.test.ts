@@ -25,7 +25,7 @@ suite('an NFS server of our own', () => {
     network = cleanup.use(await openNetwork('serve-nfs'))
     const ports = JSON.stringify({ portMapper: 111, nfs: 2049, mount: 20048 })
     server = network.start('nfs', [process.execPath, program, network.server, ports, path])
-    await server.waitFor(/^ready$/, 30)
+    await server.waitFor(/^ready$/, 120)
   })
 
   const run = (name: string, ...args: string[]) => network.run([findProgram(name), ...args])

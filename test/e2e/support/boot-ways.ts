@@ -274,7 +274,7 @@ export async function bootBy(
     )
   }
   if (server) {
-    await server.program.waitFor(/"step":"registered"/, 30)
+    await server.program.waitFor(/"step":"registered"/, 120)
     assertWholeBoot(await server.boots(mac), [
       ...['dhcp', ...(way.boot.includes('uefi') ? [] : ['loader']), 'kernel', 'initrd'],
       ...['mount', 'init', 'registered'],

@@ -77,7 +77,7 @@ export async function powerOnPi(network: Network, name: ModelName): Promise<PiRe
   const program = fileURLToPath(import.meta.resolve('./pi/main.ts'))
   const loader = host.start(name, [process.execPath, program, name, mac, serial, revision])
   const { text } = await loader.waitFor(/^report /, 180)
-  await loader.waitForEnd(10)
+  await loader.waitForEnd(120)
   return v.parse(reportSchema, JSON.parse(text.slice('report '.length)))
 }
 
