@@ -4,6 +4,8 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { acquireLock } from '../../src/pool/lock.ts'
+import { listLayers } from '../../src/serve/layers/store.ts'
 import { startHostedClient } from '../serve/support/hosted-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
 import { cli } from '../support/netimage.ts'
@@ -55,7 +57,16 @@ test('the layer of a machine that lost its power is kept and reset, and others g
     }
   }
   await layers('reset', mac)
+
+  // It asks for its root while something else is at the layer, and waits until that is through.
+  const layer = listLayers(state).find(({ machine }) => machine === mac)
+  const lock = layer && acquireLock(layer.lock, 'exclusive', 0)
+  assert.ok(lock)
   const again = await start('again', 10, 'test ! -e there/mine && echo fresh')
+  await program.waitFor(/the layer of 52:54:00:00:01:0a is in use/, seconds)
+  await sleep(2500)
+  assert.ok(!again.lines().some(({ text }) => text === 'fresh'))
+  lock.release()
   await again.waitFor(/^passed$/, seconds)
 
   assert.ok(program.isRunning())

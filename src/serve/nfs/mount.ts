@@ -1,7 +1,10 @@
 /** The program MOUNT version 3 [RFC 1813, appendix I]: from a path to the first file handle. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import { FileSystemError, type NodeId } from '../layers/file-system.ts'
 import { notServed, type Report } from '../event.ts'
 import { nullProcedure, type Call, type Procedure, type Program } from '../rpc/program.ts'
+import type { XdrWriter } from '../rpc/xdr.ts'
 import type { MachineOf, NfsExport, NfsMachine, Serve } from './machine.ts'
 import { maxName, mountProgram, mountStatus, mountVersion } from './protocol.ts'
 
@@ -19,6 +22,8 @@ interface Mount {
 type MountStatus = keyof typeof mountStatus
 
 const maxPathBytes = 1024
+/** How long a mount waits for a root that cannot be opened now: less than clients wait. */
+const [patienceMs, retryMs] = [8000, 250]
 /** Nothing depends on the list: it is what `showmount -a` shows. */
 const maxMounts = 1024
 /** AUTH_SYS, and AUTH_NONE for those who are content with what everybody may. */
@@ -29,13 +34,43 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   const mount: Procedure = (call, results) => {
     const path = readPath(call)
-    const machine = machineOf(call.address, call.transport)
+    let machine = machineOf(call.address, call.transport)
+    if (machine !== 'busy') {
+      mountFor(machine, path, call, results)
+      return undefined
+    }
+    // Linux takes a refusal as final, and a machine that boots then has no root.
+    const waiting = async () => {
+      machine = call.transport === 'udp' ? 'busy' : await whenReady(call)
+    }
+    return {
+      until: waiting(),
+      results: (later) => mountFor(machine, path, call, later),
+      otherwise: (_, later) => later.uint32(mountStatus.MNT3ERR_SERVERFAULT),
+    }
+  }
+
+  async function whenReady({ address, transport }: Call): Promise<ReturnType<MachineOf>> {
+    const end = performance.now() + patienceMs
+    for (;;) {
+      await sleep(retryMs, undefined, { ref: false })
+      const machine = machineOf(address, transport)
+      if (machine !== 'busy' || performance.now() > end) return machine
+    }
+  }
+
+  function mountFor(
+    machine: ReturnType<MachineOf>,
+    path: string,
+    call: Call,
+    results: XdrWriter,
+  ): void {
     const result = find(machine, path)
     if (typeof result === 'string') {
       results.uint32(mountStatus[result])
       const reason = reasonOf(result, machine)
       report({ ...clueOf(call, machine), kind: 'nfs', step: 'refuse', path, reason })
-      return undefined
+      return
     }
     const key = JSON.stringify([call.address, path])
     if (mounts.size < maxMounts) mounts.set(key, { address: call.address, path })
@@ -44,7 +79,6 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     results.uint32(flavors.length)
     for (const flavor of flavors) results.uint32(flavor)
     report({ ...clueOf(call, machine), kind: 'nfs', step: 'mount', path })
-    return undefined
   }
 
   const dump: Procedure = (_call, results) => {

@@ -92,18 +92,24 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     heldReplies++
     try {
       await held.until
-      released.push(reply)
+      const { results } = held
+      released.push(results ? writeLater(results) : reply)
     } catch (error) {
-      const replies = buffers.take()
-      writeRecord(replies, () => held.otherwise(error, replies))
-      released.push(Buffer.from(replies.written()))
-      buffers.giveBack(replies)
+      released.push(writeLater((replies) => held.otherwise(error, replies)))
     }
     heldReplies--
     if (isFlushing) return
     isFlushing = true
     // After all others that became ready at the same moment.
     process.nextTick(flush)
+  }
+
+  function writeLater(write: (reply: XdrWriter) => void): Buffer {
+    const replies = buffers.take()
+    writeRecord(replies, () => write(replies))
+    const reply = Buffer.from(replies.written())
+    buffers.giveBack(replies)
+    return reply
   }
 
   function flush(): void {

@@ -26,10 +26,12 @@ export interface Call {
  */
 export type Procedure = (call: Call, results: XdrWriter) => Held | undefined
 
-/** Results that are sent once something has come about. */
+/** Results that are sent once something has come about; never by UDP, where clients ask again. */
 export interface Held {
   until: Promise<void>
-  /** Writes the results that are sent if it does not. */
+  /** Writes the results that are sent then, where they were not written yet. */
+  results?: (results: XdrWriter) => void
+  /** Writes the results that are sent if it does not come about. */
   otherwise: (error: unknown, results: XdrWriter) => void
 }
 
@@ -98,12 +100,18 @@ export function answerCall(
   }
 }
 
-function withHeader(held: Held, xid: number): Held {
+function withHeader({ until, results, otherwise }: Held, xid: number): Held {
   return {
-    until: held.until,
+    until,
+    ...(results && {
+      results(reply) {
+        writeAccepted(reply, xid)
+        results(reply)
+      },
+    }),
     otherwise(error, reply) {
       writeAccepted(reply, xid)
-      held.otherwise(error, reply)
+      otherwise(error, reply)
     },
   }
 }

@@ -26,10 +26,7 @@ export interface UdpServerOptions {
  */
 const maxReplyBytes = 1024
 
-/**
- * @param options programs whose procedures never hold a reply
- * @throws `NetimageError` `cannot-listen`
- */
+/** @throws `NetimageError` `cannot-listen` */
 export async function startUdpServer(options: UdpServerOptions): Promise<RpcServer> {
   const { address, port, programs, onDefect, hears } = options
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
@@ -40,7 +37,7 @@ export async function startUdpServer(options: UdpServerOptions): Promise<RpcServ
     if (hears?.(from.address) === false) return
     reply.truncate(0)
     try {
-      answerCall(message, from, programs, onDefect, reply)
+      if (answerCall(message, from, programs, onDefect, reply)) return
     } catch (error) {
       if (!(error instanceof XdrError)) onDefect(error)
       return

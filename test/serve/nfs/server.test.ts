@@ -6,9 +6,16 @@ import { suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
 import { startNfsServer } from '../../../src/serve/nfs/server.ts'
+import { createMemoryFileSystem } from '../support/memory-file-system.ts'
 import { connectNfs } from '../support/nfs-client.ts'
 import { callRecord, connectRpc } from '../support/rpc-client.ts'
-import { exportPath, handleKey, startTestServer } from '../support/test-server.ts'
+import {
+  exportOf,
+  exportPath,
+  handleKey,
+  machineWith,
+  startTestServer,
+} from '../support/test-server.ts'
 
 const options = {
   address: '127.0.0.1',
@@ -57,6 +64,34 @@ suite('the NFS server', () => {
     // All mounts are too much by now.
     await dump(0)
     assert.equal((await askByUdp(server.port, callRecord({}, 100005, 0).subarray(4))).length, 1)
+  })
+
+  test('lets a mount wait for a root that cannot be opened yet, and no datagram', async () => {
+    let isBusy = true
+    const machine = machineWith(exportOf(createMemoryFileSystem()))
+    await using server = await startTestServer({ machineOf: () => (isBusy ? 'busy' : machine) })
+    using client = await connectNfs(server.port)
+    const call = callRecord({}, 100005, 1, (writer) => writer.string(exportPath)).subarray(4)
+    assert.deepEqual(await askByUdp(server.port, call), [])
+    const mounting = client.mount(exportPath)
+    await sleep(300)
+    assert.deepEqual(server.events, [])
+    isBusy = false
+    const { status, handle } = await mounting
+    assert.equal(status, 0)
+    assert.ok(await client.attributes(handle))
+    assert.equal((await askByUdp(server.port, call)).length, 1)
+    assert.ok(server.events.every(({ step }) => step === 'mount'))
+    assert.deepEqual(server.errors, [])
+  })
+
+  test('refuses a mount whose root cannot be opened for long', async () => {
+    await using server = await startTestServer({ machineOf: () => 'busy' })
+    using client = await connectNfs(server.port)
+    assert.equal((await client.mount(exportPath)).status, 10006)
+    const [event, ...more] = server.events
+    assert.deepEqual(more, [])
+    assert.ok(event?.kind === 'nfs' && event.step === 'refuse')
   })
 
   test('ends with its signal, and takes its connections along', async () => {
