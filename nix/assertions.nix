@@ -56,7 +56,7 @@ in
   ) ''
     fileSystems."/" is ${toString root.device}, and netImage.nfsRoot is ${cfg.nfsRoot}.
     Set netImage.nfsRoot alone: the file system follows from it.'')
-  (rule "nfs-lock" (!isNfs || !has "(nfs)?vers=3|v3" || has "nolock|local_lock=(all|flock)") ''
+  (rule "nfs-lock" (!isNfs || !has "(nfs)?vers=3|v3" || has "nolock") ''
     fileSystems."/" is mounted with version 3 of NFS and without nolock, but nothing can lock before there is a root.
     Add "nolock" to fileSystems."/".options.'')
   (rule "nfsroot-and-fstab" (!stage1IsSystemd || kernelRoot == [ ]) ''

@@ -50,6 +50,11 @@ export function parseRange(text: string): AddressRange {
   })
 }
 
+export function isInRange(address: string, { first, last }: AddressRange): boolean {
+  const value = parseAddress(address)
+  return parseAddress(first) <= value && value <= parseAddress(last)
+}
+
 export function isInNetwork(address: string, network: Network): boolean {
   const mask = parseAddress(network.netmask)
   return (parseAddress(address) & mask) >>> 0 === parseAddress(network.address)

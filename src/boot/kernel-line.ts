@@ -3,6 +3,7 @@
  * root only where the system was made for that.
  */
 import { isNfs, type FileSystem } from '../nixos/fstab.ts'
+import type { Init } from '../nixos/initrd/facts.ts'
 import type { NfsRoot } from '../nixos/nfs-root.ts'
 import type { BootEntry } from '../nixos/system.ts'
 
@@ -29,6 +30,25 @@ export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem
   if (!mounted) return { by: 'kernel-line', why: 'the fstab names no root' }
   const kind = isNfs(mounted) ? 'from NFS' : `of the type ${mounted.type}`
   return { by: 'initrd', why: `the fstab has a root ${kind}, which the initrd mounts` }
+}
+
+/**
+ * The same, where it takes a look into the initrd: a kernel whose initrd has an init mounts nothing
+ * itself, whatever its line says, and NixOS's script mounts what the fstab names.
+ */
+export async function readRootMount(
+  entry: BootEntry,
+  fileSystems: readonly FileSystem[],
+  initOf: (entry: BootEntry) => Promise<Init | undefined>,
+): Promise<RootMount> {
+  const mount = findRootMount(entry, fileSystems)
+  const isNamed = fileSystems.some(({ mountPoint }) => mountPoint === '/')
+  if (mount.by === 'initrd' || entry.initrd === undefined || !isNamed) return mount
+  if ((await initOf(entry))?.kind !== 'scripted') return mount
+  return {
+    by: 'initrd',
+    why: 'its script mounts what the fstab names, whatever root= says',
+  }
 }
 
 /** The whole kernel line of an entry. */

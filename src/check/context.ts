@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 
-import { findRootMount, type RootMount } from '../boot/kernel-line.ts'
+import { readRootMount, type RootMount } from '../boot/kernel-line.ts'
 import { errnoOf, fileSystemError } from '../errors.ts'
 import type { TreeFile } from '../image/tree-files.ts'
 import type { PathInfo } from '../nix/path-info.ts'
@@ -50,7 +50,7 @@ export interface CheckContext {
   nfsRoot: NfsRoot | undefined
   /** What the store lies in on the machine; undefined where the fstab does not say. */
   rootFileSystem: FileSystem | undefined
-  rootMountOf(entry: BootEntry): RootMount
+  rootMountOf(entry: BootEntry): Promise<RootMount>
   initrdOf(entry: BootEntry): Promise<InitrdFacts | undefined>
   /** Modules that an entry's kernel has in itself; undefined where it does not say. */
   builtinOf(entry: BootEntry): Promise<KernelModules | undefined>
@@ -73,6 +73,7 @@ export function createContext(input: CheckInput): CheckContext {
   const { system, treeOf, image } = input
   const initrds = new Map<string, Promise<InitrdFacts | undefined>>()
   const builtins = new Map<string, Promise<KernelModules | undefined>>()
+  const mounts = new Map<string, Promise<RootMount>>()
   let secrets: Promise<readonly StoreSecret[]> | undefined
 
   async function readInitrd(path: string): Promise<InitrdFacts | undefined> {
@@ -80,14 +81,19 @@ export function createContext(input: CheckInput): CheckContext {
     return file?.kind === 'file' ? await readInitrdFile(file.real) : undefined
   }
 
+  async function initrdOf({ initrd }: BootEntry): Promise<InitrdFacts | undefined> {
+    return initrd === undefined ? undefined : await once(initrds, initrd, readInitrd)
+  }
+
   return {
     system,
     nfsRoot: input.nfsRoot === undefined ? undefined : parseNfsRoot(input.nfsRoot),
     rootFileSystem: findRootFileSystem(system.fileSystems),
-    rootMountOf: (entry) => findRootMount(entry, system.fileSystems),
-    async initrdOf({ initrd }) {
-      return initrd === undefined ? undefined : await once(initrds, initrd, readInitrd)
+    async rootMountOf(entry) {
+      const initOf = async () => (await initrdOf(entry))?.init
+      return await once(mounts, entry.init, () => readRootMount(entry, system.fileSystems, initOf))
     },
+    initrdOf,
     async builtinOf({ init }) {
       const toplevel = posix.dirname(init)
       return await once(builtins, toplevel, (path) => readBuiltinModules(treeOf, path))

@@ -4,28 +4,54 @@ import { isNfs } from '../nixos/fstab.ts'
 import { nfsVersionOf, parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
 import type { BootEntry } from '../nixos/system.ts'
 import type { CheckContext } from './context.ts'
+import { knownModules } from './known-modules.ts'
 
 /** Whether the entry's root, or its store, comes from NFS. */
-export function wantsNfs(context: CheckContext, entry: BootEntry): boolean {
-  if (context.rootMountOf(entry).by === 'kernel-line') return true
+export async function wantsNfs(context: CheckContext, entry: BootEntry): Promise<boolean> {
+  if ((await context.rootMountOf(entry)).by === 'kernel-line') return true
   return context.rootFileSystem !== undefined && isNfs(context.rootFileSystem)
 }
 
 /** The same, where it is stage 1 that mounts it, and not the kernel by its line. */
-export function mountsNfsInStage1(context: CheckContext, entry: BootEntry): boolean {
-  return wantsNfs(context, entry) && context.rootMountOf(entry).by !== 'kernel-line'
+export async function mountsNfsInStage1(context: CheckContext, entry: BootEntry): Promise<boolean> {
+  if ((await context.rootMountOf(entry)).by === 'kernel-line') return false
+  return await wantsNfs(context, entry)
 }
 
 /** `3`, `4`, `4.2`…; undefined where it is left to the client. */
-export function wantedNfsVersion(context: CheckContext, entry: BootEntry): string | undefined {
+export async function wantedNfsVersion(
+  context: CheckContext,
+  entry: BootEntry,
+): Promise<string | undefined> {
   const { rootFileSystem } = context
-  if (context.rootMountOf(entry).by === 'kernel-line') {
+  if ((await context.rootMountOf(entry)).by === 'kernel-line') {
     const own = kernelParameter(entry, 'nfsroot')
     return own === undefined ? context.nfsRoot?.version : readNfsRoot(own)?.version
   }
   if (rootFileSystem === undefined) return undefined
   const device = readNfsRoot(rootFileSystem.device)
   return nfsVersionOf(rootFileSystem) ?? device?.version
+}
+
+/**
+ * The version that stage 1 mounts with, also where it is left to what mounts: mount.nfs begins with
+ * the newest that the kernel has, and busybox and the kernel's own parser take version 3. Undefined
+ * where nobody knows it here.
+ */
+export async function mountedNfsVersion(
+  context: CheckContext,
+  entry: BootEntry,
+): Promise<string | undefined> {
+  const wanted = await wantedNfsVersion(context, entry)
+  if (wanted !== undefined || !(await mountsNfsInStage1(context, entry))) return wanted
+  const initrd = await context.initrdOf(entry)
+  if (initrd?.unread || (initrd?.init.kind !== 'systemd' && initrd?.init.kind !== 'scripted')) {
+    return undefined
+  }
+  if (!initrd.programs.has('mount.nfs')) return '3'
+  const known = await knownModules(context, entry)
+  if (!known) return undefined
+  return known.builtin.has('nfsv4') || initrd.modules.has('nfsv4') ? '4' : '3'
 }
 
 /** Devices of an fstab look like `nfsroot=`, down to the options that do not belong into them. */

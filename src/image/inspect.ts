@@ -1,9 +1,11 @@
 /** Tells what a system or an image is: label, platform, kernel, closure, root file system. */
-import { findRootMount, type RootMount } from '../boot/kernel-line.ts'
+import { readRootMount, type RootMount } from '../boot/kernel-line.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import type { FileSystem } from '../nixos/fstab.ts'
+import { readInitrdFile } from '../nixos/initrd/facts.ts'
 import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
-import type { System } from '../nixos/system.ts'
+import { findStoreFile } from '../nixos/store-files.ts'
+import type { BootEntry, System } from '../nixos/system.ts'
 import { withSubject, type Subject, type SubjectRequest } from './subject.ts'
 
 export interface Inspection {
@@ -38,13 +40,17 @@ export async function inspect(request: InspectRequest): Promise<Inspection> {
   return await withSubject(request, describe)
 }
 
-function describe({ system, closure, image }: Subject): Inspection {
+async function describe({ system, closure, image, treeOf }: Subject): Promise<Inspection> {
   const largest = [...closure].sort((a, b) => b.narSize - a.narSize).slice(0, largestShown)
   const [main] = system.entries
+  const initOf = async ({ initrd }: BootEntry) => {
+    const file = initrd === undefined ? undefined : await findStoreFile(treeOf, initrd)
+    return file?.kind === 'file' ? (await readInitrdFile(file.real)).init : undefined
+  }
   return {
     kind: image ? 'image' : 'system',
     system,
-    rootMount: main && findRootMount(main, system.fileSystems),
+    rootMount: main && (await readRootMount(main, system.fileSystems, initOf)),
     rootFileSystem: system.fileSystems.find(({ mountPoint }) => mountPoint === '/'),
     closure: {
       paths: closure.length,

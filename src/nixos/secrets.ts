@@ -18,8 +18,12 @@ const ageKey = /^AGE-SECRET-KEY-(?:PQ-)?1[02-9AC-HJ-NP-Z]{50,}\s*$/m
 const wireGuardKey = /^[ \t]*PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=[ \t]*$/m
 /** crypt(5), after the colon of shadow(5) and htpasswd, or as a string of JSON. */
 const passwordHash = /[:"]\$(?:y|gy|7|2[abxy]|5|6|argon2id?)\$[./A-Za-z0-9,=$]{20,}/
+/** htpasswd's other kinds, which are common words elsewhere: nginx takes passwords as they are. */
+const htpasswdEntry = /^[^\s:#]+:(?:\{(?:PLAIN|SSHA|SHA)\}|\$apr1\$|\$1\$)\S/m
 /** NixOS's users-groups.json has it in plain text where the person wrote it so. */
 const plainPassword = /"(?:password|initialPassword)":"[^"]/
+/** systemd-sysusers(8), as NixOS has it in that unit. */
+const sysusersPassword = /^SetCredential=passwd\.(?:hashed|plaintext)-password\.\S/m
 const netrcPassword = /^\s*(?:machine\s+\S+|default)\s[^#]{0,1000}?\bpassword\s+\S/m
 
 /** @param name the file's name, without directories; in the store, without the hash */
@@ -33,14 +37,21 @@ export function findSecret(name: string, content: Buffer): SecretKind | undefine
   if (has('AGE-SECRET-KEY-', ageKey)) return 'age key'
   if (has('PrivateKey', wireGuardKey)) return 'WireGuard private key'
   if (isPasswordFile(name) && has('$', passwordHash)) return 'password'
-  if (name === 'users-groups.json' && has('assword', plainPassword)) return 'password'
+  if (isUserList(name) && has('assword', plainPassword)) return 'password'
+  if (/htpasswd/i.test(name) && has(':', htpasswdEntry)) return 'password'
+  if (has('SetCredential=passwd.', sysusersPassword)) return 'password'
   if (/^[._]?netrc$/.test(name) && has('password', netrcPassword)) return 'netrc password'
   return undefined
 }
 
 /** Hashes of passwords are common in tests and manuals: elsewhere they mean nothing. */
 function isPasswordFile(name: string): boolean {
-  return /shadow|passw(?:or)?d|users-groups\.json$/i.test(name)
+  return isUserList(name) || /shadow|passw(?:or)?d/i.test(name)
+}
+
+/** Of the script that makes users, and of the program that may take its place. */
+function isUserList(name: string): boolean {
+  return /^(?:users-groups|userborn)\.json$/.test(name)
 }
 
 /** The private half of a machine's SSH identity, by its usual name. */

@@ -12,7 +12,13 @@ import {
 import type { ServerPlan } from './plan.ts'
 
 /** dnsmasq's names of the architectures of PXE's boot menu. */
-const services = { bios: 'x86PC', efiX64: 'X86-64_EFI', efiArm64: 'ARM64_EFI' } as const
+const services = [
+  { loader: 'bios', service: 'x86PC' },
+  { loader: 'efiX64', service: 'X86-64_EFI' },
+  // Type 9, which IANA has for the same, under the name that type 7 had once.
+  { loader: 'efiX64', service: 'BC_EFI' },
+  { loader: 'efiArm64', service: 'ARM64_EFI' },
+] as const
 
 export function dnsmasqConfiguration(plan: ServerPlan): string {
   const full = plan.range !== undefined
@@ -91,10 +97,9 @@ function exceptIpxe({ ipxe }: Loaders): string[] {
 function serviceLines({ loaders, address }: ServerPlan): string[] {
   const lines: string[] = []
   if (loaders.ipxe !== undefined) lines.push(`dhcp-boot=tag:ipxe,${loaders.ipxe},,${address}`)
-  for (const [name, service] of Object.entries(services)) {
-    const file =
-      name === 'bios' ? loaders.bios : name === 'efiX64' ? loaders.efiX64 : loaders.efiArm64
-    const except = [...(name === 'bios' ? ['tag:!raspberrypi'] : []), ...exceptIpxe(loaders)]
+  for (const { loader, service } of services) {
+    const file = loaders[loader]
+    const except = [...(loader === 'bios' ? ['tag:!raspberrypi'] : []), ...exceptIpxe(loaders)]
     if (file !== undefined) {
       lines.push(`pxe-service=${[...except, service].join(',')},"NixOS",${file}`)
     }

@@ -5,7 +5,7 @@
 import { exportNumber, type ServerPlan } from './plan.ts'
 
 export function ganeshaConfiguration(plan: ServerPlan): string {
-  const { image, rootTree, nfsRoot } = plan
+  const { image, rootTree, nfsRoot, network } = plan
   const id = exportNumber(plan, 65535)
   return `# nfs-ganesha for ${image}, by netimage.
 NFS_CORE_PARAM {
@@ -27,11 +27,16 @@ EXPORT {
   Filesystem_Id = ${id}.${id};
   Path = ${quote(rootTree)};
   Pseudo = ${quote(nfsRoot.path)};
-  Access_Type = RW;
-  Squash = No_Root_Squash;
+  Access_Type = None;
   SecType = sys;
   Protocols = 3, 4;
   Transports = TCP, UDP;
+  # A machine is root over its own root; nobody else is to write there.
+  CLIENT {
+    Clients = ${network.address}/${network.prefix};
+    Access_Type = RW;
+    Squash = No_Root_Squash;
+  }
   FSAL { Name = VFS; }
 }
 `

@@ -8,6 +8,8 @@ import { NetimageError } from '../errors.ts'
 import type { ServerPlan } from './plan.ts'
 
 const leaseSeconds = 3600
+/** The field `file` of a packet, and the zero at its end [RFC 2131 §2]. */
+const maxBootFileBytes = 127
 
 /**
  * PXE's options in option 43: discovery control (6), the prompt (10) and the menu (9), which a
@@ -59,6 +61,11 @@ function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
   const classes: ClientClass[] = []
   const add = (name: string, test: string, file: string | undefined, options?: object[]) => {
     if (file === undefined) return
+    if (Buffer.byteLength(file) > maxBootFileBytes) {
+      throw new NetimageError('bad-option', `Kea takes no boot file of such a length: ${file}`, {
+        hint: `Names of boot files and URLs have at most ${maxBootFileBytes} bytes there: give --http a shorter one.`,
+      })
+    }
     classes.push({
       name,
       test,
@@ -69,15 +76,18 @@ function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
   }
   // To Kea this option is bytes, whose text would be in hex.
   const isIpxe = "option[77].hex == 'iPXE'"
-  const notIpxe = `not (${isIpxe})`
+  // iPXE takes the script, where there is one, and else what everybody takes.
+  const exceptIpxe = loaders.ipxe === undefined ? '' : ` and not (${isIpxe})`
   const bytes = (code: number, data: string) => [{ code, 'csv-format': false, data }]
   add('ipxe', isIpxe, loaders.ipxe, bytes(175, ipxeOptions))
   if (loaders.raspberryPi) {
-    add('raspberrypi', isRaspberryPi(), '', bytes(43, raspberryPiVendorOptions))
+    // One that was given UEFI calls itself by another architecture, and takes its loader.
+    const test = `${isRaspberryPi()} and ${hasArchitecture('bios')}`
+    add('raspberrypi', test, '', bytes(43, raspberryPiVendorOptions))
   }
-  add('bios', `${hasArchitecture('bios')} and ${notIpxe} and not ${isRaspberryPi()}`, loaders.bios)
-  add('efi-x64', `${hasArchitecture('efiX64')} and ${notIpxe}`, loaders.efiX64)
-  add('efi-arm64', `${hasArchitecture('efiArm64')} and ${notIpxe}`, loaders.efiArm64)
+  add('bios', `${hasArchitecture('bios')}${exceptIpxe} and not ${isRaspberryPi()}`, loaders.bios)
+  add('efi-x64', `${hasArchitecture('efiX64')}${exceptIpxe}`, loaders.efiX64)
+  add('efi-arm64', `${hasArchitecture('efiArm64')}${exceptIpxe}`, loaders.efiArm64)
   const httpClient = [{ name: 'vendor-class-identifier', data: 'HTTPClient' }]
   add('http-x64', hasArchitecture('httpX64'), loaders.httpX64, httpClient)
   add('http-arm64', hasArchitecture('httpArm64'), loaders.httpArm64, httpClient)

@@ -9,6 +9,7 @@ export function nfsExports(plan: ServerPlan): string {
       ? []
       : [
           `# Machines mount ${path}. Put the root tree there, as root:`,
+          `#   mkdir -p ${quote(path)}`,
           `#   rsync -aHX --numeric-ids --chown=0:0 ${quote(`${rootTree}/`)} ${quote(path)}`,
         ]
   // A machine is root over its own root; a fixed fsid keeps handles valid over restarts.

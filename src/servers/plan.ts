@@ -6,7 +6,14 @@ import { findLoaders, type Loaders } from '../boot/loaders.ts'
 import { NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
 import type { ReadImage } from '../image/manifest.ts'
-import { parseNetwork, parseRange, type AddressRange, type Network } from '../ipv4.ts'
+import {
+  isInNetwork,
+  isInRange,
+  parseNetwork,
+  parseRange,
+  type AddressRange,
+  type Network,
+} from '../ipv4.ts'
 import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
 
 export interface ServerSettings {
@@ -50,6 +57,9 @@ export function planServers(
       hint: 'Name it with --address, or in nfsRoot.',
     })
   }
+  const network = parseNetwork(settings.network ?? `${address}/24`)
+  const range = settings.range === undefined ? undefined : parseRange(settings.range)
+  if (range) refuseOtherRange(range, network, address)
   const files = new Set(manifest.boot.files.map((file) => file.path))
   const http = settings.http === true ? `http://${address}/` : settings.http
   return {
@@ -59,8 +69,8 @@ export function planServers(
     nfsRoot,
     address,
     interface: settings.interface === undefined ? undefined : parseInterface(settings.interface),
-    network: parseNetwork(settings.network ?? `${address}/24`),
-    range: settings.range === undefined ? undefined : parseRange(settings.range),
+    network,
+    range,
     loaders: findLoaders(files, http === undefined ? undefined : parseHttp(http)),
   }
 }
@@ -85,6 +95,22 @@ function refuseControlCharacters(image: string): void {
   throw new NetimageError('bad-option', `${JSON.stringify(image)} has control characters`, {
     hint: 'No server can be told of such a path: rename it.',
   })
+}
+
+/** Addresses of another network are given to nobody, and the server's own is the server's. */
+function refuseOtherRange(range: AddressRange, network: Network, address: string): void {
+  const shown = `--range ${range.first}-${range.last}`
+  const whole = `${network.address}/${network.prefix}`
+  if (!isInNetwork(range.first, network) || !isInNetwork(range.last, network)) {
+    throw new NetimageError('bad-option', `${shown} is not within the network ${whole}`, {
+      hint: 'Name the network as well, as in --network 10.0.0.0/16, or a range within it.',
+    })
+  }
+  if (isInRange(address, range)) {
+    throw new NetimageError('bad-option', `${shown} has the server’s own address, ${address}`, {
+      hint: 'Name a range that leaves it out.',
+    })
+  }
 }
 
 /** The kernel takes other names as well, which nobody gives; to servers some are lists. */

@@ -122,6 +122,11 @@ suite('missing-firmware-file', () => {
     assertFindings(await findingsOfTree({ ...rest, ...pi5 }), { rule, message: /names initrd/ })
     const prefixed = { ...rest, ...pi5, 'config.txt': `os_prefix=old/\n${config}` }
     assertFindings(await findingsOfTree(prefixed))
+    const own = { ...files, 'config.txt': `device_tree=my-board.dtb\n${config}` }
+    assertFindings(await findingsOfTree({ ...own, 'my-board.dtb': 10 }))
+    assertFindings(await findingsOfTree(own), { rule, message: /names my-board\.dtb/ })
+    const elsewhere = { ...files, 'config.txt': `os_prefix=nixos/\n${config}` }
+    assertFindings(await findingsOfTree({ ...elsewhere, 'nixos/bcm2711-rpi-4-b.dtb': 10 }))
   })
 })
 

@@ -76,7 +76,7 @@ export function scriptedInitrd(changes: { script?: string; files?: CpioFile[] } 
   ])
 }
 
-export const networkUnit = '[Match]\nType=ether\n\n[Network]\nDHCP=ipv4\n'
+export const networkUnit = '[Match]\nType=ether\n\n[Network]\nDHCP=ipv4\nKeepConfiguration=yes\n'
 export const networkd: CpioFile[] = [
   { name: 'nix/store/s-systemd/lib/systemd/systemd-networkd', mode: modes.program },
   { name: 'nix/store/s-systemd/lib/systemd/systemd-network-generator', mode: modes.program },

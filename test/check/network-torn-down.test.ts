@@ -53,6 +53,13 @@ suite('network-torn-down', () => {
       path: /dhcpcd\.service$/,
     })
     assertFindings(await findingsOf({ etc: unit('--persistent'), paths }))
+    for (const left of ['denyinterfaces eth0 en*', 'allowinterfaces wlan0']) {
+      const paths = { 'dhcpcd.conf': `hostname\n${left}\n` }
+      assertFindings(await findingsOf({ etc: unit(''), paths }))
+    }
+    // NixOS's own.
+    const virtual = { 'dhcpcd.conf': 'denyinterfaces lo peth* vif* tap* tun* virbr* vnet*\n' }
+    assertFindings(await findingsOf({ etc: unit(''), paths: virtual }), { rule, level: 'warning' })
     const persistent = { 'dhcpcd.conf': 'hostname\npersistent\n' }
     assertFindings(await findingsOf({ etc: unit(''), paths: persistent }))
   })
@@ -67,8 +74,31 @@ suite('network-torn-down', () => {
       level: 'warning',
       fix: /networking\.networkmanager\.unmanaged/,
     })
-    const unmanaged = '[keyfile]\nunmanaged-devices=type:ethernet\n'
-    assertFindings(await findingsOf({ etc: etc(unmanaged) }))
+    const unmanaged = (devices: string) => etc(`[keyfile]\nunmanaged-devices=${devices}\n`)
+    for (const devices of [
+      'type:ethernet',
+      'type:wifi;interface-name:eth0',
+      'interface-name:en*',
+    ]) {
+      assertFindings(await findingsOf({ etc: unmanaged(devices) }))
+    }
+    for (const devices of ['type:wifi;type:wifi-p2p', 'interface-name:wlan0', '']) {
+      assertFindings(await findingsOf({ etc: unmanaged(devices) }), { rule, level: 'warning' })
+    }
+  })
+
+  test('by the end of the lease of systemd’s stage 1', async () => {
+    const fleeting = systemdInitrd({ network: networkUnit.replace(/^Keep.*$/m, '') })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: fleeting }), {
+      rule,
+      level: 'warning',
+      fix: /systemd\.network\.networks\."10-root"\.networkConfig\.KeepConfiguration = "yes"/,
+    })
+    // Who takes over renews it.
+    const networkd = units({ 'systemd-networkd.service': '[Service]\n' })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: fleeting, etc: networkd }))
+    const fixed = systemdInitrd({ network: '[Network]\nAddress=10.0.0.2/24\n' })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: fixed }))
   })
 
   test('by networkd of stage 2', async () => {
@@ -94,6 +124,13 @@ suite('network-torn-down', () => {
     assertFindings(await findingsOf({ etc: forAll }))
     assertFindings(await findingsOf({ etc: etc(networkUnit + mac) }))
     assertFindings(await findingsOf({ etc: etc('[Network]\nAddress=10.0.0.2/24\n') }))
+    // It looks at / alone when it decides what to keep by itself.
+    const fstab =
+      'tmpfs / tmpfs mode=755 0 0\n10.0.0.1:/srv/x/nix/store /nix/store nfs vers=3,nolock 0 0\n'
+    const fleeting = networkUnit.replace(/^Keep.*$/m, '') + mac
+    assertFindings(await findingsOf({ etc: etc(fleeting) }))
+    assertFindings(await findingsOf({ fstab, etc: etc(fleeting) }), { rule, level: 'warning' })
+    assertFindings(await findingsOf({ fstab, etc: etc(networkUnit + mac) }))
   })
 
   test('is of no concern where the root is not on the network', async () => {

@@ -1,5 +1,5 @@
 import { suite, test } from 'node:test'
-import { assertFindings, findingsOf, systemdInitrd, systemdParts } from './make-system.ts'
+import { assertFindings, findingsOf, systemdParts } from './make-system.ts'
 
 const nfsRoot = '192.168.0.108:/srv/nixos,v3'
 const device = '192.168.0.108:/srv/nixos'
@@ -31,6 +31,24 @@ suite('root-not-nfs', () => {
     })
   })
 
+  test('a root from a disk, where NixOS’s script leaves root=/dev/nfs alone', async () => {
+    const kernelParams = ['root=/dev/nfs', `nfsroot=${nfsRoot}`, 'ip=dhcp']
+    const fstab = '/dev/disk/by-label/NIXOS_SD / ext4 defaults 0 1\n'
+    assertFindings(await findingsOf({ kernelParams, fstab }), { rule, message: /NIXOS_SD/ })
+    // Without an initrd it is the kernel that mounts.
+    const builtin = [
+      'kernel/fs/nfs/nfs.ko',
+      'kernel/fs/nfs/nfsv3.ko',
+      'kernel/drivers/net/ethernet/x.ko',
+    ]
+    assertFindings(await findingsOf({ kernelParams, fstab, builtin, initrd: undefined }))
+  })
+
+  test('a store of its own from a disk is told of where it is mounted', async () => {
+    const fstab = 'tmpfs / tmpfs mode=755 0 0\n/dev/sda1 /nix/store ext4 rw 0 0\n'
+    assertFindings(await findingsOf({ fstab }), { rule, fix: /fileSystems\."\/nix\/store" = / })
+  })
+
   test('another root on the kernel line, which systemd follows and the script does not', async () => {
     const kernelParams = ['root=LABEL=nixos']
     assertFindings(await findingsOf({ ...systemdParts, kernelParams }), {
@@ -44,7 +62,7 @@ suite('root-not-nfs', () => {
     const tmpfs = 'tmpfs / tmpfs mode=755 0 0\n'
     const store = `${device} /nix/store nfs vers=3,nolock 0 0\n`
     assertFindings(await findingsOf({ fstab: tmpfs + store }))
-    const overlay = `overlay / overlay lowerdir=/lower 0 0\n${device} /lower nfs ro 0 0\n`
+    const overlay = `overlay / overlay lowerdir=/lower 0 0\n${device} /lower nfs ro,nolock 0 0\n`
     assertFindings(await findingsOf({ fstab: overlay }))
     const bound = `${tmpfs}${device} /persist nfs vers=3,nolock 0 0\n/persist/nix /nix none bind 0 0\n`
     assertFindings(await findingsOf({ fstab: bound }))
@@ -184,23 +202,50 @@ suite('nfsroot-and-fstab', () => {
   })
 })
 
+test('a root over IPv6 is named with its protocol', async () => {
+  const findings = await findingsOf(
+    { fstab: '/dev/sda1 / ext4 rw 0 0\n' },
+    { nfsRoot: '[fd00::1]:/srv/nixos,v4.2' },
+  )
+  assertFindings(findings, {
+    rule: 'root-not-nfs',
+    fix: /device = "\[fd00::1\]:\/srv\/nixos";\n.*\n {2}options = \[ "vers=4\.2" "proto=tcp6" \]/,
+  })
+})
+
 suite('nfs-lock', () => {
   const rule = 'nfs-lock'
 
   test('version 3 without nolock', async () => {
-    for (const options of ['vers=3', 'nfsvers=3,proto=tcp', 'vers=3,local_lock=posix']) {
-      assertFindings(await findingsOf({ fstab: `${device} / nfs ${options} 0 0\n` }), {
-        rule,
-        fix: /"nolock" \];/,
-      })
+    const each = ['', ',proto=tcp', ',local_lock=posix', ',local_lock=flock', ',nolock,lock']
+    for (const options of each) {
+      const fstab = `${device} / nfs nfsvers=3${options} 0 0\n`
+      assertFindings(await findingsOf({ fstab }), { rule, fix: /"nfsvers=3".* "nolock" \];/ })
     }
   })
 
-  test('locks that are local, of version 4, or of a version nobody knows', async () => {
-    const initrd = systemdInitrd()
-    for (const options of ['vers=3,nolock', 'vers=3,local_lock=all', 'rw', 'vers=4.2']) {
-      const parts = { ...systemdParts, initrd, builtin: ['kernel/fs/nfs/nfsv4.ko'] }
-      assertFindings(await findingsOf({ ...parts, fstab: `${device} / nfs ${options} 0 0\n` }))
+  test('no version, where what mounts begins with 3', async () => {
+    const fstab = `${device} / nfs rw 0 0\n`
+    const fix = /\[ "vers=3" "rw" "nolock" \];/
+    // busybox; and mount.nfs, with no module of version 4.
+    assertFindings(await findingsOf({ fstab }), { rule, fix })
+    assertFindings(await findingsOf({ ...systemdParts, fstab }), { rule, fix })
+    const builtin = ['kernel/fs/nfs/nfsv4.ko']
+    assertFindings(await findingsOf({ ...systemdParts, builtin, fstab }))
+    assertFindings(await findingsOf({ fstab, initrd: undefined, builtin: undefined }))
+  })
+
+  test('local locks, with which busybox is content and mount.nfs is not', async () => {
+    const fstab = `${device} / nfs vers=3,local_lock=all 0 0\n`
+    assertFindings(await findingsOf({ fstab }))
+    assertFindings(await findingsOf({ ...systemdParts, fstab }), { rule })
+  })
+
+  test('locks of version 4, or none', async () => {
+    const builtin = ['kernel/fs/nfs/nfsv4.ko']
+    for (const options of ['vers=3,nolock', 'vers=4.2']) {
+      const fstab = `${device} / nfs ${options} 0 0\n`
+      assertFindings(await findingsOf({ ...systemdParts, builtin, fstab }))
     }
   })
 })

@@ -72,8 +72,19 @@ suite('no-nfs-client', () => {
   test('no module at all', async () => {
     const initrd = scriptedInitrd({ files: networkModules })
     assertFindings(await findingsOf({ initrd }), { rule, message: /nfs and nfsv3 are/ })
-    const fstab = '10.0.0.1:/x / nfs rw 0 0\n'
+    const fstab = '10.0.0.1:/x / nfs nolock 0 0\n'
     assertFindings(await findingsOf({ initrd, fstab }), { rule, message: /nfs and nfsv3 are/ })
+  })
+
+  test('another version than what mounts begins with where none is named', async () => {
+    const files = [...moduleFiles('fs/nfs/nfs.ko', 'fs/nfs/nfsv4.ko'), ...networkModules]
+    const fstab = '10.0.0.1:/x / nfs nolock 0 0\n'
+    assertFindings(await findingsOf({ initrd: scriptedInitrd({ files }), fstab }), {
+      rule,
+      message: /the module nfsv3 is neither/,
+    })
+    const withHelper = systemdInitrd({ files: [...files, ...networkd, ...mountNfs] })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: withHelper, fstab }))
   })
 
   test('no initrd, and a kernel without a client', async () => {
@@ -314,7 +325,18 @@ suite('no-network-setup', () => {
     }
     const flushing = scriptedInitrd({ script: `${silent}ip address show\n` })
     assertFindings(await findingsOf({ initrd: flushing }), { rule })
-    assertFindings(await findingsOf({ initrd, kernelParams: ['ip=dhcp'] }))
+  })
+
+  test('ip= that nobody reads', async () => {
+    const kernelParams = ['ip=dhcp']
+    const initrd = scriptedInitrd({ script: silent })
+    assertFindings(await findingsOf({ initrd, kernelParams }), { rule, message: /ip=dhcp/ })
+    const reading = scriptedInitrd({ script: `${silent}ipconfig $o && ifaces="$ifaces"\n` })
+    assertFindings(await findingsOf({ initrd: reading, kernelParams }))
+    // The kernel itself reads it, where it has a driver at that time, as a Raspberry Pi's has.
+    const builtin = ['kernel/drivers/net/ethernet/broadcom/genet/genet.ko']
+    assertFindings(await findingsOf({ initrd, kernelParams, builtin }))
+    assertFindings(await findingsOf({ initrd, kernelParams, builtin: undefined }))
   })
 
   test('a script that asks for IPv4, for a server that has IPv6', async () => {
@@ -349,6 +371,15 @@ suite('no-network-setup', () => {
     assertFindings(await findingsOf({ ...systemdParts, initrd: idle }), {
       rule,
       fix: /boot\.initrd\.systemd\.network\.networks/,
+    })
+    const announced = systemdInitrd({ network: '[Match]\nType=ether\n[Network]\n' })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: announced }), { rule })
+    const fstab = '[fd00::1]:/srv/nixos / nfs vers=3,proto=tcp6,nolock 0 0\n'
+    assertFindings(await findingsOf({ ...systemdParts, fstab, initrd: announced }))
+    const deaf = systemdInitrd({ network: '[Match]\nType=ether\n[Network]\nIPv6AcceptRA=no\n' })
+    assertFindings(await findingsOf({ ...systemdParts, fstab, initrd: deaf }), {
+      rule,
+      fix: /networkConfig\.DHCP = "yes"/,
     })
     const kernelParams = ['root=fstab', 'ip=:::::eth0:dhcp']
     assertFindings(await findingsOf({ ...systemdParts, kernelParams, initrd: idle }))

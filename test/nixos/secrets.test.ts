@@ -61,6 +61,23 @@ suite('passwords', () => {
     assert.equal(find(`admin:$2y$05$${'a'.repeat(53)}\n`, '.htpasswd'), 'password')
     assert.equal(find(`{"users":[{"hashedPassword":"${hash}"}]}`, 'users-groups.json'), 'password')
     assert.equal(find(`{"users":[{"password":"hunter2"}]}`, 'users-groups.json'), 'password')
+    assert.equal(find(`{"users":[{"password":"hunter2"}]}`, 'userborn.json'), 'password')
+    assert.equal(find(`{"users":[{"hashedPassword":"${hash}"}]}`, 'userborn.json'), 'password')
+  })
+
+  test('in the forms of htpasswd and nginx, and of systemd-sysusers', () => {
+    for (const entry of [
+      '{PLAIN}correct horse',
+      '{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=',
+      '$apr1$x$y',
+    ]) {
+      assert.equal(find(`# who may\nalice:${entry}\n`, 'nginx-web-auth.htpasswd'), 'password')
+      assert.equal(find(`# who may\nalice:${entry}\n`, 'manual.html'), undefined)
+    }
+    const unit = '[Service]\nExecStart=systemd-sysusers\n'
+    const credential = `SetCredential=passwd.hashed-password.root:${hash}\n`
+    assert.equal(find(unit + credential, 'overrides.conf'), 'password')
+    assert.equal(find(`${unit}LoadCredential=passwd.hashed-password.root\n`), undefined)
   })
 
   test('are not locked accounts, nor hashes in manuals', () => {

@@ -29,7 +29,10 @@ export const missingDeviceTree: Rule = {
         }
       }
     }
-    if (isRaspberryPiTree(boot) && boardsOfTree(boot).length === 0) {
+    const config = isRaspberryPiTree(boot) ? ((await boot.text('config.txt')) ?? '') : undefined
+    // These name another folder, or one that no model would ask for.
+    const isElsewhere = config === undefined || /^\s*(?:os_prefix|device_tree)\s*=/m.test(config)
+    if (!isElsewhere && boardsOfTree(boot).length === 0) {
       problems.push({
         message:
           'the boot tree has no device tree of a Raspberry Pi, without which the kernel does not start',
@@ -122,12 +125,13 @@ function missingNamed(boot: BootTree, config: string): Problem[] {
     }))
 }
 
-/** Kernels and initrds, by whatever model. https://www.raspberrypi.com/documentation/computers/config_txt.html */
+/** Kernels, device trees and initrds, by whatever model. https://www.raspberrypi.com/documentation/computers/config_txt.html */
 function namedFiles(config: string): string[] {
   const kernels = [...config.matchAll(/^\s*kernel=(\S+)/gm)].map(([, name = '']) => name)
+  const trees = [...config.matchAll(/^\s*device_tree=(\S+)/gm)].map(([, name = '']) => name)
   const initrds = [...config.matchAll(/^\s*(?:initramfs\s+|ramfsfile=)(\S+)/gm)]
   const names = initrds.flatMap(([, list = '']) => list.split(','))
-  return [...new Set([...kernels, ...names])].filter((name) => name !== '')
+  return [...new Set([...kernels, ...trees, ...names])].filter((name) => name !== '')
 }
 
 export const fileTooLarge: Rule = {

@@ -10,7 +10,7 @@ export const noNetworkDriver: Rule = {
   level: 'error',
   async find(context) {
     return await findPerEntry(context, async (entry) => {
-      if (!wantsNfs(context, entry)) return []
+      if (!(await wantsNfs(context, entry))) return []
       const known = await knownModules(context, entry)
       if (!known) return []
       const { builtin, initrd } = known
@@ -49,7 +49,7 @@ const driverPattern =
   /\bdrivers\/(?:net\/(?:(?:ethernet|usb|hyperv|vmxnet3|thunderbolt)\/|(?:virtio_net|xen-netfront)\.ko)|usb\/gadget\/(?:legacy\/g_ether|function\/u_ether)|infiniband\/ulp\/ipoib\/)/
 
 /** Modules that are not in the kernel's own folders may be for anything. */
-function mayServeNetwork(modules: readonly KernelModules[]): boolean {
+export function mayServeNetwork(modules: readonly KernelModules[]): boolean {
   const files = modules.flatMap((some) => [...some.values()])
   return files.some((file) => driverPattern.test(file) || !file.includes('kernel/'))
 }

@@ -2,8 +2,10 @@
 import { kernelParameter } from '../../boot/kernel-line.ts'
 import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
+import type { CheckContext } from '../context.ts'
 import { mountsNfsInStage1 } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
+import { mayServeNetwork } from './network-driver.ts'
 
 export const noNetworkSetup: Rule = {
   name: 'no-network-setup',
@@ -11,36 +13,62 @@ export const noNetworkSetup: Rule = {
   async find(context) {
     return await findPerEntry(context, async (entry) => {
       // Where the kernel line mounts the root, netimage adds ip=dhcp to it.
-      if (!mountsNfsInStage1(context, entry)) return []
+      if (!(await mountsNfsInStage1(context, entry))) return []
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread) return []
+      const isIpv6 = context.rootFileSystem?.device.startsWith('[') === true
       const problem =
-        setupProblem(entry, initrd) ?? ipv6Problem(context.rootFileSystem?.device, entry, initrd)
+        (await setupProblem(context, entry, initrd, isIpv6)) ??
+        ipv6Problem(context.rootFileSystem?.device, entry, initrd)
       return problem ? [{ ...problem, path: entry.initrd }] : []
     })
   },
 }
 
-function setupProblem(entry: BootEntry, initrd: InitrdFacts): Problem | undefined {
+async function setupProblem(
+  context: CheckContext,
+  entry: BootEntry,
+  initrd: InitrdFacts,
+  isIpv6: boolean,
+): Promise<Problem | undefined> {
   const ip = kernelParameter(entry, 'ip')
   const hasIp = ip !== undefined && ip !== 'off' && ip !== 'none'
   switch (initrd.init.kind) {
     case 'systemd':
-      return systemdProblem(initrd, hasIp)
-    case 'scripted':
-      if (hasIp || getsAddress.test(initrd.init.script)) return undefined
+      return systemdProblem(initrd, hasIp, isIpv6)
+    case 'scripted': {
+      const { script } = initrd.init
+      if (getsAddress.test(script)) return undefined
+      if (hasIp && (readsIp.test(script) || (await mayGetAddressItself(context, entry)))) {
+        return undefined
+      }
+      const but = hasIp
+        ? `nobody reads ip=${ip} of the kernel line: the script does not, and the kernel has no network driver in itself`
+        : 'the kernel line has no ip='
       return {
-        message:
-          'nothing in stage 1 gets an address: its script starts no DHCP client, and the kernel line has no ip=',
+        message: `nothing in stage 1 gets an address: its script starts no DHCP client, and ${but}`,
         fix: lines(
           'boot.initrd.network.enable = true;',
           'boot.initrd.network.udhcpc.enable = true;',
+          'boot.initrd.network.flushBeforeStage2 = false;',
         ),
       }
+    }
     case 'other':
     case 'none':
       return undefined
   }
+}
+
+/**
+ * The kernel's own `ip=` comes before the first module. Whether it was built in, a kernel does not
+ * say: NixOS's own has it not, and its network drivers are modules.
+ *
+ * https://docs.kernel.org/admin-guide/nfs/nfsroot.html
+ */
+async function mayGetAddressItself(context: CheckContext, entry: BootEntry): Promise<boolean> {
+  const builtin = await context.builtinOf(entry)
+  return !builtin || mayServeNetwork([builtin])
 }
 
 /** NixOS's script asks for IPv4, which does not lead to such a server. */
@@ -60,6 +88,7 @@ function ipv6Problem(
   }
 }
 
+const readsIp = /\bipconfig\b/
 const getsIpv6 = /\b(?:udhcpc6|dhcpcd|dhclient|ip -6 a\w* (?:add|replace)|a(?:ddr)? add [\da-f]*:)/
 
 /** A client of DHCP, or an address that a person has given. */
@@ -68,14 +97,22 @@ const getsAddress =
 const otherManagers = ['udhcpc', 'dhcpcd', 'dhclient', 'NetworkManager', 'nm-initrd-generator']
 
 /** What gives an interface an address, in a file of networkd. */
-const networkdAddress = /^\s*(?:DHCP\s*=\s*(?:yes|true|on|1|ipv4|ipv6)|Address\s*=\s*\S)/im
+export const networkdAddress = /^\s*(?:DHCP\s*=\s*(?:yes|true|on|1|ipv4|ipv6)|Address\s*=\s*\S)/im
 
-function systemdProblem({ programs, networks }: InitrdFacts, hasIp: boolean): Problem | undefined {
+/** Unless told otherwise, networkd takes the addresses that an IPv6 router announces. */
+const noAnnounced = /^\s*IPv6AcceptRA\s*=\s*(?:no|false|off|0)\s*$/im
+
+function systemdProblem(
+  { programs, networks }: InitrdFacts,
+  hasIp: boolean,
+  isIpv6: boolean,
+): Problem | undefined {
   const fix = lines(
     'boot.initrd.systemd.network.enable = true;',
     'boot.initrd.systemd.network.networks."10-root" = {',
     '  matchConfig.Type = "ether";',
-    '  networkConfig.DHCP = "ipv4";',
+    `  networkConfig.DHCP = "${isIpv6 ? 'yes' : 'ipv4'}";`,
+    '  networkConfig.KeepConfiguration = "yes";',
     '};',
   )
   if (!programs.has('systemd-networkd')) {
@@ -88,7 +125,9 @@ function systemdProblem({ programs, networks }: InitrdFacts, hasIp: boolean): Pr
   }
   // What the kernel line says is made into a file of networkd by this program.
   if (hasIp && programs.has('systemd-network-generator')) return undefined
-  if ([...networks.values()].some((text) => networkdAddress.test(text))) return undefined
+  const texts = [...networks.values()]
+  if (texts.some((text) => networkdAddress.test(text))) return undefined
+  if (isIpv6 && texts.some((text) => !noAnnounced.test(text))) return undefined
   const message =
     'nothing in stage 1 gets an address: systemd-networkd has no network with DHCP or an address, and the kernel line has no ip='
   return { message, fix }

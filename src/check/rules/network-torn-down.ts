@@ -1,17 +1,20 @@
 /** Whether the network that the root comes through is left alone once there is a root. */
+import { isNfs } from '../../nixos/fstab.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
 import { wantsNfs } from '../nfs.ts'
 import { findPerEntry, type Problem, type Rule } from '../rule.ts'
+import { networkdAddress } from './network-setup.ts'
 
 export const networkTornDown: Rule = {
   name: 'network-torn-down',
   level: 'error',
   async find(context) {
     const [main] = context.system.entries
-    if (!main || !wantsNfs(context, main)) return []
+    if (!main || !(await wantsNfs(context, main))) return []
     return [
       ...(await findPerEntry(context, (entry) => flushedByStage1(context, entry))),
+      ...(await findPerEntry(context, (entry) => leaseOfStage1(context, entry))),
       ...(await downByDhcpcd(context)),
       ...(await takenByNetworkManager(context)),
       ...(await changedByNetworkd(context)),
@@ -23,6 +26,7 @@ export const networkTornDown: Rule = {
 const flushInScript = /\bip address flush [^\n]*\n\s*ip link set [^\n]* down\b/
 /** As loaders and stage 1 name the machine to the DHCP server. */
 const sameClient = /^\s*ClientIdentifier\s*=\s*mac\s*$/im
+const keepsNetwork = /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|dhcp|dhcp-on-stop|static)\s*$/im
 const dropInNetwork = /^\s*KeepConfiguration\s*=\s*(?:no|false|off|0)\s*$/im
 
 async function flushedByStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
@@ -45,6 +49,7 @@ async function downByDhcpcd(context: CheckContext): Promise<Problem[]> {
   const [, file] = /\s--config[ =](\/nix\/store\/\S+)/.exec(command) ?? []
   const settings = file === undefined ? undefined : await context.storeText(file)
   if (settings !== undefined && /^\s*persistent\s*$/m.test(settings)) return []
+  if (settings !== undefined && leavesEthernet(settings)) return []
   return [
     {
       level: 'warning',
@@ -56,18 +61,76 @@ async function downByDhcpcd(context: CheckContext): Promise<Problem[]> {
   ]
 }
 
-async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> {
+/** dhcpcd.conf(5): what it is not to touch, or only to touch. */
+function leavesEthernet(settings: string): boolean {
+  const listed = (word: string) =>
+    [...settings.matchAll(new RegExp(`^\\s*${word}\\s+(.*)$`, 'gm'))].flatMap(([, names = '']) =>
+      names.split(/[\s,]+/).filter((name) => name !== ''),
+    )
+  const mayBeEthernet = (name: string) => /^[e*?[]/.test(name)
+  const allowed = listed('allowinterfaces')
+  return (
+    listed('denyinterfaces').some(mayBeEthernet) ||
+    (allowed.length > 0 && !allowed.some(mayBeEthernet))
+  )
+}
+
+/**
+ * `ethernet`: it manages interfaces such as the root may come through; `others`: it was told to leave
+ * them, or nobody knows what it was told; undefined: it does not run.
+ */
+async function managedByNetworkManager(
+  context: CheckContext,
+): Promise<'ethernet' | 'others' | undefined> {
   const etc = `${context.system.toplevel}/etc`
-  const path = `${etc}/systemd/system/NetworkManager.service`
-  if (!(await context.storeFile(path))) return []
+  if (!(await context.storeFile(`${etc}/systemd/system/NetworkManager.service`))) return undefined
   const settings = await context.storeText(`${etc}/NetworkManager/NetworkManager.conf`)
-  if (settings === undefined || /^\s*unmanaged-devices\s*=\s*\S/m.test(settings)) return []
+  if (settings === undefined) return 'others'
+  const [, unmanaged = ''] = /^\s*unmanaged-devices\s*=\s*(.*)$/m.exec(settings) ?? []
+  const devices = unmanaged.split(/[;,]/).map((device) => device.trim())
+  return devices.some((device) => device !== '' && !noEthernet.test(device)) ? 'others' : 'ethernet'
+}
+
+/** Among what NetworkManager.conf(5) lists, what is no wired interface of the machine. */
+const noEthernet =
+  /^(?:type:(?!ethernet\b)|except:|(?:interface-name:)?=?(?:wl|ww|lo\b|br|virbr|docker|veth|tun|tap|wg))/
+
+async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> {
+  if ((await managedByNetworkManager(context)) !== 'ethernet') return []
   return [
     {
       level: 'warning',
       message: 'NetworkManager manages every interface, also the one that the root comes through',
       fix: 'networking.networkmanager.unmanaged = [ "type:ethernet" ];',
-      path,
+      path: `${context.system.toplevel}/etc/systemd/system/NetworkManager.service`,
+    },
+  ]
+}
+
+const dhcp4Network = /^\s*DHCP\s*=\s*(?:yes|true|on|1|ipv4)\s*$/im
+const keptNetwork = /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|dhcp)\s*$/im
+
+/** systemd’s stage 1 leaves its address behind with the rest of its lease. */
+async function leaseOfStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
+  const initrd = await context.initrdOf(entry)
+  if (initrd?.init.kind !== 'systemd') return []
+  const units = `${context.system.toplevel}/etc/systemd/system`
+  for (const unit of ['systemd-networkd.service', 'dhcpcd.service']) {
+    if (await context.storeFile(`${units}/${unit}`)) return []
+  }
+  if ((await managedByNetworkManager(context)) === 'ethernet') return []
+  const expiring = [...initrd.networks].find(
+    ([, text]) => dhcp4Network.test(text) && !keptNetwork.test(text),
+  )
+  if (!expiring) return []
+  const name = /([^/]*)\.network$/.exec(expiring[0])?.[1] ?? '10-root'
+  return [
+    {
+      level: 'warning',
+      message:
+        'the address of stage 1 goes when its lease ends, and the root with it: nothing in stage 2 renews it',
+      fix: `boot.initrd.systemd.network.networks."${name}".networkConfig.KeepConfiguration = "yes";`,
+      path: entry.initrd,
     },
   ]
 }
@@ -76,13 +139,18 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
   const etc = `${context.system.toplevel}/etc/systemd`
   if (!(await context.storeFile(`${etc}/system/systemd-networkd.service`))) return []
   const problems: Problem[] = []
+  // Where / is on the network, it keeps addresses by itself; it does not look for a store’s own mount.
+  const isKept = context.system.fileSystems.some(
+    (fileSystem) => fileSystem.mountPoint === '/' && isNfs(fileSystem),
+  )
   const isSameClient = sameClient.test((await context.storeText(`${etc}/networkd.conf`)) ?? '')
   for (const file of await context.storeNames(`${etc}/network`)) {
     if (!file.endsWith('.network')) continue
     const path = `${etc}/network/${file}`
     const text = (await context.storeText(path)) ?? ''
     const name = file.slice(0, -'.network'.length)
-    if (dropInNetwork.test(text)) {
+    const isOfRoot = networkdAddress.test(text)
+    if (dropInNetwork.test(text) || (!isKept && isOfRoot && !keepsNetwork.test(text))) {
       problems.push({
         level: 'warning',
         message: `networkd drops the addresses of ${name} when it stops, and with them the root`,
@@ -90,11 +158,7 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
         path,
       })
     }
-    if (
-      /^\s*DHCP\s*=\s*(?:yes|true|on|1|ipv4)\s*$/im.test(text) &&
-      !isSameClient &&
-      !sameClient.test(text)
-    ) {
+    if (dhcp4Network.test(text) && !isSameClient && !sameClient.test(text)) {
       problems.push({
         level: 'note',
         message: `networkd asks for the address of ${name} with another client identifier than loaders and stage 1 do: the DHCP server may give another address`,

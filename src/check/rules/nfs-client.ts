@@ -3,7 +3,7 @@ import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
 import { knownModules } from '../known-modules.ts'
-import { mountsNfsInStage1, wantedNfsVersion, wantsNfs } from '../nfs.ts'
+import { mountedNfsVersion, mountsNfsInStage1, wantsNfs } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const noNfsClient: Rule = {
@@ -11,12 +11,12 @@ export const noNfsClient: Rule = {
   level: 'error',
   async find(context) {
     return await findPerEntry(context, async (entry) => {
-      if (!wantsNfs(context, entry)) return []
+      if (!(await wantsNfs(context, entry))) return []
       const known = await knownModules(context, entry)
       if (!known) return []
       const { builtin, initrd } = known
       const has = (name: string) => builtin.has(name) || (initrd?.modules.has(name) ?? false)
-      const missing = missingModules(has, wantedNfsVersion(context, entry))
+      const missing = missingModules(has, await mountedNfsVersion(context, entry))
       if (missing.length === 0) return []
       return [clientProblem(entry, missing)]
     })
@@ -66,7 +66,7 @@ export const noNfsHelper: Rule = {
   async find(context) {
     return await findPerEntry(context, async (entry) => {
       const initrd = await context.initrdOf(entry)
-      if (!initrd || initrd.unread || !wantsNfs(context, entry)) return []
+      if (!initrd || initrd.unread || !(await wantsNfs(context, entry))) return []
       // Without an init the kernel mounts; what another than NixOS's own does, nobody knows.
       if (initrd.init.kind === 'none' || initrd.init.kind === 'other') return []
       if (canMount(context, initrd)) return []
@@ -96,7 +96,7 @@ export const noNfsProtocols: Rule = {
       if (!initrd || initrd.unread || initrd.init.kind !== 'systemd') return []
       if (!helpers.some((name) => initrd.programs.has(name))) return []
       const missing = protocolFiles.filter((name) => !initrd.etcFiles.has(name))
-      const why = missing.length > 0 ? whyProtocols(context, entry) : undefined
+      const why = missing.length > 0 ? await whyProtocols(context, entry) : undefined
       if (why === undefined) return []
       const names = missing.map((name) => `/etc/${name}`).join(' and ')
       return [
@@ -111,12 +111,12 @@ export const noNfsProtocols: Rule = {
 }
 
 /** What asks for a protocol by its name; undefined where nothing does, or nobody knows. */
-function whyProtocols(context: CheckContext, entry: BootEntry): string | undefined {
-  if (!mountsNfsInStage1(context, entry)) return undefined
+async function whyProtocols(context: CheckContext, entry: BootEntry): Promise<string | undefined> {
+  if (!(await mountsNfsInStage1(context, entry))) return undefined
   const named = context.rootFileSystem?.options.find((option) => /^(?:mount)?proto=/.test(option))
   if (named !== undefined) return `the option ${named}`
   // Version 4 has one port, that needs no asking for.
-  return wantedNfsVersion(context, entry) === '3' ? 'version 3 of NFS' : undefined
+  return (await mountedNfsVersion(context, entry)) === '3' ? 'version 3 of NFS' : undefined
 }
 
 function canMount({ rootFileSystem }: CheckContext, { init, programs }: InitrdFacts): boolean {

@@ -1,8 +1,5 @@
 /** Whether machines of one image are told apart by an NFSv4 server. */
-import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
-import type { BootEntry } from '../../nixos/system.ts'
-import type { CheckContext } from '../context.ts'
-import { mountsNfsInStage1, wantedNfsVersion } from '../nfs.ts'
+import { mountedNfsVersion, mountsNfsInStage1 } from '../nfs.ts'
 import { findPerEntry, lines, type Rule } from '../rule.ts'
 
 export const nfs4ClientNames: Rule = {
@@ -13,9 +10,10 @@ export const nfs4ClientNames: Rule = {
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread || initrd.namesNfsClient) return []
       const { kind } = initrd.init
-      if ((kind !== 'systemd' && kind !== 'scripted') || !mountsVersion4(context, entry, initrd)) {
-        return []
-      }
+      if (kind !== 'systemd' && kind !== 'scripted') return []
+      // A kernel that mounts by itself has the address of `ip=dhcp` for a name.
+      if (!(await mountsNfsInStage1(context, entry))) return []
+      if ((await mountedNfsVersion(context, entry))?.startsWith('4') !== true) return []
       return [
         {
           message:
@@ -26,14 +24,6 @@ export const nfs4ClientNames: Rule = {
       ]
     })
   },
-}
-
-function mountsVersion4(context: CheckContext, entry: BootEntry, initrd: InitrdFacts): boolean {
-  // A kernel that mounts by itself has the address of `ip=dhcp` for a name.
-  if (!mountsNfsInStage1(context, entry)) return false
-  const version = wantedNfsVersion(context, entry)
-  // mount.nfs begins with the newest version, busybox with 3.
-  return version === undefined ? initrd.programs.has('mount.nfs') : version.startsWith('4')
 }
 
 /** docs.kernel.org/filesystems/nfs/client-identifier.html */

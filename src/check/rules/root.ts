@@ -3,10 +3,10 @@ import { isIP } from 'node:net'
 
 import { kernelParameter } from '../../boot/kernel-line.ts'
 import { isNfs } from '../../nixos/fstab.ts'
-import { findMountedRoot, type NfsRoot } from '../../nixos/nfs-root.ts'
+import { findMountedRoot, nfsVersionOf, type NfsRoot } from '../../nixos/nfs-root.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
-import { readNfsRoot, wantedNfsVersion } from '../nfs.ts'
+import { mountedNfsVersion, readNfsRoot, wantedNfsVersion } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const rootNotNfs: Rule = {
@@ -16,7 +16,10 @@ export const rootNotNfs: Rule = {
     return await findPerEntry(context, async (entry) => {
       const message = await whyNotNfs(context, entry)
       if (message === undefined) return []
-      return [{ message, fix: rootLines(context.nfsRoot), path: fstabOf(context) }]
+      const store = context.rootFileSystem?.mountPoint
+      const mountPoint = store?.startsWith('/nix') ? store : '/'
+      const fix = rootLines(context.nfsRoot, mountPoint)
+      return [{ message, fix, path: fstabOf(context) }]
     })
   },
 }
@@ -24,7 +27,7 @@ export const rootNotNfs: Rule = {
 async function whyNotNfs(context: CheckContext, entry: BootEntry): Promise<string | undefined> {
   const { system, rootFileSystem } = context
   const root = kernelParameter(entry, 'root')
-  if (context.rootMountOf(entry).by === 'kernel-line') return undefined
+  if ((await context.rootMountOf(entry)).by === 'kernel-line') return undefined
   if (root !== undefined && root !== 'fstab' && root !== '/dev/nfs') {
     const initrd = await context.initrdOf(entry)
     // NixOS's script leaves `root=` alone where the fstab names a root.
@@ -45,15 +48,15 @@ export const rootMismatch: Rule = {
   async find(context) {
     const { nfsRoot, system } = context
     if (!nfsRoot) return []
-    return await findPerEntry(context, (entry) => {
-      const byKernel = context.rootMountOf(entry).by === 'kernel-line'
+    return await findPerEntry(context, async (entry) => {
+      const byKernel = (await context.rootMountOf(entry)).by === 'kernel-line'
       const named = byKernel ? kernelParameter(entry, 'nfsroot') : undefined
       const inFstab = byKernel ? undefined : findMountedRoot(system.fileSystems)
       const mounted = inFstab ?? (named === undefined ? undefined : readNfsRoot(named))
       if (!mounted || isSameRoot(mounted, nfsRoot)) return []
       const where = byKernel ? 'nfsroot= of the kernel line' : 'the fstab'
       const message = `the machine mounts ${describe(mounted)} (${where}), and nfsRoot says ${describe(nfsRoot)}`
-      const version = wantedNfsVersion(context, entry)
+      const version = await wantedNfsVersion(context, entry)
       const settled = `netimage build … --nfs-root ${describe(mounted)}${version === undefined ? '' : `,v${version}`}`
       const fix = inFstab
         ? lines(settled, 'or', rootLines(nfsRoot, inFstab.fileSystem.mountPoint))
@@ -93,6 +96,7 @@ export const nfsOptionsInDevice: Rule = {
       const [, whole = '', inDevice = ''] = deviceOptions.exec(device) ?? []
       if (inDevice === '') continue
       const mended = [...inDevice.split(',').map(asMountOption), ...options]
+      if (mended.includes('vers=3') && !mended.includes('nolock')) mended.push('nolock')
       problems.push({
         message: `the device of ${mountPoint} is ${device}, where ,${inDevice} is taken for a part of the path: only nfsroot= of the kernel line has options there`,
         fix: fileSystemLines(mountPoint, whole, type, [...new Set(mended)]),
@@ -131,24 +135,32 @@ export const nfsrootAndFstab: Rule = {
   },
 }
 
-/** In version 4 locks are part of the protocol; without a version nobody knows it here. */
+/** In version 4 locks are part of the protocol. */
 export const nfsLock: Rule = {
   name: 'nfs-lock',
   level: 'error',
-  find(context) {
+  async find(context) {
     const { system, rootFileSystem: root } = context
     const [main] = system.entries
+    if (!main || !root || !isNfs(root)) return []
+    // The last one counts; and options in the device are another rule's.
+    const lock = root.options.findLast((option) => /^(?:no)?lock$/.test(option))
+    if (lock === 'nolock' || deviceOptions.test(root.device)) return []
     // The kernel's own nfsroot= never locks.
-    if (!main || !root || !isNfs(root) || context.rootMountOf(main).by === 'kernel-line') return []
-    const isVersion3 = root.options.some((option) => /^(?:nfs)?vers=3$|^v3$/.test(option))
-    const isLocal = root.options.some((option) =>
-      /^nolock$|^local_lock=(?:all|flock)$/.test(option),
-    )
-    if (!isVersion3 || isLocal) return []
+    if ((await context.rootMountOf(main)).by === 'kernel-line') return []
+    if ((await mountedNfsVersion(context, main)) !== '3') return []
+    // The kernel is content with this; mount.nfs looks for statd all the same.
+    const isLocal = root.options.includes('local_lock=all')
+    const initrd = isLocal ? await context.initrdOf(main) : undefined
+    if (initrd?.programs.has('mount.nfs') === false) return []
     return [
       {
         message: `${root.mountPoint} is mounted with version 3 of NFS and without nolock: locks take rpcbind and statd, which do not run before there is a root`,
-        fix: fileSystemLines(root.mountPoint, root.device, root.type, [...root.options, 'nolock']),
+        fix: fileSystemLines(root.mountPoint, root.device, root.type, [
+          ...(nfsVersionOf(root) === undefined ? ['vers=3'] : []),
+          ...root.options.filter((option) => option !== 'lock'),
+          'nolock',
+        ]),
         path: fstabOf(context),
       },
     ]
@@ -164,7 +176,9 @@ function rootLines(nfsRoot: NfsRoot | undefined, mountPoint = '/'): string {
   const device = mountPoint === '/' ? root : trimSlashes(root) + mountPoint
   const version = nfsRoot?.version ?? '3'
   const locks = version.startsWith('4') ? [] : ['nolock']
-  return fileSystemLines(mountPoint, device, 'nfs', [`vers=${version}`, 'proto=tcp', ...locks])
+  const isIpv6 = nfsRoot?.server !== undefined && isIP(nfsRoot.server) === 6
+  const protocol = isIpv6 ? 'proto=tcp6' : 'proto=tcp'
+  return fileSystemLines(mountPoint, device, 'nfs', [`vers=${version}`, protocol, ...locks])
 }
 
 function fileSystemLines(

@@ -1,0 +1,47 @@
+// The configuration that is written for an image of which no more is there than its manifest.
+
+import {
+  formatManifest,
+  parseManifest,
+  type Manifest,
+  type ReadImage,
+} from '../../src/image/manifest.ts'
+import { serverKinds } from '../../src/servers/configure.ts'
+import { planServers, type ServerSettings } from '../../src/servers/plan.ts'
+import { storePath } from '../support/path-infos.ts'
+
+const toplevel = storePath(`/nix/store/${'1'.repeat(32)}-nixos-system-host-25.11`)
+const options = {
+  imageBaseName: 'image',
+  rootDirectoryName: 'root',
+  storePaths: [],
+  nfsRoot: '10.0.0.5:/srv,v3',
+  populateFirmwareCommands: '',
+  populateRootCommands: '',
+}
+function imageWith(files: readonly string[]): ReadImage {
+  const manifest: Manifest = {
+    version: 1,
+    system: { toplevel, label: '25.11', platform: 'x86_64-linux', entries: [], fileSystems: [] },
+    options,
+    closure: [],
+    root: { format: 'directory', owner: { uid: 0, gid: 0 }, files: [] },
+    boot: {
+      files: files.map((path) => {
+        return { type: 'file', path, mode: '0644', size: 1, sha256: 'a'.repeat(64) }
+      }),
+    },
+  }
+  return parseManifest(formatManifest(manifest), 'the-manifest')
+}
+
+const bootFiles = ['boot.ipxe', 'bootaa64.efi', 'bootx64.efi']
+
+/** @param files of the boot tree */
+export function configure(
+  server: keyof typeof serverKinds,
+  settings: ServerSettings,
+  files: readonly string[] = bootFiles,
+): string {
+  return serverKinds[server].configure(planServers('/image', imageWith(files), settings))
+}
