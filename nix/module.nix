@@ -86,6 +86,7 @@ let
       ;
     storePaths = map toString cfg.storePaths;
     configTxt = if cfg.configTxt == "" then null else cfg.configTxt;
+    inherit (cfg) deviceTree;
     firmware = inStore cfg.firmware;
     ipxe = inStore cfg.ipxe;
     uefiStub = inStore cfg.uefiStub;
@@ -194,6 +195,17 @@ in
       description = ''
         Machines that boot the image: stage 1 gets the drivers of their network. A kernel that does
         not have these drivers fails to build its initrd.
+      '';
+    };
+
+    deviceTree = mkOption {
+      type = types.nullOr types.str;
+      default = config.hardware.deviceTree.name or null;
+      defaultText = literalExpression "config.hardware.deviceTree.name";
+      example = "rockchip/rk3399-rockpro64.dtb";
+      description = ''
+        The device tree that U-Boot is to load, of those that the system has. `null`: the one that
+        U-Boot chooses for its board.
       '';
     };
 

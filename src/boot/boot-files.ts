@@ -2,6 +2,7 @@
 import { basename } from 'node:path'
 
 import { splitStorePath } from '../nix/store-path.ts'
+import type { StoreFile } from '../nixos/store-files.ts'
 
 export interface BootFile {
   /** Relative to the boot tree. */
@@ -11,8 +12,11 @@ export interface BootFile {
 
 export type BootContent =
   | { kind: 'text'; text: string }
-  /** A file or directory to copy, by where it lies on this machine. */
-  | { kind: 'copy'; from: string }
+  /**
+   * A file or directory to copy, by where it lies on this machine. With its path in the store, links
+   * in it lead to files of the closure, and nowhere else; without, to where this machine has them.
+   */
+  | { kind: 'copy'; from: string; storePath?: string }
   /** Parts that follow each other: large ones are read when the file is written. */
   | { kind: 'parts'; parts: Part[]; finish?: (file: string) => Promise<void> }
 
@@ -27,6 +31,11 @@ export function partBytes(part: Part): number {
   return Buffer.isBuffer(part) ? part.length : part.size
 }
 
+/** A file or directory of the closure, copied to `path`. */
+export function storeCopy(path: string, { real, path: storePath }: StoreFile): BootFile {
+  return { path, content: { kind: 'copy', from: real, storePath } }
+}
+
 export function textFile(path: string, lines: string[]): BootFile {
   return { path, content: { kind: 'text', text: lines.join('\n') + '\n' } }
 }
@@ -35,12 +44,22 @@ export function textFile(path: string, lines: string[]): BootFile {
 const sharedFolder = 'nixos'
 
 /**
- * Where a file of the store lies in the boot tree: `nixos/<hash>-<name>-<file>`, as nixpkgs's
- * extlinux builder names it.
+ * U-Boot cuts a name that it asks TFTP for at 127 bytes (MAX_LEN in its net/tftp.c), and names of
+ * kernels that were built for another platform get there. What is left is for the folder that the
+ * tree is served from, and for the names of device trees.
  */
-export function sharedPath(storeFile: string): string {
+const maxNameBytes = { file: 110, directory: 72 }
+
+/**
+ * Where a file of the store lies in the boot tree: `nixos/<hash>-<name>-<file>`, as nixpkgs's
+ * extlinux builder names it; without the name where that is too long for U-Boot.
+ */
+export function sharedPath(storeFile: string, kind: keyof typeof maxNameBytes = 'file'): string {
   const split = splitStorePath(storeFile)
   if (!split) return `${sharedFolder}/${basename(storeFile)}`
   const name = storeFile.slice('/nix/store/'.length)
-  return `${sharedFolder}/${name.replaceAll('/', '-')}`
+  const whole = `${sharedFolder}/${name.replaceAll('/', '-')}`
+  if (Buffer.byteLength(whole) <= maxNameBytes[kind]) return whole
+  const [hash = ''] = name.split('-')
+  return `${sharedFolder}/${hash}${name.includes('/') ? `-${basename(name)}` : ''}`
 }

@@ -114,8 +114,19 @@ function escapedTitle(title: string): string {
 
 /** iPXE expands `${…}` again and again until none is left: there is no way to write one. */
 function escapedLine(line: string, name: string): string {
-  if (!line.includes('${')) return escaped(line)
-  throw new NetimageError('bad-system', `iPXE cannot pass "\${" on, as the entry ${name} has it`, {
-    hint: 'Take it out of boot.kernelParams, or build without --boot ipxe.',
-  })
+  // Of several blanks one is left where it joins the words that it has read: in quotes they count.
+  const isBlank = (part: string, index: number) => index % 2 === 1 && /\s{2}|[^\S ]/.test(part)
+  const lost = line.includes('${')
+    ? '"${"'
+    : line.split('"').some(isBlank)
+      ? 'blanks in quotes'
+      : undefined
+  if (lost === undefined) return escaped(line)
+  throw new NetimageError(
+    'bad-system',
+    `iPXE cannot pass ${lost} on, as the entry ${name} has it`,
+    {
+      hint: 'Take it out of boot.kernelParams, or build without --boot ipxe.',
+    },
+  )
 }

@@ -57,17 +57,27 @@ export function kernelLine(
   fileSystems: readonly FileSystem[],
   nfsRoot: NfsRoot,
 ): string {
-  const words = [`init=${entry.init}`, ...entry.kernelParams]
+  const added: string[] = []
   if (findRootMount(entry, fileSystems).by === 'kernel-line') {
-    if (kernelParameter(entry, 'root') === undefined) words.push('root=/dev/nfs')
-    if (kernelParameter(entry, 'nfsroot') === undefined) words.push(`nfsroot=${nfsRoot.text}`)
-    if (kernelParameter(entry, 'ip') === undefined) words.push('ip=dhcp')
+    if (kernelParameter(entry, 'root') === undefined) added.push('root=/dev/nfs')
+    if (kernelParameter(entry, 'nfsroot') === undefined) added.push(`nfsroot=${nfsRoot.text}`)
+    if (kernelParameter(entry, 'ip') === undefined) added.push('ip=dhcp')
   }
-  return words.join(' ')
+  const own = kernelWords(entry)
+  const forInit = entry.kernelParams.slice(own.length)
+  return [`init=${entry.init}`, ...own, ...added, ...forInit].join(' ')
 }
 
 /** The value of the last `name=` among the parameters, which is the one that counts. */
-export function kernelParameter({ kernelParams }: BootEntry, name: string): string | undefined {
+export function kernelParameter(entry: BootEntry, name: string): string | undefined {
   const prefix = `${name}=`
-  return kernelParams.findLast((word) => word.startsWith(prefix))?.slice(prefix.length)
+  return kernelWords(entry)
+    .findLast((word) => word.startsWith(prefix))
+    ?.slice(prefix.length)
+}
+
+/** What follows `--` is for init, and the kernel does not look at it. */
+function kernelWords({ kernelParams }: BootEntry): string[] {
+  const end = kernelParams.indexOf('--')
+  return end < 0 ? kernelParams : kernelParams.slice(0, end)
 }

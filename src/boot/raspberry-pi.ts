@@ -9,7 +9,8 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
-import { textFile, type BootFile } from './boot-files.ts'
+import type { StoreFile } from '../nixos/store-files.ts'
+import { storeCopy, textFile, type BootFile } from './boot-files.ts'
 import { menuEntries, type BootRequest } from './request.ts'
 
 /** nixpkgs's raspberrypifw, Debian's raspi-firmware, and a plain directory. */
@@ -24,7 +25,15 @@ const firmwareFolders = [
 const firmwarePattern = /^(bootcode\.bin|start.*\.elf|fixup.*\.dat)$/
 
 /** The boards that are supported, by their device trees: Pi 3, 4 (400, CM4) and 5 (500, CM5). */
-const deviceTreePattern = /^bcm27(10|11|12|12d0)-rpi-.*\.dtb$|^bcm2837-rpi-.*\.dtb$/
+const deviceTreePattern = /^bcm(?:2710|2711|2712|2712d0|2712-d|2837)-rpi-.*\.dtb$/
+
+/** What loaders ask for, which are the names of the downstream kernel, by those of mainline. */
+const loaderNames: readonly (readonly [mainline: RegExp, asked: string])[] = [
+  [/^bcm2837-rpi-cm3-io3\.dtb$/, 'bcm2710-rpi-cm3.dtb'],
+  [/^bcm2837-/, 'bcm2710-'],
+  [/^bcm2711-rpi-cm4-io\.dtb$/, 'bcm2711-rpi-cm4.dtb'],
+  [/^bcm2712-d-/, 'bcm2712d0-'],
+]
 
 export const kernelName = 'kernel8.img'
 export const initrdName = 'initrd'
@@ -37,11 +46,20 @@ export async function raspberryPiFiles(request: BootRequest): Promise<BootFile[]
   const { system, settings, find, warn } = request
   const [main] = menuEntries(request)
   if (!main) return []
+  if (system.platform !== 'aarch64-linux') {
+    throw new NetimageError(
+      'bad-option',
+      `the system is for ${system.platform}, and a Raspberry Pi is started in its 64-bit mode`,
+      {
+        hint: 'Build it for aarch64-linux; or make the boot tree in populateFirmwareCommands, with --boot none.',
+      },
+    )
+  }
   const files: BootFile[] = []
   const copy = async (path: string, storeFile: string) => {
     const found = await find(storeFile)
     if (!found) throw new NetimageError('bad-system', `${storeFile} is not there`)
-    files.push({ path, content: { kind: 'copy', from: found.real } })
+    files.push(storeCopy(path, found))
     warnOfSize(path, statSync(found.real).size, warn)
   }
   await copy(kernelName, main.entry.kernel)
@@ -107,33 +125,53 @@ async function deviceTrees(
   { system, find, warn }: BootRequest,
   firmware: string | undefined,
 ): Promise<BootFile[]> {
-  const own = system.dtbs === undefined ? undefined : (await find(system.dtbs))?.real
-  const places = [own && join(own, 'broadcom'), own, firmware].filter(
-    (place) => place !== undefined,
+  const dtbs = system.entries[0]?.dtbs
+  const own = dtbs === undefined ? [] : [await find(`${dtbs}/broadcom`), await find(dtbs)]
+  const places: Place[] = own.flatMap((found) =>
+    found?.kind === 'directory' ? [storePlace(found)] : [],
   )
+  if (firmware !== undefined) places.push(hostPlace(firmware))
   const files = new Map<string, BootFile>()
   for (const place of places) {
-    for (const name of list(place)) {
-      if (!deviceTreePattern.test(name) || files.has(name)) continue
-      files.set(name, { path: name, content: { kind: 'copy', from: join(place, name) } })
+    const trees = place.names.filter((name) => deviceTreePattern.test(name))
+    // The kernel's tree under the name that is asked for comes before the firmware's, which is for
+    // another kernel: with that mainline finds neither USB nor the network of a Pi 3.
+    for (const [path, name] of [...trees.map((name) => [name, name] as const), ...asked(trees)]) {
+      if (!files.has(path)) files.set(path, place.copy(path, name))
     }
   }
-  addOldNames(files)
   if (files.size === 0)
     warn('neither the system nor the firmware has a device tree of a Raspberry Pi')
-  const overlays = places.map((place) => join(place, 'overlays')).find((path) => existsSync(path))
-  if (overlays !== undefined) {
-    files.set('overlays', { path: 'overlays', content: { kind: 'copy', from: overlays } })
-  }
+  const withOverlays = places.find(({ names }) => names.includes('overlays'))
+  if (withOverlays) files.set('overlays', withOverlays.copy('overlays', 'overlays'))
   return [...files.values()]
 }
 
-/** A Pi 3's loader asks for the names of the downstream kernel: bcm2710 where mainline has bcm2837. */
-function addOldNames(files: Map<string, BootFile>): void {
-  for (const [name, { content }] of files) {
-    const path = name.replace(/^bcm2837-/, 'bcm2710-')
-    if (!files.has(path)) files.set(path, { path, content })
+/** Where device trees may lie. */
+interface Place {
+  names: string[]
+  copy: (path: string, name: string) => BootFile
+}
+
+function storePlace({ real, path: storePath }: StoreFile): Place {
+  const child = (name: string): StoreFile => ({
+    ...{ real: join(real, name), path: `${storePath}/${name}`, kind: 'file' },
+  })
+  return { names: list(real), copy: (path, name) => storeCopy(path, child(name)) }
+}
+
+function hostPlace(directory: string): Place {
+  return {
+    names: list(directory),
+    copy: (path, name) => ({ path, content: { kind: 'copy', from: join(directory, name) } }),
   }
+}
+
+function asked(trees: readonly string[]): [path: string, name: string][] {
+  return trees.flatMap((name): [string, string][] => {
+    const [mainline, path] = loaderNames.find(([mainline]) => mainline.test(name)) ?? []
+    return mainline && path !== undefined ? [[name.replace(mainline, path), name]] : []
+  })
 }
 
 function warnOfSize(path: string, size: number, warn: (message: string) => void): void {

@@ -3,12 +3,14 @@ import type { NfsRoot } from '../nixos/nfs-root.ts'
 import type { StoreFile } from '../nixos/store-files.ts'
 import type { BootEntry, System } from '../nixos/system.ts'
 import { kernelLine } from './kernel-line.ts'
-import { sharedPath, type BootFile } from './boot-files.ts'
+import { sharedPath, storeCopy, type BootFile } from './boot-files.ts'
 
 /** How a board is described to the kernel. */
 export interface BootSettings {
   /** A directory with the Raspberry Pi's firmware. */
   firmware?: string | undefined
+  /** The device tree that U-Boot is to load, as in `rockchip/rk3399-rockpro64.dtb`. Default: its own choice. */
+  deviceTree?: string | undefined
   /** Lines for the end of the Raspberry Pi's `config.txt`. */
   configTxt?: string | undefined
   /** A directory with iPXE's loaders. */
@@ -29,6 +31,10 @@ export interface BootRequest {
   /** Finds a file of the closure. */
   find: (path: string) => Promise<StoreFile | undefined>
   warn: (message: string) => void
+}
+
+export function isPcPlatform(platform: string): boolean {
+  return platform.startsWith('x86_64-') || platform.startsWith('i686-')
 }
 
 /** An entry as loaders know it. */
@@ -57,7 +63,7 @@ export async function kernelFiles(request: BootRequest): Promise<BootFile[]> {
   const files: BootFile[] = []
   for (const path of new Set(paths)) {
     const found = await request.find(path)
-    if (found) files.push({ path: sharedPath(path), content: { kind: 'copy', from: found.real } })
+    if (found) files.push(storeCopy(sharedPath(path), found))
   }
   return files
 }

@@ -4,7 +4,7 @@ import type { BootFile } from './boot-files.ts'
 import { extlinuxFiles } from './extlinux.ts'
 import { ipxeFiles } from './ipxe.ts'
 import { raspberryPiFiles } from './raspberry-pi.ts'
-import type { BootRequest } from './request.ts'
+import { isPcPlatform, type BootRequest } from './request.ts'
 import { findSystemStub, uefiFiles } from './uefi.ts'
 
 export const bootWays = ['extlinux', 'raspberry-pi', 'ipxe', 'uefi'] as const
@@ -28,9 +28,8 @@ export function isBootWay(text: string): text is BootWay {
  */
 export async function defaultWays(request: BootRequest): Promise<BootWay[]> {
   const { system, settings } = request
-  const isPc = system.platform.startsWith('x86_64-') || system.platform.startsWith('i686-')
   const ways: BootWay[] = ['extlinux']
-  if (isPc || settings.ipxe !== undefined) ways.push('ipxe')
+  if (isPcPlatform(system.platform) || settings.ipxe !== undefined) ways.push('ipxe')
   if (settings.firmware !== undefined) ways.push('raspberry-pi')
   if (settings.uefiStub !== undefined || (await findSystemStub(request))) ways.push('uefi')
   return ways

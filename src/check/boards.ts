@@ -57,8 +57,9 @@ export async function boardsOfSystem(context: CheckContext): Promise<Board[] | u
     const found = boardsOfTree(boot)
     if (found.length > 0) return found
   }
-  if (system.dtbs === undefined) return undefined
-  const trees = await deviceTreesBelow(context, system.dtbs)
+  const [main] = system.entries
+  if (main?.dtbs === undefined) return undefined
+  const trees = await deviceTreesBelow(context, main.dtbs)
   const found = boards.filter(({ deviceTrees }) => trees.some((name) => deviceTrees.test(name)))
   const isOnlyPi = trees.every((name) => boards.some((board) => board.deviceTrees.test(name)))
   return found.length > 0 && isOnlyPi ? found : undefined

@@ -42,6 +42,7 @@ export function buildCommand() {
       ).argParser(parseWay),
     )
     .addOption(silenceOption)
+    .option('--device-tree <name>', 'the device tree that U-Boot is to load')
     .option('--firmware <dir>', 'the Raspberry Pi’s firmware (raspberrypifw or raspi-firmware)')
     .option('--config-txt <file>', 'lines for the end of the Raspberry Pi’s config.txt')
     .option('--ipxe <dir>', 'iPXE’s loaders, to be copied into the boot tree')
@@ -80,6 +81,7 @@ type BuildFlags = RunOptions &
     format: 'directory' | 'tar'
     boot?: BootWay[] | undefined
     silence?: string[] | undefined
+    deviceTree?: string | undefined
     firmware?: string | undefined
     configTxt?: string | undefined
     ipxe?: string | undefined
@@ -147,6 +149,7 @@ async function build(
 /** What ways of booting take, as flags give it. */
 async function flagSettings(flags: BuildFlags): Promise<BootSettings> {
   return given({
+    deviceTree: flags.deviceTree,
     firmware: flags.firmware,
     configTxt: flags.configTxt === undefined ? undefined : await readText(flags.configTxt),
     ipxe: flags.ipxe,

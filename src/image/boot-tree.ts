@@ -3,6 +3,7 @@ import {
   chmodSync,
   constants,
   copyFileSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -14,7 +15,6 @@ import { dirname, join, posix } from 'node:path'
 
 import type { BootContent, BootFile, Part } from '../boot/boot-files.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
-import { storeDir } from '../nix/store-path.ts'
 import type { StoreFile } from '../nixos/store-files.ts'
 
 type Find = (path: string) => Promise<StoreFile | undefined>
@@ -54,7 +54,7 @@ async function writeContent(target: string, content: BootContent, find: Find): P
       writeFileSync(target, content.text)
       break
     case 'copy':
-      return await copyTree(content.from, target, find, 0)
+      return await copyTree(content, target, find, 0)
     case 'parts':
       await writeParts(target, content.parts)
       await content.finish?.(target)
@@ -63,7 +63,13 @@ async function writeContent(target: string, content: BootContent, find: Find): P
 }
 
 /** Links become what they lead to: a TFTP server may not follow them, and HTTP's seldom do. */
-async function copyTree(from: string, target: string, find: Find, depth: number): Promise<void> {
+async function copyTree(
+  source: CopySource,
+  target: string,
+  find: Find,
+  depth: number,
+): Promise<void> {
+  const { from } = source
   if (depth > maxDepth) {
     throw new NetimageError('bad-system', `${from} lies too deep, or its links lead in a circle`)
   }
@@ -71,23 +77,41 @@ async function copyTree(from: string, target: string, find: Find, depth: number)
   if (stat.isDirectory()) {
     mkdirSync(target, { recursive: true })
     for (const name of readdirSync(from)) {
-      await copyTree(join(from, name), join(target, name), find, depth + 1)
+      await copyTree(childOf(source, name), join(target, name), find, depth + 1)
     }
     chmodSync(target, 0o755)
   } else if (stat.isSymbolicLink()) {
-    await copyTree(await linkTarget(from, find), target, find, depth + 1)
+    await copyTree(await linkTarget(source, find), target, find, depth + 1)
   } else {
     copyFileSync(from, target, constants.COPYFILE_FICLONE)
     chmodSync(target, 0o644)
   }
 }
 
-async function linkTarget(link: string, find: Find): Promise<string> {
-  const target = readlinkSync(link)
-  if (!target.startsWith(`${storeDir}/`)) return posix.resolve(dirname(link), target)
-  const found = await find(target)
-  if (found) return found.real
-  throw new NetimageError('bad-system', `the link ${link} leads to ${target}, which is not there`)
+type CopySource = Pick<Extract<BootContent, { kind: 'copy' }>, 'from' | 'storePath'>
+
+function childOf({ from, storePath }: CopySource, name: string): CopySource {
+  return {
+    from: join(from, name),
+    ...(storePath !== undefined && { storePath: `${storePath}/${name}` }),
+  }
+}
+
+/**
+ * A link of the closure is followed as the booted machine would follow it: what lies elsewhere on
+ * this machine is nobody's to publish. One in a directory that a person named leads where this
+ * machine has it, and into the store also where only the closure has that path.
+ */
+async function linkTarget({ from, storePath }: CopySource, find: Find): Promise<CopySource> {
+  const target = readlinkSync(from)
+  const here = posix.resolve(dirname(from), target)
+  if (storePath === undefined && existsSync(here)) return { from: here }
+  const found = await find(posix.resolve(dirname(storePath ?? from), target))
+  if (found) return { from: found.real, storePath: found.path }
+  throw new NetimageError(
+    'bad-system',
+    `the link ${storePath ?? from} leads to ${target}, which is not there`,
+  )
 }
 
 async function writeParts(target: string, parts: readonly Part[]): Promise<void> {

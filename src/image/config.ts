@@ -24,10 +24,11 @@ export async function requestOf(
   config: NetImageConfig,
   source: string,
 ): Promise<Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'>> {
-  const { boot, firmware, configTxt, ipxe, uefiStub, machines, silence, ...options } = config
+  const { boot, silence, ...rest } = config
+  const { deviceTree, firmware, configTxt, ipxe, uefiStub, machines, ...options } = rest
   return {
     options,
-    bootSettings: { firmware, configTxt, ipxe, uefiStub, machines },
+    bootSettings: { deviceTree, firmware, configTxt, ipxe, uefiStub, machines },
     ...(boot && { boot }),
     ...(silence && { silenced: await knownRules(silence, source) }),
   }

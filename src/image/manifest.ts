@@ -28,6 +28,7 @@ const entrySchema = v.object({
   initrd: optionalText,
   init: v.string(),
   kernelParams: v.array(v.string()),
+  dtbs: optionalText,
 })
 
 const schema = v.object({
@@ -37,7 +38,6 @@ const schema = v.object({
     label: v.string(),
     platform: v.string(),
     entries: v.array(entrySchema),
-    dtbs: optionalText,
     fileSystems: v.array(
       v.object({
         device: v.string(),

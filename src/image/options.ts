@@ -35,6 +35,8 @@ export interface NetImageOptions {
 export interface NetImageConfig extends NetImageOptions {
   /** Ways of booting that the boot tree is made for. Default: what the system calls for. */
   boot?: BootWay[]
+  /** The device tree that U-Boot is to load, as in `rockchip/rk3399-rockpro64.dtb`. */
+  deviceTree?: string
   /** A directory with the Raspberry Pi’s firmware. */
   firmware?: string
   /** Lines for the end of the Raspberry Pi’s `config.txt`. */
@@ -115,6 +117,7 @@ const hardwareAddress = v.pipe(
 const configSchema = v.strictObject({
   ...optionsSchema.entries,
   boot: v.optional(v.array(v.picklist(bootWays))),
+  deviceTree: v.optional(v.string()),
   firmware: v.optional(v.string()),
   configTxt: v.optional(v.string()),
   ipxe: v.optional(v.string()),

@@ -134,8 +134,12 @@ function isYoung(directory: string): boolean {
 function finishInterrupted(output: string, parent: string, prefix: string): void {
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue
+    const rest = name.slice(prefix.length)
+    const begins = rest.startsWith(beginning)
+    // What mkdtemp adds; those of an image `a.netimage-b` are not of an image `a`.
+    if (!/^[A-Za-z0-9]{6}$/.test(begins ? rest.slice(beginning.length) : rest)) continue
     const directory = join(parent, name)
-    if (name.startsWith(prefix + beginning) && isYoung(directory)) continue
+    if (begins && isYoung(directory)) continue
     const lock = lockIfThere(directory)
     if (!lock) continue
     const [image, old] = [join(directory, 'image'), join(directory, 'old')]

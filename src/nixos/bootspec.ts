@@ -30,6 +30,12 @@ export function isMenuPath(path: string): boolean {
   return !/\s/.test(path) && !lineBreaker.test(path)
 }
 
+/** Others than nixpkgs write `null` for what is not there. */
+const optionalPath = v.pipe(
+  v.nullish(absolutePath),
+  v.transform((path) => path ?? undefined),
+)
+
 const specification = v.object({
   system: v.string(),
   init: absolutePath,
@@ -37,8 +43,7 @@ const specification = v.object({
   kernelParams: v.array(oneLine),
   label: oneLine,
   toplevel: absolutePath,
-  initrd: v.optional(absolutePath),
-  initrdSecrets: v.optional(absolutePath),
+  initrd: optionalPath,
 })
 
 export type BootSpecification = v.InferOutput<typeof specification>

@@ -22,6 +22,8 @@ export interface BootEntry {
   initrd?: string | undefined
   init: string
   kernelParams: string[]
+  /** The directory of its device trees, where it has one. */
+  dtbs?: string | undefined
 }
 
 export interface System {
@@ -32,8 +34,6 @@ export interface System {
   platform: string
   /** The system itself first. */
   entries: BootEntry[]
-  /** The directory of the device trees, where the system has one. */
-  dtbs?: string | undefined
   fileSystems: FileSystem[]
 }
 
@@ -44,13 +44,11 @@ export async function readSystem(treeOf: TreeOf, toplevel: StorePath): Promise<S
   const bootspec =
     (bootspecText === undefined ? undefined : parseBootspec(bootspecText, source)) ??
     (await readWithoutBootspec(treeOf, toplevel))
-  const dtbs = await findStoreFile(treeOf, `${toplevel}/dtbs`)
   return {
     toplevel,
     label: checkedWord(toplevel, 'label', (await text('nixos-version')) ?? bootspec.label),
     platform: checkedWord(toplevel, 'platform', (await text('system')) ?? bootspec.system),
     entries: await readEntries(treeOf, bootspec),
-    dtbs: dtbs?.kind === 'directory' ? menuPath(dtbs.path) : undefined,
     fileSystems: parseFstab((await text('etc/fstab')) ?? ''),
   }
 }
@@ -72,9 +70,10 @@ async function readEntries(treeOf: TreeOf, bootspec: Bootspec): Promise<BootEntr
 
 async function readEntry(
   treeOf: TreeOf,
-  { label, kernel, initrd, init, kernelParams }: Bootspec,
+  { label, kernel, initrd, init, kernelParams, toplevel }: Bootspec,
   specialisation: string | undefined,
 ): Promise<BootEntry> {
+  const dtbs = await findStoreFile(treeOf, `${toplevel}/dtbs`)
   return {
     specialisation,
     label,
@@ -82,6 +81,7 @@ async function readEntry(
     initrd: initrd === undefined ? undefined : await fileAt(treeOf, initrd),
     init,
     kernelParams,
+    dtbs: dtbs?.kind === 'directory' ? menuPath(dtbs.path) : undefined,
   }
 }
 

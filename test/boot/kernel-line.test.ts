@@ -45,6 +45,11 @@ suite(
       )
     })
 
+    test('in front of what is for init', () => {
+      const line = kernelLine(entry(['quiet', '--', 'root=/dev/sda1', 'x'], undefined), [], nfsRoot)
+      assert.equal(line, `init=/nix/store/s/init quiet ${own} -- root=/dev/sda1 x`)
+    })
+
     test('and the reason is told', () => {
       assert.deepEqual(findRootMount(entry(['root=fstab']), nfs), {
         by: 'initrd',

@@ -2,7 +2,7 @@
 // requests of each model's loader are made in test/e2e.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import type { BootFile } from '../../src/boot/boot-files.ts'
@@ -10,6 +10,7 @@ import { raspberryPiFiles } from '../../src/boot/raspberry-pi.ts'
 import type { BootSettings } from '../../src/boot/request.ts'
 import { findStoreFile } from '../../src/nixos/store-files.ts'
 import { parseNfsRoot } from '../../src/nixos/nfs-root.ts'
+import { netimageError } from '../support/errors.ts'
 import { parseStorePathOf } from '../support/store-paths.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -36,7 +37,11 @@ for (const folder of ['nixpkgs/share/raspberrypi/boot', 'debian/usr/lib/raspi-fi
   put(join(directory, folder, 'overlays/disable-wifi.dtbo'))
 }
 
-async function files(settings: BootSettings) {
+async function files(
+  settings: BootSettings,
+  dtbsOf = parseStorePathOf('dtbs'),
+  platform = 'aarch64-linux',
+) {
   const warnings: string[] = []
   const entry = {
     label: '25.11',
@@ -44,15 +49,15 @@ async function files(settings: BootSettings) {
     initrd: `${kernel}/initrd`,
     init: `${toplevel}/init`,
     kernelParams: ['console=ttyS1,115200'],
+    dtbs: dtbsOf,
   }
   const treeOf = (path: string) => Promise.resolve(`${store}${path}`)
   const made = await raspberryPiFiles({
     system: {
       toplevel: parseStorePathOf('system'),
       label: '25.11',
-      platform: 'aarch64-linux',
+      platform,
       entries: [entry],
-      dtbs: `${dtbs}`,
       fileSystems: [],
     },
     nfsRoot: parseNfsRoot('10.0.0.5:/srv/pi,v3'),
@@ -94,6 +99,53 @@ suite('the boot tree of a Raspberry Pi', () => {
       )
     })
   }
+
+  test('has the kernel’s own trees under the names that are asked for, not the firmware’s', async () => {
+    const firmware = join(directory, 'downstream')
+    put(join(firmware, 'start.elf'))
+    const asked = ['bcm2710-rpi-3-b', 'bcm2710-rpi-cm3', 'bcm2711-rpi-cm4', 'bcm2712d0-rpi-5-b']
+    for (const name of [...asked, 'bcm2711-rpi-400']) put(join(firmware, `${name}.dtb`))
+    const mainline = parseStorePathOf('mainline-dtbs')
+    const own = [
+      'bcm2837-rpi-3-b',
+      'bcm2837-rpi-cm3-io3',
+      'bcm2711-rpi-cm4-io',
+      'bcm2712-d-rpi-5-b',
+    ]
+    for (const name of own) put(`${store}${mainline}/broadcom/${name}.dtb`)
+    const { made } = await files({ firmware }, mainline)
+    const from = asked.map((name) => {
+      const content = made.get(`${name}.dtb`)?.content
+      return content?.kind === 'copy' ? content.from : undefined
+    })
+    assert.deepEqual(
+      from,
+      own.map((name) => `${store}${mainline}/broadcom/${name}.dtb`),
+    )
+    const other = made.get('bcm2711-rpi-400.dtb')?.content
+    assert.ok(other?.kind === 'copy' && other.from.startsWith(firmware))
+  })
+
+  test('finds trees and overlays behind links into other store paths', async () => {
+    const joined = parseStorePathOf('joined')
+    const overlays = parseStorePathOf('overlays')
+    put(`${store}${overlays}/overlays/mine.dtbo`)
+    mkdirSync(`${store}${joined}`)
+    symlinkSync(`${dtbs}/broadcom`, `${store}${joined}/broadcom`)
+    symlinkSync(`${overlays}/overlays`, `${store}${joined}/overlays`)
+    const { made } = await files({ firmware: join(directory, 'debian') }, joined)
+    for (const name of ['bcm2712-rpi-5-b.dtb', 'overlays']) {
+      const content = made.get(name)?.content
+      assert.ok(content?.kind === 'copy' && content.from.startsWith(store), name)
+    }
+  })
+
+  test('is not made of a system for another processor', async () => {
+    for (const platform of ['armv7l-linux', 'x86_64-linux']) {
+      const made = files({ firmware: join(directory, 'debian') }, undefined, platform)
+      await assert.rejects(made, netimageError('bad-option', new RegExp(platform)))
+    }
+  })
 
   test('has its kernel line in one line', async () => {
     const { made } = await files({ firmware: join(directory, 'debian') })

@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { stripTypeScriptTypes } from 'node:module'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, dirname, join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { startFakeCache } from '../support/fake-cache.ts'
@@ -275,6 +275,19 @@ suite('with an old Node', () => {
       assert.deepEqual([status, output], [1, sentence(version.trim())])
     }
   })
+})
+
+test('the remains of a build are left to those of the same image', async () => {
+  const image = nextImage()
+  // As if an image of this name, with --force, had been killed between its two renames.
+  const remains = `${dirname(image)}/.${basename(image)}.netimage-b.netimage-XyZ123`
+  for (const part of ['old', 'image/nix-support', 'image/net-image']) {
+    mkdirSync(join(remains, part), { recursive: true })
+  }
+  const run = await netimage(command(image, ...ownPool()))
+  assert.equal(run.status, 0, run.stderr)
+  assert.deepEqual(readdirSync(remains).toSorted(), ['image', 'old'])
+  rmSync(remains, { recursive: true })
 })
 
 test('nothing is left where builds ended', () => {

@@ -61,6 +61,7 @@ test('a config says what ways of booting take, too', async () => {
   const config = {
     ...expected,
     boot: ['raspberry-pi'],
+    deviceTree: 'rockchip/rk3399-rockpro64.dtb',
     firmware: './firmware',
     configTxt: 'dtparam=audio=on\n',
     machines: ['dc-a6-32-01-02-03'],

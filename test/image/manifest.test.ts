@@ -36,9 +36,9 @@ const manifest: Manifest = {
         initrd: `${kernel}/initrd`,
         init: `${toplevel}/init`,
         kernelParams: ['console=ttyS0'],
+        dtbs: `${kernel}/dtbs`,
       },
     ],
-    dtbs: `${kernel}/dtbs`,
     fileSystems: [{ device: 'tmpfs', mountPoint: '/var', type: 'tmpfs', options: ['size=1G'] }],
   },
   options: {

@@ -285,6 +285,7 @@ suite('the module', () => {
         ipxe = "/ipxe";
         uefiStub = "/stub";
         firmware = "/firmware";
+        deviceTree = "broadcom/x.dtb";
         configTxt = "dtparam=audio=on";
         machines = [ "dc:a6:32:01:02:03" ];
         silence = [ "no-nfs-helper" ];
@@ -302,6 +303,7 @@ suite('the module', () => {
       ipxe: '/ipxe',
       uefiStub: '/stub',
       firmware: '/firmware',
+      deviceTree: 'broadcom/x.dtb',
       configTxt: 'dtparam=audio=on',
       machines: ['dc:a6:32:01:02:03'],
       silence: ['no-nfs-helper'],
@@ -309,7 +311,7 @@ suite('the module', () => {
       populateRootCommands: 'mkdir files/srv',
     })
     const plain = parseConfig((await evaluate()).settings, 'the settings')
-    for (const name of ['boot', 'firmware', 'configTxt', 'ipxe', 'uefiStub']) {
+    for (const name of ['boot', 'deviceTree', 'firmware', 'configTxt', 'ipxe', 'uefiStub']) {
       assert.ok(!(name in plain), name)
     }
     const none = await evaluate({ configuration: '{ netImage.boot = [ ]; }' })

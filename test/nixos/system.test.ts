@@ -94,6 +94,7 @@ const entry = {
   initrd: `${initrd}/initrd`,
   init: `${toplevel}/init`,
   kernelParams: ['console=ttyS0,115200', 'loglevel=4'],
+  dtbs: undefined,
 }
 
 const system = {
@@ -101,7 +102,6 @@ const system = {
   label: '25.11.20261122.abcdef',
   platform: 'aarch64-linux',
   entries: [entry],
-  dtbs: undefined,
   fileSystems: [
     {
       device: '192.168.0.108:/srv',
@@ -137,13 +137,13 @@ suite('a system with a bootspec', () => {
   test('has its device trees where its link leads', async () => {
     write(`${dtbs}/broadcom/board.dtb`, 'dtb')
     link(`${toplevel}/dtbs`, dtbs)
-    assert.equal((await read()).dtbs, dtbs)
+    assert.equal((await read()).entries[0]?.dtbs, dtbs)
   })
 
   test('has no device trees where the link leads to a file', async () => {
     write(dtbs, 'a file')
     link(`${toplevel}/dtbs`, dtbs)
-    assert.equal((await read()).dtbs, undefined)
+    assert.equal((await read()).entries[0]?.dtbs, undefined)
   })
 
   test('has specialisations, the system itself first', async () => {
