@@ -114,8 +114,15 @@ export const otherWays: readonly BootWay[] = [
     boot: ['extlinux'],
     servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
     populate: ({ pxelinux }) => `cp ${pxelinux[loader]} ${pxelinux.module} .`,
-    ...(loader === 'lpxelinux.0' && { isAboutLoading: true }),
-    shows: [new RegExp(`^${loader} : `), /PXELINUX/],
+    // One starts the default by itself, the other a specialisation that a person names.
+    ...(loader === 'lpxelinux.0' && {
+      isAboutLoading: true,
+      chooses: { menu: /^boot:/, key: 'nixos-1-debug\r' },
+    }),
+    shows: [
+      ...[new RegExp(`^${loader} : `), /PXELINUX/, /^What to start/, /^ *nixos-1-debug$/],
+      ...(loader === 'lpxelinux.0' ? [/Command line: .* loglevel=7/] : []),
+    ],
   })),
   {
     name: 'ovmf-http-uki',
