@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { DemoSystemName } from '../../../demo/system/build.ts'
 import type { BuildRequest } from '../../../src/index.ts'
@@ -36,8 +36,8 @@ export type BootWay = {
   signing?: Pick<BootSettings, 'signKey' | 'signCertificate'>
   /** Shell commands that add to the boot tree. */
   populate?: (firmware: Firmware) => string
-  /** A key to press when a menu comes up, instead of waiting for it to go on by itself. */
-  chooses?: { menu: RegExp; key: string }
+  /** What to type when a menu comes up, instead of waiting for the system to start by itself. */
+  chooses?: { menu: RegExp; key: string; specialisation?: string }
   /** From other people's servers it only loads the kernel: what comes then is as in other ways. */
   isAboutLoading?: true
   /** What the console must have shown, in this order: the loader that is meant has done it. */
@@ -117,7 +117,7 @@ export const otherWays: readonly BootWay[] = [
     // One starts the default by itself, the other a specialisation that a person names.
     ...(loader === 'lpxelinux.0' && {
       isAboutLoading: true,
-      chooses: { menu: /^boot:/, key: 'nixos-1-debug\r' },
+      chooses: { menu: /^boot:/, key: 'nixos-1-debug\r', specialisation: 'debug' },
     }),
     shows: [
       ...[new RegExp(`^${loader} : `), /PXELINUX/, /^What to start/, /^ *nixos-1-debug$/],
@@ -254,6 +254,10 @@ export async function bootBy(
     await machine.waitFor(way.chooses.menu, seconds)
     machine.type(way.chooses.key)
   }
+  const entry = manifest.system.entries.find(
+    ({ specialisation }) => specialisation === way.chooses?.specialisation,
+  )
+  assert.ok(entry)
   const { last, what, also } =
     way.isAboutLoading && !server
       ? { last: /netimage-demo: stage 1/, what: 'its kernel runs', also: [] }
@@ -262,7 +266,7 @@ export async function bootBy(
           what: 'up',
           also: [
             'netimage-demo: registered',
-            `netimage-demo: system ${manifest.system.toplevel}`,
+            `netimage-demo: system ${dirname(entry.init)}`,
             `netimage-demo: mount ${rootDevice} / nfs rw,`,
           ],
         }
