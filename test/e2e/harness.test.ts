@@ -40,6 +40,17 @@ suite('the boot harness', () => {
     await assert.rejects(program.waitFor(/never/, 0.1), /took more than 0.1 seconds/)
   })
 
+  test('a move of the cursor begins a line, unless it stands there already', async () => {
+    await using network = await openNetwork('harness-cursor')
+    const script = String.raw`printf 'PX\033[25;2H\033[25;3HELINUX\033[3;20HMenu\033[4;1HEnd\n'; sleep 60`
+    const program = network.start('firmware', ['sh', '-c', script])
+    await program.waitFor(/^End$/, 60)
+    assert.deepEqual(
+      program.lines().map(({ text }) => text),
+      ['PXELINUX', 'Menu', 'End'],
+    )
+  })
+
   test('two networks with the same addresses do not meet', async () => {
     await using one = await openNetwork('harness-one')
     await using two = await openNetwork('harness-two')

@@ -19,9 +19,8 @@ export type Recording = {
 
 type Waiter = { pattern: RegExp; resolve: (line: Line) => void; reject: (error: Error) => void }
 
-// Firmware draws on its console as on a screen: a move of the cursor begins another line.
 // eslint-disable-next-line no-control-regex
-const cursorMove = /\x1b\[\d*;\d*H/g
+const cursorMove = /\x1b\[\d*;(\d*)H/g
 // eslint-disable-next-line no-control-regex
 const otherControl = /\x1b\[[0-9;=?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x07\x08\r]/g
 
@@ -52,7 +51,7 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     if (ending !== undefined) return
     const now = elapsed()
     if (last.raw === '') last.seconds = now
-    const parts = (last.raw + chunk).replace(cursorMove, '\n').split('\n')
+    const parts = breakAtMoves(last.raw + chunk).split('\n')
     const rest = parts.pop() ?? ''
     const fresh: Line[] = []
     for (const part of parts) {
@@ -117,6 +116,22 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
   return { lines, tail, waitFor, add, end }
 }
 
+/**
+ * Firmware draws on its console as on a screen: a move of the cursor begins another line. Only when
+ * SeaBIOS pauses within a line, it moves the cursor to where that stands anyway, or one before.
+ */
+function breakAtMoves(text: string): string {
+  return text.replace(cursorMove, (_, column: string, at: number) => {
+    const line = text.slice(text.lastIndexOf('\n', at) + 1, at)
+    const passed = Number(column) - withoutControl(line).length
+    return column !== '1' && (passed === 0 || passed === 1) ? '' : '\n'
+  })
+}
+
 function clean(text: string): string {
-  return text.replace(otherControl, '').trimEnd()
+  return withoutControl(text).trimEnd()
+}
+
+function withoutControl(text: string): string {
+  return text.replace(otherControl, '')
 }
