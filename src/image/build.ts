@@ -89,10 +89,10 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
   const workers = startWorkers(signal)
   let pool: Pool | undefined
   try {
-    const closure = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)
+    const found = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)
     pool = openPool(request.pool ?? defaultPoolDirectory())
     const context: BuildContext = { access, pool, workers, signal, progress }
-    await fillPool(closure.values(), context)
+    const closure = await fillPool(found.values(), context)
     return await buildFromPool(request, options, toplevel, closure, context)
   } catch (error) {
     if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })

@@ -11,6 +11,7 @@ import type { Closure } from '../nix/closure.ts'
 import { formatHash, parseHash } from '../nix/hash.ts'
 import { sortedReferences, type PathInfo } from '../nix/path-info.ts'
 import { toStorePath } from '../nix/store-path.ts'
+import { isContentAddressed } from '../nix/trust.ts'
 import type { System } from '../nixos/system.ts'
 import { manifestName } from './layout.ts'
 import { settledOptionsSchema, type SettledOptions } from './options.ts'
@@ -82,7 +83,8 @@ export function manifestClosure(closure: Closure): Manifest['closure'] {
     narHash: formatHash(info.narHash),
     narSize: info.narSize,
     references: [...info.references],
-    ...(info.ca !== undefined && { ca: info.ca }),
+    // No signature covers it: what does not recompute is anybody's word.
+    ...(info.ca !== undefined && isContentAddressed(info) && { ca: info.ca }),
   }))
 }
 

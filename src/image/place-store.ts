@@ -2,7 +2,7 @@
 import { constants, copyFileSync, linkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { errnoOf, NetimageError } from '../errors.ts'
+import { isDiskFull, NetimageError } from '../errors.ts'
 import type { Closure } from '../nix/closure.ts'
 import { baseNameOf } from '../nix/store-path.ts'
 import { allOrNone, watchBytes } from '../pool/fill.ts'
@@ -54,8 +54,6 @@ export async function placeStore(
   task.end(`placed ${plural(infos.length, 'path')} (${method})`)
 }
 
-const noClone = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOSYS', 'ENOTTY'])
-
 /** Tries on one file what the file systems of the pool and the image can do. */
 function choosePlaceMethod(
   pool: Pool,
@@ -70,7 +68,8 @@ function choosePlaceMethod(
     copyFileSync(from, to, constants.COPYFILE_FICLONE_FORCE)
     return 'reflink'
   } catch (error) {
-    if (!noClone.has(errnoOf(error) ?? '')) throw error
+    // The ways of saying that it cannot be done are many.
+    if (isDiskFull(error)) throw error
   } finally {
     rmSync(to, { force: true })
   }

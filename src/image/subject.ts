@@ -69,15 +69,15 @@ async function withSystem<T>(
   const workers = startWorkers(signal)
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)
-    const fill = async (entries: readonly ClosurePath[], progress: Progress) =>
-      await fillPool(entries, { pool, workers, access, signal, progress })
+    const fill = (entries: readonly ClosurePath[], progress: Progress) =>
+      fillPool(entries, { pool, workers, access, signal, progress })
     const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
     // Only what is looked at is fetched: a system says what it is in a few small paths.
     const treeOf = async (path: StorePath) => {
       const entry = closure.get(path)
       if (!entry) return undefined
-      await fill([entry], quiet)
-      return pool.treePath(entry.info)
+      const filled = (await fill([entry], quiet)).get(path)
+      return filled && pool.treePath(filled.info)
     }
     const prefetch = async (paths: readonly StorePath[]) => {
       const entries = paths.map((path) => closure.get(path)).filter((entry) => entry !== undefined)

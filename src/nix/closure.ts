@@ -8,7 +8,7 @@ import { NetimageError } from '../errors.ts'
 import type { PathInfo } from './path-info.ts'
 import { compareStorePaths, type StorePath } from './store-path.ts'
 import type { Store, StoredPath } from './stores/store.ts'
-import { isTrusted, type TrustPolicy } from './trust.ts'
+import { isContentAddressed, isTrusted, type TrustPolicy } from './trust.ts'
 
 /** The stores to ask, in this order, and what to believe of them. */
 export interface StoreAccess {
@@ -147,20 +147,23 @@ function notFound(
 }
 
 /**
- * The same path in another store, for when the first one's NAR turns out to be bad. Only the same
- * NAR counts: another build of the path might refer to other paths.
+ * The same path in the next store that has it, for when the NAR of the one before turns out to be
+ * bad. Only the same NAR counts, since another build of the path might refer to other paths; unless
+ * the path follows from its content, and so do its references.
  */
-export async function* alternatives(
+export async function alternative(
   entry: ClosurePath,
   access: StoreAccess,
-): AsyncGenerator<ClosurePath> {
+): Promise<ClosurePath | undefined> {
   const rest = access.stores.slice(access.stores.indexOf(entry.store) + 1)
   for (const store of rest) {
     const stored = await store.lookup(entry.info.path).catch(() => undefined)
-    if (!stored || stored.info.narHash.hex !== entry.info.narHash.hex) continue
-    if (!isTrusted(stored.info, store.trusted, access.policy)) continue
-    yield { info: entry.info, stored, store }
+    if (!stored || !isTrusted(stored.info, store.trusted, access.policy)) continue
+    const { narHash, narSize } = stored.info
+    if (narHash.hex !== entry.info.narHash.hex && !isContentAddressed(entry.info)) continue
+    return { info: { ...entry.info, narHash, narSize }, stored, store }
   }
+  return undefined
 }
 
 /** Nix registers no paths that refer to each other; only a path's reference to itself is allowed. */

@@ -1,6 +1,6 @@
 /** The compressions in which binary caches keep NARs. */
 
-const compressions = ['none', 'xz', 'zstd', 'bzip2', 'br', 'gzip'] as const
+export const compressions = ['none', 'xz', 'zstd', 'bzip2', 'br', 'gzip'] as const
 
 export type Compression = (typeof compressions)[number]
 

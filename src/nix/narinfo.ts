@@ -4,7 +4,7 @@
  * https://nix.dev/manual/nix/latest/protocols/binary-cache/narinfo
  */
 import { NetimageError } from '../errors.ts'
-import { isCompression, type Compression } from './compression.ts'
+import { compressions, isCompression, type Compression } from './compression.ts'
 import { parseHash, type Hash } from './hash.ts'
 import { sortedReferences, type PathInfo } from './path-info.ts'
 import { fromBaseName, toStorePath, type StorePath } from './store-path.ts'
@@ -52,12 +52,15 @@ export function parseNarInfo(text: string, path: StorePath, source: string): Nar
   const deriver = optional('Deriver', parseDeriver)
   const ca = fields.get('CA')
   const fileHash = optional('FileHash', parseSha256)
-  const fileSize = optional('FileSize', parseSize)
+  // Nix takes 0 for "unknown".
+  const fileSize = fields.get('FileSize') === '0' ? undefined : optional('FileSize', parseSize)
+  // Nix wrote bzip2 before it named the compression.
+  const compression = fields.get('Compression') || 'bzip2'
+  if (!isCompression(compression)) throw unknownCompression(compression, path, source)
   return {
     path,
     url: required('URL'),
-    // Nix wrote bzip2 before it named the compression.
-    compression: optional('Compression', parseCompression) ?? 'bzip2',
+    compression,
     narHash: parsed('NarHash', parseSha256),
     narSize: parsed('NarSize', parseSize),
     references: optional('References', parseReferences) ?? [],
@@ -97,8 +100,11 @@ function parseSize(text: string): number | undefined {
   return Number.isSafeInteger(size) && size > 0 ? size : undefined
 }
 
-function parseCompression(text: string): Compression | undefined {
-  return isCompression(text) ? text : undefined
+function unknownCompression(text: string, path: StorePath, source: string): NetimageError {
+  const named = JSON.stringify(text.slice(0, 80))
+  return new NetimageError('bad-narinfo', `${source} has ${path} in the compression ${named}`, {
+    hint: `netimage reads ${compressions.join(', ')}: name another store with --from.`,
+  })
 }
 
 function parseDeriver(text: string): StorePath | 'unknown' | undefined {

@@ -2,14 +2,14 @@
 import pLimit from 'p-limit'
 
 import { NetimageError } from '../errors.ts'
-import { alternatives, type ClosurePath, type StoreAccess } from '../nix/closure.ts'
+import { alternative, type Closure, type ClosurePath, type StoreAccess } from '../nix/closure.ts'
 import { contentCheck, parseContentAddress } from '../nix/content-address.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { isContentAddressed } from '../nix/trust.ts'
 import { plural, type Progress, type Task } from '../progress.ts'
 import type { ReceiveJob } from './jobs.ts'
-import type { Pool } from './pool.ts'
-import { mismatch } from './receive.ts'
+import type { Claimed, Pool } from './pool.ts'
+import { mismatch, wrongSize } from './receive.ts'
 import type { Workers } from './workers.ts'
 
 export interface FillContext {
@@ -24,49 +24,147 @@ export interface FillContext {
 const transfersAtOnce = 16
 const updateMs = 100
 
-export async function fillPool(paths: Iterable<ClosurePath>, context: FillContext): Promise<void> {
-  const all = [...paths]
-  await fillTrees(all, context)
-  await checkContents(all, context)
+/**
+ * Where a store fails, the next one that has the path is asked.
+ *
+ * @returns the same paths, in the same order, each as it was got in the end
+ */
+export async function fillPool(
+  paths: Iterable<ClosurePath>,
+  context: FillContext,
+): Promise<Closure> {
+  const filled = new Map([...paths].map((path) => [path.info.path, path]))
+  let round = [...filled.values()]
+  while (round.length > 0) {
+    round = await fillRound(round, context)
+    for (const path of round) filled.set(path.info.path, path)
+  }
+  return filled
 }
 
-async function fillTrees(paths: readonly ClosurePath[], context: FillContext): Promise<void> {
-  const { pool, progress } = context
-  // Paths with the same content share an entry.
-  const byEntry = new Map(paths.map((path) => [path.info.narHash.hex, path]))
-  const pathOf = (info: PathInfo) => byEntry.get(info.narHash.hex)
-  const claim = pool.claim([...byEntry.values()].map((path) => path.info))
-  const damaged = await checkDoubtful(claim.doubtful, context)
-  const missing = [...claim.missing, ...damaged]
-    .map(pathOf)
-    .filter((path) => path !== undefined)
-    // The largest first: they would otherwise be waited for alone at the end.
-    .sort((a, b) => b.info.narSize - a.info.narSize)
-  if (missing.length === 0) return
+/** Paths with the same content share an entry. */
+const entryOf = ({ narHash }: PathInfo) => narHash.hex
 
-  const totalBytes = narBytes(missing.map((path) => path.info))
-  const task = progress.begin('unpacking', { paths: missing.length, bytes: totalBytes })
+/** The true size of each entry's NAR, in bytes. */
+type Sizes = Map<string, number>
+
+/** Called where a path cannot be had as its store describes it. */
+type Fail = (path: ClosurePath, failure: NetimageError) => Promise<void>
+
+/**
+ * Brings in what each path's own store has, and holds all that the store claims against it: that a
+ * tree has the NAR hash which somebody claims of a path makes it neither the path's size nor,
+ * where that is addressed by it, the path's content.
+ *
+ * @returns the paths that failed, as another store has them
+ */
+async function fillRound(
+  paths: readonly ClosurePath[],
+  context: FillContext,
+): Promise<ClosurePath[]> {
+  const others: ClosurePath[] = []
+  const fail: Fail = async (path, failure) => {
+    others.push(await fromAnotherStore(path, failure, context))
+  }
+  const sizes = await fillEntries(paths, context, fail)
+  await allOrNone(paths, paths.length, async (path) => {
+    const { info } = path
+    const narSize = sizes.get(entryOf(info))
+    if (narSize === undefined) return
+    const failure =
+      narSize === info.narSize ? await checkContent(info, context) : wrongSize(info, narSize)
+    if (failure) await fail(path, failure)
+  })
+  return others
+}
+
+async function fromAnotherStore(
+  path: ClosurePath,
+  failure: NetimageError,
+  { access, progress }: FillContext,
+): Promise<ClosurePath> {
+  const other = await alternative(path, access)
+  if (other) {
+    progress.warn(`${failure.message}; taking it from ${other.store.url}`)
+    return other
+  }
+  throw new NetimageError(
+    failure.code,
+    `could not get ${path.info.path} from ${path.store.url}: ${failure.message}`,
+    { cause: failure, ...(failure.hint !== undefined && { hint: failure.hint }) },
+  )
+}
+
+/** @returns nothing of the entries of which all paths failed */
+async function fillEntries(
+  paths: readonly ClosurePath[],
+  context: FillContext,
+  fail: Fail,
+): Promise<Sizes> {
+  const { pool, progress } = context
+  const byEntry = Map.groupBy(paths, ({ info }) => entryOf(info))
+  const claim = pool.claim([...byEntry.values()].flatMap(([first]) => first?.info ?? []))
+  const sizes: Sizes = new Map(claim.present.map(({ info, narSize }) => [entryOf(info), narSize]))
+  const damaged = await checkDoubtful(claim.doubtful, context, sizes)
+  const missing = [...claim.missing, ...damaged]
+    // The largest first: they would otherwise be waited for alone at the end.
+    .sort((a, b) => b.narSize - a.narSize)
+  if (missing.length === 0) return sizes
+
+  const task = progress.begin('unpacking', { paths: missing.length, bytes: narBytes(missing) })
   const counts = { paths: 0, downloaded: 0 }
   // A failure ends the transfers that are under way, too.
   const failed = new AbortController()
   const signal = AbortSignal.any([context.signal, failed.signal])
+  const downloaded = (bytes: number) => (counts.downloaded += bytes)
   await watchBytes(context.workers, task, counts, () =>
-    allOrNone(missing, transfersAtOnce, async (path) => {
-      const downloaded = (bytes: number) => (counts.downloaded += bytes)
-      await receiveAnywhere(path, { ...context, signal }, downloaded).catch((error: unknown) => {
+    allOrNone(missing, transfersAtOnce, async (info) => {
+      try {
+        const same = byEntry.get(entryOf(info)) ?? []
+        const narSize = await receiveAny(same, { ...context, signal }, downloaded, fail)
+        if (narSize === undefined) return
+        sizes.set(entryOf(info), narSize)
+        counts.paths++
+      } catch (error) {
         failed.abort()
         throw error
-      })
-      counts.paths++
+      }
     }),
   )
-  task.end(`unpacked and verified ${plural(missing.length, 'path')}`)
+  task.end(`unpacked and verified ${plural(counts.paths, 'path')}`)
+  return sizes
 }
 
-/** What may not be what it was when it was unpacked is hashed once more. */
+/** @returns the size of the NAR, unless all of these paths failed */
+async function receiveAny(
+  same: readonly ClosurePath[],
+  context: FillContext,
+  downloaded: (bytes: number) => void,
+  fail: Fail,
+): Promise<number | undefined> {
+  const failures: [ClosurePath, NetimageError][] = []
+  for (const path of same) {
+    try {
+      await receive(path, context, downloaded)
+      return path.info.narSize
+    } catch (error) {
+      if (context.signal.aborted || !isOfStore(error)) throw error
+      failures.push([path, error])
+    }
+  }
+  for (const [path, failure] of failures) await fail(path, failure)
+  return undefined
+}
+
+/**
+ * What may not be what it was when it was unpacked is hashed once more.
+ *
+ * @returns what was damaged, and is gone
+ */
 async function checkDoubtful(
-  doubtful: readonly PathInfo[],
+  doubtful: readonly Claimed[],
   { pool, workers, progress }: FillContext,
+  sizes: Sizes,
 ): Promise<PathInfo[]> {
   if (doubtful.length === 0) return []
   const total = { paths: doubtful.length, bytes: narBytes(doubtful) }
@@ -74,49 +172,33 @@ async function checkDoubtful(
   const counts = { paths: 0 }
   const damaged: PathInfo[] = []
   await watchBytes(workers, task, counts, () =>
-    Promise.all(
-      doubtful.map(async (info) => {
-        const { narHash, narSize } = info
-        const job = { kind: 'check', tree: pool.treePath(info), narHash, narSize } as const
-        // A tree that cannot even be read is as good as a wrong one.
-        const whole = await workers.run(job).catch(() => false)
-        if (whole) pool.confirm(info)
-        else {
-          damaged.push(info)
-          pool.discard(info)
-        }
-        counts.paths++
-      }),
-    ),
+    allOrNone(doubtful, doubtful.length, async (claimed) => {
+      const { info, narSize } = claimed
+      const tree = pool.treePath(info)
+      const job = { kind: 'check', tree, narHash: info.narHash, narSize } as const
+      // A tree that cannot even be read is as good as a wrong one.
+      const whole = await workers.run(job).catch((error: unknown) => {
+        if (isUnreadable(error)) return false
+        throw error
+      })
+      if (whole) {
+        pool.confirm(claimed)
+        sizes.set(entryOf(info), narSize)
+      } else {
+        damaged.push(info)
+        pool.discard(info)
+      }
+      counts.paths++
+    }),
   )
   task.end(`checked ${plural(doubtful.length, 'path')} unpacked before this machine last started`)
   return damaged
 }
 
-/** From the path's own store, or from the next one that has the same. */
-async function receiveAnywhere(
-  path: ClosurePath,
-  context: FillContext,
-  downloaded: (bytes: number) => void,
-): Promise<void> {
-  let failure: NetimageError
-  try {
-    return await receive(path, context, downloaded)
-  } catch (error) {
-    failure = ofStore(error, context.signal)
-  }
-  for await (const other of alternatives(path, context.access)) {
-    context.progress.warn(`${failure.message}; taking it from ${other.store.url}`)
-    try {
-      return await receive(other, context, downloaded)
-    } catch (error) {
-      failure = ofStore(error, context.signal)
-    }
-  }
-  throw new NetimageError(
-    failure.code,
-    `could not get ${path.info.path} from ${path.store.url}: ${failure.message}`,
-    { cause: failure, ...(failure.hint !== undefined && { hint: failure.hint }) },
+/** Not so where the check itself was ended, or its thread was. */
+function isUnreadable(error: unknown): boolean {
+  return (
+    error instanceof NetimageError && (error.code === 'file-system' || error.code === 'bad-store')
   )
 }
 
@@ -132,11 +214,9 @@ const causedByStore = new Set([
   'not-allowed',
 ])
 
-/** The error where another store may do better; anything else is thrown on. */
-function ofStore(error: unknown, signal: AbortSignal): NetimageError {
-  if (signal.aborted || !(error instanceof NetimageError)) throw error
-  if (!causedByStore.has(error.code)) throw error
-  return error
+/** Whether another store may do better. */
+function isOfStore(error: unknown): error is NetimageError {
+  return error instanceof NetimageError && causedByStore.has(error.code)
 }
 
 async function receive(
@@ -156,23 +236,15 @@ async function receive(
   await workers.run(job)
 }
 
-/**
- * Content addresses are held against the trees themselves, whatever brought those into the pool:
- * that a tree has the NAR hash which somebody claims of a path does not make it the path's content.
- */
-async function checkContents(
-  paths: readonly ClosurePath[],
+async function checkContent(
+  info: PathInfo,
   { pool, workers }: FillContext,
-): Promise<void> {
-  await Promise.all(
-    paths.map(async ({ info }) => {
-      const address = isContentAddressed(info) ? parseContentAddress(info.ca ?? '') : undefined
-      const content = address && contentCheck(info, address)
-      if (!content) return
-      if (await workers.run({ kind: 'content', tree: pool.treePath(info), content })) return
-      throw mismatch('hash-mismatch', info, `its content is not that of its address ${info.ca}`)
-    }),
-  )
+): Promise<NetimageError | undefined> {
+  const address = isContentAddressed(info) ? parseContentAddress(info.ca ?? '') : undefined
+  const content = address && contentCheck(info, address)
+  if (!content) return undefined
+  if (await workers.run({ kind: 'content', tree: pool.treePath(info), content })) return undefined
+  return mismatch('hash-mismatch', info, `its content is not that of its address ${info.ca}`)
 }
 
 /**
@@ -215,6 +287,6 @@ export async function watchBytes(
   }
 }
 
-function narBytes(infos: readonly PathInfo[]): number {
-  return infos.reduce((sum, info) => sum + info.narSize, 0)
+function narBytes(sized: readonly { narSize: number }[]): number {
+  return sized.reduce((sum, { narSize }) => sum + narSize, 0)
 }

@@ -70,7 +70,13 @@ type PlaceFile = (from: Buffer, to: Buffer, stat: Stats, owner: number) => void
 
 const filePlacers: Record<PlaceMethod, PlaceFile> = {
   reflink(from, to) {
-    copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
+    try {
+      copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
+    } catch (error) {
+      // ZFS clones no file that it has not written out yet.
+      if (errnoOf(error) !== 'EAGAIN') throw error
+      copyFileSync(from, to, constants.COPYFILE_EXCL)
+    }
     utimesSync(to, storeTime, storeTime)
   },
   hardlink(from, to, { uid }, owner) {

@@ -49,17 +49,23 @@ export interface Pool {
   /** Takes an entry out of the pool. */
   discard(info: PathInfo): void
   /** Records that a doubtful tree was hashed and is whole. */
-  confirm(info: PathInfo): void
+  confirm(claimed: Claimed): void
   /** Ends the lease and removes what it did not finish. */
   close(): void
 }
 
 export interface Claim {
   /** Whole, and there to be used. */
-  present: PathInfo[]
+  present: Claimed[]
   /** From before the machine last started, or with a broken record: hashed before they count. */
-  doubtful: PathInfo[]
+  doubtful: Claimed[]
   missing: PathInfo[]
+}
+
+export interface Claimed {
+  info: PathInfo
+  /** The size of the NAR in bytes, as it was when the entry was made, whatever `info` says. */
+  narSize: number
 }
 
 export interface PoolFolders {
@@ -127,10 +133,10 @@ export function openPool(where: string): Pool {
         for (const info of infos) {
           const path = entryPath(info)
           const entry = readEntry(path)
+          const claimed = { info, narSize: entry?.narSize ?? info.narSize }
           if (!touch(path)) claim.missing.push(info)
-          else if (entry?.narSize === info.narSize && entry.bootId === bootId) {
-            claim.present.push(info)
-          } else claim.doubtful.push(info)
+          else if (entry?.bootId === bootId) claim.present.push(claimed)
+          else claim.doubtful.push(claimed)
         }
       })
       return claim
@@ -139,11 +145,11 @@ export function openPool(where: string): Pool {
       bury(entryPath(info), folders.scratch)
       removeGraves(folders)
     },
-    confirm(info) {
+    confirm({ info, narSize }) {
       const file = join(entryPath(info), entryFile)
       const finished = newScratch()
       try {
-        writeFileSync(finished, formatEntry({ narSize: info.narSize }))
+        writeFileSync(finished, formatEntry({ narSize }))
         renameSync(finished, file)
       } catch (error) {
         throw fileSystemError(`could not write ${file}`, error)

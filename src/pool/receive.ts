@@ -38,8 +38,10 @@ export async function receiveNar(
   const parser = createNarParser(restore)
   const hash = createHash('sha256')
   let size = 0
+  let isReading = true
 
   function write(chunk: Buffer): void {
+    isReading = false
     size += chunk.length
     // While it streams: a decompression bomb is not to fill the disk first.
     if (size > expected.narSize) {
@@ -48,21 +50,31 @@ export async function receiveNar(
     hash.update(chunk)
     parser.write(chunk)
     progress(chunk.length)
+    isReading = true
   }
 
   try {
     if (source.kind === 'tree') dumpNar(source.directory, write)
     else for await (const chunk of narChunks(source, expected, memory)) write(chunk)
+    isReading = false
     parser.end()
+  } catch (error) {
+    throw isReading ? unreadable(error) : error
   } finally {
     restore.abandon()
     memory.release()
   }
-  if (size !== expected.narSize) {
-    const why = `its NAR has ${size} bytes, and ${expected.narSize} were promised`
-    throw mismatch('size-mismatch', expected, why)
-  }
+  if (size !== expected.narSize) throw wrongSize(expected, size)
   expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'))
+}
+
+/** Another store may do better where a file of this one cannot be read. */
+function unreadable(error: unknown): unknown {
+  if (!(error instanceof NetimageError) || error.code !== 'file-system') return error
+  return new NetimageError('bad-store', error.message, {
+    cause: error,
+    hint: 'Run this as somebody who may read that store, or name another with --from.',
+  })
 }
 
 /** The NAR in a file, with the file's own hash and size checked on the way. */
@@ -100,6 +112,11 @@ function expectHash(expected: NarExpectation, what: string, promised: Hash, hex:
   const actual = formatHash({ algorithm: promised.algorithm, hex })
   const why = `${what} has the hash ${actual}, and ${formatHash(promised)} was promised`
   throw mismatch('hash-mismatch', expected, why)
+}
+
+export function wrongSize(expected: NarExpectation, size: number): NetimageError {
+  const why = `its NAR has ${size} bytes, and ${expected.narSize} were promised`
+  return mismatch('size-mismatch', expected, why)
 }
 
 export function mismatch(

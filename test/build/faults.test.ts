@@ -7,7 +7,7 @@ import { readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
-import { verifyImage } from '../../src/index.ts'
+import { buildNetImage, verifyImage } from '../../src/index.ts'
 import { startFakeCache, type Lie } from '../support/fake-cache.ts'
 import { mounted } from '../support/namespace.ts'
 import { assertWhole, failureOf, netimage, startNetimage, type Run } from '../support/netimage.ts'
@@ -451,6 +451,36 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       assert.doesNotMatch(stderr, /unpacked and verified/)
       const again = await succeeds(netimage(setting.args('--force')))
       assert.doesNotMatch(again.stderr, /checked/)
+    }))
+
+  test('before the machine last started: whoever breaks off loses nothing', () =>
+    withWorkspace(async (setting) => {
+      await succeeds(netimage(setting.args()))
+      const pooled = setting.pooled()
+      for (const name of pooled) {
+        const file = join(setting.pool, 'trees', name, 'entry.json')
+        const { narSize } = parseObject(readFileSync(file, 'utf8'))
+        writeFileSync(file, JSON.stringify({ narSize, bootId: 'another' }))
+      }
+      const breakOff = new AbortController()
+      const building = buildNetImage({
+        system: system.toplevel,
+        output: setting.path('out', 'second'),
+        pool: setting.pool,
+        from: [`file://${cacheWorkspace.directory}`],
+        trustedPublicKeys: [key.publicKey],
+        signal: breakOff.signal,
+        progress: {
+          begin(what) {
+            if (what === 'checking the pool') breakOff.abort()
+            return { update: () => undefined, end: () => undefined }
+          },
+          warn: () => undefined,
+        },
+      })
+      await assert.rejects(building, { code: 'interrupted' })
+      assert.equal(breakOff.signal.aborted, true)
+      assert.deepEqual(setting.pooled(), pooled)
     }))
 
   /** Does something to each of some entries, and lets the build that follows replace them all. */

@@ -276,7 +276,7 @@ suite('what a cache says of a path', { concurrency: 4 }, () => {
     'a compression that nobody knows',
     { files: (files) => changeInfo(files, /Compression: zstd/, 'Compression: lzip') },
     'bad-narinfo',
-    /Compression is "lzip"/,
+    /in the compression "lzip"/,
   )
   fails(
     'a compression that it is not',
@@ -387,6 +387,15 @@ suite('signatures', { concurrency: 4 }, () => {
       (setting) => assertBuilds(setting, { from: [`${setting.cache.url}?trusted=true`] }),
     ))
 
+  test('an address that means nothing is not handed on, with a signature or without', () =>
+    withCache({ change: app((app) => (app.ca = 'fixed:md5:nonsense')) }, async (setting) => {
+      await assertBuilds(setting)
+      assert.doesNotMatch(
+        readFileSync(join(setting.image, 'nix-support/net-image.json'), 'utf8'),
+        /nonsense/,
+      )
+    }))
+
   test('without signatures the NAR hash counts as before', () =>
     withCache(
       { change: app((app) => (app.narHash = narHashOf(Buffer.from('other')))) },
@@ -426,6 +435,27 @@ suite('content addresses', { concurrency: 4 }, () => {
   const kinds = { nar, text, 'flat sha256': flat('sha256'), 'flat sha512': flat('sha512') }
 
   for (const [kind, make] of Object.entries(kinds)) {
+    for (const [lie, change] of Object.entries({
+      content: addressed(make, Buffer.from('something else')),
+      size: (paths: Paths) => {
+        addressed(make)(paths)
+        paths.lib.narSize += 8
+      },
+    })) {
+      test(`a false ${lie} (${kind}): the next store has the true one`, () =>
+        withCache({ change }, async (setting) => {
+          const honest = makePaths()
+          addressed(make)(honest)
+          const good = await startFakeCache(cacheFiles(Object.values(honest)))
+          try {
+            await assertBuilds(setting, { from: [setting.cache.url, good.url] })
+            assert.equal(setting.warnings.length, 1, setting.warnings.join('\n'))
+            assert.match(setting.warnings[0] ?? '', /-source is not what .*; taking it from http:/)
+          } finally {
+            await good.close()
+          }
+        }))
+    }
     builds(`a path that is addressed by its content (${kind}) and not signed`, {
       change: addressed(make),
     })
@@ -448,6 +478,40 @@ suite('content addresses', { concurrency: 4 }, () => {
       /-source, which \S+-app refers to, has no signature/,
     )
   }
+
+  test('a false size of what another path has as well: size-mismatch', () =>
+    // Neither the image nor what the pool has already is to suffer from it.
+    withCache(
+      {
+        change: (paths) => {
+          addressed(nar)(paths)
+          paths.app.references = []
+          const own = narOf({ file: noise })
+          const same = cachedPath(paths.app.path, own, {
+            references: [paths.lib.path],
+            keys: [key],
+          })
+          Object.assign(paths.app, same)
+        },
+      },
+      async (setting) => {
+        await assertBuilds(setting)
+        const pooled = setting.pooled()
+        setting.paths.lib.narSize += 8
+        const lying = await startFakeCache(cacheFiles(Object.values(setting.paths)))
+        const image = setting.path('out', 'second')
+        try {
+          for (const pool of [setting.pool, setting.path('another-pool')]) {
+            await assert.rejects(build(setting, { from: [lying.url], output: image, pool }), {
+              code: 'size-mismatch',
+            })
+          }
+          assert.deepEqual(setting.pooled(), pooled)
+        } finally {
+          await lying.close()
+        }
+      },
+    ))
 
   test('the content of another path in its place: hash-mismatch', () =>
     // The pool keeps what has the same NAR once: that must not vouch for an address.

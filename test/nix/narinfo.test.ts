@@ -94,6 +94,10 @@ suite('fields that may be missing', () => {
     )
   })
 
+  test('the size of the file may be unknown, which Nix writes as 0', () => {
+    assert.deepEqual(parse(narInfo({ FileSize: '0' })), parse(narInfo({ FileSize: undefined })))
+  })
+
   test('a deriver may be unknown', () => {
     assert.equal(parse(narInfo({ Deriver: 'unknown-deriver' })).deriver, undefined)
   })
@@ -171,9 +175,8 @@ suite('a narinfo is refused', () => {
 
   const badValues: Record<string, string[]> = {
     StorePath: ['/etc/passwd', path.slice(11), `/gnu${path.slice(4)}`, `${path}/bin`],
-    Compression: ['lzma', 'XZ', '__proto__', 'xz zstd'],
     FileHash: ['sha256:0', `sha512:${'0'.repeat(128)}`, 'md5:d41d8cd98f00b204e9800998ecf8427e'],
-    FileSize: ['-1', '0', '1.5', '1e3', '0x10', 'many', '9007199254740993', '1'.repeat(40)],
+    FileSize: ['-1', '00', '1.5', '1e3', '0x10', 'many', '9007199254740993', '1'.repeat(40)],
     NarHash: [
       'sha256:0',
       `sha1:${'0'.repeat(40)}`,
@@ -197,6 +200,19 @@ suite('a narinfo is refused', () => {
         assertRefused(narInfo({ [key]: value }), new RegExp(`${key} is "`))
       })
     }
+  }
+
+  for (const compression of ['lzma', 'XZ', '__proto__', 'xz zstd']) {
+    test(`whose Compression is ${compression}`, () => {
+      assert.throws(
+        () => parse(narInfo({ Compression: compression })),
+        (error) => {
+          assertError(error, 'bad-narinfo', new RegExp(`in the compression "${compression}"`))
+          assert.match(error.hint ?? '', /reads none, xz, zstd/)
+          return true
+        },
+      )
+    })
   }
 
   test('that is no narinfo at all', () => {

@@ -2,7 +2,15 @@
  * A local store, read from Nix's own database: no `nix` program is needed, and Nix may be at work
  * on it at the same time.
  */
-import { copyFileSync, existsSync, lstatSync, mkdtempSync, readFileSync, statSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -33,19 +41,26 @@ export function openLocalStore(root: string, url: string, settings: LocalStoreSe
  * the files are there.
  *
  * @param directory what `closureInfo` gives
+ * @param root the directory that holds the `nix/store` which it lies in
  */
 export function openClosureInfo(
   directory: string,
+  root: string,
   url: string,
   settings: LocalStoreSettings,
 ): Store {
   const index = readRegistration(join(directory, closureInfoFile))
-  return openIndexedStore(index, closureInfoRoot(directory), url, settings)
+  return openIndexedStore(index, root, url, settings)
 }
 
-/** The directory that holds the `nix/store` which such a description lies in and is of. */
-export function closureInfoRoot(directory: string): string {
-  return directory.slice(0, Math.max(0, directory.lastIndexOf(`${storeDir}/`))) || '/'
+/**
+ * The directory that holds the `nix/store` which such a description lies in and is of; undefined
+ * where it lies in none, and so could be anybody's.
+ */
+export function closureInfoRoot(directory: string): string | undefined {
+  const inStore = directory.includes(`${storeDir}/`) ? directory : realpathSync(directory)
+  const end = inStore.lastIndexOf(`${storeDir}/`)
+  return end < 0 ? undefined : inStore.slice(0, end) || '/'
 }
 
 const closureInfoFile = 'registration'
@@ -67,15 +82,21 @@ function openIndexedStore(
     lookup(path) {
       const info = index.info(path)
       const directory = join(root, 'nix/store', baseNameOf(path))
-      if (!info || !lstatSync(directory, { throwIfNoEntry: false })) {
-        return Promise.resolve(undefined)
-      }
+      if (!info || !isThere(directory)) return Promise.resolve(undefined)
       return Promise.resolve({ info, fetch: () => Promise.resolve({ kind: 'tree', directory }) })
     },
     close() {
       index.close()
       return Promise.resolve()
     },
+  }
+}
+
+function isThere(directory: string): boolean {
+  try {
+    return lstatSync(directory, { throwIfNoEntry: false }) !== undefined
+  } catch (error) {
+    throw fileSystemError(`could not look for ${directory}`, error)
   }
 }
 
@@ -132,16 +153,20 @@ function openDatabaseIndex(root: string, url: string): StoreIndex {
     )
     return {
       info(path) {
-        const row = findPath.get(path)
-        if (!row) return undefined
-        const references = findReferences.all(Number(row['id'])).map((row) => row['path'])
-        return toPathInfo(path, row, references, url)
+        try {
+          const row = findPath.get(path)
+          if (!row) return undefined
+          const references = findReferences.all(Number(row['id'])).map((row) => row['path'])
+          return toPathInfo(path, row, references, url)
+        } catch (error) {
+          throw unreadable(file, url, error)
+        }
       },
       close,
     }
   } catch (error) {
     close()
-    throw notADatabase(file, url, error)
+    throw unreadable(file, url, error)
   }
 }
 
@@ -205,15 +230,17 @@ function openDatabase(file: string, url: string): OpenDatabase {
   try {
     return openPlainly(pathToFileURL(file))
   } catch (plainError) {
+    // What was not committed, or is yet to be taken back, would count as well.
+    if (isLocked(plainError) || isFilled(`${file}-journal`)) throw unreadable(file, url, plainError)
     try {
-      if (!hasLog(file)) {
+      if (!isFilled(`${file}-wal`)) {
         const address = pathToFileURL(file)
         address.search = '?immutable=1'
         return openPlainly(address)
       }
       return openCopy(file)
     } catch {
-      throw notADatabase(file, url, plainError)
+      throw unreadable(file, url, plainError)
     }
   }
 }
@@ -229,8 +256,8 @@ function openPlainly(address: URL): OpenDatabase {
   return { database, close: () => database.close() }
 }
 
-function hasLog(file: string): boolean {
-  return (statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0
+function isFilled(file: string): boolean {
+  return (statSync(file, { throwIfNoEntry: false })?.size ?? 0) > 0
 }
 
 function openCopy(file: string): OpenDatabase {
@@ -253,8 +280,22 @@ function openCopy(file: string): OpenDatabase {
   }
 }
 
-function notADatabase(file: string, url: string, error: unknown): Error {
+const sqliteBusy = 5
+
+function isLocked(error: unknown): boolean {
+  if (!(error instanceof Error) || !('errcode' in error)) return false
+  // The low byte: above it stands which kind of it.
+  return typeof error.errcode === 'number' && (error.errcode & 0xff) === sqliteBusy
+}
+
+function unreadable(file: string, url: string, error: unknown): Error {
   if (error instanceof NetimageError) return error
+  if (isLocked(error)) {
+    return new NetimageError('store-unavailable', `another program has locked ${file} of ${url}`, {
+      cause: error,
+      hint: 'Let Nix end what it does there, then run this again.',
+    })
+  }
   return new NetimageError('bad-store', `could not read ${file} of ${url}: ${messageOf(error)}`, {
     cause: error,
     hint: 'It should be the database of a Nix store that this user may read.',

@@ -73,8 +73,10 @@ function openDirectory(path: string, text: string, settings: CacheSettings): Sto
     return openBinaryCache(fileTransport(directory), settings)
   }
   if (isClosureInfo(directory)) {
-    const trusted = isOwn(closureInfoRoot(directory), settings)
-    return openClosureInfo(directory, text, { ...settings, trusted })
+    const root = closureInfoRoot(directory)
+    if (root === undefined)
+      throw badUrl(text, 'a closureInfo lies in a Nix store, and this does not')
+    return openClosureInfo(directory, root, text, { ...settings, trusted: isOwn(root, settings) })
   }
   throw badUrl(text, 'there is neither a Nix store nor a binary cache')
 }
