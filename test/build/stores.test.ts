@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { symlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
@@ -12,7 +12,7 @@ import { startFakeCache, type FakeCache } from '../support/fake-cache.ts'
 import { machineWithNix, readOnly } from '../support/namespace.ts'
 import { assertWhole, failureOf, netimage, netimageJson, type Run } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
-import { cacheFiles, inventSystem, makeKey } from '../support/synthetic.ts'
+import { cacheFiles, inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { buildSmallSystem, type TestSystem } from '../support/systems.ts'
 import { assertSameLines, describeTree } from '../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -96,6 +96,24 @@ suite('the order of stores', { concurrency: 4 }, () => {
         `${caches[0]?.url} does not tell its priority, and is asked last`,
       ])
     }))
+})
+
+test('a store of which a file cannot be read: the next one is asked', async () => {
+  const key = makeKey('unreadable-1')
+  const { toplevel, kernel } = inventSystem('unreadable', [], [key])
+  const workspace = makeWorkspace('unreadable')
+  const [bad, good] = ['bad', 'good'].map((name) => workspace.path(name))
+  assert.ok(bad !== undefined && good !== undefined)
+  for (const directory of [bad, good]) writeCache(directory, [toplevel, kernel])
+  const nar = join(bad, kernel.url)
+  rmSync(nar)
+  mkdirSync(nar)
+  const args = ['build', toplevel.path, '-o', workspace.image, '--pool', workspace.pool]
+  const from = [bad, good].flatMap((directory) => ['--from', `file://${directory}`])
+  const run = await netimage([...args, ...from, '--trusted-public-keys', key.publicKey])
+  assert.equal(run.status, 0, run.stderr)
+  assert.match(run.stderr, /could not read \S+: EISDIR.*; taking it from file:\/\/\S+good/)
+  await workspace.remove()
 })
 
 suite('what is no store', () => {
@@ -337,6 +355,16 @@ suite('a local store', { concurrency: 3 }, () => {
       assert.ok(code === 'hash-mismatch' || code === 'size-mismatch', code)
     })
 
+    test('is nobody’s word outside a store', async () => {
+      const { listed } = await listStore('listed-inside')
+      const outside = workspace.path('listed-outside')
+      await runProgram('cp', ['-r', listed, outside])
+      assert.equal(failureOf(await tryBuild('listed-outside', outside)).code, 'bad-store-url')
+      const link = workspace.path('listed-link')
+      symlinkSync(listed, link)
+      assertLikeReference(await build('listed-link', link))
+    })
+
     test('that is cut off', async () => {
       const { listed } = await listStore('listed-cut')
       const file = join(listed, 'registration')
@@ -346,6 +374,23 @@ suite('a local store', { concurrency: 3 }, () => {
       assert.equal(code, 'bad-store')
       assert.match(message, /^the registration \S+ is broken at line \d+/)
     })
+  })
+
+  test('that somebody is changing: what is not committed does not count', async () => {
+    const root = await copyStore('locked')
+    const nix = new DatabaseSync(database(root))
+    // As Nix leaves it where `use-sqlite-wal` is false.
+    nix.exec('PRAGMA journal_mode = truncate; BEGIN EXCLUSIVE; DELETE FROM Refs')
+    try {
+      const run = await tryBuild('locked', `local?root=${root}`, ['--no-check-sigs'])
+      assert.equal(run.status, 5, run.stderr)
+      assert.equal(failureOf(run).code, 'store-unavailable')
+      assert.match(failureOf(run).message, /another program has locked \S+db.sqlite/)
+      nix.exec('ROLLBACK')
+    } finally {
+      nix.close()
+    }
+    assertLikeReference(await build('locked', `local?root=${root}`))
   })
 
   test('with a path that is registered and gone', async () => {
@@ -385,6 +430,15 @@ suite('a local store', { concurrency: 3 }, () => {
     'that is empty': {
       break: (root) => writeFileSync(database(root), ''),
       message: /could not read \S+db.sqlite/,
+    },
+    'that is damaged within': {
+      break(root) {
+        const { size } = statSync(database(root))
+        const file = openSync(database(root), 'r+')
+        writeSync(file, Buffer.alloc(size - 4096, 0xee), 0, size - 4096, 4096)
+        closeSync(file)
+      },
+      message: /could not read \S+db.sqlite .*malformed/,
     },
     'of another schema': {
       break: (root) => writeFileSync(join(dirname(database(root)), 'schema'), '11'),
