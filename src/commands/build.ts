@@ -25,10 +25,8 @@ export function buildCommand() {
     .addOption(
       new Option(
         '--link <how>',
-        'how files come from the pool where the file system cannot clone them',
-      )
-        .choices(['copy', 'hardlink'] as const)
-        .default('copy' as const),
+        'how files come from the pool where the file system cannot clone them (default: "copy")',
+      ).choices(['copy', 'hardlink'] as const),
     )
     .addOption(
       new Option('--format <format>', 'the root tree as a directory or as an archive')
@@ -77,7 +75,7 @@ type BuildFlags = RunOptions &
     output?: string | undefined
     force?: true | undefined
     pool?: string | undefined
-    link: 'copy' | 'hardlink'
+    link?: 'copy' | 'hardlink' | undefined
     format: 'directory' | 'tar'
     boot?: BootWay[] | undefined
     silence?: string[] | undefined
@@ -112,7 +110,7 @@ async function build(
     options: { ...configured.options, ...optionFlags(flags) },
     bootSettings: { ...configured.bootSettings, ...(await flagSettings(flags)) },
     force: flags.force ?? false,
-    link: flags.link,
+    ...(flags.link && { link: flags.link }),
     ...(flags.boot && { boot: flags.boot }),
     silenced: [
       ...(configured.silenced ?? []),

@@ -8,6 +8,7 @@ import { bootFiles, defaultWays, type BootWay } from '../boot/ways.ts'
 import { checkSystem, type CheckFinding } from '../check/check.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
+import type { PathInfo } from '../nix/path-info.ts'
 import { formatRegistration } from '../nix/registration.ts'
 import { baseNameOf, storeDir, type StorePath } from '../nix/store-path.ts'
 import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
@@ -15,14 +16,14 @@ import { findSystemPath } from '../nixos/name-system.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { findStoreFile, type TreeOf } from '../nixos/store-files.ts'
 import { readSystem, type System } from '../nixos/system.ts'
-import { fillPool } from '../pool/fill.ts'
+import { allOrNone, fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool, type Pool } from '../pool/pool.ts'
 import { startWorkers, type Workers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
 import { writeBootTree } from './boot-tree.ts'
 import { withHostSettings } from './host.ts'
-import { imageLayout, registrationName, type ImageLayout } from './layout.ts'
+import { findStrays, imageLayout, registrationName, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
 import { mergeTree } from './merge.ts'
 import { normalizeTree } from './normalize.ts'
@@ -44,7 +45,10 @@ export interface BuildRequest extends StoreChoice {
   force?: boolean
   /** Default: `$XDG_CACHE_HOME/netimage`. */
   pool?: string
-  /** How files come from the pool where the file system cannot clone them. Default: `copy`. */
+  /**
+   * How files come from the pool where the file system cannot clone them. Default: `copy`, and
+   * `hardlink` for an archive that no commands add to.
+   */
   link?: 'hardlink' | 'copy'
   /** The root tree as a directory or as a tar archive. Default: `directory`. */
   format?: 'directory' | 'tar'
@@ -141,8 +145,9 @@ async function buildFromPool(
   try {
     const layout = imageLayout(staging.image, options.rootDirectoryName)
     makeFolders(layout)
-    // A tree that only becomes an archive need not have files of its own.
-    const link = request.format === 'tar' ? 'hardlink' : (request.link ?? 'copy')
+    // A tree that only becomes an archive need not have files of its own, if nobody writes to it.
+    const canShare = request.format === 'tar' && !hasCommands(options)
+    const link = request.link ?? (canShare ? 'hardlink' : 'copy')
     await placeStore(closure, layout.store, link, context)
     await makeBootTree(request, system, options, closure, layout, context)
     writeForAll(layout.registration, formatRegistration(infosOf(closure)))
@@ -157,6 +162,7 @@ async function buildFromPool(
     if (request.format === 'tar') await archiveRoot(manifest, layout, context)
     writeForAll(layout.buildSystem, `${buildPlatform()}\n`)
     writeForAll(layout.manifest, formatManifest(manifest))
+    refuseStrays(layout, manifest.root.format)
     context.signal.throwIfAborted()
     staging.publish()
     return { image, manifest, findings }
@@ -214,25 +220,29 @@ function treesOf(closure: Closure, pool: Pool): TreeOf {
   }
 }
 
+const commandOptions = ['populateRootCommands', 'populateFirmwareCommands'] as const
+
+function hasCommands(options: SettledOptions): boolean {
+  return commandOptions.some((name) => options[name].trim() !== '')
+}
+
 async function populate(
   options: SettledOptions,
   closure: Closure,
   layout: ImageLayout,
   staging: Staging,
-  { signal, progress }: BuildContext,
+  context: BuildContext,
 ): Promise<void> {
-  const run = async (
-    name: 'populateRootCommands' | 'populateFirmwareCommands',
-    made: string,
-    target: string,
-  ) => {
+  const { signal, progress } = context
+  let isGuarded = true
+  const run = async (name: (typeof commandOptions)[number], made: string, target: string) => {
     if (options[name].trim() === '') return
     const task = progress.begin(`running ${name}`)
     const directory = join(staging.scratch, name)
     const emptyDirectory = join(staging.scratch, `${name}-root`)
     mkdirSync(join(directory, made), { recursive: true })
     mkdirSync(emptyDirectory)
-    await runCommands(name, options[name], {
+    const couldNotWrite = await runCommands(name, options[name], {
       out: staging.image,
       rootfs: layout.root,
       bootfs: layout.boot,
@@ -242,6 +252,7 @@ async function populate(
       emptyDirectory,
       signal,
     })
+    isGuarded &&= couldNotWrite
     mergeTree(join(directory, made), target, (path) => refuseOverStore(name, path, target, layout))
     task.end(`ran ${name}`)
   }
@@ -249,6 +260,15 @@ async function populate(
   await run('populateFirmwareCommands', '.', layout.boot)
   refuseStrayPaths(closure, layout)
   refuseOtherRegistration(closure, layout)
+  if (!isGuarded) await refuseChangedPaths(closure, layout, context)
+}
+
+function refuseStrays(layout: ImageLayout, format: Manifest['root']['format']): void {
+  const [stray] = findStrays(layout, format)
+  if (stray === undefined) return
+  throw new NetimageError('command-failed', `the commands made ${stray} in the image`, {
+    hint: 'An image has room for more in its two trees only: $rootfs and $bootfs.',
+  })
 }
 
 /** The store holds the closure, and what its registration says: nothing else. */
@@ -271,6 +291,29 @@ function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
   const [gone] = expected
   if (gone === undefined) return
   throw new NetimageError('command-failed', `the commands removed /nix/store/${gone}`)
+}
+
+/** Where nothing kept the commands from it, the whole store is hashed once more. */
+async function refuseChangedPaths(
+  closure: Closure,
+  layout: ImageLayout,
+  { pool, workers, progress }: BuildContext,
+): Promise<void> {
+  const infos = infosOf(closure)
+  const isWhole = (info: PathInfo, tree: string) => {
+    const { narHash, narSize } = info
+    return workers.run({ kind: 'check', tree, narHash, narSize })
+  }
+  const task = progress.begin('looking for what the commands changed', { paths: infos.length })
+  await allOrNone(infos, infos.length, async (info) => {
+    if (await isWhole(info, join(layout.store, baseNameOf(info.path)))) return
+    // With hard links they wrote to the pool as well.
+    if (!(await isWhole(info, pool.treePath(info)))) pool.discard(info)
+    throw new NetimageError('command-failed', `the commands changed ${info.path}`, {
+      hint: 'A store path cannot be changed: change what it is built from.',
+    })
+  })
+  task.end('the commands changed nothing in the store')
 }
 
 function refuseOtherRegistration(closure: Closure, layout: ImageLayout): void {

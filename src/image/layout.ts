@@ -1,9 +1,11 @@
 /**
  * Where the parts of an image lie: the layout that the Nix module gave it, and its manifest.
  */
-import { join } from 'node:path'
+import { readdirSync } from 'node:fs'
+import { basename, dirname, join, relative } from 'node:path'
 
 export interface ImageLayout {
+  image: string
   /** The building machine's system, as in the module. */
   buildSystem: string
   manifest: string
@@ -23,6 +25,7 @@ export const registrationName = 'nix-path-registration'
 export function imageLayout(image: string, rootDirectoryName: string): ImageLayout {
   const root = join(image, 'net-image', rootDirectoryName)
   return {
+    image,
     buildSystem: join(image, 'nix-support/system'),
     manifest: join(image, manifestName),
     root,
@@ -31,4 +34,17 @@ export function imageLayout(image: string, rootDirectoryName: string): ImageLayo
     store: join(root, 'nix/store'),
     registration: join(root, registrationName),
   }
+}
+
+/** What lies in the image beside its trees and what describes them, relative to it. */
+export function findStrays(layout: ImageLayout, format: 'directory' | 'tar'): string[] {
+  const { image, boot, buildSystem, manifest } = layout
+  const root = format === 'tar' ? layout.rootTar : layout.root
+  const parts = [dirname(boot), dirname(manifest), root, boot, buildSystem, manifest]
+  const expected = new Set(parts.map((path) => relative(image, path)))
+  return ['', basename(dirname(boot)), basename(dirname(manifest))]
+    .flatMap((directory) =>
+      readdirSync(join(image, directory)).map((name) => join(directory, name)),
+    )
+    .filter((path) => !expected.has(path))
 }

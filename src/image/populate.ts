@@ -39,41 +39,52 @@ const keptOutputBytes = 64 * 1024
 /** For commands that are asked to end. */
 const patienceMs = 2000
 
-/** @param option the name of the option, for errors */
+/**
+ * @param option the name of the option, for errors
+ * @returns whether the commands had no way to write to the store
+ */
 export async function runCommands(
   option: string,
   commands: string,
   setting: CommandSetting,
-): Promise<void> {
+): Promise<boolean> {
   setting.signal.throwIfAborted()
-  const view = await chooseView(option, commands, setting)
+  const { view, isGuarded } = await chooseView(option, commands, setting)
   const { status, output } = await run([...view, ...shell, commands], setting)
-  if (status === 0) return
+  if (status === 0) return isGuarded
   const said = output.trim() === '' ? 'it printed nothing' : `it printed:\n${output.trimEnd()}`
   throw new NetimageError('command-failed', `${option} ended with status ${status}; ${said}`, {
     hint: 'The commands run with `bash -euo pipefail`: the first that fails ends them.',
   })
 }
 
-/** What goes before the shell, so that it finds the closure in /nix/store. */
+/** What goes before the shell, so that it finds the closure in /nix/store, and cannot change it. */
 async function chooseView(
   option: string,
   commands: string,
   setting: CommandSetting,
-): Promise<string[]> {
+): Promise<{ view: string[]; isGuarded: boolean }> {
   const optional =
     !commands.includes('/nix/store') || setting.closure.every((path) => existsSync(path))
   if (process.platform === 'linux') {
-    // Also where it can do without: nobody can write to the store in there.
+    // Also where it can do without: nobody can write to the store in there, as a rule.
     const view = [...unshareArguments(), 'sh', '-euc', showStoreScript, 'netimage']
-    const probe = await run([...view, 'true'], setting)
-    if (probe.status === 0) return view
-    if (optional) return []
+    const probe = await run([...view, 'sh', '-c', tryToWrite], setting)
+    if (probe.status === 0 || probe.status === wasWritten) {
+      return { view, isGuarded: probe.status === 0 }
+    }
+    if (optional) return { view: [], isGuarded: false }
     throw noStore(option, `a mount namespace is not to be had here: ${probe.output.trim()}`)
   }
-  if (optional) return []
+  if (optional) return { view: [], isGuarded: false }
   throw noStore(option, `${process.platform} has no mount namespaces`)
 }
+
+const wasWritten = 77
+const tryToWrite = `
+probe=$store/.netimage-probe
+if (: > "$probe") 2>/dev/null; then rm "$probe"; exit ${wasWritten}; fi
+`
 
 function unshareArguments(): string[] {
   const asUser = process.geteuid?.() === 0 ? [] : ['--user', '--map-root-user']

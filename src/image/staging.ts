@@ -7,7 +7,15 @@
  * .<name>.netimage-<random>/old     the image that it replaces
  * ```
  */
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, renameSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
@@ -53,7 +61,8 @@ export function openStaging(output: string, force: boolean): Staging {
     finishInterrupted(output, parent, prefix)
     refuseExisting(output, force)
     refuseForeign(output)
-    const { directory, lock } = makeLocked(parent, prefix)
+    // By its own name, which is the one that the commands' view of the machine has.
+    const { directory, lock } = makeLocked(realpathSync(parent), prefix)
     const image = join(directory, 'image')
     const scratch = join(directory, 'scratch')
     mkdirSync(image)

@@ -10,7 +10,7 @@ import { baseNameOf } from '../nix/store-path.ts'
 import { allOrNone, watchBytes } from '../pool/fill.ts'
 import { startWorkers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
-import { imageLayout, type ImageLayout } from './layout.ts'
+import { findStrays, imageLayout, type ImageLayout } from './layout.ts'
 import { readImage, type Manifest } from './manifest.ts'
 import { hashFile, listTree, type TreeFile } from './tree-files.ts'
 
@@ -56,6 +56,7 @@ export async function verifyImage(request: VerifyRequest): Promise<Verification>
     storePaths = closure.length
   }
   await verifyFiles(layout.boot, manifest.boot.files, () => false, found)
+  verifyNothingElse(layout, manifest.root.format, found)
   const files = manifest.root.files.length + manifest.boot.files.length
   return { image, findings, storePaths, files }
 }
@@ -110,6 +111,20 @@ async function verifyStore(
   }
   if (signal.aborted) throw new NetimageError('interrupted', 'interrupted')
   task.end(`verified ${plural(closure.length, 'store path')}`)
+}
+
+function verifyNothingElse(
+  layout: ImageLayout,
+  format: Manifest['root']['format'],
+  found: Found,
+): void {
+  try {
+    for (const path of findStrays(layout, format)) {
+      found(join(layout.image, path), 'it is not part of an image')
+    }
+  } catch (error) {
+    found(layout.image, messageOf(error))
+  }
 }
 
 function verifyRegistration(closure: readonly PathInfo[], layout: ImageLayout, found: Found): void {

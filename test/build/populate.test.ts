@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
@@ -204,6 +204,46 @@ suite('commands', { concurrency: 3 }, () => {
       )
     })
 
+    test('no way to write to the closure by a path with a link in it', async () => {
+      const link = workspace.path('linked')
+      mkdirSync(workspace.path('behind'))
+      symlinkSync('behind', link)
+      const file = `$store/${content().slice(11)}/share/text`
+      const failure = await build(
+        { populateRootCommands: `chmod u+w ${file} || true; echo changed >> ${file}` },
+        { output: join(link, 'image') },
+      ).catch((error: unknown) => error)
+      assert.ok(failure instanceof NetimageError, String(failure))
+      assert.match(failure.message, /Read-only file system/)
+    })
+
+    suite('the closure itself, where no view of it is to be had', { concurrency: 3 }, () => {
+      // As in most containers.
+      const through = ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin']
+      const file = () => `$store/${content().slice(11)}/share/text`
+
+      for (const how of [[], ['--link', 'hardlink'], ['--format', 'tar']]) {
+        test(`and a change is noticed (${how.join(' ') || 'as it is by default'})`, async () => {
+          const name = `unguarded${how.join('')}`
+          const pool = workspace.path(`pool-${name}`)
+          const image = workspace.path('images', name)
+          const store = ['--from', `local?root=${system.world.storeRoot}`, '--no-check-sigs']
+          const common = ['build', system.toplevel, ...store, '-o', image, '--pool', pool, ...how]
+          const commands = `chmod u+w ${file()}; echo changed >> ${file()}`
+          const run = await netimage([...common, '--populate-root-commands', commands], { through })
+          assert.equal(run.status, 1, run.stderr)
+          assert.match(run.stderr, /the commands changed \/nix\/store\/\S+-content/)
+          assert.equal(existsSync(image), false)
+          // What shared the file with the pool is not used again.
+          const again = await netimage([...common, '--populate-root-commands', 'echo > files/x'], {
+            through,
+          })
+          assert.equal(again.status, 0, again.stderr)
+          assert.deepEqual((await verifyImage({ image })).findings, [])
+        })
+      }
+    })
+
     test('nothing on their input', async () => {
       const image = await root('wc -c > files/bytes')
       assert.equal(text(rootOf(image), 'bytes').trim(), '0')
@@ -301,6 +341,7 @@ suite('commands', { concurrency: 3 }, () => {
         'ln -sf /etc/passwd "$rootfs/nix-path-registration"',
         /the commands changed nix-path-registration/,
       ],
+      'what is in none of its trees': ['echo > $out/net-image/more', /made net-image\/more in the/],
       'a pipe': ['mkfifo files/pipe', /pipe cannot be part of an image/],
       'a socket': [
         `node -e 'require("net").createServer().listen("files/socket", () => process.exit())'; [ -S files/socket ] || mkfifo files/socket`,

@@ -253,6 +253,14 @@ suite('an image of every shape', () => {
         },
         where: () => ['net-image/boot/link'],
       },
+      'a file in none of the trees': {
+        damage: (copy) => writeFileSync(join(copy, 'net-image/more'), ''),
+        where: () => ['net-image/more'],
+      },
+      'a file beside all': {
+        damage: (copy) => writeFileSync(join(copy, 'more'), ''),
+        where: () => ['more'],
+      },
     }
 
     const removals: typeof damages = {
@@ -266,7 +274,7 @@ suite('an image of every shape', () => {
       },
       'the whole store': {
         damage: (copy) => renameSync(join(rootOf(copy), 'nix'), join(copy, 'nix')),
-        where: () => [inRoot('nix/store'), inRoot('nix'), inRoot('nix/store')],
+        where: () => ['nix', inRoot('nix/store'), inRoot('nix'), inRoot('nix/store')],
       },
     }
 

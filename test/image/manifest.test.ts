@@ -14,6 +14,7 @@ import type { Manifest } from '../../src/image/manifest.ts'
 import { formatHash } from '../../src/nix/hash.ts'
 import { assertError, netimageError } from '../support/errors.ts'
 import { anyClosure, hash, storePath } from '../support/path-infos.ts'
+import { addressedPath } from '../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
 const fresh = freshNames(temporaryDirectory())
@@ -113,15 +114,15 @@ test('any closure comes back as it was', () => {
 })
 
 test('the closure holds what is to be verified, and nothing of the store it came from', () => {
-  const info = {
-    path: kernel,
-    narHash: hash(narHash),
-    narSize: 5,
-    references: [kernel],
-    signatures: ['key:signature'],
-    deriver: toplevel,
-    ca: 'text:sha256:x',
-  }
+  const hex = '0'.repeat(64)
+  const addressed = storePath(addressedPath('file', 'text', `sha256:${hex}`))
+  const common = { narHash: hash(narHash), narSize: 5, signatures: ['key:signature'] }
+  const infos = [
+    { ...common, path: kernel, references: [kernel], deriver: toplevel },
+    { ...common, path: addressed, references: [], ca: `text:sha256:${hex}` },
+    // It leads to another path, and no signature covers it.
+    { ...common, path: toplevel, references: [], ca: `text:sha256:${hex}` },
+  ]
   const store = {
     url: 'x',
     trusted: false,
@@ -130,9 +131,13 @@ test('the closure holds what is to be verified, and nothing of the store it came
     close: () => Promise.resolve(),
   }
   const fetch = () => Promise.reject(new Error('not to be fetched'))
-  const closure = manifestClosure(new Map([[kernel, { info, stored: { info, fetch }, store }]]))
-  assert.deepEqual(closure, [
-    { path: kernel, narHash, narSize: 5, references: [kernel], ca: 'text:sha256:x' },
+  const entries = infos.map(
+    (info) => [info.path, { info, stored: { info, fetch }, store }] as const,
+  )
+  assert.deepEqual(manifestClosure(new Map(entries)), [
+    { path: kernel, narHash, narSize: 5, references: [kernel] },
+    { path: addressed, narHash, narSize: 5, references: [], ca: `text:sha256:${hex}` },
+    { path: toplevel, narHash, narSize: 5, references: [] },
   ])
 })
 
