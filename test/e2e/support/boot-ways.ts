@@ -21,7 +21,7 @@ import {
   type Machine,
 } from './machines.ts'
 import { openNetwork } from './network.ts'
-import { assertWholeBoot, startOwnServer } from './own-server.ts'
+import { assertOneBoot, startOwnServer } from './own-server.ts'
 import { startLoaderServers, startRootServer, type ServerOptions } from './servers.ts'
 
 export type BootWay = {
@@ -38,7 +38,7 @@ export type BootWay = {
   populate?: (firmware: Firmware) => string
   /** What to type when a menu comes up, instead of waiting for the system to start by itself. */
   chooses?: { menu: RegExp; key: string; specialisation?: string }
-  /** From other people's servers it only loads the kernel: what comes then is as in other ways. */
+  /** It only loads the kernel: what comes then is as in other ways. */
   isAboutLoading?: true
   /** What the console must have shown, in this order: the loader that is meant has done it. */
   shows: readonly RegExp[]
@@ -258,18 +258,17 @@ export async function bootBy(
     ({ specialisation }) => specialisation === way.chooses?.specialisation,
   )
   assert.ok(entry)
-  const { last, what, also } =
-    way.isAboutLoading && !server
-      ? { last: /netimage-demo: stage 1/, what: 'its kernel runs', also: [] }
-      : {
-          last: /netimage-demo: up/,
-          what: 'up',
-          also: [
-            'netimage-demo: registered',
-            `netimage-demo: system ${dirname(entry.init)}`,
-            `netimage-demo: mount ${rootDevice} / nfs rw,`,
-          ],
-        }
+  const { last, what, also } = way.isAboutLoading
+    ? { last: /netimage-demo: stage 1/, what: 'its kernel runs', also: [] }
+    : {
+        last: /netimage-demo: up/,
+        what: 'up',
+        also: [
+          'netimage-demo: registered',
+          `netimage-demo: system ${dirname(entry.init)}`,
+          `netimage-demo: mount ${rootDevice} / nfs rw,`,
+        ],
+      }
   const { seconds: passed } = await machine.waitFor(last, seconds)
   const said = machine.lines().map(({ text }) => text)
   let shown = -1
@@ -285,11 +284,10 @@ export async function bootBy(
     )
   }
   if (server) {
-    await server.program.waitFor(/"step":"registered"/, 120)
-    assertWholeBoot(await server.boots(mac), [
-      ...['dhcp', ...(way.boot.includes('uefi') ? [] : ['loader']), 'kernel', 'initrd'],
-      ...['mount', 'init', 'registered'],
-    ])
+    const loading = ['dhcp', ...(way.boot.includes('uefi') ? [] : ['loader']), 'kernel', 'initrd']
+    if (!way.isAboutLoading) await server.program.waitFor(/"step":"registered"/, 120)
+    const rest = way.isAboutLoading ? [] : ['mount', 'init', 'registered']
+    assertOneBoot(await server.boots(mac), [...loading, ...rest])
   }
   context.diagnostic(`${way.name}: ${what} ${passed.toFixed(1)} seconds after power-on`)
   await machine.powerOff()

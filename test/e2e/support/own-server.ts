@@ -68,13 +68,14 @@ export async function startOwnServer(
   }
 }
 
-/** One boot, of which all these steps were seen. */
-export function assertWholeBoot(boots: readonly OwnBoot[], steps: readonly string[]): void {
+/** One boot, of which all these steps were seen, and no others before the last of them. */
+export function assertOneBoot(boots: readonly OwnBoot[], steps: readonly string[]): void {
   const [boot, ...more] = boots
   assert.ok(boot, 'no boot was seen')
   assert.equal(more.length, 0, JSON.stringify(boots))
-  assert.equal(boot.step, 'registered', JSON.stringify(boot))
+  const until = Math.max(...steps.map((step) => boot.steps[step] ?? Infinity))
+  const seen = Object.keys(boot.steps).filter((step) => (boot.steps[step] ?? 0) <= until)
   // Some loaders fetch the initrd first.
-  assert.deepEqual(Object.keys(boot.steps).toSorted(), steps.toSorted())
+  assert.deepEqual(seen.toSorted(), steps.toSorted(), JSON.stringify(boot))
   assert.ok(boot.bytes > 10_000_000, `${boot.bytes}`)
 }
