@@ -107,6 +107,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   const closing = new Map<string, Promise<void>>()
   /** Of roots that could not be opened: told once, and not tried again at each call. */
   const failures = new Map<string, { message: string; at: number }>()
+  let isEnding = false
   const [first] = images
   if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
   const defaultImage = first
@@ -134,7 +135,7 @@ export function createMachines(settings: MachinesSettings): Machines {
 
   const nfsMachineOf: MachineOf = (address, transport) => {
     const name = nameOf(address, sameCallerMs)
-    if (!isAllowed(name) && !isAllowed(address)) return undefined
+    if (isEnding || (!isAllowed(name) && !isAllowed(address))) return undefined
     const known = open.get(name)
     if (known) {
       known.lastCall = performance.now()
@@ -229,6 +230,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (ephemeral) resetMachineLayers(state, name)
     },
     async close() {
+      isEnding = true
       for (const name of [...open.keys(), ...closing.keys()]) await forget(name)
     },
   }

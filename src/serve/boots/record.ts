@@ -79,7 +79,7 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
       database.exec('COMMIT')
       isFailing = false
     } catch (error) {
-      if (database.isTransaction) database.exec('ROLLBACK')
+      if (database.isOpen && database.isTransaction) database.exec('ROLLBACK')
       if (!isFailing) onError(keepError(file, error))
       isFailing = true
     }
@@ -96,7 +96,7 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
 
   return {
     add(boot, event, at) {
-      if (added.size === 0) setImmediate(() => added.size > 0 && keep())
+      if (added.size === 0) setImmediate(() => database.isOpen && added.size > 0 && keep())
       const events = added.get(boot)
       if (events) events.push({ at, event })
       else added.set(boot, [{ at, event }])

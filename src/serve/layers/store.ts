@@ -62,7 +62,8 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const place = placeOf(state, machine, index.identity)
   try {
     makeDirectory(place.directory)
-    const lock = holdLayer(place)
+    // Who serves others has no time to wait.
+    const lock = holdLayer(place, 0)
     try {
       const before = readRecord(place.directory)
       const record = currentRecord(before, request)
@@ -176,7 +177,7 @@ export function isInUse(layer: StoredLayer): boolean {
 /** @throws `NetimageError` `in-use`, or what the action throws */
 export function withLayer<T>(layer: StoredLayer, action: () => T): T {
   try {
-    const lock = holdLayer(layer)
+    const lock = holdLayer(layer, lockWaitMs)
     try {
       return action()
     } finally {
@@ -219,8 +220,11 @@ export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
   })
 }
 
-function holdLayer({ machine, lock: file }: StoredLayer): ReturnType<typeof acquireLock> & {} {
-  const lock = acquireLock(file, 'exclusive', lockWaitMs)
+function holdLayer(
+  { machine, lock: file }: StoredLayer,
+  waitMs: number,
+): ReturnType<typeof acquireLock> & {} {
+  const lock = acquireLock(file, 'exclusive', waitMs)
   if (lock) return lock
   throw new NetimageError('in-use', `the layer of ${machine} is in use`, {
     hint: 'The machine runs, or another command is at its layer. Power it off, wait a minute until the server has noticed, and try again.',

@@ -31,54 +31,60 @@ const flavors = [1, 0]
 
 export function createMountProgram({ machineOf, serve, report }: MountProgramOptions): Program {
   const mounts = new Map<string, Mount>()
+  /** By address, so that any number of calls costs one look at a time. */
+  const waiting = new Map<string, Promise<void>>()
 
   const mount: Procedure = (call, results) => {
     const path = readPath(call)
-    let machine = machineOf(call.address, call.transport)
+    // A call holds on to all that came with it, and is not to be kept while it waits.
+    const { address, transport } = call
+    const machine = machineOf(address, transport)
     if (machine !== 'busy') {
-      mountFor(machine, path, call, results)
+      mountFor(machine, path, address, results)
       return undefined
     }
     // Linux takes a refusal as final, and a machine that boots then has no root.
-    const waiting = async () => {
-      machine = call.transport === 'udp' ? 'busy' : await whenReady(call)
-    }
     return {
-      until: waiting(),
-      results: (later) => mountFor(machine, path, call, later),
+      until: transport === 'udp' ? Promise.resolve() : untilReady(address),
+      results: (later) => mountFor(machineOf(address, transport), path, address, later),
       otherwise: (_, later) => later.uint32(mountStatus.MNT3ERR_SERVERFAULT),
     }
   }
 
-  async function whenReady({ address, transport }: Call): Promise<ReturnType<MachineOf>> {
+  function untilReady(address: string): Promise<void> {
+    const known = waiting.get(address)
+    if (known) return known
+    const ready = poll(address).finally(() => waiting.delete(address))
+    waiting.set(address, ready)
+    return ready
+  }
+
+  async function poll(address: string): Promise<void> {
     const end = performance.now() + patienceMs
-    for (;;) {
-      await sleep(retryMs, undefined, { ref: false })
-      const machine = machineOf(address, transport)
-      if (machine !== 'busy' || performance.now() > end) return machine
-    }
+    do await sleep(retryMs, undefined, { ref: false })
+    while (machineOf(address, 'tcp') === 'busy' && performance.now() < end)
   }
 
   function mountFor(
     machine: ReturnType<MachineOf>,
     path: string,
-    call: Call,
+    address: string,
     results: XdrWriter,
   ): void {
     const result = find(machine, path)
     if (typeof result === 'string') {
       results.uint32(mountStatus[result])
       const reason = reasonOf(result, machine)
-      report({ ...clueOf(call, machine), kind: 'nfs', step: 'refuse', path, reason })
+      report({ ...clueOf(address, machine), kind: 'nfs', step: 'refuse', path, reason })
       return
     }
-    const key = JSON.stringify([call.address, path])
-    if (mounts.size < maxMounts) mounts.set(key, { address: call.address, path })
+    const key = JSON.stringify([address, path])
+    if (mounts.size < maxMounts) mounts.set(key, { address, path })
     results.uint32(mountStatus.MNT3_OK)
     results.opaque(serve(result.exported).handles.make(result.node))
     results.uint32(flavors.length)
     for (const flavor of flavors) results.uint32(flavor)
-    report({ ...clueOf(call, machine), kind: 'nfs', step: 'mount', path })
+    report({ ...clueOf(address, machine), kind: 'nfs', step: 'mount', path })
   }
 
   const dump: Procedure = (_call, results) => {
@@ -107,7 +113,7 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   }
 
   function reportUnmount(call: Call, path: string): void {
-    const clue = clueOf(call, machineOf(call.address, call.transport))
+    const clue = clueOf(call.address, machineOf(call.address, call.transport))
     report({ ...clue, kind: 'nfs', step: 'unmount', path })
   }
 
@@ -135,7 +141,7 @@ function readPath(call: Call): string {
 }
 
 function clueOf(
-  { address }: Call,
+  address: string,
   machine: ReturnType<MachineOf>,
 ): { address: string; mac?: string } {
   return typeof machine === 'object' && machine.mac !== undefined

@@ -82,22 +82,31 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (!held) return
     const reply = Buffer.from(replies.written(start))
     replies.truncate(start)
-    hold(held, reply).catch((error: unknown) => {
-      onDefect(error)
-      socket.destroy()
-    })
+    void hold(held, reply)
   }
 
+  /** With nothing of the record at hand: many are held at once. */
   async function hold(held: Held, reply: Buffer): Promise<void> {
     heldReplies++
-    try {
-      await held.until
-      const { results } = held
-      released.push(results ? writeLater(results) : reply)
-    } catch (error) {
-      released.push(writeLater((replies) => held.otherwise(error, replies)))
-    }
+    const failure = await held.until.then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    )
     heldReplies--
+    // Who is gone has not got it, and nothing is to be noted as if so.
+    if (socket.destroyed) return
+    try {
+      release(held, reply, failure)
+    } catch (error) {
+      onDefect(error)
+      socket.destroy()
+    }
+  }
+
+  function release(held: Held, reply: Buffer, failure: { error: unknown } | undefined): void {
+    const { results, otherwise } = held
+    if (failure) released.push(writeLater((later) => otherwise(failure.error, later)))
+    else released.push(results ? writeLater(results) : reply)
     if (isFlushing) return
     isFlushing = true
     // After all others that became ready at the same moment.

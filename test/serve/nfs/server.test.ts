@@ -2,8 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { NetimageError } from '../../../src/errors.ts'
 import { startNfsServer } from '../../../src/serve/nfs/server.ts'
 import { createMemoryFileSystem } from '../support/memory-file-system.ts'
@@ -16,6 +19,16 @@ import {
   machineWith,
   startTestServer,
 } from '../support/test-server.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage: unknown = runInNewContext('gc')
+
+/** Bytes of buffers that something still refers to. */
+function memoryInUse(): number {
+  assert.ok(typeof collectGarbage === 'function')
+  collectGarbage()
+  return process.memoryUsage().arrayBuffers
+}
 
 const options = {
   address: '127.0.0.1',
@@ -83,6 +96,41 @@ suite('the NFS server', () => {
     assert.equal((await askByUdp(server.port, call)).length, 1)
     assert.ok(server.events.every(({ step }) => step === 'mount'))
     assert.deepEqual(server.errors, [])
+  })
+
+  test('notes no mount of a client that did not wait for it', async () => {
+    let isBusy = true
+    const machine = machineWith(exportOf(createMemoryFileSystem()))
+    await using server = await startTestServer({ machineOf: () => (isBusy ? 'busy' : machine) })
+    const client = await connectNfs(server.port)
+    const mounting = client.mount(exportPath)
+    await sleep(100)
+    client[Symbol.dispose]()
+    await assert.rejects(mounting)
+    isBusy = false
+    await sleep(600)
+    assert.deepEqual(server.events, [])
+  })
+
+  test('keeps of many mounts that wait neither what came with them, nor a look for each', async () => {
+    let looks = 0
+    await using server = await startTestServer({ machineOf: () => (looks++, 'busy') })
+    const client = await connectNfs(server.port)
+    const before = memoryInUse()
+    const calls = 200
+    const call = callRecord({}, 100005, 1, (writer) => {
+      writer.string(exportPath)
+      writer.fixed(Buffer.alloc(2 ** 20))
+    })
+    for (let sent = 0; sent < calls; sent++) {
+      if (!client.socket.write(call)) await once(client.socket, 'drain')
+    }
+    while (looks < calls) await sleep(20)
+    await sleep(600)
+    assert.ok(looks < calls + 20, `${looks}`)
+    const held = memoryInUse() - before
+    assert.ok(held < 20 << 20, `${held} bytes`)
+    client[Symbol.dispose]()
   })
 
   test('refuses a mount whose root cannot be opened for long', async () => {
