@@ -14,7 +14,12 @@ let
     "nfs4"
   ];
   rootOptions = root.options;
-  has = pattern: lib.any (option: builtins.match pattern option != null) rootOptions;
+  matching = pattern: lib.filter (option: builtins.match pattern option != null) rootOptions;
+  has = pattern: matching pattern != [ ];
+  # The last one counts. Where busybox mounts, local locks do as well.
+  isLocal =
+    lib.last ([ "lock" ] ++ matching "(no)?lock") == "nolock"
+    || (!stage1IsSystemd && lib.elem "local_lock=all" rootOptions);
   # NixOS itself says root=fstab there.
   kernelRoot = lib.filter (
     word: word == "root=/dev/nfs" || lib.hasPrefix "nfsroot=" word
@@ -56,7 +61,7 @@ in
   ) ''
     fileSystems."/" is ${toString root.device}, and netImage.nfsRoot is ${cfg.nfsRoot}.
     Set netImage.nfsRoot alone: the file system follows from it.'')
-  (rule "nfs-lock" (!isNfs || !has "(nfs)?vers=3|v3" || has "nolock") ''
+  (rule "nfs-lock" (!isNfs || !has "(nfs)?vers=3|v3" || isLocal) ''
     fileSystems."/" is mounted with version 3 of NFS and without nolock, but nothing can lock before there is a root.
     Add "nolock" to fileSystems."/".options.'')
   (rule "nfsroot-and-fstab" (!stage1IsSystemd || kernelRoot == [ ]) ''

@@ -27,12 +27,12 @@ export async function extlinuxFiles(request: BootRequest): Promise<BootFile[]> {
   for (const dtbs of new Set(entries.map(({ entry }) => entry.dtbs))) {
     const found = dtbs === undefined ? undefined : await request.find(dtbs)
     if (found) files.push(storeCopy(sharedPath(found.path, 'directory'), found))
-    if (settings.deviceTree !== undefined) {
-      await requireDeviceTree(request, found?.path, settings.deviceTree)
-    }
   }
+  const withDeviceTree = await whichHaveDeviceTree(entries, request)
   // Names are relative to the file in extlinux/, and to the loader's own folder over the network.
-  const at = (prefix: string) => configuration(entries, { prefix, isPc, ...settings })
+  const { deviceTree } = settings
+  const at = (prefix: string) =>
+    configuration(entries, { prefix, isPc, deviceTree, withDeviceTree })
   files.push(textFile('extlinux/extlinux.conf', at('../')))
   const network = at('')
   files.push(textFile('pxelinux.cfg/default', network))
@@ -47,21 +47,38 @@ export function pxelinuxName(hardwareAddress: string): string {
   return `01-${hardwareAddress.toLowerCase().replaceAll(':', '-')}`
 }
 
-async function requireDeviceTree(
-  { find }: BootRequest,
-  dtbs: string | undefined,
-  name: string,
-): Promise<void> {
-  const isName = /^(?!\/)(?!(?:.*\/)?\.\.(?:\/|$))\S+$/.test(name)
-  const found = dtbs !== undefined && isName ? await find(`${dtbs}/${name}`) : undefined
-  if (found?.kind === 'file') return
-  const where = dtbs === undefined ? 'and the system has none' : `which is not in ${dtbs}`
-  throw new NetimageError('bad-option', `U-Boot is to load the device tree ${name}, ${where}`, {
+/** Of the entries' folders of device trees: those that have the one that was asked for. */
+async function whichHaveDeviceTree(
+  entries: readonly MenuEntry[],
+  { find, warn, settings: { deviceTree } }: BootRequest,
+): Promise<Set<string>> {
+  const having = new Set<string>()
+  if (deviceTree === undefined) return having
+  const isName = /^(?!\/)(?!(?:.*\/)?\.\.(?:\/|$))\S+$/.test(deviceTree)
+  for (const { name, entry } of entries) {
+    const { dtbs, specialisation } = entry
+    const trees = dtbs === undefined ? undefined : await find(dtbs)
+    const found = trees && isName ? await find(`${trees.path}/${deviceTree}`) : undefined
+    if (dtbs !== undefined && found?.kind === 'file') {
+      having.add(dtbs)
+      continue
+    }
+    const why = dtbs === undefined ? 'there are no device trees' : `it is not in ${dtbs}`
+    if (specialisation === undefined) throw noDeviceTree(deviceTree, why)
+    warn(`U-Boot is not told the device tree ${deviceTree} for ${name}: ${why}`)
+  }
+  return having
+}
+
+function noDeviceTree(name: string, why: string): NetimageError {
+  return new NetimageError('bad-option', `U-Boot cannot be told the device tree ${name}: ${why}`, {
     hint: 'It is named with its folder, as in rockchip/rk3399-rockpro64.dtb: see hardware.deviceTree.name, .enable.',
   })
 }
 
-interface Style extends Pick<BootSettings, 'deviceTree'> {
+interface Style {
+  deviceTree: BootSettings['deviceTree']
+  withDeviceTree: ReadonlySet<string>
   /** What stands before each name. */
   prefix: string
   isPc: boolean
@@ -88,16 +105,18 @@ function choiceLines(entries: readonly MenuEntry[]): string[] {
 
 /** An image is the first generation of the machine that boots it. */
 function labelOf({ name, entry }: MenuEntry): string {
-  return entry.specialisation ? `nixos-1-${name}` : 'nixos-default'
+  // To syslinux a label is one word.
+  return entry.specialisation ? `nixos-1-${name.replaceAll(/\s/g, '-')}` : 'nixos-default'
 }
 
-function entryLines(menuEntry: MenuEntry, { prefix, deviceTree }: Style): string[] {
+function entryLines(menuEntry: MenuEntry, { prefix, deviceTree, withDeviceTree }: Style): string[] {
   const { name, entry, kernelLine } = menuEntry
   const at = (storeFile: string) => `${prefix}${sharedPath(storeFile)}`
   const title = entry.specialisation
     ? `NixOS - Configuration 1-${name} (${entry.label})`
     : 'NixOS - Default'
   const dtbs = entry.dtbs && `${prefix}${sharedPath(entry.dtbs, 'directory')}`
+  const isChosen = withDeviceTree.has(entry.dtbs ?? '')
   return [
     '',
     `LABEL ${labelOf(menuEntry)}`,
@@ -105,8 +124,6 @@ function entryLines(menuEntry: MenuEntry, { prefix, deviceTree }: Style): string
     `  LINUX ${at(entry.kernel)}`,
     ...(entry.initrd === undefined ? [] : [`  INITRD ${at(entry.initrd)}`]),
     `  APPEND ${kernelLine}`,
-    ...(dtbs === undefined
-      ? []
-      : [deviceTree === undefined ? `  FDTDIR ${dtbs}` : `  FDT ${dtbs}/${deviceTree}`]),
+    ...(dtbs === undefined ? [] : [isChosen ? `  FDT ${dtbs}/${deviceTree}` : `  FDTDIR ${dtbs}`]),
   ]
 }

@@ -1,7 +1,7 @@
 // What U-Boot and syslinux read, beyond what machines are booted with in test/e2e.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import { sharedPath } from '../../src/boot/boot-files.ts'
@@ -33,13 +33,14 @@ async function make(
   entries: BootEntry[],
   settings: BootSettings = {},
   platform = 'aarch64-linux',
+  warnings: string[] = [],
 ): Promise<Map<string, string>> {
   const made = await extlinuxFiles({
     system: { toplevel, label: '25.11', platform, entries, fileSystems: [] },
     nfsRoot: parseNfsRoot('10.0.0.5:/srv,v3'),
     settings,
     find: (path) => findStoreFile((path) => Promise.resolve(`${store}${path}`), path),
-    warn: () => {},
+    warn: (message) => warnings.push(message),
   })
   return new Map(
     made.map(({ path, content }) => [path, content.kind === 'text' ? content.text : content.kind]),
@@ -70,6 +71,34 @@ suite('extlinux', () => {
     }
     const without = { ...own, dtbs: undefined }
     await assert.rejects(make([without], { deviceTree }), netimageError('bad-option'))
+  })
+
+  test('names the device tree for those entries that have it, and warns of others', async () => {
+    const deviceTree = 'rockchip/rk3399-rockpro64.dtb'
+    const other = entry('linux-other', 'other')
+    rmSync(join(store, other.dtbs ?? '', deviceTree))
+    const bare = { ...entry('linux-bare', 'bare'), dtbs: undefined }
+    const warnings: string[] = []
+    const made = await make([own, vendor, other, bare], { deviceTree }, undefined, warnings)
+    const menu = made.get('pxelinux.cfg/default') ?? ''
+    const words = menu.match(/^ {2}FDT(?:DIR)? \S+/gm)?.map((line) => line.trim().split(' '))
+    const trees = (entry: BootEntry) => sharedPath(entry.dtbs ?? '', 'directory')
+    assert.deepEqual(words, [
+      ['FDT', `${trees(own)}/${deviceTree}`],
+      ['FDT', `${trees(vendor)}/${deviceTree}`],
+      ['FDTDIR', trees(other)],
+    ])
+    assert.match(
+      warnings.join('\n'),
+      /for other: it is not in \S+\n.* for bare: there are no device trees/,
+    )
+  })
+
+  test('makes a label one word, which is what syslinux takes of it', async () => {
+    const rig = entry('linux-rig', 'gaming rig')
+    const menu = (await make([own, rig], {}, 'x86_64-linux')).get('pxelinux.cfg/default') ?? ''
+    assert.match(menu, /^LABEL nixos-1-gaming-rig$/m)
+    assert.match(menu, /^SAY +nixos-1-gaming-rig$/m)
   })
 
   test('asks on a PC, where syslinux would start the default at once', async () => {

@@ -53,13 +53,19 @@ suite('network-torn-down', () => {
       path: /dhcpcd\.service$/,
     })
     assertFindings(await findingsOf({ etc: unit('--persistent'), paths }))
-    for (const left of ['denyinterfaces eth0 en*', 'allowinterfaces wlan0']) {
+    for (const left of ['denyinterfaces eth0 en*', 'denyinterfaces e*', 'allowinterfaces wlan0']) {
       const paths = { 'dhcpcd.conf': `hostname\n${left}\n` }
       assertFindings(await findingsOf({ etc: unit(''), paths }))
     }
-    // NixOS's own.
-    const virtual = { 'dhcpcd.conf': 'denyinterfaces lo peth* vif* tap* tun* virbr* vnet*\n' }
-    assertFindings(await findingsOf({ etc: unit(''), paths: virtual }), { rule, level: 'warning' })
+    // NixOS's own, and what may leave the wired interface to it.
+    for (const other of [
+      'denyinterfaces lo peth* vif* tap* tun* virbr* vnet*',
+      'denyinterfaces erspan0',
+      'allowinterfaces lan0',
+    ]) {
+      const paths = { 'dhcpcd.conf': `${other}\n` }
+      assertFindings(await findingsOf({ etc: unit(''), paths }), { rule, level: 'warning' })
+    }
     const persistent = { 'dhcpcd.conf': 'hostname\npersistent\n' }
     assertFindings(await findingsOf({ etc: unit(''), paths: persistent }))
   })
@@ -79,10 +85,18 @@ suite('network-torn-down', () => {
       'type:ethernet',
       'type:wifi;interface-name:eth0',
       'interface-name:en*',
+      '*,except:type:wifi',
+      'except:type:wifi',
     ]) {
       assertFindings(await findingsOf({ etc: unmanaged(devices) }))
     }
-    for (const devices of ['type:wifi;type:wifi-p2p', 'interface-name:wlan0', '']) {
+    for (const devices of [
+      'type:wifi;type:wifi-p2p',
+      'interface-name:wlan0',
+      '',
+      '*,except:type:ethernet',
+      '*;except:interface-name:eth0',
+    ]) {
       assertFindings(await findingsOf({ etc: unmanaged(devices) }), { rule, level: 'warning' })
     }
   })
@@ -97,6 +111,10 @@ suite('network-torn-down', () => {
     // Who takes over renews it.
     const networkd = units({ 'systemd-networkd.service': '[Service]\n' })
     assertFindings(await findingsOf({ ...systemdParts, initrd: fleeting, etc: networkd }))
+    const kept = systemdInitrd({
+      network: networkUnit.replace(/^Keep.*$/m, 'KeepConfiguration=dynamic'),
+    })
+    assertFindings(await findingsOf({ ...systemdParts, initrd: kept }))
     const fixed = systemdInitrd({ network: '[Network]\nAddress=10.0.0.2/24\n' })
     assertFindings(await findingsOf({ ...systemdParts, initrd: fixed }))
   })

@@ -323,6 +323,10 @@ suite('the module', () => {
     'nfs-options-in-device':
       'fileSystems."/".device = "192.168.0.1:/srv/pi,v3"; netImage.nfsRoot = "192.168.0.1:/srv/pi";',
     'nfs-lock': 'fileSystems."/".options = lib.mkForce [ "vers=3" ];',
+    'nfs-lock, where the last option takes it back':
+      'fileSystems."/".options = lib.mkForce [ "vers=3" "nolock" "lock" ];',
+    'nfs-lock, with mount.nfs':
+      'boot.initrd.systemd.enable = true; fileSystems."/".options = lib.mkForce [ "vers=3" "local_lock=all" ];',
     'nfsroot-and-fstab':
       'boot.initrd.systemd.enable = true; boot.kernelParams = [ "root=/dev/nfs" ];',
     'no-network-setup': 'boot.initrd.network.enable = false;',
@@ -335,6 +339,14 @@ suite('the module', () => {
     'host-keys-baked-in, by sshd':
       'services.openssh.hostKeys = [ { path = ./ssh_host_key; type = "ed25519"; } ];',
   }
+  test('local locks do where busybox mounts', async () => {
+    const options = '[ "vers=3" "local_lock=all" ]'
+    const { failing } = await evaluate({
+      configuration: `({ lib, ... }: { fileSystems."/".options = lib.mkForce ${options}; })`,
+    })
+    assert.deepEqual(failing, [])
+  })
+
   for (const [name, lines] of Object.entries(wrong)) {
     const [rule = ''] = name.split(',')
     test(`what check would find is told at evaluation: ${name}`, async () => {

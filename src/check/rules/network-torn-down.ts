@@ -26,7 +26,9 @@ export const networkTornDown: Rule = {
 const flushInScript = /\bip address flush [^\n]*\n\s*ip link set [^\n]* down\b/
 /** As loaders and stage 1 name the machine to the DHCP server. */
 const sameClient = /^\s*ClientIdentifier\s*=\s*mac\s*$/im
-const keepsNetwork = /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|dhcp|dhcp-on-stop|static)\s*$/im
+/** With the names that systemd had before 257, which it still takes. */
+const keepsNetwork =
+  /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|(?:dhcp|dynamic)(?:-on-stop)?|static)\s*$/im
 const dropInNetwork = /^\s*KeepConfiguration\s*=\s*(?:no|false|off|0)\s*$/im
 
 async function flushedByStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
@@ -67,11 +69,12 @@ function leavesEthernet(settings: string): boolean {
     [...settings.matchAll(new RegExp(`^\\s*${word}\\s+(.*)$`, 'gm'))].flatMap(([, names = '']) =>
       names.split(/[\s,]+/).filter((name) => name !== ''),
     )
-  const mayBeEthernet = (name: string) => /^[e*?[]/.test(name)
+  const mayBeEthernet = (name: string) => /^(?:[*?[]|e(?:n|th|[*?[]))/.test(name)
   const allowed = listed('allowinterfaces')
   return (
     listed('denyinterfaces').some(mayBeEthernet) ||
-    (allowed.length > 0 && !allowed.some(mayBeEthernet))
+    // A name that is somebody's own may be that of the wired interface.
+    (allowed.length > 0 && allowed.every((name) => notWired.test(name)))
   )
 }
 
@@ -87,13 +90,24 @@ async function managedByNetworkManager(
   const settings = await context.storeText(`${etc}/NetworkManager/NetworkManager.conf`)
   if (settings === undefined) return 'others'
   const [, unmanaged = ''] = /^\s*unmanaged-devices\s*=\s*(.*)$/m.exec(settings) ?? []
-  const devices = unmanaged.split(/[;,]/).map((device) => device.trim())
-  return devices.some((device) => device !== '' && !noEthernet.test(device)) ? 'others' : 'ethernet'
+  return leftByNetworkManager(unmanaged) ? 'others' : 'ethernet'
 }
 
-/** Among what NetworkManager.conf(5) lists, what is no wired interface of the machine. */
-const noEthernet =
-  /^(?:type:(?!ethernet\b)|except:|(?:interface-name:)?=?(?:wl|ww|lo\b|br|virbr|docker|veth|tun|tap|wg))/
+/** NetworkManager.conf(5), "Device list format": what is excepted wins, and alone it means the rest. */
+function leftByNetworkManager(list: string): boolean {
+  const devices = list.split(/[;,]/).flatMap((device) => device.trim() || [])
+  const mayBeEthernet = (device: string) =>
+    !/^type:(?!ethernet\b)/.test(device) &&
+    !notWired.test(device.replace(/^(?:interface-name:)?=?/, ''))
+  const isException = (device: string) => device.startsWith('except:')
+  const excepted = devices.filter(isException).map((device) => device.slice('except:'.length))
+  if (excepted.some(mayBeEthernet)) return false
+  const named = devices.filter((device) => !isException(device))
+  return named.length === 0 ? excepted.length > 0 : named.some(mayBeEthernet)
+}
+
+/** Interfaces that are no wired one of the machine, by their usual names. */
+const notWired = /^(?:wl|ww|lo\b|br|virbr|docker|veth|tun|tap|wg)/
 
 async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> {
   if ((await managedByNetworkManager(context)) !== 'ethernet') return []
@@ -108,7 +122,7 @@ async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> 
 }
 
 const dhcp4Network = /^\s*DHCP\s*=\s*(?:yes|true|on|1|ipv4)\s*$/im
-const keptNetwork = /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|dhcp)\s*$/im
+const keptNetwork = /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|dhcp|dynamic)\s*$/im
 
 /** systemd’s stage 1 leaves its address behind with the rest of its lease. */
 async function leaseOfStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
