@@ -158,8 +158,12 @@ suite('a local store', { concurrency: 3 }, () => {
     workspace = makeWorkspace('local')
     system = await buildSmallSystem(workspace.path('world'))
     await build('reference', `local?root=${system.world.storeRoot}`)
+    await runProgram('cp', ['-a', system.world.storeRoot, untouched()])
   })
   after(() => workspace.remove())
+
+  /** The store as it was before anybody else had its database open. */
+  const untouched = () => workspace.path('untouched')
 
   async function build(name: string, from: string, through: string[] = []): Promise<string> {
     const run = await tryBuild(name, from, ['--no-check-sigs'], through)
@@ -190,7 +194,7 @@ suite('a local store', { concurrency: 3 }, () => {
   /** A copy of the store, with what its database does to itself. */
   async function copyStore(name: string): Promise<string> {
     const root = workspace.path(name)
-    await runProgram('cp', ['-a', system.world.storeRoot, root])
+    await runProgram('cp', ['-a', untouched(), root])
     return root
   }
 
@@ -324,7 +328,7 @@ suite('a local store', { concurrency: 3 }, () => {
     async function listStore(name: string): Promise<{ root: string; listed: string }> {
       const root = workspace.path(name)
       const listed = join(root, 'nix/store', `${'0'.repeat(32)}-closure-info`)
-      await runProgram('cp', ['-a', system.world.storeRoot, root])
+      await runProgram('cp', ['-a', untouched(), root])
       await runProgram('rm', ['-r', join(root, 'nix/var')])
       mkdirSync(listed)
       const registration = await system.world.nixStore(['--dump-db', ...system.paths])
