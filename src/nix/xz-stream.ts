@@ -59,16 +59,25 @@ async function* lzma2Chunks(reader: ByteReader): AsyncGenerator<Buffer> {
   }
 }
 
+/** Each byte of it is a buffer of its own until so many are handed on. */
+const maxIndexParts = 4096
+
 /** Two numbers for each block, which the decoder checks. */
 async function* index(reader: ByteReader, blocks: number): AsyncGenerator<Buffer> {
   const parts = [await reader.take(1)]
   const count = await takeNumber(reader, parts)
   if (count !== blocks) throw reader.broken('its xz stream is damaged')
-  for (let left = 2 * count; left > 0; left--) await takeNumber(reader, parts)
-  const bytes = Buffer.concat(parts)
-  yield bytes
+  let length = 0
+  for (let left = 2 * count; left > 0; left--) {
+    await takeNumber(reader, parts)
+    if (parts.length < maxIndexParts) continue
+    length += parts.length
+    yield Buffer.concat(parts.splice(0))
+  }
+  length += parts.length
+  yield Buffer.concat(parts)
   // Padding and a checksum.
-  yield await reader.take(padding(bytes.length) + 4)
+  yield await reader.take(padding(length) + 4)
 }
 
 /** Seven bits a byte, the lowest first; what is read goes to `parts`. */

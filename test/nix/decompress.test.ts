@@ -306,6 +306,8 @@ suite('streams as the programs make them otherwise', () => {
     ['xz', ['--check=crc32']],
     ['xz', ['--check=sha256']],
     ['xz', ['--block-size=10000', '-T2']],
+    // An index of several pieces.
+    ['xz', ['--block-size=200', '-0']],
     ['xz', ['--x86', '--lzma2=preset=0']],
     ['xz', ['--lzma2=preset=0,dict=128MiB']],
     ['xz', ['--lzma2=preset=0,dict=4KiB']],
