@@ -260,6 +260,8 @@ async function populate(
   await run('populateFirmwareCommands', '.', layout.boot)
   refuseStrayPaths(closure, layout)
   refuseOtherRegistration(closure, layout)
+  // As makeFolders has made them, and the manifest takes them to be.
+  for (const tree of [layout.root, layout.boot]) chmodSync(tree, 0o755)
   if (!isGuarded) await refuseChangedPaths(closure, layout, context)
 }
 

@@ -146,6 +146,9 @@ async function verifyFiles(
 ): Promise<void> {
   let files: TreeFile[]
   try {
+    const mode = (await lstat(tree)).mode & 0o777
+    // In the Nix store it may be read-only.
+    if ((mode | 0o200) !== 0o755) found(tree, `its mode is ${mode.toString(8)}, and 755 as built`)
     files = await listTree(tree, skip)
   } catch (error) {
     found(tree, messageOf(error))

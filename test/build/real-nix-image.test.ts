@@ -226,6 +226,10 @@ suite('an image of every shape', () => {
         damage: (copy) => chmodSync(join(rootOf(copy), 'nix'), 0o700),
         where: () => [inRoot('nix')],
       },
+      'the mode of the root itself': {
+        damage: (copy) => chmodSync(rootOf(copy), 0o700),
+        where: () => [join('net-image', rootName)],
+      },
       'the registration': {
         damage(copy) {
           const file = join(rootOf(copy), 'nix-path-registration')
