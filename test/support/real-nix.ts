@@ -10,6 +10,7 @@ import { constants } from 'node:fs'
 import { access, chmod, copyFile, lstat, mkdir, mkdtemp } from 'node:fs/promises'
 import { readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
 
 export const compressions = ['xz', 'zstd', 'none', 'bzip2', 'br'] as const
@@ -121,8 +122,18 @@ export async function createNixWorld(
     NIX_USER_CONF_FILES: '',
     NIX_CONFIG: settings.join('\n'),
   }
-  const run = (program: string, args: string[]) =>
-    runProgram(program, args, { environment, debianPackage: 'nix-bin' })
+  const run = async (program: string, args: string[]) => {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await runProgram(program, args, { environment, debianPackage: 'nix-bin' })
+      } catch (error) {
+        // Where several open or close a database at once, Nix gives up instead of waiting.
+        const isBusy = error instanceof Error && /SQLite database '.*' is busy/.test(error.message)
+        if (!isBusy || attempt === busyAttempts) throw error
+        await sleep(attempt * 500)
+      }
+    }
+  }
 
   const nix = (args: string[]) => run('nix', args)
   const nixStore = (args: string[]) => run('nix-store', args)
@@ -194,6 +205,8 @@ export async function addBuilderShell(world: NixWorld, busyboxFile: string): Pro
     await rm(directory, { recursive: true })
   }
 }
+
+const busyAttempts = 6
 
 /** The machine's own static busybox. A dynamic one would not find its loader in a sandbox. */
 export async function findStaticBusybox(): Promise<string> {
