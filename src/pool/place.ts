@@ -75,7 +75,7 @@ const filePlacers: Record<PlaceMethod, PlaceFile> = {
     } catch (error) {
       // ZFS clones no file that it has not written out yet.
       if (errnoOf(error) !== 'EAGAIN') throw error
-      copyFileSync(from, to, constants.COPYFILE_EXCL)
+      return copyFile(from, to)
     }
     utimesSync(to, storeTime, storeTime)
   },

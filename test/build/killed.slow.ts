@@ -52,14 +52,18 @@ suite('a build that is killed', () => {
       : undefined
   }
 
-  /** @returns whether it was killed before it had ended */
-  async function buildAndKill(args: string[], moment: () => Promise<void>): Promise<boolean> {
+  /** @returns how long it took, in milliseconds, where it ended before it could be killed */
+  async function buildAndKill(
+    args: string[],
+    moment: () => Promise<void>,
+  ): Promise<number | undefined> {
+    const start = performance.now()
     const { child, ended } = startNetimage(args)
     await Promise.race([moment(), ended])
     if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL')
     const { signal, status, stderr } = await ended
     if (signal === null) assert.equal(status, 0, stderr)
-    return signal === 'SIGKILL'
+    return signal === 'SIGKILL' ? undefined : performance.now() - start
   }
 
   /** When so many paths are in the pool, however long that takes on a busy machine. */
@@ -100,9 +104,9 @@ suite('a build that is killed', () => {
       const count = Math.ceil(moment * first.all.length)
       const when = () =>
         round % 2 === 0 ? delay(usualMs * (0.2 + 0.8 * moment)) : whenPooled(count)
-      const begun = performance.now()
-      if (await buildAndKill(args, when)) killed++
-      else usualMs = Math.min(usualMs, performance.now() - begun)
+      const ended = await buildAndKill(args, when)
+      if (ended === undefined) killed++
+      else usualMs = Math.min(usualMs, ended)
       const label = await labelOfWhole()
       assert.ok(label === undefined || label === 'first', label)
       if (round % 2 === 0 || label !== undefined) continue
@@ -128,9 +132,9 @@ suite('a build that is killed', () => {
       const label = next === first ? 'first' : 'second'
       // Everything is in the pool: most of the time goes into making the image.
       const when = () => delay(usualMs * (0.3 + 0.7 * random()))
-      const begun = performance.now()
-      if (await buildAndKill(command(next.toplevel, '--force'), when)) killed++
-      else usualMs = Math.min(usualMs, performance.now() - begun)
+      const ended = await buildAndKill(command(next.toplevel, '--force'), when)
+      if (ended === undefined) killed++
+      else usualMs = Math.min(usualMs, ended)
       const found = await labelOfWhole()
       if (found === undefined) {
         // Between two renames there is a moment without any: the next build finishes the second.

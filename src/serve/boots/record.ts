@@ -79,7 +79,7 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
       database.exec('COMMIT')
       isFailing = false
     } catch (error) {
-      if (database.isOpen && database.isTransaction) database.exec('ROLLBACK')
+      if (database.isTransaction) database.exec('ROLLBACK')
       if (!isFailing) onError(keepError(file, error))
       isFailing = true
     }

@@ -82,31 +82,28 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (!held) return
     const reply = Buffer.from(replies.written(start))
     replies.truncate(start)
-    void hold(held, reply)
+    // No closure of this function: it would keep the record until the reply is sent.
+    hold(held, reply).catch(giveUp)
   }
 
-  /** With nothing of the record at hand: many are held at once. */
+  function giveUp(error: unknown): void {
+    onDefect(error)
+    socket.destroy()
+  }
+
   async function hold(held: Held, reply: Buffer): Promise<void> {
     heldReplies++
-    const failure = await held.until.then(
-      () => undefined,
-      (error: unknown) => ({ error }),
-    )
-    heldReplies--
-    // Who is gone has not got it, and nothing is to be noted as if so.
-    if (socket.destroyed) return
     try {
-      release(held, reply, failure)
+      await held.until
+      // Who is gone has not got it, and nothing is to be noted as if so.
+      if (socket.destroyed) return
+      const { results } = held
+      released.push(results ? writeLater(results) : reply)
     } catch (error) {
-      onDefect(error)
-      socket.destroy()
+      if (socket.destroyed) return
+      released.push(writeLater((replies) => held.otherwise(error, replies)))
     }
-  }
-
-  function release(held: Held, reply: Buffer, failure: { error: unknown } | undefined): void {
-    const { results, otherwise } = held
-    if (failure) released.push(writeLater((later) => otherwise(failure.error, later)))
-    else released.push(results ? writeLater(results) : reply)
+    heldReplies--
     if (isFlushing) return
     isFlushing = true
     // After all others that became ready at the same moment.
