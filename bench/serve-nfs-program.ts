@@ -1,7 +1,7 @@
 /** Our NFS server as bench/serve-nfs.ts wants it: an empty layer over a tree. */
-import { createIndex } from '../src/serve/layers/image-index.ts'
-import { openLayer } from '../src/serve/layers/layer.ts'
-import { startNfsServer } from '../src/serve/nfs/server.ts'
+import { createIndex } from '../src/roots/image-index.ts'
+import { openLayer } from '../src/roots/layer.ts'
+import { startNfsServer } from '../src/protocols/nfs/server.ts'
 
 const [address = '', port = '', tree = '', layer = ''] = process.argv.slice(2)
 const { fileSystem } = openLayer(layer, createIndex('tree', tree))

@@ -1,5 +1,5 @@
 /** Our TFTP server as bench/serve-tftp.ts wants it. */
-import { startTftpServer } from '../src/serve/tftp/server.ts'
+import { startTftpServer } from '../src/protocols/tftp/server.ts'
 
 const [address = '', tree = '', ports = ''] = process.argv.slice(2)
 await startTftpServer({

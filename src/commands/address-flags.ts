@@ -3,7 +3,7 @@ import { isIPv4 } from 'node:net'
 import { InvalidArgumentError } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
-import { addressIn } from '../serve/machine-address.ts'
+import { addressIn } from '../protocols/machine-address.ts'
 
 const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
 

@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
-import type { Boot } from '../serve/boots/follow.ts'
-import { addressIn } from '../serve/machine-address.ts'
+import type { Boot } from '../boots/follow.ts'
+import { addressIn } from '../protocols/machine-address.ts'
 import { formatBytes, formatSeconds, formatTime, visible } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
@@ -23,7 +23,7 @@ async function boots(
   flags: { state?: string | undefined; number: number },
 ): Promise<Outcome> {
   const { stateDirectory } = await import('../serve/state.ts')
-  const { readBoots, readEvents } = await import('../serve/boots/record.ts')
+  const { readBoots, readEvents } = await import('../boots/record.ts')
   const state = stateDirectory(flags.state)
   const found = readBoots(state, machine, flags.number)
   const [last] = found

@@ -2,8 +2,8 @@
 import { resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import type { StoredLayer } from '../serve/layers/store.ts'
-import { addressIn } from '../serve/machine-address.ts'
+import type { StoredLayer } from '../roots/store.ts'
+import { addressIn } from '../protocols/machine-address.ts'
 
 interface Flags {
   state?: string | undefined
@@ -15,8 +15,8 @@ export async function chooseLayers(
   machine: string | undefined,
   flags: Flags,
 ): Promise<StoredLayer[]> {
-  const { listLayers } = await import('../serve/layers/store.ts')
-  const { readRecord } = await import('../serve/layers/record.ts')
+  const { listLayers } = await import('../roots/store.ts')
+  const { readRecord } = await import('../roots/record.ts')
   const { stateDirectory } = await import('../serve/state.ts')
   const state = stateDirectory(flags.state)
   const { image } = flags

@@ -2,8 +2,8 @@ import { Command, Option } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
-import type { LayerRecord } from '../serve/layers/record.ts'
-import type { StoredLayer } from '../serve/layers/store.ts'
+import type { LayerRecord } from '../roots/record.ts'
+import type { StoredLayer } from '../roots/store.ts'
 import { chooseLayer, chooseLayers } from './choose-layers.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
@@ -46,7 +46,7 @@ function show() {
     .option(...jsonOption)
     .action((machine, flags) =>
       runCommand(flags, async () => {
-        const { listSnapshots } = await import('../serve/layers/snapshots.ts')
+        const { listSnapshots } = await import('../roots/snapshots.ts')
         const layers = []
         const lines: string[] = []
         for (const layer of await chooseLayers(machine, flags)) {
@@ -72,7 +72,7 @@ function reset() {
     .option(...jsonOption)
     .action((machine, flags) =>
       runCommand(flags, async () => {
-        const { resetLayer } = await import('../serve/layers/store.ts')
+        const { resetLayer } = await import('../roots/store.ts')
         const layers = await chooseLayers(machine, flags)
         for (const layer of layers) resetLayer(layer)
         return done(layers, `reset ${plural(layers.length, 'layer')} of ${machine}`)
@@ -92,12 +92,12 @@ function remove() {
       runCommand(flags, async () => {
         const { snapshot: name } = flags
         if (name !== undefined) {
-          const { removeSnapshot } = await import('../serve/layers/snapshots.ts')
+          const { removeSnapshot } = await import('../roots/snapshots.ts')
           const layer = await chooseLayer(machine, flags)
           removeSnapshot(layer, name)
           return done([layer], `removed the snapshot ${name} of ${machine}`)
         }
-        const { removeLayer } = await import('../serve/layers/store.ts')
+        const { removeLayer } = await import('../roots/store.ts')
         const layers = await chooseLayers(machine, flags)
         for (const layer of layers) removeLayer(layer)
         return done(layers, `removed ${plural(layers.length, 'layer')} of ${machine}`)
@@ -115,7 +115,7 @@ function snapshot() {
     .option(...jsonOption)
     .action((machine, name, flags) =>
       runCommand(flags, async () => {
-        const { takeSnapshot } = await import('../serve/layers/snapshots.ts')
+        const { takeSnapshot } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
         takeSnapshot(layer, name)
         return done([layer], `kept ${machine} as ${name}`)
@@ -133,7 +133,7 @@ function restore() {
     .option(...jsonOption)
     .action((machine, name, flags) =>
       runCommand(flags, async () => {
-        const { restoreSnapshot } = await import('../serve/layers/snapshots.ts')
+        const { restoreSnapshot } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
         restoreSnapshot(layer, name)
         return done([layer], `${machine} is as in ${name}`)
@@ -150,7 +150,7 @@ function verify() {
     .option(...jsonOption)
     .action((machine, flags) =>
       runCommand(flags, async () => {
-        const { verifyStoredLayer } = await import('../serve/layers/verify.ts')
+        const { verifyStoredLayer } = await import('../roots/verify.ts')
         const chosen = await chooseLayers(machine, flags)
         const layers = []
         const lines: string[] = []
@@ -191,8 +191,8 @@ interface Described {
 }
 
 async function describe(layer: StoredLayer): Promise<Described> {
-  const { isInUse, measureLayer } = await import('../serve/layers/store.ts')
-  const { readRecord } = await import('../serve/layers/record.ts')
+  const { isInUse, measureLayer } = await import('../roots/store.ts')
+  const { readRecord } = await import('../roots/record.ts')
   const { machine, image, directory } = layer
   const record = readRecord(directory)
   const measured = measureLayer(layer)

@@ -2,9 +2,9 @@
  * Shows boots while they happen: on a terminal a table that is redrawn, a machine a line; elsewhere
  * a JSON object a line, for each event and for each boot that hangs.
  */
-import type { ServeEvent } from '../serve/event.ts'
-import { stallOf, type Boot } from '../serve/boots/follow.ts'
-import { remember } from '../serve/remember.ts'
+import type { ServeEvent } from '../protocols/event.ts'
+import { stallOf, type Boot } from '../boots/follow.ts'
+import { remember } from '../remember.ts'
 import { formatBytes, formatSeconds, visible, wrap } from './format.ts'
 import { patientOutput, type PatientOutput, type Stream } from './patient-output.ts'
 

@@ -20,7 +20,7 @@ import { basename, dirname, join } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { acquireLock, type Lock } from '../pool/lock.ts'
+import { acquireLock, type Lock } from '../lock.ts'
 import { removeTree } from '../remove-tree.ts'
 
 const beginning = 'begin-'

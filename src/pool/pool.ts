@@ -31,7 +31,7 @@ import type { PathInfo } from '../nix/path-info.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { removeTree } from '../remove-tree.ts'
 import { currentBootId, entryFile, formatEntry, parseEntry, treeName, type Entry } from './entry.ts'
-import { acquireLock, type Lock } from './lock.ts'
+import { acquireLock, type Lock } from '../lock.ts'
 
 export interface Pool {
   readonly directory: string

@@ -8,12 +8,12 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { messageOf, NetimageError } from '../errors.ts'
-import type { BootTrees, Requester } from './boot-files.ts'
-import type { FileSystem } from './layers/file-system.ts'
-import { openMachineLayer, resetMachineLayers, type MachineLayer } from './layers/store.ts'
+import type { BootTrees, Requester } from '../protocols/boot-files.ts'
+import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
 import type { MacOf } from './neighbours.ts'
-import type { MachineOf, NfsExport, NfsMachine } from './nfs/machine.ts'
-import { remember } from './remember.ts'
+import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
+import { remember } from '../remember.ts'
 import type { ServedImage } from './served-image.ts'
 
 /** Hardware and IP addresses, in lower case; `any`: every machine that this one hears. */

@@ -1,7 +1,7 @@
 /** The hardware addresses that this machine knows of those it has just talked to. */
 import { readFileSync } from 'node:fs'
 
-import { remember } from './remember.ts'
+import { remember } from '../remember.ts'
 
 /**
  * @param maxAge what was read may be so old, for who asks often: milliseconds. By default it is read

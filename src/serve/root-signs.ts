@@ -1,8 +1,8 @@
 /** Reads off what a machine does in its root how far it has booted. */
-import type { Report, RootEvent } from './event.ts'
-import type { FileSystem, NodeId } from './layers/file-system.ts'
+import type { Report, RootEvent } from '../protocols/event.ts'
+import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { MachineRoot, Machines } from './machines.ts'
-import type { Observation } from './nfs/program.ts'
+import type { Observation } from '../protocols/nfs/program.ts'
 
 /** nixos-rebuild and the first boot set it. */
 const profiles = ['nix', 'var', 'nix', 'profiles']

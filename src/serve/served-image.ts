@@ -6,9 +6,9 @@ import { NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
 import { readImage } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
-import { bootParts, type BootPart } from './boots/boot-parts.ts'
-import type { NodeId } from './layers/file-system.ts'
-import { readImageIndex, type ImageIndex } from './layers/image-index.ts'
+import { bootParts, type BootPart } from '../boots/boot-parts.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { readImageIndex, type ImageIndex } from '../roots/image-index.ts'
 
 export interface ServedImage {
   /** The absolute path. */

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { workThroughKills } from '../serve/support/killed-server.ts'
-import { startLinuxClient } from '../serve/support/linux-client.ts'
-import { posixChecks } from '../serve/support/posix-checks.ts'
+import { startLinuxClient } from '../protocols/support/linux-client.ts'
+import { posixChecks } from '../protocols/support/posix-checks.ts'
 import { openNetwork } from './support/network.ts'
 
 test('Linux does not notice that the server of a layer is killed and starts anew', async () => {

@@ -5,14 +5,14 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { startLinuxClient } from '../serve/support/linux-client.ts'
-import { posixChecks } from '../serve/support/posix-checks.ts'
+import { startLinuxClient } from '../protocols/support/linux-client.ts'
+import { posixChecks } from '../protocols/support/posix-checks.ts'
 import { openNetwork, type Network } from './support/network.ts'
 import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
 
 const seconds = 120
-const program = join(import.meta.dirname, '../serve/support/nfs-server-program.ts')
+const program = join(import.meta.dirname, '../protocols/support/nfs-server-program.ts')
 const path = '/srv/pi'
 
 suite('an NFS server of our own', () => {

@@ -5,16 +5,16 @@ import { execFileSync } from 'node:child_process'
 import { linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
-import { createIndex } from '../../src/serve/layers/image-index.ts'
-import { verifyLayer } from '../../src/serve/layers/verify.ts'
-import { startHostedClient } from '../serve/support/hosted-client.ts'
+import { createIndex } from '../../src/roots/image-index.ts'
+import { verifyLayer } from '../../src/roots/verify.ts'
+import { startHostedClient } from '../protocols/support/hosted-client.ts'
 import { workThroughKills } from '../serve/support/killed-server.ts'
 import { openNetwork } from './support/network.ts'
 
 const seconds = 500
 /** A client takes a second or two to come back: often for what is short, less so for the others. */
 const betweenKillsMs = { short: 4000, long: 8000 }
-const support = join(import.meta.dirname, '../serve/support')
+const support = join(import.meta.dirname, '../protocols/support')
 
 suite('Linux does not notice that its server is killed', { concurrency: 2 }, () => {
   test('while anything at all is done', () =>

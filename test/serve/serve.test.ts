@@ -13,7 +13,7 @@ import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { connectNfs, wide } from './support/nfs-client.ts'
+import { connectNfs, wide } from '../protocols/support/nfs-client.ts'
 import { buildServedImage, servedFile } from './support/served-image.ts'
 
 suite('netimage serve', () => {

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
-import { callRecord } from '../../serve/support/rpc-client.ts'
+import { callRecord } from '../../protocols/support/rpc-client.ts'
 
 const [server = '', ...addresses] = process.argv.slice(2)
 const [tftp, http, portMapper, nfs] = [69, 80, 111, 2049]

@@ -26,7 +26,7 @@ export type OwnDhcpSettings = {
   leasesFile?: string
 }
 
-const program = join(import.meta.dirname, '../../serve/support/dhcp-server-program.ts')
+const program = join(import.meta.dirname, '../../protocols/support/dhcp-server-program.ts')
 
 /** @returns the server, whatever has become of it by then */
 export function launchOwnDhcp(network: Network, settings: OwnDhcpSettings): Program {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { PoweredMachine } from '../../e2e/support/machines.ts'
 import type { Network } from '../../e2e/support/network.ts'
 
-const program = join(import.meta.dirname, 'nfs-server-program.ts')
+const program = join(import.meta.dirname, '../../protocols/support/nfs-server-program.ts')
 const path = '/srv/pi'
 
 export type WorkThroughKills = {

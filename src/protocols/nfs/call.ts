@@ -1,0 +1,97 @@
+/** A call of NFS, and what all procedures take from it: nodes and names. */
+import type { Attributes, NodeId } from './file-system.ts'
+import type { Credentials } from '../rpc/message.ts'
+import type { XdrReader, XdrWriter } from '../rpc/xdr.ts'
+import type { NfsMachine, Serve, ServedExport } from './machine.ts'
+import { maxHandle, maxName, NfsError } from './protocol.ts'
+
+export interface NfsCall {
+  xid: number
+  /** [RFC 1813 §3.3] */
+  procedure: number
+  credentials: Credentials
+  arguments: XdrReader
+  /** Where the reader was before it read any of them. */
+  argumentsStart: number
+  /** What the first handle is of; those that follow must be of the same. */
+  served: ServedExport
+  /** The nodes that are called upon, as they were before anything was done. */
+  nodes: Attributes[]
+  /** For `observe`, from those procedures that have it. */
+  seen: { node?: NodeId; directory?: NodeId; name?: Buffer; bytes?: number }
+}
+
+/** How a procedure of NFS is done. */
+export interface NfsProcedure {
+  name: string
+  /**
+   * What follows the status of a failure for each handle of the call: its attributes, or those of
+   * before and after.
+   */
+  failure: readonly ('attributes' | 'change')[]
+  /**
+   * Writes the results of success, after the status.
+   *
+   * @param node of the first handle
+   * @returns what must be on stable storage before the results are sent: `structure`, or also the
+   *   `data` of the node
+   * @throws `NfsError` or `FileSystemError`, and has done nothing then
+   */
+  run: (call: NfsCall, node: Attributes, results: XdrWriter) => Awaited | undefined
+}
+
+export type Awaited = 'structure' | 'data'
+
+/** Finds which export of the machine the first handle is of, and its node. */
+export function openFirstNode(
+  reader: XdrReader,
+  machine: NfsMachine,
+  serve: Serve,
+): { served: ServedExport; node: Attributes } {
+  const handle = reader.opaque(maxHandle)
+  for (const exported of machine.exports) {
+    const served = serve(exported)
+    const id = served.handles.open(handle)
+    if (id !== undefined) return { served, node: served.fileSystem.attributes(id) }
+  }
+  const isGenuine = machine.exports.some((exported) => serve(exported).handles.isGenuine(handle))
+  throw new NfsError(isGenuine ? 'NFS3ERR_STALE' : 'NFS3ERR_BADHANDLE')
+}
+
+/** Reads another handle, of the same export. */
+export function openNode({ arguments: reader, served, nodes }: NfsCall): Attributes {
+  const handle = reader.opaque(maxHandle)
+  const id = served.handles.open(handle)
+  if (id === undefined) {
+    throw new NfsError(served.handles.isGenuine(handle) ? 'NFS3ERR_XDEV' : 'NFS3ERR_BADHANDLE')
+  }
+  const node = served.fileSystem.attributes(id)
+  nodes.push(node)
+  return node
+}
+
+/** Reads a name that is to be looked up. */
+export function readName(call: NfsCall): Buffer {
+  // A copy: what was received is not kept.
+  const name = Buffer.from(call.arguments.opaque())
+  if (name.length > maxName) throw new NfsError('NFS3ERR_NAMETOOLONG')
+  if (name.length === 0 || name.includes(0) || name.includes('/')) {
+    throw new NfsError('NFS3ERR_INVAL')
+  }
+  call.seen.name = name
+  // It stands in the directory whose handle came before it.
+  const directory = call.nodes.at(-1)
+  if (directory) call.seen.directory = directory.id
+  return name
+}
+
+/** Reads a name that is to be given or taken away. @param ifDots the error of `.` and `..` */
+export function readEntryName(call: NfsCall, ifDots: 'NFS3ERR_EXIST' | 'NFS3ERR_INVAL'): Buffer {
+  const name = readName(call)
+  if (isDots(name)) throw new NfsError(ifDots)
+  return name
+}
+
+function isDots(name: Buffer): boolean {
+  return name.length <= 2 && name.every((byte) => byte === 0x2e)
+}

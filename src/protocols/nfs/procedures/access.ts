@@ -1,0 +1,40 @@
+/** [RFC 1813 §3.3.4] */
+import type { Attributes } from '../file-system.ts'
+import { writeAttributesAfter } from '../attributes.ts'
+import type { NfsProcedure } from '../call.ts'
+import { may, permits } from '../permission.ts'
+import { accessBit } from '../protocol.ts'
+
+/** What each kind of access takes of the mode; what makes no sense for a node is not granted. */
+const ofDirectories = [
+  [accessBit.read, may.read],
+  [accessBit.lookup, may.execute],
+  [accessBit.modify, may.write | may.execute],
+  [accessBit.extend, may.write | may.execute],
+  [accessBit.delete, may.write | may.execute],
+] as const
+const ofOthers = [
+  [accessBit.read, may.read],
+  [accessBit.modify, may.write],
+  [accessBit.extend, may.write],
+  [accessBit.execute, may.execute],
+] as const
+
+export const access: NfsProcedure = {
+  name: 'ACCESS',
+  failure: ['attributes'],
+  run(call, node, results) {
+    const asked = call.arguments.uint32()
+    writeAttributesAfter(results, call.served, node.id)
+    results.uint32(asked & granted(node, call.credentials))
+    return undefined
+  },
+}
+
+function granted(node: Attributes, credentials: Parameters<typeof permits>[1]): number {
+  const rights = node.kind === 'directory' ? ofDirectories : ofOthers
+  return rights.reduce(
+    (bits, [bit, wanted]) => (permits(node, credentials, wanted) ? bits | bit : bits),
+    0,
+  )
+}

@@ -1,0 +1,168 @@
+/**
+ * The data of files: what the image has, read from there, and what the layer has, in a file of its
+ * own for each node: `data/<node in hex>`.
+ */
+import {
+  closeSync,
+  fdatasync,
+  fstatSync,
+  fsync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  unlink,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+import { makeDirectory } from '../make-directory.ts'
+import { copyFile } from './copy-file.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { ImageIndex, ImageNode } from './image-index.ts'
+import { createOpenFiles } from './open-files.ts'
+import { syncDirectory } from './sync-directory.ts'
+
+export interface DataFiles {
+  size(node: NodeId): { size: number; used: number }
+  read(node: NodeId, offset: number, into: Uint8Array): number
+  readImage(node: ImageNode, offset: number, into: Uint8Array): number
+  write(node: NodeId, offset: number, data: Uint8Array): void
+  truncate(node: NodeId, size: number): void
+  /** Makes the node's own file: empty, or with what the image has. */
+  create(node: NodeId, from?: ImageNode): void
+  /** Of a node that is gone. Large files take a while, in which others are served. */
+  remove(node: NodeId): Promise<void>
+  /** Resolves once the data of the node is on the disk. */
+  sync(node: NodeId): Promise<void>
+  /** Resolves once the files that were made are found after a loss of power, and truncated ones are. */
+  syncShape(): Promise<void>
+  /** Removes the files of all other nodes. @returns the nodes that have one now */
+  keepOnly(nodes: ReadonlySet<NodeId>): Set<NodeId>
+  close(): void
+}
+
+/** Of each layer, for its own files and as many of the image's. */
+const maxOpen = 32
+const fdatasyncAsync = promisify(fdatasync)
+const fsyncAsync = promisify(fsync)
+const unlinkAsync = promisify(unlink)
+
+export function dataFolder(directory: string): string {
+  return join(directory, 'data')
+}
+
+export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
+  const folder = dataFolder(directory)
+  makeDirectory(folder)
+  syncDirectory(directory)
+  const own = createOpenFiles(maxOpen)
+  const ofImage = createOpenFiles(maxOpen)
+  const names = openSync(folder, 'r')
+  // Also names that a server made which was killed since.
+  let hasNewNames = true
+  let truncated = new Set<NodeId>()
+
+  const fileOf = (node: NodeId) => join(folder, node.toString(16))
+  const descriptor = (node: NodeId) => own.get(String(node), () => openSync(fileOf(node), 'r+'))
+
+  async function sync(node: NodeId): Promise<void> {
+    // Of its own: one that is shared may be closed meanwhile, and its number be another file's.
+    const file = openSync(fileOf(node), 'r')
+    try {
+      await fdatasyncAsync(file)
+    } finally {
+      closeSync(file)
+    }
+  }
+
+  return {
+    sync,
+    size(node) {
+      const { size, blocks } = fstatSync(descriptor(node))
+      return { size, used: blocks * 512 }
+    },
+    read: (node, offset, into) => readFully(descriptor(node), offset, into),
+    readImage(node, offset, into) {
+      const file = ofImage.get(String(node.id), () => openSync(index.path(node), 'r'))
+      return readFully(file, offset, into)
+    },
+    write(node, offset, data) {
+      const file = descriptor(node)
+      const { size } = fstatSync(file)
+      try {
+        for (let at = 0; at < data.length;) {
+          at += writeSync(file, data, at, data.length - at, offset + at)
+        }
+      } catch (error) {
+        // A part of it was written perhaps: the file at least is no longer than it was.
+        if (fstatSync(file).size > size) ftruncateSync(file, size)
+        throw error
+      }
+    },
+    truncate(node, size) {
+      ftruncateSync(descriptor(node), size)
+      truncated.add(node)
+    },
+    create(node, from) {
+      const file = fileOf(node)
+      // There may be one of an operation that was undone, and that one is given up.
+      own.forget(String(node))
+      truncated.delete(node)
+      if (from) {
+        copyFile(index.path(from), file)
+        // Found by its name before the database says so: the image's data were safe as well.
+        fsyncSync(names)
+      } else {
+        closeSync(openSync(file, 'w', 0o600))
+        hasNewNames = true
+      }
+    },
+    async remove(node) {
+      own.forget(String(node))
+      truncated.delete(node)
+      try {
+        await unlinkAsync(fileOf(node))
+      } catch {
+        // It is of no use to anybody, and goes when the layer is opened again.
+      }
+    },
+    async syncShape() {
+      const nodes = truncated
+      truncated = new Set()
+      if (hasNewNames) {
+        hasNewNames = false
+        await fsyncAsync(names)
+      }
+      for (const node of nodes) await sync(node)
+    },
+    keepOnly(nodes) {
+      const kept = new Set<NodeId>()
+      for (const name of readdirSync(folder)) {
+        if (!/^[0-9a-f]+$/.test(name)) continue
+        const node = Number.parseInt(name, 16)
+        if (nodes.has(node)) kept.add(node)
+        else rmSync(join(folder, name))
+      }
+      return kept
+    },
+    close() {
+      own.close()
+      ofImage.close()
+      closeSync(names)
+    },
+  }
+}
+
+function readFully(file: number, offset: number, into: Uint8Array): number {
+  let at = 0
+  while (at < into.length) {
+    const count = readSync(file, into, at, into.length - at, offset + at)
+    if (count === 0) break
+    at += count
+  }
+  return at
+}

@@ -1,0 +1,277 @@
+/**
+ * The database of a layer: the nodes that are new or changed, the entries of directories that are
+ * others than the image's, and the replies to requests that must not be done twice.
+ *
+ * SQLite commits to its write-ahead log without waiting for the disk (`synchronous = NORMAL`), and
+ * `sync` waits for the log. A transaction whose log is on the disk is found there after a loss of
+ * power, since the frames of a log are checked one after the other up to the last whole commit.
+ *
+ * https://sqlite.org/walformat.html#recovery_algorithm
+ */
+import { closeSync, fdatasync, openSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
+import { promisify } from 'node:util'
+
+import { NetimageError } from '../errors.ts'
+import { databaseError } from '../database-error.ts'
+import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { syncDirectory } from './sync-directory.ts'
+
+const format = 1
+
+const schema = `
+  CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS nodes (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    mode INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    links INTEGER NOT NULL,
+    major INTEGER NOT NULL,
+    minor INTEGER NOT NULL,
+    parent INTEGER NOT NULL,
+    target BLOB,
+    own_data INTEGER NOT NULL,
+    accessed_s INTEGER NOT NULL, accessed_ns INTEGER NOT NULL,
+    modified_s INTEGER NOT NULL, modified_ns INTEGER NOT NULL,
+    changed_s INTEGER NOT NULL, changed_ns INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS entries (
+    directory INTEGER NOT NULL,
+    name BLOB NOT NULL,
+    node INTEGER,
+    cookie INTEGER NOT NULL,
+    PRIMARY KEY (directory, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS entries_by_cookie ON entries (directory, cookie);
+  CREATE TABLE IF NOT EXISTS replies (
+    number INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    reply BLOB NOT NULL
+  ) STRICT;
+`
+
+/** A node that is new, or another than in the image. */
+export interface NodeRow {
+  id: NodeId
+  kind: NodeKind
+  mode: number
+  uid: number
+  gid: number
+  /** 0: it is gone. */
+  links: number
+  device: Device
+  /** Of directories. */
+  parent: NodeId
+  target: Buffer | undefined
+  /** Whether a file has its data here, not in the image. */
+  ownData: boolean
+  accessed: Time
+  modified: Time
+  changed: Time
+}
+
+export interface EntryRow {
+  name: Buffer
+  /** undefined: the image has the name, the layer does not. */
+  node: NodeId | undefined
+  cookie: number
+}
+
+export interface LayerDatabase {
+  readMeta(name: string): string | number | undefined
+  writeMeta(name: string, value: string | number): void
+  readNode(id: NodeId): NodeRow | undefined
+  writeNode(row: NodeRow): void
+  deleteNode(id: NodeId): void
+  readEntry(directory: NodeId, name: Buffer): EntryRow | undefined
+  writeEntry(directory: NodeId, entry: EntryRow): void
+  deleteEntry(directory: NodeId, name: Buffer): void
+  deleteEntries(directory: NodeId): void
+  /** Those that name a node, after a cookie, in the order of their cookies. */
+  listEntries(directory: NodeId, cookie: number, limit: number): EntryRow[]
+  /** Nodes below this number that have a row: all others are as in the image. */
+  overriddenNodes(below: NodeId): Set<NodeId>
+  nodesWithData(): NodeId[]
+  /** Directories that have entries. */
+  overriddenDirectories(): Set<NodeId>
+  readReply(key: Buffer): Buffer | undefined
+  writeReply(number: number, key: Buffer, reply: Buffer): void
+  begin(): void
+  commit(): void
+  rollback(): void
+  /** Resolves once all that was committed before is on the disk. */
+  sync(): Promise<void>
+  /** What SQLite finds wrong with the file itself. */
+  damage(): string[]
+  /** For checks: everything. */
+  all(table: 'nodes' | 'entries'): Iterable<Record<string, SQLOutputValue>>
+  close(): void
+}
+
+const sync = promisify(fdatasync)
+
+export function databaseFile(directory: string): string {
+  return join(directory, 'layer.sqlite')
+}
+
+/** @throws `NetimageError` `bad-state` */
+export function openLayerDatabase(directory: string): LayerDatabase {
+  const file = databaseFile(directory)
+  using unfinished = new DisposableStack()
+  let database: DatabaseSync
+  try {
+    // Who opens it holds the layer's lock: there is nobody to wait for.
+    database = unfinished.adopt(new DatabaseSync(file, { timeout: 0 }), (opened) => opened.close())
+    // Alone with it, SQLite needs no locks and no shared memory. A page is written whole to the log
+    // for each row that changes: small ones make for short waits.
+    database.exec(`
+      PRAGMA page_size = 1024; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;
+    `)
+    database.exec(schema)
+    database.prepare("INSERT OR IGNORE INTO meta VALUES ('format', ?)").run(format)
+  } catch (error) {
+    throw databaseError(`could not open the layer ${file}`, error, hint)
+  }
+  const found = database.prepare("SELECT value FROM meta WHERE name = 'format'").get()?.['value']
+  if (found !== format) throw notALayer(file, `its format is ${String(found)}, not ${format}`)
+
+  const statements = {
+    readMeta: database.prepare('SELECT value FROM meta WHERE name = ?'),
+    writeMeta: database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)'),
+    readNode: database.prepare('SELECT * FROM nodes WHERE id = ?'),
+    writeNode: database.prepare(
+      'INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+    ),
+    deleteNode: database.prepare('DELETE FROM nodes WHERE id = ?'),
+    readEntry: database.prepare(
+      'SELECT node, cookie FROM entries WHERE directory = ? AND name = ?',
+    ),
+    writeEntry: database.prepare('INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)'),
+    deleteEntry: database.prepare('DELETE FROM entries WHERE directory = ? AND name = ?'),
+    deleteEntries: database.prepare('DELETE FROM entries WHERE directory = ?'),
+    listEntries: database.prepare(
+      `SELECT name, node, cookie FROM entries
+       WHERE directory = ? AND cookie > ? AND node IS NOT NULL ORDER BY cookie LIMIT ?`,
+    ),
+    readReply: database.prepare('SELECT reply FROM replies WHERE key = ?'),
+    writeReply: database.prepare('INSERT OR REPLACE INTO replies VALUES (?, ?, ?)'),
+    begin: database.prepare('BEGIN IMMEDIATE'),
+    commit: database.prepare('COMMIT'),
+    rollback: database.prepare('ROLLBACK'),
+  }
+  // The log is there as long as the database is open, and its name is to outlast a loss of power.
+  const log = openSync(`${file}-wal`, 'r')
+  unfinished.defer(() => closeSync(log))
+  syncDirectory(directory)
+
+  const opened = unfinished.move()
+  return {
+    readMeta(name) {
+      const value = statements.readMeta.get(name)?.['value']
+      return typeof value === 'string' || typeof value === 'number' ? value : undefined
+    },
+    writeMeta: (name, value) => void statements.writeMeta.run(name, value),
+    readNode(id) {
+      const row = statements.readNode.get(id)
+      return row && toNodeRow(row, file)
+    },
+    writeNode: (row) => void statements.writeNode.run(...fromNodeRow(row)),
+    deleteNode: (id) => void statements.deleteNode.run(id),
+    readEntry(directory, name) {
+      const row = statements.readEntry.get(directory, name)
+      return row && toEntryRow({ ...row, name })
+    },
+    writeEntry: (directory, { name, node, cookie }) =>
+      void statements.writeEntry.run(directory, name, node ?? null, cookie),
+    deleteEntry: (directory, name) => void statements.deleteEntry.run(directory, name),
+    deleteEntries: (directory) => void statements.deleteEntries.run(directory),
+    listEntries: (directory, cookie, limit) =>
+      statements.listEntries.all(directory, cookie, limit).map(toEntryRow),
+    overriddenNodes(below) {
+      const rows = database.prepare('SELECT id FROM nodes WHERE id < ?').all(below)
+      return new Set(rows.map((row) => Number(row['id'])))
+    },
+    nodesWithData() {
+      const rows = database.prepare('SELECT id FROM nodes WHERE own_data = 1').all()
+      return rows.map((row) => Number(row['id']))
+    },
+    overriddenDirectories() {
+      const rows = database.prepare('SELECT DISTINCT directory FROM entries').all()
+      return new Set(rows.map((row) => Number(row['directory'])))
+    },
+    readReply(key) {
+      const reply = statements.readReply.get(key)?.['reply']
+      return reply instanceof Uint8Array ? Buffer.from(reply) : undefined
+    },
+    writeReply: (number, key, reply) => void statements.writeReply.run(number, key, reply),
+    begin: () => void statements.begin.run(),
+    commit: () => void statements.commit.run(),
+    rollback: () => void statements.rollback.run(),
+    sync: () => sync(log),
+    damage() {
+      const found = database.prepare('PRAGMA integrity_check').all()
+      return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')
+    },
+    all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
+    close: () => opened.dispose(),
+  }
+}
+
+const hint = 'Reset the layer, restore a snapshot of it, or take the netimage that made it.'
+
+function notALayer(file: string, why: string): NetimageError {
+  return new NetimageError('bad-state', `${file} is no layer of this netimage: ${why}`, { hint })
+}
+
+function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {
+  const { accessed, modified, changed } = row
+  return [
+    ...[row.id, row.kind, row.mode, row.uid, row.gid, row.links],
+    ...[row.device.major, row.device.minor, row.parent, row.target ?? null, row.ownData ? 1 : 0],
+    ...[accessed.seconds, accessed.nanoseconds, modified.seconds, modified.nanoseconds],
+    ...[changed.seconds, changed.nanoseconds],
+  ]
+}
+
+const kinds: readonly NodeKind[] = [
+  ...(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'socket'] as const),
+]
+
+export function toNodeRow(row: Record<string, SQLOutputValue>, file: string): NodeRow {
+  const number = (name: string) => Number(row[name])
+  const time = (name: string) => ({
+    seconds: number(`${name}_s`),
+    nanoseconds: number(`${name}_ns`),
+  })
+  const kind = kinds.find((known) => known === row['kind'])
+  if (!kind) throw notALayer(file, `node ${String(row['id'])} is of an unknown kind`)
+  const { target } = row
+  return {
+    id: number('id'),
+    kind,
+    mode: number('mode'),
+    uid: number('uid'),
+    gid: number('gid'),
+    links: number('links'),
+    device: { major: number('major'), minor: number('minor') },
+    parent: number('parent'),
+    target: target instanceof Uint8Array ? Buffer.from(target) : undefined,
+    ownData: number('own_data') !== 0,
+    accessed: time('accessed'),
+    modified: time('modified'),
+    changed: time('changed'),
+  }
+}
+
+function toEntryRow(row: Record<string, SQLOutputValue | Buffer>): EntryRow {
+  const { name, node, cookie } = row
+  return {
+    name: name instanceof Uint8Array ? Buffer.from(name) : Buffer.alloc(0),
+    node: typeof node === 'number' ? node : undefined,
+    cookie: Number(cookie),
+  }
+}

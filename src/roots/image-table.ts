@@ -1,0 +1,144 @@
+/**
+ * The nodes and names of a tree as columns of numbers: about 150 bytes for a file, a quarter of what
+ * objects take.
+ */
+import { hash } from 'node:crypto'
+import { lstatSync, readdirSync, type BigIntStats } from 'node:fs'
+
+import type { Device, NodeId, NodeKind } from '../protocols/nfs/file-system.ts'
+
+export interface ImageTable {
+  /** A row for each node, from node 1 on. */
+  rows: Float64Array
+  /** Entries of directories: those of one stand together, in the order of the bytes of their names. */
+  entries: {
+    node: Float64Array
+    /** Where the name ends in `names`; it begins where that of the entry before ends. */
+    end: Float64Array
+    names: Buffer
+  }
+}
+
+/** What a row has, by its place there. */
+export const column = {
+  ...{ kind: 0, mode: 1, uid: 2, gid: 3, links: 4, size: 5, used: 6, major: 7, minor: 8 },
+  ...{ seconds: 9, nanoseconds: 10, parent: 11 },
+  /** The entry that names it; of several the first. The root has none. */
+  entry: 12,
+  firstChild: 13,
+  childCount: 14,
+} as const
+
+export const rowWidth = 15
+export const noEntry = -1
+
+export const kinds: readonly NodeKind[] = [
+  ...(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'socket'] as const),
+]
+
+const slash = Buffer.from('/')
+
+/** Walks the tree once: the nodes have the same numbers after each walk. */
+export function walkTree(root: string): ImageTable {
+  const rows: number[] = []
+  const entries: { node: number[]; end: number[] } = { node: [], end: [] }
+  const names: Buffer[] = []
+  const byInode = new Map<bigint, NodeId>()
+  const top = lstatSync(root, { bigint: true })
+  let nextName = 0
+
+  function add(path: Buffer, parent: NodeId, entry: number): NodeId {
+    const stat = lstatSync(path, { bigint: true })
+    const mayHaveOtherNames = !stat.isDirectory() && stat.nlink > 1n && stat.dev === top.dev
+    const known = mayHaveOtherNames ? byInode.get(stat.ino) : undefined
+    if (known !== undefined) {
+      const links = placeOf(known) + column.links
+      rows[links] = (rows[links] ?? 0) + 1
+      return known
+    }
+    const node = rows.length / rowWidth + 1
+    rows.push(...describe(stat, top), parent || node, entry, 0, 0)
+    if (mayHaveOtherNames) byInode.set(stat.ino, node)
+    if (stat.isDirectory()) addChildren(path, node)
+    return node
+  }
+
+  function addChildren(path: Buffer, node: NodeId): void {
+    const found = readdirSync(path, { encoding: 'buffer' }).sort((a, b) => a.compare(b))
+    const first = entries.node.length
+    for (const name of found) {
+      names.push(name)
+      entries.node.push(0)
+      entries.end.push((nextName += name.length))
+    }
+    let subdirectories = 0
+    for (const [index, name] of found.entries()) {
+      const child = add(Buffer.concat([path, slash, name]), node, first + index)
+      entries.node[first + index] = child
+      if (rows[placeOf(child) + column.kind] === kinds.indexOf('directory')) subdirectories++
+    }
+    rows[placeOf(node) + column.links] = 2 + subdirectories
+    rows[placeOf(node) + column.firstChild] = first
+    rows[placeOf(node) + column.childCount] = found.length
+  }
+
+  add(Buffer.from(root), 0, noEntry)
+  return {
+    rows: Float64Array.from(rows),
+    entries: {
+      node: Float64Array.from(entries.node),
+      end: Float64Array.from(entries.end),
+      names: Buffer.concat(names),
+    },
+  }
+}
+
+export function placeOf(node: NodeId): number {
+  return (node - 1) * rowWidth
+}
+
+/** Of which the numbers of the nodes follow: names, what lies where, and of which kind. */
+export function structureOf({ rows, entries }: ImageTable): string {
+  const kindsInOrder = rows.filter((_, index) => index % rowWidth === column.kind)
+  const parts = [entries.node, entries.end, entries.names, kindsInOrder]
+  return hash('sha256', parts.map((part) => hash('sha256', part)).join())
+}
+
+/** The columns up to `nanoseconds`. */
+function describe(stat: BigIntStats, top: BigIntStats): number[] {
+  const kind = kindOf(stat)
+  const isDevice = kind === 'character' || kind === 'block'
+  const { major, minor } = isDevice ? deviceOf(stat.rdev) : { major: 0, minor: 0 }
+  const seconds = Math.floor(Number(stat.mtimeMs) / 1000)
+  return [
+    kinds.indexOf(kind),
+    Number(stat.mode & 0o7777n),
+    // An image is made without root: what belongs to whoever made it is root's on the machine.
+    stat.uid === top.uid ? 0 : Number(stat.uid),
+    stat.gid === top.gid ? 0 : Number(stat.gid),
+    1,
+    Number(stat.size),
+    Number(stat.blocks * 512n),
+    major,
+    minor,
+    seconds,
+    Number(stat.mtimeNs - BigInt(seconds) * 1_000_000_000n),
+  ]
+}
+
+/** As glibc's gnu_dev_major(3) and gnu_dev_minor(3). */
+function deviceOf(rdev: bigint): Device {
+  return {
+    major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),
+    minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)),
+  }
+}
+
+function kindOf(stat: BigIntStats): NodeKind {
+  if (stat.isDirectory()) return 'directory'
+  if (stat.isFile()) return 'file'
+  if (stat.isSymbolicLink()) return 'symlink'
+  if (stat.isCharacterDevice()) return 'character'
+  if (stat.isBlockDevice()) return 'block'
+  return stat.isFIFO() ? 'fifo' : 'socket'
+}

@@ -1,0 +1,130 @@
+/** Snapshots of layers: copies of their contents, which share data where the file system can. */
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { NetimageError } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
+import { removeTree } from '../remove-tree.ts'
+import { copyFile } from './copy-file.ts'
+import { dataFolder } from './data-files.ts'
+import { databaseFile, openLayerDatabase } from './database.ts'
+import { namesIn } from './names-in.ts'
+import { giveToOwnerOf } from './owner.ts'
+import { newName, writeRecord } from './record.ts'
+import { needRecord, measureContents, withLayer, type StoredLayer } from './store.ts'
+import { sweep } from './sweep.ts'
+import { syncDirectory } from './sync-directory.ts'
+
+export interface Snapshot {
+  name: string
+  /** Milliseconds since 1970. */
+  created: number
+  bytes: number
+}
+
+export function listSnapshots(layer: StoredLayer): Snapshot[] {
+  return namesIn(snapshotsOf(layer))
+    .filter((name) => !name.startsWith('.'))
+    .map((name) => {
+      const directory = join(snapshotsOf(layer), name)
+      return { name, created: statSync(directory).mtimeMs, bytes: measureContents(directory).bytes }
+    })
+}
+
+/** @throws `NetimageError` `in-use`, `bad-usage`, `output-exists`, `path-not-found` */
+export function takeSnapshot(layer: StoredLayer, name: string): void {
+  const target = snapshotOf(layer, name)
+  withLayer(layer, () => {
+    if (existsSync(target)) {
+      throw new NetimageError('output-exists', `${layer.machine} has a snapshot ${name} already`, {
+        hint: 'Give this one another name.',
+      })
+    }
+    const contents = join(layer.directory, needRecord(layer).name)
+    if (existsSync(databaseFile(contents))) emptyLog(contents)
+    makeDirectory(snapshotsOf(layer))
+    const scratch = join(snapshotsOf(layer), `.new-${randomBytes(6).toString('hex')}`)
+    copyContents(contents, scratch)
+    giveToOwnerOf(layer.directory, snapshotsOf(layer))
+    renameSync(scratch, target)
+    syncDirectory(snapshotsOf(layer))
+    syncDirectory(layer.directory)
+  })
+}
+
+/**
+ * The layer is as it was then; what came later is gone. To machines it is another layer: their
+ * handles may name what came later.
+ *
+ * @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found`
+ */
+export function restoreSnapshot(layer: StoredLayer, name: string): void {
+  const source = snapshotOf(layer, name)
+  withLayer(layer, () => {
+    const record = needRecord(layer)
+    if (!existsSync(source)) throw noSnapshot(layer, name)
+    const restored = { ...record, name: newName(), created: Date.now() }
+    const contents = join(layer.directory, restored.name)
+    copyContents(source, contents)
+    giveToOwnerOf(layer.directory, contents)
+    writeRecord(layer.directory, restored)
+    sweep(layer.directory)
+  })
+}
+
+/** @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found` */
+export function removeSnapshot(layer: StoredLayer, name: string): void {
+  const directory = snapshotOf(layer, name)
+  withLayer(layer, () => {
+    if (!existsSync(directory)) throw noSnapshot(layer, name)
+    const grave = `.removed-${name}-${randomBytes(6).toString('hex')}`
+    renameSync(directory, join(snapshotsOf(layer), grave))
+    syncDirectory(snapshotsOf(layer))
+    sweep(layer.directory)
+  })
+}
+
+function snapshotsOf({ directory }: StoredLayer): string {
+  return join(directory, 'snapshots')
+}
+
+function snapshotOf(layer: StoredLayer, name: string): string {
+  if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) {
+    throw new NetimageError('bad-usage', `'${name}' cannot be the name of a snapshot`, {
+      hint: 'Take letters, digits, and . _ - after the first: up to 64.',
+    })
+  }
+  return join(snapshotsOf(layer), name)
+}
+
+function noSnapshot(layer: StoredLayer, name: string): NetimageError {
+  const names = listSnapshots(layer).map((snapshot) => snapshot.name)
+  const hint = names.length === 0 ? 'There is none yet.' : `These are there: ${names.join(', ')}.`
+  return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, { hint })
+}
+
+/** What is in the log only goes into the database, which SQLite does not say when it fails. */
+function emptyLog(contents: string): void {
+  openLayerDatabase(contents).close()
+  const log = statSync(`${databaseFile(contents)}-wal`, { throwIfNoEntry: false })
+  if (log === undefined || log.size === 0) return
+  throw new NetimageError('disk-full', `the log of ${contents} has no room in its database`, {
+    hint: 'Make room on that disk, and try again: nothing is lost.',
+  })
+}
+
+/** Of a layer that is closed. All of it is on the disk then; on failure nothing is left. */
+function copyContents(from: string, to: string): void {
+  try {
+    mkdirSync(dataFolder(to), { recursive: true })
+    if (existsSync(databaseFile(from))) copyFile(databaseFile(from), databaseFile(to))
+    for (const name of namesIn(dataFolder(from))) {
+      copyFile(join(dataFolder(from), name), join(dataFolder(to), name))
+    }
+    for (const directory of [dataFolder(to), to]) syncDirectory(directory)
+  } catch (error) {
+    removeTree(to)
+    throw error
+  }
+}

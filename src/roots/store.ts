@@ -1,0 +1,251 @@
+/**
+ * The layers of a state directory: `layers/<machine>/<image>`, one for each machine and image.
+ *
+ *     record.json     which image, and the name of what is current
+ *     <name>/         what is current: layer.sqlite, data/: see layer.ts
+ *     snapshots/      what was current, by the names that people gave
+ *     ../<image>.lock held while it is open
+ *
+ * Another record in place of the old makes other contents current, in one step; what is not current
+ * is swept.
+ */
+import { randomBytes } from 'node:crypto'
+import { lstatSync, renameSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
+import { acquireLock } from '../lock.ts'
+import { removeTree } from '../remove-tree.ts'
+import { dataFolder } from './data-files.ts'
+import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import type { ImageIndex } from './image-index.ts'
+import { openLayer } from './layer.ts'
+import { namesIn } from './names-in.ts'
+import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { dropReserve } from './reserve.ts'
+import { sweep, sweepInBackground } from './sweep.ts'
+import { syncDirectory } from './sync-directory.ts'
+
+export interface MachineLayer {
+  /** The same as long as its nodes are the same. */
+  name: string
+  fileSystem: FileSystem
+  close(): Promise<void>
+}
+
+export interface MachineLayerRequest {
+  state: string
+  /** A hardware address, or an IP address. */
+  machine: string
+  image: Pick<LayerRecord['image'], 'directory' | 'name' | 'toplevel'>
+  index: ImageIndex
+}
+
+/** A layer that is there, in use or not. */
+export interface StoredLayer {
+  machine: string
+  /** The first digits of the image's identity. */
+  image: string
+  directory: string
+  lock: string
+}
+
+const diskHint = 'Make room on that disk, or mend it; what was there before is there still.'
+
+/** How long a look at a layer by another command may take. */
+const lockWaitMs = 200
+
+/** @throws `NetimageError` `bad-state`, `in-use` */
+export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
+  const { state, machine, index } = request
+  const place = placeOf(state, machine, index.identity)
+  try {
+    makeDirectory(place.directory)
+    // Who serves others has no time to wait.
+    const lock = holdLayer(place, 0)
+    try {
+      const before = readRecord(place.directory)
+      const record = currentRecord(before, request)
+      const contents = join(place.directory, record.name)
+      makeDirectory(contents)
+      if (before) noteUse(place.directory, record)
+      else writeRecord(place.directory, record)
+      syncUp(dirname(place.directory), state)
+      const layer = openLayer(contents, index)
+      const sweeping = sweepInBackground(place.directory)
+      return {
+        name: record.name,
+        fileSystem: layer.fileSystem,
+        async close() {
+          try {
+            await sweeping.stop()
+            await layer.close()
+            noteUse(place.directory, { ...record, lastUsed: Date.now() })
+          } finally {
+            lock.release()
+          }
+        },
+      }
+    } catch (error) {
+      lock.release()
+      throw error
+    }
+  } catch (error) {
+    throw fileSystemError(`could not open the layer ${place.directory}`, error, diskHint)
+  }
+}
+
+function currentRecord(
+  before: LayerRecord | undefined,
+  { machine, image, index }: MachineLayerRequest,
+): LayerRecord {
+  const now = Date.now()
+  const { name, created } = before ?? { name: newName(), created: now }
+  return {
+    ...{ name, machine, created, lastUsed: now },
+    image: {
+      directory: image.directory,
+      name: image.name,
+      toplevel: image.toplevel,
+      identity: index.identity,
+    },
+  }
+}
+
+/**
+ * All that the machine has written is gone, but for snapshots. It takes no time: the data are
+ * removed when the layer is next opened.
+ *
+ * @throws `NetimageError` `in-use`, `bad-state`
+ */
+export function resetMachineLayers(state: string, machine: string): void {
+  for (const layer of listLayers(state)) {
+    if (layer.machine === machine) withLayer(layer, () => beginAnew(layer))
+  }
+}
+
+/** @throws `NetimageError` `in-use`, `bad-state` */
+export function resetLayer(layer: StoredLayer): void {
+  withLayer(layer, () => {
+    beginAnew(layer)
+    sweep(layer.directory)
+  })
+}
+
+function beginAnew({ directory }: StoredLayer): void {
+  const record = readRecord(directory)
+  if (!record) return
+  const anew = { ...record, name: newName(), created: Date.now() }
+  try {
+    writeRecord(directory, anew)
+  } catch (error) {
+    if (!isDiskFull(error)) throw error
+    // Of what is not wanted any more.
+    dropReserve(join(directory, record.name))
+    writeRecord(directory, anew)
+  }
+}
+
+/** Nothing of it is left, nor of its snapshots. @throws `NetimageError` `in-use` */
+export function removeLayer(layer: StoredLayer): void {
+  withLayer(layer, () => {
+    const grave = join(dirname(layer.directory), `.removed-${randomBytes(6).toString('hex')}`)
+    renameSync(layer.directory, grave)
+    syncDirectory(dirname(layer.directory))
+    removeTree(grave)
+  })
+}
+
+/** In the order of the machines' addresses. */
+export function listLayers(state: string): StoredLayer[] {
+  const layers = join(state, 'layers')
+  return namesIn(layers).flatMap((machine) =>
+    namesIn(join(layers, machine))
+      .filter((image) => /^[0-9a-f]{16}$/.test(image))
+      .map((image) => placeOf(state, addressOf(machine), image)),
+  )
+}
+
+/** Whether a server has it open. */
+export function isInUse(layer: StoredLayer): boolean {
+  const lock = acquireLock(layer.lock, 'shared', 0)
+  lock?.release()
+  return lock === undefined
+}
+
+/** @throws `NetimageError` `in-use`, or what the action throws */
+export function withLayer<T>(layer: StoredLayer, action: () => T): T {
+  try {
+    const lock = holdLayer(layer, lockWaitMs)
+    try {
+      return action()
+    } finally {
+      lock.release()
+    }
+  } catch (error) {
+    throw fileSystemError(`could not change the layer ${layer.directory}`, error, diskHint)
+  }
+}
+
+/** Bytes on the disk, and how many files have data of their own. */
+export interface LayerSize {
+  bytes: number
+  files: number
+}
+
+/** Of what is current. */
+export function measureLayer({ directory }: StoredLayer): LayerSize {
+  const record = readRecord(directory)
+  return record ? measureContents(join(directory, record.name)) : { bytes: 0, files: 0 }
+}
+
+export function measureContents(contents: string): LayerSize {
+  const data = dataFolder(contents)
+  const names = namesIn(data)
+  const files = [
+    ...namesIn(contents).map((name) => join(contents, name)),
+    ...names.map((name) => join(data, name)),
+  ]
+  const blocks = files.map((file) => lstatSync(file, { throwIfNoEntry: false })?.blocks ?? 0)
+  return { bytes: blocks.reduce((sum, count) => sum + count * 512, 0), files: names.length }
+}
+
+/** @throws `NetimageError` `path-not-found` where nothing was written yet */
+export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
+  const record = readRecord(directory)
+  if (record) return record
+  throw new NetimageError('path-not-found', `${machine} has no layer in ${directory}`, {
+    hint: 'See what is there with: netimage layers list.',
+  })
+}
+
+function holdLayer(
+  { machine, lock: file }: StoredLayer,
+  waitMs: number,
+): ReturnType<typeof acquireLock> & {} {
+  const lock = acquireLock(file, 'exclusive', waitMs)
+  if (lock) return lock
+  throw new NetimageError('in-use', `the layer of ${machine} is in use`, {
+    hint: 'The machine runs, or another command is at its layer. Power it off, wait a minute until the server has noticed, and try again.',
+  })
+}
+
+function placeOf(state: string, machine: string, identity: string): StoredLayer {
+  const image = identity.slice(0, 16)
+  const directory = join(state, 'layers', machine.replaceAll(':', '-'), image)
+  return { machine, image, directory, lock: `${directory}.lock` }
+}
+
+/** No address has both. */
+function addressOf(machine: string): string {
+  return machine.replaceAll('-', ':')
+}
+
+/** So that a loss of power does not take the names of new directories. */
+function syncUp(directory: string, top: string): void {
+  for (let at = directory; ; at = dirname(at)) {
+    syncDirectory(at)
+    if (at === top || at === dirname(at)) return
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * Whether the structure of a layer holds together with the image below: read straight from the
+ * database, not through the code that wrote it.
+ */
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { NetimageError } from '../errors.ts'
+import { imageLayout } from '../image/layout.ts'
+import { dataFolder } from './data-files.ts'
+import { databaseFile, openLayerDatabase, toNodeRow, type NodeRow } from './database.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { readImageIndex, type ImageIndex } from './image-index.ts'
+import { namesIn } from './names-in.ts'
+import { firstNewNode, type AnyNode } from './nodes.ts'
+import { readRecord } from './record.ts'
+import { mustBeOver } from './same-image.ts'
+import { withLayer, type StoredLayer } from './store.ts'
+
+export interface LayerCheck {
+  /** Nodes that the machine sees. */
+  nodes: number
+  /** Each as a sentence; empty: all is well. */
+  problems: string[]
+}
+
+interface Tables {
+  rows: Map<NodeId, NodeRow>
+  /** By directory, then by name as latin1; undefined: taken away. */
+  entries: Map<NodeId, Map<string, { node: NodeId | undefined; cookie: number }>>
+  problems: string[]
+}
+
+/** @throws `NetimageError` `in-use`, `bad-state`, `not-an-image`, `path-not-found` */
+export function verifyStoredLayer(layer: StoredLayer): LayerCheck {
+  return withLayer(layer, () => {
+    const record = readRecord(layer.directory)
+    // Whoever made it was killed before anything could be written.
+    if (!record) return { nodes: 0, problems: [] }
+    const { directory, name, identity } = record.image
+    const index = readImageIndex(directory, imageLayout(directory, name).root)
+    if (index.identity === identity) return verifyLayer(join(layer.directory, record.name), index)
+    throw new NetimageError(
+      'bad-state',
+      `${directory} is not the image any more that ${layer.machine} had`,
+      {
+        hint: 'Put that image back, or remove the layer: netimage layers remove.',
+      },
+    )
+  })
+}
+
+/**
+ * @param contents of a layer that is closed
+ * @throws `NetimageError` `bad-state`
+ */
+export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
+  if (!existsSync(databaseFile(contents))) return { nodes: 0, problems: [] }
+  const tables = readTables(contents, index)
+  const { rows, problems } = tables
+
+  const nodeOf = (id: NodeId): AnyNode | undefined => {
+    const node = rows.get(id) ?? (id < firstNewNode ? index.node(id) : undefined)
+    return node && node.links > 0 ? node : undefined
+  }
+  const names = new Map<NodeId, number>()
+  const subdirectories = new Map<NodeId, number>()
+  const pending = [index.rootNode]
+  names.set(index.rootNode, 1)
+  for (let id = pending.pop(); id !== undefined; id = pending.pop()) {
+    for (const [name, child] of childrenOf(id, tables, index)) {
+      const node = nodeOf(child)
+      const shown = `${JSON.stringify(name)} in directory ${id}`
+      if (!node) {
+        problems.push(`${shown} names node ${child}, which is not there`)
+        continue
+      }
+      const count = (names.get(child) ?? 0) + 1
+      names.set(child, count)
+      if (node.kind !== 'directory') continue
+      if (count > 1) {
+        problems.push(`${shown} is another name of directory ${child}`)
+        continue
+      }
+      if (node.parent !== id) {
+        problems.push(`${shown} is a directory that says it is in ${node.parent}`)
+      }
+      subdirectories.set(id, (subdirectories.get(id) ?? 0) + 1)
+      pending.push(child)
+    }
+  }
+
+  for (let id = 1; index.node(id); id++) checkNode(id)
+  for (const id of rows.keys()) if (id >= firstNewNode) checkNode(id)
+  checkData(contents, tables)
+  for (const directory of tables.entries.keys()) {
+    if (nodeOf(directory)?.kind === 'directory') continue
+    problems.push(`there are names in node ${directory}, which is no directory`)
+  }
+  return { nodes: names.size, problems }
+
+  function checkNode(id: NodeId): void {
+    const node = nodeOf(id)
+    if (!node) return
+    const isDirectory = node.kind === 'directory'
+    const count = names.get(id) ?? 0
+    const links = isDirectory ? 2 + (subdirectories.get(id) ?? 0) : count
+    if (count === 0) problems.push(`node ${id} has no name`)
+    else if (node.links !== links) {
+      problems.push(`node ${id} has ${links} links, and says ${node.links}`)
+    }
+  }
+}
+
+function readTables(contents: string, index: ImageIndex): Tables {
+  const file = databaseFile(contents)
+  const tables: Tables = { rows: new Map(), entries: new Map(), problems: [] }
+  const database = openLayerDatabase(contents)
+  try {
+    mustBeOver(index, database, contents)
+    tables.problems.push(...database.damage())
+    const [nextNode, nextCookie] = [database.readMeta('nextNode'), database.readMeta('nextCookie')]
+    for (const row of database.all('nodes')) {
+      const node = toNodeRow(row, file)
+      tables.rows.set(node.id, node)
+      if (node.id >= firstNewNode && !(node.id < Number(nextNode))) {
+        tables.problems.push(`node ${node.id} is yet to be made`)
+      }
+    }
+    for (const { directory, name, node, cookie } of database.all('entries')) {
+      const id = Number(directory)
+      const entries = tables.entries.get(id) ?? new Map()
+      tables.entries.set(id, entries)
+      const bytes = name instanceof Uint8Array ? Buffer.from(name) : Buffer.alloc(0)
+      entries.set(bytes.toString('latin1'), {
+        node: node === null ? undefined : Number(node),
+        cookie: Number(cookie),
+      })
+      if (Number(cookie) > 0 && !(Number(cookie) < Number(nextCookie))) {
+        tables.problems.push(`a name in directory ${id} has a place that is yet to be given`)
+      }
+    }
+  } finally {
+    database.close()
+  }
+  return tables
+}
+
+function childrenOf(id: NodeId, { entries, problems }: Tables, index: ImageIndex) {
+  const children = new Map<string, NodeId>()
+  for (let place = 0; id < firstNewNode; place++) {
+    const child = index.childAt(id, place)
+    if (!child) break
+    children.set(child.name.toString('latin1'), child.node)
+  }
+  const cookies = new Set<number>()
+  for (const [name, { node, cookie }] of entries.get(id) ?? []) {
+    const isInImage = children.has(name)
+    if (isInImage !== (cookie === 0) || (cookie > 0 && cookies.has(cookie))) {
+      problems.push(`${JSON.stringify(name)} in directory ${id} is in a wrong place`)
+    }
+    cookies.add(cookie)
+    if (node !== undefined) children.set(name, node)
+    else if (!children.delete(name)) {
+      problems.push(`${JSON.stringify(name)} in directory ${id} is taken away, and was never there`)
+    }
+  }
+  return children
+}
+
+/** Files that no node has are not wrong: they go when the layer is opened. */
+function checkData(contents: string, { rows, problems }: Tables): void {
+  const files = new Set(namesIn(dataFolder(contents)))
+  for (const { id, kind, ownData } of rows.values()) {
+    if (!ownData) continue
+    if (kind !== 'file') problems.push(`node ${id} is a ${kind} that has data`)
+    if (!files.has(id.toString(16))) problems.push(`the data of node ${id} are not there`)
+  }
+}

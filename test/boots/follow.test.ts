@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import type { BootPart } from '../../src/boots/boot-parts.ts'
+import { followBoots, stallOf, type Boot } from '../../src/boots/follow.ts'
+import { bootSteps } from '../../src/boots/step.ts'
+import type { ServeEvent } from '../../src/protocols/event.ts'
+
+const mac = '52:54:00:00:00:01'
+const address = '10.0.0.100'
+const parts = new Map<string, BootPart>([
+  ['boot.ipxe', 'loader'],
+  ['nixos/kernel', 'kernel'],
+  ['nixos/initrd', 'initrd'],
+  ['bootx64.efi', 'unified'],
+])
+
+/** By what DHCP gave, as the servers know it. */
+const nameOfAll = (asked: string) => (asked === address ? mac : asked)
+
+function follow(nameOf = nameOfAll) {
+  return followBoots({
+    partOf: (_, file) => parts.get(file),
+    nameOf,
+    isRoot: (path) => path.startsWith('/srv'),
+  })
+}
+
+function all(events: ServeEvent[], follower = follow()): Boot[] {
+  return events.map((event, index) => structuredClone(follower.see(event, index * 1000)))
+}
+
+const firmware = { kind: 'dhcp', proxy: false, architecture: 0, mac } as const
+const file = (name: string, step: 'begin' | 'end' = 'begin') =>
+  ({ kind: 'tftp', step, file: name, bytes: step === 'end' ? 100 : 0, address }) as const
+
+/** BIOS, iPXE, script, kernel and initrd, a DHCP client in the initrd, root. */
+const wholeBoot: ServeEvent[] = [
+  { ...firmware, step: 'discover', vendorClass: 'PXEClient:Arch:00000:UNDI:002001' },
+  { ...firmware, step: 'acknowledge', address },
+  file('boot.ipxe'),
+  file('boot.ipxe', 'end'),
+  { ...firmware, step: 'discover', userClass: 'iPXE' },
+  file('nixos/kernel'),
+  file('nixos/kernel', 'end'),
+  file('nixos/initrd'),
+  file('nixos/initrd', 'end'),
+  { kind: 'dhcp', step: 'discover', proxy: false, mac },
+  { kind: 'dhcp', step: 'acknowledge', proxy: false, mac, address },
+  { kind: 'nfs', step: 'mount', path: '/srv/nixos', address },
+  { kind: 'root', step: 'init', address },
+  { kind: 'root', step: 'registered', address },
+]
+
+suite('boots, told by what the servers see', () => {
+  test('a whole boot is one boot, through all steps in their order', () => {
+    const boots = all(wholeBoot)
+    const last = boots.at(-1)
+    assert.equal(last?.step, 'registered')
+    assert.deepEqual(Object.keys(last.steps), [...bootSteps])
+    assert.equal(last.machine, mac)
+    assert.equal(last.bytes, 300)
+    assert.deepEqual(new Set(boots.map(({ started }) => started)), new Set([0]))
+  })
+
+  test('a machine that is started again begins anew, and its initrd does not', () => {
+    const boots = all([...wholeBoot, ...wholeBoot])
+    assert.equal(new Set(boots.map(({ started }) => started)).size, 2)
+    assert.equal(boots.at(-1)?.started, wholeBoot.length * 1000)
+  })
+
+  test('with proxyDHCP the address is known from this machine’s neighbours', () => {
+    const offered: ServeEvent = { ...firmware, proxy: true, step: 'offer' }
+    const follower = follow()
+    assert.equal(all([offered, file('bootx64.efi')], follower).at(-1)?.machine, mac)
+    assert.equal(follower.boots().length, 1)
+  })
+
+  test('a unified kernel image is kernel and initrd', () => {
+    const [, begun, ended] = all([
+      { ...firmware, step: 'discover' },
+      { ...file('bootx64.efi'), mac },
+      { ...file('bootx64.efi', 'end'), mac },
+    ])
+    assert.equal(begun?.step, 'kernel')
+    assert.equal(ended?.step, 'initrd')
+  })
+
+  test('a machine without firmware is seen from its mount on', () => {
+    const mount: ServeEvent = { kind: 'nfs', step: 'mount', path: '/srv', address }
+    const boots = all([mount, { kind: 'root', step: 'init', address }, mount])
+    assert.deepEqual(boots[1]?.steps, { mount: 0, init: 1000 })
+    assert.equal(boots[2]?.started, 2000)
+  })
+
+  test('what went wrong is said until the machine gets on', () => {
+    const missing: ServeEvent = { ...file('nixos/other'), step: 'missing' }
+    const [, wrong, right] = all([
+      { ...firmware, step: 'acknowledge', address },
+      missing,
+      file('boot.ipxe'),
+    ])
+    assert.match(wrong?.trouble ?? '', /nixos\/other: there is no such file/)
+    assert.equal(right?.trouble, undefined)
+  })
+
+  test('a machine without any sign hangs, and what comes next is named', () => {
+    const boot = all(wholeBoot.slice(0, 9)).at(-1)
+    assert.ok(boot)
+    assert.equal(stallOf(boot, 9000 + 60_000), undefined)
+    assert.match(stallOf(boot, 9000 + 100_000)?.next ?? '', /mounts the root/)
+  })
+
+  test('a machine whose kernel is on its way does not hang, however long that takes', () => {
+    const boots = all(wholeBoot.slice(0, 7))
+    const [sending, sent] = boots.slice(-2)
+    assert.ok(sending && sent)
+    assert.equal(sending.sending, 1)
+    assert.equal(stallOf(sending, 600_000), undefined)
+    assert.equal(sent.sending, undefined)
+    assert.match(stallOf(sent, 600_000)?.next ?? '', /asks for the initrd/)
+    const failed: ServeEvent = { ...file('nixos/kernel'), step: 'fail' }
+    assert.equal(all([...wholeBoot.slice(0, 6), failed]).at(-1)?.sending, undefined)
+  })
+
+  test('who only wants an address is not expected to boot', () => {
+    const system = { kind: 'dhcp', proxy: false, mac, address } as const
+    const [laptop] = all([{ ...system, step: 'acknowledge' }])
+    const [machine] = all([{ ...system, step: 'acknowledge', architecture: 7 }])
+    assert.ok(laptop && machine)
+    assert.equal(stallOf(laptop, 600_000), undefined)
+    assert.match(stallOf(machine, 600_000)?.next ?? '', /asks for its boot file/)
+  })
+
+  test('a machine that is up and mounts something else has not begun anew', () => {
+    const mount = { kind: 'nfs', step: 'mount', address } as const
+    const [...boots] = all([
+      ...wholeBoot,
+      { ...mount, path: '/else' },
+      { ...mount, path: '/srv/nixos' },
+    ])
+    const [registered, more, anew] = boots.slice(-3)
+    assert.equal(registered?.started, more?.started)
+    assert.notEqual(more?.started, anew?.started)
+  })
+
+  test('a loader that comes back after a long silence has begun anew', () => {
+    const follower = follow()
+    const events = wholeBoot.slice(0, 9)
+    const started = (event: ServeEvent, at: number) => follower.see(event, at).started
+    assert.deepEqual(new Set(events.map((event, index) => started(event, index))), new Set([0]))
+    // Some fetch small files behind the initrd.
+    assert.equal(started(file('boot.ipxe'), 10_000), 0)
+    assert.equal(started(file('boot.ipxe'), 3_600_000), 3_600_000)
+  })
+
+  test('who boots without end, ever again within a second, has begun one boot', () => {
+    const follower = follow()
+    const events = [file('boot.ipxe'), wholeBoot.find(({ kind }) => kind === 'nfs')]
+    const starts = Array.from({ length: 100 }, (_, index) => {
+      const event = events[index % 2]
+      return event && follower.see(event, 5000 + index).started
+    })
+    assert.deepEqual(new Set(starts), new Set([5000]))
+    assert.equal(follower.see(file('boot.ipxe'), 6000).started, 6000)
+  })
+
+  test('a machine that is up never hangs', () => {
+    const boot = all(wholeBoot).at(-1)
+    assert.ok(boot)
+    assert.equal(stallOf(boot, Number.MAX_SAFE_INTEGER), undefined)
+  })
+
+  test('steps only go forward within a boot, whatever comes', () => {
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom(...wholeBoot), { maxLength: 60 }), (events) => {
+        const boots = all(events)
+        for (const [index, boot] of boots.entries()) {
+          const before = boots[index - 1]
+          if (before?.started !== boot.started) continue
+          assert.ok(bootSteps.indexOf(boot.step) >= bootSteps.indexOf(before.step))
+        }
+      }),
+    )
+  })
+
+  test('ever new machines do not fill the memory', () => {
+    const follower = follow()
+    for (let index = 0; index < 20_000; index++) {
+      follower.see({ ...firmware, step: 'discover', mac: `machine ${index}` }, index)
+    }
+    assert.equal(follower.boots().length, 4096)
+  })
+})

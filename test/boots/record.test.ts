@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { suite, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Boot } from '../../src/boots/follow.ts'
+import {
+  openBootRecord,
+  type BootRecord,
+  readBoots,
+  readEvents,
+  recordFile,
+} from '../../src/boots/record.ts'
+import type { ServeEvent } from '../../src/protocols/event.ts'
+import { netimage } from '../support/netimage.ts'
+
+async function withState(action: (state: string) => void | Promise<void>): Promise<void> {
+  const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
+  try {
+    await action(state)
+  } finally {
+    rmSync(state, { recursive: true })
+  }
+}
+
+function boot(machine: string, started: number): Boot {
+  return { machine, started, step: 'dhcp', steps: { dhcp: started }, lastSign: started, bytes: 0 }
+}
+
+function open(state: string): BootRecord {
+  return openBootRecord(state, assert.ifError)
+}
+
+const event: ServeEvent = { kind: 'dhcp', step: 'discover', proxy: true, mac: 'a' }
+
+suite('the record of boots', () => {
+  test('is empty where no server ran', () =>
+    withState((state) => assert.deepEqual(readBoots(state, undefined, 10), [])))
+
+  test('gives back what was added, the newest first, also to who reads meanwhile', () =>
+    withState(async (state) => {
+      const record = open(state)
+      const first = { ...boot('a', 1000), address: '10.0.0.1', trouble: 'x' }
+      record.add(first, event, 1000)
+      record.add(boot('b', 2000), event, 2000)
+      record.add({ ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } }, event, 3000)
+      await nextTurn()
+      const found = readBoots(state, undefined, 10)
+      assert.deepEqual(found, [
+        boot('b', 2000),
+        { ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } },
+      ])
+      assert.deepEqual(
+        readBoots(state, '10.0.0.1', 10).map(({ machine }) => machine),
+        ['a'],
+      )
+      const [a] = readBoots(state, 'a', 1)
+      assert.ok(a)
+      assert.deepEqual(readEvents(state, a), [
+        { at: 1000, event },
+        { at: 3000, event },
+      ])
+      record.close()
+    }))
+
+  test('can be read by who may not write there, once the server has ended', async () => {
+    const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
+    try {
+      chmodSync(state, 0o755)
+      const record = open(state)
+      record.add({ ...boot('a', 1000), steps: {} }, event, 1000)
+      record.close()
+      const isRoot = process.geteuid?.() === 0
+      const nobody = isRoot ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : []
+      const run = await netimage(['boots', '--state', state], { through: nobody })
+      assert.equal(run.status, 0, run.stderr)
+      // It has reached no step yet; the time is that of this place.
+      assert.match(run.stdout, /^a {2}\d{4}-\d\d-\d\d \d\d:\d\d:01 {2}- {2}/)
+    } finally {
+      rmSync(state, { recursive: true })
+    }
+  })
+
+  test('knows which boot came last where the clock went back, as without a battery', () =>
+    withState((state) => {
+      const record = open(state)
+      for (const started of [2000, 1000]) record.add(boot('a', started), event, started)
+      record.close()
+      assert.deepEqual(
+        readBoots(state, 'a', 10).map(({ started }) => started),
+        [1000, 2000],
+      )
+    }))
+
+  test('keeps no more than 2000 events of a boot', () =>
+    withState((state) => {
+      const record = open(state)
+      for (let index = 0; index < 2500; index++) record.add(boot('a', 1), event, index)
+      record.close()
+      assert.equal(readEvents(state, boot('a', 1)).length, 2000)
+      const again = open(state)
+      again.add(boot('a', 1), event, 2501)
+      again.close()
+      assert.equal(readEvents(state, boot('a', 1)).length, 2000)
+    }))
+
+  test('that cannot be written says so once, and goes on when it can', () =>
+    withState(async (state) => {
+      const errors: string[] = []
+      const record = openBootRecord(state, ({ message }) => void errors.push(message))
+      const other = new DatabaseSync(recordFile(state))
+      other.exec('ALTER TABLE events RENAME TO gone')
+      for (const at of [1, 2]) {
+        record.add(boot('a', 1), event, at)
+        await nextTurn()
+      }
+      assert.equal(errors.length, 1, errors.join('\n'))
+      assert.match(errors[0] ?? '', /^could not record a boot in .*boots\.sqlite: /)
+      other.exec('ALTER TABLE gone RENAME TO events')
+      other.close()
+      record.add(boot('a', 1), event, 3)
+      record.close()
+      assert.deepEqual(
+        readEvents(state, boot('a', 1)).map(({ at }) => at),
+        [3],
+      )
+      assert.equal(errors.length, 1)
+    }))
+
+  test('that is no database is an error that names the file', () =>
+    withState((state) => {
+      writeFileSync(
+        recordFile(state),
+        'no database, but long enough to be taken for one\n'.repeat(99),
+      )
+      assert.throws(() => readBoots(state, undefined, 1), /boots\.sqlite/)
+      assert.throws(() => open(state), /boots\.sqlite/)
+    }))
+})

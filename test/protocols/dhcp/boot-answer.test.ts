@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { findLoaders } from '../../../src/boot/loaders.ts'
+import { bootAnswer, bootFields } from '../../../src/protocols/dhcp/boot-answer.ts'
+import { machineOf } from '../../../src/protocols/dhcp/machine.ts'
+import { decodePacket } from '../../../src/protocols/dhcp/packet.ts'
+import { ipxeDiscover } from './captured.ts'
+
+const server = '10.0.0.5'
+const everything = [
+  ...['boot.ipxe', 'undionly.kpxe', 'bootx64.efi', 'bootaa64.efi', 'config.txt'],
+  'pxelinux.cfg/default',
+]
+const tree = findLoaders(new Set(everything), undefined)
+const web = findLoaders(new Set(everything), 'http://10.0.0.5/')
+
+function machine({ mac = '52:54:00:00:00:01', vendor = '', architecture = -1, user = '' }) {
+  const options = new Map<number, Buffer>()
+  if (vendor !== '') options.set(60, Buffer.from(vendor))
+  if (architecture >= 0) options.set(93, Buffer.from([architecture >> 8, architecture & 255]))
+  if (user !== '') options.set(77, Buffer.from(user))
+  const hardwareAddress = Buffer.from(mac.replaceAll(':', ''), 'hex')
+  const found = machineOf({ ...decodePacket(ipxeDiscover), hardwareAddress, options })
+  assert.ok(found)
+  return found
+}
+
+const pxe = (architecture: number, more = {}) =>
+  machine({ vendor: `PXEClient:Arch:${architecture}`, architecture, ...more })
+const pi = { mac: 'dc:a6:32:01:36:c2' }
+
+suite('what a machine is told to boot', () => {
+  for (const [name, asking, expected, expectedOverHttp] of [
+    ['BIOS', pxe(0), 'undionly.kpxe', 'undionly.kpxe'],
+    ['UEFI on x86_64', pxe(7), 'bootx64.efi', 'bootx64.efi'],
+    ['UEFI on x86_64, by its other number', pxe(9), 'bootx64.efi', 'bootx64.efi'],
+    ['UEFI on aarch64', pxe(11), 'bootaa64.efi', 'bootaa64.efi'],
+    ['iPXE', pxe(0, { user: 'iPXE' }), 'boot.ipxe', 'http://10.0.0.5/boot.ipxe'],
+    ['iPXE that a person calls otherwise', pxe(7, { user: 'lab' }), 'bootx64.efi', 'bootx64.efi'],
+    ['UEFI of a Raspberry Pi', pxe(11, pi), 'bootaa64.efi', 'bootaa64.efi'],
+    ['the loader of a Raspberry Pi', pxe(0, pi), undefined, undefined],
+    ['U-Boot', machine({ vendor: 'U-Boot.armv8', architecture: 22 }), undefined, undefined],
+  ] as const) {
+    test(name, () => {
+      const { architectures: asked } = asking
+      const answers = [tree, web].map((loaders) => bootAnswer(asking, loaders, server))
+      for (const [index, file] of [expected, expectedOverHttp].entries()) {
+        const answer = answers[index]
+        assert.ok(answer && 'client' in answer, `${asked.join()}: no answer`)
+        assert.equal(answer.server, server)
+        assert.equal(answer.file, file)
+      }
+    })
+  }
+
+  test('UEFI that boots over HTTP, where the image is served so', () => {
+    const asking = machine({ vendor: 'HTTPClient:Arch:00016', architecture: 16 })
+    assert.deepEqual(bootAnswer(asking, web, server), {
+      client: 'http',
+      server,
+      file: 'http://10.0.0.5/bootx64.efi',
+    })
+    assert.deepEqual(bootAnswer(asking, tree, server), {
+      reason: 'the image has no loader for HTTP on architecture 16',
+    })
+  })
+
+  test('what there is no loader for, and systems, which do not boot', () => {
+    assert.deepEqual(bootAnswer(pxe(6), tree, server), {
+      reason: 'the image has no loader for PXE on architecture 6',
+    })
+    assert.equal(machine({ vendor: 'dhcpcd-9.4.1' }).bootClient, undefined)
+  })
+})
+
+suite('how firmware hears of its boot file', () => {
+  test('a Raspberry Pi by the menu that its manual shows', () => {
+    const { nextServer, file, options } = bootFields(
+      { client: 'raspberry-pi', server },
+      'address-server',
+      pxe(0, pi),
+    )
+    assert.equal(nextServer, server)
+    assert.equal(file, '')
+    assert.equal(options.get(66)?.toString(), server)
+    assert.equal(options.get(60)?.toString(), 'PXEClient')
+    const menu = Buffer.from('Raspberry Pi Boot   ').toString('hex')
+    assert.equal(
+      options.get(43)?.toString('hex'),
+      `0601030a0400${Buffer.from('PXE').toString('hex')}0917000014${menu}ff`,
+    )
+  })
+
+  test('a URL that is too long for the header by option 67', () => {
+    const file = `http://10.0.0.5/${'x'.repeat(120)}/boot.ipxe`
+    const fields = bootFields({ client: 'ipxe', server, file }, 'address-server', pxe(0))
+    assert.equal(fields.file, '')
+    assert.equal(fields.options.get(67)?.toString(), file)
+  })
+
+  test('BIOS takes a proxy’s file, UEFI asks for it on port 4011', () => {
+    const answer = { client: 'pxe', server, file: 'loader' } as const
+    const bios = bootFields(answer, 'proxy', pxe(0))
+    assert.equal(bios.file, 'loader')
+    assert.equal(bios.options.get(43)?.toString('hex'), '060108ff')
+    assert.equal(bootFields(answer, 'proxy', pxe(7)).file, '')
+    assert.equal(bootFields(answer, 'proxy-4011', pxe(7)).file, 'loader')
+  })
+})

@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { parseNetwork } from '../../../src/ipv4.ts'
+import { serveInFull } from '../../../src/protocols/dhcp/full.ts'
+import { keepLeases } from '../../../src/protocols/dhcp/leases.ts'
+import type { Lease } from '../../../src/protocols/dhcp/lease-file.ts'
+import { machineOf } from '../../../src/protocols/dhcp/machine.ts'
+import {
+  addressIn,
+  addressValue,
+  messageType,
+  messageTypeOf,
+  option,
+} from '../../../src/protocols/dhcp/options.ts'
+import { decodePacket, type DhcpPacket } from '../../../src/protocols/dhcp/packet.ts'
+import { destinationOf } from '../../../src/protocols/dhcp/reply.ts'
+import { ipxeDiscover } from './captured.ts'
+
+const hour = 3_600_000
+const server = '10.0.0.1'
+const a = '52:54:00:00:00:0a'
+const b = '52:54:00:00:00:0b'
+
+function open({ last = '10.0.0.103', reservations = new Map<string, string>() } = {}) {
+  let now = 1_000_000
+  const written: Lease[] = []
+  const users = new Map<string, string>()
+  const disk = { isFull: false }
+  const leases = keepLeases({
+    range: { first: '10.0.0.100', last },
+    reservations,
+    excluded: [server],
+    file: {
+      read: () => [],
+      write(lease) {
+        if (disk.isFull) throw new Error('the disk is full')
+        written.push(lease)
+      },
+      close: () => {},
+    },
+  })
+  const network = parseNetwork('10.0.0.0/24')
+  const probes = { now: 0, most: 0 }
+  async function findUser(address: string): Promise<string | undefined> {
+    now += 400
+    probes.most = Math.max(probes.most, ++probes.now)
+    const user = await Promise.resolve(users.get(address))
+    probes.now--
+    return user
+  }
+  const told = { routers: [], nameServers: [] }
+  const answer = serveInFull({ address: server, network, told, leases, findUser, now: () => now })
+
+  async function send(
+    type: keyof typeof messageType,
+    mac: string,
+    { wanted, to, ...fields }: Partial<DhcpPacket> & { wanted?: string; to?: string } = {},
+  ) {
+    const options = new Map<number, Buffer>()
+    options.set(option.messageType, Buffer.from([messageType[type]]))
+    if (wanted !== undefined) options.set(option.requestedAddress, addressValue(wanted))
+    if (to !== undefined) options.set(option.serverId, addressValue(to))
+    const hardwareAddress = Buffer.from(mac.replaceAll(':', ''), 'hex')
+    const packet = { ...decodePacket(ipxeDiscover), hardwareAddress, options, ...fields }
+    const machine = machineOf(packet)
+    assert.ok(machine)
+    const result = await answer(packet, machine, undefined)
+    return result && { ...result, type: result.packet && messageTypeOf(result.packet) }
+  }
+
+  /** All four packets. @returns the address */
+  async function lease(mac: string): Promise<string> {
+    const wanted = (await send('discover', mac))?.address ?? ''
+    const result = await send('request', mac, { wanted, to: server })
+    assert.equal(result?.type, messageType.acknowledge, result?.reason)
+    assert.equal(result?.packet?.yourAddress, wanted)
+    return wanted
+  }
+
+  const wait = (ms: number) => void (now += ms)
+  return { send, lease, wait, written, users, disk, probes }
+}
+
+suite('a full DHCP server [RFC 2131]', () => {
+  test('has written a lease when it acknowledges it', async () => {
+    const { lease, written } = open()
+    const address = await lease(a)
+    assert.deepEqual(written.at(-1)?.mac, a)
+    assert.ok(address.endsWith(String((written.at(-1)?.address ?? 0) % 256)))
+  })
+
+  test('acknowledges nothing that it cannot write', async () => {
+    const { lease, disk } = open({ last: '10.0.0.100' })
+    disk.isFull = true
+    await assert.rejects(lease(a), /the disk is full/)
+    disk.isFull = false
+    assert.equal(await lease(a), '10.0.0.100')
+  })
+
+  test('keeps two machines apart, and gives each what it had after both have expired', async () => {
+    const { lease, wait } = open()
+    const had = [await lease(a), await lease(b)]
+    assert.notEqual(had[0], had[1])
+    wait(13 * hour)
+    assert.deepEqual([await lease(b), await lease(a)], had.toReversed())
+  })
+
+  test('gives an address that was free for longest, where none is new', async () => {
+    const { lease, wait } = open({ last: '10.0.0.101' })
+    const first = await lease(a)
+    wait(60_000)
+    await lease(b)
+    wait(13 * hour)
+    assert.equal(await lease('52:54:00:00:00:0c'), first)
+  })
+
+  test('says no where all is in use, until a lease expires', async () => {
+    const { lease, send, wait } = open({ last: '10.0.0.100' })
+    await lease(a)
+    assert.equal((await send('discover', b))?.reason, 'no address is left')
+    wait(12 * hour + 1)
+    assert.equal(await lease(b), '10.0.0.100')
+  })
+
+  test('takes it that another server was chosen', async () => {
+    const { send, lease } = open({ last: '10.0.0.100' })
+    await send('discover', a)
+    assert.equal(await send('request', a, { wanted: '10.0.0.100', to: '10.0.0.2' }), undefined)
+    assert.equal(await lease(b), '10.0.0.100')
+  })
+
+  test('renews by unicast, and refuses what is another’s', async () => {
+    const { lease, send } = open()
+    const address = await lease(a)
+    const renewed = await send('request', a, { clientAddress: address })
+    assert.equal(renewed?.type, messageType.acknowledge)
+    assert.ok(renewed?.packet)
+    assert.deepEqual(destinationOf(renewed.packet), { address, port: 68 })
+
+    const refused = await send('request', b, { wanted: address, to: server })
+    assert.equal(refused?.type, messageType.negative)
+    assert.ok(refused?.packet)
+    assert.deepEqual(destinationOf(refused.packet), { address: '255.255.255.255', port: 68 })
+  })
+
+  test('after a restart of the machine: its own, another network’s, and of one unknown', async () => {
+    const { lease, send } = open()
+    const address = await lease(a)
+    const type = async (mac: string, wanted: string) =>
+      (await send('request', mac, { wanted }))?.type
+    assert.equal(await type(a, address), messageType.acknowledge)
+    assert.equal(await type(a, '10.0.0.99'), messageType.negative)
+    assert.equal(await type(b, '192.168.7.7'), messageType.negative)
+    assert.equal(await type(b, address), messageType.negative)
+    const free = ['10.0.0.100', '10.0.0.101'].find((one) => one !== address) ?? ''
+    assert.equal(await type(b, free), undefined)
+    // It may be another server's.
+    assert.equal(await type(b, '10.0.0.200'), undefined)
+    assert.equal(await send('request', b, { clientAddress: '192.168.7.7' }), undefined)
+  })
+
+  test('avoids for a while what a machine declines, but only what it was given', async () => {
+    const { lease, send, wait } = open({ last: '10.0.0.101' })
+    assert.equal(await send('decline', b, { wanted: '10.0.0.100', to: server }), undefined)
+    const declined = await lease(a)
+    assert.equal((await send('decline', a, { wanted: declined, to: server }))?.step, 'decline')
+    const next = await lease(a)
+    assert.notEqual(next, declined)
+    wait(601_000)
+    assert.equal(await lease(b), declined)
+  })
+
+  test('offers nothing that somebody else uses, and looks further', async () => {
+    const { send, users } = open({ last: '10.0.0.101' })
+    for (const last of [100, 101]) users.set(`10.0.0.${last}`, 'ee:ee:ee:ee:ee:ee')
+    assert.match((await send('discover', a))?.reason ?? '', /is used by ee:ee/)
+    users.delete('10.0.0.101')
+    assert.equal((await send('discover', a))?.address, '10.0.0.101')
+  })
+
+  test('forgets a lease that is released, but not the machine', async () => {
+    const { lease, send } = open({ last: '10.0.0.100' })
+    const clientAddress = await lease(a)
+    assert.equal(await send('release', b, { clientAddress }), undefined)
+    assert.equal((await send('discover', b))?.step, 'refuse')
+    assert.equal((await send('release', a, { clientAddress }))?.step, 'release')
+    assert.equal((await send('discover', b))?.address, clientAddress)
+  })
+
+  test('answers by a relay of its network, and by no other', async () => {
+    const { send } = open()
+    const answered = await send('discover', a, { relay: '10.0.0.9' })
+    assert.ok(answered?.packet)
+    assert.deepEqual(destinationOf(answered.packet), { address: '10.0.0.9', port: 67 })
+    const refused = await send('discover', a, { relay: '10.9.0.9' })
+    assert.equal(refused?.packet, undefined)
+    assert.match(refused?.reason ?? '', /the relay 10\.9\.0\.9/)
+  })
+
+  test('tells who has an address by itself what else there is, without a lease', async () => {
+    const { send } = open()
+    const told = await send('inform', a, { clientAddress: '10.0.0.50' })
+    assert.ok(told?.packet)
+    assert.equal(told.packet.yourAddress, '0.0.0.0')
+    assert.equal(told.packet.options.get(option.leaseSeconds), undefined)
+    assert.equal(addressIn(told.packet, option.netmask), '255.255.255.0')
+    assert.equal(await send('inform', a, { clientAddress: '192.168.7.7' }), undefined)
+  })
+
+  test('gives back the client’s identifier [RFC 6842]', async () => {
+    const { send } = open()
+    const id = Buffer.from([255, 1, 2, 3])
+    const type = Buffer.from([messageType.discover])
+    const result = await send('discover', a, {
+      options: new Map([
+        [53, type],
+        [61, id],
+      ]),
+    })
+    assert.deepEqual(result?.packet?.options.get(61), id)
+  })
+
+  test('gives what it offers, also where nothing but a doubtful address is left', async () => {
+    const { lease, send } = open({ last: '10.0.0.100' })
+    await lease(a)
+    await send('decline', a, { wanted: '10.0.0.100', to: server })
+    assert.equal(await lease(a), '10.0.0.100')
+
+    const replaced = open({ reservations: new Map([[b, '10.0.0.9']]) })
+    replaced.users.set('10.0.0.9', 'ee:ee:ee:ee:ee:ee')
+    assert.equal((await replaced.send('discover', b))?.step, 'refuse')
+    replaced.users.clear()
+    assert.equal(await replaced.lease(b), '10.0.0.9')
+  })
+
+  test('serves known machines, and a new one, among thousands that do not exist', async () => {
+    const reservations = new Map([[b, '10.0.0.9']])
+    const { lease, send, probes } = open({ last: '10.0.0.119', reservations })
+    const address = await lease(a)
+    const invented = Array.from({ length: 5000 }, (_, index) => {
+      const hex = index.toString(16).padStart(4, '0')
+      return `02:00:00:00:${hex.slice(0, 2)}:${hex.slice(2)}`
+    })
+    const flood = invented.map((mac) => send('discover', mac))
+    const [known, reserved] = [lease(a), lease(b)]
+    await Promise.all(flood)
+    assert.equal(await known, address)
+    assert.equal(await reserved, '10.0.0.9')
+    assert.match(await lease('52:54:00:00:00:0c'), /^10\.0\.0\.1[01]\d$/)
+    assert.ok(probes.most <= 260, `${probes.most} probes at once`)
+  })
+})

@@ -1,0 +1,335 @@
+// What the HTTP server says to curl, and to those who mean no good.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { NetimageError } from '../../../src/errors.ts'
+import type { ServeEvent } from '../../../src/protocols/event.ts'
+import { startHttpServer, type HttpServerOptions } from '../../../src/protocols/http/server.ts'
+import { filterThrough } from '../../support/programs.ts'
+import { temporaryDirectory } from '../../support/temporary.ts'
+
+const directory = temporaryDirectory()
+const tree = join(directory, 'boot')
+const kernel = randomBytes(3_000_000)
+mkdirSync(join(tree, 'nixos'), { recursive: true })
+writeFileSync(join(tree, 'nixos', 'kernel with spaces'), kernel)
+writeFileSync(join(tree, 'bootx64.efi'), 'MZ')
+writeFileSync(join(tree, 'empty'), '')
+writeFileSync(join(directory, 'secret'), 'secret')
+
+const kernelPath = '/nixos/kernel%20with%20spaces'
+
+async function serve(options: Partial<HttpServerOptions> = {}) {
+  const events: ServeEvent[] = []
+  const errors: string[] = []
+  const { port, close } = await startHttpServer({
+    ...{ address: '127.0.0.1', port: 0 },
+    treesOf: () => ({ image: tree }),
+    report: (event) => events.push(event),
+    onError: (error) => errors.push(error.message),
+    ...options,
+  })
+  const url = `http://127.0.0.1:${port}`
+  return { port, url, events, errors, close, [Symbol.asyncDispose]: close }
+}
+
+function curl(...args: string[]): Promise<Buffer> {
+  return filterThrough('curl', ['--silent', '--show-error', '--max-time', '30', ...args])
+}
+
+/** Status line, header fields in lower case, and body. */
+async function exchange(...args: string[]) {
+  const bytes = await curl('--include', '--path-as-is', ...args)
+  const end = bytes.indexOf('\r\n\r\n')
+  const [status = '', ...lines] = bytes.toString('latin1', 0, end).split('\r\n')
+  const fields = new Map(
+    lines.map((line) => {
+      const colon = line.indexOf(':')
+      return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()] as const
+    }),
+  )
+  return { status: Number(status.split(' ')[1]), fields, body: bytes.subarray(end + 4) }
+}
+
+async function open(port: number, localAddress = '127.0.0.1'): Promise<Socket> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress })
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  return socket
+}
+
+/** The beginning of what the server answers to these bytes. */
+async function answerTo(port: number, request: string): Promise<string> {
+  const socket = await open(port)
+  socket.write(request)
+  await once(socket, 'readable')
+  const answer = String(socket.read())
+  socket.destroy()
+  return answer
+}
+
+suite('an HTTP server', () => {
+  test('sends a file with its length and type, and tells so', async () => {
+    await using server = await serve()
+    const { status, fields, body } = await exchange(server.url + kernelPath)
+    assert.equal(status, 200)
+    assert.equal(fields.get('content-length'), String(kernel.length))
+    assert.equal(fields.get('content-type'), 'application/octet-stream')
+    assert.equal(fields.get('accept-ranges'), 'bytes')
+    assert.ok(body.equals(kernel))
+    const file = '/nixos/kernel with spaces'
+    const event = { kind: 'http', address: '127.0.0.1', file, size: kernel.length }
+    assert.deepEqual(server.events, [
+      { ...event, step: 'begin', bytes: 0 },
+      { ...event, step: 'end', bytes: kernel.length },
+    ])
+  })
+
+  test('answers HEAD as UEFI asks it: with the length, without the file', async () => {
+    await using server = await serve()
+    const { status, fields, body } = await exchange('--head', `${server.url}/bootx64.efi`)
+    assert.equal(status, 200)
+    assert.equal(fields.get('content-length'), '2')
+    assert.equal(fields.get('content-type'), 'application/efi')
+    assert.equal(body.length, 0)
+    assert.deepEqual(server.events, [])
+  })
+
+  test('tells HEAD the length of the whole file, also where it names a range', async () => {
+    await using server = await serve()
+    const range = ['--header', 'Range: bytes=0-0']
+    const { status, fields } = await exchange('--head', ...range, `${server.url}/bootx64.efi`)
+    assert.equal(status, 200)
+    assert.equal(fields.get('content-length'), '2')
+  })
+
+  test('keeps a connection, for a file, none, and an empty one', async () => {
+    await using server = await serve()
+    const socket = await open(server.port)
+    const answer = text(socket)
+    for (const path of ['/bootx64.efi', '/none', '/empty']) {
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`)
+    }
+    socket.write('GET /bootx64.efi HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    const statuses = [...(await answer).matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, code]) => code)
+    assert.deepEqual(statuses, ['200', '404', '200', '200'])
+  })
+
+  test('sends a range, several, and the rest of what was begun', async () => {
+    await using server = await serve()
+    const one = await exchange('--range', '1000-1999', server.url + kernelPath)
+    assert.equal(one.status, 206)
+    assert.equal(one.fields.get('content-range'), `bytes 1000-1999/${kernel.length}`)
+    assert.ok(one.body.equals(kernel.subarray(1000, 2000)))
+
+    const many = await exchange('--range', '0-9,100-109,-5', server.url + kernelPath)
+    assert.equal(many.status, 206)
+    assert.equal(many.fields.get('content-length'), String(many.body.length))
+    const [, boundary = ''] =
+      /^multipart\/byteranges; boundary=(.*)$/.exec(many.fields.get('content-type') ?? '') ?? []
+    const parts = many.body.toString('latin1').split(`\r\n--${boundary}`)
+    assert.equal(parts.length, 5)
+    assert.equal(parts[4], '--\r\n')
+    for (const [index, [first, last]] of [
+      [0, 9],
+      [100, 109],
+      [kernel.length - 5, kernel.length - 1],
+    ].entries()) {
+      const [head = '', ...rest] = (parts[index + 1] ?? '').split('\r\n\r\n')
+      assert.match(head, new RegExp(`Content-Range: bytes ${first}-${last}/${kernel.length}`))
+      const content = Buffer.from(rest.join('\r\n\r\n'), 'latin1')
+      assert.ok(content.equals(kernel.subarray(first, (last ?? 0) + 1)))
+    }
+
+    const partial = join(directory, 'partial')
+    writeFileSync(partial, kernel)
+    truncateSync(partial, 1_234_567)
+    await curl('--continue-at', '-', '--output', partial, server.url + kernelPath)
+    assert.ok(readFileSync(partial).equals(kernel))
+  })
+
+  test('says where no range of the file is asked for', async () => {
+    await using server = await serve()
+    const { status, fields } = await exchange('--range', '9999999-', server.url + kernelPath)
+    assert.equal(status, 416)
+    assert.equal(fields.get('content-range'), `bytes */${kernel.length}`)
+  })
+
+  test('goes on with a part only of the same file', async () => {
+    await using server = await serve()
+    const url = `${server.url}/changing`
+    writeFileSync(join(tree, 'changing'), 'first content')
+    const { fields } = await exchange(url)
+    const tag = fields.get('etag') ?? assert.fail()
+    const rest = ['--range', '6-', '--header', `If-Range: ${tag}`, url]
+    assert.equal((await exchange(...rest)).status, 206)
+    const unchanged = ['--header', `If-None-Match: ${tag}`, url]
+    assert.equal((await exchange(...unchanged)).status, 304)
+    assert.equal((await exchange('--header', `If-Match: "other"`, url)).status, 412)
+    const since = `If-Modified-Since: ${fields.get('last-modified')}`
+    assert.equal((await exchange('--header', since, url)).status, 304)
+    await sleep(20)
+    writeFileSync(join(tree, 'changing'), 'other content')
+    const whole = await exchange(...rest)
+    assert.equal(whole.status, 200)
+    assert.equal(whole.body.toString(), 'other content')
+    assert.equal((await exchange(...unchanged)).status, 200)
+  })
+
+  for (const [path, status] of [
+    ['/none', 404],
+    ['/nixos', 404],
+    ['/', 400],
+    ['/../secret', 400],
+    ['/nixos/%2e%2e/%2e%2e/secret', 400],
+    ['/nixos%2f..%2f..%2fsecret', 400],
+    ['/..%5csecret', 400],
+    ['/a%00b', 400],
+    ['/%zz', 400],
+    ['/%ff', 400],
+    ['/bootx64.efi?a=b', 200],
+    ['/api/machines', 404],
+  ] as const) {
+    test(`answers ${path} with ${status}`, async () => {
+      await using server = await serve()
+      const answer = await exchange(server.url + path)
+      assert.equal(answer.status, status)
+      assert.ok(!answer.body.includes('secret'))
+      assert.ok(answer.body.length < 200)
+    })
+  }
+
+  for (const [request, status] of [
+    ['POST /bootx64.efi HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc', 405],
+    ['PUT /new HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', 405],
+    ['DELETE /bootx64.efi HTTP/1.1\r\nHost: x\r\n\r\n', 405],
+    ['OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n', 405],
+    ['GET nixos HTTP/1.1\r\nHost: x\r\n\r\n', 400],
+    ['GET http://elsewhere/bootx64.efi HTTP/1.1\r\nHost: x\r\n\r\n', 200],
+    ['GET /bootx64.efi HTTP/1.0\r\n\r\n', 200],
+    ['GET /bootx64.efi HTTP/1.1\r\n\r\n', 400],
+    ['\0\0\0\r\n\r\n', 400],
+    [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, 431],
+    [`GET / HTTP/1.1\r\nHost: x\r\n${'A: b\r\n'.repeat(5000)}\r\n`, 431],
+  ] as const) {
+    test(`answers ${JSON.stringify(request.slice(0, 40))} with ${status}`, async () => {
+      await using server = await serve()
+      assert.match(await answerTo(server.port, request), new RegExp(`^HTTP/1\\.1 ${status} `))
+      assert.deepEqual(server.errors, [])
+    })
+  }
+
+  test('tells what is known, as JSON', async () => {
+    const machine = { mac: '02:00:00:00:00:01', step: 'mount' }
+    const machines = new Map<string, object>([
+      [machine.mac, machine],
+      ['10.0.0.9', { step: 'dhcp' }],
+    ])
+    const images = [{ label: 'one' }]
+    await using server = await serve({
+      knowledge: { machines: () => machines, images: () => images },
+    })
+    const json = async (path: string): Promise<unknown> =>
+      JSON.parse((await curl(`${server.url}${path}`)).toString())
+    assert.deepEqual(await json('/api/machines'), [machine, { step: 'dhcp' }])
+    assert.deepEqual(await json('/api/machines/02:00:00:00:00:01'), machine)
+    assert.deepEqual(await json('/api/machines/02-00-00-00-00-01'), machine)
+    assert.deepEqual(await json('/api/images'), images)
+    for (const path of ['/api/machines/02:00:00:00:00:02', '/api/', '/api/images/x', '/api/x']) {
+      assert.equal((await exchange(server.url + path)).status, 404)
+    }
+    assert.equal((await exchange('--data', 'x', `${server.url}/api/images`)).status, 405)
+  })
+
+  test('a client that goes away in the middle leaves nothing open', async () => {
+    await using server = await serve()
+    const large = join(tree, 'large')
+    writeFileSync(large, '')
+    truncateSync(large, 200_000_000)
+    const before = readdirSync('/proc/self/fd').length
+    const socket = await open(server.port)
+    socket.write('GET /large HTTP/1.1\r\nHost: x\r\n\r\n')
+    await once(socket, 'data')
+    socket.destroy()
+    for (let tries = 0; tries < 100 && server.events.length < 2; tries++) await sleep(20)
+    const [, last] = server.events
+    assert.ok(last?.kind === 'http' && last.step === 'fail' && last.bytes < 100_000_000)
+    await sleep(50)
+    assert.equal(readdirSync('/proc/self/fd').length, before)
+  })
+
+  test('a file that is written to while it is sent does not come as a whole one', async () => {
+    await using server = await serve()
+    const large = join(tree, 'rewritten')
+    writeFileSync(large, Buffer.alloc(30_000_000))
+    const socket = await open(server.port)
+    socket.pause()
+    socket.write('GET /rewritten HTTP/1.1\r\nHost: x\r\n\r\n')
+    for (let tries = 0; tries < 100 && server.events.length < 1; tries++) await sleep(20)
+    await sleep(50)
+    writeFileSync(large, Buffer.alloc(30_000_000, 1))
+    let received = 0
+    for await (const chunk of socket) received += Buffer.isBuffer(chunk) ? chunk.length : 0
+    assert.ok(received < 30_000_000)
+    const last = server.events.at(-1)
+    assert.ok(last?.kind === 'http' && last.step === 'fail')
+    assert.match(last.reason ?? '', /written to/)
+  })
+
+  test('connections without end, from many addresses, keep nobody from being served', async () => {
+    const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 60 }
+    await using server = await serve({ limits })
+    // One that is in the middle of its file.
+    const busy = await open(server.port)
+    busy.write(`GET ${kernelPath} HTTP/1.1\r\nHost: x\r\n\r\n`)
+    await once(busy, 'readable')
+    const sockets: Socket[] = []
+    for (let count = 0; count < 300; count++) {
+      const socket = await open(server.port, `127.0.0.${2 + (count % 10)}`)
+      socket.resume()
+      socket.write('GET /bootx64.efi HTTP/1.1\r\nHo')
+      sockets.push(socket)
+    }
+    assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
+    const left = sockets.filter((socket) => !socket.destroyed && socket.readyState === 'open')
+    assert.ok(left.length <= limits.connections, `${left.length} connections`)
+    let received = 0
+    for await (const chunk of busy) {
+      received += Buffer.isBuffer(chunk) ? chunk.length : 0
+      if (received > kernel.length) break
+    }
+    for (const socket of sockets) socket.destroy()
+    assert.deepEqual(server.errors, [])
+  })
+
+  test('a connection on which nothing moves is closed', async () => {
+    const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 0.2 }
+    await using server = await serve({ limits })
+    const socket = await open(server.port)
+    socket.resume()
+    socket.write('GET /bootx64.efi HTTP/1.1\r\nHo')
+    await once(socket, 'close')
+  })
+
+  test('who is not heard is told nothing', async () => {
+    await using server = await serve({ hears: (address) => address === '127.0.0.1' })
+    assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
+    const stranger = ['--interface', '127.0.0.2', `${server.url}/bootx64.efi`]
+    await assert.rejects(curl(...stranger))
+    assert.equal(server.events.length, 2)
+  })
+
+  test('says why it cannot listen', async () => {
+    await using server = await serve()
+    await assert.rejects(serve({ port: server.port }), (error) => {
+      return error instanceof NetimageError && error.code === 'cannot-listen'
+    })
+  })
+})

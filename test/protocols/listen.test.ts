@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { suite, test } from 'node:test'
+import { listenError } from '../../src/protocols/listen.ts'
+
+/** What the kernel says to whoever is late. */
+async function inUse(): Promise<unknown> {
+  const first = createServer().listen(0, '127.0.0.1')
+  await once(first, 'listening')
+  const address = first.address()
+  assert.ok(address && typeof address === 'object')
+  const second = createServer().listen(address.port, '127.0.0.1')
+  const [error]: unknown[] = await once(second, 'error')
+  first.close()
+  return error
+}
+
+suite('a port that another program has', () => {
+  const address = '127.0.0.1'
+  test('is said to be that of the program that has it on most machines', async () => {
+    const { message, hint } = listenError('x', { address, port: 111 }, await inUse())
+    assert.match(message, /port 111: .*EADDRINUSE/)
+    assert.match(hint ?? '', /rpcbind.*--no-port-mapper/)
+  })
+
+  test('is to be changed where nothing else is known', async () => {
+    const { hint } = listenError('x', { address, port: 1234 }, await inUse())
+    assert.match(hint ?? '', /choose another address or port/)
+  })
+})

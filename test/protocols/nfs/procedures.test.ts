@@ -1,0 +1,614 @@
+// What each procedure answers, where RFC 1813 leaves no choice and the kernel's client would not
+// show it.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { FileSystemError } from '../../../src/protocols/nfs/file-system.ts'
+import {
+  connectNfs,
+  procedureNames,
+  procedureNumber,
+  raw,
+  readAfter,
+  readChange,
+  readListing,
+  readMade,
+  wanted,
+  wide,
+  writePart,
+  type NfsClient,
+  type Part,
+  type ProcedureName,
+} from '../support/nfs-client.ts'
+import { connectRpc } from '../support/rpc-client.ts'
+import { createMemoryFileSystem } from '../support/memory-file-system.ts'
+import { exportPath, serveToClient, startTestServer } from '../support/test-server.ts'
+
+const status = {
+  ...{ ok: 0, perm: 1, noent: 2, io: 5, access: 13, exist: 17, notdir: 20, isdir: 21, inval: 22 },
+  ...{ fbig: 27, nospc: 28, nametoolong: 63, notempty: 66, notSync: 10002, badCookie: 10003 },
+  ...{ tooSmall: 10005, serverFault: 10006, badType: 10007 },
+}
+const unchecked = (mode = 0o644) => [0, wanted({ mode })]
+const guarded = (mode = 0o644) => [1, wanted({ mode })]
+const exclusive = (verifier: string) => [2, raw(Buffer.from(verifier))]
+const stable = { unstable: 0, dataSync: 1, fileSync: 2 }
+
+async function make(client: NfsClient, name: ProcedureName, ...parts: Part[]): Promise<Buffer> {
+  return readMade(await client.done(name, parts)).handle
+}
+
+function writeTo(file: Buffer, offset: number, text: string, how = stable.unstable): Part {
+  return [file, wide(offset), text.length, how, text]
+}
+
+async function statusOf(client: NfsClient, name: ProcedureName, ...parts: Part[]): Promise<number> {
+  return (await client.ask(name, parts)).status
+}
+
+suite('names', () => {
+  const hostile: [Buffer, number][] = [
+    [Buffer.from(''), status.inval],
+    [Buffer.from('a/b'), status.inval],
+    [Buffer.from('/'), status.inval],
+    [Buffer.from('a\0b'), status.inval],
+    [Buffer.alloc(256, 'x'), status.nametoolong],
+    [Buffer.alloc(5000, 'x'), status.nametoolong],
+  ]
+
+  test('that cannot be are refused by each procedure that takes one', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', unchecked())
+    const withName: [ProcedureName, (name: Buffer) => Part][] = [
+      ['LOOKUP', (name) => [root, name]],
+      ['CREATE', (name) => [root, name, unchecked()]],
+      ['MKDIR', (name) => [root, name, wanted()]],
+      ['SYMLINK', (name) => [root, name, wanted(), 'target']],
+      ['MKNOD', (name) => [root, name, 7, wanted()]],
+      ['REMOVE', (name) => [root, name]],
+      ['RMDIR', (name) => [root, name]],
+      ['RENAME', (name) => [root, name, root, 'other']],
+      ['RENAME', (name) => [root, 'file', root, name]],
+      ['LINK', (name) => [file, root, name]],
+    ]
+    for (const [procedure, parts] of withName) {
+      for (const [name, expected] of hostile) {
+        const found = await statusOf(client, procedure, parts(name))
+        assert.equal(found, expected, `${procedure} ${name.toString()}`)
+      }
+    }
+    assert.equal(
+      readListing(await client.done('READDIR', [root, wide(0), wide(0), 9999])).entries.length,
+      3,
+    )
+  })
+
+  test('`.` and `..` are found, and neither given nor taken', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const directory = await make(client, 'MKDIR', root, 'directory', wanted({ mode: 0o755 }))
+    assert.deepEqual(await client.find(directory, '.'), directory)
+    assert.deepEqual(await client.find(directory, '..'), root)
+    assert.deepEqual(await client.find(root, '..'), root)
+    for (const dots of ['.', '..']) {
+      assert.equal(await statusOf(client, 'CREATE', root, dots, unchecked()), status.exist)
+      assert.equal(await statusOf(client, 'MKDIR', root, dots, wanted()), status.exist)
+      assert.equal(await statusOf(client, 'REMOVE', directory, dots), status.inval)
+      assert.equal(await statusOf(client, 'RENAME', root, 'directory', root, dots), status.inval)
+    }
+    assert.equal(await statusOf(client, 'RMDIR', directory, '.'), status.inval)
+    assert.equal(await statusOf(client, 'RMDIR', directory, '..'), status.exist)
+  })
+
+  test('of any bytes come back as they were', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const names = [Buffer.from([0xff, 0xfe, 1]), Buffer.alloc(255, 0xe9), Buffer.from('\n\\"')]
+    for (const name of names) await make(client, 'CREATE', root, name, guarded())
+    const listing = readListing(await client.done('READDIR', [root, wide(0), wide(0), 9999]))
+    assert.deepEqual(
+      listing.entries.slice(2).map(({ name }) => name),
+      names,
+    )
+  })
+})
+
+suite('CREATE', () => {
+  test('guarded, a second one fails; unchecked, it truncates only when told to', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded(0o600))
+    await client.done('WRITE', writeTo(file, 0, 'content'))
+    assert.equal(await statusOf(client, 'CREATE', root, 'file', guarded()), status.exist)
+    assert.deepEqual(await make(client, 'CREATE', root, 'file', unchecked(0o777)), file)
+    assert.deepEqual(
+      [(await client.attributes(file)).size, (await client.attributes(file)).mode],
+      [7, 0o600],
+    )
+    await make(client, 'CREATE', root, 'file', 0, wanted({ size: 0 }))
+    assert.equal((await client.attributes(file)).size, 0)
+    await make(client, 'MKDIR', root, 'directory', wanted())
+    assert.equal(await statusOf(client, 'CREATE', root, 'directory', unchecked()), status.exist)
+  })
+
+  test('exclusive, the same verifier finds the file that it made, also after a restart', async () => {
+    const fileSystem = createMemoryFileSystem()
+    let file: Buffer
+    {
+      await using served = await serveToClient({ fileSystem })
+      file = await make(served.client, 'CREATE', served.root, 'file', exclusive('\xff12345\x80'))
+    }
+    await using served = await serveToClient({ fileSystem })
+    const { client, root } = served
+    const again = [root, 'file', exclusive('\xff12345\x80')]
+    assert.deepEqual(await make(client, 'CREATE', ...again), file)
+    assert.equal(
+      await statusOf(client, 'CREATE', root, 'file', exclusive('otherone')),
+      status.exist,
+    )
+    await client.done('SETATTR', [file, wanted({ accessed: 'now', modified: 'now' }), 0])
+    assert.equal(await statusOf(client, 'CREATE', ...again), status.exist)
+  })
+})
+
+suite('what must not be done twice', () => {
+  /** Requests that fail when they are done again, or in one case find what they made. */
+  const requests: [string, ProcedureName, (root: Buffer, file: Buffer) => Part, number][] = [
+    ['CREATE', 'CREATE', (root) => [root, 'new', guarded()], status.exist],
+    ['exclusive CREATE', 'CREATE', (root) => [root, 'new', exclusive('verifier')], status.ok],
+    ['MKDIR', 'MKDIR', (root) => [root, 'new', wanted()], status.exist],
+    ['SYMLINK', 'SYMLINK', (root) => [root, 'new', wanted(), 'target'], status.exist],
+    ['MKNOD', 'MKNOD', (root) => [root, 'new', 7, wanted()], status.exist],
+    ['REMOVE', 'REMOVE', (root) => [root, 'file'], status.noent],
+    ['RMDIR', 'RMDIR', (root) => [root, 'directory'], status.noent],
+    ['RENAME', 'RENAME', (root) => [root, 'file', root, 'new'], status.noent],
+    ['LINK', 'LINK', (root, file) => [file, root, 'new'], status.exist],
+  ]
+
+  for (const [title, name, parts, otherwise] of requests) {
+    test(`${title}: sent again after a restart it gets the first reply`, async () => {
+      const fileSystem = createMemoryFileSystem()
+      const xid = 0x51515151
+      let first: Buffer
+      let request: Part
+      {
+        await using served = await serveToClient({ fileSystem })
+        const { client, root } = served
+        const file = await make(client, 'CREATE', root, 'file', guarded())
+        await make(client, 'MKDIR', root, 'directory', wanted())
+        request = parts(root, file)
+        first = Buffer.from((await client.done(name, request, { xid })).since(0))
+      }
+      await using served = await serveToClient({ fileSystem })
+      const { client } = served
+      assert.deepEqual((await client.done(name, request, { xid })).since(0), first)
+      assert.equal((await client.ask(name, request, { xid: xid + 1 })).status, otherwise)
+    })
+  }
+
+  test('what a full disk makes run a second time is answered once', async () => {
+    const memory = createMemoryFileSystem()
+    const removals: boolean[] = []
+    const fileSystem: typeof memory = {
+      ...memory,
+      // The first one is undone.
+      together(action) {
+        action()
+        return action()
+      },
+      remove(directory, name) {
+        removals.push(true)
+        if (removals.length === 2) memory.remove(directory, name)
+      },
+    }
+    await using served = await serveToClient({ fileSystem })
+    const { client, root } = served
+    const made = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+    memory.create(memory.root, Buffer.from('file'), made)
+    const reader = await client.done('REMOVE', [root, 'file'])
+    readChange(reader)
+    assert.equal(reader.since(reader.position).length, 0)
+    assert.equal(removals.length, 2)
+  })
+
+  test('SETATTR with a guard: the same; with another time it fails', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const { changed } = await client.attributes(file)
+    const parts = [file, wanted({ mode: 0o600 }), 1, ...changed]
+    const first = await client.done('SETATTR', parts, { xid: 0x71717171 })
+    const again = await client.done('SETATTR', parts, { xid: 0x71717171 })
+    assert.deepEqual(again.since(0), first.since(0))
+    const { status: found, reader } = await client.ask('SETATTR', parts)
+    assert.equal(found, status.notSync)
+    assert.equal(readChange(reader).after?.mode, 0o600)
+  })
+
+  test('the same number with other arguments, or of another user, is another request', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    await client.done('SETATTR', [root, wanted({ mode: 0o777 }), 0])
+    const xid = 0x52525252
+    await client.done('MKDIR', [root, 'one', wanted()], { xid })
+    await client.done('MKDIR', [root, 'two', wanted()], { xid })
+    const { status: found } = await client.ask('MKDIR', [root, 'one', wanted()], { xid, uid: 5 })
+    assert.equal(found, status.exist)
+  })
+})
+
+suite('writing', () => {
+  test('unstable is answered at once; all else waits for stable storage', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const { waits } = server.fileSystem
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    assert.deepEqual(waits, { stable: 1, commit: 0 })
+    const committed = async (how: number) => {
+      const reader = await client.done('WRITE', writeTo(file, 0, 'data', how))
+      readChange(reader)
+      return [reader.uint32(), reader.uint32()]
+    }
+    assert.deepEqual(await committed(stable.unstable), [4, stable.unstable])
+    assert.deepEqual(waits, { stable: 1, commit: 0 })
+    assert.deepEqual(await committed(stable.dataSync), [4, stable.fileSync])
+    assert.deepEqual(await committed(stable.fileSync), [4, stable.fileSync])
+    assert.deepEqual(waits, { stable: 1, commit: 2 })
+    await client.done('COMMIT', [file, wide(0), 0])
+    assert.deepEqual(waits, { stable: 1, commit: 3 })
+    await client.done('SETATTR', [file, wanted({ mode: 0o600 }), 0])
+    assert.deepEqual(waits, { stable: 2, commit: 3 })
+  })
+
+  async function verifierOf(client: NfsClient, file: Buffer): Promise<string> {
+    const reader = await client.done('COMMIT', [file, wide(0), 0])
+    readChange(reader)
+    return reader.fixed(8).toString('hex')
+  }
+
+  test('the verifier is the same until the server starts anew', async () => {
+    const fileSystem = createMemoryFileSystem()
+    const verifiers: string[] = []
+    for (let start = 0; start < 2; start++) {
+      await using served = await serveToClient({ fileSystem })
+      const { client, root } = served
+      const file = await make(client, 'CREATE', root, 'file', unchecked())
+      const reader = await client.done('WRITE', writeTo(file, 0, 'data'))
+      readChange(reader)
+      for (let word = 0; word < 2; word++) reader.uint32()
+      const verifier = reader.fixed(8).toString('hex')
+      assert.equal(await verifierOf(client, file), verifier)
+      verifiers.push(verifier)
+    }
+    assert.notEqual(verifiers[0], verifiers[1])
+  })
+
+  test('a disk that fails is told, and makes clients write again', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const verifier = await verifierOf(client, file)
+    server.fileSystem.failure = 'EIO'
+    const { status: found, reader } = await client.ask('COMMIT', [file, wide(0), 0])
+    assert.equal(found, status.io)
+    assert.equal(readChange(reader).after?.size, 0)
+    assert.deepEqual(server.errors, ['COMMIT of 127.0.0.1 failed: EIO'])
+    server.fileSystem.failure = 'ENOSPC'
+    assert.equal(await statusOf(client, 'MKDIR', root, 'directory', wanted()), status.nospc)
+    server.fileSystem.failure = undefined
+    assert.notEqual(await verifierOf(client, file), verifier)
+  })
+
+  test('a disk without room is told to the machine, and to the person who can make some', async () => {
+    const fileSystem = createMemoryFileSystem()
+    await using served = await serveToClient({ fileSystem })
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    fileSystem.write = () => {
+      throw new FileSystemError('ENOSPC', 'no room')
+    }
+    assert.equal((await client.ask('WRITE', writeTo(file, 0, 'data'))).status, status.nospc)
+    assert.deepEqual(server.errors, ['WRITE of 127.0.0.1 failed: no room'])
+  })
+
+  test('beyond what a file can be fails, with the attributes of before and after', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const beyond: Part = (writer) => writer.fixed(Buffer.from('ffffffffffffffff', 'hex'))
+    const { status: found, reader } = await client.ask('WRITE', [file, beyond, 4, 0, 'data'])
+    assert.equal(found, status.fbig)
+    assert.equal(readChange(reader).before?.size, 0)
+    assert.equal(await statusOf(client, 'WRITE', file, wide(2 ** 40), 4, 0, 'data'), status.fbig)
+    assert.equal(await statusOf(client, 'WRITE', file, wide(0), 5, 0, 'data'), status.inval)
+    assert.equal(await statusOf(client, 'WRITE', root, wide(0), 4, 0, 'data'), status.isdir)
+    assert.equal((await client.attributes(file)).size, 0)
+  })
+
+  test('by who is not root takes setuid and setgid away', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const modeAfter = async (mode: number, uid: number) => {
+      await client.done('SETATTR', [file, wanted({ mode }), 0])
+      await client.done('WRITE', writeTo(file, 0, 'data'), { uid })
+      return (await client.attributes(file)).mode
+    }
+    assert.equal(await modeAfter(0o6777, 1000), 0o777)
+    assert.equal(await modeAfter(0o6767, 1000), 0o2767)
+    assert.equal(await modeAfter(0o6777, 0), 0o6777)
+  })
+})
+
+suite('READ', () => {
+  test('says where the file ends', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    await client.done('WRITE', writeTo(file, 0, 'sixteen bytes ok'))
+    const read = async (offset: Part, count: number) => {
+      const reader = await client.done('READ', [file, offset, count])
+      assert.equal(readAfter(reader)?.size, 16)
+      const size = reader.uint32()
+      const isEnd = reader.boolean()
+      const data = reader.opaque()
+      assert.equal(data.length, size)
+      assert.equal(reader.since(reader.position).length, 0)
+      return [data.toString(), isEnd]
+    }
+    assert.deepEqual(await read(wide(0), 7), ['sixteen', false])
+    assert.deepEqual(await read(wide(0), 15), ['sixteen bytes o', false])
+    assert.deepEqual(await read(wide(0), 16), ['sixteen bytes ok', true])
+    assert.deepEqual(await read(wide(14), 0xffffffff), ['ok', true])
+    assert.deepEqual(await read(wide(16), 10), ['', true])
+    assert.deepEqual(await read(raw(Buffer.alloc(8, 0xff)), 10), ['', true])
+    assert.deepEqual(await read(wide(3), 0), ['', false])
+  })
+
+  test('gives no more than a megabyte at once, and the next calls the rest', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const id = (await client.attributes(file)).fileId
+    const content = Buffer.from(Uint8Array.from({ length: 3_000_001 }, (_, index) => index % 251))
+    server.fileSystem.write(id, 0, content)
+    const readAt = async (offset: number) => {
+      const reader = await client.done('READ', [file, wide(offset), 0xffffffff])
+      readAfter(reader)
+      reader.uint32()
+      const isEnd = reader.boolean()
+      return { isEnd, data: reader.opaque() }
+    }
+    // All of them at once: their replies share buffers.
+    const parts = await Promise.all([0, 1, 2].map((index) => readAt(index * 2 ** 20)))
+    assert.ok(Buffer.concat(parts.map(({ data }) => data)).equals(content))
+    assert.deepEqual(
+      parts.map(({ isEnd }) => isEnd),
+      [false, false, true],
+    )
+  })
+})
+
+suite('READDIR and READDIRPLUS', () => {
+  const first = (root: Buffer, ...sizes: number[]): Part => [root, wide(0), wide(0), ...sizes]
+
+  test('fill what they are given and no more, and go on where they stopped', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const names = Array.from({ length: 40 }, (_, index) => 'n'.repeat(index + 1))
+    for (const name of names) await make(client, 'CREATE', root, name, guarded())
+    for (const isPlus of [false, true]) {
+      const procedure = isPlus ? 'READDIRPLUS' : 'READDIR'
+      for (let size = 330; size < 3000; size += 217) {
+        const found: string[] = []
+        let [cookie, verifier]: [number, Buffer] = [0, Buffer.alloc(8)]
+        for (let isEnd = false; !isEnd;) {
+          const sizes = isPlus ? [size, size] : [size]
+          const reader = await client.done(procedure, [root, wide(cookie), raw(verifier), ...sizes])
+          const listing = readListing(reader, isPlus)
+          assert.ok(listing.bytes <= size, `${listing.bytes} of ${size}`)
+          found.push(...listing.entries.map(({ name }) => name.toString()))
+          isEnd = listing.isEnd
+          cookie = listing.entries.at(-1)?.cookie ?? cookie
+          ;({ verifier } = listing)
+        }
+        assert.deepEqual(found, ['.', '..', ...names])
+      }
+    }
+  })
+
+  test('give each entry its own attributes and handle', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const directory = await make(client, 'MKDIR', root, 'directory', wanted({ mode: 0o755 }))
+    const file = await make(client, 'CREATE', directory, 'file', guarded())
+    const reader = await client.done('READDIRPLUS', first(directory, 9999, 9999))
+    const { entries } = readListing(reader, true)
+    const handles = [directory, root, file]
+    assert.deepEqual(
+      entries.map(({ handle }) => handle),
+      handles,
+    )
+    assert.deepEqual(
+      entries.map(({ attributes }) => attributes),
+      await Promise.all(handles.map((handle) => client.attributes(handle))),
+    )
+    assert.deepEqual(
+      entries.map(({ fileId, attributes }) => fileId === attributes?.fileId),
+      [true, true, true],
+    )
+  })
+
+  test('go on where they were however the directory has changed', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    for (const name of ['a', 'b', 'c', 'd']) await make(client, 'CREATE', root, name, guarded())
+    const whole = readListing(await client.done('READDIR', first(root, 9999)))
+    const after = whole.entries[3] // b
+    for (const name of ['a', 'b', 'c']) await client.done('REMOVE', [root, name])
+    await make(client, 'CREATE', root, 'e', guarded())
+    const parts = [root, wide(after?.cookie ?? 0), raw(whole.verifier), 9999]
+    const rest = readListing(await client.done('READDIR', parts))
+    assert.deepEqual(
+      rest.entries.map(({ name }) => name.toString()),
+      ['d', 'e'],
+    )
+  })
+
+  test('refuse what is too small, a verifier that is not theirs, and what is no directory', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    assert.equal(await statusOf(client, 'READDIR', first(root, 40)), status.tooSmall)
+    assert.equal(await statusOf(client, 'READDIRPLUS', first(root, 10, 9999)), status.tooSmall)
+    assert.equal(await statusOf(client, 'READDIRPLUS', first(root, 9999, 10)), status.tooSmall)
+    const foreign = [root, wide(1), raw(Buffer.alloc(8, 1)), 9999]
+    assert.equal(await statusOf(client, 'READDIR', ...foreign), status.badCookie)
+    assert.equal(await statusOf(client, 'READDIR', first(file, 9999)), status.notdir)
+  })
+
+  test('give who may read a directory but not search it only the names', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const directory = await make(client, 'MKDIR', root, 'directory', wanted({ mode: 0o744 }))
+    await make(client, 'CREATE', directory, 'file', guarded())
+    const reader = await client.done('READDIRPLUS', first(directory, 9999, 9999), { uid: 1000 })
+    for (const { attributes, handle } of readListing(reader, true).entries) {
+      assert.deepEqual([attributes, handle], [undefined, undefined])
+    }
+    await client.done('SETATTR', [directory, wanted({ mode: 0o711 }), 0])
+    const { status: found } = await client.ask('READDIR', first(directory, 9999), { uid: 1000 })
+    assert.equal(found, status.access)
+  })
+})
+
+suite('every procedure', () => {
+  test('takes arguments that are cut off anywhere for malformed, and does nothing then', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const before = await client.attributes(root)
+    const complete: [ProcedureName, Part[]][] = [
+      ['SETATTR', [file, wanted({ mode: 0, size: 5 }), 1, 0, 0]],
+      ['LOOKUP', [root, 'file']],
+      ['ACCESS', [root, 63]],
+      ['READ', [file, wide(0), 5]],
+      ['WRITE', [file, wide(0), 4, 0, 'data']],
+      ['CREATE', [root, 'new', exclusive('verifier')]],
+      ['MKDIR', [root, 'new', wanted({ mode: 1 })]],
+      ['SYMLINK', [root, 'new', wanted(), 'target']],
+      ['MKNOD', [root, 'new', 3, wanted(), 1, 3]],
+      ['REMOVE', [root, 'file']],
+      ['RMDIR', [root, 'file']],
+      ['RENAME', [root, 'file', root, 'new']],
+      ['LINK', [file, root, 'new']],
+      ['READDIR', [root, wide(0), wide(0), 999]],
+      ['READDIRPLUS', [root, wide(0), wide(0), 999, 999]],
+    ]
+    using rpc = await connectRpc(server.port)
+    for (const [name, parts] of complete) {
+      const cut = parts.slice(0, -1)
+      await assert.rejects(
+        rpc.call(100003, procedureNumber(name), (writer) => {
+          for (const part of cut) writePart(writer, part)
+        }),
+        /00000004$/,
+        name,
+      )
+    }
+    assert.deepEqual(await client.attributes(root), before)
+    assert.deepEqual(server.errors, [])
+  })
+
+  test('takes any arguments at all, without a defect', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    const word = fc.oneof(fc.nat(3), fc.nat(0xffffffff))
+    const text = fc.constantFrom('file', 'new', '.', '..', 'a/b')
+    const handle = fc.constantFrom(root, root, file)
+    const part = fc.oneof(word, word, text, handle, fc.uint8Array({ maxLength: 80 }))
+    const name = fc.constantFrom(...procedureNames)
+    const ends = new Set<string>()
+    await fc.assert(
+      fc.asyncProperty(
+        name,
+        handle,
+        fc.array(part, { maxLength: 14 }),
+        async (name, first, rest) => {
+          const end = await client.ask(name, [first, ...rest], { uid: 1000 }).then(
+            ({ status }) => status,
+            (error: unknown) => {
+              assert.match(String(error), /the call was not done: .*00000004$/)
+              return 'malformed'
+            },
+          )
+          assert.notEqual(end, status.serverFault)
+          ends.add(`${name} ${end}`)
+        },
+      ),
+      { numRuns: 4000 },
+    )
+    assert.deepEqual(server.errors, [])
+    for (const name of procedureNames) {
+      assert.ok([...ends].some((end) => end.startsWith(`${name} `)))
+    }
+    assert.ok((await client.attributes(root)).type === 2)
+  })
+
+  test('is known, and no other', async () => {
+    await using server = await startTestServer()
+    using rpc = await connectRpc(server.port)
+    await rpc.call(100003, 0, () => {})
+    await assert.rejects(
+      rpc.call(100003, 22, () => {}),
+      /00000003$/,
+    )
+  })
+
+  test('tells who observes what it was about', async () => {
+    const seen: string[] = []
+    await using served = await serveToClient({
+      observe: ({ machine, procedure, node, directory, name, bytes }) => {
+        seen.push([machine, procedure, node, directory, name?.toString(), bytes].join(' '))
+      },
+    })
+    const { client, root } = served
+    const file = await make(client, 'CREATE', root, 'file', guarded())
+    await client.done('WRITE', writeTo(file, 0, 'data'))
+    await client.ask('LOOKUP', [root, 'nothing'])
+    await client.done('LOOKUP', [root, 'file'])
+    await client.done('READ', [file, wide(1), 10])
+    await client.done('RENAME', [root, 'file', root, 'new'])
+    await client.done('REMOVE', [root, 'new'])
+    assert.deepEqual(seen, [
+      'pi CREATE 2 1 file ',
+      'pi WRITE 2   4',
+      'pi LOOKUP 2 1 file ',
+      'pi READ 2   3',
+      'pi RENAME 2 1 new ',
+      'pi REMOVE 2 1 new ',
+    ])
+  })
+
+  test('makes of special files what they are, and of others none', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const device = await make(client, 'MKNOD', root, 'null', 4, wanted({ mode: 0o666 }), 1, 3)
+    const { type, device: numbers, mode } = await client.attributes(device)
+    assert.deepEqual([type, numbers, mode], [4, [1, 3], 0o666])
+    assert.equal(await statusOf(client, 'MKNOD', root, 'file', 1, wanted()), status.badType)
+    assert.equal(await statusOf(client, 'READ', device, wide(0), 5), status.inval)
+  })
+
+  test('of a directory below what was mounted knows its way up', async () => {
+    await using server = await startTestServer()
+    using client = await connectNfs(server.port)
+    const { handle: root } = await client.mount(exportPath)
+    await make(client, 'MKDIR', root, 'below', wanted({ mode: 0o755 }))
+    const { handle } = await client.mount(`${exportPath}/below`)
+    assert.deepEqual(await client.find(handle, '..'), root)
+  })
+})

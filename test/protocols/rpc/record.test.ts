@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { RecordReader, RecordTooLarge } from '../../../src/protocols/rpc/record.ts'
+
+const most = 1000
+
+function fragment(bytes: Uint8Array, isLast: boolean): Buffer {
+  const mark = Buffer.alloc(4)
+  mark.writeUInt32BE(bytes.length + (isLast ? 0x8000_0000 : 0))
+  return Buffer.concat([mark, bytes])
+}
+
+/** A record in fragments that end where `cuts` say. */
+function fragmented(record: Uint8Array, cuts: readonly number[]): Buffer {
+  const ends = cuts.map((cut) => cut % (record.length + 1)).sort((one, other) => one - other)
+  const starts = [0, ...ends]
+  return Buffer.concat(
+    starts.map((start, index) =>
+      fragment(record.subarray(start, starts[index + 1]), index === starts.length - 1),
+    ),
+  )
+}
+
+function takeAll(reader: RecordReader): Buffer[] {
+  const records: Buffer[] = []
+  for (let record = reader.next(); record; record = reader.next()) {
+    records.push(Buffer.from(record))
+  }
+  return records
+}
+
+suite('record marking', () => {
+  test('records come out whole, however they are fragmented and received', () => {
+    const record = fc.tuple(fc.uint8Array({ maxLength: 60 }), fc.array(fc.nat(), { maxLength: 5 }))
+    const pieces = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 })
+    fc.assert(
+      fc.property(fc.array(record), pieces, (records, sizes) => {
+        const stream = Buffer.concat(records.map(([bytes, cuts]) => fragmented(bytes, cuts)))
+        const reader = new RecordReader(most)
+        const found: Buffer[] = []
+        for (let at = 0, index = 0; at < stream.length; index++) {
+          const size = sizes[index % sizes.length] ?? 1
+          // What it was given is its own only until it is asked for the next record.
+          const piece = Buffer.from(stream.subarray(at, at + size))
+          reader.push(piece)
+          found.push(...takeAll(reader))
+          piece.fill(0xee)
+          at += size
+        }
+        assert.deepEqual(
+          found,
+          records.map(([bytes]) => Buffer.from(bytes)),
+        )
+        assert.equal(reader.isWithinRecord, false)
+      }),
+    )
+  })
+
+  test('what was received while it was not asked waits', () => {
+    const reader = new RecordReader(most)
+    reader.push(Buffer.concat([fragment(Buffer.from('one'), true), Buffer.from([0x80])]))
+    reader.push(Buffer.from([0, 0, 3]))
+    reader.push(Buffer.from('two'))
+    assert.deepEqual(takeAll(reader).map(String), ['one', 'two'])
+  })
+
+  test('a record that is too large is refused by its mark alone', () => {
+    for (const mark of ['7fffffff', 'ffffffff', '800003e9', '000003e9']) {
+      const reader = new RecordReader(most)
+      reader.push(Buffer.from(mark, 'hex'))
+      assert.throws(() => reader.next(), RecordTooLarge)
+    }
+  })
+
+  test('so is one that its fragments make too large together', () => {
+    const reader = new RecordReader(most)
+    reader.push(fragment(Buffer.alloc(600), false))
+    assert.equal(reader.next(), undefined)
+    reader.push(Buffer.from('80000191', 'hex'))
+    assert.throws(() => reader.next(), RecordTooLarge)
+  })
+
+  test('a fragment for each byte, and empty ones, cost little', () => {
+    const bytes = 1_000_000
+    const one = Buffer.concat([fragment(Buffer.alloc(0), false), fragment(Buffer.alloc(1), false)])
+    const piece = Buffer.concat(Array.from({ length: 1000 }, () => one))
+    const reader = new RecordReader(bytes)
+    const start = performance.now()
+    for (let sent = 0; sent < bytes; sent += 1000) {
+      reader.push(piece)
+      assert.equal(reader.next(), undefined)
+    }
+    reader.push(fragment(Buffer.alloc(0), true))
+    assert.equal(reader.next()?.length, bytes)
+    // Copying all that is there for each fragment would take minutes.
+    assert.ok(performance.now() - start < 20_000)
+  })
+})

@@ -1,0 +1,188 @@
+// What a server does about clients that mean no good, or are gone.
+
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { suite, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { NetimageError } from '../../../src/errors.ts'
+import type { Procedure, Program } from '../../../src/protocols/rpc/program.ts'
+import { startTcpServer, type TcpLimits } from '../../../src/protocols/rpc/tcp-server.ts'
+import { callRecord, connectRpc } from '../support/rpc-client.ts'
+
+const program = 7
+const address = '127.0.0.1'
+const largeReply = 500_000
+
+/** A program that does nothing, answers with much, and answers when it is let. */
+function testProgram(): {
+  program: Program
+  counts: { large: number }
+  gate: PromiseWithResolvers<void>
+} {
+  const counts = { large: 0 }
+  const gate = Promise.withResolvers<void>()
+  const procedures: Procedure[] = [
+    () => undefined,
+    (_call, results) => {
+      counts.large++
+      results.fixed(Buffer.alloc(largeReply))
+      return undefined
+    },
+    (call, results) => {
+      results.uint32(call.arguments.uint32())
+      return { until: gate.promise, otherwise: () => results.uint32(0xdead) }
+    },
+  ]
+  return { program: { number: program, versions: new Map([[3, procedures]]) }, counts, gate }
+}
+
+async function start(limits?: TcpLimits) {
+  const { program, counts, gate } = testProgram()
+  const defects: unknown[] = []
+  const server = await startTcpServer({
+    ...{ name: 'Test', address, port: 0, programs: [program] },
+    onDefect: (defect) => defects.push(defect),
+    ...(limits && { limits }),
+  })
+  return {
+    ...{ port: server.port, counts, gate, defects },
+    [Symbol.asyncDispose]: () => server.close(),
+  }
+}
+
+async function open(port: number): Promise<Socket> {
+  const socket = connect({ port, host: address })
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  return socket
+}
+
+async function isServed(port: number): Promise<boolean> {
+  using client = await connectRpc(port)
+  await client.call(program, 0, () => {})
+  return true
+}
+
+const limits: TcpLimits = { connections: 40, connectionsPerAddress: 30, idleSeconds: 60 }
+
+suite('an RPC server over TCP', () => {
+  test('a record of 2 GB ends the connection at its mark, before anything is kept', async () => {
+    await using server = await start()
+    for (const mark of ['7fffffff', 'ffffffff', '80101001']) {
+      const socket = await open(server.port)
+      socket.resume()
+      socket.write(Buffer.from(mark, 'hex'))
+      await once(socket, 'close')
+    }
+    assert.ok(await isServed(server.port))
+  })
+
+  test('what is no RPC ends the connection', async () => {
+    await using server = await start()
+    const socket = await open(server.port)
+    socket.resume()
+    socket.write('GET / HTTP/1.1\r\nHost: example.org\r\n\r\n')
+    await once(socket, 'close')
+    assert.deepEqual(server.defects, [])
+    assert.ok(await isServed(server.port))
+  })
+
+  test('half-open connections by the hundred keep nobody out', async () => {
+    await using server = await start(limits)
+    using busy = await connectRpc(server.port)
+    await busy.call(program, 0, () => {})
+    const halfOpen: Socket[] = []
+    let closed = 0
+    for (let count = 0; count < 300; count++) {
+      const socket = await open(server.port)
+      socket.on('close', () => closed++)
+      socket.resume()
+      socket.write(Buffer.from('80000100abcd', 'hex'))
+      halfOpen.push(socket)
+    }
+    while (closed < 300 - limits.connectionsPerAddress) await sleep(10)
+    // The one that has had a call is the last to go.
+    await busy.call(program, 0, () => {})
+    assert.ok(await isServed(server.port))
+    for (const socket of halfOpen) socket.destroy()
+  })
+
+  test('a connection on which nothing happens is closed', async () => {
+    await using server = await start({ ...limits, idleSeconds: 0.2 })
+    const socket = await open(server.port)
+    socket.resume()
+    socket.write(Buffer.from('800000', 'hex'))
+    await once(socket, 'close')
+    assert.ok(await isServed(server.port))
+  })
+
+  test('who calls and does not read is not worked for, and served once it reads', async () => {
+    await using server = await start()
+    const socket = await open(server.port)
+    socket.pause()
+    const calls = 2000
+    for (let count = 0; count < calls; count++) socket.write(callRecord({}, program, 1))
+    let before = -1
+    while (server.counts.large !== before) {
+      before = server.counts.large
+      await sleep(300)
+    }
+    // What the kernel takes of it depends on its buffers; a gigabyte it does not.
+    assert.ok(before < calls / 4, `${before} of ${calls} calls were answered`)
+    assert.ok(await isServed(server.port))
+
+    const replyBytes = 4 + 24 + largeReply
+    let received = 0
+    socket.on('data', (piece) => (received += piece.length))
+    socket.resume()
+    while (received < calls * replyBytes) await once(socket, 'data')
+    assert.equal(received, calls * replyBytes)
+    socket.destroy()
+  })
+
+  test('replies that must wait hold up neither others nor the server', async () => {
+    await using server = await start()
+    using client = await connectRpc(server.port)
+    const held = Array.from({ length: 2000 }, (_, number) =>
+      client.call(program, 2, (writer) => writer.uint32(number)),
+    )
+    await sleep(50)
+    assert.ok(await isServed(server.port))
+    server.gate.resolve()
+    const replies = await Promise.all(held)
+    assert.deepEqual(
+      replies.map((reply) => reply.uint32()),
+      replies.map((_, number) => number),
+    )
+  })
+
+  test('a client may go while its replies wait', async () => {
+    await using server = await start()
+    const socket = await open(server.port)
+    socket.write(callRecord({}, program, 2, (writer) => writer.uint32(1)))
+    await sleep(20)
+    socket.destroy()
+    await sleep(20)
+    server.gate.resolve()
+    assert.ok(await isServed(server.port))
+    assert.deepEqual(server.defects, [])
+  })
+
+  test('a port that is taken is an error that says so', async () => {
+    await using server = await start()
+    const other = startTcpServer({
+      ...{ name: 'NFS', address, port: server.port, programs: [], onDefect: () => {} },
+    })
+    await assert.rejects(other, (error) => {
+      assert.ok(error instanceof NetimageError)
+      assert.equal(error.code, 'cannot-listen')
+      assert.match(
+        error.message,
+        /^NFS \(TCP\) cannot listen on 127\.0\.0\.1, port \d+: .*EADDRINUSE/,
+      )
+      assert.match(error.hint ?? '', /Another program has that port/)
+      return true
+    })
+  })
+})

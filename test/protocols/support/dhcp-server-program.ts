@@ -1,0 +1,35 @@
+// The DHCP server as a program of its own, for networks of tests.
+//
+//     node dhcp-server-program.ts SETTINGS
+//
+// SETTINGS is JSON: what `startDhcpServer` takes, but `reservations` as an object, `allow` as a list
+// of hardware addresses (default: any), and for `bootFor` the `files` of the boot tree, with the
+// URL of that tree in `http`.
+
+import { findLoaders } from '../../../src/boot/loaders.ts'
+import { bootAnswer } from '../../../src/protocols/dhcp/boot-answer.ts'
+import { startDhcpServer } from '../../../src/protocols/dhcp/server.ts'
+
+const {
+  files = [],
+  http,
+  allow,
+  reservations = {},
+  ...settings
+} = JSON.parse(process.argv[2] ?? '')
+const loaders = findLoaders(new Set<string>(files), http)
+
+try {
+  await startDhcpServer({
+    ...settings,
+    reservations: new Map(Object.entries(reservations)),
+    allow: ({ mac }) => allow?.includes(mac) ?? true,
+    bootFor: (machine) => bootAnswer(machine, loaders, settings.address),
+    report: (event) => void process.stdout.write(`${JSON.stringify(event)}\n`),
+    onError: (error) => void process.stdout.write(`error: ${error.message}\n`),
+  })
+  process.stdout.write('ready\n')
+} catch (error) {
+  process.stdout.write(`failed: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
+}

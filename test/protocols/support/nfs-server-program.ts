@@ -1,0 +1,31 @@
+// The NFS server as a program of its own, for networks of tests.
+//
+//     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE]
+//
+// PORTS is what `startNfsServer` takes as such, as JSON. Every address may mount PATH, where it has
+// a file system in memory, or a layer over a tree, each of which is a directory.
+
+import { createIndex } from '../../../src/roots/image-index.ts'
+import { openLayer } from '../../../src/roots/layer.ts'
+import { startNfsServer } from '../../../src/protocols/nfs/server.ts'
+import { createMemoryFileSystem } from './memory-file-system.ts'
+
+const [address = '', ports = '', path = '', layer, tree = ''] = process.argv.slice(2)
+
+const fileSystem =
+  layer === undefined
+    ? createMemoryFileSystem()
+    : openLayer(layer, createIndex('tree', tree)).fileSystem
+const machine = {
+  name: 'any',
+  exports: [{ path, layer: 'layer', image: 'image', fileSystem }],
+}
+await startNfsServer({
+  address,
+  ports: JSON.parse(ports),
+  machineOf: () => machine,
+  handleKey: Buffer.alloc(32, 7),
+  report: (event) => void process.stdout.write(`${JSON.stringify(event)}\n`),
+  onError: (error) => void process.stdout.write(`error: ${error.message}\n`),
+})
+process.stdout.write('ready\n')

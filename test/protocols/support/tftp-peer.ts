@@ -1,0 +1,62 @@
+// One end of TFTP packet by packet, for what no real client does.
+
+import assert from 'node:assert/strict'
+import { createSocket, type RemoteInfo } from 'node:dgram'
+import { once } from 'node:events'
+import { decode, encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
+
+export type Received = { packet: Packet; port: number }
+
+export type TftpPeer = AsyncDisposable & {
+  port: number
+  send: (packet: Packet | Buffer, port: number) => void
+  /** What comes next; undefined: nothing within the time. */
+  next: (milliseconds?: number) => Promise<Received | undefined>
+}
+
+export async function openPeer(): Promise<TftpPeer> {
+  const socket = createSocket('udp4')
+  socket.bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  const waiting: Received[] = []
+  let wake: (() => void) | undefined
+  socket.on('message', (bytes: Buffer, from: RemoteInfo) => {
+    waiting.push({ packet: decode(bytes) ?? assert.fail('no packet of TFTP'), port: from.port })
+    wake?.()
+  })
+  return {
+    port: socket.address().port,
+    send(packet, port) {
+      socket.send(Buffer.isBuffer(packet) ? packet : encode(packet), port, '127.0.0.1')
+    },
+    async next(milliseconds = 5000) {
+      if (waiting.length === 0) {
+        const woken = Promise.withResolvers<void>()
+        const timer = setTimeout(woken.resolve, milliseconds)
+        wake = woken.resolve
+        await woken.promise
+        clearTimeout(timer)
+      }
+      return waiting.shift()
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = once(socket, 'close')
+      socket.close()
+      await closed
+    },
+  }
+}
+
+export function readRequest(file: string, options: Record<string, number> = {}): Packet {
+  return {
+    kind: 'read',
+    request: {
+      ...{ file, mode: 'octet' },
+      options: Object.entries(options).map(([name, value]) => ({ name, value: String(value) })),
+    },
+  }
+}
+
+export function ack(block: number): Packet {
+  return { kind: 'ack', block }
+}

@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { createBlocks } from '../../../src/protocols/tftp/blocks.ts'
+import { decode, type Packet } from '../../../src/protocols/tftp/packet.ts'
+import { startTransfer } from '../../../src/protocols/tftp/transfer.ts'
+import { simulate, type Fault } from './simulation.ts'
+
+const blockSize = 16
+
+/** Often at a block's edge. */
+const content = fc
+  .oneof(
+    fc.nat(700),
+    fc.nat(40).map((blocks) => blocks * blockSize),
+  )
+  .map((size) => Buffer.from(Array.from({ length: size }, (_, index) => (index * 7) & 0xff)))
+
+const fault: fc.Arbitrary<Fault> = fc.record({
+  isLost: fc.boolean(),
+  copies: fc.integer({ min: 1, max: 3 }),
+  delay: fc.oneof(fc.constant(0), fc.nat(20), fc.nat(2500)),
+})
+
+function blocksIn(bytes: Buffer): number {
+  return Math.floor(bytes.length / blockSize) + 1
+}
+
+suite('a transfer', () => {
+  test('ends with the right bytes, whatever is lost, doubled, late or out of order', () => {
+    fc.assert(
+      fc.property(
+        content,
+        fc.integer({ min: 1, max: 9 }),
+        fc.boolean(),
+        fc.array(fault, { maxLength: 120 }),
+        (bytes, windowSize, hasOptions, faults) => {
+          const setting = { bytes, blockSize, windowSize, hasOptions, faults, lossesInARow: 3 }
+          const { state, received } = simulate(setting)
+          assert.equal(state, 'ended')
+          assert.ok(received.equals(bytes))
+        },
+      ),
+      { numRuns: 500 },
+    )
+  })
+
+  test('sends each block once where nothing is lost, though everything comes up to three times', () => {
+    const doubled = fault.map(({ copies, delay }) => ({ isLost: false, copies, delay: delay % 20 }))
+    fc.assert(
+      fc.property(content, fc.array(doubled, { maxLength: 200 }), (bytes, faults) => {
+        const setting = { bytes, blockSize, windowSize: 1, hasOptions: false, lossesInARow: 0 }
+        const { state, dataPackets, timeouts } = simulate({ ...setting, faults })
+        assert.equal(state, 'ended')
+        assert.equal(timeouts, 0)
+        assert.equal(dataPackets, blocksIn(bytes))
+      }),
+    )
+  })
+
+  test('sends a block again only when time has passed', () => {
+    fc.assert(
+      fc.property(content, fc.array(fault, { maxLength: 120 }), (bytes, faults) => {
+        const setting = { bytes, blockSize, windowSize: 1, hasOptions: true, lossesInARow: 3 }
+        const { dataPackets, timeouts } = simulate({ ...setting, faults })
+        assert.ok(dataPackets <= blocksIn(bytes) + timeouts)
+      }),
+    )
+  })
+
+  test('with a window, what is sent again is no more than a window each time', () => {
+    fc.assert(
+      fc.property(content, fc.array(fault, { maxLength: 120 }), (bytes, faults) => {
+        const windowSize = 4
+        const setting = { bytes, blockSize, windowSize, hasOptions: true, lossesInARow: 3 }
+        const { dataPackets, timeouts } = simulate({ ...setting, faults })
+        // Each acknowledgment that gets further begins a window.
+        assert.ok(dataPackets <= windowSize * (blocksIn(bytes) + timeouts))
+      }),
+    )
+  })
+
+  test('waits twice as long each time, and gives up', () => {
+    const { sent, transfer } = begin({ windowSize: 1 })
+    transfer.receive({ kind: 'ack', block: 1 }, 0)
+    assert.deepEqual(times(sent, transfer), [1000, 3000, 7000, 15_000, 23_000, 31_000, 39_000])
+    assert.equal(transfer.state, 'failed')
+    assert.match(transfer.reason ?? '', /does not answer/)
+    assert.equal(sent.at(-1)?.kind, 'error')
+  })
+
+  test('waits as long as was agreed on', () => {
+    const { sent, transfer } = begin({ windowSize: 1, timeout: 3 })
+    transfer.receive({ kind: 'ack', block: 1 }, 0)
+    assert.deepEqual(times(sent, transfer).slice(0, 3), [3000, 6000, 9000])
+  })
+
+  test('gives up sooner on a client from which nothing ever came', () => {
+    const { sent, transfer } = begin({ windowSize: 1 })
+    assert.deepEqual(times(sent, transfer), [1000, 3000, 7000, 15_000])
+    assert.equal(transfer.state, 'failed')
+  })
+
+  test('sends the answer to the options again, and begins at the acknowledgment of block 0', () => {
+    const { sent, transfer } = begin({ windowSize: 2, hasOptions: true })
+    transfer.receive({ kind: 'ack', block: 1 }, 0)
+    transfer.tick(1000)
+    transfer.requestAgain(1100)
+    assert.deepEqual(
+      sent.map(({ kind }) => kind),
+      ['oack', 'oack', 'oack'],
+    )
+    transfer.receive({ kind: 'ack', block: 0 }, 1200)
+    transfer.receive({ kind: 'ack', block: 0 }, 1201)
+    transfer.requestAgain(1300)
+    assert.deepEqual(
+      sent.slice(3).map((packet) => (packet.kind === 'data' ? packet.block : packet.kind)),
+      [1, 2],
+    )
+  })
+
+  for (const [code, message] of [
+    [8, 'options refused'],
+    [0, 'Early terminate'],
+  ] as const) {
+    test(`ends without a failure where the client does not take the options (error ${code})`, () => {
+      const { sent, transfer } = begin({ windowSize: 1, hasOptions: true })
+      transfer.receive({ kind: 'error', code, message }, 0)
+      assert.equal(transfer.state, 'declined')
+      assert.equal(sent.length, 1)
+    })
+  }
+
+  test('fails where the client breaks it off, or sends what is not its part', () => {
+    const { transfer } = begin({ windowSize: 1 })
+    transfer.receive({ kind: 'ack', block: 1 }, 0)
+    transfer.receive({ kind: 'error', code: 3, message: 'disk full' }, 0)
+    assert.equal(transfer.reason, 'the machine ended it: disk full')
+
+    const other = begin({ windowSize: 1 })
+    other.transfer.receive(undefined, 0)
+    assert.equal(other.transfer.state, 'failed')
+    assert.deepEqual(other.sent.at(-1)?.kind, 'error')
+  })
+
+  test('a window goes on behind the last block that came in order', () => {
+    // [RFC 7440 §4]
+    const { sent, transfer } = begin({ windowSize: 4 })
+    transfer.receive({ kind: 'ack', block: 4 }, 0)
+    transfer.receive({ kind: 'ack', block: 6 }, 0)
+    assert.deepEqual(blocksOf(sent), [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10])
+  })
+
+  test('counts on from 65535 with 0', () => {
+    const { sent, transfer } = begin({ windowSize: 1, size: 70_000 * blockSize })
+    for (let block = 1; block <= 70_001; block++) {
+      transfer.receive({ kind: 'ack', block: block & 0xffff }, 0)
+    }
+    assert.equal(transfer.state, 'ended')
+    assert.deepEqual(blocksOf(sent).slice(65_533, 65_537), [65_534, 65_535, 0, 1])
+    assert.equal(sent.length, 70_001)
+  })
+
+  test('a file that cannot be read ends it with an error', () => {
+    const sent: Packet[] = []
+    const failing = createBlocks(
+      () => {
+        throw new Error('the disk is gone')
+      },
+      blockSize,
+      1,
+    )
+    const transfer = startTransfer(
+      {
+        blocks: failing,
+        agreement: { blockSize, windowSize: 1, timeout: undefined, answer: [] },
+        send: (packet) => sent.push(decode(packet) ?? assert.fail()),
+      },
+      0,
+    )
+    assert.equal(transfer.state, 'failed')
+    assert.deepEqual(sent, [{ kind: 'error', code: 0, message: 'the disk is gone' }])
+  })
+})
+
+function begin({
+  windowSize,
+  hasOptions = false,
+  timeout,
+  size = 1000,
+}: {
+  windowSize: number
+  hasOptions?: boolean
+  timeout?: number
+  size?: number
+}) {
+  const sent: Packet[] = []
+  let left = size
+  const blocks = createBlocks(
+    (buffers) => {
+      const filled = Math.min(
+        left,
+        buffers.reduce((sum, { length }) => sum + length, 0),
+      )
+      left -= filled
+      return filled
+    },
+    blockSize,
+    windowSize,
+  )
+  const answer = hasOptions ? [{ name: 'blksize', value: '16' }] : []
+  const agreement = { blockSize, windowSize, timeout, answer }
+  const send = (packet: Buffer) => void sent.push(decode(Buffer.from(packet)) ?? assert.fail())
+  return { sent, transfer: startTransfer({ blocks, agreement, send }, 0) }
+}
+
+function blocksOf(sent: readonly Packet[]): number[] {
+  return sent.flatMap((packet) => (packet.kind === 'data' ? [packet.block] : []))
+}
+
+/** When something was sent while nothing comes, in milliseconds. */
+function times(sent: readonly Packet[], transfer: { tick: (now: number) => void }): number[] {
+  const found: number[] = []
+  for (let now = 0; now < 60_000; now += 100) {
+    const before = sent.length
+    transfer.tick(now)
+    if (sent.length > before) found.push(now)
+  }
+  return found
+}

@@ -1,0 +1,267 @@
+// `netimage layers`: what people do with what machines have written.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, readdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { DatabaseSync } from 'node:sqlite'
+import * as v from 'valibot'
+import { runProgram } from '../support/real-nix.ts'
+import { failureOf, netimage, netimageJson } from '../support/netimage.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { identityOf, makeImage, openOver, put, read, within } from './support/stored-layers.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const mac = 'dc:a6:32:01:02:03'
+
+const listSchema = v.object({
+  layers: v.array(
+    v.object({
+      ...{ machine: v.string(), image: v.string(), directory: v.string(), inUse: v.boolean() },
+      ...{ bytes: v.number(), files: v.number() },
+      record: v.object({ name: v.string(), image: v.object({ name: v.string() }) }),
+      snapshots: v.optional(v.array(v.object({ name: v.string(), bytes: v.number() }))),
+    }),
+  ),
+})
+
+function fresh() {
+  const state = freshName()
+  const image = makeImage(freshName())
+  const place = [state, mac, image] as const
+  const layers = (...args: string[]) => netimage(['layers', ...args, '--state', state])
+  const shown = async () =>
+    v.parse(listSchema, await netimageJson(['layers', 'show', mac, '--state', state])).layers
+  const failure = async (...args: string[]) => {
+    const run = await layers(...args, '--json')
+    return { status: run.status, ...failureOf(run) }
+  }
+  return { state, image, place, layers, shown, failure }
+}
+
+suite('netimage layers', () => {
+  test('has nothing to show before a machine was there', async () => {
+    const { layers, failure, place } = fresh()
+    assert.equal((await layers('list')).stdout, 'no layers yet\n')
+    assert.equal((await layers('verify')).stdout, 'no layers yet\n')
+    await within(place, () => {})
+    const { code, status, message } = await failure('show', '10.0.0.9')
+    assert.deepEqual({ code, status }, { code: 'path-not-found', status: 3 })
+    assert.match(message, /10\.0\.0\.9 has no layer/)
+  })
+
+  test('shows what a machine wrote, by any way to write its address', async () => {
+    const { layers, shown, place, state, image } = fresh()
+    await within(place, (system) => put(system, 'etc/hostname', 'mine'))
+    await within([state, '10.0.0.7', image], (system) => put(system, 'x', 'x'))
+    const [first, ...others] = await shown()
+    assert.equal(others.length, 0)
+    assert.equal(first?.files, 1)
+    assert.equal(first.inUse, false)
+    assert.equal(first.record.image.name, 'pi')
+    assert.equal(first.image, identityOf({ toplevel: '/nix/store/system' }))
+    assert.match((await layers('show', 'DC-A6-32-01-02-03')).stdout, /pi {2}.* in 1 file {2}/)
+    const listed = (await layers('list')).stdout.split('\n')
+    assert.deepEqual(
+      listed.map((line) => line.split(' ')[0]),
+      ['10.0.0.7', mac, ''],
+    )
+  })
+
+  test('touches nothing that a server has open', async () => {
+    const { place, failure, layers } = fresh()
+    await within(place, async (system) => {
+      put(system, 'mine', 'kept')
+      const all = [['reset'], ['remove'], ['verify'], ['snapshot', 'one'], ['restore', 'one']]
+      for (const [command = '', ...rest] of all) {
+        const { code, status, message } = await failure(command, mac, ...rest)
+        assert.deepEqual({ code, status }, { code: 'in-use', status: 5 }, command)
+        assert.match(message, /dc:a6:32:01:02:03 is in use/)
+      }
+      assert.match((await layers('list')).stdout, /in use\n$/)
+      assert.equal(read(system, 'mine'), 'kept')
+    })
+  })
+
+  test('goes back to a snapshot, and to what the image has', async () => {
+    const { place, layers, shown, state } = fresh()
+    const name = await within(place, (system, layer) => {
+      put(system, 'etc/hostname', 'first!')
+      put(system, 'kept', 'x'.repeat(100_000))
+      return layer.name
+    })
+    assert.equal((await layers('snapshot', mac, 'one')).status, 0)
+    await within(place, (system) => {
+      put(system, 'etc/hostname', 'second')
+      put(system, 'later', 'later')
+      system.remove(system.root, Buffer.from('kept'))
+    })
+    assert.equal((await layers('restore', mac, 'one')).status, 0)
+    const restored = await within(place, (system, layer) => {
+      assert.equal(read(system, 'etc/hostname'), 'first!')
+      assert.equal(read(system, 'kept'), 'x'.repeat(100_000))
+      assert.equal(read(system, 'later'), undefined)
+      return layer.name
+    })
+    assert.equal((await layers('reset', mac)).status, 0)
+    const reset = await within(place, (system, layer) => {
+      assert.equal(read(system, 'etc/hostname'), 'image\n')
+      assert.equal(read(system, 'kept'), undefined)
+      return layer.name
+    })
+    assert.equal(new Set([name, restored, reset]).size, 3, 'handles of one do for another')
+    assert.deepEqual(
+      (await shown()).map(({ snapshots }) => snapshots?.map((snapshot) => snapshot.name)),
+      [['one']],
+    )
+    assert.equal((await layers('remove', mac, '--snapshot', 'one')).status, 0)
+    assert.deepEqual((await shown())[0]?.snapshots, [])
+    assert.equal((await layers('remove', mac)).status, 0)
+    assert.deepEqual(
+      readdirSync(join(state, 'layers', 'dc-a6-32-01-02-03')).filter((n) => !n.endsWith('.lock')),
+      [],
+    )
+  })
+
+  test('refuses snapshots that are there, are not there, or cannot be', async () => {
+    const { place, layers, failure } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    assert.equal((await layers('snapshot', mac, 'one')).status, 0)
+    assert.equal((await failure('snapshot', mac, 'one')).code, 'output-exists')
+    const missing = await failure('restore', mac, 'two')
+    assert.equal(missing.code, 'path-not-found')
+    assert.match(missing.hint ?? '', /one/)
+    for (const name of ['../one', '.', '', 'a/b', '-x', 'x'.repeat(65)]) {
+      assert.equal((await failure('snapshot', mac, '--', name)).code, 'bad-usage', name)
+    }
+    await within(place, (system) => assert.equal(read(system, 'mine'), 'mine'))
+  })
+
+  test('asks which image is meant where a machine has layers over several', async () => {
+    const { place, layers, failure, state } = fresh()
+    const other = makeImage(freshName(), '/nix/store/other')
+    await within(place, (system) => put(system, 'mine', 'one'))
+    await within([state, mac, other], (system) => put(system, 'mine', 'other'))
+    const { code, hint } = await failure('snapshot', mac, 'both')
+    assert.equal(code, 'bad-usage')
+    assert.match(hint ?? '', new RegExp(identityOf({ toplevel: '/nix/store/other' })))
+    assert.equal((await layers('reset', mac, '--image', other)).status, 0)
+    await within([state, mac, other], (system) => assert.equal(read(system, 'mine'), undefined))
+    await within(place, (system) => assert.equal(read(system, 'mine'), 'one'))
+    assert.match((await layers('reset', mac)).stdout, /^reset 2 layers/)
+  })
+
+  test('says what is wrong with a layer', async () => {
+    const { place, layers, shown, failure, image } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    assert.match((await layers('verify')).stdout, /whole\n$/)
+    const [stored] = await shown()
+    assert.ok(stored)
+    const file = join(stored.directory, stored.record.name, 'layer.sqlite')
+    const database = new DatabaseSync(file)
+    database.exec('UPDATE nodes SET links = 7 WHERE id > 1000')
+    database.close()
+    const run = await layers('verify', mac)
+    assert.equal(run.status, 4)
+    assert.match(run.stdout, /node \d+ has 1 links, and says 7\n$/)
+
+    writeFileSync(file, 'this is no database')
+    assert.equal((await failure('verify', mac)).code, 'bad-state')
+    assert.throws(() => openOver(...place), { code: 'bad-state' })
+    assert.equal((await layers('reset', mac)).status, 0)
+    assert.match((await layers('verify', mac)).stdout, /whole\n$/)
+
+    writeFileSync(join(image, 'nix-support/net-image.json'), 'another')
+    const changed = await failure('verify', mac)
+    assert.equal(changed.code, 'bad-state')
+    assert.match(changed.message, /is not the image any more/)
+  })
+
+  test('advises nobody to reset a layer that only cannot be opened now', async () => {
+    const { place, failure, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'kept'))
+    const [layer] = await shown()
+    assert.ok(layer)
+    const file = join(layer.directory, layer.record.name, 'layer.sqlite')
+    renameSync(file, `${file}.kept`)
+    // SQLite cannot open it: as where no descriptors are left, or the disk fails.
+    mkdirSync(file)
+    const { code, hint } = await failure('verify', mac)
+    assert.equal(code, 'file-system')
+    assert.doesNotMatch(hint ?? '', /reset/i)
+    rmdirSync(file)
+    renameSync(`${file}.kept`, file)
+    await within(place, (system) => assert.equal(read(system, 'mine'), 'kept'))
+  })
+
+  test('checks the others, too, where one cannot be checked', async () => {
+    const { place, layers, state } = fresh()
+    const other = makeImage(freshName(), '/nix/store/other')
+    await within([state, '10.0.0.7', other], (system) => put(system, 'mine', 'mine'))
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    renameSync(other, `${other}.gone`)
+    const run = await layers('verify')
+    assert.equal(run.status, 1, run.stderr)
+    const lines = run.stdout.trim().split('\n')
+    assert.match(lines[0] ?? '', /^10\.0\.0\.7 .* {2}not checked: /)
+    assert.match(lines[1] ?? '', /^dc:a6:32:01:02:03 .* {2}whole$/)
+  })
+
+  test('says each time what keeps a layer from being opened, at once', async () => {
+    const { place, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    assert.ok(stored)
+    const contents = join(stored.directory, stored.record.name)
+    const database = new DatabaseSync(join(contents, 'layer.sqlite'))
+    database.exec("UPDATE meta SET value = 2 WHERE name = 'format'")
+    database.close()
+    const before = readdirSync('/proc/self/fd').length
+    const start = performance.now()
+    for (let count = 0; count < 3; count++) {
+      assert.throws(() => openOver(...place), { code: 'bad-state', message: /format is 2/ })
+    }
+    assert.ok(performance.now() - start < 2000)
+    assert.equal(readdirSync('/proc/self/fd').length, before)
+  })
+
+  test('leaves layers to whom they are of, whoever works on them', async (context) => {
+    if (process.geteuid?.() !== 0) return context.skip('only root works on what is another’s')
+    const { place, layers, state } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    await runProgram('chown', ['-R', '4321:4321', state])
+    for (const command of [
+      ['snapshot', mac, 'one'],
+      ['restore', mac, 'one'],
+      ['reset', mac],
+    ]) {
+      assert.equal((await layers(...command)).status, 0)
+      const others = await runProgram('find', [state, '!', '-user', '4321'])
+      assert.equal(others, '', command.join(' '))
+    }
+  })
+
+  test('removes a snapshot whose name was taken away before, by who was killed', async () => {
+    const { place, layers, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    mkdirSync(join(stored?.directory ?? '', 'snapshots/.removed-one/data'), { recursive: true })
+    assert.equal((await layers('snapshot', mac, 'one')).status, 0)
+    assert.equal((await layers('remove', mac, '--snapshot', 'one')).status, 0)
+    assert.deepEqual((await shown())[0]?.snapshots, [])
+  })
+
+  test('removes a layer whose record is broken', async () => {
+    const { place, layers, failure, state, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    writeFileSync(join(stored?.directory ?? '', 'record.json'), '{')
+    const { code, hint } = await failure('show', mac)
+    assert.equal(code, 'bad-state')
+    assert.match(hint ?? '', /layers remove/)
+    assert.equal((await layers('remove', mac)).status, 0)
+    assert.match((await layers('list')).stdout, /no layers yet/)
+    mkdirSync(join(state, 'layers', 'left', 'over'), { recursive: true })
+    assert.match((await layers('list')).stdout, /no layers yet/)
+  })
+})

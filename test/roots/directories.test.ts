@@ -1,0 +1,164 @@
+// Names are bytes, directories may be large, and they change while they are listed.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
+import { createIndex } from '../../src/roots/image-index.ts'
+import { openLayer, type Layer } from '../../src/roots/layer.ts'
+import { freshNames } from '../support/temporary.ts'
+import { modelDirectory } from './support/layer-model.ts'
+
+const freshName = freshNames(modelDirectory())
+const slash = Buffer.from('/')
+const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+
+/** A layer over a directory that has these names. */
+function open(names: readonly Buffer[]): Layer & { again(): Layer } {
+  const [tree, directory] = [freshName(), freshName()]
+  for (const made of [tree, directory]) mkdirSync(made)
+  for (const name of names) writeFileSync(Buffer.concat([Buffer.from(tree), slash, name]), '')
+  const index = createIndex('tree', tree)
+  return {
+    ...openLayer(directory, index),
+    again: () => openLayer(directory, createIndex('tree', tree)),
+  }
+}
+
+function listed(system: FileSystem): string[] {
+  return [...system.list(system.root, 0)].map(({ name }) => name.toString('latin1'))
+}
+
+const name = fc
+  .uint8Array({ minLength: 1, maxLength: 255, size: 'max' })
+  .map((bytes) => Buffer.from(bytes.map((byte) => (byte === 0 || byte === 0x2f ? 0x61 : byte))))
+  .filter((bytes) => !['.', '..'].includes(bytes.toString('latin1')))
+const inOrder = (names: readonly Buffer[]) =>
+  names.map((each) => each.toString('latin1')).toSorted()
+
+test('any bytes are a name, of the image or of the layer', () =>
+  fc.assert(
+    fc.asyncProperty(
+      fc.uniqueArray(name, {
+        minLength: 2,
+        maxLength: 40,
+        selector: (each) => each.toString('hex'),
+      }),
+      async (names) => {
+        const [ofImage, ofLayer] = [names.slice(0, names.length / 2), names.slice(names.length / 2)]
+        const layer = open(ofImage)
+        const system = layer.fileSystem
+        const made = new Map(ofLayer.map((each) => [each, system.create(system.root, each, file)]))
+        for (const each of ofImage) {
+          assert.throws(() => system.create(system.root, each, file), { code: 'EEXIST' })
+        }
+        assert.deepEqual(listed(system).toSorted(), inOrder(names))
+        await layer.close()
+        const later = layer.again()
+        for (const [each, node] of made) {
+          assert.equal(later.fileSystem.lookup(system.root, each), node)
+        }
+        assert.deepEqual(listed(later.fileSystem).toSorted(), inOrder(names))
+        await later.close()
+      },
+    ),
+    { numRuns: 15 },
+  ))
+
+test('what cannot be a name is refused', async () => {
+  const layer = open([Buffer.from('a')])
+  const { fileSystem: system } = layer
+  const { root } = system
+  const wrong = ['', '.', '..', 'a/b', 'a\0b'].map((text) => [Buffer.from(text), 'EINVAL'] as const)
+  const a = Buffer.from('a')
+  for (const [each, code] of [...wrong, [Buffer.alloc(256, 'x'), 'ENAMETOOLONG'] as const]) {
+    for (const act of [
+      () => system.create(root, each, file),
+      () => system.rename(root, a, root, each),
+      () => system.rename(root, each, root, a),
+      () => system.link(2, root, each),
+      () => system.remove(root, each),
+      () => system.removeDirectory(root, each),
+    ]) {
+      assert.throws(act, { code })
+    }
+  }
+  assert.deepEqual(listed(system), ['a'])
+  await layer.close()
+})
+
+const few = fc.constantFrom(...['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l'])
+const change = fc.record({ what: fc.constantFrom('make', 'remove', 'rename'), name: few, to: few })
+
+test('a listing has no name twice, and skips none that stays', () =>
+  fc.assert(
+    fc.asyncProperty(
+      fc.uniqueArray(few),
+      fc.array(change, { maxLength: 60 }),
+      fc.nat(60),
+      async (ofImage, changes, start) => {
+        const layer = open(ofImage.map((each) => Buffer.from(each)))
+        const { fileSystem: system } = layer
+        const { root } = system
+        const has = (each: string) => system.lookup(root, Buffer.from(each)) !== undefined
+        for (const before of changes.slice(0, start)) apply(before)
+        const stayed = new Set(listed(system))
+        const seen: string[] = []
+        let cookie = 0
+        const during = changes.slice(start).values()
+        for (;;) {
+          const [entry] = system.list(root, cookie)
+          if (!entry) break
+          seen.push(entry.name.toString())
+          cookie = entry.cookie
+          const next = during.next().value
+          if (next) apply(next)
+          for (const each of stayed) if (!has(each)) stayed.delete(each)
+        }
+        for (const each of stayed) assert.ok(seen.includes(each), `${each} was skipped`)
+        // A name that went and came again may be at another place.
+        const counts = Map.groupBy(seen, (each) => each)
+        for (const each of stayed) assert.equal(counts.get(each)?.length, 1, `${each} came twice`)
+        await layer.close()
+
+        function apply({ what, name: from, to }: { what: string; name: string; to: string }): void {
+          const [old, target] = [Buffer.from(from), Buffer.from(to)]
+          if (what === 'make' && !has(from)) system.create(root, old, file)
+          if (!has(from)) return
+          if (what === 'remove') system.remove(root, old)
+          if (what === 'rename') system.rename(root, old, root, target)
+        }
+      },
+    ),
+    { numRuns: 60 },
+  ))
+
+test('100,000 names of a layer are listed once each, in parts', async () => {
+  const layer = open([])
+  const { fileSystem: system } = layer
+  const count = 100_000
+  system.together(() => {
+    for (let number = 0; number < count; number++) {
+      system.create(system.root, Buffer.from(`file-${number}`), file)
+    }
+  })
+  const found = new Set<string>()
+  let cookie = 0
+  for (let before = -1; found.size > before;) {
+    before = found.size
+    let inPart = 0
+    for (const entry of system.list(system.root, cookie)) {
+      found.add(entry.name.toString())
+      cookie = entry.cookie
+      if (++inPart === 1000) break
+    }
+  }
+  assert.equal(found.size, count)
+  assert.equal(system.attributes(system.root).links, 2)
+  system.together(() => {
+    for (const each of found) system.remove(system.root, Buffer.from(each))
+  })
+  assert.deepEqual(listed(system), [])
+  await layer.close()
+})

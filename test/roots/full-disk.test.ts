@@ -1,0 +1,23 @@
+// The disk of a layer is full: what does not fit is refused, whole, and all goes on once it fits.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { mounted } from '../support/namespace.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const program = join(import.meta.dirname, 'support/full-disk-program.ts')
+
+test('a full disk refuses operations whole, and none is lost or half done', async () => {
+  const directory = temporaryDirectory()
+  const [disk, tree] = [join(directory, 'disk'), join(directory, 'tree')]
+  for (const made of [disk, tree]) mkdirSync(made)
+  writeFileSync(join(tree, 'large'), Buffer.alloc(300_000, 'large'))
+  const [command = '', ...args] = mounted('mount -t tmpfs -o size=8m disk "$1"', disk)
+  const run = promisify(execFile)
+  const { stdout } = await run(command, [...args, process.execPath, program, disk, tree])
+  assert.match(stdout, /^refused \d{3,}\n$/)
+})

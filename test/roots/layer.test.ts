@@ -1,0 +1,343 @@
+// What a layer keeps, beside what model.test.ts compares.
+
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { linkSync, lstatSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import type { FileSystem, NodeKind } from '../../src/protocols/nfs/file-system.ts'
+import { createClock } from '../../src/roots/clock.ts'
+import { createIndex } from '../../src/roots/image-index.ts'
+import { openLayer } from '../../src/roots/layer.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { find, put, read } from './support/stored-layers.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const made = { mode: 0o600, uid: 0, gid: 0 }
+
+/** What is done in each of its lives, one after the other. */
+async function lives(
+  prepare: (tree: string) => void,
+  ...actions: readonly ((system: FileSystem) => unknown)[]
+): Promise<void> {
+  const [tree, directory] = [freshName(), freshName()]
+  for (const each of [tree, directory]) mkdirSync(each)
+  prepare(tree)
+  for (const action of actions) {
+    const layer = openLayer(directory, createIndex('tree', tree))
+    try {
+      await action(layer.fileSystem)
+    } finally {
+      await layer.close()
+    }
+  }
+}
+
+suite('an image below', () => {
+  test('has the same numbers at each walk, and one for all names of a file', () =>
+    lives(
+      (tree) => {
+        mkdirSync(join(tree, 'b'))
+        for (const name of ['a', 'b/x', 'c']) writeFileSync(join(tree, name), name)
+        linkSync(join(tree, 'a'), join(tree, 'b/other'))
+      },
+      (system) => {
+        assert.equal(find(system, 'a'), find(system, 'b/other'))
+        assert.equal(system.attributes(find(system, 'a') ?? 0).links, 2)
+        assert.deepEqual(
+          ['', 'a', 'b', 'b/x', 'c'].map((path) => find(system, path)),
+          [1, 2, 3, 4, 5],
+        )
+      },
+      (system) => {
+        assert.deepEqual(
+          ['', 'a', 'b', 'b/x', 'c'].map((path) => find(system, path)),
+          [1, 2, 3, 4, 5],
+        )
+      },
+    ))
+
+  test('belongs to root, whoever made it', async () => {
+    const tree = freshName()
+    mkdirSync(tree)
+    writeFileSync(join(tree, 'a'), '')
+    if (process.geteuid?.() === 0) execFileSync('chown', ['-R', '1234:5678', tree])
+    const { uid, gid } = createIndex('tree', tree).node(2) ?? {}
+    assert.deepEqual({ uid, gid }, { uid: 0, gid: 0 })
+  })
+
+  test('keeps its numbers when it is written to, renamed and linked', () =>
+    lives(
+      (tree) => writeFileSync(join(tree, 'a'), 'image'),
+      (system) => {
+        const node = find(system, 'a') ?? 0
+        put(system, 'a', 'I')
+        system.rename(system.root, Buffer.from('a'), system.root, Buffer.from('b'))
+        system.link(node, system.root, Buffer.from('c'))
+        assert.deepEqual([find(system, 'b'), find(system, 'c')], [node, node])
+        assert.equal(read(system, 'c'), 'Image')
+      },
+      (system) => assert.equal(read(system, 'b'), 'Image'),
+    ))
+})
+
+suite('data', () => {
+  const hole = 64 * 1024 * 1024
+
+  test('have holes where nothing was written', () =>
+    lives(
+      () => {},
+      async (system) => {
+        const file = put(system, 'a', 'beginning')
+        system.write(file, hole, Buffer.from('end'))
+        await system.commit(file)
+        const { size, used } = system.attributes(file)
+        assert.equal(size, hole + 3)
+        assert.ok(used < 200_000, String(used))
+      },
+    ))
+
+  test('of an image keep their holes when they are copied', () =>
+    lives(
+      (tree) => {
+        writeFileSync(join(tree, 'a'), 'beginning')
+        truncateSync(join(tree, 'a'), hole)
+        assert.ok(lstatSync(join(tree, 'a')).blocks * 512 < 200_000)
+      },
+      async (system) => {
+        const file = put(system, 'a', 'B')
+        system.write(file, hole - 1, Buffer.from('e'))
+        await system.commit(file)
+        const { size, used } = system.attributes(file)
+        assert.equal(size, hole)
+        assert.ok(used < 200_000, String(used))
+        const bytes = Buffer.alloc(10)
+        assert.equal(system.read(file, 0, bytes), 10)
+        assert.equal(bytes.toString(), 'Beginning\0')
+        assert.equal(system.read(file, hole - 2, bytes), 2)
+        assert.equal(bytes.toString('latin1', 0, 2), '\0e')
+      },
+    ))
+
+  test('are gone from the disk when the last name is', async () => {
+    const [tree, directory] = [freshName(), freshName()]
+    for (const each of [tree, directory]) mkdirSync(each)
+    const layer = openLayer(directory, createIndex('tree', tree))
+    const { fileSystem: system } = layer
+    const file = put(system, 'a', 'text')
+    const onDisk = join(directory, 'data', file.toString(16))
+    await system.commit(file)
+    system.remove(system.root, Buffer.from('a'))
+    assert.ok(lstatSync(onDisk), 'gone before its removal is on the disk')
+    await system.stable()
+    assert.equal(lstatSync(onDisk, { throwIfNoEntry: false }), undefined)
+    await layer.close()
+  })
+})
+
+suite('nodes', () => {
+  test('of every kind are as they were made, after a restart as well', () => {
+    const kinds: NodeKind[] = [
+      'file',
+      'directory',
+      'symlink',
+      'character',
+      'block',
+      'fifo',
+      'socket',
+    ]
+    const device = { major: 0xfff, minor: 0xfffff }
+    const time = { seconds: -7, nanoseconds: 999_999_999 }
+    const check = (system: FileSystem) => {
+      for (const kind of kinds) {
+        const found = system.attributes(find(system, kind) ?? 0)
+        assert.equal(found.kind, kind)
+        assert.equal(found.mode, 0o7751)
+        assert.deepEqual([found.uid, found.gid], [4_000_000_000, 4_000_000_001])
+        assert.deepEqual([found.accessed, found.modified], [time, time])
+        const isDevice = kind === 'character' || kind === 'block'
+        assert.deepEqual(found.device, isDevice ? device : { major: 0, minor: 0 })
+      }
+      const link = find(system, 'symlink') ?? 0
+      assert.deepEqual(system.readLink(link), Buffer.from([0xff, 0x2f]))
+      assert.equal(system.attributes(link).size, 2)
+    }
+    return lives(
+      () => {},
+      (system) => {
+        for (const kind of kinds) {
+          system.create(system.root, Buffer.from(kind), {
+            ...{ kind, mode: 0o7751, uid: 4_000_000_000, gid: 4_000_000_001 },
+            ...{ accessed: time, modified: time },
+            ...(kind === 'symlink' && { target: Buffer.from([0xff, 0x2f]) }),
+            ...((kind === 'character' || kind === 'block') && { device }),
+          })
+        }
+        check(system)
+      },
+      check,
+    )
+  })
+
+  test('that are gone are stale, and their numbers are never given again', async () => {
+    let gone = 0
+    await lives(
+      (tree) => writeFileSync(join(tree, 'image'), ''),
+      (system) => {
+        gone = put(system, 'a', 'text')
+        system.remove(system.root, Buffer.from('a'))
+        system.remove(system.root, Buffer.from('image'))
+      },
+      (system) => {
+        assert.ok(put(system, 'b', 'text') > gone)
+        for (const node of [gone, 2, 3, 0, -1, 2 ** 52]) {
+          assert.throws(() => system.attributes(node), { code: 'ESTALE' })
+          assert.throws(() => system.lookup(node, Buffer.from('x')), { code: 'ESTALE' })
+          assert.throws(() => [...system.list(node, 0)], { code: 'ESTALE' })
+          assert.throws(() => system.write(node, 0, Buffer.from('x')), { code: 'ESTALE' })
+          assert.throws(() => system.link(node, system.root, Buffer.from('x')), { code: 'ESTALE' })
+        }
+      },
+    )
+  })
+})
+
+suite('operations', () => {
+  test('within another are undone with it', () =>
+    lives(
+      (tree) => writeFileSync(join(tree, 'image'), 'image'),
+      (system) => {
+        const before = system.attributes(system.root)
+        assert.throws(
+          () =>
+            system.together(() => {
+              put(system, 'image', 'I')
+              put(system, 'new', 'new')
+              system.rename(system.root, Buffer.from('image'), system.root, Buffer.from('moved'))
+              system.rememberReply(Buffer.from('key'), Buffer.from('reply'))
+              throw new Error('undone')
+            }),
+          /undone/,
+        )
+        assert.deepEqual(system.attributes(system.root), before)
+        assert.equal(read(system, 'image'), 'image')
+        assert.equal(find(system, 'new'), undefined)
+        assert.equal(system.recallReply(Buffer.from('key')), undefined)
+        put(system, 'image', 'i')
+      },
+      (system) => assert.equal(read(system, 'image'), 'image'),
+    ))
+
+  test('have replies that outlast a restart, the last of them', () => {
+    const key = (number: number) => Buffer.from(`key ${number}`)
+    return lives(
+      () => {},
+      (system) => {
+        for (let number = 0; number < 1500; number++) {
+          system.rememberReply(key(number), Buffer.from(String(number)))
+        }
+        system.rememberReply(key(1499), Buffer.from('another'))
+      },
+      (system) => {
+        assert.equal(system.recallReply(key(1499))?.toString(), 'another')
+        assert.equal(system.recallReply(key(1000))?.toString(), '1000')
+        assert.equal(system.recallReply(key(100)), undefined)
+      },
+    )
+  })
+
+  test('never have the time of another', () => {
+    const times = [5, 5, 5, 6, 4, 4, -1]
+    const now = createClock(() => times.shift() ?? 0)
+    const seen = Array.from({ length: 7 }, now)
+    assert.deepEqual(
+      seen.map(({ seconds, nanoseconds }) => [seconds, nanoseconds]),
+      [
+        ...[
+          [0, 5_000_000],
+          [0, 5_000_001],
+          [0, 5_000_002],
+          [0, 6_000_000],
+        ],
+        ...[
+          [0, 4_000_000],
+          [0, 4_000_001],
+          [-1, 999_000_000],
+        ],
+      ],
+    )
+    return lives(
+      () => {},
+      (system) => {
+        const file = system.create(system.root, Buffer.from('a'), { kind: 'file', ...made })
+        const changes = new Set<string>()
+        for (let count = 0; count < 1000; count++) {
+          system.write(file, 0, Buffer.from('x'))
+          changes.add(JSON.stringify(system.attributes(file).changed))
+        }
+        assert.equal(changes.size, 1000)
+      },
+    )
+  })
+
+  test('on a directory change its times, on a file its own', () =>
+    lives(
+      (tree) => {
+        mkdirSync(join(tree, 'd'))
+        writeFileSync(join(tree, 'd/f'), 'image')
+      },
+      (system) => {
+        const directory = find(system, 'd') ?? 0
+        const file = find(system, 'd/f') ?? 0
+        const name = Buffer.from('f')
+        const stamps = () =>
+          [directory, file].map((node) => {
+            const { modified, changed } = system.attributes(node)
+            return [modified, changed].map((time) => JSON.stringify(time))
+          })
+        /** Which of them the action changes: of the directory and of the file, `m` and `c`. */
+        const changed = (action: () => void) => {
+          const before = stamps()
+          action()
+          const after = stamps()
+          return after
+            .map((times, node) =>
+              times.map((time, at) => (time === before[node]?.[at] ? '' : 'mc'[at])),
+            )
+            .map((letters) => letters.join(''))
+        }
+        assert.deepEqual(
+          changed(() => system.write(file, 0, Buffer.from('x'))),
+          ['', 'mc'],
+        )
+        assert.deepEqual(
+          changed(() => system.setAttributes(file, { size: 1 })),
+          ['', 'mc'],
+        )
+        assert.deepEqual(
+          changed(() => system.setAttributes(file, { mode: 0o600 })),
+          ['', 'c'],
+        )
+        assert.deepEqual(
+          changed(() => system.link(file, directory, Buffer.from('g'))),
+          ['mc', 'c'],
+        )
+        assert.deepEqual(
+          changed(() => system.remove(directory, Buffer.from('g'))),
+          ['mc', 'c'],
+        )
+        assert.deepEqual(
+          changed(() => system.rename(directory, name, directory, Buffer.from('h'))),
+          ['mc', 'c'],
+        )
+        assert.deepEqual(
+          changed(() => put(system, 'd/new', 'x')),
+          ['mc', ''],
+        )
+        assert.deepEqual(
+          changed(() => void read(system, 'd/h')),
+          ['', ''],
+        )
+      },
+    ))
+})

@@ -1,0 +1,9 @@
+// The same as model.test.ts, for longer: more than 100,000 operations.
+
+import { test } from 'node:test'
+import { modelDirectory, runModels } from './support/layer-model.ts'
+
+const directory = modelDirectory()
+
+test('any operations have the outcome that they have on a real file system', () =>
+  runModels(directory, { runs: 600, operations: 480 }))

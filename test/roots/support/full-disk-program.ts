@@ -1,0 +1,151 @@
+// Works on a layer whose disk is full, again and again. An error is a failure.
+//
+//     node full-disk-program.ts DISK TREE
+//
+// DISK: a small file system, in a mount namespace of its own.
+
+import assert from 'node:assert/strict'
+import { appendFileSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { errnoOf } from '../../../src/errors.ts'
+import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
+import { createIndex } from '../../../src/roots/image-index.ts'
+import { openLayer } from '../../../src/roots/layer.ts'
+import { openMachineLayer, resetMachineLayers } from '../../../src/roots/store.ts'
+import { verifyLayer } from '../../../src/roots/verify.ts'
+
+const [disk = '', tree = ''] = process.argv.slice(2)
+const directory = join(disk, 'layer')
+const ballast = join(disk, 'ballast')
+const made = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+mkdirSync(directory)
+const index = createIndex('tree', tree)
+const rounds = 40
+let refused = 0
+
+let layer = openLayer(directory, index)
+for (let round = 0; round < rounds; round++) {
+  const { fileSystem } = layer
+  const log = fileSystem.create(fileSystem.root, Buffer.from('log'), made)
+  fileSystem.write(log, 0, Buffer.alloc(5000))
+  fillBut((round % 10) * 4096)
+  for (let step = 0; step < 30; step++) attempt(fileSystem, act(fileSystem, round, step))
+  await fileSystem.stable()
+  // What nobody can write to any more, things can still be removed from.
+  fillBut(0)
+  fileSystem.setAttributes(log, { size: 0 })
+  for (const name of namesIn(fileSystem).slice(0, 10)) remove(fileSystem, name)
+  await fileSystem.stable()
+  rmSync(ballast)
+  // There is space again, and all goes on.
+  const file = fileSystem.create(fileSystem.root, Buffer.from(`after-${round}`), made)
+  fileSystem.write(file, 0, Buffer.alloc(5000, round))
+  await fileSystem.commit(file)
+  const before = describe(fileSystem)
+  await layer.close()
+  assert.deepEqual(verifyLayer(directory, index).problems, [])
+  layer = openLayer(directory, index)
+  assert.deepEqual(describe(layer.fileSystem), before)
+  for (const name of namesIn(layer.fileSystem)) remove(layer.fileSystem, name)
+  await layer.fileSystem.stable()
+}
+await layer.close()
+
+// So is a machine that comes back then, and it can be reset.
+const machine = '10.0.0.7'
+const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
+const openAgain = () => openMachineLayer({ state: disk, machine, image, index })
+const first = openAgain()
+const kept = first.fileSystem.create(first.fileSystem.root, Buffer.from('kept'), made)
+await first.fileSystem.commit(kept)
+await first.close()
+fillBut(0)
+const second = openAgain()
+assert.ok(second.fileSystem.lookup(second.fileSystem.root, Buffer.from('kept')))
+remove(second.fileSystem, Buffer.from('kept'))
+await second.close()
+fillBut(0)
+resetMachineLayers(disk, machine)
+process.stdout.write(`refused ${refused}\n`)
+
+function namesIn(system: FileSystem): Buffer[] {
+  const names = [...system.list(system.root, 0)].map(({ name }) => name)
+  return names.filter((name) => name.toString() !== 'large')
+}
+
+/** As a machine does it: with the reply, which is kept. */
+function remove(system: FileSystem, name: Buffer): void {
+  system.together(() => {
+    system.remove(system.root, name)
+    system.rememberReply(Buffer.from(`removed ${name.toString()}`), Buffer.alloc(200))
+  })
+}
+
+/** Fills the disk but for so many bytes. */
+function fillBut(left: number): void {
+  writeFileSync(ballast, '')
+  for (let more = 1; more > 0;) {
+    const { bavail, bsize } = statfsSync(disk)
+    more = Math.min(bavail * bsize - left, 65_536)
+    if (more > 0) appendFileSync(ballast, Buffer.alloc(more))
+  }
+}
+
+/** It is done, or nothing of it is. */
+function attempt(system: FileSystem, action: () => void): void {
+  const before = describe(system)
+  try {
+    action()
+  } catch (error) {
+    assert.equal(errnoOf(error), 'ENOSPC', String(error))
+    refused++
+    const after = describe(system)
+    assert.deepEqual(after, before)
+  }
+}
+
+function act(system: FileSystem, round: number, step: number): () => void {
+  const { root } = system
+  const name = Buffer.from(`${round}-${step}-${'long'.repeat(50)}`)
+  const large = system.lookup(root, Buffer.from('large'))
+  switch (step % 5) {
+    case 0:
+      return () => system.create(root, name, made)
+    case 1:
+      // The image's own: its data are copied first.
+      return () => system.write(large ?? 0, 10, Buffer.from('x'))
+    case 2:
+      return () => system.create(root, name, { ...made, kind: 'symlink', target: name })
+    case 3:
+      // With the reply that is kept of it: both, or neither.
+      return () =>
+        system.together(() => {
+          system.create(root, name, made)
+          system.rememberReply(name, Buffer.alloc(2000))
+        })
+    default:
+      return () =>
+        system.together(() => {
+          system.rename(root, Buffer.from('large'), root, name)
+          system.rename(root, name, root, Buffer.from('large'))
+        })
+  }
+}
+
+function describe(system: FileSystem): unknown {
+  const { links, modified, changed } = system.attributes(system.root)
+  const nodes = [...system.list(system.root, 0)].map(({ name, node, cookie }) => ({
+    ...{ name: name.toString(), cookie },
+    attributes: withoutData(system, node),
+    reply: system.recallReply(name)?.length,
+  }))
+  return { links, modified, changed, nodes }
+}
+
+function withoutData(system: FileSystem, node: NodeId): unknown {
+  // A time may have changed before the disk refused the data.
+  const { kind, size, links, mode } = system.attributes(node)
+  const beginning = Buffer.alloc(64)
+  if (kind === 'file') system.read(node, 0, beginning)
+  return { kind, size, links, mode, beginning: beginning.toString('latin1') }
+}

@@ -1,0 +1,67 @@
+// Layers of a state directory over small images.
+
+import { hash } from 'node:crypto'
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
+import { readImageIndex } from '../../../src/roots/image-index.ts'
+import { openMachineLayer, type MachineLayer } from '../../../src/roots/store.ts'
+
+/** As much of an image as layers look at. */
+export function makeImage(directory: string, toplevel = '/nix/store/system'): string {
+  const root = join(directory, 'net-image/pi')
+  mkdirSync(join(root, 'etc/ssh'), { recursive: true })
+  mkdirSync(join(directory, 'nix-support'), { recursive: true })
+  writeFileSync(join(directory, 'nix-support/net-image.json'), JSON.stringify({ toplevel }))
+  writeFileSync(join(root, 'etc/hostname'), 'image\n', { mode: 0o444 })
+  symlinkSync('hostname', join(root, 'etc/name'))
+  return directory
+}
+
+export function openOver(state: string, machine: string, image: string): MachineLayer {
+  const index = readImageIndex(image, join(image, 'net-image/pi'))
+  const known = { directory: image, name: 'pi', toplevel: '/nix/store/system' }
+  return openMachineLayer({ state, machine, image: known, index })
+}
+
+export function find(system: FileSystem, path: string): NodeId | undefined {
+  let node: NodeId | undefined = system.root
+  for (const name of path.split('/').filter(Boolean)) {
+    node = node === undefined ? undefined : system.lookup(node, Buffer.from(name))
+  }
+  return node
+}
+
+/** Makes the file, or overwrites its beginning. */
+export function put(system: FileSystem, path: string, text: string): NodeId {
+  const [, parent = '', name = ''] = /^(.*?)([^/]+)$/.exec(path) ?? []
+  const directory = find(system, parent) ?? system.root
+  const made = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+  const file = find(system, path) ?? system.create(directory, Buffer.from(name), made)
+  system.write(file, 0, Buffer.from(text))
+  return file
+}
+
+export function read(system: FileSystem, path: string): string | undefined {
+  const file = find(system, path)
+  if (file === undefined) return undefined
+  const bytes = Buffer.alloc(system.attributes(file).size)
+  return bytes.toString('utf8', 0, system.read(file, 0, bytes))
+}
+
+/** What the machine sees after it has written, and once its layer is closed. */
+export async function within<T>(
+  [state, machine, image]: readonly [string, string, string],
+  action: (system: FileSystem, layer: MachineLayer) => T,
+): Promise<Awaited<T>> {
+  const layer = openOver(state, machine, image)
+  try {
+    return await action(layer.fileSystem, layer)
+  } finally {
+    await layer.close()
+  }
+}
+
+export function identityOf(image: { toplevel: string }): string {
+  return hash('sha256', JSON.stringify(image)).slice(0, 16)
+}

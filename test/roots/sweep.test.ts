@@ -1,0 +1,58 @@
+// What a layer held before it was reset is removed while machines are served.
+
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { listLayers, resetMachineLayers } from '../../src/roots/store.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { makeImage, openOver, put, read, within } from './support/stored-layers.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const mac = 'dc:a6:32:01:02:03'
+const files = 200
+
+/** A layer with many files that was reset, as `--ephemeral` does it. */
+async function resetOne() {
+  const state = freshName()
+  const place = [state, mac, makeImage(freshName())] as const
+  const name = await within(place, (system, layer) => {
+    for (let index = 0; index < files; index++) put(system, `file-${index}`, 'text')
+    return layer.name
+  })
+  resetMachineLayers(state, mac)
+  const [layer] = listLayers(state)
+  assert.ok(layer)
+  const old = join(layer.directory, name)
+  const left = () => (existsSync(join(old, 'data')) ? readdirSync(join(old, 'data')).length : 0)
+  return { place, old, left }
+}
+
+suite('the remains of a layer', () => {
+  test('are removed one by one, and others are served meanwhile', async () => {
+    const { place, old, left } = await resetOne()
+    const layer = openOver(...place)
+    assert.equal(left(), files)
+    const seen = new Set<number>()
+    while (existsSync(old)) {
+      seen.add(left())
+      put(layer.fileSystem, 'new', `${seen.size}`)
+      await turn()
+    }
+    assert.ok(seen.size > 10, `seen ${seen.size} times`)
+    assert.equal(read(layer.fileSystem, 'new'), `${seen.size}`)
+    assert.equal(read(layer.fileSystem, 'file-1'), undefined)
+    await layer.close()
+  })
+
+  test('do not keep the server from ending, and go the next time', async () => {
+    const { place, old, left } = await resetOne()
+    const layer = openOver(...place)
+    await layer.close()
+    assert.ok(left() > 0)
+    const again = openOver(...place)
+    while (existsSync(old)) await turn()
+    await again.close()
+  })
+})

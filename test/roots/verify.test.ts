@@ -1,0 +1,108 @@
+// `netimage layers verify` finds whatever does not hold together.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { suite, test } from 'node:test'
+import { createIndex } from '../../src/roots/image-index.ts'
+import { openLayer } from '../../src/roots/layer.ts'
+import { verifyLayer } from '../../src/roots/verify.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { find, put } from './support/stored-layers.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const directoryNode = { kind: 'directory', mode: 0o755, uid: 0, gid: 0 } as const
+/** Numbers of the nodes that the layer below has; those of the image begin with the root, 1. */
+const [image, folder, file, inner] = [2, 2 ** 40, 2 ** 40 + 1, 2 ** 40 + 2]
+
+/** @param damage done to the layer while it is closed */
+async function problemsAfter(damage: (database: DatabaseSync, layer: string) => void) {
+  const [tree, directory] = [freshName(), freshName()]
+  for (const each of [tree, directory]) mkdirSync(each)
+  writeFileSync(join(tree, 'image'), 'image')
+  const index = createIndex('tree', tree)
+  const layer = openLayer(directory, index)
+  const { fileSystem: system } = layer
+  assert.equal(system.create(system.root, Buffer.from('folder'), directoryNode), folder)
+  assert.equal(put(system, 'folder/file', 'text'), file)
+  assert.equal(system.create(folder, Buffer.from('inner'), directoryNode), inner)
+  put(system, 'image', 'changed')
+  assert.equal(find(system, 'image'), image)
+  await layer.close()
+  assert.deepEqual(verifyLayer(directory, index), { nodes: 5, problems: [] })
+  const database = new DatabaseSync(join(directory, 'layer.sqlite'))
+  try {
+    damage(database, directory)
+  } finally {
+    database.close()
+  }
+  return verifyLayer(directory, index).problems
+}
+
+const damages: [string, string, RegExp][] = [
+  ['links of a file', `UPDATE nodes SET links = 2 WHERE id = ${file}`, /has 1 links, and says 2/],
+  ['links of a directory', 'UPDATE nodes SET links = 2 WHERE id = 1', /1 has 3 links, and says 2/],
+  ['a node that is missing', `DELETE FROM nodes WHERE id = ${file}`, /names node .*not there/],
+  ['a name that is missing', `DELETE FROM entries WHERE node = ${file}`, /has no name/],
+  ['a wrong parent', `UPDATE nodes SET parent = 1 WHERE id = ${inner}`, /says it is in 1/],
+  [
+    'a directory with two names',
+    `INSERT INTO entries VALUES (1, x'62', ${inner}, 4294967297)`,
+    /is another name of directory/,
+  ],
+  [
+    'a directory below itself',
+    `UPDATE entries SET directory = ${inner} WHERE node = ${folder}`,
+    /has no name/,
+  ],
+  [
+    'names in what is no directory',
+    `INSERT INTO entries VALUES (${file}, x'62', ${file}, 4294967297)`,
+    /no directory/,
+  ],
+  [
+    'names taken away that never were',
+    `INSERT INTO entries VALUES (1, x'62', NULL, 0)`,
+    /was never there/,
+  ],
+  ['places given twice', 'UPDATE entries SET cookie = 4294967297', /in a wrong place/],
+  [
+    'numbers to be given again',
+    `UPDATE meta SET value = ${inner} WHERE name = 'nextNode'`,
+    /yet to/,
+  ],
+  ['data of a directory', `UPDATE nodes SET own_data = 1 WHERE id = ${inner}`, /that has data/],
+]
+
+suite('a check finds', () => {
+  for (const [what, sql, message] of damages) {
+    test(what, async () => {
+      const problems = await problemsAfter((database) => database.exec(sql))
+      assert.match(problems.join('\n'), message)
+    })
+  }
+
+  test('data that are missing', async () => {
+    const problems = await problemsAfter((_, layer) =>
+      rmSync(join(layer, 'data', file.toString(16))),
+    )
+    assert.deepEqual(problems, [`the data of node ${file} are not there`])
+  })
+
+  test('nothing wrong with data that are left over, which go when the layer is opened', async () => {
+    const problems = await problemsAfter((_, layer) => writeFileSync(join(layer, 'data/77'), ''))
+    assert.deepEqual(problems, [])
+  })
+
+  test('a database that is damaged', async () => {
+    await assert.rejects(
+      problemsAfter((database, layer) => {
+        database.close()
+        writeFileSync(join(layer, 'layer.sqlite'), Buffer.alloc(20_000, 'damage'))
+        database.open()
+      }),
+      { code: 'bad-state' },
+    )
+  })
+})
