@@ -1,5 +1,6 @@
 /** netimage: boots NixOS over the network. This is its programming interface. */
-export { buildNetImage, type BuildRequest, type BuiltImage } from './image/build.ts'
+export { buildNetImage, type BuiltImage } from './image/build.ts'
+export type { BuildRequest } from './image/request.ts'
 export { check, type Check, type CheckRequest } from './image/check.ts'
 export { inspect, type Inspection, type InspectRequest } from './image/inspect.ts'
 export { type Manifest } from './image/manifest.ts'

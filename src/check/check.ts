@@ -1,9 +1,10 @@
 /** Says before the boot what will keep a system from booting, or hurt later. */
-import { createContext, type CheckInput } from './context.ts'
+import { createContext } from './context.ts'
+import type { CheckInput } from './input.ts'
 import type { Level } from './rule.ts'
 import { rules } from './rules.ts'
 
-export type { CheckInput } from './context.ts'
+export type { CheckInput } from './input.ts'
 export type { Level } from './rule.ts'
 
 export interface CheckFinding {

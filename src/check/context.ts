@@ -4,9 +4,7 @@ import { join, posix } from 'node:path'
 
 import { readRootMount, type RootMount } from '../boot/kernel-line.ts'
 import { errnoOf, fileSystemError } from '../errors.ts'
-import type { TreeFile } from '../image/tree-files.ts'
-import type { PathInfo } from '../nix/path-info.ts'
-import type { StorePath } from '../nix/store-path.ts'
+import type { TreeFile } from '../tree-files.ts'
 import type { FileSystem } from '../nixos/fstab.ts'
 import { readInitrdFile, type InitrdFacts } from '../nixos/initrd/facts.ts'
 import { readBuiltinModules, type KernelModules } from '../nixos/kernel-modules.ts'
@@ -17,33 +15,10 @@ import {
   listStoreDirectory,
   readStoreText,
   type StoreFile,
-  type TreeOf,
 } from '../nixos/store-files.ts'
 import type { BootEntry, System } from '../nixos/system.ts'
+import type { CheckedImage, CheckInput } from './input.ts'
 import { findSecretsInStore, type StoreSecret } from './store-secrets.ts'
-
-export interface CheckInput {
-  system: System
-  /** Everything that is exported. */
-  closure: readonly PathInfo[]
-  treeOf: TreeOf
-  /** Told which trees `treeOf` is about to be asked for, where they first have to be fetched. */
-  prefetch?: ((paths: readonly StorePath[]) => Promise<void>) | undefined
-  /** Where the machine is to mount its root from; undefined where nobody has said it. */
-  nfsRoot?: string | undefined
-  image?: CheckedImage | undefined
-  /** Names of rules that are left out. */
-  silenced?: readonly string[] | undefined
-}
-
-export interface CheckedImage {
-  /** The directory of the boot tree. */
-  bootTree: string
-  /** What the manifest says is in it. */
-  bootFiles: readonly TreeFile[]
-  /** What the manifest says is in the root tree, besides store paths. */
-  rootFiles: readonly TreeFile[]
-}
 
 export interface CheckContext {
   system: System

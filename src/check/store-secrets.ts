@@ -13,7 +13,7 @@ import {
   minSecretFileBytes,
   type SecretKind,
 } from '../nixos/secrets.ts'
-import type { CheckInput } from './context.ts'
+import type { CheckInput } from './input.ts'
 
 export interface StoreSecret {
   storePath: StorePath

@@ -3,15 +3,15 @@ import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSy
 import { dirname, join, resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 
-import type { BootRequest, BootSettings } from '../boot/request.ts'
-import { bootFiles, defaultWays, type BootWay } from '../boot/ways.ts'
+import type { BootRequest } from '../boot/request.ts'
+import { bootFiles, defaultWays } from '../boot/ways.ts'
 import { checkSystem, type CheckFinding } from '../check/check.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
 import type { PathInfo } from '../nix/path-info.ts'
-import { formatRegistration } from '../nix/registration.ts'
+import { formatRegistration, registrationName } from '../nix/registration.ts'
 import { baseNameOf, storeDir, type StorePath } from '../nix/store-path.ts'
-import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
+import { openStores } from '../nix/stores/choose.ts'
 import { findSystemPath } from '../nixos/name-system.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { findStoreFile, type TreeOf } from '../nixos/store-files.ts'
@@ -23,7 +23,7 @@ import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
 import { writeBootTree } from './boot-tree.ts'
 import { withHostSettings } from './host.ts'
-import { findStrays, imageLayout, registrationName, type ImageLayout } from './layout.ts'
+import { findStrays, imageLayout, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
 import { mergeTree } from './merge.ts'
 import { normalizeTree } from './normalize.ts'
@@ -31,36 +31,10 @@ import { extraRoots, parseOptions, settleOptions, type NetImageOptions } from '.
 import type { SettledOptions } from './options.ts'
 import { placeStore } from './place-store.ts'
 import { runCommands } from './populate.ts'
+import type { BuildRequest } from './request.ts'
 import { openStaging, refuseExisting, type Staging } from './staging.ts'
 import { writeTar } from './tar.ts'
-import { listTree } from './tree-files.ts'
-
-export interface BuildRequest extends StoreChoice {
-  /** What a person names: a store path, a link to one, or a flake's host (`.#host`). */
-  system: string
-  options?: NetImageOptions
-  /** Where the image goes. Default: `./<rootDirectoryName>`. */
-  output?: string
-  /** Whether an image that is there is replaced, once the new one is complete. */
-  force?: boolean
-  /** Default: `$XDG_CACHE_HOME/netimage`. */
-  pool?: string
-  /**
-   * How files come from the pool where the file system cannot clone them. Default: `copy`, and
-   * `hardlink` for an archive that no commands add to.
-   */
-  link?: 'hardlink' | 'copy'
-  /** The root tree as a directory or as a tar archive. Default: `directory`. */
-  format?: 'directory' | 'tar'
-  /** Ways of booting that the boot tree is made for. Default: what the system calls for. */
-  boot?: readonly BootWay[]
-  /** Files and settings from outside the system that ways of booting take. */
-  bootSettings?: BootSettings
-  /** Rules of `check` that are left out. */
-  silenced?: readonly string[]
-  signal?: AbortSignal
-  progress?: Progress
-}
+import { listTree } from '../tree-files.ts'
 
 export interface BuiltImage {
   /** The absolute path of the image. */

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url'
 
 import { knownRules } from '../check/silence.ts'
 import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
-import type { BuildRequest } from './build.ts'
+import type { BuildRequest } from './request.ts'
 import { parseConfig, type NetImageConfig } from './options.ts'
 
 const modules = ['.ts', '.mts', '.js', '.mjs']

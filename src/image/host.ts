@@ -2,7 +2,7 @@
 import { NetimageError } from '../errors.ts'
 import { buildFlakeHost, parseFlakeHost } from '../nixos/flake.ts'
 import type { Progress } from '../progress.ts'
-import type { BuildRequest } from './build.ts'
+import type { BuildRequest } from './request.ts'
 import { requestOf } from './config.ts'
 import { parseConfig } from './options.ts'
 

@@ -4,6 +4,8 @@
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
 
+import { registrationName } from '../nix/registration.ts'
+
 export interface ImageLayout {
   image: string
   /** The building machine's system, as in the module. */
@@ -20,7 +22,6 @@ export interface ImageLayout {
 }
 
 export const manifestName = 'nix-support/net-image.json'
-export const registrationName = 'nix-path-registration'
 
 export function imageLayout(image: string, rootDirectoryName: string): ImageLayout {
   const root = join(image, 'net-image', rootDirectoryName)

@@ -15,7 +15,7 @@ import { isContentAddressed } from '../nix/trust.ts'
 import type { System } from '../nixos/system.ts'
 import { manifestName } from './layout.ts'
 import { settledOptionsSchema, type SettledOptions } from './options.ts'
-import { treeFileSchema } from './tree-files.ts'
+import { treeFileSchema } from '../tree-files.ts'
 
 export const manifestVersion = 1
 

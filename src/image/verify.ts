@@ -12,7 +12,7 @@ import { startWorkers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
 import { findStrays, imageLayout, type ImageLayout } from './layout.ts'
 import { readImage, type Manifest } from './manifest.ts'
-import { hashFile, listTree, type TreeFile } from './tree-files.ts'
+import { hashFile, listTree, type TreeFile } from '../tree-files.ts'
 
 export interface Finding {
   /** Relative to the image. */

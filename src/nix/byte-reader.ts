@@ -1,5 +1,6 @@
 /** Reads a stream byte by byte, with one chunk of it in memory. */
-import type { Chunks } from './decompress.ts'
+
+export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
 
 export interface ByteReader {
   /** What comes next, without taking it; fewer bytes than asked for only at the end. */

@@ -7,3 +7,6 @@ export type Compression = (typeof compressions)[number]
 export function isCompression(text: string): text is Compression {
   return compressions.some((compression) => compression === text)
 }
+
+/** Told how many bytes of memory a decoder is about to hold, before it does. */
+export type HoldMemory = (bytes: number) => void

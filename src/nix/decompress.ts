@@ -10,19 +10,14 @@ import { Readable, pipeline, type Duplex } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
 
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
-import type { Compression } from './compression.ts'
-import { createByteReader } from './byte-reader.ts'
+import { createByteReader, type Chunks } from './byte-reader.ts'
+import type { Compression, HoldMemory } from './compression.ts'
 import { xzStream } from './xz-stream.ts'
 import { createFrameSplitter, type FramePart } from './zstd-frames.ts'
-
-export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
 
 const chunkSize = 256 * 1024
 /** Stream padding of xz comes in fours: the format's section 2.2. */
 const padding = Buffer.alloc(4)
-
-/** Told how many bytes of memory a decoder is about to hold, before it does. */
-export type HoldMemory = (bytes: number) => void
 
 export function decompress(
   input: Chunks,

@@ -12,6 +12,9 @@ import { formatHash, parseHash } from './hash.ts'
 import { sortedReferences, type PathInfo } from './path-info.ts'
 import { toStorePath } from './store-path.ts'
 
+/** The file at the root of a file system that NixOS registers at the first boot. */
+export const registrationName = 'nix-path-registration'
+
 /**
  * The deriver stays empty, as in nixpkgs's closure info: it names a file that the image does not
  * hold, and stores disagree on it, so that it would make equal images differ.

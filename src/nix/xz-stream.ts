@@ -6,7 +6,7 @@
  * allocates before anything is verified. https://tukaani.org/xz/xz-file-format.txt
  */
 import type { ByteReader } from './byte-reader.ts'
-import type { HoldMemory } from './decompress.ts'
+import type { HoldMemory } from './compression.ts'
 import { boundedDictionaryBytes } from './xz-block-header.ts'
 
 const magic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])

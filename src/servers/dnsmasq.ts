@@ -3,12 +3,8 @@
  *
  * https://dnsmasq.org/docs/dnsmasq-man.html
  */
-import {
-  architectures,
-  raspberryPiMenu,
-  raspberryPiPrefixes,
-  type Loaders,
-} from '../boot/loaders.ts'
+import type { Loaders } from '../boot/loaders.ts'
+import { architectures, raspberryPiMenu, raspberryPiPrefixes } from '../firmware.ts'
 import type { ServerPlan } from './plan.ts'
 
 /** dnsmasq's names of the architectures of PXE's boot menu. */

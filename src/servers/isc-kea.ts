@@ -3,7 +3,7 @@
  *
  * https://kea.readthedocs.io/en/latest/arm/dhcp4-srv.html
  */
-import { architectures, raspberryPiPrefixes } from '../boot/loaders.ts'
+import { architectures, raspberryPiPrefixes } from '../firmware.ts'
 import { NetimageError } from '../errors.ts'
 import type { ServerPlan } from './plan.ts'
 

@@ -1,5 +1,5 @@
 /** Whether the store is registered at the first boot. */
-import { registrationName } from '../../image/layout.ts'
+import { registrationName } from '../../nix/registration.ts'
 import type { CheckContext } from '../context.ts'
 import { lines, type Rule } from '../rule.ts'
 

@@ -1,6 +1,7 @@
 /** The compressions of initrds, told apart as the kernel tells them: by their first bytes. */
 import { NetimageError } from '../../errors.ts'
-import { decompress, type Chunks } from '../../nix/decompress.ts'
+import type { Chunks } from '../../nix/byte-reader.ts'
+import { decompress } from '../../nix/decompress.ts'
 import type { ByteReader } from '../../nix/byte-reader.ts'
 import { brokenInitrd } from './broken.ts'
 import { gunzipMember } from './gzip.ts'

@@ -4,7 +4,7 @@
  *
  * https://docs.kernel.org/driver-api/early-userspace/buffer-format.html
  */
-import type { Chunks } from '../../nix/decompress.ts'
+import type { Chunks } from '../../nix/byte-reader.ts'
 import { createByteReader, type ByteBudget, type ByteReader } from '../../nix/byte-reader.ts'
 import { brokenInitrd } from './broken.ts'
 import { decompressNext, findCompression } from './compressed.ts'

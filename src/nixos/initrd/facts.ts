@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { posix } from 'node:path'
 
 import { fileSystemError, NetimageError } from '../../errors.ts'
-import type { Chunks } from '../../nix/decompress.ts'
+import type { Chunks } from '../../nix/byte-reader.ts'
 import { moduleName, parseBuiltinModules, type KernelModules } from '../kernel-modules.ts'
 import { findSecret, isHostKeyName, type SecretKind } from '../secrets.ts'
 import { brokenInitrd } from './broken.ts'

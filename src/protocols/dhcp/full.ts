@@ -2,7 +2,7 @@
 import { formatAddress, isInNetwork, type Network } from '../../ipv4.ts'
 import type { NetworkFacts } from './address-settings.ts'
 import type { Answer } from './answer.ts'
-import { bootFields, type BootAnswer } from './boot-answer.ts'
+import { bootFields, type BootAnswer } from './boot-fields.ts'
 import type { FindUser } from './in-use.ts'
 import type { Leases } from './leases.ts'
 import type { Machine } from './machine.ts'

@@ -1,5 +1,5 @@
 /** Who sent a request, and which of a machine's programs it was. */
-import { raspberryPiPrefixes } from '../../boot/loaders.ts'
+import { raspberryPiPrefixes } from '../../firmware.ts'
 import { architecturesIn, guidIn, option, textOf, userClassesIn } from './options.ts'
 import type { DhcpPacket } from './packet.ts'
 

@@ -4,7 +4,7 @@
  * Intel's PXE specification 2.1, section 2.2
  */
 import type { Answer } from './answer.ts'
-import { bootFields, type BootAnswer } from './boot-answer.ts'
+import { bootFields, type BootAnswer } from './boot-fields.ts'
 import type { Machine } from './machine.ts'
 import { messageType, messageTypeOf } from './options.ts'
 import { anyAddress, type DhcpPacket } from './packet.ts'

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { findLoaders } from '../../../src/boot/loaders.ts'
-import { bootAnswer, bootFields } from '../../../src/protocols/dhcp/boot-answer.ts'
+import { bootFields } from '../../../src/protocols/dhcp/boot-fields.ts'
 import { machineOf } from '../../../src/protocols/dhcp/machine.ts'
 import { decodePacket } from '../../../src/protocols/dhcp/packet.ts'
+import { bootAnswer } from '../../../src/serve/boot-answer.ts'
 import { ipxeDiscover } from './captured.ts'
 
 const server = '10.0.0.5'

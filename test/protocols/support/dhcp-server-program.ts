@@ -7,7 +7,7 @@
 // URL of that tree in `http`.
 
 import { findLoaders } from '../../../src/boot/loaders.ts'
-import { bootAnswer } from '../../../src/protocols/dhcp/boot-answer.ts'
+import { bootAnswer } from '../../../src/serve/boot-answer.ts'
 import { startDhcpServer } from '../../../src/protocols/dhcp/server.ts'
 
 const {

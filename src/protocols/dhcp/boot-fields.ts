@@ -1,5 +1,5 @@
-/** What a machine is told to boot, and how its firmware wants to hear it. */
-import { architectures, raspberryPiMenu, type Loaders } from '../../boot/loaders.ts'
+/** How firmware wants to hear what it is to boot. */
+import { architectures, raspberryPiMenu } from '../../firmware.ts'
 import type { BootClient, Machine } from './machine.ts'
 import { byteValue, encloseOptions, option } from './options.ts'
 import type { DhcpPacket } from './packet.ts'
@@ -18,55 +18,6 @@ export interface BootAnswer {
 /** Why there is nothing for a machine. */
 export interface NoBoot {
   reason: string
-}
-
-/** @param server the address of the TFTP server */
-export function bootAnswer(
-  { architectures: [architecture = 0], bootClient: client }: Machine,
-  loaders: Loaders,
-  server: string,
-): BootAnswer | NoBoot {
-  const fileOr = (file: string | undefined, reason: string): BootAnswer | NoBoot =>
-    file === undefined || client === undefined ? { reason } : { client, server, file }
-  switch (client) {
-    case 'ipxe':
-      return fileOr(
-        loaders.ipxe ?? firmwareFile(loaders, architecture),
-        'the image has no script for iPXE: build it with --boot ipxe',
-      )
-    case 'pxe':
-      return fileOr(
-        firmwareFile(loaders, architecture),
-        `the image has no loader for PXE on architecture ${architecture}`,
-      )
-    case 'http':
-      return fileOr(
-        includes(architectures.httpX64, architecture)
-          ? loaders.httpX64
-          : includes(architectures.httpArm64, architecture)
-            ? loaders.httpArm64
-            : undefined,
-        `the image has no loader for HTTP on architecture ${architecture}`,
-      )
-    case 'raspberry-pi':
-      return loaders.raspberryPi
-        ? { client, server }
-        : { reason: 'the image has no config.txt: build it with --boot raspberry-pi' }
-    case 'u-boot':
-      return { client, server }
-    case undefined:
-      return { reason: 'it does not ask for a boot file' }
-  }
-}
-
-function firmwareFile(loaders: Loaders, architecture: number): string | undefined {
-  if (includes(architectures.bios, architecture)) return loaders.bios
-  if (includes(architectures.efiX64, architecture)) return loaders.efiX64
-  return includes(architectures.efiArm64, architecture) ? loaders.efiArm64 : undefined
-}
-
-function includes(codes: readonly number[], code: number): boolean {
-  return codes.includes(code)
 }
 
 /** Who tells it: the server that gives the address, or one beside it, on either of its ports. */
@@ -101,7 +52,7 @@ export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine)
       options.set(option.tftpServer, Buffer.from(server))
       break
     case 'pxe': {
-      const isBios = includes(architectures.bios, machine.architectures[0] ?? 0)
+      const isBios = architectures.bios.some((bios) => bios === (machine.architectures[0] ?? 0))
       if (isProxy && isBios) {
         const control = [pxe.discoveryControl, byteValue(takeTheFile)] as const
         options.set(option.vendorOptions, encloseOptions([control]))

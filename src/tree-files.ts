@@ -5,7 +5,7 @@ import { lstat, readdir, readlink } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
 
-import { fileSystemError, NetimageError } from '../errors.ts'
+import { fileSystemError, NetimageError } from './errors.ts'
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const path = v.pipe(v.string(), v.minLength(1))
