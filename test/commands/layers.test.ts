@@ -9,7 +9,14 @@ import * as v from 'valibot'
 import { runProgram } from '../support/real-nix.ts'
 import { failureOf, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { identityOf, makeImage, openOver, put, read, within } from './support/stored-layers.ts'
+import {
+  identityOf,
+  makeImage,
+  openOver,
+  put,
+  read,
+  within,
+} from '../roots/support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'

@@ -5,11 +5,11 @@ import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
-import { checkAwsSignature } from '../support/aws-signature.ts'
-import { startFakeCache, type CacheRequest, type FakeCache } from '../support/fake-cache.ts'
-import { assertWhole, failureOf, netimage, type Run } from '../support/netimage.ts'
-import { cacheFiles, inventSystem, makeKey } from '../support/synthetic.ts'
-import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { checkAwsSignature } from '../../support/aws-signature.ts'
+import { startFakeCache, type CacheRequest, type FakeCache } from '../../support/fake-cache.ts'
+import { assertWhole, failureOf, netimage, type Run } from '../../support/netimage.ts'
+import { cacheFiles, inventSystem, makeKey } from '../../support/synthetic.ts'
+import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
 
 const key = makeKey('private-1')
 const { toplevel, kernel } = inventSystem('private', [], [key])
