@@ -6,12 +6,11 @@
  */
 import { DatabaseSync } from 'node:sqlite'
 
+import { isDatabaseBusy } from './database-error.ts'
+
 export interface Lock {
   release(): void
 }
-
-/** SQLITE_BUSY: https://sqlite.org/rescode.html#busy */
-const busy = 5
 
 /**
  * @param waitMs how long to wait for others
@@ -32,7 +31,7 @@ export function acquireLock(
     else database.exec('BEGIN EXCLUSIVE')
   } catch (error) {
     database.close()
-    if (error instanceof Error && 'errcode' in error && error.errcode === busy) return undefined
+    if (isDatabaseBusy(error)) return undefined
     throw error
   }
   return { release: () => database.close() }

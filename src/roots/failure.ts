@@ -1,4 +1,5 @@
 /** Errors of the disk and of the database as those of the file system that machines see. */
+import { isDatabaseFull } from '../database-error.ts'
 import { errnoOf, messageOf } from '../errors.ts'
 import { FileSystemError, type FileSystemErrorCode } from '../protocols/nfs/file-system.ts'
 
@@ -8,14 +9,12 @@ export function failure(code: FileSystemErrorCode, message: string): FileSystemE
 
 const passedOn: readonly FileSystemErrorCode[] = ['EDQUOT', 'EFBIG', 'ENOSPC']
 
-/** SQLITE_FULL: https://sqlite.org/rescode.html#full */
-const full = 13
-
 export function asFailure(error: unknown): FileSystemError {
   if (error instanceof FileSystemError) return error
   const errno = errnoOf(error)
-  const isFull = error instanceof Error && 'errcode' in error && error.errcode === full
-  const code = isFull ? 'ENOSPC' : (passedOn.find((known) => known === errno) ?? 'EIO')
+  const code = isDatabaseFull(error)
+    ? 'ENOSPC'
+    : (passedOn.find((known) => known === errno) ?? 'EIO')
   return new FileSystemError(code, messageOf(error), { cause: error })
 }
 

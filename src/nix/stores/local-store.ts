@@ -16,6 +16,7 @@ import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 
+import { isDatabaseBusy } from '../../database-error.ts'
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 import { removeTree } from '../../remove-tree.ts'
 import { parseHash } from '../hash.ts'
@@ -231,7 +232,8 @@ function openDatabase(file: string, url: string): OpenDatabase {
     return openPlainly(pathToFileURL(file))
   } catch (plainError) {
     // What was not committed, or is yet to be taken back, would count as well.
-    if (isLocked(plainError) || isFilled(`${file}-journal`)) throw unreadable(file, url, plainError)
+    if (isDatabaseBusy(plainError) || isFilled(`${file}-journal`))
+      throw unreadable(file, url, plainError)
     try {
       if (!isFilled(`${file}-wal`)) {
         const address = pathToFileURL(file)
@@ -280,17 +282,9 @@ function openCopy(file: string): OpenDatabase {
   }
 }
 
-const sqliteBusy = 5
-
-function isLocked(error: unknown): boolean {
-  if (!(error instanceof Error) || !('errcode' in error)) return false
-  // The low byte: above it stands which kind of it.
-  return typeof error.errcode === 'number' && (error.errcode & 0xff) === sqliteBusy
-}
-
 function unreadable(file: string, url: string, error: unknown): Error {
   if (error instanceof NetimageError) return error
-  if (isLocked(error)) {
+  if (isDatabaseBusy(error)) {
     return new NetimageError('store-unavailable', `another program has locked ${file} of ${url}`, {
       cause: error,
       hint: 'Let Nix end what it does there, then run this again.',
