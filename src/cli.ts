@@ -6,9 +6,8 @@ const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 const supported = major >= 26 || (major === 24 && minor >= 15)
 
 if (supported) {
-  // Half of a short command's time goes into compiling what it loads.
-  const { enableCompileCache } = await import('node:module')
-  enableCompileCache()
+  const { keepCompiledCode } = await import('./compile-cache.ts')
+  keepCompiledCode()
   const { main } = await import('./commands/main.ts')
   await main()
 } else {

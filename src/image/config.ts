@@ -1,5 +1,5 @@
 /** Reads what a net image is to be from a config file. */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { extname, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -14,9 +14,32 @@ const names = [...modules, '.json', '.toml'].map((extension) => `netimage.config
 
 /** @param file named by the person; else the config file of the current directory, if any */
 export async function loadConfig(file: string | undefined): Promise<NetImageConfig> {
-  const found = file ?? names.find((name) => existsSync(name))
+  const found = file ?? findConfig()
   if (found === undefined) return {}
   return parseConfig(await readConfig(resolve(found)), found)
+}
+
+/**
+ * A config runs code. The person did not name this one, so another user who can write to the
+ * current directory, as everybody can to /tmp, must not be able to decide what they run.
+ */
+function findConfig(): string | undefined {
+  const found = names.find((name) => existsSync(name))
+  if (found === undefined) return undefined
+  const owners = [lstatSync(found).uid, statSync(found).uid]
+  const stranger = owners.find((uid) => !isTrustedOwner(uid))
+  if (stranger === undefined) return found
+  const whose = `it belongs to another user (uid ${stranger})`
+  throw new NetimageError('bad-config', `${resolve(found)} is not read: ${whose}`, {
+    hint: `A config runs commands as you. If you trust this one, name it: --config ./${found}`,
+  })
+}
+
+/** This user, root, and the person who became root by sudo. */
+function isTrustedOwner(uid: number): boolean {
+  const user = process.geteuid?.()
+  if (user === undefined || uid === user || uid === 0) return true
+  return user === 0 && String(uid) === process.env['SUDO_UID']
 }
 
 /** What a config decides of a build's request. @param source where it is from, for the error */

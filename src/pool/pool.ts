@@ -22,10 +22,10 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import { homeFor } from '../home.ts'
 import { digestToBase32 } from '../nix/hash.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { makeDirectory } from '../make-directory.ts'
@@ -81,7 +81,11 @@ const gravePrefix = 'removed-'
 const lockWaitMs = 60_000
 
 export function defaultPoolDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  return join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'netimage')
+  const home = homeFor('XDG_CACHE_HOME', env)
+  if (home !== undefined) return join(home, 'netimage')
+  throw new NetimageError('bad-usage', 'there is no home directory to keep the pool in', {
+    hint: 'Name a directory with --pool, or set HOME or XDG_CACHE_HOME.',
+  })
 }
 
 export function poolFolders(directory: string): PoolFolders {

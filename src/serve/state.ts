@@ -1,10 +1,10 @@
 /** The state directory: what a server keeps of its machines between its runs. */
 import { randomBytes } from 'node:crypto'
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import { homeFor } from '../home.ts'
 import { makeDirectory } from '../make-directory.ts'
 
 /** @param named by the person; default: `/var/lib/netimage` for root, else below the home */
@@ -14,7 +14,11 @@ export function stateDirectory(
 ): string {
   if (named !== undefined) return resolve(named)
   if (process.geteuid?.() === 0) return '/var/lib/netimage'
-  return join(env['XDG_STATE_HOME'] || join(homedir(), '.local/state'), 'netimage')
+  const home = homeFor('XDG_STATE_HOME', env)
+  if (home !== undefined) return join(home, 'netimage')
+  throw new NetimageError('bad-usage', 'there is no home directory to keep the state in', {
+    hint: 'Name a directory with --state, or set HOME or XDG_STATE_HOME.',
+  })
 }
 
 const keyBytes = 32
