@@ -26,6 +26,7 @@
         netimage = {
           type = "app";
           program = "${self.packages.${system}.netimage}/bin/netimage";
+          meta.description = "Boot NixOS over the network";
         };
         default = netimage;
       });

@@ -57,7 +57,9 @@ in
     the device of fileSystems."/" is ${toString root.device}: what follows the comma would become part of the path.
     Name it in fileSystems."/".options, where v3 is written vers=3.'')
   (rule "root-mismatch" (
-    !isNfs || (isSamePath mounted.path nfsRoot.path && isSameServer mounted.server nfsRoot.server)
+    !isNfs
+    || nfsRoot.server == null
+    || (isSamePath mounted.path nfsRoot.path && isSameServer mounted.server nfsRoot.server)
   ) ''
     fileSystems."/" is ${toString root.device}, and netImage.nfsRoot is ${cfg.nfsRoot}.
     Set netImage.nfsRoot alone: the file system follows from it.'')

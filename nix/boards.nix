@@ -1,4 +1,5 @@
-# The modules that a machine's network takes in stage 1.
+# The modules that a machine's network takes in stage 1. What the rule no-network-driver asks of a
+# Raspberry Pi (src/check/boards.ts) is among them: a test compares the two.
 {
   raspberry-pi-3 = {
     isRaspberryPi = true;
@@ -17,7 +18,18 @@
   };
   raspberry-pi-5 = {
     isRaspberryPi = true;
-    modules = [ "macb" ];
+    # The interface is in the RP1, which is on PCIe.
+    modules = [
+      "macb"
+      "pcie-brcmstb"
+      "clk-rp1"
+    ];
+    ofKernelOrg = [
+      "rp1_pci"
+      "pinctrl-rp1"
+    ];
+    # Its driver of the RP1 has another name, and the pins are never a module.
+    ofRaspberryPiKernel = [ "rp1" ];
   };
   pc = {
     isRaspberryPi = false;

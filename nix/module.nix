@@ -41,6 +41,16 @@ let
 
   boards = import ./boards.nix;
   chosen = map (name: boards.${name}) cfg.boards;
+  # In Raspberry Pi's own kernel other drivers are modules than in that of kernel.org.
+  inherit (config.boot.kernelPackages) kernel;
+  isRaspberryPiKernel =
+    lib.hasInfix "rpi" (kernel.pname or "")
+    # Before 24.11 its name does not tell.
+    || lib.hasInfix "raspberrypi" (kernel.src.meta.homepage or "");
+  modulesOf =
+    board:
+    board.modules
+    ++ (if isRaspberryPiKernel then board.ofRaspberryPiKernel or [ ] else board.ofKernelOrg or [ ]);
   hasRaspberryPi = lib.any (board: board.isRaspberryPi) chosen;
 
   stage1IsSystemd = options.boot.initrd ? systemd && config.boot.initrd.systemd.enable;
@@ -60,10 +70,34 @@ let
     dhcpV4Config.ClientIdentifier = "mac";
   };
 
-  # The same for the networks that a person or NixOS makes.
-  sameClient =
-    network:
-    lib.optionalAttrs (network ? config) { config.dhcpV4Config.ClientIdentifier = mkDefault "mac"; };
+  # The same for the networks that a person or NixOS makes. It is a key of each network: systemd
+  # ignores it in networkd.conf.
+  networksWithSameClient = mkOption {
+    type = types.attrsOf (
+      types.submodule (
+        { config, ... }:
+        {
+          config.dhcpV4Config = mkIf (lib.elem (config.networkConfig.DHCP or false) asksForIpv4) {
+            ClientIdentifier = mkDefault "mac";
+          };
+        }
+      )
+    );
+  };
+  asksForIpv4 = [
+    true
+    "yes"
+    "true"
+    "on"
+    "ipv4"
+  ];
+
+  # util-linux, with which systemd mounts, looks for helpers in /sbin of the initrd. What extraBin
+  # adds is in /bin alone before nixpkgs 24.11.
+  nfsHelpers = pkgs.runCommand "nfs-mount-helpers" { } ''
+    mkdir -p $out/sbin
+    ln -s ${pkgs.nfs-utils}/bin/mount.nfs ${pkgs.nfs-utils}/bin/mount.nfs4 $out/sbin
+  '';
 
   # What the server knows it by is said once, before the first mount.
   nameNfs4Client = ''
@@ -106,6 +140,9 @@ let
     };
 in
 {
+  options.systemd.network.networks = networksWithSameClient;
+  options.boot.initrd.systemd.network.networks = networksWithSameClient;
+
   options.netImage = {
     package = mkOption {
       type = types.package;
@@ -243,6 +280,17 @@ in
       description = "Hardware addresses of machines with a `pxelinux.cfg` of their own.";
     };
 
+    retryAfter = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = 30;
+      example = null;
+      description = ''
+        Seconds after which a machine whose stage 1 finds no root starts again, by
+        `boot.panic_on_fail` and `panic=` on the kernel line. After a power failure machines are
+        often up before their server. `null`: stage 1 waits for a person at the console.
+      '';
+    };
+
     silence = mkOption {
       type = types.listOf types.str;
       default = [ ];
@@ -289,6 +337,17 @@ in
 
       # The loader comes over the network: there is no disk to install one to.
       boot.loader.grub.enable = mkDefault false;
+      # An installer of a loader would append the secrets to the initrd. It never runs for this
+      # image, whatever loader the configuration has for other machines.
+      boot.loader.supportsInitrdSecrets = lib.mkOverride 90 false;
+
+      # Before those of the person, so that their panic= counts.
+      boot.kernelParams = mkIf (cfg.retryAfter != null) (
+        lib.mkBefore [
+          "boot.panic_on_fail"
+          "panic=${toString cfg.retryAfter}"
+        ]
+      );
 
       boot.initrd = {
         supportedFilesystems = [ "nfs" ];
@@ -296,7 +355,7 @@ in
           "nfs"
           (if isVersion4 then "nfsv4" else "nfsv3")
         ];
-        availableKernelModules = lib.concatMap (board: board.modules) chosen;
+        availableKernelModules = lib.concatMap modulesOf chosen;
         network.enable = mkDefault true;
         network.flushBeforeStage2 = mkDefault false;
       };
@@ -315,7 +374,15 @@ in
     })
 
     (lib.optionalAttrs (options.boot.initrd.network ? udhcpc.enable) {
-      boot.initrd.network.udhcpc.enable = mkIf (!stage1IsSystemd) (mkDefault true);
+      boot.initrd.network.udhcpc = mkIf (!stage1IsSystemd) {
+        enable = mkDefault true;
+        # 36 seconds, not nine: a switch that runs a spanning tree lets nothing through for thirty
+        # seconds after an interface comes up.
+        extraArgs = mkDefault [
+          "-t"
+          "12"
+        ];
+      };
     })
 
     (lib.optionalAttrs (options.boot.initrd ? systemd) {
@@ -325,12 +392,8 @@ in
           networks."98-netimage-root" = rootNetwork;
           # One of several interfaces is the one with the server.
           wait-online.anyInterface = mkDefault true;
-        }
-        // sameClient options.boot.initrd.systemd.network;
-        extraBin = {
-          "mount.nfs" = mkDefault "${pkgs.nfs-utils}/bin/mount.nfs";
-          "mount.nfs4" = mkDefault "${pkgs.nfs-utils}/bin/mount.nfs4";
         };
+        initrdBin = [ nfsHelpers ];
         # mount.nfs looks up its protocols in both, and knows no tcp without them.
         contents = {
           "/etc/netconfig".source = mkDefault "${pkgs.libtirpc}/etc/netconfig";
@@ -361,9 +424,9 @@ in
         "type:ethernet"
       ];
       # After what a person names, before what NixOS generates for every interface.
-      systemd.network = mkIf config.systemd.network.enable (
-        { networks."98-netimage-root" = rootNetwork; } // sameClient options.systemd.network
-      );
+      systemd.network.networks = mkIf config.systemd.network.enable {
+        "98-netimage-root" = rootNetwork;
+      };
     }
 
     # As the release's own images do it, under another name: virtual machines have a unit of that one.

@@ -152,6 +152,8 @@ function run(
         rootfs,
         bootfs,
         store,
+        // In the module that users come with, the working directory was Nix's own build directory.
+        NIX_BUILD_TOP: directory,
         SOURCE_DATE_EPOCH: sourceDateEpoch,
         NETIMAGE_ROOT: emptyDirectory,
       },

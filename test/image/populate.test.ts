@@ -80,7 +80,7 @@ suite('commands', { concurrency: 3 }, () => {
 
   suite('are given', { concurrency: 3 }, () => {
     const show =
-      'printf "%s\\n" "$out" "$rootfs" "$bootfs" "$store" "$PWD" "$SOURCE_DATE_EPOCH" "$-"'
+      'printf "%s\\n" "$out" "$rootfs" "$bootfs" "$store" "$PWD" "$SOURCE_DATE_EPOCH" "$-" "$NIX_BUILD_TOP"'
 
     test('the image, its trees and a directory of their own', async () => {
       const image = await build({
@@ -91,13 +91,15 @@ suite('commands', { concurrency: 3 }, () => {
       assert.equal(text(rootOf(image), 'list'), '.:\nfiles\n\nfiles:\nlist\n')
       assert.equal(text(bootOf(image), 'list'), 'list\n')
       for (const tree of [rootOf(image), bootOf(image)]) {
-        const [out = '', rootfs, bootfs, store, pwd = '', epoch, shell] = text(tree, 'env').split(
-          '\n',
-        )
+        const [out = '', rootfs, bootfs, store, pwd = '', epoch, shell, top] = text(
+          tree,
+          'env',
+        ).split('\n')
         assert.ok(out.startsWith(`${workspace.directory}/images/`), out)
         assert.deepEqual([rootfs, bootfs], [rootOf(out), bootOf(out)])
         assert.equal(store, join(rootOf(out), 'nix/store'))
         assert.ok(!pwd.startsWith(out), pwd)
+        assert.equal(top, pwd)
         assert.equal(epoch, '315532800')
         assert.match(shell ?? '', /e.*u|u.*e/)
       }

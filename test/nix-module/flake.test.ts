@@ -77,6 +77,10 @@ suite('the flake', () => {
     const text = readFileSync(join(own, 'flake.nix'), 'utf8')
     writeFileSync(join(checked, 'flake.nix'), text.replace('templates.default', 'lib.template'))
     await nix('flake', 'check', '--no-build', `path:${checked}`)
+    // Nix warns of apps without it, since 2.24.
+    const described = 'builtins.mapAttrs (_: app: app.meta.description != "")'
+    const apps = await nix('eval', '--json', `path:${own}#apps.x86_64-linux`, '--apply', described)
+    assert.deepEqual(JSON.parse(apps), { default: true, netimage: true })
     const name = await nix('eval', '--raw', `path:${own}#checks.x86_64-linux.boot.name`)
     assert.equal(name, 'vm-test-run-netimage-boot')
   })

@@ -15,7 +15,7 @@ const configuration = `{
     nfsRoot = "10.0.0.5:/srv/pi,v3";
     boot = [ "extlinux" ];
     populateRootCommands = "mkdir files/srv; echo hello > files/srv/hello; chmod 600 files/srv/hello";
-    populateFirmwareCommands = "test -d $rootfs/nix/store; echo more > more.txt";
+    populateFirmwareCommands = "test -d $rootfs/nix/store; echo more > $NIX_BUILD_TOP/more.txt";
   };
 }`
 

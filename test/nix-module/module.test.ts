@@ -1,6 +1,7 @@
 // The module, evaluated by real Nix on a fixture of the module system.
 
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -11,6 +12,12 @@ import { createFixtureWorld, systemExpression, type SystemRequest } from './supp
 
 const words = v.array(v.string())
 const mountSchema = v.object({ device: v.nullable(v.string()), fsType: v.string(), options: words })
+const settingsSchema = v.record(v.string(), v.unknown())
+const networkSchema = v.object({
+  matchConfig: settingsSchema,
+  networkConfig: settingsSchema,
+  dhcpV4Config: settingsSchema,
+})
 const summarySchema = v.object({
   undeclared: words,
   failing: words,
@@ -21,14 +28,15 @@ const summarySchema = v.object({
   initrdNetwork: v.object({
     enable: v.boolean(),
     flushBeforeStage2: v.boolean(),
-    udhcpc: v.object({ enable: v.boolean() }),
+    udhcpc: v.object({ enable: v.boolean(), extraArgs: words }),
   }),
-  initrdNetworks: v.record(v.string(), v.unknown()),
+  initrdNetworks: v.record(v.string(), networkSchema),
   initrdServices: v.record(v.string(), v.object({ before: words, script: v.string() })),
   postDevices: v.nullable(v.string()),
-  helpers: words,
+  kernelParams: words,
+  supportsInitrdSecrets: v.boolean(),
   contents: words,
-  networks: words,
+  networks: v.record(v.string(), networkSchema),
   unmanaged: words,
   persistent: v.boolean(),
   services: v.record(v.string(), v.unknown()),
@@ -73,9 +81,10 @@ suite('the module', () => {
       initrdServices = builtins.mapAttrs (_: { before, script, ... }: { inherit before script; })
         config.boot.initrd.systemd.services;
       postDevices = config.boot.initrd.postDeviceCommands or null;
-      helpers = builtins.attrNames config.boot.initrd.systemd.extraBin;
+      inherit (config.boot) kernelParams;
+      inherit (config.boot.loader) supportsInitrdSecrets;
       contents = builtins.attrNames config.boot.initrd.systemd.contents;
-      networks = builtins.attrNames config.systemd.network.networks;
+      inherit (config.systemd.network) networks;
       inherit (config.networking.networkmanager) unmanaged;
       inherit (config.networking.dhcpcd) persistent;
       inherit (config.systemd) services;
@@ -201,7 +210,8 @@ suite('the module', () => {
     assert.deepEqual(initrdNetwork, {
       enable: true,
       flushBeforeStage2: false,
-      udhcpc: { enable: true },
+      // Three seconds each: together more than the thirty of a switch’s spanning tree.
+      udhcpc: { enable: true, extraArgs: ['-t', '12'] },
     })
     assert.deepEqual(initrdNetworks, {})
     assert.match(postBoot ?? '', /if \[ -f \/nix-path-registration \]; then/)
@@ -209,7 +219,7 @@ suite('the module', () => {
   })
 
   test('systemd stage 1 has a network, mount.nfs, and what mount.nfs reads', async () => {
-    const { initrdNetworks, helpers, contents, postBoot, services } = await evaluate({
+    const { initrdNetworks, contents, postBoot, services } = await evaluate({
       release: '26.11',
       hasScripts: false,
     })
@@ -220,10 +230,65 @@ suite('the module', () => {
         dhcpV4Config: { ClientIdentifier: 'mac' },
       },
     })
-    assert.deepEqual(helpers, ['mount.nfs', 'mount.nfs4'])
     assert.deepEqual(contents, ['/etc/netconfig', '/etc/protocols'])
     assert.equal(postBoot, null)
     assert.deepEqual(Object.keys(services), ['register-net-image'])
+  })
+
+  for (const release of ['24.05', '24.11', '26.05']) {
+    test(`${release}: mount.nfs is where util-linux looks for it, in /sbin of the initrd`, async () => {
+      const configuration = '{ boot.initrd.systemd.enable = true; }'
+      const system = systemExpression({ release, configuration })
+      const expression = `(${system}).config.system.build.initrdBinEnv`
+      const [path = ''] = await world.build({ expression })
+      const programs = readdirSync(join(world.realPath(path), 'sbin'))
+      assert.deepEqual(programs.filter((name) => name.startsWith('mount.')).toSorted(), [
+        'mount.nfs',
+        'mount.nfs4',
+      ])
+    })
+  }
+
+  test('a machine that finds no root starts again, unless it is told to wait', async () => {
+    const own = 'boot.kernelParams = [ "panic=5" ];'
+    const { kernelParams } = await evaluate({ configuration: `{ ${own} }` })
+    // Of several panic= the last one counts.
+    assert.deepEqual(kernelParams, ['boot.panic_on_fail', 'panic=30', 'panic=5'])
+    const waiting = await evaluate({ configuration: '{ netImage.retryAfter = null; }' })
+    assert.deepEqual(waiting.kernelParams, [])
+  })
+
+  test('secrets of the initrd are in it, whatever loader the configuration has', async () => {
+    const loader = 'boot.loader.supportsInitrdSecrets = true;'
+    assert.equal((await evaluate({ configuration: `{ ${loader} }` })).supportsInitrdSecrets, false)
+  })
+
+  test('networks of a person’s own name the machine as loaders do, each by itself', async () => {
+    const networks = `{
+      by-shorthand.DHCP = "yes";
+      by-name.networkConfig.DHCP = "ipv4";
+      of-another-mind = { DHCP = "yes"; dhcpV4Config.ClientIdentifier = "duid"; };
+      fixed.matchConfig.Name = "eth1";
+    }`
+    const summary = await evaluate({
+      configuration: `{
+        systemd.network = { enable = true; networks = ${networks}; };
+        boot.initrd.systemd = { enable = true; network.networks = ${networks}; };
+      }`,
+    })
+    for (const each of [summary.networks, summary.initrdNetworks]) {
+      const identifiers = Object.entries(each).map(([name, { dhcpV4Config }]) => [
+        name,
+        dhcpV4Config['ClientIdentifier'],
+      ])
+      assert.deepEqual(Object.fromEntries(identifiers), {
+        '98-netimage-root': 'mac',
+        'by-shorthand': 'mac',
+        'by-name': 'mac',
+        'of-another-mind': 'duid',
+        fixed: undefined,
+      })
+    }
   })
 
   test('over NFSv4, stage 1 tells the server which machine it is', async () => {
@@ -254,11 +319,11 @@ suite('the module', () => {
   test('stage 2 leaves the network alone, whatever manages it', async () => {
     const plain = await evaluate()
     assert.equal(plain.persistent, true)
-    assert.deepEqual([plain.networks, plain.unmanaged], [[], []])
+    assert.deepEqual([plain.networks, plain.unmanaged], [{}, []])
     const managed = await evaluate({
       configuration: '{ systemd.network.enable = true; networking.networkmanager.enable = true; }',
     })
-    assert.deepEqual(managed.networks, ['98-netimage-root'])
+    assert.deepEqual(Object.keys(managed.networks), ['98-netimage-root'])
     assert.deepEqual(managed.unmanaged, ['type:ethernet'])
   })
 
@@ -270,6 +335,22 @@ suite('the module', () => {
       ...['virtio_pci', 'virtio_mmio', 'virtio_net'],
     ])
     assert.match(String(settings['firmware']), /\/share\/raspberrypi\/boot$/)
+  })
+
+  test('the kernel of a Raspberry Pi 5 gets the drivers that it has as modules', async () => {
+    const of = async (kernel: string) => {
+      const boards = 'netImage.boards = [ "raspberry-pi-5" ];'
+      const configuration = `{ ${boards} boot.kernelPackages.kernel = ${kernel}; }`
+      return (await evaluate({ configuration })).availableKernelModules
+    }
+    const behindPcie = ['macb', 'pcie-brcmstb', 'clk-rp1']
+    const ofKernelOrg = [...behindPcie, 'rp1_pci', 'pinctrl-rp1']
+    assert.deepEqual(await of('{ pname = "linux"; }'), ofKernelOrg)
+    const ownKernels = [
+      '{ pname = "linux-rpi"; }',
+      '{ pname = "linux"; src.meta.homepage = "https://github.com/raspberrypi/linux"; }',
+    ]
+    for (const kernel of ownKernels) assert.deepEqual(await of(kernel), [...behindPcie, 'rp1'])
   })
 
   test('a PC has drivers without asking for them', async () => {
@@ -393,6 +474,7 @@ suite('the module', () => {
         configuration: `{ netImage.nfsRoot = "${nfsRoot}"; }`,
       })
       assert.match(failing[0] ?? '', /it is written server:\/path,options/)
+      assert.equal(failing.length, 1, failing.join())
     }
   })
 })
