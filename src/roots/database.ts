@@ -90,6 +90,10 @@ export interface LayerDatabase {
   writeEntry(directory: NodeId, entry: EntryRow): void
   deleteEntry(directory: NodeId, name: Buffer): void
   deleteEntries(directory: NodeId): void
+  /** Those of names between these two that stand where the image has the name. */
+  entriesInImage(directory: NodeId, first: Buffer, last: Buffer): EntryRow[]
+  /** How many names of the image between these two the layer does not have. */
+  countTaken(directory: NodeId, first: Buffer, last: Buffer): number
   /** Those that name a node, after a cookie, in the order of their cookies. */
   listEntries(directory: NodeId, cookie: number, limit: number): EntryRow[]
   /** Nodes below this number that have a row: all others are as in the image. */
@@ -157,6 +161,15 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       `SELECT name, node, cookie FROM entries
        WHERE directory = ? AND cookie > ? AND node IS NOT NULL ORDER BY cookie LIMIT ?`,
     ),
+    // There may be any number of new names between those two: this index leaves them out.
+    entriesInImage: database.prepare(
+      `SELECT name, node, cookie FROM entries INDEXED BY entries_by_cookie
+       WHERE directory = ? AND cookie = 0 AND name BETWEEN ? AND ?`,
+    ),
+    countTaken: database.prepare(
+      `SELECT count(*) AS count FROM entries
+       WHERE directory = ? AND name BETWEEN ? AND ? AND node IS NULL`,
+    ),
     readReply: database.prepare('SELECT reply FROM replies WHERE key = ?'),
     writeReply: database.prepare('INSERT OR REPLACE INTO replies VALUES (?, ?, ?)'),
     begin: database.prepare('BEGIN IMMEDIATE'),
@@ -189,6 +202,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       void statements.writeEntry.run(directory, name, node ?? null, cookie),
     deleteEntry: (directory, name) => void statements.deleteEntry.run(directory, name),
     deleteEntries: (directory) => void statements.deleteEntries.run(directory),
+    entriesInImage: (directory, first, last) =>
+      statements.entriesInImage.all(directory, first, last).map(toEntryRow),
+    countTaken: (directory, first, last) =>
+      Number(statements.countTaken.get(directory, first, last)?.['count']),
     listEntries: (directory, cookie, limit) =>
       statements.listEntries.all(directory, cookie, limit).map(toEntryRow),
     overriddenNodes(below) {

@@ -2,7 +2,7 @@
 import type { LayerDatabase } from './database.ts'
 import { failure } from './failure.ts'
 import type { DirectoryEntry, NodeId } from '../protocols/nfs/file-system.ts'
-import type { ImageIndex } from './image-index.ts'
+import type { ImageChild, ImageIndex } from './image-index.ts'
 import { firstNewNode, type Nodes } from './nodes.ts'
 
 export interface Directories {
@@ -25,6 +25,10 @@ const firstNewCookie = 2 ** 32
 const placeInImage = 0
 const maxName = 255
 const listedAtOnce = 256
+/** Names of the image that are read at once; more and more, since many listings end after a few. */
+const firstBatch = 16
+/** So many names that were taken away are left out together. */
+const leastRun = 64
 
 export function createDirectories(
   database: LayerDatabase,
@@ -41,16 +45,8 @@ export function createDirectories(
 
   function* list(directory: NodeId, after: number): Generator<DirectoryEntry> {
     nodes.findDirectory(directory)
-    const isOverridden = overridden.has(directory)
-    const childAt = (place: number) =>
-      directory < firstNewNode ? index.childAt(directory, place) : undefined
-    let child
-    for (let place = after; (child = childAt(place)); place++) {
-      const entry = isOverridden ? database.readEntry(directory, child.name) : child
-      const node = entry ? entry.node : child.node
-      if (node !== undefined) yield { name: child.name, node, cookie: place + 1 }
-    }
-    if (!isOverridden) return
+    if (directory < firstNewNode) yield* listImage(directory, after)
+    if (!overridden.has(directory)) return
     for (let cookie = Math.max(after, firstNewCookie - 1); ;) {
       const entries = database.listEntries(directory, cookie, listedAtOnce)
       for (const { name, node, cookie: place } of entries) {
@@ -59,6 +55,65 @@ export function createDirectories(
       }
       if (entries.length < listedAtOnce) return
     }
+  }
+
+  /** The names that the image has, of those that are still there. */
+  function* listImage(directory: NodeId, after: number): Generator<DirectoryEntry> {
+    const isOverridden = overridden.has(directory)
+    let place = after
+    for (let size = firstBatch; ; size = Math.min(size * 4, listedAtOnce)) {
+      if (isOverridden) place = afterTaken(directory, place)
+      const batch = childrenFrom(directory, place, size)
+      const changed = isOverridden ? changedAmong(directory, batch) : undefined
+      for (const { name, node: ofImage } of batch) {
+        place++
+        const key = name.toString('latin1')
+        const node = changed?.has(key) ? changed.get(key) : ofImage
+        if (node !== undefined) yield { name, node, cookie: place }
+      }
+      if (batch.length < size) return
+    }
+  }
+
+  function childrenFrom(directory: NodeId, place: number, limit: number): ImageChild[] {
+    const children: ImageChild[] = []
+    while (children.length < limit) {
+      const child = index.childAt(directory, place + children.length)
+      if (!child) break
+      children.push(child)
+    }
+    return children
+  }
+
+  /** What the layer makes of these names, by the name as latin1. */
+  function changedAmong(
+    directory: NodeId,
+    batch: readonly ImageChild[],
+  ): Map<string, NodeId | undefined> {
+    const [first, last] = [batch[0], batch.at(-1)]
+    const entries = first && last ? database.entriesInImage(directory, first.name, last.name) : []
+    return new Map(entries.map(({ name, node }) => [name.toString('latin1'), node]))
+  }
+
+  /**
+   * Leaves out names that were taken away: they are counted, many at a time, not read. Else listing
+   * a directory whose many names are all gone would take long, and have nothing to show for it.
+   *
+   * @returns the place from which on there may be a name
+   */
+  function afterTaken(directory: NodeId, from: number): number {
+    let place = from
+    for (let run = leastRun; run >= leastRun;) {
+      const first = index.childAt(directory, place)
+      const last = index.childAt(directory, place + run - 1)
+      if (first && last && database.countTaken(directory, first.name, last.name) === run) {
+        place += run
+        run *= 2
+      } else {
+        run = Math.floor(run / 2)
+      }
+    }
+    return place
   }
 
   return {

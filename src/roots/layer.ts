@@ -26,6 +26,11 @@ export interface Layer {
 }
 
 const keptReplies = 1024
+/**
+ * How deep a directory may be that one is moved to, or from. A path has 4096 bytes at most, so
+ * nobody can name a deeper one; and the walk up from it is to end soon.
+ */
+const maxDepth = 2048
 /** What a directory is said to hold, as most file systems say. */
 const directoryBytes = 4096
 
@@ -132,14 +137,16 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     row.ownData = false
   }
 
-  /** Whether the directory is the other one, or somewhere below it. */
+  /** Whether the directory is the other one, or somewhere below it. @throws `ENAMETOOLONG` */
   function isWithin(directory: NodeId, other: NodeId): boolean {
-    for (let at = directory; ;) {
+    let at = directory
+    for (let depth = 0; depth < maxDepth; depth++) {
       if (at === other) return true
       const { parent } = nodes.findDirectory(at)
       if (parent === at) return false
       at = parent
     }
+    throw failure('ENAMETOOLONG', `a directory is more than ${maxDepth} directories deep`)
   }
 
   function mustGiveWay(replaced: NodeId, isToDirectory: boolean): void {

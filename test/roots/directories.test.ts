@@ -8,6 +8,9 @@ import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer, type Layer } from '../../src/roots/layer.ts'
 import { freshNames } from '../support/temporary.ts'
+import { openLayerDatabase, type LayerDatabase } from '../../src/roots/database.ts'
+import { createDirectories } from '../../src/roots/directories.ts'
+import { createNodes } from '../../src/roots/nodes.ts'
 import { modelDirectory } from './support/layer-model.ts'
 
 const freshName = freshNames(modelDirectory())
@@ -161,4 +164,60 @@ test('100,000 names of a layer are listed once each, in parts', async () => {
   })
   assert.deepEqual(listed(system), [])
   await layer.close()
+})
+
+/** Counts the calls of the database's methods. */
+function counting(database: LayerDatabase): { counted: LayerDatabase; calls: () => number } {
+  let calls = 0
+  const counted = new Proxy(database, {
+    get(target, name, receiver) {
+      calls++
+      return Reflect.get(target, name, receiver) as unknown
+    },
+  })
+  return { counted, calls: () => calls }
+}
+
+test('6000 names of an image that were taken away are left out without a look at each', () => {
+  const [tree, directory] = [freshName(), freshName()]
+  for (const made of [tree, directory]) mkdirSync(made)
+  const count = 6000
+  const names = Array.from({ length: count }, (_, at) => `file-${String(at).padStart(6, '0')}`)
+  for (const each of names) writeFileSync(`${tree}/${each}`, '')
+  const index = createIndex('tree', tree)
+  const database = openLayerDatabase(directory)
+  const { counted, calls } = counting(database)
+  const directories = createDirectories(counted, index, createNodes(database, index))
+  const { rootNode } = index
+  const remaining = new Map(names.map((each, at) => [each, { node: at + 2, cookie: at + 1 }]))
+  const takeAway = (gone: (at: number) => boolean) => {
+    database.begin()
+    for (const [at, each] of names.entries()) {
+      if (gone(at) && remaining.delete(each)) directories.take(rootNode, Buffer.from(each))
+    }
+    database.commit()
+  }
+  const check = (most: number, after = 0) => {
+    const before = calls()
+    const found = [...directories.list(rootNode, after)]
+    assert.ok(calls() - before <= most, `${calls() - before} calls of the database`)
+    const expected = [...remaining].filter(([, { cookie }]) => cookie > after)
+    assert.deepEqual(
+      found.map(({ name: each, node, cookie }) => [each.toString(), { node, cookie }]),
+      expected,
+    )
+  }
+  takeAway((at) => at % 3000 < 2400 || at % 70 === 3)
+  directories.put(rootNode, Buffer.from('file-002410'), 7)
+  remaining.set('file-002410', { node: 7, cookie: 2411 })
+  for (const after of [0, 1, 100, 2399, 2400, 2411, 5000, 5999, 6000]) check(200, after)
+  directories.take(rootNode, Buffer.from('file-002410'))
+  remaining.delete('file-002410')
+  takeAway((at) => at !== 5998)
+  check(100)
+  assert.throws(() => directories.mustBeEmpty(rootNode), { code: 'ENOTEMPTY' })
+  takeAway(() => true)
+  check(100)
+  directories.mustBeEmpty(rootNode)
+  database.close()
 })

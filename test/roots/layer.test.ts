@@ -228,6 +228,33 @@ suite('operations', () => {
       (system) => assert.equal(read(system, 'image'), 'image'),
     ))
 
+  test('that move a directory do not walk up from any depth', () =>
+    lives(
+      () => {},
+      (system) => {
+        const name = Buffer.from('d')
+        const directory = { kind: 'directory', ...made } as const
+        const byDepth = [system.root]
+        system.together(() => {
+          for (let depth = 1; depth <= 3000; depth++) {
+            byDepth.push(system.create(byDepth[depth - 1] ?? 0, name, directory))
+          }
+        })
+        const [shallow = 0, deep = 0] = [byDepth[2000], byDepth[3000]]
+        const other = Buffer.from('other')
+        system.create(system.root, other, directory)
+        const file = put(system, 'file', 'text')
+        const move = (from: Buffer, to: number) => () => system.rename(system.root, from, to, from)
+        assert.throws(move(other, deep), { code: 'ENAMETOOLONG' })
+        assert.throws(move(name, shallow), { code: 'EINVAL' })
+        move(other, shallow)()
+        assert.ok(system.lookup(shallow, other))
+        // A file takes nothing along: its place does not matter.
+        move(Buffer.from('file'), deep)()
+        assert.equal(system.lookup(deep, Buffer.from('file')), file)
+      },
+    ))
+
   test('have replies that outlast a restart, the last of them', () => {
     const key = (number: number) => Buffer.from(`key ${number}`)
     return lives(

@@ -4,7 +4,7 @@ import type { XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter } from './attributes.ts'
 import type { NfsCall } from './call.ts'
 import { may, requirePermission } from './permission.ts'
-import { maxTransfer, NfsError } from './protocol.ts'
+import { NfsError, preferredListing } from './protocol.ts'
 
 /** `.` and `..` come first and have the first two cookies; those of the others come after. */
 const dots = [Buffer.from('.'), Buffer.from('..')]
@@ -46,7 +46,7 @@ export function writeListing(
   writeMore?: (node: NodeId) => void,
 ): void {
   const { served } = call
-  const end = results.length + Math.min(limits.all, maxTransfer) - endBytes
+  const end = results.length + Math.min(limits.all, preferredListing) - endBytes
   let namesLeft = limits.names ?? Infinity
   writeAttributesAfter(results, served, directory.id)
   results.fixed(served.cookieVerifier)

@@ -80,6 +80,7 @@ export const typeNumber = {
 
 /** Bytes of one READ or WRITE. */
 export const maxTransfer = 2 ** 20
+/** Bytes of one listing. Whoever asks for more has this much, so that no call takes long. */
 export const preferredListing = 2 ** 16
 /** Bytes. */
 export const maxHandle = 64

@@ -1,9 +1,11 @@
 /**
  * One connection that calls come in by and replies go out by.
  *
- * What is received at once is answered at once: all calls of a segment are worked off, then their
- * replies are written together. It stops receiving while replies pile up, so that a client that
- * does not read, or calls faster than the disk can follow, costs bounded memory.
+ * Calls that arrive together are answered together: their replies are written at once. But a
+ * connection works only for a few milliseconds in each turn of the event loop, and then the others
+ * have theirs: a client that sends many dear calls holds up nobody else. It stops receiving while
+ * replies or calls pile up, so that a client that does not read, or calls faster than the disk can
+ * follow, costs bounded memory.
  */
 import type { Socket } from 'node:net'
 
@@ -20,6 +22,8 @@ const maxPendingBytes = 2 ** 20
 const maxHeldReplies = 256
 /** A reply up to here is copied, and its large buffer free again at once. */
 const maxCopiedBytes = 16 * 1024
+/** How long it works in one turn of the event loop, but for the call that it is at. */
+const turnMs = 3
 
 export interface ConnectionOptions {
   /** The client's. */
@@ -38,6 +42,8 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
   const released: Buffer[] = []
   let heldReplies = 0
   let isFlushing = false
+  /** Its time in this turn is used up, and it goes on in the next one. */
+  let isResting = false
 
   socket.on('data', (piece) => {
     records.push(piece)
@@ -51,11 +57,16 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
 
   /** Answers what has been received. */
   function work(): void {
-    if (socket.destroyed) return
+    if (socket.destroyed || isResting) return
+    const end = performance.now() + turnMs
     let replies = buffers.take()
     let calls = 0
     try {
       while (mayGoOn()) {
+        if (performance.now() >= end) {
+          rest()
+          break
+        }
         const record = records.next()
         if (!record) break
         answer(record, replies)
@@ -72,8 +83,16 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     }
     send(replies)
     if (calls > 0) options.onCalls()
-    if (mayGoOn()) socket.resume()
+    if (mayGoOn() && !isResting) socket.resume()
     else socket.pause()
+  }
+
+  function rest(): void {
+    isResting = true
+    setImmediate(() => {
+      isResting = false
+      work()
+    })
   }
 
   function answer(record: Buffer, replies: XdrWriter): void {

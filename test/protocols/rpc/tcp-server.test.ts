@@ -13,14 +13,15 @@ import { callRecord, connectRpc } from '../support/rpc-client.ts'
 const program = 7
 const address = '127.0.0.1'
 const largeReply = 500_000
+const dearMs = 4
 
-/** A program that does nothing, answers with much, and answers when it is let. */
+/** A program that does nothing, answers with much, answers when it is let, and takes its time. */
 function testProgram(): {
   program: Program
-  counts: { large: number }
+  counts: { large: number; dear: number }
   gate: PromiseWithResolvers<void>
 } {
-  const counts = { large: 0 }
+  const counts = { large: 0, dear: 0 }
   const gate = Promise.withResolvers<void>()
   const procedures: Procedure[] = [
     () => undefined,
@@ -32,6 +33,11 @@ function testProgram(): {
     (call, results) => {
       results.uint32(call.arguments.uint32())
       return { until: gate.promise, otherwise: () => results.uint32(0xdead) }
+    },
+    () => {
+      counts.dear++
+      for (const end = performance.now() + dearMs; performance.now() < end;);
+      return undefined
     },
   ]
   return { program: { number: program, versions: new Map([[3, procedures]]) }, counts, gate }
@@ -137,6 +143,25 @@ suite('an RPC server over TCP', () => {
     socket.on('data', (piece) => (received += piece.length))
     socket.resume()
     while (received < calls * replyBytes) await once(socket, 'data')
+    assert.equal(received, calls * replyBytes)
+    socket.destroy()
+  })
+
+  test('many dear calls that arrive together hold up nobody else', async () => {
+    await using server = await start()
+    using other = await connectRpc(server.port)
+    await other.call(program, 0, () => {})
+    const calls = 200
+    const socket = await open(server.port)
+    const replyBytes = 28
+    let received = 0
+    socket.on('data', (piece) => (received += piece.length))
+    socket.write(Buffer.concat(Array.from({ length: calls }, () => callRecord({}, program, 3))))
+    while (server.counts.dear === 0) await new Promise((resolve) => setImmediate(resolve))
+    await other.call(program, 0, () => {})
+    assert.ok(server.counts.dear < 20, `${server.counts.dear} calls came before the other one`)
+    while (received < calls * replyBytes) await once(socket, 'data')
+    assert.equal(server.counts.dear, calls)
     assert.equal(received, calls * replyBytes)
     socket.destroy()
   })
