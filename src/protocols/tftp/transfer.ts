@@ -1,9 +1,10 @@
 /**
  * One file on its way to one client: packets and time go in, packets come out. [RFC 1350, 7440]
  *
- * Something is sent again only because time has passed, or because the client says up to where it
- * has the window: an acknowledgment that comes twice starts nothing, or each block would go out
- * twice from then on. [RFC 1123 §4.2.3.1]
+ * Something is sent again because time has passed, or because the client says up to where it has the
+ * window. If the same acknowledgment comes twice, the client may have missed the first block of the
+ * window: then the window is sent once more, but only if the network alone can be the cause. Otherwise
+ * each block would go out twice from then on. [RFC 1123 §4.2.3.1]
  */
 import { messageOf } from '../../errors.ts'
 import type { Blocks } from './blocks.ts'
@@ -55,6 +56,8 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
   let progressed = now
   let tried = 0
   let deadline = 0
+  /** Whether a repeated acknowledgment says that the first block of this window was lost. */
+  let mayBeMissed = false
 
   function sendNext(now: number): void {
     tried++
@@ -89,6 +92,9 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
   }
 
   function progress(count: number, now: number): void {
+    // What was sent more than once, the client acknowledges more than once. With blocks of one
+    // window in hand twice, it would ask for the next one twice as well, and so on to the end.
+    mayBeMissed = windowSize > 1 && tried === 1 && count === sent - acknowledged
     acknowledged += count
     progressed = now
     tried = 0
@@ -108,6 +114,10 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
     }
     const count = (block - acknowledged) & 0xffff
     if (count > 0 && count <= sent - acknowledged) progress(count, now)
+    else if (count === 0 && mayBeMissed) {
+      mayBeMissed = false
+      sendNext(now)
+    }
   }
 
   function receiveError(code: number, message: string): void {

@@ -151,6 +151,29 @@ suite('a transfer', () => {
     assert.deepEqual(blocksOf(sent), [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10])
   })
 
+  test('a window whose first block was lost comes once more at once, when the client asks', () => {
+    // A client acknowledges the last block in order when one comes that it did not expect.
+    const { sent, transfer } = begin({ windowSize: 8, hasOptions: true })
+    for (const block of [0, 8, 8]) transfer.receive({ kind: 'ack', block }, 0)
+    const window = (first: number) => Array.from({ length: 8 }, (_, index) => first + index)
+    assert.deepEqual(blocksOf(sent), [...window(1), ...window(9), ...window(9)])
+    // Some do so for each block that they did not expect.
+    for (let count = 0; count < 7; count++) transfer.receive({ kind: 'ack', block: 8 }, 0)
+    assert.equal(blocksOf(sent).length, 24)
+    transfer.receive({ kind: 'ack', block: 16 }, 0)
+    assert.deepEqual(blocksOf(sent).slice(24), window(17))
+  })
+
+  test('a block that comes twice has one window sent again, and not all that follow', () => {
+    const intact = { isLost: false, copies: 1, delay: 0 }
+    // The answer to the options, its acknowledgment, and the first window.
+    const faults = [...Array.from({ length: 5 }, () => intact), { ...intact, copies: 2 }]
+    const bytes = Buffer.alloc(400 * blockSize)
+    const setting = { bytes, blockSize, windowSize: 4, hasOptions: true, lossesInARow: 0 }
+    const { state, timeouts, dataPackets } = simulate({ ...setting, faults })
+    assert.deepEqual([state, timeouts, dataPackets], ['ended', 0, blocksIn(bytes) + 4])
+  })
+
   test('counts on from 65535 with 0', () => {
     const { sent, transfer } = begin({ windowSize: 1, size: 70_000 * blockSize })
     for (let block = 1; block <= 70_001; block++) {
