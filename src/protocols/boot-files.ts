@@ -41,10 +41,10 @@ export interface OpenBootFile {
 
 /**
  * `not-served`: not to this machine. `refused`: no such name can be. `unreadable`: it is there, but
- * it cannot be opened now.
+ * it cannot be opened. `busy`: this machine is short of something for a moment: ask again.
  */
 export interface NoBootFile {
-  kind: 'missing' | 'not-served' | 'refused' | 'unreadable'
+  kind: 'missing' | 'not-served' | 'refused' | 'unreadable' | 'busy'
   reason: string
 }
 
@@ -115,6 +115,8 @@ function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined
 }
 
 const absent = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EISDIR'])
+/** Descriptors or memory ran out: that passes, and must not end a boot. */
+const passing = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR'])
 
 async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoBootFile> {
   try {
@@ -141,8 +143,9 @@ async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoB
       tag: tagOf(stat),
     }
   } catch (error) {
-    if (absent.has(errnoOf(error) ?? '')) return missing
-    return { kind: 'unreadable', reason: messageOf(error) }
+    const errno = errnoOf(error) ?? ''
+    if (absent.has(errno)) return missing
+    return { kind: passing.has(errno) ? 'busy' : 'unreadable', reason: messageOf(error) }
   }
 }
 

@@ -140,6 +140,11 @@ async function answer(
       sendText(response, 400, `${found.reason}.`)
       tell('fail', { reason: found.reason })
       return
+    case 'busy':
+      response.setHeader('Retry-After', '1')
+      sendText(response, 503, 'The file cannot be opened at the moment: ask again.')
+      tell('fail', { reason: found.reason })
+      return
     case 'unreadable':
       sendText(response, 500, 'The file cannot be read.')
       tell('fail', { reason: found.reason })

@@ -72,6 +72,15 @@ function decodeRequest(bytes: Buffer): FileRequest | undefined {
   return { file, mode: mode.toLowerCase(), options: pairs(options) }
 }
 
+const maxShownBytes = 80
+
+/** What may be a name in what is no packet, for people: the first text behind the operation. */
+export function textIn(bytes: Buffer): string {
+  const zero = bytes.indexOf(0, 2)
+  const end = Math.min(zero < 0 ? bytes.length : zero, 2 + maxShownBytes)
+  return bytes.toString('latin1', Math.min(2, end), end)
+}
+
 /** Those that end with a zero: what else is at the end is padding of old boot ROMs. */
 function strings(bytes: Buffer): string[] {
   const found: string[] = []

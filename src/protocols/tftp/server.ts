@@ -13,7 +13,7 @@ import type { Hears } from '../on-interface.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
 import { negotiate } from './options.ts'
-import { decode, encode, errorCode, type FileRequest, type Packet } from './packet.ts'
+import { decode, encode, errorCode, textIn, type FileRequest, type Packet } from './packet.ts'
 import {
   createSessions,
   defaultLimits,
@@ -82,9 +82,21 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     }
     const session = sessions.get(peer)
     if (options.singlePort && session?.transfer) receiveIn(session, packet)
-    else if (!packet) answer(peer, 'illegalOperation', 'this is no packet of TFTP')
-    else if (packet.kind === 'write') answer(peer, 'accessViolation', 'files are only read here')
-    else if (packet.kind !== 'error') answer(peer, 'unknownTransfer', 'there is no such transfer')
+    else if (!packet) {
+      reject(peer, 'illegalOperation', textIn(bytes), 'this is no packet of TFTP')
+    } else if (packet.kind === 'write') {
+      reject(peer, 'accessViolation', packet.request.file, 'files are only read here')
+    } else if (packet.kind !== 'error') {
+      // The rest of a transfer that has ended already, mostly: nobody has to know of it.
+      answer(peer, 'unknownTransfer', 'there is no such transfer')
+    }
+  }
+
+  /** Refuses what asks for no transfer that could begin. */
+  function reject(peer: Peer, code: keyof typeof errorCode, file: string, reason: string): void {
+    answer(peer, code, reason)
+    const address = plainAddress(peer.host) ?? ''
+    report({ kind: 'tftp', step: 'refuse', address, file, bytes: 0, reason })
   }
 
   function answer({ host, port }: Peer, code: keyof typeof errorCode, message: string): void {
@@ -103,7 +115,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
       abandon(known, 'the machine asked anew')
     }
     if (asked.mode !== 'octet' && asked.mode !== 'netascii') {
-      answer(peer, 'illegalOperation', `there is no mode ${asked.mode} here`)
+      reject(peer, 'illegalOperation', asked.file, `there is no mode ${asked.mode} here`)
       return
     }
     const room = sessions.roomFor(peer.host, now)
@@ -133,6 +145,11 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
 
   function refuse(session: Session, { kind, reason }: NoBootFile): void {
     drop(session)
+    if (kind === 'busy') {
+      // It asks again, while an error would end its boot.
+      tell(session, 'fail', reason)
+      return
+    }
     const code = kind === 'missing' ? 'notFound' : 'accessViolation'
     answer(session.peer, code, reason)
     if (kind === 'missing') tell(session, 'missing')
@@ -169,7 +186,9 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     const { host, port } = session.peer
     session.send = (packet) => socket.send(packet, port, host)
     socket.on('error', (error) => {
-      end(session, `nothing can be sent to the machine: ${messageOf(error)}`)
+      const reason = `nothing can be sent to the machine: ${messageOf(error)}`
+      if (!session.isBegun) tell(session, 'fail', reason)
+      end(session, reason)
     })
     socket.on('message', (bytes, from) => {
       if (from.port === port && from.address === host) {

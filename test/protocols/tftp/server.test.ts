@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
 import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
 import { filterThrough } from '../../support/programs.ts'
+import { runProgram } from '../../support/real-nix.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { ack, openPeer, readRequest, type TftpPeer } from '../support/tftp-peer.ts'
 import { serveTftp } from '../support/tftp-server.ts'
@@ -182,21 +183,47 @@ for (const singlePort of [false, true]) {
         assert.equal((await nextData(peer)).block, 2)
       })
 
-      for (const [what, packet, code] of [
-        ['a write', { kind: 'write', request: { file: 'new', mode: 'octet', options: [] } }, 2],
-        ['mail', { kind: 'read', request: { file: 'root', mode: 'mail', options: [] } }, 4],
-        ['an unknown operation', Buffer.from([0, 9, 1, 2]), 4],
-        ['a request without an end', Buffer.from('\0\x01kernel'), 4],
-        ['an acknowledgment out of the blue', ack(7), 5],
-        ['a name that leads out', readRequest('../../etc/passwd'), 2],
-        ['a name that nothing has', readRequest('none'), 1],
-        ['a folder', readRequest('/'), 2],
-      ] as const satisfies readonly [string, Packet | Buffer, number][]) {
-        test(`${what} is refused with error ${code}`, async () => {
+      const write: Packet = {
+        kind: 'write',
+        request: { file: 'new', mode: 'octet', options: [] },
+      }
+      const mail: Packet = { kind: 'read', request: { file: 'root', mode: 'mail', options: [] } }
+      const noPacket = 'this is no packet of TFTP'
+      const noName = 'this name cannot be one of a boot tree'
+      const outside = '../../etc/passwd'
+      const refusals: readonly (readonly [string, Packet | Buffer, number, string | undefined])[] =
+        [
+          ['a write', write, 2, 'refuse new: files are only read here'],
+          ['mail', mail, 4, 'refuse root: there is no mode mail here'],
+          ['an unknown operation', Buffer.from([0, 9, 0x61, 0]), 4, `refuse a: ${noPacket}`],
+          [
+            'a request without an end',
+            Buffer.from('\0\x01kernel'),
+            4,
+            `refuse kernel: ${noPacket}`,
+          ],
+          [
+            'a request that is too long',
+            encode(readRequest('k'.repeat(600))),
+            4,
+            `refuse ${'k'.repeat(80)}: ${noPacket}`,
+          ],
+          ['a single byte', Buffer.from([0]), 4, `refuse : ${noPacket}`],
+          ['an acknowledgment out of the blue', ack(7), 5, undefined],
+          ['a name that leads out', readRequest(outside), 2, `fail ${outside}: ${noName}`],
+          ['a name that nothing has', readRequest('none'), 1, 'missing none: undefined'],
+          ['a folder', readRequest('/'), 2, `fail /: ${noName}`],
+        ]
+      for (const [what, packet, code, told] of refusals) {
+        test(`${what} is refused with error ${code}, and told`, async () => {
           await using server = await serveTftp(tree, { singlePort })
           await using peer = await openPeer()
           peer.send(packet, server.port)
           assert.equal((await nextError(peer)).code, code)
+          const [event] = server.events
+          const line = event?.kind === 'tftp' && `${event.step} ${event.file}: ${event.reason}`
+          if (told === undefined) assert.deepEqual(server.events, [])
+          else assert.equal(line, told)
           assert.ok(await isServed(server.port))
           assert.deepEqual(server.errors, [])
         })
@@ -269,6 +296,13 @@ for (const singlePort of [false, true]) {
 }
 
 suite('a TFTP server', () => {
+  test('is silent while descriptors are short, and serves who asks again', async () => {
+    const program = join(import.meta.dirname, '../support/tftp-without-descriptors-program.ts')
+    const command = ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, program, tree]
+    const said = await runProgram('sh', command)
+    assert.equal(said, 'silence\nsilence\ndata\n')
+  })
+
   test('says why it cannot listen', async () => {
     await using server = await serveTftp(tree)
     await assert.rejects(serveTftp(tree, { port: server.port }), (error) => {

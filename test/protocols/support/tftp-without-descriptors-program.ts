@@ -1,0 +1,41 @@
+// A TFTP server whose process has no file descriptor left, then one, then enough: what a client hears.
+//
+//     node tftp-without-descriptors-program.ts TREE
+//
+// TREE has a file named kernel.
+
+import { closeSync, openSync } from 'node:fs'
+import { openPeer, readRequest } from './tftp-peer.ts'
+import { serveTftp } from './tftp-server.ts'
+
+await using server = await serveTftp(process.argv[2] ?? '')
+await using peer = await openPeer()
+// Whatever Node opens once for good is open by then.
+peer.send(readRequest('none'), server.port)
+await peer.next()
+
+const taken: number[] = []
+const take = () => {
+  try {
+    for (;;) taken.push(openSync('/dev/null', 'r'))
+  } catch {
+    // There are no more.
+  }
+}
+take()
+
+/** Events tell when the server has given up on the request. */
+async function ask(): Promise<void> {
+  const { length } = server.events
+  peer.send(readRequest('kernel'), server.port)
+  let heard = await peer.next(100)
+  while (heard === undefined && server.events.length === length) heard = await peer.next(100)
+  process.stdout.write(`${heard?.packet.kind ?? 'silence'}\n`)
+}
+
+await ask()
+// Enough for the file, but not for the socket of the transfer.
+closeSync(taken.pop() ?? -1)
+await ask()
+for (const descriptor of taken) closeSync(descriptor)
+await ask()
