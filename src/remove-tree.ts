@@ -5,30 +5,45 @@ import { errnoOf } from './errors.ts'
 
 const slash = Buffer.from('/')
 
-/** Nothing happens where nothing is. Symlinks are removed, never followed. */
+/**
+ * Nothing happens if nothing is there. Symlinks are removed, never followed.
+ *
+ * @throws the first error, after all that can be removed is gone
+ */
 export function removeTree(path: string | Buffer): void {
-  const root = Buffer.from(path)
-  const stat = lstatSync(root, { throwIfNoEntry: false })
-  if (!stat) return
-  if (stat.isDirectory()) ifThere(() => removeDirectory(root))
-  else unlinkSync(root)
+  removeTrees([path])
 }
 
-function removeDirectory(path: Buffer): void {
-  if (process.geteuid?.() !== 0) chmodSync(path, 0o700)
-  for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
-    const child = Buffer.concat([path, slash, entry.name])
-    if (entry.isDirectory()) ifThere(() => removeDirectory(child))
-    else ifThere(() => unlinkSync(child))
+export function removeTrees(paths: readonly (string | Buffer)[]): void {
+  const failures: unknown[] = []
+  for (const path of paths) {
+    attempt(failures, () => {
+      const root = Buffer.from(path)
+      if (lstatSync(root).isDirectory()) removeDirectory(root, failures)
+      else unlinkSync(root)
+    })
   }
-  ifThere(() => rmdirSync(path))
+  if (failures.length > 0) throw failures[0]
 }
 
-/** Another clean-up may be faster. */
-function ifThere(remove: () => void): void {
+function removeDirectory(path: Buffer, failures: unknown[]): void {
+  // Somebody else's directory may be writable all the same.
+  if (process.geteuid?.() !== 0) attempt([], () => chmodSync(path, 0o700))
+  attempt(failures, () => {
+    for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
+      const child = Buffer.concat([path, slash, entry.name])
+      if (entry.isDirectory()) removeDirectory(child, failures)
+      else attempt(failures, () => unlinkSync(child))
+    }
+  })
+  attempt(failures, () => rmdirSync(path))
+}
+
+function attempt(failures: unknown[], remove: () => void): void {
   try {
     remove()
   } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
+    // Another clean-up may be faster.
+    if (errnoOf(error) !== 'ENOENT') failures.push(error)
   }
 }

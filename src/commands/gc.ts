@@ -17,11 +17,11 @@ export function gcCommand() {
     .option('--json', 'print the result as JSON')
     .option('-q, --quiet', 'show no progress')
     .action((flags) =>
-      runCommand(flags, async () => {
+      runCommand(flags, async ({ progress }) => {
         const { collectGarbage } = await import('../pool/gc.ts')
         const { defaultPoolDirectory } = await import('../pool/pool.ts')
         const pool = flags.pool ?? defaultPoolDirectory()
-        const result = collectGarbage(pool, flags.keepDays)
+        const result = collectGarbage(pool, flags.keepDays, (message) => progress.warn(message))
         const { removedPaths, removedBytes, keptPaths } = result
         return {
           json: { pool, ...result },

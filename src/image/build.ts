@@ -68,7 +68,7 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
   let pool: Pool | undefined
   try {
     const found = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)
-    pool = openPool(request.pool ?? defaultPoolDirectory())
+    pool = openPool(request.pool ?? defaultPoolDirectory(), (message) => progress.warn(message))
     const context: BuildContext = { access, pool, workers, signal, progress }
     const closure = await fillPool(found.values(), context)
     return await buildFromPool(request, options, toplevel, closure, context)
@@ -115,7 +115,9 @@ async function buildFromPool(
   const system = await readSystem(treesOf(closure, context.pool), toplevel)
   const options = settleOptions(given, system)
   const image = resolve(request.output ?? options.rootDirectoryName)
-  const staging = openStaging(image, request.force ?? false)
+  const staging = openStaging(image, request.force ?? false, (message) =>
+    context.progress.warn(message),
+  )
   try {
     const layout = imageLayout(staging.image, options.rootDirectoryName)
     makeFolders(layout)

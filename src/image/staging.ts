@@ -18,10 +18,11 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { acquireLock, type Lock } from '../lock.ts'
-import { removeTree } from '../remove-tree.ts'
+import { removeTree, removeTrees } from '../remove-tree.ts'
+import { removalCommand, tidy, type Warn } from '../tidy.ts'
 
 const beginning = 'begin-'
 const beginningMs = 60_000
@@ -53,12 +54,13 @@ function isThere(output: string): boolean {
   }
 }
 
-export function openStaging(output: string, force: boolean): Staging {
+/** @param warn told what could not be cleaned up */
+export function openStaging(output: string, force: boolean, warn: Warn): Staging {
   const parent = dirname(output)
   const prefix = `.${basename(output)}.netimage-`
   try {
     makeDirectory(parent)
-    finishInterrupted(output, parent, prefix)
+    finishInterrupted(output, parent, prefix, warn)
     refuseExisting(output, force)
     refuseForeign(output)
     // By its own name, which is the one that the commands' view of the machine has.
@@ -71,7 +73,7 @@ export function openStaging(output: string, force: boolean): Staging {
       image,
       scratch,
       publish: () => publish(output, directory, force),
-      close: () => dismantle(directory, lock),
+      close: () => dismantle(directory, lock, warn),
     }
   } catch (error) {
     throw fileSystemError(`could not begin the image ${output}`, error)
@@ -86,7 +88,7 @@ function makeLocked(parent: string, prefix: string): { directory: string; lock: 
   const unlocked = mkdtempSync(join(parent, `${prefix}${beginning}`))
   const lock = acquireLock(join(unlocked, 'lock'), 'exclusive', lockWaitMs)
   if (!lock) throw new NetimageError('file-system', `could not lock ${unlocked}`)
-  const directory = unlocked.replace(`${prefix}${beginning}`, prefix)
+  const directory = join(parent, prefix + basename(unlocked).slice(`${prefix}${beginning}`.length))
   renameSync(unlocked, directory)
   return { directory, lock }
 }
@@ -123,12 +125,16 @@ function refuseForeign(output: string): void {
   })
 }
 
-/** Undefined where its build goes on, or has removed it a moment ago. */
-function lockIfThere(directory: string): Lock | undefined {
+/** Undefined if its build goes on, has removed it a moment ago, or cannot be asked. */
+function lockIfThere(directory: string, warn: Warn): Lock | undefined {
   try {
     return acquireLock(join(directory, 'lock'), 'exclusive', 0)
   } catch (error) {
-    if (existsSync(directory)) throw error
+    if (existsSync(directory)) {
+      const command = removalCommand(directory)
+      const why = `a build of another user left ${directory}, or still works in it`
+      warn(`${why} (${messageOf(error)}). If no build runs, remove it with: ${command}`)
+    }
     return undefined
   }
 }
@@ -140,7 +146,7 @@ function isYoung(directory: string): boolean {
 }
 
 /** Cleans up after builds that were killed; one that had begun to replace an image is finished. */
-function finishInterrupted(output: string, parent: string, prefix: string): void {
+function finishInterrupted(output: string, parent: string, prefix: string, warn: Warn): void {
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue
     const rest = name.slice(prefix.length)
@@ -149,28 +155,42 @@ function finishInterrupted(output: string, parent: string, prefix: string): void
     if (!/^[A-Za-z0-9]{6}$/.test(begins ? rest.slice(beginning.length) : rest)) continue
     const directory = join(parent, name)
     if (begins && isYoung(directory)) continue
-    const lock = lockIfThere(directory)
+    const lock = lockIfThere(directory, warn)
     if (!lock) continue
     const [image, old] = [join(directory, 'image'), join(directory, 'old')]
     // Killed between the two renames: the new image was whole, or the old would not have moved.
     if (existsSync(old) && existsSync(image) && !existsSync(output)) renameSync(image, output)
-    dismantle(directory, lock)
+    dismantle(directory, lock, warn)
   }
 }
 
 /**
- * The lock goes last: whoever finds a folder without one, finds nothing else in it. Another build
- * that looks for dead ones may come in between, and lock the folder anew to remove it itself.
+ * The lock is removed last, so that a folder without one is empty. Another build that looks for dead
+ * ones may lock the folder anew and remove it first: that is fine.
  */
-function dismantle(directory: string, lock: Lock): void {
+function dismantle(directory: string, lock: Lock, warn: Warn): void {
+  tidy(directory, warn, () => {
+    const names = readdirIfThere(directory).filter((name) => name !== 'lock')
+    removeTrees(names.map((name) => join(directory, name)))
+    removeFolder(directory)
+  })
+  lock.release()
+}
+
+function readdirIfThere(directory: string): string[] {
   try {
-    for (const name of readdirSync(directory)) {
-      if (name !== 'lock') removeTree(join(directory, name))
-    }
+    return readdirSync(directory)
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    return []
+  }
+}
+
+function removeFolder(directory: string): void {
+  try {
     removeTree(directory)
   } catch (error) {
-    if (!['ENOENT', 'ENOTEMPTY'].includes(errnoOf(error) ?? '')) throw error
-  } finally {
-    lock.release()
+    // Another build has locked it anew in this moment.
+    if (errnoOf(error) !== 'ENOTEMPTY') throw error
   }
 }

@@ -65,7 +65,7 @@ async function withSystem<T>(
   const progress = request.progress ?? silentProgress
   const toplevel = await findSystemPath(request.subject, signal)
   const access = await openStores(request, (message) => progress.warn(message), signal)
-  const pool = openPool(request.pool ?? defaultPoolDirectory())
+  const pool = openPool(request.pool ?? defaultPoolDirectory(), (message) => progress.warn(message))
   const workers = startWorkers(signal)
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)

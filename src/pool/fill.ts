@@ -191,7 +191,7 @@ async function checkDoubtful(
       counts.paths++
     }),
   )
-  task.end(`checked ${plural(doubtful.length, 'path')} unpacked before this machine last started`)
+  task.end(`checked ${plural(doubtful.length, 'path')} of the pool once more`)
   return damaged
 }
 

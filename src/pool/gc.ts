@@ -2,10 +2,12 @@
 import { lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
-import { errnoOf, fileSystemError } from '../errors.ts'
+import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { entryFile, parseEntry } from './entry.ts'
-import { bury, buryDeadLeases, leaseTime, poolFolders, removeGraves, withPoolLock } from './pool.ts'
+import { tidy, type Warn } from '../tidy.ts'
+import { poolFolders, withPoolLock } from './pool.ts'
+import { endDeadLeases, leaseTime, removeSetAside, setAside } from './removal.ts'
 
 export interface CollectedGarbage {
   removedPaths: number
@@ -18,7 +20,18 @@ const dayMs = 24 * 60 * 60 * 1000
 /** Time stamps of a file system may lag behind the clock by a tick. */
 const clockSlackMs = 2000
 
-export function collectGarbage(pool: string, keepDays: number): CollectedGarbage {
+/**
+ * @param keepDays entries that a build used within so many days stay
+ * @param warn told what could not be removed
+ */
+export function collectGarbage(
+  pool: string,
+  keepDays: number,
+  warn: Warn = () => undefined,
+): CollectedGarbage {
+  if (!(keepDays >= 0)) {
+    throw new NetimageError('bad-option', `${keepDays} is no number of days to keep entries for`)
+  }
   const folders = poolFolders(resolve(pool))
   const result: CollectedGarbage = { removedPaths: 0, removedBytes: 0, keptPaths: 0 }
   try {
@@ -27,21 +40,24 @@ export function collectGarbage(pool: string, keepDays: number): CollectedGarbage
     for (const folder of [folders.scratch, folders.leases]) makeDirectory(folder)
     // Under the lock entries are only renamed; the removal itself keeps nobody waiting.
     withPoolLock(folders.lock, 'exclusive', () => {
-      const living = buryDeadLeases(folders)
+      const living = endDeadLeases(folders, warn)
       const needed = Math.min(...living.map(leaseTime)) - clockSlackMs
       const cutoff = Math.min(Date.now() - keepDays * dayMs, needed)
       for (const name of readdirSync(folders.trees)) {
         const entry = join(folders.trees, name)
-        if (lstatSync(entry).mtimeMs >= cutoff) {
-          result.keptPaths++
-          continue
+        const stat = lstatSync(entry, { throwIfNoEntry: false })
+        // A build that finds an entry damaged takes it away without this lock.
+        if (!stat) continue
+        const bytes = stat.mtimeMs < cutoff ? narBytes(entry) : 0
+        if (stat.mtimeMs < cutoff) tidy(entry, warn, (path) => setAside(path, folders.scratch))
+        if (lstatSync(entry, { throwIfNoEntry: false })) result.keptPaths++
+        else {
+          result.removedBytes += bytes
+          result.removedPaths++
         }
-        result.removedBytes += narBytes(entry)
-        result.removedPaths++
-        bury(entry, folders.scratch)
       }
     })
-    removeGraves(folders)
+    removeSetAside(folders.scratch, warn)
   } catch (error) {
     throw fileSystemError(`could not collect the garbage of the pool ${pool}`, error)
   }

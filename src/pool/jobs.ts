@@ -1,17 +1,18 @@
 /** The work that is done in worker threads, a store path at a time. */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import { errnoOf, fileSystemError } from '../errors.ts'
 import type { ContentCheck } from '../nix/content-address.ts'
 import type { Hash } from '../nix/hash.ts'
 import { discard, type NarSource } from '../nix/nar-source.ts'
-import { removeTree } from '../remove-tree.ts'
+import { tidy } from '../tidy.ts'
 import { contentMatches, treeMatches } from './check-tree.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 import { entryFile, formatEntry, treeName } from './entry.ts'
 import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
 import type { NarExpectation } from './receive.ts'
+import { setAsideDamaged } from './removal.ts'
 
 export type Job = ReceiveJob | PlaceJob | CheckJob | ContentJob
 
@@ -76,30 +77,50 @@ async function receive(
   progress: (bytes: number) => void,
   memory: MemoryClaim,
 ): Promise<void> {
-  const { scratch, entry, source, expected } = job
+  const { scratch, source, expected } = job
   try {
     // Decompression is not loaded where everything is in the pool already.
     const { receiveNar } = await import('./receive.ts')
     mkdirSync(scratch)
     await receiveNar(source, join(scratch, treeName), expected, progress, memory)
     writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize }))
-    rename(scratch, entry)
+    appear(job)
   } catch (error) {
-    removeTree(scratch)
+    tidy(scratch, quietly)
     throw fileSystemError(`could not unpack ${expected.path}`, error)
   } finally {
     discard(source)
   }
 }
 
-function rename(scratch: string, entry: string): void {
+/** What stays now goes with the rest of the build's scratch directory. */
+const quietly = () => undefined
+
+/** Gives the finished entry its name. */
+function appear({ scratch, entry, expected }: ReceiveJob): void {
   try {
     renameSync(scratch, entry)
+    return
   } catch (error) {
     const errno = errnoOf(error)
     if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error
-    // Another build finished the same path first; both are verified, so either will do.
-    removeTree(scratch)
+  }
+  // Usually another build has finished the same path first, and makes its image of it already. But
+  // whatever is there, nobody in this build has hashed it.
+  const { narHash, narSize } = expected
+  if (isWhole(join(entry, treeName), narHash, narSize)) tidy(scratch, quietly)
+  else {
+    setAsideDamaged(entry, dirname(scratch))
+    renameSync(scratch, entry)
+  }
+}
+
+function isWhole(tree: string, narHash: Hash, narSize: number): boolean {
+  try {
+    return treeMatches(tree, narHash, narSize, quietly)
+  } catch {
+    // What cannot be read is as good as damaged.
+    return false
   }
 }
 
@@ -108,7 +129,7 @@ function place(job: PlaceJob, progress: (bytes: number) => void): boolean {
     placeTree(job.tree, job.target, job.method)
   } catch (error) {
     if (!(error instanceof TouchedTree)) throw error
-    removeTree(job.target)
+    tidy(job.target, quietly)
     return false
   }
   progress(job.narSize)

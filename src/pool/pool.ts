@@ -13,15 +13,7 @@
  * An entry's directory has the time at which it was last used.
  */
 import { randomBytes } from 'node:crypto'
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
@@ -29,9 +21,10 @@ import { homeFor } from '../home.ts'
 import { digestToBase32 } from '../nix/hash.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { removeTree } from '../remove-tree.ts'
+import { tidy, type Warn } from '../tidy.ts'
 import { currentBootId, entryFile, formatEntry, parseEntry, treeName, type Entry } from './entry.ts'
 import { acquireLock, type Lock } from '../lock.ts'
+import { endDeadLeases, removeSetAside, setAsideDamaged } from './removal.ts'
 
 export interface Pool {
   readonly directory: string
@@ -46,9 +39,9 @@ export interface Pool {
   claim(infos: Iterable<PathInfo>): Claim
   entryPath(info: PathInfo): string
   treePath(info: PathInfo): string
-  /** Takes an entry out of the pool. */
+  /** Takes a damaged entry out of the pool. */
   discard(info: PathInfo): void
-  /** Records that a doubtful tree was hashed and is whole. */
+  /** Records that a doubtful tree was hashed and is whole, if that can be written. */
   confirm(claimed: Claimed): void
   /** Ends the lease and removes what it did not finish. */
   close(): void
@@ -57,7 +50,10 @@ export interface Pool {
 export interface Claim {
   /** Whole, and there to be used. */
   present: Claimed[]
-  /** From before the machine last started, or with a broken record: hashed before they count. */
+  /**
+   * From before the machine last started, of another user, or with a broken record: hashed before
+   * they count.
+   */
   doubtful: Claimed[]
   missing: PathInfo[]
 }
@@ -74,8 +70,6 @@ export interface PoolFolders {
   leases: string
   lock: string
 }
-
-const gravePrefix = 'removed-'
 
 /** Removal holds the lock for as long as renaming takes. */
 const lockWaitMs = 60_000
@@ -97,7 +91,8 @@ export function poolFolders(directory: string): PoolFolders {
   }
 }
 
-export function openPool(where: string): Pool {
+/** @param warn told what could not be cleaned up */
+export function openPool(where: string, warn: Warn): Pool {
   const directory = resolve(where)
   const folders = poolFolders(directory)
   // The time comes first, so that entries claimed later are never older than the lease.
@@ -110,11 +105,11 @@ export function openPool(where: string): Pool {
     }
     // A lease that is not locked yet must not look dead to another build that starts now.
     withPoolLock(folders.lock, 'exclusive', () => {
-      buryDeadLeases(folders)
+      endDeadLeases(folders, warn)
       leaseLock = acquireLock(join(folders.leases, lease), 'exclusive', 0)
       mkdirSync(scratch)
     })
-    removeGraves(folders)
+    removeSetAside(folders.scratch, warn)
   } catch (error) {
     leaseLock?.release()
     throw fileSystemError(`could not open the pool ${directory}`, error)
@@ -136,18 +131,19 @@ export function openPool(where: string): Pool {
       withPoolLock(folders.lock, 'shared', () => {
         for (const info of infos) {
           const path = entryPath(info)
-          const entry = readEntry(path)
+          const state = touch(path)
+          const entry = state === 'missing' ? undefined : readEntry(path)
           const claimed = { info, narSize: entry?.narSize ?? info.narSize }
-          if (!touch(path)) claim.missing.push(info)
-          else if (entry?.bootId === bootId) claim.present.push(claimed)
+          if (state === 'missing') claim.missing.push(info)
+          else if (state === 'ours' && entry?.bootId === bootId) claim.present.push(claimed)
           else claim.doubtful.push(claimed)
         }
       })
       return claim
     },
     discard(info) {
-      bury(entryPath(info), folders.scratch)
-      removeGraves(folders)
+      setAsideDamaged(entryPath(info), folders.scratch)
+      removeSetAside(folders.scratch, warn)
     },
     confirm({ info, narSize }) {
       const file = join(entryPath(info), entryFile)
@@ -156,12 +152,14 @@ export function openPool(where: string): Pool {
         writeFileSync(finished, formatEntry({ narSize }))
         renameSync(finished, file)
       } catch (error) {
+        // The entry of another user is hashed again by the next build.
+        if (isForbidden(error)) return
         throw fileSystemError(`could not write ${file}`, error)
       }
     },
     close() {
-      removeTree(scratch)
-      rmSync(join(folders.leases, lease), { force: true })
+      tidy(scratch, warn)
+      tidy(join(folders.leases, lease), warn)
       leaseLock?.release()
     },
   }
@@ -190,54 +188,19 @@ function readEntry(path: string): Entry | undefined {
   }
 }
 
-function touch(path: string): boolean {
+/** Marks an entry as used now. That of another user cannot be marked, and may be anything. */
+function touch(path: string): 'ours' | 'foreign' | 'missing' {
   const now = new Date()
   try {
     utimesSync(path, now, now)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The time at which a lease's build began, in milliseconds since 1970. */
-export function leaseTime(lease: string): number {
-  return Number.parseInt(lease, 10) || 0
-}
-
-/**
- * Ends the leases of builds that no longer run, and buries what they left. To be called with the
- * pool's lock held.
- *
- * @returns the leases of builds that run
- */
-export function buryDeadLeases(folders: PoolFolders): string[] {
-  const living: string[] = []
-  for (const lease of readdirSync(folders.leases)) {
-    const file = join(folders.leases, lease)
-    const lock = acquireLock(file, 'exclusive', 0)
-    if (!lock) {
-      living.push(lease)
-      continue
-    }
-    bury(join(folders.scratch, lease), folders.scratch)
-    rmSync(file, { force: true })
-    lock.release()
-  }
-  return living
-}
-
-/** Takes something out of sight at once, to be removed when there is time. */
-export function bury(path: string, scratch: string): void {
-  try {
-    renameSync(path, join(scratch, `${gravePrefix}${randomBytes(6).toString('hex')}`))
+    return 'ours'
   } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
+    if (errnoOf(error) === 'ENOENT') return 'missing'
+    if (isForbidden(error)) return 'foreign'
+    throw fileSystemError(`could not look for ${path} in the pool`, error)
   }
 }
 
-export function removeGraves(folders: PoolFolders): void {
-  for (const name of readdirSync(folders.scratch)) {
-    if (name.startsWith(gravePrefix)) removeTree(join(folders.scratch, name))
-  }
+function isForbidden(error: unknown): boolean {
+  return ['EACCES', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '')
 }

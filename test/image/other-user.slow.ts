@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { chmodSync, chownSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { asOrdinaryUser, ordinaryUser } from '../support/namespace.ts'
-import { netimage, parseObject, repository, type Run } from '../support/netimage.ts'
+import { ordinaryUser } from '../support/namespace.ts'
+import { netimage, parseObject, type Run } from '../support/netimage.ts'
+import { netimageAsUser } from '../support/ordinary-user.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { buildSmallSystem, type TestSystem } from '../support/systems.ts'
 import { assertSameLines, describeTree } from '../support/trees.ts'
@@ -53,12 +54,8 @@ suite('an image of an ordinary user', () => {
   const home = () => workspace.path('user')
   const ofUser = (...names: string[]) => join(home(), ...names)
 
-  async function runAsUser(args: string[], through: string[] = []): Promise<Run> {
-    const place = workspace.path('repository')
-    const user = asOrdinaryUser(place)
-    const moved = user.length > 0 ? ['env', '-C', home(), ...through, ...programAt(place)] : through
-    return await netimage(args, { through: [...user, ...moved], cwd: home() })
-  }
+  const runAsUser = (args: string[], through: string[] = []): Promise<Run> =>
+    netimageAsUser(args, { place: workspace.path('repository'), home: home(), through })
 
   const build = async (name: string, more: string[] = [], through: string[] = []) => {
     const run = await runAsUser(command(ofUser(name), ofUser('pool'), ...more), through)
@@ -148,13 +145,3 @@ suite('an image of an ordinary user', () => {
     assert.match(run.stderr, /^error: could not begin the image \/forbidden\/image: EACCES/m)
   })
 })
-
-/**
- * The program and Node as the user finds them: `netimage()` appends where they are for us, which
- * this drops.
- */
-function programAt(place: string): string[] {
-  const inPlace = (path: string) => path.replace(repository, place)
-  const script = 'node=$1; cli=$2; shift 4; exec "$node" "$cli" "$@"'
-  return ['sh', '-c', script, 'sh', inPlace(process.execPath), join(place, 'src/cli.ts')]
-}

@@ -447,7 +447,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       const narSize = large.narSize
       writeFileSync(file, JSON.stringify({ narSize, bootId: 'another' }))
       const { stderr } = await succeeds(netimage(setting.args('--force')))
-      assert.match(stderr, /^checked 1 path unpacked before this machine last started/m)
+      assert.match(stderr, /^checked 1 path of the pool once more/m)
       assert.doesNotMatch(stderr, /unpacked and verified/)
       const again = await succeeds(netimage(setting.args('--force')))
       assert.doesNotMatch(again.stderr, /checked/)

@@ -1,0 +1,235 @@
+// A pool and an image in which another user has made files: what is theirs is not believed, cannot
+// be removed, and keeps nobody from building.
+
+import assert from 'node:assert/strict'
+import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync } from 'node:fs'
+import { readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { buildNetImage, collectGarbage, verifyImage } from '../../src/index.ts'
+import { ordinaryUser } from '../support/namespace.ts'
+import { failureOf } from '../support/netimage.ts'
+import { netimageAsUser } from '../support/ordinary-user.ts'
+import { runProgram } from '../support/real-nix.ts'
+import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const key = makeKey('other-user-1')
+const system = inventLargeSystem('other', { paths: 5, bytes: 20_000, keys: [key] })
+const large = system.all.find(({ path }) => path.endsWith('-content-2'))
+assert.ok(large)
+
+let workspace: Workspace
+let count = 0
+before(() => {
+  workspace = makeWorkspace('other-user')
+  chmodSync(workspace.directory, 0o755)
+  writeCache(workspace.path('cache'), system.all)
+})
+after(() => workspace.remove())
+
+/** A home of the user with a pool and an image, in which all is theirs. */
+async function makeHome() {
+  const home = workspace.path(`home-${count++}`)
+  const [pool, image] = [join(home, 'pool'), join(home, 'image')]
+  const run = (args: string[]) =>
+    netimageAsUser(args, { place: workspace.path('repository'), home })
+  const build = (...more: string[]) =>
+    run([
+      ...['build', system.toplevel, '--from', `file://${workspace.path('cache')}`, '-o', image],
+      ...['--trusted-public-keys', key.publicKey, '--pool', pool, ...more],
+    ])
+  const entries = () => readdirSync(join(pool, 'trees')).map((name) => join(pool, 'trees', name))
+  const entry = () => entries().find((path) => large?.narHash.endsWith(path.slice(-52))) ?? ''
+  await runProgram('cp', ['-a', await (firstHome ??= buildFirst()), home])
+  return { home, pool, image, run, build, entry }
+}
+
+let firstHome: Promise<string> | undefined
+
+async function buildFirst(): Promise<string> {
+  const home = workspace.path('home')
+  await buildNetImage({
+    system: system.toplevel,
+    from: [`file://${workspace.path('cache')}`],
+    trustedPublicKeys: [key.publicKey],
+    pool: join(home, 'pool'),
+    output: join(home, 'image'),
+  })
+  const { uid, gid } = ordinaryUser
+  await runProgram('chown', ['-R', `${uid}:${gid}`, home])
+  return home
+}
+
+async function assertWhole(image: string): Promise<void> {
+  assert.deepEqual((await verifyImage({ image })).findings, [])
+}
+
+async function giveToRoot(path: string): Promise<void> {
+  await runProgram('chown', ['-R', '0:0', path])
+}
+
+const isRoot = process.geteuid?.() === 0
+
+suite('beside another user', { concurrency: 2 }, () => {
+  if (!isRoot) return
+
+  test('an image with files of theirs is replaced, again and again', async () => {
+    const { home, image, build } = await makeHome()
+    const [root = ''] = readdirSync(join(image, 'net-image')).filter((name) => name !== 'boot')
+    // As a machine does it over NFS, where root is not squashed.
+    const theirs = join(image, 'net-image', root, 'var/lib')
+    mkdirSync(theirs, { recursive: true })
+    writeFileSync(join(theirs, 'file'), '')
+    for (let round = 0; round < 2; round++) {
+      const { status, stderr } = await build('--force')
+      assert.equal(status, 0, stderr)
+      const [left = '', ...more] = readdirSync(home).filter((name) => name.startsWith('.image'))
+      assert.deepEqual(more, [])
+      const warnings = stderr.split('\n').filter((line) => line.startsWith('warning: '))
+      assert.equal(warnings.length, 1, stderr)
+      assert.ok(warnings[0]?.endsWith(`sudo rm -rf ${join(home, left)}`), stderr)
+      // All else of the old image is gone.
+      const rest = readdirSync(join(home, left), { recursive: true }).toSorted()
+      const old = `old/net-image/${root}`
+      const expected = [old, `${old}/var`, `${old}/var/lib`, `${old}/var/lib/file`]
+      assert.deepEqual(rest, ['lock', 'old', 'old/net-image', ...expected])
+      await assertWhole(image)
+    }
+  })
+
+  test('what a build of theirs left beside the image is told and stays', async () => {
+    const { home, image, build } = await makeHome()
+    const left = join(home, '.image.netimage-abc123')
+    mkdirSync(join(left, 'image'), { recursive: true })
+    writeFileSync(join(left, 'lock'), '')
+    writeFileSync(join(left, 'image/file'), '')
+    const { status, stderr } = await build('--force')
+    assert.equal(status, 0, stderr)
+    assert.ok(stderr.includes(`sudo rm -rf ${left}`), stderr)
+    await assertWhole(image)
+  })
+
+  test('what a build of theirs left in the pool is told and stays', async () => {
+    const { pool, run, build } = await makeHome()
+    const lease = '1700000000000-1-00000000'
+    mkdirSync(join(pool, 'scratch', lease, '0/tree/directory'), { recursive: true })
+    writeFileSync(join(pool, 'scratch', lease, '0/tree/directory/file'), '')
+    writeFileSync(join(pool, 'leases', lease), '')
+    for (const again of [() => build('--force'), () => run(['gc', '--pool', pool])]) {
+      const { status, stderr } = await again()
+      assert.equal(status, 0, stderr)
+      const warnings = stderr.split('\n').filter((line) => line.startsWith('warning: '))
+      assert.equal(warnings.length, 1, stderr)
+      assert.match(warnings[0] ?? '', /sudo rm -rf \S+\/scratch\/removed-[0-9a-f]+$/)
+    }
+    assert.deepEqual(readdirSync(join(pool, 'leases')), [])
+  })
+
+  test('garbage of theirs stays, and the rest is collected', async () => {
+    const { pool, run, entry } = await makeHome()
+    await giveToRoot(entry())
+    const kept = entry()
+    const { status, stdout, stderr } = await run(['gc', '--pool', pool, '--keep-days', '0'])
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /kept 1$/m)
+    assert.ok(stderr.includes(`sudo rm -rf ${kept}`), stderr)
+    assert.ok(existsSync(kept))
+  })
+
+  test('a whole entry of theirs is hashed, then used', async () => {
+    const { image, build, entry } = await makeHome()
+    await giveToRoot(entry())
+    const { status, stderr } = await build('--force')
+    assert.equal(status, 0, stderr)
+    assert.match(stderr, /^checked 1 path of the pool once more/m)
+    assert.doesNotMatch(stderr, /unpacked/)
+    await assertWhole(image)
+  })
+
+  const damages: Record<string, (entry: string) => void> = {
+    changed: (entry) => appendFileSync(join(entry, 'tree/noise'), 'more'),
+    unreadable: (entry) => chmodSync(entry, 0o700),
+  }
+  for (const [how, damage] of Object.entries(damages)) {
+    test(`an entry of theirs that is ${how} gets into no image`, async () => {
+      const { home, image, build, entry } = await makeHome()
+      rmSync(image, { recursive: true })
+      await giveToRoot(entry())
+      damage(entry())
+      const failed = await build('--json')
+      assert.equal(failed.status, 1, failed.stderr)
+      const { message, hint } = failureOf(failed)
+      assert.match(message, /in the pool cannot be used, and cannot be removed/)
+      assert.ok(hint?.endsWith(`sudo rm -rf ${entry()}`), hint)
+      assert.deepEqual(readdirSync(home).toSorted(), ['pool'])
+    })
+  }
+})
+
+suite('an entry that appears while its path is unpacked', () => {
+  /** @param plant puts something in the place of the entry, once it was found to be missing */
+  async function buildBeside(plant: (entry: string, whole: string) => void) {
+    const own = workspace.path(`race-${count++}`)
+    const pool = join(own, 'pool')
+    mkdirSync(own)
+    const request = {
+      system: system.toplevel,
+      pool,
+      from: [`file://${workspace.path('cache')}`],
+      trustedPublicKeys: [key.publicKey],
+    }
+    await buildNetImage({ ...request, output: join(own, 'first') })
+    const names = readdirSync(join(pool, 'trees'))
+    const entry = join(pool, 'trees', names.find((name) => large?.narHash.endsWith(name)) ?? '')
+    const whole = join(own, 'whole')
+    renameSync(entry, whole)
+    const progress = {
+      begin(what: string) {
+        if (what === 'unpacking') plant(entry, whole)
+        return { update: () => undefined, end: () => undefined }
+      },
+      warn: () => undefined,
+    }
+    await buildNetImage({ ...request, output: join(own, 'second'), progress })
+    await assertWhole(join(own, 'second'))
+    assert.deepEqual(readdirSync(join(pool, 'scratch')), [])
+    return entry
+  }
+
+  test('is used if it is whole', async () => {
+    const entry = await buildBeside((entry, whole) => {
+      cpSync(whole, entry, { recursive: true, preserveTimestamps: true })
+      writeFileSync(join(entry, 'mark'), '')
+    })
+    assert.ok(existsSync(join(entry, 'mark')))
+  })
+
+  test('is replaced if it is not', async () => {
+    const entry = await buildBeside((entry, whole) => {
+      cpSync(whole, entry, { recursive: true, preserveTimestamps: true })
+      chmodSync(join(entry, 'tree/noise'), 0o644)
+      appendFileSync(join(entry, 'tree/noise'), 'more')
+      chmodSync(join(entry, 'tree/noise'), 0o444)
+      writeFileSync(join(entry, 'mark'), '')
+    })
+    assert.ok(!existsSync(join(entry, 'mark')))
+  })
+
+  test('is replaced if it is no entry at all', async () => {
+    await buildBeside((entry) => {
+      mkdirSync(entry)
+      writeFileSync(join(entry, 'mark'), '')
+    })
+  })
+})
+
+test('what is no number of days removes nothing', async () => {
+  const own = workspace.path(`gc-${count++}`)
+  const entry = join(own, 'trees/entry')
+  mkdirSync(entry, { recursive: true })
+  for (const days of [Number.NaN, -1]) {
+    assert.throws(() => collectGarbage(own, days), { code: 'bad-option' })
+  }
+  assert.ok(existsSync(entry))
+})
