@@ -9,9 +9,27 @@ export const architectures = {
   bios: [0],
   efiX64: [7, 9],
   efiArm64: [11],
+  efiRiscv64: [27],
   httpX64: [16],
   httpArm64: [19],
+  httpRiscv64: [28],
 } as const
+
+/** All that mean boot over HTTP. */
+export const httpArchitectures: ReadonlySet<number> = new Set([
+  ...[15, 16, 17, 18, 19, 20, 23, 24, 26, 28, 30, 38, 40],
+])
+
+/** The type that is a Raspberry Pi's own; most of them say that they are a BIOS. */
+export const raspberryPiArchitecture = 41
+
+/**
+ * How option 97 of a Raspberry Pi 4 and later begins, in hex: the type, then `RPi`. It is so whatever
+ * hardware address a Pi was given.
+ *
+ * https://www.raspberrypi.com/documentation/computers/raspberry-pi.html (DHCP_OPTION97)
+ */
+export const raspberryPiGuid = '00525069'
 
 /** The first bytes of a Raspberry Pi's hardware address. */
 export const raspberryPiPrefixes = [

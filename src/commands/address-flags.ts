@@ -3,13 +3,12 @@ import { isIPv4 } from 'node:net'
 import { InvalidArgumentError } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
+import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
-
-const macPattern = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
 
 export function parseAllowed(text: string, previous: string[] | undefined): string[] {
   const name = addressIn(text)
-  if (name !== 'any' && !macPattern.test(name) && !isIPv4(name)) {
+  if (name !== 'any' && parseMac(name) === undefined && !isIPv4(name)) {
     throw new InvalidArgumentError('It is a hardware address, an IPv4 address, or any.')
   }
   return [...(previous ?? []), name]
@@ -20,8 +19,9 @@ export function parseReservation(
   text: string,
   previous: ReadonlyMap<string, string> | undefined,
 ): ReadonlyMap<string, string> {
-  const [mac = '', address = '', ...more] = addressIn(text).split('=')
-  if (!macPattern.test(mac) || !isIPv4(address) || more.length > 0) {
+  const [name = '', address = '', ...more] = text.split('=')
+  const mac = parseMac(name)
+  if (mac === undefined || !isIPv4(address) || more.length > 0) {
     throw new InvalidArgumentError('It is written MAC=ADDRESS.')
   }
   return new Map([...(previous ?? []), [mac, address]])

@@ -5,6 +5,7 @@ import type { BootSettings } from '../boot/request.ts'
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 import { knownRules } from '../check/silence.ts'
 import { fileSystemError } from '../errors.ts'
+import { parseMac } from '../mac.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
@@ -179,7 +180,7 @@ function parseWay(way: string, previous: BootWay[] | undefined): BootWay[] {
 }
 
 function parseMachine(address: string, previous: string[] | undefined): string[] {
-  if (!/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(address)) {
+  if (parseMac(address) === undefined) {
     throw new InvalidArgumentError('A hardware address is six bytes: dc:a6:32:01:02:03.')
   }
   return [...(previous ?? []), address]

@@ -7,6 +7,7 @@ import * as v from 'valibot'
 import { findRootMount, kernelParameter } from '../boot/kernel-line.ts'
 import { bootWays, type BootWay } from '../boot/ways.ts'
 import { NetimageError } from '../errors.ts'
+import { parseMac } from '../mac.ts'
 import { splitStorePath, type StorePath } from '../nix/store-path.ts'
 import { nfsRootOfFstab, parseNfsRoot } from '../nixos/nfs-root.ts'
 import type { System } from '../nixos/system.ts'
@@ -111,7 +112,7 @@ const optionsSchema = v.strictObject({
 
 const hardwareAddress = v.pipe(
   v.string(),
-  v.regex(/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i, 'it must have six bytes: dc:a6:32:01:02:03'),
+  v.check((text) => parseMac(text) !== undefined, 'it must have six bytes: dc:a6:32:01:02:03'),
 )
 
 const configSchema = v.strictObject({

@@ -4,6 +4,7 @@ import { open, realpath, type FileHandle } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 
 import { errnoOf, messageOf } from '../errors.ts'
+import { parseMac } from '../mac.ts'
 import { notServed } from './event.ts'
 
 /** Who asks, and whose files it says it wants: one of the others, by the folder that it names. */
@@ -109,8 +110,8 @@ function candidates(
 function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined {
   const name = folder.toLowerCase()
   if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { serial: name }
-  const mac = /^(?:01-)?([0-9a-f]{2}(?:-[0-9a-f]{2}){5})$/.exec(name)?.[1]
-  if (mac !== undefined) return { mac: mac.replaceAll('-', ':') }
+  const mac = name.includes('-') ? parseMac(name.replace(/^01-(?=.{17}$)/, '')) : undefined
+  if (mac !== undefined) return { mac }
   return /^\d{1,3}(\.\d{1,3}){3}$/.test(name) ? { ip: name } : undefined
 }
 

@@ -7,7 +7,7 @@ import { followBoots, isBeforeRoot, type Boot } from '../boots/follow.ts'
 import { openBootRecord } from '../boots/record.ts'
 import type { NetworkFacts } from '../protocols/dhcp/address-settings.ts'
 import { bootAnswer } from './boot-answer.ts'
-import { startDhcpServer } from '../protocols/dhcp/server.ts'
+import { startDhcpServer, type DhcpServer } from '../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import { startHttpServer } from '../protocols/http/server.ts'
 import { findInterface, type ServedInterface } from '../protocols/interfaces.ts'
@@ -107,6 +107,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   })
   /** When the boot began that each machine was seen in, and that it begins its root anew for. */
   const [seen, begun] = [new Map<string, number>(), new Map<string, number>()]
+  let dhcp: DhcpServer | undefined
   const report = limitCheap((event: ServeEvent) => {
     const at = Date.now()
     learn(machines, event)
@@ -122,6 +123,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       remember(begun, machine, started)
       machines.boots(machine).catch((error: unknown) => onError(defect(error)))
     }
+    if (hasCome(event)) dhcp?.sees(machine)
     record.add(boot, event, at)
     request.see(boot, event, at)
   }, Date.now)
@@ -165,7 +167,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     },
   })
   unfinished.defer(() => httpServer.close())
-  await startDhcp(request, place, machines, common, unfinished)
+  dhcp = await startDhcp(request, place, machines, common, unfinished)
 
   const running = unfinished.move()
   return {
@@ -189,8 +191,8 @@ async function startDhcp(
   machines: Machines,
   common: Pick<Parameters<typeof startDhcpServer>[0], 'address' | 'report' | 'onError' | 'signal'>,
   unfinished: AsyncDisposableStack,
-): Promise<void> {
-  if (request.dhcp === 'off') return
+): Promise<DhcpServer | undefined> {
+  if (request.dhcp === 'off') return undefined
   const shared = {
     ...common,
     interface: name,
@@ -218,6 +220,12 @@ async function startDhcp(
         },
   )
   unfinished.defer(() => server.close())
+  return server
+}
+
+/** Whether a machine has done what takes more than a packet with a made-up address. */
+function hasCome({ kind, step }: ServeEvent): boolean {
+  return kind !== 'dhcp' && step !== 'missing' && step !== 'refuse' && step !== 'fail'
 }
 
 function networkOf({ network }: ServeRequest, own: Network | undefined): Network {

@@ -37,7 +37,9 @@ export type AnswerInFull = (
 ) => Promise<Answer | undefined>
 
 /** Machines without disks ask seldom, and some initrds never ask again. */
-const leaseSeconds = 12 * 60 * 60
+export const leaseSeconds = 12 * 60 * 60
+/** For who may be no machine: one that boots fetches something meanwhile, others ask again. */
+const firstLeaseSeconds = 600
 const leastLeaseSeconds = 120
 /** How long an address is left alone that a machine has found in use, or a probe. */
 const [declinedMs, foundMs] = [600_000, 30_000]
@@ -69,6 +71,8 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
         ]
       : []
     const packet = replyTo(request, server, type, {
+      // Also for a kernel or an initrd: `nfsroot=` without a server means this one, as from dnsmasq.
+      nextServer: server,
       ...fields,
       ...(type === 'acknowledge' && { clientAddress }),
       ...(given && { yourAddress: given.address }),
@@ -88,9 +92,10 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     return { step: 'refuse', packet: replyTo(fields, server, 'negative', { options }), reason }
   }
 
-  function secondsFor(request: DhcpPacket): number {
-    const wanted = secondsIn(request, option.leaseSeconds) ?? leaseSeconds
-    return Math.min(Math.max(wanted, leastLeaseSeconds), leaseSeconds)
+  function secondsFor(request: DhcpPacket, { mac }: Machine): number {
+    const most = leases.trusts(mac, now()) ? leaseSeconds : firstLeaseSeconds
+    const wanted = secondsIn(request, option.leaseSeconds) ?? most
+    return Math.min(Math.max(wanted, leastLeaseSeconds), most)
   }
 
   /** The address for an offer, kept for the machine, or why there is none. */
@@ -132,7 +137,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       const choice = await chooseAddress(request, machine)
       if (choice === undefined) return undefined
       if ('reason' in choice) return { step: 'refuse', reason: choice.reason }
-      const given = { ...choice, seconds: secondsFor(request) }
+      const given = { ...choice, seconds: secondsFor(request, machine) }
       return acknowledge(request, machine, boot, 'offer', given)
     } finally {
       choosing.delete(machine.mac)
@@ -150,8 +155,8 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       return refuse(request, `${address} is of another network`)
     }
     if (!leases.isFree(address, mac, now())) return refuse(request, `${address} is not its own`)
-    const seconds = secondsFor(request)
-    leases.grant(address, mac, now() + seconds * 1000)
+    const seconds = secondsFor(request, machine)
+    leases.grant(address, mac, now(), seconds)
     return acknowledge(request, machine, boot, 'acknowledge', { address, seconds })
   }
 
@@ -169,7 +174,11 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       leases.withdrawOffer(mac)
       return undefined
     }
-    if (chosen !== undefined && wanted !== undefined) return grant(packet, machine, boot, wanted)
+    if (chosen !== undefined && wanted !== undefined) {
+      // It may have been offered before this server started: then it begins anew.
+      if (!hasOrWasOffered(wanted, mac)) return refuse(packet, `${wanted} was not offered to it`)
+      return grant(packet, machine, boot, wanted)
+    }
     // INIT-REBOOT, or RENEWING and REBINDING
     const address = wanted ?? packet.clientAddress
     if (address === anyAddress) return undefined

@@ -1,7 +1,9 @@
 /** Whether somebody uses an address already, before it is given to a machine. */
-import { createSocket } from 'node:dgram'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+
+import { openDeviceSocket } from './device-socket.ts'
+import { anyAddress } from './packet.ts'
 
 /** @returns the hardware address of who uses it */
 export type FindUser = (address: string) => Promise<string | undefined>
@@ -9,6 +11,7 @@ export type FindUser = (address: string) => Promise<string | undefined>
 /** What is asleep on a wireless network takes this long. */
 const answerMs = 400
 const discardPort = 9
+const nothing = Buffer.alloc(0)
 
 /**
  * [RFC 2131 §3.1] asks for an ICMP echo request, which takes a raw socket. A datagram to any port
@@ -16,14 +19,18 @@ const discardPort = 9
  * answering, and its table then says who it is. It may also say so of a machine that left minutes
  * ago; the datagram has the kernel look again, and it knows better after a few seconds.
  */
-export function findUsersByArp(device: string): { findUser: FindUser; close: () => void } {
-  const socket = createSocket('udp4')
-  socket.on('error', () => {})
-  socket.unref()
+export async function findUsersByArp(
+  device: string,
+): Promise<{ findUser: FindUser; close: () => Promise<void> }> {
+  // Another interface may have the same network, but the machines are at this one.
+  const socket = await openDeviceSocket({
+    ...{ name: 'The search for users of addresses', device, address: anyAddress, port: 0 },
+    ...{ shared: false, onMessage: () => {}, onError: () => {} },
+  })
   const asked = new Map<string, Promise<string | undefined>>()
 
   async function ask(address: string): Promise<string | undefined> {
-    socket.send('', discardPort, address, () => {})
+    socket.send(nothing, { address, port: discardPort })
     await sleep(answerMs)
     asked.delete(address)
     return arpTable(device).get(address)
@@ -35,7 +42,7 @@ export function findUsersByArp(device: string): { findUser: FindUser; close: () 
       asked.set(address, answer)
       return answer
     },
-    close: () => void socket.close(),
+    close: () => socket.close(),
   }
 }
 

@@ -23,8 +23,15 @@ export interface Leases {
   offer(address: string, mac: string, now: number): void
   isOffered(address: string, mac: string): boolean
   withdrawOffer(mac: string): void
-  /** On disk when it returns. @param expires milliseconds since 1970 */
-  grant(address: string, mac: string, expires: number): void
+  /** A new lease is on disk when it returns. */
+  grant(address: string, mac: string, now: number, seconds: number): void
+  /**
+   * Whether a machine may have an address for long: it has shown that it exists, or it has had the
+   * address for a while. Who only sends packets makes up as many machines as there are addresses.
+   */
+  trusts(mac: string, now: number): boolean
+  /** A machine was seen to fetch or to mount something: what it has is its own for so long at least. */
+  trust(mac: string, now: number, seconds: number): void
   release(mac: string, now: number): void
   /** An address that somebody else uses, as a machine or a probe has found. */
   avoid(address: string, until: number): void
@@ -41,22 +48,43 @@ export interface LeaseSettings {
 
 /** For who was offered an address and does not say yes or no. */
 const offerMs = 30_000
+/** A machine that still asks for its address after so long is taken for a real one. */
+const trustedAfterMs = 120_000
+
+/** A lease that somebody has. */
+interface Held extends Lease {
+  /** When the machine got the address: milliseconds since 1970. */
+  since: number
+  isTrusted: boolean
+}
 
 export function keepLeases({ range, reservations, excluded, file }: LeaseSettings): Leases {
   const first = parseAddress(range.first)
   const last = parseAddress(range.last)
   const reserved = new Set([...reservations.values(), ...excluded].map(parseAddress))
-  const byAddress = new Map<number, Lease>()
-  const byMac = new Map<string, Lease>()
+  const byAddress = new Map<number, Held>()
+  const byMac = new Map<string, Held>()
   const offers = new Map<number, { mac: string; until: number }>()
   const offerOf = new Map<string, number>()
   const avoided = new Map<number, number>()
-  for (const lease of file.read()) {
+  for (const read of file.read()) {
+    // From an earlier run of the server.
+    const lease = { ...read, since: 0, isTrusted: true }
     byAddress.set(lease.address, lease)
     byMac.set(lease.mac, lease)
   }
 
   const inRange = (address: number) => first <= address && address <= last
+
+  /** Whether it is another machine's lease, and stays so if other addresses are left. */
+  function isAnothers(lease: Held, mac: string, now: number): boolean {
+    return lease.mac !== mac && lease.expires > now
+  }
+
+  /** Whether a lease may be of a machine that somebody made up, and not of one that has just begun. */
+  function isDoubtful({ isTrusted, since, mac }: Held, now: number): boolean {
+    return !isTrusted && now - since > offerMs && !reservations.has(mac)
+  }
 
   /** Whether anything but an offer or a doubt stands against it. */
   function isOpen(address: number, mac: string, now: number): boolean {
@@ -64,12 +92,16 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     if (reservation !== undefined) return address === parseAddress(reservation)
     if (reserved.has(address) || !inRange(address)) return false
     const lease = byAddress.get(address)
-    return lease === undefined || lease.mac === mac || lease.expires <= now
+    return !lease || !isAnothers(lease, mac, now) || isDoubtful(lease, now)
   }
 
   function isFree(address: number, mac: string, now: number): boolean {
+    const lease = byAddress.get(address)
+    if (lease && isAnothers(lease, mac, now)) return false
+    const isItsOwn = lease?.mac === mac && lease.expires > now
     const offer = offers.get(address)
-    const isOffered = offer !== undefined && offer.mac !== mac && offer.until > now
+    // For want of others, an address may be offered that turns out to have an owner.
+    const isOffered = !isItsOwn && offer !== undefined && offer.mac !== mac && offer.until > now
     return isOpen(address, mac, now) && !isOffered && (avoided.get(address) ?? 0) <= now
   }
 
@@ -79,9 +111,13 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     offerOf.delete(mac)
   }
 
-  function put(lease: Lease): void {
-    file.write(lease)
+  function put(lease: Held, now: number): void {
     const before = byMac.get(lease.mac)
+    const { mac, address, expires } = lease
+    // If it expired, others may have the address once this server has started again.
+    const isRenewal = before?.address === address && before.expires > now
+    if (isRenewal) file.renew({ mac, address, expires })
+    else file.write({ mac, address, expires })
     if (before) byAddress.delete(before.address)
     const other = byAddress.get(lease.address)
     if (other) byMac.delete(other.mac)
@@ -91,7 +127,8 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   /**
    * What nobody ever had comes first, so that machines find their address again; then what has
-   * been free for longest. When nothing is left, what was offered to somebody else longest ago:
+   * been free for longest. When nothing is left, what was offered to somebody else longest ago, and
+   * then what somebody got longest ago who has not shown since then that there is such a machine:
    * whoever makes up machines by the thousand keeps nobody else out; and at last what is avoided.
    */
   function others(mac: string, now: number): number[] {
@@ -115,11 +152,19 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
   /** What speaks against an address that is open, the least first; undefined: nothing. */
   function standingOf(address: number, now: number): { rank: number; since: number } | undefined {
     const doubt = avoided.get(address) ?? 0
-    if (doubt > now) return { rank: 3, since: doubt }
+    if (doubt > now) return { rank: 4, since: doubt }
+    const lease = byAddress.get(address)
+    if (lease && lease.expires > now) return { rank: 3, since: lease.since }
     const offer = offers.get(address)
     if (offer && offer.until > now) return { rank: 2, since: offer.until }
-    const lease = byAddress.get(address)
     return lease && { rank: 1, since: lease.expires }
+  }
+
+  function trusts(mac: string, now: number): boolean {
+    const lease = byMac.get(mac)
+    if (reservations.has(mac)) return true
+    if (!lease || lease.expires <= now) return false
+    return lease.isTrusted || now - lease.since >= trustedAfterMs
   }
 
   return {
@@ -154,16 +199,27 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     },
     isOffered: (address, mac) => offerOf.get(mac) === parseAddress(address),
     withdrawOffer,
-    grant(text, mac, expires) {
+    grant(text, mac, now, seconds) {
       const address = parseAddress(text)
-      put({ mac, address, expires })
+      const before = byMac.get(mac)
+      const isRenewal = before?.address === address && before.expires > now
+      const since = isRenewal ? before.since : now
+      const expires = now + seconds * 1000
+      put({ mac, address, expires, since, isTrusted: trusts(mac, now) }, now)
       const offer = offers.get(address)
       if (offer) withdrawOffer(offer.mac)
       withdrawOffer(mac)
     },
     release(mac, now) {
       const lease = byMac.get(mac)
-      if (lease && lease.expires > now) put({ ...lease, expires: now })
+      if (lease && lease.expires > now) put({ ...lease, expires: now }, now)
+    },
+    trusts,
+    trust(mac, now, seconds) {
+      const lease = byMac.get(mac)
+      if (!lease || lease.expires <= now || lease.isTrusted) return
+      const expires = Math.max(lease.expires, now + seconds * 1000)
+      put({ ...lease, expires, isTrusted: true }, now)
     },
     avoid: (address, until) => void avoided.set(parseAddress(address), until),
   }

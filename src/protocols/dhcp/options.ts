@@ -87,20 +87,6 @@ export function userClassesIn({ options }: DhcpPacket): string[] {
   return classes
 }
 
-/** The UUID as `dmidecode` shows it: firmware sends the first three numbers turned around. */
-export function guidIn({ options }: DhcpPacket): string | undefined {
-  const value = options.get(option.guid)
-  if (value?.length !== 17 || value[0] !== 0) return undefined
-  const uuid = Buffer.from(value.subarray(1))
-  if (uuid.every((byte) => byte === 0) || uuid.every((byte) => byte === 255)) return undefined
-  uuid.subarray(0, 4).reverse()
-  uuid.subarray(4, 6).reverse()
-  uuid.subarray(6, 8).reverse()
-  const hex = uuid.toString('hex')
-  const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20)]
-  return [...parts, hex.slice(20)].join('-')
-}
-
 /** @param options each with at most 255 bytes */
 export function encloseOptions(options: readonly (readonly [number, Buffer])[]): Buffer {
   const parts = options.map(([code, value]) =>

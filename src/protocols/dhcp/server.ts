@@ -8,7 +8,8 @@ import type { Answer } from './answer.ts'
 import type { BootAnswer, NoBoot } from './boot-fields.ts'
 import type { Peer } from './device-socket.ts'
 import { openDeviceSockets, type DeviceSockets } from './device-sockets.ts'
-import { serveInFull } from './full.ts'
+import { followExchanges } from './exchanges.ts'
+import { leaseSeconds, serveInFull } from './full.ts'
 import { findUsersByArp } from './in-use.ts'
 import { checkInterface } from './interface.ts'
 import { openLeaseFile } from './lease-file.ts'
@@ -41,6 +42,8 @@ export type DhcpServerOptions = {
 } & ({ mode: 'proxy' } | ({ mode: 'full' } & AddressSettings))
 
 export interface DhcpServer {
+  /** A machine was seen to fetch or mount something: it is no invention of a packet. */
+  sees: (mac: string) => void
   close: () => Promise<void>
 }
 
@@ -55,6 +58,9 @@ interface Role {
   places: readonly { address: string; port: number; peer?: Peer }[]
   /** Whether a machine is more than a name that somebody sent. */
   knows: (mac: string) => boolean
+  sees: (mac: string) => void
+  /** Whether what comes in by a port is for this server, even if it cannot be read. */
+  isMeant: (port: number) => boolean
 }
 
 const broadcastAddress = '255.255.255.255'
@@ -66,7 +72,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   signal?.throwIfAborted()
   checkInterface(device, address)
   await using unfinished = new AsyncDisposableStack()
-  const { answer, places, knows } =
+  const { answer, places, knows, sees, isMeant } =
     options.mode === 'full' ? await fullRole(options, unfinished) : proxyRole(options)
 
   let isOpen = true
@@ -79,21 +85,43 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     options.onError(isKnown ? error : defect())
   }
   const report = limitReports(options.report, knows, Date.now)
+  const complete = followExchanges(address)
+  const isProxy = options.mode === 'proxy'
+
+  /** Nobody can be answered, but a person may wonder why. */
+  function tellRefused(from: Peer, mac: string | undefined, reason: string): void {
+    report({
+      ...{ kind: 'dhcp', step: 'refuse', proxy: isProxy, reason },
+      ...(mac !== undefined && { mac }),
+      ...(from.address !== anyAddress && { address: from.address }),
+    })
+  }
 
   // A packet may come in before all of them are open.
   let sockets: DeviceSockets | undefined
   async function receive(bytes: Buffer, from: Peer, port: number): Promise<void> {
     // Nobody can be answered there.
     if (from.port === 0) return
-    const request = decodeRequest(bytes)
-    if (request === undefined) return
-    const machine = machineOf(request)
-    if (machine === undefined) return
+    const decoded = decodeOrReason(bytes)
+    if ('reason' in decoded) {
+      if (isMeant(port)) tellRefused(from, undefined, decoded.reason)
+      return
+    }
+    // An answer of another server.
+    if (decoded.operation !== 'request') return
+    const machine = machineOf(complete(decoded, port))
+    const type = messageTypeOf(decoded)
+    if (machine === undefined || type === undefined) {
+      const reason = machine ? asksByBootp : noHardwareAddress
+      if (isMeant(port)) tellRefused(from, machine?.mac, reason)
+      return
+    }
+    const request = decoded
     const result = await answer(request, machine, port)
     if (result === undefined || !isOpen) return
     const { packet, step, address: given, reason } = result
     const bytesToSend = packet && encodeReply(packet, maxReplyBytes(request))
-    const clue = clueOf(machine, options.mode === 'proxy')
+    const clue = clueOf(machine, isProxy)
     if (packet && !bytesToSend) {
       report({ ...clue, step: 'refuse', reason: 'it leaves too little room for an answer' })
       return
@@ -134,7 +162,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     return running.disposeAsync()
   }
   signal?.addEventListener('abort', () => void close(), { once: true })
-  return { close }
+  return { sees, close }
 }
 
 function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
@@ -153,6 +181,8 @@ function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
       { address, port: proxyPort },
     ],
     knows: () => false,
+    sees: () => {},
+    isMeant: (port) => port === proxyPort,
   }
 }
 
@@ -160,12 +190,12 @@ async function fullRole(
   options: DhcpServerOptions & AddressSettings,
   running: AsyncDisposableStack,
 ): Promise<Role> {
-  const { interface: device, address, network, told, allow, bootFor, signal } = options
+  const { interface: device, address, network, told, allow, bootFor, onError, signal } = options
   const own = [address, ...ownAddresses().map((one) => one.address)]
   const excluded = checkAddresses(options, own)
   if (!options.force) await assertAlone(device, signal)
-  const file = running.adopt(openLeaseFile(options.leasesFile), (opened) => opened.close())
-  const { findUser } = running.adopt(findUsersByArp(device), (probe) => probe.close())
+  const file = running.adopt(openLeaseFile(options.leasesFile, onError), (opened) => opened.close())
+  const { findUser } = running.adopt(await findUsersByArp(device), (probe) => probe.close())
   const leases = keepLeases({ ...options, excluded, file })
   const answer = serveInFull({ address, network, told, leases, findUser, now: Date.now })
   return {
@@ -180,6 +210,8 @@ async function fullRole(
       { address: broadcastAddress, port: serverPort },
     ],
     knows: (mac) => leases.knows(mac, Date.now()),
+    sees: (mac) => leases.trust(mac, Date.now(), leaseSeconds),
+    isMeant: () => true,
   }
 }
 
@@ -193,16 +225,19 @@ function encodeReply(packet: DhcpPacket, maxBytes: number): Buffer | undefined {
   }
 }
 
-function decodeRequest(bytes: Buffer): DhcpPacket | undefined {
+function decodeOrReason(bytes: Buffer): DhcpPacket | { reason: string } {
   try {
-    const packet = decodePacket(bytes)
-    return packet.operation === 'request' ? packet : undefined
+    return decodePacket(bytes)
   } catch (error) {
-    // What is broken has no sender that it could be told to.
-    if (error instanceof DhcpPacketError) return undefined
-    throw error
+    if (!(error instanceof DhcpPacketError)) throw error
+    return { reason: `what it sent is no packet of DHCP: ${error.message}` }
   }
 }
+
+const asksByBootp =
+  'it asks by BOOTP, in which no address can be lent: let it ask by DHCP (ip=dhcp for a kernel)'
+const noHardwareAddress =
+  'it has no hardware address of six bytes, by which machines are told apart'
 
 function clueOf(
   { mac, architectures: [architecture], vendorClass, userClasses: [userClass] }: Machine,

@@ -24,6 +24,7 @@ const b = '52:54:00:00:00:0b'
 function open({ last = '10.0.0.103', reservations = new Map<string, string>() } = {}) {
   let now = 1_000_000
   const written: Lease[] = []
+  const renewed: Lease[] = []
   const users = new Map<string, string>()
   const disk = { isFull: false }
   const leases = keepLeases({
@@ -36,6 +37,7 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
         if (disk.isFull) throw new Error('the disk is full')
         written.push(lease)
       },
+      renew: (lease) => void renewed.push(lease),
       close: () => {},
     },
   })
@@ -78,7 +80,8 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
   }
 
   const wait = (ms: number) => void (now += ms)
-  return { send, lease, wait, written, users, disk, probes }
+  const trust = (mac: string) => leases.trust(mac, now, 43_200)
+  return { send, lease, wait, trust, written, renewed, users, disk, probes }
 }
 
 suite('a full DHCP server [RFC 2131]', () => {
@@ -87,6 +90,76 @@ suite('a full DHCP server [RFC 2131]', () => {
     const address = await lease(a)
     assert.deepEqual(written.at(-1)?.mac, a)
     assert.ok(address.endsWith(String((written.at(-1)?.address ?? 0) % 256)))
+  })
+
+  test('names itself as the server to boot from, also to a kernel that only wants an address', async () => {
+    // `nfsroot=` without a server means that of siaddr: net/ipv4/ipconfig.c in Linux.
+    const { send } = open()
+    const offer = await send('discover', a)
+    const told = await send('request', a, { wanted: offer?.address ?? '', to: server })
+    assert.deepEqual([offer?.packet?.nextServer, told?.packet?.nextServer], [server, server])
+  })
+
+  test('gives nobody an address that was not offered, so that no packets alone take all of them', async () => {
+    const { send, written } = open()
+    for (let last = 100; last < 104; last++) {
+      const mac = `02:00:00:00:00:${last - 60}`
+      const result = await send('request', mac, { wanted: `10.0.0.${last}`, to: server })
+      assert.equal(result?.type, messageType.negative)
+    }
+    assert.deepEqual(written, [])
+  })
+
+  const lengthOf = (result: { packet?: DhcpPacket } | undefined) =>
+    result?.packet?.options.get(option.leaseSeconds)?.readUInt32BE(0)
+
+  test('lends for long only to who fetched something, or still asks after a while', async () => {
+    const { send, lease, trust, wait } = open()
+    assert.equal(lengthOf(await send('discover', a)), 600)
+    const clientAddress = await lease(a)
+    const renew = async () => lengthOf(await send('request', a, { clientAddress }))
+    assert.equal(await renew(), 600)
+    trust(a)
+    assert.equal(await renew(), 43_200)
+
+    const other = await lease(b)
+    wait(300_000)
+    assert.equal(lengthOf(await send('request', b, { clientAddress: other })), 43_200)
+  })
+
+  test('does not wait for the disk when only the time of a lease changes', async () => {
+    const { send, lease, wait, written, renewed } = open()
+    const clientAddress = await lease(a)
+    wait(300_000)
+    await send('request', a, { clientAddress })
+    assert.deepEqual([written.length, renewed.length], [1, 1])
+    assert.ok((renewed[0]?.expires ?? 0) > (written[0]?.expires ?? 0) + 11 * hour)
+    // Another may have had it meanwhile, as far as the disk knows.
+    wait(13 * hour)
+    await lease(a)
+    assert.deepEqual([written.length, renewed.length], [2, 1])
+  })
+
+  test('lets nobody who makes up machines keep a new one out, and takes no real one its address', async () => {
+    const { lease, send, trust, wait } = open()
+    const real = await lease(a)
+    trust(a)
+    for (let last = 10; last < 13; last++) await lease(`02:00:00:00:00:${last}`)
+    assert.equal((await send('discover', b))?.reason, 'no address is left')
+    wait(31_000)
+    const address = await lease(b)
+    assert.notEqual(address, real)
+    const kept = await send('request', a, { clientAddress: real })
+    assert.equal(kept?.type, messageType.acknowledge)
+  })
+
+  test('an offer of an address in doubt takes nothing from the machine that has it', async () => {
+    const { lease, send, wait } = open({ last: '10.0.0.100' })
+    const address = await lease(a)
+    wait(60_000)
+    assert.equal((await send('discover', b))?.address, address)
+    const kept = await send('request', a, { clientAddress: address })
+    assert.equal(kept?.type, messageType.acknowledge)
   })
 
   test('acknowledges nothing that it cannot write', async () => {

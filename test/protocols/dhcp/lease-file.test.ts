@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { suite, test } from 'node:test'
+import { mock, suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
 import { NetimageError } from '../../../src/errors.ts'
 import { openLeaseFile, type Lease } from '../../../src/protocols/dhcp/lease-file.ts'
@@ -17,12 +17,14 @@ function withFile(action: (file: string) => void): void {
   }
 }
 
+const errors: NetimageError[] = []
+const open = (file: string) => openLeaseFile(file, (error) => errors.push(error))
 const lease = (mac: string, address: number): Lease => ({ mac, address, expires: 5 })
 
 suite('leases on disk', () => {
   test('are there when the file is opened again: one for a machine, one for an address', () =>
     withFile((file) => {
-      const first = openLeaseFile(file)
+      const first = open(file)
       for (const [mac, address] of [
         ['a', 1],
         ['b', 2],
@@ -32,22 +34,22 @@ suite('leases on disk', () => {
         first.write(lease(mac, address))
       }
       first.close()
-      const second = openLeaseFile(file)
+      const second = open(file)
       assert.deepEqual(second.read(), [lease('c', 2), lease('a', 3)])
       second.close()
     }))
 
   test('belong to one server at a time', () =>
     withFile((file) => {
-      const first = openLeaseFile(file)
-      assert.throws(() => openLeaseFile(file), netimageError('in-use', /another DHCP server/))
+      const first = open(file)
+      assert.throws(() => open(file), netimageError('in-use', /another DHCP server/))
       first.close()
-      openLeaseFile(file).close()
+      open(file).close()
     }))
 
   test('that cannot be kept are an error of the disk, and no defect', () =>
     withFile((file) => {
-      const leases = openLeaseFile(file)
+      const leases = open(file)
       const other = new DatabaseSync(file)
       other.exec('DROP TABLE leases')
       other.close()
@@ -60,14 +62,67 @@ suite('leases on disk', () => {
 
   test('that are something else are an error that says what to do', () =>
     withFile((file) => {
-      openLeaseFile(file).close()
+      open(file).close()
       writeFileSync(file, 'x'.repeat(5000))
       assert.throws(
-        () => openLeaseFile(file),
+        () => open(file),
         (error) =>
           error instanceof NetimageError &&
           error.code === 'bad-state' &&
           /Move it away/.test(error.hint ?? ''),
       )
+    }))
+
+  test('are renewed a moment later, at the end at the latest, and never after a new one', () =>
+    withFile((file) => {
+      mock.timers.enable({ apis: ['setTimeout'] })
+      try {
+        const leases = open(file)
+        const onDisk = () => {
+          using reader = new DatabaseSync(file, { readOnly: true })
+          const rows = reader.prepare('SELECT mac, address, expires FROM leases').all()
+          return rows.map(({ mac, address, expires }) => `${mac} ${address} ${expires}`)
+        }
+        leases.write(lease('a', 1))
+        leases.renew({ ...lease('a', 1), expires: 7 })
+        leases.renew({ ...lease('a', 1), expires: 8 })
+        assert.deepEqual(onDisk(), ['a 1 5'])
+        mock.timers.tick(1000)
+        assert.deepEqual(onDisk(), ['a 1 8'])
+        leases.renew({ ...lease('a', 1), expires: 9 })
+        leases.write(lease('b', 1))
+        mock.timers.tick(1000)
+        assert.deepEqual(onDisk(), ['b 1 5'])
+        leases.renew({ ...lease('b', 1), expires: 6 })
+        leases.close()
+        assert.deepEqual(onDisk(), ['b 1 6'])
+        assert.deepEqual(errors, [])
+      } finally {
+        mock.timers.reset()
+      }
+    }))
+
+  test('of a newer netimage are refused by their format, and stay as they are', () =>
+    withFile((file) => {
+      open(file).close()
+      const newer = new DatabaseSync(file)
+      newer.exec('PRAGMA journal_mode = DELETE; DROP TABLE leases; PRAGMA user_version = 2')
+      newer.close()
+      const before = readFileSync(file)
+      assert.throws(() => open(file), netimageError('bad-state', /are of format 2, .* knows 1/))
+      assert.ok(readFileSync(file).equals(before))
+    }))
+
+  test('that have no format yet are those of the first one', () =>
+    withFile((file) => {
+      const first = open(file)
+      first.write(lease('a', 1))
+      first.close()
+      const older = new DatabaseSync(file)
+      older.exec('PRAGMA user_version = 0')
+      older.close()
+      const second = open(file)
+      assert.deepEqual(second.read(), [lease('a', 1)])
+      second.close()
     }))
 })
