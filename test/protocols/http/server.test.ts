@@ -3,17 +3,24 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
 import type { ServeEvent } from '../../../src/protocols/event.ts'
 import { startHttpServer, type HttpServerOptions } from '../../../src/protocols/http/server.ts'
 import { filterThrough } from '../../support/programs.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
+import { waitUntil } from '../../support/waiting.ts'
 
 const directory = temporaryDirectory()
 const tree = join(directory, 'boot')
@@ -166,6 +173,7 @@ suite('an HTTP server', () => {
     await using server = await serve()
     const url = `${server.url}/changing`
     writeFileSync(join(tree, 'changing'), 'first content')
+    utimesSync(join(tree, 'changing'), 1000, 1000)
     const { fields } = await exchange(url)
     const tag = fields.get('etag') ?? assert.fail()
     const rest = ['--range', '6-', '--header', `If-Range: ${tag}`, url]
@@ -175,7 +183,6 @@ suite('an HTTP server', () => {
     assert.equal((await exchange('--header', `If-Match: "other"`, url)).status, 412)
     const since = `If-Modified-Since: ${fields.get('last-modified')}`
     assert.equal((await exchange('--header', since, url)).status, 304)
-    await sleep(20)
     writeFileSync(join(tree, 'changing'), 'other content')
     const whole = await exchange(...rest)
     assert.equal(whole.status, 200)
@@ -258,22 +265,22 @@ suite('an HTTP server', () => {
     socket.write('GET /large HTTP/1.1\r\nHost: x\r\n\r\n')
     await once(socket, 'data')
     socket.destroy()
-    for (let tries = 0; tries < 100 && server.events.length < 2; tries++) await sleep(20)
+    await waitUntil('the end is told', () => server.events.length >= 2)
     const [, last] = server.events
     assert.ok(last?.kind === 'http' && last.step === 'fail' && last.bytes < 100_000_000)
-    await sleep(50)
-    assert.equal(readdirSync('/proc/self/fd').length, before)
+    const isClosed = () => readdirSync('/proc/self/fd').length === before
+    await waitUntil('the file and the connection are closed', isClosed)
   })
 
   test('a file that is written to while it is sent does not come as a whole one', async () => {
     await using server = await serve()
     const large = join(tree, 'rewritten')
     writeFileSync(large, Buffer.alloc(30_000_000))
+    utimesSync(large, 1000, 1000)
     const socket = await open(server.port)
     socket.pause()
     socket.write('GET /rewritten HTTP/1.1\r\nHost: x\r\n\r\n')
-    for (let tries = 0; tries < 100 && server.events.length < 1; tries++) await sleep(20)
-    await sleep(50)
+    await waitUntil('the beginning is told', () => server.events.length > 0)
     writeFileSync(large, Buffer.alloc(30_000_000, 1))
     let received = 0
     for await (const chunk of socket) received += Buffer.isBuffer(chunk) ? chunk.length : 0

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
 import type { Procedure, Program } from '../../../src/protocols/rpc/program.ts'
 import { startTcpServer, type TcpLimits } from '../../../src/protocols/rpc/tcp-server.ts'
+import { waitUntil } from '../../support/waiting.ts'
 import { callRecord, connectRpc } from '../support/rpc-client.ts'
 
 const program = 7
@@ -18,10 +18,10 @@ const dearMs = 4
 /** A program that does nothing, answers with much, answers when it is let, and takes its time. */
 function testProgram(): {
   program: Program
-  counts: { large: number; dear: number }
+  counts: { large: number; waiting: number; dear: number }
   gate: PromiseWithResolvers<void>
 } {
-  const counts = { large: 0, dear: 0 }
+  const counts = { large: 0, waiting: 0, dear: 0 }
   const gate = Promise.withResolvers<void>()
   const procedures: Procedure[] = [
     () => undefined,
@@ -31,6 +31,7 @@ function testProgram(): {
       return undefined
     },
     (call, results) => {
+      counts.waiting++
       results.uint32(call.arguments.uint32())
       return { until: gate.promise, otherwise: () => results.uint32(0xdead) }
     },
@@ -52,7 +53,7 @@ async function start(limits?: TcpLimits) {
     ...(limits && { limits }),
   })
   return {
-    ...{ port: server.port, counts, gate, defects },
+    ...{ port: server.port, addresses: () => server.addresses(), counts, gate, defects },
     [Symbol.asyncDispose]: () => server.close(),
   }
 }
@@ -107,7 +108,8 @@ suite('an RPC server over TCP', () => {
       socket.write(Buffer.from('80000100abcd', 'hex'))
       halfOpen.push(socket)
     }
-    while (closed < 300 - limits.connectionsPerAddress) await sleep(10)
+    const most = limits.connectionsPerAddress
+    await waitUntil('the server closes what is too much', () => closed >= 300 - most)
     // The one that has had a call is the last to go.
     await busy.call(program, 0, () => {})
     assert.ok(await isServed(server.port))
@@ -127,14 +129,15 @@ suite('an RPC server over TCP', () => {
     await using server = await start()
     const socket = await open(server.port)
     socket.pause()
-    const calls = 2000
+    const calls = 500
     for (let count = 0; count < calls; count++) socket.write(callRecord({}, program, 1))
     let before = -1
     while (server.counts.large !== before) {
       before = server.counts.large
-      await sleep(300)
+      // In this time it would have answered many more.
+      for (let calls = 0; calls < 30; calls++) await isServed(server.port)
     }
-    // What the kernel takes of it depends on its buffers; a gigabyte it does not.
+    // What the kernel takes of it depends on its buffers; hundreds of megabytes it does not.
     assert.ok(before < calls / 4, `${before} of ${calls} calls were answered`)
     assert.ok(await isServed(server.port))
 
@@ -172,7 +175,7 @@ suite('an RPC server over TCP', () => {
     const held = Array.from({ length: 2000 }, (_, number) =>
       client.call(program, 2, (writer) => writer.uint32(number)),
     )
-    await sleep(50)
+    await waitUntil('many replies wait', () => server.counts.waiting > 100)
     assert.ok(await isServed(server.port))
     server.gate.resolve()
     const replies = await Promise.all(held)
@@ -186,9 +189,9 @@ suite('an RPC server over TCP', () => {
     await using server = await start()
     const socket = await open(server.port)
     socket.write(callRecord({}, program, 2, (writer) => writer.uint32(1)))
-    await sleep(20)
+    await waitUntil('the reply waits', () => server.counts.waiting === 1)
     socket.destroy()
-    await sleep(20)
+    await waitUntil('the server sees that', () => [...server.addresses()].length === 0)
     server.gate.resolve()
     assert.ok(await isServed(server.port))
     assert.deepEqual(server.defects, [])

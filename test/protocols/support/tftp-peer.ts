@@ -12,6 +12,8 @@ export type TftpPeer = AsyncDisposable & {
   send: (packet: Packet | Buffer, port: number) => void
   /** What comes next; undefined: nothing within the time. */
   next: (milliseconds?: number) => Promise<Received | undefined>
+  /** Fails if anything has come that was not asked for with `next`. */
+  assertNothing: () => Promise<void>
 }
 
 export async function openPeer(): Promise<TftpPeer> {
@@ -24,12 +26,18 @@ export async function openPeer(): Promise<TftpPeer> {
     waiting.push({ packet: decode(bytes) ?? assert.fail('no packet of TFTP'), port: from.port })
     wake?.()
   })
-  return {
+  const peer: TftpPeer = {
     port: socket.address().port,
     send(packet, port) {
       socket.send(Buffer.isBuffer(packet) ? packet : encode(packet), port, '127.0.0.1')
     },
-    async next(milliseconds = 5000) {
+    async assertNothing() {
+      // What comes from here comes after all that was sent before.
+      const { port } = socket.address()
+      socket.send(encode(ack(0)), port, '127.0.0.1')
+      assert.deepEqual(await peer.next(), { packet: ack(0), port })
+    },
+    async next(milliseconds = 120_000) {
       if (waiting.length === 0) {
         const woken = Promise.withResolvers<void>()
         const timer = setTimeout(woken.resolve, milliseconds)
@@ -45,6 +53,7 @@ export async function openPeer(): Promise<TftpPeer> {
       await closed
     },
   }
+  return peer
 }
 
 export function readRequest(file: string, options: Record<string, number> = {}): Packet {
