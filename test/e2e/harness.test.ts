@@ -9,9 +9,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { openNetwork } from './support/network.ts'
 import { findProgram } from './support/packages.ts'
+import { waitUntil } from '../support/waiting.ts'
 
 suite('the boot harness', () => {
   test('a program that ends fails at once whoever waits, and shows its last lines', async () => {
@@ -56,7 +56,7 @@ suite('the boot harness', () => {
     await using two = await openNetwork('harness-two')
     const listen = [findProgram('busybox'), 'httpd', '-f', '-p', `${one.server}:7`]
     const listener = one.start('listener', listen)
-    while (!one.listens('tcp', 7) && listener.isRunning()) await sleep(10)
+    await waitUntil('it listens', () => one.listens('tcp', 7) || !listener.isRunning())
     assert.ok(one.listens('tcp', 7), listener.tail(10))
     assert.equal(two.listens('tcp', 7), false)
   })
@@ -90,7 +90,7 @@ suite('the boot harness', () => {
     const namespace = await processNamespace(pid)
     child.kill('SIGKILL')
     await once(child, 'close')
-    for (let tries = 0; tries < 100 && existsSync(`/proc/${pid}`); tries++) await sleep(50)
+    await waitUntil('the program ends as well', () => !existsSync(`/proc/${pid}`))
     assert.deepEqual(await processesIn(namespace), [])
   })
 

@@ -11,7 +11,6 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
 import {
   assertWhole,
@@ -29,6 +28,7 @@ import {
 } from '../support/real-nix.ts'
 import { cachedPath, inventPath, inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { describeTree } from '../support/trees.ts'
+import { waitFor, waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 
 const key = makeKey('options-1')
@@ -482,12 +482,12 @@ suite('a host of a flake', { concurrency: 2 }, () => {
 
   test('while it builds, Ctrl-C ends it', async () => {
     const { child, ended } = startNetimage(command('.#slow'), { cwd: flake(), env: environment() })
-    await delay(1500)
-    if (child.pid !== undefined) process.kill(child.pid, 'SIGINT')
-    const inTime = await Promise.race([ended.then(() => true), delay(8000, false)])
-    if (!inTime && child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
-    assert.ok(inTime, 'it was still at work')
-    const run = await ended
+    let said = ''
+    child.stderr?.on('data', (text) => (said += String(text)))
+    await waitUntil('Nix builds', () => /^building .*nixos-system-flake/m.test(said))
+    assert.ok(child.pid !== undefined)
+    process.kill(child.pid, 'SIGINT')
+    const run = await waitFor('netimage ends', ended).finally(() => child.kill('SIGKILL'))
     assert.equal(run.status, 130, run.stderr)
     assert.equal(failureOf(run).code, 'interrupted')
   })

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { isInUse, listLayers, withLayer } from '../../src/roots/store.ts'
 import { createMachines, type Machines } from '../../src/serve/machines.ts'
 import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
 import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
+import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { buildServedImage } from './support/served-image.ts'
 
@@ -53,9 +53,7 @@ suite('the machines of a server', () => {
     }
     const more = descriptors() - before
     assert.ok(more < maxOpen * 8, `${more} descriptors`)
-    while (machines.nfsMachineOf(one, 'tcp') === 'busy') {
-      await new Promise((resolve) => setImmediate(resolve))
-    }
+    await waitUntil('it can be opened', () => machines.nfsMachineOf(one, 'tcp') !== 'busy')
     const back = rootOf(machines, one).fileSystem
     assert.ok(back.lookup(back.root, Buffer.from('mine')))
     assert.deepEqual(errors, [])
@@ -72,8 +70,8 @@ suite('the machines of a server', () => {
     machines.closeUnused(new Set(['52:54:00:00:00:07', '10.0.0.8']), Infinity)
     assert.equal(inUse(), 2)
     machines.closeUnused(new Set(['10.0.0.8']), Infinity)
-    while (inUse() > 1) await sleep(10)
-    while (machines.nfsMachineOf('10.0.0.7', 'tcp') === 'busy') await sleep(10)
+    await waitUntil('the layer is closed', () => inUse() === 1)
+    await waitUntil('it can be opened', () => machines.nfsMachineOf('10.0.0.7', 'tcp') !== 'busy')
     const back = rootOf(machines, '10.0.0.7').fileSystem
     assert.ok(back.lookup(back.root, Buffer.from('kept')))
     assert.deepEqual(errors, [])
@@ -141,7 +139,7 @@ suite('the machines of a server', () => {
     })
     assert.equal(errors.length, 1)
     assert.match(errors[0] ?? '', /10\.0\.0\.7 is in use$/)
-    while (machines.nfsMachineOf('10.0.0.7', 'tcp') === 'busy') await sleep(50)
+    await waitUntil('it can be opened', () => machines.nfsMachineOf('10.0.0.7', 'tcp') !== 'busy')
     assert.ok(rootOf(machines, '10.0.0.7'))
   })
 

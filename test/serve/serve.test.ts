@@ -5,13 +5,13 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { verifyImage } from '../../src/index.ts'
 import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
+import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { connectNfs, wide } from '../protocols/support/nfs-client.ts'
 import { buildServedImage, servedFile } from './support/served-image.ts'
@@ -50,7 +50,8 @@ suite('netimage serve', () => {
     started.child.stderr?.on('data', (text: string) => (said += text))
     const fails = started.ended.then(({ stderr }) => Promise.reject(new Error(stderr)))
     const says: Says = async (pattern) => {
-      while (!pattern.test(said)) await Promise.race([delay(20), fails])
+      const isSaid = waitUntil(`it says ${pattern}`, () => pattern.test(said))
+      await Promise.race([isSaid, fails])
     }
     await says(/^on 127\.0\.0\.1 /m)
     return { ...started, ports: { tftp, http, nfs }, says }
@@ -218,7 +219,6 @@ suite('netimage serve', () => {
     const url = `http://127.0.0.1:${server.ports.http}/boot.ipxe`
     for (let count = 0; count < 5; count++) {
       await runProgram(findProgram('curl'), ['-sf', '--retry', '0', url])
-      await delay(50)
     }
     await stop(server)
   })
