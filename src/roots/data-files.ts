@@ -23,6 +23,7 @@ import { makeDirectory } from '../make-directory.ts'
 import { copyFile } from './copy-file.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
+import { guarded, synced } from './failure.ts'
 import { createOpenFiles } from './open-files.ts'
 import { syncDirectory } from './sync-directory.ts'
 
@@ -30,15 +31,34 @@ export interface DataFiles {
   size(node: NodeId): { size: number; used: number }
   read(node: NodeId, offset: number, into: Uint8Array): number
   readImage(node: ImageNode, offset: number, into: Uint8Array): number
+  /** For good, whatever becomes of the operation; sizes that were to be settled are. */
   write(node: NodeId, offset: number, data: Uint8Array): void
-  truncate(node: NodeId, size: number): void
+  /**
+   * Sets the size, for as long as the operation may be undone: a file grows at once, but no data are
+   * cut off before it is settled.
+   *
+   * @throws `EFBIG`, and has done nothing
+   */
+  setSize(node: NodeId, size: number): void
+  /** The operation is done: sizes are what they were set to. */
+  settleSizes(): void
+  /** The operation is undone: sizes are what they were before. */
+  restoreSizes(): void
   /** Makes the node's own file: empty, or with what the image has. */
   create(node: NodeId, from?: ImageNode): void
   /** Of a node that is gone. Large files take a while, in which others are served. */
   remove(node: NodeId): Promise<void>
-  /** Resolves once the data of the node is on the disk. */
+  /**
+   * Resolves once the data of the node is on the disk.
+   *
+   * @throws `SyncFailure`, or `FileSystemError` if nothing was tried
+   */
   sync(node: NodeId): Promise<void>
-  /** Resolves once the files that were made are found after a loss of power, and truncated ones are. */
+  /**
+   * Resolves once the files that were made are found after a loss of power, and truncated ones are.
+   *
+   * @throws `SyncFailure`, or `FileSystemError` if it can be tried again
+   */
   syncShape(): Promise<void>
   /** Removes the files of all other nodes. @returns the nodes that have one now */
   keepOnly(nodes: ReadonlySet<NodeId>): Set<NodeId>
@@ -64,33 +84,47 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
   const names = openSync(folder, 'r')
   // Also names that a server made which was killed since.
   let hasNewNames = true
-  let truncated = new Set<NodeId>()
+  const truncated = new Set<NodeId>()
+  /** Sizes that are set and not settled yet. */
+  const sizes = new Map<NodeId, { before: number; now: number }>()
 
   const fileOf = (node: NodeId) => join(folder, node.toString(16))
   const descriptor = (node: NodeId) => own.get(String(node), () => openSync(fileOf(node), 'r+'))
 
   async function sync(node: NodeId): Promise<void> {
     // Of its own: one that is shared may be closed meanwhile, and its number be another file's.
-    const file = openSync(fileOf(node), 'r')
+    const file = guarded(() => openSync(fileOf(node), 'r'))
     try {
-      await fdatasyncAsync(file)
+      await synced(fdatasyncAsync(file))
     } finally {
       closeSync(file)
     }
+  }
+
+  function settle(node: NodeId): void {
+    const size = sizes.get(node)
+    if (!size) return
+    sizes.delete(node)
+    if (size.now < size.before) guarded(() => ftruncateSync(descriptor(node), size.now))
+    truncated.add(node)
   }
 
   return {
     sync,
     size(node) {
       const { size, blocks } = fstatSync(descriptor(node))
-      return { size, used: blocks * 512 }
+      return { size: sizes.get(node)?.now ?? size, used: blocks * 512 }
     },
-    read: (node, offset, into) => readFully(descriptor(node), offset, into),
+    read(node, offset, into) {
+      settle(node)
+      return readFully(descriptor(node), offset, into)
+    },
     readImage(node, offset, into) {
       const file = ofImage.get(String(node.id), () => openSync(index.path(node), 'r'))
       return readFully(file, offset, into)
     },
     write(node, offset, data) {
+      settle(node)
       const file = descriptor(node)
       const { size } = fstatSync(file)
       try {
@@ -103,15 +137,29 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
         throw error
       }
     },
-    truncate(node, size) {
-      ftruncateSync(descriptor(node), size)
-      truncated.add(node)
+    setSize(node, size) {
+      settle(node)
+      const file = descriptor(node)
+      const before = fstatSync(file).size
+      if (size > before) ftruncateSync(file, size)
+      sizes.set(node, { before, now: size })
+    },
+    settleSizes() {
+      for (const node of [...sizes.keys()]) settle(node)
+    },
+    restoreSizes() {
+      const restored = [...sizes]
+      sizes.clear()
+      for (const [node, { before, now }] of restored) {
+        if (now > before) guarded(() => ftruncateSync(descriptor(node), before))
+      }
     },
     create(node, from) {
       const file = fileOf(node)
       // There may be one of an operation that was undone, and that one is given up.
       own.forget(String(node))
       truncated.delete(node)
+      sizes.delete(node)
       if (from) {
         copyFile(index.path(from), file)
         // Found by its name before the database says so: the image's data were safe as well.
@@ -131,13 +179,19 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       }
     },
     async syncShape() {
-      const nodes = truncated
-      truncated = new Set()
       if (hasNewNames) {
         hasNewNames = false
-        await fsyncAsync(names)
+        await synced(fsyncAsync(names))
       }
-      for (const node of nodes) await sync(node)
+      for (const node of [...truncated]) {
+        truncated.delete(node)
+        try {
+          await sync(node)
+        } catch (error) {
+          truncated.add(node)
+          throw error
+        }
+      }
     },
     keepOnly(nodes) {
       const kept = new Set<NodeId>()

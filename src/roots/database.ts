@@ -16,6 +16,7 @@ import { promisify } from 'node:util'
 import { NetimageError } from '../errors.ts'
 import { databaseError } from '../database-error.ts'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { synced } from './failure.ts'
 import { syncDirectory } from './sync-directory.ts'
 
 const format = 1
@@ -106,7 +107,7 @@ export interface LayerDatabase {
   begin(): void
   commit(): void
   rollback(): void
-  /** Resolves once all that was committed before is on the disk. */
+  /** Resolves once all that was committed before is on the disk. @throws `SyncFailure` */
   sync(): Promise<void>
   /** What SQLite finds wrong with the file itself. */
   damage(): string[]
@@ -115,7 +116,7 @@ export interface LayerDatabase {
   close(): void
 }
 
-const sync = promisify(fdatasync)
+const fdatasyncAsync = promisify(fdatasync)
 
 export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
@@ -228,7 +229,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     begin: () => void statements.begin.run(),
     commit: () => void statements.commit.run(),
     rollback: () => void statements.rollback.run(),
-    sync: () => sync(log),
+    sync: () => synced(fdatasyncAsync(log)),
     damage() {
       const found = database.prepare('PRAGMA integrity_check').all()
       return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')

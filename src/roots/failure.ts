@@ -7,15 +7,36 @@ export function failure(code: FileSystemErrorCode, message: string): FileSystemE
   return new FileSystemError(code, message)
 }
 
+/**
+ * The disk failed to write what it had been given: that may be lost, and nothing tells what else is.
+ * Only this is the end of a layer; an error before anything was tried is not.
+ */
+export class SyncFailure extends FileSystemError {}
+
 const passedOn: readonly FileSystemErrorCode[] = ['EDQUOT', 'EFBIG', 'ENOSPC']
+/** What others may give back in a moment: descriptors and memory. */
+const passing: readonly (string | undefined)[] = ['EMFILE', 'ENFILE', 'ENOMEM']
 
 export function asFailure(error: unknown): FileSystemError {
   if (error instanceof FileSystemError) return error
+  return new FileSystemError(codeOf(error), messageOf(error), { cause: error })
+}
+
+function codeOf(error: unknown): FileSystemErrorCode {
+  if (isDatabaseFull(error)) return 'ENOSPC'
   const errno = errnoOf(error)
-  const code = isDatabaseFull(error)
-    ? 'ENOSPC'
-    : (passedOn.find((known) => known === errno) ?? 'EIO')
-  return new FileSystemError(code, messageOf(error), { cause: error })
+  if (passing.includes(errno)) return 'EAGAIN'
+  return passedOn.find((known) => known === errno) ?? 'EIO'
+}
+
+/** Waits for the disk. @throws `SyncFailure` */
+export async function synced(syncing: Promise<void>): Promise<void> {
+  try {
+    await syncing
+  } catch (error) {
+    const code = codeOf(error)
+    throw new SyncFailure(code === 'EAGAIN' ? 'EIO' : code, messageOf(error), { cause: error })
+  }
 }
 
 /** Runs what touches the disk. */

@@ -11,7 +11,8 @@ import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
 import { checkName, createDirectories } from './directories.ts'
 import { createClock } from './clock.ts'
-import { asFailure, failure, guarded } from './failure.ts'
+import { asFailure, failure, guarded, SyncFailure } from './failure.ts'
+import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
@@ -31,6 +32,11 @@ const keptReplies = 1024
  * nobody can name a deeper one; and the walk up from it is to end soon.
  */
 const maxDepth = 2048
+/**
+ * Layers whose disk failed to write something, by their directories: they take no more changes for
+ * as long as this process runs, also when they are closed and opened again.
+ */
+const failedLayers = new Map<string, SyncFailure>()
 /** What a directory is said to hold, as most file systems say. */
 const directoryBytes = 4096
 
@@ -52,6 +58,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   let gone: NodeId[] = []
 
   matchData(database, data)
+  const maxFileSize = largestFileIn(directory)
   const reserve = openReserve(directory)
 
   const transactions = createTransactions({
@@ -64,21 +71,30 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       nodes.written()
       gone.push(...going)
       going = []
+      data.settleSizes()
     },
     undone() {
       nodes.forget()
       going = []
+      data.restoreSizes()
     },
     async beforeSync() {
       const removable = gone
       gone = []
-      await data.syncShape()
+      try {
+        await data.syncShape()
+      } catch (error) {
+        gone.push(...removable)
+        throw error
+      }
       return async () => {
         await Promise.all(removable.map((node) => data.remove(node)))
         reserve.take()
       }
     },
     giveUpReserve: () => reserve.giveUp(),
+    failed: failedLayers.get(directory),
+    onFailure: (error) => failedLayers.set(directory, error),
   })
 
   function sizeOf(node: AnyNode): { size: number; used: number } {
@@ -94,6 +110,10 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     if (node.kind === 'file') return node
     if (node.kind === 'directory') throw failure('EISDIR', `node ${id} is a directory`)
     throw failure('EINVAL', `node ${id} is no file`)
+  }
+
+  function mustFit(size: number): void {
+    if (size > maxFileSize) throw failure('EFBIG', `no file can have ${size} bytes`)
   }
 
   /** The file's row, with data of its own. @param keep whether it begins with what the image has */
@@ -159,6 +179,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
   const fileSystem: FileSystem = {
     root: index.rootNode,
+    maxFileSize,
 
     attributes(id) {
       const node = nodes.find(id)
@@ -191,11 +212,15 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     setAttributes(id, { size, mode, uid, gid, accessed, modified }) {
       if (size === undefined) nodes.find(id)
       else findFile(id)
+      if (size !== undefined) mustFit(size)
       transactions.run(() => {
         if (size !== undefined && size < sizeOf(nodes.find(id)).size) transactions.givesRoom()
         const time = now()
         const row = size === undefined ? nodes.change(id) : ownFile(id, size > 0)
-        if (size !== undefined) row.modified = time
+        if (size !== undefined) {
+          data.setSize(id, size)
+          row.modified = time
+        }
         if (mode !== undefined) row.mode = mode & 0o7777
         if (uid !== undefined) row.uid = uid
         if (gid !== undefined) row.gid = gid
@@ -203,19 +228,20 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
         if (modified) row.modified = modified
         row.changed = time
       })
-      // After the transaction: what a full disk kept from being committed leaves the data alone.
-      if (size !== undefined) guarded(() => data.truncate(id, size))
     },
 
     write(id, offset, bytes) {
       findFile(id)
       // Not even the time of the last change is another then.
       if (bytes.length === 0) return
+      mustFit(offset + bytes.length)
       transactions.run(() => {
         const row = ownFile(id, true)
         row.modified = now()
         row.changed = row.modified
       })
+      // After the transaction: if that does not fit on a full disk, the data are left alone. If the
+      // data do not fit, the times have changed, as they have after a write that fails to a kernel's.
       guarded(() => data.write(id, offset, bytes))
     },
 
@@ -298,8 +324,15 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     },
 
     space() {
-      const { bsize, blocks, bavail, files, ffree } = guarded(() => statfsSync(directory))
-      return { total: blocks * bsize, free: bavail * bsize, files, freeFiles: ffree }
+      const found = guarded(() => statfsSync(directory))
+      const bytes = (blocks: number) => blocks * found.bsize
+      return {
+        total: bytes(found.blocks),
+        free: bytes(found.bfree),
+        available: bytes(found.bavail),
+        files: found.files,
+        freeFiles: found.ffree,
+      }
     },
 
     stable: () => transactions.stable(),
@@ -311,6 +344,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
         // At once: the disk waits for both together.
         await Promise.all([ofData, transactions.stable()])
       } catch (error) {
+        if (error instanceof SyncFailure) transactions.fail(error)
         throw asFailure(error)
       }
     },

@@ -2,9 +2,14 @@
  * Transactions of a layer: each operation is one, committed before it returns. Waiting for the disk
  * is shared by all that ask for it meanwhile.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import type { LayerDatabase } from './database.ts'
-import { asFailure } from './failure.ts'
+import { asFailure, SyncFailure } from './failure.ts'
 import { FileSystemError } from '../protocols/nfs/file-system.ts'
+
+/** When no descriptors are left, and others may give some back. Milliseconds. */
+const retryMs = 100
 
 export interface Transactions {
   /** Does all of it, or nothing. */
@@ -18,6 +23,11 @@ export interface Transactions {
   givesRoom(): void
   /** Resolves once all that was run before is on the disk. */
   stable(): Promise<void>
+  /**
+   * No more is changed, for the disk failed to write something: the kernel may forget what it could
+   * not write, so that a second try would prove nothing.
+   */
+  fail(error: SyncFailure): void
 }
 
 export interface TransactionHooks {
@@ -29,8 +39,17 @@ export interface TransactionHooks {
   undone: () => void
   /** @returns whether there is more room on the disk than before */
   giveUpReserve: () => boolean
-  /** Waits for what the database refers to. @returns what is done once that is on the disk */
+  /**
+   * Waits for what the database refers to.
+   *
+   * @returns what is done once that is on the disk
+   * @throws `EAGAIN` if it is to be tried again
+   */
   beforeSync: () => Promise<() => Promise<void>>
+  /** The layer failed before, in this process. */
+  failed: SyncFailure | undefined
+  /** The layer fails now. */
+  onFailure: (error: SyncFailure) => void
 }
 
 export function createTransactions(hooks: TransactionHooks): Transactions {
@@ -42,7 +61,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   let needsSync = true
   let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
-  let broken: FileSystemError | undefined
+  let broken = hooks.failed
 
   function undo(): void {
     if (!isOpen) return
@@ -109,16 +128,30 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
         await afterwards()
         for (const waiter of waiters) waiter.resolve()
       } catch (error) {
-        // What a disk failed to write once, the kernel may forget: a second try proves nothing.
-        broken = asFailure(error)
-        for (const waiter of [...waiters, ...waiting.splice(0)]) waiter.reject(broken)
+        needsSync = true
+        const failure = asFailure(error)
+        if (failure.code === 'EAGAIN') {
+          // What they wait for is done, and nothing of it is lost: they must not do it again.
+          waiting.unshift(...waiters)
+          await sleep(retryMs)
+          continue
+        }
+        if (failure instanceof SyncFailure) fail(failure)
+        for (const waiter of [...waiters, ...waiting.splice(0)]) waiter.reject(failure)
       }
     }
     isSyncing = false
   }
 
+  function fail(failure: SyncFailure): void {
+    if (broken) return
+    broken = failure
+    hooks.onFailure(failure)
+  }
+
   return {
     together,
+    fail,
     givesRoom: () => void (isGivingRoom = true),
     run: (action) =>
       together(() => {

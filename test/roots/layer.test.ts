@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { linkSync, lstatSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { linkSync, lstatSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import type { FileSystem, NodeKind } from '../../src/protocols/nfs/file-system.ts'
@@ -119,6 +119,43 @@ suite('data', () => {
       },
     ))
 
+  test('may be as large as the file system has files, and not larger', () =>
+    lives(
+      () => {},
+      (system) => {
+        const { maxFileSize } = system
+        const tried = freshName()
+        execFileSync('truncate', ['-s', String(maxFileSize), tried])
+        if (maxFileSize < Number.MAX_SAFE_INTEGER) {
+          const larger = ['-s', String(maxFileSize + 1), tried]
+          assert.throws(() => execFileSync('truncate', larger, { stdio: 'pipe' }), /too large/)
+        }
+        const file = put(system, 'a', 'text')
+        const before = system.attributes(file)
+        const refused = { code: 'EFBIG' }
+        const grow = () => system.setAttributes(file, { size: maxFileSize + 1, mode: 0o777 })
+        assert.throws(grow, refused)
+        assert.throws(() => system.write(file, maxFileSize, Buffer.from('x')), refused)
+        assert.deepEqual(system.attributes(file), before)
+        system.setAttributes(file, { size: maxFileSize })
+        assert.equal(system.attributes(file).size, maxFileSize)
+        rmSync(tried)
+      },
+    ))
+
+  test('have the room that the file system of the layer has, without what is kept from it', async () => {
+    const [tree, directory] = [freshName(), freshName()]
+    for (const each of [tree, directory]) mkdirSync(each)
+    const layer = openLayer(directory, createIndex('tree', tree))
+    const output = execFileSync('stat', ['-f', '-c', '%S %b %f %a', directory]).toString()
+    const [size = 0, blocks = 0, free = 0, available = 0] = output.split(' ').map(Number)
+    const space = layer.fileSystem.space()
+    assert.equal(space.total, blocks * size)
+    // Others may write to that disk meanwhile: the difference stays.
+    assert.equal(space.free - space.available, (free - available) * size)
+    await layer.close()
+  })
+
   test('are gone from the disk when the last name is', async () => {
     const [tree, directory] = [freshName(), freshName()]
     for (const each of [tree, directory]) mkdirSync(each)
@@ -208,6 +245,23 @@ suite('operations', () => {
       (tree) => writeFileSync(join(tree, 'image'), 'image'),
       (system) => {
         const before = system.attributes(system.root)
+        const file = put(system, 'file', 'as it was')
+        const ofFile = system.attributes(file)
+        for (const size of [0, 3, 100]) {
+          const resize = () => {
+            system.setAttributes(file, { size })
+            assert.equal(system.attributes(file).size, size)
+            throw new Error('undone')
+          }
+          assert.throws(() => system.together(resize), /undone/)
+          assert.equal(read(system, 'file'), 'as it was')
+          assert.deepEqual(system.attributes(file), ofFile)
+        }
+        system.together(() => system.setAttributes(file, { size: 2 }))
+        assert.equal(read(system, 'file'), 'as')
+        system.remove(system.root, Buffer.from('file'))
+        const { modified, changed } = system.attributes(system.root)
+        Object.assign(before, { modified, changed })
         assert.throws(
           () =>
             system.together(() => {
@@ -274,7 +328,7 @@ suite('operations', () => {
   })
 
   test('never have the time of another', () => {
-    const times = [5, 5, 5, 6, 4, 4, -1]
+    const times = [5, 5, 5, 6, 4, 5, -1]
     const now = createClock(() => times.shift() ?? 0)
     const seen = Array.from({ length: 7 }, now)
     assert.deepEqual(
@@ -284,12 +338,12 @@ suite('operations', () => {
           [0, 5_000_000],
           [0, 5_000_001],
           [0, 5_000_002],
-          [0, 6_000_000],
+          [0, 6_000_003],
         ],
         ...[
-          [0, 4_000_000],
-          [0, 4_000_001],
-          [-1, 999_000_000],
+          [0, 4_000_004],
+          [0, 5_000_005],
+          [-1, 999_000_006],
         ],
       ],
     )

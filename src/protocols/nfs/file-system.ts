@@ -78,12 +78,16 @@ export interface Space {
   /** Bytes. */
   total: number
   free: number
+  /** Of what is free: without what the file system keeps for its administrator. */
+  available: number
   files: number
   freeFiles: number
 }
 
 export type FileSystemErrorCode =
   | 'EACCES'
+  /** It cannot be done now, and may be asked for again. */
+  | 'EAGAIN'
   | 'EDQUOT'
   | 'EEXIST'
   | 'EFBIG'
@@ -117,6 +121,8 @@ export class FileSystemError extends Error {
  */
 export interface FileSystem {
   readonly root: NodeId
+  /** The largest file that there can be. Bytes. */
+  readonly maxFileSize: number
   attributes(node: NodeId): Attributes
   /** Also `.` and `..`; the parent of the root is the root. */
   lookup(directory: NodeId, name: Buffer): NodeId | undefined
@@ -144,8 +150,8 @@ export interface FileSystem {
   commit(file: NodeId): Promise<void>
 
   /**
-   * All that is done within is one operation: an error undoes all of it. What removes is run a second
-   * time where the disk was full.
+   * All that is done within is one operation: an error undoes all of it, but for data that were
+   * written. What removes is run a second time if the disk was full.
    */
   together<T>(action: () => T): T
 

@@ -16,7 +16,7 @@ export interface MountProgramOptions {
 
 interface Mount {
   address: string
-  path: string
+  path: BytePath
 }
 
 type MountStatus = keyof typeof mountStatus
@@ -67,7 +67,7 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   function mountFor(
     machine: ReturnType<MachineOf>,
-    path: string,
+    path: BytePath,
     address: string,
     results: XdrWriter,
   ): void {
@@ -75,7 +75,8 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     if (typeof result === 'string') {
       results.uint32(mountStatus[result])
       const reason = reasonOf(result, machine)
-      report({ ...clueOf(address, machine), kind: 'nfs', step: 'refuse', path, reason })
+      const event = { kind: 'nfs', step: 'refuse', path: shown(path), reason } as const
+      report({ ...clueOf(address, machine), ...event })
       return
     }
     const key = JSON.stringify([address, path])
@@ -84,14 +85,14 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     results.opaque(serve(result.exported).handles.make(result.node))
     results.uint32(flavors.length)
     for (const flavor of flavors) results.uint32(flavor)
-    report({ ...clueOf(address, machine), kind: 'nfs', step: 'mount', path })
+    report({ ...clueOf(address, machine), kind: 'nfs', step: 'mount', path: shown(path) })
   }
 
   const dump: Procedure = (_call, results) => {
     for (const { address, path } of mounts.values()) {
       results.boolean(true)
       results.string(address)
-      results.string(path)
+      results.opaque(Buffer.from(path, 'latin1'))
     }
     results.boolean(false)
     return undefined
@@ -112,9 +113,9 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     return undefined
   }
 
-  function reportUnmount(call: Call, path: string): void {
+  function reportUnmount(call: Call, path: BytePath): void {
     const clue = clueOf(call.address, machineOf(call.address, call.transport))
-    report({ ...clue, kind: 'nfs', step: 'unmount', path })
+    report({ ...clue, kind: 'nfs', step: 'unmount', path: shown(path) })
   }
 
   /** What the asking machine may mount; only it may mount that, hence nobody else is told. */
@@ -135,9 +136,20 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   return { number: mountProgram, versions: new Map([[mountVersion, procedures]]) }
 }
 
-/** Paths are bytes; those of exports are of our choosing, and the others are only shown. */
-function readPath(call: Call): string {
-  return call.arguments.opaque(maxPathBytes).toString()
+/** Names are bytes, in whatever encoding: a path holds each byte as a character of Latin-1. */
+type BytePath = string
+
+function bytePath(path: string): BytePath {
+  return Buffer.from(path).toString('latin1')
+}
+
+/** For people. */
+function shown(path: BytePath): string {
+  return Buffer.from(path, 'latin1').toString()
+}
+
+function readPath(call: Call): BytePath {
+  return call.arguments.opaque(maxPathBytes).toString('latin1')
 }
 
 function clueOf(
@@ -167,7 +179,7 @@ function reasonOf(status: MountStatus, machine: ReturnType<MachineOf>): string {
 
 function find(
   machine: ReturnType<MachineOf>,
-  path: string,
+  path: BytePath,
 ): { exported: NfsExport; node: NodeId } | MountStatus {
   if (machine === undefined) return 'MNT3ERR_ACCES'
   if (machine === 'busy') return 'MNT3ERR_SERVERFAULT'
@@ -175,17 +187,17 @@ function find(
   if (!path.startsWith('/')) return 'MNT3ERR_NOENT'
   const [exported] = exportsAbove(machine, parts)
   if (!exported) return 'MNT3ERR_ACCES'
-  return findBelow(exported, parts.slice(partsOf(exported.path).length))
+  return findBelow(exported, parts.slice(partsOf(bytePath(exported.path)).length))
 }
 
 /** The nearest first. */
 function exportsAbove({ exports }: NfsMachine, parts: string[]): NfsExport[] {
   return exports
-    .filter(({ path }) => partsOf(path).every((part, index) => part === parts[index]))
+    .filter(({ path }) => partsOf(bytePath(path)).every((part, index) => part === parts[index]))
     .toSorted((one, other) => partsOf(other.path).length - partsOf(one.path).length)
 }
 
-function partsOf(path: string): string[] {
+function partsOf(path: BytePath): string[] {
   return path.split('/').filter((part) => part !== '')
 }
 
@@ -199,8 +211,8 @@ function findBelow(
     let node = fileSystem.root
     for (const part of parts) {
       if (part === '.' || part === '..' || part.includes('\0')) return 'MNT3ERR_NOENT'
-      if (Buffer.byteLength(part) > maxName) return 'MNT3ERR_NAMETOOLONG'
-      const next = fileSystem.lookup(node, Buffer.from(part))
+      if (part.length > maxName) return 'MNT3ERR_NAMETOOLONG'
+      const next = fileSystem.lookup(node, Buffer.from(part, 'latin1'))
       if (next === undefined) return 'MNT3ERR_NOENT'
       if (fileSystem.attributes(next).kind !== 'directory') return 'MNT3ERR_NOTDIR'
       node = next

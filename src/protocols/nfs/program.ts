@@ -49,10 +49,15 @@ export function createNfsProgram(options: NfsProgramOptions): Program {
   return { number: nfsProgram, versions: new Map([[nfsVersion, [nullProcedure, ...numbered]]]) }
 }
 
-/** What only the person can mend who runs the server. */
 const ofServer: ReadonlySet<FailureStatus> = new Set([
   ...(['NFS3ERR_IO', 'NFS3ERR_NOSPC', 'NFS3ERR_DQUOT'] as const),
 ])
+
+/** What only the person can mend who runs the server: such as that no descriptors are left. */
+function isOfServer(failure: FailureStatus, error: unknown): boolean {
+  if (ofServer.has(failure)) return true
+  return failure === 'NFS3ERR_JUKEBOX' && error instanceof Error && error.cause !== undefined
+}
 
 function answering(
   procedure: NfsProcedure,
@@ -90,7 +95,7 @@ function answering(
     } catch (error) {
       const failure = failureOf(error)
       if (failure === undefined) throw error
-      if (ofServer.has(failure)) onFailure(rpcCall, procedure.name, error)
+      if (isOfServer(failure, error)) onFailure(rpcCall, procedure.name, error)
       results.truncate(start)
       writeFailure(results, procedure, failure, call)
       return undefined
@@ -105,10 +110,11 @@ function answering(
     return {
       until,
       otherwise(error, results) {
+        const failure = failureOf(error) ?? 'NFS3ERR_IO'
         // What was written before may be lost as well: all that is not committed comes again.
-        served.writeVerifier = newWriteVerifier()
+        if (failure !== 'NFS3ERR_JUKEBOX') served.writeVerifier = newWriteVerifier()
         onFailure(rpcCall, procedure.name, error)
-        writeFailure(results, procedure, failureOf(error) ?? 'NFS3ERR_IO', call)
+        writeFailure(results, procedure, failure, call)
       },
     }
   }

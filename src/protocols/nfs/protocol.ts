@@ -50,6 +50,7 @@ export class NfsError extends Error {
 
 export const statusOfError = {
   EACCES: 'NFS3ERR_ACCES',
+  EAGAIN: 'NFS3ERR_JUKEBOX',
   EDQUOT: 'NFS3ERR_DQUOT',
   EEXIST: 'NFS3ERR_EXIST',
   EFBIG: 'NFS3ERR_FBIG',

@@ -603,6 +603,16 @@ suite('every procedure', () => {
     assert.equal(await statusOf(client, 'READ', device, wide(0), 5), status.inval)
   })
 
+  test('of a directory whose name is in no encoding is mounted as well', async () => {
+    await using server = await startTestServer()
+    using client = await connectNfs(server.port)
+    const { handle: root } = await client.mount(exportPath)
+    const name = Buffer.from([0xe9, 0xff, 0x41])
+    const made = await make(client, 'MKDIR', root, name, wanted({ mode: 0o755 }))
+    const path = Buffer.concat([Buffer.from(`${exportPath}/`), name])
+    assert.deepEqual(await client.mount(path), { status: 0, handle: made })
+  })
+
   test('of a directory below what was mounted knows its way up', async () => {
     await using server = await startTestServer()
     using client = await connectNfs(server.port)
@@ -610,5 +620,35 @@ suite('every procedure', () => {
     await make(client, 'MKDIR', root, 'below', wanted({ mode: 0o755 }))
     const { handle } = await client.mount(`${exportPath}/below`)
     assert.deepEqual(await client.find(handle, '..'), root)
+  })
+})
+
+suite('what is told of the file system', () => {
+  test('is what is free, and what of it may be used [RFC 1813 §3.3.18]', async () => {
+    await using served = await serveToClient()
+    const { client, root, server } = served
+    const reader = await client.done('FSSTAT', [root])
+    readAfter(reader)
+    const { total, free, available, files, freeFiles } = server.fileSystem.space()
+    assert.ok(available < free)
+    assert.deepEqual(
+      Array.from({ length: 6 }, () => reader.uint64()),
+      [total, free, available, files, freeFiles, freeFiles],
+    )
+  })
+
+  test('is how large files may be, and none is larger [RFC 1813 §3.3.19]', async () => {
+    await using served = await serveToClient()
+    const { client, root } = served
+    const reader = await client.done('FSINFO', [root])
+    readAfter(reader)
+    for (let word = 0; word < 7; word++) reader.uint32()
+    const largest = reader.uint64()
+    const file = await make(client, 'CREATE', root, 'file', unchecked(0o4755))
+    const before = await client.attributes(file)
+    assert.equal(await statusOf(client, 'WRITE', writeTo(file, largest, 'x')), status.fbig)
+    const grow = wanted({ size: largest + 1, mode: 0o600 })
+    assert.equal(await statusOf(client, 'SETATTR', file, grow, 0), status.fbig)
+    assert.deepEqual(await client.attributes(file), before)
   })
 })

@@ -136,6 +136,7 @@ export function createMemoryFileSystem(): MemoryFileSystem {
   const root = make(undefined, { kind: 'directory', mode: 0o755, uid: 0, gid: 0 })
 
   const system: MemoryFileSystem = {
+    maxFileSize: maxFileBytes,
     waits: { stable: 0, commit: 0 },
     failure: undefined,
     root,
@@ -245,7 +246,13 @@ export function createMemoryFileSystem(): MemoryFileSystem {
         to.attributes.links++
       }
     },
-    space: () => ({ total: 2 ** 33, free: 2 ** 32, files: 2 ** 20, freeFiles: 2 ** 19 }),
+    space: () => ({
+      total: 2 ** 33,
+      free: 2 ** 32,
+      available: 2 ** 31,
+      files: 2 ** 20,
+      freeFiles: 2 ** 19,
+    }),
     async stable() {
       system.waits.stable++
       if (system.failure) throw failed(system.failure)

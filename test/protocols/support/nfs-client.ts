@@ -65,7 +65,7 @@ export type NfsClient = {
   /** Ask for what must succeed. */
   done: (name: ProcedureName, parts: Part, caller?: Caller) => Promise<XdrReader>
   /** The first handle. */
-  mount: (path: string) => Promise<{ status: number; handle: Buffer }>
+  mount: (path: string | Buffer) => Promise<{ status: number; handle: Buffer }>
   /** By names, from a directory. */
   find: (from: Buffer, ...names: string[]) => Promise<Buffer>
   attributes: (handle: Buffer) => Promise<FileAttributes>
@@ -95,7 +95,7 @@ export async function connectNfs(port: number, localAddress?: string): Promise<N
       return reader
     },
     async mount(path) {
-      const reader = await rpc.call(mount, 1, (writer) => writer.string(path))
+      const reader = await rpc.call(mount, 1, (writer) => writer.opaque(Buffer.from(path)))
       const status = reader.uint32()
       return { status, handle: status === 0 ? Buffer.from(reader.opaque()) : Buffer.alloc(0) }
     },

@@ -108,7 +108,8 @@ function act(system: FileSystem, round: number, step: number): () => void {
   const { root } = system
   const name = Buffer.from(`${round}-${step}-${'long'.repeat(50)}`)
   const large = system.lookup(root, Buffer.from('large'))
-  switch (step % 5) {
+  const log = system.lookup(root, Buffer.from('log'))
+  switch (step % 6) {
     case 0:
       return () => system.create(root, name, made)
     case 1:
@@ -121,6 +122,13 @@ function act(system: FileSystem, round: number, step: number): () => void {
       return () =>
         system.together(() => {
           system.create(root, name, made)
+          system.rememberReply(name, Buffer.alloc(2000))
+        })
+    case 4:
+      // The size is as it was if the reply does not fit.
+      return () =>
+        system.together(() => {
+          system.setAttributes(log ?? 0, { size: system.attributes(log ?? 0).size + 1 })
           system.rememberReply(name, Buffer.alloc(2000))
         })
     default:

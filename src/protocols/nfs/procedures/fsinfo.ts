@@ -18,7 +18,7 @@ export const fsinfo: NfsProcedure = {
       for (const value of [maxTransfer, maxTransfer, multiple]) results.uint32(value)
     }
     results.uint32(preferredListing)
-    results.uint64(Number.MAX_SAFE_INTEGER) // the largest file
+    results.uint64(served.fileSystem.maxFileSize)
     results.uint32(0) // times are kept to
     results.uint32(1) // the nanosecond
     results.uint32(properties)

@@ -1,0 +1,63 @@
+// A disk that fails to write what it was given, and a server that has no descriptors left.
+
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import fs, { mkdirSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
+import { mock, test } from 'node:test'
+import { promisify } from 'node:util'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+/** How many times waiting for the disk fails from now on: no real disk does so when it is told. */
+let failures = 0
+const { fdatasync } = fs
+mock.method(fs, 'fdatasync', (file: number, done: (error: Error | null) => void) => {
+  if (failures === 0) fdatasync(file, done)
+  else {
+    failures--
+    process.nextTick(done, Object.assign(new Error('EIO: i/o error'), { code: 'EIO' }))
+  }
+})
+syncBuiltinESMExports()
+const { createIndex } = await import('../../src/roots/image-index.ts')
+const { openLayer } = await import('../../src/roots/layer.ts')
+const { put } = await import('./support/stored-layers.ts')
+
+const freshName = freshNames(temporaryDirectory())
+
+for (const what of ['data', 'structure'] as const) {
+  test(`after its disk failed to write ${what}, a layer is not changed any more`, async () => {
+    const [tree, directory] = [freshName(), freshName()]
+    for (const each of [tree, directory]) mkdirSync(each)
+    const index = createIndex('tree', tree)
+    let layer = openLayer(directory, index)
+    const file = put(layer.fileSystem, 'file', 'text')
+    await layer.fileSystem.commit(file)
+    const write = () => layer.fileSystem.write(file, 0, Buffer.from('lost'))
+    const wait = () => (what === 'data' ? layer.fileSystem.commit(file) : layer.fileSystem.stable())
+    const failed = { code: 'EIO' }
+    write()
+    failures = 1
+    await assert.rejects(wait(), failed)
+    assert.equal(failures, 0)
+    await assert.rejects(wait(), failed)
+    assert.throws(write, failed)
+    await assert.rejects(layer.close(), failed)
+    // As at the next boot of the machine, in the same server.
+    layer = openLayer(directory, index)
+    await assert.rejects(wait(), failed)
+    assert.throws(write, failed)
+    const text = Buffer.alloc(4)
+    assert.equal(layer.fileSystem.read(file, 0, text), 4)
+    await assert.rejects(layer.close(), failed)
+  })
+}
+
+test('a layer waits for descriptors, and goes on once there are some', async () => {
+  const program = join(import.meta.dirname, 'support/few-descriptors-program.ts')
+  const limited = 'ulimit -n 100 && exec "$0" "$@"'
+  const args = ['-c', limited, process.execPath, program, temporaryDirectory()]
+  const { stdout } = await promisify(execFile)('sh', args)
+  assert.equal(stdout, 'went on\n')
+})
