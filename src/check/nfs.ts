@@ -2,6 +2,7 @@
 import { kernelParameter } from '../boot/kernel-line.ts'
 import { isNfs } from '../nixos/fstab.ts'
 import { nfsVersionOf, parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
+import type { InitrdFacts } from '../nixos/initrd/facts.ts'
 import type { BootEntry } from '../nixos/system.ts'
 import type { CheckContext } from './context.ts'
 import { knownModules } from './known-modules.ts'
@@ -48,10 +49,27 @@ export async function mountedNfsVersion(
   if (initrd?.unread || (initrd?.init.kind !== 'systemd' && initrd?.init.kind !== 'scripted')) {
     return undefined
   }
-  if (!initrd.programs.has('mount.nfs')) return '3'
+  if (mountHelper(initrd) === undefined) return '3'
   const known = await knownModules(context, entry)
   if (!known) return undefined
   return known.builtin.has('nfsv4') || initrd.modules.has('nfsv4') ? '4' : '3'
+}
+
+const helpers = ['mount.nfs', 'mount.nfs4']
+
+/**
+ * The program that mounts NFS for `mount`. util-linux, with which systemd mounts, looks for it in
+ * `/sbin` of the initrd only.
+ */
+export function mountHelper({ init, programs, sbin }: InitrdFacts): string | undefined {
+  const found = init.kind === 'systemd' ? sbin : programs
+  return helpers.find((name) => found.has(name))
+}
+
+/** Such a program that `mount` does not find, by its path in the initrd. */
+export function unfoundHelper(initrd: InitrdFacts): string | undefined {
+  if (mountHelper(initrd) !== undefined) return undefined
+  return helpers.map((name) => initrd.programs.get(name)).find((path) => path !== undefined)
 }
 
 /** Devices of an fstab look like `nfsroot=`, down to the options that do not belong into them. */

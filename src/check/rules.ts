@@ -6,12 +6,15 @@ import {
   missingFirmwareFile,
   missingKernelFile,
 } from './rules/boot-tree.ts'
+import { hypervisorLeftOut, initrdSecretsLeftOut } from './rules/boot-loader.ts'
 import { brokenInitrd, unknownInitrdCompression } from './rules/initrd.ts'
+import { kernelLineTooLong, nfsrootMisread } from './rules/kernel-line.ts'
 import { networkTornDown } from './rules/network-torn-down.ts'
 import { noNetworkDriver } from './rules/network-driver.ts'
 import { noNetworkSetup } from './rules/network-setup.ts'
 import { noNfsClient, noNfsHelper, noNfsProtocols } from './rules/nfs-client.ts'
 import { nfs4ClientNames } from './rules/nfs4-client-names.ts'
+import { overlayOnNfs } from './rules/overlay.ts'
 import { noRegistration } from './rules/registration.ts'
 import {
   nfsLock,
@@ -27,7 +30,10 @@ export const rules: readonly Rule[] = [
   rootMismatch,
   nfsOptionsInDevice,
   nfsrootAndFstab,
+  nfsrootMisread,
   nfsLock,
+  overlayOnNfs,
+  kernelLineTooLong,
   brokenInitrd,
   unknownInitrdCompression,
   noNfsClient,
@@ -37,6 +43,8 @@ export const rules: readonly Rule[] = [
   noNetworkDriver,
   noNetworkSetup,
   networkTornDown,
+  initrdSecretsLeftOut,
+  hypervisorLeftOut,
   missingKernelFile,
   missingDeviceTree,
   missingFirmwareFile,

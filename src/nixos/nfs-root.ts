@@ -3,6 +3,8 @@
  *
  * https://docs.kernel.org/admin-guide/nfs/nfsroot.html
  */
+import { posix } from 'node:path'
+
 import { NetimageError } from '../errors.ts'
 import { isNfs, type FileSystem } from './fstab.ts'
 import { findRootFileSystem } from './root-file-system.ts'
@@ -55,12 +57,17 @@ export function findMountedRoot(fileSystems: readonly FileSystem[]): MountedRoot
     // Options in a device are a mistake, which `check` names: no path has them.
     const { server, path } = parseNfsRoot(fileSystem.device)
     const part = fileSystem.mountPoint === '/' ? '' : fileSystem.mountPoint
-    const whole = path.replace(/\/+$/, '')
+    const whole = posix.join(path, subdirectoryOf(fileSystem)).replace(/\/+$/, '')
     if (!/^(?:\/nix(?:\/store)?)?$/.test(part) || !whole.endsWith(part)) return undefined
     return { fileSystem, server, path: whole.slice(0, whole.length - part.length) || '/' }
   } catch {
     return undefined
   }
+}
+
+/** mount(8): the mount shows this directory of the file system. */
+function subdirectoryOf({ options }: FileSystem): string {
+  return options.flatMap((option) => /^X-mount\.subdir=(.*)$/.exec(option)?.[1] ?? []).at(-1) ?? ''
 }
 
 /** The NFS root that an fstab names, with its version; undefined where it names none. */

@@ -18,6 +18,15 @@ export function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSyst
   return undefined
 }
 
+/** The file system of the running machine that has `path`. Undefined where the fstab names none. */
+export function fileSystemOf(
+  path: string,
+  fileSystems: readonly FileSystem[],
+): FileSystem | undefined {
+  const holder = holderOf(path, fileSystems)
+  return holder && lieBeneath(holder, fileSystems)
+}
+
 /** @param others what it may be made of; each is looked at once, since mounts may go in a circle */
 function lieBeneath(fileSystem: FileSystem, others: readonly FileSystem[]): FileSystem {
   const rest = others.filter((other) => other !== fileSystem)

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { checkSystem } from '../../src/check/check.ts'
 import { rules } from '../../src/check/rules.ts'
+import { runProgram } from '../support/real-nix.ts'
 import {
   assertFindings,
   clientName,
@@ -39,6 +40,22 @@ const brokenSystems: Record<string, Broken> = {
     system: { ...systemdParts, kernelParams: ['root=fstab', 'nfsroot=192.168.0.108:/srv/nixos'] },
   },
   'nfs-lock': { system: { fstab: '192.168.0.108:/srv/nixos / nfs vers=3 0 0\n' } },
+  'nfsroot-misread': { system: { fstab: '192.168.0.108:/%s / nfs vers=3,nolock 0 0\n' } },
+  'overlay-on-nfs': {
+    system: {
+      fstab:
+        '192.168.0.108:/srv / nfs nolock 0 0\no /var overlay lowerdir=/a,upperdir=/b,workdir=/c 0 0\n',
+    },
+  },
+  'kernel-line-too-long': { system: { kernelParams: ['x'.repeat(2047)] } },
+  'initrd-secrets-left-out': {
+    system: {
+      toplevel: { 'append-initrd-secrets': 'cp -a /keys/x "$tmp/.initrd-secrets//etc/x"\n' },
+    },
+  },
+  'hypervisor-left-out': {
+    system: { toplevel: { 'boot.json': '{"org.xenproject.bootspec.v1":{}}' } },
+  },
   'broken-initrd': { system: { initrd: scriptedInitrd().subarray(0, -600) } },
   'unknown-initrd-compression': {
     system: { initrd: Buffer.from('02214c1800000000', 'hex') },
@@ -54,7 +71,7 @@ const brokenSystems: Record<string, Broken> = {
     system: {
       ...systemdParts,
       initrd: systemdInitrd({
-        files: [...nfsModules, ...networkModules, ...networkd, mountProgram],
+        files: [...nfsModules, ...networkModules, ...networkd, ...mountProgram],
       }),
     },
   },
@@ -92,6 +109,17 @@ const brokenSystems: Record<string, Broken> = {
 test('each rule has a system here that breaks it', () => {
   const names = rules.map(({ name }) => name)
   assert.deepEqual(Object.keys(brokenSystems).toSorted(), names.toSorted())
+})
+
+test('each fix that is written as a configuration is one to Nix', async () => {
+  const fixes: string[] = []
+  for (const { system, image } of Object.values(brokenSystems)) {
+    for (const { fix } of await checkSystem(await makeCheckInput(system, image))) fixes.push(fix)
+  }
+  const configurations = fixes.filter((fix) => /^(?:#.*\n)*[a-z][\w.]*\.\S+ = /i.test(fix))
+  assert.ok(configurations.length > 12)
+  const modules = configurations.map((fix) => `({ config, lib, pkgs, ... }: {\n${fix}\n})`)
+  await runProgram('nix-instantiate', ['--parse', '--expr', `[\n${modules.join('\n')}\n]`])
 })
 
 for (const { name: rule, level } of rules) {

@@ -24,6 +24,8 @@ export type SystemParts = {
   initrd: Buffer | undefined
   /** Lines of modules.builtin; undefined: the kernel does not say. */
   builtin: string[] | undefined
+  /** Further files of the toplevel. */
+  toplevel: Record<string, Content>
   /** The second stage. */
   init: string
   /** Further files of /etc. */
@@ -85,8 +87,17 @@ export const protocolFiles: CpioFile[] = [
   { name: 'nix/store/l-libtirpc/etc/netconfig' },
   { name: 'nix/store/i-iana-etc/etc/protocols' },
 ]
-export const mountProgram: CpioFile = { name: 'nix/store/b-initrd-bin-env/bin/mount.nfs' }
-export const mountNfs: CpioFile[] = [mountProgram, ...protocolFiles]
+/** What NixOS makes of `boot.initrd.systemd.initrdBin`: systemd's `mount` looks in `/sbin`. */
+export const mountProgram: CpioFile[] = [
+  { name: 'sbin', mode: modes.symlink, data: '/nix/store/b-initrd-bin-env/sbin' },
+  {
+    name: 'nix/store/b-initrd-bin-env/sbin/mount.nfs',
+    mode: modes.symlink,
+    data: '/nix/store/n-nfs-utils/bin/mount.nfs',
+  },
+  { name: 'nix/store/n-nfs-utils/bin/mount.nfs', mode: modes.program },
+]
+export const mountNfs: CpioFile[] = [...mountProgram, ...protocolFiles]
 
 export function systemdInitrd(
   changes: { files?: CpioFile[]; network?: string; service?: string } = {},
@@ -110,6 +121,7 @@ const goodParts: SystemParts = {
   fstab: '192.168.0.108:/srv/nixos / nfs vers=3,proto=tcp,nolock 0 0\n',
   initrd: scriptedInitrd(),
   builtin: ['kernel/net/unix/unix.ko'],
+  toplevel: {},
   init: `#! /bin/sh\nsource ${inventPath('local-cmds')}\n`,
   etc: {},
   programs: ['nix-store'],
@@ -166,6 +178,7 @@ export async function makeCheckInput(
       system: parts.platform,
       'kernel-params': kernelParams.join(' '),
       specialisation: {},
+      ...parts.toplevel,
     })
     const link = (target: string, name: string) => symlinkSync(target, join(real(toplevel), name))
     link(`${kernel}/image`, 'kernel')

@@ -131,6 +131,24 @@ suite('root-mismatch', () => {
     assertFindings(await findingsOf({ fstab: mount('/srv/store') }, { nfsRoot }))
   })
 
+  test('options that move the root', async () => {
+    const moved = (options: string) => `${device} / nfs vers=3,nolock,${options} 0 0\n`
+    const fstab = moved('X-mount.subdir=machines/a')
+    assertFindings(await findingsOf({ fstab }, { nfsRoot }), {
+      rule,
+      message: /mounts 192\.168\.0\.108:\/srv\/nixos\/machines\/a \(the fstab\)/,
+    })
+    const whole = '192.168.0.108:/srv/nixos/machines/a,v3'
+    assertFindings(await findingsOf({ fstab }, { nfsRoot: whole }))
+    // busybox hands it to the kernel; mount.nfs puts the device’s own server there.
+    const elsewhere = moved('addr=192.168.0.9')
+    assertFindings(await findingsOf({ fstab: elsewhere }, { nfsRoot }), {
+      rule,
+      message: /mounts 192\.168\.0\.9:\/srv\/nixos/,
+    })
+    assertFindings(await findingsOf({ ...systemdParts, fstab: elsewhere }, { nfsRoot }))
+  })
+
   test('what may well be the same is let through', async () => {
     const same = ['192.168.0.108:/srv/nixos/,v4', '/srv/nixos', 'server.example:/srv/nixos,v3']
     for (const nfsRoot of same) assertFindings(await findingsOf({}, { nfsRoot }))

@@ -114,9 +114,33 @@ suite('no-nfs-helper', () => {
     const files = [...nfsModules, ...networkModules, ...networkd, busybox]
     assertFindings(await findingsOf({ ...systemdParts, initrd: systemdInitrd({ files }) }), {
       rule,
-      fix: /boot\.initrd\.systemd\.extraBin = \{\n {2}"mount\.nfs" = "\$\{pkgs\.nfs-utils\}\/bin\/mount\.nfs";/,
+      message: /has no mount\.nfs in \/sbin:/,
+      fix: /boot\.initrd\.systemd\.initrdBin = \[/,
       path,
     })
+  })
+
+  test('mount.nfs in /bin, where systemd’s mount does not look', async () => {
+    const bin: CpioFile[] = [
+      { name: 'bin', mode: modes.symlink, data: '/nix/store/b-initrd-bin-env/bin' },
+      { name: 'nix/store/b-initrd-bin-env/bin/mount.nfs', mode: modes.program },
+    ]
+    const sbin = (data: string) => [{ name: 'sbin', mode: modes.symlink, data }]
+    const found = async (...more: CpioFile[]) => {
+      const rest = [...nfsModules, ...networkModules, ...networkd, ...protocolFiles]
+      const initrd = systemdInitrd({ files: [...rest, ...bin, ...more] })
+      return await findingsOf({ ...systemdParts, initrd })
+    }
+    // As nixpkgs 24.05 has it: /sbin is another folder.
+    const message =
+      /has \/nix\/store\/b-initrd-bin-env\/bin\/mount\.nfs, which is not found: .*\/sbin only/
+    const unfound = { rule, message, path }
+    assertFindings(await found(), unfound)
+    assertFindings(await found(...sbin('/nix/store/b-initrd-bin-env/sbin')), unfound)
+    assertFindings(await found({ name: 'sbin/mount.ext4', mode: modes.program }), unfound)
+    // /sbin may lead to /bin.
+    assertFindings(await found(...sbin('bin')))
+    assertFindings(await found(...sbin('/nix/store/b-initrd-bin-env/bin')))
   })
 
   test('a server’s address among the options is all that the kernel wants', async () => {
@@ -138,7 +162,7 @@ suite('no-nfs-protocols', () => {
   const rule = 'no-nfs-protocols'
   const only = (...files: CpioFile[]) =>
     systemdInitrd({
-      files: [...nfsModules, ...networkModules, ...networkd, mountProgram, ...files],
+      files: [...nfsModules, ...networkModules, ...networkd, ...mountProgram, ...files],
     })
   const without = async (options: string, ...files: CpioFile[]) => {
     const fstab = `10.0.0.1:/x / nfs ${options} 0 0\n`

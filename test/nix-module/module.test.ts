@@ -6,6 +6,14 @@ import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { parseConfig } from '../../src/image/options.ts'
+import {
+  findingsOf,
+  networkd,
+  networkModules,
+  nfsModules,
+  systemdInitrd,
+  systemdParts,
+} from '../check/make-system.ts'
 import type { NixWorld } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { createFixtureWorld, systemExpression, type SystemRequest } from './support.ts'
@@ -248,6 +256,17 @@ suite('the module', () => {
       ])
     })
   }
+
+  test('24.05: what check says to do puts mount.nfs into /sbin of the initrd', async () => {
+    const files = [...nfsModules, ...networkModules, ...networkd]
+    const [finding] = await findingsOf({ ...systemdParts, initrd: systemdInitrd({ files }) })
+    assert.equal(finding?.rule, 'no-nfs-helper')
+    const configuration = `({ config, pkgs, ... }: { ${finding.fix} })`
+    const system = systemExpression({ release: '24.05', hasModule: false, configuration })
+    const expression = `(${system}).config.system.build.initrdBinEnv`
+    const [path = ''] = await world.build({ expression })
+    assert.ok(readdirSync(join(world.realPath(path), 'sbin')).includes('mount.nfs'))
+  })
 
   test('a machine that finds no root starts again, unless it is told to wait', async () => {
     const own = 'boot.kernelParams = [ "panic=5" ];'

@@ -24,6 +24,8 @@ export type SystemRequest = {
   buildSystem?: string
   release?: string
   hasScripts?: boolean
+  /** Whether the system has netimage’s module. */
+  hasModule?: boolean
   nodeVersion?: string
 }
 
@@ -34,6 +36,7 @@ export function systemExpression({
   buildSystem = system,
   release = '26.05',
   hasScripts = true,
+  hasModule = true,
   nodeVersion = process.versions.node,
 }: SystemRequest = {}): string {
   return `import ${fixture}/system.nix {
@@ -45,5 +48,6 @@ export function systemExpression({
     release = "${release}";
     hasScripts = ${hasScripts};
     configuration = ${configuration};
+    ${hasModule ? '' : `modules = [ ${configuration} ];`}
   }`
 }

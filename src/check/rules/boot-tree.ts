@@ -38,7 +38,7 @@ export const missingDeviceTree: Rule = {
           'the boot tree has no device tree of a Raspberry Pi, without which the kernel does not start',
         fix: lines(
           'hardware.deviceTree.enable = true;',
-          'or: netimage build … --firmware DIR, with a directory that has bcm27*.dtb',
+          '# or: netimage build … --firmware DIR, with a directory that has bcm27*.dtb',
         ),
         path: shown('config.txt'),
       })

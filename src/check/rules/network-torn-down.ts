@@ -157,7 +157,6 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
   const isKept = context.system.fileSystems.some(
     (fileSystem) => fileSystem.mountPoint === '/' && isNfs(fileSystem),
   )
-  const isSameClient = sameClient.test((await context.storeText(`${etc}/networkd.conf`)) ?? '')
   for (const file of await context.storeNames(`${etc}/network`)) {
     if (!file.endsWith('.network')) continue
     const path = `${etc}/network/${file}`
@@ -172,7 +171,8 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
         path,
       })
     }
-    if (dhcp4Network.test(text) && !isSameClient && !sameClient.test(text)) {
+    // systemd ignores the key in networkd.conf.
+    if (dhcp4Network.test(text) && !sameClient.test(text)) {
       problems.push({
         level: 'note',
         message: `networkd asks for the address of ${name} with another client identifier than loaders and stage 1 do: the DHCP server may give another address`,

@@ -3,7 +3,13 @@ import type { InitrdFacts } from '../../nixos/initrd/facts.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
 import { knownModules } from '../known-modules.ts'
-import { mountedNfsVersion, mountsNfsInStage1, wantsNfs } from '../nfs.ts'
+import {
+  mountedNfsVersion,
+  mountHelper,
+  mountsNfsInStage1,
+  unfoundHelper,
+  wantsNfs,
+} from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const noNfsClient: Rule = {
@@ -56,8 +62,7 @@ function moduleLines(modules: readonly string[]): string {
   return `boot.initrd.kernelModules = [ ${modules.map((name) => `"${name}"`).join(' ')} ];`
 }
 
-/** Programs that mount NFS, by what starts them. */
-const helpers = ['mount.nfs', 'mount.nfs4']
+/** What mounts NFS for scripts, besides `mount.nfs`. */
 const otherMounters = ['busybox', 'nfsmount']
 
 export const noNfsHelper: Rule = {
@@ -74,7 +79,7 @@ export const noNfsHelper: Rule = {
       return [
         {
           message: isSystemd
-            ? 'the initrd has no mount.nfs: systemd mounts with util-linux, which leaves NFS to that program'
+            ? whySystemdCannotMount(initrd)
             : 'the initrd has no program that mounts NFS: neither mount.nfs nor busybox',
           fix: isSystemd ? systemdFix : scriptedFix,
           path: entry.initrd,
@@ -82,6 +87,13 @@ export const noNfsHelper: Rule = {
       ]
     })
   },
+}
+
+function whySystemdCannotMount(initrd: InitrdFacts): string {
+  const why = 'systemd mounts with util-linux, which leaves NFS to that program'
+  const unfound = unfoundHelper(initrd)
+  if (unfound === undefined) return `the initrd has no mount.nfs in /sbin: ${why}`
+  return `the initrd has ${unfound}, which is not found: ${why} and looks for it in /sbin only`
 }
 
 /** Where `mount.nfs` finds what TCP and UDP are. */
@@ -94,7 +106,7 @@ export const noNfsProtocols: Rule = {
     return await findPerEntry(context, async (entry) => {
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread || initrd.init.kind !== 'systemd') return []
-      if (!helpers.some((name) => initrd.programs.has(name))) return []
+      if (mountHelper(initrd) === undefined) return []
       const missing = protocolFiles.filter((name) => !initrd.etcFiles.has(name))
       const why = missing.length > 0 ? await whyProtocols(context, entry) : undefined
       if (why === undefined) return []
@@ -119,8 +131,9 @@ async function whyProtocols(context: CheckContext, entry: BootEntry): Promise<st
   return (await mountedNfsVersion(context, entry)) === '3' ? 'version 3 of NFS' : undefined
 }
 
-function canMount({ rootFileSystem }: CheckContext, { init, programs }: InitrdFacts): boolean {
-  if (helpers.some((name) => programs.has(name))) return true
+function canMount({ rootFileSystem }: CheckContext, initrd: InitrdFacts): boolean {
+  if (mountHelper(initrd) !== undefined) return true
+  const { init, programs } = initrd
   if (init.kind !== 'systemd') return otherMounters.some((name) => programs.has(name))
   // With the server's address among the options the kernel needs no program.
   return rootFileSystem?.options.some((option) => option.startsWith('addr=')) ?? false
@@ -134,10 +147,13 @@ const protocolsFix = lines(
 )
 
 const systemdFix = lines(
-  'boot.initrd.systemd.extraBin = {',
-  '  "mount.nfs" = "${pkgs.nfs-utils}/bin/mount.nfs";',
-  '  "mount.nfs4" = "${pkgs.nfs-utils}/bin/mount.nfs4";',
-  '};',
+  '# /sbin of the initrd; what extraBin has is in /bin alone before 24.11',
+  'boot.initrd.systemd.initrdBin = [',
+  '  (pkgs.runCommand "nfs-mount-helpers" { } \'\'',
+  '    mkdir -p $out/sbin',
+  '    ln -s ${pkgs.nfs-utils}/bin/mount.nfs ${pkgs.nfs-utils}/bin/mount.nfs4 $out/sbin',
+  "  '')",
+  '];',
   protocolsFix,
 )
 

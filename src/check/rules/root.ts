@@ -6,7 +6,7 @@ import { isNfs } from '../../nixos/fstab.ts'
 import { findMountedRoot, nfsVersionOf, type NfsRoot } from '../../nixos/nfs-root.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
-import { mountedNfsVersion, readNfsRoot, wantedNfsVersion } from '../nfs.ts'
+import { mountedNfsVersion, mountHelper, readNfsRoot, wantedNfsVersion } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 export const rootNotNfs: Rule = {
@@ -52,7 +52,10 @@ export const rootMismatch: Rule = {
       const byKernel = (await context.rootMountOf(entry)).by === 'kernel-line'
       const named = byKernel ? kernelParameter(entry, 'nfsroot') : undefined
       const inFstab = byKernel ? undefined : findMountedRoot(system.fileSystems)
-      const mounted = inFstab ?? (named === undefined ? undefined : readNfsRoot(named))
+      const mounted =
+        inFstab === undefined
+          ? readNfsRoot(named ?? '')
+          : { ...inFstab, server: (await addressInOptions(context, entry)) ?? inFstab.server }
       if (!mounted || isSameRoot(mounted, nfsRoot)) return []
       const where = byKernel ? 'nfsroot= of the kernel line' : 'the fstab'
       const message = `the machine mounts ${describe(mounted)} (${where}), and nfsRoot says ${describe(nfsRoot)}`
@@ -64,6 +67,20 @@ export const rootMismatch: Rule = {
       return [{ message, fix, path: fstabOf(context) }]
     })
   },
+}
+
+/**
+ * The server that the kernel goes to, whatever the device says: `addr=` of the options counts if no
+ * mount.nfs puts its own there.
+ */
+async function addressInOptions(
+  context: CheckContext,
+  entry: BootEntry,
+): Promise<string | undefined> {
+  const named = context.rootFileSystem?.options.findLast((option) => option.startsWith('addr='))
+  const initrd = named === undefined ? undefined : await context.initrdOf(entry)
+  if (!initrd || initrd.unread || mountHelper(initrd) !== undefined) return undefined
+  return named?.slice('addr='.length)
 }
 
 type RootTree = Pick<NfsRoot, 'server' | 'path'>
@@ -152,7 +169,7 @@ export const nfsLock: Rule = {
     // The kernel is content with this; mount.nfs looks for statd all the same.
     const isLocal = root.options.includes('local_lock=all')
     const initrd = isLocal ? await context.initrdOf(main) : undefined
-    if (initrd?.programs.has('mount.nfs') === false) return []
+    if (initrd && mountHelper(initrd) === undefined) return []
     return [
       {
         message: `${root.mountPoint} is mounted with version 3 of NFS and without nolock: locks take rpcbind and statd, which do not run before there is a root`,

@@ -19,14 +19,20 @@ export interface InitrdFacts {
   modules: KernelModules
   /** `modules.builtin`, where it has one. */
   builtin: KernelModules | undefined
-  /** Names of programs, without their directories. */
-  programs: ReadonlySet<string>
+  /** Programs by their names, each with a path that it has. */
+  programs: ReadonlyMap<string, string>
+  /** Names of programs that are found in `/sbin`, also by links. */
+  sbin: ReadonlySet<string>
   /** Names of files in folders that are named etc. */
   etcFiles: ReadonlySet<string>
   /** What networkd does with interfaces: the text of each `*.network`, by path. */
   networks: ReadonlyMap<string, string>
+  /** What systemd mounts besides the fstab: the text of each `*.mount`, by path. */
+  mounts: ReadonlyMap<string, string>
   /** Whether a script or a unit gives the NFS client a name other than the host's. */
   namesNfsClient: boolean
+  /** Files of `boot.initrd.secrets` that it has, by the names that they get in stage 1. */
+  addedSecrets: ReadonlySet<string>
   secrets: readonly InitrdSecret[]
 }
 
@@ -49,6 +55,9 @@ const maxNameBytes = 16 << 20
 /** The kernel's parameter, and the file that takes its place since Linux 5.19. */
 const nfsClientName = /nfs4_unique_id|nfs_client\/identifier/
 
+/** Where systemd's stage 1 and NixOS's script have them until they are copied into place. */
+const addedSecret = /^\/(?:\.initrd-secrets|nix\/store\/[^/]*-extra-utils\/secrets)\/(.+)$/
+
 /** What NixOS's own script, and what stands in for it, is known by. */
 const scriptedMarks = /stage-1-init|fsinfo|\/mnt-root/i
 
@@ -65,8 +74,10 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
   const symlinks = new Map<string, string>()
   const scripts = new Map<string, string>()
   const modules = new Map<string, string>()
-  const programs = new Set<string>()
+  const programs = new Map<string, string>()
   const networks = new Map<string, string>()
+  const mounts = new Map<string, string>()
+  const addedSecrets = new Set<string>()
   const secrets: InitrdSecret[] = []
   const files = new Set<string>()
   let builtin: KernelModules | undefined
@@ -80,7 +91,9 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
     const name = posix.basename(path)
     if (entry.target) symlinks.set(path, entry.target.toString())
     if (entry.type === 'file') files.add(path)
-    if (isProgramPath(path)) programs.add(name)
+    if (isProgramPath(path)) programs.set(name, path)
+    const [, secret] = addedSecret.exec(path) ?? []
+    if (secret !== undefined) addedSecrets.add(secret)
     const module = moduleName(name)
     if (module !== undefined && entry.type === 'file') modules.set(module, path)
     if (entry.content) addContent(path, name, entry.content)
@@ -89,10 +102,9 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
   function addContent(path: string, name: string, content: Buffer): void {
     if (name === 'modules.builtin') builtin = parseBuiltinModules(content.toString())
     const isScript = content.toString('latin1', 0, 2) === '#!'
-    const isNetwork = name.endsWith('.network')
-    if (isScript || isNetwork) heldBytes += content.length
-    if (isScript && heldBytes <= maxHeldBytes) scripts.set(path, content.toString())
-    if (isNetwork && heldBytes <= maxHeldBytes) networks.set(path, content.toString())
+    const texts = isScript ? scripts : heldTexts(name)
+    if (texts) heldBytes += content.length
+    if (heldBytes <= maxHeldBytes) texts?.set(path, content.toString())
     if (isScript || name.endsWith('.service')) {
       namesNfsClient ||= nfsClientName.test(content.toString('latin1'))
     }
@@ -100,16 +112,25 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
     if (secret) secrets.push({ path, kind: secret, isHostKey: isHostKeyName(name) })
   }
 
+  function heldTexts(name: string): Map<string, string> | undefined {
+    if (name.endsWith('.network')) return networks
+    return name.endsWith('.mount') ? mounts : undefined
+  }
+
   const unread = await readAll(input, addEntry)
+  const isFile = (path: string) => files.has(followSymlinks(symlinks, path) ?? '')
   return {
     unread,
     init: findInit(symlinks, scripts, files),
     modules,
     builtin,
     programs,
+    sbin: new Set([...programs.keys()].filter((name) => isFile(`/sbin/${name}`))),
     etcFiles: new Set([...files].filter(isInEtc).map((path) => posix.basename(path))),
     networks,
+    mounts,
     namesNfsClient,
+    addedSecrets,
     secrets,
   }
 }

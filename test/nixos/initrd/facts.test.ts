@@ -41,7 +41,7 @@ suite('the initrd of the demo system', () => {
     assert.deepEqual([...facts.modules.keys()].toSorted(), modules.toSorted())
     for (const name of ['nfs', 'nfsv3', 'nfsv4', 'virtio_net']) assert.ok(facts.modules.has(name))
     const programs = names.flatMap((name) => /(?:^|\/)bin\/([^/]+)$/.exec(name)?.[1] ?? [])
-    assert.deepEqual([...facts.programs].toSorted(), programs.toSorted())
+    assert.deepEqual([...facts.programs.keys()].toSorted(), programs.toSorted())
   })
 
   test('is started by a script, which brings up the network', () => {
@@ -124,7 +124,19 @@ suite('what is in it', () => {
       { name: 'nix/store/s/lib/systemd/systemd-networkd', mode: modes.program },
       { name: 'share/doc/mount.nfs4' },
     ])
-    assert.deepEqual([...programs], ['mount.nfs', 'nfsmount', 'systemd-networkd'])
+    assert.deepEqual([...programs.keys()], ['mount.nfs', 'nfsmount', 'systemd-networkd'])
+  })
+
+  test('programs that /sbin leads to', async () => {
+    const link = (name: string, data: string) => ({ name, mode: modes.symlink, data })
+    const { sbin } = await factsOf([
+      link('sbin', '/nix/store/b-env/sbin'),
+      link('nix/store/b-env/sbin/mount.nfs', '../../n/bin/mount.nfs'),
+      link('nix/store/b-env/sbin/gone', '/nix/store/g/bin/gone'),
+      { name: 'nix/store/n/bin/mount.nfs', mode: modes.program },
+      { name: 'nix/store/b-env/bin/mount.nfs4', mode: modes.program },
+    ])
+    assert.deepEqual([...sbin], ['mount.nfs'])
   })
 
   test('files of /etc, and of a store path’s own', async () => {
