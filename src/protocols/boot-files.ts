@@ -1,10 +1,11 @@
 /** Which file of a boot tree a machine means by a name, and the one way to open it. */
-import { constants, fstatSync, type BigIntStats } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, type BigIntStats } from 'node:fs'
 import { open, realpath, type FileHandle } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 
 import { errnoOf, messageOf } from '../errors.ts'
 import { parseMac } from '../mac.ts'
+import { liesBelow } from '../open-safely.ts'
 import { notServed } from './event.ts'
 
 /** Who asks, and whose files it says it wants: one of the others, by the folder that it names. */
@@ -115,6 +116,8 @@ function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined
   return /^\d{1,3}(\.\d{1,3}){3}$/.test(name) ? { ip: name } : undefined
 }
 
+const leadsOut: NoBootFile = { kind: 'refused', reason: 'a link leads out of the boot tree' }
+
 const absent = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EISDIR'])
 /** Descriptors or memory ran out: that passes, and must not end a boot. */
 const passing = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR'])
@@ -124,29 +127,42 @@ async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoB
     const root = await realpath(tree)
     const path = await realpath(join(root, ...parts))
     if (!path.startsWith(root + sep)) {
-      return { kind: 'refused', reason: 'a link leads out of the boot tree' }
+      return leadsOut
     }
     // Never waits for the other end of a FIFO; and what has become a link meanwhile is not followed.
     const handle = await open(
       path,
       constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
     )
-    const stat = await handle.stat({ bigint: true })
-    if (!stat.isFile()) {
-      await handle.close()
-      return missing
-    }
-    return {
-      kind: 'file',
-      handle,
-      size: Number(stat.size),
-      modified: Number(stat.mtimeMs),
-      tag: tagOf(stat),
+    let found: OpenBootFile | NoBootFile | undefined
+    try {
+      found = lookAt(handle, tree)
+      return found
+    } finally {
+      if (found?.kind !== 'file') await handle.close()
     }
   } catch (error) {
     const errno = errnoOf(error) ?? ''
     if (absent.has(errno)) return missing
     return { kind: passing.has(errno) ? 'busy' : 'unreadable', reason: messageOf(error) }
+  }
+}
+
+function lookAt(handle: FileHandle, tree: string): OpenBootFile | NoBootFile {
+  const stat = fstatSync(handle.fd, { bigint: true })
+  if (!stat.isFile()) return missing
+  // A directory on the way may have become a link since `realpath` looked at it.
+  if (!isIn(tree, handle)) return leadsOut
+  const [size, modified] = [Number(stat.size), Number(stat.mtimeMs)]
+  return { kind: 'file', handle, size, modified, tag: tagOf(stat) }
+}
+
+function isIn(tree: string, { fd }: FileHandle): boolean {
+  const directory = openSync(tree, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    return liesBelow(fd, directory)
+  } finally {
+    closeSync(directory)
   }
 }
 

@@ -21,6 +21,7 @@ import { promisify } from 'node:util'
 
 import { makeDirectory } from '../make-directory.ts'
 import { copyFile } from './copy-file.ts'
+import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
 import { guarded, synced } from './failure.ts'
@@ -89,11 +90,12 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
   const sizes = new Map<NodeId, { before: number; now: number }>()
 
   const fileOf = (node: NodeId) => join(folder, node.toString(16))
-  const descriptor = (node: NodeId) => own.get(String(node), () => openSync(fileOf(node), 'r+'))
+  const descriptor = (node: NodeId) =>
+    own.get(String(node), () => openRegularFile(fileOf(node), 'write'))
 
   async function sync(node: NodeId): Promise<void> {
     // Of its own: one that is shared may be closed meanwhile, and its number be another file's.
-    const file = guarded(() => openSync(fileOf(node), 'r'))
+    const file = guarded(() => openRegularFile(fileOf(node)))
     try {
       await synced(fdatasyncAsync(file))
     } finally {
@@ -120,7 +122,7 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       return readFully(descriptor(node), offset, into)
     },
     readImage(node, offset, into) {
-      const file = ofImage.get(String(node.id), () => openSync(index.path(node), 'r'))
+      const file = ofImage.get(String(node.id), () => index.open(node))
       return readFully(file, offset, into)
     },
     write(node, offset, data) {
@@ -160,12 +162,18 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       own.forget(String(node))
       truncated.delete(node)
       sizes.delete(node)
+      rmSync(file, { force: true })
       if (from) {
-        copyFile(index.path(from), file)
+        const source = index.open(from)
+        try {
+          copyFile(source, file)
+        } finally {
+          closeSync(source)
+        }
         // Found by its name before the database says so: the image's data were safe as well.
         fsyncSync(names)
       } else {
-        closeSync(openSync(file, 'w', 0o600))
+        closeSync(openSync(file, 'wx', 0o600))
         hasNewNames = true
       }
     },

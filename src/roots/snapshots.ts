@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { removeTree } from '../remove-tree.ts'
-import { copyFile } from './copy-file.ts'
+import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
 import { namesIn } from './names-in.ts'
@@ -118,9 +118,9 @@ function emptyLog(contents: string): void {
 function copyContents(from: string, to: string): void {
   try {
     mkdirSync(dataFolder(to), { recursive: true })
-    if (existsSync(databaseFile(from))) copyFile(databaseFile(from), databaseFile(to))
+    if (existsSync(databaseFile(from))) copyFileAt(databaseFile(from), databaseFile(to))
     for (const name of namesIn(dataFolder(from))) {
-      copyFile(join(dataFolder(from), name), join(dataFolder(to), name))
+      copyFileAt(join(dataFolder(from), name), join(dataFolder(to), name))
     }
     for (const directory of [dataFolder(to), to]) syncDirectory(directory)
   } catch (error) {

@@ -39,7 +39,11 @@ export function verifyStoredLayer(layer: StoredLayer): LayerCheck {
     if (!record) return { nodes: 0, problems: [] }
     const { directory, name, identity } = record.image
     const index = readImageIndex(directory, imageLayout(directory, name).root)
-    if (index.identity === identity) return verifyLayer(join(layer.directory, record.name), index)
+    try {
+      if (index.identity === identity) return verifyLayer(join(layer.directory, record.name), index)
+    } finally {
+      index.close()
+    }
     throw new NetimageError(
       'bad-state',
       `${directory} is not the image any more that ${layer.machine} had`,

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import promises from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
@@ -119,6 +121,29 @@ suite('the file that a machine means', () => {
       }),
       { numRuns: 1000 },
     )
+  })
+
+  test('is refused if a directory becomes a link just before it is opened', async (context) => {
+    const elsewhere = join(directory, 'elsewhere')
+    writeTree(elsewhere, ['racing'], 'secret')
+    writeTree(image, ['folder/racing'], 'image')
+    const { realpath } = promises
+    context.mock.method(promises, 'realpath', async (path: string) => {
+      const real = await realpath(path)
+      if (real.endsWith('folder/racing')) {
+        renameSync(join(image, 'folder'), join(image, 'moved'))
+        symlinkSync(elsewhere, join(image, 'folder'))
+      }
+      return real
+    })
+    syncBuiltinESMExports()
+    try {
+      assert.equal(await contentOf('folder/racing'), 'refused')
+    } finally {
+      context.mock.restoreAll()
+      syncBuiltinESMExports()
+      for (const name of ['folder', 'moved']) rmSync(join(image, name), { recursive: true })
+    }
   })
 
   test('has changed once it was written to, and not when its name leads elsewhere', async () => {
