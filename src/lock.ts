@@ -4,23 +4,64 @@
  * Node has no flock(2), but SQLite locks its files with fcntl(2), which the kernel releases when a
  * process dies. So a lock is a SQLite file (which stays empty) with a transaction open on it.
  */
+import { accessSync, closeSync, constants, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import { isDatabaseBusy } from './database-error.ts'
+import { errnoOf, NetimageError } from './errors.ts'
 
 export interface Lock {
   release(): void
 }
 
+/** To hold the lock with others, a user needs to read the file; to hold it alone, to write to it. */
+export type LockKind = 'shared' | 'exclusive'
+
 /**
- * @param waitMs how long to wait for others
- * @returns undefined where others still hold the lock after that time
+ * Takes the lock if it is free, and makes its file if there is none.
+ *
+ * @returns undefined if others hold the lock
+ * @throws `NetimageError` `not-allowed` if this user cannot hold it like that; errors of the system
  */
-export function acquireLock(
+export function tryLock(file: string, kind: LockKind): Lock | undefined {
+  return lockNow(file, kind, 0)
+}
+
+const [firstPauseMs, longestPauseMs] = [5, 100]
+
+/**
+ * Waits for the lock, while everything else in this process goes on.
+ *
+ * @returns undefined if others still hold it after `waitMs` milliseconds
+ * @throws as `tryLock`; the reason of the signal once that is aborted
+ */
+export async function waitForLock(
   file: string,
-  kind: 'shared' | 'exclusive',
+  kind: LockKind,
   waitMs: number,
-): Lock | undefined {
+  signal?: AbortSignal,
+): Promise<Lock | undefined> {
+  const end = performance.now() + waitMs
+  for (let pause = firstPauseMs; ; pause = Math.min(pause * 2, longestPauseMs)) {
+    signal?.throwIfAborted()
+    const lock = tryLock(file, kind)
+    if (lock || performance.now() >= end) return lock
+    await sleep(pause, undefined, signal && { signal }).catch(() => signal?.throwIfAborted())
+  }
+}
+
+/**
+ * @param waitMs how long this whole process stands still to wait for others
+ * @returns undefined if others still hold the lock after that time
+ */
+export function acquireLock(file: string, kind: LockKind, waitMs: number): Lock | undefined {
+  return lockNow(file, kind, waitMs)
+}
+
+function lockNow(file: string, kind: LockKind, waitMs: number): Lock | undefined {
+  makeIfMissing(file)
+  mustBeAllowed(file, kind)
   const database = new DatabaseSync(file, { timeout: waitMs })
   try {
     // Even an empty transaction would begin a file beside this one, which others mistake for the
@@ -35,4 +76,33 @@ export function acquireLock(
     throw error
   }
   return { release: () => database.close() }
+}
+
+/**
+ * A file that is there is never opened here: the kernel takes away all locks that a process has on
+ * a file when the process closes any descriptor of that file. [fcntl(2)]
+ */
+function makeIfMissing(file: string): void {
+  try {
+    closeSync(openSync(file, 'ax'))
+  } catch (error) {
+    if (!['EEXIST', 'EACCES', 'EROFS', 'EPERM'].includes(errnoOf(error) ?? '')) throw error
+  }
+}
+
+/** SQLite makes a shared lock of an exclusive one, and says nothing, if it may not write to the file. */
+function mustBeAllowed(file: string, kind: LockKind): void {
+  const [mode, what] =
+    kind === 'shared'
+      ? ([constants.R_OK, 'read'] as const)
+      : ([constants.R_OK | constants.W_OK, 'written to'] as const)
+  try {
+    accessSync(file, mode)
+  } catch (error) {
+    if (!['EACCES', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '')) throw error
+    throw new NetimageError('not-allowed', `${file} cannot be locked: it may not be ${what}`, {
+      cause: error,
+      hint: 'Run this as the user that the file belongs to, or name another directory.',
+    })
+  }
 }

@@ -138,6 +138,7 @@ async function buildFromPool(
     if (request.format === 'tar') await archiveRoot(manifest, layout, context)
     writeForAll(layout.buildSystem, `${buildPlatform()}\n`)
     writeForAll(layout.manifest, formatManifest(manifest))
+    writeForAll(layout.lock, '')
     refuseStrays(layout, manifest.root.format)
     context.signal.throwIfAborted()
     staging.publish()

@@ -11,6 +11,7 @@ export interface ImageLayout {
   /** The building machine's system, as in the module. */
   buildSystem: string
   manifest: string
+  lock: string
   /** The root tree: what a machine mounts at `/`. */
   root: string
   /** The root tree as a tar archive, where it was asked for in its place. */
@@ -21,6 +22,8 @@ export interface ImageLayout {
   registration: string
 }
 
+/** Empty: see image-lock.ts. */
+export const lockName = 'nix-support/lock'
 export const manifestName = 'nix-support/net-image.json'
 
 export function imageLayout(image: string, rootDirectoryName: string): ImageLayout {
@@ -29,6 +32,7 @@ export function imageLayout(image: string, rootDirectoryName: string): ImageLayo
     image,
     buildSystem: join(image, 'nix-support/system'),
     manifest: join(image, manifestName),
+    lock: join(image, lockName),
     root,
     rootTar: `${root}.tar`,
     boot: join(image, 'net-image/boot'),
@@ -39,9 +43,9 @@ export function imageLayout(image: string, rootDirectoryName: string): ImageLayo
 
 /** What lies in the image beside its trees and what describes them, relative to it. */
 export function findStrays(layout: ImageLayout, format: 'directory' | 'tar'): string[] {
-  const { image, boot, buildSystem, manifest } = layout
+  const { image, boot, buildSystem, manifest, lock } = layout
   const root = format === 'tar' ? layout.rootTar : layout.root
-  const parts = [dirname(boot), dirname(manifest), root, boot, buildSystem, manifest]
+  const parts = [dirname(boot), dirname(manifest), root, boot, buildSystem, manifest, lock]
   const expected = new Set(parts.map((path) => relative(image, path)))
   return ['', basename(dirname(boot)), basename(dirname(manifest))]
     .flatMap((directory) =>

@@ -95,7 +95,8 @@ export interface ReadImage {
   closure: PathInfo[]
 }
 
-export async function readImage(image: string): Promise<ReadImage> {
+/** @param shown the image's name in errors, if `image` is another path to it */
+export async function readImage(image: string, shown = image): Promise<ReadImage> {
   const file = join(image, manifestName)
   let text: string
   try {
@@ -103,17 +104,19 @@ export async function readImage(image: string): Promise<ReadImage> {
   } catch (error) {
     const errno = errnoOf(error)
     if (errno !== 'ENOENT' && errno !== 'ENOTDIR') {
-      throw fileSystemError(`could not read the manifest of ${image}`, error)
+      throw fileSystemError(`could not read the manifest of ${shown}`, error)
     }
-    throw new NetimageError(
-      'not-an-image',
-      `${image} is not a net image: it has no ${manifestName}`,
-      {
-        hint: 'Name a directory that `netimage build` made.',
-      },
-    )
+    throw notAnImage(shown)
   }
-  return parseManifest(text, file)
+  return parseManifest(text, join(shown, manifestName))
+}
+
+export function notAnImage(image: string): NetimageError {
+  return new NetimageError(
+    'not-an-image',
+    `${image} is not a net image: it has no ${manifestName}`,
+    { hint: 'Name a directory that `netimage build` made.' },
+  )
 }
 
 export function parseManifest(text: string, source: string): ReadImage {

@@ -23,6 +23,7 @@ import { makeDirectory } from '../make-directory.ts'
 import { acquireLock, type Lock } from '../lock.ts'
 import { removeTree, removeTrees } from '../remove-tree.ts'
 import { removalCommand, tidy, type Warn } from '../tidy.ts'
+import { lockToReplace } from './image-lock.ts'
 
 const beginning = 'begin-'
 const beginningMs = 60_000
@@ -38,9 +39,17 @@ export interface Staging {
   close(): void
 }
 
-/** An image is only replaced where that was asked for. */
+/**
+ * An image is only replaced if that was asked for, and nobody serves it.
+ *
+ * @throws `NetimageError` `output-exists`, `in-use`, `not-allowed`
+ */
 export function refuseExisting(output: string, force: boolean): void {
-  if (force || !isThere(output)) return
+  if (!isThere(output)) return
+  if (force) {
+    lockToReplace(output)?.release()
+    return
+  }
   throw new NetimageError('output-exists', `${output} exists already`, {
     hint: 'Name another place with -o, or replace it with --force.',
   })
@@ -94,9 +103,11 @@ function makeLocked(parent: string, prefix: string): { directory: string; lock: 
 }
 
 function publish(output: string, directory: string, force: boolean): void {
+  let lock: Lock | undefined
   try {
     refuseExisting(output, force)
     refuseForeign(output)
+    lock = lockToReplace(output)
     const old = join(directory, 'old')
     const replaced = existsSync(output)
     if (replaced) renameSync(output, old)
@@ -108,6 +119,8 @@ function publish(output: string, directory: string, force: boolean): void {
     }
   } catch (error) {
     throw fileSystemError(`could not put the image at ${output}`, error)
+  } finally {
+    lock?.release()
   }
 }
 

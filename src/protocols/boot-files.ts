@@ -3,7 +3,7 @@ import { closeSync, constants, fstatSync, openSync, type BigIntStats } from 'nod
 import { open, realpath, type FileHandle } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 
-import { errnoOf, messageOf } from '../errors.ts'
+import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { liesBelow } from '../open-safely.ts'
 import { notServed } from './event.ts'
@@ -26,7 +26,10 @@ export interface BootTrees {
   image: string
 }
 
-/** @returns undefined for a machine that is not to be booted */
+/**
+ * @returns undefined for a machine that is not to be booted
+ * @throws `NetimageError` if its files cannot be given out now
+ */
 export type TreesOf = (requester: Requester) => BootTrees | undefined
 
 /** Whoever gets it closes it. What is read of it stays the same if the name leads elsewhere. */
@@ -67,11 +70,18 @@ export async function openBootFile(
   const path = splitName(name)
   if (!path) return { kind: 'refused', reason: 'this name cannot be one of a boot tree' }
 
-  const trees = treesOf({ address })
-  if (!trees) return { kind: 'not-served', reason: notServed }
-  for (const [tree, parts] of candidates(treesOf, address, trees, path)) {
-    const found = await openIn(tree, parts)
-    if (found.kind !== 'missing') return found
+  let found: [string, string[]][]
+  try {
+    const trees = treesOf({ address })
+    if (!trees) return { kind: 'not-served', reason: notServed }
+    found = candidates(treesOf, address, trees, path)
+  } catch (error) {
+    if (!(error instanceof NetimageError)) throw error
+    return { kind: 'unreadable', reason: error.message }
+  }
+  for (const [tree, parts] of found) {
+    const opened = await openIn(tree, parts)
+    if (opened.kind !== 'missing') return opened
   }
   return missing
 }

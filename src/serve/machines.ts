@@ -150,6 +150,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     const roots: Root[] = []
     try {
       for (const image of imagesOf(name)) {
+        image.mustBeUnchanged()
         const layer = openMachineLayer({ state, machine: name, image, index: image.index })
         roots.push({ image, layer })
       }
@@ -212,7 +213,9 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (!isAllowed(nameOf(address)) && !isAllowed(address)) return undefined
       const name = mac ?? nameOf(ip ?? address)
       const own = join(state, 'boot', (serial ?? name).replaceAll(':', '-'))
-      return { image: imageOf(name).bootTree, ...(existsSync(own) && { own }) }
+      const image = imageOf(name)
+      image.mustBeUnchanged()
+      return { image: image.bootTree, ...(existsSync(own) && { own }) }
     },
     rootsOf: (name) =>
       (open.get(name)?.roots ?? []).map(({ image, layer: { fileSystem } }) => ({

@@ -83,10 +83,15 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const place = findInterface(request)
   const { address } = place
   const http = `http://${address}${ports.http === 80 ? '' : `:${ports.http}`}/`
-  const images = await Promise.all(request.images.map((image) => openServedImage(image, http)))
+  await using unfinished = new AsyncDisposableStack()
+  const images: ServedImage[] = []
+  for (const image of request.images) {
+    const opened = await openServedImage(image, http)
+    unfinished.defer(() => opened.release())
+    images.push(opened)
+  }
   refuseSameRoots(images)
 
-  await using unfinished = new AsyncDisposableStack()
   const key = handleKey(state)
   const record = openBootRecord(state, onError)
   unfinished.defer(() => record.close())

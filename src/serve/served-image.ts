@@ -1,9 +1,11 @@
 /** An image as it is served: what its manifest says, and its root tree, read once. */
-import { resolve } from 'node:path'
+import { statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 
 import { findLoaders, type Loaders } from '../boot/loaders.ts'
-import { NetimageError } from '../errors.ts'
-import { imageLayout } from '../image/layout.ts'
+import { messageOf, NetimageError } from '../errors.ts'
+import { holdImage } from '../image/image-lock.ts'
+import { imageLayout, manifestName } from '../image/layout.ts'
 import { readImage } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { bootParts, type BootPart } from '../boots/boot-parts.ts'
@@ -25,35 +27,90 @@ export interface ServedImage {
   index: ImageIndex
   /** The init of each entry. */
   inits: ReadonlySet<NodeId>
+  /**
+   * Boot files and roots are only given out as long as they are those of one build.
+   *
+   * @throws `NetimageError` `image-damaged` once the manifest is another
+   */
+  mustBeUnchanged(): void
+  /** From then on it may be replaced. */
+  release(): void
 }
 
 /**
  * @param http where its boot tree is served over HTTP, with a slash at its end
- * @throws `NetimageError` `not-an-image`, `image-damaged`, `bad-option`
+ * @throws `NetimageError` `not-an-image`, `image-damaged`, `bad-option`, `in-use`
  */
 export async function openServedImage(image: string, http: string): Promise<ServedImage> {
   const directory = resolve(image)
-  const { manifest, options } = await readImage(directory)
-  if (manifest.root.format === 'tar') {
-    throw new NetimageError('bad-option', `the root tree of ${image} is an archive`, {
-      hint: 'Build the image as a directory: --format directory.',
-    })
+  const held = await holdImage(directory)
+  try {
+    const mustBeUnchanged = watchManifest(held.path, directory)
+    const { manifest, options } = await readImage(held.path, directory)
+    if (manifest.root.format === 'tar') {
+      throw new NetimageError('bad-option', `the root tree of ${image} is an archive`, {
+        hint: 'Build the image as a directory: --format directory.',
+      })
+    }
+    const layout = imageLayout(held.path, options.rootDirectoryName)
+    const files = new Set(manifest.boot.files.map((file) => file.path))
+    const { root } = imageLayout(directory, options.rootDirectoryName)
+    const index = readImageIndex(held.path, layout.root, root)
+    mustBeUnchanged()
+    const inits = manifest.system.entries.map(({ init }) => findNode(index, init))
+    return {
+      directory,
+      name: options.rootDirectoryName,
+      toplevel: manifest.system.toplevel,
+      platform: manifest.system.platform,
+      bootTree: layout.boot,
+      rootPath: parseNfsRoot(options.nfsRoot).path.replace(/\/+$/, '') || '/',
+      loaders: findLoaders(files, http),
+      partOf: bootParts(manifest),
+      index,
+      inits: new Set(inits.filter((node) => node !== undefined)),
+      mustBeUnchanged,
+      release() {
+        index.close()
+        held.release()
+      },
+    }
+  } catch (error) {
+    held.release()
+    throw error
   }
-  const layout = imageLayout(directory, options.rootDirectoryName)
-  const files = new Set(manifest.boot.files.map((file) => file.path))
-  const index = readImageIndex(directory, layout.root)
-  const inits = manifest.system.entries.map(({ init }) => findNode(index, init))
-  return {
-    directory,
-    name: options.rootDirectoryName,
-    toplevel: manifest.system.toplevel,
-    platform: manifest.system.platform,
-    bootTree: layout.boot,
-    rootPath: parseNfsRoot(options.nfsRoot).path.replace(/\/+$/, '') || '/',
-    loaders: findLoaders(files, http),
-    partOf: bootParts(manifest),
-    index,
-    inits: new Set(inits.filter((node) => node !== undefined)),
+}
+
+/** @returns what throws once the manifest is not the one that it is now */
+function watchManifest(path: string, directory: string): () => void {
+  const look = () => {
+    const { ino, size, mtimeNs } = statSync(join(path, manifestName), { bigint: true })
+    return [ino, size, mtimeNs].join()
+  }
+  const changed = (why: string, cause?: unknown) =>
+    new NetimageError(
+      'image-damaged',
+      `the image ${directory} has changed since it is served: ${why}`,
+      {
+        ...(cause !== undefined && { cause }),
+        hint: 'Put the image back as it was built, or start the server anew: then the machines boot again.',
+      },
+    )
+  let before: string
+  try {
+    before = look()
+  } catch {
+    // Whoever reads the manifest says why it cannot be read.
+    return () => undefined
+  }
+  return () => {
+    let now: string
+    try {
+      now = look()
+    } catch (error) {
+      throw changed(messageOf(error), error)
+    }
+    if (now !== before) throw changed('its manifest is another')
   }
 }
 

@@ -21,7 +21,14 @@ export function makeImage(directory: string, toplevel = '/nix/store/system'): st
 export function openOver(state: string, machine: string, image: string): MachineLayer {
   const index = readImageIndex(image, join(image, 'net-image/pi'))
   const known = { directory: image, name: 'pi', toplevel: '/nix/store/system' }
-  return openMachineLayer({ state, machine, image: known, index })
+  try {
+    const layer = openMachineLayer({ state, machine, image: known, index })
+    const close = () => layer.close().finally(index.close)
+    return { ...layer, close }
+  } catch (error) {
+    index.close()
+    throw error
+  }
 }
 
 export function find(system: FileSystem, path: string): NodeId | undefined {

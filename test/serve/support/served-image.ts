@@ -1,7 +1,7 @@
 // The smallest image that `netimage serve` serves: an invented system with a script for iPXE.
 
 import assert from 'node:assert/strict'
-import { netimage } from '../../support/netimage.ts'
+import { netimage, type Run } from '../../support/netimage.ts'
 import { inventSystem, makeKey, writeCache } from '../../support/synthetic.ts'
 import type { Workspace } from '../../support/workspace.ts'
 
@@ -10,15 +10,22 @@ const { toplevel, kernel } = inventSystem('serve', [], [key])
 
 /** @param nfsRoot as in `127.0.0.1:/srv/test,v3` @returns the image */
 export async function buildServedImage(workspace: Workspace, nfsRoot: string): Promise<string> {
-  const { image, pool } = workspace
   writeCache(workspace.path('cache'), [toplevel, kernel])
-  const built = await netimage([
-    ...['build', toplevel.path, '--from', `file://${workspace.path('cache')}`, '-o', image],
-    ...['--trusted-public-keys', key.publicKey, '--pool', pool, '--boot', 'ipxe'],
-    ...['--nfs-root', nfsRoot],
-  ])
+  const built = await buildTo(workspace, workspace.image, '--nfs-root', nfsRoot)
   assert.equal(built.status, 0, built.stderr)
-  return image
+  return workspace.image
+}
+
+/** Builds its system again, once `buildServedImage` was there. */
+export function buildTo(
+  { pool, path }: Workspace,
+  image: string,
+  ...flags: string[]
+): Promise<Run> {
+  return netimage([
+    ...['build', toplevel.path, '--from', `file://${path('cache')}`, '-o', image],
+    ...['--trusted-public-keys', key.publicKey, '--pool', pool, '--boot', 'ipxe', ...flags],
+  ])
 }
 
 /** A file of its root tree that machines read, by the names on the way to it. */
