@@ -4,12 +4,11 @@
  *
  * https://uapi-group.org/specifications/specs/unified_kernel_image/
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFile, stat } from 'node:fs/promises'
 
-import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import { fileSystemError, NetimageError } from '../errors.ts'
 import type { StoreFile } from '../nixos/store-files.ts'
+import { runProgram } from '../run-program.ts'
 import type { BootFile, FilePart } from './boot-files.ts'
 import { addSections, type NewSection } from './pe.ts'
 import { menuEntries, type BootRequest, type BootSettings, type MenuEntry } from './request.ts'
@@ -118,20 +117,9 @@ function signing({ signKey, signCertificate }: BootSettings) {
 
 async function sign(file: string, key: string, certificate: string): Promise<void> {
   const args = ['--key', key, '--cert', certificate, '--output', file, file]
-  try {
-    const child = spawn('sbsign', args, { stdio: ['ignore', 'ignore', 'pipe'] })
-    let complaint = ''
-    child.stderr.on('data', (text) => (complaint += String(text)))
-    const [status] = await once(child, 'close')
-    if (status !== 0) throw new Error(complaint.trim() || `sbsign ended with status ${status}`)
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') {
-      throw new NetimageError('program-missing', 'the program sbsign is not installed', {
-        hint: 'It signs for Secure Boot; on Debian: apt-get install sbsigntool.',
-      })
-    }
-    throw new NetimageError('command-failed', `could not sign for UEFI: ${messageOf(error)}`, {
-      cause: error,
-    })
-  }
+  const hint = 'It signs for Secure Boot; on Debian: apt-get install sbsigntool.'
+  const { status, stderr } = await runProgram('sbsign', args, { hint })
+  if (status === 0) return
+  const why = stderr.trim() || `sbsign ended with ${status}`
+  throw new NetimageError('command-failed', `could not sign for UEFI: ${why}`)
 }

@@ -33,6 +33,7 @@ import { placeStore } from './place-store.ts'
 import { runCommands } from './populate.ts'
 import type { BuildRequest } from './request.ts'
 import { openStaging, refuseExisting, type Staging } from './staging.ts'
+import { syncFileSystem } from './sync.ts'
 import { writeTar } from './tar.ts'
 import { listTree } from '../tree-files.ts'
 
@@ -140,6 +141,7 @@ async function buildFromPool(
     writeForAll(layout.manifest, formatManifest(manifest))
     writeForAll(layout.lock, '')
     refuseStrays(layout, manifest.root.format)
+    await syncFileSystem(layout.image, context.signal, context.progress)
     context.signal.throwIfAborted()
     staging.publish()
     return { image, manifest, findings }

@@ -22,6 +22,7 @@ import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts
 import { makeDirectory } from '../make-directory.ts'
 import { acquireLock, type Lock } from '../lock.ts'
 import { removeTree, removeTrees } from '../remove-tree.ts'
+import { syncDirectory } from '../sync-directory.ts'
 import { removalCommand, tidy, type Warn } from '../tidy.ts'
 import { lockToReplace } from './image-lock.ts'
 
@@ -117,6 +118,7 @@ function publish(output: string, directory: string, force: boolean): void {
       if (replaced) renameSync(old, output)
       throw error
     }
+    syncDirectory(dirname(output))
   } catch (error) {
     throw fileSystemError(`could not put the image at ${output}`, error)
   } finally {

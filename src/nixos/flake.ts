@@ -1,11 +1,9 @@
 /** Systems that are hosts of a flake: Nix evaluates and builds them. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { text } from 'node:stream/consumers'
 import * as v from 'valibot'
 
-import { errnoOf, NetimageError } from '../errors.ts'
+import { NetimageError } from '../errors.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
+import { runProgram } from '../run-program.ts'
 
 export interface FlakeHost {
   /** As the person wrote it: `.#pi`. */
@@ -92,23 +90,11 @@ async function run(
   what: string,
   signal: AbortSignal,
 ): Promise<string> {
+  const hint = `It takes Nix to build ${what}. Build the system on a machine that has Nix, and name its store path with --from and the store that has it.`
   // Nix shows its own progress and its own errors.
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'], signal })
-  const closed = once(child, 'close')
-  closed.catch(() => undefined)
-  const output = text(child.stdout)
-  try {
-    const [status] = await closed
-    if (status === 0) return await output
-    throw new NetimageError('nix-failed', `nix could not build ${what}`, {
-      hint: 'What nix said stands above.',
-    })
-  } catch (error) {
-    if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
-    if (errnoOf(error) !== 'ENOENT') throw error
-    throw new NetimageError('program-missing', `building ${what} takes the program nix`, {
-      cause: error,
-      hint: 'Build the system where Nix is, and name its store path with --from and the store that has it.',
-    })
-  }
+  const { status, stdout } = await runProgram(program, args, { hint, signal, showsErrors: true })
+  if (status === 0) return stdout
+  throw new NetimageError('nix-failed', `nix could not build ${what}`, {
+    hint: 'What nix said stands above.',
+  })
 }

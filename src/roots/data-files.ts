@@ -26,7 +26,7 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
 import { guarded, synced } from './failure.ts'
 import { createOpenFiles } from './open-files.ts'
-import { syncDirectory } from './sync-directory.ts'
+import { syncDirectory } from '../sync-directory.ts'
 
 export interface DataFiles {
   size(node: NodeId): { size: number; used: number }

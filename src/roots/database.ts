@@ -16,8 +16,8 @@ import { promisify } from 'node:util'
 import { NetimageError } from '../errors.ts'
 import { databaseError } from '../database-error.ts'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { syncDirectory } from '../sync-directory.ts'
 import { synced } from './failure.ts'
-import { syncDirectory } from './sync-directory.ts'
 
 const format = 1
 

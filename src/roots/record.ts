@@ -6,7 +6,7 @@ import * as v from 'valibot'
 
 import { errnoOf, isDiskFull, messageOf, NetimageError } from '../errors.ts'
 import { giveToOwnerOf } from './owner.ts'
-import { syncDirectory } from './sync-directory.ts'
+import { syncDirectory } from '../sync-directory.ts'
 
 const recordSchema = v.object({
   /** Random, and another after a reset: the folder of the contents, and what handles are made with. */

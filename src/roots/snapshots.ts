@@ -14,7 +14,7 @@ import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord } from './record.ts'
 import { needRecord, measureContents, withLayer, type StoredLayer } from './store.ts'
 import { sweep } from './sweep.ts'
-import { syncDirectory } from './sync-directory.ts'
+import { syncDirectory } from '../sync-directory.ts'
 
 export interface Snapshot {
   name: string

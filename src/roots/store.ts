@@ -25,7 +25,7 @@ import { namesIn } from './names-in.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
 import { dropReserve } from './reserve.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
-import { syncDirectory } from './sync-directory.ts'
+import { syncDirectory } from '../sync-directory.ts'
 
 export interface MachineLayer {
   /** The same as long as its nodes are the same. */

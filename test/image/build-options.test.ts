@@ -471,7 +471,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     const run = await build('.#pi', flake(), { PATH: '/nowhere' })
     assert.equal(run.status, 3)
     assert.equal(failureOf(run).code, 'program-missing')
-    assert.match(failureOf(run).message, /takes the program nix/)
+    assert.match(failureOf(run).message, /the program nix is not installed/)
   })
 
   test('without its name: the error names the way', async () => {

@@ -1,0 +1,34 @@
+/** Waits until an image is on the disk, so that no loss of power makes files of it shorter. */
+import { messageOf, NetimageError } from '../errors.ts'
+import type { Progress } from '../progress.ts'
+import { runProgram } from '../run-program.ts'
+
+/**
+ * Node has no syncfs(2), but coreutils and busybox have. The whole file system at once is much
+ * faster than fsync(2) of each file.
+ */
+export async function syncFileSystem(
+  directory: string,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  const task = progress.begin('waiting for the disk')
+  const why = await complaint(directory, signal)
+  if (why === undefined) task.end('wrote the image to the disk')
+  else {
+    progress.warn(
+      `cannot wait until the image is on the disk: ${why}. After a loss of power, run netimage verify on it.`,
+    )
+  }
+}
+
+async function complaint(directory: string, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    const hint = 'Install coreutils.'
+    const { status, stderr } = await runProgram('sync', ['-f', directory], { hint, signal })
+    return status === 0 ? undefined : stderr.trim() || `sync ended with ${status}`
+  } catch (error) {
+    if (error instanceof NetimageError && error.code !== 'interrupted') return messageOf(error)
+    throw error
+  }
+}
