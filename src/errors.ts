@@ -58,10 +58,38 @@ const statusByCode = {
 
 export type ErrorCode = keyof typeof statusByCode
 
+/**
+ * What an error is about, as data, so that nobody has to take a sentence apart: `--json` prints it.
+ * Each part is there only if the error is about such a thing.
+ */
 export interface ErrorDetails {
+  /** A store path. */
+  path?: string
+  /** The store path that refers to `path`. */
+  referrer?: string
+  /** A file or directory of this machine. */
+  file?: string
+  /** The URL of a store, without credentials. */
+  store?: string
+  /** The URLs of all stores that were asked. */
+  stores?: readonly string[]
+  /** What was asked of a server, without credentials and query. */
+  url?: string
+  /** The status that a server answered with. */
+  status?: number
+  /** The part of an input that is wrong: `NarSize` of a narinfo, `StoreDir` of a cache. */
+  field?: string
+  /** What was promised or demanded: a hash, a size in bytes, the names of keys. */
+  expected?: string | number
+  /** What is there instead. */
+  actual?: string | number
+}
+
+export interface NetimageErrorOptions {
   /** What the person can do next, as a sentence. */
-  hint?: string
+  hint?: string | undefined
   cause?: unknown
+  details?: ErrorDetails
 }
 
 /** An error meant for a person: what was being done, with what, and why it failed. */
@@ -69,17 +97,33 @@ export class NetimageError extends Error {
   override readonly name = 'NetimageError'
   readonly code: ErrorCode
   readonly hint: string | undefined
+  readonly details: ErrorDetails
 
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+  constructor(code: ErrorCode, message: string, options: NetimageErrorOptions = {}) {
+    const { hint, cause, details = {} } = options
+    super(message, cause === undefined ? undefined : { cause })
     this.code = code
-    this.hint = details.hint
+    this.hint = hint
+    this.details = details
   }
 
   /** The status that the process exits with. */
   get exitStatus(): number {
     return statusByCode[this.code]
   }
+}
+
+/** The same failure with a message that says more, and what more is known of it. */
+export function explained(
+  failure: NetimageError,
+  message: string,
+  details: ErrorDetails,
+): NetimageError {
+  return new NetimageError(failure.code, message, {
+    cause: failure,
+    hint: failure.hint,
+    details: { ...failure.details, ...details },
+  })
 }
 
 /** The `errno` name of a system error (`ENOENT`), or undefined for any other value. */
@@ -98,6 +142,11 @@ export function isDiskFull(error: unknown): boolean {
   return diskFull.has(errnoOf(error) ?? '')
 }
 
+function pathOf(error: unknown): ErrorDetails {
+  if (!(error instanceof Error) || !('path' in error)) return {}
+  return typeof error.path === 'string' ? { file: error.path } : {}
+}
+
 /**
  * A system error in the words of a person; anything else as it is.
  *
@@ -108,16 +157,17 @@ export function fileSystemError(doing: string, error: unknown, hint?: string): E
   if (error instanceof NetimageError) return error
   const errno = errnoOf(error)
   if (errno === undefined) return error instanceof Error ? error : new Error(String(error))
+  const details = pathOf(error)
   if (isDiskFull(error)) {
     return new NetimageError('disk-full', `${doing}: the disk is full (${errno})`, {
       cause: error,
+      details,
       hint:
         hint ??
         'Make room, or name another place with -o or --pool; what was finished is kept and the next run goes on from it.',
     })
   }
   return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, {
-    cause: error,
-    ...(hint !== undefined && { hint }),
+    ...{ cause: error, hint, details },
   })
 }

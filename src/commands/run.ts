@@ -72,8 +72,9 @@ export function report(error: unknown, json: boolean): void {
 }
 
 /** An error as `--json` gives it. */
-export function printFailure({ code, message, hint }: NetimageError): void {
-  print(JSON.stringify({ error: { code, message, ...(hint && { hint }) } }, undefined, 2))
+export function printFailure({ code, message, hint, details }: NetimageError): void {
+  const more = Object.keys(details).length > 0 && { details }
+  print(JSON.stringify({ error: { code, message, ...(hint && { hint }), ...more } }, undefined, 2))
 }
 
 function unexpected(error: unknown): NetimageError {

@@ -4,7 +4,7 @@
  */
 import pLimit from 'p-limit'
 
-import { NetimageError } from '../errors.ts'
+import { explained, NetimageError } from '../errors.ts'
 import type { PathInfo } from './path-info.ts'
 import { compareStorePaths, type StorePath } from './store-path.ts'
 import type { Store, StoredPath } from './stores/store.ts'
@@ -14,6 +14,11 @@ import { isContentAddressed, isTrusted, type TrustPolicy } from './trust.ts'
 export interface StoreAccess {
   stores: readonly Store[]
   policy: TrustPolicy
+  /**
+   * The stores that failed as a whole, and why: each is said once, and not asked again as long as
+   * another can stand in for it.
+   */
+  failed: Map<Store, NetimageError>
   /** Told of a store that fails while another can stand in for it. */
   warn(message: string): void
 }
@@ -41,18 +46,19 @@ export async function resolveClosure(
   const paths = new Map<StorePath, ClosurePath>()
   const seen = new Set<StorePath>()
   const limit = pLimit(lookupsAtOnce)
-  const failedStores = new Map<Store, NetimageError>()
   let stopped = false
 
   async function visit(path: StorePath, referrer: StorePath | undefined): Promise<void> {
     if (seen.has(path) || stopped) return
     if (seen.size >= maxPaths) {
-      throw new NetimageError('bad-store', `the closure has more than ${maxPaths} paths`)
+      throw new NetimageError('bad-store', `the closure has more than ${maxPaths} paths`, {
+        details: { path, expected: maxPaths },
+      })
     }
     seen.add(path)
     const entry = await limit(() => {
       signal.throwIfAborted()
-      return findPath(path, referrer, access, failedStores)
+      return findPath(path, referrer, access)
     })
     paths.set(path, entry)
     found(entry.info)
@@ -76,12 +82,11 @@ async function findPath(
   path: StorePath,
   referrer: StorePath | undefined,
   access: StoreAccess,
-  failedStores: Map<Store, NetimageError>,
 ): Promise<ClosurePath> {
   const failures: NetimageError[] = []
   const untrusted: string[] = []
   for (const store of access.stores) {
-    const failed = failedStores.get(store)
+    const failed = access.failed.get(store)
     if (failed) {
       failures.push(failed)
       continue
@@ -96,10 +101,7 @@ async function findPath(
     } catch (error) {
       if (!(error instanceof NetimageError) || error.code === 'interrupted') throw error
       failures.push(error)
-      if (!isOfWholeStore(error)) continue
-      // Its next answer would take as long to fail.
-      if (!failedStores.has(store)) access.warn(`${error.message}; going on without ${store.url}`)
-      failedStores.set(store, error)
+      if (isOfWholeStore(error)) giveUp(store, error, access)
     }
   }
   throw notFound(path, referrer, access, failures, untrusted)
@@ -107,6 +109,13 @@ async function findPath(
 
 function isOfWholeStore(error: NetimageError): boolean {
   return error.code === 'store-unavailable' || error.code === 'bad-store'
+}
+
+/** Asks a store no more: its next answer would take as long to fail. Says so once. */
+export function giveUp(store: Store, failure: NetimageError, { failed, warn }: StoreAccess): void {
+  if (failed.has(store)) return
+  failed.set(store, failure)
+  warn(`${failure.message}; going on without ${store.url}`)
 }
 
 function describeSignatures({ signatures }: PathInfo): string {
@@ -122,6 +131,7 @@ function notFound(
   untrusted: string[],
 ): NetimageError {
   const what = referrer ? `${path}, which ${referrer} refers to,` : path
+  const details = { path, ...(referrer && { referrer }), stores: stores.map(({ url }) => url) }
   if (untrusted.length > 0) {
     const keys = policy.keys.map((key) => key.name).join(', ') || 'none'
     return new NetimageError(
@@ -129,41 +139,58 @@ function notFound(
       `${what} has no signature by a trusted key: found in ${untrusted.join(', ')}; trusted: ${keys}`,
       {
         hint: 'Name the key that signs this store with --trusted-public-keys, or take the risk with --no-check-sigs.',
+        details: { ...details, expected: keys },
       },
     )
   }
   const asked = stores.map((store) => store.url).join(', ') || 'none'
   const [failure] = failures
   if (failure) {
-    return new NetimageError(
-      failure.code,
+    return explained(
+      failure,
       `could not find ${what} in any store (asked: ${asked}): ${failure.message}`,
-      { cause: failure, ...(failure.hint !== undefined && { hint: failure.hint }) },
+      details,
     )
   }
   return new NetimageError('path-not-found', `no store has ${what} (asked: ${asked})`, {
     hint: 'Name a store that has it with --from, or build it first.',
+    details,
   })
 }
 
 /**
- * The same path in the next store that has it, for when the NAR of the one before turns out to be
- * bad. Only the same NAR counts, since another build of the path might refer to other paths; unless
- * the path follows from its content, and so do its references.
+ * The same path in the next store that has it, for when its NAR cannot be had. Only the same NAR
+ * counts, since another build of the path might refer to other paths; unless the path follows from
+ * its content, and so do its references.
  */
 export async function alternative(
   entry: ClosurePath,
   access: StoreAccess,
 ): Promise<ClosurePath | undefined> {
   const rest = access.stores.slice(access.stores.indexOf(entry.store) + 1)
-  for (const store of rest) {
-    const stored = await store.lookup(entry.info.path).catch(() => undefined)
+  for (const store of rest.filter((store) => !access.failed.has(store))) {
+    const stored = await lookupIn(store, entry.info.path, access)
     if (!stored || !isTrusted(stored.info, store.trusted, access.policy)) continue
     const { narHash, narSize } = stored.info
     if (narHash.hex !== entry.info.narHash.hex && !isContentAddressed(entry.info)) continue
     return { info: { ...entry.info, narHash, narSize }, stored, store }
   }
   return undefined
+}
+
+/** What fails here is no reason to end, but for the next store to be asked. */
+async function lookupIn(
+  store: Store,
+  path: StorePath,
+  access: StoreAccess,
+): Promise<StoredPath | undefined> {
+  try {
+    return await store.lookup(path)
+  } catch (error) {
+    if (!(error instanceof NetimageError) || error.code === 'interrupted') throw error
+    if (isOfWholeStore(error)) giveUp(store, error, access)
+    return undefined
+  }
 }
 
 /** Nix registers no paths that refer to each other; only a path's reference to itself is allowed. */
@@ -193,6 +220,9 @@ function refuseCycles(closure: Closure): void {
   throw new NetimageError(
     'bad-store',
     `the references of ${stuck} lead in a circle among ${waitingFor.size} paths`,
-    { hint: 'No real Nix store has that: the store that says so is broken or lies.' },
+    {
+      hint: 'No real Nix store has that: the store that says so is broken or lies.',
+      details: { path: stuck },
+    },
   )
 }

@@ -3,7 +3,7 @@
  *
  * https://nix.dev/manual/nix/latest/protocols/binary-cache/narinfo
  */
-import { NetimageError } from '../errors.ts'
+import { NetimageError, type ErrorDetails } from '../errors.ts'
 import { compressions, isCompression, type Compression } from './compression.ts'
 import { parseHash, type Hash } from './hash.ts'
 import { sortedReferences, type PathInfo } from './path-info.ts'
@@ -27,27 +27,32 @@ export const maxNarInfoBytes = 4 << 20
  * @param source where the text is from, for the error
  */
 export function parseNarInfo(text: string, path: StorePath, source: string): NarInfo {
-  const broken = (why: string) =>
+  const broken: Broken = (why, details) =>
     new NetimageError('bad-narinfo', `${source} is not a narinfo of ${path}: ${why}`, {
       hint: 'The cache is broken, or something between it and this machine answers in its place.',
+      details: { path, url: source, ...details },
     })
   const { fields, signatures } = readFields(text, broken)
   const required = (key: string): string => {
     const value = fields.get(key)
-    if (value === undefined || value === '') throw broken(`it has no ${key}`)
+    if (value === undefined || value === '') throw broken(`it has no ${key}`, { field: key })
     return value
   }
   const parsed = <T>(key: string, parse: (value: string) => T | undefined): T => {
     const value = required(key)
     const result = parse(value)
-    if (result === undefined) throw broken(`${key} is ${JSON.stringify(value.slice(0, 200))}`)
+    if (result === undefined) {
+      const actual = value.slice(0, 200)
+      throw broken(`${key} is ${JSON.stringify(actual)}`, { field: key, actual })
+    }
     return result
   }
   const optional = <T>(key: string, parse: (value: string) => T | undefined): T | undefined =>
     fields.get(key) ? parsed(key, parse) : undefined
 
   if (parsed('StorePath', toStorePath) !== path) {
-    throw broken(`it is of ${required('StorePath')}`)
+    const details = { field: 'StorePath', expected: path, actual: required('StorePath') }
+    throw broken(`it is of ${details.actual}`, details)
   }
   const deriver = optional('Deriver', parseDeriver)
   const ca = fields.get('CA')
@@ -72,7 +77,9 @@ export function parseNarInfo(text: string, path: StorePath, source: string): Nar
   }
 }
 
-function readFields(text: string, broken: (why: string) => NetimageError) {
+type Broken = (why: string, details?: ErrorDetails) => NetimageError
+
+function readFields(text: string, broken: Broken) {
   const fields = new Map<string, string>()
   const signatures: string[] = []
   const lines = text.split('\n')
@@ -83,7 +90,7 @@ function readFields(text: string, broken: (why: string) => NetimageError) {
     const key = line.slice(0, colon)
     const value = line.slice(colon + 1).trim()
     if (key === 'Sig') signatures.push(value)
-    else if (fields.has(key)) throw broken(`${key} stands in it twice`)
+    else if (fields.has(key)) throw broken(`${key} stands in it twice`, { field: key })
     else fields.set(key, value)
   }
   return { fields, signatures }
@@ -104,6 +111,7 @@ function unknownCompression(text: string, path: StorePath, source: string): Neti
   const named = JSON.stringify(text.slice(0, 80))
   return new NetimageError('bad-narinfo', `${source} has ${path} in the compression ${named}`, {
     hint: `netimage reads ${compressions.join(', ')}: name another store with --from.`,
+    details: { path, url: source, field: 'Compression', actual: text.slice(0, 80) },
   })
 }
 

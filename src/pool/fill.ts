@@ -1,8 +1,14 @@
 /** Brings a closure's paths into the pool: from wherever they are, each verified. */
 import pLimit from 'p-limit'
 
-import { NetimageError } from '../errors.ts'
-import { alternative, type Closure, type ClosurePath, type StoreAccess } from '../nix/closure.ts'
+import { explained, NetimageError } from '../errors.ts'
+import {
+  alternative,
+  giveUp,
+  type Closure,
+  type ClosurePath,
+  type StoreAccess,
+} from '../nix/closure.ts'
 import { contentCheck, parseContentAddress } from '../nix/content-address.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { isContentAddressed } from '../nix/trust.ts'
@@ -48,13 +54,19 @@ const entryOf = ({ narHash }: PathInfo) => narHash.hex
 /** The true size of each entry's NAR, in bytes. */
 type Sizes = Map<string, number>
 
-/** Called where a path cannot be had as its store describes it. */
-type Fail = (path: ClosurePath, failure: NetimageError) => Promise<void>
+/** A path that cannot be had as its store describes it. */
+interface Failed {
+  path: ClosurePath
+  failure: NetimageError
+  /** The path in another store, if that is known already. */
+  other?: ClosurePath
+}
+
+type Fail = (failed: Failed) => Promise<void>
 
 /**
- * Brings in what each path's own store has, and holds all that the store claims against it: that a
- * tree has the NAR hash which somebody claims of a path makes it neither the path's size nor,
- * where that is addressed by it, the path's content.
+ * Fetches each path from its store, then checks its size and content address, too: two paths may
+ * share one NAR, and only the hash of the NAR is checked by then.
  *
  * @returns the paths that failed, as another store has them
  */
@@ -63,8 +75,8 @@ async function fillRound(
   context: FillContext,
 ): Promise<ClosurePath[]> {
   const others: ClosurePath[] = []
-  const fail: Fail = async (path, failure) => {
-    others.push(await fromAnotherStore(path, failure, context))
+  const fail: Fail = async (failed) => {
+    others.push(await fromAnotherStore(failed, context))
   }
   const sizes = await fillEntries(paths, context, fail)
   await allOrNone(paths, paths.length, async (path) => {
@@ -73,26 +85,27 @@ async function fillRound(
     if (narSize === undefined) return
     const failure =
       narSize === info.narSize ? await checkContent(info, context) : wrongSize(info, narSize)
-    if (failure) await fail(path, failure)
+    if (failure) await fail({ path, failure })
   })
   return others
 }
 
 async function fromAnotherStore(
-  path: ClosurePath,
-  failure: NetimageError,
+  { path, failure, other = undefined }: Failed,
   { access, progress }: FillContext,
 ): Promise<ClosurePath> {
-  const other = await alternative(path, access)
-  if (other) {
-    progress.warn(`${failure.message}; taking it from ${other.store.url}`)
-    return other
+  const next = other ?? (await alternative(path, access))
+  if (!next) {
+    throw explained(
+      failure,
+      `could not get ${path.info.path} from ${path.store.url}: ${failure.message}`,
+      { path: path.info.path, store: path.store.url },
+    )
   }
-  throw new NetimageError(
-    failure.code,
-    `could not get ${path.info.path} from ${path.store.url}: ${failure.message}`,
-    { cause: failure, ...(failure.hint !== undefined && { hint: failure.hint }) },
-  )
+  // A cache that is gone lacks hundreds of paths: that is said once.
+  if (failure.code === 'store-unavailable') giveUp(path.store, failure, access)
+  else progress.warn(`${failure.message}; taking it from ${next.store.url}`)
+  return next
 }
 
 /** @returns nothing of the entries of which all paths failed */
@@ -142,17 +155,24 @@ async function receiveAny(
   downloaded: (bytes: number) => void,
   fail: Fail,
 ): Promise<number | undefined> {
-  const failures: [ClosurePath, NetimageError][] = []
+  const failures: Failed[] = []
   for (const path of same) {
+    const gone = context.access.failed.get(path.store)
+    // Asked once more only if nobody else has the path: to fail takes long.
+    const other = gone && (await alternative(path, context.access))
+    if (other) {
+      failures.push({ path, failure: gone, other })
+      continue
+    }
     try {
       await receive(path, context, downloaded)
       return path.info.narSize
     } catch (error) {
       if (context.signal.aborted || !isOfStore(error)) throw error
-      failures.push([path, error])
+      failures.push({ path, failure: error })
     }
   }
-  for (const [path, failure] of failures) await fail(path, failure)
+  for (const failed of failures) await fail(failed)
   return undefined
 }
 
@@ -244,7 +264,11 @@ async function checkContent(
   const content = address && contentCheck(info, address)
   if (!content) return undefined
   if (await workers.run({ kind: 'content', tree: pool.treePath(info), content })) return undefined
-  return mismatch('hash-mismatch', info, `its content is not that of its address ${info.ca}`)
+  const why = `its content is not that of its address ${info.ca}`
+  return mismatch('hash-mismatch', info, why, {
+    field: 'CA',
+    ...(info.ca && { expected: info.ca }),
+  })
 }
 
 /**

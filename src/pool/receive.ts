@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 
-import { NetimageError } from '../errors.ts'
+import { NetimageError, type ErrorDetails } from '../errors.ts'
 import { decompress } from '../nix/decompress.ts'
 import { formatHash, type Hash } from '../nix/hash.ts'
 import { readChunks, type NarFile, type NarSource } from '../nix/nar-source.ts'
@@ -45,7 +45,15 @@ export async function receiveNar(
     size += chunk.length
     // While it streams: a decompression bomb is not to fill the disk first.
     if (size > expected.narSize) {
-      throw mismatch('size-mismatch', expected, `its NAR is larger than ${expected.narSize} bytes`)
+      throw mismatch(
+        'size-mismatch',
+        expected,
+        `its NAR is larger than ${expected.narSize} bytes`,
+        {
+          field: 'NarSize',
+          expected: expected.narSize,
+        },
+      )
     }
     hash.update(chunk)
     parser.write(chunk)
@@ -65,7 +73,7 @@ export async function receiveNar(
     memory.release()
   }
   if (size !== expected.narSize) throw wrongSize(expected, size)
-  expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'))
+  expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'), 'NarHash')
 }
 
 /** Another store may do better where a file of this one cannot be read. */
@@ -73,6 +81,7 @@ function unreadable(error: unknown): unknown {
   if (!(error instanceof NetimageError) || error.code !== 'file-system') return error
   return new NetimageError('bad-store', error.message, {
     cause: error,
+    details: error.details,
     hint: 'Run this as somebody who may read that store, or name another with --from.',
   })
 }
@@ -100,31 +109,44 @@ async function* narChunks(
   yield* decompress(observed(), compression, (bytes) => memory.hold(bytes))
   if (fileSize !== undefined && size !== fileSize) {
     const why = `its ${compression} file has ${size} bytes, and ${fileSize} were promised`
-    throw mismatch('size-mismatch', expected, why)
+    const details = { field: 'FileSize', expected: fileSize, actual: size }
+    throw mismatch('size-mismatch', expected, why, details)
   }
   if (fileHash && hash) {
-    expectHash(expected, `its ${compression} file`, fileHash, hash.digest('hex'))
+    expectHash(expected, `its ${compression} file`, fileHash, hash.digest('hex'), 'FileHash')
   }
 }
 
-function expectHash(expected: NarExpectation, what: string, promised: Hash, hex: string): void {
+function expectHash(
+  expected: NarExpectation,
+  what: string,
+  promised: Hash,
+  hex: string,
+  field: 'NarHash' | 'FileHash',
+): void {
   if (hex === promised.hex) return
-  const actual = formatHash({ algorithm: promised.algorithm, hex })
-  const why = `${what} has the hash ${actual}, and ${formatHash(promised)} was promised`
-  throw mismatch('hash-mismatch', expected, why)
+  const details = {
+    ...{ field, expected: formatHash(promised) },
+    actual: formatHash({ algorithm: promised.algorithm, hex }),
+  }
+  const why = `${what} has the hash ${details.actual}, and ${details.expected} was promised`
+  throw mismatch('hash-mismatch', expected, why, details)
 }
 
 export function wrongSize(expected: NarExpectation, size: number): NetimageError {
   const why = `its NAR has ${size} bytes, and ${expected.narSize} were promised`
-  return mismatch('size-mismatch', expected, why)
+  const details = { field: 'NarSize', expected: expected.narSize, actual: size }
+  return mismatch('size-mismatch', expected, why, details)
 }
 
 export function mismatch(
   code: 'hash-mismatch' | 'size-mismatch',
   expected: NarExpectation,
   why: string,
+  details: ErrorDetails,
 ): NetimageError {
   return new NetimageError(code, `${expected.path} is not what its store promised: ${why}`, {
+    details: { path: expected.path, ...details },
     hint: 'The store is damaged, or the transfer was. If it stays so, ask the store’s owner, or name another with --from.',
   })
 }

@@ -32,7 +32,8 @@ port.on('message', ({ id, job }: JobMessage) => {
 /** An error loses its class between threads, so it travels as data. */
 function describe(error: unknown): NonNullable<ResultMessage['error']> {
   if (error instanceof NetimageError) {
-    return { code: error.code, message: error.message, hint: error.hint }
+    const { code, message, hint, details } = error
+    return { code, message, hint, details }
   }
-  return { code: 'internal', message: messageOf(error), hint: undefined }
+  return { code: 'internal', message: messageOf(error), hint: undefined, details: {} }
 }

@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 
-import { NetimageError, type ErrorCode } from '../errors.ts'
+import { NetimageError } from '../errors.ts'
 import { createDecoderMemory } from './decoder-memory.ts'
 import type { Job, JobResult } from './jobs.ts'
 
@@ -22,7 +22,7 @@ export interface JobMessage {
 export interface ResultMessage {
   id: number
   result?: JobResult
-  error?: { code: ErrorCode; message: string; hint: string | undefined }
+  error?: Pick<NetimageError, 'code' | 'message' | 'hint' | 'details'>
 }
 
 export interface Workers {
@@ -71,8 +71,8 @@ export function startWorkers(signal: AbortSignal): Workers {
       dispatch()
       if (!pending) return
       if (message.error) {
-        const { code, message: text, hint } = message.error
-        pending.reject(new NetimageError(code, text, hint === undefined ? {} : { hint }))
+        const { code, message: text, hint, details } = message.error
+        pending.reject(new NetimageError(code, text, { hint, details }))
       } else pending.resolve(message.result ?? false)
     })
     // A worker that dies takes its job along, and we cannot tell which: all of them fail.

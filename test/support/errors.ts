@@ -2,24 +2,29 @@
 
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
-import { NetimageError } from '../../src/errors.ts'
-import type { ErrorCode } from '../../src/errors.ts'
+import { NetimageError, type ErrorCode, type ErrorDetails } from '../../src/errors.ts'
 
-/** An error of ours with this code, whose message matches all of these. */
+/** A pattern of the message, or what the error is about: what is not named may be anything. */
+export type Expected = RegExp | ErrorDetails
+
+/** An error of ours with this code, which fits to all of these. */
 export function assertError(
   error: unknown,
   code: ErrorCode,
-  ...messages: RegExp[]
+  ...expected: Expected[]
 ): asserts error is NetimageError {
   assert.ok(error instanceof NetimageError, `not an error of ours: ${inspect(error)}`)
   assert.equal(error.code, code, error.message)
-  for (const message of messages) assert.match(error.message, message)
+  for (const part of expected) {
+    if (part instanceof RegExp) assert.match(error.message, part)
+    else assert.partialDeepStrictEqual(error.details, part, error.message)
+  }
 }
 
 /** The same for assert.throws and assert.rejects. */
-export function netimageError(code: ErrorCode, ...messages: RegExp[]): (error: unknown) => true {
+export function netimageError(code: ErrorCode, ...expected: Expected[]): (error: unknown) => true {
   return (error) => {
-    assertError(error, code, ...messages)
+    assertError(error, code, ...expected)
     return true
   }
 }

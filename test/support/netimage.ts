@@ -80,11 +80,16 @@ export function parseObject(text: string): Record<string, unknown> {
 }
 
 const failureSchema = v.strictObject({
-  error: v.strictObject({ code: v.string(), message: v.string(), hint: v.optional(v.string()) }),
+  error: v.strictObject({
+    code: v.string(),
+    message: v.string(),
+    hint: v.optional(v.string()),
+    details: v.optional(v.record(v.string(), v.unknown()), {}),
+  }),
 })
 
 /** The error that a run with `--json` printed. */
-export function failureOf(run: Run): { code: string; message: string; hint?: string | undefined } {
+export function failureOf(run: Run): v.InferOutput<typeof failureSchema>['error'] {
   return v.parse(failureSchema, JSON.parse(run.stdout)).error
 }
 

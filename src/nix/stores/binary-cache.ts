@@ -3,7 +3,7 @@
  *
  * https://nix.dev/manual/nix/latest/protocols/binary-cache/
  */
-import { NetimageError } from '../../errors.ts'
+import { NetimageError, type ErrorDetails } from '../../errors.ts'
 import type { NarFile } from '../nar-source.ts'
 import { parseNarInfo, type NarInfo } from '../narinfo.ts'
 import { hashPartOf, storeDir, type StorePath } from '../store-path.ts'
@@ -32,6 +32,9 @@ export interface CacheSettings {
   /** Overrides the priority that the cache claims. */
   priority?: number
 }
+
+/** What every cache has: its description of itself. */
+export const cacheInfoName = 'nix-cache-info'
 
 const defaultPriority = 50
 
@@ -84,7 +87,10 @@ function missingNar(cache: string, path: StorePath, name: string): NetimageError
   return new NetimageError(
     'path-not-found',
     `the cache ${cache} describes ${path}, but does not have its NAR ${name}`,
-    { hint: 'The cache may have been cleaned in a wrong way. Name another store with --from.' },
+    {
+      hint: 'The cache may have been cleaned in a wrong way. Name another store with --from.',
+      details: { path, store: cache, url: name },
+    },
   )
 }
 
@@ -93,26 +99,34 @@ interface CacheInfo {
 }
 
 async function readCacheInfo({ url, text }: Transport): Promise<CacheInfo> {
-  const cacheInfo = await text('nix-cache-info')
+  const cacheInfo = await text(cacheInfoName)
   if (cacheInfo !== undefined) return parseCacheInfo(cacheInfo, url)
-  throw new NetimageError('bad-store', `${url} is not a binary cache: it has no nix-cache-info`, {
-    hint: 'Check the URL: it names the directory that holds nix-cache-info.',
+  throw new NetimageError('bad-store', `${url} is not a binary cache: it has no ${cacheInfoName}`, {
+    hint: `Check the URL: it names the directory that holds ${cacheInfoName}.`,
+    details: { store: url },
   })
 }
 
+/** As in Nix, all fields may be missing. */
 function parseCacheInfo(text: string, url: string): CacheInfo {
-  const fields = new Map(
-    text.split('\n').map((line) => {
-      const colon = line.indexOf(':')
-      return [line.slice(0, Math.max(colon, 0)), line.slice(colon + 1).trim()] as const
-    }),
-  )
-  const theirStore = fields.get('StoreDir')
-  if (theirStore !== storeDir) {
-    const why = theirStore ? `it is of the store ${theirStore}` : 'its nix-cache-info is broken'
-    throw new NetimageError('bad-store', `${url} is not a cache of ${storeDir}: ${why}`, {
+  const broken = (why: string, details: ErrorDetails) =>
+    new NetimageError('bad-store', `${url} is not a cache of ${storeDir}: ${why}`, {
       hint: 'Check that the URL leads to a binary cache, and not to a page that answers in its place.',
+      details: { store: url, ...details },
     })
+  const fields = new Map<string, string>()
+  for (const line of text.split(/\r?\n/).filter((line) => line.trim() !== '')) {
+    const [, key, value] = /^\s*([A-Za-z0-9_-]+)\s*:(.*)$/.exec(line) ?? []
+    if (key === undefined || value === undefined) {
+      const shown = JSON.stringify(line.slice(0, 80))
+      throw broken(`${shown} in its ${cacheInfoName} is not "Key: value"`, { actual: line })
+    }
+    fields.set(key, value.trim())
+  }
+  const theirStore = fields.get('StoreDir') || storeDir
+  if (theirStore !== storeDir) {
+    const details = { field: 'StoreDir', expected: storeDir, actual: theirStore }
+    throw broken(`it is of the store ${theirStore}`, details)
   }
   const priority = Number(fields.get('Priority') || defaultPriority)
   return { priority: Number.isFinite(priority) ? priority : defaultPriority }

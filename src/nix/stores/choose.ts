@@ -1,4 +1,7 @@
 /** The stores that a person chose, in the order in which they are asked. */
+import { existsSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+
 import { NetimageError } from '../../errors.ts'
 import type { StoreAccess } from '../closure.ts'
 import { nixosCacheKey, parsePublicKey } from '../signature.ts'
@@ -9,7 +12,8 @@ import type { Store } from './store.ts'
 export interface StoreChoice {
   /**
    * Store URLs, asked in this order. One string may hold several, separated by blanks: among
-   * those the priority decides. Default: this machine's store, then the public NixOS cache.
+   * those the priority decides. A directory may have blanks in its name. Default: this machine's
+   * store, then the public NixOS cache.
    */
   from?: string[]
   /** Default: the key of the public NixOS cache. */
@@ -35,13 +39,30 @@ export async function openStores(
   const places = choice.from ?? defaultStores()
   const stores: Store[] = []
   for (const place of places) {
-    const urls = place.split(/\s+/).filter(Boolean)
+    const urls = splitPlace(place)
     if (urls.length === 0) throw new NetimageError('bad-store-url', 'a store has an empty URL')
-    const options = { ...(netrcFile !== undefined && { netrcFile }), ...(signal && { signal }) }
+    const options = {
+      warn,
+      ...(netrcFile !== undefined && { netrcFile }),
+      ...(signal && { signal }),
+    }
     const equals = await Promise.all(urls.map((url) => openStore(url, options)))
     stores.push(...(await byPriority(equals, warn)))
   }
-  return { stores, policy, warn }
+  return { stores, policy, failed: new Map(), warn }
+}
+
+/** Blanks separate stores only if each part could be one: they may be in the name of a directory. */
+function splitPlace(place: string): string[] {
+  const whole = place.trim()
+  const parts = whole.split(/\s+/).filter(Boolean)
+  if (parts.length < 2) return parts
+  return !existsSync(whole) && parts.every(standsAlone) ? parts : [whole]
+}
+
+function standsAlone(part: string): boolean {
+  const isUrl = /^[a-z0-9+.-]+:\/\//i.test(part) || /^(local|auto|daemon)(\?|$)/.test(part)
+  return isUrl || (isAbsolute(part) && existsSync(part))
 }
 
 function defaultStores(): string[] {

@@ -10,13 +10,16 @@ export interface Credentials {
 }
 
 export interface Netrc {
-  machines: Map<string, Credentials>
+  /** In the order of the file; a machine may have several logins. */
+  machines: ({ name: string } & Credentials)[]
   /** For every machine that is not named. */
   fallback: Credentials | undefined
 }
 
+export const emptyNetrc: Netrc = { machines: [], fallback: undefined }
+
 export function parseNetrc(text: string): Netrc {
-  const netrc: Netrc = { machines: new Map(), fallback: undefined }
+  const netrc: Netrc = { machines: [], fallback: undefined }
   let current: Credentials | undefined
   const tokens = tokenize(text)
   for (let token = tokens.next(); !token.done; token = tokens.next()) {
@@ -26,10 +29,9 @@ export function parseNetrc(text: string): Netrc {
     }
     switch (token.value) {
       case 'machine': {
-        const name = argument().toLowerCase()
-        current = { login: '', password: '' }
-        // The first entry of a machine counts, as in curl.
-        if (!netrc.machines.has(name)) netrc.machines.set(name, current)
+        const machine = { name: argument().toLowerCase(), login: '', password: '' }
+        netrc.machines.push(machine)
+        current = machine
         break
       }
       case 'default':
@@ -69,8 +71,21 @@ function unescape(quoted: string): string {
 
 const escapes: Record<string, string> = { n: '\n', r: '\r', t: '\t' }
 
-export function credentialsFor(netrc: Netrc, hostname: string): Credentials | undefined {
-  return netrc.machines.get(hostname.toLowerCase()) ?? netrc.fallback
+/**
+ * As in curl, the first entry of a machine counts.
+ *
+ * @param login if it is given, only an entry of this login counts, or one that names none
+ */
+export function credentialsFor(
+  { machines, fallback }: Netrc,
+  hostname: string,
+  login?: string,
+): Credentials | undefined {
+  const own = machines.filter(({ name }) => name === hostname.toLowerCase())
+  if (login === undefined) return own[0] ?? fallback
+  const entries = [...own, ...(fallback ? [fallback] : [])]
+  const found = entries.find((entry) => entry.login === login || entry.login === '')
+  return found && { login, password: found.password }
 }
 
 /** RFC 7617, section 2 */

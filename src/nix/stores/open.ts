@@ -12,7 +12,14 @@ import {
   openClosureInfo,
   openLocalStore,
 } from './local-store.ts'
-import { basicAuthorization, credentialsFor, parseNetrc, type Netrc } from './netrc.ts'
+import {
+  basicAuthorization,
+  credentialsFor,
+  emptyNetrc,
+  parseNetrc,
+  type Credentials,
+  type Netrc,
+} from './netrc.ts'
 import type { Store } from './store.ts'
 
 export interface OpenStoreOptions {
@@ -21,12 +28,14 @@ export interface OpenStoreOptions {
   env?: NodeJS.ProcessEnv
   /** Ends what the store is waiting for. */
   signal?: AbortSignal
+  /** Told when a store makes us wait. */
+  warn?: (message: string) => void
 }
 
 const defaultNetrcFile = '/etc/nix/netrc'
 
 export async function openStore(text: string, options: OpenStoreOptions = {}): Promise<Store> {
-  const { signal } = options
+  const { signal, env = process.env, warn = () => undefined } = options
   const { base, parameters } = splitParameters(text)
   const settings = readSettings(text, parameters)
   if (base === 'local' || base === 'auto' || base === 'daemon') {
@@ -38,16 +47,17 @@ export async function openStore(text: string, options: OpenStoreOptions = {}): P
     case undefined:
       return openDirectory(base, text, settings)
     case 'file':
-      return openBinaryCache(fileTransport(filePath(base)), settings)
+      return openBinaryCache(fileTransport(filePath(base, text)), settings)
     case 'http':
     case 'https': {
       const { httpTransport } = await import('./http-transport.ts')
-      const { url, shown, authorize } = httpAccess(base, options)
-      return openBinaryCache(httpTransport(url, shown, { authorize, signal }), settings)
+      const { url, shown, authorize, accessHint } = httpAccess(base, options.netrcFile)
+      const transport = httpTransport(url, shown, { authorize, accessHint, env, signal, warn })
+      return openBinaryCache(transport, settings)
     }
     case 's3': {
       const { s3Transport } = await import('./s3.ts')
-      const transport = await s3Transport(parseUrl(text), text, options.env ?? process.env, signal)
+      const transport = await s3Transport(parseUrl(text), text, { env, signal, warn })
       return openBinaryCache(transport, settings)
     }
     default:
@@ -100,27 +110,44 @@ function readSettings(text: string, parameters: URLSearchParams): CacheSettings 
   }
 }
 
-function filePath(base: string): string {
-  // Nix takes what follows `file://` as a path as it is, with no percent signs to decode.
-  return resolve(base.slice('file://'.length))
+/** Older versions of Nix take the path as it is, newer ones decode it: `%20` is a blank. */
+function filePath(base: string, text: string): string {
+  const path = base.slice('file://'.length)
+  return resolve(existsSync(path) ? path : decodePart(path, text))
 }
 
-function httpAccess(base: string, options: OpenStoreOptions) {
+function decodePart(part: string, url: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    throw badUrl(url, 'its percent signs stand for no characters')
+  }
+}
+
+function httpAccess(base: string, netrcFile: string | undefined) {
   const url = parseUrl(base)
-  const own = url.username
-    ? { login: decodeURIComponent(url.username), password: decodeURIComponent(url.password) }
-    : undefined
+  const login = decodePart(url.username, base) || undefined
+  const password = decodePart(url.password, base) || undefined
   url.username = ''
   url.password = ''
-  const netrc = readNetrc(options.netrcFile)
+  const netrc = readNetrc(netrcFile)
+
+  function credentialsOf(target: URL): Credentials | undefined {
+    if (target.host !== url.host) return credentialsFor(netrc, target.hostname)
+    if (password !== undefined) return { login: login ?? '', password }
+    const found = credentialsFor(netrc, target.hostname, login)
+    return found ?? (login === undefined ? undefined : { login, password: '' })
+  }
+
   return {
     url,
     shown: url.href.replace(/\/$/, ''),
     authorize: (target: URL): Promise<Record<string, string>> => {
-      const sameHost = target.host === url.host
-      const found = (sameHost ? own : undefined) ?? credentialsFor(netrc, target.hostname)
+      const found = credentialsOf(target)
       return Promise.resolve(found ? { authorization: basicAuthorization(found) } : {})
     },
+    accessHint: ({ hostname }: URL) =>
+      `This cache wants credentials: put "machine ${hostname} login … password …" in a file and name it with --netrc-file.`,
   }
 }
 
@@ -129,7 +156,7 @@ function readNetrc(file: string | undefined): Netrc {
     return parseNetrc(readFileSync(file ?? defaultNetrcFile, 'utf8'))
   } catch (error) {
     const absent = errnoOf(error) === 'ENOENT' || errnoOf(error) === 'EACCES'
-    if (file === undefined && absent) return { machines: new Map(), fallback: undefined }
+    if (file === undefined && absent) return emptyNetrc
     throw fileSystemError(`could not read the netrc file ${file}`, error)
   }
 }
@@ -143,7 +170,9 @@ function parseUrl(text: string): URL {
 }
 
 function badUrl(text: string, why: string): NetimageError {
-  return new NetimageError('bad-store-url', `${JSON.stringify(text)} is not a store: ${why}`, {
+  const store = text.replace(/\/\/[^/@]*@/, '//')
+  return new NetimageError('bad-store-url', `${JSON.stringify(store)} is not a store: ${why}`, {
+    details: { store },
     hint: 'Stores are https://…, http://…, file:///…, s3://…, local, local?root=DIR, a directory that holds nix/store, or what closureInfo of nixpkgs gives.',
   })
 }

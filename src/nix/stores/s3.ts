@@ -4,111 +4,88 @@
  *
  * https://nix.dev/manual/nix/latest/store/types/s3-binary-cache-store
  */
-import { readFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
-
-import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
+import { NetimageError } from '../../errors.ts'
+import { awsHint, findAwsCredentials, type AwsCredentials } from './aws-credentials.ts'
 import type { Transport } from './binary-cache.ts'
-import { httpTransport } from './http-transport.ts'
+import { httpTransport, type HttpSettings } from './http-transport.ts'
 
-interface S3Credentials {
-  accessKeyId: string
-  secretAccessKey: string
-  sessionToken?: string
-}
+/** Credentials that end this soon are asked for anew. */
+const expiryMarginMs = 60_000
 
 export async function s3Transport(
   url: URL,
   shownUrl: string,
-  env: NodeJS.ProcessEnv,
-  signal?: AbortSignal,
+  settings: Pick<HttpSettings, 'env' | 'signal' | 'warn'>,
 ): Promise<Transport> {
+  const { env } = settings
   const parameters = url.searchParams
   const region = parameters.get('region') ?? env['AWS_REGION'] ?? 'us-east-1'
   const base = bucketUrl(url, region)
-  const credentials = await findCredentials(parameters.get('profile') ?? undefined, env)
-  const signer = credentials && (await createSigner(credentials, region))
+  const find = () => findAwsCredentials(parameters.get('profile') ?? undefined, env)
+  let credentials = await find()
+  const sign = credentials && (await createSigner(region))
   return httpTransport(base, shownUrl, {
-    signal,
+    ...settings,
+    accessHint: () => awsHint,
+    meansAbsent,
     authorize: async (target) => {
       // A redirect's target on another host gets no signature of ours.
-      if (!signer || target.host !== base.host) return {}
-      return await signer(target)
+      if (!credentials || !sign || target.host !== base.host) return {}
+      if ((credentials.expires ?? Infinity) < Date.now() + expiryMarginMs) {
+        credentials = (await find()) ?? credentials
+      }
+      return await sign(target, credentials)
     },
   })
 }
 
-/** A bucket of an endpoint of one's own is a folder of it; one of Amazon's is a host. */
-function bucketUrl(url: URL, region: string): URL {
+/**
+ * A bucket that may not be listed does not tell what it lacks from what it forbids. With credentials
+ * that are wrong, S3 says so.
+ */
+function meansAbsent(body: string): boolean {
+  const [, code] = /<Code>([^<]*)<\/Code>/.exec(body) ?? []
+  return code === undefined || code === 'AccessDenied'
+}
+
+/**
+ * A bucket is a folder of an endpoint of one's own, and a host below Amazon's. There its certificate
+ * covers no names with dots in them, so such a bucket is a folder, too.
+ *
+ * https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
+ */
+export function bucketUrl(url: URL, region: string): URL {
   const scheme = url.searchParams.get('scheme') ?? 'https'
   const endpoint = url.searchParams.get('endpoint')
+  const bucket = url.host
   const prefix = url.pathname.replace(/\/+$/, '')
   try {
     if (scheme !== 'http' && scheme !== 'https') throw new Error(`the scheme ${scheme}`)
-    if (!endpoint) return new URL(`${scheme}://${url.host}.s3.${region}.amazonaws.com${prefix}/`)
+    if (!endpoint) {
+      const domain = region.startsWith('cn-') ? 'amazonaws.com.cn' : 'amazonaws.com'
+      const host = `s3.${region}.${domain}`
+      const place = bucket.includes('.') ? `${host}/${bucket}` : `${bucket}.${host}`
+      return new URL(`${scheme}://${place}${prefix}/`)
+    }
     const server = /^https?:\/\//.test(endpoint) ? endpoint : `${scheme}://${endpoint}`
-    return new URL(`${server.replace(/\/+$/, '')}/${url.host}${prefix}/`)
+    return new URL(`${server.replace(/\/+$/, '')}/${bucket}${prefix}/`)
   } catch (error) {
     throw new NetimageError('bad-store-url', `${url.href} leads to no S3 endpoint`, {
       cause: error,
       hint: 'As in Nix: s3://bucket?region=eu-west-1, or with endpoint=host:port and scheme=http.',
+      details: { store: url.href },
     })
   }
 }
 
-async function createSigner(credentials: S3Credentials, region: string) {
-  // Loaded only where something is signed.
+async function createSigner(region: string) {
+  // Loaded only if something is signed.
   const { AwsClient } = await import('aws4fetch')
-  const client = new AwsClient({ ...credentials, service: 's3', region })
-  return async (url: URL): Promise<Record<string, string>> => {
+  return async (url: URL, credentials: AwsCredentials): Promise<Record<string, string>> => {
+    const { accessKeyId, secretAccessKey, sessionToken } = credentials
+    const keys = { accessKeyId, secretAccessKey, ...(sessionToken && { sessionToken }) }
+    const client = new AwsClient({ ...keys, service: 's3', region })
     const signed = await client.sign(url.href)
     return Object.fromEntries(signed.headers)
   }
-}
-
-async function findCredentials(
-  profile: string | undefined,
-  env: NodeJS.ProcessEnv,
-): Promise<S3Credentials | undefined> {
-  const { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: token } = env
-  if (profile === undefined && id && secret) return credentialsOf(id, secret, token)
-  const file = env['AWS_SHARED_CREDENTIALS_FILE'] ?? join(homedir(), '.aws', 'credentials')
-  const name = profile ?? env['AWS_PROFILE'] ?? 'default'
-  const section = readSection(await readIfThere(file), name)
-  const found = section.get('aws_access_key_id')
-  const foundSecret = section.get('aws_secret_access_key')
-  if (found && foundSecret) {
-    return credentialsOf(found, foundSecret, section.get('aws_session_token'))
-  }
-  if (profile === undefined) return undefined
-  throw new NetimageError('not-allowed', `${file} has no credentials for the profile ${profile}`, {
-    hint: 'Add the profile, or leave profile= out of the URL.',
-  })
-}
-
-function credentialsOf(id: string, secret: string, token: string | undefined): S3Credentials {
-  return { accessKeyId: id, secretAccessKey: secret, ...(token && { sessionToken: token }) }
-}
-
-async function readIfThere(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return ''
-    throw fileSystemError(`could not read the credentials ${file}`, error)
-  }
-}
-
-/** `[name]`, then `key = value` lines. */
-function readSection(text: string, name: string): Map<string, string> {
-  const values = new Map<string, string>()
-  let inside = false
-  for (const line of text.split(/\r?\n/)) {
-    const header = /^\s*\[(?:profile\s+)?([^\]]+)\]/.exec(line)
-    if (header) inside = header[1]?.trim() === name
-    const [, key, value] = /^\s*([A-Za-z0-9_]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []
-    if (inside && key !== undefined && value !== undefined) values.set(key, value)
-  }
-  return values
 }

@@ -7,7 +7,11 @@ import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
 import { buildNetImage, type NetimageError } from '../../../src/index.ts'
+import { toStorePath } from '../../../src/nix/store-path.ts'
+import { openStores } from '../../../src/nix/stores/choose.ts'
+import { openStore } from '../../../src/nix/stores/open.ts'
 import { findSystemPath } from '../../../src/nixos/name-system.ts'
+import { netimageError } from '../../support/errors.ts'
 import { startFakeCache, type FakeCache } from '../../support/fake-cache.ts'
 import { machineWithNix, readOnly } from '../../support/namespace.ts'
 import { assertWhole, failureOf, netimage, netimageJson, type Run } from '../../support/netimage.ts'
@@ -16,6 +20,87 @@ import { cacheFiles, inventSystem, makeKey, writeCache } from '../../support/syn
 import { buildSmallSystem, type TestSystem } from '../../support/systems.ts'
 import { assertSameLines, describeTree } from '../../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
+
+suite('a directory with blanks in its name', () => {
+  const { toplevel } = inventSystem('blanks', [], [makeKey('blanks-1')])
+  const wanted = toStorePath(toplevel.path)
+  let workspace: Workspace
+  before(() => {
+    workspace = makeWorkspace('blanks')
+    for (const name of ['My Disk/my cache', '100%20', 'plain', 'other']) {
+      writeCache(workspace.path(name), [toplevel])
+    }
+  })
+  after(() => workspace.remove())
+
+  /** The URLs of the stores that are opened, and whether all of them have the path. */
+  async function open(place: string): Promise<string[]> {
+    const { stores } = await openStores({ from: [place] }, () => undefined)
+    for (const store of stores) assert.ok(wanted && (await store.lookup(wanted)), store.url)
+    return stores.map(({ url }) => url)
+  }
+
+  test('is one store', async () => {
+    const directory = workspace.path('My Disk/my cache')
+    for (const place of [directory, `file://${directory}`, `file://${encodeURI(directory)}`]) {
+      assert.deepEqual(await open(place), [`file://${directory}`])
+    }
+  })
+
+  test('may be written as it is, if it looks encoded', async () => {
+    const directory = workspace.path('100%20')
+    for (const place of [directory, `file://${directory}`, `file://${encodeURI(directory)}`]) {
+      assert.deepEqual(await open(place), [`file://${directory}`])
+    }
+  })
+
+  test('does not keep several stores from being named together', async () => {
+    const [plain, other] = [workspace.path('plain'), workspace.path('other')]
+    const both = [`file://${plain}`, `file://${other}`]
+    assert.deepEqual((await open(`${plain} ${other}`)).sort(), both.sort())
+    assert.deepEqual((await open(`file://${plain}\n ${other}`)).sort(), both.sort())
+  })
+
+  test('that is not there is named as a whole', async () => {
+    const gone = workspace.path('My Disk/gone')
+    await assert.rejects(open(gone), netimageError('bad-store-url', { store: gone }))
+    await assert.rejects(open('file:///%zz'), netimageError('bad-store-url'))
+  })
+})
+
+suite('a cache that describes itself', () => {
+  const { toplevel } = inventSystem('described', [], [makeKey('described-1')])
+  const wanted = toStorePath(toplevel.path)
+
+  async function lookup(cacheInfo: string): Promise<unknown> {
+    const workspace = makeWorkspace('described')
+    try {
+      writeCache(workspace.directory, [toplevel])
+      writeFileSync(workspace.path('nix-cache-info'), cacheInfo)
+      const store = await openStore(workspace.directory)
+      assert.ok(wanted)
+      return (await store.lookup(wanted))?.info.path
+    } finally {
+      await workspace.remove()
+    }
+  }
+
+  const good = ['', '\n', 'Priority: 30\n', 'WantMassQuery: 1\r\n\r\n StoreDir : /nix/store']
+  for (const text of [...good, 'StoreDir: /nix/store\nPriority: high\n', 'StoreDir:\n']) {
+    test(`by ${JSON.stringify(text)} counts`, async () => {
+      assert.equal(await lookup(text), wanted)
+    })
+  }
+
+  test('as one of another store does not count', async () => {
+    const details = { field: 'StoreDir', expected: '/nix/store', actual: '/gnu/store' }
+    await assert.rejects(lookup('StoreDir: /gnu/store\n'), netimageError('bad-store', details))
+  })
+
+  test('by a page does not count', async () => {
+    await assert.rejects(lookup('<!DOCTYPE html>\n<p>Log in</p>\n'), netimageError('bad-store'))
+  })
+})
 
 suite('the order of stores', { concurrency: 4 }, () => {
   const key = makeKey('order-1')

@@ -1,0 +1,122 @@
+/**
+ * Credentials for AWS: from the environment, a profile, or a program that a profile names. All else
+ * (SSO, roles, machines at Amazon) is left to the `aws` program, which exports what it finds:
+ * Amazon's own library for it has 24 packages of 16 MB together.
+ *
+ * https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+ */
+import { exec } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import * as v from 'valibot'
+
+import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
+
+export interface AwsCredentials {
+  accessKeyId: string
+  secretAccessKey: string
+  sessionToken?: string
+  /** In milliseconds since 1970; undefined if they hold for ever. */
+  expires?: number
+}
+
+export const awsHint =
+  'Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile with keys or a credential_process; for SSO and roles first run: eval "$(aws configure export-credentials --format env)"'
+
+/**
+ * @param profile what the store's URL names: it counts before the environment
+ * @returns undefined if there are none, so that requests are anonymous
+ */
+export async function findAwsCredentials(
+  profile: string | undefined,
+  env: NodeJS.ProcessEnv,
+): Promise<AwsCredentials | undefined> {
+  const { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: token } = env
+  if (profile === undefined && id && secret) return credentialsOf(id, secret, token)
+  const asked = profile ?? env['AWS_PROFILE']
+  const found = await ofProfile(await readProfile(asked ?? 'default', env), env)
+  if (found || !asked) return found
+  throw new NetimageError('not-allowed', `no credentials were found in the AWS profile ${asked}`, {
+    hint: awsHint,
+  })
+}
+
+async function ofProfile(
+  profile: ReadonlyMap<string, string>,
+  env: NodeJS.ProcessEnv,
+): Promise<AwsCredentials | undefined> {
+  const id = profile.get('aws_access_key_id')
+  const secret = profile.get('aws_secret_access_key')
+  if (id && secret) return credentialsOf(id, secret, profile.get('aws_session_token'))
+  const command = profile.get('credential_process')
+  return command ? await runCredentialProcess(command, env) : undefined
+}
+
+function credentialsOf(id: string, secret: string, token: string | undefined): AwsCredentials {
+  return { accessKeyId: id, secretAccessKey: secret, ...(token && { sessionToken: token }) }
+}
+
+/** https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html */
+const processOutput = v.object({
+  Version: v.literal(1),
+  AccessKeyId: v.string(),
+  SecretAccessKey: v.string(),
+  SessionToken: v.optional(v.string()),
+  Expiration: v.optional(v.pipe(v.string(), v.isoTimestamp())),
+})
+
+async function runCredentialProcess(
+  command: string,
+  env: NodeJS.ProcessEnv,
+): Promise<AwsCredentials> {
+  try {
+    const { stdout } = await promisify(exec)(command, { env })
+    const output = v.parse(processOutput, JSON.parse(stdout))
+    return {
+      ...credentialsOf(output.AccessKeyId, output.SecretAccessKey, output.SessionToken),
+      ...(output.Expiration !== undefined && { expires: Date.parse(output.Expiration) }),
+    }
+  } catch (error) {
+    // What it printed is a secret, and so is what a parser quotes of it.
+    const isOutput = error instanceof SyntaxError || error instanceof v.ValiError
+    const why = isOutput ? 'it does not print credentials of version 1' : messageOf(error).trim()
+    throw new NetimageError('not-allowed', `the credential_process of AWS failed: ${why}`, {
+      ...(!isOutput && { cause: error }),
+      hint: 'Run it by hand: it is named in ~/.aws/config or ~/.aws/credentials.',
+    })
+  }
+}
+
+/** What both files say of a profile; the file of credentials counts before the other. */
+async function readProfile(name: string, env: NodeJS.ProcessEnv): Promise<Map<string, string>> {
+  const place = (variable: string, file: string) =>
+    env[variable] || join(env['HOME'] || homedir(), '.aws', file)
+  const config = await readIfThere(place('AWS_CONFIG_FILE', 'config'))
+  const credentials = await readIfThere(place('AWS_SHARED_CREDENTIALS_FILE', 'credentials'))
+  const heading = name === 'default' ? ['default', 'profile default'] : [`profile ${name}`]
+  return new Map([...readSection(config, heading), ...readSection(credentials, [name])])
+}
+
+async function readIfThere(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return ''
+    throw fileSystemError(`could not read the credentials ${file}`, error)
+  }
+}
+
+/** `[heading]`, then `key = value` lines; indented lines belong to a value that we do not read. */
+function readSection(text: string, headings: readonly string[]): Map<string, string> {
+  const values = new Map<string, string>()
+  let inside = false
+  for (const line of text.split(/\r?\n/)) {
+    const [, heading] = /^\s*\[([^\]]+)\]/.exec(line) ?? []
+    if (heading !== undefined) inside = headings.includes(heading.trim().replace(/\s+/g, ' '))
+    const [, key, value] = /^([A-Za-z0-9_]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []
+    if (inside && key !== undefined && value !== undefined) values.set(key, value)
+  }
+  return values
+}

@@ -1,0 +1,44 @@
+/** Connections to servers, kept open and reused: direct or through a proxy, plain or with TLS. */
+import type { SecureContext } from 'node:tls'
+import { Agent, ProxyAgent, type Dispatcher } from 'undici'
+
+import { trustedAuthorities } from './certificates.ts'
+import { proxyFor } from './proxy.ts'
+
+const connectMs = 10_000
+const silenceMs = 30_000
+const connections = 24
+
+export interface HttpAgents {
+  /** What a request to `target` goes through. */
+  agentFor(target: URL): Dispatcher
+  close(): Promise<void>
+}
+
+export function createHttpAgents(env: NodeJS.ProcessEnv): HttpAgents {
+  const agents = new Map<string, Dispatcher>()
+  let authorities: SecureContext | undefined
+
+  function create(proxy: URL | undefined, usesTls: boolean): Dispatcher {
+    const settings = { connections, headersTimeout: silenceMs, bodyTimeout: silenceMs }
+    // The authorities are read for those only who need them.
+    const secureContext = usesTls ? (authorities ??= trustedAuthorities(env)) : undefined
+    const connect = { timeout: connectMs, ...(secureContext && { secureContext }) }
+    if (!proxy) return new Agent({ ...settings, connect })
+    return new ProxyAgent({ ...settings, uri: proxy.href, requestTls: connect, proxyTls: connect })
+  }
+
+  return {
+    agentFor(target) {
+      const proxy = proxyFor(target, env)
+      const usesTls = target.protocol === 'https:' || proxy?.protocol === 'https:'
+      const key = `${usesTls} ${proxy?.href}`
+      const agent = agents.get(key) ?? create(proxy, usesTls)
+      agents.set(key, agent)
+      return agent
+    },
+    async close() {
+      await Promise.all([...agents.values()].map((agent) => agent.destroy()))
+    },
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The proxy that the environment names for a URL, as curl reads it, and so Nix.
+ *
+ * https://everything.curl.dev/usingcurl/proxies/env.html
+ */
+import { BlockList, isIP, isIPv4 } from 'node:net'
+
+import { NetimageError } from '../../errors.ts'
+
+/** @returns undefined if the server is asked directly */
+export function proxyFor(target: URL, env: NodeJS.ProcessEnv): URL | undefined {
+  const text = namedProxy(target, env)
+  const exceptions = env['no_proxy'] || env['NO_PROXY'] || ''
+  return text === undefined || isException(hostOf(target), exceptions) ? undefined : parse(text)
+}
+
+function namedProxy(target: URL, env: NodeJS.ProcessEnv): string | undefined {
+  // Not HTTP_PROXY: in a CGI program a client could set it, by a header `Proxy`.
+  const own =
+    target.protocol === 'https:' ? env['https_proxy'] || env['HTTPS_PROXY'] : env['http_proxy']
+  return own || env['all_proxy'] || env['ALL_PROXY'] || undefined
+}
+
+const schemes = new Set(['http:', 'https:'])
+const defaultPort = '1080'
+
+function parse(text: string): URL {
+  const url = URL.parse(/^[a-z0-9+.-]+:\/\//i.test(text) ? text : `http://${text}`)
+  if (!url?.hostname) throw badProxy(text, 'it is no URL')
+  if (!schemes.has(url.protocol))
+    throw badProxy(text, `netimage knows no ${url.protocol}// proxies`)
+  // Of a URL with the port 80, the parser leaves the port out.
+  const authority = text.replace(/^[a-z0-9+.-]+:\/\//i, '').replace(/\/.*$/, '')
+  const hasPort = /:\d+$/.test(authority.slice(authority.lastIndexOf('@') + 1))
+  if (url.protocol === 'http:' && !hasPort) url.port = defaultPort
+  return url
+}
+
+function badProxy(text: string, why: string): NetimageError {
+  const shown = text.replace(/[^/@]*@/, '')
+  return new NetimageError(
+    'bad-config',
+    `the proxy ${JSON.stringify(shown)} is of no use: ${why}`,
+    {
+      hint: 'See http_proxy, https_proxy and all_proxy in the environment: http://host:port or https://host:port. no_proxy names what is asked directly.',
+    },
+  )
+}
+
+/** Brackets around an IPv6 address are left out, and so is the dot that ends a whole name. */
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
+}
+
+/** @param exceptions names, addresses and networks, separated by commas or blanks; or one `*` */
+function isException(host: string, exceptions: string): boolean {
+  if (exceptions === '*') return true
+  const patterns = exceptions.split(/[\s,]+/).filter(Boolean)
+  return patterns.some(
+    isIP(host) ? (text) => holdsAddress(text, host) : (text) => isBelow(text, host),
+  )
+}
+
+function isBelow(pattern: string, host: string): boolean {
+  const name = pattern.replace(/^\./, '').replace(/\.$/, '').toLowerCase()
+  return name === host || (name !== '' && host.endsWith(`.${name}`))
+}
+
+function holdsAddress(pattern: string, address: string): boolean {
+  const [, base = '', bits] = /^\[?([^/\]]*)\]?(?:\/(\d+))?$/.exec(pattern) ?? []
+  const family = isIPv4(address) ? 'ipv4' : 'ipv6'
+  const whole = family === 'ipv4' ? 32 : 128
+  const prefix = bits === undefined ? whole : Number(bits)
+  if (isIP(base) !== isIP(address) || prefix > whole) return false
+  const network = new BlockList()
+  network.addSubnet(base, prefix, family)
+  return network.check(address, family)
+}

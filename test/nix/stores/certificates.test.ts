@@ -1,0 +1,154 @@
+// A cache whose certificate is by an authority of its own, made by openssl; curl beside us, since Nix
+// itself makes requests with it.
+
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:https'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { httpTransport } from '../../../src/nix/stores/http-transport.ts'
+import { assertError } from '../../support/errors.ts'
+import { temporaryDirectory } from '../../support/temporary.ts'
+
+const directory = temporaryDirectory()
+const file = (name: string) => join(directory, name)
+
+function openssl(...args: string[]): void {
+  execFileSync('openssl', args, { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] })
+}
+
+/** An authority, and a key with its certificate for 127.0.0.1 only. */
+function makeCertificates(): void {
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  const subject = (name: string) => ['-subj', `/CN=${name}`]
+  openssl(
+    'req',
+    '-x509',
+    ...key,
+    ...subject('our authority'),
+    '-keyout',
+    'ca.key',
+    '-out',
+    'ca.pem',
+  )
+  openssl('req', ...key, ...subject('cache'), '-keyout', 'server.key', '-out', 'server.csr')
+  writeFileSync(file('names'), 'subjectAltName = IP:127.0.0.1\n')
+  const by = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names']
+  openssl('x509', '-req', '-in', 'server.csr', ...by, '-days', '2', '-out', 'server.pem')
+}
+
+let server: Server
+let port: number
+let connections = 0
+
+before(async () => {
+  makeCertificates()
+  const [key, cert] = [readFileSync(file('server.key')), readFileSync(file('server.pem'))]
+  server = createServer({ key, cert }, (_, response) => response.end('hello'))
+  server.on('connection', () => connections++)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  assert.ok(address !== null && typeof address === 'object')
+  port = address.port
+})
+after(() => {
+  server.closeAllConnections()
+  server.close()
+})
+
+async function get(env: NodeJS.ProcessEnv, host = '127.0.0.1'): Promise<unknown> {
+  const url = `https://${host}:${port}`
+  const transport = httpTransport(new URL(url), url, {
+    authorize: () => Promise.resolve({}),
+    accessHint: () => '',
+    warn: () => undefined,
+    wait: () => assert.fail('it waits to try again'),
+    env,
+  })
+  try {
+    return await transport.text('file')
+  } catch (error) {
+    return error
+  } finally {
+    await transport.close()
+  }
+}
+
+async function curl(env: NodeJS.ProcessEnv, host = '127.0.0.1'): Promise<unknown> {
+  const args = ['--disable', '--silent', '--noproxy', '*', `https://${host}:${port}/file`]
+  const child = spawn('curl', args, { env: { PATH: process.env['PATH'], ...env } })
+  let text = ''
+  child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const [status] = await once(child, 'close')
+  return text || status
+}
+
+suite('a cache with a certificate by an authority of its own', () => {
+  test('is not believed without that authority, and asked no second time', async () => {
+    connections = 0
+    const error = await get({})
+    assertError(error, 'store-unavailable', { url: `https://127.0.0.1:${port}/file` })
+    assert.match(error.message, /no authority that this machine trusts/)
+    assert.match(error.hint ?? '', /NIX_SSL_CERT_FILE/)
+    assert.equal(connections, 1)
+    assert.equal(await curl({}), 60)
+  })
+
+  for (const variable of ['NIX_SSL_CERT_FILE', 'SSL_CERT_FILE']) {
+    test(`is believed with it in ${variable}`, async () => {
+      assert.equal(await get({ [variable]: file('ca.pem') }), 'hello')
+      // curl has a variable of its own in place of Nix's.
+      assert.equal(await curl({ SSL_CERT_FILE: file('ca.pem') }), 'hello')
+    })
+  }
+
+  test('is believed by what NIX_SSL_CERT_FILE says first', async () => {
+    const env = { NIX_SSL_CERT_FILE: file('ca.pem'), SSL_CERT_FILE: '/nowhere' }
+    assert.equal(await get(env), 'hello')
+  })
+
+  test('is not believed under another name', async () => {
+    const env = { SSL_CERT_FILE: file('ca.pem') }
+    const error = await get(env, 'localhost')
+    assertError(error, 'store-unavailable', /its certificate is of another name/)
+    assert.equal(await curl(env, 'localhost'), 60)
+  })
+
+  test('with a file of certificates that is not there: an error that names the variable', async () => {
+    const error = await get({ NIX_SSL_CERT_FILE: '/no-cert-file.crt' })
+    assertError(error, 'file-system', /NIX_SSL_CERT_FILE/, { file: '/no-cert-file.crt' })
+    assert.match(error.hint ?? '', /NIX_SSL_CERT_FILE/)
+    assert.equal(await curl({ SSL_CERT_FILE: '/no-cert-file.crt' }), 77)
+  })
+
+  for (const [what, text] of [
+    ['nothing', ''],
+    ['no certificate', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'],
+  ] as const) {
+    test(`with a file of certificates that holds ${what}: an error`, async () => {
+      writeFileSync(file('broken.pem'), text)
+      const error = await get({ SSL_CERT_FILE: file('broken.pem') })
+      assertError(error, 'bad-config', /SSL_CERT_FILE/, { file: file('broken.pem') })
+    })
+  }
+})
+
+test('a server that speaks no TLS is asked once', async () => {
+  const { createServer: createPlain } = await import('node:http')
+  const plain = createPlain((_, response) => response.end('hello'))
+  plain.listen(0, '127.0.0.1')
+  await once(plain, 'listening')
+  const address = plain.address()
+  assert.ok(address !== null && typeof address === 'object')
+  const before = port
+  port = address.port
+  try {
+    assertError(await get({}), 'store-unavailable')
+  } finally {
+    port = before
+    plain.close()
+  }
+})

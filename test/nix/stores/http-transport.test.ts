@@ -1,0 +1,213 @@
+// Requests to a cache that fail for the moment, or for good.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { Worker } from 'node:worker_threads'
+import { gzipSync } from 'node:zlib'
+import { httpTransport, type HttpSettings } from '../../../src/nix/stores/http-transport.ts'
+import { netimageError } from '../../support/errors.ts'
+import { startFakeCache, type FakeCache, type FakeCacheOptions } from '../../support/fake-cache.ts'
+import { temporaryDirectory } from '../../support/temporary.ts'
+
+interface Waits {
+  ms: number[]
+  warnings: string[]
+}
+
+function transportTo(url: string, waits: Waits, settings: Partial<HttpSettings> = {}) {
+  return httpTransport(new URL(url), url, {
+    authorize: () => Promise.resolve({}),
+    accessHint: () => 'the hint',
+    env: {},
+    warn: (message) => waits.warnings.push(message),
+    wait(ms) {
+      waits.ms.push(ms)
+      return Promise.resolve()
+    },
+    ...settings,
+  })
+}
+
+type Setting = Waits & { cache: FakeCache; transport: ReturnType<typeof httpTransport> }
+
+async function withCache(
+  files: Record<string, Buffer>,
+  options: FakeCacheOptions,
+  action: (setting: Setting) => Promise<void>,
+): Promise<void> {
+  const cache = await startFakeCache(new Map(Object.entries(files)), options)
+  const waits: Waits = { ms: [], warnings: [] }
+  const transport = transportTo(cache.url, waits)
+  try {
+    await action({ ...waits, cache, transport })
+  } finally {
+    await transport.close()
+    await cache.close()
+  }
+}
+
+const fetching = (scratch: string) => ({
+  scratch,
+  signal: new AbortController().signal,
+  downloaded: () => undefined,
+})
+
+suite('a cache that asks to wait', () => {
+  const busy = (status: number, times: number, headers: Record<string, string> = {}) => ({
+    lie: (request: { before: number }, honest: { status: number }) =>
+      request.before < times ? { status, headers } : honest,
+  })
+  const file = { 'nix-cache-info': Buffer.from('x') }
+
+  for (const status of [429, 503]) {
+    test(`with ${status} is waited for as it asks, more often than failures are forgiven`, () =>
+      withCache(file, busy(status, 8, { 'retry-after': '60' }), async (setting) => {
+        assert.equal(await setting.transport.text('nix-cache-info'), 'x')
+        assert.deepEqual(
+          setting.ms,
+          Array.from({ length: 8 }, () => 60_000),
+        )
+        assert.equal(setting.warnings.length, 8)
+        assert.match(setting.warnings[0] ?? '', /^127\.0\.0\.1:\d+ .* waiting 60 s, as it asks$/)
+      }))
+  }
+
+  test('and does not say how long is waited for as Nix waits', () =>
+    withCache(file, busy(429, 1), async (setting) => {
+      assert.equal(await setting.transport.text('nix-cache-info'), 'x')
+      assert.deepEqual(setting.ms, [60_000])
+    }))
+
+  test('until a date is waited for until then', () => {
+    const headers = { 'retry-after': new Date(Date.now() + 3_600_000).toUTCString() }
+    return withCache(file, busy(503, 1, headers), async (setting) => {
+      const { url } = setting.cache
+      // It is more than anybody would wait for, and it is said how much.
+      await assert.rejects(
+        setting.transport.text('nix-cache-info'),
+        netimageError(
+          'store-unavailable',
+          { url: `${url}/nix-cache-info`, status: 503 },
+          /wait 3\d{3}/,
+        ),
+      )
+      assert.deepEqual(setting.ms, [])
+    })
+  })
+
+  test('again and again is given up in the end', () =>
+    withCache(file, busy(429, Infinity, { 'retry-after': '90' }), async (setting) => {
+      await assert.rejects(
+        setting.transport.text('nix-cache-info'),
+        netimageError('store-unavailable', { status: 429 }),
+      )
+      // Ten minutes.
+      assert.equal(setting.ms.length, 6)
+    }))
+
+  test('for no time at all is given up, too', () =>
+    withCache(file, busy(429, 200, { 'retry-after': '0' }), async (setting) => {
+      await assert.rejects(
+        setting.transport.text('nix-cache-info'),
+        netimageError('store-unavailable', { status: 429 }),
+      )
+      assert.ok(setting.ms.length < 200)
+    }))
+
+  test('makes many wait, and says so once', () => {
+    const names = Array.from({ length: 10 }, (_, at) => `${at}.narinfo`)
+    const files = Object.fromEntries(names.map((name) => [name, Buffer.from(name)]))
+    let release = (): void => undefined
+    const all = new Promise<void>((resolve) => (release = resolve))
+    let waiting = 0
+    return withCache(files, busy(429, 1), async ({ cache }) => {
+      const waits: Waits = { ms: [], warnings: [] }
+      const transport = transportTo(cache.url, waits, {
+        wait() {
+          if (++waiting === names.length) release()
+          return all
+        },
+      })
+      assert.deepEqual(await Promise.all(names.map((name) => transport.text(name))), names)
+      assert.equal(waits.warnings.length, 1)
+      await transport.close()
+    })
+  })
+})
+
+suite('a connection', () => {
+  test('that is reset while we write to it is no full disk, and is tried again', async () => {
+    const worker = new Worker(new URL('./support/resetting-server.ts', import.meta.url))
+    const [port, shared] = await new Promise<[number, SharedArrayBuffer]>((resolve, reject) => {
+      worker.once('message', resolve).once('error', reject)
+    })
+    const isReset = new Int32Array(shared)
+    const waits: Waits = { ms: [], warnings: [] }
+    const transport = transportTo(`http://127.0.0.1:${port}`, waits)
+    try {
+      for (let round = 1; round <= 5; round++) {
+        assert.equal(await transport.text('first'), 'first')
+        // The server has reset the connection, and this thread has heard nothing of it.
+        worker.postMessage('reset')
+        Atomics.wait(isReset, 0, round - 1)
+        assert.equal(await transport.text('second'), 'second')
+      }
+      assert.ok(waits.ms.length > 0)
+    } finally {
+      await transport.close()
+      await worker.terminate()
+    }
+  })
+
+  test('that is cut within a compressed answer is tried again', () =>
+    withCache(
+      { 'a.narinfo': gzipSync(Buffer.from('text'.repeat(1000))) },
+      {
+        lie: (request, honest) => ({
+          ...honest,
+          headers: { 'content-encoding': 'gzip' },
+          ...(request.before === 0 && { cutAfter: 20 }),
+        }),
+      },
+      async ({ transport, cache }) => {
+        assert.equal(await transport.text('a.narinfo'), 'text'.repeat(1000))
+        assert.equal(cache.requests.length, 2)
+      },
+    ))
+
+  test('that is cut goes on only in the same file', () => {
+    const [before, after] = [Buffer.alloc(300_000, 'old '), Buffer.alloc(300_000, 'new ')]
+    const scratch = temporaryDirectory()
+    return withCache(
+      { nar: after },
+      {
+        lie: (request, honest) => {
+          if (request.before === 0) {
+            return { status: 200, headers: { etag: '"old"' }, body: before, cutAfter: 100_000 }
+          }
+          // As RFC 9110 demands of what is no longer the same.
+          const isSame = request.headers['if-range'] === '"new"'
+          return isSame ? honest : { status: 200, headers: { etag: '"new"' }, body: after }
+        },
+      },
+      async ({ transport, cache }) => {
+        const got = await transport.file('nar', 1_000_000, fetching(scratch))
+        assert.ok(got && readFileSync(got.file).equals(after))
+        assert.equal(cache.requests[1]?.headers['if-range'], '"old"')
+      },
+    )
+  })
+})
+
+test('a disk that takes nothing is said at once', () =>
+  withCache({ nar: Buffer.alloc(100) }, {}, async ({ transport, cache, ms }) => {
+    const scratch = join(temporaryDirectory(), 'gone')
+    await assert.rejects(transport.file('nar', 1000, fetching(scratch)), (error) => {
+      netimageError('file-system', /could not save/)(error)
+      return true
+    })
+    assert.equal(cache.requests.length, 1)
+    assert.deepEqual(ms, [])
+  }))
