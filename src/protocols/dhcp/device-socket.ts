@@ -8,10 +8,10 @@
  * finds that there is no such address, and leaves it so. The same socket is then bound to an IPv4
  * address. Whether it has worked is tried out, not believed.
  */
-import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 
 import { errnoOf, NetimageError } from '../../errors.ts'
+import { createDatagramSocket, type RemoteInfo, type Socket } from '../datagram-socket.ts'
 import { listenError } from '../listen.ts'
 import { anyAddress } from './packet.ts'
 
@@ -87,7 +87,7 @@ async function assertKept(options: DeviceSocketOptions): Promise<void> {
 
 async function bindToDevice(options: DeviceSocketOptions): Promise<Socket> {
   const { name, device, address, port, shared } = options
-  const socket = createSocket({ type: 'udp6', reuseAddr: shared })
+  const socket = createDatagramSocket({ type: 'udp6', reuseAddr: shared })
   try {
     await tie(socket, device)
     await bind(socket, `::ffff:${address}`, port)

@@ -1,7 +1,7 @@
 /** RPC over UDP: a datagram, a reply. */
-import { createSocket } from 'node:dgram'
 import { isIPv6 } from 'node:net'
 import { plainAddress } from '../connections.ts'
+import { createDatagramSocket } from '../datagram-socket.ts'
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { answerCall, type OnDefect, type Program } from './program.ts'
@@ -29,7 +29,7 @@ const maxReplyBytes = 1024
 /** @throws `NetimageError` `cannot-listen` */
 export async function startUdpServer(options: UdpServerOptions): Promise<RpcServer> {
   const { address, port, programs, onDefect, hears } = options
-  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
+  const socket = createDatagramSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
   const reply = new XdrWriter(maxReplyBytes)
 
   socket.on('message', (message, sender) => {
@@ -38,13 +38,12 @@ export async function startUdpServer(options: UdpServerOptions): Promise<RpcServ
     reply.truncate(0)
     try {
       if (answerCall(message, from, programs, onDefect, reply)) return
+      if (reply.length > maxReplyBytes) return
+      // The sender may be gone, or somebody else may have sent it with that address.
+      socket.send(Buffer.from(reply.written()), sender.port, sender.address, () => {})
     } catch (error) {
       if (!(error instanceof XdrError)) onDefect(error)
-      return
     }
-    if (reply.length > maxReplyBytes) return
-    // Whoever sent it may be gone, or may never have sent it.
-    socket.send(Buffer.from(reply.written()), sender.port, sender.address, () => {})
   })
 
   const listening = Promise.withResolvers<void>()

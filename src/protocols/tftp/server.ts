@@ -1,11 +1,11 @@
 /** The TFTP server: read only. [RFC 1350, 2347, 2348, 2349, 7440] */
-import { createSocket, type Socket } from 'node:dgram'
 import type { FileHandle } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { performance } from 'node:perf_hooks'
 
 import { messageOf, NetimageError } from '../../errors.ts'
 import { plainAddress } from '../connections.ts'
+import { createDatagramSocket, type Socket } from '../datagram-socket.ts'
 import { openBootFile, type NoBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
@@ -288,7 +288,7 @@ function isAbandoned({ transfer }: Session, now: number): boolean {
  */
 function openSocket(address: string): Socket {
   const family = isIPv6(address) ? 6 : 4
-  return createSocket({
+  return createDatagramSocket({
     type: family === 6 ? 'udp6' : 'udp4',
     lookup: (host, _options, callback) => callback(null, host, family),
   })

