@@ -33,6 +33,8 @@ export interface FollowSettings {
   partOf: (machine: string, file: string) => BootPart | undefined
   /** Who has an IP address now. */
   nameOf: (address: string) => string
+  /** Whether a machine is one of those that are served, by its name. */
+  isServed: (machine: string) => boolean
   /** Whether it is the whole root of a machine that is mounted. */
   isRoot: (path: string) => boolean
 }
@@ -52,8 +54,11 @@ const longMs = 60_000
  */
 const shortestMs = 1000
 
-export function followBoots({ partOf, nameOf, isRoot }: FollowSettings): Follower {
-  const last = new Map<string, Boot>()
+/** Strangers that are remembered: enough to see who asks, and none in the place of a machine. */
+const maxStrangers = 64
+
+export function followBoots({ partOf, nameOf, isServed, isRoot }: FollowSettings): Follower {
+  const [machines, strangers] = [new Map<string, Boot>(), new Map<string, Boot>()]
 
   function machineOf({ mac, address }: MachineClue): string {
     return mac ?? (address === undefined ? 'unknown' : nameOf(address))
@@ -81,10 +86,12 @@ export function followBoots({ partOf, nameOf, isRoot }: FollowSettings): Followe
       const part =
         event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
       const step = stepOf(event, part)
+      const isKnown = isServed(machine)
+      const last = isKnown ? machines : strangers
       let boot = last.get(machine)
       if (!boot || beginsAnew(event, part, boot, at)) {
         boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
-        remember(last, machine, boot)
+        remember(last, machine, boot, isKnown ? undefined : maxStrangers)
       }
       if (event.address !== undefined) boot.address = event.address
       boot.lastSign = at
@@ -100,7 +107,7 @@ export function followBoots({ partOf, nameOf, isRoot }: FollowSettings): Followe
       }
       return boot
     },
-    boots: () => [...last.values()],
+    boots: () => [...machines.values(), ...strangers.values()],
   }
 }
 

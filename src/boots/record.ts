@@ -16,7 +16,7 @@ export interface BootRecord {
    * Adds an event of a boot. What was added in one turn of the event loop is kept at its end, whatever
    * kills the server then: a transaction for each event would cost a busy server a third of its time.
    */
-  add(boot: Boot, event: ServeEvent, at: number): void
+  add(boot: Boot, event: ServeEvent, at: number, isServed?: boolean): void
   /** Keeps what was added until now. */
   close(): void
 }

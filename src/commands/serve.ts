@@ -3,7 +3,7 @@ import { Command, Option } from '@commander-js/extra-typings'
 import type { NetimageError } from '../errors.ts'
 import type { Boot } from '../boots/follow.ts'
 import { notServed, type ServeEvent } from '../protocols/event.ts'
-import type { Allowed } from '../serve/machines.ts'
+import type { Allowed } from '../serve/identity.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import {

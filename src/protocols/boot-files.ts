@@ -30,7 +30,9 @@ export interface BootTrees {
  * @returns undefined for a machine that is not to be booted
  * @throws `NetimageError` if its files cannot be given out now
  */
-export type TreesOf = (requester: Requester) => BootTrees | undefined
+export type TreesOf = (
+  requester: Requester,
+) => Promise<BootTrees | undefined> | BootTrees | undefined
 
 /** Whoever gets it closes it. What is read of it stays the same if the name leads elsewhere. */
 export interface OpenBootFile {
@@ -72,9 +74,9 @@ export async function openBootFile(
 
   let found: [string, string[]][]
   try {
-    const trees = treesOf({ address })
+    const trees = await treesOf({ address })
     if (!trees) return { kind: 'not-served', reason: notServed }
-    found = candidates(treesOf, address, trees, path)
+    found = await candidates(treesOf, address, trees, path)
   } catch (error) {
     if (!(error instanceof NetimageError)) throw error
     return { kind: 'unreadable', reason: error.message }
@@ -95,16 +97,16 @@ function splitName(name: string): string[] | undefined {
   return parts.length === 0 || parts.includes('..') ? undefined : parts
 }
 
-function candidates(
+async function candidates(
   treesOf: TreesOf,
   address: string,
   ofAddress: BootTrees,
   path: string[],
-): [string, string[]][] {
+): Promise<[string, string[]][]> {
   const [folder = '', ...rest] = path
   const named = machineOfFolder(folder)
   if (named && rest.length > 0) {
-    const trees = treesOf({ address, ...named })
+    const trees = await treesOf({ address, ...named })
     if (trees?.own !== undefined) {
       return [
         [trees.own, rest],

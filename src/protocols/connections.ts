@@ -15,8 +15,6 @@ export interface Connections {
   add(socket: Socket, address: string): void
   /** Something was done for who is at its other end. */
   used(socket: Socket): void
-  /** Of those that are connected. */
-  addresses(): Iterable<string>
   /** Ends all. */
   destroy(): void
 }
@@ -67,7 +65,6 @@ export function createConnections(limits: ConnectionLimits): Connections {
       const connection = all.get(socket)
       if (connection) connection.active = performance.now()
     },
-    addresses: () => byClient.keys(),
     destroy() {
       for (const socket of all.keys()) socket.destroy()
     },

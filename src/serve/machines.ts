@@ -11,49 +11,37 @@ import { messageOf, NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from '../protocols/boot-files.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
-import type { MacOf } from './neighbours.ts'
+import type { Identities } from './identity.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
 import { remember } from '../remember.ts'
 import type { ServedImage } from './served-image.ts'
 
-/** Hardware and IP addresses, in lower case; `any`: every machine that this one hears. */
-export type Allowed = ReadonlySet<string> | 'any'
-
 export interface MachinesSettings {
   images: readonly ServedImage[]
   state: string
-  allowed: Allowed
+  identities: Identities
   /** Whether a machine begins each boot without what it wrote before. */
   ephemeral: boolean
-  macOf: MacOf
   onError: (error: NetimageError) => void
   /** Machines whose layers are open at once; the others open theirs again when they ask. */
   maxOpen?: number
 }
 
 export interface Machines {
-  /**
-   * The hardware address of who has this IP address now: by this machine's neighbours, behind a
-   * router by what our own DHCP gave; else the IP address.
-   */
-  nameOf: (address: string) => string
-  isAllowed(name: string): boolean
-  /** Our own DHCP gave it the address. */
-  hasAddress(mac: string, address: string): void
   /** Its loader said so. */
   isOf(mac: string, processor: Processor): void
   imageOf(name: string): ServedImage
-  treesOf: (requester: Requester) => BootTrees | undefined
+  treesOf: (requester: Requester) => Promise<BootTrees | undefined>
   nfsMachineOf: MachineOf
   /** The file systems that a machine can have mounted, and the images below. */
   rootsOf(name: string): readonly MachineRoot[]
   /**
-   * Closes the layers of machines that are off, so that other commands may change them.
+   * Closes the layers of machines that are off, so that other commands may change them: those that
+   * have no connection.
    *
-   * @param connected names of those that are not
-   * @param before nor who called after that: milliseconds, as `performance.now()` counts
+   * @param before only if they did not call since then: milliseconds, as `performance.now()` counts
    */
-  closeUnused(connected: ReadonlySet<string>, before: number): void
+  closeUnused(before: number): void
   /** A machine starts anew. */
   boots(name: string): Promise<void>
   close(): Promise<void>
@@ -84,8 +72,6 @@ interface Root {
 
 /** Milliseconds. */
 const retryMs = 1000
-/** How long a machine is taken for who it was at its last call. Milliseconds. */
-const sameCallerMs = 100
 
 const [arm64, arm32] = [11, 10]
 
@@ -99,9 +85,9 @@ const platforms: Record<string, readonly number[]> = {
 }
 
 export function createMachines(settings: MachinesSettings): Machines {
-  const { images, state, allowed, ephemeral, macOf, onError } = settings
+  const { images, state, identities, ephemeral, onError } = settings
+  const { isAllowed } = identities
   const { maxOpen = defaultMaxOpen } = settings
-  const given = new Map<string, string>()
   const processors = new Map<string, Processor>()
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
@@ -111,10 +97,6 @@ export function createMachines(settings: MachinesSettings): Machines {
   const [first] = images
   if (!first) throw new NetimageError('bad-usage', 'there is no image to serve')
   const defaultImage = first
-
-  const nameOf = (address: string, maxAge?: number) =>
-    macOf(address, maxAge) ?? given.get(address) ?? address
-  const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
 
   function imageOf(name: string): ServedImage {
     const processor = processors.get(name)
@@ -133,9 +115,13 @@ export function createMachines(settings: MachinesSettings): Machines {
     return processors.has(name) ? [imageOf(name)] : images
   }
 
-  const nfsMachineOf: MachineOf = (address, transport) => {
-    const name = nameOf(address, sameCallerMs)
-    if (isEnding || (!isAllowed(name) && !isAllowed(address))) return undefined
+  const nfsMachineOf: MachineOf = (caller) => {
+    if (isEnding) return undefined
+    const name = identities.nameOf(caller)
+    // A refusal would be final, for a machine that may well be served.
+    if (name === undefined) return 'busy'
+    const { address, transport } = caller
+    if (!isAllowed(name) && !isAllowed(address)) return undefined
     const known = open.get(name)
     if (known) {
       known.lastCall = performance.now()
@@ -202,16 +188,14 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   return {
-    nameOf: (address) => nameOf(address),
-    isAllowed,
     imageOf,
     nfsMachineOf,
-    hasAddress: (mac, address) => remember(given, address, mac),
     isOf: (mac, processor) => remember(processors, mac, processor),
-    treesOf({ address, mac, serial, ip }) {
+    async treesOf({ address, mac, serial, ip }) {
+      const asking = (await identities.nameSoon(address)) ?? address
       // What it says of itself gets it files, but no permission.
-      if (!isAllowed(nameOf(address)) && !isAllowed(address)) return undefined
-      const name = mac ?? nameOf(ip ?? address)
+      if (!isAllowed(asking) && !isAllowed(address)) return undefined
+      const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', (serial ?? name).replaceAll(':', '-'))
       const image = imageOf(name)
       image.mustBeUnchanged()
@@ -222,15 +206,19 @@ export function createMachines(settings: MachinesSettings): Machines {
         image,
         fileSystem,
       })),
-    closeUnused(connected, before) {
+    closeUnused(before) {
       for (const [name, { lastCall }] of open) {
-        if (lastCall < before && !connected.has(name)) forgetNow(name)
+        if (lastCall < before && !identities.isConnected(name)) forgetNow(name)
       }
     },
     async boots(name) {
+      identities.boots(name)
       // Also without `ephemeral`: the machine may have another image by now.
       await forget(name)
-      if (ephemeral) resetMachineLayers(state, name)
+      // All layers are looked through for its own, and many names come that have none.
+      if (ephemeral && existsSync(join(state, 'layers', name.replaceAll(':', '-')))) {
+        resetMachineLayers(state, name)
+      }
     },
     async close() {
       isEnding = true

@@ -1,52 +1,72 @@
-/** The hardware addresses that this machine knows of those it has just talked to. */
+/** The neighbours on the network that is served, as the kernel knows them: its ARP table. */
 import { readFileSync } from 'node:fs'
 
-import { remember } from '../remember.ts'
+export interface Neighbours {
+  /** The hardware address at an IP address now; undefined if the kernel does not know it now. */
+  macOf(address: string): string | undefined
+  /**
+   * Whether the kernel keeps such a table for this network. It keeps none for loopback, and none for
+   * tunnels and other networks without ARP.
+   */
+  areTold(): boolean
+}
+
+/** The part of the table that is of one interface. */
+export interface ArpTable {
+  /** Hardware address by IP address, of the entries that are complete. */
+  macs: ReadonlyMap<string, string>
+  /** Of all entries, also those that are not complete. */
+  size: number
+}
 
 /**
- * @param maxAge what was read may be so old, for who asks often: milliseconds. By default it is read
- *   anew: the first packet of a machine comes right behind that by which the kernel learns who has
- *   the address now.
- * @returns undefined where the kernel never knew it, or is none that says so
+ * Reads the table at most once in a turn of the event loop, and always in the turn in which it is
+ * asked: a machine's first packet comes right after the one that made the kernel learn its address.
+ *
+ * @param device the interface that is served: hosts elsewhere can have the same addresses, or
+ *   pretend to
  */
-export type MacOf = (address: string, maxAge?: number) => string | undefined
+export function createNeighbours(
+  device: string,
+  read = () => readFileSync('/proc/net/arp', 'utf8'),
+): Neighbours {
+  let ofThisTurn: ArpTable | undefined
 
-/** Reads the kernel's ARP table: proc_net_arp in proc_net(5). */
-export function createNeighbours(file = '/proc/net/arp', now = () => performance.now()): MacOf {
-  // The kernel forgets who is silent, and everybody when a cable is pulled. The next packet of such
-  // a machine comes in before it knows it again, and must not be taken for that of another.
-  const known = new Map<string, string>()
-  let readAt = -Infinity
-  return (address, maxAge = 0) => {
-    if (now() - readAt > maxAge) {
-      for (const [neighbour, mac] of readTable(file)) remember(known, neighbour, mac)
-      readAt = now()
-    }
-    return known.get(address)
+  function table(): ArpTable {
+    if (ofThisTurn) return ofThisTurn
+    setImmediate(() => (ofThisTurn = undefined))
+    return (ofThisTurn = readTable(read, device))
+  }
+
+  return {
+    macOf: (address) => table().macs.get(address),
+    areTold: () => table().size > 0,
   }
 }
 
-function readTable(file: string): Map<string, string> {
+function readTable(read: () => string, device: string): ArpTable {
   try {
-    return parseArpTable(readFileSync(file, 'utf8'))
+    return parseArpTable(read(), device)
   } catch {
     // Another system than Linux, or a sandbox: machines are then known by their IP addresses.
-    return new Map()
+    return { macs: new Map(), size: 0 }
   }
 }
 
 const complete = 0x2
 
-/** IP address to hardware address, of the entries that are complete. */
-export function parseArpTable(text: string): Map<string, string> {
-  const found = new Map<string, string>()
+/** proc_net_arp in proc_net(5): address, type, flags, hardware address, mask, device. */
+export function parseArpTable(text: string, device: string): ArpTable {
+  const macs = new Map<string, string>()
+  let size = 0
   for (const line of text.split('\n').slice(1)) {
-    const [address, , flags, mac] = line.split(/\s+/)
-    if (address === undefined || mac === undefined) continue
+    const [address, , flags, mac, , rowDevice] = line.split(/\s+/)
+    if (address === undefined || mac === undefined || rowDevice !== device) continue
+    size++
     const isComplete = (Number(flags) & complete) !== 0
     if (isComplete && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
-      found.set(address, mac.toLowerCase())
+      macs.set(address, mac.toLowerCase())
     }
   }
-  return found
+  return { macs, size }
 }

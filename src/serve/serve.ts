@@ -2,21 +2,21 @@
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { parseNetwork, parseRange, type Network } from '../ipv4.ts'
-import { followBoots, isBeforeRoot, type Boot } from '../boots/follow.ts'
+import { isInNetwork, parseNetwork, parseRange, type Network } from '../ipv4.ts'
+import { followBoots, type Boot } from '../boots/follow.ts'
 import { openBootRecord } from '../boots/record.ts'
 import type { NetworkFacts } from '../protocols/dhcp/address-settings.ts'
 import { bootAnswer } from './boot-answer.ts'
 import { startDhcpServer, type DhcpServer } from '../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import { startHttpServer } from '../protocols/http/server.ts'
-import { findInterface, type ServedInterface } from '../protocols/interfaces.ts'
-import { createMachines, type Allowed, type Machines } from './machines.ts'
+import { findInterface, ownAddresses, type ServedInterface } from '../protocols/interfaces.ts'
+import { attend } from './attend.ts'
+import { createIdentities, type Allowed, type Identities } from './identity.ts'
+import { createMachines, type Machines } from './machines.ts'
 import { createNeighbours } from './neighbours.ts'
 import { startNfsServer } from '../protocols/nfs/server.ts'
 import { createOnInterface } from '../protocols/on-interface.ts'
-import { remember } from '../remember.ts'
-import { limitCheap } from '../protocols/report-limit.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
 import { handleKey } from './state.ts'
@@ -95,10 +95,14 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const key = handleKey(state)
   const record = openBootRecord(state, onError)
   unfinished.defer(() => record.close())
-  const macOf = createNeighbours()
-  const machines = createMachines({
-    ...{ images, state, macOf, onError },
+  const identities = createIdentities({
     allowed: request.allowed,
+    neighbours: createNeighbours(place.name),
+    isNeighbour: isNeighbourOf(place),
+    onDouble: (double) => onError(doubleName(double)),
+  })
+  const machines = createMachines({
+    ...{ images, state, identities, onError },
     ephemeral: request.ephemeral ?? false,
   })
   unfinished.defer(() => machines.close())
@@ -107,32 +111,21 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const rootPaths = new Set(images.map(({ rootPath }) => rootPath))
   const follower = followBoots({
     partOf,
-    nameOf: machines.nameOf,
+    nameOf: (ip) => identities.nameAt(ip) ?? ip,
+    isServed: identities.isAllowed,
     isRoot: (path) => rootPaths.has(path.replace(/\/+$/, '') || '/'),
   })
-  /** When the boot began that each machine was seen in, and that it begins its root anew for. */
-  const [seen, begun] = [new Map<string, number>(), new Map<string, number>()]
   let dhcp: DhcpServer | undefined
-  const report = limitCheap((event: ServeEvent) => {
-    const at = Date.now()
-    learn(machines, event)
-    const boot = follower.see(event, at)
-    const { machine, started } = boot
-    if (seen.get(machine) !== started) {
-      remember(seen, machine, started)
-      roots.boots(machine)
-    }
-    // Of others nobody knows: they may run since before this server did, or have mounted already.
-    const part = 'file' in event ? partOf(machine, event.file) : undefined
-    if (begun.get(machine) !== started && isBeforeRoot(event, part)) {
-      remember(begun, machine, started)
-      machines.boots(machine).catch((error: unknown) => onError(defect(error)))
-    }
-    if (hasCome(event)) dhcp?.sees(machine)
-    record.add(boot, event, at)
-    request.see(boot, event, at)
-  }, Date.now)
-
+  const { learn, tell } = attend({
+    ...{ follower, identities, machines, partOf, record, see: request.see },
+    onBoot: (machine) => roots.boots(machine),
+    onCome: (machine) => dhcp?.sees(machine),
+    onError: (error) => onError(defect(error)),
+  })
+  const report = (event: ServeEvent) => {
+    learn(event)
+    tell(event)
+  }
   const roots = watchRoots(machines, report)
   const hears = createOnInterface(place)
   const common = { address, report, onError, hears, ...(signal && { signal }) }
@@ -143,14 +136,15 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       ...(ports.portMapper !== undefined && { portMapper: ports.portMapper }),
     },
     machineOf: machines.nfsMachineOf,
+    onLeave: identities.leaves,
     handleKey: key,
     observe: roots.observe,
   })
   unfinished.defer(() => nfs.close())
-  const closingUnused = setInterval(() => {
-    const connected = new Set([...nfs.addresses()].map((address) => machines.nameOf(address)))
-    machines.closeUnused(connected, performance.now() - unusedMs)
-  }, unusedMs)
+  const closingUnused = setInterval(
+    () => machines.closeUnused(performance.now() - unusedMs),
+    unusedMs,
+  )
   unfinished.defer(() => clearInterval(closingUnused))
   const tftp = await startTftpServer({
     ...common,
@@ -172,7 +166,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     },
   })
   unfinished.defer(() => httpServer.close())
-  dhcp = await startDhcp(request, place, machines, common, unfinished)
+  const heard = { ...common, learn, report: tell }
+  dhcp = await startDhcp(request, place, { machines, identities, common: heard }, unfinished)
 
   const running = unfinished.move()
   return {
@@ -189,19 +184,27 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   }
 }
 
+interface DhcpSurroundings {
+  machines: Machines
+  identities: Identities
+  common: Pick<
+    Parameters<typeof startDhcpServer>[0],
+    'address' | 'learn' | 'report' | 'onError' | 'signal'
+  >
+}
+
 /** Last of all: a machine that is told where to boot from finds everything there. */
 async function startDhcp(
   request: ServeRequest,
   { name, address, network }: ServedInterface,
-  machines: Machines,
-  common: Pick<Parameters<typeof startDhcpServer>[0], 'address' | 'report' | 'onError' | 'signal'>,
+  { machines, identities, common }: DhcpSurroundings,
   unfinished: AsyncDisposableStack,
 ): Promise<DhcpServer | undefined> {
   if (request.dhcp === 'off') return undefined
   const shared = {
     ...common,
     interface: name,
-    allow: ({ mac }: { mac: string }) => machines.isAllowed(mac),
+    allow: ({ mac }: { mac: string }) => identities.isAllowed(mac),
     bootFor(machine: Parameters<typeof bootAnswer>[0]) {
       const [architecture] = machine.architectures
       const isPi = machine.bootClient === 'raspberry-pi'
@@ -228,11 +231,6 @@ async function startDhcp(
   return server
 }
 
-/** Whether a machine has done what takes more than a packet with a made-up address. */
-function hasCome({ kind, step }: ServeEvent): boolean {
-  return kind !== 'dhcp' && step !== 'missing' && step !== 'refuse' && step !== 'fail'
-}
-
 function networkOf({ network }: ServeRequest, own: Network | undefined): Network {
   if (network !== undefined) return parseNetwork(network)
   if (own) return own
@@ -248,10 +246,24 @@ function rangeOf({ range }: ServeRequest): string {
   })
 }
 
-function learn(machines: Machines, event: ServeEvent): void {
-  if (event.kind !== 'dhcp' || event.proxy || event.step !== 'acknowledge') return
-  const { mac, address } = event
-  if (mac !== undefined && address !== undefined) machines.hasAddress(mac, address)
+/** Whether an address is of another machine on the network that is served. */
+function isNeighbourOf({ address: own, network: known }: ServedInterface) {
+  let network = known
+  return (address: string): boolean => {
+    // It is known once something is plugged in.
+    network ??= ownAddresses().find((one) => one.address === own)?.network
+    return address !== own && network !== undefined && isInNetwork(address, network)
+  }
+}
+
+function doubleName({ name, first, second }: { name: string; first: string; second: string }) {
+  return new NetimageError(
+    'in-use',
+    `${second} has the hardware address ${name} as well, from which ${first} has its root: ${second} must wait`,
+    {
+      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each a hardware address of its own, or name both by their IP addresses in place of it: --allow ${first} --allow ${second}. If it is one machine with a new address, it goes on when its old connection has ended.`,
+    },
+  )
 }
 
 /** A machine could not tell which of them it mounts. */

@@ -22,6 +22,7 @@ function follow(nameOf = nameOfAll) {
   return followBoots({
     partOf: (_, file) => parts.get(file),
     nameOf,
+    isServed: () => true,
     isRoot: (path) => path.startsWith('/srv'),
   })
 }

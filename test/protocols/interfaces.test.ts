@@ -1,10 +1,7 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir, type NetworkInterfaceInfo } from 'node:os'
-import { join } from 'node:path'
+import type { NetworkInterfaceInfo } from 'node:os'
 import { suite, test } from 'node:test'
 import { findInterface } from '../../src/protocols/interfaces.ts'
-import { parseArpTable, createNeighbours } from '../../src/serve/neighbours.ts'
 import { netimageError } from '../support/errors.ts'
 
 const ipv4 = (address: string, cidr: string, internal = false): NetworkInterfaceInfo => ({
@@ -69,50 +66,5 @@ suite('the interface that is served', () => {
   test('that nothing is plugged into is believed to whoever names all of it', () => {
     const found = findInterface({ interface: 'eth2', address: '10.9.9.9' }, two)
     assert.deepEqual(found, { name: 'eth2', address: '10.9.9.9', network: undefined })
-  })
-})
-
-// As Linux prints it: proc_net(5), and a second line that is not complete.
-const arp = `IP address       HW type     Flags       HW address            Mask     Device
-10.0.0.100       0x1         0x2         52:54:00:AB:00:01     *        br0
-10.0.0.101       0x1         0x0         00:00:00:00:00:00     *        br0
-`
-
-suite('neighbours', () => {
-  test('are those whose hardware addresses the kernel has', () => {
-    assert.deepEqual([...parseArpTable(arp)], [['10.0.0.100', '52:54:00:ab:00:01']])
-    assert.deepEqual([...parseArpTable('no table\\n\\n')], [])
-  })
-
-  test('are the same when the kernel has forgotten them, until another has their address', (context) => {
-    const directory = mkdtempSync(join(tmpdir(), 'netimage-neighbours-'))
-    context.after(() => rmSync(directory, { recursive: true }))
-    const file = join(directory, 'arp')
-    let time = 0
-    const macOf = createNeighbours(file, () => (time += 2000))
-    writeFileSync(file, arp)
-    assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:01')
-    writeFileSync(file, arp.replace('0x2', '0x0'))
-    assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:01')
-    writeFileSync(file, arp.replace('AB:00:01', 'AB:00:02'))
-    assert.equal(macOf('10.0.0.100'), '52:54:00:ab:00:02')
-  })
-
-  test('are read anew, but for who is content with what was read', (context) => {
-    const directory = mkdtempSync(join(tmpdir(), 'netimage-neighbours-'))
-    context.after(() => rmSync(directory, { recursive: true }))
-    const file = join(directory, 'arp')
-    let time = 0
-    const macOf = createNeighbours(file, () => (time += 10))
-    const [before, after] = ['52:54:00:ab:00:01', '52:54:00:ab:00:02']
-    writeFileSync(file, arp)
-    assert.equal(macOf('10.0.0.100'), before)
-    writeFileSync(file, arp.replace('AB:00:01', 'AB:00:02'))
-    assert.equal(macOf('10.0.0.100', 1000), before)
-    assert.equal(macOf('10.0.0.100'), after)
-  })
-
-  test('are unknown where there is no table', () => {
-    assert.equal(createNeighbours('/nonexistent')('10.0.0.100'), undefined)
   })
 })

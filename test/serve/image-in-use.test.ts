@@ -15,6 +15,7 @@ import { asOrdinaryUser } from '../support/namespace.ts'
 import { failureOf, repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { callerAt, identitiesOf } from './support/identities.ts'
 import { buildServedImage, buildTo } from './support/served-image.ts'
 
 const freshName = freshNames(temporaryDirectory())
@@ -40,8 +41,7 @@ suite('an image that is served', () => {
     const served = await openServedImage(image, 'http://127.0.0.1/')
     const errors: string[] = []
     const machines = createMachines({
-      ...{ images: [served], state: freshName(), allowed: 'any', ephemeral: false },
-      macOf: () => undefined,
+      ...{ images: [served], state: freshName(), identities: identitiesOf(), ephemeral: false },
       onError: ({ message }) => errors.push(message),
     })
     const bootFile = async (name: string) => {
@@ -112,7 +112,7 @@ suite('an image that is served', () => {
     renameSync(image, freshName())
     renameSync(other, image)
     assert.equal(await serving.bootFile('boot.ipxe'), script)
-    const machine = serving.machines.nfsMachineOf(address, 'tcp')
+    const machine = serving.machines.nfsMachineOf(callerAt(address))
     assert.equal(typeof machine, 'object')
     assert.deepEqual(serving.errors, [])
   })
@@ -123,7 +123,7 @@ suite('an image that is served', () => {
     appendFileSync(join(image, 'nix-support/net-image.json'), '\n')
     const told = new RegExp(`${image} has changed since it is served`)
     assert.match(await serving.bootFile('boot.ipxe'), told)
-    assert.equal(serving.machines.nfsMachineOf(address, 'tcp'), 'busy')
+    assert.equal(serving.machines.nfsMachineOf(callerAt(address)), 'busy')
     assert.match(serving.errors.join(), told)
   })
 })

@@ -9,6 +9,7 @@ import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
 import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { callerAt, identitiesOf } from './support/identities.ts'
 import { buildServedImage } from './support/served-image.ts'
 
 const maxOpen = 10
@@ -26,13 +27,13 @@ suite('the machines of a server', () => {
 
   function create(state: string, macs: Record<string, string> = {}) {
     const errors: string[] = []
+    const identities = identitiesOf(macs)
     const machines = createMachines({
-      ...{ images: [image], state: workspace.path(state), allowed: 'any', ephemeral: false },
-      macOf: (address) => macs[address],
+      ...{ images: [image], state: workspace.path(state), identities, ephemeral: false },
       onError: ({ message }) => errors.push(message),
       maxOpen,
     })
-    return { machines, errors, [Symbol.asyncDispose]: () => machines.close() }
+    return { machines, identities, errors, [Symbol.asyncDispose]: () => machines.close() }
   }
 
   test('more than can be open at once take turns, and each finds what it wrote', async () => {
@@ -53,7 +54,10 @@ suite('the machines of a server', () => {
     }
     const more = descriptors() - before
     assert.ok(more < maxOpen * 8, `${more} descriptors`)
-    await waitUntil('it can be opened', () => machines.nfsMachineOf(one, 'tcp') !== 'busy')
+    await waitUntil(
+      'it can be opened',
+      () => machines.nfsMachineOf({ address: one, transport: 'tcp' }) !== 'busy',
+    )
     const back = rootOf(machines, one).fileSystem
     assert.ok(back.lookup(back.root, Buffer.from('mine')))
     assert.deepEqual(errors, [])
@@ -61,31 +65,24 @@ suite('the machines of a server', () => {
 
   test('the layer of who is gone is closed, and opened again where it was when it comes back', async () => {
     await using created = create('unused', { '10.0.0.7': '52:54:00:00:00:07' })
-    const { machines, errors } = created
+    const { machines, identities, errors } = created
     const { fileSystem } = rootOf(machines, '10.0.0.7')
     fileSystem.create(fileSystem.root, Buffer.from('kept'), file)
     rootOf(machines, '10.0.0.8')
     const inUse = () => listLayers(workspace.path('unused')).filter(isInUse).length
-    machines.closeUnused(new Set(), 0)
-    machines.closeUnused(new Set(['52:54:00:00:00:07', '10.0.0.8']), Infinity)
+    machines.closeUnused(0)
+    machines.closeUnused(Infinity)
     assert.equal(inUse(), 2)
-    machines.closeUnused(new Set(['10.0.0.8']), Infinity)
+    identities.leaves(callerAt('10.0.0.7'))
+    machines.closeUnused(Infinity)
     await waitUntil('the layer is closed', () => inUse() === 1)
-    await waitUntil('it can be opened', () => machines.nfsMachineOf('10.0.0.7', 'tcp') !== 'busy')
+    await waitUntil(
+      'it can be opened',
+      () => machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }) !== 'busy',
+    )
     const back = rootOf(machines, '10.0.0.7').fileSystem
     assert.ok(back.lookup(back.root, Buffer.from('kept')))
     assert.deepEqual(errors, [])
-  })
-
-  test('who has an address is asked of the neighbours, then of what DHCP gave', async () => {
-    const macs: Record<string, string> = {}
-    await using created = create('addresses', macs)
-    const { machines } = created
-    assert.equal(machines.nameOf('10.0.0.50'), '10.0.0.50')
-    machines.hasAddress('52:54:00:00:00:0a', '10.0.0.50')
-    assert.equal(machines.nameOf('10.0.0.50'), '52:54:00:00:00:0a')
-    macs['10.0.0.50'] = '52:54:00:00:00:0b'
-    assert.equal(machines.nameOf('10.0.0.50'), '52:54:00:00:00:0b')
   })
 
   test('a Raspberry Pi, which calls itself a BIOS, has the image of one', () => {
@@ -99,8 +96,8 @@ suite('the machines of a server', () => {
       [pc, arm],
     ]) {
       const machines = createMachines({
-        ...{ images, state: workspace.path('none'), allowed: 'any', ephemeral: false },
-        macOf: () => undefined,
+        ...{ images, state: workspace.path('none'), identities: identitiesOf({}) },
+        ephemeral: false,
         onError: () => {},
       })
       machines.isOf('dc:a6:32:00:00:01', 'raspberry-pi')
@@ -116,10 +113,10 @@ suite('the machines of a server', () => {
   test('a datagram makes no layer for an address that nobody has', async () => {
     await using created = create('datagrams', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines } = created
-    assert.equal(machines.nfsMachineOf('10.0.0.8', 'udp'), undefined)
+    assert.equal(machines.nfsMachineOf({ address: '10.0.0.8', transport: 'udp' }), undefined)
     assert.ok(!existsSync(workspace.path('datagrams', 'layers')))
-    assert.ok(machines.nfsMachineOf('10.0.0.7', 'udp'))
-    assert.ok(machines.nfsMachineOf('10.0.0.8', 'tcp'))
+    assert.ok(machines.nfsMachineOf({ address: '10.0.0.7', transport: 'udp' }))
+    assert.ok(machines.nfsMachineOf({ address: '10.0.0.8', transport: 'tcp' }))
     const made = readdirSync(workspace.path('datagrams', 'layers')).toSorted()
     assert.deepEqual(made, ['10.0.0.8', '52-54-00-00-00-07'])
   })
@@ -133,13 +130,16 @@ suite('the machines of a server', () => {
     assert.ok(layer)
     withLayer(layer, () => {
       for (let count = 0; count < 100; count++) {
-        assert.equal(machines.nfsMachineOf('10.0.0.7', 'tcp'), 'busy')
+        assert.equal(machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }), 'busy')
       }
       assert.ok(rootOf(machines, '10.0.0.8'))
     })
     assert.equal(errors.length, 1)
     assert.match(errors[0] ?? '', /10\.0\.0\.7 is in use$/)
-    await waitUntil('it can be opened', () => machines.nfsMachineOf('10.0.0.7', 'tcp') !== 'busy')
+    await waitUntil(
+      'it can be opened',
+      () => machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }) !== 'busy',
+    )
     assert.ok(rootOf(machines, '10.0.0.7'))
   })
 
@@ -149,7 +149,7 @@ suite('the machines of a server', () => {
     const { fileSystem } = rootOf(machines, '10.0.0.7')
     fileSystem.create(fileSystem.root, Buffer.from('mine'), file)
     const boots = machines.boots('10.0.0.7')
-    assert.equal(machines.nfsMachineOf('10.0.0.7', 'tcp'), 'busy')
+    assert.equal(machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }), 'busy')
     await boots
     const again = rootOf(machines, '10.0.0.7').fileSystem
     assert.ok(again.lookup(again.root, Buffer.from('mine')))
@@ -157,7 +157,7 @@ suite('the machines of a server', () => {
 })
 
 function rootOf(machines: Machines, address: string): NfsMachine['exports'][number] {
-  const machine = machines.nfsMachineOf(address, 'tcp')
+  const machine = machines.nfsMachineOf(callerAt(address))
   assert.ok(typeof machine === 'object', address)
   const [root] = machine.exports
   assert.ok(root)

@@ -35,6 +35,8 @@ export type DhcpServerOptions = {
   allow: (machine: Machine) => boolean
   /** What a machine is to boot; asked for those that boot by DHCP. */
   bootFor: (machine: Machine) => BootAnswer | NoBoot
+  /** Told of every event, before `report`, which is not told of a flood of them. */
+  learn?: Report
   report: Report
   /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
   onError: (error: NetimageError) => void
@@ -84,7 +86,11 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     const defect = () => new NetimageError('internal', `DHCP: ${messageOf(error)}`, cause)
     options.onError(isKnown ? error : defect())
   }
-  const report = limitReports(options.report, knows, Date.now)
+  const tell = limitReports(options.report, knows, Date.now)
+  const report: Report = (event) => {
+    options.learn?.(event)
+    tell(event)
+  }
   const complete = followExchanges(address)
   const isProxy = options.mode === 'proxy'
 

@@ -1,7 +1,7 @@
 /** What a machine may mount, and what is kept for each such export while the server runs. */
 import { hash, randomBytes } from 'node:crypto'
 import type { FileSystem } from './file-system.ts'
-import type { Call } from '../rpc/program.ts'
+import type { Caller } from '../rpc/program.ts'
 import { createHandles, type Handles } from './handle.ts'
 
 export interface NfsMachine {
@@ -24,13 +24,10 @@ export interface NfsExport {
 }
 
 /**
- * Whose address it is. `busy`: nothing can be told or done for now, and the machine should ask
- * again; undefined: of no machine that is served.
+ * The machine that calls. `busy`: nothing can be told or done for now, and the machine should ask
+ * again; undefined: it is none that is served.
  */
-export type MachineOf = (
-  address: string,
-  transport: Call['transport'],
-) => NfsMachine | 'busy' | undefined
+export type MachineOf = (caller: Caller) => NfsMachine | 'busy' | undefined
 
 export interface ServedExport {
   fileSystem: FileSystem

@@ -3,7 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { FileSystemError, type NodeId } from './file-system.ts'
 import { notServed, type Report } from '../event.ts'
-import { nullProcedure, type Call, type Procedure, type Program } from '../rpc/program.ts'
+import {
+  nullProcedure,
+  type Call,
+  type Caller,
+  type Procedure,
+  type Program,
+} from '../rpc/program.ts'
 import type { XdrWriter } from '../rpc/xdr.ts'
 import type { MachineOf, NfsExport, NfsMachine, Serve } from './machine.ts'
 import { maxName, mountProgram, mountStatus, mountVersion } from './protocol.ts'
@@ -37,32 +43,33 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   const mount: Procedure = (call, results) => {
     const path = readPath(call)
     // A call holds on to all that came with it, and is not to be kept while it waits.
-    const { address, transport } = call
-    const machine = machineOf(address, transport)
+    const { caller } = call
+    const machine = machineOf(caller)
     if (machine !== 'busy') {
-      mountFor(machine, path, address, results)
+      mountFor(machine, path, caller.address, results)
       return undefined
     }
     // Linux takes a refusal as final, and a machine that boots then has no root.
     return {
-      until: transport === 'udp' ? Promise.resolve() : untilReady(address),
-      results: (later) => mountFor(machineOf(address, transport), path, address, later),
+      until: caller.transport === 'udp' ? Promise.resolve() : untilReady(caller),
+      results: (later) => mountFor(machineOf(caller), path, caller.address, later),
       otherwise: (_, later) => later.uint32(mountStatus.MNT3ERR_SERVERFAULT),
     }
   }
 
-  function untilReady(address: string): Promise<void> {
+  function untilReady(caller: Caller): Promise<void> {
+    const { address } = caller
     const known = waiting.get(address)
     if (known) return known
-    const ready = poll(address).finally(() => waiting.delete(address))
+    const ready = poll(caller).finally(() => waiting.delete(address))
     waiting.set(address, ready)
     return ready
   }
 
-  async function poll(address: string): Promise<void> {
+  async function poll(caller: Caller): Promise<void> {
     const end = performance.now() + patienceMs
     do await sleep(retryMs, undefined, { ref: false })
-    while (machineOf(address, 'tcp') === 'busy' && performance.now() < end)
+    while (machineOf(caller) === 'busy' && performance.now() < end)
   }
 
   function mountFor(
@@ -100,13 +107,13 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   const unmount: Procedure = (call) => {
     const path = readPath(call)
-    if (mounts.delete(JSON.stringify([call.address, path]))) reportUnmount(call, path)
+    if (mounts.delete(JSON.stringify([call.caller.address, path]))) reportUnmount(call, path)
     return undefined
   }
 
   const unmountAll: Procedure = (call) => {
     for (const [key, { address, path }] of mounts) {
-      if (address !== call.address) continue
+      if (address !== call.caller.address) continue
       mounts.delete(key)
       reportUnmount(call, path)
     }
@@ -114,18 +121,18 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   }
 
   function reportUnmount(call: Call, path: BytePath): void {
-    const clue = clueOf(call.address, machineOf(call.address, call.transport))
+    const clue = clueOf(call.caller.address, machineOf(call.caller))
     report({ ...clue, kind: 'nfs', step: 'unmount', path: shown(path) })
   }
 
   /** What the asking machine may mount; only it may mount that, hence nobody else is told. */
   const listExports: Procedure = (call, results) => {
-    const machine = machineOf(call.address, call.transport)
+    const machine = machineOf(call.caller)
     for (const { path } of typeof machine === 'object' ? machine.exports : []) {
       results.boolean(true)
       results.string(path)
       results.boolean(true) // a group of one
-      results.string(call.address)
+      results.string(call.caller.address)
       results.boolean(false)
     }
     results.boolean(false)

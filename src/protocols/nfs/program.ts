@@ -68,7 +68,7 @@ function answering(
     const start = results.length
     let call: NfsCall | undefined
     try {
-      const machine = machineOf(rpcCall.address, rpcCall.transport)
+      const machine = machineOf(rpcCall.caller)
       if (machine === undefined) throw new NfsError('NFS3ERR_ACCES')
       if (machine === 'busy') throw new NfsError('NFS3ERR_JUKEBOX')
       const { xid, credentials, arguments: reader } = rpcCall

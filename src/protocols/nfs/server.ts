@@ -3,6 +3,7 @@ import { messageOf, NetimageError } from '../../errors.ts'
 import type { Report } from '../event.ts'
 import type { Hears } from '../on-interface.ts'
 import { portMapper, portMapperProgram, type Registration } from '../rpc/port-mapper.ts'
+import type { Caller } from '../rpc/program.ts'
 import { startTcpServer, type RpcServer, type TcpLimits } from '../rpc/tcp-server.ts'
 import { startUdpServer } from '../rpc/udp-server.ts'
 import { handleKeyBytes } from './handle.ts'
@@ -35,6 +36,8 @@ export interface NfsServerOptions {
   onError: (error: NetimageError) => void
   /** Default: everybody. */
   hears?: Hears
+  /** Told of the end of each connection. */
+  onLeave?: (caller: Caller) => void
   signal?: AbortSignal
   limits?: TcpLimits
 }
@@ -42,8 +45,6 @@ export interface NfsServerOptions {
 export interface NfsServer {
   address: string
   ports: { portMapper?: number; mount: number; nfs: number }
-  /** Of the clients that are connected. */
-  addresses: () => Iterable<string>
   close: () => Promise<void>
 }
 
@@ -58,7 +59,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
   const nfs = createNfsProgram({
     machineOf,
     serve,
-    onFailure: ({ address }, procedure, error) => {
+    onFailure: ({ caller: { address } }, procedure, error) => {
       const doing = `${procedure} of ${address} failed`
       const cause = { cause: error }
       onError(new NetimageError('file-system', `${doing}: ${messageOf(error)}`, cause))
@@ -75,7 +76,13 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
   const onDefect = (error: unknown) => {
     onError(new NetimageError('internal', `NFS: ${messageOf(error)}`, { cause: error }))
   }
-  const shared = { address, onDefect, hears: options.hears, ...(limits && { limits }) }
+  const shared = {
+    address,
+    onDefect,
+    hears: options.hears,
+    onLeave: options.onLeave,
+    ...(limits && { limits }),
+  }
   async function kept<Server extends RpcServer>(starting: Promise<Server>): Promise<Server> {
     const server = await starting
     started.push(server)
@@ -125,7 +132,6 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
         mount: mountPort,
         ...(mapperPort !== undefined && { portMapper: mapperPort }),
       },
-      addresses: () => main.addresses(),
       close,
     }
   } catch (error) {

@@ -9,7 +9,7 @@
  */
 import type { Socket } from 'node:net'
 
-import { answerCall, type Held, type OnDefect, type Program } from './program.ts'
+import { answerCall, type Caller, type Held, type OnDefect, type Program } from './program.ts'
 import { lastFragment, markBytes, RecordReader, RecordTooLarge } from './record.ts'
 import type { ReplyBuffers } from './reply-buffers.ts'
 import { XdrError, type XdrWriter } from './xdr.ts'
@@ -26,8 +26,7 @@ const maxCopiedBytes = 16 * 1024
 const turnMs = 3
 
 export interface ConnectionOptions {
-  /** The client's. */
-  address: string
+  caller: Caller
   programs: readonly Program[]
   buffers: ReplyBuffers
   onDefect: OnDefect
@@ -36,8 +35,7 @@ export interface ConnectionOptions {
 }
 
 export function serveConnection(socket: Socket, options: ConnectionOptions): void {
-  const { buffers, programs, onDefect } = options
-  const from = { address: options.address, transport: 'tcp' } as const
+  const { caller, buffers, programs, onDefect } = options
   const records = new RecordReader(maxRecordBytes)
   const released: Buffer[] = []
   let heldReplies = 0
@@ -97,7 +95,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
 
   function answer(record: Buffer, replies: XdrWriter): void {
     const start = replies.length
-    const held = writeRecord(replies, () => answerCall(record, from, programs, onDefect, replies))
+    const held = writeRecord(replies, () => answerCall(record, caller, programs, onDefect, replies))
     if (!held) return
     const reply = Buffer.from(replies.written(start))
     replies.truncate(start)

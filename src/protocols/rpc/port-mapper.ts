@@ -51,7 +51,7 @@ export function portMapper(address: string, registrations: readonly Registration
   /** RPCBPROC_GETADDR: for the transport that the call came by, as the RFC has it in version 3. */
   const getAddress: Procedure = (call, results) => {
     const { program, version } = readBinding(call.arguments)
-    const found = find(program, version, ({ transport }) => transport === call.transport)
+    const found = find(program, version, ({ transport }) => transport === call.caller.transport)
     results.string(found ? universalAddress(address, found.port) : '')
     return undefined
   }

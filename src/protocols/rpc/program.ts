@@ -9,10 +9,15 @@ import {
 } from './message.ts'
 import { XdrError, XdrReader, type XdrWriter } from './xdr.ts'
 
-export interface Call {
+/** The other end of a connection, or of a single datagram: one object for each. */
+export interface Caller {
   /** IPv4, or IPv6. */
   address: string
   transport: 'tcp' | 'udp'
+}
+
+export interface Call {
+  caller: Caller
   xid: number
   credentials: Credentials
   arguments: XdrReader
@@ -55,7 +60,7 @@ export const nullProcedure: Procedure = () => undefined
  */
 export function answerCall(
   message: Buffer,
-  from: Pick<Call, 'address' | 'transport'>,
+  caller: Caller,
   programs: readonly Program[],
   onDefect: OnDefect,
   reply: XdrWriter,
@@ -85,8 +90,7 @@ export function answerCall(
   const start = reply.length
   try {
     writeAccepted(reply, xid)
-    const { address, transport } = from
-    const held = procedure({ address, transport, xid, credentials, arguments: reader }, reply)
+    const held = procedure({ caller, xid, credentials, arguments: reader }, reply)
     return held && withHeader(held, xid)
   } catch (error) {
     reply.truncate(start)

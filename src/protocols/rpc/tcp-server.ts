@@ -4,7 +4,7 @@ import { createConnections, plainAddress, type ConnectionLimits } from '../conne
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { serveConnection } from './connection.ts'
-import type { OnDefect, Program } from './program.ts'
+import type { Caller, OnDefect, Program } from './program.ts'
 import { createReplyBuffers } from './reply-buffers.ts'
 
 export interface TcpLimits extends ConnectionLimits {
@@ -29,6 +29,8 @@ export interface TcpServerOptions {
   onDefect: OnDefect
   /** Default: everybody. */
   hears?: Hears | undefined
+  /** Told of the end of each connection. */
+  onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
 }
 
@@ -38,16 +40,11 @@ export interface RpcServer {
   close(): Promise<void>
 }
 
-export interface TcpServer extends RpcServer {
-  /** Of the clients that are connected. */
-  addresses(): Iterable<string>
-}
-
 /** A client that lost its power is noticed ten seconds later: Node asks once a second then. */
 const keepAliveMs = 20_000
 
 /** @throws `NetimageError` `cannot-listen` */
-export async function startTcpServer(options: TcpServerOptions): Promise<TcpServer> {
+export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
   const { limits = defaultLimits, programs, onDefect, hears } = options
   const buffers = createReplyBuffers()
   const connections = createConnections(limits)
@@ -61,10 +58,12 @@ export async function startTcpServer(options: TcpServerOptions): Promise<TcpServ
       socket.destroy()
       return
     }
+    const caller: Caller = { address, transport: 'tcp' }
     connections.add(socket, address)
+    socket.once('close', () => options.onLeave?.(caller))
     socket.setTimeout(limits.idleSeconds * 1000, () => socket.destroy())
     serveConnection(socket, {
-      address,
+      caller,
       programs,
       buffers,
       onDefect,
@@ -86,7 +85,6 @@ export async function startTcpServer(options: TcpServerOptions): Promise<TcpServ
   const bound = server.address()
   return {
     port: typeof bound === 'object' && bound ? bound.port : options.port,
-    addresses: () => connections.addresses(),
     async close() {
       const closed = new Promise((resolve) => void server.close(resolve))
       connections.destroy()

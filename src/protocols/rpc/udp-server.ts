@@ -33,11 +33,11 @@ export async function startUdpServer(options: UdpServerOptions): Promise<RpcServ
   const reply = new XdrWriter(maxReplyBytes)
 
   socket.on('message', (message, sender) => {
-    const from = { address: plainAddress(sender.address) ?? '', transport: 'udp' } as const
-    if (hears?.(from.address) === false) return
+    const caller = { address: plainAddress(sender.address) ?? '', transport: 'udp' } as const
+    if (hears?.(caller.address) === false) return
     reply.truncate(0)
     try {
-      if (answerCall(message, from, programs, onDefect, reply)) return
+      if (answerCall(message, caller, programs, onDefect, reply)) return
       if (reply.length > maxReplyBytes) return
       // The sender may be gone, or somebody else may have sent it with that address.
       socket.send(Buffer.from(reply.written()), sender.port, sender.address, () => {})

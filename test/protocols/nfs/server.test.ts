@@ -98,7 +98,7 @@ suite('the NFS server', () => {
     const looked = new Set<string>()
     const machine = machineWith(exportOf(createMemoryFileSystem()))
     await using server = await startTestServer({
-      machineOf: (address) => (looked.add(address), isBusy ? 'busy' : machine),
+      machineOf: ({ address }) => (looked.add(address), isBusy ? 'busy' : machine),
     })
     const client = await connectNfs(server.port, '127.0.0.2')
     const mounting = client.mount(exportPath)

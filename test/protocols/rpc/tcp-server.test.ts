@@ -47,13 +47,15 @@ function testProgram(): {
 async function start(limits?: TcpLimits) {
   const { program, counts, gate } = testProgram()
   const defects: unknown[] = []
+  const left: string[] = []
   const server = await startTcpServer({
     ...{ name: 'Test', address, port: 0, programs: [program] },
     onDefect: (defect) => defects.push(defect),
+    onLeave: ({ address }) => left.push(address),
     ...(limits && { limits }),
   })
   return {
-    ...{ port: server.port, addresses: () => server.addresses(), counts, gate, defects },
+    ...{ port: server.port, left, counts, gate, defects },
     [Symbol.asyncDispose]: () => server.close(),
   }
 }
@@ -191,7 +193,7 @@ suite('an RPC server over TCP', () => {
     socket.write(callRecord({}, program, 2, (writer) => writer.uint32(1)))
     await waitUntil('the reply waits', () => server.counts.waiting === 1)
     socket.destroy()
-    await waitUntil('the server sees that', () => [...server.addresses()].length === 0)
+    await waitUntil('the server sees that', () => server.left.length === 1)
     server.gate.resolve()
     assert.ok(await isServed(server.port))
     assert.deepEqual(server.defects, [])

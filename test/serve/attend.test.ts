@@ -1,0 +1,70 @@
+// What is learned from events, of which only so many are told.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { followBoots } from '../../src/boots/follow.ts'
+import type { ServeEvent } from '../../src/protocols/event.ts'
+import { attend } from '../../src/serve/attend.ts'
+
+const macOf = (number: number) => `52:54:00:00:${(number >> 8).toString(16).padStart(2, '0')}:00`
+const addressOf = (number: number) => `10.0.${number >> 8}.${number & 255}`
+
+function open(isAllowed: (name: string) => boolean) {
+  const given = new Map<string, string>()
+  const [booted, told, kept]: [string[], ServeEvent[], [string, boolean | undefined][]] = [
+    [],
+    [],
+    [],
+  ]
+  const attention = attend({
+    follower: followBoots({
+      partOf: () => 'loader',
+      nameOf: (address) => address,
+      isServed: isAllowed,
+      isRoot: () => true,
+    }),
+    identities: { isAllowed, hasAddress: (mac, address) => void given.set(address, mac) },
+    machines: { boots: (name) => (booted.push(name), Promise.resolve()) },
+    partOf: () => 'loader',
+    onBoot: () => {},
+    onCome: () => {},
+    record: { add: ({ machine }, _event, _at, isServed) => void kept.push([machine, isServed]) },
+    see: (_boot, event) => told.push(event),
+    onError: assert.ifError,
+  })
+  return { ...attention, given, booted, told, kept }
+}
+
+suite('events', () => {
+  test('are all learned from, also those that are too many to be told', () => {
+    const { learn, tell, given, booted, told } = open(() => true)
+    const count = 3000
+    for (let number = 0; number < count; number++) {
+      const [mac, address] = [`${macOf(number)}-${number}`, addressOf(number)]
+      const dhcp = { kind: 'dhcp', proxy: false, mac, address } as const
+      learn({ ...dhcp, step: 'discover', architecture: 0 })
+      learn({ ...dhcp, step: 'acknowledge' })
+      // As loaders and machines without firmware do.
+      const mount: ServeEvent = { kind: 'nfs', step: 'mount', path: '/srv', mac }
+      learn(mount)
+      tell(mount)
+    }
+    assert.equal(given.size, count)
+    assert.equal(booted.length, count)
+    assert.ok(told.length < count, `${told.length} told`)
+  })
+
+  test('of strangers begin no boot, and are kept apart', () => {
+    const { learn, tell, booted, kept } = open((name) => name === 'a')
+    for (const mac of ['a', 'b']) {
+      const event: ServeEvent = { kind: 'tftp', step: 'begin', file: '/x', bytes: 0, mac }
+      learn(event)
+      tell(event)
+    }
+    assert.deepEqual(booted, ['a'])
+    assert.deepEqual(kept, [
+      ['a', true],
+      ['b', false],
+    ])
+  })
+})

@@ -1,0 +1,195 @@
+// Who a machine is, with a table of neighbours that the test writes.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Caller } from '../../src/protocols/rpc/program.ts'
+import { createIdentities, type Allowed } from '../../src/serve/identity.ts'
+import { createNeighbours, parseArpTable } from '../../src/serve/neighbours.ts'
+
+const device = 'br0'
+const [one, two] = ['52:54:00:00:00:01', '52:54:00:00:00:02']
+
+/** As Linux prints it: proc_net(5). */
+function tableOf(rows: Record<string, [mac: string, flags?: number, device?: string]>): string {
+  const lines = Object.entries(rows).map(
+    ([address, [mac, flags = 2, on = device]]) =>
+      `${address.padEnd(16)} 0x1         0x${flags}         ${mac}     *        ${on}\n`,
+  )
+  return `IP address       HW type     Flags       HW address            Mask     Device\n${lines.join('')}`
+}
+
+function open(allowed: Allowed = 'any') {
+  let reads = 0
+  let table = tableOf({ '10.0.0.9': ['52:54:00:00:00:09'] })
+  const doubles: string[] = []
+  const neighbours = createNeighbours(device, () => {
+    reads++
+    return table
+  })
+  const identities = createIdentities({
+    ...{ allowed, neighbours },
+    isNeighbour: (address) => address.startsWith('10.0.0.'),
+    onDouble: ({ name, first, second }) => doubles.push(`${name}: ${first}, ${second}`),
+  })
+  return {
+    ...{ identities, doubles },
+    reads: () => reads,
+    write: (rows: Parameters<typeof tableOf>[0]) => void (table = tableOf(rows)),
+  }
+}
+
+function connection(address: string): Caller {
+  return { address, transport: 'tcp' }
+}
+
+suite('the table of neighbours', () => {
+  test('has those whose hardware addresses the kernel has, of the interface that is served', () => {
+    const table = tableOf({
+      '10.0.0.100': ['52:54:00:AB:00:01'],
+      '10.0.0.101': ['00:00:00:00:00:00', 0],
+      '10.0.0.102': [two, 2, 'br1'],
+    })
+    const { macs, size } = parseArpTable(table, device)
+    assert.deepEqual([...macs], [['10.0.0.100', '52:54:00:ab:00:01']])
+    assert.equal(size, 2)
+    assert.equal(parseArpTable('no table\n\n', device).size, 0)
+  })
+
+  test('a host on another interface cannot take the address of a machine that is served', () => {
+    // The kernel lists both, in an order of its own.
+    const table = `${tableOf({ '10.0.0.7': [one] })}${tableOf({ '10.0.0.7': [two, 2, 'br1'] })}`
+    assert.equal(parseArpTable(table, device).macs.get('10.0.0.7'), one)
+  })
+
+  test('is read once in a turn, whoever asks, and again in the next', async () => {
+    const { identities, reads, write } = open()
+    for (let host = 0; host < 512; host++) identities.nameAt(`10.0.${host >> 8}.${host & 255}`)
+    assert.equal(reads(), 1)
+    write({ '10.0.0.7': [one] })
+    await nextTurn()
+    assert.equal(identities.nameAt('10.0.0.7'), one)
+    assert.equal(reads(), 2)
+  })
+
+  test('that is not there tells of nobody', () => {
+    const neighbours = createNeighbours(device, () => {
+      throw new Error('ENOENT')
+    })
+    assert.equal(neighbours.macOf('10.0.0.7'), undefined)
+    assert.equal(neighbours.areTold(), false)
+  })
+})
+
+suite('who a machine is', () => {
+  test('a newcomer is nobody else while another machine calls without end', async () => {
+    const { identities, write } = open()
+    const [busy, newcomer] = [connection('10.0.0.9'), connection('10.0.0.7')]
+    for (let turn = 0; turn < 20; turn++) {
+      assert.equal(identities.nameOf(busy), '52:54:00:00:00:09')
+      assert.equal(identities.nameAt('10.0.0.9'), '52:54:00:00:00:09')
+      // It comes into the table behind what was read in this turn, right before its first call.
+      if (turn === 10) {
+        write({ '10.0.0.9': ['52:54:00:00:00:09'], '10.0.0.7': [one] })
+        assert.equal(identities.nameOf(newcomer), undefined)
+      }
+      await nextTurn()
+      if (turn >= 10) assert.equal(identities.nameOf(newcomer), one)
+    }
+  })
+
+  test('boot files go to the newcomer as well, in the next turn', async () => {
+    const { identities, write } = open()
+    assert.equal(identities.nameAt('10.0.0.7'), undefined)
+    write({ '10.0.0.7': [one] })
+    assert.equal(await identities.nameSoon('10.0.0.7'), one)
+  })
+
+  test('a connection belongs to its machine, also if the table is empty or says otherwise', async () => {
+    const { identities, write, reads } = open()
+    write({ '10.0.0.7': [one] })
+    const caller = connection('10.0.0.7')
+    assert.equal(identities.nameOf(caller), one)
+    write({ '10.0.0.7': [two] })
+    await nextTurn()
+    const before = reads()
+    for (let call = 0; call < 1000; call++) assert.equal(identities.nameOf(caller), one)
+    assert.equal(reads(), before)
+    assert.equal(identities.nameOf(connection('10.0.0.7')), two)
+  })
+
+  test('the kernel forgets who is silent, and this does not', async () => {
+    const { identities, write } = open()
+    write({ '10.0.0.7': [one] })
+    assert.equal(identities.nameAt('10.0.0.7'), one)
+    write({ '10.0.0.7': [one, 0] })
+    await nextTurn()
+    assert.equal(identities.nameAt('10.0.0.7'), one)
+    write({ '10.0.0.7': [two] })
+    await nextTurn()
+    assert.equal(identities.nameAt('10.0.0.7'), two)
+  })
+
+  test('our own DHCP is asked after the table', () => {
+    const { identities } = open()
+    identities.hasAddress(two, '10.0.0.50')
+    assert.equal(identities.nameAt('10.0.0.50'), two)
+    identities.hasAddress(two, '10.0.0.9')
+    assert.equal(identities.nameAt('10.0.0.9'), '52:54:00:00:00:09')
+  })
+
+  test('behind a router, and where no table is kept, the IP address is the name', async () => {
+    const { identities, write } = open()
+    assert.equal(identities.nameOf(connection('10.1.0.7')), '10.1.0.7')
+    write({})
+    await nextTurn()
+    assert.equal(identities.nameOf(connection('10.0.0.7')), '10.0.0.7')
+  })
+
+  test('who is allowed by its IP address alone has that as its name', () => {
+    const { identities, write } = open(new Set(['10.0.0.7', '10.0.0.8', two]))
+    write({ '10.0.0.7': [one], '10.0.0.8': [two] })
+    assert.equal(identities.nameAt('10.0.0.7'), '10.0.0.7')
+    assert.equal(identities.nameAt('10.0.0.8'), two)
+  })
+
+  test('a second IP address with the same hardware address waits, and is told of once', async () => {
+    const { identities, doubles, write } = open()
+    write({ '10.0.0.7': [one], '10.0.0.8': [one] })
+    const [first, second] = [connection('10.0.0.7'), connection('10.0.0.8')]
+    assert.equal(identities.nameOf(first), one)
+    for (let call = 0; call < 10; call++) {
+      assert.equal(identities.nameOf(second), undefined)
+      assert.equal(identities.nameOf(connection('10.0.0.8')), undefined)
+    }
+    assert.deepEqual(doubles, [`${one}: 10.0.0.7, 10.0.0.8`])
+    // More connections of the first are its own affair.
+    const more = connection('10.0.0.7')
+    assert.equal(identities.nameOf(more), one)
+    identities.leaves(first)
+    assert.equal(identities.nameOf(second), undefined)
+    identities.leaves(more)
+    assert.equal(identities.isConnected(one), false)
+    assert.equal(identities.nameOf(second), one)
+    assert.equal(identities.nameOf(connection('10.0.0.7')), undefined)
+    assert.equal(doubles.length, 2)
+  })
+
+  test('a machine that booted anew has its name at its new address, if the old one is silent', () => {
+    const { identities, doubles, write } = open()
+    write({ '10.0.0.7': [one], '10.0.0.8': [one] })
+    const [first, second] = [connection('10.0.0.7'), connection('10.0.0.8')]
+    identities.nameOf(first)
+    identities.boots(one)
+    // It runs: it was another one that booted.
+    identities.nameOf(first)
+    assert.equal(identities.nameOf(second), undefined)
+    identities.boots(one)
+    assert.equal(identities.nameOf(second), one)
+    assert.equal(identities.nameOf(first), undefined)
+    // What is left of its last boot ends, which changes nothing.
+    identities.leaves(first)
+    assert.equal(identities.isConnected(one), true)
+    assert.equal(doubles.length, 2)
+  })
+})

@@ -1,0 +1,23 @@
+// Machines as a test names them, on a network without a table of neighbours.
+
+import type { Caller } from '../../../src/protocols/rpc/program.ts'
+import { createIdentities, type Identities } from '../../../src/serve/identity.ts'
+
+/** @param macs by IP address */
+export function identitiesOf(macs: Record<string, string> = {}): Identities {
+  return createIdentities({
+    allowed: 'any',
+    neighbours: { macOf: (address) => macs[address], areTold: () => false },
+    isNeighbour: () => true,
+    onDouble: () => {},
+  })
+}
+
+const callers = new Map<string, Caller>()
+
+/** The other end of a connection, the same each time. */
+export function callerAt(address: string): Caller {
+  const known = callers.get(address) ?? { address, transport: 'tcp' }
+  callers.set(address, known)
+  return known
+}
