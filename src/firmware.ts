@@ -15,6 +15,44 @@ export const architectures = {
   httpRiscv64: [28],
 } as const
 
+/** What of a boot tree is for one kind of firmware. */
+export type Firmware = keyof typeof architectures
+
+/** @param architecture what a machine sends */
+export function firmwareOf(architecture: number): Firmware | undefined {
+  return firmwareKinds.find((firmware) =>
+    architectures[firmware].some((code) => code === architecture),
+  )
+}
+
+export const firmwareKinds = [
+  ...(['bios', 'efiX64', 'efiArm64', 'efiRiscv64'] as const),
+  ...(['httpX64', 'httpArm64', 'httpRiscv64'] as const),
+] satisfies Firmware[]
+
+/** Processors that UEFI starts programs for, by the names that Nix has for them in platforms. */
+export const uefiProcessors = {
+  x86_64: { loader: 'efiX64', httpLoader: 'httpX64', name: 'x64', machine: 0x8664 },
+  aarch64: { loader: 'efiArm64', httpLoader: 'httpArm64', name: 'aa64', machine: 0xaa64 },
+  riscv64: { loader: 'efiRiscv64', httpLoader: 'httpRiscv64', name: 'riscv64', machine: 0x5064 },
+} as const satisfies Record<string, UefiProcessorFacts>
+
+export type UefiProcessor = keyof typeof uefiProcessors
+
+interface UefiProcessorFacts {
+  /** Which programs it is given over TFTP and HTTP. */
+  loader: Firmware
+  httpLoader: Firmware
+  /** In the names of files: UEFI specification, section 3.5.1.1. */
+  name: string
+  /** In the header of a program: https://learn.microsoft.com/en-us/windows/win32/debug/pe-format */
+  machine: number
+}
+
+export function isUefiProcessor(name: string): name is UefiProcessor {
+  return Object.hasOwn(uefiProcessors, name)
+}
+
 /** All that mean boot over HTTP. */
 export const httpArchitectures: ReadonlySet<number> = new Set([
   ...[15, 16, 17, 18, 19, 20, 23, 24, 26, 28, 30, 38, 40],
@@ -44,3 +82,15 @@ export const raspberryPiPrefixes = [
 
 /** A Pi's loader takes part only where the menu of option 43 has this; a Pi 3 wants the blanks. */
 export const raspberryPiMenu = 'Raspberry Pi Boot   '
+
+/**
+ * Option 43 for a Raspberry Pi: PXE's discovery control (no search for boot servers), the prompt, and
+ * the menu, whose only entry is of no type. Intel's PXE specification 2.1, section 2.2.2
+ */
+export const raspberryPiVendorOptions = Buffer.concat([
+  Buffer.from([6, 1, 3]),
+  Buffer.from('\x0a\x04\0PXE', 'latin1'),
+  Buffer.from([9, 3 + raspberryPiMenu.length, 0, 0, raspberryPiMenu.length]),
+  Buffer.from(raspberryPiMenu),
+  Buffer.from([255]),
+])

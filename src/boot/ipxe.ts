@@ -4,17 +4,38 @@
  *
  * https://ipxe.org/scripting
  */
-import { existsSync, lstatSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { NetimageError } from '../errors.ts'
+import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { sharedPath, textFile, type BootFile } from './boot-files.ts'
-import { kernelFiles, menuEntries, type BootRequest, type MenuEntry } from './request.ts'
+import { processorOfProgram } from './pe.ts'
+import {
+  isPcPlatform,
+  kernelFiles,
+  menuEntries,
+  type BootRequest,
+  type MenuEntry,
+} from './request.ts'
 
 export const ipxeScript = 'boot.ipxe'
 
-/** Names of loaders, as iPXE's builds and Debian's package give them. */
-const loaders = ['undionly.kpxe', 'ipxe.pxe', 'ipxe.efi', 'snponly.efi', 'ipxe-arm64.efi']
+/** Of iPXE's builds for BIOS. Others of these are no boot files: `ipxe.lkrn` is to be started as a kernel. */
+const biosLoaders = ['undionly.kpxe', 'ipxe.pxe']
+
+/** As builds, Debian, Fedora and nixpkgs name them; for which processor, the name need not say. */
+const uefiLoader = /^(?:ipxe|snp|snponly)(?:-[\w.-]+)?\.efi$/
+
+/**
+ * In which order loaders for the same firmware are taken: those that use its own network driver
+ * first, and of these the one that uses only the card that it was loaded by.
+ *
+ * @returns undefined if it is no loader of iPXE for UEFI, by its name
+ */
+export function ipxeLoaderRank(file: string): number | undefined {
+  if (!uefiLoader.test(file)) return undefined
+  return file.includes('snponly') ? 0 : file.includes('snp') ? 1 : 2
+}
 
 const menuTimeoutMs = 5000
 
@@ -22,18 +43,43 @@ export async function ipxeFiles(request: BootRequest): Promise<BootFile[]> {
   const files = await kernelFiles(request)
   files.push(textFile(ipxeScript, script(menuEntries(request))))
   const { ipxe } = request.settings
-  if (ipxe !== undefined) files.push(...loaderFiles(ipxe))
+  if (ipxe !== undefined) files.push(...loaderFiles(ipxe, request))
   return files
 }
 
-function loaderFiles(directory: string): BootFile[] {
-  const found = loaders.filter((name) => existsSync(join(directory, name)))
-  if (found.length === 0 || !lstatSync(directory).isDirectory()) {
+function loaderFiles(directory: string, { system, warn }: BootRequest): BootFile[] {
+  const names = list(directory)
+  const bios = biosLoaders.filter((name) => names.includes(name))
+  const uefi = names.flatMap((name) => {
+    const isNamed = ipxeLoaderRank(name) !== undefined
+    const processor = isNamed ? processorOfProgram(join(directory, name)) : undefined
+    return processor === undefined ? [] : [{ name, processor }]
+  })
+  const found = [...bios, ...uefi.map(({ name }) => name)]
+  if (found.length === 0) {
     throw new NetimageError('bad-option', `--ipxe: ${directory} has none of iPXE’s loaders`, {
-      hint: `It should hold ${loaders.join(', ')} or some of them (Debian: /usr/lib/ipxe).`,
+      hint: 'It should hold undionly.kpxe, ipxe.pxe, snponly.efi, ipxe.efi or some of them (Debian: /usr/lib/ipxe).',
     })
   }
+  const isPc = isPcPlatform(system.platform)
+  const fits = uefi.some(({ processor }) => system.platform.startsWith(`${processor}-`))
+  if (!fits && !(isPc && bios.length > 0)) {
+    const processors = [...new Set(uefi.map(({ processor }) => processor))]
+    const whose = [...(bios.length > 0 ? ['BIOS'] : []), ...processors].join(' and ')
+    warn(
+      `the loaders of iPXE in ${directory} are for ${whose}, and the system for ${system.platform}`,
+    )
+  }
   return found.map((path) => ({ path, content: { kind: 'copy', from: join(directory, path) } }))
+}
+
+function list(directory: string): string[] {
+  try {
+    return existsSync(directory) ? readdirSync(directory).toSorted() : []
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') return []
+    throw fileSystemError(`could not read ${directory}`, error)
+  }
 }
 
 function script(entries: readonly MenuEntry[]): string[] {

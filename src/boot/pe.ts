@@ -4,7 +4,10 @@
  *
  * https://learn.microsoft.com/en-us/windows/win32/debug/pe-format
  */
-import { NetimageError } from '../errors.ts'
+import { closeSync, constants, openSync, readSync } from 'node:fs'
+
+import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import { isUefiProcessor, uefiProcessors, type UefiProcessor } from '../firmware.ts'
 import { partBytes, type Part } from './boot-files.ts'
 
 export interface NewSection {
@@ -56,6 +59,38 @@ export function addSections(program: Buffer, added: readonly NewSection[], sourc
     sections.push({ header, virtualSize: partBytes(content), virtualAddress, content })
   }
   return write(headers, sections)
+}
+
+/** The headers of iPXE's loaders and of kernels lie within. */
+const firstBytes = 4096
+
+/** @returns which processor a program of UEFI is for; undefined for what is none, or for another one */
+export function processorOfProgram(file: string): UefiProcessor | undefined {
+  const start = Buffer.alloc(firstBytes)
+  try {
+    const descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
+    try {
+      readSync(descriptor, start)
+    } finally {
+      closeSync(descriptor)
+    }
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(errnoOf(error) ?? '')) return undefined
+    throw fileSystemError(`could not read ${file}`, error)
+  }
+  return processorOf(start)
+}
+
+/** @param start the first bytes of a file */
+export function processorOf(start: Buffer): UefiProcessor | undefined {
+  if (start.length < 0x40 || start.toString('latin1', 0, 2) !== 'MZ') return undefined
+  const signature = start.readUInt32LE(0x3c)
+  if (signature + 6 > start.length) return undefined
+  if (start.toString('latin1', signature, signature + 4) !== 'PE\0\0') return undefined
+  const machine = start.readUInt16LE(signature + 4)
+  return Object.keys(uefiProcessors)
+    .filter(isUefiProcessor)
+    .find((processor) => uefiProcessors[processor].machine === machine)
 }
 
 function readHeaders(program: Buffer, source: string): Headers {

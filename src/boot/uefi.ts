@@ -7,14 +7,12 @@
 import { readFile, stat } from 'node:fs/promises'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
+import { isUefiProcessor, uefiProcessors } from '../firmware.ts'
 import type { StoreFile } from '../nixos/store-files.ts'
 import { runProgram } from '../run-program.ts'
 import type { BootFile, FilePart } from './boot-files.ts'
 import { addSections, type NewSection } from './pe.ts'
 import { menuEntries, type BootRequest, type BootSettings, type MenuEntry } from './request.ts'
-
-/** UEFI's names of processors, by those of Nix. */
-const processors: Record<string, string> = { x86_64: 'x64', aarch64: 'aa64', riscv64: 'riscv64' }
 
 /** The name by which UEFI’s own default would be found: `bootx64.efi`. */
 export function unifiedKernelName(platform: string, specialisation?: string): string {
@@ -23,7 +21,8 @@ export function unifiedKernelName(platform: string, specialisation?: string): st
 }
 
 function uefiProcessor(platform: string): string | undefined {
-  return processors[platform.split('-')[0] ?? '']
+  const [processor = ''] = platform.split('-')
+  return isUefiProcessor(processor) ? uefiProcessors[processor].name : undefined
 }
 
 export async function uefiFiles(request: BootRequest): Promise<BootFile[]> {

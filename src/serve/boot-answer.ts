@@ -1,6 +1,6 @@
 /** What a machine is told to boot: what its image has for its firmware. */
 import type { Loaders } from '../boot/loaders.ts'
-import { architectures } from '../firmware.ts'
+import { firmwareOf } from '../firmware.ts'
 import type { BootAnswer, NoBoot } from '../protocols/dhcp/boot-fields.ts'
 import type { Machine } from '../protocols/dhcp/machine.ts'
 
@@ -25,11 +25,7 @@ export function bootAnswer(
       )
     case 'http':
       return fileOr(
-        includes(architectures.httpX64, architecture)
-          ? loaders.httpX64
-          : includes(architectures.httpArm64, architecture)
-            ? loaders.httpArm64
-            : undefined,
+        firmwareOf(architecture)?.startsWith('http') ? firmwareFile(loaders, architecture) : undefined,
         `the image has no loader for HTTP on architecture ${architecture}`,
       )
     case 'raspberry-pi':
@@ -44,11 +40,6 @@ export function bootAnswer(
 }
 
 function firmwareFile(loaders: Loaders, architecture: number): string | undefined {
-  if (includes(architectures.bios, architecture)) return loaders.bios
-  if (includes(architectures.efiX64, architecture)) return loaders.efiX64
-  return includes(architectures.efiArm64, architecture) ? loaders.efiArm64 : undefined
-}
-
-function includes(codes: readonly number[], code: number): boolean {
-  return codes.includes(code)
+  const firmware = firmwareOf(architecture)
+  return firmware && loaders[firmware]
 }

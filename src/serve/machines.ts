@@ -81,7 +81,7 @@ const platforms: Record<string, readonly number[]> = {
   'x86_64-': [0, 6, 7, 9, 15, 16],
   'aarch64-': [11, 19, 22],
   'armv7l-': [10, 18, 21],
-  'riscv64-': [27, 28, 30],
+  'riscv64-': [27, 28],
 }
 
 export function createMachines(settings: MachinesSettings): Machines {

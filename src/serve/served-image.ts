@@ -3,6 +3,7 @@ import { statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { findLoaders, type Loaders } from '../boot/loaders.ts'
+import { processorOfProgram } from '../boot/pe.ts'
 import { messageOf, NetimageError } from '../errors.ts'
 import { holdImage } from '../image/image-lock.ts'
 import { imageLayout, manifestName } from '../image/layout.ts'
@@ -65,7 +66,7 @@ export async function openServedImage(image: string, http: string): Promise<Serv
       platform: manifest.system.platform,
       bootTree: layout.boot,
       rootPath: parseNfsRoot(options.nfsRoot).path.replace(/\/+$/, '') || '/',
-      loaders: findLoaders(files, http),
+      loaders: findLoaders(files, (file) => processorOfProgram(join(layout.boot, file)), http),
       partOf: bootParts(manifest),
       index,
       inits: new Set(inits.filter((node) => node !== undefined)),

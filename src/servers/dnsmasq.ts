@@ -4,7 +4,16 @@
  * https://dnsmasq.org/docs/dnsmasq-man.html
  */
 import type { Loaders } from '../boot/loaders.ts'
-import { architectures, raspberryPiMenu, raspberryPiPrefixes } from '../firmware.ts'
+import {
+  architectures,
+  firmwareKinds,
+  raspberryPiArchitecture,
+  raspberryPiGuid,
+  raspberryPiMenu,
+  raspberryPiPrefixes,
+  raspberryPiVendorOptions,
+  type Firmware,
+} from '../firmware.ts'
 import type { ServerPlan } from './plan.ts'
 
 /** dnsmasq's names of the architectures of PXE's boot menu. */
@@ -14,6 +23,8 @@ const services = [
   // Type 9, which IANA has for the same, under the name that type 7 had once.
   { loader: 'efiX64', service: 'BC_EFI' },
   { loader: 'efiArm64', service: 'ARM64_EFI' },
+  // It has no name for this one.
+  { loader: 'efiRiscv64', service: '27' },
 ] as const
 
 export function dnsmasqConfiguration(plan: ServerPlan): string {
@@ -50,7 +61,13 @@ function quote(path: string): string {
 function addressLines({ range, network }: ServerPlan): string[] {
   if (range) {
     const { first, last } = range
-    return ['dhcp-authoritative', `dhcp-range=${first},${last},${network.netmask},1h`]
+    return [
+      '# A machine is its hardware address: its loader and its system send different identifiers.',
+      'dhcp-ignore-clid',
+
+      'dhcp-authoritative',
+      `dhcp-range=${first},${last},${network.netmask},1h`,
+    ]
   }
   return [
     '# proxyDHCP: another server gives the addresses. U-Boot cannot use that: give it --range.',
@@ -63,7 +80,19 @@ function matchLines(): string[] {
     codes.map((code) => `dhcp-match=set:${name},option:client-arch,${code}`),
   )
   const pis = raspberryPiPrefixes.map((prefix) => `dhcp-mac=set:raspberrypi,${prefix}:*:*:*`)
-  return [...byArchitecture, 'dhcp-userclass=set:ipxe,iPXE', ...pis]
+  return [
+    ...byArchitecture,
+    'dhcp-userclass=set:ipxe,iPXE',
+    ...pis,
+    // By what its loader says, whatever its hardware address.
+    `dhcp-match=set:raspberrypi,97,${colons(raspberryPiGuid)}`,
+    `dhcp-match=set:raspberrypi,option:client-arch,${raspberryPiArchitecture}`,
+  ]
+}
+
+/** Bytes in hex as dnsmasq has them. */
+function colons(hex: string): string {
+  return hex.replaceAll(/(..)(?=.)/g, '$1:')
 }
 
 /** The boot file, as a DHCP server gives it. */
@@ -75,8 +104,7 @@ function bootLines({ loaders, address }: ServerPlan): string[] {
   }
   boot(['tag:ipxe'], loaders.ipxe)
   boot(['tag:bios', 'tag:!raspberrypi', ...others], loaders.bios)
-  boot(['tag:efiX64', ...others], loaders.efiX64)
-  boot(['tag:efiArm64', ...others], loaders.efiArm64)
+  for (const kind of efiKinds) boot([`tag:${kind}`, ...others], loaders[kind])
   if (loaders.ipxe !== undefined) {
     lines.push('# iPXE: there is no proxyDHCP server to wait for (no-pxedhcp).')
     lines.push('dhcp-option=tag:ipxe,encap:175,176,1b')
@@ -111,14 +139,28 @@ function httpLines({ loaders, range }: ServerPlan): string[] {
     lines.push(`dhcp-option-force=tag:${tag},option:vendor-class,HTTPClient`)
     lines.push(`dhcp-boot=tag:${tag},${url}`)
   }
-  if (range) {
-    http('httpX64', loaders.httpX64)
-    http('httpArm64', loaders.httpArm64)
-  }
+  if (range) for (const kind of httpKinds) http(kind, loaders[kind])
   return lines.length > 0 ? ['', '# UEFI HTTP boot.', ...lines] : []
 }
 
-function raspberryPiLines({ loaders }: ServerPlan): string[] {
+/**
+ * A proxy must have the menu from dnsmasq itself, which gives it to whoever says `PXEClient`. Some
+ * loaders do so in their first packet only, so a server that gives the addresses goes by the machine.
+ */
+function raspberryPiLines({ loaders, range, address }: ServerPlan): string[] {
   if (!loaders.raspberryPi) return []
-  return ['', `pxe-service=tag:raspberrypi,0,"${raspberryPiMenu}"`]
+  if (!range) return ['', `pxe-service=tag:raspberrypi,0,"${raspberryPiMenu}"`]
+  // What a Pi starts may be UEFI, U-Boot or iPXE, which look for other things.
+  const tags = ['raspberrypi', '!ipxe', ...[...efiKinds, ...httpKinds].map((kind) => `!${kind}`)]
+  const force = `dhcp-option-force=${tags.map((tag) => `tag:${tag}`).join(',')}`
+  return [
+    '',
+    '# The menu that a Raspberry Pi looks for, and its server.',
+    `${force},option:vendor-class,PXEClient`,
+    `${force},43,${colons(raspberryPiVendorOptions.toString('hex'))}`,
+    `${force},66,${address}`,
+  ]
 }
+
+const efiKinds = firmwareKinds.filter((kind): kind is Firmware => kind.startsWith('efi'))
+const httpKinds = firmwareKinds.filter((kind): kind is Firmware => kind.startsWith('http'))

@@ -3,20 +3,21 @@
  *
  * https://kea.readthedocs.io/en/latest/arm/dhcp4-srv.html
  */
-import { architectures, raspberryPiPrefixes } from '../firmware.ts'
+import {
+  architectures,
+  firmwareKinds,
+  raspberryPiArchitecture,
+  raspberryPiGuid,
+  raspberryPiPrefixes,
+  raspberryPiVendorOptions,
+  type Firmware,
+} from '../firmware.ts'
 import { NetimageError } from '../errors.ts'
 import type { ServerPlan } from './plan.ts'
 
 const leaseSeconds = 3600
 /** The field `file` of a packet, and the zero at its end [RFC 2131 §2]. */
 const maxBootFileBytes = 127
-
-/**
- * PXE's options in option 43: discovery control (6), the prompt (10) and the menu (9), which a
- * Raspberry Pi looks for; the blanks at its end are for a Pi 3. Intel's PXE specification 2.1, section 2.2.
- */
-const raspberryPiVendorOptions =
-  '0601030a0400505845091700001452617370626572727920506920426f6f74202020ff'
 
 /** iPXE: there is no proxyDHCP server to wait for (no-pxedhcp, 176 in option 175). */
 const ipxeOptions = 'b00101'
@@ -41,6 +42,8 @@ export function keaConfiguration(plan: ServerPlan): string {
       'interfaces-config': { interfaces: [plan.interface ?? '*'] },
       'lease-database': { type: 'memfile', persist: true, 'lfc-interval': leaseSeconds },
       'valid-lifetime': leaseSeconds,
+      // A machine is its hardware address: its loader and its system send different identifiers.
+      'match-client-id': false,
       'client-classes': clientClasses(plan),
       subnet4: [
         {
@@ -81,29 +84,41 @@ function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
   const bytes = (code: number, data: string) => [{ code, 'csv-format': false, data }]
   add('ipxe', isIpxe, loaders.ipxe, bytes(175, ipxeOptions))
   if (loaders.raspberryPi) {
-    // One that was given UEFI calls itself by another architecture, and takes its loader.
-    const test = `${isRaspberryPi()} and ${hasArchitecture('bios')}`
-    add('raspberrypi', test, '', bytes(43, raspberryPiVendorOptions))
+    // One that was given UEFI calls itself by another architecture, and takes its loader. Not every
+    // loader says in all its packets who it is.
+    const isLoader = `(not option[93].exists or ${hasArchitecture('bios')})`
+    const isNewer = `option[93].hex == ${hexArchitecture(raspberryPiArchitecture)}`
+    const test = `(${isRaspberryPi()} and ${isLoader}) or ${isNewer}`
+    const always = (options: object) => ({ 'always-send': true, ...options })
+    add('raspberrypi', test, '', [
+      ...bytes(43, raspberryPiVendorOptions.toString('hex')).map(always),
+      always({ name: 'vendor-class-identifier', data: 'PXEClient' }),
+      always({ name: 'tftp-server-name', data: address }),
+    ])
   }
   add('bios', `${hasArchitecture('bios')}${exceptIpxe} and not ${isRaspberryPi()}`, loaders.bios)
-  add('efi-x64', `${hasArchitecture('efiX64')}${exceptIpxe}`, loaders.efiX64)
-  add('efi-arm64', `${hasArchitecture('efiArm64')}${exceptIpxe}`, loaders.efiArm64)
   const httpClient = [{ name: 'vendor-class-identifier', data: 'HTTPClient' }]
-  add('http-x64', hasArchitecture('httpX64'), loaders.httpX64, httpClient)
-  add('http-arm64', hasArchitecture('httpArm64'), loaders.httpArm64, httpClient)
+  for (const kind of firmwareKinds) {
+    if (kind === 'bios') continue
+    if (kind.startsWith('http')) add(kind, hasArchitecture(kind), loaders[kind], httpClient)
+    else add(kind, `${hasArchitecture(kind)}${exceptIpxe}`, loaders[kind])
+  }
   return classes
 }
 
-function hasArchitecture(name: keyof typeof architectures): string {
-  const tests = architectures[name].map(
-    (code) => `option[93].hex == 0x${code.toString(16).padStart(4, '0')}`,
-  )
+function hasArchitecture(name: Firmware): string {
+  const tests = architectures[name].map((code) => `option[93].hex == ${hexArchitecture(code)}`)
   return `(${tests.join(' or ')})`
+}
+
+function hexArchitecture(code: number): string {
+  return `0x${code.toString(16).padStart(4, '0')}`
 }
 
 function isRaspberryPi(): string {
   const tests = raspberryPiPrefixes.map(
     (prefix) => `substring(pkt4.mac, 0, 3) == 0x${prefix.replaceAll(':', '')}`,
   )
-  return `(${tests.join(' or ')})`
+  const isNamed = `substring(option[97].hex, 0, ${raspberryPiGuid.length / 2}) == 0x${raspberryPiGuid}`
+  return `(${[...tests, isNamed].join(' or ')})`
 }

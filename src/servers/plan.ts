@@ -1,8 +1,10 @@
 /** What the configuration of a server has to know of an image and of the network. */
 import { createHash } from 'node:crypto'
 import { isIPv4 } from 'node:net'
+import { join } from 'node:path'
 
 import { findLoaders, type Loaders } from '../boot/loaders.ts'
+import { processorOfProgram } from '../boot/pe.ts'
 import { NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
 import type { ReadImage } from '../image/manifest.ts'
@@ -71,7 +73,11 @@ export function planServers(
     interface: settings.interface === undefined ? undefined : parseInterface(settings.interface),
     network,
     range,
-    loaders: findLoaders(files, http === undefined ? undefined : parseHttp(http)),
+    loaders: findLoaders(
+      files,
+      (file) => processorOfProgram(join(layout.boot, file)),
+      http === undefined ? undefined : parseHttp(http),
+    ),
   }
 }
 

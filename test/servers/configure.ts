@@ -1,5 +1,9 @@
-// The configuration that is written for an image of which no more is there than its manifest.
+// The configuration that is written for an image of which no more is there than its manifest, and the
+// first bytes of its loaders.
 
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { imageLayout } from '../../src/image/layout.ts'
 import {
   formatManifest,
   parseManifest,
@@ -9,6 +13,8 @@ import {
 import { serverKinds } from '../../src/servers/configure.ts'
 import { planServers, type ServerSettings } from '../../src/servers/plan.ts'
 import { storePath } from '../support/path-infos.ts'
+import { peHeader } from '../support/pe-header.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 
 const toplevel = storePath(`/nix/store/${'1'.repeat(32)}-nixos-system-host-25.11`)
 const options = {
@@ -36,6 +42,12 @@ function imageWith(files: readonly string[]): ReadImage {
 }
 
 const bootFiles = ['boot.ipxe', 'bootaa64.efi', 'bootx64.efi']
+const image = temporaryDirectory()
+const { boot } = imageLayout(image, 'root')
+mkdirSync(boot, { recursive: true })
+for (const processor of ['x64', 'aa64', 'riscv64'] as const) {
+  writeFileSync(join(boot, `boot${processor}.efi`), peHeader(processor))
+}
 
 /** @param files of the boot tree */
 export function configure(
@@ -43,5 +55,5 @@ export function configure(
   settings: ServerSettings,
   files: readonly string[] = bootFiles,
 ): string {
-  return serverKinds[server].configure(planServers('/image', imageWith(files), settings))
+  return serverKinds[server].configure(planServers(image, imageWith(files), settings))
 }

@@ -1,5 +1,5 @@
 /** How firmware wants to hear what it is to boot. */
-import { architectures, raspberryPiMenu } from '../../firmware.ts'
+import { architectures, raspberryPiVendorOptions } from '../../firmware.ts'
 import type { BootClient, Machine } from './machine.ts'
 import { byteValue, encloseOptions, option } from './options.ts'
 import type { DhcpPacket } from './packet.ts'
@@ -26,12 +26,10 @@ export type Teller = 'address-server' | 'proxy' | 'proxy-4011'
 /** The fields and options of a packet that tell a machine what to boot. */
 export type BootFields = Pick<DhcpPacket, 'nextServer' | 'file' | 'options'>
 
-/** PXE's options, in option 43. Intel's PXE specification 2.1, section 2.2.2 */
-const pxe = { discoveryControl: 6, menu: 9, prompt: 10 } as const
+/** One of PXE's options, in option 43. Intel's PXE specification 2.1, section 2.2.2 */
+const discoveryControl = 6
 /** Take the file of this packet: no menu, and no search for boot servers. */
 const takeTheFile = 8
-/** No broadcast and no multicast to find boot servers by. */
-const noSearch = 3
 
 export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine): BootFields {
   const { client, server, file = '' } = answer
@@ -48,13 +46,13 @@ export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine)
       break
     case 'raspberry-pi':
       options.set(option.vendorClass, Buffer.from('PXEClient'))
-      options.set(option.vendorOptions, raspberryPiOptions)
+      options.set(option.vendorOptions, raspberryPiVendorOptions)
       options.set(option.tftpServer, Buffer.from(server))
       break
     case 'pxe': {
       const isBios = architectures.bios.some((bios) => bios === (machine.architectures[0] ?? 0))
       if (isProxy && isBios) {
-        const control = [pxe.discoveryControl, byteValue(takeTheFile)] as const
+        const control = [discoveryControl, byteValue(takeTheFile)] as const
         options.set(option.vendorOptions, encloseOptions([control]))
       }
       // UEFI asks on port 4011, whatever the offer has; some versions fail where it has a file.
@@ -74,11 +72,3 @@ const maxHeaderFile = 127
 
 /** There is no proxyDHCP server to wait for. https://ipxe.org/cfg/no-pxedhcp */
 const ipxeNoProxyDhcp = 176
-
-const menu = Buffer.from(raspberryPiMenu)
-const raspberryPiOptions = encloseOptions([
-  [pxe.discoveryControl, byteValue(noSearch)],
-  [pxe.prompt, Buffer.from('\0PXE', 'latin1')],
-  // The type of the boot server, which is none, and the length of its text.
-  [pxe.menu, Buffer.concat([Buffer.from([0, 0, menu.length]), menu])],
-])

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { findLoaders } from '../../../src/boot/loaders.ts'
+import type { UefiProcessor } from '../../../src/firmware.ts'
 import { bootFields } from '../../../src/protocols/dhcp/boot-fields.ts'
 import { machineOf } from '../../../src/protocols/dhcp/machine.ts'
 import { decodePacket } from '../../../src/protocols/dhcp/packet.ts'
@@ -9,11 +10,17 @@ import { ipxeDiscover } from './captured.ts'
 
 const server = '10.0.0.5'
 const everything = [
-  ...['boot.ipxe', 'undionly.kpxe', 'bootx64.efi', 'bootaa64.efi', 'config.txt'],
+  ...['boot.ipxe', 'undionly.kpxe', 'bootx64.efi', 'bootaa64.efi', 'bootriscv64.efi', 'config.txt'],
   'pxelinux.cfg/default',
 ]
-const tree = findLoaders(new Set(everything), undefined)
-const web = findLoaders(new Set(everything), 'http://10.0.0.5/')
+const processors: Record<string, UefiProcessor> = {
+  'bootx64.efi': 'x86_64',
+  'bootaa64.efi': 'aarch64',
+  'bootriscv64.efi': 'riscv64',
+}
+const processorOf = (file: string) => processors[file]
+const tree = findLoaders(new Set(everything), processorOf, undefined)
+const web = findLoaders(new Set(everything), processorOf, 'http://10.0.0.5/')
 
 function machine({ mac = '52:54:00:00:00:01', vendor = '', architecture = -1, user = '' }) {
   const options = new Map<number, Buffer>()
@@ -36,6 +43,7 @@ suite('what a machine is told to boot', () => {
     ['UEFI on x86_64', pxe(7), 'bootx64.efi', 'bootx64.efi'],
     ['UEFI on x86_64, by its other number', pxe(9), 'bootx64.efi', 'bootx64.efi'],
     ['UEFI on aarch64', pxe(11), 'bootaa64.efi', 'bootaa64.efi'],
+    ['UEFI on riscv64', pxe(27), 'bootriscv64.efi', 'bootriscv64.efi'],
     ['iPXE', pxe(0, { user: 'iPXE' }), 'boot.ipxe', 'http://10.0.0.5/boot.ipxe'],
     ['iPXE that a person calls otherwise', pxe(7, { user: 'lab' }), 'bootx64.efi', 'bootx64.efi'],
     ['UEFI of a Raspberry Pi', pxe(11, pi), 'bootaa64.efi', 'bootaa64.efi'],
@@ -64,6 +72,8 @@ suite('what a machine is told to boot', () => {
     assert.deepEqual(bootAnswer(asking, tree, server), {
       reason: 'the image has no loader for HTTP on architecture 16',
     })
+    const riscv = bootAnswer(machine({ vendor: 'HTTPClient', architecture: 28 }), web, server)
+    assert.ok('file' in riscv && riscv.file === 'http://10.0.0.5/bootriscv64.efi')
   })
 
   test('what there is no loader for, and systems, which do not boot', () => {

@@ -81,7 +81,9 @@ suite('leases on disk', () => {
         const onDisk = () => {
           using reader = new DatabaseSync(file, { readOnly: true })
           const rows = reader.prepare('SELECT mac, address, expires FROM leases').all()
-          return rows.map(({ mac, address, expires }) => `${mac} ${address} ${expires}`)
+          return rows.map((row) =>
+            [row['mac'], row['address'], row['expires']].map(String).join(' '),
+          )
         }
         leases.write(lease('a', 1))
         leases.renew({ ...lease('a', 1), expires: 7 })

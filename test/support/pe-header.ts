@@ -1,0 +1,13 @@
+// The beginning of a program for UEFI, as far as its processor is told by it: a real one is in
+// test/boot/loaders.test.ts.
+
+const machines = { x64: 0x8664, aa64: 0xaa64, riscv64: 0x5064, ia32: 0x14c } as const
+
+export function peHeader(processor: keyof typeof machines): Buffer {
+  const header = Buffer.alloc(0x100)
+  header.write('MZ')
+  header.writeUInt32LE(0x80, 0x3c)
+  header.write('PE\0\0', 0x80, 'latin1')
+  header.writeUInt16LE(machines[processor], 0x84)
+  return header
+}
