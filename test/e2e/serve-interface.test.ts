@@ -2,34 +2,38 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { openNetwork, type Network } from './support/network.ts'
 import { startOwnDhcp, udhcpc } from './support/own-dhcp.ts'
 import { findProgram } from './support/packages.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
 import { cli } from '../support/netimage.ts'
+import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 
-const seconds = 120
-
 suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
-  const ways: Record<string, (network: Network, ip: (line: string) => Promise<string>) => unknown> =
-    {
-      'without its address': async ({ bridge }, ip) => {
-        await ip(`address flush dev ${bridge}`)
-        await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
-      },
-      // As a card on USB that is unplugged.
-      'as another one of its name': async ({ bridge }, ip) => {
-        await ip(`link delete ${bridge}`)
-        await ip(`link add ${bridge} type bridge`)
-        await ip(`link set ${bridge} up`)
-        await ip(`link set veth0 master ${bridge}`)
-        // Its address comes later, from whoever manages the network.
-        await sleep(3000)
-        await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
-      },
-    }
+  const ways: Record<
+    string,
+    (
+      network: Network,
+      ip: (line: string) => Promise<string>,
+      ask: () => Promise<unknown>,
+    ) => unknown
+  > = {
+    'without its address': async ({ bridge }, ip) => {
+      await ip(`address flush dev ${bridge}`)
+      await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
+    },
+    // As a card on USB that is unplugged.
+    'as another one of its name': async ({ bridge }, ip, ask) => {
+      await ip(`link delete ${bridge}`)
+      await ip(`link add ${bridge} type bridge`)
+      await ip(`link set ${bridge} up`)
+      await ip(`link set veth0 master ${bridge}`)
+      // Its address comes later, from whoever manages the network: a machine has asked in vain.
+      assert.equal(await ask(), undefined)
+      await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
+    },
+  }
   for (const [what, change] of Object.entries(ways)) {
     test(`${what}, is served again`, async () => {
       await using network = await openNetwork(`interface-${Object.keys(ways).indexOf(what)}`)
@@ -37,11 +41,13 @@ suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
       const host = await network.addHost('52:54:00:00:00:07')
       const before = await udhcpc(host)
       assert.ok(before)
-      await change(network, (line) => network.run([findProgram('ip'), ...line.split(' ')]))
+      const ip = (line: string) => network.run([findProgram('ip'), ...line.split(' ')])
+      await change(network, ip, () => udhcpc(host))
       let after: typeof before | undefined
-      for (const end = Date.now() + seconds * 1000; !after && Date.now() < end;) {
+      await waitUntil('the machine has an address again', async () => {
         after = await udhcpc(host)
-      }
+        return after !== undefined
+      })
       assert.equal(
         after?.['ip'],
         before['ip'],
@@ -69,7 +75,9 @@ test('who is interrupted while it looks for other DHCP servers says so', async (
     '--state',
     workspace.path('state'),
   ]
-  const script = '"$@" 2>&1 & sleep 2; kill -INT $!; wait $!; echo "status $?"'
+  // It asks from the port of DHCP clients, which is 68.
+  const asks = 'grep -q ":0044 " /proc/net/udp /proc/net/udp6'
+  const script = `"$@" 2>&1 & until ${asks}; do sleep 0.05; done; kill -INT $!; wait $!; echo "status $?"`
   const said = await network.run(['bash', '-c', `set -m; ${script}`, 'bash', ...command])
   assert.match(said, /^error: interrupted \[interrupted\]\nstatus 130$/m)
 })

@@ -17,6 +17,8 @@ import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
 
 const path = '/srv/test'
+/** Of which Node itself reserves almost half: who asks for more ends. */
+const littleMemory = [findProgram('prlimit'), `--data=${1 << 30}`]
 const attackProgram = join(import.meta.dirname, 'support/attack-program.ts')
 const [curl, rpcinfo] = [findProgram('curl'), findProgram('rpcinfo')]
 
@@ -45,25 +47,31 @@ suite('netimage serve, among others than are meant', () => {
     await ip(outside, 'address add 10.99.0.8/32 dev lo')
     await ip(network, 'route add 10.99.0.0/24 via 10.77.0.8')
 
-    // rpcinfo hears no other signal while it waits.
-    const atMost = ['timeout', '--signal', 'KILL', '3']
-    const asks: Record<string, readonly string[]> = {
-      http: [curl, '-sf', '-m', '3', `http://${network.server}/boot.ipxe`],
-      api: [curl, '-sf', '-m', '3', `http://${network.server}/api/images`],
-      tftp: [curl, '-sf', '-m', '3', `tftp://${network.server}/boot.ipxe`],
-      nfs: [...atMost, findProgram('nfs-ls'), `nfs://${network.server}${path}?version=3`],
-      mount: [...atMost, rpcinfo, '-n', '2049', '-T', 'udp', network.server, 'mountd', '3'],
-      mapper: [...atMost, rpcinfo, '-p', network.server],
-      'mapper, udp': [...atMost, rpcinfo, '-T', 'udp', network.server, '100000', '2'],
-    }
-    for (const [what, command] of Object.entries(asks)) {
-      await inside.run(command)
-      await assert.rejects(outside.run(command), what)
-    }
-    const from = (address: string) => [curl, '-sf', '-m', '3', '--interface', address]
     const url = `http://${network.server}/boot.ipxe`
-    assert.match(await inside.run([...from('10.88.0.7'), url]), /^#!ipxe/)
-    await assert.rejects(outside.run([...from('10.99.0.8'), url]))
+    // rpcinfo hears no other signal while it waits.
+    const asks = (seconds: string): Record<string, readonly string[]> => {
+      const atMost = ['timeout', '--signal', 'KILL', seconds]
+      const fetch = [curl, '-sf', '-m', seconds]
+      return {
+        http: [...fetch, url],
+        api: [...fetch, `http://${network.server}/api/images`],
+        tftp: [...fetch, `tftp://${network.server}/boot.ipxe`],
+        nfs: [...atMost, findProgram('nfs-ls'), `nfs://${network.server}${path}?version=3`],
+        mount: [...atMost, rpcinfo, '-n', '2049', '-T', 'udp', network.server, 'mountd', '3'],
+        mapper: [...atMost, rpcinfo, '-p', network.server],
+        'mapper, udp': [...atMost, rpcinfo, '-T', 'udp', network.server, '100000', '2'],
+      }
+    }
+    const from = (address: string, seconds: string) => [
+      ...[curl, '-sf', '-m', seconds, '--interface', address, url],
+    ]
+    for (const command of Object.values(asks('120'))) await inside.run(command)
+    assert.match(await inside.run(from('10.88.0.7', '120')), /^#!ipxe/)
+    // Nobody can wait for what never comes.
+    const inVain = { ...asks('3'), 'a router': from('10.99.0.8', '3') }
+    await Promise.all(
+      Object.entries(inVain).map(([what, command]) => assert.rejects(outside.run(command), what)),
+    )
     assert.equal(await udhcpc(outside), undefined)
   })
 
@@ -84,7 +92,7 @@ suite('netimage serve, among others than are meant', () => {
     await using network = await openNetwork('serve-hostile')
     const machine = await network.addHost('52:54:00:00:00:07')
     const hostile = await network.addHost('52:54:00:00:00:66')
-    const { program } = await startOwnServer(network, [image], 'full')
+    const { program } = await startOwnServer(network, [image], 'full', { through: littleMemory })
     const server = await nodeOf(program)
     await ip(machine, 'address add 10.66.0.7/24 dev eth0')
     const addresses = Array.from({ length: 40 }, (_, index) => `10.66.0.${200 + index}`)
@@ -105,31 +113,23 @@ suite('netimage serve, among others than are meant', () => {
       assert.ok(await udhcpc(machine))
     }
     await serveAll()
-    const before = costOf(server)
+    const before = openFilesOf(server)
 
     const attack = [process.execPath, attackProgram, network.server]
     const attacker = hostile.start('attack', [...attack, ...addresses])
     await attacker.waitFor(/^under way$/, 120)
     const flood = ['-4', '-i', '-l', 'eth0', '-r', '200', '-R', '60000', '-p', '600']
     const perfdhcp = hostile.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
-    const start = performance.now()
-    let [memory, descriptors] = [0, 0]
+    let most = 0
     while (round < 5) {
-      await sleep(1000)
       await serveAll()
-      const cost = costOf(server)
-      memory = Math.max(memory, cost.memory - before.memory)
-      descriptors = Math.max(descriptors, cost.descriptors - before.descriptors)
+      most = Math.max(most, openFilesOf(server) - before)
     }
     assert.ok(attacker.isRunning() && perfdhcp.isRunning() && program.isRunning())
-    const told = program.lines().length
-    const found = `${memory.toFixed()} MiB, ${descriptors} descriptors, ${told} lines`
+    const found = `${most} descriptors, ${program.lines().length} lines`
     context.diagnostic(found)
     // Three servers with 512 connections each, and 256 transfers with a socket and a file.
-    assert.ok(descriptors < 3 * 512 + 2 * 256 + 500, found)
-    assert.ok(memory < 400, found)
-    // Of each kind 500 at once, then a hundred a second; and of transfers as many as there are.
-    assert.ok(told < 2500 + 500 * ((performance.now() - start) / 1000), found)
+    assert.ok(most < 3 * 512 + 2 * 256 + 500, found)
     assert.ok(!program.lines().some(({ text }) => text.startsWith('error:')), found)
   })
 })
@@ -144,14 +144,8 @@ async function nodeOf({ pid }: Program): Promise<number> {
   }
 }
 
-/** MiB, and open files. */
-function costOf(pid: number): { memory: number; descriptors: number } {
-  const [, kibibytes = ''] =
-    /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
-  return {
-    memory: Number(kibibytes) / 1024,
-    descriptors: readdirSync(`/proc/${pid}/fd`).length,
-  }
+function openFilesOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length
 }
 
 async function ip(host: Host, command: string): Promise<void> {

@@ -41,7 +41,7 @@ suite('what a machine keeps', { concurrency: 2 }, () => {
       const demo = await buildBootableSystem('aarch64-linux')
       const { image } = await buildDemoImage(demo, join(directory, 'image'), { boot: ['extlinux'] })
       const network = cleanup.use(await openNetwork(`serve-keeps-${flags.length}`))
-      const server = await startOwnServer(network, [image], 'full', flags)
+      const server = await startOwnServer(network, [image], 'full', { flags })
 
       async function isRegisteredAnew(name: string): Promise<boolean> {
         const machine = arm64Uboot(firmware)
@@ -55,7 +55,7 @@ suite('what a machine keeps', { concurrency: 2 }, () => {
       if (keeps) {
         // Killed, not ended: what the machine was told is stable is there.
         await server.program.kill()
-        await startOwnServer(network, [image], 'full', flags)
+        await startOwnServer(network, [image], 'full', { flags })
       }
       assert.equal(await isRegisteredAnew('second'), !keeps)
     })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import type { ServeEvent } from '../../src/protocols/event.ts'
-import { limitCheap } from '../../src/protocols/report-limit.ts'
+import { limitCheap, limitReports } from '../../src/protocols/report-limit.ts'
 
 const file = { kind: 'tftp', file: '/kernel', bytes: 0 } as const
 const events = {
@@ -45,4 +45,24 @@ suite('what a single packet brings about', () => {
     assert.equal(send(events.mount, 100), 100)
     assert.equal(send(events.begin, 5000), 5000)
   })
+})
+
+test('machines that do not exist take nothing from those that do', () => {
+  const told: (string | undefined)[] = []
+  let now = 0
+  const known = '52:54:00:00:00:01'
+  const report = limitReports(
+    ({ mac }) => told.push(mac),
+    (mac) => mac === known,
+    () => now,
+  )
+  for (let machine = 0; machine < 5000; machine++) {
+    report({ ...events.mount, mac: `00:0c:01:00:${machine >> 8}:${machine & 255}` })
+  }
+  assert.equal(told.length, 500)
+  report({ ...events.mount, mac: known })
+  assert.equal(told.at(-1), known)
+  now += 1000
+  for (let count = 0; count < 5000; count++) report(events.mount)
+  assert.equal(told.length, 501 + 100)
 })

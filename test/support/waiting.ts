@@ -1,6 +1,8 @@
 // Waiting for something to happen. A test never asserts how long that took: the deadline is so long
 // that it only turns a hang into a failure which says what the test waited for.
 
+import { runInNewContext } from 'node:vm'
+
 /** Taken here, so that mock timers of a test do not stop these. */
 const { setTimeout, clearTimeout } = globalThis
 
@@ -36,6 +38,16 @@ export async function waitUntil(
   } finally {
     isOver = true
   }
+}
+
+/**
+ * Does what does not return to the event loop. Its input is so large that, if the time grew with the
+ * square of that, it would take hours.
+ *
+ * @throws after the deadline
+ */
+export function endsInTime(work: () => unknown): void {
+  runInNewContext('work()', { work }, { timeout: deadlineMinutes * 60_000 })
 }
 
 function hung(what: string): Error {

@@ -42,7 +42,7 @@ export async function startOwnServer(
   network: Network,
   images: readonly string[],
   dhcp: 'full' | 'proxy',
-  flags: readonly string[] = [],
+  { flags = [], through = [] }: { flags?: readonly string[]; through?: readonly string[] } = {},
 ): Promise<OwnServer> {
   await startRouter(network, { gives: dhcp === 'proxy' ? 'addresses' : 'nothing' })
   const state = join(network.directory, 'state')
@@ -51,7 +51,7 @@ export async function startOwnServer(
   const full = ['--range', '10.66.0.100-10.66.0.199', '--network', '10.66.0.0/24', '--force']
   const command = [
     ...asServiceUser,
-    ...[process.execPath, cli, 'serve', ...images],
+    ...[...through, process.execPath, cli, 'serve', ...images],
     ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
     ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : []), ...flags],
   ]
