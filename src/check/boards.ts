@@ -1,11 +1,21 @@
 /** The Raspberry Pis that a system or a boot tree is for, as far as its files tell. */
 import type { BootTree, CheckContext } from './context.ts'
 
+/** Whose sources a kernel is built from: the same drivers differ in their names. */
+export type KernelOrigin = 'kernel.org' | 'Raspberry Pi'
+
+/** Modules that together serve a board's network. nix/boards.nix has them, too: a test compares. */
+export interface NetworkModules {
+  /** Undefined: whatever kernel. */
+  kernel?: KernelOrigin
+  modules: readonly string[]
+}
+
 export interface Board {
   name: string
   deviceTrees: RegExp
-  /** Sets of modules, each of which serves the board's network; by the names of their files. */
-  networkModules: readonly (readonly string[])[]
+  /** Each of them serves the board, or one model of it. */
+  networks: readonly NetworkModules[]
   /** What its first loader fetches besides `config.txt`; a Pi 5 has it in its EEPROM. */
   firmware: readonly string[]
   /** The largest file that its loader fetches whole, and that older ones do. */
@@ -17,19 +27,26 @@ export const boards: readonly Board[] = [
     name: 'Raspberry Pi 3',
     deviceTrees: /^bcm2(710|837)-rpi-.*\.dtb$/,
     // The 3B has the first, the 3B+ the second.
-    networkModules: [['smsc95xx'], ['lan78xx']],
+    networks: [{ modules: ['smsc95xx'] }, { modules: ['lan78xx'] }],
     firmware: ['bootcode.bin', 'start.elf', 'fixup.dat'],
   },
   {
     name: 'Raspberry Pi 4',
     deviceTrees: /^bcm2711-rpi-.*\.dtb$/,
-    networkModules: [['genet', 'bcm_phy_lib']],
+    networks: [{ modules: ['genet', 'bcm_phy_lib'] }],
     firmware: ['start4.elf', 'fixup4.dat'],
   },
   {
     name: 'Raspberry Pi 5',
     deviceTrees: /^bcm2712.*-rpi-.*\.dtb$/,
-    networkModules: [['macb']],
+    // The interface is in the RP1, which is on PCIe. NixOS/nixos-hardware#1768
+    networks: [
+      {
+        kernel: 'kernel.org',
+        modules: ['macb', 'pcie_brcmstb', 'clk_rp1', 'rp1_pci', 'pinctrl_rp1'],
+      },
+      { kernel: 'Raspberry Pi', modules: ['macb', 'pcie_brcmstb', 'clk_rp1', 'rp1'] },
+    ],
     firmware: [],
     // Its block counter does not roll over, and older EEPROMs ask for smaller blocks.
     maxFileBytes: { now: 96_000_000, older: 64_000_000 },

@@ -26,7 +26,9 @@ import {
 type Broken = { system?: Partial<SystemParts>; image?: ImageParts }
 
 const piTree = { 'config.txt': '', 'bcm2712-rpi-5-b.dtb': 1 }
-const pi5 = { builtin: ['kernel/drivers/net/ethernet/cadence/macb.ko'] }
+const pi5 = {
+  builtin: ['macb', 'pcie-brcmstb', 'clk-rp1', 'rp1'].map((name) => `kernel/drivers/${name}.ko`),
+}
 const pi4 = { builtin: ['kernel/genet.ko', 'kernel/bcm-phy-lib.ko'] }
 const withoutNetwork = stage1Script.replace(/^.*udhcpc.*$/m, '')
 

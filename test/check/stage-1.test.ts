@@ -277,7 +277,13 @@ suite('no-network-driver', () => {
   const drivers = {
     3: ['drivers/net/usb/smsc95xx.ko'],
     4: ['drivers/net/ethernet/broadcom/genet/genet.ko', 'drivers/net/phy/bcm-phy-lib.ko'],
-    5: ['drivers/net/ethernet/cadence/macb.ko'],
+    5: [
+      'drivers/net/ethernet/cadence/macb.ko',
+      'drivers/pci/controller/pcie-brcmstb.ko',
+      'drivers/clk/clk-rp1.ko',
+      'drivers/misc/rp1/rp1_pci.ko',
+      'drivers/pinctrl/pinctrl-rp1.ko',
+    ],
   }
   const models = [3, 4, 5] as const
 
@@ -300,6 +306,32 @@ suite('no-network-driver', () => {
       rule,
       message: /bcm_phy_lib missing/,
       fix: /"bcm_phy_lib" "broadcom"/,
+    })
+  })
+
+  test('a Raspberry Pi 5 without what its interface hangs on', async () => {
+    const [macb = '', ...behind] = drivers[5]
+    const parts = { ...pi, dtbs: [dtbs[5]] }
+    const names = 'pcie_brcmstb, clk_rp1, rp1_pci, pinctrl_rp1'
+    assertFindings(await findingsOf({ ...parts, initrd: only(macb) }), {
+      rule,
+      message: new RegExp(`: ${names} missing$`),
+      fix: /"rp1_pci" "pinctrl_rp1" \];\n# with Raspberry Pi’s own kernel instead: .*"clk_rp1" "rp1" \];$/,
+    })
+    for (const [index, file] of behind.entries()) {
+      const others = behind.toSpliced(index, 1)
+      assertFindings(await findingsOf({ ...parts, initrd: only(macb, ...others) }), { rule })
+      const builtin = [`kernel/${file}`]
+      assertFindings(await findingsOf({ ...parts, initrd: only(macb, ...others), builtin }))
+    }
+    // In Raspberry Pi’s own kernel the driver has another name, and the pins are no module.
+    const own = [...drivers[5].slice(0, 3), 'drivers/mfd/rp1.ko']
+    assertFindings(await findingsOf({ ...parts, initrd: only(...own) }))
+    const half = own.toSpliced(1, 1)
+    assertFindings(await findingsOf({ ...parts, initrd: only(...half) }), {
+      rule,
+      message: /: pcie_brcmstb missing$/,
+      fix: /= \[ "pcie_brcmstb" \];$/,
     })
   })
 

@@ -1,6 +1,7 @@
 /** Whether stage 1 has a driver for the machine's network. */
 import type { KernelModules } from '../../nixos/kernel-modules.ts'
-import { boards as allBoards, boardsOfSystem, type Board } from '../boards.ts'
+import { boards as allBoards, boardsOfSystem } from '../boards.ts'
+import type { Board, KernelOrigin, NetworkModules } from '../boards.ts'
 import { knownModules } from '../known-modules.ts'
 import { wantsNfs } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
@@ -28,20 +29,36 @@ function boardProblem(
   added: KernelModules = new Map<string, string>(),
 ): Problem | undefined {
   const has = (name: string) => modules.some((some) => some.has(name))
-  const isServed = ({ networkModules }: Board) => networkModules.some((set) => set.every(has))
-  if (boards.some(isServed)) return undefined
+  const networks = networksOf(boards)
+  if (networks.some(({ modules }) => modules.every(has))) return undefined
   const names = boards.map(({ name }) => name).join(' or ')
-  const missing = boards
-    .flatMap(({ networkModules }) => networkModules.flat())
-    .filter((name) => !has(name))
-  const ofBoards = new Set(allBoards.flatMap(({ networkModules }) => networkModules.flat()))
+  const missingFor = (kernel: KernelOrigin) => {
+    const each = networks.filter((network) => (network.kernel ?? kernel) === kernel)
+    return [...new Set(each.flatMap(({ modules }) => modules))].filter((name) => !has(name))
+  }
+  // No other kernel has a driver of this name.
+  const kernel = has('rp1') ? 'Raspberry Pi' : 'kernel.org'
+  const missing = missingFor(kernel)
+  const ofBoards = new Set(networksOf(allBoards).flatMap(({ modules }) => modules))
   const others = [...added].filter(([name]) => !ofBoards.has(name))
   return {
     // It may be meant to go on with another interface than that of its loader.
     level: mayServeNetwork([new Map(others)]) ? 'warning' : 'error',
     message: `neither the initrd nor the kernel has the network driver of a ${names}: ${missing.join(', ')} missing`,
-    fix: moduleLines(missing.includes('bcm_phy_lib') ? [...missing, 'broadcom'] : missing),
+    fix: lines(
+      moduleLines(missing.includes('bcm_phy_lib') ? [...missing, 'broadcom'] : missing),
+      ...(kernel === 'kernel.org' ? forOwnKernel(missing, missingFor('Raspberry Pi')) : []),
+    ),
   }
+}
+
+function networksOf(boards: readonly Board[]): NetworkModules[] {
+  return boards.flatMap(({ networks }) => networks)
+}
+
+function forOwnKernel(missing: readonly string[], own: readonly string[]): string[] {
+  if (own.every((name) => missing.includes(name))) return []
+  return [`# with Raspberry Pi’s own kernel instead: ${moduleLines(own)}`]
 }
 
 /** Where drivers of network interfaces are in the kernel's tree. */

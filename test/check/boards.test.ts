@@ -1,0 +1,45 @@
+// The NixOS module puts into stage 1 what the check asks of it.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import * as v from 'valibot'
+import { boards, type KernelOrigin } from '../../src/check/boards.ts'
+import { repository } from '../support/netimage.ts'
+import { runProgram } from '../support/real-nix.ts'
+
+const modules = v.optional(v.array(v.string()), [])
+const boardsSchema = v.record(
+  v.string(),
+  v.object({
+    isRaspberryPi: v.boolean(),
+    modules,
+    ofKernelOrg: modules,
+    ofRaspberryPiKernel: modules,
+  }),
+)
+
+test('boards of the module and of the check take the same modules', async () => {
+  const file = join(repository, 'nix/boards.nix')
+  const text = await runProgram('nix-instantiate', ['--eval', '--strict', '--json', file])
+  const ofModule = v.parse(boardsSchema, JSON.parse(text))
+  const pis = Object.entries(ofModule).filter(([, { isRaspberryPi }]) => isRaspberryPi)
+  const names = boards.map(({ name }) => name.toLowerCase().replaceAll(' ', '-'))
+  assert.deepEqual(pis.map(([name]) => name).toSorted(), names.toSorted())
+
+  for (const [index, { networks }] of boards.entries()) {
+    const board = ofModule[names[index] ?? '']
+    assert.ok(board)
+    const more = { 'kernel.org': board.ofKernelOrg, 'Raspberry Pi': board.ofRaspberryPiKernel }
+    const kernels: KernelOrigin[] = ['kernel.org', 'Raspberry Pi']
+    for (const kernel of kernels) {
+      const asked = networks.filter((network) => (network.kernel ?? kernel) === kernel)
+      const given: string[] = [...board.modules, ...more[kernel]].map((name) =>
+        name.replaceAll('-', '_'),
+      )
+      // The PHY’s own driver, without which the kernel has a general one.
+      const needed = given.filter((name) => name !== 'broadcom')
+      assert.deepEqual(needed.toSorted(), asked.flatMap((each) => each.modules).toSorted())
+    }
+  }
+})
