@@ -26,7 +26,7 @@ export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem
   if (entry.initrd === undefined) {
     return { by: 'kernel-line', why: 'there is no initrd that could mount it' }
   }
-  const mounted = fileSystems.find(({ mountPoint }) => mountPoint === '/')
+  const mounted = fileSystems.findLast(({ mountPoint }) => mountPoint === '/')
   if (!mounted) return { by: 'kernel-line', why: 'the fstab names no root' }
   const kind = isNfs(mounted) ? 'from NFS' : `of the type ${mounted.type}`
   return { by: 'initrd', why: `the fstab has a root ${kind}, which the initrd mounts` }

@@ -18,7 +18,7 @@ import {
 } from '../nixos/store-files.ts'
 import type { BootEntry, System } from '../nixos/system.ts'
 import type { CheckedImage, CheckInput } from './input.ts'
-import { findSecretsInStore, type StoreSecret } from './store-secrets.ts'
+import { findSecretsInStore, type StoreSecrets } from './store-secrets.ts'
 
 export interface CheckContext {
   system: System
@@ -33,7 +33,7 @@ export interface CheckContext {
   /** A text of the store. */
   storeText(path: string): Promise<string | undefined>
   storeNames(directory: string): Promise<string[]>
-  secretsInStore(): Promise<readonly StoreSecret[]>
+  secretsInStore(): Promise<StoreSecrets>
   boot: BootTree | undefined
   rootFiles: readonly TreeFile[]
 }
@@ -49,7 +49,7 @@ export function createContext(input: CheckInput): CheckContext {
   const initrds = new Map<string, Promise<InitrdFacts | undefined>>()
   const builtins = new Map<string, Promise<KernelModules | undefined>>()
   const mounts = new Map<string, Promise<RootMount>>()
-  let secrets: Promise<readonly StoreSecret[]> | undefined
+  let secrets: Promise<StoreSecrets> | undefined
 
   async function readInitrd(path: string): Promise<InitrdFacts | undefined> {
     const file = await findStoreFile(treeOf, path)

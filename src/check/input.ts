@@ -9,6 +9,8 @@ export interface CheckInput {
   system: System
   /** Everything that is exported. */
   closure: readonly PathInfo[]
+  /** Store paths that are public; undefined: those of which the closure's signatures say so. */
+  publicPaths?: ReadonlySet<StorePath> | undefined
   treeOf: TreeOf
   /** Told which trees `treeOf` is about to be asked for, where they first have to be fetched. */
   prefetch?: ((paths: readonly StorePath[]) => Promise<void>) | undefined

@@ -16,7 +16,7 @@ export interface Problem {
   fix: string
   /** The file or store path that is affected, as the machine sees it. */
   path?: string | undefined
-  /** Where this one is less grave than the rule. */
+  /** If this one is less serious than the rule. */
   level?: Level
 }
 

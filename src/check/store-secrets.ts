@@ -3,8 +3,6 @@ import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 
 import { fileSystemError } from '../errors.ts'
-import type { PathInfo } from '../nix/path-info.ts'
-import { nixosCacheKey, parsePublicKey, signedBy } from '../nix/signature.ts'
 import { nameOf, type StorePath } from '../nix/store-path.ts'
 import {
   findSecret,
@@ -14,6 +12,7 @@ import {
   type SecretKind,
 } from '../nixos/secrets.ts'
 import type { CheckInput } from './input.ts'
+import { publicPathsOf } from './public-paths.ts'
 
 export interface StoreSecret {
   storePath: StorePath
@@ -21,6 +20,12 @@ export interface StoreSecret {
   path: string
   kind: SecretKind
   isHostKey: boolean
+}
+
+export interface StoreSecrets {
+  found: readonly StoreSecret[]
+  /** Whether some paths were known to be public. If none was, all were looked at. */
+  knowsPublic: boolean
 }
 
 /** Keys of tests and manuals are published with the programs they belong to. */
@@ -34,9 +39,10 @@ const publishedFolders = new Set(
 const maxDepth = 64
 
 export async function findSecretsInStore(
-  input: Pick<CheckInput, 'closure' | 'treeOf' | 'prefetch'>,
-): Promise<StoreSecret[]> {
-  const paths = input.closure.filter((info) => !isPublic(info)).map(({ path }) => path)
+  input: Pick<CheckInput, 'closure' | 'publicPaths' | 'treeOf' | 'prefetch'>,
+): Promise<StoreSecrets> {
+  const publicPaths = input.publicPaths ?? publicPathsOf(input.closure)
+  const paths = input.closure.map(({ path }) => path).filter((path) => !publicPaths.has(path))
   await input.prefetch?.(paths)
   const secrets: StoreSecret[] = []
   const buffer = Buffer.alloc(maxSecretFileBytes)
@@ -51,14 +57,7 @@ export async function findSecretsInStore(
     // Ctrl-C is to be heard between paths.
     await setImmediate()
   }
-  return secrets
-}
-
-const publicKeys = [parsePublicKey(nixosCacheKey)]
-
-/** What the public cache has signed, everybody can have from there. */
-function isPublic(info: PathInfo): boolean {
-  return signedBy(info, publicKeys) !== undefined
+  return { found: secrets, knowsPublic: publicPaths.size > 0 }
 }
 
 const slash = Buffer.from('/')

@@ -21,7 +21,7 @@ export function checkCommand() {
     .option('-q, --quiet', 'show no progress')
     .action((subject, flags) =>
       runCommand(flags, async ({ signal, progress }) => {
-        const { check } = await import('../image/check.ts')
+        const { check } = await import('../image/check-subject.ts')
         const result = await check({
           subject,
           signal,

@@ -1,7 +1,7 @@
 /** What the commands that check share: which rules are silenced, and how findings are shown. */
 import { Option } from '@commander-js/extra-typings'
 
-import type { CheckFinding, Level } from '../check/check.ts'
+import type { CheckFinding, Level } from '../check/check-system.ts'
 import { plural } from '../progress.ts'
 import { collect } from './store-options.ts'
 

@@ -50,14 +50,13 @@ function describe(inspection: Inspection): string {
     ['root file system', root],
     ['mounted by', rootMount ? `${mounters[rootMount.by]}: ${rootMount.why}` : 'nothing'],
   ]
-  if (image) {
-    const { server = 'the server that answers DHCP', path, version = 'default' } = image.nfsRoot
-    rows.push(
-      ['root tree', `${image.rootDirectoryName} (${image.format})`],
-      ['NFS root', `${path} on ${server}, version ${version}`],
-      ['boot tree', plural(image.bootFiles, 'file')],
-    )
+  const nfsRoot = image?.nfsRoot ?? inspection.nfsRoot
+  if (image) rows.push(['root tree', `${image.rootDirectoryName} (${image.format})`])
+  if (nfsRoot) {
+    const { server = 'the server that answers DHCP', path, version = 'default' } = nfsRoot
+    rows.push(['NFS root', `${path} on ${server}, version ${version}`])
   }
+  if (image) rows.push(['boot tree', plural(image.bootFiles, 'file')])
   rows.push(['closure', `${plural(closure.paths, 'path')}, ${formatBytes(closure.bytes)}`])
   const lines = rows.map(([name, value]) => `${name.padEnd(18)}${value}`)
   lines.push('', 'entries')

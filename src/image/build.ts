@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8'
 
 import type { BootRequest } from '../boot/request.ts'
 import { bootFiles, defaultWays } from '../boot/ways.ts'
-import { checkSystem, type CheckFinding } from '../check/check.ts'
+import { checkSystem, type CheckFinding } from '../check/check-system.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
 import type { PathInfo } from '../nix/path-info.ts'

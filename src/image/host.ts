@@ -1,29 +1,47 @@
 /** What netimage's NixOS module says of an image, where the system is a host of a flake. */
 import { NetimageError } from '../errors.ts'
 import { buildFlakeHost, parseFlakeHost } from '../nixos/flake.ts'
+import type { StorePath } from '../nix/store-path.ts'
 import type { Progress } from '../progress.ts'
 import type { BuildRequest } from './request.ts'
 import { requestOf } from './config.ts'
 import { parseConfig } from './options.ts'
 
-/**
- * Builds the host's system. Its module's options become those of the request, where the request has
- * none of its own.
- */
+export interface Host {
+  toplevel: StorePath
+  /** What its module says; undefined if it has none. */
+  settings: HostSettings | undefined
+}
+
+export type HostSettings = Awaited<ReturnType<typeof requestOf>>
+
+/** Builds the system of a flake's host. Undefined if `name` names something else. */
+export async function readHost(
+  name: string,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<Host | undefined> {
+  const host = parseFlakeHost(name)
+  if (!host) return undefined
+  const { toplevel, settings } = await buildFlakeHost(host, signal)
+  if (settings === undefined) {
+    progress.warn(withoutModule(name))
+    return { toplevel, settings }
+  }
+  const source = `netImage of ${name}`
+  const config = parseConfig(parseSettings(settings, source), source)
+  return { toplevel, settings: await requestOf(config, source) }
+}
+
+/** The request with the options of the host's module, except where it has options of its own. */
 export async function withHostSettings(
   request: BuildRequest,
   signal: AbortSignal,
   progress: Progress,
 ): Promise<BuildRequest> {
-  const host = parseFlakeHost(request.system)
-  if (!host) return request
-  const { toplevel, settings } = await buildFlakeHost(host, signal)
-  if (settings === undefined) {
-    progress.warn(withoutModule(request.system))
-    return { ...request, system: toplevel }
-  }
-  const source = `netImage of ${request.system}`
-  const own = await requestOf(parseConfig(parseSettings(settings, source), source), source)
+  const host = await readHost(request.system, signal, progress)
+  if (!host?.settings) return { ...request, system: host?.toplevel ?? request.system }
+  const { toplevel, settings: own } = host
   const given = Object.entries(request.bootSettings ?? {})
   return {
     ...own,

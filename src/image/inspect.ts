@@ -22,6 +22,8 @@ export interface Inspection {
     /** The ten largest. */
     largest: { path: StorePath; narSize: number }[]
   }
+  /** Of a host of a flake that has netimage's module: where its root is. */
+  nfsRoot?: NfsRoot
   /** Of an image only. */
   image?: {
     rootDirectoryName: string
@@ -40,7 +42,13 @@ export async function inspect(request: InspectRequest): Promise<Inspection> {
   return await withSubject(request, describe)
 }
 
-async function describe({ system, closure, image, treeOf }: Subject): Promise<Inspection> {
+async function describe({
+  system,
+  closure,
+  image,
+  treeOf,
+  settings,
+}: Subject): Promise<Inspection> {
   const largest = [...closure].sort((a, b) => b.narSize - a.narSize).slice(0, largestShown)
   const [main] = system.entries
   const initOf = async ({ initrd }: BootEntry) => {
@@ -51,12 +59,15 @@ async function describe({ system, closure, image, treeOf }: Subject): Promise<In
     kind: image ? 'image' : 'system',
     system,
     rootMount: main && (await readRootMount(main, system.fileSystems, initOf)),
-    rootFileSystem: system.fileSystems.find(({ mountPoint }) => mountPoint === '/'),
+    rootFileSystem: system.fileSystems.findLast(({ mountPoint }) => mountPoint === '/'),
     closure: {
       paths: closure.length,
       bytes: closure.reduce((sum, { narSize }) => sum + narSize, 0),
       largest: largest.map(({ path, narSize }) => ({ path, narSize })),
     },
+    ...(settings?.options?.nfsRoot !== undefined && {
+      nfsRoot: parseNfsRoot(settings.options.nfsRoot),
+    }),
     ...(image && { image: describeImage(image) }),
   }
 }

@@ -7,10 +7,11 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
+import { publicPathsOf } from '../check/public-paths.ts'
 import type { Closure } from '../nix/closure.ts'
 import { formatHash, parseHash } from '../nix/hash.ts'
 import { sortedReferences, type PathInfo } from '../nix/path-info.ts'
-import { toStorePath } from '../nix/store-path.ts'
+import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import { isContentAddressed } from '../nix/trust.ts'
 import type { System } from '../nixos/system.ts'
 import { manifestName } from './layout.ts'
@@ -57,6 +58,8 @@ const schema = v.object({
       narSize: v.pipe(size, v.minValue(1)),
       references: v.array(v.string()),
       ca: optionalText,
+      /** Whether the public cache has signed it. Manifests of older versions do not say. */
+      public: v.optional(v.boolean(), false),
     }),
   ),
   root: v.object({
@@ -78,6 +81,7 @@ export function formatManifest(manifest: Manifest): string {
 }
 
 export function manifestClosure(closure: Closure): Manifest['closure'] {
+  const publicPaths = publicPathsOf([...closure.values()].map(({ info }) => info))
   return [...closure.values()].map(({ info }) => ({
     path: info.path,
     narHash: formatHash(info.narHash),
@@ -85,6 +89,7 @@ export function manifestClosure(closure: Closure): Manifest['closure'] {
     references: [...info.references],
     // No signature covers it: what does not recompute is anybody's word.
     ...(info.ca !== undefined && isContentAddressed(info) && { ca: info.ca }),
+    public: publicPaths.has(info.path),
   }))
 }
 
@@ -93,6 +98,8 @@ export interface ReadImage {
   system: System
   options: SettledOptions
   closure: PathInfo[]
+  /** Those of the closure that the public cache had signed when the image was built. */
+  publicPaths: ReadonlySet<StorePath>
 }
 
 /** @param shown the image's name in errors, if `image` is another path to it */
@@ -158,5 +165,8 @@ export function parseManifest(text: string, source: string): ReadImage {
     system: { ...manifest.system, toplevel },
     options: manifest.options,
     closure,
+    publicPaths: new Set(
+      closure.filter((_, index) => manifest.closure[index]?.public).map(({ path }) => path),
+    ),
   }
 }

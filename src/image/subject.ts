@@ -13,6 +13,7 @@ import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool } from '../pool/pool.ts'
 import { startWorkers } from '../pool/workers.ts'
 import { silentProgress, type Progress } from '../progress.ts'
+import { readHost, type HostSettings } from './host.ts'
 import { imageLayout, manifestName, type ImageLayout } from './layout.ts'
 import { readImage, type ReadImage } from './manifest.ts'
 
@@ -31,6 +32,8 @@ export interface Subject {
   treeOf: TreeOf
   /** Fetches many trees at once, and shows it. */
   prefetch: (paths: readonly StorePath[]) => Promise<void>
+  /** Of a host of a flake that has netimage's module: the options that the module gives. */
+  settings?: HostSettings | undefined
   /** Of an image only. */
   image?: ReadImage & { layout: ImageLayout }
 }
@@ -63,7 +66,8 @@ async function withSystem<T>(
 ): Promise<T> {
   const signal = request.signal ?? new AbortController().signal
   const progress = request.progress ?? silentProgress
-  const toplevel = await findSystemPath(request.subject, signal)
+  const host = await readHost(request.subject, signal, progress)
+  const toplevel = host?.toplevel ?? (await findSystemPath(request.subject, signal))
   const access = await openStores(request, (message) => progress.warn(message), signal)
   const pool = openPool(request.pool ?? defaultPoolDirectory(), (message) => progress.warn(message))
   const workers = startWorkers(signal)
@@ -85,7 +89,7 @@ async function withSystem<T>(
     }
     const system = await readSystem(treeOf, toplevel)
     const infos = [...closure.values()].map(({ info }) => info)
-    return await use({ system, closure: infos, treeOf, prefetch })
+    return await use({ system, closure: infos, treeOf, prefetch, settings: host?.settings })
   } finally {
     await workers.close()
     pool.close()

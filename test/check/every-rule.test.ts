@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { checkSystem } from '../../src/check/check.ts'
+import { checkSystem } from '../../src/check/check-system.ts'
 import { rules } from '../../src/check/rules.ts'
 import { runProgram } from '../support/real-nix.ts'
 import {

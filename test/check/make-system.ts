@@ -4,7 +4,7 @@
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import assert from 'node:assert/strict'
-import { checkSystem, type CheckFinding, type CheckInput } from '../../src/check/check.ts'
+import { checkSystem, type CheckFinding, type CheckInput } from '../../src/check/check-system.ts'
 import type { TreeFile } from '../../src/tree-files.ts'
 import { parseHash } from '../../src/nix/hash.ts'
 import { baseNameOf, toStorePath, type StorePath } from '../../src/nix/store-path.ts'

@@ -13,7 +13,7 @@ test('every rule has a section of its own in the manual, and every section a rul
   assert.deepEqual(titles.toSorted(), rules.map(({ name }) => name).toSorted())
 })
 
-test('each section says how grave it is, what is seen at boot, and what mends it', () => {
+test('each section says how serious it is, what is seen at boot, and what mends it', () => {
   for (const section of sections) {
     const name = section.split('\n', 1)[0]
     const rule = rules.find((rule) => rule.name === name)

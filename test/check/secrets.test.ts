@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { generateKeyPairSync } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
-import { checkSystem } from '../../src/check/check.ts'
+import { checkSystem } from '../../src/check/check-system.ts'
 import type { PathInfo } from '../../src/nix/path-info.ts'
+import type { StorePath } from '../../src/nix/store-path.ts'
+import { publishedInfo, publishedPath } from '../support/published-path.ts'
 import {
   assertFindings,
   findingsOf,
@@ -88,6 +90,31 @@ suite('secrets-in-store', () => {
     assert.deepEqual(fetched, [])
     assertFindings(await checkSystem({ ...input, prefetch }), { rule, level: 'warning' })
     assert.deepEqual(fetched, [input.closure.length])
+  })
+
+  test('a path that the public cache has signed is not looked into', async () => {
+    const input = await makeCheckInput({ paths: { 'a.key': pem } })
+    const key = input.closure.find(({ path }) => path.endsWith('-a.key'))
+    assert.ok(key)
+    // The tree of a path of which only this is known: that cache.nixos.org has signed it.
+    const treeOf = async (path: StorePath) =>
+      await input.treeOf(path === publishedPath ? key.path : path)
+    const others = input.closure.filter((info) => info !== key)
+    assertFindings(await checkSystem({ ...input, closure: [...others, publishedInfo], treeOf }))
+    const closure = [...others, { ...publishedInfo, signatures: [] }]
+    assertFindings(await checkSystem({ ...input, closure, treeOf }), {
+      rule,
+      level: 'warning',
+      message: /no signature says here/,
+    })
+    // As an image remembers it, which has no signatures.
+    const publicPaths = new Set([publishedPath])
+    assertFindings(await checkSystem({ ...input, closure, treeOf, publicPaths }))
+    assertFindings(await checkSystem({ ...input, publicPaths }), {
+      rule,
+      level: 'warning',
+      message: /who can mount the root$/,
+    })
   })
 
   test('a signature that only claims to be of the public cache hides nothing', async () => {

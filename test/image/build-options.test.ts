@@ -12,6 +12,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import * as v from 'valibot'
 import {
   assertWhole,
   failureOf,
@@ -365,6 +366,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
             for file in init kernel; do echo $file > $out/$file; done
             printf 25.11.flake > $out/nixos-version
             printf aarch64-linux > $out/system
+            printf root=fstab > $out/kernel-params
           '';
           nixosConfigurations.other-host = self.nixosConfigurations.pi;
           nixosConfigurations.with-module = say ''${JSON.stringify(moduleSettings)}'';
@@ -434,6 +436,25 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     const second = parseObject(other.stdout)
     assert.equal(second['rootDirectoryName'], 'from-a-file-25.11.flake-aarch64-linux')
     assert.equal(second['nfsRoot'], '10.0.0.2:/srv/flag,v3')
+  })
+
+  test('check and inspect heed what the module says, as build does', async () => {
+    const look = async (command: string, host: string) => {
+      const flags = ['--from', `local?root=${world.storeRoot}`, '--no-check-sigs', '--json']
+      const pool = ['--pool', workspace.path('pool')]
+      const run = await netimage([command, host, ...flags, ...pool], {
+        cwd: flake(),
+        env: environment(),
+      })
+      return parseObject(run.stdout)
+    }
+    const rules = async (host: string) => JSON.stringify((await look('check', host)).findings)
+    assert.match(await rules('.#pi'), /root-not-nfs/)
+    assert.doesNotMatch(await rules('.#with-module'), /root-not-nfs/)
+    const { nfsRoot } = await look('inspect', '.#with-module')
+    assert.ok(
+      v.is(v.object({ server: v.literal('10.0.0.1'), path: v.literal('/srv/module') }), nfsRoot),
+    )
   })
 
   test('without it: what is missing, and the lines to add', async () => {

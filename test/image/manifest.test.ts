@@ -14,6 +14,7 @@ import type { Manifest } from '../../src/image/manifest.ts'
 import { formatHash } from '../../src/nix/hash.ts'
 import { assertError, netimageError } from '../support/errors.ts'
 import { anyClosure, hash, storePath } from '../support/path-infos.ts'
+import { publishedInfo } from '../support/published-path.ts'
 import { addressedPath } from '../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
@@ -51,8 +52,15 @@ const manifest: Manifest = {
     populateRootCommands: 'echo "two\nlines"',
   },
   closure: [
-    { path: toplevel, narHash, narSize: 120, references: [toplevel, kernel] },
-    { path: kernel, narHash, narSize: 2 ** 53 - 1, references: [], ca: 'fixed:r:sha256:x' },
+    { path: toplevel, narHash, narSize: 120, references: [toplevel, kernel], public: false },
+    {
+      path: kernel,
+      narHash,
+      narSize: 2 ** 53 - 1,
+      references: [],
+      ca: 'fixed:r:sha256:x',
+      public: true,
+    },
   ],
   root: {
     format: 'directory',
@@ -88,7 +96,14 @@ test('a manifest comes back as it was', () => {
       ca: 'fixed:r:sha256:x',
     },
   ])
+  assert.deepEqual([...read.publicPaths], [kernel])
   assert.equal(formatManifest(read.manifest), formatManifest(manifest))
+})
+
+test('a manifest of a version that did not say what is public', () => {
+  const older = formatManifest(manifest).replace(/,\s*"public": \w+/g, '')
+  assert.doesNotMatch(older, /public/)
+  assert.equal(parseManifest(older, 'the-manifest').publicPaths.size, 0)
 })
 
 test('a manifest of an archive comes back as it was', () => {
@@ -105,6 +120,7 @@ test('any closure comes back as it was', () => {
         narHash: formatHash(narHash),
         narSize,
         references: [...references],
+        public: false,
       }))
       const read = parseManifest(formatManifest({ ...manifest, closure }), 'the-manifest')
       assert.deepEqual(read.closure, infos)
@@ -122,6 +138,7 @@ test('the closure holds what is to be verified, and nothing of the store it came
     { ...common, path: addressed, references: [], ca: `text:sha256:${hex}` },
     // It leads to another path, and no signature covers it.
     { ...common, path: toplevel, references: [], ca: `text:sha256:${hex}` },
+    publishedInfo,
   ]
   const store = {
     url: 'x',
@@ -135,9 +152,23 @@ test('the closure holds what is to be verified, and nothing of the store it came
     (info) => [info.path, { info, stored: { info, fetch }, store }] as const,
   )
   assert.deepEqual(manifestClosure(new Map(entries)), [
-    { path: kernel, narHash, narSize: 5, references: [kernel] },
-    { path: addressed, narHash, narSize: 5, references: [], ca: `text:sha256:${hex}` },
-    { path: toplevel, narHash, narSize: 5, references: [] },
+    { path: kernel, narHash, narSize: 5, references: [kernel], public: false },
+    {
+      path: addressed,
+      narHash,
+      narSize: 5,
+      references: [],
+      ca: `text:sha256:${hex}`,
+      public: false,
+    },
+    { path: toplevel, narHash, narSize: 5, references: [], public: false },
+    {
+      path: publishedInfo.path,
+      narHash: formatHash(publishedInfo.narHash),
+      narSize: publishedInfo.narSize,
+      references: publishedInfo.references,
+      public: true,
+    },
   ])
 })
 

@@ -10,6 +10,7 @@ import { hash, storePath, toPathInfo } from '../support/path-infos.ts'
 import { createNixWorld } from '../support/real-nix.ts'
 import type { NixKey, NixWorld } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { publishedInfo, publishedNarInfo, publishedPath } from '../support/published-path.ts'
 
 const otherPath = storePath('/nix/store/0123456789abcdfghijklmnpqrsvwxyz-other')
 
@@ -135,18 +136,7 @@ suite('what real Nix has signed', () => {
 })
 
 suite('what the public NixOS cache has signed', () => {
-  const hello = `StorePath: /nix/store/w9yy7v61ipb5rx6i35zq1mvc2iqfmps1-hello-2.10
-URL: nar/15zk4zszw9lgkdkkwy7w11m5vag11n5dhv2i6hj308qpxczvdddx.nar.xz
-Compression: xz
-FileHash: sha256:15zk4zszw9lgkdkkwy7w11m5vag11n5dhv2i6hj308qpxczvdddx
-FileSize: 41232
-NarHash: sha256:1mi14cqk363wv368ffiiy01knardmnlyphi6h9xv6dkjz44hk30i
-NarSize: 205968
-References: 9df65igwjmf2wbw0gbrrgair6piqjgmi-glibc-2.31 w9yy7v61ipb5rx6i35zq1mvc2iqfmps1-hello-2.10
-Sig: cache.nixos.org-1:uP5KU8MCmyRnKGlN5oEv6xWJBI5EO/Pf5aFztZuLSz8BpCcZ1fdBnJkVXhBAlxkdm/CemsgQskhwvyd2yghTAg==
-`
-  const path = storePath('/nix/store/w9yy7v61ipb5rx6i35zq1mvc2iqfmps1-hello-2.10')
-  const info = parseNarInfo(hello, path, 'hello')
+  const [hello, path, info] = [publishedNarInfo, publishedPath, publishedInfo]
   const key = parsePublicKey(nixosCacheKey)
 
   test('is signed by the key that we trust by default', () => {

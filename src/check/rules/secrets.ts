@@ -10,12 +10,13 @@ export const secretsInStore: Rule = {
   name: 'secrets-in-store',
   level: 'warning',
   async find(context) {
-    const found = (await context.secretsInStore()).filter(({ isHostKey }) => !isHostKey)
-    const perPath = Map.groupBy(found, ({ storePath }) => storePath)
+    const { found, knowsPublic } = await context.secretsInStore()
+    const own = found.filter(({ isHostKey }) => !isHostKey)
+    const perPath = Map.groupBy(own, ({ storePath }) => storePath)
     const problems: Problem[] = []
     for (const secrets of perPath.values()) {
       for (const { path, kind } of secrets.slice(0, maxPerPath)) {
-        problems.push(storeProblem(path, kind))
+        problems.push(storeProblem(path, kind, knowsPublic))
       }
       const more = secrets.length - maxPerPath
       const last = problems.at(-1)
@@ -25,9 +26,12 @@ export const secretsInStore: Rule = {
   },
 }
 
-function storeProblem(path: string, kind: string): Problem {
+function storeProblem(path: string, kind: string, knowsPublic: boolean): Problem {
+  const doubt = knowsPublic
+    ? ''
+    : '; no signature says here which store paths are published anyway, so that it may be one of those'
   return {
-    message: `${path} has a ${kind}, which everybody can read who can mount the root`,
+    message: `${path} has a ${kind}, which everybody can read who can mount the root${doubt}`,
     fix:
       kind === 'password'
         ? 'users.users.<name>.hashedPasswordFile = "/path/outside/of/the/store";'
@@ -54,7 +58,8 @@ export const hostKeysBakedIn: Rule = {
   name: 'host-keys-baked-in',
   level: 'warning',
   async find(context) {
-    const inStore = (await context.secretsInStore()).filter(({ isHostKey }) => isHostKey)
+    const { found } = await context.secretsInStore()
+    const inStore = found.filter(({ isHostKey }) => isHostKey)
     const inInitrds = await findPerEntry(context, async (entry) => {
       const secrets = (await context.initrdOf(entry))?.secrets ?? []
       return secrets

@@ -18,9 +18,9 @@ export interface CheckFinding {
   path?: string
 }
 
-const gravity: Record<Level, number> = { error: 0, warning: 1, note: 2 }
+const order: Record<Level, number> = { error: 0, warning: 1, note: 2 }
 
-/** The gravest first. A rule that is silenced does no work either. */
+/** Errors first, then warnings. A rule that is silenced does no work either. */
 export async function checkSystem(input: CheckInput): Promise<CheckFinding[]> {
   const context = createContext(input)
   const silenced = new Set(input.silenced)
@@ -31,5 +31,5 @@ export async function checkSystem(input: CheckInput): Promise<CheckFinding[]> {
       findings.push({ rule: rule.name, level, message, fix, ...(path !== undefined && { path }) })
     }
   }
-  return findings.sort((a, b) => gravity[a.level] - gravity[b.level])
+  return findings.sort((a, b) => order[a.level] - order[b.level])
 }

@@ -1,12 +1,12 @@
 /** Checks a system or an image before it is booted. */
 import { existsSync } from 'node:fs'
 
-import { checkSystem, type CheckFinding } from '../check/check.ts'
+import { checkSystem, type CheckFinding } from '../check/check-system.ts'
 import { silentProgress } from '../progress.ts'
 import { withSubject, type SubjectRequest } from './subject.ts'
 
 export interface CheckRequest extends SubjectRequest {
-  /** Where a system's machine is to mount its root from; an image says that itself. */
+  /** Where the machine is to mount its root from. Default: what the image or the host's module says. */
   nfsRoot?: string
   /** Names of rules that are left out. */
   silenced?: readonly string[]
@@ -15,13 +15,14 @@ export interface CheckRequest extends SubjectRequest {
 export interface Check {
   kind: 'system' | 'image'
   toplevel: string
-  /** The gravest first. */
+  /** Errors first. */
   findings: CheckFinding[]
 }
 
 export async function check(request: CheckRequest): Promise<Check> {
   const progress = request.progress ?? silentProgress
-  return await withSubject(request, async ({ system, closure, treeOf, prefetch, image }) => {
+  return await withSubject(request, async (subject) => {
+    const { system, closure, treeOf, prefetch, image, settings } = subject
     if (image && !existsSync(image.layout.store)) {
       progress.warn(
         'the root tree is not there as a directory: what is in its store is not checked',
@@ -30,10 +31,11 @@ export async function check(request: CheckRequest): Promise<Check> {
     const findings = await checkSystem({
       system,
       closure,
+      publicPaths: image?.publicPaths,
       treeOf,
       prefetch,
-      silenced: request.silenced,
-      nfsRoot: request.nfsRoot ?? image?.options.nfsRoot,
+      silenced: [...(settings?.silenced ?? []), ...(request.silenced ?? [])],
+      nfsRoot: request.nfsRoot ?? image?.options.nfsRoot ?? settings?.options?.nfsRoot,
       image: image && {
         bootTree: image.layout.boot,
         bootFiles: image.manifest.boot.files,
