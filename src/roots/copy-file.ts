@@ -7,30 +7,36 @@ import {
   fsyncSync,
   ftruncateSync,
   openSync,
+  read,
   readSync,
   rmSync,
   writeSync,
 } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
+import { promisify } from 'node:util'
 
 import { errnoOf } from '../errors.ts'
 import { openRegularFile, pathOfDescriptor } from '../open-safely.ts'
 
-const chunk = Buffer.alloc(256 * 1024)
+const chunkBytes = 256 * 1024
 const block = 4096
 const zeros = Buffer.alloc(block)
+/** So much of a long copy is written to the disk at a time, or all others would wait for it then. */
+const syncedBytes = 64 * 2 ** 20
+const readAsync = promisify(read)
 
 /**
  * The copy can be written by its owner, and is on the disk; after an error there is none.
  *
  * @param source a file that is open to be read
  * @param to nothing has this name yet, and no link is followed there
+ * @param bytes how many of the first ones it has at least
  */
-export function copyFile(source: number, to: string): void {
-  const isCloned = clone(source, to)
-  const file = isCloned ? openRegularFile(to) : openSync(to, 'wx', 0o600)
+export function copyFile(source: number, to: string, bytes = Infinity): void {
+  if (cloneFile(source, to)) return
+  const file = openSync(to, 'wx', 0o600)
   try {
-    if (isCloned) fchmodSync(file, 0o600)
-    else copySparse(source, file)
+    copySparse(source, file, bytes)
     fsyncSync(file)
   } catch (error) {
     rmSync(to, { force: true })
@@ -38,6 +44,24 @@ export function copyFile(source: number, to: string): void {
   } finally {
     closeSync(file)
   }
+}
+
+/** The same if the file system can share the data. @returns whether it could */
+export function cloneFile(source: number, to: string): boolean {
+  if (!clone(source, to)) return false
+  try {
+    const file = openRegularFile(to)
+    try {
+      fchmodSync(file, 0o600)
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
+  } catch (error) {
+    rmSync(to, { force: true })
+    throw error
+  }
+  return true
 }
 
 /** Opens what is to be copied: no link, and nothing but a file. */
@@ -63,27 +87,78 @@ function clone(source: number, to: string): boolean {
 }
 
 /** Blocks of zeros become holes: the kernel's own copying would fill the holes that are there. */
-function copySparse(source: number, target: number): void {
+function copySparse(source: number, target: number, bytes: number): void {
+  const chunk = Buffer.allocUnsafe(chunkBytes)
   let offset = 0
-  for (let length; (length = readSync(source, chunk, 0, chunk.length, offset)) > 0;) {
-    writeBlocks(target, offset, length)
+  for (;;) {
+    const wanted = Math.min(chunkBytes, bytes - offset)
+    const length = wanted === 0 ? 0 : readSync(source, chunk, 0, wanted, offset)
+    if (length === 0) break
+    for (const { start, end } of runsOf(chunk, length)) {
+      for (let at = start; at < end;) {
+        at += writeSync(target, chunk, at, end - at, offset + at)
+      }
+    }
     offset += length
   }
   ftruncateSync(target, offset)
 }
 
-/** What is not zeros in the chunk, in as few writes as there are runs of it. */
-function writeBlocks(target: number, offset: number, length: number): void {
+/**
+ * The same for a large file, while others are served: its first bytes, on the disk.
+ *
+ * @param openSource opens it to be read
+ * @param to nothing has this name yet
+ * @throws the signal's reason, or an error of the file system; nothing is left then
+ */
+export async function copyBeginning(
+  openSource: () => number,
+  to: string,
+  bytes: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes))
+  const source = openSource()
+  try {
+    await using target = await open(to, 'wx', 0o600)
+    let offset = 0
+    while (offset < bytes) {
+      signal.throwIfAborted()
+      const wanted = Math.min(chunk.length, bytes - offset)
+      const { bytesRead } = await readAsync(source, chunk, 0, wanted, offset)
+      if (bytesRead === 0) break
+      for (const { start, end } of runsOf(chunk, bytesRead)) {
+        for (let at = start; at < end;) {
+          at += (await target.write(chunk, at, end - at, offset + at)).bytesWritten
+        }
+      }
+      const before = offset
+      offset += bytesRead
+      const isDue = Math.floor(offset / syncedBytes) > Math.floor(before / syncedBytes)
+      if (isDue) await target.datasync()
+    }
+    await target.truncate(offset)
+    await target.sync()
+  } catch (error) {
+    await rm(to, { force: true })
+    throw error
+  } finally {
+    closeSync(source)
+  }
+}
+
+/** What is not zeros in the chunk, in as few runs as there are. */
+function* runsOf(chunk: Buffer, length: number): Generator<{ start: number; end: number }> {
   const isHole = (at: number) => {
     const end = Math.min(at + block, length)
     return chunk.compare(zeros, 0, end - at, at, end) === 0
   }
-  for (let from = 0; from < length;) {
-    let to = from
-    while (to < length && !isHole(to)) to += block
-    to = Math.min(to, length)
-    for (let at = from; at < to;) at += writeSync(target, chunk, at, to - at, offset + at)
-    from = to
-    while (from < length && isHole(from)) from += block
+  for (let start = 0; start < length;) {
+    let end = start
+    while (end < length && !isHole(end)) end += block
+    end = Math.min(end, length)
+    if (end > start) yield { start, end }
+    start = end
+    while (start < length && isHole(start)) start += block
   }
 }

@@ -12,6 +12,7 @@ import {
   openSync,
   readdirSync,
   readSync,
+  renameSync,
   rmSync,
   unlink,
   writeSync,
@@ -20,7 +21,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 import { makeDirectory } from '../make-directory.ts'
-import { copyFile } from './copy-file.ts'
+import { createCopies, isCopy } from './copies.ts'
+import { cloneFile, copyFile } from './copy-file.ts'
 import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
@@ -45,8 +47,17 @@ export interface DataFiles {
   settleSizes(): void
   /** The operation is undone: sizes are what they were before. */
   restoreSizes(): void
-  /** Makes the node's own file: empty, or with what the image has. */
-  create(node: NodeId, from?: ImageNode): void
+  /**
+   * Makes the node's own file: empty, or with what the image has.
+   *
+   * @param bytes how many of the image's first bytes it needs
+   * @throws `EAGAIN` while they are copied, if they are many; nothing is made then
+   */
+  create(node: NodeId, from: ImageNode | undefined, bytes: number): void
+  /** Nobody will write to the node any more: a copy that is being made for it is not needed. */
+  dropCopy(node: NodeId): void
+  /** Before it is closed: ends the copies that are being made. */
+  stopCopies(): Promise<void>
   /** Of a node that is gone. Large files take a while, in which others are served. */
   remove(node: NodeId): Promise<void>
   /**
@@ -68,6 +79,8 @@ export interface DataFiles {
 
 /** Of each layer, for its own files and as many of the image's. */
 const maxOpen = 32
+/** More bytes are copied while others are served. As many can come with one call. */
+const maxCopiedAtOnce = 2 ** 20
 const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
 const unlinkAsync = promisify(unlink)
@@ -82,6 +95,7 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
   syncDirectory(directory)
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
+  const copies = createCopies(folder)
   const names = openSync(folder, 'r')
   // Also names that a server made which was killed since.
   let hasNewNames = true
@@ -100,6 +114,23 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       await synced(fdatasyncAsync(file))
     } finally {
       closeSync(file)
+    }
+  }
+
+  /** Clones are made at once, whatever their size. */
+  function cloneOrCopy(node: NodeId, from: ImageNode, bytes: number): string {
+    const clone = join(folder, `copy-of-${node.toString(16)}`)
+    rmSync(clone, { force: true })
+    const isCloned = !copies.has(node) && withSource(from, (source) => cloneFile(source, clone))
+    return isCloned ? clone : copies.take(node, () => index.open(from), bytes)
+  }
+
+  function withSource<T>(node: ImageNode, action: (source: number) => T): T {
+    const source = index.open(node)
+    try {
+      return action(source)
+    } finally {
+      closeSync(source)
     }
   }
 
@@ -156,26 +187,24 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
         if (now > before) guarded(() => ftruncateSync(descriptor(node), before))
       }
     },
-    create(node, from) {
+    dropCopy: (node) => copies.drop(node),
+    stopCopies: () => copies.close(),
+    create(node, from, bytes) {
       const file = fileOf(node)
+      const needed = Math.min(bytes, from?.size ?? 0)
+      const isLarge = needed > maxCopiedAtOnce
+      const copy = isLarge && from ? cloneOrCopy(node, from, needed) : undefined
       // There may be one of an operation that was undone, and that one is given up.
       own.forget(String(node))
       truncated.delete(node)
       sizes.delete(node)
       rmSync(file, { force: true })
-      if (from) {
-        const source = index.open(from)
-        try {
-          copyFile(source, file)
-        } finally {
-          closeSync(source)
-        }
-        // Found by its name before the database says so: the image's data were safe as well.
-        fsyncSync(names)
-      } else {
-        closeSync(openSync(file, 'wx', 0o600))
-        hasNewNames = true
-      }
+      if (copy !== undefined) renameSync(copy, file)
+      else if (from && needed > 0) withSource(from, (source) => copyFile(source, file, needed))
+      else closeSync(openSync(file, 'wx', 0o600))
+      // Found by its name before the database says so: the image's data were safe as well.
+      if (needed > 0) fsyncSync(names)
+      else hasNewNames = true
     },
     async remove(node) {
       own.forget(String(node))
@@ -204,6 +233,7 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
     keepOnly(nodes) {
       const kept = new Set<NodeId>()
       for (const name of readdirSync(folder)) {
+        if (isCopy(name)) rmSync(join(folder, name))
         if (!/^[0-9a-f]+$/.test(name)) continue
         const node = Number.parseInt(name, 16)
         if (nodes.has(node)) kept.add(node)

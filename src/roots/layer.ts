@@ -116,11 +116,16 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     if (size > maxFileSize) throw failure('EFBIG', `no file can have ${size} bytes`)
   }
 
-  /** The file's row, with data of its own. @param keep whether it begins with what the image has */
-  function ownFile(id: NodeId, keep: boolean): NodeRow {
+  /**
+   * The file's row, with data of its own.
+   *
+   * @param bytes how many of the image's first bytes they begin with
+   * @throws `EAGAIN` while these are copied
+   */
+  function ownFile(id: NodeId, bytes: number): NodeRow {
     const row = nodes.change(id)
     if (!row.ownData) {
-      data.create(id, keep ? nodes.inImage(id) : undefined)
+      data.create(id, nodes.inImage(id), bytes)
       row.ownData = true
     }
     return row
@@ -154,6 +159,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     if (row.links > 0) return
     if (row.kind === 'directory') directories.drop(id)
     if (row.ownData) going.push(id)
+    else data.dropCopy(id)
     row.ownData = false
   }
 
@@ -216,7 +222,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       transactions.run(() => {
         if (size !== undefined && size < sizeOf(nodes.find(id)).size) transactions.givesRoom()
         const time = now()
-        const row = size === undefined ? nodes.change(id) : ownFile(id, size > 0)
+        const row = size === undefined ? nodes.change(id) : ownFile(id, size)
         if (size !== undefined) {
           data.setSize(id, size)
           row.modified = time
@@ -230,15 +236,16 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       })
     },
 
-    write(id, offset, bytes) {
+    write(id, offset, bytes, mode) {
       findFile(id)
       // Not even the time of the last change is another then.
       if (bytes.length === 0) return
       mustFit(offset + bytes.length)
       transactions.run(() => {
-        const row = ownFile(id, true)
+        const row = ownFile(id, Infinity)
         row.modified = now()
         row.changed = row.modified
+        if (mode !== undefined) row.mode = mode & 0o7777
       })
       // After the transaction: if that does not fit on a full disk, the data are left alone. If the
       // data do not fit, the times have changed, as they have after a write that fails to a kernel's.
@@ -365,6 +372,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     fileSystem,
     async close() {
       try {
+        await data.stopCopies()
         await transactions.stable()
       } finally {
         opened.dispose()

@@ -10,7 +10,7 @@ import { createClock } from '../../src/roots/clock.ts'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { find, put, read } from './support/stored-layers.ts'
+import { find, put, read, untilDone } from './support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const made = { mode: 0o600, uid: 0, gid: 0 }
@@ -105,7 +105,8 @@ suite('data', () => {
         assert.ok(lstatSync(join(tree, 'a')).blocks * 512 < 200_000)
       },
       async (system) => {
-        const file = put(system, 'a', 'B')
+        await untilDone(() => put(system, 'a', 'B'))
+        const file = find(system, 'a') ?? 0
         system.write(file, hole - 1, Buffer.from('e'))
         await system.commit(file)
         const { size, used } = system.attributes(file)

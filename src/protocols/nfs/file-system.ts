@@ -133,7 +133,8 @@ export interface FileSystem {
   list(directory: NodeId, cookie: number): Iterable<DirectoryEntry>
 
   setAttributes(node: NodeId, changes: AttributeChanges): void
-  write(file: NodeId, offset: number, data: Uint8Array): void
+  /** @param mode that the file has from then on; nobody sees the data with the mode before */
+  write(file: NodeId, offset: number, data: Uint8Array, mode?: number): void
   /** @throws `EEXIST` where the name is taken */
   create(directory: NodeId, name: Buffer, node: NewNode): NodeId
   link(node: NodeId, directory: NodeId, name: Buffer): void

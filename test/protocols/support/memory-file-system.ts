@@ -180,12 +180,13 @@ export function createMemoryFileSystem(): MemoryFileSystem {
       Object.assign(node.attributes, others)
       touch(node, 'changed')
     },
-    write(id, offset, data) {
+    write(id, offset, data, mode) {
       const node = nodeOf(id)
       const end = offset + data.length
       if (end > maxFileBytes) throw failed('EFBIG')
       if (end > node.attributes.size) resize(node, end)
       node.content.set(data, offset)
+      if (mode !== undefined) node.attributes.mode = mode
       touch(node, 'modified', 'changed')
     },
     create(id, name, spec) {

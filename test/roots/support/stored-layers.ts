@@ -1,8 +1,10 @@
 // Layers of a state directory over small images.
 
+import assert from 'node:assert/strict'
 import { hash } from 'node:crypto'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { readImageIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer, type MachineLayer } from '../../../src/roots/store.ts'
@@ -47,6 +49,19 @@ export function put(system: FileSystem, path: string, text: string): NodeId {
   const file = find(system, path) ?? system.create(directory, Buffer.from(name), made)
   system.write(file, 0, Buffer.from(text))
   return file
+}
+
+/** Asks again until it is done. @returns how many turns others had meanwhile */
+export async function untilDone(action: () => void): Promise<number> {
+  for (let turns = 0; ; turns++) {
+    try {
+      action()
+      return turns
+    } catch (error) {
+      assert.equal(errnoOf(error), 'EAGAIN')
+    }
+    await new Promise((resolve) => setImmediate(resolve))
+  }
 }
 
 export function read(system: FileSystem, path: string): string | undefined {

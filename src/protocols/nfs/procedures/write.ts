@@ -21,10 +21,7 @@ export const write: NfsProcedure = {
     requireWriting(file, credentials)
     const bytes = data.subarray(0, maxTransfer)
     if (bytes.length > 0) {
-      // Before: whatever happens in between, nobody runs what another has written as its owner.
-      const mode = modeAfterWriting(file, credentials)
-      if (mode !== undefined) fileSystem.setAttributes(file.id, { mode })
-      fileSystem.write(file.id, offset, bytes)
+      fileSystem.write(file.id, offset, bytes, modeAfterWriting(file, credentials))
     }
     const isUnstable = wanted === stability.unstable
     writeChange(results, served, file)

@@ -1,0 +1,151 @@
+// The first write to a large file of the image: it is copied, and all others go on meanwhile.
+
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { createHash, randomFillSync } from 'node:crypto'
+import { once } from 'node:events'
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { after, suite, test } from 'node:test'
+import { createIndex } from '../../src/roots/image-index.ts'
+import { openLayer } from '../../src/roots/layer.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { find, put, read, untilDone } from './support/stored-layers.ts'
+
+const freshName = freshNames(temporaryDirectory())
+/** Another file system than that of the layers: nothing can be cloned from one to the other. */
+const images = mkdtempSync('/dev/shm/netimage-test-')
+const freshImage = freshNames(images)
+after(() => rmSync(images, { recursive: true }))
+const megabyte = 2 ** 20
+const bytes = 8 * megabyte
+
+/** A layer over an image that has these large files. */
+function open(...names: string[]) {
+  const [tree, directory] = [freshImage(), freshName()]
+  for (const each of [tree, directory]) mkdirSync(each)
+  for (const name of names) writeFileSync(join(tree, name), randomFillSync(Buffer.alloc(bytes)))
+  writeFileSync(join(tree, 'small'), 'small')
+  const index = createIndex('tree', tree)
+  const layer = openLayer(directory, index)
+  const node = (name: string) => find(layer.fileSystem, name) ?? 0
+  const data = join(directory, 'data')
+  return { layer, system: layer.fileSystem, tree, directory, data, node, index }
+}
+
+function digest(content: Buffer): string {
+  return createHash('sha256').update(content).digest('hex')
+}
+
+suite('a large file of the image', () => {
+  test('is copied while others are served, and has changed only once that is done', async () => {
+    const { layer, system, tree, directory, node, index } = open('large')
+    const large = node('large')
+    const before = system.attributes(large)
+    const write = () => system.write(large, megabyte, Buffer.from('changed'), 0o600)
+    assert.throws(write, { code: 'EAGAIN' })
+    assert.deepEqual(system.attributes(large), before)
+    put(system, 'small', 'S')
+    assert.equal(read(system, 'small'), 'Small')
+    assert.ok((await untilDone(write)) > 10)
+    await system.commit(large)
+    const expected = readFileSync(join(tree, 'large'))
+    expected.write('changed', megabyte)
+    const content = Buffer.alloc(bytes)
+    const check = (opened: typeof layer) => {
+      opened.fileSystem.read(large, 0, content)
+      assert.equal(digest(content), digest(expected))
+      assert.equal(opened.fileSystem.attributes(large).mode, 0o600)
+    }
+    check(layer)
+    await layer.close()
+    const later = openLayer(directory, index)
+    check(later)
+    await later.close()
+  })
+
+  test('is copied as far as it is needed', async () => {
+    const { layer, system, tree, data, node } = open('large')
+    const large = node('large')
+    let most = 0
+    const turns = await untilDone(() => {
+      for (const name of readdirSync(data)) {
+        most = Math.max(most, lstatSync(join(data, name), { throwIfNoEntry: false })?.size ?? 0)
+      }
+      system.setAttributes(large, { size: 2 * megabyte })
+    })
+    assert.ok(turns > 0)
+    assert.ok(most <= 2 * megabyte, String(most))
+    const content = Buffer.alloc(bytes)
+    assert.equal(system.read(large, 0, content), 2 * megabyte)
+    const expected = readFileSync(join(tree, 'large')).subarray(0, 2 * megabyte)
+    assert.equal(digest(content.subarray(0, 2 * megabyte)), digest(expected))
+    // Nothing of it is needed here.
+    const { layer: other, system: emptied, node: find } = open('large')
+    emptied.setAttributes(find('large'), { size: 0 })
+    assert.equal(emptied.attributes(find('large')).size, 0)
+    for (const each of [layer, other]) await each.close()
+  })
+
+  test('is one of few that are copied at a time', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e']
+    const { layer, system, node } = open(...names)
+    let most = 0
+    const waiting = new Set(names)
+    await untilDone(() => {
+      const running = process.getActiveResourcesInfo().filter((kind) => kind.startsWith('FSReq'))
+      most = Math.max(most, running.length)
+      let refusal: unknown
+      for (const name of waiting) {
+        try {
+          system.write(node(name), 0, Buffer.from(name))
+          waiting.delete(name)
+        } catch (error) {
+          refusal = error
+        }
+      }
+      if (refusal) throw refusal as Error
+    })
+    assert.ok(most === 1 || most === 2, String(most))
+    for (const name of names) {
+      const first = Buffer.alloc(1)
+      system.read(node(name), 0, first)
+      assert.equal(first.toString(), name)
+    }
+    await layer.close()
+  })
+
+  test('leaves nothing behind that nobody asks for again, is removed, or is cut off', async () => {
+    const { layer, system, data, node } = open('a', 'b')
+    for (const name of ['a', 'b']) {
+      const write = () => system.write(node(name), 0, Buffer.from(name))
+      assert.throws(write, { code: 'EAGAIN' })
+    }
+    system.remove(system.root, Buffer.from('a'))
+    await layer.close()
+    assert.deepEqual(readdirSync(data), [])
+  })
+
+  test('is as in the image after a server was killed that copied it', async () => {
+    const { layer, tree, directory, data, index } = open('large')
+    await layer.close()
+    const program = join(import.meta.dirname, 'support/killed-copy-program.ts')
+    const child = spawn(process.execPath, [program, directory, tree], { stdio: 'inherit' })
+    assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL'])
+    assert.equal(readdirSync(data).length, 1)
+    const later = openLayer(directory, index)
+    assert.deepEqual(readdirSync(data), [])
+    const content = Buffer.alloc(bytes)
+    later.fileSystem.read(find(later.fileSystem, 'large') ?? 0, 0, content)
+    assert.equal(digest(content), digest(readFileSync(join(tree, 'large'))))
+    await later.close()
+  })
+})
