@@ -58,10 +58,15 @@ export type SettledOptions = Required<NetImageOptions>
 /** Characters of a wrong value that an error repeats. */
 const maxShown = 200
 
+const maxNameBytes = 200
+
 const directoryName = v.pipe(
   v.string(),
   v.regex(/^(?!\.{1,2}$)[^/\0\n]+$/, 'it must be the name of one directory, without slashes'),
-  v.check((text) => Buffer.byteLength(text) <= 200, 'it must have no more than 200 bytes'),
+  v.check(
+    (text) => Buffer.byteLength(text) <= maxNameBytes,
+    `it must have no more than ${maxNameBytes} bytes`,
+  ),
 )
 
 const imageBaseName = v.pipe(
@@ -202,6 +207,11 @@ export function settleOptions(options: NetImageOptions, system: SystemFacts): Se
   const { label, platform } = system
   const imageBaseName = options.imageBaseName ?? 'nixos-net-image'
   const name = `${imageBaseName}-${label}-${platform}`
+  if (options.rootDirectoryName === undefined && Buffer.byteLength(name) > maxNameBytes) {
+    throw new NetimageError('bad-option', `the image cannot be called ${name}, which is too long`, {
+      hint: `Give it a rootDirectoryName of at most ${maxNameBytes} bytes (--root-directory-name).`,
+    })
+  }
   return {
     imageBaseName,
     rootDirectoryName: options.rootDirectoryName ?? name,

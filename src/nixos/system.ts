@@ -46,18 +46,32 @@ export async function readSystem(treeOf: TreeOf, toplevel: StorePath): Promise<S
     (await readWithoutBootspec(treeOf, toplevel))
   return {
     toplevel,
-    label: checkedWord(toplevel, 'label', (await text('nixos-version')) ?? bootspec.label),
-    platform: checkedWord(toplevel, 'platform', (await text('system')) ?? bootspec.system),
+    label: checkedLabel(toplevel, (await text('nixos-version')) ?? bootspec.label),
+    platform: checkedPlatform(toplevel, (await text('system')) ?? bootspec.system),
     entries: await readEntries(treeOf, bootspec),
     fileSystems: parseFstab((await text('etc/fstab')) ?? ''),
   }
 }
 
-/** Label and platform become parts of file names. */
-function checkedWord(toplevel: StorePath, what: string, text: string): string {
-  const word = text.trim()
-  if (/^[0-9A-Za-z][0-9A-Za-z+._@~:=-]*$/.test(word)) return word
-  throw new NetimageError('bad-system', `the ${what} of ${toplevel} is ${JSON.stringify(word)}`)
+/** Becomes part of file names. https://search.nixos.org/options?query=system.nixos.label */
+function checkedLabel(toplevel: StorePath, text: string): string {
+  const label = text.trim()
+  // What is beyond today's rule is from systems that were built before it.
+  if (/^[0-9A-Za-z:_.+@~=-]*$/.test(label)) return label
+  const problem = `the label of ${toplevel} is ${JSON.stringify(label)}, which no file can be called by`
+  throw new NetimageError('bad-system', problem, {
+    hint: 'Set system.nixos.label (letters, digits and “:_.-”), and build the system again.',
+  })
+}
+
+/** Becomes part of file names. */
+function checkedPlatform(toplevel: StorePath, text: string): string {
+  const platform = text.trim()
+  if (/^[0-9A-Za-z][0-9A-Za-z_.-]*$/.test(platform)) return platform
+  const problem = `the platform of ${toplevel} is ${JSON.stringify(platform)}, and there is none of that name`
+  throw new NetimageError('bad-system', problem, {
+    hint: 'A system’s file “system” holds it, as in aarch64-linux: build the system again.',
+  })
 }
 
 async function readEntries(treeOf: TreeOf, bootspec: Bootspec): Promise<BootEntry[]> {

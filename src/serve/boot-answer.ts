@@ -25,7 +25,9 @@ export function bootAnswer(
       )
     case 'http':
       return fileOr(
-        firmwareOf(architecture)?.startsWith('http') ? firmwareFile(loaders, architecture) : undefined,
+        firmwareOf(architecture)?.startsWith('http')
+          ? firmwareFile(loaders, architecture)
+          : undefined,
         `the image has no loader for HTTP on architecture ${architecture}`,
       )
     case 'raspberry-pi':

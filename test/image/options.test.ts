@@ -212,6 +212,19 @@ suite('what is not set', () => {
     assert.equal(parseNfsRoot(settled.nfsRoot).path, `/mnt/nfsshare/${settled.rootDirectoryName}`)
   })
 
+  test('a name that would be too long for a file is refused before it is one, with what helps', () => {
+    const long = { ...system, label: 'x'.repeat(190) }
+    assert.throws(
+      () => settleOptions({}, long),
+      (error) => {
+        assertError(error, 'bad-option', /is too long/)
+        assert.match(error.hint ?? '', /--root-directory-name/)
+        return true
+      },
+    )
+    assert.equal(settleOptions({ rootDirectoryName: 'short' }, long).rootDirectoryName, 'short')
+  })
+
   test('gives way to what is set', () => {
     assert.deepEqual(settleOptions(everyOption, system), everyOption)
     const fileSystems = nfs('10.0.0.9:/srv/other', ['vers=3'])

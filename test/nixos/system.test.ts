@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { beforeEach, suite, test } from 'node:test'
+import fc from 'fast-check'
 import { baseNameOf, splitStorePath } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
 import type { TreeOf } from '../../src/nixos/store-files.ts'
 import { readSystem } from '../../src/nixos/system.ts'
-import { netimageError } from '../support/errors.ts'
+import { assertError, netimageError } from '../support/errors.ts'
 import { storePath } from '../support/path-infos.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -167,6 +168,25 @@ suite('a system with a bootspec', () => {
     assert.deepEqual((await read()).fileSystems, [])
   })
 
+  test('has any label that NixOS allows, and says why it cannot have others', async () => {
+    // types.strMatching "[a-zA-Z0-9:_.-]*" in nixpkgs's nixos/modules/misc/label.nix
+    const characters = 'aZ09:_.-'.split('')
+    const allowed = fc.string({ unit: fc.constantFrom(...characters), maxLength: 6 })
+    for (const label of ['_wip-25.11', '-x:y', '', '..', ...fc.sample(allowed, 20)]) {
+      write(`${toplevel}/nixos-version`, label)
+      assert.equal((await read()).label, label)
+    }
+    for (const label of ['a/b', 'a b', 'a\nb', '\u001b[2J']) {
+      write(`${toplevel}/nixos-version`, label)
+      await assert.rejects(read(), (error) => {
+        assertError(error, 'bad-system')
+        assert.match(error.message, /the label of .*, which no file can be called by/)
+        assert.match(error.hint ?? '', /system\.nixos\.label/)
+        return true
+      })
+    }
+  })
+
   test('has the label and platform of the bootspec where no file tells them', async () => {
     rmSync(realOf(`${toplevel}/nixos-version`))
     rmSync(realOf(`${toplevel}/system`))
@@ -264,7 +284,9 @@ for (const withBootspec of [true, false]) {
     test('whose label or platform cannot be part of a file name', async () => {
       for (const name of ['nixos-version', 'system']) {
         const before = name === 'system' ? 'aarch64-linux' : '25.11'
-        for (const text of ['', ' ', '..', '.', '../x', 'a/b', 'a b', 'a\nb', '-x', 'é', 'a\0b']) {
+        // The whole of a name would be none or lead elsewhere; a label is never that.
+        const whole = name === 'system' ? ['', ' ', '..', '.', '-x'] : []
+        for (const text of [...whole, '../x', 'a/b', 'a b', 'a\nb', 'é', 'a\0b']) {
           write(`${toplevel}/${name}`, text)
           await refused(read, /^the (label|platform) of |: label: there is a control character/)
         }
