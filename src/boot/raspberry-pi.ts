@@ -5,7 +5,7 @@
  * https://www.raspberrypi.com/documentation/computers/configuration.html (boot folder contents)
  * https://www.raspberrypi.com/documentation/computers/config_txt.html
  */
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
@@ -38,10 +38,6 @@ const loaderNames: readonly (readonly [mainline: RegExp, asked: string])[] = [
 export const kernelName = 'kernel8.img'
 export const initrdName = 'initrd'
 
-/** The block counter of a Pi 5's loader does not roll over; older EEPROMs have smaller blocks. */
-const pi5LimitBytes = 96_000_000
-const pi5OldLimitBytes = 64_000_000
-
 export async function raspberryPiFiles(request: BootRequest): Promise<BootFile[]> {
   const { system, settings, find, warn } = request
   const [main] = menuEntries(request)
@@ -60,15 +56,14 @@ export async function raspberryPiFiles(request: BootRequest): Promise<BootFile[]
     const found = await find(storeFile)
     if (!found) throw new NetimageError('bad-system', `${storeFile} is not there`)
     files.push(storeCopy(path, found))
-    warnOfSize(path, statSync(found.real).size, warn)
   }
   await copy(kernelName, main.entry.kernel)
   if (main.entry.initrd !== undefined) await copy(initrdName, main.entry.initrd)
   files.push(textFile('cmdline.txt', [main.kernelLine]))
   files.push(textFile('config.txt', configuration(main.entry.initrd, settings.configTxt)))
   const firmware = settings.firmware === undefined ? undefined : openFirmware(settings.firmware)
+  // What is missing or too large, `check` finds in the whole boot tree.
   if (firmware !== undefined) files.push(...firmwareFiles(firmware))
-  else warn('the boot tree has no firmware of the Raspberry Pi: name its directory with --firmware')
   files.push(...(await deviceTrees(request, firmware)))
   if (system.entries.length > 1) {
     warn(
@@ -122,7 +117,7 @@ function firmwareFiles(firmware: string): BootFile[] {
 
 /** The kernel's own device trees fit it best; the firmware's stand in, and bring the overlays. */
 async function deviceTrees(
-  { system, find, warn }: BootRequest,
+  { system, find }: BootRequest,
   firmware: string | undefined,
 ): Promise<BootFile[]> {
   const dtbs = system.entries[0]?.dtbs
@@ -140,8 +135,6 @@ async function deviceTrees(
       if (!files.has(path)) files.set(path, place.copy(path, name))
     }
   }
-  if (files.size === 0)
-    warn('neither the system nor the firmware has a device tree of a Raspberry Pi')
   const withOverlays = places.find(({ names }) => names.includes('overlays'))
   if (withOverlays) files.set('overlays', withOverlays.copy('overlays', 'overlays'))
   return [...files.values()]
@@ -172,15 +165,6 @@ function asked(trees: readonly string[]): [path: string, name: string][] {
     const [mainline, path] = loaderNames.find(([mainline]) => mainline.test(name)) ?? []
     return mainline && path !== undefined ? [[name.replace(mainline, path), name]] : []
   })
-}
-
-function warnOfSize(path: string, size: number, warn: (message: string) => void): void {
-  if (size <= pi5OldLimitBytes) return
-  const limit = size > pi5LimitBytes ? pi5LimitBytes : pi5OldLimitBytes
-  const which = size > pi5LimitBytes ? 'a Raspberry Pi 5' : 'a Raspberry Pi 5 with an older EEPROM'
-  warn(
-    `${path} has ${Math.round(size / 1e6)} MB: ${which} silently cuts files at about ${limit / 1e6} MB`,
-  )
 }
 
 function list(directory: string): string[] {
