@@ -2,7 +2,7 @@
  * The kernel line: the system's own parameters and `init=`; and the kernel's own way to an NFS
  * root only where the system was made for that.
  */
-import { isNfs, type FileSystem } from '../nixos/fstab.ts'
+import { fileSystemAt, isNfs, type FileSystem } from '../nixos/fstab.ts'
 import type { Init } from '../nixos/initrd/facts.ts'
 import type { NfsRoot } from '../nixos/nfs-root.ts'
 import type { BootEntry } from '../nixos/system.ts'
@@ -26,7 +26,7 @@ export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem
   if (entry.initrd === undefined) {
     return { by: 'kernel-line', why: 'there is no initrd that could mount it' }
   }
-  const mounted = fileSystems.findLast(({ mountPoint }) => mountPoint === '/')
+  const mounted = fileSystemAt(fileSystems, '/')
   if (!mounted) return { by: 'kernel-line', why: 'the fstab names no root' }
   const kind = isNfs(mounted) ? 'from NFS' : `of the type ${mounted.type}`
   return { by: 'initrd', why: `the fstab has a root ${kind}, which the initrd mounts` }
@@ -42,7 +42,7 @@ export async function readRootMount(
   initOf: (entry: BootEntry) => Promise<Init | undefined>,
 ): Promise<RootMount> {
   const mount = findRootMount(entry, fileSystems)
-  const isNamed = fileSystems.some(({ mountPoint }) => mountPoint === '/')
+  const isNamed = fileSystemAt(fileSystems, '/') !== undefined
   if (mount.by === 'initrd' || entry.initrd === undefined || !isNamed) return mount
   if ((await initOf(entry))?.kind !== 'scripted') return mount
   return {

@@ -1,7 +1,7 @@
 /** Tells what a system or an image is: label, platform, kernel, closure, root file system. */
 import { readRootMount, type RootMount } from '../boot/kernel-line.ts'
 import type { StorePath } from '../nix/store-path.ts'
-import type { FileSystem } from '../nixos/fstab.ts'
+import { fileSystemAt, type FileSystem } from '../nixos/fstab.ts'
 import { readInitrdFile } from '../nixos/initrd/facts.ts'
 import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
 import { findStoreFile } from '../nixos/store-files.ts'
@@ -59,7 +59,7 @@ async function describe({
     kind: image ? 'image' : 'system',
     system,
     rootMount: main && (await readRootMount(main, system.fileSystems, initOf)),
-    rootFileSystem: system.fileSystems.findLast(({ mountPoint }) => mountPoint === '/'),
+    rootFileSystem: fileSystemAt(system.fileSystems, '/'),
     closure: {
       paths: closure.length,
       bytes: closure.reduce((sum, { narSize }) => sum + narSize, 0),

@@ -11,6 +11,14 @@ export function isNfs({ type }: FileSystem): boolean {
   return type === 'nfs' || type === 'nfs4'
 }
 
+/** What is seen at a place: of several the last, which `mount --all` puts over the others. */
+export function fileSystemAt(
+  fileSystems: readonly FileSystem[],
+  place: string,
+): FileSystem | undefined {
+  return fileSystems.findLast(({ mountPoint }) => mountPoint === place)
+}
+
 export function parseFstab(text: string): FileSystem[] {
   const fileSystems: FileSystem[] = []
   for (const line of text.split('\n')) {

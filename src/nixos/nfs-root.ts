@@ -6,7 +6,7 @@
 import { posix } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { isNfs, type FileSystem } from './fstab.ts'
+import { fileSystemAt, isNfs, type FileSystem } from './fstab.ts'
 import { findRootFileSystem } from './root-file-system.ts'
 
 export interface NfsRoot {
@@ -50,7 +50,7 @@ export interface MountedRoot {
 
 /** The root tree that an fstab mounts; undefined where it names none, or nobody can tell which. */
 export function findMountedRoot(fileSystems: readonly FileSystem[]): MountedRoot | undefined {
-  const root = fileSystems.findLast(({ mountPoint }) => mountPoint === '/')
+  const root = fileSystemAt(fileSystems, '/')
   const fileSystem = root && isNfs(root) ? root : findRootFileSystem(fileSystems)
   if (!fileSystem || !isNfs(fileSystem)) return undefined
   try {

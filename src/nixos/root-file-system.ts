@@ -1,7 +1,7 @@
 /** Where the running system's store comes from, as far as its fstab tells. */
 import { posix } from 'node:path'
 
-import { isNfs, type FileSystem } from './fstab.ts'
+import { fileSystemAt, isNfs, type FileSystem } from './fstab.ts'
 
 /** The store may be mounted on its own. */
 const storePlaces = ['/nix/store', '/nix', '/']
@@ -12,7 +12,7 @@ const storePlaces = ['/nix/store', '/nix', '/']
  */
 export function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSystem | undefined {
   for (const place of storePlaces) {
-    const found = fileSystems.findLast(({ mountPoint }) => mountPoint === place)
+    const found = fileSystemAt(fileSystems, place)
     if (found) return lieBeneath(found, fileSystems)
   }
   return undefined

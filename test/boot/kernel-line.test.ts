@@ -50,6 +50,11 @@ suite(
       assert.equal(line, `init=/nix/store/s/init quiet ${own} -- root=/dev/sda1 x`)
     })
 
+    test('by the root that lies over another one', () => {
+      const { why } = findRootMount(entry([]), [...disk, ...nfs])
+      assert.equal(why, 'the fstab has a root from NFS, which the initrd mounts')
+    })
+
     test('and the reason is told', () => {
       assert.deepEqual(findRootMount(entry(['root=fstab']), nfs), {
         by: 'initrd',

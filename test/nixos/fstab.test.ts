@@ -1,12 +1,13 @@
 // findmnt reads fstab with libmount, as mount itself does.
 
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import * as v from 'valibot'
-import { parseFstab } from '../../src/nixos/fstab.ts'
+import { fileSystemAt, parseFstab } from '../../src/nixos/fstab.ts'
+import { runProgram } from '../support/real-nix.ts'
 import { filterThrough } from '../support/programs.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -134,3 +135,15 @@ test('what was written is read, as mount reads it', async () => {
 function withoutDoubleSlashes(text: string): string {
   return text.replace(/\/+/g, '/')
 }
+
+test('of two file systems for one place, the one that mount shows there is found', async () => {
+  const place = join(temporaryDirectory(), 'place')
+  mkdirSync(place)
+  const text = `first ${place} tmpfs\nother /nowhere tmpfs noauto\nsecond ${place} tmpfs\n`
+  writeFileSync(file, text)
+  const script = 'mount --fstab "$1" --all && findmnt --noheadings --output SOURCE --target "$2"'
+  const command = ['--user', '--map-root-user', '--mount', 'sh', '-euc', script, 'sh', file, place]
+  const shown = (await runProgram('unshare', command)).trim().split('\n').at(-1)
+  assert.equal(fileSystemAt(parseFstab(text), place)?.device, shown)
+  assert.equal(shown, 'second')
+})
