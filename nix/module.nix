@@ -55,8 +55,8 @@ let
 
   stage1IsSystemd = options.boot.initrd ? systemd && config.boot.initrd.systemd.enable;
 
-  # The interface that the root comes through keeps what stage 1 has given it, and the same
-  # address: clients that name themselves otherwise than before are given another.
+  # The interface that the root comes through keeps what stage 1 has given it. It also keeps its
+  # address: a DHCP server gives another one to a client that changes its identifier.
   rootNetwork = {
     matchConfig = {
       Type = "ether";
@@ -319,8 +319,9 @@ in
         }
       );
 
-      # NixOS adds to the options itself, and would drop defaults for that: whoever has a root of
-      # another type is spared them otherwise. Of a device NixOS has a default itself, for tmpfs.
+      # mkDefault has no effect on the options, because NixOS defines some itself. So they are set
+      # outright, but only if the root is NFS. The same holds for the device, for which NixOS has a
+      # default of its own if the type is tmpfs.
       fileSystems."/" = {
         device = mkIf (isNfs "/") (mkDefault "${server}:${nfsRoot.path}");
         fsType = mkDefault "nfs";

@@ -1,5 +1,12 @@
 # The program netimage. It is built without a network: its sources run as they are, and the modules
 # that it depends on are bundled in ./dependencies (see scripts/bundle-dependencies.ts).
+#
+# buildNpmPackage with importNpmLock would need no bundle and no hash, but it takes each module from the
+# address that the lock file has for it, and ours has none. nixpkgs 24.05 and later say then:
+#
+#   error: attribute 'resolved' missing, at pkgs/build-support/node/import-npm-lock/default.nix
+#
+# fetchNpmDeps, the other way, reads the same addresses.
 {
   lib,
   stdenvNoCC,

@@ -12,7 +12,7 @@ export interface CheckInput {
   /** Store paths that are public; undefined: those of which the closure's signatures say so. */
   publicPaths?: ReadonlySet<StorePath> | undefined
   treeOf: TreeOf
-  /** Told which trees `treeOf` is about to be asked for, where they first have to be fetched. */
+  /** Fetches many trees at once, before `treeOf` is called for each. Not set if none has to be fetched. */
   prefetch?: ((paths: readonly StorePath[]) => Promise<void>) | undefined
   /** Where the machine is to mount its root from; undefined where nobody has said it. */
   nfsRoot?: string | undefined

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { rules } from '../../src/check/rules.ts'
 import { repository } from '../support/netimage.ts'
 
-const page = readFileSync(join(repository, 'docs/checks.md'), 'utf8')
+const docs = join(repository, 'docs')
+const page = readFileSync(join(docs, 'checks.md'), 'utf8')
 const sections = page.split(/^### /m).slice(1)
 
 test('every rule has a section of its own in the manual, and every section a rule', () => {
@@ -21,5 +22,20 @@ test('each section says how serious it is, what is seen at boot, and what mends 
     assert.match(section, new RegExp(`^${name}\\n\\n_${rule.level}`), name)
     for (const part of ['At boot', 'To mend it'])
       assert.match(section, new RegExp(`\\*\\*${part}`), name)
+  }
+})
+
+test('other pages call rules by their whole names, and link to their sections', () => {
+  const names = rules.map(({ name }) => name)
+  for (const file of readdirSync(docs, { recursive: true, encoding: 'utf8' })) {
+    if (!file.endsWith('.md')) continue
+    const text = readFileSync(join(docs, file), 'utf8')
+    for (const [, word = ''] of text.matchAll(/`([a-z0-9]+(?:-[a-z0-9]+)+)`/g)) {
+      const isCut = names.some((name) => name.startsWith(`${word}-`))
+      assert.ok(!isCut, `${file} has ${word}, which is the beginning of a rule’s name`)
+    }
+    for (const [, anchor = ''] of text.matchAll(/\(checks\.md#([^)]*)\)/g)) {
+      assert.ok(names.includes(anchor), `${file} links to ${anchor}`)
+    }
   }
 })

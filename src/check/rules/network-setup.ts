@@ -61,8 +61,8 @@ async function setupProblem(
 }
 
 /**
- * The kernel's own `ip=` comes before the first module. Whether it was built in, a kernel does not
- * say: NixOS's own has it not, and its network drivers are modules.
+ * The kernel acts on its own `ip=` before it loads the first module. We cannot see whether the kernel
+ * has CONFIG_IP_PNP. NixOS's kernels do not, and it is useless if the network drivers are modules.
  *
  * https://docs.kernel.org/admin-guide/nfs/nfsroot.html
  */
