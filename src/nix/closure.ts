@@ -112,10 +112,10 @@ function isOfWholeStore(error: NetimageError): boolean {
 }
 
 /** Asks a store no more: its next answer would take as long to fail. Says so once. */
-export function giveUp(store: Store, failure: NetimageError, { failed, warn }: StoreAccess): void {
-  if (failed.has(store)) return
-  failed.set(store, failure)
-  warn(`${failure.message}; going on without ${store.url}`)
+export function giveUp(store: Store, failure: NetimageError, access: StoreAccess): void {
+  if (access.failed.has(store)) return
+  access.failed.set(store, failure)
+  access.warn(`${failure.message}; going on without ${store.url}`)
 }
 
 function describeSignatures({ signatures }: PathInfo): string {

@@ -91,7 +91,7 @@ async function fillRound(
 }
 
 async function fromAnotherStore(
-  { path, failure, other = undefined }: Failed,
+  { path, failure, other }: Failed,
   { access, progress }: FillContext,
 ): Promise<ClosurePath> {
   const next = other ?? (await alternative(path, access))
