@@ -13,7 +13,7 @@ import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 import { createByteReader, type Chunks } from './byte-reader.ts'
 import type { Compression, HoldMemory } from './compression.ts'
 import { xzStream } from './xz-stream.ts'
-import { createFrameSplitter, type FramePart } from './zstd-frames.ts'
+import { zstdFrames } from './zstd-frames.ts'
 
 const chunkSize = 256 * 1024
 /** Stream padding of xz comes in fours: the format's section 2.2. */
@@ -42,11 +42,12 @@ export function decompress(
 
 function broken(compression: string, error: unknown): Error {
   if (error instanceof NetimageError) return error
-  return new NetimageError(
-    'bad-compression',
-    `the ${compression} stream is broken: ${messageOf(error)}`,
-    { cause: error },
-  )
+  return brokenStream(compression)(messageOf(error), error)
+}
+
+function brokenStream(compression: string) {
+  return (why: string, cause?: unknown) =>
+    new NetimageError('bad-compression', `the ${compression} stream is broken: ${why}`, { cause })
 }
 
 /** Sends `input` through a duplex stream; an error of either, and leaving early, ends both. */
@@ -71,39 +72,13 @@ function asBuffer(chunk: unknown): Buffer {
 }
 
 async function* zstd(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
-  const splitter = createFrameSplitter(hold)
-  const parts = frameParts(input, splitter)
+  const reader = createByteReader(input, { left: Infinity }, brokenStream('zstd'))
   try {
-    for (;;) {
-      const first = await parts.next()
-      if (first.done === true) break
-      yield* through(oneFrame(first.value, parts), createZstdDecompress({ chunkSize }), 'zstd')
+    for await (const frame of zstdFrames(reader, hold)) {
+      yield* through(frame, createZstdDecompress({ chunkSize }), 'zstd')
     }
-    splitter.end()
   } finally {
-    // No frame ends the input, which is still open where this is left early.
-    parts.return(undefined).catch(() => undefined)
-  }
-}
-
-async function* frameParts(
-  input: Chunks,
-  splitter: ReturnType<typeof createFrameSplitter>,
-): AsyncGenerator<FramePart> {
-  for await (const chunk of input) yield* splitter.split(chunk)
-}
-
-async function* oneFrame(
-  first: FramePart,
-  rest: AsyncGenerator<FramePart>,
-): AsyncGenerator<Buffer> {
-  yield first.bytes
-  // Not `for await`: leaving that would end `rest`, which the next frame still needs.
-  for (let last = first.last; !last;) {
-    const next = await rest.next()
-    if (next.done === true) return
-    yield next.value.bytes
-    last = next.value.last
+    await reader.close()
   }
 }
 
@@ -132,9 +107,7 @@ async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
 
 /** All streams of an xz file; the padding between them is of no use to a decoder. */
 async function* xzStreams(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
-  const broken = (why: string) =>
-    new NetimageError('bad-compression', `the xz stream is broken: ${why}`)
-  const reader = createByteReader(input, { left: Infinity }, broken)
+  const reader = createByteReader(input, { left: Infinity }, brokenStream('xz'))
   try {
     for (let streams = 0; ; streams++) {
       while (streams > 0 && (await reader.peek(4)).equals(padding)) await reader.skip(4)

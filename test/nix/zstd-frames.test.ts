@@ -5,7 +5,9 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import fc from 'fast-check'
-import { createFrameSplitter } from '../../src/nix/zstd-frames.ts'
+import { NetimageError } from '../../src/errors.ts'
+import { createByteReader } from '../../src/nix/byte-reader.ts'
+import { zstdFrame, zstdFrames } from '../../src/nix/zstd-frames.ts'
 import { inPieces, pieceSizes } from '../support/chunks.ts'
 import { netimageError } from '../support/errors.ts'
 import { runInLittleMemory } from '../support/limited-memory.ts'
@@ -14,27 +16,30 @@ import { filterThrough } from '../support/programs.ts'
 const zstd = (input: Buffer, ...args: string[]) =>
   filterThrough('zstd', ['-q', '-c', ...args], { input })
 
+function readerOf(pieces: Iterable<Buffer>) {
+  const broken = (why: string) => new NetimageError('bad-compression', why)
+  return createByteReader(pieces, { left: Infinity }, broken)
+}
+
 /** The frames of a stream, each put together from its parts. */
-function frames(pieces: Iterable<Buffer>): Buffer[] {
-  const splitter = createFrameSplitter()
+async function frames(pieces: Iterable<Buffer>): Promise<Buffer[]> {
   const found: Buffer[] = []
-  let parts: Buffer[] = []
-  for (const piece of pieces) {
-    for (const { bytes, last } of splitter.split(piece)) {
-      parts.push(Buffer.from(bytes))
-      if (!last) continue
-      found.push(Buffer.concat(parts))
-      parts = []
-    }
+  for await (const frame of zstdFrames(readerOf(pieces), () => undefined)) {
+    const parts: Buffer[] = []
+    for await (const part of frame) parts.push(Buffer.from(part))
+    found.push(Buffer.concat(parts))
   }
-  splitter.end()
-  assert.equal(parts.length, 0, 'a frame did not end')
   return found
 }
 
-function assertRefused(stream: Buffer, why: RegExp): void {
-  for (const sizes of [[1 << 20], [1], [3]]) {
-    assert.throws(() => frames(inPieces(stream, sizes)), netimageError('bad-compression', why))
+async function assertRefused(
+  stream: Buffer,
+  why: RegExp,
+  cuts = [[1 << 20], [1], [3]],
+): Promise<void> {
+  for (const sizes of cuts) {
+    const pieces = inPieces(stream, sizes)
+    await assert.rejects(frames(pieces), netimageError('bad-compression', why))
   }
 }
 
@@ -100,18 +105,18 @@ function sample(name: string): Buffer {
   return frame
 }
 
-test('a frame of any kind is found whole, however it is cut', () => {
+test('a frame of any kind is found whole, however it is cut', async () => {
   for (const [name, frame] of samples) {
     const few = frame.length < 10_000 ? [[1], [2], [5]] : [[1001]]
     for (const sizes of [[1 << 20], [100_003], ...few]) {
-      const found = frames(inPieces(frame, sizes))
+      const found = await frames(inPieces(frame, sizes))
       assert.equal(found.length, 1, name)
       assert.ok(found[0]?.equals(frame), name)
     }
   }
 })
 
-test('a frame with any header that the format allows is found whole', () => {
+test('a frame with any header that the format allows is found whole', async () => {
   const next = makeFrame({ window: 0 })
   for (const dictionaryBytes of [0, 1, 2, 4] as const) {
     for (const checksum of [false, true]) {
@@ -124,14 +129,14 @@ test('a frame with any header that the format allows is found whole', () => {
         }),
       ]
       for (const one of made) {
-        const found = frames(inPieces(Buffer.concat([one, next]), [3]))
+        const found = await frames(inPieces(Buffer.concat([one, next]), [3]))
         assert.deepEqual(found, [one, next])
       }
     }
   }
 })
 
-test('frames one after another are told apart, and skippable ones left out', () => {
+test('frames one after another are told apart, and skippable ones left out', async () => {
   const parts = fc.array(
     fc.oneof(
       fc.constantFrom(
@@ -147,15 +152,15 @@ test('frames one after another are told apart, and skippable ones left out', () 
     ),
     { minLength: 1, maxLength: 8 },
   )
-  fc.assert(
-    fc.property(parts, pieceSizes, (parts, sizes) => {
+  await fc.assert(
+    fc.asyncProperty(parts, pieceSizes, async (parts, sizes) => {
       const stream = parts.map((part) =>
         typeof part === 'string'
           ? sample(part)
           : skippable(Buffer.from(part.content), part.variant),
       )
       const expected = parts.flatMap((part) => (typeof part === 'string' ? [sample(part)] : []))
-      const found = frames(inPieces(Buffer.concat(stream), sizes))
+      const found = await frames(inPieces(Buffer.concat(stream), sizes))
       assert.equal(found.length, expected.length)
       expected.forEach((frame, index) => assert.ok(found[index]?.equals(frame)))
     }),
@@ -163,88 +168,91 @@ test('frames one after another are told apart, and skippable ones left out', () 
   )
 })
 
-test('a skippable frame may look like a frame inside', () => {
+test('a skippable frame may look like a frame inside', async () => {
   const frame = sample('one byte')
   const stream = Buffer.concat([skippable(frame), frame, skippable(skippable(frame))])
-  assert.equal(frames(inPieces(stream, [7])).length, 1)
+  assert.equal((await frames(inPieces(stream, [7]))).length, 1)
 })
 
 suite('a stream is refused', () => {
   test('that is empty', () => assertRefused(Buffer.alloc(0), /it is empty/))
 
-  test('that is no zstd', () => {
-    assertRefused(Buffer.from('<html></html>'), /it is not zstd/)
-    assertRefused(Buffer.from([0x28, 0xb5, 0x2f, 0xfe, 0, 0]), /it is not zstd/)
+  test('that is no zstd', async () => {
+    await assertRefused(Buffer.from('<html></html>'), /it is not zstd/)
+    await assertRefused(Buffer.from([0x28, 0xb5, 0x2f, 0xfe, 0, 0]), /it is not zstd/)
     // Frames of zstd from before its format was settled.
-    assertRefused(Buffer.from([0x27, 0xb5, 0x2f, 0xfd, 0, 0]), /it is not zstd/)
+    await assertRefused(Buffer.from([0x27, 0xb5, 0x2f, 0xfd, 0, 0]), /it is not zstd/)
   })
 
-  test('that is cut off, at whatever byte', () => {
+  test('that is cut off, at whatever byte', async () => {
     for (const name of ['nothing in it', 'one byte', 'a content size of one byte']) {
       const frame = sample(name)
       for (let end = 1; end < frame.length; end++) {
-        assertRefused(frame.subarray(0, end), /it is cut off/)
-        assertRefused(Buffer.concat([frame, frame.subarray(0, end)]), /it is cut off/)
+        const again = Buffer.concat([frame, frame.subarray(0, end)])
+        await assertRefused(frame.subarray(0, end), /it is cut off/, [[1 << 20], [40]])
+        await assertRefused(again, /it is cut off/, [[100]])
       }
     }
     const skipped = skippable(Buffer.from('content'))
     for (let end = 1; end < skipped.length; end++) {
-      assertRefused(skipped.subarray(0, end), /it is cut off/)
+      await assertRefused(skipped.subarray(0, end), /it is cut off/)
     }
   })
 
-  test('that something else follows', () => {
+  test('that something else follows', async () => {
     const frame = sample('one byte')
     for (const rest of [Buffer.alloc(4), Buffer.from('trailing'), Buffer.alloc(512)]) {
-      assertRefused(Buffer.concat([frame, rest]), /bytes that are no frame follow a frame/)
+      await assertRefused(Buffer.concat([frame, rest]), /bytes that are no frame follow a frame/)
     }
     for (const rest of [Buffer.alloc(1), Buffer.alloc(3)]) {
-      assertRefused(Buffer.concat([frame, rest]), /it is cut off/)
+      await assertRefused(Buffer.concat([frame, rest]), /it is cut off/)
     }
   })
 
-  test('with a block of a reserved type', () => {
+  test('with a block of a reserved type', async () => {
     const frame = Buffer.from(sample('nothing in it'))
     // Magic, descriptor, window or content size, and then the header of the first block.
     frame[6] = (frame[6] ?? 0) | 6
-    assertRefused(frame, /reserved type/)
+    await assertRefused(frame, /reserved type/)
   })
 
   test('that wants a window of more than 128 MiB', async () => {
     const stream = await zstd(Buffer.alloc(1000), '--long=28', '--ultra')
-    assertRefused(stream, /a window of 268435456 bytes/)
+    await assertRefused(stream, /a window of 268435456 bytes/)
     for (let descriptor = 0; descriptor < 256; descriptor++) {
       // RFC 8878, section 3.1.1.1.2
       const base = 2 ** (10 + (descriptor >> 3))
       const window = base + (base / 8) * (descriptor & 7)
       const made = makeFrame({ window: descriptor })
-      if (window > 2 ** 27) assertRefused(made, new RegExp(`a window of ${window} bytes`))
-      else assert.equal(frames([made]).length, 1)
+      if (window > 2 ** 27) await assertRefused(made, new RegExp(`a window of ${window} bytes`))
+      else assert.equal((await frames([made])).length, 1)
     }
   })
 
-  test('whose one segment is larger than 128 MiB', () => {
+  test('whose one segment is larger than 128 MiB', async () => {
     for (const contentSize of [2n ** 27n + 1n, 2n ** 40n, 2n ** 64n - 1n]) {
       const header = Buffer.alloc(13)
       header.writeUInt32LE(0xfd2fb528)
       header.writeUInt8(0b1110_0000, 4)
       header.writeBigUInt64LE(contentSize, 5)
-      assertRefused(Buffer.concat([header, Buffer.alloc(16)]), /a window of \d+ bytes/)
+      await assertRefused(Buffer.concat([header, Buffer.alloc(16)]), /a window of \d+ bytes/)
     }
   })
 })
 
-test('a splitter holds nothing back', () => {
+test('nothing that is there is held back', async () => {
   // What a decoder could already decode must not wait for the next chunk.
-  const frame = sample('raw blocks')
-  const splitter = createFrameSplitter()
   let given = 0
   let taken = 0
-  for (const piece of inPieces(frame, [1000])) {
-    given += piece.length
-    for (const { bytes } of splitter.split(piece)) taken += bytes.length
-    assert.ok(given - taken < 16, `${given - taken} bytes are held back`)
+  function* counted(): Generator<Buffer> {
+    for (const piece of inPieces(sample('raw blocks'), [1000])) {
+      assert.ok(given - taken < 16, `${given - taken} bytes are held back`)
+      given += piece.length
+      yield piece
+    }
   }
+  for await (const part of zstdFrame(readerOf(counted()))) taken += part.length
+  assert.equal(taken, given)
 })
 
 test('memory does not grow with the size that a skippable frame claims', async () => {

@@ -6,7 +6,7 @@ import type { ByteReader } from '../../nix/byte-reader.ts'
 import { brokenInitrd } from './broken.ts'
 import { gunzipMember } from './gzip.ts'
 import { xzStream } from '../../nix/xz-stream.ts'
-import { zstdFrame } from './zstd.ts'
+import { zstdFrame } from '../../nix/zstd-frames.ts'
 
 export type InitrdCompression = 'gzip' | 'xz' | 'zstd' | 'bzip2' | 'lzma' | 'lzo' | 'lz4'
 
