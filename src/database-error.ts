@@ -7,6 +7,8 @@ import { messageOf, NetimageError } from './errors.ts'
 
 /** SQLITE_BUSY */
 const busy = 5
+/** SQLITE_READONLY, SQLITE_CANTOPEN */
+const forbidden = new Set([8, 14])
 /** SQLITE_FULL */
 const full = 13
 /** SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_NOTADB */
@@ -15,6 +17,12 @@ const broken = new Set([1, 11, 26])
 /** Whether another process or connection holds a lock. */
 export function isDatabaseBusy(error: unknown): boolean {
   return primaryCode(error) === busy
+}
+
+/** Whether the database may not be written to, or not even be opened. */
+export function isDatabaseForbidden(error: unknown): boolean {
+  const code = primaryCode(error)
+  return code !== undefined && forbidden.has(code)
 }
 
 /** Whether no room is left for the database. */

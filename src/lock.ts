@@ -4,11 +4,11 @@
  * Node has no flock(2), but SQLite locks its files with fcntl(2), which the kernel releases when a
  * process dies. So a lock is a SQLite file (which stays empty) with a transaction open on it.
  */
-import { accessSync, closeSync, constants, openSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { isDatabaseBusy } from './database-error.ts'
+import { isDatabaseBusy, isDatabaseForbidden } from './database-error.ts'
 import { errnoOf, NetimageError } from './errors.ts'
 
 export interface Lock {
@@ -61,21 +61,25 @@ export function acquireLock(file: string, kind: LockKind, waitMs: number): Lock 
 
 function lockNow(file: string, kind: LockKind, waitMs: number): Lock | undefined {
   makeIfMissing(file)
-  mustBeAllowed(file, kind)
-  const database = new DatabaseSync(file, { timeout: waitMs })
+  let database: DatabaseSync | undefined
   try {
+    database = new DatabaseSync(file, { timeout: waitMs })
     // Even an empty transaction would begin a file beside this one, which others mistake for the
     // remains of a crash.
     database.exec('PRAGMA journal_mode = MEMORY')
     // A transaction takes its shared lock with the first read.
     if (kind === 'shared') database.exec('BEGIN; SELECT count(*) FROM sqlite_schema')
-    else database.exec('BEGIN EXCLUSIVE')
+    // SQLite makes a shared lock of an exclusive one, and says nothing, if it may not write to the
+    // file. Only a change fails then. This one never reaches the file, for nothing commits it.
+    else database.exec('BEGIN EXCLUSIVE; PRAGMA user_version = 1')
+    const opened = database
+    return { release: () => opened.close() }
   } catch (error) {
-    database.close()
+    database?.close()
     if (isDatabaseBusy(error)) return undefined
+    if (isDatabaseForbidden(error)) throw notAllowed(file, kind, error)
     throw error
   }
-  return { release: () => database.close() }
 }
 
 /**
@@ -90,19 +94,10 @@ function makeIfMissing(file: string): void {
   }
 }
 
-/** SQLite makes a shared lock of an exclusive one, and says nothing, if it may not write to the file. */
-function mustBeAllowed(file: string, kind: LockKind): void {
-  const [mode, what] =
-    kind === 'shared'
-      ? ([constants.R_OK, 'read'] as const)
-      : ([constants.R_OK | constants.W_OK, 'written to'] as const)
-  try {
-    accessSync(file, mode)
-  } catch (error) {
-    if (!['EACCES', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '')) throw error
-    throw new NetimageError('not-allowed', `${file} cannot be locked: it may not be ${what}`, {
-      cause: error,
-      hint: 'Run this as the user that the file belongs to, or name another directory.',
-    })
-  }
+function notAllowed(file: string, kind: LockKind, cause: unknown): NetimageError {
+  const what = kind === 'shared' ? 'read' : 'written to'
+  return new NetimageError('not-allowed', `${file} cannot be locked: it may not be ${what}`, {
+    cause,
+    hint: 'Run this as the user that the file belongs to, or name another directory.',
+  })
 }
