@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import type { StoredLayer } from '../roots/store.ts'
+import { becomeOwner } from './become-owner.ts'
 import { addressIn } from '../protocols/machine-address.ts'
 
 interface Flags {
@@ -18,14 +19,18 @@ export async function chooseLayers(
   const { listLayers } = await import('../roots/store.ts')
   const { readRecord } = await import('../roots/record.ts')
   const { stateDirectory } = await import('../serve/state.ts')
-  const state = stateDirectory(flags.state)
   const { image } = flags
+  const imageDirectory = image === undefined ? undefined : resolve(image)
+  // Nothing that is made here is for others.
+  process.umask(0o077)
+  const state = stateDirectory(flags.state)
+  becomeOwner(state)
   const found = listLayers(state)
     .filter((layer) => machine === undefined || layer.machine === addressIn(machine))
     .filter((layer) => {
       if (image === undefined || layer.image === image) return true
       const known = readRecord(layer.directory)?.image
-      return known !== undefined && (known.name === image || known.directory === resolve(image))
+      return known !== undefined && (known.name === image || known.directory === imageDirectory)
     })
   if (found.length > 0 || (machine === undefined && image === undefined)) return found
   const over = image === undefined ? '' : ` over ${image}`

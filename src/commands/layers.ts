@@ -31,7 +31,9 @@ function list() {
     .action((flags) =>
       runCommand(flags, async () => {
         const layers = []
-        for (const layer of await chooseLayers(undefined, flags)) layers.push(await describe(layer))
+        for (const layer of await chooseLayers(undefined, flags)) {
+          layers.push(await describeIfPossible(layer))
+        }
         return { text: layers.map(inLine).join('\n') || 'no layers yet', json: { layers } }
       }),
     )
@@ -71,10 +73,11 @@ function reset() {
     .addOption(imageOption)
     .option(...jsonOption)
     .action((machine, flags) =>
-      runCommand(flags, async () => {
+      runCommand(flags, async ({ progress }) => {
+        const warn = (message: string) => progress.warn(message)
         const { resetLayer } = await import('../roots/store.ts')
         const layers = await chooseLayers(machine, flags)
-        for (const layer of layers) resetLayer(layer)
+        for (const layer of layers) await resetLayer(layer, warn)
         return done(layers, `reset ${plural(layers.length, 'layer')} of ${machine}`)
       }),
     )
@@ -89,17 +92,18 @@ function remove() {
     .addOption(imageOption)
     .option(...jsonOption)
     .action((machine, flags) =>
-      runCommand(flags, async () => {
+      runCommand(flags, async ({ progress }) => {
+        const warn = (message: string) => progress.warn(message)
         const { snapshot: name } = flags
         if (name !== undefined) {
           const { removeSnapshot } = await import('../roots/snapshots.ts')
           const layer = await chooseLayer(machine, flags)
-          removeSnapshot(layer, name)
+          await removeSnapshot(layer, name, warn)
           return done([layer], `removed the snapshot ${name} of ${machine}`)
         }
         const { removeLayer } = await import('../roots/store.ts')
         const layers = await chooseLayers(machine, flags)
-        for (const layer of layers) removeLayer(layer)
+        for (const layer of layers) await removeLayer(layer, warn)
         return done(layers, `removed ${plural(layers.length, 'layer')} of ${machine}`)
       }),
     )
@@ -117,7 +121,7 @@ function snapshot() {
       runCommand(flags, async () => {
         const { takeSnapshot } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
-        takeSnapshot(layer, name)
+        await takeSnapshot(layer, name)
         return done([layer], `kept ${machine} as ${name}`)
       }),
     )
@@ -132,10 +136,11 @@ function restore() {
     .addOption(imageOption)
     .option(...jsonOption)
     .action((machine, name, flags) =>
-      runCommand(flags, async () => {
+      runCommand(flags, async ({ progress }) => {
+        const warn = (message: string) => progress.warn(message)
         const { restoreSnapshot } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
-        restoreSnapshot(layer, name)
+        await restoreSnapshot(layer, name, warn)
         return done([layer], `${machine} is as in ${name}`)
       }),
     )
@@ -159,7 +164,7 @@ function verify() {
           const name = { machine: layer.machine, image: layer.image }
           const tell = (text: string) => lines.push(`${name.machine}  ${name.image}  ${text}`)
           try {
-            const check = verifyStoredLayer(layer)
+            const check = await verifyStoredLayer(layer)
             layers.push({ ...name, ...check })
             if (check.problems.length > 0) status = exitStatus.untrusted
             for (const text of check.problems.length > 0 ? check.problems : ['whole']) tell(text)
@@ -190,24 +195,38 @@ interface Described {
   record?: LayerRecord
 }
 
+interface Unreadable {
+  machine: string
+  image: string
+  directory: string
+  problem: string
+}
+
 async function describe(layer: StoredLayer): Promise<Described> {
   const { isInUse, measureLayer } = await import('../roots/store.ts')
   const { readRecord } = await import('../roots/record.ts')
   const { machine, image, directory } = layer
   const record = readRecord(directory)
-  const measured = measureLayer(layer)
-  return {
-    machine,
-    image,
-    directory,
-    inUse: isInUse(layer),
-    ...measured,
-    ...(record && { record }),
+  const known = { machine, image, directory, inUse: isInUse(layer) }
+  return { ...known, ...measureLayer(layer), ...(record && { record }) }
+}
+
+/** The others are shown even if one cannot be read. */
+async function describeIfPossible(layer: StoredLayer): Promise<Described | Unreadable> {
+  try {
+    return await describe(layer)
+  } catch (error) {
+    if (!(error instanceof NetimageError)) throw error
+    const { machine, image, directory } = layer
+    return { machine, image, directory, problem: error.message }
   }
 }
 
 /** `dc:a6:32:01:02:03  00ff00ff00ff00ff  pi  12.4 MiB in 210 files  2026-11-23 08:15:00` */
-function inLine({ machine, image, inUse, bytes, files, record }: Described): string {
+function inLine(described: Described | Unreadable): string {
+  const { machine, image } = described
+  if ('problem' in described) return [machine, image, described.problem].join('  ')
+  const { inUse, bytes, files, record } = described
   const size = `${formatBytes(bytes)} in ${plural(files, 'file')}`
   const parts = [machine, image, record?.image.name ?? '?', size]
   if (record) parts.push(formatTime(record.lastUsed))

@@ -1,8 +1,8 @@
 /** The command line: every command, and how the program ends. */
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
+import { version } from '../version.ts'
 import { bootsCommand } from './boots.ts'
 import { buildCommand } from './build.ts'
 import { checkCommand } from './check.ts'
@@ -13,10 +13,6 @@ import { ignoreClosedPipe, printFailure, report } from './run.ts'
 import { serveCommand } from './serve.ts'
 import { serversCommand } from './servers.ts'
 import { verifyCommand } from './verify.ts'
-
-const { version }: { version: string } = JSON.parse(
-  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-)
 
 export async function main(): Promise<void> {
   const program = new Command('netimage')

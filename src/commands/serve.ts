@@ -106,6 +106,8 @@ async function run(
   refuseWithoutFull(flags.dhcp, { range, network, reserve, router, dns, domain, force })
   const { serve } = await import('../serve/serve.ts')
   const { stateDirectory } = await import('../serve/state.ts')
+  // Nothing that is made of machines is for other users.
+  process.umask(0o077)
   let view: BootView | undefined
   const warn = (message: string) => {
     if (view) view.say(message)

@@ -8,17 +8,20 @@
  *
  * https://sqlite.org/walformat.html#recovery_algorithm
  */
-import { closeSync, fdatasync, openSync } from 'node:fs'
+import { closeSync, existsSync, fdatasync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
+import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 
 import { NetimageError } from '../errors.ts'
-import { databaseError } from '../database-error.ts'
+import { databaseError, isDatabaseFull } from '../database-error.ts'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { synced } from './failure.ts'
+import { newerFormat, writer } from './format.ts'
 
+/** Kept as `user_version`, too; in layers of before it is 0 there. */
 const format = 1
 
 const schema = `
@@ -122,23 +125,29 @@ export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
 }
 
-/** @throws `NetimageError` `bad-state` */
+/** @throws `NetimageError` `bad-state`, also for the layer of a newer netimage, which is left as it is */
 export function openLayerDatabase(directory: string): LayerDatabase {
   const file = databaseFile(directory)
   using unfinished = new DisposableStack()
   let database: DatabaseSync
   try {
+    refuseNewerFile(file)
     // Who opens it holds the layer's lock: there is nobody to wait for.
     database = unfinished.adopt(new DatabaseSync(file, { timeout: 0 }), (opened) => opened.close())
     // Alone with it, SQLite needs no locks and no shared memory. A page is written whole to the log
     // for each row that changes: small ones make for short waits.
     database.exec(`
-      PRAGMA page_size = 1024; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
-      PRAGMA synchronous = NORMAL; PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;
+      PRAGMA page_size = 1024; PRAGMA locking_mode = EXCLUSIVE;
+      PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;
     `)
+    // The log may say more than the file.
+    refuseNewer(database, file)
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     database.exec(schema)
     database.prepare("INSERT OR IGNORE INTO meta VALUES ('format', ?)").run(format)
+    signFile(database)
   } catch (error) {
+    if (error instanceof NetimageError) throw error
     throw databaseError(`could not open the layer ${file}`, error, hint)
   }
   const found = database.prepare("SELECT value FROM meta WHERE name = 'format'").get()?.['value']
@@ -239,7 +248,45 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   }
 }
 
-const hint = 'Reset the layer, restore a snapshot of it, or take the netimage that made it.'
+const hint = 'Take the netimage that made it; or restore a snapshot of the layer, or reset it.'
+
+/** Says which program wrote it, to a netimage that does not know the format. */
+function signFile(database: DatabaseSync): void {
+  const said = database.prepare("SELECT value FROM meta WHERE name = 'writtenBy'").get()?.['value']
+  if (said === writer) return
+  try {
+    database.exec(`PRAGMA user_version = ${format}`)
+    database.prepare("INSERT OR REPLACE INTO meta VALUES ('writtenBy', ?)").run(writer)
+  } catch (error) {
+    // On a full disk a machine still finds what it wrote, and removes something.
+    if (!isDatabaseFull(error)) throw error
+  }
+}
+
+/** Without a lock, a log or anything else beside the file: SQLite takes it for one that never changes. */
+function refuseNewerFile(file: string): void {
+  if (!existsSync(file)) return
+  const url = pathToFileURL(file)
+  url.searchParams.set('immutable', '1')
+  const database = new DatabaseSync(url, { readOnly: true })
+  try {
+    refuseNewer(database, file)
+  } catch (error) {
+    // Whoever opens it to write says why it cannot be read.
+    if (error instanceof NetimageError) throw error
+  } finally {
+    database.close()
+  }
+}
+
+function refuseNewer(database: DatabaseSync, file: string): void {
+  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
+  const known = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get()
+  const select = known && database.prepare('SELECT value FROM meta WHERE name = ?')
+  const said = select?.get('format')?.['value']
+  if (version <= format && !(typeof said === 'number' && said > format)) return
+  throw newerFormat(file, select?.get('writtenBy')?.['value'])
+}
 
 function notALayer(file: string, why: string): NetimageError {
   return new NetimageError('bad-state', `${file} is no layer of this netimage: ${why}`, { hint })

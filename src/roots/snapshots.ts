@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { removeTree } from '../remove-tree.ts'
+import type { Warn } from '../tidy.ts'
 import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
@@ -33,9 +34,9 @@ export function listSnapshots(layer: StoredLayer): Snapshot[] {
 }
 
 /** @throws `NetimageError` `in-use`, `bad-usage`, `output-exists`, `path-not-found` */
-export function takeSnapshot(layer: StoredLayer, name: string): void {
+export async function takeSnapshot(layer: StoredLayer, name: string): Promise<void> {
   const target = snapshotOf(layer, name)
-  withLayer(layer, () => {
+  await withLayer(layer, () => {
     if (existsSync(target)) {
       throw new NetimageError('output-exists', `${layer.machine} has a snapshot ${name} already`, {
         hint: 'Give this one another name.',
@@ -59,9 +60,9 @@ export function takeSnapshot(layer: StoredLayer, name: string): void {
  *
  * @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found`
  */
-export function restoreSnapshot(layer: StoredLayer, name: string): void {
+export async function restoreSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
   const source = snapshotOf(layer, name)
-  withLayer(layer, () => {
+  await withLayer(layer, () => {
     const record = needRecord(layer)
     if (!existsSync(source)) throw noSnapshot(layer, name)
     const restored = { ...record, name: newName(), created: Date.now() }
@@ -69,19 +70,19 @@ export function restoreSnapshot(layer: StoredLayer, name: string): void {
     copyContents(source, contents)
     giveToOwnerOf(layer.directory, contents)
     writeRecord(layer.directory, restored)
-    sweep(layer.directory)
+    sweep(layer.directory, warn)
   })
 }
 
 /** @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found` */
-export function removeSnapshot(layer: StoredLayer, name: string): void {
+export async function removeSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
   const directory = snapshotOf(layer, name)
-  withLayer(layer, () => {
+  await withLayer(layer, () => {
     if (!existsSync(directory)) throw noSnapshot(layer, name)
     const grave = `.removed-${name}-${randomBytes(6).toString('hex')}`
     renameSync(directory, join(snapshotsOf(layer), grave))
     syncDirectory(snapshotsOf(layer))
-    sweep(layer.directory)
+    sweep(layer.directory, warn)
   })
 }
 

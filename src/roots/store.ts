@@ -15,17 +15,18 @@ import { dirname, join } from 'node:path'
 
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { acquireLock } from '../lock.ts'
-import { removeTree } from '../remove-tree.ts'
+import { tryLock, waitForLock } from '../lock.ts'
 import { dataFolder } from './data-files.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { openLayer } from './layer.ts'
 import { namesIn } from './names-in.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { refuseLinks } from './refuse-links.ts'
 import { dropReserve } from './reserve.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import { tidy, type Warn } from '../tidy.ts'
 
 export interface MachineLayer {
   /** The same as long as its nodes are the same. */
@@ -62,8 +63,9 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const place = placeOf(state, machine, index.identity)
   try {
     makeDirectory(place.directory)
-    // Who serves others has no time to wait.
-    const lock = holdLayer(place, 0)
+    // Whoever serves others has no time to wait.
+    const lock = tryLock(place.lock, 'exclusive')
+    if (!lock) throw inUse(place)
     try {
       const before = readRecord(place.directory)
       const record = currentRecord(before, request)
@@ -119,17 +121,20 @@ function currentRecord(
  *
  * @throws `NetimageError` `in-use`, `bad-state`
  */
-export function resetMachineLayers(state: string, machine: string): void {
-  for (const layer of listLayers(state)) {
-    if (layer.machine === machine) withLayer(layer, () => beginAnew(layer))
+export async function resetMachineLayers(state: string, machine: string): Promise<void> {
+  for (const layer of layersOf(state, folderOf(machine))) {
+    await withLayer(layer, () => beginAnew(layer))
   }
 }
 
-/** @throws `NetimageError` `in-use`, `bad-state` */
-export function resetLayer(layer: StoredLayer): void {
-  withLayer(layer, () => {
+/**
+ * @param warn told what stays on the disk
+ * @throws `NetimageError` `in-use`, `bad-state`
+ */
+export function resetLayer(layer: StoredLayer, warn: Warn): Promise<void> {
+  return withLayer(layer, () => {
     beginAnew(layer)
-    sweep(layer.directory)
+    sweep(layer.directory, warn)
   })
 }
 
@@ -147,39 +152,47 @@ function beginAnew({ directory }: StoredLayer): void {
   }
 }
 
-/** Nothing of it is left, nor of its snapshots. @throws `NetimageError` `in-use` */
-export function removeLayer(layer: StoredLayer): void {
-  withLayer(layer, () => {
+/**
+ * Nothing of it is left, nor of its snapshots.
+ *
+ * @param warn told what stays on the disk
+ * @throws `NetimageError` `in-use`
+ */
+export function removeLayer(layer: StoredLayer, warn: Warn): Promise<void> {
+  return withLayer(layer, () => {
     const grave = join(dirname(layer.directory), `.removed-${randomBytes(6).toString('hex')}`)
     renameSync(layer.directory, grave)
     syncDirectory(dirname(layer.directory))
-    removeTree(grave)
+    tidy(grave, warn)
   })
 }
 
 /** In the order of the machines' addresses. */
 export function listLayers(state: string): StoredLayer[] {
-  const layers = join(state, 'layers')
-  return namesIn(layers).flatMap((machine) =>
-    namesIn(join(layers, machine))
-      .filter((image) => /^[0-9a-f]{16}$/.test(image))
-      .map((image) => placeOf(state, addressOf(machine), image)),
-  )
+  return namesIn(join(state, 'layers')).flatMap((folder) => layersOf(state, folder))
+}
+
+function layersOf(state: string, folder: string): StoredLayer[] {
+  return namesIn(join(state, 'layers', folder))
+    .filter((image) => /^[0-9a-f]{16}$/.test(image))
+    .map((image) => placeOf(state, addressOf(folder), image))
 }
 
 /** Whether a server has it open. */
 export function isInUse(layer: StoredLayer): boolean {
-  const lock = acquireLock(layer.lock, 'shared', 0)
+  const lock = tryLock(layer.lock, 'shared')
   lock?.release()
   return lock === undefined
 }
 
 /** @throws `NetimageError` `in-use`, or what the action throws */
-export function withLayer<T>(layer: StoredLayer, action: () => T): T {
+export async function withLayer<T>(layer: StoredLayer, action: () => T): Promise<Awaited<T>> {
   try {
-    const lock = holdLayer(layer, lockWaitMs)
+    const lock = await waitForLock(layer.lock, 'exclusive', lockWaitMs)
+    if (!lock) throw inUse(layer)
     try {
-      return action()
+      refuseLinks(layer.directory)
+      return await action()
     } finally {
       lock.release()
     }
@@ -220,21 +233,20 @@ export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
   })
 }
 
-function holdLayer(
-  { machine, lock: file }: StoredLayer,
-  waitMs: number,
-): ReturnType<typeof acquireLock> & {} {
-  const lock = acquireLock(file, 'exclusive', waitMs)
-  if (lock) return lock
-  throw new NetimageError('in-use', `the layer of ${machine} is in use`, {
+function inUse({ machine }: StoredLayer): NetimageError {
+  return new NetimageError('in-use', `the layer of ${machine} is in use`, {
     hint: 'The machine runs, or another command is at its layer. Power it off, wait a minute until the server has noticed, and try again.',
   })
 }
 
 function placeOf(state: string, machine: string, identity: string): StoredLayer {
   const image = identity.slice(0, 16)
-  const directory = join(state, 'layers', machine.replaceAll(':', '-'), image)
+  const directory = join(state, 'layers', folderOf(machine), image)
   return { machine, image, directory, lock: `${directory}.lock` }
+}
+
+function folderOf(machine: string): string {
+  return machine.replaceAll(':', '-')
 }
 
 /** No address has both. */

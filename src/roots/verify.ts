@@ -32,7 +32,7 @@ interface Tables {
 }
 
 /** @throws `NetimageError` `in-use`, `bad-state`, `not-an-image`, `path-not-found` */
-export function verifyStoredLayer(layer: StoredLayer): LayerCheck {
+export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
   return withLayer(layer, () => {
     const record = readRecord(layer.directory)
     // Whoever made it was killed before anything could be written.

@@ -215,14 +215,14 @@ export function createMachines(settings: MachinesSettings): Machines {
       identities.boots(name)
       // Also without `ephemeral`: the machine may have another image by now.
       await forget(name)
-      // All layers are looked through for its own, and many names come that have none.
-      if (ephemeral && existsSync(join(state, 'layers', name.replaceAll(':', '-')))) {
-        resetMachineLayers(state, name)
-      }
+      if (ephemeral) await resetMachineLayers(state, name)
     },
     async close() {
       isEnding = true
-      for (const name of [...open.keys(), ...closing.keys()]) await forget(name)
+      const names = [...open.keys(), ...closing.keys()]
+      const closed = await Promise.allSettled(names.map((name) => forget(name)))
+      // Of several errors one is told; no machine's keeps another machine's layer open.
+      for (const result of closed) if (result.status === 'rejected') throw result.reason
     },
   }
 }

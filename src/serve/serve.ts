@@ -19,7 +19,7 @@ import { startNfsServer } from '../protocols/nfs/server.ts'
 import { createOnInterface } from '../protocols/on-interface.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
-import { handleKey } from './state.ts'
+import { handleKey, openState } from './state.ts'
 import { startTftpServer } from '../protocols/tftp/server.ts'
 
 export interface ServeRequest {
@@ -92,6 +92,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   }
   refuseSameRoots(images)
 
+  openState(state)
   const key = handleKey(state)
   const record = openBootRecord(state, onError)
   unfinished.defer(() => record.close())

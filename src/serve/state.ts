@@ -1,6 +1,15 @@
 /** The state directory: what a server keeps of its machines between its runs. */
 import { randomBytes } from 'node:crypto'
-import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
@@ -21,6 +30,30 @@ export function stateDirectory(
   })
 }
 
+const forOthers = 0o077
+
+/**
+ * Makes the directory if there is none, and keeps all other users out of it: they could read what
+ * machines wrote and were told, and hold the locks of their layers.
+ *
+ * @throws `NetimageError` `file-system`
+ */
+export function openState(state: string): void {
+  try {
+    makeDirectory(state, 0o700)
+    if (statSync(state).mode & forOthers) chmodSync(state, 0o700)
+    for (const name of readdirSync(state)) {
+      const file = join(state, name)
+      const { mode } = lstatSync(file)
+      const isOpen = (mode & forOthers) !== 0 && lstatSync(file).isFile()
+      if (isOpen) chmodSync(file, mode & 0o700)
+    }
+  } catch (error) {
+    const hint = 'Make the directory your own (chown), or name another one with --state.'
+    throw fileSystemError(`could not keep other users out of ${state}`, error, hint)
+  }
+}
+
 const keyBytes = 32
 
 /**
@@ -30,7 +63,6 @@ const keyBytes = 32
 export function handleKey(state: string): Buffer {
   const file = join(state, 'handle-key')
   try {
-    makeDirectory(state)
     return readKey(file) ?? makeKey(state, file)
   } catch (error) {
     const hint = 'Name a directory with --state that can be written to and has room.'
@@ -55,7 +87,7 @@ function readKey(file: string): Buffer | undefined {
 /** Whole or not there: another server that starts at the same time gets the same one. */
 function makeKey(state: string, file: string): Buffer {
   const scratch = join(state, `handle-key-${randomBytes(6).toString('hex')}`)
-  writeFileSync(scratch, randomBytes(keyBytes), { mode: 0o600, flush: true })
+  writeFileSync(scratch, randomBytes(keyBytes), { flag: 'wx', mode: 0o600, flush: true })
   try {
     linkSync(scratch, file)
   } catch (error) {

@@ -1,15 +1,24 @@
 // `netimage layers`: what people do with what machines have written.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 import { acquireLock } from '../../src/lock.ts'
 import { listLayers } from '../../src/roots/store.ts'
 import { runProgram } from '../support/real-nix.ts'
-import { failureOf, netimage, netimageJson } from '../support/netimage.ts'
+import { failureOf, netimage, netimageJson, parseObject } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import {
   identityOf,
@@ -33,6 +42,8 @@ const listSchema = v.object({
     }),
   ),
 })
+
+const parsed = (value: unknown) => v.parse(v.record(v.string(), v.unknown()), value)
 
 function fresh() {
   const state = freshName()
@@ -224,10 +235,14 @@ suite('netimage layers', () => {
     const contents = join(stored.directory, stored.record.name)
     const database = new DatabaseSync(join(contents, 'layer.sqlite'))
     database.exec("UPDATE meta SET value = 2 WHERE name = 'format'")
+    database.exec("UPDATE meta SET value = 'netimage 99.1.0' WHERE name = 'writtenBy'")
     database.close()
     const before = readdirSync('/proc/self/fd').length
     for (let count = 0; count < 3; count++) {
-      assert.throws(() => openOver(...place), { code: 'bad-state', message: /format is 2/ })
+      assert.throws(() => openOver(...place), {
+        code: 'bad-state',
+        message: /written by netimage 99\.1\.0/,
+      })
     }
     // Nobody has it any more: the next one need not wait.
     const [layer] = listLayers(state)
@@ -251,6 +266,88 @@ suite('netimage layers', () => {
       const others = await runProgram('find', [state, '!', '-user', '4321'])
       assert.equal(others, '', command.join(' '))
     }
+  })
+
+  test('does nothing elsewhere for the user of the layers, who put links among them', async (context) => {
+    if (process.geteuid?.() !== 0) return context.skip('only root works on what is another’s')
+    const { place, failure, layers, shown, state } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    assert.ok(stored)
+    const victim = freshName()
+    mkdirSync(victim)
+    writeFileSync(join(victim, 'file'), 'of root', { mode: 0o600 })
+    const { directory, record } = stored
+    symlinkSync(victim, join(directory, 'snapshots'))
+    for (const name of ['record.json.new', `${record.name}/data/ffff`]) {
+      symlinkSync(join(victim, 'file'), join(directory, name))
+    }
+    await runProgram('chown', ['-Rh', '4321:4321', state])
+    const before = await runProgram('find', [victim, '-printf', '%p %u %m %s\n'])
+    for (const isOpen of [false, true]) {
+      // A directory above may be closed to them: then root does not become that user.
+      const above = dirname(state)
+      chmodSync(above, isOpen ? 0o755 : 0o700)
+      const { code } = await failure('snapshot', mac, 'one')
+      assert.equal(code, isOpen ? 'file-system' : 'bad-state')
+    }
+    assert.equal((await layers('reset', mac)).status, 0)
+    assert.equal(await runProgram('find', [victim, '-printf', '%p %u %m %s\n']), before)
+    assert.equal(readFileSync(join(victim, 'file'), 'utf8'), 'of root')
+  })
+
+  test('keeps what a newer netimage put into a record, and refuses a format that it does not know', async () => {
+    const { place, layers, failure, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    assert.ok(stored)
+    const file = join(stored.directory, 'record.json')
+    const change = (more: (record: Record<string, unknown>) => object) => {
+      const text = JSON.stringify(more(parseObject(readFileSync(file, 'utf8'))))
+      writeFileSync(file, text)
+      return text
+    }
+    change((record) => ({
+      ...record,
+      generation: 7,
+      image: { ...parsed(record['image']), epoch: 3 },
+    }))
+    assert.equal((await layers('reset', mac)).status, 0)
+    await within(place, () => {})
+    const kept = parseObject(readFileSync(file, 'utf8'))
+    assert.equal(kept['generation'], 7)
+    assert.equal(v.parse(v.object({ epoch: v.number() }), kept['image']).epoch, 3)
+
+    const newer = change((record) => ({ ...record, format: 2, writtenBy: 'netimage 99.1.0' }))
+    for (const [command = '', ...rest] of [['reset'], ['snapshot', 'one'], ['verify']]) {
+      const { code, message, hint } = await failure(command, mac, ...rest)
+      assert.equal(code, 'bad-state')
+      assert.match(message, /written by netimage 99\.1\.0/)
+      assert.match(hint ?? '', /^Use netimage 99\.1\.0/)
+    }
+    assert.throws(() => openOver(...place), { code: 'bad-state' })
+    assert.equal(readFileSync(file, 'utf8'), newer)
+    assert.match((await layers('list')).stdout, /written by netimage 99\.1\.0/)
+    assert.equal((await layers('remove', mac)).status, 0)
+  })
+
+  test('leaves the database of a newer netimage as it is, byte for byte', async () => {
+    const { place, shown } = fresh()
+    await within(place, (system) => put(system, 'mine', 'mine'))
+    const [stored] = await shown()
+    assert.ok(stored)
+    const contents = join(stored.directory, stored.record.name)
+    const file = join(contents, 'layer.sqlite')
+    const database = new DatabaseSync(file)
+    database.exec(
+      'PRAGMA journal_mode = DELETE; DROP INDEX entries_by_cookie; PRAGMA user_version = 2',
+    )
+    database.close()
+    const before = readFileSync(file)
+    const names = readdirSync(contents)
+    assert.throws(() => openOver(...place), { code: 'bad-state', message: /written by netimage/ })
+    assert.ok(readFileSync(file).equals(before))
+    assert.deepEqual(readdirSync(contents), names)
   })
 
   test('removes a snapshot whose name was taken away before, by who was killed', async () => {

@@ -1,8 +1,8 @@
 // What a layer held before it was reset is removed while machines are served.
 
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { listLayers, resetMachineLayers } from '../../src/roots/store.ts'
@@ -21,7 +21,7 @@ async function resetOne() {
     for (let index = 0; index < files; index++) put(system, `file-${index}`, 'text')
     return layer.name
   })
-  resetMachineLayers(state, mac)
+  await resetMachineLayers(state, mac)
   const [layer] = listLayers(state)
   assert.ok(layer)
   const old = join(layer.directory, name)
@@ -30,6 +30,20 @@ async function resetOne() {
 }
 
 suite('the remains of a layer', () => {
+  test('are removed also where another program has left files', async () => {
+    const { place, old } = await resetOne()
+    const layer = openOver(...place)
+    await layer.close()
+    const machine = dirname(dirname(old))
+    const foreign = [join(machine, '.DS_Store'), join(dirname(old), '.nfs000000000000002a')]
+    const ours = join(machine, '.removed-0123456789ab')
+    for (const file of [...foreign, ours]) writeFileSync(file, '')
+    const again = openOver(...place)
+    while (existsSync(old) || existsSync(ours)) await turn()
+    await again.close()
+    for (const file of foreign) assert.ok(existsSync(file), file)
+  })
+
   test('are removed one by one, and others are served meanwhile', async () => {
     const { place, old, left } = await resetOne()
     const layer = openOver(...place)

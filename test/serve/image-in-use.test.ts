@@ -63,7 +63,7 @@ suite('an image that is served', () => {
     cpSync(built, image, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
     const { ino } = lstatSync(image)
     {
-      await using _serving = await serve(image)
+      await using serving = await serve(image)
       const run = await buildTo(workspace, image, '--force', '--json')
       assert.equal(run.status, 5, run.stderr)
       const { code, message, hint } = failureOf(run)
@@ -71,6 +71,7 @@ suite('an image that is served', () => {
       assert.ok(message.includes(image))
       assert.match(hint ?? '', /-o/)
       assert.equal(lstatSync(image).ino, ino)
+      assert.deepEqual(serving.errors, [])
     }
     const run = await buildTo(workspace, image, '--force')
     assert.equal(run.status, 0, run.stderr)

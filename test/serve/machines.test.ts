@@ -128,7 +128,7 @@ suite('the machines of a server', () => {
     await machines.boots('10.0.0.7')
     const [layer] = listLayers(workspace.path('locked'))
     assert.ok(layer)
-    withLayer(layer, () => {
+    await withLayer(layer, () => {
       for (let count = 0; count < 100; count++) {
         assert.equal(machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }), 'busy')
       }

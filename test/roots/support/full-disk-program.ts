@@ -65,7 +65,7 @@ assert.ok(second.fileSystem.lookup(second.fileSystem.root, Buffer.from('kept')))
 remove(second.fileSystem, Buffer.from('kept'))
 await second.close()
 fillBut(0)
-resetMachineLayers(disk, machine)
+await resetMachineLayers(disk, machine)
 process.stdout.write(`refused ${refused}\n`)
 
 function namesIn(system: FileSystem): Buffer[] {

@@ -25,7 +25,7 @@ export function openOver(state: string, machine: string, image: string): Machine
   const known = { directory: image, name: 'pi', toplevel: '/nix/store/system' }
   try {
     const layer = openMachineLayer({ state, machine, image: known, index })
-    const close = () => layer.close().finally(index.close)
+    const close = () => layer.close().finally(() => index.close())
     return { ...layer, close }
   } catch (error) {
     index.close()

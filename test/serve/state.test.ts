@@ -1,0 +1,48 @@
+// The state directory is for the server's user alone.
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { handleKey, openState } from '../../src/serve/state.ts'
+import { ordinaryUser } from '../support/namespace.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+const directory = temporaryDirectory()
+chmodSync(directory, 0o755)
+const freshName = freshNames(directory)
+const modeOf = (path: string) => (lstatSync(path).mode & 0o777).toString(8)
+
+test('a new one is closed to others, whatever the umask says', () => {
+  const state = freshName()
+  const before = process.umask(0)
+  try {
+    openState(state)
+    handleKey(state)
+  } finally {
+    process.umask(before)
+  }
+  assert.equal(modeOf(state), '700')
+  for (const name of readdirSync(state)) assert.equal(modeOf(join(state, name)), '600', name)
+})
+
+test('one of before is closed, with what others could read in it', () => {
+  const state = freshName()
+  mkdirSync(join(state, 'layers'), { recursive: true })
+  chmodSync(state, 0o755)
+  for (const name of ['boots.sqlite', 'layers/one.lock']) {
+    writeFileSync(join(state, name), '', { mode: 0o644 })
+  }
+  openState(state)
+  assert.equal(modeOf(state), '700')
+  assert.equal(modeOf(join(state, 'boots.sqlite')), '600')
+  // Whoever reads a lock's file can keep a machine from its root.
+  if (process.geteuid?.() !== 0) return
+  const { uid, gid } = ordinaryUser
+  const ids = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups']
+  for (const name of ['boots.sqlite', 'layers/one.lock']) {
+    const run = spawnSync('setpriv', [...ids, 'cat', join(state, name)], { encoding: 'utf8' })
+    assert.match(run.stderr, /Permission denied/)
+  }
+})
