@@ -5,6 +5,8 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { decode } from '../../src/protocols/tftp/packet.ts'
+import { openLossyRelay } from '../protocols/support/lossy-relay.ts'
 import { serveTftp } from '../protocols/support/tftp-server.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -137,3 +139,16 @@ for (const singlePort of [false, true]) {
     })
   })
 }
+
+test('a window whose first block is lost comes again when atftp asks, without waiting for a timeout', async () => {
+  await using server = await serveTftp(tree, { singlePort: true })
+  await using relay = await openLossyRelay(server.port, (packet) => {
+    const read = decode(packet)
+    return read?.kind === 'data' && read.block === 9
+  })
+  const into = freshName()
+  // With both sides waiting for minutes, only an answer to the acknowledgment can help.
+  await atftp('windowsize 8', 'timeout 250')(relay.port, 'blocks-of-8192', into)
+  assert.ok(readFileSync(into).equals(files['blocks-of-8192']))
+  assert.equal(relay.lost.length, 1)
+})
