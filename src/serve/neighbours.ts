@@ -1,6 +1,8 @@
 /** The neighbours on the network that is served, as the kernel knows them: its ARP table. */
 import { readFileSync } from 'node:fs'
 
+import { parseMac } from '../mac.ts'
+
 export interface Neighbours {
   /** The hardware address at an IP address now; undefined if the kernel does not know it now. */
   macOf(address: string): string | undefined
@@ -60,13 +62,12 @@ export function parseArpTable(text: string, device: string): ArpTable {
   const macs = new Map<string, string>()
   let size = 0
   for (const line of text.split('\n').slice(1)) {
-    const [address, , flags, mac, , rowDevice] = line.split(/\s+/)
-    if (address === undefined || mac === undefined || rowDevice !== device) continue
+    const [address, , flags, hardwareAddress, , rowDevice] = line.split(/\s+/)
+    if (address === undefined || hardwareAddress === undefined || rowDevice !== device) continue
     size++
     const isComplete = (Number(flags) & complete) !== 0
-    if (isComplete && /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
-      macs.set(address, mac.toLowerCase())
-    }
+    const mac = parseMac(hardwareAddress)
+    if (isComplete && mac !== undefined) macs.set(address, mac)
   }
   return { macs, size }
 }
