@@ -268,6 +268,30 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.ok(await udhcpc(host))
   })
 
+  test('says of machines that it cannot answer why', async () => {
+    await using network = await openNetwork('dhcp-refused')
+    const server = await startOwnDhcp(network, { mode: 'full', files })
+    const host = await network.addHost(mac)
+    for (const command of [
+      'address add 10.66.0.250/24 dev eth0',
+      'route add 255.255.255.255 dev eth0',
+    ]) {
+      await host.run(['ip', ...command.split(' ')])
+    }
+    // ic_bootp_init_ext() in Linux's net/ipv4/ipconfig.c: what is asked for, and nothing in it.
+    const asked = [1, 3, 5, 12, 40, 17].map((code) => [code, Buffer.alloc(4)] as const)
+    const discover = decodePacket(ipxeDiscover)
+    const hardwareAddress = Buffer.from(mac.replaceAll(':', ''), 'hex')
+    const bootp = { ...discover, hardwareAddress, options: new Map(asked) }
+    // IP over InfiniBand has no address in this place. [RFC 4390 §2.1]
+    const infiniband = { ...discover, hardwareType: 32, hardwareAddress: Buffer.alloc(0) }
+    const packets = [bootp, infiniband].map((packet) => encodePacket(packet).toString('hex'))
+    await host.run([process.execPath, '-e', broadcast, ...packets])
+    await server.waitFor(/"refuse".*no hardware address of six bytes/, 120)
+    const line = server.lines().find(({ text }) => text.includes('BOOTP'))
+    assert.match(line?.text ?? '', new RegExp(`"reason":"it asks by BOOTP.*"mac":"${mac}"`))
+  })
+
   test('serves machines that it knows among thousands that do not exist', async () => {
     await using network = await openNetwork('dhcp-flood')
     const server = await startOwnDhcp(network, { mode: 'full' })
