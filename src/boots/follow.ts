@@ -161,7 +161,8 @@ function troubleOf(event: ServeEvent): string | undefined {
       if (event.step === 'fail') return `${event.file}: ${event.reason ?? 'the transfer failed'}`
       return event.step === 'missing' ? `${event.file}: there is no such file` : undefined
     case 'nfs':
-      return event.step === 'refuse' ? `${event.path}: ${event.reason ?? 'refused'}` : undefined
+      if (event.step !== 'refuse') return undefined
+      return [event.path, event.reason ?? 'refused'].filter((part) => part !== '').join(': ')
     case 'root':
       return undefined
   }

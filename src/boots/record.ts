@@ -15,8 +15,10 @@ export interface BootRecord {
   /**
    * Adds an event of a boot. What was added in one turn of the event loop is kept at its end, whatever
    * kills the server then: a transaction for each event would cost a busy server a third of its time.
+   *
+   * @param isServed whether the machine is one of those that are served: the others are kept apart
    */
-  add(boot: Boot, event: ServeEvent, at: number, isServed?: boolean): void
+  add(boot: Boot, event: ServeEvent, at: number, isServed: boolean): void
   /** Keeps what was added until now. */
   close(): void
 }
@@ -26,12 +28,23 @@ export interface RecordedEvent {
   event: unknown
 }
 
+interface Added {
+  events: RecordedEvent[]
+  isServed: boolean
+}
+
 /** How long another one may write meanwhile. Milliseconds. */
 const timeout = 5000
-/** More than a year of a shelf of machines that boot every day. */
-const keptBoots = 10_000
+/**
+ * More than a year of a shelf of machines that boot every day; and enough strangers to see who asks,
+ * which take the place of no machine.
+ */
+const kept = { machines: 10_000, strangers: 200 }
 /** A machine that asks without end fills no disk. */
-const keptEventsOfABoot = 2000
+const keptEvents = { machines: 2000, strangers: 100 }
+
+/** What is written here; 0 is what was written before formats had numbers. */
+const format = 1
 
 const schema = `
   CREATE TABLE IF NOT EXISTS boots (
@@ -39,6 +52,7 @@ const schema = `
     machine TEXT NOT NULL,
     started INTEGER NOT NULL,
     boot TEXT NOT NULL,
+    served INTEGER NOT NULL DEFAULT 1,
     UNIQUE (machine, started)
   ) STRICT;
   CREATE TABLE IF NOT EXISTS events (
@@ -48,6 +62,8 @@ const schema = `
   ) STRICT;
   CREATE INDEX IF NOT EXISTS events_boot ON events (boot);
 `
+const addServed = 'ALTER TABLE boots ADD COLUMN served INTEGER NOT NULL DEFAULT 1'
+const indexServed = 'CREATE INDEX IF NOT EXISTS boots_served ON boots (served)'
 
 export function recordFile(state: string): string {
   return join(state, 'boots.sqlite')
@@ -58,15 +74,18 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
   const file = recordFile(state)
   const database = openDatabase(file, false)
   const upsert = database.prepare(
-    `INSERT INTO boots (machine, started, boot) VALUES (?, ?, ?)
-     ON CONFLICT DO UPDATE SET boot = excluded.boot RETURNING id`,
+    `INSERT INTO boots (machine, started, boot, served) VALUES (?, ?, ?, ?)
+     ON CONFLICT DO UPDATE SET boot = excluded.boot, served = excluded.served RETURNING id`,
   )
   const count = database.prepare('SELECT count(*) AS events FROM events WHERE boot = ?')
   const insert = database.prepare('INSERT INTO events (boot, at, event) VALUES (?, ?, ?)')
   const forget = database.prepare(
-    `DELETE FROM boots WHERE id <= (SELECT max(id) FROM boots) - ${keptBoots}`,
+    `DELETE FROM boots WHERE served = ?1 AND id <=
+       (SELECT id FROM boots WHERE served = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
   )
-  let added = new Map<Boot, RecordedEvent[]>()
+  /** Since more than are kept were forgotten last. */
+  let newest = 0
+  let added = new Map<Boot, Added>()
   let isFailing = false
 
   function keep(): void {
@@ -74,8 +93,16 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
     added = new Map()
     try {
       database.exec('BEGIN')
-      for (const [boot, events] of boots) keepBoot(boot, events)
-      forget.run()
+      let isNew = false
+      for (const [boot, { events, isServed }] of boots) {
+        const id = keepBoot(boot, events, isServed)
+        isNew ||= id > newest
+        newest = Math.max(newest, id)
+      }
+      if (isNew) {
+        forget.run(1, kept.machines)
+        forget.run(0, kept.strangers)
+      }
       database.exec('COMMIT')
       isFailing = false
     } catch (error) {
@@ -85,21 +112,24 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
     }
   }
 
-  function keepBoot(boot: Boot, events: readonly RecordedEvent[]): void {
-    const id = upsert.get(boot.machine, boot.started, JSON.stringify(boot))?.['id']
-    if (typeof id !== 'number') return
-    const left = keptEventsOfABoot - Number(count.get(id)?.['events'])
+  /** @returns its number: the newest boot has the highest */
+  function keepBoot(boot: Boot, events: readonly RecordedEvent[], isServed: boolean): number {
+    const row = upsert.get(boot.machine, boot.started, JSON.stringify(boot), isServed ? 1 : 0)
+    const id = Number(row?.['id'])
+    const most = isServed ? keptEvents.machines : keptEvents.strangers
+    const left = most - Number(count.get(id)?.['events'])
     for (const { at, event } of events.slice(0, Math.max(0, left))) {
       insert.run(id, at, JSON.stringify(event))
     }
+    return id
   }
 
   return {
-    add(boot, event, at) {
+    add(boot, event, at, isServed) {
       if (added.size === 0) setImmediate(() => database.isOpen && added.size > 0 && keep())
-      const events = added.get(boot)
-      if (events) events.push({ at, event })
-      else added.set(boot, [{ at, event }])
+      const known = added.get(boot)
+      if (known) known.events.push({ at, event })
+      else added.set(boot, { events: [{ at, event }], isServed })
     },
     close() {
       if (added.size > 0) keep()
@@ -117,20 +147,31 @@ function keepError(file: string, error: unknown): NetimageError {
 }
 
 const time = v.pipe(v.number(), v.safeInteger())
-const stepSchema = v.picklist(bootSteps)
+const isStep = (name: string): name is BootStep => bootSteps.some((step) => step === name)
 const bootSchema = v.object({
   machine: v.string(),
   address: v.optional(v.string()),
   started: time,
-  step: stepSchema,
-  steps: v.record(stepSchema, v.optional(time)),
+  // Another version may know other steps.
+  step: v.string(),
+  steps: v.record(v.string(), v.optional(time)),
   lastSign: time,
   bytes: v.number(),
   trouble: v.optional(v.string()),
 })
 
-/** The newest first, also where the clock went back meanwhile. @param machine only its boots, by hardware or IP address */
-export function readBoots(state: string, machine: string | undefined, limit: number): Boot[] {
+/**
+ * The newest first, also if the clock went back meanwhile.
+ *
+ * @param machine only its boots, by hardware or IP address
+ * @param onDamaged told how many cannot be read, if there are any: they are left out
+ */
+export function readBoots(
+  state: string,
+  machine: string | undefined,
+  limit: number,
+  onDamaged: (count: number) => void = () => {},
+): Boot[] {
   const file = recordFile(state)
   if (!existsSync(file)) return []
   const database = openDatabase(file, true)
@@ -138,11 +179,14 @@ export function readBoots(state: string, machine: string | undefined, limit: num
     const rows = database
       .prepare(
         `SELECT boot FROM boots
-         WHERE ?1 IS NULL OR machine = ?1 OR json_extract(boot, '$.address') = ?1
+         WHERE ?1 IS NULL OR machine = ?1
+           OR (json_valid(boot) AND json_extract(boot, '$.address') = ?1)
          ORDER BY id DESC LIMIT ?2`,
       )
       .all(machine ?? null, limit)
-    return rows.map((row) => toBoot(parseJson(row['boot']), file))
+    const boots = rows.flatMap((row) => toBoot(parseJson(row['boot'])) ?? [])
+    if (boots.length < rows.length) onDamaged(rows.length - boots.length)
+    return boots
   } finally {
     database.close()
   }
@@ -164,21 +208,19 @@ export function readEvents(state: string, boot: Boot): RecordedEvent[] {
   }
 }
 
-function toBoot(document: unknown, file: string): Boot {
+function toBoot(document: unknown): Boot | undefined {
   const result = v.safeParse(bootSchema, document)
-  if (!result.success) {
-    throw new NetimageError('bad-state', `${file} has a boot that cannot be read`, {
-      hint: 'It may be of another version of netimage. Move it away to begin a new one.',
-    })
-  }
-  const { address, trouble, steps, ...boot } = result.output
+  if (!result.success) return undefined
+  const { address, trouble, step, steps, ...boot } = result.output
   const reached: Partial<Record<BootStep, number>> = {}
-  for (const step of bootSteps) {
-    const at = steps[step]
-    if (at !== undefined) reached[step] = at
+  for (const name of bootSteps) {
+    const at = steps[name]
+    if (at !== undefined) reached[name] = at
   }
+  const last = bootSteps.findLast((name) => reached[name] !== undefined) ?? 'dhcp'
   return {
     ...boot,
+    step: isStep(step) ? step : last,
     steps: reached,
     ...(address !== undefined && { address }),
     ...(trouble !== undefined && { trouble }),
@@ -192,14 +234,14 @@ function toBoot(document: unknown, file: string): Boot {
 function openToRead(file: string): DatabaseSync {
   try {
     const database = new DatabaseSync(file, { readOnly: true, timeout })
-    database.exec('SELECT id FROM boots LIMIT 1')
+    database.exec('SELECT count(*) FROM sqlite_schema')
     return database
   } catch (error) {
     if (existsSync(`${file}-wal`)) throw error
     const url = pathToFileURL(file)
     url.searchParams.set('immutable', '1')
     const database = new DatabaseSync(url, { readOnly: true })
-    database.exec('SELECT id FROM boots LIMIT 1')
+    database.exec('SELECT count(*) FROM sqlite_schema')
     return database
   }
 }
@@ -214,16 +256,43 @@ function parseJson(text: unknown): unknown {
 
 function openDatabase(file: string, readOnly: boolean): DatabaseSync {
   try {
+    // Before anything is written: what a newer version has written is left as it is.
+    if (existsSync(file)) refuseNewer(file)
     if (readOnly) return openToRead(file)
     mkdirSync(dirname(file), { recursive: true })
     const database = new DatabaseSync(file, { timeout })
     database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${schema}`)
+    if (!hasServed(database)) database.exec(addServed)
+    database.exec(`${indexServed}; PRAGMA user_version = ${format}`)
     return database
   } catch (error) {
+    if (error instanceof NetimageError) throw error
     throw databaseError(
       `could not open the boots in ${file}`,
       error,
       'Move it away to begin a new record; nothing but the past is lost.',
     )
   }
+}
+
+function hasServed(database: DatabaseSync): boolean {
+  return database
+    .prepare('PRAGMA table_info(boots)')
+    .all()
+    .some((column) => column['name'] === 'served')
+}
+
+/** @throws `NetimageError` `bad-state` */
+function refuseNewer(file: string): void {
+  const database = openToRead(file)
+  const found = database.prepare('PRAGMA user_version').get()?.['user_version']
+  database.close()
+  if (typeof found !== 'number' || found <= format) return
+  throw new NetimageError(
+    'bad-state',
+    `${file} is of a newer version of netimage: its format is ${found}, and this one knows ${format}`,
+    {
+      hint: 'Run the newer netimage. Or move the file away to begin a new record: nothing but the past is lost.',
+    },
+  )
 }

@@ -2,7 +2,9 @@ import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import type { Boot } from '../boots/follow.ts'
 import { addressIn } from '../protocols/machine-address.ts'
-import { formatBytes, formatSeconds, formatTime, visible } from './format.ts'
+import { visible } from '../printable.ts'
+import { plural } from '../progress.ts'
+import { formatBytes, formatSeconds, formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
@@ -25,20 +27,25 @@ async function boots(
   const { stateDirectory } = await import('../serve/state.ts')
   const { readBoots, readEvents } = await import('../boots/record.ts')
   const state = stateDirectory(flags.state)
-  const found = readBoots(state, machine, flags.number)
+  let damaged = 0
+  const found = readBoots(state, machine, flags.number, (count) => (damaged = count))
   const [last] = found
   const events = machine !== undefined && last ? readEvents(state, last) : undefined
   const lines = found.map(describeBoot)
   if (lines.length === 0) {
     lines.push(machine === undefined ? 'no boots yet' : `no boots of ${machine} yet`)
   }
+  if (damaged > 0) lines.push(`${plural(damaged, 'boot')} cannot be read and is left out`)
   if (last && events) {
     lines.push(
       '',
       ...events.map(({ at, event }) => `${since(at - last.started)}  ${inLine(event)}`),
     )
   }
-  return { text: lines.map(visible).join('\n'), json: { boots: found, ...(events && { events }) } }
+  return {
+    text: lines.map(visible).join('\n'),
+    json: { boots: found, ...(damaged > 0 && { damaged }), ...(events && { events }) },
+  }
 }
 
 /** `dc:a6:32:01:02:03  2026-11-23 08:15:00  registered  dhcp 0.0 s, loader 0.4 s, …` */

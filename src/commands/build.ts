@@ -9,6 +9,7 @@ import { parseMac } from '../mac.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
+import { visibleLines } from '../printable.ts'
 import { runCommand, type Outcome, type RunOptions } from './run.ts'
 import * as stores from './store-options.ts'
 
@@ -127,7 +128,8 @@ async function build(
   const bytes = manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0)
   const size = `${plural(manifest.closure.length, 'store path')}, ${formatBytes(bytes)}`
   // On stderr, even when no progress is shown: stdout is for the image's place alone.
-  if (findings.length > 0 && !flags.json) process.stderr.write(`${describeFindings(findings)}\n`)
+  if (findings.length > 0 && !flags.json)
+    process.stderr.write(`${visibleLines(describeFindings(findings))}\n`)
   progress.begin('done').end(`built ${manifest.system.label} (${size})`)
   return {
     text: image,

@@ -1,4 +1,4 @@
-/** What a person reads: amounts in words, lines that fit, nothing that steers the terminal. */
+/** What a person reads: amounts in words, lines that fit. */
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
@@ -29,11 +29,6 @@ export function formatTime(milliseconds: number): string {
     .toISOString()
     .slice(0, 19)
     .replace('T', ' ')
-}
-
-/** What machines sent is shown as it is, but for what a terminal would obey. */
-export function visible(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, '?')
 }
 
 /** Lines no longer than `width`, each after the indent; a word that is longer stands alone. */

@@ -1,5 +1,6 @@
 /** What all commands share: how they end, what they print, and that Ctrl-C stops them cleanly. */
 import { errnoOf, exitStatus, messageOf, NetimageError } from '../errors.ts'
+import { printableJson, visibleLines } from '../printable.ts'
 import { silentProgress, type Progress } from '../progress.ts'
 import { showProgress } from './show-progress.ts'
 
@@ -37,7 +38,7 @@ export async function runCommand(
   const progress = quiet ? silentProgress : showProgress(process.stderr)
   try {
     const outcome = await action({ signal: abort.signal, progress })
-    print(options.json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text)
+    print(options.json ? printableJson(outcome.json, 2) : visibleLines(outcome.text))
     process.exitCode = outcome.exitStatus ?? 0
   } catch (error) {
     // What Node itself broke off does not say why.
@@ -66,15 +67,15 @@ export function report(error: unknown, json: boolean): void {
   const { code, message, hint } = known
   if (json) printFailure(known)
   const clear = process.stderr.isTTY ? '\r\u001b[K' : ''
-  process.stderr.write(`${clear}error: ${message} [${code}]\n`)
-  if (hint) process.stderr.write(`  ${hint}\n`)
+  process.stderr.write(`${clear}error: ${visibleLines(message)} [${code}]\n`)
+  if (hint) process.stderr.write(`  ${visibleLines(hint)}\n`)
   process.exitCode = known.exitStatus
 }
 
 /** An error as `--json` gives it. */
 export function printFailure({ code, message, hint, details }: NetimageError): void {
   const more = Object.keys(details).length > 0 && { details }
-  print(JSON.stringify({ error: { code, message, ...(hint && { hint }), ...more } }, undefined, 2))
+  print(printableJson({ error: { code, message, ...(hint && { hint }), ...more } }, 2))
 }
 
 function unexpected(error: unknown): NetimageError {

@@ -4,6 +4,7 @@ import type { NetimageError } from '../errors.ts'
 import type { Boot } from '../boots/follow.ts'
 import { notServed, type ServeEvent } from '../protocols/event.ts'
 import type { Allowed } from '../serve/identity.ts'
+import { visible } from '../printable.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import {
@@ -111,7 +112,7 @@ async function run(
   let view: BootView | undefined
   const warn = (message: string) => {
     if (view) view.say(message)
-    else process.stderr.write(`${message}\n`)
+    else process.stderr.write(`${visible(message)}\n`)
   }
   const allowed = toAllowed(flags.allow ?? [])
   const refused = new Set<string>()

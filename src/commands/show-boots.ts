@@ -5,7 +5,8 @@
 import type { ServeEvent } from '../protocols/event.ts'
 import { stallOf, type Boot } from '../boots/follow.ts'
 import { remember } from '../remember.ts'
-import { formatBytes, formatSeconds, visible, wrap } from './format.ts'
+import { printableJson, visible } from '../printable.ts'
+import { formatBytes, formatSeconds, wrap } from './format.ts'
 import { patientOutput, type PatientOutput, type Stream } from './patient-output.ts'
 
 export interface BootView {
@@ -126,7 +127,7 @@ function notesOn(boot: Boot, now: number): string[] {
 }
 
 function asLines(output: PatientOutput, messages: PatientOutput, boots: () => Boot[]): BootView {
-  const print = (line: object) => output.write(`${JSON.stringify(line)}\n`)
+  const print = (line: object) => output.write(`${printableJson(line)}\n`)
   // A boot that hangs is told of once, until it gives another sign.
   const told = new Map<string, number>()
   const look = () => {

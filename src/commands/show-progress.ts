@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks'
 
 import type { Amounts, Progress, Task } from '../progress.ts'
+import { visibleLines } from '../printable.ts'
 import { formatBytes, formatSeconds } from './format.ts'
 
 type Done = Amounts & { downloaded?: number }
@@ -39,7 +40,7 @@ function onTerminal(output: NodeJS.WriteStream): Progress {
         },
       }
     },
-    warn: (message) => void output.write(`${eraseLine}warning: ${message}\n`),
+    warn: (message) => void output.write(`${eraseLine}warning: ${visibleLines(message)}\n`),
   }
 }
 
@@ -57,7 +58,7 @@ function asLines(output: NodeJS.WriteStream): Progress {
         end: (summary) => void output.write(`${summary} in ${since(start)}\n`),
       }
     },
-    warn: (message) => void output.write(`warning: ${message}\n`),
+    warn: (message) => void output.write(`warning: ${visibleLines(message)}\n`),
   }
 }
 

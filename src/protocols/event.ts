@@ -42,7 +42,7 @@ export interface FileEvent {
 export interface MountEvent {
   kind: 'nfs'
   step: 'mount' | 'unmount' | 'refuse'
-  /** As the machine asked for it. */
+  /** As the machine asked for it; empty if it asks for another version of the protocol. */
   path: string
   reason?: string
 }

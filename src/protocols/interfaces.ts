@@ -78,7 +78,7 @@ export function findInterface(
       ? `there are several addresses to serve on: ${list.join(', ')}`
       : `this machine has no interface ${what || 'with an IPv4 address'}`,
     {
-      hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}. One that nothing is plugged into takes --interface as well.`,
+      hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}. One that nothing is plugged into takes --interface NAME as well, and with --dhcp full its --network.`,
     },
   )
 }

@@ -129,7 +129,12 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   }
   const roots = watchRoots(machines, report)
   const hears = createOnInterface(place)
-  const common = { address, report, onError, hears, ...(signal && { signal }) }
+  const isServed = (ip: string) => {
+    const name = identities.nameAt(ip)
+    // Nobody can tell yet that it is not.
+    return name === undefined || identities.isAllowed(name) || identities.isAllowed(ip)
+  }
+  const common = { address, report, onError, hears, isServed, ...(signal && { signal }) }
   const nfs = await startNfsServer({
     ...common,
     ports: {
@@ -159,6 +164,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     port: ports.http,
     treesOf: machines.treesOf,
     knowledge: {
+      isFor: (ip) => ip === address || ip.startsWith('127.') || isServed(ip),
       machines: () => new Map(follower.boots().map((boot) => [boot.machine, boot])),
       images: () =>
         images.map(({ name, toplevel, platform, rootPath }) => ({

@@ -53,6 +53,17 @@ export async function openServedImage(image: string, http: string): Promise<Serv
         hint: 'Build the image as a directory: --format directory.',
       })
     }
+    const nfsRoot = parseNfsRoot(options.nfsRoot)
+    const { version } = nfsRoot
+    if (version !== undefined && !version.startsWith('3')) {
+      throw new NetimageError(
+        'bad-option',
+        `machines would mount the root of ${image} by NFS version ${version}, and \`netimage serve\` has version 3`,
+        {
+          hint: 'Build the image with a version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3; or serve its root with another NFS server: see docs/servers.md.',
+        },
+      )
+    }
     const layout = imageLayout(held.path, options.rootDirectoryName)
     const files = new Set(manifest.boot.files.map((file) => file.path))
     const { root } = imageLayout(directory, options.rootDirectoryName)
@@ -65,7 +76,7 @@ export async function openServedImage(image: string, http: string): Promise<Serv
       toplevel: manifest.system.toplevel,
       platform: manifest.system.platform,
       bootTree: layout.boot,
-      rootPath: parseNfsRoot(options.nfsRoot).path.replace(/\/+$/, '') || '/',
+      rootPath: nfsRoot.path.replace(/\/+$/, '') || '/',
       loaders: findLoaders(files, (file) => processorOfProgram(join(layout.boot, file)), http),
       partOf: bootParts(manifest),
       index,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -43,9 +43,14 @@ suite('the record of boots', () => {
     withState(async (state) => {
       const record = open(state)
       const first = { ...boot('a', 1000), address: '10.0.0.1', trouble: 'x' }
-      record.add(first, event, 1000)
-      record.add(boot('b', 2000), event, 2000)
-      record.add({ ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } }, event, 3000)
+      record.add(first, event, 1000, true)
+      record.add(boot('b', 2000), event, 2000, true)
+      record.add(
+        { ...first, step: 'loader', steps: { dhcp: 1000, loader: 3000 } },
+        event,
+        3000,
+        true,
+      )
       await nextTurn()
       const found = readBoots(state, undefined, 10)
       assert.deepEqual(found, [
@@ -70,7 +75,7 @@ suite('the record of boots', () => {
     try {
       chmodSync(state, 0o755)
       const record = open(state)
-      record.add({ ...boot('a', 1000), steps: {} }, event, 1000)
+      record.add({ ...boot('a', 1000), steps: {} }, event, 1000, true)
       record.close()
       const isRoot = process.geteuid?.() === 0
       const nobody = isRoot ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : []
@@ -86,7 +91,7 @@ suite('the record of boots', () => {
   test('knows which boot came last where the clock went back, as without a battery', () =>
     withState((state) => {
       const record = open(state)
-      for (const started of [2000, 1000]) record.add(boot('a', started), event, started)
+      for (const started of [2000, 1000]) record.add(boot('a', started), event, started, true)
       record.close()
       assert.deepEqual(
         readBoots(state, 'a', 10).map(({ started }) => started),
@@ -97,11 +102,11 @@ suite('the record of boots', () => {
   test('keeps no more than 2000 events of a boot', () =>
     withState((state) => {
       const record = open(state)
-      for (let index = 0; index < 2500; index++) record.add(boot('a', 1), event, index)
+      for (let index = 0; index < 2500; index++) record.add(boot('a', 1), event, index, true)
       record.close()
       assert.equal(readEvents(state, boot('a', 1)).length, 2000)
       const again = open(state)
-      again.add(boot('a', 1), event, 2501)
+      again.add(boot('a', 1), event, 2501, true)
       again.close()
       assert.equal(readEvents(state, boot('a', 1)).length, 2000)
     }))
@@ -113,14 +118,14 @@ suite('the record of boots', () => {
       const other = new DatabaseSync(recordFile(state))
       other.exec('ALTER TABLE events RENAME TO gone')
       for (const at of [1, 2]) {
-        record.add(boot('a', 1), event, at)
+        record.add(boot('a', 1), event, at, true)
         await nextTurn()
       }
       assert.equal(errors.length, 1, errors.join('\n'))
       assert.match(errors[0] ?? '', /^could not record a boot in .*boots\.sqlite: /)
       other.exec('ALTER TABLE gone RENAME TO events')
       other.close()
-      record.add(boot('a', 1), event, 3)
+      record.add(boot('a', 1), event, 3, true)
       record.close()
       assert.deepEqual(
         readEvents(state, boot('a', 1)).map(({ at }) => at),
@@ -128,6 +133,80 @@ suite('the record of boots', () => {
       )
       assert.equal(errors.length, 1)
     }))
+
+  test('keeps machines however many strangers ask, and few of these', () =>
+    withState((state) => {
+      const record = open(state)
+      record.add(boot('a', 1), event, 1, true)
+      for (let index = 0; index < 1000; index++) {
+        record.add(boot(`stranger ${index}`, 2), event, 2, false)
+      }
+      record.add(boot('b', 3), event, 3, true)
+      record.close()
+      const machines = readBoots(state, undefined, 2000).map(({ machine }) => machine)
+      assert.ok(machines.length <= 202, `${machines.length} boots`)
+      assert.deepEqual([machines[0], machines[1], machines.at(-1)], ['b', 'stranger 999', 'a'])
+    }))
+
+  test('of a newer version is refused by name, to be read and to be written, and left as it is', () =>
+    withState((state) => {
+      open(state).close()
+      const other = new DatabaseSync(recordFile(state))
+      other.exec('PRAGMA user_version = 2; DROP TABLE events')
+      other.close()
+      const before = readFileSync(recordFile(state))
+      const newer = /boots\.sqlite is of a newer version of netimage: its format is 2/
+      assert.throws(() => open(state), newer)
+      assert.throws(() => readBoots(state, undefined, 1), newer)
+      assert.ok(readFileSync(recordFile(state)).equals(before))
+    }))
+
+  test('of before formats had numbers is gone on with', () =>
+    withState((state) => {
+      const old = new DatabaseSync(recordFile(state))
+      old.exec(`
+        CREATE TABLE boots (id INTEGER PRIMARY KEY, machine TEXT NOT NULL, started INTEGER NOT NULL,
+          boot TEXT NOT NULL, UNIQUE (machine, started)) STRICT;
+        CREATE TABLE events (boot INTEGER NOT NULL REFERENCES boots ON DELETE CASCADE,
+          at INTEGER NOT NULL, event TEXT NOT NULL) STRICT;
+      `)
+      const insert = old.prepare('INSERT INTO boots (machine, started, boot) VALUES (?, ?, ?)')
+      insert.run('a', 1, JSON.stringify(boot('a', 1)))
+      old.close()
+      assert.equal(readBoots(state, 'a', 1).length, 1)
+      const record = open(state)
+      record.add(boot('b', 2), event, 2, true)
+      record.close()
+      assert.deepEqual(
+        readBoots(state, undefined, 10).map(({ machine }) => machine),
+        ['b', 'a'],
+      )
+    }))
+
+  test('shows the boots that can be read, also beside steps and texts that nobody knows', async () => {
+    await withState(async (state) => {
+      const record = open(state)
+      record.add(boot('a', 1), event, 1, true)
+      record.add(boot('b', 2), event, 2, true)
+      record.add(boot('c', 3), event, 3, true)
+      record.close()
+      const other = new DatabaseSync(recordFile(state))
+      const change = other.prepare('UPDATE boots SET boot = ? WHERE machine = ?')
+      const steps = { dhcp: 2, loader: 3, verdict: 4 }
+      change.run(JSON.stringify({ ...boot('b', 2), step: 'verdict', steps }), 'b')
+      change.run('no JSON', 'c')
+      other.close()
+      const found = readBoots(state, undefined, 10)
+      assert.deepEqual(found, [
+        { ...boot('b', 2), step: 'loader', steps: { dhcp: 2, loader: 3 } },
+        boot('a', 1),
+      ])
+      const run = await netimage(['boots', '10.0.0.9', '--state', state])
+      assert.equal(run.status, 0, run.stderr)
+      const all = await netimage(['boots', '--state', state])
+      assert.match(all.stdout, /^1 boot cannot be read/m)
+    })
+  })
 
   test('that is no database is an error that names the file', () =>
     withState((state) => {

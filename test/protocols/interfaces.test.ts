@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { NetworkInterfaceInfo } from 'node:os'
 import { suite, test } from 'node:test'
+import { NetimageError } from '../../src/errors.ts'
 import { findInterface } from '../../src/protocols/interfaces.ts'
 import { netimageError } from '../support/errors.ts'
 
@@ -66,5 +67,13 @@ suite('the interface that is served', () => {
   test('that nothing is plugged into is believed to whoever names all of it', () => {
     const found = findInterface({ interface: 'eth2', address: '10.9.9.9' }, two)
     assert.deepEqual(found, { name: 'eth2', address: '10.9.9.9', network: undefined })
+  })
+
+  test('says at once all that one without a cable takes', () => {
+    assert.throws(
+      () => findInterface({ address: '10.9.9.9' }, two),
+      (error) =>
+        error instanceof NetimageError && /--interface NAME .*--network/.test(error.hint ?? ''),
+    )
   })
 })

@@ -263,6 +263,19 @@ suite('netimage serve', () => {
     await stop(server)
   })
 
+  test('an image whose root takes NFS version 4 is refused, in words that help', async (context) => {
+    const other = makeWorkspace('serve-version-4')
+    context.after(() => other.remove())
+    const built = await buildServedImage(other, '127.0.0.1:/srv/test,v4.2')
+    const run = await netimage(['serve', built, '--state', other.path('state')])
+    assert.equal(run.status, 2, run.stderr)
+    assert.match(
+      run.stderr,
+      /by NFS version 4\.2, and `netimage serve` has version 3 \[bad-option\]/,
+    )
+    assert.match(run.stderr, /servers\.md/)
+  })
+
   const wrong = {
     'what is no image': [3, /\[not-an-image\]/, ['/', '--listen', '127.0.0.1']],
     'an address that this machine has not': [

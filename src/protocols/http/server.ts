@@ -1,5 +1,7 @@
 /** The HTTP server: boot trees, and what the server knows. Read only. [RFC 9110, 9112] */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 
 import { messageOf, NetimageError } from '../../errors.ts'
 import { openBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
@@ -8,14 +10,16 @@ import {
   plainAddress,
   type ConnectionLimits,
   type Connections,
+  type IsServed,
 } from '../connections.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { answerFor } from './answer.ts'
 import { sendBody } from './body.ts'
-import { lookUp, type Knowledge } from './knowledge.ts'
-import { pathOfTarget } from './target.ts'
+import { printableJson } from '../../printable.ts'
+import { isOwnName, lookUp, type Knowledge } from './knowledge.ts'
+import { closingAnswer, understand, understandBroken } from './refusal.ts'
 
 export interface HttpLimits extends ConnectionLimits {
   /** A connection on which nothing moves for so long is closed. */
@@ -35,6 +39,8 @@ export interface HttpServerOptions {
   onError: (error: NetimageError) => void
   /** Default: everybody. */
   hears?: Hears
+  /** Whose connections give way last. Default: all alike. */
+  isServed?: IsServed
   signal?: AbortSignal
   limits?: HttpLimits
 }
@@ -55,14 +61,20 @@ const requestLimits = {
   requestTimeout: 20_000,
   keepAliveTimeout: 15_000,
   connectionsCheckingInterval: 2000,
+  // It is looked at where a refusal is told of.
+  requireHostHeader: false,
 }
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { address, onError, hears, signal, limits = defaultLimits } = options
   signal?.throwIfAborted()
-  const connections = createConnections(limits)
+  const connections = createConnections(limits, options.isServed)
+  /** Those that an answer is being sent by. */
+  const answering = new WeakSet<Duplex>()
   const server = createServer({ ...requestLimits, noDelay: true }, (request, response) => {
+    answering.add(request.socket)
+    response.once('close', () => answering.delete(request.socket))
     answer(options, connections, request, response).catch((error: unknown) => {
       onError(defect(error))
       response.destroy()
@@ -70,6 +82,21 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   })
   server.maxHeadersCount = 100
   server.setTimeout(limits.idleSeconds * 1000)
+  server.on('clientError', (error, socket) => {
+    const broken = understandBroken(error)
+    const client = socket instanceof Socket && plainAddress(socket.remoteAddress)
+    if (!broken || !client || !socket.writable) {
+      socket.destroy()
+      return
+    }
+    const { status, file, reason } = broken
+    // Who only lets time go by is nobody that a person would look for.
+    if (status !== 408) {
+      options.report({ kind: 'http', step: 'refuse', address: client, file, bytes: 0, reason })
+    }
+    if (answering.has(socket)) socket.destroy()
+    else socket.end(closingAnswer(status), () => socket.destroy())
+  })
   server.on('connection', (socket) => {
     const client = plainAddress(socket.remoteAddress)
     if (client === undefined || hears?.(client) === false) socket.destroy()
@@ -105,25 +132,32 @@ async function answer(
 ): Promise<void> {
   const used = () => connections.used(request.socket)
   used()
-  const { method = '', url = '' } = request
-  if (method !== 'GET' && method !== 'HEAD') {
-    response.setHeader('Allow', 'GET, HEAD')
-    sendText(response, 405, 'Files are only read here: GET and HEAD.')
+  const address = plainAddress(request.socket.remoteAddress) ?? ''
+  const understood = understand(request)
+  if ('reason' in understood) {
+    const { status, reason } = understood
+    if (status === 405) response.setHeader('Allow', 'GET, HEAD')
+    sendText(response, status, `Refused: ${reason}.`)
+    const file = (request.url ?? '').slice(0, 200)
+    report({ kind: 'http', step: 'refuse', address, file, bytes: 0, reason })
     return
   }
-  const path = pathOfTarget(url)
-  if (path === undefined) {
-    sendText(response, 400, 'This is no path.')
-    return
-  }
+  const { path } = understood
   if (knowledge && path.startsWith('/api/')) {
+    if (!isOwnName(request.headers.host)) {
+      sendText(response, 403, 'Ask by the IP address of this server, not by this name.')
+      return
+    }
+    if (!knowledge.isFor(address)) {
+      sendText(response, 403, 'This machine is not served.')
+      return
+    }
     const known = lookUp(knowledge, path)
     if (known) sendJson(response, known)
     else sendText(response, 404, 'Nothing is known of that name.')
     return
   }
 
-  const address = plainAddress(request.socket.remoteAddress) ?? ''
   const tell = (step: FileEvent['step'], details: Partial<FileEvent> = {}) =>
     report({ kind: 'http', step, address, file: path, bytes: 0, ...details })
   const found = await openBootFile(treesOf, address, path)
@@ -202,7 +236,7 @@ function sendText(response: ServerResponse, status: number, sentence: string): v
 
 function sendJson(response: ServerResponse, value: object): void {
   response.setHeader('Cache-Control', 'no-store')
-  send(response, 200, 'application/json', Buffer.from(`${JSON.stringify(value)}\n`))
+  send(response, 200, 'application/json', Buffer.from(`${printableJson(value)}\n`))
 }
 
 function send(response: ServerResponse, status: number, type: string, body: Buffer): void {

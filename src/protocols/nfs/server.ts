@@ -1,5 +1,6 @@
 /** The NFS server: NFS version 3 over TCP, MOUNT and the port mapper over TCP and UDP. */
 import { messageOf, NetimageError } from '../../errors.ts'
+import type { IsServed } from '../connections.ts'
 import type { Report } from '../event.ts'
 import type { Hears } from '../on-interface.ts'
 import { portMapper, portMapperProgram, type Registration } from '../rpc/port-mapper.ts'
@@ -36,6 +37,8 @@ export interface NfsServerOptions {
   onError: (error: NetimageError) => void
   /** Default: everybody. */
   hears?: Hears
+  /** Whose connections give way last. Default: all alike. */
+  isServed?: IsServed
   /** Told of the end of each connection. */
   onLeave?: (caller: Caller) => void
   signal?: AbortSignal
@@ -48,6 +51,9 @@ export interface NfsServer {
   close: () => Promise<void>
 }
 
+/** No version of these protocols is higher. */
+const maxVersion = 4
+
 /** @throws `NetimageError` `cannot-listen` */
 export async function startNfsServer(options: NfsServerOptions): Promise<NfsServer> {
   const { address, ports, machineOf, handleKey, report, observe, onError, signal, limits } = options
@@ -55,8 +61,17 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
   signal?.throwIfAborted()
 
   const serve = createServe(handleKey)
-  const mount = createMountProgram({ machineOf, serve, report })
-  const nfs = createNfsProgram({
+  const otherVersion = (name: string, own: number) => (caller: Caller, version: number) => {
+    // Programs that look for versions ask for what nobody has.
+    if (version === 0 || version > maxVersion) return
+    const reason = `it asks for ${name} version ${version}, and this server has version ${own}`
+    report({ kind: 'nfs', step: 'refuse', address: caller.address, path: '', reason })
+  }
+  const mount = {
+    ...createMountProgram({ machineOf, serve, report }),
+    onOtherVersion: otherVersion('MOUNT', mountVersion),
+  }
+  const nfsProgramOfAll = createNfsProgram({
     machineOf,
     serve,
     onFailure: ({ caller: { address } }, procedure, error) => {
@@ -66,6 +81,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     },
     observe,
   })
+  const nfs = { ...nfsProgramOfAll, onOtherVersion: otherVersion('NFS', nfsVersion) }
   const registrations: Registration[] = []
   const mapper = portMapper(address, registrations)
 
@@ -80,6 +96,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     address,
     onDefect,
     hears: options.hears,
+    isServed: options.isServed,
     onLeave: options.onLeave,
     ...(limits && { limits }),
   }

@@ -44,6 +44,8 @@ export interface Program {
   number: number
   /** Each version's procedures, by number; the first does nothing. */
   versions: ReadonlyMap<number, readonly (Procedure | undefined)[]>
+  /** Told if a client asks for a version that is not there. */
+  onOtherVersion?: (caller: Caller, version: number) => void
 }
 
 /** Told of failures that are defects of ours. */
@@ -80,6 +82,7 @@ export function answerCall(
   const procedures = program.versions.get(header.version)
   if (!procedures) {
     writeProgramMismatch(reply, xid, program.versions.keys())
+    program.onOtherVersion?.(caller, header.version)
     return undefined
   }
   const procedure = procedures[header.procedure]

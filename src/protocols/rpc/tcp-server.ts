@@ -1,6 +1,11 @@
 /** RPC over TCP: the connections, how many there may be, and which of them has to give way. */
 import { createServer } from 'node:net'
-import { createConnections, plainAddress, type ConnectionLimits } from '../connections.ts'
+import {
+  createConnections,
+  plainAddress,
+  type ConnectionLimits,
+  type IsServed,
+} from '../connections.ts'
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { serveConnection } from './connection.ts'
@@ -29,6 +34,8 @@ export interface TcpServerOptions {
   onDefect: OnDefect
   /** Default: everybody. */
   hears?: Hears | undefined
+  /** Whose connections give way last. Default: all alike. */
+  isServed?: IsServed | undefined
   /** Told of the end of each connection. */
   onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
@@ -47,7 +54,7 @@ const keepAliveMs = 20_000
 export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
   const { limits = defaultLimits, programs, onDefect, hears } = options
   const buffers = createReplyBuffers()
-  const connections = createConnections(limits)
+  const connections = createConnections(limits, options.isServed)
 
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
   const server = createServer({ noDelay: true, ...keepAlive }, (socket) => {

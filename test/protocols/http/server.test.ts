@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { suite, test } from 'node:test'
@@ -241,7 +242,7 @@ suite('an HTTP server', () => {
     ])
     const images = [{ label: 'one' }]
     await using server = await serve({
-      knowledge: { machines: () => machines, images: () => images },
+      knowledge: { machines: () => machines, images: () => images, isFor: () => true },
     })
     const json = async (path: string): Promise<unknown> =>
       JSON.parse((await curl(`${server.url}${path}`)).toString())
@@ -253,6 +254,63 @@ suite('an HTTP server', () => {
       assert.equal((await exchange(server.url + path)).status, 404)
     }
     assert.equal((await exchange('--data', 'x', `${server.url}/api/images`)).status, 405)
+  })
+
+  test('tells what is known to machines and to this one alone, and to nobody by another name', async () => {
+    const knowledge = {
+      machines: () => new Map<string, object>(),
+      images: () => [{ label: 'one' }],
+      isFor: (address: string) => address === '127.0.0.1',
+    }
+    await using server = await serve({ knowledge })
+    const url = `${server.url}/api/images`
+    const status = async (...args: string[]) => (await exchange(...args, url)).status
+    assert.equal(await status(), 200)
+    assert.equal(await status('--interface', '127.0.0.2'), 403)
+    // As a browser asks for a web page whose name was made to lead here.
+    for (const [host, expected] of [
+      ['evil.example', 403],
+      ['127.0.0.1.evil.example:80', 403],
+      [`127.0.0.1:${server.port}`, 200],
+      ['[::1]:80', 200],
+      ['LOCALHOST', 200],
+      [hostname(), 200],
+    ] as const) {
+      assert.equal(await status('--header', `Host: ${host}`), expected, host)
+    }
+    assert.equal(
+      (await exchange('--header', 'Host: x.example', `${server.url}/bootx64.efi`)).status,
+      200,
+    )
+  })
+
+  for (const [request, file, reason] of [
+    ['GET boot.ipxe HTTP/1.0\r\n\r\n', 'boot.ipxe', /does not begin with a slash: \/boot\.ipxe/],
+    ['GET /a HTTP/1.1\r\n\r\n', '/a', /has no Host/],
+    ['\x16\x03\x01\x02\0\x01\0\x01\xfc', '', /is not HTTP/],
+    [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\n\r\n`, /^\/x{199}$/, /is not HTTP/],
+    ['POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '/a', /asks with POST/],
+    ['GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n', '/%zz', /what is no path/],
+  ] as const) {
+    test(`tells of ${JSON.stringify(request.slice(0, 30))}, which it does not understand`, async () => {
+      await using server = await serve()
+      await answerTo(server.port, request)
+      const [event, ...more] = server.events
+      assert.ok(event?.kind === 'http' && event.step === 'refuse', JSON.stringify(event))
+      assert.equal(event.address, '127.0.0.1')
+      if (typeof file === 'string') assert.equal(event.file, file)
+      else assert.match(event.file, file)
+      assert.match(event.reason ?? '', reason)
+      assert.deepEqual(more, [])
+    })
+  }
+
+  test('what is broken behind a request does not get into the file that is sent', async () => {
+    await using server = await serve()
+    const socket = await open(server.port)
+    socket.write(`GET ${kernelPath} HTTP/1.1\r\nHost: x\r\n\r\nbroken\r\n\r\n`)
+    assert.doesNotMatch(await text(socket), /HTTP\/1\.1 400/)
+    assert.ok(server.events.some(({ step }) => step === 'refuse'))
   })
 
   test('a client that goes away in the middle leaves nothing open', async () => {

@@ -54,6 +54,31 @@ suite('the NFS server', () => {
     await apart.close()
   })
 
+  test('tells that a client asks for a version that it does not have, but not of those that only look', async () => {
+    await using server = await startTestServer()
+    using client = await connectRpc(server.port)
+    const [nfs, mount] = [100003, 100005]
+    for (const [program, version] of [
+      [nfs, 4],
+      [mount, 1],
+      [nfs, 0],
+      [nfs, 0xffff_ffff],
+    ] as const) {
+      const call = callRecord({}, program, 0)
+      const versionAt = 4 + 4 * 4
+      call.writeUInt32BE(version, versionAt)
+      client.socket.write(call)
+      const reply = await client.nextReply()
+      const programMismatch = 2
+      assert.equal(reply.readUInt32BE(20), programMismatch)
+    }
+    const refusal = { kind: 'nfs', step: 'refuse', address: '127.0.0.1', path: '' }
+    assert.deepEqual(server.events, [
+      { ...refusal, reason: 'it asks for NFS version 4, and this server has version 3' },
+      { ...refusal, reason: 'it asks for MOUNT version 1, and this server has version 3' },
+    ])
+  })
+
   test('answers a datagram with little, for it may have another’s address', async () => {
     await using server = await startTestServer()
     const dump = async (length: number) => {
