@@ -24,8 +24,12 @@ const firmwareFolders = [
 /** What the boot ROMs and EEPROMs ask for; a Pi 5 has it in its EEPROM. */
 const firmwarePattern = /^(bootcode\.bin|start.*\.elf|fixup.*\.dat)$/
 
-/** The boards that are supported, by their device trees: Pi 3, 4 (400, CM4) and 5 (500, CM5). */
-const deviceTreePattern = /^bcm(?:2710|2711|2712|2712d0|2712-d|2837)-rpi-.*\.dtb$/
+/** Device trees of the boards that are supported; with a Pi 4 go 400 and CM4, with a Pi 5 500 and CM5. */
+export const deviceTreesOf = {
+  pi3: /^bcm2(?:710|837)-rpi-.*\.dtb$/,
+  pi4: /^bcm2711-rpi-.*\.dtb$/,
+  pi5: /^bcm2712(?:d0|-d)?-rpi-.*\.dtb$/,
+} as const
 
 /** What loaders ask for, which are the names of the downstream kernel, by those of mainline. */
 const loaderNames: readonly (readonly [mainline: RegExp, asked: string])[] = [
@@ -128,7 +132,7 @@ async function deviceTrees(
   if (firmware !== undefined) places.push(hostPlace(firmware))
   const files = new Map<string, BootFile>()
   for (const place of places) {
-    const trees = place.names.filter((name) => deviceTreePattern.test(name))
+    const trees = place.names.filter(isDeviceTree)
     // The kernel's tree under the name that is asked for comes before the firmware's, which is for
     // another kernel: with that mainline finds neither USB nor the network of a Pi 3.
     for (const [path, name] of [...trees.map((name) => [name, name] as const), ...asked(trees)]) {
@@ -138,6 +142,10 @@ async function deviceTrees(
   const withOverlays = places.find(({ names }) => names.includes('overlays'))
   if (withOverlays) files.set('overlays', withOverlays.copy('overlays', 'overlays'))
   return [...files.values()]
+}
+
+function isDeviceTree(name: string): boolean {
+  return Object.values(deviceTreesOf).some((pattern) => pattern.test(name))
 }
 
 /** Where device trees may lie. */

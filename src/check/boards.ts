@@ -1,4 +1,5 @@
 /** The Raspberry Pis that a system or a boot tree is for, as far as its files tell. */
+import { deviceTreesOf } from '../boot/raspberry-pi.ts'
 import type { BootTree, CheckContext } from './context.ts'
 
 /** Whose sources a kernel is built from: the same drivers differ in their names. */
@@ -25,20 +26,20 @@ export interface Board {
 export const boards: readonly Board[] = [
   {
     name: 'Raspberry Pi 3',
-    deviceTrees: /^bcm2(710|837)-rpi-.*\.dtb$/,
+    deviceTrees: deviceTreesOf.pi3,
     // The 3B has the first, the 3B+ the second.
     networks: [{ modules: ['smsc95xx'] }, { modules: ['lan78xx'] }],
     firmware: ['bootcode.bin', 'start.elf', 'fixup.dat'],
   },
   {
     name: 'Raspberry Pi 4',
-    deviceTrees: /^bcm2711-rpi-.*\.dtb$/,
+    deviceTrees: deviceTreesOf.pi4,
     networks: [{ modules: ['genet', 'bcm_phy_lib'] }],
     firmware: ['start4.elf', 'fixup4.dat'],
   },
   {
     name: 'Raspberry Pi 5',
-    deviceTrees: /^bcm2712.*-rpi-.*\.dtb$/,
+    deviceTrees: deviceTreesOf.pi5,
     // The interface is in the RP1, which is on PCIe. NixOS/nixos-hardware#1768
     networks: [
       {
