@@ -25,7 +25,26 @@ export type LockKind = 'shared' | 'exclusive'
  * @throws `NetimageError` `not-allowed` if this user cannot hold it like that; errors of the system
  */
 export function tryLock(file: string, kind: LockKind): Lock | undefined {
-  return lockNow(file, kind, 0)
+  makeIfMissing(file)
+  let database: DatabaseSync | undefined
+  try {
+    database = new DatabaseSync(file, { timeout: 0 })
+    // Even an empty transaction would begin a file beside this one, which others mistake for the
+    // remains of a crash.
+    database.exec('PRAGMA journal_mode = MEMORY')
+    // A transaction takes its shared lock with the first read.
+    if (kind === 'shared') database.exec('BEGIN; SELECT count(*) FROM sqlite_schema')
+    // SQLite makes a shared lock of an exclusive one, and says nothing, if it may not write to the
+    // file. Only a change fails then. This one never reaches the file, for nothing commits it.
+    else database.exec('BEGIN EXCLUSIVE; PRAGMA user_version = 1')
+    const opened = database
+    return { release: () => opened.close() }
+  } catch (error) {
+    database?.close()
+    if (isDatabaseBusy(error)) return undefined
+    if (isDatabaseForbidden(error)) throw notAllowed(file, kind, error)
+    throw error
+  }
 }
 
 const [firstPauseMs, longestPauseMs] = [5, 100]
@@ -48,37 +67,6 @@ export async function waitForLock(
     const lock = tryLock(file, kind)
     if (lock || performance.now() >= end) return lock
     await sleep(pause, undefined, signal && { signal }).catch(() => signal?.throwIfAborted())
-  }
-}
-
-/**
- * @param waitMs how long this whole process stands still to wait for others
- * @returns undefined if others still hold the lock after that time
- */
-export function acquireLock(file: string, kind: LockKind, waitMs: number): Lock | undefined {
-  return lockNow(file, kind, waitMs)
-}
-
-function lockNow(file: string, kind: LockKind, waitMs: number): Lock | undefined {
-  makeIfMissing(file)
-  let database: DatabaseSync | undefined
-  try {
-    database = new DatabaseSync(file, { timeout: waitMs })
-    // Even an empty transaction would begin a file beside this one, which others mistake for the
-    // remains of a crash.
-    database.exec('PRAGMA journal_mode = MEMORY')
-    // A transaction takes its shared lock with the first read.
-    if (kind === 'shared') database.exec('BEGIN; SELECT count(*) FROM sqlite_schema')
-    // SQLite makes a shared lock of an exclusive one, and says nothing, if it may not write to the
-    // file. Only a change fails then. This one never reaches the file, for nothing commits it.
-    else database.exec('BEGIN EXCLUSIVE; PRAGMA user_version = 1')
-    const opened = database
-    return { release: () => opened.close() }
-  } catch (error) {
-    database?.close()
-    if (isDatabaseBusy(error)) return undefined
-    if (isDatabaseForbidden(error)) throw notAllowed(file, kind, error)
-    throw error
   }
 }
 

@@ -17,11 +17,12 @@ export function gcCommand() {
     .option('--json', 'print the result as JSON')
     .option('-q, --quiet', 'show no progress')
     .action((flags) =>
-      runCommand(flags, async ({ progress }) => {
+      runCommand(flags, async ({ progress, signal }) => {
         const { collectGarbage } = await import('../pool/gc.ts')
         const { defaultPoolDirectory } = await import('../pool/pool.ts')
         const pool = flags.pool ?? defaultPoolDirectory()
-        const result = collectGarbage(pool, flags.keepDays, (message) => progress.warn(message))
+        const warn = (message: string) => progress.warn(message)
+        const result = await collectGarbage(pool, flags.keepDays, warn, signal)
         const { removedPaths, removedBytes, keptPaths } = result
         return {
           json: { pool, ...result },

@@ -69,7 +69,8 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
   let pool: Pool | undefined
   try {
     const found = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)
-    pool = openPool(request.pool ?? defaultPoolDirectory(), (message) => progress.warn(message))
+    const warn = (message: string) => progress.warn(message)
+    pool = await openPool(request.pool ?? defaultPoolDirectory(), warn, signal)
     const context: BuildContext = { access, pool, workers, signal, progress }
     const closure = await fillPool(found.values(), context)
     return await buildFromPool(request, options, toplevel, closure, context)

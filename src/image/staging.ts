@@ -20,7 +20,7 @@ import { basename, dirname, join } from 'node:path'
 
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { acquireLock, type Lock } from '../lock.ts'
+import { tryLock, type Lock } from '../lock.ts'
 import { removeTree, removeTrees } from '../remove-tree.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { removalCommand, tidy, type Warn } from '../tidy.ts'
@@ -28,7 +28,6 @@ import { lockToReplace } from './image-lock.ts'
 
 const beginning = 'begin-'
 const beginningMs = 60_000
-const lockWaitMs = 1000
 
 export interface Staging {
   /** An empty directory that becomes the image. */
@@ -96,7 +95,7 @@ export function openStaging(output: string, force: boolean, warn: Warn): Staging
  */
 function makeLocked(parent: string, prefix: string): { directory: string; lock: Lock } {
   const unlocked = mkdtempSync(join(parent, `${prefix}${beginning}`))
-  const lock = acquireLock(join(unlocked, 'lock'), 'exclusive', lockWaitMs)
+  const lock = tryLock(join(unlocked, 'lock'), 'exclusive')
   if (!lock) throw new NetimageError('file-system', `could not lock ${unlocked}`)
   const directory = join(parent, prefix + basename(unlocked).slice(`${prefix}${beginning}`.length))
   renameSync(unlocked, directory)
@@ -143,7 +142,7 @@ function refuseForeign(output: string): void {
 /** Undefined if its build goes on, has removed it a moment ago, or cannot be asked. */
 function lockIfThere(directory: string, warn: Warn): Lock | undefined {
   try {
-    return acquireLock(join(directory, 'lock'), 'exclusive', 0)
+    return tryLock(join(directory, 'lock'), 'exclusive')
   } catch (error) {
     if (existsSync(directory)) {
       const command = removalCommand(directory)

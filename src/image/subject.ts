@@ -69,7 +69,8 @@ async function withSystem<T>(
   const host = await readHost(request.subject, signal, progress)
   const toplevel = host?.toplevel ?? (await findSystemPath(request.subject, signal))
   const access = await openStores(request, (message) => progress.warn(message), signal)
-  const pool = openPool(request.pool ?? defaultPoolDirectory(), (message) => progress.warn(message))
+  const warn = (message: string) => progress.warn(message)
+  const pool = await openPool(request.pool ?? defaultPoolDirectory(), warn, signal)
   const workers = startWorkers(signal)
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)

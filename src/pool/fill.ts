@@ -116,7 +116,7 @@ async function fillEntries(
 ): Promise<Sizes> {
   const { pool, progress } = context
   const byEntry = Map.groupBy(paths, ({ info }) => entryOf(info))
-  const claim = pool.claim([...byEntry.values()].flatMap(([first]) => first?.info ?? []))
+  const claim = await pool.claim([...byEntry.values()].flatMap(([first]) => first?.info ?? []))
   const sizes: Sizes = new Map(claim.present.map(({ info, narSize }) => [entryOf(info), narSize]))
   const damaged = await checkDoubtful(claim.doubtful, context, sizes)
   const missing = [...claim.missing, ...damaged]

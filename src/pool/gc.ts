@@ -23,12 +23,14 @@ const clockSlackMs = 2000
 /**
  * @param keepDays entries that a build used within so many days stay
  * @param warn told what could not be removed
+ * @param signal ends the waiting for others who use the pool
  */
-export function collectGarbage(
+export async function collectGarbage(
   pool: string,
   keepDays: number,
   warn: Warn = () => undefined,
-): CollectedGarbage {
+  signal?: AbortSignal,
+): Promise<CollectedGarbage> {
   if (!(keepDays >= 0)) {
     throw new NetimageError('bad-option', `${keepDays} is no number of days to keep entries for`)
   }
@@ -39,7 +41,7 @@ export function collectGarbage(
     // A pool that is being made this moment may not have them yet.
     for (const folder of [folders.scratch, folders.leases]) makeDirectory(folder)
     // Under the lock entries are only renamed; the removal itself keeps nobody waiting.
-    withPoolLock(folders.lock, 'exclusive', () => {
+    const collect = () => {
       const living = endDeadLeases(folders, warn)
       const needed = Math.min(...living.map(leaseTime)) - clockSlackMs
       const cutoff = Math.min(Date.now() - keepDays * dayMs, needed)
@@ -56,7 +58,8 @@ export function collectGarbage(
           result.removedPaths++
         }
       }
-    })
+    }
+    await withPoolLock(folders.lock, 'exclusive', collect, signal)
     removeSetAside(folders.scratch, warn)
   } catch (error) {
     throw fileSystemError(`could not collect the garbage of the pool ${pool}`, error)

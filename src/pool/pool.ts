@@ -23,7 +23,7 @@ import type { PathInfo } from '../nix/path-info.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
 import { currentBootId, entryFile, formatEntry, parseEntry, treeName, type Entry } from './entry.ts'
-import { acquireLock, type Lock } from '../lock.ts'
+import { tryLock, waitForLock, type Lock, type LockKind } from '../lock.ts'
 import { endDeadLeases, removeSetAside, setAsideDamaged } from './removal.ts'
 
 export interface Pool {
@@ -36,7 +36,7 @@ export interface Pool {
    * Looks for the trees of these paths and marks what is there as used, so that no garbage
    * collection takes it while this build runs.
    */
-  claim(infos: Iterable<PathInfo>): Claim
+  claim(infos: Iterable<PathInfo>): Promise<Claim>
   entryPath(info: PathInfo): string
   treePath(info: PathInfo): string
   /** Takes a damaged entry out of the pool. */
@@ -91,8 +91,11 @@ export function poolFolders(directory: string): PoolFolders {
   }
 }
 
-/** @param warn told what could not be cleaned up */
-export function openPool(where: string, warn: Warn): Pool {
+/**
+ * @param warn told what could not be cleaned up
+ * @param signal ends the waiting for others who use the pool
+ */
+export async function openPool(where: string, warn: Warn, signal?: AbortSignal): Promise<Pool> {
   const directory = resolve(where)
   const folders = poolFolders(directory)
   // The time comes first, so that entries claimed later are never older than the lease.
@@ -104,11 +107,16 @@ export function openPool(where: string, warn: Warn): Pool {
       makeDirectory(folder)
     }
     // A lease that is not locked yet must not look dead to another build that starts now.
-    withPoolLock(folders.lock, 'exclusive', () => {
-      endDeadLeases(folders, warn)
-      leaseLock = acquireLock(join(folders.leases, lease), 'exclusive', 0)
-      mkdirSync(scratch)
-    })
+    await withPoolLock(
+      folders.lock,
+      'exclusive',
+      () => {
+        endDeadLeases(folders, warn)
+        leaseLock = tryLock(join(folders.leases, lease), 'exclusive')
+        mkdirSync(scratch)
+      },
+      signal,
+    )
     removeSetAside(folders.scratch, warn)
   } catch (error) {
     leaseLock?.release()
@@ -125,10 +133,10 @@ export function openPool(where: string, warn: Warn): Pool {
     newScratch,
     entryPath,
     treePath: (info) => join(entryPath(info), treeName),
-    claim(infos) {
+    async claim(infos) {
       const claim: Claim = { present: [], doubtful: [], missing: [] }
       const bootId = currentBootId()
-      withPoolLock(folders.lock, 'shared', () => {
+      const look = () => {
         for (const info of infos) {
           const path = entryPath(info)
           const state = touch(path)
@@ -138,7 +146,8 @@ export function openPool(where: string, warn: Warn): Pool {
           else if (state === 'ours' && entry?.bootId === bootId) claim.present.push(claimed)
           else claim.doubtful.push(claimed)
         }
-      })
+      }
+      await withPoolLock(folders.lock, 'shared', look, signal)
       return claim
     },
     discard(info) {
@@ -166,8 +175,13 @@ export function openPool(where: string, warn: Warn): Pool {
 }
 
 /** Runs `action` while no garbage collection, or nobody else at all, touches the entries. */
-export function withPoolLock<T>(file: string, kind: 'shared' | 'exclusive', action: () => T): T {
-  const lock = acquireLock(file, kind, lockWaitMs)
+export async function withPoolLock<T>(
+  file: string,
+  kind: LockKind,
+  action: () => T,
+  signal?: AbortSignal,
+): Promise<T> {
+  const lock = await waitForLock(file, kind, lockWaitMs, signal)
   if (!lock) {
     throw new NetimageError('file-system', `another netimage holds ${file} for over a minute`, {
       hint: 'Wait for the other build or garbage collection to end, then run this again.',

@@ -7,7 +7,7 @@ import { readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { errnoOf, NetimageError } from '../errors.ts'
-import { acquireLock, type Lock } from '../lock.ts'
+import { tryLock, type Lock } from '../lock.ts'
 import { removalCommand, tidy, type Warn } from '../tidy.ts'
 
 const removedPrefix = 'removed-'
@@ -76,7 +76,7 @@ export function endDeadLeases(folders: { leases: string; scratch: string }, warn
  */
 function lockDead(lease: string): Lock | undefined {
   try {
-    return acquireLock(lease, 'shared', 0)
+    return tryLock(lease, 'shared')
   } catch {
     // Nobody can tell, so its build counts as running.
     return undefined

@@ -15,7 +15,7 @@ import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
-import { acquireLock } from '../../src/lock.ts'
+import { tryLock } from '../../src/lock.ts'
 import { listLayers } from '../../src/roots/store.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { failureOf, netimage, netimageJson, parseObject } from '../support/netimage.ts'
@@ -246,7 +246,7 @@ suite('netimage layers', () => {
     }
     // Nobody has it any more: the next one need not wait.
     const [layer] = listLayers(state)
-    const lock = layer && acquireLock(layer.lock, 'exclusive', 0)
+    const lock = layer && tryLock(layer.lock, 'exclusive')
     assert.ok(lock)
     lock.release()
     assert.equal(readdirSync('/proc/self/fd').length, before)

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { acquireLock } from '../../src/lock.ts'
+import { tryLock } from '../../src/lock.ts'
 import { listLayers } from '../../src/roots/store.ts'
 import { startHostedClient } from '../protocols/support/hosted-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
@@ -63,7 +63,7 @@ test('the layer of a machine that lost its power is kept and reset, and others g
 
   // It asks for its root while something else is at the layer, and waits until that is through.
   const layer = listLayers(state).find(({ machine }) => machine === mac)
-  const lock = layer && acquireLock(layer.lock, 'exclusive', 0)
+  const lock = layer && tryLock(layer.lock, 'exclusive')
   assert.ok(lock)
   const again = await start('again', 10, 'test ! -e there/mine && echo fresh')
   await program.waitFor(/the layer of 52:54:00:00:01:0a is in use/, seconds)

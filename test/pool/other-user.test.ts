@@ -229,7 +229,7 @@ test('what is no number of days removes nothing', async () => {
   const entry = join(own, 'trees/entry')
   mkdirSync(entry, { recursive: true })
   for (const days of [Number.NaN, -1]) {
-    assert.throws(() => collectGarbage(own, days), { code: 'bad-option' })
+    await assert.rejects(collectGarbage(own, days), { code: 'bad-option' })
   }
   assert.ok(existsSync(entry))
 })

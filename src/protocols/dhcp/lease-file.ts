@@ -7,7 +7,7 @@ import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
 import { messageOf, NetimageError } from '../../errors.ts'
-import { acquireLock, type Lock } from '../../lock.ts'
+import { tryLock, type Lock } from '../../lock.ts'
 import { databaseError } from '../../database-error.ts'
 
 export interface Lease {
@@ -56,7 +56,7 @@ export function openLeaseFile(file: string, onError: (error: NetimageError) => v
   try {
     mkdirSync(dirname(file), { recursive: true })
     // Two servers that do not see each other's leases would give one address to two machines.
-    lock = acquireLock(`${file}.lock`, 'exclusive', 0)
+    lock = tryLock(`${file}.lock`, 'exclusive')
     if (!lock) {
       throw new NetimageError('in-use', `another DHCP server that runs has the leases in ${file}`, {
         hint: 'Stop it, or name another directory with --state.',
