@@ -9,7 +9,7 @@ import { parseNarInfo } from '../../src/nix/narinfo.ts'
 import type { NarInfo } from '../../src/nix/narinfo.ts'
 import { fingerprint } from '../../src/nix/path-info.ts'
 import { hashPartOf } from '../../src/nix/store-path.ts'
-import { assertError } from '../support/errors.ts'
+import { assertError, type Expected } from '../support/errors.ts'
 import { hash, storePath, toPathInfo } from '../support/path-infos.ts'
 import { addBuilderShell, createNixWorld, findStaticBusybox } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -136,7 +136,7 @@ test('a thousand references and lines that end as in DOS', () => {
 })
 
 suite('a narinfo is refused', () => {
-  function assertRefused(text: string, why: RegExp): void {
+  function assertRefused(text: string, why: Expected): void {
     assert.throws(
       () => parse(text),
       (error) => {
@@ -155,20 +155,24 @@ suite('a narinfo is refused', () => {
 
   for (const key of ['StorePath', 'URL', 'NarHash', 'NarSize']) {
     test(`without ${key}`, () => {
-      assertRefused(narInfo({ [key]: undefined }), new RegExp(`it has no ${key}`))
-      assertRefused(narInfo({ [key]: '' }), new RegExp(`it has no ${key}`))
+      assertRefused(narInfo({ [key]: undefined }), { path, field: key })
+      assertRefused(narInfo({ [key]: '' }), { path, field: key })
     })
   }
 
   for (const key of Object.keys(fields).filter((key) => key !== 'Sig')) {
     test(`with ${key} twice`, () => {
-      assertRefused(`${narInfo()}${key}: ${fields[key]}\n`, new RegExp(`${key} stands in it twice`))
+      assertRefused(`${narInfo()}${key}: ${fields[key]}\n`, { path, field: key })
     })
   }
 
   test('of another path', () => {
     const other = '/nix/store/0jqd0rlxzra1rs38rdxl43yh6rxchgc6-curl-7.82.0'
-    assertRefused(narInfo({ StorePath: other }), /it is of \/nix\/store\/0jqd/)
+    assertRefused(narInfo({ StorePath: other }), {
+      field: 'StorePath',
+      expected: path,
+      actual: other,
+    })
     // The same hash part would be found under the same name.
     assertRefused(narInfo({ StorePath: `${path}-more` }), /it is of .*-more/)
   })
@@ -197,7 +201,7 @@ suite('a narinfo is refused', () => {
     for (const value of values) {
       const shown = value.length > 60 ? `${value.slice(0, 60)}…` : value
       test(`whose ${key} is ${shown}`, () => {
-        assertRefused(narInfo({ [key]: value }), new RegExp(`${key} is "`))
+        assertRefused(narInfo({ [key]: value }), { path, field: key, actual: value.slice(0, 200) })
       })
     }
   }
@@ -207,7 +211,7 @@ suite('a narinfo is refused', () => {
       assert.throws(
         () => parse(narInfo({ Compression: compression })),
         (error) => {
-          assertError(error, 'bad-narinfo', new RegExp(`in the compression "${compression}"`))
+          assertError(error, 'bad-narinfo', { path, field: 'Compression', actual: compression })
           assert.match(error.hint ?? '', /reads none, xz, zstd/)
           return true
         },

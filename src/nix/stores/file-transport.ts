@@ -12,7 +12,13 @@ export function fileTransport(directory: string): Transport {
   function pathOf(name: string): string {
     const path = resolve(directory, name)
     if (path.startsWith(directory.endsWith(sep) ? directory : directory + sep)) return path
-    throw new NetimageError('bad-narinfo', `the cache ${url} names a file outside itself: ${name}`)
+    throw new NetimageError(
+      'bad-narinfo',
+      `the cache ${url} names a file outside itself: ${name}`,
+      {
+        details: { store: url, field: 'URL', actual: name },
+      },
+    )
   }
 
   return {
@@ -49,5 +55,8 @@ function readText(path: string): string {
 
 function notReadable(path: string, error: unknown): Error {
   if (errnoOf(error) !== 'EACCES') return fileSystemError(`could not read ${path}`, error)
-  return new NetimageError('not-allowed', `${path} may not be read by this user`, { cause: error })
+  return new NetimageError('not-allowed', `${path} may not be read by this user`, {
+    cause: error,
+    details: { file: path },
+  })
 }

@@ -66,8 +66,9 @@ suite('a cache with a password', { concurrency: 4 }, () => {
     withCache([files, { lie: guarded(open) }], async (setting) => {
       const run = await build(setting, setting.cache.url)
       assert.equal(run.status, 5)
-      const { code, hint } = failureOf(run)
+      const { code, hint, details } = failureOf(run)
       assert.equal(code, 'not-allowed')
+      assert.partialDeepStrictEqual(details, { path: toplevel.path, status: 401 })
       assert.match(hint ?? '', /machine 127\.0\.0\.1 login/)
       assert.deepEqual([...setting.outputs(), ...setting.leftovers()], [])
     }))
