@@ -1,14 +1,15 @@
 // The fixtures that other tests stand on. When one of these fails, look here first.
 
 import assert from 'node:assert/strict'
-import { lstat, mkdtemp, readdir, readFile, readlink, stat } from 'node:fs/promises'
+import { lstat, mkdtemp, readdir, readlink, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { buildShapesClosure } from './support/closures.ts'
 import type { ShapesClosure } from './support/closures.ts'
-import { compressions, createNixWorld, runProgram } from './support/real-nix.ts'
-import type { NixKey, NixPathInfo, NixWorld } from './support/real-nix.ts'
+import { assertGivesBack } from './support/nix-caches.ts'
+import { createNixWorld, runProgram } from './support/real-nix.ts'
+import type { NixKey, NixWorld } from './support/real-nix.ts'
 
 suite('real Nix', () => {
   let directory: string
@@ -89,33 +90,8 @@ suite('real Nix', () => {
     assert.equal((await infoOf('selfReference')).ca ?? undefined, undefined)
   })
 
-  // Brotli takes as long as all the others together, hence side by side.
-  suite('binary caches', { concurrency: true }, () => {
-    for (const compression of compressions.toReversed()) {
-      test(`a cache compressed with ${compression} gives the closure back`, async () => {
-        const cache = join(directory, `cache-${compression}`)
-        await world.copyToCache([closure.everything], cache, {
-          compression,
-          secretKeyFile: key.secretKeyFile,
-        })
-        const hashPart = closure.everything.slice('/nix/store/'.length).slice(0, 32)
-        const narinfo = await readFile(join(cache, `${hashPart}.narinfo`), 'utf8')
-        assert.match(narinfo, new RegExp(`^Compression: ${compression}$`, 'm'))
-        assert.match(narinfo, /^Sig: test-1:/m)
-
-        const other = await createNixWorld(join(directory, `other-${compression}`), {
-          trustedPublicKeys: [key.publicKey],
-        })
-        await other.copyFromCache([closure.everything], cache)
-        await other.nixStore(['--verify', '--check-contents'])
-        assert.deepEqual(
-          contents(await other.pathInfo(closure.paths)),
-          contents(await world.pathInfo(closure.paths)),
-        )
-        await other.remove()
-      })
-    }
-  })
+  // With real-nix-caches.slow.ts all compressions.
+  test('a cache gives the closure back', () => assertGivesBack(world, closure, key, 'zstd'))
 
   test('a world that trusts a key refuses what that key has not signed', async () => {
     const cache = join(directory, 'cache-unsigned')
@@ -142,15 +118,3 @@ test('a missing program is an error that names its Debian package', async () => 
     /^Error: The program "no-such-program" is missing: install the Debian package some-package\.$/,
   )
 })
-
-function contents(infos: NixPathInfo[]) {
-  return infos
-    .map(({ path, narHash, narSize, references, ca }) => ({
-      path,
-      narHash,
-      narSize,
-      references: references.toSorted(),
-      ca: ca ?? undefined,
-    }))
-    .toSorted((a, b) => (a.path < b.path ? -1 : 1))
-}

@@ -1,8 +1,9 @@
 // The ways of booting that boot.test.ts leaves out, because all of them take minutes.
 
 import { suite, test } from 'node:test'
-import { bootBy, otherWays } from './support/boot-ways.ts'
+import { bootBy, fastOwnWays, otherWays } from './support/boot-ways.ts'
 
 suite('from power-on to a registered system', { concurrency: 2 }, () => {
-  for (const way of otherWays) test(way.name, (context) => bootBy(way, context))
+  for (const way of [...fastOwnWays, ...otherWays])
+    test(way.name, (context) => bootBy(way, context))
 })

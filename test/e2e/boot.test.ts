@@ -1,4 +1,5 @@
-// Machines that boot an image from power-on; the other ways are in boot.slow.ts.
+// Machines that boot an image from power-on; from servers of other people; the other ways are in
+// boot.slow.ts, and serve.test.ts has our own server.
 
 import { suite, test } from 'node:test'
 import { bootBy, fastWays } from './support/boot-ways.ts'

@@ -1,6 +1,5 @@
 // What `netimage check` foretells, on machines that really boot: each system is broken in one way,
-// the check names the rule, and the machine stops where the manual says that it stops. Two of them
-// are in failing-boots.test.ts.
+// the check names the rule, and the machine stops where the manual says that it stops.
 
 import { after, before, suite, test } from 'node:test'
 import {

@@ -6,7 +6,6 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { startLinuxClient } from '../protocols/support/linux-client.ts'
-import { posixChecks } from '../protocols/support/posix-checks.ts'
 import { openNetwork, type Network } from './support/network.ts'
 import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
@@ -79,14 +78,6 @@ suite('an NFS server of our own', () => {
     await run('nfs-cp', url('file', '&nfsport=2049&mountport=20048'), copy)
     assert.ok(readFileSync(file).equals(readFileSync(copy)))
     assert.match(await run('nfs-ls', url('', '')), /^-rw-r.*\s5000001 file$/m)
-  })
-
-  test('Linux sees a file system like its own', async () => {
-    const machine = await startLinuxClient(network, {
-      ...{ name: 'posix', host: 101, path, options: ',port=2049,mountport=20048' },
-      script: posixChecks,
-    })
-    await machine.waitFor(/^passed$/, seconds)
   })
 
   test('Linux finds all by the port mapper, and reads what it wrote', async () => {

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
-import { bootBy, fastWays, otherWays } from './support/boot-ways.ts'
+import { bootBy, fastOwnWays, fastWays, otherWays } from './support/boot-ways.ts'
 import { buildBootableSystem, buildDemoImage } from './support/demo-image.ts'
 import { fetchFirmware } from './support/firmware.ts'
 import { arm64Uboot, powerOn } from './support/machines.ts'
@@ -14,9 +14,9 @@ import { openNetwork } from './support/network.ts'
 import { startOwnServer } from './support/own-server.ts'
 
 /** U-Boot takes the first offer that it gets, and knows nothing of proxyDHCP. */
-const proxied = fastWays.filter(({ name }) => !name.startsWith('uboot'))
+const proxied = [...fastWays, ...fastOwnWays].filter(({ name }) => !name.startsWith('uboot'))
 /** Ours answers DHCP itself, and always has HTTP for iPXE. */
-const wanted = otherWays.filter(
+const wanted = [...fastWays, ...otherWays].filter(
   ({ name, servers }) => servers?.dhcp === undefined && name !== 'bios-ipxe-http',
 )
 

@@ -1,8 +1,8 @@
 // Machines that boot from `netimage serve` alone.
 
 import { suite, test } from 'node:test'
-import { bootBy, fastWays } from './support/boot-ways.ts'
+import { bootBy, fastOwnWays } from './support/boot-ways.ts'
 
 suite('from power-on to a registered system, with our own server', { concurrency: 2 }, () => {
-  for (const way of fastWays) test(way.name, (context) => bootBy(way, context, 'full'))
+  for (const way of fastOwnWays) test(way.name, (context) => bootBy(way, context, 'full'))
 })
