@@ -49,7 +49,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
   mustBeOver(index, database, directory)
   const data = unfinished.adopt(openDataFiles(directory, index), (opened) => opened.close())
-  const nodes = createNodes(database, index)
+  const nodes = unfinished.adopt(createNodes(database, index), (opened) => opened.close())
   const directories = createDirectories(database, index, nodes)
   const now = createClock()
   let nextReply = Number(database.readMeta('nextReply') ?? 0)

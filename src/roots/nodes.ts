@@ -29,12 +29,31 @@ export interface Nodes {
   written(): void
   /** What was changed since is as it was before. */
   forget(): void
+  close(): void
 }
 
 /** More than are made between two syncs; and there are numbers for billions of openings. */
 const mayBeLost = 2 ** 20
-/** About 300 bytes each. */
-const maxRemembered = 50_000
+/** Of all layers that are open; about 300 bytes each. */
+const maxRemembered = 200_000
+const memories = new Set<Memory>()
+let allRemembered = 0
+
+/** The rows of one layer that are remembered. */
+interface Memory {
+  size: () => number
+  /** Whether they may be forgotten: not in the middle of an operation. */
+  isIdle: () => boolean
+  forget: () => void
+}
+
+/** The layer that has the most forgets them: others keep what they need. */
+function makeRoom(): void {
+  if (allRemembered < maxRemembered) return
+  const idle = [...memories].filter((memory) => memory.isIdle())
+  if (idle.length === 0) return
+  idle.reduce((one, other) => (other.size() > one.size() ? other : one)).forget()
+}
 
 export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   const remembered = new Map<NodeId, NodeRow>()
@@ -46,9 +65,22 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   let next = writtenNext === firstNewNode ? firstNewNode : writtenNext + mayBeLost
 
   function remember(row: NodeRow): void {
-    if (remembered.size >= maxRemembered && changed.size === 0) remembered.clear()
+    makeRoom()
+    if (!remembered.has(row.id)) allRemembered++
     remembered.set(row.id, row)
   }
+
+  function forgetAll(): void {
+    allRemembered -= remembered.size
+    remembered.clear()
+  }
+
+  const memory: Memory = {
+    size: () => remembered.size,
+    isIdle: () => changed.size === 0,
+    forget: forgetAll,
+  }
+  memories.add(memory)
 
   function inImage(id: NodeId): ImageNode | undefined {
     return id < firstNewNode ? index.node(id) : undefined
@@ -120,10 +152,14 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
       newlyOverridden = []
     },
     forget() {
-      for (const { id } of changed) remembered.delete(id)
+      for (const { id } of changed) if (remembered.delete(id)) allRemembered--
       for (const id of newlyOverridden) overridden.delete(id)
       changed.clear()
       newlyOverridden = []
+    },
+    close() {
+      forgetAll()
+      memories.delete(memory)
     },
   }
 }

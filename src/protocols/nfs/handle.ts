@@ -31,9 +31,6 @@ const handleBytes = macAt + macBytes
 /** Of the key that handles are made with. */
 export const handleKeyBytes = 32
 
-/** Of nodes whose handles are remembered; about 200 bytes each. */
-const maxRemembered = 65_536
-
 export function createHandles(
   key: Buffer,
   { layer, image }: { layer: string; image: string },
@@ -42,17 +39,13 @@ export function createHandles(
   prefix.writeUInt32BE(version)
   prefix.set(tag(layer), 4)
   prefix.set(tag(image), 4 + tagBytes)
-  const remembered = new Map<NodeId, Buffer>()
 
+  // Made anew each time: that takes microseconds, and to remember them would take a lot of memory.
   function make(node: NodeId): Buffer {
-    const known = remembered.get(node)
-    if (known) return known
     const handle = Buffer.alloc(handleBytes)
     prefix.copy(handle)
     handle.writeBigUInt64BE(BigInt(node), nodeAt)
     handle.set(macOf(key, handle), macAt)
-    if (remembered.size >= maxRemembered) remembered.clear()
-    remembered.set(node, handle)
     return handle
   }
 
@@ -61,10 +54,7 @@ export function createHandles(
     open(handle) {
       if (handle.length !== handleBytes || prefix.compare(handle, 0, nodeAt) !== 0) return undefined
       const node = handle.readUInt32BE(nodeAt) * 2 ** 32 + handle.readUInt32BE(nodeAt + 4)
-      const known = remembered.get(node)
-      if (known && timingSafeEqual(known, handle)) return node
       if (!isGenuine(key, handle)) throw new NfsError('NFS3ERR_BADHANDLE')
-      make(node)
       return node
     },
     isGenuine: (handle) => isGenuine(key, handle),

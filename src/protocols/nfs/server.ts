@@ -112,12 +112,14 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
       startTcpServer({
         ...shared,
         name: 'NFS',
+        mayCallAtLength: (caller) => machineOf(caller) !== undefined,
         port: ports.nfs,
         programs: isShared ? [nfs, mount] : [nfs],
       }),
     )
     const nfsPort = main.port
-    const onlyMount = { ...shared, name: 'MOUNT', programs: [mount] }
+    const small = { mayCallAtLength: () => false }
+    const onlyMount = { ...shared, ...small, name: 'MOUNT', programs: [mount] }
     const mountPort = isShared
       ? nfsPort
       : (await kept(startTcpServer({ ...onlyMount, port: ports.mount ?? 0 }))).port
@@ -131,7 +133,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     }
     let mapperPort: number | undefined
     if (ports.portMapper !== undefined) {
-      const onlyMapper = { ...shared, name: 'The port mapper', programs: [mapper] }
+      const onlyMapper = { ...shared, ...small, name: 'The port mapper', programs: [mapper] }
       mapperPort = (await kept(startTcpServer({ ...onlyMapper, port: ports.portMapper }))).port
       await kept(startUdpServer({ ...onlyMapper, port: mapperPort }))
       for (const version of mapper.versions.keys()) {

@@ -10,6 +10,7 @@
 import type { Socket } from 'node:net'
 
 import { answerCall, type Caller, type Held, type OnDefect, type Program } from './program.ts'
+import type { LargeRecords } from './large-records.ts'
 import { lastFragment, markBytes, RecordReader, RecordTooLarge } from './record.ts'
 import type { ReplyBuffers } from './reply-buffers.ts'
 import { XdrError, type XdrWriter } from './xdr.ts'
@@ -24,6 +25,8 @@ const maxHeldReplies = 256
 const maxCopiedBytes = 16 * 1024
 /** How long it works in one turn of the event loop, but for the call that it is at. */
 const turnMs = 3
+/** In which a large call must arrive once it has a place; Linux sends it again on a new connection. */
+const largeCallMs = 60_000
 
 export interface ConnectionOptions {
   caller: Caller
@@ -32,17 +35,31 @@ export interface ConnectionOptions {
   onDefect: OnDefect
   /** Told whenever there were calls. */
   onCalls: () => void
+  /** Whether it may make large calls, for which memory is needed. */
+  mayCallAtLength: () => boolean
+  /** Of all connections. */
+  largeRecords: LargeRecords
 }
 
 export function serveConnection(socket: Socket, options: ConnectionOptions): void {
   const { caller, buffers, programs, onDefect } = options
-  const records = new RecordReader(maxRecordBytes)
+  const { largeRecords } = options
+  // Asked once: who is at the other end stays the same.
+  let mayCallAtLength = false
+  const records = new RecordReader(
+    maxRecordBytes,
+    () => (mayCallAtLength ||= options.mayCallAtLength()),
+  )
   const released: Buffer[] = []
   let heldReplies = 0
   let isFlushing = false
   /** Its time in this turn is used up, and it goes on in the next one. */
   let isResting = false
+  /** Gives back the place that a large record has, or waits for. */
+  let leave: (() => void) | undefined
+  let isWaiting = false
 
+  socket.once('close', leavePlace)
   socket.on('data', (piece) => {
     records.push(piece)
     work()
@@ -53,9 +70,30 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     return socket.writableLength < maxPendingBytes && heldReplies < maxHeldReplies
   }
 
+  function takePlace(): void {
+    if (leave || !records.isWithinLargeRecord) return
+    isWaiting = true
+    let deadline: NodeJS.Timeout | undefined
+    const giveBack = largeRecords.enter(() => {
+      deadline = setTimeout(() => socket.destroy(), largeCallMs)
+      isWaiting = false
+      if (leave) work()
+    })
+    leave = () => {
+      clearTimeout(deadline)
+      giveBack()
+    }
+  }
+
+  function leavePlace(): void {
+    const left = leave
+    leave = undefined
+    left?.()
+  }
+
   /** Answers what has been received. */
   function work(): void {
-    if (socket.destroyed || isResting) return
+    if (socket.destroyed || isResting || isWaiting) return
     const end = performance.now() + turnMs
     let replies = buffers.take()
     let calls = 0
@@ -67,6 +105,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
         }
         const record = records.next()
         if (!record) break
+        leavePlace()
         answer(record, replies)
         calls++
         if (replies.length >= maxPendingBytes) {
@@ -81,7 +120,9 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     }
     send(replies)
     if (calls > 0) options.onCalls()
-    if (mayGoOn() && !isResting) socket.resume()
+    if (socket.destroyed) return
+    takePlace()
+    if (mayGoOn() && !isResting && !isWaiting) socket.resume()
     else socket.pause()
   }
 

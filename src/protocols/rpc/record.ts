@@ -8,7 +8,10 @@ export const lastFragment = 0x8000_0000
 
 export const markBytes = 4
 
-/** A record that is larger than any call of ours. */
+/** All calls but those that write data to files. */
+export const smallRecordBytes = 8192
+
+/** A record that is larger than any call of ours, or than this client's may be. */
 export class RecordTooLarge extends Error {
   override readonly name = 'RecordTooLarge'
 }
@@ -19,6 +22,7 @@ export class RecordTooLarge extends Error {
  */
 export class RecordReader {
   readonly #most: number
+  readonly #mayBeLarge: () => boolean
   /** What was received last, with what was left of the piece before. */
   #received: Buffer = Buffer.alloc(0)
   /** Where in it the reader is. */
@@ -30,8 +34,15 @@ export class RecordReader {
   #left: number | undefined
   #isLast = false
 
-  constructor(most: number) {
+  /** @param mayBeLarge asked before a record is kept that has more than `smallRecordBytes` */
+  constructor(most: number, mayBeLarge: () => boolean = () => true) {
     this.#most = most
+    this.#mayBeLarge = mayBeLarge
+  }
+
+  /** Whether it holds the beginning of a large record. */
+  get isWithinLargeRecord(): boolean {
+    return this.#partialLength + (this.#left ?? 0) > smallRecordBytes
   }
 
   /** Whether it holds the beginning of a record. */
@@ -87,7 +98,9 @@ export class RecordReader {
     this.#isLast = mark >= lastFragment
     this.#left = mark % lastFragment
     const length = this.#partialLength + this.#left
-    if (length > this.#most) throw new RecordTooLarge(`a record of ${length} bytes or more`)
+    const isAllowed = length <= smallRecordBytes || this.#mayBeLarge()
+    if (length > this.#most || !isAllowed)
+      throw new RecordTooLarge(`a record of ${length} bytes or more`)
     return true
   }
 

@@ -9,6 +9,7 @@ import {
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { serveConnection } from './connection.ts'
+import { createLargeRecords } from './large-records.ts'
 import type { Caller, OnDefect, Program } from './program.ts'
 import { createReplyBuffers } from './reply-buffers.ts'
 
@@ -36,6 +37,8 @@ export interface TcpServerOptions {
   hears?: Hears | undefined
   /** Whose connections give way last. Default: all alike. */
   isServed?: IsServed | undefined
+  /** Whether the caller may make calls that take more than a few kilobytes; default: everybody. */
+  mayCallAtLength?: (caller: Caller) => boolean
   /** Told of the end of each connection. */
   onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
@@ -47,6 +50,9 @@ export interface RpcServer {
   close(): Promise<void>
 }
 
+/** Calls of up to a mebibyte that are on their way at a time, of all connections. */
+const maxLargeRecords = 64
+
 /** A client that lost its power is noticed ten seconds later: Node asks once a second then. */
 const keepAliveMs = 20_000
 
@@ -55,6 +61,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
   const { limits = defaultLimits, programs, onDefect, hears } = options
   const buffers = createReplyBuffers()
   const connections = createConnections(limits, options.isServed)
+  const largeRecords = createLargeRecords(maxLargeRecords)
 
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
   const server = createServer({ noDelay: true, ...keepAlive }, (socket) => {
@@ -75,6 +82,8 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
       buffers,
       onDefect,
       onCalls: () => connections.used(socket),
+      mayCallAtLength: () => options.mayCallAtLength?.(caller) !== false,
+      largeRecords,
     })
   })
 

@@ -44,7 +44,7 @@ function testProgram(): {
   return { program: { number: program, versions: new Map([[3, procedures]]) }, counts, gate }
 }
 
-async function start(limits?: TcpLimits) {
+async function start(limits?: TcpLimits, strangers: readonly string[] = []) {
   const { program, counts, gate } = testProgram()
   const defects: unknown[] = []
   const left: string[] = []
@@ -52,6 +52,7 @@ async function start(limits?: TcpLimits) {
     ...{ name: 'Test', address, port: 0, programs: [program] },
     onDefect: (defect) => defects.push(defect),
     onLeave: ({ address }) => left.push(address),
+    mayCallAtLength: (caller) => !strangers.includes(caller.address),
     ...(limits && { limits }),
   })
   return {
@@ -150,6 +151,46 @@ suite('an RPC server over TCP', () => {
     while (received < calls * replyBytes) await once(socket, 'data')
     assert.equal(received, calls * replyBytes)
     socket.destroy()
+  })
+
+  test('who may not make large calls has none kept, and is answered to small ones', async () => {
+    await using server = await start(limits, ['127.0.0.9'])
+    using stranger = await connectRpc(server.port, '127.0.0.9')
+    await stranger.call(program, 0, (writer) => writer.fixed(Buffer.alloc(8000)))
+    const fragments = [['80002001'], ['00001fff', '00'.repeat(0x1fff), '80000002']]
+    for (const parts of fragments) {
+      const socket = connect({ port: server.port, host: address, localAddress: '127.0.0.9' })
+      socket.on('error', () => {}).resume()
+      for (const part of parts) socket.write(Buffer.from(part, 'hex'))
+      await once(socket, 'close')
+    }
+    await stranger.call(program, 0, () => {})
+    using other = await connectRpc(server.port)
+    await other.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
+  })
+
+  test('so many large calls are on their way at a time, and the others wait', async () => {
+    const many = { connections: 100, connectionsPerAddress: 100, idleSeconds: 60 }
+    await using server = await start(many)
+    const stalled: Socket[] = []
+    for (let count = 0; count < 64; count++) {
+      const socket = await open(server.port)
+      socket.write(Buffer.concat([Buffer.from('80100000', 'hex'), Buffer.alloc(20_000)]))
+      stalled.push(socket)
+    }
+    assert.ok(await isServed(server.port))
+    using client = await connectRpc(server.port)
+    let isDone = false
+    const large = client
+      .call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
+      .then(() => (isDone = true))
+    for (let count = 0; count < 100; count++) assert.ok(await isServed(server.port))
+    assert.equal(isDone, false)
+    stalled.pop()?.destroy()
+    await large
+    // And again, on the place that it had.
+    await client.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
+    for (const socket of stalled) socket.destroy()
   })
 
   test('many dear calls that arrive together hold up nobody else', async () => {

@@ -1,0 +1,50 @@
+// How much of all layers is remembered.
+
+import assert from 'node:assert/strict'
+import { mkdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { openLayerDatabase } from '../../src/roots/database.ts'
+import { createIndex } from '../../src/roots/image-index.ts'
+import { createNodes } from '../../src/roots/nodes.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const limit = 200_000
+
+test('all layers that are open remember no more nodes together than one may', () => {
+  const tree = freshName()
+  mkdirSync(tree)
+  const index = createIndex('tree', tree)
+  const spec = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+  const time = { seconds: 0, nanoseconds: 0 }
+  const layers = Array.from({ length: 6 }, () => {
+    const directory = freshName()
+    mkdirSync(directory)
+    const database = openLayerDatabase(directory)
+    return { database, nodes: createNodes(database, index), made: [] as number[] }
+  })
+  for (const { nodes, made } of layers) {
+    for (let count = 0; count < 45_000; count++) {
+      made.push(nodes.add(index.rootNode, spec, time).id)
+      nodes.written()
+    }
+  }
+  // They are nowhere but in memory: the database does not have them.
+  const remembered = layers.map(({ nodes, made }) => {
+    return made.filter((id) => {
+      try {
+        return nodes.find(id)
+      } catch {
+        return false
+      }
+    }).length
+  })
+  const sum = remembered.reduce((total, count) => total + count)
+  assert.ok(sum <= limit, `${sum} are remembered`)
+  // It is the largest that forget, and the last one keeps what it is at.
+  assert.equal(remembered.at(-1), 45_000)
+  for (const { database, nodes } of layers) {
+    nodes.close()
+    database.close()
+  }
+})
