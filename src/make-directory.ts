@@ -1,33 +1,47 @@
 /** Makes a directory and those above it. */
-import { mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 import { errnoOf } from './errors.ts'
 
+/** @param mode of the directory itself, before the umask */
+export function makeDirectory(path: string, mode = 0o777): void {
+  const makeOne = (path: string) => mkdirSync(path)
+  makeWith(path, () => mkdirSync(path, mode), makeOne)
+}
+
+/** What is made can be read by everybody, whatever the umask says. */
+export function makeDirectoryForAll(path: string): void {
+  const makeOne = (path: string) => {
+    mkdirSync(path)
+    chmodSync(path, 0o755)
+  }
+  makeWith(path, makeOne, makeOne)
+}
+
 /**
  * Node's own recursive mkdir never ends below a directory in which nothing can be made and which
  * says ENOENT to that, as /proc does.
- *
- * @param mode of the directory itself, before the umask
  */
-export function makeDirectory(path: string, mode = 0o777): void {
-  try {
-    mkdirSync(path, mode)
-  } catch (error) {
-    const errno = errnoOf(error)
-    if (errno === 'EEXIST') return
-    const parent = dirname(path)
-    if (errno !== 'ENOENT' || parent === path) throw error
-    makeDirectory(parent)
-    mkdirIfMissing(path, mode)
+function makeWith(
+  path: string,
+  make: (path: string) => void,
+  makeAbove: (path: string) => void,
+): void {
+  // It may be there, and another process may be faster.
+  const makeUnlessThere = () => {
+    try {
+      make(path)
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error
+    }
   }
-}
-
-/** Another process may have been faster. */
-function mkdirIfMissing(path: string, mode: number): void {
   try {
-    mkdirSync(path, mode)
+    makeUnlessThere()
   } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error
+    const parent = dirname(path)
+    if (errnoOf(error) !== 'ENOENT' || parent === path) throw error
+    makeWith(parent, makeAbove, makeAbove)
+    makeUnlessThere()
   }
 }

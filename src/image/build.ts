@@ -5,6 +5,7 @@ import { setFlagsFromString } from 'node:v8'
 
 import type { BootRequest } from '../boot/request.ts'
 import { bootFiles, defaultWays } from '../boot/ways.ts'
+import { refuseCaseInsensitive } from '../case-sensitive.ts'
 import { checkSystem, type CheckFinding } from '../check/check-system.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
@@ -71,6 +72,7 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
     const found = await findClosure([toplevel, ...extraRoots(options)], access, signal, progress)
     const warn = (message: string) => progress.warn(message)
     pool = await openPool(request.pool ?? defaultPoolDirectory(), warn, signal)
+    refuseCaseInsensitive(pool.directory, 'trees', { is: 'the pool', flag: '--pool' })
     const context: BuildContext = { access, pool, workers, signal, progress }
     const closure = await fillPool(found.values(), context)
     return await buildFromPool(request, options, toplevel, closure, context)

@@ -18,8 +18,9 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
+import { refuseCaseInsensitive } from '../case-sensitive.ts'
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
-import { makeDirectory } from '../make-directory.ts'
+import { makeDirectoryForAll } from '../make-directory.ts'
 import { tryLock, type Lock } from '../lock.ts'
 import { removeTree, removeTrees } from '../remove-tree.ts'
 import { syncDirectory } from '../sync-directory.ts'
@@ -68,7 +69,7 @@ export function openStaging(output: string, force: boolean, warn: Warn): Staging
   const parent = dirname(output)
   const prefix = `.${basename(output)}.netimage-`
   try {
-    makeDirectory(parent)
+    makeDirectoryForAll(parent)
     finishInterrupted(output, parent, prefix, warn)
     refuseExisting(output, force)
     refuseForeign(output)
@@ -78,6 +79,12 @@ export function openStaging(output: string, force: boolean, warn: Warn): Staging
     const scratch = join(directory, 'scratch')
     mkdirSync(image)
     mkdirSync(scratch)
+    try {
+      refuseCaseInsensitive(directory, 'scratch', { is: 'the image’s place', flag: '-o' })
+    } catch (error) {
+      dismantle(directory, lock, warn)
+      throw error
+    }
     return {
       image,
       scratch,
@@ -204,7 +211,8 @@ function removeFolder(directory: string): void {
   try {
     removeTree(directory)
   } catch (error) {
-    // Another build has locked it anew in this moment.
+    // Another build has locked it anew in this moment, or, on NFS and FUSE, the lock is still there
+    // under another name because it is open. The next build removes the folder.
     if (errnoOf(error) !== 'ENOTEMPTY') throw error
   }
 }

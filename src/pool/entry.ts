@@ -2,6 +2,7 @@
  * An entry of the pool: a directory that holds a store path's tree and what we know of it. It
  * appears whole, by a rename, and is named after the tree's NAR hash.
  */
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
 export const treeName = 'tree'
@@ -26,9 +27,12 @@ export function currentBootId(): string {
 
 function readBootId(): string {
   try {
+    if (process.platform === 'darwin') {
+      return execFileSync('/usr/sbin/sysctl', ['-n', 'kern.bootsessionuuid'], { encoding: 'utf8' })
+    }
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
   } catch {
-    // Elsewhere than on Linux each process counts as a boot of its own: slower, never wrong.
+    // On other systems each process counts as a boot of its own: slower, never wrong.
     return `process-${process.pid}-${Date.now()}`
   }
 }

@@ -17,13 +17,16 @@ import {
   writeSync,
 } from 'node:fs'
 
-import { fileSystemError } from '../../errors.ts'
+import { errnoOf, fileSystemError } from '../../errors.ts'
 import type { NarVisitor } from './parse.ts'
 
 /** The time stamp of everything in a Nix store, in seconds. */
 export const storeTime = 1
 
 const slash = Buffer.from('/')
+
+const takenHint =
+  'Unless something else writes there, this disk takes names that differ only in case, or in the form of their Unicode, for one name. Name a directory on a disk that tells them apart, with --pool.'
 
 export interface Restore extends NarVisitor {
   /** Closes what is open, where the stream ended early. */
@@ -49,7 +52,13 @@ export function restoreTo(destination: string): Restore {
     try {
       return action()
     } catch (error) {
-      throw fileSystemError(`could not write ${path.toString()}`, error)
+      // No NAR has a name twice.
+      const isTaken = errnoOf(error) === 'EEXIST' && directories.length > 0
+      throw fileSystemError(
+        `could not write ${path.toString()}`,
+        error,
+        isTaken ? takenHint : undefined,
+      )
     }
   }
 

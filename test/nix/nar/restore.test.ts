@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import fc from 'fast-check'
-import type { ErrorCode } from '../../../src/errors.ts'
+import { NetimageError, type ErrorCode } from '../../../src/errors.ts'
 import { dumpNar } from '../../../src/nix/nar/dump.ts'
 import { restoreTo } from '../../../src/nix/nar/restore.ts'
 import { removeTree } from '../../../src/remove-tree.ts'
@@ -278,4 +278,17 @@ test('a stream that ends early leaves no file open', () => {
     assertFails(() => restore([nar.subarray(0, 3000)], fresh()), /cut off/, 'bad-nar')
   }
   assert.equal(openFiles(), before)
+})
+
+test('a name that the disk takes for another is told', () => {
+  const destination = fresh()
+  const restore = restoreTo(destination)
+  restore.directory(Buffer.alloc(0))
+  // As if the disk took `E` for the `e` that follows.
+  writeFileSync(join(destination, 'e'), '')
+  const told = (error: unknown) =>
+    error instanceof NetimageError && /differ only in case/.test(error.hint ?? '')
+  assert.throws(() => restore.file(Buffer.from('e'), false, 0), told)
+  assert.throws(() => restore.directory(Buffer.from('e')), told)
+  assert.throws(() => restore.symlink(Buffer.from('e'), Buffer.from('x')), told)
 })
