@@ -5,6 +5,7 @@ import type { Boot } from '../boots/follow.ts'
 import { notServed, type ServeEvent } from '../protocols/event.ts'
 import type { Allowed } from '../serve/identity.ts'
 import { visible } from '../printable.ts'
+import { plural } from '../progress.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import {
@@ -149,21 +150,41 @@ async function run(
   for (const line of describe(serving, flags)) warn(line)
   const streams = { output: process.stdout, messages: process.stderr }
   view = showBoots(streams, serving.boots, flags.json ?? false)
-  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  const isInterrupted = new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+  const failure = await Promise.race([isInterrupted, serving.lost])
   view.close()
   await serving.close()
+  if (failure) throw failure
   return { text: '', json: {} }
 }
 
-function describe({ interface: place, images, ports }: Serving, flags: ServeFlags): string[] {
+function describe(
+  { interface: place, images, ports, elsewhere }: Serving,
+  flags: ServeFlags,
+): string[] {
   const dhcp = { proxy: 'proxyDHCP', full: 'DHCP', off: 'no DHCP' }[flags.dhcp]
   return [
     ...images.map(({ name, platform, rootPath }) => `${name} (${platform}), root ${rootPath}`),
     `on ${place.address} (${place.name}): ${dhcp}, TFTP ${ports.tftp}, HTTP ${ports.http}, NFS ${ports.nfs}`,
+    ...(elsewhere.length === 0
+      ? []
+      : [
+          `${plural(elsewhere.length, 'machine')} ran from another image or another build of one, and must boot again to go on: ${listOf(elsewhere)}`,
+        ]),
     ...(flags.allow
       ? []
       : ['no machine may boot yet: --allow MAC names one, --allow any all on this network']),
   ]
+}
+
+const maxNamed = 5
+
+function listOf(names: readonly string[]): string {
+  const more = names.length - maxNamed
+  const named = names.slice(0, maxNamed).join(', ')
+  return more > 0 ? `${named} and ${more} more` : named
 }
 
 const repeatedMs = 60_000

@@ -17,6 +17,8 @@ import { createMachines, type Machines } from './machines.ts'
 import { createNeighbours } from './neighbours.ts'
 import { startNfsServer } from '../protocols/nfs/server.ts'
 import { createOnInterface } from '../protocols/on-interface.ts'
+import { machinesElsewhere } from './other-images.ts'
+import { addressChanged, watchAddress } from './own-address.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
 import { handleKey, openState } from './state.ts'
@@ -74,6 +76,10 @@ export interface Serving {
   images: readonly ServedImage[]
   ports: ServePorts
   boots: () => Boot[]
+  /** Machines that lose their root now if they still run: they wrote over another image last. */
+  elsewhere: readonly string[]
+  /** Resolves if nobody can be served any more, as the address that is served on is another now. */
+  lost: Promise<NetimageError>
   close: () => Promise<void>
 }
 
@@ -176,6 +182,17 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const heard = { ...common, learn, report: tell }
   dhcp = await startDhcp(request, place, { machines, identities, common: heard }, unfinished)
 
+  const lost = Promise.withResolvers<NetimageError>()
+  const isChosen = request.address !== undefined
+  unfinished.use(
+    watchAddress(place, (addresses) => {
+      const error = addressChanged(place, addresses, isChosen)
+      if (isChosen) onError(error)
+      else lost.resolve(error)
+    }),
+  )
+
+  const elsewhere = machinesElsewhere(state, images).filter(identities.isAllowed)
   const running = unfinished.move()
   return {
     interface: place,
@@ -187,6 +204,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
       portMapper: nfs.ports.portMapper,
     },
     boots: () => follower.boots(),
+    elsewhere,
+    lost: lost.promise,
     close: () => running.disposeAsync(),
   }
 }

@@ -2,7 +2,7 @@
 // clients. That machines boot from it is shown in test/e2e.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -39,9 +39,16 @@ suite('netimage serve', () => {
   type Says = (pattern: RegExp) => Promise<void>
 
   async function start(...flags: string[]): Promise<Started & { ports: Ports; says: Says }> {
+    return await startWith(image, ...flags)
+  }
+
+  async function startWith(
+    served: string,
+    ...flags: string[]
+  ): Promise<Started & { ports: Ports; says: Says }> {
     const [tftp, http, nfs] = await Promise.all([freePort(), freePort(), freePort()])
     const started = startNetimage([
-      ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
+      ...['serve', served, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
       ...['--tftp-port', `${tftp}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
       ...['--no-port-mapper', ...flags],
     ])
@@ -229,6 +236,25 @@ suite('netimage serve', () => {
     await stop(server)
     const boots = await netimage(['boots', 'DC-A6-32-01-02-03', '--state', state])
     assert.match(boots.stdout, /^no boots of dc:a6:32:01:02:03 yet$/m)
+  })
+
+  test('says whose root is lost when another build is served, and no more once they have it', async () => {
+    const other = workspace.path('other-build')
+    cpSync(image, other, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
+    // Another manifest: another build.
+    appendFileSync(join(other, 'nix-support/net-image.json'), '\n')
+    const kept = workspace.path('rebuilt')
+    const mountFrom = async (served: string) => {
+      const server = await startWith(served, '--allow', 'any', '--state', kept)
+      await runProgram(findProgram('nfs-ls'), [nfsUrl(server.ports)])
+      await stop(server)
+      return (await server.ended).stderr
+    }
+    const warning = /^1 machine ran from another image .* must boot again to go on: 127\.0\.0\.1$/m
+    assert.doesNotMatch(await mountFrom(image), warning)
+    assert.doesNotMatch(await mountFrom(image), warning)
+    assert.match(await mountFrom(other), warning)
+    assert.doesNotMatch(await mountFrom(other), warning)
   })
 
   test('advises whoever mounts another path to mount the right one', async () => {

@@ -1,0 +1,38 @@
+// What is noticed of the address that is served on.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import type { OwnAddress } from '../../src/protocols/interfaces.ts'
+import { watchAddress } from '../../src/serve/own-address.ts'
+
+const place = { name: 'eth0', address: '10.0.0.1', network: undefined }
+
+suite('the address that is served on', () => {
+  test('is missed once the interface has had others for three looks, and not before', (context) => {
+    context.mock.timers.enable({ apis: ['setInterval'] })
+    let own: OwnAddress[] = []
+    const changes: (readonly string[])[] = []
+    using watch = watchAddress(
+      place,
+      (addresses) => changes.push(addresses),
+      () => own,
+    )
+    const look = (count: number, ...addresses: string[]) => {
+      own = addresses.map((text) => {
+        const [name = '', address = ''] = text.split(' ')
+        return { name, address, network: undefined, internal: false }
+      })
+      for (let times = 0; times < count; times++) context.mock.timers.tick(1000)
+      return changes.length
+    }
+    assert.ok(watch)
+    assert.equal(look(10, 'eth0 10.0.0.1', 'eth1 10.1.0.1'), 0)
+    // Its cable is pulled: Node sees none of its addresses.
+    assert.equal(look(10, 'eth1 10.1.0.1'), 0)
+    assert.equal(look(2, 'eth0 10.0.0.2'), 0)
+    assert.equal(look(1, 'eth0 10.0.0.2', 'eth0 10.0.0.1'), 0)
+    assert.equal(look(3, 'eth0 10.0.0.2', 'eth1 10.0.0.1'), 1)
+    assert.deepEqual(changes, [['10.0.0.2']])
+    assert.equal(look(10, 'eth0 10.0.0.2'), 1)
+  })
+})
