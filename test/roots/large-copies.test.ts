@@ -103,16 +103,17 @@ suite('a large file of the image', () => {
     await untilDone(() => {
       const running = process.getActiveResourcesInfo().filter((kind) => kind.startsWith('FSReq'))
       most = Math.max(most, running.length)
-      let refusal: unknown
+      let refusal: Error | undefined
       for (const name of waiting) {
         try {
           system.write(node(name), 0, Buffer.from(name))
           waiting.delete(name)
         } catch (error) {
+          assert.ok(error instanceof Error)
           refusal = error
         }
       }
-      if (refusal) throw refusal as Error
+      if (refusal) throw refusal
     })
     assert.ok(most === 1 || most === 2, String(most))
     for (const name of names) {
