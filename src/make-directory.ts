@@ -6,28 +6,22 @@ import { errnoOf } from './errors.ts'
 
 /** @param mode of the directory itself, before the umask */
 export function makeDirectory(path: string, mode = 0o777): void {
-  const makeOne = (path: string) => mkdirSync(path)
-  makeWith(path, () => mkdirSync(path, mode), makeOne)
+  makeWith(path, (made) => mkdirSync(made, made === path ? mode : 0o777))
 }
 
 /** What is made can be read by everybody, whatever the umask says. */
 export function makeDirectoryForAll(path: string): void {
-  const makeOne = (path: string) => {
-    mkdirSync(path)
-    chmodSync(path, 0o755)
-  }
-  makeWith(path, makeOne, makeOne)
+  makeWith(path, (made) => {
+    mkdirSync(made)
+    chmodSync(made, 0o755)
+  })
 }
 
 /**
  * Node's own recursive mkdir never ends below a directory in which nothing can be made and which
  * says ENOENT to that, as /proc does.
  */
-function makeWith(
-  path: string,
-  make: (path: string) => void,
-  makeAbove: (path: string) => void,
-): void {
+function makeWith(path: string, make: (path: string) => void): void {
   // It may be there, and another process may be faster.
   const makeUnlessThere = () => {
     try {
@@ -41,7 +35,7 @@ function makeWith(
   } catch (error) {
     const parent = dirname(path)
     if (errnoOf(error) !== 'ENOENT' || parent === path) throw error
-    makeWith(parent, makeAbove, makeAbove)
+    makeWith(parent, make)
     makeUnlessThere()
   }
 }
