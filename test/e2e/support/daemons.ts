@@ -8,7 +8,7 @@ import type { Host, Network } from './network.ts'
 import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
 
-const readySeconds = 30
+const readySeconds = 180
 
 /** @param configuration the text of dnsmasq.conf */
 export async function startDnsmasq(host: Host, configuration: string): Promise<Program> {
