@@ -81,3 +81,27 @@ test('who is interrupted while it looks for other DHCP servers says so', async (
   const said = await network.run(['bash', '-c', `set -m; ${script}`, 'bash', ...command])
   assert.match(said, /^error: interrupted \[interrupted\]\nstatus 130$/m)
 })
+
+test('a server whose address is another now ends, so that systemd starts it again', async (context) => {
+  const workspace = makeWorkspace('other-address')
+  context.after(() => workspace.remove())
+  const image = await buildServedImage(workspace, '10.66.0.1:/srv/test,v3')
+  await using network = await openNetwork('other-address')
+  const { bridge } = network
+  // Without a cable at its other end, Node sees none of its addresses.
+  await network.addHost('52:54:00:00:00:07')
+  const state = ['--state', workspace.path('state')]
+  const command = [process.execPath, cli, 'serve', image, '--dhcp', 'off', '--interface', bridge]
+  const script = '"$@" 2>&1; echo "status $?"'
+  const server = network.start('serve', ['bash', '-c', script, 'bash', ...command, ...state])
+  await server.waitFor(/^on 10\.66\.0\.1 /, 120)
+  const ip = (line: string) => network.run([findProgram('ip'), ...line.split(' ')])
+  // In this order: the kernel takes the other addresses of a network along with the first.
+  await ip(`address delete 10.66.0.1/24 dev ${bridge}`)
+  await ip(`address add 10.66.0.2/24 broadcast + dev ${bridge}`)
+  await server.waitFor(
+    /^error: the interface .* has the address 10\.66\.0\.2 now, .*\[cannot-listen\]$/,
+    120,
+  )
+  await server.waitFor(/^status 5$/, 120)
+})
