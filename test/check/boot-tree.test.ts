@@ -13,8 +13,9 @@ const files = { 'config.txt': config, 'kernel8.img': 20_000_000, initrd: 30_000_
 const pi3 = { 'bcm2710-rpi-3-b.dtb': 1 }
 const pi4 = { 'bcm2711-rpi-4-b.dtb': 1 }
 const pi5 = { 'bcm2712-rpi-5-b.dtb': 1, 'bcm2712d0-rpi-5-b.dtb': 1 }
+const behindPcie = ['macb', 'pcie_brcmstb', 'clk_rp1', 'rp1_pci', 'pinctrl_rp1']
 const drivers = {
-  builtin: ['smsc95xx', 'genet', 'bcm-phy-lib', 'macb'].map((name) => `kernel/${name}.ko`),
+  builtin: ['smsc95xx', 'genet', 'bcm-phy-lib', ...behindPcie].map((name) => `kernel/${name}.ko`),
 }
 
 async function findingsOfTree(boot: ImageParts['boot']) {
