@@ -1,4 +1,4 @@
-/** What firmware says of itself and expects, where DHCP is the only way to know it. */
+/** Codes and options by which firmware and DHCP servers know each other. */
 
 /**
  * Processor architecture types that machines send in option 93.
@@ -15,10 +15,10 @@ export const architectures = {
   httpRiscv64: [28],
 } as const
 
-/** What of a boot tree is for one kind of firmware. */
+/** A kind of firmware that needs its own boot file. */
 export type Firmware = keyof typeof architectures
 
-/** @param architecture what a machine sends */
+/** @param architecture the code of option 93 */
 export function firmwareOf(architecture: number): Firmware | undefined {
   return firmwareKinds.find((firmware) =>
     architectures[firmware].some((code) => code === architecture),
@@ -30,7 +30,7 @@ export const firmwareKinds = [
   ...(['httpX64', 'httpArm64', 'httpRiscv64'] as const),
 ] satisfies Firmware[]
 
-/** Processors that UEFI starts programs for, by the names that Nix has for them in platforms. */
+/** Processors of UEFI, by their names in Nix's platforms. */
 export const uefiProcessors = {
   x86_64: { loader: 'efiX64', httpLoader: 'httpX64', name: 'x64', machine: 0x8664 },
   aarch64: { loader: 'efiArm64', httpLoader: 'httpArm64', name: 'aa64', machine: 0xaa64 },
@@ -40,7 +40,7 @@ export const uefiProcessors = {
 export type UefiProcessor = keyof typeof uefiProcessors
 
 interface UefiProcessorFacts {
-  /** Which programs it is given over TFTP and HTTP. */
+  /** The kinds of firmware that boot over TFTP and over HTTP. */
   loader: Firmware
   httpLoader: Firmware
   /** In the names of files: UEFI specification, section 3.5.1.1. */
@@ -53,17 +53,17 @@ export function isUefiProcessor(name: string): name is UefiProcessor {
   return Object.hasOwn(uefiProcessors, name)
 }
 
-/** All that mean boot over HTTP. */
+/** The architecture types that mean boot over HTTP. */
 export const httpArchitectures: ReadonlySet<number> = new Set([
   ...[15, 16, 17, 18, 19, 20, 23, 24, 26, 28, 30, 38, 40],
 ])
 
-/** The type that is a Raspberry Pi's own; most of them say that they are a BIOS. */
+/** The type of Raspberry Pi. Most Pis send the type of a BIOS instead. */
 export const raspberryPiArchitecture = 41
 
 /**
- * How option 97 of a Raspberry Pi 4 and later begins, in hex: the type, then `RPi`. It is so whatever
- * hardware address a Pi was given.
+ * The first bytes of option 97 of a Raspberry Pi 4 and later, in hex: the type, then `RPi`. They do
+ * not depend on the hardware address.
  *
  * https://www.raspberrypi.com/documentation/computers/raspberry-pi.html (DHCP_OPTION97)
  */
@@ -80,12 +80,14 @@ export const raspberryPiPrefixes = [
   '88:a2:9e',
 ]
 
-/** A Pi's loader takes part only where the menu of option 43 has this; a Pi 3 wants the blanks. */
+/**
+ * A Pi's loader accepts an answer only if the menu of option 43 has this. A Pi 3 needs the blanks.
+ */
 export const raspberryPiMenu = 'Raspberry Pi Boot   '
 
 /**
- * Option 43 for a Raspberry Pi: PXE's discovery control (no search for boot servers), the prompt, and
- * the menu, whose only entry is of no type. Intel's PXE specification 2.1, section 2.2.2
+ * Option 43 for a Raspberry Pi: PXE's discovery control (no search for boot servers), the prompt,
+ * and a menu with one entry of type 0. Intel's PXE specification 2.1, section 2.2.2
  */
 export const raspberryPiVendorOptions = Buffer.concat([
   Buffer.from([6, 1, 3]),

@@ -1,4 +1,4 @@
-/** IPv4 addresses as text and as numbers, networks and ranges, as people write them. */
+/** IPv4 addresses as text and as numbers; networks and ranges as people write them. */
 import { isIPv4 } from 'node:net'
 
 import { NetimageError } from './errors.ts'
@@ -29,7 +29,7 @@ export function parseNetwork(text: string): Network {
   const prefix = Number(prefixText)
   if (!isIPv4(address) || prefix < 1 || prefix > 31) {
     throw new NetimageError('bad-option', `--network: ${JSON.stringify(text)} is no network`, {
-      hint: 'It is written as in 10.0.0.0/24.',
+      hint: 'Write the network as in 10.0.0.0/24.',
     })
   }
   const mask = (0xffffffff << (32 - prefix)) >>> 0
@@ -46,7 +46,7 @@ export function parseRange(text: string): AddressRange {
   const ordered = parseAddress(first) <= parseAddress(last)
   if (isIPv4(first) && isIPv4(last) && more.length === 0 && ordered) return { first, last }
   throw new NetimageError('bad-option', `--range: ${JSON.stringify(text)} is no range`, {
-    hint: 'It is written as in 10.0.0.100-10.0.0.199.',
+    hint: 'Write the range as in 10.0.0.100-10.0.0.199, with the lower address first.',
   })
 }
 

@@ -1,6 +1,9 @@
-/** Hardware addresses of Ethernet. Inside they are lower case with colons. */
+/** Hardware addresses of Ethernet. netimage keeps them in lower case with colons. */
 
-/** As people and programs write them: with colons, or with dashes. @returns undefined for no address */
+/**
+ * @param text an address with colons or dashes
+ * @returns undefined if the text is no hardware address
+ */
 export function parseMac(text: string): string | undefined {
   const mac = text.toLowerCase().replaceAll('-', ':')
   return /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(mac) ? mac : undefined

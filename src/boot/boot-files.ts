@@ -1,4 +1,4 @@
-/** What a way of booting makes: files of the boot tree, as data. */
+/** The files that a way of booting adds to the boot tree, as data. */
 import { basename } from 'node:path'
 
 import { splitStorePath } from '../nix/store-path.ts'
@@ -13,11 +13,11 @@ export interface BootFile {
 export type BootContent =
   | { kind: 'text'; text: string }
   /**
-   * A file or directory to copy, by where it lies on this machine. With its path in the store, links
-   * in it lead to files of the closure, and nowhere else; without, to where this machine has them.
+   * A file or directory to copy from `from` on this machine. If `storePath` is set, its symlinks
+   * may lead only to files of the closure; otherwise they are followed on this machine.
    */
   | { kind: 'copy'; from: string; storePath?: string }
-  /** Parts that follow each other: large ones are read when the file is written. */
+  /** Parts in their order. A `FilePart` is read when the file is written, since it may be large. */
   | { kind: 'parts'; parts: Part[]; finish?: (file: string) => Promise<void> }
 
 export type Part = Buffer | FilePart
@@ -31,7 +31,7 @@ export function partBytes(part: Part): number {
   return Buffer.isBuffer(part) ? part.length : part.size
 }
 
-/** A file or directory of the closure, copied to `path`. */
+/** Copies a file or directory of the closure to `path`. */
 export function storeCopy(path: string, { real, path: storePath }: StoreFile): BootFile {
   return { path, content: { kind: 'copy', from: real, storePath } }
 }
@@ -44,15 +44,15 @@ export function textFile(path: string, lines: string[]): BootFile {
 const sharedFolder = 'nixos'
 
 /**
- * U-Boot cuts a name that it asks TFTP for at 127 bytes (MAX_LEN in its net/tftp.c), and names of
- * kernels that were built for another platform get there. What is left is for the folder that the
- * tree is served from, and for the names of device trees.
+ * U-Boot cuts the names of TFTP files at 127 bytes (MAX_LEN in its net/tftp.c). Names of kernels
+ * that were cross-compiled can be longer. The remaining bytes are for the folder that serves the
+ * tree and for the names of device trees.
  */
 const maxNameBytes = { file: 110, directory: 72 }
 
 /**
- * Where a file of the store lies in the boot tree: `nixos/<hash>-<name>-<file>`, as nixpkgs's
- * extlinux builder names it; without the name where that is too long for U-Boot.
+ * The path of a store file in the boot tree: `nixos/<hash>-<name>-<file>`, as in nixpkgs's extlinux
+ * builder, or without the name if the path is too long for U-Boot.
  */
 export function sharedPath(storeFile: string, kind: keyof typeof maxNameBytes = 'file'): string {
   const split = splitStorePath(storeFile)

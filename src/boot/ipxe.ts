@@ -1,6 +1,6 @@
 /**
- * iPXE: a script with a menu of the entries. It names its files relative to itself, so that it
- * works over TFTP and HTTP, from wherever it was fetched.
+ * iPXE: a script with a menu of the entries. The script names its files relative to itself, so it
+ * works over TFTP and HTTP and from any folder.
  *
  * https://ipxe.org/scripting
  */
@@ -20,17 +20,18 @@ import {
 
 export const ipxeScript = 'boot.ipxe'
 
-/** Of iPXE's builds for BIOS. Others of these are no boot files: `ipxe.lkrn` is to be started as a kernel. */
+/** iPXE's boot files for BIOS. `ipxe.lkrn` is not one of them: it is started like a kernel. */
 const biosLoaders = ['undionly.kpxe', 'ipxe.pxe']
 
-/** As builds, Debian, Fedora and nixpkgs name them; for which processor, the name need not say. */
+/** Names in iPXE's builds, Debian, Fedora and nixpkgs. Not every name tells the processor. */
 const uefiLoader = /^(?:ipxe|snp|snponly)(?:-[\w.-]+)?\.efi$/
 
 /**
- * In which order loaders for the same firmware are taken: those that use its own network driver
- * first, and of these the one that uses only the card that it was loaded by.
+ * The preference among loaders for the same firmware; the lowest rank is used. Loaders that use the
+ * firmware's network driver come first (`snp`), and among these a loader that uses only the network
+ * card that it was loaded from (`snponly`).
  *
- * @returns undefined if it is no loader of iPXE for UEFI, by its name
+ * @returns undefined if the name is not that of an iPXE loader for UEFI
  */
 export function ipxeLoaderRank(file: string): number | undefined {
   if (!uefiLoader.test(file)) return undefined
@@ -57,8 +58,8 @@ function loaderFiles(directory: string, { system, warn }: BootRequest): BootFile
   })
   const found = [...bios, ...uefi.map(({ name }) => name)]
   if (found.length === 0) {
-    throw new NetimageError('bad-option', `--ipxe: ${directory} has none of iPXE’s loaders`, {
-      hint: 'It should hold undionly.kpxe, ipxe.pxe, snponly.efi, ipxe.efi or some of them (Debian: /usr/lib/ipxe).',
+    throw new NetimageError('bad-option', `--ipxe: ${directory} has no loader of iPXE`, {
+      hint: 'The directory must hold at least one of undionly.kpxe, ipxe.pxe, snponly.efi and ipxe.efi (Debian: /usr/lib/ipxe).',
     })
   }
   const isPc = isPcPlatform(system.platform)
@@ -67,7 +68,7 @@ function loaderFiles(directory: string, { system, warn }: BootRequest): BootFile
     const processors = [...new Set(uefi.map(({ processor }) => processor))]
     const whose = [...(bios.length > 0 ? ['BIOS'] : []), ...processors].join(' and ')
     warn(
-      `the loaders of iPXE in ${directory} are for ${whose}, and the system for ${system.platform}`,
+      `the loaders of iPXE in ${directory} are for ${whose}, but the system is for ${system.platform}`,
     )
   }
   return found.map((path) => ({ path, content: { kind: 'copy', from: join(directory, path) } }))
@@ -104,7 +105,7 @@ function script(entries: readonly MenuEntry[]): string[] {
   ]
 }
 
-/** A specialisation's own name may have blanks, or be that of another label. */
+/** Not the specialisation's name: that may have blanks, or be the same as another label. */
 function labelOf(index: number): string {
   return `entry-${index}`
 }
@@ -112,7 +113,7 @@ function labelOf(index: number): string {
 function entryLines({ name, entry, kernelLine }: MenuEntry, index: number): string[] {
   const { kernel, initrd } = entry
   const initrdName = initrd === undefined ? undefined : 'initrd'
-  // UEFI’s kernels look for their initrd by the name on their line.
+  // A kernel that UEFI started finds its initrd by the name on the kernel line.
   const line = initrdName === undefined ? kernelLine : `initrd=${initrdName} ${kernelLine}`
   return [
     '',
@@ -125,7 +126,7 @@ function entryLines({ name, entry, kernelLine }: MenuEntry, index: number): stri
   ]
 }
 
-/** Words that end a command, wherever they stand; iPXE has no quotes, but reads them from settings. */
+/** Words that end a command in any place. iPXE has no quotes, but it can expand settings. */
 const reservedWords = [
   { word: '#', name: 'hash', hex: '23' },
   { word: ';', name: 'semicolon', hex: '3b' },
@@ -133,7 +134,7 @@ const reservedWords = [
   { word: '||', name: 'or', hex: '7c:7c' },
 ]
 
-/** What follows a `#` goes with it. */
+/** A `#` begins a comment even if other characters follow it directly. */
 const reservedPattern = /(?<!\S)(?:#|(?:;|&&|\|\|)(?!\S))/g
 
 export function settingLines(script: readonly string[]): string[] {
@@ -153,14 +154,14 @@ export function escaped(text: string): string {
   })
 }
 
-/** A backslash at its end would join the next line to it. */
+/** A backslash at the end of a title would join the next line to the title. */
 function escapedTitle(title: string): string {
   return escaped(title.replace(/\$(?=\{)|\\$/g, '_'))
 }
 
-/** iPXE expands `${…}` again and again until none is left: there is no way to write one. */
+/** iPXE expands `${…}` until none is left, so no script can pass a `${` to the kernel. */
 function escapedLine(line: string, name: string): string {
-  // Of several blanks one is left where it joins the words that it has read: in quotes they count.
+  // iPXE splits the line at blanks and joins the words with one blank, also inside quotes.
   const isBlank = (part: string, index: number) => index % 2 === 1 && /\s{2}|[^\S ]/.test(part)
   const lost = line.includes('${')
     ? '"${"'
@@ -170,9 +171,9 @@ function escapedLine(line: string, name: string): string {
   if (lost === undefined) return escaped(line)
   throw new NetimageError(
     'bad-system',
-    `iPXE cannot pass ${lost} on, as the entry ${name} has it`,
+    `iPXE cannot pass ${lost} to the kernel, and the entry ${name} has this on its kernel line`,
     {
-      hint: 'Take it out of boot.kernelParams, or build without --boot ipxe.',
+      hint: 'Remove this from boot.kernelParams, or build without --boot ipxe.',
     },
   )
 }

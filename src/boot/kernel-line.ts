@@ -1,6 +1,6 @@
 /**
- * The kernel line: the system's own parameters and `init=`; and the kernel's own way to an NFS
- * root only where the system was made for that.
+ * The kernel line: the system's own parameters and `init=`. `root=/dev/nfs` is added only if no
+ * initrd mounts the root.
  */
 import { fileSystemAt, isNfs, type FileSystem } from '../nixos/fstab.ts'
 import type { Init } from '../nixos/initrd/facts.ts'
@@ -8,15 +8,15 @@ import type { NfsRoot } from '../nixos/nfs-root.ts'
 import type { BootEntry } from '../nixos/system.ts'
 
 export interface RootMount {
-  /** Who mounts the root: stage 1 by the fstab, or the kernel line's `root=`. */
+  /** The root is mounted by stage 1 (from the fstab), or by the kernel (from its line). */
   by: 'initrd' | 'kernel-line'
-  /** Why, as the end of a sentence that begins with who. */
+  /** The reason, as a clause that can follow "because". */
   why: string
 }
 
 export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem[]): RootMount {
   const root = kernelParameter(entry, 'root')
-  // systemd does nothing for root=/dev/nfs, also where it comes last.
+  // systemd does nothing for root=/dev/nfs, even if that parameter comes last.
   const isFstab = entry.kernelParams.includes('root=fstab')
   if (root === 'fstab' || (root === '/dev/nfs' && isFstab)) {
     return { by: 'initrd', why: 'the kernel line has root=fstab' }
@@ -33,8 +33,8 @@ export function findRootMount(entry: BootEntry, fileSystems: readonly FileSystem
 }
 
 /**
- * The same, where it takes a look into the initrd: a kernel whose initrd has an init mounts nothing
- * itself, whatever its line says, and NixOS's script mounts what the fstab names.
+ * Like `findRootMount`, but reads the initrd if necessary. If the initrd has an init, the kernel
+ * mounts nothing itself, and NixOS's script mounts the root of the fstab.
  */
 export async function readRootMount(
   entry: BootEntry,
@@ -47,7 +47,7 @@ export async function readRootMount(
   if ((await initOf(entry))?.kind !== 'scripted') return mount
   return {
     by: 'initrd',
-    why: 'its script mounts what the fstab names, whatever root= says',
+    why: 'the script of its initrd mounts the root of the fstab and ignores root=',
   }
 }
 
@@ -68,7 +68,7 @@ export function kernelLine(
   return [`init=${entry.init}`, ...own, ...added, ...forInit].join(' ')
 }
 
-/** The value of the last `name=` among the parameters, which is the one that counts. */
+/** The value of the last `name=` among the parameters: the kernel uses the last one. */
 export function kernelParameter(entry: BootEntry, name: string): string | undefined {
   const prefix = `${name}=`
   return kernelWords(entry)
@@ -76,7 +76,7 @@ export function kernelParameter(entry: BootEntry, name: string): string | undefi
     ?.slice(prefix.length)
 }
 
-/** What follows `--` is for init, and the kernel does not look at it. */
+/** The words before `--`. The kernel passes the words after `--` to init and does not read them. */
 function kernelWords({ kernelParams }: BootEntry): string[] {
   const end = kernelParams.indexOf('--')
   return end < 0 ? kernelParams : kernelParams.slice(0, end)

@@ -1,24 +1,25 @@
-/** What kinds of firmware there are, and what of a boot tree each of them is given. */
+/** The files of a boot tree that a DHCP server names to each kind of firmware. */
 import { uefiProcessors, type Firmware, type UefiProcessor } from '../firmware.ts'
 import { ipxeLoaderRank, ipxeScript } from './ipxe.ts'
 
 /**
- * What each kind of firmware is given; undefined if there is nothing for it. Files of the boot tree,
- * but URLs for firmware that boots over HTTP.
+ * The boot file for each kind of firmware: a path in the boot tree, or a URL for firmware that
+ * boots over HTTP. Undefined if the boot tree has no file for this firmware.
  */
 export interface Loaders extends Record<Firmware, string | undefined> {
-  /** The script, for iPXE that runs already: a file of the boot tree, or its URL. */
+  /** The script for a machine that already runs iPXE: a path in the boot tree, or its URL. */
   ipxe: string | undefined
-  /** Whether U-Boot finds a menu. */
+  /** Whether the boot tree has a menu for U-Boot. */
   uboot: boolean
   raspberryPi: boolean
 }
 
 /**
  * @param files the paths of the boot tree
- * @param processorOf which processor a program for UEFI is for: names do not tell, nixpkgs and Fedora
- *   have `ipxe.efi` and `snponly.efi` for each; undefined for what is no such program
- * @param http where the boot tree is served over HTTP, with a slash at its end
+ * @param processorOf the processor of a program for UEFI, or undefined if the file is no such
+ *   program. Names do not tell: nixpkgs and Fedora use `ipxe.efi` and `snponly.efi` for every
+ *   processor.
+ * @param http the URL of the boot tree, with a slash at the end
  */
 export function findLoaders(
   files: ReadonlySet<string>,

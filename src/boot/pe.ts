@@ -1,6 +1,6 @@
 /**
- * PE files: adds sections to a program that UEFI starts. Existing sections stay at their addresses
- * and may move in the file, since the headers grow.
+ * PE files: adds sections to a program that UEFI starts. Existing sections keep their addresses in
+ * memory. They may move in the file, because the headers grow.
  *
  * https://learn.microsoft.com/en-us/windows/win32/debug/pe-format
  */
@@ -31,12 +31,12 @@ const maxFileBytes = 2 ** 31
 const lineNumbersStripped = 0x0004
 /** Section characteristics: initialized data that is only read. */
 const readOnlyData = 0x40000040
-/** Indexes of data directories that hold places in the file. */
+/** Indexes of the data directories that hold file offsets. */
 const certificateDirectory = 4
 const debugDirectory = 6
 
 interface Headers {
-  /** Everything before the section headers, to be patched. */
+  /** Everything before the section headers. `write` patches it. */
   start: Buffer
   fileHeader: number
   optionalHeader: number
@@ -45,8 +45,8 @@ interface Headers {
 }
 
 /**
- * @param source what the program is, for errors
- * @returns the parts of the new program, in their order
+ * @param source the name of the program, for errors
+ * @returns the parts of the new program, in order
  */
 export function addSections(program: Buffer, added: readonly NewSection[], source: string): Part[] {
   const headers = readHeaders(program, source)
@@ -61,10 +61,10 @@ export function addSections(program: Buffer, added: readonly NewSection[], sourc
   return write(headers, sections)
 }
 
-/** The headers of iPXE's loaders and of kernels lie within. */
+/** The headers of iPXE's loaders and of kernels end before this. */
 const firstBytes = 4096
 
-/** @returns which processor a program of UEFI is for; undefined for what is none, or for another one */
+/** @returns undefined if the file is no program for UEFI, or is for an unknown processor */
 export function processorOfProgram(file: string): UefiProcessor | undefined {
   const start = Buffer.alloc(firstBytes)
   try {
@@ -171,7 +171,7 @@ function write(headers: Headers, sections: readonly Section[]): Part[] {
   }
 
   start.writeUInt16LE(sections.length, fileHeader + 2)
-  // A symbol table would have moved; none is needed to run.
+  // The symbol table may have moved, and a program needs none to run.
   start.writeUInt32LE(0, fileHeader + 8)
   start.writeUInt32LE(0, fileHeader + 12)
   const characteristics = start.readUInt16LE(fileHeader + 18)
@@ -184,11 +184,11 @@ function write(headers: Headers, sections: readonly Section[]): Part[] {
   start.writeUInt32LE(start.readUInt32LE(optionalHeader + 8) + addedBytes, optionalHeader + 8)
   start.writeUInt32LE(align(endOfImage(sections), pageBytes), optionalHeader + 56)
   start.writeUInt32LE(headerBytes, optionalHeader + 60)
-  // No firmware checks the sum of an application; zero says that there is none.
+  // Firmware does not verify the checksum of an application. Zero means that there is none.
   start.writeUInt32LE(0, optionalHeader + 64)
   const directories = start.readUInt32LE(optionalHeader + 108)
   for (const index of [certificateDirectory, debugDirectory]) {
-    // Signatures are void now, and debug records hold places in the file that have moved.
+    // The changes invalidate signatures, and debug records hold file offsets that have moved.
     if (index < directories)
       start.fill(0, optionalHeader + 112 + index * 8, optionalHeader + 120 + index * 8)
   }
@@ -198,9 +198,9 @@ function write(headers: Headers, sections: readonly Section[]): Part[] {
 function tooLarge(): NetimageError {
   return new NetimageError(
     'bad-system',
-    'kernel and initrd are too large for one program of UEFI',
+    'the kernel and the initrd are too large for one UEFI program',
     {
-      hint: 'A PE file ends at 2 GiB. Make the initrd smaller, or use another way of booting.',
+      hint: 'A PE file has at most 2 GiB. Make the initrd smaller, or use another way of booting.',
     },
   )
 }

@@ -1,23 +1,26 @@
-/** What every way of booting is given. */
+/** The input of every way of booting. */
 import type { NfsRoot } from '../nixos/nfs-root.ts'
 import type { StoreFile } from '../nixos/store-files.ts'
 import type { BootEntry, System } from '../nixos/system.ts'
 import { kernelLine } from './kernel-line.ts'
 import { sharedPath, storeCopy, type BootFile } from './boot-files.ts'
 
-/** How a board is described to the kernel. */
+/** The person's settings for the boot tree. */
 export interface BootSettings {
   /** A directory with the Raspberry Pi's firmware. */
   firmware?: string | undefined
-  /** The device tree that U-Boot is to load, as in `rockchip/rk3399-rockpro64.dtb`. Default: its own choice. */
+  /**
+   * The device tree that U-Boot loads, as in `rockchip/rk3399-rockpro64.dtb`. Default: U-Boot
+   * chooses.
+   */
   deviceTree?: string | undefined
   /** Lines for the end of the Raspberry Pi's `config.txt`. */
   configTxt?: string | undefined
   /** A directory with iPXE's loaders. */
   ipxe?: string | undefined
-  /** systemd's stub, where the system's closure has none. */
+  /** systemd's stub, if the system's closure has none. */
   uefiStub?: string | undefined
-  /** For signing what UEFI starts. */
+  /** Files with the key and the certificate that sign programs for UEFI. */
   signKey?: string | undefined
   signCertificate?: string | undefined
   /** Machines that get a configuration of their own, by hardware address. */
@@ -37,7 +40,7 @@ export function isPcPlatform(platform: string): boolean {
   return platform.startsWith('x86_64-') || platform.startsWith('i686-')
 }
 
-/** An entry as loaders know it. */
+/** A boot entry as loaders show and start it. */
 export interface MenuEntry {
   /** `default`, or the specialisation's name. */
   name: string
@@ -55,7 +58,7 @@ export function menuEntries({ system, nfsRoot }: BootRequest): MenuEntry[] {
   }))
 }
 
-/** Copies of the kernels and initrds of all entries, once each. */
+/** Copies of the kernels and initrds of all entries, each once. */
 export async function kernelFiles(request: BootRequest): Promise<BootFile[]> {
   const paths = request.system.entries.flatMap(({ kernel, initrd }) =>
     initrd === undefined ? [kernel] : [kernel, initrd],

@@ -14,7 +14,7 @@ import type { BootFile, FilePart } from './boot-files.ts'
 import { addSections, type NewSection } from './pe.ts'
 import { menuEntries, type BootRequest, type BootSettings, type MenuEntry } from './request.ts'
 
-/** The name by which UEFI’s own default would be found: `bootx64.efi`. */
+/** UEFI’s default file name, as in `bootx64.efi`. */
 export function unifiedKernelName(platform: string, specialisation?: string): string {
   const processor = uefiProcessor(platform) ?? 'unknown'
   return `boot${processor}${specialisation === undefined ? '' : `-${specialisation}`}.efi`
@@ -55,7 +55,7 @@ async function findStub(request: BootRequest) {
   )
 }
 
-/** systemd's package has a stub, and the system's own /systemd leads there. */
+/** The stub of systemd's package, which the system's link `systemd` leads to. */
 export async function findSystemStub(request: BootRequest): Promise<StoreFile | undefined> {
   const folder = `${request.system.toplevel}/systemd/lib/systemd/boot/efi`
   return await request.find(`${folder}/${stubName(request)}`)
@@ -65,7 +65,7 @@ function stubName({ system }: BootRequest): string {
   return `linux${uefiProcessor(system.platform) ?? ''}.efi.stub`
 }
 
-/** The kernel comes last, because some unpack themselves over what follows them in memory. */
+/** The kernel is last: some kernels unpack themselves over the memory that follows them. */
 async function sectionsOf(
   { entry, kernelLine }: MenuEntry,
   { system, find }: BootRequest,
@@ -74,7 +74,7 @@ async function sectionsOf(
   const content = async (path: string): Promise<FilePart> => {
     const file = await find(path)
     if (file) return { from: file.real, size: (await stat(file.real)).size }
-    throw new NetimageError('bad-system', `the system names ${path}, which is not there`)
+    throw new NetimageError('bad-system', `the system names ${path}, which does not exist`)
   }
   return [
     {
@@ -105,18 +105,18 @@ async function read(path: string): Promise<Buffer> {
   }
 }
 
-/** Signs for Secure Boot with `sbsign`, where a key and a certificate were given. */
+/** Signs for Secure Boot with `sbsign`, if a key and a certificate were given. */
 function signing({ signKey, signCertificate }: BootSettings) {
   if (signKey === undefined && signCertificate === undefined) return {}
   if (signKey === undefined || signCertificate === undefined) {
-    throw new NetimageError('bad-option', 'signing takes both --sign-key and --sign-cert')
+    throw new NetimageError('bad-option', 'signing needs both --sign-key and --sign-cert')
   }
   return { finish: (file: string) => sign(file, signKey, signCertificate) }
 }
 
 async function sign(file: string, key: string, certificate: string): Promise<void> {
   const args = ['--key', key, '--cert', certificate, '--output', file, file]
-  const hint = 'It signs for Secure Boot; on Debian: apt-get install sbsigntool.'
+  const hint = 'netimage signs for Secure Boot with sbsign. On Debian: apt-get install sbsigntool.'
   const { status, stderr } = await runProgram('sbsign', args, { hint })
   if (status === 0) return
   const why = stderr.trim() || `sbsign ended with ${status}`

@@ -1,4 +1,4 @@
-/** The ways of booting, by name. */
+/** The ways to boot, by name. */
 import { NetimageError } from '../errors.ts'
 import type { BootFile } from './boot-files.ts'
 import { extlinuxFiles } from './extlinux.ts'
@@ -23,8 +23,8 @@ export function isBootWay(text: string): text is BootWay {
 }
 
 /**
- * What the system's platform and the given files call for: on a PC iPXE and pxelinux, elsewhere
- * U-Boot; UEFI where a stub is at hand, and a Raspberry Pi's own loader where its firmware is.
+ * The ways to boot if none was named. `extlinux` is for U-Boot and pxelinux. A PC gets iPXE too.
+ * UEFI is added if there is a stub, and the Raspberry Pi's loader if its firmware was given.
  */
 export async function defaultWays(request: BootRequest): Promise<BootWay[]> {
   const { system, settings } = request
@@ -35,7 +35,7 @@ export async function defaultWays(request: BootRequest): Promise<BootWay[]> {
   return ways
 }
 
-/** The files of all ways; what several of them need is there once. */
+/** The files of all ways. A file that several ways need appears once. */
 export async function bootFiles(
   ways: readonly BootWay[],
   request: BootRequest,

@@ -1,4 +1,4 @@
-/** The servers that people run, by name. */
+/** The servers that netimage writes configurations for, by name. */
 import { dnsmasqConfiguration } from './dnsmasq.ts'
 import { ganeshaConfiguration } from './ganesha.ts'
 import { keaConfiguration } from './isc-kea.ts'

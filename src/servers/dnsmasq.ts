@@ -20,10 +20,10 @@ import type { ServerPlan } from './plan.ts'
 const services = [
   { loader: 'bios', service: 'x86PC' },
   { loader: 'efiX64', service: 'X86-64_EFI' },
-  // Type 9, which IANA has for the same, under the name that type 7 had once.
+  // Type 9 is also UEFI on x86-64. dnsmasq uses the name that type 7 had in the past.
   { loader: 'efiX64', service: 'BC_EFI' },
   { loader: 'efiArm64', service: 'ARM64_EFI' },
-  // It has no name for this one.
+  // dnsmasq has no name for RISC-V.
   { loader: 'efiRiscv64', service: '27' },
 ] as const
 
@@ -38,12 +38,12 @@ export function dnsmasqConfiguration(plan: ServerPlan): string {
     '',
     'enable-tftp',
     `tftp-root=${quote(plan.bootTree)}`,
-    '# Loaders that are not asked to share a packet with options read the plain fields.',
+    '# Some loaders read the boot file only from the fixed fields of the packet.',
     'dhcp-no-override',
     '',
     ...addressLines(plan),
     '',
-    '# What a machine says of itself: option 93, and whether it runs iPXE already.',
+    '# Tags by what a machine sends: its firmware (option 93), and whether it runs iPXE already.',
     ...matchLines(),
     '',
     ...(full ? bootLines(plan) : serviceLines(plan)),
@@ -53,7 +53,7 @@ export function dnsmasqConfiguration(plan: ServerPlan): string {
   return lines.join('\n') + '\n'
 }
 
-/** Between quotes, neither a comma nor a number sign means anything. */
+/** Between quotes, a comma and a number sign are ordinary characters. */
 function quote(path: string): string {
   return /^[\w./+-]+$/.test(path) ? path : `"${path.replace(/["\\]/g, String.raw`\$&`)}"`
 }
@@ -62,7 +62,7 @@ function addressLines({ range, network }: ServerPlan): string[] {
   if (range) {
     const { first, last } = range
     return [
-      '# A machine is its hardware address: its loader and its system send different identifiers.',
+      '# Know a machine by its hardware address: its loader and its system send different identifiers.',
       'dhcp-ignore-clid',
 
       'dhcp-authoritative',
@@ -70,7 +70,7 @@ function addressLines({ range, network }: ServerPlan): string[] {
     ]
   }
   return [
-    '# proxyDHCP: another server gives the addresses. U-Boot cannot use that: give it --range.',
+    '# proxyDHCP: another server gives the addresses. U-Boot does not support this: use --range for U-Boot.',
     `dhcp-range=${network.address},proxy,${network.netmask}`,
   ]
 }
@@ -84,13 +84,13 @@ function matchLines(): string[] {
     ...byArchitecture,
     'dhcp-userclass=set:ipxe,iPXE',
     ...pis,
-    // By what its loader says, whatever its hardware address.
+    // The loader's options also tell a Pi that has another hardware address.
     `dhcp-match=set:raspberrypi,97,${colons(raspberryPiGuid)}`,
     `dhcp-match=set:raspberrypi,option:client-arch,${raspberryPiArchitecture}`,
   ]
 }
 
-/** Bytes in hex as dnsmasq has them. */
+/** Bytes in hex, in dnsmasq's form. */
 function colons(hex: string): string {
   return hex.replaceAll(/(..)(?=.)/g, '$1:')
 }
@@ -112,7 +112,7 @@ function bootLines({ loaders, address }: ServerPlan): string[] {
   return lines
 }
 
-/** What runs iPXE already gets the script, where there is one; else what everybody gets. */
+/** If there is a script, a machine that already runs iPXE gets the script and no loader. */
 function exceptIpxe({ ipxe }: Loaders): string[] {
   return ipxe === undefined ? [] : ['tag:!ipxe']
 }
@@ -131,7 +131,7 @@ function serviceLines({ loaders, address }: ServerPlan): string[] {
   return lines
 }
 
-/** UEFI HTTP boot takes a URL, and only from who answers as an HTTP client's server. */
+/** UEFI HTTP boot takes a URL only from an answer with the vendor class `HTTPClient`. */
 function httpLines({ loaders, range }: ServerPlan): string[] {
   const lines: string[] = []
   const http = (tag: string, url: string | undefined) => {
@@ -144,18 +144,19 @@ function httpLines({ loaders, range }: ServerPlan): string[] {
 }
 
 /**
- * A proxy must have the menu from dnsmasq itself, which gives it to whoever says `PXEClient`. Some
- * loaders do so in their first packet only, so a server that gives the addresses goes by the machine.
+ * As a proxy, dnsmasq makes the menu itself and sends it to clients that say `PXEClient`. Some
+ * loaders say this in their first packet only. So if dnsmasq gives the addresses, the options
+ * depend on the machine's tag.
  */
 function raspberryPiLines({ loaders, range, address }: ServerPlan): string[] {
   if (!loaders.raspberryPi) return []
   if (!range) return ['', `pxe-service=tag:raspberrypi,0,"${raspberryPiMenu}"`]
-  // What a Pi starts may be UEFI, U-Boot or iPXE, which look for other things.
+  // A Pi may also run UEFI, U-Boot or iPXE, which need other answers.
   const tags = ['raspberrypi', '!ipxe', ...[...efiKinds, ...httpKinds].map((kind) => `!${kind}`)]
   const force = `dhcp-option-force=${tags.map((tag) => `tag:${tag}`).join(',')}`
   return [
     '',
-    '# The menu that a Raspberry Pi looks for, and its server.',
+    '# A Raspberry Pi requires this menu, and takes its TFTP server from option 66.',
     `${force},option:vendor-class,PXEClient`,
     `${force},43,${colons(raspberryPiVendorOptions.toString('hex'))}`,
     `${force},66,${address}`,

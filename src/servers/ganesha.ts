@@ -1,6 +1,6 @@
 /**
- * nfs-ganesha: ganesha-config(8), ganesha-export-config(8). It needs no root tree at the path that
- * machines mount: the pseudo path stands for it, over NFSv3 and v4.
+ * nfs-ganesha: ganesha-config(8), ganesha-export-config(8). The root tree may lie at any path:
+ * machines mount it by the pseudo path, over NFSv3 and v4.
  */
 import { exportNumber, type ServerPlan } from './plan.ts'
 
@@ -10,15 +10,15 @@ export function ganeshaConfiguration(plan: ServerPlan): string {
   return `# nfs-ganesha for ${image}, by netimage.
 NFS_CORE_PARAM {
   NFS_Protocols = 3, 4;
-  # Version 3 clients, too, mount by the pseudo path.
+  # Clients of version 3 also mount by the pseudo path.
   mount_path_pseudo = true;
-  # Machines mount with nolock: there is no lock manager before a root is there.
+  # Machines mount with nolock: no lock manager runs before the root is mounted.
   Enable_NLM = false;
   Enable_RQUOTA = false;
 }
 
 NFSv4 {
-  # Owners are numbers, whatever names the server has for some of them.
+  # Send owners as numbers. The server's user names are not those of the machines.
   Only_Numeric_Owners = true;
 }
 
@@ -31,7 +31,7 @@ EXPORT {
   SecType = sys;
   Protocols = 3, 4;
   Transports = TCP, UDP;
-  # A machine is root over its own root; nobody else is to write there.
+  # A machine needs root's rights in its root. Machines of other networks get no access.
   CLIENT {
     Clients = ${network.address}/${network.prefix};
     Access_Type = RW;

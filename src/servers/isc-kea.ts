@@ -1,5 +1,5 @@
 /**
- * ISC Kea: a full DHCP server. It has no proxyDHCP, and TFTP is another program's.
+ * ISC Kea: a full DHCP server. It has neither proxyDHCP nor TFTP.
  *
  * https://kea.readthedocs.io/en/latest/arm/dhcp4-srv.html
  */
@@ -16,7 +16,7 @@ import { NetimageError } from '../errors.ts'
 import type { ServerPlan } from './plan.ts'
 
 const leaseSeconds = 3600
-/** The field `file` of a packet, and the zero at its end [RFC 2131 §2]. */
+/** The field `file` of a packet has 128 bytes and ends with a zero [RFC 2131 §2]. */
 const maxBootFileBytes = 127
 
 /** iPXE: there is no proxyDHCP server to wait for (no-pxedhcp, 176 in option 175). */
@@ -33,16 +33,21 @@ interface ClientClass {
 export function keaConfiguration(plan: ServerPlan): string {
   const { range, network, address } = plan
   if (!range) {
-    throw new NetimageError('bad-option', 'Kea hands out addresses itself: it needs a range', {
-      hint: 'Give it one: --range 10.0.0.100-10.0.0.199. For proxyDHCP use dnsmasq.',
-    })
+    throw new NetimageError(
+      'bad-option',
+      'Kea needs a range, because it gives the addresses itself',
+      {
+        hint: 'Name a range, as in --range 10.0.0.100-10.0.0.199. For proxyDHCP use dnsmasq.',
+      },
+    )
   }
   const configuration = {
     Dhcp4: {
       'interfaces-config': { interfaces: [plan.interface ?? '*'] },
       'lease-database': { type: 'memfile', persist: true, 'lfc-interval': leaseSeconds },
       'valid-lifetime': leaseSeconds,
-      // A machine is its hardware address: its loader and its system send different identifiers.
+      // Know a machine by its hardware address: its loader and its system send different
+      // identifiers.
       'match-client-id': false,
       'client-classes': clientClasses(plan),
       subnet4: [
@@ -59,15 +64,19 @@ export function keaConfiguration(plan: ServerPlan): string {
   return JSON.stringify(configuration, undefined, 2) + '\n'
 }
 
-/** Classes are tried in order, and the first that gives a boot file wins. */
+/** Kea tries the classes in order and uses the boot file of the first match. */
 function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
   const classes: ClientClass[] = []
   const add = (name: string, test: string, file: string | undefined, options?: object[]) => {
     if (file === undefined) return
     if (Buffer.byteLength(file) > maxBootFileBytes) {
-      throw new NetimageError('bad-option', `Kea takes no boot file of such a length: ${file}`, {
-        hint: `Names of boot files and URLs have at most ${maxBootFileBytes} bytes there: give --http a shorter one.`,
-      })
+      throw new NetimageError(
+        'bad-option',
+        `the name of the boot file is too long for Kea: ${file}`,
+        {
+          hint: `Kea allows at most ${maxBootFileBytes} bytes. Give --http a shorter address.`,
+        },
+      )
     }
     classes.push({
       name,
@@ -77,15 +86,15 @@ function clientClasses({ loaders, address }: ServerPlan): ClientClass[] {
       ...(options && { 'option-data': options }),
     })
   }
-  // To Kea this option is bytes, whose text would be in hex.
+  // Kea has this option as bytes: `.text` would give their hex digits.
   const isIpxe = "option[77].hex == 'iPXE'"
-  // iPXE takes the script, where there is one, and else what everybody takes.
+  // If there is a script, a machine that already runs iPXE gets the script and no loader.
   const exceptIpxe = loaders.ipxe === undefined ? '' : ` and not (${isIpxe})`
   const bytes = (code: number, data: string) => [{ code, 'csv-format': false, data }]
   add('ipxe', isIpxe, loaders.ipxe, bytes(175, ipxeOptions))
   if (loaders.raspberryPi) {
-    // One that was given UEFI calls itself by another architecture, and takes its loader. Not every
-    // loader says in all its packets who it is.
+    // A Pi that runs UEFI sends another architecture and gets the loader for that. Some loaders
+    // send no option 93 in some of their packets.
     const isLoader = `(not option[93].exists or ${hasArchitecture('bios')})`
     const isNewer = `option[93].hex == ${hexArchitecture(raspberryPiArchitecture)}`
     const test = `(${isRaspberryPi()} and ${isLoader}) or ${isNewer}`

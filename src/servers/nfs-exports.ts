@@ -8,14 +8,14 @@ export function nfsExports(plan: ServerPlan): string {
     path === rootTree
       ? []
       : [
-          `# Machines mount ${path}. Put the root tree there, as root:`,
+          `# Machines mount ${path}. Copy the root tree there, as root:`,
           `#   mkdir -p ${quote(path)}`,
           `#   rsync -aHX --numeric-ids --chown=0:0 ${quote(`${rootTree}/`)} ${quote(path)}`,
         ]
-  // A machine is root over its own root; a fixed fsid keeps handles valid over restarts.
+  // A machine needs root's rights in its root. A fixed fsid keeps file handles valid over restarts.
   const options = ['rw', 'sync', 'no_root_squash', 'no_subtree_check', `fsid=${exportUuid(plan)}`]
   return [
-    `# NFS exports for ${image}, by netimage. For /etc/exports.d/netimage.exports; then: exportfs -ra`,
+    `# NFS exports for ${image}, by netimage. Save as /etc/exports.d/netimage.exports and run: exportfs -ra`,
     ...elsewhere,
     `${escapePath(path)} ${network.address}/${network.prefix}(${options.join(',')})`,
     '',
@@ -26,7 +26,7 @@ function quote(text: string): string {
   return /^[\w./:@+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 }
 
-/** exports(5): what means something there is written in octal. */
+/** exports(5): special characters are written in octal. */
 function escapePath(path: string): string {
   return path.replace(
     /[ "#\\]/g,

@@ -1,4 +1,4 @@
-/** What the configuration of a server has to know of an image and of the network. */
+/** The facts about an image and the network that the configuration of a server needs. */
 import { createHash } from 'node:crypto'
 import { isIPv4 } from 'node:net'
 import { join } from 'node:path'
@@ -19,15 +19,15 @@ import {
 import { parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
 
 export interface ServerSettings {
-  /** The server's address. Default: that of nfsRoot. */
+  /** The server's address. Default: the address in nfsRoot. */
   address?: string | undefined
   /** The server's network interface. */
   interface?: string | undefined
   /** The network, as in `10.0.0.0/24`. */
   network?: string | undefined
-  /** Addresses to hand out, as in `10.0.0.100-10.0.0.199`; without, DHCP is left to another. */
+  /** Addresses to give, as in `10.0.0.100-10.0.0.199`. If unset, another DHCP server gives them. */
   range?: string | undefined
-  /** Where the boot tree is served over HTTP; true: at the server's address. */
+  /** The URL of the boot tree over HTTP; true: `http://<address>/`. */
   http?: string | true | undefined
 }
 
@@ -55,8 +55,9 @@ export function planServers(
   refuseControlCharacters(image)
   const address = settings.address ?? nfsRoot.server
   if (address === undefined || !isIPv4(address)) {
-    throw new NetimageError('bad-option', `the server has no address: ${address ?? 'none'} given`, {
-      hint: 'Name it with --address, or in nfsRoot.',
+    const why = address === undefined ? 'none was given' : `${address} is no IPv4 address`
+    throw new NetimageError('bad-option', `the server’s address is not known: ${why}`, {
+      hint: 'Name the server’s IPv4 address with --address, or in nfsRoot.',
     })
   }
   const network = parseNetwork(settings.network ?? `${address}/24`)
@@ -82,58 +83,62 @@ export function planServers(
 }
 
 /**
- * A comma would end a field of dnsmasq's and a quote (which URLs take in a host's name) begin a
- * text, and the name of a file cannot follow a query.
+ * In dnsmasq's file a comma ends a field and a quote begins a text; URLs allow a quote in a host
+ * name. File names are appended to the URL, so it must not have a query.
  */
 function parseHttp(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url?.protocol !== 'http:' || /[",?#@]/.test(url.href)) {
     throw new NetimageError('bad-option', `--http: ${JSON.stringify(text)} is no HTTP address`, {
-      hint: 'It is that of the boot tree, as in http://10.0.0.5/boot/.',
+      hint: 'Name the URL of the boot tree, as in http://10.0.0.5/boot/.',
     })
   }
   return url.href.endsWith('/') ? url.href : `${url.href}/`
 }
 
-/** A line break would begin a line of its own, and servers read others in ways of their own. */
+/** A line break would begin a new line of the file, and servers treat the others differently. */
 function refuseControlCharacters(image: string): void {
   if (!/\p{Cc}/u.test(image)) return
   throw new NetimageError('bad-option', `${JSON.stringify(image)} has control characters`, {
-    hint: 'No server can be told of such a path: rename it.',
+    hint: 'No server can be configured with such a path. Rename the image.',
   })
 }
 
-/** Addresses of another network are given to nobody, and the server's own is the server's. */
+/** Servers give no addresses of another network, and no machine may get the server's address. */
 function refuseOtherRange(range: AddressRange, network: Network, address: string): void {
   const shown = `--range ${range.first}-${range.last}`
   const whole = `${network.address}/${network.prefix}`
   if (!isInNetwork(range.first, network) || !isInNetwork(range.last, network)) {
     throw new NetimageError('bad-option', `${shown} is not within the network ${whole}`, {
-      hint: 'Name the network as well, as in --network 10.0.0.0/16, or a range within it.',
+      hint: 'Name the network, as in --network 10.0.0.0/16, or name a range within the network.',
     })
   }
   if (isInRange(address, range)) {
-    throw new NetimageError('bad-option', `${shown} has the server’s own address, ${address}`, {
-      hint: 'Name a range that leaves it out.',
-    })
+    throw new NetimageError(
+      'bad-option',
+      `${shown} includes the server’s own address, ${address}`,
+      {
+        hint: 'Name a range without the server’s address.',
+      },
+    )
   }
 }
 
-/** The kernel takes other names as well, which nobody gives; to servers some are lists. */
+/** The kernel allows more names, but they are not in use, and some servers read them as lists. */
 function parseInterface(text: string): string {
   if (/^[\w.-]{1,15}$/.test(text)) return text
   throw new NetimageError('bad-option', `--interface: ${JSON.stringify(text)} is no interface`, {
-    hint: 'It is a name that `ip link` shows, as in eth0.',
+    hint: 'Name an interface that `ip link` shows, as in eth0.',
   })
 }
 
-/** The same number for the same export on every server and after every restart. */
+/** A number made from the path, so it is the same on every server and after every restart. */
 export function exportNumber(plan: ServerPlan, limit: number): number {
   const hash = createHash('sha256').update(plan.nfsRoot.path).digest()
   return (hash.readUInt32BE(0) % (limit - 1)) + 1
 }
 
-/** A UUID (version 8 of RFC 9562) made from the same. */
+/** A UUID (version 8 of RFC 9562), also made from the path. */
 export function exportUuid(plan: ServerPlan): string {
   const hash = createHash('sha256').update(plan.nfsRoot.path).digest('hex')
   const parts = [hash.slice(0, 8), hash.slice(8, 12), `8${hash.slice(13, 16)}`]

@@ -1,4 +1,4 @@
-/** tftpd-hpa, as Debian's `/etc/default/tftpd-hpa` sets it up: tftpd(8). */
+/** tftpd-hpa in the form of Debian's `/etc/default/tftpd-hpa`: tftpd(8). */
 import { NetimageError } from '../errors.ts'
 import type { ServerPlan } from './plan.ts'
 
@@ -13,13 +13,13 @@ export function tftpdHpaConfiguration({ image, bootTree }: ServerPlan): string {
   ].join('\n')
 }
 
-/** The file is a shell's, and so is what starts the server: it splits and expands the value. */
+/** A shell reads this file. The script that starts the server then splits and expands the value. */
 function quote(path: string): string {
   const [found] = /[\s*?[\\]/.exec(path) ?? []
   if (found !== undefined) {
-    const problem = `tftpd-hpa cannot be told of ${JSON.stringify(path)}`
-    throw new NetimageError('bad-option', `${problem}: it has ${JSON.stringify(found)} in it`, {
-      hint: 'Name the image by a symbolic link whose path has no blank, *, ?, [ and backslash.',
+    const problem = `tftpd-hpa cannot serve ${JSON.stringify(path)}`
+    throw new NetimageError('bad-option', `${problem}: the path has ${JSON.stringify(found)}`, {
+      hint: 'Name the image by a symbolic link whose path has no blank, *, ?, [ or backslash.',
     })
   }
   return `'${path.replaceAll("'", String.raw`'\''`)}'`

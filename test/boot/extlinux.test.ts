@@ -1,4 +1,4 @@
-// What U-Boot and syslinux read, beyond what machines are booted with in test/e2e.
+// Menus for U-Boot and syslinux that no machine of test/e2e boots with.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -50,7 +50,7 @@ async function make(
 suite('extlinux', () => {
   const [own, vendor] = [entry('linux-6.12'), entry('linux-rpi-6.6', 'vendor')]
 
-  test('gives a specialisation the device trees of its own kernel', async () => {
+  test('names the device trees of its own kernel for a specialisation', async () => {
     const made = await make([own, vendor])
     const menu = made.get('pxelinux.cfg/default') ?? ''
     const trees = [...menu.matchAll(/^ {2}FDTDIR (\S+)$/gm)].map(([, path = '']) => path)
@@ -61,7 +61,7 @@ suite('extlinux', () => {
     for (const path of trees) assert.equal(made.get(path), 'copy')
   })
 
-  test('names the device tree that was asked for, which must be there', async () => {
+  test('names the device tree that was asked for, and requires that the file exists', async () => {
     const deviceTree = 'rockchip/rk3399-rockpro64.dtb'
     const menu = (await make([own], { deviceTree })).get('extlinux/extlinux.conf') ?? ''
     assert.match(menu, /^ {2}FDT \.\.\/nixos\/\S+-dtbs\/rockchip\/rk3399-rockpro64\.dtb$/m)
@@ -73,7 +73,7 @@ suite('extlinux', () => {
     await assert.rejects(make([without], { deviceTree }), netimageError('bad-option'))
   })
 
-  test('names the device tree for those entries that have it, and warns of others', async () => {
+  test('names the device tree for the entries that have it, and warns of the others', async () => {
     const deviceTree = 'rockchip/rk3399-rockpro64.dtb'
     const other = entry('linux-other', 'other')
     rmSync(join(store, other.dtbs ?? '', deviceTree))
@@ -90,18 +90,18 @@ suite('extlinux', () => {
     ])
     assert.match(
       warnings.join('\n'),
-      /for other: it is not in \S+\n.* for bare: there are no device trees/,
+      /for other: the file is not in \S+\n.* for bare: the system has no device trees/,
     )
   })
 
-  test('makes a label one word, which is what syslinux takes of it', async () => {
+  test('makes a label one word, because syslinux reads only one word', async () => {
     const rig = entry('linux-rig', 'gaming rig')
     const menu = (await make([own, rig], {}, 'x86_64-linux')).get('pxelinux.cfg/default') ?? ''
     assert.match(menu, /^LABEL nixos-1-gaming-rig$/m)
     assert.match(menu, /^SAY +nixos-1-gaming-rig$/m)
   })
 
-  test('asks on a PC, where syslinux would start the default at once', async () => {
+  test('prompts on a PC, because syslinux would start the default at once', async () => {
     const menu = async (platform: string, entries: BootEntry[]) =>
       (await make(entries, {}, platform)).get('pxelinux.cfg/default') ?? ''
     assert.match(await menu('x86_64-linux', [own, vendor]), /^PROMPT 1\n.*\nSAY .*nixos-default$/m)
@@ -110,7 +110,7 @@ suite('extlinux', () => {
   })
 })
 
-test('names are cut short where U-Boot would cut them', () => {
+test('names are shortened if U-Boot would cut them', () => {
   const hash = '0'.repeat(32)
   const short = `/nix/store/${hash}-linux-6.12.47/Image`
   assert.equal(sharedPath(short), `nixos/${hash}-linux-6.12.47-Image`)

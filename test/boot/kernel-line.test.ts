@@ -14,30 +14,30 @@ function entry(params: string[], initrd: string | undefined = '/nix/store/i/init
 }
 
 suite(
-  'the kernel line carries the kernel’s own NFS root only where the system was made for it',
+  'the kernel line makes the kernel mount an NFS root only if no initrd mounts the root:',
   () => {
     const own = 'root=/dev/nfs nfsroot=10.0.0.5:/srv/pi,v3 ip=dhcp'
 
-    test('not with root=fstab, as systemd stage 1 has it', () => {
+    test('not with root=fstab, which systemd’s stage 1 uses', () => {
       const line = kernelLine(entry(['root=fstab', 'quiet']), nfs, nfsRoot)
       assert.equal(line, 'init=/nix/store/s/init root=fstab quiet')
     })
 
-    test('not where the initrd mounts what the fstab says', () => {
+    test('not if the initrd mounts the root of the fstab', () => {
       assert.equal(kernelLine(entry(['quiet']), nfs, nfsRoot), 'init=/nix/store/s/init quiet')
       assert.equal(kernelLine(entry(['quiet']), disk, nfsRoot), 'init=/nix/store/s/init quiet')
     })
 
-    test('where there is no initrd', () => {
+    test('if there is no initrd', () => {
       const without = { ...entry(['quiet']), initrd: undefined }
       assert.equal(kernelLine(without, nfs, nfsRoot), `init=/nix/store/s/init quiet ${own}`)
     })
 
-    test('where no fstab names a root', () => {
+    test('if no fstab names a root', () => {
       assert.equal(kernelLine(entry([]), [], nfsRoot), `init=/nix/store/s/init ${own}`)
     })
 
-    test('only what is missing is added to a line that has root=/dev/nfs', () => {
+    test('only missing parameters are added to a line with root=/dev/nfs', () => {
       const line = kernelLine(entry(['root=/dev/nfs', 'ip=:::::eth0:dhcp']), nfs, nfsRoot)
       assert.equal(
         line,
@@ -45,17 +45,17 @@ suite(
       )
     })
 
-    test('in front of what is for init', () => {
+    test('before the words for init', () => {
       const line = kernelLine(entry(['quiet', '--', 'root=/dev/sda1', 'x'], undefined), [], nfsRoot)
       assert.equal(line, `init=/nix/store/s/init quiet ${own} -- root=/dev/sda1 x`)
     })
 
-    test('by the root that lies over another one', () => {
+    test('of two roots in the fstab, the last counts', () => {
       const { why } = findRootMount(entry([]), [...disk, ...nfs])
       assert.equal(why, 'the fstab has a root from NFS, which the initrd mounts')
     })
 
-    test('and the reason is told', () => {
+    test('with the reason', () => {
       assert.deepEqual(findRootMount(entry(['root=fstab']), nfs), {
         by: 'initrd',
         why: 'the kernel line has root=fstab',

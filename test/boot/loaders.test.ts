@@ -1,5 +1,5 @@
-// Which firmware is given which loader of iPXE: by the programs of Debian, under the names that others
-// give them.
+// The loader of iPXE for each firmware. The programs are Debian's, under the names of each
+// distributor.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
@@ -28,7 +28,7 @@ function directoryOf(files: Record<string, string>): string {
   return directory
 }
 
-/** What a system's boot tree gets of a directory with loaders, and to whom it is given. */
+/** The loaders that a boot tree gets from a directory, by the firmware that they are for. */
 async function loadersOf(directory: string, platform: string) {
   const warnings: string[] = []
   const request: BootRequest = {
@@ -59,7 +59,7 @@ suite('loaders of iPXE', () => {
     ['Debian', ['ipxe-arm64.efi'], 'ipxe-arm64.efi'],
     ['a person', ['snponly-arm64.efi', 'ipxe.efi'], 'snponly-arm64.efi'],
   ] as const) {
-    test(`for arm64, as ${who} names them, are given to arm64 alone`, async () => {
+    test(`for arm64, with the names of ${who}, are only for arm64`, async () => {
       const directory = directoryOf(Object.fromEntries(files.map((name) => [name, arm64])))
       const found = await loadersOf(directory, 'aarch64-linux')
       const nothing = { bios: undefined, efiX64: undefined, warnings: [] }
@@ -73,30 +73,30 @@ suite('loaders of iPXE', () => {
     })
   })
 
-  test('that are for another processor than the system are told', async () => {
+  test('for another processor than the system’s give a warning', async () => {
     const directory = directoryOf({ 'ipxe.efi': x64, 'undionly.kpxe': join(ipxe, 'undionly.kpxe') })
     const { efiX64, warnings } = await loadersOf(directory, 'aarch64-linux')
     assert.equal(efiX64, 'ipxe.efi')
-    assert.match(warnings.join(), /are for BIOS and x86_64, and the system for aarch64-linux/)
+    assert.match(warnings.join(), /are for BIOS and x86_64, but the system is for aarch64-linux/)
     assert.deepEqual((await loadersOf(directory, 'x86_64-linux')).warnings, [])
   })
 
-  test('are none that only have the name of one', async () => {
+  test('are not files that only have the name of a loader', async () => {
     const directory = directoryOf({ 'ipxe.efi': x64 })
     writeFileSync(join(directory, 'ipxe.efi'), 'no program')
     writeFileSync(join(directory, 'snponly.efi'), peHeader('ia32'))
     await assert.rejects(
       loadersOf(directory, 'x86_64-linux'),
-      netimageError('bad-option', /has none of iPXE’s loaders/),
+      netimageError('bad-option', /has no loader of iPXE/),
     )
     await assert.rejects(
       loadersOf('/dev/null', 'x86_64-linux'),
-      netimageError('bad-option', /none/),
+      netimageError('bad-option', /no loader/),
     )
   })
 })
 
-test('the processor is that of real programs, and of whatever begins like one', () => {
+test('the processor is read from the header, of real programs and of any bytes', () => {
   assert.equal(processorOfProgram(x64), 'x86_64')
   assert.equal(processorOfProgram(arm64), 'aarch64')
   assert.equal(processorOfProgram(stubs['x86_64-linux']), 'x86_64')

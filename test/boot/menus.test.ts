@@ -1,5 +1,5 @@
-// Whatever a system's names, labels and kernel parameters are: either they are refused when the
-// system is read, or no loader takes a part of them for something else.
+// Any names, labels and kernel parameters of a system are either refused when the system is read,
+// or no loader reads a part of them as something else.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
@@ -77,7 +77,7 @@ const texts: fc.Arbitrary<Texts> = fc.record({
 })
 const plain: Texts = { name: 'serial', label: 'NixOS', kernelParams: ['quiet'] }
 
-/** @throws what parseBootspec throws */
+/** @throws the errors of parseBootspec */
 function requestFor({ name, label, kernelParams }: Texts): BootRequest {
   const init = `${toplevel}/init`
   const v1 = { init, kernel, initrd: kernel, kernelParams, label, system: 'x86_64-linux', toplevel }
@@ -110,7 +110,7 @@ function textOf(files: readonly BootFile[], path: string): string {
   return content.text
 }
 
-/** Runs `check` with what is accepted, and says how often that was. */
+/** @returns how often the texts were accepted, so that `check` ran */
 async function forAccepted(check: (request: BootRequest) => Promise<void>): Promise<number> {
   let accepted = 0
   const property = fc.asyncProperty(texts, async (given) => {
@@ -129,7 +129,7 @@ async function forAccepted(check: (request: BootRequest) => Promise<void>): Prom
 }
 
 suite('names, labels and kernel parameters', () => {
-  test('are refused with anything that may end a line', () => {
+  test('are refused if they have a character that may end a line', () => {
     for (const character of lineBreaks) {
       for (const key of ['name', 'label'] as const) {
         assert.throws(
@@ -144,7 +144,7 @@ suite('names, labels and kernel parameters', () => {
     }
   })
 
-  test('that name no directory are refused for specialisations', () => {
+  test('of specialisations are refused if no directory can have the name', () => {
     for (const name of ['', '.', '..', '/', 'a/b', '../a']) {
       assert.throws(() => requestFor({ ...plain, name }), netimageError('bad-system', /the name/))
     }
@@ -153,7 +153,7 @@ suite('names, labels and kernel parameters', () => {
     }
   })
 
-  test('are the same lines to extlinux and pxelinux, whatever they are', async () => {
+  test('never change which lines extlinux and pxelinux read', async () => {
     const keywords = (menu: string) => menu.split(/[\n\r\v\f]/).map((line) => /^\s*\S*/.exec(line))
     const usual = await extlinuxFiles(requestFor(plain))
     const accepted = await forAccepted(async (request) => {
@@ -171,7 +171,7 @@ suite('names, labels and kernel parameters', () => {
     assert.ok(accepted > 50)
   })
 
-  test('are one line of cmdline.txt to a Raspberry Pi', async () => {
+  test('are one line in a Raspberry Pi’s cmdline.txt', async () => {
     await forAccepted(async (request) => {
       const system = { ...request.system, platform: 'aarch64-linux' }
       const files = await raspberryPiFiles({ ...request, system })
@@ -180,7 +180,7 @@ suite('names, labels and kernel parameters', () => {
     })
   })
 
-  test('are the same commands to iPXE, or it is said that they cannot be', async () => {
+  test('never change which commands iPXE reads, or are refused', async () => {
     const usual = readScript(textOf(await ipxeFiles(requestFor(plain)), 'boot.ipxe'))
     let refused = 0
     const accepted = await forAccepted(async (request) => {
@@ -209,7 +209,7 @@ suite('names, labels and kernel parameters', () => {
     assert.ok(refused > 0 && accepted - refused > 50, `${refused} of ${accepted} refused`)
   })
 
-  test('are passed on by iPXE itself', async () => {
+  test('arrive unchanged through iPXE itself', async () => {
     const { ipxe } = await fetchFirmware()
     const printed = fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 3 })
     const word = fc.oneof(
@@ -220,9 +220,9 @@ suite('names, labels and kernel parameters', () => {
     const lines = fc.sample(words, 100).filter((line) => !line.includes('${'))
     const commands = lines.map((line) => `echo < ${escaped(line)} >`)
     const script = join(directory, 'script.ipxe')
-    // The serial line keeps what was last written for a moment.
+    // The serial line sends the last output late.
     const end = ['sleep 1', 'poweroff', '']
-    // Now and then the BIOS writes a character twice, or moves the cursor in the middle of a line.
+    // Sometimes the BIOS writes a character twice, or moves the cursor in the middle of a line.
     const thrice = [...commands, ...commands, ...commands]
     const text = ['#!ipxe', ...settingLines(commands), ...thrice, ...end]
     writeFileSync(script, text.join('\n'))
@@ -239,7 +239,7 @@ suite('names, labels and kernel parameters', () => {
     )
   })
 
-  test('are read by a shell from the release of a unified kernel image', async () => {
+  test('are read by a shell from the os-release of a unified kernel image', async () => {
     const labels = fc
       .sample(text, 200)
       .filter((label) => !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(label))
@@ -254,12 +254,12 @@ suite('names, labels and kernel parameters', () => {
   })
 })
 
-/** Words as iPXE parts them, by what C takes for blanks. */
+/** Splits a line into words like iPXE, at the blanks of C's isspace. */
 function ipxeWords(line: string): string[] {
   return line.split(/[ \t\n\v\f\r]+/).filter((word) => word !== '')
 }
 
-/** The commands of a script, as iPXE parts them; the test above asks iPXE itself. */
+/** Splits a script into commands like iPXE. The test above runs iPXE itself. */
 function readScript(script: string): string[][] {
   const settings = new Map<string, string>()
   const commands: string[][] = []

@@ -1,5 +1,5 @@
-// The Raspberry Pi's boot tree, from firmware laid out as nixpkgs and as Debian lay it out. The
-// requests of each model's loader are made in test/e2e.
+// The Raspberry Pi's boot tree, with the firmware layouts of nixpkgs and Debian. test/e2e makes the
+// requests of each model's loader.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
@@ -75,7 +75,7 @@ function text(file: BootFile | undefined): string {
 
 suite('the boot tree of a Raspberry Pi', () => {
   for (const layout of ['nixpkgs', 'debian']) {
-    test(`has what its loader asks for, from firmware laid out as in ${layout}`, async () => {
+    test(`has the files that its loader fetches, with the firmware layout of ${layout}`, async () => {
       const { made, warnings } = await files({ firmware: join(directory, layout) })
       assert.deepEqual([...made.keys()].sort(), [
         'bcm2711-rpi-4-b.dtb',
@@ -95,12 +95,12 @@ suite('the boot tree of a Raspberry Pi', () => {
       const tree = made.get('bcm2711-rpi-4-b.dtb')?.content
       assert.ok(
         tree?.kind === 'copy' && tree.from.startsWith(store),
-        'the kernel’s own is preferred',
+        'the kernel’s device tree is preferred',
       )
     })
   }
 
-  test('has the kernel’s own trees under the names that are asked for, not the firmware’s', async () => {
+  test('has the kernel’s device trees, not the firmware’s, under the names that loaders ask for', async () => {
     const firmware = join(directory, 'downstream')
     put(join(firmware, 'start.elf'))
     const asked = ['bcm2710-rpi-3-b', 'bcm2710-rpi-cm3', 'bcm2711-rpi-cm4', 'bcm2712d0-rpi-5-b']
@@ -126,7 +126,7 @@ suite('the boot tree of a Raspberry Pi', () => {
     assert.ok(other?.kind === 'copy' && other.from.startsWith(firmware))
   })
 
-  test('finds trees and overlays behind links into other store paths', async () => {
+  test('has device trees and overlays that are links into other store paths', async () => {
     const joined = parseStorePathOf('joined')
     const overlays = parseStorePathOf('overlays')
     put(`${store}${overlays}/overlays/mine.dtbo`)
@@ -140,14 +140,14 @@ suite('the boot tree of a Raspberry Pi', () => {
     }
   })
 
-  test('is not made of a system for another processor', async () => {
+  test('is refused for a system of another processor', async () => {
     for (const platform of ['armv7l-linux', 'x86_64-linux']) {
       const made = files({ firmware: join(directory, 'debian') }, undefined, platform)
       await assert.rejects(made, netimageError('bad-option', new RegExp(platform)))
     }
   })
 
-  test('has its kernel line in one line', async () => {
+  test('has the kernel line as one line', async () => {
     const { made } = await files({ firmware: join(directory, 'debian') })
     assert.equal(
       text(made.get('cmdline.txt')),
@@ -155,7 +155,7 @@ suite('the boot tree of a Raspberry Pi', () => {
     )
   })
 
-  test('loads the initrd behind the kernel, and keeps the person’s lines', async () => {
+  test('loads the initrd after the kernel, and has the person’s lines', async () => {
     const { made } = await files({
       firmware: join(directory, 'debian'),
       configTxt: 'dtparam=i2c=on',
@@ -165,14 +165,14 @@ suite('the boot tree of a Raspberry Pi', () => {
     assert.match(config, /\n\ndtparam=i2c=on\n$/)
   })
 
-  test('leaves it to the checks to tell what is missing or too large, so that it is told once', async () => {
+  test('gives no warning of missing or too large files, which the checks report', async () => {
     truncateSync(`${store}${kernel}/initrd`, 120_000_000)
     assert.deepEqual((await files({ firmware: join(directory, 'debian') })).warnings, [])
     assert.deepEqual((await files({})).warnings, [])
     assert.deepEqual((await files({}, undefined)).warnings, [])
   })
 
-  test('takes no directory without firmware', async () => {
+  test('is refused with a directory that has no firmware', async () => {
     await assert.rejects(files({ firmware: store }), { code: 'bad-option' })
   })
 })

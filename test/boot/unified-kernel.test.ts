@@ -1,5 +1,4 @@
-// Unified kernel images: what binutils reads of what we assembled. That firmware starts them is
-// shown by the boots in test/e2e.
+// Unified kernel images, read by binutils. test/e2e starts them with firmware.
 
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -24,7 +23,7 @@ function whole(parts: readonly Part[]): Buffer {
 
 const objdump = (args: string[]) => runProgram('objdump', args, { debianPackage: 'binutils' })
 
-/** Sections as binutils lists them: name, size, address, place in the file. */
+/** The sections in the list of binutils: name, size, address, place in the file. */
 async function listSections(file: string) {
   const output = await objdump(['-h', file])
   const rows = output.matchAll(/^ +\d+ (\S+) +([0-9a-f]+) +([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+)/gm)
@@ -48,7 +47,7 @@ suite('sections added to systemd’s stub', async () => {
   const stubFile = stubs['x86_64-linux']
   const stub = readFileSync(stubFile)
 
-  test('are read by binutils as they were given, and the stub’s own stay', async () => {
+  test('are read unchanged by binutils, and the stub’s own sections stay', async () => {
     const contents = fc.uint8Array({ maxLength: 9000 })
     const sections = fc.record({ cmdline: contents, initrd: contents, linux: contents })
     await fc.assert(
@@ -69,7 +68,7 @@ suite('sections added to systemd’s stub', async () => {
         for (const { name, content } of added) {
           const found = await sectionContent(file, name)
           assert.deepEqual(found.subarray(0, content.length), content)
-          // What follows up to the file's alignment is nothing but zeros.
+          // Zeros fill the section up to the file's alignment.
           assert.ok(found.subarray(content.length).every((byte) => byte === 0))
         }
         for (const { name, address } of before) {
@@ -86,7 +85,7 @@ suite('sections added to systemd’s stub', async () => {
     )
   })
 
-  test('give the same bytes each time, with files and with their contents', () => {
+  test('give the same bytes each time, from files and from buffers', () => {
     const file = join(directory, 'kernel')
     writeFileSync(file, 'a kernel')
     const fromFile = addSections(
@@ -104,7 +103,7 @@ suite('sections added to systemd’s stub', async () => {
     )
   })
 
-  test('also where the stub is of another architecture', async () => {
+  test('can be added to a stub of another architecture', async () => {
     const arm = stubs['aarch64-linux']
     const file = freshName()
     const added = [{ name: '.linux', content: Buffer.from('a kernel') }]
@@ -113,7 +112,7 @@ suite('sections added to systemd’s stub', async () => {
     assert.equal(readFileSync(file).includes('a kernel'), true)
   })
 
-  test('no damaged stub is more than an error', () => {
+  test('fail with a NetimageError if the stub is damaged', () => {
     const position = fc.nat({ max: 1023 })
     fc.assert(
       fc.property(position, fc.nat({ max: 255 }), fc.nat({ max: stub.length }), (at, byte, cut) => {

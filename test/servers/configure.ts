@@ -1,5 +1,5 @@
-// The configuration that is written for an image of which no more is there than its manifest, and the
-// first bytes of its loaders.
+// Writes the configuration of a server for an image that has only a manifest and the first bytes of
+// its loaders.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -49,7 +49,7 @@ for (const processor of ['x64', 'aa64', 'riscv64'] as const) {
   writeFileSync(join(boot, `boot${processor}.efi`), peHeader(processor))
 }
 
-/** @param files of the boot tree */
+/** @param files the paths in the boot tree */
 export function configure(
   server: keyof typeof serverKinds,
   settings: ServerSettings,

@@ -1,5 +1,5 @@
-// Servers of an image whose boot tree is served over HTTP. That machines boot so is shown in
-// test/e2e; here the servers' own checks read what is written for any address.
+// Configurations for a boot tree that is served over HTTP. Here the servers' own checks read them
+// for any address; test/e2e boots machines with them.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
@@ -15,14 +15,14 @@ import { configure } from './configure.ts'
 const directory = temporaryDirectory()
 const range = '10.0.0.100-10.0.0.199'
 
-test('no URL is written where nobody says that there is HTTP', () => {
+test('no URL is written without --http', () => {
   for (const settings of [{}, { range }]) {
     assert.doesNotMatch(configure('dnsmasq', settings), /http:/i)
   }
   assert.doesNotMatch(configure('isc-kea', { range }), /http:/i)
 })
 
-test('iPXE and UEFI are given URLs of the boot tree, which is at the address by default', () => {
+test('iPXE and UEFI get URLs of the boot tree, by default at the server’s address', () => {
   for (const server of ['dnsmasq', 'isc-kea'] as const) {
     for (const [http, base] of [
       [true, 'http://10.0.0.5/'],
@@ -39,7 +39,7 @@ test('iPXE and UEFI are given URLs of the boot tree, which is at the address by 
   }
 })
 
-test('whatever is taken for an address leaves the configuration sound', async () => {
+test('an accepted address always gives a valid configuration', async () => {
   const characters = `a b 1 , : / . ? # @ % " ' = ; \\`.split(' ')
   const part = fc.string({ unit: fc.constantFrom(...characters, ' ', '\n') })
   const address = fc.oneof(
@@ -53,7 +53,7 @@ test('whatever is taken for an address leaves the configuration sound', async ()
       const settings = { range, http }
       const lines = configure('dnsmasq', settings).split('\n').length
       assert.equal(lines, configure('dnsmasq', { range, http: true }).split('\n').length)
-      // Which may refuse it for its length as well.
+      // Kea may refuse the address for its length.
       configure('isc-kea', settings)
       return true
     } catch (error) {

@@ -1,4 +1,4 @@
-// Which machines the servers are told of, and who is given what.
+// The networks and boot files in the servers' configurations.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
@@ -19,7 +19,7 @@ async function assertKea(text: string): Promise<void> {
   await runProgram(findProgram('kea-dhcp4'), ['-t', file])
 }
 
-test('a range that no machine of the network could be given is refused', () => {
+test('a range outside of the network, or with the server’s address, is refused', () => {
   const cases: [string, string | undefined][] = [
     ['192.168.1.100-192.168.1.199', undefined],
     ['10.0.0.100-10.0.1.199', undefined],
@@ -40,7 +40,7 @@ test('a range that no machine of the network could be given is refused', () => {
   }
 })
 
-test('iPXE in ROM is given a loader where the image has no script for it', async () => {
+test('iPXE in ROM gets a loader if the image has no script', async () => {
   const without = configure('isc-kea', { range }, ['pxelinux.0', 'bootx64.efi', 'bootaa64.efi'])
   assert.doesNotMatch(without, /iPXE/)
   await assertKea(without)
@@ -49,7 +49,7 @@ test('iPXE in ROM is given a loader where the image has no script for it', async
   await assertKea(all)
 })
 
-test('Kea is given no boot file that it would refuse', async () => {
+test('a boot file with a name too long for Kea is refused', async () => {
   const longest = `http://web/${'a'.repeat(127 - 'http://web//bootaa64.efi'.length)}/`
   await assertKea(configure('isc-kea', { range, http: longest }))
   assert.throws(
@@ -58,7 +58,7 @@ test('Kea is given no boot file that it would refuse', async () => {
   )
 })
 
-test('nobody but the network is root over the tree that is exported', () => {
+test('only the network may write to the exported tree', () => {
   const settings = { network: '10.20.0.0/16' }
   assert.match(configure('ganesha', settings), /Access_Type = None;[^]*Clients = 10\.20\.0\.0\/16;/)
   assert.match(configure('nfs-exports', settings), / 10\.20\.0\.0\/16\(rw,/)

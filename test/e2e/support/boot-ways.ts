@@ -123,7 +123,7 @@ export const otherWays: readonly BootWay[] = [
       chooses: { menu: /^boot:/, key: 'nixos-1-debug\r', specialisation: 'debug' },
     }),
     shows: [
-      ...[new RegExp(`^${loader} : `), /PXELINUX/, /^What to start/, /^ *nixos-1-debug$/],
+      ...[new RegExp(`^${loader} : `), /PXELINUX/, /^Type a label/, /^ *nixos-1-debug$/],
       ...(loader === 'lpxelinux.0' ? [/Command line: .* loglevel=7/] : []),
     ],
   })),
