@@ -1,9 +1,11 @@
-/** What the servers tell of each machine, as it happens: a boot is read off these alone. */
+/**
+ * The events that the servers report of each machine. The progress of a boot is derived from these.
+ */
 
 export interface MachineClue {
-  /** Lower case with colons, where the protocol tells it. */
+  /** Lower case with colons, if the protocol tells it. */
   mac?: string
-  /** IPv4, where the machine has one yet. */
+  /** IPv4, if the machine has an address already. */
   address?: string
 }
 
@@ -12,7 +14,7 @@ export type ServeEvent = MachineClue & (DhcpEvent | FileEvent | MountEvent | Roo
 export interface DhcpEvent {
   kind: 'dhcp'
   step: 'discover' | 'offer' | 'request' | 'acknowledge' | 'refuse' | 'decline' | 'release'
-  /** Whether only boot information is given: another server gives the address. */
+  /** Whether this server gives only boot information, and another server gives the address. */
   proxy: boolean
   /** IANA's processor architecture type (option 93). */
   architecture?: number
@@ -20,41 +22,41 @@ export interface DhcpEvent {
   userClass?: string
   /** The vendor class (option 60), such as `PXEClient:Arch:00007:UNDI:003016`. */
   vendorClass?: string
-  /** What the machine is told to fetch. */
+  /** The file that the machine is told to fetch. */
   bootFile?: string
-  /** Why it is refused or not answered. */
+  /** Why the machine is refused or not answered. */
   reason?: string
 }
 
 export interface FileEvent {
   kind: 'tftp' | 'http'
   step: 'begin' | 'end' | 'missing' | 'refuse' | 'fail'
-  /** As the machine asked for it. */
+  /** The name that the machine asked for. */
   file: string
-  /** Sent so far. */
+  /** Bytes sent so far. */
   bytes: number
-  /** Of the whole file, where it is known. */
+  /** Bytes of the whole file, if known. */
   size?: number
-  /** Why it failed or is refused. */
+  /** Why the transfer failed or is refused. */
   reason?: string
 }
 
 export interface MountEvent {
   kind: 'nfs'
   step: 'mount' | 'unmount' | 'refuse'
-  /** As the machine asked for it; empty if it asks for another version of the protocol. */
+  /** The path that the machine asked for; empty if it asks for another version of the protocol. */
   path: string
   reason?: string
 }
 
-/** What a machine does in its root that tells how far it is. */
+/** An access to the root that shows the progress of the boot. */
 export interface RootEvent {
   kind: 'root'
-  /** `init`: it reads the system's init. `registered`: its system profile is set. */
+  /** `init`: the machine reads the system's init. `registered`: its system profile is set. */
   step: 'init' | 'registered'
 }
 
-/** The reason that the person can do away with: the machine is not among those that may boot. */
-export const notServed = 'it is not among the machines that are served'
+/** A person can remove this reason: the allow list does not have the machine. */
+export const notServed = 'the machine is not among the machines that are served'
 
 export type Report = (event: ServeEvent) => void

@@ -156,7 +156,10 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.equal(await udhcpc(stranger), undefined)
     assert.ok(await udhcpc(allowed))
     const steps = eventsOf(server, other).map(({ step, reason }) => `${step}: ${reason}`)
-    assert.deepEqual([...new Set(steps)], ['refuse: it is not among the machines that are served'])
+    assert.deepEqual(
+      [...new Set(steps)],
+      ['refuse: the machine is not among the machines that are served'],
+    )
   })
 
   test('gives no address that somebody uses, and each machine the one that is reserved', async () => {
@@ -233,7 +236,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
       [{ ...settings, address: '10.66.0.3' }, /cannot listen on 10\.66\.0\.3, .*EADDRNOTAVAIL/],
       [
         { ...settings, interface: 'lo' },
-        /10\.66\.0\.1 is of the interface enx001122334455, not of lo/,
+        /10\.66\.0\.1 is an address of the interface enx001122334455, not of lo/,
       ],
       [{ mode: 'full', told }, /10\.67\.0\.1 is not in the network 10\.66\.0\.0\/24/],
       [settings, /DHCP cannot listen on 10\.66\.0\.1, port 4011: .*EADDRINUSE/],
@@ -262,8 +265,8 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     const packets = [Buffer.alloc(0), Buffer.alloc(240), ipxeDiscover.subarray(0, 300), tooLong]
     const hex = packets.map((packet) => packet.toString('hex'))
     await host.run([process.execPath, '-e', broadcast, ...hex])
-    await server.waitFor(/"refuse".*it leaves too little room for an answer/, 120)
-    const told = server.lines().filter(({ text: line }) => line.includes('no packet of DHCP'))
+    await server.waitFor(/"refuse".*the longest reply that the machine accepts is too short/, 120)
+    const told = server.lines().filter(({ text: line }) => line.includes('the packet is not DHCP'))
     assert.equal(told.length, 3)
     assert.ok(await udhcpc(host))
   })
@@ -289,7 +292,10 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     await host.run([process.execPath, '-e', broadcast, ...packets])
     await server.waitFor(/"refuse".*no hardware address of six bytes/, 120)
     const line = server.lines().find(({ text }) => text.includes('BOOTP'))
-    assert.match(line?.text ?? '', new RegExp(`"reason":"it asks by BOOTP.*"mac":"${mac}"`))
+    assert.match(
+      line?.text ?? '',
+      new RegExp(`"reason":"the machine asks by BOOTP.*"mac":"${mac}"`),
+    )
   })
 
   test('serves machines that it knows among thousands that do not exist', async () => {

@@ -135,7 +135,10 @@ for (const singlePort of [false, true]) {
       const run = (...command: string[]) =>
         runProgram(findProgram('tftp'), [host, `${server.port}`, '-c', ...command])
       assert.match(await run('get', 'none', freshName()), /code 1: there is no such file/)
-      assert.match(await run('put', join(tree, 'text'), 'new'), /code 2: files are only read here/)
+      assert.match(
+        await run('put', join(tree, 'text'), 'new'),
+        /code 2: files can only be read here/,
+      )
     })
   })
 }

@@ -196,7 +196,7 @@ suite('netimage serve', () => {
     const { stdout } = await server.ended
     assert.match(
       stdout,
-      /"step":"refuse",.*"reason":"it is not among the machines that are served"/,
+      /"step":"refuse",.*"reason":"the machine is not among the machines that are served"/,
     )
     assert.doesNotMatch(stdout, /missing/)
   })

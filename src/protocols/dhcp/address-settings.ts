@@ -1,4 +1,4 @@
-/** Which addresses a full DHCP server gives, and whether it may. */
+/** The addresses that a full DHCP server gives, and the checks before it starts. */
 import { NetimageError } from '../../errors.ts'
 import {
   formatAddress,
@@ -12,18 +12,18 @@ import { findOtherServer } from './other-server.ts'
 
 export interface AddressSettings {
   network: Network
-  /** Of the network. */
+  /** Must lie in `network`. */
   range: AddressRange
-  /** IPv4 addresses of the network by hardware address (lower case with colons). */
+  /** Hardware address (lower case with colons) to IPv4 address; must lie in `network`. */
   reservations: ReadonlyMap<string, string>
   told: NetworkFacts
-  /** SQLite; made where it is missing. */
+  /** SQLite database; created if it is missing. */
   leasesFile: string
-  /** Start even where another DHCP server answers. */
+  /** Start even if another DHCP server answers. */
   force: boolean
 }
 
-/** What machines are told of the network beside their address. */
+/** Facts about the network that machines are told together with their address. */
 export interface NetworkFacts {
   /** IPv4 addresses of the network, the best first. */
   routers: readonly string[]
@@ -32,13 +32,13 @@ export interface NetworkFacts {
   domain?: string | undefined
 }
 
-/** Unknown machines make us look at all of it. */
+/** For each unknown machine the server may look at every address of the range. */
 const maxRangeSize = 4096
 
 /**
  * @param own this machine's addresses
- * @returns the addresses that no machine may have: these, the network's own, that for broadcasts, and
- *   those of routers and name servers
+ * @returns the addresses that no machine may have: `own`, the network address, the broadcast
+ *   address, and the addresses of routers and name servers
  * @throws `NetimageError` `bad-option`
  */
 export function checkAddresses(
@@ -54,14 +54,17 @@ export function checkAddresses(
   }
   refuseOutside(
     [range.first, range.last, ...reservations.values()],
-    'Machines are given addresses of the network that they are on: see --network, --range.',
+    'Give addresses of the network that the machines are on: see --network and --range.',
   )
-  refuseOutside(told.routers, 'Machines reach a router by its address on their own network.')
+  refuseOutside(
+    told.routers,
+    'Give the address that the router has on the network of the machines.',
+  )
   const size = parseAddress(range.last) - parseAddress(range.first) + 1
   if (size < 1 || size > maxRangeSize) {
     const name = `${range.first}-${range.last}`
     throw new NetimageError('bad-option', `the range ${name} has ${size} addresses`, {
-      hint: `It may have 1 to ${maxRangeSize}.`,
+      hint: `Give a range of 1 to ${maxRangeSize} addresses.`,
     })
   }
   const first = parseAddress(network.address)
@@ -74,8 +77,9 @@ export function checkAddresses(
 function refuseTwice(reservations: ReadonlyMap<string, string>, taken: Set<string>): void {
   for (const [mac, address] of reservations) {
     if (taken.has(address)) {
-      throw new NetimageError('bad-option', `${mac} cannot have ${address}, which is another's`, {
-        hint: 'Reserve an address that neither another machine has, nor this one, a router or a name server.',
+      const problem = `${mac} cannot have the address ${address}, which is used already`
+      throw new NetimageError('bad-option', problem, {
+        hint: 'Reserve an address that no other machine, this machine, a router or a name server has.',
       })
     }
     taken.add(address)
@@ -91,7 +95,7 @@ export async function assertAlone(device: string, signal: AbortSignal | undefine
     'other-dhcp-server',
     `another DHCP server, ${server}, gives addresses on ${device}`,
     {
-      hint: 'Serve beside it (--dhcp proxy), switch it off, or force two that share no address.',
+      hint: 'Serve beside that server (--dhcp proxy), or switch it off. If both give different addresses, start with --force.',
     },
   )
 }

@@ -1,13 +1,13 @@
-/** What a server does about a request. */
+/** The result of handling a request. */
 import type { DhcpEvent } from '../event.ts'
 import type { DhcpPacket } from './packet.ts'
 
 export interface Answer {
   step: DhcpEvent['step']
-  /** What is sent; none where the machine is not answered. */
+  /** The reply; undefined if none is sent. */
   packet?: DhcpPacket
-  /** What the machine has or is given. */
+  /** The address that the machine has or is given. */
   address?: string
-  /** Why it is refused. */
+  /** Why the machine is refused. */
   reason?: string
 }

@@ -1,4 +1,4 @@
-/** How firmware wants to hear what it is to boot. */
+/** The form in which each kind of firmware expects its boot information. */
 import { architectures, raspberryPiVendorOptions } from '../../firmware.ts'
 import type { BootClient, Machine } from './machine.ts'
 import { byteValue, encloseOptions, option } from './options.ts'
@@ -9,18 +9,18 @@ export interface BootAnswer {
   /** The address of the TFTP server. */
   server: string
   /**
-   * A file of the boot tree, or a URL. What a Raspberry Pi and U-Boot ask for does not depend on
-   * what they are told.
+   * A file of the boot tree, or a URL. A Raspberry Pi and U-Boot ignore it: they always ask for the
+   * same names.
    */
   file?: string
 }
 
-/** Why there is nothing for a machine. */
+/** Why there is nothing to boot for a machine. */
 export interface NoBoot {
   reason: string
 }
 
-/** Who tells it: the server that gives the address, or one beside it, on either of its ports. */
+/** The server that answers: the one that gives addresses, or a proxy on port 67 or port 4011. */
 export type Teller = 'address-server' | 'proxy' | 'proxy-4011'
 
 /** The fields and options of a packet that tell a machine what to boot. */
@@ -28,14 +28,14 @@ export type BootFields = Pick<DhcpPacket, 'nextServer' | 'file' | 'options'>
 
 /** One of PXE's options, in option 43. Intel's PXE specification 2.1, section 2.2.2 */
 const discoveryControl = 6
-/** Take the file of this packet: no menu, and no search for boot servers. */
+/** Use the file of this packet: show no menu, and do not search for boot servers. */
 const takeTheFile = 8
 
 export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine): BootFields {
   const { client, server, file = '' } = answer
   const isProxy = teller !== 'address-server'
   const options = new Map<number, Buffer>()
-  // Nobody listens to a proxyDHCP server that does not call itself that.
+  // Machines ignore a proxyDHCP server whose vendor class is not PXEClient.
   if (isProxy) options.set(option.vendorClass, Buffer.from('PXEClient'))
   switch (client) {
     case 'ipxe':
@@ -55,7 +55,7 @@ export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine)
         const control = [discoveryControl, byteValue(takeTheFile)] as const
         options.set(option.vendorOptions, encloseOptions([control]))
       }
-      // UEFI asks on port 4011, whatever the offer has; some versions fail where it has a file.
+      // UEFI always asks again on port 4011. Some versions fail if the offer names a file.
       if (teller === 'proxy' && !isBios) return { nextServer: server, file: '', options }
       break
     }
@@ -67,8 +67,8 @@ export function bootFields(answer: BootAnswer, teller: Teller, machine: Machine)
   return { nextServer: server, file: inHeader ? file : '', options }
 }
 
-/** With the zero at its end it fills the field. */
+/** The field has 128 bytes; one is for the zero at the end. */
 const maxHeaderFile = 127
 
-/** There is no proxyDHCP server to wait for. https://ipxe.org/cfg/no-pxedhcp */
+/** Tells iPXE not to wait for a proxyDHCP server. https://ipxe.org/cfg/no-pxedhcp */
 const ipxeNoProxyDhcp = 176

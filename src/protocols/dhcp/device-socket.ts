@@ -1,12 +1,13 @@
 /**
- * UDP sockets that hear and reach one network interface only.
+ * UDP sockets that receive from and send to one network interface only.
  *
- * Broadcasts come from machines without an address: nothing in them says on which interface they
- * came in, and `255.255.255.255` leads to where the default route does. So the kernel must keep the
- * socket to its interface, but Node cannot ask it to (SO_BINDTODEVICE). It can ask for a link-local
- * IPv6 address, whose scope is an interface: the kernel ties the socket to the scope before it
- * finds that there is no such address, and leaves it so. The same socket is then bound to an IPv4
- * address. Whether it has worked is tried out, not believed.
+ * A machine without an address sends broadcasts. The broadcast does not tell on which interface it
+ * arrived, and a reply to `255.255.255.255` follows the default route. So the kernel must bind the
+ * socket to the interface, but Node has no SO_BINDTODEVICE. Instead we bind the socket to a
+ * link-local IPv6 address that this machine does not have, with the interface as its scope. The
+ * kernel binds the socket to the interface, then refuses the address (EADDRNOTAVAIL), and the
+ * socket stays bound to the interface. Then we bind the same socket to an IPv4 address.
+ * `assertKept` tests that the kernel really did this.
  */
 import { once } from 'node:events'
 
@@ -21,30 +22,30 @@ export interface Peer {
 }
 
 export interface DeviceSocket {
-  /** What cannot be sent is lost, as anything is that is sent by UDP. */
+  /** If the packet cannot be sent, it is lost without an error. */
   send(bytes: Uint8Array, to: Peer): void
   close(): Promise<void>
 }
 
 export interface DeviceSocketOptions {
-  /** For errors: what is served. */
+  /** The service, for error messages. */
   name: string
   device: string
-  /** Packets that are sent here are received: IPv4. */
+  /** The IPv4 address that the socket is bound to. */
   address: string
   port: number
-  /** Whether other programs may have the address and port as well; they get broadcasts too. */
+  /** Whether other programs may bind the address and port as well; they receive broadcasts too. */
   shared: boolean
-  /** Where all that is sent goes; nothing is heard from anybody else. */
+  /** Connects the socket: it sends only to this peer, and receives only from it. */
   peer?: Peer
   onMessage: (bytes: Buffer, sender: Peer) => void
   onError: (error: unknown) => void
 }
 
-/** No machine has it: its last half is a text. */
-const nobody = 'fe80::6e65:7469:6d61:6765'
+/** An address that no machine has: its last half is the text `netimage`. */
+const unusedAddress = 'fe80::6e65:7469:6d61:6765'
 
-const kernelHint = 'That takes a Linux kernel with IPv6, which need not have any address.'
+const kernelHint = 'Use a Linux kernel with IPv6; this machine needs no IPv6 address.'
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function openDeviceSocket(options: DeviceSocketOptions): Promise<DeviceSocket> {
@@ -69,7 +70,7 @@ export async function openDeviceSocket(options: DeviceSocketOptions): Promise<De
   }
 }
 
-/** Two sockets can have the same address and port only if each is kept to its own interface. */
+/** Two sockets can have the same address and port only if each is bound to its own interface. */
 async function assertKept(options: DeviceSocketOptions): Promise<void> {
   const sample = { ...options, address: anyAddress, port: 0, shared: false }
   const socket = await bindToDevice(sample)
@@ -78,7 +79,7 @@ async function assertKept(options: DeviceSocketOptions): Promise<void> {
     const other = await bindToDevice({ ...sample, port, device: 'lo' })
     other.close()
   } catch (cause) {
-    const problem = `${options.name} cannot be kept to the interface ${options.device}`
+    const problem = `could not restrict ${options.name} to the interface ${options.device}`
     throw new NetimageError('cannot-listen', problem, { cause, hint: kernelHint })
   } finally {
     socket.close()
@@ -100,12 +101,12 @@ async function bindToDevice(options: DeviceSocketOptions): Promise<Socket> {
 
 async function tie(socket: Socket, device: string): Promise<void> {
   try {
-    await bind(socket, `${nobody}%${device}`, 0)
+    await bind(socket, `${unusedAddress}%${device}`, 0)
   } catch (error) {
     if (errnoOf(error) === 'EADDRNOTAVAIL') return
     throw error
   }
-  throw new Error(`the kernel takes ${nobody} for an address of its own`)
+  throw new Error(`this machine has the address ${unusedAddress}, which should be unused`)
 }
 
 async function bind(socket: Socket, address: string, port: number): Promise<void> {

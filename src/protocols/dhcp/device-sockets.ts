@@ -1,7 +1,7 @@
 /**
- * The sockets of one server on its interface. A network card that was unplugged comes back under its
- * name, but as another interface to the kernel, which lets nothing more into the sockets of the old
- * one: they are opened anew then.
+ * The sockets of one server on its interface. If a network card is unplugged and plugged in again,
+ * the kernel makes a new interface with the same name. Sockets of the old interface receive nothing
+ * any more, so we open new ones.
  */
 import { readFileSync } from 'node:fs'
 
@@ -13,7 +13,7 @@ import {
 } from './device-socket.ts'
 
 export interface DeviceSockets {
-  /** By the first that has the port. */
+  /** Sends from the first socket with this port. */
   send(port: number, bytes: Uint8Array, to: Peer): void
   close(): Promise<void>
 }
@@ -41,7 +41,7 @@ export async function openDeviceSockets(
       current = await openAll(device, places, onError)
       index = found
     } catch (error) {
-      // It may not have its address yet.
+      // The new interface may not have its address yet: the next look tries again.
       onError(error)
     }
     changing = undefined
@@ -79,14 +79,14 @@ async function openAll(
 }
 
 /**
- * The kernel's number of an interface that is up: proc_net_igmp in proc_net(5). Unlike /sys it is of
- * this network namespace.
+ * The kernel's number of an interface that is up: proc_net_igmp in proc_net(5). Unlike /sys, this
+ * file always shows the network namespace of this process.
  */
 function indexOf(device: string): number | undefined {
   try {
     const lines = readFileSync('/proc/net/igmp', 'utf8').split('\n')
     const words = lines.map((line) => line.trim().split(/\s+/))
-    // The colon behind a name that fills its column stands right behind it.
+    // If the name fills its column, the colon follows without a space.
     const found = words.find(([, name]) => name?.replace(/:$/, '') === device)?.[0]
     return found === undefined ? undefined : Number(found)
   } catch {

@@ -1,15 +1,15 @@
 /**
- * What machines said of themselves in the packets of one exchange. Not every loader says in its
- * REQUEST what it said in its DISCOVER: it is told the same as in the offer nevertheless.
+ * Remembers how machines identified themselves in their DISCOVER. Some loaders leave these options
+ * out of their REQUEST, and the acknowledgment must tell them the same as the offer.
  */
 import { remember } from '../../remember.ts'
 import { addressIn, messageType, messageTypeOf, option } from './options.ts'
 import type { DhcpPacket } from './packet.ts'
 
-/** Adds to a packet what an earlier one of its exchange said, and this one leaves out. */
+/** Adds the identifying options that an earlier packet of the exchange had, and this one lacks. */
 export type Complete = (request: DhcpPacket, port: number) => DhcpPacket
 
-/** By these options a machine says which of its programs asks. */
+/** The options that tell which program of a machine asks. */
 const identifying: readonly number[] = [
   option.vendorClass,
   option.userClass,
@@ -18,7 +18,7 @@ const identifying: readonly number[] = [
   option.ipxe,
 ]
 
-/** A machine asks the server there that it chose. */
+/** A machine asks the proxyDHCP server of its choice on this port. */
 const proxyPort = 4011
 
 interface Said {
@@ -28,13 +28,13 @@ interface Said {
 
 /** @param server the server's own address */
 export function followExchanges(server: string): Complete {
-  /** By hardware address, in hex: the last exchange of each machine. */
+  /** The last exchange of each machine, by hardware address in hex. */
   const exchanges = new Map<string, Said>()
 
   return (request, port) => {
     const machine = request.hardwareAddress.toString('hex')
     const before = exchanges.get(machine)
-    // Some take another number for the REQUEST, but name the server whose offer they take.
+    // Some machines use a new transaction number for the REQUEST, but name the server they chose.
     const isChoice = addressIn(request, option.serverId) === server || port === proxyPort
     const isRequest = messageTypeOf(request) === messageType.request
     const goesOn =

@@ -29,23 +29,26 @@ export interface FullSettings {
   now: () => number
 }
 
-/** @param boot undefined: nothing but an address */
+/** @param boot undefined: the machine gets only an address */
 export type AnswerInFull = (
   request: DhcpPacket,
   machine: Machine,
   boot: BootAnswer | undefined,
 ) => Promise<Answer | undefined>
 
-/** Machines without disks ask seldom, and some initrds never ask again. */
+/** Long, because some initrds never renew their lease. */
 export const leaseSeconds = 12 * 60 * 60
-/** For who may be no machine: one that boots fetches something meanwhile, others ask again. */
+/**
+ * For a hardware address that may be invented. A real machine that boots fetches files within this
+ * time and then gets a long lease; any other real machine renews its lease.
+ */
 const firstLeaseSeconds = 600
 const leastLeaseSeconds = 120
-/** How long an address is left alone that a machine has found in use, or a probe. */
+/** How long an address is avoided after a machine declined it, or after a probe found its user. */
 const [declinedMs, foundMs] = [600_000, 30_000]
-/** Each that turns out to be used makes the machine wait for the next. */
+/** The machine waits during each probe. */
 const maxProbes = 4
-/** Unknown machines that wait for an offer at once; the others ask again. */
+/** How many unknown machines may wait for an offer at once; further ones ask again. */
 const maxChoosing = 256
 
 export function serveInFull(settings: FullSettings): AnswerInFull {
@@ -71,7 +74,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
         ]
       : []
     const packet = replyTo(request, server, type, {
-      // Also for a kernel or an initrd: `nfsroot=` without a server means this one, as from dnsmasq.
+      // A kernel or an initrd needs it too: `nfsroot=` without a server means this address.
       nextServer: server,
       ...fields,
       ...(type === 'acknowledge' && { clientAddress }),
@@ -87,7 +90,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
 
   function refuse(request: DhcpPacket, reason: string): Answer {
     const options = new Map([[option.message, Buffer.from(reason)]])
-    // A relay must not send it to an address that the machine may not use. [RFC 2131 §4.3.2]
+    // A relay must broadcast a refusal: the machine may not use its address. [RFC 2131 §4.3.2]
     const fields = { ...request, broadcast: request.relay !== anyAddress || request.broadcast }
     return { step: 'refuse', packet: replyTo(fields, server, 'negative', { options }), reason }
   }
@@ -98,7 +101,11 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     return Math.min(Math.max(wanted, leastLeaseSeconds), most)
   }
 
-  /** The address for an offer, kept for the machine, or why there is none. */
+  /**
+   * Keeps an address for the machine.
+   *
+   * @returns the address, or the reason why there is none; undefined: do not answer
+   */
   async function chooseAddress(
     request: DhcpPacket,
     { mac }: Machine,
@@ -112,7 +119,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       leases.offer(address, mac, now())
       const isItsOwn = lease && formatAddress(lease.address) === address && lease.expires > now()
       const user = isItsOwn ? mac : await findUser(address)
-      // Meanwhile it may have been needed for somebody else.
+      // During the probe, the address may have been given to another machine.
       if (!leases.isOffered(address, mac)) return undefined
       if (user === undefined || user === mac) return { address }
       leases.withdrawOffer(mac)
@@ -129,7 +136,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     machine: Machine,
     boot: BootAnswer | undefined,
   ): Promise<Answer | undefined> {
-    // It asked again before the first question was answered.
+    // The machine repeats a question that is still being answered.
     if (choosing.has(machine.mac)) return undefined
     if (choosing.size >= maxChoosing && !leases.knows(machine.mac, now())) return undefined
     choosing.add(machine.mac)
@@ -152,9 +159,11 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
   ): Answer {
     const { mac } = machine
     if (!isInNetwork(address, network)) {
-      return refuse(request, `${address} is of another network`)
+      return refuse(request, `${address} is not in the network ${network.address}`)
     }
-    if (!leases.isFree(address, mac, now())) return refuse(request, `${address} is not its own`)
+    if (!leases.isFree(address, mac, now())) {
+      return refuse(request, `${address} is not free for this machine`)
+    }
     const seconds = secondsFor(request, machine)
     leases.grant(address, mac, now(), seconds)
     return acknowledge(request, machine, boot, 'acknowledge', { address, seconds })
@@ -175,8 +184,10 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       return undefined
     }
     if (chosen !== undefined && wanted !== undefined) {
-      // It may have been offered before this server started: then it begins anew.
-      if (!hasOrWasOffered(wanted, mac)) return refuse(packet, `${wanted} was not offered to it`)
+      // An offer from before a restart of this server is forgotten: the machine must ask anew.
+      if (!hasOrWasOffered(wanted, mac)) {
+        return refuse(packet, `${wanted} was not offered to this machine`)
+      }
       return grant(packet, machine, boot, wanted)
     }
     // INIT-REBOOT, or RENEWING and REBINDING
@@ -184,21 +195,23 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
     if (address === anyAddress) return undefined
     const lease = leases.find(mac)
     if (lease && formatAddress(lease.address) !== address) {
-      return refuse(packet, `it has ${formatAddress(lease.address)}, not ${address}`)
+      return refuse(packet, `the machine has ${formatAddress(lease.address)}, not ${address}`)
     }
     if (lease || leases.knows(mac, now())) return grant(packet, machine, boot, address)
-    // Another server may know it: all that is certain is what its address cannot be.
+    // Another server may know this machine, so we refuse only addresses that are surely wrong.
     const isOfAnotherNetwork = wanted !== undefined && !isInNetwork(wanted, network)
     const isAnothers = leases.governs(address) && !leases.isFree(address, mac, now())
-    if (isOfAnotherNetwork) return refuse(packet, `${address} is of another network`)
-    return isAnothers ? refuse(packet, `${address} is not its own`) : undefined
+    if (isOfAnotherNetwork) {
+      return refuse(packet, `${address} is not in the network ${network.address}`)
+    }
+    return isAnothers ? refuse(packet, `${address} is not free for this machine`) : undefined
   }
 
   return async (packet, machine, boot) => {
     const { mac } = machine
     const { relay, clientAddress } = packet
     if (relay !== anyAddress && !isInNetwork(relay, network)) {
-      const reason = `the relay ${relay} asks for another network than ${network.address}`
+      const reason = `the relay ${relay} is not in the network ${network.address}`
       return { step: 'refuse', reason }
     }
     switch (messageTypeOf(packet)) {
@@ -233,7 +246,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
   }
 }
 
-/** The netmask stands before the routers. [RFC 2132 §3.3, §3.5, §3.8, §3.17] */
+/** The netmask must come before the routers. [RFC 2132 §3.3, §3.5, §3.8, §3.17] */
 function optionsOf(
   { netmask }: Network,
   { routers, nameServers, domain }: NetworkFacts,

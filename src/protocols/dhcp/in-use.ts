@@ -1,28 +1,29 @@
-/** Whether somebody uses an address already, before it is given to a machine. */
+/** Finds out whether a machine uses an address already, before it is given to another machine. */
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { openDeviceSocket } from './device-socket.ts'
 import { anyAddress } from './packet.ts'
 
-/** @returns the hardware address of who uses it */
+/** @returns the hardware address of the machine that uses the address; undefined if none answers */
 export type FindUser = (address: string) => Promise<string | undefined>
 
-/** What is asleep on a wireless network takes this long. */
+/** A device in power saving on a wireless network takes this long to answer. */
 const answerMs = 400
 const discardPort = 9
 const nothing = Buffer.alloc(0)
 
 /**
- * [RFC 2131 §3.1] asks for an ICMP echo request, which takes a raw socket. A datagram to any port
- * does better: the kernel must find the machine by ARP first, which no firewall keeps from
- * answering, and its table then says who it is. It may also say so of a machine that left minutes
- * ago; the datagram has the kernel look again, and it knows better after a few seconds.
+ * [RFC 2131 §3.1] asks for an ICMP echo request, which needs a raw socket. Instead we send a
+ * datagram to any port: the kernel must first find the machine by ARP, and no firewall blocks ARP.
+ * Then the kernel's ARP table holds the machine's hardware address. The table may also still hold a
+ * machine that left minutes ago. The datagram makes the kernel ask again, and the entry is gone a
+ * few seconds later.
  */
 export async function findUsersByArp(
   device: string,
 ): Promise<{ findUser: FindUser; close: () => Promise<void> }> {
-  // Another interface may have the same network, but the machines are at this one.
+  // Bound to the interface: another interface may have the same network.
   const socket = await openDeviceSocket({
     ...{ name: 'The search for users of addresses', device, address: anyAddress, port: 0 },
     ...{ shared: false, onMessage: () => {}, onError: () => {} },

@@ -5,11 +5,11 @@ import { networkInterfaces } from 'node:os'
 import { NetimageError } from '../../errors.ts'
 import { ownAddresses } from '../interfaces.ts'
 
-const hint = '`ip address` shows the interfaces and their addresses.'
+const hint = 'Run `ip address` to see the interfaces and their addresses.'
 
 /**
- * Node only knows addresses of interfaces that have somebody at the other end of the cable, who may
- * not be switched on yet. So an address that it does not know is left to the kernel.
+ * Node lists only interfaces whose cable is connected to a running device. So an address that Node
+ * does not list is no error here; the kernel decides when we bind to the address.
  *
  * @throws `NetimageError` `bad-option`
  */
@@ -21,19 +21,22 @@ export function checkInterface(device: string, address: string): void {
   }
   const other = ownAddresses().find((own) => own.address === address && own.name !== device)
   if (!other) return
-  const problem = `${address} is of the interface ${other.name}, not of ${device}`
+  const problem = `${address} is an address of the interface ${other.name}, not of ${device}`
   throw new NetimageError('bad-option', problem, { hint })
 }
 
-/** Two lines of headings, then `name: numbers`. Unlike /sys it is of this network namespace. */
+/**
+ * The file has two lines of headings, then lines `name: numbers`. Unlike /sys, it always shows the
+ * network namespace of this process.
+ */
 function interfaceNames(): string[] {
   const lines = readFileSync('/proc/net/dev', 'utf8').trim().split('\n').slice(2)
   return lines.map((line) => line.trim().replace(/:[^:]*$/, ''))
 }
 
 /**
- * The hardware address, lower case with colons; undefined while there is nobody at the other end of
- * the cable.
+ * @returns the hardware address, lower case with colons; undefined if no running device is at the
+ *   other end of the cable
  */
 export function macOf(device: string): string | undefined {
   const isOf = (name: string) => name.replace(/:.*$/, '') === device

@@ -1,6 +1,6 @@
 /**
- * Leases on disk: a machine is told its address only when that is on the disk. That it keeps the
- * address for longer is written a moment later, for all machines at once.
+ * Leases on disk. A new lease is on the disk before the machine is told its address. Renewals are
+ * written about a second later, for all machines at once.
  */
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -14,27 +14,28 @@ export interface Lease {
   mac: string
   /** As a number. */
   address: number
-  /** Milliseconds since 1970. One that has expired is remembered until its address is needed. */
+  /** Milliseconds since 1970. An expired lease is kept until its address is needed. */
   expires: number
 }
 
 export interface LeaseFile {
   read(): Lease[]
   /**
-   * In place of what the machine had, and of whoever had the address. On the disk when it returns.
+   * Replaces the lease that the machine had, and the lease that any other machine had on the
+   * address. The lease is on the disk when this returns.
    *
    * @throws `NetimageError` `file-system`
    */
   write(lease: Lease): void
   /**
-   * Another time for what is in the file already. On the disk about a second later: if this program
-   * is killed before, the lease has its old time.
+   * Changes the time of a lease that is in the file already. The change is on the disk about a
+   * second later: if this program is killed before, the lease keeps its old time.
    */
   renew(lease: Lease): void
   close(): void
 }
 
-/** Of this program. A file of another is left as it is. https://sqlite.org/pragma.html#pragma_user_version */
+/** The version of the schema. https://sqlite.org/pragma.html#pragma_user_version */
 const format = 1
 /** Milliseconds. */
 const renewAfter = 1000
@@ -48,8 +49,8 @@ const schema = `
 `
 
 /**
- * @param onError told of renewals that cannot be written; they are tried again
- * @throws `NetimageError` `bad-state`, `in-use`, or of the disk
+ * @param onError called if renewals cannot be written; they are tried again
+ * @throws `NetimageError` `bad-state`, `in-use`, or a code for a failing disk
  */
 export function openLeaseFile(file: string, onError: (error: NetimageError) => void): LeaseFile {
   let lock: Lock | undefined
@@ -58,8 +59,8 @@ export function openLeaseFile(file: string, onError: (error: NetimageError) => v
     // Two servers that do not see each other's leases would give one address to two machines.
     lock = tryLock(`${file}.lock`, 'exclusive')
     if (!lock) {
-      throw new NetimageError('in-use', `another DHCP server that runs has the leases in ${file}`, {
-        hint: 'Stop it, or name another directory with --state.',
+      throw new NetimageError('in-use', `another running DHCP server uses the leases in ${file}`, {
+        hint: 'Stop the other server, or name another directory with --state.',
       })
     }
     return useLeaseFile(file, openDatabase(file), lock, onError)
@@ -69,20 +70,22 @@ export function openLeaseFile(file: string, onError: (error: NetimageError) => v
     throw databaseError(
       `could not open the leases in ${file}`,
       error,
-      'Move it away to begin anew; machines that run keep what they have until they ask again.',
+      'Move the file away to start without leases. Running machines keep their addresses until they ask again.',
     )
   }
 }
 
-/** @throws `NetimageError` `bad-state` for the file of a newer netimage, which is not changed */
+/**
+ * @throws `NetimageError` `bad-state` if a newer netimage made the file; the file is not changed
+ */
 function openDatabase(file: string): DatabaseSync {
   const database = new DatabaseSync(file)
   try {
     const found = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
     if (found > format) {
-      const problem = `the leases in ${file} are of format ${found}, and this netimage knows ${format}`
+      const problem = `the leases in ${file} have format ${found}, but this netimage reads only ${format}`
       throw new NetimageError('bad-state', problem, {
-        hint: 'Use the newer netimage that made the file; or move it away to begin anew.',
+        hint: 'Use the newer netimage that made the file, or move the file away to start without leases.',
       })
     }
     database.exec(`
@@ -109,7 +112,7 @@ function useLeaseFile(
   const renewals = new Map<string, Lease>()
   let timer: NodeJS.Timeout | undefined
 
-  /** All renewals, so that none comes after what takes its address away, and then `last`. */
+  /** Writes all waiting renewals before `last`: a renewal must not undo a later lease. */
   function writeAll(last: readonly Lease[]): void {
     try {
       database.exec('BEGIN IMMEDIATE')
@@ -123,8 +126,8 @@ function useLeaseFile(
         throw error
       }
     } catch (cause) {
-      const problem = `could not keep a lease in ${file}: ${messageOf(cause)}`
-      const hint = 'The machine is not given the address: make room on that disk.'
+      const problem = `could not write a lease to ${file}: ${messageOf(cause)}`
+      const hint = 'Make room on that disk. Until then machines get no new address.'
       throw new NetimageError('file-system', problem, { cause, hint })
     }
     renewals.clear()

@@ -1,57 +1,62 @@
 /**
- * Which machine has which address.
+ * The addresses that machines have.
  *
- * A machine is its hardware address, whatever client identifier it sends: its loader, its initrd
- * and its system send different ones, and the address must not change under the root that is
- * mounted by then.
+ * A machine is identified by its hardware address, never by its client identifier: its loader, its
+ * initrd and its system send different client identifiers, and the address must not change while
+ * the root is mounted.
  */
 import { formatAddress, parseAddress, type AddressRange } from '../../ipv4.ts'
 import type { Lease, LeaseFile } from './lease-file.ts'
 
 export interface Leases {
-  /** What a machine has or had. */
+  /** The lease of a machine, even if it has expired. */
   find(mac: string): Lease | undefined
-  /** Whether it has a lease that has not expired, or a reservation. */
+  /** Whether the machine has a reservation, or a lease that has not expired. */
   knows(mac: string, now: number): boolean
-  /** Whether no other server is to give the address. */
+  /** Whether only this server gives the address. */
   governs(address: string): boolean
-  /** Whether a machine may have an address: also a doubtful one, where it was offered for want of others. */
+  /**
+   * Whether a machine may have an address. If no better address was left, this is also true of a
+   * doubtful address that was offered to the machine.
+   */
   isFree(address: string, mac: string, now: number): boolean
-  /** Addresses for a machine, the best first. @param wanted what it asks for */
+  /**
+   * Addresses for a machine, the best first. @param wanted the address that the machine asks for
+   */
   candidates(mac: string, wanted: string | undefined, now: number): string[]
-  /** Keep an address for a machine that was offered it, for a short time. */
+  /** Keeps an address for a machine for a short time. */
   offer(address: string, mac: string, now: number): void
   isOffered(address: string, mac: string): boolean
   withdrawOffer(mac: string): void
-  /** A new lease is on disk when it returns. */
+  /** A new lease is on the disk when this returns. */
   grant(address: string, mac: string, now: number, seconds: number): void
   /**
-   * Whether a machine may have an address for long: it has shown that it exists, or it has had the
-   * address for a while. Who only sends packets makes up as many machines as there are addresses.
+   * Whether a machine may have a long lease: it has fetched or mounted something, or it has had the
+   * address for a while. Otherwise an attacker could take all addresses with invented hardware
+   * addresses.
    */
   trusts(mac: string, now: number): boolean
-  /** A machine was seen to fetch or to mount something: what it has is its own for so long at least. */
+  /** Trusts a machine that fetched or mounted something: its lease lasts at least `seconds`. */
   trust(mac: string, now: number, seconds: number): void
   release(mac: string, now: number): void
-  /** An address that somebody else uses, as a machine or a probe has found. */
+  /** Does not give an address until a time, because a machine or a probe found it in use. */
   avoid(address: string, until: number): void
 }
 
 export interface LeaseSettings {
   range: AddressRange
-  /** Addresses by hardware address; they may lie outside of the range. */
+  /** Hardware address to address; an address may lie outside of the range. */
   reservations: ReadonlyMap<string, string>
-  /** Addresses of the range that are nobody's. */
+  /** Addresses that no machine may have. */
   excluded: readonly string[]
   file: LeaseFile
 }
 
-/** For who was offered an address and does not say yes or no. */
+/** How long an offered address is kept for a machine that does not answer. */
 const offerMs = 30_000
-/** A machine that still asks for its address after so long is taken for a real one. */
+/** A machine that still renews its lease after this time is trusted. */
 const trustedAfterMs = 120_000
 
-/** A lease that somebody has. */
 interface Held extends Lease {
   /** When the machine got the address: milliseconds since 1970. */
   since: number
@@ -68,7 +73,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
   const offerOf = new Map<string, number>()
   const avoided = new Map<number, number>()
   for (const read of file.read()) {
-    // From an earlier run of the server.
+    // Leases of an earlier run of the server are trusted.
     const lease = { ...read, since: 0, isTrusted: true }
     byAddress.set(lease.address, lease)
     byMac.set(lease.mac, lease)
@@ -76,17 +81,23 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   const inRange = (address: number) => first <= address && address <= last
 
-  /** Whether it is another machine's lease, and stays so if other addresses are left. */
+  /** Whether another machine has this lease, and it has not expired. */
   function isAnothers(lease: Held, mac: string, now: number): boolean {
     return lease.mac !== mac && lease.expires > now
   }
 
-  /** Whether a lease may be of a machine that somebody made up, and not of one that has just begun. */
+  /**
+   * Whether a hardware address of this lease may be invented. A new lease is not doubtful: a real
+   * machine needs some time before it fetches anything.
+   */
   function isDoubtful({ isTrusted, since, mac }: Held, now: number): boolean {
     return !isTrusted && now - since > offerMs && !reservations.has(mac)
   }
 
-  /** Whether anything but an offer or a doubt stands against it. */
+  /**
+   * Whether a machine may have an address, apart from offers, doubtful leases and avoided
+   * addresses.
+   */
   function isOpen(address: number, mac: string, now: number): boolean {
     const reservation = reservations.get(mac)
     if (reservation !== undefined) return address === parseAddress(reservation)
@@ -100,7 +111,8 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     if (lease && isAnothers(lease, mac, now)) return false
     const isItsOwn = lease?.mac === mac && lease.expires > now
     const offer = offers.get(address)
-    // For want of others, an address may be offered that turns out to have an owner.
+    // If no better address was left, the address of a doubtful lease may have been offered, and
+    // then the machine that has this lease asks for its address again.
     const isOffered = !isItsOwn && offer !== undefined && offer.mac !== mac && offer.until > now
     return isOpen(address, mac, now) && !isOffered && (avoided.get(address) ?? 0) <= now
   }
@@ -114,7 +126,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
   function put(lease: Held, now: number): void {
     const before = byMac.get(lease.mac)
     const { mac, address, expires } = lease
-    // If it expired, others may have the address once this server has started again.
+    // An expired lease must be written at once: after a restart, others could get the address.
     const isRenewal = before?.address === address && before.expires > now
     if (isRenewal) file.renew({ mac, address, expires })
     else file.write({ mac, address, expires })
@@ -126,10 +138,12 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
   }
 
   /**
-   * What nobody ever had comes first, so that machines find their address again; then what has
-   * been free for longest. When nothing is left, what was offered to somebody else longest ago, and
-   * then what somebody got longest ago who has not shown since then that there is such a machine:
-   * whoever makes up machines by the thousand keeps nobody else out; and at last what is avoided.
+   * The best other address for a machine, in this order:
+   * 1. an address that no machine ever had, so that machines get their old addresses back;
+   * 2. the address that has been free for longest;
+   * 3. the address that was offered to another machine longest ago;
+   * 4. the oldest doubtful lease, so that invented machines cannot keep real ones out;
+   * 5. the avoided address whose time ends first.
    */
   function others(mac: string, now: number): number[] {
     const size = last - first + 1
@@ -149,7 +163,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     return best ? [best.address] : []
   }
 
-  /** What speaks against an address that is open, the least first; undefined: nothing. */
+  /** How good an open address is: a lower rank is better; undefined: no machine ever had it. */
   function standingOf(address: number, now: number): { rank: number; since: number } | undefined {
     const doubt = avoided.get(address) ?? 0
     if (doubt > now) return { rank: 4, since: doubt }
@@ -225,7 +239,7 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
   }
 }
 
-/** FNV-1a: spreads machines over the range, each always to the same place. */
+/** FNV-1a: spreads machines over the range; the same machine always gets the same place. */
 function hash(text: string): number {
   let value = 0x811c9dc5
   for (const byte of Buffer.from(text)) value = Math.imul(value ^ byte, 0x01000193) >>> 0

@@ -1,4 +1,4 @@
-/** Who sent a request, and which of a machine's programs it was. */
+/** The machine that sent a request, and the program of the machine that sent it. */
 import {
   httpArchitectures,
   raspberryPiArchitecture,
@@ -9,27 +9,24 @@ import { formatMac } from '../../mac.ts'
 import { architecturesIn, option, textOf, userClassesIn } from './options.ts'
 import type { DhcpPacket } from './packet.ts'
 
-/**
- * What boots by what DHCP tells it: firmware that speaks PXE, firmware that boots over HTTP, and
- * what is not like these.
- */
+/** The kinds of firmware and loaders that boot by DHCP; each needs its own form of answer. */
 export type BootClient = 'pxe' | 'http' | 'ipxe' | 'raspberry-pi' | 'u-boot'
 
 export interface Machine {
   /** Lower case with colons. */
   mac: string
-  /** Undefined: a kernel or a system, which only wants an address. */
+  /** Undefined: a kernel or a system, which only needs an address. */
   bootClient: BootClient | undefined
-  /** IANA's processor architecture types, the one that is meant first. */
+  /** IANA's processor architecture types, the preferred one first. */
   architectures: readonly number[]
   vendorClass: string | undefined
   userClasses: readonly string[]
 }
 
-/** U-Boot on Arm, 32 and 64 bits; its own vendor class says so for all others. */
+/** U-Boot on Arm, 32 and 64 bits. On other processors, only its vendor class identifies U-Boot. */
 const ubootArchitectures = new Set([21, 22])
 
-/** @returns undefined where it has no hardware address of six bytes */
+/** @returns undefined if the packet has no hardware address of six bytes */
 export function machineOf(packet: DhcpPacket): Machine | undefined {
   const { hardwareAddress, options } = packet
   if (hardwareAddress.length !== 6) return undefined
@@ -47,19 +44,19 @@ function bootClientOf(
   { mac, architectures, vendorClass, userClasses }: Omit<Machine, 'bootClient'>,
   options: DhcpPacket['options'],
 ): BootClient | undefined {
-  // A user class of another name was set by a person, who wants what firmware gets.
+  // If a person set another user class in iPXE, the person wants the answer for plain firmware.
   const isIpxe = userClasses.length === 0 ? options.has(option.ipxe) : userClasses.includes('iPXE')
   if (isIpxe) return 'ipxe'
   const isUboot = architectures.some((architecture) => ubootArchitectures.has(architecture))
   if (vendorClass?.startsWith('U-Boot') === true || isUboot) return 'u-boot'
   const [architecture] = architectures
   if (architecture === raspberryPiArchitecture) return 'raspberry-pi'
-  // Nobody who has a system says for what processor. [RFC 4578 §2.1] Some forget the vendor class.
+  // Only firmware sends an architecture. [RFC 4578 §2.1] Some firmware lacks the vendor class.
   const forgets = vendorClass === undefined && architecture !== undefined
   const isHttp = forgets && httpArchitectures.has(architecture)
   if (vendorClass?.startsWith('HTTPClient') === true || isHttp) return 'http'
   if (vendorClass?.startsWith('PXEClient') !== true && !forgets) return undefined
-  // Its loader calls itself a BIOS; what it starts (UEFI, U-Boot) knows better.
+  // The loader of a Raspberry Pi sends the architecture of a BIOS. UEFI on a Pi sends its own.
   const guid = options.get(option.guid)?.toString('hex') ?? ''
   const isPi =
     guid.startsWith(raspberryPiGuid) || raspberryPiPrefixes.some((prefix) => mac.startsWith(prefix))

@@ -1,4 +1,4 @@
-/** The options that count when machines boot, and the values that they have. */
+/** The DHCP options that matter for booting, and their values. */
 import { formatAddress, parseAddress } from '../../ipv4.ts'
 import type { DhcpPacket } from './packet.ts'
 
@@ -58,7 +58,7 @@ export function secondsIn({ options }: DhcpPacket, code: number): number | undef
   return value?.length === 4 ? value.readUInt32BE(0) : undefined
 }
 
-/** Text as people may see it: without what would steer their terminal. */
+/** Text that is safe to print: without control characters. */
 export function textOf(value: Buffer): string {
   return value
     .toString('latin1')
@@ -73,7 +73,7 @@ export function architecturesIn({ options }: DhcpPacket): number[] {
   return Array.from({ length: count }, (_, index) => value.readUInt16BE(2 * index))
 }
 
-/** Texts with their lengths [RFC 3004 §4]; iPXE and others send one text without. */
+/** Texts, each after its length [RFC 3004 §4]. iPXE and others send one text without a length. */
 export function userClassesIn({ options }: DhcpPacket): string[] {
   const value = options.get(option.userClass)
   if (value === undefined) return []

@@ -1,4 +1,4 @@
-/** Whether another DHCP server gives addresses on a network. */
+/** Finds out whether another DHCP server gives addresses on a network. */
 import { randomInt } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -10,11 +10,11 @@ const tries = 3
 const waitMs = 1000
 
 /**
- * Asks for an address as a machine does, and takes none.
+ * Sends DISCOVER as a machine does, but never REQUEST.
  *
- * @param mac the interface's own: a server with an allow list may know it, and none keeps an
- *   address for a machine that does not exist
- * @returns the address of the first that offers one
+ * @param mac the hardware address of the interface: a server with an allow list may know it, and no
+ *   server keeps an address for a machine that does not exist
+ * @returns the address of the first server that offers an address
  */
 export async function findOtherServer(
   device: string,
@@ -28,7 +28,7 @@ export async function findOtherServer(
     device,
     address: anyAddress,
     port: 68,
-    // This machine may have its own address by DHCP.
+    // The DHCP client of this machine may use the port too.
     shared: true,
     onMessage(bytes, sender) {
       const offer = decodeOrNothing(bytes)

@@ -16,13 +16,16 @@ export interface DhcpPacket {
   transaction: number
   /** Since the client began. */
   seconds: number
-  /** Whether the client cannot take what is sent to an address that it does not have yet. */
+  /**
+   * Whether the client needs a broadcast, because it cannot receive unicast before it has an
+   * address.
+   */
   broadcast: boolean
-  /** `ciaddr`: what the client has already. */
+  /** `ciaddr`: the address that the client has already. */
   clientAddress: string
-  /** `yiaddr`: what it is given. */
+  /** `yiaddr`: the address that the client is given. */
   yourAddress: string
-  /** `siaddr`: where its boot file is. */
+  /** `siaddr`: the server that has the boot file. */
   nextServer: string
   /** `giaddr` */
   relay: string
@@ -30,7 +33,7 @@ export interface DhcpPacket {
   serverName: string
   /** At most 128 bytes, in Latin-1. */
   file: string
-  /** By code, in the order in which they came; what came in parts is whole. */
+  /** By code, in the order in which they came; the parts of a long option are joined. */
   options: ReadonlyMap<number, Buffer>
 }
 
@@ -43,9 +46,9 @@ const [pad, end, overload] = [0, 255, 52]
 const magicCookie = Buffer.from([99, 130, 83, 99])
 /** The header, with the cookie. */
 const headerBytes = 240
-/** What each client takes: 576 bytes with the headers of IP and UDP. [RFC 2131 §2] */
+/** Every client accepts 576 bytes with the headers of IP and UDP. [RFC 2131 §2] */
 export const commonBytes = 548
-/** Relays drop what is shorter. [RFC 1542 §2.1] */
+/** Relays drop shorter packets. [RFC 1542 §2.1] */
 const leastBytes = 300
 
 const fields = {
@@ -56,14 +59,16 @@ const fields = {
 /** @throws `DhcpPacketError` */
 export function decodePacket(packet: Uint8Array): DhcpPacket {
   const bytes = Buffer.from(packet.buffer, packet.byteOffset, packet.length)
-  if (bytes.length < headerBytes) throw new DhcpPacketError(`it has only ${bytes.length} bytes`)
+  if (bytes.length < headerBytes) {
+    throw new DhcpPacketError(`the packet has only ${bytes.length} bytes`)
+  }
   const operation = bytes.readUInt8(0)
   if (operation !== 1 && operation !== 2) {
     throw new DhcpPacketError(`there is no operation ${operation}`)
   }
   const hardwareLength = bytes.readUInt8(2)
   if (hardwareLength > 16) {
-    throw new DhcpPacketError(`a hardware address has no ${hardwareLength} bytes`)
+    throw new DhcpPacketError(`the hardware address has ${hardwareLength} bytes, more than 16`)
   }
   if (!bytes.subarray(236, headerBytes).equals(magicCookie)) {
     throw new DhcpPacketError('the magic cookie is missing')
@@ -79,7 +84,7 @@ export function decodePacket(packet: Uint8Array): DhcpPacket {
     readOptions(field, options)
     return ''
   }
-  // The order matters to options that come in parts. [RFC 3396 §5]
+  // Parts of one option are joined in this order. [RFC 3396 §5]
   const file = readField(fields.file)
   const serverName = readField(fields.serverName)
 
@@ -102,7 +107,7 @@ export function decodePacket(packet: Uint8Array): DhcpPacket {
   }
 }
 
-/** Adds to what is there already: parts of one option are joined. [RFC 3396 §7] */
+/** Adds to `options`: parts of one option are joined. [RFC 3396 §7] */
 function readOptions(bytes: Buffer, options: Map<number, Buffer>): void {
   for (let at = 0; at < bytes.length;) {
     const code = bytes.readUInt8(at++)
@@ -125,9 +130,9 @@ function untilZero(field: Buffer): string {
 }
 
 /**
- * @param maxBytes what the client takes; options that do not fit go into `file` and `sname` where
- *   these are empty
- * @throws `DhcpPacketError` where all of that is not enough
+ * @param maxBytes the most that the client accepts; options that do not fit go into `file` and
+ *   `sname`, if these are empty
+ * @throws `DhcpPacketError` if there is not enough room for the options
  */
 export function encodePacket(packet: DhcpPacket, maxBytes: number = commonBytes): Buffer {
   const header = Buffer.alloc(headerBytes)
@@ -160,7 +165,7 @@ export function encodePacket(packet: DhcpPacket, maxBytes: number = commonBytes)
   return Buffer.concat([bytes, Buffer.alloc(padding)])
 }
 
-/** Options as they are written, in parts of at most 255 bytes. */
+/** The bytes of each option, in parts of at most 255 bytes of value. */
 function partsOf(options: ReadonlyMap<number, Buffer>): Buffer[] {
   return [...options].flatMap(([code, value]) => {
     const parts: Buffer[] = []
@@ -172,16 +177,16 @@ function partsOf(options: ReadonlyMap<number, Buffer>): Buffer[] {
   })
 }
 
-/** All of them with the end, where there is room. */
+/** @returns all parts and the end option; undefined if there is not enough room */
 function fill(parts: readonly Buffer[], room: number): Buffer | undefined {
   const bytes = Buffer.concat([...parts, Buffer.from([end])])
   return bytes.length <= room ? bytes : undefined
 }
 
 /**
- * Into the header what does not fit behind it.
+ * Writes the options that do not fit behind the header into the fields `file` and `sname`.
  *
- * @returns what is behind it
+ * @returns the bytes behind the header
  */
 function spread(
   parts: readonly Buffer[],
@@ -209,6 +214,6 @@ function spread(
     header.set(Buffer.concat([...take(length), Buffer.from([end])]), at)
     marker[2] = (marker[2] ?? 0) | bit
   }
-  if (rest.length > 0) throw new DhcpPacketError('its options have no room')
+  if (rest.length > 0) throw new DhcpPacketError('the options do not fit into the packet')
   return Buffer.concat([...behind, marker, Buffer.from([end])])
 }

@@ -1,5 +1,5 @@
 /**
- * proxyDHCP: boot information beside a server that gives the addresses.
+ * proxyDHCP: gives boot information, while another server gives the addresses.
  *
  * Intel's PXE specification 2.1, section 2.2
  */
@@ -11,8 +11,8 @@ import { anyAddress, type DhcpPacket } from './packet.ts'
 import { replyTo } from './reply.ts'
 
 /**
- * @param port where it came in: on 67 a machine looks for servers, on 4011 it asks this one
- * @returns undefined where it is for the server that gives the addresses
+ * @param port the port of the request: on 67 a machine looks for servers, on 4011 it asks this one
+ * @returns undefined if the request is for the server that gives the addresses
  */
 export function answerAsProxy(
   request: DhcpPacket,
@@ -30,11 +30,11 @@ export function answerAsProxy(
 ): Answer | undefined {
   if (!isForProxy(request, port)) return undefined
   if (boot.client === 'u-boot') {
-    const reason = 'U-Boot takes the first offer and cannot use proxyDHCP: serve with --dhcp full'
+    const reason = 'U-Boot takes only the first offer, so use --dhcp full instead of --dhcp proxy'
     return { step: 'refuse', reason }
   }
   if (request.relay !== anyAddress) {
-    const reason = `it asks by the relay ${request.relay}, and a proxy is for its own network`
+    const reason = `the request came by the relay ${request.relay}, and a proxy serves only its own network`
     return { step: 'refuse', reason }
   }
   if (port === 67) {

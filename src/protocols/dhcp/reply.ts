@@ -1,4 +1,4 @@
-/** Packets that answer, and where they are sent. */
+/** Replies and their destinations. */
 import { addressValue, byteValue, messageType, option } from './options.ts'
 import { anyAddress, commonBytes, type DhcpPacket } from './packet.ts'
 
@@ -12,7 +12,7 @@ export interface ReplyFields {
   options?: ReadonlyMap<number, Buffer>
 }
 
-/** What a client sent to be told apart by, it gets back. [RFC 6842], [RFC 4578 §2.3], [RFC 3046] */
+/** A reply repeats these options of the request. [RFC 6842], [RFC 4578 §2.3], [RFC 3046] */
 const echoed = [option.clientId, option.guid, option.relayInformation]
 
 /** [RFC 2131 §4.3.1, table 3] */
@@ -50,11 +50,11 @@ export function replyTo(
   }
 }
 
-/** One packet of Ethernet, without the headers of IP and UDP. */
+/** The payload of one Ethernet packet, without the headers of IP and UDP. */
 const wireBytes = 1472
 const ipAndUdpBytes = 28
 
-/** What the client takes: option 57 counts the headers of IP and UDP. [RFC 2132 §9.10] */
+/** Option 57 includes the headers of IP and UDP. [RFC 2132 §9.10] */
 export function maxReplyBytes({ options }: DhcpPacket): number {
   const value = options.get(option.maxMessageBytes)
   if (value?.length !== 2) return commonBytes
@@ -64,8 +64,8 @@ export function maxReplyBytes({ options }: DhcpPacket): number {
 const [serverPort, clientPort] = [67, 68]
 
 /**
- * [RFC 2131 §4.1] A machine that has no address yet can only be reached by a broadcast: to send to
- * the address that it is about to get takes a raw socket, which Node does not have.
+ * [RFC 2131 §4.1] A machine that has no address yet gets a broadcast: a unicast packet to its
+ * future address needs a raw socket, which Node does not have.
  */
 export function destinationOf(reply: DhcpPacket): { address: string; port: number } {
   if (reply.relay !== anyAddress) return { address: reply.relay, port: serverPort }

@@ -1,4 +1,4 @@
-/** The DHCP server of one interface: proxyDHCP, or a full one. */
+/** The DHCP server of one interface: a proxyDHCP server, or a full server. */
 import { messageOf, NetimageError } from '../../errors.ts'
 import { notServed, type DhcpEvent, type Report } from '../event.ts'
 import { ownAddresses } from '../interfaces.ts'
@@ -27,41 +27,47 @@ import { answerAsProxy, isForProxy } from './proxy.ts'
 import { destinationOf, maxReplyBytes } from './reply.ts'
 
 export type DhcpServerOptions = {
-  /** Nothing is heard or sent on any other. */
+  /** The only interface that the server receives and sends on. */
   interface: string
-  /** One of the interface's. */
+  /** An address of the interface. */
   address: string
-  /** Whether a machine is to be served at all. */
+  /** Whether a machine is served at all. */
   allow: (machine: Machine) => boolean
-  /** What a machine is to boot; asked for those that boot by DHCP. */
+  /** The boot answer for a machine; called only for machines that boot by DHCP. */
   bootFor: (machine: Machine) => BootAnswer | NoBoot
-  /** Told of every event, before `report`, which is not told of a flood of them. */
+  /** Called with every event, before `report`; `report` is limited if events come in a flood. */
   learn?: Report
   report: Report
-  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
   signal?: AbortSignal
 } & ({ mode: 'proxy' } | ({ mode: 'full' } & AddressSettings))
 
 export interface DhcpServer {
-  /** A machine was seen to fetch or mount something: it is no invention of a packet. */
+  /**
+   * To be called when a machine fetches or mounts something: its hardware address is not invented.
+   */
   sees: (mac: string) => void
   close: () => Promise<void>
 }
 
-/** What makes a server a proxy or a full one. */
+/** The difference between a proxy and a full server. */
 interface Role {
   answer: (
     request: DhcpPacket,
     machine: Machine,
     port: number,
   ) => Promise<Answer | undefined> | Answer | undefined
-  /** What is listened on; what came in by a port is answered from the first that has it. */
+  /**
+   * The addresses to listen on; a reply is sent from the first place with the port of the request.
+   */
   places: readonly { address: string; port: number; peer?: Peer }[]
-  /** Whether a machine is more than a name that somebody sent. */
+  /**
+   * Whether the machine has a lease or a reservation, so that its hardware address is not invented.
+   */
   knows: (mac: string) => boolean
   sees: (mac: string) => void
-  /** Whether what comes in by a port is for this server, even if it cannot be read. */
+  /** Whether every packet on a port is for this server, even a packet that cannot be decoded. */
   isMeant: (port: number) => boolean
 }
 
@@ -79,7 +85,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
 
   let isOpen = true
   const onError = (error: unknown) => {
-    // What was under way when it was closed comes to nothing.
+    // Work that was under way when the server was closed may fail.
     if (!isOpen) return
     const isKnown = error instanceof NetimageError
     const cause = { cause: error }
@@ -94,7 +100,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   const complete = followExchanges(address)
   const isProxy = options.mode === 'proxy'
 
-  /** Nobody can be answered, but a person may wonder why. */
+  /** Reports a packet that cannot be answered, for the person who looks for the reason. */
   function tellRefused(from: Peer, mac: string | undefined, reason: string): void {
     report({
       ...{ kind: 'dhcp', step: 'refuse', proxy: isProxy, reason },
@@ -103,10 +109,10 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     })
   }
 
-  // A packet may come in before all of them are open.
+  // A packet may come in before all sockets are open.
   let sockets: DeviceSockets | undefined
   async function receive(bytes: Buffer, from: Peer, port: number): Promise<void> {
-    // Nobody can be answered there.
+    // Nothing can be sent to port 0.
     if (from.port === 0) return
     const decoded = decodeOrReason(bytes)
     if ('reason' in decoded) {
@@ -129,7 +135,8 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     const bytesToSend = packet && encodeReply(packet, maxReplyBytes(request))
     const clue = clueOf(machine, isProxy)
     if (packet && !bytesToSend) {
-      report({ ...clue, step: 'refuse', reason: 'it leaves too little room for an answer' })
+      const reason = 'the longest reply that the machine accepts is too short'
+      report({ ...clue, step: 'refuse', reason })
       return
     }
     const asked = askedStep(request)
@@ -152,7 +159,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     places.map((place) => ({
       ...place,
       name: 'DHCP',
-      // Other servers of this machine may serve other interfaces, or this one beside a proxy.
+      // Another DHCP server may run on this machine, for another interface or beside a proxy.
       shared: place.port === serverPort,
       onMessage: (bytes, from) => void receive(bytes, from, place.port).catch(onError),
     })),
@@ -181,7 +188,7 @@ function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
       return answerAsProxy(request, { machine, boot, server: address, port })
     },
     places: [
-      // What is sent to this machine's port 67 is left to a server that gives addresses.
+      // Connected, so that this socket leaves unicast packets to a server that gives addresses.
       { address, port: serverPort, peer: { address: broadcastAddress, port: clientPort } },
       { address: broadcastAddress, port: serverPort },
       { address, port: proxyPort },
@@ -221,7 +228,7 @@ async function fullRole(
   }
 }
 
-/** @returns undefined where the options have no room */
+/** @returns undefined if the options do not fit */
 function encodeReply(packet: DhcpPacket, maxBytes: number): Buffer | undefined {
   try {
     return encodePacket(packet, maxBytes)
@@ -236,14 +243,13 @@ function decodeOrReason(bytes: Buffer): DhcpPacket | { reason: string } {
     return decodePacket(bytes)
   } catch (error) {
     if (!(error instanceof DhcpPacketError)) throw error
-    return { reason: `what it sent is no packet of DHCP: ${error.message}` }
+    return { reason: `the packet is not DHCP: ${error.message}` }
   }
 }
 
 const asksByBootp =
-  'it asks by BOOTP, in which no address can be lent: let it ask by DHCP (ip=dhcp for a kernel)'
-const noHardwareAddress =
-  'it has no hardware address of six bytes, by which machines are told apart'
+  'the machine asks by BOOTP, which has no leases: let it ask by DHCP (ip=dhcp for a kernel)'
+const noHardwareAddress = 'the request has no hardware address of six bytes'
 
 function clueOf(
   { mac, architectures: [architecture], vendorClass, userClasses: [userClass] }: Machine,

@@ -18,7 +18,7 @@ const check = (...addresses: string[]) => {
 }
 
 suite('the addresses that a full DHCP server gives', () => {
-  test('are none that somebody has', () => {
+  test('do not include an address that is in use', () => {
     const taken = ['10.0.0.1', '10.0.0.150', '10.0.0.0', '10.0.0.255', '10.0.0.254', '10.0.0.253']
     assert.deepEqual(new Set(check()), new Set(taken))
     for (const address of taken) {
@@ -26,7 +26,7 @@ suite('the addresses that a full DHCP server gives', () => {
     }
   })
 
-  test('are reserved once each', () => {
+  test('can be reserved only once', () => {
     assert.ok(check('10.0.0.7', '10.0.0.8'))
     assert.throws(() => check('10.0.0.7', '10.0.0.7'), netimageError('bad-option', /00:01 cannot/))
   })

@@ -37,15 +37,20 @@ const pxe = (architecture: number, more = {}) =>
   machine({ vendor: `PXEClient:Arch:${architecture}`, architecture, ...more })
 const pi = { mac: 'dc:a6:32:01:36:c2' }
 
-suite('what a machine is told to boot', () => {
+suite('the boot file of a machine', () => {
   for (const [name, asking, expected, expectedOverHttp] of [
     ['BIOS', pxe(0), 'undionly.kpxe', 'undionly.kpxe'],
     ['UEFI on x86_64', pxe(7), 'bootx64.efi', 'bootx64.efi'],
-    ['UEFI on x86_64, by its other number', pxe(9), 'bootx64.efi', 'bootx64.efi'],
+    ['UEFI on x86_64, with its other architecture number', pxe(9), 'bootx64.efi', 'bootx64.efi'],
     ['UEFI on aarch64', pxe(11), 'bootaa64.efi', 'bootaa64.efi'],
     ['UEFI on riscv64', pxe(27), 'bootriscv64.efi', 'bootriscv64.efi'],
     ['iPXE', pxe(0, { user: 'iPXE' }), 'boot.ipxe', 'http://10.0.0.5/boot.ipxe'],
-    ['iPXE that a person calls otherwise', pxe(7, { user: 'lab' }), 'bootx64.efi', 'bootx64.efi'],
+    [
+      'iPXE with a user class that a person set',
+      pxe(7, { user: 'lab' }),
+      'bootx64.efi',
+      'bootx64.efi',
+    ],
     ['UEFI of a Raspberry Pi', pxe(11, pi), 'bootaa64.efi', 'bootaa64.efi'],
     ['the loader of a Raspberry Pi', pxe(0, pi), undefined, undefined],
     ['U-Boot', machine({ vendor: 'U-Boot.armv8', architecture: 22 }), undefined, undefined],
@@ -62,7 +67,7 @@ suite('what a machine is told to boot', () => {
     })
   }
 
-  test('UEFI that boots over HTTP, where the image is served so', () => {
+  test('UEFI HTTP boot gets a URL, if the image is served over HTTP', () => {
     const asking = machine({ vendor: 'HTTPClient:Arch:00016', architecture: 16 })
     assert.deepEqual(bootAnswer(asking, web, server), {
       client: 'http',
@@ -76,7 +81,7 @@ suite('what a machine is told to boot', () => {
     assert.ok('file' in riscv && riscv.file === 'http://10.0.0.5/bootriscv64.efi')
   })
 
-  test('what there is no loader for, and systems, which do not boot', () => {
+  test('firmware without a loader in the image gets a reason, and systems get nothing', () => {
     assert.deepEqual(bootAnswer(pxe(6), tree, server), {
       reason: 'the image has no loader for PXE on architecture 6',
     })
@@ -84,8 +89,8 @@ suite('what a machine is told to boot', () => {
   })
 })
 
-suite('how firmware hears of its boot file', () => {
-  test('a Raspberry Pi by the menu that its manual shows', () => {
+suite('the boot fields of a packet', () => {
+  test('have the menu for a Raspberry Pi that its manual shows', () => {
     const { nextServer, file, options } = bootFields(
       { client: 'raspberry-pi', server },
       'address-server',
@@ -102,14 +107,14 @@ suite('how firmware hears of its boot file', () => {
     )
   })
 
-  test('a URL that is too long for the header by option 67', () => {
+  test('have a URL in option 67 if it is too long for the header', () => {
     const file = `http://10.0.0.5/${'x'.repeat(120)}/boot.ipxe`
     const fields = bootFields({ client: 'ipxe', server, file }, 'address-server', pxe(0))
     assert.equal(fields.file, '')
     assert.equal(fields.options.get(67)?.toString(), file)
   })
 
-  test('BIOS takes a proxy’s file, UEFI asks for it on port 4011', () => {
+  test('of a proxy have the file for a BIOS; UEFI asks for it on port 4011', () => {
     const answer = { client: 'pxe', server, file: 'loader' } as const
     const bios = bootFields(answer, 'proxy', pxe(0))
     assert.equal(bios.file, 'loader')

@@ -1,6 +1,6 @@
-// Packets as they were on the wire, between programs of other people.
+// Packets of other programs, captured on a network.
 
-/** busybox 1.35's udhcpc, which says that it is UEFI. */
+/** busybox 1.35's udhcpc, which was told to send the architecture of UEFI. */
 export const udhcpcDiscover = bytes(`
   0101060068de9343000000000000000000000000000000000000000052540000000700000000000000000000
   0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000

@@ -30,16 +30,16 @@ function open() {
 
 const toUs = [option.serverId, addressValue(server)] as const
 
-suite('who a machine is, in one exchange', () => {
-  test('a REQUEST without the vendor class is of who sent it in the DISCOVER', () => {
-    // As a Raspberry Pi does: raspberrypi/rpi-eeprom#87.
+suite('the boot client of a machine in one exchange', () => {
+  test('is the one of the DISCOVER, if the REQUEST has no vendor class', () => {
+    // A Raspberry Pi does this: raspberrypi/rpi-eeprom#87.
     const ask = open()
     assert.equal(ask(packet('discover', 7, [pxeClass, bios, guid])), 'raspberry-pi')
     assert.equal(ask(packet('request', 7, [bios, guid, toUs])), 'raspberry-pi')
     assert.equal(ask(packet('request', 7, [toUs])), 'raspberry-pi')
   })
 
-  test('so is one of another number that takes our offer, or asks on the port of a proxy', () => {
+  test('is the same for a new transaction that takes our offer, or that asks on the port of a proxy', () => {
     for (const [options, port] of [
       [[toUs], 67],
       [[], 4011],
@@ -50,11 +50,11 @@ suite('who a machine is, in one exchange', () => {
     }
   })
 
-  test('a system that asks later is no firmware, nor is another machine', () => {
+  test('is undefined for a system that asks later, and for another machine', () => {
     const ask = open()
     ask(packet('discover', 7, [pxeClass, bios]))
     assert.equal(ask(packet('request', 7, [toUs], '525400000001')), undefined)
-    // It asks for what it had, or renews.
+    // The system asks for its old address, or renews its lease.
     assert.equal(ask(packet('request', 8)), undefined)
     assert.equal(ask(packet('discover', 9)), undefined)
     assert.equal(ask(packet('request', 9, [toUs])), undefined)
@@ -63,7 +63,7 @@ suite('who a machine is, in one exchange', () => {
     assert.equal(ask(packet('request', 8, [other])), undefined)
   })
 
-  test('what a packet says itself counts more', () => {
+  test('is the one of the latest packet, if the packet identifies it', () => {
     const ask = open()
     ask(packet('discover', 7, [pxeClass, bios]))
     const ipxe = [option.userClass, Buffer.from('iPXE')] as const
@@ -71,22 +71,22 @@ suite('who a machine is, in one exchange', () => {
   })
 })
 
-suite('who a machine is, by one packet', () => {
+suite('the boot client of a machine by one packet', () => {
   const of = (...options: (readonly [number, Buffer])[]) =>
     open()(packet('discover', 1, options, mac))
   const mac = '020000000001'
   const architecture = (type: number) => [option.architecture, Buffer.from([0, type])] as const
 
-  test('a Raspberry Pi by its identifier, whatever its hardware address', () => {
+  test('is a Raspberry Pi if its identifier says so, with any hardware address', () => {
     const rpi4 = Buffer.from('0052506934c031110001020304aabbccdd', 'hex')
     assert.equal(of(pxeClass, bios, [option.guid, rpi4]), 'raspberry-pi')
     assert.equal(of(pxeClass, bios, guid), 'pxe')
-    // UEFI on it, which takes a loader.
+    // UEFI on a Raspberry Pi takes a loader.
     assert.equal(of(pxeClass, architecture(11), [option.guid, rpi4]), 'pxe')
     assert.equal(of(pxeClass, architecture(41)), 'raspberry-pi')
   })
 
-  test('firmware by its architecture, where it says nothing else', () => {
+  test('is firmware if there is an architecture but no vendor class', () => {
     assert.equal(of(architecture(11)), 'pxe')
     assert.equal(of(architecture(28)), 'http')
     assert.equal(of(architecture(22)), 'u-boot')

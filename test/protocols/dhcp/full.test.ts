@@ -70,7 +70,7 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
     return result && { ...result, type: result.packet && messageTypeOf(result.packet) }
   }
 
-  /** All four packets. @returns the address */
+  /** Exchanges all four packets. @returns the address */
   async function lease(mac: string): Promise<string> {
     const wanted = (await send('discover', mac))?.address ?? ''
     const result = await send('request', mac, { wanted, to: server })
@@ -85,22 +85,22 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
 }
 
 suite('a full DHCP server [RFC 2131]', () => {
-  test('has written a lease when it acknowledges it', async () => {
+  test('writes a lease before it acknowledges the lease', async () => {
     const { lease, written } = open()
     const address = await lease(a)
     assert.deepEqual(written.at(-1)?.mac, a)
     assert.ok(address.endsWith(String((written.at(-1)?.address ?? 0) % 256)))
   })
 
-  test('names itself as the server to boot from, also to a kernel that only wants an address', async () => {
-    // `nfsroot=` without a server means that of siaddr: net/ipv4/ipconfig.c in Linux.
+  test('names itself as the boot server, even to a kernel that only needs an address', async () => {
+    // `nfsroot=` without a server means the address in siaddr: net/ipv4/ipconfig.c in Linux.
     const { send } = open()
     const offer = await send('discover', a)
     const told = await send('request', a, { wanted: offer?.address ?? '', to: server })
     assert.deepEqual([offer?.packet?.nextServer, told?.packet?.nextServer], [server, server])
   })
 
-  test('gives nobody an address that was not offered, so that no packets alone take all of them', async () => {
+  test('gives an unknown machine only an address that was offered, so that a flood cannot take all', async () => {
     const { send, written } = open()
     for (let last = 100; last < 104; last++) {
       const mac = `02:00:00:00:00:${last - 60}`
@@ -113,7 +113,7 @@ suite('a full DHCP server [RFC 2131]', () => {
   const lengthOf = (result: { packet?: DhcpPacket } | undefined) =>
     result?.packet?.options.get(option.leaseSeconds)?.readUInt32BE(0)
 
-  test('lends for long only to who fetched something, or still asks after a while', async () => {
+  test('gives a long lease only to a machine that fetched something, or still renews after a while', async () => {
     const { send, lease, trust, wait } = open()
     assert.equal(lengthOf(await send('discover', a)), 600)
     const clientAddress = await lease(a)
@@ -127,20 +127,20 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(lengthOf(await send('request', b, { clientAddress: other })), 43_200)
   })
 
-  test('does not wait for the disk when only the time of a lease changes', async () => {
+  test('does not wait for the disk if only the time of a lease changes', async () => {
     const { send, lease, wait, written, renewed } = open()
     const clientAddress = await lease(a)
     wait(300_000)
     await send('request', a, { clientAddress })
     assert.deepEqual([written.length, renewed.length], [1, 1])
     assert.ok((renewed[0]?.expires ?? 0) > (written[0]?.expires ?? 0) + 11 * hour)
-    // Another may have had it meanwhile, as far as the disk knows.
+    // The lease on the disk has expired, so this renewal must be written at once.
     wait(13 * hour)
     await lease(a)
     assert.deepEqual([written.length, renewed.length], [2, 1])
   })
 
-  test('lets nobody who makes up machines keep a new one out, and takes no real one its address', async () => {
+  test('serves a new machine after a flood of invented ones, and no real machine loses its address', async () => {
     const { lease, send, trust, wait } = open()
     const real = await lease(a)
     trust(a)
@@ -153,7 +153,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(kept?.type, messageType.acknowledge)
   })
 
-  test('an offer of an address in doubt takes nothing from the machine that has it', async () => {
+  test('lets a machine keep its doubtful address while the address is offered to another', async () => {
     const { lease, send, wait } = open({ last: '10.0.0.100' })
     const address = await lease(a)
     wait(60_000)
@@ -162,7 +162,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(kept?.type, messageType.acknowledge)
   })
 
-  test('acknowledges nothing that it cannot write', async () => {
+  test('does not acknowledge a lease that it cannot write', async () => {
     const { lease, disk } = open({ last: '10.0.0.100' })
     disk.isFull = true
     await assert.rejects(lease(a), /the disk is full/)
@@ -170,7 +170,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await lease(a), '10.0.0.100')
   })
 
-  test('keeps two machines apart, and gives each what it had after both have expired', async () => {
+  test('gives two machines two addresses, and the same ones again after both leases have expired', async () => {
     const { lease, wait } = open()
     const had = [await lease(a), await lease(b)]
     assert.notEqual(had[0], had[1])
@@ -178,7 +178,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.deepEqual([await lease(b), await lease(a)], had.toReversed())
   })
 
-  test('gives an address that was free for longest, where none is new', async () => {
+  test('gives the address that was free for longest, if every address was used before', async () => {
     const { lease, wait } = open({ last: '10.0.0.101' })
     const first = await lease(a)
     wait(60_000)
@@ -187,7 +187,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await lease('52:54:00:00:00:0c'), first)
   })
 
-  test('says no where all is in use, until a lease expires', async () => {
+  test('refuses while all addresses are in use, until a lease expires', async () => {
     const { lease, send, wait } = open({ last: '10.0.0.100' })
     await lease(a)
     assert.equal((await send('discover', b))?.reason, 'no address is left')
@@ -195,14 +195,14 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await lease(b), '10.0.0.100')
   })
 
-  test('takes it that another server was chosen', async () => {
+  test('withdraws its offer if the machine chose another server', async () => {
     const { send, lease } = open({ last: '10.0.0.100' })
     await send('discover', a)
     assert.equal(await send('request', a, { wanted: '10.0.0.100', to: '10.0.0.2' }), undefined)
     assert.equal(await lease(b), '10.0.0.100')
   })
 
-  test('renews by unicast, and refuses what is another’s', async () => {
+  test('renews by unicast, and refuses the address of another machine', async () => {
     const { lease, send } = open()
     const address = await lease(a)
     const renewed = await send('request', a, { clientAddress: address })
@@ -216,7 +216,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.deepEqual(destinationOf(refused.packet), { address: '255.255.255.255', port: 68 })
   })
 
-  test('after a restart of the machine: its own, another network’s, and of one unknown', async () => {
+  test('grants a restarted machine its own address, and refuses or ignores others', async () => {
     const { lease, send } = open()
     const address = await lease(a)
     const type = async (mac: string, wanted: string) =>
@@ -227,12 +227,12 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await type(b, address), messageType.negative)
     const free = ['10.0.0.100', '10.0.0.101'].find((one) => one !== address) ?? ''
     assert.equal(await type(b, free), undefined)
-    // It may be another server's.
+    // Another server may have given this address.
     assert.equal(await type(b, '10.0.0.200'), undefined)
     assert.equal(await send('request', b, { clientAddress: '192.168.7.7' }), undefined)
   })
 
-  test('avoids for a while what a machine declines, but only what it was given', async () => {
+  test('avoids a declined address for a while, if the machine had been given this address', async () => {
     const { lease, send, wait } = open({ last: '10.0.0.101' })
     assert.equal(await send('decline', b, { wanted: '10.0.0.100', to: server }), undefined)
     const declined = await lease(a)
@@ -243,7 +243,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await lease(b), declined)
   })
 
-  test('offers nothing that somebody else uses, and looks further', async () => {
+  test('does not offer an address that another machine uses, and tries the next', async () => {
     const { send, users } = open({ last: '10.0.0.101' })
     for (const last of [100, 101]) users.set(`10.0.0.${last}`, 'ee:ee:ee:ee:ee:ee')
     assert.match((await send('discover', a))?.reason ?? '', /is used by ee:ee/)
@@ -251,7 +251,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal((await send('discover', a))?.address, '10.0.0.101')
   })
 
-  test('forgets a lease that is released, but not the machine', async () => {
+  test('ends a lease that is released, but remembers the address of the machine', async () => {
     const { lease, send } = open({ last: '10.0.0.100' })
     const clientAddress = await lease(a)
     assert.equal(await send('release', b, { clientAddress }), undefined)
@@ -260,7 +260,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal((await send('discover', b))?.address, clientAddress)
   })
 
-  test('answers by a relay of its network, and by no other', async () => {
+  test('answers through a relay of its network, and refuses other relays', async () => {
     const { send } = open()
     const answered = await send('discover', a, { relay: '10.0.0.9' })
     assert.ok(answered?.packet)
@@ -270,7 +270,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.match(refused?.reason ?? '', /the relay 10\.9\.0\.9/)
   })
 
-  test('tells who has an address by itself what else there is, without a lease', async () => {
+  test('tells a machine with a static address the other settings, without a lease', async () => {
     const { send } = open()
     const told = await send('inform', a, { clientAddress: '10.0.0.50' })
     assert.ok(told?.packet)
@@ -280,7 +280,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await send('inform', a, { clientAddress: '192.168.7.7' }), undefined)
   })
 
-  test('gives back the client’s identifier [RFC 6842]', async () => {
+  test('repeats the client identifier [RFC 6842]', async () => {
     const { send } = open()
     const id = Buffer.from([255, 1, 2, 3])
     const type = Buffer.from([messageType.discover])
@@ -293,7 +293,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.deepEqual(result?.packet?.options.get(61), id)
   })
 
-  test('gives what it offers, also where nothing but a doubtful address is left', async () => {
+  test('grants the address that it offered, even if only a doubtful address was left', async () => {
     const { lease, send } = open({ last: '10.0.0.100' })
     await lease(a)
     await send('decline', a, { wanted: '10.0.0.100', to: server })
@@ -306,7 +306,7 @@ suite('a full DHCP server [RFC 2131]', () => {
     assert.equal(await replaced.lease(b), '10.0.0.9')
   })
 
-  test('serves known machines, and a new one, among thousands that do not exist', async () => {
+  test('serves known machines and a new one during a flood of thousands of invented machines', async () => {
     const reservations = new Map([[b, '10.0.0.9']])
     const { lease, send, probes } = open({ last: '10.0.0.119', reservations })
     const address = await lease(a)

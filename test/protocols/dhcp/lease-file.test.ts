@@ -22,7 +22,7 @@ const open = (file: string) => openLeaseFile(file, (error) => errors.push(error)
 const lease = (mac: string, address: number): Lease => ({ mac, address, expires: 5 })
 
 suite('leases on disk', () => {
-  test('are there when the file is opened again: one for a machine, one for an address', () =>
+  test('are kept after the file is closed: one for each machine, one for each address', () =>
     withFile((file) => {
       const first = open(file)
       for (const [mac, address] of [
@@ -39,7 +39,7 @@ suite('leases on disk', () => {
       second.close()
     }))
 
-  test('belong to one server at a time', () =>
+  test('can be used by only one server at a time', () =>
     withFile((file) => {
       const first = open(file)
       assert.throws(() => open(file), netimageError('in-use', /another DHCP server/))
@@ -47,7 +47,7 @@ suite('leases on disk', () => {
       open(file).close()
     }))
 
-  test('that cannot be kept are an error of the disk, and no defect', () =>
+  test('that cannot be written cause the error file-system, not internal', () =>
     withFile((file) => {
       const leases = open(file)
       const other = new DatabaseSync(file)
@@ -55,12 +55,12 @@ suite('leases on disk', () => {
       other.close()
       assert.throws(
         () => leases.write(lease('a', 1)),
-        netimageError('file-system', /could not keep a lease in .*leases\.sqlite/),
+        netimageError('file-system', /could not write a lease to .*leases\.sqlite/),
       )
       leases.close()
     }))
 
-  test('that are something else are an error that says what to do', () =>
+  test('in a broken file cause an error with a hint', () =>
     withFile((file) => {
       open(file).close()
       writeFileSync(file, 'x'.repeat(5000))
@@ -73,7 +73,7 @@ suite('leases on disk', () => {
       )
     }))
 
-  test('are renewed a moment later, at the end at the latest, and never after a new one', () =>
+  test('are renewed on disk a second later, or at the end, and never after a new lease', () =>
     withFile((file) => {
       mock.timers.enable({ apis: ['setTimeout'] })
       try {
@@ -104,18 +104,18 @@ suite('leases on disk', () => {
       }
     }))
 
-  test('of a newer netimage are refused by their format, and stay as they are', () =>
+  test('of a newer netimage are refused by their format, and are not changed', () =>
     withFile((file) => {
       open(file).close()
       const newer = new DatabaseSync(file)
       newer.exec('PRAGMA journal_mode = DELETE; DROP TABLE leases; PRAGMA user_version = 2')
       newer.close()
       const before = readFileSync(file)
-      assert.throws(() => open(file), netimageError('bad-state', /are of format 2, .* knows 1/))
+      assert.throws(() => open(file), netimageError('bad-state', /have format 2, .* reads only 1/))
       assert.ok(readFileSync(file).equals(before))
     }))
 
-  test('that have no format yet are those of the first one', () =>
+  test('without a format number are read as format 1', () =>
     withFile((file) => {
       const first = open(file)
       first.write(lease('a', 1))

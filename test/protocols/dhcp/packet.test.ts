@@ -24,7 +24,7 @@ const text = (maxLength: number) =>
   fc
     .array(fc.integer({ min: 1, max: 255 }), { maxLength })
     .map((codes) => Buffer.from(codes).toString('latin1'))
-/** All but padding, the end, and the mark of options that are elsewhere. */
+/** All codes except padding, end, and overload. */
 const code = fc.integer({ min: 1, max: 254 }).filter((number) => number !== 52)
 const fields = {
   operation: fc.constantFrom('request' as const, 'reply' as const),
@@ -47,7 +47,7 @@ const fields = {
 const packets: fc.Arbitrary<DhcpPacket> = fc.record(fields, { noNullPrototype: true })
 
 suite('a DHCP packet', () => {
-  test('is the same after it was written and read', () => {
+  test('is the same after it was encoded and decoded', () => {
     fc.assert(
       fc.property(packets, (packet) => {
         const written = encodePacket(packet, 65_000)
@@ -57,7 +57,7 @@ suite('a DHCP packet', () => {
     )
   })
 
-  test('puts options into the fields of names where the client takes no more', () => {
+  test('has options in the fields file and sname, if the client accepts no longer packet', () => {
     const options = fc.array(fc.tuple(code, bytes(40)), { minLength: 6, maxLength: 12 })
     const withoutNames = fc.tuple(packets, options).map(([packet, small]) => ({
       ...packet,
@@ -81,10 +81,10 @@ suite('a DHCP packet', () => {
       }),
       { numRuns: 500 },
     )
-    assert.ok(spread > 10, `only ${spread} packets were in need of it`)
+    assert.ok(spread > 10, `only ${spread} packets needed the fields`)
   })
 
-  test('that is broken is refused, whatever is wrong with it', () => {
+  test('that is broken in any way is refused', () => {
     const broken = fc.oneof(
       fc.uint8Array({ maxLength: 600 }),
       fc
@@ -110,7 +110,7 @@ suite('a DHCP packet', () => {
           refused++
           return
         }
-        // What is read of hostile options is something or nothing.
+        // Reading hostile options must not throw.
         for (const value of [architecturesIn, userClassesIn, messageTypeOf]) value(read)
         assert.deepEqual(decodePacket(encodePacket(read, 65_000)), read)
       }),
@@ -120,13 +120,13 @@ suite('a DHCP packet', () => {
   })
 
   for (const [name, packet] of Object.entries(captured)) {
-    test(`${name} is read and written again`, () => {
+    test(`${name} is decoded and encoded again`, () => {
       const read = decodePacket(packet)
       assert.deepEqual(decodePacket(encodePacket(read)), read)
     })
   }
 
-  test('of iPXE and dnsmasq says what tshark reads in it', () => {
+  test('of iPXE or dnsmasq has the values that tshark shows', () => {
     const discover = decodePacket(ipxeDiscover)
     assert.equal(messageTypeOf(discover), 1)
     assert.deepEqual(userClassesIn(discover), ['iPXE'])
@@ -140,8 +140,8 @@ suite('a DHCP packet', () => {
     assert.equal(addressIn(decodePacket(dhclientRequest), 50), '10.66.0.109')
   })
 
-  test('with parts of an option in three places is whole [RFC 3396 §8]', () => {
-    // Its own example: an option of which the parts are in the options, in file and in sname.
+  test('with parts of an option in three places is joined [RFC 3396 §8]', () => {
+    // The example of the RFC: the parts of an option are in the options, in file and in sname.
     const packet = encodePacket({ ...decodePacket(ipxeDiscover), options: new Map() })
     packet.fill(0, 240)
     packet.set([52, 1, 3, 43, 2, 1, 2, 255], 240)

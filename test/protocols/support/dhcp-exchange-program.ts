@@ -1,9 +1,9 @@
-// A DHCP client on eth0, packet by packet, for what no real client sends.
+// A DHCP client on eth0 that sends packets which no real client sends.
 //
 //     node dhcp-exchange-program.ts MAC DISCOVER REQUEST
 //
-// DISCOVER and REQUEST are JSON: options by code, their values in hex. Prints what the server says to
-// each, a line of JSON for each packet.
+// DISCOVER and REQUEST are JSON: options by code, with values in hex. For each packet, the program
+// prints the answer of the server as one line of JSON.
 
 import { randomInt } from 'node:crypto'
 import { openDeviceSocket } from '../../../src/protocols/dhcp/device-socket.ts'

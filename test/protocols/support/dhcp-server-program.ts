@@ -1,10 +1,10 @@
-// The DHCP server as a program of its own, for networks of tests.
+// The DHCP server as a separate program, for the network namespaces of tests.
 //
 //     node dhcp-server-program.ts SETTINGS
 //
-// SETTINGS is JSON: what `startDhcpServer` takes, but `reservations` as an object, `allow` as a list
-// of hardware addresses (default: any), and for `bootFor` the `files` of the boot tree, with the
-// URL of that tree in `http`.
+// SETTINGS is JSON with the options of `startDhcpServer`, except: `reservations` is an object,
+// `allow` is a list of hardware addresses (default: any), and instead of `bootFor` there are
+// `files`, the files of the boot tree, and `http`, the URL of that tree.
 
 import { findLoaders } from '../../../src/boot/loaders.ts'
 import { bootAnswer } from '../../../src/serve/boot-answer.ts'
@@ -17,7 +17,7 @@ const {
   reservations = {},
   ...settings
 } = JSON.parse(process.argv[2] ?? '')
-/** There are no files: these tests have names that tell. */
+/** There are no real files in these tests: the name tells the processor. */
 const processorOf = (file: string) => (/arm64|aa64/.test(file) ? 'aarch64' : 'x86_64')
 const loaders = findLoaders(new Set<string>(files), processorOf, http)
 
