@@ -1,4 +1,4 @@
-/** The answer to a request for a file: its status, its header fields, the parts of its body. */
+/** The answer to a request for a file: status, header fields and body. */
 import { randomUUID } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 
@@ -14,7 +14,7 @@ export interface Answer {
   body: readonly BodyPart[]
 }
 
-/** @param name that the file was asked for by */
+/** @param name the name in the request */
 export function answerFor(
   headers: IncomingHttpHeaders,
   name: string,

@@ -5,7 +5,7 @@ import { pipeline } from 'node:stream/promises'
 import { hasChanged, type OpenBootFile } from '../boot-files.ts'
 import type { Range } from './range.ts'
 
-/** Text between ranges of the file. */
+/** A range of the file, or the text between two ranges. */
 export type BodyPart = Buffer | Range
 
 const readBytes = 1 << 18
@@ -19,9 +19,9 @@ function partLength(part: BodyPart): number {
 }
 
 /**
- * @param onBytes told of each piece that was handed over
- * @throws where the client is gone, or the file was written to meanwhile: the client notices that
- *     its answer is too short
+ * @param onBytes called after each piece with its length
+ * @throws if the client closed the connection, or if the file changed meanwhile; then the answer is
+ *     too short, so the client notices
  */
 export async function sendBody(
   response: ServerResponse,
@@ -49,7 +49,7 @@ async function* read(
     if (bytesRead === 0) throw new Error('the file became shorter while it was sent')
     position += bytesRead
     if (position > last && hasChanged(file)) {
-      throw new Error('the file was written to while it was sent')
+      throw new Error('the file changed while it was sent')
     }
     yield buffer.subarray(0, bytesRead)
     onBytes(bytesRead)

@@ -1,15 +1,15 @@
-/** Whether a client has a file already, or goes on with a part of it. [RFC 9110 §13] */
+/** Conditional requests: the client has the file, or a part of it, already. [RFC 9110 §13] */
 import type { IncomingHttpHeaders } from 'node:http'
 
-/** What validates a copy of a file. */
+/** The values that tell whether a copy of a file is current. */
 export interface Validators {
-  /** Strong, with its quotes. */
+  /** A strong entity tag, with its quotes. */
   tag: string
   /** Whole seconds, in milliseconds since 1970. */
   modified: number
 }
 
-/** In the order of precedence. [RFC 9110 §13.2.2] */
+/** Follows the order of precedence. [RFC 9110 §13.2.2] */
 export function evaluateConditions(
   headers: IncomingHttpHeaders,
   { tag, modified }: Validators,
@@ -26,7 +26,7 @@ export function evaluateConditions(
   return modifiedSince !== undefined && modified <= modifiedSince ? 'not-modified' : 'send'
 }
 
-/** Whether a part fits to what the client has of the file. [RFC 9110 §13.1.5] */
+/** Whether the file is still the one that the client has a part of. [RFC 9110 §13.1.5] */
 export function rangeApplies(headers: IncomingHttpHeaders, { tag, modified }: Validators): boolean {
   const ifRange = headers['if-range']
   if (typeof ifRange !== 'string') return true

@@ -1,4 +1,4 @@
-/** What a file is, by its name. UEFI looks at the type before it starts anything. */
+/** The media type of a file, by its name. UEFI checks the type before it starts a file. */
 import { extname } from 'node:path'
 
 const text = 'text/plain; charset=utf-8'

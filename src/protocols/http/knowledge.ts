@@ -1,23 +1,26 @@
-/** What the server knows, for programs: `/api/machines`, `/api/machines/<mac>`, `/api/images`. */
+/** The server's data for programs: `/api/machines`, `/api/machines/<mac>`, `/api/images`. */
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 
 import { addressIn } from '../machine-address.ts'
 
-/** Plain data, as it is to be printed as JSON. */
+/** The data are plain objects, which are printed as JSON. */
 export interface Knowledge {
-  /** By hardware address, in lower case with colons; one without by its IP address. */
+  /** By hardware address (lower case with colons); if that is not known, by IP address. */
   machines: () => ReadonlyMap<string, object>
   images: () => readonly object[]
-  /** Whether a client is told, by its IP address: it is one of the machines, or this one. */
+  /**
+   * Whether the client with this IP address may read the data: a served machine, or this machine.
+   */
   isFor: (address: string) => boolean
 }
 
 /**
- * Whether a request is for this server by its own name. The owner of any web page can have another
- * name lead here (DNS rebinding), and a browser of this network would read to them what it gets.
+ * Whether a request names this server by its IP address or host name. With DNS rebinding, the owner
+ * of a web page makes another name resolve to this server. Then the page could read the data
+ * through a browser of this network.
  *
- * @param host as in the header field of that name; a client that is no browser may send none
+ * @param host the header field `Host`; a client that is not a browser may leave it out
  */
 export function isOwnName(host: string | undefined): boolean {
   if (host === undefined) return true
@@ -30,7 +33,7 @@ export function isOwnName(host: string | undefined): boolean {
 
 /**
  * @param path percent-decoded, with the `/` at its start
- * @returns undefined where there is nothing of that name
+ * @returns undefined if there is nothing with that name
  */
 export function lookUp({ machines, images }: Knowledge, path: string): object | undefined {
   const [, , collection, name, ...rest] = path.split('/')

@@ -1,4 +1,4 @@
-/** Which parts of a file are asked for. [RFC 9110 §14] */
+/** The parts of a file that a request asks for. [RFC 9110 §14] */
 
 export interface Range {
   first: number
@@ -6,10 +6,10 @@ export interface Range {
   last: number
 }
 
-/** Loaders ask for one; who asks for more than a few wants to keep us busy. [RFC 9110 §17.15] */
+/** Loaders ask for one range. A request for very many may be an attack. [RFC 9110 §17.15] */
 const maxRanges = 16
 
-/** @returns `whole`: without ranges, or with what is none and is to be ignored */
+/** @returns `whole` if there is no range, or if the header is invalid and must be ignored */
 export function parseRanges(
   header: string | undefined,
   size: number,
@@ -28,7 +28,7 @@ export function parseRanges(
   return doOverlap(ranges) ? 'whole' : ranges
 }
 
-/** The last bytes; a suffix without length lies behind the end. */
+/** The last bytes. A suffix of length 0 is a range behind the end, so it is unsatisfiable. */
 function suffix(length: number, size: number): Range {
   return length === 0
     ? { first: size, last: size }

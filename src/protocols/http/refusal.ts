@@ -1,15 +1,15 @@
-/** Requests that are refused before any file is looked for: what is said of them, and to whom. */
+/** Requests that are refused before a file is opened: the status, and the reason for the person. */
 import { STATUS_CODES, type IncomingMessage } from 'node:http'
 
 import { pathOfTarget } from './target.ts'
 
 export interface Refusal {
   status: 400 | 405 | 408 | 413 | 417 | 431
-  /** For the person who looks why a machine does not boot. */
+  /** For the person who wants to know why a machine does not boot. */
   reason: string
 }
 
-/** @returns the path that is asked for */
+/** @returns the path of the request, or a refusal */
 export function understand({
   method = '',
   url = '',
@@ -17,14 +17,14 @@ export function understand({
   httpVersion,
 }: IncomingMessage): { path: string } | Refusal {
   if (method !== 'GET' && method !== 'HEAD') {
-    return { status: 405, reason: `it asks with ${method}, and files are only read here` }
+    return { status: 405, reason: `the method is ${method}, and files can only be read here` }
   }
   // [RFC 9112 §3.2]
   if (httpVersion === '1.1' && headers.host === undefined) {
-    return { status: 400, reason: 'its request has no Host' }
+    return { status: 400, reason: 'the request has no Host' }
   }
   const path = pathOfTarget(url)
-  return path === undefined ? { status: 400, reason: 'it asks for what is no path' } : { path }
+  return path === undefined ? { status: 400, reason: 'the request has no valid path' } : { path }
 }
 
 const statuses: Record<string, Refusal['status']> = {
@@ -33,14 +33,18 @@ const statuses: Record<string, Refusal['status']> = {
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 }
 
-/** What was received, as far as anybody can tell what it was to be. */
+/** A request that Node's parser could not read. `file` is the path, as far as it was readable. */
 export interface Broken extends Refusal {
   file: string
 }
 
 const maxFile = 200
 
-/** @param error of Node's parser @returns undefined if no request was broken: nobody is there */
+/**
+ * @param error from Node's parser
+ * @returns undefined if no request was received, for example because the client closed the
+ *   connection
+ */
 export function understandBroken(error: Error): Broken | undefined {
   const code = 'code' in error ? String(error.code) : ''
   if (!code.startsWith('HPE_') && statuses[code] === undefined) return undefined
@@ -49,12 +53,12 @@ export function understandBroken(error: Error): Broken | undefined {
   const file = target.slice(0, maxFile)
   const reason =
     /^[a-z0-9_.-]/i.test(target) && !/^https?:/i.test(target)
-      ? `the path that it asks for does not begin with a slash: /${file}`
-      : `its request is not HTTP: ${error.message}`
+      ? `the requested path does not begin with a slash: it must be /${file}`
+      : `the request is not HTTP: ${error.message}`
   return { status: statuses[code] ?? 400, file, reason }
 }
 
-/** A whole answer, for a connection that ends with it. */
+/** A complete answer, after which the connection ends. */
 export function closingAnswer(status: Refusal['status']): string {
   return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n\r\n`
 }

@@ -1,4 +1,4 @@
-/** The HTTP server: boot trees, and what the server knows. Read only. [RFC 9110, 9112] */
+/** The HTTP server: boot trees, and data for programs. Clients can only read. [RFC 9110, 9112] */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -22,24 +22,24 @@ import { isOwnName, lookUp, type Knowledge } from './knowledge.ts'
 import { closingAnswer, understand, understandBroken } from './refusal.ts'
 
 export interface HttpLimits extends ConnectionLimits {
-  /** A connection on which nothing moves for so long is closed. */
+  /** A connection is closed after this time without any data. */
   idleSeconds: number
 }
 
 export interface HttpServerOptions {
-  /** What is listened on: IPv4, or IPv6. */
+  /** The IPv4 or IPv6 address to listen on. */
   address: string
-  /** 0: any that is free. */
+  /** 0: any free port. */
   port: number
   treesOf: TreesOf
-  /** Served below `/api/`; default: nothing is told. */
+  /** Data that are served below `/api/`. Default: `/api/` has no meaning. */
   knowledge?: Knowledge
   report: Report
-  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
-  /** Default: everybody. */
+  /** Default: requests of all clients are answered. */
   hears?: Hears
-  /** Whose connections give way last. Default: all alike. */
+  /** Connections of served machines are closed last. Default: all are alike. */
   isServed?: IsServed
   signal?: AbortSignal
   limits?: HttpLimits
@@ -48,11 +48,11 @@ export interface HttpServerOptions {
 export interface HttpServer {
   address: string
   port: number
-  /** Ends all connections as well. */
+  /** Also ends all connections. */
   close: () => Promise<void>
 }
 
-/** Loaders that write to slow flash or draw on slow screens stop for a while. */
+/** Loaders pause while they write to slow flash or draw on slow screens. */
 const defaultLimits: HttpLimits = { connections: 512, connectionsPerAddress: 64, idleSeconds: 60 }
 
 const requestLimits = {
@@ -61,7 +61,7 @@ const requestLimits = {
   requestTimeout: 20_000,
   keepAliveTimeout: 15_000,
   connectionsCheckingInterval: 2000,
-  // It is looked at where a refusal is told of.
+  // `understand` checks the header, so that a refusal is reported.
   requireHostHeader: false,
 }
 
@@ -70,7 +70,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const { address, onError, hears, signal, limits = defaultLimits } = options
   signal?.throwIfAborted()
   const connections = createConnections(limits, options.isServed)
-  /** Those that an answer is being sent by. */
+  /** Sockets on which an answer is being sent. */
   const answering = new WeakSet<Duplex>()
   const server = createServer({ ...requestLimits, noDelay: true }, (request, response) => {
     answering.add(request.socket)
@@ -90,7 +90,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
       return
     }
     const { status, file, reason } = broken
-    // Who only lets time go by is nobody that a person would look for.
+    // A timeout is not reported: it does not explain why a machine does not boot.
     if (status !== 408) {
       options.report({ kind: 'http', step: 'refuse', address: client, file, bytes: 0, reason })
     }
@@ -110,7 +110,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     listening.resolve,
   )
   await listening.promise
-  // Such as when no descriptors are left: that connection is lost, others are served on.
+  // For example if no file descriptor is left: only the new connection is lost.
   server.on('error', (error) => onError(defect(error)))
 
   let closed: Promise<void> | undefined
@@ -145,7 +145,7 @@ async function answer(
   const { path } = understood
   if (knowledge && path.startsWith('/api/')) {
     if (!isOwnName(request.headers.host)) {
-      sendText(response, 403, 'Ask by the IP address of this server, not by this name.')
+      sendText(response, 403, 'Use the IP address of this server in the URL, not this name.')
       return
     }
     if (!knowledge.isFor(address)) {
@@ -154,7 +154,7 @@ async function answer(
     }
     const known = lookUp(knowledge, path)
     if (known) sendJson(response, known)
-    else sendText(response, 404, 'Nothing is known of that name.')
+    else sendText(response, 404, 'There is nothing with that name.')
     return
   }
 
@@ -176,7 +176,7 @@ async function answer(
       return
     case 'busy':
       response.setHeader('Retry-After', '1')
-      sendText(response, 503, 'The file cannot be opened at the moment: ask again.')
+      sendText(response, 503, 'The file cannot be opened at the moment. Ask again.')
       tell('fail', { reason: found.reason })
       return
     case 'unreadable':
@@ -196,7 +196,7 @@ interface Sending {
   path: string
   file: OpenBootFile
   tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void
-  /** Whenever a piece of it is sent. */
+  /** Called after each piece that is sent. */
   used: () => void
 }
 
@@ -206,7 +206,7 @@ async function sendFile(
   { path, file, tell, used }: Sending,
 ): Promise<void> {
   const { range, ...whole } = request.headers
-  // Only for GET does a range mean anything. [RFC 9110 §14.2]
+  // A range has a meaning only for GET. [RFC 9110 §14.2]
   const headers = request.method === 'GET' ? { ...whole, range } : whole
   const { status, fields, body } = answerFor(headers, path, file)
   response.writeHead(status, fields)

@@ -1,8 +1,8 @@
-/** What a request's target names. [RFC 9112 §3.2] */
+/** The target of a request. [RFC 9112 §3.2] */
 
-/** @returns the path, percent-decoded; undefined for what is none */
+/** @returns the path, percent-decoded; undefined if the target has no valid path */
 export function pathOfTarget(target: string): string | undefined {
-  // A proxy's form, which servers have to understand as well.
+  // Servers must also accept the absolute form, which is meant for proxies.
   const path = target.replace(/^https?:\/\/[^/?#]*(?=\/)/i, '').replace(/[?#].*$/s, '')
   if (!path.startsWith('/')) return undefined
   try {

@@ -1,13 +1,14 @@
-/** The DATA packets of a transfer: read in large steps, kept as long as they may be sent again. */
+/** The DATA packets of a transfer: read in large steps, and kept while they may be sent again. */
 import type { Content } from './content.ts'
 import { headerBytes, writeDataHeader } from './packet.ts'
 
 export interface Blocks {
   /**
-   * The packet of a block, from 1 on; it is the caller's until one a window later is asked for.
+   * The packet of a block; the first block is 1. The packet stays valid until the caller asks for a
+   * block that is a window or more later.
    *
-   * @returns undefined behind the last one
-   * @throws as the content does
+   * @returns undefined after the last block
+   * @throws the errors of `Content`
    */
   packet(block: number): Buffer | undefined
   isLast(block: number): boolean
@@ -20,7 +21,7 @@ interface Slot {
 
 const most = { bytes: 1 << 16, blocks: 512 }
 
-/** Blocks may be asked for again as long as none `windowSize` or more behind it was. */
+/** A block may be asked for again until a block `windowSize` or more later was asked for. */
 export function createBlocks(content: Content, blockSize: number, windowSize: number): Blocks {
   const step = Math.min(most.blocks, Math.max(1, Math.floor(most.bytes / blockSize)))
   const slots: Slot[] = []
@@ -33,7 +34,7 @@ export function createBlocks(content: Content, blockSize: number, windowSize: nu
   }
 
   function readOn(): void {
-    // Little for a client that has not yet shown that it is there.
+    // Read only one window at first: the client may have forged its address.
     const count = filled === 0 ? windowSize : step
     const wanted = Array.from({ length: count }, (_, index) => slotOf(filled + 1 + index))
     const bytes = content(wanted.map(({ data }) => data))
@@ -44,7 +45,7 @@ export function createBlocks(content: Content, blockSize: number, windowSize: nu
     filled += whole
     const short = wanted[whole]
     if (!short) return
-    // The last block is shorter than the others, if need be empty. [RFC 1350 §2]
+    // The last block is shorter than the others, or empty. [RFC 1350 §2]
     filled++
     writeDataHeader(short.packet, filled)
     const packet = short.packet.subarray(0, headerBytes + (bytes - whole * blockSize))

@@ -1,13 +1,13 @@
-/** What is sent of a file: its bytes as they are, or as netascii. */
+/** The content of a file as a transfer sends it: unchanged, or as netascii. */
 import { readSync, readvSync } from 'node:fs'
 
 import { hasChanged, type OpenBootFile } from '../boot-files.ts'
 
 /**
- * Fills the buffers one after the other with what comes next.
+ * Fills the buffers, one after the other, with the next bytes.
  *
- * @returns the bytes written: fewer than there is room for only at the end
- * @throws where the file cannot be read, or was written to since it was opened
+ * @returns the number of bytes written; less than the size of the buffers only at the end
+ * @throws if the file cannot be read, or if it has changed since it was opened
  */
 export type Content = (buffers: readonly Buffer[]) => number
 
@@ -16,16 +16,16 @@ export function octets(file: OpenBootFile): Content {
   return (buffers) => {
     const start = position
     const end = Math.min(file.size, start + total(buffers))
-    // One call does nearly always; where it stops early, each buffer goes on from there.
+    // One call is nearly always enough. If it stops early, each buffer is filled separately.
     if (position < end) position += readvSync(file.handle.fd, buffers, position)
     for (const rest of remainder(buffers, position - start)) {
       if (position >= end) break
       position += readFully(file, rest, position)
     }
-    // It may have grown.
+    // The file may have grown.
     position = Math.min(position, end)
     if (position === file.size && hasChanged(file)) {
-      throw new Error('the file was written to while it was sent')
+      throw new Error('the file changed while it was sent')
     }
     return position - start
   }

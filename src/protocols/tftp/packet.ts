@@ -1,4 +1,4 @@
-/** TFTP's packets. [RFC 1350 §5, RFC 2347] */
+/** The packets of TFTP. [RFC 1350 §5, RFC 2347] */
 
 export type Packet =
   | { kind: 'read' | 'write'; request: FileRequest }
@@ -16,7 +16,7 @@ export interface FileRequest {
 }
 
 export interface Option {
-  /** As it was written; case does not count. */
+  /** As the client wrote it; the case of letters does not matter. */
   name: string
   value: string
 }
@@ -36,7 +36,7 @@ const opcodes = { read: 1, write: 2, data: 3, ack: 4, error: 5, oack: 6 } as con
 /** [RFC 2347: the maximum size of a request packet is 512 octets.] */
 const maxRequestBytes = 512
 
-/** @returns undefined for what is no packet of TFTP */
+/** @returns undefined if the bytes are not a packet of TFTP */
 export function decode(bytes: Buffer): Packet | undefined {
   if (bytes.length < 2) return undefined
   const opcode = bytes.readUInt16BE(0)
@@ -53,7 +53,7 @@ export function decode(bytes: Buffer): Packet | undefined {
     }
     case opcodes.error: {
       if (bytes.length < 4) return undefined
-      // Some leave the last zero out.
+      // Some clients leave out the last zero.
       const end = bytes.indexOf(0, 4)
       const message = bytes.toString('utf8', 4, end === -1 ? bytes.length : end)
       return { kind: 'error', code: bytes.readUInt16BE(2), message }
@@ -74,14 +74,17 @@ function decodeRequest(bytes: Buffer): FileRequest | undefined {
 
 const maxShownBytes = 80
 
-/** What may be a name in what is no packet, for people: the first text behind the operation. */
+/**
+ * The first text behind the opcode of bytes that are not a packet of TFTP. The text may be a file
+ * name; it is only shown to people.
+ */
 export function textIn(bytes: Buffer): string {
   const zero = bytes.indexOf(0, 2)
   const end = Math.min(zero < 0 ? bytes.length : zero, 2 + maxShownBytes)
   return bytes.toString('latin1', Math.min(2, end), end)
 }
 
-/** Those that end with a zero: what else is at the end is padding of old boot ROMs. */
+/** The texts that end with a zero. Bytes after the last zero are padding of old boot ROMs. */
 function strings(bytes: Buffer): string[] {
   const found: string[] = []
   let start = 2
@@ -119,7 +122,7 @@ export function encode(packet: Packet): Buffer {
   }
 }
 
-/** Makes a DATA packet of a buffer whose data are there: the first four bytes. */
+/** Writes the first four bytes of a DATA packet; the data are in the buffer already. */
 export function writeDataHeader(packet: Buffer, block: number): void {
   packet.writeUInt16BE(opcodes.data, 0)
   packet.writeUInt16BE(block & 0xffff, 2)

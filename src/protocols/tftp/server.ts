@@ -1,4 +1,4 @@
-/** The TFTP server: read only. [RFC 1350, 2347, 2348, 2349, 7440] */
+/** The TFTP server; clients can only read. [RFC 1350, 2347, 2348, 2349, 7440] */
 import type { FileHandle } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { performance } from 'node:perf_hooks'
@@ -24,17 +24,17 @@ import {
 import { isOver, startTransfer, type Transfer } from './transfer.ts'
 
 export interface TftpServerOptions {
-  /** What is listened on: IPv4, or IPv6. */
+  /** The IPv4 or IPv6 address to listen on. */
   address: string
-  /** 0: any that is free. */
+  /** 0: any free port. */
   port: number
   treesOf: TreesOf
-  /** All packets of all transfers from this one port, for NAT and firewalls. */
+  /** Sends all packets of all transfers from `port`, for NAT and firewalls. */
   singlePort?: boolean
   report: Report
-  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
-  /** Default: everybody. */
+  /** Default: packets of all clients are answered. */
   hears?: Hears
   signal?: AbortSignal
   limits?: TftpLimits
@@ -43,15 +43,15 @@ export interface TftpServerOptions {
 export interface TftpServer {
   address: string
   port: number
-  /** Ends all transfers as well. */
+  /** Also ends all transfers. */
   close: () => Promise<void>
 }
 
-/** How often transfers are looked at that wait. Milliseconds. */
+/** How often waiting transfers are checked. Milliseconds. */
 const tickEvery = 100
-/** Files that are being opened at once: requests may come faster than a disk answers. */
+/** How many files may be opening at once: requests may come faster than a disk answers. */
 const maxOpening = 64
-/** A rack of machines asks in the same moment. */
+/** Large, because all machines of a rack may ask at the same moment. */
 const receiveBytes = 1 << 20
 
 /** @throws `NetimageError` `cannot-listen` */
@@ -67,7 +67,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   main.on('error', (error) => onError(defect(error)))
   main.on('message', (bytes, from) => {
     if (hears?.(plainAddress(from.address) ?? '') === false) return
-    // Nobody can be answered there, and Node throws at the attempt.
+    // Nothing can be sent to port 0: Node throws.
     if (from.port !== 0) receive(bytes, { host: from.address, port: from.port })
   })
   widen(main)
@@ -83,16 +83,16 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     const session = sessions.get(peer)
     if (options.singlePort && session?.transfer) receiveIn(session, packet)
     else if (!packet) {
-      reject(peer, 'illegalOperation', textIn(bytes), 'this is no packet of TFTP')
+      reject(peer, 'illegalOperation', textIn(bytes), 'the packet is not TFTP')
     } else if (packet.kind === 'write') {
-      reject(peer, 'accessViolation', packet.request.file, 'files are only read here')
+      reject(peer, 'accessViolation', packet.request.file, 'files can only be read here')
     } else if (packet.kind !== 'error') {
-      // The rest of a transfer that has ended already, mostly: nobody has to know of it.
+      // No report: this is mostly a late packet of a transfer that has ended already.
       answer(peer, 'unknownTransfer', 'there is no such transfer')
     }
   }
 
-  /** Refuses what asks for no transfer that could begin. */
+  /** Refuses a packet that cannot begin a transfer. */
   function reject(peer: Peer, code: keyof typeof errorCode, file: string, reason: string): void {
     answer(peer, code, reason)
     const address = plainAddress(peer.host) ?? ''
@@ -111,17 +111,17 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
         known.transfer?.requestAgain(now)
         return
       }
-      // Without an error, which the machine would take for an answer to what it asks for now.
+      // No error packet: the machine would take it for the answer to its new request.
       abandon(known, 'the machine asked anew')
     }
     if (asked.mode !== 'octet' && asked.mode !== 'netascii') {
-      reject(peer, 'illegalOperation', asked.file, `there is no mode ${asked.mode} here`)
+      reject(peer, 'illegalOperation', asked.file, `the mode ${asked.mode} is not supported`)
       return
     }
     const room = sessions.roomFor(peer.host, now)
-    // It will ask again; an error would end its boot.
+    // No error packet: it would end the boot of the machine. Without one the machine asks again.
     if (!room || opening >= maxOpening) return
-    if (room !== 'free') end(room, 'it was stuck, and another machine needed its place')
+    if (room !== 'free') end(room, 'the transfer was stuck, and another transfer needed its place')
     const session: Session = {
       ...{ peer, address: plainAddress(peer.host) ?? '', request: Buffer.from(request) },
       ...{ file: asked.file, blockSize: 512, isBegun: false, send: ignore, close: ignore },
@@ -146,7 +146,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   function refuse(session: Session, { kind, reason }: NoBootFile): void {
     drop(session)
     if (kind === 'busy') {
-      // It asks again, while an error would end its boot.
+      // No error packet: it would end the boot of the machine. Without one the machine asks again.
       tell(session, 'fail', reason)
       return
     }
@@ -186,7 +186,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     const { host, port } = session.peer
     session.send = (packet) => socket.send(packet, port, host)
     socket.on('error', (error) => {
-      const reason = `nothing can be sent to the machine: ${messageOf(error)}`
+      const reason = `could not send to the machine: ${messageOf(error)}`
       if (!session.isBegun) tell(session, 'fail', reason)
       end(session, reason)
     })
@@ -194,8 +194,8 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
       if (from.port === port && from.address === host) {
         receiveIn(session, decode(bytes))
       } else if (from.port !== 0 && decode(bytes)?.kind !== 'error') {
-        // A stranger is told so, and the transfer goes on. [RFC 1350 §4]
-        const message = 'this transfer is of another machine'
+        // Another sender gets an error packet, and the transfer goes on. [RFC 1350 §4]
+        const message = 'this transfer belongs to another machine'
         socket.send(errorPacket('unknownTransfer', message), from.port, from.address)
       }
     })
@@ -229,7 +229,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     else if (state === 'failed') tell(session, 'fail', transfer.reason)
   }
 
-  /** Ends a transfer that is not to go on, and tells the machine. */
+  /** Ends an unfinished transfer, and tells the machine. */
   function end(session: Session, reason: string): void {
     if (session.isBegun) session.send(errorPacket('undefined', reason))
     abandon(session, reason)
@@ -267,7 +267,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   }
 
   async function closeAll(): Promise<void> {
-    for (const session of sessions) end(session, 'the server ends')
+    for (const session of sessions) end(session, 'the server is stopping')
     await new Promise<void>((resolve) => void main.close(resolve))
   }
 
@@ -277,14 +277,14 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   return { address, port: main.address().port, close: closeOnce }
 }
 
-/** A machine that started anew may ask from the same port for the same file. */
+/** A machine that was restarted may ask for the same file from the same port. */
 function isAbandoned({ transfer }: Session, now: number): boolean {
   return transfer?.state === 'sending' && now - transfer.progressed > 1000
 }
 
 /**
- * Packets are sent without waiting to be told of failures: what does not arrive is sent again. And
- * addresses are never names, whose lookup would take a round through the event loop each.
+ * Addresses are never names, so `lookup` answers at once. Node's own lookup would wait for the
+ * event loop with each packet.
  */
 function openSocket(address: string): Socket {
   const family = isIPv6(address) ? 6 : 4
@@ -302,7 +302,7 @@ function widen(socket: Socket): void {
   try {
     socket.setRecvBufferSize(receiveBytes)
   } catch {
-    // The system's own size does for fewer machines.
+    // The default size is enough for fewer machines.
   }
 }
 

@@ -1,51 +1,54 @@
-/** The transfers that are under way: how many there may be, and which of them has to give way. */
+/** The running transfers: their limits, and which transfer ends if a new one needs its place. */
 import type { FileHandle } from 'node:fs/promises'
 
 import type { Transfer } from './transfer.ts'
 
 export interface TftpLimits {
-  /** Under way at once, each with a file and, but in single-port mode, a socket. */
+  /** At once. Each has an open file and, except in single-port mode, a socket. */
   transfers: number
-  /** From one address. */
+  /** At once, from one address. */
   transfersPerAddress: number
 }
 
 export const defaultLimits: TftpLimits = { transfers: 256, transfersPerAddress: 64 }
 
-/** A machine that has not got further for so long gives way to another one. Milliseconds. */
+/** A transfer without progress for this time may be ended for a new one. Milliseconds. */
 const stuckAfter = 5000
 
 /** The client's end of a transfer. */
 export interface Peer {
-  /** Its address as the socket has it. */
+  /** The client's address as the socket gives it. */
   host: string
   port: number
 }
 
 export interface Session {
   peer: Peer
-  /** The same in the words of a person: without what an IPv6 socket puts before IPv4. */
+  /** The same address without the prefix `::ffff:` that an IPv6 socket adds to IPv4 addresses. */
   address: string
-  /** The request as it came: the same one again is a repetition. */
+  /** The bytes of the request, to recognise a repetition. */
   request: Buffer
   file: string
-  /** Bytes, once the file is open and where the length of what is sent is known. */
+  /** Bytes that are sent; set when the file is open, unless the mode is netascii. */
   size?: number
   handle?: FileHandle
-  /** Once the file is open. */
+  /** Set when the file is open. */
   transfer?: Transfer
   blockSize: number
-  /** Told to the person that it has begun. */
+  /** Whether the beginning was reported. */
   isBegun: boolean
   send: (packet: Buffer) => void
-  /** Of its socket, where it has one of its own. */
+  /** Closes the session's own socket, if it has one. */
   close: () => void
 }
 
 export interface Sessions extends Iterable<Session> {
   readonly size: number
   get(peer: Peer): Session | undefined
-  /** @returns which session must end before one more of this host can begin; undefined: none may */
+  /**
+   * @returns `free` if one more session of this host can begin; or the session that must end
+   *   before; or undefined if no more session can begin
+   */
   roomFor(host: string, now: number): 'free' | Session | undefined
   add(session: Session): void
   delete(session: Session): void
@@ -75,7 +78,7 @@ export function createSessions(limits: TftpLimits): Sessions {
     },
     delete(session) {
       const { peer } = session
-      // Another one may have its place meanwhile.
+      // A newer session of the same peer may have replaced this one.
       if (all.get(keyOf(peer)) !== session) return
       all.delete(keyOf(peer))
       const left = (counts.get(peer.host) ?? 0) - 1
@@ -89,7 +92,7 @@ function keyOf({ host, port }: Peer): string {
   return `${host} ${port}`
 }
 
-/** The oldest from which nothing ever came back; else the one that has been stuck for longest. */
+/** The oldest session whose client never answered; if there is none, the one stuck for longest. */
 function weakest(sessions: Iterable<Session>, now: number): Session | undefined {
   let stuck: { session: Session; since: number } | undefined
   for (const session of sessions) {

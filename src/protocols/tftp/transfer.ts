@@ -1,10 +1,12 @@
 /**
- * One file on its way to one client: packets and time go in, packets come out. [RFC 1350, 7440]
+ * The transfer of one file to one client. This module only handles packets and times; the caller
+ * has the socket and the clock. [RFC 1350, 7440]
  *
- * Something is sent again because time has passed, or because the client says up to where it has the
+ * Blocks are sent again if time has passed, or if the client acknowledges only a part of the
  * window. If the same acknowledgment comes twice, the client may have missed the first block of the
- * window: then the window is sent once more, but only if the network alone can be the cause. Otherwise
- * each block would go out twice from then on. [RFC 1123 §4.2.3.1]
+ * window. Then the window is sent once more, but only if the previous window was sent once and
+ * acknowledged as a whole. Otherwise each block would be sent twice until the end. [RFC 1123
+ * §4.2.3.1]
  */
 import { messageOf } from '../../errors.ts'
 import type { Blocks } from './blocks.ts'
@@ -18,18 +20,18 @@ export interface TransferOptions {
 }
 
 /**
- * `offered`: nothing has come back yet, the client's address may be forged. `declined`: the client
- * only wanted to know the size, or does not like what was agreed.
+ * `offered`: the client has not answered yet, and its address may be forged. `declined`: the client
+ * only wanted to know the size, or does not accept the options.
  */
 export type TransferState = 'offered' | 'sending' | 'ended' | 'declined' | 'failed'
 
 export interface Transfer {
   readonly state: TransferState
-  /** Blocks that the client has. */
+  /** The number of blocks that the client has. */
   readonly acknowledged: number
-  /** When the client last got further. */
+  /** The time of the last progress. */
   readonly progressed: number
-  /** Of `failed`. */
+  /** Why the transfer failed, if its state is `failed`. */
   readonly reason: string | undefined
   receive(packet: Packet | undefined, now: number): void
   /** To be called when time has passed. */
@@ -40,10 +42,12 @@ export interface Transfer {
 
 const firstTimeout = 1000
 const longestTimeout = 8000
-/** Who forges an address would have us flood it. */
+/**
+ * Few while `offered`: otherwise a request with a forged address would make us flood the address.
+ */
 const tries = { offered: 4, sending: 7 }
 
-/** @param now milliseconds, of a clock that only goes forward */
+/** @param now milliseconds of a monotonic clock */
 export function startTransfer(options: TransferOptions, now: number): Transfer {
   const { blocks, agreement, send } = options
   const { windowSize, timeout, answer } = agreement
@@ -56,7 +60,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
   let progressed = now
   let tried = 0
   let deadline = 0
-  /** Whether a repeated acknowledgment says that the first block of this window was lost. */
+  /** Whether a repeated acknowledgment means that the first block of this window was lost. */
   let mayBeMissed = false
 
   function sendNext(now: number): void {
@@ -79,7 +83,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
     }
   }
 
-  /** What was agreed on, or twice as long after each time that nothing came. [RFC 2349] */
+  /** The agreed timeout [RFC 2349], or a time that doubles with each try. */
   function waitingTime(): number {
     if (timeout !== undefined) return timeout * 1000
     return Math.min(longestTimeout, firstTimeout * 2 ** (tried - 1))
@@ -92,8 +96,8 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
   }
 
   function progress(count: number, now: number): void {
-    // What was sent more than once, the client acknowledges more than once. With blocks of one
-    // window in hand twice, it would ask for the next one twice as well, and so on to the end.
+    // The client acknowledges a block as often as it receives the block. If a window was sent
+    // twice, a second acknowledgment is normal and does not mean a loss.
     mayBeMissed = windowSize > 1 && tried === 1 && count === sent - acknowledged
     acknowledged += count
     progressed = now
@@ -108,7 +112,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
 
   function receiveAck(block: number, now: number): void {
     if (offer && state === 'offered') {
-      // An OACK is acknowledged as block 0. [RFC 2347]
+      // The client acknowledges an OACK as block 0. [RFC 2347]
       if (block === 0) progress(0, now)
       return
     }
@@ -122,7 +126,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
 
   function receiveError(code: number, message: string): void {
     if (state === 'offered' && offer) state = 'declined'
-    else fail(`the machine ended it: ${message || `error ${code}`}`)
+    else fail(`the machine ended the transfer: ${message || `error ${code}`}`)
   }
 
   sendNext(now)
@@ -143,7 +147,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
       if (isOver(state)) return
       if (packet?.kind === 'ack') receiveAck(packet.block, now)
       else if (packet?.kind === 'error') receiveError(packet.code, packet.message)
-      else fail('the machine sent what does not belong to it', errorCode.illegalOperation)
+      else fail('the machine sent an unexpected packet', errorCode.illegalOperation)
     },
     tick(now) {
       if (isOver(state) || now < deadline) return

@@ -15,14 +15,14 @@ suite('ranges of HTTP', () => {
     ['bytes=0-0,-1', '0-0 9999-9999'],
     [' Bytes=  1-2 , 5-6 ', '1-2 5-6'],
     ['bytes=500-600,601-999', '500-600 601-999'],
-    // Overlapping: the whole, as §14.2 lets us.
+    // Overlapping ranges: we send the whole file, which §14.2 allows.
     ['bytes=500-700,601-999', 'whole'],
     ['bytes=0-,0-', 'whole'],
     [
       `bytes=${Array.from({ length: 17 }, (_, index) => `${index * 2}-${index * 2}`).join()}`,
       'whole',
     ],
-    // Behind the end.
+    // Ranges that reach behind the end.
     ['bytes=9999-20000', '9999-9999'],
     ['bytes=10000-', 'unsatisfiable'],
     ['bytes=-0', 'unsatisfiable'],
@@ -30,7 +30,7 @@ suite('ranges of HTTP', () => {
     [`bytes=${'9'.repeat(400)}-`, 'unsatisfiable'],
     [`bytes=0-${'9'.repeat(400)}`, '0-9999'],
     ['bytes=-20000', '0-9999'],
-    // What is no set of ranges is ignored.
+    // An invalid header is ignored.
     ['bytes=5-4', 'whole'],
     ['bytes=-', 'whole'],
     ['bytes=', 'whole'],
@@ -44,11 +44,11 @@ suite('ranges of HTTP', () => {
     })
   }
 
-  test('an empty file has none', () => {
+  test('an empty file has no range', () => {
     assert.equal(shown('bytes=0-', 0), 'whole')
   })
 
-  test('are within the file, and no more bytes than it has, whatever is asked for', () => {
+  test('are always within the file, and together not longer than the file', () => {
     const number = fc.oneof(fc.constant(''), fc.nat(40).map(String), fc.bigInt().map(String))
     const spec = fc.tuple(number, number).map(([first, last]) => `${first}-${last}`)
     const header = fc.array(spec, { maxLength: 20 }).map((specs) => `bytes=${specs.join(',')}`)

@@ -1,4 +1,4 @@
-// What the HTTP server says to curl, and to those who mean no good.
+// The HTTP server's answers to curl, and to hostile clients.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -73,7 +73,7 @@ async function open(port: number, localAddress = '127.0.0.1'): Promise<Socket> {
   return socket
 }
 
-/** The beginning of what the server answers to these bytes. */
+/** The beginning of the server's answer to these bytes. */
 async function answerTo(port: number, request: string): Promise<string> {
   const socket = await open(port)
   socket.write(request)
@@ -84,7 +84,7 @@ async function answerTo(port: number, request: string): Promise<string> {
 }
 
 suite('an HTTP server', () => {
-  test('sends a file with its length and type, and tells so', async () => {
+  test('sends a file with its length and type, and reports it', async () => {
     await using server = await serve()
     const { status, fields, body } = await exchange(server.url + kernelPath)
     assert.equal(status, 200)
@@ -100,7 +100,7 @@ suite('an HTTP server', () => {
     ])
   })
 
-  test('answers HEAD as UEFI asks it: with the length, without the file', async () => {
+  test('answers the HEAD of UEFI with the length, without the file', async () => {
     await using server = await serve()
     const { status, fields, body } = await exchange('--head', `${server.url}/bootx64.efi`)
     assert.equal(status, 200)
@@ -110,7 +110,7 @@ suite('an HTTP server', () => {
     assert.deepEqual(server.events, [])
   })
 
-  test('tells HEAD the length of the whole file, also where it names a range', async () => {
+  test('answers HEAD with the length of the whole file, even if it has a range', async () => {
     await using server = await serve()
     const range = ['--header', 'Range: bytes=0-0']
     const { status, fields } = await exchange('--head', ...range, `${server.url}/bootx64.efi`)
@@ -118,7 +118,7 @@ suite('an HTTP server', () => {
     assert.equal(fields.get('content-length'), '2')
   })
 
-  test('keeps a connection, for a file, none, and an empty one', async () => {
+  test('keeps a connection for a file, a missing file and an empty file', async () => {
     await using server = await serve()
     const socket = await open(server.port)
     const answer = text(socket)
@@ -130,7 +130,7 @@ suite('an HTTP server', () => {
     assert.deepEqual(statuses, ['200', '404', '200', '200'])
   })
 
-  test('sends a range, several, and the rest of what was begun', async () => {
+  test('sends a range, several ranges, and the rest of an interrupted download', async () => {
     await using server = await serve()
     const one = await exchange('--range', '1000-1999', server.url + kernelPath)
     assert.equal(one.status, 206)
@@ -163,14 +163,14 @@ suite('an HTTP server', () => {
     assert.ok(readFileSync(partial).equals(kernel))
   })
 
-  test('says where no range of the file is asked for', async () => {
+  test('answers 416 if no range is within the file', async () => {
     await using server = await serve()
     const { status, fields } = await exchange('--range', '9999999-', server.url + kernelPath)
     assert.equal(status, 416)
     assert.equal(fields.get('content-range'), `bytes */${kernel.length}`)
   })
 
-  test('goes on with a part only of the same file', async () => {
+  test('sends a range for If-Range only if the file is the same', async () => {
     await using server = await serve()
     const url = `${server.url}/changing`
     writeFileSync(join(tree, 'changing'), 'first content')
@@ -234,7 +234,7 @@ suite('an HTTP server', () => {
     })
   }
 
-  test('tells what is known, as JSON', async () => {
+  test('serves its knowledge as JSON', async () => {
     const machine = { mac: '02:00:00:00:00:01', step: 'mount' }
     const machines = new Map<string, object>([
       [machine.mac, machine],
@@ -256,7 +256,7 @@ suite('an HTTP server', () => {
     assert.equal((await exchange('--data', 'x', `${server.url}/api/images`)).status, 405)
   })
 
-  test('tells what is known to machines and to this one alone, and to nobody by another name', async () => {
+  test('serves its knowledge only to served machines and this one, and only by its own name', async () => {
     const knowledge = {
       machines: () => new Map<string, object>(),
       images: () => [{ label: 'one' }],
@@ -267,7 +267,7 @@ suite('an HTTP server', () => {
     const status = async (...args: string[]) => (await exchange(...args, url)).status
     assert.equal(await status(), 200)
     assert.equal(await status('--interface', '127.0.0.2'), 403)
-    // As a browser asks for a web page whose name was made to lead here.
+    // The request of a browser for a page of an attacker (DNS rebinding).
     for (const [host, expected] of [
       ['evil.example', 403],
       ['127.0.0.1.evil.example:80', 403],
@@ -285,14 +285,18 @@ suite('an HTTP server', () => {
   })
 
   for (const [request, file, reason] of [
-    ['GET boot.ipxe HTTP/1.0\r\n\r\n', 'boot.ipxe', /does not begin with a slash: \/boot\.ipxe/],
+    [
+      'GET boot.ipxe HTTP/1.0\r\n\r\n',
+      'boot.ipxe',
+      /does not begin with a slash: it must be \/boot\.ipxe/,
+    ],
     ['GET /a HTTP/1.1\r\n\r\n', '/a', /has no Host/],
     ['\x16\x03\x01\x02\0\x01\0\x01\xfc', '', /is not HTTP/],
     [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\n\r\n`, /^\/x{199}$/, /is not HTTP/],
     ['POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '/a', /asks with POST/],
-    ['GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n', '/%zz', /what is no path/],
+    ['GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n', '/%zz', /no valid path/],
   ] as const) {
-    test(`tells of ${JSON.stringify(request.slice(0, 30))}, which it does not understand`, async () => {
+    test(`reports the request ${JSON.stringify(request.slice(0, 30))}, which is invalid`, async () => {
       await using server = await serve()
       await answerTo(server.port, request)
       const [event, ...more] = server.events
@@ -305,7 +309,7 @@ suite('an HTTP server', () => {
     })
   }
 
-  test('what is broken behind a request does not get into the file that is sent', async () => {
+  test('does not write an error into a file when an invalid request follows', async () => {
     await using server = await serve()
     const socket = await open(server.port)
     socket.write(`GET ${kernelPath} HTTP/1.1\r\nHost: x\r\n\r\nbroken\r\n\r\n`)
@@ -313,7 +317,7 @@ suite('an HTTP server', () => {
     assert.ok(server.events.some(({ step }) => step === 'refuse'))
   })
 
-  test('a client that goes away in the middle leaves nothing open', async () => {
+  test('closes the file and the connection if the client disconnects in the middle', async () => {
     await using server = await serve()
     const large = join(tree, 'large')
     writeFileSync(large, '')
@@ -323,14 +327,14 @@ suite('an HTTP server', () => {
     socket.write('GET /large HTTP/1.1\r\nHost: x\r\n\r\n')
     await once(socket, 'data')
     socket.destroy()
-    await waitUntil('the end is told', () => server.events.length >= 2)
+    await waitUntil('the end is reported', () => server.events.length >= 2)
     const [, last] = server.events
     assert.ok(last?.kind === 'http' && last.step === 'fail' && last.bytes < 100_000_000)
     const isClosed = () => readdirSync('/proc/self/fd').length === before
     await waitUntil('the file and the connection are closed', isClosed)
   })
 
-  test('a file that is written to while it is sent does not come as a whole one', async () => {
+  test('breaks off if the file changes while it is sent', async () => {
     await using server = await serve()
     const large = join(tree, 'rewritten')
     writeFileSync(large, Buffer.alloc(30_000_000))
@@ -338,7 +342,7 @@ suite('an HTTP server', () => {
     const socket = await open(server.port)
     socket.pause()
     socket.write('GET /rewritten HTTP/1.1\r\nHost: x\r\n\r\n')
-    await waitUntil('the beginning is told', () => server.events.length > 0)
+    await waitUntil('the beginning is reported', () => server.events.length > 0)
     writeFileSync(large, Buffer.alloc(30_000_000, 1))
     let received = 0
     for await (const chunk of socket) received += Buffer.isBuffer(chunk) ? chunk.length : 0
@@ -348,10 +352,10 @@ suite('an HTTP server', () => {
     assert.match(last.reason ?? '', /written to/)
   })
 
-  test('connections without end, from many addresses, keep nobody from being served', async () => {
+  test('serves other clients during a flood of connections from many addresses', async () => {
     const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 60 }
     await using server = await serve({ limits })
-    // One that is in the middle of its file.
+    // This client is in the middle of its file.
     const busy = await open(server.port)
     busy.write(`GET ${kernelPath} HTTP/1.1\r\nHost: x\r\n\r\n`)
     await once(busy, 'readable')
@@ -374,7 +378,7 @@ suite('an HTTP server', () => {
     assert.deepEqual(server.errors, [])
   })
 
-  test('a connection on which nothing moves is closed', async () => {
+  test('closes an idle connection', async () => {
     const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 0.2 }
     await using server = await serve({ limits })
     const socket = await open(server.port)
@@ -383,7 +387,7 @@ suite('an HTTP server', () => {
     await once(socket, 'close')
   })
 
-  test('who is not heard is told nothing', async () => {
+  test('does not answer a client of another network', async () => {
     await using server = await serve({ hears: (address) => address === '127.0.0.1' })
     assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
     const stranger = ['--interface', '127.0.0.2', `${server.url}/bootx64.efi`]
@@ -391,7 +395,7 @@ suite('an HTTP server', () => {
     assert.equal(server.events.length, 2)
   })
 
-  test('says why it cannot listen', async () => {
+  test('tells why it cannot listen', async () => {
     await using server = await serve()
     await assert.rejects(serve({ port: server.port }), (error) => {
       return error instanceof NetimageError && error.code === 'cannot-listen'

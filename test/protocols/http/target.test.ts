@@ -5,7 +5,7 @@ import { evaluateConditions, rangeApplies } from '../../../src/protocols/http/co
 import { pathOfTarget } from '../../../src/protocols/http/target.ts'
 
 suite('the target of a request', () => {
-  test('is the path that was encoded, whatever it is of', () => {
+  test('is decoded to the path that was encoded', () => {
     const part = fc.string({ unit: 'grapheme', maxLength: 12 })
     const query = fc.constantFrom('', '?', '?a=/b', '#c', '?x#y?')
     const origin = fc.constantFrom('', 'http://10.0.0.1', 'HTTPS://[::1]:8080')
@@ -18,7 +18,7 @@ suite('the target of a request', () => {
     )
   })
 
-  test('is a path or nothing, whatever was sent', () => {
+  test('is a path or undefined for any text', () => {
     const piece = fc.oneof(
       fc.constantFrom(
         '/',
@@ -51,7 +51,7 @@ suite('the target of a request', () => {
 })
 
 suite('conditions', () => {
-  test('of any kind at all are answered', () => {
+  test('of any kind are answered', () => {
     const tag = fc.constantFrom('"a"', 'W/"a"', '*', '"', 'W/', 'a', '"a", "b"', ',,,')
     const date = fc.constantFrom('Mon, 23 Nov 2026 05:00:00 GMT', 'yesterday', '', '-1')
     const value = fc.option(fc.oneof(tag, date, fc.string({ unit: 'binary' })), { nil: undefined })

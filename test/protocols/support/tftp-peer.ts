@@ -1,4 +1,4 @@
-// One end of TFTP packet by packet, for what no real client does.
+// A TFTP peer that sends single packets, as no real client does.
 
 import assert from 'node:assert/strict'
 import { createSocket, type RemoteInfo } from 'node:dgram'
@@ -10,9 +10,9 @@ export type Received = { packet: Packet; port: number }
 export type TftpPeer = AsyncDisposable & {
   port: number
   send: (packet: Packet | Buffer, port: number) => void
-  /** What comes next; undefined: nothing within the time. */
+  /** The next packet; undefined if none comes within the time. */
   next: (milliseconds?: number) => Promise<Received | undefined>
-  /** Fails if anything has come that was not asked for with `next`. */
+  /** Fails if a packet has come that `next` did not return. */
   assertNothing: () => Promise<void>
 }
 
@@ -23,7 +23,10 @@ export async function openPeer(): Promise<TftpPeer> {
   const waiting: Received[] = []
   let wake: (() => void) | undefined
   socket.on('message', (bytes: Buffer, from: RemoteInfo) => {
-    waiting.push({ packet: decode(bytes) ?? assert.fail('no packet of TFTP'), port: from.port })
+    waiting.push({
+      packet: decode(bytes) ?? assert.fail('the packet is not TFTP'),
+      port: from.port,
+    })
     wake?.()
   })
   const peer: TftpPeer = {
@@ -32,7 +35,7 @@ export async function openPeer(): Promise<TftpPeer> {
       socket.send(Buffer.isBuffer(packet) ? packet : encode(packet), port, '127.0.0.1')
     },
     async assertNothing() {
-      // What comes from here comes after all that was sent before.
+      // This packet arrives after all packets that were sent before.
       const { port } = socket.address()
       socket.send(encode(ack(0)), port, '127.0.0.1')
       assert.deepEqual(await peer.next(), { packet: ack(0), port })

@@ -1,4 +1,5 @@
-// A TFTP server whose process has no file descriptor left, then one, then enough: what a client hears.
+// Prints the answers of a TFTP server whose process has no file descriptor left, then one, then
+// enough.
 //
 //     node tftp-without-descriptors-program.ts TREE
 //
@@ -10,7 +11,7 @@ import { serveTftp } from './tftp-server.ts'
 
 await using server = await serveTftp(process.argv[2] ?? '')
 await using peer = await openPeer()
-// Whatever Node opens once for good is open by then.
+// After this, Node has opened everything that it opens only once.
 peer.send(readRequest('none'), server.port)
 await peer.next()
 
@@ -19,12 +20,12 @@ const take = () => {
   try {
     for (;;) taken.push(openSync('/dev/null', 'r'))
   } catch {
-    // There are no more.
+    // No descriptor is left.
   }
 }
 take()
 
-/** Events tell when the server has given up on the request. */
+/** An event shows that the server has given up on the request. */
 async function ask(): Promise<void> {
   const { length } = server.events
   peer.send(readRequest('kernel'), server.port)
@@ -34,7 +35,7 @@ async function ask(): Promise<void> {
 }
 
 await ask()
-// Enough for the file, but not for the socket of the transfer.
+// One descriptor: enough for the file, but not for the socket of the transfer.
 closeSync(taken.pop() ?? -1)
 await ask()
 for (const descriptor of taken) closeSync(descriptor)

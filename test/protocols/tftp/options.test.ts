@@ -3,7 +3,7 @@ import { suite, test } from 'node:test'
 import fc from 'fast-check'
 import { negotiate } from '../../../src/protocols/tftp/options.ts'
 
-/** `blksize=1428 tsize=0`, and so the answer. */
+/** The request and the answer have the form `blksize=1428 tsize=0`. */
 function answerTo(asked: string, size: number | undefined = 1_000_000): string {
   const options = asked.split(' ').map((option) => {
     const [name = '', value = ''] = option.split('=')
@@ -26,7 +26,7 @@ suite('options of TFTP', () => {
     ['blksize=1e3', ''],
     ['blksize=', ''],
     ['blksize=99999999999999999999', ''],
-    // RFC 2349: 1 to 255, and the answer is what was asked for
+    // RFC 2349: 1 to 255, and the answer is equal to the request
     ['timeout=1', 'timeout=1'],
     ['timeout=255', 'timeout=255'],
     ['timeout=0', ''],
@@ -40,7 +40,7 @@ suite('options of TFTP', () => {
     ['windowsize=65535', 'windowsize=512'],
     ['windowsize=65535 blksize=1428', 'windowsize=183 blksize=1428'],
     ['windowsize=16 blksize=65464', 'windowsize=4 blksize=65464'],
-    // RFC 2347: any order and any case, and what is unknown is left out
+    // RFC 2347: any order and any case; unknown options are left out
     ['tsize=0 BLKSIZE=1428 Timeout=5', 'tsize=1000000 BLKSIZE=1428 Timeout=5'],
     ['rollover=0 blksize=1428 multicast= x-unknown=1', 'blksize=1428'],
     ['blksize=512 blksize=1024', 'blksize=512'],
@@ -51,11 +51,11 @@ suite('options of TFTP', () => {
     })
   }
 
-  test('no size is told where it is not known', () => {
+  test('the size is left out if it is not known', () => {
     assert.deepEqual(negotiate([{ name: 'tsize', value: '0' }], undefined).answer, [])
   })
 
-  test('whatever is asked for, what is agreed on is bounded and within what was asked for', () => {
+  test('the agreed values are bounded and never more than the request', () => {
     const name = fc.constantFrom('blksize', 'windowsize', 'timeout', 'tsize', 'BlkSize')
     const value = fc.oneof(fc.string(), fc.nat(70_000).map(String), fc.bigInt().map(String))
     const option = fc.record({ name, value })

@@ -22,7 +22,7 @@ const packet: fc.Arbitrary<Packet> = fc.oneof(
 )
 
 suite('packets of TFTP', () => {
-  test('what is encoded is decoded again', () => {
+  test('are the same after encoding and decoding', () => {
     fc.assert(
       fc.property(packet, (value) => {
         const bytes = encode(value)
@@ -32,7 +32,7 @@ suite('packets of TFTP', () => {
     )
   })
 
-  test('no bytes whatever throw, or are read behind their end', () => {
+  test('can be any bytes: decoding never throws or reads behind the end', () => {
     const hostile = fc
       .tuple(fc.integer({ min: 0, max: 7 }), fc.uint8Array({ maxLength: 700 }))
       .map(([opcode, rest]) => Buffer.from([0, opcode, ...rest]))
@@ -48,7 +48,7 @@ suite('packets of TFTP', () => {
     )
   })
 
-  test('the examples of RFC 2348 and RFC 7440 are what they say', () => {
+  test('of the examples in RFC 2348 and RFC 7440 are decoded', () => {
     // [RFC 2348: "An example of a read request, using a blocksize of 1428 octets"]
     assert.deepEqual(decode(Buffer.from('\0\x01foobar\0octet\0blksize\x001428\0', 'latin1')), {
       kind: 'read',
@@ -70,7 +70,7 @@ suite('packets of TFTP', () => {
     )
   })
 
-  test('modes are read in any case, and padding behind a request does not count', () => {
+  test('may have a mode in any case, and padding behind a request', () => {
     const padded = decode(Buffer.from('\0\x01a\0OcTeT\0tsize\x000\0\xff\xff', 'latin1'))
     assert.deepEqual(padded, {
       kind: 'read',
@@ -78,7 +78,7 @@ suite('packets of TFTP', () => {
     })
   })
 
-  test('a request without a mode is none', () => {
+  test('that are a request without a mode are refused', () => {
     for (const bytes of ['\0\x01', '\0\x01\0', '\0\x01file', '\0\x01file\0', '\0\x01file\0octet']) {
       assert.equal(decode(Buffer.from(bytes, 'latin1')), undefined)
     }

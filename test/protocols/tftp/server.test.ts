@@ -29,7 +29,7 @@ async function nextError(peer: TftpPeer): Promise<{ code: number; message: strin
   return received.packet
 }
 
-/** Acknowledges all that comes, to the end. */
+/** Acknowledges every block until the end. */
 async function fetch(peer: TftpPeer, block: number): Promise<Buffer> {
   const parts: Buffer[] = []
   for (let expected = block; ; expected++) {
@@ -47,7 +47,7 @@ async function isServed(port: number, file = 'kernel'): Promise<boolean> {
   return bytes.equals(kernel)
 }
 
-/** Whether the transfer that was told of last has ended. */
+/** Whether the transfer of the last event has ended. */
 function isOver({ events }: TestTftpServer): boolean {
   const last = events.at(-1)
   return last?.kind === 'tftp' && last.step === 'end'
@@ -61,12 +61,12 @@ for (const singlePort of [false, true]) {
   suite(
     `a TFTP server ${singlePort ? 'on a single port' : 'with a port for each transfer'}`,
     () => {
-      test('sends a file, and tells so', async () => {
+      test('sends a file, and reports it', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         peer.send(readRequest('/kernel'), server.port)
         assert.ok((await fetch(peer, 1)).equals(kernel))
-        await waitUntil('the end is told', () => server.events.length === 2)
+        await waitUntil('the end is reported', () => server.events.length === 2)
         const event = { kind: 'tftp', address: '127.0.0.1', file: '/kernel', size: kernel.length }
         assert.deepEqual(server.events, [
           { ...event, step: 'begin', bytes: 512 },
@@ -74,7 +74,7 @@ for (const singlePort of [false, true]) {
         ])
       })
 
-      test('answers from the port that it should', async () => {
+      test('answers from the right port', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         peer.send(readRequest('small'), server.port)
@@ -82,7 +82,7 @@ for (const singlePort of [false, true]) {
         assert.equal(port === server.port, singlePort)
       })
 
-      test('a request that comes again is one transfer', async () => {
+      test('starts one transfer for a repeated request', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         for (let count = 0; count < 3; count++) peer.send(readRequest('kernel'), server.port)
@@ -101,7 +101,7 @@ for (const singlePort of [false, true]) {
         await peer.assertNothing()
       })
 
-      test('another request from the same port ends the transfer before it, without an error', async () => {
+      test('ends a transfer without an error packet if another request comes from the same port', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         peer.send(readRequest('kernel', { tsize: 0 }), server.port)
@@ -111,7 +111,7 @@ for (const singlePort of [false, true]) {
         assert.ok((await fetch(peer, 1)).equals(kernel))
       })
 
-      test('a client that only wants to know the size leaves no trace', async () => {
+      test('reports nothing for a client that only wants to know the size', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         peer.send(readRequest('kernel', { tsize: 0 }), server.port)
@@ -121,7 +121,8 @@ for (const singlePort of [false, true]) {
           options: [{ name: 'tsize', value: String(kernel.length) }],
         })
         peer.send({ kind: 'error', code: 8, message: 'Early terminate' }, offer.port)
-        // A second one is served, then the server ends, which it would tell whom it serves.
+        // A second client is served, then the server stops. It would send an error to a client that
+        // it still served.
         await using second = await openPeer()
         second.send(readRequest('small'), server.port)
         assert.equal(String(await fetch(second, 1)), 'small')
@@ -131,7 +132,7 @@ for (const singlePort of [false, true]) {
         assert.ok(server.events.every((event) => event.kind === 'tftp' && event.file === 'small'))
       })
 
-      test('a window comes at once, and again from where it broke', async () => {
+      test('sends a window at once, and sends again from the lost block', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         peer.send(readRequest('kernel', { windowsize: 4 }), server.port)
@@ -148,7 +149,7 @@ for (const singlePort of [false, true]) {
         assert.deepEqual(await blocks(), [3, 4, 5, 6])
       })
 
-      test('what was begun stays what it was when the file is replaced', async () => {
+      test('sends the old file to the end if the file is replaced', async () => {
         const folder = temporaryDirectory()
         writeFileSync(join(folder, 'kernel'), kernel)
         await using server = await serveTftp(folder, { singlePort })
@@ -161,7 +162,7 @@ for (const singlePort of [false, true]) {
         assert.ok(Buffer.concat([data, await fetch(peer, 2)]).equals(kernel))
       })
 
-      test('a file that is written to while it is sent is not taken for a whole one', async () => {
+      test('ends with an error if the file changes while it is sent', async () => {
         const folder = temporaryDirectory()
         writeFileSync(join(folder, 'kernel'), kernel)
         utimesSync(join(folder, 'kernel'), 1000, 1000)
@@ -178,13 +179,13 @@ for (const singlePort of [false, true]) {
             continue
           }
           assert.equal(received?.packet.kind, 'error')
-          assert.match(received.packet.message, /written to/)
+          assert.match(received.packet.message, /changed while it was sent/)
           break
         }
         assert.equal(server.events.at(-1)?.kind === 'tftp' && server.events.at(-1)?.step, 'fail')
       })
 
-      test('who is unknown gets error 5, and the transfer goes on', async () => {
+      test('sends error 5 to another sender, and goes on with the transfer', async () => {
         await using server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         await using stranger = await openPeer()
@@ -192,7 +193,7 @@ for (const singlePort of [false, true]) {
         const { port } = await nextData(peer)
         stranger.send(ack(1), port)
         assert.equal((await nextError(stranger)).code, 5)
-        // Never an error for an error, or two servers would keep each other busy.
+        // An error is never answered with an error: two servers would answer each other forever.
         stranger.send({ kind: 'error', code: 5, message: '' }, port)
         peer.send(ack(1), port)
         assert.equal((await nextData(peer)).block, 2)
@@ -204,13 +205,13 @@ for (const singlePort of [false, true]) {
         request: { file: 'new', mode: 'octet', options: [] },
       }
       const mail: Packet = { kind: 'read', request: { file: 'root', mode: 'mail', options: [] } }
-      const noPacket = 'this is no packet of TFTP'
-      const noName = 'this name cannot be one of a boot tree'
+      const noPacket = 'the packet is not TFTP'
+      const noName = 'this name is not valid in a boot tree'
       const outside = '../../etc/passwd'
       const refusals: readonly (readonly [string, Packet | Buffer, number, string | undefined])[] =
         [
-          ['a write', write, 2, 'refuse new: files are only read here'],
-          ['mail', mail, 4, 'refuse root: there is no mode mail here'],
+          ['a write', write, 2, 'refuse new: files can only be read here'],
+          ['mail', mail, 4, 'refuse root: the mode mail is not supported'],
           ['an unknown operation', Buffer.from([0, 9, 0x61, 0]), 4, `refuse a: ${noPacket}`],
           [
             'a request without an end',
@@ -225,13 +226,13 @@ for (const singlePort of [false, true]) {
             `refuse ${'k'.repeat(80)}: ${noPacket}`,
           ],
           ['a single byte', Buffer.from([0]), 4, `refuse : ${noPacket}`],
-          ['an acknowledgment out of the blue', ack(7), 5, undefined],
+          ['an acknowledgment without a transfer', ack(7), 5, undefined],
           ['a name that leads out', readRequest(outside), 2, `fail ${outside}: ${noName}`],
-          ['a name that nothing has', readRequest('none'), 1, 'missing none: undefined'],
+          ['a missing name', readRequest('none'), 1, 'missing none: undefined'],
           ['a folder', readRequest('/'), 2, `fail /: ${noName}`],
         ]
       for (const [what, packet, code, told] of refusals) {
-        test(`${what} is refused with error ${code}, and told`, async () => {
+        test(`refuses ${what} with error ${code}, and reports it`, async () => {
           await using server = await serveTftp(tree, { singlePort })
           await using peer = await openPeer()
           peer.send(packet, server.port)
@@ -245,7 +246,7 @@ for (const singlePort of [false, true]) {
         })
       }
 
-      test('a flood from thousands of ports takes little, and others are served during it', async () => {
+      test('opens few files during a flood from thousands of ports, and serves other clients', async () => {
         const limits = { transfers: 64, transfersPerAddress: 48 }
         await using server = await serveTftp(tree, { singlePort, limits })
         const peers = await Promise.all(Array.from({ length: 250 }, () => openPeer()))
@@ -256,7 +257,7 @@ for (const singlePort of [false, true]) {
           encode(readRequest(file)),
           encode(readRequest(file, { blksize: 65464, windowsize: 65535 })),
         ])
-        // 5,250 requests: the same ports with other requests are as good as others.
+        // 5,250 requests: another request from the same port counts as a new one.
         for (let round = 0; round < 21; round++) {
           const request = requests[round % requests.length] ?? assert.fail()
           for (const peer of peers) peer.send(request, server.port)
@@ -265,14 +266,15 @@ for (const singlePort of [false, true]) {
           if (round % 7 === 3 && (await isServed(server.port))) served++
         }
         assert.equal(served, 3)
-        // A file, where it has one a socket, and curl's pipes; and files that are being opened.
+        // For each transfer a file and maybe a socket; files that are being opened; the pipes of
+        // curl.
         assert.ok(most <= 2 * limits.transfersPerAddress + 64 + 16, `${most} descriptors`)
         await server.close()
         for (const peer of peers) await peer[Symbol.asyncDispose]()
         assert.deepEqual(server.errors, [])
       })
 
-      test('whoever is stuck gives way only to others when there are too many', async () => {
+      test('ends a stuck transfer only if there are too many transfers', async () => {
         const limits = { transfers: 3, transfersPerAddress: 3 }
         await using server = await serveTftp(tree, { singlePort, limits })
         await using peers = new AsyncDisposableStack()
@@ -294,7 +296,7 @@ for (const singlePort of [false, true]) {
         await late.assertNothing()
       })
 
-      test('closing tells those who are being served', async () => {
+      test('tells its clients when it is closed', async () => {
         const server = await serveTftp(tree, { singlePort })
         await using peer = await openPeer()
         peer.send(readRequest('kernel'), server.port)
@@ -302,7 +304,7 @@ for (const singlePort of [false, true]) {
         peer.send(ack(1), port)
         await nextData(peer)
         await server.close()
-        assert.match((await nextError(peer)).message, /the server ends/)
+        assert.match((await nextError(peer)).message, /the server is stopping/)
         assert.equal(server.events.at(-1)?.kind === 'tftp' && server.events.at(-1)?.step, 'fail')
       })
     },
@@ -310,14 +312,14 @@ for (const singlePort of [false, true]) {
 }
 
 suite('a TFTP server', () => {
-  test('is silent while descriptors are short, and serves who asks again', async () => {
+  test('is silent while no descriptor is left, and serves a client that asks again', async () => {
     const program = join(import.meta.dirname, '../support/tftp-without-descriptors-program.ts')
     const command = ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, program, tree]
     const said = await runProgram('sh', command)
     assert.equal(said, 'silence\nsilence\ndata\n')
   })
 
-  test('says why it cannot listen', async () => {
+  test('tells why it cannot listen', async () => {
     await using server = await serveTftp(tree)
     await assert.rejects(serveTftp(tree, { port: server.port }), (error) => {
       assert.ok(error instanceof NetimageError)
@@ -327,7 +329,7 @@ suite('a TFTP server', () => {
     })
   })
 
-  test('ends with its signal', async () => {
+  test('stops when its signal is aborted', async () => {
     const controller = new AbortController()
     const server = await serveTftp(tree, { signal: controller.signal })
     controller.abort()
@@ -336,7 +338,7 @@ suite('a TFTP server', () => {
     assert.equal(again.port, server.port)
   })
 
-  test('serves over IPv6 as well', async () => {
+  test('serves over IPv6', async () => {
     await using server = await serveTftp(tree, { address: '::1' })
     const bytes = await filterThrough('curl', ['--silent', `tftp://[::1]:${server.port}/kernel`])
     assert.ok(bytes.equals(kernel))

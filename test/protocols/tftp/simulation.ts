@@ -1,12 +1,12 @@
-// A transfer over a network that loses, doubles, delays and reorders packets, in a time of its own.
-// The client is written after the RFCs, and is as eager as they let it be: it acknowledges all that
-// it did not expect.
+// A transfer over a simulated network that loses, duplicates, delays and reorders packets, with a
+// simulated clock. The client follows the RFCs, and sends as many acknowledgments as they allow:
+// one for every unexpected packet.
 
 import { createBlocks } from '../../../src/protocols/tftp/blocks.ts'
 import { decode, encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
 import { isOver, startTransfer, type TransferState } from '../../../src/protocols/tftp/transfer.ts'
 
-/** What happens to one packet, in the order in which they are sent by either side. */
+/** The fate of one packet. Faults are used in the order in which both sides send packets. */
 export type Fault = { isLost: boolean; copies: number; delay: number }
 
 export type Setting = {
@@ -15,7 +15,7 @@ export type Setting = {
   windowSize: number
   hasOptions: boolean
   faults: readonly Fault[]
-  /** Packets that may be lost in a row without anything getting further. */
+  /** The most packets that are lost in a row without progress. */
   lossesInARow: number
 }
 

@@ -8,7 +8,7 @@ import { simulate, type Fault } from './simulation.ts'
 
 const blockSize = 16
 
-/** Often at a block's edge. */
+/** The length is often a multiple of the block size. */
 const content = fc
   .oneof(
     fc.nat(700),
@@ -27,7 +27,7 @@ function blocksIn(bytes: Buffer): number {
 }
 
 suite('a transfer', () => {
-  test('ends with the right bytes, whatever is lost, doubled, late or out of order', () => {
+  test('ends with the right bytes if packets are lost, duplicated, late or out of order', () => {
     fc.assert(
       fc.property(
         content,
@@ -45,7 +45,7 @@ suite('a transfer', () => {
     )
   })
 
-  test('sends each block once where nothing is lost, though everything comes up to three times', () => {
+  test('sends each block once if nothing is lost, even if packets arrive up to three times', () => {
     const doubled = fault.map(({ copies, delay }) => ({ isLost: false, copies, delay: delay % 20 }))
     fc.assert(
       fc.property(content, fc.array(doubled, { maxLength: 200 }), (bytes, faults) => {
@@ -58,7 +58,7 @@ suite('a transfer', () => {
     )
   })
 
-  test('sends a block again only when time has passed', () => {
+  test('sends a block again only after a timeout', () => {
     fc.assert(
       fc.property(content, fc.array(fault, { maxLength: 120 }), (bytes, faults) => {
         const setting = { bytes, blockSize, windowSize: 1, hasOptions: true, lossesInARow: 3 }
@@ -68,19 +68,19 @@ suite('a transfer', () => {
     )
   })
 
-  test('with a window, what is sent again is no more than a window each time', () => {
+  test('sends at most one window again each time', () => {
     fc.assert(
       fc.property(content, fc.array(fault, { maxLength: 120 }), (bytes, faults) => {
         const windowSize = 4
         const setting = { bytes, blockSize, windowSize, hasOptions: true, lossesInARow: 3 }
         const { dataPackets, timeouts } = simulate({ ...setting, faults })
-        // Each acknowledgment that gets further begins a window.
+        // Each acknowledgment with progress begins a window.
         assert.ok(dataPackets <= windowSize * (blocksIn(bytes) + timeouts))
       }),
     )
   })
 
-  test('waits twice as long each time, and gives up', () => {
+  test('doubles the waiting time with each try, and gives up', () => {
     const { sent, transfer } = begin({ windowSize: 1 })
     transfer.receive({ kind: 'ack', block: 1 }, 0)
     assert.deepEqual(times(sent, transfer), [1000, 3000, 7000, 15_000, 23_000, 31_000, 39_000])
@@ -89,19 +89,19 @@ suite('a transfer', () => {
     assert.equal(sent.at(-1)?.kind, 'error')
   })
 
-  test('waits as long as was agreed on', () => {
+  test('waits for the agreed timeout', () => {
     const { sent, transfer } = begin({ windowSize: 1, timeout: 3 })
     transfer.receive({ kind: 'ack', block: 1 }, 0)
     assert.deepEqual(times(sent, transfer).slice(0, 3), [3000, 6000, 9000])
   })
 
-  test('gives up sooner on a client from which nothing ever came', () => {
+  test('gives up earlier on a client that never answered', () => {
     const { sent, transfer } = begin({ windowSize: 1 })
     assert.deepEqual(times(sent, transfer), [1000, 3000, 7000, 15_000])
     assert.equal(transfer.state, 'failed')
   })
 
-  test('sends the answer to the options again, and begins at the acknowledgment of block 0', () => {
+  test('repeats the OACK, and begins when block 0 is acknowledged', () => {
     const { sent, transfer } = begin({ windowSize: 2, hasOptions: true })
     transfer.receive({ kind: 'ack', block: 1 }, 0)
     transfer.tick(1000)
@@ -123,7 +123,7 @@ suite('a transfer', () => {
     [8, 'options refused'],
     [0, 'Early terminate'],
   ] as const) {
-    test(`ends without a failure where the client does not take the options (error ${code})`, () => {
+    test(`ends without a failure if the client declines the options (error ${code})`, () => {
       const { sent, transfer } = begin({ windowSize: 1, hasOptions: true })
       transfer.receive({ kind: 'error', code, message }, 0)
       assert.equal(transfer.state, 'declined')
@@ -131,11 +131,11 @@ suite('a transfer', () => {
     })
   }
 
-  test('fails where the client breaks it off, or sends what is not its part', () => {
+  test('fails if the client ends it, or sends an unexpected packet', () => {
     const { transfer } = begin({ windowSize: 1 })
     transfer.receive({ kind: 'ack', block: 1 }, 0)
     transfer.receive({ kind: 'error', code: 3, message: 'disk full' }, 0)
-    assert.equal(transfer.reason, 'the machine ended it: disk full')
+    assert.equal(transfer.reason, 'the machine ended the transfer: disk full')
 
     const other = begin({ windowSize: 1 })
     other.transfer.receive(undefined, 0)
@@ -143,7 +143,7 @@ suite('a transfer', () => {
     assert.deepEqual(other.sent.at(-1)?.kind, 'error')
   })
 
-  test('a window goes on behind the last block that came in order', () => {
+  test('continues after the last block that the client received in order', () => {
     // [RFC 7440 §4]
     const { sent, transfer } = begin({ windowSize: 4 })
     transfer.receive({ kind: 'ack', block: 4 }, 0)
@@ -151,22 +151,22 @@ suite('a transfer', () => {
     assert.deepEqual(blocksOf(sent), [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10])
   })
 
-  test('a window whose first block was lost comes once more at once, when the client asks', () => {
-    // A client acknowledges the last block in order when one comes that it did not expect.
+  test('sends a window once more at once, if the client misses its first block', () => {
+    // If an unexpected block arrives, a client acknowledges the last block that came in order.
     const { sent, transfer } = begin({ windowSize: 8, hasOptions: true })
     for (const block of [0, 8, 8]) transfer.receive({ kind: 'ack', block }, 0)
     const window = (first: number) => Array.from({ length: 8 }, (_, index) => first + index)
     assert.deepEqual(blocksOf(sent), [...window(1), ...window(9), ...window(9)])
-    // Some do so for each block that they did not expect.
+    // Some clients do this for each unexpected block.
     for (let count = 0; count < 7; count++) transfer.receive({ kind: 'ack', block: 8 }, 0)
     assert.equal(blocksOf(sent).length, 24)
     transfer.receive({ kind: 'ack', block: 16 }, 0)
     assert.deepEqual(blocksOf(sent).slice(24), window(17))
   })
 
-  test('a block that comes twice has one window sent again, and not all that follow', () => {
+  test('sends only one window again if a block arrives twice', () => {
     const intact = { isLost: false, copies: 1, delay: 0 }
-    // The answer to the options, its acknowledgment, and the first window.
+    // The OACK, its acknowledgment, and the first window.
     const faults = [...Array.from({ length: 5 }, () => intact), { ...intact, copies: 2 }]
     const bytes = Buffer.alloc(400 * blockSize)
     const setting = { bytes, blockSize, windowSize: 4, hasOptions: true, lossesInARow: 0 }
@@ -174,7 +174,7 @@ suite('a transfer', () => {
     assert.deepEqual([state, timeouts, dataPackets], ['ended', 0, blocksIn(bytes) + 4])
   })
 
-  test('counts on from 65535 with 0', () => {
+  test('counts blocks from 65535 on to 0', () => {
     const { sent, transfer } = begin({ windowSize: 1, size: 70_000 * blockSize })
     for (let block = 1; block <= 70_001; block++) {
       transfer.receive({ kind: 'ack', block: block & 0xffff }, 0)
@@ -184,7 +184,7 @@ suite('a transfer', () => {
     assert.equal(sent.length, 70_001)
   })
 
-  test('a file that cannot be read ends it with an error', () => {
+  test('ends with an error if the file cannot be read', () => {
     const sent: Packet[] = []
     const failing = createBlocks(
       () => {
@@ -241,7 +241,7 @@ function blocksOf(sent: readonly Packet[]): number[] {
   return sent.flatMap((packet) => (packet.kind === 'data' ? [packet.block] : []))
 }
 
-/** When something was sent while nothing comes, in milliseconds. */
+/** The times at which something is sent while nothing arrives, in milliseconds. */
 function times(sent: readonly Packet[], transfer: { tick: (now: number) => void }): number[] {
   const found: number[] = []
   for (let now = 0; now < 60_000; now += 100) {
