@@ -1,4 +1,4 @@
-/** Which file of a boot tree a machine means by a name, and the one way to open it. */
+/** Finds the file of a boot tree that a machine asks for, and opens it safely. */
 import { closeSync, constants, fstatSync, openSync, type BigIntStats } from 'node:fs'
 import { open, realpath, type FileHandle } from 'node:fs/promises'
 import { join, sep } from 'node:path'
@@ -8,33 +8,38 @@ import { parseMac } from '../mac.ts'
 import { liesBelow } from '../open-safely.ts'
 import { notServed } from './event.ts'
 
-/** Who asks, and whose files it says it wants: one of the others, by the folder that it names. */
+/**
+ * The client that asks. If the first folder of the requested name identifies a machine, one of
+ * `mac`, `serial` and `ip` holds that identity.
+ */
 export interface Requester {
-  /** Where it asks from: IP. */
+  /** The IP address of the client. */
   address: string
   /** Lower case with colons. */
   mac?: string
-  /** In lower case, as a Raspberry Pi has it. */
+  /** The serial number of a Raspberry Pi, in lower case. */
   serial?: string
   ip?: string
 }
 
 export interface BootTrees {
-  /** The folder of the machine's own files: they stand before those of the image. */
+  /** The folder of the machine's own files. They take precedence over the files of the image. */
   own?: string
   /** The boot tree of its image. */
   image: string
 }
 
 /**
- * @returns undefined for a machine that is not to be booted
- * @throws `NetimageError` if its files cannot be given out now
+ * @returns undefined if the machine is not served
+ * @throws `NetimageError` if the files of the machine cannot be served now
  */
 export type TreesOf = (
   requester: Requester,
 ) => Promise<BootTrees | undefined> | BootTrees | undefined
 
-/** Whoever gets it closes it. What is read of it stays the same if the name leads elsewhere. */
+/**
+ * The caller closes `handle`. If the file is replaced meanwhile, `handle` still reads the old file.
+ */
 export interface OpenBootFile {
   kind: 'file'
   handle: FileHandle
@@ -42,13 +47,14 @@ export interface OpenBootFile {
   size: number
   /** Milliseconds since 1970. */
   modified: number
-  /** Another one whenever the file may have another content. */
+  /** Changes if the content of the file may have changed. */
   tag: string
 }
 
 /**
- * `not-served`: not to this machine. `refused`: no such name can be. `unreadable`: it is there, but
- * it cannot be opened. `busy`: this machine is short of something for a moment: ask again.
+ * `not-served`: this machine is not served. `refused`: the name is invalid. `unreadable`: the file
+ * exists, but it cannot be opened. `busy`: this server has no descriptor or memory left at the
+ * moment; the machine should ask again.
  */
 export interface NoBootFile {
   kind: 'missing' | 'not-served' | 'refused' | 'unreadable' | 'busy'
@@ -58,11 +64,12 @@ export interface NoBootFile {
 const maxNameBytes = 1024
 
 /**
- * A machine that asks below a folder of its own (its serial, its hardware or its IP address) gets
- * its own files or its image's, if it has files of its own; else it learns that there is no such
- * folder, and asks anew without.
+ * The first folder of a name may be the serial number, the hardware address or the IP address of a
+ * machine. If this machine has files of its own, the rest of the name is looked up in these files,
+ * then in its image. If it has none, the file is missing, and the machine asks again without the
+ * folder.
  *
- * @param name as it came, percent-decoded where the protocol has that; `/` is the root of the tree
+ * @param name the requested name, percent-decoded for HTTP; `/` is the root of the tree
  */
 export async function openBootFile(
   treesOf: TreesOf,
@@ -70,7 +77,7 @@ export async function openBootFile(
   name: string,
 ): Promise<OpenBootFile | NoBootFile> {
   const path = splitName(name)
-  if (!path) return { kind: 'refused', reason: 'this name cannot be one of a boot tree' }
+  if (!path) return { kind: 'refused', reason: 'this name is not valid in a boot tree' }
 
   let found: [string, string[]][]
   try {
@@ -90,7 +97,7 @@ export async function openBootFile(
 
 const missing: NoBootFile = { kind: 'missing', reason: 'there is no such file' }
 
-/** @returns undefined where a name could lead out of a tree, or is none */
+/** @returns undefined if a name could lead out of a tree, or if it is invalid */
 function splitName(name: string): string[] | undefined {
   if (/[\0\\]/.test(name) || Buffer.byteLength(name) > maxNameBytes) return undefined
   const parts = name.split('/').filter((part) => part !== '' && part !== '.')
@@ -119,7 +126,10 @@ async function candidates(
   return own === undefined ? [inImage] : [[own, path], inImage]
 }
 
-/** Raspberry Pis ask below one of the first two, by their TFTP_PREFIX; PXELINUX has the third. */
+/**
+ * A Raspberry Pi asks below its serial number or its hardware address (TFTP_PREFIX). PXELINUX uses
+ * the hardware address with `01-` before it, or the IP address.
+ */
 function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined {
   const name = folder.toLowerCase()
   if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { serial: name }
@@ -131,7 +141,7 @@ function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined
 const leadsOut: NoBootFile = { kind: 'refused', reason: 'a link leads out of the boot tree' }
 
 const absent = new Set(['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EISDIR'])
-/** Descriptors or memory ran out: that passes, and must not end a boot. */
+/** Descriptors or memory ran out. This is temporary, and it must not end a boot. */
 const passing = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR'])
 
 async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoBootFile> {
@@ -141,7 +151,8 @@ async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoB
     if (!path.startsWith(root + sep)) {
       return leadsOut
     }
-    // Never waits for the other end of a FIFO; and what has become a link meanwhile is not followed.
+    // O_NONBLOCK: do not wait for the other end of a FIFO. O_NOFOLLOW: the file may have been
+    // replaced by a link since `realpath`.
     const handle = await open(
       path,
       constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
@@ -163,7 +174,7 @@ async function openIn(tree: string, parts: string[]): Promise<OpenBootFile | NoB
 function lookAt(handle: FileHandle, tree: string): OpenBootFile | NoBootFile {
   const stat = fstatSync(handle.fd, { bigint: true })
   if (!stat.isFile()) return missing
-  // A directory on the way may have become a link since `realpath` looked at it.
+  // A directory of the path may have been replaced by a link since `realpath`.
   if (!isIn(tree, handle)) return leadsOut
   const [size, modified] = [Number(stat.size), Number(stat.mtimeMs)]
   return { kind: 'file', handle, size, modified, tag: tagOf(stat) }
@@ -183,8 +194,8 @@ function tagOf({ ino, size, mtimeNs }: BigIntStats): string {
 }
 
 /**
- * To be asked before the end of a file is sent: half of an old content and half of a new one would
- * be worse than nothing.
+ * To be called before the end of a file is sent. A mix of old and new content is worse than a
+ * failed transfer.
  */
 export function hasChanged({ handle, tag }: OpenBootFile): boolean {
   return tagOf(fstatSync(handle.fd, { bigint: true })) !== tag

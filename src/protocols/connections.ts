@@ -1,32 +1,33 @@
-/** The TCP connections of one server: how many there may be, and which of them has to give way. */
+/** The TCP connections of one server: their limits, and the choice of one to close. */
 import type { Socket } from 'node:net'
 
 export interface ConnectionLimits {
   connections: number
-  /** With one client. */
+  /** From one client. */
   connectionsPerAddress: number
 }
 
-/** Whether a client is one of those that are served at all, by its IP address. */
+/** Whether the client with this IP address is a served machine. */
 export type IsServed = (address: string) => boolean
 
 export interface Connections {
   /**
-   * Takes in a new connection, or ends it at once. If it is one too many, another ends: one that
-   * never did anything; else one of a client that is not served; else the one that did nothing for
-   * longest, of a client that has more than others.
+   * Accepts a new connection. If there are too many, one is closed, from the client that has the
+   * most: first one that was never used; then one of a client that is not served; then, only for a
+   * served client, the one that was idle for longest. If there is none to close, the new one is
+   * closed.
    */
   add(socket: Socket, address: string): void
-  /** Something was done for the client at its other end. */
+  /** To be called when the connection was used. */
   used(socket: Socket): void
-  /** Ends all. */
+  /** Closes all connections. */
   destroy(): void
 }
 
 interface Connection {
   socket: Socket
   address: string
-  /** When it was last used; 0: never yet. Milliseconds. */
+  /** The time of the last use; 0: never used. Milliseconds. */
   active: number
 }
 
@@ -50,7 +51,7 @@ export function createConnections(
     connection.socket.destroy()
   }
 
-  /** @returns undefined if the new one is worth less than all that there are */
+  /** @returns undefined if no connection may be closed for the new one */
   function leastWorth(newcomer: string): Connection | undefined {
     const connections = [...all.values()]
     const unused = ofGreediest(connections.filter(({ active }) => active === 0))
@@ -88,7 +89,10 @@ export function createConnections(
   }
 }
 
-/** Of the client that has most of these, the one that was used least lately; of equals the oldest. */
+/**
+ * The client with the most of these connections is chosen, then its least recently used connection.
+ * If there are several, the oldest is chosen.
+ */
 function ofGreediest(connections: readonly Connection[]): Connection | undefined {
   const counts = new Map<string, number>()
   for (const { address } of connections) counts.set(address, (counts.get(address) ?? 0) + 1)
@@ -103,7 +107,7 @@ function ofGreediest(connections: readonly Connection[]): Connection | undefined
   return found
 }
 
-/** An IPv4 address, also where it comes in the clothes of an IPv6 one. */
+/** Removes the prefix `::ffff:` that an IPv6 socket adds to IPv4 addresses. */
 export function plainAddress(address: string | undefined): string | undefined {
   return address?.replace(/^::ffff:(?=\d+\.)/, '')
 }

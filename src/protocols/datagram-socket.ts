@@ -1,17 +1,17 @@
 /**
- * The UDP sockets of all protocols. Nobody can be answered at port 0: it is no port that a program
- * can have, and Node throws at the attempt to send there. A packet can name it as its source all the
- * same, so such packets are dropped here, before anybody could try to answer them.
+ * The UDP sockets of all protocols. A forged packet can have the source port 0, but no program can
+ * use this port, and Node throws if we send to it. So such packets are dropped here, before any
+ * protocol tries to answer them.
  */
 import { createSocket, type RemoteInfo, type Socket, type SocketOptions } from 'node:dgram'
 
 export type { RemoteInfo, Socket }
 
-/** A socket that never emits a `message` whose sender has port 0. */
+/** @returns a socket that never emits a `message` whose sender has port 0 */
 export function createDatagramSocket(options: SocketOptions): Socket {
   const socket = createSocket(options)
   const emit = socket.emit.bind(socket)
-  // Listeners cannot be relied on: each of them would have to look at the port by itself.
+  // We filter here because otherwise each listener would have to check the port.
   socket.emit = (event: string | symbol, ...values: unknown[]) =>
     event === 'message' && !canBeAnswered(values[1]) ? false : emit(event, ...values)
   return socket

@@ -1,4 +1,4 @@
-/** On which interface and address of this machine is served. */
+/** Finds the interface and the address of this machine to serve on. */
 import { networkInterfaces } from 'node:os'
 
 import { NetimageError } from '../errors.ts'
@@ -7,7 +7,7 @@ import { parseNetwork, type Network } from '../ipv4.ts'
 export interface ServedInterface {
   name: string
   address: string
-  /** Unknown while nothing is plugged in. */
+  /** Undefined while no cable is connected. */
   network: Network | undefined
 }
 
@@ -18,10 +18,12 @@ export interface WantedInterface {
 
 /** An IPv4 address of this machine. */
 export interface OwnAddress {
-  /** Of the interface, without the label that an address may have (`eth0:1`). */
+  /** The interface, without the label that an address may have (`eth0:1`). */
   name: string
   address: string
-  /** Undefined where it is an address alone, as those of tunnels are: routes say who is there. */
+  /**
+   * Undefined if the address has no network (prefix 32), as with tunnels; then only routes tell.
+   */
   network: Network | undefined
   internal: boolean
 }
@@ -40,8 +42,7 @@ export function ownAddresses(
 }
 
 /**
- * The one that is wanted; the only one that there is besides loopback, where none is.
- *
+ * @returns the wanted interface; if none is wanted, the only one besides loopback
  * @throws `NetimageError` `bad-option`
  */
 export function findInterface(
@@ -60,8 +61,8 @@ export function findInterface(
     .map(({ name, address, network }): ServedInterface => ({ name, address, network }))
   const [first, ...more] = found
   if (first && more.length === 0) return first
-  // Node only knows interfaces whose cable is plugged in at both ends: whoever names both parts of
-  // one is believed, and what does not exist cannot be listened on.
+  // Node lists only interfaces whose cable is connected to a running device. If both interface and
+  // address are named, we accept them; listening fails later if they do not exist.
   const { interface: name, address } = wanted
   if (!first && name !== undefined && address !== undefined) {
     return { name, address, network: undefined }
@@ -78,7 +79,7 @@ export function findInterface(
       ? `there are several addresses to serve on: ${list.join(', ')}`
       : `this machine has no interface ${what || 'with an IPv4 address'}`,
     {
-      hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}. One that nothing is plugged into takes --interface NAME as well, and with --dhcp full its --network.`,
+      hint: `Name one with --listen: ${list.join(', ') || 'there is none with IPv4'}. If no cable is connected, give --interface NAME as well, and --network with --dhcp full.`,
     },
   )
 }

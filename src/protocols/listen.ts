@@ -1,22 +1,22 @@
-/** Why a server cannot listen, in the words of a person. */
+/** The error of a server that cannot listen, with a hint for the person. */
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 
 const hints: Record<string, string> = {
-  EADDRINUSE: 'Another program has that port: end it, or choose another address or port.',
-  EACCES: 'Ports below 1024 take root or CAP_NET_BIND_SERVICE; or choose a higher one.',
-  EADDRNOTAVAIL: 'This machine has no such address: `ip address` shows those that it has.',
+  EADDRINUSE: 'Another program has the port. Stop it, or choose another address or port.',
+  EACCES: 'Run as root or with CAP_NET_BIND_SERVICE, or choose a port of 1024 or more.',
+  EADDRNOTAVAIL: 'This machine does not have the address. Run `ip address` to see its addresses.',
 }
 
-/** Who has a port most likely, where we may go without it or elsewhere. */
+/** The program that most likely has a port, if we can do without the port or use another one. */
 const holders: Record<number, string> = {
-  67: 'Another DHCP server of this machine has it, dnsmasq perhaps: end it, or serve with --dhcp off.',
-  69: 'Another TFTP server of this machine has it: end it, or take --tftp-port.',
-  80: 'A web server of this machine has it: end it, or take --http-port.',
-  111: 'rpcbind has it most likely: end it (systemctl stop rpcbind.socket rpcbind), or leave ours out with --no-port-mapper, where mounts name their ports.',
-  2049: 'The kernel’s NFS server has it most likely: end it, or take --nfs-port, where mounts name their ports.',
+  67: 'Another DHCP server of this machine has the port, perhaps dnsmasq. Stop it, or serve with --dhcp off.',
+  69: 'Another TFTP server of this machine has the port. Stop it, or use --tftp-port.',
+  80: 'A web server of this machine has the port. Stop it, or use --http-port.',
+  111: 'Most likely rpcbind has the port. Stop it (systemctl stop rpcbind.socket rpcbind). If all mounts name their ports, you can use --no-port-mapper instead.',
+  2049: 'Most likely the kernel’s NFS server has the port. Stop it. If all mounts name their ports, you can use --nfs-port instead.',
 }
 
-/** @param what the server and its transport: `NFS (TCP)` */
+/** @param what the server and its transport, such as `NFS (TCP)` */
 export function listenError(
   what: string,
   { address, port }: { address: string; port: number },

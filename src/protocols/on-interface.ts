@@ -1,9 +1,8 @@
 /**
- * Who is on the network that is served.
+ * Finds out whether a client is on the served network.
  *
- * A socket that listens on an address of one interface is reached by all others as well: Linux
- * takes in what is sent to any of its addresses, wherever it comes from. Node cannot keep a TCP
- * socket to an interface; so whoever would be answered by another one is not heard.
+ * Linux accepts packets to any of its addresses on every interface. Node cannot bind a TCP socket
+ * to an interface. So we ignore clients if the route to them goes through another interface.
  */
 import { readFileSync } from 'node:fs'
 import { endianness } from 'node:os'
@@ -11,10 +10,10 @@ import { endianness } from 'node:os'
 import { isInNetwork, parseAddress } from '../ipv4.ts'
 import type { ServedInterface } from './interfaces.ts'
 
-/** Whether a client is heard at all, by its IPv4 address. */
+/** Whether the client with this IPv4 address is answered at all. */
 export type Hears = (address: string) => boolean
 
-/** How long what was read counts. Milliseconds. */
+/** How long the routes are kept after they were read. Milliseconds. */
 const freshMs = 1000
 
 /** Reads the kernel's routes: /proc/net/route in proc_net(5). */
@@ -25,13 +24,13 @@ export function createOnInterface(
   let routes: readonly Route[] | undefined
   let readAt = -Infinity
   return (address) => {
-    // Also where another interface has the same network, as a laptop's cable and its wireless do.
+    // Also if another interface has the same network: a laptop may have it by cable and by Wi-Fi.
     if (address === own || (network && isInNetwork(address, network))) return true
     if (performance.now() - readAt > freshMs) {
       routes = readRoutes(file)
       readAt = performance.now()
     }
-    // Another system than Linux does not say.
+    // Systems other than Linux do not have the file.
     return !routes || interfacesTo(address, routes).includes(name)
   }
 }
@@ -42,7 +41,7 @@ interface Route {
   mask: number
 }
 
-/** Those of the most specific routes. */
+/** The interfaces of the most specific routes. */
 function interfacesTo(address: string, routes: readonly Route[]): string[] {
   const target = parseAddress(address)
   const leading = routes.filter(({ destination, mask }) => (target & mask) >>> 0 === destination)
@@ -58,7 +57,7 @@ function readRoutes(file: string): Route[] | undefined {
   }
 }
 
-/** Addresses stand there as the numbers that their bytes are in memory. */
+/** The file has addresses as hex numbers in the byte order of the machine. */
 export function parseRoutes(text: string, order = endianness()): Route[] {
   const number = (hex: string) => {
     const bytes = Buffer.from(hex, 'hex')

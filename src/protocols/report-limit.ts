@@ -1,10 +1,10 @@
-/** Keeps who makes up machines from drowning what is told of the real ones. */
+/** Limits reports, so that floods of invented machines do not hide the reports of real machines. */
 import type { Report, ServeEvent } from './event.ts'
 
-/** A shelf of machines that boot at once stays below. */
+/** More than a rack of machines needs that boot at the same time. */
 const [perSecond, atOnce] = [100, 500]
 
-/** @param knows machines that the others do not compete with */
+/** @param knows whether a machine is known; known machines have a limit of their own */
 export function limitReports(
   report: Report,
   knows: (mac: string) => boolean,
@@ -19,8 +19,9 @@ export function limitReports(
 }
 
 /**
- * Limits what a single packet brings about: mounts, and that something is not there or not to be had,
- * which loaders that try many names tell of so often that it must not take the place of mounts.
+ * Limits events that a client causes with a single packet: mounts, and missing or refused files.
+ * They have separate limits: loaders that try many names cause many missing files, which must not
+ * hide mounts.
  */
 export function limitCheap(report: Report, now: () => number): Report {
   const mounts = allowance(now)

@@ -37,7 +37,7 @@ const serial = '1a2b3c4d'
 const mac = 'dc:a6:32:01:02:03'
 const address = '10.0.0.7'
 
-/** A machine with files of its own, known by any of its names. */
+/** One machine has files of its own, and can be named by serial number, MAC or IP address. */
 function treesOf(asking: Requester) {
   const name = asking.serial ?? asking.mac ?? asking.ip ?? asking.address
   const isIt = [serial, mac, address].includes(name)
@@ -58,7 +58,7 @@ async function contentOf(
   }
 }
 
-suite('the file that a machine means', () => {
+suite('the file that a machine asks for', () => {
   for (const [name, content] of [
     ['start4.elf', 'image start4.elf'],
     ['/start4.elf', 'image start4.elf'],
@@ -71,7 +71,7 @@ suite('the file that a machine means', () => {
     ['01-dc-a6-32-01-02-03/cmdline.txt', 'own cmdline.txt'],
     ['01-DC-A6-32-01-02-03/start4.elf', 'image start4.elf'],
     ['10.0.0.7/cmdline.txt', 'own cmdline.txt'],
-    // Nothing is known of these machines: they ask again without the folder.
+    // These machines are not known: they ask again without the folder.
     ['ffffffff/start4.elf', 'missing'],
     ['01-02-03-04-05-06/start4.elf', 'missing'],
     ['10.0.0.8/start4.elf', 'missing'],
@@ -99,16 +99,16 @@ suite('the file that a machine means', () => {
     })
   }
 
-  test('is its own before that of its image, by the address that it asks from', async () => {
+  test('is the machine’s own file before that of its image, by the IP address of the request', async () => {
     assert.equal(await contentOf('cmdline.txt', address), 'own cmdline.txt')
     assert.equal(await contentOf('start4.elf', address), 'image start4.elf')
   })
 
-  test('is none for a machine that is not to be booted', async () => {
+  test('is refused to a machine that is not served', async () => {
     assert.equal(await contentOf('start4.elf', address, () => undefined), 'not-served')
   })
 
-  test('is in the tree, whatever the name', async () => {
+  test('is always in the tree, for any name', async () => {
     const part = fc.oneof(
       fc.constantFrom('..', '.', '', 'nixos', 'secret', 'outside', 'absolute', 'passwd', 'own'),
       fc.constantFrom(serial, '%2e%2e', '.. ', '...', '\\..', '~', 'image', 'etc'),
@@ -146,7 +146,7 @@ suite('the file that a machine means', () => {
     }
   })
 
-  test('has changed once it was written to, and not when its name leads elsewhere', async () => {
+  test('has changed if it was written to, but not if it was replaced', async () => {
     const file = join(image, 'changing')
     writeFileSync(file, 'before')
     const found = await openBootFile(treesOf, address, 'changing')

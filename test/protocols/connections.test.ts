@@ -1,4 +1,4 @@
-// Which connection ends if there is one too many.
+// The connection that is closed if there are too many.
 
 import assert from 'node:assert/strict'
 import { Socket } from 'node:net'
@@ -11,7 +11,7 @@ function open(isServed?: (address: string) => boolean) {
   const connections = createConnections(limits, isServed)
   const sockets: { name: string; socket: Socket }[] = []
   return {
-    /** Named by the address and a number. */
+    /** The name is the address and a number. */
     connect: (address: string, isUsed = true) => {
       const socket = new Socket()
       const before = sockets.filter(({ name }) => name.startsWith(`${address} `)).length
@@ -27,7 +27,7 @@ function open(isServed?: (address: string) => boolean) {
 const machines = Array.from({ length: limits.connections }, (_, index) => `m${index}`)
 
 suite('a connection too many', () => {
-  test('takes the place of those that never did anything, the greediest first', () => {
+  test('closes one that was never used, of the client that has the most', () => {
     const { connect, ended } = open()
     for (const machine of machines.slice(0, 5)) connect(machine)
     connect('quiet', false)
@@ -44,14 +44,14 @@ suite('a connection too many', () => {
     )
   })
 
-  test('of a stranger ends itself, however long the machines were idle', () => {
+  test('of an unserved client never closes one of a served machine', () => {
     const { connect, ended } = open((address) => address.startsWith('m'))
     for (const machine of machines) connect(machine)
     for (let count = 0; count < 20; count++) connect('stranger')
     assert.deepEqual([...new Set(ended().map((name) => name.split(' ')[0]))], ['stranger'])
   })
 
-  test('of a machine takes the place of a stranger, whatever that does', () => {
+  test('of a served machine closes one of an unserved client, even if that is in use', () => {
     const { connect, ended } = open((address) => address.startsWith('m'))
     const isBusy = connect('stranger')
     for (const machine of machines.slice(1)) connect(machine)
@@ -60,7 +60,7 @@ suite('a connection too many', () => {
     assert.deepEqual(ended(), ['stranger 1'])
   })
 
-  test('among machines that all have one, ends that which was idle for longest', () => {
+  test('closes the one that was idle for longest, if each machine has one', () => {
     const { connect, ended } = open()
     const works = machines.map((machine) => connect(machine))
     works[0]?.()
@@ -68,7 +68,7 @@ suite('a connection too many', () => {
     assert.deepEqual(ended(), ['m1 1'])
   })
 
-  test('of a client that has as many as it may ends one of its own', () => {
+  test('of a client at its own limit closes one of the same client', () => {
     const { connect, ended } = open()
     for (let count = 0; count < limits.connectionsPerAddress; count++) connect('m0')
     connect('m0')

@@ -16,12 +16,12 @@ const one = { ...loopback, eth0: [ipv4('10.0.0.5', '10.0.0.5/24')] }
 const two = { ...one, eth1: [ipv4('192.168.1.5', '192.168.1.5/16')] }
 
 suite('the interface that is served', () => {
-  test('is the only one that there is', () => {
+  test('is the only one, if there is only one', () => {
     const { name, address, network } = findInterface({}, one)
     assert.deepEqual([name, address, network?.address], ['eth0', '10.0.0.5', '10.0.0.0'])
   })
 
-  test('has to be named where there are several, and these are shown', () => {
+  test('must be named if there are several, and the error lists them', () => {
     assert.throws(
       () => findInterface({}, two),
       netimageError('bad-option', /10\.0\.0\.5 \(eth0\), 192\.168\.1\.5/),
@@ -31,7 +31,7 @@ suite('the interface that is served', () => {
     assert.equal(findInterface({ address: '127.0.0.1' }, two).name, 'lo')
   })
 
-  test('may stand beside addresses without a network, and have one itself', () => {
+  test('may have an address without a network, or be beside such addresses', () => {
     const tunnel = [ipv4('100.101.102.103', '100.101.102.103/32')]
     assert.deepEqual(
       findInterface({ interface: 'eth0' }, { ...one, tailscale0: tunnel }).name,
@@ -46,14 +46,14 @@ suite('the interface that is served', () => {
     )
   })
 
-  test('is that of an address with a label', () => {
+  test('is found for an address with a label', () => {
     const labelled = { ...loopback, 'eth9:1': [ipv4('10.8.0.1', '10.8.0.1/24')] }
     for (const wanted of [{}, { interface: 'eth9' }, { address: '10.8.0.1' }]) {
       assert.equal(findInterface(wanted, labelled).name, 'eth9')
     }
   })
 
-  test('that does not exist is an error', () => {
+  test('must exist', () => {
     assert.throws(
       () => findInterface({ address: '10.9.9.9' }, two),
       netimageError('bad-option', /no interface/),
@@ -64,12 +64,12 @@ suite('the interface that is served', () => {
     )
   })
 
-  test('that nothing is plugged into is believed to whoever names all of it', () => {
+  test('is accepted without a cable if both its name and its address are given', () => {
     const found = findInterface({ interface: 'eth2', address: '10.9.9.9' }, two)
     assert.deepEqual(found, { name: 'eth2', address: '10.9.9.9', network: undefined })
   })
 
-  test('says at once all that one without a cable takes', () => {
+  test('causes a hint with all options that it needs while it has no cable', () => {
     assert.throws(
       () => findInterface({ address: '10.9.9.9' }, two),
       (error) =>

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { suite, test } from 'node:test'
 import { listenError } from '../../src/protocols/listen.ts'
 
-/** What the kernel says to whoever is late. */
+/** The kernel's error if the port is in use. */
 async function inUse(): Promise<unknown> {
   const first = createServer().listen(0, '127.0.0.1')
   await once(first, 'listening')
@@ -18,13 +18,13 @@ async function inUse(): Promise<unknown> {
 
 suite('a port that another program has', () => {
   const address = '127.0.0.1'
-  test('is said to be that of the program that has it on most machines', async () => {
+  test('has a hint that names the program that usually has it', async () => {
     const { message, hint } = listenError('x', { address, port: 111 }, await inUse())
     assert.match(message, /port 111: .*EADDRINUSE/)
     assert.match(hint ?? '', /rpcbind.*--no-port-mapper/)
   })
 
-  test('is to be changed where nothing else is known', async () => {
+  test('has a hint to choose another port, if no usual program is known', async () => {
     const { hint } = listenError('x', { address, port: 1234 }, await inUse())
     assert.match(hint ?? '', /choose another address or port/)
   })

@@ -6,7 +6,7 @@ import { parseNetwork } from '../../src/ipv4.ts'
 import { createOnInterface, parseRoutes } from '../../src/protocols/on-interface.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
-// As Linux prints it on a machine with little-endian numbers: `default via 10.0.0.1 dev eth0`,
+// Linux prints this on a little-endian machine: `default via 10.0.0.1 dev eth0`,
 // `10.77.0.0/16 via 192.168.5.9 dev eth1`, `10.77.8.0/24 via 10.0.0.9 dev eth0`, and the networks
 // of both interfaces.
 const table = `Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -22,33 +22,33 @@ writeFileSync(file, table)
 const eth0 = { name: 'eth0', address: '10.0.0.5', network: parseNetwork('10.0.0.5/24') }
 const eth1 = { name: 'eth1', address: '192.168.5.5', network: parseNetwork('192.168.5.5/24') }
 
-suite('who is on the network that is served', () => {
+suite('clients on the served network', () => {
   const places = {
     '10.0.0.7': 'eth0',
     '192.168.5.7': 'eth1',
-    // Behind routers.
+    // These are behind routers.
     '203.0.113.7': 'eth0',
     '10.77.1.1': 'eth1',
     '10.77.8.1': 'eth0',
   }
   for (const [address, name] of Object.entries(places)) {
-    test(`${address} is on ${name}`, () => {
+    test(`include ${address} for ${name}`, () => {
       assert.equal(createOnInterface(eth0, file)(address), name === 'eth0')
       assert.equal(createOnInterface(eth1, file)(address), name === 'eth1')
     })
   }
 
-  test('whoever is on a network of two interfaces is on both', () => {
+  test('include, for both interfaces, a client on a network that two interfaces have', () => {
     const wlan0 = { ...eth0, name: 'wlan0', address: '10.0.0.6' }
     assert.ok(createOnInterface(wlan0, file)('10.0.0.7'))
     assert.ok(!createOnInterface(wlan0, file)('203.0.113.7'))
   })
 
-  test('everybody is, where the system does not say', () => {
+  test('include every client, if the system has no table of routes', () => {
     assert.ok(createOnInterface(eth0, '/nonexistent')('192.168.5.7'))
   })
 
-  test('routes are read in either order of bytes', () => {
+  test('are found by routes in either byte order', () => {
     const swapped = table.replaceAll(/\b(..)(..)(..)(..)\b(?=\t)/g, (word, a, b, c, d) =>
       /^[0-9A-F]{8}$/.test(word) ? `${d}${c}${b}${a}` : word,
     )

@@ -11,7 +11,7 @@ const events = {
   refused: { kind: 'nfs', step: 'refuse', path: '/' },
 } as const satisfies Record<string, ServeEvent>
 
-suite('what a single packet brings about', () => {
+suite('events that a single packet causes', () => {
   function open() {
     const told: ServeEvent[] = []
     let now = 0
@@ -27,7 +27,7 @@ suite('what a single packet brings about', () => {
     return { send, wait: (ms: number) => void (now += ms) }
   }
 
-  test('is told until it is a flood, and again a while later', () => {
+  test('are reported until they are a flood, and again a while later', () => {
     const { send, wait } = open()
     for (const event of [events.missing, events.mount]) {
       assert.equal(send(event, 400), 400)
@@ -38,7 +38,7 @@ suite('what a single packet brings about', () => {
     assert.equal(send(events.missing, 200), 100)
   })
 
-  test('takes nothing from what is worth more', () => {
+  test('do not reduce the reports of more important events', () => {
     const { send } = open()
     send(events.missing, 5000)
     assert.equal(send(events.refused, 1), 0)
@@ -47,7 +47,7 @@ suite('what a single packet brings about', () => {
   })
 })
 
-test('machines that do not exist take nothing from those that do', () => {
+test('invented machines do not reduce the reports of known machines', () => {
   const told: (string | undefined)[] = []
   let now = 0
   const known = '52:54:00:00:00:01'

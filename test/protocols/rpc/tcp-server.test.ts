@@ -252,7 +252,7 @@ suite('an RPC server over TCP', () => {
         error.message,
         /^NFS \(TCP\) cannot listen on 127\.0\.0\.1, port \d+: .*EADDRINUSE/,
       )
-      assert.match(error.hint ?? '', /Another program has that port/)
+      assert.match(error.hint ?? '', /Another program has the port/)
       return true
     })
   })

@@ -1,5 +1,5 @@
-// A Linux machine (User Mode Linux) that has all programs of this one: its root is this machine's,
-// read-only, and it mounts an NFS export beside it.
+// A Linux machine (User Mode Linux) that has all programs of this machine: its root is the root of
+// this machine, read-only. It also mounts an NFS export.
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,11 +13,11 @@ export type HostedClient = {
   /** The last byte of its address. */
   host: number
   path: string
-  /** Options of mount(8) beyond `vers=3,nolock,proto=tcp`. */
+  /** Options of mount(8), added to `vers=3,nolock,proto=tcp`. */
   options: string
   /**
-   * Run in /mnt, which is a tmpfs, once the export is mounted at /mnt/there. The machine says `passed`
-   * when it ends well.
+   * Runs in /mnt, which is a tmpfs, after the export is mounted at /mnt/there. The machine prints
+   * `passed` if the script succeeds.
    */
   script: string
 }

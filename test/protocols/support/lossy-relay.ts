@@ -4,13 +4,13 @@ import { createSocket, type RemoteInfo } from 'node:dgram'
 import { once } from 'node:events'
 
 export type LossyRelay = AsyncDisposable & {
-  /** What clients are told instead of the server's. */
+  /** The port that clients use instead of the server's port. */
   port: number
-  /** What was lost so far. */
+  /** The packets that were lost so far. */
   lost: Buffer[]
 }
 
-/** @param loses asked of each packet of the server, until it says so of one */
+/** @param loses called with each packet of the server, until it returns true for one */
 export async function openLossyRelay(
   server: number,
   loses: (packet: Buffer) => boolean,

@@ -52,7 +52,7 @@ export function machineWith(...exports: NfsExport[]): NfsMachine {
   return { name: 'pi', mac: '02:00:00:00:00:01', exports }
 }
 
-/** A server, a client, and the root of what it has mounted. */
+/** A server, a client, and the handle of the mounted root. */
 export async function serveToClient(
   options?: Parameters<typeof startTestServer>[0],
 ): Promise<{ server: TestServer; client: NfsClient; root: Buffer } & AsyncDisposable> {
