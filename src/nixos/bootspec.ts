@@ -1,5 +1,5 @@
 /**
- * Bootspec: what a system says of how it is booted (`boot.json`).
+ * Bootspec: a system's kernel, initrd and parameters for boot loaders (`boot.json`).
  *
  * https://github.com/NixOS/rfcs/blob/master/rfcs/0125-bootspec.md
  */
@@ -7,21 +7,21 @@ import * as v from 'valibot'
 
 import { NetimageError } from '../errors.ts'
 
-/** Menus and kernel lines hold these texts, and would go on in another line. */
+/** These texts become parts of lines in menus. A line break would begin a new line there. */
 const oneLine = v.pipe(
   v.string(),
-  v.check((text) => !lineBreaker.test(text), 'there is a control character in it'),
+  v.check((text) => !lineBreaker.test(text), 'the text has a control character'),
 )
 
-// Those of ASCII and Latin-1, and what Unicode has for the end of a line.
+// Control characters of ASCII and Latin-1, and Unicode's ends of lines and paragraphs.
 const lineBreaker = /[\p{Cc}\p{Zl}\p{Zp}]/u
 
-/** In an absolute path a `..` could lead anywhere. Menus and kernel lines end a name at a blank. */
+/** `..` could lead out of the store. In menus and kernel lines a name ends at a blank. */
 const absolutePath = v.pipe(
   v.string(),
   v.check(
     (path) => /^\/(?!(.*\/)?\.\.(\/|$))/s.test(path) && isMenuPath(path),
-    'it is no absolute path, or has "..", blanks or control characters in it',
+    'the text is no absolute path, or has "..", blanks or control characters',
   ),
 )
 
@@ -30,7 +30,7 @@ export function isMenuPath(path: string): boolean {
   return !/\s/.test(path) && !lineBreaker.test(path)
 }
 
-/** Others than nixpkgs write `null` for what is not there. */
+/** Other programs than nixpkgs write `null` for a missing path. */
 const optionalPath = v.pipe(
   v.nullish(absolutePath),
   v.transform((path) => path ?? undefined),
@@ -55,12 +55,12 @@ export interface Bootspec extends BootSpecification {
 const v1Key = 'org.nixos.bootspec.v1'
 const specialisationKey = 'org.nixos.specialisation.v1'
 
-/** Specialisations may have none of their own in NixOS; this bounds what is not NixOS. */
+/** NixOS allows no specialisations of specialisations. This bounds documents from elsewhere. */
 const maxDepth = 4
 
 /**
  * @param source where the text is from, for the error
- * @returns undefined where the document is of a version that we do not know
+ * @returns undefined if the document is of an unknown version
  */
 export function parseBootspec(text: string, source: string): Bootspec | undefined {
   let document: unknown
@@ -74,7 +74,7 @@ export function parseBootspec(text: string, source: string): Bootspec | undefine
 
 function readDocument(document: unknown, source: string, depth: number): Bootspec | undefined {
   const outer = v.safeParse(v.record(v.string(), v.unknown()), document)
-  if (!outer.success) throw broken(source, 'it is no object')
+  if (!outer.success) throw broken(source, 'it is no JSON object')
   if (!(v1Key in outer.output)) return undefined
   const inner = parseSpecification(outer.output[v1Key], source)
   const specialisations = new Map<string, Bootspec>()
@@ -89,7 +89,7 @@ function readDocument(document: unknown, source: string, depth: number): Bootspe
   return { ...inner, specialisations }
 }
 
-/** @param source where it is from, as an error begins */
+/** @param source where the value is from, for the beginning of an error */
 export function parseSpecification(value: unknown, source: string): BootSpecification {
   const parsed = v.safeParse(specification, value)
   if (parsed.success) return parsed.output
@@ -97,7 +97,9 @@ export function parseSpecification(value: unknown, source: string): BootSpecific
   throw broken(source, `${v.getDotPath(issue) ?? v1Key}: ${issue.message}`)
 }
 
-/** The name of a directory in NixOS; menus show it, and files of the boot tree are named after it. */
+/**
+ * The name is a directory's in NixOS. It becomes part of menus and of file names in the boot tree.
+ */
 export function checkSpecialisationName(name: string, source: string): void {
   if (!/^\.{0,2}$|\//.test(name) && !lineBreaker.test(name)) return
   throw broken(source, `a specialisation cannot have the name ${JSON.stringify(name)}`)

@@ -1,4 +1,4 @@
-/** Systems that are hosts of a flake: Nix evaluates and builds them. */
+/** Evaluates and builds the hosts of flakes with Nix. */
 import * as v from 'valibot'
 
 import { NetimageError } from '../errors.ts'
@@ -6,26 +6,29 @@ import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import { runProgram } from '../run-program.ts'
 
 export interface FlakeHost {
-  /** As the person wrote it: `.#pi`. */
+  /** The person's text: `.#pi`. */
   reference: string
-  /** Where its configuration is: `.#nixosConfigurations.pi.config`. */
+  /** The flake reference of its configuration: `.#nixosConfigurations.pi.config`. */
   configuration: string
 }
 
 export interface BuiltHost {
   toplevel: StorePath
-  /** What netimage's NixOS module says of the image: JSON. Undefined where there is no module. */
+  /**
+   * The settings of netimage's NixOS module, as JSON. Undefined if the host does not use the
+   * module.
+   */
   settings: string | undefined
 }
 
-/** Undefined where the fragment names something else than a host. */
+/** @returns undefined if the fragment does not name a host */
 export function parseFlakeHost(reference: string): FlakeHost | undefined {
   const [, flake, host] = /^([^#]*)#([A-Za-z0-9_][A-Za-z0-9_'-]*)$/.exec(reference) ?? []
   if (flake === undefined || host === undefined) return undefined
   return { reference, configuration: `${flake}#nixosConfigurations.${host}.config` }
 }
 
-/** The path that a flake reference builds: a host's system, or what it names otherwise. */
+/** Builds a flake reference: the system of a host, or any other output. @returns its path */
 export async function buildFlakePath(reference: string, signal: AbortSignal): Promise<string> {
   const host = parseFlakeHost(reference)
   const installable = host ? `${host.configuration}.system.build.toplevel` : reference
@@ -36,10 +39,10 @@ export async function buildFlakePath(reference: string, signal: AbortSignal): Pr
   return path
 }
 
-/** What `nix build --json` prints; Nix 2.8 has no other way to tell what it built. */
+/** The output of `nix build --json`. Nix 2.8 has no other way to tell the built paths. */
 const builtSchema = v.array(v.object({ outputs: v.object({ out: v.string() }) }))
 
-/** A host's system, with what the module says: both at the price of one evaluation. */
+/** Builds a host's system and the module's settings with one evaluation. */
 export async function buildFlakeHost(host: FlakeHost, signal: AbortSignal): Promise<BuiltHost> {
   const { reference, configuration } = host
   const evaluation = ['eval', '--json', configuration, '--apply', derivations]
@@ -55,7 +58,7 @@ export async function buildFlakeHost(host: FlakeHost, signal: AbortSignal): Prom
     throw notOnePath(reference)
   }
   if (settingsPath === undefined) return { toplevel: storePath, settings: undefined }
-  // Not read as a file: the store need not lie in this machine's /nix/store.
+  // Not read as a file: Nix's store may lie elsewhere than in this machine's /nix/store.
   const text = await runNix(['store', 'cat', settingsPath], reference, signal)
   return { toplevel: storePath, settings: text }
 }
@@ -68,7 +71,7 @@ const derivations = `config: let inherit (config.system) build; in {
 const derivationsSchema = v.object({ toplevel: v.string(), settings: v.nullable(v.string()) })
 
 function notOnePath(reference: string): NetimageError {
-  return new NetimageError('not-a-system', `${reference} does not build one path`)
+  return new NetimageError('not-a-system', `${reference} does not build exactly one path`)
 }
 
 function parseJson(text: string): unknown {
@@ -90,11 +93,11 @@ async function run(
   what: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const hint = `It takes Nix to build ${what}. Build the system on a machine that has Nix, and name its store path with --from and the store that has it.`
+  const hint = `Nix is needed to build ${what}. Build the system on a machine that has Nix. Then name its store path, and with --from the store that has it.`
   // Nix shows its own progress and its own errors.
   const { status, stdout } = await runProgram(program, args, { hint, signal, showsErrors: true })
   if (status === 0) return stdout
   throw new NetimageError('nix-failed', `nix could not build ${what}`, {
-    hint: 'What nix said stands above.',
+    hint: 'Nix’s own messages above tell why.',
   })
 }

@@ -11,7 +11,7 @@ export function isNfs({ type }: FileSystem): boolean {
   return type === 'nfs' || type === 'nfs4'
 }
 
-/** What is seen at a place: of several the last, which `mount --all` puts over the others. */
+/** The last file system for a mount point, because `mount --all` mounts it over the others. */
 export function fileSystemAt(
   fileSystems: readonly FileSystem[],
   place: string,
@@ -22,7 +22,7 @@ export function fileSystemAt(
 export function parseFstab(text: string): FileSystem[] {
   const fileSystems: FileSystem[] = []
   for (const line of text.split('\n')) {
-    // Other blanks than these may be part of a name.
+    // Other kinds of blanks may be part of a name.
     const fields = line.split(/[ \t]+/).filter(Boolean)
     if (fields[0]?.startsWith('#')) continue
     const [device, mountPoint, type, options = 'defaults'] = fields.map(unescape)
@@ -32,7 +32,7 @@ export function parseFstab(text: string): FileSystem[] {
   return fileSystems
 }
 
-/** Blanks in a field are written as `\040`; bytes that are not ASCII may be, too. */
+/** Blanks in a field are written as `\040`. Bytes outside of ASCII may also be written in octal. */
 function unescape(field: string): string {
   const bytes = Buffer.from(field).toString('latin1')
   const unescaped = bytes.replace(/\\([0-7]{3})/g, (_, octal: string) =>

@@ -5,16 +5,16 @@ import { listStoreDirectory, readStoreText, type TreeOf } from './store-files.ts
 
 const modulePattern = /\.ko(?:\.(?:xz|zst|gz))?$/
 
-/** The module's name as `lsmod` shows it; undefined where the file is no module. */
+/** The module's name as `lsmod` shows it; undefined if the file is no module. */
 export function moduleName(file: string): string | undefined {
   if (!modulePattern.test(file)) return undefined
   return posix.basename(file).replace(modulePattern, '').replaceAll('-', '_')
 }
 
-/** Modules by name, with the file that each was built as: `kernel/drivers/net/…`. */
+/** Modules by name, with their files: `kernel/drivers/net/…`. */
 export type KernelModules = ReadonlyMap<string, string>
 
-/** @param text `modules.builtin`: one file a line */
+/** @param text the content of `modules.builtin`: one file a line */
 export function parseBuiltinModules(text: string): KernelModules {
   const modules = new Map<string, string>()
   for (const line of text.split('\n')) {
@@ -24,7 +24,7 @@ export function parseBuiltinModules(text: string): KernelModules {
   return modules
 }
 
-/** What is built into the kernel of a toplevel; undefined where the toplevel does not say. */
+/** The modules in a toplevel's kernel itself; undefined if there is no `modules.builtin`. */
 export async function readBuiltinModules(
   treeOf: TreeOf,
   toplevel: string,

@@ -1,4 +1,4 @@
-/** From what a person names (a store path, a link, a flake's host) to the system's store path. */
+/** Finds the store path of a system by a store path, a link, or a flake's host. */
 import { existsSync, lstatSync, readlinkSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 
@@ -18,16 +18,17 @@ export async function findSystemPath(name: string, signal: AbortSignal): Promise
 function wholePath(path: string, name: string): StorePath {
   const split = splitStorePath(path)
   if (split?.rest === '') return split.storePath
-  throw new NetimageError('bad-store-path', `${name} is not a store path but ${path}`, {
+  const subject = name === path ? path : `${name} leads to ${path}, which`
+  throw new NetimageError('bad-store-path', `${subject} is not a store path`, {
     hint: `Name the system itself: ${split?.storePath ?? `${storeDir}/<32 characters>-nixos-system-…`}`,
   })
 }
 
-/** Links are followed one by one: the store path they lead to need not be on this machine. */
+/** Not `realpath`: the store path that the links lead to may be missing on this machine. */
 function followLinks(name: string): StorePath {
   let path = resolve(name)
   for (let links = 0; links < maxLinks; links++) {
-    // A store of another root: DIR/nix/store/….
+    // A store below another root has paths like DIR/nix/store/….
     const at = path.lastIndexOf(`${storeDir}/`)
     if (at >= 0) return wholePath(path.slice(at), name)
     const target = linkTarget(path)
@@ -42,7 +43,7 @@ function linkTarget(path: string): string | undefined {
     return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw fileSystemError(`could not read ${path}`, error)
-    throw new NetimageError('path-not-found', `there is no ${path}`, {
+    throw new NetimageError('path-not-found', `${path} does not exist`, {
       hint: 'Name a store path, a link to one (./result), or a host of a flake (.#host).',
     })
   }
@@ -50,7 +51,7 @@ function linkTarget(path: string): string | undefined {
 
 function notASystem(name: string, path: string): NetimageError {
   const hint = existsSync(join(path, 'flake.nix'))
-    ? `There is a flake: name its host, as in ${name}#host.`
+    ? `This is a flake. Name one of its hosts, as in ${name}#host.`
     : 'Name a store path, a link to one (./result), or a host of a flake (.#host).'
   return new NetimageError('not-a-system', `${name} leads to no store path`, { hint })
 }

@@ -10,12 +10,12 @@ import { fileSystemAt, isNfs, type FileSystem } from './fstab.ts'
 import { findRootFileSystem } from './root-file-system.ts'
 
 export interface NfsRoot {
-  /** As it stands on the kernel line. */
+  /** The value as it is on the kernel line. */
   text: string
-  /** Undefined: the server that gave the machine its address. */
+  /** Undefined means the server that gave the machine its address. */
   server: string | undefined
   path: string
-  /** `3`, `4`, `4.2`…, where the options name one. */
+  /** `3`, `4`, `4.2`…; undefined if the options name none. */
   version: string | undefined
   /** The other options. */
   options: string[]
@@ -28,7 +28,7 @@ export function parseNfsRoot(text: string): NfsRoot {
     /^(?:([^/,:[\]]+|\[[^\]]+\]):)?(\/(?!\/)[^,]*)(?:,(.*))?$/.exec(text) ?? []
   if (path === undefined || /[\s\p{Cc}]/u.test(text)) {
     throw new NetimageError('bad-option', `nfsRoot: ${JSON.stringify(text)} is no NFS root`, {
-      hint: 'It is written as on the kernel line: 192.168.0.108:/srv/nixos,v3',
+      hint: 'Write the NFS root as on the kernel line: 192.168.0.108:/srv/nixos,v3',
     })
   }
   let version: string | undefined
@@ -44,17 +44,17 @@ export function parseNfsRoot(text: string): NfsRoot {
 export interface MountedRoot {
   fileSystem: FileSystem
   server: string | undefined
-  /** Of the whole root tree, also where the machine mounts no more of it than the store. */
+  /** The path of the whole root tree, even if the machine mounts only the store. */
   path: string
 }
 
-/** The root tree that an fstab mounts; undefined where it names none, or nobody can tell which. */
+/** The root tree that an fstab mounts; undefined if the fstab names none, or if it is not clear. */
 export function findMountedRoot(fileSystems: readonly FileSystem[]): MountedRoot | undefined {
   const root = fileSystemAt(fileSystems, '/')
   const fileSystem = root && isNfs(root) ? root : findRootFileSystem(fileSystems)
   if (!fileSystem || !isNfs(fileSystem)) return undefined
   try {
-    // Options in a device are a mistake, which `check` names: no path has them.
+    // Options in a device are a mistake that `check` reports. They do not belong to the path.
     const { server, path } = parseNfsRoot(fileSystem.device)
     const part = fileSystem.mountPoint === '/' ? '' : fileSystem.mountPoint
     const whole = posix.join(path, subdirectoryOf(fileSystem)).replace(/\/+$/, '')
@@ -65,12 +65,12 @@ export function findMountedRoot(fileSystems: readonly FileSystem[]): MountedRoot
   }
 }
 
-/** mount(8): the mount shows this directory of the file system. */
+/** mount(8): `X-mount.subdir` mounts this directory of the file system. */
 function subdirectoryOf({ options }: FileSystem): string {
   return options.flatMap((option) => /^X-mount\.subdir=(.*)$/.exec(option)?.[1] ?? []).at(-1) ?? ''
 }
 
-/** The NFS root that an fstab names, with its version; undefined where it names none. */
+/** The NFS root that an fstab names, with its version; undefined if the fstab names none. */
 export function nfsRootOfFstab(fileSystems: readonly FileSystem[]): string | undefined {
   const mounted = findMountedRoot(fileSystems)
   if (!mounted) return undefined
@@ -81,7 +81,7 @@ export function nfsRootOfFstab(fileSystems: readonly FileSystem[]): string | und
   return version === undefined ? device : `${device},v${version}`
 }
 
-/** `3`, `4`, `4.2`…; undefined where it is left to the client. */
+/** `3`, `4`, `4.2`…; undefined if the client chooses the version. */
 export function nfsVersionOf({ type, options }: FileSystem): string | undefined {
   const named = options.flatMap((option) => versionOption.exec(option)?.[1] ?? []).at(-1)
   return named ?? (type === 'nfs4' ? '4' : undefined)

@@ -1,14 +1,14 @@
-/** Where the running system's store comes from, as far as its fstab tells. */
+/** Finds in an fstab where the running system's store comes from. */
 import { posix } from 'node:path'
 
 import { fileSystemAt, isNfs, type FileSystem } from './fstab.ts'
 
-/** The store may be mounted on its own. */
+/** The store may have a mount of its own. */
 const storePlaces = ['/nix/store', '/nix', '/']
 
 /**
- * The file system that the store lies in: of a bind mount the one that it shows, of an overlay the
- * layer that is on NFS, where one is. Undefined where the fstab names none.
+ * The file system that holds the store. For a bind mount this is the file system of the source; for
+ * an overlay, the NFS file system of a layer, if there is one. Undefined if the fstab names none.
  */
 export function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSystem | undefined {
   for (const place of storePlaces) {
@@ -18,7 +18,7 @@ export function findRootFileSystem(fileSystems: readonly FileSystem[]): FileSyst
   return undefined
 }
 
-/** The file system of the running machine that has `path`. Undefined where the fstab names none. */
+/** The file system of the running machine that holds `path`; undefined if the fstab names none. */
 export function fileSystemOf(
   path: string,
   fileSystems: readonly FileSystem[],
@@ -27,7 +27,9 @@ export function fileSystemOf(
   return holder && lieBeneath(holder, fileSystems)
 }
 
-/** @param others what it may be made of; each is looked at once, since mounts may go in a circle */
+/**
+ * @param others the file systems it may show. Each is used once, since mounts may form a circle.
+ */
 function lieBeneath(fileSystem: FileSystem, others: readonly FileSystem[]): FileSystem {
   const rest = others.filter((other) => other !== fileSystem)
   const beneath = sourcesOf(fileSystem).flatMap((path) => {
@@ -39,7 +41,7 @@ function lieBeneath(fileSystem: FileSystem, others: readonly FileSystem[]): File
   )
 }
 
-/** The directories of the same machine that a file system shows. */
+/** The directories of the machine that a bind mount or an overlay shows. */
 function sourcesOf({ type, device, options }: FileSystem): string[] {
   if (type === 'overlay') {
     const layers = options.flatMap(
@@ -51,7 +53,7 @@ function sourcesOf({ type, device, options }: FileSystem): string[] {
   return isBind && device.startsWith('/') ? [device] : []
 }
 
-/** NixOS names what stage 1 mounts by where it is then. */
+/** NixOS names paths of the root by their places during stage 1. */
 const stage1Root = /^\/(?:sysroot|mnt-root)(?=\/|$)/
 
 function holderOf(path: string, fileSystems: readonly FileSystem[]): FileSystem | undefined {

@@ -1,6 +1,6 @@
 /**
- * Files by their store paths, wherever the trees of those paths really lie. Links are followed as
- * the booted machine would: inside the store, from one store path into another.
+ * Files by their store paths. The tree of a store path may lie anywhere on this machine. Links are
+ * followed as on the booted machine: from one store path into another, and never out of the store.
  */
 import { constants } from 'node:fs'
 import { lstat, open, readdir, readlink } from 'node:fs/promises'
@@ -9,24 +9,24 @@ import { join, posix } from 'node:path'
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { splitStorePath, storeDir, type StorePath } from '../nix/store-path.ts'
 
-/** Where the tree of a store path lies on this machine; undefined where it is not to be had. */
+/** The directory or file that holds a store path on this machine; undefined if there is none. */
 export type TreeOf = (path: StorePath) => Promise<string | undefined>
 
 export interface StoreFile {
   /** The path in the store after all links were followed. */
   path: string
-  /** Where it lies on this machine. */
+  /** The path on this machine. */
   real: string
   kind: 'file' | 'directory'
 }
 
 const maxLinks = 40
-/** Larger than any text file of a system that we read. */
+/** Larger than every text file that we read from a system. */
 const maxTextBytes = 16 << 20
 
-/** The file or directory at `path` (`/nix/store/…`), or undefined where there is none. */
+/** The file or directory at `path` (`/nix/store/…`), or undefined if there is none. */
 export async function findStoreFile(treeOf: TreeOf, path: string): Promise<StoreFile | undefined> {
-  // The names that were gone, with no links left in them, and those that are still to be gone.
+  // `walked` is the path so far, with all links resolved; `names` is the rest of the way.
   let walked: string[] = []
   const names = namesOf(path)
   let links = 0
@@ -56,7 +56,7 @@ type Place = StoreFile | { kind: 'link'; target: string } | { kind: 'above the s
 
 const aboveStore = new Set(['/', posix.dirname(storeDir), storeDir])
 
-/** What lies at a path whose directories are no links. */
+/** Looks up a path whose directories are no links. */
 async function locate(treeOf: TreeOf, names: readonly string[]): Promise<Place | undefined> {
   const path = `/${names.join('/')}`
   if (aboveStore.has(path)) return { kind: 'above the store' }
@@ -75,7 +75,7 @@ async function locate(treeOf: TreeOf, names: readonly string[]): Promise<Place |
   return stat.isFile() ? { path, real, kind: 'file' } : undefined
 }
 
-/** The text of the file at `path`, or undefined where there is none. */
+/** The text of the file at `path`, or undefined if there is none. */
 export async function readStoreText(treeOf: TreeOf, path: string): Promise<string | undefined> {
   const file = await findStoreFile(treeOf, path)
   if (file?.kind !== 'file') return undefined
@@ -85,7 +85,7 @@ export async function readStoreText(treeOf: TreeOf, path: string): Promise<strin
     if (size > maxTextBytes) {
       throw new NetimageError(
         'bad-system',
-        `${path} has ${size} bytes: that is no text of a system`,
+        `${path} has ${size} bytes, but at most ${maxTextBytes} are read: this is no text of a system`,
       )
     }
     return await handle.readFile('utf8')
@@ -94,7 +94,7 @@ export async function readStoreText(treeOf: TreeOf, path: string): Promise<strin
   }
 }
 
-/** The names in the directory at `path`, sorted; empty where there is none. */
+/** The names in the directory at `path`, sorted; empty if there is no directory. */
 export async function listStoreDirectory(treeOf: TreeOf, path: string): Promise<string[]> {
   const directory = await findStoreFile(treeOf, path)
   if (directory?.kind !== 'directory') return []

@@ -1,4 +1,4 @@
-/** What a NixOS system (a toplevel) says of itself. */
+/** Reads a NixOS system (a toplevel): its label, platform, boot entries and fstab. */
 import { NetimageError } from '../errors.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import {
@@ -12,17 +12,17 @@ import {
 import { parseFstab, type FileSystem } from './fstab.ts'
 import { findStoreFile, listStoreDirectory, readStoreText, type TreeOf } from './store-files.ts'
 
-/** One way to start the system: itself, or one of its specialisations. */
+/** One way to start the system: the system itself, or one of its specialisations. */
 export interface BootEntry {
   /** Undefined for the system itself. */
   specialisation?: string | undefined
   label: string
-  /** Paths in the store, with no links left in them. */
+  /** Paths in the store, with all links resolved. */
   kernel: string
   initrd?: string | undefined
   init: string
   kernelParams: string[]
-  /** The directory of its device trees, where it has one. */
+  /** The directory of the device trees; undefined if there is none. */
   dtbs?: string | undefined
 }
 
@@ -30,7 +30,7 @@ export interface System {
   toplevel: StorePath
   /** The NixOS label, as in `25.11.20261122.abcdef`. */
   label: string
-  /** As Nix names it: `aarch64-linux`. */
+  /** Nix's name of the platform: `aarch64-linux`. */
   platform: string
   /** The system itself first. */
   entries: BootEntry[]
@@ -53,24 +53,26 @@ export async function readSystem(treeOf: TreeOf, toplevel: StorePath): Promise<S
   }
 }
 
-/** Becomes part of file names. https://search.nixos.org/options?query=system.nixos.label */
+/**
+ * The label becomes part of file names. https://search.nixos.org/options?query=system.nixos.label
+ */
 function checkedLabel(toplevel: StorePath, text: string): string {
   const label = text.trim()
-  // What is beyond today's rule is from systems that were built before it.
+  // Systems that were built before NixOS's rule may have more characters than the hint names.
   if (/^[0-9A-Za-z:_.+@~=-]*$/.test(label)) return label
-  const problem = `the label of ${toplevel} is ${JSON.stringify(label)}, which no file can be called by`
+  const problem = `the label of ${toplevel} is ${JSON.stringify(label)}, which cannot be part of a file name`
   throw new NetimageError('bad-system', problem, {
     hint: 'Set system.nixos.label (letters, digits and “:_.-”), and build the system again.',
   })
 }
 
-/** Becomes part of file names. */
+/** The platform becomes part of file names. */
 function checkedPlatform(toplevel: StorePath, text: string): string {
   const platform = text.trim()
   if (/^[0-9A-Za-z][0-9A-Za-z_.-]*$/.test(platform)) return platform
-  const problem = `the platform of ${toplevel} is ${JSON.stringify(platform)}, and there is none of that name`
+  const problem = `the platform of ${toplevel} is ${JSON.stringify(platform)}, which is not the name of a platform`
   throw new NetimageError('bad-system', problem, {
-    hint: 'A system’s file “system” holds it, as in aarch64-linux: build the system again.',
+    hint: 'The system’s file “system” must hold a name such as aarch64-linux. Build the system again.',
   })
 }
 
@@ -102,24 +104,26 @@ async function readEntry(
 async function fileAt(treeOf: TreeOf, path: string): Promise<string> {
   const file = await findStoreFile(treeOf, path)
   if (file?.kind === 'file') return menuPath(file.path)
-  throw new NetimageError('bad-system', `the system names the file ${path}, which is not there`)
+  throw new NetimageError('bad-system', `the system names the file ${path}, which does not exist`)
 }
 
 function menuPath(path: string): string {
   if (isMenuPath(path)) return path
   throw new NetimageError('bad-system', `no boot menu can name ${JSON.stringify(path)}`, {
-    hint: 'Its name must not have blanks or control characters.',
+    hint: 'The file’s name must not have blanks or control characters.',
   })
 }
 
-/** What systems have from before there was a bootspec, or with it switched off. */
+/**
+ * Reads a system that has no bootspec: an older system, or one with `boot.bootspec.enable = false`.
+ */
 async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise<Bootspec> {
   const init = await findStoreFile(treeOf, `${toplevel}/init`)
   const label = await readStoreText(treeOf, `${toplevel}/nixos-version`)
   const system = await readStoreText(treeOf, `${toplevel}/system`)
   if (!init || label === undefined || system === undefined) {
     throw new NetimageError('not-a-system', `${toplevel} is not a NixOS system`, {
-      hint: 'Name the toplevel: what config.system.build.toplevel builds, or .#host of a flake. It holds init, nixos-version and system.',
+      hint: 'Name the toplevel (the output of config.system.build.toplevel) or a flake’s host (.#host). A toplevel has the files init, nixos-version and system.',
     })
   }
   const specialisations = new Map<string, Bootspec>()
@@ -133,7 +137,7 @@ async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise
   return { ...(await readSpecification(treeOf, toplevel)), specialisations }
 }
 
-/** What a bootspec would say of the toplevel at `path`. */
+/** The bootspec's fields, from the files of the toplevel at `path`. */
 async function readSpecification(treeOf: TreeOf, path: string): Promise<BootSpecification> {
   const text = async (name: string) => (await readStoreText(treeOf, `${path}/${name}`)) ?? ''
   const initrd = await findStoreFile(treeOf, `${path}/initrd`)

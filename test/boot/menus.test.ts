@@ -139,7 +139,7 @@ suite('names, labels and kernel parameters', () => {
       }
       assert.throws(
         () => requestFor({ ...plain, kernelParams: ['quiet', `a${character}b`] }),
-        netimageError('bad-system', /kernelParams\.1: there is a control character in it/),
+        netimageError('bad-system', /kernelParams\.1: the text has a control character/),
       )
     }
   })

@@ -498,7 +498,10 @@ suite('a host of a flake', { concurrency: 2 }, () => {
   test('without its name: the error names the way', async () => {
     const run = await build('.', flake())
     assert.equal(failureOf(run).code, 'not-a-system')
-    assert.match(failureOf(run).hint ?? '', /There is a flake: name its host, as in \.#host/)
+    assert.match(
+      failureOf(run).hint ?? '',
+      /This is a flake\. Name one of its hosts, as in \.#host/,
+    )
   })
 
   test('while it builds, Ctrl-C ends it', async () => {

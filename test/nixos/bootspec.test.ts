@@ -7,7 +7,7 @@ import { assertError, netimageError } from '../support/errors.ts'
 const toplevel = `/nix/store/${'1'.repeat(32)}-nixos-system-host-25.11`
 const kernel = `/nix/store/${'2'.repeat(32)}-linux-6.12.9`
 
-/** As NixOS writes it. */
+/** A specification like NixOS's. */
 const specification = {
   init: `${toplevel}/init`,
   initrd: `/nix/store/${'3'.repeat(32)}-initrd-linux-6.12.9/initrd`,
@@ -29,11 +29,11 @@ function document(changes: Changes = {}, specialisations: Changes = {}): Changes
 
 const parse = (value: unknown) => parseBootspec(JSON.stringify(value), 'the-bootspec')
 
-test('a bootspec is read in all its fields', () => {
+test('all fields of a bootspec are read', () => {
   assert.deepEqual(parse(document()), { ...specification, specialisations: new Map() })
 })
 
-test('an initrd may be missing, as may specialisations', () => {
+test('the initrd and the specialisations may be missing', () => {
   const { initrd, ...rest } = specification
   assert.ok(initrd)
   const parsed = parse({ 'org.nixos.bootspec.v1': rest })
@@ -42,7 +42,7 @@ test('an initrd may be missing, as may specialisations', () => {
   assert.equal(none?.initrd, undefined)
 })
 
-test('what extensions add is passed over', () => {
+test('extensions are ignored', () => {
   const extended = {
     ...document({ unknown: 1 }),
     'org.nixos.systemd-boot': { sortKey: 'nixos', devicetree: null },
@@ -51,7 +51,7 @@ test('what extensions add is passed over', () => {
   assert.deepEqual(parse(extended), parse(document()))
 })
 
-test('specialisations are bootspecs of their own, in the order of their names', () => {
+test('specialisations are bootspecs, sorted by name', () => {
   const specialisations = {
     serial: document({ label: 'serial' }),
     'a name with blanks': document({ label: 'blanks' }),
@@ -67,7 +67,7 @@ test('specialisations are bootspecs of their own, in the order of their names', 
   assert.equal(gnome.specialisations.get('nested')?.label, 'nested')
 })
 
-test('specialisations in specialisations in specialisations end somewhere', () => {
+test('the depth of nested specialisations is limited', () => {
   let deep = document()
   for (let level = 0; level < 500; level++) deep = document({}, { again: deep })
   let depth = 0
@@ -81,12 +81,12 @@ test('specialisations in specialisations in specialisations end somewhere', () =
   assert.ok(depth > 0 && depth < 10)
 })
 
-test('a document of a version that nobody knows is none', () => {
+test('a document of an unknown version gives undefined', () => {
   assert.equal(parse({}), undefined)
   assert.equal(parse({ 'org.nixos.bootspec.v2': specification }), undefined)
 })
 
-suite('a bootspec is refused', () => {
+suite('a bootspec is refused if', () => {
   function assertRefused(text: string, why: RegExp): void {
     assert.throws(
       () => parseBootspec(text, 'the-bootspec'),
@@ -94,27 +94,27 @@ suite('a bootspec is refused', () => {
     )
   }
 
-  test('that is no JSON', () => {
+  test('it is no JSON', () => {
     for (const text of ['', '{', 'null x', '<html>', '\u{feff}{}']) assertRefused(text, /not JSON/)
   })
 
-  test('that is no object', () => {
-    for (const text of ['null', '1', '"x"', 'true']) assertRefused(text, /no object/)
+  test('it is no JSON object', () => {
+    for (const text of ['null', '1', '"x"', 'true']) assertRefused(text, /no JSON object/)
   })
 
-  test('whose version 1 is not what it should be', () => {
+  test('its version 1 is no specification', () => {
     for (const value of [null, 1, 'x', []]) {
       assertRefused(JSON.stringify({ 'org.nixos.bootspec.v1': value }), /is broken: /)
     }
   })
 
   for (const key of ['init', 'kernel', 'kernelParams', 'label', 'system', 'toplevel']) {
-    test(`without ${key}`, () => {
+    test(`${key} is missing`, () => {
       assertRefused(JSON.stringify(document({ [key]: undefined })), new RegExp(`${key}: `))
     })
   }
 
-  test('with a value of a wrong type', () => {
+  test('a value has a wrong type', () => {
     for (const key of Object.keys(specification)) {
       for (const value of [...(key === 'initrd' ? [] : [null]), 1, {}, [1], false]) {
         assertRefused(JSON.stringify(document({ [key]: value })), new RegExp(`${key}(\\.0)?: `))
@@ -122,7 +122,7 @@ suite('a bootspec is refused', () => {
     }
   })
 
-  test('with a path that could lead anywhere', () => {
+  test('a path is not absolute or could lead out of the store', () => {
     const paths = [
       ['', 'relative', './x', `${kernel}/../../../../etc/passwd`, `${kernel}/..`, '/..', '/../etc'],
       [`/\n/../etc`, `${kernel}\n/../..`, `/x\u2028/../y`],
@@ -132,16 +132,16 @@ suite('a bootspec is refused', () => {
         assertRefused(JSON.stringify(document({ [key]: path })), new RegExp(`${key}: `))
       }
     }
-    // Names that only begin or end with dots are names.
+    // Names may begin or end with dots.
     assert.equal(parse(document({ kernel: `${kernel}/..x/x..` }))?.kernel, `${kernel}/..x/x..`)
   })
 
-  test('whose specialisation is broken, by its name', () => {
+  test('a specialisation is broken, which the error names', () => {
     const text = JSON.stringify(document({}, { serial: document({ kernel: 'x' }) }))
     assertRefused(text, /^the bootspec the-bootspec \(serial\) is broken: kernel: /)
   })
 
-  test('or it is sound, whatever JSON it has', () => {
+  test('any JSON is not a valid bootspec', () => {
     const value = fc.jsonValue({ maxDepth: 3 })
     const key = fc.oneof(
       fc.constantFrom(...Object.keys(specification), '__proto__', 'constructor'),

@@ -1,4 +1,4 @@
-// findmnt reads fstab with libmount, as mount itself does.
+// findmnt reads fstab with libmount, like mount.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -63,7 +63,7 @@ overlay /nix/store overlay lowerdir=/a\\054b,upperdir=/c 0 0
 # Swap devices.
 `
 
-test('an fstab as NixOS writes it', async () => {
+test('an fstab of NixOS', async () => {
   assert.deepEqual(readByUs(nixos), [
     [
       '192.168.0.108:/mnt/nfsshare/nixos-net-image',
@@ -98,17 +98,17 @@ test('blanks, tabs, comments, escapes and missing fields', async () => {
   assert.deepEqual(readByUs(text), await readByMount(text))
 })
 
-test('options are told apart by commas', () => {
+test('options are separated by commas', () => {
   assert.deepEqual(parseFstab('a /b c d,e=f,g 0 0\n')[0]?.options, ['d', 'e=f', 'g'])
   assert.deepEqual(parseFstab('a /b c\n')[0]?.options, ['defaults'])
 })
 
-test('lines that name no file system are passed over', () => {
+test('lines without a whole file system are ignored', () => {
   assert.deepEqual(parseFstab('a\na /b\n\n#\n'), [])
   assert.deepEqual(parseFstab(''), [])
 })
 
-test('what was written is read, as mount reads it', async () => {
+test('any written file systems are read again, also by mount', async () => {
   const field = fc.string({ unit: fc.constantFrom(...'ab \t\\#é/=0:'.split('')), minLength: 1 })
   const escape = (text: string) =>
     text.replace(/[\s\\#]/g, (character) => {
@@ -131,12 +131,12 @@ test('what was written is read, as mount reads it', async () => {
   )
 })
 
-/** findmnt tidies paths up. */
+/** findmnt removes double slashes. */
 function withoutDoubleSlashes(text: string): string {
   return text.replace(/\/+/g, '/')
 }
 
-test('of two file systems for one place, the one that mount shows there is found', async () => {
+test('of two file systems for one place, the visible one is found', async () => {
   const place = join(temporaryDirectory(), 'place')
   mkdirSync(place)
   const text = `first ${place} tmpfs\nother /nowhere tmpfs noauto\nsecond ${place} tmpfs\n`

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { parseNfsRoot } from '../../src/nixos/nfs-root.ts'
 import { netimageError } from '../support/errors.ts'
 
-suite('as the kernel’s documentation writes it', () => {
+suite('an NFS root is read as in the kernel’s documentation:', () => {
   const samples: Record<string, Omit<ReturnType<typeof parseNfsRoot>, 'text'>> = {
     '192.168.0.108:/mnt/nfsshare/nixos,v3': {
       server: '192.168.0.108',
@@ -50,7 +50,7 @@ suite('as the kernel’s documentation writes it', () => {
   }
 })
 
-suite('what is no NFS root', () => {
+suite('a text that is no NFS root is refused:', () => {
   const texts = [
     ['', 'server', 'server:', 'server:path', 'path/without/slash', ':/path', ',v3', 'v3'],
     [
@@ -72,7 +72,7 @@ suite('what is no NFS root', () => {
   }
 })
 
-test('what was put together comes apart again', () => {
+test('the parts of any NFS root are found again', () => {
   const name = fc.stringMatching(/^[a-z0-9.-]{1,20}$/)
   const path = fc.stringMatching(/^\/([a-z0-9%._:-][a-z0-9/%._:-]{0,30})?$/)
   const version = fc.constantFrom('2', '3', '4', '4.0', '4.1', '4.2')

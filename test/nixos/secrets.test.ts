@@ -15,7 +15,7 @@ const pemOf = (type: 'pkcs1' | 'pkcs8' | 'sec1') => {
 }
 
 suite('private keys', () => {
-  test('of every kind, wherever in a file', () => {
+  test('of every kind, anywhere in a file', () => {
     for (const type of ['pkcs1', 'pkcs8', 'sec1'] as const) {
       const pem = pemOf(type)
       assert.equal(find(pem), 'private key', type)
@@ -24,7 +24,7 @@ suite('private keys', () => {
     }
   })
 
-  test('are not public keys, encrypted keys, or programs that know of keys', () => {
+  test('are not public keys, encrypted keys, or programs that handle keys', () => {
     const { publicKey, privateKey } = generateKeyPairSync('ed25519')
     assert.equal(find(publicKey.export({ type: 'spki', format: 'pem' }).toString()), undefined)
     const encrypted = privateKey.export({
@@ -81,7 +81,7 @@ suite('passwords', () => {
     assert.equal(find(`${unit}LoadCredential=passwd.hashed-password.root\n`), undefined)
   })
 
-  test('are not locked accounts, nor hashes in manuals', () => {
+  test('are not locked accounts or hashes in manuals', () => {
     assert.equal(find('root:!:1::::::\nnobody:*:1::::::\n', 'shadow'), undefined)
     assert.equal(find(`Example: root:${hash}:19000::::::\n`, 'crypt.html'), undefined)
     const none = '{"users":[{"hashedPassword":null,"password":null}]}'
@@ -97,14 +97,14 @@ suite('passwords', () => {
   })
 })
 
-test('what is binary, empty or large is not looked at', () => {
+test('binary, empty and large files are not searched', () => {
   const pem = pemOf('pkcs8')
   assert.equal(find(`\0${pem}`), undefined)
   assert.equal(find(''), undefined)
   assert.equal(find(pem + ' '.repeat(maxSecretFileBytes)), undefined)
 })
 
-test('a file made to take long takes no longer than others', () => {
+test('a file that is made to slow down the search does not slow it down', () => {
   for (const text of [
     'machine a\n',
     'PrivateKey = ',

@@ -59,7 +59,7 @@ async function assertNothing(path: string): Promise<void> {
 }
 
 suite('a file is found', () => {
-  test('where no link is', async () => {
+  test('without any link', async () => {
     write(`${one}/directory/file`)
     await assertFound(`${one}/directory/file`, `${one}/directory/file`)
     await assertFound(`${one}//directory/./file`, `${one}/directory/file`)
@@ -69,7 +69,7 @@ suite('a file is found', () => {
     await assertFound(`${one}/`, one, 'directory')
   })
 
-  test('that is a store path itself', async () => {
+  test('if it is a store path itself', async () => {
     write(one)
     await assertFound(one, one)
     await assertNothing(`${one}/below`)
@@ -98,14 +98,14 @@ suite('a file is found', () => {
     await assertFound(`${one}/real/parent/relative`, `${one}/real/file`)
   })
 
-  test('where a store path is a link', async () => {
+  test('if a store path is a link', async () => {
     write(`${two}/file`)
     link(one, two)
     await assertFound(`${one}/file`, `${two}/file`)
     await assertFound(one, two, 'directory')
   })
 
-  test('through ".." behind a link, which leads to where the link’s target lies', async () => {
+  test('by ".." after a link, which means the parent of the link’s target', async () => {
     write(`${two}/deep/er/file`)
     write(`${two}/deep/beside`)
     write(`${one}/beside`, 'where the link lies')
@@ -124,7 +124,7 @@ suite('a file is found', () => {
 })
 
 suite('nothing is found', () => {
-  test('where nothing is', async () => {
+  test('at a path that does not exist', async () => {
     write(`${one}/file`)
     await assertNothing(`${one}/other`)
     await assertNothing(`${one}/file/below`)
@@ -133,7 +133,7 @@ suite('nothing is found', () => {
     await assertNothing(`${absent}/file`)
   })
 
-  test('outside the store, though this machine has it', async () => {
+  test('outside of the store, although this machine has the file', async () => {
     mkdirSync(realOf(one))
     link(`${one}/passwd`, '/etc/passwd')
     link(`${one}/up`, '../../../etc/passwd')
@@ -160,22 +160,22 @@ suite('nothing is found', () => {
     }
   })
 
-  test('behind a link that leads nowhere, or into a path that is not to be had', async () => {
+  test('behind a link that leads nowhere, or to a store path that is missing', async () => {
     link(`${one}/dangling`, 'nowhere')
     link(`${one}/absent`, `${absent}/file`)
     link(`${one}/empty`, '/nix/store/')
     for (const name of ['dangling', 'absent', 'empty']) await assertNothing(`${one}/${name}`)
   })
 
-  test('where something is that is neither file nor directory', async () => {
+  test('at a node that is neither a file nor a directory', async () => {
     mkdirSync(realOf(one))
     await filterThrough('mkfifo', [realOf(`${one}/pipe`)])
     await assertNothing(`${one}/pipe`)
   })
 })
 
-suite('links that lead in a circle', () => {
-  test('are an error', async () => {
+suite('links', () => {
+  test('that form a circle are an error', async () => {
     link(`${one}/itself`, 'itself')
     link(`${one}/first`, 'second')
     link(`${one}/second`, 'first')
@@ -190,7 +190,7 @@ suite('links that lead in a circle', () => {
     }
   })
 
-  test('are not those that are only many', async () => {
+  test('may be many, up to the limit of the kernel', async () => {
     write(`${one}/0`)
     for (let number = 1; number <= 41; number++) link(`${one}/${number}`, String(number - 1))
     await assertFound(`${one}/40`, `${one}/0`)
@@ -198,7 +198,7 @@ suite('links that lead in a circle', () => {
   })
 })
 
-test('links lead where the kernel follows them', async () => {
+test('links lead to the same places as in the kernel', async () => {
   const name = fc.constantFrom('a', 'b', 'c')
   const step = fc.constantFrom('a', 'b', 'c', '..', baseNameOf(one), baseNameOf(two))
   const place = fc.tuple(fc.constantFrom(one, two), fc.array(name, { minLength: 1, maxLength: 3 }))
@@ -239,7 +239,7 @@ test('links lead where the kernel follows them', async () => {
   assert.ok(found > 50, `${found} were found`)
 })
 
-/** Makes it in the tree alone: never through a link, and not where something is already. */
+/** Makes a node inside the tree: never through a link, and never over another node. */
 function makeInTree(tree: string, names: string[], kind: string, target: string): void {
   let path = tree
   for (const name of names.slice(0, -1)) {
@@ -256,8 +256,8 @@ function makeInTree(tree: string, names: string[], kind: string, target: string)
 }
 
 /**
- * Links in these trees are relative: they lead to the same place without a root of their own. The
- * path is not to be tidied up before the kernel sees it.
+ * Links in these trees are relative, so they lead to the same place without chroot. The path must
+ * reach the kernel as it is: Node's `join` would resolve "..".
  */
 function byTheKernel(path: string): { path: string; kind: string } | 'a circle' | undefined {
   try {
@@ -278,7 +278,7 @@ suite('texts and directories', () => {
     assert.equal(await readStoreText(treeOf, `${one}/link`), 'héllo\n')
   })
 
-  test('no text where there is no file', async () => {
+  test('no text if there is no file', async () => {
     write(`${one}/directory/file`)
     assert.equal(await readStoreText(treeOf, `${one}/directory`), undefined)
     assert.equal(await readStoreText(treeOf, `${one}/nothing`), undefined)
@@ -289,7 +289,7 @@ suite('texts and directories', () => {
     write(`${one}/large`, Buffer.alloc((16 << 20) + 1))
     await assert.rejects(
       readStoreText(treeOf, `${one}/large`),
-      netimageError('bad-system', /has 16777217 bytes: that is no text of a system/),
+      netimageError('bad-system', /has 16777217 bytes, .* this is no text of a system/),
     )
   })
 

@@ -42,7 +42,7 @@ function link(path: string, target: string): void {
   symlinkSync(target, realOf(path))
 }
 
-/** The links and texts that every toplevel has, with or without a bootspec. */
+/** Writes the links and texts of every toplevel, with or without a bootspec. */
 function writeToplevel(toplevel: string, label: string): void {
   write(`${toplevel}/init`, '#! /bin/sh\n')
   write(`${toplevel}/nixos-version`, label)
@@ -121,7 +121,7 @@ const refused = (action: () => Promise<unknown>, ...why: RegExp[]) =>
 suite('a system with a bootspec', () => {
   beforeEach(() => writeBootspec())
 
-  test('is what it says', async () => {
+  test('is read from the bootspec', async () => {
     assert.deepEqual(await read(), system)
   })
 
@@ -130,24 +130,24 @@ suite('a system with a bootspec', () => {
     assert.deepEqual(await read(), { ...system, entries: [{ ...entry, initrd: undefined }] })
   })
 
-  test('names files behind links, which are followed', async () => {
+  test('may name its files by links', async () => {
     writeBootspec({ kernel: `${toplevel}/kernel`, initrd: `${toplevel}/initrd` })
     assert.deepEqual(await read(), system)
   })
 
-  test('has its device trees where its link leads', async () => {
+  test('has the device trees that its link leads to', async () => {
     write(`${dtbs}/broadcom/board.dtb`, 'dtb')
     link(`${toplevel}/dtbs`, dtbs)
     assert.equal((await read()).entries[0]?.dtbs, dtbs)
   })
 
-  test('has no device trees where the link leads to a file', async () => {
+  test('has no device trees if the link leads to a file', async () => {
     write(dtbs, 'a file')
     link(`${toplevel}/dtbs`, dtbs)
     assert.equal((await read()).entries[0]?.dtbs, undefined)
   })
 
-  test('has specialisations, the system itself first', async () => {
+  test('has specialisations after the system itself', async () => {
     const label = 'serial'
     writeBootspec(
       {},
@@ -168,7 +168,7 @@ suite('a system with a bootspec', () => {
     assert.deepEqual((await read()).fileSystems, [])
   })
 
-  test('has any label that NixOS allows, and says why it cannot have others', async () => {
+  test('may have any label that NixOS allows; other labels are refused with a reason', async () => {
     // types.strMatching "[a-zA-Z0-9:_.-]*" in nixpkgs's nixos/modules/misc/label.nix
     const characters = 'aZ09:_.-'.split('')
     const allowed = fc.string({ unit: fc.constantFrom(...characters), maxLength: 6 })
@@ -180,14 +180,14 @@ suite('a system with a bootspec', () => {
       write(`${toplevel}/nixos-version`, label)
       await assert.rejects(read(), (error) => {
         assertError(error, 'bad-system')
-        assert.match(error.message, /the label of .*, which no file can be called by/)
+        assert.match(error.message, /the label of .*, which cannot be part of a file name/)
         assert.match(error.hint ?? '', /system\.nixos\.label/)
         return true
       })
     }
   })
 
-  test('has the label and platform of the bootspec where no file tells them', async () => {
+  test('has the label and platform of the bootspec if there are no files with them', async () => {
     rmSync(realOf(`${toplevel}/nixos-version`))
     rmSync(realOf(`${toplevel}/system`))
     writeBootspec({ label: '25.11-pre', system: 'riscv64-linux' })
@@ -199,11 +199,11 @@ suite('a system with a bootspec', () => {
 suite('a system without a bootspec', () => {
   const labelled = { ...entry, label: '25.11.20261122.abcdef' }
 
-  test('is what its files say', async () => {
+  test('is read from its files', async () => {
     assert.deepEqual(await read(), { ...system, entries: [labelled] })
   })
 
-  test('is the same where the bootspec is of a version that nobody knows', async () => {
+  test('is the same with a bootspec of an unknown version', async () => {
     write(`${toplevel}/boot.json`, '{"org.nixos.bootspec.v9":{}}')
     assert.deepEqual(await read(), { ...system, entries: [labelled] })
   })
@@ -232,18 +232,18 @@ suite('a system without a bootspec', () => {
   })
 
   for (const missing of ['init', 'nixos-version', 'system']) {
-    test(`is none without ${missing}`, async () => {
+    test(`is no system without ${missing}`, async () => {
       rmSync(realOf(`${toplevel}/${missing}`))
       await assert.rejects(read(), netimageError('not-a-system', /is not a NixOS system/))
     })
   }
 
-  test('is none where it is not to be had at all', async () => {
+  test('is no system if its store path is missing', async () => {
     const nowhere: TreeOf = () => Promise.resolve(undefined)
     await assert.rejects(readSystem(nowhere, toplevel), netimageError('not-a-system'))
   })
 
-  test('is none where it is a file', async () => {
+  test('is no system if it is a file', async () => {
     write(kernel.replace('linux', 'file'), 'text')
     const file = storePath(kernel.replace('linux', 'file'))
     await assert.rejects(readSystem(treeOf, file), netimageError('not-a-system'))
@@ -251,29 +251,29 @@ suite('a system without a bootspec', () => {
 })
 
 for (const withBootspec of [true, false]) {
-  suite(`a system ${withBootspec ? 'with' : 'without'} a bootspec is refused`, () => {
+  suite(`a system ${withBootspec ? 'with' : 'without'} a bootspec is refused if`, () => {
     beforeEach(() => {
       if (withBootspec) writeBootspec()
     })
 
-    test('whose kernel is missing', async () => {
+    test('its kernel is missing', async () => {
       rmSync(realOf(`${kernel}/Image`))
-      await refused(read, /names the file .*, which is not there/)
+      await refused(read, /names the file .*, which does not exist/)
     })
 
-    test('whose kernel is a directory', async () => {
+    test('its kernel is a directory', async () => {
       rmSync(realOf(`${kernel}/Image`))
       mkdirSync(realOf(`${kernel}/Image`))
-      await refused(read, /names the file .*, which is not there/)
+      await refused(read, /names the file .*, which does not exist/)
     })
 
-    test('whose kernel lies outside the store', async () => {
+    test('its kernel lies outside of the store', async () => {
       rmSync(realOf(`${kernel}/Image`))
       link(`${kernel}/Image`, '/etc/passwd')
-      await refused(read, /names the file .*, which is not there/)
+      await refused(read, /names the file .*, which does not exist/)
     })
 
-    test('whose kernel is a link that leads in a circle', async () => {
+    test('the links of its kernel form a circle', async () => {
       rmSync(realOf(`${kernel}/Image`))
       link(`${kernel}/Image`, `${toplevel}/kernel`)
       rmSync(realOf(`${toplevel}/kernel`))
@@ -281,14 +281,14 @@ for (const withBootspec of [true, false]) {
       await refused(read, /leads through more than 40 links/)
     })
 
-    test('whose label or platform cannot be part of a file name', async () => {
+    test('its label or platform cannot be part of a file name', async () => {
       for (const name of ['nixos-version', 'system']) {
         const before = name === 'system' ? 'aarch64-linux' : '25.11'
-        // The whole of a name would be none or lead elsewhere; a label is never that.
+        // File names also have other parts beside a label, but a platform may be a whole name.
         const whole = name === 'system' ? ['', ' ', '..', '.', '-x'] : []
         for (const text of [...whole, '../x', 'a/b', 'a b', 'a\nb', 'é', 'a\0b']) {
           write(`${toplevel}/${name}`, text)
-          await refused(read, /^the (label|platform) of |: label: there is a control character/)
+          await refused(read, /^the (label|platform) of |: label: the text has a control character/)
         }
         write(`${toplevel}/${name}`, before)
       }
@@ -296,25 +296,25 @@ for (const withBootspec of [true, false]) {
   })
 }
 
-suite('a bootspec is refused', () => {
-  test('whose initrd is missing', async () => {
+suite('a bootspec is refused if', () => {
+  test('its initrd is missing', async () => {
     writeBootspec()
     rmSync(realOf(`${initrd}/initrd`))
-    await refused(read, /names the file .*\/initrd, which is not there/)
+    await refused(read, /names the file .*\/initrd, which does not exist/)
   })
 
-  test('whose specialisation has no kernel', async () => {
+  test('a specialisation has no kernel', async () => {
     const broken = specification(serial, { kernel: `${serial}/kernel` })
     writeBootspec({}, { serial: { 'org.nixos.bootspec.v1': broken } })
-    await refused(read, /names the file .*-serial\/kernel, which is not there/)
+    await refused(read, /names the file .*-serial\/kernel, which does not exist/)
   })
 
-  test('whose kernel is none of the store', async () => {
+  test('its kernel is not in the store', async () => {
     writeBootspec({ kernel: '/etc/passwd' })
-    await refused(read, /names the file \/etc\/passwd, which is not there/)
+    await refused(read, /names the file \/etc\/passwd, which does not exist/)
   })
 
-  test('that is broken, though the files would do', async () => {
+  test('it is broken, even if the system’s files would suffice', async () => {
     write(`${toplevel}/boot.json`, '{')
     await refused(read, /the bootspec \/nix\/store\/.*\/boot\.json is broken: it is not JSON/)
   })

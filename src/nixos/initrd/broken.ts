@@ -1,6 +1,6 @@
 import { NetimageError } from '../../errors.ts'
 
-/** An initrd that no kernel could unpack either. */
+/** The error of an initrd that the kernel cannot unpack. */
 export function brokenInitrd(why: string, cause?: unknown): NetimageError {
   return new NetimageError('bad-system', `the initrd is broken: ${why}`, { cause })
 }

@@ -1,4 +1,4 @@
-/** The compressions of initrds, told apart as the kernel tells them: by their first bytes. */
+/** The compressions of initrds. Like the kernel, netimage knows them by their first bytes. */
 import { NetimageError } from '../../errors.ts'
 import type { Chunks } from '../../nix/byte-reader.ts'
 import { decompress } from '../../nix/decompress.ts'
@@ -25,7 +25,7 @@ export function findCompression(start: Buffer): InitrdCompression | undefined {
   return magics.find(([, magic]) => magic.equals(start.subarray(0, magic.length)))?.[0]
 }
 
-/** An initrd in a compression that the kernel may know and we do not. */
+/** The initrd has a compression that the kernel may know but netimage does not. */
 export class UnknownCompression extends Error {
   override readonly name = 'UnknownCompression'
   readonly compression: InitrdCompression
@@ -36,7 +36,7 @@ export class UnknownCompression extends Error {
   }
 }
 
-/** Decompresses what the reader stands at, and leaves the reader at the first byte after it. */
+/** Decompresses the next stream, and leaves the reader at the first byte after the stream. */
 export function decompressNext(
   reader: ByteReader,
   compression: InitrdCompression,
@@ -56,7 +56,7 @@ export function decompressNext(
   }
 }
 
-/** A decoder that ends before its input would leave the reader in the middle of it. */
+/** A decoder must read its whole input. Otherwise the reader would be left inside the stream. */
 async function* decodeWhole(
   input: AsyncGenerator<Buffer>,
   compression: 'xz' | 'zstd',
@@ -79,7 +79,7 @@ async function* decodeWhole(
     if (!(cause instanceof NetimageError) || cause.code !== 'bad-compression') throw cause
     throw brokenInitrd(`its ${compression} stream is damaged (${cause.message})`, cause)
   }
-  if (!isWhole) throw brokenInitrd(`its ${compression} stream ends before its end`)
+  if (!isWhole) throw brokenInitrd(`its ${compression} stream is cut off`)
 }
 
 async function* asGenerator(chunks: Chunks): AsyncGenerator<Buffer> {

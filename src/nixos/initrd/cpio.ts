@@ -1,5 +1,5 @@
 /**
- * cpio archives as the kernel unpacks them: the `newc` format, and its variant with checksums.
+ * cpio archives that the kernel can unpack: the `newc` format, and its variant with checksums.
  *
  * https://docs.kernel.org/driver-api/early-userspace/buffer-format.html
  */
@@ -7,26 +7,26 @@ import type { ByteReader } from '../../nix/byte-reader.ts'
 import { brokenInitrd } from './broken.ts'
 
 export interface InitrdEntry {
-  /** As it stands in the archive: `init`, `./init` or `/init`. */
+  /** The name in the archive: `init`, `./init` or `/init`. */
   name: Buffer
   type: 'file' | 'directory' | 'symlink' | 'other'
   /** Permissions. */
   mode: number
-  /** Bytes of a file's content, or of a symlink's target. */
+  /** The number of bytes of a file's content, or of a symlink's target. */
   size: number
-  /** Of a symlink. */
+  /** Only for a symlink. */
   target?: Buffer
-  /** Of a file whose content was asked for. */
+  /** Only for a file whose content was asked for. */
   content?: Buffer
 }
 
-/** Of which files the content is wanted; it is held in memory. */
+/** Whether to return the file's content, which is held in memory. */
 export type WantsContent = (entry: InitrdEntry) => boolean
 
 const headerBytes = 110
 const headerPattern = /^07070[12][0-9A-Fa-f]{104}$/
 const trailerName = 'TRAILER!!!'
-/** Names and targets: PATH_MAX; the kernel passes over what is longer. */
+/** PATH_MAX, for names and targets. The kernel skips entries with a longer one. */
 const maxPathBytes = 4096
 
 export function isCpio(start: Buffer): boolean {
@@ -34,7 +34,11 @@ export function isCpio(start: Buffer): boolean {
   return magic === '070701' || magic === '070702'
 }
 
-/** Reads one header, name and content; undefined for an archive's trailer and what is unusable. */
+/**
+ * Reads one header, name and content.
+ *
+ * @returns undefined for the archive's trailer, and for an entry that the kernel skips
+ */
 export async function readCpioEntry(
   reader: ByteReader,
   wantsContent: WantsContent,
@@ -58,7 +62,7 @@ export async function readCpioEntry(
   } else {
     await passContent(reader, header, type)
   }
-  // A stream may end with its last content.
+  // At the end of the stream the padding may be missing.
   await reader.skip((await reader.peek(padding(fileSize))).length)
   return name.toString('latin1') === trailerName && fileSize === 0 ? undefined : entry
 }
@@ -67,14 +71,14 @@ interface Header {
   mode: number
   fileSize: number
   nameSize: number
-  /** Of the content, in the variant that has one. */
+  /** The checksum of the content; undefined in the variant without checksums. */
   checksum: number | undefined
 }
 
-/** Fields of eight hexadecimal digits each follow the magic number. */
+/** After the magic number, each field has eight hexadecimal digits. */
 function parseHeader(bytes: Buffer): Header {
   const text = bytes.toString('latin1')
-  if (!headerPattern.test(text)) throw brokenInitrd('a header in its archive is no header')
+  if (!headerPattern.test(text)) throw brokenInitrd('a header in its cpio archive is invalid')
   const field = (index: number) => Number.parseInt(text.slice(6 + index * 8, 14 + index * 8), 16)
   const hasChecksum = text[5] === '2'
   return {
@@ -114,11 +118,11 @@ function addByte(sum: number, byte: number): number {
 
 function verify({ checksum }: Header, sum: number): void {
   if (checksum !== undefined && checksum !== sum) {
-    throw brokenInitrd('a file in it does not have its checksum')
+    throw brokenInitrd('the checksum of a file in it is wrong')
   }
 }
 
-/** What a reader hands out is a part of a larger chunk, which would stay in memory with it. */
+/** Copies the bytes: a view would keep the reader's whole chunk in memory. */
 async function copyOf(reader: ByteReader, count: number): Promise<Buffer> {
   return Buffer.from(await reader.take(count))
 }

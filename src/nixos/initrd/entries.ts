@@ -1,5 +1,5 @@
 /**
- * What is in an initrd, as the kernel unpacks it: cpio archives one after the other, plain or
+ * Reads the entries of an initrd like the kernel: cpio archives one after the other, plain or
  * compressed, with zeros between them.
  *
  * https://docs.kernel.org/driver-api/early-userspace/buffer-format.html
@@ -10,15 +10,15 @@ import { brokenInitrd } from './broken.ts'
 import { decompressNext, findCompression } from './compressed.ts'
 import { isCpio, readCpioEntry, type InitrdEntry, type WantsContent } from './cpio.ts'
 
-/** A machine that boots over the network unpacks its initrd into memory. */
+/** A bound on the unpacked bytes. The machine unpacks its initrd into memory. */
 const maxUnpackedBytes = 4 * 2 ** 30
 
 /**
- * Throws a NetimageError where the initrd is broken, and an UnknownCompression; entries that came
- * before that are good.
+ * If this throws, the entries that were yielded before are valid.
  *
- * @param input compressed or not
- * @param maxBytes how much is read, and how much that may unpack to
+ * @param maxBytes the limit for the bytes that are read, and for the bytes that they unpack to
+ * @throws `NetimageError` `bad-system` if the initrd is broken
+ * @throws `UnknownCompression`
  */
 export async function* readInitrd(
   input: Chunks,
@@ -38,7 +38,7 @@ export async function* readInitrd(
       try {
         yield* readArchives(inner, wantsContent)
         if ((await inner.peek(1)).length > 0) {
-          throw brokenInitrd(`what is compressed with ${compression} in it is no cpio archive`)
+          throw brokenInitrd(`a part of it, compressed with ${compression}, is no cpio archive`)
         }
       } finally {
         await inner.close()
@@ -49,7 +49,7 @@ export async function* readInitrd(
   }
 }
 
-/** Archives until the end, or until something begins that is none. */
+/** Reads archives until the end, or until the next bytes are no archive. */
 async function* readArchives(
   reader: ByteReader,
   wantsContent: WantsContent,
@@ -75,9 +75,7 @@ async function skipZeros(reader: ByteReader): Promise<void> {
 
 function unknownStart(start: Buffer) {
   if (start.toString('latin1').startsWith('0707')) {
-    return brokenInitrd('its cpio archive is of an old format (the kernel takes newc)')
+    return brokenInitrd('its cpio archive has an old format (the kernel reads only newc)')
   }
-  return brokenInitrd(
-    `it goes on with neither an archive nor a compression: ${start.toString('hex')}`,
-  )
+  return brokenInitrd(`a part of it is neither an archive nor compressed: ${start.toString('hex')}`)
 }

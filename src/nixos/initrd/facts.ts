@@ -1,4 +1,4 @@
-/** What an initrd can do for a machine whose root is on the network. */
+/** Reads the parts of an initrd that matter to a machine whose root is on the network. */
 import { createReadStream } from 'node:fs'
 import { posix } from 'node:path'
 
@@ -13,25 +13,25 @@ import { readInitrd } from './entries.ts'
 import { followSymlinks } from './links.ts'
 
 export interface InitrdFacts {
-  /** Undefined where all of it was read. Otherwise what is missing below means nothing. */
+  /** Undefined if the whole initrd was read. Otherwise the facts below may be incomplete. */
   unread: { why: string; compression?: InitrdCompression } | undefined
   init: Init
   modules: KernelModules
-  /** `modules.builtin`, where it has one. */
+  /** The content of `modules.builtin`; undefined if the initrd has no such file. */
   builtin: KernelModules | undefined
-  /** Programs by their names, each with a path that it has. */
+  /** Programs by their names, each with one of its paths. */
   programs: ReadonlyMap<string, string>
-  /** Names of programs that are found in `/sbin`, also by links. */
+  /** Names of programs in `/sbin`, directly or by links. */
   sbin: ReadonlySet<string>
-  /** Names of files in folders that are named etc. */
+  /** Names of files in folders with the name `etc`. */
   etcFiles: ReadonlySet<string>
-  /** What networkd does with interfaces: the text of each `*.network`, by path. */
+  /** networkd's settings of interfaces: the text of each `*.network`, by path. */
   networks: ReadonlyMap<string, string>
-  /** What systemd mounts besides the fstab: the text of each `*.mount`, by path. */
+  /** systemd's mounts besides the fstab: the text of each `*.mount`, by path. */
   mounts: ReadonlyMap<string, string>
-  /** Whether a script or a unit gives the NFS client a name other than the host's. */
+  /** Whether a script or a unit sets the name of the NFS client, which is the host's by default. */
   namesNfsClient: boolean
-  /** Files of `boot.initrd.secrets` that it has, by the names that they get in stage 1. */
+  /** Files of `boot.initrd.secrets` in the initrd, by their names in stage 1. */
   addedSecrets: ReadonlySet<string>
   secrets: readonly InitrdSecret[]
 }
@@ -48,17 +48,17 @@ export interface InitrdSecret {
 
 /** Scripts, unit files and keys are smaller. */
 const maxContentBytes = 256 * 1024
-/** Texts are held until the end, since a link to one may come after it. */
+/** Texts are held until the end of the initrd, since a link to a text may follow later. */
 const maxHeldBytes = 16 << 20
 const maxNameBytes = 16 << 20
 
-/** The kernel's parameter, and the file that takes its place since Linux 5.19. */
+/** The kernel's parameter, and the file that replaces it since Linux 5.19. */
 const nfsClientName = /nfs4_unique_id|nfs_client\/identifier/
 
-/** Where systemd's stage 1 and NixOS's script have them until they are copied into place. */
+/** systemd's stage 1 and NixOS's script keep secrets here, and copy them to their places. */
 const addedSecret = /^\/(?:\.initrd-secrets|nix\/store\/[^/]*-extra-utils\/secrets)\/(.+)$/
 
-/** What NixOS's own script, and what stands in for it, is known by. */
+/** Words of NixOS's stage 1 script, and of replacements for it. */
 const scriptedMarks = /stage-1-init|fsinfo|\/mnt-root/i
 
 export async function readInitrdFile(file: string): Promise<InitrdFacts> {
@@ -69,7 +69,7 @@ export async function readInitrdFile(file: string): Promise<InitrdFacts> {
   }
 }
 
-/** A broken initrd is no error but a fact, as far as it could be read. */
+/** If the initrd is broken, returns the facts up to there with `unread`, and throws no error. */
 export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
   const symlinks = new Map<string, string>()
   const scripts = new Map<string, string>()
@@ -86,7 +86,7 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
 
   function addEntry(entry: InitrdEntry): void {
     nameBytes += entry.name.length + (entry.target?.length ?? 0)
-    if (nameBytes > maxNameBytes) throw brokenInitrd('it has more files than any machine needs')
+    if (nameBytes > maxNameBytes) throw brokenInitrd('the names of its files are too long in total')
     const path = posix.join('/', entry.name.toString())
     const name = posix.basename(path)
     if (entry.target) symlinks.set(path, entry.target.toString())
@@ -135,7 +135,7 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
   }
 }
 
-/** Also in a store path’s own: programs of Nix look there, and links lead there. */
+/** Includes the `etc` of a store path: programs from Nix read it, and links lead there. */
 function isInEtc(path: string): boolean {
   return posix.basename(posix.dirname(path)) === 'etc'
 }

@@ -1,8 +1,8 @@
 /**
- * One member of a gzip file, and nothing of what follows it.
+ * Reads one member of a gzip file, and leaves the bytes that follow.
  *
- * Node's own gunzip takes what follows for another member or for garbage, and does not tell where
- * the member ended. https://www.rfc-editor.org/rfc/rfc1952
+ * Node's gunzip reads on after a member and does not tell where the member ended.
+ * https://www.rfc-editor.org/rfc/rfc1952
  */
 import { crc32, createInflateRaw } from 'node:zlib'
 
@@ -23,14 +23,15 @@ export async function* gunzipMember(reader: ByteReader): AsyncGenerator<Buffer> 
   }
   const trailer = await reader.take(8)
   if (trailer.readUInt32LE(0) !== sum || trailer.readUInt32LE(4) !== size % 2 ** 32) {
-    throw brokenInitrd('its gzip stream does not have its checksum')
+    throw brokenInitrd('the checksum of its gzip stream is wrong')
   }
 }
 
 async function skipHeader(reader: ByteReader): Promise<void> {
   const header = await reader.take(10)
   const flags = header.readUInt8(3)
-  if (header.readUInt8(2) !== 8) throw brokenInitrd('its gzip stream is of a method unknown')
+  if (header.readUInt8(2) !== 8)
+    throw brokenInitrd('its gzip stream has an unknown compression method')
   if ((flags & flag.extra) !== 0) await reader.skip((await reader.take(2)).readUInt16LE(0))
   if ((flags & flag.name) !== 0) await skipText(reader)
   if ((flags & flag.comment) !== 0) await skipText(reader)
@@ -45,7 +46,7 @@ async function skipText(reader: ByteReader): Promise<void> {
 async function* inflate(reader: ByteReader): AsyncGenerator<Buffer> {
   const decoder = createInflateRaw({ chunkSize })
   let given = 0
-  // Once its data has ended, the decoder takes no more of what it is given.
+  // After the end of its data, the decoder reads no more of the bytes that were written to it.
   let notTaken: Buffer[] = []
   let written: (wantsMore: boolean) => void = () => undefined
   decoder.once('end', () => written(false)).once('close', () => written(false))

@@ -1,12 +1,12 @@
-/** Follows links among the files of an initrd, as the kernel does that starts its `/init`. */
+/** Follows links among the files of an initrd, like the kernel when it starts `/init`. */
 import { posix } from 'node:path'
 
-/** Targets of symlinks, by absolute paths without links in their last part. */
+/** Targets of symlinks, by the absolute paths of the symlinks. */
 export type Symlinks = ReadonlyMap<string, string>
 
 const maxLinks = 40
 
-/** Where `path` leads; undefined where its links lead in a circle. */
+/** The path that `path` leads to; undefined if its links form a circle. */
 export function followSymlinks(symlinks: Symlinks, path: string): string | undefined {
   let links = 0
   const left = path.split('/').filter(Boolean)

@@ -1,4 +1,4 @@
-// What the reader makes of an initrd, in a form that can be compared.
+// Reads an initrd into values that tests can compare.
 
 import { readInitrd } from '../../../src/nixos/initrd/entries.ts'
 import type { InitrdEntry } from '../../../src/nixos/initrd/cpio.ts'

@@ -12,11 +12,11 @@ import { filterThrough } from '../../support/programs.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { describeEntries, readAll } from './collect.ts'
 
-// Bytes that look like nothing, and many more that a compressor makes small.
+// Bytes that do not compress, and more bytes that do.
 const noise = Buffer.from(Array.from({ length: 300_000 }, (_, at) => (at * at * 2654435761) >>> 13))
 const modulesFile = Buffer.concat([noise, Buffer.alloc(700_000, 'module')])
 
-/** A tree on the disk, and the names in it as `find` would list them. */
+/** Makes a tree. @returns the names in the tree in the form of `find` */
 function makeTree(directory: string): string[] {
   mkdirSync(join(directory, 'lib/modules'), { recursive: true })
   writeFileSync(join(directory, 'init'), '#!/bin/sh\nexec true\n')
@@ -51,7 +51,7 @@ suite('initrds made by real programs', () => {
         empty: `file ${mode} 0  `,
         'lib/modules/big.ko': `file ${mode} 1000000  ${modulesFile.toString('latin1')}`,
       }
-      // A directory has as many bytes in its archive as it has content: none.
+      // A directory has no content in an archive.
       return `${name} ${kinds[name] ?? `directory ${mode} 0  `}`
     })
   })
@@ -63,24 +63,24 @@ suite('initrds made by real programs', () => {
     }
   }
 
-  test('as cpio writes them, with checksums or without', async () => {
+  test('by cpio, with and without checksums', async () => {
     await assertRead(plain)
     await assertRead(checked)
   })
 
   const ways: Record<string, readonly ['gzip' | 'xz' | 'zstd', ...string[]]> = {
     gzip: ['gzip', '-c'],
-    'gzip that stores': ['gzip', '-1', '-c'],
+    'gzip -1': ['gzip', '-1', '-c'],
     xz: ['xz', '-c'],
-    'xz as the kernel wants it': ['xz', '-c', '--check=crc32', '--lzma2=dict=1MiB'],
+    'xz as the kernel requires it': ['xz', '-c', '--check=crc32', '--lzma2=dict=1MiB'],
     'xz without checks': ['xz', '-c', '--check=none'],
     'xz with SHA-256': ['xz', '-c', '--check=sha256'],
     'xz with a filter': ['xz', '-c', '--x86', '--lzma2'],
     'xz of many blocks': ['xz', '-c', '-T2', '--block-size=100000'],
-    'xz of many unlabelled blocks': ['xz', '-c', '-T1', '--block-size=100000'],
+    'xz of many blocks without sizes': ['xz', '-c', '-T1', '--block-size=100000'],
     zstd: ['zstd', '-c'],
     'zstd without checksums': ['zstd', '-c', '--no-check'],
-    'zstd as NixOS compresses': ['zstd', '-c', '-19', '-T0'],
+    'zstd with NixOS’s settings': ['zstd', '-c', '-19', '-T0'],
     'zstd with a long window': ['zstd', '-c', '--long=27'],
   }
   for (const [name, [program, ...args]] of Object.entries(ways)) {
@@ -90,7 +90,7 @@ suite('initrds made by real programs', () => {
     })
   }
 
-  test('an archive of microcode before the compressed one, and secrets after it', async () => {
+  test('with microcode before the compressed archive, and secrets after it', async () => {
     const microcode = cpioArchive([{ name: 'kernel/x86/microcode/GenuineIntel.bin', data: noise }])
     const secrets = cpioArchive([{ name: 'etc/key', data: 'secret' }])
     const main = await filterThrough('zstd', ['-c'], { input: plain })
@@ -102,14 +102,14 @@ suite('initrds made by real programs', () => {
     assert.equal(entries.at(-1), 'etc/key file 644 6  secret')
   })
 
-  test('the same compression twice, with nothing in between', async () => {
+  test('with the same compression twice, one directly after the other', async () => {
     for (const [program, ...args] of Object.values(ways)) {
       const once = await filterThrough(program, args, { input: plain })
       await assertRead(Buffer.concat([once, once, Buffer.alloc(9)]), 2)
     }
   })
 
-  test('content comes only where it was asked for', async () => {
+  test('give content only if it was asked for', async () => {
     const initrd = inPieces(plain, [1000])
     const sizes: number[] = []
     for await (const entry of readInitrd(initrd, ({ size }) => size < 100)) {
@@ -162,7 +162,7 @@ suite('any initrd', () => {
     zeros: fc.integer({ min: 0, max: 20 }),
   })
 
-  test('is read as it was written, however it is put together and cut into chunks', async () => {
+  test('is read as it was written, for any parts and any chunks', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(segment, { maxLength: 4 }), pieceSizes, async (segments, sizes) => {
         const parts = segments.map(({ files, compression, zeros }) => {

@@ -30,11 +30,11 @@ suite('the initrd of the demo system', () => {
     names = listing.toString().split('\n')
   })
 
-  test('is read to its end', () => {
+  test('is read to the end', () => {
     assert.equal(facts.unread, undefined)
   })
 
-  test('has the modules and programs that cpio finds in it', () => {
+  test('has the modules and programs that cpio lists', () => {
     const modules = names.flatMap(
       (name) => /([^/]+)\.ko$/.exec(name)?.[1]?.replaceAll('-', '_') ?? [],
     )
@@ -44,12 +44,12 @@ suite('the initrd of the demo system', () => {
     assert.deepEqual([...facts.programs.keys()].toSorted(), programs.toSorted())
   })
 
-  test('is started by a script, which brings up the network', () => {
+  test('starts with a script that brings up the network', () => {
     assert.equal(facts.init.kind, 'scripted')
     assert.match(facts.init.kind === 'scripted' ? facts.init.script : '', /udhcpc/)
   })
 
-  test('says what is built into the kernel', () => {
+  test('names the modules that are built into the kernel', () => {
     assert.ok(facts.builtin?.has('unix'))
     assert.ok(!facts.builtin?.has('nfs'))
   })
@@ -57,11 +57,11 @@ suite('the initrd of the demo system', () => {
 
 const factsOf = (files: readonly CpioFile[]) => readInitrdFacts([cpioArchive(files)])
 
-suite('who starts', () => {
+suite('the init of an initrd is', () => {
   const program = { mode: modes.program }
   const link = (name: string, data: string) => ({ name, mode: modes.symlink, data })
 
-  test('systemd, by a link into the store that comes before it or after it', async () => {
+  test('systemd, by a link before or after the program in the archive', async () => {
     const systemd = { name: 'nix/store/s/lib/systemd/systemd', ...program, data: '\x7fELF' }
     const init = link('init', '/nix/store/s/lib/systemd/systemd')
     for (const files of [
@@ -81,7 +81,7 @@ suite('who starts', () => {
     assert.deepEqual(init, { kind: 'scripted', script })
   })
 
-  test('something else, or nothing', async () => {
+  test('another program, or missing', async () => {
     const other = { name: './init', ...program, data: '#!/bin/sh\nexec /linuxrc\n' }
     assert.deepEqual((await factsOf([other])).init, { kind: 'other' })
     assert.deepEqual((await factsOf([{ name: 'init', ...program, data: '\x7fELF' }])).init, {
@@ -92,8 +92,8 @@ suite('who starts', () => {
   })
 })
 
-suite('what is in it', () => {
-  test('modules, however they are compressed', async () => {
+suite('an initrd has', () => {
+  test('modules with any compression', async () => {
     const folder = 'nix/store/m-modules-shrunk/lib/modules/6.12/kernel'
     const files = [
       'fs/nfs/nfs.ko',
@@ -117,7 +117,7 @@ suite('what is in it', () => {
     )
   })
 
-  test('programs, by whatever directory and link', async () => {
+  test('programs in any directory, and links to them', async () => {
     const { programs } = await factsOf([
       { name: 'nix/store/e/sbin/mount.nfs', mode: modes.symlink, data: 'x' },
       { name: 'usr/lib/klibc/bin/nfsmount', mode: modes.program },
@@ -127,7 +127,7 @@ suite('what is in it', () => {
     assert.deepEqual([...programs.keys()], ['mount.nfs', 'nfsmount', 'systemd-networkd'])
   })
 
-  test('programs that /sbin leads to', async () => {
+  test('programs in /sbin, by links', async () => {
     const link = (name: string, data: string) => ({ name, mode: modes.symlink, data })
     const { sbin } = await factsOf([
       link('sbin', '/nix/store/b-env/sbin'),
@@ -139,7 +139,7 @@ suite('what is in it', () => {
     assert.deepEqual([...sbin], ['mount.nfs'])
   })
 
-  test('files of /etc, and of a store path’s own', async () => {
+  test('files of /etc, and of the etc of a store path', async () => {
     const { etcFiles } = await factsOf([
       { name: 'etc/protocols', mode: modes.symlink, data: '/nix/store/i/etc/protocols' },
       { name: 'nix/store/i/etc/protocols' },
@@ -173,7 +173,7 @@ suite('what is in it', () => {
     ])
   })
 
-  test('what came before the damage', async () => {
+  test('the facts before the damage, if it is broken', async () => {
     const good = cpioArchive([{ name: 'a.ko' }])
     const facts = await readInitrdFacts([good, Buffer.from('junk')])
     assert.deepEqual([...facts.modules.keys()], ['a'])

@@ -1,5 +1,5 @@
-// Initrds that no build would make. The kernel's own words for most of these are in
-// init/initramfs.c: "broken padding", "junk within compressed archive", "bad data checksum".
+// Initrds that no build would make. The kernel has errors for most of them in init/initramfs.c:
+// "broken padding", "junk within compressed archive", "bad data checksum".
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -34,8 +34,8 @@ async function assertBroken(initrd: Buffer, ...why: RegExp[]): Promise<void> {
 }
 
 suite('an initrd that is cut off', () => {
-  test('anywhere within an archive', async () => {
-    // Between two files nothing says that there should be more, and the trailer may be missing.
+  test('inside an archive is broken', async () => {
+    // A cut between two files cannot be noticed, since the trailer may be missing.
     const ends = new Set([0])
     for (let at = 0; at < archive.length;) {
       const size = Number.parseInt(archive.toString('latin1', at + 54, at + 62), 16)
@@ -58,7 +58,7 @@ suite('an initrd that is cut off', () => {
   })
 
   for (const [name, bytes] of Object.entries(compressed)) {
-    test(`anywhere within ${name}`, async () => {
+    test(`inside ${name} is broken`, async () => {
       for (let length = 2; length < bytes.length; length++) {
         await assert.rejects(
           readAll(bytes.subarray(0, length)),
@@ -70,27 +70,27 @@ suite('an initrd that is cut off', () => {
   }
 })
 
-suite('an initrd that lies', () => {
-  test('about the size of a file', async () => {
+suite('an initrd with wrong values:', () => {
+  test('the size of a file', async () => {
     const lie = { fileSize: 0xffffffff }
     await assertBroken(cpioMember({ name: 'init', data: 'short' }, lie), /cut off/)
     const read = readAll(cpioMember({ name: 'l', mode: modes.symlink, data: 'x' }, lie))
     await assert.rejects(read, netimageError('bad-system', /cut off/))
   })
 
-  test('about the size of a name', async () => {
+  test('the size of a name', async () => {
     const long = cpioMember({ name: 'init' }, { nameSize: 0xfffffff0 })
     await assertBroken(Buffer.concat([long, archive]), /cut off/)
   })
 
-  test('with a name that the kernel passes over, and so do we', async () => {
+  test('names that are too long or empty, which the kernel and netimage skip', async () => {
     const tooLong = cpioMember({ name: 'n'.repeat(5000), data: 'abc' })
     const nameless = cpioMember({ name: '' }, { nameSize: 0 }).subarray(0, 112)
     const entries = await readAll(Buffer.concat([tooLong, nameless, archive]))
     assert.equal(entries.length, 3)
   })
 
-  test('with a wrong checksum', async () => {
+  test('the checksum of a file', async () => {
     const lie = { magic: '070702', checksum: 1 }
     await assertBroken(cpioMember({ name: 'init', data: 'content' }, lie), /checksum/)
     await assert.rejects(
@@ -102,13 +102,13 @@ suite('an initrd that lies', () => {
     )
   })
 
-  test('with a header that is none', async () => {
+  test('a header', async () => {
     const bytes = Buffer.from(archive)
     bytes.write('zzzz', 20)
     await assertBroken(bytes, /header/)
   })
 
-  test('with gzip whose checksum or length is wrong', async () => {
+  test('the checksum or length of gzip', async () => {
     for (const at of [8, 4]) {
       const bytes = Buffer.from(gzipSync(archive))
       const byte = bytes.length - at
@@ -117,7 +117,7 @@ suite('an initrd that lies', () => {
     }
   })
 
-  test('with an xz dictionary of 4 GiB, in whatever block', async () => {
+  test('an xz dictionary of 4 GiB, in any block', async () => {
     const args = ['-c', '-T1', '--block-size=2000']
     const whole = await filterThrough('xz', args, { input: archive })
     // Size, flags, filter, size of its properties, properties, padding, checksum.
@@ -130,23 +130,23 @@ suite('an initrd that lies', () => {
     }
   })
 
-  test('with a zstd window of 2 GiB', async () => {
+  test('a zstd window of 2 GiB', async () => {
     const frame = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00])
     await assertBroken(frame, /zstd/)
   })
 })
 
-suite('an initrd of something else', () => {
-  test('that is not known', async () => {
-    await assertBroken(Buffer.from('initrd\n'), /neither an archive nor a compression/)
+suite('an initrd of another format:', () => {
+  test('unknown bytes', async () => {
+    await assertBroken(Buffer.from('initrd\n'), /neither an archive nor compressed/)
     await assertBroken(Buffer.concat([archive, Buffer.from('junk')]), /neither/)
   })
 
-  test('of the old cpio format', async () => {
+  test('the old cpio format', async () => {
     await assertBroken(Buffer.from('070707000001000002'), /newc/)
   })
 
-  test('of something that is no archive, compressed', async () => {
+  test('compressed bytes that are no archive', async () => {
     for (const bytes of [gzipSync('text'), zstdCompressSync(gzipSync(archive))]) {
       await assertBroken(bytes, /no cpio archive/)
     }
@@ -159,7 +159,7 @@ suite('an initrd of something else', () => {
     lz4: '\x02\x21\x4c\x18',
   }
   for (const [name, start] of Object.entries(others)) {
-    test(`compressed with ${name}, which is told apart from what is broken`, async () => {
+    test(`the compression ${name}, which does not count as broken`, async () => {
       const initrd = Buffer.concat([archive, Buffer.from(start, 'latin1')])
       await assert.rejects(readAll(initrd), (error) => {
         assert.ok(error instanceof UnknownCompression)
@@ -172,7 +172,7 @@ suite('an initrd of something else', () => {
   }
 })
 
-suite('an initrd without end', () => {
+suite('an endless initrd', () => {
   async function* forever(bytes: Buffer): AsyncGenerator<Buffer> {
     for (;;) yield bytes
   }
@@ -188,7 +188,7 @@ suite('an initrd without end', () => {
   test('of files', async () => {
     const member = cpioMember({ name: 'x'.repeat(4000) })
     const facts = await readInitrdFacts(forever(Buffer.concat(Array(100).fill(member))))
-    assert.match(facts.unread?.why ?? '', /more files/)
+    assert.match(facts.unread?.why ?? '', /names of its files/)
   })
 
   test('of one file', async () => {
@@ -204,7 +204,7 @@ suite('an initrd without end', () => {
     await assert.rejects(read, netimageError('bad-system', /more than any machine/))
   })
 
-  test('once it is decompressed', async () => {
+  test('of compressed zeros', async () => {
     const zeros = Buffer.concat([archive, Buffer.alloc(25_000_000)])
     const bombs = [gzipSync(zeros), zstdCompressSync(zeros), Buffer.from(xz.compressSync(zeros))]
     for (const bomb of bombs) {
@@ -218,7 +218,7 @@ suite('an initrd without end', () => {
 })
 
 suite('a reader of initrds', () => {
-  test('may stop early, and leaves nothing running', async () => {
+  test('may stop early, and then closes its input', async () => {
     for (const bytes of [archive, ...Object.values(compressed)]) {
       let closed = false
       async function* input() {
@@ -236,7 +236,7 @@ suite('a reader of initrds', () => {
     }
   })
 
-  test('passes on what its input throws', async () => {
+  test('throws the errors of its input', async () => {
     for (const bytes of [archive, ...Object.values(compressed)]) {
       async function* failing() {
         yield bytes.subarray(0, 60)
@@ -247,7 +247,7 @@ suite('a reader of initrds', () => {
     }
   })
 
-  test('never fails otherwise, whatever the bytes', async () => {
+  test('throws no other errors for any bytes', async () => {
     const seeds = [archive, ...Object.values(compressed), cpioMember(trailer)]
     await fc.assert(
       fc.asyncProperty(

@@ -12,7 +12,7 @@ const links = new Map([
   ['/circle2', 'circle'],
 ])
 
-test('links lead from any part of a path, and through each other', () => {
+test('links are followed in every part of a path, and one after another', () => {
   const systemd = '/nix/store/a-systemd/lib/systemd/systemd'
   for (const path of [
     '/init',
@@ -26,7 +26,7 @@ test('links lead from any part of a path, and through each other', () => {
   assert.equal(followSymlinks(links, '/etc/fstab'), '/etc/fstab')
 })
 
-test('links that lead in a circle lead nowhere', () => {
+test('links that form a circle lead nowhere', () => {
   assert.equal(followSymlinks(links, '/loop'), undefined)
   assert.equal(followSymlinks(links, '/circle'), undefined)
 })
