@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { copyBeginning } from './copy-file.ts'
 import { asFailure, failure } from './failure.ts'
+import type { Floor } from './floor.ts'
 
 export interface Copies {
   /**
@@ -51,7 +52,7 @@ export function isCopy(name: string): boolean {
 }
 
 /** @param folder where they are made */
-export function createCopies(folder: string): Copies {
+export function createCopies(folder: string, floor: Floor): Copies {
   const copies = new Map<NodeId, Copy>()
   const ending = new Set<Promise<void>>()
   let made = 0
@@ -79,7 +80,11 @@ export function createCopies(folder: string): Copies {
     const path = join(folder, `copy-${++made}`)
     const copy: Copy = { bytes, path, isReady: false, stop, ended: Promise.resolve() }
     copies.set(node, copy)
-    copy.ended = inTurn(stop.signal, () => copyBeginning(open, path, bytes, stop.signal)).then(
+    const beforePiece = (piece: number) => {
+      stop.signal.throwIfAborted()
+      floor.take(piece)
+    }
+    copy.ended = inTurn(stop.signal, () => copyBeginning(open, path, bytes, beforePiece)).then(
       () => void (copy.isReady = true),
       (error: unknown) => void (copy.error = error),
     )

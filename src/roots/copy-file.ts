@@ -109,13 +109,14 @@ function copySparse(source: number, target: number, bytes: number): void {
  *
  * @param openSource opens it to be read
  * @param to nothing has this name yet
- * @throws the signal's reason, or an error of the file system; nothing is left then
+ * @param beforePiece is called before so many bytes are copied; if it throws, the copy ends
+ * @throws what `beforePiece` throws, or an error of the file system; nothing is left then
  */
 export async function copyBeginning(
   openSource: () => number,
   to: string,
   bytes: number,
-  signal: AbortSignal,
+  beforePiece: (bytes: number) => void,
 ): Promise<void> {
   const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes))
   const source = openSource()
@@ -123,8 +124,8 @@ export async function copyBeginning(
     await using target = await open(to, 'wx', 0o600)
     let offset = 0
     while (offset < bytes) {
-      signal.throwIfAborted()
       const wanted = Math.min(chunk.length, bytes - offset)
+      beforePiece(wanted)
       const { bytesRead } = await readAsync(source, chunk, 0, wanted, offset)
       if (bytesRead === 0) break
       for (const { start, end } of runsOf(chunk, bytesRead)) {

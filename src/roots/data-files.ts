@@ -27,6 +27,7 @@ import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
 import { guarded, synced } from './failure.ts'
+import type { Floor } from './floor.ts'
 import { createOpenFiles } from './open-files.ts'
 import { syncDirectory } from '../sync-directory.ts'
 
@@ -51,7 +52,7 @@ export interface DataFiles {
    * Makes the node's own file: empty, or with what the image has.
    *
    * @param bytes how many of the image's first bytes it needs
-   * @throws `EAGAIN` while they are copied, if they are many; nothing is made then
+   * @throws `EAGAIN` while they are copied, if they are many, or `ENOSPC`; nothing is made then
    */
   create(node: NodeId, from: ImageNode | undefined, bytes: number): void
   /** Nobody will write to the node any more: a copy that is being made for it is not needed. */
@@ -89,13 +90,13 @@ export function dataFolder(directory: string): string {
   return join(directory, 'data')
 }
 
-export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
+export function openDataFiles(directory: string, index: ImageIndex, floor: Floor): DataFiles {
   const folder = dataFolder(directory)
   makeDirectory(folder)
   syncDirectory(directory)
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
-  const copies = createCopies(folder)
+  const copies = createCopies(folder, floor)
   const names = openSync(folder, 'r')
   // Also names that a server made which was killed since.
   let hasNewNames = true
@@ -193,6 +194,7 @@ export function openDataFiles(directory: string, index: ImageIndex): DataFiles {
       const file = fileOf(node)
       const needed = Math.min(bytes, from?.size ?? 0)
       const isLarge = needed > maxCopiedAtOnce
+      floor.take(isLarge ? 0 : needed, 1)
       const copy = isLarge && from ? cloneOrCopy(node, from, needed) : undefined
       // There may be one of an operation that was undone, and that one is given up.
       own.forget(String(node))

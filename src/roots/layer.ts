@@ -5,13 +5,12 @@
  * its number, a directory that moves takes along what is below it, and what is new has a number above
  * all those of images. Reading a file does not change its time of access.
  */
-import { statfsSync } from 'node:fs'
-
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
 import { checkName, createDirectories } from './directories.ts'
 import { createClock } from './clock.ts'
 import { asFailure, failure, guarded, SyncFailure } from './failure.ts'
+import { openFloor, spaceAboveFloor } from './floor.ts'
 import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
@@ -37,6 +36,8 @@ const maxDepth = 2048
  * as long as this process runs, also when they are closed and opened again.
  */
 const failedLayers = new Map<string, SyncFailure>()
+/** About as much as a new name or a node that changes takes in the database and its log. */
+const nameBytes = 8192
 /** What a directory is said to hold, as most file systems say. */
 const directoryBytes = 4096
 
@@ -48,7 +49,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
   mustBeOver(index, database, directory)
-  const data = unfinished.adopt(openDataFiles(directory, index), (opened) => opened.close())
+  const floor = openFloor(directory)
+  const data = unfinished.adopt(openDataFiles(directory, index, floor), (opened) => opened.close())
   const nodes = unfinished.adopt(createNodes(database, index), (opened) => opened.close())
   const directories = createDirectories(database, index, nodes)
   const now = createClock()
@@ -241,6 +243,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       // Not even the time of the last change is another then.
       if (bytes.length === 0) return
       mustFit(offset + bytes.length)
+      floor.take(bytes.length + nameBytes)
       transactions.run(() => {
         const row = ownFile(id, Infinity)
         row.modified = now()
@@ -254,6 +257,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     create(directory, name, node) {
       mustBeFree(directory, name)
+      floor.take(nameBytes)
       return transactions.run(() => {
         const time = now()
         const { id, kind } = nodes.add(directory, node, time)
@@ -268,6 +272,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       if (nodes.find(id).kind === 'directory') {
         throw failure('EPERM', 'a directory cannot have a second name')
       }
+      floor.take(nameBytes)
       transactions.run(() => {
         const time = now()
         const row = nodes.change(id)
@@ -330,17 +335,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       })
     },
 
-    space() {
-      const found = guarded(() => statfsSync(directory))
-      const bytes = (blocks: number) => blocks * found.bsize
-      return {
-        total: bytes(found.blocks),
-        free: bytes(found.bfree),
-        available: bytes(found.bavail),
-        files: found.files,
-        freeFiles: found.ffree,
-      }
-    },
+    space: () => guarded(() => spaceAboveFloor(directory)),
 
     stable: () => transactions.stable(),
 

@@ -3,8 +3,10 @@
  * some first, in the log of the database. It is given up when the disk is full, and taken again once
  * there is more.
  */
-import { rmSync, statfsSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+
+import { spaceAboveFloor } from './floor.ts'
 
 export interface Reserve {
   /** @returns whether there was any to give */
@@ -41,8 +43,7 @@ export function openReserve(directory: string): Reserve {
   function take(): void {
     if (isThere) return
     try {
-      const { bavail, bsize } = statfsSync(directory)
-      if (bavail * bsize < leastFree) return
+      if (spaceAboveFloor(directory).available < leastFree) return
       writeFileSync(file, Buffer.alloc(bytes), { mode: 0o600 })
       isThere = true
     } catch {
