@@ -1,11 +1,12 @@
-/* Machines that boot all at once: each sends the recorded requests of a boot, one after the other, and
- * loses no time with anything else.
+/* Simulates machines that boot at once. Each sends the recorded requests of a boot, one after the other,
+ * without any pause.
  *
  *     boot-client REQUESTS SERVER BRIDGE MOUNTED MACHINES tftp|http
  *
- * Every machine is a process in a network namespace of its own, with a card on the bridge. MOUNTED is what
- * they mount; "%d" in it is the number of the machine. Prints a line for each machine, with the seconds
- * until it had an address, its boot files, and all; then the processor time that all of them took.
+ * Every machine is a process in its own network namespace, with a card on the bridge. MOUNTED is the
+ * path to mount; "%d" in it is the number of the machine. Prints a line for each machine with the
+ * seconds until it had an address, until it had its boot files, and until it was up. Then prints the
+ * processor time of all machines.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -43,7 +44,7 @@ struct handle {
 	uint8_t bytes[64];
 };
 
-/* Of this process's machine. */
+/* The machine of this process. */
 static int machine;
 static struct in_addr server;
 static struct handle handles[MAX_HANDLES];
@@ -113,7 +114,7 @@ static uint8_t *find_option(uint8_t *packet, size_t length, int wanted)
 	return NULL;
 }
 
-/* Sends what was recorded, as this machine, until it is answered; `packet` becomes the answer. */
+/* Sends a recorded packet with the address of this machine until the answer comes, into `packet`. */
 static size_t ask_dhcp(const char *hex, uint8_t *packet, uint32_t address, uint32_t from)
 {
 	struct sockaddr_in here = { .sin_family = AF_INET, .sin_port = htons(68) };
@@ -125,7 +126,7 @@ static size_t ask_dhcp(const char *hex, uint8_t *packet, uint32_t address, uint3
 	for (size_t at = 0; at < length; at++)
 		sscanf(hex + 2 * at, "%2hhx", request + at);
 	*(uint32_t *)(request + 4) = htonl(machine << 8 | ++xid);
-	/* What would be sent to an address that the card does not have yet, the kernel keeps to itself. */
+	/* Ask for a broadcast: the kernel would drop a reply to an address that the card does not have. */
 	request[10] |= 0x80;
 	request[33] = machine;
 	if ((option = find_option(request, length, 61)))
@@ -158,7 +159,7 @@ static size_t ask_dhcp(const char *hex, uint8_t *packet, uint32_t address, uint3
 	return 0;
 }
 
-/* @param lines a recorded DISCOVER, and the REQUEST after it */
+/* @param lines a recorded DISCOVER, and the REQUEST that follows */
 static void get_address(char *const *lines)
 {
 	uint8_t packet[1024];
@@ -276,7 +277,7 @@ static size_t put_bytes(size_t at, const void *bytes, uint32_t length)
 	return at + (length + 3) / 4 * 4;
 }
 
-/* Puts what stands before the arguments; they begin where it returns. */
+/* Writes the header of a call. @returns the position of the arguments */
 static size_t put_call(uint32_t program, uint32_t version, uint32_t procedure)
 {
 	const uint32_t words[] = {
@@ -298,7 +299,7 @@ static void receive(int descriptor, size_t length)
 	}
 }
 
-/* Sends the call that ends at `end`; the reply's results begin where it returns. */
+/* Sends the call that ends at `end`. @returns the position of the results in the reply */
 static size_t call(int descriptor, size_t end)
 {
 	put_word(0, 0x80000000 | (end - 4));
@@ -350,7 +351,7 @@ static int mount_root(const char *mounted)
 	return connect_to(nfs);
 }
 
-/* Writes the handle or what else an argument stands for. */
+/* Writes the value of an argument. */
 static size_t put_argument(size_t at, const char *argument)
 {
 	const struct handle *handle;
@@ -358,12 +359,12 @@ static size_t put_argument(size_t at, const char *argument)
 	case '@':
 		handle = &handles[atoi(argument + 1)];
 		if (handle->length == 0)
-			die("nothing is known of %s", argument);
+			die("the handle of %s is not known", argument);
 		return put_bytes(at, handle->bytes, handle->length);
 	case '"':
 		return put_bytes(at, argument + 1, strlen(argument + 1));
 	case '*':
-		/* Any bytes: those that are there. */
+		/* The content does not matter: leave the bytes as they are. */
 		at = put_word(at, atoi(argument + 1));
 		return at + (atoi(argument + 1) + 3) / 4 * 4;
 	default:
@@ -389,7 +390,7 @@ static void replay(int descriptor, const char *line)
 	if (word_at(at) != expected)
 		die("%s: %u", line, word_at(at));
 	if (result[0] == '@')
-		/* What makes a node says first whether there is a handle. */
+		/* In results of CREATE and the like, a flag before the handle tells that there is one. */
 		keep_handle(result, at + (procedure == 3 ? 4 : 8));
 }
 
@@ -438,7 +439,7 @@ static void boot(const char *mounted, int is_http, double started)
 	printf("machine %.3f %.3f %.3f\n", has_address, has_files, now() - started);
 }
 
-/* In a namespace of its own; waits for its card, and then for all others. */
+/* Runs a machine in its own namespace: waits for its card, then for all other machines. */
 static void be_machine(int ready, int card, int start, const char *mounted, int is_http)
 {
 	double started;
@@ -467,7 +468,7 @@ int main(int count, char **arguments)
 	    pipe(cards) || pipe(start))
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	/* Whoever waits for a machine that failed before it was ready would wait for ever. */
+	/* If a machine fails before it is ready, all others would wait forever. */
 	alarm(300);
 	read_requests(arguments[1]);
 	int machines = atoi(arguments[5]);
@@ -489,7 +490,7 @@ int main(int count, char **arguments)
 			"link set m%d addrgenmode none\n"
 			"link set m%d master %s up\n",
 			number, number, children[number - 1], number, number, arguments[3]);
-	/* Otherwise it has the address of a machine, and another when that one is done. */
+	/* Without this, the bridge takes the hardware address of a machine, and changes when it ends. */
 	fprintf(links, "link set %s address 52:54:00:ff:00:01\n", arguments[3]);
 	if (pclose(links))
 		die("making cards");
@@ -499,7 +500,7 @@ int main(int count, char **arguments)
 	for (int index = 0; index < machines; index++)
 		if (read(ready[0], &byte, 1) < 1)
 			die("waiting for cards");
-	/* The bridge learns of them. */
+	/* Give the bridge time to learn the cards. */
 	sleep(2);
 	double started = now();
 	for (int index = 0; index < machines; index++)

@@ -24,13 +24,15 @@ export const benchCompressions = ['none', 'zstd', 'xz'] as const
 const closureSchema = v.object({
   root: v.string(),
   publicKey: v.string(),
-  /** The directory with a binary cache for each compression, named after it. */
+  /**
+   * A directory with one binary cache for each compression; the cache has the compression's name.
+   */
   caches: v.string(),
 })
 
 export type BenchClosure = v.InferOutput<typeof closureSchema>
 
-/** @param directory where everything is kept from run to run: the caches alone take minutes */
+/** @param directory everything is kept here for the next run: making the caches takes minutes */
 export async function makeBenchClosure(directory: string): Promise<BenchClosure> {
   const finished = join(directory, 'closure.json')
   if (!existsSync(finished)) {
@@ -58,7 +60,7 @@ async function make(directory: string): Promise<BenchClosure> {
   return { root, publicKey, caches: made }
 }
 
-/** A NixOS-shaped system that refers to all of `paths`. */
+/** A system in the shape of NixOS that refers to all of `paths`. */
 function rootExpression(shell: string, paths: string[]): string {
   const script = [
     'mkdir $out',
@@ -80,7 +82,7 @@ function rootExpression(shell: string, paths: string[]): string {
     }`
 }
 
-/** Downloads and unpacks (never installs) the seeds with all that they depend on. */
+/** Downloads and unpacks (never installs) the seeds and all their dependencies. */
 async function unpackPackages(downloads: string): Promise<[name: string, tree: string][]> {
   const done = join(downloads, 'done')
   const trees = join(downloads, 'trees')

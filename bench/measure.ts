@@ -7,18 +7,18 @@ export interface Contender {
   name: string
   command: string[]
   environment?: NodeJS.ProcessEnv
-  /** Run before each round, outside the measured time. */
+  /** Runs before each round; its time is not measured. */
   prepare: () => Promise<void>
 }
 
 export interface Measurement {
   name: string
   seconds: number
-  /** The highest peak of resident memory of all rounds, in bytes. */
+  /** The highest resident memory of all rounds, in bytes. */
   peakMemory: number
 }
 
-/** The contenders take turns, so that what else the machine does meets them alike. */
+/** The contenders take turns, so that other work of the machine slows them equally. */
 export async function measure(contenders: Contender[], rounds: number): Promise<Measurement[]> {
   const samples = contenders.map((): { seconds: number[]; memory: number[] } => ({
     seconds: [],
@@ -68,7 +68,7 @@ function runOnce(contender: Contender): Promise<{ seconds: number; peakMemory: n
   })
 }
 
-/** VmHWM of proc(5): the peak so far, in bytes. */
+/** The highest resident memory so far, in bytes: VmHWM of proc(5). */
 function residentPeak(pid: number): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8')

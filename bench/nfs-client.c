@@ -1,9 +1,9 @@
-/* A client that asks an NFS server for much, by libnfs, and prints how fast it answered.
+/* Sends many requests to an NFS server, by libnfs, and prints how fast the server answered.
  *
  *     nfs-client URL read|write|walk
  *
- * The export has a large "/file", "/directory" with many small ones, and "/tree", which is walked.
- * A line each: the name of a measurement, and its value a second.
+ * The export has a large "/file", a "/directory" with many small files, and a "/tree" to walk. Each
+ * line of the output has the name of a measurement, and its value per second.
  */
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -25,7 +25,7 @@ static struct nfs_context *nfs;
 static struct nfsfh *file;
 static const char file_path[] = "/file";
 static uint64_t file_size;
-/* Made by this run, for all that it makes. */
+/* The directory for all files that this run creates. */
 static char own_directory[64];
 
 static void fail(const char *what)
@@ -47,7 +47,7 @@ static void print(const char *name, double amount, double started)
 	fflush(stdout);
 }
 
-/* Requests of one kind, so many of which are always on their way. */
+/* Requests of one kind; a fixed number of them is always under way. */
 struct flight {
 	void (*send)(struct flight *);
 	long total;
@@ -94,7 +94,7 @@ static void send_creation(struct flight *flight)
 {
 	char path[128];
 	snprintf(path, sizeof(path), "%s/%p-%ld", own_directory, (void *)flight, flight->sent++);
-	/* The files are left open: nothing is sent to close one. */
+	/* The files are left open: NFSv3 has no request to close a file. */
 	if (nfs_creat_async(nfs, path, 0644, answered, flight))
 		fail("creation");
 }
@@ -167,7 +167,7 @@ static void measure_reading(void)
 	measure_listing("readdirplus", "/directory", 20);
 }
 
-/* @param flags with O_SYNC, each write is FILE_SYNC; without, UNSTABLE */
+/* @param flags if they have O_SYNC, each write is FILE_SYNC, otherwise UNSTABLE */
 static void make_file(const char *name, int flags)
 {
 	char path[128];
@@ -200,7 +200,7 @@ static void measure_writing(void)
 	measure_calls("create-16", send_creation, 2000, 16);
 }
 
-/* As "ls -lR" does: each directory is listed, and each of its names looked up. */
+/* Walks like "ls -lR": lists each directory, and looks up each name. */
 static long walk(const char *path)
 {
 	struct nfsdir *listing;
@@ -236,7 +236,7 @@ int main(int count, char **arguments)
 	if (count != 3)
 		return 2;
 	nfs = nfs_init_context();
-	/* Else it answers listings from its memory. */
+	/* Without this, libnfs answers listings from its cache. */
 	nfs_set_dircache(nfs, 0);
 	url = nfs_parse_url_dir(nfs, arguments[1]);
 	if (!url || nfs_mount(nfs, url->server, url->path))

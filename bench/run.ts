@@ -1,5 +1,5 @@
 /**
- * How fast images are built, beside `nix copy` and `cp -a` in the same run.
+ * Measures how fast images are built, compared with `nix copy` and `cp -a` in the same run.
  *
  *     node bench/run.ts [rounds] [directory to keep the closure in] [directory on a tmpfs]
  */
@@ -23,7 +23,7 @@ const pool = join(work, 'pool')
 const image = join(work, 'image')
 const copied = join(work, 'copied')
 
-/** Neither peer looks into the files for secrets; a row below shows what that costs. */
+/** The other programs do not scan files for secrets. A row below shows the cost of the scan. */
 const withoutScan = ['--silence', 'secrets-in-store', '--silence', 'host-keys-baked-in']
 
 for (const compression of benchCompressions) {
@@ -76,7 +76,7 @@ function nixCopy(from: string): Contender {
     'build-users-group =',
     'require-sigs = true',
     `trusted-public-keys = ${publicKey}`,
-    // Nothing of a test lives through a crash: as much in Nix's favour as can be.
+    // The results need not survive a crash, so Nix may skip its syncs.
     'fsync-metadata = false',
   ]
   return {
@@ -90,7 +90,7 @@ function nixCopy(from: string): Contender {
     },
     prepare: async () => {
       await removed(target)
-      // Nix remembers narinfos; every round is to be a first one.
+      // Nix caches narinfos, and every round must start without a cache.
       await removed(home)
       await mkdir(home, { recursive: true })
       await mkdir(target)

@@ -1,11 +1,12 @@
 /**
- * How long it takes until the last of many machines is up that boot at once, by `netimage serve` and by
- * dnsmasq with nfs-ganesha. The requests are those of a recorded boot: see boot-requests.txt.
+ * Many machines boot at once. Measures the time until the last one is up, with `netimage serve` and
+ * with dnsmasq and nfs-ganesha. The requests are from a recorded boot: see boot-requests.txt.
  *
  *     node bench/serve-boots.ts [machines] [rounds]
  *
- * Takes root, a C compiler, and the Debian packages dnsmasq-base, nfs-ganesha-vfs and rpcbind. All of it
- * lies where temporary files do, which should be a disk: machines write.
+ * Needs root, a C compiler, and the Debian packages dnsmasq-base, nfs-ganesha-vfs and rpcbind. All
+ * files are in the directory for temporary files, which should be on a disk, because machines
+ * write.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -36,16 +37,16 @@ interface Contender {
   start: (network: Network) => Promise<Program[]>
 }
 
-/** Of one round. */
+/** The figures of one round. */
 interface Round {
-  /** Seconds from power-on, of each machine: to its address, its boot files, and all. */
+  /** Seconds from power-on, one value a machine: until it has its address, its files, and is up. */
   address: number[]
   files: number[]
   up: number[]
   /** Seconds of processor time. */
   servers: number
   clients: number
-  /** Bytes of resident memory, the peaks of all processes together. */
+  /** Resident memory in bytes: the sum of the peaks of all processes. */
   peak: number
 }
 
@@ -67,7 +68,8 @@ try {
       async start(network) {
         const flags = ['--range', range]
         const lines = await configure(network, 'dnsmasq', image, flags)
-        // Without these, each address takes three seconds, and the 51st machine gets no file.
+        // Without these options, each address takes three seconds, and the 51st machine gets no
+        // file.
         const more = ['no-ping', 'tftp-max=1000', '']
         const dnsmasq = await startDnsmasq(network, [lines, ...more].join('\n'))
         const roots = ganeshaConfiguration(copyRoots(rootTree))
@@ -94,7 +96,7 @@ try {
   await workspace.remove()
 }
 
-/** Makes the recorded boot files and nodes in an image. @returns its root tree */
+/** Creates the recorded boot files and nodes in an image. @returns the root tree of the image */
 function addRecorded(trees: string): string {
   const folder = readdirSync(trees).find((name) => name !== 'boot')
   const rootTree = join(trees, folder ?? '')
@@ -115,7 +117,9 @@ function addRecorded(trees: string): string {
   return rootTree
 }
 
-/** A root for each machine, with files that are shared: no boot writes to one that was there. */
+/**
+ * Makes a root for each machine. The roots share files, because a boot changes no existing file.
+ */
 function copyRoots(rootTree: string): Record<string, string> {
   const roots = workspace.path('roots')
   rmSync(roots, { recursive: true, force: true })
@@ -172,7 +176,7 @@ async function measureRound(
   }
 }
 
-/** Medians of the rounds; and all rounds of what counts most. */
+/** Prints medians of the rounds, and all rounds of the most important figure. */
 function printTable(results: ReadonlyMap<string, readonly Round[]>): void {
   const middle = (of: (round: Round) => number) => (list: readonly Round[]) =>
     median(list.map(of)).toFixed(1)

@@ -1,4 +1,4 @@
-/** Our NFS server as bench/serve-nfs.ts wants it: an empty layer over a tree. */
+/** Our NFS server for bench/serve-nfs.ts: it serves an empty layer over a tree. */
 import { createIndex } from '../src/roots/image-index.ts'
 import { openLayer } from '../src/roots/layer.ts'
 import { startNfsServer } from '../src/protocols/nfs/server.ts'

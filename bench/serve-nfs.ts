@@ -1,10 +1,11 @@
 /**
- * How fast the NFS server answers, beside nfs-ganesha on the same tree in the same run.
+ * Measures how fast the NFS server answers, compared with nfs-ganesha on the same tree in one run.
  *
  *     node bench/serve-nfs.ts [rounds]
  *
- * Takes root, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind. All of
- * it lies where temporary files do, which should be a disk: both servers write there.
+ * Needs root, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind. All
+ * files are in the directory for temporary files, which should be on a disk, because both servers
+ * write there.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -41,7 +42,7 @@ const units: Record<string, string> = {
 interface Server {
   name: string
   url: (network: Network) => string
-  /** Returns when it answers. */
+  /** Returns when the server answers. */
   start: (network: Network) => Promise<Program>
 }
 
@@ -96,7 +97,7 @@ function makeTree(): void {
   }
 }
 
-/** Both run, and take turns. */
+/** Both servers run, and the client measures them in turn. */
 async function measureSideBySide(client: string): Promise<void> {
   await using network = await openNetwork('bench-nfs')
   const running: Program[] = []
@@ -104,7 +105,7 @@ async function measureSideBySide(client: string): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     for (const kind of ['read', 'write']) {
       for (const { name, url } of servers) {
-        // What one of them left to be written does not keep the disk busy for the other.
+        // Unwritten data of one server must not keep the disk busy while we measure the other.
         execFileSync('sync')
         addSamples(name, await network.run([client, url(network), kind]))
       }
@@ -113,7 +114,7 @@ async function measureSideBySide(client: string): Promise<void> {
   for (const [index, { name }] of servers.entries()) addPeak(name, running[index])
 }
 
-/** One runs, just started, and nothing of what it serves is in memory. */
+/** Only one server runs. It was just started, and the kernel has none of its files in memory. */
 async function measureWalks(client: string): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     for (const { name, url, start } of servers) {
@@ -145,7 +146,7 @@ function addPeak(server: string, running: Program | undefined): void {
   peaks.set(server, Math.max(peak, peaks.get(server) ?? 0))
 }
 
-/** Medians, and how far the middle half of the rounds lies apart, as a share of the median. */
+/** Prints medians, and the range of the middle half of the rounds as a share of the median. */
 function printTable(): void {
   const names = servers.map(({ name }) => name.padStart(16)).join('')
   process.stdout.write(`${''.padEnd(15)}${names}  ratio\n`)

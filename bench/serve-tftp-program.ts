@@ -1,4 +1,4 @@
-/** Our TFTP server as bench/serve-tftp.ts wants it. */
+/** Our TFTP server for bench/serve-tftp.ts. */
 import { startTftpServer } from '../src/protocols/tftp/server.ts'
 
 const [address = '', tree = '', ports = ''] = process.argv.slice(2)

@@ -1,10 +1,10 @@
 /**
- * How fast the TFTP server sends, beside dnsmasq, tftpd-hpa and atftpd in the same run.
+ * Measures how fast the TFTP server sends, compared with dnsmasq, tftpd-hpa and atftpd in one run.
  *
  *     node bench/serve-tftp.ts [rounds]
  *
- * Takes root, and the Debian packages atftp, curl, dnsmasq-base and tftpd-hpa; atftpd, which cannot
- * be installed beside tftpd-hpa, is fetched and unpacked.
+ * Needs root, and the Debian packages atftp, curl, dnsmasq-base and tftpd-hpa. The package atftpd
+ * conflicts with tftpd-hpa, so it is downloaded and unpacked, not installed.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -108,7 +108,7 @@ try {
     const cells = [...running.keys()].map((server) => {
       const seconds = (processorTime.get(`${server} ${client}`) ?? 0).toFixed(2)
       const figures = [median, best].map((of) => of(rates(server)).toFixed(1).padStart(7)).join('')
-      // The children of tftpd-hpa are lost to those who count.
+      // The processor time of tftpd-hpa is unknown: its child processes are not counted.
       return server === 'tftpd-hpa' ? `${figures}       ` : `${figures} (${seconds})`
     })
     const ratios = [median, best].map((of) => {
@@ -129,7 +129,7 @@ function print(first: string, cells: readonly string[]): void {
   process.stdout.write(`${first.padEnd(31)}${cells.map((cell) => cell.padStart(22)).join('')}\n`)
 }
 
-/** What is left when the machine does nothing else. */
+/** The value with the least disturbance by other work of the machine. */
 function best(values: number[]): number {
   return Math.max(...values)
 }

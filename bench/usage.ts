@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 
-/** Of a process and all that came of it, by proc(5): processor time, and peak of memory in bytes. */
+/** Processor time, and peak memory in bytes, of a process and all its descendants, by proc(5). */
 export function usage(pid: number): { seconds: number; peak: number } {
   const ticks = readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /s, '')
     .split(' ')
   const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
-  // utime, stime, cutime and cstime, a hundred a second.
+  // utime, stime, cutime and cstime, in hundredths of a second.
   let seconds = ticks.slice(11, 15).reduce((sum, value) => sum + Number(value), 0) / 100
   let highest = Number(peak ?? 0) * 1024
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
@@ -16,7 +16,7 @@ export function usage(pid: number): { seconds: number; peak: number } {
       seconds += its.seconds
       highest = Math.max(highest, its.peak)
     } catch {
-      // It has ended meanwhile, and is counted in its parent.
+      // The child has ended meanwhile, so its parent's cutime includes it.
     }
   }
   return { seconds, peak: highest }

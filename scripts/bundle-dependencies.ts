@@ -1,10 +1,10 @@
 /**
- * Bundles the dependencies into `nix/dependencies`, one module each: Nix builds the program there
- * without a network, and without addresses to download from.
+ * Bundles the dependencies into `nix/dependencies`, one module each. So Nix can build the program
+ * without a network, and the repository needs no download addresses.
  *
  *     node scripts/bundle-dependencies.ts [directory]
  *
- * The same bytes each time; a test holds what is committed against it.
+ * The result is always the same; a test compares the committed files with it.
  */
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
@@ -21,7 +21,7 @@ const packageSchema = v.object({
   dependencies: v.optional(v.record(v.string(), v.string()), {}),
 })
 
-/** Not JavaScript alone; without it netimage takes the program `xz`. */
+/** A native module, which cannot be bundled. Without it netimage uses the program `xz`. */
 const native = '@napi-rs/lzma'
 
 const { dependencies } = await readPackage(join(root, 'package.json'))
@@ -32,7 +32,7 @@ for (const name of names) await bundle(name)
 async function bundle(name: string): Promise<void> {
   const directory = packageDirectory(name)
   const { version, license } = await readPackage(join(directory, 'package.json'))
-  // A CommonJS module does not say statically what it exports.
+  // The exports of a CommonJS module are known only after it was loaded.
   const exported: object = await import(name)
   const identifiers = Object.keys(exported).filter((key) => /^[A-Za-z_$][\w$]*$/.test(key))
   const entry = '\0entry'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a small NixOS-shaped system with real Nix, builds its net image and boots a machine from it.
+# Makes a small system in the shape of NixOS with real Nix, builds its net image, and boots it.
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/setup.sh nix-bin busybox-static xz-utils zstd kmod cpio \

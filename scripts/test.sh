@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs the tests, after all the set-up that they need.
+# Installs what the tests need, and runs the tests.
 #
-#   npm test                 all but the slow ones; in CI those as well
-#   npm test -- FILE…        these only
+#   npm test                 all tests except the slow ones; in CI also the slow ones
+#   npm test -- FILE…        only the tests in these files
 set -eu
 cd "$(dirname "$0")/.."
 sh scripts/setup.sh \
@@ -11,12 +11,12 @@ sh scripts/setup.sh \
   $(sed -n 's/^\([a-z][^ #]*\).*/\1/p' test/e2e/debian-packages) \
   >&2
 PATH=$PWD/node_modules/.bin:$PATH
-# Each test file is a process, which need not strip and compile the same modules anew.
+# Each test file is a process. With the cache, they need not all compile the same modules.
 NODE_COMPILE_CACHE=$PWD/node_modules/.cache/compile
 export PATH NODE_COMPILE_CACHE
 if [ $# = 0 ]; then
   set -- 'test/**/*.test.ts'
   if [ "${CI:-}" = true ]; then set -- "$@" 'test/**/*.slow.ts'; fi
 fi
-# Three at once keep two processors busy all the time; with two it takes a sixteenth longer.
+# Three processes keep two processors busy all the time. With two, the run is 6 % longer.
 exec node --test --test-concurrency=3 --test-reporter=spec "$@"
