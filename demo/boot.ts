@@ -1,4 +1,4 @@
-/** Boots a machine from power-on by `netimage serve`, and tells each step. */
+/** Boots a machine from power-on with `netimage serve`, and shows each step. */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { powerOn, x86Bios } from '../test/e2e/support/machines.ts'
@@ -7,14 +7,14 @@ import { startRouter } from '../test/e2e/support/servers.ts'
 
 export interface DemoBoot {
   image: string
-  /** Where the server keeps what the machine writes. */
+  /** The server's directory for the writes of the machine. */
   state: string
-  /** The command line of netimage with these arguments, after it was shown to the person. */
+  /** Shows the person the command line of netimage with these arguments, and returns it. */
   command: (...args: string[]) => string[]
   show: (line: string) => void
 }
 
-/** What the console says at each step of a boot, and what that step is. */
+/** The text on the console at each step of a boot, and a description of the step. */
 const steps: readonly [RegExp, string][] = [
   [/^iPXE \d|iPXE initialising/, 'the network card’s iPXE starts'],
   [/^Configuring \(net0/, 'iPXE asks for an address'],
@@ -22,7 +22,7 @@ const steps: readonly [RegExp, string][] = [
   [/^nixos\/.*-bzImage\.\.\./, 'iPXE fetches the kernel'],
   [/^nixos\/.*-initrd\./, 'iPXE fetches the initrd'],
   [/netimage-demo: stage 1/, 'the initrd looks for the network'],
-  [/netimage-demo: root/, 'it mounts the root over NFS'],
+  [/netimage-demo: root/, 'the initrd mounts the root over NFS'],
   [/netimage-demo: stage 2/, 'the system’s own init runs'],
   [/netimage-demo: registered/, 'real Nix has registered the store: this was the first boot'],
   [/netimage-demo: up/, 'the machine is up'],
@@ -33,7 +33,7 @@ const mac = '52:54:00:00:00:01'
 
 export async function bootInFront({ image, state, command, show }: DemoBoot): Promise<void> {
   await using network = await openNetwork('demo')
-  // The network has a router that gives the addresses, as most have.
+  // As in most networks, a router gives the addresses.
   await startRouter(network, { gives: 'addresses' })
   const serve = command('serve', image, '--allow', mac, '--state', state)
   const server = network.start('netimage', serve, /^error: /)

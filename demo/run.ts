@@ -1,6 +1,6 @@
 /**
- * The demo: from nothing to a machine without a disk that boots an image of a system that real Nix
- * made, in front of the person.
+ * The demo: real Nix makes a system, netimage builds an image of it, and a machine without a disk
+ * boots the image. The person sees each step.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -18,7 +18,7 @@ const image = `${work}/image`
 const program = fileURLToPath(new URL('../src/cli.ts', import.meta.url))
 const root = '10.66.0.1:/srv/demo'
 
-say('A small system in the shape of NixOS, from Debian’s kernel and busybox, made by real Nix:')
+say('Real Nix makes a small system in the shape of NixOS, from Debian’s kernel and busybox:')
 mkdirSync(work, { recursive: true })
 const demo = await buildDemoSystem({
   cacheDirectory: `${work}/downloads`,
@@ -36,10 +36,10 @@ await netimage('build', demo.toplevel, ...access, ...place, '--nfs-root', `${roo
 await netimage('inspect', image)
 await netimage('verify', image)
 
-say('\nReal Nix registers the root’s store paths, as the machine does at its first boot:')
+say('\nReal Nix registers the store paths of the root, as the machine does at its first boot:')
 await letNixAccept(`${image}/net-image`)
 
-say('\nA machine without a disk is switched on, in a network of its own:')
+say('\nA machine without a disk is switched on, in its own network:')
 const state = `${work}/state`
 removeTree(state)
 await bootInFront({
@@ -53,7 +53,7 @@ await bootInFront({
 })
 say(`\nThe image is ${image}`)
 
-/** In a copy: the image itself stays as it is until a machine boots from it. */
+/** Works in a copy: the image must not change before a machine boots from it. */
 async function letNixAccept(trees: string): Promise<void> {
   const copy = `${work}/accepted`
   removeTree(copy)

@@ -1,9 +1,9 @@
 #!@shell@
-# Bring the running system in line with this configuration.
+# Activates this configuration on the running system.
 systemConfig=@systemConfig@
 PATH=$systemConfig/sw/bin
 
-link() { # link TARGET NAME: the name leads somewhere at every moment
+link() { # link TARGET NAME: replaces NAME atomically
   [ "$(readlink "$2")" != "$1" ] || return 0
   ln -sfn "$1" "$2.tmp"
   mv -fT "$2.tmp" "$2"

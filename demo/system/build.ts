@@ -1,4 +1,5 @@
-// Builds the demo system with real Nix: a small closure in the shape of NixOS that machines boot.
+// Builds the demo system with real Nix: a small closure in the shape of NixOS that a machine can
+// boot.
 
 import { join } from 'node:path'
 import {
@@ -13,26 +14,29 @@ export const demoSystems = ['x86_64-linux', 'aarch64-linux'] as const
 export type DemoSystemName = (typeof demoSystems)[number]
 
 export type DemoSystemOptions = {
-  /** The machine that is to boot it. */
+  /** The platform of the machine that boots the system. */
   system?: DemoSystemName
-  /** Where Debian's packages are kept between builds; about 120 MB for each system. */
+  /** Debian's packages are kept here between builds; about 120 MB for each system. */
   cacheDirectory: string
-  /** Where the private Nix store is; one that has the system already is done at once. */
+  /**
+   * The directory of the private Nix store. If the store has the system already, no build is
+   * needed.
+   */
   worldDirectory: string
   label?: string
   /** The device and the options of the root file system in the system's fstab. */
   rootDevice?: string
   rootOptions?: string
-  /** To make systems that do not boot; see system.nix. */
+  /** For systems that do not boot; see system.nix. */
   changes?: Partial<Record<'rootType' | 'changeInitrd' | 'initrdBytes' | 'stage2', string>>
 }
 
 export type DemoSystem = {
   world: NixWorld
-  /** What lies in /nix/store for the system lies in <storeRoot>/nix/store here. */
+  /** The system's /nix/store is <storeRoot>/nix/store on this machine. */
   storeRoot: string
   toplevel: string
-  /** To boot an x86_64 system on this machine without any emulator; both are plain files. */
+  /** Boots an x86_64 system on this machine without an emulator; both are plain files. */
   uml?: { kernel: string; initrd: string }
 }
 
@@ -57,7 +61,7 @@ export async function buildDemoSystem({
   const build = async (attribute: string) => {
     const file = join(import.meta.dirname, 'system.nix')
     const [path] = await world.build({ file }, { attribute, strings })
-    if (path === undefined) throw new Error(`Nix built "${attribute}" but named no store path.`)
+    if (path === undefined) throw new Error(`Nix built "${attribute}" but printed no store path.`)
     return path
   }
 
@@ -69,7 +73,7 @@ export async function buildDemoSystem({
   return { ...demo, uml }
 }
 
-/** Put the system into a binary cache in a directory. */
+/** Copies the system to a binary cache in a directory. */
 export async function cacheDemoSystem(
   { world, toplevel }: DemoSystem,
   cacheDirectory: string,

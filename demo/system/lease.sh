@@ -1,5 +1,5 @@
 #!/bin/sh
-# What udhcpc runs: set the address and the route, and remember what the server has said.
+# udhcpc runs this script. It sets the address and the route, and writes the lease to /run/lease.
 [ "$1" = bound ] || exit 0
 ip addr flush dev "$interface"
 ip addr add "$ip/${mask:-24}" broadcast + dev "$interface"

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Fetch from Debian what the demo system is made of, and lay it out for system.nix.
+# Downloads the parts of the demo system from Debian, and arranges them for system.nix.
 #
 #   prepare.sh CACHE SYSTEM        SYSTEM: x86_64-linux or aarch64-linux
 #
-# Packages are downloaded and unpacked below CACHE, never installed, those of a foreign architecture
-# too. Prints the directory that system.nix takes; a second call finds it there and is done.
+# Packages are downloaded and unpacked below CACHE, never installed, even those of this
+# architecture. Prints the directory for system.nix. If the directory exists already, nothing is
+# downloaded.
 #
 # The result:
 #   kernel/version, kernel/image, kernel/lib/modules, kernel/dtbs (aarch64-linux)
@@ -35,7 +36,7 @@ case $system in
   *) fail "The system is \"$system\" and must be x86_64-linux or aarch64-linux." ;;
 esac
 
-# What a network root may need, of any machine: a kernel that lacks one has no use for it.
+# The modules that any machine may need for a network root. A kernel may lack some of them.
 modules='
   af_packet nfs nfsv3 nfsv4 overlay squashfs ext4 loop
   virtio_pci virtio_mmio virtio_net virtio_blk virtio_rng virtio_console
@@ -58,12 +59,12 @@ debs=$work/debs
 unpacked=$work/unpacked
 rm -rf "$out" "$debs" "$unpacked" "$apt" "$work/have"
 mkdir -p "$debs" "$unpacked" "$out/packages"
-# As no package is installed in it, it names every package that another needs.
+# In this apt directory no package is installed, so apt lists all dependencies.
 openApt "$apt" "$architecture" main
 
 kernel=$(apt-cache depends "$kernelPackage" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
 [ -n "$kernel" ] || fail "The Debian package $kernelPackage names no kernel: is it in the archive?"
-# Shared libraries only: the programs, Perl among them, are for what nobody runs here.
+# Only shared libraries: the demo system does not use the other programs, such as Perl.
 libraries=$(apt-get install --simulate nix-bin |
   sed -n 's/^Inst \(z\{0,1\}lib[^ ]*\).*/\1/p' | grep -v perl)
 (cd "$debs" &&
@@ -71,7 +72,7 @@ libraries=$(apt-get install --simulate nix-bin |
 
 for deb in "$debs"/*.deb; do
   name=$(dpkg-deb --field "$deb" Package)
-  # Store path names know no tilde, and an epoch says nothing.
+  # A store path name cannot have a tilde. The epoch is not needed.
   version=$(dpkg-deb --field "$deb" Version | sed 's/^[0-9]*://; s/[^0-9A-Za-z+._-]/-/g')
   case $name in
     linux-image-*) directory=kernel ;;
@@ -84,12 +85,13 @@ done
 
 # --- kernels ---------------------------------------------------------------------------------
 
-copyModules() { # copyModules ROOT VERSION OUT: the modules above and all that they need
+copyModules() { # copyModules ROOT VERSION OUT: copies the modules above and their dependencies
   (
     cd "$1/lib/modules/$2"
     depmod --basedir "$1" "$2"
     mkdir -p "$3/lib/modules/$2"
-    # modules.dep has one line a module: its file, a colon, the files of all that it needs.
+    # modules.dep has one line for each module: its file, a colon, and the files of its
+    # dependencies.
     awk -v wanted="$modules" '
       BEGIN { count = split(wanted, names); for (i = 1; i <= count; i++) isWanted[names[i]] = 1 }
       {
@@ -102,7 +104,7 @@ copyModules() { # copyModules ROOT VERSION OUT: the modules above and all that t
     cp modules.builtin modules.builtin.modinfo modules.order "$3/lib/modules/$2"
     find "$3" -name '*.ko.xz' -exec xz --decompress {} +
     depmod --basedir "$3" "$2"
-    # Busybox reads the text files.
+    # Busybox reads only the text files.
     rm -f "$3/lib/modules/$2"/*.bin
   )
 }
@@ -129,15 +131,15 @@ fi
 
 # --- programs and the libraries that they need -----------------------------------------------
 
-install() { # install FILE DIRECTORY NAME: FILE lies in its unpacked package
+install() { # install FILE DIRECTORY NAME: FILE is in its unpacked package
   package=${1#"$unpacked/packages/"}
   target=$out/packages/${package%%/*}/$2
   mkdir -p "$target"
-  # Libraries are asked for by the names of symlinks.
+  # Programs load libraries by the names of symlinks.
   cp -L "$1" "$target/$3"
 }
 
-installNeeded() { # installNeeded FILE: the shared libraries that an ELF file names, and theirs
+installNeeded() { # installNeeded FILE: installs the shared libraries of an ELF file, recursively
   for library in $(readelf --dynamic --wide "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); do
     [ ! -e "$work/have/$library" ] || continue
     : >"$work/have/$library"
@@ -157,7 +159,7 @@ loader=$(readelf --program-headers --wide "$nix" | sed -n 's,.*program interpret
 printf %s "$loader" >"$out/loader"
 mkdir -p "$work/have"
 : >"$work/have/$loader"
-# What glibc loads by itself, when Nix looks up a name.
+# glibc loads libnss_dns itself, if Nix looks up a name.
 for library in $loader libnss_dns.so.2; do
   install "$(find "$unpacked/packages" -path '*/lib/*' -name "$library" | head -n 1)" lib "$library"
 done

@@ -1,28 +1,28 @@
 #!/bin/sh
-# The init of the initrd: load what the network and NFS need, get an address, mount the root and
-# hand over to the init= of the kernel line. It does what NixOS's scripted stage 1 does.
+# The init of the initrd: loads drivers for the network and NFS, gets an address, mounts the root,
+# and runs the init= of the kernel line. It does the same as NixOS's scripted stage 1.
 #
-# Words of the kernel line:
+# Parameters of the kernel line:
 #   init=FILE                           the second stage, as a path on the root
 #   root=/dev/nfs nfsroot=[SERVER:]PATH[,OPTIONS]
-#                                       another root than the system was built for; without nfsroot,
-#                                       or in it without a server, what DHCP says
+#                                       a root other than the one that the system was built for;
+#                                       nfsroot, or its server, comes from DHCP if it is missing
 #   BOOTIF=01-MAC                       the interface that the loader has booted from
-#   netimage.onfail=ACTION[:SECONDS]    reboot or poweroff when there is no root, instead of trying
-#                                       for ever; after so many seconds, else 10
+#   netimage.onfail=ACTION[:SECONDS]    reboot or poweroff if there is no root, instead of trying
+#                                       forever; after SECONDS, default 10
 export PATH=/bin
 
 say() {
   echo "netimage-demo: $*"
 }
 
-word() { # word NAME: what the kernel line's last NAME=... says
+word() { # word NAME: prints the value of the last NAME=... of the kernel line
   for word in $(cat /proc/cmdline); do
     case $word in "$1"=*) echo "${word#*=}" ;; esac
   done | tail -n 1
 }
 
-# Load the drivers of all devices that there are, as udev would; some devices come with a driver.
+# Loads the drivers of all devices, as udev does. Called again, because a driver may add devices.
 loadDrivers() {
   find /sys/devices -name modalias -exec cat {} + | sort -u | xargs -r modprobe -a -q 2>/dev/null
 }
@@ -30,7 +30,7 @@ loadDrivers() {
 listInterfaces() {
   bootMac=$(word BOOTIF | sed 's/^01-//; s/-/:/g' | tr A-F a-f)
   for interface in $(ls /sys/class/net); do
-    # 1 is Ethernet; a bridge and the like have no device.
+    # 1 is Ethernet.
     [ "$(cat /sys/class/net/$interface/type)" = 1 ] || continue
     [ -z "$bootMac" ] || [ "$(cat /sys/class/net/$interface/address)" = "$bootMac" ] || continue
     echo $interface
@@ -54,7 +54,7 @@ getAddress() {
   return 1
 }
 
-# Sets device, type and options from what the system was built with, and then from the kernel line.
+# Sets device, type and options: from the file of the build, then from the kernel line.
 findRoot() {
   device= type= options=
   while read -r mountPoint && read -r oneDevice && read -r oneType && read -r oneOptions; do
@@ -71,7 +71,7 @@ findRoot() {
     case $device in *:*) ;; *) device=${lease_siaddr:-$lease_serverid}:$device ;; esac
   fi
 
-  # What is meant for programs, not for the kernel.
+  # Remove the options that are for programs, not for the kernel.
   options=$(echo "$options" | tr , '\n' | grep -v -E '^(_netdev|auto|defaults|nofail|x-.*)$' | tr '\n' ,)
   options=${options}addr=${device%%:*}
 }
@@ -79,8 +79,8 @@ findRoot() {
 mountRoot() {
   case $type,$options in
     nfs4,* | *,vers=4* | *,v4* | *,nfsvers=4*)
-      # To a server of version 4.1 and later, clients of one name are one client, and no machine has
-      # a name yet: each would take the others' locks away.
+      # For a server of version 4.1 and later, clients with the same name are one client. No machine
+      # has a name yet, so without this each machine would take away the locks of the others.
       modprobe nfs nfs4_unique_id=$(cat /sys/class/net/$lease_interface/address)
       modprobe nfsv4
       ;;
@@ -89,15 +89,15 @@ mountRoot() {
   timeout -s KILL 30 mount -t "$type" -o "$options" "$device" /mnt-root
 }
 
-# A system's root tree need not come with these. On a read-only root, mkdir -p fails even for a
-# directory that is there.
+# The root tree of a system may lack these directories. On a read-only root, busybox's mkdir -p
+# fails even if the directory exists.
 makeMountPoints() {
   for directory in proc sys dev run; do
     [ -d /mnt-root/$directory ] || mkdir -m 0755 /mnt-root/$directory || return 1
   done
 }
 
-# Sets problem where there is no going on.
+# Sets problem if the boot cannot continue.
 reachRoot() {
   problem=
   if ! waitForInterfaces; then

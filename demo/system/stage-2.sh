@@ -1,6 +1,6 @@
 #!@shell@
-# The system's own init, first process on the root: activation, the registration at the first
-# boot, then busybox's init in the place that systemd has in NixOS.
+# The system's init, the first process on the root: it runs the activation, registers the store at
+# the first boot, and then runs busybox's init (NixOS runs systemd there).
 systemConfig=@systemConfig@
 export HOME=/root PATH=@path@/bin
 
@@ -9,7 +9,7 @@ say() {
 }
 
 say 'stage 2'
-# Stage 1 has moved its own mounts here; a root may also be entered without one.
+# Stage 1 has moved its mounts here. If there was no stage 1, they are missing.
 mountpoint() { grep -q " $1 " /proc/mounts 2>/dev/null; }
 for directory in /proc /sys /dev /run /etc /root /var; do
   [ -d $directory ] || mkdir -m 0755 $directory
@@ -19,7 +19,7 @@ mountpoint /sys || mount -t sysfs sysfs /sys
 mountpoint /dev || mount -t devtmpfs devtmpfs /dev
 mountpoint /run || mount -t tmpfs -o mode=755 tmpfs /run
 
-# For root, "test -w" says yes to everything.
+# "test -w" is always true for root, so write instead.
 if touch / 2>/dev/null; then
   isWritable=1
 else
@@ -30,7 +30,7 @@ else
   done
 fi
 
-# As NixOS: root's group for builds owns the store, and nobody writes to it but Nix.
+# As in NixOS: the group of builds owns the store, and only Nix writes to it.
 chown -f 0:30000 /nix/store
 chmod -f 1775 /nix/store
 mount --bind /nix/store /nix/store
@@ -39,8 +39,8 @@ mount -o remount,ro,bind /nix/store
 $systemConfig/activate
 ln -sfn $systemConfig /run/booted-system
 
-# The registration goes last of all: when the power fails before that, the next boot does all of
-# it again, which changes nothing that was done.
+# The file is removed last: if the power fails earlier, the next boot registers again, which is
+# safe.
 if [ -f /nix-path-registration ] && [ -n "$isWritable" ]; then
   if nix-store --load-db </nix-path-registration &&
     touch /etc/NIXOS &&

@@ -1,7 +1,7 @@
 #!@shell@
-# The first thing that init runs: say where the machine stands, and do what the kernel line asks.
+# init runs this first. It prints the state of the machine, and obeys the kernel line:
 #
-#   demo.verify      let Nix check all that the store holds
+#   demo.verify      let Nix verify the whole store
 #   demo.poweroff    power off at the end
 export PATH=/run/current-system/sw/bin HOME=/root
 
@@ -9,7 +9,7 @@ say() {
   echo "netimage-demo: $*"
 }
 
-has() { # has WORD: whether the kernel line has it
+has() { # has WORD: whether the kernel line has WORD
   case " $(cat /proc/cmdline) " in *" $1 "*) true ;; *) false ;; esac
 }
 

@@ -1,20 +1,20 @@
-# A system in the shape of NixOS, made of Debian's packages: small enough to build and boot in a
-# test, and with everything that netimage reads from a real one. See prepare.sh for its materials.
+# A system in the shape of NixOS, made of Debian's packages. It is small enough to build and boot in
+# a test, and has everything that netimage reads from a real system. prepare.sh downloads its parts.
 #
-# Nothing of the system runs while it is built, so any machine can build it for any other.
+# The build runs no program of the system, so any machine can build for any platform.
 {
-  # The directory that prepare.sh has printed.
+  # The directory that prepare.sh printed.
   prepared,
   # The store path of a static busybox with its applets that runs on the building machine.
   shell,
-  # The machine that is to boot: x86_64-linux or aarch64-linux.
+  # The platform of the machine that boots: x86_64-linux or aarch64-linux.
   system,
   label ? "25.11.20261122.demo",
   rootDevice ? "192.168.0.108:/mnt/nfsshare/nixos-net-image-${label}-${system}",
   rootOptions ? "vers=3,proto=tcp,nolock",
   rootType ? "nfs",
-  # To make systems that do not boot: commands that change what goes into the initrd, how many
-  # of its bytes are left, and a file in the place of stage-2.sh.
+  # For systems that do not boot: commands that change the files of the initrd, the number of its
+  # bytes that are kept, and a file instead of stage-2.sh.
   changeInitrd ? "",
   initrdBytes ? "",
   stage2 ? "",
@@ -42,7 +42,7 @@ let
   source = name: builtins.path { inherit name; path = "${prepared}/${name}"; };
   readPrepared = name: builtins.readFile "${prepared}/${name}";
 
-  # A script of the system: a shebang of its own store, and its words filled in.
+  # A script of the system. Its shebang is a path of the store, and its @words@ are replaced.
   script =
     name: file: words:
     runText name ''
@@ -79,7 +79,7 @@ let
     builtins.attrValues packages
   );
 
-  # The loader looks into one directory instead of fifty, which matters over NFS.
+  # The loader searches one directory instead of fifty, which is much faster over NFS.
   libraries = runText "system-libraries" ''
     mkdir -p $out/lib
     for package in $packages; do
@@ -94,7 +94,7 @@ let
     done
   '' { package = package "busybox-static"; inherit tools; };
 
-  # Debian's programs ask for a loader in /lib64, which a NixOS system does not have.
+  # Debian's programs need a loader in /lib64, which NixOS does not have.
   nix = runText "nix" ''
     mkdir -p $out/bin
     for name in nix nix-build nix-collect-garbage nix-env nix-instantiate nix-store; do
@@ -225,7 +225,7 @@ let
     '';
   };
 
-  # What runs once the system is up.
+  # Runs when the system is up.
   start = script "demo-start" ./start.sh { };
 
   sw = runText "system-path" ''
@@ -254,7 +254,7 @@ let
         inherit etc firmware label sw;
         activate = script "activate" ./activate.sh { inherit etc; };
         bootJson = builtins.toJSON (makeBootspec out kernelParams specialisations);
-        # A path that only the system itself refers to.
+        # Only the system itself refers to this path.
         extraDependencies = builtins.toFile "extra-dependency" "kept on purpose\n";
         init = script "stage-2" (if stage2 == "" then ./stage-2.sh else /. + stage2) { path = sw; };
         initrd = "${initrd}/initrd";
@@ -303,7 +303,7 @@ in
   if isX86 then
     {
       # The same stage 1 with the modules of User Mode Linux. Its kernel runs on the building
-      # machine and is therefore no part of the system.
+      # machine, so it is not part of the system.
       umlInitrd = makeInitrd "initrd-uml-${readPrepared "uml/version"}" (
         runText "uml-modules" "mkdir $out; cp -r $source/lib $out/lib" { source = source "uml"; }
       );

@@ -1,6 +1,6 @@
-# Builds an initrd: busybox, kernel modules, and what stage 1 must know of the root file system.
+# Builds an initrd: busybox, kernel modules, and the settings of the root file system for stage 1.
 # The same inputs give the same bytes.
-# Its variables are the attributes that system.nix gives.
+# The variables are attributes of the derivation in system.nix.
 mkdir root
 chmod 755 root
 cd root

@@ -1,5 +1,5 @@
 # Builds the outputs of the kernel: the image, the modules and, for some machines, device trees.
-# Its variables are the attributes that system.nix gives.
+# The variables are attributes of the derivation in system.nix.
 mkdir -p $out $modules/lib
 cp $source/image $out/$kernelFile
 cp -r $source/lib/modules $modules/lib/modules

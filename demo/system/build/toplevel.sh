@@ -1,5 +1,5 @@
 # Builds the toplevel of a system, file by file as NixOS does.
-# Its variables are the attributes that system.nix gives.
+# The variables are attributes of the derivation in system.nix.
 mkdir -p $out/bin $out/specialisation
 
 sed "s|@systemConfig@|$out|g" $init > $out/init
