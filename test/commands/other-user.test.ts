@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import { crc32 } from 'node:zlib'
 import { privateDirectory } from '../../src/private-directory.ts'
+import { startFakeCache } from '../support/fake-cache.ts'
 import { mounted, ordinaryUser } from '../support/namespace.ts'
 import { failureOf, netimage } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -169,7 +170,7 @@ suite('a config in the current directory', () => {
   })
 })
 
-test('without a home there is a directory to be named', async () => {
+suite('without a home', () => {
   // A user of whom the machine knows nothing: HOME is not set, and there is no passwd entry.
   const through = mounted(`
     for file in /etc/passwd /etc/nsswitch.conf; do
@@ -177,9 +178,27 @@ test('without a home there is a directory to be named', async () => {
     done
   `)
   const env = { HOME: undefined, XDG_CACHE_HOME: undefined }
-  const run = await netimage(['gc', '--json'], { through, env })
-  assert.equal(failureOf(run).code, 'bad-usage', run.stderr)
-  assert.match(failureOf(run).hint ?? '', /--pool/)
+
+  test('there is a directory to be named', async () => {
+    const run = await netimage(['gc', '--json'], { through, env })
+    assert.equal(failureOf(run).code, 'bad-usage', run.stderr)
+    assert.match(failureOf(run).hint ?? '', /--pool/)
+  })
+
+  test('a bucket is asked without credentials', async () => {
+    const cache = await startFakeCache(new Map())
+    try {
+      const store = `s3://bucket?scheme=http&endpoint=${cache.host}`
+      const system = `/nix/store/${'a'.repeat(32)}-system`
+      const args = ['inspect', system, '--json', '--from', store, '--pool', fresh()]
+      const run = await netimage(args, { through, env })
+      assert.notEqual(failureOf(run).code, 'internal', run.stderr)
+      assert.ok(cache.requests.length > 0)
+      assert.ok(cache.requests.every(({ headers }) => headers.authorization === undefined))
+    } finally {
+      await cache.close()
+    }
+  })
 })
 
 function everything(directory: string): string[] {

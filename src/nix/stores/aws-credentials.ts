@@ -7,12 +7,12 @@
  */
 import { exec } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import * as v from 'valibot'
 
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
+import { homeDirectory } from '../../home.ts'
 
 export interface AwsCredentials {
   accessKeyId: string
@@ -91,10 +91,13 @@ async function runCredentialProcess(
 
 /** What both files say of a profile; the file of credentials counts before the other. */
 async function readProfile(name: string, env: NodeJS.ProcessEnv): Promise<Map<string, string>> {
-  const place = (variable: string, file: string) =>
-    env[variable] || join(env['HOME'] || homedir(), '.aws', file)
-  const config = await readIfThere(place('AWS_CONFIG_FILE', 'config'))
-  const credentials = await readIfThere(place('AWS_SHARED_CREDENTIALS_FILE', 'credentials'))
+  const home = env['HOME'] || homeDirectory()
+  const read = async (variable: string, file: string) => {
+    const place = env[variable] || (home && join(home, '.aws', file))
+    return place ? await readIfThere(place) : ''
+  }
+  const config = await read('AWS_CONFIG_FILE', 'config')
+  const credentials = await read('AWS_SHARED_CREDENTIALS_FILE', 'credentials')
   const heading = name === 'default' ? ['default', 'profile default'] : [`profile ${name}`]
   return new Map([...readSection(config, heading), ...readSection(credentials, [name])])
 }
