@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { parseArpTable } from '../../src/protocols/arp-table.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { createIdentities, type Allowed } from '../../src/serve/identity.ts'
-import { createNeighbours, parseArpTable } from '../../src/serve/neighbours.ts'
+import { createNeighbours } from '../../src/serve/neighbours.ts'
 
 const device = 'br0'
 const [one, two] = ['52:54:00:00:00:01', '52:54:00:00:00:02']

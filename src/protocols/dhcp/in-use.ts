@@ -1,7 +1,7 @@
 /** Finds out whether a machine uses an address already, before it is given to another machine. */
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
+import { parseArpTable, readArpTable } from '../arp-table.ts'
 import { openDeviceSocket } from './device-socket.ts'
 import { anyAddress } from './packet.ts'
 
@@ -34,7 +34,7 @@ export async function findUsersByArp(
     socket.send(nothing, { address, port: discardPort })
     await sleep(answerMs)
     asked.delete(address)
-    return arpTable(device).get(address)
+    return parseArpTable(readArpTable(), device).macs.get(address)
   }
 
   return {
@@ -45,18 +45,4 @@ export async function findUsersByArp(
     },
     close: () => socket.close(),
   }
-}
-
-const isComplete = 2
-
-/** proc(5): address, type, flags, hardware address, mask, device */
-function arpTable(device: string): Map<string, string> {
-  const rows = readFileSync('/proc/net/arp', 'utf8').trim().split('\n').slice(1)
-  return new Map(
-    rows.flatMap((row) => {
-      const [address, , flags, mac, , rowDevice] = row.split(/\s+/)
-      const counts = rowDevice === device && (Number(flags) & isComplete) !== 0
-      return counts && address !== undefined && mac !== undefined ? [[address, mac]] : []
-    }),
-  )
 }

@@ -1,0 +1,34 @@
+/** The kernel's table of neighbours: which hardware address has an IP address. */
+import { readFileSync } from 'node:fs'
+
+import { parseMac } from '../mac.ts'
+
+/** The part of the table that is of one interface. */
+export interface ArpTable {
+  /** Hardware address by IP address, of the entries that are complete. */
+  macs: ReadonlyMap<string, string>
+  /** Of all entries, also those that are not complete. */
+  size: number
+}
+
+/** @throws if there is no table: on another system than Linux, or in a sandbox */
+export function readArpTable(): string {
+  return readFileSync('/proc/net/arp', 'utf8')
+}
+
+const complete = 0x2
+
+/** proc_net_arp in proc_net(5): address, type, flags, hardware address, mask, device. */
+export function parseArpTable(text: string, device: string): ArpTable {
+  const macs = new Map<string, string>()
+  let size = 0
+  for (const line of text.split('\n').slice(1)) {
+    const [address, , flags, hardwareAddress, , rowDevice] = line.split(/\s+/)
+    if (address === undefined || hardwareAddress === undefined || rowDevice !== device) continue
+    size++
+    const isComplete = (Number(flags) & complete) !== 0
+    const mac = parseMac(hardwareAddress)
+    if (isComplete && mac !== undefined) macs.set(address, mac)
+  }
+  return { macs, size }
+}
