@@ -3,7 +3,6 @@ import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typin
 
 import type { BootSettings } from '../boot/request.ts'
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
-import { knownRules } from '../check/silence.ts'
 import { fileSystemError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { describeFindings, silenceOption } from './findings.ts'
@@ -105,7 +104,8 @@ async function build(
 ): Promise<Outcome> {
   const { buildNetImage } = await import('../image/build.ts')
   const { loadConfig, requestOf } = await import('../image/config.ts')
-  const configured = await requestOf(await loadConfig(flags.config), 'the config file')
+  const { knownRules } = await import('../check/silence.ts')
+  const configured = requestOf(await loadConfig(flags.config), 'the config file')
   const { image, manifest, findings } = await buildNetImage({
     system,
     ...configured,
@@ -114,10 +114,7 @@ async function build(
     force: flags.force ?? false,
     ...(flags.link && { link: flags.link }),
     ...(flags.boot && { boot: flags.boot }),
-    silenced: [
-      ...(configured.silenced ?? []),
-      ...(await knownRules(flags.silence ?? [], '--silence')),
-    ],
+    silenced: [...(configured.silenced ?? []), ...knownRules(flags.silence ?? [], '--silence')],
     format: flags.format,
     signal,
     progress,

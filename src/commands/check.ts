@@ -1,6 +1,5 @@
 import { Command } from '@commander-js/extra-typings'
 
-import { knownRules } from '../check/silence.ts'
 import { exitStatus } from '../errors.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { runCommand } from './run.ts'
@@ -22,12 +21,13 @@ export function checkCommand() {
     .action((subject, flags) =>
       runCommand(flags, async ({ signal, progress }) => {
         const { check } = await import('../image/check-subject.ts')
+        const { knownRules } = await import('../check/silence.ts')
         const result = await check({
           subject,
           signal,
           progress,
           ...stores.storeChoice(flags),
-          ...(flags.silence && { silenced: await knownRules(flags.silence, '--silence') }),
+          ...(flags.silence && { silenced: knownRules(flags.silence, '--silence') }),
           ...(flags.nfsRoot !== undefined && { nfsRoot: flags.nfsRoot }),
           ...(flags.pool !== undefined && { pool: flags.pool }),
         })

@@ -20,6 +20,8 @@ export async function main(): Promise<void> {
     .version(version)
     .exitOverride()
 
+  // All of them are made at every start. The modules that do the work are large: a command's action
+  // imports them, so that no command waits for the modules of the others.
   const make = [
     buildCommand,
     inspectCommand,

@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url'
 
 import { knownRules } from '../check/silence.ts'
 import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import { ownModule } from '../own-module.ts'
 import type { BuildRequest } from './request.ts'
 import { parseConfig, type NetImageConfig } from './options.ts'
 
@@ -43,17 +44,17 @@ function isTrustedOwner(uid: number): boolean {
 }
 
 /** What a config decides of a build's request. @param source where it is from, for the error */
-export async function requestOf(
+export function requestOf(
   config: NetImageConfig,
   source: string,
-): Promise<Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'>> {
+): Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'> {
   const { boot, silence, ...rest } = config
   const { deviceTree, firmware, configTxt, ipxe, uefiStub, machines, ...options } = rest
   return {
     options,
     bootSettings: { deviceTree, firmware, configTxt, ipxe, uefiStub, machines },
     ...(boot && { boot }),
-    ...(silence && { silenced: await knownRules(silence, source) }),
+    ...(silence && { silenced: knownRules(silence, source) }),
   }
 }
 
@@ -79,7 +80,7 @@ async function readConfig(path: string): Promise<unknown> {
 
 async function importConfig(path: string): Promise<unknown> {
   // `import … from 'netimage'` works in a config also where netimage is not installed beside it.
-  const ourselves = new URL(`../index${import.meta.url.slice(-3)}`, import.meta.url).href
+  const ourselves = ownModule('index').href
   const hooks = registerHooks({
     resolve: (specifier, context, next) =>
       specifier === 'netimage' ? { url: ourselves, shortCircuit: true } : next(specifier, context),

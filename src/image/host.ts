@@ -13,7 +13,7 @@ export interface Host {
   settings: HostSettings | undefined
 }
 
-export type HostSettings = Awaited<ReturnType<typeof requestOf>>
+export type HostSettings = ReturnType<typeof requestOf>
 
 /** Builds the system of a flake's host. Undefined if `name` names something else. */
 export async function readHost(
@@ -30,7 +30,7 @@ export async function readHost(
   }
   const source = `netImage of ${name}`
   const config = parseConfig(parseSettings(settings, source), source)
-  return { toplevel, settings: await requestOf(config, source) }
+  return { toplevel, settings: requestOf(config, source) }
 }
 
 /** The request with the options of the host's module, except where it has options of its own. */

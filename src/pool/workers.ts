@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 
 import { NetimageError } from '../errors.ts'
+import { ownModule } from '../own-module.ts'
 import { createDecoderMemory } from './decoder-memory.ts'
 import type { Job, JobResult } from './jobs.ts'
 
@@ -51,8 +52,6 @@ export function startWorkers(signal: AbortSignal): Workers {
   const counter = new SharedArrayBuffer(8)
   const bytesDone = new BigUint64Array(counter)
   const setup: WorkerSetup = { counter, decoderMemory: createDecoderMemory() }
-  // Next to this module, which is TypeScript in a checkout and JavaScript once published.
-  const script = new URL(`./worker${import.meta.url.slice(-3)}`, import.meta.url)
   const limit = Math.min(availableParallelism(), maxWorkers)
   const queue: Pending[] = []
   const running = new Map<number, Pending>()
@@ -62,7 +61,7 @@ export function startWorkers(signal: AbortSignal): Workers {
   let closed = false
 
   function start(): Worker {
-    const worker = new Worker(script, { workerData: setup, resourceLimits })
+    const worker = new Worker(ownModule('pool/worker'), { workerData: setup, resourceLimits })
     all.push(worker)
     worker.on('message', (message: ResultMessage) => {
       const pending = running.get(message.id)
