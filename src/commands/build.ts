@@ -4,15 +4,25 @@ import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typin
 import type { BootSettings } from '../boot/request.ts'
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 import { fileSystemError } from '../errors.ts'
+import type { NetImageOptions } from '../image/options.ts'
+import type { BuildRequest } from '../image/request.ts'
 import { parseMac } from '../mac.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { visibleLines } from '../printable.ts'
-import { runCommand, type Outcome, type RunOptions } from './run.ts'
+import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import * as stores from './store-options.ts'
 
 export function buildCommand() {
+  return describeBuild().action((system, flags) =>
+    runCommand(flags, (around) => build(system, flags, around)),
+  )
+}
+
+/** Apart from its action, so that the type of the flags is the one that commander infers. */
+function describeBuild() {
   return new Command('build')
     .description('Build a net image from a NixOS system')
     .argument('<system>', 'a store path, a link to one (./result), or a host of a flake (.#host)')
@@ -68,39 +78,14 @@ export function buildCommand() {
     .option('--populate-root-commands <shell>', 'populateRootCommands')
     .option('--json', 'print the result as JSON')
     .option('-q, --quiet', 'show no progress')
-    .action((system, flags) => runCommand(flags, (around) => build(system, flags, around)))
 }
 
-type BuildFlags = RunOptions &
-  stores.StoreFlags & {
-    output?: string | undefined
-    force?: true | undefined
-    pool?: string | undefined
-    link?: 'copy' | 'hardlink' | undefined
-    format: 'directory' | 'tar'
-    boot?: BootWay[] | undefined
-    silence?: string[] | undefined
-    deviceTree?: string | undefined
-    firmware?: string | undefined
-    configTxt?: string | undefined
-    ipxe?: string | undefined
-    uefiStub?: string | undefined
-    signKey?: string | undefined
-    signCert?: string | undefined
-    machine?: string[] | undefined
-    config?: string | undefined
-    imageBaseName?: string | undefined
-    rootDirectoryName?: string | undefined
-    nfsRoot?: string | undefined
-    storePaths?: string[] | undefined
-    populateFirmwareCommands?: string | undefined
-    populateRootCommands?: string | undefined
-  }
+type BuildFlags = ReturnType<ReturnType<typeof describeBuild>['opts']>
 
 async function build(
   system: string,
   flags: BuildFlags,
-  { signal, progress }: Parameters<Parameters<typeof runCommand>[1]>[0],
+  { signal, progress }: Surroundings,
 ): Promise<Outcome> {
   const { buildNetImage } = await import('../image/build.ts')
   const { loadConfig, requestOf } = await import('../image/config.ts')
@@ -111,16 +96,18 @@ async function build(
     ...configured,
     options: { ...configured.options, ...optionFlags(flags) },
     bootSettings: { ...configured.bootSettings, ...(await flagSettings(flags)) },
-    force: flags.force ?? false,
-    ...(flags.link && { link: flags.link }),
-    ...(flags.boot && { boot: flags.boot }),
     silenced: [...(configured.silenced ?? []), ...knownRules(flags.silence ?? [], '--silence')],
-    format: flags.format,
+    ...stores.storeChoice(flags),
+    ...withoutUndefined<Omit<BuildRequest, 'system'>>({
+      output: flags.output,
+      force: flags.force,
+      pool: flags.pool,
+      link: flags.link,
+      format: flags.format,
+      boot: flags.boot,
+    }),
     signal,
     progress,
-    ...stores.storeChoice(flags),
-    ...(flags.output !== undefined && { output: flags.output }),
-    ...(flags.pool !== undefined && { pool: flags.pool }),
   })
   const bytes = manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0)
   const size = `${plural(manifest.closure.length, 'store path')}, ${formatBytes(bytes)}`
@@ -146,7 +133,7 @@ async function build(
 
 /** What ways of booting take, as flags give it. */
 async function flagSettings(flags: BuildFlags): Promise<BootSettings> {
-  return given({
+  return withoutUndefined<BootSettings>({
     deviceTree: flags.deviceTree,
     firmware: flags.firmware,
     configTxt: flags.configTxt === undefined ? undefined : await readText(flags.configTxt),
@@ -186,10 +173,10 @@ function parseMachine(address: string, previous: string[] | undefined): string[]
 }
 
 /** The options of the image that were given as flags, which count before the config file's. */
-function optionFlags(flags: BuildFlags): object {
+function optionFlags(flags: BuildFlags): NetImageOptions {
   const { imageBaseName, rootDirectoryName, nfsRoot, storePaths } = flags
   const { populateFirmwareCommands, populateRootCommands } = flags
-  return given({
+  return withoutUndefined<NetImageOptions>({
     imageBaseName,
     rootDirectoryName,
     nfsRoot,
@@ -197,9 +184,4 @@ function optionFlags(flags: BuildFlags): object {
     populateFirmwareCommands,
     populateRootCommands,
   })
-}
-
-/** What was given, of all that can be. */
-function given(flags: object) {
-  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))
 }

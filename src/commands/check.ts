@@ -1,6 +1,8 @@
 import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
+import type { CheckRequest } from '../image/check-subject.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { runCommand } from './run.ts'
 import * as stores from './store-options.ts'
@@ -27,9 +29,11 @@ export function checkCommand() {
           signal,
           progress,
           ...stores.storeChoice(flags),
-          ...(flags.silence && { silenced: knownRules(flags.silence, '--silence') }),
-          ...(flags.nfsRoot !== undefined && { nfsRoot: flags.nfsRoot }),
-          ...(flags.pool !== undefined && { pool: flags.pool }),
+          ...withoutUndefined<Omit<CheckRequest, 'subject'>>({
+            silenced: flags.silence && knownRules(flags.silence, '--silence'),
+            nfsRoot: flags.nfsRoot,
+            pool: flags.pool,
+          }),
         })
         const hasErrors = result.findings.some(({ level }) => level === 'error')
         return {

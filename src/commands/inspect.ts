@@ -1,6 +1,7 @@
 import { Command } from '@commander-js/extra-typings'
 
-import type { Inspection } from '../image/inspect.ts'
+import type { Inspection, InspectRequest } from '../image/inspect.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { runCommand } from './run.ts'
@@ -25,7 +26,7 @@ export function inspectCommand() {
           signal,
           progress,
           ...stores.storeChoice(flags),
-          ...(flags.pool !== undefined && { pool: flags.pool }),
+          ...withoutUndefined<Omit<InspectRequest, 'subject'>>({ pool: flags.pool }),
         })
         return { json: inspection, text: describe(inspection) }
       }),

@@ -21,6 +21,13 @@ import { showBoots, type BootView } from './show-boots.ts'
 import { stateOption } from './state-option.ts'
 
 export function serveCommand() {
+  return describeServe().action((images, flags) =>
+    runCommand({ quiet: true }, (around) => run(images, flags, around)),
+  )
+}
+
+/** Apart from its action, so that the type of the flags is the one that commander infers. */
+function describeServe() {
   return new Command('serve')
     .description('Serve images to machines without disks: DHCP, TFTP, HTTP and NFS')
     .argument('<image...>', 'images that build made; a machine has the first for its processor')
@@ -72,30 +79,9 @@ export function serveCommand() {
     .option('--nfs-port <port>', 'another port for NFS', parsePort, 2049)
     .option('--no-port-mapper', 'clients are told the port of NFS by their mount options')
     .option('--json', 'print events as JSON, also on a terminal')
-    .action((images, flags) => runCommand({ quiet: true }, (around) => run(images, flags, around)))
 }
 
-interface ServeFlags {
-  dhcp: 'proxy' | 'full' | 'off'
-  allow?: string[] | undefined
-  listen?: string | undefined
-  interface?: string | undefined
-  range?: string | undefined
-  network?: string | undefined
-  reserve?: ReadonlyMap<string, string> | undefined
-  router?: string[] | undefined
-  dns?: string[] | undefined
-  domain?: string | undefined
-  force?: true | undefined
-  ephemeral?: true | undefined
-  state?: string | undefined
-  tftpPort: number
-  tftpSinglePort?: true | undefined
-  httpPort: number
-  nfsPort: number
-  portMapper: boolean
-  json?: true | undefined
-}
+type ServeFlags = ReturnType<ReturnType<typeof describeServe>['opts']>
 
 const portMapperPort = 111
 

@@ -2,6 +2,7 @@
 import { Option } from '@commander-js/extra-typings'
 
 import type { StoreChoice } from '../nix/stores/choose.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 
 export function collect(value: string, previous: string[] | undefined): string[] {
   return [...(previous ?? []), value]
@@ -40,10 +41,10 @@ export interface StoreFlags {
 }
 
 export function storeChoice(flags: StoreFlags): StoreChoice {
-  return {
+  return withoutUndefined<StoreChoice>({
     checkSignatures: flags.checkSigs,
-    ...(flags.from && { from: flags.from }),
-    ...(flags.trustedPublicKeys && { trustedPublicKeys: flags.trustedPublicKeys }),
-    ...(flags.netrcFile !== undefined && { netrcFile: flags.netrcFile }),
-  }
+    from: flags.from,
+    trustedPublicKeys: flags.trustedPublicKeys,
+    netrcFile: flags.netrcFile,
+  })
 }

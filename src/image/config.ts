@@ -9,6 +9,7 @@ import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
 import { ownModule } from '../own-module.ts'
 import type { BuildRequest } from './request.ts'
 import { parseConfig, type NetImageConfig } from './options.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 
 const modules = ['.ts', '.mts', '.js', '.mjs']
 const names = [...modules, '.json', '.toml'].map((extension) => `netimage.config${extension}`)
@@ -43,19 +44,19 @@ function isTrustedOwner(uid: number): boolean {
   return user === 0 && String(uid) === process.env['SUDO_UID']
 }
 
-/** What a config decides of a build's request. @param source where it is from, for the error */
-export function requestOf(
-  config: NetImageConfig,
-  source: string,
-): Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'> {
+/** The part of a build's request that a config decides. */
+export type ConfiguredRequest = Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'>
+
+/** @param source where the config is from, for the error */
+export function requestOf(config: NetImageConfig, source: string): ConfiguredRequest {
   const { boot, silence, ...rest } = config
   const { deviceTree, firmware, configTxt, ipxe, uefiStub, machines, ...options } = rest
-  return {
+  return withoutUndefined<ConfiguredRequest>({
     options,
     bootSettings: { deviceTree, firmware, configTxt, ipxe, uefiStub, machines },
-    ...(boot && { boot }),
-    ...(silence && { silenced: knownRules(silence, source) }),
-  }
+    boot,
+    silenced: silence && knownRules(silence, source),
+  })
 }
 
 async function readConfig(path: string): Promise<unknown> {

@@ -1,19 +1,19 @@
 /** What netimage's NixOS module says of an image, where the system is a host of a flake. */
+import type { BootSettings } from '../boot/request.ts'
 import { NetimageError } from '../errors.ts'
 import { buildFlakeHost, parseFlakeHost } from '../nixos/flake.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import type { Progress } from '../progress.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 import type { BuildRequest } from './request.ts'
-import { requestOf } from './config.ts'
+import { requestOf, type ConfiguredRequest } from './config.ts'
 import { parseConfig } from './options.ts'
 
 export interface Host {
   toplevel: StorePath
   /** What its module says; undefined if it has none. */
-  settings: HostSettings | undefined
+  settings: ConfiguredRequest | undefined
 }
-
-export type HostSettings = ReturnType<typeof requestOf>
 
 /** Builds the system of a flake's host. Undefined if `name` names something else. */
 export async function readHost(
@@ -42,7 +42,6 @@ export async function withHostSettings(
   const host = await readHost(request.system, signal, progress)
   if (!host?.settings) return { ...request, system: host?.toplevel ?? request.system }
   const { toplevel, settings: own } = host
-  const given = Object.entries(request.bootSettings ?? {})
   return {
     ...own,
     ...request,
@@ -50,7 +49,7 @@ export async function withHostSettings(
     options: { ...own.options, ...request.options },
     bootSettings: {
       ...own.bootSettings,
-      ...Object.fromEntries(given.filter(([, value]) => value !== undefined)),
+      ...withoutUndefined<BootSettings>(request.bootSettings ?? {}),
     },
     silenced: [...(own.silenced ?? []), ...(request.silenced ?? [])],
   }

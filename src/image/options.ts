@@ -11,6 +11,7 @@ import { parseMac } from '../mac.ts'
 import { splitStorePath, type StorePath } from '../nix/store-path.ts'
 import { nfsRootOfFstab, parseNfsRoot } from '../nixos/nfs-root.ts'
 import type { System } from '../nixos/system.ts'
+import { withoutUndefined } from '../without-undefined.ts'
 
 /** What a person may set; what is missing has the module's default. */
 export interface NetImageOptions {
@@ -113,7 +114,7 @@ const optionsSchema = v.strictObject({
   nfsRoot: v.optional(optionSchemas.nfsRoot),
   populateFirmwareCommands: v.optional(optionSchemas.populateFirmwareCommands),
   populateRootCommands: v.optional(optionSchemas.populateRootCommands),
-})
+} satisfies Record<keyof NetImageOptions, v.GenericSchema>)
 
 const hardwareAddress = v.pipe(
   v.string(),
@@ -130,19 +131,19 @@ const configSchema = v.strictObject({
   uefiStub: v.optional(v.string()),
   machines: v.optional(v.array(hardwareAddress)),
   silence: v.optional(v.array(v.string())),
-})
+} satisfies Record<keyof NetImageConfig, v.GenericSchema>)
 
 /** All options, as an image records them. */
 export const settledOptionsSchema = v.strictObject(optionSchemas)
 
 /** @param source where the options are from, for the error */
 export function parseOptions(input: unknown, source: string): NetImageOptions {
-  return withoutUndefined(parseObject(optionsSchema, input, source))
+  return withoutUndefined<NetImageOptions>(parseObject(optionsSchema, input, source))
 }
 
 /** @param source where it is from, for the error */
 export function parseConfig(input: unknown, source: string): NetImageConfig {
-  return withoutUndefined(parseObject(configSchema, input, source))
+  return withoutUndefined<NetImageConfig>(parseObject(configSchema, input, source))
 }
 
 type Schema = typeof optionsSchema | typeof configSchema
@@ -193,10 +194,6 @@ function show(value: unknown): string {
 
 function inspected(value: unknown): string {
   return inspect(value, { breakLength: Infinity, depth: 1 }).slice(0, maxShown)
-}
-
-function withoutUndefined(output: object) {
-  return Object.fromEntries(Object.entries(output).filter(([, value]) => value !== undefined))
 }
 
 /** What defaults follow from. */

@@ -13,7 +13,8 @@ import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool } from '../pool/pool.ts'
 import { startWorkers } from '../pool/workers.ts'
 import { silentProgress, type Progress } from '../progress.ts'
-import { readHost, type HostSettings } from './host.ts'
+import type { ConfiguredRequest } from './config.ts'
+import { readHost } from './host.ts'
 import { imageLayout, manifestName, type ImageLayout } from './layout.ts'
 import { readImage, type ReadImage } from './manifest.ts'
 
@@ -33,7 +34,7 @@ export interface Subject {
   /** Fetches many trees at once, and shows it. */
   prefetch: (paths: readonly StorePath[]) => Promise<void>
   /** Of a host of a flake that has netimage's module: the options that the module gives. */
-  settings?: HostSettings | undefined
+  settings?: ConfiguredRequest | undefined
   /** Of an image only. */
   image?: ReadImage & { layout: ImageLayout }
 }
