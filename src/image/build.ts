@@ -62,9 +62,11 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
   if (given.output !== undefined) refuseExisting(resolve(given.output), force)
 
   const own = parseOptions(given.options ?? {}, 'the options')
-  const request = await withHostSettings({ ...given, options: own }, signal, progress)
+  // What Nix builds for this is kept by nobody else.
+  using roots = new DisposableStack()
+  const request = await withHostSettings({ ...given, options: own }, roots, signal, progress)
   const options = request.options ?? {}
-  const toplevel = await findSystemPath(request.system, signal)
+  const toplevel = await findSystemPath(request.system, roots, signal)
   const access = await openStores(request, (message) => progress.warn(message), signal)
   const workers = startWorkers(signal)
   let pool: Pool | undefined

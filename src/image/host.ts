@@ -15,15 +15,21 @@ export interface Host {
   settings: ConfiguredRequest | undefined
 }
 
-/** Builds the system of a flake's host. Undefined if `name` names something else. */
+/**
+ * Builds the system of a flake's host.
+ *
+ * @param roots Nix keeps the system until they are disposed of
+ * @returns undefined if `name` names something else
+ */
 export async function readHost(
   name: string,
+  roots: DisposableStack,
   signal: AbortSignal,
   progress: Progress,
 ): Promise<Host | undefined> {
   const host = parseFlakeHost(name)
   if (!host) return undefined
-  const { toplevel, settings } = await buildFlakeHost(host, signal)
+  const { toplevel, settings } = await buildFlakeHost(host, roots, signal)
   if (settings === undefined) {
     progress.warn(withoutModule(name))
     return { toplevel, settings }
@@ -36,10 +42,11 @@ export async function readHost(
 /** The request with the options of the host's module, except where it has options of its own. */
 export async function withHostSettings(
   request: BuildRequest,
+  roots: DisposableStack,
   signal: AbortSignal,
   progress: Progress,
 ): Promise<BuildRequest> {
-  const host = await readHost(request.system, signal, progress)
+  const host = await readHost(request.system, roots, signal, progress)
   if (!host?.settings) return { ...request, system: host?.toplevel ?? request.system }
   const { toplevel, settings: own } = host
   return {

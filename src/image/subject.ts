@@ -67,8 +67,10 @@ async function withSystem<T>(
 ): Promise<T> {
   const signal = request.signal ?? new AbortController().signal
   const progress = request.progress ?? silentProgress
-  const host = await readHost(request.subject, signal, progress)
-  const toplevel = host?.toplevel ?? (await findSystemPath(request.subject, signal))
+  // What Nix builds for this is kept by nobody else.
+  using roots = new DisposableStack()
+  const host = await readHost(request.subject, roots, signal, progress)
+  const toplevel = host?.toplevel ?? (await findSystemPath(request.subject, roots, signal))
   const access = await openStores(request, (message) => progress.warn(message), signal)
   const warn = (message: string) => progress.warn(message)
   const pool = await openPool(request.pool ?? defaultPoolDirectory(), warn, signal)

@@ -1,8 +1,11 @@
 /** Evaluates and builds the hosts of flakes with Nix. */
+import { mkdtempSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import * as v from 'valibot'
 
 import { NetimageError } from '../errors.ts'
-import { toStorePath, type StorePath } from '../nix/store-path.ts'
+import { storeDir, toStorePath, type StorePath } from '../nix/store-path.ts'
 import { runProgram } from '../run-program.ts'
 
 export interface FlakeHost {
@@ -28,11 +31,21 @@ export function parseFlakeHost(reference: string): FlakeHost | undefined {
   return { reference, configuration: `${flake}#nixosConfigurations.${host}.config` }
 }
 
-/** Builds a flake reference: the system of a host, or any other output. @returns its path */
-export async function buildFlakePath(reference: string, signal: AbortSignal): Promise<string> {
+/**
+ * Builds a flake reference: the system of a host, or any other output.
+ *
+ * @param roots Nix keeps the path until they are disposed of
+ * @returns its path
+ */
+export async function buildFlakePath(
+  reference: string,
+  roots: DisposableStack,
+  signal: AbortSignal,
+): Promise<string> {
   const host = parseFlakeHost(reference)
   const installable = host ? `${host.configuration}.system.build.toplevel` : reference
-  const output = await runNix(['build', '--no-link', '--json', installable], reference, signal)
+  const build = ['build', '--out-link', newRoot(roots), '--json', installable]
+  const output = await runNix(build, reference, signal)
   const built = v.safeParse(builtSchema, parseJson(output))
   const [path, ...more] = built.success ? built.output.flatMap(({ outputs }) => outputs.out) : []
   if (path === undefined || more.length > 0) throw notOnePath(reference)
@@ -42,8 +55,16 @@ export async function buildFlakePath(reference: string, signal: AbortSignal): Pr
 /** The output of `nix build --json`. Nix 2.8 has no other way to tell the built paths. */
 const builtSchema = v.array(v.object({ outputs: v.object({ out: v.string() }) }))
 
-/** Builds a host's system and the module's settings with one evaluation. */
-export async function buildFlakeHost(host: FlakeHost, signal: AbortSignal): Promise<BuiltHost> {
+/**
+ * Builds a host's system and the module's settings with one evaluation.
+ *
+ * @param roots Nix keeps the system until they are disposed of
+ */
+export async function buildFlakeHost(
+  host: FlakeHost,
+  roots: DisposableStack,
+  signal: AbortSignal,
+): Promise<BuiltHost> {
   const { reference, configuration } = host
   const evaluation = ['eval', '--json', configuration, '--apply', derivations]
   const evaluated = parseJson(await runNix(evaluation, reference, signal))
@@ -51,8 +72,9 @@ export async function buildFlakeHost(host: FlakeHost, signal: AbortSignal): Prom
   if (!found.success) throw notOnePath(reference)
   const { toplevel, settings } = found.output
   const wanted = settings === null ? [toplevel] : [toplevel, settings]
-  const built = await run('nix-store', ['--realise', ...wanted], reference, signal)
-  const [path, settingsPath, ...more] = built.split('\n').filter(Boolean)
+  const realise = ['--realise', ...wanted, '--add-root', newRoot(roots)]
+  const built = await run('nix-store', realise, reference, signal)
+  const [path, settingsPath, ...more] = built.split('\n').filter(Boolean).map(rootedPath)
   const storePath = toStorePath(path ?? '')
   if (!storePath || (settingsPath === undefined) !== (settings === null) || more.length > 0) {
     throw notOnePath(reference)
@@ -61,6 +83,23 @@ export async function buildFlakeHost(host: FlakeHost, signal: AbortSignal): Prom
   // Not read as a file: Nix's store may lie elsewhere than in this machine's /nix/store.
   const text = await runNix(['store', 'cat', settingsPath], reference, signal)
   return { toplevel: storePath, settings: text }
+}
+
+/**
+ * Where Nix is to put a link to what it builds: for as long as the link is there, no garbage
+ * collector takes the path. Stores on other machines make no links.
+ *
+ * https://nix.dev/manual/nix/latest/package-management/garbage-collector-roots
+ */
+function newRoot(roots: DisposableStack): string {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-root-'))
+  roots.defer(() => rmSync(directory, { recursive: true, force: true }))
+  return join(directory, 'system')
+}
+
+/** With `--add-root`, nix-store prints the links that it made in place of the paths. */
+function rootedPath(printed: string): string {
+  return printed.startsWith(`${storeDir}/`) ? printed : readlinkSync(printed)
 }
 
 const derivations = `config: let inherit (config.system) build; in {

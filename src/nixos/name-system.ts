@@ -8,10 +8,17 @@ import { buildFlakePath } from './flake.ts'
 
 const maxLinks = 40
 
-/** @param name `/nix/store/…`, `./result`, `.#host` or any other flake reference with a `#` */
-export async function findSystemPath(name: string, signal: AbortSignal): Promise<StorePath> {
+/**
+ * @param name `/nix/store/…`, `./result`, `.#host` or any other flake reference with a `#`
+ * @param roots Nix keeps what it builds for a flake reference until they are disposed of
+ */
+export async function findSystemPath(
+  name: string,
+  roots: DisposableStack,
+  signal: AbortSignal,
+): Promise<StorePath> {
   if (name.startsWith(`${storeDir}/`)) return wholePath(name, name)
-  if (name.includes('#')) return wholePath(await buildFlakePath(name, signal), name)
+  if (name.includes('#')) return wholePath(await buildFlakePath(name, roots, signal), name)
   return followLinks(name)
 }
 

@@ -28,6 +28,7 @@ import {
   type NixWorld,
 } from '../support/real-nix.ts'
 import { cachedPath, inventPath, inventSystem, makeKey, writeCache } from '../support/synthetic.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 import { describeTree } from '../support/trees.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -404,6 +405,25 @@ suite('a host of a flake', { concurrency: 2 }, () => {
       assert.deepEqual([label, platform], ['25.11.flake', 'aarch64-linux'])
       assert.match(String(toplevel), /^\/nix\/store\/[^/]+-nixos-system-flake-25\.11$/)
       await assertWhole(String(image))
+    })
+  }
+
+  for (const name of ['.#pi', '.#with-module', '.#packages.system']) {
+    test(`${name} is kept by Nix while it is read, and no longer`, async () => {
+      const temporary = temporaryDirectory()
+      const commands = ['--populate-root-commands', 'nix-store --gc --print-roots > files/roots']
+      const run = await netimage([...command(name), ...commands], {
+        cwd: flake(),
+        env: { ...environment(), TMPDIR: temporary },
+      })
+      assert.equal(run.status, 0, run.stderr)
+      const { image, rootDirectoryName, toplevel } = parseObject(run.stdout)
+      const file = join(String(image), 'net-image', String(rootDirectoryName), 'roots')
+      const roots = readFileSync(file, 'utf8').split('\n')
+      const isOurs = (line: string) =>
+        line.startsWith(`${temporary}/`) && line.endsWith(` -> ${String(toplevel)}`)
+      assert.ok(roots.some(isOurs), roots.join('\n'))
+      assert.deepEqual(readdirSync(temporary), [])
     })
   }
 

@@ -576,8 +576,9 @@ suite('a local store', { concurrency: 3 }, () => {
     const from = ['--from', system.world.storeRoot, '--no-check-sigs']
     const places = ['--pool', workspace.path('pools', 'links')]
     const { signal } = new AbortController()
+    using roots = new DisposableStack()
     for (const name of ['result', 'again', 'real', 'result/']) {
-      assert.equal(await findSystemPath(join(directory, name), signal), system.toplevel)
+      assert.equal(await findSystemPath(join(directory, name), roots, signal), system.toplevel)
     }
     const args = ['build', './again', ...from, ...places, '-o', 'image']
     await netimageJson(args, { cwd: directory })
@@ -597,7 +598,7 @@ suite('a local store', { concurrency: 3 }, () => {
     }
     for (const [name, [code, message]] of Object.entries(failures)) {
       const path = name.startsWith('/') ? name : join(directory, name)
-      const failure = await findSystemPath(path, signal).catch((error: unknown) => error)
+      const failure = await findSystemPath(path, roots, signal).catch((error: unknown) => error)
       assert.ok(isNetimageError(failure))
       assert.equal(failure.code, code, name)
       assert.match(failure.message, message)
