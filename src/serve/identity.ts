@@ -41,8 +41,8 @@ export interface Identities {
   /**
    * Of the machine at the other end of a connection, or that sent a datagram.
    *
-   * @returns undefined if nobody can tell yet, or another IP address has that name now: the machine
-   *   must ask again
+   * @returns undefined if nobody can tell yet, if another IP address has that name now, or if the
+   *   connection has ended: the machine must ask again
    */
   nameOf(caller: Caller): string | undefined
   /** The connection has ended. */
@@ -70,6 +70,8 @@ export function createIdentities(settings: IdentitySettings): Identities {
   /** Hardware address by IP address, as it was known last. The kernel forgets who is silent. */
   const last = new Map<string, string>()
   const names = new WeakMap<Caller, string>()
+  /** Callers whose connections have ended. What they asked for last may be looked at later. */
+  const gone = new WeakSet<Caller>()
   const holders = new Map<string, Holder>()
   /** The second address that was told of last, by name. */
   const told = new Map<string, string>()
@@ -121,12 +123,15 @@ export function createIdentities(settings: IdentitySettings): Identities {
     },
     nameOf(caller) {
       if (caller.transport === 'udp') return nameAt(caller.address)
+      // Nothing would take the name away from it again.
+      if (gone.has(caller)) return undefined
       const name = names.get(caller) ?? nameAt(caller.address)
       if (name === undefined) return undefined
       names.set(caller, name)
       return hold(name, caller) ? name : undefined
     },
     leaves(caller) {
+      gone.add(caller)
       const name = names.get(caller)
       const holder = name === undefined ? undefined : holders.get(name)
       if (name === undefined || !holder?.callers.delete(caller)) return

@@ -193,4 +193,20 @@ suite('who a machine is', () => {
     assert.equal(identities.isConnected(one), true)
     assert.equal(doubles.length, 2)
   })
+
+  test('a connection that has ended gives its machine no name any more', async () => {
+    const { identities, write } = open()
+    const [early, late] = [connection('10.0.0.7'), connection('10.0.0.7')]
+    // Its first call waits until somebody can tell who it is, and it ends meanwhile.
+    assert.equal(identities.nameOf(early), undefined)
+    identities.leaves(early)
+    write({ '10.0.0.7': [one], '10.0.0.8': [one] })
+    await nextTurn()
+    assert.equal(identities.nameOf(early), undefined)
+    identities.nameOf(late)
+    identities.leaves(late)
+    assert.equal(identities.nameOf(late), undefined)
+    assert.equal(identities.isConnected(one), false)
+    assert.equal(identities.nameOf(connection('10.0.0.8')), one)
+  })
 })

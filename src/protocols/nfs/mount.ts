@@ -28,8 +28,12 @@ interface Mount {
 type MountStatus = keyof typeof mountStatus
 
 const maxPathBytes = 1024
-/** How long a mount waits for a root that cannot be opened now: less than clients wait. */
-const [patienceMs, retryMs] = [8000, 250]
+/**
+ * How long a mount waits for a root that cannot be opened now: less than the minute that Linux waits,
+ * and longer than it takes to notice that the machine lost its power, so that its old connection, from
+ * another address perhaps, is none any more.
+ */
+const [patienceMs, retryMs] = [40_000, 250]
 /** Nothing depends on the list: it is what `showmount -a` shows. */
 const maxMounts = 1024
 /** AUTH_SYS, and AUTH_NONE for those who are content with what everybody may. */
@@ -37,8 +41,8 @@ const flavors = [1, 0]
 
 export function createMountProgram({ machineOf, serve, report }: MountProgramOptions): Program {
   const mounts = new Map<string, Mount>()
-  /** By address, so that any number of calls costs one look at a time. */
-  const waiting = new Map<string, Promise<void>>()
+  /** By connection, so that any number of calls costs one look at a time. */
+  const waiting = new WeakMap<Caller, Promise<void>>()
 
   const mount: Procedure = (call, results) => {
     const path = readPath(call)
@@ -58,11 +62,10 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   }
 
   function untilReady(caller: Caller): Promise<void> {
-    const { address } = caller
-    const known = waiting.get(address)
+    const known = waiting.get(caller)
     if (known) return known
-    const ready = poll(caller).finally(() => waiting.delete(address))
-    waiting.set(address, ready)
+    const ready = poll(caller).finally(() => waiting.delete(caller))
+    waiting.set(caller, ready)
     return ready
   }
 

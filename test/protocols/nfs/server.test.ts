@@ -118,6 +118,28 @@ suite('the NFS server', () => {
     assert.deepEqual(server.errors, [])
   })
 
+  test('lets a mount wait for nobody else’s connection, also from the same address', async (t) => {
+    // No mount waits for too long.
+    t.mock.method(performance, 'now', () => 0)
+    const looks = new Map<object, number>()
+    const machine = machineWith(exportOf(createMemoryFileSystem()))
+    await using server = await startTestServer({
+      // What a machine was connected by before its boot is worth nothing any more.
+      machineOf(caller) {
+        looks.set(caller, (looks.get(caller) ?? 0) + 1)
+        const [before] = looks.keys()
+        return before === caller || looks.get(caller) === 1 ? 'busy' : machine
+      },
+    })
+    using before = await connectNfs(server.port)
+    const mounting = before.mount(exportPath)
+    await waitUntil('the mount waits', () => looks.size === 1)
+    using client = await connectNfs(server.port)
+    assert.equal((await waitFor('the other mount', client.mount(exportPath))).status, 0)
+    before[Symbol.dispose]()
+    await assert.rejects(mounting)
+  })
+
   test('notes no mount of a client that did not wait for it', async () => {
     let isBusy = true
     const looked = new Set<string>()
@@ -151,10 +173,22 @@ suite('the NFS server', () => {
     assert.ok(between < Number(calls), `${between} looks`)
   })
 
-  test('refuses a mount whose root cannot be opened for long', async () => {
-    await using server = await startTestServer({ machineOf: () => 'busy' })
+  test('refuses a mount only if its root cannot be opened for longer than lost connections last', async (t) => {
+    let [looks, passed] = [0, 0]
+    const now = performance.now.bind(performance)
+    t.mock.method(performance, 'now', () => now() + passed)
+    await using server = await startTestServer({ machineOf: () => (looks++, 'busy') })
     using client = await connectNfs(server.port)
-    assert.equal((await client.mount(exportPath)).status, 10006)
+    const mounting = client.mount(exportPath)
+    const looksAgain = (before: number) =>
+      waitUntil('the server looks again', () => looks >= before + 3)
+    await looksAgain(looks)
+    // A client that lost its power is noticed by then: src/protocols/rpc/tcp-server.ts.
+    passed = 30_000
+    await looksAgain(looks)
+    assert.equal(server.events.length, 0)
+    passed = 60_000
+    assert.equal((await mounting).status, 10006)
     const [event, ...more] = server.events
     assert.deepEqual(more, [])
     assert.ok(event?.kind === 'nfs' && event.step === 'refuse')
