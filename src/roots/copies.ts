@@ -41,11 +41,11 @@ interface Copy {
 
 /** In this process at a time: they share the disk, and the threads that wait for it. */
 const maxRunning = 2
-/** Of one layer, those that are finished and were not taken included. */
+/** Of one layer, those included that have ended, well or not, and were not asked for since. */
 const maxOfLayer = 16
 
 let running = 0
-const queue: PromiseWithResolvers<void>[] = []
+const queue = new Set<PromiseWithResolvers<void>>()
 
 export function isCopy(name: string): boolean {
   return name.startsWith('copy-')
@@ -72,7 +72,7 @@ export function createCopies(folder: string, floor: Floor): Copies {
 
   function start(node: NodeId, open: () => number, bytes: number): void {
     if (copies.size >= maxOfLayer) {
-      const unwanted = [...copies].find(([, { isReady }]) => isReady)
+      const unwanted = [...copies].find(([, { isReady, error }]) => isReady || error !== undefined)
       if (!unwanted) return
       drop(unwanted[0])
     }
@@ -125,17 +125,21 @@ async function inTurn(signal: AbortSignal, copy: () => Promise<void>): Promise<v
     signal.throwIfAborted()
     await copy()
   } finally {
-    const next = queue.shift()
-    if (next) next.resolve()
-    else running--
+    const [next] = queue
+    if (next) {
+      queue.delete(next)
+      next.resolve()
+    } else {
+      running--
+    }
   }
 }
 
 async function turn(signal: AbortSignal): Promise<void> {
   const waiting = Promise.withResolvers<void>()
-  queue.push(waiting)
+  queue.add(waiting)
   const leave = () => {
-    queue.splice(queue.indexOf(waiting), 1)
+    queue.delete(waiting)
     waiting.reject(signal.reason)
   }
   signal.addEventListener('abort', leave, { once: true })

@@ -15,6 +15,9 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { after, suite, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { createCopies } from '../../src/roots/copies.ts'
+import { openFloor } from '../../src/roots/floor.ts'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -148,5 +151,23 @@ suite('a large file of the image', () => {
     later.fileSystem.read(find(later.fileSystem, 'large') ?? 0, 0, content)
     assert.equal(digest(content), digest(readFileSync(join(tree, 'large'))))
     await later.close()
+  })
+
+  test('is copied also if many other copies failed, and nobody asked for them again', async () => {
+    const folder = freshName()
+    mkdirSync(folder)
+    const copies = createCopies(folder, openFloor(folder))
+    const full = () => {
+      throw new Error('ENOSPC: no space left on device')
+    }
+    const take = (node: number) => () => copies.take(node, full, bytes)
+    for (let node = 1; node <= 100; node++) {
+      assert.throws(take(node), { code: 'EAGAIN' })
+      assert.ok(copies.has(node), `the copy of node ${node} is not begun`)
+      await nextTurn()
+    }
+    // Who asks again in time learns what is wrong.
+    assert.throws(take(100), { code: 'EIO' })
+    await copies.close()
   })
 })
