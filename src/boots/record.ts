@@ -1,11 +1,11 @@
 /** Boots and their events as they are kept: what `netimage boots` shows afterwards. */
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import * as v from 'valibot'
 
-import { messageOf, NetimageError } from '../errors.ts'
+import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
 import { databaseError } from '../database-error.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Boot } from './follow.ts'
@@ -173,7 +173,7 @@ export function readBoots(
   onDamaged: (count: number) => void = () => {},
 ): Boot[] {
   const file = recordFile(state)
-  if (!existsSync(file)) return []
+  if (!isThere(file)) return []
   const database = openDatabase(file, true)
   try {
     const rows = database
@@ -189,6 +189,16 @@ export function readBoots(
     return boots
   } finally {
     database.close()
+  }
+}
+
+/** @throws `NetimageError` `file-system` for a user who may not even look */
+function isThere(file: string): boolean {
+  try {
+    return statSync(file, { throwIfNoEntry: false }) !== undefined
+  } catch (error) {
+    const hint = 'Run this as the user of the server, or as root.'
+    throw fileSystemError(`could not read ${file}`, error, hint)
   }
 }
 

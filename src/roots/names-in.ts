@@ -8,6 +8,8 @@ export function namesIn(directory: string): string[] {
     return readdirSync(directory).sort()
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return []
-    throw fileSystemError(`could not read ${directory}`, error)
+    const hint = 'Run this as the user of the server, or as root.'
+    const isForbidden = errnoOf(error) === 'EACCES'
+    throw fileSystemError(`could not read ${directory}`, error, isForbidden ? hint : undefined)
   }
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -14,7 +14,7 @@ import {
   recordFile,
 } from '../../src/boots/record.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
-import { netimage } from '../support/netimage.ts'
+import { failureOf, netimage } from '../support/netimage.ts'
 
 async function withState(action: (state: string) => void | Promise<void>): Promise<void> {
   const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
@@ -84,6 +84,26 @@ suite('the record of boots', () => {
       // It has reached no step yet; the time is that of this place.
       assert.match(run.stdout, /^a {2}\d{4}-\d\d-\d\d \d\d:\d\d:01 {2}- {2}/)
     } finally {
+      rmSync(state, { recursive: true })
+    }
+  })
+
+  test('is not taken for empty by who may not look into the state', async () => {
+    const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
+    try {
+      mkdirSync(join(state, 'layers'))
+      open(state).close()
+      const isRoot = process.geteuid?.() === 0
+      if (!isRoot) chmodSync(state, 0o000)
+      const nobody = isRoot ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : []
+      for (const command of [['boots'], ['layers', 'list']]) {
+        const args = [...command, '--state', state, '--json']
+        const failure = failureOf(await netimage(args, { through: nobody }))
+        assert.equal(failure.code, 'file-system')
+        assert.match(failure.hint ?? '', /as the user of the server/)
+      }
+    } finally {
+      chmodSync(state, 0o700)
       rmSync(state, { recursive: true })
     }
   })

@@ -46,3 +46,23 @@ test('one of before is closed, with what others could read in it', () => {
     assert.match(run.stderr, /Permission denied/)
   }
 })
+
+test('a directory that is for other things as well is left open, and refused', () => {
+  const [home, temporary] = [freshName(), freshName()]
+  for (const each of [home, temporary]) mkdirSync(each)
+  chmodSync(home, 0o755)
+  writeFileSync(join(home, 'other'), '', { mode: 0o644 })
+  // Even if somebody took it for a state before this was refused.
+  chmodSync(temporary, 0o1777)
+  handleKey(temporary)
+  for (const each of [home, temporary]) {
+    const mode = modeOf(each)
+    assert.throws(() => openState(each), { code: 'bad-option' })
+    assert.equal(modeOf(each), mode)
+  }
+  assert.equal(modeOf(join(home, 'other')), '644')
+  // The person has closed it: what else is there is their affair.
+  chmodSync(home, 0o700)
+  openState(home)
+  assert.equal(modeOf(join(home, 'other')), '644')
+})
