@@ -29,7 +29,6 @@ import type { ImageIndex, ImageNode } from './image-index.ts'
 import { guarded, synced } from './failure.ts'
 import type { Floor } from './floor.ts'
 import { createOpenFiles } from './open-files.ts'
-import { syncDirectory } from '../sync-directory.ts'
 
 export interface DataFiles {
   size(node: NodeId): { size: number; used: number }
@@ -93,7 +92,6 @@ export function dataFolder(directory: string): string {
 export function openDataFiles(directory: string, index: ImageIndex, floor: Floor): DataFiles {
   const folder = dataFolder(directory)
   makeDirectory(folder)
-  syncDirectory(directory)
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
   const copies = createCopies(folder, floor)

@@ -17,7 +17,6 @@ import { promisify } from 'node:util'
 import { NetimageError } from '../errors.ts'
 import { databaseError, isDatabaseFull } from '../database-error.ts'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
-import { syncDirectory } from '../sync-directory.ts'
 import { synced } from './failure.ts'
 import { newerFormat, writer } from './format.ts'
 
@@ -186,10 +185,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     commit: database.prepare('COMMIT'),
     rollback: database.prepare('ROLLBACK'),
   }
-  // The log is there as long as the database is open, and its name is to outlast a loss of power.
+  // The log is there as long as the database is open. Whoever opens the database has its name outlast a
+  // loss of power.
   const log = openSync(`${file}-wal`, 'r')
   unfinished.defer(() => closeSync(log))
-  syncDirectory(directory)
 
   const opened = unfinished.move()
   return {

@@ -17,6 +17,7 @@ import type { ImageIndex } from './image-index.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
 import { openReserve } from './reserve.ts'
 import { mustBeOver } from './same-image.ts'
+import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
 
 export interface Layer {
@@ -51,6 +52,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   mustBeOver(index, database, directory)
   const floor = openFloor(directory)
   const data = unfinished.adopt(openDataFiles(directory, index, floor), (opened) => opened.close())
+  // The names of the database, of its log and of the folder with the data outlast a loss of power.
+  syncDirectory(directory)
   const nodes = unfinished.adopt(createNodes(database, index), (opened) => opened.close())
   const directories = createDirectories(database, index, nodes)
   const now = createClock()

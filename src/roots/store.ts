@@ -71,9 +71,13 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       const record = currentRecord(before, request)
       const contents = join(place.directory, record.name)
       makeDirectory(contents)
-      if (before) noteUse(place.directory, record)
-      else writeRecord(place.directory, record)
-      syncUp(dirname(place.directory), state)
+      if (before) {
+        noteUse(place.directory, record)
+      } else {
+        // Whoever finds a record need not wait for the directories above it.
+        syncUp(dirname(place.directory), state)
+        writeRecord(place.directory, record)
+      }
       const layer = openLayer(contents, index)
       const sweeping = sweepInBackground(place.directory)
       return {

@@ -1,0 +1,49 @@
+// What a server waits for while a layer is opened: it serves nobody else meanwhile.
+
+import assert from 'node:assert/strict'
+import fs, { existsSync, mkdirSync, readlinkSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { dirname, join } from 'node:path'
+import { mock, test } from 'node:test'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+/** What our own code had written to the disk on the main thread; SQLite does its own besides. */
+let synced: { path: string; hasRecord: boolean }[] = []
+const state = join(temporaryDirectory(), 'state')
+const layer = join(state, 'layers/10.0.0.7/tree')
+const { fsyncSync } = fs
+mock.method(fs, 'fsyncSync', (file: number) => {
+  const path = readlinkSync(`/proc/self/fd/${file}`)
+  synced.push({ path, hasRecord: existsSync(join(layer, 'record.json')) })
+  fsyncSync(file)
+})
+syncBuiltinESMExports()
+const { createIndex } = await import('../../src/roots/image-index.ts')
+const { openMachineLayer } = await import('../../src/roots/store.ts')
+
+test('a layer that was opened before waits for no directory above it', async () => {
+  const tree = join(temporaryDirectory(), 'tree')
+  mkdirSync(tree)
+  const index = createIndex('tree', tree)
+  const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
+  const open = () => openMachineLayer({ state, machine: '10.0.0.7', image, index })
+  const above = [dirname(layer), dirname(dirname(layer)), state]
+
+  const first = open()
+  const contents = join(layer, first.name)
+  await first.close()
+  // A record is there only once the directories that lead to it are on the disk.
+  const early = synced.filter(({ hasRecord }) => !hasRecord).map(({ path }) => path)
+  assert.deepEqual(early.slice(0, above.length), above)
+  assert.equal(synced.filter(({ path }) => path === contents).length, 1)
+
+  synced = []
+  const again = open()
+  const paths = synced.map(({ path }) => path)
+  assert.deepEqual(paths.slice(-2), [layer, contents])
+  assert.ok(
+    above.every((path) => !paths.includes(path)),
+    paths.join(' '),
+  )
+  await again.close()
+})
