@@ -1,4 +1,4 @@
-/** Disks on which `A` and `a` are one name, as macOS makes them unless it is asked not to. */
+/** Disks on which `A` and `a` are the same name. macOS makes such disks by default. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -8,9 +8,9 @@ import { NetimageError } from './errors.ts'
  * The store paths of every system hold names that differ in case only: ncurses has terminfo/E and
  * terminfo/e, and kernels have xt_TCPMSS.ko and xt_tcpmss.ko.
  *
- * @param directory where only netimage makes anything
- * @param entry the lower-case name of something in it
- * @param what the directory is, and the flag that names another
+ * @param directory a directory in which only netimage makes files
+ * @param entry an existing entry of the directory, with a lower-case name
+ * @param what names the directory in the message, and the flag that chooses another directory
  */
 export function refuseCaseInsensitive(
   directory: string,
@@ -20,14 +20,14 @@ export function refuseCaseInsensitive(
   if (!existsSync(join(directory, entry.toUpperCase()))) return
   throw new NetimageError(
     'file-system',
-    `${what.is} ${directory} is on a disk that takes names which differ in case only for one name`,
-    { hint: `A NixOS system has such names. ${adviceFor(what.flag)}` },
+    `${what.is} ${directory} is on a disk on which names that differ only in case are the same name`,
+    { hint: `A NixOS system has names that differ only in case. ${adviceFor(what.flag)}` },
   )
 }
 
-/** @param flag names another directory */
+/** @param flag the flag that chooses another directory */
 function adviceFor(flag: string): string {
   const name = `name a directory on it with ${flag}`
-  if (process.platform !== 'darwin') return `Take a disk that tells them apart, and ${name}.`
-  return `Make a volume that tells them apart, as by: diskutil apfs addVolume disk3 "Case-sensitive APFS" netimage (diskutil list shows which container is yours). Then ${name}.`
+  if (process.platform !== 'darwin') return `Use a case-sensitive disk, and ${name}.`
+  return `Make a case-sensitive volume, for example with: diskutil apfs addVolume disk3 "Case-sensitive APFS" netimage (diskutil list shows which container is yours). Then ${name}.`
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The program `netimage`. */
 
-// Checked before anything else is loaded: what is older lacks modules that we import.
+// Check this before anything else is loaded: older versions of Node lack modules that we import.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
 const supported = major >= 26 || (major === 24 && minor >= 15)
 

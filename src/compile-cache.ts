@@ -1,9 +1,9 @@
 /**
- * Lets Node keep what it compiles, which is half of a short command's time.
+ * Lets Node keep its compiled code. Without that, compiling takes half of a short command's time.
  *
- * Node runs what it finds in its cache and checks neither the owner nor the mode. Its default is a
- * directory below /tmp with a name that everybody can foretell: whoever makes it first decides what
- * other users run. So ours is one to which nobody else can write, or there is none.
+ * Node runs the code in its cache and checks neither the owner nor the mode of the files. Its
+ * default is a directory below /tmp with a predictable name: another user could make that directory
+ * first, with code that we would run. So we only use a directory to which nobody else can write.
  */
 import { enableCompileCache } from 'node:module'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ import { homeFor } from './home.ts'
 import { privateDirectory } from './private-directory.ts'
 
 export function keepCompiledCode(): void {
-  // A person who sets this variable has chosen a directory, which Node uses already.
+  // If this variable is set, Node already uses the directory that it names.
   if (process.env['NODE_COMPILE_CACHE']) return
   const home = homeFor('XDG_CACHE_HOME')
   const directory =

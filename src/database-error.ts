@@ -1,5 +1,5 @@
 /**
- * The result codes of SQLite, told apart in this one place.
+ * The result codes of SQLite. Only this module reads them.
  *
  * https://sqlite.org/rescode.html
  */
@@ -19,13 +19,13 @@ export function isDatabaseBusy(error: unknown): boolean {
   return primaryCode(error) === busy
 }
 
-/** Whether the database may not be written to, or not even be opened. */
+/** Whether this user may not write to the database, or cannot even open it. */
 export function isDatabaseForbidden(error: unknown): boolean {
   const code = primaryCode(error)
   return code !== undefined && forbidden.has(code)
 }
 
-/** Whether no room is left for the database. */
+/** Whether the disk of the database is full. */
 export function isDatabaseFull(error: unknown): boolean {
   return primaryCode(error) === full
 }
@@ -37,10 +37,10 @@ function primaryCode(error: unknown): number | undefined {
 }
 
 /**
- * Why a database could not be opened: because of what it holds, or because of its disk.
+ * The error for a database that failed: either its content is broken, or its disk failed.
  *
  * @param doing what was being done: `could not open x`
- * @param hint where it holds what it should not; not for a disk that fails, after which all is well
+ * @param hint what to do if the content is broken
  */
 export function databaseError(doing: string, cause: unknown, hint: string): NetimageError {
   const message = `${doing}: ${messageOf(cause)}`
@@ -50,6 +50,6 @@ export function databaseError(doing: string, cause: unknown, hint: string): Neti
   }
   return new NetimageError(code === full ? 'disk-full' : 'file-system', message, {
     cause,
-    hint: 'Nothing in it was changed: see to the disk, or name another directory with --state.',
+    hint: 'The database was not changed. Check the disk, or name another directory with --state.',
   })
 }

@@ -1,11 +1,11 @@
 /**
- * Every failure that a person can meet, by a stable code.
+ * The stable code of every failure that a person can see.
  *
  * A code never changes its meaning: scripts match on it (`--json` prints it), and
  * docs/errors.md explains each one.
  */
 
-/** What the process exits with, by the kind of failure. */
+/** The exit status of the process for each kind of failure. */
 export const exitStatus = {
   failed: 1,
   usage: 2,
@@ -16,7 +16,7 @@ export const exitStatus = {
 } as const
 
 const statusByCode = {
-  // what the person typed or configured
+  // the command line or the configuration is wrong
   'bad-usage': exitStatus.usage,
   'bad-option': exitStatus.usage,
   'bad-config': exitStatus.usage,
@@ -24,12 +24,12 @@ const statusByCode = {
   'bad-store-url': exitStatus.usage,
   'bad-public-key': exitStatus.usage,
   'output-exists': exitStatus.usage,
-  // what should be there and is not
+  // something is missing
   'path-not-found': exitStatus.notFound,
   'not-a-system': exitStatus.notFound,
   'not-an-image': exitStatus.notFound,
   'program-missing': exitStatus.notFound,
-  // what is there and is not what it claims to be
+  // something is not what it claims to be
   'bad-nar': exitStatus.untrusted,
   'bad-narinfo': exitStatus.untrusted,
   'bad-compression': exitStatus.untrusted,
@@ -40,7 +40,7 @@ const statusByCode = {
   'untrusted-path': exitStatus.untrusted,
   'image-damaged': exitStatus.untrusted,
   'bad-state': exitStatus.untrusted,
-  // what could not be reached, read or written
+  // something could not be reached, read or written
   'store-unavailable': exitStatus.unavailable,
   'not-allowed': exitStatus.unavailable,
   'cannot-listen': exitStatus.unavailable,
@@ -52,36 +52,36 @@ const statusByCode = {
   'no-namespace': exitStatus.failed,
   'nix-failed': exitStatus.failed,
   interrupted: exitStatus.interrupted,
-  // a defect of ours
+  // a defect of netimage
   internal: exitStatus.failed,
 } as const satisfies Record<string, number>
 
 export type ErrorCode = keyof typeof statusByCode
 
 /**
- * What an error is about, as data, so that nobody has to take a sentence apart: `--json` prints it.
- * Each part is there only if the error is about such a thing.
+ * The facts of an error as data, so that no script has to parse the message. `--json` prints them.
+ * Each part is set only if the error is about such a thing.
  */
 export interface ErrorDetails {
   /** A store path. */
   path?: string
   /** The store path that refers to `path`. */
   referrer?: string
-  /** A file or directory of this machine. */
+  /** A file or directory on this machine. */
   file?: string
   /** The URL of a store, without credentials. */
   store?: string
   /** The URLs of all stores that were asked. */
   stores?: readonly string[]
-  /** What was asked of a server, without credentials and query. */
+  /** The URL of a request to a server, without credentials and query. */
   url?: string
-  /** The status that a server answered with. */
+  /** The HTTP status of the server's answer. */
   status?: number
   /** The part of an input that is wrong: `NarSize` of a narinfo, `StoreDir` of a cache. */
   field?: string
-  /** What was promised or demanded: a hash, a size in bytes, the names of keys. */
+  /** The value that was expected: a hash, a size in bytes, the names of keys. */
   expected?: string | number
-  /** What is there instead. */
+  /** The value that was found instead. */
   actual?: string | number
 }
 
@@ -92,7 +92,7 @@ export interface NetimageErrorOptions {
   details?: ErrorDetails
 }
 
-/** An error meant for a person: what was being done, with what, and why it failed. */
+/** An error for a person. The message says what was being done, with what, and why it failed. */
 export class NetimageError extends Error {
   override readonly name = 'NetimageError'
   readonly code: ErrorCode
@@ -113,7 +113,7 @@ export class NetimageError extends Error {
   }
 }
 
-/** The same failure with a message that says more, and what more is known of it. */
+/** The same failure with another message and more details. */
 export function explained(
   failure: NetimageError,
   message: string,
@@ -148,10 +148,10 @@ function pathOf(error: unknown): ErrorDetails {
 }
 
 /**
- * A system error in the words of a person; anything else as it is.
+ * Turns a system error into a `NetimageError`. Returns every other error unchanged.
  *
  * @param doing what was being done and with what: `could not write the image /x`
- * @param hint where it is not about what is built
+ * @param hint what to do next; the default for a full disk is about building images
  */
 export function fileSystemError(doing: string, error: unknown, hint?: string): Error {
   if (error instanceof NetimageError) return error
@@ -164,7 +164,7 @@ export function fileSystemError(doing: string, error: unknown, hint?: string): E
       details,
       hint:
         hint ??
-        'Make room, or name another place with -o or --pool; what was finished is kept and the next run goes on from it.',
+        'Make room, or name another directory with -o or --pool. Finished work is kept, and the next run continues from there.',
     })
   }
   return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, {

@@ -1,4 +1,4 @@
-/** Where a user's programs keep their files: https://specifications.freedesktop.org/basedir-spec/ */
+/** The directories of a user's programs: https://specifications.freedesktop.org/basedir-spec/ */
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
@@ -17,7 +17,7 @@ export function homeFor(
   return home === undefined ? undefined : join(home, belowHome[variable])
 }
 
-/** @returns undefined for a user of whom this machine knows no home */
+/** @returns undefined if this machine knows no home directory of the user */
 export function homeDirectory(): string | undefined {
   try {
     return homedir() || undefined

@@ -1,8 +1,8 @@
 /**
- * Locks that end with their process, however it ends.
+ * Locks that end with their process, even if the process is killed.
  *
- * Node has no flock(2), but SQLite locks its files with fcntl(2), which the kernel releases when a
- * process dies. So a lock is a SQLite file (which stays empty) with a transaction open on it.
+ * Node has no flock(2). But SQLite locks its files with fcntl(2), and the kernel releases such
+ * locks when a process dies. So a lock is an open transaction on a SQLite file, which stays empty.
  */
 import { closeSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
@@ -15,27 +15,27 @@ export interface Lock {
   release(): void
 }
 
-/** To hold the lock with others, a user needs to read the file; to hold it alone, to write to it. */
+/** A shared lock needs permission to read the file, an exclusive lock needs permission to write. */
 export type LockKind = 'shared' | 'exclusive'
 
 /**
  * Takes the lock if it is free, and makes its file if there is none.
  *
  * @returns undefined if others hold the lock
- * @throws `NetimageError` `not-allowed` if this user cannot hold it like that; errors of the system
+ * @throws `NetimageError` `not-allowed` if this user may not take this kind of lock; system errors
  */
 export function tryLock(file: string, kind: LockKind): Lock | undefined {
   makeIfMissing(file)
   let database: DatabaseSync | undefined
   try {
     database = new DatabaseSync(file, { timeout: 0 })
-    // Even an empty transaction would begin a file beside this one, which others mistake for the
-    // remains of a crash.
+    // Otherwise even an empty transaction would create a journal file, and other processes would
+    // take that file for the remains of a crash.
     database.exec('PRAGMA journal_mode = MEMORY')
     // A transaction takes its shared lock with the first read.
     if (kind === 'shared') database.exec('BEGIN; SELECT count(*) FROM sqlite_schema')
-    // SQLite makes a shared lock of an exclusive one, and says nothing, if it may not write to the
-    // file. Only a change fails then. This one never reaches the file, for nothing commits it.
+    // If SQLite may not write to the file, it silently takes a shared lock instead. Only a change
+    // fails then. So make a change: it never reaches the file, because nothing commits it.
     else database.exec('BEGIN EXCLUSIVE; PRAGMA user_version = 1')
     const opened = database
     return { release: () => opened.close() }
@@ -50,10 +50,10 @@ export function tryLock(file: string, kind: LockKind): Lock | undefined {
 const [firstPauseMs, longestPauseMs] = [5, 100]
 
 /**
- * Waits for the lock, while everything else in this process goes on.
+ * Waits for the lock without blocking this process.
  *
  * @returns undefined if others still hold it after `waitMs` milliseconds
- * @throws as `tryLock`; the reason of the signal once that is aborted
+ * @throws as `tryLock` does; the reason of the signal if the signal is aborted
  */
 export async function waitForLock(
   file: string,
@@ -71,8 +71,8 @@ export async function waitForLock(
 }
 
 /**
- * A file that is there is never opened here: the kernel takes away all locks that a process has on
- * a file when the process closes any descriptor of that file. [fcntl(2)]
+ * Never opens an existing file: when a process closes any descriptor of a file, the kernel releases
+ * all locks that the process has on that file. [fcntl(2)]
  */
 function makeIfMissing(file: string): void {
   try {
@@ -83,9 +83,9 @@ function makeIfMissing(file: string): void {
 }
 
 function notAllowed(file: string, kind: LockKind, cause: unknown): NetimageError {
-  const what = kind === 'shared' ? 'read' : 'written to'
-  return new NetimageError('not-allowed', `${file} cannot be locked: it may not be ${what}`, {
+  const access = kind === 'shared' ? 'read it' : 'write to it'
+  return new NetimageError('not-allowed', `could not lock ${file}: this user may not ${access}`, {
     cause,
-    hint: 'Run this as the user that the file belongs to, or name another directory.',
+    hint: 'Run this as the owner of the file, or name another directory.',
   })
 }

@@ -1,4 +1,4 @@
-/** Makes a directory and those above it. */
+/** Makes a directory and the missing directories above it. */
 import { chmodSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 
@@ -9,7 +9,7 @@ export function makeDirectory(path: string, mode = 0o777): void {
   makeWith(path, (made) => mkdirSync(made, made === path ? mode : 0o777))
 }
 
-/** What is made can be read by everybody, whatever the umask says. */
+/** Everybody can read the new directories, whatever the umask is. */
 export function makeDirectoryForAll(path: string): void {
   makeWith(path, (made) => {
     mkdirSync(made)
@@ -18,11 +18,11 @@ export function makeDirectoryForAll(path: string): void {
 }
 
 /**
- * Node's own recursive mkdir never ends below a directory in which nothing can be made and which
- * says ENOENT to that, as /proc does.
+ * Node's own recursive mkdir never ends below a directory in which each mkdir fails with ENOENT, as
+ * in /proc.
  */
 function makeWith(path: string, make: (path: string) => void): void {
-  // It may be there, and another process may be faster.
+  // The directory may exist already, or another process may make it at the same time.
   const makeUnlessThere = () => {
     try {
       make(path)

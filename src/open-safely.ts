@@ -1,22 +1,22 @@
 /**
- * Opening files by path in places where somebody else may change names meanwhile: a link, a FIFO or
- * a device may stand where a file was a moment ago.
+ * Opens files by path in directories that somebody else can change: at any moment a symlink, a FIFO
+ * or a device may replace a file.
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync, type PathLike } from 'node:fs'
 
 const { O_RDONLY, O_RDWR, O_NOFOLLOW, O_NONBLOCK } = constants
 
 /**
- * Follows no link in the last name, and does not wait for the other end of a FIFO.
+ * Does not follow a symlink in the last name, and does not wait for the other end of a FIFO.
  *
- * @throws an error of the system; `ELOOP` for a link; an `Error` for what is no regular file
+ * @throws a system error; `ELOOP` for a symlink; an `Error` if the path is not a regular file
  */
 export function openRegularFile(path: PathLike, access: 'read' | 'write' = 'read'): number {
   const flags = access === 'read' ? O_RDONLY : O_RDWR
   const file = openSync(path, flags | O_NOFOLLOW | O_NONBLOCK)
   try {
     if (fstatSync(file).isFile()) return file
-    throw new Error(`${String(path)} is no regular file`)
+    throw new Error(`${String(path)} is not a regular file`)
   } catch (error) {
     closeSync(file)
     throw error
@@ -24,16 +24,17 @@ export function openRegularFile(path: PathLike, access: 'read' | 'write' = 'read
 }
 
 /**
- * A path that leads to an open file or directory, and to what is below it, whatever happens to its
- * name. Only Linux has such paths.
+ * A path to an open file or directory that stays valid if the file is renamed. Only Linux has such
+ * paths.
  */
 export function pathOfDescriptor(descriptor: number): string | undefined {
   return process.platform === 'linux' ? `/proc/self/fd/${descriptor}` : undefined
 }
 
 /**
- * Whether an open file lies below an open directory, by the names that the kernel has for both. This
- * finds a directory on the way that was exchanged for a link. Only Linux can tell; elsewhere true.
+ * Whether an open file lies below an open directory, by the paths that the kernel knows of both.
+ * This detects that a directory between the two was replaced by a symlink. Only Linux can tell:
+ * on other systems the answer is always true.
  */
 export function liesBelow(file: number, directory: number): boolean {
   const [ofFile, ofDirectory] = [pathOfDescriptor(file), pathOfDescriptor(directory)]
@@ -45,7 +46,7 @@ export function liesBelow(file: number, directory: number): boolean {
 
 const slash = Buffer.from('/')
 
-/** Only the root of all has one at its end. */
+/** Only the path `/` ends with a slash. */
 function withoutSlash(path: Buffer): Buffer {
   return path.equals(slash) ? Buffer.alloc(0) : path
 }

@@ -1,23 +1,23 @@
 /**
- * What machines and files call themselves, made fit for a terminal: characters that steer it, or
- * that turn the order of others around, are never printed as they are.
+ * Makes text from machines and files safe for a terminal: replaces characters that control the
+ * terminal or that change the direction of the text.
  */
 
-const steering = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu
+const controls = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu
 
-/** One line, with a question mark in place of each such character. */
+/** For one line: puts a question mark in place of each such character. */
 export function visible(text: string): string {
-  return text.replaceAll(steering, '?')
+  return text.replaceAll(controls, '?')
 }
 
-/** Several lines, which may have tabs. */
+/** For several lines: keeps newlines and tabs. */
 export function visibleLines(text: string): string {
-  return text.replaceAll(steering, (character) => (/[\n\t]/.test(character) ? character : '?'))
+  return text.replaceAll(controls, (character) => (/[\n\t]/.test(character) ? character : '?'))
 }
 
-/** The same value to whoever parses it. JSON itself escapes only what is below U+0020. */
+/** JSON with such characters escaped. JSON.stringify escapes only those below U+0020. */
 export function printableJson(value: unknown, indent?: number): string {
-  return JSON.stringify(value, undefined, indent).replaceAll(steering, (character) =>
+  return JSON.stringify(value, undefined, indent).replaceAll(controls, (character) =>
     character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
 }

@@ -1,4 +1,4 @@
-/** Directories in which nobody but this user and root can put or replace anything. */
+/** Directories to which only this user and root can write. */
 import { mkdirSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
@@ -8,11 +8,11 @@ const writableByOthers = 0o022
 const sticky = 0o1000
 
 /**
- * Finds or makes such a directory; what is made has the mode 0700. The directories above it count
- * too: who may write to one of them may put another directory in the place of this one.
+ * Finds or makes such a directory. New directories have the mode 0700. The directories above are
+ * checked, too: a user who can write to one of them can replace this directory by another one.
  *
- * @returns its path without symlinks, or undefined if there is no such directory and none can be
- *   made, because somebody else owns, or can write to, a part of the path
+ * @returns the path without symlinks; undefined if another user owns or can write to a part of the
+ *   path, or if the directory cannot be made
  */
 export function privateDirectory(path: string): string | undefined {
   const user = process.geteuid?.()
@@ -34,7 +34,7 @@ function findOrMake(path: string, user: number): string | undefined {
   try {
     mkdirSync(made, 0o700)
   } catch (error) {
-    // Another process of this user may have been faster. Who else could have made it?
+    // Another process of this user may have made it first. Other users cannot write to the parent.
     if (errnoOf(error) !== 'EEXIST') throw error
   }
   return isPrivate(made, user) ? made : undefined
@@ -55,7 +55,7 @@ function isPrivate(path: string, user: number): boolean {
   return (mode & writableByOthers) === 0 && isSafeAbove(path, user)
 }
 
-/** In a sticky directory, as /tmp is, only its owner renames or removes an entry. */
+/** In a sticky directory such as /tmp, only the owner of an entry can rename or remove it. */
 function isSafeAbove(path: string, user: number): boolean {
   const parent = dirname(path)
   if (parent === path) return true

@@ -1,4 +1,4 @@
-/** How long work tells what it is doing; the commands decide how that is shown. */
+/** Long tasks report their progress here. The commands decide how to show it. */
 
 export interface Amounts {
   paths?: number
@@ -6,14 +6,14 @@ export interface Amounts {
 }
 
 export interface Task {
-  /** What is done by now, of the totals that the task began with. */
+  /** Reports the amounts that are done, of the total that `begin` was given. */
   update(done: Amounts & { downloaded?: number }): void
-  /** @param summary what came of it, as a sentence without a full stop */
+  /** @param summary the result, as a sentence without a full stop */
   end(summary: string): void
 }
 
 export interface Progress {
-  /** @param label what is being done, as in `unpacking` */
+  /** @param label a word for the task, such as `unpacking` */
   begin(label: string, total?: Amounts): Task
   warn(message: string): void
 }

@@ -1,7 +1,7 @@
-/** Machines that are remembered at once: what asks with ever new addresses is no machine. */
+/** A limit, because a hostile sender can use a new address in each packet. */
 const maxMachines = 4096
 
-/** Sets what is known of a machine; the oldest is forgotten if there are too many. */
+/** Remembers a value for a machine. Forgets the oldest machine if there are too many. */
 export function remember<T>(
   known: Map<string, T>,
   machine: string,

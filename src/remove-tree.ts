@@ -1,4 +1,4 @@
-/** Removes a tree whose directories may be read-only, as those of a Nix store are. */
+/** Removes a tree, even if its directories are read-only, as in a Nix store. */
 import { chmodSync, lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 
 import { errnoOf } from './errors.ts'
@@ -6,9 +6,9 @@ import { errnoOf } from './errors.ts'
 const slash = Buffer.from('/')
 
 /**
- * Nothing happens if nothing is there. Symlinks are removed, never followed.
+ * Does nothing if the path does not exist. Removes symlinks and never follows them.
  *
- * @throws the first error, after all that can be removed is gone
+ * @throws the first error, after removing everything else
  */
 export function removeTree(path: string | Buffer): void {
   removeTrees([path])
@@ -27,7 +27,7 @@ export function removeTrees(paths: readonly (string | Buffer)[]): void {
 }
 
 function removeDirectory(path: Buffer, failures: unknown[]): void {
-  // Somebody else's directory may be writable all the same.
+  // If this fails, the directory belongs to another user, but may still be writable.
   if (process.geteuid?.() !== 0) attempt([], () => chmodSync(path, 0o700))
   attempt(failures, () => {
     for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
@@ -43,7 +43,7 @@ function attempt(failures: unknown[], remove: () => void): void {
   try {
     remove()
   } catch (error) {
-    // Another clean-up may be faster.
+    // Another process may have removed it first.
     if (errnoOf(error) !== 'ENOENT') failures.push(error)
   }
 }

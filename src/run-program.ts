@@ -1,4 +1,4 @@
-/** Runs another program to its end. */
+/** Runs another program and waits for its end. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { buffer } from 'node:stream/consumers'
@@ -9,7 +9,7 @@ export interface ProgramRequest {
   /** What the person can do if the program is not installed. */
   hint: string
   signal?: AbortSignal
-  /** Whether what it says goes to our own stderr, as it is said. */
+  /** Whether the program writes directly to our own stderr. */
   showsErrors?: boolean
 }
 
@@ -17,7 +17,7 @@ export interface EndedProgram {
   /** The exit status, or the signal that ended it. */
   status: number | string
   stdout: string
-  /** Empty if it was shown. */
+  /** Empty if `showsErrors` was set. */
   stderr: string
 }
 
@@ -32,7 +32,7 @@ export async function runProgram(
     ...(signal && { signal }),
   })
   const closed = once(child, 'close')
-  // Observed below; until then a failed start must not count as unhandled.
+  // We await this promise below. Until then Node must not report a failed start as unhandled.
   closed.catch(() => undefined)
   const output = [child.stdout, child.stderr].map(async (stream) =>
     stream ? (await buffer(stream)).toString() : '',

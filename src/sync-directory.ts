@@ -1,4 +1,4 @@
-/** Makes the names in a directory outlast a loss of power. */
+/** Makes new and changed names in a directory survive a loss of power. */
 import { closeSync, fsyncSync, openSync } from 'node:fs'
 
 export function syncDirectory(directory: string): void {

@@ -1,7 +1,6 @@
 /**
- * Clean-up that is not what a person asked for: of what was replaced, and of what a build that was
- * killed has left. That it fails, as it does with the files of another user, makes nothing that was
- * done undone, and keeps nobody from going on.
+ * Removes leftovers: files that were replaced, and the remains of killed builds. If that fails, for
+ * example because the files belong to another user, we warn and go on.
  */
 import { errnoOf, messageOf } from './errors.ts'
 import { removeTree } from './remove-tree.ts'
@@ -9,9 +8,9 @@ import { removeTree } from './remove-tree.ts'
 export type Warn = (message: string) => void
 
 /**
- * @param warn told what stays, and how the person can remove it
- * @param remove takes it away, or out of the way
- * @returns whether it is gone
+ * @param warn is told which path stays, and how the person can remove it
+ * @param remove removes the path, or moves it away
+ * @returns whether the path is gone
  */
 export function tidy(
   path: string,
@@ -28,7 +27,7 @@ export function tidy(
   }
 }
 
-/** For a shell: a removal that succeeds whoever owns the files. */
+/** A shell command that removes the path, whoever owns the files. */
 export function removalCommand(path: string): string {
   const quoted = /^[\w./@%+,:=-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`
   return `sudo rm -rf ${quoted}`

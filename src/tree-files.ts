@@ -23,13 +23,13 @@ export const treeFileSchema = v.variant('type', [
   }),
 ])
 
-/** Paths are relative to the tree; in them and in targets, bytes that are not UTF-8 are escaped. */
+/** Paths are relative to the tree. Paths and targets are escaped by `escapeBytes`. */
 export type TreeFile = v.InferOutput<typeof treeFileSchema>
 
 const slash = Buffer.from('/')
 
 /**
- * @param skip relative paths (escaped) that are left out with all that is below them
+ * @param skip tells whether to leave out a relative path (escaped) and everything below it
  */
 export async function listTree(root: string, skip: (path: string) => boolean): Promise<TreeFile[]> {
   const files: TreeFile[] = []
@@ -65,7 +65,7 @@ async function describe(absolute: Buffer, path: string): Promise<TreeFile> {
     return { type: 'file', path, mode, size: stat.size, sha256: await hashFile(absolute) }
   }
   throw new NetimageError('file-system', `${absolute.toString()} cannot be part of an image`, {
-    hint: 'An image holds regular files, directories and symlinks; devices appear when it boots.',
+    hint: 'An image can hold only regular files, directories and symlinks. Linux makes the devices when the machine boots.',
   })
 }
 
@@ -79,8 +79,8 @@ export async function hashFile(file: string | Buffer): Promise<string> {
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /**
- * JSON is text and names are bytes: a byte that is not part of UTF-8 becomes `\xNN`, and a
- * backslash `\\`, so that no two names look the same.
+ * JSON is text, but names are bytes. If a name is not UTF-8, each byte that is not printable ASCII
+ * becomes `\xNN`. Backslashes are always escaped, so that different names stay different.
  */
 export function escapeBytes(bytes: Buffer): string {
   try {

@@ -1,4 +1,4 @@
-// Locks hold between processes, whoever has them, and waiting for one keeps nobody else waiting.
+// Locks exclude other processes and other users. Waiting for a lock does not block the process.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -16,7 +16,7 @@ const freshName = freshNames(directory)
 const aMinute = 60_000
 
 suite('a lock', () => {
-  test('of a file that may not be written to is held with others, and never alone', () => {
+  test('can be shared but not exclusive if the user may not write to the file', () => {
     const file = freshName()
     writeFileSync(file, '')
     chmodSync(file, 0o444)
@@ -42,7 +42,7 @@ suite('a lock', () => {
     assert.equal(run.stdout, 'not-allowed held\n', run.stderr)
   })
 
-  test('is waited for while everything else goes on', async () => {
+  test('does not block the process while it waits', async () => {
     const file = freshName()
     const held = tryLock(file, 'exclusive')
     let isOver = false
@@ -55,7 +55,7 @@ suite('a lock', () => {
     lock.release()
   })
 
-  test('is waited for no longer once that is broken off', async () => {
+  test('ends the wait if the signal is aborted', async () => {
     const file = freshName()
     const held = tryLock(file, 'exclusive')
     const abort = new AbortController()
@@ -67,7 +67,7 @@ suite('a lock', () => {
     held?.release()
   })
 
-  test('that others keep is not had, and that is told', async () => {
+  test('returns undefined if another process keeps the lock', async () => {
     const file = freshName()
     const held = tryLock(file, 'shared')
     assert.equal(await waitForLock(file, 'exclusive', 0), undefined)

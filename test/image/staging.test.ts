@@ -73,7 +73,7 @@ suite('on a disk that ignores the case of names', () => {
     const pool = workspace.path('disk/pool')
     const run = await build(workspace.image, pool)
     assert.equal(run.status, 1, run.stderr)
-    assert.match(failureOf(run).message, /^the pool \S+ is on a disk that takes names which differ/)
+    assert.match(failureOf(run).message, /^the pool \S+ is on a disk on which names that differ/)
     assert.match(failureOf(run).hint ?? '', /--pool/)
     assert.match(run.stderr, /disk\/pool\/trees$/m)
     assert.doesNotMatch(run.stderr, /disk\/pool\/trees\/|disk\/pool\/scratch\//)
@@ -82,7 +82,7 @@ suite('on a disk that ignores the case of names', () => {
   test('no image is begun', async () => {
     const run = await build(workspace.path('disk/image'), workspace.pool)
     assert.equal(run.status, 1, run.stderr)
-    assert.match(failureOf(run).message, /^the image’s place \S+ is on a disk that takes names/)
+    assert.match(failureOf(run).message, /^the image’s place \S+ is on a disk on which names/)
     assert.match(failureOf(run).hint ?? '', /-o/)
     assert.doesNotMatch(run.stderr, /disk\/.*\/image/)
     assert.ok(!existsSync(workspace.image))
