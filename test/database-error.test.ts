@@ -1,4 +1,4 @@
-// Errors that real SQLite gives, as they come through Node.
+// Real errors of SQLite, as Node reports them.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -20,10 +20,10 @@ function codeOf(error: unknown): unknown {
   return error instanceof Error && 'errcode' in error ? error.errcode : undefined
 }
 
-suite('a database', () => {
+suite('an error of a database', () => {
   const directory = temporaryDirectory()
 
-  test('that another connection has locked is busy', () => {
+  test('is "busy" if another connection has locked the database', () => {
     const [first, second] = [0, 1].map(() => new DatabaseSync(join(directory, 'locked')))
     assert.ok(first && second)
     first.exec('BEGIN EXCLUSIVE')
@@ -34,7 +34,7 @@ suite('a database', () => {
     second.close()
   })
 
-  test('that was changed since it was read is busy, with an extended code', () => {
+  test('is "busy", with an extended code, if the database changed since it was read', () => {
     const [reader, writer] = [0, 1].map(() => new DatabaseSync(join(directory, 'changed')))
     assert.ok(reader && writer)
     writer.exec('PRAGMA journal_mode = WAL; CREATE TABLE t (x)')
@@ -49,7 +49,7 @@ suite('a database', () => {
     writer.close()
   })
 
-  test('that may not grow is full', () => {
+  test('is "full" if the database may not grow', () => {
     const database = new DatabaseSync(join(directory, 'full'))
     database.exec('PRAGMA max_page_count = 2; CREATE TABLE t (x)')
     const error = errorOf(() => database.exec('INSERT INTO t VALUES (zeroblob(100000))'))
@@ -59,7 +59,7 @@ suite('a database', () => {
     database.close()
   })
 
-  test('is neither for an error that is not of SQLite', () => {
+  test('is neither if the error is not from SQLite', () => {
     for (const error of [new Error('x'), undefined, Object.assign(new Error(), { errcode: '5' })]) {
       assert.ok(!isDatabaseBusy(error) && !isDatabaseFull(error))
       assert.equal(databaseError('could not open x', error, 'hint').code, 'bad-state')

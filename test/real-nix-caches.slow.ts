@@ -1,4 +1,4 @@
-// The binary caches of every compression that other tests stand on; one is in real-nix.test.ts.
+// Binary caches with each compression, which other tests use. real-nix.test.ts tests one of them.
 
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -17,7 +17,7 @@ test('a cache of any compression gives the closure back', async (context) => {
   })
   const closure = await buildShapesClosure(world)
   const key = await world.generateKey('test-1')
-  // Brotli takes as long as all the others together, hence side by side.
+  // All at the same time, because brotli takes as long as all the others together.
   await Promise.all(
     compressions.map((compression) => assertGivesBack(world, closure, key, compression)),
   )

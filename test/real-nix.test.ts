@@ -1,4 +1,4 @@
-// The fixtures that other tests stand on. When one of these fails, look here first.
+// Tests of the fixtures that other tests use. If one of these fails, look here first.
 
 import assert from 'node:assert/strict'
 import { lstat, mkdtemp, readdir, readlink, stat } from 'node:fs/promises'

@@ -1,6 +1,6 @@
 /**
- * Nix's base32: not RFC 4648's. The alphabet leaves out e, o, u and t, and the most
- * significant digit comes first over the bytes read from the end.
+ * Nix's base32, which is not that of RFC 4648: the alphabet has no e, o, u and t, and the first
+ * digit encodes the highest bits of the last byte.
  *
  * https://github.com/NixOS/nix/blob/master/src/libutil/base-nix-32.cc
  */
@@ -9,7 +9,7 @@ export const alphabet = '0123456789abcdfghijklmnpqrsvwxyz'
 
 const digitOf = new Map(alphabet.split('').map((character, digit) => [character, digit]))
 
-/** How many characters `byteLength` bytes take. */
+/** The number of characters that encode `byteLength` bytes. */
 export function encodedLength(byteLength: number): number {
   return Math.ceil((byteLength * 8) / 5)
 }
@@ -25,7 +25,7 @@ export function encode(bytes: Uint8Array): string {
   return text
 }
 
-/** The bytes that `text` encodes, or undefined where it is not the encoding of any bytes. */
+/** @returns undefined if `text` is not the encoding of any bytes */
 export function decode(text: string): Uint8Array | undefined {
   const bytes = new Uint8Array(Math.floor((text.length * 5) / 8))
   if (encodedLength(bytes.length) !== text.length) return undefined
@@ -38,7 +38,7 @@ export function decode(text: string): Uint8Array | undefined {
     bytes[index] = (bytes[index] ?? 0) | (shifted & 255)
     const carry = shifted >> 8
     if (index + 1 < bytes.length) bytes[index + 1] = (bytes[index + 1] ?? 0) | carry
-    // Spare bits that are not zero would let two texts stand for the same bytes.
+    // Spare bits must be zero. Otherwise two texts would encode the same bytes.
     else if (carry !== 0) return undefined
   }
   return bytes

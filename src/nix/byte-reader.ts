@@ -1,31 +1,31 @@
-/** Reads a stream byte by byte, with one chunk of it in memory. */
+/** Reads a stream byte by byte and keeps only one chunk in memory. */
 
 export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
 
 export interface ByteReader {
-  /** What comes next, without taking it; fewer bytes than asked for only at the end. */
+  /** The next `count` bytes, without taking them. Fewer bytes only at the end of the stream. */
   peek(count: number): Promise<Buffer>
-  /** Exactly so many bytes; an error where the stream ends before. */
+  /** Takes exactly `count` bytes. @throws `broken` if the stream ends before */
   take(count: number): Promise<Buffer>
-  /** Passes over so many bytes; an error where the stream ends before. */
+  /** Skips exactly `count` bytes. @throws `broken` if the stream ends before */
   skip(count: number): Promise<void>
-  /** What is at hand, at most `most` bytes; undefined at the end. */
+  /** Takes the next 1 to `most` bytes, as many as one chunk has. @returns undefined at the end */
   next(most?: number): Promise<Buffer | undefined>
-  /** Gives back the end of what was taken last. */
+  /** Puts back bytes that were taken last. */
   putBack(bytes: Buffer): void
   close(): Promise<void>
   readonly broken: Broken
 }
 
-/** How many bytes may still be read, by all readers that share it. */
+/** The number of bytes that may still be read, by all readers that share this budget together. */
 export interface ByteBudget {
   left: number
 }
 
-/** Makes the error of a stream that is not what it should be. */
+/** Makes the error for a broken stream. */
 export type Broken = (why: string) => Error
 
-/** @param broken also for the parsers that read from this reader */
+/** @param broken makes the errors of this reader and of the parsers that read from it */
 export function createByteReader(input: Chunks, budget: ByteBudget, broken: Broken): ByteReader {
   const chunks = toGenerator(input)
   let held: Buffer = Buffer.alloc(0)
@@ -34,7 +34,7 @@ export function createByteReader(input: Chunks, budget: ByteBudget, broken: Brok
     const next = await chunks.next()
     if (next.done === true) return undefined
     budget.left -= next.value.length
-    if (budget.left < 0) throw broken('it has more than any machine would hold')
+    if (budget.left < 0) throw broken('it is larger than the memory of any machine')
     return next.value
   }
 
@@ -54,7 +54,7 @@ export function createByteReader(input: Chunks, budget: ByteBudget, broken: Brok
   }
 
   async function peek(count: number): Promise<Buffer> {
-    // Put together once: chunks may be tiny.
+    // Concatenate only once, because chunks may be tiny.
     const parts = [held]
     let length = held.length
     while (length < count) {

@@ -1,6 +1,6 @@
 /**
- * Closures: the path infos that are reachable from some store paths, each trusted, from whatever
- * store has it first.
+ * Closures: the path infos of all paths that some store paths refer to, directly or not. Each info
+ * is trusted, and comes from the first store that has it.
  */
 import pLimit from 'p-limit'
 
@@ -10,16 +10,16 @@ import { compareStorePaths, type StorePath } from './store-path.ts'
 import type { Store, StoredPath } from './stores/store.ts'
 import { isContentAddressed, isTrusted, type TrustPolicy } from './trust.ts'
 
-/** The stores to ask, in this order, and what to believe of them. */
+/** The stores to ask, in this order, and the rules for trusting their answers. */
 export interface StoreAccess {
   stores: readonly Store[]
   policy: TrustPolicy
   /**
-   * The stores that failed as a whole, and why: each is said once, and not asked again as long as
-   * another can stand in for it.
+   * The stores that failed as a whole, and why. We warn once about such a store, and do not ask it
+   * again as long as another store has the paths.
    */
   failed: Map<Store, NetimageError>
-  /** Told of a store that fails while another can stand in for it. */
+  /** Gets a message about each store that failed while the others still work. */
   warn(message: string): void
 }
 
@@ -33,10 +33,10 @@ export interface ClosurePath {
 export type Closure = ReadonlyMap<StorePath, ClosurePath>
 
 const lookupsAtOnce = 32
-/** A hundred times a large system: what is larger was made to fill the memory. */
+/** A hundred times a large system. A larger closure was made to fill our memory. */
 const maxPaths = 500_000
 
-/** @param found told of each path as it is found */
+/** @param found gets each path when it is found */
 export async function resolveClosure(
   roots: readonly StorePath[],
   access: StoreAccess,
@@ -111,11 +111,11 @@ function isOfWholeStore(error: NetimageError): boolean {
   return error.code === 'store-unavailable' || error.code === 'bad-store'
 }
 
-/** Asks a store no more: its next answer would take as long to fail. Says so once. */
+/** Stops asking a store, because each further request would take as long to fail. Warns once. */
 export function giveUp(store: Store, failure: NetimageError, access: StoreAccess): void {
   if (access.failed.has(store)) return
   access.failed.set(store, failure)
-  access.warn(`${failure.message}; going on without ${store.url}`)
+  access.warn(`${failure.message}; continuing without ${store.url}`)
 }
 
 function describeSignatures({ signatures }: PathInfo): string {
@@ -138,7 +138,7 @@ function notFound(
       'untrusted-path',
       `${what} has no signature by a trusted key: found in ${untrusted.join(', ')}; trusted: ${keys}`,
       {
-        hint: 'Name the key that signs this store with --trusted-public-keys, or take the risk with --no-check-sigs.',
+        hint: 'Name the key of this store with --trusted-public-keys, or accept unsigned paths at your own risk with --no-check-sigs.',
         details: { ...details, expected: keys },
       },
     )
@@ -159,9 +159,11 @@ function notFound(
 }
 
 /**
- * The same path in the next store that has it, for when its NAR cannot be had. Only the same NAR
- * counts, since another build of the path might refer to other paths; unless the path follows from
- * its content, and so do its references.
+ * Looks for the same path in the next stores, if the NAR could not be fetched from the first one.
+ * The other store must have the same NAR, because another build of the path might refer to other
+ * paths. Content-addressed paths are an exception: their path fixes the content and the references.
+ *
+ * @returns undefined if no other store has the path
  */
 export async function alternative(
   entry: ClosurePath,
@@ -178,7 +180,7 @@ export async function alternative(
   return undefined
 }
 
-/** What fails here is no reason to end, but for the next store to be asked. */
+/** If this lookup fails, the next store is asked. */
 async function lookupIn(
   store: Store,
   path: StorePath,
@@ -193,7 +195,7 @@ async function lookupIn(
   }
 }
 
-/** Nix registers no paths that refer to each other; only a path's reference to itself is allowed. */
+/** Nix registers no cycles of references, except that a path may refer to itself. */
 function refuseCycles(closure: Closure): void {
   const waitingFor = new Map<StorePath, number>()
   const referrers = new Map<StorePath, StorePath[]>()
@@ -221,7 +223,7 @@ function refuseCycles(closure: Closure): void {
     'bad-store',
     `the references of ${stuck} lead in a circle among ${waitingFor.size} paths`,
     {
-      hint: 'No real Nix store has that: the store that says so is broken or lies.',
+      hint: 'A real Nix store never has such references: the store is broken or hostile.',
       details: { path: stuck },
     },
   )

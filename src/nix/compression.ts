@@ -8,5 +8,5 @@ export function isCompression(text: string): text is Compression {
   return compressions.some((compression) => compression === text)
 }
 
-/** Told how many bytes of memory a decoder is about to hold, before it does. */
+/** Is called before a decoder allocates this many bytes of memory. */
 export type HoldMemory = (bytes: number) => void

@@ -1,6 +1,7 @@
 /**
- * Content addresses: a path that names the hash of its own content needs no signature, once both
- * steps of that claim recompute: the store path from the address, and the address from the content.
+ * Content addresses: a path that is named by the hash of its own content needs no signature. Two
+ * things are verified instead: the store path follows from the address, and the address from the
+ * content.
  *
  * https://nix.dev/manual/nix/latest/protocols/store-path
  */
@@ -12,12 +13,12 @@ import type { PathInfo } from './path-info.ts'
 import { hashPartOf, nameOf, storeDir, type StorePath } from './store-path.ts'
 
 export interface ContentAddress {
-  /** `text`: a file that may refer to others; `flat`: one file; `nar`: the NAR. */
+  /** `text`: a file that may have references; `flat`: a file without references; `nar`: a NAR. */
   method: 'text' | 'flat' | 'nar'
   hash: Hash
 }
 
-/** Parses `text:sha256:…`, `fixed:sha256:…` and `fixed:r:sha256:…`; undefined for any other. */
+/** Parses `text:sha256:…`, `fixed:sha256:…` and `fixed:r:sha256:…`. Any other is undefined. */
 export function parseContentAddress(text: string): ContentAddress | undefined {
   const [, prefix, digest = ''] = /^(text:|fixed:r:|fixed:)([a-z0-9]+:.+)$/s.exec(text) ?? []
   const hash = parseHash(digest)
@@ -26,7 +27,7 @@ export function parseContentAddress(text: string): ContentAddress | undefined {
   return { method: prefix === 'fixed:r:' ? 'nar' : 'flat', hash }
 }
 
-/** Whether `info.path` is the path that its content address leads to. */
+/** Whether `info.path` follows from the content address. */
 export function recomputesPath(info: PathInfo, address: ContentAddress): boolean {
   return storePathDigest(info, address) === hashPartOf(info.path)
 }
@@ -58,19 +59,17 @@ function sha256(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }
 
-/** What has to be hashed, besides the NAR itself, to recompute a content address. */
+/** A hash of the content to check, besides the hash of the NAR. */
 export interface ContentCheck {
   algorithm: Hash['algorithm']
   hex: string
   /** The whole NAR, or only the content of the one file in it. */
   over: 'nar' | 'file'
-  /** The path's own hash part where it refers to itself: it counts as zeros. */
+  /** The hash part of a path that refers to itself: it is replaced by zeros before hashing. */
   selfHashPart?: string
 }
 
-/**
- * The check that the content owes, or undefined where the NAR hash already proves it.
- */
+/** @returns undefined if the NAR hash already proves the content address */
 export function contentCheck(info: PathInfo, address: ContentAddress): ContentCheck | undefined {
   const { algorithm, hex } = address.hash
   if (address.method !== 'nar') return { algorithm, hex, over: 'file' }

@@ -1,8 +1,8 @@
 /**
- * The compressions of binary caches, as streams with bounded memory.
+ * Decompresses the files of binary caches, as streams with bounded memory.
  *
- * None of the decoders is trusted to notice a stream that is cut off or too long: whoever reads
- * here checks the NAR's end, size and hash.
+ * Some decoders do not notice that a stream is cut off or too long. So the caller must check the
+ * end, size and hash of the NAR.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,7 +16,7 @@ import { xzStream } from './xz-stream.ts'
 import { zstdFrames } from './zstd-frames.ts'
 
 const chunkSize = 256 * 1024
-/** Stream padding of xz comes in fours: the format's section 2.2. */
+/** xz pads streams with multiples of four bytes: section 2.2 of the format. */
 const padding = Buffer.alloc(4)
 
 export function decompress(
@@ -50,7 +50,7 @@ function brokenStream(compression: string) {
     new NetimageError('bad-compression', `the ${compression} stream is broken: ${why}`, { cause })
 }
 
-/** Sends `input` through a duplex stream; an error of either, and leaving early, ends both. */
+/** Sends `input` through a duplex stream. An error in either, or an early exit, ends both. */
 async function* through(input: Chunks, duplex: Duplex, name: string): AsyncGenerator<Buffer> {
   const source = Readable.from(input, { objectMode: false, highWaterMark: chunkSize })
   let failure: unknown
@@ -90,10 +90,10 @@ async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
     yield* program(checked, 'xz', ['-dc'])
     return
   }
-  // Its own Duplex hangs when it is aborted; its web stream does not.
+  // The Duplex of this package hangs when it is aborted. Its web stream does not.
   const source = Readable.from(checked, { objectMode: false, highWaterMark: chunkSize })
   let sourceError: unknown
-  // The decoder passes on the message of an error, and not the error.
+  // The decoder only passes on the message of an error, so keep the error itself.
   source.on('error', (error) => (sourceError = error))
   const output = lzma.decompressStream(Readable.toWeb(source))
   try {
@@ -105,7 +105,7 @@ async function* xz(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
   }
 }
 
-/** All streams of an xz file; the padding between them is of no use to a decoder. */
+/** The bytes of all streams of an xz file, without the padding between the streams. */
 async function* xzStreams(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
   const reader = createByteReader(input, { left: Infinity }, brokenStream('xz'))
   try {
@@ -119,17 +119,17 @@ async function* xzStreams(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffe
   }
 }
 
-/** Sends `input` through a program, whose failure is its exit status. */
+/** Sends `input` through a program. The program reports failures by its exit status. */
 async function* program(input: Chunks, command: string, args: string[]): AsyncGenerator<Buffer> {
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
   const exit = once(child, 'close')
-  // Observed below; until then a failed start must not count as unhandled.
+  // We await this promise below. Until then Node must not report a failed start as unhandled.
   exit.catch(() => undefined)
   let complaint = ''
   child.stderr.on('data', (text) => (complaint = (complaint + String(text)).slice(-500)))
   const source = Readable.from(input, { objectMode: false, highWaterMark: chunkSize })
   let sourceError: unknown
-  // EPIPE only says that the program has ended; its exit status says why.
+  // EPIPE only says that the program has ended. Its exit status says why.
   pipeline(source, child.stdin, (error) => {
     if (error && errnoOf(error) !== 'EPIPE') sourceError = error
   })

@@ -1,6 +1,6 @@
 /**
- * The hash of a stream in which a path's own hash part counts as zeros, and the places where it
- * stood are hashed at the end: how Nix addresses content that refers to itself.
+ * The hash that Nix uses for content that refers to its own store path. Each occurrence of the
+ * path's hash part is replaced by zeros. The positions of the occurrences are hashed at the end.
  *
  * https://github.com/NixOS/nix/blob/master/src/libstore/references.cc (HashModuloSink)
  */
@@ -13,12 +13,12 @@ export interface StreamHash {
   hex(): string
 }
 
-/** @param modulus the 32 characters to blank out */
+/** @param modulus the 32 characters to replace by zeros */
 export function hashModulo(algorithm: HashAlgorithm, modulus: string): StreamHash {
   const hash = createHash(algorithm)
   const needle = Buffer.from(modulus, 'latin1')
   const places: number[] = []
-  // Bytes that may begin a match which the next chunk completes.
+  // These bytes may be the beginning of a match that ends in the next chunk.
   let held: Buffer = Buffer.alloc(0)
   let position = 0
 

@@ -9,7 +9,7 @@ export type HashAlgorithm = 'md5' | 'sha1' | 'sha256' | 'sha512'
 
 export interface Hash {
   algorithm: HashAlgorithm
-  /** The digest in base16: the form in which we compare. */
+  /** The digest in base16. We compare hashes in this form. */
   hex: string
 }
 
@@ -19,7 +19,7 @@ function isAlgorithm(text: string): text is HashAlgorithm {
   return Object.hasOwn(digestBytes, text)
 }
 
-/** Parses a typed hash in any of Nix's encodings, or undefined where it is none. */
+/** Parses a typed hash in any of Nix's encodings. @returns undefined if the text is not a hash */
 export function parseHash(text: string): Hash | undefined {
   const match = /^(md5|sha1|sha256|sha512)([:-])(.+)$/s.exec(text)
   const [, algorithm = '', separator, digest = ''] = match ?? []
@@ -39,7 +39,7 @@ export function digestToBase32(hash: Hash): string {
   return base32.encode(Buffer.from(hash.hex, 'hex'))
 }
 
-/** `sha256:<nix32>`: what narinfos, signatures and registrations carry. */
+/** `sha256:<nix32>`: the form in narinfos, signatures and registrations. */
 export function formatHash(hash: Hash): string {
   return `${hash.algorithm}:${digestToBase32(hash)}`
 }

@@ -1,6 +1,6 @@
 /**
- * Where a NAR's bytes are on this machine: what a store hands over once nothing but reading,
- * decompressing and verifying is left to do. Plain data, so that it can be sent to a worker.
+ * The place of a NAR's bytes on this machine. A store returns it after fetching the NAR; the NAR
+ * still has to be read, decompressed and verified. It is plain data that can be sent to a worker.
  */
 import { closeSync, openSync, readSync, rmSync } from 'node:fs'
 
@@ -15,15 +15,15 @@ export interface NarFile {
   kind: 'file'
   file: string
   compression: Compression
-  /** SHA-256 of the file, where the store names it. */
+  /** SHA-256 of the file, if the store names it. */
   fileHash?: Hash
-  /** Bytes of the file, where the store names them. */
+  /** The size of the file in bytes, if the store names it. */
   fileSize?: number
-  /** Whether the file was fetched for this and is to be removed after use. */
+  /** Whether the file was downloaded and must be removed after use. */
   temporary: boolean
 }
 
-/** A store path as it lies in a local store. */
+/** An unpacked store path in a local store. */
 export interface NarTree {
   kind: 'tree'
   directory: string
@@ -31,7 +31,7 @@ export interface NarTree {
 
 const readBytes = 256 * 1024
 
-/** The bytes of a file. A chunk is overwritten by the next, unless `reuse` is false. */
+/** @param reuse whether each chunk may overwrite the chunk before it */
 export function* readChunks(file: string, reuse: boolean): Generator<Buffer> {
   let fd: number
   try {

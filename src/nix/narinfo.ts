@@ -1,5 +1,5 @@
 /**
- * narinfo: what a binary cache says of one store path, as `Key: value` lines.
+ * narinfo: the description of one store path in a binary cache, as `Key: value` lines.
  *
  * https://nix.dev/manual/nix/latest/protocols/binary-cache/narinfo
  */
@@ -10,26 +10,26 @@ import { sortedReferences, type PathInfo } from './path-info.ts'
 import { fromBaseName, toStorePath, type StorePath } from './store-path.ts'
 
 export interface NarInfo extends PathInfo {
-  /** Where the compressed NAR lies: relative to the cache, or a whole URL. */
+  /** The place of the compressed NAR: a path relative to the cache, or a whole URL. */
   url: string
   compression: Compression
   /** SHA-256 of the compressed NAR. */
   fileHash?: Hash
-  /** Bytes of the compressed NAR. */
+  /** The size of the compressed NAR in bytes. */
   fileSize?: number
 }
 
-/** A narinfo with a thousand references takes about 60 KB; this bounds what is read. */
+/** The limit for reading. A narinfo with a thousand references has about 60 KB. */
 export const maxNarInfoBytes = 4 << 20
 
 /**
- * @param path the store path that was asked for: a narinfo of another is an error
- * @param source where the text is from, for the error
+ * @param path the requested store path. A narinfo of another path is an error
+ * @param source the URL of the text, for the error
  */
 export function parseNarInfo(text: string, path: StorePath, source: string): NarInfo {
   const broken: Broken = (why, details) =>
     new NetimageError('bad-narinfo', `${source} is not a narinfo of ${path}: ${why}`, {
-      hint: 'The cache is broken, or something between it and this machine answers in its place.',
+      hint: 'The cache is broken, or another server answers in its place.',
       details: { path, url: source, ...details },
     })
   const { fields, signatures } = readFields(text, broken)
@@ -52,14 +52,14 @@ export function parseNarInfo(text: string, path: StorePath, source: string): Nar
 
   if (parsed('StorePath', toStorePath) !== path) {
     const details = { field: 'StorePath', expected: path, actual: required('StorePath') }
-    throw broken(`it is of ${details.actual}`, details)
+    throw broken(`it describes ${details.actual}`, details)
   }
   const deriver = optional('Deriver', parseDeriver)
   const ca = fields.get('CA')
   const fileHash = optional('FileHash', parseSha256)
-  // Nix takes 0 for "unknown".
+  // Nix reads 0 as "unknown".
   const fileSize = fields.get('FileSize') === '0' ? undefined : optional('FileSize', parseSize)
-  // Nix wrote bzip2 before it named the compression.
+  // Old versions of Nix used bzip2 and did not name the compression.
   const compression = fields.get('Compression') || 'bzip2'
   if (!isCompression(compression)) throw unknownCompression(compression, path, source)
   return {
@@ -90,7 +90,7 @@ function readFields(text: string, broken: Broken) {
     const key = line.slice(0, colon)
     const value = line.slice(colon + 1).trim()
     if (key === 'Sig') signatures.push(value)
-    else if (fields.has(key)) throw broken(`${key} stands in it twice`, { field: key })
+    else if (fields.has(key)) throw broken(`it has ${key} twice`, { field: key })
     else fields.set(key, value)
   }
   return { fields, signatures }
@@ -101,7 +101,7 @@ function parseSha256(text: string): Hash | undefined {
   return hash?.algorithm === 'sha256' ? hash : undefined
 }
 
-/** A size is at least one byte: Nix takes NarSize 0 for "unknown", which we cannot verify. */
+/** A size is at least one byte. Nix reads NarSize 0 as "unknown", which we could not verify. */
 function parseSize(text: string): number | undefined {
   const size = /^[0-9]{1,16}$/.test(text) ? Number(text) : 0
   return Number.isSafeInteger(size) && size > 0 ? size : undefined
@@ -109,10 +109,14 @@ function parseSize(text: string): number | undefined {
 
 function unknownCompression(text: string, path: StorePath, source: string): NetimageError {
   const named = JSON.stringify(text.slice(0, 80))
-  return new NetimageError('bad-narinfo', `${source} has ${path} in the compression ${named}`, {
-    hint: `netimage reads ${compressions.join(', ')}: name another store with --from.`,
-    details: { path, url: source, field: 'Compression', actual: text.slice(0, 80) },
-  })
+  return new NetimageError(
+    'bad-narinfo',
+    `${source} names the unknown compression ${named} for ${path}`,
+    {
+      hint: `netimage supports ${compressions.join(', ')}. Name another store with --from.`,
+      details: { path, url: source, field: 'Compression', actual: text.slice(0, 80) },
+    },
+  )
 }
 
 function parseDeriver(text: string): StorePath | 'unknown' | undefined {

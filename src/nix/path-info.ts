@@ -1,4 +1,4 @@
-/** What a store knows of a store path. */
+/** The facts that a store knows about a store path. */
 import { formatHash, type Hash } from './hash.ts'
 import { compareStorePaths, type StorePath } from './store-path.ts'
 
@@ -6,14 +6,14 @@ export interface PathInfo {
   path: StorePath
   /** SHA-256 of the path's NAR. */
   narHash: Hash
-  /** Bytes of the path's NAR. */
+  /** The size of the path's NAR in bytes. */
   narSize: number
-  /** Sorted, without duplicates; holds the path itself where it refers to itself. */
+  /** Sorted, without duplicates. Includes the path itself if it refers to itself. */
   references: readonly StorePath[]
   deriver?: StorePath
-  /** `<key name>:<base64>` each, not yet verified. */
+  /** Each is `<key name>:<base64>` and not yet verified. */
   signatures: readonly string[]
-  /** Content address, as the store gave it, not yet verified. */
+  /** The content address, not yet verified. */
   ca?: string
 }
 
@@ -22,7 +22,7 @@ export function sortedReferences(references: Iterable<StorePath>): StorePath[] {
 }
 
 /**
- * What a signature is made over: `1;<path>;<nar hash>;<nar size>;<references>`.
+ * The text that is signed: `1;<path>;<nar hash>;<nar size>;<references>`.
  *
  * https://nix.dev/manual/nix/latest/protocols/binary-cache/narinfo (Sig)
  */

@@ -1,9 +1,9 @@
 /**
- * A registration: what `nix-store --load-db` reads to learn of store paths.
+ * A registration: the text from which `nix-store --load-db` learns store paths.
  *
- * One record a path: the path, its NAR hash, its NAR size, the deriver or an empty line, the
- * number of references, and each reference on a line of its own. One newline too many or too few
- * at the end and Nix rejects the whole.
+ * Each path has one record: the path, its NAR hash, its NAR size, the deriver or an empty line, the
+ * number of references, and each reference on a line of its own. If the end has one newline too
+ * many or too few, Nix rejects the whole text.
  *
  * https://github.com/NixOS/nix/blob/master/src/libstore/path-info.cc (decodeValidPathInfo)
  */
@@ -12,12 +12,12 @@ import { formatHash, parseHash } from './hash.ts'
 import { sortedReferences, type PathInfo } from './path-info.ts'
 import { toStorePath } from './store-path.ts'
 
-/** The file at the root of a file system that NixOS registers at the first boot. */
+/** The name of the file that NixOS reads from its root file system at the first boot. */
 export const registrationName = 'nix-path-registration'
 
 /**
- * The deriver stays empty, as in nixpkgs's closure info: it names a file that the image does not
- * hold, and stores disagree on it, so that it would make equal images differ.
+ * The deriver stays empty, as in nixpkgs's closure info: the image does not have that file, and
+ * stores name different derivers for the same path, so equal images would differ.
  */
 export function formatRegistration(closure: Iterable<PathInfo>): string {
   let text = ''
@@ -28,10 +28,11 @@ export function formatRegistration(closure: Iterable<PathInfo>): string {
   return text
 }
 
-/** @param source where the text is from, for the error */
+/** @param source the file of the text, for the error */
 export function parseRegistration(text: string, source: string): PathInfo[] {
   const lines = text.split('\n')
-  if (lines.pop() !== '') throw badRegistration(source, lines.length, 'the last line has no end')
+  if (lines.pop() !== '')
+    throw badRegistration(source, lines.length, 'the last line has no newline')
   const infos: PathInfo[] = []
   let next = 0
   while (next < lines.length) {

@@ -1,14 +1,15 @@
 /**
  * Signatures of path infos: ed25519 over the fingerprint.
  *
- * A trusted key is `<key name>:<base64 of 32 bytes>`, a signature `<key name>:<base64 of 64>`.
+ * A public key is `<key name>:<base64 of 32 bytes>`.
+ * A signature is `<key name>:<base64 of 64 bytes>`.
  */
 import { createPublicKey, verify, type KeyObject } from 'node:crypto'
 
 import { NetimageError } from '../errors.ts'
 import { fingerprint, type PathInfo } from './path-info.ts'
 
-/** The key that the public NixOS cache signs with. */
+/** The public key of the public NixOS cache. */
 export const nixosCacheKey = 'cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY='
 
 export interface PublicKey {
@@ -16,13 +17,13 @@ export interface PublicKey {
   key: KeyObject
 }
 
-/** Splits `<name>:<base64 of size bytes>`; undefined where it is not that. */
+/** Splits `<name>:<base64 of size bytes>`. @returns undefined if the text has another form */
 function splitNamed(text: string, size: number): { name: string; bytes: Buffer } | undefined {
   const colon = text.indexOf(':')
   const name = text.slice(0, Math.max(colon, 0))
   const base64 = text.slice(colon + 1)
   const bytes = Buffer.from(base64, 'base64')
-  // Node passes over what is no base64: of two keys with a comma between them it would read one.
+  // Node ignores characters that are not base64. It would read two keys with a comma as one key.
   const clean = bytes.toString('base64') === base64
   return name !== '' && clean && bytes.length === size ? { name, bytes } : undefined
 }
@@ -31,9 +32,9 @@ export function parsePublicKey(text: string): PublicKey {
   const parts = splitNamed(text, 32)
   const secret = splitNamed(text, 64)
   if (secret) {
-    // Not repeated here: messages end up in logs.
+    // The message must not contain the key, because messages end up in logs.
     throw new NetimageError('bad-public-key', `${secret.name} is a secret key`, {
-      hint: 'Name its public key, as `nix key convert-secret-to-public` prints it, and keep the secret one to yourself.',
+      hint: 'Name its public key, which `nix key convert-secret-to-public` prints, and keep the secret key to yourself.',
     })
   }
   if (!parts) {
@@ -45,7 +46,7 @@ export function parsePublicKey(text: string): PublicKey {
   return { name: parts.name, key: createPublicKey({ key: jwk, format: 'jwk' }) }
 }
 
-/** The first of `keys` with which a signature of `info` is valid. */
+/** The key of the first valid signature of `info`. @returns undefined if none is valid */
 export function signedBy(info: PathInfo, keys: readonly PublicKey[]): PublicKey | undefined {
   const message = Buffer.from(fingerprint(info))
   for (const signature of info.signatures) {

@@ -14,10 +14,10 @@ export type StorePath = string & { readonly [storePathBrand]: true }
 
 const baseNamePattern = new RegExp(`^[${alphabet}]{32}-[0-9A-Za-z+._?=-]{1,211}$`)
 
-/** `.`, `..` and names that begin with `.-` or `..-` could be taken for parts of a path. */
+/** As in Nix: the names `.` and `..`, and names that begin with `.-` or `..-`. */
 const forbiddenName = /^\.\.?(-|$)/
 
-/** Whether `baseName` is what stands below the store directory: `<hash part>-<name>`. */
+/** Whether `baseName` has the form `<hash part>-<name>`. */
 function isStoreBaseName(baseName: string): boolean {
   return baseNamePattern.test(baseName) && !forbiddenName.test(baseName.slice(33))
 }
@@ -26,12 +26,12 @@ function isStorePath(text: string): text is StorePath {
   return text.startsWith(`${storeDir}/`) && isStoreBaseName(text.slice(storeDir.length + 1))
 }
 
-/** The store path that `text` is, or undefined where it is none. */
+/** @returns undefined if `text` is not a store path */
 export function toStorePath(text: string): StorePath | undefined {
   return isStorePath(text) ? text : undefined
 }
 
-/** The store path with this base name, or undefined where the base name is not valid. */
+/** The store path with this base name. @returns undefined if the base name is not valid */
 export function fromBaseName(baseName: string): StorePath | undefined {
   return toStorePath(`${storeDir}/${baseName}`)
 }
@@ -41,7 +41,7 @@ export function baseNameOf(path: StorePath): string {
   return path.slice(storeDir.length + 1)
 }
 
-/** The 32 characters before the name: what binary caches file a path under. */
+/** The 32 characters before the name. Binary caches name the narinfo of a path by them. */
 export function hashPartOf(path: StorePath): string {
   return path.slice(storeDir.length + 1, storeDir.length + 33)
 }
@@ -50,14 +50,14 @@ export function nameOf(path: StorePath): string {
   return path.slice(storeDir.length + 34)
 }
 
-/** The store path that `path` is or lies in, and what follows it; undefined outside the store. */
+/** Splits a path into its store path and the rest. @returns undefined outside the store */
 export function splitStorePath(path: string): { storePath: StorePath; rest: string } | undefined {
   const [, base = '', rest = ''] = /^\/nix\/store\/([^/]+)(\/.*)?$/s.exec(path) ?? []
   const storePath = fromBaseName(base)
   return storePath && { storePath, rest: rest.replace(/\/+$/, '') }
 }
 
-/** Byte order, as everywhere in Nix: the order does not depend on the machine's language. */
+/** Byte order, as in Nix: the order must not depend on the machine's locale. */
 export function compareStorePaths(a: StorePath, b: StorePath): number {
   return a < b ? -1 : a > b ? 1 : 0
 }

@@ -1,6 +1,6 @@
 /**
- * What makes a path info count: the store is trusted, a trusted key signed it, or the path is
- * addressed by its content. The one place where this is decided.
+ * Decides whether a path info is trusted: the store is trusted, or a trusted key signed the info,
+ * or the path is content-addressed. No other module decides this.
  */
 import { parseContentAddress, recomputesPath } from './content-address.ts'
 import type { PathInfo } from './path-info.ts'
@@ -8,7 +8,7 @@ import { signedBy, type PublicKey } from './signature.ts'
 
 export interface TrustPolicy {
   keys: readonly PublicKey[]
-  /** False where the person chose to do without signatures. */
+  /** False if the person chose to accept unsigned paths. */
   checkSignatures: boolean
 }
 
@@ -18,8 +18,8 @@ export function isTrusted(info: PathInfo, storeTrusted: boolean, policy: TrustPo
 }
 
 /**
- * Whether the path follows from its content address. The address itself is held against the
- * content while that is unpacked.
+ * Whether the path follows from its content address. The pool checks the content against the
+ * address after unpacking it.
  */
 export function isContentAddressed(info: PathInfo): boolean {
   const address = info.ca === undefined ? undefined : parseContentAddress(info.ca)

@@ -1,6 +1,6 @@
 /**
- * Bounds the memory that a block of an xz stream asks for: its dictionary may be as large as 4 GiB.
- * `xz -9` uses 64 MiB.
+ * Limits the size of the dictionary that the header of an xz block asks for. The format allows
+ * 4 GiB; `xz -9` uses 64 MiB.
  *
  * https://tukaani.org/xz/xz-file-format.txt (3.1, 5.3.1)
  */
@@ -9,17 +9,17 @@ import { NetimageError } from '../errors.ts'
 const maxDictionaryBytes = 2 ** 27
 const lzma2Filter = 0x21
 
-/** @param block the header of a block */
+/** @param block the header of a block. @returns the size of its dictionary in bytes */
 export function boundedDictionaryBytes(block: Buffer): number {
   const dictionary = dictionaryBytes(block) ?? 0
   if (dictionary <= maxDictionaryBytes) return dictionary
   throw new NetimageError(
     'bad-compression',
-    `the xz stream wants a dictionary of ${dictionary} bytes, and ${maxDictionaryBytes} are allowed`,
+    `the xz stream needs a dictionary of ${dictionary} bytes, but only ${maxDictionaryBytes} are allowed`,
   )
 }
 
-/** The dictionary of the LZMA2 filter in a block header; undefined where there is no block. */
+/** The dictionary size of the LZMA2 filter. @returns undefined if there is no such filter */
 function dictionaryBytes(block: Buffer): number | undefined {
   const size = ((block[0] ?? 0) + 1) * 4
   if (block[0] === 0 || block.length < size) return undefined

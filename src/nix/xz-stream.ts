@@ -1,9 +1,9 @@
 /**
- * The bytes of one xz stream, and nothing of what follows it.
+ * Reads the bytes of one xz stream and stops at its end.
  *
- * A stream does not say how long it is, but the chunks of its compressed data do, so that its end
- * is found without decompressing it; and so is each block's header, whose dictionary the decoder
- * allocates before anything is verified. https://tukaani.org/xz/xz-file-format.txt
+ * The header of a stream does not have its length, but each chunk of compressed data has its own.
+ * So we find the end without decompressing. We also find the header of each block, with the size of
+ * the dictionary, before the decoder allocates it. https://tukaani.org/xz/xz-file-format.txt
  */
 import type { ByteReader } from './byte-reader.ts'
 import type { HoldMemory } from './compression.ts'
@@ -11,10 +11,10 @@ import { boundedDictionaryBytes } from './xz-block-header.ts'
 
 const magic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])
 
-/** By the type of check, which the stream's header names. */
+/** The size of a check for each type of check, which the stream's header names. */
 const checkBytes = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
 
-/** @param hold told of the dictionary of each block, before the block's bytes are given */
+/** @param hold gets the dictionary size of each block, before the block's bytes are yielded */
 export async function* xzStream(
   reader: ByteReader,
   hold: HoldMemory = () => undefined,
@@ -24,7 +24,7 @@ export async function* xzStream(
   const check = checkBytes[header.readUInt8(7) & 0xf] ?? 0
   yield header
   let blocks = 0
-  // A block begins with its header's length, and 0 begins the index.
+  // A block begins with the length of its header, the index begins with 0.
   for (; (await peekByte(reader)) !== 0; blocks++) yield* block(reader, check, hold)
   yield* index(reader, blocks)
   yield await reader.take(12)
@@ -42,7 +42,7 @@ async function* block(reader: ByteReader, check: number, hold: HoldMemory): Asyn
   yield await reader.take(padding(size) + check)
 }
 
-/** LZMA2 is always the last of a block's filters. Each chunk begins with a byte that says what it is. */
+/** LZMA2 is always the last filter of a block. Each chunk begins with a byte for its type. */
 async function* lzma2Chunks(reader: ByteReader): AsyncGenerator<Buffer> {
   for (;;) {
     const control = await peekByte(reader)
@@ -52,17 +52,17 @@ async function* lzma2Chunks(reader: ByteReader): AsyncGenerator<Buffer> {
     }
     if (control > 2 && control < 0x80) throw reader.broken('its xz stream is damaged')
     const isCompressed = control >= 0x80
-    // The size, less one, stands before the properties that some chunks have.
+    // The field has the size minus one. In some chunks a byte of properties follows the field.
     const header = await reader.take(isCompressed ? (control >= 0xc0 ? 6 : 5) : 3)
     yield header
     yield await reader.take(header.readUInt16BE(isCompressed ? 3 : 1) + 1)
   }
 }
 
-/** Each byte of it is a buffer of its own until so many are handed on. */
+/** `takeNumber` makes a buffer for each byte. Yield after this many, to bound the memory. */
 const maxIndexParts = 4096
 
-/** Two numbers for each block, which the decoder checks. */
+/** The index has two numbers for each block. The decoder checks them. */
 async function* index(reader: ByteReader, blocks: number): AsyncGenerator<Buffer> {
   const parts = [await reader.take(1)]
   const count = await takeNumber(reader, parts)
@@ -80,7 +80,7 @@ async function* index(reader: ByteReader, blocks: number): AsyncGenerator<Buffer
   yield await reader.take(padding(length) + 4)
 }
 
-/** Seven bits a byte, the lowest first; what is read goes to `parts`. */
+/** Reads a number with seven bits in each byte, lowest bits first. Appends the bytes to `parts`. */
 async function takeNumber(reader: ByteReader, parts: Buffer[]): Promise<number> {
   let value = 0
   for (let shift = 0; shift < 63; shift += 7) {

@@ -1,9 +1,9 @@
 /**
- * zstd frames, one at a time, and nothing of what follows them.
+ * Splits a zstd stream into its frames.
  *
- * Node's decoder stops silently at the end of the first frame, takes a stream that is cut off or
- * followed by anything for complete, and says nothing of the window it will allocate. So frames
- * are told apart here, and the decoder is given one complete frame at a time.
+ * Node's decoder stops silently at the end of the first frame. It accepts a stream that is cut off,
+ * and ignores bytes after the end. It does not tell how large a window it will allocate. So this
+ * module finds the frames, and the decoder gets one complete frame at a time.
  *
  * https://www.rfc-editor.org/rfc/rfc8878#section-3.1
  */
@@ -12,12 +12,12 @@ import type { HoldMemory } from './compression.ts'
 
 const frameMagic = 0xfd2fb528
 const skippableMagic = 0x184d2a50
-/** What zstd's own decoders accept unless told otherwise: 128 MiB. */
+/** 128 MiB: the default limit of zstd's own decoders. */
 const maxWindowBytes = 2 ** 27
 
 /**
- * All frames of a stream, which may have skippable frames among them: those are left out. Each frame
- * is to be read to its end before the next is asked for.
+ * All frames of a stream except skippable frames. The caller must read each frame to its end before
+ * it asks for the next one.
  */
 export async function* zstdFrames(
   reader: ByteReader,
@@ -34,27 +34,29 @@ export async function* zstdFrames(
     } else if (magic === frameMagic) {
       yield zstdFrame(reader, hold)
     } else {
-      throw reader.broken(isFirst ? 'it is not zstd' : 'bytes that are no frame follow a frame')
+      throw reader.broken(
+        isFirst ? 'it is not zstd' : 'after a frame it has bytes that are not a frame',
+      )
     }
   }
 }
 
 /**
- * The bytes of one frame. A part of them is given as soon as it is there.
+ * The bytes of one frame. Each part is yielded as soon as it arrives.
  *
- * @param hold told of the window, before the decoder can allocate it
+ * @param hold gets the size of the window, before the decoder can allocate it
  */
 export async function* zstdFrame(
   reader: ByteReader,
   hold: HoldMemory = () => undefined,
 ): AsyncGenerator<Buffer> {
-  // A magic number, and a descriptor that says what the header holds.
+  // A magic number, and a descriptor that says which fields the header has.
   const descriptor = (await peekWhole(reader, 5)).readUInt8(4)
   const header = await reader.take(5 + fieldBytes(descriptor))
   const window = windowBytes(header)
   if (window > maxWindowBytes) {
-    const bound = `${maxWindowBytes} are allowed`
-    throw reader.broken(`its zstd wants a window of ${window} bytes, and ${bound}`)
+    const bound = `only ${maxWindowBytes} are allowed`
+    throw reader.broken(`its zstd frame needs a window of ${window} bytes, but ${bound}`)
   }
   hold(window)
   yield header
@@ -62,14 +64,14 @@ export async function* zstdFrame(
     const block = (await peekWhole(reader, 3)).readUIntLE(0, 3)
     const [type, size] = [(block >> 1) & 3, block >> 3]
     isLast = (block & 1) !== 0
-    if (type === 3) throw reader.broken('its zstd has a block of a reserved type')
+    if (type === 3) throw reader.broken('a block has a reserved type')
     // A block of type 1 is one byte that is repeated `size` times.
     yield* pass(reader, 3 + (type === 1 ? 1 : size))
   }
   if ((descriptor & 4) !== 0) yield* pass(reader, 4)
 }
 
-/** Of the window, dictionary and content size, which follow the descriptor. */
+/** The bytes of the window size, dictionary id and content size, which follow the descriptor. */
 function fieldBytes(descriptor: number): number {
   const isSingleSegment = (descriptor & 0x20) !== 0
   const dictionary = [0, 1, 2, 4][descriptor & 3] ?? 0
@@ -84,7 +86,7 @@ function windowBytes(header: Buffer): number {
     const base = 2 ** (10 + (window >> 3))
     return base + (base / 8) * (window & 7)
   }
-  // A single segment is its own window: the content size, which ends the header.
+  // The window of a single segment is the content size, the last field of the header.
   const flag = descriptor >> 6
   const at = header.length - (1 << flag)
   if (flag === 0) return header.readUInt8(at)

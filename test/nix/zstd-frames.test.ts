@@ -202,7 +202,7 @@ suite('a stream is refused', () => {
   test('that something else follows', async () => {
     const frame = sample('one byte')
     for (const rest of [Buffer.alloc(4), Buffer.from('trailing'), Buffer.alloc(512)]) {
-      await assertRefused(Buffer.concat([frame, rest]), /bytes that are no frame follow a frame/)
+      await assertRefused(Buffer.concat([frame, rest]), /after a frame it has bytes that are not a frame/)
     }
     for (const rest of [Buffer.alloc(1), Buffer.alloc(3)]) {
       await assertRefused(Buffer.concat([frame, rest]), /it is cut off/)

@@ -1055,12 +1055,12 @@ suite('a second store', { concurrency: 4 }, () => {
   mends(
     'a cache that is down',
     { lie: () => ({ status: 500 }) },
-    /status 500 .*; going on without http:/,
+    /status 500 .*; continuing without http:/,
   )
   mends(
     'what is no cache',
     { lie: () => ({ status: 200, body: '<html>' }) },
-    /is not a cache.*; going on without/,
+    /is not a cache.*; continuing without/,
   )
 
   test('stands in for a cache whose NARs are gone, which is tried and said once', () =>
@@ -1075,7 +1075,7 @@ suite('a second store', { concurrency: 4 }, () => {
         await assertBuilds(setting, { from, system: many.toplevel })
         assert.match(
           setting.warnings.join(' | '),
-          /^\S+ .* status 503 [^|]*; going on without \S+$/,
+          /^\S+ .* status 503 [^|]*; continuing without \S+$/,
         )
         // Those that were under way when the first failed for good, and no more.
         const asked = new Set(gone.requests.filter(isNar).map(({ name }) => name))

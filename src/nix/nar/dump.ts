@@ -15,7 +15,7 @@ import { maxDepth, paddingOf, words } from './format.ts'
 const bufferBytes = 256 * 1024
 const slash = Buffer.from('/')
 
-/** @param write is given chunks that are valid during the call only */
+/** @param write gets chunks that are valid only during the call */
 export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
   const buffer = Buffer.allocUnsafe(bufferBytes)
   let filled = 0
@@ -72,7 +72,8 @@ export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
   }
 
   function putDirectory(path: Buffer, depth: number): void {
-    if (depth >= maxDepth) throw unsupported(path, `it lies deeper than ${maxDepth} directories`)
+    if (depth >= maxDepth)
+      throw unsupported(path, `it is nested deeper than ${maxDepth} directories`)
     put(words.directory)
     const entries = readdirSync(path, { withFileTypes: true, encoding: 'buffer' })
     entries.sort((a, b) => a.name.compare(b.name))
@@ -92,7 +93,7 @@ export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
       put(words.symlink)
       put(words.target)
       putString(readlinkSync(path, { encoding: 'buffer' }))
-    } else throw unsupported(path, 'it is no regular file, directory or symlink')
+    } else throw unsupported(path, 'it is not a regular file, directory or symlink')
     put(words.close)
   }
 

@@ -1,5 +1,5 @@
 /**
- * The words of a NAR and the limits that we hold it to.
+ * The words of a NAR and our limits for NARs.
  *
  * Every string is a 64-bit little-endian length, the bytes, and zeros up to a multiple of 8.
  * https://nix.dev/manual/nix/latest/protocols/nix-archive
@@ -7,15 +7,15 @@
 
 export const maxNameBytes = 255
 export const maxTargetBytes = 4095
-/** As Nix since CVE-2026-44028: deeper trees exhaust the stack of whoever walks them. */
+/** Nix has the same limit since CVE-2026-44028: deeper trees exhaust the stack of programs. */
 export const maxDepth = 64
 
-/** Bytes of zeros after `size` bytes. */
+/** The number of padding bytes after `size` bytes. */
 export function paddingOf(size: number): number {
   return (8 - (size % 8)) % 8
 }
 
-/** The encoding of `words`, one after another. */
+/** Encodes `words` one after another. */
 function encodeWords(...words: string[]): Buffer {
   const parts = words.map((word) => {
     const bytes = Buffer.alloc(8 + word.length + paddingOf(word.length))
@@ -26,7 +26,7 @@ function encodeWords(...words: string[]): Buffer {
   return Buffer.concat(parts)
 }
 
-/** The runs of words between the variable parts. */
+/** The constant words between the variable parts. */
 export const words = {
   begin: encodeWords('nix-archive-1', '(', 'type'),
   regular: encodeWords('regular'),

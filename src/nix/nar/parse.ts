@@ -1,22 +1,22 @@
 /**
- * A NAR, read as it streams by.
+ * Parses a NAR as a stream.
  *
- * The parser is given chunks of any size and calls the visitor as parts become complete. It holds
- * no more than one name or link target between chunks, and is stricter than Nix: entries must be
- * in strictly increasing byte order, and nothing may follow the end.
+ * The parser gets chunks of any size and calls the visitor for each complete part. Between chunks
+ * it keeps at most one name or symlink target. It is stricter than Nix: entries must be in strictly
+ * increasing byte order, and nothing may follow the end.
  */
 import { NetimageError } from '../../errors.ts'
 import { maxDepth, maxNameBytes, maxTargetBytes, paddingOf, words } from './format.ts'
 
 /**
- * What a NAR holds, in its order. Names are bytes, not text; the root has an empty name. Buffers
- * are valid during the call only.
+ * Gets the nodes of a NAR, in the order of the NAR. Names are bytes, not text. The name of the root
+ * is empty. Buffers are valid only during the call.
  */
 export interface NarVisitor {
   directory(name: Buffer): void
   directoryEnd(): void
   symlink(name: Buffer, target: Buffer): void
-  /** @param size bytes that `data` will be given until `fileEnd` */
+  /** @param size the number of bytes that `data` gets until `fileEnd` */
   file(name: Buffer, executable: boolean, size: number): void
   data(chunk: Buffer): void
   fileEnd(): void
@@ -24,7 +24,7 @@ export interface NarVisitor {
 
 export interface NarParser {
   write(chunk: Buffer): void
-  /** To be called at the end of the stream: throws where the NAR is not complete. */
+  /** Call this at the end of the stream. @throws if the NAR is not complete */
   end(): void
 }
 
@@ -50,14 +50,14 @@ export function createNarParser(visitor: NarVisitor): NarParser {
   let state: State = 'begin'
   let chunk: Buffer = noName
   let cursor = 0
-  /** Bytes before `chunk`, for the place in an error. */
+  /** The number of bytes before `chunk`, for the position in an error. */
   let consumed = 0
 
   let name: Buffer = noName
   let executable = false
   let dataLeft = 0
   let padding = 0
-  /** The last entry name of each directory that is open: what the next must be greater than. */
+  /** The last entry name of each open directory. The next name must be greater. */
   const lastNames: Buffer[] = []
 
   function broken(why: string): NetimageError {
@@ -66,7 +66,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
 
   const available = () => chunk.length - cursor
 
-  /** Whether `run` stands at the cursor, which then moves behind it. */
+  /** Whether `run` is at the cursor. If it is, moves the cursor behind it. */
   function take(run: Buffer): boolean {
     const end = cursor + run.length
     if (run.compare(chunk, cursor, end) !== 0) return false
@@ -82,7 +82,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
     return size
   }
 
-  /** A string of 1 to `limit` bytes and what follows it, or undefined until all of it is here. */
+  /** A string of 1 to `limit` bytes. @returns undefined until string and padding are complete */
   function takeString(what: string, limit: number): Buffer | undefined {
     if (available() < 8) return undefined
     const size = readSize(what)
@@ -117,7 +117,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
     }
   }
 
-  /** Each step takes one complete part and gives the next state, or undefined to wait for more. */
+  /** Each step takes one complete part. @returns the next state, or undefined to wait for more */
   const steps: Record<State, () => State | undefined> = {
     begin() {
       if (available() < words.begin.length) return undefined
@@ -130,7 +130,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
       if (take(words.symlink)) return 'target word'
       if (available() < words.directory.length) return undefined
       if (!take(words.directory)) {
-        throw broken('a node that is no regular file, symlink or directory')
+        throw broken('a node that is not a regular file, symlink or directory')
       }
       if (lastNames.length >= maxDepth) throw broken(`directories nested deeper than ${maxDepth}`)
       visitor.directory(name)
@@ -213,7 +213,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
       }
       if (!take(words.node)) throw broken('an entry without a node')
       checkName(next)
-      // A copy: the chunk may be overwritten before the next entry is compared with this one.
+      // Copy the name: the caller may overwrite the chunk before the next comparison.
       name = Buffer.from(next)
       lastNames[lastNames.length - 1] = name
       return 'node'
@@ -237,7 +237,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
         if (after === undefined) break
         state = after
       }
-      // What is left is kept across calls, and the caller may reuse its chunk.
+      // Copy the rest for the next call: the caller may reuse its chunk.
       const rest = chunk.subarray(cursor)
       consumed += cursor
       chunk = rest.length > 0 ? Buffer.from(rest) : noName

@@ -1,8 +1,8 @@
 /**
- * Restores a NAR on disk, as `nix-store --restore` does: mode 0444 or 0555, time stamp 1.
+ * Unpacks a NAR on disk, as Nix does in a store: mode 0444 or 0555, time stamp 1.
  *
- * Calls are synchronous: in a worker thread of their own they are twice as fast as promises, and
- * memory stays at one chunk.
+ * The calls are synchronous: in a worker thread they are twice as fast as promises, and only one
+ * chunk is in memory.
  */
 import {
   chmodSync,
@@ -26,10 +26,10 @@ export const storeTime = 1
 const slash = Buffer.from('/')
 
 const takenHint =
-  'Unless something else writes there, this disk takes names that differ only in case, or in the form of their Unicode, for one name. Name a directory on a disk that tells them apart, with --pool.'
+  'If no other program writes there, names that differ only in case or in their Unicode form are the same name on this disk. Name a directory on a case-sensitive disk with --pool.'
 
 export interface Restore extends NarVisitor {
-  /** Closes what is open, where the stream ended early. */
+  /** Closes the open file, if the stream ended early. */
   abandon(): void
 }
 
@@ -38,7 +38,7 @@ export function restoreTo(destination: string): Restore {
   const root = Buffer.from(destination)
   /** The directories that are open, outermost first. */
   const directories: Buffer[] = []
-  // A umask that hides bits from everyone's reading would change the modes asked for.
+  // Only a umask with bits for reading or executing changes the modes of the files.
   const umaskInterferes = (process.umask() & 0o555) !== 0
   let fd = -1
   let file: Buffer = root
@@ -52,7 +52,7 @@ export function restoreTo(destination: string): Restore {
     try {
       return action()
     } catch (error) {
-      // No NAR has a name twice.
+      // The parser refuses a NAR with the same name twice, so the disk has taken two names for one.
       const isTaken = errnoOf(error) === 'EEXIST' && directories.length > 0
       throw fileSystemError(
         `could not write ${path.toString()}`,
@@ -87,7 +87,7 @@ export function restoreTo(destination: string): Restore {
       file = pathOf(name)
       const mode = executable ? 0o555 : 0o444
       attempt(file, () => {
-        // Exclusive: never through something that is already there.
+        // Exclusive: never write to an existing file or through a symlink.
         fd = openSync(file, 'wx', mode)
         if (umaskInterferes) fchmodSync(fd, mode)
       })

@@ -1,7 +1,7 @@
 /**
- * Credentials for AWS: from the environment, a profile, or a program that a profile names. All else
- * (SSO, roles, machines at Amazon) is left to the `aws` program, which exports what it finds:
- * Amazon's own library for it has 24 packages of 16 MB together.
+ * Credentials for AWS: from the environment, a profile, or a program that a profile names. For all
+ * other ways (SSO, roles, machines at Amazon) the `aws` program must export the credentials,
+ * because Amazon's own library for them has 24 packages with 16 MB.
  *
  * https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
  */
@@ -18,7 +18,7 @@ export interface AwsCredentials {
   accessKeyId: string
   secretAccessKey: string
   sessionToken?: string
-  /** In milliseconds since 1970; undefined if they hold for ever. */
+  /** In milliseconds since 1970; undefined if the credentials do not expire. */
   expires?: number
 }
 
@@ -26,8 +26,8 @@ export const awsHint =
   'Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile with keys or a credential_process; for SSO and roles first run: eval "$(aws configure export-credentials --format env)"'
 
 /**
- * @param profile what the store's URL names: it counts before the environment
- * @returns undefined if there are none, so that requests are anonymous
+ * @param profile the profile in the store's URL. It takes precedence over the environment
+ * @returns undefined if there are no credentials; then requests are anonymous
  */
 export async function findAwsCredentials(
   profile: string | undefined,
@@ -79,12 +79,12 @@ async function runCredentialProcess(
       ...(output.Expiration !== undefined && { expires: Date.parse(output.Expiration) }),
     }
   } catch (error) {
-    // What it printed is a secret, and so is what a parser quotes of it.
+    // The program's output is secret, and a parser's message may quote the output.
     const isOutput = error instanceof SyntaxError || error instanceof v.ValiError
     const why = isOutput ? 'it does not print credentials of version 1' : messageOf(error).trim()
     throw new NetimageError('not-allowed', `the credential_process of AWS failed: ${why}`, {
       ...(!isOutput && { cause: error }),
-      hint: 'Run it by hand: it is named in ~/.aws/config or ~/.aws/credentials.',
+      hint: 'Run the command by hand: it is in ~/.aws/config or ~/.aws/credentials.',
     })
   }
 }
@@ -111,7 +111,7 @@ async function readIfThere(file: string): Promise<string> {
   }
 }
 
-/** `[heading]`, then `key = value` lines; indented lines belong to a value that we do not read. */
+/** `[heading]`, then `key = value` lines. Indented lines belong to nested values; we skip them. */
 function readSection(text: string, headings: readonly string[]): Map<string, string> {
   const values = new Map<string, string>()
   let inside = false

@@ -1,5 +1,5 @@
 /**
- * A binary cache: narinfos and compressed NARs, reached by some transport.
+ * A binary cache: narinfos and compressed NARs, which a transport reads.
  *
  * https://nix.dev/manual/nix/latest/protocols/binary-cache/
  */
@@ -9,15 +9,16 @@ import { parseNarInfo, type NarInfo } from '../narinfo.ts'
 import { hashPartOf, storeDir, type StorePath } from '../store-path.ts'
 import type { FetchOptions, Store } from './store.ts'
 
-/** How the files of a cache are reached. Names are relative to the cache, or whole URLs. */
+/** Reads the files of a cache. Names are relative to the cache, or whole URLs. */
 export interface Transport {
   readonly url: string
-  /** A small file's text; undefined where the cache does not have the file. */
+  /** The text of a small file. @returns undefined if the cache does not have the file */
   text: (name: string) => Promise<string | undefined>
   /**
-   * A file on this machine with the content of `name`; undefined where the cache does not have it.
+   * A file on this machine with the content of `name`.
    *
-   * @param maxBytes what is larger than this is an error
+   * @param maxBytes a larger file is an error
+   * @returns undefined if the cache does not have the file
    */
   file(
     name: string,
@@ -33,12 +34,12 @@ export interface CacheSettings {
   priority?: number
 }
 
-/** What every cache has: its description of itself. */
+/** The description of a cache. Every cache has this file. */
 export const cacheInfoName = 'nix-cache-info'
 
 const defaultPriority = 50
 
-/** Nothing is asked of the cache before a path is. */
+/** Sends no request before somebody asks for a path or the priority. */
 export function openBinaryCache(transport: Transport, settings: CacheSettings): Store {
   const { url } = transport
   let cacheInfo: Promise<CacheInfo> | undefined
@@ -65,7 +66,7 @@ async function fetchNar(
   options: FetchOptions,
 ): Promise<NarFile> {
   const { url, compression, fileHash, fileSize } = info
-  // No signature covers the file's size: it may make the bound smaller, never larger.
+  // No signature covers the file's size. So it can make the limit smaller, but never larger.
   const maxBytes = Math.min(fileSize ?? Infinity, largestFile(info.narSize))
   const file = await transport.file(url, maxBytes, options)
   if (!file) throw missingNar(transport.url, info.path, url)
@@ -78,7 +79,7 @@ async function fetchNar(
   }
 }
 
-/** No compression makes anything larger by more than a few bytes in a thousand. */
+/** Every compression makes its input larger by at most a few bytes in a thousand. */
 function largestFile(narSize: number): number {
   return Math.ceil(narSize * 1.05) + 65536
 }
@@ -88,7 +89,7 @@ function missingNar(cache: string, path: StorePath, name: string): NetimageError
     'path-not-found',
     `the cache ${cache} describes ${path}, but does not have its NAR ${name}`,
     {
-      hint: 'The cache may have been cleaned in a wrong way. Name another store with --from.',
+      hint: 'Perhaps somebody removed files from the cache. Name another store with --from.',
       details: { path, store: cache, url: name },
     },
   )
@@ -102,7 +103,7 @@ async function readCacheInfo({ url, text }: Transport): Promise<CacheInfo> {
   const cacheInfo = await text(cacheInfoName)
   if (cacheInfo !== undefined) return parseCacheInfo(cacheInfo, url)
   throw new NetimageError('bad-store', `${url} is not a binary cache: it has no ${cacheInfoName}`, {
-    hint: `Check the URL: it names the directory that holds ${cacheInfoName}.`,
+    hint: `Check the URL: it must name the directory that holds ${cacheInfoName}.`,
     details: { store: url },
   })
 }
@@ -111,7 +112,7 @@ async function readCacheInfo({ url, text }: Transport): Promise<CacheInfo> {
 function parseCacheInfo(text: string, url: string): CacheInfo {
   const broken = (why: string, details: ErrorDetails) =>
     new NetimageError('bad-store', `${url} is not a cache of ${storeDir}: ${why}`, {
-      hint: 'Check that the URL leads to a binary cache, and not to a page that answers in its place.',
+      hint: 'Check that the URL leads to a binary cache, and not to another web page.',
       details: { store: url, ...details },
     })
   const fields = new Map<string, string>()
@@ -126,7 +127,7 @@ function parseCacheInfo(text: string, url: string): CacheInfo {
   const theirStore = fields.get('StoreDir') || storeDir
   if (theirStore !== storeDir) {
     const details = { field: 'StoreDir', expected: storeDir, actual: theirStore }
-    throw broken(`it is of the store ${theirStore}`, details)
+    throw broken(`its store directory is ${theirStore}`, details)
   }
   const priority = Number(fields.get('Priority') || defaultPriority)
   return { priority: Number.isFinite(priority) ? priority : defaultPriority }

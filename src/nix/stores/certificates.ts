@@ -1,6 +1,6 @@
 /**
- * The authorities whose certificates count, as Nix and curl find them: the file that the environment
- * names, and otherwise those of this machine. Node by itself knows only a list of its own.
+ * The certificate authorities to trust, as in Nix and curl: those in the file that the environment
+ * names, or else those of this machine. Node alone trusts only its own list.
  */
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 /** In this order, as in Nix. */
 const variables = ['NIX_SSL_CERT_FILE', 'SSL_CERT_FILE'] as const
 
-/** Where Linux distributions keep what is trusted; the first that is there counts. */
+/** The files of Linux distributions for trusted authorities. We read the first that exists. */
 const systemFiles = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
@@ -20,7 +20,7 @@ const systemFiles = [
   '/nix/var/nix/profiles/default/etc/ssl/certs/ca-bundle.crt',
 ]
 
-/** To be made once: it takes some ten milliseconds. */
+/** Call this only once: it takes about ten milliseconds. */
 export function trustedAuthorities(env: NodeJS.ProcessEnv): SecureContext {
   const variable = variables.find((name) => env[name])
   const file = variable && env[variable]
@@ -33,7 +33,7 @@ export function trustedAuthorities(env: NodeJS.ProcessEnv): SecureContext {
     throw fileSystemError(`could not read ${file}, which ${variable} names`, error, hint)
   }
   try {
-    // What is no certificate would be left out without a word.
+    // createSecureContext silently ignores text that is not a certificate. This throws.
     void new X509Certificate(text)
     return createSecureContext({ ca: [text, ...getCACertificates('extra')] })
   } catch (error) {
@@ -46,13 +46,13 @@ export function trustedAuthorities(env: NodeJS.ProcessEnv): SecureContext {
 }
 
 function ofSystem(): string[] {
-  // Elsewhere the system has no file for it.
+  // Other systems have no such file.
   if (process.platform !== 'linux') return getCACertificates('system')
   for (const file of systemFiles) {
     try {
       return [readFileSync(file, 'utf8')]
     } catch {
-      // Another distribution keeps them elsewhere, and Node has a list of its own.
+      // Another distribution has another file. If none exists, Node still has its own list.
     }
   }
   return []
@@ -83,13 +83,13 @@ const certificateErrors = new Set([
   'ERR_TLS_CERT_ALTNAME_INVALID',
 ])
 
-/** Why a server's certificate does not count, in our words; undefined if `code` is of another kind. */
+/** Why we do not trust a server's certificate. @returns undefined if `code` has another cause */
 export function certificateFailure(code: string): string | undefined {
   if (!certificateErrors.has(code)) return undefined
-  return reasons[code] ?? `its certificate does not count (${code})`
+  return reasons[code] ?? `its certificate is not trusted (${code})`
 }
 
-const unknownAuthority = 'no authority that this machine trusts vouches for its certificate'
+const unknownAuthority = 'its certificate is not from an authority that this machine trusts'
 const reasons: Record<string, string> = {
   UNABLE_TO_GET_ISSUER_CERT: unknownAuthority,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownAuthority,
@@ -98,5 +98,5 @@ const reasons: Record<string, string> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: unknownAuthority,
   CERT_HAS_EXPIRED: 'its certificate has expired',
   CERT_NOT_YET_VALID: 'its certificate is not valid yet; is the clock of this machine right?',
-  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is of another name',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another name',
 }

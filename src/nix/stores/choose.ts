@@ -1,4 +1,4 @@
-/** The stores that a person chose, in the order in which they are asked. */
+/** Opens the stores that a person chose, in the order of asking. */
 import { existsSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 
@@ -11,14 +11,14 @@ import type { Store } from './store.ts'
 
 export interface StoreChoice {
   /**
-   * Store URLs, asked in this order. One string may hold several, separated by blanks: among
-   * those the priority decides. A directory may have blanks in its name. Default: this machine's
-   * store, then the public NixOS cache.
+   * Store URLs, in the order of asking. One string may hold several URLs, separated by blanks;
+   * their order follows from their priorities. The name of a directory may contain blanks.
+   * Default: this machine's store, then the public NixOS cache.
    */
   from?: string[]
   /** Default: the key of the public NixOS cache. */
   trustedPublicKeys?: string[]
-  /** False: take paths that nobody signed. */
+  /** False: accept unsigned paths. */
   checkSignatures?: boolean
   netrcFile?: string
 }
@@ -52,7 +52,7 @@ export async function openStores(
   return { stores, policy, failed: new Map(), warn }
 }
 
-/** Blanks separate stores only if each part could be one: they may be in the name of a directory. */
+/** Blanks separate stores only if each part could be a store: directories may have blanks, too. */
 function splitPlace(place: string): string[] {
   const whole = place.trim()
   const parts = whole.split(/\s+/).filter(Boolean)
@@ -77,8 +77,8 @@ async function byPriority(stores: Store[], warn: (message: string) => void): Pro
         return { store, priority: await store.priority() }
       } catch (error) {
         if (!(error instanceof NetimageError) || error.code === 'interrupted') throw error
-        // It may still be of use when the others lack something, and will say so itself.
-        warn(`${store.url} does not tell its priority, and is asked last`)
+        // The store may still have paths that the others lack. If it fails again, we warn then.
+        warn(`could not read the priority of ${store.url}; it is asked last`)
         return { store, priority: Infinity }
       }
     }),

@@ -14,7 +14,7 @@ export function fileTransport(directory: string): Transport {
     if (path.startsWith(directory.endsWith(sep) ? directory : directory + sep)) return path
     throw new NetimageError(
       'bad-narinfo',
-      `the cache ${url} names a file outside itself: ${name}`,
+      `the cache ${url} names a file outside of its directory: ${name}`,
       {
         details: { store: url, field: 'URL', actual: name },
       },
@@ -23,7 +23,7 @@ export function fileTransport(directory: string): Transport {
 
   return {
     url,
-    // Synchronous: for files this small, promises take several times as long as reading.
+    // Synchronous, because for small files promises take several times as long as reading.
     text: (name) => attempt(pathOf(name), readText),
     file: (name) =>
       attempt(pathOf(name), (path) => {
@@ -55,7 +55,7 @@ function readText(path: string): string {
 
 function notReadable(path: string, error: unknown): Error {
   if (errnoOf(error) !== 'EACCES') return fileSystemError(`could not read ${path}`, error)
-  return new NetimageError('not-allowed', `${path} may not be read by this user`, {
+  return new NetimageError('not-allowed', `could not read ${path}: this user may not read it`, {
     cause: error,
     details: { file: path },
   })

@@ -10,7 +10,7 @@ const silenceMs = 30_000
 const connections = 24
 
 export interface HttpAgents {
-  /** What a request to `target` goes through. */
+  /** The connections for requests to `target`. */
   agentFor(target: URL): Dispatcher
   close(): Promise<void>
 }
@@ -21,7 +21,7 @@ export function createHttpAgents(env: NodeJS.ProcessEnv): HttpAgents {
 
   function create(proxy: URL | undefined, usesTls: boolean): Dispatcher {
     const settings = { connections, headersTimeout: silenceMs, bodyTimeout: silenceMs }
-    // The authorities are read for those only who need them.
+    // Read the authorities only if something needs them.
     const secureContext = usesTls ? (authorities ??= trustedAuthorities(env)) : undefined
     const connect = { timeout: connectMs, ...(secureContext && { secureContext }) }
     if (!proxy) return new Agent({ ...settings, connect })

@@ -1,4 +1,4 @@
-/** The bodies of HTTP responses: how they are encoded, and how large they may be. */
+/** Reads the bodies of HTTP responses, with checks of their encoding and size. */
 import type { Dispatcher } from 'undici'
 
 import { NetimageError } from '../../errors.ts'
@@ -10,12 +10,12 @@ import { shown } from './http-retry.ts'
 
 const maxErrorBytes = 16384
 
-/** A small file's text. It is small, too, before it is decompressed. */
+/** The text of a small file. The limit counts before and after decompression. */
 export async function readText(url: URL, response: Dispatcher.ResponseData): Promise<string> {
   const encoding = String(response.headers['content-encoding'] ?? 'identity')
   const compression = encoding === 'identity' ? 'none' : encoding
   if (!isCompression(compression)) throw encoded(url)
-  // First all of it: a connection that is cut would look like a compression that is broken.
+  // Read the whole body first. Otherwise a cut connection would look like a broken compression.
   const body = await readBounded(url, response.body)
   if (compression === 'none') return body.toString()
   return (await readBounded(url, decompress([body], compression))).toString()
@@ -32,7 +32,7 @@ async function readBounded(url: URL, chunks: Chunks): Promise<Buffer> {
   return Buffer.concat(parts)
 }
 
-/** What a server says of a failure; nothing if it says too much. */
+/** The text with which a server explains a failure; empty if the text is too long. */
 export async function readErrorText(response: Dispatcher.ResponseData): Promise<string> {
   const body: AsyncIterable<Buffer> = response.body
   const parts: Buffer[] = []
@@ -52,14 +52,14 @@ export function isEncoded(response: Dispatcher.ResponseData): boolean {
 export function encoded(url: URL): NetimageError {
   return new NetimageError(
     'bad-store',
-    `${shown(url)} comes in a content encoding that was not asked for`,
+    `${shown(url)} came in a content encoding that netimage did not ask for`,
     { details: { url: shown(url), field: 'Content-Encoding' } },
   )
 }
 
 export function tooLarge(url: URL, maxBytes: number): NetimageError {
   return new NetimageError('size-mismatch', `${shown(url)} is larger than ${maxBytes} bytes`, {
-    hint: 'The cache sends something else than it announced.',
+    hint: 'The cache sends another file than it announced. Name another store with --from.',
     details: { url: shown(url), expected: maxBytes },
   })
 }

@@ -1,4 +1,4 @@
-/** A file that comes over HTTP, in as many parts as it takes: what is on the disk stays. */
+/** Downloads a file over HTTP. After a failure the next attempt continues the file on the disk. */
 import { open, type FileHandle } from 'node:fs/promises'
 import type { Dispatcher } from 'undici'
 
@@ -6,22 +6,22 @@ import { fileSystemError } from '../../errors.ts'
 import { encoded, isEncoded, tooLarge } from './http-body.ts'
 import { HttpFailure, rangeNotSatisfiable, shown } from './http-retry.ts'
 
-/** An attempt that got so much further does not count as failed. */
+/** An attempt that received this many new bytes does not count as failed. */
 const worthwhileBytes = 65536
 
 export interface Download {
   url: URL
-  /** Where it is written. */
+  /** The file to write. */
   file: string
-  /** What is larger is an error. */
+  /** A larger file is an error. */
   maxBytes: number
-  /** Makes the request; throws an HttpFailure for what is no success. */
+  /** Makes the request. @throws HttpFailure if the response is not a success */
   send: (headers: Record<string, string>) => Promise<Dispatcher.ResponseData>
-  /** Told of the bytes that came; negative if they have to come again. */
+  /** Gets the number of received bytes; a negative number if they must be received again. */
   downloaded: (bytes: number) => void
 }
 
-/** @returns one attempt after another, each of which goes on from where the last one ended */
+/** @returns a function for one attempt; each attempt continues where the last one ended */
 export function createDownload({ url, file, maxBytes, send, downloaded }: Download) {
   let received = 0
   let furthest = 0
@@ -41,7 +41,7 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
     for await (const chunk of body) {
       if (received + chunk.length > maxBytes) throw tooLarge(url, maxBytes)
       await saving(writeAll(output, chunk, received))
-      // Only what is on the disk counts: the next attempt goes on from here.
+      // Count only bytes that are on the disk: the next attempt continues from here.
       received += chunk.length
       downloaded(chunk.length)
       if (received >= furthest + worthwhileBytes) {
@@ -51,7 +51,7 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
     }
   }
 
-  /** An error of this machine's disk, which is no fault of the cache: trying again does not mend it. */
+  /** Marks errors of this machine's disk: the cache is not to blame, and a retry does not help. */
   async function saving<T>(work: Promise<T>): Promise<T> {
     try {
       return await work
@@ -63,7 +63,8 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
   return async (progressed: () => void): Promise<void> => {
     const response = await send(received > 0 ? rangeFrom(received, etag) : {}).catch(
       (error: unknown) => {
-        // Nothing is left to be sent: what came may be all, or of another file. So all over again.
+        // The server has no more bytes. Our bytes may be the whole file, or parts of an older
+        // file. So start again.
         if (error instanceof HttpFailure && error.status === rangeNotSatisfiable) startOver()
         throw error
       },
@@ -76,7 +77,7 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
     try {
       await receive(response, output, progressed)
     } catch (error) {
-      // That it cannot be closed either says no more.
+      // Report the first error, even if the file cannot be closed either.
       await output.close().catch(() => undefined)
       throw error
     }
@@ -84,12 +85,12 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
   }
 }
 
-/** The rest, if the file is still the same: RFC 9110, section 13.1.5. */
+/** Asks for the rest, if the file is still the same: RFC 9110, section 13.1.5. */
 function rangeFrom(received: number, etag: string | undefined): Record<string, string> {
   return { range: `bytes=${received}-`, ...(etag !== undefined && { 'if-range': etag }) }
 }
 
-/** A weak one (`W/"…"`) does not say that each byte is the same. */
+/** A weak entity tag (`W/"…"`) does not guarantee that each byte is the same. */
 function strongEtag({ headers }: Dispatcher.ResponseData): string | undefined {
   return typeof headers.etag === 'string' && headers.etag.startsWith('"') ? headers.etag : undefined
 }

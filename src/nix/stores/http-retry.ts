@@ -1,6 +1,6 @@
 /**
- * When a request is made again. undici's own retries were tried for this and give up where a cache
- * has no Range or sends no length, count no progress, and know nothing of the file on our disk.
+ * Decides when to repeat a request. We tried undici's own retries. They give up if a cache does not
+ * support Range or sends no length, they ignore progress, and they ignore the file on our disk.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
@@ -11,26 +11,26 @@ import { certificateFailure } from './certificates.ts'
 const attempts = 5
 const firstDelayMs = 250
 const maxDelayMs = 10_000
-/** What Nix waits for a cache that has too many requests and does not say how long to wait. */
+/** The wait after a 429 without Retry-After, as in Nix. */
 const tooManyRequestsMs = 60_000
-/** How long a request waits in all for a cache that asks it to. */
+/** The longest total wait of a request for a cache that asks us to wait. */
 const patienceMs = 10 * 60_000
 
 export interface RetrySettings {
-  /** Told when a cache makes us wait. */
+  /** Gets a message when a cache makes us wait. */
   warn: (message: string) => void
-  /** Ends as soon as the signal does; default: by the clock. */
+  /** Waits until the time is over or the signal is aborted. Default: uses the clock. */
   wait?: ((ms: number, signal: AbortSignal) => Promise<void>) | undefined
   /** What to do after a 403, as a sentence. */
   accessHint: (url: URL) => string
 }
 
-/** An answer that is not the file that was asked for. */
+/** An answer that is not the requested file. */
 export class HttpFailure extends Error {
   readonly status: number
-  /** What the server asks for, if it does. */
+  /** The wait that the server asks for. */
   readonly retryAfterMs: number | undefined
-  /** What the server says of it. */
+  /** The text of the answer. */
   readonly body: string
 
   constructor(url: URL, response: Dispatcher.ResponseData, body: string) {
@@ -54,14 +54,14 @@ export const rangeNotSatisfiable = 416
 const tooManyRequests = 429
 const passing = new Set([408, rangeNotSatisfiable, 425])
 
-/** @param progressed to be called when so much was got that the attempts before count no more */
+/** @param progressed is called after good progress: earlier failures then no longer count */
 type Attempt<T> = (progressed: () => void) => Promise<T>
 
 /**
- * Tries until it works, fails for good, or has failed too often without getting any further. To wait
- * because the server asks for it is no failure.
+ * Repeats an attempt until it succeeds, fails finally, or fails too often without progress. If the
+ * server asks us to wait, that does not count as a failure.
  *
- * @returns undefined if the server does not have it
+ * @returns undefined if the server does not have the file
  */
 export type Persist = <T>(
   url: URL,
@@ -71,13 +71,13 @@ export type Persist = <T>(
 
 export function createPersistence(settings: RetrySettings): Persist {
   const { warn, accessHint, wait = waitByClock } = settings
-  /** How many requests wait because the server asks for it: it is said once for all of them. */
+  /** The number of requests that wait because the server asks for it. We warn once for all. */
   let waiting = 0
 
   async function waitAsAsked(url: URL, failure: HttpFailure, ms: number, signal: AbortSignal) {
     if (waiting++ === 0) {
       const seconds = Math.ceil(ms / 1000)
-      warn(`${url.host} answered with status ${failure.status}: waiting ${seconds} s, as it asks`)
+      warn(`${url.host} answered with status ${failure.status}; waiting ${seconds} s`)
     }
     try {
       await wait(ms, signal)
@@ -124,7 +124,7 @@ function askedDelay({ status, retryAfterMs }: HttpFailure): number | undefined {
   return status === 503 ? retryAfterMs : undefined
 }
 
-/** Spread out, so that many transfers that failed together do not come back together. */
+/** Random, so that transfers that failed at the same time do not all retry at the same time. */
 function backOffMs(tries: number): number {
   return Math.min(firstDelayMs * 2 ** (tries - 1) * (0.5 + Math.random()), maxDelayMs)
 }
@@ -133,13 +133,13 @@ async function waitByClock(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, undefined, { signal }).catch(() => undefined)
 }
 
-/** A certificate does not mend itself, and what speaks no TLS does not learn it. */
+/** A retry does not help if the certificate is wrong or the server does not speak TLS. */
 function isFinal(error: unknown): boolean {
   const code = errnoOf(error) ?? ''
   return certificateFailure(code) !== undefined || code.startsWith('ERR_SSL_')
 }
 
-/** A URL fit to be shown: credentials may stand in its query. */
+/** The URL for messages, without its query: the query may contain credentials. */
 export function shown(url: URL): string {
   return `${url.origin}${url.pathname}`
 }
@@ -157,8 +157,8 @@ function unavailable(url: URL, error: unknown, more: string): NetimageError {
     cause: error,
     hint:
       certificate === undefined
-        ? 'Check the network and the URL, or name another store with --from; the next run goes on from what was finished.'
-        : 'If the cache has a certificate by an authority of your own, let NIX_SSL_CERT_FILE name a file with the certificates of all authorities that count.',
+        ? 'Check the network and the URL, or name another store with --from. Finished work is kept, and the next run continues from there.'
+        : 'If the certificate is from your own authority, set NIX_SSL_CERT_FILE to a file with the certificates of all authorities that you trust.',
     details: {
       url: shown(url),
       ...(error instanceof HttpFailure && { status: error.status }),

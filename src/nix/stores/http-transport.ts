@@ -11,20 +11,20 @@ import { createDownload } from './http-download.ts'
 import { createPersistence, HttpFailure, type RetrySettings } from './http-retry.ts'
 
 export interface HttpSettings extends RetrySettings {
-  /** Headers that allow a request, for each URL anew. */
+  /** The headers with credentials for a request to this URL. */
   authorize: (url: URL) => Promise<Record<string, string>>
-  /** Whether a 403 with this body says that a file is not there. */
+  /** Whether a 403 with this body means that the file does not exist. */
   meansAbsent?: (body: string) => boolean
   /** Names the proxies and the file of certificates. */
   env: NodeJS.ProcessEnv
-  /** Ends every request, and the waiting between them. */
+  /** Ends every request, and every wait between requests. */
   signal?: AbortSignal | undefined
 }
 
 const maxRedirects = 5
 const redirecting = new Set([301, 302, 303, 307, 308])
 
-/** @param base where the cache is, without credentials */
+/** @param base the URL of the cache, without credentials */
 export function httpTransport(base: URL, shownUrl: string, settings: HttpSettings): Transport {
   const directory = new URL(base.href.endsWith('/') ? base : `${base.href}/`)
   const agents = createHttpAgents(settings.env)
@@ -32,7 +32,10 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
   const closing = new AbortController()
   const ending = AbortSignal.any([closing.signal, ...(settings.signal ? [settings.signal] : [])])
 
-  /** undici follows redirects, but would pass on a session token and not sign the next request. */
+  /**
+   * Follows redirects itself: undici would send our session token to the next server, and would not
+   * sign the next request.
+   */
   async function send(url: URL, headers: Record<string, string>, signal: AbortSignal) {
     let target = url
     for (let redirects = 0; ; redirects++) {
@@ -40,9 +43,9 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
         dispatcher: agents.agentFor(target),
         headers: {
           'user-agent': 'netimage',
-          // The bytes as the cache has them: they are compressed already, and hashed that way.
+          // Ask for the bytes as they are: NARs are already compressed and hashed in that form.
           'accept-encoding': 'identity',
-          // What lets us in here is nobody else's business.
+          // Never send the credentials of this server to another server.
           ...(target.origin === url.origin && (await settings.authorize(target))),
           ...headers,
         },
@@ -61,7 +64,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
       const url = new URL(name, directory)
       if (url.protocol === 'http:' || url.protocol === 'https:') return url
     } catch {
-      // Not a URL: said below.
+      // The name is not a URL: the error below says so.
     }
     throw new NetimageError('bad-narinfo', `the cache ${shownUrl} names a file at ${name}`, {
       details: { store: shownUrl, field: 'URL', actual: name },
@@ -81,7 +84,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
         try {
           return await readText(url, await send(url, {}, ending))
         } catch (error) {
-          // Every cache has its own description: if that may not be read, nothing may be.
+          // Every cache has this file. So a 403 means that we may not read anything here.
           if (name !== cacheInfoName && isAbsent(error)) return undefined
           throw error
         }
@@ -107,7 +110,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
   }
 }
 
-/** Undefined if the response is no redirect, or one that leads to no HTTP server. */
+/** @returns undefined if the response is not a redirect to an HTTP server */
 function redirectTarget(from: URL, { statusCode, headers }: Dispatcher.ResponseData) {
   if (!redirecting.has(statusCode) || typeof headers.location !== 'string') return undefined
   const target = URL.parse(headers.location, from.href)

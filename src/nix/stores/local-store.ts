@@ -1,6 +1,6 @@
 /**
- * A local store, read from Nix's own database: no `nix` program is needed, and Nix may be at work
- * on it at the same time.
+ * Reads a local store from Nix's own database. This needs no `nix` program, and Nix may change the
+ * store at the same time.
  */
 import {
   copyFileSync,
@@ -38,11 +38,11 @@ export function openLocalStore(root: string, url: string, settings: LocalStoreSe
 }
 
 /**
- * The closure that nixpkgs's `closureInfo` describes: within a build of Nix there is no database, but
- * the files are there.
+ * Opens the closure that nixpkgs's `closureInfo` describes. Inside a Nix build, this works without
+ * the database, which is not there.
  *
- * @param directory what `closureInfo` gives
- * @param root the directory that holds the `nix/store` which it lies in
+ * @param directory the output of `closureInfo`
+ * @param root the directory whose `nix/store` holds that output
  */
 export function openClosureInfo(
   directory: string,
@@ -55,8 +55,9 @@ export function openClosureInfo(
 }
 
 /**
- * The directory that holds the `nix/store` which such a description lies in and is of; undefined
- * where it lies in none, and so could be anybody's.
+ * The directory whose `nix/store` holds the output of `closureInfo` and the paths that it lists.
+ *
+ * @returns undefined if the output is not in a store: then anybody could have made it
  */
 export function closureInfoRoot(directory: string): string | undefined {
   const inStore = directory.includes(`${storeDir}/`) ? directory : realpathSync(directory)
@@ -106,7 +107,7 @@ interface StoreIndex {
   close(): void
 }
 
-/** Whether there is anything at `root` that tells which store paths are valid. */
+/** Whether `root` has a list of its valid store paths. */
 export function isLocalStore(root: string): boolean {
   return existsSync(databaseFile(root)) || existsSync(registrationFile(root))
 }
@@ -115,7 +116,7 @@ function databaseFile(root: string): string {
   return join(root, 'nix/var/nix/db/db.sqlite')
 }
 
-/** What an image's root tree has instead of a database until it is booted. */
+/** The root tree of an image has this file instead of a database until its first boot. */
 function registrationFile(root: string): string {
   return join(root, 'nix-path-registration')
 }
@@ -125,7 +126,7 @@ function openIndex(root: string, url: string): StoreIndex {
   const file = registrationFile(root)
   if (!existsSync(file)) {
     throw new NetimageError('bad-store-url', `${root} holds no Nix store`, {
-      hint: `A local store has ${databaseFile('DIR')}, or the nix-path-registration of a net image’s root.`,
+      hint: `A local store has the file ${databaseFile('DIR')}. The root of a net image has the file nix-path-registration.`,
     })
   }
   return readRegistration(file)
@@ -188,7 +189,7 @@ function toPathInfo(
   const whole = narHash?.algorithm === 'sha256' && Number.isSafeInteger(narSize) && narSize > 0
   if (!whole || valid.length !== references.length) {
     throw new NetimageError('bad-store', `the database of ${url} has a broken record of ${path}`, {
-      hint: 'Mend the store with `nix-store --verify --repair`.',
+      hint: 'Repair the store with `nix-store --verify --repair`.',
     })
   }
   const ca = text('ca')
@@ -213,7 +214,7 @@ function checkSchema(file: string, url: string): void {
   }
   if (version === schemaVersion) return
   throw new NetimageError('bad-store', `the database of ${url} has the unknown schema ${version}`, {
-    hint: `netimage reads schema ${schemaVersion}, which Nix has had since 2.0. Serve the store as a binary cache instead.`,
+    hint: `netimage reads schema ${schemaVersion}, which Nix has used since 2.0. Serve the store as a binary cache instead.`,
   })
 }
 
@@ -223,15 +224,15 @@ interface OpenDatabase {
 }
 
 /**
- * A database in WAL mode wants to write beside itself even for reading. Where that is not
- * possible, it can be opened as one that nobody changes; but that passes over a log that was not
- * merged yet, so then we read a copy of both.
+ * SQLite writes files beside a database in WAL mode, even to read it. If this user may not do that,
+ * we open the database with `immutable`. That ignores the WAL. So if there is a WAL, we read a copy
+ * of both files instead.
  */
 function openDatabase(file: string, url: string): OpenDatabase {
   try {
     return openPlainly(pathToFileURL(file))
   } catch (plainError) {
-    // What was not committed, or is yet to be taken back, would count as well.
+    // Without locks, we would also read changes that are not committed or must be rolled back.
     if (isDatabaseBusy(plainError) || isFilled(`${file}-journal`))
       throw unreadable(file, url, plainError)
     try {
@@ -287,11 +288,11 @@ function unreadable(file: string, url: string, error: unknown): Error {
   if (isDatabaseBusy(error)) {
     return new NetimageError('store-unavailable', `another program has locked ${file} of ${url}`, {
       cause: error,
-      hint: 'Let Nix end what it does there, then run this again.',
+      hint: 'Wait until Nix has finished its work in that store, then run this again.',
     })
   }
   return new NetimageError('bad-store', `could not read ${file} of ${url}: ${messageOf(error)}`, {
     cause: error,
-    hint: 'It should be the database of a Nix store that this user may read.',
+    hint: 'Check that the file is the database of a Nix store, and that this user may read it.',
   })
 }

@@ -10,9 +10,9 @@ export interface Credentials {
 }
 
 export interface Netrc {
-  /** In the order of the file; a machine may have several logins. */
+  /** In the order of the file. A machine may have several logins. */
   machines: ({ name: string } & Credentials)[]
-  /** For every machine that is not named. */
+  /** The credentials for every machine that has no entry. */
   fallback: Credentials | undefined
 }
 
@@ -52,7 +52,7 @@ export function parseNetrc(text: string): Netrc {
   return netrc
 }
 
-/** Words, quoted words with backslashes, comments to the end of a line; macros are left out. */
+/** Yields words and quoted words with backslashes. Skips comments and macros. */
 function* tokenize(text: string): Generator<string> {
   const withoutMacros = text.replace(/(^|\s)macdef\s[\s\S]*?(\n\s*\n|$)/g, '\n')
   for (const line of withoutMacros.split('\n')) {
@@ -64,7 +64,7 @@ function* tokenize(text: string): Generator<string> {
   }
 }
 
-/** As curl: some escapes stand for control characters, any other for what follows it. */
+/** As in curl: `\n`, `\r` and `\t` are control characters, any other escape is the character. */
 function unescape(quoted: string): string {
   return quoted.replace(/\\(.)/g, (_, character: string) => escapes[character] ?? character)
 }
@@ -72,9 +72,9 @@ function unescape(quoted: string): string {
 const escapes: Record<string, string> = { n: '\n', r: '\r', t: '\t' }
 
 /**
- * As in curl, the first entry of a machine counts.
+ * As in curl, the first entry of a machine is used.
  *
- * @param login if it is given, only an entry of this login counts, or one that names none
+ * @param login if given, only an entry with this login, or without a login, is used
  */
 export function credentialsFor(
   { machines, fallback }: Netrc,

@@ -1,4 +1,4 @@
-/** Opens the store that a URL names, in the words that Nix uses for stores. */
+/** Opens the store that a URL names. The URLs are those of Nix. */
 import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 
@@ -23,12 +23,12 @@ import {
 import type { Store } from './store.ts'
 
 export interface OpenStoreOptions {
-  /** Default: what Nix reads, `/etc/nix/netrc`, where it exists. */
+  /** Default: `/etc/nix/netrc`, as in Nix, if the file exists. */
   netrcFile?: string
   env?: NodeJS.ProcessEnv
-  /** Ends what the store is waiting for. */
+  /** Ends every request and every wait of the store. */
   signal?: AbortSignal
-  /** Told when a store makes us wait. */
+  /** Gets a message when a store makes us wait. */
   warn?: (message: string) => void
 }
 
@@ -61,13 +61,13 @@ export async function openStore(text: string, options: OpenStoreOptions = {}): P
       return openBinaryCache(transport, settings)
     }
     default:
-      throw badUrl(text, `netimage does not know stores of the kind ${scheme}://`)
+      throw badUrl(text, `netimage does not support stores with ${scheme}://`)
   }
 }
 
 /**
- * What runs on this machine comes from its own store, which is therefore trusted. The stores of
- * other roots are as trusted as `nix copy` takes them to be: by their signatures.
+ * This machine already runs programs from its own store, so we trust that store. In stores of other
+ * roots, paths need signatures, as with `nix copy`.
  */
 function isOwn(root: string, settings: CacheSettings): boolean {
   return settings.trusted || resolve(root) === '/'
@@ -85,7 +85,7 @@ function openDirectory(path: string, text: string, settings: CacheSettings): Sto
   if (isClosureInfo(directory)) {
     const root = closureInfoRoot(directory)
     if (root === undefined)
-      throw badUrl(text, 'a closureInfo lies in a Nix store, and this does not')
+      throw badUrl(text, 'it is an output of closureInfo, but it is not in a Nix store')
     return openClosureInfo(directory, root, text, { ...settings, trusted: isOwn(root, settings) })
   }
   throw badUrl(text, 'there is neither a Nix store nor a binary cache')
@@ -100,9 +100,10 @@ function splitParameters(text: string): { base: string; parameters: URLSearchPar
 function readSettings(text: string, parameters: URLSearchParams): CacheSettings {
   const priority = parameters.get('priority')
   const trusted = parameters.get('trusted')
-  if (priority !== null && !/^-?\d+$/.test(priority)) throw badUrl(text, `priority=${priority}`)
+  if (priority !== null && !/^-?\d+$/.test(priority))
+    throw badUrl(text, `the priority ${priority} is not a number`)
   if (trusted !== null && trusted !== 'true' && trusted !== 'false') {
-    throw badUrl(text, `trusted=${trusted}`)
+    throw badUrl(text, `trusted is ${trusted}, but must be true or false`)
   }
   return {
     trusted: trusted === 'true',
@@ -110,7 +111,7 @@ function readSettings(text: string, parameters: URLSearchParams): CacheSettings 
   }
 }
 
-/** Older versions of Nix take the path as it is, newer ones decode it: `%20` is a blank. */
+/** Older versions of Nix use the path unchanged. Newer versions decode it: `%20` is a blank. */
 function filePath(base: string, text: string): string {
   const path = base.slice('file://'.length)
   return resolve(existsSync(path) ? path : decodePart(path, text))
@@ -120,7 +121,7 @@ function decodePart(part: string, url: string): string {
   try {
     return decodeURIComponent(part)
   } catch {
-    throw badUrl(url, 'its percent signs stand for no characters')
+    throw badUrl(url, 'its percent encoding is not valid')
   }
 }
 
@@ -147,7 +148,7 @@ function httpAccess(base: string, netrcFile: string | undefined) {
       return Promise.resolve(found ? { authorization: basicAuthorization(found) } : {})
     },
     accessHint: ({ hostname }: URL) =>
-      `This cache wants credentials: put "machine ${hostname} login … password …" in a file and name it with --netrc-file.`,
+      `This cache needs credentials: put "machine ${hostname} login … password …" in a file, and name the file with --netrc-file.`,
   }
 }
 
@@ -165,7 +166,7 @@ function parseUrl(text: string): URL {
   try {
     return new URL(text)
   } catch {
-    throw badUrl(text, 'it is no URL')
+    throw badUrl(text, 'it is not a URL')
   }
 }
 
@@ -173,6 +174,6 @@ function badUrl(text: string, why: string): NetimageError {
   const store = text.replace(/\/\/[^/@]*@/, '//')
   return new NetimageError('bad-store-url', `${JSON.stringify(store)} is not a store: ${why}`, {
     details: { store },
-    hint: 'Stores are https://…, http://…, file:///…, s3://…, local, local?root=DIR, a directory that holds nix/store, or what closureInfo of nixpkgs gives.',
+    hint: 'A store is https://…, http://…, file:///…, s3://…, local, local?root=DIR, a directory that holds nix/store, or an output of nixpkgs’s closureInfo.',
   })
 }

@@ -1,5 +1,5 @@
 /**
- * The proxy that the environment names for a URL, as curl reads it, and so Nix.
+ * The proxy that the environment names for a URL, by the rules of curl, which Nix uses.
  *
  * https://everything.curl.dev/usingcurl/proxies/env.html
  */
@@ -7,7 +7,7 @@ import { BlockList, isIP, isIPv4 } from 'node:net'
 
 import { NetimageError } from '../../errors.ts'
 
-/** @returns undefined if the server is asked directly */
+/** @returns undefined if requests go directly to the server */
 export function proxyFor(target: URL, env: NodeJS.ProcessEnv): URL | undefined {
   const text = namedProxy(target, env)
   const exceptions = env['no_proxy'] || env['NO_PROXY'] || ''
@@ -15,7 +15,7 @@ export function proxyFor(target: URL, env: NodeJS.ProcessEnv): URL | undefined {
 }
 
 function namedProxy(target: URL, env: NodeJS.ProcessEnv): string | undefined {
-  // Not HTTP_PROXY: in a CGI program a client could set it, by a header `Proxy`.
+  // Ignore HTTP_PROXY, as curl does: a client of a CGI program can set it with a header `Proxy`.
   const own =
     target.protocol === 'https:' ? env['https_proxy'] || env['HTTPS_PROXY'] : env['http_proxy']
   return own || env['all_proxy'] || env['ALL_PROXY'] || undefined
@@ -26,10 +26,10 @@ const defaultPort = '1080'
 
 function parse(text: string): URL {
   const url = URL.parse(/^[a-z0-9+.-]+:\/\//i.test(text) ? text : `http://${text}`)
-  if (!url?.hostname) throw badProxy(text, 'it is no URL')
+  if (!url?.hostname) throw badProxy(text, 'it is not a URL')
   if (!schemes.has(url.protocol))
-    throw badProxy(text, `netimage knows no ${url.protocol}// proxies`)
-  // Of a URL with the port 80, the parser leaves the port out.
+    throw badProxy(text, `netimage does not support ${url.protocol}// proxies`)
+  // The parser omits the port if it is 80, so look for the port in the text.
   const authority = text.replace(/^[a-z0-9+.-]+:\/\//i, '').replace(/\/.*$/, '')
   const hasPort = /:\d+$/.test(authority.slice(authority.lastIndexOf('@') + 1))
   if (url.protocol === 'http:' && !hasPort) url.port = defaultPort
@@ -40,14 +40,14 @@ function badProxy(text: string, why: string): NetimageError {
   const shown = text.replace(/[^/@]*@/, '')
   return new NetimageError(
     'bad-config',
-    `the proxy ${JSON.stringify(shown)} is of no use: ${why}`,
+    `could not use the proxy ${JSON.stringify(shown)}: ${why}`,
     {
-      hint: 'See http_proxy, https_proxy and all_proxy in the environment: http://host:port or https://host:port. no_proxy names what is asked directly.',
+      hint: 'Set http_proxy, https_proxy or all_proxy in the environment to http://host:port or https://host:port. no_proxy names the servers that need no proxy.',
     },
   )
 }
 
-/** Brackets around an IPv6 address are left out, and so is the dot that ends a whole name. */
+/** The host without the brackets of an IPv6 address and without the final dot of a full name. */
 function hostOf(url: URL): string {
   return url.hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
 }

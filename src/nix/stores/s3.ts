@@ -1,6 +1,6 @@
 /**
  * A binary cache in an S3 bucket: `s3://bucket?region=…&endpoint=…&scheme=…&profile=…`, with the
- * parameters that Nix knows. Requests are signed where this machine has credentials.
+ * parameters of Nix. Requests are signed if this machine has credentials.
  *
  * https://nix.dev/manual/nix/latest/store/types/s3-binary-cache-store
  */
@@ -9,7 +9,7 @@ import { awsHint, findAwsCredentials, type AwsCredentials } from './aws-credenti
 import type { Transport } from './binary-cache.ts'
 import { httpTransport, type HttpSettings } from './http-transport.ts'
 
-/** Credentials that end this soon are asked for anew. */
+/** Ask for new credentials this long before the old ones expire. */
 const expiryMarginMs = 60_000
 
 export async function s3Transport(
@@ -29,7 +29,7 @@ export async function s3Transport(
     accessHint: () => awsHint,
     meansAbsent,
     authorize: async (target) => {
-      // A redirect's target on another host gets no signature of ours.
+      // Do not sign requests to another host, to which a redirect may lead.
       if (!credentials || !sign || target.host !== base.host) return {}
       if ((credentials.expires ?? Infinity) < Date.now() + expiryMarginMs) {
         credentials = (await find()) ?? credentials
@@ -40,8 +40,8 @@ export async function s3Transport(
 }
 
 /**
- * A bucket that may not be listed does not tell what it lacks from what it forbids. With credentials
- * that are wrong, S3 says so.
+ * If we may not list a bucket, S3 answers 403 for missing files, too. If the credentials are wrong,
+ * S3 sends another code.
  */
 function meansAbsent(body: string): boolean {
   const [, code] = /<Code>([^<]*)<\/Code>/.exec(body) ?? []
@@ -49,8 +49,8 @@ function meansAbsent(body: string): boolean {
 }
 
 /**
- * A bucket is a folder of an endpoint of one's own, and a host below Amazon's. There its certificate
- * covers no names with dots in them, so such a bucket is a folder, too.
+ * On a custom endpoint a bucket is a folder. At Amazon a bucket is a host of its own. But Amazon's
+ * certificate does not cover bucket names with dots, so such a bucket is a folder there, too.
  *
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
  */
@@ -70,16 +70,16 @@ export function bucketUrl(url: URL, region: string): URL {
     const server = /^https?:\/\//.test(endpoint) ? endpoint : `${scheme}://${endpoint}`
     return new URL(`${server.replace(/\/+$/, '')}/${bucket}${prefix}/`)
   } catch (error) {
-    throw new NetimageError('bad-store-url', `${url.href} leads to no S3 endpoint`, {
+    throw new NetimageError('bad-store-url', `${url.href} does not name a valid S3 endpoint`, {
       cause: error,
-      hint: 'As in Nix: s3://bucket?region=eu-west-1, or with endpoint=host:port and scheme=http.',
+      hint: 'Write the URL as in Nix: s3://bucket?region=eu-west-1, or with endpoint=host:port and scheme=http.',
       details: { store: url.href },
     })
   }
 }
 
 async function createSigner(region: string) {
-  // Loaded only if something is signed.
+  // Load this package only if requests are signed.
   const { AwsClient } = await import('aws4fetch')
   return async (url: URL, credentials: AwsCredentials): Promise<Record<string, string>> => {
     const { accessKeyId, secretAccessKey, sessionToken } = credentials

@@ -1,35 +1,35 @@
 /**
- * A store: something that can say what it knows of a store path, and hand over its NAR.
+ * A store describes store paths and fetches their NARs.
  *
- * Stores promise; whether what they hand over keeps the promise is checked in one place above
- * them, so that no store can forget to.
+ * A store does not verify the NARs. The pool verifies them all, so that no kind of store can forget
+ * to do so.
  */
 import type { NarSource } from '../nar-source.ts'
 import type { PathInfo } from '../path-info.ts'
 import type { StorePath } from '../store-path.ts'
 
 export interface Store {
-  /** As the person named it, without credentials. */
+  /** The URL from the person, without credentials. */
   readonly url: string
-  /** Lower is asked first, among stores that stand in the same place. */
+  /** Among the stores of one `--from`, the one with the lowest priority is asked first. */
   priority(): Promise<number>
-  /** Whether its paths count without a signature. */
+  /** Whether the store's paths need no signature. */
   readonly trusted: boolean
-  /** What the store has of `path`; undefined where it does not have it. */
+  /** @returns undefined if the store does not have the path */
   lookup(path: StorePath): Promise<StoredPath | undefined>
   close(): Promise<void>
 }
 
 export interface StoredPath {
   info: PathInfo
-  /** Brings the NAR to this machine, as it is: nothing of it is verified yet. */
+  /** Brings the NAR to this machine and verifies nothing. */
   fetch(options: FetchOptions): Promise<NarSource>
 }
 
 export interface FetchOptions {
-  /** An existing directory for what has to be downloaded. */
+  /** An existing directory for downloads. */
   scratch: string
   signal: AbortSignal
-  /** Told of the bytes that came over the network; negative where they have to come again. */
+  /** Gets the number of downloaded bytes; a negative number if they must be downloaded again. */
   downloaded: (bytes: number) => void
 }

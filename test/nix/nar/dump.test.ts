@@ -123,7 +123,7 @@ suite('what cannot be in a store', () => {
     const path = fresh()
     await filterThrough('mkfifo', [path])
     // Opening it would wait for a writer for ever.
-    assertRefused(path, /no regular file, directory or symlink/)
+    assertRefused(path, /not a regular file, directory or symlink/)
   })
 
   test('a socket in a directory', async () => {
@@ -132,7 +132,7 @@ suite('what cannot be in a store', () => {
     const server = createServer()
     await new Promise<void>((resolve) => server.listen(join(path, 'socket'), resolve))
     try {
-      assertRefused(path, /no regular file, directory or symlink/)
+      assertRefused(path, /not a regular file, directory or symlink/)
     } finally {
       server.close()
     }

@@ -115,11 +115,11 @@ suite('a NAR is refused', () => {
     ],
     'with a node of a type that is none': [
       narStrings(magic, '(', 'type', 'fifo', 'contents', '', ')'),
-      /no regular file, symlink or directory/,
+      /not a regular file, symlink or directory/,
     ],
     'with an entry whose node has a type that is none': [
       narDirectory(...narEntry('a', 'type', 'hardlink', 'target', 'b')),
-      /no regular file, symlink or directory/,
+      /not a regular file, symlink or directory/,
     ],
     'with entries that are not sorted': [entriesNamed('b', 'a'), /"a" does not sort after "b"/],
     'with an entry that comes twice': [entriesNamed('a', 'a'), /"a" does not sort after "a"/],

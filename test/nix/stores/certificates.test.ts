@@ -91,7 +91,7 @@ suite('a cache with a certificate by an authority of its own', () => {
     connections = 0
     const error = await get({})
     assertError(error, 'store-unavailable', { url: `https://127.0.0.1:${port}/file` })
-    assert.match(error.message, /no authority that this machine trusts/)
+    assert.match(error.message, /not from an authority that this machine trusts/)
     assert.match(error.hint ?? '', /NIX_SSL_CERT_FILE/)
     assert.equal(connections, 1)
     assert.equal(await curl({}), 60)
@@ -113,7 +113,7 @@ suite('a cache with a certificate by an authority of its own', () => {
   test('is not believed under another name', async () => {
     const env = { SSL_CERT_FILE: file('ca.pem') }
     const error = await get(env, 'localhost')
-    assertError(error, 'store-unavailable', /its certificate is of another name/)
+    assertError(error, 'store-unavailable', /its certificate is for another name/)
     assert.equal(await curl(env, 'localhost'), 60)
   })
 

@@ -70,7 +70,7 @@ suite('a cache that asks to wait', () => {
           Array.from({ length: 8 }, () => 60_000),
         )
         assert.equal(setting.warnings.length, 8)
-        assert.match(setting.warnings[0] ?? '', /^127\.0\.0\.1:\d+ .* waiting 60 s, as it asks$/)
+        assert.match(setting.warnings[0] ?? '', /^127\.0\.0\.1:\d+ .* waiting 60 s$/)
       }))
   }
 

@@ -178,7 +178,7 @@ suite('the order of stores', { concurrency: 4 }, () => {
       const warnings = await build([urls(caches).join(' ')])
       assert.deepEqual(narinfos(caches), [0, 2])
       assert.deepEqual(warnings, [
-        `${caches[0]?.url} does not tell its priority, and is asked last`,
+        `could not read the priority of ${caches[0]?.url}; it is asked last`,
       ])
     }))
 })
@@ -203,12 +203,12 @@ test('a store of which a file cannot be read: the next one is asked', async () =
 
 suite('what is no store', () => {
   const cases: Record<string, RegExp> = {
-    'ftp://example.org': /netimage does not know stores of the kind ftp:\/\//,
-    'ssh://host': /netimage does not know stores of the kind ssh:\/\//,
-    'http://[': /it is no URL/,
+    'ftp://example.org': /netimage does not support stores with ftp:\/\//,
+    'ssh://host': /netimage does not support stores with ssh:\/\//,
+    'http://[': /it is not a URL/,
     '/nowhere': /there is neither a Nix store nor a binary cache/,
     'local?root=/nowhere': /\/nowhere holds no Nix store/,
-    'https://cache.example.org?priority=high': /priority=high/,
+    'https://cache.example.org?priority=high': /the priority high is not a number/,
     'https://cache.example.org?trusted=perhaps': /trusted=perhaps/,
     ' ': /a store has an empty URL/,
   }
