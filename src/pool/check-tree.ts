@@ -1,4 +1,4 @@
-/** Holds a tree that was unpacked against what is claimed of it. */
+/** Checks an unpacked tree against its hashes. */
 import { createHash } from 'node:crypto'
 import { lstatSync } from 'node:fs'
 
@@ -8,7 +8,7 @@ import type { Hash } from '../nix/hash.ts'
 import { readChunks } from '../nix/nar-source.ts'
 import { dumpNar } from '../nix/nar/dump.ts'
 
-/** Whether the tree at `path` still is the NAR that it was unpacked from. */
+/** Whether the tree at `path` still has the NAR hash and NAR size. */
 export function treeMatches(
   path: string,
   narHash: Hash,
@@ -25,7 +25,7 @@ export function treeMatches(
   return size === narSize && hash.digest('hex') === narHash.hex
 }
 
-/** Whether the tree at `path` has the content that a content address names. */
+/** Whether the content of the tree at `path` matches a content address. */
 export function contentMatches(path: string, check: ContentCheck): boolean {
   const { algorithm, hex, over, selfHashPart } = check
   if (selfHashPart !== undefined) {

@@ -1,14 +1,14 @@
 /**
- * The memory that all decoders together may hold as their windows. How much a stream asks for is
- * known when it begins, and is up to 128 MiB: in several threads at once that would be too much.
+ * Limits the memory that all decoders together use for their windows. A stream states the size of
+ * its window at its beginning. The size can be up to 128 MiB, too much for several threads at once.
  */
 
 const totalMiB = 160
 const mebibyte = 2 ** 20
-/** What the usual levels of xz and zstd ask for is not worth waiting for. */
+/** Smaller windows need no claim. The usual levels of xz and zstd have smaller windows. */
 const freeMiB = 8
 
-/** To be shared by the threads. */
+/** The threads share this buffer: it holds the free memory in MiB. */
 export function createDecoderMemory(): SharedArrayBuffer {
   const shared = new SharedArrayBuffer(4)
   new Int32Array(shared)[0] = totalMiB
@@ -16,7 +16,7 @@ export function createDecoderMemory(): SharedArrayBuffer {
 }
 
 export interface MemoryClaim {
-  /** Holds so many bytes, and no longer what was held before. Blocks the thread until it can. */
+  /** Gives back the old claim and takes this one. Blocks the thread until enough memory is free. */
   hold(bytes: number): void
   release(): void
 }
@@ -34,7 +34,7 @@ export function claimDecoderMemory(shared: SharedArrayBuffer): MemoryClaim {
 
   return {
     hold(bytes) {
-      // First let go: two threads that each wait for more would wait for each other.
+      // Release first. Otherwise two threads that both wait for more would wait for each other.
       release()
       const wanted = Math.min(Math.ceil(bytes / mebibyte), totalMiB)
       if (wanted <= freeMiB) return

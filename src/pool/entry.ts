@@ -1,6 +1,6 @@
 /**
- * An entry of the pool: a directory that holds a store path's tree and what we know of it. It
- * appears whole, by a rename, and is named after the tree's NAR hash.
+ * An entry of the pool: a directory with the tree of a store path and a record of the tree. A
+ * rename makes the complete entry appear at once. The entry's name is the NAR hash of the tree.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -10,16 +10,16 @@ export const entryFile = 'entry.json'
 
 export interface Entry {
   narSize: number
-  /** The boot of the machine in which the tree was last known to be whole. */
+  /** The id of the machine's boot in which the tree was last known to be whole. */
   bootId: string
 }
 
 let knownBootId: string | undefined
 
 /**
- * Files are not synced one by one, which would cost more than unpacking them. So what was
- * unpacked before the machine last started may have been cut off by the loss of power, and is
- * hashed once more before it counts.
+ * We do not sync each file, because that would take longer than unpacking. So a loss of power may
+ * have cut off files that were unpacked before the machine last started. Such trees are hashed
+ * again before use.
  */
 export function currentBootId(): string {
   return (knownBootId ??= readBootId())
@@ -32,7 +32,7 @@ function readBootId(): string {
     }
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
   } catch {
-    // On other systems each process counts as a boot of its own: slower, never wrong.
+    // On other systems each process counts as a boot: trees are hashed more often than needed.
     return `process-${process.pid}-${Date.now()}`
   }
 }
@@ -42,7 +42,7 @@ export function formatEntry({ narSize }: { narSize: number }): string {
   return JSON.stringify(entry) + '\n'
 }
 
-/** Undefined where the text is no entry: then the tree does not count either. */
+/** @returns undefined if the text is not a valid record */
 export function parseEntry(text: string): Entry | undefined {
   try {
     const value: unknown = JSON.parse(text)

@@ -1,4 +1,4 @@
-/** Brings a closure's paths into the pool: from wherever they are, each verified. */
+/** Fetches the paths of a closure into the pool and verifies each. */
 import pLimit from 'p-limit'
 
 import { explained, NetimageError } from '../errors.ts'
@@ -26,14 +26,14 @@ export interface FillContext {
   progress: Progress
 }
 
-/** Transfers wait for the network more than they work; what they fetched waits on the disk. */
+/** More than the workers, because transfers mostly wait for the network. They store on the disk. */
 const transfersAtOnce = 16
 const updateMs = 100
 
 /**
- * Where a store fails, the next one that has the path is asked.
+ * If a store fails, asks the next store that has the path.
  *
- * @returns the same paths, in the same order, each as it was got in the end
+ * @returns the same paths in the same order, each with the store that it came from in the end
  */
 export async function fillPool(
   paths: Iterable<ClosurePath>,
@@ -54,21 +54,21 @@ const entryOf = ({ narHash }: PathInfo) => narHash.hex
 /** The true size of each entry's NAR, in bytes. */
 type Sizes = Map<string, number>
 
-/** A path that cannot be had as its store describes it. */
+/** A path that its store could not deliver as described. */
 interface Failed {
   path: ClosurePath
   failure: NetimageError
-  /** The path in another store, if that is known already. */
+  /** The path in another store, if we have already found one. */
   other?: ClosurePath
 }
 
 type Fail = (failed: Failed) => Promise<void>
 
 /**
- * Fetches each path from its store, then checks its size and content address, too: two paths may
- * share one NAR, and only the hash of the NAR is checked by then.
+ * Fetches each path from its store. Then checks its size and content address, too: several paths
+ * may share one NAR, and the workers have checked only the hash of that NAR.
  *
- * @returns the paths that failed, as another store has them
+ * @returns the paths that failed, each now with another store
  */
 async function fillRound(
   paths: readonly ClosurePath[],
@@ -102,13 +102,13 @@ async function fromAnotherStore(
       { path: path.info.path, store: path.store.url },
     )
   }
-  // A cache that is gone lacks hundreds of paths: that is said once.
+  // An unreachable cache fails for hundreds of paths, so warn only once.
   if (failure.code === 'store-unavailable') giveUp(path.store, failure, access)
   else progress.warn(`${failure.message}; taking it from ${next.store.url}`)
   return next
 }
 
-/** @returns nothing of the entries of which all paths failed */
+/** @returns the sizes, without the entries of which all paths failed */
 async function fillEntries(
   paths: readonly ClosurePath[],
   context: FillContext,
@@ -120,13 +120,13 @@ async function fillEntries(
   const sizes: Sizes = new Map(claim.present.map(({ info, narSize }) => [entryOf(info), narSize]))
   const damaged = await checkDoubtful(claim.doubtful, context, sizes)
   const missing = [...claim.missing, ...damaged]
-    // The largest first: they would otherwise be waited for alone at the end.
+    // The largest first. Otherwise only they would be left at the end, with nothing in parallel.
     .sort((a, b) => b.narSize - a.narSize)
   if (missing.length === 0) return sizes
 
   const task = progress.begin('unpacking', { paths: missing.length, bytes: narBytes(missing) })
   const counts = { paths: 0, downloaded: 0 }
-  // A failure ends the transfers that are under way, too.
+  // A failure also ends the other transfers.
   const failed = new AbortController()
   const signal = AbortSignal.any([context.signal, failed.signal])
   const downloaded = (bytes: number) => (counts.downloaded += bytes)
@@ -148,7 +148,7 @@ async function fillEntries(
   return sizes
 }
 
-/** @returns the size of the NAR, unless all of these paths failed */
+/** @returns the size of the NAR; undefined if all of these paths failed */
 async function receiveAny(
   same: readonly ClosurePath[],
   context: FillContext,
@@ -158,7 +158,7 @@ async function receiveAny(
   const failures: Failed[] = []
   for (const path of same) {
     const gone = context.access.failed.get(path.store)
-    // Asked once more only if nobody else has the path: to fail takes long.
+    // Ask a failed store again only if no other store has the path: each failure takes long.
     const other = gone && (await alternative(path, context.access))
     if (other) {
       failures.push({ path, failure: gone, other })
@@ -177,9 +177,9 @@ async function receiveAny(
 }
 
 /**
- * What may not be what it was when it was unpacked is hashed once more.
+ * Hashes again the entries that may have changed since they were unpacked.
  *
- * @returns what was damaged, and is gone
+ * @returns the damaged entries, which are removed
  */
 async function checkDoubtful(
   doubtful: readonly Claimed[],
@@ -196,7 +196,7 @@ async function checkDoubtful(
       const { info, narSize } = claimed
       const tree = pool.treePath(info)
       const job = { kind: 'check', tree, narHash: info.narHash, narSize } as const
-      // A tree that cannot even be read is as good as a wrong one.
+      // Treat a tree that cannot be read like a damaged one.
       const whole = await workers.run(job).catch((error: unknown) => {
         if (isUnreadable(error)) return false
         throw error
@@ -215,7 +215,7 @@ async function checkDoubtful(
   return damaged
 }
 
-/** Not so where the check itself was ended, or its thread was. */
+/** Other errors mean that the check or its thread was ended. */
 function isUnreadable(error: unknown): boolean {
   return (
     error instanceof NetimageError && (error.code === 'file-system' || error.code === 'bad-store')
@@ -234,7 +234,7 @@ const causedByStore = new Set([
   'not-allowed',
 ])
 
-/** Whether another store may do better. */
+/** Whether another store may succeed. */
 function isOfStore(error: unknown): error is NetimageError {
   return error instanceof NetimageError && causedByStore.has(error.code)
 }
@@ -264,7 +264,7 @@ async function checkContent(
   const content = address && contentCheck(info, address)
   if (!content) return undefined
   if (await workers.run({ kind: 'content', tree: pool.treePath(info), content })) return undefined
-  const why = `its content is not that of its address ${info.ca}`
+  const why = `its content does not match its content address ${info.ca}`
   return mismatch('hash-mismatch', info, why, {
     field: 'CA',
     ...(info.ca && { expected: info.ca }),
@@ -272,8 +272,8 @@ async function checkContent(
 }
 
 /**
- * Runs `action` for each item, some at a time. After a failure none is begun any more, and those
- * that run are waited for: whoever cleans up is not to meet them.
+ * Runs `action` for each item, `atOnce` at a time. After a failure, starts no more and waits for
+ * those that run, so that they do not disturb the caller's clean-up.
  */
 export async function allOrNone<T>(
   items: readonly T[],
@@ -293,7 +293,7 @@ export async function allOrNone<T>(
   if (failures.length > 0) throw failures[0]
 }
 
-/** Tells a task of the bytes that the workers did, while `action` runs. */
+/** Reports the workers' bytes to a task while `action` runs. */
 export async function watchBytes(
   workers: Workers,
   task: Task,

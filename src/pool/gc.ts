@@ -1,4 +1,4 @@
-/** Removes from the pool what has not been used for some time, and no running build needs. */
+/** Removes the entries of the pool that no build uses now or has used for some time. */
 import { lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
@@ -11,19 +11,19 @@ import { endDeadLeases, leaseTime, removeSetAside, setAside } from './removal.ts
 
 export interface CollectedGarbage {
   removedPaths: number
-  /** NAR bytes of what was removed. */
+  /** The size of the removed NARs in bytes. */
   removedBytes: number
   keptPaths: number
 }
 
 const dayMs = 24 * 60 * 60 * 1000
-/** Time stamps of a file system may lag behind the clock by a tick. */
+/** Time stamps of a file system may be slightly behind the clock. */
 const clockSlackMs = 2000
 
 /**
- * @param keepDays entries that a build used within so many days stay
- * @param warn told what could not be removed
- * @param signal ends the waiting for others who use the pool
+ * @param keepDays keeps the entries that a build used within this number of days
+ * @param warn gets a message about each file that could not be removed
+ * @param signal ends the wait for other builds that use the pool
  */
 export async function collectGarbage(
   pool: string,
@@ -32,15 +32,18 @@ export async function collectGarbage(
   signal?: AbortSignal,
 ): Promise<CollectedGarbage> {
   if (!(keepDays >= 0)) {
-    throw new NetimageError('bad-option', `${keepDays} is no number of days to keep entries for`)
+    throw new NetimageError(
+      'bad-option',
+      `could not collect garbage: ${keepDays} is not a number of days`,
+    )
   }
   const folders = poolFolders(resolve(pool))
   const result: CollectedGarbage = { removedPaths: 0, removedBytes: 0, keptPaths: 0 }
   try {
     if (!lstatSync(folders.trees, { throwIfNoEntry: false })) return result
-    // A pool that is being made this moment may not have them yet.
+    // Another process may be making the pool now, so these folders may be missing.
     for (const folder of [folders.scratch, folders.leases]) makeDirectory(folder)
-    // Under the lock entries are only renamed; the removal itself keeps nobody waiting.
+    // Under the lock, only rename the entries. Builds need not wait for the slow removal.
     const collect = () => {
       const living = endDeadLeases(folders, warn)
       const needed = Math.min(...living.map(leaseTime)) - clockSlackMs
@@ -48,7 +51,7 @@ export async function collectGarbage(
       for (const name of readdirSync(folders.trees)) {
         const entry = join(folders.trees, name)
         const stat = lstatSync(entry, { throwIfNoEntry: false })
-        // A build that finds an entry damaged takes it away without this lock.
+        // A build may have removed a damaged entry: that does not take this lock.
         if (!stat) continue
         const bytes = stat.mtimeMs < cutoff ? narBytes(entry) : 0
         if (stat.mtimeMs < cutoff) tidy(entry, warn, (path) => setAside(path, folders.scratch))

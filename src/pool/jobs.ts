@@ -1,4 +1,4 @@
-/** The work that is done in worker threads, a store path at a time. */
+/** The jobs of the worker threads. Each job is about one store path. */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
@@ -16,18 +16,18 @@ import { setAsideDamaged } from './removal.ts'
 
 export type Job = ReceiveJob | PlaceJob | CheckJob | ContentJob
 
-/** Unpack and verify a NAR, and make it an entry of the pool. */
+/** Unpacks and verifies a NAR, and makes an entry of the pool from it. */
 export interface ReceiveJob {
   kind: 'receive'
   source: NarSource
   expected: NarExpectation
-  /** A new directory for the entry while it is being made. */
+  /** A new directory for the unfinished entry. */
   scratch: string
-  /** Where the finished entry belongs. */
+  /** The path of the finished entry. */
   entry: string
 }
 
-/** Place an entry's tree in an image. */
+/** Places the tree of an entry in an image. */
 export interface PlaceJob {
   kind: 'place'
   tree: string
@@ -36,7 +36,7 @@ export interface PlaceJob {
   narSize: number
 }
 
-/** Hash a tree anew. */
+/** Hashes a tree again. */
 export interface CheckJob {
   kind: 'check'
   tree: string
@@ -44,14 +44,14 @@ export interface CheckJob {
   narSize: number
 }
 
-/** Hold a tree against a content address. */
+/** Checks a tree against a content address. */
 export interface ContentJob {
   kind: 'content'
   tree: string
   content: ContentCheck
 }
 
-/** Whether the tree is what its hash says; for `receive` always true. */
+/** Whether the tree is whole; always true for `receive`, which throws otherwise. */
 export type JobResult = boolean
 
 export async function runJob(
@@ -79,7 +79,7 @@ async function receive(
 ): Promise<void> {
   const { scratch, source, expected } = job
   try {
-    // Decompression is not loaded where everything is in the pool already.
+    // Load decompression only here: a build with a full pool does not need it.
     const { receiveNar } = await import('./receive.ts')
     mkdirSync(scratch)
     await receiveNar(source, join(scratch, treeName), expected, progress, memory)
@@ -93,10 +93,10 @@ async function receive(
   }
 }
 
-/** What stays now goes with the rest of the build's scratch directory. */
+/** No warning here: the end of the build removes its whole scratch directory. */
 const quietly = () => undefined
 
-/** Gives the finished entry its name. */
+/** Renames the finished entry into the pool. */
 function appear({ scratch, entry, expected }: ReceiveJob): void {
   try {
     renameSync(scratch, entry)
@@ -105,8 +105,8 @@ function appear({ scratch, entry, expected }: ReceiveJob): void {
     const errno = errnoOf(error)
     if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error
   }
-  // Usually another build has finished the same path first, and makes its image of it already. But
-  // whatever is there, nobody in this build has hashed it.
+  // Usually another build has finished the same path first and already uses the entry. But this
+  // build has not verified that entry, so hash it.
   const { narHash, narSize } = expected
   if (isWhole(join(entry, treeName), narHash, narSize)) tidy(scratch, quietly)
   else {
@@ -119,7 +119,7 @@ function isWhole(tree: string, narHash: Hash, narSize: number): boolean {
   try {
     return treeMatches(tree, narHash, narSize, quietly)
   } catch {
-    // What cannot be read is as good as damaged.
+    // Treat a tree that cannot be read like a damaged one.
     return false
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Places a tree of the pool somewhere else: as clones, as hard links or as copies of its files.
+ * Places a tree of the pool in an image: as clones, hard links or copies of its files.
  */
 import {
   chmodSync,
@@ -20,12 +20,12 @@ import {
 import { errnoOf, fileSystemError } from '../errors.ts'
 import { storeTime } from '../nix/nar/restore.ts'
 
-/** How the files of an image come from the pool. */
+/** The way to get the files of an image from the pool. */
 export type PlaceMethod = 'reflink' | 'hardlink' | 'copy'
 
 const slash = Buffer.from('/')
 
-/** Thrown where a file that other trees share was written to since it was unpacked. */
+/** Thrown if somebody has written to a file of the pool since it was unpacked. */
 export class TouchedTree extends Error {}
 
 /** @param target must not exist; its parent must */
@@ -33,7 +33,7 @@ export function placeTree(source: string, target: string, method: PlaceMethod): 
   const from = Buffer.from(source)
   const to = Buffer.from(target)
   const placeFile = filePlacers[method]
-  // Ours: what another owner's link would carry along is not.
+  // A hard link keeps the owner of the file. So we make links only to our own files.
   const owner = process.geteuid?.() ?? 0
 
   function placeDirectory(from: Buffer, to: Buffer): void {
@@ -73,7 +73,7 @@ const filePlacers: Record<PlaceMethod, PlaceFile> = {
     try {
       copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
     } catch (error) {
-      // ZFS clones no file that it has not written out yet.
+      // ZFS cannot clone a file that is not yet on the disk.
       if (errnoOf(error) !== 'EAGAIN') throw error
       return copyFile(from, to)
     }
@@ -91,7 +91,7 @@ const filePlacers: Record<PlaceMethod, PlaceFile> = {
   copy: copyFile,
 }
 
-/** Too many links to one file, or none allowed. */
+/** The file has too many links, or hard links are not allowed. */
 const unlinkable = new Set(['EMLINK', 'EPERM'])
 
 function copyFile(from: Buffer, to: Buffer): void {
@@ -101,7 +101,7 @@ function copyFile(from: Buffer, to: Buffer): void {
 
 const storeModes = new Set([0o444, 0o555])
 
-/** Whoever writes through one of a file's names writes to all of them, and moves the time. */
+/** A write through any hard link of a file changes the file's time stamp. */
 function isUntouched({ mtimeMs, mode }: Stats): boolean {
   return mtimeMs === storeTime * 1000 && storeModes.has(mode & 0o7777)
 }

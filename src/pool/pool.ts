@@ -1,16 +1,16 @@
 /**
- * The pool: our own verified, unpacked store paths on this machine. Each is unpacked once, and
- * images are made from it.
+ * The pool: verified, unpacked store paths on this machine. Each store path is unpacked once, and
+ * images are made from the pool.
  *
  * ```
- * trees/<nar hash>/tree         what a NAR unpacks to
- * trees/<nar hash>/entry.json   its size, and when it was last known to be whole
- * scratch/<lease>/…             what a build has not finished yet
+ * trees/<nar hash>/tree         the unpacked NAR
+ * trees/<nar hash>/entry.json   its size, and the boot in which it was last known to be whole
+ * scratch/<lease>/…             unfinished files of a build
  * leases/<lease>                locked by each build while it runs
- * lock                          shared while entries are claimed, exclusive while they are removed
+ * lock                          shared to claim entries, exclusive to remove entries
  * ```
  *
- * An entry's directory has the time at which it was last used.
+ * The time stamp of an entry's directory is the time of its last use.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
@@ -28,31 +28,31 @@ import { endDeadLeases, removeSetAside, setAsideDamaged } from './removal.ts'
 
 export interface Pool {
   readonly directory: string
-  /** Where this build makes things that are not finished; removed with the lease. */
+  /** The directory for unfinished files of this build. `close` removes it. */
   readonly scratch: string
-  /** A name in there that nothing has yet. */
+  /** A new path in the scratch directory. */
   newScratch(): string
   /**
-   * Looks for the trees of these paths and marks what is there as used, so that no garbage
-   * collection takes it while this build runs.
+   * Looks for the entries of these paths and marks them as used, so that no garbage collection
+   * removes them while this build runs.
    */
   claim(infos: Iterable<PathInfo>): Promise<Claim>
   entryPath(info: PathInfo): string
   treePath(info: PathInfo): string
-  /** Takes a damaged entry out of the pool. */
+  /** Removes a damaged entry from the pool. */
   discard(info: PathInfo): void
-  /** Records that a doubtful tree was hashed and is whole, if that can be written. */
+  /** Records that a doubtful entry is whole, if this user may write the record. */
   confirm(claimed: Claimed): void
-  /** Ends the lease and removes what it did not finish. */
+  /** Ends the lease and removes unfinished files. */
   close(): void
 }
 
 export interface Claim {
-  /** Whole, and there to be used. */
+  /** Entries that are ready for use. */
   present: Claimed[]
   /**
-   * From before the machine last started, of another user, or with a broken record: hashed before
-   * they count.
+   * Entries from before the machine last started, of another user, or with a broken record. They
+   * must be hashed before use.
    */
   doubtful: Claimed[]
   missing: PathInfo[]
@@ -60,7 +60,7 @@ export interface Claim {
 
 export interface Claimed {
   info: PathInfo
-  /** The size of the NAR in bytes, as it was when the entry was made, whatever `info` says. */
+  /** The size of the NAR in bytes, from the entry's record. `info` may have a wrong size. */
   narSize: number
 }
 
@@ -71,7 +71,7 @@ export interface PoolFolders {
   lock: string
 }
 
-/** Removal holds the lock for as long as renaming takes. */
+/** Garbage collection holds the lock only while it renames entries. */
 const lockWaitMs = 60_000
 
 export function defaultPoolDirectory(env: NodeJS.ProcessEnv = process.env): string {
@@ -92,13 +92,13 @@ export function poolFolders(directory: string): PoolFolders {
 }
 
 /**
- * @param warn told what could not be cleaned up
- * @param signal ends the waiting for others who use the pool
+ * @param warn gets a message about each leftover that could not be removed
+ * @param signal ends the wait for other builds that use the pool
  */
 export async function openPool(where: string, warn: Warn, signal?: AbortSignal): Promise<Pool> {
   const directory = resolve(where)
   const folders = poolFolders(directory)
-  // The time comes first, so that entries claimed later are never older than the lease.
+  // Take the time first, so that the entries that this build claims are never older.
   const lease = `${Date.now()}-${process.pid}-${randomBytes(4).toString('hex')}`
   const scratch = join(folders.scratch, lease)
   let leaseLock: Lock | undefined
@@ -106,7 +106,7 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
     for (const folder of [folders.trees, folders.scratch, folders.leases]) {
       makeDirectory(folder)
     }
-    // A lease that is not locked yet must not look dead to another build that starts now.
+    // Make the lease under the lock: another build would take an unlocked lease for a dead one.
     await withPoolLock(
       folders.lock,
       'exclusive',
@@ -161,7 +161,7 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
         writeFileSync(finished, formatEntry({ narSize }))
         renameSync(finished, file)
       } catch (error) {
-        // The entry of another user is hashed again by the next build.
+        // The entry belongs to another user. The next build will hash it again.
         if (isForbidden(error)) return
         throw fileSystemError(`could not write ${file}`, error)
       }
@@ -174,7 +174,7 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
   }
 }
 
-/** Runs `action` while no garbage collection, or nobody else at all, touches the entries. */
+/** Runs `action` with the lock of the pool, which excludes garbage collection. */
 export async function withPoolLock<T>(
   file: string,
   kind: LockKind,
@@ -183,9 +183,13 @@ export async function withPoolLock<T>(
 ): Promise<T> {
   const lock = await waitForLock(file, kind, lockWaitMs, signal)
   if (!lock) {
-    throw new NetimageError('file-system', `another netimage holds ${file} for over a minute`, {
-      hint: 'Wait for the other build or garbage collection to end, then run this again.',
-    })
+    throw new NetimageError(
+      'file-system',
+      `could not lock ${file}: another netimage has held the lock for over a minute`,
+      {
+        hint: 'Wait for the other build or garbage collection to end, then run this again.',
+      },
+    )
   }
   try {
     return action()
@@ -202,7 +206,7 @@ function readEntry(path: string): Entry | undefined {
   }
 }
 
-/** Marks an entry as used now. That of another user cannot be marked, and may be anything. */
+/** Marks an entry as used now. We cannot mark or trust the entries of another user. */
 function touch(path: string): 'ours' | 'foreign' | 'missing' {
   const now = new Date()
   try {

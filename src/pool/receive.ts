@@ -1,6 +1,6 @@
 /**
- * Receives a NAR into the pool: decompress, hash, unpack in one pass, and let it count only when
- * every size and hash is what was promised.
+ * Receives a NAR into the pool: decompresses, hashes and unpacks it in one pass, and compares every
+ * size and hash with the promised one.
  */
 import { createHash } from 'node:crypto'
 
@@ -13,7 +13,7 @@ import { createNarParser } from '../nix/nar/parse.ts'
 import { restoreTo } from '../nix/nar/restore.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 
-/** What a store promised of a NAR. */
+/** The facts that a store promised about a NAR. */
 export interface NarExpectation {
   /** The store path, for errors. */
   path: string
@@ -22,10 +22,10 @@ export interface NarExpectation {
 }
 
 /**
- * Unpacks `source` at `destination`, which must not exist. What is there after an error is not to
+ * Unpacks `source` at `destination`, which must not exist. After an error the files there must not
  * be used.
  *
- * @param progress told of the NAR's bytes as they pass
+ * @param progress gets the number of the NAR's bytes in each chunk
  */
 export async function receiveNar(
   source: NarSource,
@@ -43,7 +43,7 @@ export async function receiveNar(
   function write(chunk: Buffer): void {
     isReading = false
     size += chunk.length
-    // While it streams: a decompression bomb is not to fill the disk first.
+    // Check this during the stream. Otherwise a decompression bomb could fill the disk.
     if (size > expected.narSize) {
       throw mismatch(
         'size-mismatch',
@@ -76,24 +76,24 @@ export async function receiveNar(
   expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'), 'NarHash')
 }
 
-/** Another store may do better where a file of this one cannot be read. */
+/** If a file of the store cannot be read, the store is at fault, and another one may succeed. */
 function unreadable(error: unknown): unknown {
   if (!(error instanceof NetimageError) || error.code !== 'file-system') return error
   return new NetimageError('bad-store', error.message, {
     cause: error,
     details: error.details,
-    hint: 'Run this as somebody who may read that store, or name another with --from.',
+    hint: 'Run this as a user who may read that store, or name another store with --from.',
   })
 }
 
-/** The NAR in a file, with the file's own hash and size checked on the way. */
+/** Decompresses the NAR in a file, and checks the file's own hash and size. */
 async function* narChunks(
   source: NarFile,
   expected: NarExpectation,
   memory: MemoryClaim,
 ): AsyncGenerator<Buffer> {
   const { file, compression, fileHash, fileSize } = source
-  // The same bytes under the same hash need not be hashed twice.
+  // Without compression both hashes are of the same bytes, so one check is enough.
   const sameBytes = compression === 'none' && fileHash?.hex === expected.narHash.hex
   const hash = fileHash && !sameBytes ? createHash('sha256') : undefined
   let size = 0
@@ -108,7 +108,7 @@ async function* narChunks(
 
   yield* decompress(observed(), compression, (bytes) => memory.hold(bytes))
   if (fileSize !== undefined && size !== fileSize) {
-    const why = `its ${compression} file has ${size} bytes, and ${fileSize} were promised`
+    const why = `its ${compression} file has ${size} bytes, but the store promised ${fileSize}`
     const details = { field: 'FileSize', expected: fileSize, actual: size }
     throw mismatch('size-mismatch', expected, why, details)
   }
@@ -129,12 +129,12 @@ function expectHash(
     ...{ field, expected: formatHash(promised) },
     actual: formatHash({ algorithm: promised.algorithm, hex }),
   }
-  const why = `${what} has the hash ${details.actual}, and ${details.expected} was promised`
+  const why = `${what} has the hash ${details.actual}, but the store promised ${details.expected}`
   throw mismatch('hash-mismatch', expected, why, details)
 }
 
 export function wrongSize(expected: NarExpectation, size: number): NetimageError {
-  const why = `its NAR has ${size} bytes, and ${expected.narSize} were promised`
+  const why = `its NAR has ${size} bytes, but the store promised ${expected.narSize}`
   const details = { field: 'NarSize', expected: expected.narSize, actual: size }
   return mismatch('size-mismatch', expected, why, details)
 }
@@ -147,6 +147,6 @@ export function mismatch(
 ): NetimageError {
   return new NetimageError(code, `${expected.path} is not what its store promised: ${why}`, {
     details: { path: expected.path, ...details },
-    hint: 'The store is damaged, or the transfer was. If it stays so, ask the store’s owner, or name another with --from.',
+    hint: 'The store or the transfer is damaged. If this happens again, ask the store’s owner, or name another store with --from.',
   })
 }

@@ -1,6 +1,7 @@
 /**
- * What leaves the pool: first out of sight, by a rename, then from the disk. A directory of another
- * user that cannot be removed is told and stays; nobody needs what is in it.
+ * Removes entries and leftovers from the pool. A rename first moves them away, then they are
+ * deleted. If a directory of another user cannot be deleted, we warn, and it stays. No build uses
+ * it.
  */
 import { randomBytes } from 'node:crypto'
 import { readdirSync, renameSync } from 'node:fs'
@@ -12,7 +13,7 @@ import { removalCommand, tidy, type Warn } from '../tidy.ts'
 
 const removedPrefix = 'removed-'
 
-/** Takes something out of sight at once, to be removed when there is time. */
+/** Moves a path away at once. `removeSetAside` deletes it later. */
 export function setAside(path: string, scratch: string): void {
   try {
     renameSync(path, join(scratch, `${removedPrefix}${randomBytes(6).toString('hex')}`))
@@ -21,17 +22,17 @@ export function setAside(path: string, scratch: string): void {
   }
 }
 
-/** Takes away an entry that is known to be damaged: it must not be used, so this must succeed. */
+/** Moves a damaged entry away. A failure is an error, because nobody may use the entry. */
 export function setAsideDamaged(entry: string, scratch: string): void {
   try {
     setAside(entry, scratch)
   } catch (error) {
     throw new NetimageError(
       'file-system',
-      `${entry} in the pool cannot be used, and cannot be removed`,
+      `could not remove the unusable entry ${entry} from the pool`,
       {
         cause: error,
-        hint: `It is damaged or may not be read, and belongs to another user. Remove it with: ${removalCommand(entry)}`,
+        hint: `It is damaged or unreadable, and it belongs to another user. Remove it with: ${removalCommand(entry)}`,
       },
     )
   }
@@ -43,16 +44,16 @@ export function removeSetAside(scratch: string, warn: Warn): void {
   }
 }
 
-/** The time at which a lease's build began, in milliseconds since 1970. */
+/** The start of a lease's build, in milliseconds since 1970. */
 export function leaseTime(lease: string): number {
   return Number.parseInt(lease, 10) || 0
 }
 
 /**
- * Ends the leases of builds that no longer run, and sets aside what they left. To be called with
- * the pool's lock held.
+ * Ends the leases of builds that no longer run, and sets their leftovers aside. The caller must
+ * hold the pool's lock.
  *
- * @returns the leases of builds that run
+ * @returns the leases of running builds
  */
 export function endDeadLeases(folders: { leases: string; scratch: string }, warn: Warn): string[] {
   const living: string[] = []
@@ -71,14 +72,16 @@ export function endDeadLeases(folders: { leases: string; scratch: string }, warn
 }
 
 /**
- * A build holds its lease exclusively. A shared lock tells whether it does, and takes no permission
- * to write, which only the lease's owner has.
+ * A build holds an exclusive lock on its lease. So a shared lock fails while the build runs. We do
+ * not try an exclusive lock, because only the owner of the lease may write to it.
+ *
+ * @returns undefined if the build still runs
  */
 function lockDead(lease: string): Lock | undefined {
   try {
     return tryLock(lease, 'shared')
   } catch {
-    // Nobody can tell, so its build counts as running.
+    // We cannot tell, so assume that the build runs.
     return undefined
   }
 }

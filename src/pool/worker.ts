@@ -1,4 +1,4 @@
-/** A worker thread: runs the jobs that it is sent, one after another. */
+/** A worker thread. Runs its jobs one after another. */
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { messageOf, NetimageError } from '../errors.ts'
@@ -22,14 +22,14 @@ port.on('message', ({ id, job }: JobMessage) => {
   void runJob(job, count, memory)
     .then((result): ResultMessage => ({ id, result }))
     .catch((error: unknown): ResultMessage => {
-      // What a failed job counted will be counted again by its next attempt.
+      // Take back the bytes of a failed job: its next attempt counts them again.
       Atomics.sub(bytesDone, 0, BigInt(counted))
       return { id, error: describe(error) }
     })
     .then((message) => port.postMessage(message))
 })
 
-/** An error loses its class between threads, so it travels as data. */
+/** Errors lose their class between threads, so send their parts as data. */
 function describe(error: unknown): NonNullable<ResultMessage['error']> {
   if (error instanceof NetimageError) {
     const { code, message, hint, details } = error

@@ -1,6 +1,6 @@
 /**
- * A few worker threads for the work that keeps a processor busy: decompressing, hashing,
- * unpacking. How many there are bounds the memory, whatever the size of a closure.
+ * Worker threads for work that uses the processor: decompressing, hashing, unpacking. Their number
+ * limits the memory, whatever the size of the closure.
  */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
@@ -27,9 +27,9 @@ export interface ResultMessage {
 }
 
 export interface Workers {
-  /** Runs a job on the next worker that is free. */
+  /** Runs a job on the next free worker. */
   run(job: Job): Promise<JobResult>
-  /** NAR bytes done so far, by all jobs together. */
+  /** The NAR bytes that all jobs together have done so far. */
   bytesDone(): number
   /** Ends the threads; jobs that still run fail. */
   close(): Promise<void>
@@ -41,13 +41,13 @@ interface Pending {
   reject(error: Error): void
 }
 
-/** Each takes up to 70 MB with its decoder: with four the whole stays below 400 MB. */
+/** Each worker uses up to 70 MB with its decoder. With four workers netimage stays below 400 MB. */
 const maxWorkers = 4
 
-/** Worker heaps stay small: chunks live outside them, and files pass by in pieces. */
+/** The heaps of workers stay small: chunks are outside of the heap, and files are streamed. */
 const resourceLimits = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 8 }
 
-/** @param signal ends the threads as `close` does, so that nobody waits for a large path */
+/** @param signal ends the threads as `close` does, even in the middle of a large path */
 export function startWorkers(signal: AbortSignal): Workers {
   const counter = new SharedArrayBuffer(8)
   const bytesDone = new BigUint64Array(counter)
@@ -74,7 +74,7 @@ export function startWorkers(signal: AbortSignal): Workers {
         pending.reject(new NetimageError(code, text, { hint, details }))
       } else pending.resolve(message.result ?? false)
     })
-    // A worker that dies takes its job along, and we cannot tell which: all of them fail.
+    // If a worker dies, we cannot tell which job it had. So all jobs fail.
     worker.on('error', (error) => failAll(error))
     return worker
   }
@@ -97,14 +97,14 @@ export function startWorkers(signal: AbortSignal): Workers {
     }
   }
 
-  // At once: they start while the closure is being found.
+  // Start all workers now: they start up while we look for the closure.
   while (all.length < limit) idle.push(start())
 
   async function close(): Promise<void> {
     closed = true
     signal.removeEventListener('abort', close)
     await Promise.all(all.map((worker) => worker.terminate()))
-    // Only now: whoever waits for a job may clean up after it.
+    // Reject the jobs only after the threads have ended: callers then remove the jobs' files.
     failAll(new NetimageError('interrupted', 'interrupted'))
   }
   signal.addEventListener('abort', close)

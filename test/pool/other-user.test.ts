@@ -160,7 +160,7 @@ suite('beside another user', { concurrency: 2 }, () => {
       const failed = await build('--json')
       assert.equal(failed.status, 1, failed.stderr)
       const { message, hint } = failureOf(failed)
-      assert.match(message, /in the pool cannot be used, and cannot be removed/)
+      assert.match(message, /could not remove the unusable entry \S+ from the pool/)
       assert.ok(hint?.endsWith(`sudo rm -rf ${entry()}`), hint)
       assert.deepEqual(readdirSync(home).toSorted(), ['pool'])
     })
@@ -224,7 +224,7 @@ suite('an entry that appears while its path is unpacked', () => {
   })
 })
 
-test('what is no number of days removes nothing', async () => {
+test('a wrong number of days removes nothing', async () => {
   const own = workspace.path(`gc-${count++}`)
   const entry = join(own, 'trees/entry')
   mkdirSync(entry, { recursive: true })
