@@ -17,7 +17,7 @@ async function convertWithNix(to: string, algorithm: string, hashes: string[]) {
   return output.trimEnd().split('\n')
 }
 
-suite('as Nix does it', () => {
+suite('base32 agrees with Nix', () => {
   for (const [algorithm, size] of Object.entries(sizes)) {
     test(`for the bytes of ${algorithm}`, async () => {
       const bytes = fc.uint8Array({ minLength: size, maxLength: size })
@@ -39,7 +39,7 @@ suite('as Nix does it', () => {
 const anyBytes = fc.uint8Array({ maxLength: 70 })
 const anyText = fc.string({ unit: fc.constantFrom(...alphabet.split('')), maxLength: 60 })
 
-test('bytes come back as they were', () => {
+test('decoding an encoded text gives the same bytes', () => {
   fc.assert(
     fc.property(anyBytes, (bytes) => {
       const text = encode(bytes)
@@ -49,7 +49,7 @@ test('bytes come back as they were', () => {
   )
 })
 
-test('a text is refused, or is the one way to write its bytes', () => {
+test('a text is refused, or it is the only encoding of its bytes', () => {
   let decoded = 0
   fc.assert(
     fc.property(anyText, (text) => {
@@ -74,14 +74,14 @@ suite('a text is refused', () => {
     }
   })
 
-  test('of a length that no bytes have', () => {
-    // 5 bits each: these are more than some bytes take, and less than one byte more takes.
+  test('with a length that is not the length of any bytes', () => {
+    // Each character has 5 bits. No number of bytes has an encoding of these lengths.
     for (const length of [1, 3, 6, 9, 11, 14, 51]) {
       assert.equal(decode('0'.repeat(length)), undefined, `${length} characters`)
     }
   })
 
-  test('whose spare bits are not zero', () => {
+  test('with spare bits that are not zero', () => {
     // 52 characters have 260 bits, 32 bytes 256: the first character has only its lowest bit.
     const rest = '0'.repeat(51)
     assert.notEqual(decode(`0${rest}`), undefined)

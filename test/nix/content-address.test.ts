@@ -59,10 +59,10 @@ function addressOf(info: PathInfo) {
   return address
 }
 
-suite('paths that real Nix has addressed by their contents', () => {
+suite('content-addressed paths of real Nix', () => {
   const directory = temporaryDirectory()
   let world: NixWorld
-  /** By what they are. */
+  /** By the name of their kind. */
   const infos = new Map<string, PathInfo>()
 
   before(async () => {
@@ -86,7 +86,7 @@ suite('paths that real Nix has addressed by their contents', () => {
     ].flat()) {
       paths[name] = shapes[name] ?? ''
     }
-    // It refers to others and to itself, and its chain refers to others only.
+    // This path refers to itself and to others. The paths of its chain refer only to others.
     const rewritesSchema = v.object({ rewrites: v.record(v.string(), v.string()) })
     const symlinks = shapes['symlinks'] ?? ''
     const answer = await world.nix(['store', 'make-content-addressed', '--json', symlinks])
@@ -122,7 +122,7 @@ suite('paths that real Nix has addressed by their contents', () => {
     }
   })
 
-  test('do not follow from their addresses with anything changed', () => {
+  test('do not follow from their addresses if any part is changed', () => {
     const stranger = storePath('/nix/store/0123456789abcdfghijklmnpqrsvwxyz-stranger')
     for (const [what, info] of infos) {
       const address = addressOf(info)
@@ -173,17 +173,17 @@ suite('paths that real Nix has addressed by their contents', () => {
     return storePath(path.slice(0, -1) + (path.endsWith('x') ? 'y' : 'x'))
   }
 
-  /** The references as the store would have them if the path had the other name. */
+  /** The references that the store would have if the path had the other name. */
   function renamed({ path, references }: PathInfo) {
     return references.map((reference) => (reference === path ? otherName(path) : reference))
   }
 
-  test('hold what their addresses say', () => {
+  test('have the content of their addresses', () => {
     const kinds = new Set<string>()
     for (const [what, info] of infos) {
       const check = contentCheck(info, addressOf(info))
       if (!check) {
-        // The NAR hash is the address.
+        // The content address is the NAR hash.
         assert.equal(addressOf(info).hash.hex, info.narHash.hex, what)
         kinds.add('none')
         continue
@@ -204,7 +204,7 @@ suite('paths that real Nix has addressed by their contents', () => {
     assert.deepEqual([...kinds].toSorted(), ['file', 'modulo', 'nar', 'none'])
   })
 
-  test('are not content-addressed without an address, or with one that is none', () => {
+  test('are not content-addressed without an address, or with an invalid one', () => {
     for (const info of infos.values()) {
       const { ca, ...without } = info
       assert.ok(!isContentAddressed(without))

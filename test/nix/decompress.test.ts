@@ -20,7 +20,7 @@ import { waitUntil } from '../support/waiting.ts'
 
 type Compressed = Exclude<Compression, 'none'>
 const compressions: Compressed[] = ['xz', 'zstd', 'bzip2', 'br', 'gzip']
-/** Those whose streams tell by themselves that they were changed or cut off. */
+/** The formats whose decoders notice that a stream was changed or cut off. */
 const checking: Compressed[] = ['xz', 'zstd', 'bzip2', 'gzip']
 
 const encode: Record<Compressed, (input: Buffer, ...args: string[]) => Promise<Buffer> | Buffer> = {
@@ -40,7 +40,7 @@ async function collect(chunks: Chunks): Promise<Buffer> {
 const decode = (stream: Buffer, compression: Compression, sizes = [65_536]) =>
   collect(decompress(inPieces(stream, sizes), compression))
 
-/** What comes out before an error, and the error. */
+/** The output before an error, and the error. */
 async function attempt(stream: Chunks, compression: Compression) {
   const collected: Buffer[] = []
   let error: unknown
@@ -60,7 +60,7 @@ async function assertRefused(stream: Buffer, compression: Compression, why: RegE
 
 const noiseIn = new Map<Compressed, Buffer>()
 
-/** Noise, compressed once for all tests: more of it than decoders read ahead. */
+/** Noise, compressed once for all tests. It is larger than the amount that decoders read ahead. */
 async function compressedNoise(compression: Compressed): Promise<Buffer> {
   const stream = noiseIn.get(compression) ?? (await encode[compression](contents.noise))
   noiseIn.set(compression, stream)
@@ -75,13 +75,13 @@ const contents = {
   noise: randomBytes(1_500_000),
 }
 
-test('without compression the bytes are the bytes', async () => {
+test('without compression the output is the input', async () => {
   assert.ok((await decode(contents.noise, 'none')).equals(contents.noise))
 })
 
 for (const compression of compressions) {
   suite(compression, () => {
-    test('of contents of every kind', async () => {
+    test('decompresses content of every kind', async () => {
       for (const [name, content] of Object.entries(contents)) {
         const stream =
           name === 'noise' ? await compressedNoise(compression) : await encode[compression](content)
@@ -89,10 +89,10 @@ for (const compression of compressions) {
       }
     })
 
-    test('at any chunking', async () => {
+    test('decompresses chunks of any size', async () => {
       const content = Buffer.concat([randomBytes(1500), Buffer.alloc(3000, 'text, ')])
       const stream = await encode[compression](content)
-      // Each chunking of bzip2 takes a process.
+      // bzip2 needs a process for each run.
       const numRuns = compression === 'bzip2' ? 5 : 10
       await fc.assert(
         fc.asyncProperty(pieceSizes, async (sizes) => {
@@ -103,13 +103,13 @@ for (const compression of compressions) {
       assert.ok((await decode(stream, compression, [1])).equals(content))
     })
 
-    test('of bytes that are something else', async () => {
+    test('refuses bytes of another format', async () => {
       const page = Buffer.from('<html><title>Sign in</title></html>\n'.repeat(100))
       const { error } = await attempt([page], compression)
       assertError(error, 'bad-compression', new RegExp(`the ${compression} stream is broken: `))
     })
 
-    test('of an input that fails fails in the same way', async () => {
+    test('fails with the error of its input', async () => {
       const stream = await compressedNoise(compression)
       function* failing(): Generator<Buffer> {
         yield stream.subarray(0, 100_000)
@@ -121,7 +121,7 @@ for (const compression of compressions) {
       )
     })
 
-    test('may be left early: its input and its program end', async () => {
+    test('ends its input and its program if the reader stops early', async () => {
       const stream = await compressedNoise(compression)
       const idle = await quiet()
       for (const leave of ['return', 'throw'] as const) {
@@ -147,7 +147,7 @@ for (const compression of compressions) {
       }
     })
 
-    test('may be left while its input waits', async () => {
+    test('ends if the reader stops while the input waits', async () => {
       const stream = await compressedNoise(compression)
       const idle = await quiet()
       let wake = () => {}
@@ -163,7 +163,7 @@ for (const compression of compressions) {
       wake()
     })
 
-    test('may be left before it began', async () => {
+    test('ends if the reader stops before the first read', async () => {
       const stream = await encode[compression](contents.text)
       const idle = await quiet()
       const chunks = decompress(inPieces(stream, [1000]), compression)
@@ -174,13 +174,13 @@ for (const compression of compressions) {
   })
 }
 
-/** The pipes that are open once no program runs any more. */
+/** The open pipes after all programs have ended. */
 async function quiet(): Promise<string[]> {
   await waitUntil('all programs have ended', () => !open().includes('ProcessWrap'))
   return open().filter((name) => name === 'PipeWrap')
 }
 
-/** What was ended is put away in one of the next turns of the event loop. */
+/** Node closes the pipes in one of the next turns of the event loop. */
 async function assertQuiet(idle: string[]): Promise<void> {
   await waitUntil('all pipes are closed', async () => (await quiet()).length === idle.length)
 }
@@ -189,21 +189,21 @@ function open(): string[] {
   return process.getActiveResourcesInfo()
 }
 
-test('xz: what does not begin as xz does is said to be none, however short', async () => {
+test('xz: the error says so if the input does not begin like xz, even if it is short', async () => {
   for (const text of ['', 'x', '<html>', '<html><title>Sign in</title>']) {
     await assertRefused(Buffer.from(text), 'xz', /the xz stream is broken: it is not xz$/)
   }
 })
 
-suite('what was changed or cut off', () => {
+suite('a changed stream', () => {
   const content = Buffer.from(
     Array.from({ length: 12 }, (_, line) => `line ${line * 7919}\n`).join(''),
   )
 
   for (const compression of compressions) {
-    test(`${compression}: cut off at any byte, it is an error or less`, async () => {
+    test(`${compression}: cut off at any byte, it gives an error or shorter output`, async () => {
       const stream = await encode[compression](content)
-      // Each try of bzip2 takes a process.
+      // bzip2 needs a process for each try.
       const step = compression === 'bzip2' ? 9 : 1
       for (let end = 0; end < stream.length; end += step) {
         const { output, error } = await attempt([stream.subarray(0, end)], compression)
@@ -212,7 +212,7 @@ suite('what was changed or cut off', () => {
       }
     })
 
-    test(`${compression}: with any byte changed, it is an error or the same`, async () => {
+    test(`${compression}: with any byte changed, it gives an error or the same output`, async () => {
       const stream = await encode[compression](content)
       const step = compression === 'bzip2' ? 5 : 1
       for (let at = 0; at < stream.length; at += step) {
@@ -225,7 +225,7 @@ suite('what was changed or cut off', () => {
       }
     })
 
-    test(`${compression}: followed by something else, it is an error or the same`, async () => {
+    test(`${compression}: followed by other bytes, it gives an error or the same output`, async () => {
       const stream = await encode[compression](content)
       for (const rest of [Buffer.alloc(1), Buffer.from('trailing'), Buffer.alloc(1000)]) {
         const { output, error } = await attempt([stream, rest], compression)
@@ -236,7 +236,7 @@ suite('what was changed or cut off', () => {
     })
   }
 
-  test('zstd: random changes of a stream with a checksum never make other output', async () => {
+  test('zstd: random changes of a stream with a checksum never give other output', async () => {
     const stream = await encode.zstd(Buffer.concat([content, randomBytes(300), content]))
     const original = await decode(stream, 'zstd')
     const change = fc.record({
@@ -268,13 +268,13 @@ suite('several streams in one', () => {
       }
     })
 
-    test(`${compression}: an empty one among them`, async () => {
+    test(`${compression}: an empty stream among them`, async () => {
       const empty = await encode[compression](Buffer.alloc(0))
       const streams = [empty, await encode[compression](first), empty]
       assert.ok((await decode(Buffer.concat(streams), compression)).equals(first))
     })
 
-    test(`${compression}: the second cut off is an error`, async () => {
+    test(`${compression}: it is an error if the second is cut off`, async () => {
       const [whole, cut] = [await encode[compression](first), await encode[compression](second)]
       const stream = Buffer.concat([whole, cut.subarray(0, -3)])
       const { error } = await attempt([stream], compression)
@@ -303,7 +303,7 @@ suite('several streams in one', () => {
   })
 })
 
-suite('streams as the programs make them otherwise', () => {
+suite('streams that programs make with other options', () => {
   const content = Buffer.concat([contents.text, contents.noise.subarray(0, 100_000)])
   const options: [compression: 'xz' | 'zstd' | 'bzip2', args: string[]][] = [
     ['xz', ['-9']],
@@ -311,7 +311,7 @@ suite('streams as the programs make them otherwise', () => {
     ['xz', ['--check=crc32']],
     ['xz', ['--check=sha256']],
     ['xz', ['--block-size=10000', '-T2']],
-    // An index of several pieces.
+    // This makes an index with several parts.
     ['xz', ['--block-size=200', '-0']],
     ['xz', ['--x86', '--lzma2=preset=0']],
     ['xz', ['--lzma2=preset=0,dict=128MiB']],
@@ -330,14 +330,18 @@ suite('streams as the programs make them otherwise', () => {
   }
 })
 
-suite('streams that want too much memory', () => {
+suite('streams that need too much memory are refused', () => {
   test('xz: a dictionary of 512 MiB', async () => {
     const stream = await encode.xz(Buffer.from('x'), '--lzma2=preset=0,dict=512MiB')
-    await assertRefused(stream, 'xz', /a dictionary of 536870912 bytes, but only 134217728 are allowed/)
+    await assertRefused(
+      stream,
+      'xz',
+      /a dictionary of 536870912 bytes, but only 134217728 are allowed/,
+    )
   })
 
   for (const args of [['--x86'], ['--delta=dist=4'], ['--arm', '--delta=dist=1'], ['-T2']]) {
-    test(`xz: such a dictionary where ${args.join(' ')} fills the header`, async () => {
+    test(`xz: such a dictionary if ${args.join(' ')} fills the header`, async () => {
       const stream = await encode.xz(Buffer.from('x'), ...args, '--lzma2=preset=0,dict=512MiB')
       await assertRefused(stream, 'xz', /a dictionary of 536870912 bytes/)
     })
@@ -351,7 +355,7 @@ suite('streams that want too much memory', () => {
     await assertRefused(padded, 'xz', /a dictionary of 536870912 bytes/)
   })
 
-  test('xz: such a dictionary at any chunking', async () => {
+  test('xz: such a dictionary in chunks of any size', async () => {
     const stream = await encode.xz(contents.text, '--lzma2=preset=0,dict=512MiB')
     for (const size of [1, 11, 12, 13, 24, 1035, 1036, 1037]) {
       const { output, error } = await attempt(inPieces(stream, [size]), 'xz')
@@ -368,7 +372,7 @@ suite('streams that want too much memory', () => {
   })
 })
 
-suite('the memory that a decoder will hold is told before it holds it', () => {
+suite('a decoder reports the size of its memory before it allocates it', () => {
   async function told(stream: Buffer, compression: Compression): Promise<number[]> {
     const sizes: number[] = []
     let output = 0
@@ -391,13 +395,13 @@ suite('the memory that a decoder will hold is told before it holds it', () => {
     assert.deepEqual(await told(await encode.zstd(contents.text, '--long=26'), 'zstd'), [1 << 26])
   })
 
-  test('the others hold too little to tell', async () => {
+  test('other formats need little memory and report nothing', async () => {
     for (const compression of ['bzip2', 'br', 'gzip'] as const) {
       assert.deepEqual(await told(await encode[compression](contents.text), compression), [])
     }
   })
 
-  test('what may not be held is not decoded', async () => {
+  test('if the report throws, nothing is decoded', async () => {
     const refuse = () => {
       throw new NetimageError('disk-full', 'no room')
     }
@@ -411,7 +415,7 @@ suite('the memory that a decoder will hold is told before it holds it', () => {
   })
 })
 
-suite('a bomb', () => {
+suite('a decompression bomb', () => {
   const size = 48 << 20
 
   for (const compression of compressions) {
@@ -426,7 +430,7 @@ suite('a bomb', () => {
     })
   }
 
-  // Each of these formats may be one stream after another.
+  // A file of these formats may have several streams, one after another.
   for (const compression of ['xz', 'zstd', 'bzip2', 'gzip'] as const) {
     test(`of ${compression} comes out no faster than it is read`, async () => {
       const part = await encode[compression](
@@ -439,7 +443,7 @@ suite('a bomb', () => {
       }
       for await (const chunk of decompress(input(), compression)) {
         assert.ok(chunk.length > 0)
-        // In the time in which another one is read to its end.
+        // Read another stream to its end: that gives this one time.
         for await (const other of decompress(Array(count).fill(part), compression)) assert.ok(other)
         break
       }
@@ -448,7 +452,7 @@ suite('a bomb', () => {
   }
 })
 
-suite('decoders that this machine may not have', () => {
+suite('missing decoders', () => {
   const directory = temporaryDirectory()
   const emptyPath = join(directory, 'empty')
   const source = pathToFileURL(join(import.meta.dirname, '../../src/nix/decompress.ts')).href
@@ -461,7 +465,7 @@ suite('decoders that this machine may not have', () => {
     writeFileSync(streams.bzip2, await encode.bzip2(Buffer.from('content')))
   })
 
-  /** Decompresses in a process of its own, with the programs of another PATH. */
+  /** Decompresses in another process, with the programs of another PATH. */
   async function decodeElsewhere(
     compression: 'xz' | 'bzip2',
     path: string,
@@ -500,7 +504,7 @@ suite('decoders that this machine may not have', () => {
 
   const realPath = process.env['PATH'] ?? ''
 
-  test('without the library, xz is the program’s work', async () => {
+  test('without the library, the program xz decompresses', async () => {
     assert.deepEqual(await decodeElsewhere('xz', realPath, true), { text: 'content' })
   })
 
@@ -512,7 +516,7 @@ suite('decoders that this machine may not have', () => {
     ['xz', 'xz-utils'],
     ['bzip2', 'bzip2'],
   ] as const) {
-    test(`a ${program} that is missing is named, with its package`, async () => {
+    test(`the error names the missing ${program} and its package`, async () => {
       assert.deepEqual(await decodeElsewhere(program, emptyPath, true), {
         code: 'program-missing',
         message: `the program ${program} is not installed`,

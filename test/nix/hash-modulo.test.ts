@@ -1,4 +1,4 @@
-// That it is the hash that real Nix makes is shown in content-address.test.ts.
+// content-address.test.ts shows that this is the hash of real Nix.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -9,7 +9,7 @@ import { inReusedPieces, pieceSizes } from '../support/chunks.ts'
 
 const modulus = 'a0b1c2d3f4g5h6i7j8k9l0m1n2p3q4r5'
 
-/** The same by plain means: with everything in memory. */
+/** A simple implementation with everything in memory. */
 function expected(bytes: Buffer): string {
   const parts = bytes.toString('latin1').split(modulus)
   const hash = createHash('sha256').update(parts.join('\0'.repeat(32)), 'latin1')
@@ -27,7 +27,7 @@ function actual(bytes: Buffer, sizes: number[]): string {
   return modulo.hex()
 }
 
-/** Bytes with the hash part in them, whole and in parts that only look like it. */
+/** Bytes with the hash part, and with parts that look similar. */
 const bytesWithModulus = fc
   .array(
     fc.oneof(
@@ -40,7 +40,7 @@ const bytesWithModulus = fc
   )
   .map((parts) => Buffer.concat(parts))
 
-test('the hash part counts as zeros, and where it stood counts too, at any chunking', () => {
+test('the hash part counts as zeros, and its positions count too, with chunks of any size', () => {
   fc.assert(
     fc.property(bytesWithModulus, pieceSizes, (bytes, sizes) => {
       assert.equal(actual(bytes, sizes), expected(bytes))
@@ -49,7 +49,7 @@ test('the hash part counts as zeros, and where it stood counts too, at any chunk
   )
 })
 
-test('the hash part may be cut anywhere', () => {
+test('the end of a chunk may cut the hash part anywhere', () => {
   const bytes = Buffer.from(`before ${modulus} between ${modulus}${modulus} after`)
   const hash = expected(bytes)
   for (let size = 1; size <= bytes.length; size++) assert.equal(actual(bytes, [size]), hash)
@@ -58,14 +58,14 @@ test('the hash part may be cut anywhere', () => {
   }
 })
 
-test('without the hash part it is the plain hash, of nothing as well', () => {
+test('without the hash part it is the plain hash, also for an empty input', () => {
   for (const text of ['', 'x', modulus.slice(1), 'x'.repeat(100_000)]) {
     const plain = createHash('sha256').update(text).digest('hex')
     assert.equal(actual(Buffer.from(text), [1000]), plain)
   }
 })
 
-test('where the hash part stood makes a difference', () => {
+test('another position of the hash part gives another hash', () => {
   const zeros = '\0'.repeat(32)
   const texts = [`${modulus}${zeros}`, `${zeros}${modulus}`, `${zeros}${zeros}`]
   assert.equal(new Set(texts.map((text) => actual(Buffer.from(text), [64]))).size, 3)

@@ -18,7 +18,7 @@ function nixHash(to: string, algorithm: string, hash: string): Promise<string> {
 }
 
 for (const algorithm of algorithms) {
-  test(`${algorithm} is read in every way in which Nix writes it`, async () => {
+  test(`${algorithm} is read in every encoding of Nix`, async () => {
     const hex = createHash(algorithm).update('netimage').digest('hex')
     const [base32, base64, sri] = await Promise.all(
       ['to-base32', 'to-base64', 'to-sri'].map((to) => nixHash(to, algorithm, hex)),
@@ -33,7 +33,7 @@ for (const algorithm of algorithms) {
   })
 }
 
-test('a hash comes back from what we write', () => {
+test('parsing a formatted hash gives the same hash', () => {
   const hash = fc.constantFrom(...algorithms).chain((algorithm) => {
     const length = createHash(algorithm).digest().length
     return fc.uint8Array({ minLength: length, maxLength: length }).map((digest) => {
@@ -43,7 +43,7 @@ test('a hash comes back from what we write', () => {
   fc.assert(fc.property(hash, (hash) => assert.deepEqual(parseHash(formatHash(hash)), hash)))
 })
 
-suite('what is no hash', () => {
+suite('a text that is not a hash', () => {
   const hex = createHash('sha256').digest('hex')
   const base64 = createHash('sha256').digest('base64')
   const base32 = digestToBase32({ algorithm: 'sha256', hex })
@@ -51,15 +51,15 @@ suite('what is no hash', () => {
     'an empty text': '',
     'a bare digest': hex,
     'an algorithm without a digest': 'sha256:',
-    'an algorithm that Nix does not know': `sha384:${hex}`,
-    'an algorithm that every object has': `constructor:${hex}`,
+    'an algorithm that Nix does not have': `sha384:${hex}`,
+    'an algorithm that is a property of every object': `constructor:${hex}`,
     'an algorithm in capitals': `SHA256:${hex}`,
     'another separator': `sha256=${hex}`,
     'a digest of another algorithm': `sha512:${hex}`,
     'a digest that is too short': `sha256:${hex.slice(2)}`,
     'a digest that is too long': `sha256:${hex}00`,
-    'base16 with a character that is none': `sha256:g${hex.slice(1)}`,
-    'base32 with a character that is none': `sha256:0e${base32.slice(2)}`,
+    'base16 with a wrong character': `sha256:g${hex.slice(1)}`,
+    'base32 with a wrong character': `sha256:0e${base32.slice(2)}`,
     'base32 with spare bits': `sha256:z${base32.slice(1)}`,
     'base64 without its padding': `sha256:${base64.replace('=', '')}`,
     'base64 with spare bits': `sha256:${base64.slice(0, -2)}V=`,
@@ -75,7 +75,7 @@ suite('what is no hash', () => {
     test(name, () => assert.equal(parseHash(text), undefined))
   }
 
-  test('random changes of a hash are refused, or are that hash written in another way', () => {
+  test('random changes of a hash are refused, or are the same hash in another encoding', () => {
     const change = fc.record({ at: fc.nat(), character: fc.string({ maxLength: 2 }) })
     fc.assert(
       fc.property(

@@ -22,7 +22,7 @@ const references = [
   'yxvjs9drzsphm9pcf42a4byzj1kb9m7k-openssl-1.1.1n',
 ]
 
-/** As the public NixOS cache has it. */
+/** A narinfo of the public NixOS cache. */
 const fields: Record<string, string> = {
   StorePath: path,
   URL: 'nar/05ra3y72i3qjri7xskf9qj8kb29r6naqy1sqpbs3azi3xcigmj56.nar.xz',
@@ -36,7 +36,7 @@ const fields: Record<string, string> = {
   Sig: 'cache.nixos.org-1:TsTTb3WGTZKphvYdBHXwo6weVILmTytUjLB+vcX89fOjjRicCHmKA4RCPMVLkj6TMJ4GMX3HPVWRdD1hkeKZBQ==',
 }
 
-/** The narinfo with some fields changed, or left out where they are undefined. */
+/** The narinfo with some fields changed. Undefined fields are left out. */
 function narInfo(changes: Record<string, string | undefined> = {}): string {
   const lines = Object.entries({ ...fields, ...changes })
     .filter(([, value]) => value !== undefined)
@@ -46,7 +46,7 @@ function narInfo(changes: Record<string, string | undefined> = {}): string {
 
 const parse = (text: string): NarInfo => parseNarInfo(text, path, 'the-narinfo')
 
-test('a narinfo of the public cache is read in all its fields', () => {
+test('all fields of a narinfo of the public cache are read', () => {
   const info = parse(narInfo())
   assert.deepEqual(info, {
     path,
@@ -74,7 +74,7 @@ suite('fields that may be missing', () => {
     )
     assert.deepEqual(info.references, [])
     assert.deepEqual(info.signatures, [])
-    // As old as that: from before caches named it.
+    // The default is from the time before caches named the compression.
     assert.equal(info.compression, 'bzip2')
   })
 
@@ -94,7 +94,7 @@ suite('fields that may be missing', () => {
     )
   })
 
-  test('the size of the file may be unknown, which Nix writes as 0', () => {
+  test('the size of the file may be unknown: Nix writes 0', () => {
     assert.deepEqual(parse(narInfo({ FileSize: '0' })), parse(narInfo({ FileSize: undefined })))
   })
 
@@ -102,7 +102,7 @@ suite('fields that may be missing', () => {
     assert.equal(parse(narInfo({ Deriver: 'unknown-deriver' })).deriver, undefined)
   })
 
-  test('fields that nobody knows are passed over', () => {
+  test('unknown fields are ignored', () => {
     assert.deepEqual(parse(narInfo({ System: 'x86_64-linux', 'X-New': 'a: b' })), parse(narInfo()))
   })
 })
@@ -113,7 +113,7 @@ test('every compression that caches use', () => {
   }
 })
 
-test('references are sorted and come once each, self-references among them', () => {
+test('references are sorted and unique, including self-references', () => {
   const own = path.slice('/nix/store/'.length)
   const shuffled = [references[2], own, references[0], references[2]].join(' ')
   assert.deepEqual(
@@ -146,7 +146,7 @@ suite('a narinfo is refused', () => {
           /^the-narinfo is not a narinfo of \/nix\/store\/syd87/,
           why,
         )
-        // However large the nonsense is.
+        // The size of the wrong value does not matter.
         assert.ok(error.message.length < 1000)
         return true
       },
@@ -173,7 +173,7 @@ suite('a narinfo is refused', () => {
       expected: path,
       actual: other,
     })
-    // The same hash part would be found under the same name.
+    // The narinfo of this path would have the same name in a cache.
     assertRefused(narInfo({ StorePath: `${path}-more` }), /it is of .*-more/)
   })
 
@@ -219,7 +219,7 @@ suite('a narinfo is refused', () => {
     })
   }
 
-  test('that is no narinfo at all', () => {
+  test('that has another format', () => {
     assertRefused('', /it has no StorePath|cut off/)
     assertRefused('<html>\n<title>Sign in</title>\n</html>\n', /is not "Key: value"/)
     assertRefused('404\n', /is not "Key: value"/)
@@ -229,12 +229,12 @@ suite('a narinfo is refused', () => {
     assertRefused(`${'x'.repeat(100_000)}\n`, /is not "Key: value"/)
   })
 
-  test('that is cut off, at whatever byte', () => {
+  test('that is cut off at any byte', () => {
     const whole = narInfo()
     const signature = whole.indexOf('Sig:')
     for (let end = 0; end < whole.length; end++) {
       const cut = whole.slice(0, end)
-      // Between two lines after the last field that must be there it says less, but nothing wrong.
+      // Between two lines after the last required field, the narinfo is shorter but valid.
       if (cut.endsWith('\n') && end > whole.indexOf('NarSize:') + 'NarSize: 196040'.length) {
         assert.ok(end <= signature)
         continue
@@ -243,7 +243,7 @@ suite('a narinfo is refused', () => {
     }
   })
 
-  test('or it is sound, whatever bytes it has', () => {
+  test('or is valid, for any bytes', () => {
     const whole = narInfo()
     const change = fc.record({
       at: fc.nat(whole.length - 1),
@@ -270,7 +270,7 @@ suite('a narinfo is refused', () => {
   })
 })
 
-test('every narinfo that Nix writes says what Nix knows', async () => {
+test('every narinfo of real Nix has the facts that Nix knows', async () => {
   const directory = temporaryDirectory()
   const world = await createNixWorld(join(directory, 'world'))
   const shell = await addBuilderShell(world, await findStaticBusybox())

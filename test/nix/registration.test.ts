@@ -19,7 +19,7 @@ const directory = temporaryDirectory()
 const fresh = freshNames(directory)
 const closureInfoFile = join(import.meta.dirname, '../support/closure-info.nix')
 
-/** What a store without a single file knows after it has read the registration. */
+/** The path infos of a store without files after it has loaded the registration. */
 async function loadedByNix(registration: string): Promise<string> {
   const nixStore = async (args: string[], input = '') => {
     const options = { input: Buffer.from(input), environment: plainNix }
@@ -38,7 +38,7 @@ const withoutDeriverAndTrust = ({ path, narHash, narSize, references }: PathInfo
   signatures: [],
 })
 
-suite('the registration of what real Nix has', () => {
+suite('the registration of a closure of real Nix', () => {
   let world: NixWorld
   let closure: ShapesClosure
   let infos: PathInfo[]
@@ -50,8 +50,8 @@ suite('the registration of what real Nix has', () => {
     infos = known.toSorted((a, b) => (a.path < b.path ? -1 : 1))
   })
 
-  test('is what nixpkgs’s closureInfo makes of it', async () => {
-    // Nix hands a builder the closure as JSON; closureInfo puts it into lines with
+  test('is the same as that of nixpkgs’s closureInfo', async () => {
+    // Nix gives the builder the closure as JSON. closureInfo makes lines from it with
     // [.path, .narHash, .narSize, "", (.references | length)] + .references
     const shell = closure.shapes['sourceTree'] ?? ''
     const strings = { shell, root: closure.everything }
@@ -77,7 +77,7 @@ suite('the registration of what real Nix has', () => {
     assert.equal(formatRegistration(infos), lines.map((line) => `${line}\n`).join(''))
   })
 
-  test('is read from what Nix dumps, derivers included', async () => {
+  test('is read from the dump of Nix, including derivers', async () => {
     const dumped = await world.nixStore(['--dump-db', ...closure.paths])
     const parsed = parseRegistration(dumped, 'the dump')
     const byPath = new Map(parsed.map((info) => [info.path, info]))
@@ -89,7 +89,7 @@ suite('the registration of what real Nix has', () => {
     }
   })
 
-  test('is taken by another Nix, which then knows the same', async () => {
+  test('gives another Nix store the same path infos', async () => {
     const dumped = await loadedByNix(formatRegistration(infos))
     assert.deepEqual(
       sorted(parseRegistration(dumped, 'the dump')),
@@ -102,7 +102,7 @@ function sorted(infos: PathInfo[]): PathInfo[] {
   return infos.toSorted((a, b) => (a.path < b.path ? -1 : 1))
 }
 
-test('a registration comes back as it was', () => {
+test('parsing a formatted registration gives the same path infos', () => {
   fc.assert(
     fc.property(anyClosure, (closure) => {
       assert.deepEqual(parseRegistration(formatRegistration(closure), 'it'), closure)
@@ -110,7 +110,7 @@ test('a registration comes back as it was', () => {
   )
 })
 
-test('every registration is taken by real Nix', async () => {
+test('real Nix accepts every registration', async () => {
   await fc.assert(
     fc.asyncProperty(anyClosure, async (closure) => {
       const dumped = await loadedByNix(formatRegistration(closure))
@@ -125,7 +125,7 @@ const other = storePath('/nix/store/1123456789abcdfghijklmnpqrsvwxyz-b')
 const narHash = 'sha256:1b4sb93wp679q4zx9k1ignby1yna3z7c4c2ri3wphylbc2dwsys0'
 const record = [path, narHash, '120', `${other}.drv`, '2', path, other]
 
-test('a record is read in all its lines', () => {
+test('all lines of a record are read', () => {
   assert.deepEqual(parseRegistration(`${record.join('\n')}\n`, 'it'), [
     {
       path,
@@ -139,7 +139,7 @@ test('a record is read in all its lines', () => {
   assert.deepEqual(parseRegistration('', 'it'), [])
 })
 
-test('a hash may stand without its algorithm, as Nix dumps it', () => {
+test('a hash may lack its algorithm, as in a dump of Nix', () => {
   for (const digest of [hash(narHash).hex, narHash.slice('sha256:'.length)]) {
     const [info] = parseRegistration(`${[path, digest, '120', '', '0'].join('\n')}\n`, 'it')
     assert.deepEqual(info?.narHash, hash(narHash))
@@ -174,18 +174,18 @@ suite('a registration is refused', () => {
     }
   }
 
-  test('at the line that it names', () => {
+  test('with the number of the wrong line', () => {
     const good = `${record.join('\n')}\n`
     assertRefused(good + withLine(1, 'wrong'), /at line 8: this is not a record/)
     assertRefused(good + withLine(6, 'wrong'), /at line 13: 2 references should follow/)
   })
 
-  test('that is cut off, at whatever byte', () => {
+  test('that is cut off at any byte', () => {
     const whole = `${record.join('\n')}\n`
     for (let end = 1; end < whole.length; end++) assertRefused(whole.slice(0, end), /is broken/)
   })
 
-  test('with a newline too many or too few, as Nix refuses it', async () => {
+  test('with a newline too many or too few, as in Nix', async () => {
     const whole = `${[path, narHash, '120', '', '0'].join('\n')}\n`
     assert.deepEqual(parseRegistration(await loadedByNix(whole), 'it').length, 1)
     for (const text of [`${whole}\n`, whole.slice(0, -1)]) {
@@ -194,7 +194,7 @@ suite('a registration is refused', () => {
     }
   })
 
-  test('or it is sound, whatever bytes it has', () => {
+  test('or is valid, for any bytes', () => {
     const whole = `${record.join('\n')}\n`.repeat(2)
     const change = fc.record({
       at: fc.nat(whole.length - 1),

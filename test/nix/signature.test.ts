@@ -14,7 +14,7 @@ import { publishedInfo, publishedNarInfo, publishedPath } from '../support/publi
 
 const otherPath = storePath('/nix/store/0123456789abcdfghijklmnpqrsvwxyz-other')
 
-/** The info with each field that is signed changed a little. */
+/** The info with a small change in each signed field. */
 function tampered(info: PathInfo): Record<string, PathInfo> {
   const { path, narHash, narSize, references } = info
   const flipped = (narHash.hex.startsWith('0') ? '1' : '0') + narHash.hex.slice(1)
@@ -33,7 +33,7 @@ function tampered(info: PathInfo): Record<string, PathInfo> {
   }
 }
 
-suite('what real Nix has signed', () => {
+suite('a path that real Nix has signed', () => {
   const directory = temporaryDirectory()
   let world: NixWorld
   let key: NixKey
@@ -62,7 +62,7 @@ suite('what real Nix has signed', () => {
     }
   })
 
-  test('is signed by that key, wherever it stands among the trusted ones', () => {
+  test('is signed by that key, at any position among the trusted keys', () => {
     const { right, other, sameName } = keys
     for (const trusted of [[right], [other, right], [right, other], [sameName, right]]) {
       assert.equal(signedBy(info, trusted), right)
@@ -91,12 +91,12 @@ suite('what real Nix has signed', () => {
     }
   })
 
-  test('is still signed when what is not signed changes', () => {
+  test('is still signed if unsigned fields change', () => {
     const changed = { ...info, deriver: otherPath, ca: 'text:sha256:wrong' }
     assert.equal(signedBy(changed, [keys.right]), keys.right)
   })
 
-  test('is not signed by a signature that is broken', () => {
+  test('is not signed by a broken signature', () => {
     const [signature = ''] = info.signatures
     const [, base64 = ''] = signature.split(':')
     const bytes = Buffer.from(base64, 'base64')
@@ -135,11 +135,11 @@ suite('what real Nix has signed', () => {
   })
 })
 
-suite('what the public NixOS cache has signed', () => {
+suite('a path that the public NixOS cache has signed', () => {
   const [hello, path, info] = [publishedNarInfo, publishedPath, publishedInfo]
   const key = parsePublicKey(nixosCacheKey)
 
-  test('is signed by the key that we trust by default', () => {
+  test('is signed by our default key', () => {
     assert.equal(signedBy(info, [key]), key)
   })
 
@@ -149,7 +149,7 @@ suite('what the public NixOS cache has signed', () => {
     }
   })
 
-  test('is signed the same when its NAR hash is written in another way', () => {
+  test('is also signed if its NAR hash has another encoding', () => {
     const narHash = hash('sha256:1mi14cqk363wv368ffiiy01knardmnlyphi6h9xv6dkjz44hk30i')
     const sri = `sha256-${Buffer.from(narHash.hex, 'hex').toString('base64')}`
     for (const text of [sri, `sha256:${narHash.hex}`]) {
@@ -190,7 +190,7 @@ suite('a public key', () => {
     })
   }
 
-  test('is not a secret key, which the message does not repeat', () => {
+  test('is not a secret key, and the message does not contain that key', () => {
     const secret = `name:${Buffer.alloc(64, 7).toString('base64')}`
     assert.throws(
       () => parsePublicKey(secret),

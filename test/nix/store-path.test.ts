@@ -26,7 +26,7 @@ const storeHashPart = fc.string({
   maxLength: 32,
 })
 
-test('a store path is a hash part and a name', () => {
+test('a store path has a hash part and a name', () => {
   fc.assert(
     fc.property(storeHashPart, storeName, (hash, name) => {
       const text = `/nix/store/${hash}-${name}`
@@ -45,31 +45,31 @@ const goodNames = [
   ['a', '0', '+', '_', '?', '=', '-', 'x.drv', '.a', '...', '.a-', '..a', '-.', 'a..', '--'],
   ['n'.repeat(211)],
 ].flat()
-/** Those that Nix has always refused. */
+/** Names that all versions of Nix refuse. */
 const badNames = [
   ['', 'a b', ' a', 'a ', 'a\n', 'a\tb', 'a/b', '/', '../x', 'a~', 'a:b', 'a@b', 'a,b', 'a%41'],
   ['a*', '$a', 'a;b', '"a"', "'a'", 'a\\b', 'é', 'a\u{301}', '\u{ff0e}', 'a#b', '(a)', '{a}'],
   ['n'.repeat(212)],
 ].flat()
-/** Those that Nix refuses since they were taken for parts of a path; 2.8 did not yet. */
+/** Names that newer versions of Nix refuse, because they look like parts of a path. */
 const pathLikeNames = ['.', '..', '.-a', '..-a', '.-', '..-']
 
 suite('names', () => {
   for (const name of goodNames) {
-    test(`${JSON.stringify(name)} is one`, () => {
+    test(`${JSON.stringify(name)} is valid`, () => {
       assert.ok(toStorePath(`/nix/store/${hashPart}-${name}`))
     })
   }
   for (const name of [...badNames, ...pathLikeNames, 'a\0b']) {
-    test(`${JSON.stringify(name)} is none`, () => {
+    test(`${JSON.stringify(name)} is not valid`, () => {
       assert.equal(toStorePath(`/nix/store/${hashPart}-${name}`), undefined)
       assert.equal(fromBaseName(`${hashPart}-${name}`), undefined)
     })
   }
 
-  test('Nix thinks so, too', async () => {
+  test('real Nix agrees', async () => {
     const store = temporaryDirectory()
-    /** What Nix says of a path that it does not have. */
+    /** The message of Nix about a path that it does not have. */
     const complaint = async (name: string): Promise<string> => {
       const path = `/nix/store/${hashPart}-${name}`
       const args = ['--store', store, '--query', '--hash', path]
@@ -89,7 +89,7 @@ suite('names', () => {
   })
 })
 
-suite('what is no store path', () => {
+suite('a text that is not a store path', () => {
   const texts = [
     '',
     '/',
@@ -119,7 +119,7 @@ suite('what is no store path', () => {
     test(JSON.stringify(text), () => assert.equal(toStorePath(text), undefined))
   }
 
-  test('a base name that climbs', () => {
+  test('a base name with ".."', () => {
     for (const name of ['..', '.', `../${hashPart}-name`, `${hashPart}-name/..`, `/nix/store/x`]) {
       assert.equal(fromBaseName(name), undefined, name)
     }
@@ -178,7 +178,7 @@ test('store paths sort by their bytes', () => {
       assert.deepEqual(known.toSorted(compareStorePaths), inBytes)
     }),
   )
-  // The order of a language would have them the other way round.
+  // The order of a locale would be the reverse.
   const [upper, lower] = [fromBaseName(`${hashPart}-B`), fromBaseName(`${hashPart}-a`)]
   assert.ok(upper && lower && compareStorePaths(upper, lower) < 0)
   assert.equal(compareStorePaths(upper, upper), 0)

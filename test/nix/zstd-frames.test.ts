@@ -1,4 +1,4 @@
-// The frames are made by the zstd program; that they decode is shown in decompress.test.ts.
+// The program zstd makes the frames. decompress.test.ts shows that they decode.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -21,7 +21,7 @@ function readerOf(pieces: Iterable<Buffer>) {
   return createByteReader(pieces, { left: Infinity }, broken)
 }
 
-/** The frames of a stream, each put together from its parts. */
+/** The frames of a stream, each concatenated from its parts. */
 async function frames(pieces: Iterable<Buffer>): Promise<Buffer[]> {
   const found: Buffer[] = []
   for await (const frame of zstdFrames(readerOf(pieces), () => undefined)) {
@@ -51,7 +51,7 @@ function skippable(content: Buffer, variant = 0): Buffer {
 }
 
 interface FrameParts {
-  /** The window descriptor; none where the frame is a single segment. */
+  /** The window descriptor; none if the frame is a single segment. */
   window?: number
   dictionaryBytes?: 0 | 1 | 2 | 4
   sizeBytes?: 0 | 1 | 2 | 4 | 8
@@ -74,7 +74,7 @@ function makeFrame({ window, dictionaryBytes = 0, sizeBytes = 0, checksum = fals
   ])
 }
 
-/** By what is special of them. */
+/** By their special property. */
 const samples = new Map<string, Buffer>()
 
 before(async () => {
@@ -105,7 +105,7 @@ function sample(name: string): Buffer {
   return frame
 }
 
-test('a frame of any kind is found whole, however it is cut', async () => {
+test('a frame of any kind is found whole, with chunks of any size', async () => {
   for (const [name, frame] of samples) {
     const few = frame.length < 10_000 ? [[1], [2], [5]] : [[1001]]
     for (const sizes of [[1 << 20], [100_003], ...few]) {
@@ -136,7 +136,7 @@ test('a frame with any header that the format allows is found whole', async () =
   }
 })
 
-test('frames one after another are told apart, and skippable ones left out', async () => {
+test('several frames are separated, and skippable frames are left out', async () => {
   const parts = fc.array(
     fc.oneof(
       fc.constantFrom(
@@ -168,7 +168,7 @@ test('frames one after another are told apart, and skippable ones left out', asy
   )
 })
 
-test('a skippable frame may look like a frame inside', async () => {
+test('the content of a skippable frame may look like a frame', async () => {
   const frame = sample('one byte')
   const stream = Buffer.concat([skippable(frame), frame, skippable(skippable(frame))])
   assert.equal((await frames(inPieces(stream, [7]))).length, 1)
@@ -177,14 +177,14 @@ test('a skippable frame may look like a frame inside', async () => {
 suite('a stream is refused', () => {
   test('that is empty', () => assertRefused(Buffer.alloc(0), /it is empty/))
 
-  test('that is no zstd', async () => {
+  test('that is not zstd', async () => {
     await assertRefused(Buffer.from('<html></html>'), /it is not zstd/)
     await assertRefused(Buffer.from([0x28, 0xb5, 0x2f, 0xfe, 0, 0]), /it is not zstd/)
-    // Frames of zstd from before its format was settled.
+    // Frames of early zstd versions with another format.
     await assertRefused(Buffer.from([0x27, 0xb5, 0x2f, 0xfd, 0, 0]), /it is not zstd/)
   })
 
-  test('that is cut off, at whatever byte', async () => {
+  test('that is cut off at any byte', async () => {
     for (const name of ['nothing in it', 'one byte', 'a content size of one byte']) {
       const frame = sample(name)
       for (let end = 1; end < frame.length; end++) {
@@ -199,10 +199,13 @@ suite('a stream is refused', () => {
     }
   })
 
-  test('that something else follows', async () => {
+  test('with other bytes after it', async () => {
     const frame = sample('one byte')
     for (const rest of [Buffer.alloc(4), Buffer.from('trailing'), Buffer.alloc(512)]) {
-      await assertRefused(Buffer.concat([frame, rest]), /after a frame it has bytes that are not a frame/)
+      await assertRefused(
+        Buffer.concat([frame, rest]),
+        /after a frame it has bytes that are not a frame/,
+      )
     }
     for (const rest of [Buffer.alloc(1), Buffer.alloc(3)]) {
       await assertRefused(Buffer.concat([frame, rest]), /it is cut off/)
@@ -216,7 +219,7 @@ suite('a stream is refused', () => {
     await assertRefused(frame, /reserved type/)
   })
 
-  test('that wants a window of more than 128 MiB', async () => {
+  test('that needs a window of more than 128 MiB', async () => {
     const stream = await zstd(Buffer.alloc(1000), '--long=28', '--ultra')
     await assertRefused(stream, /a window of 268435456 bytes/)
     for (let descriptor = 0; descriptor < 256; descriptor++) {
@@ -229,7 +232,7 @@ suite('a stream is refused', () => {
     }
   })
 
-  test('whose one segment is larger than 128 MiB', async () => {
+  test('with a single segment of more than 128 MiB', async () => {
     for (const contentSize of [2n ** 27n + 1n, 2n ** 40n, 2n ** 64n - 1n]) {
       const header = Buffer.alloc(13)
       header.writeUInt32LE(0xfd2fb528)
@@ -240,8 +243,8 @@ suite('a stream is refused', () => {
   })
 })
 
-test('nothing that is there is held back', async () => {
-  // What a decoder could already decode must not wait for the next chunk.
+test('all available bytes are yielded at once', async () => {
+  // If the decoder can decode a part already, that part must not wait for the next chunk.
   let given = 0
   let taken = 0
   function* counted(): Generator<Buffer> {

@@ -1,4 +1,4 @@
-// Checks AWS signatures of version 4 as a server does, from the documentation of the protocol:
+// Checks AWS signatures of version 4 as a server does. Written from the protocol's documentation:
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
 import { createHash, createHmac } from 'node:crypto'
@@ -6,14 +6,14 @@ import type { IncomingHttpHeaders } from 'node:http'
 
 export type SignedRequest = {
   method: string
-  /** As it stands in the request, query and all. */
+  /** The target of the request, with its query. */
   target: string
   headers: IncomingHttpHeaders
 }
 
 export type Signature = { accessKeyId: string; date: string; region: string; service: string }
 
-/** Who signed a request and for what; throws where the signature is not made with the secret. */
+/** The signer and the scope of a request. @throws if the signature does not match the secret */
 export function checkAwsSignature(request: SignedRequest, secretAccessKey: string): Signature {
   const { authorization = '' } = request.headers
   const [, credential = '', signedHeaders = '', signature] =

@@ -1,8 +1,8 @@
-// The same bytes in pieces of any size, as a stream may bring them.
+// Cuts bytes into pieces of any size, as a stream may do.
 
 import fc from 'fast-check'
 
-/** How to cut bytes: each number is the length of one piece, over and over. */
+/** The lengths of the pieces, repeated until all bytes are cut. */
 export const pieceSizes = fc.array(fc.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 8 })
 
 export function* inPieces(bytes: Buffer, sizes: readonly number[]): Generator<Buffer> {
@@ -15,8 +15,8 @@ export function* inPieces(bytes: Buffer, sizes: readonly number[]): Generator<Bu
 }
 
 /**
- * Each piece in one buffer that the next overwrites, as a reader does that saves memory: whoever
- * keeps a piece beyond its turn is found out.
+ * Yields each piece in the same buffer, as a reader does to save memory. A test then fails if the
+ * code uses a piece after the next one was yielded.
  */
 export function* inReusedPieces(bytes: Buffer, sizes: readonly number[]): Generator<Buffer> {
   const shared = Buffer.alloc(Math.max(...sizes))

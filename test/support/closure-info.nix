@@ -1,4 +1,4 @@
-# The closure of a path as JSON: what nixpkgs's closureInfo makes a registration of.
+# The closure of a path as JSON. nixpkgs's closureInfo makes a registration from this JSON.
 {
   # The store path of a busybox with its applets (see addBuilderShell).
   shell,
@@ -11,7 +11,7 @@ derivation {
   builder = "${builtins.storePath shell}/bin/sh";
   args = [
     "-euc"
-    # Attributes are handed over for bash, which has arrays.
+    # `.attrs.sh` has arrays for bash. The shell of busybox cannot read them, so use sed.
     ''
       PATH=${builtins.storePath shell}/bin
       out=$(sed -n "s|.*\[.out.\]=.\(/nix/store/[^']*\).*|\1|p" .attrs.sh)

@@ -1,10 +1,10 @@
-# Store paths of every shape that Nix can make, and one that refers to all of them.
+# Store paths of every shape that Nix can make, and one path that refers to all of them.
 {
   # The store path of a busybox with its applets (see addBuilderShell).
   shell,
   # The store path of a file whose contents do not compress.
   noise,
-  # The store path of selfReference made content-addressed: Nix has no expression for that.
+  # The content-addressed form of selfReference. Nix has no expression that makes it.
   selfReferenceRewritten ? null,
 }:
 
@@ -107,7 +107,7 @@ let
       : > $out/file
     '';
 
-    # A NAR pads to eight bytes, and readers have buffers of some power of two.
+    # NARs pad strings to eight bytes, and the buffers of readers have powers of two as sizes.
     sizes = make "sizes" ''
       mkdir $out
       for size in 0 1 2 3 4 5 6 7 8 9 15 16 17 4095 4096 4097 65535 65536 65537; do
@@ -169,7 +169,7 @@ let
     danglingSymlink = make "dangling-symlink" "ln -s /does/not/exist $out";
 
     oddStoreName = make "0+Odd._name?v=1-x" "echo odd > $out";
-    # With ".drv" its derivation has the longest name that a store path can have.
+    # With ".drv" the name of its derivation has the maximum length of a store path's name.
     longStoreName = make (repeat 207 "n") "echo long > $out";
 
     text = builtins.toFile "text" "no references\n";

@@ -1,4 +1,4 @@
-// Closures that real Nix has built for tests; the shapes themselves are in closures.nix.
+// Closures that real Nix builds for tests. closures.nix defines the shapes of the paths.
 
 import { createHash } from 'node:crypto'
 import { readdir, readlink, rm, writeFile } from 'node:fs/promises'
@@ -8,7 +8,7 @@ import { addBuilderShell, findStaticBusybox } from './real-nix.ts'
 import type { NixWorld } from './real-nix.ts'
 
 export type ShapesClosure = {
-  /** Refers to every shape: its closure is the whole. */
+  /** This path refers to every shape, so its closure has all paths. */
   everything: string
   /** The store path of each shape, by its name in closures.nix. */
   shapes: Record<string, string>
@@ -44,7 +44,7 @@ async function buildOne(world: NixWorld, attribute: string, strings: Record<stri
   return path
 }
 
-/** Bytes that no compressor makes smaller, yet the same at every run. */
+/** Bytes that do not compress. They are the same in every run. */
 async function addNoise(world: NixWorld): Promise<string> {
   const file = join(world.storeRoot, 'noise')
   await writeFile(file, createHash('shake256', { outputLength: noiseSize }).digest())

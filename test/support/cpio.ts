@@ -1,5 +1,5 @@
-// cpio archives of the newc format, written from the specification, without the code that is
-// tested: every field can be made a lie.
+// Makes cpio archives of the newc format, from the specification and without the tested code. A
+// test can put a wrong value into every field.
 
 export type CpioFile = {
   name: string | Buffer
@@ -48,7 +48,7 @@ export function cpioArchive(files: readonly CpioFile[]): Buffer {
   return Buffer.concat([...files, trailer].map((file) => cpioMember(file)))
 }
 
-/** As the kernel wants what follows something in an initrd to begin. */
+/** Pads to four bytes: in an initrd the kernel expects each archive at such an offset. */
 export function padded(bytes: Buffer): Buffer {
   return Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)])
 }

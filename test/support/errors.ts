@@ -1,13 +1,13 @@
-// What tests expect of the errors that people meet.
+// Assertions about errors of netimage.
 
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import { NetimageError, type ErrorCode, type ErrorDetails } from '../../src/errors.ts'
 
-/** A pattern of the message, or what the error is about: what is not named may be anything. */
+/** A pattern of the message, or some of the details. Other details may have any value. */
 export type Expected = RegExp | ErrorDetails
 
-/** An error of ours with this code, which fits to all of these. */
+/** Asserts that this is a `NetimageError` with this code that matches all expectations. */
 export function assertError(
   error: unknown,
   code: ErrorCode,
@@ -21,7 +21,7 @@ export function assertError(
   }
 }
 
-/** The same for assert.throws and assert.rejects. */
+/** The same assertion as a function for assert.throws and assert.rejects. */
 export function netimageError(code: ErrorCode, ...expected: Expected[]): (error: unknown) => true {
   return (error) => {
     assertError(error, code, ...expected)

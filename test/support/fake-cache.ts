@@ -1,14 +1,14 @@
-// A binary cache in this process that can lie in every way that HTTP knows.
+// A binary cache in this process that can give any wrong answer that HTTP allows.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { once } from 'node:events'
 
 export type CacheRequest = {
-  /** Without the slash in front: `nix-cache-info`. */
+  /** Without the slash at the beginning: `nix-cache-info`. */
   name: string
   headers: IncomingMessage['headers']
-  /** How often this name was asked for before. */
+  /** The number of earlier requests for this name. */
   before: number
 }
 
@@ -16,16 +16,16 @@ export type Answer = {
   status: number
   headers?: Record<string, string>
   body?: Buffer | string | AsyncIterable<Buffer>
-  /** Cut the connection after so many bytes of the body. */
+  /** Cut the connection after this many bytes of the body. */
   cutAfter?: number
 }
 
-/** Given what an honest cache would answer. */
+/** Gets the answer of an honest cache, and returns the answer to send. */
 export type Lie = (request: CacheRequest, honest: Answer) => Answer | Promise<Answer>
 
 export type FakeCacheOptions = {
   lie?: Lie
-  /** Whether `Range` is understood. */
+  /** Whether the cache supports `Range`. */
   ranges?: boolean
 }
 
@@ -37,7 +37,7 @@ export type FakeCache = {
   close: () => Promise<void>
 }
 
-/** @param files by name; a function makes those that are too large to be held */
+/** @param files the files by name; a function makes files that are too large for memory */
 export async function startFakeCache(
   files: ReadonlyMap<string, Buffer | (() => AsyncIterable<Buffer>)>,
   { lie = (_, honest) => honest, ranges = true }: FakeCacheOptions = {},
@@ -75,7 +75,7 @@ export async function startFakeCache(
     requests.push(request)
     const { status, headers, body = '', cutAfter } = await lie(request, honestly(request))
     response.writeHead(status, headers)
-    // Headers that stand alone tell a client that the answer has begun.
+    // Send the headers alone, so that the client sees the beginning of the answer.
     response.flushHeaders()
     let sent = 0
     for await (const chunk of chunksOf(body)) {
@@ -88,7 +88,7 @@ export async function startFakeCache(
       if (sent === cutAfter) break
     }
     if (cutAfter === undefined) response.end()
-    // What was written is to arrive first.
+    // The written bytes must arrive first.
     else setTimeout(() => incoming.socket.destroy(), 200)
   }
 

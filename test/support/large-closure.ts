@@ -1,4 +1,4 @@
-// Builds of closures that are large in one way or another, with the memory that they take.
+// Builds of large closures of different kinds, and checks of the memory that they use.
 
 import assert from 'node:assert/strict'
 import { startFakeCache } from './fake-cache.ts'
@@ -10,7 +10,7 @@ import { makeWorkspace, type Workspace } from './workspace.ts'
 
 const key = makeKey('large-1')
 
-/** Builds and verifies a system that refers to these paths, and holds both to the bound. */
+/** Builds and verifies a system that refers to these paths. Both must stay below the limit. */
 export async function buildWithin(
   paths: CachedPath[],
   { directory, link = 'hardlink' }: { directory?: string; link?: 'hardlink' | 'copy' } = {},
@@ -48,7 +48,7 @@ function assertWithin({ peakBytes }: Measured): void {
   assert.ok(peakBytes < memoryBound, `it held ${Math.round(peakBytes / 2 ** 20)} MB`)
 }
 
-/** A path that holds one file of zeros. */
+/** A path with one file of zeros. */
 export async function pathOfZeros(name: string, bytes: number): Promise<CachedPath> {
   const { narHash, narSize, file, fileHash } = await compressZeros(bytes)
   const path = cachedPath(inventPath(name), Buffer.alloc(0), { keys: [key] })

@@ -1,5 +1,5 @@
-// A store path as large as a test wants it, of which nothing has to be held: a file of zeros, whose
-// compressed NAR is made while it is sent.
+// A store path of any size that needs no memory: a file of zeros. Its compressed NAR is made while
+// the server sends it.
 
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
@@ -20,7 +20,7 @@ export function* narOfZeros(bytes: number): Generator<Buffer> {
 
 export type LargeNar = { narHash: string; narSize: number; file: Buffer; fileHash: string }
 
-/** Zeros compress to some hundred kilobytes, even at four gigabytes. */
+/** Four gigabytes of zeros compress to a few hundred kilobytes. */
 export async function compressZeros(bytes: number): Promise<LargeNar> {
   const hash = createHash('sha256')
   let narSize = 0

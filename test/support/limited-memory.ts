@@ -1,5 +1,5 @@
-// Whether something needs little memory is not measured here: it runs in a process that does not get
-// more, and it would end that process if it asked for more.
+// To show that code needs little memory, run it in a process with a memory limit. The process ends
+// if it needs more. Nothing is measured.
 
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -7,14 +7,14 @@ import { findProgram } from '../e2e/support/packages.ts'
 
 /** Node itself reserves almost 500 of it. */
 const megabytes = 1024
-/** Of that, for objects of JavaScript. */
+/** The part of it for JavaScript objects. */
 const heapMegabytes = 48
 
 /**
- * Runs a module of TypeScript in a process that may have little memory of its own.
+ * Runs a TypeScript module in a process with little memory.
  *
- * @returns what it printed
- * @throws an error with what it complained of, if it does not end with status 0
+ * @returns the process's output
+ * @throws an error with the text from stderr, if the exit status is not 0
  */
 export async function runInLittleMemory(module: string, args: string[] = []): Promise<string> {
   const limit = `--data=${megabytes << 20}`

@@ -1,4 +1,4 @@
-// The most memory that a program held at once.
+// Measures the largest amount of memory that a program used at once.
 
 import { readFileSync } from 'node:fs'
 import { startNetimage, type Run, type RunSettings } from './netimage.ts'
@@ -6,8 +6,8 @@ import { startNetimage, type Run, type RunSettings } from './netimage.ts'
 export type Measured = Run & { peakBytes: number }
 
 /**
- * Runs netimage and watches the peak that the kernel keeps of it; worker threads are part of the
- * process. It only ever grows, so what is missed is what the last moments added.
+ * Runs netimage and reads the peak from the kernel, again and again. The peak includes worker
+ * threads and never decreases. So only the growth in the last moments can be missed.
  */
 export async function measureNetimage(args: string[], settings: RunSettings): Promise<Measured> {
   const { child, ended } = startNetimage(args, settings)
@@ -18,7 +18,7 @@ export async function measureNetimage(args: string[], settings: RunSettings): Pr
       const [, kilobytes] = /^VmHWM:\s+(\d+) kB$/m.exec(status) ?? []
       peakBytes = Math.max(peakBytes, Number(kilobytes ?? 0) * 1024)
     } catch {
-      // It has ended.
+      // The process has ended.
     }
   }
   const timer = setInterval(look, 10)
@@ -31,5 +31,5 @@ export async function measureNetimage(args: string[], settings: RunSettings): Pr
   }
 }
 
-/** What issue and manual promise for any closure. */
+/** The limit that the documents promise for any closure. */
 export const memoryBound = 400 << 20

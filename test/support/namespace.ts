@@ -1,30 +1,30 @@
-// Other machines than this one, as far as a mount namespace can make them: with a Nix store of
-// their own, with disks that are full, with file systems that may only be read.
+// Simulates other machines with mount namespaces: machines with their own Nix store, with full
+// disks, or with read-only file systems.
 
 import { mkdirSync } from 'node:fs'
 import { repository } from './netimage.ts'
 
-/** Root can mount; anybody else can as root of a user namespace, where the machine allows it. */
+/** Root can mount. Other users can mount in a user namespace, if the machine allows that. */
 function unshare(...more: string[]): string[] {
   const user = process.geteuid?.() === 0 ? [] : ['--user', '--map-root-user']
   return ['unshare', ...user, '--mount', ...more]
 }
 
-/** What goes before a program, so that `script` runs before it in a mount namespace of its own. */
+/** A command prefix: runs `script` and then the program in a new mount namespace. */
 export function mounted(script: string, ...args: string[]): string[] {
   const run = `set -eu\n${script}\nshift ${args.length}\nexec "$@"`
   return [...unshare(), 'sh', '-c', run, 'sh', ...args]
 }
 
-/** A directory shows itself, but nobody can write to it. */
+/** Mounts a directory read-only onto itself. */
 export function readOnly(directory: string): string[] {
   return mounted('mount --bind -o ro "$1" "$1"', directory)
 }
 
 /**
- * A machine without a network that has Nix: `/nix` is that of a store's root.
+ * A machine with Nix and without a network: its `/nix` is the one below the root of a store.
  *
- * @param emptyDirectory is where that machine's root lies meanwhile
+ * @param emptyDirectory the mount point for the root of that machine
  */
 export function machineWithNix(storeRoot: string, emptyDirectory: string): string[] {
   mkdirSync(emptyDirectory, { recursive: true })
@@ -49,12 +49,12 @@ export function machineWithNix(storeRoot: string, emptyDirectory: string): strin
   return [...unshare('--net'), 'sh', '-c', script, 'sh', emptyDirectory, storeRoot]
 }
 
-/** Nobody in particular: not root, and with nothing of root's. */
+/** A user that is not root and has none of root's rights. */
 export const ordinaryUser = { uid: 54_321, gid: 54_322 }
 
 /**
- * Runs as an ordinary user, who could not look into a checkout that lies in somebody's home: it is
- * shown to them somewhere else, and the program that is run must be named from there.
+ * Runs as an ordinary user. Such a user cannot read a checkout in somebody's home, so the checkout
+ * is mounted at another place. Name the program by its path there.
  */
 export function asOrdinaryUser(place: string): string[] {
   if (process.geteuid?.() !== 0) return []

@@ -1,4 +1,4 @@
-// NARs written from the specification, without the code that is tested, and trees to put in them.
+// Makes NARs from the specification, without the tested code, and trees for them.
 
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import fc from 'fast-check'
@@ -21,19 +21,19 @@ export function narString(text: string | Buffer): Buffer {
   return Buffer.concat([length, bytes, Buffer.alloc((8 - (bytes.length % 8)) % 8)])
 }
 
-/** A length that is not that of what follows it. */
+/** A wrong length for the string that follows. */
 export function narLength(length: bigint): Buffer {
   const bytes = Buffer.alloc(8)
   bytes.writeBigUInt64LE(length)
   return bytes
 }
 
-/** Strings one after another, whether they make a NAR or not. */
+/** Strings one after another. They need not be a valid NAR. */
 export function narStrings(...strings: (string | Buffer)[]): Buffer {
   return Buffer.concat(strings.map(narString))
 }
 
-/** A NAR whose root is a directory with these strings between its parentheses. */
+/** A NAR with a directory as its root, with these strings between the parentheses. */
 export function narDirectory(...strings: (string | Buffer)[]): Buffer {
   return narStrings('nix-archive-1', '(', 'type', 'directory', ...strings, ')')
 }
@@ -66,7 +66,7 @@ function nodeStrings(node: NarNode): (string | Buffer)[] {
   }
 }
 
-/** Puts the tree that the parser's calls tell of together, and finds calls that make no sense. */
+/** Builds a tree from the calls of the parser. @throws if the calls are inconsistent */
 export function narCollector(): NarVisitor & { root: () => NarNode } {
   let root: NarNode | undefined
   const directories: NarEntry[][] = []
@@ -114,7 +114,7 @@ export function narCollector(): NarVisitor & { root: () => NarNode } {
   }
 }
 
-/** What the parser makes of a NAR; whatever it throws passes through. */
+/** The tree that the parser reads from a NAR. @throws the parser's errors */
 export function parseNar(pieces: Iterable<Buffer>): NarNode {
   const collector = narCollector()
   feedNar(pieces, collector)
@@ -127,7 +127,7 @@ export function feedNar(pieces: Iterable<Buffer>, visitor: NarVisitor): void {
   parser.end()
 }
 
-/** Why the parser refuses a NAR; undefined where it accepts it. */
+/** The parser's reason to refuse a NAR. @returns undefined if it accepts the NAR */
 export function refusalOf(pieces: Iterable<Buffer>): string | undefined {
   try {
     parseNar(pieces)
@@ -138,7 +138,7 @@ export function refusalOf(pieces: Iterable<Buffer>): string | undefined {
   }
 }
 
-/** Makes the tree on the disk, as somebody makes it who is not a Nix store. */
+/** Makes the tree on the disk with ordinary modes and times, not those of a Nix store. */
 export function writeNode(path: Buffer, node: NarNode): void {
   switch (node.type) {
     case 'file':
@@ -166,7 +166,7 @@ const nameBytes = fc.oneof(
   { weight: 1, arbitrary: fc.array(nameByte, { minLength: 250, maxLength: 255 }) },
 )
 
-/** Names as a file system holds them: bytes, not text. */
+/** Names as in a file system: bytes, not text. */
 export const entryName = nameBytes
   .map((bytes) => Buffer.from(bytes))
   .filter((name) => name.toString() !== '.' && name.toString() !== '..')
@@ -193,7 +193,7 @@ const symlinkNode: fc.Arbitrary<NarNode> = symlinkTarget.map((target) => ({
   target,
 }))
 
-/** Trees of every kind, whose entries are in the order of a NAR. */
+/** Trees of every kind, with entries in the order of a NAR. */
 export const narNode: fc.Arbitrary<NarNode> = fc.letrec<{ node: NarNode; directory: NarNode }>(
   (tie) => ({
     node: fc.oneof(
@@ -215,7 +215,7 @@ export const narNode: fc.Arbitrary<NarNode> = fc.letrec<{ node: NarNode; directo
   }),
 ).node
 
-/** Many trees in one: what one run of a slow oracle can judge at once. */
+/** Many trees in one, so that one run of a slow oracle checks all of them. */
 export function inOneDirectory(nodes: readonly NarNode[]): NarNode {
   const entries = nodes.map((node, index) => {
     return { name: Buffer.from(String(index).padStart(6, '0')), node }

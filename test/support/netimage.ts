@@ -1,4 +1,4 @@
-// Runs the program itself, as a person does.
+// Runs the program netimage as a person does.
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import assert from 'node:assert/strict'
@@ -17,9 +17,9 @@ export type Run = {
 
 export type RunSettings = {
   cwd?: string
-  /** Added to a bare environment; undefined takes a variable away. */
+  /** These are added to an almost empty environment. undefined removes a variable. */
   env?: Record<string, string | undefined>
-  /** What goes before the program: `unshare`, `setpriv`… */
+  /** A command prefix: `unshare`, `setpriv`… */
   through?: readonly string[]
   /** Arguments for Node itself. */
   node?: readonly string[]
@@ -27,7 +27,7 @@ export type RunSettings = {
 
 export type Started = { child: ChildProcess; ended: Promise<Run> }
 
-/** Nothing of the person who runs the tests reaches the program, and nothing of it their home. */
+/** The program does not see the tester's environment and does not write to the tester's home. */
 function environment({ env, cwd }: RunSettings): NodeJS.ProcessEnv {
   const home = cwd ?? '/nonexistent'
   return {
@@ -65,7 +65,7 @@ export function netimage(args: readonly string[], settings?: RunSettings): Promi
   return startNetimage(args, settings).ended
 }
 
-/** Runs what is expected to work, and gives the JSON that it printed. */
+/** Runs a command that must succeed. @returns the JSON that it printed */
 export async function netimageJson(
   args: readonly string[],
   settings?: RunSettings,

@@ -1,18 +1,18 @@
-// Whether real Nix takes the root of an image for a store of its own, as a booted machine does.
+// Checks that real Nix accepts the root of an image as its own store, as on a booted machine.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { runProgram } from './real-nix.ts'
 
 export type AcceptedStore = {
-  /** What Nix then knows, sorted. */
+  /** The paths that Nix then knows, sorted. */
   paths: string[]
   nixStore: (args: string[]) => Promise<string>
 }
 
 /**
- * Loads the registration of a root tree, and has Nix hash every store path in it. Nix writes its
- * database into the tree, so give it a copy.
+ * Loads the registration of a root tree, and lets Nix hash every store path in it. Nix writes its
+ * database into the tree, so give it a copy of the tree.
  */
 export async function nixAccepts(root: string, home: string): Promise<AcceptedStore> {
   mkdirSync(home, { recursive: true })

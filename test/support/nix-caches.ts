@@ -1,4 +1,4 @@
-// What real Nix itself makes of the binary caches that tests are given.
+// Checks the binary caches of tests with real Nix.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile } from 'node:fs/promises'
@@ -14,7 +14,7 @@ import {
   type NixWorld,
 } from './real-nix.ts'
 
-/** A cache of the closure has the signatures of the key, and another world gets all of it from there. */
+/** Makes a signed cache of the closure. Another world then copies all of it from the cache. */
 export async function assertGivesBack(
   world: NixWorld,
   closure: ShapesClosure,

@@ -1,13 +1,13 @@
-// Runs the program as an ordinary user, and makes that user’s things ours and theirs.
+// Runs the program as an ordinary user, who needs the checkout at another path.
 
 import { join } from 'node:path'
 import { asOrdinaryUser } from './namespace.ts'
 import { netimage, repository, type Run } from './netimage.ts'
 
 /**
- * @param place where the user finds a checkout that they may read; it is made
- * @param home their working directory
- * @param through goes before the program
+ * @param place the path at which the user can read the checkout; this makes it
+ * @param home the user's working directory
+ * @param through a command prefix
  */
 export async function netimageAsUser(
   args: readonly string[],
@@ -19,8 +19,8 @@ export async function netimageAsUser(
 }
 
 /**
- * The program and Node as the user finds them: `netimage()` appends where they are for us, which
- * this drops.
+ * The program and Node by their paths for that user. `netimage()` appends our own paths, which this
+ * removes.
  */
 function programAt(place: string): string[] {
   const inPlace = (path: string) => path.replace(repository, place)

@@ -1,4 +1,4 @@
-// Path infos: made up, and as real Nix tells of them.
+// Path infos: invented ones, and those of real Nix.
 
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
@@ -23,7 +23,7 @@ export function hash(text: string): Hash {
   return parsed
 }
 
-/** What real Nix said of a path, as the type that ours is. */
+/** The path info of real Nix, as our own type. */
 export function toPathInfo(info: NixPathInfo): PathInfo {
   return {
     path: storePath(info.path),
@@ -52,7 +52,7 @@ const narSize = fc.oneof(
   fc.integer({ min: 2 ** 32, max: 2 ** 53 - 1 }),
 )
 
-/** A closure that some store could have: in order, without circles but for self-references. */
+/** A possible closure: in order, and without cycles except self-references. */
 export const anyClosure: fc.Arbitrary<PathInfo[]> = fc
   .uniqueArray(
     fc.record({

@@ -1,5 +1,5 @@
-// The beginning of a program for UEFI, as far as its processor is told by it: a real one is in
-// test/boot/loaders.test.ts.
+// The beginning of a UEFI program, up to the type of its processor. test/boot/loaders.test.ts has a
+// real program.
 
 const machines = { x64: 0x8664, aa64: 0xaa64, riscv64: 0x5064, ia32: 0x14c } as const
 

@@ -1,4 +1,4 @@
-// Programs whose input and output are bytes, as the oracles of codecs are.
+// Runs programs with bytes as input and output. They are the oracles of codecs.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -26,7 +26,7 @@ export interface FilterOptions {
   environment?: NodeJS.ProcessEnv
 }
 
-/** Run a program on `input` and return what it wrote; its complaints become the error. */
+/** Runs a program on `input` and returns its output. @throws with the text from its stderr */
 export async function filterThrough(
   program: OracleProgram,
   args: readonly string[],
@@ -39,7 +39,7 @@ export async function filterThrough(
     const advice = `install the Debian package ${debianPackages[program]}`
     throw new Error(`The program "${program}" is missing: ${advice}.`)
   })
-  // A program may end before it has read everything: its exit status says whether that is right.
+  // A program may end before it has read everything. Its exit status tells whether it failed.
   const fed = pipeline([input], child.stdin).catch(() => undefined)
   const [[status], output, complaints] = await Promise.all([
     closed,
@@ -51,11 +51,11 @@ export async function filterThrough(
   throw new Error(`"${[program, ...args].join(' ')}" ended with ${status}: ${complaints.trim()}`)
 }
 
-/** Nix without the machine's configuration, for the parts of it that need no store. */
+/** Nix without the machine's configuration, for commands that need no store. */
 export const plainNix: NodeJS.ProcessEnv = {
   PATH: process.env['PATH'],
   NIX_CONF_DIR: '/nonexistent',
   NIX_USER_CONF_FILES: '',
-  // What tests write is gone before it could reach the disk.
+  // No need to sync: tests remove their files soon.
   NIX_CONFIG: 'fsync-metadata = false',
 }

@@ -1,4 +1,4 @@
-// A store path that the public NixOS cache has signed, as its narinfo says it.
+// A store path of the public NixOS cache, with the signature from its narinfo.
 
 import { parseNarInfo } from '../../src/nix/narinfo.ts'
 import { storePath } from './path-infos.ts'

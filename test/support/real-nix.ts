@@ -1,9 +1,9 @@
 // Real Nix for tests, in a world of its own.
 //
-// A world is a chroot store: Nix believes in /nix/store while the files lie below the world's
-// directory, so the machine's own /nix (if it has one) is neither read nor written. Nix itself
-// builds in a sandbox then, which it can do as root and, where user namespaces are allowed, as
-// anybody. Nothing of the machine's Nix configuration reaches a world, and no network is used.
+// A world is a chroot store: Nix sees /nix/store, but the files are below the world's directory. So
+// Nix neither reads nor writes the machine's own /nix. Nix builds in a sandbox. For that it must
+// run as root, or the machine must allow user namespaces. A world ignores the machine's Nix
+// configuration and uses no network.
 
 import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
@@ -24,9 +24,9 @@ export type BuildSource =
   { file: string; expression?: never } | { expression: string; file?: never }
 
 export type BuildOptions = {
-  /** Which attribute of the expression to build; the whole expression when missing. */
+  /** The attribute of the expression to build. Default: the whole expression. */
   attribute?: string
-  /** Strings for the arguments of the expression, where it is a function. */
+  /** Strings for the arguments of the expression, if it is a function. */
   strings?: Record<string, string>
 }
 
@@ -37,25 +37,25 @@ export type CacheOptions = {
 }
 
 export type WorldOptions = {
-  /** Only paths that one of these keys has signed may be copied into the world. */
+  /** The world only copies paths that are signed by one of these keys. */
   trustedPublicKeys?: string[]
-  /** Directories of this machine that builds are shown. */
+  /** Directories of this machine that builds can see. */
   sandboxPaths?: string[]
 }
 
 export type NixWorld = {
-  /** What lies in /nix/store for Nix lies in <storeRoot>/nix/store for everybody else. */
+  /** Nix sees <storeRoot>/nix/store as /nix/store. */
   storeRoot: string
-  /** Where a path of the store lies on this machine. */
+  /** The real path of a store path on this machine. */
   realPath: (storePath: string) => string
-  /** Each runs one program of Nix and returns what it printed. */
+  /** Each function runs one program of Nix and returns its output. */
   nix: (args: string[]) => Promise<string>
   nixStore: (args: string[]) => Promise<string>
-  /** The store paths that building gives, one for each output asked for. */
+  /** Builds and returns the store paths, one for each requested output. */
   build: (source: BuildSource, options?: BuildOptions) => Promise<string[]>
-  /** Add a file or tree as a content-addressed path: of its NAR, or of its flat contents. */
+  /** Adds a file or tree as a content-addressed path, by its NAR or by its flat content. */
   addToStore: (path: string, options?: { name?: string; flat?: boolean }) => Promise<string>
-  /** The paths and everything that they refer to, sorted. */
+  /** The closure of the paths, sorted. */
   closure: (paths: string[]) => Promise<string[]>
   pathInfo: (paths: string[]) => Promise<NixPathInfo[]>
   generateKey: (name: string) => Promise<NixKey>
@@ -88,7 +88,7 @@ const pathInfosSchema = v.pipe(
   v.array(pathInfoSchema),
 )
 
-/** Make an empty world in a directory, which may exist already: then its store is used again. */
+/** Makes a world in a directory. If the directory already has a store, that store is used again. */
 export async function createNixWorld(
   directory: string,
   { trustedPublicKeys, sandboxPaths = [] }: WorldOptions = {},
@@ -105,11 +105,11 @@ export async function createNixWorld(
     `store = ${storeRoot}`,
     'experimental-features = nix-command flakes',
     'substituters =',
-    // Only root would ask for build users, and a test machine has none.
+    // As root, Nix would need build users, but a test machine has none.
     'build-users-group =',
     // Debian's Nix would put a shell of the machine into the sandbox.
     `sandbox-paths = ${sandboxPaths.join(' ')}`,
-    // The paths of a world are new at every run: writing them through to the disk gains nothing.
+    // No need to sync: each run makes new paths.
     'fsync-metadata = false',
     `require-sigs = ${trustedPublicKeys !== undefined}`,
     `trusted-public-keys = ${trustedPublicKeys?.join(' ') ?? ''}`,
@@ -127,7 +127,7 @@ export async function createNixWorld(
       try {
         return await runProgram(program, args, { environment, debianPackage: 'nix-bin' })
       } catch (error) {
-        // Where several open or close a database at once, Nix gives up instead of waiting.
+        // If several programs open or close the database at once, Nix fails instead of waiting.
         const isBusy = error instanceof Error && /SQLite database '.*' is busy/.test(error.message)
         if (!isBusy || attempt === busyAttempts) throw error
         await sleep(attempt * 500)
@@ -185,9 +185,8 @@ export async function createNixWorld(
 }
 
 /**
- * Put a static busybox into the store as something that derivations can build with: a directory
- * whose `bin` has `sh` and every other applet. It is a source, so that no output refers to it
- * unless it wants to.
+ * Puts a static busybox into the store, so that derivations can build with it: a directory with
+ * `sh` and all other applets in `bin`. It is a source, so outputs do not refer to it by accident.
  */
 export async function addBuilderShell(world: NixWorld, busyboxFile: string): Promise<string> {
   const directory = await mkdtemp(join(world.storeRoot, 'builder-shell-'))
@@ -208,7 +207,7 @@ export async function addBuilderShell(world: NixWorld, busyboxFile: string): Pro
 
 const busyAttempts = 6
 
-/** The machine's own static busybox. A dynamic one would not find its loader in a sandbox. */
+/** The machine's static busybox. A dynamic one could not find its loader in a sandbox. */
 export async function findStaticBusybox(): Promise<string> {
   const path = await findProgram('busybox')
   const isDynamic = path !== undefined && (await readFile(path)).includes('/ld-linux')
@@ -220,11 +219,11 @@ export async function findStaticBusybox(): Promise<string> {
 
 export type RunOptions = {
   environment?: NodeJS.ProcessEnv
-  /** Which package to name when the program is missing. */
+  /** The package to name if the program is missing. */
   debianPackage?: string
 }
 
-/** Run a program to its end and return what it printed; its complaints become the error. */
+/** Runs a program and returns its output. @throws with the text from its stderr */
 export function runProgram(
   program: string,
   args: string[],
@@ -250,7 +249,7 @@ export function runProgram(
   })
 }
 
-// EACCES comes of a directory on PATH that one may not look into, when no other has the program.
+// EACCES means that no directory on PATH has the program and that one of them is not readable.
 function isMissing(code: number | string | null | undefined): boolean {
   return code === 'ENOENT' || code === 'EACCES'
 }
@@ -272,7 +271,7 @@ async function removeReadOnlyTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true })
 }
 
-// Names are handled as bytes: a store may hold some that are not UTF-8.
+// Names are bytes here, because a store may have names that are not UTF-8.
 async function makeDirectoriesWritable(directory: Buffer): Promise<void> {
   const information = await lstat(directory)
   if (!information.isDirectory()) return
@@ -287,7 +286,7 @@ function lines(text: string): string[] {
   return text.split('\n').filter((line) => line !== '')
 }
 
-/** For directories that a test hands to Nix: relative path to contents. */
+/** Writes files for Nix: each relative path with its content. */
 export async function writeTree(directory: string, files: Record<string, string | Buffer>) {
   for (const [name, contents] of Object.entries(files)) {
     await mkdir(join(directory, name, '..'), { recursive: true })

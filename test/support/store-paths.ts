@@ -1,4 +1,4 @@
-// Store paths for tests in which only the name matters.
+// Store paths for tests that use only the name of a path.
 
 import assert from 'node:assert/strict'
 import { toStorePath, type StorePath } from '../../src/nix/store-path.ts'

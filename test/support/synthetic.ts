@@ -1,5 +1,5 @@
-// Store paths and binary caches that no Nix made: as large, as many and as wrong as a test wants
-// them. Encoded by hand, so that a mistake of ours cannot hide in code that both sides share.
+// Invented store paths and binary caches of any size and number, with any mistake that a test
+// needs. They are encoded without our own code, so that tests find mistakes in that code.
 
 import { createHash, generateKeyPairSync, sign, type KeyObject } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -40,7 +40,7 @@ function* node(tree: Tree): Generator<Buffer> {
   yield word(')')
 }
 
-/** A string as a NAR has it: its length, its bytes, and zeros up to eight. */
+/** A string of a NAR: its length, its bytes, and zeros up to a multiple of eight. */
 export function word(text: string | Buffer): Buffer {
   const bytes = Buffer.from(text)
   const size = Buffer.alloc(8)
@@ -48,7 +48,7 @@ export function word(text: string | Buffer): Buffer {
   return Buffer.concat([size, bytes, Buffer.alloc((8 - (bytes.length % 8)) % 8)])
 }
 
-/** Nix's base32, most significant digit first. */
+/** Nix's base32, with the most significant digit first. */
 export function nixBase32(bytes: Buffer): string {
   const alphabet = '0123456789abcdfghijklmnpqrsvwxyz'
   let number = BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`)
@@ -73,12 +73,12 @@ export function narHashOf(bytes: Buffer): string {
   return narHashText(sha256(bytes))
 }
 
-/** A store path that looks as if Nix had made it. */
+/** A store path with a valid name and hash part. */
 export function inventPath(name: string): string {
   return `/nix/store/${nixBase32(sha256(`path of ${name}`).subarray(0, 20))}-${name}`
 }
 
-/** The store path that a content address leads to. */
+/** The store path that follows from a content address. */
 export function addressedPath(name: string, type: string, digest: string): string {
   const full = sha256(`${type}:${digest}:/nix/store:${name}`)
   const folded = Buffer.alloc(20)
@@ -104,7 +104,7 @@ const compressors: Record<Compression, (bytes: Buffer) => Buffer> = {
   gzip: (bytes) => gzipSync(bytes),
 }
 
-/** A path as its cache describes it; every part can be made a lie. */
+/** A path as its cache describes it. A test can make every part wrong. */
 export type CachedPath = {
   path: string
   narHash: string
@@ -115,11 +115,11 @@ export type CachedPath = {
   fileHash?: string | undefined
   fileSize?: number | undefined
   ca?: string | undefined
-  /** Signs it once all else is settled. */
+  /** Keys that sign the path after all other parts are set. */
   keys: SigningKey[]
-  /** Signatures as they stand. */
+  /** Signatures to use unchanged. */
   signatures: string[]
-  /** The compressed NAR; undefined where something else serves it. */
+  /** The compressed NAR; undefined if the test serves the NAR itself. */
   file: Buffer | undefined
 }
 
@@ -189,7 +189,7 @@ export function cacheFiles(paths: readonly CachedPath[]): Map<string, Buffer> {
   return files
 }
 
-/** What makes a store path a NixOS system, with a kernel of its own beside it. */
+/** The files of a store path that is a NixOS system, and a kernel in another path. */
 export function inventSystem(
   label: string,
   references: string[],
@@ -213,7 +213,7 @@ export function inventSystem(
   return { toplevel, kernel }
 }
 
-/** A system of many paths with contents that do not compress, in a cache in a directory. */
+/** A system of many paths with content that does not compress. */
 export function inventLargeSystem(
   label: string,
   { paths, bytes, keys }: { paths: number; bytes: number; keys: SigningKey[] },

@@ -1,8 +1,8 @@
-# The least that is a NixOS system, with real Nix: for tests that build an image of it.
+# A minimal NixOS system for tests that build an image with real Nix.
 {
   # The store path of a busybox with its applets (see addBuilderShell).
   shell,
-  # A store path that the system refers to, with all that it refers to.
+  # The system refers to this store path, and so to its closure.
   content,
   label ? "25.11.20261122.test",
 }:

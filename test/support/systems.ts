@@ -1,4 +1,4 @@
-// Systems that real Nix has built for tests of whole builds.
+// Systems that real Nix builds for tests of whole builds.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ export type TestSystem = {
   key: NixKey
 }
 
-/** A system whose closure holds store paths of every shape. */
+/** A system with store paths of every shape in its closure. */
 export async function buildSystemOfShapes(
   directory: string,
 ): Promise<TestSystem & { shapes: ShapesClosure['shapes'] }> {
@@ -34,7 +34,7 @@ export async function buildSmallSystem(directory: string): Promise<TestSystem> {
   return await buildSystem(world, await world.addToStore(source, { name: 'content' }))
 }
 
-/** @param label tells one system from another over the same content */
+/** @param label makes different systems from the same content */
 export async function buildSystem(
   world: NixWorld,
   content: string,

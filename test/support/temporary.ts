@@ -1,4 +1,4 @@
-// Directories that live as long as the test file that asked for them.
+// Temporary directories that are removed when the test file ends.
 
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -6,14 +6,14 @@ import { join } from 'node:path'
 import { after } from 'node:test'
 import { removeTree } from '../../src/remove-tree.ts'
 
-/** An empty directory, removed when the file's tests are done. */
+/** An empty directory. It is removed after the tests of the file. */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-test-'))
   after(() => removeTree(directory))
   return directory
 }
 
-/** Names for things in `directory` that are new at every call. */
+/** @returns a function that gives a new path in `directory` at each call */
 export function freshNames(directory: string): () => string {
   let count = 0
   return () => join(directory, String(++count))

@@ -1,11 +1,11 @@
-// Everything about a tree that a machine could tell apart, as text that can be compared.
+// Describes a tree as text for comparisons, with everything that a machine can see.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 export type TreeOptions = {
-  /** Leave out who owns the files. */
+  /** Leave out the owners of the files. */
   owners?: boolean
   /** Leave out the time stamps. */
   times?: boolean
@@ -13,7 +13,7 @@ export type TreeOptions = {
 
 const slash = Buffer.from('/')
 
-/** A line for each file, in byte order: names are bytes, and stand here as Latin-1. */
+/** A line for each file, in byte order. Names are bytes, decoded as Latin-1. */
 export function describeTree(
   directory: string,
   { owners = true, times = true }: TreeOptions = {},
@@ -45,7 +45,7 @@ export function describeTree(
   return lines
 }
 
-/** Says where two descriptions differ, which a plain comparison of so many lines would hide. */
+/** Fails with only the lines that differ. A plain comparison would print all lines. */
 export function assertSameLines(actual: readonly string[], expected: readonly string[]): void {
   const [wanted, got] = [new Set(expected), new Set(actual)]
   const differences = [

@@ -3,7 +3,7 @@
 
 import { runInNewContext } from 'node:vm'
 
-/** Taken here, so that mock timers of a test do not stop these. */
+/** The real timers, taken before a test can mock them. */
 const { setTimeout, clearTimeout } = globalThis
 
 const deadlineMinutes = 3
@@ -24,7 +24,7 @@ export async function waitFor<T>(what: string, promise: Promise<T>): Promise<T> 
   }
 }
 
-/** For what tells nobody when it happens: looks again and again until it is so. @throws after the deadline */
+/** For conditions without an event: checks repeatedly. @throws after the deadline */
 export async function waitUntil(
   what: string,
   isSo: () => boolean | Promise<boolean>,
@@ -41,8 +41,8 @@ export async function waitUntil(
 }
 
 /**
- * Does what does not return to the event loop. Its input is so large that, if the time grew with the
- * square of that, it would take hours.
+ * Runs synchronous code on a large input. The input is so large that the code would run for hours
+ * if its time grew with the square of the size.
  *
  * @throws after the deadline
  */

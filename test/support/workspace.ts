@@ -1,24 +1,24 @@
-// A directory of its own for each test, with everything that netimage keeps below it.
+// A separate directory for each test, with all files of netimage.
 
 import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runProgram } from './real-nix.ts'
 
-// Tests start hundreds of processes and worker threads, which need not strip the same types anew.
+// Tests start hundreds of processes and threads. The cache saves stripping the types in each.
 process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../../node_modules/.cache/compile')
 
 export type Workspace = {
   directory: string
   path: (...names: string[]) => string
-  /** What `-o` names; nothing is there yet. It has a parent of its own, to see what is left in it. */
+  /** The path for `-o`. It does not exist yet. Its parent is separate, so tests see leftovers. */
   image: string
   pool: string
-  /** Names beside and in the place of the image. */
+  /** The names in the parent directory of the image. */
   outputs: () => string[]
-  /** What builds have not finished or not cleaned up: empty between builds. */
+  /** Unfinished files and leftovers of builds; empty between builds. */
   leftovers: () => string[]
-  /** The store paths that were finished, by NAR hash. */
+  /** The finished entries of the pool, by NAR hash. */
   pooled: () => string[]
   remove: () => Promise<void>
 }
@@ -46,7 +46,7 @@ export function makeWorkspace(name: string, parent = tmpdir()): Workspace {
   }
 }
 
-/** Store paths are read-only, so that a plain `rm` fails for ordinary users. */
+/** A plain `rm` fails for ordinary users, because store paths are read-only. */
 export async function removeTree(directory: string): Promise<void> {
   await runProgram('sh', ['-c', 'chmod -R u+rwX "$1" && rm -rf "$1"', 'sh', directory])
 }

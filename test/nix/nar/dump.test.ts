@@ -19,7 +19,7 @@ function dump(path: string): Buffer {
   const chunks: Buffer[] = []
   dumpNar(path, (chunk) => {
     chunks.push(Buffer.from(chunk))
-    // Chunks are valid during the call only.
+    // Chunks are valid only during the call.
     chunk.fill(0xaa)
   })
   return Buffer.concat(chunks)
@@ -39,7 +39,7 @@ async function assertAsNixDumps(path: string): Promise<void> {
   assert.ok(dump(path).equals(await realDump(path)), `the dump of ${path} differs from Nix's`)
 }
 
-test('random trees are dumped as Nix dumps them', async () => {
+test('random trees are dumped as in Nix', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(narNode, { minLength: 30, maxLength: 60 }), async (nodes) => {
       const node = inOneDirectory(nodes)
@@ -49,7 +49,7 @@ test('random trees are dumped as Nix dumps them', async () => {
       assert.ok(nar.equals(encodeNar(node)))
       assert.ok(nar.equals(await realDump(path)))
     }),
-    // What fails here is found by its seed: to shrink it would take minutes.
+    // Do not shrink a failure, because that takes minutes: its seed is enough.
     { numRuns: 4, endOnFailure: true },
   )
 })
@@ -75,7 +75,7 @@ suite('a root of any kind', () => {
   })
 })
 
-test('files whose sizes lie around those of buffers', async () => {
+test('files with sizes near the sizes of buffers', async () => {
   const path = fresh()
   mkdirSync(path)
   const noise = Buffer.alloc(600_000, 'noise that is not a power of two')
@@ -87,7 +87,7 @@ test('files whose sizes lie around those of buffers', async () => {
   await assertAsNixDumps(path)
 })
 
-test('whatever part of a NAR lies where one buffer ends and the next begins', () => {
+test('the boundary of two buffers may be in any part of a NAR', () => {
   const name = (text: string) => Buffer.from(text)
   for (let size = 262_144 - 800; size <= 262_144; size += 8) {
     const sizes = size % 40 === 0 ? [size, size - 3] : [size]
@@ -108,7 +108,7 @@ test('whatever part of a NAR lies where one buffer ends and the next begins', ()
   }
 })
 
-test('executable is what its owner may execute', async () => {
+test('a file is executable if its owner may execute it', async () => {
   for (const mode of [0o744, 0o654, 0o645, 0o555, 0o444, 0o700, 0o600]) {
     await assertAsNixDumps(withFile('text', mode))
   }
@@ -118,11 +118,11 @@ function assertRefused(path: string, why: RegExp, code: ErrorCode = 'bad-store')
   assert.throws(() => dump(path), netimageError(code, why))
 }
 
-suite('what cannot be in a store', () => {
+suite('a file that cannot be in a store is refused', () => {
   test('a pipe', async () => {
     const path = fresh()
     await filterThrough('mkfifo', [path])
-    // Opening it would wait for a writer for ever.
+    // Opening the pipe would wait for a writer forever.
     assertRefused(path, /not a regular file, directory or symlink/)
   })
 
@@ -146,7 +146,7 @@ suite('what cannot be in a store', () => {
     assertRefused(path, /deeper than 64/)
   })
 
-  test('nothing at all', () => assertRefused(fresh(), /could not read .*ENOENT/, 'file-system'))
+  test('a missing file', () => assertRefused(fresh(), /could not read .*ENOENT/, 'file-system'))
 })
 
 test('a file that becomes shorter while it is read', () => {

@@ -36,8 +36,8 @@ function directoriesWithin(depth: number): NarNode {
   return node
 }
 
-suite('a NAR that follows the rules', () => {
-  test('is the tree that was written, however it is cut into chunks', () => {
+suite('a valid NAR', () => {
+  test('gives the original tree, with chunks of any size', () => {
     fc.assert(
       fc.property(narNode, pieceSizes, (node, sizes) => {
         assert.deepEqual(parseNar(inReusedPieces(encodeNar(node), sizes)), node)
@@ -46,7 +46,7 @@ suite('a NAR that follows the rules', () => {
     )
   })
 
-  test('may come with empty chunks in between', () => {
+  test('may have empty chunks between others', () => {
     const nar = encodeNar({ type: 'file', executable: true, contents: Buffer.from('run') })
     const pieces = [...inPieces(nar, [5])].flatMap((piece) => [Buffer.alloc(0), piece])
     assert.deepEqual(parseNar([...pieces, Buffer.alloc(0)]), {
@@ -56,7 +56,7 @@ suite('a NAR that follows the rules', () => {
     })
   })
 
-  test('may hold names of 255 bytes and targets of 4095', () => {
+  test('may have names of 255 bytes and targets of 4095 bytes', () => {
     const name = Buffer.alloc(255, 0xff)
     const target = Buffer.alloc(4095, 'x')
     const node: NarNode = {
@@ -71,7 +71,7 @@ suite('a NAR that follows the rules', () => {
     assert.deepEqual(parseNar([encodeNar(node)]), node)
   })
 
-  test('may hold names that only look dangerous', () => {
+  test('may have names that only look dangerous', () => {
     const names = [' ', '\n', '...', '..a', '.a', '~', 'a..', '\\', '\u{ff0f}']
     const entries = names
       .map((name) => Buffer.from(name))
@@ -86,7 +86,7 @@ suite('a NAR that follows the rules', () => {
     })
   })
 
-  test('may hold names that sort in bytes, though not in UTF-16', () => {
+  test('may have names that are sorted as bytes but not as UTF-16', () => {
     const nar = narDirectory(
       ...narEntry('\u{fffd}', ...emptyFile),
       ...narEntry('\u{10000}', ...emptyFile),
@@ -109,21 +109,21 @@ suite('a NAR is refused', () => {
       /does not begin as a NAR/,
     ],
     'of random text': [Buffer.alloc(200, '<html>'), /does not begin as a NAR/],
-    'whose node has no parenthesis': [
+    'with a node without a parenthesis': [
       narStrings(magic, '[', 'type', 'regular', 'contents', '', ']'),
       /does not begin as a NAR/,
     ],
-    'with a node of a type that is none': [
+    'with a node of an unknown type': [
       narStrings(magic, '(', 'type', 'fifo', 'contents', '', ')'),
       /not a regular file, symlink or directory/,
     ],
-    'with an entry whose node has a type that is none': [
+    'with an entry with a node of an unknown type': [
       narDirectory(...narEntry('a', 'type', 'hardlink', 'target', 'b')),
       /not a regular file, symlink or directory/,
     ],
     'with entries that are not sorted': [entriesNamed('b', 'a'), /"a" does not sort after "b"/],
     'with an entry that comes twice': [entriesNamed('a', 'a'), /"a" does not sort after "a"/],
-    'with entries that sort in UTF-16 only': [
+    'with entries that are sorted only as UTF-16': [
       entriesNamed('\u{10000}', '\u{fffd}'),
       /does not sort after/,
     ],
@@ -132,7 +132,7 @@ suite('a NAR is refused', () => {
     'with an entry without a name': [entriesNamed(''), /entry name of 0 bytes/],
     'with an entry name that is a path': [entriesNamed('a/b'), /slash/],
     'with an absolute entry name': [entriesNamed('/etc/passwd'), /slash/],
-    'with an entry name that climbs': [entriesNamed('../a'), /slash/],
+    'with an entry name with ".."': [entriesNamed('../a'), /slash/],
     'with a NUL in an entry name': [entriesNamed('a\0b'), /NUL/],
     'with an entry name of 256 bytes': [entriesNamed('n'.repeat(256)), /entry name of 256 bytes/],
     'with a symlink and a directory of the same name (CVE-2024-45593)': [
@@ -182,11 +182,11 @@ suite('a NAR is refused', () => {
       narStrings(magic, '(', 'type', 'regular', 'contents', 'a', 'contents', 'b', ')'),
       /file that does not end/,
     ],
-    'with "executable" of more than nothing': [
+    'with "executable" that is not empty': [
       narStrings(magic, '(', 'type', 'regular', 'executable', 'yes', 'contents', 'a', ')'),
       /file without contents/,
     ],
-    'with a directory that holds something else': [
+    'with a directory with something else in it': [
       narDirectory('file', '(', 'name', 'a', 'node', '(', ...emptyFile, ')', ')'),
       /neither goes on nor ends/,
     ],
@@ -231,7 +231,7 @@ suite('a NAR is refused', () => {
     test(name, () => assertRefused(nar, why))
   }
 
-  test('with padding that is not zero, wherever it stands', () => {
+  test('with padding that is not zero, at any place', () => {
     const nar = encodeNar({
       type: 'directory',
       entries: [
@@ -252,7 +252,7 @@ suite('a NAR is refused', () => {
     assert.ok(padded > 50)
   })
 
-  /** Where padding stands in a NAR, found without a parser of NARs: by the lengths alone. */
+  /** The places of padding in a NAR. The lengths are enough to find them, without a NAR parser. */
   function* paddingBytes(nar: Buffer): Generator<number> {
     for (let at = 0; at < nar.length;) {
       const length = Number(nar.readBigUInt64LE(at))
@@ -262,7 +262,7 @@ suite('a NAR is refused', () => {
     }
   }
 
-  test('that is cut off, at whatever byte', () => {
+  test('that is cut off at any byte', () => {
     fc.assert(
       fc.property(narNode, pieceSizes, (node, sizes) => {
         const nar = encodeNar(node)
@@ -275,7 +275,7 @@ suite('a NAR is refused', () => {
     )
   })
 
-  test('with a length that no number of ours can hold', () => {
+  test('with a length that is larger than any safe integer', () => {
     const begin = narStrings(magic, '(', 'type', 'regular', 'contents')
     for (const length of [2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n]) {
       const nar = Buffer.concat([begin, narLength(length), Buffer.alloc(64)])
@@ -283,12 +283,12 @@ suite('a NAR is refused', () => {
     }
   })
 
-  test('with a name or target of a length that no memory can hold', () => {
+  test('with a name or target that is larger than any memory', () => {
     const name = narStrings(magic, '(', 'type', 'directory', 'entry', '(', 'name')
     const target = narStrings(magic, '(', 'type', 'symlink', 'target')
     for (const begin of [name, target]) {
       for (const length of [2n ** 16n, 2n ** 32n, 2n ** 32n + 1n, 2n ** 53n - 1n]) {
-        // At once: not when so many bytes have come.
+        // The parser refuses at once, and does not wait for that many bytes.
         assertRefused(Buffer.concat([begin, narLength(length)]), /of \d+ bytes/)
       }
       for (const length of [2n ** 53n, 2n ** 63n, 2n ** 63n + 1n, 2n ** 64n - 1n]) {
@@ -297,20 +297,20 @@ suite('a NAR is refused', () => {
     }
   })
 
-  test('at the byte that it names', () => {
+  test('with the position of the wrong byte', () => {
     const nar = narDirectory(...narEntry('b', ...emptyFile), ...narEntry('a', ...emptyFile))
     for (const sizes of [wholes, [1], [13]]) {
       const [, named] = /at byte (\d+):/.exec(refusalOf(inReusedPieces(nar, sizes)) ?? '') ?? []
       const at = Number(named)
       const badName = nar.indexOf(narString('a'))
-      // The name and the words behind it are one step of the parser.
+      // The parser reads the name and the following words in one step.
       assert.ok(at >= badName && at <= badName + 64, `byte ${at}; the name is at ${badName}`)
     }
   })
 })
 
-suite('whatever bytes come', () => {
-  /** Accepts nothing but a NAR that would be written the same way again. */
+suite('for any bytes', () => {
+  /** Accepts only a NAR that is the same if it is written again. */
   function assertSound(bytes: Buffer, sizes: readonly number[]): void {
     let node: NarNode
     try {
@@ -322,7 +322,7 @@ suite('whatever bytes come', () => {
     assert.ok(encodeNar(node).equals(bytes), 'what was accepted is not what was written')
   }
 
-  test('random changes of a NAR either make another NAR or a refusal', () => {
+  test('a NAR with random changes is valid or is refused', () => {
     let accepted = 0
     const change = fc.record({ at: fc.nat(), value: fc.integer({ min: 1, max: 255 }) })
     fc.assert(
@@ -343,11 +343,11 @@ suite('whatever bytes come', () => {
       ),
       { numRuns: 2000 },
     )
-    // Changes of contents make another NAR: were none accepted, this would test refusals only.
+    // Some changes must give a valid NAR. Otherwise this would test only refusals.
     assert.ok(accepted > 10, `${accepted} were accepted`)
   })
 
-  test('strings of a NAR in any order either make another NAR or a refusal', () => {
+  test('the strings of a NAR in any order are a valid NAR or are refused', () => {
     const words = [
       ['(', ')', 'type', 'regular', 'executable', '', 'contents', 'symlink', 'target'],
       ['directory', 'entry', 'name', 'node', 'a', 'b'],
@@ -383,7 +383,7 @@ suite('whatever bytes come', () => {
 suite('memory', () => {
   const program = join(import.meta.dirname, '../support/unbounded-program.ts')
 
-  test('does not grow with the size of a file, whose bytes are handed on', async () => {
+  test('does not grow with the size of a file', async () => {
     const bytes = await runInLittleMemory(program, ['nar-file'])
     assert.equal(Number(bytes), 2 ** 31)
   })
@@ -392,7 +392,7 @@ suite('memory', () => {
     await runInLittleMemory(program, ['nar-names'])
   })
 
-  test('is not taken for a size that a file only claims', () => {
+  test('is not allocated for the size that a file claims', () => {
     const begin = narStrings(magic, '(', 'type', 'regular', 'contents')
     const claim = narLength(2n ** 53n - 1n)
     assert.match(refusalOf([begin, claim, Buffer.from('content')]) ?? '', /cut off/)

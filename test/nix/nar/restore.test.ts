@@ -51,7 +51,7 @@ function dump(path: string): Buffer {
   return Buffer.concat(chunks)
 }
 
-/** What `nix-store --restore` leaves open: the store sets modes and times later. */
+/** `nix-store --restore` does not set these. The store sets modes and times later. */
 function withoutStoreModes(path: string): string[] {
   return describeTree(path, { owners: false, times: false }).map((line) => {
     const [, type, name, mode = '', rest] = /^(\w+) (".*") ([0-7]+)(.*)$/.exec(line) ?? []
@@ -65,7 +65,7 @@ function fileEntry(name: string, contents = name, executable = false): NarNode {
   return { type: 'directory', entries: [{ name: Buffer.from(name, 'latin1'), node }] }
 }
 
-test('random trees come back from the disk as they were, however they are cut into chunks', () => {
+test('random trees are the same on the disk, with chunks of any size', () => {
   fc.assert(
     fc.property(narNode, pieceSizes, (node, sizes) => {
       const nar = encodeNar(node)
@@ -80,7 +80,7 @@ test('random trees come back from the disk as they were, however they are cut in
   )
 })
 
-test('random trees are restored as Nix restores them', async () => {
+test('random trees are restored as in Nix', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(narNode, { minLength: 20, maxLength: 40 }), async (nodes) => {
       const nar = encodeNar(inOneDirectory(nodes))
@@ -93,7 +93,7 @@ test('random trees are restored as Nix restores them', async () => {
   )
 })
 
-test('names are bytes: invalid UTF-8, newlines, and two that a file system could take for one', () => {
+test('names are bytes: invalid UTF-8, newlines, and two similar Unicode names', () => {
   const names = ['caf\xe9', '\xff', 'new\nline', 'A', 'a', ' ', '-rf', 'e\xcc\x81', '\xc3\xa9']
   const entries = names
     .map((name) => Buffer.from(name, 'latin1'))
@@ -151,7 +151,7 @@ test('modes do not depend on the umask', () => {
   }
 })
 
-suite('what is there already stays as it is', () => {
+suite('an existing file is not changed', () => {
   const nars: Record<string, Buffer> = {
     'a file': encodeNar({ type: 'file', executable: false, contents: Buffer.from('new') }),
     'a directory': encodeNar(fileEntry('kept', 'new')),
@@ -201,9 +201,9 @@ suite('nothing is written outside the destination', () => {
       ...narEntry('a', 'type', 'directory', ...narEntry('passwd', ...emptyFile)),
     )
   const nars = {
-    'a symlink and a directory of one name (CVE-2024-45593)': throughLink(victim),
-    'the same, relatively': throughLink('../../victim'),
-    'a symlink and a file of one name': narDirectory(
+    'a symlink and a directory of the same name (CVE-2024-45593)': throughLink(victim),
+    'the same, with a relative target': throughLink('../../victim'),
+    'a symlink and a file of the same name': narDirectory(
       ...narEntry('a', 'type', 'symlink', 'target', join(victim, 'passwd')),
       ...narEntry('a', ...emptyFile),
     ),
@@ -211,13 +211,13 @@ suite('nothing is written outside the destination', () => {
       ...narEntry('a', 'type', 'symlink', 'target', victim),
       ...narEntry('a/passwd', ...emptyFile),
     ),
-    'a name that climbs': narDirectory(...narEntry('../../victim/passwd', ...emptyFile)),
+    'a name with ".."': narDirectory(...narEntry('../../victim/passwd', ...emptyFile)),
     'an absolute name': narDirectory(...narEntry(join(victim, 'passwd'), ...emptyFile)),
     'a directory that is ".."': narDirectory(
-      ...narEntry('..', 'type', 'directory', ...narEntry('stray', ...emptyFile)),
+      ...narEntry('..', 'type', 'directory', ...narEntry('outside', ...emptyFile)),
     ),
-    'a name with a NUL': narDirectory(...narEntry('../stray\0', ...emptyFile)),
-    'a root that is a directory twice': Buffer.concat([
+    'a name with a NUL': narDirectory(...narEntry('../outside\0', ...emptyFile)),
+    'a root with two directories': Buffer.concat([
       narDirectory(),
       narStrings('nix-archive-1', '(', 'type', ...emptyFile.slice(1), ')'),
     ]),
@@ -241,18 +241,18 @@ suite('nothing is written outside the destination', () => {
     })
   }
 
-  // The parser refuses such NARs before they are restored; these show a second lock behind it.
-  suite('even if a parser let through', () => {
+  // The parser refuses such NARs. These tests show that restoring them is refused, too.
+  suite('even if a parser accepts', () => {
     const name = Buffer.from('a')
 
-    test('a directory where a symlink is', () => {
+    test('a directory in place of a symlink', () => {
       const restored = restoreTo(fresh())
       restored.directory(Buffer.alloc(0))
       restored.symlink(name, Buffer.from(victim))
       assertFails(() => restored.directory(name), /EEXIST/)
     })
 
-    test('a file where a symlink is', () => {
+    test('a file in place of a symlink', () => {
       const restored = restoreTo(fresh())
       restored.directory(Buffer.alloc(0))
       restored.symlink(name, Buffer.from(join(victim, 'new')))
@@ -260,7 +260,7 @@ suite('nothing is written outside the destination', () => {
       assert.ok(!existsSync(join(victim, 'new')))
     })
 
-    test('a file where a file is', () => {
+    test('a file in place of a file', () => {
       const restored = restoreTo(fresh())
       restored.directory(Buffer.alloc(0))
       restored.file(name, false, 0)
@@ -280,11 +280,11 @@ test('a stream that ends early leaves no file open', () => {
   assert.equal(openFiles(), before)
 })
 
-test('a name that the disk takes for another is told', () => {
+test('the error says so if two names are the same on the disk', () => {
   const destination = fresh()
   const restore = restoreTo(destination)
   restore.directory(Buffer.alloc(0))
-  // As if the disk took `E` for the `e` that follows.
+  // This simulates a disk on which `E` is the same name as the following `e`.
   writeFileSync(join(destination, 'e'), '')
   const told = (error: unknown) =>
     error instanceof NetimageError && /differ only in case/.test(error.hint ?? '')

@@ -1,4 +1,4 @@
-// Every shape of store path that Nix can make, there and back.
+// Dumps and restores every shape of store path that Nix can make.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -26,7 +26,7 @@ suite('a store path of every shape', () => {
     closure = await buildShapesClosure(world)
   })
 
-  test('has the NAR that Nix registered', async () => {
+  test('has the NAR hash that Nix registered', async () => {
     const infos = await world.pathInfo(closure.paths)
     assert.ok(infos.length > 100)
     for (const { path, narHash, narSize } of infos) {
@@ -41,7 +41,7 @@ suite('a store path of every shape', () => {
     }
   })
 
-  test('comes back from its NAR with the names, contents, modes and times it has', () => {
+  test('is restored with the same names, contents, modes and times', () => {
     for (const [shape, path] of Object.entries(closure.shapes)) {
       const original = world.realPath(path)
       const restored = fresh()
