@@ -28,7 +28,7 @@ export function parseNetwork(text: string): Network {
   const [, address = '', prefixText = ''] = /^([0-9.]+)\/(\d{1,2})$/.exec(text) ?? []
   const prefix = Number(prefixText)
   if (!isIPv4(address) || prefix < 1 || prefix > 31) {
-    throw new NetimageError('bad-option', `--network: ${JSON.stringify(text)} is no network`, {
+    throw new NetimageError('bad-option', `--network: ${JSON.stringify(text)} is not a network`, {
       hint: 'Write the network as in 10.0.0.0/24.',
     })
   }
@@ -45,7 +45,7 @@ export function parseRange(text: string): AddressRange {
   const [first = '', last = '', ...more] = text.split('-')
   const ordered = parseAddress(first) <= parseAddress(last)
   if (isIPv4(first) && isIPv4(last) && more.length === 0 && ordered) return { first, last }
-  throw new NetimageError('bad-option', `--range: ${JSON.stringify(text)} is no range`, {
+  throw new NetimageError('bad-option', `--range: ${JSON.stringify(text)} is not a range`, {
     hint: 'Write the range as in 10.0.0.100-10.0.0.199, with the lower address first.',
   })
 }

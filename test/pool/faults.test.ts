@@ -1,5 +1,5 @@
-// Builds beside each other, garbage collection, and a failure: each ends in a whole image or in a clear
-// error with nothing left behind. Full disks, Ctrl-C and a damaged pool are in the *.slow.ts beside it.
+// Parallel builds, garbage collection, and a failure: each ends with a complete image, or with a
+// clear error and no leftovers. The *.slow.ts files here test full disks, Ctrl-C and a damaged pool.
 
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ import { waitFor } from '../support/waiting.ts'
 import type { Workspace } from '../support/workspace.ts'
 import { drip, succeeds, system, withWorkspace } from './support/faults.ts'
 
-suite('builds beside each other', { concurrency: 2 }, () => {
+suite('parallel builds', { concurrency: 2 }, () => {
   test('in one pool', () =>
     withWorkspace(async (setting) => {
       const images = ['a', 'b', 'c'].map((name) => setting.path('out', name))
@@ -25,14 +25,14 @@ suite('builds beside each other', { concurrency: 2 }, () => {
       assert.deepEqual(setting.leftovers(), [])
     }))
 
-  test('after one that was killed while it removed what it worked in', () =>
+  test('after a build that was killed while it removed its scratch directory', () =>
     withWorkspace(async (setting) => {
       mkdirSync(setting.path('out', '.image.netimage-AbCdEf'), { recursive: true })
       await succeeds(netimage(setting.args()))
       assert.deepEqual(setting.leftovers(), [])
     }))
 
-  test('for one place: one wins, the others say so', () =>
+  test('of one image: one build succeeds, the others fail with an error', () =>
     withWorkspace(async (setting) => {
       const runs = await Promise.all([1, 2, 3].map(() => netimage(setting.args('--json'))))
       const won = runs.filter(({ status }) => status === 0)
@@ -44,7 +44,7 @@ suite('builds beside each other', { concurrency: 2 }, () => {
       assert.deepEqual(setting.leftovers(), [])
     }))
 
-  test('for one place, with --force: all do, one after the other', () =>
+  test('of one image, with --force: all succeed, one after the other', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args()))
       for (let round = 0; round < 2; round++) {
@@ -88,7 +88,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
       assert.deepEqual(setting.pooled(), [])
     }))
 
-  test('goes by when a path was last used', () =>
+  test('depends on the last use of a path', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args()))
       const days = (count: number) => new Date(Date.now() - count * 24 * 60 * 60 * 1000)
@@ -113,7 +113,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
       )
       assert.deepEqual(setting.leftovers(), [])
 
-      // A build uses what it finds, which then stays.
+      // A build uses the entries that it finds, so they stay.
       for (const name of setting.pooled()) {
         utimesSync(join(setting.pool, 'trees', name), days(40), days(40))
       }
@@ -124,7 +124,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
       await assertWhole(setting.image)
     }))
 
-  test('leaves images alone, also those that share files with the pool', () =>
+  test('does not change images, even if they share files with the pool', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args('--link', 'hardlink')))
       for (const name of setting.pooled()) utimesSync(join(setting.pool, 'trees', name), 1000, 1000)
@@ -132,7 +132,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
       await assertWhole(setting.image)
     }))
 
-  test('of a pool that is not there removes nothing', () =>
+  test('of a missing pool removes nothing', () =>
     withWorkspace(async (setting) => {
       const { removedPaths, keptPaths } = await gc(setting, '0')
       assert.deepEqual([removedPaths, keptPaths], [0, 0])
@@ -140,7 +140,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
     }))
 
   for (const days of ['-1', 'x', '', '1 day']) {
-    test(`does not take "${days}" for a number of days`, async () => {
+    test(`does not accept "${days}" as a number of days`, async () => {
       const run = await netimage(['gc', '--keep-days', days, '--pool', '/nowhere'])
       assert.equal(run.status, 2)
       assert.match(run.stderr, /It is no number of days/)
@@ -148,13 +148,13 @@ suite('garbage collection', { concurrency: 2 }, () => {
   }
 })
 
-test('a failure does not wait for the transfers that are under way', () =>
+test('a failure does not wait for the other transfers', () =>
   withWorkspace(async (setting) => {
     let nars = 0
     const cache = await startFakeCache(cacheFiles(system.all), {
       lie({ name }, honest) {
         if (!name.startsWith('nar/')) return honest
-        // The sixth is not there, and all others would take for ever.
+        // The sixth NAR is missing, and all others would take forever.
         return ++nars === 6 ? { status: 404 } : { status: 200, body: drip() }
       },
     })

@@ -1,4 +1,5 @@
-// Full disks: each ends in a clear error with nothing left behind, and then in a whole image.
+// Full disks: a build ends with a clear error and no leftovers. The next build makes a complete
+// image.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync } from 'node:fs'
@@ -46,7 +47,7 @@ suite('a full disk', { concurrency: 2 }, () => {
     return { read, left }
   }
 
-  // Six megabytes are unpacked: each size ends in another step.
+  // The system has six megabytes. With each of these sizes the disk is full in another step.
   for (const megabytes of [1, 3, 5]) {
     test(`for the pool (${megabytes} MB)`, () =>
       withWorkspace(async (setting) => {
@@ -58,7 +59,7 @@ suite('a full disk', { concurrency: 2 }, () => {
         assert.equal(error.code, 'disk-full', read('first.err'))
         assert.deepEqual(unfinished(left('first'), pool), [])
         assert.equal(read('second.status'), '0\n', read('second.err'))
-        // What had been finished is not unpacked again.
+        // Finished entries are not unpacked again.
         const finished = left('first').filter((path) => /\/trees\/[^/]+$/.test(path)).length
         const [, unpacked] = /unpacked and verified (\d+) path/.exec(read('second.err')) ?? []
         assert.equal(Number(unpacked), system.all.length - finished)

@@ -1,4 +1,4 @@
-// Ctrl-C at every moment of a build: nothing is left behind.
+// Ctrl-C at every moment of a build leaves nothing behind.
 
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { waitFor, waitUntil } from '../support/waiting.ts'
 import { drip, succeeds, system, withWorkspace, type Setting } from './support/faults.ts'
 
 suite('Ctrl-C', { concurrency: 4 }, () => {
-  /** Interrupts a build once the server was asked for something, and says how it ended. */
+  /** Interrupts a build after a certain request to the server. Returns the end of the build. */
   async function interrupted(
     setting: Setting,
     moment: RegExp,
@@ -53,11 +53,11 @@ suite('Ctrl-C', { concurrency: 4 }, () => {
 
   const silence: Lie = () => new Promise(() => undefined)
 
-  test('while a cache does not answer what it is', () =>
+  test('while a cache does not send its nix-cache-info', () =>
     withWorkspace((setting) => interrupted(setting, /nix-cache-info/, silence)))
   test('while a narinfo does not come', () =>
     withWorkspace((setting) => interrupted(setting, /\.narinfo/, silence)))
-  test('while a cache is asked again and again', () =>
+  test('while requests are repeated', () =>
     withWorkspace((setting) => interrupted(setting, /\.narinfo/, () => ({ status: 503 }))))
   test('while a NAR does not come', () =>
     withWorkspace((setting) => interrupted(setting, /^nar\//, silence)))
@@ -68,10 +68,10 @@ suite('Ctrl-C', { concurrency: 4 }, () => {
   test('by SIGTERM', () =>
     withWorkspace((setting) => interrupted(setting, /^nar\//, silence, 'SIGTERM')))
 
-  /** In requests: half of the narinfos, half of the NARs, and the last NAR. */
+  /** The number of requests: half of the narinfos, half of the NARs, and the last NAR. */
   const [infos, nars, last] = [12, 34, 1 + 2 * system.all.length]
   for (const count of [infos, nars, last]) {
-    test(`after ${count} requests, and again in what that left`, () =>
+    test(`after ${count} requests, and again in the next build`, () =>
       withWorkspace(async (setting) => {
         let asked = 0
         let reached: () => void = () => undefined
@@ -85,7 +85,7 @@ suite('Ctrl-C', { concurrency: 4 }, () => {
           },
         })
         try {
-          // The second build has a part of it in its pool, and asks for less.
+          // The second build has some entries in its pool and makes fewer requests.
           for (const left of ['nothing', 'a part']) {
             asked = 0
             const ready = new Promise<void>((resolve) => (reached = resolve))
@@ -103,7 +103,7 @@ suite('Ctrl-C', { concurrency: 4 }, () => {
   test('while the image is made', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args()))
-      // With all in the pool; the commands that fill the image stay until they are ended.
+      // The pool is full. The commands that fill the image run until they are ended.
       const begun = setting.path('begun')
       const commands = ['--populate-root-commands', `echo begun > ${begun}; sleep 1000`]
       const { child, ended } = startNetimage(

@@ -1,5 +1,5 @@
-// Caches that lie, break and stall: whatever they do, there is a clear error or a whole image,
-// and nothing else.
+// Caches that give wrong answers, fail or stall: a build always ends with a clear error or with a
+// complete image.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -41,7 +41,7 @@ const otherKey = makeKey('other-1')
 const impostor = { ...makeKey('good-1') }
 const noise = createHash('shake256', { outputLength: 300_000 }).digest()
 
-/** A system, its kernel, a path that it refers to, and one that only that refers to. */
+/** A system, its kernel, an app that the system refers to, and a library of the app. */
 function makePaths() {
   const lib = cachedPath(
     inventPath('lib'),
@@ -64,9 +64,9 @@ function makePaths() {
 type Paths = ReturnType<typeof makePaths>
 
 type Scenario = {
-  /** What is wrong with what the cache says. */
+  /** Changes the facts in the narinfos. */
   change?: (paths: Paths) => void
-  /** What is wrong with its files. */
+  /** Changes the files of the cache. */
   files?: (files: Map<string, Buffer | (() => AsyncIterable<Buffer>)>, paths: Paths) => void
 } & FakeCacheOptions
 
@@ -139,18 +139,18 @@ async function assertBuilds(setting: Setting, request?: Request): Promise<void> 
   assert.deepEqual(setting.leftovers(), [])
 }
 
-/** Lies about one file only. */
+/** A wrong answer for one file only. */
 const about =
   (name: string, lie: NonNullable<FakeCacheOptions['lie']>): NonNullable<FakeCacheOptions['lie']> =>
   (request, honest) =>
     request.name === name ? lie(request, honest) : honest
 
-/** Longer than anything that is taken; an end of it spares the disk where something would be. */
+/** Longer than every limit. It does end, so that a missing limit does not fill the disk. */
 async function* endless(): AsyncGenerator<Buffer> {
   const chunk = Buffer.alloc(64 * 1024, 'endless ')
   for (let sent = 0; sent < 1 << 28; sent += chunk.length) {
     yield chunk
-    // Other servers of this process want to live, too.
+    // Let the other servers of this process run, too.
     await delay(0)
   }
 }
@@ -217,7 +217,7 @@ suite('an honest cache', () => {
   })
 })
 
-suite('what a cache says of a path', { concurrency: 4 }, () => {
+suite('a narinfo', { concurrency: 4 }, () => {
   const swapHash = app((app) => (app.narHash = narHashOf(Buffer.from('other'))))
   fails('a wrong NarHash, signed', { change: swapHash }, 'hash-mismatch', {
     path: appPath,
@@ -274,13 +274,13 @@ suite('what a cache says of a path', { concurrency: 4 }, () => {
     { field: 'StorePath', expected: appPath, actual: libPath },
   )
   fails(
-    'a compression that nobody knows',
+    'an unknown compression',
     { files: (files) => changeInfo(files, /Compression: zstd/, 'Compression: lzip') },
     'bad-narinfo',
     { path: appPath, field: 'Compression', actual: 'lzip' },
   )
   fails(
-    'a compression that it is not',
+    'a wrong compression',
     { files: (files) => changeInfo(files, /Compression: zstd/, 'Compression: br') },
     'bad-compression',
     /br stream is broken/,
@@ -378,7 +378,7 @@ suite('signatures', { concurrency: 4 }, () => {
       },
     ))
 
-  test('none at all, from a store that is called trusted: builds', () =>
+  test('none at all, from a store with ?trusted=true: builds', () =>
     withCache(
       {
         change: (paths) => {
@@ -388,7 +388,7 @@ suite('signatures', { concurrency: 4 }, () => {
       (setting) => assertBuilds(setting, { from: [`${setting.cache.url}?trusted=true`] }),
     ))
 
-  test('an address that means nothing is not handed on, with a signature or without', () =>
+  test('an invalid content address is left out, with a signature or without', () =>
     withCache({ change: app((app) => (app.ca = 'fixed:md5:nonsense')) }, async (setting) => {
       await assertBuilds(setting)
       assert.doesNotMatch(
@@ -397,7 +397,7 @@ suite('signatures', { concurrency: 4 }, () => {
       )
     }))
 
-  test('without signatures the NAR hash counts as before', () =>
+  test('without signatures the NAR hash is still checked', () =>
     withCache(
       { change: app((app) => (app.narHash = narHashOf(Buffer.from('other')))) },
       (setting) =>
@@ -413,7 +413,7 @@ suite('signatures', { concurrency: 4 }, () => {
 })
 
 suite('content addresses', { concurrency: 4 }, () => {
-  /** Replaces the library by a path that is addressed by its content, and nobody has signed. */
+  /** Replaces the library by a content-addressed path without a signature. */
   const addressed =
     (make: (file: Buffer) => { type: string; digest: string; ca: string }, given = noise) =>
     (paths: Paths) => {
@@ -448,7 +448,7 @@ suite('content addresses', { concurrency: 4 }, () => {
         paths.lib.narSize += 8
       },
     })) {
-      test(`a false ${lie} (${kind}): the next store has the true one`, () =>
+      test(`a wrong ${lie} (${kind}): the next store has the right one`, () =>
         withCache({ change }, async (setting) => {
           const honest = makePaths()
           addressed(make)(honest)
@@ -485,8 +485,8 @@ suite('content addresses', { concurrency: 4 }, () => {
     )
   }
 
-  test('a false size of what another path has as well: size-mismatch', () =>
-    // Neither the image nor what the pool has already is to suffer from it.
+  test('a wrong size of a NAR that another path has, too: size-mismatch', () =>
+    // This must damage neither the image nor the entries of the pool.
     withCache(
       {
         change: (paths) => {
@@ -520,7 +520,7 @@ suite('content addresses', { concurrency: 4 }, () => {
     ))
 
   test('the content of another path in its place: hash-mismatch', () =>
-    // The pool keeps what has the same NAR once: that must not vouch for an address.
+    // The pool keeps the same NAR only once. That must not prove a content address.
     withCache(
       {
         change: (paths) => {
@@ -538,20 +538,20 @@ suite('content addresses', { concurrency: 4 }, () => {
     ))
 })
 
-suite('what a cache answers', { concurrency: 10 }, () => {
+suite('an answer of a cache', { concurrency: 10 }, () => {
   const html: Answer = {
     status: 200,
     headers: { 'content-type': 'text/html' },
     body: '<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n',
   }
-  fails('a page for the cache itself', { lie: () => html }, 'bad-store', {
+  fails('a web page for nix-cache-info', { lie: () => html }, 'bad-store', {
     actual: '<!DOCTYPE html>',
   })
-  fails('a page for a narinfo', { lie: about(infoOfApp, () => html) }, 'bad-narinfo', {
+  fails('a web page for a narinfo', { lie: about(infoOfApp, () => html) }, 'bad-narinfo', {
     path: appPath,
   })
   fails(
-    'a page for a NAR',
+    'a web page for a NAR',
     { lie: about(narOfApp, () => html) },
     'bad-compression',
     /could not get \S+-app from http\S+: .*it is not zstd/,
@@ -629,7 +629,7 @@ suite('what a cache answers', { concurrency: 10 }, () => {
     files: (files) => void files.set('nix-cache-info', Buffer.alloc(0)),
   })
 
-  test('nobody at the address: store-unavailable', () =>
+  test('no server at the address: store-unavailable', () =>
     withCache({}, async (setting) => {
       const { url } = setting.cache
       await setting.cache.close()
@@ -637,13 +637,13 @@ suite('what a cache answers', { concurrency: 10 }, () => {
       await assertFails(gone, 'store-unavailable', /ECONNREFUSED.*\(tried 5 times\)/)
       assert.ok(url.startsWith('http://127.0.0.1:'))
     }).catch((error: unknown) => {
-      // The server was closed already.
+      // The test has already closed the server.
       if (!(error instanceof Error) || !error.message.includes('ERR_SERVER_NOT_RUNNING'))
         throw error
     }))
 })
 
-suite('how a cache sends', { concurrency: 10 }, () => {
+suite('the transfer from a cache', { concurrency: 10 }, () => {
   const cutFirst = (attempts: number) =>
     about(narOfApp, (request, honest) =>
       request.before < attempts ? { ...honest, cutAfter: 100_000 } : honest,
@@ -651,7 +651,7 @@ suite('how a cache sends', { concurrency: 10 }, () => {
   builds('a connection that is cut', { lie: cutFirst(1) }, ({ cache }) => {
     const [first, second, ...more] = cache.asked(narOfApp)
     assert.equal(first?.headers.range, undefined)
-    // It goes on from what had arrived.
+    // The next request continues after the bytes that arrived.
     const from = Number(/^bytes=(\d+)-$/.exec(second?.headers.range ?? '')?.[1])
     assert.ok(from > 0 && from <= 100_000, second?.headers.range)
     assert.equal(more.length, 0)
@@ -688,7 +688,7 @@ suite('how a cache sends', { concurrency: 10 }, () => {
     }),
   })
   builds('a connection that is cut behind the last byte', {
-    // Chunked, so that only the connection's end could tell that it was the last.
+    // The answer is chunked, so only the end of the connection shows where it ends.
     lie: about(narOfApp, (request, honest) =>
       request.before === 0 && Buffer.isBuffer(honest.body)
         ? { status: 200, body: honest.body, cutAfter: honest.body.length }
@@ -787,19 +787,19 @@ suite('how a cache sends', { concurrency: 10 }, () => {
   builds('a narinfo in gzip', { lie: encoding('gzip', (bytes) => gzipSync(bytes)) })
   builds('a narinfo in br', { lie: encoding('br', (bytes) => brotliCompressSync(bytes)) })
   fails(
-    'a narinfo that is a bomb in gzip',
+    'a narinfo that is a decompression bomb in gzip',
     { lie: encoding('gzip', () => gzipSync(Buffer.alloc(64 << 20, 'Sig: x\n'))) },
     'size-mismatch',
     { path: appPath, expected: maxNarInfoBytes },
   )
   fails(
-    'a narinfo in an encoding that nobody knows',
+    'a narinfo in an unknown encoding',
     { lie: encoding('compress', (bytes) => bytes) },
     'bad-store',
     { path: appPath, field: 'Content-Encoding' },
   )
   fails(
-    'a narinfo that is not in gzip as it says',
+    'a narinfo that claims to be gzip and is not',
     { lie: encoding('gzip', (bytes) => bytes) },
     'bad-compression',
     /gzip stream is broken/,
@@ -818,7 +818,7 @@ suite('how a cache sends', { concurrency: 10 }, () => {
   )
 })
 
-suite('where a cache leads', { concurrency: 10 }, () => {
+suite('a URL or reference of a cache', { concurrency: 10 }, () => {
   const redirect = (location: string): Answer => ({ status: 302, headers: { location } })
 
   builds('a redirect on the same server', {
@@ -849,16 +849,21 @@ suite('where a cache leads', { concurrency: 10 }, () => {
     { path: appPath, status: 302 },
   )
   fails(
-    'a NAR in a file of this machine',
+    'a NAR at a file: URL',
     { change: app((app) => (app.url = 'file:///etc/passwd')) },
     'bad-narinfo',
     { path: appPath, field: 'URL', actual: 'file:///etc/passwd' },
   )
-  fails('a NAR at no URL', { change: app((app) => (app.url = 'http://[')) }, 'bad-narinfo', {
-    path: appPath,
-    field: 'URL',
-    actual: 'http://[',
-  })
+  fails(
+    'a NAR at an invalid URL',
+    { change: app((app) => (app.url = 'http://[')) },
+    'bad-narinfo',
+    {
+      path: appPath,
+      field: 'URL',
+      actual: 'http://[',
+    },
+  )
 
   test('a NAR on another server: builds, without our credentials', async () => {
     const { app } = makePaths()
@@ -880,7 +885,7 @@ suite('where a cache leads', { concurrency: 10 }, () => {
   })
 
   for (const url of ['../secret.nar', 'nar/../../secret.nar', '/etc/passwd']) {
-    test(`a NAR at ${url} of a cache in a directory: bad-narinfo`, () =>
+    test(`a NAR at ${url} of a directory cache: bad-narinfo`, () =>
       withCache({ change: app((app) => (app.url = url)) }, async (setting) => {
         const directory = setting.path('cache')
         writeCache(directory, Object.values(setting.paths))
@@ -890,7 +895,7 @@ suite('where a cache leads', { concurrency: 10 }, () => {
       }))
   }
 
-  test('a NAR that a cache in a directory lacks: path-not-found', () =>
+  test('a missing NAR in a directory cache: path-not-found', () =>
     withCache({ change: app((app) => (app.file = undefined)) }, async (setting) => {
       const directory = setting.path('cache')
       writeCache(directory, Object.values(setting.paths))
@@ -905,21 +910,21 @@ suite('where a cache leads', { concurrency: 10 }, () => {
     }))
 
   fails(
-    'references in a circle',
+    'a cycle of references',
     { change: ({ app, lib }) => lib.references.push(app.path) },
     'bad-store',
     /lead in a circle among \d paths/,
   )
   builds('a reference of a path to itself', { change: ({ lib }) => lib.references.push(lib.path) })
   fails(
-    'a reference to what is not there',
+    'a reference to a missing path',
     { change: ({ lib }) => lib.references.push(inventPath('gone')) },
     'path-not-found',
     { path: inventPath('gone'), referrer: libPath },
   )
 })
 
-suite('what a NAR does', { concurrency: 4 }, () => {
+suite('a hostile NAR', { concurrency: 4 }, () => {
   const named = (...names: string[]) =>
     Buffer.concat([
       ...['nix-archive-1', '(', 'type', 'directory'].map(word),
@@ -960,14 +965,14 @@ suite('what a NAR does', { concurrency: 4 }, () => {
   ])
   const good = narOf({ directory: { app: { file: noise } } })
   const nars: Record<string, Buffer> = {
-    'climbs out by ..': named('..'),
-    'climbs out by a slash': named('a/../../../../escaped'),
+    'has an entry ".."': named('..'),
+    'has a slash in a name': named('a/../../../../escaped'),
     'is absolute': named('/tmp/netimage-escaped'),
     'has a name twice': named('a', 'a'),
     'has names out of order': named('b', 'a'),
     'has an empty name': named(''),
     'has a NUL in a name': named('a\0b'),
-    'writes through a link (CVE-2024-45593)': throughLink,
+    'writes through a symlink (CVE-2024-45593)': throughLink,
     'nests without end (CVE-2026-44028)': deep,
     'is cut off': good.subarray(0, -8),
     'has bytes after its end': Buffer.concat([good, Buffer.alloc(8)]),
@@ -1027,9 +1032,9 @@ suite('what a NAR does', { concurrency: 4 }, () => {
 })
 
 suite('a second store', { concurrency: 4 }, () => {
-  /** The first lies, the second has the same and does not. */
+  /** The first store has wrong data, the second store has the same paths with right data. */
   function mends(what: string, scenario: Scenario, warning: RegExp): void {
-    test(`mends ${what}, and says so`, () =>
+    test(`replaces ${what}, with a warning`, () =>
       withCache(scenario, async (setting) => {
         const good = await startFakeCache(cacheFiles(Object.values(makePaths())))
         try {
@@ -1058,12 +1063,12 @@ suite('a second store', { concurrency: 4 }, () => {
     /status 500 .*; continuing without http:/,
   )
   mends(
-    'what is no cache',
+    'a server that is not a cache',
     { lie: () => ({ status: 200, body: '<html>' }) },
     /is not a cache.*; continuing without/,
   )
 
-  test('stands in for a cache whose NARs are gone, which is tried and said once', () =>
+  test('replaces a cache without its NARs, which we try once, with one warning', () =>
     withCache({}, async (setting) => {
       const many = inventLargeSystem('gone', { paths: 60, bytes: 100, keys: [key] })
       const files = cacheFiles(many.all)
@@ -1077,7 +1082,7 @@ suite('a second store', { concurrency: 4 }, () => {
           setting.warnings.join(' | '),
           /^\S+ .* status 503 [^|]*; continuing without \S+$/,
         )
-        // Those that were under way when the first failed for good, and no more.
+        // Only the requests that were running when the first request finally failed.
         const asked = new Set(gone.requests.filter(isNar).map(({ name }) => name))
         assert.ok(asked.size <= 16, `${asked.size} of ${many.all.length}`)
         assert.ok(gone.requests.filter(isNar).length <= 16 * 5)
@@ -1086,7 +1091,7 @@ suite('a second store', { concurrency: 4 }, () => {
       }
     }))
 
-  test('is asked for what the first has without a signature', () =>
+  test('is asked for a path that the first store has without a signature', () =>
     withCache({ change: app((app) => (app.keys = [])) }, async (setting) => {
       const good = await startFakeCache(cacheFiles(Object.values(makePaths())))
       try {
@@ -1100,7 +1105,7 @@ suite('a second store', { concurrency: 4 }, () => {
       }
     }))
 
-  test('does not stand in with another NAR of the same path', () =>
+  test('is not used if it has another NAR of the same path', () =>
     withCache({ files: (files) => void files.delete(narOfApp) }, async (setting) => {
       const paths = makePaths()
       Object.assign(

@@ -1,4 +1,4 @@
-// Memory does not grow with a closure, in whatever way it is large.
+// The memory of a build does not grow with the closure, for different kinds of large closures.
 
 import assert from 'node:assert/strict'
 import { lstatSync } from 'node:fs'
@@ -30,7 +30,7 @@ test('a path with 50000 files', () => {
 test('20000 small paths, more than any system has', () =>
   buildWithin(Array.from({ length: 20_000 }, (_, index) => smallPath(index))))
 
-test('a bomb that would unpack to 8 GB ends at what was promised', async () => {
+test('a decompression bomb of 8 GB ends at the promised size', async () => {
   const key = makeKey('bomb-1')
   const bomb = cachedPath(inventPath('bomb'), { file: 'small\n' }, { keys: [key] })
   const system = inventSystem('bomb', [bomb.path], [key])
@@ -41,7 +41,7 @@ test('a bomb that would unpack to 8 GB ends at what was promised', async () => {
       { ...bomb, fileHash: undefined, fileSize: undefined },
     ]),
   )
-  // The small file's frame is never seen: what comes is made as it is sent.
+  // The server makes the bytes while it sends them, and never uses the small file.
   files.set(bomb.url, compressed)
   const workspace = makeWorkspace('bomb')
   const cache = await startFakeCache(files)

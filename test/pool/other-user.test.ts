@@ -1,5 +1,5 @@
-// A pool and an image in which another user has made files: what is theirs is not believed, cannot
-// be removed, and keeps nobody from building.
+// A pool and an image with files of another user. netimage does not trust these files and cannot
+// remove them, but builds still succeed.
 
 import assert from 'node:assert/strict'
 import { appendFileSync, chmodSync, cpSync, existsSync, mkdirSync } from 'node:fs'
@@ -28,7 +28,7 @@ before(() => {
 })
 after(() => workspace.remove())
 
-/** A home of the user with a pool and an image, in which all is theirs. */
+/** A home of the user, with a pool and an image of that user. */
 async function makeHome() {
   const home = workspace.path(`home-${count++}`)
   const [pool, image] = [join(home, 'pool'), join(home, 'image')]
@@ -71,13 +71,13 @@ async function giveToRoot(path: string): Promise<void> {
 
 const isRoot = process.geteuid?.() === 0
 
-suite('beside another user', { concurrency: 2 }, () => {
+suite('files of another user', { concurrency: 2 }, () => {
   if (!isRoot) return
 
-  test('an image with files of theirs is replaced, again and again', async () => {
+  test('in an image: the image is replaced, again and again', async () => {
     const { home, image, build } = await makeHome()
     const root = readdirSync(join(image, 'net-image')).find((name) => name !== 'boot') ?? ''
-    // As a machine does it over NFS, where root is not squashed.
+    // As a machine makes them over NFS with no_root_squash.
     const theirs = join(image, 'net-image', root, 'var/lib')
     mkdirSync(theirs, { recursive: true })
     writeFileSync(join(theirs, 'file'), '')
@@ -89,7 +89,7 @@ suite('beside another user', { concurrency: 2 }, () => {
       const warnings = stderr.split('\n').filter((line) => line.startsWith('warning: '))
       assert.equal(warnings.length, 1, stderr)
       assert.ok(warnings[0]?.endsWith(`sudo rm -rf ${join(home, left)}`), stderr)
-      // All else of the old image is gone.
+      // All other files of the old image are gone.
       const rest = readdirSync(join(home, left), { recursive: true, encoding: 'utf8' })
       const old = `old/net-image/${root}`
       const expected = [old, `${old}/var`, `${old}/var/lib`, `${old}/var/lib/file`]
@@ -98,7 +98,7 @@ suite('beside another user', { concurrency: 2 }, () => {
     }
   })
 
-  test('what a build of theirs left beside the image is told and stays', async () => {
+  test('beside the image, left by their build: a warning, and they stay', async () => {
     const { home, image, build } = await makeHome()
     const left = join(home, '.image.netimage-abc123')
     mkdirSync(join(left, 'image'), { recursive: true })
@@ -110,7 +110,7 @@ suite('beside another user', { concurrency: 2 }, () => {
     await assertWhole(image)
   })
 
-  test('what a build of theirs left in the pool is told and stays', async () => {
+  test('in the pool, left by their build: a warning, and they stay', async () => {
     const { pool, run, build } = await makeHome()
     const lease = '1700000000000-1-00000000'
     mkdirSync(join(pool, 'scratch', lease, '0/tree/directory'), { recursive: true })
@@ -126,7 +126,7 @@ suite('beside another user', { concurrency: 2 }, () => {
     assert.deepEqual(readdirSync(join(pool, 'leases')), [])
   })
 
-  test('garbage of theirs stays, and the rest is collected', async () => {
+  test('in old entries: they stay, and other garbage is collected', async () => {
     const { pool, run, entry } = await makeHome()
     await giveToRoot(entry())
     const kept = entry()
@@ -137,7 +137,7 @@ suite('beside another user', { concurrency: 2 }, () => {
     assert.ok(existsSync(kept))
   })
 
-  test('a whole entry of theirs is hashed, then used', async () => {
+  test('in a whole entry: the entry is hashed and then used', async () => {
     const { image, build, entry } = await makeHome()
     await giveToRoot(entry())
     const { status, stderr } = await build('--force')
@@ -152,7 +152,7 @@ suite('beside another user', { concurrency: 2 }, () => {
     unreadable: (entry) => chmodSync(entry, 0o700),
   }
   for (const [how, damage] of Object.entries(damages)) {
-    test(`an entry of theirs that is ${how} gets into no image`, async () => {
+    test(`in an entry that is ${how}: no image uses the entry`, async () => {
       const { home, image, build, entry } = await makeHome()
       rmSync(image, { recursive: true })
       await giveToRoot(entry())
@@ -168,7 +168,7 @@ suite('beside another user', { concurrency: 2 }, () => {
 })
 
 suite('an entry that appears while its path is unpacked', () => {
-  /** @param plant puts something in the place of the entry, once it was found to be missing */
+  /** @param plant makes the entry after the build has found that it is missing */
   async function buildBeside(plant: (entry: string, whole: string) => void) {
     const own = workspace.path(`race-${count++}`)
     const pool = join(own, 'pool')
@@ -216,7 +216,7 @@ suite('an entry that appears while its path is unpacked', () => {
     assert.ok(!existsSync(join(entry, 'mark')))
   })
 
-  test('is replaced if it is no entry at all', async () => {
+  test('is replaced if it is not an entry', async () => {
     await buildBeside((entry) => {
       mkdirSync(entry)
       writeFileSync(join(entry, 'mark'), '')

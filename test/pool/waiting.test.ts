@@ -1,4 +1,4 @@
-// Who waits for others to be done with the pool can be interrupted.
+// The wait for the lock of the pool can be interrupted.
 
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
@@ -20,7 +20,7 @@ for (const [what, wait] of [
     (pool: string, signal: AbortSignal) => collectGarbage(pool, 1, ignore, signal),
   ],
 ] as const) {
-  test(`${what} stops at once, and goes on when the pool is free`, async () => {
+  test(`${what} stops at once, and runs when the pool is free`, async () => {
     const pool = freshName()
     mkdirSync(join(pool, 'trees'), { recursive: true })
     const held = tryLock(join(pool, 'lock'), 'exclusive')

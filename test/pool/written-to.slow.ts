@@ -1,4 +1,4 @@
-// A pool that something has written to: what was changed is noticed, and is in no image.
+// Changed files in the pool are noticed, and no image gets them.
 
 import assert from 'node:assert/strict'
 import { appendFileSync, chmodSync, lstatSync, readFileSync } from 'node:fs'
@@ -18,7 +18,7 @@ import {
   type Setting,
 } from './support/faults.ts'
 
-suite('a pool that something wrote to', { concurrency: 2 }, () => {
+suite('a changed pool', { concurrency: 2 }, () => {
   const large = system.all.find(({ path }) => path.endsWith('-content-7'))
   assert.ok(large)
   const root = 'net-image/nixos-net-image-faults-x86_64-linux'
@@ -38,7 +38,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
   }
 
   for (const link of ['hardlink', 'copy']) {
-    test(`through a hard link is noticed (--link ${link})`, () =>
+    test(`is noticed after a write through a hard link (--link ${link})`, () =>
       withWorkspace(async (setting) => {
         await succeeds(netimage(setting.args('--link', 'hardlink')))
         damage(noiseIn(setting))
@@ -57,7 +57,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
         await assertWhole(second.image)
       }))
 
-    test(`so that a mode changed is noticed (--link ${link})`, () =>
+    test(`is noticed after a change of a mode (--link ${link})`, () =>
       withWorkspace(async (setting) => {
         await succeeds(netimage(setting.args('--link', 'hardlink')))
         chmodSync(noiseIn(setting), 0o640)
@@ -68,7 +68,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       }))
   }
 
-  test('before the machine last started: what is whole is kept', () =>
+  test('from before the machine last started: whole entries are kept', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args()))
       const file = join(entryOf(setting), 'entry.json')
@@ -81,7 +81,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       assert.doesNotMatch(again.stderr, /checked/)
     }))
 
-  test('before the machine last started: whoever breaks off loses nothing', () =>
+  test('from before the machine last started: an interrupted build loses nothing', () =>
     withWorkspace(async (setting) => {
       await succeeds(netimage(setting.args()))
       const pooled = setting.pooled()
@@ -111,7 +111,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       assert.deepEqual(setting.pooled(), pooled)
     }))
 
-  /** Does something to each of some entries, and lets the build that follows replace them all. */
+  /** Damages some entries. The next build must replace all of them. */
   async function replacesAll(
     setting: Setting,
     changes: Record<string, (entry: string) => void>,
@@ -133,7 +133,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
     await assertWhole(setting.image)
   }
 
-  test('before the machine last started: what is not whole is replaced', () => {
+  test('from before the machine last started: damaged entries are replaced', () => {
     const damages: Record<string, (tree: string) => void> = {
       'a byte more': (tree) => damage(join(tree, 'noise')),
       'cut off': (tree) => {
@@ -142,7 +142,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
       },
       'a file too many': (tree) => {
         chmodSync(tree, 0o755)
-        writeFileSync(join(tree, 'stray'), '')
+        writeFileSync(join(tree, 'extra'), '')
       },
       gone: (tree) => {
         chmodSync(tree, 0o755)
@@ -160,8 +160,8 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
     return withWorkspace((setting) => replacesAll(setting, Object.fromEntries(changes)))
   })
 
-  test('entries that say nothing of their trees do not count, and are replaced', () => {
-    // A machine that lost power may have kept a name and lost what was in the file.
+  test('entries without a valid record are replaced', () => {
+    // After a loss of power a file may have its name but not its content.
     const entries: Record<string, string | undefined> = {
       empty: '',
       'cut off': '{"narSize": 2',
@@ -179,7 +179,7 @@ suite('a pool that something wrote to', { concurrency: 2 }, () => {
     return withWorkspace((setting) => replacesAll(setting, Object.fromEntries(changes)))
   })
 
-  test('that is no directory is an error', () =>
+  test('is an error if it is not a directory', () =>
     withWorkspace(async (setting) => {
       writeFileSync(setting.pool, '')
       const run = await netimage(setting.args('--json'))

@@ -1,5 +1,5 @@
-// A cache whose certificate is by an authority of its own, made by openssl; curl beside us, since Nix
-// itself makes requests with it.
+// A cache with a certificate of a private authority, made by openssl. The same requests go through
+// curl, because Nix uses curl.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
@@ -19,7 +19,7 @@ function openssl(...args: string[]): void {
   execFileSync('openssl', args, { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
-/** An authority, and a key with its certificate for 127.0.0.1 only. */
+/** An authority, and a key with a certificate of that authority for 127.0.0.1 only. */
 function makeCertificates(): void {
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
   const subject = (name: string) => ['-subj', `/CN=${name}`]
@@ -86,8 +86,8 @@ async function curl(env: NodeJS.ProcessEnv, host = '127.0.0.1'): Promise<unknown
   return text || status
 }
 
-suite('a cache with a certificate by an authority of its own', () => {
-  test('is not believed without that authority, and asked no second time', async () => {
+suite('a cache with a certificate of a private authority', () => {
+  test('is not trusted without that authority, and gets no second request', async () => {
     connections = 0
     const error = await get({})
     assertError(error, 'store-unavailable', { url: `https://127.0.0.1:${port}/file` })
@@ -98,26 +98,26 @@ suite('a cache with a certificate by an authority of its own', () => {
   })
 
   for (const variable of ['NIX_SSL_CERT_FILE', 'SSL_CERT_FILE']) {
-    test(`is believed with it in ${variable}`, async () => {
+    test(`is trusted with the authority in ${variable}`, async () => {
       assert.equal(await get({ [variable]: file('ca.pem') }), 'hello')
-      // curl has a variable of its own in place of Nix's.
+      // curl has another variable than Nix.
       assert.equal(await curl({ SSL_CERT_FILE: file('ca.pem') }), 'hello')
     })
   }
 
-  test('is believed by what NIX_SSL_CERT_FILE says first', async () => {
+  test('is trusted by NIX_SSL_CERT_FILE before other variables', async () => {
     const env = { NIX_SSL_CERT_FILE: file('ca.pem'), SSL_CERT_FILE: '/nowhere' }
     assert.equal(await get(env), 'hello')
   })
 
-  test('is not believed under another name', async () => {
+  test('is not trusted under another name', async () => {
     const env = { SSL_CERT_FILE: file('ca.pem') }
     const error = await get(env, 'localhost')
     assertError(error, 'store-unavailable', /its certificate is for another name/)
     assert.equal(await curl(env, 'localhost'), 60)
   })
 
-  test('with a file of certificates that is not there: an error that names the variable', async () => {
+  test('with a missing file of certificates: an error that names the variable', async () => {
     const error = await get({ NIX_SSL_CERT_FILE: '/no-cert-file.crt' })
     assertError(error, 'file-system', /NIX_SSL_CERT_FILE/, { file: '/no-cert-file.crt' })
     assert.match(error.hint ?? '', /NIX_SSL_CERT_FILE/)
@@ -128,7 +128,7 @@ suite('a cache with a certificate by an authority of its own', () => {
     ['nothing', ''],
     ['no certificate', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'],
   ] as const) {
-    test(`with a file of certificates that holds ${what}: an error`, async () => {
+    test(`with a file of certificates with ${what}: an error`, async () => {
       writeFileSync(file('broken.pem'), text)
       const error = await get({ SSL_CERT_FILE: file('broken.pem') })
       assertError(error, 'bad-config', /SSL_CERT_FILE/, { file: file('broken.pem') })
@@ -136,7 +136,7 @@ suite('a cache with a certificate by an authority of its own', () => {
   }
 })
 
-test('a server that speaks no TLS is asked once', async () => {
+test('a server without TLS gets only one request', async () => {
   const { createServer: createPlain } = await import('node:http')
   const plain = createPlain((_, response) => response.end('hello'))
   plain.listen(0, '127.0.0.1')

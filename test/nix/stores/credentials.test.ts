@@ -1,5 +1,5 @@
-// Caches that ask who one is: netrc files, credentials in the URL, and S3. What is given to one
-// server is for that server only.
+// Caches that need credentials: netrc files, credentials in the URL, and S3. No server gets the
+// credentials of another server.
 
 import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -52,7 +52,7 @@ async function assertBuilt(setting: Setting, run: Run): Promise<void> {
   await assertWhole(setting.image)
 }
 
-/** Lets in only who says the right words. */
+/** Accepts only requests with the right password. */
 const guarded =
   (authorization: string) =>
   (request: CacheRequest, honest: { status: number }): { status: number } =>
@@ -62,7 +62,7 @@ const secret = 'wonder:land'
 const open = basic(`alice:${secret}`)
 
 suite('a cache with a password', { concurrency: 4 }, () => {
-  test('is not entered without one', () =>
+  test('refuses requests without a password', () =>
     withCache([files, { lie: guarded(open) }], async (setting) => {
       const run = await build(setting, setting.cache.url)
       assert.equal(run.status, 5)
@@ -79,7 +79,7 @@ suite('a cache with a password', { concurrency: 4 }, () => {
     'a quoted password in a netrc file': `machine 127.0.0.1 login alice password "${secret}" # mine\n`,
   }
   for (const [what, text] of Object.entries(netrcs)) {
-    test(`is entered with ${what}`, () =>
+    test(`accepts ${what}`, () =>
       withCache([files, { lie: guarded(open) }], async (setting) => {
         const netrc = setting.path('netrc')
         writeFileSync(netrc, text)
@@ -88,7 +88,7 @@ suite('a cache with a password', { concurrency: 4 }, () => {
       }))
   }
 
-  test('is entered with the URL, which is then shown without it', () =>
+  test('accepts the password of the URL, and no message shows it', () =>
     withCache([files, { lie: guarded(open) }], async (setting) => {
       const url = setting.cache.url.replace('//', `//alice:${encodeURIComponent(secret)}@`)
       await assertBuilt(setting, await build(setting, url))
@@ -101,7 +101,7 @@ suite('a cache with a password', { concurrency: 4 }, () => {
       assert.doesNotMatch(run.stdout + run.stderr, /alice|wrong-password/)
     }))
 
-  test('is entered with the login of the URL and its password of a netrc file', () =>
+  test('accepts the login of the URL with its password from a netrc file', () =>
     withCache([files, { lie: guarded(open) }], async (setting) => {
       const netrc = setting.path('netrc')
       const machine = (login: string, password: string) =>
@@ -111,14 +111,14 @@ suite('a cache with a password', { concurrency: 4 }, () => {
       await assertBuilt(setting, await build(setting, url, ['--netrc-file', netrc]))
     }))
 
-  test('with a URL whose percent signs mean nothing: an error without the password', () =>
+  test('with invalid percent signs in the URL: an error without the password', () =>
     withCache([files, {}], async (setting) => {
       const run = await build(setting, setting.cache.url.replace('//', '//alice:wonder%zz@'))
       assert.equal(failureOf(run).code, 'bad-store-url')
       assert.doesNotMatch(run.stdout + run.stderr, /wonder/)
     }))
 
-  test('with a netrc file that is not there: an error', () =>
+  test('with a missing netrc file: an error', () =>
     withCache([files, {}], async (setting) => {
       const run = await build(setting, setting.cache.url, ['--netrc-file', '/nowhere/netrc'])
       assert.equal(run.status, 1)
@@ -126,9 +126,9 @@ suite('a cache with a password', { concurrency: 4 }, () => {
     }))
 
   for (const how of ['netrc', 'url'] as const) {
-    test(`keeps it from the server that it redirects to (${how})`, async () => {
+    test(`redirects to another server, which does not get the password (${how})`, async () => {
       const other = await startFakeCache(files)
-      // The same machine by another name is another host.
+      // Another name of the same machine counts as another host.
       const elsewhere = other.url.replace('127.0.0.1', 'localhost')
       try {
         await withCache(
@@ -177,7 +177,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
     headers: request.headers,
   })
 
-  test('is read without credentials where there are none', () =>
+  test('is read without credentials if there are none', () =>
     withCache([inBucket, {}], async (setting) => {
       await assertBuilt(setting, await build(setting, at(setting)))
       for (const { headers } of setting.cache.requests) {
@@ -185,7 +185,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
       }
     }))
 
-  test('has the credentials of the environment', () =>
+  test('is read with the credentials of the environment', () =>
     withCache([inBucket, {}], async (setting) => {
       const env = {
         ...{ AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
@@ -211,11 +211,11 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
     ['default', '', {}],
     ['named', '&profile=ci', {}],
     ['named', '', { AWS_PROFILE: 'ci' }],
-    // What the URL says counts before what the environment says.
+    // The URL takes precedence over the environment.
     ['named', '&profile=ci', { AWS_ACCESS_KEY_ID: 'x', AWS_SECRET_ACCESS_KEY: 'y' }],
   ] as const
   for (const [which, parameters, env] of profiles) {
-    test(`has the ${which} profile (${parameters || Object.keys(env).join() || 'nothing said'})`, () =>
+    test(`is read with the ${which} profile (${parameters || Object.keys(env).join() || 'no names'})`, () =>
       withCache([inBucket, {}], async (setting) => {
         mkdirSync(setting.path('.aws'))
         const lines = (id: string, secret: string) =>
@@ -233,7 +233,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
       }))
   }
 
-  test('with a profile that is not there: an error', () =>
+  test('with a missing profile: an error', () =>
     withCache([inBucket, {}], async (setting) => {
       const run = await build(setting, at(setting, '&profile=absent'))
       assert.equal(run.status, 5)
@@ -248,7 +248,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
     })
   })
 
-  test('that may not be listed answers 403 for what is not there', () =>
+  test('answers 403 for a missing file, if we may not list it', () =>
     withCache(
       [inBucket, { lie: (_, honest) => (honest.status === 404 ? { status: 403 } : honest) }],
       async (setting) => {
@@ -264,7 +264,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
       },
     ))
 
-  test('keeps token and signature from the server that it redirects to', async () => {
+  test('redirects to another server, which does not get the token and signature', async () => {
     const other = await startFakeCache(files)
     const elsewhere = other.url.replace('127.0.0.1', 'localhost')
     try {
@@ -296,7 +296,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
     }
   })
 
-  test('at no endpoint: an error', () =>
+  test('with an invalid endpoint: an error', () =>
     withCache([inBucket, {}], async (setting) => {
       for (const parameters of ['endpoint=%20&scheme=http', 'scheme=gopher', 'endpoint=%5B']) {
         const run = await build(setting, `s3://bucket?${parameters}`)
@@ -306,7 +306,7 @@ suite('an S3 bucket', { concurrency: 4 }, () => {
     }))
 })
 
-test('a cache of files that this user may not read: not-allowed', async () => {
+test('a directory cache that this user may not read: not-allowed', async () => {
   const workspace = makeWorkspace('unreadable')
   try {
     const cache = workspace.path('cache')
@@ -316,7 +316,7 @@ test('a cache of files that this user may not read: not-allowed', async () => {
     }
     const narinfo = `${toplevel.path.slice(11, 43)}.narinfo`
     chmodSync(join(cache, narinfo), 0)
-    // Root reads everything, unless it gives that up.
+    // Root can read everything, so drop that right.
     const through =
       process.geteuid?.() === 0 ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] : []
     const run = await netimage(

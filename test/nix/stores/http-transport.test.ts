@@ -1,4 +1,4 @@
-// Requests to a cache that fail for the moment, or for good.
+// Requests to a cache that fail temporarily or finally.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -54,7 +54,7 @@ const fetching = (scratch: string) => ({
   downloaded: () => undefined,
 })
 
-suite('a cache that asks to wait', () => {
+suite('if a cache asks to wait', () => {
   const busy = (status: number, times: number, headers: Record<string, string> = {}) => ({
     lie: (request: { before: number }, honest: { status: number }) =>
       request.before < times ? { status, headers } : honest,
@@ -62,7 +62,7 @@ suite('a cache that asks to wait', () => {
   const file = { 'nix-cache-info': Buffer.from('x') }
 
   for (const status of [429, 503]) {
-    test(`with ${status} is waited for as it asks, more often than failures are forgiven`, () =>
+    test(`with ${status}, we wait as it asks, more often than the limit of failures`, () =>
       withCache(file, busy(status, 8, { 'retry-after': '60' }), async (setting) => {
         assert.equal(await setting.transport.text('nix-cache-info'), 'x')
         assert.deepEqual(
@@ -74,17 +74,17 @@ suite('a cache that asks to wait', () => {
       }))
   }
 
-  test('and does not say how long is waited for as Nix waits', () =>
+  test('without a time, we wait as long as Nix', () =>
     withCache(file, busy(429, 1), async (setting) => {
       assert.equal(await setting.transport.text('nix-cache-info'), 'x')
       assert.deepEqual(setting.ms, [60_000])
     }))
 
-  test('until a date is waited for until then', () => {
+  test('until a date, we wait until that date', () => {
     const headers = { 'retry-after': new Date(Date.now() + 3_600_000).toUTCString() }
     return withCache(file, busy(503, 1, headers), async (setting) => {
       const { url } = setting.cache
-      // It is more than anybody would wait for, and it is said how much.
+      // The wait is longer than our limit, so the error names it.
       await assert.rejects(
         setting.transport.text('nix-cache-info'),
         netimageError(
@@ -97,7 +97,7 @@ suite('a cache that asks to wait', () => {
     })
   })
 
-  test('again and again is given up in the end', () =>
+  test('again and again, we give up in the end', () =>
     withCache(file, busy(429, Infinity, { 'retry-after': '90' }), async (setting) => {
       await assert.rejects(
         setting.transport.text('nix-cache-info'),
@@ -107,7 +107,7 @@ suite('a cache that asks to wait', () => {
       assert.equal(setting.ms.length, 6)
     }))
 
-  test('for no time at all is given up, too', () =>
+  test('for zero seconds again and again, we give up, too', () =>
     withCache(file, busy(429, 200, { 'retry-after': '0' }), async (setting) => {
       await assert.rejects(
         setting.transport.text('nix-cache-info'),
@@ -116,7 +116,7 @@ suite('a cache that asks to wait', () => {
       assert.ok(setting.ms.length < 200)
     }))
 
-  test('makes many wait, and says so once', () => {
+  test('in many requests at once, we warn once', () => {
     const names = Array.from({ length: 10 }, (_, at) => `${at}.narinfo`)
     const files = Object.fromEntries(names.map((name) => [name, Buffer.from(name)]))
     let release = (): void => undefined
@@ -138,7 +138,7 @@ suite('a cache that asks to wait', () => {
 })
 
 suite('a connection', () => {
-  test('that is reset while we write to it is no full disk, and is tried again', async () => {
+  test('that is reset while we write is not a full disk, and we try again', async () => {
     const worker = new Worker(new URL('./support/resetting-server.ts', import.meta.url))
     const [port, shared] = await new Promise<[number, SharedArrayBuffer]>((resolve, reject) => {
       worker.once('message', resolve).once('error', reject)
@@ -149,7 +149,7 @@ suite('a connection', () => {
     try {
       for (let round = 1; round <= 5; round++) {
         assert.equal(await transport.text('first'), 'first')
-        // The server has reset the connection, and this thread has heard nothing of it.
+        // The server has reset the connection, but this thread does not know that yet.
         worker.postMessage('reset')
         Atomics.wait(isReset, 0, round - 1)
         assert.equal(await transport.text('second'), 'second')
@@ -161,7 +161,7 @@ suite('a connection', () => {
     }
   })
 
-  test('that is cut within a compressed answer is tried again', () =>
+  test('that is cut in a compressed answer is tried again', () =>
     withCache(
       { 'a.narinfo': gzipSync(Buffer.from('text'.repeat(1000))) },
       {
@@ -177,7 +177,7 @@ suite('a connection', () => {
       },
     ))
 
-  test('that is cut goes on only in the same file', () => {
+  test('that is cut continues only if the file is still the same', () => {
     const [before, after] = [Buffer.alloc(300_000, 'old '), Buffer.alloc(300_000, 'new ')]
     const scratch = temporaryDirectory()
     return withCache(
@@ -187,7 +187,7 @@ suite('a connection', () => {
           if (request.before === 0) {
             return { status: 200, headers: { etag: '"old"' }, body: before, cutAfter: 100_000 }
           }
-          // As RFC 9110 demands of what is no longer the same.
+          // RFC 9110 demands the whole file if it has changed.
           const isSame = request.headers['if-range'] === '"new"'
           return isSame ? honest : { status: 200, headers: { etag: '"new"' }, body: after }
         },
@@ -201,7 +201,7 @@ suite('a connection', () => {
   })
 })
 
-test('a disk that takes nothing is said at once', () =>
+test('an error of the disk is reported at once', () =>
   withCache({ nar: Buffer.alloc(100) }, {}, async ({ transport, cache, ms }) => {
     const scratch = join(temporaryDirectory(), 'gone')
     await assert.rejects(transport.file('nar', 1000, fetching(scratch)), (error) => {

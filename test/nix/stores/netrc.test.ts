@@ -1,4 +1,4 @@
-// curl is what Nix itself reads a netrc file with.
+// Compares with curl, because Nix lets curl read the netrc file.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -21,13 +21,13 @@ function authorization(text: string, hostname: string, login?: string): string |
 const basic = (login: string, password: string) =>
   `Basic ${Buffer.from(`${login}:${password}`).toString('base64')}`
 
-suite('as curl reads it', () => {
+suite('a netrc file is read as in curl', () => {
   const file = join(temporaryDirectory(), 'netrc')
   let server: Server
   let port: number
 
   before(async () => {
-    // It answers with what it was sent.
+    // The server answers with the header of the request.
     server = createServer((request, response) => {
       response.end(request.headers.authorization ?? 'none')
     })
@@ -64,7 +64,7 @@ suite('as curl reads it', () => {
     'the same machine twice': `${machine}machine cache.example login second password other\n`,
     'another machine only': 'machine other.example login x password y\n',
     'a machine whose name begins the same': 'machine cache.example.org login x password y\n',
-    'a machine that is a part': 'machine example login x password y\n',
+    'a machine name that is a part of the name': 'machine example login x password y\n',
     'a default': 'default login any password thing\n',
     'a default after another machine':
       'machine other login x password y\ndefault login any password thing\n',
@@ -72,12 +72,12 @@ suite('as curl reads it', () => {
     'capitals in the name': 'machine CACHE.Example login me password secret\n',
     comments: `# machine cache.example login no password no\n${machine}# the end\n`,
     'a comment behind words': 'machine cache.example # the cache\nlogin me # I\npassword secret\n',
-    'a number sign within a password': 'machine cache.example login me password a#b\n',
+    'a number sign inside a password': 'machine cache.example login me password a#b\n',
     'an account': 'machine cache.example login me account x password secret\n',
     'a quoted password': 'machine cache.example login me password "two words"\n',
     'a quoted password with quotes': 'machine cache.example login me password "a\\"b\\\\c"\n',
     'escapes in a quoted password': 'machine cache.example login me password "a\\tb\\nc\\rd\\x"\n',
-    'a quote within a password': 'machine cache.example login me password a"b\n',
+    'a quote inside a password': 'machine cache.example login me password a"b\n',
     'something behind a quote': 'machine cache.example login me password "a"#b\n',
     'an empty quoted password': 'machine cache.example login me password ""\n',
     'a quoted password that begins with a number sign':
@@ -104,19 +104,19 @@ suite('as curl reads it', () => {
 
   const several = `${machine}machine cache.example login you password other\n`
   for (const login of ['me', 'you']) {
-    test(`the password of ${login}, whom the URL names`, async () => {
+    test(`the password of ${login}, the login in the URL`, async () => {
       const expected = await curlAuthorization(several, 'cache.example', login)
       assert.equal(authorization(several, 'cache.example', login), expected)
       assert.equal(expected, basic(login, login === 'me' ? 'secret' : 'other'))
     })
   }
 
-  test('the samples show that curl finds something', async () => {
+  test('curl finds credentials in the samples', async () => {
     assert.equal(await curlAuthorization(machine, 'cache.example'), basic('me', 'secret'))
   })
 })
 
-test('a login that the file does not name has no password of another', () => {
+test('a login without an entry does not get the password of another login', () => {
   const others = 'machine cache login me password secret\ndefault login any password thing\n'
   assert.equal(authorization(others, 'cache', 'you'), undefined)
   assert.equal(
@@ -125,7 +125,7 @@ test('a login that the file does not name has no password of another', () => {
   )
 })
 
-test('what was written is found', () => {
+test('written credentials are found', () => {
   const word = fc.stringMatching(/^[a-z0-9._-]{1,12}$/)
   const secret = fc.string({ minLength: 1 }).filter((text) => !/[\r\n]/.test(text))
   const quoted = (text: string) => `"${text.replace(/["\\]/g, '\\$&')}"`
@@ -147,7 +147,7 @@ test('what was written is found', () => {
   )
 })
 
-test('no text makes it fail', () => {
+test('no text makes the parser fail', () => {
   const words = fc.constantFrom(
     'machine',
     'login',
@@ -171,7 +171,7 @@ test('no text makes it fail', () => {
   )
 })
 
-test('a file of many quotes takes no longer than others of its size', () => {
+test('the time does not grow with the square of the number of quotes', () => {
   for (const text of ['"\\', 'macdef ', '\n ', 'machine a ', '# ']) {
     endsInTime(() => parseNetrc(text.repeat(1_000_000)))
   }

@@ -1,4 +1,4 @@
-// curl is what Nix itself makes requests with.
+// Compares with curl, because Nix makes its requests with curl.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -9,7 +9,7 @@ import { httpTransport } from '../../../src/nix/stores/http-transport.ts'
 import { proxyFor } from '../../../src/nix/stores/proxy.ts'
 import { netimageError } from '../../support/errors.ts'
 
-/** A proxy that answers everything itself, with what it was asked for; and one that nobody listens at. */
+/** A proxy that answers with the request that it got, and the address of a dead proxy. */
 let proxy: Server
 let at: string
 const dead = 'http://127.0.0.1:9'
@@ -19,7 +19,7 @@ before(async () => {
     const who = request.headers['proxy-authorization'] ?? 'nobody'
     response.end(request.url?.startsWith('http:') ? `proxy ${request.url} ${who}` : 'direct')
   })
-  // Through a tunnel, too: whoever asks for one has gone through the proxy.
+  // A request for a tunnel also shows that the client uses the proxy.
   proxy.on('connect', (_, socket) => socket.end('HTTP/1.1 502 A proxy\r\n\r\n'))
   proxy.listen(0, '127.0.0.1')
   await once(proxy, 'listening')
@@ -32,7 +32,7 @@ after(() => {
   proxy.close()
 })
 
-/** What curl gets; how it failed, if it did. */
+/** The answer that curl gets, or its failure. */
 async function byCurl(url: string, env: Record<string, string>): Promise<string> {
   const args = ['--disable', '--silent', '--max-time', '20', url]
   const child = spawn('curl', args, { env: { PATH: process.env['PATH'], ...env } })
@@ -64,7 +64,7 @@ async function byUs(url: string, env: Record<string, string>): Promise<string> {
 const direct = () => `http://${at}/file`
 const elsewhere = () => 'http://cache.example/file'
 
-/** The environment, and what the answer is, so that not all of them end in the same way. */
+/** The environment and the expected answer. */
 const cases: Record<
   string,
   [url: () => string, env: () => Record<string, string>, answer: RegExp]
@@ -84,7 +84,7 @@ const cases: Record<
   'a dead proxy': [direct, () => ({ http_proxy: dead }), /failed/],
 }
 
-/** Whether 127.0.0.1, or what else is named, is asked directly. */
+/** Whether requests to 127.0.0.1, or to the named host, go direct. */
 const exceptions: Record<string, [no_proxy: string, isException: boolean]> = {
   'the address': ['127.0.0.1', true],
   'another address': ['127.0.0.2', false],
@@ -101,19 +101,19 @@ const exceptions: Record<string, [no_proxy: string, isException: boolean]> = {
   nothing: ['', false],
 }
 
-/** Names that curl is told to find at the proxy, which answers directly as well. */
+/** Names that curl resolves to the proxy. The proxy also answers direct requests. */
 const names: Record<string, [host: string, no_proxy: string, isException: boolean]> = {
   'the name': ['localhost', 'localhost', true],
   'the name in capitals': ['localhost', 'LOCALHOST', true],
   'a dot before it': ['localhost', '.localhost', true],
-  'what is above it': ['cache.localhost', 'localhost', true],
-  'what is above it, with a dot': ['cache.localhost', '.localhost', true],
+  'a parent domain': ['cache.localhost', 'localhost', true],
+  'a parent domain, with a dot': ['cache.localhost', '.localhost', true],
   'the end of a word': ['mylocalhost.localhost', 'host', false],
-  'a dot behind it': ['localhost', 'localhost.', true],
-  'what is below it': ['localhost', 'cache.localhost', false],
+  'a dot after it': ['localhost', 'localhost.', true],
+  'a subdomain': ['localhost', 'cache.localhost', false],
 }
 
-suite('a proxy, as curl reads the environment', { concurrency: 4 }, () => {
+suite('the proxy is the same as that of curl', { concurrency: 4 }, () => {
   for (const [name, [url, env, answer]] of Object.entries(cases)) {
     test(name, async () => {
       const [ours, theirs] = await Promise.all([byUs(url(), env()), byCurl(url(), env())])
@@ -144,7 +144,7 @@ suite('a proxy, as curl reads the environment', { concurrency: 4 }, () => {
   }
 
   test('for https', async () => {
-    // curl says with 56 that the proxy gave it no tunnel: it was asked.
+    // Status 56 of curl means that the proxy refused a tunnel, so curl asked the proxy.
     for (const env of [{ https_proxy: at }, { HTTPS_PROXY: at }, { all_proxy: at }]) {
       const asked = once(proxy, 'connect')
       assert.equal(await byCurl('https://cache.example/x', env), 'failed')
@@ -157,12 +157,12 @@ suite('a proxy, as curl reads the environment', { concurrency: 4 }, () => {
   })
 })
 
-test('the port of a proxy is curl’s if none is named', () => {
+test('the default port of a proxy is that of curl', () => {
   const port = (http_proxy: string) => proxyFor(new URL(elsewhere()), { http_proxy })?.port
   assert.equal(port('http://proxy.example'), '1080')
   assert.equal(port('proxy.example'), '1080')
   assert.equal(port('http://me:80@proxy.example/'), '1080')
-  // A URL leaves out what is the scheme's own.
+  // A URL object omits the default port of its scheme.
   assert.equal(port('http://proxy.example:80'), '')
   assert.equal(port('http://proxy.example:3128/'), '3128')
   assert.equal(port('https://proxy.example'), '')
@@ -179,7 +179,7 @@ test('networks of IPv6', () => {
   }
 })
 
-test('what is no proxy is an error that does not tell its password', () => {
+test('the error of an invalid proxy does not contain its password', () => {
   for (const http_proxy of [
     'http://',
     'gopher://me:secret@x',

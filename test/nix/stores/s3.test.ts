@@ -1,5 +1,5 @@
-// S3 as people have it: buckets with dots, regions in China, profiles, and buckets that may not be
-// listed.
+// Real cases of S3: buckets with dots, regions in China, profiles, and buckets that we may not
+// list.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -19,7 +19,7 @@ const inBucket = new Map(
   [...cacheFiles([toplevel])].map(([name, file]) => [`bucket/${name}`, file]),
 )
 
-test('a bucket is where Amazon has it', () => {
+test('the address of a bucket is that of Amazon', () => {
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html, and for China
   // https://docs.amazonaws.cn/en_us/aws/latest/userguide/endpoints-Beijing.html; with dots as
   // src/libstore/s3-url.cc of Nix.
@@ -81,7 +81,7 @@ function signerOf(request: CacheRequest | undefined, secret: string): string {
 suite('credentials', { concurrency: 4 }, () => {
   const keys = (id: string) => `aws_access_key_id = ${id}\naws_secret_access_key = of-${id}\n`
 
-  /** The files, what is asked, and whose keys sign. */
+  /** The files, the profile in the URL, the environment, and the expected key. */
   const cases: Record<
     string,
     { config?: string; credentials?: string; url?: string; env?: NodeJS.ProcessEnv; signer: string }
@@ -98,11 +98,11 @@ suite('credentials', { concurrency: 4 }, () => {
       credentials: `[default]\n${keys('B')}`,
       signer: 'B',
     },
-    'nothing from a section that is no profile': {
+    'nothing from a section that is not a profile': {
       config: `[sso-session default]\n${keys('A')}[services x]\n${keys('B')}[default]\n${keys('C')}`,
       signer: 'C',
     },
-    'nothing from values that are nested': {
+    'nothing from nested values': {
       config: `[default]\n${keys('A')}s3 =\n  aws_access_key_id = B\n`,
       signer: 'A',
     },
@@ -123,7 +123,7 @@ suite('credentials', { concurrency: 4 }, () => {
       }))
   }
 
-  /** A program as `credential_process` wants it, which counts how often it was run. */
+  /** A program for `credential_process` that counts its runs. */
   function makeProcess(home: string, output: object): string {
     writeFileSync(join(home, 'output'), JSON.stringify(output))
     writeFileSync(join(home, 'runs'), '')
@@ -132,7 +132,7 @@ suite('credentials', { concurrency: 4 }, () => {
   const runs = (home: string) => readFileSync(join(home, 'runs'), 'utf8').split('x').length - 1
   const output = { Version: 1, AccessKeyId: 'P', SecretAccessKey: 'of-P', SessionToken: 'token' }
 
-  test('are what a program says', () =>
+  test('come from the output of a program', () =>
     withBucket(honestly, async ({ home, requests, lookup }) => {
       writeFileSync(join(home, '.aws/config'), makeProcess(home, output))
       assert.equal(await lookup(), 'there')
@@ -141,7 +141,7 @@ suite('credentials', { concurrency: 4 }, () => {
       assert.equal(runs(home), 1)
     }))
 
-  test('are asked for again when they end', () =>
+  test('are renewed before they expire', () =>
     withBucket(honestly, async ({ home, requests, lookup }) => {
       const Expiration = new Date(Date.now() - 1000).toISOString()
       writeFileSync(join(home, '.aws/config'), makeProcess(home, { ...output, Expiration }))
@@ -151,11 +151,11 @@ suite('credentials', { concurrency: 4 }, () => {
 
   const broken: Record<string, string> = {
     'that fails': 'echo so it is >&2; exit 3',
-    'that prints no JSON': 'echo a-secret',
+    'that does not print JSON': 'echo a-secret',
     'that prints something else': `echo '{"Version":2,"AccessKeyId":"a-secret"}'`,
   }
   for (const [what, command] of Object.entries(broken)) {
-    test(`by a program ${what}: an error`, () =>
+    test(`from a program ${what}: an error`, () =>
       withBucket(honestly, async ({ home, lookup }) => {
         writeFileSync(join(home, '.aws/config'), `[default]\ncredential_process = ${command}\n`)
         const error = await lookup().catch((error: unknown) => error)
@@ -164,7 +164,7 @@ suite('credentials', { concurrency: 4 }, () => {
       }))
   }
 
-  test('by SSO are left to the aws program, which is said', () =>
+  test('from SSO: an error that names the aws program', () =>
     withBucket(honestly, async ({ home, lookup }) => {
       writeFileSync(join(home, '.aws/config'), '[profile sso]\nsso_session = mine\n')
       const error = await lookup('&profile=sso').catch((error: unknown) => error)
@@ -188,7 +188,7 @@ suite('a bucket that answers 403', () => {
     return true
   }
 
-  test('for what it lacks may not be listed', () =>
+  test('for a missing file does not have that file', () =>
     withBucket(
       (_, honest) => (honest.status === 404 ? refusal('AccessDenied') : honest),
       async ({ lookup }) => {
@@ -197,21 +197,21 @@ suite('a bucket that answers 403', () => {
       },
     ))
 
-  test('for everything wants credentials for AWS', () =>
+  test('for everything needs credentials for AWS', () =>
     withBucket(
       () => refusal('AccessDenied'),
       ({ lookup }) => assert.rejects(lookup(), awsNotNetrc),
     ))
 
   for (const code of ['InvalidAccessKeyId', 'SignatureDoesNotMatch', 'RequestTimeTooSkewed']) {
-    test(`and ${code} does not lack anything`, () =>
+    test(`with the code ${code} needs other credentials`, () =>
       withBucket(
         ({ name }, honest) => (name.endsWith('.narinfo') ? refusal(code) : honest),
         ({ lookup }) => assert.rejects(lookup(), awsNotNetrc),
       ))
   }
 
-  test('while others say 404 and 500 as ever', () =>
+  test('does not change the meaning of 404 and 500', () =>
     withBucket(
       ({ name }, honest) => (name.endsWith('.narinfo') ? { status: 400 } : honest),
       ({ lookup }) => assert.rejects(lookup(), netimageError('store-unavailable', { status: 400 })),

@@ -1,4 +1,4 @@
-// Which store a path comes from, and the local stores that Nix or an image left on a disk.
+// Shows which store a path comes from, and reads local stores of Nix and of images.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -33,7 +33,7 @@ suite('a directory with blanks in its name', () => {
   })
   after(() => workspace.remove())
 
-  /** The URLs of the stores that are opened, and whether all of them have the path. */
+  /** The URLs of the opened stores, and whether all of them have the path. */
   async function open(place: string): Promise<string[]> {
     const { stores } = await openStores({ from: [place] }, () => undefined)
     for (const store of stores) assert.ok(wanted && (await store.lookup(wanted)), store.url)
@@ -47,28 +47,28 @@ suite('a directory with blanks in its name', () => {
     }
   })
 
-  test('may be written as it is, if it looks encoded', async () => {
+  test('may be written without encoding, even if it looks encoded', async () => {
     const directory = workspace.path('100%20')
     for (const place of [directory, `file://${directory}`, `file://${encodeURI(directory)}`]) {
       assert.deepEqual(await open(place), [`file://${directory}`])
     }
   })
 
-  test('does not keep several stores from being named together', async () => {
+  test('may be in one string with other stores', async () => {
     const [plain, other] = [workspace.path('plain'), workspace.path('other')]
     const both = [`file://${plain}`, `file://${other}`]
     assert.deepEqual((await open(`${plain} ${other}`)).sort(), both.sort())
     assert.deepEqual((await open(`file://${plain}\n ${other}`)).sort(), both.sort())
   })
 
-  test('that is not there is named as a whole', async () => {
+  test('that does not exist: the error has the whole name', async () => {
     const gone = workspace.path('My Disk/gone')
     await assert.rejects(open(gone), netimageError('bad-store-url', { store: gone }))
     await assert.rejects(open('file:///%zz'), netimageError('bad-store-url'))
   })
 })
 
-suite('a cache that describes itself', () => {
+suite('the nix-cache-info of a cache', () => {
   const { toplevel } = inventSystem('described', [], [makeKey('described-1')])
   const wanted = toStorePath(toplevel.path)
 
@@ -87,17 +87,17 @@ suite('a cache that describes itself', () => {
 
   const good = ['', '\n', 'Priority: 30\n', 'WantMassQuery: 1\r\n\r\n StoreDir : /nix/store']
   for (const text of [...good, 'StoreDir: /nix/store\nPriority: high\n', 'StoreDir:\n']) {
-    test(`by ${JSON.stringify(text)} counts`, async () => {
+    test(`may be ${JSON.stringify(text)}`, async () => {
       assert.equal(await lookup(text), wanted)
     })
   }
 
-  test('as one of another store does not count', async () => {
+  test('may not name another store directory', async () => {
     const details = { field: 'StoreDir', expected: '/nix/store', actual: '/gnu/store' }
     await assert.rejects(lookup('StoreDir: /gnu/store\n'), netimageError('bad-store', details))
   })
 
-  test('by a page does not count', async () => {
+  test('may not be a web page', async () => {
     await assert.rejects(lookup('<!DOCTYPE html>\n<p>Log in</p>\n'), netimageError('bad-store'))
   })
 })
@@ -143,24 +143,24 @@ suite('the order of stores', { concurrency: 4 }, () => {
     }
   }
 
-  /** How many narinfos each was asked for. */
+  /** The number of narinfo requests to each cache. */
   const narinfos = (caches: FakeCache[]) =>
     caches.map(({ requests }) => requests.filter(({ name }) => name.endsWith('.narinfo')).length)
   const urls = (caches: FakeCache[]) => caches.map(({ url }) => url)
 
-  test('is the order of the flags, whatever their priorities are', () =>
+  test('is the order of the flags, not of the priorities', () =>
     withCaches([50, 10], async (caches, build) => {
       await build(urls(caches))
       assert.deepEqual(narinfos(caches), [2, 0])
     }))
 
-  test('of equals is that of their priorities', () =>
+  test('of stores in one flag is the order of their priorities', () =>
     withCaches([50, 10, 30], async (caches, build) => {
       await build([urls(caches).join(' ')])
       assert.deepEqual(narinfos(caches), [0, 2, 0])
     }))
 
-  test('of equals without a priority is that of fifty', () =>
+  test('of a store without a priority is that of fifty', () =>
     withCaches([51, undefined, undefined], async (caches, build) => {
       await build([urls(caches).join('\n')])
       assert.deepEqual(narinfos(caches), [0, 2, 0])
@@ -173,7 +173,7 @@ suite('the order of stores', { concurrency: 4 }, () => {
       assert.deepEqual(narinfos(caches), [0, 2])
     }))
 
-  test('puts what does not tell its priority last, and says so', () =>
+  test('has a store with an unreadable priority at the end, with a warning', () =>
     withCaches(['broken', 50], async (caches, build) => {
       const warnings = await build([urls(caches).join(' ')])
       assert.deepEqual(narinfos(caches), [0, 2])
@@ -183,7 +183,7 @@ suite('the order of stores', { concurrency: 4 }, () => {
     }))
 })
 
-test('a store of which a file cannot be read: the next one is asked', async () => {
+test('if a file of a store cannot be read, the next store is asked', async () => {
   const key = makeKey('unreadable-1')
   const { toplevel, kernel } = inventSystem('unreadable', [], [key])
   const workspace = makeWorkspace('unreadable')
@@ -201,7 +201,7 @@ test('a store of which a file cannot be read: the next one is asked', async () =
   await workspace.remove()
 })
 
-suite('what is no store', () => {
+suite('a URL that is not a store is an error', () => {
   const cases: Record<string, RegExp> = {
     'ftp://example.org': /netimage does not support stores with ftp:\/\//,
     'ssh://host': /netimage does not support stores with ssh:\/\//,
@@ -224,7 +224,7 @@ suite('what is no store', () => {
   }
 
   for (const key of ['x', 'name:', 'name:AAAA', ':AAAA']) {
-    test(`the key ${key} is none`, async () => {
+    test(`the key ${key} is not valid`, async () => {
       const args = ['build', `/nix/store/${'0'.repeat(32)}-x`, '--trusted-public-keys', key]
       const run = await netimage([...args, '--json'])
       assert.equal(run.status, 2)
@@ -247,7 +247,7 @@ suite('a local store', { concurrency: 3 }, () => {
   })
   after(() => workspace.remove())
 
-  /** The store as it was before anybody else had its database open. */
+  /** The store before another program opened its database. */
   const untouched = () => workspace.path('untouched')
 
   async function build(name: string, from: string, through: string[] = []): Promise<string> {
@@ -276,7 +276,7 @@ suite('a local store', { concurrency: 3 }, () => {
 
   const assertLikeReference = (image: string) => assertSameLines(treeOf(image), treeOf(reference()))
 
-  /** A copy of the store, with what its database does to itself. */
+  /** A copy of the store, so that SQLite's changes to the database do not matter. */
   async function copyStore(name: string): Promise<string> {
     const root = workspace.path(name)
     await runProgram('cp', ['-a', untouched(), root])
@@ -289,7 +289,7 @@ suite('a local store', { concurrency: 3 }, () => {
     const run = await tryBuild('signed', from, ['--trusted-public-keys', system.key.publicKey])
     assert.equal(run.status, 4)
     assert.equal(failureOf(run).code, 'untrusted-path')
-    // The signature stands in the database; what is addressed by its content has none.
+    // The database has the signature. Content-addressed paths have none.
     const [toplevel] = await system.world.pathInfo([system.toplevel])
     assert.deepEqual(toplevel?.signatures, [])
     await system.world.sign(system.paths, system.key.secretKeyFile)
@@ -298,7 +298,7 @@ suite('a local store', { concurrency: 3 }, () => {
     assert.equal(second.status, 0, second.stderr)
   })
 
-  test('may be trusted as it is', async () => {
+  test('may be trusted by its URL', async () => {
     const from = `local?root=${system.world.storeRoot}&trusted=true`
     assert.equal((await tryBuild('trusted', from)).status, 0)
   })
@@ -314,7 +314,7 @@ suite('a local store', { concurrency: 3 }, () => {
     assertLikeReference(workspace.path('images', 'machine'))
   })
 
-  test('of this machine that lacks a path: the public cache is asked for it', async () => {
+  test('of this machine lacks a path: the public cache is asked for it', async () => {
     const through = machineWithNix(system.world.storeRoot, workspace.path('machine-2'))
     const gone = `/nix/store/${'0'.repeat(32)}-gone`
     const run = await tryBuild('gone', undefined, ['--store-paths', gone], through)
@@ -328,9 +328,9 @@ suite('a local store', { concurrency: 3 }, () => {
     )
   })
 
-  test('that Nix is writing to', async () => {
+  test('may be one that Nix is writing to', async () => {
     const root = await copyStore('busy')
-    // As Nix holds it open: in WAL mode, with a transaction that is not finished.
+    // As in a running Nix: in WAL mode, with an unfinished transaction.
     const nix = new DatabaseSync(database(root))
     try {
       nix.exec('PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0')
@@ -343,7 +343,7 @@ suite('a local store', { concurrency: 3 }, () => {
     }
   })
 
-  /** A store whose system is registered in the log of the database only. */
+  /** A store with a system that is registered only in the WAL of the database. */
   async function storeWithLog(name: string): Promise<string> {
     const root = await copyStore(name)
     const file = database(root)
@@ -369,7 +369,7 @@ suite('a local store', { concurrency: 3 }, () => {
     for (const { reference } of references) {
       nix.prepare('INSERT INTO Refs VALUES (?, ?)').run(row['id'] ?? null, reference ?? null)
     }
-    // As if the machine had been switched off now.
+    // This is the state after the machine was switched off now.
     for (const end of ['', '-wal']) copyFileSync(file + end, `${file}${end}.kept`)
     nix.close()
     for (const end of ['', '-wal']) copyFileSync(`${file}${end}.kept`, file + end)
@@ -377,9 +377,9 @@ suite('a local store', { concurrency: 3 }, () => {
     return root
   }
 
-  test('on a disk that can only be read', async () => {
+  test('may be on a read-only disk', async () => {
     const root = await copyStore('read-only')
-    // In WAL mode, as Nix leaves it, and merged.
+    // In WAL mode, as Nix leaves the database, with an empty WAL.
     const nix = new DatabaseSync(database(root))
     nix.exec('PRAGMA journal_mode = wal; PRAGMA wal_checkpoint(TRUNCATE)')
     nix.close()
@@ -388,7 +388,7 @@ suite('a local store', { concurrency: 3 }, () => {
     assert.ok(!existsSync(`${database(root)}-wal`))
   })
 
-  test('on a disk that can only be read, with a log that was not merged', async () => {
+  test('may be on a read-only disk, with a WAL', async () => {
     const root = await storeWithLog('log')
     const temporary = workspace.path('temporary')
     mkdirSync(temporary)
@@ -397,19 +397,19 @@ suite('a local store', { concurrency: 3 }, () => {
     assertLikeReference(await build('log', `local?root=${root}`, through))
     assertSameLines(describeTree(dirname(database(root))), before)
     assert.deepEqual(readdirSync(temporary), [])
-    // Without the log the system is not there: this test can fail.
+    // Without the WAL the system is missing, so this test can fail.
     rmSync(`${database(root)}-wal`)
     const run = await tryBuild('no-log', `local?root=${root}`, ['--no-check-sigs'], readOnly(root))
     assert.equal(failureOf(run).code, 'path-not-found')
   })
 
-  test('with a log that was not merged, on a disk that can be written', async () => {
+  test('may have a WAL on a writable disk', async () => {
     const root = await storeWithLog('log-writable')
     assertLikeReference(await build('log-writable', `local?root=${root}`))
   })
 
   suite('as closureInfo lists it', () => {
-    /** A store without a database, and what nixpkgs's closureInfo would say of it. */
+    /** A store without a database, and the output of nixpkgs's closureInfo for it. */
     async function listStore(name: string): Promise<{ root: string; listed: string }> {
       const root = workspace.path(name)
       const listed = join(root, 'nix/store', `${'0'.repeat(32)}-closure-info`)
@@ -434,7 +434,7 @@ suite('a local store', { concurrency: 3 }, () => {
       assert.equal(run.status, 0, run.stderr)
     })
 
-    test('with a path that is not as it was', async () => {
+    test('with a changed path', async () => {
       const { root, listed } = await listStore('listed-changed')
       const content = system.paths.find((path) => path.endsWith('-content')) ?? ''
       const file = join(root, content, 'share/text')
@@ -444,7 +444,7 @@ suite('a local store', { concurrency: 3 }, () => {
       assert.ok(code === 'hash-mismatch' || code === 'size-mismatch', code)
     })
 
-    test('is nobody’s word outside a store', async () => {
+    test('is not trusted outside of a store', async () => {
       const { listed } = await listStore('listed-inside')
       const outside = workspace.path('listed-outside')
       await runProgram('cp', ['-r', listed, outside])
@@ -465,10 +465,10 @@ suite('a local store', { concurrency: 3 }, () => {
     })
   })
 
-  test('that somebody is changing: what is not committed does not count', async () => {
+  test('may be changing: uncommitted changes do not count', async () => {
     const root = await copyStore('locked')
     const nix = new DatabaseSync(database(root))
-    // As Nix leaves it where `use-sqlite-wal` is false.
+    // As Nix leaves the database if `use-sqlite-wal` is false.
     nix.exec('PRAGMA journal_mode = truncate; BEGIN EXCLUSIVE; DELETE FROM Refs')
     try {
       const run = await tryBuild('locked', `local?root=${root}`, ['--no-check-sigs'])
@@ -482,7 +482,7 @@ suite('a local store', { concurrency: 3 }, () => {
     assertLikeReference(await build('locked', `local?root=${root}`))
   })
 
-  test('with a path that is registered and gone', async () => {
+  test('with a registered path that is missing', async () => {
     const root = await copyStore('hole')
     const hole = system.paths.find((path) => path.endsWith('-content')) ?? ''
     await runProgram('rm', ['-rf', join(root, hole)])
@@ -512,7 +512,7 @@ suite('a local store', { concurrency: 3 }, () => {
   })
 
   const breakages: Record<string, { break: (root: string) => void; message: RegExp }> = {
-    'that is no database': {
+    'that is not a database': {
       break: (root) => writeFileSync(database(root), 'x'.repeat(5000)),
       message: /could not read \S+db.sqlite/,
     },
@@ -520,7 +520,7 @@ suite('a local store', { concurrency: 3 }, () => {
       break: (root) => writeFileSync(database(root), ''),
       message: /could not read \S+db.sqlite/,
     },
-    'that is damaged within': {
+    'that is damaged inside': {
       break(root) {
         const { size } = statSync(database(root))
         const file = openSync(database(root), 'r+')
@@ -547,7 +547,7 @@ suite('a local store', { concurrency: 3 }, () => {
     })
   }
 
-  test('that is the root tree of an image', async () => {
+  test('may be the root tree of an image', async () => {
     const root = join(
       reference(),
       'net-image',
@@ -559,12 +559,12 @@ suite('a local store', { concurrency: 3 }, () => {
     ] as const) {
       assertLikeReference(await build(name, from))
     }
-    // Nobody has signed it, and only the address of a path could vouch for it.
+    // The paths have no signatures, and a content address would be the only other proof.
     const run = await tryBuild('of-image-3', root)
     assert.equal(failureOf(run).code, 'untrusted-path')
   })
 
-  test('leads to a system by ./result, and by a link into another root', async () => {
+  test('finds a system by ./result, and by a symlink into another root', async () => {
     const directory = workspace.path('links')
     mkdirSync(directory)
     symlinkSync(system.toplevel, join(directory, 'result'))
@@ -605,7 +605,7 @@ suite('a local store', { concurrency: 3 }, () => {
     }
   })
 
-  test('holds what is no system', async () => {
+  test('has a path that is not a system', async () => {
     const content = system.paths.find((path) => path.endsWith('-content')) ?? ''
     const args = ['build', content, '--from', system.world.storeRoot, '--no-check-sigs', '--json']
     const run = await netimage([...args, '--pool', workspace.path('pools', 'none')], {

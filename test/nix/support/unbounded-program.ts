@@ -1,5 +1,5 @@
-// Gives a parser input without any end that it could know of, for it to hold none of it. The process
-// has less memory than that: see test/support/limited-memory.ts.
+// Gives a parser more input than the memory of this process. The parser must not keep the input.
+// See test/support/limited-memory.ts.
 //
 //     node unbounded-program.ts nar-file|nar-names|zstd-skippable
 
@@ -15,7 +15,7 @@ function* newMebibytes(): Generator<Buffer> {
   for (let count = 0; count < gigabytes * 1024; count++) yield Buffer.alloc(mebibyte)
 }
 
-/** @returns the bytes of files that the parser has handed on */
+/** @returns the number of file bytes that the parser passed to the visitor */
 function parse(pieces: Iterable<Buffer>): number {
   let bytes = 0
   const ignore = () => undefined
@@ -26,7 +26,7 @@ function parse(pieces: Iterable<Buffer>): number {
   return bytes
 }
 
-/** A file that is as large as it claims to be: the last piece has its padding, which is none. */
+/** A file of the claimed size. The size is a multiple of eight, so it needs no padding. */
 function* narOfOneFile(): Generator<Buffer> {
   yield narStrings(magic, '(', 'type', 'regular', 'contents')
   yield narLength(BigInt(gigabytes) << 30n)
@@ -34,7 +34,7 @@ function* narOfOneFile(): Generator<Buffer> {
   yield narStrings(')')
 }
 
-/** What holds a name takes some hundred bytes beside the 255 of the name. */
+/** The buffer of a name takes about a hundred bytes in addition to the 255 of the name. */
 function* narOfManyNames(): Generator<Buffer> {
   yield narStrings(magic, '(', 'type', 'directory')
   const template = narStrings(...narEntry('0'.repeat(255), ...emptyFile))

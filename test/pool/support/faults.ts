@@ -1,4 +1,4 @@
-// One system, the cache that has it, and builds of it by the program itself.
+// A system, a cache with the system, and builds of the system with the program netimage.
 
 import assert from 'node:assert/strict'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -11,13 +11,13 @@ export const key = makeKey('faults-1')
 export const system = inventLargeSystem('faults', { paths: 20, bytes: 300_000, keys: [key] })
 
 export type Setting = Workspace & {
-  /** Builds from the cache in the directory, or from another. */
+  /** Arguments for a build: `args` from the cache, `from` from another store. */
   args: (...more: string[]) => string[]
   from: (url: string, ...more: string[]) => string[]
 }
 
 let cacheWorkspace: Workspace
-/** Of the cache that has the system. */
+/** The directory of the cache with the system. */
 export const cacheDirectory = (): string => cacheWorkspace.directory
 before(() => {
   cacheWorkspace = makeWorkspace('faults-cache')
@@ -44,7 +44,7 @@ export async function succeeds(run: Promise<Run>): Promise<Run> {
   return ended
 }
 
-/** A transfer that goes on for ever, and never seems to be broken. */
+/** A transfer that never ends and never stalls. */
 export async function* drip(): AsyncGenerator<Buffer> {
   for (;;) {
     yield Buffer.from('x')

@@ -1,4 +1,4 @@
-// A server in a thread of its own, so that it can reset connections while its client is blocked.
+// A server in another thread, so that it can reset connections while the client is blocked.
 
 import { createServer } from 'node:http'
 import type { Socket } from 'node:net'
