@@ -3,19 +3,31 @@ import type { Socket } from 'node:net'
 
 export interface ConnectionLimits {
   connections: number
-  /** From one client. */
+  /** From one IP address. */
   connectionsPerAddress: number
 }
 
-/** Whether the client with this IP address is a served machine. */
-export type IsServed = (address: string) => boolean
+/** The machine at the other end of a connection. */
+export interface Client {
+  /** The same for all addresses of one machine. */
+  name: string
+  /** Whether the server may serve this machine. */
+  isServed: boolean
+}
+
+export type ClientAt = (address: string) => Client
 
 export interface Connections {
   /**
-   * Accepts a new connection. If there are too many, one is closed, from the client that has the
-   * most: first one that was never used; then one of a client that is not served; then, only for a
-   * served client, the one that was idle for longest. If there is none to close, the new one is
-   * closed.
+   * Accepts a new connection. If there are too many, one is closed, from a client that is not served
+   * if there is one. Among these, or else among all, it is:
+   *
+   * 1. one that has been open for a while and was never used, of the client with the most of these;
+   * 2. else, of the client with the most connections, one that was never used;
+   * 3. else, of the same client, the one that was idle for longest.
+   *
+   * A new connection was not used yet. It may be the only one of a machine, so the connections of a
+   * client that has many are closed before it. If there is none to close, the new one is closed.
    */
   add(socket: Socket, address: string): void
   /** To be called when the connection was used. */
@@ -27,23 +39,29 @@ export interface Connections {
 interface Connection {
   socket: Socket
   address: string
-  /** The time of the last use; 0: never used. Milliseconds. */
+  client: Client
+  isUsed: boolean
+  /** The time of the last use, or of its beginning. Milliseconds on the clock `now`. */
   active: number
 }
 
+/** Clients call as soon as they are connected. This allows for slow clients and a busy server. */
+const firstUseMs = 5000
+
 export function createConnections(
   limits: ConnectionLimits,
-  isServed: IsServed = () => true,
+  clientAt: ClientAt = (address) => ({ name: address, isServed: true }),
+  now: () => number = () => performance.now(),
 ): Connections {
   const all = new Map<Socket, Connection>()
-  const byClient = new Map<string, Set<Connection>>()
+  const byAddress = new Map<string, Set<Connection>>()
 
   function remove(connection: Connection): void {
     const { socket, address } = connection
-    const ofClient = byClient.get(address)
-    if (!all.delete(socket) || !ofClient) return
-    ofClient.delete(connection)
-    if (ofClient.size === 0) byClient.delete(address)
+    const ofAddress = byAddress.get(address)
+    if (!all.delete(socket) || !ofAddress) return
+    ofAddress.delete(connection)
+    if (ofAddress.size === 0) byAddress.delete(address)
   }
 
   function end(connection: Connection): void {
@@ -51,37 +69,43 @@ export function createConnections(
     connection.socket.destroy()
   }
 
+  function leastWorth(connections: readonly Connection[]): Connection | undefined {
+    const before = now() - firstUseMs
+    const unused = connections.filter(({ isUsed, active }) => !isUsed && active < before)
+    return ofGreediest(unused) ?? ofGreediest(connections)
+  }
+
   /** @returns undefined if no connection may be closed for the new one */
-  function leastWorth(newcomer: string): Connection | undefined {
+  function leastWorthOfAll(newcomer: Client): Connection | undefined {
     const connections = [...all.values()]
-    const unused = ofGreediest(connections.filter(({ active }) => active === 0))
-    if (unused) return unused
-    const ofStrangers = ofGreediest(connections.filter(({ address }) => !isServed(address)))
-    if (ofStrangers) return ofStrangers
-    return isServed(newcomer) ? ofGreediest(connections) : undefined
+    const ofStrangers = leastWorth(connections.filter(({ client }) => !client.isServed))
+    return ofStrangers ?? (newcomer.isServed ? leastWorth(connections) : undefined)
   }
 
   return {
     add(socket, address) {
-      const own = byClient.get(address)
+      const client = clientAt(address)
+      const own = byAddress.get(address)
       const isOneTooMany = own && own.size >= limits.connectionsPerAddress
       if (isOneTooMany || all.size >= limits.connections) {
-        const least = isOneTooMany ? ofGreediest([...own]) : leastWorth(address)
+        const least = isOneTooMany ? leastWorth([...own]) : leastWorthOfAll(client)
         if (!least) {
           socket.destroy()
           return
         }
         end(least)
       }
-      const connection: Connection = { socket, address, active: 0 }
+      const connection: Connection = { socket, address, client, isUsed: false, active: now() }
       all.set(socket, connection)
-      const ofClient = byClient.get(address) ?? new Set()
-      byClient.set(address, ofClient.add(connection))
+      const ofAddress = byAddress.get(address) ?? new Set()
+      byAddress.set(address, ofAddress.add(connection))
       socket.once('close', () => remove(connection))
     },
     used(socket) {
       const connection = all.get(socket)
-      if (connection) connection.active = performance.now()
+      if (!connection) return
+      connection.isUsed = true
+      connection.active = now()
     },
     destroy() {
       for (const socket of all.keys()) socket.destroy()
@@ -90,21 +114,23 @@ export function createConnections(
 }
 
 /**
- * The client with the most of these connections is chosen, then its least recently used connection.
- * If there are several, the oldest is chosen.
+ * Chooses the client with the most of these connections, then its oldest connection that was never
+ * used, or else its least recently used connection.
  */
 function ofGreediest(connections: readonly Connection[]): Connection | undefined {
-  const counts = new Map<string, number>()
-  for (const { address } of connections) counts.set(address, (counts.get(address) ?? 0) + 1)
-  let found: Connection | undefined
-  let most = 0
-  for (const connection of connections) {
-    const count = counts.get(connection.address) ?? 0
-    if (count < most || (found && count === most && connection.active >= found.active)) continue
-    found = connection
-    most = count
-  }
-  return found
+  const byClient = [...Map.groupBy(connections, ({ client }) => client.name).values()]
+  const most = Math.max(...byClient.map(({ length }) => length))
+  // If several clients have as many, the one with the connection that was idle for longest.
+  const idlest = leastRecent(byClient.filter(({ length }) => length === most).flat())
+  const own = connections.filter(({ client }) => client.name === idlest?.client.name)
+  return leastRecent(own.filter(({ isUsed }) => !isUsed)) ?? leastRecent(own)
+}
+
+function leastRecent(connections: readonly Connection[]): Connection | undefined {
+  return connections.reduce<Connection | undefined>(
+    (one, other) => (one && one.active <= other.active ? one : other),
+    undefined,
+  )
 }
 
 /** Removes the prefix `::ffff:` that an IPv6 socket adds to IPv4 addresses. */

@@ -37,7 +37,8 @@ function isRefusal({ step }: ServeEvent): boolean {
   return step === 'refuse' || step === 'missing' || step === 'fail'
 }
 
-function allowance(now: () => number): () => boolean {
+/** @returns whether one more may be told of now, and if so counts it */
+export function allowance(now: () => number): () => boolean {
   let left: number = atOnce
   let last = now()
   return () => {

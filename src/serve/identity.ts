@@ -20,6 +20,7 @@
 import { remember } from '../remember.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import type { Neighbours } from './neighbours.ts'
+import type { Double } from './tell-doubles.ts'
 
 /** Hardware and IP addresses, in lower case; `any`: every machine that this one hears. */
 export type Allowed = ReadonlySet<string> | 'any'
@@ -29,8 +30,8 @@ export interface IdentitySettings {
   neighbours: Neighbours
   /** Whether an address is of the network that is served, and of another machine than this one. */
   isNeighbour: (address: string) => boolean
-  /** Told if a second IP address comes with the name of a machine that is connected from `first`. */
-  onDouble: (double: { name: string; first: string; second: string }) => void
+  /** Told of each call from a second IP address with the name of a machine that is served. */
+  onDouble: (double: Double) => void
 }
 
 export interface Identities {
@@ -73,8 +74,6 @@ export function createIdentities(settings: IdentitySettings): Identities {
   /** Callers whose connections have ended. What they asked for last may be looked at later. */
   const gone = new WeakSet<Caller>()
   const holders = new Map<string, Holder>()
-  /** The second address that was told of last, by name. */
-  const told = new Map<string, string>()
 
   const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
 
@@ -100,10 +99,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
       holders.set(name, holder)
     }
     if (holder.address !== address) {
-      if (told.get(name) !== address) {
-        remember(told, name, address)
-        onDouble({ name, first: holder.address, second: address })
-      }
+      if (isAllowed(name)) onDouble({ name, first: holder.address, second: address })
       return false
     }
     holder.callers.add(caller)

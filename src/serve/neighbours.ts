@@ -20,11 +20,15 @@ export interface Neighbours {
  */
 export function createNeighbours(device: string, read = readArpTable): Neighbours {
   let ofThisTurn: ArpTable | undefined
+  let last: { text: string; table: ArpTable } | undefined
 
   function table(): ArpTable {
     if (ofThisTurn) return ofThisTurn
     setImmediate(() => (ofThisTurn = undefined))
-    return (ofThisTurn = readTable(read, device))
+    const text = readTable(read)
+    // Each new connection has it read, and it is seldom another one than before.
+    if (last?.text !== text) last = { text, table: parseArpTable(text, device) }
+    return (ofThisTurn = last.table)
   }
 
   return {
@@ -33,11 +37,11 @@ export function createNeighbours(device: string, read = readArpTable): Neighbour
   }
 }
 
-function readTable(read: () => string, device: string): ArpTable {
+function readTable(read: () => string): string {
   try {
-    return parseArpTable(read(), device)
+    return read()
   } catch {
     // Another system than Linux, or a sandbox: machines are then known by their IP addresses.
-    return { macs: new Map(), size: 0 }
+    return ''
   }
 }

@@ -22,6 +22,7 @@ import { addressChanged, watchAddress } from './own-address.ts'
 import { watchRoots } from './root-signs.ts'
 import { openServedImage, type ServedImage } from './served-image.ts'
 import { handleKey, openState } from './state.ts'
+import { tellDoubles, type Double } from './tell-doubles.ts'
 import { startTftpServer } from '../protocols/tftp/server.ts'
 
 export interface ServeRequest {
@@ -106,7 +107,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     allowed: request.allowed,
     neighbours: createNeighbours(place.name),
     isNeighbour: isNeighbourOf(place),
-    onDouble: (double) => onError(doubleName(double)),
+    onDouble: tellDoubles((double) => onError(doubleName(double))),
   })
   const machines = createMachines({
     ...{ images, state, identities, onError },
@@ -135,12 +136,13 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   }
   const roots = watchRoots(machines, report)
   const hears = createOnInterface(place)
-  const isServed = (ip: string) => {
+  const clientAt = (ip: string) => {
     const name = identities.nameAt(ip)
-    // Nobody can tell yet that it is not.
-    return name === undefined || identities.isAllowed(name) || identities.isAllowed(ip)
+    // If nobody can tell yet, it may be one that is.
+    const isServed = name === undefined || identities.isAllowed(name) || identities.isAllowed(ip)
+    return { name: name ?? ip, isServed }
   }
-  const common = { address, report, onError, hears, isServed, ...(signal && { signal }) }
+  const common = { address, report, onError, hears, clientAt, ...(signal && { signal }) }
   const nfs = await startNfsServer({
     ...common,
     ports: {
@@ -170,7 +172,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     port: ports.http,
     treesOf: machines.treesOf,
     knowledge: {
-      isFor: (ip) => ip === address || ip.startsWith('127.') || isServed(ip),
+      isFor: (ip) => ip === address || ip.startsWith('127.') || clientAt(ip).isServed,
       machines: () => new Map(follower.boots().map((boot) => [boot.machine, boot])),
       images: () =>
         images.map(({ name, toplevel, platform, rootPath }) => ({
@@ -282,7 +284,7 @@ function isNeighbourOf({ address: own, network: known }: ServedInterface) {
   }
 }
 
-function doubleName({ name, first, second }: { name: string; first: string; second: string }) {
+function doubleName({ name, first, second }: Double) {
   return new NetimageError(
     'in-use',
     `${second} has the hardware address ${name} as well, from which ${first} has its root: ${second} must wait`,

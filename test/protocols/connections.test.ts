@@ -1,4 +1,4 @@
-// The connection that is closed if there are too many.
+// Which connection ends if there is one too many.
 
 import assert from 'node:assert/strict'
 import { Socket } from 'node:net'
@@ -7,11 +7,17 @@ import { createConnections } from '../../src/protocols/connections.ts'
 
 const limits = { connections: 8, connectionsPerAddress: 4 }
 
-function open(isServed?: (address: string) => boolean) {
-  const connections = createConnections(limits, isServed)
+/** @param machineOf by address; default: each address is another machine */
+function open(isServed = (_name: string) => true, machineOf = (address: string) => address) {
+  let now = 0
+  const clientAt = (address: string) => {
+    const name = machineOf(address)
+    return { name, isServed: isServed(name) }
+  }
+  const connections = createConnections(limits, clientAt, () => now++)
   const sockets: { name: string; socket: Socket }[] = []
   return {
-    /** The name is the address and a number. */
+    /** Named by the address and a number. */
     connect: (address: string, isUsed = true) => {
       const socket = new Socket()
       const before = sockets.filter(({ name }) => name.startsWith(`${address} `)).length
@@ -20,6 +26,7 @@ function open(isServed?: (address: string) => boolean) {
       if (isUsed) connections.used(socket)
       return () => connections.used(socket)
     },
+    wait: () => void (now += 10_000),
     ended: () => sockets.filter(({ socket }) => socket.destroyed).map(({ name }) => name),
   }
 }
@@ -27,40 +34,58 @@ function open(isServed?: (address: string) => boolean) {
 const machines = Array.from({ length: limits.connections }, (_, index) => `m${index}`)
 
 suite('a connection too many', () => {
-  test('closes one that was never used, of the client that has the most', () => {
-    const { connect, ended } = open()
-    for (const machine of machines.slice(0, 5)) connect(machine)
+  test('takes the place of one that was never used for a while, of the greediest first', () => {
+    const { connect, ended, wait } = open()
+    for (const machine of machines.slice(0, 3)) connect(machine)
+    // Of a machine that uses many.
+    connect('m0')
+    connect('m0')
     connect('quiet', false)
     connect('flood', false)
     connect('flood', false)
-    for (let count = 0; count < 20; count++) connect('flood', false)
-    assert.ok(ended().every((name) => name.startsWith('flood ')))
-    connect('new')
-    connect('newer')
-    connect('newest')
-    assert.deepEqual(
-      ended().filter((name) => !name.startsWith('flood ')),
-      ['quiet 1'],
-    )
+    wait()
+    for (const machine of ['new', 'newer', 'newest']) connect(machine)
+    assert.deepEqual(ended(), ['quiet 1', 'flood 1', 'flood 2'])
   })
 
-  test('of an unserved client never closes one of a served machine', () => {
+  test('takes the place of the greediest, however much that does, and not of a newcomer', () => {
+    const { connect, ended } = open()
+    for (const machine of machines.slice(0, 5)) connect(machine)
+    connect('newcomer', false)
+    for (let count = 0; count < 20; count++) connect('flood')
+    assert.deepEqual([...new Set(ended().map((name) => name.split(' ')[0]))], ['flood'])
+    connect('m5', false)
+    assert.equal(ended().filter((name) => !name.startsWith('flood ')).length, 0)
+  })
+
+  test('counts all addresses of one machine together', () => {
+    const { connect, ended } = open(undefined, (address) => address.replace(/^flood.*/, 'flood'))
+    for (const machine of ['m0', 'm0', 'm1']) connect(machine)
+    for (let count = 0; count < 20; count++) connect(`flood${count}`)
+    connect('m2', false)
+    for (let count = 0; count < 20; count++) connect(`flood${count}`)
+    assert.ok(ended().length > 20)
+    assert.ok(ended().every((name) => name.startsWith('flood')))
+  })
+
+  test('of a stranger ends itself, however long the machines were idle', () => {
     const { connect, ended } = open((address) => address.startsWith('m'))
     for (const machine of machines) connect(machine)
     for (let count = 0; count < 20; count++) connect('stranger')
     assert.deepEqual([...new Set(ended().map((name) => name.split(' ')[0]))], ['stranger'])
   })
 
-  test('of a served machine closes one of an unserved client, even if that is in use', () => {
-    const { connect, ended } = open((address) => address.startsWith('m'))
+  test('of a machine takes the place of a stranger, whatever that does', () => {
+    const { connect, ended, wait } = open((address) => address.startsWith('m'))
     const isBusy = connect('stranger')
-    for (const machine of machines.slice(1)) connect(machine)
+    for (const machine of machines.slice(1)) connect(machine, machine !== 'm1')
+    wait()
     isBusy()
     connect('m0')
     assert.deepEqual(ended(), ['stranger 1'])
   })
 
-  test('closes the one that was idle for longest, if each machine has one', () => {
+  test('among machines that all have one, ends that which was idle for longest', () => {
     const { connect, ended } = open()
     const works = machines.map((machine) => connect(machine))
     works[0]?.()
@@ -68,7 +93,7 @@ suite('a connection too many', () => {
     assert.deepEqual(ended(), ['m1 1'])
   })
 
-  test('of a client at its own limit closes one of the same client', () => {
+  test('of a client that has as many as it may ends one of its own', () => {
     const { connect, ended } = open()
     for (let count = 0; count < limits.connectionsPerAddress; count++) connect('m0')
     connect('m0')

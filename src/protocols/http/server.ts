@@ -8,9 +8,9 @@ import { openBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
 import {
   createConnections,
   plainAddress,
+  type ClientAt,
   type ConnectionLimits,
   type Connections,
-  type IsServed,
 } from '../connections.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
@@ -39,8 +39,8 @@ export interface HttpServerOptions {
   onError: (error: NetimageError) => void
   /** Default: requests of all clients are answered. */
   hears?: Hears
-  /** Connections of served machines are closed last. Default: all are alike. */
-  isServed?: IsServed
+  /** The machine that has an address. Default: each address is a served machine of its own. */
+  clientAt?: ClientAt
   signal?: AbortSignal
   limits?: HttpLimits
 }
@@ -69,7 +69,7 @@ const requestLimits = {
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { address, onError, hears, signal, limits = defaultLimits } = options
   signal?.throwIfAborted()
-  const connections = createConnections(limits, options.isServed)
+  const connections = createConnections(limits, options.clientAt)
   /** Sockets on which an answer is being sent. */
   const answering = new WeakSet<Duplex>()
   const server = createServer({ ...requestLimits, noDelay: true }, (request, response) => {

@@ -1,6 +1,6 @@
 /** The NFS server: NFS version 3 over TCP, MOUNT and the port mapper over TCP and UDP. */
 import { messageOf, NetimageError } from '../../errors.ts'
-import type { IsServed } from '../connections.ts'
+import type { ClientAt } from '../connections.ts'
 import type { Report } from '../event.ts'
 import type { Hears } from '../on-interface.ts'
 import { portMapper, portMapperProgram, type Registration } from '../rpc/port-mapper.ts'
@@ -37,8 +37,8 @@ export interface NfsServerOptions {
   onError: (error: NetimageError) => void
   /** Default: everybody. */
   hears?: Hears
-  /** Whose connections give way last. Default: all alike. */
-  isServed?: IsServed
+  /** The machine that has an address. Default: each address is a served machine of its own. */
+  clientAt?: ClientAt
   /** Told of the end of each connection. */
   onLeave?: (caller: Caller) => void
   signal?: AbortSignal
@@ -96,7 +96,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     address,
     onDefect,
     hears: options.hears,
-    isServed: options.isServed,
+    clientAt: options.clientAt,
     onLeave: options.onLeave,
     ...(limits && { limits }),
   }

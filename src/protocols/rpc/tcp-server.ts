@@ -3,8 +3,8 @@ import { createServer } from 'node:net'
 import {
   createConnections,
   plainAddress,
+  type ClientAt,
   type ConnectionLimits,
-  type IsServed,
 } from '../connections.ts'
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
@@ -35,8 +35,8 @@ export interface TcpServerOptions {
   onDefect: OnDefect
   /** Default: everybody. */
   hears?: Hears | undefined
-  /** Whose connections give way last. Default: all alike. */
-  isServed?: IsServed | undefined
+  /** The machine that has an address. Default: each address is a served machine of its own. */
+  clientAt?: ClientAt | undefined
   /** Whether the caller may make calls that take more than a few kilobytes; default: everybody. */
   mayCallAtLength?: (caller: Caller) => boolean
   /** Told of the end of each connection. */
@@ -60,7 +60,7 @@ const keepAliveMs = 20_000
 export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
   const { limits = defaultLimits, programs, onDefect, hears } = options
   const buffers = createReplyBuffers()
-  const connections = createConnections(limits, options.isServed)
+  const connections = createConnections(limits, options.clientAt)
   const largeRecords = createLargeRecords(maxLargeRecords)
 
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
