@@ -40,14 +40,14 @@ suite('real Nix', () => {
     return info
   }
 
-  test('the closure of everything holds every shape', () => {
+  test('the closure of everything has every shape', () => {
     assert.ok(closure.paths.includes(closure.everything))
     for (const [name, path] of Object.entries(closure.shapes)) {
       assert.ok(closure.paths.includes(path), name)
     }
   })
 
-  test('names of bytes, spaces, case and length are on the disk as Nix made them', async () => {
+  test('unusual names (bytes, spaces, case, length) are on the disk as Nix made them', async () => {
     const bytes = await readdir(realShape('notUtf8Names'), { encoding: 'buffer' })
     assert.ok(bytes.some((name) => name.equals(Buffer.from('caf\xe9', 'latin1'))))
     const names = await readdir(realShape('oddNames'))
@@ -64,7 +64,7 @@ suite('real Nix', () => {
     assert.equal((await stat(realShape('file'))).mode & 0o777, 0o444)
   })
 
-  test('references to itself, to many, and of a text', async () => {
+  test('references: to itself, to many paths, and of a text file', async () => {
     for (const name of ['selfReference', 'selfReferenceRewritten']) {
       assert.deepEqual((await infoOf(name)).references, [shape(name)])
     }

@@ -68,7 +68,7 @@ async function* through(input: Chunks, duplex: Duplex, name: string): AsyncGener
 function asBuffer(chunk: unknown): Buffer {
   if (Buffer.isBuffer(chunk)) return chunk
   if (chunk instanceof Uint8Array) return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
-  throw new NetimageError('internal', `a decoder gave ${typeof chunk} where bytes were expected`)
+  throw new NetimageError('internal', `a decoder gave ${typeof chunk} instead of bytes`)
 }
 
 async function* zstd(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {

@@ -1,4 +1,4 @@
-# For scripts that make something of Debian's packages without installing any. They source this.
+# Scripts source this file to make files from Debian packages without installing them.
 
 fail() {
   echo "${0##*/}: $*" >&2
@@ -9,8 +9,8 @@ need() { # need PROGRAM PACKAGE
   command -v "$1" >/dev/null || fail "The program \"$1\" is missing: install the Debian package $2."
 }
 
-# Ends the script where it has made WORK/RESULT already, in this version of it: of the files named
-# after that. Tests that run side by side wait for the one that makes it.
+# Ends the script if WORK/RESULT exists and was made from the same version of each FILE. A lock lets
+# parallel tests wait for the one that makes the result.
 makeOnce() { # makeOnce WORK RESULT FILE...
   exec 9>"$1/lock"
   flock 9
@@ -25,15 +25,15 @@ makeOnce() { # makeOnce WORK RESULT FILE...
   rm -f "$stampFile"
 }
 
-# The script's last step: what makeOnce was asked for is there.
+# The last step of the script: records that the result of makeOnce is complete, and prints its path.
 finish() {
   printf %s "$stamp" >"$stampFile"
   echo "$result"
 }
 
-# An apt of our own in DIRECTORY, in which no package is installed. It knows only the machine's
-# Debian archives, for these ARCHITECTURES (the first is its own) and COMPONENTS, and from a newer
-# SUITE what is asked for as PACKAGE/SUITE.
+# Makes a separate apt in DIRECTORY without any installed package. It uses only the machine's Debian
+# archives, with these ARCHITECTURES (the first is the native one) and COMPONENTS. A package from a
+# newer SUITE is named as PACKAGE/SUITE.
 openApt() { # openApt DIRECTORY ARCHITECTURES COMPONENTS [SUITE]
   need apt-get apt
   need dpkg-deb dpkg
@@ -45,7 +45,7 @@ openApt() { # openApt DIRECTORY ARCHITECTURES COMPONENTS [SUITE]
   [ -s "$1/archives" ] || fail 'apt knows no Debian archive: run "apt-get update" first.'
   {
     cat "$1/archives"
-    # An archive without updates in its suite's name has every suite.
+    # An archive has every suite if the name of its suite does not end with "-updates" or similar.
     [ -z "${4-}" ] || sed -n "s/ [a-z]*\$/ $4/p" "$1/archives"
   } |
     sed "s,.*,deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] & $3," |

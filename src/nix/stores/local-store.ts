@@ -125,7 +125,7 @@ function openIndex(root: string, url: string): StoreIndex {
   if (existsSync(databaseFile(root))) return openDatabaseIndex(root, url)
   const file = registrationFile(root)
   if (!existsSync(file)) {
-    throw new NetimageError('bad-store-url', `${root} holds no Nix store`, {
+    throw new NetimageError('bad-store-url', `${root} does not hold a Nix store`, {
       hint: `A local store has the file ${databaseFile('DIR')}. The root of a net image has the file nix-path-registration.`,
     })
   }

@@ -207,7 +207,7 @@ suite('a URL that is not a store is an error', () => {
     'ssh://host': /netimage does not support stores with ssh:\/\//,
     'http://[': /it is not a URL/,
     '/nowhere': /there is neither a Nix store nor a binary cache/,
-    'local?root=/nowhere': /\/nowhere holds no Nix store/,
+    'local?root=/nowhere': /\/nowhere does not hold a Nix store/,
     'https://cache.example.org?priority=high': /the priority high is not a number/,
     'https://cache.example.org?trusted=perhaps': /trusted=perhaps/,
     ' ': /a store has an empty URL/,
