@@ -1,6 +1,6 @@
 /** Builds a net image: from what a person names to an image on disk that is whole. */
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 
 import type { BootRequest } from '../boot/request.ts'
@@ -8,32 +8,31 @@ import { bootFiles, defaultWays } from '../boot/ways.ts'
 import { refuseCaseInsensitive } from '../case-sensitive.ts'
 import { checkSystem, type CheckFinding } from '../check/check-system.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
-import { resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
-import type { PathInfo } from '../nix/path-info.ts'
-import { formatRegistration, registrationName } from '../nix/registration.ts'
-import { baseNameOf, storeDir, type StorePath } from '../nix/store-path.ts'
+import { closureInfos, resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
+import { formatRegistration } from '../nix/registration.ts'
+import { storeDir, type StorePath } from '../nix/store-path.ts'
 import { openStores } from '../nix/stores/choose.ts'
 import { findSystemPath } from '../nixos/name-system.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { findStoreFile, type TreeOf } from '../nixos/store-files.ts'
 import { readSystem, type System } from '../nixos/system.ts'
-import { allOrNone, fillPool } from '../pool/fill.ts'
+import type { PoolContext } from '../pool/context.ts'
+import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool, type Pool } from '../pool/pool.ts'
-import { startWorkers, type Workers } from '../pool/workers.ts'
+import { startWorkers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
 import { writeBootTree } from './boot-tree.ts'
+import { hasCommands, obeyCommands, refuseStrays } from './commands-obeyed.ts'
 import { withHostSettings } from './host.ts'
-import { findStrays, imageLayout, type ImageLayout } from './layout.ts'
+import { imageLayout, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
-import { mergeTree } from './merge.ts'
 import { normalizeTree } from './normalize.ts'
 import { extraRoots, parseOptions, settleOptions, type NetImageOptions } from './options.ts'
 import type { SettledOptions } from './options.ts'
 import { placeStore } from './place-store.ts'
-import { runCommands } from './populate.ts'
 import type { BuildRequest } from './request.ts'
-import { openStaging, refuseExisting, type Staging } from './staging.ts'
+import { openStaging, refuseExisting } from './staging.ts'
 import { syncFileSystem } from './sync.ts'
 import { writeTar } from './tar.ts'
 import { listTree } from '../tree-files.ts'
@@ -44,15 +43,6 @@ export interface BuiltImage {
   manifest: Manifest
   /** What will keep it from booting or hurt later. */
   findings: CheckFinding[]
-}
-
-/** The working parts of a build, ended together. */
-interface BuildContext {
-  access: StoreAccess
-  pool: Pool
-  workers: Workers
-  signal: AbortSignal
-  progress: Progress
 }
 
 export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
@@ -75,7 +65,7 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
     const warn = (message: string) => progress.warn(message)
     pool = await openPool(request.pool ?? defaultPoolDirectory(), warn, signal)
     refuseCaseInsensitive(pool.directory, 'trees', { is: 'the pool', flag: '--pool' })
-    const context: BuildContext = { access, pool, workers, signal, progress }
+    const context: PoolContext = { access, pool, workers, signal, progress }
     const closure = await fillPool(found.values(), context)
     return await buildFromPool(request, options, toplevel, closure, context)
   } catch (error) {
@@ -116,7 +106,7 @@ async function buildFromPool(
   given: NetImageOptions,
   toplevel: StorePath,
   closure: Closure,
-  context: BuildContext,
+  context: PoolContext,
 ): Promise<BuiltImage> {
   const system = await readSystem(treesOf(closure, context.pool), toplevel)
   const options = settleOptions(given, system)
@@ -132,8 +122,8 @@ async function buildFromPool(
     const link = request.link ?? (canShare ? 'hardlink' : 'copy')
     await placeStore(closure, layout.store, link, context)
     await makeBootTree(request, system, options, closure, layout, context)
-    writeForAll(layout.registration, formatRegistration(infosOf(closure)))
-    await populate(options, closure, layout, staging, context)
+    writeForAll(layout.registration, formatRegistration(closureInfos(closure)))
+    await obeyCommands(options, { closure, layout, staging }, context)
     // An archive keeps what the store does not.
     const isForStore = image.startsWith(`${storeDir}/`)
     const storeModes = isForStore && request.format !== 'tar'
@@ -157,10 +147,6 @@ async function buildFromPool(
   }
 }
 
-function infosOf(closure: Closure) {
-  return [...closure.values()].map((path) => path.info)
-}
-
 function makeFolders(layout: ImageLayout): void {
   for (const directory of [dirname(layout.manifest), layout.boot, layout.store]) {
     mkdirSync(directory, { recursive: true })
@@ -182,7 +168,7 @@ async function makeBootTree(
   options: SettledOptions,
   closure: Closure,
   layout: ImageLayout,
-  { pool, progress }: BuildContext,
+  { pool, progress }: PoolContext,
 ): Promise<void> {
   const find = (path: string) => findStoreFile(treesOf(closure, pool), path)
   const bootRequest: BootRequest = {
@@ -202,114 +188,6 @@ function treesOf(closure: Closure, pool: Pool): TreeOf {
     const entry = closure.get(path)
     return Promise.resolve(entry && pool.treePath(entry.info))
   }
-}
-
-const commandOptions = ['populateRootCommands', 'populateFirmwareCommands'] as const
-
-function hasCommands(options: SettledOptions): boolean {
-  return commandOptions.some((name) => options[name].trim() !== '')
-}
-
-async function populate(
-  options: SettledOptions,
-  closure: Closure,
-  layout: ImageLayout,
-  staging: Staging,
-  context: BuildContext,
-): Promise<void> {
-  const { signal, progress } = context
-  let isGuarded = true
-  const run = async (name: (typeof commandOptions)[number], made: string, target: string) => {
-    if (options[name].trim() === '') return
-    const task = progress.begin(`running ${name}`)
-    const directory = join(staging.scratch, name)
-    const emptyDirectory = join(staging.scratch, `${name}-root`)
-    mkdirSync(join(directory, made), { recursive: true })
-    mkdirSync(emptyDirectory)
-    const couldNotWrite = await runCommands(name, options[name], {
-      out: staging.image,
-      rootfs: layout.root,
-      bootfs: layout.boot,
-      store: layout.store,
-      closure: [...closure.keys()],
-      directory,
-      emptyDirectory,
-      signal,
-    })
-    isGuarded &&= couldNotWrite
-    mergeTree(join(directory, made), target, (path) => refuseOverStore(name, path, target, layout))
-    task.end(`ran ${name}`)
-  }
-  await run('populateRootCommands', 'files', layout.root)
-  await run('populateFirmwareCommands', '.', layout.boot)
-  refuseStrayPaths(closure, layout)
-  refuseOtherRegistration(closure, layout)
-  // As makeFolders has made them, and the manifest takes them to be.
-  for (const tree of [layout.root, layout.boot]) chmodSync(tree, 0o755)
-  if (!isGuarded) await refuseChangedPaths(closure, layout, context)
-}
-
-function refuseStrays(layout: ImageLayout, format: Manifest['root']['format']): void {
-  const [stray] = findStrays(layout, format)
-  if (stray === undefined) return
-  throw new NetimageError('command-failed', `the commands made ${stray} in the image`, {
-    hint: 'An image has room for more in its two trees only: $rootfs and $bootfs.',
-  })
-}
-
-/** The store holds the closure, and what its registration says: nothing else. */
-function refuseOverStore(name: string, path: string, target: string, layout: ImageLayout) {
-  if (target !== layout.root) return undefined
-  if (path === registrationName) return `${name} made ${path}, which netimage writes itself`
-  if (path !== 'nix' && path !== 'nix/store' && !path.startsWith('nix/store/')) return undefined
-  return `${name} made files/${path}: name what belongs in the store in storePaths`
-}
-
-/** Commands can also write to `$rootfs` themselves. */
-function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
-  const expected = new Set([...closure.keys()].map(baseNameOf))
-  for (const name of readdirSync(layout.store)) {
-    if (expected.delete(name)) continue
-    throw new NetimageError('command-failed', `the commands made /nix/store/${name}`, {
-      hint: 'Name what belongs in the store in storePaths.',
-    })
-  }
-  const [gone] = expected
-  if (gone === undefined) return
-  throw new NetimageError('command-failed', `the commands removed /nix/store/${gone}`)
-}
-
-/** Where nothing kept the commands from it, the whole store is hashed once more. */
-async function refuseChangedPaths(
-  closure: Closure,
-  layout: ImageLayout,
-  { pool, workers, progress }: BuildContext,
-): Promise<void> {
-  const infos = infosOf(closure)
-  const isWhole = (info: PathInfo, tree: string) => {
-    const { narHash, narSize } = info
-    return workers.run({ kind: 'check', tree, narHash, narSize })
-  }
-  const task = progress.begin('looking for what the commands changed', { paths: infos.length })
-  await allOrNone(infos, infos.length, async (info) => {
-    if (await isWhole(info, join(layout.store, baseNameOf(info.path)))) return
-    // With hard links they wrote to the pool as well.
-    if (!(await isWhole(info, pool.treePath(info)))) pool.discard(info)
-    throw new NetimageError('command-failed', `the commands changed ${info.path}`, {
-      hint: 'A store path cannot be changed: change what it is built from.',
-    })
-  })
-  task.end('the commands changed nothing in the store')
-}
-
-function refuseOtherRegistration(closure: Closure, layout: ImageLayout): void {
-  const text = formatRegistration(infosOf(closure))
-  const stat = lstatSync(layout.registration, { throwIfNoEntry: false })
-  const same = stat?.isFile() && stat.size === text.length
-  if (same && readFileSync(layout.registration, 'utf8') === text) return
-  throw new NetimageError('command-failed', `the commands changed ${registrationName}`, {
-    hint: 'It says what the store of the root tree holds: netimage writes it itself.',
-  })
 }
 
 async function describeImage(
@@ -339,12 +217,12 @@ async function checkImage(
   system: System,
   closure: Closure,
   layout: ImageLayout,
-  { pool, progress }: BuildContext,
+  { pool, progress }: PoolContext,
 ): Promise<CheckFinding[]> {
   const task = progress.begin('looking for what could keep it from booting')
   const findings = await checkSystem({
     system,
-    closure: infosOf(closure),
+    closure: closureInfos(closure),
     treeOf: treesOf(closure, pool),
     silenced: request.silenced,
     nfsRoot: manifest.options.nfsRoot,
@@ -361,7 +239,7 @@ async function checkImage(
 async function archiveRoot(
   manifest: Manifest,
   layout: ImageLayout,
-  { signal, progress }: BuildContext,
+  { signal, progress }: PoolContext,
 ): Promise<void> {
   const task = progress.begin('writing the archive')
   manifest.root.format = 'tar'

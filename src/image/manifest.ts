@@ -8,7 +8,7 @@ import * as v from 'valibot'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { publicPathsOf } from '../check/public-paths.ts'
-import type { Closure } from '../nix/closure.ts'
+import { closureInfos, type Closure } from '../nix/closure.ts'
 import { formatHash, parseHash } from '../nix/hash.ts'
 import { sortedReferences, type PathInfo } from '../nix/path-info.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
@@ -81,8 +81,8 @@ export function formatManifest(manifest: Manifest): string {
 }
 
 export function manifestClosure(closure: Closure): Manifest['closure'] {
-  const publicPaths = publicPathsOf([...closure.values()].map(({ info }) => info))
-  return [...closure.values()].map(({ info }) => ({
+  const publicPaths = publicPathsOf(closureInfos(closure))
+  return closureInfos(closure).map((info) => ({
     path: info.path,
     narHash: formatHash(info.narHash),
     narSize: info.narSize,

@@ -3,20 +3,13 @@ import { constants, copyFileSync, linkSync, rmSync, writeFileSync } from 'node:f
 import { join } from 'node:path'
 
 import { isDiskFull, NetimageError } from '../errors.ts'
-import type { Closure } from '../nix/closure.ts'
+import { closureInfos, type Closure } from '../nix/closure.ts'
 import { baseNameOf } from '../nix/store-path.ts'
 import { allOrNone, watchBytes } from '../pool/fill.ts'
 import type { PlaceMethod } from '../pool/place.ts'
+import type { PoolContext } from '../pool/context.ts'
 import type { Pool } from '../pool/pool.ts'
-import type { Workers } from '../pool/workers.ts'
 import { plural, type Progress } from '../progress.ts'
-
-export interface PlaceContext {
-  pool: Pool
-  workers: Workers
-  signal: AbortSignal
-  progress: Progress
-}
 
 /**
  * @param store the directory that gets a tree for each path of the closure
@@ -26,12 +19,11 @@ export async function placeStore(
   closure: Closure,
   store: string,
   wanted: 'hardlink' | 'copy',
-  { pool, workers, signal, progress }: PlaceContext,
+  { pool, workers, signal, progress }: PoolContext,
 ): Promise<void> {
   const method = choosePlaceMethod(pool, store, wanted, progress)
-  const paths = [...closure.values()].map((path) => path.info)
   // The largest first: they would otherwise be waited for alone at the end.
-  const infos = paths.sort((a, b) => b.narSize - a.narSize)
+  const infos = closureInfos(closure).sort((a, b) => b.narSize - a.narSize)
   const bytes = infos.reduce((sum, info) => sum + info.narSize, 0)
   const task = progress.begin('placing the closure', { paths: infos.length, bytes })
   const counts = { paths: 0 }

@@ -2,7 +2,7 @@
 import { existsSync, lstatSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
-import { resolveClosure, type ClosurePath } from '../nix/closure.ts'
+import { closureInfos, resolveClosure, type ClosurePath } from '../nix/closure.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { baseNameOf, type StorePath } from '../nix/store-path.ts'
 import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
@@ -92,7 +92,7 @@ async function withSystem<T>(
       await fill(entries, progress)
     }
     const system = await readSystem(treeOf, toplevel)
-    const infos = [...closure.values()].map(({ info }) => info)
+    const infos = closureInfos(closure)
     return await use({ system, closure: infos, treeOf, prefetch, settings: host?.settings })
   } finally {
     await workers.close()

@@ -32,6 +32,10 @@ export interface ClosurePath {
 /** In the order of the store paths. */
 export type Closure = ReadonlyMap<StorePath, ClosurePath>
 
+export function closureInfos(closure: Closure): PathInfo[] {
+  return [...closure.values()].map(({ info }) => info)
+}
+
 const lookupsAtOnce = 32
 /** A hundred times a large system. A larger closure was made to fill our memory. */
 const maxPaths = 500_000

@@ -2,29 +2,16 @@
 import pLimit from 'p-limit'
 
 import { explained, NetimageError } from '../errors.ts'
-import {
-  alternative,
-  giveUp,
-  type Closure,
-  type ClosurePath,
-  type StoreAccess,
-} from '../nix/closure.ts'
+import { alternative, giveUp, type Closure, type ClosurePath } from '../nix/closure.ts'
 import { contentCheck, parseContentAddress } from '../nix/content-address.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { isContentAddressed } from '../nix/trust.ts'
-import { plural, type Progress, type Task } from '../progress.ts'
+import { plural, type Task } from '../progress.ts'
+import type { PoolContext } from './context.ts'
 import type { ReceiveJob } from './jobs.ts'
-import type { Claimed, Pool } from './pool.ts'
+import type { Claimed } from './pool.ts'
 import { mismatch, wrongSize } from './receive.ts'
 import type { Workers } from './workers.ts'
-
-export interface FillContext {
-  pool: Pool
-  workers: Workers
-  access: StoreAccess
-  signal: AbortSignal
-  progress: Progress
-}
 
 /** More than the workers, because transfers mostly wait for the network. They store on the disk. */
 const transfersAtOnce = 16
@@ -37,7 +24,7 @@ const updateMs = 100
  */
 export async function fillPool(
   paths: Iterable<ClosurePath>,
-  context: FillContext,
+  context: PoolContext,
 ): Promise<Closure> {
   const filled = new Map([...paths].map((path) => [path.info.path, path]))
   let round = [...filled.values()]
@@ -72,7 +59,7 @@ type Fail = (failed: Failed) => Promise<void>
  */
 async function fillRound(
   paths: readonly ClosurePath[],
-  context: FillContext,
+  context: PoolContext,
 ): Promise<ClosurePath[]> {
   const others: ClosurePath[] = []
   const fail: Fail = async (failed) => {
@@ -92,7 +79,7 @@ async function fillRound(
 
 async function fromAnotherStore(
   { path, failure, other }: Failed,
-  { access, progress }: FillContext,
+  { access, progress }: PoolContext,
 ): Promise<ClosurePath> {
   const next = other ?? (await alternative(path, access))
   if (!next) {
@@ -111,7 +98,7 @@ async function fromAnotherStore(
 /** @returns the sizes, without the entries of which all paths failed */
 async function fillEntries(
   paths: readonly ClosurePath[],
-  context: FillContext,
+  context: PoolContext,
   fail: Fail,
 ): Promise<Sizes> {
   const { pool, progress } = context
@@ -151,7 +138,7 @@ async function fillEntries(
 /** @returns the size of the NAR; undefined if all of these paths failed */
 async function receiveAny(
   same: readonly ClosurePath[],
-  context: FillContext,
+  context: PoolContext,
   downloaded: (bytes: number) => void,
   fail: Fail,
 ): Promise<number | undefined> {
@@ -183,7 +170,7 @@ async function receiveAny(
  */
 async function checkDoubtful(
   doubtful: readonly Claimed[],
-  { pool, workers, progress }: FillContext,
+  { pool, workers, progress }: PoolContext,
   sizes: Sizes,
 ): Promise<PathInfo[]> {
   if (doubtful.length === 0) return []
@@ -241,7 +228,7 @@ function isOfStore(error: unknown): error is NetimageError {
 
 async function receive(
   { info, stored }: ClosurePath,
-  { pool, workers, signal }: FillContext,
+  { pool, workers, signal }: PoolContext,
   downloaded: (bytes: number) => void,
 ): Promise<void> {
   signal.throwIfAborted()
@@ -258,7 +245,7 @@ async function receive(
 
 async function checkContent(
   info: PathInfo,
-  { pool, workers }: FillContext,
+  { pool, workers }: PoolContext,
 ): Promise<NetimageError | undefined> {
   const address = isContentAddressed(info) ? parseContentAddress(info.ca ?? '') : undefined
   const content = address && contentCheck(info, address)
