@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { setFlagsFromString } from 'node:v8'
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
 import type { BootSettings } from '../boot/request.ts'
@@ -16,9 +17,12 @@ import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import * as stores from './store-options.ts'
 
 export function buildCommand() {
-  return describeBuild().action((system, flags) =>
-    runCommand(flags, (around) => build(system, flags, around)),
-  )
+  return describeBuild().action((system, flags) => {
+    // V8 lets garbage pile up while there is memory: with many store paths hundreds of megabytes.
+    // Only the program may set this: it stays set for all that the process does.
+    setFlagsFromString('--optimize-for-size')
+    return runCommand(flags, (around) => build(system, flags, around))
+  })
 }
 
 /** Apart from its action, so that the type of the flags is the one that commander infers. */

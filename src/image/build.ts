@@ -1,7 +1,6 @@
 /** Builds a net image: from what a person names to an image on disk that is whole. */
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { setFlagsFromString } from 'node:v8'
 
 import type { BootRequest } from '../boot/request.ts'
 import { bootFiles, defaultWays } from '../boot/ways.ts'
@@ -91,15 +90,10 @@ async function findClosure(
     done.paths++
     done.bytes += info.narSize
     task.update(done)
-    // V8 lets garbage pile up while there is memory: with many paths by hundreds of megabytes.
-    if (done.paths === manyPaths) setFlagsFromString('--optimize-for-size')
   })
   task.end(`found the closure: ${plural(done.paths, 'path')}`)
   return closure
 }
-
-/** Enough to tell that a closure is large, while the heap is still small. */
-const manyPaths = 500
 
 async function buildFromPool(
   request: BuildRequest,
