@@ -7,6 +7,8 @@ import { parseMac } from '../mac.ts'
 export interface ArpTable {
   /** Hardware address by IP address, of the entries that are complete. */
   macs: ReadonlyMap<string, string>
+  /** The IP addresses of the entries that are not complete. */
+  silent: ReadonlySet<string>
   /** Of all entries, also those that are not complete. */
   size: number
 }
@@ -21,6 +23,7 @@ const complete = 0x2
 /** proc_net_arp in proc_net(5): address, type, flags, hardware address, mask, device. */
 export function parseArpTable(text: string, device: string): ArpTable {
   const macs = new Map<string, string>()
+  const silent = new Set<string>()
   let size = 0
   for (const line of text.split('\n').slice(1)) {
     const [address, , flags, hardwareAddress, , rowDevice] = line.split(/\s+/)
@@ -28,7 +31,8 @@ export function parseArpTable(text: string, device: string): ArpTable {
     size++
     const isComplete = (Number(flags) & complete) !== 0
     const mac = parseMac(hardwareAddress)
-    if (isComplete && mac !== undefined) macs.set(address, mac)
+    if (!isComplete) silent.add(address)
+    else if (mac !== undefined) macs.set(address, mac)
   }
-  return { macs, size }
+  return { macs, silent, size }
 }

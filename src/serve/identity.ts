@@ -94,7 +94,9 @@ export function createIdentities(settings: IdentitySettings): Identities {
   function hold(name: string, caller: Caller): boolean {
     const { address } = caller
     let holder = holders.get(name)
-    if (!holder || (holder.address !== address && holder.isOver)) {
+    // A connection from an address that its machine gave up lasts for minutes, if an answer is on its way.
+    const isLost = (one: Holder) => one.isOver || neighbours.isSilent(one.address)
+    if (!holder || (holder.address !== address && isLost(holder))) {
       holder = { address, callers: new Set(), isOver: false }
       holders.set(name, holder)
     }

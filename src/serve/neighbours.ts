@@ -4,6 +4,8 @@ import { parseArpTable, readArpTable, type ArpTable } from '../protocols/arp-tab
 export interface Neighbours {
   /** The hardware address at an IP address now; undefined if the kernel does not know it now. */
   macOf(address: string): string | undefined
+  /** Whether the kernel has something to send to an IP address, and nobody says that it is there. */
+  isSilent(address: string): boolean
   /**
    * Whether the kernel keeps such a table for this network. It keeps none for loopback, and none for
    * tunnels and other networks without ARP.
@@ -33,6 +35,7 @@ export function createNeighbours(device: string, read = readArpTable): Neighbour
 
   return {
     macOf: (address) => table().macs.get(address),
+    isSilent: (address) => table().silent.has(address),
     areTold: () => table().size > 0,
   }
 }

@@ -51,8 +51,9 @@ suite('the table of neighbours', () => {
       '10.0.0.101': ['00:00:00:00:00:00', 0],
       '10.0.0.102': [two, 2, 'br1'],
     })
-    const { macs, size } = parseArpTable(table, device)
+    const { macs, silent, size } = parseArpTable(table, device)
     assert.deepEqual([...macs], [['10.0.0.100', '52:54:00:ab:00:01']])
+    assert.deepEqual([...silent], ['10.0.0.101'])
     assert.equal(size, 2)
     assert.equal(parseArpTable('no table\n\n', device).size, 0)
   })
@@ -199,6 +200,24 @@ suite('who a machine is', () => {
     identities.leaves(first)
     assert.equal(identities.isConnected(one), true)
     assert.equal(doubles.length, 2)
+  })
+
+  test('a machine has its name at its new address, once nobody answers at the old one', async () => {
+    const { identities, write } = open()
+    write({ '10.0.0.7': [one], '10.0.0.8': [one] })
+    const [first, second] = [connection('10.0.0.7'), connection('10.0.0.8')]
+    identities.nameOf(first)
+    assert.equal(identities.nameOf(second), undefined)
+    // The kernel forgets who asks for nothing, and who may be there still.
+    write({ '10.0.0.8': [one] })
+    await nextTurn()
+    assert.equal(identities.nameOf(second), undefined)
+    write({ '10.0.0.7': [one, 0], '10.0.0.8': [one] })
+    await nextTurn()
+    assert.equal(identities.nameOf(second), one)
+    // If it was only cut off, it waits like any other that comes second.
+    assert.equal(identities.nameOf(first), undefined)
+    assert.equal(identities.isConnected(one), true)
   })
 
   test('a connection that has ended gives its machine no name any more', async () => {

@@ -9,7 +9,7 @@ import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
 import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { callerAt, identitiesOf } from './support/identities.ts'
+import { callerAt, callerLeaves, identitiesOf } from './support/identities.ts'
 import { buildServedImage } from './support/served-image.ts'
 
 const maxOpen = 10
@@ -73,7 +73,7 @@ suite('the machines of a server', () => {
     machines.closeUnused(0)
     machines.closeUnused(Infinity)
     assert.equal(inUse(), 2)
-    identities.leaves(callerAt('10.0.0.7'))
+    identities.leaves(callerLeaves('10.0.0.7'))
     machines.closeUnused(Infinity)
     await waitUntil('the layer is closed', () => inUse() === 1)
     await waitUntil(

@@ -7,7 +7,11 @@ import { createIdentities, type Identities } from '../../../src/serve/identity.t
 export function identitiesOf(macs: Record<string, string> = {}): Identities {
   return createIdentities({
     allowed: 'any',
-    neighbours: { macOf: (address) => macs[address], areTold: () => false },
+    neighbours: {
+      macOf: (address) => macs[address],
+      isSilent: () => false,
+      areTold: () => false,
+    },
     isNeighbour: () => true,
     onDouble: () => {},
   })
@@ -15,9 +19,16 @@ export function identitiesOf(macs: Record<string, string> = {}): Identities {
 
 const callers = new Map<string, Caller>()
 
-/** The other end of a connection, the same each time. */
+/** The other end of a connection, the same until `callerLeaves`. */
 export function callerAt(address: string): Caller {
   const known = callers.get(address) ?? { address, transport: 'tcp' }
   callers.set(address, known)
   return known
+}
+
+/** @returns the other end of the connection that ends */
+export function callerLeaves(address: string): Caller {
+  const caller = callerAt(address)
+  callers.delete(address)
+  return caller
 }
