@@ -209,7 +209,7 @@ suite('a URL that is not a store is an error', () => {
     '/nowhere': /there is neither a Nix store nor a binary cache/,
     'local?root=/nowhere': /\/nowhere does not hold a Nix store/,
     'https://cache.example.org?priority=high': /the priority high is not a number/,
-    'https://cache.example.org?trusted=perhaps': /trusted=perhaps/,
+    'https://cache.example.org?trusted=perhaps': /trusted is perhaps, but must be true or false/,
     ' ': /a store has an empty URL/,
   }
   for (const [url, message] of Object.entries(cases)) {
