@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, suite, test } from 'node:test'
+import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { isInUse, listLayers, withLayer } from '../../src/roots/store.ts'
 import { createMachines, type Machines } from '../../src/serve/machines.ts'
 import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
@@ -76,11 +77,10 @@ suite('the machines of a server', () => {
     identities.leaves(callerLeaves('10.0.0.7'))
     machines.closeUnused(Infinity)
     await waitUntil('the layer is closed', () => inUse() === 1)
-    await waitUntil(
-      'it can be opened',
-      () => machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }) !== 'busy',
-    )
-    const back = rootOf(machines, '10.0.0.7').fileSystem
+    // Its next connection.
+    const caller: Caller = { address: '10.0.0.7', transport: 'tcp' }
+    await waitUntil('it can be opened', () => machines.nfsMachineOf(caller) !== 'busy')
+    const back = rootOf(machines, '10.0.0.7', caller).fileSystem
     assert.ok(back.lookup(back.root, Buffer.from('kept')))
     assert.deepEqual(errors, [])
   })
@@ -156,8 +156,12 @@ suite('the machines of a server', () => {
   })
 })
 
-function rootOf(machines: Machines, address: string): NfsMachine['exports'][number] {
-  const machine = machines.nfsMachineOf(callerAt(address))
+function rootOf(
+  machines: Machines,
+  address: string,
+  caller = callerAt(address),
+): NfsMachine['exports'][number] {
+  const machine = machines.nfsMachineOf(caller)
   assert.ok(typeof machine === 'object', address)
   const [root] = machine.exports
   assert.ok(root)
