@@ -19,6 +19,7 @@ const freshName = freshNames(temporaryDirectory())
 const large = randomBytes(512 * 65_539 + 100)
 const files = {
   large,
+  medium: large.subarray(0, 1_000_003),
   empty: Buffer.alloc(0),
   'one-byte': Buffer.from('x'),
   'one-block-less-one': large.subarray(0, 511),
@@ -72,12 +73,12 @@ const atftp: (...options: string[]) => Client =
 const clients: [string, Client, readonly FileName[]][] = [
   ['curl without options', curl(), ['large', ...small]],
   ['curl, blocks of 8 bytes', curl(8), full],
-  ['curl, blocks of 1428 bytes', curl(1428), ['large', 'block-of-1428', ...full]],
-  ['curl, blocks of 8192 bytes', curl(8192), ['large', 'blocks-of-8192', ...full]],
-  ['curl, blocks of 65464 bytes', curl(65464), ['large', ...full]],
+  ['curl, blocks of 1428 bytes', curl(1428), ['medium', 'block-of-1428', ...full]],
+  ['curl, blocks of 8192 bytes', curl(8192), ['medium', 'blocks-of-8192', ...full]],
+  ['curl, blocks of 65464 bytes', curl(65464), ['medium', ...full]],
   ['tftp-hpa', tftpHpa('octet'), ['large', ...small]],
-  ['busybox, blocks of 1468 bytes', busybox(1468), ['large', ...small]],
-  ['atftp', atftp(), ['large', ...small]],
+  ['busybox, blocks of 1468 bytes', busybox(1468), ['medium', ...small]],
+  ['atftp', atftp(), ['medium', ...small]],
   [
     'atftp, windows of 4 blocks of 512 bytes',
     atftp('windowsize 4', 'tsize 0'),
@@ -86,7 +87,7 @@ const clients: [string, Client, readonly FileName[]][] = [
   [
     'atftp, windows of 16 blocks of 1428 bytes',
     atftp('blksize 1428', 'windowsize 16'),
-    ['large', 'block-of-1428', 'blocks-of-8192', 'one-byte'],
+    ['medium', 'block-of-1428', 'blocks-of-8192', 'one-byte'],
   ],
 ]
 
