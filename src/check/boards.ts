@@ -1,13 +1,13 @@
-/** The Raspberry Pis that a system or a boot tree is for, as far as its files tell. */
+/** Finds the Raspberry Pis that a system or a boot tree is for, by its files. */
 import { deviceTreesOf } from '../boot/raspberry-pi.ts'
 import type { BootTree, CheckContext } from './context.ts'
 
-/** Whose sources a kernel is built from: the same drivers differ in their names. */
+/** The source of a kernel: the same drivers have other names in each. */
 export type KernelOrigin = 'kernel.org' | 'Raspberry Pi'
 
-/** Modules that together serve a board's network. nix/boards.nix has them, too: a test compares. */
+/** Modules that a board's network needs. A test compares them with nix/boards.nix. */
 export interface NetworkModules {
-  /** Undefined: whatever kernel. */
+  /** Undefined means any kernel. */
   kernel?: KernelOrigin
   modules: readonly string[]
 }
@@ -15,11 +15,13 @@ export interface NetworkModules {
 export interface Board {
   name: string
   deviceTrees: RegExp
-  /** Each of them serves the board, or one model of it. */
+  /** Each element is enough for the board, or for one model of the board. */
   networks: readonly NetworkModules[]
-  /** What its first loader fetches besides `config.txt`; a Pi 5 has it in its EEPROM. */
+  /**
+   * The files that its first loader fetches besides `config.txt`. A Pi 5 has them in its EEPROM.
+   */
   firmware: readonly string[]
-  /** The largest file that its loader fetches whole, and that older ones do. */
+  /** The largest file that its loader can fetch: with a current EEPROM, and with an older one. */
   maxFileBytes?: { now: number; older: number }
 }
 
@@ -49,12 +51,12 @@ export const boards: readonly Board[] = [
       { kernel: 'Raspberry Pi', modules: ['macb', 'pcie_brcmstb', 'clk_rp1', 'rp1'] },
     ],
     firmware: [],
-    // Its block counter does not roll over, and older EEPROMs ask for smaller blocks.
+    // The loader's block counter does not roll over, and older EEPROMs use smaller blocks.
     maxFileBytes: { now: 96_000_000, older: 64_000_000 },
   },
 ]
 
-/** Whether a Raspberry Pi's own loader is to start from the tree. */
+/** Whether the tree is for a Raspberry Pi's own loader. */
 export function isRaspberryPiTree(boot: BootTree | undefined): boot is BootTree {
   return boot?.files.has('config.txt') ?? false
 }
@@ -66,8 +68,8 @@ export function boardsOfTree(boot: BootTree): Board[] {
 }
 
 /**
- * The boards that the system can be for, where it is for Raspberry Pis and nothing else; undefined
- * where it might be for another board.
+ * The boards that the system is for, if it is only for Raspberry Pis; undefined if it may be for
+ * another board.
  */
 export async function boardsOfSystem(context: CheckContext): Promise<Board[] | undefined> {
   const { boot, system } = context
@@ -83,7 +85,7 @@ export async function boardsOfSystem(context: CheckContext): Promise<Board[] | u
   return found.length > 0 && isOnlyPi ? found : undefined
 }
 
-/** Names of device trees, in the folder itself or in those of the makers of chips. */
+/** Names of device trees, in the folder itself and in its folders for makers of chips. */
 async function deviceTreesBelow(context: CheckContext, directory: string): Promise<string[]> {
   const names = await context.storeNames(directory)
   const trees = names.filter((name) => name.endsWith('.dtb'))

@@ -1,4 +1,4 @@
-/** Says before the boot what will keep a system from booting, or hurt later. */
+/** Finds problems of a system or image before a machine boots it. */
 import { createContext } from './context.ts'
 import type { CheckInput } from './input.ts'
 import type { Level } from './rule.ts'
@@ -10,17 +10,17 @@ export type { Level } from './rule.ts'
 export interface CheckFinding {
   rule: string
   level: Level
-  /** What is wrong, where, and what comes of it: a sentence without a full stop. */
+  /** The problem, its place and its effect: a sentence without a full stop. */
   message: string
-  /** What mends it: lines for the NixOS configuration, or a flag of netimage. */
+  /** How to mend the problem: lines for the NixOS configuration, or a flag of netimage. */
   fix: string
-  /** The file or store path that is affected, as the machine sees it. */
+  /** The affected file or store path, by its path on the machine. */
   path?: string
 }
 
 const order: Record<Level, number> = { error: 0, warning: 1, note: 2 }
 
-/** Errors first, then warnings. A rule that is silenced does no work either. */
+/** Errors come first, then warnings. Silenced rules do not run. */
 export async function checkSystem(input: CheckInput): Promise<CheckFinding[]> {
   const context = createContext(input)
   const silenced = new Set(input.silenced)

@@ -1,4 +1,4 @@
-/** What rules look at: read when the first of them asks, and once for all of them. */
+/** The facts for rules. Each fact is read when a rule first asks for it, and only once. */
 import { readFile } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 
@@ -23,14 +23,14 @@ import { findSecretsInStore, type StoreSecrets } from './store-secrets.ts'
 export interface CheckContext {
   system: System
   nfsRoot: NfsRoot | undefined
-  /** What the store lies in on the machine; undefined where the fstab does not say. */
+  /** The file system of the store on the machine; undefined if the fstab names none. */
   rootFileSystem: FileSystem | undefined
   rootMountOf(entry: BootEntry): Promise<RootMount>
   initrdOf(entry: BootEntry): Promise<InitrdFacts | undefined>
-  /** Modules that an entry's kernel has in itself; undefined where it does not say. */
+  /** Modules that are built into an entry's kernel; undefined if the system has no list of them. */
   builtinOf(entry: BootEntry): Promise<KernelModules | undefined>
   storeFile(path: string): Promise<StoreFile | undefined>
-  /** A text of the store. */
+  /** The text of a file in the store; undefined if there is none. */
   storeText(path: string): Promise<string | undefined>
   storeNames(directory: string): Promise<string[]>
   secretsInStore(): Promise<StoreSecrets>
@@ -40,7 +40,7 @@ export interface CheckContext {
 
 export interface BootTree {
   files: ReadonlyMap<string, TreeFile>
-  /** A text of the tree, by its path in the tree. */
+  /** The text of a file, by its path in the tree; undefined if there is none. */
   text(path: string): Promise<string | undefined>
 }
 
@@ -82,7 +82,7 @@ export function createContext(input: CheckInput): CheckContext {
   }
 }
 
-/** Each key's value is made once, also by rules that ask at the same time. */
+/** Makes the value of each key once, even if several rules ask at the same time. */
 async function once<T>(
   made: Map<string, Promise<T>>,
   key: string,

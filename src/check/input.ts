@@ -1,4 +1,4 @@
-/** What a check is told of: a system, and where there is one, its image. */
+/** The input of a check: a system, and its image if there is one. */
 import type { PathInfo } from '../nix/path-info.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import type { TreeOf } from '../nixos/store-files.ts'
@@ -7,25 +7,28 @@ import type { TreeFile } from '../tree-files.ts'
 
 export interface CheckInput {
   system: System
-  /** Everything that is exported. */
+  /** All exported store paths. */
   closure: readonly PathInfo[]
-  /** Store paths that are public; undefined: those of which the closure's signatures say so. */
+  /** Public store paths. Undefined means the paths of the closure that the public cache signed. */
   publicPaths?: ReadonlySet<StorePath> | undefined
   treeOf: TreeOf
-  /** Fetches many trees at once, before `treeOf` is called for each. Not set if none has to be fetched. */
+  /**
+   * Fetches many trees at once, before `treeOf` is called for each. Not set if none has to be
+   * fetched.
+   */
   prefetch?: ((paths: readonly StorePath[]) => Promise<void>) | undefined
-  /** Where the machine is to mount its root from; undefined where nobody has said it. */
+  /** The NFS root of the machine; undefined if nobody named one. */
   nfsRoot?: string | undefined
   image?: CheckedImage | undefined
-  /** Names of rules that are left out. */
+  /** Names of rules that do not run. */
   silenced?: readonly string[] | undefined
 }
 
 export interface CheckedImage {
   /** The directory of the boot tree. */
   bootTree: string
-  /** What the manifest says is in it. */
+  /** The files of the boot tree, from the manifest. */
   bootFiles: readonly TreeFile[]
-  /** What the manifest says is in the root tree, besides store paths. */
+  /** The files of the root tree besides store paths, from the manifest. */
   rootFiles: readonly TreeFile[]
 }

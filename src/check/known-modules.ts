@@ -6,11 +6,11 @@ import type { CheckContext } from './context.ts'
 
 export interface KnownModules {
   builtin: KernelModules
-  /** Undefined where the entry has none. */
+  /** Undefined if the entry has no initrd. */
   initrd: InitrdFacts | undefined
 }
 
-/** Undefined where not all of them can be known: then a rule says nothing. */
+/** @returns undefined if some modules cannot be known; then a rule reports nothing */
 export async function knownModules(
   context: CheckContext,
   entry: BootEntry,

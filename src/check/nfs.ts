@@ -1,4 +1,4 @@
-/** What a system's root over NFS asks for. */
+/** How a system mounts its root over NFS. */
 import { kernelParameter } from '../boot/kernel-line.ts'
 import { isNfs } from '../nixos/fstab.ts'
 import { nfsVersionOf, parseNfsRoot, type NfsRoot } from '../nixos/nfs-root.ts'
@@ -13,13 +13,13 @@ export async function wantsNfs(context: CheckContext, entry: BootEntry): Promise
   return context.rootFileSystem !== undefined && isNfs(context.rootFileSystem)
 }
 
-/** The same, where it is stage 1 that mounts it, and not the kernel by its line. */
+/** Like `wantsNfs`, but false if the kernel itself mounts the root. */
 export async function mountsNfsInStage1(context: CheckContext, entry: BootEntry): Promise<boolean> {
   if ((await context.rootMountOf(entry)).by === 'kernel-line') return false
   return await wantsNfs(context, entry)
 }
 
-/** `3`, `4`, `4.2`…; undefined where it is left to the client. */
+/** `3`, `4`, `4.2`…; undefined if the client chooses the version. */
 export async function wantedNfsVersion(
   context: CheckContext,
   entry: BootEntry,
@@ -35,9 +35,9 @@ export async function wantedNfsVersion(
 }
 
 /**
- * The version that stage 1 mounts with, also where it is left to what mounts: mount.nfs begins with
- * the newest that the kernel has, and busybox and the kernel's own parser take version 3. Undefined
- * where nobody knows it here.
+ * The version that stage 1 mounts with. If no option names a version, mount.nfs tries the newest
+ * version of the kernel first, and busybox and the kernel's own parser use version 3. Undefined if
+ * the version cannot be known.
  */
 export async function mountedNfsVersion(
   context: CheckContext,
@@ -58,21 +58,21 @@ export async function mountedNfsVersion(
 const helpers = ['mount.nfs', 'mount.nfs4']
 
 /**
- * The program that mounts NFS for `mount`. util-linux, with which systemd mounts, looks for it in
- * `/sbin` of the initrd only.
+ * The program that mounts NFS for `mount`. systemd mounts with util-linux, which looks for this
+ * program only in `/sbin` of the initrd.
  */
 export function mountHelper({ init, programs, sbin }: InitrdFacts): string | undefined {
   const found = init.kind === 'systemd' ? sbin : programs
   return helpers.find((name) => found.has(name))
 }
 
-/** Such a program that `mount` does not find, by its path in the initrd. */
+/** The path in the initrd of a helper that `mount` does not find. */
 export function unfoundHelper(initrd: InitrdFacts): string | undefined {
   if (mountHelper(initrd) !== undefined) return undefined
   return helpers.map((name) => initrd.programs.get(name)).find((path) => path !== undefined)
 }
 
-/** Devices of an fstab look like `nfsroot=`, down to the options that do not belong into them. */
+/** Reads a device of an fstab like `nfsroot=`, with the options that some people write there. */
 export function readNfsRoot(text: string): NfsRoot | undefined {
   try {
     return parseNfsRoot(text)

@@ -1,34 +1,34 @@
-/** What a rule is: it looks at a system or an image, and names what is wrong and how to mend it. */
+/** A rule looks at a system or an image, and reports problems with their fixes. */
 import type { BootEntry } from '../nixos/system.ts'
 import type { CheckContext } from './context.ts'
 
 /**
  * - error: the machine does not boot, or loses its root
- * - warning: it boots, and something hurts later or on some machines
- * - note: worth knowing
+ * - warning: the machine boots, but something fails later or on some machines
+ * - note: an effect that the person should know
  */
 export type Level = 'error' | 'warning' | 'note'
 
 export interface Problem {
-  /** What is wrong, where, and what comes of it: a sentence without a full stop. */
+  /** The problem, its place and its effect: a sentence without a full stop. */
   message: string
-  /** What mends it: lines for the NixOS configuration, or a flag of netimage. */
+  /** How to mend the problem: lines for the NixOS configuration, or a flag of netimage. */
   fix: string
-  /** The file or store path that is affected, as the machine sees it. */
+  /** The affected file or store path, by its path on the machine. */
   path?: string | undefined
-  /** If this one is less serious than the rule. */
+  /** Set if this problem has another level than the rule. */
   level?: Level
 }
 
 export interface Rule {
   name: string
   level: Level
-  /** A rule that cannot know says nothing. */
+  /** Reports no problem if a fact that the rule needs cannot be known. */
   find: (context: CheckContext) => Problem[] | Promise<Problem[]>
 }
 
 /**
- * What a rule finds in the entries of a system. A problem of the system itself is not told again for
+ * Runs a rule for each entry of a system. A problem of the system itself is not reported again for
  * its specialisations.
  */
 export async function findPerEntry(
@@ -48,7 +48,7 @@ export async function findPerEntry(
   return [...problems.values()]
 }
 
-/** Lines of a NixOS configuration or of a file, as a fix names them. */
+/** Joins the lines of a fix. */
 export function lines(...texts: string[]): string {
   return texts.join('\n')
 }

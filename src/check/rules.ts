@@ -1,4 +1,4 @@
-/** All rules, in the order in which what they find is told. Each has a section in docs/checks.md. */
+/** All rules, in the order of their findings. Each rule has a section in docs/checks.md. */
 import type { Rule } from './rule.ts'
 import {
   fileTooLarge,
@@ -49,7 +49,7 @@ export const rules: readonly Rule[] = [
   missingDeviceTree,
   missingFirmwareFile,
   fileTooLarge,
-  // Before what reads units: it has everything fetched at once.
+  // Before the rules that read units, because this rule fetches all store paths at once.
   secretsInStore,
   hostKeysBakedIn,
   machineIdBakedIn,

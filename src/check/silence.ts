@@ -1,8 +1,8 @@
-/** The rules that a person leaves out. */
+/** Checks the names of the rules that a person silences. */
 import { NetimageError } from '../errors.ts'
 import { ruleNames } from './rules.ts'
 
-/** @param source where the names are from, for the error */
+/** @param source the origin of the names, for the error */
 export function knownRules(names: readonly string[], source: string): readonly string[] {
   const unknown = names.find((name) => !ruleNames.includes(name))
   if (unknown === undefined) return names

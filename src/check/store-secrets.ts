@@ -1,4 +1,4 @@
-/** Looks for secrets in the store paths that are exported. */
+/** Looks for secrets in the exported store paths. */
 import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 
@@ -16,7 +16,7 @@ import { publicPathsOf } from './public-paths.ts'
 
 export interface StoreSecret {
   storePath: StorePath
-  /** The file, as the machine sees it. */
+  /** The file's path on the machine. */
   path: string
   kind: SecretKind
   isHostKey: boolean
@@ -24,18 +24,18 @@ export interface StoreSecret {
 
 export interface StoreSecrets {
   found: readonly StoreSecret[]
-  /** Whether some paths were known to be public. If none was, all were looked at. */
+  /** Whether some paths were known to be public. Otherwise all paths were searched. */
   knowsPublic: boolean
 }
 
-/** Keys of tests and manuals are published with the programs they belong to. */
+/** Folders with keys of tests and manuals, which are published with their programs. */
 const publishedFolders = new Set(
   'test tests testing testdata test-data test_data t fixtures example examples sample samples demo demos doc docs man info'.split(
     ' ',
   ),
 )
 
-/** As deep as a NAR may be. */
+/** The maximum depth of a NAR. */
 const maxDepth = 64
 
 export async function findSecretsInStore(
@@ -54,7 +54,7 @@ export async function findSecretsInStore(
     } catch (error) {
       throw fileSystemError(`could not look for secrets in ${path} at ${tree}`, error)
     }
-    // Ctrl-C is to be heard between paths.
+    // Ctrl-C must work between two paths.
     await setImmediate()
   }
   return { found: secrets, knowsPublic: publicPaths.size > 0 }
@@ -62,7 +62,7 @@ export async function findSecretsInStore(
 
 const slash = Buffer.from('/')
 
-/** Names are bytes, and not all of them text. */
+/** Uses buffers for file names, because not every name is text. */
 function searchTree(
   storePath: StorePath,
   tree: string,
@@ -89,7 +89,7 @@ function isSearched(size: number): boolean {
   return size >= minSecretFileBytes && size <= maxSecretFileBytes
 }
 
-/** The part of the buffer that a file fills, for the moment. */
+/** @returns a part of the buffer, which the next call overwrites */
 function readSmall(file: Buffer, buffer: Buffer): Buffer {
   const fd = openSync(file, 'r')
   try {

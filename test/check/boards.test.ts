@@ -1,4 +1,4 @@
-// The NixOS module puts into stage 1 what the check asks of it.
+// The NixOS module puts into stage 1 the modules that the check requires.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -19,7 +19,7 @@ const boardsSchema = v.record(
   }),
 )
 
-test('boards of the module and of the check take the same modules', async () => {
+test('the NixOS module has the modules that the check requires, for each board', async () => {
   const file = join(repository, 'nix/boards.nix')
   const text = await runProgram('nix-instantiate', ['--eval', '--strict', '--json', file])
   const ofModule = v.parse(boardsSchema, JSON.parse(text))
@@ -37,7 +37,7 @@ test('boards of the module and of the check take the same modules', async () => 
       const given: string[] = [...board.modules, ...more[kernel]].map((name) =>
         name.replaceAll('-', '_'),
       )
-      // The PHY’s own driver, without which the kernel has a general one.
+      // The driver of the PHY. Without it the kernel uses a general driver.
       const needed = given.filter((name) => name !== 'broadcom')
       assert.deepEqual(needed.toSorted(), asked.flatMap((each) => each.modules).toSorted())
     }

@@ -1,4 +1,5 @@
-// What the installer of a boot loader adds, and a machine that boots over the network does without.
+// Parts that only the installer of a boot loader adds, so a machine that boots over the network
+// lacks them.
 
 import { suite, test } from 'node:test'
 import { modes, type CpioFile } from '../support/cpio.ts'
@@ -14,7 +15,7 @@ import {
   systemdParts,
 } from './make-system.ts'
 
-/** The lines of nixpkgs's script that matter here. */
+/** The lines of nixpkgs's script that the rule reads. */
 const appender = (...names: string[]) =>
   [
     '#!/nix/store/b-bash/bin/bash -e',
@@ -32,7 +33,7 @@ suite('initrd-secrets-left-out', () => {
   const names = ['/etc/ssh/key', '/etc/wg.conf']
   const toplevel = { 'append-initrd-secrets': appender(...names) }
 
-  test('secrets that an installer would append', async () => {
+  test('secrets that only an installer appends', async () => {
     for (const parts of [{}, systemdParts]) {
       assertFindings(await findingsOf({ ...parts, toplevel }), {
         rule,
@@ -45,7 +46,7 @@ suite('initrd-secrets-left-out', () => {
     assertFindings(await findingsOf({ toplevel: { 'append-initrd-secrets': appender() } }))
   })
 
-  test('those that the initrd has are not missed', async () => {
+  test('secrets in the initrd are not reported', async () => {
     const systemd: CpioFile[] = [
       { name: '.initrd-secrets/etc/ssh/key', data: 'a key that nobody knows the form of' },
       { name: '.initrd-secrets/etc/wg.conf', mode: modes.symlink, data: '/nix/store/x-wg.conf' },

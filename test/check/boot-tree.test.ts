@@ -22,7 +22,7 @@ async function findingsOfTree(boot: ImageParts['boot']) {
   return await findingsOf(drivers, boot && { boot })
 }
 
-test('a tree with all that its loaders fetch', async () => {
+test('nothing is found in a tree with all files that its loaders fetch', async () => {
   assertFindings(await findingsOfTree({ ...files, ...firmware, ...pi3, ...pi4, ...pi5 }))
   assertFindings(await findingsOfTree({ ...files, ...pi5 }))
 })
@@ -30,14 +30,14 @@ test('a tree with all that its loaders fetch', async () => {
 suite('missing-device-tree', () => {
   const rule = 'missing-device-tree'
 
-  test('a tree for a Raspberry Pi without one', async () => {
+  test('a tree for a Raspberry Pi without a device tree', async () => {
     assertFindings(await findingsOfTree({ ...files, ...firmware }), {
       rule,
       path: /net-image\/boot\/config\.txt/,
     })
   })
 
-  test('one that extlinux.conf names', async () => {
+  test('a device tree that extlinux.conf names', async () => {
     const label = 'LABEL nixos-default\n'
     const directory = { 'nixos/dtbs/broadcom/x.dtb': 1 }
     const broken = { 'FDTDIR ../nixos/none': 'warning', 'FDT ../nixos/none.dtb': 'error' } as const
@@ -67,7 +67,7 @@ suite('missing-kernel-file', () => {
   const rule = 'missing-kernel-file'
   const files = { 'nixos/kernel': 1, 'nixos/initrd': 1 }
 
-  test('what menus of loaders name', async () => {
+  test('files that the menus of loaders name', async () => {
     const menus = {
       'extlinux/extlinux.conf':
         'LABEL a\n  LINUX ../nixos/kernel\n  INITRD /nixos/initrd\nLABEL b\n  LINUX ../gone\n',
@@ -86,7 +86,7 @@ suite('missing-kernel-file', () => {
     }
   })
 
-  test('what is not in the tree at all is left to the loader', async () => {
+  test('URLs and variables, which only the loader knows, are ignored', async () => {
     const script = '#!ipxe\nkernel http://10.0.0.1/kernel\ninitrd ${base}/initrd\n'
     assertFindings(await findingsOfTree({ ...files, 'boot.ipxe': script }))
   })
@@ -95,7 +95,7 @@ suite('missing-kernel-file', () => {
 suite('missing-firmware-file', () => {
   const rule = 'missing-firmware-file'
 
-  test('no firmware where a model cannot do without', async () => {
+  test('no firmware for a model that needs it', async () => {
     assertFindings(await findingsOfTree({ ...files, ...pi4 }), {
       rule,
       message: /Raspberry Pi 4 .* start4\.elf, fixup4\.dat/,
@@ -109,16 +109,16 @@ suite('missing-firmware-file', () => {
     })
   })
 
-  test('a tree that a Pi 5 alone can start', async () => {
+  test('a tree that only a Pi 5 can start', async () => {
     assertFindings(await findingsOfTree({ ...files, ...pi4, ...pi5 }), { rule, level: 'warning' })
   })
 
-  test('other firmware than the usual', async () => {
+  test('other firmware than usual is not reported', async () => {
     const boot = { ...files, ...pi4, 'config.txt': `start_file=start4x.elf\n${config}` }
     assertFindings(await findingsOfTree(boot))
   })
 
-  test('what config.txt names', async () => {
+  test('files that config.txt names', async () => {
     const { initrd: _, ...rest } = files
     assertFindings(await findingsOfTree({ ...rest, ...pi5 }), { rule, message: /names initrd/ })
     const prefixed = { ...rest, ...pi5, 'config.txt': `os_prefix=old/\n${config}` }
@@ -134,7 +134,7 @@ suite('missing-firmware-file', () => {
 suite('file-too-large-for-loader', () => {
   const rule = 'file-too-large-for-loader'
 
-  test('on a Raspberry Pi 5, and not on others', async () => {
+  test('only on a Raspberry Pi 5', async () => {
     const large = { ...files, ...firmware, initrd: 97_000_000 }
     assertFindings(await findingsOfTree({ ...large, ...pi5 }), {
       rule,

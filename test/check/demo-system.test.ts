@@ -1,4 +1,4 @@
-// The demo system, made by real Nix, and what netimage says of it on the command line.
+// Checks the demo system, which real Nix has built, on the command line.
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -56,7 +56,7 @@ const access = ({ toplevel, storeRoot }: DemoSystem) => [
 
 suite('the demo system', () => {
   for (const system of ['x86_64-linux', 'aarch64-linux'] as const) {
-    test(`for ${system} has nothing to be mended`, async () => {
+    test(`for ${system} has no findings`, async () => {
       const demo = await buildDemo({ system })
       const { kind, toplevel, findings } = await check(...access(demo))
       assert.deepEqual(findings, [])
@@ -64,7 +64,7 @@ suite('the demo system', () => {
     })
   }
 
-  test('is checked against the root that it will be given', async () => {
+  test('is checked against --nfs-root', async () => {
     const demo = await buildDemo()
     assert.deepEqual((await check(...access(demo), '--nfs-root', `${rootDevice},v3`)).rules, [])
     const { rules } = await check(...access(demo), '--nfs-root', '10.66.0.1:/srv/other,v3')
@@ -85,7 +85,7 @@ suite('the demo system', () => {
   })
 })
 
-suite('an image of it', () => {
+suite('an image of the demo system', () => {
   const image = join(directory, 'image')
   const copy = join(directory, 'copy')
 
@@ -105,7 +105,7 @@ suite('an image of it', () => {
     })
   })
 
-  test('is checked with its own nfsRoot, boot tree and root tree', async () => {
+  test('is checked with its nfsRoot, boot tree and root tree', async () => {
     const { kind, rules } = await check(image)
     assert.deepEqual([kind, rules], ['image', ['host-keys-baked-in']])
     const other = await check(image, '--nfs-root', '10.66.0.1:/x')
@@ -121,7 +121,7 @@ suite('an image of it', () => {
     assert.match(hint ?? '', /root-not-nfs, .*no-registration/)
   })
 
-  test('is told of by levels, each finding with what mends it', async () => {
+  test('gives findings sorted by level, each with a fix', async () => {
     const run = await netimage(['check', image, '--nfs-root', '10.66.0.1:/x', '--quiet'])
     assert.equal(run.status, 1)
     assert.match(
@@ -133,7 +133,7 @@ suite('an image of it', () => {
     assert.match(silent.stdout, /^nothing was found/)
   })
 
-  test('whose store was moved away is checked as far as it goes', async () => {
+  test('without its store is checked as far as possible', async () => {
     cpSync(image, copy, { recursive: true, verbatimSymlinks: true, mode: 0 })
     rmSync(join(copy, 'net-image/nixos-net-image-25.11.20261122.demo-x86_64-linux'), {
       recursive: true,
@@ -145,7 +145,7 @@ suite('an image of it', () => {
   })
 })
 
-test('what is neither a system nor an image', async () => {
+test('a path that is neither a system nor an image', async () => {
   const nothing = join(directory, 'nothing')
   mkdirSync(nothing)
   writeFileSync(join(nothing, 'file'), '')

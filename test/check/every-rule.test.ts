@@ -1,4 +1,4 @@
-// Each rule has a system that breaks it and nothing else, and that goes unnoticed without the rule.
+// For each rule there is a system that breaks only this rule. Without the rule nothing is found.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -108,12 +108,12 @@ const brokenSystems: Record<string, Broken> = {
   'no-registration': { system: { paths: { 'local-cmds': '# nothing\n' } } },
 }
 
-test('each rule has a system here that breaks it', () => {
+test('for each rule there is a system that breaks it', () => {
   const names = rules.map(({ name }) => name)
   assert.deepEqual(Object.keys(brokenSystems).toSorted(), names.toSorted())
 })
 
-test('each fix that is written as a configuration is one to Nix', async () => {
+test('Nix can evaluate each fix that is a configuration', async () => {
   const fixes: string[] = []
   for (const { system, image } of Object.values(brokenSystems)) {
     for (const { fix } of await checkSystem(await makeCheckInput(system, image))) fixes.push(fix)
@@ -125,7 +125,7 @@ test('each fix that is written as a configuration is one to Nix', async () => {
 })
 
 for (const { name: rule, level } of rules) {
-  test(`${rule} is found by its own rule alone`, async () => {
+  test(`only ${rule} finds its system`, async () => {
     const { system, image } = brokenSystems[rule] ?? {}
     const input = await makeCheckInput(system, image)
     assertFindings(await checkSystem(input), { rule, level })

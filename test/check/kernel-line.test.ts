@@ -6,26 +6,26 @@ const fstab = '10.0.0.1:/x / nfs vers=3,nolock 0 0\n'
 
 suite('kernel-line-too-long', () => {
   const rule = 'kernel-line-too-long'
-  /** So that `init=… more=…` has as many bytes as are wanted. */
+  /** Makes `init=… more=…` have the given number of bytes. */
   const lineOf = (bytes: number) => {
     const own = `init=/nix/store/${'0'.repeat(32)}-nixos-system-test/init more=`.length
     return { fstab, kernelParams: [`more=${'x'.repeat(bytes - own)}`] }
   }
 
-  test('longer than the kernel keeps, by its processor', async () => {
+  test('longer than the kernel’s limit, which depends on the processor', async () => {
     const kept = { x86_64: 2047, aarch64: 2047, riscv64: 1023, loongarch64: 4095 }
     for (const [processor, bytes] of Object.entries(kept)) {
       const platform = `${processor}-linux`
       assertFindings(await findingsOf({ ...lineOf(bytes), platform }))
       assertFindings(await findingsOf({ ...lineOf(bytes + 1), platform }), {
         rule,
-        message: new RegExp(`has ${bytes + 1} bytes, and the kernel keeps ${bytes} of them`),
+        message: new RegExp(`has ${bytes + 1} bytes, but the kernel keeps only ${bytes}:`),
       })
     }
     assertFindings(await findingsOf({ ...lineOf(9000), platform: 'unknown-linux' }))
   })
 
-  test('longer than U-Boot takes', async () => {
+  test('longer than U-Boot’s limit', async () => {
     const boot = { 'extlinux/extlinux.conf': 'DEFAULT nixos\n' }
     const image = { nfsRoot, boot }
     const platform = 'aarch64-linux'
@@ -51,40 +51,40 @@ suite('nfsroot-misread', () => {
     return await findingsOf({ kernelParams, fstab: '', builtin }, { nfsRoot: root })
   }
 
-  test('a place for the machine’s address, which netimage’s servers do not fill', async () => {
+  test('%s, which netimage’s servers do not replace', async () => {
     assertFindings(await byKernel('10.0.0.1:/srv/%s,v3'), {
       rule,
       level: 'warning',
-      message: /puts the machine’s name or address in the place of %s in \/srv\/%s/,
+      message: /replaces %s in \/srv\/%s by the machine’s name or address/,
     })
     assertFindings(await byKernel('10.0.0.1:/srv/pi,v3'))
     assertFindings(await byKernel('/srv/pi,v3'))
   })
 
-  test('what else the kernel takes for a format of printf', async () => {
+  test('other formats of printf', async () => {
     for (const path of ['/srv/100%', '/srv/%d', '/srv/%s/%s']) {
       assertFindings(await byKernel(`10.0.0.1:${path},v3`), {
         rule,
-        message: /one %s there and no other %/,
+        message: /one %s and no other %/,
       })
     }
   })
 
-  test('a server that the kernel does not understand', async () => {
+  test('a server that is no IPv4 address', async () => {
     for (const server of ['server.lan', '[fd00::1]']) {
       assertFindings(await byKernel(`${server}:/srv/pi,v3`), {
         rule,
-        message: /no server there but an IPv4 address/,
+        message: /only an IPv4 address as the server/,
       })
     }
   })
 
-  test('stage 1, which fills in nothing', async () => {
+  test('%s in a root that stage 1 mounts', async () => {
     const named = '10.0.0.1:/srv/%s / nfs vers=3,nolock 0 0\n'
     for (const parts of [{}, systemdParts]) {
       assertFindings(await findingsOf({ ...parts, fstab: named }), {
         rule,
-        message: /in the place of %s in 10\.0\.0\.1:\/srv\/%s/,
+        message: /nothing replaces %s in 10\.0\.0\.1:\/srv\/%s/,
       })
     }
     const literal = '10.0.0.1:/srv/100% / nfs vers=3,nolock 0 0\n'

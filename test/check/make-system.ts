@@ -1,5 +1,5 @@
-// Systems in the shape of NixOS, made by hand in a moment: where Nix would add nothing but time.
-// What is not said otherwise is such that no rule finds anything.
+// Makes trees of NixOS systems without Nix, which would only take time. With the defaults, no rule
+// finds a problem.
 
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -13,34 +13,34 @@ import { cpioArchive, modes, type CpioFile } from '../support/cpio.ts'
 import { inventPath } from '../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
-/** Text, or files by their names. */
+/** The text of a file, or the files of a directory by their names. */
 export type Content = string | { [name: string]: Content }
 
 export type SystemParts = {
   platform: string
   kernelParams: string[]
   fstab: string
-  /** Undefined: the system has none. */
+  /** Undefined means that the system has none. */
   initrd: Buffer | undefined
-  /** Lines of modules.builtin; undefined: the kernel does not say. */
+  /** Lines of modules.builtin; undefined means that there is no such file. */
   builtin: string[] | undefined
-  /** Further files of the toplevel. */
+  /** More files of the toplevel. */
   toplevel: Record<string, Content>
-  /** The second stage. */
+  /** The script of stage 2. */
   init: string
-  /** Further files of /etc. */
+  /** More files of /etc. */
   etc: Record<string, Content>
   programs: string[]
-  /** Names of device trees, below dtbs. */
+  /** Names of device trees below dtbs. */
   dtbs: string[]
-  /** Further store paths, by their names. */
+  /** More store paths, by their names. */
   paths: Record<string, Content>
   specialisations: Record<string, { kernelParams?: string[]; initrd?: Buffer }>
 }
 
 export type ImageParts = {
   nfsRoot?: string
-  /** Text, or a size for what nobody reads. */
+  /** The text, or only the size if no rule reads the file. */
   boot?: Record<string, string | number>
   rootFiles?: TreeFile[]
 }
@@ -57,7 +57,7 @@ export const networkModules = moduleFiles('drivers/net/ethernet/intel/e1000e/e10
 export const clientName =
   'cat /sys/class/net/*/device/net/*/address > /sys/module/nfs/parameters/nfs4_unique_id'
 
-/** The lines of NixOS's scripted stage 1 that matter here. */
+/** The lines of NixOS's scripted stage 1 that the rules read. */
 export const stage1Script = [
   '#! /nix/store/e-extra-utils/bin/ash',
   'targetRoot=/mnt-root',
@@ -87,7 +87,7 @@ export const protocolFiles: CpioFile[] = [
   { name: 'nix/store/l-libtirpc/etc/netconfig' },
   { name: 'nix/store/i-iana-etc/etc/protocols' },
 ]
-/** What NixOS makes of `boot.initrd.systemd.initrdBin`: systemd's `mount` looks in `/sbin`. */
+/** NixOS's links for `boot.initrd.systemd.initrdBin`: systemd's `mount` searches `/sbin`. */
 export const mountProgram: CpioFile[] = [
   { name: 'sbin', mode: modes.symlink, data: '/nix/store/b-initrd-bin-env/sbin' },
   {
@@ -132,7 +132,7 @@ const goodParts: SystemParts = {
   specialisations: {},
 }
 
-/** What a system with systemd's stage 1 has otherwise. */
+/** The other parts of a system with systemd's stage 1. */
 export const systemdParts = {
   kernelParams: ['root=fstab', 'console=ttyS0'],
   initrd: systemdInitrd(),
@@ -262,7 +262,7 @@ export type Expected = {
   path?: RegExp
 }
 
-/** These findings, in this order, and no other. */
+/** Asserts that these are all findings, in this order. */
 export function assertFindings(findings: readonly CheckFinding[], ...expected: Expected[]): void {
   assert.deepEqual(
     findings.map(({ rule }) => rule),

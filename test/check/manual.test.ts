@@ -9,12 +9,12 @@ const docs = join(repository, 'docs')
 const page = readFileSync(join(docs, 'checks.md'), 'utf8')
 const sections = page.split(/^### /m).slice(1)
 
-test('every rule has a section of its own in the manual, and every section a rule', () => {
+test('every rule has one section in the manual, and every section has a rule', () => {
   const titles = sections.map((section) => section.split('\n', 1)[0] ?? '')
   assert.deepEqual(titles.toSorted(), rules.map(({ name }) => name).toSorted())
 })
 
-test('each section says how serious it is, what is seen at boot, and what mends it', () => {
+test('each section names the level, the effect at boot, and the fix', () => {
   for (const section of sections) {
     const name = section.split('\n', 1)[0]
     const rule = rules.find((rule) => rule.name === name)
@@ -25,7 +25,7 @@ test('each section says how serious it is, what is seen at boot, and what mends 
   }
 })
 
-test('other pages call rules by their whole names, and link to their sections', () => {
+test('other pages use the whole names of rules, and link to their sections', () => {
   const names = rules.map(({ name }) => name)
   for (const file of readdirSync(docs, { recursive: true, encoding: 'utf8' })) {
     if (!file.endsWith('.md')) continue

@@ -15,7 +15,7 @@ const units = (files: Record<string, string>) => ({ systemd: { system: files } }
 
 suite('network-torn-down', () => {
   test('by the script of stage 1', async () => {
-    // As NixOS writes it, with and without "dev".
+    // NixOS's lines, with and without "dev".
     for (const dev of ['', 'dev ']) {
       const flush = `for iface in $ifaces; do\n  ip address flush ${dev}"$iface"\n  ip link set ${dev}"$iface" down\ndone\n`
       assertFindings(
@@ -57,7 +57,7 @@ suite('network-torn-down', () => {
       const paths = { 'dhcpcd.conf': `hostname\n${left}\n` }
       assertFindings(await findingsOf({ etc: unit(''), paths }))
     }
-    // NixOS's own, and what may leave the wired interface to it.
+    // NixOS's settings, and settings under which dhcpcd may manage the wired interface.
     for (const other of [
       'denyinterfaces lo peth* vif* tap* tun* virbr* vnet*',
       'denyinterfaces erspan0',
@@ -108,7 +108,7 @@ suite('network-torn-down', () => {
       level: 'warning',
       fix: /systemd\.network\.networks\."10-root"\.networkConfig\.KeepConfiguration = "yes"/,
     })
-    // Who takes over renews it.
+    // These services renew the lease.
     const networkd = units({ 'systemd-networkd.service': '[Service]\n' })
     assertFindings(await findingsOf({ ...systemdParts, initrd: fleeting, etc: networkd }))
     const kept = systemdInitrd({
@@ -138,12 +138,12 @@ suite('network-torn-down', () => {
       message: /client identifier/,
       fix: /networks\."40-lan"\.dhcpV4Config\.ClientIdentifier = "mac"/,
     })
-    // systemd does not know the key there.
+    // systemd ignores the key in this file.
     const forAll = { systemd: { ...etc(networkUnit).systemd, 'networkd.conf': mac } }
     assertFindings(await findingsOf({ etc: forAll }), { rule, level: 'note' })
     assertFindings(await findingsOf({ etc: etc(networkUnit + mac) }))
     assertFindings(await findingsOf({ etc: etc('[Network]\nAddress=10.0.0.2/24\n') }))
-    // It looks at / alone when it decides what to keep by itself.
+    // networkd keeps addresses without settings only if / itself is on NFS.
     const fstab =
       'tmpfs / tmpfs mode=755 0 0\n10.0.0.1:/srv/x/nix/store /nix/store nfs vers=3,nolock 0 0\n'
     const fleeting = networkUnit.replace(/^Keep.*$/m, '') + mac
@@ -152,7 +152,7 @@ suite('network-torn-down', () => {
     assertFindings(await findingsOf({ fstab, etc: etc(networkUnit + mac) }))
   })
 
-  test('is of no concern where the root is not on the network', async () => {
+  test('nothing is found if the root is not on the network', async () => {
     const etc = units({ 'dhcpcd.service': '[Service]\nExecStart=dhcpcd\n' })
     const fstab = '/dev/sda1 / ext4 rw 0 0\n'
     assertFindings(await findingsOf({ etc, fstab }), { rule: 'root-not-nfs' })

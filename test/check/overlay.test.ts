@@ -17,7 +17,7 @@ import {
 const rule = 'overlay-on-nfs'
 const root = '10.0.0.1:/srv/x / nfs vers=3,nolock 0 0\n'
 
-/** As nixpkgs makes it for `system.etc.overlay`. */
+/** The mount unit that nixpkgs makes for `system.etc.overlay`. */
 const etcMount = (options: string): CpioFile => ({
   name: 'nix/store/u-unit-sysroot-etc.mount/sysroot-etc.mount',
   data: `[Mount]\nOptions=relatime,lowerdir=/run/nixos-etc-metadata::/etc-basedir,${options}\nType=overlay\nWhat=overlay\nWhere=/sysroot/etc\n`,
@@ -30,7 +30,7 @@ async function withUnit(unit: CpioFile, fstab = root) {
 }
 
 suite(rule, () => {
-  test('/etc of stage 1, if programs are to write to it', async () => {
+  test('/etc of stage 1, if programs may write to it', async () => {
     assertFindings(await withUnit(etcMount(writable)), {
       rule,
       message:
@@ -41,11 +41,11 @@ suite(rule, () => {
     assertFindings(await withUnit(etcMount('ro')))
     const tmpfs = `${root}tmpfs /.rw-etc tmpfs x-initrd.mount 0 0\n`
     assertFindings(await withUnit(etcMount(writable), tmpfs))
-    // In the initrd’s own memory.
+    // In the memory of the initrd.
     assertFindings(await withUnit(etcMount('upperdir=/run/upper,workdir=/run/work')))
   })
 
-  test('what the fstab mounts', async () => {
+  test('overlays of the fstab', async () => {
     const overlay = (options: string, mountPoint = '/var') =>
       `${root}overlay ${mountPoint} overlay lowerdir=/a,upperdir=/over/up,workdir=/over/work${options} 0 0\n`
     assertFindings(await findingsOf({ fstab: overlay('') }), {
@@ -59,13 +59,13 @@ suite(rule, () => {
     for (const type of ['tmpfs /over tmpfs rw', '/dev/sda1 /over ext4 rw']) {
       assertFindings(await findingsOf({ fstab: `${overlay('')}${type} 0 0\n` }))
     }
-    // What a bind mount shows is where it lies.
+    // A bind mount is on the file system of its source.
     const bind = `${overlay('')}/dev/sda1 /disk ext4 rw 0 0\n/disk/x /over none bind 0 0\n`
     assertFindings(await findingsOf({ fstab: bind }))
     assertFindings(await findingsOf({ fstab: `${overlay('')}/x /over none bind 0 0\n` }), { rule })
   })
 
-  test('what units of stage 2 mount', async () => {
+  test('overlays of units in stage 2', async () => {
     const system = (unit: string): Record<string, Content> => ({ system: { 'var.mount': unit } })
     const unit = '[Mount]\nType=overlay\nWhere=/var\nOptions=lowerdir=/a,upperdir=/b/up\n'
     assertFindings(await findingsOf({ etc: { systemd: system(unit) } }), {

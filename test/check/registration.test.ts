@@ -6,7 +6,7 @@ const rule = 'no-registration'
 const nothing = { paths: { 'local-cmds': '# nothing\n' } }
 
 suite('no-registration', () => {
-  test('a system that never reads it', async () => {
+  test('a system that never reads the registration', async () => {
     const etc = { systemd: { system: { 'nix-daemon.service': '[Service]\n' } } }
     for (const parts of [
       nothing,
@@ -42,7 +42,7 @@ suite('no-registration', () => {
     assertFindings(await findingsOf({ ...nothing, etc: { systemd: { system } } }))
   })
 
-  test('is of no concern where there is no Nix', async () => {
+  test('nothing is found in a system without Nix', async () => {
     assertFindings(await findingsOf({ ...nothing, programs: ['sh'] }))
   })
 })

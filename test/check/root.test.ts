@@ -4,7 +4,7 @@ import { assertFindings, findingsOf, systemdParts } from './make-system.ts'
 const nfsRoot = '192.168.0.108:/srv/nixos,v3'
 const device = '192.168.0.108:/srv/nixos'
 
-test('a system that has it all is let through, with whatever stage 1', async () => {
+test('nothing is found in a complete system, with any stage 1', async () => {
   for (const parts of [{}, systemdParts]) {
     assertFindings(await findingsOf(parts))
     assertFindings(await findingsOf(parts, { nfsRoot }))
@@ -31,11 +31,11 @@ suite('root-not-nfs', () => {
     })
   })
 
-  test('a root from a disk, where NixOS’s script leaves root=/dev/nfs alone', async () => {
+  test('a root from a disk, with root=/dev/nfs, which NixOS’s script ignores', async () => {
     const kernelParams = ['root=/dev/nfs', `nfsroot=${nfsRoot}`, 'ip=dhcp']
     const fstab = '/dev/disk/by-label/NIXOS_SD / ext4 defaults 0 1\n'
     assertFindings(await findingsOf({ kernelParams, fstab }), { rule, message: /NIXOS_SD/ })
-    // Without an initrd it is the kernel that mounts.
+    // Without an initrd the kernel mounts the root.
     const builtin = [
       'kernel/fs/nfs/nfs.ko',
       'kernel/fs/nfs/nfsv3.ko',
@@ -44,12 +44,12 @@ suite('root-not-nfs', () => {
     assertFindings(await findingsOf({ kernelParams, fstab, builtin, initrd: undefined }))
   })
 
-  test('a store of its own from a disk is told of where it is mounted', async () => {
+  test('a separate store from a disk: the fix names its mount point', async () => {
     const fstab = 'tmpfs / tmpfs mode=755 0 0\n/dev/sda1 /nix/store ext4 rw 0 0\n'
     assertFindings(await findingsOf({ fstab }), { rule, fix: /fileSystems\."\/nix\/store" = / })
   })
 
-  test('another root on the kernel line, which systemd follows and the script does not', async () => {
+  test('another root on the kernel line, which systemd mounts and the script ignores', async () => {
     const kernelParams = ['root=LABEL=nixos']
     assertFindings(await findingsOf({ ...systemdParts, kernelParams }), {
       rule,
@@ -58,7 +58,7 @@ suite('root-not-nfs', () => {
     assertFindings(await findingsOf({ kernelParams }))
   })
 
-  test('a store of its own over NFS is enough, and so is one under an overlay', async () => {
+  test('a separate store over NFS is enough, also under an overlay', async () => {
     const tmpfs = 'tmpfs / tmpfs mode=755 0 0\n'
     const store = `${device} /nix/store nfs vers=3,nolock 0 0\n`
     assertFindings(await findingsOf({ fstab: tmpfs + store }))
@@ -70,7 +70,7 @@ suite('root-not-nfs', () => {
     assertFindings(await findingsOf({ fstab: disk }), { rule, message: /\/persist is mounted/ })
   })
 
-  test('what lies under an overlay is mounted as well as any root', async () => {
+  test('the NFS layer of an overlay is checked like any root', async () => {
     const fstab = [
       'tmpfs / tmpfs mode=755 0 0',
       `${device} /nix/.ro-store nfs vers=3 0 0`,
@@ -96,7 +96,7 @@ suite('root-mismatch', () => {
     for (const other of ['192.168.0.108:/srv/other,v3', '192.168.0.1:/srv/nixos,v3']) {
       assertFindings(await findingsOf({}, { nfsRoot: other }), {
         rule,
-        message: /mounts 192\.168\.0\.108:\/srv\/nixos \(the fstab\), and nfsRoot says 192/,
+        message: /mounts 192\.168\.0\.108:\/srv\/nixos \(the fstab\), but nfsRoot is 192/,
         fix: /--nfs-root 192\.168\.0\.108:\/srv\/nixos,v3\n/,
       })
     }
@@ -117,7 +117,7 @@ suite('root-mismatch', () => {
     )
   })
 
-  test('a store of its own is a part of the root tree', async () => {
+  test('a separate store is a part of the root tree', async () => {
     const tmpfs = 'tmpfs / tmpfs mode=755 0 0\n'
     const mount = (path: string) =>
       `${tmpfs}192.168.0.108:${path} /nix/store nfs vers=3,nolock 0 0\n`
@@ -127,7 +127,7 @@ suite('root-mismatch', () => {
       message: /192\.168\.0\.108:\/srv\/other \(the fstab\)/,
       fix: /fileSystems\."\/nix\/store" = \{\n {2}device = "192\.168\.0\.108:\/srv\/nixos\/nix\/store";/,
     })
-    // Of which root tree this is the store, the fstab does not say.
+    // The fstab does not tell which root tree has this store.
     assertFindings(await findingsOf({ fstab: mount('/srv/store') }, { nfsRoot }))
   })
 
@@ -140,7 +140,7 @@ suite('root-mismatch', () => {
     })
     const whole = '192.168.0.108:/srv/nixos/machines/a,v3'
     assertFindings(await findingsOf({ fstab }, { nfsRoot: whole }))
-    // busybox hands it to the kernel; mount.nfs puts the device’s own server there.
+    // busybox passes addr= to the kernel; mount.nfs replaces it by the server of the device.
     const elsewhere = moved('addr=192.168.0.9')
     assertFindings(await findingsOf({ fstab: elsewhere }, { nfsRoot }), {
       rule,
@@ -149,7 +149,7 @@ suite('root-mismatch', () => {
     assertFindings(await findingsOf({ ...systemdParts, fstab: elsewhere }, { nfsRoot }))
   })
 
-  test('what may well be the same is let through', async () => {
+  test('nothing is found if both may be the same root', async () => {
     const same = ['192.168.0.108:/srv/nixos/,v4', '/srv/nixos', 'server.example:/srv/nixos,v3']
     for (const nfsRoot of same) assertFindings(await findingsOf({}, { nfsRoot }))
     const fstab = '[fd66::1]:/srv / nfs vers=3,nolock 0 0\n'
@@ -200,7 +200,7 @@ suite('nfsroot-and-fstab', () => {
     }
   })
 
-  test('in a specialisation alone', async () => {
+  test('only in a specialisation', async () => {
     const kernelParams = ['root=fstab', 'nfsroot=/x']
     const specialisations = { rescue: { kernelParams }, debug: {} }
     assertFindings(await findingsOf({ ...systemdParts, specialisations }), {
@@ -210,7 +210,7 @@ suite('nfsroot-and-fstab', () => {
     })
   })
 
-  test('a root that neither of the two mounts', async () => {
+  test('both ways, but the root of the fstab is a disk', async () => {
     const kernelParams = ['root=fstab', 'root=/dev/nfs', 'nfsroot=192.168.0.108:/srv/nixos']
     assertFindings(
       await findingsOf({ ...systemdParts, kernelParams, fstab: '/dev/sda1 / ext4 rw 0 0\n' }),
@@ -220,7 +220,7 @@ suite('nfsroot-and-fstab', () => {
   })
 })
 
-test('a root over IPv6 is named with its protocol', async () => {
+test('the fix for a root over IPv6 names the protocol', async () => {
   const findings = await findingsOf(
     { fstab: '/dev/sda1 / ext4 rw 0 0\n' },
     { nfsRoot: '[fd00::1]:/srv/nixos,v4.2' },
@@ -242,10 +242,10 @@ suite('nfs-lock', () => {
     }
   })
 
-  test('no version, where what mounts begins with 3', async () => {
+  test('no version, if the mounting program begins with version 3', async () => {
     const fstab = `${device} / nfs rw 0 0\n`
     const fix = /\[ "vers=3" "rw" "nolock" \];/
-    // busybox; and mount.nfs, with no module of version 4.
+    // busybox, and mount.nfs without a module of version 4.
     assertFindings(await findingsOf({ fstab }), { rule, fix })
     assertFindings(await findingsOf({ ...systemdParts, fstab }), { rule, fix })
     const builtin = ['kernel/fs/nfs/nfsv4.ko']
@@ -253,13 +253,13 @@ suite('nfs-lock', () => {
     assertFindings(await findingsOf({ fstab, initrd: undefined, builtin: undefined }))
   })
 
-  test('local locks, with which busybox is content and mount.nfs is not', async () => {
+  test('local locks, which are enough for busybox and not for mount.nfs', async () => {
     const fstab = `${device} / nfs vers=3,local_lock=all 0 0\n`
     assertFindings(await findingsOf({ fstab }))
     assertFindings(await findingsOf({ ...systemdParts, fstab }), { rule })
   })
 
-  test('locks of version 4, or none', async () => {
+  test('nothing is found for locks of version 4, or without locks', async () => {
     const builtin = ['kernel/fs/nfs/nfsv4.ko']
     for (const options of ['vers=3,nolock', 'vers=4.2']) {
       const fstab = `${device} / nfs ${options} 0 0\n`

@@ -22,7 +22,7 @@ const pem = generateKeyPairSync('ed25519')
 suite('secrets-in-store', () => {
   const rule = 'secrets-in-store'
 
-  test('a file that is a store path, and one within', async () => {
+  test('a file that is a store path, and a file inside a store path', async () => {
     const paths = { 'tls.key': pem, config: { nginx: { 'server.key': pem } } }
     assertFindings(
       await findingsOf({ paths }),
@@ -31,7 +31,7 @@ suite('secrets-in-store', () => {
     )
   })
 
-  test('passwords get a fix of their own', async () => {
+  test('passwords have their own fix', async () => {
     const hash = '$6$rounds=5000$saltsaltsalt$abcdefghijklmnopqrstuvwxyzABCDEFGHIJ'
     const users = JSON.stringify({ users: [{ name: 'root', hashedPassword: hash }] })
     assertFindings(await findingsOf({ paths: { 'users-groups.json': users } }), {
@@ -41,7 +41,7 @@ suite('secrets-in-store', () => {
     })
   })
 
-  test('beside names that are no text', async () => {
+  test('in a folder with names that are no text', async () => {
     const input = await makeCheckInput({ paths: { 'a.key': pem, odd: { file: 'text' } } })
     const odd = input.closure.find(({ path }) => path.endsWith('-odd'))
     const tree = odd && (await input.treeOf(odd.path))
@@ -56,7 +56,7 @@ suite('secrets-in-store', () => {
     )
   })
 
-  test('a few of each store path', async () => {
+  test('only the first secrets of a store path are listed', async () => {
     const keys = Object.fromEntries(Array.from({ length: 7 }, (_, at) => [`key-${at}`, pem]))
     const few = [1, 2, 3].map(() => ({ rule, level: 'warning' }) as const)
     const findings = await findingsOf({ paths: { keys } })
@@ -64,14 +64,15 @@ suite('secrets-in-store', () => {
     assert.match(findings.at(-1)?.message ?? '', /4 more files/)
   })
 
-  test('keys of tests and manuals are nobody’s secrets', async () => {
+  test('keys of tests and manuals are no secrets', async () => {
     const paths = {
       program: { lib: { tests: { 'a.key': pem } }, share: { doc: { 'a.key': pem } } },
     }
     assertFindings(await findingsOf({ paths }))
   })
 
-  test('in the initrd, which everybody can fetch', async () => {
+  test('in the initrd', async () => {
+    // Everybody can fetch the initrd over TFTP.
     const files = [...nfsModules, ...networkModules, { name: 'etc/wg.key', data: pem }]
     assertFindings(await findingsOf({ initrd: scriptedInitrd({ files }) }), {
       rule,
@@ -81,7 +82,7 @@ suite('secrets-in-store', () => {
     })
   })
 
-  test('trees are fetched at once, and not at all for rules that are silenced', async () => {
+  test('trees are fetched together, and never for silenced rules', async () => {
     const input = await makeCheckInput({ paths: { 'a.key': pem } })
     const fetched: number[] = []
     const prefetch = async (paths: readonly unknown[]) => void fetched.push(paths.length)
@@ -92,11 +93,11 @@ suite('secrets-in-store', () => {
     assert.deepEqual(fetched, [input.closure.length])
   })
 
-  test('a path that the public cache has signed is not looked into', async () => {
+  test('a path that the public cache has signed is not searched', async () => {
     const input = await makeCheckInput({ paths: { 'a.key': pem } })
     const key = input.closure.find(({ path }) => path.endsWith('-a.key'))
     assert.ok(key)
-    // The tree of a path of which only this is known: that cache.nixos.org has signed it.
+    // A real path that cache.nixos.org has signed, with another tree.
     const treeOf = async (path: StorePath) =>
       await input.treeOf(path === publishedPath ? key.path : path)
     const others = input.closure.filter((info) => info !== key)
@@ -105,19 +106,19 @@ suite('secrets-in-store', () => {
     assertFindings(await checkSystem({ ...input, closure, treeOf }), {
       rule,
       level: 'warning',
-      message: /no signature says here/,
+      message: /without signatures, netimage cannot tell/,
     })
-    // As an image remembers it, which has no signatures.
+    // An image has no signatures, but its manifest names the public paths.
     const publicPaths = new Set([publishedPath])
     assertFindings(await checkSystem({ ...input, closure, treeOf, publicPaths }))
     assertFindings(await checkSystem({ ...input, publicPaths }), {
       rule,
       level: 'warning',
-      message: /who can mount the root$/,
+      message: /everybody who can mount the root can read it$/,
     })
   })
 
-  test('a signature that only claims to be of the public cache hides nothing', async () => {
+  test('an invalid signature with the name of the public cache has no effect', async () => {
     const input = await makeCheckInput({ paths: { 'a.key': pem } })
     const signature = `cache.nixos.org-1:${Buffer.alloc(64).toString('base64')}`
     const sign = (info: PathInfo) => ({ ...info, signatures: [signature] })
@@ -129,7 +130,7 @@ suite('secrets-in-store', () => {
 suite('host-keys-baked-in', () => {
   const rule = 'host-keys-baked-in'
 
-  test('in the store, which is no other secret as well', async () => {
+  test('in the store; the key is not also reported as a secret', async () => {
     const paths = { 'etc-ssh': { ssh_host_ed25519_key: pem }, ssh_host_rsa_key: pem }
     assertFindings(
       await findingsOf({ paths }),
@@ -154,7 +155,7 @@ suite('host-keys-baked-in', () => {
     })
   })
 
-  test('public keys and links elsewhere are none', async () => {
+  test('public keys and links are no host keys', async () => {
     const paths = {
       'etc-ssh': { 'ssh_host_rsa_key.pub': 'ssh-rsa AAAA', ssh_host_x_key: 'no key' },
     }

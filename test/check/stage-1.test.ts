@@ -21,7 +21,7 @@ import {
 const path = /-initrd-test\/initrd$/
 
 suite('broken-initrd and unknown-initrd-compression', () => {
-  test('an initrd that cannot be unpacked, of which nothing else is said', async () => {
+  test('an initrd that cannot be unpacked: there are no other findings', async () => {
     for (const initrd of [Buffer.from('initrd\n'), gzipSync(scriptedInitrd()).subarray(0, 300)]) {
       assertFindings(await findingsOf({ initrd }), { rule: 'broken-initrd', path })
     }
@@ -37,7 +37,7 @@ suite('broken-initrd and unknown-initrd-compression', () => {
     })
   })
 
-  test('the initrd that specialisations share is told of once', async () => {
+  test('an initrd that specialisations share is reported once', async () => {
     const specialisations = { a: {}, b: { initrd: Buffer.from('other') } }
     assertFindings(
       await findingsOf({ initrd: Buffer.from('junk'), specialisations }),
@@ -76,7 +76,7 @@ suite('no-nfs-client', () => {
     assertFindings(await findingsOf({ initrd, fstab }), { rule, message: /nfs and nfsv3 are/ })
   })
 
-  test('another version than what mounts begins with where none is named', async () => {
+  test('no named version, and no module for the version that the mounting program tries first', async () => {
     const files = [...moduleFiles('fs/nfs/nfs.ko', 'fs/nfs/nfsv4.ko'), ...networkModules]
     const fstab = '10.0.0.1:/x / nfs nolock 0 0\n'
     assertFindings(await findingsOf({ initrd: scriptedInitrd({ files }), fstab }), {
@@ -96,7 +96,7 @@ suite('no-nfs-client', () => {
     })
   })
 
-  test('what is built into the kernel counts, and of a kernel that does not say nothing is known', async () => {
+  test('built-in modules count; without a list of them nothing is found', async () => {
     const initrd = scriptedInitrd({ files: networkModules })
     const builtin = ['kernel/fs/nfs/nfs.ko', 'kernel/fs/nfs/nfsv3.ko']
     assertFindings(await findingsOf({ initrd, builtin }))
@@ -120,7 +120,7 @@ suite('no-nfs-helper', () => {
     })
   })
 
-  test('mount.nfs in /bin, where systemd’s mount does not look', async () => {
+  test('mount.nfs in /bin, which systemd’s mount does not search', async () => {
     const bin: CpioFile[] = [
       { name: 'bin', mode: modes.symlink, data: '/nix/store/b-initrd-bin-env/bin' },
       { name: 'nix/store/b-initrd-bin-env/bin/mount.nfs', mode: modes.program },
@@ -131,9 +131,9 @@ suite('no-nfs-helper', () => {
       const initrd = systemdInitrd({ files: [...rest, ...bin, ...more] })
       return await findingsOf({ ...systemdParts, initrd })
     }
-    // As nixpkgs 24.05 has it: /sbin is another folder.
+    // In nixpkgs 24.05, /sbin is another folder.
     const message =
-      /has \/nix\/store\/b-initrd-bin-env\/bin\/mount\.nfs, which is not found: .*\/sbin only/
+      /has \/nix\/store\/b-initrd-bin-env\/bin\/mount\.nfs, but not in \/sbin: .* looks only there/
     const unfound = { rule, message, path }
     assertFindings(await found(), unfound)
     assertFindings(await found(...sbin('/nix/store/b-initrd-bin-env/sbin')), unfound)
@@ -143,13 +143,13 @@ suite('no-nfs-helper', () => {
     assertFindings(await found(...sbin('/nix/store/b-initrd-bin-env/bin')))
   })
 
-  test('a server’s address among the options is all that the kernel wants', async () => {
+  test('no program is needed if the options have the server’s address', async () => {
     const files = [...nfsModules, ...networkModules, ...networkd]
     const fstab = '10.0.0.1:/x / nfs vers=3,nolock,addr=10.0.0.1 0 0\n'
     assertFindings(await findingsOf({ ...systemdParts, fstab, initrd: systemdInitrd({ files }) }))
   })
 
-  test('a script with nothing that mounts', async () => {
+  test('a script without a program that mounts NFS', async () => {
     const init = { name: 'init', mode: modes.program, data: stage1Script }
     const initrd = cpioArchive([init, ...nfsModules, ...networkModules])
     assertFindings(await findingsOf({ initrd }), { rule, fix: /extraUtilsCommands/ })
@@ -173,14 +173,14 @@ suite('no-nfs-protocols', () => {
   test('version 3, or a protocol by its name', async () => {
     assertFindings(await without('vers=3,nolock'), {
       rule,
-      message: /version 3 of NFS takes: \/etc\/netconfig and \/etc\/protocols are missing/,
+      message: /version 3 of NFS needs this: \/etc\/netconfig and \/etc\/protocols are missing/,
       fix: /"\/etc\/netconfig"\.source = "\$\{pkgs\.libtirpc\}\/etc\/netconfig";/,
       path,
     })
-    assertFindings(await without('vers=4.2,proto=tcp'), { rule, message: /option proto=tcp takes/ })
+    assertFindings(await without('vers=4.2,proto=tcp'), { rule, message: /option proto=tcp needs this/ })
   })
 
-  test('each of the two is needed', async () => {
+  test('both files are needed', async () => {
     for (const [index, name] of ['protocols', 'netconfig'].entries()) {
       const files = protocolFiles.slice(index, index + 1)
       assertFindings(await without('vers=3,nolock', ...files), {
@@ -191,7 +191,7 @@ suite('no-nfs-protocols', () => {
     assertFindings(await without('vers=3,nolock', ...protocolFiles))
   })
 
-  test('version 4 asks for nothing by its name', async () => {
+  test('version 4 looks up no protocol', async () => {
     assertFindings(await without('vers=4.2'))
   })
 })
@@ -202,7 +202,7 @@ suite('nfs4-client-names', () => {
   const rootOf = (options: string) => `10.0.0.1:/x / nfs ${options} 0 0\n`
   const nameless = scriptedInitrd({ script: stage1Script.replace(clientName, '') })
 
-  test('a script that gives no name, where version 4 is asked for', async () => {
+  test('version 4 with a script that sets no name', async () => {
     for (const options of ['vers=4.2', 'nfsvers=4', 'v4.1']) {
       assertFindings(await findingsOf({ initrd: nameless, builtin, fstab: rootOf(options) }), {
         rule,
@@ -212,11 +212,11 @@ suite('nfs4-client-names', () => {
       })
       assertFindings(await findingsOf({ builtin, fstab: rootOf(options) }))
     }
-    // busybox mounts with version 3 then.
+    // Without a named version, busybox mounts with version 3.
     assertFindings(await findingsOf({ initrd: nameless, builtin, fstab: rootOf('nolock') }))
   })
 
-  test('systemd, whose mount.nfs takes version 4 where it can', async () => {
+  test('systemd, whose mount.nfs prefers version 4', async () => {
     const initrd = systemdInitrd({ service: 'true' })
     for (const options of ['vers=4.2', 'rw']) {
       assertFindings(
@@ -232,7 +232,7 @@ suite('nfs4-client-names', () => {
     )
   })
 
-  test('a kernel that mounts by itself has a name', async () => {
+  test('nothing is found if the kernel mounts the root, because it has a name', async () => {
     const kernelParams = ['root=/dev/nfs', 'ip=dhcp', 'nfsroot=10.0.0.1:/x,v4']
     assertFindings(
       await findingsOf(
@@ -257,7 +257,7 @@ suite('no-network-driver', () => {
     })
   })
 
-  test('one driver of any kind is enough, wherever it is', async () => {
+  test('one driver of any kind is enough, in the initrd or in the kernel', async () => {
     for (const file of [
       'drivers/net/virtio_net.ko.zst',
       'drivers/net/usb/r8152.ko',
@@ -288,7 +288,7 @@ suite('no-network-driver', () => {
   const models = [3, 4, 5] as const
 
   for (const model of models) {
-    test(`a system for a Raspberry Pi ${model} alone`, async () => {
+    test(`a system only for a Raspberry Pi ${model}`, async () => {
       const parts = { ...pi, dtbs: [dtbs[model]] }
       assertFindings(await findingsOf({ ...parts, initrd: only(...drivers[model]) }))
       for (const other of models.filter((other) => other !== model)) {
@@ -309,7 +309,7 @@ suite('no-network-driver', () => {
     })
   })
 
-  test('a Raspberry Pi 5 without what its interface hangs on', async () => {
+  test('a Raspberry Pi 5 without the drivers of the RP1 and PCIe', async () => {
     const [macb = '', ...behind] = drivers[5]
     const parts = { ...pi, dtbs: [dtbs[5]] }
     const names = 'pcie_brcmstb, clk_rp1, rp1_pci, pinctrl_rp1'
@@ -324,7 +324,8 @@ suite('no-network-driver', () => {
       const builtin = [`kernel/${file}`]
       assertFindings(await findingsOf({ ...parts, initrd: only(macb, ...others), builtin }))
     }
-    // In Raspberry Pi’s own kernel the driver has another name, and the pins are no module.
+    // In Raspberry Pi’s kernel the driver has another name, and the driver of the pins is no
+    // module.
     const own = [...drivers[5].slice(0, 3), 'drivers/mfd/rp1.ko']
     assertFindings(await findingsOf({ ...parts, initrd: only(...own) }))
     const half = own.toSpliced(1, 1)
@@ -335,14 +336,14 @@ suite('no-network-driver', () => {
     })
   })
 
-  test('a Raspberry Pi that may go on with an adapter has a warning', async () => {
+  test('a Raspberry Pi that may use another adapter gets a warning', async () => {
     const initrd = only('drivers/net/usb/r8152.ko')
     assertFindings(await findingsOf({ ...pi, dtbs: [dtbs[4]], initrd }), { rule, level: 'warning' })
     const builtin = ['kernel/drivers/net/usb/r8152.ko']
     assertFindings(await findingsOf({ ...pi, dtbs: [dtbs[4]], builtin, initrd: only() }), { rule })
   })
 
-  test('a system for any Raspberry Pi has to serve one of them', async () => {
+  test('a system for several Raspberry Pis must have the drivers of at least one', async () => {
     const parts = { ...pi, dtbs: Object.values(dtbs) }
     assertFindings(await findingsOf({ ...parts, initrd: only(...drivers[5]) }))
     assertFindings(await findingsOf({ ...parts, initrd: only() }), {
@@ -351,7 +352,7 @@ suite('no-network-driver', () => {
     })
   })
 
-  test('a boot tree tells which boards are meant, and other device trees that none is known', async () => {
+  test('the boot tree names the boards; with other device trees no board is known', async () => {
     const initrd = only(...drivers[3])
     const boot = { 'config.txt': '', [dtbs[5]]: 1000 }
     assertFindings(await findingsOf({ ...pi, initrd }, { boot }), {
@@ -374,7 +375,7 @@ suite('no-network-setup', () => {
       path,
     })
     assertFindings(await findingsOf({ initrd, kernelParams: ['ip=off'] }), { rule })
-    // As people write it in boot.initrd.network.postCommands.
+    // These lines are common in boot.initrd.network.postCommands.
     for (const command of ['ip addr add 10.0.0.2/24 dev eth0', 'ifconfig eth0 10.0.0.2']) {
       const fixed = scriptedInitrd({ script: `${silent}${command}\n` })
       assertFindings(await findingsOf({ initrd: fixed }))
@@ -383,24 +384,24 @@ suite('no-network-setup', () => {
     assertFindings(await findingsOf({ initrd: flushing }), { rule })
   })
 
-  test('ip= that nobody reads', async () => {
+  test('ip= that no program reads', async () => {
     const kernelParams = ['ip=dhcp']
     const initrd = scriptedInitrd({ script: silent })
     assertFindings(await findingsOf({ initrd, kernelParams }), { rule, message: /ip=dhcp/ })
     const reading = scriptedInitrd({ script: `${silent}ipconfig $o && ifaces="$ifaces"\n` })
     assertFindings(await findingsOf({ initrd: reading, kernelParams }))
-    // The kernel itself reads it, where it has a driver at that time, as a Raspberry Pi's has.
+    // The kernel reads ip= if it has a built-in network driver, like a Raspberry Pi's kernel.
     const builtin = ['kernel/drivers/net/ethernet/broadcom/genet/genet.ko']
     assertFindings(await findingsOf({ initrd, kernelParams, builtin }))
     assertFindings(await findingsOf({ initrd, kernelParams, builtin: undefined }))
   })
 
-  test('a script that asks for IPv4, for a server that has IPv6', async () => {
+  test('a script that asks for an IPv4 address, with an IPv6 server', async () => {
     const fstab = '[fd00::1]:/srv/nixos / nfs vers=3,proto=tcp6,nolock 0 0\n'
     assertFindings(await findingsOf({ fstab }), {
       rule,
       level: 'warning',
-      message: /IPv4 address only, and the root is on \[fd00::1\]:/,
+      message: /only for an IPv4 address, but the root is on \[fd00::1\]:/,
       fix: /systemd\.enable = true/,
     })
     for (const command of [
@@ -413,7 +414,7 @@ suite('no-network-setup', () => {
     assertFindings(await findingsOf({ ...systemdParts, fstab }))
   })
 
-  test('systemd without networkd, or with nothing for it to do', async () => {
+  test('systemd without networkd, or networkd without a network', async () => {
     const files = [...nfsModules, ...networkModules, ...mountNfs]
     const without = systemdInitrd({ files })
     assertFindings(await findingsOf({ ...systemdParts, initrd: without }), {
@@ -443,7 +444,7 @@ suite('no-network-setup', () => {
     assertFindings(await findingsOf({ ...systemdParts, initrd: fixed }))
   })
 
-  test('an init that nobody knows', async () => {
+  test('nothing is found for an unknown init', async () => {
     const initrd = cpioArchive([
       { name: 'init', mode: modes.program, data: '#!/bin/sh\nexec /scripts/main\n' },
       ...nfsModules,

@@ -1,4 +1,4 @@
-/** What the installer of a boot loader would have added. For a net image it never runs. */
+/** Parts that the installer of a boot loader would add. It never runs for a net image. */
 import { posix } from 'node:path'
 
 import type { CheckContext } from '../context.ts'
@@ -22,14 +22,14 @@ export const initrdSecretsLeftOut: Rule = {
   },
 }
 
-/** The files that NixOS's script copies, by the names that they get in stage 1. */
+/** The files that NixOS's script copies, by their names in stage 1. */
 function secretsOf(script: string): string[] {
   const copies = script.matchAll(/^\s*cp -\S+ .*"\$tmp\/\.initrd-secrets\/+(.+)"\s*$/gm)
   return [...new Set([...copies].map(([, name = '']) => name))]
 }
 
 const secretsFix = lines(
-  '# The initrd gets them when it is built. Everybody can fetch it over TFTP: keep to keys of no other use.',
+  '# This puts the secrets into the initrd. Everybody can fetch the initrd over TFTP: use the keys for nothing else.',
   'boot.loader.supportsInitrdSecrets = lib.mkForce false;',
 )
 
@@ -41,7 +41,7 @@ export const hypervisorLeftOut: Rule = {
       const path = `${posix.dirname(entry.init)}/boot.json`
       if (!(await isXenHost(context, path))) return []
       const message =
-        'the system is a host of Xen, and its boot menus start Linux without it: the installer of a boot loader would have named Xen there'
+        'the system is a Xen host, but its boot menus start Linux without Xen: only the installer of a boot loader adds Xen to them'
       const fix = 'virtualisation.xen.enable = false;  # or boot the machine from a disk'
       return [{ message, fix, path }]
     })

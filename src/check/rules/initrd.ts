@@ -1,4 +1,4 @@
-/** Whether the initrd can be unpacked, and looked into. */
+/** Whether the kernel can unpack the initrd, and netimage can read it. */
 import { findPerEntry, type Rule } from '../rule.ts'
 
 export const brokenInitrd: Rule = {
@@ -8,9 +8,9 @@ export const brokenInitrd: Rule = {
     return await findPerEntry(context, async (entry) => {
       const initrd = await context.initrdOf(entry)
       if (!initrd?.unread || initrd.unread.compression !== undefined) return []
-      const message = `${initrd.unread.why}; the kernel does not unpack what comes after that`
+      const message = `${initrd.unread.why}; the kernel does not unpack the rest`
       const fix =
-        'Build the system again, or fetch it anew: netimage gc --keep-days 0 forgets what the pool has.'
+        'Build the system again, or fetch it again: netimage gc --keep-days 0 removes it from the pool.'
       return [{ message, fix, path: entry.initrd }]
     })
   },
@@ -23,7 +23,7 @@ export const unknownInitrdCompression: Rule = {
     return await findPerEntry(context, async (entry) => {
       const compression = (await context.initrdOf(entry))?.unread?.compression
       if (compression === undefined) return []
-      const message = `the initrd is compressed with ${compression}, which netimage cannot read: what is in it was not checked`
+      const message = `the initrd is compressed with ${compression}, which netimage cannot read: its content was not checked`
       const fix = 'boot.initrd.compressor = "zstd";'
       return [{ message, fix, path: entry.initrd }]
     })

@@ -1,4 +1,4 @@
-/** Whether the kernel line arrives as it was meant. */
+/** Whether the loader and the kernel read the whole kernel line as it is meant. */
 import { isIP } from 'node:net'
 
 import { kernelLine, kernelParameter } from '../../boot/kernel-line.ts'
@@ -10,8 +10,8 @@ import { readNfsRoot } from '../nfs.ts'
 import { findPerEntry, lines, type Problem, type Rule } from '../rule.ts'
 
 /**
- * Bytes of its line that a kernel keeps, by its processor: COMMAND_LINE_SIZE in the kernel's
- * arch/<name>/include, without the byte that ends the line.
+ * The number of bytes of the line that a kernel keeps, by processor: COMMAND_LINE_SIZE in the
+ * kernel's arch/<name>/include, without the byte that ends the line.
  */
 const keptByKernel: Record<string, number> = {
   x86_64: 2047,
@@ -26,8 +26,8 @@ const keptByKernel: Record<string, number> = {
 }
 
 /**
- * U-Boot's CONFIG_SYS_CBSIZE, which is 1024 unless a board has another; its menu refuses an APPEND
- * that is not shorter (`label_boot` in boot/pxe_utils.c).
+ * U-Boot's CONFIG_SYS_CBSIZE is 1024 on most boards. Its menu refuses an APPEND that is not shorter
+ * (`label_boot` in boot/pxe_utils.c).
  */
 const takenByUBoot = 1023
 
@@ -41,12 +41,12 @@ export const kernelLineTooLong: Rule = {
       const kept = keptByKernel[platform.split('-', 1)[0] ?? ''] ?? Infinity
       const path = context.system.toplevel
       if (size > kept) {
-        const message = `the kernel line has ${size} bytes, and the kernel keeps ${kept} of them: the last parameters are lost`
+        const message = `the kernel line has ${size} bytes, but the kernel keeps only ${kept}: the last parameters are lost`
         return [{ message, fix: shorterLine, path }]
       }
       const isForUBoot = !isPcPlatform(platform) && context.boot?.files.has(menu)
       if (!isForUBoot || size <= takenByUBoot) return []
-      const message = `the kernel line has ${size} bytes, and U-Boot takes ${takenByUBoot} on most boards: it refuses the menu’s entry with “bootarg overflow”`
+      const message = `the kernel line has ${size} bytes, but U-Boot takes at most ${takenByUBoot} on most boards: it refuses the menu’s entry with “bootarg overflow”`
       return [{ level: 'warning', message, fix: shorterLine, path: `net-image/boot/${menu}` }]
     })
   },
@@ -55,7 +55,7 @@ export const kernelLineTooLong: Rule = {
 const menu = 'extlinux/extlinux.conf'
 
 const shorterLine =
-  '# boot.kernelParams: take out what has a place in the configuration, such as modules’ options (boot.extraModprobeConfig) and sysctls (boot.kernel.sysctl)'
+  '# boot.kernelParams: remove parameters that have other options, such as options of modules (boot.extraModprobeConfig) and sysctls (boot.kernel.sysctl)'
 
 function lineOf({ system, nfsRoot }: CheckContext, entry: BootEntry): string {
   return kernelLine(entry, system.fileSystems, nfsRoot ?? parseNfsRoot('/'))
@@ -73,8 +73,8 @@ export const nfsrootMisread: Rule = {
 }
 
 /**
- * The kernel takes the path for a format of printf, with the machine's address or name as its
- * argument; and what begins neither with a digit nor with `/` for a folder in /tftpboot
+ * The kernel uses the path as a format of printf, with the machine's address or name as its
+ * argument. It takes a text that begins with neither a digit nor `/` for a folder in /tftpboot
  * (`nfs_root_setup` and `root_nfs_data` in fs/nfs/nfsroot.c).
  */
 function misreadByKernel(context: CheckContext, entry: BootEntry): Problem[] {
@@ -85,21 +85,21 @@ function misreadByKernel(context: CheckContext, entry: BootEntry): Problem[] {
   const problems: Problem[] = []
   if (root.server !== undefined && isIP(root.server) !== 4) {
     problems.push({
-      message: `the kernel mounts the root of nfsroot=${root.text}, and takes no server there but an IPv4 address: it would look for a folder in /tftpboot`,
-      fix: 'Name the server by its IPv4 address, or have stage 1 mount the root: fileSystems."/".',
+      message: `the kernel mounts the root of nfsroot=${root.text}, but it takes only an IPv4 address as the server: it would look for a folder in /tftpboot`,
+      fix: 'Name the server by its IPv4 address, or let stage 1 mount the root: fileSystems."/".',
       path,
     })
   }
   if (root.path.replace('%s', '').includes('%')) {
     problems.push({
-      message: `the kernel takes the path ${root.path} of nfsroot= for a format of printf: it understands one %s there and no other %`,
+      message: `the kernel uses the path ${root.path} of nfsroot= as a format of printf, which may have one %s and no other %`,
       fix: 'Name a path without %, and rename the directory on the server.',
       path,
     })
   } else if (root.path.includes('%s')) {
     problems.push({
       level: 'warning',
-      message: `the kernel puts the machine’s name or address in the place of %s in ${root.path}, and netimage’s servers and configurations take the path as it is written`,
+      message: `the kernel replaces %s in ${root.path} by the machine’s name or address, but netimage’s servers and configurations do not`,
       fix: 'Name a path without %s: netimage serve gives each machine a root of its own.',
       path,
     })
@@ -107,17 +107,17 @@ function misreadByKernel(context: CheckContext, entry: BootEntry): Problem[] {
   return problems
 }
 
-/** In the fstab a `%s` is two characters. */
+/** In the fstab, `%s` is an ordinary part of the path. */
 function leftByStage1(context: CheckContext): Problem[] {
   const device = context.rootFileSystem?.device
   const named = device !== undefined && /%s/.test(device) ? device : context.nfsRoot?.text
   if (named === undefined || !named.includes('%s')) return []
   return [
     {
-      message: `nothing puts the machine’s name or address in the place of %s in ${named}: only a kernel that mounts the root itself does, and stage 1 asks for a directory of that name`,
+      message: `nothing replaces %s in ${named} by the machine’s name or address: only a kernel that mounts the root itself does this, and stage 1 asks for a directory with this name`,
       fix: lines(
         'netImage.nfsRoot = "192.168.0.108:/srv/nixos,v3";',
-        '# netimage serve gives each machine a root of its own below one path',
+        '# netimage serve gives each machine its own root below one path',
       ),
       path: `${context.system.toplevel}/etc/fstab`,
     },

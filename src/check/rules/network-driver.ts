@@ -36,13 +36,13 @@ function boardProblem(
     const each = networks.filter((network) => (network.kernel ?? kernel) === kernel)
     return [...new Set(each.flatMap(({ modules }) => modules))].filter((name) => !has(name))
   }
-  // No other kernel has a driver of this name.
+  // Only Raspberry Pi's kernel has a driver with this name.
   const kernel = has('rp1') ? 'Raspberry Pi' : 'kernel.org'
   const missing = missingFor(kernel)
   const ofBoards = new Set(networksOf(allBoards).flatMap(({ modules }) => modules))
   const others = [...added].filter(([name]) => !ofBoards.has(name))
   return {
-    // It may be meant to go on with another interface than that of its loader.
+    // The system may use another interface than its loader.
     level: mayServeNetwork([new Map(others)]) ? 'warning' : 'error',
     message: `neither the initrd nor the kernel has the network driver of a ${names}: ${missing.join(', ')} missing`,
     fix: lines(
@@ -61,11 +61,11 @@ function forOwnKernel(missing: readonly string[], own: readonly string[]): strin
   return [`# with Raspberry Pi’s own kernel instead: ${moduleLines(own)}`]
 }
 
-/** Where drivers of network interfaces are in the kernel's tree. */
+/** Paths of network drivers in the kernel's tree. */
 const driverPattern =
   /\bdrivers\/(?:net\/(?:(?:ethernet|usb|hyperv|vmxnet3|thunderbolt)\/|(?:virtio_net|xen-netfront)\.ko)|usb\/gadget\/(?:legacy\/g_ether|function\/u_ether)|infiniband\/ulp\/ipoib\/)/
 
-/** Modules that are not in the kernel's own folders may be for anything. */
+/** A module outside of the kernel's own folders may also be a network driver. */
 export function mayServeNetwork(modules: readonly KernelModules[]): boolean {
   const files = modules.flatMap((some) => [...some.values()])
   return files.some((file) => driverPattern.test(file) || !file.includes('kernel/'))
@@ -74,7 +74,7 @@ export function mayServeNetwork(modules: readonly KernelModules[]): boolean {
 function pcProblem(modules: readonly KernelModules[]): Problem | undefined {
   if (mayServeNetwork(modules)) return undefined
   return {
-    message: 'neither the initrd nor the kernel has a driver of any network interface',
+    message: 'neither the initrd nor the kernel has a driver for a network interface',
     fix: lines(
       '# the driver of your machine’s interface: lspci -v | grep -iA8 ethernet',
       moduleLines(['e1000e', 'igb', 'igc', 'r8169', 'virtio_pci', 'virtio_net']),

@@ -12,7 +12,7 @@ export const noNetworkSetup: Rule = {
   level: 'error',
   async find(context) {
     return await findPerEntry(context, async (entry) => {
-      // Where the kernel line mounts the root, netimage adds ip=dhcp to it.
+      // If the kernel mounts the root, netimage adds ip=dhcp to the kernel line.
       if (!(await mountsNfsInStage1(context, entry))) return []
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread) return []
@@ -43,7 +43,7 @@ async function setupProblem(
         return undefined
       }
       const but = hasIp
-        ? `nobody reads ip=${ip} of the kernel line: the script does not, and the kernel has no network driver in itself`
+        ? `nothing reads ip=${ip} of the kernel line: the script does not, and the kernel has no built-in network driver`
         : 'the kernel line has no ip='
       return {
         message: `nothing in stage 1 gets an address: its script starts no DHCP client, and ${but}`,
@@ -61,8 +61,9 @@ async function setupProblem(
 }
 
 /**
- * The kernel acts on its own `ip=` before it loads the first module. We cannot see whether the kernel
- * has CONFIG_IP_PNP. NixOS's kernels do not, and it is useless if the network drivers are modules.
+ * The kernel acts on its own `ip=` before it loads the first module. We cannot see whether the
+ * kernel has CONFIG_IP_PNP. NixOS's kernels do not, and it is useless if the network drivers are
+ * modules.
  *
  * https://docs.kernel.org/admin-guide/nfs/nfsroot.html
  */
@@ -71,7 +72,7 @@ async function mayGetAddressItself(context: CheckContext, entry: BootEntry): Pro
   return !builtin || mayServeNetwork([builtin])
 }
 
-/** NixOS's script asks for IPv4, which does not lead to such a server. */
+/** NixOS's script asks only for an IPv4 address, which cannot reach an IPv6 server. */
 function ipv6Problem(
   device: string | undefined,
   entry: BootEntry,
@@ -83,7 +84,7 @@ function ipv6Problem(
   }
   return {
     level: 'warning',
-    message: `stage 1 asks for an IPv4 address only, and the root is on ${device}`,
+    message: `stage 1 asks only for an IPv4 address, but the root is on ${device}`,
     fix: 'boot.initrd.systemd.enable = true;',
   }
 }
@@ -91,15 +92,15 @@ function ipv6Problem(
 const readsIp = /\bipconfig\b/
 const getsIpv6 = /\b(?:udhcpc6|dhcpcd|dhclient|ip -6 a\w* (?:add|replace)|a(?:ddr)? add [\da-f]*:)/
 
-/** A client of DHCP, or an address that a person has given. */
+/** A DHCP client, or a fixed address. */
 const getsAddress =
   /\b(?:udhcpc6?|dhcpcd|dhclient|ip (?:-\w+ )*a(?:d|dd|ddr|ddress)? (?:add|replace)|ifconfig \S+ (?:inet )?\d+)\b/
 const otherManagers = ['udhcpc', 'dhcpcd', 'dhclient', 'NetworkManager', 'nm-initrd-generator']
 
-/** What gives an interface an address, in a file of networkd. */
+/** The lines of a networkd file that give an interface an address. */
 export const networkdAddress = /^\s*(?:DHCP\s*=\s*(?:yes|true|on|1|ipv4|ipv6)|Address\s*=\s*\S)/im
 
-/** Unless told otherwise, networkd takes the addresses that an IPv6 router announces. */
+/** Without this line, networkd takes the addresses that an IPv6 router announces. */
 const noAnnounced = /^\s*IPv6AcceptRA\s*=\s*(?:no|false|off|0)\s*$/im
 
 function systemdProblem(
@@ -116,14 +117,14 @@ function systemdProblem(
     '};',
   )
   if (!programs.has('systemd-networkd')) {
-    // A unit may start another.
+    // A unit may start another network manager.
     if (otherManagers.some((name) => programs.has(name))) return undefined
     return {
       message: 'nothing in stage 1 gets an address: the initrd has no systemd-networkd',
       fix,
     }
   }
-  // What the kernel line says is made into a file of networkd by this program.
+  // This program turns ip= of the kernel line into a file for networkd.
   if (hasIp && programs.has('systemd-network-generator')) return undefined
   const texts = [...networks.values()]
   if (texts.some((text) => networkdAddress.test(text))) return undefined

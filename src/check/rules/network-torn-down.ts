@@ -1,4 +1,4 @@
-/** Whether the network that the root comes through is left alone once there is a root. */
+/** Whether the network that carries the root stays up after the root is mounted. */
 import { isNfs } from '../../nixos/fstab.ts'
 import type { BootEntry } from '../../nixos/system.ts'
 import type { CheckContext } from '../context.ts'
@@ -22,11 +22,11 @@ export const networkTornDown: Rule = {
   },
 }
 
-/** What NixOS writes for `boot.initrd.network.flushBeforeStage2`, by the kind of its stage 1. */
+/** NixOS's lines for `boot.initrd.network.flushBeforeStage2` in scripted stage 1. */
 const flushInScript = /\bip address flush [^\n]*\n\s*ip link set [^\n]* down\b/
-/** As loaders and stage 1 name the machine to the DHCP server. */
+/** The client identifier that loaders and stage 1 send to the DHCP server. */
 const sameClient = /^\s*ClientIdentifier\s*=\s*mac\s*$/im
-/** With the names that systemd had before 257, which it still takes. */
+/** Includes the values of systemd before 257, which systemd still accepts. */
 const keepsNetwork =
   /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|(?:dhcp|dynamic)(?:-on-stop)?|static)\s*$/im
 const dropInNetwork = /^\s*KeepConfiguration\s*=\s*(?:no|false|off|0)\s*$/im
@@ -38,7 +38,7 @@ async function flushedByStage1(context: CheckContext, entry: BootEntry): Promise
   const inNetwork = [...initrd.networks.values()].some((text) => dropInNetwork.test(text))
   if (!inScript && !inNetwork) return []
   const message =
-    'stage 1 takes the network down before stage 2 begins, which hangs as soon as it reads from the root'
+    'stage 1 takes the network down before stage 2 begins, and stage 2 hangs when it reads from the root'
   const fix = 'boot.initrd.network.flushBeforeStage2 = false;'
   return [{ message, fix, path: entry.initrd }]
 }
@@ -56,14 +56,14 @@ async function downByDhcpcd(context: CheckContext): Promise<Problem[]> {
     {
       level: 'warning',
       message:
-        'dhcpcd takes the interface down when it stops: the machine hangs when it shuts down, and when the service is restarted',
+        'dhcpcd takes the interface down when it stops: the machine hangs at shutdown and at a restart of the service',
       fix: 'networking.dhcpcd.persistent = true;',
       path,
     },
   ]
 }
 
-/** dhcpcd.conf(5): what it is not to touch, or only to touch. */
+/** dhcpcd.conf(5): `denyinterfaces` and `allowinterfaces`. */
 function leavesEthernet(settings: string): boolean {
   const listed = (word: string) =>
     [...settings.matchAll(new RegExp(`^\\s*${word}\\s+(.*)$`, 'gm'))].flatMap(([, names = '']) =>
@@ -73,14 +73,14 @@ function leavesEthernet(settings: string): boolean {
   const allowed = listed('allowinterfaces')
   return (
     listed('denyinterfaces').some(mayBeEthernet) ||
-    // A name that is somebody's own may be that of the wired interface.
+    // A custom name may be the name of the wired interface.
     (allowed.length > 0 && allowed.every((name) => notWired.test(name)))
   )
 }
 
 /**
- * `ethernet`: it manages interfaces such as the root may come through; `others`: it was told to leave
- * them, or nobody knows what it was told; undefined: it does not run.
+ * `ethernet`: NetworkManager manages wired interfaces, which may carry the root. `others`: its
+ * settings exclude them, or its settings are not known. Undefined: it does not run.
  */
 async function managedByNetworkManager(
   context: CheckContext,
@@ -93,7 +93,10 @@ async function managedByNetworkManager(
   return leftByNetworkManager(unmanaged) ? 'others' : 'ethernet'
 }
 
-/** NetworkManager.conf(5), "Device list format": what is excepted wins, and alone it means the rest. */
+/**
+ * NetworkManager.conf(5), "Device list format": `except:` wins over the other elements. A list that
+ * has only `except:` matches all other devices.
+ */
 function leftByNetworkManager(list: string): boolean {
   const devices = list.split(/[;,]/).flatMap((device) => device.trim() || [])
   const mayBeEthernet = (device: string) =>
@@ -106,7 +109,7 @@ function leftByNetworkManager(list: string): boolean {
   return named.length === 0 ? excepted.length > 0 : named.some(mayBeEthernet)
 }
 
-/** Interfaces that are no wired one of the machine, by their usual names. */
+/** The usual names of interfaces that are not wired interfaces of the machine. */
 const notWired = /^(?:wl|ww|lo\b|br|virbr|docker|veth|tun|tap|wg)/
 
 async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> {
@@ -114,7 +117,7 @@ async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> 
   return [
     {
       level: 'warning',
-      message: 'NetworkManager manages every interface, also the one that the root comes through',
+      message: 'NetworkManager manages every interface, also the interface that carries the root',
       fix: 'networking.networkmanager.unmanaged = [ "type:ethernet" ];',
       path: `${context.system.toplevel}/etc/systemd/system/NetworkManager.service`,
     },
@@ -124,7 +127,7 @@ async function takenByNetworkManager(context: CheckContext): Promise<Problem[]> 
 const dhcp4Network = /^\s*DHCP\s*=\s*(?:yes|true|on|1|ipv4)\s*$/im
 const keptNetwork = /^\s*KeepConfiguration\s*=\s*(?:yes|true|on|1|dhcp|dynamic)\s*$/im
 
-/** systemd’s stage 1 leaves its address behind with the rest of its lease. */
+/** The address of systemd's stage 1 stays in stage 2, but only until the lease ends. */
 async function leaseOfStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
   const initrd = await context.initrdOf(entry)
   if (initrd?.init.kind !== 'systemd') return []
@@ -142,7 +145,7 @@ async function leaseOfStage1(context: CheckContext, entry: BootEntry): Promise<P
     {
       level: 'warning',
       message:
-        'the address of stage 1 goes when its lease ends, and the root with it: nothing in stage 2 renews it',
+        'the machine loses its address and its root when the lease of stage 1 ends: nothing in stage 2 renews the lease',
       fix: `boot.initrd.systemd.network.networks."${name}".networkConfig.KeepConfiguration = "yes";`,
       path: entry.initrd,
     },
@@ -153,7 +156,8 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
   const etc = `${context.system.toplevel}/etc/systemd`
   if (!(await context.storeFile(`${etc}/system/systemd-networkd.service`))) return []
   const problems: Problem[] = []
-  // Where / is on the network, it keeps addresses by itself; it does not look for a store’s own mount.
+  // If / is on NFS, networkd keeps the addresses. It does not look for a separate mount of the
+  // store.
   const isKept = context.system.fileSystems.some(
     (fileSystem) => fileSystem.mountPoint === '/' && isNfs(fileSystem),
   )
@@ -166,7 +170,7 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
     if (dropInNetwork.test(text) || (!isKept && isOfRoot && !keepsNetwork.test(text))) {
       problems.push({
         level: 'warning',
-        message: `networkd drops the addresses of ${name} when it stops, and with them the root`,
+        message: `networkd drops the addresses of ${name} when it stops, and the machine loses its root`,
         fix: `systemd.network.networks."${name}".networkConfig.KeepConfiguration = "yes";`,
         path,
       })
@@ -175,7 +179,7 @@ async function changedByNetworkd(context: CheckContext): Promise<Problem[]> {
     if (dhcp4Network.test(text) && !sameClient.test(text)) {
       problems.push({
         level: 'note',
-        message: `networkd asks for the address of ${name} with another client identifier than loaders and stage 1 do: the DHCP server may give another address`,
+        message: `networkd asks for the address of ${name} with another client identifier than loaders and stage 1: the DHCP server may give another address`,
         fix: `systemd.network.networks."${name}".dhcpV4Config.ClientIdentifier = "mac";`,
         path,
       })

@@ -29,7 +29,7 @@ export const noNfsClient: Rule = {
   },
 }
 
-/** `nfs` alone mounts nothing: each version of the protocol is a module of its own. */
+/** Each version of the protocol has its own module, which `nfs` needs to mount. */
 function missingModules(has: (name: string) => boolean, version: string | undefined): string[] {
   const missing = has('nfs') ? [] : ['nfs']
   if (version === undefined) {
@@ -45,7 +45,7 @@ function clientProblem(entry: BootEntry, missing: readonly string[]): Problem {
   const names = missing.join(' and ')
   if (entry.initrd === undefined) {
     return {
-      message: `there is no initrd, and the kernel has no NFS client of its own (${names})`,
+      message: `there is no initrd, and the kernel has no built-in NFS client (${names})`,
       fix: lines('boot.initrd.enable = true;', moduleLines(missing)),
       path: entry.kernel,
     }
@@ -62,7 +62,7 @@ function moduleLines(modules: readonly string[]): string {
   return `boot.initrd.kernelModules = [ ${modules.map((name) => `"${name}"`).join(' ')} ];`
 }
 
-/** What mounts NFS for scripts, besides `mount.nfs`. */
+/** Programs that mount NFS for scripts, besides `mount.nfs`. */
 const otherMounters = ['busybox', 'nfsmount']
 
 export const noNfsHelper: Rule = {
@@ -72,7 +72,7 @@ export const noNfsHelper: Rule = {
     return await findPerEntry(context, async (entry) => {
       const initrd = await context.initrdOf(entry)
       if (!initrd || initrd.unread || !(await wantsNfs(context, entry))) return []
-      // Without an init the kernel mounts; what another than NixOS's own does, nobody knows.
+      // Without an init the kernel mounts the root. We cannot know what a foreign init does.
       if (initrd.init.kind === 'none' || initrd.init.kind === 'other') return []
       if (canMount(context, initrd)) return []
       const isSystemd = initrd.init.kind === 'systemd'
@@ -90,13 +90,13 @@ export const noNfsHelper: Rule = {
 }
 
 function whySystemdCannotMount(initrd: InitrdFacts): string {
-  const why = 'systemd mounts with util-linux, which leaves NFS to that program'
+  const why = 'systemd mounts with util-linux, which needs this program for NFS'
   const unfound = unfoundHelper(initrd)
   if (unfound === undefined) return `the initrd has no mount.nfs in /sbin: ${why}`
-  return `the initrd has ${unfound}, which is not found: ${why} and looks for it in /sbin only`
+  return `the initrd has ${unfound}, but not in /sbin: ${why} and looks only there`
 }
 
-/** Where `mount.nfs` finds what TCP and UDP are. */
+/** Files of /etc in which `mount.nfs` looks up TCP and UDP. */
 const protocolFiles = ['netconfig', 'protocols']
 
 export const noNfsProtocols: Rule = {
@@ -113,7 +113,7 @@ export const noNfsProtocols: Rule = {
       const names = missing.map((name) => `/etc/${name}`).join(' and ')
       return [
         {
-          message: `the initrd’s mount.nfs cannot look up TCP, which ${why} takes: ${names} ${missing.length === 1 ? 'is' : 'are'} missing`,
+          message: `the initrd’s mount.nfs cannot look up TCP, but ${why} needs this: ${names} ${missing.length === 1 ? 'is' : 'are'} missing`,
           fix: protocolsFix,
           path: entry.initrd,
         },
@@ -122,12 +122,12 @@ export const noNfsProtocols: Rule = {
   },
 }
 
-/** What asks for a protocol by its name; undefined where nothing does, or nobody knows. */
+/** The reason to look up a protocol by name; undefined if there is none, or if it is not known. */
 async function whyProtocols(context: CheckContext, entry: BootEntry): Promise<string | undefined> {
   if (!(await mountsNfsInStage1(context, entry))) return undefined
   const named = context.rootFileSystem?.options.find((option) => /^(?:mount)?proto=/.test(option))
   if (named !== undefined) return `the option ${named}`
-  // Version 4 has one port, that needs no asking for.
+  // Version 4 uses one fixed port, so nothing has to be looked up.
   return (await mountedNfsVersion(context, entry)) === '3' ? 'version 3 of NFS' : undefined
 }
 
@@ -135,7 +135,7 @@ function canMount({ rootFileSystem }: CheckContext, initrd: InitrdFacts): boolea
   if (mountHelper(initrd) !== undefined) return true
   const { init, programs } = initrd
   if (init.kind !== 'systemd') return otherMounters.some((name) => programs.has(name))
-  // With the server's address among the options the kernel needs no program.
+  // If the options have the server's address, the kernel needs no program.
   return rootFileSystem?.options.some((option) => option.startsWith('addr=')) ?? false
 }
 
@@ -147,7 +147,7 @@ const protocolsFix = lines(
 )
 
 const systemdFix = lines(
-  '# /sbin of the initrd; what extraBin has is in /bin alone before 24.11',
+  '# puts the programs into /sbin of the initrd; before 24.11 extraBin puts them only into /bin',
   'boot.initrd.systemd.initrdBin = [',
   '  (pkgs.runCommand "nfs-mount-helpers" { } \'\'',
   '    mkdir -p $out/sbin',

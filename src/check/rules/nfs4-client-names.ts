@@ -1,4 +1,4 @@
-/** Whether machines of one image are told apart by an NFSv4 server. */
+/** Whether an NFSv4 server can tell the machines of one image apart. */
 import { mountedNfsVersion, mountsNfsInStage1 } from '../nfs.ts'
 import { findPerEntry, lines, type Rule } from '../rule.ts'
 
@@ -11,13 +11,13 @@ export const nfs4ClientNames: Rule = {
       if (!initrd || initrd.unread || initrd.namesNfsClient) return []
       const { kind } = initrd.init
       if (kind !== 'systemd' && kind !== 'scripted') return []
-      // A kernel that mounts by itself has the address of `ip=dhcp` for a name.
+      // A kernel that mounts the root itself uses its address from `ip=dhcp` as the name.
       if (!(await mountsNfsInStage1(context, entry))) return []
       if ((await mountedNfsVersion(context, entry))?.startsWith('4') !== true) return []
       return [
         {
           message:
-            'machines with this image have one name in stage 1, and over version 4 of NFS the server takes all of them for one client: they lose each other’s locks',
+            'all machines with this image have the same name in stage 1, so an NFSv4 server takes them for one client: a machine that boots takes the locks of the others',
           fix: kind === 'systemd' ? systemdFix : scriptedFix,
           path: entry.initrd,
         },

@@ -1,4 +1,4 @@
-/** Overlays that write to NFS, which the kernel takes for no upper layer. */
+/** Overlays that write to NFS. The kernel does not accept NFS as an upper layer. */
 import { posix } from 'node:path'
 
 import { isNfs, type FileSystem } from '../../nixos/fstab.ts'
@@ -35,12 +35,12 @@ function overlaysOfFstab(context: CheckContext): Problem[] {
   })
 }
 
-/** As of `system.etc.overlay`, whose mount the initrd's target asks for. */
+/** For example the overlay of `system.etc.overlay`, which a unit of the initrd mounts. */
 async function overlaysOfStage1(context: CheckContext, entry: BootEntry): Promise<Problem[]> {
   const texts = (await context.initrdOf(entry))?.mounts.values() ?? []
   return [...texts].flatMap((text) => {
     const overlay = readOverlayUnit(text)
-    // What is not below it is in the initrd's own memory.
+    // Paths outside of /sysroot are in the memory of the initrd.
     if (!overlay || !upperOf(overlay)?.startsWith('/sysroot/')) return []
     return overlayProblem(context, overlay, 'error', entry.initrd)
   })
@@ -71,7 +71,7 @@ function upperOf({ options }: Overlay): string | undefined {
   return upper?.slice('upperdir='.length)
 }
 
-/** @param overlay may be one of the fstab, which does not hold its own upper layer */
+/** @param overlay may be an entry of the fstab; it does not hold its own upper layer */
 function overlayProblem(
   context: CheckContext,
   overlay: Overlay,
@@ -87,7 +87,7 @@ function overlayProblem(
   return [
     {
       level,
-      message: `${mountPoint} is an overlay that writes to ${onMachine(upper)}, which is on NFS (${holder.device}): the kernel refuses such an upper layer, and the mount fails`,
+      message: `${mountPoint} is an overlay that writes to ${onMachine(upper)}, which is on NFS (${holder.device}): the mount fails, because the kernel refuses an upper layer on NFS`,
       fix: mountPoint === '/etc' ? etcFix : upperFix(onMachine(upper)),
       path,
     },
@@ -100,7 +100,7 @@ function onMachine(path: string): string {
 
 function upperFix(upper: string): string {
   return lines(
-    '# what is written there is gone after each boot',
+    '# files that are written there are lost at each boot',
     `fileSystems."${posix.dirname(upper)}" = {`,
     '  device = "tmpfs";',
     '  fsType = "tmpfs";',
@@ -112,14 +112,14 @@ function upperFix(upper: string): string {
 
 const etcFix = lines(
   'system.etc.overlay.mutable = false;',
-  '# or, if programs are to write to /etc until the next boot:',
+  '# or, if programs must write to /etc (until the next boot):',
   ...upperFix('/.rw-etc/upper')
     .split('\n')
     .slice(1)
     .map((line) => `# ${line}`),
 )
 
-/** Where each keeps the layers of its images, which it mounts as overlays. */
+/** The folders for layers of images, which these services mount as overlays. */
 const containerEngines: Record<string, string> = {
   'docker.service': '/var/lib/docker',
   'containerd.service': '/var/lib/containerd',
@@ -137,7 +137,7 @@ async function layersOfContainers(context: CheckContext): Promise<Problem[]> {
     return [
       {
         level: 'warning',
-        message: `${unit} keeps the layers of its containers in ${directory}, which is on NFS (${holder.device}): the kernel makes no overlays there, and containers do not start, or each has a whole copy of its image`,
+        message: `${unit} keeps the layers of its containers in ${directory}, which is on NFS (${holder.device}): the kernel makes no overlays there, so containers do not start, or each container has a whole copy of its image`,
         fix: lines(
           `fileSystems."${directory}" = {`,
           '  device = "/dev/disk/by-label/containers";  # a disk of the machine, or fsType = "tmpfs"',

@@ -1,11 +1,11 @@
-/** Whether the store is registered at the first boot. */
+/** Whether the first boot registers the store in Nix's database. */
 import { registrationName } from '../../nix/registration.ts'
 import type { CheckContext } from '../context.ts'
 import { lines, type Rule } from '../rule.ts'
 
-/** Each is a script, or names scripts of the store. */
+/** Files of the toplevel that are scripts or name scripts of the store. */
 const starters = ['init', 'prepare-root', 'activate']
-/** nixpkgs's `register-nix-paths` and our module's, before all the others. */
+/** The units of nixpkgs (`register-nix-paths`) and of our module, which are read first. */
 const usualUnit = /^register-/
 const maxScripts = 64
 
@@ -14,12 +14,12 @@ export const noRegistration: Rule = {
   level: 'warning',
   async find(context) {
     const { toplevel } = context.system
-    // Nobody asks Nix for what it knows where there is no Nix.
+    // Without Nix, no program needs the database.
     if (!(await context.storeFile(`${toplevel}/sw/bin/nix-store`))) return []
     if (await registers(context)) return []
     return [
       {
-        message: `nothing reads /${registrationName} at the first boot: Nix knows no path of its own store, and would build or fetch all of them again`,
+        message: `nothing reads /${registrationName} at the first boot: Nix does not know the paths of its store, and builds or fetches them again`,
         fix,
         path: toplevel,
       },
@@ -41,12 +41,12 @@ async function registers(context: CheckContext): Promise<boolean> {
   return false
 }
 
-/** Whether a file, or a file of the store that it names, mentions the registration. */
+/** Whether the file mentions the registration, or (with `follow`) names a script that does. */
 async function mentions(context: CheckContext, path: string, follow: boolean): Promise<boolean> {
   const file = await context.storeFile(path)
   if (file?.kind !== 'file') return false
   const text = await context.storeText(path)
-  // Programs name many things; scripts do what they name.
+  // Only scripts: a binary may mention the name without using it.
   if (text === undefined || text.includes('\0')) return false
   if (text.includes(registrationName)) return true
   if (!follow) return false
@@ -57,7 +57,9 @@ async function mentions(context: CheckContext, path: string, follow: boolean): P
   return false
 }
 
-/** By their names: systems name hundreds of programs that would have to be fetched to be read. */
+/**
+ * Goes by the name, because reading a file may fetch it, and a system names hundreds of programs.
+ */
 function isScript(path: string): boolean {
   return /local-cmds|script|\.sh$|-start$|-pre$|stage-2|register/.test(path)
 }

@@ -1,4 +1,4 @@
-/** Where the root comes from. */
+/** Whether the machine mounts the root that it is meant to mount. */
 import { isIP } from 'node:net'
 
 import { kernelParameter } from '../../boot/kernel-line.ts'
@@ -30,12 +30,12 @@ async function whyNotNfs(context: CheckContext, entry: BootEntry): Promise<strin
   if ((await context.rootMountOf(entry)).by === 'kernel-line') return undefined
   if (root !== undefined && root !== 'fstab' && root !== '/dev/nfs') {
     const initrd = await context.initrdOf(entry)
-    // NixOS's script leaves `root=` alone where the fstab names a root.
+    // NixOS's script ignores `root=` if the fstab names a root.
     if (initrd?.init.kind !== 'systemd') return undefined
-    return `the kernel line has root=${root}, so that stage 1 mounts that and no NFS root`
+    return `the kernel line has root=${root}, so stage 1 mounts this device and no NFS root`
   }
   if (!rootFileSystem) return 'the fstab names no root, and the kernel line has root=fstab'
-  // What lies under an overlay is mounted by the initrd, and may be named anyhow.
+  // The initrd mounts the layers of an overlay, and their paths may have any names there.
   const mayBeLower = rootFileSystem.type === 'overlay' && system.fileSystems.some(isNfs)
   if (isNfs(rootFileSystem) || mayBeLower) return undefined
   const { mountPoint, device, type } = rootFileSystem
@@ -58,7 +58,7 @@ export const rootMismatch: Rule = {
           : { ...inFstab, server: (await addressInOptions(context, entry)) ?? inFstab.server }
       if (!mounted || isSameRoot(mounted, nfsRoot)) return []
       const where = byKernel ? 'nfsroot= of the kernel line' : 'the fstab'
-      const message = `the machine mounts ${describe(mounted)} (${where}), and nfsRoot says ${describe(nfsRoot)}`
+      const message = `the machine mounts ${describe(mounted)} (${where}), but nfsRoot is ${describe(nfsRoot)}`
       const version = await wantedNfsVersion(context, entry)
       const settled = `netimage build … --nfs-root ${describe(mounted)}${version === undefined ? '' : `,v${version}`}`
       const fix = inFstab
@@ -70,8 +70,8 @@ export const rootMismatch: Rule = {
 }
 
 /**
- * The server that the kernel goes to, whatever the device says: `addr=` of the options counts if no
- * mount.nfs puts its own there.
+ * The server of the option `addr=`. The kernel prefers it to the server of the device, unless
+ * mount.nfs replaces it.
  */
 async function addressInOptions(
   context: CheckContext,
@@ -85,7 +85,7 @@ async function addressInOptions(
 
 type RootTree = Pick<NfsRoot, 'server' | 'path'>
 
-/** Names are not resolved: of a name and an address nobody knows here whether they are the same. */
+/** Names are not resolved. A name and an address count as the same server. */
 function isSameRoot(a: RootTree, b: RootTree): boolean {
   if (trimSlashes(a.path) !== trimSlashes(b.path)) return false
   if (a.server === undefined || b.server === undefined) return true
@@ -97,7 +97,7 @@ function trimSlashes(path: string): string {
   return path.replace(/\/+$/, '')
 }
 
-/** As a device of an fstab. */
+/** The root tree in the form of a device of an fstab. */
 function describe({ server, path }: RootTree): string {
   if (server === undefined) return path
   return `${isIP(server) === 6 ? `[${server}]` : server}:${path}`
@@ -115,7 +115,7 @@ export const nfsOptionsInDevice: Rule = {
       const mended = [...inDevice.split(',').map(asMountOption), ...options]
       if (mended.includes('vers=3') && !mended.includes('nolock')) mended.push('nolock')
       problems.push({
-        message: `the device of ${mountPoint} is ${device}, where ,${inDevice} is taken for a part of the path: only nfsroot= of the kernel line has options there`,
+        message: `the device of ${mountPoint} is ${device}, and ,${inDevice} counts as a part of the path: only nfsroot= of the kernel line may have options there`,
         fix: fileSystemLines(mountPoint, whole, type, [...new Set(mended)]),
         path: fstabOf(context),
       })
@@ -124,11 +124,11 @@ export const nfsOptionsInDevice: Rule = {
   },
 }
 
-/** A comma in a path is allowed; what follows must be options of nfs(5) to be taken for them. */
+/** A path may have a comma. So the text after the comma must look like options of nfs(5). */
 const deviceOptions =
   /^([^,]+),((?:v[234](?:\.\d)?|(?:no)?(?:lock|ac|acl|cto)|tcp|udp|r[ow]|hard|soft|(?:nfs)?vers=[\d.]+|(?:proto|port|mountport|rsize|wsize|timeo|retrans|sec)=\w+)(?:,[^/]*)?)$/
 
-/** `v3` is of the kernel line alone. */
+/** Only the kernel line allows `v3`. */
 function asMountOption(option: string): string {
   return option.replace(/^v(?=\d)/, 'vers=')
 }
@@ -142,9 +142,9 @@ export const nfsrootAndFstab: Rule = {
       const nfsRoot = params.find((param) => param.startsWith('nfsroot='))
       const asks = params.includes('root=/dev/nfs') ? 'root=/dev/nfs' : nfsRoot
       if (!params.includes('root=fstab') || asks === undefined) return []
-      const message = `the kernel line has both root=fstab and ${asks}: systemd’s stage 1 mounts what the fstab names, and does nothing for the other`
+      const message = `the kernel line has both root=fstab and ${asks}: systemd’s stage 1 mounts the root of the fstab and ignores the other`
       const fix = lines(
-        '# boot.kernelParams: take out root=/dev/nfs and nfsroot=…, and name the root here',
+        '# boot.kernelParams: remove root=/dev/nfs and nfsroot=…, and name the root here',
         rootLines(context.nfsRoot),
       )
       return [{ message, fix, path: context.system.toplevel }]
@@ -152,7 +152,7 @@ export const nfsrootAndFstab: Rule = {
   },
 }
 
-/** In version 4 locks are part of the protocol. */
+/** Only for version 3: in version 4 locks are part of the protocol. */
 export const nfsLock: Rule = {
   name: 'nfs-lock',
   level: 'error',
@@ -160,19 +160,19 @@ export const nfsLock: Rule = {
     const { system, rootFileSystem: root } = context
     const [main] = system.entries
     if (!main || !root || !isNfs(root)) return []
-    // The last one counts; and options in the device are another rule's.
+    // The last option counts. Another rule reports options in the device.
     const lock = root.options.findLast((option) => /^(?:no)?lock$/.test(option))
     if (lock === 'nolock' || deviceOptions.test(root.device)) return []
-    // The kernel's own nfsroot= never locks.
+    // The kernel's nfsroot= never uses locks.
     if ((await context.rootMountOf(main)).by === 'kernel-line') return []
     if ((await mountedNfsVersion(context, main)) !== '3') return []
-    // The kernel is content with this; mount.nfs looks for statd all the same.
+    // With local locks the kernel needs no statd, but mount.nfs looks for it anyway.
     const isLocal = root.options.includes('local_lock=all')
     const initrd = isLocal ? await context.initrdOf(main) : undefined
     if (initrd && mountHelper(initrd) === undefined) return []
     return [
       {
-        message: `${root.mountPoint} is mounted with version 3 of NFS and without nolock: locks take rpcbind and statd, which do not run before there is a root`,
+        message: `${root.mountPoint} is mounted with version 3 of NFS and without nolock: locks need rpcbind and statd, which do not run before the root is mounted`,
         fix: fileSystemLines(root.mountPoint, root.device, root.type, [
           ...(nfsVersionOf(root) === undefined ? ['vers=3'] : []),
           ...root.options.filter((option) => option !== 'lock'),
@@ -204,7 +204,7 @@ function fileSystemLines(
   type: string,
   options: readonly string[],
 ): string {
-  // NixOS adds these itself, or they say nothing.
+  // NixOS adds x-initrd.mount itself, and `defaults` has no effect.
   const own = options.filter((option) => !/^(?:defaults|x-initrd\.mount)$/.test(option))
   return lines(
     `fileSystems."${mountPoint}" = {`,

@@ -1,9 +1,12 @@
-/** What everybody can read who can reach the exported store, or the initrd over TFTP. */
+/**
+ * Secrets that everybody on the network can read: in the exported store, and in the initrd over
+ * TFTP.
+ */
 import { storeDir } from '../../nix/store-path.ts'
 import type { CheckContext } from '../context.ts'
 import { findPerEntry, type Problem, type Rule } from '../rule.ts'
 
-/** More of the same in one store path say nothing new. */
+/** More findings of one store path tell nothing new. */
 const maxPerPath = 3
 
 export const secretsInStore: Rule = {
@@ -20,7 +23,7 @@ export const secretsInStore: Rule = {
       }
       const more = secrets.length - maxPerPath
       const last = problems.at(-1)
-      if (last && more > 0) last.message += `; so have ${more} more files of this store path`
+      if (last && more > 0) last.message += `; ${more} more files of this store path have secrets`
     }
     return [...problems, ...(await secretsInInitrds(context))]
   },
@@ -29,13 +32,13 @@ export const secretsInStore: Rule = {
 function storeProblem(path: string, kind: string, knowsPublic: boolean): Problem {
   const doubt = knowsPublic
     ? ''
-    : '; no signature says here which store paths are published anyway, so that it may be one of those'
+    : '; without signatures, netimage cannot tell whether this store path is public anyway'
   return {
-    message: `${path} has a ${kind}, which everybody can read who can mount the root${doubt}`,
+    message: `${path} has a ${kind}, and everybody who can mount the root can read it${doubt}`,
     fix:
       kind === 'password'
         ? 'users.users.<name>.hashedPasswordFile = "/path/outside/of/the/store";'
-        : 'Name the file as a string ("/var/lib/…"), not as a path that Nix copies to the store, and bring it to the machine another way, as agenix and sops-nix do.',
+        : 'Name the file by a string ("/var/lib/…"), because Nix copies paths to the store. Bring the file to the machine by another way, such as agenix or sops-nix.',
     path,
   }
 }
@@ -47,8 +50,8 @@ async function secretsInInitrds(context: CheckContext): Promise<Problem[]> {
       .filter(({ isHostKey }) => !isHostKey)
       .slice(0, maxPerPath)
       .map(({ path, kind }) => ({
-        message: `${path} of the initrd has a ${kind}, which everybody can fetch over TFTP`,
-        fix: 'Take it out of boot.initrd.secrets, or of what else puts it into the initrd.',
+        message: `${path} of the initrd has a ${kind}, and everybody can fetch it over TFTP`,
+        fix: 'Remove the file from boot.initrd.secrets, or from the option that puts it into the initrd.',
         path: entry.initrd,
       }))
   })
@@ -78,15 +81,15 @@ export const hostKeysBakedIn: Rule = {
 }
 
 const rootKeyFix =
-  'Make no host keys in populateRootCommands: sshd makes them at the first boot, in each machine’s own root.'
+  'Make no host keys in populateRootCommands. sshd makes them at the first boot, in the root of each machine.'
 const storeKeyFix =
-  'Take the key out of environment.etc and services.openssh.hostKeys: sshd makes its keys at the first boot, in each machine’s own root.'
+  'Remove the key from environment.etc and services.openssh.hostKeys. sshd makes its keys at the first boot, in the root of each machine.'
 const initrdKeyFix =
-  'boot.initrd.network.ssh.hostKeys: keep to keys that are of no other use, and know that everybody can fetch them.'
+  'In boot.initrd.network.ssh.hostKeys, use keys that have no other use: everybody can fetch them.'
 
 function hostKeyProblem(what: string, path: string | undefined, fix: string): Problem {
   return {
-    message: `${what} is an SSH host key, which every machine that boots the image would show as its own`,
+    message: `${what} is an SSH host key: all machines that boot the image would have the same host key`,
     fix,
     path,
   }
@@ -102,8 +105,8 @@ export const machineIdBakedIn: Rule = {
     const problems: Problem[] = []
     if (file && text !== undefined && /^[0-9a-f]{32}\s*$/.test(text)) {
       problems.push({
-        message: `/etc/machine-id comes from ${file.path}: every machine that boots the system has the same`,
-        fix: '# environment.etc."machine-id": take it out, so that each machine makes its own',
+        message: `/etc/machine-id comes from ${file.path}: all machines that boot the system have the same ID`,
+        fix: '# environment.etc."machine-id": remove it, so that each machine makes its own ID',
         path: file.path.startsWith(storeDir) ? file.path : inEtc,
       })
     }
@@ -111,8 +114,8 @@ export const machineIdBakedIn: Rule = {
     if (inRoot?.type === 'file' && machineIdBytes.has(inRoot.size)) {
       problems.push({
         message:
-          'the root tree has an /etc/machine-id: every machine that boots the image has the same',
-        fix: 'Make no /etc/machine-id in populateRootCommands, or an empty one.',
+          'the root tree has an /etc/machine-id: all machines that boot the image have the same ID',
+        fix: 'In populateRootCommands, make no /etc/machine-id or an empty one.',
         path: '/etc/machine-id',
       })
     }
@@ -120,5 +123,5 @@ export const machineIdBakedIn: Rule = {
   },
 }
 
-/** 32 digits, with or without the end of a line; an empty one, or `uninitialized`, is filled in. */
+/** 32 digits, with or without a line end. The machine fills in an empty file or `uninitialized`. */
 const machineIdBytes = new Set([32, 33])
