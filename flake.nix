@@ -34,11 +34,11 @@
       overlays.default = final: _: { netimage = final.callPackage ./nix/package.nix { }; };
 
       nixosModules = rec {
-        # With this flake's own program, whose Node.js is new enough, whatever release the system is of.
+        # Uses the program of this flake, because an older release of the system has no new Node.js.
         netimage =
           { lib, pkgs, ... }:
           {
-            # Whoever imports it twice has one of it.
+            # Importing the module twice is the same as importing it once.
             key = "netimage";
             imports = [ ./nix/module.nix ];
             netImage.package = lib.mkDefault self.packages.${pkgs.stdenv.buildPlatform.system}.netimage;
@@ -57,7 +57,7 @@
           package = self.packages.${system}.netimage;
         }
         // lib.optionalAttrs (system == "x86_64-linux") {
-          # QEMU's other machines have no firmware of their own that boots over the network.
+          # Only QEMU's x86_64 machines have firmware that boots over the network.
           boot = import ./nix/tests/boot.nix {
             inherit nixpkgs system;
             module = self.nixosModules.default;

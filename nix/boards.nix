@@ -1,5 +1,5 @@
-# The modules that a machine's network takes in stage 1. What the rule no-network-driver asks of a
-# Raspberry Pi (src/check/boards.ts) is among them: a test compares the two.
+# The modules that a machine's network needs in stage 1. They include all modules that the rule
+# no-network-driver requires for a Raspberry Pi (src/check/boards.ts). A test compares the two.
 {
   raspberry-pi-3 = {
     isRaspberryPi = true;
@@ -28,7 +28,8 @@
       "rp1_pci"
       "pinctrl-rp1"
     ];
-    # Its driver of the RP1 has another name, and the pins are never a module.
+    # Raspberry Pi's driver of the RP1 has another name, and its driver of the pins is never a
+    # module.
     ofRaspberryPiKernel = [ "rp1" ];
   };
   pc = {

@@ -1,11 +1,11 @@
-# Builds and verifies the image of a tiny system: what the installed program is made of works.
+# Checks the installed program: builds and verifies the image of a tiny system.
 system=/nix/store/00000000000000000000000000000000-nixos-system-check
 mkdir -p root$system
 echo init > root$system/init
 echo kernel > root$system/kernel
 printf 0 > root$system/nixos-version
 printf x86_64-linux > root$system/system
-# Its NAR, by `nix-store --dump`: its hash and its size.
+# The hash of its NAR (by `nix-store --dump`). 880 below is the size of the NAR.
 hash=sha256:60726866c43dc1ca5007741daba60e730a999ff318b987051098a7d39bbb8593
 printf '%s\n' $system $hash 880 "" 0 > root/nix-path-registration
 

@@ -1,4 +1,4 @@
-# The net image of a NixOS system, as a derivation: the program makes it from the closure.
+# The derivation of a system's net image. netimage makes the image from the closure.
 {
   lib,
   closureInfo,
@@ -10,7 +10,7 @@
 {
   toplevel,
   storePaths,
-  # What docs/options.md has, by the names that are there.
+  # Options by their names in docs/options.md.
   settings,
   # `directory`, or `tar` for a root with owners and modes that the Nix store does not keep.
   format,
@@ -18,7 +18,7 @@
 
 let
   suffix = lib.optionalString (format == "tar") "-tar";
-  # Also where somebody has forced the others to be a list of their own.
+  # Includes the toplevel even if somebody has replaced storePaths with lib.mkForce.
   closure = closureInfo { rootPaths = lib.unique ([ toplevel ] ++ storePaths); };
   settingsFile = writeText "net-image-settings.json" (builtins.toJSON settings);
 in
@@ -26,7 +26,7 @@ runCommand (lib.strings.sanitizeDerivationName "${settings.rootDirectoryName}${s
   {
     nativeBuildInputs = [ netimage ];
     preferLocalBuild = true;
-    # The image has in itself what it refers to: whoever copies it need not copy the system, too.
+    # The image contains all paths that it mentions, so copying it need not copy the system as well.
     __structuredAttrs = true;
     unsafeDiscardReferences.out = true;
     passthru = {
@@ -38,11 +38,11 @@ runCommand (lib.strings.sanitizeDerivationName "${settings.rootDirectoryName}${s
   ''
     export HOME=$TMPDIR
     mkdir $out
-    # The pool lies beside the image, so that each file is written once and then linked.
+    # The pool lies beside the image, so each file is written once and then linked.
     netimage build ${toplevel} --from ${closure} --config ${settingsFile} --format ${format} \
       --pool $out/pool --link hardlink --output $out/image
     mv $out/image/* $out
-    # Its folders are read-only, also for their owner; its files are those of the image.
+    # The pool's folders are read-only. Its files are also the image's, so their modes must stay.
     find $out/pool -type d -exec chmod u+w {} +
     rm -rf $out/pool $out/image
   ''

@@ -1,6 +1,7 @@
-# A NixOS system as a net image: `config.system.build.netImage`. Importing it is enough.
+# Makes the net image of a NixOS system: `config.system.build.netImage`. Importing this module is
+# enough.
 #
-# Only what every release since 24.05 has is set without asking for it first.
+# The module first tests for each option that some release since 24.05 does not have.
 {
   config,
   lib,
@@ -26,14 +27,14 @@ let
 
   nfsRoot = import ./nfs-root.nix { inherit lib; } cfg.nfsRoot;
   isVersion4 = lib.hasPrefix "4" nfsRoot.version;
-  # Where it is missing an assertion says so.
+  # If the server is missing, an assertion fails.
   server = toString nfsRoot.server;
   isIpv6 = lib.hasPrefix "[" server;
   nfsOptions = [
     "vers=${nfsRoot.version}"
     (if isIpv6 then "proto=tcp6" else "proto=tcp")
   ]
-  # Version 3 locks through programs that do not run before there is a root.
+  # Locks of version 3 need programs that do not run before the root is mounted.
   ++ optional (!isVersion4) "nolock"
   ++ nfsRoot.options;
 
@@ -41,11 +42,11 @@ let
 
   boards = import ./boards.nix;
   chosen = map (name: boards.${name}) cfg.boards;
-  # In Raspberry Pi's own kernel other drivers are modules than in that of kernel.org.
+  # Raspberry Pi's kernel has other drivers as modules than the kernel of kernel.org.
   inherit (config.boot.kernelPackages) kernel;
   isRaspberryPiKernel =
     lib.hasInfix "rpi" (kernel.pname or "")
-    # Before 24.11 its name does not tell.
+    # Before 24.11 the kernel's name does not tell.
     || lib.hasInfix "raspberrypi" (kernel.src.meta.homepage or "");
   modulesOf =
     board:
@@ -55,12 +56,13 @@ let
 
   stage1IsSystemd = options.boot.initrd ? systemd && config.boot.initrd.systemd.enable;
 
-  # The interface that the root comes through keeps what stage 1 has given it. It also keeps its
-  # address: a DHCP server gives another one to a client that changes its identifier.
+  # The interface that carries the root keeps the settings and the address of stage 1. The
+  # identifier must stay the same, because a DHCP server gives another address to another
+  # identifier.
   rootNetwork = {
     matchConfig = {
       Type = "ether";
-      # No bridges, no ends of containers.
+      # Excludes bridges and the interfaces of containers.
       Kind = "!*";
     };
     networkConfig = {
@@ -70,8 +72,8 @@ let
     dhcpV4Config.ClientIdentifier = "mac";
   };
 
-  # The same for the networks that a person or NixOS makes. It is a key of each network: systemd
-  # ignores it in networkd.conf.
+  # Sets the same client identifier in the networks of a person or of NixOS. The key must be in each
+  # network: systemd ignores it in networkd.conf.
   networksWithSameClient = mkOption {
     type = types.attrsOf (
       types.submodule (
@@ -92,21 +94,21 @@ let
     "ipv4"
   ];
 
-  # util-linux, with which systemd mounts, looks for helpers in /sbin of the initrd. What extraBin
-  # adds is in /bin alone before nixpkgs 24.11.
+  # systemd mounts with util-linux, which looks for helpers in /sbin of the initrd. Before nixpkgs
+  # 24.11, extraBin adds programs only to /bin.
   nfsHelpers = pkgs.runCommand "nfs-mount-helpers" { } ''
     mkdir -p $out/sbin
     ln -s ${pkgs.nfs-utils}/bin/mount.nfs ${pkgs.nfs-utils}/bin/mount.nfs4 $out/sbin
   '';
 
-  # What the server knows it by is said once, before the first mount.
+  # The kernel sends this name to the server. It must be set before the first mount.
   nameNfs4Client = ''
     cat /sys/class/net/*/device/net/*/address | head -n 1 > /sys/module/nfs/parameters/nfs4_unique_id
   '';
 
   registration = import ./registration.nix { inherit config lib pkgs; };
 
-  # As docs/options.md has them: what is not set is not there.
+  # The options of docs/options.md, without those that are not set.
   settings = lib.filterAttrs (_: value: value != null) {
     inherit (cfg)
       boot
@@ -180,8 +182,8 @@ in
       defaultText = literalExpression ''"192.168.0.108:/mnt/nfsshare/''${imageBaseName}-''${config.system.nixos.label}-''${system},v3"'';
       example = "10.0.0.5:/srv/pi,v3";
       description = ''
-        Where the machine mounts its root from, as the kernel's `nfsroot=` has it:
-        `server:/path,options`. The file systems' devices and options follow from it.
+        The machine's NFS root in the form of the kernel's `nfsroot=`: `server:/path,options`. The
+        module derives the devices and options of the file systems from this.
       '';
     };
 
@@ -190,8 +192,8 @@ in
       default = "";
       example = literalExpression ''"cp ''${pkgs.ubootRaspberryPi4_64bit}/u-boot.bin ."'';
       description = ''
-        Shell commands. What they make in their working directory becomes the boot tree, and counts
-        before what netimage puts there. They see `$out`, `$rootfs` and `$bootfs`.
+        Shell commands. The files that they make in their working directory become the boot tree, and
+        replace netimage's files of the same names. The commands see `$out`, `$rootfs` and `$bootfs`.
       '';
     };
 
@@ -200,8 +202,8 @@ in
       default = "";
       example = "mkdir -p files/srv";
       description = ''
-        Shell commands. What they make in `./files` becomes part of the root tree. They see `$out`,
-        `$rootfs` and `$bootfs`.
+        Shell commands. The files that they make in `./files` become part of the root tree. The
+        commands see `$out`, `$rootfs` and `$bootfs`.
       '';
     };
 
@@ -219,8 +221,8 @@ in
       default = null;
       example = [ "raspberry-pi" ];
       description = ''
-        Ways of booting that the boot tree is made for. `null`: what the system calls for. An empty
-        list leaves the boot tree to {option}`netImage.populateFirmwareCommands`.
+        The ways of booting that the boot tree supports. `null` means those that fit the system. With
+        an empty list, only {option}`netImage.populateFirmwareCommands` makes the boot tree.
       '';
     };
 
@@ -230,8 +232,8 @@ in
       defaultText = literalExpression ''[ "pc" "virtual" ] for x86_64, else [ ]'';
       example = [ "raspberry-pi-4" ];
       description = ''
-        Machines that boot the image: stage 1 gets the drivers of their network. A kernel that does
-        not have these drivers fails to build its initrd.
+        The machines that boot the image. Stage 1 gets the drivers of their network. The initrd does
+        not build if the kernel does not have these drivers.
       '';
     };
 
@@ -241,8 +243,8 @@ in
       defaultText = literalExpression "config.hardware.deviceTree.name";
       example = "rockchip/rk3399-rockpro64.dtb";
       description = ''
-        The device tree that U-Boot is to load, of those that the system has. `null`: the one that
-        U-Boot chooses for its board.
+        The device tree of the system that U-Boot loads. `null` means that U-Boot chooses the device
+        tree for its board.
       '';
     };
 
@@ -264,13 +266,13 @@ in
       type = types.nullOr types.path;
       default = null;
       example = literalExpression "pkgs.ipxe";
-      description = "A directory with iPXE's loaders, to be copied into the boot tree.";
+      description = "A directory with iPXE's loaders, which are copied into the boot tree.";
     };
 
     uefiStub = mkOption {
       type = types.nullOr types.path;
       default = null;
-      description = "systemd's stub for UEFI, where the system's closure has none.";
+      description = "systemd's stub for UEFI, if the system's closure has none.";
     };
 
     machines = mkOption {
@@ -285,9 +287,9 @@ in
       default = 30;
       example = null;
       description = ''
-        Seconds after which a machine whose stage 1 finds no root starts again, by
-        `boot.panic_on_fail` and `panic=` on the kernel line. After a power failure machines are
-        often up before their server. `null`: stage 1 waits for a person at the console.
+        If stage 1 finds no root, the machine starts again after this number of seconds, by
+        `boot.panic_on_fail` and `panic=` on the kernel line. After a power failure, machines are
+        often ready before their server. `null` means that stage 1 waits for a person at the console.
       '';
     };
 
@@ -295,7 +297,7 @@ in
       type = types.listOf types.str;
       default = [ ];
       example = [ "no-nfs-helper" ];
-      description = "Rules of `netimage check` that are left out, here and when the image is built.";
+      description = "Rules of `netimage check` that do not run, at evaluation and when the image is built.";
     };
   };
 
@@ -306,7 +308,7 @@ in
       system.build.netImage = imageAs "directory";
       system.build.netImageTarball = imageAs "tar";
 
-      # A virtual machine that is made for trying the system out has a root of its own.
+      # A virtual machine for trying the system (build.vm) has its own root.
       assertions = mkIf (!(options ? virtualisation.diskImage)) (
         import ./assertions.nix {
           inherit
@@ -327,7 +329,7 @@ in
         fsType = mkDefault "nfs";
         options = mkIf (isNfs "/") nfsOptions;
       };
-      # Nothing waits for the boot tree: it is there for a person who wants to look.
+      # Nothing needs the boot tree after the boot. A person can mount it to look at its files.
       fileSystems."/boot/firmware" = {
         device = mkIf (isNfs "/boot/firmware") (
           mkDefault "${server}:${lib.removeSuffix "/" (dirOf nfsRoot.path)}/boot"
@@ -336,13 +338,13 @@ in
         options = mkIf (isNfs "/boot/firmware") (nfsOptions ++ [ "noauto" "nofail" ]);
       };
 
-      # The loader comes over the network: there is no disk to install one to.
+      # The loader comes over the network, and there is no disk for another loader.
       boot.loader.grub.enable = mkDefault false;
-      # An installer of a loader would append the secrets to the initrd. It never runs for this
-      # image, whatever loader the configuration has for other machines.
+      # The installer of a loader would append the secrets to the initrd. But it never runs for this
+      # image, so Nix must put the secrets into the initrd.
       boot.loader.supportsInitrdSecrets = lib.mkOverride 90 false;
 
-      # Before those of the person, so that their panic= counts.
+      # Before the person's parameters, because the last panic= counts.
       boot.kernelParams = mkIf (cfg.retryAfter != null) (
         lib.mkBefore [
           "boot.panic_on_fail"
@@ -364,12 +366,12 @@ in
 
     {
       warnings = lib.optional (isIpv6 && !stage1IsSystemd && isNfs "/") ''
-        netImage.nfsRoot names an IPv6 address, but scripted stage 1 asks for an IPv4 address only.
+        netImage.nfsRoot names an IPv6 address, but scripted stage 1 asks only for an IPv4 address.
         Set boot.initrd.systemd.enable = true.'';
     }
 
-    # Machines of one image have one name in stage 1. To a server of version 4 they would be one
-    # client, and take each other's locks away.
+    # All machines of one image have the same name in stage 1. A server of version 4 would take them
+    # for one client, and each machine that boots would take the locks of the others.
     (lib.optionalAttrs (options.boot.initrd ? postDeviceCommands) {
       boot.initrd.postDeviceCommands = mkIf (isVersion4 && !stage1IsSystemd) nameNfs4Client;
     })
@@ -377,7 +379,7 @@ in
     (lib.optionalAttrs (options.boot.initrd.network ? udhcpc.enable) {
       boot.initrd.network.udhcpc = mkIf (!stage1IsSystemd) {
         enable = mkDefault true;
-        # 36 seconds, not nine: a switch that runs a spanning tree lets nothing through for thirty
+        # 36 seconds instead of nine: a switch with a spanning tree blocks all packets for thirty
         # seconds after an interface comes up.
         extraArgs = mkDefault [
           "-t"
@@ -388,14 +390,14 @@ in
 
     (lib.optionalAttrs (options.boot.initrd ? systemd) {
       boot.initrd.systemd = mkIf stage1IsSystemd {
-        # Enabled by boot.initrd.network.enable.
+        # boot.initrd.network.enable also enables this network.
         network = {
           networks."98-netimage-root" = rootNetwork;
-          # One of several interfaces is the one with the server.
+          # Only one of several interfaces may lead to the server.
           wait-online.anyInterface = mkDefault true;
         };
         initrdBin = [ nfsHelpers ];
-        # mount.nfs looks up its protocols in both, and knows no tcp without them.
+        # mount.nfs looks up tcp in both files.
         contents = {
           "/etc/netconfig".source = mkDefault "${pkgs.libtirpc}/etc/netconfig";
           "/etc/protocols".source = mkDefault config.environment.etc.protocols.source;
@@ -419,18 +421,19 @@ in
     })
 
     {
-      # Whatever manages the network in stage 2 leaves the root's interface alone.
+      # The network managers of stage 2 must not change the interface that carries the root.
       networking.dhcpcd.persistent = mkDefault true;
       networking.networkmanager.unmanaged = mkIf config.networking.networkmanager.enable [
         "type:ethernet"
       ];
-      # After what a person names, before what NixOS generates for every interface.
+      # The name sorts after a person's networks and before NixOS's networks for all interfaces.
       systemd.network.networks = mkIf config.systemd.network.enable {
         "98-netimage-root" = rootNetwork;
       };
     }
 
-    # As the release's own images do it, under another name: virtual machines have a unit of that one.
+    # Like the unit of nixpkgs's images, but with another name, because virtual machines already
+    # have a unit with nixpkgs's name.
     (mkIf (config.nix.enable && registration.isUnit) {
       systemd.services.register-net-image = registration.unit;
     })

@@ -1,4 +1,4 @@
-# `nfsroot=` as the kernel reads it, `[<server>:]<path>[,<options>]`, taken apart.
+# Splits a text in the form of the kernel's `nfsroot=`: `[<server>:]<path>[,<options>]`.
 # https://docs.kernel.org/admin-guide/nfs/nfsroot.html
 { lib }:
 
@@ -16,10 +16,10 @@ let
 in
 {
   isValid = parts != null;
-  # null: the server that gave the machine its address.
+  # null means the server that gave the machine its address.
   server = part 1;
   path = if parts == null || part 2 == "/" then "/" else lib.removeSuffix "/" (part 2);
-  # As mount options have it: "3", "4.2".
+  # In the form of the mount option vers=: "3", "4.2".
   version = if versions == [ ] then "3" else lib.last versions;
   options = lib.filter (word: versionOf word == null) words;
 }

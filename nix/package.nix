@@ -1,25 +1,26 @@
-# The program netimage. It is built without a network: its sources run as they are, and the modules
-# that it depends on are bundled in ./dependencies (see scripts/bundle-dependencies.ts).
+# The program netimage. The build needs no network: the sources run without a build step, and
+# ./dependencies has copies of the modules that netimage needs (see scripts/bundle-dependencies.ts).
 #
-# buildNpmPackage with importNpmLock would need no bundle and no hash, but it takes each module from the
-# address that the lock file has for it, and ours has none. nixpkgs 24.05 and later say then:
+# buildNpmPackage with importNpmLock would need no copies and no hash. But it fetches each module
+# from its address in the lock file, and our lock file has no addresses. nixpkgs 24.05 and later
+# fail:
 #
 #   error: attribute 'resolved' missing, at pkgs/build-support/node/import-npm-lock/default.nix
 #
-# fetchNpmDeps, the other way, reads the same addresses.
+# fetchNpmDeps reads the same addresses.
 {
   lib,
   stdenvNoCC,
   makeWrapper,
   nodejs,
-  # Where the release's own is another.
+  # For releases whose nodejs is another version.
   nodejs_24 ? null,
   xz,
   bzip2,
 }:
 
 let
-  # What package.json says of engines.
+  # The field "engines" of package.json.
   isSupported =
     node:
     lib.versionAtLeast node.version "26"
@@ -63,12 +64,12 @@ stdenvNoCC.mkDerivation {
     else
       ''
         echo "netimage needs Node.js 24.15 or later, and this nixpkgs has ${node.version}." >&2
-        echo "Take the package of netimage's own flake: netImage.package = inputs.netimage.packages.<system>.netimage;" >&2
-        echo "or one of a newer nixpkgs: netImage.package = import <netimage> { pkgs = import <newer nixpkgs> { }; };" >&2
+        echo "Use the package of netimage's flake: netImage.package = inputs.netimage.packages.<system>.netimage;" >&2
+        echo "or build the package with a newer nixpkgs: netImage.package = import <netimage> { pkgs = import <newer nixpkgs> { }; };" >&2
         exit 1
       '';
 
-  # Node strips types everywhere but below a folder of the name node_modules.
+  # Node does not strip types below a folder with the name node_modules, so src must lie outside.
   installPhase = ''
     mkdir -p $out/bin $out/lib/netimage
     cp -r package.json LICENSE src $out/lib/netimage

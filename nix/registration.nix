@@ -1,8 +1,8 @@
-# The first boot tells Nix which store paths there are, and makes the system's profile.
+# At the first boot, registers the store paths with Nix and makes the system's profile.
 #
-# Once, whatever happens in the middle: what says that it is done is written last. The image's
-# registration stays, since other machines may have the same root; what is done is noted beside the
-# database, which each machine has for itself.
+# If the script is interrupted, the next boot runs all of it again, because the mark (`done`) is
+# written last. The registration file of the image stays, since other machines may have the same
+# root. The mark lies beside Nix's database, which each machine has for itself.
 {
   config,
   lib,
@@ -15,25 +15,25 @@ let
   registration = "/nix-path-registration";
   done = "/nix/var/nix/netimage-registered";
 
-  # A process of its own: in a list of commands, bash would go on after those that fail.
+  # A separate process, because `set -e` has no effect in commands that are joined with `||`.
   script = pkgs.writeShellScript "register-net-image" ''
     set -eu
-    # Who cannot write there keeps no database there.
+    # A machine that cannot write there has no database there.
     ${coreutils}/bin/mkdir -p /nix/var/nix 2>/dev/null && test -w /nix/var/nix || exit 0
     if ${diffutils}/bin/cmp -s ${registration} ${done}; then exit 0; fi
     ${nix}/nix-store --load-db < ${registration}
-    # Without it nixos-rebuild takes this for no NixOS. NixOS may also make /etc read-only.
+    # nixos-rebuild requires this file. NixOS may also make /etc read-only.
     if test -w /etc; then ${coreutils}/bin/touch /etc/NIXOS; fi
     ${nix}/nix-env --profile /nix/var/nix/profiles/system \
       --set "$(${coreutils}/bin/readlink -f /run/current-system)"
-    # On the disk before its name says so.
+    # The content must be on the disk before the file has its final name.
     ${coreutils}/bin/cp ${registration} ${done}.new
     ${coreutils}/bin/sync ${done}.new
     ${coreutils}/bin/mv ${done}.new ${done}
   '';
 in
 {
-  # nixpkgs's own images register in a unit since 26.05, and an init without bash has no commands.
+  # nixpkgs's images use a unit since 26.05, and an init without bash runs no postBootCommands.
   isUnit =
     lib.versionAtLeast lib.trivial.release "26.05" || config.system.nixos-init.enable or false;
 
@@ -60,7 +60,7 @@ in
     };
   };
 
-  # What follows in stage 2 goes on whatever happens here.
+  # Stage 2 must go on if the registration fails.
   commands = ''
     if [ -f ${registration} ]; then
       ${script} || echo "netimage: the store could not be registered; the next boot tries again"

@@ -1,6 +1,6 @@
 {
   netImage = {
-    # Where the machine mounts its root from: your NFS server, and a directory of your choice.
+    # The machine's root: your NFS server, and a directory of your choice.
     nfsRoot = "192.168.0.108:/srv/pi,v3";
     boards = [ "raspberry-pi-4" ];
   };

@@ -7,7 +7,7 @@
   };
 
   # Build the image:     nix build .#nixosConfigurations.pi.config.system.build.netImage
-  # What serves it:      nix run github:netimage/netimage -- servers dnsmasq ./result
+  # Configure a server:  nix run github:netimage/netimage -- servers dnsmasq ./result
   outputs =
     { nixpkgs, netimage, ... }:
     {

@@ -1,5 +1,5 @@
-# A server and a client without a disk, which boots the image that the module made. It takes nixpkgs
-# and a machine with KVM: part of the flake's checks.
+# A client without a disk boots the module's image from a server. This test needs nixpkgs and a
+# machine with KVM. It is part of the flake's checks.
 {
   nixpkgs,
   system,

@@ -6,7 +6,7 @@ import { repository } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
-test('the bundled dependencies are those of the lock file, byte by byte', async () => {
+test('the bundled dependencies are the packages of the lock file, byte for byte', async () => {
   const directory = join(temporaryDirectory(), 'dependencies')
   const script = join(repository, 'scripts/bundle-dependencies.ts')
   await runProgram(process.execPath, [script, directory])

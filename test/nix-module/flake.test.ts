@@ -1,4 +1,4 @@
-// The flake, as real Nix reads it, with a fixture in the place of nixpkgs.
+// Real Nix evaluates the flake, with a fixture in place of nixpkgs.
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -55,7 +55,7 @@ suite('the flake', () => {
     writeFileSync(join(nixpkgs, 'flake.nix'), nixpkgsFlake)
   })
 
-  test('shows what it has, for every platform', async () => {
+  test('has its outputs for every platform', async () => {
     const shown: unknown = JSON.parse(await nix('flake', 'show', '--json', `path:${own}`))
     const schema = v.object({
       apps: v.record(v.string(), v.unknown()),
@@ -70,14 +70,14 @@ suite('the flake', () => {
     ])
   })
 
-  test('is what Nix expects of a flake, and its tests evaluate', async () => {
-    // Nix 2.8 takes no template of a flake for one where the store is not in /nix/store.
+  test('passes `nix flake check`, and its tests evaluate', async () => {
+    // Nix 2.8 rejects templates of a flake if the store is not in /nix/store.
     const checked = join(directory, 'checked')
     cpSync(own, checked, { recursive: true })
     const text = readFileSync(join(own, 'flake.nix'), 'utf8')
     writeFileSync(join(checked, 'flake.nix'), text.replace('templates.default', 'lib.template'))
     await nix('flake', 'check', '--no-build', `path:${checked}`)
-    // Nix warns of apps without it, since 2.24.
+    // Since 2.24, Nix warns of apps without meta.
     const described = 'builtins.mapAttrs (_: app: app.meta.description != "")'
     const apps = await nix('eval', '--json', `path:${own}#apps.x86_64-linux`, '--apply', described)
     assert.deepEqual(JSON.parse(apps), { default: true, netimage: true })
@@ -85,13 +85,13 @@ suite('the flake', () => {
     assert.equal(name, 'vm-test-run-netimage-boot')
   })
 
-  test('its package is built without a network, and runs', async () => {
+  test('has a package that builds without a network and runs', async () => {
     await nix('build', '--no-link', `path:${own}#netimage`)
     const program = await nix('eval', '--raw', `path:${own}#apps.x86_64-linux.default.program`)
     assert.match(program, /^\/nix\/store\/[a-z0-9]{32}-netimage-[\d.]+\/bin\/netimage$/)
   })
 
-  test('without flakes there is the same package', async () => {
+  test('has the same package as default.nix', async () => {
     const expression = `(import ${own} { pkgs = import ${fixture}/pkgs.nix {
       lib = import ${fixture}/lib.nix { release = "24.05"; };
       system = "x86_64-linux"; node = "${nodeDirectory}"; nodeVersion = "24.21.0"; }; }).drvPath`
@@ -99,7 +99,7 @@ suite('the flake', () => {
     assert.match(derivation, /-netimage-[\d.]+\.drv$/)
   })
 
-  test('the template is a flake that names what this one has', async () => {
+  test('has a template that uses outputs which exist', async () => {
     const file = join(repository, 'nix/template/flake.nix')
     const output = await world.nix([
       'eval',

@@ -1,4 +1,4 @@
-// The image as a derivation: built by real Nix in its sandbox, without a network.
+// Real Nix builds the image as a derivation, in its sandbox and without a network.
 
 import assert from 'node:assert/strict'
 import { lstatSync, readdirSync, readFileSync } from 'node:fs'
@@ -32,7 +32,7 @@ suite('the image as a derivation', () => {
     world = await createFixtureWorld(join(directory, 'world'))
   })
 
-  test('has the layout of the module, is whole, and holds what closureInfo says', async () => {
+  test('has the module’s layout, is complete, and holds the paths of closureInfo', async () => {
     const path = await build('netImage')
     const image = world.realPath(path)
     assert.deepEqual(readdirSync(image).toSorted(), ['net-image', 'nix-support'])
@@ -51,11 +51,11 @@ suite('the image as a derivation', () => {
     assert.ok(readdirSync(join(image, 'net-image/boot')).includes('more.txt'))
     const root = join(image, 'net-image', name)
     assert.equal(readFileSync(join(root, 'srv/hello'), 'utf8'), 'hello\n')
-    // Written once, and nothing left that shares it.
+    // Each file is written once, and the pool is gone.
     assert.equal(lstatSync(join(root, manifest.system.toplevel, 'init')).nlink, 1)
   })
 
-  test('of another processor is built by programs of this one', async () => {
+  test('for another processor is built by programs for this processor', async () => {
     const request = { system: 'aarch64-linux', buildSystem: 'x86_64-linux' }
     const image = world.realPath(await build('netImage', request))
     assert.equal(readFileSync(join(image, 'nix-support/system'), 'utf8'), 'x86_64-linux\n')
@@ -64,13 +64,13 @@ suite('the image as a derivation', () => {
     assert.match(manifest.options.rootDirectoryName, /-aarch64-linux$/)
   })
 
-  test('is the same bytes when it is built again', async () => {
+  test('has the same bytes if it is built again', async () => {
     const path = await build('netImage')
     const [derivation = ''] = (await world.nixStore(['--query', '--deriver', path])).split('\n')
     await world.nixStore(['--realise', '--check', derivation])
   })
 
-  test('as an archive keeps the modes that the store does not', async () => {
+  test('as an archive keeps modes that the store does not keep', async () => {
     const image = world.realPath(await build('netImageTarball'))
     const { findings } = await verifyImage({ image })
     assert.deepEqual(findings, [])
@@ -81,7 +81,7 @@ suite('the image as a derivation', () => {
     assert.equal(hello.mode, '0600')
   })
 
-  test('with a Node that is too old says which package to take', async () => {
+  test('names another package in the error if Node is too old', async () => {
     await assert.rejects(build('netImage', { nodeVersion: '22.22.0' }), (error: Error) => {
       assert.match(error.message, /needs Node\.js 24\.15 or later, and this nixpkgs has 22\.22\.0/)
       assert.match(error.message, /netImage\.package = inputs\.netimage/)

@@ -1,4 +1,4 @@
-// The module, evaluated by real Nix on a fixture of the module system.
+// Real Nix evaluates the module on a fixture of NixOS's options.
 
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
@@ -106,7 +106,7 @@ suite('the module', () => {
     return v.parse(summarySchema, JSON.parse(output))
   }
 
-  /** The derivations are instantiated, and nothing is built. */
+  /** Instantiates the derivations and builds nothing. */
   async function instantiate(attribute: string, request: SystemRequest): Promise<string> {
     const expression = `(${systemExpression(request)}).config.${attribute}.drvPath`
     return await world.nix(['eval', '--impure', '--raw', '--expr', expression])
@@ -114,7 +114,7 @@ suite('the module', () => {
 
   for (const [name, request] of Object.entries(releases)) {
     for (const system of platforms) {
-      test(`${name}, ${system}: sets only what there is, and instantiates`, async () => {
+      test(`${name}, ${system}: sets only options that exist, and instantiates`, async () => {
         const { undeclared, failing } = await evaluate({ ...request, system })
         assert.deepEqual({ undeclared, failing }, { undeclared: [], failing: [] })
         for (const attribute of ['netImage', 'netImageTarball', 'toplevel']) {
@@ -125,7 +125,7 @@ suite('the module', () => {
     }
   }
 
-  test('has the names and defaults of the module that users come with', async () => {
+  test('has the names and defaults of raspberry-pi-nix’s net-image module', async () => {
     const { rootDirectoryName, nfsRoot, storePaths } = await evaluate({ system: 'aarch64-linux' })
     const name = 'nixos-net-image-26.05.20261122.fixture-aarch64-linux'
     assert.equal(rootDirectoryName, name)
@@ -133,7 +133,7 @@ suite('the module', () => {
     assert.equal(storePaths, 1)
   })
 
-  test('more store paths come to the system', async () => {
+  test('more store paths are added to the system', async () => {
     const configuration = '{ netImage.storePaths = [ "/nix/store/x" ]; }'
     assert.equal((await evaluate({ configuration })).storePaths, 2)
   })
@@ -153,7 +153,7 @@ suite('the module', () => {
       const { fileSystems } = await evaluate({
         configuration: `{ netImage.nfsRoot = "${nfsRoot}"; }`,
       })
-      // What NixOS adds itself comes after them.
+      // NixOS adds its own options after them.
       const root = { device, fsType: 'nfs', options: [...options, 'x-initrd.mount'] }
       assert.deepEqual(fileSystems['/'], root)
       const boot = fileSystems['/boot/firmware']
@@ -162,13 +162,13 @@ suite('the module', () => {
     })
   }
 
-  test('a root at the top has its boot tree beside it', async () => {
+  test('a root at the top of the server has its boot tree beside it', async () => {
     const configuration = '{ netImage.nfsRoot = "10.0.0.5:/pi,v3"; }'
     const { fileSystems } = await evaluate({ configuration })
     assert.equal(fileSystems['/boot/firmware']?.device, '10.0.0.5:/boot')
   })
 
-  test('a network of systemd’s stage 1 that a person enables alone does', async () => {
+  test('enabling only the network of systemd’s stage 1 is enough', async () => {
     const configuration = `{
       boot.initrd = {
         systemd.enable = true;
@@ -186,7 +186,7 @@ suite('the module', () => {
     assert.deepEqual(Object.keys(services), ['register-net-image'])
   })
 
-  test('the system is in the image also where its store paths are forced', async () => {
+  test('the system is in the image even if storePaths is set with mkForce', async () => {
     const closure = async (configuration: string) =>
       await instantiate('system.build.netImage.closureInfo', { configuration })
     const forced =
@@ -196,7 +196,7 @@ suite('the module', () => {
     assert.equal(await closure(forced), await closure('{ }'))
   })
 
-  test('a person’s own root counts', async () => {
+  test('a person’s root replaces the module’s', async () => {
     const configuration = `
       { lib, ... }: {
         fileSystems."/".device = "10.0.0.9:/other";
@@ -211,14 +211,14 @@ suite('the module', () => {
     )
   })
 
-  test('scripted stage 1 gets an address by udhcpc, and keeps it', async () => {
+  test('scripted stage 1 gets an address from udhcpc, and keeps it', async () => {
     const { initrdNetwork, initrdNetworks, postBoot, services } = await evaluate({
       release: '24.05',
     })
     assert.deepEqual(initrdNetwork, {
       enable: true,
       flushBeforeStage2: false,
-      // Three seconds each: together more than the thirty of a switch’s spanning tree.
+      // Three seconds each, so more than the thirty seconds of a switch’s spanning tree.
       udhcpc: { enable: true, extraArgs: ['-t', '12'] },
     })
     assert.deepEqual(initrdNetworks, {})
@@ -226,7 +226,7 @@ suite('the module', () => {
     assert.deepEqual(services, {})
   })
 
-  test('systemd stage 1 has a network, mount.nfs, and what mount.nfs reads', async () => {
+  test('systemd stage 1 has a network, mount.nfs, and the files that mount.nfs reads', async () => {
     const { initrdNetworks, contents, postBoot, services } = await evaluate({
       release: '26.11',
       hasScripts: false,
@@ -244,7 +244,7 @@ suite('the module', () => {
   })
 
   for (const release of ['24.05', '24.11', '26.05']) {
-    test(`${release}: mount.nfs is where util-linux looks for it, in /sbin of the initrd`, async () => {
+    test(`${release}: mount.nfs is in /sbin of the initrd, which util-linux searches`, async () => {
       const configuration = '{ boot.initrd.systemd.enable = true; }'
       const system = systemExpression({ release, configuration })
       const expression = `(${system}).config.system.build.initrdBinEnv`
@@ -257,7 +257,7 @@ suite('the module', () => {
     })
   }
 
-  test('24.05: what check says to do puts mount.nfs into /sbin of the initrd', async () => {
+  test('24.05: the fix of no-nfs-helper puts mount.nfs into /sbin of the initrd', async () => {
     const files = [...nfsModules, ...networkModules, ...networkd]
     const [finding] = await findingsOf({ ...systemdParts, initrd: systemdInitrd({ files }) })
     assert.equal(finding?.rule, 'no-nfs-helper')
@@ -277,12 +277,12 @@ suite('the module', () => {
     assert.deepEqual(waiting.kernelParams, [])
   })
 
-  test('secrets of the initrd are in it, whatever loader the configuration has', async () => {
+  test('secrets of the initrd are in the initrd, with any boot loader', async () => {
     const loader = 'boot.loader.supportsInitrdSecrets = true;'
     assert.equal((await evaluate({ configuration: `{ ${loader} }` })).supportsInitrdSecrets, false)
   })
 
-  test('networks of a person’s own name the machine as loaders do, each by itself', async () => {
+  test('each network of a person has the client identifier that loaders use', async () => {
     const networks = `{
       by-shorthand.DHCP = "yes";
       by-name.networkConfig.DHCP = "ipv4";
@@ -310,7 +310,7 @@ suite('the module', () => {
     }
   })
 
-  test('over NFSv4, stage 1 tells the server which machine it is', async () => {
+  test('over NFSv4, stage 1 gives each machine its own client name', async () => {
     const command = /^cat .* > \/sys\/module\/nfs\/parameters\/nfs4_unique_id$/m
     const root = 'netImage.nfsRoot = "10.0.0.5:/srv/pi,v4.2";'
     const scripted = await evaluate({ release: '24.05', configuration: `{ ${root} }` })
@@ -326,7 +326,7 @@ suite('the module', () => {
     assert.deepEqual([version3.postDevices, version3.initrdServices], ['', {}])
   })
 
-  test('a root at an IPv6 address is warned of, where stage 1 asks for IPv4 only', async () => {
+  test('a root at an IPv6 address gives a warning if stage 1 asks only for IPv4', async () => {
     const root = 'netImage.nfsRoot = "[fd00::1]:/srv/pi,v4.2";'
     const scripted = await evaluate({ release: '24.05', configuration: `{ ${root} }` })
     assert.match(scripted.warnings.join('\n'), /boot\.initrd\.systemd\.enable = true/)
@@ -335,7 +335,7 @@ suite('the module', () => {
     assert.deepEqual((await evaluate()).warnings, [])
   })
 
-  test('stage 2 leaves the network alone, whatever manages it', async () => {
+  test('no network manager of stage 2 changes the root’s interface', async () => {
     const plain = await evaluate()
     assert.equal(plain.persistent, true)
     assert.deepEqual([plain.networks, plain.unmanaged], [{}, []])
@@ -346,7 +346,7 @@ suite('the module', () => {
     assert.deepEqual(managed.unmanaged, ['type:ethernet'])
   })
 
-  test('boards bring the drivers of their network, and a Pi its firmware', async () => {
+  test('boards add the drivers of their network, and a Pi adds its firmware', async () => {
     const configuration = '{ netImage.boards = [ "raspberry-pi-4" "virtual" ]; }'
     const { availableKernelModules, settings } = await evaluate({ configuration })
     assert.deepEqual(availableKernelModules, [
@@ -356,7 +356,7 @@ suite('the module', () => {
     assert.match(String(settings['firmware']), /\/share\/raspberrypi\/boot$/)
   })
 
-  test('the kernel of a Raspberry Pi 5 gets the drivers that it has as modules', async () => {
+  test('a Raspberry Pi 5 gets the drivers that its kernel has as modules', async () => {
     const of = async (kernel: string) => {
       const boards = 'netImage.boards = [ "raspberry-pi-5" ];'
       const configuration = `{ ${boards} boot.kernelPackages.kernel = ${kernel}; }`
@@ -372,13 +372,13 @@ suite('the module', () => {
     for (const kernel of ownKernels) assert.deepEqual(await of(kernel), [...behindPcie, 'rp1'])
   })
 
-  test('a PC has drivers without asking for them', async () => {
+  test('a PC gets drivers by default', async () => {
     const modules = async (system: string) => (await evaluate({ system })).availableKernelModules
     assert.deepEqual((await modules('x86_64-linux')).slice(0, 4), ['e1000e', 'igb', 'igc', 'r8169'])
     assert.deepEqual(await modules('aarch64-linux'), [])
   })
 
-  test('the options are those of a config file, and what is not set is not there', async () => {
+  test('the settings are options of a config file, without those that are not set', async () => {
     const configuration = `{
       netImage = {
         boot = [ "ipxe" "uefi" ];
@@ -439,7 +439,7 @@ suite('the module', () => {
     'host-keys-baked-in, by sshd':
       'services.openssh.hostKeys = [ { path = ./ssh_host_key; type = "ed25519"; } ];',
   }
-  test('local locks do where busybox mounts', async () => {
+  test('local locks are enough if busybox mounts', async () => {
     const options = '[ "vers=3" "local_lock=all" ]'
     const { failing } = await evaluate({
       configuration: `({ lib, ... }: { fileSystems."/".options = lib.mkForce ${options}; })`,
@@ -449,7 +449,7 @@ suite('the module', () => {
 
   for (const [name, lines] of Object.entries(wrong)) {
     const [rule = ''] = name.split(',')
-    test(`what check would find is told at evaluation: ${name}`, async () => {
+    test(`an assertion tells at evaluation what check would find: ${name}`, async () => {
       const { failing } = await evaluate({ configuration: `({ lib, ... }: { ${lines} })` })
       assert.ok(
         failing.some((message) => message.startsWith(`netImage, ${rule}: `)),
@@ -462,7 +462,7 @@ suite('the module', () => {
     })
   }
 
-  test('a root of another type, as virtual machines have, is spared the options of NFS', async () => {
+  test('a root of another type, as in virtual machines, gets no options of NFS', async () => {
     const root = 'fileSystems."/".device = "/dev/vda"; fileSystems."/".fsType = "ext4";'
     const { fileSystems } = await evaluate({ configuration: `{ ${root} }` })
     assert.deepEqual(fileSystems['/']?.options, ['x-initrd.mount'])
@@ -482,17 +482,17 @@ suite('the module', () => {
     assert.deepEqual(failing, [])
   })
 
-  test('an empty machine-id is none that is shared', async () => {
+  test('an empty machine-id is allowed', async () => {
     const configuration = '{ environment.etc.machine-id.text = ""; }'
     assert.deepEqual((await evaluate({ configuration })).failing, [])
   })
 
-  test('an nfsRoot that names no server is refused', async () => {
+  test('an nfsRoot without a server is refused', async () => {
     for (const nfsRoot of ['/srv/pi', 'server', 'a b:/srv']) {
       const { failing } = await evaluate({
         configuration: `{ netImage.nfsRoot = "${nfsRoot}"; }`,
       })
-      assert.match(failing[0] ?? '', /it is written server:\/path,options/)
+      assert.match(failing[0] ?? '', /must have the form server:\/path,options/)
       assert.equal(failing.length, 1, failing.join())
     }
   })

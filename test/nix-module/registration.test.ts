@@ -1,4 +1,4 @@
-// The first boot: the module's script at work on the root tree of an image, with real Nix.
+// The first boot: runs the module's script on the root tree of an image, with real Nix.
 
 import assert from 'node:assert/strict'
 import {
@@ -48,7 +48,7 @@ suite('the first boot', () => {
     closure = manifest.closure.map(({ path }) => path)
   })
 
-  /** A machine that has got as far as the script, on a root of its own. */
+  /** A machine with its own root, just before the script runs. */
   async function makeMachine(): Promise<string> {
     const root = freshRoot()
     const { options } = await readImage(image)
@@ -64,7 +64,7 @@ suite('the first boot', () => {
   const boot = async (root: string, commands = script, prepare = ':') => {
     const file = join(root, 'script')
     writeFileSync(file, commands)
-    // Not as the first process of its namespace, which nothing can kill.
+    // Not the first process of the PID namespace, because such a process cannot be killed.
     await inRoot(root, 'bash /script || exit', prepare)
   }
 
@@ -79,13 +79,13 @@ suite('the first boot', () => {
     assert.ok(existsSync(join(root, done)))
   }
 
-  test('Nix knows its store afterwards, and has the system’s profile', async () => {
+  test('registers the store with Nix, and makes the system’s profile', async () => {
     const root = await makeMachine()
     await boot(root)
     await assertRegistered(root)
   })
 
-  test('is once: the second boot changes nothing', async () => {
+  test('changes nothing at the second boot', async () => {
     const root = await makeMachine()
     await boot(root)
     rmSync(join(root, 'etc/NIXOS'))
@@ -98,7 +98,7 @@ suite('the first boot', () => {
   const losses = { 'the power fails': '/kill', 'it fails': '/bin/false' }
   for (const step of steps) {
     for (const [what, instead] of Object.entries(losses)) {
-      test(`where ${what} at ${step}, the next boot does all of it`, async () => {
+      test(`is repeated at the next boot if ${what} at ${step}`, async () => {
         const root = await makeMachine()
         writeFileSync(join(root, 'kill'), '#!/bin/bash\nkill -9 $PPID\n', { mode: 0o755 })
         const cut = script.replace(`/usr/bin/${step} `, `${instead} `)
@@ -111,7 +111,7 @@ suite('the first boot', () => {
     }
   }
 
-  test('an image with another registration is registered as well', async () => {
+  test('registers another registration as well', async () => {
     const root = await makeMachine()
     await boot(root)
     writeFileSync(join(root, done), 'of the image before')
@@ -120,7 +120,7 @@ suite('the first boot', () => {
     await assertRegistered(root)
   })
 
-  test('who cannot write to its store’s database goes on without', async () => {
+  test('skips the registration if Nix’s database is read-only', async () => {
     const root = await makeMachine()
     mkdirSync(join(root, 'nix/var/nix'), { recursive: true })
     const readOnly = 'mount --rbind $root $root; mount -o remount,bind,ro $root'
@@ -129,7 +129,7 @@ suite('the first boot', () => {
     assert.ok(!existsSync(join(root, 'etc/NIXOS')))
   })
 
-  test('the commands of scripted stage 2 go on, whatever happens', async () => {
+  test('does not stop scripted stage 2 if the registration fails', async () => {
     const request = { release: '24.05' }
     const expression = `(${systemExpression({ configuration, ...request })}).config.boot.postBootCommands`
     const commands = await world.nix(['eval', '--impure', '--raw', '--expr', expression])
@@ -145,7 +145,7 @@ suite('the first boot', () => {
     assert.equal(readFileSync(join(root, 'etc/next'), 'utf8'), 'on\n')
   })
 
-  test('netimage check finds it, in a unit and in a script, and misses it', async () => {
+  test('is recognized by netimage check, in a unit and in a script', async () => {
     for (const release of ['24.05', '26.05']) {
       assert.ok(!(await rulesFor({ release })).includes('no-registration'), release)
     }

@@ -1,4 +1,4 @@
-// Systems with netimage's NixOS module, evaluated and built by real Nix on a fixture of nixpkgs.
+// Evaluates and builds systems with netimage's NixOS module, with real Nix on a fixture of nixpkgs.
 
 import { dirname, join, resolve } from 'node:path'
 import { createNixWorld, type NixWorld } from '../support/real-nix.ts'
@@ -6,10 +6,10 @@ import { repository } from '../support/netimage.ts'
 
 export const fixture = join(import.meta.dirname, 'fixture')
 
-/** A Nix world whose builds see this machine's programs, in the place of nixpkgs's. */
+/** A Nix world whose builds use this machine's programs in place of nixpkgs's. */
 export async function createFixtureWorld(directory: string): Promise<NixWorld> {
   return await createNixWorld(directory, {
-    // Not every machine has all of them.
+    // Some machines do not have all of these directories.
     sandboxPaths: ['/bin', '/lib', '/lib64?', '/usr', nodeDirectory],
   })
 }
@@ -20,7 +20,7 @@ export type SystemRequest = {
   /** A module, in Nix. */
   configuration?: string
   system?: string
-  /** Default: the same. */
+  /** Default: the platform of the system. */
   buildSystem?: string
   release?: string
   hasScripts?: boolean
@@ -29,7 +29,7 @@ export type SystemRequest = {
   nodeVersion?: string
 }
 
-/** The Nix expression of a system: what the fixture's system.nix gives. */
+/** The Nix expression of a system that the fixture's system.nix makes. */
 export function systemExpression({
   configuration = '{ }',
   system = 'x86_64-linux',
