@@ -268,10 +268,10 @@ suite('the module', () => {
     assert.ok(readdirSync(join(world.realPath(path), 'sbin')).includes('mount.nfs'))
   })
 
-  test('a machine that finds no root starts again, unless it is told to wait', async () => {
+  test('a machine that finds no root starts again, unless retryAfter is null', async () => {
     const own = 'boot.kernelParams = [ "panic=5" ];'
     const { kernelParams } = await evaluate({ configuration: `{ ${own} }` })
-    // Of several panic= the last one counts.
+    // The last panic= counts.
     assert.deepEqual(kernelParams, ['boot.panic_on_fail', 'panic=30', 'panic=5'])
     const waiting = await evaluate({ configuration: '{ netImage.retryAfter = null; }' })
     assert.deepEqual(waiting.kernelParams, [])
