@@ -86,8 +86,8 @@ export async function buildFlakeHost(
 }
 
 /**
- * Where Nix is to put a link to what it builds: for as long as the link is there, no garbage
- * collector takes the path. Stores on other machines make no links.
+ * The path for a link to the built path (a GC root). While the link exists, Nix's garbage collector
+ * keeps the built path. Stores on other machines make no links.
  *
  * https://nix.dev/manual/nix/latest/package-management/garbage-collector-roots
  */
@@ -97,7 +97,7 @@ function newRoot(roots: DisposableStack): string {
   return join(directory, 'system')
 }
 
-/** With `--add-root`, nix-store prints the links that it made in place of the paths. */
+/** With `--add-root`, nix-store prints the links that it made, instead of the paths. */
 function rootedPath(printed: string): string {
   return printed.startsWith(`${storeDir}/`) ? printed : readlinkSync(printed)
 }

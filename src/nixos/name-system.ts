@@ -10,7 +10,7 @@ const maxLinks = 40
 
 /**
  * @param name `/nix/store/…`, `./result`, `.#host` or any other flake reference with a `#`
- * @param roots Nix keeps what it builds for a flake reference until they are disposed of
+ * @param roots holds the GC roots of a path that Nix built for a flake reference
  */
 export async function findSystemPath(
   name: string,

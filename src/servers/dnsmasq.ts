@@ -95,7 +95,7 @@ function colons(hex: string): string {
   return hex.replaceAll(/(..)(?=.)/g, '$1:')
 }
 
-/** The boot file, as a DHCP server gives it. */
+/** The boot files, if dnsmasq is the DHCP server. */
 function bootLines({ loaders, address }: ServerPlan): string[] {
   const others = exceptIpxe(loaders)
   const lines: string[] = []
@@ -117,7 +117,7 @@ function exceptIpxe({ ipxe }: Loaders): string[] {
   return ipxe === undefined ? [] : ['tag:!ipxe']
 }
 
-/** The boot menu, as a proxyDHCP server gives it; iPXE takes the file without one. */
+/** The boot menu of a proxyDHCP server. iPXE needs no menu. */
 function serviceLines({ loaders, address }: ServerPlan): string[] {
   const lines: string[] = []
   if (loaders.ipxe !== undefined) lines.push(`dhcp-boot=tag:ipxe,${loaders.ipxe},,${address}`)

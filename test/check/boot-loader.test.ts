@@ -48,7 +48,7 @@ suite('initrd-secrets-left-out', () => {
 
   test('secrets in the initrd are not reported', async () => {
     const systemd: CpioFile[] = [
-      { name: '.initrd-secrets/etc/ssh/key', data: 'a key that nobody knows the form of' },
+      { name: '.initrd-secrets/etc/ssh/key', data: 'a key of an unknown form' },
       { name: '.initrd-secrets/etc/wg.conf', mode: modes.symlink, data: '/nix/store/x-wg.conf' },
     ]
     const common = [...nfsModules, ...networkModules]

@@ -22,12 +22,12 @@ suite('no-registration', () => {
     }
   })
 
-  test('the second stage itself', async () => {
+  test('nothing is found if the script of stage 2 reads the registration', async () => {
     const init = '#!/bin/sh\nnix-store --load-db </nix-path-registration\n'
     assertFindings(await findingsOf({ ...nothing, init }))
   })
 
-  test('a unit, or the script that it starts', async () => {
+  test('nothing is found if a unit, or the script that it starts, reads the registration', async () => {
     const script = inventPath('unit-script-register-nix-paths-start')
     const service = { 'register.service': `[Service]\nExecStart=${script}/bin/register-start\n` }
     const paths = {

@@ -177,7 +177,10 @@ suite('no-nfs-protocols', () => {
       fix: /"\/etc\/netconfig"\.source = "\$\{pkgs\.libtirpc\}\/etc\/netconfig";/,
       path,
     })
-    assertFindings(await without('vers=4.2,proto=tcp'), { rule, message: /option proto=tcp needs this/ })
+    assertFindings(await without('vers=4.2,proto=tcp'), {
+      rule,
+      message: /option proto=tcp needs this/,
+    })
   })
 
   test('both files are needed', async () => {

@@ -471,7 +471,7 @@ suite('the module', () => {
         options.virtualisation.diskImage = lib.mkOption { type = lib.types.str; default = ""; };
         config = {
           ${root}
-          # As nixpkgs's own has it, since 26.05.
+          # The unit of nixpkgs's virtual machines, since 26.05.
           systemd.services.register-nix-paths = {
             unitConfig.ConditionPathExists = "/nix-path-registration";
             serviceConfig.ExecStart = "/of-the-virtual-machine";

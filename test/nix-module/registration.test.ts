@@ -158,7 +158,11 @@ suite('the first boot', () => {
     return findings.map(({ rule }) => rule)
   }
 
-  /** Runs a shell on a machine's root, which has this machine's programs. @param prepare before */
+  /**
+   * Runs a shell in a machine's root, with this machine's programs.
+   *
+   * @param prepare commands that run first, outside of the root
+   */
   async function inRoot(root: string, commands: string, prepare = ':'): Promise<string> {
     const outer = `
       root=$1
