@@ -1,11 +1,11 @@
 /**
- * One connection that calls come in by and replies go out by.
+ * One connection: receives calls and sends replies.
  *
- * Calls that arrive together are answered together: their replies are written at once. But a
- * connection works only for a few milliseconds in each turn of the event loop, and then the others
- * have theirs: a client that sends many dear calls holds up nobody else. It stops receiving while
- * replies or calls pile up, so that a client that does not read, or calls faster than the disk can
- * follow, costs bounded memory.
+ * Calls that arrive together are answered together: their replies are written at once. But each
+ * connection works only for a few milliseconds in each turn of the event loop, so that a client
+ * with many expensive calls does not delay other clients. While replies or calls pile up, the
+ * connection stops receiving. So memory stays bounded if a client does not read, or calls faster
+ * than the disk can write.
  */
 import type { Socket } from 'node:net'
 
@@ -15,17 +15,19 @@ import { lastFragment, markBytes, RecordReader, RecordTooLarge } from './record.
 import type { ReplyBuffers } from './reply-buffers.ts'
 import { XdrError, type XdrWriter } from './xdr.ts'
 
-/** The largest call: a WRITE of 1 MiB and what stands around it. */
+/** The largest call: a WRITE of 1 MiB with its header. */
 const maxRecordBytes = 2 ** 20 + 4096
-/** Replies that the client has not taken yet. */
+/** The most bytes of replies that the client has not received yet. */
 const maxPendingBytes = 2 ** 20
-/** Calls whose replies wait for stable storage. */
+/** The most calls whose replies wait for stable storage. */
 const maxHeldReplies = 256
-/** A reply up to here is copied, and its large buffer free again at once. */
+/** A reply up to this size is copied, so that its large buffer is free again at once. */
 const maxCopiedBytes = 16 * 1024
-/** How long it works in one turn of the event loop, but for the call that it is at. */
+/** A connection begins no further call after this time in one turn of the event loop. */
 const turnMs = 3
-/** In which a large call must arrive once it has a place; Linux sends it again on a new connection. */
+/**
+ * A large call must arrive within this time. Otherwise the connection ends, and Linux sends again.
+ */
 const largeCallMs = 60_000
 
 export interface ConnectionOptions {
@@ -33,18 +35,18 @@ export interface ConnectionOptions {
   programs: readonly Program[]
   buffers: ReplyBuffers
   onDefect: OnDefect
-  /** Told whenever there were calls. */
+  /** Called after calls were answered. */
   onCalls: () => void
-  /** Whether it may make large calls, for which memory is needed. */
+  /** Whether the client may send large calls, which need memory. */
   mayCallAtLength: () => boolean
-  /** Of all connections. */
+  /** Shared by all connections. */
   largeRecords: LargeRecords
 }
 
 export function serveConnection(socket: Socket, options: ConnectionOptions): void {
   const { caller, buffers, programs, onDefect } = options
   const { largeRecords } = options
-  // Asked once: who is at the other end stays the same.
+  // Remembered once it is true: the client of a connection does not change.
   let mayCallAtLength = false
   const records = new RecordReader(
     maxRecordBytes,
@@ -53,9 +55,9 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
   const released: Buffer[] = []
   let heldReplies = 0
   let isFlushing = false
-  /** Its time in this turn is used up, and it goes on in the next one. */
+  /** The time of this turn is used up; the connection continues in the next turn. */
   let isResting = false
-  /** Gives back the place that a large record has, or waits for. */
+  /** Gives back the place of a large record, or leaves the queue for a place. */
   let leave: (() => void) | undefined
   let isWaiting = false
 
@@ -91,7 +93,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     left?.()
   }
 
-  /** Answers what has been received. */
+  /** Answers the received calls. */
   function work(): void {
     if (socket.destroyed || isResting || isWaiting) return
     const end = performance.now() + turnMs
@@ -114,7 +116,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
         }
       }
     } catch (error) {
-      // There is no telling where the next record begins; or it is no RPC at all.
+      // After this error the start of the next record is unknown, or the data are not RPC.
       if (!(error instanceof XdrError || error instanceof RecordTooLarge)) onDefect(error)
       socket.destroy()
     }
@@ -140,7 +142,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (!held) return
     const reply = Buffer.from(replies.written(start))
     replies.truncate(start)
-    // No closure of this function: it would keep the record until the reply is sent.
+    // Not a closure here: it would keep the record in memory until the reply is sent.
     hold(held, reply).catch(giveUp)
   }
 
@@ -153,7 +155,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     heldReplies++
     try {
       await held.until
-      // Who is gone has not got it, and nothing is to be noted as if so.
+      // The client closed the connection, so it must not be recorded as if it had the results.
       if (socket.destroyed) return
       const { results } = held
       released.push(results ? writeLater(results) : reply)
@@ -164,7 +166,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     heldReplies--
     if (isFlushing) return
     isFlushing = true
-    // After all others that became ready at the same moment.
+    // Wait for other replies that become ready at the same moment.
     process.nextTick(flush)
   }
 

@@ -1,11 +1,11 @@
 /**
- * Records that do not arrive whole are kept until they are, and large ones take memory: so many of
- * all connections may be on their way at a time, and the others wait for their turn.
+ * Limits how many large records of all connections may arrive at the same time, because a record is
+ * kept in memory until it is complete. Further large records wait for a place.
  */
 export interface LargeRecords {
   /**
-   * @param begin called once there is a place, perhaps at once
-   * @returns gives the place back, or leaves the queue
+   * @param begin called when there is a place, maybe at once
+   * @returns a function that gives the place back, or leaves the queue
    */
   enter(begin: () => void): () => void
 }
@@ -25,7 +25,7 @@ export function createLargeRecords(places: number): LargeRecords {
 
   return {
     enter(begin) {
-      // Another function for each: one that enters twice has two places.
+      // A new function for each call, so that entering twice takes two places.
       const entry = () => begin()
       queue.add(entry)
       admit()

@@ -1,4 +1,4 @@
-/** The messages of ONC RPC version 2 [RFC 5531 §9], and who is calling [§8.2, appendix A]. */
+/** The messages of ONC RPC version 2 [RFC 5531 §9], and their credentials [§8.2, appendix A]. */
 import { XdrError, type XdrReader, type XdrWriter } from './xdr.ts'
 
 export interface Credentials {
@@ -9,7 +9,7 @@ export interface Credentials {
 }
 
 export interface CallHeader {
-  /** By which a reply finds its call. */
+  /** The number that connects a reply to its call. */
   xid: number
   program: number
   version: number
@@ -17,7 +17,7 @@ export interface CallHeader {
   credentials: Credentials
 }
 
-/** A call that is refused before anything is done. */
+/** A call that is refused because of its header. */
 export interface RefusedCall {
   xid: number
   refusal: 'rpc-version' | 'bad-credentials' | 'unsupported-credentials'
@@ -45,24 +45,24 @@ const acceptStatus = {
   systemError: 5,
 } as const
 
-/** Who calls without saying who it is. */
+/** The credentials of a call with AUTH_NONE. */
 const nobody: Credentials = { uid: 65534, gid: 65534, groups: [] }
 
 /**
- * Reads what stands before the arguments.
+ * Reads the header of a call, up to the arguments.
  *
- * @throws `XdrError` where there is nobody to answer: it is no call, or ends within its header
+ * @throws `XdrError` if no reply is possible: the message is not a call, or ends within its header
  */
 export function readCall(reader: XdrReader): CallHeader | RefusedCall {
   const xid = reader.uint32()
-  if (reader.uint32() !== messageType.call) throw new XdrError('it is no call')
+  if (reader.uint32() !== messageType.call) throw new XdrError('the message is not a call')
   if (reader.uint32() !== rpcVersion) return { xid, refusal: 'rpc-version' }
   const program = reader.uint32()
   const version = reader.uint32()
   const procedure = reader.uint32()
   const credentials = readCredentials(reader)
   if (typeof credentials === 'string') return { xid, refusal: credentials }
-  // The verifier says nothing in the flavors that we know.
+  // The verifier has no meaning in the flavors that we support.
   reader.uint32()
   reader.opaque(maxAuthBytes)
   return { xid, program, version, procedure, credentials }
@@ -95,7 +95,7 @@ function readCredentials(
   }
 }
 
-/** What stands before the results of a call that was done. */
+/** Writes the header of a successful reply, up to the results. */
 export function writeAccepted(writer: XdrWriter, xid: number): void {
   writeAcceptedWith(writer, xid, acceptStatus.success)
 }
@@ -108,7 +108,7 @@ export function writeNotDone(
   writeAcceptedWith(writer, xid, acceptStatus[why])
 }
 
-/** @param versions those of the program that we speak */
+/** @param versions the versions of the program that we support */
 export function writeProgramMismatch(
   writer: XdrWriter,
   xid: number,

@@ -1,8 +1,8 @@
 /**
- * The port mapper [RFC 1833]: on which port a program is. It tells what we serve and takes no
- * registrations.
+ * The port mapper [RFC 1833] tells clients the port of a program. It knows only our own programs,
+ * and accepts no registrations.
  *
- * Version 2 is what kernels and libraries ask over IPv4; `rpcinfo` asks versions 3 and 4.
+ * Kernels and libraries use version 2 over IPv4; `rpcinfo` uses versions 3 and 4.
  */
 import { isIPv6 } from 'node:net'
 import { nullProcedure, type Procedure, type Program } from './program.ts'
@@ -22,15 +22,15 @@ const maxNameBytes = 1024
 const owner = 'superuser'
 
 /**
- * @param address what the servers listen on; part of what versions 3 and 4 answer
- * @param registrations read at each call: the ports are known once the servers listen
+ * @param address the address that the servers listen on; versions 3 and 4 answer with it
+ * @param registrations read at each call, because the ports are known only after the servers listen
  */
 export function portMapper(address: string, registrations: readonly Registration[]): Program {
   const getPort: Procedure = (call, results) => {
     const program = call.arguments.uint32()
     const version = call.arguments.uint32()
     const protocol = call.arguments.uint32()
-    call.arguments.uint32() // a port, which means nothing here
+    call.arguments.uint32() // a port, which has no meaning here
     const found = find(program, version, ({ transport }) => protocolNumber[transport] === protocol)
     results.uint32(found?.port ?? 0)
     return undefined
@@ -48,7 +48,7 @@ export function portMapper(address: string, registrations: readonly Registration
     return undefined
   }
 
-  /** RPCBPROC_GETADDR: for the transport that the call came by, as the RFC has it in version 3. */
+  /** RPCBPROC_GETADDR: the answer is for the transport of the call, as in version 3 of the RFC. */
   const getAddress: Procedure = (call, results) => {
     const { program, version } = readBinding(call.arguments)
     const found = find(program, version, ({ transport }) => transport === call.caller.transport)
@@ -69,7 +69,10 @@ export function portMapper(address: string, registrations: readonly Registration
     return undefined
   }
 
-  /** The one of that version; without one, another of the program: it names its versions itself. */
+  /**
+   * If there is no such version, any version is returned: the program itself then tells its
+   * versions.
+   */
   function find(
     program: number,
     version: number,
@@ -92,7 +95,7 @@ export function portMapper(address: string, registrations: readonly Registration
   }
 }
 
-/** [RFC 1833 §2.1, rpcb]; what follows the version means nothing here. */
+/** [RFC 1833 §2.1, rpcb]; the fields after the version have no meaning here. */
 function readBinding(reader: XdrReader): { program: number; version: number } {
   const program = reader.uint32()
   const version = reader.uint32()
@@ -100,7 +103,7 @@ function readBinding(reader: XdrReader): { program: number; version: number } {
   return { program, version }
 }
 
-/** The address, and the two bytes of the port, all between dots [RFC 5665 §5.2.3.3]. */
+/** The address and the two bytes of the port, separated by dots [RFC 5665 §5.2.3.3]. */
 function universalAddress(address: string, port: number): string {
   return `${address}.${port >> 8}.${port & 0xff}`
 }

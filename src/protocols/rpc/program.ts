@@ -1,4 +1,4 @@
-/** Programs that answer calls, whatever carries them. */
+/** Programs that answer calls, for any transport. */
 import {
   readCall,
   writeAccepted,
@@ -9,9 +9,9 @@ import {
 } from './message.ts'
 import { XdrError, XdrReader, type XdrWriter } from './xdr.ts'
 
-/** The other end of a connection, or of a single datagram: one object for each. */
+/** The client of a connection, or of one datagram. Each connection has its own object. */
 export interface Caller {
-  /** IPv4, or IPv6. */
+  /** IPv4 or IPv6. */
   address: string
   transport: 'tcp' | 'udp'
 }
@@ -24,41 +24,41 @@ export interface Call {
 }
 
 /**
- * Does what is asked and writes the results.
+ * Runs the call and writes the results.
  *
- * @returns where the results may not be sent yet: when they may
- * @throws `XdrError` where the arguments are malformed; nothing was done then
+ * @returns undefined if the results may be sent at once; otherwise when they may be sent
+ * @throws `XdrError` if the arguments are malformed; then nothing was changed
  */
 export type Procedure = (call: Call, results: XdrWriter) => Held | undefined
 
-/** Results that are sent once something has come about; never by UDP, where clients ask again. */
+/** Results that must wait. By UDP they are never sent: there clients ask again. */
 export interface Held {
   until: Promise<void>
-  /** Writes the results that are sent then, where they were not written yet. */
+  /** Writes the results when `until` is fulfilled; undefined if they are written already. */
   results?: (results: XdrWriter) => void
-  /** Writes the results that are sent if it does not come about. */
+  /** Writes the results if `until` is rejected. */
   otherwise: (error: unknown, results: XdrWriter) => void
 }
 
 export interface Program {
   number: number
-  /** Each version's procedures, by number; the first does nothing. */
+  /** The procedures of each version, by number; the first one does nothing. */
   versions: ReadonlyMap<number, readonly (Procedure | undefined)[]>
-  /** Told if a client asks for a version that is not there. */
+  /** Called if a client asks for an unsupported version. */
   onOtherVersion?: (caller: Caller, version: number) => void
 }
 
-/** Told of failures that are defects of ours. */
+/** Called with errors that are defects of netimage. */
 export type OnDefect = (error: unknown) => void
 
-/** The procedure of every program that does nothing. */
+/** Procedure 0 of every program; it does nothing. */
 export const nullProcedure: Procedure = () => undefined
 
 /**
  * Writes the reply to a call.
  *
- * @returns where the reply may not be sent yet: when it may
- * @throws `XdrError` where there is no call to reply to
+ * @returns undefined if the reply may be sent at once; otherwise when it may be sent
+ * @throws `XdrError` if the message is not a call
  */
 export function answerCall(
   message: Buffer,

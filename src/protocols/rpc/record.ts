@@ -1,51 +1,51 @@
 /**
- * Record marking: how messages stand in a stream of bytes [RFC 5531 §11]. A record is one or more
- * fragments; before each stand four bytes, its length and whether it is the last one.
+ * Record marking: messages in a stream of bytes [RFC 5531 §11]. A record has one or more fragments.
+ * Before each fragment there are four bytes: its length, and a flag for the last fragment.
  */
 
-/** Of a fragment's length. */
+/** The flag for the last fragment, in the four bytes of the length. */
 export const lastFragment = 0x8000_0000
 
 export const markBytes = 4
 
-/** All calls but those that write data to files. */
+/** All calls are smaller, except calls that write data to files. */
 export const smallRecordBytes = 8192
 
-/** A record that is larger than any call of ours, or than this client's may be. */
+/** A record that is larger than any valid call, or larger than this client may send. */
 export class RecordTooLarge extends Error {
   override readonly name = 'RecordTooLarge'
 }
 
 /**
- * Takes records out of what is received, piece by piece. It holds no more than what was received
- * of one record, and at most `most` bytes.
+ * Extracts records from the received pieces. It keeps only the received part of one record, and at
+ * most `most` bytes.
  */
 export class RecordReader {
   readonly #most: number
   readonly #mayBeLarge: () => boolean
-  /** What was received last, with what was left of the piece before. */
+  /** The last received piece, after the rest of the piece before. */
   #received: Buffer = Buffer.alloc(0)
-  /** Where in it the reader is. */
+  /** The reader's position in `#received`. */
   #position = 0
-  /** Of a record that did not come whole in one piece: its bytes so far. */
+  /** The bytes so far of a record that did not arrive in one piece. */
   #partial: Buffer = Buffer.alloc(0)
   #partialLength = 0
   /** Bytes of the current fragment that are still to come; undefined before its mark. */
   #left: number | undefined
   #isLast = false
 
-  /** @param mayBeLarge asked before a record is kept that has more than `smallRecordBytes` */
+  /** @param mayBeLarge called before a record of more than `smallRecordBytes` is kept */
   constructor(most: number, mayBeLarge: () => boolean = () => true) {
     this.#most = most
     this.#mayBeLarge = mayBeLarge
   }
 
-  /** Whether it holds the beginning of a large record. */
+  /** Whether a part of a large record was received. */
   get isWithinLargeRecord(): boolean {
     return this.#partialLength + (this.#left ?? 0) > smallRecordBytes
   }
 
-  /** Whether it holds the beginning of a record. */
+  /** Whether a part of a record was received. */
   get isWithinRecord(): boolean {
     return this.#available > 0 || this.#left !== undefined || this.#partialLength > 0
   }
@@ -62,7 +62,7 @@ export class RecordReader {
   /**
    * The next record, or undefined until more is received. It is valid until the next call.
    *
-   * @throws `RecordTooLarge` as soon as a mark announces it
+   * @throws `RecordTooLarge` as soon as the length of a fragment is too large
    */
   next(): Buffer | undefined {
     for (;;) {
@@ -70,7 +70,7 @@ export class RecordReader {
       const left = this.#left ?? 0
       const isWhole = this.#available >= left
       if (isWhole && this.#isLast && this.#partialLength === 0) {
-        // As nearly all records come: in one fragment and one piece, which needs no copy.
+        // Nearly all records come in one fragment and one piece. They need no copy.
         this.#left = undefined
         return this.#shift(left)
       }
@@ -85,7 +85,7 @@ export class RecordReader {
       this.#partialLength = 0
       return record
     }
-    // The few bytes of a mark that may be left must not keep the whole piece.
+    // Copy the few bytes that are left: a view of them would keep the whole piece in memory.
     this.#received = Buffer.from(this.#rest())
     this.#position = 0
     return undefined
@@ -113,7 +113,7 @@ export class RecordReader {
     return this.#received.subarray(this.#position)
   }
 
-  /** Grows by doubling: many small fragments cost no more than a large one. */
+  /** Doubles the buffer, so that many small fragments are not slower than a large one. */
   #append(bytes: Buffer): void {
     const length = this.#partialLength + bytes.length
     if (length > this.#partial.length) {

@@ -1,12 +1,12 @@
-/** Large buffers that replies are written into, used again and again. */
+/** A pool of large buffers for writing replies. */
 import { XdrWriter } from './xdr.ts'
 
-/** Two replies of the largest kind: whoever writes stops after one that goes beyond the first. */
+/** Two replies of the largest kind: the connection sends when one more may not fit. */
 const capacity = 2 * (2 ** 20 + 4096)
 const maxFree = 8
 
 export interface ReplyBuffers {
-  /** An empty one. */
+  /** @returns an empty buffer */
   take(): XdrWriter
   giveBack(buffer: XdrWriter): void
 }

@@ -1,4 +1,4 @@
-/** RPC over TCP: the connections, how many there may be, and which of them has to give way. */
+/** RPC over TCP, with limits for connections and large calls. */
 import { createServer } from 'node:net'
 import {
   createConnections,
@@ -14,11 +14,11 @@ import type { Caller, OnDefect, Program } from './program.ts'
 import { createReplyBuffers } from './reply-buffers.ts'
 
 export interface TcpLimits extends ConnectionLimits {
-  /** A connection on which nothing happens for so long is closed; clients make a new one. */
+  /** A connection is closed after this time without any data; clients then open a new one. */
   idleSeconds: number
 }
 
-/** Linux makes up to 16 connections with a server (`nconnect`), and leaves idle ones after 300 s. */
+/** Linux opens up to 16 connections to a server (`nconnect`), and closes idle ones after 300 s. */
 const defaultLimits: TcpLimits = {
   connections: 512,
   connectionsPerAddress: 32,
@@ -26,34 +26,36 @@ const defaultLimits: TcpLimits = {
 }
 
 export interface TcpServerOptions {
-  /** For errors: what is served. */
+  /** The service, for error messages. */
   name: string
   address: string
-  /** 0: any that is free. */
+  /** 0: any free port. */
   port: number
   programs: readonly Program[]
   onDefect: OnDefect
-  /** Default: everybody. */
+  /** Default: calls of all clients are answered. */
   hears?: Hears | undefined
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt | undefined
-  /** Whether the caller may make calls that take more than a few kilobytes; default: everybody. */
+  /** Whether the caller may send calls of more than a few kilobytes. Default: every caller. */
   mayCallAtLength?: (caller: Caller) => boolean
-  /** Told of the end of each connection. */
+  /** Called at the end of each connection. */
   onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
 }
 
 export interface RpcServer {
   port: number
-  /** Ends all connections as well. */
+  /** Also ends all connections. */
   close(): Promise<void>
 }
 
-/** Calls of up to a mebibyte that are on their way at a time, of all connections. */
+/** The most calls of up to 1 MiB that may arrive at the same time, on all connections. */
 const maxLargeRecords = 64
 
-/** A client that lost its power is noticed ten seconds later: Node asks once a second then. */
+/**
+ * After 20 s without data, Node probes the client once a second; after 10 s the connection ends.
+ */
 const keepAliveMs = 20_000
 
 /** @throws `NetimageError` `cannot-listen` */
@@ -65,7 +67,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
 
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
   const server = createServer({ noDelay: true, ...keepAlive }, (socket) => {
-    // A connection that breaks is the client's affair; it is closed by itself.
+    // If a connection breaks, Node closes it; this is no error of the server.
     socket.on('error', () => {})
     const address = plainAddress(socket.remoteAddress)
     if (address === undefined || hears?.(address) === false) {
@@ -92,10 +94,10 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
     listening.reject(listenError(`${options.name} (TCP)`, options, error)),
   )
   const { address: host, port } = options
-  // Whoever is in the queue gets its turn, where a SYN that finds no room is lost for a second or more.
+  // A long queue: if the queue is full, a SYN is lost, and the client waits for a second or more.
   server.listen({ host, port, backlog: limits.connections }, listening.resolve)
   await listening.promise
-  // Such as when no descriptors are left: that connection is lost, others are served on.
+  // For example if no file descriptor is left: only the new connection is lost.
   server.on('error', onDefect)
 
   const bound = server.address()

@@ -1,4 +1,4 @@
-/** RPC over UDP: a datagram, a reply. */
+/** RPC over UDP: one datagram for a call, one for its reply. */
 import { isIPv6 } from 'node:net'
 import { plainAddress } from '../connections.ts'
 import { createDatagramSocket } from '../datagram-socket.ts'
@@ -9,20 +9,20 @@ import type { RpcServer } from './tcp-server.ts'
 import { XdrError, XdrWriter } from './xdr.ts'
 
 export interface UdpServerOptions {
-  /** For errors: what is served. */
+  /** The service, for error messages. */
   name: string
   address: string
-  /** 0: any that is free. */
+  /** 0: any free port. */
   port: number
   programs: readonly Program[]
   onDefect: OnDefect
-  /** Default: everybody. */
+  /** Default: calls of all clients are answered. */
   hears?: Hears | undefined
 }
 
 /**
- * What a reply may have. More would help nobody but those who send with another's address, to have
- * us flood it.
+ * The most bytes of a reply. No client needs more, and an attacker who forges a sender's address
+ * could use long replies to flood that address.
  */
 const maxReplyBytes = 1024
 
@@ -39,7 +39,7 @@ export async function startUdpServer(options: UdpServerOptions): Promise<RpcServ
     try {
       if (answerCall(message, caller, programs, onDefect, reply)) return
       if (reply.length > maxReplyBytes) return
-      // The sender may be gone, or somebody else may have sent it with that address.
+      // Ignore errors: the sender may be gone, or its address may be forged.
       socket.send(Buffer.from(reply.written()), sender.port, sender.address, () => {})
     } catch (error) {
       if (!(error instanceof XdrError)) onDefect(error)

@@ -1,20 +1,21 @@
 /**
- * XDR, the encoding of ONC RPC [RFC 4506]: big-endian words of four bytes, bytes padded to them.
+ * XDR, the encoding of ONC RPC [RFC 4506]: big-endian words of four bytes; other data are padded to
+ * whole words.
  */
 
-/** What was received is not what the protocol says. */
+/** The received data break the protocol. */
 export class XdrError extends Error {
   override readonly name = 'XdrError'
 }
 
 const word = 4
 
-/** How many zero bytes follow so many bytes. */
+/** @returns the number of zero bytes after data of this length */
 export function padding(length: number): number {
   return (word - (length % word)) % word
 }
 
-/** Reads values from the start of some bytes on; each throws `XdrError` where they end too soon. */
+/** Reads values one after the other. Each method throws `XdrError` if the bytes end too early. */
 export class XdrReader {
   readonly #bytes: Buffer
   #position = 0
@@ -23,19 +24,19 @@ export class XdrReader {
     this.#bytes = bytes
   }
 
-  /** How many bytes have been read. */
+  /** The number of bytes that were read. */
   get position(): number {
     return this.#position
   }
 
-  /** From a position on, to the end. */
+  /** The bytes from a position to the end. */
   since(position: number): Buffer {
     return this.#bytes.subarray(position)
   }
 
   #take(length: number): number {
     const start = this.#position
-    if (length > this.#bytes.length - start) throw new XdrError('it ends too soon')
+    if (length > this.#bytes.length - start) throw new XdrError('the message ends too early')
     this.#position = start + length
     return start
   }
@@ -44,7 +45,7 @@ export class XdrReader {
     return this.#bytes.readUInt32BE(this.#take(word))
   }
 
-  /** Above `Number.MAX_SAFE_INTEGER`: that. No offset or size that we serve is so large. */
+  /** At most `Number.MAX_SAFE_INTEGER`: no valid offset or size is larger. */
   uint64(): number {
     const value = this.uint32() * 2 ** 32 + this.uint32()
     return Math.min(value, Number.MAX_SAFE_INTEGER)
@@ -52,11 +53,11 @@ export class XdrReader {
 
   boolean(): boolean {
     const value = this.uint32()
-    if (value > 1) throw new XdrError(`${value} is no boolean`)
+    if (value > 1) throw new XdrError(`${value} is not a boolean`)
     return value === 1
   }
 
-  /** Of a length that the protocol sets; a view, not a copy. */
+  /** Bytes of a length that the protocol defines; a view, not a copy. */
   fixed(length: number): Buffer {
     const start = this.#take(length)
     this.#take(padding(length))
@@ -66,17 +67,17 @@ export class XdrReader {
   /** Opaque bytes or a string, after their length; a view, not a copy. */
   opaque(most = Infinity): Buffer {
     const length = this.uint32()
-    if (length > most) throw new XdrError(`${length} bytes stand where ${most} may be`)
+    if (length > most) throw new XdrError(`${length} bytes are more than the limit of ${most}`)
     return this.fixed(length)
   }
 }
 
-/** Writes values into a buffer that grows where it must. */
+/** Writes values into a buffer that grows if necessary. */
 export class XdrWriter {
   #bytes: Buffer
-  /** Of the same bytes: by far the fastest way to write words. */
+  /** A view of `#bytes`: a `DataView` is by far the fastest way to write words. */
   #view: DataView
-  /** How many bytes are written. */
+  /** The number of bytes that were written. */
   length = 0
 
   constructor(capacity: number) {
@@ -84,12 +85,12 @@ export class XdrWriter {
     this.#view = viewOf(this.#bytes)
   }
 
-  /** A view of what is written: valid until more is. */
+  /** A view of the written bytes; valid until the next write. */
   written(from = 0): Buffer {
     return this.#bytes.subarray(from, this.length)
   }
 
-  /** Takes back what is written from here on. */
+  /** Removes the bytes from this position on. */
   truncate(length: number): void {
     this.length = length
   }
@@ -112,7 +113,7 @@ export class XdrWriter {
     this.#view.setUint32(start, value)
   }
 
-  /** @param at where a word is written already */
+  /** @param at the position of a word that was written already */
   replaceUint32(at: number, value: number): void {
     this.#view.setUint32(at, value)
   }
@@ -128,7 +129,7 @@ export class XdrWriter {
     this.uint32(value ? 1 : 0)
   }
 
-  /** Of a length that the protocol sets. */
+  /** Bytes of a length that the protocol defines. */
   fixed(bytes: Uint8Array): void {
     const end = this.#reserve(bytes.length) + bytes.length
     this.#bytes.set(bytes, end - bytes.length)
@@ -145,8 +146,8 @@ export class XdrWriter {
   }
 
   /**
-   * Opaque bytes that `fill` writes in place: it is given room for `most` and says how many there
-   * are.
+   * Opaque bytes that `fill` writes in place. `fill` gets a buffer of `most` bytes, and returns the
+   * number of bytes that it wrote.
    */
   opaqueInPlace(most: number, fill: (room: Buffer) => number): number {
     const at = this.#reserve(word + most)

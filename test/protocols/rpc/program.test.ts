@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { answerCall, type Call, type Program } from '../../../src/protocols/rpc/program.ts'
 import { XdrError, XdrWriter } from '../../../src/protocols/rpc/xdr.ts'
 
-/** A program that answers with the number it is given, and remembers who called. */
+/** A program that answers with the number in the arguments, and remembers its calls. */
 function echo(): { program: Program; calls: Call[] } {
   const calls: Call[] = []
   const program: Program = {
@@ -60,13 +60,13 @@ const reply = (...rest: number[]) =>
 const accepted = (...rest: number[]) => reply(0, 0, 0, ...rest)
 
 suite('a call', () => {
-  test('is answered with its number', () => {
+  test('is answered with the same xid', () => {
     const { reply, calls } = ask(call(7, 3, 0, ...noAuth, ...noAuth, 99))
     assert.equal(reply, accepted(0, 99))
     assert.deepEqual(calls[0]?.credentials, { uid: 65534, gid: 65534, groups: [] })
   })
 
-  test('tells who calls (AUTH_SYS)', () => {
+  test('has the credentials of its caller (AUTH_SYS)', () => {
     const name = [5, 0x686f7374, 0x31000000]
     const body = [1, ...name, 1000, 100, 2, 10, 20]
     const credentials = [1, body.length * 4, ...body]
@@ -75,7 +75,7 @@ suite('a call', () => {
     assert.deepEqual(calls[0]?.credentials, { uid: 1000, gid: 100, groups: [10, 20] })
   })
 
-  test('of another program, version or procedure is told so', () => {
+  test('for an unknown program, version or procedure gets an error', () => {
     assert.equal(ask(call(8, 3, 0, ...noAuth, ...noAuth)).reply, accepted(1))
     assert.equal(ask(call(7, 4, 0, ...noAuth, ...noAuth)).reply, accepted(2, 3, 5))
     assert.equal(ask(call(7, 3, 1, ...noAuth, ...noAuth)).reply, accepted(3))
@@ -83,11 +83,11 @@ suite('a call', () => {
     assert.equal(ask(call(7, 3, 0xffffffff, ...noAuth, ...noAuth)).reply, accepted(3))
   })
 
-  test('with malformed arguments is told so, and nothing of the results is left', () => {
+  test('with malformed arguments gets an error without any results', () => {
     assert.equal(ask(call(7, 3, 0, ...noAuth, ...noAuth)).reply, accepted(4))
   })
 
-  test('that meets a defect is answered, and the defect reported', () => {
+  test('that causes a defect is answered, and the defect is reported', () => {
     const { reply, defects } = ask(call(7, 3, 2, ...noAuth, ...noAuth))
     assert.equal(reply, accepted(5))
     assert.match(String(defects[0]), /a defect/)
@@ -109,12 +109,12 @@ suite('a call', () => {
     assert.equal(ask(call(7, 3, 0, 6, 4, 1, ...noAuth, 99)).reply, denied(2))
   })
 
-  test('that is none is not answered', () => {
+  test('with the type of a reply is not answered', () => {
     assert.throws(() => ask(Buffer.alloc(0)), XdrError)
     assert.throws(() => ask(words(0x1234, 1, 0, 0, 0, 0)), XdrError)
   })
 
-  test('of any bytes at all is answered or an XdrError', () => {
+  test('of any bytes is answered or causes an XdrError', () => {
     const start = fc.constantFrom(
       Buffer.alloc(0),
       call(),

@@ -11,7 +11,7 @@ function fragment(bytes: Uint8Array, isLast: boolean): Buffer {
   return Buffer.concat([mark, bytes])
 }
 
-/** A record in fragments that end where `cuts` say. */
+/** A record in fragments that end at the positions in `cuts`. */
 function fragmented(record: Uint8Array, cuts: readonly number[]): Buffer {
   const ends = cuts.map((cut) => cut % (record.length + 1)).sort((one, other) => one - other)
   const starts = [0, ...ends]
@@ -31,7 +31,7 @@ function takeAll(reader: RecordReader): Buffer[] {
 }
 
 suite('record marking', () => {
-  test('records come out whole, however they are fragmented and received', () => {
+  test('joins records from any fragments and pieces', () => {
     const record = fc.tuple(fc.uint8Array({ maxLength: 60 }), fc.array(fc.nat(), { maxLength: 5 }))
     const pieces = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 })
     fc.assert(
@@ -41,7 +41,7 @@ suite('record marking', () => {
         const found: Buffer[] = []
         for (let at = 0, index = 0; at < stream.length; index++) {
           const size = sizes[index % sizes.length] ?? 1
-          // What it was given is its own only until it is asked for the next record.
+          // A copy: the reader may use a piece only until the next record is asked for.
           const piece = Buffer.from(stream.subarray(at, at + size))
           reader.push(piece)
           found.push(...takeAll(reader))
@@ -57,7 +57,7 @@ suite('record marking', () => {
     )
   })
 
-  test('what was received while it was not asked waits', () => {
+  test('keeps received records until they are asked for', () => {
     const reader = new RecordReader(most)
     reader.push(Buffer.concat([fragment(Buffer.from('one'), true), Buffer.from([0x80])]))
     reader.push(Buffer.from([0, 0, 3]))
@@ -65,7 +65,7 @@ suite('record marking', () => {
     assert.deepEqual(takeAll(reader).map(String), ['one', 'two'])
   })
 
-  test('a record that is too large is refused by its mark alone', () => {
+  test('refuses a record that is too large as soon as its length arrives', () => {
     for (const mark of ['7fffffff', 'ffffffff', '800003e9', '000003e9']) {
       const reader = new RecordReader(most)
       reader.push(Buffer.from(mark, 'hex'))
@@ -73,7 +73,7 @@ suite('record marking', () => {
     }
   })
 
-  test('so is one that its fragments make too large together', () => {
+  test('refuses a record whose fragments together are too large', () => {
     const reader = new RecordReader(most)
     reader.push(fragment(Buffer.alloc(600), false))
     assert.equal(reader.next(), undefined)
@@ -81,15 +81,18 @@ suite('record marking', () => {
     assert.throws(() => reader.next(), RecordTooLarge)
   })
 
-  test('a fragment for each byte, and empty ones, cost few copies', () => {
-    // Were all that is there copied for each fragment, twice the bytes would cost four times as much.
+  test('copies little if there is a fragment for each byte, or if there are empty fragments', () => {
+    // If each fragment copied all bytes before it, twice the bytes would cause four times the
+    // copies.
     const [once, twice] = [100_000, 200_000].map((bytes) => bytesCopied(bytes))
     assert.ok(once !== undefined && twice !== undefined && once >= 100_000)
     assert.ok(twice < 2.5 * once, `${once} and ${twice} bytes were copied`)
   })
 })
 
-/** How many bytes are copied for a record of so many bytes with a fragment for each. */
+/**
+ * The number of bytes that are copied for a record of `bytes` bytes with a fragment for each byte.
+ */
 function bytesCopied(bytes: number): number {
   const one = Buffer.concat([fragment(Buffer.alloc(0), false), fragment(Buffer.alloc(1), false)])
   const piece = Buffer.concat(Array.from({ length: 1000 }, () => one))

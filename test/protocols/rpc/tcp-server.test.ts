@@ -1,4 +1,4 @@
-// What a server does about clients that mean no good, or are gone.
+// Hostile clients, and clients that disconnect.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -13,15 +13,15 @@ import { callRecord, connectRpc } from '../support/rpc-client.ts'
 const program = 7
 const address = '127.0.0.1'
 const largeReply = 500_000
-const dearMs = 4
+const expensiveMs = 4
 
-/** A program that does nothing, answers with much, answers when it is let, and takes its time. */
+/** Procedures that do nothing, that reply with much data, that reply later, and that are slow. */
 function testProgram(): {
   program: Program
-  counts: { large: number; waiting: number; dear: number }
+  counts: { large: number; waiting: number; expensive: number }
   gate: PromiseWithResolvers<void>
 } {
-  const counts = { large: 0, waiting: 0, dear: 0 }
+  const counts = { large: 0, waiting: 0, expensive: 0 }
   const gate = Promise.withResolvers<void>()
   const procedures: Procedure[] = [
     () => undefined,
@@ -36,8 +36,8 @@ function testProgram(): {
       return { until: gate.promise, otherwise: () => results.uint32(0xdead) }
     },
     () => {
-      counts.dear++
-      for (const end = performance.now() + dearMs; performance.now() < end;);
+      counts.expensive++
+      for (const end = performance.now() + expensiveMs; performance.now() < end;);
       return undefined
     },
   ]
@@ -77,7 +77,7 @@ async function isServed(port: number): Promise<boolean> {
 const limits: TcpLimits = { connections: 40, connectionsPerAddress: 30, idleSeconds: 60 }
 
 suite('an RPC server over TCP', () => {
-  test('a record of 2 GB ends the connection at its mark, before anything is kept', async () => {
+  test('closes the connection at the length of a record of 2 GB, before it keeps anything', async () => {
     await using server = await start()
     for (const mark of ['7fffffff', 'ffffffff', '80101001']) {
       const socket = await open(server.port)
@@ -88,7 +88,7 @@ suite('an RPC server over TCP', () => {
     assert.ok(await isServed(server.port))
   })
 
-  test('what is no RPC ends the connection', async () => {
+  test('closes the connection if the data are not RPC', async () => {
     await using server = await start()
     const socket = await open(server.port)
     socket.resume()
@@ -98,7 +98,7 @@ suite('an RPC server over TCP', () => {
     assert.ok(await isServed(server.port))
   })
 
-  test('half-open connections by the hundred keep nobody out', async () => {
+  test('serves other clients during hundreds of idle connections', async () => {
     await using server = await start(limits)
     using busy = await connectRpc(server.port)
     await busy.call(program, 0, () => {})
@@ -112,14 +112,14 @@ suite('an RPC server over TCP', () => {
       halfOpen.push(socket)
     }
     const most = limits.connectionsPerAddress
-    await waitUntil('the server closes what is too much', () => closed >= 300 - most)
-    // The one that has had a call is the last to go.
+    await waitUntil('the server closes the connections over the limit', () => closed >= 300 - most)
+    // The connection that was used is closed last.
     await busy.call(program, 0, () => {})
     assert.ok(await isServed(server.port))
     for (const socket of halfOpen) socket.destroy()
   })
 
-  test('a connection on which nothing happens is closed', async () => {
+  test('closes an idle connection', async () => {
     await using server = await start({ ...limits, idleSeconds: 0.2 })
     const socket = await open(server.port)
     socket.resume()
@@ -128,7 +128,7 @@ suite('an RPC server over TCP', () => {
     assert.ok(await isServed(server.port))
   })
 
-  test('who calls and does not read is not worked for, and served once it reads', async () => {
+  test('does not run calls of a client that does not read, until it reads', async () => {
     await using server = await start()
     const socket = await open(server.port)
     socket.pause()
@@ -137,10 +137,10 @@ suite('an RPC server over TCP', () => {
     let before = -1
     while (server.counts.large !== before) {
       before = server.counts.large
-      // In this time it would have answered many more.
+      // In this time the server would have answered many more calls.
       for (let calls = 0; calls < 30; calls++) await isServed(server.port)
     }
-    // What the kernel takes of it depends on its buffers; hundreds of megabytes it does not.
+    // The kernel's buffers hold some replies, but never hundreds of megabytes.
     assert.ok(before < calls / 4, `${before} of ${calls} calls were answered`)
     assert.ok(await isServed(server.port))
 
@@ -153,7 +153,7 @@ suite('an RPC server over TCP', () => {
     socket.destroy()
   })
 
-  test('who may not make large calls has none kept, and is answered to small ones', async () => {
+  test('keeps no large calls of a client that may not send them, and answers its small calls', async () => {
     await using server = await start(limits, ['127.0.0.9'])
     using stranger = await connectRpc(server.port, '127.0.0.9')
     await stranger.call(program, 0, (writer) => writer.fixed(Buffer.alloc(8000)))
@@ -169,7 +169,7 @@ suite('an RPC server over TCP', () => {
     await other.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
   })
 
-  test('so many large calls are on their way at a time, and the others wait', async () => {
+  test('receives a limited number of large calls at a time, and the others wait', async () => {
     const many = { connections: 100, connectionsPerAddress: 100, idleSeconds: 60 }
     await using server = await start(many)
     const stalled: Socket[] = []
@@ -188,12 +188,12 @@ suite('an RPC server over TCP', () => {
     assert.equal(isDone, false)
     stalled.pop()?.destroy()
     await large
-    // And again, on the place that it had.
+    // The client can take its place again.
     await client.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
     for (const socket of stalled) socket.destroy()
   })
 
-  test('many dear calls that arrive together hold up nobody else', async () => {
+  test('answers other clients in between if many expensive calls arrive together', async () => {
     await using server = await start()
     using other = await connectRpc(server.port)
     await other.call(program, 0, () => {})
@@ -203,16 +203,19 @@ suite('an RPC server over TCP', () => {
     let received = 0
     socket.on('data', (piece) => (received += piece.length))
     socket.write(Buffer.concat(Array.from({ length: calls }, () => callRecord({}, program, 3))))
-    while (server.counts.dear === 0) await new Promise((resolve) => setImmediate(resolve))
+    while (server.counts.expensive === 0) await new Promise((resolve) => setImmediate(resolve))
     await other.call(program, 0, () => {})
-    assert.ok(server.counts.dear < 20, `${server.counts.dear} calls came before the other one`)
+    assert.ok(
+      server.counts.expensive < 20,
+      `${server.counts.expensive} calls came before the other one`,
+    )
     while (received < calls * replyBytes) await once(socket, 'data')
-    assert.equal(server.counts.dear, calls)
+    assert.equal(server.counts.expensive, calls)
     assert.equal(received, calls * replyBytes)
     socket.destroy()
   })
 
-  test('replies that must wait hold up neither others nor the server', async () => {
+  test('answers other calls while replies wait', async () => {
     await using server = await start()
     using client = await connectRpc(server.port)
     const held = Array.from({ length: 2000 }, (_, number) =>
@@ -228,7 +231,7 @@ suite('an RPC server over TCP', () => {
     )
   })
 
-  test('a client may go while its replies wait', async () => {
+  test('survives a client that disconnects while its replies wait', async () => {
     await using server = await start()
     const socket = await open(server.port)
     socket.write(callRecord({}, program, 2, (writer) => writer.uint32(1)))
@@ -240,7 +243,7 @@ suite('an RPC server over TCP', () => {
     assert.deepEqual(server.defects, [])
   })
 
-  test('a port that is taken is an error that says so', async () => {
+  test('tells if its port is in use', async () => {
     await using server = await start()
     const other = startTcpServer({
       ...{ name: 'NFS', address, port: server.port, programs: [], onDefect: () => {} },

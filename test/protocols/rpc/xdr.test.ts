@@ -42,7 +42,7 @@ function written(items: readonly Value[]): Buffer {
 }
 
 suite('XDR', () => {
-  test('what is written is read again, in words of four bytes', () => {
+  test('reads the written values again, in words of four bytes', () => {
     fc.assert(
       fc.property(fc.array(value), (items) => {
         const bytes = written(items)
@@ -57,7 +57,7 @@ suite('XDR', () => {
     )
   })
 
-  test('what is cut off anywhere is an XdrError', () => {
+  test('throws an XdrError if the bytes are cut off anywhere', () => {
     fc.assert(
       fc.property(fc.array(value, { minLength: 1 }), fc.double({ max: 1, min: 0 }), (items, at) => {
         const bytes = written(items)
@@ -69,7 +69,7 @@ suite('XDR', () => {
     )
   })
 
-  test('the example of RFC 4506, section 7', () => {
+  test('encodes the example of RFC 4506, section 7', () => {
     const writer = new XdrWriter(0)
     writer.string('sillyprog')
     writer.uint32(2)
@@ -84,20 +84,20 @@ suite('XDR', () => {
     )
   })
 
-  test('numbers beyond what we serve become the largest safe one', () => {
+  test('reads numbers that are too large as the largest safe integer', () => {
     const reader = new XdrReader(Buffer.from('ffffffffffffffff0020000000000000', 'hex'))
     assert.equal(reader.uint64(), Number.MAX_SAFE_INTEGER)
     assert.equal(reader.uint64(), Number.MAX_SAFE_INTEGER)
   })
 
-  test('a length beyond what is there, or beyond what may be, is an XdrError', () => {
+  test('throws an XdrError if a length is more than the bytes or the limit', () => {
     const four = Buffer.from('00000004aaaaaaaa', 'hex')
     assert.throws(() => new XdrReader(four).opaque(3), XdrError)
     assert.throws(() => new XdrReader(Buffer.from('ffffffffaaaaaaaa', 'hex')).opaque(), XdrError)
     assert.throws(() => new XdrReader(Buffer.from('00000002', 'hex')).boolean(), XdrError)
   })
 
-  test('bytes written in place are those that were filled in', () => {
+  test('writes bytes in place', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 40 }), fc.nat(40), (bytes, spare) => {
         const writer = new XdrWriter(4)
