@@ -263,7 +263,7 @@ suite('netimage serve', () => {
     await assert.rejects(runProgram(findProgram('nfs-ls'), [wrong]))
     await stop(server)
     const { stdout, stderr } = await server.ended
-    assert.match(stdout, /"path":"\/srv\/other","reason":"its root is \/srv\/test"/)
+    assert.match(stdout, /"path":"\/srv\/other","reason":"the root of the machine is \/srv\/test"/)
     assert.doesNotMatch(stderr, /--allow/)
   })
 

@@ -1,10 +1,10 @@
-/** Attributes as they stand in calls and replies [RFC 1813 §2.6]. */
+/** The encoding of attributes in calls and replies [RFC 1813 §2.6]. */
 import { FileSystemError, type Attributes, type NodeId, type Time } from './file-system.ts'
 import { XdrError, type XdrReader, type XdrWriter } from '../rpc/xdr.ts'
 import type { ServedExport } from './machine.ts'
 import { typeNumber } from './protocol.ts'
 
-/** What a client asks to be set (sattr3). */
+/** The attributes that a client wants to set (sattr3). */
 export interface WantedAttributes {
   mode?: number
   uid?: number
@@ -35,7 +35,7 @@ function readWantedTime(reader: XdrReader): Time | 'now' | undefined {
   if (how === setTime.dont) return undefined
   if (how === setTime.toServerTime) return 'now'
   if (how === setTime.toClientTime) return readTime(reader)
-  throw new XdrError(`${how} is no way to set a time`)
+  throw new XdrError(`${how} is not a way to set a time`)
 }
 
 export function readTime(reader: XdrReader): Time {
@@ -45,7 +45,9 @@ export function readTime(reader: XdrReader): Time {
   return { seconds, nanoseconds }
 }
 
-/** Whether a time is the one that the client was told: that has 32 bits for the seconds. */
+/**
+ * Whether a time is the one that the client was told. The client has only 32 bits of the seconds.
+ */
 export function isToldTime(time: Time, told: Time): boolean {
   return time.seconds >>> 0 === told.seconds && time.nanoseconds === told.nanoseconds
 }
@@ -68,13 +70,13 @@ export function writeAttributes(results: XdrWriter, attributes: Attributes, fsid
   writeTime(results, attributes.changed)
 }
 
-/** Before 1970 and after 2106 the seconds wrap around, as they do with the kernel's server. */
+/** The seconds wrap around before 1970 and after 2106, as in the kernel's server. */
 function writeTime(results: XdrWriter, { seconds, nanoseconds }: Time): void {
   results.uint32(seconds >>> 0)
   results.uint32(nanoseconds)
 }
 
-/** post_op_attr: as they are now. */
+/** post_op_attr: the present attributes. */
 export function writeAttributesAfter(
   results: XdrWriter,
   { fileSystem, fsid }: ServedExport,
@@ -85,7 +87,7 @@ export function writeAttributesAfter(
   if (attributes) writeAttributes(results, attributes, fsid)
 }
 
-/** wcc_data: by which a client sees whether others changed the node as well. */
+/** wcc_data: the client compares it to see whether other clients changed the node too. */
 export function writeChange(results: XdrWriter, served: ServedExport, before: Attributes): void {
   results.boolean(true)
   results.uint64(before.size)

@@ -1,4 +1,4 @@
-/** A call of NFS, and what all procedures take from it: nodes and names. */
+/** A call of NFS, and the reading of its nodes and names. */
 import type { Attributes, NodeId } from './file-system.ts'
 import type { Credentials } from '../rpc/message.ts'
 import type { XdrReader, XdrWriter } from '../rpc/xdr.ts'
@@ -11,38 +11,38 @@ export interface NfsCall {
   procedure: number
   credentials: Credentials
   arguments: XdrReader
-  /** Where the reader was before it read any of them. */
+  /** The reader's position before it read any argument. */
   argumentsStart: number
-  /** What the first handle is of; those that follow must be of the same. */
+  /** The export of the first handle; later handles must be of the same export. */
   served: ServedExport
-  /** The nodes that are called upon, as they were before anything was done. */
+  /** The nodes of the handles, with their attributes before the call. */
   nodes: Attributes[]
-  /** For `observe`, from those procedures that have it. */
+  /** Facts for `observe`, if the procedure has them. */
   seen: { node?: NodeId; directory?: NodeId; name?: Buffer; bytes?: number }
 }
 
-/** How a procedure of NFS is done. */
+/** A procedure of NFS. */
 export interface NfsProcedure {
   name: string
   /**
-   * What follows the status of a failure for each handle of the call: its attributes, or those of
-   * before and after.
+   * In a failure, after the status, for each handle: its attributes, or its attributes before and
+   * after.
    */
   failure: readonly ('attributes' | 'change')[]
   /**
    * Writes the results of success, after the status.
    *
-   * @param node of the first handle
+   * @param node the node of the first handle
    * @returns what must be on stable storage before the results are sent: `structure`, or also the
    *   `data` of the node
-   * @throws `NfsError` or `FileSystemError`, and has done nothing then
+   * @throws `NfsError` or `FileSystemError`; then nothing was changed
    */
   run: (call: NfsCall, node: Attributes, results: XdrWriter) => Awaited | undefined
 }
 
 export type Awaited = 'structure' | 'data'
 
-/** Finds which export of the machine the first handle is of, and its node. */
+/** Finds the export of the machine and the node for the first handle. */
 export function openFirstNode(
   reader: XdrReader,
   machine: NfsMachine,
@@ -58,7 +58,7 @@ export function openFirstNode(
   throw new NfsError(isGenuine ? 'NFS3ERR_STALE' : 'NFS3ERR_BADHANDLE')
 }
 
-/** Reads another handle, of the same export. */
+/** Reads a further handle, which must be of the same export. */
 export function openNode({ arguments: reader, served, nodes }: NfsCall): Attributes {
   const handle = reader.opaque(maxHandle)
   const id = served.handles.open(handle)
@@ -70,22 +70,22 @@ export function openNode({ arguments: reader, served, nodes }: NfsCall): Attribu
   return node
 }
 
-/** Reads a name that is to be looked up. */
+/** Reads a name to look up. */
 export function readName(call: NfsCall): Buffer {
-  // A copy: what was received is not kept.
+  // A copy, because the received bytes are valid only during the call.
   const name = Buffer.from(call.arguments.opaque())
   if (name.length > maxName) throw new NfsError('NFS3ERR_NAMETOOLONG')
   if (name.length === 0 || name.includes(0) || name.includes('/')) {
     throw new NfsError('NFS3ERR_INVAL')
   }
   call.seen.name = name
-  // It stands in the directory whose handle came before it.
+  // The name is in the directory whose handle came before it.
   const directory = call.nodes.at(-1)
   if (directory) call.seen.directory = directory.id
   return name
 }
 
-/** Reads a name that is to be given or taken away. @param ifDots the error of `.` and `..` */
+/** Reads a name to add or to remove. @param ifDots the error for `.` and `..` */
 export function readEntryName(call: NfsCall, ifDots: 'NFS3ERR_EXIST' | 'NFS3ERR_INVAL'): Buffer {
   const name = readName(call)
   if (isDots(name)) throw new NfsError(ifDots)

@@ -1,4 +1,4 @@
-/** Making nodes and changing their attributes: what several procedures do. */
+/** Making nodes and changing their attributes, for several procedures. */
 import type { Attributes, NewNode, NodeId, Time } from './file-system.ts'
 import type { XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter, writeChange, type WantedAttributes } from './attributes.ts'
@@ -7,16 +7,16 @@ import { allowedChanges, ownershipOfNew, requireModification, requireSearch } fr
 import { NfsError } from './protocol.ts'
 import { once } from './reply-cache.ts'
 
-/** @throws `NfsError` where the caller may not; nothing is changed then */
+/** @throws `NfsError` if the caller lacks permission; then nothing is changed */
 export function changeAttributes(call: NfsCall, node: Attributes, wanted: WantedAttributes): void {
   const changes = allowedChanges(node, wanted, call.credentials, now())
   if (Object.keys(changes).length > 0) call.served.fileSystem.setAttributes(node.id, changes)
 }
 
-/** What is to be made; permissions and the rest follow from what is wanted, and for whom. */
+/** The node to make. Its other attributes follow from the wanted attributes and the credentials. */
 export type NodeToMake = Pick<NewNode, 'kind' | 'target' | 'device'>
 
-/** Makes a node, whose name must be free. */
+/** Makes a node. The name must be free. */
 export function makeNode(
   call: NfsCall,
   directory: Attributes,
@@ -41,7 +41,7 @@ export function makeNode(
   return made
 }
 
-/** The whole of MKDIR, SYMLINK and MKNOD once their arguments are read. */
+/** The common part of MKDIR, SYMLINK and MKNOD, after their arguments are read. */
 export function makeNodeOnce(
   call: NfsCall,
   directory: Attributes,
@@ -55,7 +55,7 @@ export function makeNodeOnce(
   })
 }
 
-/** The results of all procedures that make something. */
+/** Writes the results of all procedures that make a node. */
 export function writeMade(
   call: NfsCall,
   directory: Attributes,

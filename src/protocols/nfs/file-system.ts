@@ -1,12 +1,11 @@
 /**
- * What a machine sees at `/`: the image below, the machine's own layer above.
+ * The file system that a machine has at `/`: the image, and above it the machine's own layer.
  *
- * This is the seam between the NFS server and the layers: nodes by number, names as bytes, and
- * the errors of a Unix kernel. It knows structure, not permission: who may do what is decided
- * above it.
+ * This is the interface between the NFS server and the layers. Nodes are numbers, names are bytes,
+ * and errors are those of a Unix kernel. It does not check permissions: the NFS server does.
  */
 
-/** A node's number: its `fileid`, the same as long as the layer lives. Safe integers. */
+/** A node's number, its `fileid`: a safe integer that never changes while the layer exists. */
 export type NodeId = number
 
 export interface Time {
@@ -32,16 +31,16 @@ export interface Attributes {
   gid: number
   /** Bytes. */
   size: number
-  /** Bytes on the disk: less than `size` where the file is sparse. */
+  /** Bytes on the disk: less than `size` if the file is sparse. */
   used: number
-  /** Of `character` and `block`; elsewhere zeros. */
+  /** For `character` and `block`; zeros for other kinds. */
   device: Device
   accessed: Time
   modified: Time
   changed: Time
 }
 
-/** What is to change; `changed` follows by itself. */
+/** The attributes to change; `changed` is then set to the present time. */
 export interface AttributeChanges {
   mode?: number
   uid?: number
@@ -52,15 +51,15 @@ export interface AttributeChanges {
   modified?: Time
 }
 
-/** What `create` makes. */
+/** A node for `create`. */
 export interface NewNode {
   kind: NodeKind
   mode: number
   uid: number
   gid: number
-  /** Of `symlink`. */
+  /** For `symlink`. */
   target?: Buffer
-  /** Of `character` and `block`. */
+  /** For `character` and `block`. */
   device?: Device
   /** Default: now. */
   accessed?: Time
@@ -70,7 +69,7 @@ export interface NewNode {
 export interface DirectoryEntry {
   name: Buffer
   node: NodeId
-  /** Where a listing goes on after this entry; stays valid whatever changes in the directory. */
+  /** The position for listing the next entries. It stays valid if the directory changes. */
   cookie: number
 }
 
@@ -78,7 +77,7 @@ export interface Space {
   /** Bytes. */
   total: number
   free: number
-  /** Of what is free: without what the file system keeps for its administrator. */
+  /** The free bytes without those that the file system reserves for its administrator. */
   available: number
   files: number
   freeFiles: number
@@ -86,7 +85,7 @@ export interface Space {
 
 export type FileSystemErrorCode =
   | 'EACCES'
-  /** It cannot be done now, and may be asked for again. */
+  /** The operation is not possible now; the client should try again. */
   | 'EAGAIN'
   | 'EDQUOT'
   | 'EEXIST'
@@ -104,7 +103,7 @@ export type FileSystemErrorCode =
   | 'EROFS'
   | 'ESTALE'
 
-/** An operation that did nothing, and why. */
+/** The error of an operation that changed nothing. */
 export class FileSystemError extends Error {
   readonly code: FileSystemErrorCode
 
@@ -115,48 +114,54 @@ export class FileSystemError extends Error {
 }
 
 /**
- * All operations are done when they return, or throw a `FileSystemError` and have done nothing;
- * a node that is gone is `ESTALE`. What they did is on stable storage once `stable` (structure and
- * attributes) or `commit` (data as well) has come back after them.
+ * Each operation is complete when it returns, or it throws a `FileSystemError` and has changed
+ * nothing. For a node that does not exist any more, the error is `ESTALE`. The changes are on
+ * stable storage when a later `stable` (structure and attributes) or `commit` (also data) is
+ * fulfilled.
  */
 export interface FileSystem {
   readonly root: NodeId
-  /** The largest file that there can be. Bytes. */
+  /** The size limit of a file. Bytes. */
   readonly maxFileSize: number
   attributes(node: NodeId): Attributes
-  /** Also `.` and `..`; the parent of the root is the root. */
+  /** `.` and `..` are allowed; the parent of the root is the root. */
   lookup(directory: NodeId, name: Buffer): NodeId | undefined
-  /** @returns the bytes read: fewer than `into` holds only at the end of the file */
+  /** @returns the number of bytes read; less than the size of `into` only at the end of the file */
   read(file: NodeId, offset: number, into: Uint8Array): number
   readLink(link: NodeId): Buffer
   /** Entries after `cookie` (0: from the start), without `.` and `..`. */
   list(directory: NodeId, cookie: number): Iterable<DirectoryEntry>
 
   setAttributes(node: NodeId, changes: AttributeChanges): void
-  /** @param mode that the file has from then on; nobody sees the data with the mode before */
+  /**
+   * @param mode the new mode, set before the data are written: no client sees new data with the old
+   * mode
+   */
   write(file: NodeId, offset: number, data: Uint8Array, mode?: number): void
-  /** @throws `EEXIST` where the name is taken */
+  /** @throws `EEXIST` if the name exists */
   create(directory: NodeId, name: Buffer, node: NewNode): NodeId
   link(node: NodeId, directory: NodeId, name: Buffer): void
-  /** Anything but a directory. */
+  /** Removes a node that is not a directory. */
   remove(directory: NodeId, name: Buffer): void
   removeDirectory(directory: NodeId, name: Buffer): void
   rename(directory: NodeId, name: Buffer, toDirectory: NodeId, toName: Buffer): void
 
   space(): Space
 
-  /** All operations so far, but for the data of files. */
+  /** Makes all operations so far stable, except the data of files. */
   stable(): Promise<void>
-  /** All operations so far, and the data of this file. */
+  /** Makes all operations so far stable, and the data of this file. */
   commit(file: NodeId): Promise<void>
 
   /**
-   * All that is done within is one operation: an error undoes all of it, but for data that were
-   * written. What removes is run a second time if the disk was full.
+   * Makes all changes of `action` one operation: an error undoes all of them, except written data.
+   * If the disk is full, an action that removes something is run a second time.
    */
   together<T>(action: () => T): T
 
-  /** A reply to a request that must not be done twice, kept as stable as what the request did. */
+  /**
+   * Keeps the reply to a request that must not run twice, as stable as the changes of the request.
+   */
   rememberReply(key: Buffer, reply: Buffer): void
   recallReply(key: Buffer): Buffer | undefined
 }

@@ -1,11 +1,12 @@
 /**
- * File handles: which node of which layer over which image, and a proof that we made it.
+ * File handles. A handle names a node, its layer and its image, and proves that this server made
+ * it.
  *
  *     version 4 | layer 12 | image 12 | node 8 | MAC 16      bytes
  *
- * Layer and image stand as the beginnings of their hashes. The MAC is keyed BLAKE2s with the key
- * in front, which BLAKE2, unlike SHA-256, allows. Nobody without the key can make a handle of a
- * node whose name they were never told, or alter one.
+ * Layer and image are the first bytes of their hashes. The MAC is BLAKE2s of the key followed by
+ * the other bytes; with BLAKE2 this is safe, with SHA-256 it is not. Without the key, a client
+ * cannot make or change a handle, so it cannot use nodes that it was not told.
  */
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { NodeId } from './file-system.ts'
@@ -14,11 +15,11 @@ import { NfsError } from './protocol.ts'
 export interface Handles {
   make(node: NodeId): Buffer
   /**
-   * @returns undefined where it is not of this layer and image, if it is a handle at all
-   * @throws `NfsError` `NFS3ERR_BADHANDLE` where we never made it
+   * @returns undefined if the handle is not of this layer and image, or is not a handle at all
+   * @throws `NfsError` `NFS3ERR_BADHANDLE` if this server did not make the handle
    */
   open(handle: Buffer): NodeId | undefined
-  /** Whether we made it, of whatever layer and image. */
+  /** Whether this server made the handle, for any layer and image. */
   isGenuine(handle: Buffer): boolean
 }
 
@@ -28,7 +29,7 @@ const nodeAt = 4 + 2 * tagBytes
 const macAt = nodeAt + 8
 const macBytes = 16
 const handleBytes = macAt + macBytes
-/** Of the key that handles are made with. */
+/** The length of the secret key. */
 export const handleKeyBytes = 32
 
 export function createHandles(
@@ -40,7 +41,7 @@ export function createHandles(
   prefix.set(tag(layer), 4)
   prefix.set(tag(image), 4 + tagBytes)
 
-  // Made anew each time: that takes microseconds, and to remember them would take a lot of memory.
+  // Handles are not cached: making one takes microseconds, and a cache would need much memory.
   function make(node: NodeId): Buffer {
     const handle = Buffer.alloc(handleBytes)
     prefix.copy(handle)

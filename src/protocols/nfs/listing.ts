@@ -1,4 +1,4 @@
-/** Listings of directories: what READDIR and READDIRPLUS have in common [RFC 1813 §3.3.16]. */
+/** Listings of directories, for READDIR and READDIRPLUS [RFC 1813 §3.3.16]. */
 import type { Attributes, NodeId } from './file-system.ts'
 import type { XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter } from './attributes.ts'
@@ -6,17 +6,17 @@ import type { NfsCall } from './call.ts'
 import { may, requirePermission } from './permission.ts'
 import { NfsError, preferredListing } from './protocol.ts'
 
-/** `.` and `..` come first and have the first two cookies; those of the others come after. */
+/** `.` and `..` come first, with the first two cookies; the cookies of other entries follow. */
 const dots = [Buffer.from('.'), Buffer.from('..')]
 
 const cookieVerifierBytes = 8
-/** That no entry follows, and whether it is the end of the directory. */
+/** Two words: no further entry, and whether this is the end of the directory. */
 const endBytes = 8
 
 /**
- * Reads after which entry the listing is to go on.
+ * Reads the cookie of the entry after which the listing continues.
  *
- * @throws `NfsError` where it cannot
+ * @throws `NfsError` if the cookie is not valid, or if the caller may not list
  */
 export function readCookie(call: NfsCall, directory: Attributes): number {
   const cookie = call.arguments.uint64()
@@ -32,11 +32,11 @@ export function readCookie(call: NfsCall, directory: Attributes): number {
 export interface ListingLimits {
   /** Bytes of all results after the status. */
   all: number
-  /** Bytes of the entries without what `writeMore` writes. */
+  /** Bytes of the entries, without the bytes of `writeMore`. */
   names?: number
 }
 
-/** @param writeMore writes what follows an entry's number, name and cookie */
+/** @param writeMore writes the fields after an entry's number, name and cookie */
 export function writeListing(
   call: NfsCall,
   directory: Attributes,
@@ -52,7 +52,7 @@ export function writeListing(
   results.fixed(served.cookieVerifier)
 
   let isAny = false
-  /** @returns whether there was room for it */
+  /** @returns whether there was enough room */
   function writeEntry(node: NodeId, name: Buffer, cookie: number): boolean {
     const start = results.length
     results.boolean(true)

@@ -1,4 +1,4 @@
-/** What a machine may mount, and what is kept for each such export while the server runs. */
+/** The exports of machines, and the server's data about each export. */
 import { hash, randomBytes } from 'node:crypto'
 import type { FileSystem } from './file-system.ts'
 import type { Caller } from '../rpc/program.ts'
@@ -9,36 +9,37 @@ export interface NfsMachine {
   name: string
   /** For reports: lower case with colons. */
   mac?: string
-  /** The same objects for as long as the machine has them. */
+  /** An export must stay the same object while the machine has it. */
   exports: readonly NfsExport[]
 }
 
 export interface NfsExport {
-  /** What the machine mounts: absolute, without a slash at its end. */
+  /** The path that the machine mounts: absolute, without a slash at the end. */
   path: string
-  /** Names the layer; a layer that was reset has another name, for its nodes are others. */
+  /**
+   * The name of the layer. A layer gets a new name if it is reset, because it then has other nodes.
+   */
   layer: string
-  /** Names the image below: the same as long as its files are the same. */
+  /** The name of the image below; it stays the same while the files of the image are the same. */
   image: string
   fileSystem: FileSystem
 }
 
 /**
- * The machine that calls. `busy`: nothing can be told or done for now, and the machine should ask
- * again; undefined: it is none that is served.
+ * Finds the machine that calls. `busy`: this is not possible now, and the machine should ask again;
+ * undefined: the machine is not served.
  */
 export type MachineOf = (caller: Caller) => NfsMachine | 'busy' | undefined
 
 export interface ServedExport {
   fileSystem: FileSystem
   handles: Handles
-  /** Tells its nodes from those of other exports; the same after a restart. */
+  /** Distinguishes the nodes of this export from those of others; the same after a restart. */
   fsid: number
-  /** Of listings. It never changes: cookies stay valid whatever happens in a directory. */
+  /** It never changes, because cookies stay valid if a directory changes. */
   cookieVerifier: Buffer
   /**
-   * A client that meets another one than before writes again what it had not committed yet
-   * [RFC 1813 §3.3.21].
+   * If this value changes, a client writes its uncommitted data again [RFC 1813 §3.3.21].
    */
   writeVerifier: Buffer
 }

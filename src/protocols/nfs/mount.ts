@@ -1,4 +1,6 @@
-/** The program MOUNT version 3 [RFC 1813, appendix I]: from a path to the first file handle. */
+/**
+ * The program MOUNT version 3 [RFC 1813, appendix I]: it gives the first file handle for a path.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { FileSystemError, type NodeId } from './file-system.ts'
@@ -29,31 +31,31 @@ type MountStatus = keyof typeof mountStatus
 
 const maxPathBytes = 1024
 /**
- * How long a mount waits for a root that cannot be opened now: less than the minute that Linux waits,
- * and longer than it takes to notice that the machine lost its power, so that its old connection, from
- * another address perhaps, is none any more.
+ * How long a mount waits for a root that cannot be opened now. Linux waits longer, for a minute. The
+ * server needs less time to notice that a machine lost its power: until then the machine's old
+ * connection, maybe from another address, keeps its root busy.
  */
 const [patienceMs, retryMs] = [40_000, 250]
-/** Nothing depends on the list: it is what `showmount -a` shows. */
+/** Only `showmount -a` uses the list, so it need not be complete. */
 const maxMounts = 1024
-/** AUTH_SYS, and AUTH_NONE for those who are content with what everybody may. */
+/** AUTH_SYS, and AUTH_NONE for clients that need only the permissions of others. */
 const flavors = [1, 0]
 
 export function createMountProgram({ machineOf, serve, report }: MountProgramOptions): Program {
   const mounts = new Map<string, Mount>()
-  /** By connection, so that any number of calls costs one look at a time. */
+  /** By connection, so that all waiting calls of a connection share one timer. */
   const waiting = new WeakMap<Caller, Promise<void>>()
 
   const mount: Procedure = (call, results) => {
     const path = readPath(call)
-    // A call holds on to all that came with it, and is not to be kept while it waits.
+    // Take only the caller: the call would keep its received bytes in memory while it waits.
     const { caller } = call
     const machine = machineOf(caller)
     if (machine !== 'busy') {
       mountFor(machine, path, caller.address, results)
       return undefined
     }
-    // Linux takes a refusal as final, and a machine that boots then has no root.
+    // Wait, because Linux does not try again after a refusal, and the machine would have no root.
     return {
       until: caller.transport === 'udp' ? Promise.resolve() : untilReady(caller),
       results: (later) => mountFor(machineOf(caller), path, caller.address, later),
@@ -128,7 +130,7 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     report({ ...clue, kind: 'nfs', step: 'unmount', path: shown(path) })
   }
 
-  /** What the asking machine may mount; only it may mount that, hence nobody else is told. */
+  /** Lists only the exports of the machine that asks: other machines cannot mount them. */
   const listExports: Procedure = (call, results) => {
     const machine = machineOf(call.caller)
     for (const { path } of typeof machine === 'object' ? machine.exports : []) {
@@ -146,14 +148,14 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   return { number: mountProgram, versions: new Map([[mountVersion, procedures]]) }
 }
 
-/** Names are bytes, in whatever encoding: a path holds each byte as a character of Latin-1. */
+/** Names are bytes in any encoding. A path has each byte as one character of Latin-1. */
 type BytePath = string
 
 function bytePath(path: string): BytePath {
   return Buffer.from(path).toString('latin1')
 }
 
-/** For people. */
+/** The path as text for people. */
 function shown(path: BytePath): string {
   return Buffer.from(path, 'latin1').toString()
 }
@@ -171,17 +173,17 @@ function clueOf(
     : { address }
 }
 
-/** In the words of a person, who may have named the wrong path. */
+/** The reason for the person, who may have configured a wrong path. */
 function reasonOf(status: MountStatus, machine: ReturnType<MachineOf>): string {
   if (machine === undefined) return notServed
-  if (machine === 'busy') return 'its root cannot be opened now'
+  if (machine === 'busy') return 'the root of the machine cannot be opened now'
   switch (status) {
     case 'MNT3ERR_ACCES':
-      return `its root is ${machine.exports.map(({ path }) => path).join(' or ')}`
+      return `the root of the machine is ${machine.exports.map(({ path }) => path).join(' or ')}`
     case 'MNT3ERR_NOENT':
       return 'there is no such directory'
     case 'MNT3ERR_NOTDIR':
-      return 'that is no directory'
+      return 'the path is not a directory'
     default:
       return status
   }
@@ -200,7 +202,7 @@ function find(
   return findBelow(exported, parts.slice(partsOf(bytePath(exported.path)).length))
 }
 
-/** The nearest first. */
+/** The exports that contain the path, the longest export path first. */
 function exportsAbove({ exports }: NfsMachine, parts: string[]): NfsExport[] {
   return exports
     .filter(({ path }) => partsOf(bytePath(path)).every((part, index) => part === parts[index]))
@@ -211,7 +213,7 @@ function partsOf(path: BytePath): string[] {
   return path.split('/').filter((part) => part !== '')
 }
 
-/** Also a directory below an export may be mounted; it grants nothing that its root would not. */
+/** A machine may also mount a directory below an export; this gives it no additional rights. */
 function findBelow(
   exported: NfsExport,
   parts: string[],

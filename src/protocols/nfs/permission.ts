@@ -1,4 +1,4 @@
-/** Who may do what, as a Unix kernel decides it. Throws `NfsError` where it is not allowed. */
+/** The permission checks of a Unix kernel. They throw `NfsError` if an operation is not allowed. */
 import type { Attributes, AttributeChanges, NodeKind, Time } from './file-system.ts'
 import type { Credentials } from '../rpc/message.ts'
 import type { WantedAttributes } from './attributes.ts'
@@ -19,7 +19,7 @@ export function permits(
   wanted: number,
 ): boolean {
   if (credentials.uid === 0) {
-    // Root may all, but a file that nobody can execute is no program.
+    // Root has all rights, except to execute a file without any execute bit.
     return kind === 'directory' || (wanted & may.execute) === 0 || (mode & anyExecute) !== 0
   }
   let bits = mode
@@ -44,19 +44,19 @@ export function requirePermission(
   if (!permits(attributes, credentials, wanted)) throw new NfsError('NFS3ERR_ACCES')
 }
 
-/** That names may be looked up in it. */
+/** Requires that the caller may look up names in the directory. */
 export function requireSearch(directory: Attributes, credentials: Credentials): void {
   if (directory.kind !== 'directory') throw new NfsError('NFS3ERR_NOTDIR')
   requirePermission(directory, credentials, may.execute)
 }
 
-/** That names may be added to it and taken from it. */
+/** Requires that the caller may add and remove names in the directory. */
 export function requireModification(directory: Attributes, credentials: Credentials): void {
   if (directory.kind !== 'directory') throw new NfsError('NFS3ERR_NOTDIR')
   requirePermission(directory, credentials, may.write | may.execute)
 }
 
-/** That a node may lose a name in a directory: a sticky one guards the names of others. */
+/** Requires that the caller may remove a node from a sticky directory. */
 export function requireRemoval(
   directory: Attributes,
   node: Attributes,
@@ -69,9 +69,9 @@ export function requireRemoval(
 }
 
 /**
- * That its content may be read. The owner may always: whoever opened a file and then took the
- * permission away reads on. Who may execute it may too: that is how programs are loaded
- * [RFC 1813 §4.4].
+ * Requires that the caller may read the file. The owner always may: a program may open a file, and
+ * then remove its own permission. A caller with the execute permission may too, because the client
+ * reads a program to run it [RFC 1813 §4.4].
  */
 export function requireReading(file: Attributes, credentials: Credentials): void {
   requireContent(file)
@@ -79,7 +79,7 @@ export function requireReading(file: Attributes, credentials: Credentials): void
   requirePermission(file, credentials, may.read)
 }
 
-/** That its content may be written to; the owner may always. */
+/** Requires that the caller may write to the file. The owner always may. */
 export function requireWriting(file: Attributes, credentials: Credentials): void {
   requireContent(file)
   if (credentials.uid !== file.uid) requirePermission(file, credentials, may.write)
@@ -90,7 +90,7 @@ function requireContent({ kind }: Attributes): void {
   if (kind !== 'file') throw new NfsError('NFS3ERR_INVAL')
 }
 
-/** The mode that a file has once somebody wrote to it; undefined where it stays as it is. */
+/** @returns the mode of a file after a write; undefined if it does not change */
 export function modeAfterWriting(file: Attributes, credentials: Credentials): number | undefined {
   if (credentials.uid === 0) return undefined
   const mode = withoutPrivileges(file.mode, file.gid, credentials)
@@ -98,15 +98,17 @@ export function modeAfterWriting(file: Attributes, credentials: Credentials): nu
 }
 
 /**
- * Setgid without group execution lends nobody rights; but who is not in the group may not leave it
- * to those who add the execution later.
+ * Setgid without group execution gives no rights. But a caller outside of the group must not leave
+ * the bit set, because group execution may be added later.
  */
 function withoutPrivileges(mode: number, gid: number, credentials: Credentials): number {
   const left = mode & ~setuid
   return (left & groupExecute) === 0 ? withoutForeignSetgid(left, gid, credentials) : left & ~setgid
 }
 
-/** Whose a new node is, and with which mode: a setgid directory passes its group on. */
+/**
+ * The owner, group and mode of a new node. In a setgid directory, it gets the directory's group.
+ */
 export function ownershipOfNew(
   kind: NodeKind,
   wanted: WantedAttributes,
@@ -126,12 +128,12 @@ export function ownershipOfNew(
   return { mode, uid, gid }
 }
 
-/** Nobody may lend out the rights of a group that they are not in. */
+/** Only members of a group (and root) may set setgid for the group. */
 function withoutForeignSetgid(mode: number, gid: number, credentials: Credentials): number {
   return credentials.uid === 0 || isMember(credentials, gid) ? mode : mode & ~setgid
 }
 
-/** What SETATTR does for this caller to this node. */
+/** The changes that SETATTR makes for this caller. @throws `NfsError` if one is not allowed */
 export function allowedChanges(
   node: Attributes,
   wanted: WantedAttributes,
@@ -179,7 +181,7 @@ function requireOwnerFor(
   }
   const times = [wanted.accessed, wanted.modified].filter((time) => time !== undefined)
   if (times.length === 0 || owns) return
-  // To now, who may write may set them: so do `touch`, and opening a file that is truncated.
+  // A caller with the write permission may set the times to now: `touch` and O_TRUNC need this.
   if (times.some((time) => time !== 'now')) throw new NfsError('NFS3ERR_PERM')
   requirePermission(node, credentials, may.write)
 }

@@ -1,4 +1,4 @@
-/** The program NFS version 3: what is the same for all its procedures. */
+/** The program NFS version 3: the common part of all procedures. */
 import { FileSystemError, type NodeId } from './file-system.ts'
 import {
   nullProcedure,
@@ -23,23 +23,25 @@ import {
 
 /** An operation that succeeded. */
 export interface Observation {
-  /** As `machineOf` names it. */
+  /** The name from `machineOf`. */
   machine: string
-  /** `READ` */
+  /** For example `READ`. */
   procedure: string
-  /** What it was about; of operations on a name: what that names, if it still names anything. */
+  /**
+   * The node of the operation; for operations on a name, the node with this name, if there is one.
+   */
   node?: NodeId
-  /** Of operations on a name: where it stands, and the name. */
+  /** For operations on a name: the directory of the name. */
   directory?: NodeId
   name?: Buffer
-  /** Read or written. */
+  /** The number of bytes that were read or written. */
   bytes?: number
 }
 
 export interface NfsProgramOptions {
   machineOf: MachineOf
   serve: Serve
-  /** Told of errors that are not the machine's, by the procedure's name. */
+  /** Called with errors that the machine did not cause, with the name of the procedure. */
   onFailure: (call: Call, procedure: string, error: unknown) => void
   observe: ((observation: Observation) => void) | undefined
 }
@@ -53,7 +55,7 @@ const ofServer: ReadonlySet<FailureStatus> = new Set([
   ...(['NFS3ERR_IO', 'NFS3ERR_NOSPC', 'NFS3ERR_DQUOT'] as const),
 ])
 
-/** What only the person can mend who runs the server: such as that no descriptors are left. */
+/** Whether only the server's administrator can mend it, such as a lack of file descriptors. */
 function isOfServer(failure: FailureStatus, error: unknown): boolean {
   if (ofServer.has(failure)) return true
   return failure === 'NFS3ERR_JUKEBOX' && error instanceof Error && error.cause !== undefined
@@ -87,7 +89,7 @@ function answering(
       results.uint32(status.NFS3_OK)
       const awaited = procedure.run(call, node, results)
       if (observe) {
-        // Operations on a name have told what that names, and others are about the node itself.
+        // Operations on a name have set `seen.node`; other operations are about the node itself.
         const about = call.seen.name === undefined ? { node: node.id } : undefined
         observe({ machine: machine.name, procedure: procedure.name, ...about, ...call.seen })
       }
@@ -111,7 +113,8 @@ function answering(
       until,
       otherwise(error, results) {
         const failure = failureOf(error) ?? 'NFS3ERR_IO'
-        // What was written before may be lost as well: all that is not committed comes again.
+        // Earlier writes may be lost too. With a new verifier, the client writes all uncommitted
+        // data again.
         if (failure !== 'NFS3ERR_JUKEBOX') served.writeVerifier = newWriteVerifier()
         onFailure(rpcCall, procedure.name, error)
         writeFailure(results, procedure, failure, call)
@@ -120,7 +123,7 @@ function answering(
   }
 }
 
-/** undefined where it is no failure of an operation but a defect, or malformed arguments. */
+/** @returns undefined for a defect or malformed arguments, which are not a failure of NFS */
 function failureOf(error: unknown): FailureStatus | undefined {
   if (error instanceof NfsError) return error.status
   if (error instanceof FileSystemError) return statusOfError[error.code]
@@ -137,7 +140,7 @@ function writeFailure(
   for (const [index, part] of failure.entries()) {
     const node = call?.nodes[index]
     if (!call || !node) {
-      // Nothing is known of it: no attributes, neither of before nor of after.
+      // The node is not known, so there are no attributes, neither before nor after.
       results.boolean(false)
       if (part === 'change') results.boolean(false)
     } else if (part === 'attributes') {

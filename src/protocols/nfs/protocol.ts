@@ -37,7 +37,7 @@ export const status = {
 
 export type FailureStatus = Exclude<keyof typeof status, 'NFS3_OK'>
 
-/** An operation that did nothing, and what the client is told. */
+/** The error of an operation that changed nothing. The client gets `status`. */
 export class NfsError extends Error {
   override readonly name = 'NfsError'
   readonly status: FailureStatus
@@ -81,7 +81,7 @@ export const typeNumber = {
 
 /** Bytes of one READ or WRITE. */
 export const maxTransfer = 2 ** 20
-/** Bytes of one listing. Whoever asks for more has this much, so that no call takes long. */
+/** The most bytes of one listing. The limit keeps every call short. */
 export const preferredListing = 2 ** 16
 /** Bytes. */
 export const maxHandle = 64

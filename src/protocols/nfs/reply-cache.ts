@@ -1,9 +1,9 @@
 /**
- * Requests that must not be done twice.
+ * The reply cache, for requests that must not run twice.
  *
- * A client that lost its connection sends its calls again, with the same number. What a REMOVE did
- * is done, and a second one would fail; so the first reply is kept, in the layer and as safely as
- * what the request did there, and given again, even after a restart.
+ * If a client loses its connection, it sends its calls again, with the same numbers. For example, a
+ * second REMOVE would fail although the first one succeeded. So the first reply is kept in the
+ * layer, as safely as the changes of the request, and sent again, even after a restart.
  */
 import { hash } from 'node:crypto'
 import type { XdrWriter } from '../rpc/xdr.ts'
@@ -23,9 +23,9 @@ export function once(
     return 'structure'
   }
   const start = results.length
-  // A failure has done nothing: it may fail again.
+  // A failure has changed nothing, so its reply is not kept.
   return fileSystem.together(() => {
-    // It may run a second time.
+    // `together` may run this a second time.
     results.truncate(start)
     const awaited = run()
     fileSystem.rememberReply(key, Buffer.from(results.written(start)))
@@ -34,9 +34,9 @@ export function once(
 }
 
 /**
- * The number alone would not do: a machine that boots again may count from the same one. The
- * credentials' stamp and machine name are left out: clients may change them from one sending to
- * the next.
+ * The number alone is not enough: a machine may use the same numbers after its next boot. The stamp
+ * and the machine name of the credentials are left out, because a client may change them when it
+ * sends again.
  */
 function keyOf(call: NfsCall): Buffer {
   const head = Buffer.alloc(16)

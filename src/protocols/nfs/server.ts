@@ -14,28 +14,27 @@ import { createNfsProgram, type Observation } from './program.ts'
 import { mountProgram, mountVersion, nfsProgram, nfsVersion } from './protocol.ts'
 
 export interface NfsServerOptions {
-  /** What is listened on: IPv4, or IPv6. */
+  /** The IPv4 or IPv6 address to listen on. */
   address: string
-  /** 0: any that is free. */
+  /** 0: any free port. */
   ports: {
-    /** Default: no port mapper, so that clients must be told the others. */
+    /** Default: no port mapper; then clients must be told the other ports. */
     portMapper?: number
-    /** Default: that of `nfs`. */
+    /** Default: the port of `nfs`. */
     mount?: number
     nfs: number
   }
   machineOf: MachineOf
   /**
-   * 32 secret bytes. Handles live as long as it does: it is the same at each start, or the
-   * machines that run lose their root.
+   * 32 secret bytes. If the key changes at a restart, running machines lose their root.
    */
   handleKey: Buffer
   report: Report
-  /** Told of each operation that succeeded. */
+  /** Called after each operation that succeeded. */
   observe?: (observation: Observation) => void
-  /** Told of what is no machine's fault: a disk that fails, a defect of ours. */
+  /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
-  /** Default: everybody. */
+  /** Default: calls of all clients are answered. */
   hears?: Hears
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt
@@ -51,20 +50,21 @@ export interface NfsServer {
   close: () => Promise<void>
 }
 
-/** No version of these protocols is higher. */
+/** The highest version of these protocols. */
 const maxVersion = 4
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startNfsServer(options: NfsServerOptions): Promise<NfsServer> {
   const { address, ports, machineOf, handleKey, report, observe, onError, signal, limits } = options
-  if (handleKey.length !== handleKeyBytes) throw new RangeError(`a key has ${handleKeyBytes} bytes`)
+  if (handleKey.length !== handleKeyBytes)
+    throw new RangeError(`the key of handles must have ${handleKeyBytes} bytes`)
   signal?.throwIfAborted()
 
   const serve = createServe(handleKey)
   const otherVersion = (name: string, own: number) => (caller: Caller, version: number) => {
-    // Programs that look for versions ask for what nobody has.
+    // Programs that search for versions ask for versions that do not exist. This is not reported.
     if (version === 0 || version > maxVersion) return
-    const reason = `it asks for ${name} version ${version}, and this server has version ${own}`
+    const reason = `the machine asks for ${name} version ${version}, but this server has only version ${own}`
     report({ kind: 'nfs', step: 'refuse', address: caller.address, path: '', reason })
   }
   const mount = {
@@ -75,7 +75,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     machineOf,
     serve,
     onFailure: ({ caller: { address } }, procedure, error) => {
-      const doing = `${procedure} of ${address} failed`
+      const doing = `${procedure} for ${address} failed`
       const cause = { cause: error }
       onError(new NetimageError('file-system', `${doing}: ${messageOf(error)}`, cause))
     },

@@ -1,4 +1,5 @@
-// File handles: they live across restarts, nobody can make one, and a machine's open only its own.
+// File handles: they stay valid after a restart, no client can forge one, and each machine's
+// handles open only its own files.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -20,7 +21,7 @@ const status = { ok: 0, access: 13, stale: 70, badHandle: 10001, jukebox: 10008 
 const newFile = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
 
 suite('file handles', () => {
-  test('are the same after a restart, and still open what they did', async () => {
+  test('are the same after a restart, and still open the same nodes', async () => {
     const fileSystem = createMemoryFileSystem()
     const file = fileSystem.create(fileSystem.root, Buffer.from('file'), newFile)
     let handle: Buffer
@@ -35,7 +36,7 @@ suite('file handles', () => {
     assert.deepEqual(await client.find((await client.mount(exportPath)).handle, 'file'), handle)
   })
 
-  test('with any bit changed, cut off or made up are bad', async () => {
+  test('are bad if a bit is changed, if they are cut off, or if they are invented', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const changed = Array.from({ length: root.length * 8 }, (_, bit) => {
@@ -55,7 +56,7 @@ suite('file handles', () => {
     assert.equal((await client.ask('GETATTR', [root])).status, status.ok)
   })
 
-  test('of any bytes open nothing', async () => {
+  test('cannot be guessed: random bytes open nothing', async () => {
     await using served = await serveToClient()
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 64 }), async (handle) => {
@@ -84,7 +85,7 @@ suite('file handles', () => {
     }
   })
 
-  test('of what was removed are stale', async () => {
+  test('of a removed node are stale', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     server.fileSystem.create(server.fileSystem.root, Buffer.from('file'), newFile)
@@ -94,7 +95,7 @@ suite('file handles', () => {
     assert.equal((await client.ask('READ', [file, 0, 0, 10])).status, status.stale)
   })
 
-  test('open nothing for who is no machine, and make who is busy wait', async () => {
+  test('open nothing for an unknown client, and a busy machine must wait', async () => {
     const fileSystem = createMemoryFileSystem()
     const machine = machineWith(exportOf(fileSystem))
     let whose: typeof machine | 'busy' | undefined = machine
@@ -109,7 +110,7 @@ suite('file handles', () => {
     assert.equal((await client.ask('GETATTR', [root])).status, status.ok)
   })
 
-  test('of two exports of a machine open each its own, and nothing is moved between them', async () => {
+  test('of two exports open different trees, and nothing can be moved between these', async () => {
     const [one, two] = [createMemoryFileSystem(), createMemoryFileSystem()]
     two.create(two.root, Buffer.from('file'), newFile)
     const machine = machineWith(
@@ -135,7 +136,7 @@ suite('file handles', () => {
 })
 
 suite('MOUNT', () => {
-  test('grants what lies at or below an export, and nothing else', async () => {
+  test('grants an export and the directories below it, and nothing else', async () => {
     const fileSystem = createMemoryFileSystem()
     const below = fileSystem.create(fileSystem.root, Buffer.from('below'), {
       ...newFile,
@@ -172,7 +173,7 @@ suite('MOUNT', () => {
     })
   })
 
-  test('takes a key of 32 bytes and no other', async () => {
+  test('needs a key of 32 bytes', async () => {
     await assert.rejects(startTestServer({ handleKey: handleKey.subarray(1) }), RangeError)
   })
 })

@@ -1,5 +1,5 @@
-// Who may do what, compared with this kernel: the same random operations of several users, on a
-// local directory and over our server, end alike and leave the same trees.
+// Permissions, compared with this kernel: several users run the same random operations in a local
+// directory and over our server. The results and the trees must be the same.
 
 import assert from 'node:assert/strict'
 import * as fs from 'node:fs'
@@ -22,7 +22,7 @@ import {
 import { serveToClient } from '../support/test-server.ts'
 
 if (process.getuid?.() !== 0) {
-  throw new Error('Acting as several users takes root: run the test as root.')
+  throw new Error('The test acts as several users: run it as root.')
 }
 
 type User = { uid: number; gid: number; groups: number[] }
@@ -35,13 +35,13 @@ const users: User[] = [
 const owners = [0, 1001, 1002]
 const groups = [0, 1001, 1002, 1003]
 const names = ['a', 'b', 'c']
-/** Setgid without group execution is left out: kernels differ in what takes it away. */
+/** Setgid without group execution is left out: kernels differ in when they clear it. */
 const modes = [
   ...[0o000, 0o100, 0o200, 0o400, 0o644, 0o640, 0o604, 0o755, 0o777, 0o711, 0o070, 0o007],
   ...[0o1777, 0o2775, 0o4755, 0o6777, 0o1755],
 ]
 
-/** Names from the top: at most one below the directory that all may write to. */
+/** Names from the top: a directory of the beginning, and maybe one name in it. */
 type Path = readonly string[]
 
 type Operation =
@@ -70,7 +70,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ kind: fc.constantFrom('rename', 'link'), path, to: path }),
 )
 const step = fc.record({ user: fc.constantFrom(...users), operation })
-/** Where each run begins: a sticky directory, one for all, one that passes its group on. */
+/** The tree at the beginning of each run: directories of several modes, with files. */
 const beginning: { user: User; operation: Operation }[] = [
   ...(['mkdir a 1777', 'mkdir b 777', 'mkdir c 755', 'create a/a 644', 'create b/b 666'] as const),
   ...(['create c/c 6755', 'mkdir a/b 755'] as const),
@@ -84,8 +84,8 @@ const beginning: { user: User; operation: Operation }[] = [
 const backdated = 981_173_106
 
 /**
- * What is left out: following symlinks, for which the kernel has more rules in sticky directories,
- * and links to the files of others, which many systems forbid.
+ * Some operations are left out: following symlinks, because the kernel has additional rules in
+ * sticky directories, and links to files of other users, because many systems forbid them.
  */
 function isComparable(root: string, { uid }: User, operation: Operation): boolean {
   const { kind, path } = operation
@@ -109,7 +109,7 @@ function statOf(...path: string[]): fs.Stats | undefined {
 
 // --- This kernel -----------------------------------------------------------------------------
 
-/** Does it as the user. @returns the error's name, or `done` */
+/** Runs the operation as the user. @returns the name of the error, or `done` */
 function doLocally(root: string, { uid, gid, groups }: User, operation: Operation): string {
   process.setgroups?.(groups)
   process.setegid?.(gid)
@@ -171,12 +171,12 @@ function withFile(path: string, flags: number, use: (file: number) => void): voi
   }
 }
 
-/** Of the other bits the kernel takes no note when it makes a directory. */
+/** The kernel ignores the other bits when it makes a directory. */
 function modeOf({ kind, mode }: { kind: 'mkdir' | 'create' | 'chmod'; mode: number }): number {
   return kind === 'mkdir' ? mode & 0o1777 : mode
 }
 
-// --- Our server, asked as the kernel's client asks -------------------------------------------
+// --- Our server, with the calls of the kernel's client ---------------------------------------
 
 const errors = new Map<number, string>([
   ...([
@@ -224,7 +224,7 @@ async function actRemotely(
   async function change(changes: Parameters<typeof wanted>[0]): Promise<void> {
     await ask('SETATTR', await find(operation.path), wanted(changes), 0)
   }
-  /** As when a file is opened. */
+  /** The check of the kernel's client when it opens a file. */
   async function requireAccess(handle: Buffer, bit: number): Promise<void> {
     const reader = await ask('ACCESS', handle, bit)
     readAfter(reader)
@@ -283,7 +283,7 @@ async function actRemotely(
       const { path, to } = operation
       const target = await findParent(to)
       await ask('LOOKUP', directory, name)
-      // What the client sees by itself.
+      // The client itself sees this.
       const isAbove = (one: Path, other: Path) => one.length < other.length && one[0] === other[0]
       if (isAbove(path, to)) throw new Failure('EINVAL')
       if (isAbove(to, path)) throw new Failure('ENOTEMPTY')
@@ -296,7 +296,7 @@ async function actRemotely(
       try {
         return void (await ask('LINK', file, target, operation.to.at(-1) ?? ''))
       } catch (error) {
-        // The client does not even ask.
+        // The client does not send the call.
         const isInvalid = error instanceof Failure && error.message === 'EINVAL'
         throw isInvalid && isDirectory ? new Failure('EPERM') : error
       }
@@ -340,11 +340,11 @@ async function remoteTree(client: NfsClient, root: Buffer): Promise<string[]> {
     .map(([path, rest]) => `${path} ${rest}`)
 }
 
-test('users may do the same as with this kernel, and it comes to the same', async () => {
+test('users have the same rights as with this kernel, and the results are the same', async () => {
   process.umask(0)
   const directory = mkdtempSync(join(tmpdir(), 'netimage-permission-'))
   after(() => rmSync(directory, { recursive: true, force: true }))
-  // Everybody may pass, down to the directories of the runs.
+  // All users may search the directories above those of the runs.
   fs.chmodSync(directory, 0o755)
   await using served = await serveToClient()
   const { client, root } = served
@@ -371,7 +371,7 @@ test('users may do the same as with this kernel, and it comes to the same', asyn
     }),
     { numRuns: 50 },
   )
-  // Enough of them did something, and were refused for each reason.
+  // Each kind of operation must have succeeded often enough, and failed for each reason.
   for (const kind of ['mkdir', 'create', 'chmod', 'chown', 'unlink', 'rename', 'link', 'append']) {
     assert.ok((ends.get(`${kind} done`) ?? 0) > 5, JSON.stringify([...ends]))
   }

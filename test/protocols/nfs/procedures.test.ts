@@ -1,5 +1,5 @@
-// What each procedure answers, where RFC 1813 leaves no choice and the kernel's client would not
-// show it.
+// The answers of each procedure, if RFC 1813 allows only one answer and the kernel's client does
+// not show it.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -57,7 +57,7 @@ suite('names', () => {
     [Buffer.alloc(5000, 'x'), status.nametoolong],
   ]
 
-  test('that cannot be are refused by each procedure that takes one', async () => {
+  test('that are invalid are refused by each procedure with a name', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', unchecked())
@@ -85,7 +85,7 @@ suite('names', () => {
     )
   })
 
-  test('`.` and `..` are found, and neither given nor taken', async () => {
+  test('`.` and `..` can be looked up, but not added or removed', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const directory = await make(client, 'MKDIR', root, 'directory', wanted({ mode: 0o755 }))
@@ -102,7 +102,7 @@ suite('names', () => {
     assert.equal(await statusOf(client, 'RMDIR', directory, '..'), status.exist)
   })
 
-  test('of any bytes come back as they were', async () => {
+  test('of any bytes are listed unchanged', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const names = [Buffer.from([0xff, 0xfe, 1]), Buffer.alloc(255, 0xe9), Buffer.from('\n\\"')]
@@ -116,7 +116,7 @@ suite('names', () => {
 })
 
 suite('CREATE', () => {
-  test('guarded, a second one fails; unchecked, it truncates only when told to', async () => {
+  test('guarded fails the second time; unchecked truncates only if the size is given', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', guarded(0o600))
@@ -133,7 +133,7 @@ suite('CREATE', () => {
     assert.equal(await statusOf(client, 'CREATE', root, 'directory', unchecked()), status.exist)
   })
 
-  test('exclusive, the same verifier finds the file that it made, also after a restart', async () => {
+  test('exclusive with the same verifier finds the file, even after a restart', async () => {
     const fileSystem = createMemoryFileSystem()
     let file: Buffer
     {
@@ -153,8 +153,10 @@ suite('CREATE', () => {
   })
 })
 
-suite('what must not be done twice', () => {
-  /** Requests that fail when they are done again, or in one case find what they made. */
+suite('requests that must not run twice', () => {
+  /**
+   * These requests fail if they run twice; in one case the second run finds the node of the first.
+   */
   const requests: [string, ProcedureName, (root: Buffer, file: Buffer) => Part, number][] = [
     ['CREATE', 'CREATE', (root) => [root, 'new', guarded()], status.exist],
     ['exclusive CREATE', 'CREATE', (root) => [root, 'new', exclusive('verifier')], status.ok],
@@ -168,7 +170,7 @@ suite('what must not be done twice', () => {
   ]
 
   for (const [title, name, parts, otherwise] of requests) {
-    test(`${title}: sent again after a restart it gets the first reply`, async () => {
+    test(`${title}: a repeated request gets the first reply, even after a restart`, async () => {
       const fileSystem = createMemoryFileSystem()
       const xid = 0x51515151
       let first: Buffer
@@ -188,12 +190,12 @@ suite('what must not be done twice', () => {
     })
   }
 
-  test('what a full disk makes run a second time is answered once', async () => {
+  test('a request that runs a second time because of a full disk is answered once', async () => {
     const memory = createMemoryFileSystem()
     const removals: boolean[] = []
     const fileSystem: typeof memory = {
       ...memory,
-      // The first one is undone.
+      // The first run is undone.
       together(action) {
         action()
         return action()
@@ -213,7 +215,7 @@ suite('what must not be done twice', () => {
     assert.equal(removals.length, 2)
   })
 
-  test('SETATTR with a guard: the same; with another time it fails', async () => {
+  test('SETATTR with a guard gets the first reply; with another time in the guard it fails', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -227,7 +229,7 @@ suite('what must not be done twice', () => {
     assert.equal(readChange(reader).after?.mode, 0o600)
   })
 
-  test('the same number with other arguments, or of another user, is another request', async () => {
+  test('the same number with other arguments or another user is another request', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     await client.done('SETATTR', [root, wanted({ mode: 0o777 }), 0])
@@ -240,7 +242,7 @@ suite('what must not be done twice', () => {
 })
 
 suite('writing', () => {
-  test('unstable is answered at once; all else waits for stable storage', async () => {
+  test('unstable is answered at once; all other writes wait for stable storage', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     const { waits } = server.fileSystem
@@ -268,7 +270,7 @@ suite('writing', () => {
     return reader.fixed(8).toString('hex')
   }
 
-  test('the verifier is the same until the server starts anew', async () => {
+  test('has the same verifier until the server restarts', async () => {
     const fileSystem = createMemoryFileSystem()
     const verifiers: string[] = []
     for (let start = 0; start < 2; start++) {
@@ -285,7 +287,7 @@ suite('writing', () => {
     assert.notEqual(verifiers[0], verifiers[1])
   })
 
-  test('a disk that fails is told, and makes clients write again', async () => {
+  test('to a failing disk is reported, and makes clients write again', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -294,14 +296,14 @@ suite('writing', () => {
     const { status: found, reader } = await client.ask('COMMIT', [file, wide(0), 0])
     assert.equal(found, status.io)
     assert.equal(readChange(reader).after?.size, 0)
-    assert.deepEqual(server.errors, ['COMMIT of 127.0.0.1 failed: EIO'])
+    assert.deepEqual(server.errors, ['COMMIT for 127.0.0.1 failed: EIO'])
     server.fileSystem.failure = 'ENOSPC'
     assert.equal(await statusOf(client, 'MKDIR', root, 'directory', wanted()), status.nospc)
     server.fileSystem.failure = undefined
     assert.notEqual(await verifierOf(client, file), verifier)
   })
 
-  test('a disk without room is told to the machine, and to the person who can make some', async () => {
+  test('to a full disk fails for the machine, and is reported to the person', async () => {
     const fileSystem = createMemoryFileSystem()
     await using served = await serveToClient({ fileSystem })
     const { client, root, server } = served
@@ -310,10 +312,10 @@ suite('writing', () => {
       throw new FileSystemError('ENOSPC', 'no room')
     }
     assert.equal((await client.ask('WRITE', writeTo(file, 0, 'data'))).status, status.nospc)
-    assert.deepEqual(server.errors, ['WRITE of 127.0.0.1 failed: no room'])
+    assert.deepEqual(server.errors, ['WRITE for 127.0.0.1 failed: no room'])
   })
 
-  test('beyond what a file can be fails, with the attributes of before and after', async () => {
+  test('beyond the size limit of a file fails, with the attributes before and after', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -327,7 +329,7 @@ suite('writing', () => {
     assert.equal((await client.attributes(file)).size, 0)
   })
 
-  test('by who is not root takes setuid and setgid away', async () => {
+  test('by a user other than root clears setuid and setgid', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -343,7 +345,7 @@ suite('writing', () => {
 })
 
 suite('READ', () => {
-  test('says where the file ends', async () => {
+  test('tells the end of the file', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -367,7 +369,7 @@ suite('READ', () => {
     assert.deepEqual(await read(wide(3), 0), ['', false])
   })
 
-  test('gives no more than a megabyte at once, and the next calls the rest', async () => {
+  test('returns at most 1 MiB, and the next calls return the rest', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -381,7 +383,7 @@ suite('READ', () => {
       const isEnd = reader.boolean()
       return { isEnd, data: reader.opaque() }
     }
-    // All of them at once: their replies share buffers.
+    // All calls at once, because their replies share buffers.
     const parts = await Promise.all([0, 1, 2].map((index) => readAt(index * 2 ** 20)))
     assert.ok(Buffer.concat(parts.map(({ data }) => data)).equals(content))
     assert.deepEqual(
@@ -394,7 +396,7 @@ suite('READ', () => {
 suite('READDIR and READDIRPLUS', () => {
   const first = (root: Buffer, ...sizes: number[]): Part => [root, wide(0), wide(0), ...sizes]
 
-  test('fill what they are given and no more, and go on where they stopped', async () => {
+  test('use at most the given size, and continue where they stopped', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const names = Array.from({ length: 40 }, (_, index) => 'n'.repeat(index + 1))
@@ -419,7 +421,7 @@ suite('READDIR and READDIRPLUS', () => {
     }
   })
 
-  test('give each entry its own attributes and handle', async () => {
+  test('return the right attributes and handle for each entry', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const directory = await make(client, 'MKDIR', root, 'directory', wanted({ mode: 0o755 }))
@@ -441,7 +443,7 @@ suite('READDIR and READDIRPLUS', () => {
     )
   })
 
-  test('go on where they were however the directory has changed', async () => {
+  test('continue at the right entry after any change of the directory', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     for (const name of ['a', 'b', 'c', 'd']) await make(client, 'CREATE', root, name, guarded())
@@ -457,7 +459,7 @@ suite('READDIR and READDIRPLUS', () => {
     )
   })
 
-  test('refuse what is too small, a verifier that is not theirs, and what is no directory', async () => {
+  test('refuse a size that is too small, a wrong verifier, and a node that is no directory', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -469,7 +471,7 @@ suite('READDIR and READDIRPLUS', () => {
     assert.equal(await statusOf(client, 'READDIR', first(file, 9999)), status.notdir)
   })
 
-  test('give who may read a directory but not search it only the names', async () => {
+  test('return only names if the caller may read but not search the directory', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const directory = await make(client, 'MKDIR', root, 'directory', wanted({ mode: 0o744 }))
@@ -485,7 +487,7 @@ suite('READDIR and READDIRPLUS', () => {
 })
 
 suite('every procedure', () => {
-  test('takes arguments that are cut off anywhere for malformed, and does nothing then', async () => {
+  test('refuses arguments that are cut off anywhere, and then changes nothing', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -522,7 +524,7 @@ suite('every procedure', () => {
     assert.deepEqual(server.errors, [])
   })
 
-  test('takes any arguments at all, without a defect', async () => {
+  test('accepts or refuses any arguments without a defect', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     const file = await make(client, 'CREATE', root, 'file', guarded())
@@ -541,7 +543,7 @@ suite('every procedure', () => {
           const end = await client.ask(name, [first, ...rest], { uid: 1000 }).then(
             ({ status }) => status,
             (error: unknown) => {
-              assert.match(String(error), /the call was not done: .*00000004$/)
+              assert.match(String(error), /the call failed: .*00000004$/)
               return 'malformed'
             },
           )
@@ -558,7 +560,7 @@ suite('every procedure', () => {
     assert.ok((await client.attributes(root)).type === 2)
   })
 
-  test('is known, and no other', async () => {
+  test('is supported, and there is no other', async () => {
     await using server = await startTestServer()
     using rpc = await connectRpc(server.port)
     await rpc.call(100003, 0, () => {})
@@ -568,7 +570,7 @@ suite('every procedure', () => {
     )
   })
 
-  test('tells who observes what it was about', async () => {
+  test('tells the observer its subject', async () => {
     const seen: string[] = []
     await using served = await serveToClient({
       observe: ({ machine, procedure, node, directory, name, bytes }) => {
@@ -593,7 +595,7 @@ suite('every procedure', () => {
     ])
   })
 
-  test('makes of special files what they are, and of others none', async () => {
+  test('MKNOD makes special files, and no other nodes', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const device = await make(client, 'MKNOD', root, 'null', 4, wanted({ mode: 0o666 }), 1, 3)
@@ -603,7 +605,7 @@ suite('every procedure', () => {
     assert.equal(await statusOf(client, 'READ', device, wide(0), 5), status.inval)
   })
 
-  test('of a directory whose name is in no encoding is mounted as well', async () => {
+  test('can use a mounted directory whose name has no valid encoding', async () => {
     await using server = await startTestServer()
     using client = await connectNfs(server.port)
     const { handle: root } = await client.mount(exportPath)
@@ -613,7 +615,7 @@ suite('every procedure', () => {
     assert.deepEqual(await client.mount(path), { status: 0, handle: made })
   })
 
-  test('of a directory below what was mounted knows its way up', async () => {
+  test('can look up the parent of a mounted directory below an export', async () => {
     await using server = await startTestServer()
     using client = await connectNfs(server.port)
     const { handle: root } = await client.mount(exportPath)
@@ -623,8 +625,8 @@ suite('every procedure', () => {
   })
 })
 
-suite('what is told of the file system', () => {
-  test('is what is free, and what of it may be used [RFC 1813 §3.3.18]', async () => {
+suite('the data about the file system', () => {
+  test('include the free space, and the part of it that may be used [RFC 1813 §3.3.18]', async () => {
     await using served = await serveToClient()
     const { client, root, server } = served
     const reader = await client.done('FSSTAT', [root])
@@ -637,7 +639,7 @@ suite('what is told of the file system', () => {
     )
   })
 
-  test('is how large files may be, and none is larger [RFC 1813 §3.3.19]', async () => {
+  test('include the size limit of files, and no file can be larger [RFC 1813 §3.3.19]', async () => {
     await using served = await serveToClient()
     const { client, root } = served
     const reader = await client.done('FSINFO', [root])

@@ -1,4 +1,4 @@
-// How the server starts and ends.
+// The start and the end of the NFS server.
 
 import assert from 'node:assert/strict'
 import { createSocket } from 'node:dgram'
@@ -30,7 +30,7 @@ const options = {
 }
 
 suite('the NFS server', () => {
-  test('has MOUNT on the port of NFS, or on one of its own, and a port mapper where it is told', async () => {
+  test('has MOUNT on the port of NFS or on another port, and a port mapper if it is wanted', async () => {
     const shared = await startNfsServer({ ...options, ports: { nfs: 0 } })
     assert.deepEqual(shared.ports, { nfs: shared.ports.nfs, mount: shared.ports.nfs })
     await shared.close()
@@ -54,7 +54,7 @@ suite('the NFS server', () => {
     await apart.close()
   })
 
-  test('tells that a client asks for a version that it does not have, but not of those that only look', async () => {
+  test('reports a client that needs an unsupported version, but not a client that only searches', async () => {
     await using server = await startTestServer()
     using client = await connectRpc(server.port)
     const [nfs, mount] = [100003, 100005]
@@ -74,12 +74,18 @@ suite('the NFS server', () => {
     }
     const refusal = { kind: 'nfs', step: 'refuse', address: '127.0.0.1', path: '' }
     assert.deepEqual(server.events, [
-      { ...refusal, reason: 'it asks for NFS version 4, and this server has version 3' },
-      { ...refusal, reason: 'it asks for MOUNT version 1, and this server has version 3' },
+      {
+        ...refusal,
+        reason: 'the machine asks for NFS version 4, but this server has only version 3',
+      },
+      {
+        ...refusal,
+        reason: 'the machine asks for MOUNT version 1, but this server has only version 3',
+      },
     ])
   })
 
-  test('answers a datagram with little, for it may have another’s address', async () => {
+  test('sends only short replies by UDP, because the sender’s address may be forged', async () => {
     await using server = await startTestServer()
     const dump = async (length: number) => {
       const answers = await askByUdp(server.port, callRecord({}, 100005, 2).subarray(4))
@@ -90,12 +96,12 @@ suite('the NFS server', () => {
       using client = await connectNfs(server.port, `127.0.0.${host}`)
       await client.mount(exportPath)
     }
-    // All mounts are too much by now.
+    // The list of all mounts is too long by now.
     await dump(0)
     assert.equal((await askByUdp(server.port, callRecord({}, 100005, 0).subarray(4))).length, 1)
   })
 
-  test('lets a mount wait for a root that cannot be opened yet, and no datagram', async () => {
+  test('lets a mount by TCP wait for a root that cannot be opened yet, but not by UDP', async () => {
     let isBusy = true
     let looks = 0
     const machine = machineWith(exportOf(createMemoryFileSystem()))
@@ -118,13 +124,13 @@ suite('the NFS server', () => {
     assert.deepEqual(server.errors, [])
   })
 
-  test('lets a mount wait for nobody else’s connection, also from the same address', async (t) => {
-    // No mount waits for too long.
+  test('does not let a mount wait for other connections, even from the same address', async (t) => {
+    // The clock stands still, so no mount waits for too long.
     t.mock.method(performance, 'now', () => 0)
     const looks = new Map<object, number>()
     const machine = machineWith(exportOf(createMemoryFileSystem()))
     await using server = await startTestServer({
-      // What a machine was connected by before its boot is worth nothing any more.
+      // The first connection is from before the machine's reboot: its mount stays busy.
       machineOf(caller) {
         looks.set(caller, (looks.get(caller) ?? 0) + 1)
         const [before] = looks.keys()
@@ -140,7 +146,7 @@ suite('the NFS server', () => {
     await assert.rejects(mounting)
   })
 
-  test('notes no mount of a client that did not wait for it', async () => {
+  test('does not record a mount if the client closed the connection before the reply', async () => {
     let isBusy = true
     const looked = new Set<string>()
     const machine = machineWith(exportOf(createMemoryFileSystem()))
@@ -152,7 +158,7 @@ suite('the NFS server', () => {
     await waitUntil('the mount waits', () => looked.has('127.0.0.2'))
     client[Symbol.dispose]()
     await assert.rejects(mounting)
-    // Its mount began later, and so it is answered later.
+    // This mount began later, so it is answered later.
     using other = await connectNfs(server.port, '127.0.0.3')
     const mount = other.mount(exportPath)
     await waitUntil('the other mount waits', () => looked.has('127.0.0.3'))
@@ -164,16 +170,16 @@ suite('the NFS server', () => {
     )
   })
 
-  test('keeps of many mounts that wait neither what came with them, nor a look for each', async () => {
+  test('keeps neither the calls of many waiting mounts, nor a timer for each of them', async () => {
     const program = join(import.meta.dirname, '../support/waiting-mounts-program.ts')
     const { calls, looks, refused } = parseObject(await runInLittleMemory(program))
-    // Each call costs a look when it comes, and one when it is refused. The looks between these would
-    // be several a call if each call had its own.
+    // The server looks once when a call arrives, and once when it refuses the call. If each call
+    // had a timer of its own, there would be several more looks for each call.
     const between = Number(looks) - Number(calls) - Number(refused)
     assert.ok(between < Number(calls), `${between} looks`)
   })
 
-  test('refuses a mount only if its root cannot be opened for longer than lost connections last', async (t) => {
+  test('refuses a mount only after the time that it takes to notice a lost connection', async (t) => {
     let [looks, passed] = [0, 0]
     const now = performance.now.bind(performance)
     t.mock.method(performance, 'now', () => now() + passed)
@@ -183,7 +189,7 @@ suite('the NFS server', () => {
     const looksAgain = (before: number) =>
       waitUntil('the server looks again', () => looks >= before + 3)
     await looksAgain(looks)
-    // A client that lost its power is noticed by then: src/protocols/rpc/tcp-server.ts.
+    // By then the server has noticed a client without power: src/protocols/rpc/tcp-server.ts.
     passed = 30_000
     await looksAgain(looks)
     assert.equal(server.events.length, 0)
@@ -194,7 +200,7 @@ suite('the NFS server', () => {
     assert.ok(event?.kind === 'nfs' && event.step === 'refuse')
   })
 
-  test('ends with its signal, and takes its connections along', async () => {
+  test('stops when its signal is aborted, and closes its connections', async () => {
     const stop = new AbortController()
     const server = await startTestServer({ signal: stop.signal })
     using client = await connectNfs(server.port)
@@ -207,7 +213,7 @@ suite('the NFS server', () => {
     await server.close()
   })
 
-  test('leaves nothing behind where one of its ports is taken', async () => {
+  test('leaves no socket open if one of its ports is in use', async () => {
     await using taken = await startTestServer()
     const free = await startTestServer()
     const port = free.port
@@ -225,7 +231,9 @@ suite('the NFS server', () => {
   })
 })
 
-/** What comes back before the answers to two calls that follow it, one after the other. */
+/**
+ * The replies that come before the replies to two later calls, which are sent one after the other.
+ */
 async function askByUdp(port: number, datagram: Buffer): Promise<Buffer[]> {
   const socket = createSocket('udp4')
   const answers: Buffer[] = []

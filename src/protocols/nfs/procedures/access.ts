@@ -5,7 +5,7 @@ import type { NfsProcedure } from '../call.ts'
 import { may, permits } from '../permission.ts'
 import { accessBit } from '../protocol.ts'
 
-/** What each kind of access takes of the mode; what makes no sense for a node is not granted. */
+/** The mode bits that each kind of access needs. A kind that a node cannot have is not granted. */
 const ofDirectories = [
   [accessBit.read, may.read],
   [accessBit.lookup, may.execute],

@@ -6,7 +6,7 @@ export const commit: NfsProcedure = {
   name: 'COMMIT',
   failure: ['change'],
   run({ served }, file, results) {
-    // The range that it names is not looked at: all of the file is committed.
+    // The range in the arguments is ignored: the whole file is committed.
     writeChange(results, served, file)
     results.fixed(served.writeVerifier)
     return file.kind === 'file' ? 'data' : 'structure'

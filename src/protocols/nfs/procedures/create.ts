@@ -13,8 +13,8 @@ type Manner =
   | { how: 'exclusive'; wanted: MarkingTimes }
 
 /**
- * The client's verifier, kept in the times: the file itself knows who made it, also after a
- * restart. The client sets the right times next.
+ * The verifier of the client, kept in the times of the file. So the server recognises a repeated
+ * request, even after a restart. The client sets the right times afterwards.
  */
 interface MarkingTimes {
   accessed: { seconds: number; nanoseconds: 0 }
@@ -58,17 +58,17 @@ function readManner(reader: XdrReader): Manner {
         },
       }
     default:
-      throw new XdrError(`${how} is no way to create`)
+      throw new XdrError(`${how} is not a way to create`)
   }
 }
 
-/** What happens to a file that is there already. @throws `NfsError` where it must not be */
+/** Handles a file that exists already. @throws `NfsError` if it must not exist */
 function takeExisting(call: NfsCall, id: NodeId, manner: Manner): void {
   const node = call.served.fileSystem.attributes(id)
   switch (manner.how) {
     case 'unchecked': {
       if (node.kind === 'directory') throw new NfsError('NFS3ERR_EXIST')
-      // Only truncated; its other attributes are its own.
+      // Change only the size; the file keeps its other attributes.
       const { size } = manner.wanted
       if (node.kind === 'file' && size !== undefined) changeAttributes(call, node, { size })
       return

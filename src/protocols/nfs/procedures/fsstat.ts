@@ -8,9 +8,9 @@ export const fsstat: NfsProcedure = {
   run({ served }, node, results) {
     const { total, free, available, files, freeFiles } = served.fileSystem.space()
     writeAttributesAfter(results, served, node.id)
-    // Each: all, what is free, and what of that the caller may have.
+    // For bytes, then for files: the total, the free ones, and those that the caller may use.
     for (const value of [total, free, available, files, freeFiles, freeFiles]) results.uint64(value)
-    results.uint32(0) // seconds in which none of it changes
+    results.uint32(0) // the seconds during which these values do not change
     return undefined
   },
 }

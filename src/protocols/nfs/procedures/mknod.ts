@@ -34,6 +34,6 @@ function readSpecial(reader: XdrReader): { node: NodeToMake; wanted: WantedAttri
     case typeNumber.symlink:
       throw new NfsError('NFS3ERR_BADTYPE')
     default:
-      throw new XdrError(`${type} is no type of a node`)
+      throw new XdrError(`${type} is not a type of a node`)
   }
 }

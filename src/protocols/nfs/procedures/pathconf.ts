@@ -13,9 +13,9 @@ export const pathconf: NfsProcedure = {
     results.uint32(maxLinks)
     results.uint32(maxName)
     results.boolean(true) // names that are too long are refused, not cut
-    results.boolean(true) // only root gives files away
+    results.boolean(true) // only root may change the owner of a file
     results.boolean(false) // `a` and `A` are two names
-    results.boolean(true) // and kept as they are
+    results.boolean(true) // the case of names is kept
     return undefined
   },
 }

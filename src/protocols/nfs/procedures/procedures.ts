@@ -1,4 +1,4 @@
-/** All procedures but NULL, in the order of their numbers [RFC 1813 §3.3]. */
+/** All procedures except NULL, in the order of their numbers [RFC 1813 §3.3]. */
 import type { NfsProcedure } from '../call.ts'
 import { access } from './access.ts'
 import { commit } from './commit.ts'

@@ -12,7 +12,8 @@ export const readdirplus: NfsProcedure = {
     const names = call.arguments.uint32()
     const all = call.arguments.uint32()
     const { served, credentials } = call
-    // Who may only list the names gets no more: a handle would open what they cannot look up.
+    // Without the search permission, the caller gets only names: a handle would give access to
+    // nodes that the caller may not look up.
     const maySearch = permits(directory, credentials, may.execute)
     writeListing(call, directory, cookie, { all, names }, results, (node) => {
       if (!maySearch) {

@@ -27,7 +27,7 @@ export const rename: NfsProcedure = {
       const node = fileSystem.lookup(directory.id, name)
       if (node === undefined) throw new NfsError('NFS3ERR_NOENT')
       const replaced = fileSystem.lookup(toDirectory.id, toName)
-      // Two names of one file: nothing is done, and anybody may do that.
+      // If both are names of the same file, nothing changes, and no permission is needed.
       if (replaced !== node) {
         requireMoving(node, replaced)
         fileSystem.rename(directory.id, name, toDirectory.id, toName)
@@ -52,7 +52,7 @@ export const rename: NfsProcedure = {
         if (isOtherDirectory && !isDirectory) throw new NfsError('NFS3ERR_ISDIR')
       }
       if (isDirectory && directory.id !== toDirectory.id) {
-        // Its own entry `..` is written to.
+        // The entry `..` of the moved directory changes.
         requirePermission(attributes, credentials, may.write)
       }
     }

@@ -12,7 +12,7 @@ export const setattr: NfsProcedure = {
     const reader = call.arguments
     const wanted = readWantedAttributes(reader)
     const guard = reader.boolean() ? readTime(reader) : undefined
-    // What it did has changed the time that it is guarded by: a second one would fail.
+    // The first run changes the time of the guard, so a repeated request would fail.
     return guard ? once(call, results, change) : change()
 
     function change(): Awaited {

@@ -4,7 +4,7 @@ import { readEntryName, type NfsProcedure } from '../call.ts'
 import { makeNodeOnce } from '../change.ts'
 import { maxTarget, NfsError } from '../protocol.ts'
 
-/** The mode of a symlink means nothing; this is what all show. */
+/** The mode of a symlink has no meaning; Linux always shows this mode. */
 const mode = 0o777
 
 export const symlink: NfsProcedure = {

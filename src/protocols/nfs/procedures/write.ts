@@ -14,7 +14,7 @@ export const write: NfsProcedure = {
     const offset = call.arguments.uint64()
     const count = call.arguments.uint32()
     const wanted = call.arguments.uint32()
-    if (wanted > stability.fileSync) throw new XdrError(`${wanted} is no stability`)
+    if (wanted > stability.fileSync) throw new XdrError(`${wanted} is not a stability`)
     const data = call.arguments.opaque()
     if (count !== data.length) throw new NfsError('NFS3ERR_INVAL')
     if (offset + count > fileSystem.maxFileSize) throw new NfsError('NFS3ERR_FBIG')
