@@ -315,7 +315,7 @@ static size_t call(int descriptor, size_t end)
 		die("a reply of %u bytes", length);
 	receive(descriptor, length);
 	if (word_at(8) != 0 || word_at(20) != 0)
-		die("a call was not done");
+		die("a call failed");
 	return 24;
 }
 

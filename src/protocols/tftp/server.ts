@@ -112,7 +112,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
         return
       }
       // No error packet: the machine would take it for the answer to its new request.
-      abandon(known, 'the machine asked anew')
+      abandon(known, 'the machine sent a new request')
     }
     if (asked.mode !== 'octet' && asked.mode !== 'netascii') {
       reject(peer, 'illegalOperation', asked.file, `the mode ${asked.mode} is not supported`)

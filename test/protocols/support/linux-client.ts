@@ -12,12 +12,13 @@ export type LinuxClient = {
   name: string
   /** The last byte of its address. */
   host: number
-  /** Options of mount(8) beyond `vers=3,nolock,proto=tcp`. */
+  /** Options of mount(8), added to `vers=3,nolock,proto=tcp`. */
   options: string
   path: string
   /**
-   * Run by busybox once the export is mounted at /mnt; a tmpfs is at /tmp. User and group `one` are
-   * 1001, `two` 1002 and also in group 1003. The machine says `passed` when it ends well.
+   * Busybox runs it after the export is mounted at /mnt; a tmpfs is at /tmp. User and group `one`
+   * are 1001; `two` is 1002, and also in group 1003. The machine prints `passed` if the script
+   * succeeds.
    */
   script: string
 }
@@ -81,7 +82,7 @@ two:x:1002:
 three:x:1003:two
 `
 
-/** Of NFS: those that are needed and what they need, each after what it needs itself. */
+/** The modules of NFS and their dependencies, each after its own dependencies. */
 export function modulesInOrder(): string[] {
   const [version = ''] = readdirSync(allModules)
   const lines = readFileSync(join(allModules, version, 'modules.dep'), 'utf8')

@@ -1,4 +1,4 @@
-// A file system in memory, as the NFS server wants one: what a layer is, without its disk.
+// A file system in memory for the NFS server: like a layer, but without a disk.
 
 import {
   FileSystemError,
@@ -14,21 +14,21 @@ import {
 
 type Node = {
   attributes: Attributes
-  /** Of a file: its bytes, and room to grow. */
+  /** For a file: its bytes, and room to grow. */
   content: Buffer
-  /** Of a symlink. */
+  /** For a symlink. */
   target: Buffer
-  /** Of a directory, by name in Latin-1. */
+  /** For a directory, by name in Latin-1. */
   entries: Map<string, { node: NodeId; cookie: number }>
-  /** The same in the order of their cookies, once they were listed. */
+  /** The entries in the order of their cookies; set when they are first listed. */
   listing: DirectoryEntry[] | undefined
   parent: NodeId
 }
 
 export type MemoryFileSystem = FileSystem & {
-  /** How often anybody waited for stable storage. */
+  /** The number of waits for stable storage. */
   waits: { stable: number; commit: number }
-  /** What `stable` and `commit` do from now on: nothing, or fail. */
+  /** The error of `stable` and `commit` from now on; undefined: they succeed. */
   failure: FileSystemErrorCode | undefined
 }
 
@@ -42,7 +42,7 @@ export function createMemoryFileSystem(): MemoryFileSystem {
   let lastTime = 0
 
   function now(): Time {
-    // Strictly increasing, so that every change shows.
+    // Strictly increasing, so that every change is visible.
     lastTime = Math.max(lastTime + 1, Date.now() * 1000)
     return { seconds: Math.floor(lastTime / 1e6), nanoseconds: (lastTime % 1e6) * 1000 }
   }

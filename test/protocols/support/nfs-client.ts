@@ -1,9 +1,9 @@
-// NFS version 3, call by call, with statuses and attributes as they come.
+// A client of NFS version 3 that sends single calls, and returns statuses and attributes unchanged.
 
 import { XdrReader, type XdrWriter } from '../../../src/protocols/rpc/xdr.ts'
 import { connectRpc, type Caller } from './rpc-client.ts'
 
-/** All but NULL, in the order of their numbers [RFC 1813 §3.3]. */
+/** All procedures except NULL, in the order of their numbers [RFC 1813 §3.3]. */
 export const procedureNames = [
   ...(['GETATTR', 'SETATTR', 'LOOKUP', 'ACCESS', 'READLINK', 'READ', 'WRITE'] as const),
   ...(['CREATE', 'MKDIR', 'SYMLINK', 'MKNOD', 'REMOVE', 'RMDIR', 'RENAME', 'LINK'] as const),
@@ -15,10 +15,10 @@ export function procedureNumber(name: ProcedureName): number {
   return procedureNames.indexOf(name) + 1
 }
 
-/** What arguments are made of: words, opaque bytes and strings, and what `wide` and `raw` make. */
+/** The parts of arguments: words, opaque bytes, strings, and the results of `wide` and `raw`. */
 export type Part = number | string | Uint8Array | ((writer: XdrWriter) => void) | readonly Part[]
 
-/** 64 bits. */
+/** A number of 64 bits. */
 export function wide(value: number): Part {
   return (writer) => writer.uint64(value)
 }
@@ -62,11 +62,11 @@ export type Results = { status: number; reader: XdrReader }
 
 export type NfsClient = {
   ask: (name: ProcedureName, parts: Part, caller?: Caller) => Promise<Results>
-  /** Ask for what must succeed. */
+  /** Sends a call that must succeed. */
   done: (name: ProcedureName, parts: Part, caller?: Caller) => Promise<XdrReader>
-  /** The first handle. */
+  /** Gets the first handle. */
   mount: (path: string | Buffer) => Promise<{ status: number; handle: Buffer }>
-  /** By names, from a directory. */
+  /** Looks up names, one after the other, from a directory. */
   find: (from: Buffer, ...names: string[]) => Promise<Buffer>
   attributes: (handle: Buffer) => Promise<FileAttributes>
   socket: Awaited<ReturnType<typeof connectRpc>>['socket']
@@ -75,7 +75,7 @@ export type NfsClient = {
 
 const [nfs, mount] = [100003, 100005]
 
-/** @param port where NFS and MOUNT are served @param localAddress where the client is */
+/** @param port the port of NFS and MOUNT @param localAddress the address of the client */
 export async function connectNfs(port: number, localAddress?: string): Promise<NfsClient> {
   const rpc = await connectRpc(port, localAddress)
   const client: NfsClient = {
@@ -173,7 +173,7 @@ export function readChange(reader: XdrReader): Change {
 
 export type Made = { handle: Buffer; attributes: FileAttributes | undefined; change: Change }
 
-/** What CREATE, MKDIR, SYMLINK and MKNOD answer. */
+/** Reads the results of CREATE, MKDIR, SYMLINK and MKNOD. */
 export function readMade(reader: XdrReader): Made {
   if (!reader.boolean()) throw new Error('a handle is missing')
   const handle = Buffer.from(reader.opaque())
@@ -190,7 +190,7 @@ export type Entry = {
 
 export type Listing = { verifier: Buffer; entries: Entry[]; isEnd: boolean; bytes: number }
 
-/** @param isPlus whether it is of READDIRPLUS */
+/** @param isPlus whether the listing is of READDIRPLUS */
 export function readListing(reader: XdrReader, isPlus = false): Listing {
   const start = reader.position
   readAfter(reader)

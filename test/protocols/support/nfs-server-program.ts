@@ -1,9 +1,9 @@
-// The NFS server as a program of its own, for networks of tests.
+// The NFS server as a separate program, for the network namespaces of tests.
 //
 //     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE]
 //
-// PORTS is what `startNfsServer` takes as such, as JSON. Every address may mount PATH, where it has
-// a file system in memory, or a layer over a tree, each of which is a directory.
+// PORTS is the option `ports` of `startNfsServer`, as JSON. Every address may mount PATH. There it
+// has a file system in memory, or the directory LAYER as a layer over the directory TREE.
 
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'

@@ -1,18 +1,18 @@
-# What programs do with a file system, and what they see of it: run in an empty directory of two
-# file systems, it prints the same. No inode numbers, times or sizes of directories.
+# Uses a file system as programs do, and prints the results. Run in empty directories of two file
+# systems, it must print the same. It prints no inode numbers, times or sizes of directories.
 umask 022
-# Nobody answers a question.
+# Commands must not wait for an answer.
 exec </dev/null
 
 step=0
-# Runs a command; prints what it printed and how it ended.
+# Runs a command, and prints its output and its status.
 t() {
   step=$((step + 1))
   "$@" >/tmp/out 2>&1
   echo "$step: $*: $?"
   cat /tmp/out
 }
-# The same as another user.
+# Does the same as another user.
 as() {
   user=$1
   shift
@@ -20,7 +20,7 @@ as() {
 }
 show() { for file; do stat -c '%n %A %u:%g %h %F' "$file"; done; }
 size() { stat -c '%n %s' "$@"; }
-# Whether the second was changed later than the first.
+# Prints whether the time has changed.
 later() { [ "$(stat -c "$1" "$2")" != "$3" ] && echo changed || echo same; }
 
 t mkdir a a/b
@@ -55,7 +55,7 @@ t ln -s loop loop
 t cat loop
 show symbolic dangling
 
-# Replacing, and what is open.
+# Replacing files, also while they are open.
 echo old >open
 exec 3<open
 echo new >other
@@ -149,7 +149,7 @@ t chmod 000 closed/file
 as one cat closed/file
 t cat closed/file
 
-# A program that nobody may read.
+# A program without the read permission.
 cp /bin/busybox ./program
 t chmod 711 program
 as one ./program echo ran
@@ -192,7 +192,7 @@ as one 'truncate -s 5 timed'
 size timed
 as one "touch -d '2001-02-03 04:05:06' timed"
 
-# Many.
+# Many files.
 mkdir many
 i=0
 while [ $i -lt 500 ]; do : >many/file-with-a-longer-name-$i; i=$((i + 1)); done

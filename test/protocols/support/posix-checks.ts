@@ -1,9 +1,10 @@
-// Whether what is mounted at /mnt of a Linux client behaves as its own file system: its script.
+// A script for a Linux client: it checks that the file system at /mnt behaves like the client's
+// own.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Does the same here and there, and compares what it printed. */
+/** Runs the checks in both file systems, and compares the output. */
 export const posixChecks = `
 cat > /tmp/checks <<'END'
 ${readFileSync(join(import.meta.dirname, 'posix-checks.sh'), 'utf8')}

@@ -1,6 +1,6 @@
-# What any program could do, at random: run with the same seed in two directories that have the same
-# contents, it prints the same. No inode numbers, and no times, sizes or blocks that file systems may
-# choose themselves.
+# Runs random operations on files. Run with the same seed in two directories with the same contents,
+# it must print the same. It prints no inode numbers, and no times, sizes or blocks that a file
+# system may choose itself.
 #
 #     perl random-operations.pl DIRECTORY SEED STEPS
 use strict;
@@ -13,10 +13,10 @@ my ($directory, $seed, $steps) = @ARGV;
 chdir $directory or die "$directory: $!";
 srand $seed;
 umask 0;
-# Nothing waits for the other end of a FIFO.
+# No operation may wait for the other end of a FIFO.
 $SIG{PIPE} = 'IGNORE';
 
-# x86_64, where this Perl has no name for it.
+# The numbers for x86_64: Perl has no names for these calls.
 my ($SYS_read, $SYS_write, $SYS_mmap, $SYS_munmap, $SYS_msync, $SYS_fsync) = (0, 1, 9, 11, 26, 74);
 my ($SYS_setgroups, $SYS_setresuid, $SYS_setresgid) = (116, 117, 119);
 my ($SYS_mknodat, $SYS_newfstatat, $SYS_utimensat) = (259, 262, 280);
@@ -24,10 +24,10 @@ my ($AT_FDCWD, $AT_SYMLINK_NOFOLLOW) = (-100, 0x100);
 my ($PROT_READ_WRITE, $MAP_SHARED, $MS_SYNC) = (3, 1, 4);
 
 my @names = ('a' .. 'f', 'image', 'A' x 255, "\xff\xfe", "new\nline", 'ü', 'B' x 256);
-# Each with its group of the same number, and others.
+# Each user has the group of the same number, and maybe others.
 my @users = ([0], [0], [1001], [1002, 1003]);
-# Kept open over many steps; only in a directory that stays, since a client renames what is removed
-# while it is open.
+# Files that stay open for many steps. Their directory must stay, because an NFS client renames a
+# file that is removed while it is open.
 my @open;
 
 sub pick { $_[int rand @_] }
@@ -35,7 +35,7 @@ sub chance { rand() < $_[0] }
 
 sub name { chance(0.9) ? $names[rand 7] : pick(@names) }
 
-# Those of the step, for whoever looks for what went wrong.
+# The paths of the present step, for finding an error.
 my @paths;
 
 sub path {
@@ -43,7 +43,7 @@ sub path {
   return $paths[-1];
 }
 
-# Mostly one that was made a while ago. To list directories for that would take longer than all else.
+# Paths that were made earlier. Listing directories instead would be too slow.
 my @made;
 sub known {
   return path() if !@made || chance(0.25);
@@ -57,7 +57,7 @@ sub made {
 
 sub mode { pick(0644, 0600, 0755, 0777, 0750, 04755, 02775, 06711, 01777, 0444, 0, int rand 010000) }
 
-# Written in runs of one letter each, and shown so: `3x2y`.
+# Text in runs of one letter each, printed as `3x2y`.
 sub text {
   my $length = chance(0.8) ? int rand 9000 : int rand 40_000;
   return pick('g' .. 'z') x $length;
@@ -80,11 +80,11 @@ sub runs {
 my %error_names;
 sub outcome {
   return 'ok' if $_[0];
-  # To look through all names takes longer than most steps.
+  # Cached: a search through all names is slower than most steps.
   return $error_names{$! + 0} //= (sort grep { $!{$_} } keys %!)[0];
 }
 
-# Times that were set are long ago; others are when it happened.
+# Times that were set are long ago. Other times are the present, and are not printed.
 sub when { $_[0] < 1_500_000_000 ? "$_[0].$_[1]" : 'lately' }
 
 sub attributes {
@@ -110,7 +110,7 @@ sub listing {
 sub with_file {
   my ($path, $flags, $mode, $action) = @_;
   sysopen(my $file, $path, $flags | O_NONBLOCK | O_NOCTTY, $mode) or return outcome(0);
-  # What a device or a FIFO does is not the file system's affair.
+  # The file system does not decide how a device or a FIFO behaves.
   my $result = -f $file ? $action->($file) : 'no file';
   close $file or $result .= ' close: ' . outcome(0);
   return $result;
@@ -131,12 +131,13 @@ sub read_at {
   return defined $count ? "$count: " . runs($text) : outcome(0);
 }
 
-# Perl's own variables for it take twenty system calls a step, which are slow in a virtual machine.
+# Perl's own variables would need twenty system calls for each step, which is slow in a virtual
+# machine.
 my $current = 0;
 sub become {
   my ($user, @groups) = @_;
   return if $user == $current;
-  # What may change the others is given up last, and comes back first.
+  # The uid that may change the other ids is given up last, and restored first.
   my @changes = (
     sub { syscall($SYS_setgroups, 0 + @groups, pack 'L*', @groups) },
     sub { syscall($SYS_setresgid, -1, $user, -1) },
@@ -148,7 +149,7 @@ sub become {
   $current = $user;
 }
 
-# The kernel reads into what is mapped and writes from there: Perl cannot get at it.
+# read(2) and write(2) use the mapped memory as their buffer: Perl itself cannot access it.
 sub write_mapped {
   my ($file, $where, $text) = @_;
   my $size = -s $file or return 'empty';
@@ -169,7 +170,7 @@ sub write_mapped {
   return "$start: $count $synced " . runs($found);
 }
 
-# While others come and go, what stays is found once.
+# Lists a directory while names change. Names that stay must be found exactly once.
 sub walk {
   my @others = map { 'many/other' . int rand 30 } 1 .. 6;
   my (%found, $count);
@@ -192,7 +193,7 @@ my %operations = (
     with_file(known(), O_WRONLY, 0, sub { write_at($_[0], $at, $text) }) },
   append => sub { my $text = text();
     with_file(known(), O_WRONLY | O_APPEND, 0, sub { write_at($_[0], undef, $text) }) },
-  # To the size that it has is nothing that a client over NFS would tell the server.
+  # Not to the present size: an NFS client does not send such a change to the server.
   shorten => sub { my $path = known();
     !-f $path || -s _ ? with_file($path, O_WRONLY | O_TRUNC, 0, sub { 'ok' }) : 'empty' },
   synced => sub { my ($at, $text) = (offset(), text());
@@ -215,14 +216,14 @@ my %operations = (
     outcome(syscall($SYS_mknodat, $AT_FDCWD, $path, $kind | mode(), $device) == 0) },
   mkfifo => sub { outcome(POSIX::mkfifo(path(), mode())) },
   chmod => sub { my $mode = mode(); outcome(chmod $mode, known()) },
-  # With neither, it clears setuid; a client over NFS asks for nothing then.
+  # Not without both: locally this clears setuid, but an NFS client sends nothing.
   chown => sub { my @owners = (pick(0, 1001, 1002), pick(-1, 0, 1001, 1002, 1003));
     outcome(chown @owners, known()) },
   utimes => sub { my ($path, $times) = (known(), timespec() . timespec());
     syscall($SYS_utimensat, $AT_FDCWD, $path, $times, $AT_SYMLINK_NOFOLLOW) == 0 or return outcome(0);
     return attributes($path, 1) },
   list => sub { listing(known()) },
-  # Of what is neither a file nor a directory, a client over NFS never says that it may be run.
+  # Only for files and directories: for other nodes, an NFS client never grants execution.
   access => sub { my $path = known();
     join '', map { POSIX::access($path, $_) ? 1 : 0 } 2, 4, -f $path || -d _ ? 1 : () },
   hold => sub { my $name = 'held/' . name();
@@ -242,8 +243,8 @@ my %operations = (
 );
 my @common = qw(create create overwrite append read whole list);
 my @kinds = (sort(keys %operations), @common);
-# By root alone, who may remove all: others could lose what they hold, and the pages that they write
-# take away setuid over NFS alone.
+# Only root does these, because root may remove everything. Other users could lose their open files,
+# and their writes to mapped pages clear setuid only over NFS.
 my %as_root = map { $_ => 1 } qw(hold use_held unlink_held rename_held walk map);
 my %names = map { $_ => 1 } qw(create exclusive mkdir rmdir unlink rename link symlink mkfifo mknod);
 my %makes = map { $_ => 1 } qw(create exclusive mkdir rename link symlink mkfifo mknod);
@@ -257,7 +258,8 @@ for my $step (1 .. $steps) {
   become($user, @groups);
   my $result = $operations{$kind}->();
   become(0);
-  # Of several reasons, a client over NFS sees another first: it leaves permissions to the server.
+  # If there are several errors, an NFS client finds another one first, because the server checks
+  # permissions.
   $result = 'EACCES or the like' if $user && $names{$kind} && $result =~ /^E/;
   print "$step $kind $user @paths: $result\n";
   made() if $makes{$kind} && $result !~ /^E/;
@@ -266,7 +268,7 @@ for my $step (1 .. $steps) {
 }
 @open = ();
 
-# All that is there at the end.
+# Prints all files at the end.
 my @left = ('.');
 while (defined(my $path = shift @left)) {
   print "$path: ", attributes($path), "\n";

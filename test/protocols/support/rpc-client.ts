@@ -1,4 +1,4 @@
-// A client of ONC RPC over TCP that sends what the test wants, also what no client would.
+// A client of ONC RPC over TCP that can send anything, even data that no real client sends.
 
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
@@ -9,20 +9,20 @@ export type Caller = {
   uid?: number
   gid?: number
   groups?: readonly number[]
-  /** Default: one that no call before had. */
+  /** Default: a new number. */
   xid?: number
 }
 
 export type RpcClient = {
   socket: Socket
-  /** Sends a call and waits for its results, as they follow the header of a call that was done. */
+  /** Sends a call, and waits for its results (the bytes after the header of a successful reply). */
   call: (
     program: number,
     procedure: number,
     writeArguments: (writer: XdrWriter) => void,
     caller?: Caller,
   ) => Promise<XdrReader>
-  /** The next reply, whatever it is, from its first byte on. */
+  /** The next reply of any kind, with its header. */
   nextReply: () => Promise<Buffer>
   [Symbol.dispose]: () => void
 }
@@ -30,9 +30,9 @@ export type RpcClient = {
 let lastXid = 0
 
 /**
- * All programs are spoken in version 3.
+ * The client uses version 3 of all programs.
  *
- * @param localAddress where the client is, of those of the loopback interface
+ * @param localAddress the address of the client: an address of the loopback interface
  */
 export async function connectRpc(port: number, localAddress = '127.0.0.1'): Promise<RpcClient> {
   const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
@@ -65,7 +65,7 @@ export async function connectRpc(port: number, localAddress = '127.0.0.1'): Prom
     byXid.delete(xid)
     const status = reply.readUInt32BE(20)
     if (reply.readUInt32BE(8) === 0 && status === 0) call.resolve(new XdrReader(reply.subarray(24)))
-    else call.reject(new Error(`the call was not done: ${reply.toString('hex', 4)}`))
+    else call.reject(new Error(`the call failed: ${reply.toString('hex', 4)}`))
   }
 
   return {

@@ -1,6 +1,6 @@
-// A server and clients whose mounts all wait, with a lot in each call. The process has less memory
-// than all of it: see test/support/limited-memory.ts. It prints how often the server has looked
-// whether the roots can be opened, and how many mounts it has refused by then.
+// A server, and clients whose mounts all wait. Each call is large, and the process has less memory
+// than all calls together: see test/support/limited-memory.ts. The program prints how often the
+// server has tried to open the roots, and how many mounts it has refused by then.
 
 import { once } from 'node:events'
 import { connectNfs } from './nfs-client.ts'
