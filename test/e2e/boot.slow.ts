@@ -1,4 +1,4 @@
-// The ways of booting that boot.test.ts leaves out, because all of them take minutes.
+// The ways of booting that are not in boot.test.ts, because they take minutes.
 
 import { suite, test } from 'node:test'
 import { bootBy, fastOwnWays, otherWays } from './support/boot-ways.ts'

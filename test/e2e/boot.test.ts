@@ -1,5 +1,5 @@
-// Machines that boot an image from power-on; from servers of other people; the other ways are in
-// boot.slow.ts, and serve.test.ts has our own server.
+// Machines that boot an image from power-on, from other programs' servers. Other ways are in
+// boot.slow.ts; our own server is in serve.test.ts.
 
 import { suite, test } from 'node:test'
 import { bootBy, fastWays } from './support/boot-ways.ts'

@@ -1,5 +1,5 @@
-// Machines that do not say in each packet who they are, at our own DHCP server and at those of others
-// with the configuration that netimage writes: all of them are told the same.
+// Machines that do not identify themselves in each packet. Our own DHCP server, and other DHCP
+// servers with the configuration that netimage writes, must give the same answers.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -37,7 +37,7 @@ type Options = Record<number, string>
 const hex = (text: string) => Buffer.from(text).toString('hex')
 const pxeClass = { 60: hex('PXEClient:Arch:00000:UNDI:002001') }
 const bios = { 93: '0000', 94: '010201' }
-/** What a Raspberry Pi wants to know, and its identifier. */
+/** The options that a Raspberry Pi asks for, and its identifier. */
 const pi = { 55: '01032b3c4243', 97: '0052506934c031110001020304aabbccdd' }
 const menu = `091700001452${hex('aspberry Pi Boot   ')}`
 
@@ -45,7 +45,7 @@ for (const [name, start] of Object.entries(servers)) {
   suite(`with ${name}`, () => {
     async function exchange(mac: string, discover: Options, request: Options) {
       await using network = await openNetwork(`exchange-${name.replaceAll(' ', '-')}`)
-      // A bridge has somebody at its other end only with a host.
+      // A bridge has a carrier only if there is a host.
       const host = await network.addHost(mac)
       await start(network)
       const packets = [JSON.stringify(discover), JSON.stringify(request)]
@@ -55,7 +55,7 @@ for (const [name, start] of Object.entries(servers)) {
       return [read(offer), read(told)] as const
     }
 
-    test('a kernel is told the server that `nfsroot=` without one means', async () => {
+    test('a kernel gets the server address that it uses for `nfsroot=` without a server', async () => {
       // ic_dhcp_init_options() in Linux's net/ipv4/ipconfig.c
       const list = { 55: '0103060c0f111a28' }
       for (const reply of await exchange('52:54:00:00:00:07', list, list)) {
@@ -68,7 +68,7 @@ for (const [name, start] of Object.entries(servers)) {
       ['by its hardware address', 'dc:a6:32:01:36:c2', { 97: `00${'11'.repeat(16)}` }],
       ['by its identifier', '02:00:00:00:00:05', {}],
     ] as const) {
-      test(`a Raspberry Pi whose REQUEST has no vendor class is known ${who}`, async () => {
+      test(`a Raspberry Pi whose REQUEST has no vendor class is recognised ${who}`, async () => {
         const identity = { ...pi, ...more, ...bios }
         for (const reply of await exchange(mac, { ...identity, ...pxeClass }, identity)) {
           assert.equal(reply.nextServer, '10.66.0.1')
@@ -80,7 +80,7 @@ for (const [name, start] of Object.entries(servers)) {
       })
     }
 
-    test('UEFI whose REQUEST has no vendor class is told the same file', async () => {
+    test('UEFI whose REQUEST has no vendor class gets the same file', async () => {
       const uefi = { 55: '0103424361', 93: '0007', 94: '010310', 97: `00${'22'.repeat(16)}` }
       const discover = { ...uefi, 60: hex('PXEClient:Arch:00007:UNDI:003016') }
       for (const reply of await exchange('52:54:00:00:00:07', discover, uefi)) {
@@ -90,7 +90,7 @@ for (const [name, start] of Object.entries(servers)) {
       }
     })
 
-    test('a machine keeps its address when its system calls itself otherwise', async () => {
+    test('a machine keeps its address if its system sends another client identifier', async () => {
       await using network = await openNetwork(`identifier-${name.replaceAll(' ', '-')}`)
       const mac = '52:54:00:00:00:07'
       const host = await network.addHost(mac)

@@ -1,5 +1,5 @@
-// What `netimage check` foretells, on machines that really boot: each system is broken in one way,
-// the check names the rule, and the machine stops where the manual says that it stops.
+// Compares `netimage check` with real boots. Each system has one flaw: the check must name the
+// rule, and the machine must stop as the manual of the rule describes.
 
 import { after, before, suite, test } from 'node:test'
 import {
@@ -11,7 +11,7 @@ import {
   type FlawedSystems,
 } from './support/flaws.ts'
 
-suite('what check foretells', { concurrency: 2 }, () => {
+suite('predictions of check', { concurrency: 2 }, () => {
   let systems: FlawedSystems
 
   before(async () => {
@@ -20,11 +20,11 @@ suite('what check foretells', { concurrency: 2 }, () => {
   after(() => systems[Symbol.asyncDispose]())
 
   for (const rule of Object.keys(flaws)) {
-    test(`${rule}: it is named, and the machine does stop there`, () => assertFails(systems, rule))
+    test(`${rule}: check names it, and the machine really stops`, () => assertFails(systems, rule))
   }
 
   for (const kind of ['uml', 'qemu'] as const) {
-    test(`nothing is found in a system without flaws, and it is up on ${kind}`, () =>
+    test(`no finding in a system without flaws, and the system boots on ${kind}`, () =>
       assertIsUp(systems, withoutFlaws, kind))
   }
 })

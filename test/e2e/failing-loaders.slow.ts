@@ -1,4 +1,5 @@
-// What `netimage check` foretells of boot trees: loaders that find a file missing, or cut it.
+// Compares the findings of `netimage check` about boot trees with real loaders, which do not find a
+// file or cut it.
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -22,7 +23,7 @@ type BrokenTree = {
   what: string
   level?: 'error' | 'warning'
   way: BootWay
-  /** What names the files that the loader fetches, and how it is broken. */
+  /** Shell commands that break the menu with the files for the loader. */
   menu: string
   change: (text: string) => string
   system: DemoSystemName
@@ -35,7 +36,7 @@ const uboot = {
   way: 'extlinux',
   menu: 'pxelinux.cfg/default',
   system: 'aarch64-linux',
-  // Every board that loads device trees has an address for them; QEMU's own needs none.
+  // Boards that load device trees have an address for them. QEMU's board has none, so set one.
   machine: (firmware: Firmware) => arm64Uboot(firmware, 'setenv fdt_addr_r 0x4f000000; '),
   mac: '52:52:52:52:52:52',
 } as const
@@ -51,14 +52,14 @@ const brokenTrees: readonly BrokenTree[] = [
   {
     ...uboot,
     rule: 'missing-device-tree',
-    what: 'U-Boot, of one device tree',
+    what: 'U-Boot, one device tree',
     change: (text) => text.replaceAll(/FDTDIR .*/g, 'FDT gone.dtb'),
     shows: [/Skipping nixos-default for failure retrieving FDT/],
   },
   {
     ...uboot,
     rule: 'missing-device-tree',
-    what: 'U-Boot, of a folder of them',
+    what: 'U-Boot, a folder of device trees',
     change: (text) => text.replaceAll(/FDTDIR .*/g, 'FDTDIR gone'),
     level: 'warning',
     shows: [/Filename 'gone\/qemu-arm\.dtb'/, /TFTP error/, /netimage-demo: stage 1/],
@@ -78,7 +79,7 @@ const brokenTrees: readonly BrokenTree[] = [
 
 const seconds = 180
 
-suite('what check foretells of loaders', { concurrency: 2 }, () => {
+suite('predictions of check about loaders', { concurrency: 2 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-loaders-'))
   after(() => rmSync(directory, { recursive: true, force: true }))
 
@@ -122,7 +123,7 @@ suite('what check foretells of loaders', { concurrency: 2 }, () => {
     await runProgram('find', [firmware, '-name', 'start4.elf', '-delete'])
     const { image } = await buildPiImage(join(directory, 'pi4'), { firmware })
     const finding = (await findingsOf(image)).get('missing-firmware-file')
-    // The same tree starts a Raspberry Pi 3.
+    // Only a warning, because the same tree starts a Raspberry Pi 3.
     assert.equal(finding?.level, 'warning')
     assert.ok((await bootPi('pi4', image)).problems.includes('no firmware: start4.elf'))
     assert.deepEqual((await bootPi('pi3', image)).problems, [])
@@ -144,7 +145,7 @@ suite('what check foretells of loaders', { concurrency: 2 }, () => {
   })
 })
 
-/** Commands that make a file of the boot tree. */
+/** Shell commands that write a file of the boot tree. */
 function writing(file: string, text: string): string {
   return `mkdir -p $(dirname ${file}); cat > ${file} <<'END'\n${text}\nEND\n`
 }

@@ -1,4 +1,4 @@
-// The boot harness itself: what the other tests rely on when something goes wrong.
+// The boot harness itself: its behaviour if something goes wrong in another test.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -14,7 +14,7 @@ import { findProgram } from './support/packages.ts'
 import { waitUntil } from '../support/waiting.ts'
 
 suite('the boot harness', () => {
-  test('a program that ends fails at once whoever waits, and shows its last lines', async () => {
+  test('fails a waiting test at once if the program ends, and shows its last lines', async () => {
     await using network = await openNetwork('harness-end')
     const program = network.start('short', ['sh', '-c', 'echo one; echo two >&2; exit 3'])
     await assert.rejects(
@@ -23,13 +23,13 @@ suite('the boot harness', () => {
     )
   })
 
-  test('a sign that all is lost fails whoever waits', async () => {
+  test('fails a waiting test at once if the program prints its line of failure', async () => {
     await using network = await openNetwork('harness-sign')
     const program = network.start('lost', ['sh', '-c', 'echo No boot; sleep 60'], /^No boot$/)
     await assert.rejects(program.waitFor(/booted/, 60), /lost gave up \("No boot"\)/)
   })
 
-  test('waiting takes lines that came before, prompts, and what is typed', async () => {
+  test('finds lines that came before, and prompts, and types an answer', async () => {
     await using network = await openNetwork('harness-prompt')
     const script = 'echo first; printf "=> "; read answer; echo "got $answer"; sleep 60'
     const program = network.start('prompt', ['sh', '-c', script])
@@ -40,7 +40,7 @@ suite('the boot harness', () => {
     await assert.rejects(program.waitFor(/never/, 0.1), /took more than 0.1 seconds/)
   })
 
-  test('a move of the cursor begins a line, unless it stands there already', async () => {
+  test('begins a line at a move of the cursor, unless the cursor is there already', async () => {
     await using network = await openNetwork('harness-cursor')
     const script = String.raw`printf 'PX\033[25;2H\033[25;3HELINUX\033[3;20HMenu\033[4;1HEnd\n'; sleep 60`
     const program = network.start('firmware', ['sh', '-c', script])
@@ -51,7 +51,7 @@ suite('the boot harness', () => {
     )
   })
 
-  test('two networks with the same addresses do not meet', async () => {
+  test('separates two networks with the same addresses', async () => {
     await using one = await openNetwork('harness-one')
     await using two = await openNetwork('harness-two')
     const listen = [findProgram('busybox'), 'httpd', '-f', '-p', `${one.server}:7`]
@@ -61,7 +61,7 @@ suite('the boot harness', () => {
     assert.equal(two.listens('tcp', 7), false)
   })
 
-  test('killing a program takes along all that it has started', async () => {
+  test('kills a program together with all programs that it started', async () => {
     await using network = await openNetwork('harness-kill')
     const script = 'sleep 1000 & setsid sleep 1000 & echo ready; wait'
     const program = network.start('parent', ['sh', '-c', script])
@@ -71,7 +71,7 @@ suite('the boot harness', () => {
     assert.deepEqual(await processesIn(namespace), [])
   })
 
-  test('nothing outlives a test that was killed itself', async (context) => {
+  test('leaves no program running if the test itself is killed', async (context) => {
     const directory = mkdtempSync(join(tmpdir(), 'netimage-harness-test-'))
     context.after(() => rmSync(directory, { recursive: true }))
     const program = join(import.meta.dirname, 'support', 'network.ts')
@@ -94,13 +94,13 @@ suite('the boot harness', () => {
     assert.deepEqual(await processesIn(namespace), [])
   })
 
-  test('a missing program is an error that names its Debian package', () => {
+  test('names the Debian package of a missing program', () => {
     const path = process.env['PATH']
     process.env['PATH'] = ''
     try {
       assert.throws(
         () => findProgram('qemu-system-no-such'),
-        /debian-packages does not say which package has "qemu-system-no-such"/,
+        /debian-packages names no package for "qemu-system-no-such"/,
       )
       assert.throws(
         () => findProgram('nix-store'),
@@ -112,7 +112,7 @@ suite('the boot harness', () => {
   })
 })
 
-/** The process namespace of a program, which is that of its first child. */
+/** The process namespace of a program. Its first child is in this namespace. */
 async function processNamespace(pid: number): Promise<string> {
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
   return await readlink(`/proc/${children.trim()}/ns/pid`)

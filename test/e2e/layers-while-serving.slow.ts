@@ -1,4 +1,4 @@
-// What a person does to the layer of a machine that is off, while its server goes on for others.
+// A person changes the layer of a machine that is off, while the server serves other machines.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ import { openNetwork } from './support/network.ts'
 const seconds = 120
 const mac = '52:54:00:00:01:0a'
 
-test('the layer of a machine that lost its power is kept and reset, and others go on', async () => {
+test('the layer of a machine without power can be saved and reset while other machines run', async () => {
   await using cleanup = new AsyncDisposableStack()
   const workspace = makeWorkspace('layers-while-serving')
   cleanup.defer(() => workspace.remove())
@@ -61,7 +61,7 @@ test('the layer of a machine that lost its power is kept and reset, and others g
   })
   await layers('reset', mac)
 
-  // It asks for its root while something else is at the layer, and waits until that is through.
+  // The machine asks for its root while another program uses the layer, and waits until that ends.
   const layer = listLayers(state).find(({ machine }) => machine === mac)
   const lock = layer && tryLock(layer.lock, 'exclusive')
   assert.ok(lock)

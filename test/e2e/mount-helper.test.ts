@@ -1,4 +1,4 @@
-// What the rule no-nfs-protocols says of mount.nfs, held against the real one.
+// Compares the rule no-nfs-protocols with the real mount.nfs.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ const notFound = {
   named: /Failed to find 'tcp' protocol/,
 }
 
-test('mount.nfs takes netconfig and protocols for version 3, and for proto=', async () => {
+test('mount.nfs needs netconfig and protocols for version 3, and for proto=', async () => {
   await using network = await openNetwork('mount-helper')
   const exported = join(network.directory, 'exported')
   mkdirSync(exported)
@@ -41,7 +41,10 @@ test('mount.nfs takes netconfig and protocols for version 3, and for proto=', as
   assert.match(await mount('vers=4.2', ...(both ?? [])), found)
 })
 
-/** Many kernels that run tests have no client of NFS: it is enough that they are asked. */
+/**
+ * Many test machines have no NFS client in the kernel. It is enough that mount.nfs calls the
+ * kernel.
+ */
 const mountScript = `
 helper=$1 device=$2 directory=$3 options=$4 empty=$5
 shift 5

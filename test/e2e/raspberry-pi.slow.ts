@@ -1,5 +1,5 @@
-// Raspberry Pis with other DHCP servers, and with a folder of their own in the boot tree; and what
-// comes of the files that a loader has fetched.
+// Raspberry Pis with other DHCP servers, and with their own folder in the boot tree. One test also
+// boots the files that a loader has fetched.
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs'
@@ -44,7 +44,7 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
       const bootTree = join(copy, 'net-image/boot')
       mkdirSync(join(bootTree, serial))
       for (const file of readdirSync(bootTree)) {
-        // The boot ROM of a Pi 3 fetches this one, and knows no folders.
+        // The boot ROM of a Pi 3 fetches this file, and does not use folders.
         if (file !== serial && file !== 'bootcode.bin') {
           renameSync(join(bootTree, file), join(bootTree, serial, file))
         }
@@ -55,7 +55,7 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
     })
   }
 
-  test('the kernel that a pi3 has fetched mounts the root and hands over to it', async () => {
+  test('the kernel that a pi3 has fetched mounts the root and starts its init', async () => {
     await using network = await openNetwork('pi3-kernel')
     await startLoaderServers(network, image.image)
     const root = await copyRootTree(image, join(directory, 'root'))

@@ -1,4 +1,4 @@
-// Raspberry Pis that fetch what they would start from an image's boot tree; more of it is in
+// Raspberry Pis that fetch their boot files from an image's boot tree. More tests are in
 // raspberry-pi.slow.ts.
 
 import assert from 'node:assert/strict'

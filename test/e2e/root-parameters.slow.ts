@@ -1,5 +1,5 @@
-// What the kernel line makes systemd's stage 1 mount, which the rules on the root rely on: the real
-// generator of its mount units, as it runs in an initrd of NixOS.
+// The root that systemd's stage 1 mounts for a kernel line; the rules about the root rely on this.
+// The tests run the real generator of mount units, as in an initrd of NixOS.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -23,7 +23,7 @@ suite('systemd’s stage 1', () => {
   })
   after(() => rmSync(directory, { recursive: true, force: true }))
 
-  /** The device that it would mount as the root; undefined where it would mount none. */
+  /** The device that stage 1 would mount as the root; undefined if it would mount none. */
   async function mountedBy(kernelLine: string, root = inFstab): Promise<string | undefined> {
     const out = mkdtempSync(join(directory, 'units-'))
     const folders = ['normal', 'early', 'late'].map((name) => join(out, name))
@@ -31,7 +31,7 @@ suite('systemd’s stage 1', () => {
     const fstab = join(out, 'fstab')
     writeFileSync(fstab, root === '' ? '' : `${root} / nfs x-initrd.mount,vers=3,nolock 0 0\n`)
     const libraries = join(systemd, 'usr/lib/x86_64-linux-gnu')
-    // systemd takes the units of a generator that complains, too.
+    // systemd also uses the units of a generator that prints errors.
     await runProgram('sh', [
       ...['-c', '"$@" || true', 'sh', 'env'],
       'SYSTEMD_IN_INITRD=1',
@@ -57,13 +57,13 @@ suite('systemd’s stage 1', () => {
     `root=fstab root=/dev/nfs ${nfsRoot}`,
     `root=/dev/nfs ${nfsRoot} root=fstab`,
   ]) {
-    test(`mounts the root of the fstab by ${line}`, async () => {
+    test(`mounts the root of the fstab for ${line}`, async () => {
       assert.equal(await mountedBy(line), inFstab)
       assert.equal(await mountedBy(line, ''), undefined)
     })
   }
 
-  test('mounts another root that comes last, whatever the fstab says', async () => {
+  test('mounts the last root of the kernel line instead of the root in the fstab', async () => {
     assert.equal(await mountedBy('root=fstab root=LABEL=nixos'), '/dev/disk/by-label/nixos')
     assert.equal(await mountedBy('root=LABEL=nixos root=fstab'), inFstab)
   })

@@ -1,5 +1,5 @@
-// Roots from the servers that people run, as netimage configures them, over each version of NFS that
-// no other test has.
+// Roots from common NFS servers with netimage's configuration, over the versions of NFS that no
+// other test covers.
 
 import { suite, test } from 'node:test'
 import { bootFrom, type RootWay } from './support/root-ways.ts'

@@ -1,4 +1,4 @@
-// The quickest of the ways to serve a root; the others are slow.
+// The fastest way to serve a root; the other ways are in root-servers.slow.ts.
 
 import { test } from 'node:test'
 import { bootFrom } from './support/root-ways.ts'

@@ -1,5 +1,5 @@
-// Machines that mount an image's root tree over NFS: what they do at their first boot, at later
-// ones, and after a power cut. How they come by their kernel is not the matter here.
+// Machines that mount an image's root tree over NFS: the first boot, later boots, and a boot after
+// a power cut. The machines get their kernels directly, without a loader.
 
 import assert from 'node:assert/strict'
 import { existsSync, lstatSync, mkdtempSync, rmSync } from 'node:fs'
@@ -28,7 +28,7 @@ const machines = {
 type MachineName = keyof typeof machines
 const names = ['alpha', 'beta', 'gamma', 'delta'] as const
 
-/** Generous, because other things may run on this machine. */
+/** Long, because other programs may run on this machine. */
 const seconds = 180
 
 suite('a root over NFS', () => {
@@ -50,7 +50,7 @@ suite('a root over NFS', () => {
   })
   after(() => cleanup.disposeAsync())
 
-  /** Where the machine's own root lies on this machine. */
+  /** The path of the machine's own root on this machine. */
   const rootOf = (name: MachineName, ...path: string[]) => join(directory, name, ...path)
 
   const isRegistered = (name: MachineName) => !existsSync(rootOf(name, 'nix-path-registration'))
@@ -60,7 +60,7 @@ suite('a root over NFS', () => {
     const [entry] = manifest.system.entries
     assert.ok(entry?.initrd !== undefined && demo.uml)
     const { mac, kind } = machines[name]
-    // The system was built for the root of alpha.
+    // The system was built with the root of alpha in its fstab.
     const root = name === 'alpha' ? [] : ['root=/dev/nfs', `nfsroot=${network.server}:/srv/${name}`]
     const line = [
       `init=${entry.init}`,
@@ -77,7 +77,7 @@ suite('a root over NFS', () => {
     return await powerOn(network, { name, mac, machine })
   }
 
-  /** Boot and power off. Returns what the machine has said. */
+  /** Boots and powers off. @returns the lines of the console */
   async function bootOnce(name: MachineName, words: string[] = []): Promise<string[]> {
     const machine = await boot(name, [...words, 'demo.poweroff'])
     await machine.waitFor(/netimage-demo: up/, seconds)
@@ -86,7 +86,7 @@ suite('a root over NFS', () => {
     return machine.lines().flatMap(({ text }) => /netimage-demo: (.*)/.exec(text)?.[1] ?? [])
   }
 
-  /** Boot, and let Nix check everything. */
+  /** Boots, and lets Nix verify the store. */
   const bootAndVerify = (name: MachineName) => bootOnce(name, ['demo.verify'])
 
   function assertWhole(name: MachineName, said: string[]): void {
@@ -99,7 +99,7 @@ suite('a root over NFS', () => {
     assert.ok(lstatSync(rootOf(name, 'nix/var/nix/profiles/system')).isSymbolicLink())
   }
 
-  test('two machines come up from one image at once, each on its own root', async () => {
+  test('two machines boot from one image at once, each on its own root', async () => {
     const both = ['alpha', 'beta'] as const
     await Promise.all(
       both.map(async (name) => {
@@ -121,8 +121,8 @@ suite('a root over NFS', () => {
 
   suite('power cut in the middle of the first boot', { concurrency: 2 }, () => {
     const moments = {
-      gamma: { what: 'while Nix makes its database', file: 'nix/var/nix/db/db.sqlite-wal' },
-      delta: { what: 'once the store is registered', file: 'etc/NIXOS' },
+      gamma: { what: 'while Nix creates its database', file: 'nix/var/nix/db/db.sqlite-wal' },
+      delta: { what: 'after the store is registered', file: 'etc/NIXOS' },
     }
     for (const name of ['gamma', 'delta'] as const) {
       const { what, file } = moments[name]
@@ -139,13 +139,13 @@ suite('a root over NFS', () => {
     }
   })
 
-  test('the image itself is as it was built', async () => {
+  test('the image itself has not changed', async () => {
     const { findings } = await verifyImage({ image: image.image })
     assert.deepEqual(findings, [])
   })
 })
 
-/** Resolves as soon as the machine has made the file. */
+/** Resolves as soon as the machine has created the file. */
 async function appears(file: string, machine: PoweredMachine): Promise<void> {
   while (machine.isRunning() && !lstatSync(file, { throwIfNoEntry: false })) await sleep(1)
 }

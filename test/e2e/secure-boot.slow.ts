@@ -1,5 +1,5 @@
-// A machine with Secure Boot switched on: it starts a unified kernel image that is signed with a
-// key that it knows, and no other.
+// A machine with Secure Boot: it starts a unified kernel image only if the image is signed with a
+// key that the firmware knows.
 
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
@@ -39,14 +39,14 @@ suite('Secure Boot', { concurrency: 2 }, () => {
     })
   }
 
-  /** Whether sbverify, too, finds it signed with the key that the firmware knows. */
+  /** Checks with sbverify that the image is signed with the key that the firmware knows. */
   async function verifySignature({ bootTree }: DemoImage): Promise<string> {
     const { signCertificate } = known
     const args = ['--cert', signCertificate, join(bootTree, 'bootx64.efi')]
     return await runProgram(findProgram('sbverify'), args)
   }
 
-  test('boots what is signed with a key that the firmware knows', async (context) => {
+  test('boots an image that is signed with a key that the firmware knows', async (context) => {
     await verifySignature(await buildImage('known', known))
     await bootBy(
       {
@@ -62,15 +62,15 @@ suite('Secure Boot', { concurrency: 2 }, () => {
   })
 
   for (const { name, signing } of [
-    { name: 'nobody', signing: () => undefined },
-    { name: 'somebody else', signing: () => unknown },
+    { name: 'without a signature', signing: () => undefined },
+    { name: 'with a signature of an unknown key', signing: () => unknown },
   ]) {
-    test(`refuses what is signed by ${name}`, async () => {
-      const image = await buildImage(name.replace(' ', '-'), signing())
+    test(`refuses an image ${name}`, async () => {
+      const image = await buildImage(name.replaceAll(' ', '-'), signing())
       await assert.rejects(verifySignature(image))
-      await using network = await openNetwork(`secure-boot-${name.replace(' ', '-')}`)
+      await using network = await openNetwork(`secure-boot-${name.replaceAll(' ', '-')}`)
       await startLoaderServers(network, image.image)
-      // That the firmware gives up is what this waits for.
+      // Here the firmware must give up, so giving up is not a failure.
       const { command } = x86SecureUefi(firmware)
       const machine = await powerOn(network, {
         name: 'machine',
@@ -78,7 +78,7 @@ suite('Secure Boot', { concurrency: 2 }, () => {
         machine: { command },
       })
       await machine.waitFor(/NBP file downloaded successfully/, 300)
-      // The line may be broken after that, in the middle of “Access Denied”.
+      // After this the line may be broken, in the middle of “Access Denied”.
       await machine.waitFor(/failed to load Boot.* "UEFI PXEv4 .*: A/, 300)
       await machine.powerOff()
       const said = machine.lines().map(({ text }) => text)
@@ -87,7 +87,7 @@ suite('Secure Boot', { concurrency: 2 }, () => {
   }
 })
 
-/** The key whose certificate is in the firmware's variables. */
+/** The key for the certificate in the firmware's variables. */
 function knownKey({ secureOvmf: { key, certificate } }: Firmware, directory: string): Signing {
   const signKey = join(directory, 'known.key')
   const { passphrase, file } = key
@@ -96,7 +96,7 @@ function knownKey({ secureOvmf: { key, certificate } }: Firmware, directory: str
   return { signKey, signCertificate: certificate }
 }
 
-/** A key that is as good, but that the firmware does not know. */
+/** A valid key that the firmware does not know. */
 async function generateKey(directory: string): Promise<Signing> {
   const signKey = join(directory, 'unknown.key')
   const signCertificate = join(directory, 'unknown.pem')

@@ -1,4 +1,4 @@
-// Loaders that take long to do what our DHCP server tells them, and Raspberry Pis.
+// Loaders that need much time with our DHCP server, and Raspberry Pis.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,7 +12,7 @@ import { startOwnDhcp, startTftp } from './support/own-dhcp.ts'
 import { modelNames } from './support/pi/models.ts'
 import { assertStartsSystem, buildPiImage, powerOnPi } from './support/raspberry-pi.ts'
 
-/** serve.slow.ts boots whole machines in the other ways. */
+/** The other ways are in serve.slow.ts, which boots whole machines. */
 const ways: readonly LoaderWay[] = [
   {
     name: 'ovmf-http-proxy',
@@ -30,7 +30,7 @@ const ways: readonly LoaderWay[] = [
   },
 ]
 
-suite('loaders that our DHCP server tells what to load', { concurrency: 2 }, () => {
+suite('loaders that our DHCP server answers', { concurrency: 2 }, () => {
   for (const way of ways) test(way.name, () => bootByOwnDhcp(way))
 })
 

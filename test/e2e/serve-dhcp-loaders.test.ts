@@ -1,4 +1,4 @@
-// Loaders that do what our DHCP server tells them; the others are in serve-dhcp-loaders.slow.ts.
+// Loaders that boot by our DHCP server; slower ones are in serve-dhcp-loaders.slow.ts.
 
 import { suite, test } from 'node:test'
 import { arm64Uboot, x86Bios } from './support/machines.ts'
@@ -15,6 +15,6 @@ const ways: readonly LoaderWay[] = [
   },
 ]
 
-suite('loaders that our DHCP server tells what to load', { concurrency: 2 }, () => {
+suite('loaders that our DHCP server answers', { concurrency: 2 }, () => {
   for (const way of ways) test(way.name, () => bootByOwnDhcp(way))
 })

@@ -1,4 +1,4 @@
-// The DHCP server, as clients of other people find it; loaders are in serve-dhcp-loaders.test.ts.
+// The DHCP server with other programs' clients; loaders are in serve-dhcp-loaders.test.ts.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -36,7 +36,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.equal(efi?.['ip'], plain['ip'])
     assert.equal(efi?.['siaddr'], network.server)
     assert.equal(efi?.['boot_file'], 'bootx64.efi')
-    // As systems do that make an identifier of their own after the initrd had none.
+    // Some systems send an identifier of their own after the initrd sent none.
     const identified = await udhcpc(host, ['-C', '-x', '0x3d:ff00000001000100'])
     assert.equal(identified?.['ip'], plain['ip'])
 
@@ -57,7 +57,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     const client = first.start('dhclient', dhclient)
     const { text } = await client.waitFor(bound, 120)
     const [, address = ''] = bound.exec(text) ?? []
-    // It asks for what it had, without a DISCOVER. (INIT-REBOOT)
+    // The client asks for its old address without a DISCOVER. (INIT-REBOOT)
     await client.kill()
     await server.kill()
     server = await startOwnDhcp(network, { mode: 'full' })
@@ -82,9 +82,10 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.deepEqual([...new Set(given)], [ip])
   })
 
-  test('tells udhcpc and dhclient the way out, and who knows names', async () => {
+  test('tells udhcpc and dhclient the router, the name servers and the domain', async () => {
     await using network = await openNetwork('dhcp-way-out')
-    // The router is the first of the range, and nobody gets its address, though it does not answer.
+    // The router has the first address of the range. No machine gets it, although no router
+    // answers.
     const range = { first: '10.66.0.100', last: '10.66.0.101' }
     const told = {
       routers: ['10.66.0.100'],
@@ -112,7 +113,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     )
   })
 
-  test('answers machines of its interface only', async () => {
+  test('answers only machines on its interface', async () => {
     await using network = await openNetwork('dhcp-two-interfaces')
     const outside = await addHostElsewhere(network, other)
     const server = await startOwnDhcp(network, { mode: 'full' })
@@ -120,7 +121,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.equal(await udhcpc(outside), undefined)
     assert.ok((await udhcpc(inside))?.['ip']?.startsWith('10.66.0.'))
 
-    // A server of the other interface hears the same machine.
+    // A server on the other interface receives the packets of this machine.
     const range = 'dhcp-range=10.77.0.100,10.77.0.199,255.255.255.0,1h'
     const lines = dnsmasqConfiguration({ bridge: 'br1' }).replace(/^dhcp-range=.*$/m, range)
     const dnsmasq = await startDnsmasq(network, lines)
@@ -130,7 +131,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.deepEqual(eventsOf(server, other), [])
   })
 
-  test('is a proxy beside a server of the same machine', async () => {
+  test('can be a proxy beside another server on the same machine', async () => {
     await using network = await openNetwork('dhcp-same-machine')
     const dnsmasq = await startDnsmasq(network, dnsmasqConfiguration(network))
     const server = await startOwnDhcp(network, { mode: 'proxy', files })
@@ -139,7 +140,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.match(told?.['ip'] ?? '', /^10\.66\.0\.1\d\d$/)
     assert.equal(eventsOf(server, mac).at(-1)?.bootFile, 'undionly.kpxe')
 
-    // It is sent to the server's address.
+    // The release is sent to the server's address.
     const lease = ['-lf', join(host.directory, 'leases'), '-pf', join(host.directory, 'pid')]
     const dhclient = [findProgram('dhclient'), '-4', ...lease]
     const client = host.start('dhclient', [...dhclient, '-v', '-1', '-d', 'eth0'])
@@ -149,7 +150,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     await dnsmasq.waitFor(/DHCPRELEASE/, 120)
   })
 
-  test('leaves out machines that are not allowed, and says so', async () => {
+  test('refuses machines that are not allowed, and reports it', async () => {
     await using network = await openNetwork('dhcp-allow')
     const server = await startOwnDhcp(network, { mode: 'full', allow: [mac] })
     const [allowed, stranger] = [await network.addHost(mac), await network.addHost(other)]
@@ -162,7 +163,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     )
   })
 
-  test('gives no address that somebody uses, and each machine the one that is reserved', async () => {
+  test('does not give an address that is in use, and gives reserved addresses', async () => {
     await using network = await openNetwork('dhcp-conflict')
     const squatter = await network.addHost(other)
     await squatter.run(['ip', 'address', 'add', '10.66.0.150/24', 'dev', 'eth0'])
@@ -180,9 +181,9 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.equal((await udhcpc(host, ['-r', '10.66.0.150']))?.['ip'], '10.66.0.149')
   })
 
-  test('asks who uses an address by its own interface, whatever network another one has', async () => {
+  test('searches for users of an address only on its own interface', async () => {
     await using network = await openNetwork('dhcp-overlap')
-    // The kernel sends there what is for these addresses, if it is not told by which interface.
+    // Without a given interface, the kernel sends packets for these addresses to this bridge.
     for (const command of [
       'link add other type bridge',
       'address add 10.66.0.129/25 dev other',
@@ -198,7 +199,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.equal((await udhcpc(host, ['-r', '10.66.0.150']))?.['ip'], '10.66.0.149')
   })
 
-  test('does not start where another gives addresses, unless forced', async () => {
+  test('does not start if another server gives addresses, unless it is forced', async () => {
     await using network = await openNetwork('dhcp-other')
     const router = await network.addHost('02:00:00:00:00:01')
     await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])
@@ -214,7 +215,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     await lonely.kill()
   })
 
-  test('as a proxy, leaves machines alone that do not boot', async () => {
+  test('as a proxy, does not answer machines that do not boot', async () => {
     await using network = await openNetwork('dhcp-proxy')
     const server = await startOwnDhcp(network, { mode: 'proxy', files })
     const host = await network.addHost(mac)
@@ -224,10 +225,10 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.match(eventsOf(server, mac).at(-1)?.reason ?? '', /U-Boot .*cannot use proxyDHCP/)
   })
 
-  test('says which address it cannot have', async () => {
+  test('tells which address it cannot use', async () => {
     await using network = await openNetwork('dhcp-listen')
     await startOwnDhcp(network, { mode: 'proxy' })
-    // Until then the bridge has nobody at its other end.
+    // Before this, the bridge has no carrier.
     await network.addHost(mac)
     const settings = { mode: 'proxy' } as const
     const told = { routers: ['10.67.0.1'], nameServers: ['10.67.0.1'] }
@@ -246,7 +247,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     }
   })
 
-  test('outlives packets that are broken, or that no answer fits', async () => {
+  test('survives broken packets, and packets whose answer would be too long', async () => {
     await using network = await openNetwork('dhcp-broken')
     const server = await startOwnDhcp(network, { mode: 'full', files })
     const host = await network.addHost(mac)
@@ -257,7 +258,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
       await host.run(['ip', ...command.split(' ')])
     }
     const discover = decodePacket(ipxeDiscover)
-    // Identifiers that it would have to get back.
+    // The answer would have to repeat these options.
     const long = [61, 97, 82].map((code) => [code, Buffer.alloc(255, 1)] as const)
     const options = new Map([...discover.options, ...long])
     options.delete(57)
@@ -271,7 +272,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.ok(await udhcpc(host))
   })
 
-  test('says of machines that it cannot answer why', async () => {
+  test('reports why it cannot answer a machine', async () => {
     await using network = await openNetwork('dhcp-refused')
     const server = await startOwnDhcp(network, { mode: 'full', files })
     const host = await network.addHost(mac)
@@ -281,12 +282,12 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     ]) {
       await host.run(['ip', ...command.split(' ')])
     }
-    // ic_bootp_init_ext() in Linux's net/ipv4/ipconfig.c: what is asked for, and nothing in it.
+    // ic_bootp_init_ext() in Linux's net/ipv4/ipconfig.c: the wanted options, with empty values.
     const asked = [1, 3, 5, 12, 40, 17].map((code) => [code, Buffer.alloc(4)] as const)
     const discover = decodePacket(ipxeDiscover)
     const hardwareAddress = Buffer.from(mac.replaceAll(':', ''), 'hex')
     const bootp = { ...discover, hardwareAddress, options: new Map(asked) }
-    // IP over InfiniBand has no address in this place. [RFC 4390 §2.1]
+    // IP over InfiniBand has no hardware address in this field. [RFC 4390 §2.1]
     const infiniband = { ...discover, hardwareType: 32, hardwareAddress: Buffer.alloc(0) }
     const packets = [bootp, infiniband].map((packet) => encodePacket(packet).toString('hex'))
     await host.run([process.execPath, '-e', broadcast, ...packets])
@@ -298,7 +299,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     )
   })
 
-  test('serves machines that it knows among thousands that do not exist', async () => {
+  test('serves known machines during a flood of thousands of invented machines', async () => {
     await using network = await openNetwork('dhcp-flood')
     const server = await startOwnDhcp(network, { mode: 'full' })
     const known = await network.addHost(mac)
@@ -315,7 +316,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     assert.ok(server.isRunning())
   })
 
-  test('keeps every lease that was acknowledged when it is killed under load', async () => {
+  test('keeps every acknowledged lease if it is killed under load', async () => {
     await using network = await openNetwork('dhcp-killed')
     const range = { first: '10.66.0.2', last: '10.66.0.254' }
     const server = await startOwnDhcp(network, { mode: 'full', range })

@@ -1,4 +1,4 @@
-// Machines whose first packet is the one that mounts, while another machine is busy.
+// A machine whose first packet is a mount, while another machine is busy.
 
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
@@ -13,8 +13,8 @@ import { findProgram } from './support/packages.ts'
 const path = '/srv/test'
 const newcomers = [1, 2, 3, 4, 5]
 
-suite('a machine that nobody has heard of before it mounts', () => {
-  test('has the root of its hardware address, however busy others are', async (context) => {
+suite('a machine that sent nothing before it mounts', () => {
+  test('gets the root of its hardware address, even if other machines are busy', async (context) => {
     const workspace = makeWorkspace('newcomers')
     context.after(() => workspace.remove())
     const image = await buildServedImage(workspace, `10.66.0.1:${path},v3`)

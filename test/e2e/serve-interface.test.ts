@@ -1,4 +1,4 @@
-// What happens to the interface that is served.
+// Changes of the served interface.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -23,13 +23,13 @@ suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
       await ip(`address flush dev ${bridge}`)
       await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
     },
-    // As a card on USB that is unplugged.
-    'as another one of its name': async ({ bridge }, ip, ask) => {
+    // The same happens if a USB card is unplugged.
+    'as a new interface with the same name': async ({ bridge }, ip, ask) => {
       await ip(`link delete ${bridge}`)
       await ip(`link add ${bridge} type bridge`)
       await ip(`link set ${bridge} up`)
       await ip(`link set veth0 master ${bridge}`)
-      // Its address comes later, from whoever manages the network: a machine has asked in vain.
+      // The address is set later, as by a network manager. Until then a machine gets no answer.
       assert.equal(await ask(), undefined)
       await ip(`address add 10.66.0.1/24 broadcast + dev ${bridge}`)
     },
@@ -60,7 +60,7 @@ suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
   }
 })
 
-test('who is interrupted while it looks for other DHCP servers says so', async (context) => {
+test('a server that is interrupted during the search for other DHCP servers says so', async (context) => {
   const workspace = makeWorkspace('interrupted')
   context.after(() => workspace.remove())
   const image = await buildServedImage(workspace, '10.66.0.1:/srv/test,v3')
@@ -75,20 +75,20 @@ test('who is interrupted while it looks for other DHCP servers says so', async (
     '--state',
     workspace.path('state'),
   ]
-  // It asks from the port of DHCP clients, which is 68.
+  // The server searches from port 68, the port of DHCP clients.
   const asks = 'grep -q ":0044 " /proc/net/udp /proc/net/udp6'
   const script = `"$@" 2>&1 & until ${asks}; do sleep 0.05; done; kill -INT $!; wait $!; echo "status $?"`
   const said = await network.run(['bash', '-c', `set -m; ${script}`, 'bash', ...command])
   assert.match(said, /^error: interrupted \[interrupted\]\nstatus 130$/m)
 })
 
-test('a server whose address is another now ends, so that systemd starts it again', async (context) => {
+test('a server ends if its address changes, so that systemd starts it again', async (context) => {
   const workspace = makeWorkspace('other-address')
   context.after(() => workspace.remove())
   const image = await buildServedImage(workspace, '10.66.0.1:/srv/test,v3')
   await using network = await openNetwork('other-address')
   const { bridge } = network
-  // Without a cable at its other end, Node sees none of its addresses.
+  // Without a carrier, Node does not list the addresses of the bridge.
   await network.addHost('52:54:00:00:00:07')
   const state = ['--state', workspace.path('state')]
   const command = [process.execPath, cli, 'serve', image, '--dhcp', 'off', '--interface', bridge]
@@ -96,7 +96,7 @@ test('a server whose address is another now ends, so that systemd starts it agai
   const server = network.start('serve', ['bash', '-c', script, 'bash', ...command, ...state])
   await server.waitFor(/^on 10\.66\.0\.1 /, 120)
   const ip = (line: string) => network.run([findProgram('ip'), ...line.split(' ')])
-  // In this order: the kernel takes the other addresses of a network along with the first.
+  // In this order, because the kernel deletes the other addresses of a network with the first one.
   await ip(`address delete 10.66.0.1/24 dev ${bridge}`)
   await ip(`address add 10.66.0.2/24 broadcast + dev ${bridge}`)
   await server.waitFor(

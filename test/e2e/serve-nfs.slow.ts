@@ -1,5 +1,5 @@
-// A machine that tries all that a file system should do, also while its NFS server is killed again and
-// again.
+// A machine that tests all functions of a file system, also while its NFS server is killed again
+// and again.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -25,7 +25,7 @@ test('Linux sees a file system like its own', async () => {
   await machine.waitFor(/^passed$/, 400)
 })
 
-test('Linux does not notice that the server of a layer is killed and starts anew', async () => {
+test('Linux does not notice that the server of a layer is killed and restarted', async () => {
   await using network = await openNetwork('serve-nfs-killed')
   const { kills } = await workThroughKills(network, {
     startMachine: (mount) =>

@@ -1,4 +1,4 @@
-// The NFS server, as clients of other people find it: the kernel, libnfs, showmount, rpcinfo.
+// The NFS server with other programs' clients: the kernel, libnfs, showmount, rpcinfo.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -59,7 +59,7 @@ suite('an NFS server of our own', () => {
     }
   })
 
-  test('showmount lists what one may mount, and what is mounted', async () => {
+  test('showmount lists the exports and the mounts', async () => {
     assert.equal(
       await run('showmount', '-e', network.server),
       `Export list for ${network.server}:\n${path} ${network.server}\n`,
@@ -68,7 +68,7 @@ suite('an NFS server of our own', () => {
     assert.match(await run('showmount', '-a', network.server), new RegExp(`:${path}$`, 'm'))
   })
 
-  test('libnfs writes and reads a file, found by the port mapper or on given ports', async () => {
+  test('libnfs writes and reads a file, with the port mapper or with given ports', async () => {
     const file = join(network.directory, 'file')
     const copy = join(network.directory, 'copy')
     writeFileSync(file, randomBytes(5_000_001))
@@ -80,7 +80,7 @@ suite('an NFS server of our own', () => {
     assert.match(await run('nfs-ls', url('', '')), /^-rw-r.*\s5000001 file$/m)
   })
 
-  test('Linux finds all by the port mapper, and reads what it wrote', async () => {
+  test('Linux finds the ports by the port mapper, and reads the data that it wrote', async () => {
     const machine = await startLinuxClient(network, {
       ...{ name: 'large', host: 102, path, options: '' },
       script: `

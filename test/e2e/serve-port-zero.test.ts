@@ -1,4 +1,4 @@
-// A packet can name 0 as the port that it comes from, where nobody can be answered.
+// A packet can have the source port 0, and an answer to this port is impossible.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -20,7 +20,7 @@ const packets = [ipxeDiscover, readRequest, nullCall(100000), nullCall(100003), 
 
 suite('a packet from port 0', () => {
   for (const dhcp of ['full', 'proxy'] as const) {
-    test(`ends no server, whichever of its ports it comes to (--dhcp ${dhcp})`, async (context) => {
+    test(`does not end a server, on any of its ports (--dhcp ${dhcp})`, async (context) => {
       const workspace = makeWorkspace(`port-zero-${dhcp}`)
       context.after(() => workspace.remove())
       const image = await buildServedImage(workspace, '10.66.0.1:/srv/test,v3')
@@ -29,7 +29,7 @@ suite('a packet from port 0', () => {
       await host.run(['ip', 'address', 'add', '10.66.0.7/24', 'dev', 'eth0'])
       const before = await udpPorts(network)
       const server = await startOwnServer(network, [image], dhcp)
-      // Also the one by which a full server looks for users of addresses.
+      // These include the port that a full server uses to search for users of addresses.
       const ports = [...(await udpPorts(network))].filter((port) => !before.has(port))
       for (const port of [67, 69, 111, 2049]) assert.ok(ports.includes(port), `port ${port}`)
       const all = ports.flatMap((port) => packets.map((packet) => `${port}=${hexOf(packet)}`))
@@ -37,7 +37,7 @@ suite('a packet from port 0', () => {
         await host.run(['ip', 'route', 'replace', '255.255.255.255', 'dev', 'eth0'])
         await host.run([perl, program, to, ...all])
       }
-      // By UDP, behind the packets of before.
+      // By UDP, so that the call comes after the other packets.
       const rpcinfo = [findProgram('rpcinfo'), '-T', 'udp', network.server]
       assert.match(await host.run([...rpcinfo, '100000', '2']), /ready and waiting/)
       const curl = [findProgram('curl'), '-sf', '-m', '20']
@@ -49,7 +49,7 @@ suite('a packet from port 0', () => {
   }
 })
 
-/** The ports that are bound in the network of the server. */
+/** The UDP ports that are bound in the network of the server. */
 async function udpPorts(network: Network): Promise<Set<number>> {
   const lists = await network.run(['cat', '/proc/net/udp', '/proc/net/udp6'])
   const ports = [...lists.matchAll(/^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) /gm)]

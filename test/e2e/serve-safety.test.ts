@@ -1,5 +1,5 @@
-// What `netimage serve` does about who is not meant, and who means no good: all of it as a person
-// runs it, beside clients of other people that are served on.
+// `netimage serve` with clients of other networks and with hostile clients. The whole program runs,
+// and real clients must still be served.
 
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -17,12 +17,12 @@ import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
 
 const path = '/srv/test'
-/** Of which Node itself reserves almost half: who asks for more ends. */
+/** A limit of 1 GiB; Node itself reserves almost half. The program ends if it needs more. */
 const littleMemory = [findProgram('prlimit'), `--data=${1 << 30}`]
 const attackProgram = join(import.meta.dirname, 'support/attack-program.ts')
 const [curl, rpcinfo] = [findProgram('curl'), findProgram('rpcinfo')]
 
-suite('netimage serve, among others than are meant', () => {
+suite('netimage serve, with clients that it must not serve', () => {
   let workspace: Workspace
   let image: string
   before(async () => {
@@ -31,24 +31,25 @@ suite('netimage serve, among others than are meant', () => {
   })
   after(() => workspace.remove())
 
-  test('nobody is answered outside the interface that is served', async () => {
+  test('answers no client outside of the served interface', async () => {
     await using network = await openNetwork('serve-interface')
     const inside = await network.addHost('52:54:00:00:00:07')
     const outside = await addHostElsewhere(network, '52:54:00:00:00:08')
     await startOwnServer(network, [image], 'full')
     await ip(inside, 'address add 10.66.0.7/24 dev eth0')
     await ip(outside, 'address add 10.77.0.8/24 dev eth0')
-    // The kernel of the server takes in what comes for any of its addresses, from anywhere.
+    // The kernel of the server accepts packets to any of its addresses on any interface.
     await ip(outside, `route add ${network.server} via 10.77.0.1`)
     await outside.run([findProgram('busybox'), 'ping', '-c', '1', '-W', '5', network.server])
-    // A machine behind a router on the right side, and one on the wrong side.
+    // One machine is behind a router on the served interface, and one is behind a router on the
+    // other.
     await ip(inside, 'address add 10.88.0.7/32 dev lo')
     await ip(network, 'route add 10.88.0.0/24 via 10.66.0.7')
     await ip(outside, 'address add 10.99.0.8/32 dev lo')
     await ip(network, 'route add 10.99.0.0/24 via 10.77.0.8')
 
     const url = `http://${network.server}/boot.ipxe`
-    // rpcinfo hears no other signal while it waits.
+    // rpcinfo ignores other signals while it waits.
     const asks = (seconds: string): Record<string, readonly string[]> => {
       const atMost = ['timeout', '--signal', 'KILL', seconds]
       const fetch = [curl, '-sf', '-m', seconds]
@@ -67,7 +68,7 @@ suite('netimage serve, among others than are meant', () => {
     ]
     for (const command of Object.values(asks('120'))) await inside.run(command)
     assert.match(await inside.run(from('10.88.0.7', '120')), /^#!ipxe/)
-    // Nobody can wait for what never comes.
+    // These get no answer, so they need a short time limit.
     const inVain = { ...asks('3'), 'a router': from('10.99.0.8', '3') }
     await Promise.all(
       Object.entries(inVain).map(([what, command]) => assert.rejects(outside.run(command), what)),
@@ -75,7 +76,7 @@ suite('netimage serve, among others than are meant', () => {
     assert.equal(await udhcpc(outside), undefined)
   })
 
-  test('a kernel that asks by UDP where its root is gets one, for it is there', async () => {
+  test('answers a kernel that asks for its root by UDP, because the root is ready', async () => {
     await using network = await openNetwork('serve-mount-udp')
     const { program } = await startOwnServer(network, [image], 'full')
     const machine = await startLinuxClient(network, {
@@ -88,7 +89,7 @@ suite('netimage serve, among others than are meant', () => {
     assert.ok(program.lines().some(({ text }) => /"52:54:00:00:01:65".*"mount"/.test(text)))
   })
 
-  test('all that hostile machines do at once takes little, and others are served on', async (context) => {
+  test('needs little memory and few descriptors under attack, and still serves others', async (context) => {
     await using network = await openNetwork('serve-hostile')
     const machine = await network.addHost('52:54:00:00:00:07')
     const hostile = await network.addHost('52:54:00:00:00:66')
@@ -128,7 +129,7 @@ suite('netimage serve, among others than are meant', () => {
     assert.ok(attacker.isRunning() && perfdhcp.isRunning() && program.isRunning())
     const found = `${most} descriptors, ${program.lines().length} lines`
     context.diagnostic(found)
-    // Three servers with 512 connections each, and 256 transfers with a socket and a file.
+    // Three servers have 512 connections each, and 256 transfers have a socket and a file each.
     assert.ok(most < 3 * 512 + 2 * 256 + 500, found)
     // All its addresses are of one machine, which has one root: each is told of once that must wait.
     const errors = program
@@ -140,7 +141,7 @@ suite('netimage serve, among others than are meant', () => {
   })
 })
 
-/** The server itself, behind the programs that put it into its namespaces. */
+/** The process of the server, a descendant of the programs that set up its namespaces. */
 async function nodeOf({ pid }: Program): Promise<number> {
   for (let at = pid; ;) {
     const children = readFileSync(`/proc/${at}/task/${at}/children`, 'utf8').trim().split(' ')

@@ -1,4 +1,4 @@
-// The clients that people have, against our TFTP server.
+// Common TFTP clients with our TFTP server.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -15,7 +15,7 @@ import { findProgram } from './support/packages.ts'
 const tree = temporaryDirectory()
 const freshName = freshNames(temporaryDirectory())
 
-/** More blocks of 512 bytes than can be counted: 65,540. */
+/** 65,540 blocks of 512 bytes: more than the block number can count. */
 const large = randomBytes(512 * 65_539 + 100)
 const files = {
   large,
@@ -69,7 +69,7 @@ const atftp: (...options: string[]) => Client =
     ])
   }
 
-// An empty file is not for curl when it asks for options: it does not believe a size of 0.
+// curl with options cannot fetch an empty file: it does not accept a size of 0.
 const clients: [string, Client, readonly FileName[]][] = [
   ['curl without options', curl(), ['large', ...small]],
   ['curl, blocks of 8 bytes', curl(8), full],
@@ -108,12 +108,12 @@ for (const singlePort of [false, true]) {
       })
     }
 
-    test('netascii: lines of text end as the client has them', async () => {
+    test('netascii: lines of text end as on the client', async () => {
       await using server = await serveTftp(tree, { singlePort })
       const into = freshName()
       await tftpHpa('netascii')(server.port, 'text', into)
       assert.equal(readFileSync(into, 'utf8'), files.text.toString())
-      // curl leaves them as they come: each LF as CR LF, each CR as CR NUL.
+      // curl does not translate: each LF stays CR LF, each CR stays CR NUL.
       const raw = freshName()
       const url = `tftp://${host}:${server.port}/text;mode=netascii`
       await runProgram('curl', ['--silent', '--show-error', '--output', raw, url])
@@ -131,7 +131,7 @@ for (const singlePort of [false, true]) {
       )
     })
 
-    test('a missing file, and writing, are told to tftp-hpa', async () => {
+    test('tftp-hpa gets an error for a missing file and for writing', async () => {
       await using server = await serveTftp(tree, { singlePort })
       const run = (...command: string[]) =>
         runProgram(findProgram('tftp'), [host, `${server.port}`, '-c', ...command])
@@ -144,14 +144,14 @@ for (const singlePort of [false, true]) {
   })
 }
 
-test('a window whose first block is lost comes again when atftp asks, without waiting for a timeout', async () => {
+test('a window whose first block is lost is sent again when atftp asks, before any timeout', async () => {
   await using server = await serveTftp(tree, { singlePort: true })
   await using relay = await openLossyRelay(server.port, (packet) => {
     const read = decode(packet)
     return read?.kind === 'data' && read.block === 9
   })
   const into = freshName()
-  // With both sides waiting for minutes, only an answer to the acknowledgment can help.
+  // Both timeouts are minutes long, so only the repeated acknowledgment can cause the answer.
   await atftp('windowsize 8', 'timeout 250')(relay.port, 'blocks-of-8192', into)
   assert.ok(readFileSync(into).equals(files['blocks-of-8192']))
   assert.equal(relay.lost.length, 1)

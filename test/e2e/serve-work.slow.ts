@@ -1,4 +1,4 @@
-// What machines do with a root of ours all day, while its server is killed again and again.
+// Everyday work of machines on a root of our server, while the server is killed again and again.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -12,12 +12,12 @@ import { workThroughKills } from '../serve/support/killed-server.ts'
 import { openNetwork } from './support/network.ts'
 
 const seconds = 500
-/** A client takes a second or two to come back: often for what is short, less so for the others. */
+/** A client needs one or two seconds to connect again. Short work is interrupted more often. */
 const betweenKillsMs = { short: 4000, long: 8000 }
 const support = join(import.meta.dirname, '../protocols/support')
 
 suite('Linux does not notice that its server is killed', { concurrency: 2 }, () => {
-  test('while anything at all is done', () =>
+  test('during random operations', () =>
     work({
       name: 'operations',
       length: 'long',
@@ -28,20 +28,20 @@ suite('Linux does not notice that its server is killed', { concurrency: 2 }, () 
       script: randomOperations,
     }))
 
-  test('while SQLite writes, from several programs at once', () =>
+  test('while several programs write to SQLite', () =>
     work({ name: 'sqlite', length: 'short', script: sqlite }))
 
   test('while a large archive is unpacked', () =>
     work({ name: 'archive', length: 'long', image: writeArchive, script: unpacking }))
 
-  test('while Nix fills a store, empties and checks it', () =>
+  test('while Nix fills, empties and verifies a store', () =>
     work({ name: 'nix', length: 'short', script: nixStore }))
 })
 
-/** In CI no more than that: it is a tenth of a second for each ten. */
+/** CI uses the default number of steps; ten steps take about 0.1 s. */
 const { SEED: seed = '1', STEPS: steps = '10000' } = process.env
 
-/** In a directory of its own file system, and in one over NFS. */
+/** Runs in a directory of the machine's own file system, and in a directory over NFS. */
 const randomOperations = `
 cp -a there/image image
 mkdir here && mv image here
@@ -67,7 +67,7 @@ sqlite3 db 'PRAGMA integrity_check; SELECT who, count(*), sum(count) FROM writte
 cat ../found
 printf 'ok\n1|60|1830\n2|60|1830\n3|60|1830\n' | cmp - ../found`
 
-/** What is in it differs from file to file, in content, mode and time. */
+/** The files of the archive differ in content, mode and time. */
 function writeArchive(tree: string): void {
   const source = join(tree, '../source')
   for (let folder = 0; folder < 40; folder++) {

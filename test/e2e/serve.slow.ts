@@ -1,5 +1,5 @@
-// All other ways of booting by `netimage serve`, also beside another DHCP server; and what a machine
-// keeps, and loses, over its boots.
+// All other ways of booting by `netimage serve`, also beside another DHCP server. Also the data
+// that a machine keeps or loses between boots.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -13,9 +13,9 @@ import { arm64Uboot, powerOn } from './support/machines.ts'
 import { openNetwork } from './support/network.ts'
 import { startOwnServer } from './support/own-server.ts'
 
-/** U-Boot takes the first offer that it gets, and knows nothing of proxyDHCP. */
+/** U-Boot takes the first offer, and does not support proxyDHCP. */
 const proxied = [...fastWays, ...fastOwnWays].filter(({ name }) => !name.startsWith('uboot'))
-/** Ours answers DHCP itself, and always has HTTP for iPXE. */
+/** Our server answers DHCP itself, and always serves HTTP for iPXE. */
 const wanted = [...fastWays, ...otherWays].filter(
   ({ name, servers }) => servers?.dhcp === undefined && name !== 'bios-ipxe-http',
 )
@@ -29,8 +29,11 @@ suite('from power-on to a registered system, with our own server', { concurrency
 
 const seconds = 300
 
-suite('what a machine keeps', { concurrency: 2 }, () => {
-  const ways = { 'all that it wrote, over a restart of the server': [], nothing: ['--ephemeral'] }
+suite('a machine keeps', { concurrency: 2 }, () => {
+  const ways = {
+    'everything that it wrote, after a restart of the server': [],
+    nothing: ['--ephemeral'],
+  }
   for (const [what, flags] of Object.entries(ways)) {
     const keeps = flags.length === 0
     test(what, async () => {
@@ -53,7 +56,7 @@ suite('what a machine keeps', { concurrency: 2 }, () => {
 
       assert.equal(await isRegisteredAnew('first'), true)
       if (keeps) {
-        // Killed, not ended: what the machine was told is stable is there.
+        // Killed, not stopped: data that the server has called stable must be there.
         await server.program.kill()
         await startOwnServer(network, [image], 'full', { flags })
       }

@@ -1,5 +1,5 @@
-// Paths with characters that mean something to a server: each is told of them in its own way, and
-// serves what lies there.
+// Paths with characters that have a special meaning for a server. netimage quotes them for each
+// server, and the server must serve the files.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -28,7 +28,7 @@ suite('paths with odd characters', () => {
     assert.equal(await fetchFile(network), `in ${odd}/net-image/boot`)
   })
 
-  test('tftpd-hpa, but for what its script cannot take', async () => {
+  test('tftpd-hpa, except for characters that its script cannot handle', async () => {
     await using network = await openNetwork('paths-tftpd-hpa')
     const image = join(directory, oddName.replaceAll(/[\s*?[\\]/g, ''))
     await startTftpdHpa(network, makeOddImage(image).configure('tftpd-hpa', network.bridge))
@@ -63,7 +63,7 @@ suite('paths with odd characters', () => {
     await listByEachVersion(network, address)
   })
 
-  test('control characters are refused, whatever the server', () => {
+  test('control characters are refused for every server', () => {
     const refused = netimageError('bad-option', /control characters/)
     for (const character of ['\n', '\t', '\r', '\x1b', '\x7f']) {
       const { configure } = makeOddImage(join(directory, `a${character}b`))
@@ -71,7 +71,7 @@ suite('paths with odd characters', () => {
     }
   })
 
-  test('an interface is one name', () => {
+  test('an interface must be one name', () => {
     const { configure } = makeOddImage(odd)
     for (const name of ['', 'eth0,eth1', 'eth0\nport=53', 'eth0/10.0.0.5', 'a'.repeat(16)]) {
       const refused = netimageError('bad-option', /is no interface/)

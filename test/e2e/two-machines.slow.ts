@@ -1,5 +1,5 @@
-// Machines of one image that mount their roots over NFSv4 at once: stage 1 has to tell the server
-// that they are two, or each takes the other's locks away.
+// Two machines of one image mount their roots over NFSv4 at once. Stage 1 must identify each of
+// them to the server. Otherwise each machine takes away the locks of the other.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -17,7 +17,7 @@ import { openNetwork } from './support/network.ts'
 
 const seconds = 180
 const rule = 'nfs4-client-names'
-/** What the server takes from one for the other are its locks, or files that it has open. */
+/** The server takes away locks or open files of one machine. */
 const disturbed = /lost \d+ locks|(registration|verification) failed/
 
 suite('two machines of one image with roots over NFSv4.2', () => {
@@ -25,7 +25,7 @@ suite('two machines of one image with roots over NFSv4.2', () => {
   after(() => rmSync(directory, { recursive: true, force: true }))
   let fix: string | undefined
 
-  test('take locks and open files from each other without names, as check foretells', async () => {
+  test('without names, take locks and open files from each other, as check predicts', async () => {
     const image = await build('nameless', 'modprobe nfs')
     const found = (await findingsOf(image.image)).get(rule)
     assert.equal(found?.level, 'warning')
@@ -35,7 +35,7 @@ suite('two machines of one image with roots over NFSv4.2', () => {
     })
   })
 
-  test('are told apart with what check has them do', async () => {
+  test('with the fix of check, keep their locks and open files', async () => {
     assert.ok(fix !== undefined)
     const image = await build('named', `modprobe nfs; ${fix}`)
     assert.equal((await findingsOf(image.image)).get(rule), undefined)
@@ -51,7 +51,7 @@ suite('two machines of one image with roots over NFSv4.2', () => {
     })
   })
 
-  /** @param load how stage 1 loads the NFS client */
+  /** @param load the commands of stage 1 that load the NFS client */
   async function build(name: string, load: string): Promise<DemoImage> {
     const demo = await buildDemoSystem({
       cacheDirectory: cacheDirectory('demo-downloads'),

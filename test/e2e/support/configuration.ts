@@ -1,8 +1,8 @@
-// Configuration of servers as people write it by hand, for what netimage does not write itself.
+// Handwritten configuration of servers, for parts that netimage does not write.
 
 import type { Network } from './network.ts'
 
-/** dnsmasq as a DHCP server, and whatever else the lines say. */
+/** Configures dnsmasq as a DHCP server, with additional lines. */
 export function dnsmasqConfiguration(
   { bridge }: Pick<Network, 'bridge'>,
   lines: readonly string[] = [],
@@ -21,13 +21,13 @@ export function dnsmasqConfiguration(
   return text.join('\n') + '\n'
 }
 
-/** Lines for dnsmasq that keep iPXE from waiting for IPv6, which nobody here speaks. */
+/** Lines for dnsmasq, so that iPXE does not wait for IPv6, which is not used here. */
 export const routerAdvertisements = ['enable-ra', 'dhcp-range=fd66::,ra-only,64']
 
 /**
- * nfs-ganesha with root trees that are writable by root of every machine, over NFSv3 and NFSv4.
+ * Configures nfs-ganesha over NFSv3 and NFSv4. Root of every machine may write to the root trees.
  *
- * @param exports where each tree lies, by the path that machines mount
+ * @param exports the directory of each tree, by the path that machines mount
  */
 export function ganeshaConfiguration(exports: Record<string, string>): string {
   const blocks = Object.entries(exports).map(

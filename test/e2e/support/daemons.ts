@@ -1,5 +1,5 @@
-// Servers as people run them, inside a test's network, with the configuration that a test gives
-// them as text. Each is ready when its function returns; they end with the network.
+// Common servers inside a test's network, with the configuration that a test gives as text. Each
+// server is ready when its function returns. The servers end with the network.
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ export async function startDnsmasq(host: Host, configuration: string): Promise<P
   const server = host.start('dnsmasq', [
     findProgram('dnsmasq'),
     '--keep-in-foreground',
-    // Boot trees need not be readable by its own user.
+    // The user of dnsmasq may not be able to read the boot trees.
     '--user=root',
     '--log-facility=-',
     '--pid-file',
@@ -44,7 +44,7 @@ export async function startTftpdHpa(host: Host, defaults: string): Promise<Progr
   return server
 }
 
-// Debian's init script, but in the foreground, with the only log that it writes where we see it.
+// Debian's init script, but in the foreground, and with its log on the output.
 const startTftpd = `
 . "$1"
 mount -t tmpfs tmpfs /dev
@@ -55,7 +55,7 @@ exec "$2" --foreground --verbose --user "$TFTP_USERNAME" --address "$TFTP_ADDRES
   $TFTP_OPTIONS $TFTP_DIRECTORY
 `
 
-/** NFS by nfs-ganesha, and the rpcbind that it needs. @param configuration of ganesha.conf */
+/** nfs-ganesha, and the rpcbind that it needs. @param configuration the text of ganesha.conf */
 export async function startGanesha(host: Host, configuration: string): Promise<Program> {
   const rpcbind = host.start('rpcbind', [findProgram('rpcbind'), '-f'])
   await listening(host, rpcbind, 'tcp', 111)
@@ -67,7 +67,7 @@ export async function startGanesha(host: Host, configuration: string): Promise<P
   return server
 }
 
-/** Static files over HTTP. @param directory as the network's programs see it */
+/** Static files over HTTP. @param directory the path in the network's namespace */
 export async function startHttpServer(network: Network, directory: string): Promise<Program> {
   const busybox = findProgram('busybox')
   const address = `${network.server}:80`
@@ -93,7 +93,7 @@ async function listening(
   while (!host.listens(protocol, port)) {
     const isLate = performance.now() > end
     if (server.isRunning() && !isLate) await sleep(20)
-    // Rejects, and says what the server has printed.
+    // Rejects with the output of the server.
     else await server.waitFor(/^$/, 0)
   }
 }

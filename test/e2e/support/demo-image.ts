@@ -20,13 +20,13 @@ export type DemoImage = {
   bootTree: string
 }
 
-/** Where the demo system mounts its root from. */
+/** The device of the root in the fstab of the demo system. */
 export const rootDevice = '10.66.0.1:/srv/alpha'
 
 /**
- * Build the demo system with real Nix; nothing is done for one that was built before.
+ * Builds the demo system with real Nix. If it was built before, nothing is done.
  *
- * @param root what its fstab says of the root, if it is to be another
+ * @param root another root for its fstab
  */
 export async function buildBootableSystem(
   system: DemoSystemName,
@@ -41,7 +41,7 @@ export async function buildBootableSystem(
   })
 }
 
-/** Build an image of the demo system. @param image where it goes; its pool goes beside it */
+/** Builds an image of the demo system. @param image the path of the image; its pool is beside it */
 export async function buildDemoImage(
   demo: DemoSystem,
   image: string,
@@ -62,7 +62,7 @@ export async function buildDemoImage(
   return { demo, image, manifest, rootTree, bootTree: join(trees, 'boot') }
 }
 
-/** Machines write to their roots, so each boots from a copy of its own. */
+/** Machines write to their roots, so each machine boots from its own copy. */
 export async function copyRootTree({ rootTree }: DemoImage, copy: string): Promise<string> {
   await runProgram('cp', ['-a', '--reflink=auto', rootTree, copy])
   return copy

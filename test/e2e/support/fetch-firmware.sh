@@ -1,18 +1,17 @@
 #!/bin/sh
-# Fetch from Debian what machines run before the kernel: firmware, loaders, and systemd's stub. (The
-# Raspberry Pi's firmware is in the archive's component non-free-firmware.)
+# Downloads from Debian the programs that machines run before the kernel: firmware, loaders, and
+# systemd's stub. (The Raspberry Pi's firmware is in the component non-free-firmware.)
 #
 #   fetch-firmware.sh CACHE
 #
-# Packages are downloaded and unpacked below CACHE, never installed, those of another architecture
-# too. Prints the directory, with one folder for each package; a second call finds it there and is
-# done.
+# Packages of several architectures are downloaded and unpacked below CACHE, never installed. Prints
+# the directory, which has one folder for each package. If it exists already, nothing is downloaded.
 set -eu
 export LC_ALL=C
 shared=$(dirname "$0")/../../support/debian-packages.sh
 . "$shared"
 
-# The first suite of Debian whose iPXE has a loader for arm64 is a newer one.
+# In older suites of Debian, iPXE has no loader for arm64.
 newer=trixie
 packages="
   ipxe:all/$newer
@@ -30,7 +29,7 @@ debs=$cache/debs
 rm -rf "$out" "$apt" "$debs"
 mkdir -p "$out" "$debs"
 openApt "$apt" 'amd64 arm64' 'main non-free-firmware' $newer
-# To apt, what fits every architecture is of the first one.
+# apt treats packages for all architectures as packages of the first one.
 (cd "$debs" && apt-get download -qq $(echo $packages | sed 's/:all//g') >&2)
 
 for package in $packages; do

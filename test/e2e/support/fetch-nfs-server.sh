@@ -1,18 +1,19 @@
 #!/bin/sh
-# Fetch from Debian a machine that serves NFS by its kernel: its kernel and its initrd, in which all
-# of it runs.
+# Makes a machine from Debian's packages that serves NFS by its kernel: a kernel, and an initrd with
+# all its programs.
 #
 #   fetch-nfs-server.sh CACHE
 #
-# Packages are downloaded and unpacked below CACHE, never installed: this machine must not become
-# an NFS server. Prints the directory with `kernel` and `initrd`; a second call finds it there.
+# Packages are downloaded and unpacked below CACHE, never installed: this machine must not become an
+# NFS server. Prints the directory with `kernel` and `initrd`. If it exists already, nothing is
+# downloaded.
 set -eu
 export LC_ALL=C
 here=$(dirname "$0")
 shared=$here/../../support/debian-packages.sh
 . "$shared"
 
-# In the order in which they are loaded; what each needs goes before it.
+# In the order of loading: the dependencies of a module come before it.
 modules='virtio_pci virtio_blk virtio_net virtio_rng ext4 nfsd'
 
 [ $# = 1 ] || fail 'Usage: fetch-nfs-server.sh CACHE'
@@ -35,7 +36,7 @@ openApt "$apt" amd64 main
 kernel=$(apt-cache depends linux-image-cloud-amd64 |
   sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
 [ -n "$kernel" ] || fail 'Debian has no linux-image-cloud-amd64.'
-# Shared libraries only, and the table of transports that the one for RPC reads.
+# Only shared libraries, and the table of transports that the RPC library reads.
 libraries=$(apt-get install --simulate nfs-kernel-server rpcbind |
   sed -n 's/^Inst \(lib[^ ]*\|zlib1g\) .*/\1/p' | grep -v -E 'perl|python')
 (cd "$debs" &&

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Fetch from a newer Debian the systemd that NixOS has by now, with the libraries that it takes.
+# Downloads a systemd as new as that of NixOS from a newer Debian, with its libraries.
 #
 #   fetch-systemd.sh CACHE
 #
-# Packages are downloaded and unpacked below CACHE, never installed. Prints the directory; a second
-# call finds it there and is done.
+# Packages are downloaded and unpacked below CACHE, never installed. Prints the directory. If it
+# exists already, nothing is downloaded.
 set -eu
 export LC_ALL=C
 shared=$(dirname "$0")/../../support/debian-packages.sh

@@ -1,4 +1,4 @@
-// What `netimage check` says of an image on the command line.
+// Runs `netimage check` on an image, as on the command line.
 
 import * as v from 'valibot'
 import { netimage } from '../../support/netimage.ts'
@@ -9,7 +9,7 @@ const schema = v.object({
 
 export type Finding = v.InferOutput<typeof schema>['findings'][number]
 
-/** By the names of their rules. */
+/** @returns the findings, by the names of their rules */
 export async function findingsOf(image: string): Promise<Map<string, Finding>> {
   const run = await netimage(['check', image, '--json'])
   const { findings } = v.parse(schema, JSON.parse(run.stdout))

@@ -1,4 +1,5 @@
-// Files from Debian's packages that machines run before the kernel, and loaders for boot trees.
+// Files from Debian's packages: programs that machines run before the kernel, and loaders for boot
+// trees.
 
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,10 +7,10 @@ import { runProgram } from '../../support/real-nix.ts'
 import { cacheDirectory } from './cache.ts'
 
 export type Firmware = {
-  /** The firmware of UEFI machines, and what they keep their settings in. */
+  /** The firmware of UEFI machines, and the memory with their settings. */
   ovmf: UefiFirmware
   aavmf: UefiFirmware
-  /** With Secure Boot switched on, for what is signed with this published key. */
+  /** With Secure Boot: it starts only programs that are signed with this published key. */
   secureOvmf: UefiFirmware & { key: { file: string; passphrase: string }; certificate: string }
   /** U-Boot for QEMU's aarch64 machine. */
   uboot: string
@@ -17,7 +18,7 @@ export type Firmware = {
   ipxe: string
   /** A directory with the Raspberry Pi's firmware. */
   raspberryPi: string
-  /** The loaders of PXELINUX, and the one module that they need. */
+  /** The loaders of PXELINUX, and the module that they need. */
   pxelinux: { 'pxelinux.0': string; 'lpxelinux.0': string; module: string }
   /** systemd's stub for unified kernel images, by Nix's names of systems. */
   stubs: { 'x86_64-linux': string; 'aarch64-linux': string }
@@ -25,7 +26,7 @@ export type Firmware = {
 
 export type UefiFirmware = { code: string; variables: string }
 
-/** All of it, fetched at the first call of the first run. */
+/** Downloads everything at the first call of the first run. */
 export async function fetchFirmware(): Promise<Firmware> {
   const script = join(import.meta.dirname, 'fetch-firmware.sh')
   const unpacked = (await runProgram('sh', [script, cacheDirectory('firmware')])).trim()
@@ -59,7 +60,7 @@ export async function fetchFirmware(): Promise<Firmware> {
   }
 }
 
-/** A machine's own copy of the memory in which UEFI keeps its settings. */
+/** Makes a copy, for one machine, of the memory with the settings of UEFI. */
 export function copyVariables({ variables }: UefiFirmware, directory: string): string {
   const copy = join(directory, 'uefi-variables')
   copyFileSync(variables, copy)

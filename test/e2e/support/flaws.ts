@@ -1,4 +1,4 @@
-// Demo systems that do not boot, each broken in the way that one rule of `netimage check` names.
+// Demo systems that do not boot. Each has the flaw that one rule of `netimage check` finds.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -15,14 +15,14 @@ import { openNetwork } from './network.ts'
 
 export type Flaw = {
   system?: Pick<DemoSystemOptions, 'rootOptions' | 'changes'>
-  /** Where the fstab says that the root is, by the path that the server has for it. */
+  /** The device in the fstab, for the path of the root on the server. */
   deviceOf?: (path: string) => string
-  /** User Mode Linux has its network built in. */
+  /** In User Mode Linux, the network driver is built into the kernel. */
   machine?: 'uml' | 'qemu'
   level?: 'error' | 'warning'
-  /** What the console shows instead of a machine that is up. */
+  /** The console shows this instead of a finished boot. */
   shows: RegExp
-  /** Whether the fix that is printed is a file system, with which the machine has to come up. */
+  /** Whether the printed fix is a file system; then the machine must boot with the fix. */
   isMendedByFstab?: boolean
 }
 
@@ -30,7 +30,7 @@ const server = '10.66.0.1'
 const stage2 = readFileSync(join(import.meta.dirname, '../../../demo/system/stage-2.sh'), 'utf8')
 const registration = /^if \[ -f \/nix-path-registration \][^]*?^fi$/m
 
-/** As NixOS's script of stage 1 does it, once there is a root. */
+/** NixOS's script of stage 1 does this after it mounted the root. */
 const flush = [
   'for interface in $(listInterfaces); do',
   '  ip address flush dev "$interface"',
@@ -85,7 +85,7 @@ export const flaws: Record<string, Flaw> = {
   },
   'network-torn-down': {
     system: {
-      // The kernel tells of it after so many tenths of a second, twice.
+      // The kernel prints it after this many tenths of a second, with one retransmission.
       rootOptions: 'vers=3,proto=tcp,nolock,timeo=30,retrans=1',
       changes: { changeInitrd: `sed -i 's/^say "root .*/&\\n${flush}/' init` },
     },
@@ -97,11 +97,11 @@ export const flaws: Record<string, Flaw> = {
   },
 }
 
-/** Systems with these flaws, and one without any, on a network that serves their roots. */
+/** Systems with these flaws, and one without flaws, on a network that serves their roots. */
 export type FlawedSystems = {
-  /** What check says of a system. */
+  /** The findings of check for a system. */
   findingsOf: (name: string) => Promise<Map<string, Finding>>
-  /** Start a machine that has the system; a second one has the system with its printed fix. */
+  /** Starts a machine with the system; the mended system has the printed fix. */
   boot: (name: string, kind?: Flaw['machine']) => Promise<PoweredMachine>
   [Symbol.asyncDispose]: () => Promise<void>
 }
@@ -109,7 +109,7 @@ export type FlawedSystems = {
 export const withoutFlaws = 'nothing'
 const mendedName = (rule: string) => `${rule}-mended`
 
-/** @param rules whose flaws are wanted */
+/** @param rules the rules whose flaws are needed */
 export async function openFlawedSystems(rules: readonly string[]): Promise<FlawedSystems> {
   await using cleanup = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), 'netimage-failing-'))
@@ -145,7 +145,7 @@ export async function openFlawedSystems(rules: readonly string[]): Promise<Flawe
     let image = await build(rule, path, system)
     if (flaw?.isMendedByFstab) {
       const { fix = '' } = (await findingsOf(image.image)).get(rule) ?? {}
-      // The flawed machine never gets as far as to mount this.
+      // The machine with the flaw never mounts this root.
       image = await build(mendedName(rule), path, rootOfFix(fix))
     }
     exports[path] = image.rootTree
@@ -186,7 +186,7 @@ export async function openFlawedSystems(rules: readonly string[]): Promise<Flawe
   }
 }
 
-/** The root of a demo system, from lines for `fileSystems."/"`. */
+/** Reads the root for a demo system from lines for `fileSystems."/"`. */
 function rootOfFix(fix: string): Pick<DemoSystemOptions, 'rootDevice' | 'rootOptions'> {
   const [, rootDevice, fsType, options = ''] =
     /fileSystems\."\/" = \{\n +device = "(.*)";\n +fsType = "(.*)";\n +options = \[ (.*) \];\n\};/.exec(
@@ -198,7 +198,9 @@ function rootOfFix(fix: string): Pick<DemoSystemOptions, 'rootDevice' | 'rootOpt
 
 const seconds = 180
 
-/** The rule is named, and the machine stops where the manual says; mended as printed, it is up. */
+/**
+ * Check names the rule, and the machine stops as the manual says; with the printed fix, it boots.
+ */
 export async function assertFails(systems: FlawedSystems, rule: string): Promise<void> {
   const flaw = flaws[rule]
   assert.ok(flaw)
@@ -212,7 +214,7 @@ export async function assertFails(systems: FlawedSystems, rule: string): Promise
   if (isMendedByFstab) await assertIsUp(systems, mendedName(rule))
 }
 
-/** No rule finds fault with it, and the machine comes up and is whole. */
+/** Check has no findings, and the machine boots without errors. */
 export async function assertIsUp(
   systems: FlawedSystems,
   name: string,

@@ -1,4 +1,4 @@
-# Sends UDP packets whose source port is 0, which no socket of the kernel does:
+# Sends UDP packets with the source port 0, which is impossible with a normal socket:
 #
 #     perl from-port-zero.pl SERVER PORT=HEX…
 use strict;

@@ -1,4 +1,4 @@
-// The kernel's NFS server, which is one for all of a machine: therefore in a machine of its own.
+// The kernel's NFS server. A machine can have only one, so it runs in a separate machine.
 
 import { appendFileSync, copyFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,13 +10,13 @@ import type { Network } from './network.ts'
 import { findProgram } from './packages.ts'
 
 export type KernelNfsServer = {
-  /** Its address and the length of the network's prefix, as in `10.66.0.2/24`. */
+  /** The address and the prefix length of the machine, as in `10.66.0.2/24`. */
   address: string
-  /** The root tree to serve; it is copied, with the owners that it has. */
+  /** The root tree to serve; it is copied with its owners. */
   rootTree: string
-  /** Where the server has it. */
+  /** The path of the root tree on the server. */
   path: string
-  /** The text of its file in /etc/exports.d. */
+  /** The text of a file in /etc/exports.d. */
   exports: string
 }
 

@@ -1,4 +1,4 @@
-// Machines without disks that boot from a test's network. Their console is what they print.
+// Machines without disks that boot from a test's network. Their output is their console.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,23 +7,23 @@ import type { Network } from './network.ts'
 import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
 
-/** A kind of machine: how to start one. */
+/** A kind of machine, and how to start it. */
 export type Machine = {
   command: (parts: MachineParts) => string[]
-  /** What somebody has to do at its console after power-on. */
+  /** Types at the console after power-on. */
   attend?: (console: Program) => Promise<void>
-  /** What its firmware says when nothing is left that it could boot. */
+  /** The message of the firmware when it gives up. */
   givesUp?: RegExp
 }
 
 export type MachineParts = {
   mac: string
   tap: string
-  /** For files of its own. */
+  /** A directory for files of the machine. */
   directory: string
 }
 
-/** What a machine starts when it is handed over by the one who switches it on. */
+/** A kernel that the emulator starts directly, without a loader. */
 export type Kernel = {
   kernel: string
   initrd: string
@@ -31,7 +31,7 @@ export type Kernel = {
 }
 
 export type PoweredMachine = Omit<Program, 'name' | 'pid' | 'kill'> & {
-  /** Cut the power. */
+  /** Cuts the power. */
   powerOff: () => Promise<void>
 }
 
@@ -50,11 +50,11 @@ export async function powerOn(
 
 // --- User Mode Linux -------------------------------------------------------------------------
 
-/** Linux as a program, without any emulator: the fastest of all. */
+/** Linux as a program, without an emulator: the fastest machine. */
 export function userModeLinux({ kernel, initrd, kernelLine }: Kernel): Machine {
   return {
     command: ({ mac, tap, directory }) => {
-      // Without gro it drops the large segments that the server sends, and hangs.
+      // Without gro, the driver drops the large segments of the server, and hangs.
       const card = `vec0:transport=tap,ifname=${tap},depth=128,gro=1,mac=${mac}`
       const settings = [
         'mem=512M',
@@ -84,10 +84,10 @@ function qemuArm64(...rest: string[]): string[] {
   return [findProgram('qemu-system-aarch64'), ...machine, ...emulated, ...serialConsole, ...rest]
 }
 
-/** @param rom whether the network card brings iPXE, as the boot ROM of a BIOS machine */
+/** @param rom whether the network card has iPXE as its boot ROM (for BIOS machines) */
 function networkCard({ mac, tap }: MachineParts, rom: boolean): string[] {
   const device = `virtio-net-pci,netdev=net0,mac=${mac},bootindex=1${rom ? '' : ',romfile='}`
-  // UEFI cannot make connections without a source of random numbers.
+  // UEFI cannot open connections without a source of random numbers.
   const random = ['-device', 'virtio-rng-pci']
   return ['-netdev', tapBackend(tap), '-device', device, ...random]
 }
@@ -109,14 +109,14 @@ function directly({ kernel, initrd, kernelLine }: Kernel): string[] {
   return ['-kernel', kernel, '-initrd', initrd, '-append', kernelLine]
 }
 
-/** x86_64 without a loader: QEMU itself starts the kernel. */
+/** x86_64 without a loader: QEMU starts the kernel. */
 export function x86Direct(kernel: Kernel): Machine {
   return { command: (parts) => qemuX86('q35', ...directly(kernel), ...networkCard(parts, false)) }
 }
 
 /** x86_64 with BIOS, whose network card boots by iPXE. */
 export function x86Bios(): Machine {
-  // Without graphics the BIOS writes to the serial console.
+  // Without a graphics card, the BIOS writes to the serial console.
   return {
     command: (parts) => qemuX86('q35,graphics=off', ...networkCard(parts, true)),
     givesUp: /No bootable device/,
@@ -124,8 +124,8 @@ export function x86Bios(): Machine {
 }
 
 /**
- * x86_64 with BIOS, whose network card boots by PXE and does not say that iPXE does it: all boot
- * ROMs that QEMU has are iPXE.
+ * x86_64 with BIOS, whose network card boots by PXE. All boot ROMs of QEMU are iPXE, so this one is
+ * told not to identify itself as iPXE.
  */
 export function x86BiosPxe(): Machine {
   return {
@@ -135,14 +135,14 @@ export function x86BiosPxe(): Machine {
       console.type('\x02')
       await typeSlowly(console, 'set user-class none')
       await typeSlowly(console, 'dhcp')
-      // The loader would take it over.
+      // Otherwise the loader would use the same user class.
       await typeSlowly(console, 'clear user-class')
       await typeSlowly(console, 'chain ${filename}')
     },
   }
 }
 
-/** Type a command at iPXE's prompt; the BIOS loses what is typed before the last was read. */
+/** Types slowly at iPXE's prompt: the BIOS loses a key if the last one was not read yet. */
 async function typeSlowly(console: Program, command: string): Promise<void> {
   await console.waitFor(/iPXE> ?$/, 60)
   for (let typed = 1; typed <= command.length; typed++) {
@@ -153,7 +153,7 @@ async function typeSlowly(console: Program, command: string): Promise<void> {
   console.type('\r')
 }
 
-/** It goes on to IPv6 and other ways, which take minutes and lead nowhere here. */
+/** After this, UEFI tries IPv6 and other ways, which take minutes and cannot succeed here. */
 const uefiGivesUp = /failed to load Boot.* "UEFI (PXE|HTTP)v4/
 
 /** x86_64 with UEFI. */
@@ -165,9 +165,9 @@ export function x86Uefi({ ovmf }: Firmware, by: 'pxe' | 'http'): Machine {
   }
 }
 
-/** x86_64 with UEFI that starts nothing but what is signed with a key that it knows. */
+/** x86_64 with UEFI that starts only programs that are signed with a known key. */
 export function x86SecureUefi({ secureOvmf }: Firmware): Machine {
-  // Only code in system management mode may write to the flash memory, where the keys are.
+  // Only code in system management mode may write to the flash memory with the keys.
   const guard = ['-global', 'driver=cfi.pflash01,property=secure,value=on']
   return {
     command: (parts) =>
@@ -177,8 +177,8 @@ export function x86SecureUefi({ secureOvmf }: Firmware): Machine {
 }
 
 /**
- * A Raspberry Pi 3 as far as QEMU has it: without a boot ROM, and with a network card on USB that
- * is so slow that a system takes minutes to come up.
+ * The Raspberry Pi 3 of QEMU: it has no boot ROM, and its USB network card is slow, so a system
+ * needs minutes to boot.
  */
 export function raspberryPi3(kernel: Kernel & { deviceTree: string }): Machine {
   return {
@@ -200,7 +200,7 @@ export function arm64Uefi({ aavmf }: Firmware, by: 'pxe' | 'http'): Machine {
   }
 }
 
-/** UEFI tries PXE for a minute before HTTP, unless it is told to leave that out. */
+/** Disables PXE for HTTP boots: otherwise UEFI tries PXE for a minute before HTTP. */
 function uefiBoot(by: 'pxe' | 'http'): string[] {
   if (by === 'pxe') return []
   const without = (name: string) => ['-fw_cfg', `name=opt/org.tianocore/${name},string=n`]
@@ -208,10 +208,10 @@ function uefiBoot(by: 'pxe' | 'http'): string[] {
 }
 
 /**
- * aarch64 with U-Boot. Not every version of it boots from the network by itself; these are the
- * commands of its own `bootcmd_pxe`.
+ * aarch64 with U-Boot. Some versions do not boot from the network by default, so we type the
+ * commands of its `bootcmd_pxe`.
  *
- * @param settings commands that go before them, each with a semicolon
+ * @param settings commands to type before these, each with a semicolon
  */
 export function arm64Uboot({ uboot }: Pick<Firmware, 'uboot'>, settings = ''): Machine {
   return {

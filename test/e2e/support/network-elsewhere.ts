@@ -2,7 +2,7 @@
 
 import type { Host, Network } from './network.ts'
 
-/** A host there, which is the only one. @param mac of its network card */
+/** Adds the only host of this network. @param mac the hardware address of the host */
 export async function addHostElsewhere(network: Network, mac: string): Promise<Host> {
   const cables = async () =>
     (await network.run(['ls', `/sys/class/net/${network.bridge}/brif`])).split('\n')

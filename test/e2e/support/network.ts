@@ -1,10 +1,11 @@
-// A network of its own for a test: a network namespace with a bridge, on which servers listen and
-// machines have their taps. Nothing of it reaches any other network, any number of them may exist
-// at once, and they have the same addresses.
+// A separate network for a test: a network namespace with a bridge. Servers listen on the bridge,
+// and machines have their taps on it. Networks are isolated from each other. Many can exist at
+// once, with the same addresses.
 //
-// Nothing has a name that could be left behind. The namespaces live as long as one process, the
-// holder, and every process dies with this one, however it ends. All programs see the same private
-// /run and state directories, so that daemons neither meet the machine's own nor leave anything.
+// Nothing is left behind after a test. The namespaces live as long as one process, the holder, and
+// all processes die with the test process, even if it is killed. All programs have the same private
+// /run and state directories, so daemons neither conflict with those of this machine nor leave
+// files.
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,26 +15,26 @@ import { cacheDirectory } from './cache.ts'
 import { findProgram } from './packages.ts'
 import { startProgram, type Program } from './program.ts'
 
-/** Somewhere that programs run: on the server, or on another host of the network. */
+/** A place to run programs: the server, or another host of the network. */
 export type Host = {
   /**
-   * Start a program there; what it prints is recorded.
+   * Starts a program there, and records its output.
    *
-   * @param hopeless what it prints only where what one waits for will never come
+   * @param hopeless the program prints this only if it has failed for good
    */
   start: (name: string, command: readonly string[], hopeless?: RegExp) => Program
-  /** Run a program there to its end and return what it printed. */
+  /** Runs a program there to its end. @returns its output */
   run: (command: readonly string[]) => Promise<string>
   /** Whether a program there listens on a port. */
   listens: (protocol: 'tcp' | 'udp', port: number) => boolean
-  /** For whatever belongs to its programs; removed with the network. */
+  /** A directory for files of the programs; removed with the network. */
   directory: string
 }
 
 export type Network = Host & {
   /** The address of the server, on the bridge. */
   server: string
-  /** The device that servers listen on. */
+  /** The interface that servers listen on. */
   bridge: string
   /** A tap for a machine, attached to the bridge. */
   addTap: () => Promise<string>
@@ -43,20 +44,20 @@ export type Network = Host & {
 }
 
 const server = '10.66.0.1'
-// A long name, as cards on USB have: the kernel's tables put no blank behind it.
+// A long name, like those of USB cards: the kernel's tables have no space after it.
 const bridge = 'enx001122334455'
 const bridgeMac = '52:54:00:ff:00:01'
 
-/** Where daemons keep their state. */
+/** The directories in which daemons keep their state. */
 const stateDirectories = ['/run', '/var/lib', '/var/log']
 
-// iPXE and UEFI wait for IPv6 until somebody advertises a router, hence the second address.
+// The IPv6 address: iPXE and UEFI wait until a router is advertised over IPv6.
 const setUp = `
 for directory in ${stateDirectories.join(' ')}; do
   mkdir -p "$1$directory"
   mount --bind "$1$directory" "$directory"
 done
-# DHCP clients write what they are told of name servers to the machine's own /etc otherwise.
+# Otherwise DHCP clients would write name servers to the /etc of this machine.
 mkdir "$1/etc-changes" "$1/etc-work"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc-changes,workdir=$1/etc-work" /etc
 mkdir -p /run/kea /run/lock/kea /var/lib/kea /var/lib/misc /var/lib/nfs/ganesha
@@ -70,10 +71,10 @@ echo ready
 exec sleep infinity
 `
 
-/** @param name names the folder of the logs */
+/** @param name the name of the folder for logs */
 export async function openNetwork(name: string): Promise<Network> {
   if (process.getuid?.() !== 0) {
-    throw new Error('Booting machines takes network namespaces and taps: run the test as root.')
+    throw new Error('Booting machines needs network namespaces and taps: run the test as root.')
   }
   const [ip, unshare, nsenter] = [findProgram('ip'), findProgram('unshare'), findProgram('nsenter')]
   const directory = mkdtempSync(join(tmpdir(), 'netimage-e2e-'))
@@ -92,12 +93,13 @@ export async function openNetwork(name: string): Promise<Network> {
     return program
   }
 
-  /** What runs in the namespaces of the holder. */
+  /** The host with the namespaces of the holder. */
   function hostOf(holder: Program): Host {
     const namespaces = `/proc/${holder.pid}/ns`
     const enter = [nsenter, `--net=${namespaces}/net`, `--mount=${namespaces}/mnt`]
-    // A process namespace for each program: when its first process is killed, all are. That one is
-    // a shell, because a first process is spared the signals that it does not handle.
+    // A process namespace for each program: if its first process is killed, all its processes are.
+    // The first process is a shell, because the kernel keeps unhandled signals from a first
+    // process.
     const shell = ['sh', '-c', '"$@"; exit $?', 'sh']
     const alone = [unshare, '--mount', '--mount-proc', '--pid', '--fork', '--kill-child', ...shell]
     return {
@@ -121,8 +123,9 @@ export async function openNetwork(name: string): Promise<Network> {
 
   async function plug(port: string): Promise<void> {
     await run([ip, 'link', 'set', port, 'master', bridge, 'up'])
-    // Of its own: otherwise it has that of a port, and another when the port goes. Without ports a
-    // bridge with one of its own has no carrier, and Kea wants to begin with one.
+    // A fixed hardware address: otherwise the bridge has the address of a port, which changes if
+    // the port is removed. But then a bridge without ports has no carrier, and Kea needs one at its
+    // start.
     await run([ip, 'link', 'set', bridge, 'address', bridgeMac])
   }
 
@@ -138,7 +141,7 @@ export async function openNetwork(name: string): Promise<Network> {
     },
     async addHost(mac) {
       const cable = `veth${devices++}`
-      // It must see the processes of this machine to be found by its own.
+      // No new process namespace: the test must find it by its process id.
       const namespaces = [
         nsenter,
         `--mount=/proc/${holder.pid}/ns/mnt`,
@@ -163,7 +166,7 @@ export async function openNetwork(name: string): Promise<Network> {
   }
 }
 
-/** Sockets as the kernel lists them: the second word of a line is `<address>:<port>` in hex. */
+/** In the kernel's list of sockets, the second word of a line is `<address>:<port>` in hex. */
 function isBound(list: string, port: number): boolean {
   const end = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
   return readFileSync(list, 'utf8')

@@ -1,4 +1,5 @@
-// An image whose paths have every character that ASCII has, and what servers are told of it.
+// An image whose paths have every printable character of ASCII, and the servers' configuration for
+// it.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,10 +13,10 @@ const printable = Array.from({ length: 0x7f - 0x20 }, (_, index) =>
   String.fromCharCode(0x20 + index),
 ).join('')
 
-/** As the name of a file: a slash would end it. */
+/** All characters for the name of a file, so without a slash. */
 export const oddName = `${printable.replace('/', '')} é\u2003`
 
-/** As nfsRoot takes it, where a blank or a comma would end it; to libnfs a question mark does. */
+/** A path for nfsRoot. There a space or a comma ends a path; for libnfs, a question mark does. */
 export const oddPath = `/srv/${printable.replaceAll(/[ ,/?]/g, '')}é`
 
 const manifest: Manifest = {
@@ -45,7 +46,7 @@ export type OddImage = {
   configure: (server: ServerName, interfaceName: string) => string
 }
 
-/** What its trees have is one file each, called "file". */
+/** Each tree has one file with the name "file". */
 export function makeOddImage(image: string): OddImage {
   const { root, boot } = imageLayout(image, 'root')
   for (const tree of [root, boot]) {

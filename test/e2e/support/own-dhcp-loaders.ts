@@ -1,5 +1,5 @@
-// Machines that ask our DHCP server from power-on, as far as a file that it has told them of: what
-// comes after it is shown elsewhere.
+// Machines that ask our DHCP server after power-on, until they fetch the file that it names. Other
+// tests show the rest of a boot.
 
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,15 +14,15 @@ export type LoaderWay = {
   name: string
   machine: (firmware: Firmware) => Machine
   mode: 'proxy' | 'full'
-  /** Whether the boot tree is served over HTTP as well. */
+  /** Whether the boot tree is also served over HTTP. */
   http?: boolean
-  /** A file of the boot tree beside iPXE's script: one of iPXE's loaders, under its name there. */
+  /** A loader of iPXE in the boot tree, with its name there. */
   loader?: { file: string; from: string }
-  /** U-Boot asks for a menu, by this name among others; all others start iPXE's script. */
+  /** U-Boot asks for a menu with this name, among others; other loaders start iPXE's script. */
   asksFor?: RegExp
 }
 
-/** Generous, because other things may run on this machine. */
+/** Long, because other programs may run on this machine. */
 const seconds = 240
 const mac = '52:54:00:00:00:01'
 const script = /reached the script/
@@ -54,15 +54,15 @@ export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   try {
     await machine.waitFor(script, seconds)
   } catch (error) {
-    // On a busy machine EDK2's HTTP client now and then gives up a file that it was told of and that
-    // is sent to it. What tells it of the file is ours, and what sends it is not.
+    // On a busy machine, EDK2's HTTP client sometimes gives up a download. The download is not from
+    // our server, so it is enough that the download began.
     if (!machine.lines().some(({ text }) => /Downloading\.\.\./.test(text))) throw error
     await machine.powerOff()
     await (await start('machine-again')).waitFor(script, seconds)
   }
 }
 
-/** As in a home: what gives the addresses knows nothing of booting. */
+/** A router as in a home: it gives addresses, but no boot information. */
 export async function startRouter(network: Network): Promise<void> {
   const router = await network.addHost('02:00:00:00:00:01')
   await router.run(['ip', 'address', 'add', '10.66.0.2/24', 'dev', 'eth0'])

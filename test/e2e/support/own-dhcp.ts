@@ -1,4 +1,4 @@
-// Our own DHCP server in a network, and clients of other people that ask it.
+// Our own DHCP server in a network, and other programs' clients.
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,14 +21,14 @@ export type OwnDhcpSettings = {
   reservations?: Record<string, string>
   range?: { first: string; last: string }
   told?: { routers: readonly string[]; nameServers: readonly string[]; domain?: string }
-  /** Default: true, which spares the search for others. */
+  /** Default: true, which skips the search for other servers. */
   force?: boolean
   leasesFile?: string
 }
 
 const program = join(import.meta.dirname, '../../protocols/support/dhcp-server-program.ts')
 
-/** @returns the server, whatever has become of it by then */
+/** @returns the server, without waiting for its start */
 export function launchOwnDhcp(network: Network, settings: OwnDhcpSettings): Program {
   const complete = {
     interface: network.bridge,
@@ -61,7 +61,7 @@ const eventSchema = v.object({
   reason: v.optional(v.string()),
 })
 
-/** What the server has reported of a machine so far. */
+/** The server's events for a machine so far. */
 export function eventsOf(server: Program, mac: string) {
   return server
     .lines()
@@ -70,7 +70,9 @@ export function eventsOf(server: Program, mac: string) {
     .filter((event) => event.mac === mac)
 }
 
-/** Ask by busybox's udhcpc. @returns what its script was told, or undefined where nobody answers */
+/**
+ * Asks with busybox's udhcpc. @returns the values for its script, or undefined without an answer
+ */
 export async function udhcpc(
   host: Host,
   flags: readonly string[] = [],
@@ -89,7 +91,7 @@ export async function udhcpc(
   )
 }
 
-/** Serve files by dnsmasq, and do nothing else with it. */
+/** Serves files with dnsmasq by TFTP only. */
 export async function startTftp(network: Network, directory: string): Promise<Program> {
   const lines = ['port=0', `interface=${network.bridge}`, 'bind-interfaces', 'enable-tftp']
   const configuration = [...lines, `tftp-root=${directory}`, ...routerAdvertisements, '']

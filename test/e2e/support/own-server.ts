@@ -1,5 +1,5 @@
-// `netimage serve` in a network, as the only server of it or beside another that gives addresses. It
-// is not root: all that it may do beyond others is to listen on the ports that the protocols have.
+// `netimage serve` in a network, as the only server or beside a server that gives addresses. It
+// does not run as root: its only additional right is to listen on the low ports of the protocols.
 
 import assert from 'node:assert/strict'
 import { chownSync, mkdirSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { startRouter } from './servers.ts'
 
 export type OwnServer = {
   program: Program
-  /** The boots of a machine that it knows of, the newest first. */
+  /** The recorded boots of a machine, the newest first. */
   boots: (mac: string) => Promise<OwnBoot[]>
 }
 
@@ -29,7 +29,7 @@ const bootSchema = v.object({
 
 const bootsSchema = v.object({ boots: v.array(bootSchema) })
 
-/** The second capability is for what lies where only its owner may look: checkouts, images of tests. */
+/** The second capability is for checkouts and test images that only their owner may read. */
 const capabilities = '-all,+net_bind_service,+dac_read_search'
 const asServiceUser = [
   ...['setpriv', `--reuid=${ordinaryUser.uid}`, `--regid=${ordinaryUser.gid}`, '--clear-groups'],
@@ -37,7 +37,7 @@ const asServiceUser = [
   ...[`--ambient-caps=${capabilities}`, '--no-new-privs', '--'],
 ]
 
-/** Starts it, and returns when it listens. */
+/** Starts the server, and returns when it listens. */
 export async function startOwnServer(
   network: Network,
   images: readonly string[],
@@ -70,14 +70,14 @@ export async function startOwnServer(
 
 const afterLoading = ['mount', 'init', 'registered']
 
-/** One boot, of which all these steps were seen, and where it is whole, all that come after them. */
+/** There must be one boot with all these steps; if `isWhole`, also with all later steps. */
 export function assertOneBoot(
   boots: readonly OwnBoot[],
   loading: readonly string[],
   isWhole: boolean,
 ): void {
   const [boot, ...more] = boots
-  assert.ok(boot, 'no boot was seen')
+  assert.ok(boot, 'no boot was recorded')
   assert.equal(more.length, 0, JSON.stringify(boots))
   if (isWhole) assert.equal(boot.step, 'registered', JSON.stringify(boot))
   const seen = Object.keys(boot.steps).filter((step) => isWhole || !afterLoading.includes(step))

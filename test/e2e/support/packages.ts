@@ -1,11 +1,11 @@
-// Programs of the machine, each with the Debian package that has it: test/e2e/debian-packages.
+// The programs of this machine, with their Debian packages: test/e2e/debian-packages.
 
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 const packagesFile = join(import.meta.dirname, '..', 'debian-packages')
 
-/** Where the program lies. Daemons are not on everybody's PATH. */
+/** The path of a program. Daemons may not be on the PATH. */
 export function findProgram(name: string): string {
   const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
   const found = directories.map((directory) => join(directory, name)).find(isProgram)
@@ -28,5 +28,5 @@ function packageOf(program: string): string {
     const [debianPackage, ...programs] = line.split(' ')
     if (debianPackage !== undefined && programs.includes(program)) return debianPackage
   }
-  throw new Error(`${packagesFile} does not say which package has "${program}".`)
+  throw new Error(`${packagesFile} names no package for "${program}".`)
 }

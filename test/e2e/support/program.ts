@@ -1,4 +1,4 @@
-// A program that a test has started: its output is recorded and kept, and it does not outlive us.
+// A program that a test has started. Its output is recorded, and it ends with the test process.
 
 import { spawn } from 'node:child_process'
 import { createWriteStream, readFileSync } from 'node:fs'
@@ -9,26 +9,26 @@ export type Program = {
   name: string
   pid: number
   lines: () => readonly Line[]
-  /** Rejects at once when the program ends, with the end of all that was printed. */
+  /** If the program ends, this rejects at once with the last lines. */
   waitFor: (pattern: RegExp, seconds: number) => Promise<Line>
   type: (text: string) => void
-  /** Wait until it has ended well, by itself. */
+  /** Waits until the program ends by itself with status 0. */
   waitForEnd: (seconds: number) => Promise<void>
   isRunning: () => boolean
-  /** End it without any warning, and wait until nothing of it is left. */
+  /** Kills the program, and waits until all its processes are gone. */
   kill: () => Promise<void>
-  /** The end of what it printed, for error messages. */
+  /** The last lines of its output, for error messages. */
   tail: (count: number) => string
 }
 
 export type ProgramRequest = {
   name: string
   command: readonly string[]
-  /** The file that gets all it prints. */
+  /** The file for all output of the program. */
   log: string
-  /** What else was started: when this program fails, their output may say why. */
+  /** The other programs: if this one fails, their output may show the reason. */
   others: () => readonly Program[]
-  /** What it prints only where what one waits for will never come. */
+  /** The program prints this only if it has failed for good. */
   hopeless?: RegExp
 }
 
@@ -38,7 +38,7 @@ export function startProgram(request: ProgramRequest): Program {
   const { name, command, log, others } = request
   const child = spawn(findProgram('setpriv'), [...dieWithUs, ...command], { stdio: 'pipe' })
   const { pid } = child
-  if (pid === undefined) throw new Error(`${name} could not be started: ${command.join(' ')}`)
+  if (pid === undefined) throw new Error(`could not start ${name}: ${command.join(' ')}`)
 
   const file = createWriteStream(log)
   const recording = startRecording({
@@ -49,7 +49,7 @@ export function startProgram(request: ProgramRequest): Program {
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (chunk: string) => recording.add(chunk))
   }
-  // What is typed may come too late.
+  // The program may have ended before it reads its input.
   child.stdin.on('error', () => {})
 
   let isRunning = true
@@ -103,12 +103,13 @@ export function startProgram(request: ProgramRequest): Program {
   return program
 }
 
-// The kernel kills it when this process is gone, even if that could not clean up.
+// The kernel kills the program if this process ends, even if this process could not clean up.
 const dieWithUs = ['--pdeathsig', 'KILL', '--']
 
 /**
- * When the first process of a process namespace is killed, the kernel ends all of them before its
- * parent learns of it. So the parent, which is what we have started, is left to end by itself.
+ * If the first process of a process namespace is killed, the kernel ends all processes of the
+ * namespace before its parent gets the status. The parent is the process that we started, so it
+ * ends by itself.
  */
 function processesToKill(pid: number): number[] {
   try {
@@ -123,6 +124,6 @@ function killProcess(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
   } catch {
-    // It has ended by itself meanwhile.
+    // The process has ended meanwhile.
   }
 }

@@ -1,4 +1,4 @@
-// A Raspberry Pi, of which only the loader is simulated (see pi/), as no emulator runs a real one.
+// A Raspberry Pi. No emulator runs the real loader, so only the loader is simulated (see pi/).
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -26,10 +26,10 @@ const reportSchema = v.object({
   problems: v.array(v.string()),
 })
 
-/** What a loader has got, with which it would start the kernel. */
+/** The files that a loader has fetched to start the kernel. */
 export type PiReport = v.InferOutput<typeof reportSchema>
 
-/** Boards as they are sold. */
+/** A board of each model. */
 export const boards: Record<ModelName, Board> = {
   pi3: { mac: 'b8:27:eb:28:f6:6d', serial: '3728f66d', revision: 'a02082' },
   pi4: { mac: 'dc:a6:32:01:36:c2', serial: '9ffefdef', revision: 'c03111' },
@@ -43,8 +43,8 @@ const deviceTrees: Record<ModelName, readonly string[]> = {
 }
 
 /**
- * @param image where it goes
- * @param commands that add to the boot tree
+ * @param image the path of the image
+ * @param commands shell commands that add files to the boot tree
  */
 export async function buildPiImage(
   image: string,
@@ -54,12 +54,12 @@ export async function buildPiImage(
   return await buildDemoImage(await buildBootableSystem('aarch64-linux'), image, {
     boot: ['raspberry-pi'],
     bootSettings: { firmware: firmware ?? raspberryPi },
-    // Debian 12's kernel is older than the Pi 5 and has no device tree for it.
+    // The kernel of Debian 12 is older than the Pi 5, and has no device tree for it.
     options: { populateFirmwareCommands: `echo stand-in > bcm2712-rpi-5-b.dtb; ${commands}` },
   })
 }
 
-/** Switch a board on in a network of its own, with servers for the image. */
+/** Switches a board on, in its own network with servers for the image. */
 export async function bootPi(
   name: ModelName,
   image: string,
@@ -70,7 +70,7 @@ export async function bootPi(
   return await powerOnPi(network, name)
 }
 
-/** Switch a board on, and wait until it would start the kernel. */
+/** Switches a board on, and waits until it would start the kernel. */
 export async function powerOnPi(network: Network, name: ModelName): Promise<PiReport> {
   const { mac, serial, revision } = boards[name]
   const host = await network.addHost(mac)
@@ -81,7 +81,7 @@ export async function powerOnPi(network: Network, name: ModelName): Promise<PiRe
   return v.parse(reportSchema, JSON.parse(text.slice('report '.length)))
 }
 
-/** What it would start is the image's system, and nothing of it is missing. */
+/** The loader must have all files of the image's system. */
 export function assertStartsSystem(
   name: ModelName,
   report: PiReport,

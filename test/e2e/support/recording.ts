@@ -1,19 +1,19 @@
-// What a program prints, line by line, with the time of each line; and waiting for a line.
+// Records the output of a program, with the time of each line, and waits for lines.
 
 export type Line = {
-  /** Since the program was started. */
+  /** Seconds since the start of the program. */
   seconds: number
   text: string
 }
 
 export type Recording = {
   lines: () => readonly Line[]
-  /** The end of what was printed, for error messages. */
+  /** The last lines, for error messages. */
   tail: (count: number) => string
-  /** The first line that matches, whether it was printed already or is yet to come. */
+  /** Finds the first line that matches, among the printed lines and those to come. */
   waitFor: (pattern: RegExp, seconds: number) => Promise<Line>
   add: (chunk: string) => void
-  /** Nothing more will come: whoever waits is told why. */
+  /** The output has ended: rejects all waits with this reason. */
   end: (why: string) => void
 }
 
@@ -25,10 +25,10 @@ const cursorMove = /\x1b\[\d*;(\d*)H/g
 const otherControl = /\x1b\[[0-9;=?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x07\x08\r]/g
 
 export type RecordingRequest = {
-  /** The sentence that an error begins with, and what else helps to understand it. */
+  /** Makes an error message from its first sentence, with details. */
   describe: (what: string) => string
   onLine: (line: Line) => void
-  /** What is printed only where what one waits for will never come. */
+  /** The program prints this only if it has failed for good. */
   hopeless?: RegExp
 }
 
@@ -37,7 +37,7 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
   const elapsed = () => (performance.now() - started) / 1000
   const finished: Line[] = []
   const waiters = new Set<Waiter>()
-  // A prompt is a line that has no end yet.
+  // The last line may have no end yet: it may be a prompt.
   let last = { seconds: 0, raw: '' }
   let ending: string | undefined
   let despair: string | undefined
@@ -117,8 +117,8 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
 }
 
 /**
- * Firmware draws on its console as on a screen: a move of the cursor begins another line. Only when
- * SeaBIOS pauses within a line, it moves the cursor to where that stands anyway, or one before.
+ * Firmware uses its console as a screen: a move of the cursor begins another line. But if SeaBIOS
+ * pauses within a line, it moves the cursor to the present column, or to the one before.
  */
 function breakAtMoves(text: string): string {
   return text.replace(cursorMove, (_, column: string, at: number) => {

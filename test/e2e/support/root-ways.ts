@@ -1,5 +1,5 @@
-// The ways to serve a root: whose server it is, with the configuration that netimage writes for it,
-// and the version of NFS that the system's fstab asks for.
+// The ways to serve a root: the server, with the configuration that netimage writes for it, and the
+// version of NFS in the system's fstab.
 
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -17,15 +17,15 @@ import { configure, startRootServer } from './servers.ts'
 export type RootWay = {
   server: 'ganesha' | 'kernel'
   version: '3' | '4.0' | '4.1' | '4.2'
-  /** User Mode Linux, or QEMU with the kernel and the initrd of the system itself. */
+  /** User Mode Linux, or QEMU with the kernel and the initrd of the system. */
   machine: 'uml' | 'qemu'
 }
 
-/** Generous, because other things may run on this machine. */
+/** Long, because other programs may run on this machine. */
 const seconds = 180
 const path = '/srv/alpha'
 
-/** A first boot, which registers the store, and a second. */
+/** Boots twice; the first boot registers the store. */
 export async function bootFrom(way: RootWay, context: TestContext): Promise<void> {
   const name = `root-${way.server}-${way.version}`
   await using cleanup = new AsyncDisposableStack()
@@ -55,7 +55,7 @@ export async function bootFrom(way: RootWay, context: TestContext): Promise<void
   assert.ok(said.includes('netimage-demo: registered'), said.join('\n'))
   const mounted = said.find((line) => line.startsWith('netimage-demo: mount ')) ?? ''
   assert.match(mounted, new RegExp(`mount ${device} / nfs4? rw,.*vers=${way.version}[, ]`))
-  // Owners are numbers, whatever names the server has for some of them and the machine has not.
+  // Owners must be numbers, because server and machine have different names for them.
   await first.waitFor(/# ?$/, seconds)
   first.type('touch /etc/x; chown 33:33 /etc/x; stat -c "%n is of %u:%g" /nix/store /etc/x\r')
   await first.waitFor(/^\/nix\/store is of 0:30000$/, seconds)

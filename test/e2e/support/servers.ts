@@ -8,22 +8,22 @@ import { startDnsmasq, startGanesha, startHttpServer, startKea, startTftpdHpa } 
 import type { Network } from './network.ts'
 
 /**
- * Who answers DHCP: dnsmasq, which has TFTP too; dnsmasq as a proxyDHCP server beside another that
- * gives the addresses; or Kea with tftpd-hpa beside it.
+ * The DHCP server: dnsmasq, also for TFTP; or dnsmasq as a proxyDHCP server beside a server that
+ * gives the addresses; or Kea, with tftpd-hpa for TFTP.
  */
 export type DhcpServer = 'dnsmasq' | 'proxy' | 'kea'
 
 export type ServerOptions = {
   dhcp?: DhcpServer
-  /** TFTP by tftpd-hpa in dnsmasq's place. */
+  /** TFTP by tftpd-hpa instead of dnsmasq. */
   tftpdHpa?: boolean
-  /** The boot tree over HTTP as well: at the root of the server, or in its folder "boot". */
+  /** Also serves the boot tree over HTTP: at the root of the server, or in its folder "boot". */
   http?: 'root' | 'folder'
-  /** Lines for dnsmasq beyond those that netimage writes. */
+  /** Lines for dnsmasq, added to those that netimage writes. */
   dnsmasq?: readonly string[]
 }
 
-/** Start what a loader needs: DHCP, TFTP and HTTP. */
+/** Starts the servers for a loader: DHCP, TFTP and HTTP. */
 export async function startLoaderServers(
   network: Network,
   image: string,
@@ -50,14 +50,14 @@ export async function startLoaderServers(
   await startDnsmasq(network, [own, 'no-ping', ...dnsmasq, ''].join('\n'))
 }
 
-/** Start NFS for the image's own root tree. */
+/** Starts NFS for the image's own root tree. */
 export async function startRootServer(network: Network, image: string): Promise<void> {
   await startGanesha(network, await configure(network, 'ganesha', image))
 }
 
 /**
- * A network's router as in a home, which knows nothing of booting. It advertises itself over IPv6,
- * without which iPXE waits for a quarter of a minute.
+ * A router as in a home, without boot information. It advertises itself over IPv6: without this,
+ * iPXE waits for 15 seconds.
  *
  * @param gives whether it gives the addresses too
  */
@@ -78,7 +78,7 @@ export async function startRouter(
   )
 }
 
-/** What `netimage servers` prints. */
+/** The output of `netimage servers`. */
 export async function configure(
   { bridge }: Network,
   server: string,

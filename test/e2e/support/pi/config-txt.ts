@@ -1,11 +1,11 @@
-// config.txt, as the Raspberry Pi's firmware reads it.
+// Reads config.txt like the Raspberry Pi's firmware.
 //
 // https://www.raspberrypi.com/documentation/computers/config_txt.html
 
 export type BootConfiguration = {
-  /** The last value of each `name=value` that holds. */
+  /** The last value of each `name=value` in a section for this model. */
   values: ReadonlyMap<string, string>
-  /** The files of `initramfs`, and where they go. */
+  /** The files of `initramfs`, and their address in memory. */
   initramfs?: { files: string[]; address: string }
   overlays: string[]
 }
@@ -13,7 +13,7 @@ export type BootConfiguration = {
 /** Longer lines are cut: https://www.raspberrypi.com/documentation/computers/config_txt.html */
 const maxLine = 98
 
-/** @param filters the names of filters that hold for the model */
+/** @param filters the names of the filters that match the model */
 export function readConfigTxt(text: string, filters: readonly string[]): BootConfiguration {
   const values = new Map<string, string>()
   const overlays: string[] = []

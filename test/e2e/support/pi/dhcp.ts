@@ -17,7 +17,7 @@ export type Lease = {
 }
 
 type Offer = {
-  /** 0.0.0.0 where a proxyDHCP server leaves addresses to another. */
+  /** 0.0.0.0 if the offer is of a proxyDHCP server. */
   address: string
   nextServer: string
   options: ReadonlyMap<number, Buffer>
@@ -45,9 +45,9 @@ const anyAddress = '0.0.0.0'
 const [maxTries, retrySeconds] = [5, 5]
 
 /**
- * Get an address, and a TFTP server from whoever offers a menu for the Raspberry Pi.
+ * Gets an address, and a TFTP server from the server that offers a menu for the Raspberry Pi.
  *
- * @param say tells what is done and what comes back
+ * @param say prints the steps and the answers
  */
 export async function getLease(
   model: Model,
@@ -90,7 +90,7 @@ function hasAddress({ address }: Offer): boolean {
   return address !== anyAddress
 }
 
-/** From whoever offers the menu: option 66, else the next server, else the server itself. */
+/** From the offer with the menu: option 66, else the next server, else the DHCP server itself. */
 function pickServer(model: Model, offers: readonly Offer[]): string | undefined {
   const offer = offers.find(({ options }) => menuOf(options)?.includes(model.menu))
   if (!offer) return undefined
@@ -100,7 +100,7 @@ function pickServer(model: Model, offers: readonly Offer[]): string | undefined 
   return formatAddress(offer.options.get(option.serverId))
 }
 
-/** The texts of PXE's boot menu, which is option 9 among the vendor's options. */
+/** The texts of PXE's boot menu: option 9 of the vendor's options. */
 function menuOf(options: ReadonlyMap<number, Buffer>): string | undefined {
   const menu = readOptions(options.get(option.vendor) ?? Buffer.alloc(0)).get(9)
   if (!menu) return undefined
@@ -113,7 +113,7 @@ function menuOf(options: ReadonlyMap<number, Buffer>): string | undefined {
   return texts.join('\n')
 }
 
-/** Send a packet, again where need be, until the answers are enough. */
+/** Sends a packet, repeatedly if necessary, until there are enough answers. */
 async function ask(
   socket: Socket,
   packet: Buffer,
@@ -157,7 +157,7 @@ function request(
     [option.messageType, Buffer.from([type])],
     ...more,
     [option.parameterRequests, Buffer.from(model.parameterRequests)],
-    // A BIOS, whatever it is; UNDI 2.1.
+    // Every model calls itself a BIOS; UNDI 2.1.
     [option.architecture, Buffer.from([0, 0])],
     [option.networkInterface, Buffer.from([1, 2, 1])],
     [option.guid, Buffer.concat([Buffer.from([0]), model.guid(board)])],

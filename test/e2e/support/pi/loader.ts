@@ -1,5 +1,5 @@
-// The way of a Raspberry Pi from power-on to its kernel, as a sequence of requests: in the order in
-// which the boot ROM, the EEPROM's loader and the firmware make them.
+// The requests of a Raspberry Pi from power-on to its kernel, in the order of the boot ROM, the
+// EEPROM's loader and the firmware.
 
 import { createHash } from 'node:crypto'
 import { readConfigTxt } from './config-txt.ts'
@@ -9,21 +9,21 @@ import { fetch, probe } from './tftp.ts'
 export type LoadedFile = { path: string; bytes: number; sha256: string }
 
 export type LoadReport = {
-  /** The folder in which the machine has found its files; empty: the top of the boot tree. */
+  /** The folder with the files of the machine; empty: the top of the boot tree. */
   prefix: string
   firmware: LoadedFile[]
   deviceTree?: LoadedFile
   overlays: LoadedFile[]
   kernel?: LoadedFile
   initrd: LoadedFile[]
-  /** The kernel line, as far as cmdline.txt gives it. */
+  /** The part of the kernel line from cmdline.txt. */
   kernelLine?: string
   isArm64: boolean
-  /** What a real one would stop at, or would do without to its harm. */
+  /** Problems that stop a real Raspberry Pi, or that break its boot later. */
   problems: string[]
 }
 
-/** @param say tells each request and what came of it */
+/** @param say prints each request and its result */
 export async function load(
   model: Model,
   { serial }: Board,
@@ -47,7 +47,7 @@ export async function load(
     return fetched?.bytes
   }
 
-  /** The loaders look for a file first, and then begin anew to read it. */
+  /** The loaders first check that a file exists, and then read it in a new transfer. */
   async function readFound(name: string): Promise<Buffer | undefined> {
     return (await isThere(prefix + name)) ? await read(prefix + name, blockSize) : undefined
   }
@@ -68,7 +68,7 @@ export async function load(
 
   const firmware: LoadedFile[] = []
   if (model.fetchesBootcode) {
-    // The ROM knows no options, and no folders.
+    // The ROM uses no options and no folders.
     const bootcode = await read('bootcode.bin', undefined)
     if (bootcode) firmware.push(describeFile('bootcode.bin', bootcode))
     else problems.push('no bootcode.bin')
@@ -89,7 +89,7 @@ export async function load(
     if (file) firmware.push(file)
   }
 
-  // From here on it is the firmware that asks, and it asks for some files once more.
+  // From here on the firmware asks, and it asks for some files again.
   if (model.firmware.length > 0) {
     for (const name of ['config.txt', 'dt-blob.bin', 'bootcfg.txt']) await loadFirst([name])
   }

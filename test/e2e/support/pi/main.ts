@@ -1,5 +1,5 @@
-// The program that stands for a Raspberry Pi: it runs on a host of its own, whose card `eth0` is up
-// and has no address. It prints what it does, and at last its report in one line.
+// Simulates a Raspberry Pi. The program runs on its own host, whose card `eth0` is up and has no
+// address. It prints its steps, and at the end its report in one line.
 //
 //   main.ts MODEL MAC SERIAL REVISION
 
@@ -16,8 +16,8 @@ if (name === undefined) throw new Error(`The model is "${modelName}": ${modelNam
 const model = models[name]
 const board = { mac, serial, revision }
 
-// The loaders take answers that are sent to the address they do not have yet. Linux takes them only
-// where every address of the network counts as its own; it must not tell others so.
+// The loaders accept answers to the address that they do not have yet. Linux accepts these only if
+// every address of the network is local; but it must not answer ARP for these addresses.
 const ip = (...args: string[]) => execFileSync(findProgram('ip'), args)
 const settings = { accept_local: 1, rp_filter: 0, arp_ignore: 1 }
 for (const [setting, value] of Object.entries(settings)) {

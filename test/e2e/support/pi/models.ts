@@ -1,4 +1,4 @@
-// What tells the loaders of the Raspberry Pi's models apart, from Raspberry Pi's documentation:
+// The differences between the loaders of Raspberry Pi models, from Raspberry Pi's documentation:
 //
 // https://www.raspberrypi.com/documentation/computers/raspberry-pi.html (network booting, its known
 // problems, and the bootloader configuration: TFTP_PREFIX, DHCP_OPTION97)
@@ -8,32 +8,32 @@ export const modelNames = ['pi3', 'pi4', 'pi5'] as const
 export type ModelName = (typeof modelNames)[number]
 
 export type Model = {
-  /** The filters of config.txt that hold. */
+  /** The filters of config.txt that match. */
   filters: readonly string[]
   /** Option 97, after its first byte. */
   guid: (board: Board) => Buffer
   /** Option 55. */
   parameterRequests: readonly number[]
-  /** What the menu of option 43 must have. A Pi 3 counts the length wrongly: it wants the blanks. */
+  /** The text in the menu of option 43. A Pi 3 needs the spaces: it computes a wrong length. */
   menu: string
-  /** Whether it asks for the address that it was offered, before it uses it. */
+  /** Whether the model sends a REQUEST for the offered address. */
   requestsAddress: boolean
-  /** Whether its ROM fetches the second stage, which other models have in an EEPROM. */
+  /** Whether the ROM fetches the second stage; other models have it in an EEPROM. */
   fetchesBootcode: boolean
-  /** Files that show that a folder is this machine's own; the first that is there counts. */
+  /** Files that show that a folder belongs to this machine; the first existing one decides. */
   prefixProbes: readonly string[]
   /** The firmware; a Pi 5 has it in its EEPROM. */
   firmware: readonly string[]
-  /** What is asked for between config.txt and the firmware, and need not be there. */
+  /** Optional files that are requested between config.txt and the firmware. */
   early: readonly string[]
   deviceTree: { downstream: string; upstream: string }
   armStub: string
-  /** Kernels, where config.txt names none: with arm_64bit and without. */
+  /** The kernels if config.txt names none: with arm_64bit and without. */
   kernels: { arm64: readonly string[]; arm32: readonly string[] }
-  /** Whether it is in 64-bit mode without being told. */
+  /** Whether 64-bit mode is the default. */
   isArm64: boolean
   blockSize: number
-  /** The last block that it can count to; without, counting begins again at 0. */
+  /** The last block number of the loader; undefined: after 65535, it counts from 0 again. */
   lastBlock?: number
 }
 
@@ -65,7 +65,7 @@ function structuredGuid(fourcc: string): Model['guid'] {
 export const models: Record<ModelName, Model> = {
   pi3: {
     filters: ['pi3'],
-    // A constant, by a mistake of the ROM.
+    // Always the same bytes, because of a defect of the ROM.
     guid: () => Buffer.alloc(16, 0x44),
     parameterRequests: romRequests,
     menu: 'Raspberry Pi Boot   ',

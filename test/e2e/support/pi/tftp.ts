@@ -1,4 +1,4 @@
-// A TFTP client with the manners of the Raspberry Pi's loaders.
+// A TFTP client that behaves like the Raspberry Pi's loaders.
 //
 // RFC 1350, RFC 2347 (options), RFC 2348 (blksize), RFC 2349 (tsize)
 
@@ -8,9 +8,9 @@ import { once } from 'node:events'
 export type TftpRequest = {
   server: string
   path: string
-  /** Undefined: a plain request, whose blocks have 512 bytes. */
+  /** Undefined: a request without options; then blocks have 512 bytes. */
   blockSize: number | undefined
-  /** The last block that this client can count to. */
+  /** The last block number of this client. */
   lastBlock?: number | undefined
 }
 
@@ -20,7 +20,7 @@ const operation = { read: 1, data: 3, acknowledge: 4, error: 5, accept: 6 } as c
 const retrySeconds = 2
 const maxTries = 5
 
-/** Whether the server has the file: the transfer is broken off once the server has begun it. */
+/** Whether the server has the file: the client ends the transfer after its beginning. */
 export async function probe(request: TftpRequest): Promise<boolean> {
   await using transfer = await begin(request)
   if (transfer.first === undefined) return false
@@ -28,7 +28,7 @@ export async function probe(request: TftpRequest): Promise<boolean> {
   return true
 }
 
-/** The file, or undefined where the server says that there is none. */
+/** The file, or undefined if the server does not have it. */
 export async function fetch(request: TftpRequest): Promise<Fetched | undefined> {
   await using transfer = await begin(request)
   let packet = transfer.first
@@ -52,10 +52,10 @@ export async function fetch(request: TftpRequest): Promise<Fetched | undefined> 
 }
 
 type Transfer = {
-  /** What the server has answered to the request; undefined: there is no such file. */
+  /** The server's answer to the request; undefined: there is no such file. */
   first: Buffer | undefined
   send: (packet: Buffer) => void
-  /** Send a packet, again where need be, until the answer comes that is waited for. */
+  /** Sends a packet, repeatedly if necessary, until the right answer comes. */
   exchange: (packet: Buffer, isAnswer: (packet: Buffer) => boolean) => Promise<Buffer>
   [Symbol.asyncDispose]: () => Promise<void>
 }
@@ -71,7 +71,7 @@ async function begin({ server, path, blockSize }: TftpRequest): Promise<Transfer
     for (let tries = 0; tries < maxTries; tries++) {
       send(packet)
       const answer = await receive(socket, (message, from) => {
-        // The server goes on from another port than the one that was asked.
+        // The server continues from another port than 69.
         if (port !== 69 && from !== port) return false
         if (!isAnswer(message) && message.readUInt16BE(0) !== operation.error) return false
         port = from
