@@ -9,7 +9,7 @@ export interface ConnectionLimits {
 
 /** The machine at the other end of a connection. */
 export interface Client {
-  /** The same for all addresses of one machine. */
+  /** Equal for all addresses of one machine. */
   name: string
   /** Whether the server may serve this machine. */
   isServed: boolean
@@ -120,7 +120,7 @@ export function createConnections(
 function ofGreediest(connections: readonly Connection[]): Connection | undefined {
   const byClient = [...Map.groupBy(connections, ({ client }) => client.name).values()]
   const most = Math.max(...byClient.map(({ length }) => length))
-  // If several clients have as many, the one with the connection that was idle for longest.
+  // If several clients have the most, choose the one whose connection was idle for longest.
   const idlest = leastRecent(byClient.filter(({ length }) => length === most).flat())
   const own = connections.filter(({ client }) => client.name === idlest?.client.name)
   return leastRecent(own.filter(({ isUsed }) => !isUsed)) ?? leastRecent(own)

@@ -1,4 +1,4 @@
-// Which connection ends if there is one too many.
+// The connection that is closed if there are too many.
 
 import assert from 'node:assert/strict'
 import { Socket } from 'node:net'
@@ -7,7 +7,7 @@ import { createConnections } from '../../src/protocols/connections.ts'
 
 const limits = { connections: 8, connectionsPerAddress: 4 }
 
-/** @param machineOf by address; default: each address is another machine */
+/** @param machineOf the machine of an address; default: each address is another machine */
 function open(isServed = (_name: string) => true, machineOf = (address: string) => address) {
   let now = 0
   const clientAt = (address: string) => {
@@ -17,7 +17,7 @@ function open(isServed = (_name: string) => true, machineOf = (address: string) 
   const connections = createConnections(limits, clientAt, () => now++)
   const sockets: { name: string; socket: Socket }[] = []
   return {
-    /** Named by the address and a number. */
+    /** The name is the address and a number. */
     connect: (address: string, isUsed = true) => {
       const socket = new Socket()
       const before = sockets.filter(({ name }) => name.startsWith(`${address} `)).length
@@ -34,10 +34,10 @@ function open(isServed = (_name: string) => true, machineOf = (address: string) 
 const machines = Array.from({ length: limits.connections }, (_, index) => `m${index}`)
 
 suite('a connection too many', () => {
-  test('takes the place of one that was never used for a while, of the greediest first', () => {
+  test('closes an old one that was never used, of the client with the most of these', () => {
     const { connect, ended, wait } = open()
     for (const machine of machines.slice(0, 3)) connect(machine)
-    // Of a machine that uses many.
+    // This machine uses many connections.
     connect('m0')
     connect('m0')
     connect('quiet', false)
@@ -48,7 +48,7 @@ suite('a connection too many', () => {
     assert.deepEqual(ended(), ['quiet 1', 'flood 1', 'flood 2'])
   })
 
-  test('takes the place of the greediest, however much that does, and not of a newcomer', () => {
+  test('closes one of the client that has the most, even if it is in use, and not a new one', () => {
     const { connect, ended } = open()
     for (const machine of machines.slice(0, 5)) connect(machine)
     connect('newcomer', false)
@@ -68,14 +68,14 @@ suite('a connection too many', () => {
     assert.ok(ended().every((name) => name.startsWith('flood')))
   })
 
-  test('of a stranger ends itself, however long the machines were idle', () => {
+  test('of an unserved client never closes one of a served machine', () => {
     const { connect, ended } = open((address) => address.startsWith('m'))
     for (const machine of machines) connect(machine)
     for (let count = 0; count < 20; count++) connect('stranger')
     assert.deepEqual([...new Set(ended().map((name) => name.split(' ')[0]))], ['stranger'])
   })
 
-  test('of a machine takes the place of a stranger, whatever that does', () => {
+  test('of a served machine closes one of an unserved client, even if that is in use', () => {
     const { connect, ended, wait } = open((address) => address.startsWith('m'))
     const isBusy = connect('stranger')
     for (const machine of machines.slice(1)) connect(machine, machine !== 'm1')
@@ -85,7 +85,7 @@ suite('a connection too many', () => {
     assert.deepEqual(ended(), ['stranger 1'])
   })
 
-  test('among machines that all have one, ends that which was idle for longest', () => {
+  test('closes the one that was idle for longest, if each machine has one', () => {
     const { connect, ended } = open()
     const works = machines.map((machine) => connect(machine))
     works[0]?.()
@@ -93,7 +93,7 @@ suite('a connection too many', () => {
     assert.deepEqual(ended(), ['m1 1'])
   })
 
-  test('of a client that has as many as it may ends one of its own', () => {
+  test('of a client at its own limit closes one of the same client', () => {
     const { connect, ended } = open()
     for (let count = 0; count < limits.connectionsPerAddress; count++) connect('m0')
     connect('m0')

@@ -30,7 +30,8 @@ export function answerAsProxy(
 ): Answer | undefined {
   if (!isForProxy(request, port)) return undefined
   if (boot.client === 'u-boot') {
-    const reason = 'U-Boot takes only the first offer and cannot use proxyDHCP: serve with --dhcp full'
+    const reason =
+      'U-Boot takes only the first offer and cannot use proxyDHCP: serve with --dhcp full'
     return { step: 'refuse', reason }
   }
   if (request.relay !== anyAddress) {

@@ -38,7 +38,7 @@ export interface NfsServerOptions {
   hears?: Hears
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt
-  /** Told of the end of each connection. */
+  /** Called at the end of each connection. */
   onLeave?: (caller: Caller) => void
   signal?: AbortSignal
   limits?: TcpLimits
