@@ -21,7 +21,10 @@ export function refuseCaseInsensitive(
   throw new NetimageError(
     'file-system',
     `${what.is} ${directory} is on a disk on which names that differ only in case are the same name`,
-    { hint: `A NixOS system has names that differ only in case. ${adviceFor(what.flag)}` },
+    {
+      details: { file: directory },
+      hint: `A NixOS system has names that differ only in case. ${adviceFor(what.flag)}`,
+    },
   )
 }
 

@@ -77,9 +77,9 @@ export interface ErrorDetails {
   url?: string
   /** The HTTP status of the server's answer. */
   status?: number
-  /** The part of an input that is wrong: `NarSize` of a narinfo, `StoreDir` of a cache. */
+  /** The part of an input that is wrong: an option, `NarSize` of a narinfo. */
   field?: string
-  /** The value that was expected: a hash, a size in bytes, the names of keys. */
+  /** What was expected: a hash, a size in bytes, the names of keys, a program. */
   expected?: string | number
   /** The value that was found instead. */
   actual?: string | number
@@ -151,23 +151,27 @@ function pathOf(error: unknown): ErrorDetails {
  * Turns a system error into a `NetimageError`. Returns every other error unchanged.
  *
  * @param doing what was being done and with what: `could not write the image /x`
- * @param hint what to do next; the default for a full disk is about building images
+ * @param options the hint of a full disk is by default about building images
  */
-export function fileSystemError(doing: string, error: unknown, hint?: string): Error {
+export function fileSystemError(
+  doing: string,
+  error: unknown,
+  options: Pick<NetimageErrorOptions, 'hint' | 'details'> = {},
+): Error {
   if (error instanceof NetimageError) return error
   const errno = errnoOf(error)
   if (errno === undefined) return error instanceof Error ? error : new Error(String(error))
-  const details = pathOf(error)
+  const details = { ...pathOf(error), ...options.details }
   if (isDiskFull(error)) {
     return new NetimageError('disk-full', `${doing}: the disk is full (${errno})`, {
       cause: error,
       details,
       hint:
-        hint ??
+        options.hint ??
         'Make room, or name another directory with -o or --pool. Finished work is kept, and the next run continues from there.',
     })
   }
   return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, {
-    ...{ cause: error, hint, details },
+    ...{ cause: error, hint: options.hint, details },
   })
 }

@@ -45,6 +45,8 @@ export async function runProgram(
     if (signal?.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
     if (errnoOf(error) !== 'ENOENT') throw error
     const missing = `the program ${program} is not installed`
-    throw new NetimageError('program-missing', missing, { cause: error, hint })
+    throw new NetimageError('program-missing', missing, {
+      ...{ cause: error, hint, details: { expected: program } },
+    })
   }
 }

@@ -65,6 +65,7 @@ async function describe(absolute: Buffer, path: string): Promise<TreeFile> {
     return { type: 'file', path, mode, size: stat.size, sha256: await hashFile(absolute) }
   }
   throw new NetimageError('file-system', `${absolute.toString()} cannot be part of an image`, {
+    details: { file: absolute.toString() },
     hint: 'An image can hold only regular files, directories and symlinks. Linux makes the devices when the machine boots.',
   })
 }

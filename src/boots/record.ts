@@ -198,7 +198,7 @@ function isThere(file: string): boolean {
     return statSync(file, { throwIfNoEntry: false }) !== undefined
   } catch (error) {
     const hint = 'Run this as the user of the server, or as root.'
-    throw fileSystemError(`could not read ${file}`, error, hint)
+    throw fileSystemError(`could not read ${file}`, error, { hint })
   }
 }
 

@@ -7,6 +7,7 @@ export function knownRules(names: readonly string[], source: string): readonly s
   const unknown = names.find((name) => !ruleNames.includes(name))
   if (unknown === undefined) return names
   throw new NetimageError('bad-option', `${source}: there is no rule ${unknown}`, {
+    details: { field: 'silence', actual: unknown },
     hint: `The rules are ${ruleNames.join(', ')}.`,
   })
 }

@@ -71,7 +71,9 @@ async function copyTree(
 ): Promise<void> {
   const { from } = source
   if (depth > maxDepth) {
-    throw new NetimageError('bad-system', `${from} lies too deep, or its links lead in a circle`)
+    throw new NetimageError('bad-system', `${from} lies too deep, or its links lead in a circle`, {
+      details: { file: from },
+    })
   }
   const stat = lstatSync(from)
   if (stat.isDirectory()) {
@@ -111,6 +113,9 @@ async function linkTarget({ from, storePath }: CopySource, find: Find): Promise<
   throw new NetimageError(
     'bad-system',
     `the link ${storePath ?? from} leads to ${target}, which is not there`,
+    {
+      details: { file: from, actual: target, ...(storePath !== undefined && { path: storePath }) },
+    },
   )
 }
 
@@ -127,7 +132,8 @@ async function appendFile(output: FileHandle, from: string, size: number, buffer
   await using input = await open(from)
   for (let left = size; left > 0;) {
     const { bytesRead } = await input.read(buffer, 0, Math.min(left, buffer.length))
-    if (bytesRead === 0) throw new NetimageError('file-system', `${from} became shorter`)
+    if (bytesRead === 0)
+      throw new NetimageError('file-system', `${from} became shorter`, { details: { file: from } })
     await output.writeFile(buffer.subarray(0, bytesRead))
     left -= bytesRead
   }

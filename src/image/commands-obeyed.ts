@@ -84,12 +84,15 @@ function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
   for (const name of readdirSync(layout.store)) {
     if (expected.delete(name)) continue
     throw new NetimageError('command-failed', `the commands made /nix/store/${name}`, {
+      details: { path: `/nix/store/${name}` },
       hint: 'Name what belongs in the store in storePaths.',
     })
   }
   const [gone] = expected
   if (gone === undefined) return
-  throw new NetimageError('command-failed', `the commands removed /nix/store/${gone}`)
+  throw new NetimageError('command-failed', `the commands removed /nix/store/${gone}`, {
+    details: { path: `/nix/store/${gone}` },
+  })
 }
 
 /** Where nothing kept the commands from it, the whole store is hashed once more. */
@@ -109,6 +112,7 @@ async function refuseChangedPaths(
     // With hard links they wrote to the pool as well.
     if (!(await isWhole(info, pool.treePath(info)))) pool.discard(info)
     throw new NetimageError('command-failed', `the commands changed ${info.path}`, {
+      details: { path: info.path },
       hint: 'A store path cannot be changed: change what it is built from.',
     })
   })
@@ -121,6 +125,7 @@ function refuseOtherRegistration(closure: Closure, layout: ImageLayout): void {
   const same = stat?.isFile() && stat.size === text.length
   if (same && readFileSync(layout.registration, 'utf8') === text) return
   throw new NetimageError('command-failed', `the commands changed ${registrationName}`, {
+    details: { file: registrationName },
     hint: 'It says what the store of the root tree holds: netimage writes it itself.',
   })
 }
@@ -130,6 +135,7 @@ export function refuseStrays(layout: ImageLayout, format: Manifest['root']['form
   const [stray] = findStrays(layout, format)
   if (stray === undefined) return
   throw new NetimageError('command-failed', `the commands made ${stray} in the image`, {
+    details: { file: stray },
     hint: 'An image has room for more in its two trees only: $rootfs and $bootfs.',
   })
 }

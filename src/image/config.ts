@@ -33,6 +33,7 @@ function findConfig(): string | undefined {
   if (stranger === undefined) return found
   const whose = `it belongs to another user (uid ${stranger})`
   throw new NetimageError('bad-config', `${resolve(found)} is not read: ${whose}`, {
+    details: { file: resolve(found) },
     hint: `A config runs commands as you. If you trust this one, name it: --config ./${found}`,
   })
 }
@@ -68,13 +69,17 @@ async function readConfig(path: string): Promise<unknown> {
     if (extension === '.toml') return (await import('smol-toml')).parse(text)
   } catch (error) {
     if (error instanceof Error && 'syscall' in error) {
-      throw fileSystemError('could not read the config file', error)
+      throw fileSystemError(`could not read the config file ${path}`, error, {
+        details: { file: path },
+      })
     }
     throw new NetimageError('bad-config', `the config file ${path} failed: ${messageOf(error)}`, {
       cause: error,
+      details: { file: path },
     })
   }
   throw new NetimageError('bad-config', `the config file ${path} is of no kind that is known`, {
+    details: { file: path },
     hint: `It can be named ${names.join(', ')}.`,
   })
 }

@@ -55,6 +55,7 @@ async function holdNow(directory: string): Promise<HeldImage | undefined> {
       lock = await waitForLock(file, 'shared', lockWaitMs)
       if (!lock) {
         throw new NetimageError('in-use', `a build replaces the image ${directory}`, {
+          details: { file: directory },
           hint: 'Wait for that build to end, then run this again.',
         })
       }
@@ -81,6 +82,7 @@ export function lockToReplace(image: string): Lock | undefined {
   const lock = tryLock(file, 'exclusive')
   if (lock) return lock
   throw new NetimageError('in-use', `the image ${image} is served, and machines may run from it`, {
+    details: { file: image },
     hint: 'Build to another place with -o and serve that, or stop `netimage serve` first.',
   })
 }

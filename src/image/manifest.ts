@@ -111,7 +111,9 @@ export async function readImage(image: string, shown = image): Promise<ReadImage
   } catch (error) {
     const errno = errnoOf(error)
     if (errno !== 'ENOENT' && errno !== 'ENOTDIR') {
-      throw fileSystemError(`could not read the manifest of ${shown}`, error)
+      throw fileSystemError(`could not read the manifest of ${shown}`, error, {
+        details: { file: join(shown, manifestName) },
+      })
     }
     throw notAnImage(shown)
   }
@@ -122,13 +124,14 @@ export function notAnImage(image: string): NetimageError {
   return new NetimageError(
     'not-an-image',
     `${image} is not a net image: it has no ${manifestName}`,
-    { hint: 'Name a directory that `netimage build` made.' },
+    { details: { file: image }, hint: 'Name a directory that `netimage build` made.' },
   )
 }
 
 export function parseManifest(text: string, source: string): ReadImage {
-  const broken = (why: string) =>
+  const broken = (why: string, field?: string) =>
     new NetimageError('image-damaged', `the manifest ${source} is broken: ${why}`, {
+      details: { file: source, ...(field !== undefined && { field }) },
       hint: 'Build the image again.',
     })
   let document: unknown
@@ -140,15 +143,19 @@ export function parseManifest(text: string, source: string): ReadImage {
   const result = v.safeParse(schema, document)
   if (!result.success) {
     const [issue] = result.issues
-    throw broken(`${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`)
+    const field = v.getDotPath(issue) ?? undefined
+    throw broken(`${field ?? 'the whole'}: ${issue.message}`, field)
   }
   const manifest = result.output
-  const closure = manifest.closure.map((entry) => {
+  const closure = manifest.closure.map((entry, index) => {
     const path = toStorePath(entry.path)
     const narHash = parseHash(entry.narHash)
     const references = entry.references.map(toStorePath).filter((path) => path !== undefined)
-    if (!path || narHash?.algorithm !== 'sha256') throw broken(`closure: ${entry.path}`)
-    if (references.length !== entry.references.length) throw broken(`references of ${path}`)
+    if (!path || narHash?.algorithm !== 'sha256')
+      throw broken(`closure: ${entry.path}`, `closure.${index}`)
+    if (references.length !== entry.references.length) {
+      throw broken(`references of ${path}`, `closure.${index}.references`)
+    }
     return {
       path,
       narHash,
@@ -159,7 +166,7 @@ export function parseManifest(text: string, source: string): ReadImage {
     }
   })
   const toplevel = toStorePath(manifest.system.toplevel)
-  if (!toplevel) throw broken(`the system ${manifest.system.toplevel}`)
+  if (!toplevel) throw broken(`the system ${manifest.system.toplevel}`, 'system.toplevel')
   return {
     manifest,
     system: { ...manifest.system, toplevel },

@@ -27,7 +27,9 @@ export function mergeTree(
       const existing = lstatSync(place, { throwIfNoEntry: false })
       const both = existing?.isDirectory() && lstatSync(child).isDirectory()
       const why = both ? undefined : refuse(path)
-      if (why !== undefined) throw new NetimageError('command-failed', why)
+      if (why !== undefined) {
+        throw new NetimageError('command-failed', why, { details: { file: path } })
+      }
       if (both) merge(child, place, `${path}/`)
       else {
         if (existing) removeTree(place)

@@ -155,20 +155,25 @@ function parseObject<S extends Schema>(
 ): v.InferOutput<S> {
   if (!isPlainObject(input)) {
     throw new NetimageError('bad-config', `${source} gives no options but ${inspected(input)}`, {
+      details: { actual: inspected(input) },
       hint: 'It must give an object: { nfsRoot: …, storePaths: […], … }',
     })
   }
   const result = v.safeParse(schema, input)
   if (result.success) return result.output
   const [issue] = result.issues
-  const name = v.getDotPath(issue)
+  const name = v.getDotPath(issue) ?? ''
   if (issue.type === 'strict_object') {
     throw new NetimageError('bad-option', `${source}: there is no option ${name}`, {
+      details: { field: name },
       hint: `The options are ${Object.keys(schema.entries).join(', ')}.`,
     })
   }
   const why = issue.type === 'regex' || issue.type === 'check' ? issue.message : wanted(issue)
-  throw new NetimageError('bad-option', `${source}: ${name} is ${show(issue.input)}, but ${why}`)
+  const actual = show(issue.input)
+  throw new NetimageError('bad-option', `${source}: ${name} is ${actual}, but ${why}`, {
+    details: { field: name, actual },
+  })
 }
 
 function wanted(issue: { expected: string | null }): string {
@@ -206,6 +211,7 @@ export function settleOptions(options: NetImageOptions, system: SystemFacts): Se
   const name = `${imageBaseName}-${label}-${platform}`
   if (options.rootDirectoryName === undefined && Buffer.byteLength(name) > maxNameBytes) {
     throw new NetimageError('bad-option', `the image cannot be called ${name}, which is too long`, {
+      details: { field: 'rootDirectoryName', actual: name },
       hint: `Give it a rootDirectoryName of at most ${maxNameBytes} bytes (--root-directory-name).`,
     })
   }

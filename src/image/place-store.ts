@@ -37,6 +37,7 @@ export async function placeStore(
       if (!whole) {
         pool.discard(info)
         throw new NetimageError('hash-mismatch', `the pool’s copy of ${info.path} was changed`, {
+          details: { path: info.path },
           hint: 'It was removed from the pool; run this again to get it anew. With --link hardlink, whoever writes to a file of an image writes to the pool.',
         })
       }

@@ -54,6 +54,7 @@ export async function runCommands(
   if (status === 0) return isGuarded
   const said = output.trim() === '' ? 'it printed nothing' : `it printed:\n${output.trimEnd()}`
   throw new NetimageError('command-failed', `${option} ended with status ${status}; ${said}`, {
+    details: { field: option, actual: status },
     hint: 'The commands run with `bash -euo pipefail`: the first that fails ends them.',
   })
 }
@@ -122,6 +123,7 @@ exec unshare --root="$root" --wd="$here" "$@"
 
 function noStore(option: string, why: string): NetimageError {
   return new NetimageError('no-namespace', `${option} cannot be shown /nix/store: ${why}`, {
+    details: { field: option },
     hint: 'Write $store in the commands in place of /nix/store: it names the directory that holds the closure. Or allow user namespaces, or run as root.',
   })
 }

@@ -52,6 +52,7 @@ export function refuseExisting(output: string, force: boolean): void {
     return
   }
   throw new NetimageError('output-exists', `${output} exists already`, {
+    details: { file: output },
     hint: 'Name another place with -o, or replace it with --force.',
   })
 }
@@ -103,7 +104,10 @@ export function openStaging(output: string, force: boolean, warn: Warn): Staging
 function makeLocked(parent: string, prefix: string): { directory: string; lock: Lock } {
   const unlocked = mkdtempSync(join(parent, `${prefix}${beginning}`))
   const lock = tryLock(join(unlocked, 'lock'), 'exclusive')
-  if (!lock) throw new NetimageError('file-system', `could not lock ${unlocked}`)
+  if (!lock)
+    throw new NetimageError('file-system', `could not lock ${unlocked}`, {
+      details: { file: unlocked },
+    })
   const directory = join(parent, prefix + basename(unlocked).slice(`${prefix}${beginning}`.length))
   renameSync(unlocked, directory)
   return { directory, lock }
@@ -142,6 +146,7 @@ function refuseForeign(output: string): void {
   const image = stat.isDirectory() && parts.every((name) => existsSync(join(output, name)))
   if (empty || image) return
   throw new NetimageError('output-exists', `${output} exists and is not a net image`, {
+    details: { file: output },
     hint: 'Name another place with -o; only an image is ever replaced.',
   })
 }

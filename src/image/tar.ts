@@ -60,6 +60,7 @@ export async function writeTar(
         throw new NetimageError(
           'file-system',
           `${path.toString()} became shorter while it was read`,
+          { details: { file: path.toString() } },
         )
       }
       filled += bytesRead
@@ -87,7 +88,9 @@ export async function writeTar(
         await put(output, encodeHeader({ type: '0', name: stored, mode, size: stat.size }))
         await putFile(output, path, stat.size)
       } else {
-        throw new NetimageError('file-system', `${path.toString()} cannot be part of an image`)
+        throw new NetimageError('file-system', `${path.toString()} cannot be part of an image`, {
+          details: { file: path.toString() },
+        })
       }
     }
   }

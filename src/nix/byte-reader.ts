@@ -1,4 +1,5 @@
 /** Reads a stream byte by byte and keeps only one chunk in memory. */
+import type { ErrorDetails } from '../errors.ts'
 
 export type Chunks = Iterable<Buffer> | AsyncIterable<Buffer>
 
@@ -23,7 +24,7 @@ export interface ByteBudget {
 }
 
 /** Makes the error for a broken stream. */
-export type Broken = (why: string) => Error
+export type Broken = (why: string, details?: ErrorDetails) => Error
 
 /** @param broken makes the errors of this reader and of the parsers that read from it */
 export function createByteReader(input: Chunks, budget: ByteBudget, broken: Broken): ByteReader {
@@ -34,7 +35,8 @@ export function createByteReader(input: Chunks, budget: ByteBudget, broken: Brok
     const next = await chunks.next()
     if (next.done === true) return undefined
     budget.left -= next.value.length
-    if (budget.left < 0) throw broken('it is larger than the memory of any machine')
+    if (budget.left < 0)
+      throw broken('it is larger than the memory of any machine', { field: 'size' })
     return next.value
   }
 
@@ -72,13 +74,13 @@ export function createByteReader(input: Chunks, budget: ByteBudget, broken: Brok
     next,
     peek,
     async take(count) {
-      if ((await peek(count)).length < count) throw broken('it is cut off')
+      if ((await peek(count)).length < count) throw broken('it is cut off', { field: 'end' })
       return shift(count)
     },
     async skip(count) {
       for (let left = count; left > 0;) {
         const bytes = await next(left)
-        if (!bytes) throw broken('it is cut off')
+        if (!bytes) throw broken('it is cut off', { field: 'end' })
         left -= bytes.length
       }
     },

@@ -9,7 +9,7 @@ import { once } from 'node:events'
 import { Readable, pipeline, type Duplex } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib'
 
-import { errnoOf, messageOf, NetimageError } from '../errors.ts'
+import { errnoOf, messageOf, NetimageError, type ErrorDetails } from '../errors.ts'
 import { createByteReader, type Chunks } from './byte-reader.ts'
 import type { Compression, HoldMemory } from './compression.ts'
 import { xzStream } from './xz-stream.ts'
@@ -42,12 +42,15 @@ export function decompress(
 
 function broken(compression: string, error: unknown): Error {
   if (error instanceof NetimageError) return error
-  return brokenStream(compression)(messageOf(error), error)
+  return brokenStream(compression)(messageOf(error), {}, error)
 }
 
 function brokenStream(compression: string) {
-  return (why: string, cause?: unknown) =>
-    new NetimageError('bad-compression', `the ${compression} stream is broken: ${why}`, { cause })
+  return (why: string, details: ErrorDetails = {}, cause?: unknown) =>
+    new NetimageError('bad-compression', `the ${compression} stream is broken: ${why}`, {
+      cause,
+      details: { field: compression, ...details },
+    })
 }
 
 /** Sends `input` through a duplex stream. An error in either, or an early exit, ends both. */

@@ -16,6 +16,7 @@ export function boundedDictionaryBytes(block: Buffer): number {
   throw new NetimageError(
     'bad-compression',
     `the xz stream needs a dictionary of ${dictionary} bytes, but only ${maxDictionaryBytes} are allowed`,
+    { details: { field: 'xz', expected: maxDictionaryBytes, actual: dictionary } },
   )
 }
 

@@ -95,7 +95,7 @@ async function takeNumber(reader: ByteReader, parts: Buffer[]): Promise<number> 
 
 async function peekByte(reader: ByteReader): Promise<number> {
   const [byte] = await reader.peek(1)
-  if (byte === undefined) throw reader.broken('its xz stream is cut off')
+  if (byte === undefined) throw reader.broken('its xz stream is cut off', { field: 'end' })
   return byte
 }
 

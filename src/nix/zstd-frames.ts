@@ -56,7 +56,9 @@ export async function* zstdFrame(
   const window = windowBytes(header)
   if (window > maxWindowBytes) {
     const bound = `only ${maxWindowBytes} are allowed`
-    throw reader.broken(`its zstd frame needs a window of ${window} bytes, but ${bound}`)
+    throw reader.broken(`its zstd frame needs a window of ${window} bytes, but ${bound}`, {
+      ...{ field: 'zstd', expected: maxWindowBytes, actual: window },
+    })
   }
   hold(window)
   yield header
@@ -97,14 +99,14 @@ function windowBytes(header: Buffer): number {
 
 async function peekWhole(reader: ByteReader, count: number): Promise<Buffer> {
   const bytes = await reader.peek(count)
-  if (bytes.length < count) throw reader.broken('it is cut off')
+  if (bytes.length < count) throw reader.broken('it is cut off', { field: 'end' })
   return bytes
 }
 
 async function* pass(reader: ByteReader, count: number): AsyncGenerator<Buffer> {
   for (let left = count; left > 0;) {
     const part = await reader.next(left)
-    if (!part) throw reader.broken('it is cut off')
+    if (!part) throw reader.broken('it is cut off', { field: 'end' })
     left -= part.length
     yield part
   }

@@ -5,7 +5,7 @@
  */
 import * as v from 'valibot'
 
-import { NetimageError } from '../errors.ts'
+import { NetimageError, type NetimageErrorOptions } from '../errors.ts'
 
 /** These texts become parts of lines in menus. A line break would begin a new line there. */
 const oneLine = v.pipe(
@@ -67,7 +67,7 @@ export function parseBootspec(text: string, source: string): Bootspec | undefine
   try {
     document = JSON.parse(text)
   } catch (error) {
-    throw broken(`the bootspec ${source}`, 'it is not JSON', error)
+    throw broken(`the bootspec ${source}`, 'it is not JSON', { cause: error })
   }
   return readDocument(document, `the bootspec ${source}`, 0)
 }
@@ -94,7 +94,8 @@ export function parseSpecification(value: unknown, source: string): BootSpecific
   const parsed = v.safeParse(specification, value)
   if (parsed.success) return parsed.output
   const [issue] = parsed.issues
-  throw broken(source, `${v.getDotPath(issue) ?? v1Key}: ${issue.message}`)
+  const field = v.getDotPath(issue) ?? v1Key
+  throw broken(source, `${field}: ${issue.message}`, { details: { field } })
 }
 
 /**
@@ -102,13 +103,15 @@ export function parseSpecification(value: unknown, source: string): BootSpecific
  */
 export function checkSpecialisationName(name: string, source: string): void {
   if (!/^\.{0,2}$|\//.test(name) && !lineBreaker.test(name)) return
-  throw broken(source, `a specialisation cannot have the name ${JSON.stringify(name)}`)
+  throw broken(source, `a specialisation cannot have the name ${JSON.stringify(name)}`, {
+    details: { field: specialisationKey, actual: name },
+  })
 }
 
 function byName([a]: [string, unknown], [b]: [string, unknown]): number {
   return a < b ? -1 : 1
 }
 
-function broken(source: string, why: string, cause?: unknown): NetimageError {
-  return new NetimageError('bad-system', `${source} is broken: ${why}`, { cause })
+function broken(source: string, why: string, options?: NetimageErrorOptions): NetimageError {
+  return new NetimageError('bad-system', `${source} is broken: ${why}`, options)
 }

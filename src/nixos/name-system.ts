@@ -27,6 +27,7 @@ function wholePath(path: string, name: string): StorePath {
   if (split?.rest === '') return split.storePath
   const subject = name === path ? path : `${name} leads to ${path}, which`
   throw new NetimageError('bad-store-path', `${subject} is not a store path`, {
+    details: { actual: path },
     hint: `Name the system itself: ${split?.storePath ?? `${storeDir}/<32 characters>-nixos-system-…`}`,
   })
 }
@@ -42,7 +43,9 @@ function followLinks(name: string): StorePath {
     if (target === undefined) throw notASystem(name, path)
     path = resolve(dirname(path), target)
   }
-  throw new NetimageError('path-not-found', `${name} leads through more than ${maxLinks} links`)
+  throw new NetimageError('path-not-found', `${name} leads through more than ${maxLinks} links`, {
+    details: { file: name, expected: maxLinks },
+  })
 }
 
 function linkTarget(path: string): string | undefined {
@@ -51,6 +54,7 @@ function linkTarget(path: string): string | undefined {
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw fileSystemError(`could not read ${path}`, error)
     throw new NetimageError('path-not-found', `${path} does not exist`, {
+      details: { file: path },
       hint: 'Name a store path, a link to one (./result), or a host of a flake (.#host).',
     })
   }
@@ -60,5 +64,8 @@ function notASystem(name: string, path: string): NetimageError {
   const hint = existsSync(join(path, 'flake.nix'))
     ? `This is a flake. Name one of its hosts, as in ${name}#host.`
     : 'Name a store path, a link to one (./result), or a host of a flake (.#host).'
-  return new NetimageError('not-a-system', `${name} leads to no store path`, { hint })
+  return new NetimageError('not-a-system', `${name} leads to no store path`, {
+    hint,
+    details: { file: path },
+  })
 }

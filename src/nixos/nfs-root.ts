@@ -28,6 +28,7 @@ export function parseNfsRoot(text: string): NfsRoot {
     /^(?:([^/,:[\]]+|\[[^\]]+\]):)?(\/(?!\/)[^,]*)(?:,(.*))?$/.exec(text) ?? []
   if (path === undefined || /[\s\p{Cc}]/u.test(text)) {
     throw new NetimageError('bad-option', `nfsRoot: ${JSON.stringify(text)} is no NFS root`, {
+      details: { field: 'nfsRoot', actual: text },
       hint: 'Write the NFS root as on the kernel line: 192.168.0.108:/srv/nixos,v3',
     })
   }

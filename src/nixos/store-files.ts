@@ -39,7 +39,9 @@ export async function findStoreFile(treeOf: TreeOf, path: string): Promise<Store
       continue
     }
     if (++links > maxLinks) {
-      throw new NetimageError('bad-system', `${path} leads through more than ${maxLinks} links`)
+      throw new NetimageError('bad-system', `${path} leads through more than ${maxLinks} links`, {
+        details: { path, expected: maxLinks },
+      })
     }
     if (posix.isAbsolute(place.target)) walked = []
     names.unshift(...namesOf(place.target))
@@ -86,6 +88,7 @@ export async function readStoreText(treeOf: TreeOf, path: string): Promise<strin
       throw new NetimageError(
         'bad-system',
         `${path} has ${size} bytes, but at most ${maxTextBytes} are read: this is no text of a system`,
+        { details: { path, expected: maxTextBytes, actual: size } },
       )
     }
     return await handle.readFile('utf8')

@@ -62,6 +62,7 @@ function checkedLabel(toplevel: StorePath, text: string): string {
   if (/^[0-9A-Za-z:_.+@~=-]*$/.test(label)) return label
   const problem = `the label of ${toplevel} is ${JSON.stringify(label)}, which cannot be part of a file name`
   throw new NetimageError('bad-system', problem, {
+    details: { path: toplevel, field: 'label', actual: label },
     hint: 'Set system.nixos.label (letters, digits and “:_.-”), and build the system again.',
   })
 }
@@ -72,6 +73,7 @@ function checkedPlatform(toplevel: StorePath, text: string): string {
   if (/^[0-9A-Za-z][0-9A-Za-z_.-]*$/.test(platform)) return platform
   const problem = `the platform of ${toplevel} is ${JSON.stringify(platform)}, which is not the name of a platform`
   throw new NetimageError('bad-system', problem, {
+    details: { path: toplevel, field: 'platform', actual: platform },
     hint: 'The system’s file “system” must hold a name such as aarch64-linux. Build the system again.',
   })
 }
@@ -104,12 +106,15 @@ async function readEntry(
 async function fileAt(treeOf: TreeOf, path: string): Promise<string> {
   const file = await findStoreFile(treeOf, path)
   if (file?.kind === 'file') return menuPath(file.path)
-  throw new NetimageError('bad-system', `the system names the file ${path}, which does not exist`)
+  throw new NetimageError('bad-system', `the system names the file ${path}, which does not exist`, {
+    details: { path },
+  })
 }
 
 function menuPath(path: string): string {
   if (isMenuPath(path)) return path
   throw new NetimageError('bad-system', `no boot menu can name ${JSON.stringify(path)}`, {
+    details: { path },
     hint: 'The file’s name must not have blanks or control characters.',
   })
 }
@@ -123,6 +128,7 @@ async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise
   const system = await readStoreText(treeOf, `${toplevel}/system`)
   if (!init || label === undefined || system === undefined) {
     throw new NetimageError('not-a-system', `${toplevel} is not a NixOS system`, {
+      details: { path: toplevel },
       hint: 'Name the toplevel (the output of config.system.build.toplevel) or a flake’s host (.#host). A toplevel has the files init, nixos-version and system.',
     })
   }

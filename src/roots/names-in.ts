@@ -10,6 +10,6 @@ export function namesIn(directory: string): string[] {
     if (errnoOf(error) === 'ENOENT') return []
     const hint = 'Run this as the user of the server, or as root.'
     const isForbidden = errnoOf(error) === 'EACCES'
-    throw fileSystemError(`could not read ${directory}`, error, isForbidden ? hint : undefined)
+    throw fileSystemError(`could not read ${directory}`, error, isForbidden ? { hint } : {})
   }
 }

@@ -98,7 +98,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       throw error
     }
   } catch (error) {
-    throw fileSystemError(`could not open the layer ${place.directory}`, error, diskHint)
+    throw fileSystemError(`could not open the layer ${place.directory}`, error, { hint: diskHint })
   }
 }
 
@@ -201,7 +201,9 @@ export async function withLayer<T>(layer: StoredLayer, action: () => T): Promise
       lock.release()
     }
   } catch (error) {
-    throw fileSystemError(`could not change the layer ${layer.directory}`, error, diskHint)
+    throw fileSystemError(`could not change the layer ${layer.directory}`, error, {
+      hint: diskHint,
+    })
   }
 }
 

@@ -57,7 +57,7 @@ export function openState(state: string): void {
     for (const name of names.filter((each) => ownNames.test(each))) closeFile(join(state, name))
   } catch (error) {
     const hint = 'Make the directory your own (chown), or name another one with --state.'
-    throw fileSystemError(`could not keep other users out of ${state}`, error, hint)
+    throw fileSystemError(`could not keep other users out of ${state}`, error, { hint })
   }
 }
 
@@ -85,7 +85,7 @@ export function handleKey(state: string): Buffer {
     return readKey(file) ?? makeKey(state, file)
   } catch (error) {
     const hint = 'Name a directory with --state that can be written to and has room.'
-    throw fileSystemError(`could not read or make ${file}`, error, hint)
+    throw fileSystemError(`could not read or make ${file}`, error, { hint })
   }
 }
 

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { extraRoots, parseOptions, settleOptions } from '../../src/image/options.ts'
 import type { NetImageOptions } from '../../src/image/options.ts'
 import { parseNfsRoot } from '../../src/nixos/nfs-root.ts'
-import { assertError } from '../support/errors.ts'
+import { assertError, netimageError } from '../support/errors.ts'
 
 const path = `/nix/store/${'1'.repeat(32)}-one`
 
@@ -49,57 +49,44 @@ suite('options', () => {
 })
 
 suite('an error names the option and the value', () => {
-  const name = /it must be the name of one directory, without slashes$/
-  const bytes = /it must have no more than 200 bytes$/
-  const line = /it must hold no blanks and no commas: it becomes part of the kernel line$/
-  const nfsRoot = /it must be written as on the kernel line: 192\.168\.0\.108:\/srv\/nixos,v3$/
-  const inStore = /it must be a path in \/nix\/store$/
-  const string = /it must be of the type string$/
-  const array = /it must be of the type array$/
-  const samples: [option: string, value: unknown, why: RegExp][] = [
-    ['imageBaseName', '', name],
-    ['imageBaseName', '.', name],
-    ['imageBaseName', '..', name],
-    ['imageBaseName', 'a/b', name],
-    ['imageBaseName', 'a\nb', name],
-    ['imageBaseName', 'a\0b', name],
-    ['imageBaseName', 'a b', line],
-    ['imageBaseName', 'a,v4', line],
-    ['imageBaseName', 'a'.repeat(201), bytes],
-    ['imageBaseName', 'ü'.repeat(101), bytes],
-    ['imageBaseName', null, string],
-    ['rootDirectoryName', '../up', name],
-    ['rootDirectoryName', 'boot', /it must not be the name that the boot tree has$/],
-    ['rootDirectoryName', 5, string],
-    ['nfsRoot', 'nowhere', nfsRoot],
-    ['nfsRoot', '10.0.0.1:/a b', nfsRoot],
-    ['nfsRoot', 'nfs://10.0.0.1/x', nfsRoot],
-    ['nfsRoot', ['10.0.0.1:/x'], string],
-    ['storePaths', path, array],
-    ['storePaths.0', ['/etc'], inStore],
-    ['storePaths.1', [path, '/nix/store'], inStore],
-    ['storePaths.0', [1], string],
-    ['populateRootCommands', true, string],
-    ['populateFirmwareCommands', ['cp', 'x'], string],
-    ['populateFirmwareCommands', 10n, string],
-    ['populateFirmwareCommands', () => 'x', string],
-    ['populateFirmwareCommands', Symbol('x'), string],
+  const samples: [option: string, value: unknown][] = [
+    ['imageBaseName', ''],
+    ['imageBaseName', '.'],
+    ['imageBaseName', '..'],
+    ['imageBaseName', 'a/b'],
+    ['imageBaseName', 'a\nb'],
+    ['imageBaseName', 'a\0b'],
+    ['imageBaseName', 'a b'],
+    ['imageBaseName', 'a,v4'],
+    ['imageBaseName', 'a'.repeat(201)],
+    ['imageBaseName', 'ü'.repeat(101)],
+    ['imageBaseName', null],
+    ['rootDirectoryName', '../up'],
+    ['rootDirectoryName', 'boot'],
+    ['rootDirectoryName', 5],
+    ['nfsRoot', 'nowhere'],
+    ['nfsRoot', '10.0.0.1:/a b'],
+    ['nfsRoot', 'nfs://10.0.0.1/x'],
+    ['nfsRoot', ['10.0.0.1:/x']],
+    ['storePaths', path],
+    ['storePaths.0', ['/etc']],
+    ['storePaths.1', [path, '/nix/store']],
+    ['storePaths.0', [1]],
+    ['populateRootCommands', true],
+    ['populateFirmwareCommands', ['cp', 'x']],
+    ['populateFirmwareCommands', 10n],
+    ['populateFirmwareCommands', () => 'x'],
+    ['populateFirmwareCommands', Symbol('x')],
   ]
-  for (const [option, value, why] of samples) {
+  for (const [option, value] of samples) {
     const [key = '', index] = option.split('.')
     const wrong = index !== undefined && Array.isArray(value) ? value[Number(index)] : value
-    const shown = String(typeof wrong === 'string' ? JSON.stringify(wrong) : wrong).slice(0, 40)
-    test(`${option}: ${shown}`, () => {
+    const shown = String(typeof wrong === 'string' ? JSON.stringify(wrong) : wrong)
+    test(`${option}: ${shown.slice(0, 40)}`, () => {
+      const actual = typeof wrong === 'string' ? { actual: shown.slice(0, 200) } : {}
       assert.throws(
         () => parse({ ...everyOption, [key]: value }),
-        (error) => {
-          assertError(error, 'bad-option', why)
-          assert.ok(error.message.startsWith(`the-config: ${option} is `), error.message)
-          if (typeof wrong === 'string') {
-            assert.ok(error.message.includes(JSON.stringify(wrong).slice(0, 200)), error.message)
-          }
-          return true
-        },
+        netimageError('bad-option', /the-config/, { field: option, ...actual }),
       )
     })
   }
@@ -111,7 +98,7 @@ suite('an error names the option and the value', () => {
       assert.throws(
         () => parse({ nfsRoot: value }),
         (error) => {
-          assertError(error, 'bad-option', /^the-config: nfsRoot is .*, but it must be/)
+          assertError(error, 'bad-option', { field: 'nfsRoot' })
           return error.message.length < 400
         },
       )
@@ -125,8 +112,7 @@ suite('an option that is unknown', () => {
       assert.throws(
         () => parse({ ...everyOption, [name]: 'x' }),
         (error) => {
-          assertError(error, 'bad-option')
-          assert.equal(error.message, `the-config: there is no option ${name}`)
+          assertError(error, 'bad-option', /the-config/, { field: name })
           for (const known of Object.keys(everyOption)) assert.ok(error.hint?.includes(known))
           return true
         },
@@ -157,8 +143,8 @@ suite('what gives no options', () => {
       assert.throws(
         () => parse(input),
         (error) => {
-          assertError(error, 'bad-config', /^the-config gives no options but /)
-          assert.ok(error.message.includes(shown), error.message)
+          assertError(error, 'bad-config', /the-config/)
+          assert.ok(String(error.details.actual).includes(shown), error.message)
           return true
         },
       )
@@ -217,7 +203,7 @@ suite('what is not set', () => {
     assert.throws(
       () => settleOptions({}, long),
       (error) => {
-        assertError(error, 'bad-option', /is too long/)
+        assertError(error, 'bad-option', { field: 'rootDirectoryName' })
         assert.match(error.hint ?? '', /--root-directory-name/)
         return true
       },

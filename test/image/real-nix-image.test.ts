@@ -6,7 +6,8 @@ import { lstatSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync }
 import { basename, join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { verifyImage } from '../../src/index.ts'
-import { netimage, netimageJson, parseObject } from '../support/netimage.ts'
+import { netimageError } from '../support/errors.ts'
+import { assertFailed, netimage, netimageJson, parseObject } from '../support/netimage.ts'
 import { nixAccepts } from '../support/nix-accepts.ts'
 import { compressions, runProgram, type Compression } from '../support/real-nix.ts'
 import { buildSystemOfShapes, type TestSystem } from '../support/systems.ts'
@@ -331,10 +332,10 @@ suite('an image of every shape', () => {
         const copy = image(`manifest-${copies++}`)
         mkdirSync(join(copy, 'nix-support'), { recursive: true })
         writeFileSync(manifestOf(copy), change(text))
-        await assert.rejects(verifyImage({ image: copy }), {
-          code: 'image-damaged',
-          message: /^the manifest .* is broken: /,
-        })
+        await assert.rejects(
+          verifyImage({ image: copy }),
+          netimageError('image-damaged', { file: manifestOf(copy) }),
+        )
       })
     }
 
@@ -348,14 +349,14 @@ suite('an image of every shape', () => {
       })
       writeFileSync(manifestOf(copy), '')
       const second = await netimage(['verify', copy])
-      assert.match(second.stderr, /^error: the manifest .* is broken: .* \[image-damaged\]$/m)
+      assert.match(second.stderr, /^error: .* \[image-damaged\]$/m)
       assert.deepEqual([second.status, second.stdout], [4, ''])
     })
 
     test('refuses what is no image', async () => {
       for (const path of [workspace.directory, '/nowhere', manifestOf(image('none'))]) {
-        const run = await netimage(['verify', path])
-        assert.match(run.stderr, /^error: .* is not a net image: .* \[not-an-image\]$/m)
+        const run = await netimage(['verify', path, '--json'])
+        assertFailed(run, 'not-an-image', { file: path })
         assert.equal(run.status, 3)
       }
     })

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { openStaging } from '../../src/image/staging.ts'
 import { mounted } from '../support/namespace.ts'
-import { failureOf, netimage } from '../support/netimage.ts'
+import { assertFailed, netimage } from '../support/netimage.ts'
 import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -73,8 +73,8 @@ suite('on a disk that ignores the case of names', () => {
     const pool = workspace.path('disk/pool')
     const run = await build(workspace.image, pool)
     assert.equal(run.status, 1, run.stderr)
-    assert.match(failureOf(run).message, /^the pool \S+ is on a disk on which names that differ/)
-    assert.match(failureOf(run).hint ?? '', /--pool/)
+    const { hint } = assertFailed(run, 'file-system', { file: pool })
+    assert.match(hint ?? '', /--pool/)
     assert.match(run.stderr, /disk\/pool\/trees$/m)
     assert.doesNotMatch(run.stderr, /disk\/pool\/trees\/|disk\/pool\/scratch\//)
   })
@@ -82,8 +82,8 @@ suite('on a disk that ignores the case of names', () => {
   test('no image is begun', async () => {
     const run = await build(workspace.path('disk/image'), workspace.pool)
     assert.equal(run.status, 1, run.stderr)
-    assert.match(failureOf(run).message, /^the image’s place \S+ is on a disk on which names/)
-    assert.match(failureOf(run).hint ?? '', /-o/)
+    const { hint } = assertFailed(run, 'file-system')
+    assert.match(hint ?? '', /-o/)
     assert.doesNotMatch(run.stderr, /disk\/.*\/image/)
     assert.ok(!existsSync(workspace.image))
   })

@@ -156,15 +156,14 @@ suite('what cannot be part of an image', () => {
   test('a pipe', async () => {
     const root = fresh()
     mkdirSync(root)
-    await filterThrough('mkfifo', [join(root, 'pipe')])
-    await assert.rejects(listTree(root, nothing), netimageError('file-system', /cannot be part of/))
+    const file = join(root, 'pipe')
+    await filterThrough('mkfifo', [file])
+    await assert.rejects(listTree(root, nothing), netimageError('file-system', { file }))
   })
 
   test('a tree that is not there', async () => {
-    await assert.rejects(
-      listTree(fresh(), nothing),
-      netimageError('file-system', /could not read the tree .*ENOENT/),
-    )
+    const file = fresh()
+    await assert.rejects(listTree(file, nothing), netimageError('file-system', { file }, /ENOENT/))
   })
 })
 

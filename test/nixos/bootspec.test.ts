@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
 import { parseBootspec } from '../../src/nixos/bootspec.ts'
-import { assertError, netimageError } from '../support/errors.ts'
+import { assertError, netimageError, type Expected } from '../support/errors.ts'
 
 const toplevel = `/nix/store/${'1'.repeat(32)}-nixos-system-host-25.11`
 const kernel = `/nix/store/${'2'.repeat(32)}-linux-6.12.9`
@@ -87,37 +87,38 @@ test('a document of an unknown version gives undefined', () => {
 })
 
 suite('a bootspec is refused if', () => {
-  function assertRefused(text: string, why: RegExp): void {
+  function assertRefused(text: string, ...expected: Expected[]): void {
     assert.throws(
       () => parseBootspec(text, 'the-bootspec'),
-      netimageError('bad-system', /^the bootspec the-bootspec/, why),
+      netimageError('bad-system', /the-bootspec/, ...expected),
     )
   }
 
   test('it is no JSON', () => {
-    for (const text of ['', '{', 'null x', '<html>', '\u{feff}{}']) assertRefused(text, /not JSON/)
+    for (const text of ['', '{', 'null x', '<html>', '\u{feff}{}']) assertRefused(text)
   })
 
   test('it is no JSON object', () => {
-    for (const text of ['null', '1', '"x"', 'true']) assertRefused(text, /no JSON object/)
+    for (const text of ['null', '1', '"x"', 'true']) assertRefused(text)
   })
 
   test('its version 1 is no specification', () => {
     for (const value of [null, 1, 'x', []]) {
-      assertRefused(JSON.stringify({ 'org.nixos.bootspec.v1': value }), /is broken: /)
+      assertRefused(JSON.stringify({ 'org.nixos.bootspec.v1': value }))
     }
   })
 
   for (const key of ['init', 'kernel', 'kernelParams', 'label', 'system', 'toplevel']) {
     test(`${key} is missing`, () => {
-      assertRefused(JSON.stringify(document({ [key]: undefined })), new RegExp(`${key}: `))
+      assertRefused(JSON.stringify(document({ [key]: undefined })), { field: key })
     })
   }
 
   test('a value has a wrong type', () => {
     for (const key of Object.keys(specification)) {
       for (const value of [...(key === 'initrd' ? [] : [null]), 1, {}, [1], false]) {
-        assertRefused(JSON.stringify(document({ [key]: value })), new RegExp(`${key}(\\.0)?: `))
+        const field = key === 'kernelParams' && Array.isArray(value) ? `${key}.0` : key
+        assertRefused(JSON.stringify(document({ [key]: value })), { field })
       }
     }
   })
@@ -129,7 +130,7 @@ suite('a bootspec is refused if', () => {
     ].flat()
     for (const key of ['init', 'initrd', 'kernel', 'toplevel']) {
       for (const path of paths) {
-        assertRefused(JSON.stringify(document({ [key]: path })), new RegExp(`${key}: `))
+        assertRefused(JSON.stringify(document({ [key]: path })), { field: key })
       }
     }
     // Names may begin or end with dots.
@@ -138,7 +139,7 @@ suite('a bootspec is refused if', () => {
 
   test('a specialisation is broken, which the error names', () => {
     const text = JSON.stringify(document({}, { serial: document({ kernel: 'x' }) }))
-    assertRefused(text, /^the bootspec the-bootspec \(serial\) is broken: kernel: /)
+    assertRefused(text, /serial/, { field: 'kernel' })
   })
 
   test('any JSON is not a valid bootspec', () => {

@@ -7,7 +7,7 @@ import { baseNameOf, splitStorePath } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
 import type { TreeOf } from '../../src/nixos/store-files.ts'
 import { readSystem } from '../../src/nixos/system.ts'
-import { assertError, netimageError } from '../support/errors.ts'
+import { assertError, netimageError, type Expected } from '../support/errors.ts'
 import { storePath } from '../support/path-infos.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -115,8 +115,8 @@ const system = {
 
 const read = () => readSystem(treeOf, toplevel)
 
-const refused = (action: () => Promise<unknown>, ...why: RegExp[]) =>
-  assert.rejects(action, netimageError('bad-system', ...why))
+const refused = (action: () => Promise<unknown>, ...expected: Expected[]) =>
+  assert.rejects(action, netimageError('bad-system', ...expected))
 
 suite('a system with a bootspec', () => {
   beforeEach(() => writeBootspec())
@@ -179,8 +179,7 @@ suite('a system with a bootspec', () => {
     for (const label of ['a/b', 'a b', 'a\nb', '\u001b[2J']) {
       write(`${toplevel}/nixos-version`, label)
       await assert.rejects(read(), (error) => {
-        assertError(error, 'bad-system')
-        assert.match(error.message, /the label of .*, which cannot be part of a file name/)
+        assertError(error, 'bad-system', { path: toplevel, field: 'label', actual: label })
         assert.match(error.hint ?? '', /system\.nixos\.label/)
         return true
       })
@@ -234,7 +233,7 @@ suite('a system without a bootspec', () => {
   for (const missing of ['init', 'nixos-version', 'system']) {
     test(`is no system without ${missing}`, async () => {
       rmSync(realOf(`${toplevel}/${missing}`))
-      await assert.rejects(read(), netimageError('not-a-system', /is not a NixOS system/))
+      await assert.rejects(read(), netimageError('not-a-system', { path: toplevel }))
     })
   }
 
@@ -258,19 +257,19 @@ for (const withBootspec of [true, false]) {
 
     test('its kernel is missing', async () => {
       rmSync(realOf(`${kernel}/Image`))
-      await refused(read, /names the file .*, which does not exist/)
+      await refused(read, { path: withBootspec ? `${kernel}/Image` : `${toplevel}/kernel` })
     })
 
     test('its kernel is a directory', async () => {
       rmSync(realOf(`${kernel}/Image`))
       mkdirSync(realOf(`${kernel}/Image`))
-      await refused(read, /names the file .*, which does not exist/)
+      await refused(read, { path: withBootspec ? `${kernel}/Image` : `${toplevel}/kernel` })
     })
 
     test('its kernel lies outside of the store', async () => {
       rmSync(realOf(`${kernel}/Image`))
       link(`${kernel}/Image`, '/etc/passwd')
-      await refused(read, /names the file .*, which does not exist/)
+      await refused(read, { path: withBootspec ? `${kernel}/Image` : `${toplevel}/kernel` })
     })
 
     test('the links of its kernel form a circle', async () => {
@@ -278,7 +277,7 @@ for (const withBootspec of [true, false]) {
       link(`${kernel}/Image`, `${toplevel}/kernel`)
       rmSync(realOf(`${toplevel}/kernel`))
       link(`${toplevel}/kernel`, `${kernel}/Image`)
-      await refused(read, /leads through more than 40 links/)
+      await refused(read, { expected: 40 })
     })
 
     test('its label or platform cannot be part of a file name', async () => {
@@ -288,7 +287,7 @@ for (const withBootspec of [true, false]) {
         const whole = name === 'system' ? ['', ' ', '..', '.', '-x'] : []
         for (const text of [...whole, '../x', 'a/b', 'a b', 'a\nb', 'é', 'a\0b']) {
           write(`${toplevel}/${name}`, text)
-          await refused(read, /^the (label|platform) of |: label: the text has a control character/)
+          await refused(read, { field: name === 'system' ? 'platform' : 'label' })
         }
         write(`${toplevel}/${name}`, before)
       }
@@ -300,22 +299,22 @@ suite('a bootspec is refused if', () => {
   test('its initrd is missing', async () => {
     writeBootspec()
     rmSync(realOf(`${initrd}/initrd`))
-    await refused(read, /names the file .*\/initrd, which does not exist/)
+    await refused(read, { path: `${initrd}/initrd` })
   })
 
   test('a specialisation has no kernel', async () => {
     const broken = specification(serial, { kernel: `${serial}/kernel` })
     writeBootspec({}, { serial: { 'org.nixos.bootspec.v1': broken } })
-    await refused(read, /names the file .*-serial\/kernel, which does not exist/)
+    await refused(read, { path: `${serial}/kernel` })
   })
 
   test('its kernel is not in the store', async () => {
     writeBootspec({ kernel: '/etc/passwd' })
-    await refused(read, /names the file \/etc\/passwd, which does not exist/)
+    await refused(read, { path: '/etc/passwd' })
   })
 
   test('it is broken, even if the system’s files would suffice', async () => {
     write(`${toplevel}/boot.json`, '{')
-    await refused(read, /the bootspec \/nix\/store\/.*\/boot\.json is broken: it is not JSON/)
+    await refused(read, /boot\.json/)
   })
 })

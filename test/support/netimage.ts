@@ -4,6 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import type { ErrorCode, ErrorDetails } from '../../src/errors.ts'
 
 export const repository = join(import.meta.dirname, '../..')
 export const cli = join(repository, 'src/cli.ts')
@@ -91,6 +92,18 @@ const failureSchema = v.strictObject({
 /** The error that a run with `--json` printed. */
 export function failureOf(run: Run): v.InferOutput<typeof failureSchema>['error'] {
   return v.parse(failureSchema, JSON.parse(run.stdout)).error
+}
+
+/** A run with `--json` that failed with this code, about all of these. */
+export function assertFailed(
+  run: Run,
+  code: ErrorCode,
+  details: ErrorDetails = {},
+): v.InferOutput<typeof failureSchema>['error'] {
+  const failure = failureOf(run)
+  assert.equal(failure.code, code, failure.message)
+  assert.partialDeepStrictEqual(failure.details, details, failure.message)
+  return failure
 }
 
 const verificationSchema = v.object({

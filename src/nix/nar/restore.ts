@@ -57,7 +57,7 @@ export function restoreTo(destination: string): Restore {
       throw fileSystemError(
         `could not write ${path.toString()}`,
         error,
-        isTaken ? takenHint : undefined,
+        isTaken ? { hint: takenHint } : {},
       )
     }
   }

@@ -30,7 +30,7 @@ export function trustedAuthorities(env: NodeJS.ProcessEnv): SecureContext {
   try {
     text = readFileSync(file, 'utf8')
   } catch (error) {
-    throw fileSystemError(`could not read ${file}, which ${variable} names`, error, hint)
+    throw fileSystemError(`could not read ${file}, which ${variable} names`, error, { hint })
   }
   try {
     // createSecureContext silently ignores text that is not a certificate. This throws.

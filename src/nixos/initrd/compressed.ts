@@ -77,9 +77,13 @@ async function* decodeWhole(
   } catch (error) {
     const cause = inputError ?? error
     if (!(cause instanceof NetimageError) || cause.code !== 'bad-compression') throw cause
-    throw brokenInitrd(`its ${compression} stream is damaged (${cause.message})`, cause)
+    throw brokenInitrd(
+      `its ${compression} stream is damaged (${cause.message})`,
+      { field: compression },
+      cause,
+    )
   }
-  if (!isWhole) throw brokenInitrd(`its ${compression} stream is cut off`)
+  if (!isWhole) throw brokenInitrd(`its ${compression} stream is cut off`, { field: compression })
 }
 
 async function* asGenerator(chunks: Chunks): AsyncGenerator<Buffer> {

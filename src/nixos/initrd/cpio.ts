@@ -78,7 +78,8 @@ interface Header {
 /** After the magic number, each field has eight hexadecimal digits. */
 function parseHeader(bytes: Buffer): Header {
   const text = bytes.toString('latin1')
-  if (!headerPattern.test(text)) throw brokenInitrd('a header in its cpio archive is invalid')
+  if (!headerPattern.test(text))
+    throw brokenInitrd('a header in its cpio archive is invalid', { field: 'header' })
   const field = (index: number) => Number.parseInt(text.slice(6 + index * 8, 14 + index * 8), 16)
   const hasChecksum = text[5] === '2'
   return {
@@ -118,7 +119,7 @@ function addByte(sum: number, byte: number): number {
 
 function verify({ checksum }: Header, sum: number): void {
   if (checksum !== undefined && checksum !== sum) {
-    throw brokenInitrd('the checksum of a file in it is wrong')
+    throw brokenInitrd('the checksum of a file in it is wrong', { field: 'checksum' })
   }
 }
 

@@ -38,7 +38,9 @@ export async function* readInitrd(
       try {
         yield* readArchives(inner, wantsContent)
         if ((await inner.peek(1)).length > 0) {
-          throw brokenInitrd(`a part of it, compressed with ${compression}, is no cpio archive`)
+          throw brokenInitrd(`a part of it, compressed with ${compression}, is no cpio archive`, {
+            field: 'magic',
+          })
         }
       } finally {
         await inner.close()
@@ -74,8 +76,15 @@ async function skipZeros(reader: ByteReader): Promise<void> {
 }
 
 function unknownStart(start: Buffer) {
+  const actual = start.toString('hex')
   if (start.toString('latin1').startsWith('0707')) {
-    return brokenInitrd('its cpio archive has an old format (the kernel reads only newc)')
+    return brokenInitrd('its cpio archive has an old format (the kernel reads only newc)', {
+      field: 'magic',
+      actual,
+    })
   }
-  return brokenInitrd(`a part of it is neither an archive nor compressed: ${start.toString('hex')}`)
+  return brokenInitrd(`a part of it is neither an archive nor compressed: ${actual}`, {
+    field: 'magic',
+    actual,
+  })
 }

@@ -86,7 +86,8 @@ export async function readInitrdFacts(input: Chunks): Promise<InitrdFacts> {
 
   function addEntry(entry: InitrdEntry): void {
     nameBytes += entry.name.length + (entry.target?.length ?? 0)
-    if (nameBytes > maxNameBytes) throw brokenInitrd('the names of its files are too long in total')
+    if (nameBytes > maxNameBytes)
+      throw brokenInitrd('the names of its files are too long in total', { field: 'size' })
     const path = posix.join('/', entry.name.toString())
     const name = posix.basename(path)
     if (entry.target) symlinks.set(path, entry.target.toString())

@@ -23,7 +23,7 @@ export async function* gunzipMember(reader: ByteReader): AsyncGenerator<Buffer> 
   }
   const trailer = await reader.take(8)
   if (trailer.readUInt32LE(0) !== sum || trailer.readUInt32LE(4) !== size % 2 ** 32) {
-    throw brokenInitrd('the checksum of its gzip stream is wrong')
+    throw brokenInitrd('the checksum of its gzip stream is wrong', { field: 'gzip' })
   }
 }
 
@@ -31,7 +31,7 @@ async function skipHeader(reader: ByteReader): Promise<void> {
   const header = await reader.take(10)
   const flags = header.readUInt8(3)
   if (header.readUInt8(2) !== 8)
-    throw brokenInitrd('its gzip stream has an unknown compression method')
+    throw brokenInitrd('its gzip stream has an unknown compression method', { field: 'gzip' })
   if ((flags & flag.extra) !== 0) await reader.skip((await reader.take(2)).readUInt16LE(0))
   if ((flags & flag.name) !== 0) await skipText(reader)
   if ((flags & flag.comment) !== 0) await skipText(reader)
@@ -80,7 +80,9 @@ async function* inflate(reader: ByteReader): AsyncGenerator<Buffer> {
     }
     await fed
   } catch (error) {
-    throw inputError ?? brokenInitrd('its gzip stream is damaged or cut off', error)
+    throw (
+      inputError ?? brokenInitrd('its gzip stream is damaged or cut off', { field: 'gzip' }, error)
+    )
   } finally {
     decoder.destroy()
   }
