@@ -7,6 +7,7 @@ import { NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { removeTree } from '../remove-tree.ts'
 import type { Warn } from '../tidy.ts'
+import { isCopy } from './copies.ts'
 import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
@@ -120,7 +121,8 @@ function copyContents(from: string, to: string): void {
   try {
     mkdirSync(dataFolder(to), { recursive: true })
     if (existsSync(databaseFile(from))) copyFileAt(databaseFile(from), databaseFile(to))
-    for (const name of namesIn(dataFolder(from))) {
+    // A server that was killed may have left a copy of a large file that it had not finished.
+    for (const name of namesIn(dataFolder(from)).filter((each) => !isCopy(each))) {
       copyFileAt(join(dataFolder(from), name), join(dataFolder(to), name))
     }
     for (const directory of [dataFolder(to), to]) syncDirectory(directory)

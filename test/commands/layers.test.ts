@@ -143,6 +143,18 @@ suite('netimage layers', () => {
     )
   })
 
+  test('keeps nothing in a snapshot that a killed server had not finished', async () => {
+    const { layers, shown, place } = fresh()
+    await within(place, (system) => put(system, 'etc/hostname', 'mine'))
+    const [layer] = await shown()
+    assert.ok(layer)
+    const { directory, record } = layer
+    // As it is left while the file is copied: test/roots/large-copies.test.ts.
+    writeFileSync(join(directory, record.name, 'data/copy-1'), 'half of a large file')
+    assert.equal((await layers('snapshot', mac, 'one')).status, 0)
+    assert.equal(readdirSync(join(directory, 'snapshots/one/data')).length, 1)
+  })
+
   test('refuses snapshots that are there, are not there, or cannot be', async () => {
     const { place, layers, failure } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
