@@ -1,7 +1,7 @@
 /**
- * The time of changes: no two are the same, since machines tell by it whether a file has changed.
- * Below the millisecond stands a count that goes on, so that a clock that is set back, and comes to
- * the same millisecond again, gives another time.
+ * The time of changes. Machines compare these times to see if a file has changed, so each time is
+ * given only once. The digits below the millisecond are a count that always goes on: if the clock
+ * is set back and comes to the same millisecond again, the count is another.
  */
 import type { Time } from '../protocols/nfs/file-system.ts'
 

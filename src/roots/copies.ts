@@ -1,9 +1,9 @@
 /**
- * Copies of large files of the image, made while others are served: whoever is to write to such a
- * file is told to ask again, until its copy is there.
+ * Copies of large files of the image, made while the server goes on to serve. A machine that writes
+ * to such a file is told to ask again until the copy is finished.
  *
- * A copy has a name of its own, and nothing refers to it, until it is taken: a server that is killed
- * leaves the layer as it was.
+ * A copy has a name of its own. Nothing refers to the copy until it is taken, so the layer stays as
+ * it was if the server is killed.
  */
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,17 +15,17 @@ import type { Floor } from './floor.ts'
 
 export interface Copies {
   /**
-   * @param open opens the file to be read
+   * @param open opens the file for reading
    * @param bytes how many of the file's first bytes the copy must have
-   * @returns the path of the finished copy, which is the caller's from now on
-   * @throws `EAGAIN` while it is made, or why it cannot be made
+   * @returns the path of the finished copy, which belongs to the caller from now on
+   * @throws `EAGAIN` while the copy is being made, or the error that prevents it
    */
   take(node: NodeId, open: () => number, bytes: number): string
-  /** Whether it is made, or is there. */
+  /** Whether a copy of the node is being made, is finished, or has failed. */
   has(node: NodeId): boolean
-  /** Nobody wants a copy of this node any more. */
+  /** Ends or removes the copy of this node: it is not needed any more. */
   drop(node: NodeId): void
-  /** Ends all of them. */
+  /** Ends and removes all copies. */
   close(): Promise<void>
 }
 
@@ -33,15 +33,15 @@ interface Copy {
   bytes: number
   path: string
   isReady: boolean
-  /** Why it could not be made. */
+  /** The error that prevented the copy. */
   error?: unknown
   stop: AbortController
   ended: Promise<void>
 }
 
-/** In this process at a time: they share the disk, and the threads that wait for it. */
+/** Copies that this process makes at a time: they share the disk and Node's threads. */
 const maxRunning = 2
-/** Of one layer, those included that have ended, well or not, and were not asked for since. */
+/** Copies of one layer, including those that have ended or failed and were not taken since. */
 const maxOfLayer = 16
 
 let running = 0
@@ -51,7 +51,7 @@ export function isCopy(name: string): boolean {
   return name.startsWith('copy-')
 }
 
-/** @param folder where they are made */
+/** @param folder where the copies are made */
 export function createCopies(folder: string, floor: Floor): Copies {
   const copies = new Map<NodeId, Copy>()
   const ending = new Set<Promise<void>>()
@@ -64,7 +64,7 @@ export function createCopies(folder: string, floor: Floor): Copies {
     copy.stop.abort()
     const removed = copy.ended
       .then(() => rm(copy.path, { force: true }))
-      // What is left goes when the layer is opened again.
+      // If the file stays, it is removed when the layer is opened again.
       .catch(() => {})
       .finally(() => ending.delete(removed))
     ending.add(removed)
@@ -105,7 +105,7 @@ export function createCopies(folder: string, floor: Floor): Copies {
       }
       if (known && known.bytes < bytes) drop(node)
       if (!copies.has(node)) start(node, open, bytes)
-      throw failure('EAGAIN', `the data of node ${node} are being copied`)
+      throw failure('EAGAIN', `the data of node ${node} is being copied`)
     },
     async close() {
       for (const node of [...copies.keys()]) drop(node)
@@ -114,7 +114,7 @@ export function createCopies(folder: string, floor: Floor): Copies {
   }
 }
 
-/** Waits until there are not too many. */
+/** Waits until fewer than `maxRunning` copies are being made. */
 async function inTurn(signal: AbortSignal, copy: () => Promise<void>): Promise<void> {
   if (running >= maxRunning) {
     await turn(signal)

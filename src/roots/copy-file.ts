@@ -1,4 +1,4 @@
-/** Copies of data: shared with what they are made from where the file system can, else sparse. */
+/** Copies files. The copy shares its data with the source if the file system can, or is sparse. */
 import {
   closeSync,
   constants,
@@ -21,16 +21,20 @@ import { openRegularFile, pathOfDescriptor } from '../open-safely.ts'
 const chunkBytes = 256 * 1024
 const block = 4096
 const zeros = Buffer.alloc(block)
-/** So much of a long copy is written to the disk at a time, or all others would wait for it then. */
+/**
+ * Bytes of a long copy after which it is synced to the disk. If all of it were synced at the end,
+ * every other sync would wait for it.
+ */
 const syncedBytes = 64 * 2 ** 20
 const readAsync = promisify(read)
 
 /**
- * The copy can be written by its owner, and is on the disk; after an error there is none.
+ * Copies a file and waits until the copy is on the disk. Its owner can write to the copy. After an
+ * error there is no copy.
  *
- * @param source a file that is open to be read
- * @param to nothing has this name yet, and no link is followed there
- * @param bytes how many of the first ones it has at least
+ * @param source a file that is open for reading
+ * @param to a name that does not exist yet; no link is followed there
+ * @param bytes the copy has at least this many of the first bytes
  */
 export function copyFile(source: number, to: string, bytes = Infinity): void {
   if (cloneFile(source, to)) return
@@ -46,7 +50,7 @@ export function copyFile(source: number, to: string, bytes = Infinity): void {
   }
 }
 
-/** The same if the file system can share the data. @returns whether it could */
+/** As `copyFile`, but only if the file system can share the data. @returns whether it could */
 export function cloneFile(source: number, to: string): boolean {
   if (!clone(source, to)) return false
   try {
@@ -64,7 +68,7 @@ export function cloneFile(source: number, to: string): boolean {
   return true
 }
 
-/** Opens what is to be copied: no link, and nothing but a file. */
+/** As `copyFile`, but opens the source: only a regular file, and no symbolic link. */
 export function copyFileAt(from: string, to: string): void {
   const source = openRegularFile(from)
   try {
@@ -86,7 +90,7 @@ function clone(source: number, to: string): boolean {
   }
 }
 
-/** Blocks of zeros become holes: the kernel's own copying would fill the holes that are there. */
+/** Blocks of zeros become holes. (The kernel's own copying would fill the holes of the source.) */
 function copySparse(source: number, target: number, bytes: number): void {
   const chunk = Buffer.allocUnsafe(chunkBytes)
   let offset = 0
@@ -105,12 +109,13 @@ function copySparse(source: number, target: number, bytes: number): void {
 }
 
 /**
- * The same for a large file, while others are served: its first bytes, on the disk.
+ * Copies the first bytes of a large file and waits until they are on the disk. Does not block: the
+ * server goes on to serve.
  *
- * @param openSource opens it to be read
- * @param to nothing has this name yet
- * @param beforePiece is called before so many bytes are copied; if it throws, the copy ends
- * @throws what `beforePiece` throws, or an error of the file system; nothing is left then
+ * @param openSource opens the source for reading
+ * @param to a name that does not exist yet
+ * @param beforePiece called before each piece with its number of bytes; if it throws, the copy ends
+ * @throws the error of `beforePiece`, or one of the file system; the copy is removed then
  */
 export async function copyBeginning(
   openSource: () => number,
@@ -148,7 +153,7 @@ export async function copyBeginning(
   }
 }
 
-/** What is not zeros in the chunk, in as few runs as there are. */
+/** The runs of blocks of the chunk that are not all zeros. */
 function* runsOf(chunk: Buffer, length: number): Generator<{ start: number; end: number }> {
   const isHole = (at: number) => {
     const end = Math.min(at + block, length)

@@ -1,6 +1,6 @@
 /**
- * The data of files: what the image has, read from there, and what the layer has, in a file of its
- * own for each node: `data/<node in hex>`.
+ * The data of files. If the layer has no data of a node, the data is read from the image. If the
+ * layer has data of a node, it is in a file of its own: `data/<node in hex>`.
  */
 import {
   closeSync,
@@ -34,52 +34,58 @@ export interface DataFiles {
   size(node: NodeId): { size: number; used: number }
   read(node: NodeId, offset: number, into: Uint8Array): number
   readImage(node: ImageNode, offset: number, into: Uint8Array): number
-  /** For good, whatever becomes of the operation; sizes that were to be settled are. */
+  /**
+   * Writes data. This stays, even if the operation is undone. A size that was set for the node is
+   * settled first.
+   */
   write(node: NodeId, offset: number, data: Uint8Array): void
   /**
-   * Sets the size, for as long as the operation may be undone: a file grows at once, but no data are
-   * cut off before it is settled.
+   * Sets the size so that it can still be undone: a file grows at once, but data is cut off only
+   * when the size is settled.
    *
-   * @throws `EFBIG`, and has done nothing
+   * @throws `EFBIG`; the size is not changed then
    */
   setSize(node: NodeId, size: number): void
-  /** The operation is done: sizes are what they were set to. */
+  /** Called when the operation is done: makes all set sizes final. */
   settleSizes(): void
-  /** The operation is undone: sizes are what they were before. */
+  /** Called when the operation is undone: gives all files the size that they had before. */
   restoreSizes(): void
   /**
-   * Makes the node's own file: empty, or with what the image has.
+   * Makes the node's own file: empty, or with the data of the image.
    *
-   * @param bytes how many of the image's first bytes it needs
-   * @throws `EAGAIN` while they are copied, if they are many, or `ENOSPC`; nothing is made then
+   * @param bytes how many of the image's first bytes the file needs
+   * @throws `EAGAIN` while many bytes are being copied, or `ENOSPC`; no file is made then
    */
   create(node: NodeId, from: ImageNode | undefined, bytes: number): void
-  /** Nobody will write to the node any more: a copy that is being made for it is not needed. */
+  /** The node is gone: ends or removes the copy that is made for it. */
   dropCopy(node: NodeId): void
-  /** Before it is closed: ends the copies that are being made. */
+  /** To be called before `close`: ends the copies that are being made. */
   stopCopies(): Promise<void>
-  /** Of a node that is gone. Large files take a while, in which others are served. */
+  /** Removes the file of a node that is gone. Does not block, since a large file takes a while. */
   remove(node: NodeId): Promise<void>
   /**
    * Resolves once the data of the node is on the disk.
    *
-   * @throws `SyncFailure`, or `FileSystemError` if nothing was tried
+   * @throws `SyncFailure`, or `FileSystemError` if the file could not be opened
    */
   sync(node: NodeId): Promise<void>
   /**
-   * Resolves once the files that were made are found after a loss of power, and truncated ones are.
+   * Resolves once the names of new files and the sizes of truncated files are on the disk.
    *
-   * @throws `SyncFailure`, or `FileSystemError` if it can be tried again
+   * @throws `SyncFailure`, or `FileSystemError` if the call can be tried again
    */
   syncShape(): Promise<void>
-  /** Removes the files of all other nodes. @returns the nodes that have one now */
+  /** Removes the files of all other nodes. @returns the nodes that have a file */
   keepOnly(nodes: ReadonlySet<NodeId>): Set<NodeId>
   close(): void
 }
 
-/** Of each layer, for its own files and as many of the image's. */
+/** Of each layer: so many of its own files, and as many files of the image. */
 const maxOpen = 32
-/** More bytes are copied while others are served. As many can come with one call. */
+/**
+ * If more bytes are to be copied, they are copied in the background. One call of a machine can
+ * bring this many, too.
+ */
 const maxCopiedAtOnce = 2 ** 20
 const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
@@ -96,7 +102,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
   const ofImage = createOpenFiles(maxOpen)
   const copies = createCopies(folder, floor)
   const names = openSync(folder, 'r')
-  // Also names that a server made which was killed since.
+  // A server that was killed may have left names that are not on the disk.
   let hasNewNames = true
   const truncated = new Set<NodeId>()
   /** Sizes that are set and not settled yet. */
@@ -107,7 +113,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
     own.get(String(node), () => openRegularFile(fileOf(node), 'write'))
 
   async function sync(node: NodeId): Promise<void> {
-    // Of its own: one that is shared may be closed meanwhile, and its number be another file's.
+    // Opened only for this: a shared descriptor may be closed meanwhile, and its number reused.
     const file = guarded(() => openRegularFile(fileOf(node)))
     try {
       await synced(fdatasyncAsync(file))
@@ -116,7 +122,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
     }
   }
 
-  /** Clones are made at once, whatever their size. */
+  /** A clone takes no time, whatever its size, so it is made at once. */
   function cloneOrCopy(node: NodeId, from: ImageNode, bytes: number): string {
     const clone = join(folder, `copy-of-${node.toString(16)}`)
     rmSync(clone, { force: true })
@@ -164,7 +170,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
           at += writeSync(file, data, at, data.length - at, offset + at)
         }
       } catch (error) {
-        // A part of it was written perhaps: the file at least is no longer than it was.
+        // Some of the data may have been written. Keep the file from being longer than before.
         if (fstatSync(file).size > size) ftruncateSync(file, size)
         throw error
       }
@@ -194,7 +200,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
       const isLarge = needed > maxCopiedAtOnce
       floor.take(isLarge ? 0 : needed, 1)
       const copy = isLarge && from ? cloneOrCopy(node, from, needed) : undefined
-      // There may be one of an operation that was undone, and that one is given up.
+      // An operation that was undone may have left a file, which is replaced.
       own.forget(String(node))
       truncated.delete(node)
       sizes.delete(node)
@@ -202,7 +208,8 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
       if (copy !== undefined) renameSync(copy, file)
       else if (from && needed > 0) withSource(from, (source) => copyFile(source, file, needed))
       else closeSync(openSync(file, 'wx', 0o600))
-      // Found by its name before the database says so: the image's data were safe as well.
+      // The name must be on the disk before the database refers to it: the data of the image was
+      // safe, so its copy must be safe, too.
       if (needed > 0) fsyncSync(names)
       else hasNewNames = true
     },
@@ -212,7 +219,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
       try {
         await unlinkAsync(fileOf(node))
       } catch {
-        // It is of no use to anybody, and goes when the layer is opened again.
+        // Nothing refers to the file. It is removed when the layer is opened again.
       }
     },
     async syncShape() {

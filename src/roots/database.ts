@@ -1,10 +1,10 @@
 /**
- * The database of a layer: the nodes that are new or changed, the entries of directories that are
- * others than the image's, and the replies to requests that must not be done twice.
+ * The database of a layer: the nodes that are new or changed, the directory entries that differ
+ * from the image's, and the replies to requests that must not be done twice.
  *
- * SQLite commits to its write-ahead log without waiting for the disk (`synchronous = NORMAL`), and
- * `sync` waits for the log. A transaction whose log is on the disk is found there after a loss of
- * power, since the frames of a log are checked one after the other up to the last whole commit.
+ * SQLite commits to its write-ahead log without waiting for the disk (`synchronous = NORMAL`);
+ * `sync` waits for the log. After a loss of power, SQLite reads the frames of the log one after the
+ * other up to the last whole commit, so each transaction whose log is on the disk is found.
  *
  * https://sqlite.org/walformat.html#recovery_algorithm
  */
@@ -20,7 +20,7 @@ import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-syste
 import { synced } from './failure.ts'
 import { newerFormat, writer } from './format.ts'
 
-/** Kept as `user_version`, too; in layers of before it is 0 there. */
+/** Also kept as `user_version`, which is 0 in older layers. */
 const format = 1
 
 const schema = `
@@ -56,20 +56,20 @@ const schema = `
   ) STRICT;
 `
 
-/** A node that is new, or another than in the image. */
+/** A node that is new, or differs from the image's. */
 export interface NodeRow {
   id: NodeId
   kind: NodeKind
   mode: number
   uid: number
   gid: number
-  /** 0: it is gone. */
+  /** 0: the node is gone. */
   links: number
   device: Device
-  /** Of directories. */
+  /** Only of directories. */
   parent: NodeId
   target: Buffer | undefined
-  /** Whether a file has its data here, not in the image. */
+  /** Whether the data of the file is in the layer, not in the image. */
   ownData: boolean
   accessed: Time
   modified: Time
@@ -78,7 +78,7 @@ export interface NodeRow {
 
 export interface EntryRow {
   name: Buffer
-  /** undefined: the image has the name, the layer does not. */
+  /** undefined: the machine removed this name of the image. */
   node: NodeId | undefined
   cookie: number
 }
@@ -93,13 +93,13 @@ export interface LayerDatabase {
   writeEntry(directory: NodeId, entry: EntryRow): void
   deleteEntry(directory: NodeId, name: Buffer): void
   deleteEntries(directory: NodeId): void
-  /** Those of names between these two that stand where the image has the name. */
+  /** The entries from `first` to `last` whose names the image has, too. */
   entriesInImage(directory: NodeId, first: Buffer, last: Buffer): EntryRow[]
-  /** How many names of the image between these two the layer does not have. */
+  /** How many names of the image from `first` to `last` the machine removed. */
   countTaken(directory: NodeId, first: Buffer, last: Buffer): number
-  /** Those that name a node, after a cookie, in the order of their cookies. */
+  /** The entries after a cookie that name a node, in the order of their cookies. */
   listEntries(directory: NodeId, cookie: number, limit: number): EntryRow[]
-  /** Nodes below this number that have a row: all others are as in the image. */
+  /** Nodes below this number that have a row. All others are as in the image. */
   overriddenNodes(below: NodeId): Set<NodeId>
   nodesWithData(): NodeId[]
   /** Directories that have entries. */
@@ -109,11 +109,11 @@ export interface LayerDatabase {
   begin(): void
   commit(): void
   rollback(): void
-  /** Resolves once all that was committed before is on the disk. @throws `SyncFailure` */
+  /** Resolves once everything that was committed before is on the disk. @throws `SyncFailure` */
   sync(): Promise<void>
-  /** What SQLite finds wrong with the file itself. */
+  /** Problems that SQLite finds in the file itself. */
   damage(): string[]
-  /** For checks: everything. */
+  /** All rows of a table, for checks. */
   all(table: 'nodes' | 'entries'): Iterable<Record<string, SQLOutputValue>>
   close(): void
 }
@@ -124,22 +124,22 @@ export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
 }
 
-/** @throws `NetimageError` `bad-state`, also for the layer of a newer netimage, which is left as it is */
+/** @throws `NetimageError` `bad-state`, also for the layer of a newer netimage (left unchanged) */
 export function openLayerDatabase(directory: string): LayerDatabase {
   const file = databaseFile(directory)
   using unfinished = new DisposableStack()
   let database: DatabaseSync
   try {
     refuseNewerFile(file)
-    // Who opens it holds the layer's lock: there is nobody to wait for.
+    // The caller holds the layer's lock, so no other process can hold a lock of the database.
     database = unfinished.adopt(new DatabaseSync(file, { timeout: 0 }), (opened) => opened.close())
-    // Alone with it, SQLite needs no locks and no shared memory. A page is written whole to the log
-    // for each row that changes: small ones make for short waits.
+    // In exclusive mode SQLite needs no locks and no shared memory. For each row that changes,
+    // SQLite writes a whole page to the log, so small pages make syncs short.
     database.exec(`
       PRAGMA page_size = 1024; PRAGMA locking_mode = EXCLUSIVE;
       PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;
     `)
-    // The log may say more than the file.
+    // Again, because the log may have a newer version than the file.
     refuseNewer(database, file)
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     database.exec(schema)
@@ -170,7 +170,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       `SELECT name, node, cookie FROM entries
        WHERE directory = ? AND cookie > ? AND node IS NOT NULL ORDER BY cookie LIMIT ?`,
     ),
-    // There may be any number of new names between those two: this index leaves them out.
+    // There may be any number of new names between the two. This index leaves them out.
     entriesInImage: database.prepare(
       `SELECT name, node, cookie FROM entries INDEXED BY entries_by_cookie
        WHERE directory = ? AND cookie = 0 AND name BETWEEN ? AND ?`,
@@ -185,8 +185,8 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     commit: database.prepare('COMMIT'),
     rollback: database.prepare('ROLLBACK'),
   }
-  // The log is there as long as the database is open. Whoever opens the database has its name outlast a
-  // loss of power.
+  // The log exists as long as the database is open. The caller syncs the directory, so that the
+  // name of the log is on the disk.
   const log = openSync(`${file}-wal`, 'r')
   unfinished.defer(() => closeSync(log))
 
@@ -247,9 +247,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   }
 }
 
-const hint = 'Take the netimage that made it; or restore a snapshot of the layer, or reset it.'
+const hint =
+  'Use the netimage that made the layer. Or restore a snapshot of the layer, or reset the layer.'
 
-/** Says which program wrote it, to a netimage that does not know the format. */
+/** Writes which program wrote the file, for a netimage that does not know the format. */
 function signFile(database: DatabaseSync): void {
   const said = database.prepare("SELECT value FROM meta WHERE name = 'writtenBy'").get()?.['value']
   if (said === writer) return
@@ -257,12 +258,12 @@ function signFile(database: DatabaseSync): void {
     database.exec(`PRAGMA user_version = ${format}`)
     database.prepare("INSERT OR REPLACE INTO meta VALUES ('writtenBy', ?)").run(writer)
   } catch (error) {
-    // On a full disk a machine still finds what it wrote, and removes something.
+    // The layer must open on a full disk: the machine then reads its files and can remove some.
     if (!isDatabaseFull(error)) throw error
   }
 }
 
-/** Without a lock, a log or anything else beside the file: SQLite takes it for one that never changes. */
+/** Opens the file as `immutable`: SQLite then makes no lock, log or other file beside it. */
 function refuseNewerFile(file: string): void {
   if (!existsSync(file)) return
   const url = pathToFileURL(file)
@@ -271,7 +272,7 @@ function refuseNewerFile(file: string): void {
   try {
     refuseNewer(database, file)
   } catch (error) {
-    // Whoever opens it to write says why it cannot be read.
+    // If the file cannot be read, opening it for writing fails next, and that error tells why.
     if (error instanceof NetimageError) throw error
   } finally {
     database.close()
@@ -288,7 +289,7 @@ function refuseNewer(database: DatabaseSync, file: string): void {
 }
 
 function notALayer(file: string, why: string): NetimageError {
-  return new NetimageError('bad-state', `${file} is no layer of this netimage: ${why}`, { hint })
+  return new NetimageError('bad-state', `${file} is not a layer of this netimage: ${why}`, { hint })
 }
 
 function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {

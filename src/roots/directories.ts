@@ -1,4 +1,4 @@
-/** The names in directories: the image's, and what the layer makes of them. */
+/** The names in directories: those of the image, with the changes of the layer. */
 import type { LayerDatabase } from './database.ts'
 import { failure } from './failure.ts'
 import type { DirectoryEntry, NodeId } from '../protocols/nfs/file-system.ts'
@@ -13,21 +13,21 @@ export interface Directories {
   mustBeEmpty(directory: NodeId): void
   put(directory: NodeId, name: Buffer, node: NodeId): void
   take(directory: NodeId, name: Buffer): void
-  /** The directory is gone, and with it what is kept of its names. */
+  /** The directory is gone: deletes its entries. */
   drop(directory: NodeId): void
-  /** Writes what the database needs to know besides. */
+  /** Writes the next cookie to the database. */
   write(): void
 }
 
-/** Where a listing is: the places of the image's names are below this. */
+/** Cookies of new names begin here. Cookies below are places among the names of the image. */
 const firstNewCookie = 2 ** 32
-/** Kept for names that the image has as well: they are listed where the image has them. */
+/** The cookie of an entry whose name the image has, too: it is listed at its place in the image. */
 const placeInImage = 0
 const maxName = 255
 const listedAtOnce = 256
-/** Names of the image that are read at once; more and more, since many listings end after a few. */
+/** Names of the image that are read first. Batches grow, since many listings end after a few. */
 const firstBatch = 16
-/** So many names that were taken away are left out together. */
+/** Removed names are skipped together if there are at least this many in a row. */
 const leastRun = 64
 
 export function createDirectories(
@@ -57,7 +57,7 @@ export function createDirectories(
     }
   }
 
-  /** The names that the image has, of those that are still there. */
+  /** The names of the image that still exist. */
   function* listImage(directory: NodeId, after: number): Generator<DirectoryEntry> {
     const isOverridden = overridden.has(directory)
     let place = after
@@ -85,7 +85,7 @@ export function createDirectories(
     return children
   }
 
-  /** What the layer makes of these names, by the name as latin1. */
+  /** The nodes that these names have in the layer, by the name as latin1; undefined: removed. */
   function changedAmong(
     directory: NodeId,
     batch: readonly ImageChild[],
@@ -96,10 +96,10 @@ export function createDirectories(
   }
 
   /**
-   * Leaves out names that were taken away: they are counted, many at a time, not read. Else listing
-   * a directory whose many names are all gone would take long, and have nothing to show for it.
+   * Skips names that were removed. Removed names are counted many at a time, not read, because
+   * reading all names of a directory whose names were all removed would take long.
    *
-   * @returns the place from which on there may be a name
+   * @returns the first place that may have a name
    */
   function afterTaken(directory: NodeId, from: number): number {
     let place = from
@@ -130,7 +130,7 @@ export function createDirectories(
       if (first) throw failure('ENOTEMPTY', `${first.name.toString()} is in the directory`)
     },
     put(directory, name, node) {
-      // A name keeps its place, whatever it names.
+      // A name keeps its place if it names another node.
       const isInImage = inImage(directory, name) !== undefined
       const known = overridden.has(directory) ? database.readEntry(directory, name) : undefined
       const cookie = isInImage ? placeInImage : (known?.cookie ?? nextCookie++)
@@ -152,11 +152,11 @@ export function createDirectories(
   }
 }
 
-/** A name that can be given or taken away. @throws `ENAMETOOLONG`, `EINVAL` */
+/** Checks a name that is to be made or removed. @throws `ENAMETOOLONG`, `EINVAL` */
 export function checkName(name: Buffer): void {
   if (name.length > maxName) throw failure('ENAMETOOLONG', 'a name has more than 255 bytes')
   if (name.length === 0 || name.includes(0) || name.includes('/') || isDots(name)) {
-    throw failure('EINVAL', 'this can be no name')
+    throw failure('EINVAL', 'this is not a valid name')
   }
 }
 

@@ -1,4 +1,4 @@
-/** Errors of the disk and of the database as those of the file system that machines see. */
+/** Errors of the disk and of the database, as errors of the file system that machines see. */
 import { isDatabaseFull } from '../database-error.ts'
 import { errnoOf, messageOf } from '../errors.ts'
 import { FileSystemError, type FileSystemErrorCode } from '../protocols/nfs/file-system.ts'
@@ -8,13 +8,13 @@ export function failure(code: FileSystemErrorCode, message: string): FileSystemE
 }
 
 /**
- * The disk failed to write what it had been given: that may be lost, and nothing tells what else is.
- * Only this is the end of a layer; an error before anything was tried is not.
+ * A sync failed: some written data may be lost, and we cannot find out which. The layer takes no
+ * more changes after this error. An error before the sync began does not have this effect.
  */
 export class SyncFailure extends FileSystemError {}
 
 const passedOn: readonly FileSystemErrorCode[] = ['EDQUOT', 'EFBIG', 'ENOSPC']
-/** What others may give back in a moment: descriptors and memory. */
+/** Shortage of descriptors or memory, which may be over in a moment. */
 const passing: readonly (string | undefined)[] = ['EMFILE', 'ENFILE', 'ENOMEM']
 
 export function asFailure(error: unknown): FileSystemError {
@@ -29,7 +29,7 @@ function codeOf(error: unknown): FileSystemErrorCode {
   return passedOn.find((known) => known === errno) ?? 'EIO'
 }
 
-/** Waits for the disk. @throws `SyncFailure` */
+/** Waits for a sync. @throws `SyncFailure` */
 export async function synced(syncing: Promise<void>): Promise<void> {
   try {
     await syncing
@@ -39,7 +39,7 @@ export async function synced(syncing: Promise<void>): Promise<void> {
   }
 }
 
-/** Runs what touches the disk. */
+/** Runs an action that uses the disk. @throws `FileSystemError` */
 export function guarded<T>(action: () => T): T {
   try {
     return action()

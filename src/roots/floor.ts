@@ -1,9 +1,9 @@
 /**
- * Room on the disk that layers leave to the server. Leases, boots and the records of layers are on the
- * same disk: a machine that writes without end must not keep the others from booting.
+ * Room on the disk that layers leave to the server. Leases, boots and the records of layers are on
+ * the same disk. A machine that writes without end must not keep the others from booting.
  *
- * The floor holds nothing back by itself. A layer looks at the disk now and then, and refuses what takes
- * room once there is too little. Whatever gives room is never refused.
+ * The floor does not reserve room. A layer looks at the free room of the disk now and then. If
+ * there is too little, the layer refuses operations that take room, but never one that frees room.
  */
 import { statfsSync } from 'node:fs'
 
@@ -12,23 +12,23 @@ import { failure, guarded } from './failure.ts'
 
 export interface Floor {
   /**
-   * A machine is about to take so much of the disk.
+   * To be called before a machine takes this much of the disk.
    *
-   * @throws `ENOSPC` if the server needs what is left
+   * @throws `ENOSPC` if only the room for the server is left
    */
   take(bytes: number, files?: number): void
 }
 
-/** The floor is this part of the disk, and at most so much. */
+/** The floor is a 64th of the disk, but not more than `most`. */
 const part = 64
 const most = { bytes: 32 * 2 ** 20, files: 4096 }
 /**
- * A layer looks at the disk again after it took this part of what was free: as many layers can write at the
- * same time, and none of them takes more than there is.
+ * A layer looks at the disk again after it took this part of the free room. So this many layers can
+ * write at the same time and together take no more than there is.
  */
 const partBetweenLooks = 1024
 
-/** What machines can have of the disk: the floor is not free. @throws an error of the system */
+/** The room that machines can have: the floor counts as used. @throws an error of the system */
 export function spaceAboveFloor(directory: string): Space {
   const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(directory)
   const total = blocks * bsize
@@ -46,16 +46,16 @@ export function spaceAboveFloor(directory: string): Space {
 
 /** @param directory of the layer */
 export function openFloor(directory: string): Floor {
-  /** How much is taken before the next look. */
+  /** How much may be taken before the next look. */
   let unlooked = { bytes: 0, files: 0 }
 
   function look(bytes: number, files: number): void {
     const space = guarded(() => spaceAboveFloor(directory))
-    // Some file systems do not say how many bytes (FUSE) or files (Btrfs) there can be.
+    // Some file systems do not tell how many bytes (FUSE) or files (Btrfs) they can hold.
     const available = space.total > 0 ? space.available : Infinity
     const freeFiles = space.files > 0 ? space.freeFiles : Infinity
     if (available < bytes || freeFiles < files) {
-      throw failure('ENOSPC', 'what is free on the disk of the layer is kept for the server')
+      throw failure('ENOSPC', 'the free room on the disk of the layer is kept for the server')
     }
     unlooked = { bytes: available / partBetweenLooks, files: freeFiles / partBetweenLooks }
   }

@@ -1,12 +1,12 @@
-/** What is kept of layers has a format; that of a newer netimage is left as it is. */
+/** Formats of the files of layers. A file in a newer format is refused and not changed. */
 import { NetimageError } from '../errors.ts'
 import { version } from '../version.ts'
 
 export const writer = `netimage ${version}`
 
 /**
- * @param what is of the newer format
- * @param by what that says of the program that wrote it
+ * @param what the file that has the newer format
+ * @param by the name of the program that wrote the file, as the file says
  */
 export function newerFormat(what: string, by: unknown): NetimageError {
   const isName = typeof by === 'string' && /^netimage [\w.+-]{1,40}$/.test(by)
@@ -15,7 +15,7 @@ export function newerFormat(what: string, by: unknown): NetimageError {
     'bad-state',
     `${what} was written by ${program}, and ${writer} does not know that format`,
     {
-      hint: `Use ${program} for it. Or forget all that the machine wrote: netimage layers remove.`,
+      hint: `Use ${program} for it. Or remove everything that the machine wrote: netimage layers remove.`,
     },
   )
 }

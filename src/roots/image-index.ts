@@ -1,6 +1,7 @@
 /**
- * What an image's root tree holds, walked once and kept in memory: the lower side of all layers over
- * it. An image never changes, so the nodes have the same numbers after each walk.
+ * The index of an image's root tree: the tree is walked once, and its nodes are kept in memory. All
+ * layers over the image use this index. An image never changes, so each walk gives the nodes the
+ * same numbers.
  */
 import { hash } from 'node:crypto'
 import { closeSync, fstatSync, lstatSync, openSync, readFileSync, readlinkSync } from 'node:fs'
@@ -34,7 +35,7 @@ export interface ImageNode {
   used: number
   device: Device
   modified: Time
-  /** By which it is reached on this machine; of several the first. */
+  /** The directory that has the node; if the node has several names, that of the first. */
   parent: NodeId
 }
 
@@ -44,20 +45,24 @@ export interface ImageChild {
 }
 
 export interface ImageIndex {
-  /** Names the image: the same as long as its manifest is. */
+  /** A hash of the image's manifest. */
   identity: string
-  /** The same as long as the nodes have the same numbers. */
+  /** A hash that is the same as long as the nodes have the same numbers. */
   structure: string
   rootNode: NodeId
-  /** undefined where the image has no such node */
+  /** @returns undefined if the image has no such node */
   node(id: NodeId): ImageNode | undefined
-  /** In the order of the bytes of their names; undefined from the end on. */
+  /**
+   * Names are in the order of their bytes.
+   *
+   * @returns undefined if the directory has fewer names
+   */
   childAt(directory: NodeId, place: number): ImageChild | undefined
   child(directory: NodeId, name: Buffer): NodeId | undefined
   /**
-   * Opens the file to be read. Whoever calls this closes it.
+   * Opens the file for reading. The caller closes it.
    *
-   * @throws `NetimageError` `image-damaged` if the file is not the one any more that was walked
+   * @throws `NetimageError` `image-damaged` if the file has been changed or replaced since the walk
    */
   open(node: ImageNode): number
   /** @throws `NetimageError` `image-damaged`, as for `open` */
@@ -66,7 +71,7 @@ export interface ImageIndex {
 }
 
 const rootNode = 1
-/** What opening says if something else stands where the file was. */
+/** Errors of opening if the file is gone, or something else has its name. */
 const otherFile = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EISDIR', 'EINVAL'])
 const slash = Buffer.from('/')
 
@@ -88,7 +93,7 @@ export function readImageIndex(image: string, root: string, shown = root): Image
  * @param shown the root tree's name in errors, if `root` is another path to it
  */
 export function createIndex(identity: string, root: string, shown = root): ImageIndex {
-  // Held open: if another tree gets the name, files of this one are still found, and no others.
+  // Held open: if another tree gets the name, only the files of this tree are still found.
   const top = openSync(root, 'r')
   // The dot makes lstat(2) look at the directory, not at the descriptor's link.
   const held = `${pathOfDescriptor(top) ?? root}/.`
@@ -104,7 +109,7 @@ export function createIndex(identity: string, root: string, shown = root): Image
   const startOf = (entry: number) => (entry === 0 ? 0 : (entries.end[entry - 1] ?? 0))
   const endOf = (entry: number) => entries.end[entry] ?? 0
 
-  /** Below the root tree, with a slash before each name. */
+  /** The path below the root tree, with a slash before each name. */
   function pathBelow(node: ImageNode): Buffer {
     const parts: Buffer[] = []
     for (let at = node.id; ; at = rows[placeOf(at) + column.parent] ?? rootNode) {
@@ -118,13 +123,13 @@ export function createIndex(identity: string, root: string, shown = root): Image
 
   function changed(node: ImageNode, why: string, cause?: unknown): NetimageError {
     const file = `${shown}${pathBelow(node).toString()}`
-    return new NetimageError('image-damaged', `${file} has changed since it is served: ${why}`, {
+    return new NetimageError('image-damaged', `${file} has changed while it was served: ${why}`, {
       ...(cause !== undefined && { cause }),
-      hint: 'Put the image back as it was built, or start the server anew: then the machines boot again.',
+      hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
     })
   }
 
-  /** @throws what `action` throws, if that says nothing of the file */
+  /** Turns errors that mean that the file is gone or replaced into `image-damaged`. */
   function ifThere<T>(node: ImageNode, action: (path: Buffer) => T): T {
     try {
       return action(pathOf(node))

@@ -1,6 +1,6 @@
 /**
- * The nodes and names of a tree as columns of numbers: about 170 bytes for a file, a quarter of what
- * objects take.
+ * The nodes and names of a tree as columns of numbers. A file takes about 170 bytes; as an object
+ * it would take four times as much.
  */
 import { hash } from 'node:crypto'
 import { lstatSync, readdirSync, type BigIntStats } from 'node:fs'
@@ -10,24 +10,24 @@ import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-syste
 export interface ImageTable {
   /** A row for each node, from node 1 on. */
   rows: Float64Array
-  /** Entries of directories: those of one stand together, in the order of the bytes of their names. */
+  /** The entries of each directory stand together, in the order of the bytes of their names. */
   entries: {
     node: Float64Array
-    /** Where the name ends in `names`; it begins where that of the entry before ends. */
+    /** Where the name ends in `names`. The name begins where the name of the entry before ends. */
     end: Float64Array
     names: Buffer
   }
 }
 
-/** What a row has, by its place there. */
+/** The place of each value in a row. */
 export const column = {
   ...{ kind: 0, mode: 1, uid: 2, gid: 3, links: 4, size: 5, used: 6, major: 7, minor: 8 },
   ...{ seconds: 9, nanoseconds: 10, parent: 11 },
-  /** The entry that names it; of several the first. The root has none. */
+  /** The first entry that names the node. The root has none. */
   entry: 12,
   firstChild: 13,
   childCount: 14,
-  /** Where the file system has it: with its size and its time, they tell it from any other file. */
+  /** Together with the size and the time, these tell the file from any other file. */
   fileSystem: 15,
   inode: 16,
 } as const
@@ -41,7 +41,7 @@ export const kinds: readonly NodeKind[] = [
 
 const slash = Buffer.from('/')
 
-/** Walks the tree once: the nodes have the same numbers after each walk. */
+/** Walks the tree. Each walk of the same tree gives the nodes the same numbers. */
 export function walkTree(root: string): ImageTable {
   const rows: number[] = []
   const entries: { node: number[]; end: number[] } = { node: [], end: [] }
@@ -101,14 +101,14 @@ export function placeOf(node: NodeId): number {
   return (node - 1) * rowWidth
 }
 
-/** Of which the numbers of the nodes follow: names, what lies where, and of which kind. */
+/** A hash of everything that decides the numbers of the nodes: names, entries and kinds. */
 export function structureOf({ rows, entries }: ImageTable): string {
   const kindsInOrder = rows.filter((_, index) => index % rowWidth === column.kind)
   const parts = [entries.node, entries.end, entries.names, kindsInOrder]
   return hash('sha256', parts.map((part) => hash('sha256', part)).join())
 }
 
-/** Whether it is still the file of the row, with the same content. */
+/** Whether `stat` is of the file that the row describes, unchanged. */
 export function isSameFile(rows: Float64Array, node: NodeId, stat: BigIntStats): boolean {
   const place = placeOf(node)
   const { seconds, nanoseconds } = timeOf(stat)
@@ -137,7 +137,8 @@ function describe(stat: BigIntStats, top: BigIntStats): number[] {
   return [
     kinds.indexOf(kind),
     Number(stat.mode & 0o7777n),
-    // An image is made without root: what belongs to whoever made it is root's on the machine.
+    // Images are made without root: files of the user who made the image belong to root on the
+    // machine.
     stat.uid === top.uid ? 0 : Number(stat.uid),
     stat.gid === top.gid ? 0 : Number(stat.gid),
     1,
@@ -150,7 +151,7 @@ function describe(stat: BigIntStats, top: BigIntStats): number[] {
   ]
 }
 
-/** As glibc's gnu_dev_major(3) and gnu_dev_minor(3). */
+/** As gnu_dev_major(3) and gnu_dev_minor(3) of glibc do it. */
 function deviceOf(rdev: bigint): Device {
   return {
     major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),

@@ -1,12 +1,12 @@
 /**
- * How large a file can be on the file system that a directory is on: nothing tells it but trying.
- * ext4 ends at 16 TiB where others do not end. A machine that is told refuses to write beyond it; one
- * that is not loses what it wrote there, long after it did.
+ * How large a file can be on the file system of a directory. The only way to find out is to try:
+ * ext4, for example, ends at 16 TiB. The machine is told this size, and its kernel refuses to write
+ * beyond it at once. Otherwise the machine would lose the data long after the write.
  */
 import { closeSync, ftruncateSync, openSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** By the number of the device. */
+/** Sizes that were found, by the number of the device. */
 const known = new Map<number, number>()
 
 /** @returns bytes */
@@ -17,12 +17,12 @@ export function largestFileIn(directory: string): number {
     known.set(dev, largest)
     return largest
   } catch {
-    // Such as that the disk is full: it is tried again when the layer is next opened.
+    // The disk may be full, for example. The next opening of a layer tries again.
     return Number.MAX_SAFE_INTEGER
   }
 }
 
-/** By a file of holes, which takes no room. */
+/** Tries with a file of holes, which takes no room. */
 function tryIn(directory: string): number {
   const name = join(directory, 'largest')
   const file = openSync(name, 'w', 0o600)

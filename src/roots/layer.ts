@@ -1,9 +1,10 @@
 /**
- * A layer: what one machine changed over its image, as the file system that the machine sees.
+ * A layer: the changes that one machine made over its image. The machine sees image and layer as
+ * one file system.
  *
- * Differences are kept by the number of a node, not by its path: an image's node that changes keeps
- * its number, a directory that moves takes along what is below it, and what is new has a number above
- * all those of images. Reading a file does not change its time of access.
+ * The layer keeps differences by the number of a node, not by its path. A node of the image keeps
+ * its number if it changes. If a directory moves, everything below moves with it. New nodes have
+ * numbers above all numbers of images. Reading a file does not change its time of access.
  */
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
@@ -22,28 +23,28 @@ import { createTransactions } from './transactions.ts'
 
 export interface Layer {
   fileSystem: FileSystem
-  /** Everything is on the disk then, but for data that nobody committed. */
+  /** Resolves once everything is on the disk, except data that the machine did not commit. */
   close(): Promise<void>
 }
 
 const keptReplies = 1024
 /**
- * How deep a directory may be that one is moved to, or from. A path has 4096 bytes at most, so
- * nobody can name a deeper one; and the walk up from it is to end soon.
+ * How deep the two directories of a rename may be. A path has 4096 bytes at most, so a machine
+ * cannot name a deeper directory, and the walk up from the directory must be short.
  */
 const maxDepth = 2048
 /**
- * Layers whose disk failed to write something, by their directories: they take no more changes for
- * as long as this process runs, also when they are closed and opened again.
+ * Layers whose disk failed to write something, by their directories. They take no more changes
+ * until this process ends, even if they are closed and opened again.
  */
 const failedLayers = new Map<string, SyncFailure>()
-/** About as much as a new name or a node that changes takes in the database and its log. */
+/** About the room that a new name or a changed node takes in the database and its log. */
 const nameBytes = 8192
-/** What a directory is said to hold, as most file systems say. */
+/** The size of a directory that machines see. Most file systems give this size. */
 const directoryBytes = 4096
 
 /**
- * @param directory of the layer: it exists, and nobody else has it open
+ * @param directory of the layer: it exists, and the caller holds the layer's lock
  * @throws `NetimageError` `bad-state`
  */
 export function openLayer(directory: string, index: ImageIndex): Layer {
@@ -52,14 +53,15 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   mustBeOver(index, database, directory)
   const floor = openFloor(directory)
   const data = unfinished.adopt(openDataFiles(directory, index, floor), (opened) => opened.close())
-  // The names of the database, of its log and of the folder with the data outlast a loss of power.
+  // So that the names of the database, of its log and of the data folder outlast a loss of power.
   syncDirectory(directory)
   const nodes = unfinished.adopt(createNodes(database, index), (opened) => opened.close())
   const directories = createDirectories(database, index, nodes)
   const now = createClock()
   let nextReply = Number(database.readMeta('nextReply') ?? 0)
-  /** Their data are removed: once that is committed, and once it is on the disk. */
+  /** Removed nodes whose data is still there, before the commit. */
   let going: NodeId[] = []
+  /** The same after the commit. The data is deleted once the commit is on the disk. */
   let gone: NodeId[] = []
 
   matchData(database, data)
@@ -114,7 +116,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     const node = nodes.find(id)
     if (node.kind === 'file') return node
     if (node.kind === 'directory') throw failure('EISDIR', `node ${id} is a directory`)
-    throw failure('EINVAL', `node ${id} is no file`)
+    throw failure('EINVAL', `node ${id} is not a file`)
   }
 
   function mustFit(size: number): void {
@@ -122,10 +124,10 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   }
 
   /**
-   * The file's row, with data of its own.
+   * Gives the file data of its own, if it has none.
    *
-   * @param bytes how many of the image's first bytes they begin with
-   * @throws `EAGAIN` while these are copied
+   * @param bytes how many of the image's first bytes are copied
+   * @throws `EAGAIN` while the bytes are being copied
    */
   function ownFile(id: NodeId, bytes: number): NodeRow {
     const row = nodes.change(id)
@@ -139,14 +141,14 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   function need(directory: NodeId, name: Buffer): NodeId {
     checkName(name)
     const node = directories.lookup(directory, name)
-    if (node === undefined) throw failure('ENOENT', `${name.toString()} is not there`)
+    if (node === undefined) throw failure('ENOENT', `${name.toString()} does not exist`)
     return node
   }
 
   function mustBeFree(directory: NodeId, name: Buffer): void {
     checkName(name)
     if (directories.lookup(directory, name) === undefined) return
-    throw failure('EEXIST', `${name.toString()} is there`)
+    throw failure('EEXIST', `${name.toString()} exists`)
   }
 
   function touch(directory: NodeId, time: Time, links: number): void {
@@ -156,7 +158,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     row.links += links
   }
 
-  /** The node has one name less. */
+  /** Takes one name from the node. A node without a name is gone. */
   function unlink(id: NodeId, time: Time): void {
     const row = nodes.change(id)
     row.changed = time
@@ -168,7 +170,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     row.ownData = false
   }
 
-  /** Whether the directory is the other one, or somewhere below it. @throws `ENAMETOOLONG` */
+  /** Whether `directory` is `other` or somewhere below `other`. @throws `ENAMETOOLONG` */
   function isWithin(directory: NodeId, other: NodeId): boolean {
     let at = directory
     for (let depth = 0; depth < maxDepth; depth++) {
@@ -184,7 +186,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     const isDirectory = nodes.find(replaced).kind === 'directory'
     if (isDirectory && !isToDirectory) throw failure('EISDIR', 'a directory has that name')
     if (!isDirectory && isToDirectory)
-      throw failure('ENOTDIR', 'what has that name is no directory')
+      throw failure('ENOTDIR', 'the existing name is not a directory')
     if (isDirectory) directories.mustBeEmpty(replaced)
   }
 
@@ -205,7 +207,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     readLink(id) {
       const node = nodes.find(id)
-      if (node.kind !== 'symlink') throw failure('EINVAL', `node ${id} is no symbolic link`)
+      if (node.kind !== 'symlink') throw failure('EINVAL', `node ${id} is not a symbolic link`)
       const image = nodes.inImage(id)
       if (image) return guarded(() => index.readLink(image))
       return (isRow(node) && node.target) || Buffer.alloc(0)
@@ -243,7 +245,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     write(id, offset, bytes, mode) {
       findFile(id)
-      // Not even the time of the last change is another then.
+      // An empty write does not even change the times.
       if (bytes.length === 0) return
       mustFit(offset + bytes.length)
       floor.take(bytes.length + nameBytes)
@@ -253,8 +255,8 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
         row.changed = row.modified
         if (mode !== undefined) row.mode = mode & 0o7777
       })
-      // After the transaction: if that does not fit on a full disk, the data are left alone. If the
-      // data do not fit, the times have changed, as they have after a write that fails to a kernel's.
+      // After the transaction: if the transaction does not fit on a full disk, no data is written.
+      // If the data does not fit, the times have changed. A kernel's file systems do the same.
       guarded(() => data.write(id, offset, bytes))
     },
 
@@ -288,7 +290,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     remove(directory, name) {
       const id = need(directory, name)
-      if (nodes.find(id).kind === 'directory') throw failure('EISDIR', 'it is a directory')
+      if (nodes.find(id).kind === 'directory') throw failure('EISDIR', 'the name is a directory')
       transactions.run(() => {
         transactions.givesRoom()
         const time = now()
@@ -321,7 +323,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       }
       if (replaced !== undefined) {
         if (isWithin(directory, replaced)) {
-          throw failure('ENOTEMPTY', 'what moves is in the directory that has that name')
+          throw failure('ENOTEMPTY', 'the new name is a directory that contains the moved one')
         }
         mustGiveWay(replaced, isDirectory)
       }
@@ -346,7 +348,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       const node = nodes.find(id)
       const ofData = isRow(node) && node.ownData ? data.sync(id) : undefined
       try {
-        // At once: the disk waits for both together.
+        // Both at once, so that the disk can sync them together.
         await Promise.all([ofData, transactions.stable()])
       } catch (error) {
         if (error instanceof SyncFailure) transactions.fail(error)
@@ -379,7 +381,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
   }
 }
 
-/** A loss of power leaves rows and files that have not been waited for, either without the other. */
+/** After a loss of power, a row may be without its data file, or a data file without its row. */
 function matchData(database: LayerDatabase, data: DataFiles): void {
   const owned = new Set(database.nodesWithData())
   const kept = data.keepOnly(owned)

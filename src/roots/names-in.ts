@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs'
 
 import { errnoOf, fileSystemError } from '../errors.ts'
 
-/** Sorted; none where there is no such directory. */
+/** @returns the names, sorted; no names if the directory does not exist */
 export function namesIn(directory: string): string[] {
   try {
     return readdirSync(directory).sort()

@@ -4,7 +4,7 @@ import { failure } from './failure.ts'
 import type { NewNode, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import { noDevice, type ImageIndex, type ImageNode } from './image-index.ts'
 
-/** The numbers of new nodes begin here: no image has as many. */
+/** The numbers of new nodes begin here. No image has so many nodes. */
 export const firstNewNode = 2 ** 40
 
 export type AnyNode = NodeRow | ImageNode
@@ -18,23 +18,26 @@ export interface Nodes {
   find(id: NodeId): AnyNode
   /** @throws `ESTALE`, `ENOTDIR` */
   findDirectory(id: NodeId): AnyNode
-  /** The node of the image that has this number, whatever the layer makes of it. */
+  /** The node of the image that has this number, without the changes of the layer. */
   inImage(id: NodeId): ImageNode | undefined
-  /** The node as a row that is about to be changed. */
+  /** The node's row, for the caller to change. */
   change(id: NodeId): NodeRow
   add(directory: NodeId, node: NewNode, time: Time): NodeRow
-  /** Writes what was changed. */
+  /** Writes the changed rows to the database. */
   write(): void
-  /** What was written is committed. */
+  /** Called when the written rows are committed. */
   written(): void
-  /** What was changed since is as it was before. */
+  /** Undoes all changes since the last commit. */
   forget(): void
   close(): void
 }
 
-/** More than are made between two syncs; and there are numbers for billions of openings. */
+/**
+ * Numbers that are skipped at each opening: more than are given between two syncs. There are enough
+ * numbers for billions of openings.
+ */
 const mayBeLost = 2 ** 20
-/** Of all layers that are open; about 300 bytes each. */
+/** Remembered rows of all open layers together; a row takes about 300 bytes. */
 const maxRemembered = 200_000
 const memories = new Set<Memory>()
 let allRemembered = 0
@@ -42,12 +45,12 @@ let allRemembered = 0
 /** The rows of one layer that are remembered. */
 interface Memory {
   size: () => number
-  /** Whether they may be forgotten: not in the middle of an operation. */
+  /** Whether the rows may be forgotten: not in the middle of an operation. */
   isIdle: () => boolean
   forget: () => void
 }
 
-/** The layer that has the most forgets them: others keep what they need. */
+/** The layer with the most remembered rows forgets its rows. The other layers keep theirs. */
 function makeRoom(): void {
   if (allRemembered < maxRemembered) return
   const idle = [...memories].filter((memory) => memory.isIdle())
@@ -61,7 +64,7 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   const overridden = database.overriddenNodes(firstNewNode)
   let newlyOverridden: NodeId[] = []
   let writtenNext = Number(database.readMeta('nextNode') ?? firstNewNode)
-  // A loss of power may have taken nodes that a machine was given handles of.
+  // A loss of power may have taken nodes whose handles a machine still has.
   let next = writtenNext === firstNewNode ? firstNewNode : writtenNext + mayBeLost
 
   function remember(row: NodeRow): void {
@@ -104,7 +107,7 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
     findDirectory(id) {
       const node = find(id)
       if (node.kind === 'directory') return node
-      throw failure('ENOTDIR', `node ${id} is no directory`)
+      throw failure('ENOTDIR', `node ${id} is not a directory`)
     },
     change(id) {
       const node = find(id)
@@ -139,11 +142,11 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
     },
     write() {
       for (const row of changed) {
-        // The image's own stay as a note that they are gone.
+        // The row of a node of the image stays, to tell that the node is gone.
         if (row.links === 0 && row.id >= firstNewNode) database.deleteNode(row.id)
         else database.writeNode(row)
       }
-      // A number is never given twice: handles of what is gone would open something else.
+      // A number is never given twice: a handle of a removed node would open another node.
       if (next !== writtenNext) database.writeMeta('nextNode', next)
       writtenNext = next
     },

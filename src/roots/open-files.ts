@@ -1,8 +1,8 @@
-/** Files that are held open because they are likely to be asked for again; the oldest is closed. */
+/** Holds open the files that were used last. The file that was not used for longest is closed. */
 import { closeSync } from 'node:fs'
 
 export interface OpenFiles {
-  /** @param open called where the file is not open yet */
+  /** @param open called if the file is not open yet */
   get(key: string, open: () => number): number
   forget(key: string): void
   close(): void

@@ -1,10 +1,10 @@
-/** Whose files those of a layer are. */
+/** The owner of a layer's files. */
 import { lchownSync, lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 /**
- * What root makes in a layer belongs to whom the layer is of: the server may run as another user, who
- * could not open it any more.
+ * Gives files that root makes in a layer to the owner of the layer. The server may run as that
+ * user, and could not open files of root.
  */
 export function giveToOwnerOf(layer: string, path: string): void {
   if (process.geteuid?.() !== 0) return

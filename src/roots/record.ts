@@ -1,4 +1,4 @@
-/** What is kept beside a layer: the image that it is over, and which of its contents is current. */
+/** The record beside a layer: its image, and which folder of contents is current. */
 import { randomBytes } from 'node:crypto'
 import { closeSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ import { syncDirectory } from '../sync-directory.ts'
 const format = 1
 
 const recordSchema = v.object({
-  /** Random, and another after a reset: the folder of the contents, and what handles are made with. */
+  /** Random; a reset makes another. It names the folder of the contents and is part of handles. */
   name: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   machine: v.string(),
   image: v.object({
@@ -30,7 +30,7 @@ const recordSchema = v.object({
 
 export type LayerRecord = v.InferOutput<typeof recordSchema>
 
-/** As it lies on the disk: other programs may have put more into it. */
+/** The file on the disk. Newer programs may have added more fields. */
 const documentSchema = v.looseObject({
   image: v.optional(v.looseObject({})),
   /** Absent: 1. */
@@ -82,21 +82,25 @@ function readIfThere(file: string): string | undefined {
 }
 
 function broken(file: string, cause: unknown): NetimageError {
-  return new NetimageError('bad-state', `${file} is no record of a layer: ${messageOf(cause)}`, {
-    cause,
-    hint: 'Remove the layer, and let the machine boot again: netimage layers remove.',
-  })
+  return new NetimageError(
+    'bad-state',
+    `${file} is not a valid record of a layer: ${messageOf(cause)}`,
+    {
+      cause,
+      hint: 'Remove the layer with: netimage layers remove. Then boot the machine again.',
+    },
+  )
 }
 
 /**
- * In one step, and there after a loss of power: whatever is current is whole. What the record says
- * besides, of programs that know more, stays.
+ * Replaces the record in one step, and waits until it is on the disk. So the current record is
+ * always whole. Fields that this program does not know stay.
  */
 export function writeRecord(directory: string, record: LayerRecord): void {
   const before = readDocument(directory)
   const image = { ...before?.image, ...record.image }
   const document = { ...before, ...record, image, format, writtenBy: writer }
-  // Nobody can have put a link there, and what a killed process leaves is swept.
+  // Nobody can know this name and put a link there. If this process is killed, the file is swept.
   const scratch = join(directory, `.new-record-${randomBytes(6).toString('hex')}`)
   const text = `${JSON.stringify(document, undefined, 2)}\n`
   writeFileSync(scratch, text, { flag: 'wx', mode: 0o600, flush: true })
@@ -105,7 +109,7 @@ export function writeRecord(directory: string, record: LayerRecord): void {
   syncDirectory(directory)
 }
 
-/** When it was used last is worth no failure: a machine whose disk is full wants to remove things. */
+/** Does not fail on a full disk: the machine must still be able to boot and remove files. */
 export function noteUse(directory: string, record: LayerRecord): void {
   try {
     writeRecord(directory, record)

@@ -1,4 +1,4 @@
-/** Links among the files of layers: netimage makes none. */
+/** Refuses symbolic links among the files of layers. netimage makes none. */
 import { lstatSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
@@ -6,8 +6,8 @@ import { NetimageError } from '../errors.ts'
 import { namesIn } from './names-in.ts'
 
 /**
- * Root follows nothing that the user of a server has put into a layer. What is in the folders `data`
- * is left out: those files are opened without following links, one by one.
+ * Root must not follow links that the user of a server has put into a layer. The files in the
+ * `data` folders are not checked here, because they are always opened without following links.
  *
  * @param directory of the layer
  * @throws `NetimageError` `bad-state`
@@ -28,7 +28,11 @@ function refuseBelow(path: string, depth: number): void {
 function refuseLink(path: string): boolean {
   const stat = lstatSync(path, { throwIfNoEntry: false })
   if (!stat?.isSymbolicLink()) return stat?.isDirectory() ?? false
-  throw new NetimageError('bad-state', `${path} is a symbolic link, and root follows none there`, {
-    hint: 'Remove it, and ask who put it there: netimage makes no links among layers.',
-  })
+  throw new NetimageError(
+    'bad-state',
+    `${path} is a symbolic link, and root follows no links there`,
+    {
+      hint: 'Find out who made the link, and remove it. netimage makes no links among layers.',
+    },
+  )
 }

@@ -1,7 +1,7 @@
 /**
- * Room on the disk that is kept for removing things: what is removed gives room, but saying so takes
- * some first, in the log of the database. It is given up when the disk is full, and taken again once
- * there is more.
+ * Room on the disk that is kept for removing files. Removing a file frees room, but first takes
+ * some for the log of the database. The reserve is given up when the disk is full, and taken again
+ * when there is room.
  */
 import { rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,9 +9,9 @@ import { join } from 'node:path'
 import { spaceAboveFloor } from './floor.ts'
 
 export interface Reserve {
-  /** @returns whether there was any to give */
+  /** @returns whether there was a reserve */
   giveUp(): boolean
-  /** Takes it where the disk has enough. */
+  /** Takes the reserve if the disk has enough room. */
   take(): void
 }
 
@@ -19,14 +19,14 @@ function reserveFile(directory: string): string {
   return join(directory, 'reserve')
 }
 
-/** Of a layer that is closed. */
+/** Removes the reserve of a layer that is closed. */
 export function dropReserve(directory: string): void {
   rmSync(reserveFile(directory), { force: true })
 }
 
-/** Some hundred names, of which each gives room itself once it is gone. */
+/** Enough to remove some hundred names. Each removed name then frees room itself. */
 const bytes = 1 << 20
-/** Else the next to write would find the disk full again. */
+/** The reserve is taken only if this much is free, or the next write would fill the disk again. */
 const leastFree = 4 * bytes
 
 export function openReserve(directory: string): Reserve {
@@ -47,7 +47,8 @@ export function openReserve(directory: string): Reserve {
       writeFileSync(file, Buffer.alloc(bytes), { mode: 0o600 })
       isThere = true
     } catch {
-      // All goes on without it, but for what it is for; and it is tried again.
+      // The layer works without the reserve; only removing on a full disk may fail. The next sync
+      // tries again.
       rmSync(file, { force: true })
     }
   }

@@ -1,4 +1,4 @@
-/** Snapshots of layers: copies of their contents, which share data where the file system can. */
+/** Snapshots: copies of the contents of layers. They share data if the file system can. */
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -40,7 +40,7 @@ export async function takeSnapshot(layer: StoredLayer, name: string): Promise<vo
   await withLayer(layer, () => {
     if (existsSync(target)) {
       throw new NetimageError('output-exists', `${layer.machine} has a snapshot ${name} already`, {
-        hint: 'Give this one another name.',
+        hint: 'Give the new snapshot another name.',
       })
     }
     const contents = join(layer.directory, needRecord(layer).name)
@@ -56,8 +56,8 @@ export async function takeSnapshot(layer: StoredLayer, name: string): Promise<vo
 }
 
 /**
- * The layer is as it was then; what came later is gone. To machines it is another layer: their
- * handles may name what came later.
+ * Puts the layer back as it was then; later changes are lost. The layer gets a new name, so that
+ * machines cannot use old handles: these may be of nodes that came later.
  *
  * @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found`
  */
@@ -80,8 +80,8 @@ export async function removeSnapshot(layer: StoredLayer, name: string, warn: War
   const directory = snapshotOf(layer, name)
   await withLayer(layer, () => {
     if (!existsSync(directory)) throw noSnapshot(layer, name)
-    const grave = `.removed-${name}-${randomBytes(6).toString('hex')}`
-    renameSync(directory, join(snapshotsOf(layer), grave))
+    const removed = `.removed-${name}-${randomBytes(6).toString('hex')}`
+    renameSync(directory, join(snapshotsOf(layer), removed))
     syncDirectory(snapshotsOf(layer))
     sweep(layer.directory, warn)
   })
@@ -94,7 +94,7 @@ function snapshotsOf({ directory }: StoredLayer): string {
 function snapshotOf(layer: StoredLayer, name: string): string {
   if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) {
     throw new NetimageError('bad-usage', `'${name}' cannot be the name of a snapshot`, {
-      hint: 'Take letters, digits, and . _ - after the first: up to 64.',
+      hint: 'Use up to 64 letters, digits and . _ -, beginning with a letter or digit.',
     })
   }
   return join(snapshotsOf(layer), name)
@@ -102,21 +102,26 @@ function snapshotOf(layer: StoredLayer, name: string): string {
 
 function noSnapshot(layer: StoredLayer, name: string): NetimageError {
   const names = listSnapshots(layer).map((snapshot) => snapshot.name)
-  const hint = names.length === 0 ? 'There is none yet.' : `These are there: ${names.join(', ')}.`
+  const hint =
+    names.length === 0 ? 'The layer has no snapshots.' : `The layer has: ${names.join(', ')}.`
   return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, { hint })
 }
 
-/** What is in the log only goes into the database, which SQLite does not say when it fails. */
+/** Moves the log into the database. SQLite does not tell if this fails, so we look at the log. */
 function emptyLog(contents: string): void {
   openLayerDatabase(contents).close()
   const log = statSync(`${databaseFile(contents)}-wal`, { throwIfNoEntry: false })
   if (log === undefined || log.size === 0) return
-  throw new NetimageError('disk-full', `the log of ${contents} has no room in its database`, {
-    hint: 'Make room on that disk, and try again: nothing is lost.',
-  })
+  throw new NetimageError(
+    'disk-full',
+    `could not move the log of ${contents} into its database: the disk is full`,
+    {
+      hint: 'Make room on that disk, and try again. Nothing is lost.',
+    },
+  )
 }
 
-/** Of a layer that is closed. All of it is on the disk then; on failure nothing is left. */
+/** Copies a closed layer, and waits until the copy is on the disk. On failure, removes the copy. */
 function copyContents(from: string, to: string): void {
   try {
     mkdirSync(dataFolder(to), { recursive: true })

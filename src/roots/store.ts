@@ -1,13 +1,13 @@
 /**
  * The layers of a state directory: `layers/<machine>/<image>`, one for each machine and image.
  *
- *     record.json     which image, and the name of what is current
- *     <name>/         what is current: layer.sqlite, data/: see layer.ts
- *     snapshots/      what was current, by the names that people gave
- *     ../<image>.lock held while it is open
+ *     record.json     the image, and the name of the current contents
+ *     <name>/         the current contents: layer.sqlite, data/ (see layer.ts)
+ *     snapshots/      copies of earlier contents, by the names that people gave
+ *     ../<image>.lock held while the layer is open
  *
- * Another record in place of the old makes other contents current, in one step; what is not current
- * is swept.
+ * Replacing the record makes other contents current in one step. Contents that are not current are
+ * swept.
  */
 import { randomBytes } from 'node:crypto'
 import { lstatSync, renameSync } from 'node:fs'
@@ -29,7 +29,7 @@ import { syncDirectory } from '../sync-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
 
 export interface MachineLayer {
-  /** The same as long as its nodes are the same. */
+  /** Changes if the numbers of nodes can mean other nodes: after a reset or a restore. */
   name: string
   fileSystem: FileSystem
   close(): Promise<void>
@@ -43,7 +43,7 @@ export interface MachineLayerRequest {
   index: ImageIndex
 }
 
-/** A layer that is there, in use or not. */
+/** A layer on the disk, in use or not. */
 export interface StoredLayer {
   machine: string
   /** The first digits of the image's identity. */
@@ -52,9 +52,9 @@ export interface StoredLayer {
   lock: string
 }
 
-const diskHint = 'Make room on that disk, or mend it; what was there before is there still.'
+const diskHint = 'Make room on that disk, or repair it. The layer has not lost anything.'
 
-/** How long a look at a layer by another command may take. */
+/** How long another command may hold the lock to look at a layer. Milliseconds. */
 const lockWaitMs = 200
 
 /** @throws `NetimageError` `bad-state`, `in-use` */
@@ -63,7 +63,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const place = placeOf(state, machine, index.identity)
   try {
     makeDirectory(place.directory)
-    // Whoever serves others has no time to wait.
+    // Without waiting: this blocks the server.
     const lock = tryLock(place.lock, 'exclusive')
     if (!lock) throw inUse(place)
     try {
@@ -74,7 +74,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       if (before) {
         noteUse(place.directory, record)
       } else {
-        // Whoever finds a record need not wait for the directories above it.
+        // Before the record: if there is a record, these directories are known to be on the disk.
         syncUp(dirname(place.directory), state)
         writeRecord(place.directory, record)
       }
@@ -120,8 +120,8 @@ function currentRecord(
 }
 
 /**
- * All that the machine has written is gone, but for snapshots. It takes no time: the data are
- * removed when the layer is next opened.
+ * Removes everything that the machine wrote, except snapshots. This takes no time: the data is
+ * deleted when the layer is next opened.
  *
  * @throws `NetimageError` `in-use`, `bad-state`
  */
@@ -132,7 +132,7 @@ export async function resetMachineLayers(state: string, machine: string): Promis
 }
 
 /**
- * @param warn told what stays on the disk
+ * @param warn called for each path that could not be deleted
  * @throws `NetimageError` `in-use`, `bad-state`
  */
 export function resetLayer(layer: StoredLayer, warn: Warn): Promise<void> {
@@ -150,24 +150,24 @@ function beginAnew({ directory }: StoredLayer): void {
     writeRecord(directory, anew)
   } catch (error) {
     if (!isDiskFull(error)) throw error
-    // Of what is not wanted any more.
+    // The old contents are not needed any more, so their reserve can make room for the record.
     dropReserve(join(directory, record.name))
     writeRecord(directory, anew)
   }
 }
 
 /**
- * Nothing of it is left, nor of its snapshots.
+ * Removes the layer and its snapshots.
  *
- * @param warn told what stays on the disk
+ * @param warn called for each path that could not be deleted
  * @throws `NetimageError` `in-use`
  */
 export function removeLayer(layer: StoredLayer, warn: Warn): Promise<void> {
   return withLayer(layer, () => {
-    const grave = join(dirname(layer.directory), `.removed-${randomBytes(6).toString('hex')}`)
-    renameSync(layer.directory, grave)
+    const removed = join(dirname(layer.directory), `.removed-${randomBytes(6).toString('hex')}`)
+    renameSync(layer.directory, removed)
     syncDirectory(dirname(layer.directory))
-    tidy(grave, warn)
+    tidy(removed, warn)
   })
 }
 
@@ -182,14 +182,14 @@ function layersOf(state: string, folder: string): StoredLayer[] {
     .map((image) => placeOf(state, addressOf(folder), image))
 }
 
-/** Whether a server has it open. */
+/** Whether a server or another command has the layer open. */
 export function isInUse(layer: StoredLayer): boolean {
   const lock = tryLock(layer.lock, 'shared')
   lock?.release()
   return lock === undefined
 }
 
-/** @throws `NetimageError` `in-use`, or what the action throws */
+/** Runs the action with the layer locked. @throws `NetimageError` `in-use`, errors of the action */
 export async function withLayer<T>(layer: StoredLayer, action: () => T): Promise<Awaited<T>> {
   try {
     const lock = await waitForLock(layer.lock, 'exclusive', lockWaitMs)
@@ -207,13 +207,14 @@ export async function withLayer<T>(layer: StoredLayer, action: () => T): Promise
   }
 }
 
-/** Bytes on the disk, and how many files have data of their own. */
 export interface LayerSize {
+  /** Bytes on the disk. */
   bytes: number
+  /** Files that have data of their own. */
   files: number
 }
 
-/** Of what is current. */
+/** Measures the current contents. */
 export function measureLayer({ directory }: StoredLayer): LayerSize {
   const record = readRecord(directory)
   return record ? measureContents(join(directory, record.name)) : { bytes: 0, files: 0 }
@@ -230,18 +231,18 @@ export function measureContents(contents: string): LayerSize {
   return { bytes: blocks.reduce((sum, count) => sum + count * 512, 0), files: names.length }
 }
 
-/** @throws `NetimageError` `path-not-found` where nothing was written yet */
+/** @throws `NetimageError` `path-not-found` if there is no record */
 export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
   const record = readRecord(directory)
   if (record) return record
   throw new NetimageError('path-not-found', `${machine} has no layer in ${directory}`, {
-    hint: 'See what is there with: netimage layers list.',
+    hint: 'List all layers with: netimage layers list.',
   })
 }
 
 function inUse({ machine }: StoredLayer): NetimageError {
   return new NetimageError('in-use', `the layer of ${machine} is in use`, {
-    hint: 'The machine runs, or another command is at its layer. Power it off, wait a minute until the server has noticed, and try again.',
+    hint: 'The machine runs, or another command uses its layer. Power the machine off, wait a minute until the server has noticed, and try again.',
   })
 }
 
@@ -255,12 +256,12 @@ function folderOf(machine: string): string {
   return machine.replaceAll(':', '-')
 }
 
-/** No address has both. */
+/** The reverse of `folderOf`: an address has either dashes or colons. */
 function addressOf(machine: string): string {
   return machine.replaceAll('-', ':')
 }
 
-/** So that a loss of power does not take the names of new directories. */
+/** Syncs `directory` and those above up to `top`, so that their names outlast a loss of power. */
 function syncUp(directory: string, top: string): void {
   for (let at = directory; ; at = dirname(at)) {
     syncDirectory(at)

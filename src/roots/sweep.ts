@@ -1,4 +1,4 @@
-/** Removes of a layer what was never finished, and what is not current any more. */
+/** Removes unfinished files and old contents from the directory of a layer. */
 import { lstatSync } from 'node:fs'
 import { opendir, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -8,23 +8,23 @@ import { namesIn } from './names-in.ts'
 import { readRecord } from './record.ts'
 
 /**
- * What cannot be removed stays: what was asked for is done.
+ * Does not fail if something cannot be removed: the caller's own task is done by then.
  *
- * @param directory of a layer that nobody else has open, as for all here
- * @param warn told what stays
+ * @param directory of a layer whose lock the caller holds (so for all functions here)
+ * @param warn called for each path that could not be deleted
  */
 export function sweep(directory: string, warn: Warn): void {
   for (const path of namesOfLeftovers(directory)) tidy(path, warn)
 }
 
 export interface Sweeping {
-  /** Resolves once nothing more is removed; what is left goes the next time. */
+  /** Resolves once the sweeping has stopped. The next sweeping removes the rest. */
   stop(): Promise<void>
 }
 
 /**
- * One file after the other, while others are served: what a machine wrote may be tens of thousands
- * of files, and takes as long.
+ * Removes one file after the other while the server goes on to serve. There may be tens of
+ * thousands of files.
  */
 export function sweepInBackground(directory: string): Sweeping {
   let isStopped = false
@@ -44,7 +44,7 @@ export function sweepInBackground(directory: string): Sweeping {
       try {
         await (lstatSync(path).isDirectory() ? remove(path) : unlink(path))
       } catch {
-        // It is of no use to anybody, and is tried again when the layer is opened again.
+        // The files do no harm. The next opening of the layer tries again.
       }
     }
   }
@@ -62,12 +62,12 @@ function namesOfLeftovers(directory: string): string[] {
   try {
     return leftovers(directory)
   } catch {
-    // A directory or a record that cannot be read is told by whoever needs it.
+    // If the directory or the record cannot be read, the code that needs them reports it.
     return []
   }
 }
 
-/** What we name, and nothing else: file managers and other programs leave files of their own. */
+/** Only our own names: other programs, such as file managers, leave hidden files, too. */
 const leftover = /^\.(?:new|removed)-/
 
 function leftovers(directory: string): string[] {

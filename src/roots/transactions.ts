@@ -1,6 +1,6 @@
 /**
- * Transactions of a layer: each operation is one, committed before it returns. Waiting for the disk
- * is shared by all that ask for it meanwhile.
+ * Transactions of a layer. Each operation is one transaction, which is committed before the
+ * operation returns. One sync of the disk serves all callers that wait at that time.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -8,47 +8,47 @@ import type { LayerDatabase } from './database.ts'
 import { asFailure, SyncFailure } from './failure.ts'
 import { FileSystemError } from '../protocols/nfs/file-system.ts'
 
-/** When no descriptors are left, and others may give some back. Milliseconds. */
+/** How long to wait if no descriptors are left. Milliseconds. */
 const retryMs = 100
 
 export interface Transactions {
-  /** Does all of it, or nothing. */
+  /** Runs the action in a transaction: all of it is done, or nothing. */
   run<T>(action: () => T): T
   /**
-   * All that is run within is one transaction; an error ends it, and undoes all of it. Where that is
-   * a full disk, and what is run gives room, it is run a second time.
+   * All `run` calls of the action are one transaction; an error undoes all of it. If the disk is
+   * full and the action called `givesRoom`, the reserve is given up and the action runs again.
    */
   together<T>(action: () => T): T
-  /** What is run gives room on the disk: it may have what is kept for that. */
+  /** To be called by an action that frees room on the disk: it may use the reserve. */
   givesRoom(): void
-  /** Resolves once all that was run before is on the disk. */
+  /** Resolves once everything that was committed before is on the disk. */
   stable(): Promise<void>
   /**
-   * No more is changed, for the disk failed to write something: the kernel may forget what it could
-   * not write, so that a second try would prove nothing.
+   * The disk failed to write something: no more changes are taken. The kernel may forget data that
+   * it could not write, so a second sync could succeed although the data is lost.
    */
   fail(error: SyncFailure): void
 }
 
 export interface TransactionHooks {
   database: LayerDatabase
-  /** Writes what the database does not have yet. */
+  /** Writes pending changes to the database. */
   beforeCommit: () => void
   afterCommit: () => void
-  /** All since the last commit was rolled back. */
+  /** Called after everything since the last commit was rolled back. */
   undone: () => void
   /** @returns whether there is more room on the disk than before */
   giveUpReserve: () => boolean
   /**
-   * Waits for what the database refers to.
+   * Syncs the files that the database refers to.
    *
-   * @returns what is done once that is on the disk
-   * @throws `EAGAIN` if it is to be tried again
+   * @returns a function to be called once the database is on the disk, too
+   * @throws `EAGAIN` if the caller is to try again
    */
   beforeSync: () => Promise<() => Promise<void>>
-  /** The layer failed before, in this process. */
+  /** The error if the layer failed before, in this process. */
   failed: SyncFailure | undefined
-  /** The layer fails now. */
+  /** Called when the layer fails. */
   onFailure: (error: SyncFailure) => void
 }
 
@@ -57,7 +57,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   let depth = 0
   let isOpen = false
   let isGivingRoom = false
-  // A killed server may have left what it committed in memory only.
+  // A server that was killed may have left commits that are not on the disk.
   let needsSync = true
   let isSyncing = false
   let waiting: PromiseWithResolvers<void>[] = []
@@ -69,7 +69,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     try {
       database.rollback()
     } catch {
-      // SQLite has rolled back itself, as it does where the disk is full.
+      // SQLite has already rolled back itself. It does so if the disk is full.
     }
     undone()
   }
@@ -117,7 +117,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
   async function sync(): Promise<void> {
     isSyncing = true
     while (waiting.length > 0) {
-      // What comes later in this turn takes part.
+      // So that operations later in this turn are part of the same sync.
       await new Promise((resolve) => setImmediate(resolve))
       const waiters = waiting
       waiting = []
@@ -131,7 +131,8 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
         needsSync = true
         const failure = asFailure(error)
         if (failure.code === 'EAGAIN') {
-          // What they wait for is done, and nothing of it is lost: they must not do it again.
+          // Their operations are committed, and nothing is lost. So keep them waiting: an error
+          // would make the machine do the operation again.
           waiting.unshift(...waiters)
           await sleep(retryMs)
           continue

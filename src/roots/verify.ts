@@ -1,6 +1,6 @@
 /**
- * Whether the structure of a layer holds together with the image below: read straight from the
- * database, not through the code that wrote it.
+ * Checks the structure of a layer against its image. Reads the tables of the database directly, and
+ * does not use the code that wrote them.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,15 +18,15 @@ import { mustBeOver } from './same-image.ts'
 import { withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
-  /** Nodes that the machine sees. */
+  /** How many nodes the machine sees. */
   nodes: number
-  /** Each as a sentence; empty: all is well. */
+  /** One text for each problem; empty if there is none. */
   problems: string[]
 }
 
 interface Tables {
   rows: Map<NodeId, NodeRow>
-  /** By directory, then by name as latin1; undefined: taken away. */
+  /** By directory, then by name as latin1. The node is undefined if the name was removed. */
   entries: Map<NodeId, Map<string, { node: NodeId | undefined; cookie: number }>>
   problems: string[]
 }
@@ -35,7 +35,7 @@ interface Tables {
 export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
   return withLayer(layer, () => {
     const record = readRecord(layer.directory)
-    // Whoever made it was killed before anything could be written.
+    // The server was killed while it made the layer: nothing was written yet.
     if (!record) return { nodes: 0, problems: [] }
     const { directory, name, identity } = record.image
     const index = readImageIndex(directory, imageLayout(directory, name).root)
@@ -46,7 +46,7 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     }
     throw new NetimageError(
       'bad-state',
-      `${directory} is not the image any more that ${layer.machine} had`,
+      `the image in ${directory} is not the one that the layer of ${layer.machine} was made over`,
       {
         hint: 'Put that image back, or remove the layer: netimage layers remove.',
       },
@@ -76,7 +76,7 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
       const node = nodeOf(child)
       const shown = `${JSON.stringify(name)} in directory ${id}`
       if (!node) {
-        problems.push(`${shown} names node ${child}, which is not there`)
+        problems.push(`${shown} names node ${child}, which does not exist`)
         continue
       }
       const count = (names.get(child) ?? 0) + 1
@@ -87,7 +87,7 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
         continue
       }
       if (node.parent !== id) {
-        problems.push(`${shown} is a directory that says it is in ${node.parent}`)
+        problems.push(`${shown} is a directory whose recorded parent is ${node.parent}`)
       }
       subdirectories.set(id, (subdirectories.get(id) ?? 0) + 1)
       pending.push(child)
@@ -99,7 +99,7 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   checkData(contents, tables)
   for (const directory of tables.entries.keys()) {
     if (nodeOf(directory)?.kind === 'directory') continue
-    problems.push(`there are names in node ${directory}, which is no directory`)
+    problems.push(`there are names in node ${directory}, which is not a directory`)
   }
   return { nodes: names.size, problems }
 
@@ -111,7 +111,7 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
     const links = isDirectory ? 2 + (subdirectories.get(id) ?? 0) : count
     if (count === 0) problems.push(`node ${id} has no name`)
     else if (node.links !== links) {
-      problems.push(`node ${id} has ${links} links, and says ${node.links}`)
+      problems.push(`node ${id} has ${links} links, but ${node.links} are recorded`)
     }
   }
 }
@@ -128,7 +128,7 @@ function readTables(contents: string, index: ImageIndex): Tables {
       const node = toNodeRow(row, file)
       tables.rows.set(node.id, node)
       if (node.id >= firstNewNode && !(node.id < Number(nextNode))) {
-        tables.problems.push(`node ${node.id} is yet to be made`)
+        tables.problems.push(`node ${node.id} has a number that was not given yet`)
       }
     }
     for (const { directory, name, node, cookie } of database.all('entries')) {
@@ -141,7 +141,7 @@ function readTables(contents: string, index: ImageIndex): Tables {
         cookie: Number(cookie),
       })
       if (Number(cookie) > 0 && !(Number(cookie) < Number(nextCookie))) {
-        tables.problems.push(`a name in directory ${id} has a place that is yet to be given`)
+        tables.problems.push(`a name in directory ${id} has a cookie that was not given yet`)
       }
     }
   } finally {
@@ -161,23 +161,25 @@ function childrenOf(id: NodeId, { entries, problems }: Tables, index: ImageIndex
   for (const [name, { node, cookie }] of entries.get(id) ?? []) {
     const isInImage = children.has(name)
     if (isInImage !== (cookie === 0) || (cookie > 0 && cookies.has(cookie))) {
-      problems.push(`${JSON.stringify(name)} in directory ${id} is in a wrong place`)
+      problems.push(`${JSON.stringify(name)} in directory ${id} has a wrong cookie`)
     }
     cookies.add(cookie)
     if (node !== undefined) children.set(name, node)
     else if (!children.delete(name)) {
-      problems.push(`${JSON.stringify(name)} in directory ${id} is taken away, and was never there`)
+      problems.push(
+        `${JSON.stringify(name)} in directory ${id} is removed, but the image does not have it`,
+      )
     }
   }
   return children
 }
 
-/** Files that no node has are not wrong: they go when the layer is opened. */
+/** A file without a node is no problem: it is removed when the layer is opened. */
 function checkData(contents: string, { rows, problems }: Tables): void {
   const files = new Set(namesIn(dataFolder(contents)))
   for (const { id, kind, ownData } of rows.values()) {
     if (!ownData) continue
-    if (kind !== 'file') problems.push(`node ${id} is a ${kind} that has data`)
-    if (!files.has(id.toString(16))) problems.push(`the data of node ${id} are not there`)
+    if (kind !== 'file') problems.push(`node ${id} has data, but is a ${kind}`)
+    if (!files.has(id.toString(16))) problems.push(`the data of node ${id} is missing`)
   }
 }

@@ -102,10 +102,10 @@ function watchManifest(path: string, directory: string): () => void {
   const changed = (why: string, cause?: unknown) =>
     new NetimageError(
       'image-damaged',
-      `the image ${directory} has changed since it is served: ${why}`,
+      `the image ${directory} has changed while it was served: ${why}`,
       {
         ...(cause !== undefined && { cause }),
-        hint: 'Put the image back as it was built, or start the server anew: then the machines boot again.',
+        hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
       },
     )
   let before: string

@@ -1,4 +1,4 @@
-// What becomes of a root whose image is changed below it: no other bytes than were built are served.
+// The image below a root is changed: the server must not serve other bytes than were built.
 
 import assert from 'node:assert/strict'
 import { execFile, execFileSync } from 'node:child_process'
@@ -42,7 +42,7 @@ function openOver(root: string) {
 const inputOutput = (error: unknown) =>
   error instanceof FileSystemError &&
   error.code === 'EIO' &&
-  /\/etc\/\w+ has changed since it is served/.test(error.message)
+  /\/etc\/\w+ has changed while it was served/.test(error.message)
 
 const changes: Record<string, (file: string) => void> = {
   'a link in its place'(file) {

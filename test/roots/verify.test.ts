@@ -41,11 +41,19 @@ async function problemsAfter(damage: (database: DatabaseSync, layer: string) => 
 }
 
 const damages: [string, string, RegExp][] = [
-  ['links of a file', `UPDATE nodes SET links = 2 WHERE id = ${file}`, /has 1 links, and says 2/],
-  ['links of a directory', 'UPDATE nodes SET links = 2 WHERE id = 1', /1 has 3 links, and says 2/],
-  ['a node that is missing', `DELETE FROM nodes WHERE id = ${file}`, /names node .*not there/],
+  [
+    'links of a file',
+    `UPDATE nodes SET links = 2 WHERE id = ${file}`,
+    /has 1 links, but 2 are recorded/,
+  ],
+  [
+    'links of a directory',
+    'UPDATE nodes SET links = 2 WHERE id = 1',
+    /1 has 3 links, but 2 are recorded/,
+  ],
+  ['a node that is missing', `DELETE FROM nodes WHERE id = ${file}`, /names node .*does not exist/],
   ['a name that is missing', `DELETE FROM entries WHERE node = ${file}`, /has no name/],
-  ['a wrong parent', `UPDATE nodes SET parent = 1 WHERE id = ${inner}`, /says it is in 1/],
+  ['a wrong parent', `UPDATE nodes SET parent = 1 WHERE id = ${inner}`, /recorded parent is 1/],
   [
     'a directory with two names',
     `INSERT INTO entries VALUES (1, x'62', ${inner}, 4294967297)`,
@@ -57,22 +65,26 @@ const damages: [string, string, RegExp][] = [
     /has no name/,
   ],
   [
-    'names in what is no directory',
+    'names in a node that is not a directory',
     `INSERT INTO entries VALUES (${file}, x'62', ${file}, 4294967297)`,
-    /no directory/,
+    /is not a directory/,
   ],
   [
-    'names taken away that never were',
+    'removed names that the image does not have',
     `INSERT INTO entries VALUES (1, x'62', NULL, 0)`,
-    /was never there/,
+    /is removed, but the image does not have it/,
   ],
-  ['places given twice', 'UPDATE entries SET cookie = 4294967297', /in a wrong place/],
+  ['cookies given twice', 'UPDATE entries SET cookie = 4294967297', /has a wrong cookie/],
   [
-    'numbers to be given again',
+    'numbers that would be given again',
     `UPDATE meta SET value = ${inner} WHERE name = 'nextNode'`,
-    /yet to/,
+    /was not given yet/,
   ],
-  ['data of a directory', `UPDATE nodes SET own_data = 1 WHERE id = ${inner}`, /that has data/],
+  [
+    'data of a directory',
+    `UPDATE nodes SET own_data = 1 WHERE id = ${inner}`,
+    /has data, but is a directory/,
+  ],
 ]
 
 suite('a check finds', () => {
@@ -83,14 +95,14 @@ suite('a check finds', () => {
     })
   }
 
-  test('data that are missing', async () => {
+  test('data that is missing', async () => {
     const problems = await problemsAfter((_, layer) =>
       rmSync(join(layer, 'data', file.toString(16))),
     )
-    assert.deepEqual(problems, [`the data of node ${file} are not there`])
+    assert.deepEqual(problems, [`the data of node ${file} is missing`])
   })
 
-  test('nothing wrong with data that are left over, which go when the layer is opened', async () => {
+  test('no problem in left-over data, which is removed when the layer is opened', async () => {
     const problems = await problemsAfter((_, layer) => writeFileSync(join(layer, 'data/77'), ''))
     assert.deepEqual(problems, [])
   })

@@ -122,7 +122,7 @@ suite('an image that is served', () => {
     const image = copyOf(built)
     await using serving = await serve(image)
     appendFileSync(join(image, 'nix-support/net-image.json'), '\n')
-    const told = new RegExp(`${image} has changed since it is served`)
+    const told = new RegExp(`${image} has changed while it was served`)
     assert.match(await serving.bootFile('boot.ipxe'), told)
     assert.equal(serving.machines.nfsMachineOf(callerAt(address)), 'busy')
     assert.match(serving.errors.join(), told)
