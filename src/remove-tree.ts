@@ -1,9 +1,8 @@
 /** Removes a tree, even if its directories are read-only, as in a Nix store. */
 import { chmodSync, lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 
+import { joinBytes } from './byte-paths.ts'
 import { errnoOf } from './errors.ts'
-
-const slash = Buffer.from('/')
 
 /**
  * Does nothing if the path does not exist. Removes symlinks and never follows them.
@@ -31,7 +30,7 @@ function removeDirectory(path: Buffer, failures: unknown[]): void {
   if (process.geteuid?.() !== 0) attempt([], () => chmodSync(path, 0o700))
   attempt(failures, () => {
     for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
-      const child = Buffer.concat([path, slash, entry.name])
+      const child = joinBytes(path, entry.name)
       if (entry.isDirectory()) removeDirectory(child, failures)
       else attempt(failures, () => unlinkSync(child))
     }

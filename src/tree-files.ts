@@ -5,6 +5,7 @@ import { lstat, readdir, readlink } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
 
+import { joinBytes } from './byte-paths.ts'
 import { fileSystemError, NetimageError } from './errors.ts'
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
@@ -26,8 +27,6 @@ export const treeFileSchema = v.variant('type', [
 /** Paths are relative to the tree. Paths and targets are escaped by `escapeBytes`. */
 export type TreeFile = v.InferOutput<typeof treeFileSchema>
 
-const slash = Buffer.from('/')
-
 /**
  * @param skip tells whether to leave out a relative path (escaped) and everything below it
  */
@@ -36,10 +35,10 @@ export async function listTree(root: string, skip: (path: string) => boolean): P
   async function visit(directory: Buffer, prefix: Buffer): Promise<void> {
     const names = await readdir(directory, { encoding: 'buffer' })
     for (const name of names.sort((a, b) => a.compare(b))) {
-      const relative = prefix.length > 0 ? Buffer.concat([prefix, slash, name]) : name
+      const relative = prefix.length > 0 ? joinBytes(prefix, name) : name
       const escaped = escapeBytes(relative)
       if (skip(escaped)) continue
-      const absolute = Buffer.concat([directory, slash, name])
+      const absolute = joinBytes(directory, name)
       const file = await describe(absolute, escaped)
       files.push(file)
       if (file.type === 'directory') await visit(absolute, relative)

@@ -1,10 +1,9 @@
 /** Moves what commands made into a tree of the image. */
 import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
 
+import { joinBytes } from '../byte-paths.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { removeTree } from '../remove-tree.ts'
-
-const slash = Buffer.from('/')
 
 /**
  * Moves everything in `from` into `to`; directories that both have are merged, and a file that
@@ -22,7 +21,7 @@ export function mergeTree(
     chmodSync(source, 0o700)
     chmodSync(target, mode | 0o700)
     for (const name of readdirSync(source, { encoding: 'buffer' })) {
-      const [child, place] = [join(source, name), join(target, name)]
+      const [child, place] = [joinBytes(source, name), joinBytes(target, name)]
       const path = prefix + name.toString()
       const existing = lstatSync(place, { throwIfNoEntry: false })
       const both = existing?.isDirectory() && lstatSync(child).isDirectory()
@@ -55,8 +54,4 @@ function move(from: Buffer, to: Buffer): void {
   chmodSync(from, stat.mode | 0o700)
   renameSync(from, to)
   chmodSync(to, stat.mode)
-}
-
-function join(directory: Buffer, name: Buffer): Buffer {
-  return Buffer.concat([directory, slash, name])
 }

@@ -1,10 +1,9 @@
 /** Makes a tree of the image the same whenever and by whomever it was made. */
 import { chmodSync, lchownSync, lstatSync, lutimesSync, readdirSync } from 'node:fs'
 
+import { joinBytes } from '../byte-paths.ts'
 import { fileSystemError } from '../errors.ts'
 import { storeTime } from '../nix/nar/restore.ts'
-
-const slash = Buffer.from('/')
 
 export interface NormalizeSettings {
   /** What is already normal, as the store paths are. */
@@ -27,7 +26,7 @@ export function normalizeTree(
   function normalize(path: Buffer, isDirectory: boolean): void {
     if (isDirectory && !skipped?.equals(path)) {
       for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
-        normalize(Buffer.concat([path, slash, entry.name]), entry.isDirectory())
+        normalize(joinBytes(path, entry.name), entry.isDirectory())
       }
     }
     if (asRoot) giveToRoot(path)

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import { open, lstat, readdir, readlink, type FileHandle } from 'node:fs/promises'
 
+import { joinBytes } from '../byte-paths.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { storeTime } from '../nix/nar/restore.ts'
 
@@ -73,7 +74,7 @@ export async function writeTar(
     const names = await readdir(directory, { encoding: 'buffer' })
     for (const name of names.sort((a, b) => a.compare(b))) {
       signal.throwIfAborted()
-      const path = Buffer.concat([directory, slash, name])
+      const path = joinBytes(directory, name)
       const stored = Buffer.concat([prefix, name])
       const stat = await lstat(path)
       const mode = stat.mode & 0o7777
