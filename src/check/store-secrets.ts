@@ -2,6 +2,7 @@
 import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 
+import { joinBytes } from '../byte-paths.ts'
 import { fileSystemError } from '../errors.ts'
 import { nameOf, type StorePath } from '../nix/store-path.ts'
 import {
@@ -60,8 +61,6 @@ export async function findSecretsInStore(
   return { found: secrets, knowsPublic: publicPaths.size > 0 }
 }
 
-const slash = Buffer.from('/')
-
 /** Uses buffers for file names, because not every name is text. */
 function searchTree(
   storePath: StorePath,
@@ -75,7 +74,7 @@ function searchTree(
       if (depth >= maxDepth || publishedFolders.has(name.toLowerCase())) return
       for (const child of readdirSync(file, { encoding: 'buffer' })) {
         const childName = child.toString()
-        visit(Buffer.concat([file, slash, child]), `${path}/${childName}`, childName, depth + 1)
+        visit(joinBytes(file, child), `${path}/${childName}`, childName, depth + 1)
       }
     } else if (stat.isFile() && isSearched(stat.size)) {
       const kind = findSecret(name, readSmall(file, buffer))

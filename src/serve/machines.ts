@@ -168,9 +168,9 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   function close(name: string, roots: readonly Root[]): Promise<void> {
-    const closed = Promise.all(roots.map(({ layer }) => layer.close()))
-      .then(() => {})
-      .finally(() => closing.delete(name))
+    const closed = whenAllEnd(roots.map(({ layer }) => layer.close())).finally(() =>
+      closing.delete(name),
+    )
     closing.set(name, closed)
     return closed
   }
@@ -220,10 +220,15 @@ export function createMachines(settings: MachinesSettings): Machines {
     async close() {
       isEnding = true
       const names = [...open.keys(), ...closing.keys()]
-      const closed = await Promise.allSettled(names.map((name) => forget(name)))
-      // Of several errors one is told; no machine's keeps another machine's layer open.
-      for (const result of closed) if (result.status === 'rejected') throw result.reason
+      await whenAllEnd(names.map((name) => forget(name)))
     },
+  }
+}
+
+/** Waits for the end of all of them, and only then throws the first error, if there is one. */
+async function whenAllEnd(promises: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) {
+    if (result.status === 'rejected') throw result.reason
   }
 }
 
