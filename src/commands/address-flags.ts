@@ -9,12 +9,12 @@ import { addressIn } from '../protocols/machine-address.ts'
 export function parseAllowed(text: string, previous: string[] | undefined): string[] {
   const name = addressIn(text)
   if (name !== 'any' && parseMac(name) === undefined && !isIPv4(name)) {
-    throw new InvalidArgumentError('It is a hardware address, an IPv4 address, or any.')
+    throw new InvalidArgumentError('Give a hardware address, an IPv4 address, or any.')
   }
   return [...(previous ?? []), name]
 }
 
-/** @returns IPv4 addresses by hardware address */
+/** @returns the IPv4 address for each hardware address */
 export function parseReservation(
   text: string,
   previous: ReadonlyMap<string, string> | undefined,
@@ -22,13 +22,13 @@ export function parseReservation(
   const [name = '', address = '', ...more] = text.split('=')
   const mac = parseMac(name)
   if (mac === undefined || !isIPv4(address) || more.length > 0) {
-    throw new InvalidArgumentError('It is written MAC=ADDRESS.')
+    throw new InvalidArgumentError('Write MAC=ADDRESS, as in dc:a6:32:01:02:03=10.0.0.7.')
   }
   return new Map([...(previous ?? []), [mac, address]])
 }
 
 export function parseAddresses(text: string, previous: string[] | undefined): string[] {
-  if (!isIPv4(text)) throw new InvalidArgumentError('It is an IPv4 address.')
+  if (!isIPv4(text)) throw new InvalidArgumentError('Give an IPv4 address.')
   return [...(previous ?? []), text]
 }
 
@@ -37,7 +37,7 @@ const labelPattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i
 export function parseDomain(text: string): string {
   const isDomain = text.split('.').every((label) => labelPattern.test(label))
   if (isDomain && text.length <= 253) return text
-  throw new InvalidArgumentError('It is a domain name, as in home.arpa.')
+  throw new InvalidArgumentError('Give a domain name, as in home.arpa.')
 }
 
 export function parsePort(text: string): number {
@@ -47,9 +47,9 @@ export function parsePort(text: string): number {
 }
 
 /**
- * What would be left unheeded is refused.
+ * Refuses flags that only `--dhcp full` uses.
  *
- * @param flags by name; undefined where they are not given
+ * @param flags by name; undefined if a flag was not given
  * @throws `NetimageError` `bad-usage`
  */
 export function refuseWithoutFull(dhcp: string, flags: Readonly<Record<string, unknown>>): void {
@@ -57,9 +57,9 @@ export function refuseWithoutFull(dhcp: string, flags: Readonly<Record<string, u
   if (dhcp === 'full' || name === undefined) return
   throw new NetimageError(
     'bad-usage',
-    `--${name} says how addresses are given, which --dhcp ${dhcp} does not`,
+    `--${name} is only for --dhcp full: with --dhcp ${dhcp}, netimage gives no addresses`,
     {
-      hint: 'Leave it out, or serve with --dhcp full on a network without another DHCP server.',
+      hint: `Leave out --${name}, or serve with --dhcp full on a network without another DHCP server.`,
     },
   )
 }

@@ -1,17 +1,17 @@
-/** What root does in a directory of another user, it does as that user if it can. */
+/** Makes root work in the state directory of another user as that user, if possible. */
 import { lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** In no group that has more rights than others: nogroup, as Debian and NixOS have it. */
+/** The group nogroup of Debian and NixOS: it has no special rights. */
 const noGroup = 65_534
 
 /**
- * Whoever owns the layers can put a link in the place of any file or directory among them, and would
- * have root read or overwrite what it leads to. So root becomes that user for good, and what the
- * command makes belongs to that user as well.
+ * The owner of the layers can replace any file or directory among them by a link. Root would then
+ * read or overwrite the target of that link. So root becomes that user for the rest of the command,
+ * and new files belong to that user as well.
  *
- * A directory above may be closed to the user, as `/var/lib/private` is to a service with
- * `DynamicUser`. Then root stays root, and refuses links itself: `refuseLinks`.
+ * The user may not be able to reach the layers: a service with `DynamicUser` cannot enter
+ * `/var/lib/private`. Then root stays root, and `refuseLinks` refuses links.
  *
  * @param state the state directory
  */

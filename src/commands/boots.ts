@@ -11,9 +11,9 @@ import { stateOption } from './state-option.ts'
 export function bootsCommand() {
   return new Command('boots')
     .description('Show the boots that `netimage serve` has seen')
-    .argument('[machine]', 'a hardware or IP address; its last boot is shown step by step')
+    .argument('[machine]', 'a hardware or IP address; shows its last boot step by step')
     .addOption(stateOption)
-    .option('-n, --number <count>', 'how many boots, the newest first', parseCount, 20)
+    .option('-n, --number <count>', 'how many boots to show, the newest first', parseCount, 20)
     .option('--json', 'print the result as JSON')
     .action((machine, flags) =>
       runCommand(flags, () => boots(machine && addressIn(machine), flags)),
@@ -35,7 +35,7 @@ async function boots(
   if (lines.length === 0) {
     lines.push(machine === undefined ? 'no boots yet' : `no boots of ${machine} yet`)
   }
-  if (damaged > 0) lines.push(`${plural(damaged, 'boot')} cannot be read and is left out`)
+  if (damaged > 0) lines.push(`could not read ${plural(damaged, 'boot')}: left out`)
   if (last && events) {
     lines.push(
       '',
@@ -78,5 +78,5 @@ function inLine(event: unknown): string {
 function parseCount(text: string): number {
   const count = Number(text)
   if (Number.isSafeInteger(count) && count > 0) return count
-  throw new InvalidArgumentError('It is a whole number, 1 or more.')
+  throw new InvalidArgumentError('Give a whole number, 1 or more.')
 }

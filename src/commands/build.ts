@@ -18,20 +18,20 @@ import * as stores from './store-options.ts'
 
 export function buildCommand() {
   return describeBuild().action((system, flags) => {
-    // V8 lets garbage pile up while there is memory: with many store paths hundreds of megabytes.
-    // Only the program may set this: it stays set for all that the process does.
+    // Without this, V8 keeps hundreds of megabytes of garbage if there are many store paths. The
+    // flag holds for the whole process, so only the command sets it, never the library.
     setFlagsFromString('--optimize-for-size')
     return runCommand(flags, (around) => build(system, flags, around))
   })
 }
 
-/** Apart from its action, so that the type of the flags is the one that commander infers. */
+/** Separate from the action, so that commander infers the type of the flags. */
 function describeBuild() {
   return new Command('build')
     .description('Build a net image from a NixOS system')
     .argument('<system>', 'a store path, a link to one (./result), or a host of a flake (.#host)')
-    .option('-o, --output <dir>', 'where the image goes (default: ./<rootDirectoryName>)')
-    .option('--force', 'replace an image that is there, once the new one is complete')
+    .option('-o, --output <dir>', 'where to put the image (default: ./<rootDirectoryName>)')
+    .option('--force', 'replace an existing image once the new image is complete')
     .addOption(stores.fromOption)
     .addOption(stores.keysOption)
     .addOption(stores.noCheckSigsOption)
@@ -40,7 +40,7 @@ function describeBuild() {
     .addOption(
       new Option(
         '--link <how>',
-        'how files come from the pool where the file system cannot clone them (default: "copy")',
+        'how to take files from the pool if the file system cannot clone them (default: "copy")',
       ).choices(['copy', 'hardlink'] as const),
     )
     .addOption(
@@ -51,16 +51,16 @@ function describeBuild() {
     .addOption(
       new Option(
         '--boot <way>',
-        'a way of booting; repeatable (default: what the system calls for)',
+        'a way of booting; repeatable (default: the ways that the system asks for)',
       ).argParser(parseWay),
     )
     .addOption(silenceOption)
-    .option('--device-tree <name>', 'the device tree that U-Boot is to load')
+    .option('--device-tree <name>', 'the device tree that U-Boot loads')
     .option('--firmware <dir>', 'the Raspberry Pi’s firmware (raspberrypifw or raspi-firmware)')
     .option('--config-txt <file>', 'lines for the end of the Raspberry Pi’s config.txt')
-    .option('--ipxe <dir>', 'iPXE’s loaders, to be copied into the boot tree')
-    .option('--uefi-stub <file>', 'systemd’s stub, where the system’s closure has none')
-    .option('--sign-key <file>', 'sign what UEFI starts (with sbsign)')
+    .option('--ipxe <dir>', 'a directory with iPXE’s loaders, copied into the boot tree')
+    .option('--uefi-stub <file>', 'systemd’s stub, if the system’s closure has none')
+    .option('--sign-key <file>', 'sign the programs that UEFI starts with this key (by sbsign)')
     .option('--sign-cert <file>', 'the certificate of --sign-key')
     .addOption(
       new Option(
@@ -115,7 +115,7 @@ async function build(
   })
   const bytes = manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0)
   const size = `${plural(manifest.closure.length, 'store path')}, ${formatBytes(bytes)}`
-  // On stderr, even when no progress is shown: stdout is for the image's place alone.
+  // Findings go to stderr, even with --quiet: stdout has only the path of the image.
   if (findings.length > 0 && !flags.json)
     process.stderr.write(`${visibleLines(describeFindings(findings))}\n`)
   progress.begin('done').end(`built ${manifest.system.label} (${size})`)
@@ -135,7 +135,7 @@ async function build(
   }
 }
 
-/** What ways of booting take, as flags give it. */
+/** The settings of ways of booting that were given as flags. */
 async function flagSettings(flags: BuildFlags): Promise<BootSettings> {
   return withoutUndefined<BootSettings>({
     deviceTree: flags.deviceTree,
@@ -157,14 +157,14 @@ async function readText(file: string): Promise<string> {
   }
 }
 
-/** `none` alone leaves the boot tree to the person's commands. */
+/** `none`: netimage writes no boot files, and only the user's commands fill the boot tree. */
 function parseWay(way: string, previous: BootWay[] | undefined): BootWay[] {
   if (way === 'none') {
-    if (previous?.length) throw new InvalidArgumentError('none goes with no other way.')
+    if (previous?.length) throw new InvalidArgumentError('none cannot be combined with other ways.')
     return []
   }
   if (!isBootWay(way)) {
-    throw new InvalidArgumentError(`Allowed choices are ${bootWays.join(', ')}, none.`)
+    throw new InvalidArgumentError(`The choices are ${bootWays.join(', ')}, none.`)
   }
   return [...(previous ?? []), way]
 }
@@ -176,7 +176,7 @@ function parseMachine(address: string, previous: string[] | undefined): string[]
   return [...(previous ?? []), address]
 }
 
-/** The options of the image that were given as flags, which count before the config file's. */
+/** The options of the image that were given as flags. They override those of the config file. */
 function optionFlags(flags: BuildFlags): NetImageOptions {
   const { imageBaseName, rootDirectoryName, nfsRoot, storePaths } = flags
   const { populateFirmwareCommands, populateRootCommands } = flags

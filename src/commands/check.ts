@@ -9,10 +9,12 @@ import * as stores from './store-options.ts'
 
 export function checkCommand() {
   return new Command('check')
-    .description('Say what will keep a system or an image from booting, and what mends it')
-    .argument('<subject>', 'a system, as build takes it, or an image')
+    .description(
+      'Find the errors that keep a system or an image from booting, and say how to mend them',
+    )
+    .argument('<subject>', 'a system, as for build, or an image')
     .addOption(silenceOption)
-    .option('--nfs-root <root>', 'the nfsRoot that build will be given (default: the image’s)')
+    .option('--nfs-root <root>', 'the nfsRoot that you will give to build (default: the image’s)')
     .addOption(stores.fromOption)
     .addOption(stores.keysOption)
     .addOption(stores.noCheckSigsOption)

@@ -1,4 +1,4 @@
-/** The layers that a person means by a machine and an image. */
+/** Finds the layers of the machine and the image that a person names. */
 import { resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
@@ -11,7 +11,7 @@ interface Flags {
   image?: string | undefined
 }
 
-/** @throws `NetimageError` `path-not-found` where a machine has none */
+/** @throws `NetimageError` `path-not-found` if no layer matches */
 export async function chooseLayers(
   machine: string | undefined,
   flags: Flags,
@@ -21,7 +21,7 @@ export async function chooseLayers(
   const { stateDirectory } = await import('../serve/state.ts')
   const { image } = flags
   const imageDirectory = image === undefined ? undefined : resolve(image)
-  // Nothing that is made here is for others.
+  // Other users must not read the files that the commands make.
   process.umask(0o077)
   const state = stateDirectory(flags.state)
   becomeOwner(state)
@@ -33,17 +33,17 @@ export async function chooseLayers(
       return known !== undefined && (known.name === image || known.directory === imageDirectory)
     })
   if (found.length > 0 || (machine === undefined && image === undefined)) return found
-  const over = image === undefined ? '' : ` over ${image}`
+  const over = image === undefined ? '' : ` over the image ${image}`
   throw new NetimageError(
     'path-not-found',
     `${machine ?? 'no machine'} has no layer${over} in ${state}`,
     {
-      hint: 'See what is there with: netimage layers list.',
+      hint: 'List all layers with: netimage layers list.',
     },
   )
 }
 
-/** @throws `NetimageError` `path-not-found`, `bad-usage` where a machine has several */
+/** @throws `NetimageError` `path-not-found`, `bad-usage` if the machine has several */
 export async function chooseLayer(machine: string, flags: Flags): Promise<StoredLayer> {
   const [first, ...others] = await chooseLayers(machine, flags)
   if (first && others.length === 0) return first

@@ -1,4 +1,4 @@
-/** What the commands that check share: which rules are silenced, and how findings are shown. */
+/** For `check` and `build`: the option that silences rules, and the text of findings. */
 import { Option } from '@commander-js/extra-typings'
 
 import type { CheckFinding, Level } from '../check/check-system.ts'
@@ -7,14 +7,14 @@ import { collect } from './store-options.ts'
 
 export const silenceOption = new Option(
   '--silence <rule>',
-  'leave out a rule of check; repeatable',
+  'leave out this rule of check; repeatable',
 ).argParser(collect)
 
 const levels: readonly Level[] = ['error', 'warning', 'note']
 
-/** Grouped by their levels, each with what mends it. */
+/** Groups the findings by level; each has its fix below. */
 export function describeFindings(findings: readonly CheckFinding[]): string {
-  if (findings.length === 0) return 'nothing was found that would keep it from booting'
+  if (findings.length === 0) return 'nothing was found that would keep the system from booting'
   const groups = levels.flatMap((level) => {
     const found = findings.filter((finding) => finding.level === level)
     return found.length === 0 ? [] : [[plural(found.length, level), ...found.map(describe)]]

@@ -1,4 +1,4 @@
-/** What a person reads: amounts in words, lines that fit. */
+/** Formats amounts, times and lines of text for people. */
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
@@ -22,7 +22,7 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
-/** As a clock on the wall has it: `2026-11-23 08:15:00`. @param milliseconds since 1970 */
+/** In local time: `2026-11-23 08:15:00`. @param milliseconds since 1970 */
 export function formatTime(milliseconds: number): string {
   const time = new Date(milliseconds)
   return new Date(milliseconds - time.getTimezoneOffset() * 60_000)
@@ -31,7 +31,7 @@ export function formatTime(milliseconds: number): string {
     .replace('T', ' ')
 }
 
-/** Lines no longer than `width`, each after the indent; a word that is longer stands alone. */
+/** Breaks text into lines of at most `width`, with the indent. A longer word has its own line. */
 export function wrap(text: string, width: number, indent: string): string[] {
   const lines: string[] = []
   let line = ''

@@ -7,10 +7,10 @@ import { poolOption } from './store-options.ts'
 
 export function gcCommand() {
   return new Command('gc')
-    .description('Remove from the pool what has not been used for some time')
+    .description('Remove the store paths from the pool that no build used for some time')
     .addOption(poolOption)
     .addOption(
-      new Option('--keep-days <days>', 'keep what was used within so many days')
+      new Option('--keep-days <days>', 'keep the store paths that were used in this number of days')
         .argParser(parseDays)
         .default(30),
     )
@@ -34,6 +34,6 @@ export function gcCommand() {
 
 function parseDays(text: string): number {
   const days = Number(text)
-  if (text.trim() === '' || !(days >= 0)) throw new InvalidArgumentError('It is no number of days.')
-  return days
+  if (text.trim() !== '' && days >= 0) return days
+  throw new InvalidArgumentError('Give a number of days, 0 or more.')
 }

@@ -9,8 +9,8 @@ import * as stores from './store-options.ts'
 
 export function inspectCommand() {
   return new Command('inspect')
-    .description('Tell what a system or an image is')
-    .argument('<subject>', 'a system, as build takes it, or an image')
+    .description('Describe a system or an image')
+    .argument('<subject>', 'a system, as for build, or an image')
     .addOption(stores.fromOption)
     .addOption(stores.keysOption)
     .addOption(stores.noCheckSigsOption)

@@ -10,7 +10,9 @@ import { runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
 export function layersCommand() {
-  const layers = new Command('layers').description('What machines have written over their images')
+  const layers = new Command('layers').description(
+    'Manage the files that machines wrote over their images',
+  )
   const make = [list, show, reset, remove, snapshot, restore, verify]
   for (const command of make) layers.addCommand(command().exitOverride())
   return layers
@@ -20,7 +22,7 @@ const machineArgument = ['<machine>', 'a hardware or IP address'] as const
 const jsonOption = ['--json', 'print the result as JSON'] as const
 const imageOption = new Option(
   '--image <image>',
-  "over this image only: its directory, its root directory's name, or what `list` shows",
+  "only layers over this image: its directory, its root directory's name, or its id in `list`",
 )
 
 function list() {
@@ -41,7 +43,7 @@ function list() {
 
 function show() {
   return new Command('show')
-    .description('Show the layers of a machine, and their snapshots')
+    .description('Show the layers of a machine and their snapshots')
     .argument(...machineArgument)
     .addOption(stateOption)
     .addOption(imageOption)
@@ -67,7 +69,7 @@ function show() {
 
 function reset() {
   return new Command('reset')
-    .description('Forget what a machine has written; snapshots stay')
+    .description('Remove all that a machine has written, but not its snapshots')
     .argument(...machineArgument)
     .addOption(stateOption)
     .addOption(imageOption)
@@ -85,9 +87,9 @@ function reset() {
 
 function remove() {
   return new Command('remove')
-    .description('Remove the layers of a machine and their snapshots, or one snapshot')
+    .description('Remove the layers of a machine with their snapshots, or only one snapshot')
     .argument(...machineArgument)
-    .option('--snapshot <name>', 'this snapshot only')
+    .option('--snapshot <name>', 'remove only this snapshot')
     .addOption(stateOption)
     .addOption(imageOption)
     .option(...jsonOption)
@@ -111,9 +113,9 @@ function remove() {
 
 function snapshot() {
   return new Command('snapshot')
-    .description('Keep what a machine has written until now')
+    .description('Keep a copy of all that a machine has written until now')
     .argument(...machineArgument)
-    .argument('<name>', 'what it is called')
+    .argument('<name>', 'the name of the snapshot')
     .addOption(stateOption)
     .addOption(imageOption)
     .option(...jsonOption)
@@ -122,16 +124,16 @@ function snapshot() {
         const { takeSnapshot } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
         await takeSnapshot(layer, name)
-        return done([layer], `kept ${machine} as ${name}`)
+        return done([layer], `took the snapshot ${name} of ${machine}`)
       }),
     )
 }
 
 function restore() {
   return new Command('restore')
-    .description('Put a snapshot in place of what a machine has written since')
+    .description('Replace all that a machine has written by a snapshot')
     .argument(...machineArgument)
-    .argument('<name>', 'of the snapshot')
+    .argument('<name>', 'the name of the snapshot')
     .addOption(stateOption)
     .addOption(imageOption)
     .option(...jsonOption)
@@ -141,14 +143,14 @@ function restore() {
         const { restoreSnapshot } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
         await restoreSnapshot(layer, name, warn)
-        return done([layer], `${machine} is as in ${name}`)
+        return done([layer], `restored the snapshot ${name} of ${machine}`)
       }),
     )
 }
 
 function verify() {
   return new Command('verify')
-    .description('Check that the structure of layers holds together')
+    .description('Check that the structure of layers is whole')
     .argument('[machine]', 'a hardware or IP address; default: all machines')
     .addOption(stateOption)
     .addOption(imageOption)
@@ -169,7 +171,7 @@ function verify() {
             if (check.problems.length > 0) status = exitStatus.untrusted
             for (const text of check.problems.length > 0 ? check.problems : ['whole']) tell(text)
           } catch (error) {
-            // The others are checked all the same.
+            // An error in one layer does not stop the check of the others.
             if (!(error instanceof NetimageError) || chosen.length === 1) throw error
             layers.push({ ...name, error: { code: error.code, message: error.message } })
             if (status === 0) status = exitStatus.failed
@@ -211,7 +213,7 @@ async function describe(layer: StoredLayer): Promise<Described> {
   return { ...known, ...measureLayer(layer), ...(record && { record }) }
 }
 
-/** The others are shown even if one cannot be read. */
+/** One layer that cannot be read must not hide the others. */
 async function describeIfPossible(layer: StoredLayer): Promise<Described | Unreadable> {
   try {
     return await describe(layer)

@@ -1,4 +1,4 @@
-/** The command line: every command, and how the program ends. */
+/** The command line: adds every command, and sets the exit status. */
 import { Command, CommanderError } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
@@ -20,8 +20,8 @@ export async function main(): Promise<void> {
     .version(version)
     .exitOverride()
 
-  // All of them are made at every start. The modules that do the work are large: a command's action
-  // imports them, so that no command waits for the modules of the others.
+  // Every start makes all commands. The modules that do the work are large, so the action of a
+  // command imports them: no command loads the modules of another.
   const make = [
     buildCommand,
     inspectCommand,
@@ -42,7 +42,7 @@ export async function main(): Promise<void> {
     if (!(error instanceof CommanderError)) report(error, false)
     else if (error.exitCode === 0) process.exitCode = 0
     else {
-      // Commander has said so on stderr already.
+      // Commander has already printed the message on stderr.
       if (process.argv.includes('--json')) printFailure(usageError(error))
       process.exitCode = exitStatus.usage
     }

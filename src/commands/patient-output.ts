@@ -1,17 +1,17 @@
 /**
- * Writes without ever waiting for whoever reads.
+ * Writes to an output, and never blocks until somebody reads it.
  *
- * Node waits for a terminal, and a terminal may be stopped (Ctrl-S), or be at the other end of a
- * connection that sleeps: no machine would be served until it goes on.
+ * Node blocks while it writes to a terminal. A terminal can be stopped (Ctrl-S), or its connection
+ * can hang. The server would serve no machine in the meantime.
  */
 import { constants, openSync, writeSync } from 'node:fs'
 
 import { errnoOf } from '../errors.ts'
 
 export interface PatientOutput {
-  /** Whether what was written last still waits to be read. */
+  /** Whether nobody has read the last text yet. */
   readonly isBehind: boolean
-  /** What comes while too much waits is lost. */
+  /** Drops the text if too much text waits already. */
   write(text: string): void
 }
 
@@ -25,7 +25,10 @@ export function patientOutput(stream: Stream): PatientOutput {
   return terminal === undefined ? toStream(stream) : toTerminal(terminal)
 }
 
-/** Node never waits for pipes. Whoever stops reading one ends other commands, but none that serves. */
+/**
+ * Node does not block on pipes. If the reader of a pipe ends, other commands end as well, but
+ * `serve` must go on.
+ */
 function toStream(stream: Stream): PatientOutput {
   stream.removeAllListeners('error').on('error', () => {})
   return {
@@ -38,13 +41,16 @@ function toStream(stream: Stream): PatientOutput {
   }
 }
 
-/** By a way in of its own: other programs, such as the shell, want to wait for the same terminal. */
+/**
+ * Opens the terminal again, because `O_NONBLOCK` holds for every program that shares the open file,
+ * and other programs, such as the shell, expect a terminal that blocks.
+ */
 function openAgain(descriptor: number): number | undefined {
   const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants
   try {
     return openSync(`/dev/fd/${descriptor}`, O_WRONLY | O_NONBLOCK | O_NOCTTY)
   } catch {
-    // It is somebody else's, as after `su`.
+    // The terminal belongs to another user, for example after `su`.
     return undefined
   }
 }
@@ -59,7 +65,7 @@ function toTerminal(file: number): PatientOutput {
       while (waiting.length > 0) waiting = waiting.subarray(writeSync(file, waiting))
     } catch (error) {
       if (errnoOf(error) === 'EAGAIN') timer = setTimeout(flush, retryMs).unref()
-      // The terminal is gone.
+      // The terminal was closed.
       else waiting = Buffer.alloc(0)
     }
   }

@@ -1,4 +1,4 @@
-/** What all commands share: how they end, what they print, and that Ctrl-C stops them cleanly. */
+/** Runs a command: prints its result or its error, sets the exit status, and handles Ctrl-C. */
 import { errnoOf, exitStatus, messageOf, NetimageError } from '../errors.ts'
 import { printableJson, visibleLines } from '../printable.ts'
 import { silentProgress, type Progress } from '../progress.ts'
@@ -14,7 +14,7 @@ export interface Outcome {
   json: object
   /** For people: the result on stdout. */
   text: string
-  /** Where the command did its work and found something wrong. */
+  /** Set if the command did its work and found something wrong. */
   exitStatus?: number
 }
 
@@ -29,7 +29,7 @@ export async function runCommand(
 ): Promise<void> {
   const abort = new AbortController()
   const stop = () => {
-    // The second time a person means it, whatever is left behind.
+    // A second Ctrl-C ends the program at once, even if files are left behind.
     if (abort.signal.aborted) process.exit(exitStatus.interrupted)
     abort.abort(new NetimageError('interrupted', 'interrupted'))
   }
@@ -41,10 +41,9 @@ export async function runCommand(
     print(options.json ? printableJson(outcome.json, 2) : visibleLines(outcome.text))
     process.exitCode = outcome.exitStatus ?? 0
   } catch (error) {
-    // What Node itself broke off does not say why.
-    const isBrokenOff =
-      abort.signal.aborted && error instanceof Error && error.name === 'AbortError'
-    report(isBrokenOff ? abort.signal.reason : error, options.json ?? false)
+    // Errors of calls that Node aborted do not give the reason.
+    const isAborted = abort.signal.aborted && error instanceof Error && error.name === 'AbortError'
+    report(isAborted ? abort.signal.reason : error, options.json ?? false)
   } finally {
     process.off('SIGINT', stop).off('SIGTERM', stop)
   }
@@ -54,7 +53,7 @@ function print(text: string): void {
   process.stdout.write(text.endsWith('\n') || text === '' ? text : `${text}\n`)
 }
 
-/** Whoever reads our output may stop reading: that is no failure of ours. */
+/** The reader of our output may stop reading, as `head` does. That is not an error. */
 export function ignoreClosedPipe(): void {
   process.stdout.on('error', (error) => {
     if (errnoOf(error) === 'EPIPE') process.exit(process.exitCode ?? 0)
@@ -72,7 +71,7 @@ export function report(error: unknown, json: boolean): void {
   process.exitCode = known.exitStatus
 }
 
-/** An error as `--json` gives it. */
+/** Prints an error for `--json`. */
 export function printFailure({ code, message, hint, details }: NetimageError): void {
   const more = Object.keys(details).length > 0 && { details }
   print(printableJson({ error: { code, message, ...(hint && { hint }), ...more } }, 2))
@@ -82,6 +81,6 @@ function unexpected(error: unknown): NetimageError {
   const where = error instanceof Error && process.env['NETIMAGE_DEBUG'] ? `\n${error.stack}` : ''
   return new NetimageError('internal', `${messageOf(error)}${where}`, {
     cause: error,
-    hint: 'This is a defect of netimage. Run it again with NETIMAGE_DEBUG=1 and report what it prints.',
+    hint: 'This is a defect of netimage. Run the command again with NETIMAGE_DEBUG=1 and report its output.',
   })
 }

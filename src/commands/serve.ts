@@ -26,13 +26,19 @@ export function serveCommand() {
   )
 }
 
-/** Apart from its action, so that the type of the flags is the one that commander infers. */
+/** Separate from the action, so that commander infers the type of the flags. */
 function describeServe() {
   return new Command('serve')
     .description('Serve images to machines without disks: DHCP, TFTP, HTTP and NFS')
-    .argument('<image...>', 'images that build made; a machine has the first for its processor')
+    .argument(
+      '<image...>',
+      'images that build made; a machine gets the first image for its processor',
+    )
     .addOption(
-      new Option('--dhcp <mode>', 'beside the network’s own server, as its only one, or not at all')
+      new Option(
+        '--dhcp <mode>',
+        'beside the network’s DHCP server, as its only DHCP server, or not at all',
+      )
         .choices(['proxy', 'full', 'off'] as const)
         .default('proxy' as const),
     )
@@ -42,7 +48,10 @@ function describeServe() {
         'a machine that may boot: its hardware or IP address, or any; repeatable',
       ).argParser(parseAllowed),
     )
-    .option('--listen <address>', 'the address to serve on (default: the only one that there is)')
+    .option(
+      '--listen <address>',
+      'the address to serve on (default: the address of the machine, if it has only one)',
+    )
     .option('--interface <name>', 'the network interface to serve on')
     .option('--range <range>', 'with --dhcp full: the addresses to give, 10.0.0.100-10.0.0.199')
     .option('--network <network>', 'with --dhcp full: 10.0.0.0/24 (default: the interface’s)')
@@ -55,7 +64,7 @@ function describeServe() {
     .addOption(
       new Option(
         '--router <address>',
-        'with --dhcp full: the way out of the network; repeatable, the best first',
+        'with --dhcp full: the router of the network; repeatable, the best first',
       ).argParser(parseAddresses),
     )
     .addOption(
@@ -70,15 +79,18 @@ function describeServe() {
         'with --dhcp full: the domain of the network’s names',
       ).argParser(parseDomain),
     )
-    .option('--force', 'with --dhcp full: serve even where another DHCP server answers')
-    .option('--ephemeral', 'let each machine begin each boot without what it wrote before')
+    .option('--force', 'with --dhcp full: serve even if another DHCP server answers')
+    .option('--ephemeral', 'at each boot, remove all that the machine wrote before')
     .addOption(stateOption)
     .option('--tftp-port <port>', 'another port for TFTP', parsePort, 69)
-    .option('--tftp-single-port', 'keep all of TFTP to one port, for firewalls')
+    .option('--tftp-single-port', 'use one port for all of TFTP, for firewalls')
     .option('--http-port <port>', 'another port for HTTP', parsePort, 80)
     .option('--nfs-port <port>', 'another port for NFS', parsePort, 2049)
-    .option('--no-port-mapper', 'clients are told the port of NFS by their mount options')
-    .option('--json', 'print events as JSON, also on a terminal')
+    .option(
+      '--no-port-mapper',
+      'serve no port mapper: clients get the port of NFS from their mount options',
+    )
+    .option('--json', 'print events as JSON, even on a terminal')
 }
 
 type ServeFlags = ReturnType<ReturnType<typeof describeServe>['opts']>
@@ -94,7 +106,7 @@ async function run(
   refuseWithoutFull(flags.dhcp, { range, network, reserve, router, dns, domain, force })
   const { serve } = await import('../serve/serve.ts')
   const { stateDirectory } = await import('../serve/state.ts')
-  // Nothing that is made of machines is for other users.
+  // Other users must not read the files of machines.
   process.umask(0o077)
   let view: BootView | undefined
   const warn = (message: string) => {
@@ -157,11 +169,13 @@ function describe(
     ...(elsewhere.length === 0
       ? []
       : [
-          `${plural(elsewhere.length, 'machine')} ran from another image or another build of one, and must boot again to go on: ${listOf(elsewhere)}`,
+          `${plural(elsewhere.length, 'machine')} ran from another image or an earlier build and must boot again: ${listOf(elsewhere)}`,
         ]),
     ...(flags.allow
       ? []
-      : ['no machine may boot yet: --allow MAC names one, --allow any all on this network']),
+      : [
+          'no machine may boot yet: allow one with --allow MAC, or all on this network with --allow any',
+        ]),
   ]
 }
 
@@ -175,7 +189,7 @@ function listOf(names: readonly string[]): string {
 
 const repeatedMs = 60_000
 
-/** What fails at each request is said once a minute. */
+/** Prints the same error at most once a minute, because it may come with each request. */
 function tellErrors(warn: (line: string) => void): (error: NetimageError) => void {
   const told = new Map<string, number>()
   return ({ message, code, hint }) => {
@@ -187,13 +201,13 @@ function tellErrors(warn: (line: string) => void): (error: NetimageError) => voi
   }
 }
 
-/** Once for each: what its owner has to type is the same the next time. */
+/** Prints once for each machine which flag allows it. */
 function tellOfRefused(event: ServeEvent, told: Set<string>, warn: (line: string) => void): void {
   const who = event.mac ?? event.address
   if (event.kind === 'root' || event.reason !== notServed || who === undefined) return
   if (told.has(who) || told.size > 1000) return
   told.add(who)
-  warn(`${who} asks, but is not among the machines that are served: --allow ${who} lets it boot`)
+  warn(`refused ${who}, which is not an allowed machine: --allow ${who} lets it boot`)
 }
 
 function toAllowed(names: readonly string[]): Allowed {

@@ -10,14 +10,17 @@ import { runCommand } from './run.ts'
 export function serversCommand() {
   return new Command('servers')
     .description('Print the configuration of a server for an image')
-    .addArgument(new Argument('<server>', 'what to configure').choices(serverNames))
+    .addArgument(new Argument('<server>', 'the server to configure').choices(serverNames))
     .argument('<image>', 'an image that `netimage build` made')
-    .option('--write <dir>', 'write it to a file in this directory')
-    .option('--address <ip>', 'the server’s address (default: that of nfsRoot)')
+    .option('--write <dir>', 'write the configuration to a file in this directory')
+    .option('--address <ip>', 'the server’s address (default: the address in nfsRoot)')
     .option('--interface <name>', 'the server’s network interface')
     .option('--network <cidr>', 'the machines’ network (default: the address with /24)')
-    .option('--range <first-last>', 'hand out these addresses; without, another server does')
-    .option('--http [url]', 'the boot tree is served over HTTP, too (default: at the address)')
+    .option(
+      '--range <first-last>',
+      'give these addresses to machines (default: another DHCP server gives addresses)',
+    )
+    .option('--http [url]', 'serve the boot tree over HTTP, too (default: at the address)')
     .option('--json', 'print the result as JSON')
     .action((server, image, flags) =>
       runCommand(flags, async () => {
@@ -36,7 +39,7 @@ export function serversCommand() {
     )
 }
 
-/** A server that reads the file meanwhile finds the old one or the new one. */
+/** Replaces the file at once, so that no server reads half a file. */
 function writeWhole(file: string, text: string): void {
   try {
     makeDirectory(dirname(file))

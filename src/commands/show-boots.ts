@@ -1,6 +1,6 @@
 /**
- * Shows boots while they happen: on a terminal a table that is redrawn, a machine a line; elsewhere
- * a JSON object a line, for each event and for each boot that hangs.
+ * Shows boots while they happen. On a terminal, draws a table with one line for each machine.
+ * Elsewhere, prints one line of JSON for each event and for each boot that hangs.
  */
 import type { ServeEvent } from '../protocols/event.ts'
 import { stallOf, type Boot } from '../boots/follow.ts'
@@ -11,7 +11,7 @@ import { patientOutput, type PatientOutput, type Stream } from './patient-output
 
 export interface BootView {
   see(boot: Boot, event: ServeEvent, at: number): void
-  /** Shows what is no part of a boot, for good. */
+  /** Shows a line that is not part of a boot; it stays on the screen. */
   say(line: string): void
   close(): void
 }
@@ -21,13 +21,13 @@ const lookMs = 1000
 
 export interface ViewStreams {
   output: Stream
-  /** For what is said where the output is not for people. */
+  /** Gets the lines of `say` if the output is JSON or is not the same terminal. */
   messages: Stream
 }
 
 /**
  * @param boots the last boot of each machine
- * @param json lines also on a terminal
+ * @param json print JSON even on a terminal
  */
 export function showBoots(
   { output, messages }: ViewStreams,
@@ -38,7 +38,7 @@ export function showBoots(
   const lines = patientOutput(output)
   if (json || !output.isTTY) return asLines(lines, toMessages, boots)
   const size = () => ({ width: output.columns || 80, height: output.rows || 24 })
-  // On the same screen the table would be drawn over it.
+  // If messages go to a terminal, they are drawn above the table, which would overwrite them.
   return onTerminal(lines, messages.isTTY ? undefined : toMessages, boots, size)
 }
 
@@ -91,7 +91,7 @@ export function table(boots: readonly Boot[], now: number, width: number): strin
   return [inLine(heading).trimEnd(), ...lines].map((line) => line.slice(0, room))
 }
 
-/** Lest the columns move whenever a number has a digit more. */
+/** The least widths of columns, so that columns do not move when a number gets another digit. */
 const leastCells = ['52:54:00:00:00:01', '10.0.0.100', 'registered', '10.0 s', '10.0 MiB']
 
 function cellsOf(boot: Boot, now: number): string[] {
@@ -101,7 +101,7 @@ function cellsOf(boot: Boot, now: number): string[] {
   return [machine, address, reached === undefined ? '-' : boot.step, since, formatBytes(bytes)]
 }
 
-/** Beside it where that fits, else below. */
+/** Puts one note beside the line if it fits, else all notes below the line. */
 function withNotes(line: string, notes: readonly string[], room: number): string[] {
   const together = [line, ...notes].join('  ').trimEnd()
   if (notes.length < 2 && together.length <= room) return [together]
@@ -111,7 +111,7 @@ function withNotes(line: string, notes: readonly string[], room: number): string
 function notesOn(boot: Boot, now: number): string[] {
   const { registered } = boot.steps
   if (registered !== undefined) {
-    // Whoever was up before the server was started is seen from here on.
+    // A machine that was up before the server started has no times of its boot.
     const seconds = (registered - boot.started) / 1000
     return [seconds > 0 ? `up in ${formatSeconds(seconds)}` : 'up']
   }
@@ -128,7 +128,7 @@ function notesOn(boot: Boot, now: number): string[] {
 
 function asLines(output: PatientOutput, messages: PatientOutput, boots: () => Boot[]): BootView {
   const print = (line: object) => output.write(`${printableJson(line)}\n`)
-  // A boot that hangs is told of once, until it gives another sign.
+  // Prints a boot that hangs once, until the machine sends something again.
   const told = new Map<string, number>()
   const look = () => {
     for (const boot of boots()) {

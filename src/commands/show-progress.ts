@@ -1,6 +1,6 @@
 /**
- * Shows progress on stderr, since stdout carries only the result: a line that is redrawn on a
- * terminal, plain lines elsewhere.
+ * Shows progress on stderr, because stdout has only the result. On a terminal one line is redrawn;
+ * elsewhere there are plain lines.
  */
 import { performance } from 'node:perf_hooks'
 
@@ -10,7 +10,7 @@ import { formatBytes, formatSeconds } from './format.ts'
 
 type Done = Amounts & { downloaded?: number }
 
-/** How often a log gets a line of work that takes long. */
+/** Plain lines for a long task come at most this often. */
 const plainIntervalMs = 5000
 const redrawMs = 100
 const eraseLine = '\r\u001b[K'

@@ -1,7 +1,7 @@
-/** Where a server keeps what it knows of its machines, for all commands that look there. */
+/** The flag that names the state directory of `serve`, for all commands that read it. */
 import { Option } from '@commander-js/extra-typings'
 
 export const stateOption = new Option(
   '--state <dir>',
-  'what is kept of the machines (default: /var/lib/netimage for root, else ~/.local/state/netimage)',
+  'the directory with boots, leases and layers (default: /var/lib/netimage for root, else ~/.local/state/netimage)',
 )

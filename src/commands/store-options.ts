@@ -1,4 +1,4 @@
-/** The flags that say which stores are asked and what is believed of them. */
+/** The flags that name the stores, and the keys that netimage trusts. */
 import { Option } from '@commander-js/extra-typings'
 
 import type { StoreChoice } from '../nix/stores/choose.ts'
@@ -10,27 +10,27 @@ export function collect(value: string, previous: string[] | undefined): string[]
 
 export const fromOption = new Option(
   '--from <store>',
-  'a store to take paths from: https://…, file:///…, s3://…, local, local?root=DIR, or a directory; repeatable, asked in order (default: this machine’s store, then https://cache.nixos.org)',
+  'a store to take paths from: https://…, file:///…, s3://…, local, local?root=DIR, or a directory; repeatable, tried in this order (default: this machine’s store, then https://cache.nixos.org)',
 ).argParser(collect)
 
 export const keysOption = new Option(
   '--trusted-public-keys <keys>',
-  'keys whose signatures count, separated by blanks; repeatable (default: the key of cache.nixos.org)',
+  'public keys to trust, separated by spaces; repeatable (default: the key of cache.nixos.org)',
 ).argParser(collect)
 
 export const noCheckSigsOption = new Option(
   '--no-check-sigs',
-  'take paths that no trusted key signed',
+  'accept paths without a signature by a trusted key',
 )
 
 export const netrcOption = new Option(
   '--netrc-file <file>',
-  'credentials for private caches (default: /etc/nix/netrc, where it exists)',
+  'credentials for private caches (default: /etc/nix/netrc, if it exists)',
 )
 
 export const poolOption = new Option(
   '--pool <dir>',
-  'where unpacked store paths are kept (default: $XDG_CACHE_HOME/netimage)',
+  'the directory that keeps unpacked store paths (default: $XDG_CACHE_HOME/netimage)',
 )
 
 export interface StoreFlags {

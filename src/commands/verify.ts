@@ -6,7 +6,7 @@ import { runCommand } from './run.ts'
 
 export function verifyCommand() {
   return new Command('verify')
-    .description('Hold an image against its manifest: every store path, every other file')
+    .description('Compare every store path and every other file of an image with its manifest')
     .argument('<image>', 'an image that `netimage build` made')
     .option('--json', 'print the result as JSON')
     .option('-q, --quiet', 'show no progress')

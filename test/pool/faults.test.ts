@@ -143,7 +143,7 @@ suite('garbage collection', { concurrency: 2 }, () => {
     test(`does not accept "${days}" as a number of days`, async () => {
       const run = await netimage(['gc', '--keep-days', days, '--pool', '/nowhere'])
       assert.equal(run.status, 2)
-      assert.match(run.stderr, /It is no number of days/)
+      assert.match(run.stderr, /Give a number of days, 0 or more/)
     })
   }
 })

@@ -187,11 +187,11 @@ suite('netimage serve', () => {
   test('answers nobody who is not allowed, and says how to', async () => {
     const server = await start()
     const { ports } = server
-    await server.says(/no machine may boot yet: --allow MAC/)
+    await server.says(/no machine may boot yet: allow one with --allow MAC/)
     const url = `http://127.0.0.1:${ports.http}/boot.ipxe`
     await assert.rejects(runProgram(findProgram('curl'), ['-sf', url]))
     await assert.rejects(runProgram(findProgram('nfs-ls'), [nfsUrl(ports)]))
-    await server.says(/^127\.0\.0\.1 asks, but .*--allow 127\.0\.0\.1 lets it boot$/m)
+    await server.says(/^refused 127\.0\.0\.1, .*--allow 127\.0\.0\.1 lets it boot$/m)
     await stop(server)
     const { stdout } = await server.ended
     assert.match(
@@ -250,7 +250,7 @@ suite('netimage serve', () => {
       await stop(server)
       return (await server.ended).stderr
     }
-    const warning = /^1 machine ran from another image .* must boot again to go on: 127\.0\.0\.1$/m
+    const warning = /^1 machine ran from another image .* must boot again: 127\.0\.0\.1$/m
     assert.doesNotMatch(await mountFrom(image), warning)
     assert.doesNotMatch(await mountFrom(image), warning)
     assert.match(await mountFrom(other), warning)
