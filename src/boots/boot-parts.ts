@@ -1,4 +1,4 @@
-/** What a file of a boot tree is to the machine that asks for it. */
+/** The part that each file of a boot tree has in a boot. */
 import { unifiedKernelName } from '../boot/uefi.ts'
 import { sharedPath } from '../boot/boot-files.ts'
 import { initrdName, kernelName } from '../boot/raspberry-pi.ts'
@@ -7,7 +7,7 @@ import type { Manifest } from '../image/manifest.ts'
 /** `unified`: kernel and initrd in one file. */
 export type BootPart = 'loader' | 'kernel' | 'initrd' | 'unified'
 
-/** @returns what the file is that a machine asks for, by the name that it asks with */
+/** @returns a function that gives the part of a file, by the name that the machine asks for */
 export function bootParts({ system, boot }: Manifest): (file: string) => BootPart | undefined {
   const parts = new Map<string, BootPart>()
   for (const { path, type } of boot.files) if (type === 'file') parts.set(path, 'loader')
@@ -25,7 +25,7 @@ export function bootParts({ system, boot }: Manifest): (file: string) => BootPar
   }
   return (file) => {
     const path = file.replace(/^\/+/, '')
-    // A folder of the machine's own, which it asks for first, by its serial or address.
+    // The machine may first ask below a folder of its own, named by its serial or address.
     return parts.get(path) ?? parts.get(path.slice(path.indexOf('/') + 1))
   }
 }

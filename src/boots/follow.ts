@@ -1,6 +1,6 @@
 /**
- * Follows boots by what the servers tell: which step each machine has reached, and since when.
- * Nothing runs on the machines for this.
+ * Follows boots by the events of the servers: which step each machine has reached, and since when.
+ * No program runs on the machines for this.
  */
 import type { DhcpEvent, FileEvent, MachineClue, ServeEvent } from '../protocols/event.ts'
 import { remember } from '../remember.ts'
@@ -8,53 +8,54 @@ import type { BootPart } from './boot-parts.ts'
 import { expectations, isAfter, type BootStep, type Expectation } from './step.ts'
 
 export interface Boot {
-  /** The hardware address; the IP address where that is not known. */
+  /** The hardware address, or the IP address if the hardware address is not known. */
   machine: string
   address?: string
   /** Milliseconds since 1970, as all times here. */
   started: number
   step: BootStep
-  /** When each step was reached; what a machine has no need of is left out. */
+  /** When each step was reached. Steps that the machine skips are left out. */
   steps: Partial<Record<BootStep, number>>
-  /** Of the last event, whatever it was. */
+  /** The time of the last event of any kind. */
   lastSign: number
-  /** Sent as boot files. */
+  /** Bytes of boot files that were sent. */
   bytes: number
-  /** Boot files that are being sent now. */
+  /** How many boot files are being sent now. */
   sending?: number
-  /** Whether it told DHCP that it boots: others may want nothing but an address. */
+  /** Whether the machine told DHCP that it boots. Other machines may only want an address. */
   asksToBoot?: true
-  /** What went wrong last. */
+  /** The last problem. */
   trouble?: string
 }
 
 export interface FollowSettings {
-  /** What a boot file is to this machine. */
+  /** The part of a boot file in the boot of a machine. */
   partOf: (machine: string, file: string) => BootPart | undefined
-  /** Who has an IP address now. */
+  /** The name of the machine that has an IP address now. */
   nameOf: (address: string) => string
-  /** Whether a machine is one of those that are served, by its name. */
+  /** Whether the machine with this name is served. */
   isServed: (machine: string) => boolean
-  /** Whether it is the whole root of a machine that is mounted. */
+  /** Whether a mounted path is the whole root of a machine. */
   isRoot: (path: string) => boolean
 }
 
 export interface Follower {
-  /** @returns the boot that the event is part of, as it is now */
+  /** @returns the boot that the event belongs to, with the event counted in */
   see(event: ServeEvent, at: number): Boot
   /** The last boot of each machine. */
   boots(): Boot[]
 }
 
-/** A loader does not rest so long between its files. Milliseconds. */
+/** A loader never pauses for this long between two files. Milliseconds. */
 const longMs = 60_000
 /**
- * No machine is through with a boot so soon: who seems to be makes it up, and would have its root
- * closed and opened without end. Milliseconds.
+ * The shortest time between two boots of a machine. A client that seems to be faster forges its
+ * packets. Without this limit, such packets would make the server close and open the root again and
+ * again. Milliseconds.
  */
 const shortestMs = 1000
 
-/** Strangers that are remembered: enough to see who asks, and none in the place of a machine. */
+/** Machines that are not served are remembered apart, so that they displace none that is served. */
 const maxStrangers = 64
 
 export function followBoots({ partOf, nameOf, isServed, isRoot }: FollowSettings): Follower {
@@ -64,7 +65,10 @@ export function followBoots({ partOf, nameOf, isServed, isRoot }: FollowSettings
     return mac ?? (address === undefined ? 'unknown' : nameOf(address))
   }
 
-  /** So does a machine without firmware, that mounts its root again. */
+  /**
+   * Whether the event begins another boot. A machine without firmware begins one when it mounts its
+   * root again.
+   */
   function beginsAnew(
     event: ServeEvent,
     part: BootPart | undefined,
@@ -129,9 +133,9 @@ function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undef
 }
 
 /**
- * Whether nobody does this who has a root already: firmware asks for an address, or a boot file is
- * fetched. Loaders, kernels and initrds ask for addresses as well: these say nothing of an
- * architecture.
+ * Whether a machine does this only before it has a root: its firmware asks for an address, or it
+ * fetches a boot file. Loaders, kernels and initrds ask for addresses as well, but they do not name
+ * an architecture.
  */
 export function isBeforeRoot(event: ServeEvent, part: BootPart | undefined): boolean {
   if (event.kind === 'dhcp') return event.step === 'discover' && isFirmware(event)
@@ -169,8 +173,10 @@ function troubleOf(event: ServeEvent): string | undefined {
 }
 
 /**
- * What a boot waits for that has given no sign for too long; one that was refused waits for nothing,
- * and of one whose files are on their way the transfer tells when it fails.
+ * Tells what should have come next if a boot has given no sign for too long. A boot that was
+ * refused is not waited for. If files are being sent, the transfer itself tells when it fails.
+ *
+ * @returns undefined if nothing is overdue
  */
 export function stallOf(boot: Boot, now: number): Expectation | undefined {
   if (boot.steps[boot.step] === undefined || boot.sending !== undefined) return undefined

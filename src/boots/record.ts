@@ -1,4 +1,4 @@
-/** Boots and their events as they are kept: what `netimage boots` shows afterwards. */
+/** The record of boots and their events, which `netimage boots` shows. */
 import { existsSync, mkdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -13,13 +13,14 @@ import { bootSteps, type BootStep } from './step.ts'
 
 export interface BootRecord {
   /**
-   * Adds an event of a boot. What was added in one turn of the event loop is kept at its end, whatever
-   * kills the server then: a transaction for each event would cost a busy server a third of its time.
+   * Adds an event of a boot. All events of one turn of the event loop are written in one
+   * transaction at its end. A transaction for each event would cost a busy server a third of its
+   * time.
    *
-   * @param isServed whether the machine is one of those that are served: the others are kept apart
+   * @param isServed whether the machine is served; machines that are not are counted apart
    */
   add(boot: Boot, event: ServeEvent, at: number, isServed: boolean): void
-  /** Keeps what was added until now. */
+  /** Writes all added events first. */
   close(): void
 }
 
@@ -33,17 +34,18 @@ interface Added {
   isServed: boolean
 }
 
-/** How long another one may write meanwhile. Milliseconds. */
+/** How long to wait while another process writes. Milliseconds. */
 const timeout = 5000
 /**
- * More than a year of a shelf of machines that boot every day; and enough strangers to see who asks,
- * which take the place of no machine.
+ * Boots that are kept. 10,000 is more than a year of some twenty machines that boot every day.
+ * Boots of strangers (machines that are not served) are counted apart, so that they displace no
+ * others.
  */
 const kept = { machines: 10_000, strangers: 200 }
-/** A machine that asks without end fills no disk. */
+/** Events that are kept of a boot, so that a machine that asks without end cannot fill the disk. */
 const keptEvents = { machines: 2000, strangers: 100 }
 
-/** What is written here; 0 is what was written before formats had numbers. */
+/** The format that is written. Files from before formats had numbers have 0. */
 const format = 1
 
 const schema = `
@@ -69,7 +71,7 @@ export function recordFile(state: string): string {
   return join(state, 'boots.sqlite')
 }
 
-/** @param onError told once, not for each event for which the disk is still full */
+/** @param onError called once for a row of failures, not for each event while the disk is full */
 export function openBootRecord(state: string, onError: (error: NetimageError) => void): BootRecord {
   const file = recordFile(state)
   const database = openDatabase(file, false)
@@ -83,7 +85,7 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
     `DELETE FROM boots WHERE served = ?1 AND id <=
        (SELECT id FROM boots WHERE served = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
   )
-  /** Since more than are kept were forgotten last. */
+  /** The highest number of a boot so far. Old boots are deleted only when a new boot comes. */
   let newest = 0
   let added = new Map<Boot, Added>()
   let isFailing = false
@@ -112,7 +114,7 @@ export function openBootRecord(state: string, onError: (error: NetimageError) =>
     }
   }
 
-  /** @returns its number: the newest boot has the highest */
+  /** @returns the boot's number; the newest boot has the highest */
   function keepBoot(boot: Boot, events: readonly RecordedEvent[], isServed: boolean): number {
     const row = upsert.get(boot.machine, boot.started, JSON.stringify(boot), isServed ? 1 : 0)
     const id = Number(row?.['id'])
@@ -142,7 +144,10 @@ function keepError(file: string, error: unknown): NetimageError {
   return new NetimageError(
     'file-system',
     `could not record a boot in ${file}: ${messageOf(error)}`,
-    { cause: error, hint: 'Machines boot all the same, but `netimage boots` will lack it.' },
+    {
+      cause: error,
+      hint: 'Make room on the disk. Machines still boot, but `netimage boots` will not show it.',
+    },
   )
 }
 
@@ -152,7 +157,7 @@ const bootSchema = v.object({
   machine: v.string(),
   address: v.optional(v.string()),
   started: time,
-  // Another version may know other steps.
+  // Another version of netimage may have other steps.
   step: v.string(),
   steps: v.record(v.string(), v.optional(time)),
   lastSign: time,
@@ -161,10 +166,10 @@ const bootSchema = v.object({
 })
 
 /**
- * The newest first, also if the clock went back meanwhile.
+ * Reads boots, the newest first, even if the clock went back meanwhile.
  *
- * @param machine only its boots, by hardware or IP address
- * @param onDamaged told how many cannot be read, if there are any: they are left out
+ * @param machine reads only boots of this hardware or IP address
+ * @param onDamaged called with the number of boots that cannot be read and are left out
  */
 export function readBoots(
   state: string,
@@ -192,7 +197,7 @@ export function readBoots(
   }
 }
 
-/** @throws `NetimageError` `file-system` for a user who may not even look */
+/** @throws `NetimageError` `file-system` if the user may not look into the directory */
 function isThere(file: string): boolean {
   try {
     return statSync(file, { throwIfNoEntry: false }) !== undefined
@@ -202,7 +207,7 @@ function isThere(file: string): boolean {
   }
 }
 
-/** All that is kept of one boot, in the order in which it happened. */
+/** All recorded events of one boot, in the order in which they happened. */
 export function readEvents(state: string, boot: Boot): RecordedEvent[] {
   const database = openDatabase(recordFile(state), true)
   try {
@@ -238,8 +243,9 @@ function toBoot(document: unknown): Boot | undefined {
 }
 
 /**
- * A reader of a write-ahead log has to write beside it. Who may not can still read what a server has
- * left at its end, when there is no log. https://www.sqlite.org/wal.html#read_only_databases
+ * To read a database with a write-ahead log, SQLite must write beside it. Without that permission,
+ * the database can only be read `immutable`, if the server has ended and left no log.
+ * https://www.sqlite.org/wal.html#read_only_databases
  */
 function openToRead(file: string): DatabaseSync {
   try {
@@ -266,7 +272,7 @@ function parseJson(text: unknown): unknown {
 
 function openDatabase(file: string, readOnly: boolean): DatabaseSync {
   try {
-    // Before anything is written: what a newer version has written is left as it is.
+    // Before anything is written: a file of a newer version must stay as it is.
     if (existsSync(file)) refuseNewer(file)
     if (readOnly) return openToRead(file)
     mkdirSync(dirname(file), { recursive: true })
@@ -280,7 +286,7 @@ function openDatabase(file: string, readOnly: boolean): DatabaseSync {
     throw databaseError(
       `could not open the boots in ${file}`,
       error,
-      'Move it away to begin a new record; nothing but the past is lost.',
+      'Move the file away to begin a new record. Only the list of past boots is lost.',
     )
   }
 }
@@ -300,9 +306,9 @@ function refuseNewer(file: string): void {
   if (typeof found !== 'number' || found <= format) return
   throw new NetimageError(
     'bad-state',
-    `${file} is of a newer version of netimage: its format is ${found}, and this one knows ${format}`,
+    `${file} was written by a newer netimage: its format is ${found}, and this netimage knows ${format}`,
     {
-      hint: 'Run the newer netimage. Or move the file away to begin a new record: nothing but the past is lost.',
+      hint: 'Use the newer netimage. Or move the file away to begin a new record: only the list of past boots is lost.',
     },
   )
 }

@@ -1,4 +1,4 @@
-/** The steps of a boot, and what is to be thought of a machine that does not get on to the next. */
+/** The steps of a boot, and the likely causes if a machine does not reach the next step. */
 
 export const bootSteps = [
   'dhcp',
@@ -17,11 +17,11 @@ export function isAfter(step: BootStep, other: BootStep): boolean {
 }
 
 export interface Expectation {
-  /** What should have come next. */
+  /** The next thing that should happen. */
   next: string
-  /** Seconds without any sign after which something is likely wrong. */
+  /** If the machine gives no sign for this long, something is likely wrong. Seconds. */
   patience: number
-  /** The likely ones first. */
+  /** The most likely cause first. */
   causes: readonly string[]
 }
 
@@ -63,25 +63,25 @@ export const expectations: Record<BootStep, Expectation> = {
       'the initrd has no driver for the network card: `netimage check` names the module',
       'the initrd has no NFS client, or the wrong version of one',
       'the kernel is for another board, or a device tree is missing',
-      'the initrd asks for an address and nobody gives it one',
-      'the root in the fstab is of another server than this one',
+      'the initrd asks for an address and no DHCP server gives one',
+      'the fstab names another server for the root',
     ],
   },
   mount: {
     next: 'the machine reads its init',
     patience: 60,
     causes: [
-      'the kernel line has the init of another system: the boot tree and the root are of different builds',
-      'the network goes away between mounting and stage 2',
+      'the kernel line names the init of another system: the boot tree and the root are of different builds',
+      'the network goes down between mounting and stage 2',
     ],
   },
   init: {
     next: 'the first boot registers the store',
     patience: 300,
     causes: [
-      'the system has nothing that registers the store: `netimage check` says so',
+      'no unit of the system registers the store: `netimage check` tells so',
       'stage 2 takes the network down under its own root',
-      'a service waits for something that is not there',
+      'a service waits for a device or a server that does not exist',
     ],
   },
   registered: { next: 'nothing: the machine is up', patience: Infinity, causes: [] },

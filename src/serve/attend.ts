@@ -1,6 +1,6 @@
 /**
- * What comes of the events that the servers report. All of them are learned from; only so many are
- * told, since whoever makes up machines could fill disks and screens with them.
+ * Handles the events that the servers report. The server learns from every event. But it records
+ * and shows only a limited number: forged packets could otherwise fill the disk and the screen.
  */
 import { isBeforeRoot, type Boot, type Follower } from '../boots/follow.ts'
 import type { BootPart } from '../boots/boot-parts.ts'
@@ -15,11 +15,11 @@ export interface AttendSettings {
   follower: Follower
   identities: Pick<Identities, 'isAllowed' | 'hasAddress'>
   machines: Pick<Machines, 'boots'>
-  /** What a boot file is to a machine. */
+  /** The part of a boot file in the boot of a machine. */
   partOf: (machine: string, file: string) => BootPart | undefined
-  /** Told if a machine begins to boot. */
+  /** Called when a machine begins to boot. */
   onBoot: (machine: string) => void
-  /** Told if a machine has done what nobody can do with a made-up address. */
+  /** Called when a machine has done something that takes more than a forged address. */
   onCome: (machine: string) => void
   record: Pick<BootRecord, 'add'>
   see: (boot: Boot, event: ServeEvent, at: number) => void
@@ -27,15 +27,15 @@ export interface AttendSettings {
 }
 
 export interface Attention {
-  /** To be told of each event, before anybody may drop it. */
+  /** Learns from an event. To be called for each event, before events are dropped. */
   learn: Report
-  /** To be told of an event that was learned from; a flood of them is cut short. */
+  /** Records and shows an event that `learn` has seen. Drops events if there are too many. */
   tell: Report
 }
 
 export function attend(settings: AttendSettings): Attention {
   const { follower, identities, machines, partOf, onBoot, onCome, record, see, onError } = settings
-  /** When the boot began that each machine was seen in, and that it begins its root anew for. */
+  /** By machine, when the boot began for which `onBoot` and `machines.boots` were called last. */
   const [seen, begun] = [new Map<string, number>(), new Map<string, number>()]
   const learned = new WeakMap<ServeEvent, { boot: Boot; at: number }>()
 
@@ -54,7 +54,8 @@ export function attend(settings: AttendSettings): Attention {
       onBoot(machine)
     }
     if (hasCome(event)) onCome(machine)
-    // Of others nobody knows: they may run since before this server did, or have mounted already.
+    // Other events do not prove a new boot: the machine may run since before this server started,
+    // or have mounted its root already.
     const part = 'file' in event ? partOf(machine, event.file) : undefined
     if (begun.get(machine) !== started && isBeforeRoot(event, part)) {
       remember(begun, machine, started)
@@ -72,7 +73,7 @@ export function attend(settings: AttendSettings): Attention {
   return { learn, tell }
 }
 
-/** Whether a machine has done what takes more than a packet with a made-up address. */
+/** Whether this takes more than one packet with a forged address. */
 function hasCome({ kind, step }: ServeEvent): boolean {
   return kind !== 'dhcp' && step !== 'missing' && step !== 'refuse' && step !== 'fail'
 }

@@ -1,4 +1,4 @@
-/** What a machine is told to boot: what its image has for its firmware. */
+/** The DHCP answer that tells a machine what to boot: the file of its image for its firmware. */
 import type { Loaders } from '../boot/loaders.ts'
 import { firmwareOf } from '../firmware.ts'
 import type { BootAnswer, NoBoot } from '../protocols/dhcp/boot-fields.ts'
@@ -37,7 +37,7 @@ export function bootAnswer(
     case 'u-boot':
       return { client, server }
     case undefined:
-      return { reason: 'it does not ask for a boot file' }
+      return { reason: 'the machine does not ask for a boot file' }
   }
 }
 

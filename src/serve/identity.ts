@@ -1,77 +1,77 @@
 /**
- * Who a machine is.
+ * Finds the name of a machine.
  *
- * A machine is named by its hardware address. The protocols above IP do not tell it, so an IP
- * address is looked up at the moment at which something begins:
+ * A machine is named by its hardware address. Protocols above IP do not carry that address. So when
+ * a connection or a transfer begins, the IP address is looked up:
  *
- * - in the kernel's table of neighbours, of the interface that is served, as it is now;
- * - else in what was known of the address last: by that table, or by a lease of our own DHCP;
- * - else nobody can tell yet (`undefined`), if the address is of a network whose neighbours the
- *   kernel knows. The machine must then be asked to come again: any answer would be one to somebody
- *   else. On other networks (behind a router, in a tunnel, on this machine itself) a machine is named
+ * - first in the kernel's current table of neighbours, for the interface that is served;
+ * - then in the last known hardware address, from that table or from a lease of our own DHCP;
+ * - if the address is in a network whose neighbours the kernel knows, the name is not known yet
+ *   (`undefined`). The machine must then ask again, because it could be any machine;
+ * - on other networks (behind a router, in a tunnel, on this machine itself), the machine is named
  *   by its IP address.
  *
- * A machine that the person allows by its IP address alone is named by that address.
+ * A machine that `--allow` names only by its IP address is named by that address.
  *
- * What was found for a connection belongs to the connection until it ends, and a name belongs to one
- * IP address for as long as that has connections: two machines with one hardware address would
- * otherwise write to one root.
+ * A connection keeps its name until it ends. A name belongs to one IP address as long as that
+ * address has connections: two machines with the same hardware address would otherwise write to the
+ * same root.
  */
 import { remember } from '../remember.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import type { Neighbours } from './neighbours.ts'
 import type { Double } from './tell-doubles.ts'
 
-/** Hardware and IP addresses, in lower case; `any`: every machine that this one hears. */
+/** Hardware and IP addresses, in lower case; `any`: all machines. */
 export type Allowed = ReadonlySet<string> | 'any'
 
 export interface IdentitySettings {
   allowed: Allowed
   neighbours: Neighbours
-  /** Whether an address is of the network that is served, and of another machine than this one. */
+  /** Whether an address is of another machine on the network that is served. */
   isNeighbour: (address: string) => boolean
-  /** Told of each call from a second IP address with the name of a machine that is served. */
+  /** Called at each call from a second IP address with the name of a machine that is served. */
   onDouble: (double: Double) => void
 }
 
 export interface Identities {
-  /** Of the machine that has the address now; undefined: nobody can tell yet. */
+  /** @returns the name of the machine that has the address; undefined: not known yet */
   nameAt(address: string): string | undefined
-  /** As `nameAt`, but the table of neighbours is looked at once more before nobody can tell. */
+  /** As `nameAt`, but reads the table of neighbours once more if the name is not known yet. */
   nameSoon(address: string): Promise<string | undefined>
   /**
-   * Of the machine at the other end of a connection, or that sent a datagram.
+   * The name of the machine at the other end of a connection, or that sent a datagram.
    *
-   * @returns undefined if nobody can tell yet, if another IP address has that name now, or if the
-   *   connection has ended: the machine must ask again
+   * @returns undefined if the name is not known yet, if another IP address has the name now, or if
+   *   the connection has ended: the machine must ask again
    */
   nameOf(caller: Caller): string | undefined
-  /** The connection has ended. */
+  /** To be called when a connection has ended. */
   leaves: (caller: Caller) => void
   /** Whether a machine has connections. */
   isConnected(name: string): boolean
-  /** A machine starts anew: what it was connected by before is worth nothing, unless it is used. */
+  /** The machine boots again: another address may take its name, unless the old one still calls. */
   boots(name: string): void
   /** Our own DHCP gave the address to the machine. */
   hasAddress(mac: string, address: string): void
-  /** Whether a machine is to be served, by its name. */
+  /** Whether the machine with this name is to be served. */
   isAllowed: (name: string) => boolean
 }
 
-/** Which IP address has a name, and by which connections. */
+/** The IP address that has a name, and its connections. */
 interface Holder {
   address: string
   callers: Set<Caller>
-  /** Whether the machine was seen to start anew since it last called from there. */
+  /** Whether the machine has booted again since its last call from this address. */
   isOver: boolean
 }
 
 export function createIdentities(settings: IdentitySettings): Identities {
   const { allowed, neighbours, isNeighbour, onDouble } = settings
-  /** Hardware address by IP address, as it was known last. The kernel forgets who is silent. */
+  /** Last known hardware address by IP address. The kernel forgets machines that are silent. */
   const last = new Map<string, string>()
   const names = new WeakMap<Caller, string>()
-  /** Callers whose connections have ended. What they asked for last may be looked at later. */
+  /** Callers whose connections have ended. Their last requests may be handled after that. */
   const gone = new WeakSet<Caller>()
   const holders = new Map<string, Holder>()
 
@@ -79,7 +79,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
 
   function nameAt(address: string): string | undefined {
     const found = neighbours.macOf(address)
-    // What strangers make up is not remembered, lest it take the place of machines.
+    // Addresses that strangers forge are not remembered, so that they displace no machine.
     if (found !== undefined && isAllowed(found)) remember(last, address, found)
     const mac = found ?? last.get(address)
     if (mac !== undefined) return isNamedByAddress(mac, address) ? address : mac
@@ -90,11 +90,12 @@ export function createIdentities(settings: IdentitySettings): Identities {
     return allowed !== 'any' && allowed.has(address) && !allowed.has(mac)
   }
 
-  /** @returns whether the caller's address has the name now */
+  /** @returns whether the name belongs to the caller's address */
   function hold(name: string, caller: Caller): boolean {
     const { address } = caller
     let holder = holders.get(name)
-    // A connection from an address that its machine gave up lasts for minutes, if an answer is on its way.
+    // If an answer is on its way, a connection lasts for minutes after its machine has given up the
+    // address.
     const isLost = (one: Holder) => one.isOver || neighbours.isSilent(one.address)
     if (!holder || (holder.address !== address && isLost(holder))) {
       holder = { address, callers: new Set(), isOver: false }
@@ -115,13 +116,13 @@ export function createIdentities(settings: IdentitySettings): Identities {
     async nameSoon(address) {
       const name = nameAt(address)
       if (name !== undefined) return name
-      // It may have come into the table since that was read in this turn.
+      // The address may have come into the table after the table was read in this turn.
       await new Promise((resolve) => void setImmediate(resolve))
       return nameAt(address)
     },
     nameOf(caller) {
       if (caller.transport === 'udp') return nameAt(caller.address)
-      // Nothing would take the name away from it again.
+      // A connection that has ended must not hold a name: nothing would release the name.
       if (gone.has(caller)) return undefined
       const name = names.get(caller) ?? nameAt(caller.address)
       if (name === undefined) return undefined

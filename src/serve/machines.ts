@@ -1,7 +1,7 @@
 /**
- * The machines that are served: who may boot, which image each has, and its root.
+ * The machines that are served: which may boot, and the image and the root of each.
  *
- * A machine may have boot files of its own, which stand before those of its image:
+ * A machine may have boot files of its own, which are used in place of its image's files:
  * `<state>/boot/<its hardware address with dashes, its serial, or its IP address>/`.
  */
 import { existsSync } from 'node:fs'
@@ -20,34 +20,33 @@ export interface MachinesSettings {
   images: readonly ServedImage[]
   state: string
   identities: Identities
-  /** Whether a machine begins each boot without what it wrote before. */
+  /** Whether the layer of a machine is reset at each boot. */
   ephemeral: boolean
   onError: (error: NetimageError) => void
-  /** Machines whose layers are open at once; the others open theirs again when they ask. */
+  /** How many machines have open layers at a time. If another one asks, the idlest is closed. */
   maxOpen?: number
 }
 
 export interface Machines {
-  /** Its loader said so. */
+  /** To be called when DHCP has told the processor of a machine. */
   isOf(mac: string, processor: Processor): void
   imageOf(name: string): ServedImage
   treesOf: (requester: Requester) => Promise<BootTrees | undefined>
   nfsMachineOf: MachineOf
-  /** The file systems that a machine can have mounted, and the images below. */
+  /** The open roots of a machine, each with its image. */
   rootsOf(name: string): readonly MachineRoot[]
   /**
-   * Closes the layers of machines that are off, so that other commands may change them: those that
-   * have no connection.
+   * Closes the layers of machines that have no connection, so that other commands can change them.
    *
-   * @param before only if they did not call since then: milliseconds, as `performance.now()` counts
+   * @param before closes only if the machine has not called since this time of `performance.now()`
    */
   closeUnused(before: number): void
-  /** A machine starts anew. */
+  /** To be called when a machine begins to boot. */
   boots(name: string): Promise<void>
   close(): Promise<void>
 }
 
-/** IANA's processor architecture type, or what calls itself a BIOS and is none. */
+/** IANA's processor architecture type, or a Raspberry Pi, which sends the type of a BIOS. */
 export type Processor = number | 'raspberry-pi'
 
 export interface MachineRoot {
@@ -58,11 +57,11 @@ export interface MachineRoot {
 interface Machine {
   nfs: NfsMachine
   roots: Root[]
-  /** When it last called: milliseconds, as `performance.now()` counts. */
+  /** The time of its last call: milliseconds of `performance.now()`. */
   lastCall: number
 }
 
-/** Each has some descriptors. */
+/** Limited, because each open layer has some descriptors. */
 const defaultMaxOpen = 512
 
 interface Root {
@@ -70,7 +69,7 @@ interface Root {
   layer: MachineLayer
 }
 
-/** Milliseconds. */
+/** A root that could not be opened is not tried again for this long. Milliseconds. */
 const retryMs = 1000
 
 const [arm64, arm32] = [11, 10]
@@ -91,7 +90,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   const processors = new Map<string, Processor>()
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
-  /** Of roots that could not be opened: told once, and not tried again at each call. */
+  /** Errors of roots that could not be opened, so that each error is reported only once. */
   const failures = new Map<string, { message: string; at: number }>()
   let isEnding = false
   const [first] = images
@@ -110,7 +109,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     return images.find(({ platform }) => fits(platform, architecture))
   }
 
-  /** Of a machine whose processor is not known, nobody knows which of them it will mount. */
+  /** All images if the processor is not known: the machine may mount any of them. */
   function imagesOf(name: string): readonly ServedImage[] {
     return processors.has(name) ? [imageOf(name)] : images
   }
@@ -118,7 +117,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   const nfsMachineOf: MachineOf = (caller) => {
     if (isEnding) return undefined
     const name = identities.nameOf(caller)
-    // A refusal would be final, for a machine that may well be served.
+    // The machine may be one that is served, and would not ask again after a refusal.
     if (name === undefined) return 'busy'
     const { address, transport } = caller
     if (!isAllowed(name) && !isAllowed(address)) return undefined
@@ -127,7 +126,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       known.lastCall = performance.now()
       return known.nfs
     }
-    // Whoever sends with made-up addresses would have a layer made for each.
+    // Otherwise each datagram with a forged address would make a layer.
     if (transport === 'udp' && name === address) return undefined
     const failed = failures.get(name)
     const isTooSoon = failed && performance.now() - failed.at < retryMs
@@ -145,7 +144,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (failed?.message !== known.message) onError(known)
       remember(failures, name, { message: known.message, at: performance.now() })
       close(name, roots).catch((failure: unknown) => onError(asNetimageError(failure)))
-      // Who runs already waits then, and goes on once it is mended; a refusal would be the end.
+      // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return 'busy'
     }
     failures.delete(name)
@@ -193,7 +192,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     isOf: (mac, processor) => remember(processors, mac, processor),
     async treesOf({ address, mac, serial, ip }) {
       const asking = (await identities.nameSoon(address)) ?? address
-      // What it says of itself gets it files, but no permission.
+      // Permission depends on the sender's address, not on the names in the request.
       if (!isAllowed(asking) && !isAllowed(address)) return undefined
       const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', (serial ?? name).replaceAll(':', '-'))

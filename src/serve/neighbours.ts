@@ -1,24 +1,25 @@
-/** The neighbours on the network that is served, as the kernel knows them: its ARP table. */
+/** The neighbours on the network that is served, from the kernel's ARP table. */
 import { parseArpTable, readArpTable, type ArpTable } from '../protocols/arp-table.ts'
 
 export interface Neighbours {
-  /** The hardware address at an IP address now; undefined if the kernel does not know it now. */
+  /** The hardware address of an IP address; undefined if the kernel does not know it now. */
   macOf(address: string): string | undefined
-  /** Whether the kernel has something to send to an IP address, and nobody says that it is there. */
+  /** Whether the kernel has asked for the hardware address of an IP address and gets no answer. */
   isSilent(address: string): boolean
   /**
-   * Whether the kernel keeps such a table for this network. It keeps none for loopback, and none for
-   * tunnels and other networks without ARP.
+   * Whether the kernel keeps an ARP table for this network. It has none for loopback, tunnels and
+   * other networks without ARP.
    */
   areTold(): boolean
 }
 
 /**
- * Reads the table at most once in a turn of the event loop, and always in the turn in which it is
- * asked: a machine's first packet comes right after the one that made the kernel learn its address.
+ * Reads the table at most once in a turn of the event loop. An answer never comes from the table of
+ * an earlier turn: the kernel learns the address of a machine right before the machine's first
+ * packet.
  *
- * @param device the interface that is served: hosts elsewhere can have the same addresses, or
- *   pretend to
+ * @param device the interface that is served; hosts on others can have (or forge) the same
+ *   addresses
  */
 export function createNeighbours(device: string, read = readArpTable): Neighbours {
   let ofThisTurn: ArpTable | undefined
@@ -28,7 +29,7 @@ export function createNeighbours(device: string, read = readArpTable): Neighbour
     if (ofThisTurn) return ofThisTurn
     setImmediate(() => (ofThisTurn = undefined))
     const text = readTable(read)
-    // Each new connection has it read, and it is seldom another one than before.
+    // The table is read for each new connection, but rarely changes.
     if (last?.text !== text) last = { text, table: parseArpTable(text, device) }
     return (ofThisTurn = last.table)
   }
@@ -44,7 +45,7 @@ function readTable(read: () => string): string {
   try {
     return read()
   } catch {
-    // Another system than Linux, or a sandbox: machines are then known by their IP addresses.
+    // On another system than Linux, or in a sandbox: machines are then named by their IP addresses.
     return ''
   }
 }

@@ -1,14 +1,14 @@
-/** Machines whose files another image than those that are served has. */
+/** Finds machines that last used an image that is not served now. */
 import { NetimageError } from '../errors.ts'
 import { readRecord } from '../roots/record.ts'
 import { listLayers } from '../roots/store.ts'
 import type { ServedImage } from './served-image.ts'
 
 /**
- * A machine that still runs from another image, or from another build of one, has lost its root
- * once these are served in its place: it must boot again. Whether it runs nobody can tell.
+ * If such a machine still runs, it has lost its root and must boot again. We cannot see whether the
+ * machine runs. Another build of an image counts as another image.
  *
- * @returns the names of the machines that wrote over another image last
+ * @returns the names of the machines whose last layer is over another image
  */
 export function machinesElsewhere(state: string, images: readonly ServedImage[]): string[] {
   const served = new Set(images.map(({ index }) => index.identity))
@@ -21,7 +21,7 @@ export function machinesElsewhere(state: string, images: readonly ServedImage[])
   return [...last].flatMap(([machine, { identity }]) => (served.has(identity) ? [] : [machine]))
 }
 
-/** One that is broken is told of when its machine asks for it. */
+/** A broken record is no error here. It is reported when its machine asks for the layer. */
 function readOrNothing(directory: string): ReturnType<typeof readRecord> {
   try {
     return readRecord(directory)

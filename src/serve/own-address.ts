@@ -1,9 +1,9 @@
-/** Whether this machine still has the address that it serves on. */
+/** Watches whether this machine still has the address that it serves on. */
 import { NetimageError } from '../errors.ts'
 import { ownAddresses, type OwnAddress, type ServedInterface } from '../protocols/interfaces.ts'
 
 const lookEveryMs = 1000
-/** Whoever manages the network may take an address away before the same one is there again. */
+/** A network manager may remove an address and set the same one again right after. */
 const looksUntilSure = 3
 
 export interface AddressWatch {
@@ -11,10 +11,10 @@ export interface AddressWatch {
 }
 
 /**
- * Looks once a second. An interface that shows no address at all may only have lost its cable, which
- * Node cannot tell apart, so nothing is said of that.
+ * Looks once a second. If the interface has no address at all, its cable may only be unplugged.
+ * Node does not show the difference, so this is not reported.
  *
- * @param onChange told once whenever the interface has come to have other addresses instead
+ * @param onChange called once each time that other addresses have replaced the address
  */
 export function watchAddress(
   { name, address }: ServedInterface,
@@ -31,7 +31,7 @@ export function watchAddress(
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
-/** @param isChosen whether the person named the address, so that no other will do */
+/** @param isChosen whether the user named the address, so that no other may be used */
 export function addressChanged(
   { name, address }: ServedInterface,
   addresses: readonly string[],
@@ -40,11 +40,11 @@ export function addressChanged(
   const now = addresses.join(' and ')
   return new NetimageError(
     'cannot-listen',
-    `the interface ${name} has the address ${now} now, and all is served on ${address}: no machine can reach that`,
+    `the interface ${name} now has the address ${now}, but the server listens on ${address}: no machine can reach it`,
     {
       hint: isChosen
         ? `Give ${name} its address again, or serve with --listen ${addresses[0]}.`
-        : `Serve again, which takes the new address; systemd does so with Restart=on-failure. Images whose nfsRoot names ${address} must be built anew.`,
+        : `Start the server again: it then uses the new address (systemd does this with Restart=on-failure). Build images again whose nfsRoot names ${address}.`,
     },
   )
 }

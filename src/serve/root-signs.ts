@@ -1,12 +1,13 @@
-/** Reads off what a machine does in its root how far it has booted. */
+/** Finds out how far a machine has booted, from its operations in its root. */
 import type { Report, RootEvent } from '../protocols/event.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { MachineRoot, Machines } from './machines.ts'
 import type { Observation } from '../protocols/nfs/program.ts'
 
-/** nixos-rebuild and the first boot set it. */
+/** nixos-rebuild and the first boot set the profile `system` in this directory. */
 const profiles = ['nix', 'var', 'nix', 'profiles']
 const systemProfile = Buffer.from('system')
+
 export interface RootWatch {
   observe: (seen: Observation) => void
   boots: (machine: string) => void
@@ -14,9 +15,9 @@ export interface RootWatch {
 
 const naming = new Set(['CREATE', 'SYMLINK', 'RENAME', 'LINK'])
 
-/** `boots` is to be called when a machine starts anew. */
+/** The caller must call `boots` when a machine begins to boot. */
 export function watchRoots(machines: Machines, report: Report): RootWatch {
-  // Each is told once for each boot.
+  // Each step is reported once for each boot.
   const told = new Map<string, Set<RootEvent['step']>>()
 
   function tell(machine: string, step: RootEvent['step']): void {
@@ -31,7 +32,7 @@ export function watchRoots(machines: Machines, report: Report): RootWatch {
     if (procedure === 'READ' && node !== undefined) {
       const root = machines.rootsOf(machine).find(({ image }) => image.inits.has(node))
       if (!root) return
-      // It reads init at each of its boots, and registers at the first alone.
+      // A machine reads init at each boot, but registers the store only at the first.
       if (told.get(machine)?.has('init')) return
       tell(machine, 'init')
       if (findSystemProfile(root.fileSystem)) tell(machine, 'registered')

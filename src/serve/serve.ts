@@ -1,4 +1,4 @@
-/** All servers together: what a machine without a disk needs from power-on to its root. */
+/** Runs all servers that a machine without a disk needs, from power-on to its root. */
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
@@ -26,9 +26,9 @@ import { tellDoubles, type Double } from './tell-doubles.ts'
 import { startTftpServer } from '../protocols/tftp/server.ts'
 
 export interface ServeRequest {
-  /** Directories that `build` made. A machine has the first that fits its processor. */
+  /** Directories that `build` made. A machine gets the first image for its processor. */
   images: readonly string[]
-  /** What is kept of the machines. */
+  /** The state directory. */
   state: string
   /**
    * - `proxy`: beside a DHCP server that gives the addresses
@@ -39,36 +39,36 @@ export interface ServeRequest {
   /** Default: the only interface that there is. */
   interface?: string | undefined
   address?: string | undefined
-  /** For `full`: as in `10.0.0.0/24`; default: that of the interface. */
+  /** For `full`: as in `10.0.0.0/24`; default: the network of the interface. */
   network?: string | undefined
   /** For `full`: as in `10.0.0.100-10.0.0.199`. */
   range?: string | undefined
   /** For `full`: IPv4 addresses by hardware address. */
   reservations?: ReadonlyMap<string, string>
-  /** For `full`: what machines are told of the network. */
+  /** For `full`: routers, name servers and the domain that machines are told. */
   told?: NetworkFacts
-  /** For `full`: start even where another DHCP server answers. */
+  /** For `full`: start even if another DHCP server answers. */
   force?: boolean
   allowed: Allowed
-  /** Whether a machine begins each boot without what it wrote before. */
+  /** Whether the layer of a machine is reset at each boot. */
   ephemeral?: boolean
   ports: ServePorts
-  /** All TFTP transfers from one port, for NAT and firewalls. */
+  /** Send all TFTP transfers from one port, for NAT and firewalls. */
   singlePort?: boolean
-  /** Told of each event, and of the boot that it is part of. */
+  /** Called for each event, with the boot that it belongs to. */
   see: (boot: Boot, event: ServeEvent, at: number) => void
-  /** Told of what is no machine's fault. */
+  /** Called for errors that are not caused by a machine. */
   onError: (error: NetimageError) => void
 }
 
-/** After so long without a call and a connection, a machine is taken to be off. */
+/** A machine without a connection that has not called for this long is taken to be off. */
 const unusedMs = 10_000
 
 export interface ServePorts {
   tftp: number
   http: number
   nfs: number
-  /** Undefined: none. Clients must then be told the port of NFS. */
+  /** Undefined: no port mapper. Clients must then be told the port of NFS. */
   portMapper: number | undefined
 }
 
@@ -77,14 +77,14 @@ export interface Serving {
   images: readonly ServedImage[]
   ports: ServePorts
   boots: () => Boot[]
-  /** Machines that lose their root now if they still run: they wrote over another image last. */
+  /** Machines whose last layer is over another image: those that still run lose their root now. */
   elsewhere: readonly string[]
-  /** Resolves if nobody can be served any more, as the address that is served on is another now. */
+  /** Resolves if the interface has lost the address, so that no machine can be served any more. */
   lost: Promise<NetimageError>
   close: () => Promise<void>
 }
 
-/** @throws `NetimageError` of whatever cannot be read or listened on */
+/** @throws `NetimageError` if an image or the state cannot be read, or a port cannot be used */
 export async function serve(request: ServeRequest, signal?: AbortSignal): Promise<Serving> {
   const { state, ports, onError } = request
   const place = findInterface(request)
@@ -138,7 +138,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const hears = createOnInterface(place)
   const clientAt = (ip: string) => {
     const name = identities.nameAt(ip)
-    // If nobody can tell yet, it may be one that is.
+    // If the name is not known yet, the machine may be one that is served.
     const isServed = name === undefined || identities.isAllowed(name) || identities.isAllowed(ip)
     return { name: name ?? ip, isServed }
   }
@@ -221,7 +221,7 @@ interface DhcpSurroundings {
   >
 }
 
-/** Last of all: a machine that is told where to boot from finds everything there. */
+/** To be called last: a machine that DHCP answers must find all other servers running. */
 async function startDhcp(
   request: ServeRequest,
   { name, address, network }: ServedInterface,
@@ -262,15 +262,19 @@ async function startDhcp(
 function networkOf({ network }: ServeRequest, own: Network | undefined): Network {
   if (network !== undefined) return parseNetwork(network)
   if (own) return own
-  throw new NetimageError('bad-usage', 'the network is not known while nothing is plugged in', {
-    hint: 'Name it with --network, as in 10.0.0.0/24.',
-  })
+  throw new NetimageError(
+    'bad-usage',
+    'the network of the interface is not known while its cable is unplugged',
+    {
+      hint: 'Name the network with --network, as in 10.0.0.0/24.',
+    },
+  )
 }
 
 function rangeOf({ range }: ServeRequest): string {
   if (range !== undefined) return range
   throw new NetimageError('bad-usage', '--dhcp full needs the addresses that it may give', {
-    hint: 'Name them with --range, as in 10.0.0.100-10.0.0.199.',
+    hint: 'Name the addresses with --range, as in 10.0.0.100-10.0.0.199.',
   })
 }
 
@@ -278,7 +282,7 @@ function rangeOf({ range }: ServeRequest): string {
 function isNeighbourOf({ address: own, network: known }: ServedInterface) {
   let network = known
   return (address: string): boolean => {
-    // It is known once something is plugged in.
+    // The network is known once the cable is plugged in.
     network ??= ownAddresses().find((one) => one.address === own)?.network
     return address !== own && network !== undefined && isInNetwork(address, network)
   }
@@ -287,14 +291,14 @@ function isNeighbourOf({ address: own, network: known }: ServedInterface) {
 function doubleName({ name, first, second }: Double) {
   return new NetimageError(
     'in-use',
-    `${second} has the hardware address ${name} as well, from which ${first} has its root: ${second} must wait`,
+    `${second} has the same hardware address as ${first} (${name}), which uses the root of that address: ${second} must wait`,
     {
-      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each a hardware address of its own, or name both by their IP addresses in place of it: --allow ${first} --allow ${second}. If it is one machine with a new address, it goes on when its old connection has ended.`,
+      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each its own hardware address. Or allow both by their IP addresses instead: --allow ${first} --allow ${second}. If this is one machine with a new IP address, it goes on when its old connection has ended.`,
     },
   )
 }
 
-/** A machine could not tell which of them it mounts. */
+/** Two images for one platform are refused: a machine could not choose the root that it mounts. */
 function refuseSameRoots(images: readonly ServedImage[]): void {
   for (const [index, image] of images.entries()) {
     const other = images
@@ -307,7 +311,7 @@ function refuseSameRoots(images: readonly ServedImage[]): void {
       'bad-option',
       `${other.name} and ${image.name} are both for ${image.platform}`,
       {
-        hint: 'Serve one image for each kind of processor; more of them from a server of their own.',
+        hint: 'Serve only one image for each kind of processor. Serve the other from another server.',
       },
     )
   }

@@ -1,4 +1,4 @@
-/** An image as it is served: what its manifest says, and its root tree, read once. */
+/** An image that is served: its manifest and its root tree are read once. */
 import { statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
@@ -21,25 +21,25 @@ export interface ServedImage {
   /** As Nix names it: `aarch64-linux`. */
   platform: string
   bootTree: string
-  /** What machines mount: absolute, without a slash at its end. */
+  /** The path that machines mount: absolute, without a slash at its end. */
   rootPath: string
   loaders: Loaders
   partOf: (file: string) => BootPart | undefined
   index: ImageIndex
-  /** The init of each entry. */
+  /** The nodes of the inits of all boot entries. */
   inits: ReadonlySet<NodeId>
   /**
-   * Boot files and roots are only given out as long as they are those of one build.
+   * Checks that the manifest is unchanged: boot files and roots must be of the same build.
    *
-   * @throws `NetimageError` `image-damaged` once the manifest is another
+   * @throws `NetimageError` `image-damaged`
    */
   mustBeUnchanged(): void
-  /** From then on it may be replaced. */
+  /** Allows the image to be replaced. */
   release(): void
 }
 
 /**
- * @param http where its boot tree is served over HTTP, with a slash at its end
+ * @param http the URL of its boot tree, with a slash at its end
  * @throws `NetimageError` `not-an-image`, `image-damaged`, `bad-option`, `in-use`
  */
 export async function openServedImage(image: string, http: string): Promise<ServedImage> {
@@ -50,7 +50,7 @@ export async function openServedImage(image: string, http: string): Promise<Serv
     const { manifest, options } = await readImage(held.path, directory)
     if (manifest.root.format === 'tar') {
       throw new NetimageError('bad-option', `the root tree of ${image} is an archive`, {
-        hint: 'Build the image as a directory: --format directory.',
+        hint: 'Build the image with --format directory.',
       })
     }
     const nfsRoot = parseNfsRoot(options.nfsRoot)
@@ -58,9 +58,9 @@ export async function openServedImage(image: string, http: string): Promise<Serv
     if (version !== undefined && !version.startsWith('3')) {
       throw new NetimageError(
         'bad-option',
-        `machines would mount the root of ${image} by NFS version ${version}, and \`netimage serve\` has version 3`,
+        `machines would mount the root of ${image} with NFS version ${version}, but \`netimage serve\` has only version 3`,
         {
-          hint: 'Build the image with a version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3; or serve its root with another NFS server: see docs/servers.md.',
+          hint: 'Build the image with version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3. Or serve its root with another NFS server: see docs/servers.md.',
         },
       )
     }
@@ -93,7 +93,7 @@ export async function openServedImage(image: string, http: string): Promise<Serv
   }
 }
 
-/** @returns what throws once the manifest is not the one that it is now */
+/** @returns a function that throws if the manifest has changed since this call */
 function watchManifest(path: string, directory: string): () => void {
   const look = () => {
     const { ino, size, mtimeNs } = statSync(join(path, manifestName), { bigint: true })
@@ -112,7 +112,7 @@ function watchManifest(path: string, directory: string): () => void {
   try {
     before = look()
   } catch {
-    // Whoever reads the manifest says why it cannot be read.
+    // The caller reads the manifest next, and reports why it cannot be read.
     return () => undefined
   }
   return () => {
@@ -122,7 +122,7 @@ function watchManifest(path: string, directory: string): () => void {
     } catch (error) {
       throw changed(messageOf(error), error)
     }
-    if (now !== before) throw changed('its manifest is another')
+    if (now !== before) throw changed('its manifest is not the same')
   }
 }
 

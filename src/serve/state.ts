@@ -1,4 +1,4 @@
-/** The state directory: what a server keeps of its machines between its runs. */
+/** The state directory: data about machines that a server keeps between its runs. */
 import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
@@ -16,7 +16,7 @@ import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { homeFor } from '../home.ts'
 import { makeDirectory } from '../make-directory.ts'
 
-/** @param named by the person; default: `/var/lib/netimage` for root, else below the home */
+/** @param named by the user; default: `/var/lib/netimage` for root, else below the home */
 export function stateDirectory(
   named: string | undefined,
   env: NodeJS.ProcessEnv = process.env,
@@ -25,21 +25,25 @@ export function stateDirectory(
   if (process.geteuid?.() === 0) return '/var/lib/netimage'
   const home = homeFor('XDG_STATE_HOME', env)
   if (home !== undefined) return join(home, 'netimage')
-  throw new NetimageError('bad-usage', 'there is no home directory to keep the state in', {
-    hint: 'Name a directory with --state, or set HOME or XDG_STATE_HOME.',
-  })
+  throw new NetimageError(
+    'bad-usage',
+    'could not choose a state directory: there is no home directory',
+    {
+      hint: 'Name a directory with --state, or set HOME or XDG_STATE_HOME.',
+    },
+  )
 }
 
 const forOthers = 0o077
 const sticky = 0o1000
 const keyFile = 'handle-key'
-/** What a server makes there, what people put there for it, and what a disk of its own has. */
+/** Names that a server makes there, that users put there for it, or that a disk's root has. */
 const ownNames = /^(?:boot|layers|handle-key.*|(?:boots|leases)\.sqlite.*|lost\+found)$/
 
 /**
- * Makes the directory if there is none, and keeps all other users out of it: they could read what
- * machines wrote and were told, and hold the locks of their layers. A directory that is for other
- * things as well, such as /tmp, is not closed to those who need it.
+ * Makes the directory if there is none, and keeps all other users out of it. They could read the
+ * files and secrets of machines, and hold the locks of layers. If the directory is also for other
+ * things, such as /tmp, it is refused and not closed to its other users.
  *
  * @throws `NetimageError` `file-system`, `bad-option`
  */
@@ -61,30 +65,30 @@ export function openState(state: string): void {
   }
 }
 
-/** Another program of netimage may end at the same time, and take files of its own away. */
+/** The file may be gone: another netimage may end at the same time and remove its own files. */
 function closeFile(file: string): void {
   const stat = lstatSync(file, { throwIfNoEntry: false })
   if (stat?.isFile() && stat.mode & forOthers) chmodSync(file, stat.mode & 0o700)
 }
 
 function sharedDirectory(state: string): NetimageError {
-  const problem = `${state} is no directory for the state of a server alone, from which other users are kept out`
-  const hint = `Name another one with --state, such as ${join(state, 'netimage')}. If this one is for nothing else, close it to others first: chmod 700 ${state}`
+  const problem = `could not keep the state in ${state}: other users can open this directory, and it is not only for the state of a server`
+  const hint = `Name another directory with --state, such as ${join(state, 'netimage')}. If ${state} is only for the server, close it to other users first: chmod 700 ${state}`
   return new NetimageError('bad-option', problem, { hint })
 }
 
 const keyBytes = 32
 
 /**
- * The secret that file handles are made with: made once, and the same ever after, so that machines
- * keep their root over a restart of the server.
+ * The secret of file handles. It is made once and never changes, so that machines keep their root
+ * if the server restarts.
  */
 export function handleKey(state: string): Buffer {
   const file = join(state, keyFile)
   try {
     return readKey(file) ?? makeKey(state, file)
   } catch (error) {
-    const hint = 'Name a directory with --state that can be written to and has room.'
+    const hint = 'Name a directory with --state that you can write to and that has room.'
     throw fileSystemError(`could not read or make ${file}`, error, { hint })
   }
 }
@@ -98,12 +102,12 @@ function readKey(file: string): Buffer | undefined {
     throw error
   }
   if (key.length === keyBytes) return key
-  throw new NetimageError('bad-state', `${file} has ${key.length} bytes in place of ${keyBytes}`, {
-    hint: 'Remove it to have a new one: machines that run must then boot again.',
+  throw new NetimageError('bad-state', `${file} has ${key.length} bytes instead of ${keyBytes}`, {
+    hint: 'Remove the file, and a new one is made. Running machines must then boot again.',
   })
 }
 
-/** Whole or not there: another server that starts at the same time gets the same one. */
+/** Makes the key in one step. Another server that starts at the same time gets the same key. */
 function makeKey(state: string, file: string): Buffer {
   const scratch = join(state, `${keyFile}-${randomBytes(6).toString('hex')}`)
   writeFileSync(scratch, randomBytes(keyBytes), { flag: 'wx', mode: 0o600, flush: true })

@@ -1,4 +1,4 @@
-/** Tells that two IP addresses have one hardware address: rarely enough for a person to read it. */
+/** Reports that two IP addresses have the same hardware address, but not too often. */
 import { allowance } from '../protocols/report-limit.ts'
 import { remember } from '../remember.ts'
 
@@ -6,20 +6,20 @@ export interface Double {
   name: string
   /** The IP address that the machine is connected from. */
   first: string
-  /** Another one with the same name, which must wait. */
+  /** The other IP address with the same name, which must wait. */
   second: string
 }
 
-/** In which a machine's addresses are told of once, however many it has. */
+/** In this time, only one address of a machine is reported. Milliseconds. */
 const quietMs = 60_000
 
-/** @returns to be told of each call; of these `tell` is told once for each address that waits */
+/** @returns a function to be called at each call; it calls `tell` once for each waiting address */
 export function tellDoubles(
   tell: (double: Double) => void,
   now: () => number = () => performance.now(),
 ): (double: Double) => void {
   const told = new Map<string, true>()
-  /** By name, in milliseconds. */
+  /** When an address was reported last, by name. Milliseconds. */
   const toldAt = new Map<string, number>()
   const allow = allowance(now)
   return (double) => {

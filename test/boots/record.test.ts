@@ -175,7 +175,7 @@ suite('the record of boots', () => {
       other.exec('PRAGMA user_version = 2; DROP TABLE events')
       other.close()
       const before = readFileSync(recordFile(state))
-      const newer = /boots\.sqlite is of a newer version of netimage: its format is 2/
+      const newer = /boots\.sqlite was written by a newer netimage: its format is 2/
       assert.throws(() => open(state), newer)
       assert.throws(() => readBoots(state, undefined, 1), newer)
       assert.ok(readFileSync(recordFile(state)).equals(before))

@@ -297,7 +297,7 @@ suite('netimage serve', () => {
     assert.equal(run.status, 2, run.stderr)
     assert.match(
       run.stderr,
-      /by NFS version 4\.2, and `netimage serve` has version 3 \[bad-option\]/,
+      /with NFS version 4\.2, but `netimage serve` has only version 3 \[bad-option\]/,
     )
     assert.match(run.stderr, /servers\.md/)
   })
