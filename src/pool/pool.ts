@@ -13,7 +13,7 @@
  * The time stamp of an entry's directory is the time of its last use.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
@@ -206,12 +206,15 @@ function readEntry(path: string): Entry | undefined {
   }
 }
 
-/** Marks an entry as used now. We cannot mark or trust the entries of another user. */
+/**
+ * Marks an entry as used now. We do not trust the entries of another user, and usually cannot mark
+ * them. But root can mark the entries of every user, so look at the owner as well.
+ */
 function touch(path: string): 'ours' | 'foreign' | 'missing' {
   const now = new Date()
   try {
     utimesSync(path, now, now)
-    return 'ours'
+    return lstatSync(path).uid === (process.geteuid?.() ?? 0) ? 'ours' : 'foreign'
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return 'missing'
     if (isForbidden(error)) return 'foreign'

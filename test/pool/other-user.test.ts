@@ -147,6 +147,26 @@ suite('files of another user', { concurrency: 2 }, () => {
     await assertWhole(image)
   })
 
+  test('in an entry that root uses: the entry is hashed first', async () => {
+    const { pool, image, entry } = await makeHome()
+    const tasks: string[] = []
+    appendFileSync(join(entry(), 'tree/noise'), 'more')
+    await buildNetImage({
+      ...{ system: system.toplevel, pool, output: `${image}-2` },
+      from: [`file://${workspace.path('cache')}`],
+      trustedPublicKeys: [key.publicKey],
+      progress: {
+        begin(what) {
+          tasks.push(what)
+          return { update: () => undefined, end: () => undefined }
+        },
+        warn: () => undefined,
+      },
+    })
+    assert.ok(tasks.includes('checking the pool'), tasks.join())
+    await assertWhole(`${image}-2`)
+  })
+
   const damages: Record<string, (entry: string) => void> = {
     changed: (entry) => appendFileSync(join(entry, 'tree/noise'), 'more'),
     unreadable: (entry) => chmodSync(entry, 0o700),

@@ -79,11 +79,11 @@ async function runCredentialProcess(
       ...(output.Expiration !== undefined && { expires: Date.parse(output.Expiration) }),
     }
   } catch (error) {
-    // The program's output is secret, and a parser's message may quote the output.
+    // The program's output is secret, and a parser's message may quote the output. The error of a
+    // failed program has the output as a property, so it must not become the cause.
     const isOutput = error instanceof SyntaxError || error instanceof v.ValiError
     const why = isOutput ? 'it does not print credentials of version 1' : messageOf(error).trim()
     throw new NetimageError('not-allowed', `the credential_process of AWS failed: ${why}`, {
-      ...(!isOutput && { cause: error }),
       hint: 'Run the command by hand: it is in ~/.aws/config or ~/.aws/credentials.',
     })
   }

@@ -171,7 +171,8 @@ function parseUrl(text: string): URL {
 }
 
 function badUrl(text: string, why: string): NetimageError {
-  const store = text.replace(/\/\/[^/@]*@/, '//')
+  // Everything before the last @: a password may contain a slash or another @.
+  const store = text.replace(/\/\/.*@/s, '//')
   return new NetimageError('bad-store-url', `${JSON.stringify(store)} is not a store: ${why}`, {
     details: { store },
     hint: 'A store is https://…, http://…, file:///…, s3://…, local, local?root=DIR, a directory that holds nix/store, or an output of nixpkgs’s closureInfo.',

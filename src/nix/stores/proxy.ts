@@ -37,7 +37,8 @@ function parse(text: string): URL {
 }
 
 function badProxy(text: string, why: string): NetimageError {
-  const shown = text.replace(/[^/@]*@/, '')
+  // Everything before the last @: a password may contain a slash or another @.
+  const shown = text.replace(/^([a-z0-9+.-]+:\/\/)?.*@/is, '$1')
   return new NetimageError(
     'bad-config',
     `could not use the proxy ${JSON.stringify(shown)}: ${why}`,

@@ -184,6 +184,8 @@ test('the error of an invalid proxy does not contain its password', () => {
     'http://',
     'gopher://me:secret@x',
     'http://me:secret@[',
+    'http://me:secret/2@x:3128',
+    'socks4://me:my@secret@x',
     'socks4://x',
   ]) {
     assert.throws(

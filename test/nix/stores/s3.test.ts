@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { inspect } from 'node:util'
 import { toStorePath } from '../../../src/nix/store-path.ts'
 import { openStore } from '../../../src/nix/stores/open.ts'
 import { bucketUrl } from '../../../src/nix/stores/s3.ts'
@@ -150,7 +151,7 @@ suite('credentials', { concurrency: 4 }, () => {
     }))
 
   const broken: Record<string, string> = {
-    'that fails': 'echo so it is >&2; exit 3',
+    'that fails': `cat "$HOME/secret"; echo so it is >&2; exit 3`,
     'that does not print JSON': 'echo a-secret',
     'that prints something else': `echo '{"Version":2,"AccessKeyId":"a-secret"}'`,
   }
@@ -158,9 +159,12 @@ suite('credentials', { concurrency: 4 }, () => {
     test(`from a program ${what}: an error`, () =>
       withBucket(honestly, async ({ home, lookup }) => {
         writeFileSync(join(home, '.aws/config'), `[default]\ncredential_process = ${command}\n`)
+        writeFileSync(join(home, 'secret'), 'hidden')
         const error = await lookup().catch((error: unknown) => error)
         assertError(error, 'not-allowed', what === 'that fails' ? /so it is/ : /version 1/)
-        assert.doesNotMatch(error.message, /secret/)
+        assert.doesNotMatch(error.message, /a-secret/)
+        // As the log of a library's user shows the error, with its causes and their properties.
+        assert.doesNotMatch(inspect(error), /hidden/)
       }))
   }
 

@@ -223,6 +223,20 @@ suite('a URL that is not a store is an error', () => {
     })
   }
 
+  for (const url of [
+    'https://me:secret/2@host',
+    'ftp://me:my@secret@host/',
+    'http://me:secret@[',
+  ]) {
+    test(`and the error does not contain its password: ${url}`, async () => {
+      const system = `/nix/store/${'0'.repeat(32)}-system`
+      const failure = await buildNetImage({ system, from: [url] }).catch((error: unknown) => error)
+      assert.ok(isNetimageError(failure))
+      assert.equal(failure.code, 'bad-store-url')
+      assert.doesNotMatch(JSON.stringify([failure.message, failure.details]), /secret/)
+    })
+  }
+
   for (const key of ['x', 'name:', 'name:AAAA', ':AAAA']) {
     test(`the key ${key} is not valid`, async () => {
       const args = ['build', `/nix/store/${'0'.repeat(32)}-x`, '--trusted-public-keys', key]
