@@ -27,7 +27,7 @@ let
   hasNetwork =
     config.boot.initrd.network.enable
     || (stage1IsSystemd && config.boot.initrd.systemd.network.enable);
-  etcNames = builtins.attrNames config.environment.etc;
+  inherit (config.environment) etc;
   mounted = import ./nfs-root.nix { inherit lib; } (toString root.device);
   isAddress = host: builtins.match "[0-9.]+|\\[.*]" host != null;
   # A name and an address count as the same server, because names are not resolved.
@@ -35,10 +35,15 @@ let
     one: other: one == null || other == null || one == other || isAddress one != isAddress other;
   isSamePath = one: other: lib.removeSuffix "/" (toString one) == lib.removeSuffix "/" (toString other);
   isStored = path: builtins.isPath path || lib.hasPrefix builtins.storeDir path;
+  # NixOS copies texts and paths to the store. A string may name a file of the machine: then /etc only
+  # has a link to this file.
+  isBakedIn = file: (file.text or null) != null || isStored (file.source or "");
   hasHostKeys =
-    lib.any (name: builtins.match "ssh/ssh_host_.*_key" name != null) etcNames
+    lib.any (name: builtins.match "ssh/ssh_host_.*_key" name != null && isBakedIn etc.${name}) (
+      builtins.attrNames etc
+    )
     || lib.any (key: isStored (key.path or "")) config.services.openssh.hostKeys;
-  machineId = config.environment.etc.machine-id or { };
+  machineId = etc.machine-id or { };
 
   rule = name: assertion: message: {
     assertion = lib.elem name cfg.silence || assertion;
@@ -76,7 +81,7 @@ in
     boot.initrd.network.flushBeforeStage2 takes down the network that carries the root.
     Set boot.initrd.network.flushBeforeStage2 = false.'')
   (rule "machine-id-baked-in" (
-    !lib.elem "machine-id" etcNames || lib.elem (machineId.text or null) [ "" "uninitialized" "uninitialized\n" ]
+    !isBakedIn machineId || lib.elem (machineId.text or null) [ "" "uninitialized" "uninitialized\n" ]
   ) ''
     environment.etc has a machine-id, so all machines with this image would have the same ID.
     Remove machine-id: each machine makes its own at its first boot.'')

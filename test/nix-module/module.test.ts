@@ -435,7 +435,9 @@ suite('the module', () => {
     'root-not-nfs, with a device of NixOS': 'fileSystems."/".fsType = "tmpfs";',
     'network-torn-down': 'boot.initrd.network.flushBeforeStage2 = true;',
     'machine-id-baked-in': 'environment.etc.machine-id.text = "0123";',
-    'host-keys-baked-in': 'environment.etc."ssh/ssh_host_ed25519_key".source = "/key";',
+    'machine-id-baked-in, from a file': 'environment.etc.machine-id.source = ./machine-id;',
+    'host-keys-baked-in': 'environment.etc."ssh/ssh_host_ed25519_key".source = ./ssh_host_key;',
+    'host-keys-baked-in, as a text': 'environment.etc."ssh/ssh_host_ed25519_key".text = "key";',
     'host-keys-baked-in, by sshd':
       'services.openssh.hostKeys = [ { path = ./ssh_host_key; type = "ed25519"; } ];',
   }
@@ -484,6 +486,14 @@ suite('the module', () => {
 
   test('an empty machine-id is allowed', async () => {
     const configuration = '{ environment.etc.machine-id.text = ""; }'
+    assert.deepEqual((await evaluate({ configuration })).failing, [])
+  })
+
+  test('links from /etc to files that each machine keeps for itself are allowed', async () => {
+    const configuration = `{ environment.etc = {
+      machine-id.source = "/persist/etc/machine-id";
+      "ssh/ssh_host_ed25519_key".source = "/persist/etc/ssh/ssh_host_ed25519_key";
+    }; }`
     assert.deepEqual((await evaluate({ configuration })).failing, [])
   })
 
