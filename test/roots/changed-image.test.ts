@@ -83,7 +83,7 @@ suite('a file of the image', () => {
     })
   }
 
-  test('below a directory that became a link is not served, though it is the same file', async () => {
+  test('below a directory that became a link is not served, even if it is the same file', async () => {
     const root = makeTree('public')
     const layer = openOver(root)
     const moved = freshName()
@@ -93,7 +93,7 @@ suite('a file of the image', () => {
     await layer.close()
   })
 
-  test('that became a FIFO stops nobody', async () => {
+  test('that became a FIFO does not block the server', async () => {
     const root = makeTree('public')
     const directory = freshName()
     mkdirSync(directory)
@@ -114,7 +114,7 @@ suite('a file of the image', () => {
       ]) {
         try { action() } catch (error) { console.log(error.code) }
       }`
-    // Whoever opens the FIFO as a file waits for its other end, and is killed.
+    // A program that opens the FIFO as a file waits for its other end, and is killed.
     const run = await promisify(execFile)(
       process.execPath,
       ['--input-type=module', '--eval', program],
@@ -123,7 +123,7 @@ suite('a file of the image', () => {
     assert.equal(run.stdout, 'EIO\nEIO\n')
   })
 
-  test('is still found when another tree has the name of its own', async () => {
+  test('is still found if another tree gets the name of its tree', async () => {
     const [root, other] = [makeTree('old'), makeTree('new')]
     const layer = openOver(root)
     renameSync(root, freshName())
@@ -134,7 +134,7 @@ suite('a file of the image', () => {
     await layer.close()
   })
 
-  test('is a link whose target is another: neither the old nor the new is told', async () => {
+  test('that is a link with a changed target: neither the old nor the new target is given', async () => {
     const root = makeTree('public')
     const layer = openOver(root)
     const link = find(layer.fileSystem, 'etc/link') ?? 0

@@ -69,7 +69,7 @@ test('any bytes are a name, of the image or of the layer', () =>
     { numRuns: 15 },
   ))
 
-test('what cannot be a name is refused', async () => {
+test('names that are not valid are refused', async () => {
   const layer = open([Buffer.from('a')])
   const { fileSystem: system } = layer
   const { root } = system
@@ -94,7 +94,7 @@ test('what cannot be a name is refused', async () => {
 const few = fc.constantFrom(...['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l'])
 const change = fc.record({ what: fc.constantFrom('make', 'remove', 'rename'), name: few, to: few })
 
-test('a listing has no name twice, and skips none that stays', () =>
+test('a listing has no name twice, and skips no name that stays', () =>
   fc.assert(
     fc.asyncProperty(
       fc.uniqueArray(few),
@@ -120,7 +120,7 @@ test('a listing has no name twice, and skips none that stays', () =>
           for (const each of stayed) if (!has(each)) stayed.delete(each)
         }
         for (const each of stayed) assert.ok(seen.includes(each), `${each} was skipped`)
-        // A name that went and came again may be at another place.
+        // A name that was removed and made again may be at another place.
         const counts = Map.groupBy(seen, (each) => each)
         for (const each of stayed) assert.equal(counts.get(each)?.length, 1, `${each} came twice`)
         await layer.close()
@@ -178,7 +178,7 @@ function counting(database: LayerDatabase): { counted: LayerDatabase; calls: () 
   return { counted, calls: () => calls }
 }
 
-test('6000 names of an image that were taken away are left out without a look at each', () => {
+test('6000 removed names of an image are skipped without a look at each', () => {
   const [tree, directory] = [freshName(), freshName()]
   for (const made of [tree, directory]) mkdirSync(made)
   const count = 6000

@@ -1,4 +1,4 @@
-// A disk that fails to write what it was given, and a server that has no descriptors left.
+// The disk fails to write data, or the server has no descriptors left.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
@@ -9,7 +9,7 @@ import { mock, test } from 'node:test'
 import { promisify } from 'node:util'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
-/** How many times waiting for the disk fails from now on: no real disk does so when it is told. */
+/** How many syncs fail from now on. Simulated: no real disk fails on demand. */
 let failures = 0
 const { fdatasync } = fs
 mock.method(fs, 'fdatasync', (file: number, done: (error: Error | null) => void) => {
@@ -54,7 +54,7 @@ for (const what of ['data', 'structure'] as const) {
   })
 }
 
-test('a layer waits for descriptors, and goes on once there are some', async () => {
+test('a layer waits for descriptors, and goes on when there are some', async () => {
   const program = join(import.meta.dirname, 'support/few-descriptors-program.ts')
   const limited = 'ulimit -n 100 && exec "$0" "$@"'
   const args = ['-c', limited, process.execPath, program, temporaryDirectory()]

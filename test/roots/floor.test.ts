@@ -1,4 +1,4 @@
-// One machine fills the disk of the server: it is refused more, and the server and other machines go on.
+// One machine fills the disk of the server. Its writes are refused; the server and others go on.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'

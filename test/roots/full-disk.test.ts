@@ -1,4 +1,4 @@
-// The disk of a layer is full: what does not fit is refused, whole, and all goes on once it fits.
+// The disk of a layer is full: operations that do not fit are refused until there is room again.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
@@ -11,7 +11,7 @@ import { temporaryDirectory } from '../support/temporary.ts'
 
 const program = join(import.meta.dirname, 'support/full-disk-program.ts')
 
-test('a full disk refuses operations whole, and none is lost or half done', async () => {
+test('on a full disk an operation is refused completely: none is lost or half done', async () => {
   const directory = temporaryDirectory()
   const [disk, tree] = [join(directory, 'disk'), join(directory, 'tree')]
   for (const made of [disk, tree]) mkdirSync(made)

@@ -1,4 +1,4 @@
-// The index of an image says what the kernel says of its files, and a layer stays with its image.
+// The index of an image agrees with the kernel, and a layer is only used with its own image.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -20,7 +20,7 @@ function makeTree(): string {
   fs.writeFileSync(at('dir/file'), 'some contents\n', { mode: 0o4750 })
   fs.linkSync(at('dir/file'), at('linked'))
   fs.linkSync(at('dir/file'), at('dir/below/linked'))
-  // Its other name is not in the tree.
+  // The other name of this file is not in the tree.
   fs.writeFileSync(`${root}-outside`, 'shared')
   fs.linkSync(`${root}-outside`, at('shared'))
   fs.symlinkSync('dir/file', at('symlink'))
@@ -56,7 +56,7 @@ function* walk(index: ImageIndex, directory: number): Generator<[Buffer, number]
   }
 }
 
-test('every file of an image is told of as by the kernel', () => {
+test('the index has the same attributes for every file as the kernel', () => {
   const root = makeTree()
   const index = createIndex('image', root)
   const found = [...walk(index, index.rootNode)]
@@ -82,7 +82,7 @@ test('every file of an image is told of as by the kernel', () => {
     assert.equal(BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds), stat.mtimeNs)
     assert.ok(nanoseconds >= 0)
     assert.deepEqual([node.uid, node.gid], [Number(stat.uid), Number(stat.gid)])
-    // A name elsewhere is none of the image.
+    // A name outside the tree is not counted.
     if (node.kind !== 'directory') assert.equal(node.links, names.get(id)?.length)
     else assert.equal(node.links, Number(stat.nlink))
     if (node.kind === 'symlink') assert.equal(index.readLink(node).toString(), 'dir/file')
@@ -99,7 +99,7 @@ test('every file of an image is told of as by the kernel', () => {
   assert.equal(index.node(found.length + 2), undefined)
 })
 
-test('what belongs to whoever made the image is given to root', () => {
+test('files of the user who made the image belong to root', () => {
   const root = makeTree()
   for (const name of ['', 'dir', 'dir/below']) fs.lchownSync(join(root, name), 1234, 1235)
   const index = createIndex('image', root)
@@ -109,7 +109,7 @@ test('what belongs to whoever made the image is given to root', () => {
   }
 })
 
-test('a layer is refused over another tree than it was made over, but not over other contents', async () => {
+test('a layer is refused over another tree, but not over the same tree with other contents', async () => {
   const [root, directory] = [makeTree(), freshName()]
   fs.mkdirSync(directory)
   const layer = openLayer(directory, createIndex('image', root))

@@ -3,6 +3,6 @@
 import { test } from 'node:test'
 import { killAgainAndAgain } from './support/layer-kill.ts'
 
-test('what a layer acknowledged is there after its server was killed thirty times', async () => {
+test('everything that a layer acknowledged survives if its server is killed thirty times', async () => {
   await killAgainAndAgain({ rounds: 30, seed: 2 })
 })

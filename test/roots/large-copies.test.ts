@@ -1,4 +1,4 @@
-// The first write to a large file of the image: it is copied, and all others go on meanwhile.
+// The first write to a large file of the image copies the file; the server serves others meanwhile.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -24,7 +24,7 @@ import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
-/** Another file system than that of the layers: nothing can be cloned from one to the other. */
+/** On another file system than the layers, so that files cannot be cloned. */
 const images = mkdtempSync('/dev/shm/netimage-test-')
 const freshImage = freshNames(images)
 after(() => rmSync(images, { recursive: true }))
@@ -49,7 +49,7 @@ function digest(content: Buffer): string {
 }
 
 suite('a large file of the image', () => {
-  test('is copied while others are served, and has changed only once that is done', async () => {
+  test('is copied while others are served, and changes only when the copy is finished', async () => {
     const { layer, system, tree, directory, node, index } = open('large')
     const large = node('large')
     const before = system.attributes(large)
@@ -75,7 +75,7 @@ suite('a large file of the image', () => {
     await later.close()
   })
 
-  test('is copied as far as it is needed', async () => {
+  test('is copied only as far as it is needed', async () => {
     const { layer, system, tree, data, node } = open('large')
     const large = node('large')
     let most = 0
@@ -91,14 +91,14 @@ suite('a large file of the image', () => {
     assert.equal(system.read(large, 0, content), 2 * megabyte)
     const expected = readFileSync(join(tree, 'large')).subarray(0, 2 * megabyte)
     assert.equal(digest(content.subarray(0, 2 * megabyte)), digest(expected))
-    // Nothing of it is needed here.
+    // Truncated to nothing: no byte of the image is needed.
     const { layer: other, system: emptied, node: find } = open('large')
     emptied.setAttributes(find('large'), { size: 0 })
     assert.equal(emptied.attributes(find('large')).size, 0)
     for (const each of [layer, other]) await each.close()
   })
 
-  test('is one of few that are copied at a time', async () => {
+  test('is copied with few others at a time', async () => {
     const names = ['a', 'b', 'c', 'd', 'e']
     const { layer, system, node } = open(...names)
     let most = 0
@@ -127,7 +127,7 @@ suite('a large file of the image', () => {
     await layer.close()
   })
 
-  test('leaves nothing behind that nobody asks for again, is removed, or is cut off', async () => {
+  test('leaves no copy if the machine does not ask again, or removes or truncates the file', async () => {
     const { layer, system, data, node } = open('a', 'b')
     for (const name of ['a', 'b']) {
       const write = () => system.write(node(name), 0, Buffer.from(name))
@@ -138,7 +138,7 @@ suite('a large file of the image', () => {
     assert.deepEqual(readdirSync(data), [])
   })
 
-  test('is as in the image after a server was killed that copied it', async () => {
+  test('is as in the image if the server is killed while it copies the file', async () => {
     const { layer, tree, directory, data, index } = open('large')
     await layer.close()
     const program = join(import.meta.dirname, 'support/killed-copy-program.ts')
@@ -153,7 +153,7 @@ suite('a large file of the image', () => {
     await later.close()
   })
 
-  test('is copied also if many other copies failed, and nobody asked for them again', async () => {
+  test('is copied even if many other copies failed and were not asked for again', async () => {
     const folder = freshName()
     mkdirSync(folder)
     const copies = createCopies(folder, openFloor(folder))
@@ -166,7 +166,7 @@ suite('a large file of the image', () => {
       assert.ok(copies.has(node), `the copy of node ${node} is not begun`)
       await nextTurn()
     }
-    // Who asks again in time learns what is wrong.
+    // A machine that asks again in time gets the error.
     assert.throws(take(100), { code: 'EIO' })
     await copies.close()
   })

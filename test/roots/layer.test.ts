@@ -1,4 +1,4 @@
-// What a layer keeps, beside what model.test.ts compares.
+// Behaviour of layers that model.test.ts does not compare.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -15,7 +15,7 @@ import { find, put, read, untilDone } from './support/stored-layers.ts'
 const freshName = freshNames(temporaryDirectory())
 const made = { mode: 0o600, uid: 0, gid: 0 }
 
-/** What is done in each of its lives, one after the other. */
+/** Runs the actions one after the other; the layer is closed and opened again between them. */
 async function lives(
   prepare: (tree: string) => void,
   ...actions: readonly ((system: FileSystem) => unknown)[]
@@ -34,7 +34,7 @@ async function lives(
 }
 
 suite('an image below', () => {
-  test('has the same numbers at each walk, and one for all names of a file', () =>
+  test('has the same numbers at each walk, and one number for all names of a file', () =>
     lives(
       (tree) => {
         mkdirSync(join(tree, 'b'))
@@ -57,7 +57,7 @@ suite('an image below', () => {
       },
     ))
 
-  test('belongs to root, whoever made it', async () => {
+  test('belongs to root, even if another user made it', async () => {
     const tree = freshName()
     mkdirSync(tree)
     writeFileSync(join(tree, 'a'), '')
@@ -66,7 +66,7 @@ suite('an image below', () => {
     assert.deepEqual({ uid, gid }, { uid: 0, gid: 0 })
   })
 
-  test('keeps its numbers when it is written to, renamed and linked', () =>
+  test('keeps the numbers of files that are written to, renamed and linked', () =>
     lives(
       (tree) => writeFileSync(join(tree, 'a'), 'image'),
       (system) => {
@@ -84,7 +84,7 @@ suite('an image below', () => {
 suite('data', () => {
   const hole = 64 * 1024 * 1024
 
-  test('have holes where nothing was written', () =>
+  test('has holes where nothing was written', () =>
     lives(
       () => {},
       async (system) => {
@@ -97,7 +97,7 @@ suite('data', () => {
       },
     ))
 
-  test('of an image keep their holes when they are copied', () =>
+  test('of an image keeps its holes when it is copied', () =>
     lives(
       (tree) => {
         writeFileSync(join(tree, 'a'), 'beginning')
@@ -120,7 +120,7 @@ suite('data', () => {
       },
     ))
 
-  test('may be as large as the file system has files, and not larger', () =>
+  test('may be as large as the largest file of the file system, and not larger', () =>
     lives(
       () => {},
       (system) => {
@@ -144,7 +144,7 @@ suite('data', () => {
       },
     ))
 
-  test('have the room that the file system of the layer has, without what is kept from it', async () => {
+  test('has the room of the file system of the layer, except the room for the server', async () => {
     const [tree, directory] = [freshName(), freshName()]
     for (const each of [tree, directory]) mkdirSync(each)
     const layer = openLayer(directory, createIndex('tree', tree))
@@ -152,12 +152,12 @@ suite('data', () => {
     const [size = 0, blocks = 0, free = 0, available = 0] = output.split(' ').map(Number)
     const space = layer.fileSystem.space()
     assert.equal(space.total, blocks * size)
-    // Others may write to that disk meanwhile: the difference stays.
+    // Other programs may write to that disk meanwhile, but the difference stays the same.
     assert.equal(space.free - space.available, (free - available) * size)
     await layer.close()
   })
 
-  test('are gone from the disk when the last name is', async () => {
+  test('is removed from the disk with its last name', async () => {
     const [tree, directory] = [freshName(), freshName()]
     for (const each of [tree, directory]) mkdirSync(each)
     const layer = openLayer(directory, createIndex('tree', tree))
@@ -174,7 +174,7 @@ suite('data', () => {
 })
 
 suite('nodes', () => {
-  test('of every kind are as they were made, after a restart as well', () => {
+  test('of every kind are as they were made, also after a restart', () => {
     const kinds: NodeKind[] = [
       'file',
       'directory',
@@ -217,7 +217,7 @@ suite('nodes', () => {
     )
   })
 
-  test('that are gone are stale, and their numbers are never given again', async () => {
+  test('that are removed are stale, and their numbers are never given again', async () => {
     let gone = 0
     await lives(
       (tree) => writeFileSync(join(tree, 'image'), ''),
@@ -241,7 +241,7 @@ suite('nodes', () => {
 })
 
 suite('operations', () => {
-  test('within another are undone with it', () =>
+  test('in another operation are undone with it', () =>
     lives(
       (tree) => writeFileSync(join(tree, 'image'), 'image'),
       (system) => {
@@ -283,7 +283,7 @@ suite('operations', () => {
       (system) => assert.equal(read(system, 'image'), 'image'),
     ))
 
-  test('that move a directory do not walk up from any depth', () =>
+  test('that move a directory are refused if the directory is too deep', () =>
     lives(
       () => {},
       (system) => {
@@ -304,13 +304,13 @@ suite('operations', () => {
         assert.throws(move(name, shallow), { code: 'EINVAL' })
         move(other, shallow)()
         assert.ok(system.lookup(shallow, other))
-        // A file takes nothing along: its place does not matter.
+        // A file has nothing below it, so its depth does not matter.
         move(Buffer.from('file'), deep)()
         assert.equal(system.lookup(deep, Buffer.from('file')), file)
       },
     ))
 
-  test('have replies that outlast a restart, the last of them', () => {
+  test('have replies, of which the last ones outlast a restart', () => {
     const key = (number: number) => Buffer.from(`key ${number}`)
     return lives(
       () => {},
@@ -328,7 +328,7 @@ suite('operations', () => {
     )
   })
 
-  test('never have the time of another', () => {
+  test('never have the same time as another operation', () => {
     const times = [5, 5, 5, 6, 4, 5, -1]
     const now = createClock(() => times.shift() ?? 0)
     const seen = Array.from({ length: 7 }, now)
@@ -362,7 +362,7 @@ suite('operations', () => {
     )
   })
 
-  test('on a directory change its times, on a file its own', () =>
+  test('change the times of the directory or of the file, as the kernel does', () =>
     lives(
       (tree) => {
         mkdirSync(join(tree, 'd'))
@@ -377,7 +377,7 @@ suite('operations', () => {
             const { modified, changed } = system.attributes(node)
             return [modified, changed].map((time) => JSON.stringify(time))
           })
-        /** Which of them the action changes: of the directory and of the file, `m` and `c`. */
+        /** The times that the action changes, of the directory and of the file: `m` and `c`. */
         const changed = (action: () => void) => {
           const before = stamps()
           action()

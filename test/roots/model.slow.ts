@@ -5,5 +5,5 @@ import { modelDirectory, runModels } from './support/layer-model.ts'
 
 const directory = modelDirectory()
 
-test('any operations have the outcome that they have on a real file system', () =>
+test('any operations have the same outcome as on a real file system', () =>
   runModels(directory, { runs: 600, operations: 480 }))

@@ -1,4 +1,4 @@
-// How much of all layers is remembered.
+// The limit of nodes that all layers remember.
 
 import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 const freshName = freshNames(temporaryDirectory())
 const limit = 200_000
 
-test('all layers that are open remember no more nodes together than one may', () => {
+test('all open layers together remember no more nodes than one layer may', () => {
   const tree = freshName()
   mkdirSync(tree)
   const index = createIndex('tree', tree)
@@ -29,7 +29,7 @@ test('all layers that are open remember no more nodes together than one may', ()
       nodes.written()
     }
   }
-  // They are nowhere but in memory: the database does not have them.
+  // These nodes are only in memory, not in the database.
   const remembered = layers.map(({ nodes, made }) => {
     return made.filter((id) => {
       try {
@@ -41,7 +41,7 @@ test('all layers that are open remember no more nodes together than one may', ()
   })
   const sum = remembered.reduce((total, count) => total + count)
   assert.ok(sum <= limit, `${sum} are remembered`)
-  // It is the largest that forget, and the last one keeps what it is at.
+  // The largest layers forget their nodes, and the last one keeps the nodes that it uses.
   assert.equal(remembered.at(-1), 45_000)
   for (const { database, nodes } of layers) {
     nodes.close()

@@ -1,4 +1,4 @@
-// What a server waits for while a layer is opened: it serves nobody else meanwhile.
+// The syncs while a layer is opened: the server serves no other machine meanwhile.
 
 import assert from 'node:assert/strict'
 import fs, { existsSync, mkdirSync, readlinkSync } from 'node:fs'
@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 import { mock, test } from 'node:test'
 import { temporaryDirectory } from '../support/temporary.ts'
 
-/** What our own code had written to the disk on the main thread; SQLite does its own besides. */
+/** What our own code synced on the main thread. SQLite's own syncs are not counted. */
 let synced: { path: string; hasRecord: boolean }[] = []
 const state = join(temporaryDirectory(), 'state')
 const layer = join(state, 'layers/10.0.0.7/tree')
@@ -32,7 +32,7 @@ test('a layer that was opened before waits for no directory above it', async () 
   const first = open()
   const contents = join(layer, first.name)
   await first.close()
-  // A record is there only once the directories that lead to it are on the disk.
+  // The record must be written only after the directories above it are on the disk.
   const early = synced.filter(({ hasRecord }) => !hasRecord).map(({ path }) => path)
   assert.deepEqual(early.slice(0, above.length), above)
   assert.equal(synced.filter(({ path }) => path === contents).length, 1)

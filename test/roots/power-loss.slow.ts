@@ -1,5 +1,5 @@
-// The machine under a layer loses its power, at any moment: a kernel of its own, with ext4 on a disk of
-// its own, is killed, and whatever it had not written to that disk is gone.
+// The server's machine loses its power, at any moment. A User Mode Linux kernel with ext4 on a disk
+// of its own is killed, and everything that it had not written to that disk is lost.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -16,7 +16,7 @@ const work = join(import.meta.dirname, 'support/layer-work-program.ts')
 const rounds = 6
 const seed = 3
 
-test('what a layer acknowledged is there after the power was lost', async () => {
+test('everything that a layer acknowledged survives a loss of power', async () => {
   process.umask(0)
   const directory = temporaryDirectory()
   const at = (name: string) => join(directory, name)
@@ -26,7 +26,7 @@ test('what a layer acknowledged is there after the power was lost', async () => 
   writeFileSync(disk, '')
   execFileSync(findProgram('mke2fs'), ['-q', '-t', 'ext4', disk, '64M'])
   mkdirSync(at('mounted'))
-  // It sees the files of this machine, read-only, and its own disk.
+  // The kernel sees the files of this machine (read-only) and its own disk.
   const command = [process.execPath, work, at('mounted/layer'), at('image'), String(seed)]
   writeFileSync(
     at('init'),

@@ -1,4 +1,4 @@
-// What a layer held before it was reset is removed while machines are served.
+// The old contents of a layer that was reset are removed while machines are served.
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
@@ -29,8 +29,8 @@ async function resetOne() {
   return { place, old, left }
 }
 
-suite('the remains of a layer', () => {
-  test('are removed also where another program has left files', async () => {
+suite('the old contents of a layer', () => {
+  test('are removed even if another program has left files there', async () => {
     const { place, old } = await resetOne()
     const layer = openOver(...place)
     await layer.close()
@@ -60,7 +60,7 @@ suite('the remains of a layer', () => {
     await layer.close()
   })
 
-  test('do not keep the server from ending, and go the next time', async () => {
+  test('do not keep the server from ending, and are removed the next time', async () => {
     const { place, old, left } = await resetOne()
     const layer = openOver(...place)
     await layer.close()

@@ -1,4 +1,4 @@
-// What was undone leaves nothing behind, and nothing in the way of what comes next.
+// An operation that is undone leaves nothing behind that could disturb later operations.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -44,14 +44,14 @@ function undo(layer: FileSystem, act: () => void): void {
 const number = fc.nat(0xffff_ffff)
 const step = fc.record({ undone: fc.array(number, { maxLength: 4 }), done: number })
 
-test('operations that are undone together have done nothing', async () => {
+test('operations that are undone together have no effect', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 120, size: 'max' }), async (steps) => {
       const [local, directory] = [freshName(), freshName()]
       execFileSync('cp', ['-a', image, local])
       mkdirSync(directory)
       let layer = openLayer(directory, index)
-      /** Files with data of their own, which are written to at once and for good. */
+      /** Files with data of their own. Writes to them are not undone. */
       const written = new Set<number>()
       for (const { undone, done } of steps) {
         undo(layer.fileSystem, () => {

@@ -1,4 +1,4 @@
-// `netimage layers verify` finds whatever does not hold together.
+// `netimage layers verify` finds every damage to the structure of a layer.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { find, put } from './support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const directoryNode = { kind: 'directory', mode: 0o755, uid: 0, gid: 0 } as const
-/** Numbers of the nodes that the layer below has; those of the image begin with the root, 1. */
+/** Numbers of nodes of the layer that is made below; nodes of the image begin with the root, 1. */
 const [image, folder, file, inner] = [2, 2 ** 40, 2 ** 40 + 1, 2 ** 40 + 2]
 
 /** @param damage done to the layer while it is closed */

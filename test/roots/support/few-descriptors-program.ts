@@ -1,5 +1,5 @@
-// Works on a layer in a process that has no descriptors left, and then has some again. An error is a
-// failure.
+// Works on a layer in a process that first has no descriptors left, and then has some again. Fails
+// with an error.
 //
 //     node few-descriptors-program.ts DIRECTORY
 
@@ -31,7 +31,7 @@ const again = { code: 'EAGAIN' }
 assert.throws(() => system.read(image, 0, Buffer.alloc(5)), again)
 assert.throws(() => system.write(image, 0, Buffer.from('I')), again)
 await assert.rejects(system.commit(file), again)
-// What is done is done: who waits for it must not be told to do it again.
+// The operation is committed: a machine that waits for the sync must not be told to do it again.
 system.setAttributes(file, { size: 2 })
 let isStable = false
 const stable = system.stable().then(() => (isStable = true))

@@ -1,6 +1,6 @@
-// A machine fills the disk of the state directory until it is refused more. Then the server keeps leases
-// and boots and opens the layer of another machine; and once the machine removes something, it writes
-// again. An error is a failure.
+// A machine fills the disk of the state directory until its writes are refused. Then the server
+// must still record leases and boots, and open the layer of another machine. When the machine
+// removes a file, it can write again. Fails with an error.
 //
 //     node floor-program.ts DISK TREE log | copy | files
 //
@@ -39,13 +39,13 @@ const fillers: Record<string, (step: number) => void> = {
 const fill = fillers[way]
 assert.ok(fill)
 if (way === 'copy') {
-  // The copy would fit, and leave nothing for the server.
+  // The copy would fit, but leave no room for the server.
   const { bavail, bsize } = statfsSync(disk)
   const left = fileSystem.attributes(large).size + 65_536
   writeFileSync(join(disk, 'ballast'), Buffer.alloc(bavail * bsize - left))
 }
 
-/** @returns the error of the machine when no more fits */
+/** @returns the error that the machine gets when the disk is full */
 async function fillUp(write: (step: number) => void): Promise<unknown> {
   for (let step = 0; ; step++) {
     try {
@@ -60,7 +60,7 @@ assert.equal(errnoOf(await fillUp(fill)), 'ENOSPC')
 await fileSystem.stable()
 if (way === 'log') {
   assert.ok(fileSystem.space().available < chunk.length + 8192)
-  // Names take room, too. They are smaller: some fit still.
+  // Names take room, too, but less than data: some still fit.
   const name = (step: number) => Buffer.from(`name-${step}`)
   const naming = {
     create: (step: number) => void fileSystem.create(root, name(step), made),
@@ -75,7 +75,7 @@ if (way === 'log') {
 }
 if (way === 'files') assert.equal(fileSystem.space().freeFiles, 0)
 
-// The server has room for its own.
+// The server has room for its own files.
 const now = Date.now()
 for (let address = 0; address < 20; address++) {
   const mac = `02:00:00:00:00:${address.toString(16).padStart(2, '0')}`
@@ -96,7 +96,7 @@ assert.equal(readBoots(disk, undefined, 100).length, 20)
 const other = open('10.0.0.8')
 await other.close()
 
-// Removing is never refused, and gives room to write again.
+// Removing is never refused, and frees room to write again.
 fileSystem.remove(root, Buffer.from('first'))
 for (let step = 0; step < 100; step++) {
   const name = Buffer.from(`file-${step}`)

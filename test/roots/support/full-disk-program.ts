@@ -1,4 +1,4 @@
-// Works on a layer whose disk is full, again and again. An error is a failure.
+// Works on a layer whose disk is full, again and again. Fails with an error.
 //
 //     node full-disk-program.ts DISK TREE
 //
@@ -17,8 +17,8 @@ import { openMachineLayer, resetMachineLayers } from '../../../src/roots/store.t
 import { verifyLayer } from '../../../src/roots/verify.ts'
 
 const [disk = '', tree = ''] = process.argv.slice(2)
-// Others fill the disk between two looks of the layer: it always finds what is kept for the server, and the
-// kernel refuses what does not fit.
+// As if other programs filled the disk right after each look of the layer: the layer always sees
+// free room, and the kernel refuses the writes that do not fit.
 const { statfsSync } = fs
 mock.method(fs, 'statfsSync', (path: string) => {
   const found = statfsSync(path)
@@ -42,13 +42,13 @@ for (let round = 0; round < rounds; round++) {
   fillBut((round % 10) * 4096)
   for (let step = 0; step < 30; step++) attempt(fileSystem, act(fileSystem, round, step))
   await fileSystem.stable()
-  // What nobody can write to any more, things can still be removed from.
+  // Removing and truncating still work on the full disk.
   fillBut(0)
   fileSystem.setAttributes(log, { size: 0 })
   for (const name of namesIn(fileSystem).slice(0, 10)) remove(fileSystem, name)
   await fileSystem.stable()
   rmSync(ballast)
-  // There is space again, and all goes on.
+  // There is room again, and writing works.
   const file = fileSystem.create(fileSystem.root, Buffer.from(`after-${round}`), made)
   fileSystem.write(file, 0, Buffer.alloc(5000, round))
   await fileSystem.commit(file)
@@ -62,7 +62,7 @@ for (let round = 0; round < rounds; round++) {
 }
 await layer.close()
 
-// So is a machine that comes back then, and it can be reset.
+// On a full disk, a machine can still open its layer, and the layer can be reset.
 const machine = '10.0.0.7'
 const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
 const openAgain = () => openMachineLayer({ state: disk, machine, image, index })
@@ -84,7 +84,7 @@ function namesIn(system: FileSystem): Buffer[] {
   return names.filter((name) => name.toString() !== 'large')
 }
 
-/** As a machine does it: with the reply, which is kept. */
+/** Removes a name as a machine does it: together with the reply, which is kept. */
 function remove(system: FileSystem, name: Buffer): void {
   system.together(() => {
     system.remove(system.root, name)
@@ -92,7 +92,7 @@ function remove(system: FileSystem, name: Buffer): void {
   })
 }
 
-/** Fills the disk but for so many bytes. */
+/** Fills the disk except for `left` bytes. */
 function fillBut(left: number): void {
   writeFileSync(ballast, '')
   for (let more = 1; more > 0;) {
@@ -102,7 +102,7 @@ function fillBut(left: number): void {
   }
 }
 
-/** It is done, or nothing of it is. */
+/** Checks that the action is done completely or not at all. */
 function attempt(system: FileSystem, action: () => void): void {
   const before = describe(system)
   try {
@@ -124,19 +124,19 @@ function act(system: FileSystem, round: number, step: number): () => void {
     case 0:
       return () => system.create(root, name, made)
     case 1:
-      // The image's own: its data are copied first.
+      // A file of the image: its data is copied first.
       return () => system.write(large ?? 0, 10, Buffer.from('x'))
     case 2:
       return () => system.create(root, name, { ...made, kind: 'symlink', target: name })
     case 3:
-      // With the reply that is kept of it: both, or neither.
+      // The operation and its reply are kept both, or neither.
       return () =>
         system.together(() => {
           system.create(root, name, made)
           system.rememberReply(name, Buffer.alloc(2000))
         })
     case 4:
-      // The size is as it was if the reply does not fit.
+      // If the reply does not fit, the size is as before.
       return () =>
         system.together(() => {
           system.setAttributes(log ?? 0, { size: system.attributes(log ?? 0).size + 1 })

@@ -1,4 +1,4 @@
-// Writes to a large file of the image, and kills itself while that is copied.
+// Writes to a large file of the image, and kills itself while the file is copied.
 //
 //     node killed-copy-program.ts LAYER TREE
 

@@ -1,5 +1,5 @@
-// A layer that is cut off in the middle of its work, again and again: whatever was acknowledged must
-// be there afterwards, and of the rest a beginning.
+// Cuts off a layer in the middle of its work, again and again. All acknowledged operations must be
+// found afterwards. Of the later operations, the first ones may be found, without gaps.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -23,7 +23,7 @@ function numberAt(seed: number, at: number): number {
   return (Math.imul(seed, 0x27d4eb2d) + Math.imul(at, 0x165667b1)) >>> 0
 }
 
-/** What is done from operation `at` on before it is waited for: the same at every run. */
+/** The operations from `at` on that are done before the next sync: the same at every run. */
 export function batchAt(seed: number, at: number): Operation[] {
   const size = 1 + (numberAt(seed, at) % largestBatch)
   return Array.from({ length: size }, (_, step) => operationOf(numberAt(seed, at + step)))
@@ -43,18 +43,18 @@ const foundSchema = v.object({
 export interface Cuts {
   rounds: number
   seed: number
-  /** A directory of this machine, with what the image has: it goes through the same operations. */
+  /** A directory with the image's files, on which the same operations are done. */
   local: string
   /** Starts layer-work-program.ts. */
   start: () => Program
-  /** How long it works before it is cut off. */
+  /** The longest time that the program works before it is cut off. */
   longestMs: number
 }
 
-/** @returns how many operations were done in all */
+/** @returns how many operations were done in total */
 export async function cutAgainAndAgain(cuts: Cuts): Promise<number> {
   const { seed, local } = cuts
-  /** Operations that the directory of this machine has gone through. */
+  /** How many operations were done on the directory `local`. */
   let at = 0
   let answered: number[] = []
   const goOn = () => {
@@ -87,15 +87,18 @@ function killedAtEnd(program: Program) {
   return { ...program, [Symbol.asyncDispose]: () => program.kill() }
 }
 
-/** What it said last may be lost as well: it did more then than anybody knows of. */
+/**
+ * The last acknowledgements of the program may be lost as well: so many more operations may have
+ * been done.
+ */
 const farthest = 400
 
 /**
- * How much of what nobody had been told of is there.
+ * Finds how many operations after the last acknowledgement survived.
  *
- * @param local as of the last acknowledgement
- * @returns how many operations more, and the files whose data may be of no moment at all: those that
- *   were being written to
+ * @param local as it was at the last acknowledgement
+ * @returns how many more operations survived, and the files that were being written to: their data
+ *   may match no single moment
  */
 function findMoment(
   lines: readonly TreeLine[],
@@ -108,7 +111,7 @@ function findMoment(
     const found = structureOf(lines)
     const written = new Set<number>()
     let moment: { operations: number; paths: Map<number, string> } | undefined
-    // Beyond that moment there can have been the rest of a batch, of which data alone are left.
+    // The rest of a batch may have been done after that moment: only its data survived.
     for (let step = 0; step < (moment?.operations ?? farthest) + largestBatch; step++) {
       const tree = moment ? [] : treeOfDirectory(copy)
       if (!moment && structureOf(tree) === found) {

@@ -1,4 +1,4 @@
-// The server of a layer is killed: what it had given to the kernel is still there.
+// Kills the server of a layer: everything that it had given to the kernel survives.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -34,6 +34,6 @@ export async function killAgainAndAgain({
         others: () => [],
       }),
   })
-  // It was not killed before it had begun.
+  // The server was not killed before it had begun.
   assert.ok(done > 10 * rounds, String(done))
 }

@@ -1,4 +1,4 @@
-// The same operations on a layer and on a real directory of this machine's kernel.
+// Runs the same operations on a layer and on a real directory of this machine's kernel.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -43,7 +43,7 @@ import { removeTree } from '../../../src/remove-tree.ts'
 
 type Path = readonly Buffer[]
 
-/** A name, or whichever is there in its place: else most operations would find nothing. */
+/** A name, or an existing one in its place: otherwise most operations would find nothing. */
 interface Part {
   name: Buffer
   present: number | undefined
@@ -103,7 +103,7 @@ function operations(length: number): fc.Arbitrary<Operation[]> {
   return fc.array(operation, { minLength: 1, maxLength: length, size: 'max' })
 }
 
-/** A tree that is used for both: the image, and what the kernel begins with. */
+/** A tree that is used for both: as the image, and as the first content of the real directory. */
 function makeModelTree(root: string): void {
   for (const name of ['', 'a', 'a/b', 'a/b/c', 'b', 'c']) mkdirSync(join(root, name))
   const contents = Buffer.alloc(20_000, 'image')
@@ -120,7 +120,7 @@ function makeModelTree(root: string): void {
   chmodSync(join(root, 'd'), 0o444)
 }
 
-/** In memory where that can be: waiting for a disk shows nothing here. */
+/** In memory if possible: these tests need no real disk. */
 export function modelDirectory(): string {
   const memory = '/dev/shm'
   const directory = mkdtempSync(join(existsSync(memory) ? memory : tmpdir(), 'netimage-test-'))
@@ -130,12 +130,12 @@ export function modelDirectory(): string {
 
 interface ModelRun {
   image: string
-  /** Not there yet: where the layer is to be, and the real directory. */
+  /** Paths that do not exist yet: of the layer, and of the real directory. */
   layer: string
   real: string
 }
 
-/** @param operations at most in each run; half as many on average */
+/** @param operations the most in each run; the average is half of it */
 export async function runModels(
   directory: string,
   { runs, operations: length }: { runs: number; operations: number },
@@ -159,7 +159,7 @@ export async function runModels(
   assert.deepEqual(describeReal(image), before, 'the image was written to')
 }
 
-/** @throws `AssertionError` where the layer does anything else than the kernel */
+/** @throws `AssertionError` if the layer does not do the same as the kernel */
 async function runModel(all: readonly Operation[], run: ModelRun): Promise<void> {
   const index = createIndex('model', run.image)
   execFileSync('cp', ['-a', run.image, run.real])
@@ -379,13 +379,13 @@ function doForReal(root: Buffer, step: Step): unknown {
   return undefined
 }
 
-/** The kernel has no modes of symbolic links to change. */
+/** The kernel cannot change the modes of symbolic links. */
 function mustBeNoLink(kind: NodeKind): void {
   if (kind === 'symlink') throw new Refused('EINVAL')
 }
 
 const slash = Buffer.from('/')
-/** Of large files with holes, the end alone. */
+/** Of large files with holes, reads only the end. */
 const shownBytes = 100_000
 
 function layerContents(system: FileSystem, node: NodeId): string {
@@ -410,7 +410,7 @@ function realContents(place: Buffer): string {
 
 type Described = Record<string, unknown>
 
-/** By path, as latin1. */
+/** Keys are paths, as latin1. */
 function describeLayer(system: FileSystem): Described {
   const described: Described = {}
   const inodes = new Map<NodeId, string>()
@@ -463,7 +463,7 @@ function describeReal(root: string): Described {
     const below = children.map((name) =>
       visit(Buffer.concat([place, slash, name]), `${at}/${name.toString('latin1')}`),
     )
-    // Some file systems do not count them.
+    // Some file systems do not count the links of directories.
     entry['links'] = 2 + below.filter(Boolean).length
     return true
   }

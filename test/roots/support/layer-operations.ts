@@ -1,12 +1,12 @@
-// Random operations, done alike to a layer and to a directory of this machine: both must answer the
-// same and come to the same tree, since this kernel's file systems are what machines expect.
+// Random operations on a layer and on a directory of this machine. Both must give the same answers
+// and end with the same tree, because machines expect the behaviour of the kernel's file systems.
 
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { errnoOf } from '../../../src/errors.ts'
 import type { Attributes, FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 
-/** Names from the root. */
+/** The names on the path from the root. */
 export type Path = readonly Buffer[]
 
 export type Operation =
@@ -18,9 +18,9 @@ export type Operation =
   | { kind: 'truncate'; path: Path; size: number }
   | { kind: 'write'; path: Path; offset: number; length: number; byte: number }
 
-/** Few, so that operations meet; names are bytes. */
+/** Few names, so that operations meet the same files. Names are bytes. */
 const names = [Buffer.from('a'), Buffer.from('b'), Buffer.from('c'), Buffer.of(0xff, 0x64, 0x80)]
-/** Symlinks lead nowhere, so that nothing is ever done through one. */
+/** Targets of symlinks do not exist, so that no operation goes through a symlink. */
 const target = 'nowhere'
 const kinds = [
   ...(['create', 'create', 'mkdir', 'mkdir', 'symlink', 'unlink', 'rmdir', 'list'] as const),
@@ -28,10 +28,10 @@ const kinds = [
   ...(['chmod', 'chown', 'backdate', 'backdate'] as const),
 ]
 
-/** The operation that a number stands for; the same for the same. */
+/** The operation of a number: the same number always gives the same operation. */
 export function operationOf(number: number): Operation {
   let state = number >>> 0
-  // A counter, mixed: neighbours have nothing in common.
+  // A hash of the counter, so that numbers next to each other give different operations.
   const random = (below: number) => {
     state = (Math.imul(state, 0x9e3779b1) + 0x7f4a7c15) >>> 0
     let mixed = state ^ (state >>> 15)
@@ -50,7 +50,7 @@ export function operationOf(number: number): Operation {
     case 'create':
     case 'mkdir':
     case 'chmod':
-      // Set-group-ID is inherited, which is not for a layer to know.
+      // Without set-group-ID: the kernel lets new files inherit it, a layer does not.
       return { kind, path, mode: random(0o2000) }
     case 'symlink':
     case 'unlink':
@@ -77,7 +77,7 @@ export function changesData({ kind }: Operation): boolean {
   return kind === 'write' || kind === 'truncate'
 }
 
-/** As in the lines of a tree. */
+/** The path as it is in the lines of a tree. */
 export function pathText(path: Path): string {
   return path.map((name) => `/${name.toString('latin1')}`).join('')
 }
@@ -97,12 +97,12 @@ class Failure extends Error {
   }
 }
 
-/** @returns `done`, what was found, or the name of the error */
+/** @returns `done`, the result, or the name of the error */
 export function applyToLayer(layer: FileSystem, operation: Operation): string {
   return outcome(() => actOnLayer(layer, operation))
 }
 
-/** As the kernel resolves paths. */
+/** Resolves a path as the kernel does. */
 function find(layer: FileSystem, path: Path): NodeId {
   let node = layer.root
   for (const name of path) {
@@ -115,7 +115,7 @@ function find(layer: FileSystem, path: Path): NodeId {
   return node
 }
 
-/** What is below must be a file, once symlinks are followed. */
+/** The node must be a file after symlinks are followed. */
 function open(layer: FileSystem, path: Path): NodeId {
   const node = find(layer, path)
   if (layer.attributes(node).kind === 'symlink') throw new Failure('ENOENT')
@@ -161,7 +161,7 @@ function actOnLayer(layer: FileSystem, operation: Operation): string | void {
     case 'rename': {
       const [from, to] = [place(layer, path), place(layer, operation.to)]
       const source = layer.lookup(...from)
-      // The kernel looks at this before it looks at what the two are.
+      // The kernel checks this before it checks the kinds of the two.
       if (source !== undefined && isAbove(operation.to, path)) throw new Failure('ENOTEMPTY')
       return layer.rename(...from, ...to)
     }
@@ -251,27 +251,27 @@ function outcome(act: () => string | void): string {
   }
 }
 
-// --- What it came to -------------------------------------------------------------------------
+// --- The resulting tree ----------------------------------------------------------------------
 
-/** One of the names that lead to a node. */
+/** One of the paths to a node. */
 export interface TreeLine {
   /** In Latin-1, so that any bytes are text. */
   path: string
-  /** Of all names of one node the first. */
+  /** The first of all names of the node. */
   node: string
   kind: string
   mode: number
   owner: string
   links: number
   target: string
-  /** Of files. */
+  /** Only of files. */
   size: number
   content: string
-  /** `now`, or when it was backdated to. */
+  /** `now`, or the time that it was backdated to. */
   modified: string
 }
 
-/** Whatever changes by itself has a time later than this. */
+/** Every change that does not set a time itself has a later time than this. */
 const beginning = 1_500_000_000
 
 export function treeOfLayer(layer: FileSystem): TreeLine[] {

@@ -1,10 +1,10 @@
-// Works on a layer until it is killed, and says what it may rely on.
+// Works on a layer until it is killed, and prints which operations are on the disk.
 //
 //     node layer-work-program.ts LAYER IMAGE SEED
 //
-// It prints what it finds, `tree …`, and reads where it is to go on: the number of the next operation,
-// some before it that must have been answered, and files whose data nobody can know any more. Then it
-// prints `acknowledged N` whenever all before operation N is on the disk.
+// It prints the tree that it finds, `tree …`. Then it reads how to go on: the number of the next
+// operation, some earlier operations that must have been answered, and files whose data is unknown.
+// It prints `acknowledged N` each time that all operations before N are on the disk.
 
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
@@ -54,7 +54,7 @@ for (let number = from; ;) {
     })
     if (done && changesData(operation)) written.add(fileAt(fileSystem, pathText(operation.path)))
   }
-  // As clients do: a file may be gone before it is committed.
+  // A file may be removed before it is committed. Clients do the same.
   const commits = [...written].map((file) => fileSystem.commit(file).catch(ignoreGone))
   await Promise.all([...commits, fileSystem.stable()])
   say(`acknowledged ${number}`)

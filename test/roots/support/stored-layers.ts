@@ -9,7 +9,7 @@ import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.
 import { readImageIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer, type MachineLayer } from '../../../src/roots/store.ts'
 
-/** As much of an image as layers look at. */
+/** The parts of an image that layers use. */
 export function makeImage(directory: string, toplevel = '/nix/store/system'): string {
   const root = join(directory, 'net-image/pi')
   mkdirSync(join(root, 'etc/ssh'), { recursive: true })
@@ -41,7 +41,7 @@ export function find(system: FileSystem, path: string): NodeId | undefined {
   return node
 }
 
-/** Makes the file, or overwrites its beginning. */
+/** Makes the file, or overwrites its first bytes. */
 export function put(system: FileSystem, path: string, text: string): NodeId {
   const [, parent = '', name = ''] = /^(.*?)([^/]+)$/.exec(path) ?? []
   const directory = find(system, parent) ?? system.root
@@ -51,7 +51,7 @@ export function put(system: FileSystem, path: string, text: string): NodeId {
   return file
 }
 
-/** Asks again until it is done. @returns how many turns others had meanwhile */
+/** Asks again until the action succeeds. @returns how many turns others had meanwhile */
 export async function untilDone(action: () => void): Promise<number> {
   for (let turns = 0; ; turns++) {
     try {
@@ -71,7 +71,7 @@ export function read(system: FileSystem, path: string): string | undefined {
   return bytes.toString('utf8', 0, system.read(file, 0, bytes))
 }
 
-/** What the machine sees after it has written, and once its layer is closed. */
+/** What the machine sees after it has written, and after its layer was closed. */
 export async function within<T>(
   [state, machine, image]: readonly [string, string, string],
   action: (system: FileSystem, layer: MachineLayer) => T,
