@@ -15,7 +15,7 @@ const parts = new Map<string, BootPart>([
   ['bootx64.efi', 'unified'],
 ])
 
-/** By what DHCP gave, as the servers know it. */
+/** The machine that DHCP gave the address to, as the servers know it. */
 const nameOfAll = (asked: string) => (asked === address ? mac : asked)
 
 function follow(nameOf = nameOfAll) {
@@ -53,8 +53,8 @@ const wholeBoot: ServeEvent[] = [
   { kind: 'root', step: 'registered', address },
 ]
 
-suite('boots, told by what the servers see', () => {
-  test('a whole boot is one boot, through all steps in their order', () => {
+suite('boots, followed by the events of the servers', () => {
+  test('a whole boot is one boot with all steps in their order', () => {
     const boots = all(wholeBoot)
     const last = boots.at(-1)
     assert.equal(last?.step, 'registered')
@@ -64,7 +64,7 @@ suite('boots, told by what the servers see', () => {
     assert.deepEqual(new Set(boots.map(({ started }) => started)), new Set([0]))
   })
 
-  test('a machine that is started again begins anew, and its initrd does not', () => {
+  test('a machine that restarts begins another boot, but its initrd does not', () => {
     const boots = all([...wholeBoot, ...wholeBoot])
     assert.equal(new Set(boots.map(({ started }) => started)).size, 2)
     assert.equal(boots.at(-1)?.started, wholeBoot.length * 1000)
@@ -87,14 +87,14 @@ suite('boots, told by what the servers see', () => {
     assert.equal(ended?.step, 'initrd')
   })
 
-  test('a machine without firmware is seen from its mount on', () => {
+  test('the boot of a machine without firmware begins with its mount', () => {
     const mount: ServeEvent = { kind: 'nfs', step: 'mount', path: '/srv', address }
     const boots = all([mount, { kind: 'root', step: 'init', address }, mount])
     assert.deepEqual(boots[1]?.steps, { mount: 0, init: 1000 })
     assert.equal(boots[2]?.started, 2000)
   })
 
-  test('what went wrong is said until the machine gets on', () => {
+  test('a problem is shown until the machine reaches the next step', () => {
     const missing: ServeEvent = { ...file('nixos/other'), step: 'missing' }
     const [, wrong, right] = all([
       { ...firmware, step: 'acknowledge', address },
@@ -105,14 +105,14 @@ suite('boots, told by what the servers see', () => {
     assert.equal(right?.trouble, undefined)
   })
 
-  test('a machine without any sign hangs, and what comes next is named', () => {
+  test('a machine without any sign hangs, and the expected next thing is named', () => {
     const boot = all(wholeBoot.slice(0, 9)).at(-1)
     assert.ok(boot)
     assert.equal(stallOf(boot, 9000 + 60_000), undefined)
     assert.match(stallOf(boot, 9000 + 100_000)?.next ?? '', /mounts the root/)
   })
 
-  test('a machine whose kernel is on its way does not hang, however long that takes', () => {
+  test('a machine that still receives its kernel does not hang, even if that takes long', () => {
     const boots = all(wholeBoot.slice(0, 7))
     const [sending, sent] = boots.slice(-2)
     assert.ok(sending && sent)
@@ -124,7 +124,7 @@ suite('boots, told by what the servers see', () => {
     assert.equal(all([...wholeBoot.slice(0, 6), failed]).at(-1)?.sending, undefined)
   })
 
-  test('who only wants an address is not expected to boot', () => {
+  test('a machine that only wants an address is not expected to boot', () => {
     const system = { kind: 'dhcp', proxy: false, mac, address } as const
     const [laptop] = all([{ ...system, step: 'acknowledge' }])
     const [machine] = all([{ ...system, step: 'acknowledge', architecture: 7 }])
@@ -133,7 +133,7 @@ suite('boots, told by what the servers see', () => {
     assert.match(stallOf(machine, 600_000)?.next ?? '', /asks for its boot file/)
   })
 
-  test('a machine that is up and mounts something else has not begun anew', () => {
+  test('a machine that is up and mounts another path has not begun another boot', () => {
     const mount = { kind: 'nfs', step: 'mount', address } as const
     const [...boots] = all([
       ...wholeBoot,
@@ -145,17 +145,17 @@ suite('boots, told by what the servers see', () => {
     assert.notEqual(more?.started, anew?.started)
   })
 
-  test('a loader that comes back after a long silence has begun anew', () => {
+  test('a loader that comes back after a long silence has begun another boot', () => {
     const follower = follow()
     const events = wholeBoot.slice(0, 9)
     const started = (event: ServeEvent, at: number) => follower.see(event, at).started
     assert.deepEqual(new Set(events.map((event, index) => started(event, index))), new Set([0]))
-    // Some fetch small files behind the initrd.
+    // Some loaders fetch small files after the initrd.
     assert.equal(started(file('boot.ipxe'), 10_000), 0)
     assert.equal(started(file('boot.ipxe'), 3_600_000), 3_600_000)
   })
 
-  test('who boots without end, ever again within a second, has begun one boot', () => {
+  test('boots that seem to begin again within a second are one boot', () => {
     const follower = follow()
     const events = [file('boot.ipxe'), wholeBoot.find(({ kind }) => kind === 'nfs')]
     const starts = Array.from({ length: 100 }, (_, index) => {
@@ -172,7 +172,7 @@ suite('boots, told by what the servers see', () => {
     assert.equal(stallOf(boot, Number.MAX_SAFE_INTEGER), undefined)
   })
 
-  test('steps only go forward within a boot, whatever comes', () => {
+  test('steps only go forward within a boot, whatever events come', () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...wholeBoot), { maxLength: 60 }), (events) => {
         const boots = all(events)
@@ -185,7 +185,7 @@ suite('boots, told by what the servers see', () => {
     )
   })
 
-  test('ever new machines do not fill the memory', () => {
+  test('an endless number of machines does not fill the memory', () => {
     const follower = follow()
     for (let index = 0; index < 20_000; index++) {
       follower.see({ ...firmware, step: 'discover', mac: `machine ${index}` }, index)

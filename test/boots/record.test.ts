@@ -36,10 +36,10 @@ function open(state: string): BootRecord {
 const event: ServeEvent = { kind: 'dhcp', step: 'discover', proxy: true, mac: 'a' }
 
 suite('the record of boots', () => {
-  test('is empty where no server ran', () =>
+  test('is empty if no server has run', () =>
     withState((state) => assert.deepEqual(readBoots(state, undefined, 10), [])))
 
-  test('gives back what was added, the newest first, also to who reads meanwhile', () =>
+  test('gives back the added boots, the newest first, also while the server runs', () =>
     withState(async (state) => {
       const record = open(state)
       const first = { ...boot('a', 1000), address: '10.0.0.1', trouble: 'x' }
@@ -70,7 +70,7 @@ suite('the record of boots', () => {
       record.close()
     }))
 
-  test('can be read by who may not write there, once the server has ended', async () => {
+  test('can be read by a user who may not write there, after the server has ended', async () => {
     const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
     try {
       chmodSync(state, 0o755)
@@ -81,14 +81,14 @@ suite('the record of boots', () => {
       const nobody = isRoot ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : []
       const run = await netimage(['boots', '--state', state], { through: nobody })
       assert.equal(run.status, 0, run.stderr)
-      // It has reached no step yet; the time is that of this place.
+      // The boot has reached no step yet; the time is local time.
       assert.match(run.stdout, /^a {2}\d{4}-\d\d-\d\d \d\d:\d\d:01 {2}- {2}/)
     } finally {
       rmSync(state, { recursive: true })
     }
   })
 
-  test('is not taken for empty by who may not look into the state', async () => {
+  test('is not taken for empty if the user may not look into the state directory', async () => {
     const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
     try {
       mkdirSync(join(state, 'layers'))
@@ -108,7 +108,7 @@ suite('the record of boots', () => {
     }
   })
 
-  test('knows which boot came last where the clock went back, as without a battery', () =>
+  test('knows which boot came last if the clock went back, as without a battery', () =>
     withState((state) => {
       const record = open(state)
       for (const started of [2000, 1000]) record.add(boot('a', started), event, started, true)
@@ -131,7 +131,7 @@ suite('the record of boots', () => {
       assert.equal(readEvents(state, boot('a', 1)).length, 2000)
     }))
 
-  test('that cannot be written says so once, and goes on when it can', () =>
+  test('that cannot be written reports this once, and goes on when it can be written again', () =>
     withState(async (state) => {
       const errors: string[] = []
       const record = openBootRecord(state, ({ message }) => void errors.push(message))
@@ -154,7 +154,7 @@ suite('the record of boots', () => {
       assert.equal(errors.length, 1)
     }))
 
-  test('keeps machines however many strangers ask, and few of these', () =>
+  test('keeps all machines and only few strangers, even if many strangers ask', () =>
     withState((state) => {
       const record = open(state)
       record.add(boot('a', 1), event, 1, true)
@@ -168,7 +168,7 @@ suite('the record of boots', () => {
       assert.deepEqual([machines[0], machines[1], machines.at(-1)], ['b', 'stranger 999', 'a'])
     }))
 
-  test('of a newer version is refused by name, to be read and to be written, and left as it is', () =>
+  test('of a newer version is not read, not written and not changed, and the error names it', () =>
     withState((state) => {
       open(state).close()
       const other = new DatabaseSync(recordFile(state))
@@ -181,7 +181,7 @@ suite('the record of boots', () => {
       assert.ok(readFileSync(recordFile(state)).equals(before))
     }))
 
-  test('of before formats had numbers is gone on with', () =>
+  test('from before formats had numbers is still used', () =>
     withState((state) => {
       const old = new DatabaseSync(recordFile(state))
       old.exec(`
@@ -203,7 +203,7 @@ suite('the record of boots', () => {
       )
     }))
 
-  test('shows the boots that can be read, also beside steps and texts that nobody knows', async () => {
+  test('shows the boots that can be read, even if others have unknown steps or texts', async () => {
     await withState(async (state) => {
       const record = open(state)
       record.add(boot('a', 1), event, 1, true)
@@ -228,7 +228,7 @@ suite('the record of boots', () => {
     })
   })
 
-  test('that is no database is an error that names the file', () =>
+  test('that is not a database gives an error that names the file', () =>
     withState((state) => {
       writeFileSync(
         recordFile(state),

@@ -1,4 +1,4 @@
-// What `netimage serve` shows, on terminals that the kernel makes.
+// The output of `netimage serve`, on terminals that the kernel makes.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -21,7 +21,7 @@ function onTerminal(result: string, ...args: string[]) {
   return { child, output: child.stdout }
 }
 
-/** The lines that a person has on the screen at the end. */
+/** The lines that are on the screen at the end. */
 function screenOf(written: string): string[] {
   const lines: string[] = ['']
   let at = 0
@@ -36,16 +36,16 @@ function screenOf(written: string): string[] {
 }
 
 suite('on a terminal', () => {
-  test('what is said stays above the table, which is drawn once', async () => {
+  test('messages stay above the table, which is drawn once', async () => {
     const { output } = onTerminal(freshName())
     const lines = screenOf(await text(output)).map((line) => line.split(/ {2,}/)[0])
     const machines = ['52:54:00:00:00:01', '52:54:00:00:00:02']
     assert.deepEqual(lines, ['error: the disk is full', 'MACHINE', ...machines, ''])
   })
 
-  test('nothing waits for one that is stopped', async () => {
+  test('the server does not wait if the terminal is stopped', async () => {
     const result = freshName()
-    // It does not read either, once what it holds is full.
+    // A stopped terminal reads nothing more once its buffer is full.
     const { child, output } = onTerminal(result, '300')
     output.pause()
     const ended = new Promise((resolve) => child.once('exit', resolve))

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { bootSteps, expectations } from '../../src/boots/step.ts'
 import { repository } from '../support/netimage.ts'
 
-test('each step at which a boot may stop has a section in the manual', () => {
+test('each step at which a boot may stop has a section in docs/troubleshooting.md', () => {
   const page = readFileSync(join(repository, 'docs/troubleshooting.md'), 'utf8')
   const sections = new Set([...page.matchAll(/^## After (\w+)$/gm)].map(([, step]) => step))
   for (const step of bootSteps) {

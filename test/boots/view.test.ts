@@ -1,4 +1,4 @@
-// What a person sees on a terminal.
+// The table of boots on a terminal.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -18,11 +18,11 @@ const boot = (machine: string, changes: Partial<Boot> = {}): Boot => ({
 })
 
 suite('the table of boots', () => {
-  test('waits where nobody has asked yet', () => {
+  test('shows that the server waits if no machine has asked yet', () => {
     assert.deepEqual(table([], start, 80), ['waiting for machines…'])
   })
 
-  test('has a line for each machine, with the step and the time in it', () => {
+  test('has a line for each machine, with its step and its time', () => {
     const up = boot('52:54:00:00:00:02', {
       step: 'registered',
       steps: { dhcp: start, registered: start + 20_000 },
@@ -36,13 +36,13 @@ suite('the table of boots', () => {
     assert.match(table([before], start, 120)[1] ?? '', /registered .* up$/)
   })
 
-  test('says what was expected where a boot stands still, and what is likely wrong', () => {
+  test('tells what was expected and the likely causes if a boot does not go on', () => {
     const lines = table([boot('52:54:00:00:00:01')], start + 120_000, 200)
     assert.match(lines[2] ?? '', /expected next: the loader asks for the initrd; likely: .+; or /)
     assert.match(lines[3] ?? '', /docs\/troubleshooting\.md, “after kernel”/)
   })
 
-  test('shows all of it also on a narrow terminal, in as many lines as it takes', () => {
+  test('shows the whole text on a narrow terminal, in several lines', () => {
     const trouble = 'pxelinux.cfg/default: there is no such file'
     const lines = table([boot('52:54:00:00:00:01', { trouble })], start + 120_000, 60)
     const said = lines.map((line) => line.trim()).join(' ')
@@ -50,13 +50,13 @@ suite('the table of boots', () => {
     assert.match(said, /likely: the transfer stopped: .* large packets; or the file is larger/)
   })
 
-  test('passes nothing on that steers the terminal', () => {
+  test('replaces control characters', () => {
     const trouble = '\u001b[2J\u009b31m\u202e\r\n: there is no such file'
     const lines = table([boot('52:54:00:00:00:01', { trouble })], start, 200)
     assert.match(lines.join(' '), /\?\[2J\?31m\?\?\?: there is no such file$/)
   })
 
-  test('says of a machine that is refused neither a step nor what comes next', () => {
+  test('shows neither a step nor the next one for a machine that is refused', () => {
     const refused = boot('52:54:00:00:00:01', {
       step: 'dhcp',
       steps: {},

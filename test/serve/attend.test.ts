@@ -1,4 +1,4 @@
-// What is learned from events, of which only so many are told.
+// The server learns from all events, but records and shows only a limited number.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -36,7 +36,7 @@ function open(isAllowed: (name: string) => boolean) {
 }
 
 suite('events', () => {
-  test('are all learned from, also those that are too many to be told', () => {
+  test('are all learned from, even if they are too many to be shown', () => {
     const { learn, tell, given, booted, told } = open(() => true)
     const count = 3000
     for (let number = 0; number < count; number++) {
@@ -44,7 +44,7 @@ suite('events', () => {
       const dhcp = { kind: 'dhcp', proxy: false, mac, address } as const
       learn({ ...dhcp, step: 'discover', architecture: 0 })
       learn({ ...dhcp, step: 'acknowledge' })
-      // As loaders and machines without firmware do.
+      // Loaders and machines without firmware do this.
       const mount: ServeEvent = { kind: 'nfs', step: 'mount', path: '/srv', mac }
       learn(mount)
       tell(mount)
@@ -54,7 +54,7 @@ suite('events', () => {
     assert.ok(told.length < count, `${told.length} told`)
   })
 
-  test('of strangers begin no boot, and are kept apart', () => {
+  test('of strangers do not begin a boot, and are recorded apart', () => {
     const { learn, tell, booted, kept } = open((name) => name === 'a')
     for (const mac of ['a', 'b']) {
       const event: ServeEvent = { kind: 'tftp', step: 'begin', file: '/x', bytes: 0, mac }

@@ -1,4 +1,4 @@
-// Who a machine is, with a table of neighbours that the test writes.
+// The names of machines, with a table of neighbours that the test writes.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -11,7 +11,7 @@ import { createNeighbours } from '../../src/serve/neighbours.ts'
 const device = 'br0'
 const [one, two] = ['52:54:00:00:00:01', '52:54:00:00:00:02']
 
-/** As Linux prints it: proc_net(5). */
+/** The table as Linux prints it: proc_net(5). */
 function tableOf(rows: Record<string, [mac: string, flags?: number, device?: string]>): string {
   const lines = Object.entries(rows).map(
     ([address, [mac, flags = 2, on = device]]) =>
@@ -45,7 +45,7 @@ function connection(address: string): Caller {
 }
 
 suite('the table of neighbours', () => {
-  test('has those whose hardware addresses the kernel has, of the interface that is served', () => {
+  test('has the neighbours on the served interface whose hardware address the kernel knows', () => {
     const table = tableOf({
       '10.0.0.100': ['52:54:00:AB:00:01'],
       '10.0.0.101': ['00:00:00:00:00:00', 0],
@@ -58,13 +58,13 @@ suite('the table of neighbours', () => {
     assert.equal(parseArpTable('no table\n\n', device).size, 0)
   })
 
-  test('a host on another interface cannot take the address of a machine that is served', () => {
-    // The kernel lists both, in an order of its own.
+  test('does not let a host on another interface take the address of a served machine', () => {
+    // The kernel lists both, in any order.
     const table = `${tableOf({ '10.0.0.7': [one] })}${tableOf({ '10.0.0.7': [two, 2, 'br1'] })}`
     assert.equal(parseArpTable(table, device).macs.get('10.0.0.7'), one)
   })
 
-  test('is read once in a turn, whoever asks, and again in the next', async () => {
+  test('is read once in a turn, and again in the next turn', async () => {
     const { identities, reads, write } = open()
     for (let host = 0; host < 512; host++) identities.nameAt(`10.0.${host >> 8}.${host & 255}`)
     assert.equal(reads(), 1)
@@ -74,7 +74,7 @@ suite('the table of neighbours', () => {
     assert.equal(reads(), 2)
   })
 
-  test('that is not there tells of nobody', () => {
+  test('has no neighbours if it cannot be read', () => {
     const neighbours = createNeighbours(device, () => {
       throw new Error('ENOENT')
     })
@@ -83,14 +83,15 @@ suite('the table of neighbours', () => {
   })
 })
 
-suite('who a machine is', () => {
-  test('a newcomer is nobody else while another machine calls without end', async () => {
+suite('the name of a machine', () => {
+  test('a new machine does not get another name while another machine calls all the time', async () => {
     const { identities, write } = open()
     const [busy, newcomer] = [connection('10.0.0.9'), connection('10.0.0.7')]
     for (let turn = 0; turn < 20; turn++) {
       assert.equal(identities.nameOf(busy), '52:54:00:00:00:09')
       assert.equal(identities.nameAt('10.0.0.9'), '52:54:00:00:00:09')
-      // It comes into the table behind what was read in this turn, right before its first call.
+      // The new machine comes into the table after the table was read in this turn, right before
+      // its first call.
       if (turn === 10) {
         write({ '10.0.0.9': ['52:54:00:00:00:09'], '10.0.0.7': [one] })
         assert.equal(identities.nameOf(newcomer), undefined)
@@ -100,14 +101,14 @@ suite('who a machine is', () => {
     }
   })
 
-  test('boot files go to the newcomer as well, in the next turn', async () => {
+  test('boot files go to the new machine as well, in the next turn', async () => {
     const { identities, write } = open()
     assert.equal(identities.nameAt('10.0.0.7'), undefined)
     write({ '10.0.0.7': [one] })
     assert.equal(await identities.nameSoon('10.0.0.7'), one)
   })
 
-  test('a connection belongs to its machine, also if the table is empty or says otherwise', async () => {
+  test('a connection belongs to its machine, even if the table is empty or has changed', async () => {
     const { identities, write, reads } = open()
     write({ '10.0.0.7': [one] })
     const caller = connection('10.0.0.7')
@@ -120,7 +121,7 @@ suite('who a machine is', () => {
     assert.equal(identities.nameOf(connection('10.0.0.7')), two)
   })
 
-  test('the kernel forgets who is silent, and this does not', async () => {
+  test('a silent machine keeps its name, although the kernel forgets the machine', async () => {
     const { identities, write } = open()
     write({ '10.0.0.7': [one] })
     assert.equal(identities.nameAt('10.0.0.7'), one)
@@ -132,7 +133,7 @@ suite('who a machine is', () => {
     assert.equal(identities.nameAt('10.0.0.7'), two)
   })
 
-  test('our own DHCP is asked after the table', () => {
+  test('our own DHCP leases are used after the table', () => {
     const { identities } = open()
     identities.hasAddress(two, '10.0.0.50')
     assert.equal(identities.nameAt('10.0.0.50'), two)
@@ -140,7 +141,7 @@ suite('who a machine is', () => {
     assert.equal(identities.nameAt('10.0.0.9'), '52:54:00:00:00:09')
   })
 
-  test('behind a router, and where no table is kept, the IP address is the name', async () => {
+  test('behind a router, or without a table, the IP address is the name', async () => {
     const { identities, write } = open()
     assert.equal(identities.nameOf(connection('10.1.0.7')), '10.1.0.7')
     write({})
@@ -148,7 +149,7 @@ suite('who a machine is', () => {
     assert.equal(identities.nameOf(connection('10.0.0.7')), '10.0.0.7')
   })
 
-  test('who is allowed by its IP address alone has that as its name', () => {
+  test('a machine that is allowed only by its IP address has that address as its name', () => {
     const { identities, write } = open(new Set(['10.0.0.7', '10.0.0.8', two]))
     write({ '10.0.0.7': [one], '10.0.0.8': [two] })
     assert.equal(identities.nameAt('10.0.0.7'), '10.0.0.7')
@@ -190,13 +191,13 @@ suite('who a machine is', () => {
     const [first, second] = [connection('10.0.0.7'), connection('10.0.0.8')]
     identities.nameOf(first)
     identities.boots(one)
-    // It runs: it was another one that booted.
+    // The old address still calls: the boot was of another machine.
     identities.nameOf(first)
     assert.equal(identities.nameOf(second), undefined)
     identities.boots(one)
     assert.equal(identities.nameOf(second), one)
     assert.equal(identities.nameOf(first), undefined)
-    // What is left of its last boot ends, which changes nothing.
+    // A connection from before the boot ends, which changes nothing.
     identities.leaves(first)
     assert.equal(identities.isConnected(one), true)
     assert.equal(doubles.length, 2)
@@ -223,7 +224,7 @@ suite('who a machine is', () => {
   test('a connection that has ended gives its machine no name any more', async () => {
     const { identities, write } = open()
     const [early, late] = [connection('10.0.0.7'), connection('10.0.0.7')]
-    // Its first call waits until somebody can tell who it is, and it ends meanwhile.
+    // The first call waits until the name is known, and the connection ends meanwhile.
     assert.equal(identities.nameOf(early), undefined)
     identities.leaves(early)
     write({ '10.0.0.7': [one], '10.0.0.8': [one] })

@@ -1,4 +1,4 @@
-// An image that is served is not replaced, and nothing of another build is served in its name.
+// An image that is served is not replaced, and no file of another build is served in its place.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -58,7 +58,7 @@ suite('an image that is served', () => {
     return { served, machines, errors, bootFile, [Symbol.asyncDispose]: close }
   }
 
-  test('is replaced by no build, and by the next one once it is not served', async () => {
+  test('is not replaced by a build until it is not served any more', async () => {
     const image = workspace.path('out/served')
     cpSync(built, image, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
     const { ino } = lstatSync(image)
@@ -79,7 +79,7 @@ suite('an image that is served', () => {
     assert.deepEqual(workspace.leftovers(), [])
   })
 
-  test('is held also by a user who may only read it', async () => {
+  test('is locked even if the user may only read the image', async () => {
     const image = copyOf(built)
     // From the image up to the machine's own temporary directory.
     for (const directory of [join(image, '..'), image]) chmodSync(directory, 0o755)
@@ -105,7 +105,7 @@ suite('an image that is served', () => {
     lockToReplace(image)?.release()
   })
 
-  test('is served on, boot files and root alike, when its name goes to another', async () => {
+  test('is still served, boot files and root, if another image gets its name', async () => {
     const [image, other] = [copyOf(built), copyOf(built)]
     appendFileSync(join(other, 'net-image/boot/boot.ipxe'), '# of the other\n')
     const script = readFileSync(join(image, 'net-image/boot/boot.ipxe'), 'utf8')
@@ -118,7 +118,7 @@ suite('an image that is served', () => {
     assert.deepEqual(serving.errors, [])
   })
 
-  test('gives out neither boot files nor roots once its manifest is another', async () => {
+  test('gives out neither boot files nor roots after its manifest has changed', async () => {
     const image = copyOf(built)
     await using serving = await serve(image)
     appendFileSync(join(image, 'nix-support/net-image.json'), '\n')

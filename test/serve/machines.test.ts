@@ -1,4 +1,4 @@
-// What the machines together cost, also those that do not exist.
+// The cost of all machines together, even of machines that do not exist.
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
@@ -37,7 +37,7 @@ suite('the machines of a server', () => {
     return { machines, identities, errors, [Symbol.asyncDispose]: () => machines.close() }
   }
 
-  test('more than can be open at once take turns, and each finds what it wrote', async () => {
+  test('take turns if more than can be open ask, and each finds the files that it wrote', async () => {
     await using created = create('many')
     const { machines, errors } = created
     const [one, other] = ['10.0.9.1', '10.0.9.2']
@@ -47,7 +47,7 @@ suite('the machines of a server', () => {
     const before = descriptors()
     for (let count = 0; count < 60; count++) {
       assert.ok(rootOf(machines, `10.0.0.${count}`))
-      // It is in use all the time, and stays what it was.
+      // This layer is in use all the time, so it stays open.
       const again = rootOf(machines, other)
       if (count === 0) again.fileSystem.create(again.fileSystem.root, Buffer.from('its'), file)
       assert.ok(again.fileSystem.lookup(again.fileSystem.root, Buffer.from('its')))
@@ -64,7 +64,7 @@ suite('the machines of a server', () => {
     assert.deepEqual(errors, [])
   })
 
-  test('the layer of who is gone is closed, and opened again where it was when it comes back', async () => {
+  test('have their layers closed when they are off, and opened again when they come back', async () => {
     await using created = create('unused', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines, identities, errors } = created
     const { fileSystem } = rootOf(machines, '10.0.0.7')
@@ -85,7 +85,7 @@ suite('the machines of a server', () => {
     assert.deepEqual(errors, [])
   })
 
-  test('a Raspberry Pi, which calls itself a BIOS, has the image of one', () => {
+  test('get the image for a Raspberry Pi if they are one, although it calls itself a BIOS', () => {
     const loaders = (raspberryPi: boolean) => ({ ...image.loaders, raspberryPi })
     const pc = { ...image, directory: '/pc', platform: 'x86_64-linux', loaders: loaders(false) }
     const pi = { ...image, directory: '/pi', platform: 'aarch64-linux', loaders: loaders(true) }
@@ -110,7 +110,7 @@ suite('the machines of a server', () => {
     }
   })
 
-  test('a datagram makes no layer for an address that nobody has', async () => {
+  test('get no layer by a datagram from an address that no machine has', async () => {
     await using created = create('datagrams', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines } = created
     assert.equal(machines.nfsMachineOf({ address: '10.0.0.8', transport: 'udp' }), undefined)
@@ -121,7 +121,7 @@ suite('the machines of a server', () => {
     assert.deepEqual(made, ['10.0.0.8', '52-54-00-00-00-07'])
   })
 
-  test('who has a root that cannot be opened waits until it can, and that is said once', async () => {
+  test('wait while their root cannot be opened, which is reported once', async () => {
     await using created = create('locked')
     const { machines, errors } = created
     assert.ok(rootOf(machines, '10.0.0.7'))
@@ -143,7 +143,7 @@ suite('the machines of a server', () => {
     assert.ok(rootOf(machines, '10.0.0.7'))
   })
 
-  test('who asks while its layer is closed for a new boot is told to wait', async () => {
+  test('are told to wait if they ask while their layer is being closed for a new boot', async () => {
     await using created = create('boots')
     const { machines } = created
     const { fileSystem } = rootOf(machines, '10.0.0.7')

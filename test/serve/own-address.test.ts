@@ -1,4 +1,4 @@
-// What is noticed of the address that is served on.
+// The watch over the address that the server listens on.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
@@ -8,7 +8,7 @@ import { watchAddress } from '../../src/serve/own-address.ts'
 const place = { name: 'eth0', address: '10.0.0.1', network: undefined }
 
 suite('the address that is served on', () => {
-  test('is missed once the interface has had others for three looks, and not before', (context) => {
+  test('counts as lost if the interface has other addresses for three looks, and not before', (context) => {
     context.mock.timers.enable({ apis: ['setInterval'] })
     let own: OwnAddress[] = []
     const changes: (readonly string[])[] = []
@@ -27,7 +27,7 @@ suite('the address that is served on', () => {
     }
     assert.ok(watch)
     assert.equal(look(10, 'eth0 10.0.0.1', 'eth1 10.1.0.1'), 0)
-    // Its cable is pulled: Node sees none of its addresses.
+    // The cable is unplugged: Node sees no address of the interface.
     assert.equal(look(10, 'eth1 10.1.0.1'), 0)
     assert.equal(look(2, 'eth0 10.0.0.2'), 0)
     assert.equal(look(1, 'eth0 10.0.0.2', 'eth0 10.0.0.1'), 0)

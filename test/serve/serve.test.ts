@@ -1,5 +1,5 @@
-// `netimage serve` as a person runs it, on loopback and unprivileged ports, asked by other people's
-// clients. That machines boot from it is shown in test/e2e.
+// Runs `netimage serve` on loopback and unprivileged ports, and asks it with clients of other
+// projects. test/e2e shows that machines boot from it.
 
 import assert from 'node:assert/strict'
 import { appendFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs'
@@ -35,7 +35,7 @@ suite('netimage serve', () => {
 
   type Ports = { tftp: number; http: number; nfs: number }
 
-  /** Waits until it has said this. */
+  /** Waits until the server has printed this. */
   type Says = (pattern: RegExp) => Promise<void>
 
   async function start(...flags: string[]): Promise<Started & { ports: Ports; says: Says }> {
@@ -73,7 +73,7 @@ suite('netimage serve', () => {
   const nfsUrl = ({ nfs }: Ports, path = '') =>
     `nfs://127.0.0.1/srv/test${path}?version=3&nfsport=${nfs}&mountport=${nfs}`
 
-  test('gives a machine its boot files and a root of its own, and keeps what it writes', async () => {
+  test('gives a machine its boot files and its own root, and keeps the files that it writes', async () => {
     const server = await start('--allow', 'any')
     const { ports } = server
     const curl = (url: string) => runProgram(findProgram('curl'), ['-sf', url])
@@ -81,7 +81,7 @@ suite('netimage serve', () => {
     assert.match(script, /^#!ipxe/)
     assert.equal(await curl(`tftp://127.0.0.1:${ports.tftp}/boot.ipxe`), script)
 
-    // A machine's own files stand before those of the image.
+    // A machine's own files replace those of the image.
     mkdirSync(join(state, 'boot/127.0.0.1'), { recursive: true })
     writeFileSync(join(state, 'boot/127.0.0.1/config.txt'), 'own')
     assert.equal(await curl(`tftp://127.0.0.1:${ports.tftp}/config.txt`), 'own')
@@ -114,7 +114,7 @@ suite('netimage serve', () => {
     assert.match(boots.stdout, /nfs mount .*path=\/srv\/test/)
   })
 
-  test('a machine sees only its own layer, whatever handles it has, and the image stays', async () => {
+  test('shows a machine only its own layer, whatever handles it has, and keeps the image', async () => {
     const [one, two, stranger] = ['127.0.0.2', '127.0.0.3', '127.0.0.4']
     const server = await start('--allow', one, '--allow', two)
     const { nfs } = server.ports
@@ -131,7 +131,7 @@ suite('netimage serve', () => {
     ] as const
     const before = await second.attributes(shared[1])
 
-    // It writes over a file of the image, takes one away, and makes one.
+    // The machine overwrites a file of the image, removes one, and makes one.
     await first.done('WRITE', [shared[0], wide(0), 4, 2, 'mine'])
     const folder = await first.find(rootOne, ...servedFile.slice(0, -1))
     await first.done('REMOVE', [folder, 'init'])
@@ -166,7 +166,7 @@ suite('netimage serve', () => {
     assert.deepEqual((await verifyImage({ image })).findings, [])
   })
 
-  test('what a machine says of itself gets it no files that it may not have', async () => {
+  test('gives a machine no forbidden files if the machine names another one in its request', async () => {
     const [one, stranger] = ['127.0.0.2', '127.0.0.3']
     mkdirSync(join(state, 'boot', one), { recursive: true })
     writeFileSync(join(state, 'boot', one, 'config.txt'), 'own')
@@ -184,7 +184,7 @@ suite('netimage serve', () => {
     await stop(server)
   })
 
-  test('answers nobody who is not allowed, and says how to', async () => {
+  test('does not answer a machine that is not allowed, and tells how to allow it', async () => {
     const server = await start()
     const { ports } = server
     await server.says(/no machine may boot yet: allow one with --allow MAC/)
@@ -201,14 +201,14 @@ suite('netimage serve', () => {
     assert.doesNotMatch(stdout, /missing/)
   })
 
-  test('forgets what a machine wrote at the first boot that it sees, and not before', async () => {
+  test('with --ephemeral, resets a layer at the first boot that it sees, and not before', async () => {
     const nfs = (program: string, ...args: string[]) => runProgram(findProgram(program), args)
     const flags = ['--allow', 'any', '--ephemeral', '--state', workspace.path('ephemeral')]
     const first = await start(...flags)
     await nfs('nfs-cp', join(import.meta.dirname, 'serve.test.ts'), nfsUrl(first.ports, '/kept'))
     await stop(first)
 
-    // As a machine that runs while the server is started again.
+    // As a machine does that runs while the server restarts.
     const second = await start(...flags)
     assert.match(await nfs('nfs-ls', nfsUrl(second.ports)), / kept\n/)
     await stop(second)
@@ -220,7 +220,7 @@ suite('netimage serve', () => {
     await stop(third)
   })
 
-  test('machines are served on when nobody reads any more what is told of them', async () => {
+  test('goes on to serve machines if its output is not read any more', async () => {
     const server = await start('--allow', 'any')
     server.child.stdout?.destroy()
     const url = `http://127.0.0.1:${server.ports.http}/boot.ipxe`
@@ -230,7 +230,7 @@ suite('netimage serve', () => {
     await stop(server)
   })
 
-  test('a machine may be written in whatever way its address is known', async () => {
+  test('takes the address of a machine in any usual notation', async () => {
     const server = await start('--allow', 'DC-A6-32-01-02-03')
     await server.says(/^on 127/m)
     await stop(server)
@@ -238,7 +238,7 @@ suite('netimage serve', () => {
     assert.match(boots.stdout, /^no boots of dc:a6:32:01:02:03 yet$/m)
   })
 
-  test('says whose root is lost when another build is served, and no more once they have it', async () => {
+  test('names the machines that lose their root, the first time that another build is served', async () => {
     const other = workspace.path('other-build')
     cpSync(image, other, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
     // Another manifest: another build.
@@ -257,7 +257,7 @@ suite('netimage serve', () => {
     assert.doesNotMatch(await mountFrom(other), warning)
   })
 
-  test('advises whoever mounts another path to mount the right one', async () => {
+  test('names the right path if a machine mounts another one', async () => {
     const server = await start('--allow', 'any')
     const wrong = nfsUrl(server.ports).replace('/srv/test', '/srv/other')
     await assert.rejects(runProgram(findProgram('nfs-ls'), [wrong]))
@@ -267,7 +267,7 @@ suite('netimage serve', () => {
     assert.doesNotMatch(stderr, /--allow/)
   })
 
-  test('a port that another program has is an error that names it', async () => {
+  test('gives an error that names the port if another program has it', async () => {
     const server = await start('--allow', 'any')
     const { tftp, http, nfs } = server.ports
     const second = await netimage([
@@ -289,7 +289,7 @@ suite('netimage serve', () => {
     await stop(server)
   })
 
-  test('an image whose root takes NFS version 4 is refused, in words that help', async (context) => {
+  test('refuses an image whose root needs NFS version 4, and tells what to do', async (context) => {
     const other = makeWorkspace('serve-version-4')
     context.after(() => other.remove())
     const built = await buildServedImage(other, '127.0.0.1:/srv/test,v4.2')
@@ -303,8 +303,8 @@ suite('netimage serve', () => {
   })
 
   const wrong = {
-    'what is no image': [3, /\[not-an-image\]/, ['/', '--listen', '127.0.0.1']],
-    'an address that this machine has not': [
+    'a directory that is not an image': [3, /\[not-an-image\]/, ['/', '--listen', '127.0.0.1']],
+    'an address that this machine does not have': [
       2,
       /\[bad-option\]/,
       ['IMAGE', '--listen', '203.0.113.7'],
@@ -320,9 +320,9 @@ suite('netimage serve', () => {
       ['IMAGE', '--listen', '127.0.0.1', '--router', '127.0.0.1'],
     ],
     'a reservation without an address': [2, /MAC=ADDRESS/, ['IMAGE', '--reserve', '10.0.0.7']],
-    'a name server that is no address': [2, /IPv4 address/, ['IMAGE', '--dns', '10.0.0.256']],
-    'a domain that is none': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
-    'a machine that is none': [2, /hardware address/, ['IMAGE', '--allow', 'everybody']],
+    'a name server that is not an address': [2, /IPv4 address/, ['IMAGE', '--dns', '10.0.0.256']],
+    'a domain that is not valid': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
+    'a machine that is not an address': [2, /hardware address/, ['IMAGE', '--allow', 'everybody']],
   } as const
   for (const [what, [status, message, args]] of Object.entries(wrong)) {
     test(`${what} is refused`, async () => {

@@ -14,7 +14,7 @@ chmodSync(directory, 0o755)
 const freshName = freshNames(directory)
 const modeOf = (path: string) => (lstatSync(path).mode & 0o777).toString(8)
 
-test('a new one is closed to others, whatever the umask says', () => {
+test('a new one is closed to other users, whatever the umask is', () => {
   const state = freshName()
   const before = process.umask(0)
   try {
@@ -27,7 +27,7 @@ test('a new one is closed to others, whatever the umask says', () => {
   for (const name of readdirSync(state)) assert.equal(modeOf(join(state, name)), '600', name)
 })
 
-test('one of before is closed, with what others could read in it', () => {
+test('an old one is closed to other users, with the files that they could read in it', () => {
   const state = freshName()
   mkdirSync(join(state, 'layers'), { recursive: true })
   chmodSync(state, 0o755)
@@ -37,7 +37,7 @@ test('one of before is closed, with what others could read in it', () => {
   openState(state)
   assert.equal(modeOf(state), '700')
   assert.equal(modeOf(join(state, 'boots.sqlite')), '600')
-  // Whoever reads a lock's file can keep a machine from its root.
+  // A user who can read a lock's file can keep a machine from its root.
   if (process.geteuid?.() !== 0) return
   const { uid, gid } = ordinaryUser
   const ids = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups']
@@ -47,12 +47,12 @@ test('one of before is closed, with what others could read in it', () => {
   }
 })
 
-test('a directory that is for other things as well is left open, and refused', () => {
+test('a directory that is also for other things is refused, and stays open', () => {
   const [home, temporary] = [freshName(), freshName()]
   for (const each of [home, temporary]) mkdirSync(each)
   chmodSync(home, 0o755)
   writeFileSync(join(home, 'other'), '', { mode: 0o644 })
-  // Even if somebody took it for a state before this was refused.
+  // Even if an older netimage kept its state there.
   chmodSync(temporary, 0o1777)
   handleKey(temporary)
   for (const each of [home, temporary]) {
@@ -61,7 +61,7 @@ test('a directory that is for other things as well is left open, and refused', (
     assert.equal(modeOf(each), mode)
   }
   assert.equal(modeOf(join(home, 'other')), '644')
-  // The person has closed it: what else is there is their affair.
+  // The user has closed the directory, so other files in it do not matter.
   chmodSync(home, 0o700)
   openState(home)
   assert.equal(modeOf(join(home, 'other')), '644')

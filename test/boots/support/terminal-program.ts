@@ -1,5 +1,5 @@
-// Shows boots on its terminal for a moment, tells of an error meanwhile, and makes a file when it is
-// through with that: it never is where it waits for somebody who does not read.
+// Shows boots on its terminal for a moment, reports an error meanwhile, and makes a file at its
+// end. If it waits for a terminal that does not read, the file is never made.
 
 import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,7 +15,7 @@ const boots = [boot('52:54:00:00:00:01'), boot('52:54:00:00:00:02')]
 const view = showBoots({ output: process.stdout, messages: process.stderr }, () => boots, false)
 view.say('error: the disk is full')
 for (let count = 0; count < Number(noise); count++) view.say('x'.repeat(1000))
-// It is drawn a second time.
+// The table is drawn a second time.
 await sleep(1000)
 view.close()
 writeFileSync(result, 'done')

@@ -1,9 +1,9 @@
-// Machines as a test names them, on a network without a table of neighbours.
+// Machines with names that a test chooses, on a network without a table of neighbours.
 
 import type { Caller } from '../../../src/protocols/rpc/program.ts'
 import { createIdentities, type Identities } from '../../../src/serve/identity.ts'
 
-/** @param macs by IP address */
+/** @param macs hardware addresses by IP address */
 export function identitiesOf(macs: Record<string, string> = {}): Identities {
   return createIdentities({
     allowed: 'any',

@@ -1,4 +1,4 @@
-// The NFS server of a layer, killed again and again while a machine works on it.
+// Kills the NFS server of a layer again and again while a machine works on the layer.
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,16 +12,16 @@ const path = '/srv/pi'
 export type WorkThroughKills = {
   /** Fills the image below. */
   image?: ((tree: string) => void) | undefined
-  /** It mounts the path with the options, and says `passed` when it is done. */
+  /** The machine: it mounts the path with the options, and prints `passed` at its end. */
   startMachine: (mount: { path: string; options: string }) => Promise<PoweredMachine>
-  /** What the machine says when the first kill may come. */
+  /** The line that the machine prints when the first kill may come. */
   begins: RegExp
-  /** Each of the two may take so long. */
+  /** The longest time that each of the two may take. */
   seconds: number
   betweenKillsMs: number
 }
 
-/** @returns how often it was killed, and what it served */
+/** @returns how often the server was killed, and the layer that it served */
 export async function workThroughKills(
   network: Network,
   { image, startMachine, begins, seconds, betweenKillsMs }: WorkThroughKills,

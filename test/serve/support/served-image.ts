@@ -1,4 +1,4 @@
-// The smallest image that `netimage serve` serves: an invented system with a script for iPXE.
+// The smallest image for `netimage serve`: a made-up system with a script for iPXE.
 
 import assert from 'node:assert/strict'
 import { netimage, type Run } from '../../support/netimage.ts'
@@ -16,7 +16,7 @@ export async function buildServedImage(workspace: Workspace, nfsRoot: string): P
   return workspace.image
 }
 
-/** Builds its system again, once `buildServedImage` was there. */
+/** Builds its system again. To be called after `buildServedImage`. */
 export function buildTo(
   { pool, path }: Workspace,
   image: string,
@@ -28,5 +28,5 @@ export function buildTo(
   ])
 }
 
-/** A file of its root tree that machines read, by the names on the way to it. */
+/** A file of its root tree that machines read, as the names of its path. */
 export const servedFile = `${toplevel.path}/nixos-version`.slice(1).split('/')
