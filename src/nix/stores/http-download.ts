@@ -3,7 +3,7 @@ import { open, type FileHandle } from 'node:fs/promises'
 import type { Dispatcher } from 'undici'
 
 import { fileSystemError } from '../../errors.ts'
-import { encoded, isEncoded, tooLarge } from './http-body.ts'
+import { encoded, isEncoded, readErrorText, tooLarge } from './http-body.ts'
 import { HttpFailure, rangeNotSatisfiable, shown } from './http-retry.ts'
 
 /** An attempt that received this many new bytes does not count as failed. */
@@ -72,6 +72,11 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
     if (isEncoded(response)) throw encoded(url)
     const goesOn = response.statusCode === 206 && continuesAt(response) === received
     if (!goesOn) startOver()
+    if (!goesOn && response.statusCode === 206) {
+      // Reads only the beginning of the body, and closes the connection.
+      await readErrorText(response)
+      throw new Error('the server sent another part of the file than netimage asked for')
+    }
     etag = strongEtag(response)
     const output = await saving(open(file, goesOn ? 'r+' : 'w'))
     try {

@@ -201,6 +201,28 @@ suite('a connection', () => {
   })
 })
 
+test('after another part than the one that we asked for, we ask for the whole file', () => {
+  const whole = Buffer.from(Array.from({ length: 300_000 }, (_, at) => at % 251))
+  const scratch = temporaryDirectory()
+  return withCache(
+    { nar: whole },
+    {
+      lie(request, honest) {
+        if (request.before === 0) return { status: 200, body: whole, cutAfter: 100_000 }
+        if (request.headers.range === undefined) return honest
+        const headers = { 'content-range': 'bytes 50000-299999/300000' }
+        return { status: 206, headers, body: whole.subarray(50_000) }
+      },
+    },
+    async ({ transport, cache }) => {
+      const got = await transport.file('nar', 1_000_000, fetching(scratch))
+      assert.ok(got && readFileSync(got.file).equals(whole))
+      const ranges = cache.requests.map(({ headers }) => headers.range)
+      assert.deepEqual(ranges, [undefined, 'bytes=100000-', undefined])
+    },
+  )
+})
+
 test('an error of the disk is reported at once', () =>
   withCache({ nar: Buffer.alloc(100) }, {}, async ({ transport, cache, ms }) => {
     const scratch = join(temporaryDirectory(), 'gone')
