@@ -1,4 +1,4 @@
-/** netimage: boots NixOS over the network. This is its programming interface. */
+/** The programming interface of netimage, which boots NixOS over the network. */
 export { buildNetImage, type BuiltImage } from './image/build.ts'
 export type { BuildRequest } from './image/request.ts'
 export { check, type Check, type CheckRequest } from './image/check-subject.ts'

@@ -20,7 +20,7 @@ import type { StoreFile } from '../nixos/store-files.ts'
 type Find = (path: string) => Promise<StoreFile | undefined>
 
 const bufferBytes = 1 << 20
-/** As deep as a NAR may be. */
+/** The depth limit of a NAR. */
 const maxDepth = 64
 
 export async function writeBootTree(
@@ -39,7 +39,7 @@ export async function writeBootTree(
   }
 }
 
-/** Each with its mode, whatever the umask says: a server runs as somebody else. */
+/** Sets the mode of each folder: the server is another user, and the umask may be strict. */
 function makeFolder(tree: string, path: string): void {
   if (path === '.') return
   makeFolder(tree, posix.dirname(path))
@@ -62,7 +62,7 @@ async function writeContent(target: string, content: BootContent, find: Find): P
   chmodSync(target, 0o644)
 }
 
-/** Links become what they lead to: a TFTP server may not follow them, and HTTP's seldom do. */
+/** Copies the targets of links: TFTP servers and most HTTP servers do not follow links. */
 async function copyTree(
   source: CopySource,
   target: string,
@@ -100,9 +100,9 @@ function childOf({ from, storePath }: CopySource, name: string): CopySource {
 }
 
 /**
- * A link of the closure is followed as the booted machine would follow it: what lies elsewhere on
- * this machine is nobody's to publish. One in a directory that a person named leads where this
- * machine has it, and into the store also where only the closure has that path.
+ * Follows a link of the closure as the booted machine would: files from elsewhere on this machine
+ * must not be published. A link in a directory that a person named is followed on this machine, and
+ * if the target does not exist here, in the closure.
  */
 async function linkTarget({ from, storePath }: CopySource, find: Find): Promise<CopySource> {
   const target = readlinkSync(from)

@@ -1,4 +1,4 @@
-/** Builds a net image: from what a person names to an image on disk that is whole. */
+/** Builds a net image from a system that a person names. */
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 
@@ -22,7 +22,7 @@ import { startWorkers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
 import { writeBootTree } from './boot-tree.ts'
-import { hasCommands, obeyCommands, refuseStrays } from './commands-obeyed.ts'
+import { hasCommands, obeyCommands, refuseOtherFiles } from './commands-obeyed.ts'
 import { withHostSettings } from './host.ts'
 import { imageLayout, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
@@ -40,7 +40,7 @@ export interface BuiltImage {
   /** The absolute path of the image. */
   image: string
   manifest: Manifest
-  /** What will keep it from booting or hurt later. */
+  /** Errors that will keep the image from booting, and other problems. */
   findings: CheckFinding[]
 }
 
@@ -51,7 +51,7 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
   if (given.output !== undefined) refuseExisting(resolve(given.output), force)
 
   const own = parseOptions(given.options ?? {}, 'the options')
-  // What Nix builds for this is kept by nobody else.
+  // Only these roots keep Nix's garbage collector from the paths that Nix builds for this.
   using roots = new DisposableStack()
   const request = await withHostSettings({ ...given, options: own }, roots, signal, progress)
   const options = request.options ?? {}
@@ -71,7 +71,7 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
     if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
     throw error
   } finally {
-    // Transfers that are under way write to the pool.
+    // Close the stores before the pool, because their transfers write to the pool.
     await Promise.all(access.stores.map((store) => store.close()))
     await workers.close()
     pool?.close()
@@ -111,14 +111,14 @@ async function buildFromPool(
   try {
     const layout = imageLayout(staging.image, options.rootDirectoryName)
     makeFolders(layout)
-    // A tree that only becomes an archive need not have files of its own, if nobody writes to it.
+    // A tree that becomes an archive can share files with the pool if no commands write to it.
     const canShare = request.format === 'tar' && !hasCommands(options)
     const link = request.link ?? (canShare ? 'hardlink' : 'copy')
     await placeStore(closure, layout.store, link, context)
     await makeBootTree(request, system, options, closure, layout, context)
     writeForAll(layout.registration, formatRegistration(closureInfos(closure)))
     await obeyCommands(options, { closure, layout, staging }, context)
-    // An archive keeps what the store does not.
+    // The Nix store does not keep all modes of files, but it keeps an archive as it is.
     const isForStore = image.startsWith(`${storeDir}/`)
     const storeModes = isForStore && request.format !== 'tar'
     normalizeTree(layout.root, { skip: layout.store, storeModes })
@@ -129,7 +129,7 @@ async function buildFromPool(
     writeForAll(layout.buildSystem, `${buildPlatform()}\n`)
     writeForAll(layout.manifest, formatManifest(manifest))
     writeForAll(layout.lock, '')
-    refuseStrays(layout, manifest.root.format)
+    refuseOtherFiles(layout, manifest.root.format)
     await syncFileSystem(layout.image, context.signal, context.progress)
     context.signal.throwIfAborted()
     staging.publish()
@@ -145,7 +145,7 @@ function makeFolders(layout: ImageLayout): void {
   for (const directory of [dirname(layout.manifest), layout.boot, layout.store]) {
     mkdirSync(directory, { recursive: true })
   }
-  // Whatever the umask says: a server runs as somebody else.
+  // The server runs as another user, and the umask may be strict.
   const folders = [layout.store, dirname(layout.store), layout.root, layout.boot]
   const outer = [dirname(layout.boot), dirname(layout.manifest), dirname(dirname(layout.boot))]
   for (const directory of [...folders, ...outer]) chmodSync(directory, 0o755)
@@ -176,7 +176,7 @@ async function makeBootTree(
   await writeBootTree(layout.boot, await bootFiles(ways, bootRequest), find)
 }
 
-/** The closure's trees, as they lie in the pool. */
+/** The trees of the closure in the pool. */
 function treesOf(closure: Closure, pool: Pool): TreeOf {
   return (path) => {
     const entry = closure.get(path)
@@ -213,7 +213,7 @@ async function checkImage(
   layout: ImageLayout,
   { pool, progress }: PoolContext,
 ): Promise<CheckFinding[]> {
-  const task = progress.begin('looking for what could keep it from booting')
+  const task = progress.begin('checking the image')
   const findings = await checkSystem({
     system,
     closure: closureInfos(closure),
@@ -226,7 +226,7 @@ async function checkImage(
       rootFiles: manifest.root.files,
     },
   })
-  task.end(`looked for what could keep it from booting: ${plural(findings.length, 'finding')}`)
+  task.end(`checked the image: ${plural(findings.length, 'finding')}`)
   return findings
 }
 
@@ -244,7 +244,7 @@ async function archiveRoot(
 
 const nixProcessors: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686' }
 
-/** This machine as Nix names it: `x86_64-linux`. */
+/** The platform of this machine in Nix's words: `x86_64-linux`. */
 function buildPlatform(): string {
   return `${nixProcessors[process.arch] ?? process.arch}-${process.platform}`
 }

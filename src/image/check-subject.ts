@@ -6,7 +6,7 @@ import { silentProgress } from '../progress.ts'
 import { withSubject, type SubjectRequest } from './subject.ts'
 
 export interface CheckRequest extends SubjectRequest {
-  /** Where the machine is to mount its root from. Default: what the image or the host's module says. */
+  /** Where the machine mounts its root from. Default: that of the image or the host's module. */
   nfsRoot?: string
   /** Names of rules that are left out. */
   silenced?: readonly string[]
@@ -25,7 +25,7 @@ export async function check(request: CheckRequest): Promise<Check> {
     const { system, closure, treeOf, prefetch, image, settings } = subject
     if (image && !existsSync(image.layout.store)) {
       progress.warn(
-        'the root tree is not there as a directory: what is in its store is not checked',
+        'the image has no root tree as a directory: what is in its store is not checked',
       )
     }
     const findings = await checkSystem({

@@ -1,7 +1,7 @@
 /**
- * Runs the commands that a person gave for an image, puts the files that they made into its trees, and
- * refuses what commands must not do: change the store or its registration, or add to the image outside
- * its two trees.
+ * Runs the commands that a person gave for an image, and moves the files that they made into its
+ * trees. The commands must not change the store or its registration, and must not add files to the
+ * image outside of its two trees.
  */
 import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,14 +13,14 @@ import { formatRegistration, registrationName } from '../nix/registration.ts'
 import { baseNameOf } from '../nix/store-path.ts'
 import type { PoolContext } from '../pool/context.ts'
 import { allOrNone } from '../pool/fill.ts'
-import { findStrays, type ImageLayout } from './layout.ts'
+import { findOtherFiles, type ImageLayout } from './layout.ts'
 import type { Manifest } from './manifest.ts'
 import { mergeTree } from './merge.ts'
 import type { SettledOptions } from './options.ts'
 import { runCommands } from './populate.ts'
 import type { Staging } from './staging.ts'
 
-/** An image of which the store is complete. */
+/** An image with a complete store, but not all other files. */
 interface UnfinishedImage {
   closure: Closure
   layout: ImageLayout
@@ -63,29 +63,29 @@ export async function obeyCommands(
   }
   await run('populateRootCommands', 'files', layout.root)
   await run('populateFirmwareCommands', '.', layout.boot)
-  refuseStrayPaths(closure, layout)
+  refuseOtherPaths(closure, layout)
   refuseOtherRegistration(closure, layout)
-  // As makeFolders has made them, and the manifest takes them to be.
+  // The commands may have changed the modes. The manifest does not record those of the two trees.
   for (const tree of [layout.root, layout.boot]) chmodSync(tree, 0o755)
   if (!isGuarded) await refuseChangedPaths(closure, layout, context)
 }
 
-/** The store holds the closure, and what its registration says: nothing else. */
+/** The store must hold only the closure, because the registration names nothing else. */
 function refuseOverStore(name: string, path: string, target: string, layout: ImageLayout) {
   if (target !== layout.root) return undefined
   if (path === registrationName) return `${name} made ${path}, which netimage writes itself`
   if (path !== 'nix' && path !== 'nix/store' && !path.startsWith('nix/store/')) return undefined
-  return `${name} made files/${path}: name what belongs in the store in storePaths`
+  return `${name} made files/${path}: to add a path to the store, name it in storePaths`
 }
 
-/** Commands can also write to `$rootfs` themselves. */
-function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
+/** Commands can also write to `$rootfs` directly. */
+function refuseOtherPaths(closure: Closure, layout: ImageLayout): void {
   const expected = new Set([...closure.keys()].map(baseNameOf))
   for (const name of readdirSync(layout.store)) {
     if (expected.delete(name)) continue
     throw new NetimageError('command-failed', `the commands made /nix/store/${name}`, {
       details: { path: `/nix/store/${name}` },
-      hint: 'Name what belongs in the store in storePaths.',
+      hint: 'To add a path to the store, name it in storePaths.',
     })
   }
   const [gone] = expected
@@ -95,7 +95,7 @@ function refuseStrayPaths(closure: Closure, layout: ImageLayout): void {
   })
 }
 
-/** Where nothing kept the commands from it, the whole store is hashed once more. */
+/** Hashes the whole store again, if nothing kept the commands from writing to it. */
 async function refuseChangedPaths(
   closure: Closure,
   layout: ImageLayout,
@@ -109,11 +109,11 @@ async function refuseChangedPaths(
   const task = progress.begin('looking for what the commands changed', { paths: infos.length })
   await allOrNone(infos, infos.length, async (info) => {
     if (await isWhole(info, join(layout.store, baseNameOf(info.path)))) return
-    // With hard links they wrote to the pool as well.
+    // If the files are hard links, the commands also changed the pool.
     if (!(await isWhole(info, pool.treePath(info)))) pool.discard(info)
     throw new NetimageError('command-failed', `the commands changed ${info.path}`, {
       details: { path: info.path },
-      hint: 'A store path cannot be changed: change what it is built from.',
+      hint: 'Commands must not change store paths. Change the source that the path is built from.',
     })
   })
   task.end('the commands changed nothing in the store')
@@ -126,16 +126,16 @@ function refuseOtherRegistration(closure: Closure, layout: ImageLayout): void {
   if (same && readFileSync(layout.registration, 'utf8') === text) return
   throw new NetimageError('command-failed', `the commands changed ${registrationName}`, {
     details: { file: registrationName },
-    hint: 'It says what the store of the root tree holds: netimage writes it itself.',
+    hint: 'netimage writes this file itself: it lists the paths in the store of the root tree.',
   })
 }
 
-/** Called last, when the image is otherwise complete. */
-export function refuseStrays(layout: ImageLayout, format: Manifest['root']['format']): void {
-  const [stray] = findStrays(layout, format)
-  if (stray === undefined) return
-  throw new NetimageError('command-failed', `the commands made ${stray} in the image`, {
-    details: { file: stray },
-    hint: 'An image has room for more in its two trees only: $rootfs and $bootfs.',
+/** Called last, when the image is complete. */
+export function refuseOtherFiles(layout: ImageLayout, format: Manifest['root']['format']): void {
+  const [other] = findOtherFiles(layout, format)
+  if (other === undefined) return
+  throw new NetimageError('command-failed', `the commands made ${other} in the image`, {
+    details: { file: other },
+    hint: 'Commands may add files only to the two trees of the image: $rootfs and $bootfs.',
   })
 }

@@ -1,4 +1,4 @@
-/** Reads what a net image is to be from a config file. */
+/** Reads the options of a net image from a config file. */
 import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 import { extname, resolve } from 'node:path'
@@ -48,7 +48,7 @@ function isTrustedOwner(uid: number): boolean {
 /** The part of a build's request that a config decides. */
 export type ConfiguredRequest = Pick<BuildRequest, 'options' | 'boot' | 'bootSettings' | 'silenced'>
 
-/** @param source where the config is from, for the error */
+/** @param source names the config in errors */
 export function requestOf(config: NetImageConfig, source: string): ConfiguredRequest {
   const { boot, silence, ...rest } = config
   const { deviceTree, firmware, configTxt, ipxe, uefiStub, machines, ...options } = rest
@@ -78,14 +78,14 @@ async function readConfig(path: string): Promise<unknown> {
       details: { file: path },
     })
   }
-  throw new NetimageError('bad-config', `the config file ${path} is of no kind that is known`, {
+  throw new NetimageError('bad-config', `the config file ${path} has an unknown extension`, {
     details: { file: path },
-    hint: `It can be named ${names.join(', ')}.`,
+    hint: `Name the file like one of these: ${names.join(', ')}.`,
   })
 }
 
 async function importConfig(path: string): Promise<unknown> {
-  // `import … from 'netimage'` works in a config also where netimage is not installed beside it.
+  // A config can `import … from 'netimage'` even if netimage is not installed beside the config.
   const ourselves = ownModule('index').href
   const hooks = registerHooks({
     resolve: (specifier, context, next) =>

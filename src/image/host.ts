@@ -1,4 +1,4 @@
-/** What netimage's NixOS module says of an image, where the system is a host of a flake. */
+/** Reads the options of an image from the NixOS module of a flake's host. */
 import type { BootSettings } from '../boot/request.ts'
 import { NetimageError } from '../errors.ts'
 import { buildFlakeHost, parseFlakeHost } from '../nixos/flake.ts'
@@ -11,14 +11,14 @@ import { parseConfig } from './options.ts'
 
 export interface Host {
   toplevel: StorePath
-  /** What its module says; undefined if it has none. */
+  /** The options of the host's module; undefined if the host has no module. */
   settings: ConfiguredRequest | undefined
 }
 
 /**
  * Builds the system of a flake's host.
  *
- * @param roots Nix keeps the system until they are disposed of
+ * @param roots Nix's garbage collector keeps the system until these roots are disposed of
  * @returns undefined if `name` names something else
  */
 export async function readHost(
@@ -70,9 +70,9 @@ function parseSettings(text: string, source: string): unknown {
   }
 }
 
-/** It works without, but then everything that the module adds is for the person to think of. */
+/** A host needs no module, but then the person must configure all that the module adds. */
 function withoutModule(name: string): string {
-  return `the configuration of ${name} has no netimage module: its root, its initrd and its first boot are taken as they are. With these lines they follow from one option:
+  return `the configuration of ${name} has no netimage module, so netimage changes nothing in its root, initrd and first boot. These lines add the module, which sets them from one option:
     inputs.netimage.url = "github:netimage/netimage";
     modules = [ inputs.netimage.nixosModules.default { netImage.nfsRoot = "192.168.0.108:/srv/nixos,v3"; } ];`
 }

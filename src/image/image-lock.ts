@@ -1,7 +1,7 @@
 /**
- * Images in use. Whoever serves an image holds its lock with others, and whoever replaces an image
- * must hold the lock alone: the empty file `nix-support/lock` in the image. Every user who may read
- * the image can hold it.
+ * The lock of an image that is in use: the empty file `nix-support/lock` in the image. Each server
+ * of the image holds a shared lock. A build that replaces the image must hold an exclusive lock.
+ * Every user who may read the image can hold the lock.
  */
 import { closeSync, constants, existsSync, fstatSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,17 +13,17 @@ import { lockName } from './layout.ts'
 import { notAnImage } from './manifest.ts'
 
 export interface HeldImage {
-  /** Leads to the image whatever happens to its name; on other systems than Linux its name. */
+  /** On Linux, leads to the image even after a rename. On other systems, the image's name. */
   path: string
   release(): void
 }
 
-/** Replacing an image takes two renames. */
+/** Longer than a build needs for the two renames that replace an image. */
 const lockWaitMs = 2000
 
 /**
- * Keeps the image from being replaced. An image of an earlier netimage has no lock and is only held
- * open.
+ * Keeps other processes from replacing the image. An image of an earlier netimage has no lock: it
+ * can be replaced, but its directory stays open.
  *
  * @throws `NetimageError` `not-an-image`, `in-use`, `file-system`
  */
@@ -40,7 +40,7 @@ export async function holdImage(directory: string): Promise<HeldImage> {
   }
 }
 
-/** @returns undefined if another image got the name meanwhile */
+/** @returns undefined if another image got the name in the meantime */
 async function holdNow(directory: string): Promise<HeldImage | undefined> {
   const descriptor = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   let lock: Lock | undefined
@@ -71,7 +71,7 @@ async function holdNow(directory: string): Promise<HeldImage | undefined> {
 }
 
 /**
- * To be held while an image is replaced.
+ * Takes the lock that a build holds while it replaces an image.
  *
  * @returns undefined for an image without a lock
  * @throws `NetimageError` `in-use` if somebody serves the image; `not-allowed`

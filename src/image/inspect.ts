@@ -1,4 +1,4 @@
-/** Tells what a system or an image is: label, platform, kernel, closure, root file system. */
+/** Describes a system or an image: label, platform, kernel, closure, root file system. */
 import { readRootMount, type RootMount } from '../boot/kernel-line.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import { fileSystemAt, type FileSystem } from '../nixos/fstab.ts'
@@ -11,25 +11,25 @@ import { withSubject, type Subject, type SubjectRequest } from './subject.ts'
 export interface Inspection {
   kind: 'system' | 'image'
   system: System
-  /** What is mounted at `/`; undefined where the system's fstab names nothing. */
+  /** The file system at `/`; undefined if the system's fstab has none. */
   rootFileSystem: FileSystem | undefined
-  /** Who mounts the root: stage 1, or the kernel line's `root=`; and why. */
+  /** Whether stage 1 or the kernel line's `root=` mounts the root, and why. */
   rootMount: RootMount | undefined
   closure: {
     paths: number
     /** NAR bytes. */
     bytes: number
-    /** The ten largest. */
+    /** The ten largest paths. */
     largest: { path: StorePath; narSize: number }[]
   }
-  /** Of a host of a flake that has netimage's module: where its root is. */
+  /** Where the root is, if the system is a host of a flake that has netimage's module. */
   nfsRoot?: NfsRoot
-  /** Of an image only. */
+  /** Only if the subject is an image. */
   image?: {
     rootDirectoryName: string
     nfsRoot: NfsRoot
     format: 'directory' | 'tar'
-    /** Files in the boot tree. */
+    /** The number of files in the boot tree. */
     bootFiles: number
   }
 }

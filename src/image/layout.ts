@@ -1,5 +1,5 @@
 /**
- * Where the parts of an image lie: the layout that the Nix module gave it, and its manifest.
+ * The paths of the parts of an image. The layout is that of the earlier Nix module, and a manifest.
  */
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
@@ -8,21 +8,21 @@ import { registrationName } from '../nix/registration.ts'
 
 export interface ImageLayout {
   image: string
-  /** The building machine's system, as in the module. */
+  /** Names the platform of the machine that built the image, as in the earlier Nix module. */
   buildSystem: string
   manifest: string
   lock: string
-  /** The root tree: what a machine mounts at `/`. */
+  /** The root tree, which a machine mounts at `/`. */
   root: string
-  /** The root tree as a tar archive, where it was asked for in its place. */
+  /** The root tree as a tar archive. An image has either `root` or `rootTar`. */
   rootTar: string
-  /** The boot tree: what a machine's loader fetches. */
+  /** The boot tree, which has the files that a machine's loader fetches. */
   boot: string
   store: string
   registration: string
 }
 
-/** Empty: see image-lock.ts. */
+/** An empty file, see image-lock.ts. */
 export const lockName = 'nix-support/lock'
 export const manifestName = 'nix-support/net-image.json'
 
@@ -41,8 +41,8 @@ export function imageLayout(image: string, rootDirectoryName: string): ImageLayo
   }
 }
 
-/** What lies in the image beside its trees and what describes them, relative to it. */
-export function findStrays(layout: ImageLayout, format: 'directory' | 'tar'): string[] {
+/** Finds files that are not part of an image. @returns paths relative to the image */
+export function findOtherFiles(layout: ImageLayout, format: 'directory' | 'tar'): string[] {
   const { image, boot, buildSystem, manifest, lock } = layout
   const root = format === 'tar' ? layout.rootTar : layout.root
   const parts = [dirname(boot), dirname(manifest), root, boot, buildSystem, manifest, lock]

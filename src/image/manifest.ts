@@ -1,6 +1,6 @@
 /**
- * The manifest: what an image says of itself (`nix-support/net-image.json`). Verification,
- * servers and garbage collection read it and nothing else.
+ * The manifest describes an image (`nix-support/net-image.json`). Verification and servers know
+ * the image only from this file.
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -58,15 +58,15 @@ const schema = v.object({
       narSize: v.pipe(size, v.minValue(1)),
       references: v.array(v.string()),
       ca: optionalText,
-      /** Whether the public cache has signed it. Manifests of older versions do not say. */
+      /** Whether the public cache has signed the path. Older manifests do not have this field. */
       public: v.optional(v.boolean(), false),
     }),
   ),
   root: v.object({
     format: v.picklist(['directory', 'tar']),
-    /** Who owns every file of the root tree on the machine, whoever owns it here. */
+    /** The owner of every file of the root tree on the server. The owner here may differ. */
     owner: v.object({ uid: v.literal(0), gid: v.literal(0) }),
-    /** Everything but the store paths. */
+    /** All files except those of the store paths. */
     files: v.array(treeFileSchema),
     tar: v.optional(v.object({ size, sha256: v.string() })),
   }),
@@ -75,7 +75,7 @@ const schema = v.object({
 
 export type Manifest = v.InferOutput<typeof schema>
 
-/** The same bytes for the same image: nothing in it is of the time or the machine. */
+/** The same image has the same bytes: the manifest has no times and no names of machines. */
 export function formatManifest(manifest: Manifest): string {
   return JSON.stringify(manifest, undefined, 2) + '\n'
 }
@@ -87,7 +87,7 @@ export function manifestClosure(closure: Closure): Manifest['closure'] {
     narHash: formatHash(info.narHash),
     narSize: info.narSize,
     references: [...info.references],
-    // No signature covers it: what does not recompute is anybody's word.
+    // Signatures do not cover `ca`, so take it only if it can be recomputed.
     ...(info.ca !== undefined && isContentAddressed(info) && { ca: info.ca }),
     public: publicPaths.has(info.path),
   }))
@@ -98,7 +98,7 @@ export interface ReadImage {
   system: System
   options: SettledOptions
   closure: PathInfo[]
-  /** Those of the closure that the public cache had signed when the image was built. */
+  /** The paths of the closure that the public cache had signed when the image was built. */
   publicPaths: ReadonlySet<StorePath>
 }
 

@@ -1,4 +1,4 @@
-/** Moves what commands made into a tree of the image. */
+/** Moves the files that commands made into a tree of the image. */
 import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
 
 import { joinBytes } from '../byte-paths.ts'
@@ -6,10 +6,10 @@ import { fileSystemError, NetimageError } from '../errors.ts'
 import { removeTree } from '../remove-tree.ts'
 
 /**
- * Moves everything in `from` into `to`; directories that both have are merged, and a file that
- * both have is replaced.
+ * Moves everything in `from` into `to`. Merges directories that both have, and replaces files that
+ * both have.
  *
- * @param refuse tells why a relative path may not be replaced or made, or undefined
+ * @param refuse returns why a relative path may not be made or replaced, or undefined
  */
 export function mergeTree(
   from: string,
@@ -47,7 +47,7 @@ export function mergeTree(
   }
 }
 
-/** Ordinary users cannot move a directory that they may not write to, as those of a store are. */
+/** Only root can move a read-only directory, as in a store, so it is made writable for the move. */
 function move(from: Buffer, to: Buffer): void {
   const stat = lstatSync(from)
   if (!stat.isDirectory()) return renameSync(from, to)

@@ -1,4 +1,4 @@
-/** Makes a tree of the image the same whenever and by whomever it was made. */
+/** Makes times and owners in a tree of the image independent of the build and its user. */
 import { chmodSync, lchownSync, lstatSync, lutimesSync, readdirSync } from 'node:fs'
 
 import { joinBytes } from '../byte-paths.ts'
@@ -6,15 +6,14 @@ import { fileSystemError } from '../errors.ts'
 import { storeTime } from '../nix/nar/restore.ts'
 
 export interface NormalizeSettings {
-  /** What is already normal, as the store paths are. */
+  /** A directory whose files are normal already: the store. */
   skip?: string
-  /** Whether modes become those that the Nix store keeps: read-only, executable or not. */
+  /** Whether modes become those of files in the Nix store: 444 or 555. */
   storeModes?: boolean
 }
 
 /**
- * Gives everything in the tree the time stamp 1 and, where this process may do that, root as its
- * owner.
+ * Sets all time stamps in the tree to 1 and, if this process is root, all owners to root.
  */
 export function normalizeTree(
   root: string,

@@ -13,31 +13,31 @@ import { nfsRootOfFstab, parseNfsRoot } from '../nixos/nfs-root.ts'
 import type { System } from '../nixos/system.ts'
 import { withoutUndefined } from '../without-undefined.ts'
 
-/** What a person may set; what is missing has the module's default. */
+/** The options that a person may set. Missing options have the default of the Nix module. */
 export interface NetImageOptions {
   /** First part of the default names. Default: `nixos-net-image`. */
   imageBaseName?: string
   /** Name of the root tree. Default: `<imageBaseName>-<label>-<system>`. */
   rootDirectoryName?: string
-  /** More store paths for the root tree, with their closures; the system is always in it. */
+  /** More store paths for the root tree, with their closures. The system is always in the tree. */
   storePaths?: string[]
   /**
-   * Where the machine mounts its root from, as the kernel's `nfsroot=` has it. Default: what the
-   * system's fstab or kernel line says; else
+   * Where the machine mounts its root from, written like the kernel's `nfsroot=`. Default: the root
+   * in the system's fstab or kernel line; else
    * `192.168.0.108:/mnt/nfsshare/<imageBaseName>-<label>-<system>,v3`.
    */
   nfsRoot?: string
-  /** Shell commands; what they make in their working directory becomes the boot tree. */
+  /** Shell commands. Files that they make in their working directory become the boot tree. */
   populateFirmwareCommands?: string
-  /** Shell commands; what they make in `./files` becomes part of the root tree. */
+  /** Shell commands. Files that they make in `./files` become part of the root tree. */
   populateRootCommands?: string
 }
 
-/** What a config file may set, and with it the NixOS module: all that `build` is told of an image. */
+/** The options that a config file and the NixOS module may set: all options of an image. */
 export interface NetImageConfig extends NetImageOptions {
-  /** Ways of booting that the boot tree is made for. Default: what the system calls for. */
+  /** Ways of booting that the boot tree is made for. Default: those that the system asks for. */
   boot?: BootWay[]
-  /** The device tree that U-Boot is to load, as in `rockchip/rk3399-rockpro64.dtb`. */
+  /** The device tree that U-Boot loads, such as `rockchip/rk3399-rockpro64.dtb`. */
   deviceTree?: string
   /** A directory with the Raspberry Pi’s firmware. */
   firmware?: string
@@ -45,18 +45,18 @@ export interface NetImageConfig extends NetImageOptions {
   configTxt?: string
   /** A directory with iPXE’s loaders. */
   ipxe?: string
-  /** systemd’s stub, where the system’s closure has none. */
+  /** systemd’s stub, if the system’s closure has none. */
   uefiStub?: string
   /** Hardware addresses of machines with a `pxelinux.cfg` of their own. */
   machines?: string[]
-  /** Rules of `check` that are left out. */
+  /** Rules of `check` to leave out. */
   silence?: string[]
 }
 
 /** The options as the manifest records them. */
 export type SettledOptions = Required<NetImageOptions>
 
-/** Characters of a wrong value that an error repeats. */
+/** The number of characters of a wrong value that an error shows. */
 const maxShown = 200
 
 const maxNameBytes = 200
@@ -72,12 +72,12 @@ const directoryName = v.pipe(
 
 const imageBaseName = v.pipe(
   directoryName,
-  v.regex(/^[^\s,]*$/, 'it must hold no blanks and no commas: it becomes part of the kernel line'),
+  v.regex(/^[^\s,]*$/, 'it must have no spaces and no commas: it becomes part of the kernel line'),
 )
 
 const rootDirectoryName = v.pipe(
   directoryName,
-  v.check((text) => text !== 'boot', 'it must not be the name that the boot tree has'),
+  v.check((text) => text !== 'boot', 'it must not be the name of the boot tree'),
 )
 
 const nfsRoot = v.pipe(
@@ -136,12 +136,12 @@ const configSchema = v.strictObject({
 /** All options, as an image records them. */
 export const settledOptionsSchema = v.strictObject(optionSchemas)
 
-/** @param source where the options are from, for the error */
+/** @param source names the options in errors */
 export function parseOptions(input: unknown, source: string): NetImageOptions {
   return withoutUndefined<NetImageOptions>(parseObject(optionsSchema, input, source))
 }
 
-/** @param source where it is from, for the error */
+/** @param source names the config in errors */
 export function parseConfig(input: unknown, source: string): NetImageConfig {
   return withoutUndefined<NetImageConfig>(parseObject(configSchema, input, source))
 }
@@ -180,7 +180,7 @@ function wanted(issue: { expected: string | null }): string {
   return `it must be of the type ${(issue.expected ?? 'that is documented').toLowerCase()}`
 }
 
-/** An array has no option that could be wrong, nor has a promise that was not awaited. */
+/** Without this, the schema accepts arrays and promises, because all options are optional. */
 function isPlainObject(input: unknown): boolean {
   if (typeof input !== 'object' || input === null) return false
   const prototype: unknown = Object.getPrototypeOf(input)
@@ -192,7 +192,7 @@ function show(value: unknown): string {
     const text: string | undefined = JSON.stringify(value)
     return text?.slice(0, maxShown) ?? inspected(value)
   } catch {
-    // JSON has no big numbers and no circles.
+    // JSON cannot show big integers and objects that contain themselves.
     return inspected(value)
   }
 }
@@ -201,18 +201,18 @@ function inspected(value: unknown): string {
   return inspect(value, { breakLength: Infinity, depth: 1 }).slice(0, maxShown)
 }
 
-/** What defaults follow from. */
+/** The facts that defaults depend on. */
 type SystemFacts = Pick<System, 'label' | 'platform' | 'entries' | 'fileSystems'>
 
-/** The defaults are the module's, with label and platform read from the system. */
+/** Adds the defaults of the Nix module, with the system's label and platform. */
 export function settleOptions(options: NetImageOptions, system: SystemFacts): SettledOptions {
   const { label, platform } = system
   const imageBaseName = options.imageBaseName ?? 'nixos-net-image'
   const name = `${imageBaseName}-${label}-${platform}`
   if (options.rootDirectoryName === undefined && Buffer.byteLength(name) > maxNameBytes) {
-    throw new NetimageError('bad-option', `the image cannot be called ${name}, which is too long`, {
+    throw new NetimageError('bad-option', `the default name of the image is too long: ${name}`, {
       details: { field: 'rootDirectoryName', actual: name },
-      hint: `Give it a rootDirectoryName of at most ${maxNameBytes} bytes (--root-directory-name).`,
+      hint: `Set a rootDirectoryName of at most ${maxNameBytes} bytes (--root-directory-name).`,
     })
   }
   return {
@@ -225,7 +225,7 @@ export function settleOptions(options: NetImageOptions, system: SystemFacts): Se
   }
 }
 
-/** What the system itself says of its root. */
+/** The NFS root in the system's fstab or kernel line. */
 function ownNfsRoot({ entries, fileSystems }: SystemFacts): string | undefined {
   const [main] = entries
   if (!main || findRootMount(main, fileSystems).by === 'initrd') return nfsRootOfFstab(fileSystems)
@@ -233,7 +233,7 @@ function ownNfsRoot({ entries, fileSystems }: SystemFacts): string | undefined {
   return v.is(nfsRoot, named) ? named : undefined
 }
 
-/** The store paths that `storePaths` lie in. */
+/** The store paths that contain the paths of `storePaths`. */
 export function extraRoots(options: NetImageOptions): StorePath[] {
   return (options.storePaths ?? []).flatMap((path) => splitStorePath(path)?.storePath ?? [])
 }

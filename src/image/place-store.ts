@@ -13,7 +13,7 @@ import { plural, type Progress } from '../progress.ts'
 
 /**
  * @param store the directory that gets a tree for each path of the closure
- * @param wanted how, where the file system cannot clone files
+ * @param wanted how to place files if the file system cannot clone them
  */
 export async function placeStore(
   closure: Closure,
@@ -22,7 +22,7 @@ export async function placeStore(
   { pool, workers, signal, progress }: PoolContext,
 ): Promise<void> {
   const method = choosePlaceMethod(pool, store, wanted, progress)
-  // The largest first: they would otherwise be waited for alone at the end.
+  // The largest first. At the end, all workers would wait for one large path.
   const infos = closureInfos(closure).sort((a, b) => b.narSize - a.narSize)
   const bytes = infos.reduce((sum, info) => sum + info.narSize, 0)
   const task = progress.begin('placing the closure', { paths: infos.length, bytes })
@@ -38,7 +38,7 @@ export async function placeStore(
         pool.discard(info)
         throw new NetimageError('hash-mismatch', `the pool’s copy of ${info.path} was changed`, {
           details: { path: info.path },
-          hint: 'It was removed from the pool; run this again to get it anew. With --link hardlink, whoever writes to a file of an image writes to the pool.',
+          hint: 'netimage removed it from the pool: run the command again to fetch it. With --link hardlink, do not write to files of an image: this changes the pool.',
         })
       }
       counts.paths++
@@ -61,7 +61,7 @@ function choosePlaceMethod(
     copyFileSync(from, to, constants.COPYFILE_FICLONE_FORCE)
     return 'reflink'
   } catch (error) {
-    // The ways of saying that it cannot be done are many.
+    // File systems that cannot clone files give many different errors.
     if (isDiskFull(error)) throw error
   } finally {
     rmSync(to, { force: true })

@@ -1,6 +1,6 @@
 /**
- * Runs the commands that people write for their images: `populateFirmwareCommands` and
- * `populateRootCommands`, with what the Nix module gave them.
+ * Runs the commands that people write for their images (`populateFirmwareCommands` and
+ * `populateRootCommands`) in the same environment as the earlier Nix module.
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -25,23 +25,23 @@ export interface CommandSetting {
   signal: AbortSignal
 }
 
-/** Nix's own builders set this, so that tools leave the time of the build out of what they make. */
+/** Nix's builders set this value, so that tools do not write the time of the build to files. */
 const sourceDateEpoch = '315532800'
-/** The modes of what they make are not to depend on who runs them. */
+/** Sets the umask, so that the modes of new files do not depend on the user. */
 const shell = ['sh', '-c', 'umask 022; exec "$@"', 'sh', 'bash', '-euo', 'pipefail', '-c']
 /**
- * Ends the process group when its input is closed, of which the commands see nothing: nobody else
- * would, once netimage is killed, and what is left would write to a tree that the next build removes.
+ * If netimage is killed, its end of the pipe closes, and this kills the process group. Otherwise
+ * the commands would go on writing to a tree that the next build deletes.
  */
 const guarded =
   'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 const keptOutputBytes = 64 * 1024
-/** For commands that are asked to end. */
+/** How long commands may take to end after SIGTERM. */
 const patienceMs = 2000
 
 /**
  * @param option the name of the option, for errors
- * @returns whether the commands had no way to write to the store
+ * @returns true if the commands could not write to the store
  */
 export async function runCommands(
   option: string,
@@ -55,11 +55,11 @@ export async function runCommands(
   const said = output.trim() === '' ? 'it printed nothing' : `it printed:\n${output.trimEnd()}`
   throw new NetimageError('command-failed', `${option} ended with status ${status}; ${said}`, {
     details: { field: option, actual: status },
-    hint: 'The commands run with `bash -euo pipefail`: the first that fails ends them.',
+    hint: 'The commands run with `bash -euo pipefail`: they end at the first command that fails.',
   })
 }
 
-/** What goes before the shell, so that it finds the closure in /nix/store, and cannot change it. */
+/** Chooses the command that starts the shell, so that it sees a read-only closure in /nix/store. */
 async function chooseView(
   option: string,
   commands: string,
@@ -68,14 +68,14 @@ async function chooseView(
   const optional =
     !commands.includes('/nix/store') || setting.closure.every((path) => existsSync(path))
   if (process.platform === 'linux') {
-    // Also where it can do without: nobody can write to the store in there, as a rule.
+    // Use the view even if the commands do not need it: usually they cannot write to its store.
     const view = [...unshareArguments(), 'sh', '-euc', showStoreScript, 'netimage']
     const probe = await run([...view, 'sh', '-c', tryToWrite], setting)
     if (probe.status === 0 || probe.status === wasWritten) {
       return { view, isGuarded: probe.status === 0 }
     }
     if (optional) return { view: [], isGuarded: false }
-    throw noStore(option, `a mount namespace is not to be had here: ${probe.output.trim()}`)
+    throw noStore(option, `could not make a mount namespace: ${probe.output.trim()}`)
   }
   if (optional) return { view: [], isGuarded: false }
   throw noStore(option, `${process.platform} has no mount namespaces`)
@@ -93,8 +93,8 @@ function unshareArguments(): string[] {
 }
 
 /**
- * A root like this machine's, but for /nix/store. The closure lies over the machine's own store
- * where there is one: the commands' tools may be in it.
+ * Makes a root like this machine's, but with the closure in /nix/store. If the machine has a store,
+ * the closure lies over it, because the tools of the commands may be in that store.
  */
 const showStoreScript = `
 root=$NETIMAGE_ROOT
@@ -124,7 +124,7 @@ exec unshare --root="$root" --wd="$here" "$@"
 function noStore(option: string, why: string): NetimageError {
   return new NetimageError('no-namespace', `${option} cannot be shown /nix/store: ${why}`, {
     details: { field: option },
-    hint: 'Write $store in the commands in place of /nix/store: it names the directory that holds the closure. Or allow user namespaces, or run as root.',
+    hint: 'In the commands, write $store in place of /nix/store: $store is the directory that holds the closure. Or allow user namespaces, or run as root.',
   })
 }
 
@@ -132,7 +132,7 @@ function endGroup(leader: number | undefined, how: NodeJS.Signals): void {
   try {
     if (leader !== undefined) process.kill(-leader, how)
   } catch (error) {
-    // All of it has ended.
+    // The whole group has ended.
     if (errnoOf(error) !== 'ESRCH') throw error
   }
 }
@@ -146,7 +146,7 @@ function run(
     const child = spawn('sh', ['-c', guarded, 'sh', ...command], {
       cwd: directory,
       stdio: 'pipe',
-      // A group of its own, so that ending it ends what the commands started, too.
+      // Makes a process group, so that a signal also ends the processes that the commands started.
       detached: true,
       env: {
         ...process.env,
@@ -154,7 +154,7 @@ function run(
         rootfs,
         bootfs,
         store,
-        // In the module that users come with, the working directory was Nix's own build directory.
+        // In the earlier Nix module, the working directory was Nix's build directory.
         NIX_BUILD_TOP: directory,
         SOURCE_DATE_EPOCH: sourceDateEpoch,
         NETIMAGE_ROOT: emptyDirectory,
@@ -180,7 +180,7 @@ function run(
     })
     child.on('exit', () => {
       ended()
-      // What they left running holds their output open, and may still write to the trees.
+      // Processes that the commands left running keep the output open and may write to the trees.
       endGroup(child.pid, 'SIGKILL')
       timer = setTimeout(() => [child.stdout, child.stderr].map((s) => s.destroy()), patienceMs)
     })

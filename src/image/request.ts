@@ -1,4 +1,4 @@
-/** What a person asks of a build. */
+/** The request for a build. */
 import type { BootSettings } from '../boot/request.ts'
 import type { BootWay } from '../boot/ways.ts'
 import type { StoreChoice } from '../nix/stores/choose.ts'
@@ -6,27 +6,27 @@ import type { Progress } from '../progress.ts'
 import type { NetImageOptions } from './options.ts'
 
 export interface BuildRequest extends StoreChoice {
-  /** What a person names: a store path, a link to one, or a flake's host (`.#host`). */
+  /** A store path, a link to one, or a host of a flake (`.#host`). */
   system: string
   options?: NetImageOptions
-  /** Where the image goes. Default: `./<rootDirectoryName>`. */
+  /** The path of the image. Default: `./<rootDirectoryName>`. */
   output?: string
-  /** Whether an image that is there is replaced, once the new one is complete. */
+  /** Whether to replace an existing image once the new image is complete. */
   force?: boolean
-  /** Default: `$XDG_CACHE_HOME/netimage`. */
+  /** The directory of the pool. Default: `$XDG_CACHE_HOME/netimage`. */
   pool?: string
   /**
-   * How files come from the pool where the file system cannot clone them. Default: `copy`, and
-   * `hardlink` for an archive that no commands add to.
+   * How to take files from the pool if the file system cannot clone them. Default: `copy`, but
+   * `hardlink` for an archive without commands.
    */
   link?: 'hardlink' | 'copy'
   /** The root tree as a directory or as a tar archive. Default: `directory`. */
   format?: 'directory' | 'tar'
-  /** Ways of booting that the boot tree is made for. Default: what the system calls for. */
+  /** Ways of booting that the boot tree is made for. Default: those that the system asks for. */
   boot?: readonly BootWay[]
-  /** Files and settings from outside the system that ways of booting take. */
+  /** Files and settings for ways of booting that do not come from the system. */
   bootSettings?: BootSettings
-  /** Rules of `check` that are left out. */
+  /** Rules of `check` to leave out. */
   silenced?: readonly string[]
   signal?: AbortSignal
   progress?: Progress

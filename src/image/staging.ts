@@ -1,10 +1,11 @@
 /**
- * Where an image is made before it appears: beside its place, so that it gets there by a rename.
+ * The folder where a build makes an image. It lies beside the image's place, so that a rename puts
+ * the image there.
  *
  * ```
  * .<name>.netimage-<random>/lock    held by the build that works in it
- * .<name>.netimage-<random>/image   what becomes the image
- * .<name>.netimage-<random>/old     the image that it replaces
+ * .<name>.netimage-<random>/image   becomes the image
+ * .<name>.netimage-<random>/old     the old image, while it is replaced
  * ```
  */
 import {
@@ -33,15 +34,15 @@ const beginningMs = 60_000
 export interface Staging {
   /** An empty directory that becomes the image. */
   image: string
-  /** Room for what is not part of the image. */
+  /** A directory for files that are not part of the image. */
   scratch: string
-  /** Makes the image appear, whole, in place of the one that was there. */
+  /** Makes the whole image appear in its place, and replaces the old image if there is one. */
   publish(): void
   close(): void
 }
 
 /**
- * An image is only replaced if that was asked for, and nobody serves it.
+ * Refuses to replace an image, unless `force` is set and nobody serves the image.
  *
  * @throws `NetimageError` `output-exists`, `in-use`, `not-allowed`
  */
@@ -65,7 +66,7 @@ function isThere(output: string): boolean {
   }
 }
 
-/** @param warn told what could not be cleaned up */
+/** @param warn gets a message if something could not be cleaned up */
 export function openStaging(output: string, force: boolean, warn: Warn): Staging {
   const parent = dirname(output)
   const prefix = `.${basename(output)}.netimage-`
@@ -74,7 +75,7 @@ export function openStaging(output: string, force: boolean, warn: Warn): Staging
     finishInterrupted(output, parent, prefix, warn)
     refuseExisting(output, force)
     refuseForeign(output)
-    // By its own name, which is the one that the commands' view of the machine has.
+    // The commands' view of the machine has only the real path.
     const { directory, lock } = makeLocked(realpathSync(parent), prefix)
     const image = join(directory, 'image')
     const scratch = join(directory, 'scratch')
@@ -98,8 +99,8 @@ export function openStaging(output: string, force: boolean, warn: Warn): Staging
 }
 
 /**
- * It gets the name by which others look for dead builds only once it is locked: until then it
- * would look like one.
+ * Other builds remove folders with the final name that are not locked. So lock the folder under
+ * another name, then rename it.
  */
 function makeLocked(parent: string, prefix: string): { directory: string; lock: Lock } {
   const unlocked = mkdtempSync(join(parent, `${prefix}${beginning}`))
@@ -136,22 +137,22 @@ function publish(output: string, directory: string, force: boolean): void {
   }
 }
 
-/** Even --force replaces nothing but an image: `-o ~` is a slip. */
+/** Even with --force, only images are replaced: `-o ~` would otherwise remove a home directory. */
 function refuseForeign(output: string): void {
   const stat = lstatSync(output, { throwIfNoEntry: false })
   if (!stat) return
   const empty = stat.isDirectory() && readdirSync(output).length === 0
-  // Also one that the Nix module built, which has no manifest.
+  // An image that the earlier Nix module built has no manifest, but it has these parts.
   const parts = ['nix-support', 'net-image']
   const image = stat.isDirectory() && parts.every((name) => existsSync(join(output, name)))
   if (empty || image) return
   throw new NetimageError('output-exists', `${output} exists and is not a net image`, {
     details: { file: output },
-    hint: 'Name another place with -o; only an image is ever replaced.',
+    hint: 'Name another place with -o: --force replaces only images.',
   })
 }
 
-/** Undefined if its build goes on, has removed it a moment ago, or cannot be asked. */
+/** @returns undefined if the build still runs, has just removed the folder, or is another user's */
 function lockIfThere(directory: string, warn: Warn): Lock | undefined {
   try {
     return tryLock(join(directory, 'lock'), 'exclusive')
@@ -165,34 +166,35 @@ function lockIfThere(directory: string, warn: Warn): Lock | undefined {
   }
 }
 
-/** Of a build that is about to lock it. */
+/** Whether a build that just began may still be about to lock the folder. */
 function isYoung(directory: string): boolean {
   const stat = lstatSync(directory, { throwIfNoEntry: false })
   return !stat || Date.now() - stat.mtimeMs < beginningMs
 }
 
-/** Cleans up after builds that were killed; one that had begun to replace an image is finished. */
+/** Cleans up after killed builds. If one had begun to replace an image, puts its image in place. */
 function finishInterrupted(output: string, parent: string, prefix: string, warn: Warn): void {
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue
     const rest = name.slice(prefix.length)
     const begins = rest.startsWith(beginning)
-    // What mkdtemp adds; those of an image `a.netimage-b` are not of an image `a`.
+    // mkdtemp adds six characters. Without this check, the image `a` would match `a.netimage-b`.
     if (!/^[A-Za-z0-9]{6}$/.test(begins ? rest.slice(beginning.length) : rest)) continue
     const directory = join(parent, name)
     if (begins && isYoung(directory)) continue
     const lock = lockIfThere(directory, warn)
     if (!lock) continue
     const [image, old] = [join(directory, 'image'), join(directory, 'old')]
-    // Killed between the two renames: the new image was whole, or the old would not have moved.
+    // The build was killed between the two renames. The new image is whole: only then does the old
+    // image move.
     if (existsSync(old) && existsSync(image) && !existsSync(output)) renameSync(image, output)
     dismantle(directory, lock, warn)
   }
 }
 
 /**
- * The lock is removed last, so that a folder without one is empty. Another build that looks for dead
- * ones may lock the folder anew and remove it first: that is fine.
+ * Removes the lock last, so that a folder without a lock is empty. Another build that cleans up may
+ * lock the folder again and remove it first. This is fine.
  */
 function dismantle(directory: string, lock: Lock, warn: Warn): void {
   tidy(directory, warn, () => {
@@ -216,8 +218,8 @@ function removeFolder(directory: string): void {
   try {
     removeTree(directory)
   } catch (error) {
-    // Another build has locked it anew in this moment, or, on NFS and FUSE, the lock is still there
-    // under another name because it is open. The next build removes the folder.
+    // Another build has just locked the folder. Or, on NFS and FUSE, the open lock file is still
+    // there under another name. The next build removes the folder.
     if (errnoOf(error) !== 'ENOTEMPTY') throw error
   }
 }

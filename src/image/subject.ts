@@ -1,4 +1,4 @@
-/** What a person names to be looked at: an image, or a system in whatever store. */
+/** Opens the image or the system that a person names. */
 import { existsSync, lstatSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
@@ -19,7 +19,7 @@ import { imageLayout, manifestName, type ImageLayout } from './layout.ts'
 import { readImage, type ReadImage } from './manifest.ts'
 
 export interface SubjectRequest extends StoreChoice {
-  /** A system, as `build` takes it, or an image. */
+  /** A system, as for `build`, or an image. */
   subject: string
   pool?: string
   signal?: AbortSignal
@@ -29,17 +29,17 @@ export interface SubjectRequest extends StoreChoice {
 export interface Subject {
   system: System
   closure: readonly PathInfo[]
-  /** Fetches what is not on this machine yet. */
+  /** Fetches a store path that is not on this machine yet. */
   treeOf: TreeOf
-  /** Fetches many trees at once, and shows it. */
+  /** Fetches many trees at once, and shows the progress. */
   prefetch: (paths: readonly StorePath[]) => Promise<void>
-  /** Of a host of a flake that has netimage's module: the options that the module gives. */
+  /** The options of netimage's module, if the system is a host of a flake that has the module. */
   settings?: ConfiguredRequest | undefined
-  /** Of an image only. */
+  /** Only if the subject is an image. */
   image?: ReadImage & { layout: ImageLayout }
 }
 
-/** Opens what was named for as long as `use` takes. */
+/** Opens the subject, and closes it when `use` has ended. */
 export async function withSubject<T>(
   request: SubjectRequest,
   use: (subject: Subject) => Promise<T> | T,
@@ -67,7 +67,7 @@ async function withSystem<T>(
 ): Promise<T> {
   const signal = request.signal ?? new AbortController().signal
   const progress = request.progress ?? silentProgress
-  // What Nix builds for this is kept by nobody else.
+  // Only these roots keep Nix's garbage collector from the paths that Nix builds for this.
   using roots = new DisposableStack()
   const host = await readHost(request.subject, roots, signal, progress)
   const toplevel = host?.toplevel ?? (await findSystemPath(request.subject, roots, signal))
@@ -80,7 +80,7 @@ async function withSystem<T>(
     const fill = (entries: readonly ClosurePath[], progress: Progress) =>
       fillPool(entries, { pool, workers, access, signal, progress })
     const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
-    // Only what is looked at is fetched: a system says what it is in a few small paths.
+    // Fetches single paths on demand, because a few small paths describe a system.
     const treeOf = async (path: StorePath) => {
       const entry = closure.get(path)
       if (!entry) return undefined

@@ -1,11 +1,11 @@
-/** Waits until an image is on the disk, so that no loss of power makes files of it shorter. */
+/** Waits until an image is on the disk, so that a loss of power does not cut off its files. */
 import { messageOf, NetimageError } from '../errors.ts'
 import type { Progress } from '../progress.ts'
 import { runProgram } from '../run-program.ts'
 
 /**
- * Node has no syncfs(2), but coreutils and busybox have. The whole file system at once is much
- * faster than fsync(2) of each file.
+ * Node has no syncfs(2), but the `sync` of coreutils and busybox calls it. One syncfs(2) is much
+ * faster than one fsync(2) for each file.
  */
 export async function syncFileSystem(
   directory: string,
@@ -17,7 +17,7 @@ export async function syncFileSystem(
   if (why === undefined) task.end('wrote the image to the disk')
   else {
     progress.warn(
-      `cannot wait until the image is on the disk: ${why}. After a loss of power, run netimage verify on it.`,
+      `cannot wait until the image is on the disk: ${why}. After a loss of power, verify the image with netimage verify.`,
     )
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Writes a tree as a tar archive in GNU format, byte for byte as GNU tar writes it: everything is
- * owned by root, and names are the bytes that they are.
+ * Writes a tree as a tar archive in GNU format, with the same bytes as GNU tar. Root owns
+ * everything, and names are written as bytes, without conversion.
  *
  * https://www.gnu.org/software/tar/manual/html_node/Standard.html
  */
@@ -13,7 +13,7 @@ import { storeTime } from '../nix/nar/restore.ts'
 
 const blockBytes = 512
 const bufferBytes = 1 << 20
-/** The archive's length is a multiple of this, as tar itself makes it. */
+/** The archive's length is a multiple of this, as in GNU tar. */
 const recordBytes = 20 * blockBytes
 const slash = Buffer.from('/')
 
@@ -98,7 +98,7 @@ export async function writeTar(
 
   try {
     await using output = await open(destination, 'wx')
-    // Whatever the umask says: a server runs as somebody else.
+    // The server runs as another user, and the umask may be strict.
     await output.chmod(0o644)
     await put(output, encodeHeader({ type: '5', name: Buffer.from('./'), mode: 0o755, size: 0 }))
     await visit(output, Buffer.from(root), Buffer.from('./'))
@@ -125,7 +125,7 @@ export interface TarHeader {
 const fieldBytes = { name: 100, target: 100 }
 const longLink = Buffer.from('././@LongLink')
 
-/** The header of a member, preceded by members of GNU's for what does not fit into it. */
+/** The header of a member. GNU members before the header hold names that do not fit into it. */
 export function encodeHeader({ type, name, mode, size, target }: TarHeader): Buffer {
   const parts: Buffer[] = []
   if (target && target.length > fieldBytes.target) parts.push(longMember('K', target))
@@ -134,7 +134,7 @@ export function encodeHeader({ type, name, mode, size, target }: TarHeader): Buf
   return Buffer.concat(parts)
 }
 
-/** A member whose content is a name or target (NUL-terminated) of the member that follows it. */
+/** A member that contains the name or target (NUL-terminated) of the next member. */
 function longMember(type: 'K' | 'L', text: Buffer): Buffer {
   const length = text.length + 1
   const content = Buffer.alloc(length + padding(length))
@@ -161,7 +161,7 @@ function block(
   target?.copy(header, 157, 0, fieldBytes.target)
   header.write('ustar  \0root\0', 257, 'latin1')
   header.write('root\0', 297, 'latin1')
-  // The sum counts its own field as blanks.
+  // The checksum counts its own field as spaces.
   header.fill(0x20, 148, 156)
   const sum = header.reduce((total, byte) => total + byte, 0)
   header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1')

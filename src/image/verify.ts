@@ -1,4 +1,4 @@
-/** Verifies an image: every store path against its NAR hash, every other file by its manifest. */
+/** Verifies an image: compares its store paths and its other files with the manifest. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { lstat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -10,7 +10,7 @@ import { baseNameOf } from '../nix/store-path.ts'
 import { allOrNone, watchBytes } from '../pool/fill.ts'
 import { startWorkers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
-import { findStrays, imageLayout, type ImageLayout } from './layout.ts'
+import { findOtherFiles, imageLayout, type ImageLayout } from './layout.ts'
 import { readImage, type Manifest } from './manifest.ts'
 import { hashFile, listTree, type TreeFile } from '../tree-files.ts'
 
@@ -22,11 +22,11 @@ export interface Finding {
 
 export interface Verification {
   image: string
-  /** Empty where the image is whole. */
+  /** Empty if the image is whole. */
   findings: Finding[]
-  /** How many store paths were hashed. */
+  /** The number of store paths that were hashed. */
   storePaths: number
-  /** How many other files were checked. */
+  /** The number of other files that were checked. */
   files: number
 }
 
@@ -56,14 +56,14 @@ export async function verifyImage(request: VerifyRequest): Promise<Verification>
     storePaths = closure.length
   }
   await verifyFiles(layout.boot, manifest.boot.files, () => false, found)
-  verifyNothingElse(layout, manifest.root.format, found)
+  verifyNoOtherFiles(layout, manifest.root.format, found)
   const files = manifest.root.files.length + manifest.boot.files.length
   return { image, findings, storePaths, files }
 }
 
 type Found = (path: string, problem: string) => void
 
-/** Strays in the store are found by name; to list what is below them would say nothing more. */
+/** Other paths in the store are findings by their names, so the files below them are not listed. */
 function isInStore(path: string, stored: ReadonlySet<string>): boolean {
   return stored.has(path) || path.startsWith('nix/store/')
 }
@@ -98,7 +98,7 @@ async function verifyStore(
         if (!present.has(name)) found(tree, 'it is missing')
         else {
           const problem = await workers.run({ kind: 'check', tree, narHash, narSize }).then(
-            (whole) => (whole ? undefined : 'its NAR hash is not that of the manifest'),
+            (whole) => (whole ? undefined : 'its NAR hash differs from the manifest'),
             (error: unknown) => messageOf(error),
           )
           if (problem !== undefined) found(tree, problem)
@@ -113,13 +113,13 @@ async function verifyStore(
   task.end(`verified ${plural(closure.length, 'store path')}`)
 }
 
-function verifyNothingElse(
+function verifyNoOtherFiles(
   layout: ImageLayout,
   format: Manifest['root']['format'],
   found: Found,
 ): void {
   try {
-    for (const path of findStrays(layout, format)) {
+    for (const path of findOtherFiles(layout, format)) {
       found(join(layout.image, path), 'it is not part of an image')
     }
   } catch (error) {
@@ -147,8 +147,8 @@ async function verifyFiles(
   let files: TreeFile[]
   try {
     const mode = (await lstat(tree)).mode & 0o777
-    // In the Nix store it may be read-only.
-    if ((mode | 0o200) !== 0o755) found(tree, `its mode is ${mode.toString(8)}, and 755 as built`)
+    // An image in the Nix store is read-only.
+    if ((mode | 0o200) !== 0o755) found(tree, `its mode is ${mode.toString(8)}, but must be 755`)
     files = await listTree(tree, skip)
   } catch (error) {
     found(tree, messageOf(error))
@@ -168,7 +168,7 @@ function difference(expected: TreeFile, actual: TreeFile | undefined): string | 
   const values = new Map(Object.entries(actual))
   for (const [name, value] of Object.entries(expected)) {
     if (values.get(name) === value) continue
-    return `its ${name} is ${values.get(name) ?? 'none'}, and ${value} in the manifest`
+    return `its ${name} is ${values.get(name) ?? 'none'}, but ${value} in the manifest`
   }
   return undefined
 }
@@ -182,9 +182,9 @@ async function verifyTar(manifest: Manifest, layout: ImageLayout, found: Found):
   try {
     const { size } = await lstat(layout.rootTar)
     if (size !== tar.size) {
-      found(layout.rootTar, `its size is ${size}, and ${tar.size} in the manifest`)
+      found(layout.rootTar, `its size is ${size}, but ${tar.size} in the manifest`)
     } else if ((await hashFile(layout.rootTar)) !== tar.sha256) {
-      found(layout.rootTar, 'its hash is not that of the manifest')
+      found(layout.rootTar, 'its hash differs from the manifest')
     }
   } catch (error) {
     found(layout.rootTar, messageOf(fileSystemError('could not read the archive', error)))

@@ -187,7 +187,7 @@ suite('a config that cannot be read', () => {
   }
 
   for (const name of ['config', 'config.yaml', 'config.cjs', '.ts', 'config.ts.bak']) {
-    test(`is of no kind that is known: ${name}`, async () => {
+    test(`has an unknown extension: ${name}`, async () => {
       const file = written(name, 'export default {}')
       await assert.rejects(loadConfig(file), netimageError('bad-config', { file }))
     })

@@ -121,7 +121,7 @@ suite('an option that is unknown', () => {
   }
 })
 
-suite('what gives no options', () => {
+suite('input that is not an object of options', () => {
   class Options {
     nfsRoot = '10.0.0.1:/x'
   }
