@@ -3,7 +3,7 @@
  *
  * https://sqlite.org/rescode.html
  */
-import { messageOf, NetimageError } from './errors.ts'
+import { messageOf, NetimageError, type NetimageErrorOptions } from './errors.ts'
 
 /** SQLITE_BUSY */
 const busy = 5
@@ -40,16 +40,21 @@ function primaryCode(error: unknown): number | undefined {
  * The error for a database that failed: either its content is broken, or its disk failed.
  *
  * @param doing what was being done: `could not open x`
- * @param hint what to do if the content is broken
+ * @param options the details, and the hint if the content is broken
  */
-export function databaseError(doing: string, cause: unknown, hint: string): NetimageError {
+export function databaseError(
+  doing: string,
+  cause: unknown,
+  { details = {}, hint }: Pick<NetimageErrorOptions, 'details' | 'hint'>,
+): NetimageError {
   const message = `${doing}: ${messageOf(cause)}`
   const code = primaryCode(cause)
   if (code === undefined || broken.has(code)) {
-    return new NetimageError('bad-state', message, { cause, hint })
+    return new NetimageError('bad-state', message, { cause, details, hint })
   }
   return new NetimageError(code === full ? 'disk-full' : 'file-system', message, {
     cause,
+    details,
     hint: 'The database was not changed. Check the disk, or name another directory with --state.',
   })
 }

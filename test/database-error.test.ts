@@ -55,14 +55,14 @@ suite('an error of a database', () => {
     const error = errorOf(() => database.exec('INSERT INTO t VALUES (zeroblob(100000))'))
     assert.ok(isDatabaseFull(error))
     assert.ok(!isDatabaseBusy(error))
-    assert.equal(databaseError('could not write x', error, 'hint').code, 'disk-full')
+    assert.equal(databaseError('could not write x', error, {}).code, 'disk-full')
     database.close()
   })
 
   test('is neither if the error is not from SQLite', () => {
     for (const error of [new Error('x'), undefined, Object.assign(new Error(), { errcode: '5' })]) {
       assert.ok(!isDatabaseBusy(error) && !isDatabaseFull(error))
-      assert.equal(databaseError('could not open x', error, 'hint').code, 'bad-state')
+      assert.equal(databaseError('could not open x', error, {}).code, 'bad-state')
     }
   })
 })

@@ -283,11 +283,10 @@ function openDatabase(file: string, readOnly: boolean): DatabaseSync {
     return database
   } catch (error) {
     if (error instanceof NetimageError) throw error
-    throw databaseError(
-      `could not open the boots in ${file}`,
-      error,
-      'Move the file away to begin a new record. Only the list of past boots is lost.',
-    )
+    throw databaseError(`could not open the boots in ${file}`, error, {
+      details: { file },
+      hint: 'Move the file away to begin a new record. Only the list of past boots is lost.',
+    })
   }
 }
 
@@ -308,6 +307,7 @@ function refuseNewer(file: string): void {
     'bad-state',
     `${file} was written by a newer netimage: its format is ${found}, and this netimage knows ${format}`,
     {
+      details: { file, expected: format, actual: found },
       hint: 'Use the newer netimage. Or move the file away to begin a new record: only the list of past boots is lost.',
     },
   )

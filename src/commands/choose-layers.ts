@@ -38,6 +38,7 @@ export async function chooseLayers(
     'path-not-found',
     `${machine ?? 'no machine'} has no layer${over} in ${state}`,
     {
+      details: { file: state, ...(machine !== undefined && { expected: machine }) },
       hint: 'List all layers with: netimage layers list.',
     },
   )
@@ -49,6 +50,7 @@ export async function chooseLayer(machine: string, flags: Flags): Promise<Stored
   if (first && others.length === 0) return first
   const images = [first, ...others].map((layer) => layer?.image)
   throw new NetimageError('bad-usage', `${machine} has several layers`, {
+    details: { field: 'image' },
     hint: `Name the image with --image: ${images.join(', ')}.`,
   })
 }

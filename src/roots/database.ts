@@ -147,7 +147,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     signFile(database)
   } catch (error) {
     if (error instanceof NetimageError) throw error
-    throw databaseError(`could not open the layer ${file}`, error, hint)
+    throw databaseError(`could not open the layer ${file}`, error, { details: { file }, hint })
   }
   const found = database.prepare("SELECT value FROM meta WHERE name = 'format'").get()?.['value']
   if (found !== format) throw notALayer(file, `its format is ${String(found)}, not ${format}`)
@@ -289,7 +289,10 @@ function refuseNewer(database: DatabaseSync, file: string): void {
 }
 
 function notALayer(file: string, why: string): NetimageError {
-  return new NetimageError('bad-state', `${file} is not a layer of this netimage: ${why}`, { hint })
+  return new NetimageError('bad-state', `${file} is not a layer of this netimage: ${why}`, {
+    details: { file },
+    hint,
+  })
 }
 
 function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {

@@ -125,6 +125,7 @@ export function createIndex(identity: string, root: string, shown = root): Image
     const file = `${shown}${pathBelow(node).toString()}`
     return new NetimageError('image-damaged', `${file} has changed while it was served: ${why}`, {
       ...(cause !== undefined && { cause }),
+      details: { file },
       hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
     })
   }

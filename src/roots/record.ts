@@ -87,6 +87,7 @@ function broken(file: string, cause: unknown): NetimageError {
     `${file} is not a valid record of a layer: ${messageOf(cause)}`,
     {
       cause,
+      details: { file },
       hint: 'Remove the layer with: netimage layers remove. Then boot the machine again.',
     },
   )

@@ -32,6 +32,7 @@ function refuseLink(path: string): boolean {
     'bad-state',
     `${path} is a symbolic link, and root follows no links there`,
     {
+      details: { file: path },
       hint: 'Find out who made the link, and remove it. netimage makes no links among layers.',
     },
   )

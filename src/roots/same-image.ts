@@ -14,6 +14,7 @@ export function mustBeOver(index: ImageIndex, database: LayerDatabase, directory
   if (structure === index.structure) return
   if (structure === undefined) return database.writeMeta('structure', index.structure)
   throw new NetimageError('bad-state', `the image below the layer ${directory} has changed`, {
+    details: { file: directory },
     hint: 'Put the root tree back as it was. Or remove what the machine wrote: netimage layers reset.',
   })
 }

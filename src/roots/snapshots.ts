@@ -40,6 +40,7 @@ export async function takeSnapshot(layer: StoredLayer, name: string): Promise<vo
   await withLayer(layer, () => {
     if (existsSync(target)) {
       throw new NetimageError('output-exists', `${layer.machine} has a snapshot ${name} already`, {
+        details: { file: target },
         hint: 'Give the new snapshot another name.',
       })
     }
@@ -94,6 +95,7 @@ function snapshotsOf({ directory }: StoredLayer): string {
 function snapshotOf(layer: StoredLayer, name: string): string {
   if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) {
     throw new NetimageError('bad-usage', `'${name}' cannot be the name of a snapshot`, {
+      details: { field: 'snapshot', actual: name },
       hint: 'Use up to 64 letters, digits and . _ -, beginning with a letter or digit.',
     })
   }
@@ -104,7 +106,10 @@ function noSnapshot(layer: StoredLayer, name: string): NetimageError {
   const names = listSnapshots(layer).map((snapshot) => snapshot.name)
   const hint =
     names.length === 0 ? 'The layer has no snapshots.' : `The layer has: ${names.join(', ')}.`
-  return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, { hint })
+  return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, {
+    details: { file: snapshotOf(layer, name) },
+    hint,
+  })
 }
 
 /** Moves the log into the database. SQLite does not tell if this fails, so we look at the log. */
@@ -116,6 +121,7 @@ function emptyLog(contents: string): void {
     'disk-full',
     `could not move the log of ${contents} into its database: the disk is full`,
     {
+      details: { file: contents },
       hint: 'Make room on that disk, and try again. Nothing is lost.',
     },
   )

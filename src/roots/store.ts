@@ -236,12 +236,14 @@ export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
   const record = readRecord(directory)
   if (record) return record
   throw new NetimageError('path-not-found', `${machine} has no layer in ${directory}`, {
+    details: { file: directory },
     hint: 'List all layers with: netimage layers list.',
   })
 }
 
-function inUse({ machine }: StoredLayer): NetimageError {
+function inUse({ machine, directory }: StoredLayer): NetimageError {
   return new NetimageError('in-use', `the layer of ${machine} is in use`, {
+    details: { file: directory },
     hint: 'The machine runs, or another command uses its layer. Power the machine off, wait a minute until the server has noticed, and try again.',
   })
 }

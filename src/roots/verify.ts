@@ -48,6 +48,7 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
       'bad-state',
       `the image in ${directory} is not the one that the layer of ${layer.machine} was made over`,
       {
+        details: { file: directory, expected: identity, actual: index.identity },
         hint: 'Put that image back, or remove the layer: netimage layers remove.',
       },
     )

@@ -103,6 +103,7 @@ function readKey(file: string): Buffer | undefined {
   }
   if (key.length === keyBytes) return key
   throw new NetimageError('bad-state', `${file} has ${key.length} bytes instead of ${keyBytes}`, {
+    details: { file, field: 'size', expected: keyBytes, actual: key.length },
     hint: 'Remove the file, and a new one is made. Running machines must then boot again.',
   })
 }

@@ -14,6 +14,7 @@ import {
   recordFile,
 } from '../../src/boots/record.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
+import { netimageError } from '../support/errors.ts'
 import { failureOf, netimage } from '../support/netimage.ts'
 
 async function withState(action: (state: string) => void | Promise<void>): Promise<void> {
@@ -175,7 +176,8 @@ suite('the record of boots', () => {
       other.exec('PRAGMA user_version = 2; DROP TABLE events')
       other.close()
       const before = readFileSync(recordFile(state))
-      const newer = /boots\.sqlite was written by a newer netimage: its format is 2/
+      const details = { file: recordFile(state), expected: 1, actual: 2 }
+      const newer = netimageError('bad-state', details)
       assert.throws(() => open(state), newer)
       assert.throws(() => readBoots(state, undefined, 1), newer)
       assert.ok(readFileSync(recordFile(state)).equals(before))

@@ -17,8 +17,10 @@ import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 import { tryLock } from '../../src/lock.ts'
 import { listLayers } from '../../src/roots/store.ts'
+import type { ErrorCode, ErrorDetails } from '../../src/errors.ts'
+import { netimageError } from '../support/errors.ts'
 import { runProgram } from '../support/real-nix.ts'
-import { failureOf, netimage, netimageJson, parseObject } from '../support/netimage.ts'
+import { assertFailed, netimage, netimageJson, parseObject } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import {
   identityOf,
@@ -31,6 +33,7 @@ import {
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
+const folder = 'dc-a6-32-01-02-03'
 
 const listSchema = v.object({
   layers: v.array(
@@ -49,25 +52,31 @@ function fresh() {
   const state = freshName()
   const image = makeImage(freshName())
   const place = [state, mac, image] as const
-  const layers = (...args: string[]) => netimage(['layers', ...args, '--state', state])
+  // The words may end with -- and what looks like a flag, so the flags are before them.
+  const layers = (command: string, ...words: string[]) =>
+    netimage(['layers', command, '--state', state, ...words])
   const shown = async () =>
     v.parse(listSchema, await netimageJson(['layers', 'show', mac, '--state', state])).layers
-  const failure = async (...args: string[]) => {
-    const run = await layers(...args, '--json')
-    return { status: run.status, ...failureOf(run) }
+  const directory = join(state, 'layers', folder, identityOf({ toplevel: '/nix/store/system' }))
+  const fails = async (
+    [command = '', ...words]: string[],
+    code: ErrorCode,
+    details: ErrorDetails = {},
+  ) => {
+    const run = await layers(command, '--json', ...words)
+    return { status: run.status, ...assertFailed(run, code, details) }
   }
-  return { state, image, place, layers, shown, failure }
+  return { state, image, place, directory, layers, shown, fails }
 }
 
 suite('netimage layers', () => {
   test('has nothing to show before a machine was there', async () => {
-    const { layers, failure, place } = fresh()
+    const { layers, fails, place, state } = fresh()
     assert.equal((await layers('list')).stdout, 'no layers yet\n')
     assert.equal((await layers('verify')).stdout, 'no layers yet\n')
     await within(place, () => {})
-    const { code, status, message } = await failure('show', '10.0.0.9')
-    assert.deepEqual({ code, status }, { code: 'path-not-found', status: 3 })
-    assert.match(message, /10\.0\.0\.9 has no layer/)
+    const expected = { file: state, expected: '10.0.0.9' }
+    assert.equal((await fails(['show', '10.0.0.9'], 'path-not-found', expected)).status, 3)
   })
 
   test('shows what a machine wrote, by any way to write its address', async () => {
@@ -89,14 +98,13 @@ suite('netimage layers', () => {
   })
 
   test('touches nothing that a server has open', async () => {
-    const { place, failure, layers } = fresh()
+    const { place, directory, fails, layers } = fresh()
     await within(place, async (system) => {
       put(system, 'mine', 'kept')
       const all = [['reset'], ['remove'], ['verify'], ['snapshot', 'one'], ['restore', 'one']]
       for (const [command = '', ...rest] of all) {
-        const { code, status, message } = await failure(command, mac, ...rest)
-        assert.deepEqual({ code, status }, { code: 'in-use', status: 5 }, command)
-        assert.match(message, /dc:a6:32:01:02:03 is in use/)
+        const { status } = await fails([command, mac, ...rest], 'in-use', { file: directory })
+        assert.equal(status, 5, command)
       }
       assert.match((await layers('list')).stdout, /in use\n$/)
       assert.equal(read(system, 'mine'), 'kept')
@@ -138,7 +146,7 @@ suite('netimage layers', () => {
     assert.deepEqual((await shown())[0]?.snapshots, [])
     assert.equal((await layers('remove', mac)).status, 0)
     assert.deepEqual(
-      readdirSync(join(state, 'layers', 'dc-a6-32-01-02-03')).filter((n) => !n.endsWith('.lock')),
+      readdirSync(join(state, 'layers', folder)).filter((n) => !n.endsWith('.lock')),
       [],
     )
   })
@@ -156,26 +164,27 @@ suite('netimage layers', () => {
   })
 
   test('refuses snapshots that are there, are not there, or cannot be', async () => {
-    const { place, layers, failure } = fresh()
+    const { place, directory, layers, fails } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     assert.equal((await layers('snapshot', mac, 'one')).status, 0)
-    assert.equal((await failure('snapshot', mac, 'one')).code, 'output-exists')
-    const missing = await failure('restore', mac, 'two')
-    assert.equal(missing.code, 'path-not-found')
-    assert.match(missing.hint ?? '', /one/)
+    const one = { file: join(directory, 'snapshots/one') }
+    await fails(['snapshot', mac, 'one'], 'output-exists', one)
+    const two = { file: join(directory, 'snapshots/two') }
+    const { hint } = await fails(['restore', mac, 'two'], 'path-not-found', two)
+    assert.match(hint ?? '', /one/)
     for (const name of ['../one', '.', '', 'a/b', '-x', 'x'.repeat(65)]) {
-      assert.equal((await failure('snapshot', mac, '--', name)).code, 'bad-usage', name)
+      const details = { field: 'snapshot', actual: name }
+      await fails(['snapshot', mac, '--', name], 'bad-usage', details)
     }
     await within(place, (system) => assert.equal(read(system, 'mine'), 'mine'))
   })
 
   test('asks which image is meant where a machine has layers over several', async () => {
-    const { place, layers, failure, state } = fresh()
+    const { place, layers, fails, state } = fresh()
     const other = makeImage(freshName(), '/nix/store/other')
     await within(place, (system) => put(system, 'mine', 'one'))
     await within([state, mac, other], (system) => put(system, 'mine', 'other'))
-    const { code, hint } = await failure('snapshot', mac, 'both')
-    assert.equal(code, 'bad-usage')
+    const { hint } = await fails(['snapshot', mac, 'both'], 'bad-usage', { field: 'image' })
     assert.match(hint ?? '', new RegExp(identityOf({ toplevel: '/nix/store/other' })))
     assert.equal((await layers('reset', mac, '--image', other)).status, 0)
     await within([state, mac, other], (system) => assert.equal(read(system, 'mine'), undefined))
@@ -184,7 +193,7 @@ suite('netimage layers', () => {
   })
 
   test('says what is wrong with a layer', async () => {
-    const { place, layers, shown, failure, image } = fresh()
+    const { place, layers, shown, fails, image } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     assert.match((await layers('verify')).stdout, /whole\n$/)
     const [stored] = await shown()
@@ -198,19 +207,17 @@ suite('netimage layers', () => {
     assert.match(run.stdout, /node \d+ has 1 links, but 7 are recorded\n$/)
 
     writeFileSync(file, 'this is no database')
-    assert.equal((await failure('verify', mac)).code, 'bad-state')
-    assert.throws(() => openOver(...place), { code: 'bad-state' })
+    await fails(['verify', mac], 'bad-state', { file })
+    assert.throws(() => openOver(...place), netimageError('bad-state', { file }))
     assert.equal((await layers('reset', mac)).status, 0)
     assert.match((await layers('verify', mac)).stdout, /whole\n$/)
 
     writeFileSync(join(image, 'nix-support/net-image.json'), 'another')
-    const changed = await failure('verify', mac)
-    assert.equal(changed.code, 'bad-state')
-    assert.match(changed.message, /is not the one that the layer of/)
+    await fails(['verify', mac], 'bad-state', { file: image })
   })
 
   test('advises nobody to reset a layer that only cannot be opened now', async () => {
-    const { place, failure, shown } = fresh()
+    const { place, fails, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'kept'))
     const [layer] = await shown()
     assert.ok(layer)
@@ -218,8 +225,7 @@ suite('netimage layers', () => {
     renameSync(file, `${file}.kept`)
     // SQLite cannot open it: as where no descriptors are left, or the disk fails.
     mkdirSync(file)
-    const { code, hint } = await failure('verify', mac)
-    assert.equal(code, 'file-system')
+    const { hint } = await fails(['verify', mac], 'file-system', { file })
     assert.doesNotMatch(hint ?? '', /reset/i)
     rmdirSync(file)
     renameSync(`${file}.kept`, file)
@@ -244,17 +250,15 @@ suite('netimage layers', () => {
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
     assert.ok(stored)
-    const contents = join(stored.directory, stored.record.name)
-    const database = new DatabaseSync(join(contents, 'layer.sqlite'))
+    const file = join(stored.directory, stored.record.name, 'layer.sqlite')
+    const database = new DatabaseSync(file)
     database.exec("UPDATE meta SET value = 2 WHERE name = 'format'")
     database.exec("UPDATE meta SET value = 'netimage 99.1.0' WHERE name = 'writtenBy'")
     database.close()
     const before = readdirSync('/proc/self/fd').length
     for (let count = 0; count < 3; count++) {
-      assert.throws(() => openOver(...place), {
-        code: 'bad-state',
-        message: /written by netimage 99\.1\.0/,
-      })
+      const expected = { file, actual: 'netimage 99.1.0' }
+      assert.throws(() => openOver(...place), netimageError('bad-state', expected))
     }
     // Nobody has it any more: the next one need not wait.
     const [layer] = listLayers(state)
@@ -269,20 +273,16 @@ suite('netimage layers', () => {
     const { place, layers, state } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     await runProgram('chown', ['-R', '4321:4321', state])
-    for (const command of [
-      ['snapshot', mac, 'one'],
-      ['restore', mac, 'one'],
-      ['reset', mac],
-    ]) {
-      assert.equal((await layers(...command)).status, 0)
+    for (const [command = '', ...words] of [['snapshot', 'one'], ['restore', 'one'], ['reset']]) {
+      assert.equal((await layers(command, mac, ...words)).status, 0)
       const others = await runProgram('find', [state, '!', '-user', '4321'])
-      assert.equal(others, '', command.join(' '))
+      assert.equal(others, '', command)
     }
   })
 
   test('does nothing elsewhere for the user of the layers, who put links among them', async (context) => {
     if (process.geteuid?.() !== 0) return context.skip('only root works on what is another’s')
-    const { place, failure, layers, shown, state } = fresh()
+    const { place, fails, layers, shown, state } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
     assert.ok(stored)
@@ -300,8 +300,7 @@ suite('netimage layers', () => {
       // A directory above may be closed to them: then root does not become that user.
       const above = dirname(state)
       chmodSync(above, isOpen ? 0o755 : 0o700)
-      const { code } = await failure('snapshot', mac, 'one')
-      assert.equal(code, isOpen ? 'file-system' : 'bad-state')
+      await fails(['snapshot', mac, 'one'], isOpen ? 'file-system' : 'bad-state')
     }
     assert.equal((await layers('reset', mac)).status, 0)
     assert.equal(await runProgram('find', [victim, '-printf', '%p %u %m %s\n']), before)
@@ -309,7 +308,7 @@ suite('netimage layers', () => {
   })
 
   test('keeps what a newer netimage put into a record, and refuses a format that it does not know', async () => {
-    const { place, layers, failure, shown } = fresh()
+    const { place, layers, fails, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
     assert.ok(stored)
@@ -331,13 +330,12 @@ suite('netimage layers', () => {
     assert.equal(v.parse(v.object({ epoch: v.number() }), kept['image']).epoch, 3)
 
     const newer = change((record) => ({ ...record, format: 2, writtenBy: 'netimage 99.1.0' }))
+    const by = { file, actual: 'netimage 99.1.0' }
     for (const [command = '', ...rest] of [['reset'], ['snapshot', 'one'], ['verify']]) {
-      const { code, message, hint } = await failure(command, mac, ...rest)
-      assert.equal(code, 'bad-state')
-      assert.match(message, /written by netimage 99\.1\.0/)
+      const { hint } = await fails([command, mac, ...rest], 'bad-state', by)
       assert.match(hint ?? '', /^Use netimage 99\.1\.0/)
     }
-    assert.throws(() => openOver(...place), { code: 'bad-state' })
+    assert.throws(() => openOver(...place), netimageError('bad-state', by))
     assert.equal(readFileSync(file, 'utf8'), newer)
     assert.match((await layers('list')).stdout, /written by netimage 99\.1\.0/)
     assert.equal((await layers('remove', mac)).status, 0)
@@ -357,7 +355,7 @@ suite('netimage layers', () => {
     database.close()
     const before = readFileSync(file)
     const names = readdirSync(contents)
-    assert.throws(() => openOver(...place), { code: 'bad-state', message: /written by netimage/ })
+    assert.throws(() => openOver(...place), netimageError('bad-state', { file }))
     assert.ok(readFileSync(file).equals(before))
     assert.deepEqual(readdirSync(contents), names)
   })
@@ -373,12 +371,12 @@ suite('netimage layers', () => {
   })
 
   test('removes a layer whose record is broken', async () => {
-    const { place, layers, failure, state, shown } = fresh()
+    const { place, layers, fails, state, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
-    writeFileSync(join(stored?.directory ?? '', 'record.json'), '{')
-    const { code, hint } = await failure('show', mac)
-    assert.equal(code, 'bad-state')
+    const file = join(stored?.directory ?? '', 'record.json')
+    writeFileSync(file, '{')
+    const { hint } = await fails(['show', mac], 'bad-state', { file })
     assert.match(hint ?? '', /layers remove/)
     assert.equal((await layers('remove', mac)).status, 0)
     assert.match((await layers('list')).stdout, /no layers yet/)

@@ -12,7 +12,7 @@ import { createMachines } from '../../src/serve/machines.ts'
 import { openServedImage } from '../../src/serve/served-image.ts'
 import { netimageError } from '../support/errors.ts'
 import { asOrdinaryUser } from '../support/namespace.ts'
-import { failureOf, repository } from '../support/netimage.ts'
+import { assertFailed, repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { callerAt, identitiesOf } from './support/identities.ts'
@@ -66,9 +66,7 @@ suite('an image that is served', () => {
       await using serving = await serve(image)
       const run = await buildTo(workspace, image, '--force', '--json')
       assert.equal(run.status, 5, run.stderr)
-      const { code, message, hint } = failureOf(run)
-      assert.equal(code, 'in-use')
-      assert.ok(message.includes(image))
+      const { hint } = assertFailed(run, 'in-use', { file: image })
       assert.match(hint ?? '', /-o/)
       assert.equal(lstatSync(image).ino, ino)
       assert.deepEqual(serving.errors, [])
@@ -97,7 +95,7 @@ suite('an image that is served', () => {
     const ended = once(holder, 'close')
     try {
       assert.equal(String(await Promise.race([once(holder.stdout, 'data'), ended])), 'held\n')
-      assert.throws(() => lockToReplace(image), netimageError('in-use', /is served/))
+      assert.throws(() => lockToReplace(image), netimageError('in-use', { file: image }))
     } finally {
       holder.kill('SIGKILL')
       await ended

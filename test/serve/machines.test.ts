@@ -8,6 +8,8 @@ import { isInUse, listLayers, withLayer } from '../../src/roots/store.ts'
 import { createMachines, type Machines } from '../../src/serve/machines.ts'
 import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
 import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
+import type { NetimageError } from '../../src/errors.ts'
+import { assertError } from '../support/errors.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { callerAt, callerLeaves, identitiesOf } from './support/identities.ts'
@@ -27,11 +29,11 @@ suite('the machines of a server', () => {
   after(() => workspace.remove())
 
   function create(state: string, macs: Record<string, string> = {}) {
-    const errors: string[] = []
+    const errors: NetimageError[] = []
     const identities = identitiesOf(macs)
     const machines = createMachines({
       ...{ images: [image], state: workspace.path(state), identities, ephemeral: false },
-      onError: ({ message }) => errors.push(message),
+      onError: (error) => errors.push(error),
       maxOpen,
     })
     return { machines, identities, errors, [Symbol.asyncDispose]: () => machines.close() }
@@ -135,7 +137,7 @@ suite('the machines of a server', () => {
       assert.ok(rootOf(machines, '10.0.0.8'))
     })
     assert.equal(errors.length, 1)
-    assert.match(errors[0] ?? '', /10\.0\.0\.7 is in use$/)
+    assertError(errors[0], 'in-use', { file: layer.directory })
     await waitUntil(
       'it can be opened',
       () => machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' }) !== 'busy',

@@ -60,6 +60,7 @@ export function openLeaseFile(file: string, onError: (error: NetimageError) => v
     lock = tryLock(`${file}.lock`, 'exclusive')
     if (!lock) {
       throw new NetimageError('in-use', `another running DHCP server uses the leases in ${file}`, {
+        details: { file },
         hint: 'Stop the other server, or name another directory with --state.',
       })
     }
@@ -67,11 +68,10 @@ export function openLeaseFile(file: string, onError: (error: NetimageError) => v
   } catch (error) {
     lock?.release()
     if (error instanceof NetimageError) throw error
-    throw databaseError(
-      `could not open the leases in ${file}`,
-      error,
-      'Move the file away to start without leases. Running machines keep their addresses until they ask again.',
-    )
+    throw databaseError(`could not open the leases in ${file}`, error, {
+      details: { file },
+      hint: 'Move the file away to start without leases. Running machines keep their addresses until they ask again.',
+    })
   }
 }
 
@@ -85,6 +85,7 @@ function openDatabase(file: string): DatabaseSync {
     if (found > format) {
       const problem = `the leases in ${file} have format ${found}, but this netimage reads only ${format}`
       throw new NetimageError('bad-state', problem, {
+        details: { file, expected: format, actual: found },
         hint: 'Use the newer netimage that made the file, or move the file away to start without leases.',
       })
     }

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mock, suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
-import { NetimageError } from '../../../src/errors.ts'
+import type { NetimageError } from '../../../src/errors.ts'
 import { openLeaseFile, type Lease } from '../../../src/protocols/dhcp/lease-file.ts'
-import { netimageError } from '../../support/errors.ts'
+import { assertError, netimageError } from '../../support/errors.ts'
 
 function withFile(action: (file: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-leases-'))
@@ -42,7 +42,7 @@ suite('leases on disk', () => {
   test('can be used by only one server at a time', () =>
     withFile((file) => {
       const first = open(file)
-      assert.throws(() => open(file), netimageError('in-use', /another DHCP server/))
+      assert.throws(() => open(file), netimageError('in-use', { file }))
       first.close()
       open(file).close()
     }))
@@ -66,10 +66,11 @@ suite('leases on disk', () => {
       writeFileSync(file, 'x'.repeat(5000))
       assert.throws(
         () => open(file),
-        (error) =>
-          error instanceof NetimageError &&
-          error.code === 'bad-state' &&
-          /Move it away/.test(error.hint ?? ''),
+        (error) => {
+          assertError(error, 'bad-state', { file })
+          assert.match(error.hint ?? '', /away/)
+          return true
+        },
       )
     }))
 
@@ -111,7 +112,7 @@ suite('leases on disk', () => {
       newer.exec('PRAGMA journal_mode = DELETE; DROP TABLE leases; PRAGMA user_version = 2')
       newer.close()
       const before = readFileSync(file)
-      assert.throws(() => open(file), netimageError('bad-state', /have format 2, .* reads only 1/))
+      assert.throws(() => open(file), netimageError('bad-state', { file, expected: 1, actual: 2 }))
       assert.ok(readFileSync(file).equals(before))
     }))
 
