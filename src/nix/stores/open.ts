@@ -134,6 +134,8 @@ function httpAccess(base: string, netrcFile: string | undefined) {
   const netrc = readNetrc(netrcFile)
 
   function credentialsOf(target: URL): Credentials | undefined {
+    // A narinfo may name its file by http: then everybody on the way could read the password.
+    if (url.protocol === 'https:' && target.protocol === 'http:') return undefined
     if (target.host !== url.host) return credentialsFor(netrc, target.hostname)
     if (password !== undefined) return { login: login ?? '', password }
     const found = credentialsFor(netrc, target.hostname, login)

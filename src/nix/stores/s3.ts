@@ -23,16 +23,19 @@ export async function s3Transport(
   const base = bucketUrl(url, region)
   const find = () => findAwsCredentials(parameters.get('profile') ?? undefined, env)
   let credentials = await find()
+  let renewal: ReturnType<typeof find> | undefined
   const sign = credentials && (await createSigner(region))
   return httpTransport(base, shownUrl, {
     ...settings,
     accessHint: () => awsHint,
     meansAbsent,
     authorize: async (target) => {
-      // Do not sign requests to another host, to which a redirect may lead.
-      if (!credentials || !sign || target.host !== base.host) return {}
+      // Do not sign requests to another server, to which a redirect or a narinfo may lead.
+      if (!credentials || !sign || target.origin !== base.origin) return {}
       if ((credentials.expires ?? Infinity) < Date.now() + expiryMarginMs) {
-        credentials = (await find()) ?? credentials
+        // Many requests run at once, so they share one run of the program.
+        renewal ??= find().finally(() => (renewal = undefined))
+        credentials = (await renewal) ?? credentials
       }
       return await sign(target, credentials)
     },

@@ -5,11 +5,15 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { toStorePath } from '../../../src/nix/store-path.ts'
 import { httpTransport } from '../../../src/nix/stores/http-transport.ts'
+import { openStore } from '../../../src/nix/stores/open.ts'
 import { assertError } from '../../support/errors.ts'
+import { inventPath } from '../../support/synthetic.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 
 const directory = temporaryDirectory()
@@ -42,11 +46,12 @@ function makeCertificates(): void {
 let server: Server
 let port: number
 let connections = 0
+let answer: (request: IncomingMessage) => string = () => 'hello'
 
 before(async () => {
   makeCertificates()
   const [key, cert] = [readFileSync(file('server.key')), readFileSync(file('server.pem'))]
-  server = createServer({ key, cert }, (_, response) => response.end('hello'))
+  server = createServer({ key, cert }, (request, response) => response.end(answer(request)))
   server.on('connection', () => connections++)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -133,6 +138,48 @@ suite('a cache with a certificate of a private authority', () => {
       const error = await get({ SSL_CERT_FILE: file('broken.pem') })
       assertError(error, 'bad-config', /SSL_CERT_FILE/, { file: file('broken.pem') })
     })
+  }
+})
+
+test('a password for TLS does not go to the same host without TLS', async () => {
+  const { createServer: createPlain } = await import('node:http')
+  const seen: (string | undefined)[] = []
+  const path = inventPath('uploaded')
+  const proxy = createPlain(({ headers }, response) => {
+    seen.push(headers.authorization)
+    response.end('nar')
+  })
+  proxy.listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  const address = proxy.address()
+  assert.ok(address !== null && typeof address === 'object')
+  const narinfo = `StorePath: ${path}\nURL: http://127.0.0.1:${port}/x.nar\nCompression: none\nNarHash: sha256:${'0'.repeat(52)}\nNarSize: 3\n`
+  const authorized: (string | undefined)[] = []
+  answer = ({ url, headers }) => {
+    authorized.push(headers.authorization)
+    return url === '/nix-cache-info' ? 'StoreDir: /nix/store\n' : narinfo
+  }
+  writeFileSync(file('netrc'), 'machine 127.0.0.1 login alice password secret\n')
+  // The proxy gets the requests without TLS.
+  const http_proxy = `http://127.0.0.1:${address.port}`
+  try {
+    for (const login of ['alice:secret@', '']) {
+      const store = await openStore(`https://${login}127.0.0.1:${port}`, {
+        env: { NIX_SSL_CERT_FILE: file('ca.pem'), http_proxy },
+        netrcFile: file('netrc'),
+      })
+      const wanted = toStorePath(path)
+      const stored = wanted && (await store.lookup(wanted))
+      const { signal } = new AbortController()
+      await stored?.fetch({ scratch: directory, signal, downloaded: () => undefined })
+      await store.close()
+    }
+    assert.deepEqual(seen, [undefined, undefined])
+    assert.ok(authorized.every((header) => header?.startsWith('Basic ')))
+  } finally {
+    answer = () => 'hello'
+    proxy.closeAllConnections()
+    proxy.close()
   }
 })
 

@@ -9,6 +9,7 @@ import { inspect } from 'node:util'
 import { toStorePath } from '../../../src/nix/store-path.ts'
 import { openStore } from '../../../src/nix/stores/open.ts'
 import { bucketUrl } from '../../../src/nix/stores/s3.ts'
+import type { Store } from '../../../src/nix/stores/store.ts'
 import { checkAwsSignature } from '../../support/aws-signature.ts'
 import { assertError, netimageError } from '../../support/errors.ts'
 import { startFakeCache, type CacheRequest, type Lie } from '../../support/fake-cache.ts'
@@ -41,6 +42,7 @@ test('the address of a bucket is that of Amazon', () => {
 interface Setting {
   home: string
   requests: CacheRequest[]
+  open: (parameters?: string, env?: NodeJS.ProcessEnv) => Promise<Store>
   lookup: (parameters?: string, env?: NodeJS.ProcessEnv, path?: string) => Promise<string>
 }
 
@@ -48,15 +50,17 @@ async function withBucket(lie: Lie, action: (setting: Setting) => Promise<void>)
   const cache = await startFakeCache(inBucket, { lie })
   const home = temporaryDirectory()
   mkdirSync(join(home, '.aws'))
+  const open: Setting['open'] = (parameters = '', env = {}) =>
+    openStore(`s3://bucket?scheme=http&endpoint=${cache.host}&region=eu-west-7${parameters}`, {
+      env: { PATH: process.env['PATH'], HOME: home, ...env },
+    })
   try {
     await action({
       home,
       requests: cache.requests,
-      async lookup(parameters = '', env = {}, path = toplevel.path) {
-        const url = `s3://bucket?scheme=http&endpoint=${cache.host}&region=eu-west-7${parameters}`
-        const store = await openStore(url, {
-          env: { PATH: process.env['PATH'], HOME: home, ...env },
-        })
+      open,
+      async lookup(parameters, env, path = toplevel.path) {
+        const store = await open(parameters, env)
         try {
           const wanted = toStorePath(path)
           assert.ok(wanted)
@@ -148,6 +152,20 @@ suite('credentials', { concurrency: 4 }, () => {
       writeFileSync(join(home, '.aws/config'), makeProcess(home, { ...output, Expiration }))
       await lookup()
       assert.equal(runs(home), 1 + requests.length)
+    }))
+
+  test('are renewed once for many requests at the same time', () =>
+    withBucket(honestly, async ({ home, open }) => {
+      const Expiration = new Date(Date.now() - 1000).toISOString()
+      writeFileSync(join(home, '.aws/config'), makeProcess(home, { ...output, Expiration }))
+      const wanted = toStorePath(toplevel.path)
+      assert.ok(wanted)
+      const store = await open()
+      await store.lookup(wanted)
+      const before = runs(home)
+      await Promise.all(Array.from({ length: 20 }, () => store.lookup(wanted)))
+      assert.equal(runs(home), before + 1)
+      await store.close()
     }))
 
   const broken: Record<string, string> = {
