@@ -1,4 +1,4 @@
-// `netimage layers`: what people do with what machines have written.
+// `netimage layers`: managing the files that machines wrote.
 
 import assert from 'node:assert/strict'
 import {
@@ -70,7 +70,7 @@ function fresh() {
 }
 
 suite('netimage layers', () => {
-  test('has nothing to show before a machine was there', async () => {
+  test('shows nothing before the first machine', async () => {
     const { layers, fails, place, state } = fresh()
     assert.equal((await layers('list')).stdout, 'no layers yet\n')
     assert.equal((await layers('verify')).stdout, 'no layers yet\n')
@@ -79,7 +79,7 @@ suite('netimage layers', () => {
     assert.equal((await fails(['show', '10.0.0.9'], 'path-not-found', expected)).status, 3)
   })
 
-  test('shows what a machine wrote, by any way to write its address', async () => {
+  test('shows the layer of a machine by any form of its address', async () => {
     const { layers, shown, place, state, image } = fresh()
     await within(place, (system) => put(system, 'etc/hostname', 'mine'))
     await within([state, '10.0.0.7', image], (system) => put(system, 'x', 'x'))
@@ -97,7 +97,7 @@ suite('netimage layers', () => {
     )
   })
 
-  test('touches nothing that a server has open', async () => {
+  test('changes no layer that a server has open', async () => {
     const { place, directory, fails, layers } = fresh()
     await within(place, async (system) => {
       put(system, 'mine', 'kept')
@@ -111,7 +111,7 @@ suite('netimage layers', () => {
     })
   })
 
-  test('goes back to a snapshot, and to what the image has', async () => {
+  test('goes back to a snapshot, and to the image', async () => {
     const { place, layers, shown, state } = fresh()
     const name = await within(place, (system, layer) => {
       put(system, 'etc/hostname', 'first!')
@@ -151,7 +151,7 @@ suite('netimage layers', () => {
     )
   })
 
-  test('keeps nothing in a snapshot that a killed server had not finished', async () => {
+  test('keeps no unfinished copies of a killed server in a snapshot', async () => {
     const { layers, shown, place } = fresh()
     await within(place, (system) => put(system, 'etc/hostname', 'mine'))
     const [layer] = await shown()
@@ -163,7 +163,7 @@ suite('netimage layers', () => {
     assert.equal(readdirSync(join(directory, 'snapshots/one/data')).length, 1)
   })
 
-  test('refuses snapshots that are there, are not there, or cannot be', async () => {
+  test('refuses snapshots that exist already, do not exist, or have invalid names', async () => {
     const { place, directory, layers, fails } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     assert.equal((await layers('snapshot', mac, 'one')).status, 0)
@@ -179,7 +179,7 @@ suite('netimage layers', () => {
     await within(place, (system) => assert.equal(read(system, 'mine'), 'mine'))
   })
 
-  test('asks which image is meant where a machine has layers over several', async () => {
+  test('asks for the image if a machine has layers over several images', async () => {
     const { place, layers, fails, state } = fresh()
     const other = makeImage(freshName(), '/nix/store/other')
     await within(place, (system) => put(system, 'mine', 'one'))
@@ -192,7 +192,7 @@ suite('netimage layers', () => {
     assert.match((await layers('reset', mac)).stdout, /^reset 2 layers/)
   })
 
-  test('says what is wrong with a layer', async () => {
+  test('reports the damage of a layer', async () => {
     const { place, layers, shown, fails, image } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     assert.match((await layers('verify')).stdout, /whole\n$/)
@@ -216,14 +216,14 @@ suite('netimage layers', () => {
     await fails(['verify', mac], 'bad-state', { file: image })
   })
 
-  test('advises nobody to reset a layer that only cannot be opened now', async () => {
+  test('does not advise to reset a layer that only cannot be opened now', async () => {
     const { place, fails, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'kept'))
     const [layer] = await shown()
     assert.ok(layer)
     const file = join(layer.directory, layer.record.name, 'layer.sqlite')
     renameSync(file, `${file}.kept`)
-    // SQLite cannot open it: as where no descriptors are left, or the disk fails.
+    // SQLite cannot open the database, as if the disk failed or no file descriptors were left.
     mkdirSync(file)
     const { hint } = await fails(['verify', mac], 'file-system', { file })
     assert.doesNotMatch(hint ?? '', /reset/i)
@@ -232,7 +232,7 @@ suite('netimage layers', () => {
     await within(place, (system) => assert.equal(read(system, 'mine'), 'kept'))
   })
 
-  test('checks the others, too, where one cannot be checked', async () => {
+  test('checks the other layers if one cannot be checked', async () => {
     const { place, layers, state } = fresh()
     const other = makeImage(freshName(), '/nix/store/other')
     await within([state, '10.0.0.7', other], (system) => put(system, 'mine', 'mine'))
@@ -245,7 +245,7 @@ suite('netimage layers', () => {
     assert.match(lines[1] ?? '', /^dc:a6:32:01:02:03 .* {2}whole$/)
   })
 
-  test('says each time what keeps a layer from being opened, and lets go of it', async () => {
+  test('says each time why a layer cannot be opened, and releases its lock', async () => {
     const { place, shown, state } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
@@ -260,7 +260,7 @@ suite('netimage layers', () => {
       const expected = { file, actual: 'netimage 99.1.0' }
       assert.throws(() => openOver(...place), netimageError('bad-state', expected))
     }
-    // Nobody has it any more: the next one need not wait.
+    // The lock is released, so the next command need not wait.
     const [layer] = listLayers(state)
     const lock = layer && tryLock(layer.lock, 'exclusive')
     assert.ok(lock)
@@ -268,7 +268,7 @@ suite('netimage layers', () => {
     assert.equal(readdirSync('/proc/self/fd').length, before)
   })
 
-  test('leaves layers to whom they are of, whoever works on them', async (context) => {
+  test('does not change the owner of layers, even if root changes them', async (context) => {
     if (process.geteuid?.() !== 0) return context.skip('only root works on what is another’s')
     const { place, layers, state } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
@@ -280,7 +280,7 @@ suite('netimage layers', () => {
     }
   })
 
-  test('does nothing elsewhere for the user of the layers, who put links among them', async (context) => {
+  test('follows no links that the user of the layers put among them', async (context) => {
     if (process.geteuid?.() !== 0) return context.skip('only root works on what is another’s')
     const { place, fails, layers, shown, state } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
@@ -297,7 +297,7 @@ suite('netimage layers', () => {
     await runProgram('chown', ['-Rh', '4321:4321', state])
     const before = await runProgram('find', [victim, '-printf', '%p %u %m %s\n'])
     for (const isOpen of [false, true]) {
-      // A directory above may be closed to them: then root does not become that user.
+      // If the user may not enter a directory above the layers, root does not become that user.
       const above = dirname(state)
       chmodSync(above, isOpen ? 0o755 : 0o700)
       await fails(['snapshot', mac, 'one'], isOpen ? 'file-system' : 'bad-state')
@@ -307,7 +307,7 @@ suite('netimage layers', () => {
     assert.equal(readFileSync(join(victim, 'file'), 'utf8'), 'of root')
   })
 
-  test('keeps what a newer netimage put into a record, and refuses a format that it does not know', async () => {
+  test('keeps the fields of a newer netimage in a record, and refuses an unknown format', async () => {
     const { place, layers, fails, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
@@ -341,7 +341,7 @@ suite('netimage layers', () => {
     assert.equal((await layers('remove', mac)).status, 0)
   })
 
-  test('leaves the database of a newer netimage as it is, byte for byte', async () => {
+  test('does not change one byte of the database of a newer netimage', async () => {
     const { place, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()
@@ -360,7 +360,7 @@ suite('netimage layers', () => {
     assert.deepEqual(readdirSync(contents), names)
   })
 
-  test('removes a snapshot whose name was taken away before, by who was killed', async () => {
+  test('removes a snapshot if an earlier removal was killed after it took the name away', async () => {
     const { place, layers, shown } = fresh()
     await within(place, (system) => put(system, 'mine', 'mine'))
     const [stored] = await shown()

@@ -1,4 +1,4 @@
-// On a machine with other users: none of them decides what netimage runs.
+// On a machine with other users, none of these users decides which code netimage runs.
 
 import assert from 'node:assert/strict'
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -23,7 +23,7 @@ function made(mode = 0o755): string {
   return path
 }
 
-/** To somebody else; only root can give, so for others anybody may write there. */
+/** Gives a file to another user. Only root can do that; without root, everybody may write to it. */
 function giveAway(path: string): void {
   if (isRoot) chownSync(path, ordinaryUser.uid, ordinaryUser.gid)
   else chmodSync(path, 0o777)
@@ -49,13 +49,13 @@ suite('a cache of compiled code', () => {
     assert.match(run.stdout, /^\d+\.\d+\.\d+\n$/)
   }
 
-  /** As another user would put it where they expect that Node looks. */
+  /** Writes code where another user would expect that Node looks for it. */
   function plant(place: string): void {
     cpSync(forged, place, { recursive: true })
     for (const file of [place, ...everything(place)]) giveAway(file)
   }
 
-  test('decides what Node runs, if Node uses it', async () => {
+  test('decides which code Node runs, if Node uses it', async () => {
     const run = await netimage(['--version'], { env: { NODE_COMPILE_CACHE: forged } })
     assert.equal(run.stdout, 'forged')
   })
@@ -67,7 +67,7 @@ suite('a cache of compiled code', () => {
     await genuine({ TMPDIR: temporary, XDG_CACHE_HOME: undefined, HOME: '/nonexistent' })
   })
 
-  test('of another user in the place of ours is not used', async () => {
+  test('of another user in place of ours is not used', async () => {
     const home = made()
     mkdirSync(join(home, 'netimage'))
     plant(join(home, 'netimage/compile'))
@@ -75,7 +75,7 @@ suite('a cache of compiled code', () => {
   })
 
   test('of ours is not used in a directory of another user', async () => {
-    // With sudo that keeps HOME: the user may replace what root has made in it.
+    // If sudo keeps HOME, the user can replace files that root made in it.
     const home = made()
     mkdirSync(join(home, 'netimage'))
     cpSync(forged, join(home, 'netimage/compile'), { recursive: true })
@@ -87,7 +87,7 @@ suite('a cache of compiled code', () => {
     assert.deepEqual(readdirSync(empty), [])
   })
 
-  test('of our own is made for nobody else, and used', async () => {
+  test('of our own is closed to other users, and is used', async () => {
     const home = fresh()
     await genuine({ XDG_CACHE_HOME: home })
     const compiled = join(home, 'netimage/compile')
@@ -114,12 +114,12 @@ suite('a private directory', () => {
   })
 
   for (const mode of [0o777, 0o775, 0o1777]) {
-    test(`is none with the mode ${mode.toString(8)}`, () => {
+    test(`is not used with the mode ${mode.toString(8)}`, () => {
       assert.equal(privateDirectory(made(mode)), undefined)
     })
   }
 
-  test('is none below one that others may write to, except where they can replace nothing', () => {
+  test('is not used below a directory in which others can replace it', () => {
     const open = made(0o777)
     mkdirSync(join(open, 'inner'))
     assert.equal(privateDirectory(join(open, 'inner')), undefined)
@@ -165,13 +165,13 @@ suite('a config in the current directory', () => {
     assert.match(failure.hint ?? '', /--config/)
     assert.ok((await runAt(cwd, '--config', './netimage.config.mjs')).hasRun)
     renameSync(join(cwd, 'mark'), join(cwd, 'old-mark'))
-    // The person who ran sudo is known to be the one who asks.
+    // A config may also belong to the user who ran sudo.
     assert.ok((await runAt(cwd, 'sudo')).hasRun)
   })
 })
 
 suite('without a home', () => {
-  // A user of whom the machine knows nothing: HOME is not set, and there is no passwd entry.
+  // The machine does not know this user: HOME is not set, and there is no passwd entry.
   const through = mounted(`
     for file in /etc/passwd /etc/nsswitch.conf; do
       if [ -e "$file" ]; then mount --bind /dev/null "$file"; fi
@@ -179,13 +179,13 @@ suite('without a home', () => {
   `)
   const env = { HOME: undefined, XDG_CACHE_HOME: undefined }
 
-  test('there is a directory to be named', async () => {
+  test('the error asks to name a directory', async () => {
     const run = await netimage(['gc', '--json'], { through, env })
     assert.equal(failureOf(run).code, 'bad-usage', run.stderr)
     assert.match(failureOf(run).hint ?? '', /--pool/)
   })
 
-  test('a bucket is asked without credentials', async () => {
+  test('netimage reads a bucket without credentials', async () => {
     const cache = await startFakeCache(new Map())
     try {
       const store = `s3://bucket?scheme=http&endpoint=${cache.host}`

@@ -1,5 +1,4 @@
-// What the program prints, and where: a result on stdout, all else on stderr, and never the inside
-// of the program.
+// The output of the program: the result on stdout, everything else on stderr, and no stack traces.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -38,7 +37,7 @@ const assertClean = (text: string) => {
 }
 
 suite('on stdout', { concurrency: 3 }, () => {
-  test('there is the place of the image, and on stderr what happened', async () => {
+  test('there is the path of the image, and on stderr the progress', async () => {
     const image = nextImage()
     const run = await netimage(command(image, ...ownPool()))
     assert.equal(run.stdout, `${image}\n`)
@@ -101,7 +100,7 @@ suite('on stdout', { concurrency: 3 }, () => {
     }
   })
 
-  test('there is one object with --json also for an error, and for people nothing', async () => {
+  test('there is one object for an error with --json, and nothing without --json', async () => {
     const args = ['verify', '/nowhere']
     const run = await netimage([...args, '--json'])
     const { code, message, hint } = failureOf(run)
@@ -111,7 +110,7 @@ suite('on stdout', { concurrency: 3 }, () => {
     assert.deepEqual([plain.stdout, plain.stderr, plain.status], ['', run.stderr, 3])
   })
 
-  test('may be closed by whoever reads it', async () => {
+  test('a reader may close the pipe', async () => {
     const image = nextImage()
     await netimage(command(image, ...ownPool()))
     const script = `set -o pipefail; "$@" | true; echo $? >&2`
@@ -122,15 +121,15 @@ suite('on stdout', { concurrency: 3 }, () => {
   })
 })
 
-suite('wrong words', { concurrency: 4 }, () => {
+suite('wrong usage', { concurrency: 4 }, () => {
   const system = `/nix/store/${'0'.repeat(32)}-x`
   const cases: Record<string, string[]> = {
-    'a flag that there is not': ['build', system, '--no-such-flag'],
-    'a command that there is not': ['bild', system],
+    'an unknown flag': ['build', system, '--no-such-flag'],
+    'an unknown command': ['bild', system],
     'no system': ['build'],
     'two systems': ['build', system, system],
-    'a way to link that there is not': ['build', system, '--link', 'symlink'],
-    'a format that there is not': ['build', system, '--format', 'zip'],
+    'an unknown way to link': ['build', system, '--link', 'symlink'],
+    'an unknown format': ['build', system, '--format', 'zip'],
     'a flag without its value': ['build', system, '--from'],
     'no image': ['verify'],
   }
@@ -151,7 +150,7 @@ suite('wrong words', { concurrency: 4 }, () => {
     })
   }
 
-  test('none: the help, and exit status 2', async () => {
+  test('no arguments: the help, and exit status 2', async () => {
     const run = await netimage([])
     assert.equal(run.status, 2)
     assert.match(run.stderr, /^Usage: netimage /)
@@ -169,20 +168,20 @@ suite('wrong words', { concurrency: 4 }, () => {
 })
 
 suite('progress', { concurrency: 2 }, () => {
-  /** What a terminal is sent: stdout and stderr in one. */
+  /** The output to a terminal: stdout and stderr together. */
   async function onTerminal(args: string[], columns = 80, then = ''): Promise<string> {
     const quoted = [process.execPath, cli, ...args].map(
       (word) => `'${word.replaceAll("'", `'\\''`)}'`,
     )
     const line = `stty cols ${columns}; ${quoted.join(' ')} ${then}`
-    // Debian's package bsdutils has it, which no machine lacks.
+    // Debian's package bsdutils has `script`. Every Debian machine has this package.
     return await runProgram('script', ['-qec', line, '/dev/null'], {
       environment: { ...process.env, HOME: workspace.directory, TERM: 'xterm' },
       debianPackage: 'bsdutils',
     })
   }
 
-  /** Sends each NAR in pieces, so that there is something to be seen. */
+  /** Sends each NAR in pieces, so that there is progress to show. */
   const slowly = () =>
     startFakeCache(cacheFiles(all), {
       lie: ({ name }, honest) => {
@@ -205,7 +204,7 @@ suite('progress', { concurrency: 2 }, () => {
       assert.match(unpacking.at(-1) ?? '', pattern)
       assert.ok(unpacking.some((line) => /B downloaded, /.test(line)))
       assert.ok(unpacking.some((line) => /MiB\/s, .* left$|KiB\/s, .* left$/.test(line.trimEnd())))
-      // What is done stays, and each line is only as wide as the terminal.
+      // Lines of finished tasks stay, and no line is wider than the terminal.
       assert.match(output, /\u001b\[Kunpacked and verified 22 paths in \d/)
       for (const line of drawn) assert.ok(line.trimEnd().length < 120 || line.includes(image), line)
       assert.match(output, new RegExp(`${image}\\r?\\n$`))
@@ -214,7 +213,7 @@ suite('progress', { concurrency: 2 }, () => {
     }
   })
 
-  test('on a narrow terminal stays on its line', async () => {
+  test('on a narrow terminal fits on one line', async () => {
     const output = await onTerminal(command(nextImage(), ...ownPool()), 30)
     const drawn = output.split('\n').flatMap((line) => line.split('\r\u001b[K'))
     for (const line of drawn.filter((line) => /^(finding|unpacking|placing)/.test(line))) {
@@ -222,7 +221,7 @@ suite('progress', { concurrency: 2 }, () => {
     }
   })
 
-  test('in a pipe comes in plain lines, and not too many', async () => {
+  test('in a pipe is a few plain lines', async () => {
     const cache = await slowly()
     try {
       const run = await netimage(command(nextImage(), '--from', cache.url, ...ownPool()))
@@ -234,7 +233,7 @@ suite('progress', { concurrency: 2 }, () => {
     }
   })
 
-  test('that meets an error leaves the error on a line of its own', async () => {
+  test('of a task that fails leaves the error on its own line', async () => {
     const output = await onTerminal(['verify', '/nowhere'], 80, '|| true')
     assert.match(
       output,
@@ -248,7 +247,7 @@ suite('with an old Node', () => {
     `error: netimage needs Node 24.15 or later, or 26 or later; this is ${version}\n`
 
   for (const version of ['20.20.2', '22.21.0', '24.14.9', '25.9.0']) {
-    test(`${version} it says what it needs`, async () => {
+    test(`${version}, the error names the version that netimage needs`, async () => {
       const pretend = `Object.defineProperty(process, 'versions', { value: { node: '${version}' } });
         Object.defineProperty(process, 'version', { value: 'v${version}' })`
       const run = await netimage(['--version'], {
@@ -258,8 +257,8 @@ suite('with an old Node', () => {
     })
   }
 
-  test('that is on this machine it says so as well, once it is published', async () => {
-    // As tsc emits it: the types are gone, and nothing else changes.
+  test('on this machine, the published program gives this error, too', async () => {
+    // tsc only removes the types.
     const published = workspace.path('cli.js')
     writeFileSync(workspace.path('package.json'), '{"type": "module"}')
     writeFileSync(published, stripTypeScriptTypes(readFileSync(cli, 'utf8')))
@@ -277,9 +276,9 @@ suite('with an old Node', () => {
   })
 })
 
-test('the remains of a build are left to those of the same image', async () => {
+test('only a build of the same image cleans up after a killed build', async () => {
   const image = nextImage()
-  // As if an image of this name, with --force, had been killed between its two renames.
+  // As if a build of this image with --force had been killed between its two renames.
   const remains = `${dirname(image)}/.${basename(image)}.netimage-b.netimage-XyZ123`
   for (const part of ['old', 'image/nix-support', 'image/net-image']) {
     mkdirSync(join(remains, part), { recursive: true })
@@ -290,7 +289,7 @@ test('the remains of a build are left to those of the same image', async () => {
   rmSync(remains, { recursive: true })
 })
 
-test('nothing is left where builds ended', () => {
+test('builds that ended leave no other files', () => {
   const left = readdirSync(workspace.path('out')).filter((name) => name.startsWith('.'))
   assert.deepEqual(left, [])
 })

@@ -1,4 +1,4 @@
-// What is copied into the boot tree, which everybody in the network can read.
+// Which files are copied into the boot tree, which everybody in the network can read.
 
 import assert from 'node:assert/strict'
 import { lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -48,7 +48,7 @@ const secret = put(join(directory, 'secret'), 'the builder’s own')
 put(`${store}${other}/board.dtb`, 'board')
 
 suite('links of the closure', () => {
-  test('become what they lead to in the closure', async () => {
+  test('become copies of their targets in the closure', async () => {
     link(`${store}${trees}/good/absolute.dtb`, `${other}/board.dtb`)
     link(`${store}${trees}/good/relative.dtb`, `../../${baseNameOf(other)}/board.dtb`)
     link(`${store}${trees}/good/folder`, other)
@@ -59,7 +59,7 @@ suite('links of the closure', () => {
     }
   })
 
-  test('publish nothing else of the machine that builds', async () => {
+  test('publish no other files of the machine that builds', async () => {
     const targets = [secret, directory, '/etc/passwd', '../../../../../../../../../etc/passwd']
     for (const [index, target] of targets.entries()) {
       link(`${store}${trees}/bad-${index}/board.dtb`, target)
@@ -70,7 +70,7 @@ suite('links of the closure', () => {
 })
 
 suite('links of a directory that a person named', () => {
-  test('lead where this machine has them, or else into the closure', async () => {
+  test('lead to files of this machine, or else to the closure', async () => {
     const firmware = join(directory, 'firmware')
     link(join(firmware, 'start4.elf'), secret)
     link(join(firmware, 'relative.elf'), '../secret')
@@ -81,7 +81,7 @@ suite('links of a directory that a person named', () => {
     assert.equal(readFileSync(join(copy, 'board.dtb'), 'utf8'), 'board')
   })
 
-  test('that lead nowhere are errors', async () => {
+  test('without a target are errors', async () => {
     const firmware = join(directory, 'broken')
     const [file, actual] = [join(firmware, 'start4.elf'), `${parseStorePathOf('gone')}/start4.elf`]
     link(file, actual)

@@ -1,5 +1,5 @@
-// What people set: by a config file, by flags, by the place of the image and by the name of the
-// system, as far as a flake that real Nix builds.
+// Options from a config file and flags, the place of the image, and systems by name, even hosts of
+// a flake that real Nix builds.
 
 import assert from 'node:assert/strict'
 import {
@@ -52,7 +52,7 @@ before(() => {
 })
 after(() => shared.remove())
 
-/** Builds in a directory of its own, with what it needs of flags and nothing more. */
+/** Builds in a new directory, with only the flags that are needed. */
 async function inDirectory(action: (setting: Setting) => Promise<void>): Promise<void> {
   const workspace = makeWorkspace('options')
   const run = (...args: string[]) =>
@@ -94,7 +94,7 @@ suite('options', { concurrency: 3 }, () => {
     inDirectory(async ({ run, directory }) => {
       const { options, image } = await optionsOf(await run())
       assert.deepEqual(options, defaults)
-      // The image goes where the command runs, by the name of its root tree.
+      // The image lies in the current directory, under the name of its root tree.
       assert.equal(image, join(directory, defaultName))
       assert.deepEqual(readdirSync(join(image, 'net-image')).sort(), ['boot', defaultName])
       await assertWhole(image)
@@ -134,14 +134,14 @@ suite('options', { concurrency: 3 }, () => {
         assert.deepEqual(options, expected)
         assert.equal(readFileSync(join(root, 'name'), 'utf8'), 'lab\n')
         assert.equal(readFileSync(join(image, 'net-image/boot/name'), 'utf8'), 'lab\n')
-        // A store path within another stands for the whole, with all that it refers to.
+        // A path inside a store path adds the whole store path and its closure.
         const names = readdirSync(join(root, 'nix/store')).map((name) => `/nix/store/${name}`)
         const closure = [toplevel, kernel, extra, library].map((cached) => cached.path)
         assert.deepEqual(names.sort(), closure.sort())
       }))
   }
 
-  test('come from the file that --config names, and from flags before all', () =>
+  test('come from the file that --config names, and flags override it', () =>
     inDirectory(async ({ run, path }) => {
       writeFileSync(path('netimage.config.ts'), 'throw new Error("not this one")')
       writeFileSync(path('other.json'), JSON.stringify(set))
@@ -170,7 +170,7 @@ suite('options', { concurrency: 3 }, () => {
       'bad-option',
       { field: 'rootDirectoryName', actual: '"a/b"' },
     ],
-    'a root that climbs': [
+    'a root that is the directory above': [
       ['--root-directory-name', '..'],
       'bad-option',
       { field: 'rootDirectoryName', actual: '".."' },
@@ -180,7 +180,7 @@ suite('options', { concurrency: 3 }, () => {
       'bad-option',
       { field: 'rootDirectoryName', actual: '"boot"' },
     ],
-    'an NFS root of words': [
+    'an NFS root without a path': [
       ['--nfs-root', 'server'],
       'bad-option',
       { field: 'nfsRoot', actual: '"server"' },
@@ -190,8 +190,8 @@ suite('options', { concurrency: 3 }, () => {
       'bad-option',
       { field: 'storePaths.0', actual: '"/etc"' },
     ],
-    'a config that is not there': [['--config', 'absent.json'], 'file-system', {}],
-    'a config of another kind': [['--config', 'config.yaml'], 'bad-config', {}],
+    'a config that does not exist': [['--config', 'absent.json'], 'file-system', {}],
+    'a config with an unknown extension': [['--config', 'config.yaml'], 'bad-config', {}],
   }
   for (const [what, [args, code, details]] of Object.entries(wrong)) {
     test(`${what}: ${code}`, () =>
@@ -209,19 +209,15 @@ suite('options', { concurrency: 3 }, () => {
     'throws nothing': ['netimage.config.mjs', 'throw undefined'],
     'has no default': ['netimage.config.ts', 'export const x = 1'],
     'is not TypeScript': ['netimage.config.ts', 'export default {'],
-    'is no JSON': ['netimage.config.json', '{'],
-    'is no TOML': ['netimage.config.toml', '='],
-    'gives no object': ['netimage.config.ts', 'export default "x"', { actual: "'x'" }],
-    'gives a function': [
+    'is not JSON': ['netimage.config.json', '{'],
+    'is not TOML': ['netimage.config.toml', '='],
+    'exports a text': ['netimage.config.ts', 'export default "x"', { actual: "'x'" }],
+    'exports a function': [
       'netimage.config.ts',
       'export default () => ({})',
       { actual: '[Function: default]' },
     ],
-    'knows an option that there is not': [
-      'netimage.config.json',
-      '{"nfsroot": "x"}',
-      { field: 'nfsroot' },
-    ],
+    'has an unknown option': ['netimage.config.json', '{"nfsroot": "x"}', { field: 'nfsroot' }],
     'has a value of another type': [
       'netimage.config.json',
       '{"storePaths": "x"}',
@@ -243,7 +239,7 @@ suite('options', { concurrency: 3 }, () => {
 })
 
 suite('the place of the image', { concurrency: 3 }, () => {
-  test('is left alone where something is', () =>
+  test('is not changed if an image exists there', () =>
     inDirectory(async ({ run, path }) => {
       await optionsOf(await run('-o', 'image'))
       const before = describeTree(path('image'))
@@ -254,7 +250,7 @@ suite('the place of the image', { concurrency: 3 }, () => {
       assert.deepEqual(describeTree(path('image')), before)
     }))
 
-  test('is given to a new image with --force, in which nothing of the old is', () =>
+  test('gets a new image with --force, without files of the old one', () =>
     inDirectory(async ({ run, path }) => {
       await optionsOf(await run('-o', 'image', '--populate-firmware-commands', 'echo > old'))
       await optionsOf(await run('-o', 'image', '--force', '--image-base-name', 'new'))
@@ -266,7 +262,7 @@ suite('the place of the image', { concurrency: 3 }, () => {
       await assertWhole(path('image'))
     }))
 
-  test('that is empty becomes an image with --force', () =>
+  test('can be an empty directory with --force', () =>
     inDirectory(async ({ run, path }) => {
       mkdirSync(path('empty'))
       await optionsOf(await run('-o', 'empty', '--force'))
@@ -320,7 +316,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     mkdirSync(join(flake(), 'tools'), { recursive: true })
     await runProgram('cp', [await findStaticBusybox(), join(flake(), 'tools/busybox')])
     writeFileSync(join(flake(), 'flake.nix'), flakeText)
-    // Two Nixes that make the same new store at once would be in each other's way.
+    // Two Nix processes cannot make the same new store at the same time.
     await world.nixStore(['--verify'])
   })
   after(() => workspace.remove())
@@ -402,7 +398,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
   }
 
   for (const name of ['.#pi', '.#with-module', '.#packages.system']) {
-    test(`${name} is kept by Nix while it is read, and no longer`, async () => {
+    test(`Nix keeps ${name} while it is read, and no longer`, async () => {
       const temporary = temporaryDirectory()
       const commands = ['--populate-root-commands', 'nix-store --gc --print-roots > files/roots']
       const run = await netimage([...command(name), ...commands], {
@@ -420,14 +416,14 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     })
   }
 
-  test('may be named from elsewhere, and by any attribute', async () => {
+  test('can be named from another directory, and by any attribute', async () => {
     for (const name of [`path:${flake()}#pi`, `${flake()}#packages.system`]) {
       const run = await build(name, workspace.directory)
       assert.equal(run.status, 0, run.stderr)
     }
   })
 
-  test('with netimage’s module: what that says, unless a flag or a config file says otherwise', async () => {
+  test('with netimage’s module: a flag and a config file override its options', async () => {
     const run = await build('.#with-module', flake())
     assert.equal(run.status, 0, run.stderr)
     const { image, rootDirectoryName, nfsRoot, findings } = parseObject(run.stdout)
@@ -451,7 +447,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     assert.equal(second['nfsRoot'], '10.0.0.2:/srv/flag,v3')
   })
 
-  test('check and inspect heed what the module says, as build does', async () => {
+  test('check and inspect use the options of the module, like build', async () => {
     const look = async (command: string, host: string) => {
       const flags = ['--from', `local?root=${world.storeRoot}`, '--no-check-sigs', '--json']
       const pool = ['--pool', workspace.path('pool')]
@@ -470,7 +466,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     )
   })
 
-  test('without it: what is missing, and the lines to add', async () => {
+  test('without the module: the warning names the lines to add', async () => {
     for (const name of ['.#pi', '.#with-another-module']) {
       const run = await build(name, flake())
       assert.equal(run.status, 0, run.stderr)
@@ -485,7 +481,7 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     assert.match(message, /\.#with-typing-error/)
   })
 
-  test('that does not build: what Nix says, and nix-failed', async () => {
+  test('that does not build: the message of Nix, and nix-failed', async () => {
     for (const [name, said] of [
       ['.#broken', /what the builder said/],
       ['.#absent', /does not provide attribute|absent/],
@@ -497,18 +493,18 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     }
   })
 
-  test('where Nix is not: program-missing', async () => {
+  test('without Nix: program-missing', async () => {
     const run = await build('.#pi', flake(), { PATH: '/nowhere' })
     assert.equal(run.status, 3)
     assertFailed(run, 'program-missing', { expected: 'nix' })
   })
 
-  test('without its name: the error names the way', async () => {
+  test('without its name: the error tells how to name it', async () => {
     const run = await build('.', flake())
     assert.match(assertFailed(run, 'not-a-system').hint ?? '', /\.#host/)
   })
 
-  test('while it builds, Ctrl-C ends it', async () => {
+  test('Ctrl-C ends its build', async () => {
     const { child, ended } = startNetimage(command('.#slow'), { cwd: flake(), env: environment() })
     let said = ''
     child.stderr?.on('data', (text) => (said += String(text)))

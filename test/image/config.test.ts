@@ -9,7 +9,7 @@ import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
 const fresh = freshNames(temporaryDirectory())
 
-/** The config in a directory of its own: a module is imported only once for each path. */
+/** The config in a new directory, because Node imports a module only once for each path. */
 function written(name: string, text: string): string {
   const directory = fresh()
   mkdirSync(directory)
@@ -58,7 +58,7 @@ for (const [name, text] of Object.entries(configs)) {
   })
 }
 
-test('a config says what ways of booting take, too', async () => {
+test('a config also has the options of ways of booting', async () => {
   const config = {
     ...expected,
     boot: ['raspberry-pi'],
@@ -123,21 +123,21 @@ suite('without a name', () => {
     })
   }
 
-  test('TypeScript goes before JSON', async () => {
+  test('TypeScript is read before JSON', async () => {
     const file = written('netimage.config.json', '{ "imageBaseName": "json" }')
     writeFileSync(join(file, '../netimage.config.ts'), 'export default { imageBaseName: "ts" }')
     process.chdir(join(file, '..'))
     assert.deepEqual(await loadConfig(undefined), { imageBaseName: 'ts' })
   })
 
-  test('there are no options where there is no config', async () => {
+  test('there are no options if there is no config', async () => {
     process.chdir(join(written('other.config.ts', 'throw new Error()'), '..'))
     assert.deepEqual(await loadConfig(undefined), {})
   })
 })
 
 suite('a config that fails', () => {
-  /** The second is what was thrown: by the config itself, by Node or by a parser. */
+  /** Each has its text, and the message of the config itself, of Node or of a parser. */
   const failing: Record<string, [text: string, said: RegExp]> = {
     'throws.ts': ["throw new Error('of its own')", /of its own/],
     'rejects.mjs': ["export default await Promise.reject(new Error('later'))", /later/],
@@ -160,18 +160,18 @@ suite('a config that fails', () => {
     })
   }
 
-  test('leaves the next one as it would be', async () => {
+  test('does not affect the next config', async () => {
     await assert.rejects(loadConfig(written('a.ts', 'throw new Error()')))
     const name = 'netimage.config.ts'
     assert.deepEqual(await loadConfig(written(name, configs[name] ?? '')), expected)
-    // Only a config finds netimage where it is not installed.
+    // Only a config can import netimage if it is not installed beside the importing file.
     await assert.rejects(import(written('b.js', "import 'netimage'")), /Cannot find package/)
   })
 })
 
 suite('a config that cannot be read', () => {
   for (const extension of ['ts', 'js', 'json', 'toml']) {
-    test(`is not there (.${extension})`, async () => {
+    test(`does not exist (.${extension})`, async () => {
       const file = `${fresh()}.${extension}`
       await assert.rejects(loadConfig(file), netimageError('file-system', { file }, /ENOENT/))
     })
@@ -194,7 +194,7 @@ suite('a config that cannot be read', () => {
   }
 })
 
-suite('options that are wrong are named', () => {
+suite('the error names a wrong option', () => {
   const samples: Record<string, [text: string, code: ErrorCode, details: ErrorDetails]> = {
     'a.ts': ['export default { nfsRoot: 5 }', 'bad-option', { field: 'nfsRoot', actual: '5' }],
     'b.json': ['{ "nfsroot": "x" }', 'bad-option', { field: 'nfsroot' }],

@@ -1,5 +1,5 @@
-// A build that is killed at any moment: what is in sight is whole, and the next build goes on from
-// what was finished.
+// A build that is killed at any moment leaves only whole images, and the next build uses the
+// finished parts again.
 
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.
 
 const kills = 12
 
-/** The same moments at every run, as far as a machine can have them. */
+/** The same moments at every run, as nearly as a machine can repeat them. */
 function createRandom(seed: number): () => number {
   let state = seed
   return () => {
@@ -41,7 +41,7 @@ suite('a build that is killed', () => {
     ...['--pool', workspace.pool, '--trusted-public-keys', key.publicKey, ...more],
   ]
 
-  /** The label of the image that is there, which must be whole. */
+  /** The label of the image, which must be whole. */
   async function labelOfWhole(): Promise<string | undefined> {
     if (!existsSync(workspace.image)) return undefined
     assert.deepEqual((await verifyImage({ image: workspace.image })).findings, [])
@@ -52,7 +52,7 @@ suite('a build that is killed', () => {
       : undefined
   }
 
-  /** @returns how long it took, in milliseconds, where it ended before it could be killed */
+  /** @returns how long the build took, in milliseconds, if it ended before it could be killed */
   async function buildAndKill(
     args: string[],
     moment: () => Promise<void>,
@@ -66,13 +66,13 @@ suite('a build that is killed', () => {
     return signal === 'SIGKILL' ? undefined : performance.now() - start
   }
 
-  /** When so many paths are in the pool, however long that takes on a busy machine. */
+  /** Waits until this many paths are in the pool, even on a busy machine. */
   async function whenPooled(count: number): Promise<void> {
     const end = performance.now() + 60_000
     while (workspace.pooled().length < count && performance.now() < end) await delay(1)
   }
 
-  /** Runs to the end, and tells how many paths it had to unpack. */
+  /** Runs a build to the end. @returns how many paths it unpacked */
   async function buildWhole(args: string[]): Promise<{ unpacked: number; ms: number }> {
     const start = performance.now()
     const { status, stderr } = await netimage(args)
@@ -83,12 +83,12 @@ suite('a build that is killed', () => {
   }
 
   /**
-   * A build that was killed in the instant before it locked what it had begun leaves an empty
-   * directory, which others leave alone for a minute: it could be that of a build that begins.
+   * A build that was killed just before it locked its folder leaves an empty folder. Other builds
+   * do not touch the folder for a minute, because it could belong to a build that begins.
    */
   const settled = (leftovers: string[]) => leftovers.filter((name) => !name.includes('-begin-'))
 
-  test('leaves no image or a whole one, and the next takes up what was finished', async () => {
+  test('leaves no image or a whole one, and the next build uses the finished parts', async () => {
     const random = createRandom(1)
     const args = command(first.toplevel)
     const { unpacked, ms } = await buildWhole(args)
@@ -98,7 +98,7 @@ suite('a build that is killed', () => {
     let killed = 0
     let takenUp = 0
     for (let round = 0; goesOn(round, killed); round++) {
-      // Each second round goes on in the pool that the one before has left.
+      // Each second round uses the pool of the round before.
       if (round % 2 === 0 || existsSync(workspace.image)) await reset()
       const moment = random()
       const count = Math.ceil(moment * first.all.length)
@@ -130,14 +130,14 @@ suite('a build that is killed', () => {
     for (let round = 0; goesOn(round, killed); round++) {
       const next = expected === 'first' ? second : first
       const label = next === first ? 'first' : 'second'
-      // Everything is in the pool: most of the time goes into making the image.
+      // Everything is in the pool, so the build mostly makes the image.
       const when = () => delay(usualMs * (0.3 + 0.7 * random()))
       const ended = await buildAndKill(command(next.toplevel, '--force'), when)
       if (ended === undefined) killed++
       else usualMs = Math.min(usualMs, ended)
       const found = await labelOfWhole()
       if (found === undefined) {
-        // Between two renames there is a moment without any: the next build finishes the second.
+        // Between the two renames there is no image. The next build does the second rename.
         const { status, stderr } = await netimage(command(next.toplevel))
         assert.equal(status, 2, stderr)
         assert.equal(await labelOfWhole(), label)
@@ -150,7 +150,7 @@ suite('a build that is killed', () => {
     assert.deepEqual(settled(workspace.outputs()), ['image'])
   })
 
-  /** A machine that was busy at first may be quicker later: then more rounds are needed. */
+  /** A machine that was busy at first may be faster later. Then more rounds are needed. */
   const goesOn = (round: number, killed: number) =>
     round < kills || (killed <= kills / 2 && round < 4 * kills)
 

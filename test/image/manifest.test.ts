@@ -74,7 +74,7 @@ const manifest: Manifest = {
   boot: { files: [] },
 }
 
-test('a manifest comes back as it was', () => {
+test('a manifest is the same after writing and reading', () => {
   const read = parseManifest(formatManifest(manifest), 'the-manifest')
   assert.deepEqual(read.manifest, manifest)
   assert.deepEqual(read.options, manifest.options)
@@ -100,19 +100,19 @@ test('a manifest comes back as it was', () => {
   assert.equal(formatManifest(read.manifest), formatManifest(manifest))
 })
 
-test('a manifest of a version that did not say what is public', () => {
+test('a manifest of a version that did not record public paths', () => {
   const older = formatManifest(manifest).replace(/,\s*"public": \w+/g, '')
   assert.doesNotMatch(older, /public/)
   assert.equal(parseManifest(older, 'the-manifest').publicPaths.size, 0)
 })
 
-test('a manifest of an archive comes back as it was', () => {
+test('a manifest of an archive is the same after writing and reading', () => {
   const root = { ...manifest.root, format: 'tar' as const, tar: { size: 10_240, sha256: 'x' } }
   const read = parseManifest(formatManifest({ ...manifest, root }), 'the-manifest')
   assert.deepEqual(read.manifest.root, root)
 })
 
-test('any closure comes back as it was', () => {
+test('any closure is the same after writing and reading', () => {
   fc.assert(
     fc.property(anyClosure, (infos) => {
       const closure = infos.map(({ path, narHash, narSize, references }) => ({
@@ -129,14 +129,14 @@ test('any closure comes back as it was', () => {
   )
 })
 
-test('the closure holds what is to be verified, and nothing of the store it came from', () => {
+test('the closure has what verify needs, and no facts about its store', () => {
   const hex = '0'.repeat(64)
   const addressed = storePath(addressedPath('file', 'text', `sha256:${hex}`))
   const common = { narHash: hash(narHash), narSize: 5, signatures: ['key:signature'] }
   const infos = [
     { ...common, path: kernel, references: [kernel], deriver: toplevel },
     { ...common, path: addressed, references: [], ca: `text:sha256:${hex}` },
-    // It leads to another path, and no signature covers it.
+    // This content address belongs to another path, and no signature covers it.
     { ...common, path: toplevel, references: [], ca: `text:sha256:${hex}` },
     publishedInfo,
   ]
@@ -173,7 +173,7 @@ test('the closure holds what is to be verified, and nothing of the store it came
 })
 
 suite('a manifest is refused', () => {
-  /** @param keys where the mistake is; the error may name a value around it or within it */
+  /** @param keys the place of the mistake; the error may name a value around it or inside it */
   function assertRefused(text: string, keys = ''): void {
     assert.throws(
       () => parseManifest(text, 'the-manifest'),
@@ -189,18 +189,18 @@ suite('a manifest is refused', () => {
     )
   }
 
-  test('that is no JSON', () => {
+  test('that is not JSON', () => {
     const text = formatManifest(manifest)
     for (const broken of ['', 'null x', '<html>', text.slice(0, -3), `\u{feff}${text}`]) {
       assertRefused(broken)
     }
   })
 
-  test('that is something else', () => {
+  test('that is JSON of another kind', () => {
     for (const text of ['null', '1', '"x"', '[]', '{}']) assertRefused(text)
   })
 
-  /** The manifest with the value at a path of keys changed, or left out. */
+  /** The manifest with one value changed or removed. */
   function changed(keys: string, value?: unknown): string {
     const root: unknown = structuredClone(manifest)
     const path = keys.split('.')
@@ -258,7 +258,7 @@ suite('a manifest is refused', () => {
     }
   }
 
-  test('or it is sound, whatever JSON it has', () => {
+  test('or is valid, for any JSON in it', () => {
     const keys = fc.constantFrom(...mandatory, '__proto__', 'constructor', 'toString')
     fc.assert(
       fc.property(fc.oneof(fc.json(), fc.tuple(keys, fc.jsonValue())), (input) => {
@@ -276,7 +276,7 @@ suite('a manifest is refused', () => {
 })
 
 suite('an image', () => {
-  test('is what has a manifest', async () => {
+  test('is a directory with a manifest', async () => {
     const image = fresh()
     const file = join(image, manifestName)
     mkdirSync(dirname(file), { recursive: true })
@@ -284,7 +284,7 @@ suite('an image', () => {
     assert.deepEqual((await readImage(image)).manifest, manifest)
   })
 
-  test('is not what has none', async () => {
+  test('is not a directory without a manifest', async () => {
     const [nothing, file, directory] = [fresh(), fresh(), fresh()]
     writeFileSync(file, '')
     mkdirSync(directory)
@@ -293,7 +293,7 @@ suite('an image', () => {
     }
   })
 
-  test('cannot be read where its manifest is a directory', async () => {
+  test('cannot be read if its manifest is a directory', async () => {
     const image = fresh()
     mkdirSync(join(image, manifestName), { recursive: true })
     await assert.rejects(

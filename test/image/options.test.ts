@@ -32,7 +32,7 @@ suite('options', () => {
     assert.deepEqual(Object.entries(parsed), [['imageBaseName', 'base']])
   })
 
-  test('names may be as strange as a directory’s', () => {
+  test('names may be any names of directories', () => {
     for (const name of [
       'a',
       '...',
@@ -91,7 +91,7 @@ suite('an error names the option and the value', () => {
     })
   }
 
-  test('a value in a circle, and one that is huge', () => {
+  test('a value that contains itself, and a huge value', () => {
     const circle: unknown[] = []
     circle.push(circle)
     for (const value of [circle, Array.from({ length: 100_000 }, () => 'x')]) {
@@ -106,7 +106,7 @@ suite('an error names the option and the value', () => {
   })
 })
 
-suite('an option that is unknown', () => {
+suite('an unknown option', () => {
   for (const name of ['nfsroot', 'imagebasename', 'storePath', '', 'x', 'image.base']) {
     test(JSON.stringify(name), () => {
       assert.throws(
@@ -152,7 +152,7 @@ suite('input that is not an object of options', () => {
   }
 })
 
-test('whatever is given is options or an error of ours', () => {
+test('any input gives options or an error of ours', () => {
   const key = fc.oneof(fc.constantFrom(...Object.keys(everyOption), '__proto__'), fc.string())
   const anything = fc.oneof(fc.anything({ withBigInt: true }), fc.dictionary(key, fc.anything()))
   fc.assert(
@@ -169,7 +169,7 @@ test('whatever is given is options or an error of ours', () => {
   )
 })
 
-suite('what is not set', () => {
+suite('an option that is not set', () => {
   const entry = { label: 'NixOS', kernel: '/k', initrd: '/i', init: '/init', kernelParams: [] }
   const system = {
     label: '25.11.20261122.abcdef',
@@ -192,13 +192,13 @@ suite('what is not set', () => {
     })
   })
 
-  test('follows from the base name where that is set', () => {
+  test('follows from the base name if that is set', () => {
     const settled = settleOptions({ imageBaseName: 'pi' }, system)
     assert.equal(settled.rootDirectoryName, 'pi-25.11.20261122.abcdef-aarch64-linux')
     assert.equal(parseNfsRoot(settled.nfsRoot).path, `/mnt/nfsshare/${settled.rootDirectoryName}`)
   })
 
-  test('a name that would be too long for a file is refused before it is one, with what helps', () => {
+  test('is refused if the default name is too long for a file, with a hint', () => {
     const long = { ...system, label: 'x'.repeat(190) }
     assert.throws(
       () => settleOptions({}, long),
@@ -211,7 +211,7 @@ suite('what is not set', () => {
     assert.equal(settleOptions({ rootDirectoryName: 'short' }, long).rootDirectoryName, 'short')
   })
 
-  test('gives way to what is set', () => {
+  test('does not override an option that is set', () => {
     assert.deepEqual(settleOptions(everyOption, system), everyOption)
     const fileSystems = nfs('10.0.0.9:/srv/other', ['vers=3'])
     assert.deepEqual(settleOptions(everyOption, { ...system, fileSystems }), everyOption)
@@ -241,7 +241,7 @@ suite('what is not set', () => {
     })
   }
 
-  test('follows from a store that is mounted on its own, as a part of the root tree', () => {
+  test('follows from a store that is mounted separately from the root tree', () => {
     const tmpfs = { device: 'tmpfs', mountPoint: '/', type: 'tmpfs', options: ['mode=755'] }
     const settled = (device: string) => {
       const fileSystems = [tmpfs, { device, mountPoint: '/nix/store', type: 'nfs4', options: [] }]
@@ -251,7 +251,7 @@ suite('what is not set', () => {
     assert.match(settled('10.0.0.5:/srv/store'), /^192\.168\.0\.108:/)
   })
 
-  test('follows from the kernel line where that says the root', () => {
+  test('follows from the kernel line if that names the root', () => {
     const kernelParams = ['root=/dev/nfs', 'nfsroot=10.0.0.7:/srv/line,v3']
     const byLine = { ...system, entries: [{ ...entry, kernelParams }] }
     assert.equal(settleOptions({}, byLine).nfsRoot, '10.0.0.7:/srv/line,v3')
@@ -261,7 +261,7 @@ suite('what is not set', () => {
     assert.equal(settled.nfsRoot, '10.0.0.5:/srv/pi,v3')
   })
 
-  test('a root that is none as the kernel writes it is left alone', () => {
+  test('does not follow from an invalid root on the kernel line', () => {
     const fileSystems = nfs('10.0.0.5:relative path', ['vers=3'])
     assert.match(settleOptions({}, { ...system, fileSystems }).nfsRoot, /^192\.168\.0\.108:/)
   })
@@ -283,7 +283,7 @@ suite('what is not set', () => {
   })
 })
 
-test('more store paths are roots of the closure, whole', () => {
+test('more store paths are whole roots of the closure', () => {
   assert.deepEqual(extraRoots(everyOption), [path, path])
   assert.deepEqual(extraRoots({}), [])
 })

@@ -1,4 +1,4 @@
-// Builds by somebody who is not root, or whose umask hides what they make: the image is the same.
+// Builds by a user who is not root, or with a strict umask, make the same image.
 
 import assert from 'node:assert/strict'
 import { chmodSync, chownSync, readFileSync, readdirSync, statSync } from 'node:fs'
@@ -28,7 +28,7 @@ suite('an image of an ordinary user', () => {
       compression: 'zstd',
       secretKeyFile,
     })
-    // The user looks into the cache and writes to a directory of their own.
+    // The user reads the cache and writes to their own directory.
     chmodSync(workspace.directory, 0o755)
     await runProgram('mkdir', [workspace.path('user')])
     if (asRoot) chownSync(workspace.path('user'), ordinaryUser.uid, ordinaryUser.gid)
@@ -40,7 +40,7 @@ suite('an image of an ordinary user', () => {
 
   const populate = [
     '--populate-root-commands',
-    // As they come from a store: directories that not even their owner may write to.
+    // As in a store: even the owner may not write to the directories.
     `mkdir -p files/etc; echo test > files/etc/hostname; cp -r "$store"/*-content/share files/share`,
     '--populate-firmware-commands',
     `cp -r "$store"/*-linux-test kernel; echo config > config.txt; chmod 600 config.txt`,
@@ -73,7 +73,7 @@ suite('an image of an ordinary user', () => {
     assert.equal(run.status, 0, run.stdout)
   })
 
-  test('is what root builds, but for the owner on the disk', async () => {
+  test('differs from the image of root only by the owner on the disk', async () => {
     const image = await build('same')
     const trees = (image: string) =>
       describeTree(join(image, 'net-image'), { owners: false, times: false })
@@ -89,7 +89,7 @@ suite('an image of an ordinary user', () => {
     assert.deepEqual(root.owner, { uid: 0, gid: 0 })
   })
 
-  test('replaces theirs with --force, and leaves nothing', async () => {
+  test('replaces the old image with --force, and leaves no other files', async () => {
     await build('replaced')
     await build('replaced', ['--force', '--link', 'hardlink'])
     await build('replaced', ['--force'])
@@ -113,7 +113,7 @@ suite('an image of an ordinary user', () => {
     )
   })
 
-  test('is the same under a umask that hides everything', async () => {
+  test('is the same with the strictest umask', async () => {
     const hidden = ['sh', '-c', 'umask 077; exec "$@"', 'sh']
     const image = await build('umask', [], hidden)
     const lines = (image: string) => describeTree(image, { owners: false, times: false })
@@ -122,7 +122,7 @@ suite('an image of an ordinary user', () => {
     assert.equal(statSync(join(tar, 'net-image', `${rootName}.tar`)).mode & 0o777, 0o644)
   })
 
-  test('root builds the same under such a umask', async () => {
+  test('is the same if root builds it with this umask', async () => {
     const image = workspace.path('umask-root')
     const run = await netimage(command(image, workspace.path('pool-umask')), {
       through: ['sh', '-c', 'umask 077; exec "$@"', 'sh'],
@@ -132,14 +132,14 @@ suite('an image of an ordinary user', () => {
     assertSameLines(lines(image), lines(reference))
   })
 
-  test('root cleans the pool of a user as anyone’s', async () => {
+  test('leaves a pool that root can clean', async () => {
     await build('before-gc')
     const run = await netimage(['gc', '--pool', ofUser('pool'), '--keep-days', '30', '--json'])
     assert.equal(run.status, 0, run.stderr)
     await build('after-gc')
   })
 
-  test('where they may not write is an error', async () => {
+  test('in a directory that the user may not write to is an error', async () => {
     const run = await runAsUser(command('/forbidden/image', ofUser('pool'), '--json'))
     assert.equal(run.status, 1)
     assert.match(run.stderr, /^error: could not begin the image \/forbidden\/image: EACCES/m)

@@ -1,5 +1,5 @@
-// The commands that people write for their images: what they are given, what becomes of what they
-// make, and what they cannot do.
+// The commands that people write for their images: their environment, the files that they make, and
+// what they must not do.
 
 import assert from 'node:assert/strict'
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -33,7 +33,7 @@ suite('commands', { concurrency: 3 }, () => {
   before(async () => {
     workspace = makeWorkspace('populate')
     system = await buildSmallSystem(workspace.path('world'))
-    // Everything is in the pool from now on.
+    // From now on, everything is in the pool.
     await build({})
   })
   after(() => workspace.remove())
@@ -52,7 +52,7 @@ suite('commands', { concurrency: 3 }, () => {
       pool: workspace.pool,
       output,
       options,
-      // Nothing in the boot tree but what the commands make.
+      // The boot tree has only files that the commands make.
       boot: [],
       ...request,
     })
@@ -81,12 +81,12 @@ suite('commands', { concurrency: 3 }, () => {
     const show =
       'printf "%s\\n" "$out" "$rootfs" "$bootfs" "$store" "$PWD" "$SOURCE_DATE_EPOCH" "$-" "$NIX_BUILD_TOP"'
 
-    test('the image, its trees and a directory of their own', async () => {
+    test('the image, its trees and a scratch directory', async () => {
       const image = await build({
         populateRootCommands: `ls -A . files > files/list; ${show} > files/env`,
         populateFirmwareCommands: `ls -A . > list; ${show} > env`,
       })
-      // `files` is there, and all else is empty.
+      // `files` exists, and everything else is empty.
       assert.equal(text(rootOf(image), 'list'), '.:\nfiles\n\nfiles:\nlist\n')
       assert.equal(text(bootOf(image), 'list'), 'list\n')
       for (const tree of [rootOf(image), bootOf(image)]) {
@@ -104,14 +104,14 @@ suite('commands', { concurrency: 3 }, () => {
       }
     })
 
-    /** The closure, over what this machine may have in a store of its own; without hidden names. */
+    /** The closure, over the store that this machine may have; without hidden names. */
     const seenInStore = () => {
       const own = existsSync('/nix/store') ? readdirSync('/nix/store') : []
       const names = [...system.paths.map((path) => path.slice(11)), ...own]
       return [...new Set(names.filter((name) => !name.startsWith('.')))].sort()
     }
 
-    test('the closure at $store and, whatever the machine has, at /nix/store', async () => {
+    test('the closure at $store and, on any machine, at /nix/store', async () => {
       const image = await root(`
         ls /nix/store > files/closure
         cat ${content()}/share/text > files/text
@@ -154,7 +154,7 @@ suite('commands', { concurrency: 3 }, () => {
       assert.equal(text(rootOf(over), 'ran'), 'ran\n')
     })
 
-    test('the closure at /nix/store also where they are not root', async () => {
+    test('the closure at /nix/store even if they are not root', async () => {
       const home = workspace.path('home')
       mkdirSync(home)
       if (process.geteuid?.() === 0) {
@@ -190,7 +190,7 @@ suite('commands', { concurrency: 3 }, () => {
       }
     })
 
-    test('no way to write to the closure where the machine has it, too', async () => {
+    test('no way to write to the closure if the machine has it, too', async () => {
       const through = machineWithNix(system.world.storeRoot, workspace.path('machine-3'))
       const image = workspace.path('images', 'written')
       const file = `$store/${content().slice(11)}/share/text`
@@ -218,8 +218,8 @@ suite('commands', { concurrency: 3 }, () => {
       assert.match(failure.message, /Read-only file system/)
     })
 
-    suite('the closure itself, where no view of it is to be had', { concurrency: 3 }, () => {
-      // As in most containers.
+    suite('the closure itself, if there can be no mount namespace', { concurrency: 3 }, () => {
+      // Most containers have no mount namespaces.
       const through = ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin']
       const file = () => `$store/${content().slice(11)}/share/text`
 
@@ -235,7 +235,7 @@ suite('commands', { concurrency: 3 }, () => {
           assert.equal(run.status, 1, run.stderr)
           assert.match(run.stderr, /\/nix\/store\/\S+-content .*\[command-failed\]$/m)
           assert.equal(existsSync(image), false)
-          // What shared the file with the pool is not used again.
+          // If the pool shared the changed file, its path is not used again.
           const again = await netimage([...common, '--populate-root-commands', 'echo > files/x'], {
             through,
           })
@@ -252,7 +252,7 @@ suite('commands', { concurrency: 3 }, () => {
   })
 
   suite('make', { concurrency: 3 }, () => {
-    test('of the root only what is in ./files, and of the boot tree all', async () => {
+    test('files of the root tree only in ./files, and all files of the boot tree', async () => {
       const image = await build({
         populateRootCommands: 'echo no > aside; mkdir -p files/etc; echo yes > files/etc/hostname',
         populateFirmwareCommands: 'mkdir -p overlays; echo yes > config.txt; echo yes > overlays/x',
@@ -264,7 +264,7 @@ suite('commands', { concurrency: 3 }, () => {
       assert.deepEqual(names(image), ['net-image', 'nix-support'])
     })
 
-    test('what they like, and twice the same', async () => {
+    test('any files, and the same files in two builds', async () => {
       const commands = `
         cd files
         mkdir -p empty/below private with-bits
@@ -300,7 +300,7 @@ suite('commands', { concurrency: 3 }, () => {
       assert.notEqual(manifest(other), manifest(image))
     })
 
-    test('what they put into the trees by their names', async () => {
+    test('files that they write to $rootfs and $bootfs', async () => {
       const image = await build({
         populateRootCommands:
           'mkdir "$rootfs/etc"; echo root > "$rootfs/etc/where"; echo boot > "$bootfs/where"',
@@ -310,12 +310,12 @@ suite('commands', { concurrency: 3 }, () => {
       assert.deepEqual((await verifyImage({ image })).findings, [])
     })
 
-    test('processes that outlive them: nobody waits', async () => {
+    test('processes that go on: the build does not wait for them', async () => {
       const image = await waitFor('the build', firmware('sleep 1000 & echo $! > pid'))
       await assertGone(Number(text(bootOf(image), 'pid')))
     })
 
-    test('nothing where they are blank', async () => {
+    test('nothing if they are blank', async () => {
       const image = await build({ populateRootCommands: ' \n', populateFirmwareCommands: '' })
       assert.deepEqual(names(bootOf(image)), [])
     })
@@ -376,7 +376,7 @@ suite('commands', { concurrency: 3 }, () => {
   })
 
   suite('that fail', { concurrency: 3 }, () => {
-    test('say what they printed', async () => {
+    test('have their output in the error', async () => {
       const { details, exitStatus } = await assertFails(
         { populateRootCommands: 'echo on stdout; echo on stderr >&2; exit 7; echo not this' },
         /:\non stdout\non stderr$/,
@@ -384,7 +384,7 @@ suite('commands', { concurrency: 3 }, () => {
       assert.deepEqual(details, { field: 'populateRootCommands', actual: 7 })
       assert.equal(exitStatus, 1)
     })
-    test('say the end of what they printed, where that is much', async () => {
+    test('have only the end of a long output in the error', async () => {
       const failure = await assertFails(
         { populateRootCommands: 'seq 1 1000000; echo the end; exit 1' },
         { actual: 1 },
@@ -393,7 +393,7 @@ suite('commands', { concurrency: 3 }, () => {
       assert.ok(failure.message.length < 100_000)
     })
 
-    /** The status, or what bash says of it. */
+    /** The status, or the message of bash. */
     const failures: Record<string, [commands: string, expected: Expected]> = {
       'without a word': ['exit 3', { actual: 3 }],
       'at the first that fails': ['false; echo on', { actual: 1 }],
@@ -484,18 +484,18 @@ async function assertGone(pid: number): Promise<void> {
 
 function isRunning(pid: number): boolean {
   try {
-    // What nobody has waited for is gone as well.
+    // A zombie has ended as well.
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
   } catch {
     return false
   }
 }
 
-/** Only what this test has started. */
+/** Ends only processes that this test has started. */
 function end(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
   } catch {
-    // It had ended.
+    // The process had ended.
   }
 }

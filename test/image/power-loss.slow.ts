@@ -1,5 +1,5 @@
-// The machine loses its power while it builds or just afterwards: an ext4 on a disk of its own is shut
-// down without writing its log, so that whatever was not on that disk is gone.
+// The machine loses its power during a build or just afterwards. An ext4 on a separate disk is shut
+// down without writing its log, so all data that was not yet on that disk is lost.
 
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
@@ -16,8 +16,7 @@ const rounds = 3
 const cut = `perl -e 'open(F, "<", $ARGV[0]) or die; $how = pack("L", 2); ioctl(F, 0x8004587d, $how) or die'`
 
 /**
- * Builds twice, with the power cut after the first build, or while it works; then looks for what is
- * there, and builds once more.
+ * Builds, cuts the power after the build or during it, looks for the image, and builds again.
  */
 const script = `
   mke2fs -q -t ext4 disk 128M
@@ -72,13 +71,13 @@ suite('after a loss of power', () => {
   }
 
   for (const pool of ['pool', 'disk-mounted/pool']) {
-    test(`an image that was built is there and whole (${pool})`, async () => {
+    test(`a finished image exists and is whole (${pool})`, async () => {
       const found = await lose(`built-${pool.replace('/', '-')}`, pool, '', '')
       assert.deepEqual(found?.['findings'], [])
     })
   }
 
-  test('while an image is replaced: there is a whole one, or the next build goes on', async () => {
+  test('during a replacement, there is a whole image, or the next build puts one there', async () => {
     for (let round = 0; round < rounds; round++) {
       const delay = (0.4 + 0.3 * round).toFixed(1)
       const found = await lose(`cut-${round}`, 'disk-mounted/pool', first.toplevel, delay)

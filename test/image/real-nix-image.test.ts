@@ -1,4 +1,4 @@
-// An image of a closure of every shape, from stores that real Nix made, as real Nix sees it.
+// Real Nix checks an image with store paths of every shape, from stores that real Nix made.
 
 import assert from 'node:assert/strict'
 import { appendFileSync, chmodSync, cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
@@ -19,7 +19,7 @@ const rootOf = (image: string) => join(image, 'net-image', rootName)
 const storeOf = (image: string) => join(rootOf(image), 'nix/store')
 const manifestOf = (image: string) => join(image, 'nix-support/net-image.json')
 
-/** Brotli at Nix's level takes ten seconds for the whole: its cache holds some of the paths. */
+/** Brotli at Nix's level takes ten seconds for all paths, so its cache has only some of them. */
 const brotliShapes = ['oddNames', 'notUtf8Names', 'sizes', 'deep', 'selfReference', 'executables']
 const wholeCompressions = compressions.filter((compression) => compression !== 'br')
 
@@ -71,7 +71,7 @@ suite('an image of every shape', () => {
 
   const sorted = (map: Map<string, string>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1))
 
-  test('every store path is the NAR that Nix knows', async () => {
+  test('every store path has the NAR hash that Nix knows', async () => {
     const expected = sorted(await expectedHashes(system))
     assert.deepEqual(sorted(await hashStore(storeOf(image('none')))), expected)
     const { closure } = parseObject(readFileSync(manifestOf(image('none')), 'utf8'))
@@ -83,8 +83,8 @@ suite('an image of every shape', () => {
     assert.deepEqual(recorded, expected)
   })
 
-  test('what Nix restores is what the image holds, mode by mode and byte by byte', async () => {
-    // Nix gives its own store the same modes and times, and links files that are equal to none.
+  test('the image has the same modes and bytes as files that Nix restores', async () => {
+    // Nix sets the same modes and times in its store, and here it does not link equal files.
     const ofNix = system.paths.map((path) => describeTree(system.world.realPath(path)))
     const ours = system.paths.map((path) => describeTree(join(rootOf(image('none')), path)))
     assertSameLines(ours.flat(), ofNix.flat())
@@ -102,7 +102,7 @@ suite('an image of every shape', () => {
     assert.equal(self.trim(), selfReference)
   })
 
-  test('Nix would notice a byte that is wrong', async () => {
+  test('Nix finds a wrong byte', async () => {
     const root = workspace.path('not-accepted')
     await runProgram('cp', ['-a', rootOf(image('none')), root])
     appendFileSync(join(root, system.shapes['file'] ?? ''), 'x')
@@ -117,7 +117,7 @@ suite('an image of every shape', () => {
     })
   }
 
-  test('a cache compressed with br gives the same image, with another that has the rest', async () => {
+  test('a cache compressed with br and a cache with the other paths give the same image', async () => {
     await build('br', system, `file://${cache('br')}`, '--from', `file://${cache('none')}`)
     assertSame(image('br'), image('none'))
   })
@@ -145,19 +145,19 @@ suite('an image of every shape', () => {
     assert.equal(lstatSync(copied).nlink, 1)
   })
 
-  /** Everything of both images is the same: also modes, times and names that are not text. */
+  /** Compares two images, with modes, times and names that are not text. */
   function assertSame(actual: string, expected: string): void {
     for (const tree of ['net-image/boot', `net-image/${rootName}`]) {
       assertSameLines(describeTree(join(actual, tree)), describeTree(join(expected, tree)))
     }
-    // These are not for the machine that boots: when they were written does not matter.
+    // The booted machine does not see these files, so their times may differ.
     assertSameLines(
       describeTree(actual, { times: false }),
       describeTree(expected, { times: false }),
     )
   }
 
-  test('everything in the trees has the time stamp 1 and belongs to whoever may give it away', () => {
+  test('everything in the trees has the time stamp 1, and belongs to root if root builds', () => {
     const lines = describeTree(join(image('none'), 'net-image', rootName))
     const owner =
       process.geteuid?.() === 0 ? '0:0' : `${process.geteuid?.()}:${process.getegid?.()}`
@@ -176,7 +176,7 @@ suite('an image of every shape', () => {
     const inRoot = (path: string) => join('net-image', rootName, path)
     const shape = (name: string) => system.shapes[name] ?? ''
 
-    /** What is done to a copy of an image, and where it is to be found. */
+    /** Changes to a copy of an image, and the paths that verify must name. */
     const damages: Record<string, { damage: (copy: string) => void; where: () => string[] }> = {
       'a byte of a file in a store path': {
         damage: (copy) => flipByte(join(rootOf(copy), shape('large'), 'incompressible')),
@@ -290,8 +290,8 @@ suite('an image of every shape', () => {
       await build('boot', system, `file://${cache('none')}`, ...firmware, '--pool', pool)
     })
 
-    // Each at a place of its own, so that one image can have them all.
-    test('finds every kind of damage where it is, and nothing else', async () => {
+    // Each change has its own path, so that one image can have them all.
+    test('finds every kind of damage, and nothing else', async () => {
       const copy = await copyOf('boot')
       for (const { damage } of Object.values(damages)) damage(copy)
       const { findings } = await verifyImage({ image: copy })
@@ -308,7 +308,7 @@ suite('an image of every shape', () => {
       })
     }
 
-    test('passes over time stamps, which an image on another disk may have lost', async () => {
+    test('ignores time stamps, which a copy of an image may have lost', async () => {
       const copy = await copyOf('boot')
       utimesSync(join(rootOf(copy), shape('file')), 5, 5)
       assert.deepEqual((await verifyImage({ image: copy })).findings, [])
@@ -339,7 +339,7 @@ suite('an image of every shape', () => {
       })
     }
 
-    test('tells of damage by its output and its status', async () => {
+    test('reports damage in its output and its status', async () => {
       const copy = await copyOf('boot')
       rmSync(join(copy, 'net-image/boot/config.txt'))
       const run = await netimage(['verify', copy, '--quiet'])
@@ -353,7 +353,7 @@ suite('an image of every shape', () => {
       assert.deepEqual([second.status, second.stdout], [4, ''])
     })
 
-    test('refuses what is no image', async () => {
+    test('refuses a directory that is not an image', async () => {
       for (const path of [workspace.directory, '/nowhere', manifestOf(image('none'))]) {
         const run = await netimage(['verify', path, '--json'])
         assertFailed(run, 'not-an-image', { file: path })
@@ -387,9 +387,9 @@ suite('an image of every shape', () => {
       test(`${program} unpacks the tree`, async () => {
         const directory = workspace.path(`untarred-${program}`)
         mkdirSync(directory)
-        // `-p`: the modes as they are; nothing is asked for that only root could do.
+        // `-p` keeps the modes. Nothing here needs root.
         await runProgram(program, ['-xpf', tarOf('tar'), '-C', directory], { debianPackage })
-        // bsdtar does not touch the directory that it was told to unpack in.
+        // bsdtar does not change the directory that it unpacks into.
         const [, ...expected] = describeTree(rootOf(image('directory')))
         assertSameLines(describeTree(directory).slice(1), expected)
       })
@@ -408,7 +408,7 @@ suite('an image of every shape', () => {
       })
     }
 
-    test('the manifest is that of the directory, but for the archive', () => {
+    test('the manifest differs from that of the directory only by the archive', () => {
       const read = (name: string) => parseObject(readFileSync(manifestOf(image(name)), 'utf8'))
       const { root: tarRoot, ...ofTar } = read('tar')
       const { root: directoryRoot, ...ofDirectory } = read('directory')
@@ -416,7 +416,7 @@ suite('an image of every shape', () => {
       assert.deepEqual(withoutArchive(tarRoot), withoutArchive(directoryRoot))
     })
 
-    test('the archive stands in the place of the root tree', () => {
+    test('the archive replaces the root tree', () => {
       const names = readdirSync(join(image('tar'), 'net-image')).sort()
       assert.deepEqual(names, ['boot', basename(tarOf('tar'))])
     })
@@ -432,7 +432,7 @@ suite('an image of every shape', () => {
       )
     })
 
-    test('verify holds it against its hash', async () => {
+    test('verify compares it with its hash', async () => {
       const check = async (name: string) => (await verifyImage({ image: image(name) })).findings
       assert.deepEqual(await check('tar'), [])
       const copy = image('tar-damaged')
@@ -462,7 +462,7 @@ function flipByte(file: string): void {
   writeFileSync(writable(file), bytes)
 }
 
-/** Ordinary users cannot write to store paths as they are. */
+/** Ordinary users cannot write to store paths, which are read-only. */
 function writable(path: string): string {
   chmodSync(path, lstatSync(path).mode | 0o200)
   return path

@@ -1,4 +1,4 @@
-// Where an image is made before it appears: beside its place, on whatever disk that is.
+// The folder where a build makes an image: beside the image's place, on any disk.
 
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
@@ -14,7 +14,7 @@ import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 const fresh = freshNames(temporaryDirectory())
 const noWarning = (message: string) => assert.fail(message)
 
-test('a name with the signs of String.replace is kept, so that others find what is left', () => {
+test('a name with the special signs of String.replace is not changed', () => {
   const parent = fresh()
   const image = join(parent, "a$$b$&c$'")
   const staging = openStaging(image, false, noWarning)
@@ -24,7 +24,7 @@ test('a name with the signs of String.replace is kept, so that others find what 
   assert.deepEqual(readdirSync(parent), [])
 })
 
-test('directories above the image are for all, whatever the umask says', () => {
+test('everybody may read the directories above the image, with any umask', () => {
   const umask = process.umask(0o077)
   try {
     const parent = fresh()
@@ -48,7 +48,7 @@ suite('on a disk that ignores the case of names', () => {
   })
   after(() => workspace.remove())
 
-  /** exFAT keeps the case of names and ignores it, as APFS and NTFS do. */
+  /** exFAT keeps the case of names but ignores it, like APFS and NTFS. */
   async function build(image: string, pool: string) {
     const script = `
       truncate -s 8M "$1.exfat"
@@ -69,7 +69,7 @@ suite('on a disk that ignores the case of names', () => {
     return await netimage([...args, ...places, '--json', '--quiet'], { through })
   }
 
-  test('no pool is filled', async () => {
+  test('a build does not fill the pool', async () => {
     const pool = workspace.path('disk/pool')
     const run = await build(workspace.image, pool)
     assert.equal(run.status, 1, run.stderr)
@@ -79,7 +79,7 @@ suite('on a disk that ignores the case of names', () => {
     assert.doesNotMatch(run.stderr, /disk\/pool\/trees\/|disk\/pool\/scratch\//)
   })
 
-  test('no image is begun', async () => {
+  test('a build does not begin an image', async () => {
     const run = await build(workspace.path('disk/image'), workspace.pool)
     assert.equal(run.status, 1, run.stderr)
     const { hint } = assertFailed(run, 'file-system')

@@ -25,7 +25,7 @@ async function archive(root: string): Promise<string> {
   return file
 }
 
-/** The same archive by GNU tar, as close to ours as its options allow. */
+/** The same archive made by GNU tar, with options for the same owner, times and order. */
 function byGnuTar(root: string): Promise<Buffer> {
   const owner = ['--owner=root:0', '--group=root:0', '--mtime=@1', '--hard-dereference']
   const order = ['--format=gnu', '--sort=name', '--directory', root]
@@ -38,7 +38,7 @@ async function assertAsGnuTar(root: string): Promise<void> {
   assert.ok(ours.equals(theirs), `the archive of ${root} differs from GNU tar's`)
 }
 
-/** Where a reader unpacked the archive. */
+/** Unpacks the archive with the program. @returns the directory */
 async function extracted(program: 'tar' | 'bsdtar', file: string): Promise<string> {
   const directory = fresh()
   mkdirSync(directory)
@@ -62,7 +62,7 @@ function directoryOf(files: Record<string, string | Buffer>): string {
   return root
 }
 
-suite('byte for byte as GNU tar', () => {
+suite('the same bytes as GNU tar', () => {
   test('random trees', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(narNode, { minLength: 20, maxLength: 40 }), async (nodes) => {
@@ -105,7 +105,7 @@ suite('byte for byte as GNU tar', () => {
         if (size >= 0) writeFileSync(join(root, String(size)), noise.subarray(0, size))
       }
     }
-    // Where the whole ends just before, at, or just after a record.
+    // The archive ends just before, at, or just after the end of a record.
     for (const blocks of [14, 15, 16, 17, 18]) {
       await assertAsGnuTar(directoryOf({ file: noise.subarray(0, blocks * 512) }))
     }
@@ -126,7 +126,7 @@ suite('byte for byte as GNU tar', () => {
 })
 
 for (const program of ['tar', 'bsdtar'] as const) {
-  test(`${program} unpacks what was packed, for root`, async () => {
+  test(`${program} unpacks the same files, owned by root`, async () => {
     const root = directoryOf({
       'directory/file': 'contents',
       empty: '',
@@ -147,7 +147,7 @@ for (const program of ['tar', 'bsdtar'] as const) {
   })
 }
 
-test('two archives of equal trees are equal, whenever and in whatever order they were made', async () => {
+test('archives of equal trees are equal, even if times and the order of files differ', async () => {
   const files = { a: 'a', 'b/c': 'c', 'b/d': 'd', 'b-': 'e' }
   const [one, two] = [directoryOf(files), directoryOf({})]
   for (const [name, contents] of Object.entries(files).toReversed()) {
@@ -167,7 +167,7 @@ suite('a header', () => {
     const file = fresh()
     const next = encodeHeader({ ...header, name: Buffer.from('next'), size: 3 })
     writeFileSync(file, encodeHeader({ ...header, size }))
-    // A file with a hole in it takes no room, and a reader seeks over it.
+    // A file with a hole takes no space, and a reader seeks over the hole.
     const padded = 512 + Math.ceil(size / 512) * 512
     truncateSync(file, padded)
     writeFileSync(file, Buffer.concat([next, Buffer.from('abc'), Buffer.alloc(509 + 1024)]), {
@@ -208,8 +208,8 @@ suite('a header', () => {
   })
 })
 
-suite('what goes wrong', () => {
-  test('an archive that is there already is left alone', async () => {
+suite('errors', () => {
+  test('an existing archive is not changed', async () => {
     const file = fresh()
     writeFileSync(file, 'mine')
     await assert.rejects(
@@ -226,12 +226,12 @@ suite('what goes wrong', () => {
     await assert.rejects(archive(root), netimageError('file-system', { file }))
   })
 
-  test('a tree that is not there', async () => {
+  test('a tree that does not exist', async () => {
     const file = fresh()
     await assert.rejects(archive(file), netimageError('file-system', { file }, /ENOENT/))
   })
 
-  test('an interruption ends it between files', async () => {
+  test('an interruption ends the work between files', async () => {
     const root = directoryOf({ a: 'a', b: 'b' })
     const controller = new AbortController()
     controller.abort(new Error('enough'))

@@ -14,7 +14,7 @@ import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 
 const fresh = freshNames(temporaryDirectory())
 
-/** Bytes in which text, escapes and broken UTF-8 meet. */
+/** Bytes with text, escapes and broken UTF-8. */
 const bytes = fc
   .array(
     fc.oneof(
@@ -26,7 +26,7 @@ const bytes = fc
   )
   .map((parts) => Buffer.concat(parts.map((part) => Buffer.from(part))))
 
-/** What an escaped name stands for, by the rule that the manifest documents. */
+/** The bytes of an escaped name, by the rule in docs/image.md. */
 function unescape(text: string): Buffer {
   const parts = text.match(/\\\\|\\x[0-9a-f]{2}|[^\\]+/g) ?? []
   assert.equal(parts.join(''), text, 'there is a backslash that escapes nothing')
@@ -39,7 +39,7 @@ function unescape(text: string): Buffer {
 }
 
 suite('escaped bytes', () => {
-  test('can be told back, so that no two names look the same', () => {
+  test('can be decoded, so that no two names look the same', () => {
     fc.assert(
       fc.property(bytes, (bytes) => assert.deepEqual(unescape(escapeBytes(bytes)), bytes)),
       { numRuns: 2000 },
@@ -56,17 +56,17 @@ suite('escaped bytes', () => {
     )
   })
 
-  test('are the text itself where it is one', () => {
+  test('are the text itself if they are text', () => {
     for (const text of ['', 'name', 'a b', 'é', 'e\u{301}', '😀', 'new\nline', '\u{feff}bom']) {
       assert.equal(escapeBytes(Buffer.from(text)), text)
     }
   })
 
-  test('are written out where they are no text', () => {
+  test('are written as numbers if they are not text', () => {
     assert.equal(escapeBytes(Buffer.from('caf\xe9', 'latin1')), 'caf\\xe9')
     assert.equal(escapeBytes(Buffer.from('a\\b')), 'a\\\\b')
     assert.equal(escapeBytes(Buffer.from('\\\xff', 'latin1')), '\\x5c\\xff')
-    // A surrogate, and a slash that takes more bytes than it needs: both are no UTF-8.
+    // A surrogate, and a slash with more bytes than needed. Neither is UTF-8.
     assert.equal(escapeBytes(Buffer.from([0xed, 0xa0, 0x80])), '\\xed\\xa0\\x80')
     assert.equal(escapeBytes(Buffer.from([0xc0, 0xaf])), '\\xc0\\xaf')
   })
@@ -76,7 +76,7 @@ const sha256 = (contents: Buffer | string) => createHash('sha256').update(conten
 
 const nothing = () => false
 
-test('a tree is listed in byte order, with all there is to tell', async () => {
+test('a tree is listed in byte order, with all facts about its files', async () => {
   const root = fresh()
   mkdirSync(join(root, 'b'), { recursive: true })
   mkdirSync(join(root, 'a.d'))
@@ -101,7 +101,7 @@ test('a tree is listed in byte order, with all there is to tell', async () => {
   ])
 })
 
-test('what is skipped is not looked at', async () => {
+test('skipped files are not read', async () => {
   const root = fresh()
   mkdirSync(join(root, 'skipped/below'), { recursive: true })
   await filterThrough('mkfifo', [join(root, 'skipped/pipe')])
@@ -136,7 +136,7 @@ test('random trees are listed whole, in the form of the manifest', async () => {
   )
 })
 
-/** Directories before what is in them. */
+/** Directories before the files in them. */
 function* expectedFiles(node: NarNode, path: Buffer): Generator<[path: string, content: string]> {
   if (node.type !== 'directory') return
   for (const { name, node: child } of node.entries) {
@@ -152,7 +152,7 @@ function* expectedFiles(node: NarNode, path: Buffer): Generator<[path: string, c
   }
 }
 
-suite('what cannot be part of an image', () => {
+suite('listing fails for', () => {
   test('a pipe', async () => {
     const root = fresh()
     mkdirSync(root)
@@ -161,13 +161,13 @@ suite('what cannot be part of an image', () => {
     await assert.rejects(listTree(root, nothing), netimageError('file-system', { file }))
   })
 
-  test('a tree that is not there', async () => {
+  test('a tree that does not exist', async () => {
     const file = fresh()
     await assert.rejects(listTree(file, nothing), netimageError('file-system', { file }, /ENOENT/))
   })
 })
 
-test('a large file is hashed as a small one', async () => {
+test('a large file is hashed as a whole', async () => {
   const file = fresh()
   const contents = Buffer.alloc(3_000_001, 'contents ')
   writeFileSync(file, contents)
