@@ -226,7 +226,7 @@ suite('the record of boots', () => {
       const run = await netimage(['boots', '10.0.0.9', '--state', state])
       assert.equal(run.status, 0, run.stderr)
       const all = await netimage(['boots', '--state', state])
-      assert.match(all.stdout, /^1 boot cannot be read/m)
+      assert.match(all.stdout, /^could not read 1 boot/m)
     })
   })
 
