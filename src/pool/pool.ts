@@ -123,6 +123,8 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
     throw fileSystemError(`could not open the pool ${directory}`, error)
   }
 
+  /** Entries of other users that this build has hashed: we cannot record that on the disk. */
+  const hashed = new Set<string>()
   let made = 0
   const newScratch = () => join(scratch, `${made++}`)
   const entryPath = (info: PathInfo) => join(folders.trees, digestToBase32(info.narHash))
@@ -144,6 +146,7 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
           const claimed = { info, narSize: entry?.narSize ?? info.narSize }
           if (state === 'missing') claim.missing.push(info)
           else if (state === 'ours' && entry?.bootId === bootId) claim.present.push(claimed)
+          else if (entry && hashed.has(path)) claim.present.push(claimed)
           else claim.doubtful.push(claimed)
         }
       }
@@ -151,10 +154,12 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
       return claim
     },
     discard(info) {
+      hashed.delete(entryPath(info))
       setAsideDamaged(entryPath(info), folders.scratch)
       removeSetAside(folders.scratch, warn)
     },
     confirm({ info, narSize }) {
+      hashed.add(entryPath(info))
       const file = join(entryPath(info), entryFile)
       const finished = newScratch()
       try {

@@ -7,6 +7,9 @@ import { readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { buildNetImage, collectGarbage, verifyImage } from '../../src/index.ts'
+import { parseHash } from '../../src/nix/hash.ts'
+import { toStorePath } from '../../src/nix/store-path.ts'
+import { openPool, type Pool } from '../../src/pool/pool.ts'
 import { ordinaryUser } from '../support/namespace.ts'
 import { failureOf } from '../support/netimage.ts'
 import { netimageAsUser } from '../support/ordinary-user.ts'
@@ -165,6 +168,27 @@ suite('files of another user', { concurrency: 2 }, () => {
     })
     assert.ok(tasks.includes('checking the pool'), tasks.join())
     await assertWhole(`${image}-2`)
+  })
+
+  test('in an entry that was hashed: the same build does not hash it again', async () => {
+    const { pool: directory, entry } = await makeHome()
+    assert.ok(large)
+    const narHash = parseHash(large.narHash)
+    const path = toStorePath(large.path)
+    assert.ok(narHash && path)
+    const info = { path, narHash, narSize: large.narSize, references: [], signatures: [] }
+    const claimIn = async (pool: Pool) => {
+      const { present, doubtful } = await pool.claim([info])
+      for (const claimed of doubtful) pool.confirm(claimed)
+      return [present.length, doubtful.length]
+    }
+    for (const round of [1, 2]) {
+      const pool = await openPool(directory, () => undefined)
+      assert.equal(pool.entryPath(info), entry())
+      assert.deepEqual(await claimIn(pool), [0, 1], `build ${round}`)
+      assert.deepEqual(await claimIn(pool), [1, 0], `build ${round}`)
+      pool.close()
+    }
   })
 
   const damages: Record<string, (entry: string) => void> = {
