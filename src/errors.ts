@@ -77,11 +77,14 @@ export interface ErrorDetails {
   url?: string
   /** The HTTP status of the server's answer. */
   status?: number
-  /** The part of an input that is wrong: an option, `NarSize` of a narinfo. */
+  /**
+   * The part of an input that is wrong: an option, `NarSize` of a narinfo. Or what cannot listen:
+   * `TFTP (UDP)`, a network interface.
+   */
   field?: string
   /** What was expected: a hash, a size in bytes, the names of keys, a program. */
   expected?: string | number
-  /** The value that was found instead. */
+  /** The value that was found instead. Or the value that cannot be used: `127.0.0.1:69`. */
   actual?: string | number
 }
 

@@ -27,6 +27,10 @@ export function listenError(
   return new NetimageError(
     'cannot-listen',
     `${what} cannot listen on ${address}, port ${port}: ${messageOf(cause)}`,
-    { cause, ...(hint !== undefined && { hint }) },
+    {
+      cause,
+      details: { field: what, actual: `${address}:${port}` },
+      ...(hint !== undefined && { hint }),
+    },
   )
 }

@@ -42,6 +42,7 @@ export function addressChanged(
     'cannot-listen',
     `the interface ${name} now has the address ${now}, but the server listens on ${address}: no machine can reach it`,
     {
+      details: { field: name, expected: address, actual: now },
       hint: isChosen
         ? `Give ${name} its address again, or serve with --listen ${addresses[0]}.`
         : `Start the server again: it then uses the new address (systemd does this with Restart=on-failure). Build images again whose nfsRoot names ${address}.`,

@@ -19,8 +19,8 @@ async function inUse(): Promise<unknown> {
 suite('a port that another program has', () => {
   const address = '127.0.0.1'
   test('has a hint that names the program that usually has it', async () => {
-    const { message, hint } = listenError('x', { address, port: 111 }, await inUse())
-    assert.match(message, /port 111: .*EADDRINUSE/)
+    const { details, hint } = listenError('x', { address, port: 111 }, await inUse())
+    assert.deepEqual(details, { field: 'x', actual: '127.0.0.1:111' })
     assert.match(hint ?? '', /rpcbind.*--no-port-mapper/)
   })
 

@@ -80,7 +80,11 @@ async function assertKept(options: DeviceSocketOptions): Promise<void> {
     other.close()
   } catch (cause) {
     const problem = `could not restrict ${options.name} to the interface ${options.device}`
-    throw new NetimageError('cannot-listen', problem, { cause, hint: kernelHint })
+    throw new NetimageError('cannot-listen', problem, {
+      cause,
+      details: { field: options.name, actual: options.device },
+      hint: kernelHint,
+    })
   } finally {
     socket.close()
   }

@@ -16,9 +16,9 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { suite, test } from 'node:test'
-import { NetimageError } from '../../../src/errors.ts'
 import type { ServeEvent } from '../../../src/protocols/event.ts'
 import { startHttpServer, type HttpServerOptions } from '../../../src/protocols/http/server.ts'
+import { netimageError } from '../../support/errors.ts'
 import { filterThrough } from '../../support/programs.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
@@ -293,7 +293,7 @@ suite('an HTTP server', () => {
     ['GET /a HTTP/1.1\r\n\r\n', '/a', /has no Host/],
     ['\x16\x03\x01\x02\0\x01\0\x01\xfc', '', /is not HTTP/],
     [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\n\r\n`, /^\/x{199}$/, /is not HTTP/],
-    ['POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '/a', /asks with POST/],
+    ['POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n', '/a', /POST/],
     ['GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n', '/%zz', /no valid path/],
   ] as const) {
     test(`reports the request ${JSON.stringify(request.slice(0, 30))}, which is invalid`, async () => {
@@ -397,8 +397,7 @@ suite('an HTTP server', () => {
 
   test('tells why it cannot listen', async () => {
     await using server = await serve()
-    await assert.rejects(serve({ port: server.port }), (error) => {
-      return error instanceof NetimageError && error.code === 'cannot-listen'
-    })
+    const details = { field: 'HTTP (TCP)', actual: `127.0.0.1:${server.port}` }
+    await assert.rejects(serve({ port: server.port }), netimageError('cannot-listen', details))
   })
 })

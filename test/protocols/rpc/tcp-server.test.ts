@@ -4,9 +4,9 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { suite, test } from 'node:test'
-import { NetimageError } from '../../../src/errors.ts'
 import type { Procedure, Program } from '../../../src/protocols/rpc/program.ts'
 import { startTcpServer, type TcpLimits } from '../../../src/protocols/rpc/tcp-server.ts'
+import { assertError } from '../../support/errors.ts'
 import { waitUntil } from '../../support/waiting.ts'
 import { callRecord, connectRpc } from '../support/rpc-client.ts'
 
@@ -249,12 +249,8 @@ suite('an RPC server over TCP', () => {
       ...{ name: 'NFS', address, port: server.port, programs: [], onDefect: () => {} },
     })
     await assert.rejects(other, (error) => {
-      assert.ok(error instanceof NetimageError)
-      assert.equal(error.code, 'cannot-listen')
-      assert.match(
-        error.message,
-        /^NFS \(TCP\) cannot listen on 127\.0\.0\.1, port \d+: .*EADDRINUSE/,
-      )
+      const details = { field: 'NFS (TCP)', actual: `${address}:${server.port}` }
+      assertError(error, 'cannot-listen', details)
       assert.match(error.hint ?? '', /Another program has the port/)
       return true
     })

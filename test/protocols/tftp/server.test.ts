@@ -3,8 +3,8 @@ import { readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { NetimageError } from '../../../src/errors.ts'
 import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
+import { netimageError } from '../../support/errors.ts'
 import { filterThrough } from '../../support/programs.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
@@ -321,12 +321,11 @@ suite('a TFTP server', () => {
 
   test('tells why it cannot listen', async () => {
     await using server = await serveTftp(tree)
-    await assert.rejects(serveTftp(tree, { port: server.port }), (error) => {
-      assert.ok(error instanceof NetimageError)
-      assert.equal(error.code, 'cannot-listen')
-      assert.match(error.message, /TFTP \(UDP\) cannot listen on 127\.0\.0\.1/)
-      return true
-    })
+    const details = { field: 'TFTP (UDP)', actual: `127.0.0.1:${server.port}` }
+    await assert.rejects(
+      serveTftp(tree, { port: server.port }),
+      netimageError('cannot-listen', details),
+    )
   })
 
   test('stops when its signal is aborted', async () => {
