@@ -48,7 +48,7 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
   const signal = given.signal ?? new AbortController().signal
   const progress = given.progress ?? silentProgress
   const force = given.force ?? false
-  if (given.output !== undefined) refuseExisting(resolve(given.output), force)
+  if (given.output !== undefined) await refuseExisting(resolve(given.output), force)
 
   const own = parseOptions(given.options ?? {}, 'the options')
   // Only these roots keep Nix's garbage collector from the paths that Nix builds for this.
@@ -105,7 +105,7 @@ async function buildFromPool(
   const system = await readSystem(treesOf(closure, context.pool), toplevel)
   const options = settleOptions(given, system)
   const image = resolve(request.output ?? options.rootDirectoryName)
-  const staging = openStaging(image, request.force ?? false, (message) =>
+  const staging = await openStaging(image, request.force ?? false, (message) =>
     context.progress.warn(message),
   )
   try {
@@ -132,7 +132,7 @@ async function buildFromPool(
     refuseOtherFiles(layout, manifest.root.format)
     await syncFileSystem(layout.image, context.signal, context.progress)
     context.signal.throwIfAborted()
-    staging.publish()
+    await staging.publish()
     return { image, manifest, findings }
   } catch (error) {
     throw fileSystemError(`could not make the image ${image}`, error)

@@ -7,7 +7,7 @@ import { closeSync, constants, existsSync, fstatSync, openSync, statSync } from 
 import { join } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
-import { tryLock, waitForLock, type Lock } from '../lock.ts'
+import { waitForLock, type Lock } from '../lock.ts'
 import { pathOfDescriptor } from '../open-safely.ts'
 import { lockName } from './layout.ts'
 import { notAnImage } from './manifest.ts'
@@ -76,10 +76,11 @@ async function holdNow(directory: string): Promise<HeldImage | undefined> {
  * @returns undefined for an image without a lock
  * @throws `NetimageError` `in-use` if somebody serves the image; `not-allowed`
  */
-export function lockToReplace(image: string): Lock | undefined {
+export async function lockToReplace(image: string): Promise<Lock | undefined> {
   const file = join(image, lockName)
   if (!existsSync(file)) return undefined
-  const lock = tryLock(file, 'exclusive')
+  // Another build that replaces the image holds the lock as well, but only for a moment.
+  const lock = await waitForLock(file, 'exclusive', lockWaitMs)
   if (lock) return lock
   throw new NetimageError('in-use', `the image ${image} is served, and machines may run from it`, {
     details: { file: image },

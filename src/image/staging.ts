@@ -37,7 +37,7 @@ export interface Staging {
   /** A directory for files that are not part of the image. */
   scratch: string
   /** Makes the whole image appear in its place, and replaces the old image if there is one. */
-  publish(): void
+  publish(): Promise<void>
   close(): void
 }
 
@@ -46,10 +46,11 @@ export interface Staging {
  *
  * @throws `NetimageError` `output-exists`, `in-use`, `not-allowed`
  */
-export function refuseExisting(output: string, force: boolean): void {
+export async function refuseExisting(output: string, force: boolean): Promise<void> {
   if (!isThere(output)) return
   if (force) {
-    lockToReplace(output)?.release()
+    const lock = await lockToReplace(output)
+    lock?.release()
     return
   }
   throw new NetimageError('output-exists', `${output} exists already`, {
@@ -67,13 +68,13 @@ function isThere(output: string): boolean {
 }
 
 /** @param warn gets a message if something could not be cleaned up */
-export function openStaging(output: string, force: boolean, warn: Warn): Staging {
+export async function openStaging(output: string, force: boolean, warn: Warn): Promise<Staging> {
   const parent = dirname(output)
   const prefix = `.${basename(output)}.netimage-`
   try {
     makeDirectoryForAll(parent)
     finishInterrupted(output, parent, prefix, warn)
-    refuseExisting(output, force)
+    await refuseExisting(output, force)
     refuseForeign(output)
     // The commands' view of the machine has only the real path.
     const { directory, lock } = makeLocked(realpathSync(parent), prefix)
@@ -114,12 +115,12 @@ function makeLocked(parent: string, prefix: string): { directory: string; lock: 
   return { directory, lock }
 }
 
-function publish(output: string, directory: string, force: boolean): void {
+async function publish(output: string, directory: string, force: boolean): Promise<void> {
   let lock: Lock | undefined
   try {
-    refuseExisting(output, force)
+    await refuseExisting(output, force)
     refuseForeign(output)
-    lock = lockToReplace(output)
+    lock = await lockToReplace(output)
     const old = join(directory, 'old')
     const replaced = existsSync(output)
     if (replaced) renameSync(output, old)
@@ -131,6 +132,8 @@ function publish(output: string, directory: string, force: boolean): void {
     }
     syncDirectory(dirname(output))
   } catch (error) {
+    // Another build has put its image there since we looked. With --force, replace that one.
+    if (force && errnoOf(error) === 'ENOTEMPTY') return await publish(output, directory, force)
     throw fileSystemError(`could not put the image at ${output}`, error)
   } finally {
     lock?.release()

@@ -14,21 +14,22 @@ import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 const fresh = freshNames(temporaryDirectory())
 const noWarning = (message: string) => assert.fail(message)
 
-test('a name with the special signs of String.replace is not changed', () => {
+test('a name with the special signs of String.replace is not changed', async () => {
   const parent = fresh()
   const image = join(parent, "a$$b$&c$'")
-  const staging = openStaging(image, false, noWarning)
+  const staging = await openStaging(image, false, noWarning)
   const [name = ''] = readdirSync(parent)
   assert.ok(name.startsWith(".a$$b$&c$'.netimage-"), name)
   staging.close()
   assert.deepEqual(readdirSync(parent), [])
 })
 
-test('everybody may read the directories above the image, with any umask', () => {
+test('everybody may read the directories above the image, with any umask', async () => {
   const umask = process.umask(0o077)
   try {
     const parent = fresh()
-    openStaging(join(parent, 'a/b/image'), false, noWarning).close()
+    const staging = await openStaging(join(parent, 'a/b/image'), false, noWarning)
+    staging.close()
     for (const path of [parent, join(parent, 'a'), join(parent, 'a/b')]) {
       assert.equal(statSync(path).mode & 0o777, 0o755, path)
     }

@@ -95,12 +95,13 @@ suite('an image that is served', () => {
     const ended = once(holder, 'close')
     try {
       assert.equal(String(await Promise.race([once(holder.stdout, 'data'), ended])), 'held\n')
-      assert.throws(() => lockToReplace(image), netimageError('in-use', { file: image }))
+      await assert.rejects(lockToReplace(image), netimageError('in-use', { file: image }))
     } finally {
       holder.kill('SIGKILL')
       await ended
     }
-    lockToReplace(image)?.release()
+    const lock = await lockToReplace(image)
+    lock?.release()
   })
 
   test('is still served, boot files and root, if another image gets its name', async () => {
