@@ -80,5 +80,6 @@ function badRegistration(source: string, line: number, why: string): NetimageErr
   return new NetimageError(
     'bad-store',
     `the registration ${source} is broken at line ${line}: ${why}`,
+    { details: { file: source, field: `line ${line}` } },
   )
 }

@@ -34,11 +34,13 @@ export function parsePublicKey(text: string): PublicKey {
   if (secret) {
     // The message must not contain the key, because messages end up in logs.
     throw new NetimageError('bad-public-key', `${secret.name} is a secret key`, {
+      details: { actual: secret.name },
       hint: 'Name its public key, which `nix key convert-secret-to-public` prints, and keep the secret key to yourself.',
     })
   }
   if (!parts) {
     throw new NetimageError('bad-public-key', `${JSON.stringify(text)} is not a public key`, {
+      details: { actual: text },
       hint: 'A key is <name>:<base64 of 32 bytes>, as `nix key convert-secret-to-public` prints it.',
     })
   }

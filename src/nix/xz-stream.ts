@@ -19,7 +19,8 @@ export async function* xzStream(
   reader: ByteReader,
   hold: HoldMemory = () => undefined,
 ): AsyncGenerator<Buffer> {
-  if (!(await reader.peek(magic.length)).equals(magic)) throw reader.broken('it is not xz')
+  if (!(await reader.peek(magic.length)).equals(magic))
+    throw reader.broken('it is not xz', { field: 'magic' })
   const header = await reader.take(12)
   const check = checkBytes[header.readUInt8(7) & 0xf] ?? 0
   yield header

@@ -26,7 +26,7 @@ export async function* zstdFrames(
   for (let isFirst = true; ; isFirst = false) {
     const start = await reader.peek(4)
     if (start.length === 0 && !isFirst) return
-    if (start.length === 0) throw reader.broken('it is empty')
+    if (start.length === 0) throw reader.broken('it is empty', { field: 'end' })
     const magic = (await peekWhole(reader, 4)).readUInt32LE(0)
     if ((magic & 0xfffffff0) >>> 0 === skippableMagic) {
       const header = await reader.take(8)
@@ -36,6 +36,7 @@ export async function* zstdFrames(
     } else {
       throw reader.broken(
         isFirst ? 'it is not zstd' : 'after a frame it has bytes that are not a frame',
+        { field: 'magic' },
       )
     }
   }
@@ -66,7 +67,7 @@ export async function* zstdFrame(
     const block = (await peekWhole(reader, 3)).readUIntLE(0, 3)
     const [type, size] = [(block >> 1) & 3, block >> 3]
     isLast = (block & 1) !== 0
-    if (type === 3) throw reader.broken('a block has a reserved type')
+    if (type === 3) throw reader.broken('a block has a reserved type', { field: 'block' })
     // A block of type 1 is one byte that is repeated `size` times.
     yield* pass(reader, 3 + (type === 1 ? 1 : size))
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
+import { inspect } from 'node:util'
 import { parseNarInfo } from '../../src/nix/narinfo.ts'
 import type { PathInfo } from '../../src/nix/path-info.ts'
 import { nixosCacheKey, parsePublicKey, signedBy } from '../../src/nix/signature.ts'
@@ -180,13 +181,7 @@ suite('a public key', () => {
   ]
   for (const text of texts) {
     test(`is not ${JSON.stringify(text)}`, () => {
-      assert.throws(
-        () => parsePublicKey(text),
-        (error) => {
-          assertError(error, 'bad-public-key')
-          return error.message === `${JSON.stringify(text)} is not a public key`
-        },
-      )
+      assert.throws(() => parsePublicKey(text), netimageError('bad-public-key', { actual: text }))
     })
   }
 
@@ -194,7 +189,11 @@ suite('a public key', () => {
     const secret = `name:${Buffer.alloc(64, 7).toString('base64')}`
     assert.throws(
       () => parsePublicKey(secret),
-      netimageError('bad-public-key', /^name is a secret key$/),
+      (error) => {
+        assertError(error, 'bad-public-key', { actual: 'name' })
+        assert.ok(!inspect(error).includes(secret.slice(5)), 'the error contains the key')
+        return true
+      },
     )
   })
 })

@@ -114,9 +114,13 @@ interface NodeKind {
 }
 
 function changed(path: Buffer, how: string): NetimageError {
-  return new NetimageError('bad-store', `${path.toString()} changed while it was read: ${how}`)
+  return new NetimageError('bad-store', `${path.toString()} changed while it was read: ${how}`, {
+    details: { file: path.toString() },
+  })
 }
 
 function unsupported(path: Buffer, why: string): NetimageError {
-  return new NetimageError('bad-store', `${path.toString()} cannot be in a store: ${why}`)
+  return new NetimageError('bad-store', `${path.toString()} cannot be in a store: ${why}`, {
+    details: { file: path.toString() },
+  })
 }

@@ -46,6 +46,9 @@ type State =
 const noName = Buffer.alloc(0)
 const zeros = Buffer.alloc(8)
 
+/** The part of a NAR that the details of an error name. */
+const fieldOf = { 'a file': 'size', 'a symlink target': 'target', 'an entry name': 'name' } as const
+
 export function createNarParser(visitor: NarVisitor): NarParser {
   let state: State = 'begin'
   let chunk: Buffer = noName
@@ -60,8 +63,9 @@ export function createNarParser(visitor: NarVisitor): NarParser {
   /** The last entry name of each open directory. The next name must be greater. */
   const lastNames: Buffer[] = []
 
-  function broken(why: string): NetimageError {
-    return new NetimageError('bad-nar', `the NAR is broken at byte ${consumed + cursor}: ${why}`)
+  function broken(why: string, field = 'node'): NetimageError {
+    const message = `the NAR is broken at byte ${consumed + cursor}: ${why}`
+    return new NetimageError('bad-nar', message, { details: { field } })
   }
 
   const available = () => chunk.length - cursor
@@ -74,24 +78,25 @@ export function createNarParser(visitor: NarVisitor): NarParser {
     return true
   }
 
-  function readSize(what: string): number {
+  function readSize(what: keyof typeof fieldOf): number {
     const low = chunk.readUInt32LE(cursor)
     const high = chunk.readUInt32LE(cursor + 4)
     const size = high * 2 ** 32 + low
-    if (!Number.isSafeInteger(size)) throw broken(`${what} claims ${high} * 2^32 bytes`)
+    if (!Number.isSafeInteger(size))
+      throw broken(`${what} claims ${high} * 2^32 bytes`, fieldOf[what])
     return size
   }
 
   /** A string of 1 to `limit` bytes. @returns undefined until string and padding are complete */
-  function takeString(what: string, limit: number): Buffer | undefined {
+  function takeString(what: keyof typeof fieldOf, limit: number): Buffer | undefined {
     if (available() < 8) return undefined
     const size = readSize(what)
-    if (size < 1 || size > limit) throw broken(`${what} of ${size} bytes`)
+    if (size < 1 || size > limit) throw broken(`${what} of ${size} bytes`, fieldOf[what])
     const padded = size + paddingOf(size)
     if (available() < 8 + padded) return undefined
     const start = cursor + 8
     const text = chunk.subarray(start, start + size)
-    if (text.includes(0)) throw broken(`${what} holds a NUL byte`)
+    if (text.includes(0)) throw broken(`${what} holds a NUL byte`, fieldOf[what])
     checkZeros(start + size, padded - size)
     cursor = start + padded
     return text
@@ -99,7 +104,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
 
   function checkZeros(start: number, count: number): void {
     if (zeros.compare(chunk, start, start + count, 0, count) !== 0) {
-      throw broken('padding that is not zero')
+      throw broken('padding that is not zero', 'padding')
     }
   }
 
@@ -109,11 +114,12 @@ export function createNarParser(visitor: NarVisitor): NarParser {
   }
 
   function checkName(next: Buffer): void {
-    if (next.includes(0x2f)) throw broken('an entry name with a slash')
-    if (next.equals(dot) || next.equals(dotDot)) throw broken(`an entry named "${next.toString()}"`)
+    if (next.includes(0x2f)) throw broken('an entry name with a slash', 'name')
+    if (next.equals(dot) || next.equals(dotDot))
+      throw broken(`an entry named "${next.toString()}"`, 'name')
     const last = lastNames.at(-1) ?? noName
     if (next.compare(last) <= 0) {
-      throw broken(`the entry ${quote(next)} does not sort after ${quote(last)}`)
+      throw broken(`the entry ${quote(next)} does not sort after ${quote(last)}`, 'name')
     }
   }
 
@@ -121,7 +127,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
   const steps: Record<State, () => State | undefined> = {
     begin() {
       if (available() < words.begin.length) return undefined
-      if (!take(words.begin)) throw broken('it does not begin as a NAR does')
+      if (!take(words.begin)) throw broken('it does not begin as a NAR does', 'magic')
       return 'node'
     },
     node() {
@@ -224,7 +230,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
       return 'entry or close'
     },
     done() {
-      if (available() > 0) throw broken('bytes after the end')
+      if (available() > 0) throw broken('bytes after the end', 'end')
       return undefined
     },
   }
@@ -244,7 +250,7 @@ export function createNarParser(visitor: NarVisitor): NarParser {
       cursor = 0
     },
     end() {
-      if (state !== 'done') throw broken('it is cut off')
+      if (state !== 'done') throw broken('it is cut off', 'end')
     },
   }
 }

@@ -54,11 +54,11 @@ export function restoreTo(destination: string): Restore {
     } catch (error) {
       // The parser refuses a NAR with the same name twice, so the disk has taken two names for one.
       const isTaken = errnoOf(error) === 'EEXIST' && directories.length > 0
-      throw fileSystemError(
-        `could not write ${path.toString()}`,
-        error,
-        isTaken ? { hint: takenHint } : {},
-      )
+      // The system error of a symlink has its target as the path.
+      throw fileSystemError(`could not write ${path.toString()}`, error, {
+        details: { file: path.toString() },
+        ...(isTaken && { hint: takenHint }),
+      })
     }
   }
 

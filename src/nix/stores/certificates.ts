@@ -30,7 +30,10 @@ export function trustedAuthorities(env: NodeJS.ProcessEnv): SecureContext {
   try {
     text = readFileSync(file, 'utf8')
   } catch (error) {
-    throw fileSystemError(`could not read ${file}, which ${variable} names`, error, { hint })
+    throw fileSystemError(`could not read ${file}, which ${variable} names`, error, {
+      hint,
+      details: { file, field: variable },
+    })
   }
   try {
     // createSecureContext silently ignores text that is not a certificate. This throws.
@@ -40,7 +43,7 @@ export function trustedAuthorities(env: NodeJS.ProcessEnv): SecureContext {
     throw new NetimageError(
       'bad-config',
       `could not read the certificates in ${file}, which ${variable} names: ${messageOf(error)}`,
-      { cause: error, hint, details: { file } },
+      { cause: error, hint, details: { file, field: variable } },
     )
   }
 }

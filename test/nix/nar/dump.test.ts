@@ -114,8 +114,9 @@ test('a file is executable if its owner may execute it', async () => {
   }
 })
 
-function assertRefused(path: string, why: RegExp, code: ErrorCode = 'bad-store'): void {
-  assert.throws(() => dump(path), netimageError(code, why))
+/** @param file the wrong one in this tree */
+function assertRefused(path: string, file = path, code: ErrorCode = 'bad-store'): void {
+  assert.throws(() => dump(path), netimageError(code, { file }))
 }
 
 suite('a file that cannot be in a store is refused', () => {
@@ -123,7 +124,7 @@ suite('a file that cannot be in a store is refused', () => {
     const path = fresh()
     await filterThrough('mkfifo', [path])
     // Opening the pipe would wait for a writer forever.
-    assertRefused(path, /not a regular file, directory or symlink/)
+    assertRefused(path)
   })
 
   test('a socket in a directory', async () => {
@@ -132,7 +133,7 @@ suite('a file that cannot be in a store is refused', () => {
     const server = createServer()
     await new Promise<void>((resolve) => server.listen(join(path, 'socket'), resolve))
     try {
-      assertRefused(path, /not a regular file, directory or symlink/)
+      assertRefused(path, join(path, 'socket'))
     } finally {
       server.close()
     }
@@ -143,16 +144,19 @@ suite('a file that cannot be in a store is refused', () => {
     mkdirSync(join(path, 'd/'.repeat(63)), { recursive: true })
     assert.ok(dump(path).length > 0)
     mkdirSync(join(path, 'd/'.repeat(64)))
-    assertRefused(path, /deeper than 64/)
+    assertRefused(path, join(path, ...Array<string>(64).fill('d')))
   })
 
-  test('a missing file', () => assertRefused(fresh(), /could not read .*ENOENT/, 'file-system'))
+  test('a missing file', () => {
+    const path = fresh()
+    assertRefused(path, path, 'file-system')
+  })
 })
 
 test('a file that becomes shorter while it is read', () => {
   const path = withFile(Buffer.alloc(1 << 20))
   assert.throws(
     () => dumpNar(path, () => writeFileSync(path, 'short')),
-    netimageError('bad-store', /changed while it was read/),
+    netimageError('bad-store', { file: path }),
   )
 })

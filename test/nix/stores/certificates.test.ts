@@ -124,7 +124,9 @@ suite('a cache with a certificate of a private authority', () => {
 
   test('with a missing file of certificates: an error that names the variable', async () => {
     const error = await get({ NIX_SSL_CERT_FILE: '/no-cert-file.crt' })
-    assertError(error, 'file-system', /NIX_SSL_CERT_FILE/, { file: '/no-cert-file.crt' })
+    assertError(error, 'file-system', {
+      ...{ file: '/no-cert-file.crt', field: 'NIX_SSL_CERT_FILE' },
+    })
     assert.match(error.hint ?? '', /NIX_SSL_CERT_FILE/)
     assert.equal(await curl({ SSL_CERT_FILE: '/no-cert-file.crt' }), 77)
   })
@@ -136,7 +138,9 @@ suite('a cache with a certificate of a private authority', () => {
     test(`with a file of certificates with ${what}: an error`, async () => {
       writeFileSync(file('broken.pem'), text)
       const error = await get({ SSL_CERT_FILE: file('broken.pem') })
-      assertError(error, 'bad-config', /SSL_CERT_FILE/, { file: file('broken.pem') })
+      assertError(error, 'bad-config', {
+        ...{ file: file('broken.pem'), field: 'SSL_CERT_FILE' },
+      })
     })
   }
 })
