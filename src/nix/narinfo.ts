@@ -83,7 +83,7 @@ function readFields(text: string, broken: Broken) {
   const fields = new Map<string, string>()
   const signatures: string[] = []
   const lines = text.split('\n')
-  if (lines.pop() !== '') throw broken('its last line is cut off')
+  if (lines.pop() !== '') throw broken('its last line is cut off', { field: 'end' })
   for (const line of lines) {
     const colon = line.indexOf(':')
     if (colon < 1) throw broken(`${JSON.stringify(line.slice(0, 80))} is not "Key: value"`)

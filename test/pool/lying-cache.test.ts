@@ -283,7 +283,7 @@ suite('a narinfo', { concurrency: 4 }, () => {
     'a wrong compression',
     { files: (files) => changeInfo(files, /Compression: zstd/, 'Compression: br') },
     'bad-compression',
-    /br stream is broken/,
+    { path: appPath, field: 'br' },
   )
   for (const reference of ['../../etc', `${'e'.repeat(32)}-name`]) {
     fails(
@@ -297,7 +297,7 @@ suite('a narinfo', { concurrency: 4 }, () => {
     'a narinfo that is cut off',
     { files: (files) => changeInfo(files, /\nSig[^]*$/, '\nSig: goo') },
     'bad-narinfo',
-    /its last line is cut off/,
+    { path: appPath, field: 'end' },
   )
 })
 
@@ -305,20 +305,20 @@ suite('signatures', { concurrency: 4 }, () => {
   const signed = (change: (app: CachedPath, paths: Paths) => void) => ({
     change: (paths: Paths) => change(paths.app, paths),
   })
-  const untrusted = /app, which \S+ refers to, has no signature by a trusted key: found in http/
+  const untrusted = { path: appPath, referrer: systemPath, expected: 'good-1' }
   fails(
     'none',
     signed((app) => (app.keys = [])),
     'untrusted-path',
     untrusted,
-    (_, failure) => assert.match(failure.message, /\(not signed\); trusted: good-1$/),
+    (_, failure) => assert.match(failure.message, /not signed/),
   )
   fails(
     'by another key',
     signed((app) => (app.keys = [otherKey])),
     'untrusted-path',
     untrusted,
-    (_, failure) => assert.match(failure.message, /\(signed by other-1\); trusted: good-1$/),
+    (_, failure) => assert.match(failure.message, /signed by other-1/),
   )
   fails(
     'by another key of the same name',
@@ -373,7 +373,7 @@ suite('signatures', { concurrency: 4 }, () => {
         },
       },
       async (setting) => {
-        await assertFails(setting, 'untrusted-path', /nixos-system-test-lies has no signature/)
+        await assertFails(setting, 'untrusted-path', { path: systemPath })
         await assertBuilds(setting, { checkSignatures: false })
       },
     ))
@@ -550,12 +550,10 @@ suite('an answer of a cache', { concurrency: 10 }, () => {
   fails('a web page for a narinfo', { lie: about(infoOfApp, () => html) }, 'bad-narinfo', {
     path: appPath,
   })
-  fails(
-    'a web page for a NAR',
-    { lie: about(narOfApp, () => html) },
-    'bad-compression',
-    /could not get \S+-app from http\S+: .*it is not zstd/,
-  )
+  fails('a web page for a NAR', { lie: about(narOfApp, () => html) }, 'bad-compression', {
+    path: appPath,
+    field: 'magic',
+  })
 
   const status = (status: number, headers = {}): Answer => ({ status, headers, body: `${status}` })
   const times = (count: number) => (setting: Setting) =>
@@ -617,7 +615,7 @@ suite('an answer of a cache', { concurrency: 10 }, () => {
     'no nix-cache-info',
     { files: (files) => void files.delete('nix-cache-info') },
     'bad-store',
-    /is not a binary cache: it has no nix-cache-info/,
+    { field: 'nix-cache-info' },
   )
   fails(
     'another StoreDir',
@@ -708,7 +706,7 @@ suite('the transfer from a cache', { concurrency: 10 }, () => {
       ),
     },
     'bad-compression',
-    /zstd stream is broken/,
+    { path: appPath, field: 'end' },
   )
   fails(
     'connections that are always cut',
@@ -802,7 +800,7 @@ suite('the transfer from a cache', { concurrency: 10 }, () => {
     'a narinfo that claims to be gzip and is not',
     { lie: encoding('gzip', (bytes) => bytes) },
     'bad-compression',
-    /gzip stream is broken/,
+    { field: 'gzip' },
   )
   fails(
     'a NAR in a content encoding',
@@ -913,7 +911,7 @@ suite('a URL or reference of a cache', { concurrency: 10 }, () => {
     'a cycle of references',
     { change: ({ app, lib }) => lib.references.push(app.path) },
     'bad-store',
-    /lead in a circle among \d paths/,
+    { path: libPath },
   )
   builds('a reference of a path to itself', { change: ({ lib }) => lib.references.push(lib.path) })
   fails(
@@ -986,7 +984,7 @@ suite('a hostile NAR', { concurrency: 4 }, () => {
           change: app((app) => Object.assign(app, cachedPath(app.path, nar, { keys: [key] }))),
         },
         async (setting) => {
-          await assertFails(setting, 'bad-nar', /the NAR is broken at byte \d+/)
+          await assertFails(setting, 'bad-nar', { path: appPath })
           assert.deepEqual(
             readdirSync(dirname(setting.directory)).filter((name) => name.includes('escaped')),
             [],

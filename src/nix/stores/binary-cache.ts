@@ -104,7 +104,7 @@ async function readCacheInfo({ url, text }: Transport): Promise<CacheInfo> {
   if (cacheInfo !== undefined) return parseCacheInfo(cacheInfo, url)
   throw new NetimageError('bad-store', `${url} is not a binary cache: it has no ${cacheInfoName}`, {
     hint: `Check the URL: it must name the directory that holds ${cacheInfoName}.`,
-    details: { store: url },
+    details: { store: url, field: cacheInfoName },
   })
 }
 
