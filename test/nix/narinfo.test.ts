@@ -174,7 +174,11 @@ suite('a narinfo is refused', () => {
       actual: other,
     })
     // The narinfo of this path would have the same name in a cache.
-    assertRefused(narInfo({ StorePath: `${path}-more` }), /it is of .*-more/)
+    assertRefused(narInfo({ StorePath: `${path}-more` }), {
+      field: 'StorePath',
+      expected: path,
+      actual: `${path}-more`,
+    })
   })
 
   const badValues: Record<string, string[]> = {
@@ -212,7 +216,7 @@ suite('a narinfo is refused', () => {
         () => parse(narInfo({ Compression: compression })),
         (error) => {
           assertError(error, 'bad-narinfo', { path, field: 'Compression', actual: compression })
-          assert.match(error.hint ?? '', /reads none, xz, zstd/)
+          assert.match(error.hint ?? '', / none, xz, zstd/)
           return true
         },
       )
