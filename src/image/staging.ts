@@ -122,7 +122,8 @@ async function publish(output: string, directory: string, force: boolean): Promi
     refuseForeign(output)
     lock = await lockToReplace(output)
     const old = join(directory, 'old')
-    const replaced = existsSync(output)
+    // Without --force, an image that another build has just put there stays: the rename fails.
+    const replaced = force && existsSync(output)
     if (replaced) renameSync(output, old)
     try {
       renameSync(join(directory, 'image'), output)

@@ -1,12 +1,12 @@
 /** Connections to servers, kept open and reused: direct or through a proxy, plain or with TLS. */
 import type { SecureContext } from 'node:tls'
-import { Agent, ProxyAgent, type Dispatcher } from 'undici'
+import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici'
 
 import { trustedAuthorities } from './certificates.ts'
 import { proxyFor } from './proxy.ts'
 
 const connectMs = 10_000
-const silenceMs = 30_000
+const longestSilenceMs = 30_000
 const connections = 24
 
 export interface HttpAgents {
@@ -15,17 +15,27 @@ export interface HttpAgents {
   close(): Promise<void>
 }
 
-export function createHttpAgents(env: NodeJS.ProcessEnv): HttpAgents {
+/** @param silenceMs how long a server or a proxy may send nothing, in milliseconds */
+export function createHttpAgents(env: NodeJS.ProcessEnv, silenceMs = longestSilenceMs): HttpAgents {
   const agents = new Map<string, Dispatcher>()
   let authorities: SecureContext | undefined
 
   function create(proxy: URL | undefined, usesTls: boolean): Dispatcher {
-    const settings = { connections, headersTimeout: silenceMs, bodyTimeout: silenceMs }
+    const timeouts = { headersTimeout: silenceMs, bodyTimeout: silenceMs }
+    const settings = { connections, ...timeouts }
     // Read the authorities only if something needs them.
     const secureContext = usesTls ? (authorities ??= trustedAuthorities(env)) : undefined
     const connect = { timeout: connectMs, ...(secureContext && { secureContext }) }
     if (!proxy) return new Agent({ ...settings, connect })
-    return new ProxyAgent({ ...settings, uri: proxy.href, requestTls: connect, proxyTls: connect })
+    return new ProxyAgent({
+      ...settings,
+      uri: proxy.href,
+      requestTls: connect,
+      proxyTls: connect,
+      // undici makes the clients that speak to the proxy itself without our settings.
+      clientFactory: (origin, options) => new Pool(origin, { ...options, ...timeouts }),
+      factory: (origin, options) => new Pool(origin, Object.assign(options, settings)),
+    })
   }
 
   return {
