@@ -100,7 +100,7 @@ test('a server ends if its address changes, so that systemd starts it again', as
   await ip(`address delete 10.66.0.1/24 dev ${bridge}`)
   await ip(`address add 10.66.0.2/24 broadcast + dev ${bridge}`)
   await server.waitFor(
-    /^error: the interface .* has the address 10\.66\.0\.2 now, .*\[cannot-listen\]$/,
+    /^error: the interface .* now has the address 10\.66\.0\.2, .*\[cannot-listen\]$/,
     120,
   )
   await server.waitFor(/^status 5$/, 120)
