@@ -141,7 +141,7 @@ async function startOwn(network: Network, image: string): Promise<Program> {
     ...['--dhcp', 'full', '--range', range, '--network', '10.66.0.0/24', '--force'],
   ]
   const program = network.start('netimage', command, /^error: /)
-  await program.waitFor(/^on 10\.66\.0\.1 /, 60)
+  await program.waitFor(/^on 10\.66\.0\.1 /)
   return program
 }
 

@@ -63,7 +63,7 @@ const servers: Server[] = [
       const layer = mkdtempSync(join(directory, 'layer-'))
       const command = [process.execPath, program, network.server, '22049', tree, layer]
       const server = network.start('netimage', command)
-      await server.waitFor(/^ready$/, 60)
+      await server.waitFor(/^ready$/)
       return server
     },
   },

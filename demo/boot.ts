@@ -28,7 +28,6 @@ const steps: readonly [RegExp, string][] = [
   [/netimage-demo: up/, 'the machine is up'],
 ]
 
-const bootSeconds = 180
 const mac = '52:54:00:00:00:01'
 
 export async function bootInFront({ image, state, command, show }: DemoBoot): Promise<void> {
@@ -37,11 +36,11 @@ export async function bootInFront({ image, state, command, show }: DemoBoot): Pr
   await startRouter(network, { gives: 'addresses' })
   const serve = command('serve', image, '--allow', mac, '--state', state)
   const server = network.start('netimage', serve, /^error: /)
-  const { text } = await server.waitFor(/^on /, bootSeconds)
+  const { text } = await server.waitFor(/^on /)
   show(`  ${text}`)
   const machine = await powerOn(network, { name: 'machine', mac, machine: x86Bios() })
   let up = false
-  const waiting = machine.waitFor(/netimage-demo: up/, bootSeconds).finally(() => (up = true))
+  const waiting = machine.waitFor(/netimage-demo: up/).finally(() => (up = true))
   const left = [...steps]
   for (let seen = 0, last = false; !last;) {
     last = up

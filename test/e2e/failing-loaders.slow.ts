@@ -77,8 +77,6 @@ const brokenTrees: readonly BrokenTree[] = [
   },
 ]
 
-const seconds = 180
-
 suite('predictions of check about loaders', { concurrency: 2 }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-loaders-'))
   after(() => rmSync(directory, { recursive: true, force: true }))
@@ -105,13 +103,13 @@ suite('predictions of check about loaders', { concurrency: 2 }, () => {
       await startLoaderServers(network, image, { dnsmasq: routerAdvertisements })
       const powered = await powerOn(network, { name: 'machine', mac, machine: machine(firmware) })
       if (way === 'ipxe') {
-        await powered.waitFor(/NixOS over the network/, seconds)
+        await powered.waitFor(/NixOS over the network/)
         powered.type('\r')
       } else {
-        await powered.waitFor(/Enter choice:/, seconds)
+        await powered.waitFor(/Enter choice:/)
         powered.type('1\r')
       }
-      for (const pattern of shows) await powered.waitFor(pattern, seconds)
+      for (const pattern of shows) await powered.waitFor(pattern)
       await powered.powerOff()
     })
   }

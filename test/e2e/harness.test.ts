@@ -18,7 +18,7 @@ suite('the boot harness', () => {
     await using network = await openNetwork('harness-end')
     const program = network.start('short', ['sh', '-c', 'echo one; echo two >&2; exit 3'])
     await assert.rejects(
-      program.waitFor(/three/, 60),
+      program.waitFor(/three/),
       /short ended with status 3 before it printed \/three\/.*\n.* one\n.* two/,
     )
   })
@@ -26,25 +26,24 @@ suite('the boot harness', () => {
   test('fails a waiting test at once if the program prints its line of failure', async () => {
     await using network = await openNetwork('harness-sign')
     const program = network.start('lost', ['sh', '-c', 'echo No boot; sleep 60'], /^No boot$/)
-    await assert.rejects(program.waitFor(/booted/, 60), /lost gave up \("No boot"\)/)
+    await assert.rejects(program.waitFor(/booted/), /lost gave up \("No boot"\)/)
   })
 
   test('finds lines that came before, and prompts, and types an answer', async () => {
     await using network = await openNetwork('harness-prompt')
     const script = 'echo first; printf "=> "; read answer; echo "got $answer"; sleep 60'
     const program = network.start('prompt', ['sh', '-c', script])
-    await program.waitFor(/^=> ?$/, 60)
-    await program.waitFor(/^first$/, 60)
+    await program.waitFor(/^=> ?$/)
+    await program.waitFor(/^first$/)
     program.type('boot\n')
-    await program.waitFor(/got boot$/, 60)
-    await assert.rejects(program.waitFor(/never/, 0.1), /took more than 0.1 seconds/)
+    await program.waitFor(/got boot$/)
   })
 
   test('begins a line at a move of the cursor, unless the cursor is there already', async () => {
     await using network = await openNetwork('harness-cursor')
     const script = String.raw`printf 'PX\033[25;2H\033[25;3HELINUX\033[3;20HMenu\033[4;1HEnd\n'; sleep 60`
     const program = network.start('firmware', ['sh', '-c', script])
-    await program.waitFor(/^End$/, 60)
+    await program.waitFor(/^End$/)
     assert.deepEqual(
       program.lines().map(({ text }) => text),
       ['PXELINUX', 'Menu', 'End'],
@@ -65,7 +64,7 @@ suite('the boot harness', () => {
     await using network = await openNetwork('harness-kill')
     const script = 'sleep 1000 & setsid sleep 1000 & echo ready; wait'
     const program = network.start('parent', ['sh', '-c', script])
-    await program.waitFor(/^ready$/, 60)
+    await program.waitFor(/^ready$/)
     const namespace = await processNamespace(program.pid)
     await program.kill()
     assert.deepEqual(await processesIn(namespace), [])
@@ -79,7 +78,7 @@ suite('the boot harness', () => {
       const { openNetwork } = await import(${JSON.stringify(program)})
       const network = await openNetwork('harness-killed')
       const sleeper = network.start('sleeper', ['sh', '-c', 'echo ready; sleep 1000'])
-      await sleeper.waitFor(/ready/, 60)
+      await sleeper.waitFor(/ready/)
       console.log(sleeper.pid)`
     const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
       stdio: ['ignore', 'pipe', 'inherit'],

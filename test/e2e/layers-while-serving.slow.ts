@@ -12,7 +12,6 @@ import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork } from './support/network.ts'
 
-const seconds = 120
 const mac = '52:54:00:00:01:0a'
 
 test('the layer of a machine without power can be saved and reset while other machines run', async () => {
@@ -28,7 +27,7 @@ test('the layer of a machine without power can be saved and reset while other ma
     ...[process.execPath, cli, 'serve', image, '--state', state, '--json', '--allow', 'any'],
     ...['--dhcp', 'off', '--listen', server, '--interface', bridge],
   ])
-  await program.waitFor(/^on 10\.66\.0\.1 /, 60)
+  await program.waitFor(/^on 10\.66\.0\.1 /)
 
   const start = (name: string, host: number, script: string) =>
     startHostedClient(network, { name, host, path, options: '', script })
@@ -47,7 +46,7 @@ test('the layer of a machine without power can be saved and reset while other ma
     assert.ok(other.isRunning(), other.tail(20))
   }
   const first = await start('first', 10, 'echo mine >there/mine && echo wrote && sleep 1000')
-  await first.waitFor(/^wrote$/, seconds)
+  await first.waitFor(/^wrote$/)
   await assert.rejects(layers('reset', mac), /is in use/)
   await first.powerOff()
 
@@ -66,11 +65,11 @@ test('the layer of a machine without power can be saved and reset while other ma
   const lock = layer && tryLock(layer.lock, 'exclusive')
   assert.ok(lock)
   const again = await start('again', 10, 'test ! -e there/mine && echo fresh')
-  await program.waitFor(/the layer of 52:54:00:00:01:0a is in use/, seconds)
+  await program.waitFor(/the layer of 52:54:00:00:01:0a is in use/)
   await otherBeats(3)
   assert.ok(!again.lines().some(({ text }) => text === 'fresh'))
   lock.release()
-  await again.waitFor(/^passed$/, seconds)
+  await again.waitFor(/^passed$/)
 
   assert.ok(program.isRunning())
   await otherBeats(3)

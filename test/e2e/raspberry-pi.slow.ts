@@ -74,7 +74,7 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
         kernelLine,
       }),
     })
-    await machine.waitFor(/netimage-demo: stage 2/, 300)
+    await machine.waitFor(/netimage-demo: stage 2/)
     await machine.powerOff()
   })
 })

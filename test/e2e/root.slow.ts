@@ -28,9 +28,6 @@ const machines = {
 type MachineName = keyof typeof machines
 const names = ['alpha', 'beta', 'gamma', 'delta'] as const
 
-/** Long, because other programs may run on this machine. */
-const seconds = 180
-
 suite('a root over NFS', () => {
   const cleanup = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), 'netimage-root-test-'))
@@ -80,9 +77,9 @@ suite('a root over NFS', () => {
   /** Boots and powers off. @returns the lines of the console */
   async function bootOnce(name: MachineName, words: string[] = []): Promise<string[]> {
     const machine = await boot(name, [...words, 'demo.poweroff'])
-    await machine.waitFor(/netimage-demo: up/, seconds)
-    await machine.waitFor(/netimage-demo: power off/, seconds)
-    await machine.waitForEnd(seconds)
+    await machine.waitFor(/netimage-demo: up/)
+    await machine.waitFor(/netimage-demo: power off/)
+    await machine.waitForEnd()
     return machine.lines().flatMap(({ text }) => /netimage-demo: (.*)/.exec(text)?.[1] ?? [])
   }
 

@@ -77,9 +77,9 @@ suite('Secure Boot', { concurrency: 2 }, () => {
         mac: '52:54:00:00:00:01',
         machine: { command },
       })
-      await machine.waitFor(/NBP file downloaded successfully/, 300)
+      await machine.waitFor(/NBP file downloaded successfully/)
       // After this the line may be broken, in the middle of “Access Denied”.
-      await machine.waitFor(/failed to load Boot.* "UEFI PXEv4 .*: A/, 300)
+      await machine.waitFor(/failed to load Boot.* "UEFI PXEv4 .*: A/)
       await machine.powerOff()
       const said = machine.lines().map(({ text }) => text)
       assert.ok(!said.some((line) => line.includes('EFI stub')), said.join('\n'))

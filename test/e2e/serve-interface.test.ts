@@ -94,14 +94,13 @@ test('a server ends if its address changes, so that systemd starts it again', as
   const command = [process.execPath, cli, 'serve', image, '--dhcp', 'off', '--interface', bridge]
   const script = '"$@" 2>&1; echo "status $?"'
   const server = network.start('serve', ['bash', '-c', script, 'bash', ...command, ...state])
-  await server.waitFor(/^on 10\.66\.0\.1 /, 120)
+  await server.waitFor(/^on 10\.66\.0\.1 /)
   const ip = (line: string) => network.run([findProgram('ip'), ...line.split(' ')])
   // In this order, because the kernel deletes the other addresses of a network with the first one.
   await ip(`address delete 10.66.0.1/24 dev ${bridge}`)
   await ip(`address add 10.66.0.2/24 broadcast + dev ${bridge}`)
   await server.waitFor(
     /^error: the interface .* now has the address 10\.66\.0\.2, .*\[cannot-listen\]$/,
-    120,
   )
-  await server.waitFor(/^status 5$/, 120)
+  await server.waitFor(/^status 5$/)
 })

@@ -17,12 +17,12 @@ test('Linux sees a file system like its own', async () => {
   const ports = JSON.stringify({ nfs: 2049, mount: 20048 })
   const command = [process.execPath, program, network.server, ports, path]
   const server = network.start('nfs', command)
-  await server.waitFor(/^ready$/, 120)
+  await server.waitFor(/^ready$/)
   const machine = await startLinuxClient(network, {
     ...{ name: 'posix', host: 101, path, options: ',port=2049,mountport=20048' },
     script: posixChecks,
   })
-  await machine.waitFor(/^passed$/, 400)
+  await machine.waitFor(/^passed$/)
 })
 
 test('Linux does not notice that the server of a layer is killed and restarted', async () => {
@@ -31,7 +31,6 @@ test('Linux does not notice that the server of a layer is killed and restarted',
     startMachine: (mount) =>
       startLinuxClient(network, { name: 'killed', host: 103, ...mount, script: posixChecks }),
     begins: /^checking$/,
-    seconds: 400,
     betweenKillsMs: 1500,
   })
   assert.ok(kills > 3, String(kills))

@@ -10,7 +10,6 @@ import { openNetwork, type Network } from './support/network.ts'
 import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
 
-const seconds = 120
 const program = join(import.meta.dirname, '../protocols/support/nfs-server-program.ts')
 const path = '/srv/pi'
 
@@ -24,7 +23,7 @@ suite('an NFS server of our own', () => {
     network = cleanup.use(await openNetwork('serve-nfs'))
     const ports = JSON.stringify({ portMapper: 111, nfs: 2049, mount: 20048 })
     server = network.start('nfs', [process.execPath, program, network.server, ports, path])
-    await server.waitFor(/^ready$/, 120)
+    await server.waitFor(/^ready$/)
   })
 
   const run = (name: string, ...args: string[]) => network.run([findProgram(name), ...args])
@@ -95,6 +94,6 @@ cmp /tmp/large /mnt/large
 cmp -n 2048000 /tmp/large /mnt/direct
 `,
     })
-    await machine.waitFor(/^passed$/, seconds)
+    await machine.waitFor(/^passed$/)
   })
 })

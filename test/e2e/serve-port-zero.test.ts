@@ -40,7 +40,7 @@ suite('a packet from port 0', () => {
       // By UDP, so that the call comes after the other packets.
       const rpcinfo = [findProgram('rpcinfo'), '-T', 'udp', network.server]
       assert.match(await host.run([...rpcinfo, '100000', '2']), /ready and waiting/)
-      const curl = [findProgram('curl'), '-sf', '-m', '20']
+      const curl = [findProgram('curl'), '-sf', '-m', '900']
       const script = await host.run([...curl, `tftp://${network.server}/boot.ipxe`])
       assert.match(script, /^#!ipxe/)
       assert.ok(server.program.isRunning())

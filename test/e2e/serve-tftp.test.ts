@@ -41,7 +41,7 @@ const host = '127.0.0.1'
 const curl: (blockSize?: number) => Client = (blockSize) => (port, file, into) => {
   const size = blockSize === undefined ? ['--tftp-no-options'] : ['--tftp-blksize', `${blockSize}`]
   writeFileSync(into, '')
-  const flags = ['--silent', '--show-error', '--max-time', '60', ...size, '--output', into]
+  const flags = ['--silent', '--show-error', '--max-time', '900', ...size, '--output', into]
   return runProgram('curl', [...flags, `tftp://${host}:${port}/${file}`], { debianPackage: 'curl' })
 }
 

@@ -11,7 +11,6 @@ import { startHostedClient } from '../protocols/support/hosted-client.ts'
 import { workThroughKills } from '../serve/support/killed-server.ts'
 import { openNetwork } from './support/network.ts'
 
-const seconds = 500
 /** A client needs one or two seconds to connect again. Short work is interrupted more often. */
 const betweenKillsMs = { short: 4000, long: 8000 }
 const support = join(import.meta.dirname, '../protocols/support')
@@ -129,7 +128,6 @@ async function work({ name, length, image, script }: Work): Promise<void> {
     startMachine: (mount) =>
       startHostedClient(network, { name: 'machine', host: 103, ...mount, script }),
     begins: /^working$/,
-    seconds,
     betweenKillsMs: betweenKillsMs[length],
   })
   assert.ok(kills >= 2, String(kills))

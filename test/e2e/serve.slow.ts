@@ -27,8 +27,6 @@ suite('from power-on to a registered system, with our own server', { concurrency
   for (const way of wanted) test(way.name, (context) => bootBy(way, context, 'full'))
 })
 
-const seconds = 300
-
 suite('a machine keeps', { concurrency: 2 }, () => {
   const ways = {
     'everything that it wrote, after a restart of the server': [],
@@ -49,7 +47,7 @@ suite('a machine keeps', { concurrency: 2 }, () => {
       async function isRegisteredAnew(name: string): Promise<boolean> {
         const machine = arm64Uboot(firmware)
         const powered = await powerOn(network, { name, mac: '52:52:52:52:52:52', machine })
-        await powered.waitFor(/netimage-demo: up/, seconds)
+        await powered.waitFor(/netimage-demo: up/)
         await powered.powerOff()
         return powered.lines().some(({ text }) => text.includes('netimage-demo: registered'))
       }

@@ -15,7 +15,6 @@ import { findingsOf } from './support/findings.ts'
 import { powerOn, userModeLinux, type PoweredMachine } from './support/machines.ts'
 import { openNetwork } from './support/network.ts'
 
-const seconds = 180
 const rule = 'nfs4-client-names'
 /** The server takes away locks or open files of one machine. */
 const disturbed = /lost \d+ locks|(registration|verification) failed/
@@ -31,7 +30,7 @@ suite('two machines of one image with roots over NFSv4.2', () => {
     assert.equal(found?.level, 'warning')
     fix = /^ *(cat .*)$/m.exec(found.fix)?.[1]
     await bootTwo(image, async (machines) => {
-      await Promise.any(machines.map((machine) => machine.waitFor(disturbed, seconds)))
+      await Promise.any(machines.map((machine) => machine.waitFor(disturbed)))
     })
   })
 
@@ -41,7 +40,7 @@ suite('two machines of one image with roots over NFSv4.2', () => {
     assert.equal((await findingsOf(image.image)).get(rule), undefined)
     const verified = `netimage-demo: verified ${image.manifest.closure.length} paths`
     await bootTwo(image, async (machines) => {
-      await Promise.all(machines.map((machine) => machine.waitForEnd(seconds)))
+      await Promise.all(machines.map((machine) => machine.waitForEnd()))
       for (const machine of machines) {
         const said = machine.lines().map(({ text }) => text)
         assert.ok(said.includes('netimage-demo: registered'), machine.tail(Infinity))

@@ -118,7 +118,7 @@ suite('a file of the image', () => {
     const run = await promisify(execFile)(
       process.execPath,
       ['--input-type=module', '--eval', program],
-      { timeout: 60_000 },
+      { timeout: 900_000 },
     )
     assert.equal(run.stdout, 'EIO\nEIO\n')
   })

@@ -212,9 +212,6 @@ export const otherWays: readonly BootWay[] = [
   }),
 ]
 
-/** Long, because other programs may run on this machine. */
-const seconds = 300
-
 /**
  * Builds an image, starts servers, and boots a machine until it is up.
  *
@@ -254,7 +251,7 @@ export async function bootBy(
     machine: way.machine(firmware),
   })
   if (way.chooses) {
-    await machine.waitFor(way.chooses.menu, seconds)
+    await machine.waitFor(way.chooses.menu)
     machine.type(way.chooses.key)
   }
   const entry = manifest.system.entries.find(
@@ -272,7 +269,7 @@ export async function bootBy(
           `netimage-demo: mount ${rootDevice} / nfs rw,`,
         ],
       }
-  const { seconds: passed } = await machine.waitFor(last, seconds)
+  const { seconds: passed } = await machine.waitFor(last)
   const said = machine.lines().map(({ text }) => text)
   let shown = -1
   // Our own server offers each machine the fastest way, which may be another one.
@@ -288,7 +285,7 @@ export async function bootBy(
   }
   if (server) {
     const loading = ['dhcp', ...(way.boot.includes('uefi') ? [] : ['loader']), 'kernel', 'initrd']
-    if (!way.isAboutLoading) await server.program.waitFor(/"step":"registered"/, 120)
+    if (!way.isAboutLoading) await server.program.waitFor(/"step":"registered"/)
     assertOneBoot(await server.boots(mac), loading, !way.isAboutLoading)
   }
   context.diagnostic(`${way.name}: ${what} ${passed.toFixed(1)} seconds after power-on`)

@@ -7,8 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Host, Network } from './network.ts'
 import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
-
-const readySeconds = 180
+import { hangMinutes } from './recording.ts'
 
 /** @param configuration the text of dnsmasq.conf */
 export async function startDnsmasq(host: Host, configuration: string): Promise<Program> {
@@ -31,7 +30,7 @@ export async function startDnsmasq(host: Host, configuration: string): Promise<P
 export async function startKea(host: Host, configuration: string): Promise<Program> {
   const file = writeConfiguration(host, 'kea-dhcp4.conf', configuration)
   const server = host.start('kea', [findProgram('kea-dhcp4'), '-c', file])
-  await server.waitFor(/DHCP4_STARTED/, readySeconds)
+  await server.waitFor(/DHCP4_STARTED/)
   return server
 }
 
@@ -63,7 +62,7 @@ export async function startGanesha(host: Host, configuration: string): Promise<P
   const log = ['-L', 'STDOUT', '-N', 'NIV_EVENT']
   const files = ['-f', file, '-p', '/run/ganesha.pid']
   const server = host.start('ganesha', [findProgram('ganesha.nfsd'), '-F', ...log, ...files])
-  await server.waitFor(/NFS SERVER INITIALIZED/, readySeconds)
+  await server.waitFor(/NFS SERVER INITIALIZED/)
   return server
 }
 
@@ -89,11 +88,10 @@ async function listening(
   protocol: 'tcp' | 'udp',
   port: number,
 ): Promise<void> {
-  const end = performance.now() + readySeconds * 1000
+  const end = performance.now() + hangMinutes * 60_000
   while (!host.listens(protocol, port)) {
     const isLate = performance.now() > end
-    if (server.isRunning() && !isLate) await sleep(20)
-    // Rejects with the output of the server.
-    else await server.waitFor(/^$/, 0)
+    if (!server.isRunning() || isLate) throw new Error(server.tail(40))
+    await sleep(20)
   }
 }

@@ -196,8 +196,6 @@ function rootOfFix(fix: string): Pick<DemoSystemOptions, 'rootDevice' | 'rootOpt
   return { rootDevice, rootOptions: options.replaceAll('"', '').split(' ').join(',') }
 }
 
-const seconds = 180
-
 /**
  * Check names the rule, and the machine stops as the manual says; with the printed fix, it boots.
  */
@@ -207,7 +205,7 @@ export async function assertFails(systems: FlawedSystems, rule: string): Promise
   const { machine: kind, shows, level = 'error', isMendedByFstab } = flaw
   assert.equal((await systems.findingsOf(rule)).get(rule)?.level, level)
   const machine = await systems.boot(rule, kind)
-  await machine.waitFor(shows, seconds)
+  await machine.waitFor(shows)
   await machine.powerOff()
   const said = machine.lines().map(({ text }) => text)
   assert.ok(!said.includes('netimage-demo: registered'), said.join('\n'))
@@ -226,6 +224,6 @@ export async function assertIsUp(
     [],
   )
   const machine = await systems.boot(name, kind)
-  await machine.waitFor(/netimage-demo: verified/, seconds)
+  await machine.waitFor(/netimage-demo: verified/)
   await machine.powerOff()
 }

@@ -20,8 +20,6 @@ export type KernelNfsServer = {
   exports: string
 }
 
-const readySeconds = 120
-
 export async function startKernelNfsServer(
   network: Network,
   { address, rootTree, path, exports }: KernelNfsServer,
@@ -45,7 +43,7 @@ export async function startKernelNfsServer(
 
   const machine = withDisk(x86Direct({ kernel: join(fetched, 'kernel'), initrd, kernelLine }), disk)
   const server = await powerOn(network, { name: 'nfs-server', mac: '52:54:00:00:ff:01', machine })
-  await server.waitFor(/nfs-server: ready/, readySeconds)
+  await server.waitFor(/nfs-server: ready/)
   return server
 }
 

@@ -131,7 +131,7 @@ export function x86BiosPxe(): Machine {
   return {
     ...x86Bios(),
     async attend(console) {
-      await console.waitFor(/Press Ctrl-B for the iPXE command line/, 120)
+      await console.waitFor(/Press Ctrl-B for the iPXE command line/)
       console.type('\x02')
       await typeSlowly(console, 'set user-class none')
       await typeSlowly(console, 'dhcp')
@@ -144,11 +144,11 @@ export function x86BiosPxe(): Machine {
 
 /** Types slowly at iPXE's prompt: the BIOS loses a key if the last one was not read yet. */
 async function typeSlowly(console: Program, command: string): Promise<void> {
-  await console.waitFor(/iPXE> ?$/, 60)
+  await console.waitFor(/iPXE> ?$/)
   for (let typed = 1; typed <= command.length; typed++) {
     console.type(command.charAt(typed - 1))
     const echo = `iPXE> ${command.slice(0, typed)}`.trimEnd()
-    await console.waitFor(new RegExp(echo.replace('$', '\\$')), 60)
+    await console.waitFor(new RegExp(echo.replace('$', '\\$')))
   }
   console.type('\r')
 }
@@ -217,9 +217,9 @@ export function arm64Uboot({ uboot }: Pick<Firmware, 'uboot'>, settings = ''): M
   return {
     command: (parts) => qemuArm64('-bios', uboot, ...networkCard(parts, false)),
     async attend(console) {
-      await console.waitFor(/Hit any key to stop autoboot/, 120)
+      await console.waitFor(/Hit any key to stop autoboot/)
       console.type('\r')
-      await console.waitFor(/^=> ?$/, 60)
+      await console.waitFor(/^=> ?$/)
       console.type(`${settings}setenv autoload no; dhcp; pxe get; pxe boot; echo gave up\r`)
     },
     givesUp: /^gave up$/,

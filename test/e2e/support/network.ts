@@ -117,7 +117,7 @@ export async function openNetwork(name: string): Promise<Network> {
 
   const shell = ['sh', '-euc', setUp, 'sh', join(directory, 'state')]
   const holder = startHere('network', [unshare, '--net', '--mount', ...shell])
-  await holder.waitFor(/^ready$/, 120)
+  await holder.waitFor(/^ready$/)
   const host = hostOf(holder)
   const { run } = host
 
@@ -151,7 +151,7 @@ export async function openNetwork(name: string): Promise<Network> {
       ]
       const script = 'ip link set lo up; echo ready; exec sleep infinity'
       const other = startHere(cable, [...namespaces, 'sh', '-euc', script])
-      await other.waitFor(/^ready$/, 120)
+      await other.waitFor(/^ready$/)
       const peer = ['peer', 'name', 'eth0', 'address', mac, 'netns', String(other.pid)]
       await run([ip, 'link', 'add', cable, 'type', 'veth', ...peer])
       await plug(cable)

@@ -22,8 +22,6 @@ export type LoaderWay = {
   asksFor?: RegExp
 }
 
-/** Long, because other programs may run on this machine. */
-const seconds = 240
 const mac = '52:54:00:00:00:01'
 const script = /reached the script/
 
@@ -48,17 +46,17 @@ export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   const start = (name: string) => powerOn(network, { name, mac, machine: way.machine(firmware) })
   const machine = await start('machine')
   if (way.asksFor) {
-    await tftp.waitFor(way.asksFor, seconds)
+    await tftp.waitFor(way.asksFor)
     return
   }
   try {
-    await machine.waitFor(script, seconds)
+    await machine.waitFor(script)
   } catch (error) {
     // On a busy machine, EDK2's HTTP client sometimes gives up a download. The download is not from
     // our server, so it is enough that the download began.
     if (!machine.lines().some(({ text }) => /Downloading\.\.\./.test(text))) throw error
     await machine.powerOff()
-    await (await start('machine-again')).waitFor(script, seconds)
+    await (await start('machine-again')).waitFor(script)
   }
 }
 

@@ -45,7 +45,7 @@ export function launchOwnDhcp(network: Network, settings: OwnDhcpSettings): Prog
 
 export async function startOwnDhcp(network: Network, settings: OwnDhcpSettings): Promise<Program> {
   const server = launchOwnDhcp(network, settings)
-  await server.waitFor(/^ready$/, 120)
+  await server.waitFor(/^ready$/)
   return server
 }
 

@@ -56,7 +56,7 @@ export async function startOwnServer(
     ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : []), ...flags],
   ]
   const program = network.start('netimage', command, /^error: /)
-  await program.waitFor(/^on 10\.66\.0\.1 /, 60)
+  await program.waitFor(/^on 10\.66\.0\.1 /)
   return {
     program,
     async boots(mac) {

@@ -3,17 +3,17 @@
 import { spawn } from 'node:child_process'
 import { createWriteStream, readFileSync } from 'node:fs'
 import { findProgram } from './packages.ts'
-import { startRecording, type Line } from './recording.ts'
+import { hangMinutes, startRecording, type Line } from './recording.ts'
 
 export type Program = {
   name: string
   pid: number
   lines: () => readonly Line[]
   /** If the program ends, this rejects at once with the last lines. */
-  waitFor: (pattern: RegExp, seconds: number) => Promise<Line>
+  waitFor: (pattern: RegExp) => Promise<Line>
   type: (text: string) => void
   /** Waits until the program ends by itself with status 0. */
-  waitForEnd: (seconds: number) => Promise<void>
+  waitForEnd: () => Promise<void>
   isRunning: () => boolean
   /** Kills the program, and waits until all its processes are gone. */
   kill: () => Promise<void>
@@ -70,11 +70,11 @@ export function startProgram(request: ProgramRequest): Program {
     return [introduction, recording.tail(ownLines), ...rest].join('\n')
   }
 
-  async function waitForEnd(seconds: number): Promise<void> {
+  async function waitForEnd(): Promise<void> {
     const late = Promise.withResolvers<never>()
     const timer = setTimeout(() => {
-      late.reject(new Error(describe(`did not end within ${seconds} seconds`)))
-    }, seconds * 1000)
+      late.reject(new Error(describe(`did not end within ${hangMinutes} minutes`)))
+    }, hangMinutes * 60_000)
     try {
       const status = await Promise.race([ended, late.promise])
       if (status !== 0) throw new Error(describe(`ended with status ${status}`))

@@ -76,8 +76,8 @@ export async function powerOnPi(network: Network, name: ModelName): Promise<PiRe
   const host = await network.addHost(mac)
   const program = fileURLToPath(import.meta.resolve('./pi/main.ts'))
   const loader = host.start(name, [process.execPath, program, name, mac, serial, revision])
-  const { text } = await loader.waitFor(/^report /, 180)
-  await loader.waitForEnd(120)
+  const { text } = await loader.waitFor(/^report /)
+  await loader.waitForEnd()
   return v.parse(reportSchema, JSON.parse(text.slice('report '.length)))
 }
 

@@ -10,12 +10,17 @@ export type Recording = {
   lines: () => readonly Line[]
   /** The last lines, for error messages. */
   tail: (count: number) => string
-  /** Finds the first line that matches, among the printed lines and those to come. */
-  waitFor: (pattern: RegExp, seconds: number) => Promise<Line>
+  /**
+   * Finds the first line that matches, among the printed lines and those to come. The deadline is so
+   * long that a busy machine never misses it: it only turns a hang into a failure with an explanation.
+   */
+  waitFor: (pattern: RegExp) => Promise<Line>
   add: (chunk: string) => void
   /** The output has ended: rejects all waits with this reason. */
   end: (why: string) => void
 }
+
+export const hangMinutes = 15
 
 type Waiter = { pattern: RegExp; resolve: (line: Line) => void; reject: (error: Error) => void }
 
@@ -88,7 +93,7 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     return new Error(describe(`${why} before it printed ${pattern}`))
   }
 
-  async function waitFor(pattern: RegExp, seconds: number): Promise<Line> {
+  async function waitFor(pattern: RegExp): Promise<Line> {
     const found = lines().find(({ text }) => pattern.test(text))
     if (found) return found
     const why = ending ?? despair
@@ -96,8 +101,8 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     const { promise, resolve, reject } = Promise.withResolvers<Line>()
     const waiter = { pattern, resolve, reject }
     const timer = setTimeout(() => {
-      reject(failure(pattern, `took more than ${seconds} seconds`))
-    }, seconds * 1000)
+      reject(failure(pattern, `took more than ${hangMinutes} minutes`))
+    }, hangMinutes * 60_000)
     waiters.add(waiter)
     try {
       return await promise

@@ -34,7 +34,7 @@ after(() => {
 
 /** The answer that curl gets, or its failure. */
 async function byCurl(url: string, env: Record<string, string>): Promise<string> {
-  const args = ['--disable', '--silent', '--max-time', '20', url]
+  const args = ['--disable', '--silent', '--max-time', '900', url]
   const child = spawn('curl', args, { env: { PATH: process.env['PATH'], ...env } })
   let text = ''
   child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))

@@ -49,7 +49,7 @@ async function serve(options: Partial<HttpServerOptions> = {}) {
 }
 
 function curl(...args: string[]): Promise<Buffer> {
-  return filterThrough('curl', ['--silent', '--show-error', '--max-time', '30', ...args])
+  return filterThrough('curl', ['--silent', '--show-error', '--max-time', '900', ...args])
 }
 
 /** Status line, header fields in lower case, and body. */

@@ -40,7 +40,7 @@ export async function openPeer(): Promise<TftpPeer> {
       socket.send(encode(ack(0)), port, '127.0.0.1')
       assert.deepEqual(await peer.next(), { packet: ack(0), port })
     },
-    async next(milliseconds = 120_000) {
+    async next(milliseconds = 900_000) {
       if (waiting.length === 0) {
         const woken = Promise.withResolvers<void>()
         const timer = setTimeout(woken.resolve, milliseconds)

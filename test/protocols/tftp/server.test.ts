@@ -43,7 +43,7 @@ async function fetch(peer: TftpPeer, block: number): Promise<Buffer> {
 
 async function isServed(port: number, file = 'kernel'): Promise<boolean> {
   const url = `tftp://127.0.0.1:${port}/${file}`
-  const bytes = await filterThrough('curl', ['--silent', '--show-error', '--max-time', '30', url])
+  const bytes = await filterThrough('curl', ['--silent', '--show-error', '--max-time', '900', url])
   return bytes.equals(kernel)
 }
 

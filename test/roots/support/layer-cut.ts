@@ -65,7 +65,7 @@ export async function cutAgainAndAgain(cuts: Cuts): Promise<number> {
   }
   for (let round = 0; round <= cuts.rounds; round++) {
     await using program = killedAtEnd(cuts.start())
-    const { text } = await program.waitFor(/^tree .*\]\}$/, 60)
+    const { text } = await program.waitFor(/^tree .*\]\}$/)
     const { problems, lines } = v.parse(foundSchema, JSON.parse(text.slice('tree '.length)))
     assert.deepEqual(problems, [])
     const { operations, unknown } = findMoment(lines, local, (step) => numberAt(seed, at + step))
@@ -73,7 +73,7 @@ export async function cutAgainAndAgain(cuts: Cuts): Promise<number> {
     assert.deepEqual(withoutData(lines, unknown), withoutData(treeOfDirectory(local), unknown))
     for (const path of unknown) truncateSync(onDisk(local, path))
     program.type(`${JSON.stringify({ from: at, answered, empty: [...unknown] })}\n`)
-    await program.waitFor(/^acknowledged /, 60)
+    await program.waitFor(/^acknowledged /)
     await sleep(((numberAt(seed, round) % 997) / 997) * cuts.longestMs)
     await program.kill()
     const last = program.lines().findLast(({ text: line }) => /^acknowledged \d+$/.test(line))

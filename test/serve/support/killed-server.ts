@@ -16,15 +16,13 @@ export type WorkThroughKills = {
   startMachine: (mount: { path: string; options: string }) => Promise<PoweredMachine>
   /** The line that the machine prints when the first kill may come. */
   begins: RegExp
-  /** The longest time that each of the two may take. */
-  seconds: number
   betweenKillsMs: number
 }
 
 /** @returns how often the server was killed, and the layer that it served */
 export async function workThroughKills(
   network: Network,
-  { image, startMachine, begins, seconds, betweenKillsMs }: WorkThroughKills,
+  { image, startMachine, begins, betweenKillsMs }: WorkThroughKills,
 ): Promise<{ kills: number; layer: string; tree: string }> {
   const [layer, tree] = [join(network.directory, 'layer'), join(network.directory, 'tree')]
   for (const directory of [layer, tree]) mkdirSync(directory)
@@ -33,13 +31,13 @@ export async function workThroughKills(
   const start = async () => {
     const command = [process.execPath, program, network.server, ports, path, layer, tree]
     const started = network.start('nfs-layer', command)
-    await started.waitFor(/^ready$/, 120)
+    await started.waitFor(/^ready$/)
     return started
   }
   let server = await start()
   const machine = await startMachine({ path, options: ',port=2050,mountport=2050' })
-  const passed = machine.waitFor(/^passed$/, seconds)
-  await machine.waitFor(begins, seconds)
+  const passed = machine.waitFor(/^passed$/)
+  await machine.waitFor(begins)
   let kills = 0
   for (let isDone = false; !isDone; kills++) {
     isDone = await Promise.race([passed.then(() => true), sleep(betweenKillsMs, false)])
