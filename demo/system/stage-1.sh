@@ -37,11 +37,16 @@ listInterfaces() {
   done
 }
 
+uptimeSeconds() {
+  read -r uptime idle </proc/uptime
+  echo ${uptime%.*}
+}
+
 waitForInterfaces() {
-  tries=0
+  # A look takes seconds in an emulated machine, so the limit is a time.
+  end=$(($(uptimeSeconds) + 10))
   until loadDrivers; [ -n "$(listInterfaces)" ]; do
-    tries=$((tries + 1))
-    [ $tries -lt 100 ] || return 1
+    [ $(uptimeSeconds) -lt $end ] || return 1
     usleep 100000
   done
 }

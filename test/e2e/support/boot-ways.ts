@@ -38,8 +38,11 @@ export type BootWay = {
   populate?: (firmware: Firmware) => string
   /** The key to press in the menu, instead of waiting for the default. */
   chooses?: { menu: RegExp; key: string; specialisation?: string }
-  /** The test ends when the kernel runs: after that, the boot is the same as in other ways. */
-  isAboutLoading?: true
+  /**
+   * The test ends when the loader fetches the kernel, or when the kernel runs: after that, the boot
+   * is the same as in other ways. Default: when the system is up.
+   */
+  until?: 'script' | 'kernel'
   /** The console must show these in this order; they prove that the right loader was used. */
   shows: readonly RegExp[]
 }
@@ -61,7 +64,7 @@ function byIpxeLoader(
     boot: ['ipxe'],
     servers: { dnsmasq: routerAdvertisements },
     chooses: ipxeMenu,
-    isAboutLoading: true,
+    until: 'script',
     shows: [
       new RegExp(way.ipxeLoader.replace('.', '\\.')),
       /iPXE initialising devices/,
@@ -70,7 +73,10 @@ function byIpxeLoader(
   }
 }
 
-/** Ways for other programs' servers; `fastOwnWays` are also fast, and use our own server. */
+/**
+ * Ways for other programs' servers; `fastOwnWays` are also fast, and use our own server. These ways
+ * boot until the system is up: one for each kind of boot files.
+ */
 export const fastWays: readonly BootWay[] = [
   {
     name: 'bios-ipxe-tftp',
@@ -101,6 +107,7 @@ export const fastOwnWays: readonly BootWay[] = [
   },
 ]
 
+/** These differ only in how the kernel is loaded. */
 export const otherWays: readonly BootWay[] = [
   {
     name: 'bios-ipxe-http',
@@ -108,6 +115,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { http: 'root', dnsmasq: routerAdvertisements },
+    until: 'kernel',
     shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
   ...(['pxelinux.0', 'lpxelinux.0'] as const).map((loader): BootWay => ({
@@ -117,9 +125,9 @@ export const otherWays: readonly BootWay[] = [
     boot: ['extlinux'],
     servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
     populate: ({ pxelinux }) => `cp ${pxelinux[loader]} ${pxelinux.module} .`,
+    until: 'kernel',
     // One loader starts the default, the other one starts a specialisation from the menu.
     ...(loader === 'lpxelinux.0' && {
-      isAboutLoading: true,
       chooses: { menu: /^boot:/, key: 'nixos-1-debug\r', specialisation: 'debug' },
     }),
     shows: [
@@ -133,6 +141,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'http'),
     boot: ['uefi'],
     servers: { http: 'root' },
+    until: 'kernel',
     shows: [/Start HTTP Boot over IPv4/],
   },
   {
@@ -140,6 +149,7 @@ export const otherWays: readonly BootWay[] = [
     system: arm64,
     machine: (firmware) => arm64Uefi(firmware, 'pxe'),
     boot: ['uefi'],
+    until: 'kernel',
     shows: [/Start PXE over IPv4/],
   },
   {
@@ -148,6 +158,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dhcp: 'proxy' },
+    until: 'kernel',
     shows: [/tftp:\/\/.*boot\.ipxe.* ok/],
   },
   {
@@ -156,7 +167,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
     servers: { dhcp: 'proxy' },
-    isAboutLoading: true,
+    until: 'kernel',
     shows: [/Start PXE over IPv4/],
   },
   {
@@ -165,7 +176,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
     servers: { dhcp: 'kea' },
-    isAboutLoading: true,
+    until: 'kernel',
     shows: [/Start PXE over IPv4/],
   },
   {
@@ -174,7 +185,7 @@ export const otherWays: readonly BootWay[] = [
     machine: (firmware) => x86Uefi(firmware, 'http'),
     boot: ['uefi'],
     servers: { dhcp: 'kea', http: 'folder' },
-    isAboutLoading: true,
+    until: 'kernel',
     shows: [/Start HTTP Boot over IPv4/],
   },
   {
@@ -183,7 +194,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dhcp: 'kea', http: 'folder' },
-    isAboutLoading: true,
+    until: 'kernel',
     shows: [/http:\/\/.*\/boot\/boot\.ipxe.* ok/],
   },
   {
@@ -192,7 +203,7 @@ export const otherWays: readonly BootWay[] = [
     machine: x86Bios,
     boot: ['ipxe'],
     servers: { dhcp: 'proxy', http: 'root' },
-    isAboutLoading: true,
+    until: 'kernel',
     shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
   ...['undionly.kpxe', 'ipxe.pxe'].map((ipxeLoader) =>
@@ -211,6 +222,12 @@ export const otherWays: readonly BootWay[] = [
     ipxeLoader: 'ipxe-arm64.efi',
   }),
 ]
+
+const ends = {
+  script: { last: /nixos\/\S*Image/, what: 'the loader fetches the kernel' },
+  kernel: { last: /netimage-demo: stage 1/, what: 'its kernel runs' },
+  up: { last: /netimage-demo: up/, what: 'up' },
+} as const
 
 /**
  * Builds an image, starts servers, and boots a machine until it is up.
@@ -258,17 +275,15 @@ export async function bootBy(
     ({ specialisation }) => specialisation === way.chooses?.specialisation,
   )
   assert.ok(entry)
-  const { last, what, also } = way.isAboutLoading
-    ? { last: /netimage-demo: stage 1/, what: 'its kernel runs', also: [] }
-    : {
-        last: /netimage-demo: up/,
-        what: 'up',
-        also: [
+  const { last, what } = ends[way.until ?? 'up']
+  const also =
+    way.until === undefined
+      ? [
           'netimage-demo: registered',
           `netimage-demo: system ${dirname(entry.init)}`,
           `netimage-demo: mount ${rootDevice} / nfs rw,`,
-        ],
-      }
+        ]
+      : []
   const { seconds: passed } = await machine.waitFor(last)
   const said = machine.lines().map(({ text }) => text)
   let shown = -1
@@ -285,8 +300,8 @@ export async function bootBy(
   }
   if (server) {
     const loading = ['dhcp', ...(way.boot.includes('uefi') ? [] : ['loader']), 'kernel', 'initrd']
-    if (!way.isAboutLoading) await server.program.waitFor(/"step":"registered"/)
-    assertOneBoot(await server.boots(mac), loading, !way.isAboutLoading)
+    if (way.until === undefined) await server.program.waitFor(/"step":"registered"/)
+    assertOneBoot(await server.boots(mac), loading, way.until === undefined)
   }
   context.diagnostic(`${way.name}: ${what} ${passed.toFixed(1)} seconds after power-on`)
   await machine.powerOff()

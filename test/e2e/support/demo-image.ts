@@ -41,7 +41,7 @@ export async function buildBootableSystem(
   })
 }
 
-/** Builds an image of the demo system. @param image the path of the image; its pool is beside it */
+/** Builds an image of the demo system at the path `image`. All images share one pool. */
 export async function buildDemoImage(
   demo: DemoSystem,
   image: string,
@@ -55,7 +55,7 @@ export async function buildDemoImage(
     checkSignatures: false,
     options: { nfsRoot: `${rootDevice},v3`, ...options },
     output: image,
-    pool: `${image}-pool`,
+    pool: cacheDirectory('demo-pool'),
   })
   const trees = join(image, 'net-image')
   const rootTree = join(trees, manifest.options.rootDirectoryName)

@@ -1,5 +1,6 @@
 // Our own DHCP server in a network, and other programs' clients.
 
+import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
@@ -70,25 +71,34 @@ export function eventsOf(server: Program, mac: string) {
     .filter((event) => event.mac === mac)
 }
 
-/**
- * Asks with busybox's udhcpc. @returns the values for its script, or undefined without an answer
- */
+/** Asks with busybox's udhcpc until a server answers. @returns the values for its script */
 export async function udhcpc(
   host: Host,
   flags: readonly string[] = [],
-): Promise<Record<string, string> | undefined> {
-  const script = join(host.directory, 'udhcpc-script')
-  writeFileSync(script, '#!/bin/sh\n[ "$1" != bound ] || env\n', { mode: 0o755 })
-  const tries = ['-q', '-n', '-t', '4', '-T', '1']
-  const command = [findProgram('busybox'), 'udhcpc', '-i', 'eth0', '-f', ...tries, '-s', script]
-  const said = await host.run(['sh', '-c', '"$@" || echo none', 'sh', ...command, ...flags])
-  if (/^none$/m.test(said)) return undefined
+): Promise<Record<string, string>> {
+  const said = await runUdhcpc(host, 900, flags)
+  assert.ok(!isNone.test(said), said)
   return Object.fromEntries(
     said.split('\n').flatMap((line) => {
       const at = line.indexOf('=')
       return at > 0 ? [[line.slice(0, at), line.slice(at + 1)] as const] : []
     }),
   )
+}
+
+/** Asks a few times with busybox's udhcpc, and checks that no server answers. */
+export async function udhcpcInVain(host: Host, flags: readonly string[] = []): Promise<void> {
+  assert.match(await runUdhcpc(host, 4, flags), isNone)
+}
+
+const isNone = /^none$/m
+
+async function runUdhcpc(host: Host, tries: number, flags: readonly string[]): Promise<string> {
+  const script = join(host.directory, 'udhcpc-script')
+  writeFileSync(script, '#!/bin/sh\n[ "$1" != bound ] || env\n', { mode: 0o755 })
+  const limits = ['-q', '-n', '-t', String(tries), '-T', '1']
+  const command = [findProgram('busybox'), 'udhcpc', '-i', 'eth0', '-f', ...limits, '-s', script]
+  return await host.run(['sh', '-c', '"$@" || echo none', 'sh', ...command, ...flags])
 }
 
 /** Serves files with dnsmasq by TFTP only. */

@@ -3,7 +3,8 @@
 //     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE]
 //
 // PORTS is the option `ports` of `startNfsServer`, as JSON. Every address may mount PATH. There it
-// has a file system in memory, or the directory LAYER as a layer over the directory TREE.
+// has a file system in memory, or the directory LAYER as a layer over the directory TREE. It prints
+// `at work` once it has done a few operations.
 
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
@@ -20,12 +21,16 @@ const machine = {
   name: 'any',
   exports: [{ path, layer: 'layer', image: 'image', fileSystem }],
 }
+let operations = 0
 await startNfsServer({
   address,
   ports: JSON.parse(ports),
   machineOf: () => machine,
   handleKey: Buffer.alloc(32, 7),
   report: (event) => void process.stdout.write(`${JSON.stringify(event)}\n`),
+  observe() {
+    if (++operations === 50) process.stdout.write('at work\n')
+  },
   onError: (error) => void process.stdout.write(`error: ${error.message}\n`),
 })
 process.stdout.write('ready\n')
