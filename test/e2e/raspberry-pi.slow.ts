@@ -31,29 +31,32 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
   after(() => rmSync(directory, { recursive: true, force: true }))
 
   for (const name of modelNames) {
-    for (const dhcp of ['proxy', 'kea'] as const) {
-      test(`${name} boots by DHCP from ${dhcp}`, async () => {
-        assertStartsSystem(name, await bootPi(name, image.image, dhcp), image)
-      })
-    }
-
-    test(`${name} prefers the folder of its serial number`, async () => {
-      const copy = join(directory, `image-for-${name}`)
-      cpSync(image.image, copy, { recursive: true, verbatimSymlinks: true })
-      const { serial } = boards[name]
-      const bootTree = join(copy, 'net-image/boot')
-      mkdirSync(join(bootTree, serial))
-      for (const file of readdirSync(bootTree)) {
-        // The boot ROM of a Pi 3 fetches this file, and does not use folders.
-        if (file !== serial && file !== 'bootcode.bin') {
-          renameSync(join(bootTree, file), join(bootTree, serial, file))
-        }
-      }
-      const report = await bootPi(name, copy)
-      assert.equal(report.prefix, `${serial}/`)
-      assertStartsSystem(name, report, image)
+    test(`${name} boots by DHCP from proxy`, async () => {
+      assertStartsSystem(name, await bootPi(name, image.image, 'proxy'), image)
     })
   }
+
+  // All models send the same options of DHCP, and search for their folder in the same way.
+  test('a pi5 boots by DHCP from kea', async () => {
+    assertStartsSystem('pi5', await bootPi('pi5', image.image, 'kea'), image)
+  })
+
+  test('a pi3 prefers the folder of its serial number', async () => {
+    const copy = join(directory, 'image-for-serial')
+    cpSync(image.image, copy, { recursive: true, verbatimSymlinks: true })
+    const { serial } = boards.pi3
+    const bootTree = join(copy, 'net-image/boot')
+    mkdirSync(join(bootTree, serial))
+    for (const file of readdirSync(bootTree)) {
+      // The boot ROM of a Pi 3 fetches this file, and does not use folders.
+      if (file !== serial && file !== 'bootcode.bin') {
+        renameSync(join(bootTree, file), join(bootTree, serial, file))
+      }
+    }
+    const report = await bootPi('pi3', copy)
+    assert.equal(report.prefix, `${serial}/`)
+    assertStartsSystem('pi3', report, image)
+  })
 
   test('the kernel that a pi3 has fetched mounts the root and starts its init', async () => {
     await using network = await openNetwork('pi3-kernel')

@@ -43,15 +43,14 @@ suite('Raspberry Pis that our DHCP server answers', { concurrency: 2 }, () => {
   })
   after(() => rmSync(directory, { recursive: true, force: true }))
 
-  for (const mode of ['full', 'proxy'] as const) {
-    for (const name of modelNames) {
-      test(`${name}, ${mode}`, async () => {
-        await using network = await openNetwork(`own-dhcp-${name}-${mode}`)
-        if (mode === 'proxy') await startRouter(network)
-        await startOwnDhcp(network, { mode, files: ['config.txt'] })
-        await startTftp(network, join(image.image, 'net-image', 'boot'))
-        assertStartsSystem(name, await powerOnPi(network, name), image)
-      })
-    }
+  const answered = [...modelNames.map((name) => [name, 'full'] as const), ['pi4', 'proxy'] as const]
+  for (const [name, mode] of answered) {
+    test(`${name}, ${mode}`, async () => {
+      await using network = await openNetwork(`own-dhcp-${name}-${mode}`)
+      if (mode === 'proxy') await startRouter(network)
+      await startOwnDhcp(network, { mode, files: ['config.txt'] })
+      await startTftp(network, join(image.image, 'net-image', 'boot'))
+      assertStartsSystem(name, await powerOnPi(network, name), image)
+    })
   }
 })

@@ -6,15 +6,22 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
-import { bootBy, fastOwnWays, fastWays, otherWays, type BootWay } from './support/boot-ways.ts'
+import {
+  bootBy,
+  fastOwnWays,
+  fastWays,
+  ipxeMenu,
+  otherWays,
+  type BootWay,
+} from './support/boot-ways.ts'
 import { buildBootableSystem, buildDemoImage } from './support/demo-image.ts'
 import { fetchFirmware } from './support/firmware.ts'
-import { arm64Uboot, powerOn } from './support/machines.ts'
+import { powerOn, x86Bios } from './support/machines.ts'
 import { openNetwork } from './support/network.ts'
 import { startOwnServer } from './support/own-server.ts'
 
 const likeOthers = new Set([
-  ...['bios-ipxe-http', 'bios-pxelinux.0', 'bios-undionly.kpxe', 'ovmf-snponly.efi'],
+  ...['bios-ipxe-http', 'bios-lpxelinux.0', 'bios-undionly.kpxe', 'ovmf-snponly.efi'],
   'aarch64-edk2-ipxe-arm64.efi',
 ])
 /** U-Boot takes the first offer, and does not support proxyDHCP. */
@@ -51,14 +58,19 @@ suite('a machine keeps', { concurrency: 2 }, () => {
       await using cleanup = new AsyncDisposableStack()
       cleanup.defer(() => rmSync(directory, { recursive: true, force: true }))
       const firmware = await fetchFirmware()
-      const demo = await buildBootableSystem('aarch64-linux')
-      const { image } = await buildDemoImage(demo, join(directory, 'image'), { boot: ['extlinux'] })
+      const demo = await buildBootableSystem('x86_64-linux')
+      const { image } = await buildDemoImage(demo, join(directory, 'image'), {
+        boot: ['ipxe'],
+        bootSettings: { ipxe: firmware.ipxe },
+      })
       const network = cleanup.use(await openNetwork(`serve-keeps-${flags.length}`))
       const server = await startOwnServer(network, [image], 'full', { flags })
 
       async function isRegisteredAnew(name: string): Promise<boolean> {
-        const machine = arm64Uboot(firmware)
-        const powered = await powerOn(network, { name, mac: '52:52:52:52:52:52', machine })
+        const machine = x86Bios()
+        const powered = await powerOn(network, { name, mac: '52:54:00:00:00:01', machine })
+        await powered.waitFor(ipxeMenu.menu)
+        powered.type(ipxeMenu.key)
         await powered.waitFor(/netimage-demo: up/)
         await powered.powerOff()
         return powered.lines().some(({ text }) => text.includes('netimage-demo: registered'))

@@ -51,7 +51,7 @@ type BootSettings = NonNullable<BuildRequest['bootSettings']>
 
 const [x86, arm64] = ['x86_64-linux', 'aarch64-linux'] as const
 
-const ipxeMenu = { menu: /NixOS over the network/, key: '\r' }
+export const ipxeMenu = { menu: /NixOS over the network/, key: '\r' }
 
 /** The firmware fetches a loader of iPXE, and the loader fetches the script. */
 function byIpxeLoader(
@@ -171,15 +171,6 @@ export const otherWays: readonly BootWay[] = [
     shows: [/Start PXE over IPv4/],
   },
   {
-    name: 'ovmf-pxe-uki-kea',
-    system: x86,
-    machine: (firmware) => x86Uefi(firmware, 'pxe'),
-    boot: ['uefi'],
-    servers: { dhcp: 'kea' },
-    until: 'kernel',
-    shows: [/Start PXE over IPv4/],
-  },
-  {
     name: 'ovmf-http-uki-kea',
     system: x86,
     machine: (firmware) => x86Uefi(firmware, 'http'),
@@ -196,15 +187,6 @@ export const otherWays: readonly BootWay[] = [
     servers: { dhcp: 'kea', http: 'folder' },
     until: 'kernel',
     shows: [/http:\/\/.*\/boot\/boot\.ipxe.* ok/],
-  },
-  {
-    name: 'bios-ipxe-http-proxy-dhcp',
-    system: x86,
-    machine: x86Bios,
-    boot: ['ipxe'],
-    servers: { dhcp: 'proxy', http: 'root' },
-    until: 'kernel',
-    shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
   ...['undionly.kpxe', 'ipxe.pxe'].map((ipxeLoader) =>
     byIpxeLoader(`bios-${ipxeLoader}`, { system: x86, machine: x86BiosPxe, ipxeLoader }),
