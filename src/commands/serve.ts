@@ -12,10 +12,11 @@ import {
   parseAddresses,
   parseAllowed,
   parseDomain,
+  parseLayerSize,
   parsePort,
   parseReservation,
   refuseWithoutFull,
-} from './address-flags.ts'
+} from './serve-flags.ts'
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import { showBoots, type BootView } from './show-boots.ts'
 import { stateOption } from './state-option.ts'
@@ -81,6 +82,12 @@ function describeServe() {
     )
     .option('--force', 'with --dhcp full: serve even if another DHCP server answers')
     .option('--ephemeral', 'at each boot, remove all that the machine wrote before')
+    .addOption(
+      new Option(
+        '--layer-size <size>',
+        'the most that each machine may write, as in 20G (default: all of the disk)',
+      ).argParser(parseLayerSize),
+    )
     .addOption(stateOption)
     .option('--tftp-port <port>', 'another port for TFTP', parsePort, 69)
     .option('--tftp-single-port', 'use one port for all of TFTP, for firewalls')
@@ -133,6 +140,7 @@ async function run(
       force: force ?? false,
       allowed,
       ephemeral: flags.ephemeral ?? false,
+      layerSize: flags.layerSize,
       ports: {
         tftp: flags.tftpPort,
         http: flags.httpPort,

@@ -5,13 +5,14 @@
  * A copy has a name of its own. Nothing refers to the copy until it is taken, so the layer stays as
  * it was if the server is killed.
  */
+import { lstatSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { copyBeginning } from './copy-file.ts'
 import { asFailure, failure } from './failure.ts'
-import type { Floor } from './floor.ts'
+import type { Room } from './room.ts'
 
 export interface Copies {
   /**
@@ -25,6 +26,8 @@ export interface Copies {
   has(node: NodeId): boolean
   /** Ends or removes the copy of this node: it is not needed any more. */
   drop(node: NodeId): void
+  /** Bytes on the disk that the copies take now. */
+  used(): number
   /** Ends and removes all copies. */
   close(): Promise<void>
 }
@@ -37,12 +40,19 @@ interface Copy {
   error?: unknown
   stop: AbortController
   ended: Promise<void>
+  /** Removes the copy if the machine does not ask again. */
+  expiry?: NodeJS.Timeout
 }
 
 /** Copies that this process makes at a time: they share the disk and Node's threads. */
 const maxRunning = 2
 /** Copies of one layer, including those that have ended or failed and were not taken since. */
 const maxOfLayer = 16
+/**
+ * A machine that waits asks again every few seconds. If it has not asked for this long since the
+ * copy ended, its program has ended or has given up. Milliseconds.
+ */
+const keptMs = 120_000
 
 let running = 0
 const queue = new Set<PromiseWithResolvers<void>>()
@@ -52,7 +62,7 @@ export function isCopy(name: string): boolean {
 }
 
 /** @param folder where the copies are made */
-export function createCopies(folder: string, floor: Floor): Copies {
+export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
   const copies = new Map<NodeId, Copy>()
   const ending = new Set<Promise<void>>()
   let made = 0
@@ -61,6 +71,7 @@ export function createCopies(folder: string, floor: Floor): Copies {
     const copy = copies.get(node)
     if (!copy) return
     copies.delete(node)
+    clearTimeout(copy.expiry)
     copy.stop.abort()
     const removed = copy.ended
       .then(() => rm(copy.path, { force: true }))
@@ -82,16 +93,26 @@ export function createCopies(folder: string, floor: Floor): Copies {
     copies.set(node, copy)
     const beforePiece = (piece: number) => {
       stop.signal.throwIfAborted()
-      floor.take(piece)
+      room.take(piece)
     }
-    copy.ended = inTurn(stop.signal, () => copyBeginning(open, path, bytes, beforePiece)).then(
-      () => void (copy.isReady = true),
-      (error: unknown) => void (copy.error = error),
-    )
+    copy.ended = inTurn(stop.signal, () => copyBeginning(open, path, bytes, beforePiece))
+      .then(
+        () => void (copy.isReady = true),
+        (error: unknown) => void (copy.error = error),
+      )
+      .then(() => {
+        if (copies.get(node) === copy) copy.expiry = setTimeout(() => drop(node), keptMs).unref()
+      })
   }
 
   return {
     drop,
+    used() {
+      const stats = [...copies.values()].map(({ path }) =>
+        lstatSync(path, { throwIfNoEntry: false }),
+      )
+      return stats.reduce((sum, stat) => sum + (stat?.blocks ?? 0) * 512, 0)
+    },
     has: (node) => copies.has(node),
     take(node, open, bytes) {
       const known = copies.get(node)
@@ -101,6 +122,7 @@ export function createCopies(folder: string, floor: Floor): Copies {
       }
       if (known?.isReady && known.bytes >= bytes) {
         copies.delete(node)
+        clearTimeout(known.expiry)
         return known.path
       }
       if (known && known.bytes < bytes) drop(node)

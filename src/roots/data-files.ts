@@ -9,6 +9,7 @@ import {
   fsync,
   fsyncSync,
   ftruncateSync,
+  lstatSync,
   openSync,
   readdirSync,
   readSync,
@@ -27,8 +28,9 @@ import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex, ImageNode } from './image-index.ts'
 import { guarded, synced } from './failure.ts'
-import type { Floor } from './floor.ts'
 import { createOpenFiles } from './open-files.ts'
+import type { Room } from './room.ts'
+import { countUsage } from './usage.ts'
 
 export interface DataFiles {
   size(node: NodeId): { size: number; used: number }
@@ -39,6 +41,11 @@ export interface DataFiles {
    * settled first.
    */
   write(node: NodeId, offset: number, data: Uint8Array): void
+  /**
+   * Whether all bytes of this range have blocks on the disk already. False if this is not known: a
+   * block of zeros may be a hole.
+   */
+  overwrites(node: NodeId, offset: number, length: number): boolean
   /**
    * Sets the size so that it can still be undone: a file grows at once, but data is cut off only
    * when the size is settled.
@@ -57,6 +64,8 @@ export interface DataFiles {
    * @throws `EAGAIN` while many bytes are being copied, or `ENOSPC`; no file is made then
    */
   create(node: NodeId, from: ImageNode | undefined, bytes: number): void
+  /** Bytes on the disk of all files, and of the copies that are being made. Only if counted. */
+  used(): number
   /** The node is gone: ends or removes the copy that is made for it. */
   dropCopy(node: NodeId): void
   /** To be called before `close`: ends the copies that are being made. */
@@ -87,6 +96,8 @@ const maxOpen = 32
  * bring this many, too.
  */
 const maxCopiedAtOnce = 2 ** 20
+/** No file system of Linux has smaller blocks that matter. */
+const block = 4096
 const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
 const unlinkAsync = promisify(unlink)
@@ -95,18 +106,30 @@ export function dataFolder(directory: string): string {
   return join(directory, 'data')
 }
 
-export function openDataFiles(directory: string, index: ImageIndex, floor: Floor): DataFiles {
+export interface DataFilesSettings {
+  /** The directory of the layer. */
+  directory: string
+  index: ImageIndex
+  room: Room
+  /** Whether `used` is needed: counting takes memory for each file. */
+  isCounted: boolean
+}
+
+export function openDataFiles(settings: DataFilesSettings): DataFiles {
+  const { directory, index, room, isCounted } = settings
   const folder = dataFolder(directory)
   makeDirectory(folder)
   const own = createOpenFiles(maxOpen)
   const ofImage = createOpenFiles(maxOpen)
-  const copies = createCopies(folder, floor)
+  const copies = createCopies(folder, room)
   const names = openSync(folder, 'r')
   // A server that was killed may have left names that are not on the disk.
   let hasNewNames = true
   const truncated = new Set<NodeId>()
   /** Sizes that are set and not settled yet. */
   const sizes = new Map<NodeId, { before: number; now: number }>()
+
+  const usage = isCounted ? countUsage() : undefined
 
   const fileOf = (node: NodeId) => join(folder, node.toString(16))
   const descriptor = (node: NodeId) =>
@@ -143,8 +166,14 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
     const size = sizes.get(node)
     if (!size) return
     sizes.delete(node)
-    if (size.now < size.before) guarded(() => ftruncateSync(descriptor(node), size.now))
+    if (size.now < size.before) guarded(() => truncate(node, size.now))
     truncated.add(node)
+  }
+
+  function truncate(node: NodeId, size: number): void {
+    const file = descriptor(node)
+    ftruncateSync(file, size)
+    usage?.note(node, fstatSync(file))
   }
 
   return {
@@ -173,13 +202,25 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
         // Some of the data may have been written. Keep the file from being longer than before.
         if (fstatSync(file).size > size) ftruncateSync(file, size)
         throw error
+      } finally {
+        usage?.note(node, fstatSync(file))
       }
+    },
+    overwrites(node, offset, length) {
+      const file = descriptor(node)
+      const { size, blocks } = fstatSync(file)
+      const end = Math.min(size, sizes.get(node)?.now ?? size)
+      if (offset + length > end) return false
+      if (blocks * 512 >= size) return true
+      const before = Buffer.allocUnsafe(length)
+      readFully(file, offset, before)
+      return !hasHole(before, offset)
     },
     setSize(node, size) {
       settle(node)
       const file = descriptor(node)
       const before = fstatSync(file).size
-      if (size > before) ftruncateSync(file, size)
+      if (size > before) truncate(node, size)
       sizes.set(node, { before, now: size })
     },
     settleSizes() {
@@ -189,16 +230,19 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
       const restored = [...sizes]
       sizes.clear()
       for (const [node, { before, now }] of restored) {
-        if (now > before) guarded(() => ftruncateSync(descriptor(node), before))
+        if (now > before) guarded(() => truncate(node, before))
       }
     },
+    used: () => (usage?.all() ?? 0) + copies.used(),
     dropCopy: (node) => copies.drop(node),
     stopCopies: () => copies.close(),
     create(node, from, bytes) {
       const file = fileOf(node)
       const needed = Math.min(bytes, from?.size ?? 0)
       const isLarge = needed > maxCopiedAtOnce
-      floor.take(isLarge ? 0 : needed, 1)
+      room.take(isLarge ? 0 : needed, 1)
+      // A copy that is being made has taken its room already.
+      if (isLarge && from && !copies.has(node)) room.takeShared(Math.min(needed, from.used))
       const copy = isLarge && from ? cloneOrCopy(node, from, needed) : undefined
       // An operation that was undone may have left a file, which is replaced.
       own.forget(String(node))
@@ -208,6 +252,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
       if (copy !== undefined) renameSync(copy, file)
       else if (from && needed > 0) withSource(from, (source) => copyFile(source, file, needed))
       else closeSync(openSync(file, 'wx', 0o600))
+      usage?.note(node, lstatSync(file))
       // The name must be on the disk before the database refers to it: the data of the image was
       // safe, so its copy must be safe, too.
       if (needed > 0) fsyncSync(names)
@@ -218,6 +263,7 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
       truncated.delete(node)
       try {
         await unlinkAsync(fileOf(node))
+        usage?.forget(node)
       } catch {
         // Nothing refers to the file. It is removed when the layer is opened again.
       }
@@ -243,8 +289,12 @@ export function openDataFiles(directory: string, index: ImageIndex, floor: Floor
         if (isCopy(name)) rmSync(join(folder, name))
         if (!/^[0-9a-f]+$/.test(name)) continue
         const node = Number.parseInt(name, 16)
-        if (nodes.has(node)) kept.add(node)
-        else rmSync(join(folder, name))
+        if (!nodes.has(node)) {
+          rmSync(join(folder, name))
+          continue
+        }
+        kept.add(node)
+        usage?.note(node, lstatSync(join(folder, name)))
       }
       return kept
     },
@@ -264,4 +314,14 @@ function readFully(file: number, offset: number, into: Uint8Array): number {
     at += count
   }
   return at
+}
+
+/** @param offset of the bytes in their file @returns whether a block of them has only zeros */
+function hasHole(bytes: Buffer, offset: number): boolean {
+  for (let at = 0; at < bytes.length;) {
+    const end = Math.min(bytes.length, at + block - ((offset + at) % block))
+    if (bytes.subarray(at, end).every((byte) => byte === 0)) return true
+    at = end
+  }
+  return false
 }

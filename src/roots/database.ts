@@ -111,6 +111,10 @@ export interface LayerDatabase {
   rollback(): void
   /** Resolves once everything that was committed before is on the disk. @throws `SyncFailure` */
   sync(): Promise<void>
+  /** Bytes of the file that deleted rows have left: new rows take their room first. */
+  reusableBytes(): number
+  /** Lets the log begin anew, so that it does not grow. Waits for the disk. */
+  emptyLog(): void
   /** Problems that SQLite finds in the file itself. */
   damage(): string[]
   /** All rows of a table, for checks. */
@@ -181,6 +185,9 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     ),
     readReply: database.prepare('SELECT reply FROM replies WHERE key = ?'),
     writeReply: database.prepare('INSERT OR REPLACE INTO replies VALUES (?, ?, ?)'),
+    reusable: database.prepare(
+      'SELECT freelist_count * page_size AS bytes FROM pragma_freelist_count, pragma_page_size',
+    ),
     begin: database.prepare('BEGIN IMMEDIATE'),
     commit: database.prepare('COMMIT'),
     rollback: database.prepare('ROLLBACK'),
@@ -238,6 +245,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     commit: () => void statements.commit.run(),
     rollback: () => void statements.rollback.run(),
     sync: () => synced(fdatasyncAsync(log)),
+    reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
+    emptyLog() {
+      if (!database.isTransaction) database.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    },
     damage() {
       const found = database.prepare('PRAGMA integrity_check').all()
       return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')

@@ -47,3 +47,8 @@ export function guarded<T>(action: () => T): T {
     throw asFailure(error)
   }
 }
+
+/** Whether an operation was refused because there was no room. */
+export function isFull(error: unknown): boolean {
+  return error instanceof FileSystemError && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+}

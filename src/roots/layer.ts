@@ -11,15 +11,16 @@ import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.
 import { checkName, createDirectories } from './directories.ts'
 import { createClock } from './clock.ts'
 import { asFailure, failure, guarded, SyncFailure } from './failure.ts'
-import { openFloor, spaceAboveFloor } from './floor.ts'
 import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
 import { openReserve } from './reserve.ts'
+import { openRoom } from './room.ts'
 import { mustBeOver } from './same-image.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
+import { measureFiles } from './usage.ts'
 
 export interface Layer {
   fileSystem: FileSystem
@@ -38,26 +39,39 @@ const maxDepth = 2048
  * until this process ends, even if they are closed and opened again.
  */
 const failedLayers = new Map<string, SyncFailure>()
-/** About the room that a new name or a changed node takes in the database and its log. */
-const nameBytes = 8192
+/** The log is emptied after so many writes for which there is no room. Each takes about a kilobyte. */
+const overwritesInLog = 64
 /** The size of a directory that machines see. Most file systems give this size. */
 const directoryBytes = 4096
 
 /**
  * @param directory of the layer: it exists, and the caller holds the layer's lock
+ * @param most bytes that the layer may take on the disk; undefined: no limit
  * @throws `NetimageError` `bad-state`
  */
-export function openLayer(directory: string, index: ImageIndex): Layer {
+export function openLayer(directory: string, index: ImageIndex, most?: number): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
   mustBeOver(index, database, directory)
-  const floor = openFloor(directory)
-  const data = unfinished.adopt(openDataFiles(directory, index, floor), (opened) => opened.close())
+  const room = openRoom({
+    directory,
+    most,
+    measure: () => ({
+      all: data.used() + measureFiles(directory),
+      reusable: database.reusableBytes(),
+    }),
+  })
+  const data = unfinished.adopt(
+    openDataFiles({ directory, index, room, isCounted: most !== undefined }),
+    (opened) => opened.close(),
+  )
   // So that the names of the database, of its log and of the data folder outlast a loss of power.
   syncDirectory(directory)
   const nodes = unfinished.adopt(createNodes(database, index), (opened) => opened.close())
   const directories = createDirectories(database, index, nodes)
   const now = createClock()
+  /** Writes that overwrote data although there was no room. */
+  let overwritten = 0
   let nextReply = Number(database.readMeta('nextReply') ?? 0)
   /** Removed nodes whose data is still there, before the commit. */
   let going: NodeId[] = []
@@ -117,6 +131,13 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     if (node.kind === 'file') return node
     if (node.kind === 'directory') throw failure('EISDIR', `node ${id} is a directory`)
     throw failure('EINVAL', `node ${id} is not a file`)
+  }
+
+  /** Only for a write for which there is no room: its new times must not take much room, either. */
+  function overwrites(id: NodeId, offset: number, length: number): boolean {
+    if (!data.overwrites(id, offset, length)) return false
+    if (++overwritten % overwritesInLog === 0) database.emptyLog()
+    return true
   }
 
   function mustFit(size: number): void {
@@ -244,11 +265,13 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
     },
 
     write(id, offset, bytes, mode) {
-      findFile(id)
+      const node = findFile(id)
       // An empty write does not even change the times.
       if (bytes.length === 0) return
       mustFit(offset + bytes.length)
-      floor.take(bytes.length + nameBytes)
+      room.takeToWrite(bytes.length, () =>
+        guarded(() => isRow(node) && node.ownData && overwrites(id, offset, bytes.length)),
+      )
       transactions.run(() => {
         const row = ownFile(id, Infinity)
         row.modified = now()
@@ -262,7 +285,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
 
     create(directory, name, node) {
       mustBeFree(directory, name)
-      floor.take(nameBytes)
+      room.takeName()
       return transactions.run(() => {
         const time = now()
         const { id, kind } = nodes.add(directory, node, time)
@@ -277,7 +300,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       if (nodes.find(id).kind === 'directory') {
         throw failure('EPERM', 'a directory cannot have a second name')
       }
-      floor.take(nameBytes)
+      room.takeName()
       transactions.run(() => {
         const time = now()
         const row = nodes.change(id)
@@ -340,7 +363,7 @@ export function openLayer(directory: string, index: ImageIndex): Layer {
       })
     },
 
-    space: () => guarded(() => spaceAboveFloor(directory)),
+    space: () => room.space(),
 
     stable: () => transactions.stable(),
 

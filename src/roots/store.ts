@@ -10,7 +10,7 @@
  * swept.
  */
 import { randomBytes } from 'node:crypto'
-import { lstatSync, renameSync } from 'node:fs'
+import { renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
@@ -27,6 +27,7 @@ import { dropReserve } from './reserve.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
+import { measureFiles } from './usage.ts'
 
 export interface MachineLayer {
   /** Changes if the numbers of nodes can mean other nodes: after a reset or a restore. */
@@ -41,6 +42,8 @@ export interface MachineLayerRequest {
   machine: string
   image: Pick<LayerRecord['image'], 'directory' | 'name' | 'toplevel'>
   index: ImageIndex
+  /** The most bytes that the layer may take on the disk. Default: no limit. */
+  most?: number | undefined
 }
 
 /** A layer on the disk, in use or not. */
@@ -78,7 +81,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
         syncUp(dirname(place.directory), state)
         writeRecord(place.directory, record)
       }
-      const layer = openLayer(contents, index)
+      const layer = openLayer(contents, index, request.most)
       const sweeping = sweepInBackground(place.directory)
       return {
         name: record.name,
@@ -222,13 +225,7 @@ export function measureLayer({ directory }: StoredLayer): LayerSize {
 
 export function measureContents(contents: string): LayerSize {
   const data = dataFolder(contents)
-  const names = namesIn(data)
-  const files = [
-    ...namesIn(contents).map((name) => join(contents, name)),
-    ...names.map((name) => join(data, name)),
-  ]
-  const blocks = files.map((file) => lstatSync(file, { throwIfNoEntry: false })?.blocks ?? 0)
-  return { bytes: blocks.reduce((sum, count) => sum + count * 512, 0), files: names.length }
+  return { bytes: measureFiles(contents) + measureFiles(data), files: namesIn(data).length }
 }
 
 /** @throws `NetimageError` `path-not-found` if there is no record */

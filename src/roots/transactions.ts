@@ -5,8 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import type { LayerDatabase } from './database.ts'
-import { asFailure, SyncFailure } from './failure.ts'
-import { FileSystemError } from '../protocols/nfs/file-system.ts'
+import { asFailure, isFull, SyncFailure } from './failure.ts'
 
 /** How long to wait if no descriptors are left. Milliseconds. */
 const retryMs = 100
@@ -176,8 +175,4 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
       return waiter.promise
     },
   }
-}
-
-function isFull(error: unknown): boolean {
-  return error instanceof FileSystemError && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 }

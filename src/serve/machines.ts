@@ -22,6 +22,8 @@ export interface MachinesSettings {
   identities: Identities
   /** Whether the layer of a machine is reset at each boot. */
   ephemeral: boolean
+  /** The most bytes that a layer may take on the disk; undefined: no limit. */
+  layerSize?: number | undefined
   onError: (error: NetimageError) => void
   /** How many machines have open layers at a time. If another one asks, the idlest is closed. */
   maxOpen?: number
@@ -84,7 +86,7 @@ const platforms: Record<string, readonly number[]> = {
 }
 
 export function createMachines(settings: MachinesSettings): Machines {
-  const { images, state, identities, ephemeral, onError } = settings
+  const { images, state, identities, ephemeral, layerSize, onError } = settings
   const { isAllowed } = identities
   const { maxOpen = defaultMaxOpen } = settings
   const processors = new Map<string, Processor>()
@@ -136,7 +138,8 @@ export function createMachines(settings: MachinesSettings): Machines {
     try {
       for (const image of imagesOf(name)) {
         image.mustBeUnchanged()
-        const layer = openMachineLayer({ state, machine: name, image, index: image.index })
+        const { index } = image
+        const layer = openMachineLayer({ state, machine: name, image, index, most: layerSize })
         roots.push({ image, layer })
       }
     } catch (error) {

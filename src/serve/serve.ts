@@ -52,6 +52,8 @@ export interface ServeRequest {
   allowed: Allowed
   /** Whether the layer of a machine is reset at each boot. */
   ephemeral?: boolean
+  /** The most bytes that a machine's layer may take on the disk. Default: no limit. */
+  layerSize?: number | undefined
   ports: ServePorts
   /** Send all TFTP transfers from one port, for NAT and firewalls. */
   singlePort?: boolean
@@ -112,6 +114,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const machines = createMachines({
     ...{ images, state, identities, onError },
     ephemeral: request.ephemeral ?? false,
+    layerSize: request.layerSize,
   })
   unfinished.defer(() => machines.close())
 

@@ -8,16 +8,16 @@ import {
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { after, suite, test } from 'node:test'
+import { after, mock, suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { createCopies } from '../../src/roots/copies.ts'
-import { openFloor } from '../../src/roots/floor.ts'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -153,10 +153,34 @@ suite('a large file of the image', () => {
     await later.close()
   })
 
+  test('leaves no copy if the machine has not asked again for minutes', async () => {
+    const [folder, image] = [freshName(), freshImage()]
+    mkdirSync(folder)
+    writeFileSync(image, Buffer.alloc(bytes))
+    mock.timers.enable({ apis: ['setTimeout'] })
+    try {
+      const copies = createCopies(folder, { take: () => {} })
+      const take = () => copies.take(1, () => openSync(image, 'r'), bytes)
+      assert.throws(take, { code: 'EAGAIN' })
+      const isKept = () =>
+        lstatSync(join(folder, 'copy-1'), { throwIfNoEntry: false })?.size === bytes
+      while (!isKept()) await nextTurn()
+      // The end of the copy is a few turns after its last byte.
+      while (copies.has(1)) {
+        mock.timers.tick(1000)
+        await nextTurn()
+      }
+      await copies.close()
+      assert.deepEqual(readdirSync(folder), [])
+    } finally {
+      mock.timers.reset()
+    }
+  })
+
   test('is copied even if many other copies failed and were not asked for again', async () => {
     const folder = freshName()
     mkdirSync(folder)
-    const copies = createCopies(folder, openFloor(folder))
+    const copies = createCopies(folder, { take: () => {} })
     const full = () => {
       throw new Error('ENOSPC: no space left on device')
     }

@@ -13,7 +13,7 @@ import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { connectNfs, wide } from '../protocols/support/nfs-client.ts'
+import { connectNfs, readAfter, wide } from '../protocols/support/nfs-client.ts'
 import { buildServedImage, servedFile } from './support/served-image.ts'
 
 suite('netimage serve', () => {
@@ -302,6 +302,30 @@ suite('netimage serve', () => {
     assert.match(run.stderr, /servers\.md/)
   })
 
+  test('with --layer-size, a machine has a root of that size, and can write no more', async () => {
+    const kept = workspace.path('limited')
+    const server = await start('--allow', 'any', '--layer-size', '16M', '--state', kept)
+    using machine = await connectNfs(server.ports.nfs)
+    const { handle: root } = await machine.mount('/srv/test')
+    const reader = await machine.done('FSSTAT', [root])
+    readAfter(reader)
+    assert.equal(reader.uint64(), 16 * 2 ** 20)
+    const large = workspace.path('large')
+    writeFileSync(large, Buffer.alloc(17 * 2 ** 20, 'large'))
+    const copy = [large, nfsUrl(server.ports, '/large')]
+    await assert.rejects(runProgram(findProgram('nfs-cp'), copy))
+    await machine.done('REMOVE', [root, 'large'])
+    await runProgram(findProgram('nfs-cp'), [
+      join(image, 'nix-support/net-image.json'),
+      nfsUrl(server.ports, '/small'),
+    ])
+    await stop(server)
+    assert.match(
+      (await server.ended).stderr,
+      /WRITE for 127\.0\.0\.1 failed: .* its limit: 16777216/,
+    )
+  })
+
   const wrong = {
     'a directory that is not an image': [3, /\[not-an-image\]/, ['/', '--listen', '127.0.0.1']],
     'an address that this machine does not have': [
@@ -322,6 +346,8 @@ suite('netimage serve', () => {
     'a reservation without an address': [2, /MAC=ADDRESS/, ['IMAGE', '--reserve', '10.0.0.7']],
     'a name server that is not an address': [2, /IPv4 address/, ['IMAGE', '--dns', '10.0.0.256']],
     'a domain that is not valid': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
+    'a size without a unit': [2, /as in 20G/, ['IMAGE', '--layer-size', '20']],
+    'a size that has no room for a layer': [2, /at least 16M/, ['IMAGE', '--layer-size', '1M']],
     'a machine that is not an address': [2, /hardware address/, ['IMAGE', '--allow', 'everybody']],
   } as const
   for (const [what, [status, message, args]] of Object.entries(wrong)) {

@@ -1,22 +1,23 @@
 // The NFS server as a separate program, for the network namespaces of tests.
 //
-//     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE]
+//     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE [LIMIT]]
 //
 // PORTS is the option `ports` of `startNfsServer`, as JSON. Every address may mount PATH. There it
-// has a file system in memory, or the directory LAYER as a layer over the directory TREE. It prints
-// `at work` once it has done a few operations.
+// has a file system in memory, or the directory LAYER as a layer over the directory TREE. The layer
+// takes at most LIMIT bytes. The program prints `at work` once it has done a few operations.
 
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { startNfsServer } from '../../../src/protocols/nfs/server.ts'
 import { createMemoryFileSystem } from './memory-file-system.ts'
 
-const [address = '', ports = '', path = '', layer, tree = ''] = process.argv.slice(2)
+const [address = '', ports = '', path = '', layer, tree = '', limit] = process.argv.slice(2)
 
 const fileSystem =
   layer === undefined
     ? createMemoryFileSystem()
-    : openLayer(layer, createIndex('tree', tree)).fileSystem
+    : openLayer(layer, createIndex('tree', tree), limit === undefined ? undefined : Number(limit))
+        .fileSystem
 const machine = {
   name: 'any',
   exports: [{ path, layer: 'layer', image: 'image', fileSystem }],

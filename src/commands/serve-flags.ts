@@ -1,4 +1,4 @@
-/** The flags of `serve` that name machines, addresses and ports. */
+/** The values of the flags of `serve`: machines, addresses, ports and sizes. */
 import { isIPv4 } from 'node:net'
 import { InvalidArgumentError } from '@commander-js/extra-typings'
 
@@ -44,6 +44,22 @@ export function parsePort(text: string): number {
   const port = Number(text)
   if (/^\d+$/.test(text) && port > 0 && port < 65536) return port
   throw new InvalidArgumentError('A port is a number from 1 to 65535.')
+}
+
+const sizeUnits = ['K', 'M', 'G', 'T']
+/** The database of a layer, its log and its reserve alone may take half of this. */
+const leastLayerSize = 16 * 2 ** 20
+
+/** @param text with a unit that is a power of 1024, as in `20G` @returns bytes */
+export function parseLayerSize(text: string): number {
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)([KMGT])(?:iB)?$/i.exec(text) ?? []
+  const power = sizeUnits.indexOf(unit.toUpperCase()) + 1
+  const bytes = Math.floor(Number(number) * 1024 ** power)
+  if (number === '' || !Number.isSafeInteger(bytes)) {
+    throw new InvalidArgumentError('Give a number with K, M, G or T, as in 20G.')
+  }
+  if (bytes >= leastLayerSize) return bytes
+  throw new InvalidArgumentError('A layer needs at least 16M.')
 }
 
 /**
