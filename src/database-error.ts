@@ -30,6 +30,12 @@ export function isDatabaseFull(error: unknown): boolean {
   return primaryCode(error) === full
 }
 
+/** Whether the file is no database, or has a part that cannot be read as one. */
+export function isDatabaseBroken(error: unknown): boolean {
+  const code = primaryCode(error)
+  return code !== undefined && broken.has(code)
+}
+
 /** An extended code holds the primary code in its lowest byte: SQLITE_BUSY_SNAPSHOT is 517. */
 function primaryCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || !('errcode' in error)) return undefined

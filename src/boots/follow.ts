@@ -26,6 +26,8 @@ export interface Boot {
   asksToBoot?: true
   /** The last problem. */
   trouble?: string
+  /** An earlier run of the server saw this boot. This run has seen no sign of the machine yet. */
+  isFromBefore?: true
 }
 
 export interface FollowSettings {
@@ -37,6 +39,8 @@ export interface FollowSettings {
   isServed: (machine: string) => boolean
   /** Whether a mounted path is the whole root of a machine. */
   isRoot: (path: string) => boolean
+  /** The last boot of each machine that earlier runs of the server saw, the newest first. */
+  earlier?: readonly Boot[]
 }
 
 export interface Follower {
@@ -58,8 +62,12 @@ const shortestMs = 1000
 /** Machines that are not served are remembered apart, so that they displace none that is served. */
 const maxStrangers = 64
 
-export function followBoots({ partOf, nameOf, isServed, isRoot }: FollowSettings): Follower {
+export function followBoots(settings: FollowSettings): Follower {
+  const { partOf, nameOf, isServed, isRoot, earlier = [] } = settings
   const [machines, strangers] = [new Map<string, Boot>(), new Map<string, Boot>()]
+  for (const boot of earlier.toReversed()) {
+    if (isServed(boot.machine)) remember(machines, boot.machine, { ...boot, isFromBefore: true })
+  }
 
   function machineOf({ mac, address }: MachineClue): string {
     return mac ?? (address === undefined ? 'unknown' : nameOf(address))
@@ -99,6 +107,7 @@ export function followBoots({ partOf, nameOf, isServed, isRoot }: FollowSettings
       }
       if (event.address !== undefined) boot.address = event.address
       boot.lastSign = at
+      delete boot.isFromBefore
       if (event.kind === 'dhcp' && isFirmware(event)) boot.asksToBoot = true
       if (event.kind === 'tftp' || event.kind === 'http') countFile(boot, event)
       const trouble = troubleOf(event)
@@ -174,12 +183,14 @@ function troubleOf(event: ServeEvent): string | undefined {
 
 /**
  * Tells what should have come next if a boot has given no sign for too long. A boot that was
- * refused is not waited for. If files are being sent, the transfer itself tells when it fails.
+ * refused is not waited for. If files are being sent, the transfer itself tells when it fails. The
+ * server did not see what a machine did while the server was off.
  *
  * @returns undefined if nothing is overdue
  */
 export function stallOf(boot: Boot, now: number): Expectation | undefined {
   if (boot.steps[boot.step] === undefined || boot.sending !== undefined) return undefined
+  if (boot.isFromBefore) return undefined
   if (boot.step === 'dhcp' && !boot.asksToBoot) return undefined
   const expectation = expectations[boot.step]
   return now - boot.lastSign > expectation.patience * 1000 ? expectation : undefined

@@ -25,7 +25,7 @@ async function boots(
   flags: { state?: string | undefined; number: number },
 ): Promise<Outcome> {
   const { stateDirectory } = await import('../serve/state.ts')
-  const { readBoots, readEvents } = await import('../boots/record.ts')
+  const { readBoots, readEvents } = await import('../boots/read.ts')
   const state = stateDirectory(flags.state)
   let damaged = 0
   const found = readBoots(state, machine, flags.number, (count) => (damaged = count))

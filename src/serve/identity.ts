@@ -8,8 +8,8 @@
  * - then in the last known hardware address, from that table or from a lease of our own DHCP;
  * - if the address is in a network whose neighbours the kernel knows, the name is not known yet
  *   (`undefined`). The machine must then ask again, because it could be any machine;
- * - on other networks (behind a router, in a tunnel, on this machine itself), the machine is named
- *   by its IP address.
+ * - on other networks (behind a router, in a tunnel, on this machine itself), the machine has the
+ *   hardware address that an earlier run of the server knew, or is named by its IP address.
  *
  * A machine that `--allow` names only by its IP address is named by that address.
  *
@@ -30,6 +30,10 @@ export interface IdentitySettings {
   neighbours: Neighbours
   /** Whether an address is of another machine on the network that is served. */
   isNeighbour: (address: string) => boolean
+  /** Hardware addresses by IP address, as an earlier run of the server knew them. */
+  earlier?: ReadonlyMap<string, string>
+  /** Called if an IP address has another hardware address than before. */
+  onAddress?: (address: string, mac: string) => void
   /** Called at each call from a second IP address with the name of a machine that is served. */
   onDouble: (double: Double) => void
 }
@@ -67,7 +71,7 @@ interface Holder {
 }
 
 export function createIdentities(settings: IdentitySettings): Identities {
-  const { allowed, neighbours, isNeighbour, onDouble } = settings
+  const { allowed, neighbours, isNeighbour, onDouble, earlier, onAddress } = settings
   /** Last known hardware address by IP address. The kernel forgets machines that are silent. */
   const last = new Map<string, string>()
   const names = new WeakMap<Caller, string>()
@@ -80,10 +84,19 @@ export function createIdentities(settings: IdentitySettings): Identities {
   function nameAt(address: string): string | undefined {
     const found = neighbours.macOf(address)
     // Addresses that strangers forge are not remembered, so that they displace no machine.
-    if (found !== undefined && isAllowed(found)) remember(last, address, found)
+    if (found !== undefined && isAllowed(found)) learn(address, found)
     const mac = found ?? last.get(address)
     if (mac !== undefined) return isNamedByAddress(mac, address) ? address : mac
-    return neighbours.areTold() && isNeighbour(address) ? undefined : address
+    if (neighbours.areTold() && isNeighbour(address)) return undefined
+    // Not for a neighbour: another machine may have got the address while the server was off.
+    const before = earlier?.get(address)
+    return before !== undefined && !isNamedByAddress(before, address) ? before : address
+  }
+
+  function learn(address: string, mac: string): void {
+    const before = last.get(address) ?? earlier?.get(address)
+    if (before !== mac) onAddress?.(address, mac)
+    remember(last, address, mac)
   }
 
   function isNamedByAddress(mac: string, address: string): boolean {
@@ -141,6 +154,6 @@ export function createIdentities(settings: IdentitySettings): Identities {
       const holder = holders.get(name)
       if (holder) holder.isOver = true
     },
-    hasAddress: (mac, address) => remember(last, address, mac),
+    hasAddress: (mac, address) => learn(address, mac),
   }
 }

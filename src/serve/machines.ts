@@ -22,6 +22,10 @@ export interface MachinesSettings {
   identities: Identities
   /** Whether the layer of a machine is reset at each boot. */
   ephemeral: boolean
+  /** Processors by hardware address, as an earlier run of the server knew them. */
+  earlier?: ReadonlyMap<string, Processor>
+  /** Called if a machine has another processor than before. */
+  onProcessor?: (mac: string, processor: Processor) => void
   /** The most bytes that a layer may take on the disk; undefined: no limit. */
   layerSize?: number | undefined
   onError: (error: NetimageError) => void
@@ -50,6 +54,12 @@ export interface Machines {
 
 /** IANA's processor architecture type, or a Raspberry Pi, which sends the type of a BIOS. */
 export type Processor = number | 'raspberry-pi'
+
+/** @returns undefined if the text names no processor */
+export function parseProcessor(text: string): Processor | undefined {
+  if (text === 'raspberry-pi') return text
+  return /^\d{1,5}$/.test(text) ? Number(text) : undefined
+}
 
 export interface MachineRoot {
   image: ServedImage
@@ -88,8 +98,8 @@ const platforms: Record<string, readonly number[]> = {
 export function createMachines(settings: MachinesSettings): Machines {
   const { images, state, identities, ephemeral, layerSize, onError } = settings
   const { isAllowed } = identities
-  const { maxOpen = defaultMaxOpen } = settings
-  const processors = new Map<string, Processor>()
+  const { maxOpen = defaultMaxOpen, earlier, onProcessor } = settings
+  const processors = new Map<string, Processor>(earlier)
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
@@ -192,7 +202,10 @@ export function createMachines(settings: MachinesSettings): Machines {
   return {
     imageOf,
     nfsMachineOf,
-    isOf: (mac, processor) => remember(processors, mac, processor),
+    isOf(mac, processor) {
+      if (processors.get(mac) !== processor) onProcessor?.(mac, processor)
+      remember(processors, mac, processor)
+    },
     async treesOf({ address, mac, serial, ip }) {
       const asking = (await identities.nameSoon(address)) ?? address
       // Permission depends on the sender's address, not on the names in the request.

@@ -1,5 +1,7 @@
 /** The neighbours on the network that is served, from the kernel's ARP table. */
+import { isInNetwork } from '../ipv4.ts'
 import { parseArpTable, readArpTable, type ArpTable } from '../protocols/arp-table.ts'
+import { ownAddresses, type ServedInterface } from '../protocols/interfaces.ts'
 
 export interface Neighbours {
   /** The hardware address of an IP address; undefined if the kernel does not know it now. */
@@ -38,6 +40,16 @@ export function createNeighbours(device: string, read = readArpTable): Neighbour
     macOf: (address) => table().macs.get(address),
     isSilent: (address) => table().silent.has(address),
     areTold: () => table().size > 0,
+  }
+}
+
+/** Whether an address is of another machine on the network that is served. */
+export function isNeighbourOf({ address: own, network: known }: ServedInterface) {
+  let network = known
+  return (address: string): boolean => {
+    // The network is known once the cable is plugged in.
+    network ??= ownAddresses().find((one) => one.address === own)?.network
+    return address !== own && network !== undefined && isInNetwork(address, network)
   }
 }
 

@@ -1,78 +1,30 @@
 /** Runs all servers that a machine without a disk needs, from power-on to its root. */
-import { join } from 'node:path'
-
 import { NetimageError } from '../errors.ts'
-import { isInNetwork, parseNetwork, parseRange, type Network } from '../ipv4.ts'
-import { followBoots, type Boot } from '../boots/follow.ts'
-import { openBootRecord } from '../boots/record.ts'
-import type { NetworkFacts } from '../protocols/dhcp/address-settings.ts'
-import { bootAnswer } from './boot-answer.ts'
-import { startDhcpServer, type DhcpServer } from '../protocols/dhcp/server.ts'
+import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
+import type { DhcpServer } from '../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import { startHttpServer } from '../protocols/http/server.ts'
-import { findInterface, ownAddresses, type ServedInterface } from '../protocols/interfaces.ts'
-import { attend } from './attend.ts'
-import { createIdentities, type Allowed, type Identities } from './identity.ts'
-import { createMachines, type Machines } from './machines.ts'
-import { createNeighbours } from './neighbours.ts'
+import { findInterface, type ServedInterface } from '../protocols/interfaces.ts'
 import { startNfsServer } from '../protocols/nfs/server.ts'
 import { createOnInterface } from '../protocols/on-interface.ts'
+import { startTftpServer } from '../protocols/tftp/server.ts'
+import { attend, type Attention } from './attend.ts'
+import { startDhcp } from './dhcp.ts'
+import { createIdentities, type Identities } from './identity.ts'
+import { openImages } from './images.ts'
+import { createMachines, type Machines } from './machines.ts'
+import { openMemory } from './memory.ts'
+import { createNeighbours, isNeighbourOf } from './neighbours.ts'
 import { machinesElsewhere } from './other-images.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
-import { watchRoots } from './root-signs.ts'
-import { openServedImage, type ServedImage } from './served-image.ts'
+import type { ServePorts, ServeRequest } from './request.ts'
+import { watchRoots, type RootWatch } from './root-signs.ts'
+import type { ServedImage } from './served-image.ts'
 import { handleKey, openState } from './state.ts'
-import { tellDoubles, type Double } from './tell-doubles.ts'
-import { startTftpServer } from '../protocols/tftp/server.ts'
-
-export interface ServeRequest {
-  /** Directories that `build` made. A machine gets the first image for its processor. */
-  images: readonly string[]
-  /** The state directory. */
-  state: string
-  /**
-   * - `proxy`: beside a DHCP server that gives the addresses
-   * - `full`: as the only DHCP server of the network
-   * - `off`: another server tells the machines what to boot
-   */
-  dhcp: 'proxy' | 'full' | 'off'
-  /** Default: the only interface that there is. */
-  interface?: string | undefined
-  address?: string | undefined
-  /** For `full`: as in `10.0.0.0/24`; default: the network of the interface. */
-  network?: string | undefined
-  /** For `full`: as in `10.0.0.100-10.0.0.199`. */
-  range?: string | undefined
-  /** For `full`: IPv4 addresses by hardware address. */
-  reservations?: ReadonlyMap<string, string>
-  /** For `full`: routers, name servers and the domain that machines are told. */
-  told?: NetworkFacts
-  /** For `full`: start even if another DHCP server answers. */
-  force?: boolean
-  allowed: Allowed
-  /** Whether the layer of a machine is reset at each boot. */
-  ephemeral?: boolean
-  /** The most bytes that a machine's layer may take on the disk. Default: no limit. */
-  layerSize?: number | undefined
-  ports: ServePorts
-  /** Send all TFTP transfers from one port, for NAT and firewalls. */
-  singlePort?: boolean
-  /** Called for each event, with the boot that it belongs to. */
-  see: (boot: Boot, event: ServeEvent, at: number) => void
-  /** Called for errors that are not caused by a machine. */
-  onError: (error: NetimageError) => void
-}
+import { doubleError, tellDoubles } from './tell-doubles.ts'
 
 /** A machine without a connection that has not called for this long is taken to be off. */
 const unusedMs = 10_000
-
-export interface ServePorts {
-  tftp: number
-  http: number
-  nfs: number
-  /** Undefined: no port mapper. Clients must then be told the port of NFS. */
-  portMapper: number | undefined
-}
 
 export interface Serving {
   interface: ServedInterface
@@ -88,33 +40,73 @@ export interface Serving {
 
 /** @throws `NetimageError` if an image or the state cannot be read, or a port cannot be used */
 export async function serve(request: ServeRequest, signal?: AbortSignal): Promise<Serving> {
-  const { state, ports, onError } = request
+  const { state, onError } = request
   const place = findInterface(request)
   const { address } = place
-  const http = `http://${address}${ports.http === 80 ? '' : `:${ports.http}`}/`
+  const http = `http://${address}${request.ports.http === 80 ? '' : `:${request.ports.http}`}/`
   await using unfinished = new AsyncDisposableStack()
-  const images: ServedImage[] = []
-  for (const image of request.images) {
-    const opened = await openServedImage(image, http)
-    unfinished.defer(() => opened.release())
-    images.push(opened)
-  }
-  refuseSameRoots(images)
-
+  const images = await openImages(request.images, http, unfinished)
   openState(state)
   const key = handleKey(state)
-  const record = openBootRecord(state, onError)
-  unfinished.defer(() => record.close())
+  const known = know(request, place, images, unfinished)
+  const ports = await startServers({ ...known, request, place, images, key, signal }, unfinished)
+
+  const lost = Promise.withResolvers<NetimageError>()
+  const isChosen = request.address !== undefined
+  unfinished.use(
+    watchAddress(place, (addresses) => {
+      const error = addressChanged(place, addresses, isChosen)
+      if (isChosen) onError(error)
+      else lost.resolve(error)
+    }),
+  )
+
+  const elsewhere = machinesElsewhere(state, images).filter(known.identities.isAllowed)
+  const running = unfinished.move()
+  return {
+    interface: place,
+    images,
+    ports,
+    boots: () => known.follower.boots(),
+    elsewhere,
+    lost: lost.promise,
+    close: () => running.disposeAsync(),
+  }
+}
+
+/** What the server knows of machines, and how it learns. */
+interface Knowledge {
+  identities: Identities
+  machines: Machines
+  follower: Follower
+  attention: Attention
+  roots: RootWatch
+  /** The DHCP server, once it runs: it is told which machines are real. */
+  dhcp: { server?: DhcpServer | undefined }
+}
+
+function know(
+  request: ServeRequest,
+  place: ServedInterface,
+  images: readonly ServedImage[],
+  unfinished: AsyncDisposableStack,
+): Knowledge {
+  const { state, onError } = request
+  const memory = openMemory(state, onError, unfinished)
   const identities = createIdentities({
     allowed: request.allowed,
     neighbours: createNeighbours(place.name),
     isNeighbour: isNeighbourOf(place),
-    onDouble: tellDoubles((double) => onError(doubleName(double))),
+    earlier: memory.addresses,
+    onAddress: (ip, mac) => memory.facts.keep('address', ip, mac),
+    onDouble: tellDoubles((double) => onError(doubleError(double))),
   })
   const machines = createMachines({
     ...{ images, state, identities, onError },
     ephemeral: request.ephemeral ?? false,
     layerSize: request.layerSize,
+    earlier: memory.processors,
+    onProcessor: (mac, processor) => memory.facts.keep('processor', mac, String(processor)),
   })
   unfinished.defer(() => machines.close())
 
@@ -125,27 +117,52 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
     isRoot: (path) => rootPaths.has(path.replace(/\/+$/, '') || '/'),
+    earlier: memory.boots,
   })
-  let dhcp: DhcpServer | undefined
-  const { learn, tell } = attend({
-    ...{ follower, identities, machines, partOf, record, see: request.see },
+  const dhcp: Knowledge['dhcp'] = {}
+  const attention = attend({
+    ...{ follower, identities, machines, partOf, record: memory.record, see: request.see },
     onBoot: (machine) => roots.boots(machine),
-    onCome: (machine) => dhcp?.sees(machine),
+    onCome: (machine) => dhcp.server?.sees(machine),
     onError: (error) => onError(defect(error)),
   })
-  const report = (event: ServeEvent) => {
+  const roots = watchRoots(machines, both(attention))
+  return { identities, machines, follower, attention, roots, dhcp }
+}
+
+function both({ learn, tell }: Attention) {
+  return (event: ServeEvent) => {
     learn(event)
     tell(event)
   }
-  const roots = watchRoots(machines, report)
-  const hears = createOnInterface(place)
+}
+
+interface Surroundings extends Knowledge {
+  request: ServeRequest
+  place: ServedInterface
+  images: readonly ServedImage[]
+  /** The secret of file handles. */
+  key: Buffer
+  signal: AbortSignal | undefined
+}
+
+async function startServers(
+  around: Surroundings,
+  unfinished: AsyncDisposableStack,
+): Promise<ServePorts> {
+  const { request, place, images, key, signal, identities, machines, follower, attention } = around
+  const { ports, onError } = request
+  const { address } = place
   const clientAt = (ip: string) => {
     const name = identities.nameAt(ip)
     // If the name is not known yet, the machine may be one that is served.
     const isServed = name === undefined || identities.isAllowed(name) || identities.isAllowed(ip)
     return { name: name ?? ip, isServed }
   }
-  const common = { address, report, onError, hears, clientAt, ...(signal && { signal }) }
+  const common = {
+    ...{ address, onError, clientAt, report: both(attention), hears: createOnInterface(place) },
+    ...(signal && { signal }),
+  }
   const nfs = await startNfsServer({
     ...common,
     ports: {
@@ -155,7 +172,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     machineOf: machines.nfsMachineOf,
     onLeave: identities.leaves,
     handleKey: key,
-    observe: roots.observe,
+    observe: around.roots.observe,
   })
   unfinished.defer(() => nfs.close())
   const closingUnused = setInterval(
@@ -170,7 +187,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     singlePort: request.singlePort ?? false,
   })
   unfinished.defer(() => tftp.close())
-  const httpServer = await startHttpServer({
+  const http = await startHttpServer({
     ...common,
     port: ports.http,
     treesOf: machines.treesOf,
@@ -183,140 +200,15 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
         })),
     },
   })
-  unfinished.defer(() => httpServer.close())
-  const heard = { ...common, learn, report: tell }
-  dhcp = await startDhcp(request, place, { machines, identities, common: heard }, unfinished)
-
-  const lost = Promise.withResolvers<NetimageError>()
-  const isChosen = request.address !== undefined
-  unfinished.use(
-    watchAddress(place, (addresses) => {
-      const error = addressChanged(place, addresses, isChosen)
-      if (isChosen) onError(error)
-      else lost.resolve(error)
-    }),
-  )
-
-  const elsewhere = machinesElsewhere(state, images).filter(identities.isAllowed)
-  const running = unfinished.move()
+  unfinished.defer(() => http.close())
+  const heard = { ...common, learn: attention.learn, report: attention.tell }
+  const surroundings = { machines, identities, common: heard }
+  around.dhcp.server = await startDhcp(request, place, surroundings, unfinished)
   return {
-    interface: place,
-    images,
-    ports: {
-      tftp: tftp.port,
-      http: httpServer.port,
-      nfs: nfs.ports.nfs,
-      portMapper: nfs.ports.portMapper,
-    },
-    boots: () => follower.boots(),
-    elsewhere,
-    lost: lost.promise,
-    close: () => running.disposeAsync(),
-  }
-}
-
-interface DhcpSurroundings {
-  machines: Machines
-  identities: Identities
-  common: Pick<
-    Parameters<typeof startDhcpServer>[0],
-    'address' | 'learn' | 'report' | 'onError' | 'signal'
-  >
-}
-
-/** To be called last: a machine that DHCP answers must find all other servers running. */
-async function startDhcp(
-  request: ServeRequest,
-  { name, address, network }: ServedInterface,
-  { machines, identities, common }: DhcpSurroundings,
-  unfinished: AsyncDisposableStack,
-): Promise<DhcpServer | undefined> {
-  if (request.dhcp === 'off') return undefined
-  const shared = {
-    ...common,
-    interface: name,
-    allow: ({ mac }: { mac: string }) => identities.isAllowed(mac),
-    bootFor(machine: Parameters<typeof bootAnswer>[0]) {
-      const [architecture] = machine.architectures
-      const isPi = machine.bootClient === 'raspberry-pi'
-      const processor = isPi ? 'raspberry-pi' : architecture
-      if (processor !== undefined) machines.isOf(machine.mac, processor)
-      return bootAnswer(machine, machines.imageOf(machine.mac).loaders, address)
-    },
-  }
-  const server = await startDhcpServer(
-    request.dhcp === 'proxy'
-      ? { ...shared, mode: 'proxy' }
-      : {
-          ...shared,
-          mode: 'full',
-          network: networkOf(request, network),
-          range: parseRange(rangeOf(request)),
-          reservations: request.reservations ?? new Map(),
-          told: request.told ?? { routers: [], nameServers: [] },
-          leasesFile: join(request.state, 'leases.sqlite'),
-          force: request.force ?? false,
-        },
-  )
-  unfinished.defer(() => server.close())
-  return server
-}
-
-function networkOf({ network }: ServeRequest, own: Network | undefined): Network {
-  if (network !== undefined) return parseNetwork(network)
-  if (own) return own
-  throw new NetimageError(
-    'bad-usage',
-    'the network of the interface is not known while its cable is unplugged',
-    {
-      hint: 'Name the network with --network, as in 10.0.0.0/24.',
-    },
-  )
-}
-
-function rangeOf({ range }: ServeRequest): string {
-  if (range !== undefined) return range
-  throw new NetimageError('bad-usage', '--dhcp full needs the addresses that it may give', {
-    hint: 'Name the addresses with --range, as in 10.0.0.100-10.0.0.199.',
-  })
-}
-
-/** Whether an address is of another machine on the network that is served. */
-function isNeighbourOf({ address: own, network: known }: ServedInterface) {
-  let network = known
-  return (address: string): boolean => {
-    // The network is known once the cable is plugged in.
-    network ??= ownAddresses().find((one) => one.address === own)?.network
-    return address !== own && network !== undefined && isInNetwork(address, network)
-  }
-}
-
-function doubleName({ name, first, second }: Double) {
-  return new NetimageError(
-    'in-use',
-    `${second} has the same hardware address as ${first} (${name}), which uses the root of that address: ${second} must wait`,
-    {
-      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each its own hardware address. Or allow both by their IP addresses instead: --allow ${first} --allow ${second}. If this is one machine with a new IP address, it goes on when its old connection has ended.`,
-    },
-  )
-}
-
-/** Two images for one platform are refused: a machine could not choose the root that it mounts. */
-function refuseSameRoots(images: readonly ServedImage[]): void {
-  for (const [index, image] of images.entries()) {
-    const other = images
-      .slice(0, index)
-      .find(
-        ({ platform, directory }) => platform === image.platform && directory !== image.directory,
-      )
-    if (!other) continue
-    throw new NetimageError(
-      'bad-option',
-      `${other.name} and ${image.name} are both for ${image.platform}`,
-      {
-        hint: 'Serve only one image for each kind of processor. Serve the other from another server.',
-      },
-    )
+    tftp: tftp.port,
+    http: http.port,
+    nfs: nfs.ports.nfs,
+    portMapper: nfs.ports.portMapper,
   }
 }
 

@@ -1,4 +1,5 @@
 /** Reports that two IP addresses have the same hardware address, but not too often. */
+import { NetimageError } from '../errors.ts'
 import { allowance } from '../protocols/report-limit.ts'
 import { remember } from '../remember.ts'
 
@@ -31,4 +32,14 @@ export function tellDoubles(
     remember(toldAt, name, now())
     tell(double)
   }
+}
+
+export function doubleError({ name, first, second }: Double): NetimageError {
+  return new NetimageError(
+    'in-use',
+    `${second} has the same hardware address as ${first} (${name}), which uses the root of that address: ${second} must wait`,
+    {
+      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each its own hardware address. Or allow both by their IP addresses instead: --allow ${first} --allow ${second}. If this is one machine with a new IP address, it goes on when its old connection has ended.`,
+    },
+  )
 }

@@ -18,8 +18,9 @@ const parts = new Map<string, BootPart>([
 /** The machine that DHCP gave the address to, as the servers know it. */
 const nameOfAll = (asked: string) => (asked === address ? mac : asked)
 
-function follow(nameOf = nameOfAll) {
+function follow(nameOf = nameOfAll, earlier: readonly Boot[] = []) {
   return followBoots({
+    earlier,
     partOf: (_, file) => parts.get(file),
     nameOf,
     isServed: () => true,
@@ -68,6 +69,25 @@ suite('boots, followed by the events of the servers', () => {
     const boots = all([...wholeBoot, ...wholeBoot])
     assert.equal(new Set(boots.map(({ started }) => started)).size, 2)
     assert.equal(boots.at(-1)?.started, wholeBoot.length * 1000)
+  })
+
+  test('a boot that an earlier run of the server saw goes on, and hangs only once it was seen', () => {
+    const initrd = wholeBoot.slice(0, 9)
+    const [before] = all(initrd).slice(-1)
+    assert.ok(before)
+    const follower = follow(nameOfAll, [before])
+    const [known] = follower.boots()
+    assert.ok(known?.isFromBefore)
+    assert.equal(stallOf(known, 1e9), undefined)
+    const mounted = follower.see(
+      { kind: 'nfs', step: 'mount', path: '/srv/nixos', address },
+      60_000,
+    )
+    assert.equal(mounted.started, before.started)
+    assert.equal(mounted.isFromBefore, undefined)
+    assert.equal(stallOf(mounted, 1e9)?.next, 'the machine reads its init')
+    assert.equal(follower.see({ ...firmware, step: 'discover' }, 120_000).started, 120_000)
+    assert.equal(follower.boots().length, 1)
   })
 
   test('with proxyDHCP the address is known from this machine’s neighbours', () => {

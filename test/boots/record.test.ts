@@ -1,21 +1,28 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Boot } from '../../src/boots/follow.ts'
-import {
-  openBootRecord,
-  type BootRecord,
-  readBoots,
-  readEvents,
-  recordFile,
-} from '../../src/boots/record.ts'
+import { recordFile } from '../../src/boots/database.ts'
+import { readBoots, readEvents } from '../../src/boots/read.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
-import { netimageError } from '../support/errors.ts'
+import type { NetimageError } from '../../src/errors.ts'
+import { assertError, netimageError } from '../support/errors.ts'
 import { failureOf, netimage } from '../support/netimage.ts'
+import { openBootRecord } from './support/record.ts'
 
 async function withState(action: (state: string) => void | Promise<void>): Promise<void> {
   const state = mkdtempSync(join(tmpdir(), 'netimage-boots-'))
@@ -30,7 +37,7 @@ function boot(machine: string, started: number): Boot {
   return { machine, started, step: 'dhcp', steps: { dhcp: started }, lastSign: started, bytes: 0 }
 }
 
-function open(state: string): BootRecord {
+function open(state: string) {
   return openBootRecord(state, assert.ifError)
 }
 
@@ -230,13 +237,42 @@ suite('the record of boots', () => {
     })
   })
 
-  test('that is not a database gives an error that names the file', () =>
+  test('that is not a database gives an error that names the file, if it is read', () =>
     withState((state) => {
-      writeFileSync(
-        recordFile(state),
-        'no database, but long enough to be taken for one\n'.repeat(99),
-      )
+      writeFileSync(recordFile(state), notADatabase)
       assert.throws(() => readBoots(state, undefined, 1), /boots\.sqlite/)
-      assert.throws(() => open(state), /boots\.sqlite/)
     }))
+
+  const damages: Record<string, (file: string) => void> = {
+    'is not a database': (file) => writeFileSync(file, notADatabase),
+    'was cut off': (file) => truncateSync(file, statSync(file).size - 8192),
+    'has other tables': (file) => {
+      const other = new DatabaseSync(file)
+      other.exec('DROP TABLE events; DROP TABLE boots; CREATE TABLE boots (x)')
+      other.close()
+    },
+  }
+  for (const [what, damage] of Object.entries(damages)) {
+    test(`that ${what} is moved aside and told when a server starts`, () =>
+      withState((state) => {
+        const record = open(state)
+        for (let at = 0; at < 500; at++) record.add(boot('a', at), event, at, true)
+        record.close()
+        damage(recordFile(state))
+        const errors: NetimageError[] = []
+        const again = openBootRecord(state, (error) => void errors.push(error))
+        assert.equal(errors.length, 1)
+        assertError(errors[0], 'bad-state', { file: recordFile(state) })
+        assert.ok(existsSync(`${recordFile(state)}.broken`))
+        again.add(boot('b', 1), event, 1, true)
+        again.close()
+        assert.deepEqual(
+          readBoots(state, undefined, 10).map(({ machine }) => machine),
+          ['b'],
+        )
+        open(state).close()
+      }))
+  }
 })
+
+const notADatabase = 'no database, but long enough to be taken for one\n'.repeat(99)

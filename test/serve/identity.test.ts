@@ -20,21 +20,22 @@ function tableOf(rows: Record<string, [mac: string, flags?: number, device?: str
   return `IP address       HW type     Flags       HW address            Mask     Device\n${lines.join('')}`
 }
 
-function open(allowed: Allowed = 'any') {
+function open(allowed: Allowed = 'any', earlier = new Map<string, string>()) {
   let reads = 0
   let table = tableOf({ '10.0.0.9': ['52:54:00:00:00:09'] })
-  const doubles: string[] = []
+  const [doubles, kept]: [string[], string[]] = [[], []]
   const neighbours = createNeighbours(device, () => {
     reads++
     return table
   })
   const identities = createIdentities({
-    ...{ allowed, neighbours },
+    ...{ allowed, neighbours, earlier },
+    onAddress: (address, mac) => kept.push(`${address} ${mac}`),
     isNeighbour: (address) => address.startsWith('10.0.0.'),
     onDouble: ({ name, first, second }) => doubles.push(`${name}: ${first}, ${second}`),
   })
   return {
-    ...{ identities, doubles },
+    ...{ identities, doubles, kept },
     reads: () => reads,
     write: (rows: Parameters<typeof tableOf>[0]) => void (table = tableOf(rows)),
   }
@@ -147,6 +148,32 @@ suite('the name of a machine', () => {
     write({})
     await nextTurn()
     assert.equal(identities.nameOf(connection('10.0.0.7')), '10.0.0.7')
+  })
+
+  test('what an earlier run of the server knew counts only if the table cannot tell', async () => {
+    const earlier = new Map([
+      ['10.1.0.7', one],
+      ['10.0.0.7', one],
+      ['10.1.0.8', one],
+    ])
+    const { identities, kept, write } = open('any', earlier)
+    assert.equal(identities.nameAt('10.1.0.7'), one)
+    // A neighbour may be another machine by now: it must ask again until the table knows it.
+    assert.equal(identities.nameAt('10.0.0.7'), undefined)
+    write({ '10.0.0.7': [two] })
+    await nextTurn()
+    assert.equal(identities.nameAt('10.0.0.7'), two)
+    assert.deepEqual(kept, [`10.0.0.7 ${two}`])
+    // Only changes are kept.
+    identities.nameAt('10.0.0.7')
+    identities.hasAddress(one, '10.1.0.7')
+    assert.equal(kept.length, 1)
+    identities.hasAddress(two, '10.1.0.8')
+    assert.equal(identities.nameAt('10.1.0.8'), two)
+    identities.hasAddress(one, '10.1.0.8')
+    assert.deepEqual(kept.slice(1), [`10.1.0.8 ${two}`, `10.1.0.8 ${one}`])
+    const limited = open(new Set(['10.1.0.7']), earlier).identities
+    assert.equal(limited.nameAt('10.1.0.7'), '10.1.0.7')
   })
 
   test('a machine that is allowed only by its IP address has that address as its name', () => {

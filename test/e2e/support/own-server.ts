@@ -13,6 +13,8 @@ import { startRouter } from './servers.ts'
 
 export type OwnServer = {
   program: Program
+  /** Kills the server, and starts it again with the same state. */
+  restart: () => Promise<Program>
   /** The recorded boots of a machine, the newest first. */
   boots: (mac: string) => Promise<OwnBoot[]>
 }
@@ -55,10 +57,19 @@ export async function startOwnServer(
     ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
     ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : []), ...flags],
   ]
-  const program = network.start('netimage', command, /^error: /)
-  await program.waitFor(/^on 10\.66\.0\.1 /)
+  const start = async () => {
+    const started = network.start('netimage', command, /^error: /)
+    await started.waitFor(/^on 10\.66\.0\.1 /)
+    return started
+  }
+  let program = await start()
   return {
     program,
+    async restart() {
+      await program.kill()
+      program = await start()
+      return program
+    },
     async boots(mac) {
       const shown = await network.run([
         ...[process.execPath, cli, 'boots', mac, '--state', state, '--json'],

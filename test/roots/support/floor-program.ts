@@ -10,11 +10,12 @@ import assert from 'node:assert/strict'
 import { statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
-import { openBootRecord, readBoots } from '../../../src/boots/record.ts'
+import { readBoots } from '../../../src/boots/read.ts'
 import { errnoOf } from '../../../src/errors.ts'
 import { openLeaseFile } from '../../../src/protocols/dhcp/lease-file.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer } from '../../../src/roots/store.ts'
+import { openBootRecord } from '../../boots/support/record.ts'
 import { put } from './stored-layers.ts'
 
 const [disk = '', tree = '', way = ''] = process.argv.slice(2)

@@ -1,0 +1,51 @@
+/** What the server learnt in earlier runs, and its record of what it learns now. */
+import { useBootDatabase } from '../boots/database.ts'
+import { openFacts, type Facts } from '../boots/facts.ts'
+import type { Boot } from '../boots/follow.ts'
+import { readLastBoots } from '../boots/read.ts'
+import { recordBoots, type BootRecord } from '../boots/record.ts'
+import type { NetimageError } from '../errors.ts'
+import { parseProcessor, type Processor } from './machines.ts'
+
+export interface Memory {
+  record: BootRecord
+  facts: Pick<Facts, 'keep'>
+  /** The last boot of each machine, the newest first. */
+  boots: readonly Boot[]
+  /** Hardware addresses by IP address. */
+  addresses: ReadonlyMap<string, string>
+  /** By hardware address. */
+  processors: ReadonlyMap<string, Processor>
+}
+
+/** As many as the server remembers while it runs. */
+const mostBoots = 4096
+
+/**
+ * @param opened gets the closing of the database
+ * @throws `NetimageError` `bad-state` if a newer netimage made the database; a broken one is replaced
+ */
+export function openMemory(
+  state: string,
+  onError: (error: NetimageError) => void,
+  opened: AsyncDisposableStack,
+): Memory {
+  const { database, facts, boots } = useBootDatabase(state, onError, (database) => ({
+    database,
+    facts: openFacts(database, onError),
+    boots: readLastBoots(database, mostBoots),
+  }))
+  opened.defer(() => database.close())
+  opened.defer(() => facts.flush())
+  const record = recordBoots(database, onError)
+  opened.defer(() => record.flush())
+  const processors = [...facts.known('processor')].flatMap(([mac, text]) => {
+    const processor = parseProcessor(text)
+    return processor === undefined ? [] : [[mac, processor] as const]
+  })
+  return {
+    ...{ record, facts, boots },
+    addresses: facts.known('address'),
+    processors: new Map(processors),
+  }
+}
