@@ -1,9 +1,8 @@
 /** Downloads a file over HTTP. After a failure the next attempt continues the file on the disk. */
 import { open, type FileHandle } from 'node:fs/promises'
-import type { Dispatcher } from 'undici'
 
 import { fileSystemError } from '../../errors.ts'
-import { encoded, isEncoded, readErrorText, tooLarge } from './http-body.ts'
+import { encoded, isEncoded, tooLarge, type HttpResponse } from './http-body.ts'
 import { HttpFailure, rangeNotSatisfiable, shown } from './http-retry.ts'
 
 /** An attempt that received this many new bytes does not count as failed. */
@@ -16,7 +15,10 @@ export interface Download {
   /** A larger file is an error. */
   maxBytes: number
   /** Makes the request. @throws HttpFailure if the response is not a success */
-  send: (headers: Record<string, string>) => Promise<Dispatcher.ResponseData>
+  send: (
+    headers: Record<string, string>,
+    receive: (response: HttpResponse) => Promise<void>,
+  ) => Promise<void>
   /** Gets the number of received bytes; a negative number if they must be received again. */
   downloaded: (bytes: number) => void
 }
@@ -32,12 +34,11 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
     received = 0
   }
 
-  async function receive(
-    response: Dispatcher.ResponseData,
+  async function save(
+    { body }: HttpResponse,
     output: FileHandle,
     progressed: () => void,
   ): Promise<void> {
-    const body: AsyncIterable<Buffer> = response.body
     for await (const chunk of body) {
       if (received + chunk.length > maxBytes) throw tooLarge(url, maxBytes)
       await saving(writeAll(output, chunk, received))
@@ -60,33 +61,35 @@ export function createDownload({ url, file, maxBytes, send, downloaded }: Downlo
     }
   }
 
-  return async (progressed: () => void): Promise<void> => {
-    const response = await send(received > 0 ? rangeFrom(received, etag) : {}).catch(
-      (error: unknown) => {
-        // The server has no more bytes. Our bytes may be the whole file, or parts of an older
-        // file. So start again.
-        if (error instanceof HttpFailure && error.status === rangeNotSatisfiable) startOver()
-        throw error
-      },
-    )
+  async function receive(response: HttpResponse, progressed: () => void): Promise<void> {
     if (isEncoded(response)) throw encoded(url)
     const goesOn = response.statusCode === 206 && continuesAt(response) === received
     if (!goesOn) startOver()
     if (!goesOn && response.statusCode === 206) {
-      // Reads only the beginning of the body, and closes the connection.
-      await readErrorText(response)
       throw new Error('the server sent another part of the file than netimage asked for')
     }
     etag = strongEtag(response)
     const output = await saving(open(file, goesOn ? 'r+' : 'w'))
     try {
-      await receive(response, output, progressed)
+      await save(response, output, progressed)
     } catch (error) {
       // Report the first error, even if the file cannot be closed either.
       await output.close().catch(() => undefined)
       throw error
     }
     await saving(output.close())
+  }
+
+  return async (progressed: () => void): Promise<void> => {
+    const headers = received > 0 ? rangeFrom(received, etag) : {}
+    try {
+      await send(headers, (response) => receive(response, progressed))
+    } catch (error) {
+      // The server has no more bytes. Our bytes may be the whole file, or parts of an older file.
+      // So start again.
+      if (error instanceof HttpFailure && error.status === rangeNotSatisfiable) startOver()
+      throw error
+    }
   }
 }
 
@@ -96,12 +99,12 @@ function rangeFrom(received: number, etag: string | undefined): Record<string, s
 }
 
 /** A weak entity tag (`W/"…"`) does not guarantee that each byte is the same. */
-function strongEtag({ headers }: Dispatcher.ResponseData): string | undefined {
+function strongEtag({ headers }: HttpResponse): string | undefined {
   return typeof headers.etag === 'string' && headers.etag.startsWith('"') ? headers.etag : undefined
 }
 
 /** RFC 9110, section 14.4: `bytes <first>-<last>/<length>` */
-function continuesAt(response: Dispatcher.ResponseData): number | undefined {
+function continuesAt(response: HttpResponse): number | undefined {
   const match = /^bytes (\d+)-/.exec(String(response.headers['content-range'] ?? ''))
   return match ? Number(match[1]) : undefined
 }

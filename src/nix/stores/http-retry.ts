@@ -33,7 +33,11 @@ export class HttpFailure extends Error {
   /** The text of the answer. */
   readonly body: string
 
-  constructor(url: URL, response: Dispatcher.ResponseData, body: string) {
+  constructor(
+    url: URL,
+    response: Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>,
+    body: string,
+  ) {
     super(`${shown(url)} answered with status ${response.statusCode}`)
     this.status = response.statusCode
     this.retryAfterMs = readRetryAfter(response.headers['retry-after'])
@@ -49,7 +53,8 @@ function readRetryAfter(header: string | string[] | undefined): number | undefin
 }
 
 const notThere = new Set([404, 410])
-const notAllowed = new Set([401, 403, 407])
+const notAllowed = new Set([401, 403])
+const proxyNeedsPassword = 407
 export const rangeNotSatisfiable = 416
 const tooManyRequests = 429
 const passing = new Set([408, rangeNotSatisfiable, 425])
@@ -96,6 +101,8 @@ export function createPersistence(settings: RetrySettings): Persist {
         if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
         if (error instanceof NetimageError) throw error
         const failure = error instanceof HttpFailure ? error : undefined
+        const ofProxy = refusalOfProxy(error)
+        if (ofProxy !== undefined) throw refusedByProxy(url, ofProxy, error)
         if (failure && notThere.has(failure.status)) return undefined
         if (failure && notAllowed.has(failure.status)) throw refused(url, failure, accessHint(url))
         const asked = failure && askedDelay(failure)
@@ -142,6 +149,31 @@ function isFinal(error: unknown): boolean {
 /** The URL for messages, without its query: the query may contain credentials. */
 export function shown(url: URL): string {
   return `${url.origin}${url.pathname}`
+}
+
+/**
+ * The status with which a proxy, and not the server, refused a request. undici tells it only in the
+ * messages of its errors: `Proxy response (403) !== 200 when HTTP Tunneling`.
+ */
+function refusalOfProxy(error: unknown): number | undefined {
+  if (error instanceof HttpFailure) {
+    return error.status === proxyNeedsPassword ? error.status : undefined
+  }
+  const [, digits] = /^Proxy .*\((\d{3})\)/.exec(messageOf(error)) ?? []
+  const status = Number(digits)
+  return status === proxyNeedsPassword || notAllowed.has(status) ? status : undefined
+}
+
+function refusedByProxy(url: URL, status: number, cause: unknown): NetimageError {
+  const message = `the proxy refused the request for ${shown(url)} with status ${status}`
+  return new NetimageError('not-allowed', message, {
+    cause,
+    hint:
+      status === proxyNeedsPassword
+        ? 'The proxy needs a user and a password. Put both into its URL, in https_proxy for https:// caches and in http_proxy for http:// caches: http://user:password@host:port'
+        : 'Ask the owner of the proxy to allow this server. Or name the server in no_proxy, if this machine can reach it without the proxy.',
+    details: { url: shown(url), status },
+  })
 }
 
 function refused(url: URL, failure: HttpFailure, hint: string): NetimageError {

@@ -1,12 +1,12 @@
 /** A binary cache over HTTP. */
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
-import { request, type Dispatcher } from 'undici'
+import { request } from 'undici'
 
 import { NetimageError } from '../../errors.ts'
 import { cacheInfoName, type Transport } from './binary-cache.ts'
 import { createHttpAgents } from './http-agents.ts'
-import { readErrorText, readText } from './http-body.ts'
+import { atSpeed, readErrorText, readText, type HttpResponse } from './http-body.ts'
 import { createDownload } from './http-download.ts'
 import { createPersistence, HttpFailure, type RetrySettings } from './http-retry.ts'
 
@@ -19,6 +19,8 @@ export interface HttpSettings extends RetrySettings {
   env: NodeJS.ProcessEnv
   /** Ends every request, and every wait between requests. */
   signal?: AbortSignal | undefined
+  /** A clock that never goes back, in milliseconds. Default: the clock of this machine. */
+  now?: (() => number) | undefined
 }
 
 const maxRedirects = 5
@@ -33,29 +35,54 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
   const ending = AbortSignal.any([closing.signal, ...(settings.signal ? [settings.signal] : [])])
 
   /**
+   * Makes one request. After `receive` has ended, its connection is closed or free for the next
+   * request: a body that nobody reads to its end would keep the connection for ever.
+   */
+  async function exchange<T>(
+    target: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+    receive: (response: HttpResponse) => Promise<T>,
+  ): Promise<T> {
+    const dispatcher = agents.agentFor(target)
+    const { body, ...response } = await request(target, { dispatcher, headers, signal })
+    try {
+      return await receive({ ...response, body: atSpeed(target, body, settings.now) })
+    } finally {
+      // If bytes are left, this closes the connection, and the body then reports that as an error.
+      body.on('error', () => undefined).destroy()
+    }
+  }
+
+  /**
    * Follows redirects itself: undici would send our session token to the next server, and would not
    * sign the next request.
    */
-  async function send(url: URL, headers: Record<string, string>, signal: AbortSignal) {
+  async function send<T>(
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+    receive: (response: HttpResponse) => Promise<T>,
+  ): Promise<T> {
     let target = url
     for (let redirects = 0; ; redirects++) {
-      const response = await request(target, {
-        dispatcher: agents.agentFor(target),
-        headers: {
-          'user-agent': 'netimage',
-          // Ask for the bytes as they are: NARs are already compressed and hashed in that form.
-          'accept-encoding': 'identity',
-          // Never send the credentials of this server to another server.
-          ...(target.origin === url.origin && (await settings.authorize(target))),
-          ...headers,
-        },
-        signal,
+      const sent = {
+        'user-agent': 'netimage',
+        // Ask for the bytes as they are: NARs are already compressed and hashed in that form.
+        'accept-encoding': 'identity',
+        // Never send the credentials of this server to another server.
+        ...(target.origin === url.origin && (await settings.authorize(target))),
+        ...headers,
+      }
+      const answer = await exchange(target, sent, signal, async (response) => {
+        if (response.statusCode < 300) return { received: await receive(response) }
+        const body = await readErrorText(response)
+        const next = redirects < maxRedirects ? redirectTarget(target, response) : undefined
+        if (!next) throw new HttpFailure(url, response, body)
+        return { next }
       })
-      if (response.statusCode < 300) return response
-      const body = await readErrorText(response)
-      const next = redirects < maxRedirects ? redirectTarget(target, response) : undefined
-      if (!next) throw new HttpFailure(url, response, body)
-      target = next
+      if ('received' in answer) return answer.received
+      target = answer.next
     }
   }
 
@@ -82,7 +109,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
       const url = located(name)
       return await persist(url, ending, async () => {
         try {
-          return await readText(url, await send(url, {}, ending))
+          return await send(url, {}, ending, (response) => readText(url, response))
         } catch (error) {
           // Every cache has this file. So a 403 means that we may not read anything here.
           if (name !== cacheInfoName && isAbsent(error)) return undefined
@@ -96,7 +123,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
       const file = join(scratch, `download-${randomBytes(8).toString('hex')}`)
       const attempt = createDownload({
         ...{ url, file, maxBytes, downloaded },
-        send: (headers) => send(url, headers, signal),
+        send: (headers, receive) => send(url, headers, signal, receive),
       })
       return await persist(url, signal, async (progressed) => {
         await attempt(progressed)
@@ -111,7 +138,7 @@ export function httpTransport(base: URL, shownUrl: string, settings: HttpSetting
 }
 
 /** @returns undefined if the response is not a redirect to an HTTP server */
-function redirectTarget(from: URL, { statusCode, headers }: Dispatcher.ResponseData) {
+function redirectTarget(from: URL, { statusCode, headers }: HttpResponse): URL | undefined {
   if (!redirecting.has(statusCode) || typeof headers.location !== 'string') return undefined
   const target = URL.parse(headers.location, from.href)
   return target?.protocol === 'http:' || target?.protocol === 'https:' ? target : undefined

@@ -6,6 +6,7 @@
 import { BlockList, isIP, isIPv4 } from 'node:net'
 
 import { NetimageError } from '../../errors.ts'
+import { withoutLogin } from './without-login.ts'
 
 /** @returns undefined if requests go directly to the server */
 export function proxyFor(target: URL, env: NodeJS.ProcessEnv): URL | undefined {
@@ -24,8 +25,9 @@ function namedProxy(target: URL, env: NodeJS.ProcessEnv): string | undefined {
 const schemes = new Set(['http:', 'https:'])
 const defaultPort = '1080'
 
-function parse(text: string): URL {
-  const url = URL.parse(/^[a-z0-9+.-]+:\/\//i.test(text) ? text : `http://${text}`)
+function parse(named: string): URL {
+  const text = /^[a-z0-9+.-]+:\/\//i.test(named) ? named : `http://${named}`
+  const url = URL.parse(text)
   if (!url?.hostname) throw badProxy(text, 'it is not a URL')
   if (!schemes.has(url.protocol))
     throw badProxy(text, `netimage does not support ${url.protocol}// proxies`)
@@ -36,16 +38,12 @@ function parse(text: string): URL {
   return url
 }
 
-function badProxy(text: string, why: string): NetimageError {
-  // Everything before the last @: a password may contain a slash or another @.
-  const shown = text.replace(/^([a-z0-9+.-]+:\/\/)?.*@/is, '$1')
-  return new NetimageError(
-    'bad-config',
-    `could not use the proxy ${JSON.stringify(shown)}: ${why}`,
-    {
-      hint: 'Set http_proxy, https_proxy or all_proxy in the environment to http://host:port or https://host:port. no_proxy names the servers that need no proxy.',
-    },
-  )
+function badProxy(url: string, why: string): NetimageError {
+  const shown = JSON.stringify(withoutLogin(url))
+  return new NetimageError('bad-config', `could not use the proxy ${shown}: ${why}`, {
+    hint: 'Set http_proxy, https_proxy or all_proxy in the environment to http://host:port or https://host:port. no_proxy names the servers that need no proxy.',
+    details: { url: withoutLogin(url) },
+  })
 }
 
 /** The host without the brackets of an IPv6 address and without the final dot of a full name. */

@@ -1,15 +1,19 @@
 // Requests to a cache that fail temporarily or finally.
 
 import assert from 'node:assert/strict'
+import { EventEmitter, once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { gzipSync } from 'node:zlib'
+import { atSpeed } from '../../../src/nix/stores/http-body.ts'
 import { httpTransport, type HttpSettings } from '../../../src/nix/stores/http-transport.ts'
 import { netimageError } from '../../support/errors.ts'
 import { startFakeCache, type FakeCache, type FakeCacheOptions } from '../../support/fake-cache.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
+import { waitFor } from '../../support/waiting.ts'
 
 interface Waits {
   ms: number[]
@@ -233,3 +237,108 @@ test('an error of the disk is reported at once', () =>
     assert.equal(cache.requests.length, 1)
     assert.deepEqual(ms, [])
   }))
+
+suite('a server that sends one byte every 29 seconds', () => {
+  /** Each look at the clock takes half a minute, and lets the server send its next byte. */
+  const clock = new EventEmitter()
+  let time = 0
+  const now = () => {
+    clock.emit('look')
+    return (time += 29_000)
+  }
+  async function* drip(): AsyncGenerator<Buffer> {
+    for (;;) {
+      yield Buffer.from('x')
+      await once(clock, 'look')
+    }
+  }
+
+  for (const [what, status] of [
+    ['a text', 200],
+    ['the text of a failure', 500],
+    ['a file', 200],
+  ] as const) {
+    test(`fails ${what}`, () =>
+      withCache({}, { lie: () => ({ status, body: drip() }) }, async ({ cache }) => {
+        const waits: Waits = { ms: [], warnings: [] }
+        const transport = transportTo(cache.url, waits, { now })
+        const scratch = temporaryDirectory()
+        const request =
+          what === 'a file' ? transport.file('x', 1000, fetching(scratch)) : transport.text('x')
+        await assert.rejects(request, netimageError('store-unavailable', /too slowly.*5 times/))
+        assert.equal(cache.requests.length, 5)
+        await transport.close()
+      }))
+  }
+
+  test('is told from one that is only slow, and from a slow disk', async () => {
+    const url = new URL('http://cache.example/')
+    const received = async (sizes: number[], waitMs: number, saveMs: number) => {
+      let at = 0
+      async function* body() {
+        for (const size of sizes) {
+          await Promise.resolve()
+          at += waitMs
+          yield Buffer.alloc(size)
+        }
+      }
+      let bytes = 0
+      for await (const chunk of atSpeed(url, body(), () => at)) {
+        bytes += chunk.length
+        at += saveMs
+      }
+      return bytes
+    }
+    const many = Array.from({ length: 100 }, () => 8192)
+    assert.equal(await received(many, 29_000, 0), 100 * 8192)
+    assert.equal(await received([1, 1, 1, 1], 1000, 600_000), 4)
+    await assert.rejects(received([1, 1, 1, 1], 29_000, 0), /less than 16384 bytes in 60 s/)
+    await assert.rejects(received([20_000, 1, 1, 1], 29_000, 0), /too slowly/)
+  })
+})
+
+suite('an answer that we do not read to its end closes its connection', () => {
+  const encoded = { status: 200, headers: { 'content-encoding': 'compress' } }
+  const scratch = temporaryDirectory()
+  type Transport = ReturnType<typeof httpTransport>
+  const answers: Record<
+    string,
+    [answer: { status: number; headers?: object }, ask: (transport: Transport) => Promise<unknown>]
+  > = {
+    'a text in an unknown encoding': [encoded, (transport) => transport.text('x')],
+    'a file in an encoding': [encoded, (transport) => transport.file('x', 1000, fetching(scratch))],
+    'a file that the disk does not take': [
+      { status: 200 },
+      (transport) => transport.file('x', 1000, fetching(join(scratch, 'gone'))),
+    ],
+    'a part that we did not ask for': [
+      { status: 206, headers: { 'content-range': 'bytes 5-9/10' } },
+      (transport) => transport.file('x', 1000, fetching(scratch)),
+    ],
+  }
+  for (const [what, [{ status, headers = {} }, ask]] of Object.entries(answers)) {
+    test(what, async () => {
+      const closed: Promise<unknown>[] = []
+      const server = createServer((_, response) => {
+        closed.push(once(response, 'close'))
+        response.writeHead(status, { ...headers })
+        response.write('the beginning of an answer without an end')
+      })
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      const address = server.address()
+      assert.ok(address !== null && typeof address === 'object')
+      const waits: Waits = { ms: [], warnings: [] }
+      const transport = transportTo(`http://127.0.0.1:${address.port}`, waits)
+      try {
+        await assert.rejects(ask(transport))
+        assert.ok(closed.length > 0)
+        await waitFor('the connections close', Promise.all(closed))
+      } finally {
+        await transport.close()
+        server.closeAllConnections()
+        server.close()
+      }
+    })
+  }
+})

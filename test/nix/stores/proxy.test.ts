@@ -7,7 +7,7 @@ import { createServer, type Server } from 'node:http'
 import { after, before, suite, test } from 'node:test'
 import { httpTransport } from '../../../src/nix/stores/http-transport.ts'
 import { proxyFor } from '../../../src/nix/stores/proxy.ts'
-import { netimageError } from '../../support/errors.ts'
+import { assertError, netimageError } from '../../support/errors.ts'
 
 /** A proxy that answers with the request that it got, and the address of a dead proxy. */
 let proxy: Server
@@ -43,6 +43,15 @@ async function byCurl(url: string, env: Record<string, string>): Promise<string>
 }
 
 async function byUs(url: string, env: Record<string, string>): Promise<string> {
+  try {
+    return (await ask(url, env)) ?? 'absent'
+  } catch (error) {
+    netimageError('store-unavailable')(error)
+    return 'failed'
+  }
+}
+
+async function ask(url: string, env: Record<string, string>): Promise<string | undefined> {
   const { origin, pathname } = new URL(url)
   const transport = httpTransport(new URL(origin), origin, {
     authorize: () => Promise.resolve({}),
@@ -52,10 +61,7 @@ async function byUs(url: string, env: Record<string, string>): Promise<string> {
     env,
   })
   try {
-    return (await transport.text(pathname.slice(1))) ?? 'absent'
-  } catch (error) {
-    netimageError('store-unavailable')(error)
-    return 'failed'
+    return await transport.text(pathname.slice(1))
   } finally {
     await transport.close()
   }
@@ -157,6 +163,56 @@ suite('the proxy is the same as that of curl', { concurrency: 4 }, () => {
   })
 })
 
+suite('a proxy that refuses a request is asked only once', () => {
+  let requests = 0
+  let status = 407
+  let refusing: Server
+  let env: Record<string, string>
+
+  before(async () => {
+    refusing = createServer((_, response) => {
+      requests++
+      response.writeHead(status, { 'proxy-authenticate': 'Basic realm="x"' }).end()
+    })
+    refusing.on('connect', (_, socket) => {
+      requests++
+      socket.end(`HTTP/1.1 ${status} No\r\nContent-Length: 0\r\n\r\n`)
+    })
+    refusing.listen(0, '127.0.0.1')
+    await once(refusing, 'listening')
+    const address = refusing.address()
+    assert.ok(address !== null && typeof address === 'object')
+    const url = `http://127.0.0.1:${address.port}`
+    env = { http_proxy: url, https_proxy: url }
+  })
+  after(() => {
+    refusing.closeAllConnections()
+    refusing.close()
+  })
+
+  for (const url of ['http://cache.example/x', 'https://cache.example/x']) {
+    test(`and with 407 we ask for a user and a password: ${url}`, async () => {
+      ;[requests, status] = [0, 407]
+      const error = await ask(url, env).catch((error: unknown) => error)
+      assertError(error, 'not-allowed', { url, status: 407 })
+      assert.match(error.hint ?? '', /https_proxy.* http_proxy.*user:password@/)
+      assert.equal(requests, 1)
+      // curl gives up at once, too. Its status 56 means that the proxy refused the tunnel.
+      const theirs = await byCurl(url, env)
+      assert.equal(theirs, url.startsWith('https:') ? 'failed' : '')
+      assert.equal(requests, 2)
+    })
+  }
+
+  test('and with 403 for a tunnel we do not ask for a password', async () => {
+    ;[requests, status] = [0, 403]
+    const error = await ask('https://cache.example/x', env).catch((error: unknown) => error)
+    assertError(error, 'not-allowed', { status: 403 })
+    assert.match(error.hint ?? '', /no_proxy/)
+    assert.equal(requests, 1)
+  })
+})
+
 test('the default port of a proxy is that of curl', () => {
   const port = (http_proxy: string) => proxyFor(new URL(elsewhere()), { http_proxy })?.port
   assert.equal(port('http://proxy.example'), '1080')
@@ -193,7 +249,7 @@ test('the error of an invalid proxy does not contain its password', () => {
       (error: unknown) => {
         netimageError('bad-config')(error)
         assert.ok(error instanceof Error)
-        assert.doesNotMatch(error.message, /secret/)
+        assert.doesNotMatch(JSON.stringify([error.message, error]), /secret/)
         return true
       },
     )
