@@ -1,12 +1,13 @@
 /**
  * Runs the commands that people write for their images (`populateFirmwareCommands` and
- * `populateRootCommands`) in the same environment as the earlier Nix module.
+ * `populateRootCommands`) in the same environment as in raspberry-pi-nix.
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 
-import { errnoOf, NetimageError } from '../errors.ts'
+import { NetimageError } from '../errors.ts'
 import type { StorePath } from '../nix/store-path.ts'
+import { endGroup, endGroupOn, patienceMs } from '../process-group.ts'
 
 export interface CommandSetting {
   /** The image, exported as `$out`. */
@@ -36,8 +37,6 @@ const shell = ['sh', '-c', 'umask 022; exec "$@"', 'sh', 'bash', '-euo', 'pipefa
 const guarded =
   'exec 3<&0 </dev/null; { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 const keptOutputBytes = 64 * 1024
-/** How long commands may take to end after SIGTERM. */
-const patienceMs = 2000
 
 /**
  * @param option the name of the option, for errors
@@ -128,15 +127,6 @@ function noStore(option: string, why: string): NetimageError {
   })
 }
 
-function endGroup(leader: number | undefined, how: NodeJS.Signals): void {
-  try {
-    if (leader !== undefined) process.kill(-leader, how)
-  } catch (error) {
-    // The whole group has ended.
-    if (errnoOf(error) !== 'ESRCH') throw error
-  }
-}
-
 function run(
   command: readonly string[],
   setting: CommandSetting,
@@ -154,7 +144,7 @@ function run(
         rootfs,
         bootfs,
         store,
-        // In the earlier Nix module, the working directory was Nix's build directory.
+        // In raspberry-pi-nix, the working directory is Nix's build directory.
         NIX_BUILD_TOP: directory,
         SOURCE_DATE_EPOCH: sourceDateEpoch,
         NETIMAGE_ROOT: emptyDirectory,
@@ -165,23 +155,15 @@ function run(
     child.stdout.on('data', keep)
     child.stderr.on('data', keep)
     let timer: NodeJS.Timeout | undefined
-    const stop = () => {
-      endGroup(child.pid, 'SIGTERM')
-      timer = setTimeout(() => endGroup(child.pid, 'SIGKILL'), patienceMs)
-    }
-    const ended = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', stop)
-    }
-    signal.addEventListener('abort', stop, { once: true })
+    const release = endGroupOn(signal, child)
     child.on('error', (error) => {
-      ended()
+      release()
       reject(error)
     })
     child.on('exit', () => {
-      ended()
+      release()
       // Processes that the commands left running keep the output open and may write to the trees.
-      endGroup(child.pid, 'SIGKILL')
+      endGroup(child, 'SIGKILL')
       timer = setTimeout(() => [child.stdout, child.stderr].map((s) => s.destroy()), patienceMs)
     })
     child.on('close', (status, killedBy) => {

@@ -16,6 +16,7 @@ import {
 import { assertError, type Expected } from '../support/errors.ts'
 import { asOrdinaryUser, machineWithNix, ordinaryUser } from '../support/namespace.ts'
 import { netimage, repository, startNetimage } from '../support/netimage.ts'
+import { assertGone, end } from '../support/processes.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { buildSmallSystem, type TestSystem } from '../support/systems.ts'
 import { assertSameLines, describeTree } from '../support/trees.ts'
@@ -471,31 +472,4 @@ suite('commands', { concurrency: 3 }, () => {
 /** @param pids the file that gets the numbers of two of their processes */
 function commandsThatStay(before: string, pids: string): string {
   return `${before}(sleep 1000; true) & echo $! $$ > ${pids}.new; mv ${pids}.new ${pids}; sleep 1000; sleep 1000`
-}
-
-async function assertGone(pid: number): Promise<void> {
-  assert.ok(pid > 1)
-  try {
-    await waitUntil(`process ${pid} ends`, () => !isRunning(pid))
-  } finally {
-    end(pid)
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    // A zombie has ended as well.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
-}
-
-/** Ends only processes that this test has started. */
-function end(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // The process had ended.
-  }
 }

@@ -5,14 +5,12 @@
  *
  * https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
  */
-import { exec } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import * as v from 'valibot'
 
-import { errnoOf, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
+import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
 import { homeDirectory } from '../../home.ts'
+import { runCredentialProcess } from './credential-process.ts'
 
 export interface AwsCredentials {
   accessKeyId: string
@@ -27,16 +25,18 @@ export const awsHint =
 
 /**
  * @param profile the profile in the store's URL. It takes precedence over the environment
+ * @param signal ends a program that the profile names
  * @returns undefined if there are no credentials; then requests are anonymous
  */
 export async function findAwsCredentials(
   profile: string | undefined,
   env: NodeJS.ProcessEnv,
+  signal: AbortSignal | undefined,
 ): Promise<AwsCredentials | undefined> {
   const { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: token } = env
   if (profile === undefined && id && secret) return credentialsOf(id, secret, token)
   const asked = profile ?? env['AWS_PROFILE']
-  const found = await ofProfile(await readProfile(asked ?? 'default', env), env)
+  const found = await ofProfile(await readProfile(asked ?? 'default', env), env, signal)
   if (found || !asked) return found
   throw new NetimageError('not-allowed', `no credentials were found in the AWS profile ${asked}`, {
     hint: awsHint,
@@ -46,47 +46,22 @@ export async function findAwsCredentials(
 async function ofProfile(
   profile: ReadonlyMap<string, string>,
   env: NodeJS.ProcessEnv,
+  signal: AbortSignal | undefined,
 ): Promise<AwsCredentials | undefined> {
   const id = profile.get('aws_access_key_id')
   const secret = profile.get('aws_secret_access_key')
   if (id && secret) return credentialsOf(id, secret, profile.get('aws_session_token'))
   const command = profile.get('credential_process')
-  return command ? await runCredentialProcess(command, env) : undefined
+  if (!command) return undefined
+  const output = await runCredentialProcess(command, env, signal)
+  return {
+    ...credentialsOf(output.AccessKeyId, output.SecretAccessKey, output.SessionToken),
+    ...(output.Expiration !== undefined && { expires: Date.parse(output.Expiration) }),
+  }
 }
 
 function credentialsOf(id: string, secret: string, token: string | undefined): AwsCredentials {
   return { accessKeyId: id, secretAccessKey: secret, ...(token && { sessionToken: token }) }
-}
-
-/** https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html */
-const processOutput = v.object({
-  Version: v.literal(1),
-  AccessKeyId: v.string(),
-  SecretAccessKey: v.string(),
-  SessionToken: v.optional(v.string()),
-  Expiration: v.optional(v.pipe(v.string(), v.isoTimestamp())),
-})
-
-async function runCredentialProcess(
-  command: string,
-  env: NodeJS.ProcessEnv,
-): Promise<AwsCredentials> {
-  try {
-    const { stdout } = await promisify(exec)(command, { env })
-    const output = v.parse(processOutput, JSON.parse(stdout))
-    return {
-      ...credentialsOf(output.AccessKeyId, output.SecretAccessKey, output.SessionToken),
-      ...(output.Expiration !== undefined && { expires: Date.parse(output.Expiration) }),
-    }
-  } catch (error) {
-    // The program's output is secret, and a parser's message may quote the output. The error of a
-    // failed program has the output as a property, so it must not become the cause.
-    const isOutput = error instanceof SyntaxError || error instanceof v.ValiError
-    const why = isOutput ? 'it does not print credentials of version 1' : messageOf(error).trim()
-    throw new NetimageError('not-allowed', `the credential_process of AWS failed: ${why}`, {
-      hint: 'Run the command by hand: it is in ~/.aws/config or ~/.aws/credentials.',
-    })
-  }
 }
 
 /** What both files say of a profile; the file of credentials counts before the other. */

@@ -126,6 +126,7 @@ function openIndex(root: string, url: string): StoreIndex {
   const file = registrationFile(root)
   if (!existsSync(file)) {
     throw new NetimageError('bad-store-url', `${root} does not hold a Nix store`, {
+      details: { file: root },
       hint: `A local store has the file ${databaseFile('DIR')}. The root of a net image has the file nix-path-registration.`,
     })
   }
@@ -189,6 +190,7 @@ function toPathInfo(
   const whole = narHash?.algorithm === 'sha256' && Number.isSafeInteger(narSize) && narSize > 0
   if (!whole || valid.length !== references.length) {
     throw new NetimageError('bad-store', `the database of ${url} has a broken record of ${path}`, {
+      details: { store: url, path },
       hint: 'Repair the store with `nix-store --verify --repair`.',
     })
   }
@@ -214,6 +216,7 @@ function checkSchema(file: string, url: string): void {
   }
   if (version === schemaVersion) return
   throw new NetimageError('bad-store', `the database of ${url} has the unknown schema ${version}`, {
+    details: { store: url, field: 'schema', expected: schemaVersion, actual: version },
     hint: `netimage reads schema ${schemaVersion}, which Nix has used since 2.0. Serve the store as a binary cache instead.`,
   })
 }
@@ -288,11 +291,13 @@ function unreadable(file: string, url: string, error: unknown): Error {
   if (isDatabaseBusy(error)) {
     return new NetimageError('store-unavailable', `another program has locked ${file} of ${url}`, {
       cause: error,
+      details: { store: url, file },
       hint: 'Wait until Nix has finished its work in that store, then run this again.',
     })
   }
   return new NetimageError('bad-store', `could not read ${file} of ${url}: ${messageOf(error)}`, {
     cause: error,
+    details: { store: url, file },
     hint: 'Check that the file is the database of a Nix store, and that this user may read it.',
   })
 }

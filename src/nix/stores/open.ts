@@ -20,7 +20,9 @@ import {
   type Credentials,
   type Netrc,
 } from './netrc.ts'
+import type { RetrySettings } from './http-retry.ts'
 import type { Store } from './store.ts'
+import { withoutLogin } from './without-login.ts'
 
 export interface OpenStoreOptions {
   /** Default: `/etc/nix/netrc`, as in Nix, if the file exists. */
@@ -30,14 +32,17 @@ export interface OpenStoreOptions {
   signal?: AbortSignal
   /** Gets a message when a store makes us wait. */
   warn?: (message: string) => void
+  /** Waits between the requests for one file. Default: uses the clock. */
+  wait?: RetrySettings['wait']
 }
 
 const defaultNetrcFile = '/etc/nix/netrc'
 
 export async function openStore(text: string, options: OpenStoreOptions = {}): Promise<Store> {
-  const { signal, env = process.env, warn = () => undefined } = options
+  const { signal, env = process.env, warn = () => undefined, wait } = options
   const { base, parameters } = splitParameters(text)
   const settings = readSettings(text, parameters)
+  const requests = { env, signal, warn, wait }
   if (base === 'local' || base === 'auto' || base === 'daemon') {
     const root = parameters.get('root') ?? '/'
     return openLocalStore(resolve(root), text, { ...settings, trusted: isOwn(root, settings) })
@@ -51,13 +56,13 @@ export async function openStore(text: string, options: OpenStoreOptions = {}): P
     case 'http':
     case 'https': {
       const { httpTransport } = await import('./http-transport.ts')
-      const { url, shown, authorize, accessHint } = httpAccess(base, options.netrcFile)
-      const transport = httpTransport(url, shown, { authorize, accessHint, env, signal, warn })
+      const { url, shown, ...access } = httpAccess(base, options.netrcFile)
+      const transport = httpTransport(url, shown, { ...access, ...requests })
       return openBinaryCache(transport, settings)
     }
     case 's3': {
       const { s3Transport } = await import('./s3.ts')
-      const transport = await s3Transport(parseUrl(text), text, { env, signal, warn })
+      const transport = await s3Transport(parseUrl(text), withoutLogin(text), requests)
       return openBinaryCache(transport, settings)
     }
     default:
@@ -173,8 +178,7 @@ function parseUrl(text: string): URL {
 }
 
 function badUrl(text: string, why: string): NetimageError {
-  // Everything before the last @: a password may contain a slash or another @.
-  const store = text.replace(/\/\/.*@/s, '//')
+  const store = withoutLogin(text)
   return new NetimageError('bad-store-url', `${JSON.stringify(store)} is not a store: ${why}`, {
     details: { store },
     hint: 'A store is https://…, http://…, file:///…, s3://…, local, local?root=DIR, a directory that holds nix/store, or an output of nixpkgs’s closureInfo.',

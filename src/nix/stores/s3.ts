@@ -8,6 +8,7 @@ import { NetimageError } from '../../errors.ts'
 import { awsHint, findAwsCredentials, type AwsCredentials } from './aws-credentials.ts'
 import type { Transport } from './binary-cache.ts'
 import { httpTransport, type HttpSettings } from './http-transport.ts'
+import { withoutLogin } from './without-login.ts'
 
 /** Ask for new credentials this long before the old ones expire. */
 const expiryMarginMs = 60_000
@@ -15,13 +16,13 @@ const expiryMarginMs = 60_000
 export async function s3Transport(
   url: URL,
   shownUrl: string,
-  settings: Pick<HttpSettings, 'env' | 'signal' | 'warn'>,
+  settings: Pick<HttpSettings, 'env' | 'signal' | 'warn' | 'wait'>,
 ): Promise<Transport> {
-  const { env } = settings
+  const { env, signal } = settings
   const parameters = url.searchParams
   const region = parameters.get('region') ?? env['AWS_REGION'] ?? 'us-east-1'
   const base = bucketUrl(url, region)
-  const find = () => findAwsCredentials(parameters.get('profile') ?? undefined, env)
+  const find = () => findAwsCredentials(parameters.get('profile') ?? undefined, env, signal)
   let credentials = await find()
   let renewal: ReturnType<typeof find> | undefined
   const sign = credentials && (await createSigner(region))
@@ -73,10 +74,11 @@ export function bucketUrl(url: URL, region: string): URL {
     const server = /^https?:\/\//.test(endpoint) ? endpoint : `${scheme}://${endpoint}`
     return new URL(`${server.replace(/\/+$/, '')}/${bucket}${prefix}/`)
   } catch (error) {
-    throw new NetimageError('bad-store-url', `${url.href} does not name a valid S3 endpoint`, {
+    const store = withoutLogin(url.href)
+    throw new NetimageError('bad-store-url', `${store} does not name a valid S3 endpoint`, {
       cause: error,
       hint: 'Write the URL as in Nix: s3://bucket?region=eu-west-1, or with endpoint=host:port and scheme=http.',
-      details: { store: url.href },
+      details: { store },
     })
   }
 }

@@ -2,7 +2,7 @@
 // list.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { inspect } from 'node:util'
@@ -13,8 +13,10 @@ import type { Store } from '../../../src/nix/stores/store.ts'
 import { checkAwsSignature } from '../../support/aws-signature.ts'
 import { assertError, netimageError } from '../../support/errors.ts'
 import { startFakeCache, type CacheRequest, type Lie } from '../../support/fake-cache.ts'
+import { assertGone } from '../../support/processes.ts'
 import { cacheFiles, inventPath, inventSystem, makeKey } from '../../support/synthetic.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
+import { waitFor, waitUntil } from '../../support/waiting.ts'
 
 const { toplevel } = inventSystem('s3', [], [makeKey('s3-1')])
 const inBucket = new Map(
@@ -39,28 +41,44 @@ test('the address of a bucket is that of Amazon', () => {
   assert.equal(inChina.href, 'https://bucket.s3.cn-north-1.amazonaws.com.cn/')
 })
 
+test('no message shows the login of a URL', async () => {
+  const url = 's3://key:secret@bucket?scheme=http&endpoint='
+  const store = await openStore(`${url}127.0.0.1:9`, { env: {} })
+  assert.equal(store.url, 's3://bucket?scheme=http&endpoint=127.0.0.1:9')
+  await store.close()
+  const error = await openStore(`${url}%20`, { env: {} }).catch((error: unknown) => error)
+  assertError(error, 'bad-store-url')
+  assert.doesNotMatch(inspect(error, { depth: 0 }) + JSON.stringify(error), /secret/)
+})
+
 interface Setting {
   home: string
   requests: CacheRequest[]
-  open: (parameters?: string, env?: NodeJS.ProcessEnv) => Promise<Store>
-  lookup: (parameters?: string, env?: NodeJS.ProcessEnv, path?: string) => Promise<string>
+  open: (parameters?: string, env?: NodeJS.ProcessEnv, signal?: AbortSignal) => Promise<Store>
+  lookup: (
+    parameters?: string,
+    env?: NodeJS.ProcessEnv,
+    path?: string,
+    signal?: AbortSignal,
+  ) => Promise<string>
 }
 
 async function withBucket(lie: Lie, action: (setting: Setting) => Promise<void>): Promise<void> {
   const cache = await startFakeCache(inBucket, { lie })
   const home = temporaryDirectory()
   mkdirSync(join(home, '.aws'))
-  const open: Setting['open'] = (parameters = '', env = {}) =>
+  const open: Setting['open'] = (parameters = '', env = {}, signal) =>
     openStore(`s3://bucket?scheme=http&endpoint=${cache.host}&region=eu-west-7${parameters}`, {
       env: { PATH: process.env['PATH'], HOME: home, ...env },
+      ...(signal && { signal }),
     })
   try {
     await action({
       home,
       requests: cache.requests,
       open,
-      async lookup(parameters, env, path = toplevel.path) {
-        const store = await open(parameters, env)
+      async lookup(parameters, env, path = toplevel.path, signal) {
+        const store = await open(parameters, env, signal)
         try {
           const wanted = toStorePath(path)
           assert.ok(wanted)
@@ -172,6 +190,11 @@ suite('credentials', { concurrency: 4 }, () => {
     'that fails': `cat "$HOME/secret"; echo so it is >&2; exit 3`,
     'that does not print JSON': 'echo a-secret',
     'that prints something else': `echo '{"Version":2,"AccessKeyId":"a-secret"}'`,
+    'that prints without end': 'while :; do echo a-secret; done',
+  }
+  const reasons: Record<string, RegExp> = {
+    'that fails': /status 3: so it is/,
+    'that prints without end': /more than 65536 bytes/,
   }
   for (const [what, command] of Object.entries(broken)) {
     test(`from a program ${what}: an error`, () =>
@@ -179,10 +202,31 @@ suite('credentials', { concurrency: 4 }, () => {
         writeFileSync(join(home, '.aws/config'), `[default]\ncredential_process = ${command}\n`)
         writeFileSync(join(home, 'secret'), 'hidden')
         const error = await lookup().catch((error: unknown) => error)
-        assertError(error, 'not-allowed', what === 'that fails' ? /so it is/ : /version 1/)
+        assertError(error, 'not-allowed', reasons[what] ?? /version 1/)
         assert.doesNotMatch(error.message, /a-secret/)
         // As the log of a library's user shows the error, with its causes and their properties.
         assert.doesNotMatch(inspect(error), /hidden/)
+      }))
+  }
+
+  for (const [what, before] of [
+    ['', ''],
+    [' and does not listen to SIGTERM', `trap '' TERM; `],
+  ] as const) {
+    test(`from a program that runs for ever${what}: Ctrl-C ends it with all that it started`, () =>
+      withBucket(honestly, async ({ home, lookup }) => {
+        const pids = join(home, 'pids')
+        const command = `${before}(sleep 1000; true) & echo $! $$ > ${pids}.new; mv ${pids}.new ${pids}; wait; sleep 1000`
+        writeFileSync(join(home, '.aws/config'), `[default]\ncredential_process = ${command}\n`)
+        const abort = new AbortController()
+        const looking = assert.rejects(lookup('', {}, undefined, abort.signal), {
+          code: 'interrupted',
+        })
+        await waitUntil('the program runs', () => existsSync(pids))
+        abort.abort()
+        await waitFor('the lookup ends', looking)
+        for (const pid of readFileSync(pids, 'utf8').trim().split(' '))
+          await assertGone(Number(pid))
       }))
   }
 
