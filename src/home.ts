@@ -2,7 +2,7 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
-import { errnoOf } from './errors.ts'
+import { errnoOf, NetimageError } from './errors.ts'
 
 const belowHome = { XDG_CACHE_HOME: '.cache', XDG_STATE_HOME: '.local/state' } as const
 
@@ -15,6 +15,26 @@ export function homeFor(
   if (named) return named
   const home = homeDirectory()
   return home === undefined ? undefined : join(home, belowHome[variable])
+}
+
+/**
+ * The directory that belongs to netimage below such a directory.
+ *
+ * @param flag the flag that names another directory
+ * @throws `NetimageError` `bad-usage` if there is no home
+ */
+export function ownDirectory(
+  variable: keyof typeof belowHome,
+  flag: string,
+  env: NodeJS.ProcessEnv,
+): string {
+  const home = homeFor(variable, env)
+  if (home !== undefined) return join(home, 'netimage')
+  const message = `there is no home directory, and ${flag} names no other directory`
+  throw new NetimageError('bad-usage', message, {
+    hint: `Name a directory with ${flag}, or set HOME or ${variable}.`,
+    details: { field: flag },
+  })
 }
 
 /** @returns undefined if this machine knows no home directory of the user */

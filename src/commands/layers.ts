@@ -6,7 +6,7 @@ import type { LayerRecord } from '../roots/record.ts'
 import type { StoredLayer } from '../roots/store.ts'
 import { chooseLayer, chooseLayers } from './choose-layers.ts'
 import { formatBytes, formatTime } from './format.ts'
-import { runCommand, type Outcome } from './run.ts'
+import { asData, runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
 export function layersCommand() {
@@ -173,7 +173,7 @@ function verify() {
           } catch (error) {
             // An error in one layer does not stop the check of the others.
             if (!(error instanceof NetimageError) || chosen.length === 1) throw error
-            layers.push({ ...name, error: { code: error.code, message: error.message } })
+            layers.push({ ...name, error: asData(error) })
             if (status === 0) status = exitStatus.failed
             tell(`not checked: ${error.message}`)
           }

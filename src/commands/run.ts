@@ -72,9 +72,14 @@ export function report(error: unknown, json: boolean): void {
 }
 
 /** Prints an error for `--json`. */
-export function printFailure({ code, message, hint, details }: NetimageError): void {
+export function printFailure(error: NetimageError): void {
+  print(printableJson({ error: asData(error) }, 2))
+}
+
+/** An error as a part of the output of `--json`. */
+export function asData({ code, message, hint, details }: NetimageError): object {
   const more = Object.keys(details).length > 0 && { details }
-  print(printableJson({ error: { code, message, ...(hint && { hint }), ...more } }, 2))
+  return { code, message, ...(hint && { hint }), ...more }
 }
 
 function unexpected(error: unknown): NetimageError {

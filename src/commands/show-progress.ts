@@ -4,7 +4,7 @@
  */
 import { performance } from 'node:perf_hooks'
 
-import type { Amounts, Progress, Task } from '../progress.ts'
+import { plural, type Amounts, type Progress, type Task } from '../progress.ts'
 import { visibleLines } from '../printable.ts'
 import { formatBytes, formatSeconds } from './format.ts'
 
@@ -70,7 +70,9 @@ function since(start: number): string {
 function describe(done: Done, total: Amounts | undefined, start: number): string {
   const parts: string[] = []
   if (done.paths !== undefined) {
-    parts.push(total?.paths ? `${done.paths} of ${total.paths} paths` : `${done.paths} paths`)
+    parts.push(
+      total?.paths ? `${done.paths} of ${plural(total.paths, 'path')}` : plural(done.paths, 'path'),
+    )
   }
   if (done.bytes !== undefined) {
     const bytes = formatBytes(done.bytes)

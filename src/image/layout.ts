@@ -1,5 +1,5 @@
 /**
- * The paths of the parts of an image. The layout is that of the earlier Nix module, and a manifest.
+ * The paths of the parts of an image. The layout is that of raspberry-pi-nix, and a manifest.
  */
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join, relative } from 'node:path'
@@ -8,7 +8,7 @@ import { registrationName } from '../nix/registration.ts'
 
 export interface ImageLayout {
   image: string
-  /** Names the platform of the machine that built the image, as in the earlier Nix module. */
+  /** Names the platform of the machine that built the image, as in raspberry-pi-nix. */
   buildSystem: string
   manifest: string
   lock: string

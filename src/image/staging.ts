@@ -47,12 +47,14 @@ export interface Staging {
  * @throws `NetimageError` `output-exists`, `in-use`, `not-allowed`
  */
 export async function refuseExisting(output: string, force: boolean): Promise<void> {
-  if (!isThere(output)) return
-  if (force) {
-    const lock = await lockToReplace(output)
-    lock?.release()
-    return
-  }
+  const lock = await lockPlace(output, force)
+  lock?.release()
+}
+
+/** @returns the lock of the image there, if it has one */
+async function lockPlace(output: string, force: boolean): Promise<Lock | undefined> {
+  if (!isThere(output)) return undefined
+  if (force) return await lockToReplace(output)
   throw new NetimageError('output-exists', `${output} exists already`, {
     details: { file: output },
     hint: 'Name another place with -o, or replace it with --force.',
@@ -118,9 +120,8 @@ function makeLocked(parent: string, prefix: string): { directory: string; lock: 
 async function publish(output: string, directory: string, force: boolean): Promise<void> {
   let lock: Lock | undefined
   try {
-    await refuseExisting(output, force)
+    lock = await lockPlace(output, force)
     refuseForeign(output)
-    lock = await lockToReplace(output)
     const old = join(directory, 'old')
     // Without --force, an image that another build has just put there stays: the rename fails.
     const replaced = force && existsSync(output)
@@ -146,7 +147,7 @@ function refuseForeign(output: string): void {
   const stat = lstatSync(output, { throwIfNoEntry: false })
   if (!stat) return
   const empty = stat.isDirectory() && readdirSync(output).length === 0
-  // An image that the earlier Nix module built has no manifest, but it has these parts.
+  // An image that raspberry-pi-nix built has no manifest, but it has these parts.
   const parts = ['nix-support', 'net-image']
   const image = stat.isDirectory() && parts.every((name) => existsSync(join(output, name)))
   if (empty || image) return

@@ -17,7 +17,7 @@ import { lstatSync, mkdirSync, readFileSync, renameSync, utimesSync, writeFileSy
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
-import { homeFor } from '../home.ts'
+import { ownDirectory } from '../home.ts'
 import { digestToBase32 } from '../nix/hash.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { makeDirectory } from '../make-directory.ts'
@@ -75,11 +75,7 @@ export interface PoolFolders {
 const lockWaitMs = 60_000
 
 export function defaultPoolDirectory(env: NodeJS.ProcessEnv = process.env): string {
-  const home = homeFor('XDG_CACHE_HOME', env)
-  if (home !== undefined) return join(home, 'netimage')
-  throw new NetimageError('bad-usage', 'there is no home directory to keep the pool in', {
-    hint: 'Name a directory with --pool, or set HOME or XDG_CACHE_HOME.',
-  })
+  return ownDirectory('XDG_CACHE_HOME', '--pool', env)
 }
 
 export function poolFolders(directory: string): PoolFolders {
@@ -193,6 +189,7 @@ export async function withPoolLock<T>(
       `could not lock ${file}: another netimage has held the lock for over a minute`,
       {
         hint: 'Wait for the other build or garbage collection to end, then run this again.',
+        details: { file },
       },
     )
   }

@@ -13,6 +13,7 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { readImageIndex, type ImageIndex } from './image-index.ts'
 import { namesIn } from './names-in.ts'
 import { firstNewNode, type AnyNode } from './nodes.ts'
+import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
 import { mustBeOver } from './same-image.ts'
 import { withLayer, type StoredLayer } from './store.ts'
@@ -112,7 +113,7 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
     const links = isDirectory ? 2 + (subdirectories.get(id) ?? 0) : count
     if (count === 0) problems.push(`node ${id} has no name`)
     else if (node.links !== links) {
-      problems.push(`node ${id} has ${links} links, but ${node.links} are recorded`)
+      problems.push(`node ${id} has ${plural(links, 'link')}, but ${node.links} in its record`)
     }
   }
 }

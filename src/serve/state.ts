@@ -13,7 +13,7 @@ import {
 import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
-import { homeFor } from '../home.ts'
+import { ownDirectory } from '../home.ts'
 import { makeDirectory } from '../make-directory.ts'
 
 /** @param named by the user; default: `/var/lib/netimage` for root, else below the home */
@@ -23,15 +23,7 @@ export function stateDirectory(
 ): string {
   if (named !== undefined) return resolve(named)
   if (process.geteuid?.() === 0) return '/var/lib/netimage'
-  const home = homeFor('XDG_STATE_HOME', env)
-  if (home !== undefined) return join(home, 'netimage')
-  throw new NetimageError(
-    'bad-usage',
-    'could not choose a state directory: there is no home directory',
-    {
-      hint: 'Name a directory with --state, or set HOME or XDG_STATE_HOME.',
-    },
-  )
+  return ownDirectory('XDG_STATE_HOME', '--state', env)
 }
 
 const forOthers = 0o077

@@ -39,6 +39,7 @@ export function doubleError({ name, first, second }: Double): NetimageError {
     'in-use',
     `${second} has the same hardware address as ${first} (${name}), which uses the root of that address: ${second} must wait`,
     {
+      details: { field: name, expected: first, actual: second },
       hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each its own hardware address. Or allow both by their IP addresses instead: --allow ${first} --allow ${second}. If this is one machine with a new IP address, it goes on when its old connection has ended.`,
     },
   )

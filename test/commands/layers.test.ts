@@ -46,6 +46,15 @@ const listSchema = v.object({
   ),
 })
 
+const verifiedSchema = v.object({
+  layers: v.array(
+    v.object({
+      problems: v.optional(v.array(v.string())),
+      error: v.optional(v.object({ code: v.string(), details: v.object({ file: v.string() }) })),
+    }),
+  ),
+})
+
 const parsed = (value: unknown) => v.parse(v.record(v.string(), v.unknown()), value)
 
 function fresh() {
@@ -204,7 +213,7 @@ suite('netimage layers', () => {
     database.close()
     const run = await layers('verify', mac)
     assert.equal(run.status, 4)
-    assert.match(run.stdout, /node \d+ has 1 links, but 7 are recorded\n$/)
+    assert.match(run.stdout, /node \d+ has 1 link, but 7 in its record\n$/)
 
     writeFileSync(file, 'this is no database')
     await fails(['verify', mac], 'bad-state', { file })
@@ -243,6 +252,11 @@ suite('netimage layers', () => {
     const lines = run.stdout.trim().split('\n')
     assert.match(lines[0] ?? '', /^10\.0\.0\.7 .* {2}not checked: /)
     assert.match(lines[1] ?? '', /^dc:a6:32:01:02:03 .* {2}whole$/)
+    const result = v.parse(verifiedSchema, JSON.parse((await layers('verify', '--json')).stdout))
+    const [broken, whole] = result.layers
+    assert.equal(broken?.error?.code, 'file-system')
+    assert.ok(broken.error.details.file.startsWith(other))
+    assert.deepEqual(whole?.problems, [])
   })
 
   test('says each time why a layer cannot be opened, and releases its lock', async () => {

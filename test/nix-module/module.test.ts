@@ -125,7 +125,7 @@ suite('the module', () => {
     }
   }
 
-  test('has the names and defaults of raspberry-pi-nix’s net-image module', async () => {
+  test('has the names and defaults of the net-image module of raspberry-pi-nix', async () => {
     const { rootDirectoryName, nfsRoot, storePaths } = await evaluate({ system: 'aarch64-linux' })
     const name = 'nixos-net-image-26.05.20261122.fixture-aarch64-linux'
     assert.equal(rootDirectoryName, name)

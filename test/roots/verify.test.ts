@@ -44,12 +44,12 @@ const damages: [string, string, RegExp][] = [
   [
     'links of a file',
     `UPDATE nodes SET links = 2 WHERE id = ${file}`,
-    /has 1 links, but 2 are recorded/,
+    /has 1 link, but 2 in its record/,
   ],
   [
     'links of a directory',
     'UPDATE nodes SET links = 2 WHERE id = 1',
-    /1 has 3 links, but 2 are recorded/,
+    /1 has 3 links, but 2 in its record/,
   ],
   ['a node that is missing', `DELETE FROM nodes WHERE id = ${file}`, /names node .*does not exist/],
   ['a name that is missing', `DELETE FROM entries WHERE node = ${file}`, /has no name/],
