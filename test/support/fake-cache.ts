@@ -78,18 +78,20 @@ export async function startFakeCache(
     // Send the headers alone, so that the client sees the beginning of the answer.
     response.flushHeaders()
     let sent = 0
+    // Listen once: a listener for each chunk would stay until the end.
+    const closed = once(response, 'close').catch(() => undefined)
     for await (const chunk of chunksOf(body)) {
       if (closing.signal.aborted || response.destroyed) return
       const part = cutAfter === undefined ? chunk : chunk.subarray(0, cutAfter - sent)
       sent += part.length
       if (!response.write(part) && !response.destroyed) {
-        await Promise.race([once(response, 'drain'), once(response, 'close')])
+        await Promise.race([once(response, 'drain'), closed])
       }
       if (sent === cutAfter) break
     }
     if (cutAfter === undefined) response.end()
-    // The written bytes must arrive first.
-    else setTimeout(() => incoming.socket.destroy(), 200)
+    // The written bytes arrive first.
+    else incoming.socket.destroySoon()
   }
 
   const server = createServer((incoming, response) => {

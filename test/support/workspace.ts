@@ -3,7 +3,7 @@
 import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { runProgram } from './real-nix.ts'
+import { removeTree as removeReadOnly } from '../../src/remove-tree.ts'
 
 // Tests start hundreds of processes and threads. The cache saves stripping the types in each.
 process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../../node_modules/.cache/compile')
@@ -47,8 +47,8 @@ export function makeWorkspace(name: string, parent = tmpdir()): Workspace {
 }
 
 /** A plain `rm` fails for ordinary users, because store paths are read-only. */
-export async function removeTree(directory: string): Promise<void> {
-  await runProgram('sh', ['-c', 'chmod -R u+rwX "$1" && rm -rf "$1"', 'sh', directory])
+export function removeTree(directory: string): Promise<void> {
+  return Promise.resolve(removeReadOnly(directory))
 }
 
 function names(directory: string): string[] {

@@ -7,12 +7,14 @@ import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
 import { buildNetImage, type NetimageError } from '../../../src/index.ts'
+import { closureInfos, resolveClosure, type Closure } from '../../../src/nix/closure.ts'
 import { toStorePath } from '../../../src/nix/store-path.ts'
 import { openStores } from '../../../src/nix/stores/choose.ts'
 import { openStore } from '../../../src/nix/stores/open.ts'
 import { findSystemPath } from '../../../src/nixos/name-system.ts'
 import { netimageError } from '../../support/errors.ts'
 import { startFakeCache, type FakeCache } from '../../support/fake-cache.ts'
+import { closureFetcher, type ClosureRequest } from '../../support/fetch-closure.ts'
 import { machineWithNix, readOnly } from '../../support/namespace.ts'
 import { assertWhole, failureOf, netimage, netimageJson, type Run } from '../../support/netimage.ts'
 import { runProgram } from '../../support/real-nix.ts'
@@ -20,6 +22,8 @@ import { cacheFiles, inventSystem, makeKey, writeCache } from '../../support/syn
 import { buildSmallSystem, type TestSystem } from '../../support/systems.ts'
 import { assertSameLines, describeTree } from '../../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
+
+const fetchClosure = closureFetcher()
 
 suite('a directory with blanks in its name', () => {
   const { toplevel } = inventSystem('blanks', [], [makeKey('blanks-1')])
@@ -108,9 +112,8 @@ suite('the order of stores', { concurrency: 4 }, () => {
 
   async function withCaches(
     priorities: (number | undefined | 'broken')[],
-    action: (caches: FakeCache[], build: (from: string[]) => Promise<string[]>) => Promise<void>,
+    action: (caches: FakeCache[], find: (from: string[]) => Promise<string[]>) => Promise<void>,
   ): Promise<void> {
-    const workspace = makeWorkspace('order')
     const caches = await Promise.all(
       priorities.map((priority) => {
         const files = cacheFiles([toplevel, kernel])
@@ -120,26 +123,19 @@ suite('the order of stores', { concurrency: 4 }, () => {
         return startFakeCache(files)
       }),
     )
-    let builds = 0
     try {
       await action(caches, async (from) => {
         const warnings: string[] = []
-        await buildNetImage({
-          system: toplevel.path,
-          from,
-          trustedPublicKeys: [key.publicKey],
-          output: workspace.path('out', `${builds++}`),
-          pool: workspace.path(`pool-${builds}`),
-          progress: {
-            begin: () => ({ update: () => undefined, end: () => undefined }),
-            warn: (message) => warnings.push(message),
-          },
-        })
+        const choice = { from, trustedPublicKeys: [key.publicKey] }
+        const access = await openStores(choice, (message) => warnings.push(message))
+        const root = toStorePath(toplevel.path)
+        assert.ok(root)
+        await resolveClosure([root], access, new AbortController().signal, () => undefined)
+        await Promise.all(access.stores.map((store) => store.close()))
         return warnings
       })
     } finally {
       await Promise.all(caches.map((cache) => cache.close()))
-      await workspace.remove()
     }
   }
 
@@ -149,33 +145,33 @@ suite('the order of stores', { concurrency: 4 }, () => {
   const urls = (caches: FakeCache[]) => caches.map(({ url }) => url)
 
   test('is the order of the flags, not of the priorities', () =>
-    withCaches([50, 10], async (caches, build) => {
-      await build(urls(caches))
+    withCaches([50, 10], async (caches, find) => {
+      await find(urls(caches))
       assert.deepEqual(narinfos(caches), [2, 0])
     }))
 
   test('of stores in one flag is the order of their priorities', () =>
-    withCaches([50, 10, 30], async (caches, build) => {
-      await build([urls(caches).join(' ')])
+    withCaches([50, 10, 30], async (caches, find) => {
+      await find([urls(caches).join(' ')])
       assert.deepEqual(narinfos(caches), [0, 2, 0])
     }))
 
   test('of a store without a priority is that of fifty', () =>
-    withCaches([51, undefined, undefined], async (caches, build) => {
-      await build([urls(caches).join('\n')])
+    withCaches([51, undefined, undefined], async (caches, find) => {
+      await find([urls(caches).join('\n')])
       assert.deepEqual(narinfos(caches), [0, 2, 0])
     }))
 
   test('is changed by ?priority=', () =>
-    withCaches([10, 50], async (caches, build) => {
+    withCaches([10, 50], async (caches, find) => {
       const [first, second] = urls(caches)
-      await build([`${first} ${second}?priority=5`])
+      await find([`${first} ${second}?priority=5`])
       assert.deepEqual(narinfos(caches), [0, 2])
     }))
 
   test('has a store with an unreadable priority at the end, with a warning', () =>
-    withCaches(['broken', 50], async (caches, build) => {
-      const warnings = await build([urls(caches).join(' ')])
+    withCaches(['broken', 50], async (caches, find) => {
+      const warnings = await find([urls(caches).join(' ')])
       assert.deepEqual(narinfos(caches), [0, 2])
       assert.deepEqual(warnings, [
         `could not read the priority of ${caches[0]?.url}; it is asked last`,
@@ -193,11 +189,16 @@ test('if a file of a store cannot be read, the next store is asked', async () =>
   const nar = join(bad, kernel.url)
   rmSync(nar)
   mkdirSync(nar)
-  const args = ['build', toplevel.path, '-o', workspace.image, '--pool', workspace.pool]
-  const from = [bad, good].flatMap((directory) => ['--from', `file://${directory}`])
-  const run = await netimage([...args, ...from, '--trusted-public-keys', key.publicKey])
-  assert.equal(run.status, 0, run.stderr)
-  assert.match(run.stderr, /could not read \S+: EISDIR.*; taking it from file:\/\/\S+good/)
+  const warnings: string[] = []
+  await fetchClosure({
+    root: toplevel.path,
+    from: [bad, good].map((directory) => `file://${directory}`),
+    pool: workspace.pool,
+    trustedPublicKeys: [key.publicKey],
+    warn: (message) => warnings.push(message),
+  })
+  assert.equal(warnings.length, 1)
+  assert.match(warnings[0] ?? '', /could not read \S+: EISDIR.*; taking it from file:\/\/\S+good/)
   await workspace.remove()
 })
 
@@ -239,10 +240,8 @@ suite('a URL that is not a store is an error', () => {
 
   for (const key of ['x', 'name:', 'name:AAAA', ':AAAA']) {
     test(`the key ${key} is not valid`, async () => {
-      const args = ['build', `/nix/store/${'0'.repeat(32)}-x`, '--trusted-public-keys', key]
-      const run = await netimage([...args, '--json'])
-      assert.equal(run.status, 2)
-      assert.equal(failureOf(run).code, 'bad-public-key')
+      const opening = openStores({ trustedPublicKeys: [key] }, () => undefined)
+      await assert.rejects(opening, netimageError('bad-public-key'))
     })
   }
 })
@@ -256,7 +255,10 @@ suite('a local store', { concurrency: 3 }, () => {
   before(async () => {
     workspace = makeWorkspace('local')
     system = await buildSmallSystem(workspace.path('world'))
+    mkdirSync(workspace.path('pools'))
     await build('reference', `local?root=${system.world.storeRoot}`)
+    expected = await fetch('expected', `local?root=${system.world.storeRoot}`)
+    assert.deepEqual([...expected.keys()], system.paths)
     await runProgram('cp', ['-a', system.world.storeRoot, untouched()])
   })
   after(() => workspace.remove())
@@ -264,6 +266,29 @@ suite('a local store', { concurrency: 3 }, () => {
   /** The store before another program opened its database. */
   const untouched = () => workspace.path('untouched')
 
+  let expected: Closure
+
+  /** Fetches the system from a store, without signatures. */
+  function fetch(name: string, from: string, more: Partial<ClosureRequest> = {}): Promise<Closure> {
+    return fetchClosure({
+      ...{ root: system.toplevel, from: [from], pool: workspace.path('pools', name) },
+      ...{ checkSignatures: false, ...more },
+    })
+  }
+
+  /** The facts that every kind of store knows. The NAR hash stands for the whole content. */
+  const facts = (closure: Closure) =>
+    closureInfos(closure).map(({ path, narHash, references }) => [path, narHash.hex, references])
+
+  async function assertFetches(
+    name: string,
+    from: string,
+    more?: Partial<ClosureRequest>,
+  ): Promise<void> {
+    assert.deepEqual(facts(await fetch(name, from, more)), facts(expected))
+  }
+
+  /** Builds an image on another machine. */
   async function build(name: string, from: string, through: string[] = []): Promise<string> {
     const run = await tryBuild(name, from, ['--no-check-sigs'], through)
     assert.equal(run.status, 0, run.stderr)
@@ -278,7 +303,6 @@ suite('a local store', { concurrency: 3 }, () => {
   ): Promise<Run> {
     const store = from === undefined ? [] : ['--from', from]
     const places = ['-o', workspace.path('images', name), '--pool', workspace.path('pools', name)]
-    mkdirSync(workspace.path('pools'), { recursive: true })
     return netimage(['build', system.toplevel, ...store, ...places, ...args, '--json'], {
       cwd: workspace.directory,
       through,
@@ -299,27 +323,22 @@ suite('a local store', { concurrency: 3 }, () => {
 
   test('of another root needs signatures', async () => {
     const root = await copyStore('signed')
-    const from = `local?root=${root}`
-    const run = await tryBuild('signed', from, ['--trusted-public-keys', system.key.publicKey])
-    assert.equal(run.status, 4)
-    assert.equal(failureOf(run).code, 'untrusted-path')
+    const trust = { checkSignatures: true, trustedPublicKeys: [system.key.publicKey] }
+    const fetching = fetch('signed', `local?root=${root}`, trust)
+    await assert.rejects(fetching, netimageError('untrusted-path'))
     // The database has the signature. Content-addressed paths have none.
     const [toplevel] = await system.world.pathInfo([system.toplevel])
     assert.deepEqual(toplevel?.signatures, [])
     await system.world.sign(system.paths, system.key.secretKeyFile)
-    const signed = `local?root=${system.world.storeRoot}`
-    const second = await tryBuild('signed', signed, ['--trusted-public-keys', system.key.publicKey])
-    assert.equal(second.status, 0, second.stderr)
+    await fetch('signed', `local?root=${system.world.storeRoot}`, trust)
   })
 
   test('may be trusted by its URL', async () => {
-    const from = `local?root=${system.world.storeRoot}&trusted=true`
-    assert.equal((await tryBuild('trusted', from)).status, 0)
+    const from = `local?root=${untouched()}&trusted=true`
+    await assertFetches('trusted', from, { checkSignatures: true })
   })
 
-  test('may be named as a directory', async () => {
-    assertLikeReference(await build('directory', system.world.storeRoot))
-  })
+  test('may be named as a directory', () => assertFetches('directory', untouched()))
 
   test('of this machine is asked first, and trusted', async () => {
     const through = machineWithNix(system.world.storeRoot, workspace.path('machine'))
@@ -350,7 +369,7 @@ suite('a local store', { concurrency: 3 }, () => {
       nix.exec('PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0')
       nix.exec(`UPDATE ValidPaths SET registrationTime = 5 WHERE path = '${system.toplevel}'`)
       nix.exec('BEGIN IMMEDIATE; DELETE FROM Refs; DELETE FROM ValidPaths')
-      assertLikeReference(await build('busy', `local?root=${root}`))
+      await assertFetches('busy', `local?root=${root}`)
       nix.exec('ROLLBACK')
     } finally {
       nix.close()
@@ -419,7 +438,7 @@ suite('a local store', { concurrency: 3 }, () => {
 
   test('may have a WAL on a writable disk', async () => {
     const root = await storeWithLog('log-writable')
-    assertLikeReference(await build('log-writable', `local?root=${root}`))
+    await assertFetches('log-writable', `local?root=${root}`)
   })
 
   suite('as closureInfo lists it', () => {
@@ -438,14 +457,14 @@ suite('a local store', { concurrency: 3 }, () => {
 
     test('without a database', async () => {
       const { listed } = await listStore('listed')
-      assertLikeReference(await build('listed', listed))
+      await assertFetches('listed', listed)
     })
 
     test('of another root needs signatures, or trust', async () => {
       const { listed } = await listStore('listed-untrusted')
-      assert.equal(failureOf(await tryBuild('untrusted', listed)).code, 'untrusted-path')
-      const run = await tryBuild('listed-trusted', `${listed}?trusted=true`)
-      assert.equal(run.status, 0, run.stderr)
+      const fetching = fetch('untrusted', listed, { checkSignatures: true })
+      await assert.rejects(fetching, netimageError('untrusted-path'))
+      await assertFetches('listed-trusted', `${listed}?trusted=true`, { checkSignatures: true })
     })
 
     test('with a changed path', async () => {
@@ -454,18 +473,17 @@ suite('a local store', { concurrency: 3 }, () => {
       const file = join(root, content, 'share/text')
       await runProgram('chmod', ['u+w', file])
       writeFileSync(file, 'other\n')
-      const { code } = failureOf(await tryBuild('listed-changed', listed, ['--no-check-sigs']))
-      assert.ok(code === 'hash-mismatch' || code === 'size-mismatch', code)
+      await assert.rejects(fetch('listed-changed', listed), isMismatch)
     })
 
     test('is not trusted outside of a store', async () => {
       const { listed } = await listStore('listed-inside')
       const outside = workspace.path('listed-outside')
       await runProgram('cp', ['-r', listed, outside])
-      assert.equal(failureOf(await tryBuild('listed-outside', outside)).code, 'bad-store-url')
+      await assert.rejects(fetch('listed-outside', outside), netimageError('bad-store-url'))
       const link = workspace.path('listed-link')
       symlinkSync(listed, link)
-      assertLikeReference(await build('listed-link', link))
+      await assertFetches('listed-link', link)
     })
 
     test('that is cut off', async () => {
@@ -473,9 +491,7 @@ suite('a local store', { concurrency: 3 }, () => {
       const file = join(listed, 'registration')
       const text = readFileSync(file, 'utf8')
       writeFileSync(file, text.slice(0, -10))
-      const { code, message } = failureOf(await tryBuild('listed-cut', listed))
-      assert.equal(code, 'bad-store')
-      assert.match(message, /^the registration \S+ is broken at line \d+/)
+      await assert.rejects(fetch('listed-cut', listed), netimageError('bad-store', { file }))
     })
   })
 
@@ -485,27 +501,22 @@ suite('a local store', { concurrency: 3 }, () => {
     // As Nix leaves the database if `use-sqlite-wal` is false.
     nix.exec('PRAGMA journal_mode = truncate; BEGIN EXCLUSIVE; DELETE FROM Refs')
     try {
-      const run = await tryBuild('locked', `local?root=${root}`, ['--no-check-sigs'])
-      assert.equal(run.status, 5, run.stderr)
-      assert.equal(failureOf(run).code, 'store-unavailable')
-      assert.match(failureOf(run).message, /another program has locked \S+db.sqlite/)
+      const expected = netimageError('store-unavailable', { file: database(root) })
+      await assert.rejects(fetch('locked', `local?root=${root}`), expected)
       nix.exec('ROLLBACK')
     } finally {
       nix.close()
     }
-    assertLikeReference(await build('locked', `local?root=${root}`))
+    await assertFetches('locked', `local?root=${root}`)
   })
 
   test('with a registered path that is missing', async () => {
     const root = await copyStore('hole')
     const hole = system.paths.find((path) => path.endsWith('-content')) ?? ''
     await runProgram('rm', ['-rf', join(root, hole)])
-    const run = await tryBuild('hole', `local?root=${root}`, ['--no-check-sigs'])
-    assert.equal(run.status, 3)
-    assert.match(
-      failureOf(run).message,
-      /^no store has \S+-content, which \S+-nixos-system-test-\S+ refers to, \(asked: local\?root=/,
-    )
+    const referrer = system.toplevel
+    const expected = netimageError('path-not-found', { path: hole, referrer })
+    await assert.rejects(fetch('hole', `local?root=${root}`), expected)
   })
 
   test('with a path that was changed', async () => {
@@ -514,15 +525,7 @@ suite('a local store', { concurrency: 3 }, () => {
     const file = join(root, content, 'share/text')
     await runProgram('chmod', ['u+w', file])
     writeFileSync(file, 'other\n')
-    const run = await tryBuild('changed', `local?root=${root}`, ['--no-check-sigs'])
-    assert.equal(run.status, 4)
-    const { code, message } = failureOf(run)
-    assert.ok(code === 'hash-mismatch' || code === 'size-mismatch', code)
-    assert.match(message, /-content is not what its store promised/)
-    assert.deepEqual(
-      readdirSync(workspace.path('images')).filter((name) => name.includes('changed')),
-      [],
-    )
+    await assert.rejects(fetch('changed', `local?root=${root}`), isMismatch)
   })
 
   const breakages: Record<string, { break: (root: string) => void; message: RegExp }> = {
@@ -554,10 +557,8 @@ suite('a local store', { concurrency: 3 }, () => {
       const root = await copyStore(name)
       for (const end of ['-wal', '-shm']) rmSync(database(root) + end, { force: true })
       damage(root)
-      const run = await tryBuild(name, `local?root=${root}`, ['--no-check-sigs'])
-      assert.equal(run.status, 4, run.stderr)
-      assert.equal(failureOf(run).code, 'bad-store')
-      assert.match(failureOf(run).message, message)
+      const expected = netimageError('bad-store', message)
+      await assert.rejects(fetch(name, `local?root=${root}`), expected)
     })
   }
 
@@ -571,11 +572,11 @@ suite('a local store', { concurrency: 3 }, () => {
       ['of-image', root],
       ['of-image-2', `local?root=${root}`],
     ] as const) {
-      assertLikeReference(await build(name, from))
+      await assertFetches(name, from)
     }
     // The paths have no signatures, and a content address would be the only other proof.
-    const run = await tryBuild('of-image-3', root)
-    assert.equal(failureOf(run).code, 'untrusted-path')
+    const fetching = fetch('of-image-3', root, { checkSignatures: true })
+    await assert.rejects(fetching, netimageError('untrusted-path'))
   })
 
   test('finds a system by ./result, and by a symlink into another root', async () => {
@@ -629,6 +630,14 @@ suite('a local store', { concurrency: 3 }, () => {
     assert.equal(failureOf(run).code, 'not-a-system')
   })
 })
+
+/** A changed tree has another hash, and perhaps another size. */
+function isMismatch(error: unknown): true {
+  assert.ok(isNetimageError(error))
+  assert.ok(error.code === 'hash-mismatch' || error.code === 'size-mismatch', error.code)
+  assert.match(error.details.path ?? '', /-content$/)
+  return true
+}
 
 function isNetimageError(error: unknown): error is NetimageError {
   return error instanceof Error && error.name === 'NetimageError'
