@@ -13,8 +13,8 @@ import { callRecord } from '../../protocols/support/rpc-client.ts'
 const [server = '', ...addresses] = process.argv.slice(2)
 const [tftp, http, portMapper, nfs] = [69, 80, 111, 2049]
 /** The number of simultaneous connections to each port. */
-const halfOpen = 1000
-const comeBackMs = 1000
+const halfOpen = 600
+const comeBackMs = 10_000
 const fromPortZero = join(import.meta.dirname, 'from-port-zero.pl')
 
 let turn = 0
@@ -50,7 +50,7 @@ function open(port: number, all: readonly (() => Buffer)[]): void {
   socket.on('error', () => {})
   socket.on('connect', () => socket.write(all[turn % all.length]?.() ?? ''))
   socket.on('data', () => {})
-  // A closed connection is opened again: some hundreds a second.
+  // A closed connection is opened again: about two hundred a second.
   socket.on('close', () => setTimeout(open, comeBackMs, port, all))
 }
 

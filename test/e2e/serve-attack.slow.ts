@@ -1,0 +1,93 @@
+// `netimage serve` with hostile clients. The whole program runs, and real clients must still be
+// served.
+
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { buildServedImage } from '../serve/support/served-image.ts'
+import { makeWorkspace } from '../support/workspace.ts'
+import { openNetwork, type Host } from './support/network.ts'
+import { udhcpc } from './support/own-dhcp.ts'
+import { startOwnServer } from './support/own-server.ts'
+import { findProgram } from './support/packages.ts'
+import type { Program } from './support/program.ts'
+
+const path = '/srv/test'
+/** A limit of 1 GiB; Node itself reserves almost half. The program ends if it needs more. */
+const littleMemory = [findProgram('prlimit'), `--data=${1 << 30}`]
+const attackProgram = join(import.meta.dirname, 'support/attack-program.ts')
+
+test('netimage serve needs little memory and few descriptors under attack, and still serves others', async (context) => {
+  const workspace = makeWorkspace('serve-attack')
+  await using cleanup = new AsyncDisposableStack()
+  cleanup.defer(() => workspace.remove())
+  const image = await buildServedImage(workspace, `10.66.0.1:${path},v3`)
+  await using network = await openNetwork('serve-hostile')
+  const machine = await network.addHost('52:54:00:00:00:07')
+  const hostile = await network.addHost('52:54:00:00:00:66')
+  const { program } = await startOwnServer(network, [image], 'full', { through: littleMemory })
+  const server = await nodeOf(program)
+  await ip(machine, 'address add 10.66.0.7/24 dev eth0')
+  const addresses = Array.from({ length: 40 }, (_, index) => `10.66.0.${200 + index}`)
+  for (const address of addresses) await ip(hostile, `address add ${address}/24 dev eth0`)
+
+  const file = import.meta.filename
+  let round = 0
+  const serveAll = async () => {
+    const url = `nfs://${network.server}${path}/kept-${++round}?version=3`
+    const copy = join(machine.directory, `copy-${round}`)
+    const files = `${network.server}/boot.ipxe`
+    const limits = ['-sSf', '-m', '900']
+    assert.match(await machine.run([findProgram('curl'), ...limits, `http://${files}`]), /^#!ipxe/)
+    assert.match(await machine.run([findProgram('curl'), ...limits, `tftp://${files}`]), /^#!ipxe/)
+    await machine.run([findProgram('nfs-cp'), file, url])
+    await machine.run([findProgram('nfs-cp'), url, copy])
+    assert.equal(readFileSync(copy, 'utf8'), readFileSync(file, 'utf8'))
+    await udhcpc(machine)
+  }
+  await serveAll()
+  const before = openFilesOf(server)
+
+  const attack = [process.execPath, attackProgram, network.server]
+  const attacker = hostile.start('attack', [...attack, ...addresses])
+  await attacker.waitFor(/^under way$/)
+  const flood = ['-4', '-i', '-l', 'eth0', '-r', '200', '-R', '60000', '-p', '3600']
+  const perfdhcp = hostile.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
+  let most = 0
+  while (round < 3) {
+    await serveAll()
+    most = Math.max(most, openFilesOf(server) - before)
+  }
+  assert.ok(attacker.isRunning() && perfdhcp.isRunning() && program.isRunning())
+  const found = `${most} descriptors, ${program.lines().length} lines`
+  context.diagnostic(found)
+  // Three servers have 512 connections each, and 256 transfers have a socket and a file each.
+  assert.ok(most < 3 * 512 + 2 * 256 + 500, found)
+  // All its addresses are of one machine, which has one root: each is told of once that must wait.
+  const errors = program
+    .lines()
+    .map(({ text }) => text)
+    .filter((text) => text.startsWith('error: '))
+  const waiting = errors.filter((text) => text.endsWith('must wait [in-use]'))
+  assert.deepEqual(errors, [...new Set(waiting)])
+})
+
+/** The process of the server, a descendant of the programs that set up its namespaces. */
+async function nodeOf({ pid }: Program): Promise<number> {
+  for (let at = pid; ;) {
+    const children = readFileSync(`/proc/${at}/task/${at}/children`, 'utf8').trim().split(' ')
+    if (children[0] === '' || children[0] === undefined) return at
+    at = Number(children[0])
+    await sleep(0)
+  }
+}
+
+function openFilesOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length
+}
+
+async function ip(host: Host, command: string): Promise<void> {
+  await host.run(['ip', ...command.split(' ')])
+}
