@@ -48,6 +48,33 @@ export async function powerOn(
   return { ...program, powerOff: program.kill }
 }
 
+/** How often a machine is switched on if its firmware gives up. */
+const mostTries = 5
+
+/**
+ * Powers a machine on until it reaches something. EDK2 gives up a download after some seconds
+ * without data, which happen if this computer is busy. The machine is then powered on again.
+ */
+export async function powerOnUntil<T>(
+  network: Network,
+  request: Parameters<typeof powerOn>[1],
+  reach: (machine: PoweredMachine) => Promise<T>,
+): Promise<{ machine: PoweredMachine; reached: T; tries: number }> {
+  for (let tries = 1; ; tries++) {
+    const name = tries === 1 ? request.name : `${request.name}-${tries}`
+    const machine = await powerOn(network, { ...request, name })
+    try {
+      return { machine, reached: await reach(machine), tries }
+    } catch (error) {
+      const shows = (pattern: RegExp) => machine.lines().some(({ text }) => pattern.test(text))
+      // The servers are configured well if a download has begun.
+      const isGivenUp = shows(/Downloading/) && shows(/failed to load Boot/)
+      if (!isGivenUp || tries === mostTries) throw error
+      await machine.powerOff()
+    }
+  }
+}
+
 // --- User Mode Linux -------------------------------------------------------------------------
 
 /** Linux as a program, without an emulator: the fastest machine. */

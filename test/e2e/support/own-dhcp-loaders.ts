@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { dnsmasqConfiguration } from './configuration.ts'
 import { startDnsmasq, startHttpServer } from './daemons.ts'
 import { fetchFirmware, type Firmware } from './firmware.ts'
-import { powerOn, type Machine } from './machines.ts'
+import { powerOnUntil, type Machine } from './machines.ts'
 import { openNetwork, type Network } from './network.ts'
 import { startOwnDhcp, startTftp } from './own-dhcp.ts'
 
@@ -43,21 +43,11 @@ export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   if (way.http === true) await startHttpServer(network, tree)
   await startOwnDhcp(network, { mode: way.mode, files, ...http })
   const tftp = await startTftp(network, tree)
-  const start = (name: string) => powerOn(network, { name, mac, machine: way.machine(firmware) })
-  const machine = await start('machine')
-  if (way.asksFor) {
-    await tftp.waitFor(way.asksFor)
-    return
-  }
-  try {
-    await machine.waitFor(script)
-  } catch (error) {
-    // On a busy machine, EDK2's HTTP client sometimes gives up a download. The download is not from
-    // our server, so it is enough that the download began.
-    if (!machine.lines().some(({ text }) => /Downloading\.\.\./.test(text))) throw error
-    await machine.powerOff()
-    await (await start('machine-again')).waitFor(script)
-  }
+  const request = { name: 'machine', mac, machine: way.machine(firmware) }
+  const { asksFor } = way
+  await powerOnUntil(network, request, (machine) =>
+    asksFor ? tftp.waitFor(asksFor) : machine.waitFor(script),
+  )
 }
 
 /** A router as in a home: it gives addresses, but no boot information. */
