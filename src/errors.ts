@@ -48,6 +48,7 @@ const statusByCode = {
   'in-use': exitStatus.unavailable,
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
+  'too-many-files': exitStatus.failed,
   'command-failed': exitStatus.failed,
   'no-namespace': exitStatus.failed,
   'nix-failed': exitStatus.failed,

@@ -26,7 +26,7 @@ import { createCopies, isCopy } from './copies.ts'
 import { cloneFile, copyFile } from './copy-file.ts'
 import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { ImageIndex, ImageNode } from './image-index.ts'
+import type { ImageNode, LayerImage } from './layer-image.ts'
 import { guarded, synced } from './failure.ts'
 import { createOpenFiles } from './open-files.ts'
 import type { Room } from './room.ts'
@@ -109,14 +109,14 @@ export function dataFolder(directory: string): string {
 export interface DataFilesSettings {
   /** The directory of the layer. */
   directory: string
-  index: ImageIndex
+  image: LayerImage
   room: Room
   /** Whether `used` is needed: counting takes memory for each file. */
   isCounted: boolean
 }
 
 export function openDataFiles(settings: DataFilesSettings): DataFiles {
-  const { directory, index, room, isCounted } = settings
+  const { directory, image, room, isCounted } = settings
   const folder = dataFolder(directory)
   makeDirectory(folder)
   const own = createOpenFiles(maxOpen)
@@ -150,11 +150,11 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
     const clone = join(folder, `copy-of-${node.toString(16)}`)
     rmSync(clone, { force: true })
     const isCloned = !copies.has(node) && withSource(from, (source) => cloneFile(source, clone))
-    return isCloned ? clone : copies.take(node, () => index.open(from), bytes)
+    return isCloned ? clone : copies.take(node, () => image.open(from), bytes)
   }
 
   function withSource<T>(node: ImageNode, action: (source: number) => T): T {
-    const source = index.open(node)
+    const source = image.open(node)
     try {
       return action(source)
     } finally {
@@ -187,7 +187,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       return readFully(descriptor(node), offset, into)
     },
     readImage(node, offset, into) {
-      const file = ofImage.get(String(node.id), () => index.open(node))
+      const file = ofImage.get(String(node.id), () => image.open(node))
       return readFully(file, offset, into)
     },
     write(node, offset, data) {

@@ -8,20 +8,15 @@
  *
  * https://sqlite.org/walformat.html#recovery_algorithm
  */
-import { closeSync, existsSync, fdatasync, openSync } from 'node:fs'
+import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
-import { pathToFileURL } from 'node:url'
+import type { SQLOutputValue } from 'node:sqlite'
 import { promisify } from 'node:util'
 
-import { NetimageError } from '../errors.ts'
-import { databaseError, isDatabaseFull } from '../database-error.ts'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { notALayer, openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
-import { newerFormat, writer } from './format.ts'
-
-/** Also kept as `user_version`, which is 0 in older layers. */
-const format = 1
+import { firstOwn, lastOwn } from './numbers.ts'
 
 const schema = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
@@ -54,6 +49,17 @@ const schema = `
     key BLOB NOT NULL UNIQUE,
     reply BLOB NOT NULL
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS files (
+    number INTEGER PRIMARY KEY,
+    path BLOB NOT NULL UNIQUE
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS paths (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    nar_hash TEXT NOT NULL,
+    structure TEXT,
+    UNIQUE (name, nar_hash)
+  ) STRICT;
 `
 
 /** A node that is new, or differs from the image's. */
@@ -83,6 +89,22 @@ export interface EntryRow {
   cookie: number
 }
 
+/** A file that an image brings outside its store paths, and the number that it has in the layer. */
+export interface FileNumber {
+  number: number
+  /** Below the root, with a slash before each name. The root has no entry here. */
+  path: Buffer
+}
+
+/** A store path that an image brings, and the number that it has in the layer. */
+export interface PathNumber {
+  number: number
+  name: string
+  narHash: string
+  /** Known if the layer has a row of a node of this path: see `ImageIndex.structureOf`. */
+  structure: string | undefined
+}
+
 export interface LayerDatabase {
   readMeta(name: string): string | number | undefined
   writeMeta(name: string, value: string | number): void
@@ -99,11 +121,18 @@ export interface LayerDatabase {
   countTaken(directory: NodeId, first: Buffer, last: Buffer): number
   /** The entries after a cookie that name a node, in the order of their cookies. */
   listEntries(directory: NodeId, cookie: number, limit: number): EntryRow[]
-  /** Nodes below this number that have a row. All others are as in the image. */
-  overriddenNodes(below: NodeId): Set<NodeId>
+  /** Nodes of images that have a row. All others are as in the image. */
+  overriddenNodes(): Set<NodeId>
   nodesWithData(): NodeId[]
   /** Directories that have entries. */
   overriddenDirectories(): Set<NodeId>
+  fileNumbers(): FileNumber[]
+  writeFileNumber(file: FileNumber): void
+  /** Sorted by name, then by NAR hash, in the order of their bytes. */
+  pathNumbers(): PathNumber[]
+  writePathNumber(path: PathNumber): void
+  hasStructure(path: number): boolean
+  writeStructure(path: number, structure: string): void
   readReply(key: Buffer): Buffer | undefined
   writeReply(number: number, key: Buffer, reply: Buffer): void
   begin(): void
@@ -111,6 +140,8 @@ export interface LayerDatabase {
   rollback(): void
   /** Resolves once everything that was committed before is on the disk. @throws `SyncFailure` */
   sync(): Promise<void>
+  /** As `sync`, but blocks. @throws an error of the system */
+  syncNow(): void
   /** Bytes of the file that deleted rows have left: new rows take their room first. */
   reusableBytes(): number
   /** Lets the log begin anew, so that it does not grow. Waits for the disk. */
@@ -128,33 +159,14 @@ export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
 }
 
-/** @throws `NetimageError` `bad-state`, also for the layer of a newer netimage (left unchanged) */
+/**
+ * @throws `NetimageError` `bad-state`, also for the layer of a newer netimage (left unchanged), and
+ *   `OlderFormat`
+ */
 export function openLayerDatabase(directory: string): LayerDatabase {
   const file = databaseFile(directory)
   using unfinished = new DisposableStack()
-  let database: DatabaseSync
-  try {
-    refuseNewerFile(file)
-    // The caller holds the layer's lock, so no other process can hold a lock of the database.
-    database = unfinished.adopt(new DatabaseSync(file, { timeout: 0 }), (opened) => opened.close())
-    // In exclusive mode SQLite needs no locks and no shared memory. For each row that changes,
-    // SQLite writes a whole page to the log, so small pages make syncs short.
-    database.exec(`
-      PRAGMA page_size = 1024; PRAGMA locking_mode = EXCLUSIVE;
-      PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;
-    `)
-    // Again, because the log may have a newer version than the file.
-    refuseNewer(database, file)
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
-    database.exec(schema)
-    database.prepare("INSERT OR IGNORE INTO meta VALUES ('format', ?)").run(format)
-    signFile(database)
-  } catch (error) {
-    if (error instanceof NetimageError) throw error
-    throw databaseError(`could not open the layer ${file}`, error, { details: { file }, hint })
-  }
-  const found = database.prepare("SELECT value FROM meta WHERE name = 'format'").get()?.['value']
-  if (found !== format) throw notALayer(file, `its format is ${String(found)}, not ${format}`)
+  const database = unfinished.adopt(openDatabaseFile(file, schema), (opened) => opened.close())
 
   const statements = {
     readMeta: database.prepare('SELECT value FROM meta WHERE name = ?'),
@@ -182,6 +194,14 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     countTaken: database.prepare(
       `SELECT count(*) AS count FROM entries
        WHERE directory = ? AND name BETWEEN ? AND ? AND node IS NULL`,
+    ),
+    fileNumbers: database.prepare('SELECT number, path FROM files'),
+    writeFileNumber: database.prepare('INSERT INTO files VALUES (?, ?)'),
+    pathNumbers: database.prepare('SELECT * FROM paths ORDER BY name, nar_hash'),
+    writePathNumber: database.prepare('INSERT INTO paths VALUES (?, ?, ?, ?)'),
+    writeStructure: database.prepare('UPDATE paths SET structure = ? WHERE number = ?'),
+    hasStructure: database.prepare(
+      'SELECT 1 FROM paths WHERE number = ? AND structure IS NOT NULL',
     ),
     readReply: database.prepare('SELECT reply FROM replies WHERE key = ?'),
     writeReply: database.prepare('INSERT OR REPLACE INTO replies VALUES (?, ?, ?)'),
@@ -224,8 +244,9 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       Number(statements.countTaken.get(directory, first, last)?.['count']),
     listEntries: (directory, cookie, limit) =>
       statements.listEntries.all(directory, cookie, limit).map(toEntryRow),
-    overriddenNodes(below) {
-      const rows = database.prepare('SELECT id FROM nodes WHERE id < ?').all(below)
+    overriddenNodes() {
+      const select = database.prepare('SELECT id FROM nodes WHERE id NOT BETWEEN ? AND ?')
+      const rows = select.all(firstOwn, lastOwn)
       return new Set(rows.map((row) => Number(row['id'])))
     },
     nodesWithData() {
@@ -236,6 +257,23 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       const rows = database.prepare('SELECT DISTINCT directory FROM entries').all()
       return new Set(rows.map((row) => Number(row['directory'])))
     },
+    fileNumbers: () =>
+      statements.fileNumbers.all().map(({ number, path }) => ({
+        number: Number(number),
+        path: bytesOf(path),
+      })),
+    writeFileNumber: ({ number, path }) => void statements.writeFileNumber.run(number, path),
+    pathNumbers: () =>
+      statements.pathNumbers.all().map(({ number, name, nar_hash, structure }) => ({
+        number: Number(number),
+        name: String(name),
+        narHash: String(nar_hash),
+        structure: structure === null ? undefined : String(structure),
+      })),
+    writePathNumber: ({ number, name, narHash, structure }) =>
+      void statements.writePathNumber.run(number, name, narHash, structure ?? null),
+    writeStructure: (path, structure) => void statements.writeStructure.run(structure, path),
+    hasStructure: (path) => statements.hasStructure.get(path) !== undefined,
     readReply(key) {
       const reply = statements.readReply.get(key)?.['reply']
       return reply instanceof Uint8Array ? Buffer.from(reply) : undefined
@@ -244,6 +282,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     begin: () => void statements.begin.run(),
     commit: () => void statements.commit.run(),
     rollback: () => void statements.rollback.run(),
+    syncNow: () => fdatasyncSync(log),
     sync: () => synced(fdatasyncAsync(log)),
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
     emptyLog() {
@@ -256,54 +295,6 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
     close: () => opened.dispose(),
   }
-}
-
-const hint =
-  'Use the netimage that made the layer. Or restore a snapshot of the layer, or reset the layer.'
-
-/** Writes which program wrote the file, for a netimage that does not know the format. */
-function signFile(database: DatabaseSync): void {
-  const said = database.prepare("SELECT value FROM meta WHERE name = 'writtenBy'").get()?.['value']
-  if (said === writer) return
-  try {
-    database.exec(`PRAGMA user_version = ${format}`)
-    database.prepare("INSERT OR REPLACE INTO meta VALUES ('writtenBy', ?)").run(writer)
-  } catch (error) {
-    // The layer must open on a full disk: the machine then reads its files and can remove some.
-    if (!isDatabaseFull(error)) throw error
-  }
-}
-
-/** Opens the file as `immutable`: SQLite then makes no lock, log or other file beside it. */
-function refuseNewerFile(file: string): void {
-  if (!existsSync(file)) return
-  const url = pathToFileURL(file)
-  url.searchParams.set('immutable', '1')
-  const database = new DatabaseSync(url, { readOnly: true })
-  try {
-    refuseNewer(database, file)
-  } catch (error) {
-    // If the file cannot be read, opening it for writing fails next, and that error tells why.
-    if (error instanceof NetimageError) throw error
-  } finally {
-    database.close()
-  }
-}
-
-function refuseNewer(database: DatabaseSync, file: string): void {
-  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
-  const known = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get()
-  const select = known && database.prepare('SELECT value FROM meta WHERE name = ?')
-  const said = select?.get('format')?.['value']
-  if (version <= format && !(typeof said === 'number' && said > format)) return
-  throw newerFormat(file, select?.get('writtenBy')?.['value'])
-}
-
-function notALayer(file: string, why: string): NetimageError {
-  return new NetimageError('bad-state', `${file} is not a layer of this netimage: ${why}`, {
-    details: { file },
-    hint,
-  })
 }
 
 function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {
@@ -349,8 +340,12 @@ export function toNodeRow(row: Record<string, SQLOutputValue>, file: string): No
 function toEntryRow(row: Record<string, SQLOutputValue | Buffer>): EntryRow {
   const { name, node, cookie } = row
   return {
-    name: name instanceof Uint8Array ? Buffer.from(name) : Buffer.alloc(0),
+    name: bytesOf(name),
     node: typeof node === 'number' ? node : undefined,
     cookie: Number(cookie),
   }
+}
+
+function bytesOf(value: SQLOutputValue | Buffer | undefined): Buffer {
+  return value instanceof Uint8Array ? Buffer.from(value) : Buffer.alloc(0)
 }

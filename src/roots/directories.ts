@@ -2,8 +2,8 @@
 import type { LayerDatabase } from './database.ts'
 import { failure } from './failure.ts'
 import type { DirectoryEntry, NodeId } from '../protocols/nfs/file-system.ts'
-import type { ImageChild, ImageIndex } from './image-index.ts'
-import { firstNewNode, type Nodes } from './nodes.ts'
+import type { ImageChild, LayerImage } from './layer-image.ts'
+import type { Nodes } from './nodes.ts'
 
 export interface Directories {
   /** Also `.` and `..`. @throws `ENOTDIR`, `ENAMETOOLONG` */
@@ -32,20 +32,16 @@ const leastRun = 64
 
 export function createDirectories(
   database: LayerDatabase,
-  index: ImageIndex,
+  image: LayerImage,
   nodes: Nodes,
 ): Directories {
   const overridden = database.overriddenDirectories()
   let nextCookie = Number(database.readMeta('nextCookie') ?? firstNewCookie)
   let writtenCookie = nextCookie
 
-  function inImage(directory: NodeId, name: Buffer): NodeId | undefined {
-    return directory < firstNewNode ? index.child(directory, name) : undefined
-  }
-
   function* list(directory: NodeId, after: number): Generator<DirectoryEntry> {
     nodes.findDirectory(directory)
-    if (directory < firstNewNode) yield* listImage(directory, after)
+    yield* listImage(directory, after)
     if (!overridden.has(directory)) return
     for (let cookie = Math.max(after, firstNewCookie - 1); ;) {
       const entries = database.listEntries(directory, cookie, listedAtOnce)
@@ -78,7 +74,7 @@ export function createDirectories(
   function childrenFrom(directory: NodeId, place: number, limit: number): ImageChild[] {
     const children: ImageChild[] = []
     while (children.length < limit) {
-      const child = index.childAt(directory, place + children.length)
+      const child = image.childAt(directory, place + children.length)
       if (!child) break
       children.push(child)
     }
@@ -104,8 +100,8 @@ export function createDirectories(
   function afterTaken(directory: NodeId, from: number): number {
     let place = from
     for (let run = leastRun; run >= leastRun;) {
-      const first = index.childAt(directory, place)
-      const last = index.childAt(directory, place + run - 1)
+      const first = image.childAt(directory, place)
+      const last = image.childAt(directory, place + run - 1)
       if (first && last && database.countTaken(directory, first.name, last.name) === run) {
         place += run
         run *= 2
@@ -123,7 +119,7 @@ export function createDirectories(
       const { parent } = nodes.findDirectory(directory)
       if (isDots(name)) return name.length === 1 ? directory : parent
       const entry = overridden.has(directory) ? database.readEntry(directory, name) : undefined
-      return entry ? entry.node : inImage(directory, name)
+      return entry ? entry.node : image.child(directory, name)
     },
     mustBeEmpty(directory) {
       const [first] = list(directory, 0)
@@ -131,14 +127,14 @@ export function createDirectories(
     },
     put(directory, name, node) {
       // A name keeps its place if it names another node.
-      const isInImage = inImage(directory, name) !== undefined
+      const isInImage = image.child(directory, name) !== undefined
       const known = overridden.has(directory) ? database.readEntry(directory, name) : undefined
       const cookie = isInImage ? placeInImage : (known?.cookie ?? nextCookie++)
       database.writeEntry(directory, { name, node, cookie })
       overridden.add(directory)
     },
     take(directory, name) {
-      if (inImage(directory, name) === undefined) database.deleteEntry(directory, name)
+      if (image.child(directory, name) === undefined) database.deleteEntry(directory, name)
       else database.writeEntry(directory, { name, node: undefined, cookie: placeInImage })
       overridden.add(directory)
     },

@@ -1,79 +1,104 @@
 /**
- * The index of an image's root tree: the tree is walked once, and its nodes are kept in memory. All
- * layers over the image use this index. An image never changes, so each walk gives the nodes the
- * same numbers.
+ * The index of an image's root tree. All layers over the image share it.
+ *
+ * The tree has parts. One part is all files outside the image's store paths: it is walked when the
+ * index is made. Each store path is a part of its own, and is walked when one of its nodes is first
+ * needed. An image never changes, so each walk of a part gives the nodes the same numbers. A part
+ * that is walked again and is not the same is damaged.
  */
 import { hash } from 'node:crypto'
-import { closeSync, fstatSync, lstatSync, openSync, readFileSync, readlinkSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  type Dirent,
+} from 'node:fs'
 import { join } from 'node:path'
 
 import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
 import { manifestName } from '../image/layout.ts'
+import { parseManifest } from '../image/manifest.ts'
+import { formatHash } from '../nix/hash.ts'
+import { baseNameOf, storeDir } from '../nix/store-path.ts'
 import { liesBelow, openRegularFile, pathOfDescriptor } from '../open-safely.ts'
-import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import {
+  childAt,
+  childOf,
   column,
-  isSameFile,
-  kinds,
-  noEntry,
+  factsOf,
+  filesOf,
+  pathBelow,
   placeOf,
   structureOf,
-  walkTree,
+  type Facts,
   type ImageTable,
 } from './image-table.ts'
+import { mostNodesOfPath } from './numbers.ts'
+import { sharedPathCache, type KeptTable, type PathCache } from './path-cache.ts'
+import { isSameFile, lookAtDirectory, walkTree } from './walk-tree.ts'
 
-export interface ImageNode {
-  id: NodeId
-  kind: NodeKind
-  mode: number
-  uid: number
-  gid: number
-  links: number
-  /** Bytes. */
-  size: number
-  /** Bytes on the disk. */
-  used: number
-  device: Device
-  modified: Time
-  /** The directory that has the node; if the node has several names, that of the first. */
-  parent: NodeId
+export interface ImageStorePath {
+  /** `<hash part>-<name>` */
+  name: string
+  /** `sha256:…` */
+  narHash: string
 }
 
-export interface ImageChild {
-  name: Buffer
-  node: NodeId
-}
+/** A part of the tree: a place in `storePaths`, or `outside`. */
+export type Part = number
+export const outside: Part = -1
 
 export interface ImageIndex {
   /** A hash of the image's manifest. */
   identity: string
-  /** A hash that is the same as long as the nodes have the same numbers. */
-  structure: string
-  rootNode: NodeId
-  /** @returns undefined if the image has no such node */
-  node(id: NodeId): ImageNode | undefined
+  /** In the order of the bytes of their names. */
+  storePaths: readonly ImageStorePath[]
+  /** The node of /nix/store in the part `outside`; undefined if the image has no store paths. */
+  store: number | undefined
   /**
-   * Names are in the order of their bytes.
-   *
-   * @returns undefined if the directory has fewer names
+   * The names in /nix/store in the order of their bytes: a store path as its place in `storePaths`,
+   * any other name as -1 minus its place among those names.
    */
-  childAt(directory: NodeId, place: number): ImageChild | undefined
-  child(directory: NodeId, name: Buffer): NodeId | undefined
+  namesInStore: Int32Array
+  /**
+   * The nodes of a part. The caller asks again for each use, because the memory is limited.
+   *
+   * @throws `NetimageError` `image-damaged`, `too-many-files`, or a system error
+   */
+  tableOf(part: Part): ImageTable
+  /** The attributes of a store path itself. Does not walk a directory. @throws as `tableOf` */
+  topOf(part: Part): Facts
+  /** A hash that is the same as long as the nodes have the same numbers. @throws as `tableOf` */
+  structureOf(part: Part): string
   /**
    * Opens the file for reading. The caller closes it.
    *
    * @throws `NetimageError` `image-damaged` if the file has been changed or replaced since the walk
    */
-  open(node: ImageNode): number
+  open(part: Part, node: number): number
   /** @throws `NetimageError` `image-damaged`, as for `open` */
-  readLink(node: ImageNode): Buffer
+  readLink(part: Part, node: number): Buffer
+  /** Walks all files as the versions did whose layers had format 1: see migrate.ts. */
+  walkWhole(): ImageTable
   close(): void
 }
 
-const rootNode = 1
+export interface IndexOptions {
+  storePaths?: readonly ImageStorePath[]
+  /** The root tree's name in errors, if `root` is another path to it. */
+  shown?: string
+  cache?: PathCache
+  /** A store path with more nodes is refused. */
+  mostNodes?: number
+}
+
 /** Errors of opening if the file is gone, or something else has its name. */
 const otherFile = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EISDIR', 'EINVAL'])
-const slash = Buffer.from('/')
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 
 /**
  * @param image the directory of the image
@@ -82,47 +107,119 @@ const slash = Buffer.from('/')
  */
 export function readImageIndex(image: string, root: string, shown = root): ImageIndex {
   try {
-    const manifest = readFileSync(join(image, manifestName))
-    return createIndex(hash('sha256', manifest), root, shown)
+    const file = join(image, manifestName)
+    const manifest = readFileSync(file)
+    const { closure } = parseManifest(manifest.toString(), file)
+    const storePaths = closure.map(({ path, narHash }) => ({
+      name: baseNameOf(path),
+      narHash: formatHash(narHash),
+    }))
+    return createIndex(hash('sha256', manifest), root, { storePaths, shown })
   } catch (error) {
     throw fileSystemError(`could not read the root tree ${shown}`, error)
   }
 }
 
-/**
- * @param shown the root tree's name in errors, if `root` is another path to it
- */
-export function createIndex(identity: string, root: string, shown = root): ImageIndex {
+/** The identity of the index that `readImageIndex` would make. */
+export function readIdentity(image: string): string {
+  try {
+    return hash('sha256', readFileSync(join(image, manifestName)))
+  } catch (error) {
+    throw fileSystemError(`could not read the manifest of ${image}`, error)
+  }
+}
+
+export function createIndex(
+  identity: string,
+  root: string,
+  options: IndexOptions = {},
+): ImageIndex {
+  const { shown = root, cache = sharedPathCache, mostNodes = mostNodesOfPath } = options
+  const storePaths = (options.storePaths ?? []).toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  const places = new Map(storePaths.map(({ name }, place) => [name, place]))
+  using unfinished = new DisposableStack()
+  const hold = (path: string, flags: number) =>
+    unfinished.adopt(openSync(path, flags), (file) => closeSync(file))
+
   // Held open: if another tree gets the name, only the files of this tree are still found.
-  const top = openSync(root, 'r')
+  const top = hold(root, O_RDONLY)
   // The dot makes lstat(2) look at the directory, not at the descriptor's link.
   const held = `${pathOfDescriptor(top) ?? root}/.`
-  let table: ImageTable
-  try {
-    table = walkTree(held)
-  } catch (error) {
-    closeSync(top)
-    throw error
-  }
-  const { rows, entries } = table
-  const { names } = entries
-  const startOf = (entry: number) => (entry === 0 ? 0 : (entries.end[entry - 1] ?? 0))
-  const endOf = (entry: number) => entries.end[entry] ?? 0
+  const owner = lstatSync(held, { bigint: true })
+  const isDirectory = new Map<number, boolean>()
+  const files = walkOutside()
+  const store = storePaths.length === 0 ? undefined : findStore()
+  // The held tree and the store in it may be renamed, and links may get their names.
+  const heldStore = store === undefined ? '' : holdStore(store)
+  const namesInStore = store === undefined ? new Int32Array() : sortNamesInStore(store)
+  const kept: (KeptTable | undefined)[] = []
+  const tops: (Float64Array | undefined)[] = []
+  /** Of each store path that was walked. Each hash is cut to half: there are many. */
+  const walked: ({ files: string; structure: string } | undefined)[] = []
+  const structureOutside = structureOf(files)
+  let whole: ImageTable | undefined
 
-  /** The path below the root tree, with a slash before each name. */
-  function pathBelow(node: ImageNode): Buffer {
-    const parts: Buffer[] = []
-    for (let at = node.id; ; at = rows[placeOf(at) + column.parent] ?? rootNode) {
-      const entry = rows[placeOf(at) + column.entry] ?? noEntry
-      if (entry === noEntry) return Buffer.concat(parts)
-      parts.unshift(slash, names.subarray(startOf(entry), endOf(entry)))
+  function walkOutside(): ImageTable {
+    const directory = Buffer.from(held + storeDir)
+    const leavesOut = (at: Buffer, entry: Dirent<Buffer>) => {
+      const place = at.equals(directory) ? places.get(entry.name.toString('latin1')) : undefined
+      if (place !== undefined) isDirectory.set(place, entry.isDirectory())
+      return place !== undefined
     }
+    return walkTree(Buffer.from(held), { owner, mergesLinks: true, leavesOut })
   }
 
-  const pathOf = (node: ImageNode) => Buffer.concat([Buffer.from(held), pathBelow(node)])
+  function findStore(): number {
+    const missing = storePaths.find((_, place) => !isDirectory.has(place))
+    if (missing) {
+      const file = `${shown}${storeDir}/${missing.name}`
+      throw new NetimageError('image-damaged', `${file} of the image is missing`, {
+        details: { file },
+        hint: 'Build the image again.',
+      })
+    }
+    let node: number | undefined = 1
+    for (const name of storeDir.split('/').filter(Boolean)) {
+      node = node && childOf(files, node, Buffer.from(name))
+    }
+    const found = node ?? 1
+    const links = placeOf(found) + column.links
+    const directories = [...isDirectory.values()].filter(Boolean).length
+    files.rows[links] = (files.rows[links] ?? 0) + directories
+    return found
+  }
 
-  function changed(node: ImageNode, why: string, cause?: unknown): NetimageError {
-    const file = `${shown}${pathBelow(node).toString()}`
+  function holdStore(node: number): string {
+    const directory = hold(join(held, storeDir), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+    const { ino } = fstatSync(directory, { bigint: true })
+    const isWalked = files.rows[placeOf(node) + column.inode] === Number(ino)
+    if (!isWalked || !liesBelow(directory, top)) {
+      throw damaged(`${shown}${storeDir}`, 'it is another directory')
+    }
+    return pathOfDescriptor(directory) ?? join(root, storeDir)
+  }
+
+  function sortNamesInStore(node: number): Int32Array {
+    const names: { name: Buffer; at: number }[] = storePaths.map(({ name }, at) => ({
+      name: Buffer.from(name),
+      at,
+    }))
+    for (let place = 0; ; place++) {
+      const child = childAt(files, node, place)
+      if (!child) break
+      names.push({ name: child.name, at: -1 - place })
+    }
+    const sorted = names.sort((a, b) => a.name.compare(b.name))
+    return Int32Array.from(sorted, ({ at }) => at)
+  }
+
+  const nameOfPart = (part: Part) => storePaths[part]?.name ?? ''
+  const topPath = (part: Part) =>
+    Buffer.from(part === outside ? held : `${heldStore}/${nameOfPart(part)}`)
+  const shownTop = (part: Part) =>
+    part === outside ? shown : `${shown}${storeDir}/${nameOfPart(part)}`
+
+  function damaged(file: string, why: string, cause?: unknown): NetimageError {
     return new NetimageError('image-damaged', `${file} has changed while it was served: ${why}`, {
       ...(cause !== undefined && { cause }),
       details: { file },
@@ -130,81 +227,116 @@ export function createIndex(identity: string, root: string, shown = root): Image
     })
   }
 
-  /** Turns errors that mean that the file is gone or replaced into `image-damaged`. */
-  function ifThere<T>(node: ImageNode, action: (path: Buffer) => T): T {
+  /** Turns errors that mean that a file is gone or replaced into `image-damaged`. */
+  function ifThere<T>(file: () => string, action: () => T): T {
     try {
-      return action(pathOf(node))
+      return action()
     } catch (error) {
       const errno = errnoOf(error)
       if (errno !== undefined && !otherFile.has(errno)) throw error
-      throw changed(node, messageOf(error), error)
+      throw damaged(file(), messageOf(error), error)
     }
   }
 
-  function open(node: ImageNode): number {
-    const file = ifThere(node, (path) => openRegularFile(path))
-    const isWalked = isSameFile(rows, node.id, fstatSync(file, { bigint: true }))
-    if (isWalked && liesBelow(file, top)) return file
-    closeSync(file)
-    throw changed(node, 'it is another file')
+  function tableOf(part: Part): ImageTable {
+    if (part === outside) return files
+    const known = kept[part]
+    if (known) {
+      cache.uses(known)
+      return known.table
+    }
+    const table = walkPath(part)
+    kept[part] = cache.keep(table, () => void (kept[part] = undefined))
+    return table
   }
 
-  function readLink(node: ImageNode): Buffer {
-    const target = ifThere(node, (path) =>
-      isSameFile(rows, node.id, lstatSync(path, { bigint: true }))
-        ? readlinkSync(path, { encoding: 'buffer' })
-        : undefined,
+  function walkPath(part: Part): ImageTable {
+    const shownPath = shownTop(part)
+    const refuse = () => {
+      throw new NetimageError(
+        'too-many-files',
+        `the store path ${shownPath} has more than ${mostNodes} files`,
+        {
+          details: { file: shownPath, expected: mostNodes },
+          hint: 'No machine can use this store path. Leave it out of the system, or split it.',
+        },
+      )
+    }
+    const table = ifThere(
+      () => shownPath,
+      () =>
+        walkTree(topPath(part), {
+          ...{ owner, mergesLinks: false },
+          tooMany: { most: mostNodes, refuse },
+        }),
     )
-    if (target) return target
-    throw changed(node, 'it is another link')
+    const [structure, same] = [structureOf(table).slice(0, 32), filesOf(table).slice(0, 32)]
+    const before = walked[part]
+    const kind = factsOf(table.rows, 1)?.kind
+    if ((before && before.files !== same) || (kind === 'directory') !== isDirectory.get(part)) {
+      throw damaged(shownPath, 'it has other files')
+    }
+    walked[part] ??= { files: same, structure }
+    return table
   }
 
+  function fileOf(part: Part, node: number) {
+    const table = tableOf(part)
+    const below = () => pathBelow(table, node)
+    return {
+      table,
+      path: () => Buffer.concat([topPath(part), below()]),
+      shown: () => `${shownTop(part)}${below().toString()}`,
+    }
+  }
+
+  const opened = unfinished.move()
   return {
     identity,
-    structure: structureOf(table),
-    rootNode,
-    node(id) {
-      const place = placeOf(id)
-      const kind = kinds[rows[place + column.kind] ?? -1]
-      if (kind === undefined) return undefined
-      const number = (at: number) => rows[place + at] ?? 0
-      return {
-        id,
-        kind,
-        mode: number(column.mode),
-        uid: number(column.uid),
-        gid: number(column.gid),
-        links: number(column.links),
-        size: number(column.size),
-        used: number(column.used),
-        device: { major: number(column.major), minor: number(column.minor) },
-        modified: { seconds: number(column.seconds), nanoseconds: number(column.nanoseconds) },
-        parent: number(column.parent),
+    storePaths,
+    store,
+    namesInStore,
+    tableOf,
+    topOf(part) {
+      let { rows } = kept[part]?.table ?? { rows: tops[part] }
+      if (!rows && isDirectory.get(part)) {
+        const look = () => lookAtDirectory(topPath(part), owner)
+        rows = tops[part] = ifThere(() => shownTop(part), look)
       }
+      const facts = factsOf(rows ?? tableOf(part).rows, 1)
+      if (facts) return facts
+      throw new RangeError(`the image has no part ${part}`)
     },
-    childAt(directory, place) {
-      const row = placeOf(directory)
-      if (!(place < (rows[row + column.childCount] ?? 0))) return undefined
-      const entry = (rows[row + column.firstChild] ?? 0) + place
-      const name = Buffer.from(names.subarray(startOf(entry), endOf(entry)))
-      return { name, node: entries.node[entry] ?? 0 }
+    structureOf(part) {
+      if (part === outside) return structureOutside
+      return (walked[part] ?? (tableOf(part), walked[part]))?.structure ?? ''
     },
-    child(directory, name) {
-      const row = placeOf(directory)
-      let from = rows[row + column.firstChild] ?? 0
-      for (let to = from + (rows[row + column.childCount] ?? 0); from < to;) {
-        const middle = (from + to) >>> 1
-        const order = names.compare(name, 0, name.length, startOf(middle), endOf(middle))
-        if (order === 0) return entries.node[middle]
-        if (order < 0) from = middle + 1
-        else to = middle
-      }
-      return undefined
+    open(part, node) {
+      const { table, path, shown: shownFile } = fileOf(part, node)
+      const file = ifThere(shownFile, () => openRegularFile(path()))
+      const isWalked = isSameFile(table.rows, node, fstatSync(file, { bigint: true }))
+      if (isWalked && liesBelow(file, top)) return file
+      closeSync(file)
+      throw damaged(shownFile(), 'it is another file')
     },
-    open,
-    readLink,
-    close: () => closeSync(top),
+    readLink(part, node) {
+      const { table, path, shown: shownFile } = fileOf(part, node)
+      const target = ifThere(shownFile, () =>
+        isSameFile(table.rows, node, lstatSync(path(), { bigint: true }))
+          ? readlinkSync(path(), { encoding: 'buffer' })
+          : undefined,
+      )
+      if (target) return target
+      throw damaged(shownFile(), 'it is another link')
+    },
+    walkWhole() {
+      whole ??= walkTree(Buffer.from(held), { owner, mergesLinks: true })
+      return whole
+    },
+    close() {
+      for (const table of kept) if (table) cache.remove(table)
+      kept.length = 0
+      opened.dispose()
+    },
   }
 }
-
-export const noDevice: Device = { major: 0, minor: 0 }

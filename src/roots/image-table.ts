@@ -3,12 +3,11 @@
  * it would take four times as much.
  */
 import { hash } from 'node:crypto'
-import { lstatSync, readdirSync, type BigIntStats } from 'node:fs'
 
-import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import type { Device, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 
 export interface ImageTable {
-  /** A row for each node, from node 1 on. */
+  /** A row for each node. The first node, 1, is the top of the tree. */
   rows: Float64Array
   /** The entries of each directory stand together, in the order of the bytes of their names. */
   entries: {
@@ -23,7 +22,7 @@ export interface ImageTable {
 export const column = {
   ...{ kind: 0, mode: 1, uid: 2, gid: 3, links: 4, size: 5, used: 6, major: 7, minor: 8 },
   ...{ seconds: 9, nanoseconds: 10, parent: 11 },
-  /** The first entry that names the node. The root has none. */
+  /** The first entry that names the node. The top has none. */
   entry: 12,
   firstChild: 13,
   childCount: 14,
@@ -38,67 +37,104 @@ export const noEntry = -1
 export const kinds: readonly NodeKind[] = [
   ...(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'socket'] as const),
 ]
+export const directoryKind = kinds.indexOf('directory')
 
 const slash = Buffer.from('/')
 
-/** Walks the tree. Each walk of the same tree gives the nodes the same numbers. */
-export function walkTree(root: string): ImageTable {
-  const rows: number[] = []
-  const entries: { node: number[]; end: number[] } = { node: [], end: [] }
-  const names: Buffer[] = []
-  const byInode = new Map<bigint, NodeId>()
-  const top = lstatSync(root, { bigint: true })
-  let nextName = 0
+export function placeOf(node: number): number {
+  return (node - 1) * rowWidth
+}
 
-  function add(path: Buffer, parent: NodeId, entry: number): NodeId {
-    const stat = lstatSync(path, { bigint: true })
-    const mayHaveOtherNames = !stat.isDirectory() && stat.nlink > 1n && stat.dev === top.dev
-    const known = mayHaveOtherNames ? byInode.get(stat.ino) : undefined
-    if (known !== undefined) {
-      const links = placeOf(known) + column.links
-      rows[links] = (rows[links] ?? 0) + 1
-      return known
-    }
-    const node = rows.length / rowWidth + 1
-    rows.push(...describe(stat, top), parent || node, entry, 0, 0)
-    rows.push(Number(stat.dev), Number(stat.ino))
-    if (mayHaveOtherNames) byInode.set(stat.ino, node)
-    if (stat.isDirectory()) addChildren(path, node)
-    return node
-  }
+export function countNodes({ rows }: ImageTable): number {
+  return rows.length / rowWidth
+}
 
-  function addChildren(path: Buffer, node: NodeId): void {
-    const found = readdirSync(path, { encoding: 'buffer' }).sort((a, b) => a.compare(b))
-    const first = entries.node.length
-    for (const name of found) {
-      names.push(name)
-      entries.node.push(0)
-      entries.end.push((nextName += name.length))
-    }
-    let subdirectories = 0
-    for (const [index, name] of found.entries()) {
-      const child = add(Buffer.concat([path, slash, name]), node, first + index)
-      entries.node[first + index] = child
-      if (rows[placeOf(child) + column.kind] === kinds.indexOf('directory')) subdirectories++
-    }
-    rows[placeOf(node) + column.links] = 2 + subdirectories
-    rows[placeOf(node) + column.firstChild] = first
-    rows[placeOf(node) + column.childCount] = found.length
-  }
+export interface Facts {
+  kind: NodeKind
+  mode: number
+  uid: number
+  gid: number
+  links: number
+  /** Bytes. */
+  size: number
+  /** Bytes on the disk. */
+  used: number
+  device: Device
+  modified: Time
+}
 
-  add(Buffer.from(root), 0, noEntry)
+/** @returns undefined if the table has no such node */
+export function factsOf(rows: Float64Array, node: number): Facts | undefined {
+  const place = placeOf(node)
+  const kind = kinds[rows[place + column.kind] ?? -1]
+  if (kind === undefined) return undefined
+  const number = (at: number) => rows[place + at] ?? 0
   return {
-    rows: Float64Array.from(rows),
-    entries: {
-      node: Float64Array.from(entries.node),
-      end: Float64Array.from(entries.end),
-      names: Buffer.concat(names),
-    },
+    kind,
+    mode: number(column.mode),
+    uid: number(column.uid),
+    gid: number(column.gid),
+    links: number(column.links),
+    size: number(column.size),
+    used: number(column.used),
+    device: { major: number(column.major), minor: number(column.minor) },
+    modified: { seconds: number(column.seconds), nanoseconds: number(column.nanoseconds) },
   }
 }
 
-export function placeOf(node: NodeId): number {
-  return (node - 1) * rowWidth
+export interface TableChild {
+  name: Buffer
+  node: number
+}
+
+/** @returns undefined if the directory has fewer names, or is no directory */
+export function childAt(
+  { rows, entries }: ImageTable,
+  node: number,
+  place: number,
+): TableChild | undefined {
+  const row = placeOf(node)
+  if (!(place >= 0 && place < (rows[row + column.childCount] ?? 0))) return undefined
+  const entry = (rows[row + column.firstChild] ?? 0) + place
+  return { name: Buffer.from(nameOf({ rows, entries }, entry)), node: entries.node[entry] ?? 0 }
+}
+
+export function childOf(
+  { rows, entries }: ImageTable,
+  node: number,
+  name: Buffer,
+): number | undefined {
+  const row = placeOf(node)
+  let from = rows[row + column.firstChild] ?? 0
+  for (let to = from + (rows[row + column.childCount] ?? 0); from < to;) {
+    const middle = (from + to) >>> 1
+    const [start, end] = rangeOf(entries, middle)
+    const order = entries.names.compare(name, 0, name.length, start, end)
+    if (order === 0) return entries.node[middle]
+    if (order < 0) from = middle + 1
+    else to = middle
+  }
+  return undefined
+}
+
+/** The path of the node below the top, with a slash before each name. */
+export function pathBelow(table: ImageTable, node: number): Buffer {
+  const { rows } = table
+  const parts: Buffer[] = []
+  for (let at = node; ; at = rows[placeOf(at) + column.parent] ?? 1) {
+    const entry = rows[placeOf(at) + column.entry] ?? noEntry
+    if (entry === noEntry) return Buffer.concat(parts)
+    parts.unshift(slash, nameOf(table, entry))
+  }
+}
+
+/** The name of an entry, valid only as long as the table. */
+export function nameOf({ entries }: ImageTable, entry: number): Buffer {
+  return entries.names.subarray(...rangeOf(entries, entry))
+}
+
+function rangeOf({ end }: ImageTable['entries'], entry: number): [start: number, end: number] {
+  return [entry === 0 ? 0 : (end[entry - 1] ?? 0), end[entry] ?? 0]
 }
 
 /** A hash of everything that decides the numbers of the nodes: names, entries and kinds. */
@@ -108,62 +144,19 @@ export function structureOf({ rows, entries }: ImageTable): string {
   return hash('sha256', parts.map((part) => hash('sha256', part)).join())
 }
 
-/** Whether `stat` is of the file that the row describes, unchanged. */
-export function isSameFile(rows: Float64Array, node: NodeId, stat: BigIntStats): boolean {
-  const place = placeOf(node)
-  const { seconds, nanoseconds } = timeOf(stat)
-  const columns: [number, number][] = [
-    [column.kind, kinds.indexOf(kindOf(stat))],
-    [column.size, Number(stat.size)],
-    [column.seconds, seconds],
-    [column.nanoseconds, nanoseconds],
-    [column.fileSystem, Number(stat.dev)],
-    [column.inode, Number(stat.ino)],
-  ]
-  return columns.every(([at, value]) => rows[place + at] === value)
-}
-
-function timeOf({ mtimeMs, mtimeNs }: BigIntStats): Time {
-  const seconds = Math.floor(Number(mtimeMs) / 1000)
-  return { seconds, nanoseconds: Number(mtimeNs - BigInt(seconds) * 1_000_000_000n) }
-}
-
-/** The columns up to `nanoseconds`. */
-function describe(stat: BigIntStats, top: BigIntStats): number[] {
-  const kind = kindOf(stat)
-  const isDevice = kind === 'character' || kind === 'block'
-  const { major, minor } = isDevice ? deviceOf(stat.rdev) : { major: 0, minor: 0 }
-  const { seconds, nanoseconds } = timeOf(stat)
-  return [
-    kinds.indexOf(kind),
-    Number(stat.mode & 0o7777n),
-    // Images are made without root: files of the user who made the image belong to root on the
-    // machine.
-    stat.uid === top.uid ? 0 : Number(stat.uid),
-    stat.gid === top.gid ? 0 : Number(stat.gid),
-    1,
-    Number(stat.size),
-    Number(stat.blocks * 512n),
-    major,
-    minor,
-    seconds,
-    nanoseconds,
-  ]
-}
-
-/** As gnu_dev_major(3) and gnu_dev_minor(3) of glibc do it. */
-function deviceOf(rdev: bigint): Device {
-  return {
-    major: Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)),
-    minor: Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)),
+/** Two tables have the same hash if all their files and symlinks are the same files. */
+export function filesOf(table: ImageTable): string {
+  const { rows } = table
+  const told: number[] = []
+  for (let place = 0; place < rows.length; place += rowWidth) {
+    if (rows[place + column.kind] === directoryKind) continue
+    for (const at of identifying) told.push(rows[place + at] ?? 0)
   }
+  return hash('sha256', structureOf(table) + hash('sha256', Float64Array.from(told)))
 }
 
-function kindOf(stat: BigIntStats): NodeKind {
-  if (stat.isDirectory()) return 'directory'
-  if (stat.isFile()) return 'file'
-  if (stat.isSymbolicLink()) return 'symlink'
-  if (stat.isCharacterDevice()) return 'character'
-  if (stat.isBlockDevice()) return 'block'
-  return stat.isFIFO() ? 'fifo' : 'socket'
-}
+/** The columns that tell a file from any other file, and from its later versions. */
+export const identifying = [
+  ...[column.kind, column.size, column.seconds, column.nanoseconds],
+  ...[column.fileSystem, column.inode],
+]

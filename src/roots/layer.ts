@@ -3,8 +3,8 @@
  * one file system.
  *
  * The layer keeps differences by the number of a node, not by its path. A node of the image keeps
- * its number if it changes. If a directory moves, everything below moves with it. New nodes have
- * numbers above all numbers of images. Reading a file does not change its time of access.
+ * its number if it changes. If a directory moves, everything below moves with it. Which numbers
+ * nodes have, see numbers.ts. Reading a file does not change its time of access.
  */
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
@@ -14,16 +14,20 @@ import { asFailure, failure, guarded, SyncFailure } from './failure.ts'
 import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
+import { layOver } from './lay-over.ts'
+import type { LayerImage } from './layer-image.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
+import { rootNode } from './numbers.ts'
 import { openReserve } from './reserve.ts'
 import { openRoom } from './room.ts'
-import { mustBeOver } from './same-image.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
 import { measureFiles } from './usage.ts'
 
 export interface Layer {
   fileSystem: FileSystem
+  /** The image below, without the changes of the layer. */
+  image: LayerImage
   /** Resolves once everything is on the disk, except data that the machine did not commit. */
   close(): Promise<void>
 }
@@ -52,7 +56,7 @@ const directoryBytes = 4096
 export function openLayer(directory: string, index: ImageIndex, most?: number): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
-  mustBeOver(index, database, directory)
+  const image = layOver(index, database, directory)
   const room = openRoom({
     directory,
     most,
@@ -62,13 +66,14 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
     }),
   })
   const data = unfinished.adopt(
-    openDataFiles({ directory, index, room, isCounted: most !== undefined }),
+    openDataFiles({ directory, image, room, isCounted: most !== undefined }),
     (opened) => opened.close(),
   )
   // So that the names of the database, of its log and of the data folder outlast a loss of power.
   syncDirectory(directory)
-  const nodes = unfinished.adopt(createNodes(database, index), (opened) => opened.close())
-  const directories = createDirectories(database, index, nodes)
+  const below = withFailures(image)
+  const nodes = unfinished.adopt(createNodes(database, below), (opened) => opened.close())
+  const directories = createDirectories(database, below, nodes)
   const now = createClock()
   /** Writes that overwrote data although there was no room. */
   let overwritten = 0
@@ -212,7 +217,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
   }
 
   const fileSystem: FileSystem = {
-    root: index.rootNode,
+    root: rootNode,
     maxFileSize,
 
     attributes(id) {
@@ -229,17 +234,17 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
     readLink(id) {
       const node = nodes.find(id)
       if (node.kind !== 'symlink') throw failure('EINVAL', `node ${id} is not a symbolic link`)
-      const image = nodes.inImage(id)
-      if (image) return guarded(() => index.readLink(image))
+      const inImage = nodes.inImage(id)
+      if (inImage) return guarded(() => image.readLink(inImage))
       return (isRow(node) && node.target) || Buffer.alloc(0)
     },
 
     read(id, offset, into) {
       const node = findFile(id)
-      const image = nodes.inImage(id)
+      const inImage = nodes.inImage(id)
       return guarded(() => {
         if (isRow(node) && node.ownData) return data.read(id, offset, into)
-        return image ? data.readImage(image, offset, into) : 0
+        return inImage ? data.readImage(inImage, offset, into) : 0
       })
     },
 
@@ -393,6 +398,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
   const opened = unfinished.move()
   return {
     fileSystem,
+    image,
     async close() {
       try {
         await data.stopCopies()
@@ -401,6 +407,16 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
         opened.dispose()
       }
     },
+  }
+}
+
+/** The same image, whose errors are those of the file system that machines see. */
+function withFailures(image: LayerImage): LayerImage {
+  return {
+    ...image,
+    node: (id) => guarded(() => image.node(id)),
+    childAt: (directory, place) => guarded(() => image.childAt(directory, place)),
+    child: (directory, name) => guarded(() => image.child(directory, name)),
   }
 }
 

@@ -1,11 +1,10 @@
 /** The nodes of a layer: those of the image, and rows for what is new or changed. */
 import type { LayerDatabase, NodeRow } from './database.ts'
 import { failure } from './failure.ts'
-import type { NewNode, NodeId, Time } from '../protocols/nfs/file-system.ts'
-import { noDevice, type ImageIndex, type ImageNode } from './image-index.ts'
-
-/** The numbers of new nodes begin here. No image has so many nodes. */
-export const firstNewNode = 2 ** 40
+import type { Device, NewNode, NodeId, Time } from '../protocols/nfs/file-system.ts'
+import { recordStructures } from './lay-over.ts'
+import type { ImageNode, LayerImage } from './layer-image.ts'
+import { firstOwn, isOwn } from './numbers.ts'
 
 export type AnyNode = NodeRow | ImageNode
 
@@ -34,7 +33,7 @@ export interface Nodes {
 
 /**
  * Numbers that are skipped at each opening: more than are given between two syncs. There are enough
- * numbers for billions of openings.
+ * numbers for hundreds of millions of openings.
  */
 const mayBeLost = 2 ** 20
 /** Remembered rows of all open layers together; a row takes about 300 bytes. */
@@ -58,14 +57,14 @@ function makeRoom(): void {
   idle.reduce((one, other) => (other.size() > one.size() ? other : one)).forget()
 }
 
-export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
+export function createNodes(database: LayerDatabase, image: LayerImage): Nodes {
   const remembered = new Map<NodeId, NodeRow>()
   const changed = new Set<NodeRow>()
-  const overridden = database.overriddenNodes(firstNewNode)
+  const overridden = database.overriddenNodes()
   let newlyOverridden: NodeId[] = []
-  let writtenNext = Number(database.readMeta('nextNode') ?? firstNewNode)
+  let writtenNext = Number(database.readMeta('nextNode') ?? firstOwn)
   // A loss of power may have taken nodes whose handles a machine still has.
-  let next = writtenNext === firstNewNode ? firstNewNode : writtenNext + mayBeLost
+  let next = writtenNext === firstOwn ? firstOwn : writtenNext + mayBeLost
 
   function remember(row: NodeRow): void {
     makeRoom()
@@ -85,13 +84,9 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
   }
   memories.add(memory)
 
-  function inImage(id: NodeId): ImageNode | undefined {
-    return id < firstNewNode ? index.node(id) : undefined
-  }
-
   function find(id: NodeId): AnyNode {
-    const image = inImage(id)
-    if (image && !overridden.has(id)) return image
+    const unchanged = overridden.has(id) ? undefined : image.node(id)
+    if (unchanged) return unchanged
     let row = remembered.get(id)
     if (!row) {
       row = database.readNode(id)
@@ -103,7 +98,7 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
 
   return {
     find,
-    inImage,
+    inImage: (id) => image.node(id),
     findDirectory(id) {
       const node = find(id)
       if (node.kind === 'directory') return node
@@ -141,9 +136,10 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
       return row
     },
     write() {
+      recordStructures(newlyOverridden, image, database)
       for (const row of changed) {
         // The row of a node of the image stays, to tell that the node is gone.
-        if (row.links === 0 && row.id >= firstNewNode) database.deleteNode(row.id)
+        if (row.links === 0 && isOwn(row.id)) database.deleteNode(row.id)
         else database.writeNode(row)
       }
       // A number is never given twice: a handle of a removed node would open another node.
@@ -166,6 +162,8 @@ export function createNodes(database: LayerDatabase, index: ImageIndex): Nodes {
     },
   }
 }
+
+const noDevice: Device = { major: 0, minor: 0 }
 
 function toRow({ id, kind, mode, uid, gid, links, device, parent, modified }: ImageNode): NodeRow {
   return {

@@ -10,7 +10,8 @@ import type { Warn } from '../tidy.ts'
 import { isCopy } from './copies.ts'
 import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
-import { databaseFile, openLayerDatabase } from './database.ts'
+import { databaseFile } from './database.ts'
+import { emptyLogOf } from './database-file.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord } from './record.ts'
@@ -114,7 +115,7 @@ function noSnapshot(layer: StoredLayer, name: string): NetimageError {
 
 /** Moves the log into the database. SQLite does not tell if this fails, so we look at the log. */
 function emptyLog(contents: string): void {
-  openLayerDatabase(contents).close()
+  emptyLogOf(databaseFile(contents))
   const log = statSync(`${databaseFile(contents)}-wal`, { throwIfNoEntry: false })
   if (log === undefined || log.size === 0) return
   throw new NetimageError(

@@ -13,14 +13,19 @@ import { randomBytes } from 'node:crypto'
 import { renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
+import { databaseError, isDatabaseFull } from '../database-error.ts'
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tryLock, waitForLock } from '../lock.ts'
 import { dataFolder } from './data-files.ts'
+import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
-import { openLayer } from './layer.ts'
+import { openLayer, type Layer } from './layer.ts'
+import type { LayerImage } from './layer-image.ts'
+import { migrateContents } from './migrate.ts'
 import { namesIn } from './names-in.ts'
+import { giveToOwnerOf } from './owner.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
 import { refuseLinks } from './refuse-links.ts'
 import { dropReserve } from './reserve.ts'
@@ -33,6 +38,8 @@ export interface MachineLayer {
   /** Changes if the numbers of nodes can mean other nodes: after a reset or a restore. */
   name: string
   fileSystem: FileSystem
+  /** The image below, without what the machine changed. */
+  image: LayerImage
   close(): Promise<void>
 }
 
@@ -71,7 +78,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     if (!lock) throw inUse(place)
     try {
       const before = readRecord(place.directory)
-      const record = currentRecord(before, request)
+      let record = currentRecord(before, request)
       const contents = join(place.directory, record.name)
       makeDirectory(contents)
       if (before) {
@@ -81,11 +88,19 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
         syncUp(dirname(place.directory), state)
         writeRecord(place.directory, record)
       }
-      const layer = openLayer(contents, index, request.most)
+      let layer: Layer
+      try {
+        layer = openLayer(contents, index, request.most)
+      } catch (error) {
+        if (!(error instanceof OlderFormat)) throw error
+        record = migrateLayer(place.directory, record, index)
+        layer = openLayer(join(place.directory, record.name), index, request.most)
+      }
       const sweeping = sweepInBackground(place.directory)
       return {
         name: record.name,
         fileSystem: layer.fileSystem,
+        image: layer.image,
         async close() {
           try {
             await sweeping.stop()
@@ -101,8 +116,30 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       throw error
     }
   } catch (error) {
-    throw fileSystemError(`could not open the layer ${place.directory}`, error, { hint: diskHint })
+    const doing = `could not open the layer ${place.directory}`
+    if (isDatabaseFull(error)) throw databaseError(doing, error, {})
+    throw fileSystemError(doing, error, { hint: diskHint })
   }
+}
+
+/**
+ * Brings a layer of format 1 to the present format. The new contents have another name, so that
+ * handles of running machines, whose numbers mean other nodes now, are stale.
+ *
+ * @param directory of a layer whose lock the caller holds
+ * @returns the new record
+ */
+export function migrateLayer(
+  directory: string,
+  record: LayerRecord,
+  index: ImageIndex,
+): LayerRecord {
+  const migrated = { ...record, name: newName() }
+  const contents = join(directory, migrated.name)
+  migrateContents(join(directory, record.name), contents, index)
+  giveToOwnerOf(directory, contents)
+  writeRecord(directory, migrated)
+  return migrated
 }
 
 function currentRecord(

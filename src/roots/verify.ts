@@ -8,15 +8,24 @@ import { join } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
 import { dataFolder } from './data-files.ts'
-import { databaseFile, openLayerDatabase, toNodeRow, type NodeRow } from './database.ts'
+import {
+  databaseFile,
+  openLayerDatabase,
+  toNodeRow,
+  type LayerDatabase,
+  type NodeRow,
+} from './database.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { readImageIndex, type ImageIndex } from './image-index.ts'
+import { OlderFormat } from './database-file.ts'
+import { readIdentity, readImageIndex, type ImageIndex } from './image-index.ts'
+import { layOver } from './lay-over.ts'
+import type { LayerImage } from './layer-image.ts'
 import { namesIn } from './names-in.ts'
-import { firstNewNode, type AnyNode } from './nodes.ts'
+import type { AnyNode } from './nodes.ts'
+import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
-import { mustBeOver } from './same-image.ts'
-import { withLayer, type StoredLayer } from './store.ts'
+import { migrateLayer, withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
   /** How many nodes the machine sees. */
@@ -26,6 +35,7 @@ export interface LayerCheck {
 }
 
 interface Tables {
+  image: LayerImage
   rows: Map<NodeId, NodeRow>
   /** By directory, then by name as latin1. The node is undefined if the name was removed. */
   entries: Map<NodeId, Map<string, { node: NodeId | undefined; cookie: number }>>
@@ -39,20 +49,27 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     // The server was killed while it made the layer: nothing was written yet.
     if (!record) return { nodes: 0, problems: [] }
     const { directory, name, identity } = record.image
+    const actual = readIdentity(directory)
+    if (actual !== identity) {
+      throw new NetimageError(
+        'bad-state',
+        `the image in ${directory} is not the one that the layer of ${layer.machine} was made over`,
+        {
+          details: { file: directory, expected: identity, actual },
+          hint: 'Put that image back, or remove the layer: netimage layers remove.',
+        },
+      )
+    }
     const index = readImageIndex(directory, imageLayout(directory, name).root)
     try {
-      if (index.identity === identity) return verifyLayer(join(layer.directory, record.name), index)
+      return verifyLayer(join(layer.directory, record.name), index)
+    } catch (error) {
+      if (!(error instanceof OlderFormat)) throw error
+      const migrated = migrateLayer(layer.directory, record, index)
+      return verifyLayer(join(layer.directory, migrated.name), index)
     } finally {
       index.close()
     }
-    throw new NetimageError(
-      'bad-state',
-      `the image in ${directory} is not the one that the layer of ${layer.machine} was made over`,
-      {
-        details: { file: directory, expected: identity, actual: index.identity },
-        hint: 'Put that image back, or remove the layer: netimage layers remove.',
-      },
-    )
   })
 }
 
@@ -63,18 +80,18 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
 export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   if (!existsSync(databaseFile(contents))) return { nodes: 0, problems: [] }
   const tables = readTables(contents, index)
-  const { rows, problems } = tables
+  const { image, rows, problems } = tables
 
   const nodeOf = (id: NodeId): AnyNode | undefined => {
-    const node = rows.get(id) ?? (id < firstNewNode ? index.node(id) : undefined)
+    const node = rows.get(id) ?? image.node(id)
     return node && node.links > 0 ? node : undefined
   }
   const names = new Map<NodeId, number>()
   const subdirectories = new Map<NodeId, number>()
-  const pending = [index.rootNode]
-  names.set(index.rootNode, 1)
+  const pending = [rootNode]
+  names.set(rootNode, 1)
   for (let id = pending.pop(); id !== undefined; id = pending.pop()) {
-    for (const [name, child] of childrenOf(id, tables, index)) {
+    for (const [name, child] of childrenOf(id, tables)) {
       const node = nodeOf(child)
       const shown = `${JSON.stringify(name)} in directory ${id}`
       if (!node) {
@@ -96,8 +113,8 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
     }
   }
 
-  for (let id = 1; index.node(id); id++) checkNode(id)
-  for (const id of rows.keys()) if (id >= firstNewNode) checkNode(id)
+  for (const id of image.nodes()) checkNode(id)
+  for (const id of rows.keys()) if (isOwn(id)) checkNode(id)
   checkData(contents, tables)
   for (const directory of tables.entries.keys()) {
     if (nodeOf(directory)?.kind === 'directory') continue
@@ -120,16 +137,16 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
 
 function readTables(contents: string, index: ImageIndex): Tables {
   const file = databaseFile(contents)
-  const tables: Tables = { rows: new Map(), entries: new Map(), problems: [] }
   const database = openLayerDatabase(contents)
   try {
-    mustBeOver(index, database, contents)
+    const image = layOver(index, database, contents)
+    const tables: Tables = { image, rows: new Map(), entries: new Map(), problems: [] }
     tables.problems.push(...database.damage())
     const [nextNode, nextCookie] = [database.readMeta('nextNode'), database.readMeta('nextCookie')]
     for (const row of database.all('nodes')) {
       const node = toNodeRow(row, file)
       tables.rows.set(node.id, node)
-      if (node.id >= firstNewNode && !(node.id < Number(nextNode))) {
+      if (isOwn(node.id) && !(node.id < Number(nextNode))) {
         tables.problems.push(`node ${node.id} has a number that was not given yet`)
       }
     }
@@ -146,16 +163,32 @@ function readTables(contents: string, index: ImageIndex): Tables {
         tables.problems.push(`a name in directory ${id} has a cookie that was not given yet`)
       }
     }
+    checkNumbers(tables, database)
+    return tables
   } finally {
     database.close()
   }
-  return tables
 }
 
-function childrenOf(id: NodeId, { entries, problems }: Tables, index: ImageIndex) {
+/** What the layer changes must have a number, and a store path must have a structure, too. */
+function checkNumbers({ rows, problems }: Tables, database: LayerDatabase): void {
+  const paths = new Map(database.pathNumbers().map(({ number, structure }) => [number, structure]))
+  const changed = new Set([...rows.keys()].filter(isOfStore).map((id) => pathAndPlace(id).path))
+  const files = new Set([rootNode, ...database.fileNumbers().map(({ number }) => number)])
+  for (const id of rows.keys()) {
+    if (isOwn(id) || isOfStore(id) || files.has(id)) continue
+    problems.push(`file ${id} of the image has a number that was not given yet`)
+  }
+  for (const path of changed) {
+    if (!paths.has(path)) problems.push(`store path ${path} has a number that was not given yet`)
+    else if (paths.get(path) === undefined) problems.push(`store path ${path} has no structure`)
+  }
+}
+
+function childrenOf(id: NodeId, { image, entries, problems }: Tables) {
   const children = new Map<string, NodeId>()
-  for (let place = 0; id < firstNewNode; place++) {
-    const child = index.childAt(id, place)
+  for (let place = 0; ; place++) {
+    const child = image.childAt(id, place)
     if (!child) break
     children.set(child.name.toString('latin1'), child.node)
   }

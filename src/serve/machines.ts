@@ -9,7 +9,9 @@ import { join } from 'node:path'
 
 import { messageOf, NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from '../protocols/boot-files.ts'
-import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
+import type { LayerImage } from '../roots/layer-image.ts'
+import { rootNode } from '../roots/numbers.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
 import type { Identities } from './identity.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
@@ -62,8 +64,9 @@ export function parseProcessor(text: string): Processor | undefined {
 }
 
 export interface MachineRoot {
-  image: ServedImage
   fileSystem: FileSystem
+  /** Whether the node is the init of a boot entry of the image. */
+  isInit: (node: NodeId) => boolean
 }
 
 interface Machine {
@@ -79,6 +82,8 @@ const defaultMaxOpen = 512
 interface Root {
   image: ServedImage
   layer: MachineLayer
+  /** Found when they are first needed. */
+  inits?: ReadonlySet<NodeId>
 }
 
 /** A root that could not be opened is not tried again for this long. Milliseconds. */
@@ -217,9 +222,9 @@ export function createMachines(settings: MachinesSettings): Machines {
       return { image: image.bootTree, ...(existsSync(own) && { own }) }
     },
     rootsOf: (name) =>
-      (open.get(name)?.roots ?? []).map(({ image, layer: { fileSystem } }) => ({
-        image,
-        fileSystem,
+      (open.get(name)?.roots ?? []).map((root) => ({
+        fileSystem: root.layer.fileSystem,
+        isInit: (node) => (root.inits ??= findInits(root)).has(node),
       })),
     closeUnused(before) {
       for (const [name, { lastCall }] of open) {
@@ -238,6 +243,24 @@ export function createMachines(settings: MachinesSettings): Machines {
       await whenAllEnd(names.map((name) => forget(name)))
     },
   }
+}
+
+function findInits({ image, layer }: Root): Set<NodeId> {
+  try {
+    const found = image.inits.map((init) => findNode(layer.image, init))
+    return new Set(found.filter((node) => node !== undefined))
+  } catch {
+    // The image is damaged. The machine gets an error when it reads init, and the error is reported.
+    return new Set()
+  }
+}
+
+function findNode(image: LayerImage, path: string): NodeId | undefined {
+  let node: NodeId | undefined = rootNode
+  for (const name of path.split('/').filter(Boolean)) {
+    node = node === undefined ? undefined : image.child(node, Buffer.from(name))
+  }
+  return node
 }
 
 /** Waits for the end of all of them, and only then throws the first error, if there is one. */

@@ -30,7 +30,7 @@ export function watchRoots(machines: Machines, report: Report): RootWatch {
 
   function observe({ machine, procedure, node, directory, name }: Observation): void {
     if (procedure === 'READ' && node !== undefined) {
-      const root = machines.rootsOf(machine).find(({ image }) => image.inits.has(node))
+      const root = machines.rootsOf(machine).find(({ isInit }) => isInit(node))
       if (!root) return
       // A machine reads init at each boot, but registers the store only at the first.
       if (told.get(machine)?.has('init')) return

@@ -10,7 +10,6 @@ import { imageLayout, manifestName } from '../image/layout.ts'
 import { readImage } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { bootParts, type BootPart } from '../boots/boot-parts.ts'
-import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { readImageIndex, type ImageIndex } from '../roots/image-index.ts'
 
 export interface ServedImage {
@@ -26,8 +25,8 @@ export interface ServedImage {
   loaders: Loaders
   partOf: (file: string) => BootPart | undefined
   index: ImageIndex
-  /** The nodes of the inits of all boot entries. */
-  inits: ReadonlySet<NodeId>
+  /** The paths of the inits of all boot entries. */
+  inits: readonly string[]
   /**
    * Checks that the manifest is unchanged: boot files and roots must be of the same build.
    *
@@ -69,7 +68,6 @@ export async function openServedImage(image: string, http: string): Promise<Serv
     const { root } = imageLayout(directory, options.rootDirectoryName)
     const index = readImageIndex(held.path, layout.root, root)
     mustBeUnchanged()
-    const inits = manifest.system.entries.map(({ init }) => findNode(index, init))
     return {
       directory,
       name: options.rootDirectoryName,
@@ -80,7 +78,7 @@ export async function openServedImage(image: string, http: string): Promise<Serv
       loaders: findLoaders(files, (file) => processorOfProgram(join(layout.boot, file)), http),
       partOf: bootParts(manifest),
       index,
-      inits: new Set(inits.filter((node) => node !== undefined)),
+      inits: manifest.system.entries.map(({ init }) => init),
       mustBeUnchanged,
       release() {
         index.close()
@@ -124,12 +122,4 @@ function watchManifest(path: string, directory: string): () => void {
     }
     if (now !== before) throw changed('its manifest is not the same')
   }
-}
-
-function findNode(index: ImageIndex, path: string): NodeId | undefined {
-  let node: NodeId | undefined = index.rootNode
-  for (const name of path.split('/').filter(Boolean)) {
-    node = node === undefined ? undefined : index.child(node, Buffer.from(name))
-  }
-  return node
 }

@@ -25,9 +25,11 @@ import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import {
   identityOf,
   makeImage,
+  otherSystem,
   openOver,
   put,
   read,
+  firstSystem,
   within,
 } from '../roots/support/stored-layers.ts'
 
@@ -66,7 +68,7 @@ function fresh() {
     netimage(['layers', command, '--state', state, ...words])
   const shown = async () =>
     v.parse(listSchema, await netimageJson(['layers', 'show', mac, '--state', state])).layers
-  const directory = join(state, 'layers', folder, identityOf({ toplevel: '/nix/store/system' }))
+  const directory = join(state, 'layers', folder, identityOf(firstSystem))
   const fails = async (
     [command = '', ...words]: string[],
     code: ErrorCode,
@@ -97,7 +99,7 @@ suite('netimage layers', () => {
     assert.equal(first?.files, 1)
     assert.equal(first.inUse, false)
     assert.equal(first.record.image.name, 'pi')
-    assert.equal(first.image, identityOf({ toplevel: '/nix/store/system' }))
+    assert.equal(first.image, identityOf(firstSystem))
     assert.match((await layers('show', 'DC-A6-32-01-02-03')).stdout, /pi {2}.* in 1 file {2}/)
     const listed = (await layers('list')).stdout.split('\n')
     assert.deepEqual(
@@ -190,11 +192,11 @@ suite('netimage layers', () => {
 
   test('asks for the image if a machine has layers over several images', async () => {
     const { place, layers, fails, state } = fresh()
-    const other = makeImage(freshName(), '/nix/store/other')
+    const other = makeImage(freshName(), otherSystem)
     await within(place, (system) => put(system, 'mine', 'one'))
     await within([state, mac, other], (system) => put(system, 'mine', 'other'))
     const { hint } = await fails(['snapshot', mac, 'both'], 'bad-usage', { field: 'image' })
-    assert.match(hint ?? '', new RegExp(identityOf({ toplevel: '/nix/store/other' })))
+    assert.match(hint ?? '', new RegExp(identityOf(otherSystem)))
     assert.equal((await layers('reset', mac, '--image', other)).status, 0)
     await within([state, mac, other], (system) => assert.equal(read(system, 'mine'), undefined))
     await within(place, (system) => assert.equal(read(system, 'mine'), 'one'))
@@ -243,7 +245,7 @@ suite('netimage layers', () => {
 
   test('checks the other layers if one cannot be checked', async () => {
     const { place, layers, state } = fresh()
-    const other = makeImage(freshName(), '/nix/store/other')
+    const other = makeImage(freshName(), otherSystem)
     await within([state, '10.0.0.7', other], (system) => put(system, 'mine', 'mine'))
     await within(place, (system) => put(system, 'mine', 'mine'))
     renameSync(other, `${other}.gone`)
@@ -266,7 +268,7 @@ suite('netimage layers', () => {
     assert.ok(stored)
     const file = join(stored.directory, stored.record.name, 'layer.sqlite')
     const database = new DatabaseSync(file)
-    database.exec("UPDATE meta SET value = 2 WHERE name = 'format'")
+    database.exec("UPDATE meta SET value = 3 WHERE name = 'format'")
     database.exec("UPDATE meta SET value = 'netimage 99.1.0' WHERE name = 'writtenBy'")
     database.close()
     const before = readdirSync('/proc/self/fd').length
@@ -364,7 +366,7 @@ suite('netimage layers', () => {
     const file = join(contents, 'layer.sqlite')
     const database = new DatabaseSync(file)
     database.exec(
-      'PRAGMA journal_mode = DELETE; DROP INDEX entries_by_cookie; PRAGMA user_version = 2',
+      'PRAGMA journal_mode = DELETE; DROP INDEX entries_by_cookie; PRAGMA user_version = 3',
     )
     database.close()
     const before = readFileSync(file)

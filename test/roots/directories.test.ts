@@ -11,7 +11,9 @@ import { freshNames } from '../support/temporary.ts'
 import { openLayerDatabase, type LayerDatabase } from '../../src/roots/database.ts'
 import { createDirectories } from '../../src/roots/directories.ts'
 import { createNodes } from '../../src/roots/nodes.ts'
+import { rootNode } from '../../src/roots/numbers.ts'
 import { modelDirectory } from './support/layer-model.ts'
+import { numbered } from './support/numbered.ts'
 
 const freshName = freshNames(modelDirectory())
 const slash = Buffer.from('/')
@@ -184,11 +186,10 @@ test('6000 removed names of an image are skipped without a look at each', () => 
   const count = 6000
   const names = Array.from({ length: count }, (_, at) => `file-${String(at).padStart(6, '0')}`)
   for (const each of names) writeFileSync(`${tree}/${each}`, '')
-  const index = createIndex('tree', tree)
+  const image = numbered(createIndex('tree', tree))
   const database = openLayerDatabase(directory)
   const { counted, calls } = counting(database)
-  const directories = createDirectories(counted, index, createNodes(database, index))
-  const { rootNode } = index
+  const directories = createDirectories(counted, image, createNodes(database, image))
   const remaining = new Map(names.map((each, at) => [each, { node: at + 2, cookie: at + 1 }]))
   const takeAway = (gone: (at: number) => boolean) => {
     database.begin()

@@ -5,11 +5,14 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createIndex, type ImageIndex } from '../../src/roots/image-index.ts'
+import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
+import type { LayerImage } from '../../src/roots/layer-image.ts'
+import { rootNode } from '../../src/roots/numbers.ts'
 import { verifyLayer } from '../../src/roots/verify.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { numbered } from './support/numbered.ts'
 
 const freshName = freshNames(temporaryDirectory())
 
@@ -40,17 +43,17 @@ function makeTree(): string {
 }
 
 /** Each name below the directory, with its node. */
-function* walk(index: ImageIndex, directory: number): Generator<[Buffer, number]> {
+function* walk(image: LayerImage, directory: number): Generator<[Buffer, number]> {
   for (let place = 0; ; place++) {
-    const child = index.childAt(directory, place)
+    const child = image.childAt(directory, place)
     if (!child) return
-    const node = index.node(child.node)
+    const node = image.node(child.node)
     assert.ok(node)
-    assert.equal(index.child(directory, child.name), child.node)
+    assert.equal(image.child(directory, child.name), child.node)
     yield [child.name, child.node]
     if (node.kind !== 'directory') continue
     assert.equal(node.parent, directory)
-    for (const [name, id] of walk(index, child.node)) {
+    for (const [name, id] of walk(image, child.node)) {
       yield [Buffer.concat([child.name, Buffer.from('/'), name]), id]
     }
   }
@@ -58,20 +61,20 @@ function* walk(index: ImageIndex, directory: number): Generator<[Buffer, number]
 
 test('the index has the same attributes for every file as the kernel', () => {
   const root = makeTree()
-  const index = createIndex('image', root)
-  const found = [...walk(index, index.rootNode)]
+  const image = numbered(createIndex('image', root))
+  const found = [...walk(image, rootNode)]
   const printed = execFileSync('find', [root, '-mindepth', '1', '-printf', '%P\\0'])
   const inOrder = (text: string) => text.split('\0').toSorted().join('\0')
   const foundNames = found.map(([name]) => `${name.toString('latin1')}\0`).join('')
   assert.equal(inOrder(foundNames), inOrder(printed.toString('latin1')))
   const names = Map.groupBy(found, ([, id]) => id)
   for (const [name, id] of found) {
-    const node = index.node(id)
+    const node = image.node(id)
     const path = Buffer.concat([Buffer.from(`${root}/`), name])
     const stat = fs.lstatSync(path, { bigint: true })
     assert.ok(node)
     if (node.kind === 'file') {
-      const file = index.open(node)
+      const file = image.open(node)
       assert.equal(fs.fstatSync(file, { bigint: true }).ino, stat.ino)
       fs.closeSync(file)
     }
@@ -85,26 +88,26 @@ test('the index has the same attributes for every file as the kernel', () => {
     // A name outside the tree is not counted.
     if (node.kind !== 'directory') assert.equal(node.links, names.get(id)?.length)
     else assert.equal(node.links, Number(stat.nlink))
-    if (node.kind === 'symlink') assert.equal(index.readLink(node).toString(), 'dir/file')
+    if (node.kind === 'symlink') assert.equal(image.readLink(node).toString(), 'dir/file')
   }
   const kindAt = (name: string) => {
-    const node = index.node(index.child(index.rootNode, Buffer.from(name)) ?? 0)
+    const node = image.node(image.child(rootNode, Buffer.from(name)) ?? 0)
     return [node?.kind, node?.device.major, node?.device.minor]
   }
   assert.deepEqual(kindAt('fifo'), ['fifo', 0, 0])
   assert.deepEqual(kindAt('console'), ['character', 5, 1])
   assert.deepEqual(kindAt('disk'), ['block', 259, 300])
-  assert.equal(index.child(index.rootNode, Buffer.from('missing')), undefined)
-  assert.equal(index.node(0), undefined)
-  assert.equal(index.node(found.length + 2), undefined)
+  assert.equal(image.child(rootNode, Buffer.from('missing')), undefined)
+  assert.equal(image.node(0), undefined)
+  assert.equal(image.node(found.length + 2), undefined)
 })
 
 test('files of the user who made the image belong to root', () => {
   const root = makeTree()
   for (const name of ['', 'dir', 'dir/below']) fs.lchownSync(join(root, name), 1234, 1235)
-  const index = createIndex('image', root)
+  const image = numbered(createIndex('image', root))
   for (const name of ['dir', 'linked']) {
-    const node = index.node(index.child(index.rootNode, Buffer.from(name)) ?? 0)
+    const node = image.node(image.child(rootNode, Buffer.from(name)) ?? 0)
     assert.deepEqual([node?.uid, node?.gid], name === 'dir' ? [0, 0] : [70_000, 100])
   }
 })
@@ -130,6 +133,6 @@ test('a layer is refused over another tree, but not over the same tree with othe
   fs.rmSync(join(root, 'dir/another'))
   const index = createIndex('image', root)
   const again = openLayer(directory, index)
-  assert.equal(again.fileSystem.lookup(index.rootNode, Buffer.from('made')), made)
+  assert.equal(again.fileSystem.lookup(rootNode, Buffer.from('made')), made)
   await again.close()
 })

@@ -10,6 +10,7 @@ import { createClock } from '../../src/roots/clock.ts'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { numbered } from './support/numbered.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
@@ -62,7 +63,7 @@ suite('an image below', () => {
     mkdirSync(tree)
     writeFileSync(join(tree, 'a'), '')
     if (process.geteuid?.() === 0) execFileSync('chown', ['-R', '1234:5678', tree])
-    const { uid, gid } = createIndex('tree', tree).node(2) ?? {}
+    const { uid, gid } = numbered(createIndex('tree', tree)).node(2) ?? {}
     assert.deepEqual({ uid, gid }, { uid: 0, gid: 0 })
   })
 

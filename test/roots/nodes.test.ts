@@ -6,7 +6,9 @@ import { test } from 'node:test'
 import { openLayerDatabase } from '../../src/roots/database.ts'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { createNodes } from '../../src/roots/nodes.ts'
+import { rootNode } from '../../src/roots/numbers.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { numbered } from './support/numbered.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const limit = 200_000
@@ -14,18 +16,18 @@ const limit = 200_000
 test('all open layers together remember no more nodes than one layer may', () => {
   const tree = freshName()
   mkdirSync(tree)
-  const index = createIndex('tree', tree)
+  const image = numbered(createIndex('tree', tree))
   const spec = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
   const time = { seconds: 0, nanoseconds: 0 }
   const layers = Array.from({ length: 6 }, () => {
     const directory = freshName()
     mkdirSync(directory)
     const database = openLayerDatabase(directory)
-    return { database, nodes: createNodes(database, index), made: [] as number[] }
+    return { database, nodes: createNodes(database, image), made: [] as number[] }
   })
   for (const { nodes, made } of layers) {
     for (let count = 0; count < 45_000; count++) {
-      made.push(nodes.add(index.rootNode, spec, time).id)
+      made.push(nodes.add(rootNode, spec, time).id)
       nodes.written()
     }
   }

@@ -38,6 +38,7 @@ import type {
 } from '../../../src/protocols/nfs/file-system.ts'
 import { createIndex, type ImageIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
+import { createPathCache } from '../../../src/roots/path-cache.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { removeTree } from '../../../src/remove-tree.ts'
 
@@ -105,7 +106,7 @@ function operations(length: number): fc.Arbitrary<Operation[]> {
 
 /** A tree that is used for both: as the image, and as the first content of the real directory. */
 function makeModelTree(root: string): void {
-  for (const name of ['', 'a', 'a/b', 'a/b/c', 'b', 'c']) mkdirSync(join(root, name))
+  for (const name of ['a', 'a/b', 'a/b/c', 'b', 'c']) mkdirSync(join(root, name))
   const contents = Buffer.alloc(20_000, 'image')
   for (const name of ['a/a', 'a/b/a', 'a/b/c/d', 'b/a', 'd'])
     writeFileSync(join(root, name), contents)
@@ -128,8 +129,12 @@ export function modelDirectory(): string {
   return directory
 }
 
+/** Where the operations are done: in the root, or in the store of an image with store paths. */
+type Where = 'root' | 'store'
+
 interface ModelRun {
   image: string
+  where: Where
   /** Paths that do not exist yet: of the layer, and of the real directory. */
   layer: string
   real: string
@@ -138,18 +143,19 @@ interface ModelRun {
 /** @param operations the most in each run; the average is half of it */
 export async function runModels(
   directory: string,
-  { runs, operations: length }: { runs: number; operations: number },
+  { runs, operations: length, where = 'root' }: { runs: number; operations: number; where?: Where },
 ): Promise<void> {
-  const image = join(directory, 'image')
-  makeModelTree(image)
+  const image = join(directory, `image-${where}`)
+  mkdirSync(join(image, places[where]), { recursive: true })
+  makeModelTree(join(image, places[where]))
   const before = describeReal(image)
   let run = 0
   await fc.assert(
     fc.asyncProperty(operations(length), async (all) => {
-      const here = join(directory, String(++run))
+      const here = join(directory, `${where}-${++run}`)
       const [layer, real] = [`${here}-layer`, `${here}-real`]
       try {
-        await runModel(all, { image, layer, real })
+        await runModel(all, { image, where, layer, real })
       } finally {
         for (const made of [layer, real]) removeTree(made)
       }
@@ -161,13 +167,15 @@ export async function runModels(
 
 /** @throws `AssertionError` if the layer does not do the same as the kernel */
 async function runModel(all: readonly Operation[], run: ModelRun): Promise<void> {
-  const index = createIndex('model', run.image)
-  execFileSync('cp', ['-a', run.image, run.real])
+  const index = indexOf(run)
+  // In store paths, names of hard links are files of their own.
+  const links = run.where === 'store' ? ['--no-preserve=links'] : []
+  execFileSync('cp', ['-a', ...links, join(run.image, places[run.where]), run.real])
   mkdirSync(run.layer)
   let layer = openLayer(run.layer, index)
+  const system = () => startingAt(layer.fileSystem, places[run.where])
   const compare = () => {
-    const { fileSystem } = layer
-    assert.deepEqual(describeLayer(fileSystem), describeReal(run.real))
+    assert.deepEqual(describeLayer(system()), describeReal(run.real))
   }
   try {
     for (const [number, step] of all.entries()) {
@@ -181,8 +189,8 @@ async function runModel(all: readonly Operation[], run: ModelRun): Promise<void>
           compare()
           break
         default: {
-          const settled = settle(layer.fileSystem, step)
-          const inLayer = outcome(() => doInLayer(layer.fileSystem, settled))
+          const settled = settle(system(), step)
+          const inLayer = outcome(() => doInLayer(system(), settled))
           const real = outcome(() => doForReal(Buffer.from(run.real), settled))
           assert.deepEqual(inLayer, real, `step ${number}: ${JSON.stringify(settled)}`)
         }
@@ -193,6 +201,25 @@ async function runModel(all: readonly Operation[], run: ModelRun): Promise<void>
     await layer.close()
   }
   assertWhole(run.layer, index)
+}
+
+const places: Record<Where, string> = { root: '.', store: 'nix/store' }
+
+/** Some names of the store are store paths. The memory is too small for two of them. */
+function indexOf({ image, where }: ModelRun): ImageIndex {
+  const storePaths = ['a', 'b', 'd'].map((name) => ({ name, narHash: `sha256:${name}` }))
+  const options = where === 'store' ? { storePaths, cache: createPathCache(6) } : {}
+  return createIndex('model', image, options)
+}
+
+/** The same file system with another directory as its root. */
+function startingAt(system: FileSystem, path: string): FileSystem {
+  const names = path.split('/').filter((name) => name !== '.')
+  const root = names.reduce(
+    (node, name) => system.lookup(node, Buffer.from(name)) ?? assert.fail(name),
+    system.root,
+  )
+  return { ...system, root }
 }
 
 function assertWhole(layer: string, index: ImageIndex): void {

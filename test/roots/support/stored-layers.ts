@@ -9,12 +9,30 @@ import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.
 import { readImageIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer, type MachineLayer } from '../../../src/roots/store.ts'
 
+/** Systems that images in tests are made of. */
+export const firstSystem = `/nix/store/${'0'.repeat(32)}-system`
+export const otherSystem = `/nix/store/${'1'.repeat(32)}-system`
+
+function manifestOf(toplevel: string): string {
+  return JSON.stringify({
+    version: 1,
+    system: { toplevel, label: 'test', platform: 'x86_64-linux', entries: [], fileSystems: [] },
+    options: {
+      ...{ imageBaseName: 'image', rootDirectoryName: 'pi', storePaths: [] },
+      ...{ nfsRoot: '127.0.0.1:/pi,v3', populateFirmwareCommands: '', populateRootCommands: '' },
+    },
+    closure: [],
+    root: { format: 'directory', owner: { uid: 0, gid: 0 }, files: [] },
+    boot: { files: [] },
+  })
+}
+
 /** The parts of an image that layers use. */
-export function makeImage(directory: string, toplevel = '/nix/store/system'): string {
+export function makeImage(directory: string, toplevel = firstSystem): string {
   const root = join(directory, 'net-image/pi')
   mkdirSync(join(root, 'etc/ssh'), { recursive: true })
   mkdirSync(join(directory, 'nix-support'), { recursive: true })
-  writeFileSync(join(directory, 'nix-support/net-image.json'), JSON.stringify({ toplevel }))
+  writeFileSync(join(directory, 'nix-support/net-image.json'), manifestOf(toplevel))
   writeFileSync(join(root, 'etc/hostname'), 'image\n', { mode: 0o444 })
   symlinkSync('hostname', join(root, 'etc/name'))
   return directory
@@ -22,7 +40,7 @@ export function makeImage(directory: string, toplevel = '/nix/store/system'): st
 
 export function openOver(state: string, machine: string, image: string): MachineLayer {
   const index = readImageIndex(image, join(image, 'net-image/pi'))
-  const known = { directory: image, name: 'pi', toplevel: '/nix/store/system' }
+  const known = { directory: image, name: 'pi', toplevel: firstSystem }
   try {
     const layer = openMachineLayer({ state, machine, image: known, index })
     const close = () => layer.close().finally(() => index.close())
@@ -84,6 +102,7 @@ export async function within<T>(
   }
 }
 
-export function identityOf(image: { toplevel: string }): string {
-  return hash('sha256', JSON.stringify(image)).slice(0, 16)
+/** Of an image that `makeImage` made. */
+export function identityOf(toplevel: string): string {
+  return hash('sha256', manifestOf(toplevel)).slice(0, 16)
 }

@@ -1,0 +1,56 @@
+/**
+ * Lays a layer over its image. A layer knows nodes only by their numbers, so the parts of the image
+ * that the layer depends on must be unchanged.
+ */
+import { NetimageError } from '../errors.ts'
+import type { LayerDatabase } from './database.ts'
+import { outside, type ImageIndex } from './image-index.ts'
+import { numberImage, type LayerImage } from './layer-image.ts'
+import { numberAll } from './numbering.ts'
+import { isOfStore, pathAndPlace } from './numbers.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+
+/**
+ * The first call writes the structure of the files outside the store into the layer. Later calls
+ * compare with it, and compare the store paths that the layer has changed.
+ *
+ * @param directory of the layer
+ * @throws `NetimageError` `bad-state` if names were added, removed or moved in the root tree
+ */
+export function layOver(index: ImageIndex, database: LayerDatabase, directory: string): LayerImage {
+  const known = database.readMeta('structure')
+  const structure = index.structureOf(outside)
+  if (known !== undefined && known !== structure) throw changedImage(directory)
+  const image = numberImage(index, numberAll(index, database))
+  if (known === undefined) database.writeMeta('structure', structure)
+  for (const { number, structure: ofPath } of database.pathNumbers()) {
+    if (ofPath === undefined) continue
+    const now = image.structureOfPath(number)
+    if (now !== undefined && now !== ofPath) throw changedImage(directory)
+  }
+  return image
+}
+
+/**
+ * To be called in the transaction that first writes rows of these nodes.
+ *
+ * @throws as `ImageIndex.structureOf`
+ */
+export function recordStructures(
+  nodes: readonly NodeId[],
+  image: LayerImage,
+  database: LayerDatabase,
+): void {
+  const paths = new Set(nodes.filter(isOfStore).map((node) => pathAndPlace(node).path))
+  for (const path of paths) {
+    const structure = database.hasStructure(path) ? undefined : image.structureOfPath(path)
+    if (structure !== undefined) database.writeStructure(path, structure)
+  }
+}
+
+export function changedImage(directory: string): NetimageError {
+  return new NetimageError('bad-state', `the image below the layer ${directory} has changed`, {
+    details: { file: directory },
+    hint: 'Put the root tree back as it was. Or remove what the machine wrote: netimage layers reset.',
+  })
+}

@@ -1,0 +1,215 @@
+/**
+ * The image below a layer, as one tree. The nodes have the numbers that the layer gave: see
+ * numbers.ts. The layer keeps only the numbers; everything else is in the index of the image, which
+ * all layers share.
+ */
+import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { outside, type ImageIndex, type Part } from './image-index.ts'
+import {
+  childAt,
+  childOf,
+  column,
+  countNodes,
+  factsOf,
+  placeOf,
+  type Facts,
+  type ImageTable,
+} from './image-table.ts'
+import { isOfStore, isOwn, pathAndPlace, rootNode, storeNode } from './numbers.ts'
+
+export interface ImageNode {
+  id: NodeId
+  kind: NodeKind
+  mode: number
+  uid: number
+  gid: number
+  links: number
+  /** Bytes. */
+  size: number
+  /** Bytes on the disk. */
+  used: number
+  device: Device
+  modified: Time
+  /** The directory that has the node; if the node has several names, that of the first. */
+  parent: NodeId
+}
+
+export interface ImageChild {
+  name: Buffer
+  node: NodeId
+}
+
+/** Everything except `structureOfPath` throws what `ImageIndex.tableOf` throws. */
+export interface LayerImage {
+  /** The number of /nix/store; undefined if the image has no store paths. */
+  store: NodeId | undefined
+  /** @returns undefined if the image has no such node */
+  node(id: NodeId): ImageNode | undefined
+  /**
+   * Names are in the order of their bytes.
+   *
+   * @returns undefined if the directory has fewer names
+   */
+  childAt(directory: NodeId, place: number): ImageChild | undefined
+  child(directory: NodeId, name: Buffer): NodeId | undefined
+  /**
+   * Opens the file for reading. The caller closes it.
+   *
+   * @throws `NetimageError` `image-damaged` if the file has been changed or replaced since the walk
+   */
+  open(node: ImageNode): number
+  /** @throws `NetimageError` `image-damaged`, as for `open` */
+  readLink(node: ImageNode): Buffer
+  /** @param path the number of a store path @returns undefined if the image does not have the path */
+  structureOfPath(path: number): string | undefined
+  /** The numbers of all nodes. Walks all store paths. */
+  nodes(): Generator<NodeId>
+}
+
+/** The numbers that a layer gave to what an image has. */
+export interface Numbering {
+  /** By node in the part `outside`, from 1 on, and 0 for node 0, which does not exist. */
+  files: Float64Array
+  /** By place in `storePaths` of the index. */
+  paths: Uint32Array
+}
+
+/** Where a node is: in a part of the image, as a node of the part's table. */
+interface Place {
+  part: Part
+  node: number
+}
+
+export function numberImage(index: ImageIndex, { files, paths }: Numbering): LayerImage {
+  const byFile = orderOf(files)
+  const byPath = orderOf(paths)
+  const store = index.store === undefined ? undefined : numberOf(outside, index.store)
+
+  function numberOf(part: Part, node: number): NodeId {
+    return part === outside ? (files[node] ?? 0) : storeNode(paths[part] ?? 0, node - 1)
+  }
+
+  /** @returns undefined if the number is of no part of this image */
+  function find(id: NodeId): Place | undefined {
+    if (isOwn(id)) return undefined
+    if (!isOfStore(id)) {
+      const node = placeIn(files, byFile, id)
+      return node === undefined || node === 0 ? undefined : { part: outside, node }
+    }
+    const { path, place } = pathAndPlace(id)
+    const part = placeIn(paths, byPath, path)
+    return part === undefined ? undefined : { part, node: place + 1 }
+  }
+
+  function described(id: NodeId, facts: Facts | undefined, parent: NodeId): ImageNode | undefined {
+    return facts && { id, ...facts, parent }
+  }
+
+  function tableAt({ part }: Place): ImageTable {
+    return index.tableOf(part)
+  }
+
+  function isStore({ part, node }: Place): boolean {
+    return part === outside && node === index.store
+  }
+
+  /** A node that has a place in the image. */
+  function needPlace({ id }: ImageNode): Place {
+    const place = find(id)
+    if (place) return place
+    throw new RangeError(`node ${id} is not of the image`)
+  }
+
+  return {
+    store,
+    node(id) {
+      const place = find(id)
+      if (!place) return undefined
+      const { part, node } = place
+      if (part !== outside && node === 1) return described(id, index.topOf(part), store ?? rootNode)
+      const { rows } = tableAt(place)
+      const parent = rows[placeOf(node) + column.parent] ?? 1
+      return described(id, factsOf(rows, node), numberOf(part, parent))
+    },
+    childAt(directory, at) {
+      const place = find(directory)
+      if (!place) return undefined
+      if (!isStore(place)) return childNumbered(place.part, childAt(tableAt(place), place.node, at))
+      const position = index.namesInStore[at]
+      if (position === undefined) return undefined
+      if (position < 0)
+        return childNumbered(outside, childAt(tableAt(place), place.node, -position - 1))
+      const name = Buffer.from(index.storePaths[position]?.name ?? '')
+      return { name, node: numberOf(position, 1) }
+    },
+    child(directory, name) {
+      const place = find(directory)
+      if (!place) return undefined
+      const part = isStore(place) ? findStorePath(index, name) : undefined
+      if (part !== undefined) return numberOf(part, 1)
+      const child = childOf(tableAt(place), place.node, name)
+      return child === undefined ? undefined : numberOf(place.part, child)
+    },
+    open(node) {
+      const place = needPlace(node)
+      return index.open(place.part, place.node)
+    },
+    readLink(node) {
+      const place = needPlace(node)
+      return index.readLink(place.part, place.node)
+    },
+    structureOfPath(path) {
+      const part = placeIn(paths, byPath, path)
+      return part === undefined ? undefined : index.structureOf(part)
+    },
+    *nodes() {
+      for (const part of [outside, ...index.storePaths.keys()]) {
+        const count = countNodes(index.tableOf(part))
+        for (let node = 1; node <= count; node++) yield numberOf(part, node)
+      }
+    },
+  }
+
+  function childNumbered(
+    part: Part,
+    child: { name: Buffer; node: number } | undefined,
+  ): ImageChild | undefined {
+    return child && { name: child.name, node: numberOf(part, child.node) }
+  }
+}
+
+function findStorePath({ storePaths }: ImageIndex, name: Buffer): Part | undefined {
+  const wanted = name.toString('latin1')
+  let from = 0
+  for (let to = storePaths.length; from < to;) {
+    const middle = (from + to) >>> 1
+    const found = storePaths[middle]?.name ?? ''
+    if (found === wanted) return middle
+    if (found < wanted) from = middle + 1
+    else to = middle
+  }
+  return undefined
+}
+
+/** The places of the numbers, in the order of the numbers. */
+function orderOf(numbers: Float64Array | Uint32Array): Uint32Array {
+  return Uint32Array.from(numbers.keys()).sort((a, b) => (numbers[a] ?? 0) - (numbers[b] ?? 0))
+}
+
+/** @returns the place of the number */
+function placeIn(
+  numbers: Float64Array | Uint32Array,
+  order: Uint32Array,
+  number: number,
+): number | undefined {
+  let from = 0
+  for (let to = order.length; from < to;) {
+    const middle = (from + to) >>> 1
+    const place = order[middle] ?? 0
+    const found = numbers[place] ?? 0
+    if (found === number) return place
+    if (found < number) from = middle + 1
+    else to = middle
+  }
+  return undefined
+}

@@ -1,0 +1,73 @@
+/** Gives numbers to the files and store paths of an image that a layer has not met before. */
+import type { LayerDatabase } from './database.ts'
+import { outside, type ImageIndex } from './image-index.ts'
+import { countNodes, pathBelow } from './image-table.ts'
+import type { Numbering } from './layer-image.ts'
+import { rootNode } from './numbers.ts'
+
+/**
+ * The numbers are on the disk when this returns: after a loss of power, no number is given to
+ * something else.
+ *
+ * @throws an error of the database or the system
+ */
+export function numberAll(index: ImageIndex, database: LayerDatabase): Numbering {
+  const { numbering, isComplete } = readNumbers(index, database)
+  if (isComplete) return numbering
+  database.begin()
+  try {
+    giveFileNumbers(index, database, numbering)
+    givePathNumbers(index, database, numbering)
+    database.commit()
+  } catch (error) {
+    database.rollback()
+    throw error
+  }
+  database.syncNow()
+  return numbering
+}
+
+/** The numbers that were given already; 0: none yet. */
+function readNumbers(
+  index: ImageIndex,
+  database: LayerDatabase,
+): { numbering: Numbering; isComplete: boolean } {
+  const table = index.tableOf(outside)
+  const known = new Map(
+    database.fileNumbers().map(({ number, path }) => [path.toString('latin1'), number]),
+  )
+  const files = new Float64Array(countNodes(table) + 1)
+  files[rootNode] = rootNode
+  for (let node = rootNode + 1; node < files.length; node++) {
+    files[node] = known.get(pathBelow(table, node).toString('latin1')) ?? 0
+  }
+  const met = new Map(
+    database.pathNumbers().map(({ number, name, narHash }) => [`${name} ${narHash}`, number]),
+  )
+  const paths = Uint32Array.from(
+    index.storePaths,
+    ({ name, narHash }) => met.get(`${name} ${narHash}`) ?? 0,
+  )
+  const isComplete = !files.subarray(1).includes(0) && !paths.includes(0)
+  return { numbering: { files, paths }, isComplete }
+}
+
+function giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }: Numbering): void {
+  const table = index.tableOf(outside)
+  let next =
+    1 + database.fileNumbers().reduce((most, { number }) => Math.max(most, number), rootNode)
+  for (let node = rootNode + 1; node < files.length; node++) {
+    if (files[node] !== 0) continue
+    database.writeFileNumber({ number: next, path: pathBelow(table, node) })
+    files[node] = next++
+  }
+}
+
+function givePathNumbers(index: ImageIndex, database: LayerDatabase, { paths }: Numbering): void {
+  let next = 1 + database.pathNumbers().reduce((most, { number }) => Math.max(most, number), 0)
+  for (const [place, { name, narHash }] of index.storePaths.entries()) {
+    if (paths[place] !== 0) continue
+    database.writePathNumber({ number: next, name, narHash, structure: undefined })
+    paths[place] = next++
+  }
+}

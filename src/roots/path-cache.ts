@@ -1,0 +1,61 @@
+/**
+ * The tables of store paths that are kept in memory. All images of this process share the room. If
+ * the room is used up, the table that was not used for longest is dropped, and made again when it
+ * is next needed.
+ */
+import { countNodes, type ImageTable } from './image-table.ts'
+
+export interface KeptTable {
+  readonly table: ImageTable
+  /** Grows with each use. */
+  usedAt: number
+}
+
+export interface PathCache {
+  /**
+   * @param drop called when the table is dropped to make room: the caller must then forget the table
+   */
+  keep(table: ImageTable, drop: () => void): KeptTable
+  /** To be called at each use of a kept table. */
+  uses(kept: KeptTable): void
+  /** The caller does not need the table any more. */
+  remove(kept: KeptTable): void
+}
+
+/** A node takes about 170 bytes. */
+const mostNodes = 500_000
+
+/** @param most nodes of all tables together; one table is kept even if it has more nodes */
+export function createPathCache(most = mostNodes): PathCache {
+  const all = new Map<KeptTable, () => void>()
+  let nodes = 0
+  let uses = 0
+
+  function remove(kept: KeptTable): void {
+    if (all.delete(kept)) nodes -= countNodes(kept.table)
+  }
+
+  function makeRoom(count: number): void {
+    while (nodes + count > most && all.size > 0) {
+      const [oldest, drop] = [...all].reduce((one, other) =>
+        other[0].usedAt < one[0].usedAt ? other : one,
+      )
+      remove(oldest)
+      drop()
+    }
+  }
+
+  return {
+    remove,
+    uses: (kept) => void (kept.usedAt = ++uses),
+    keep(table, drop) {
+      makeRoom(countNodes(table))
+      const kept: KeptTable = { table, usedAt: ++uses }
+      all.set(kept, drop)
+      nodes += countNodes(table)
+      return kept
+    },
+  }
+}
+
+export const sharedPathCache = createPathCache()

@@ -1,0 +1,130 @@
+// The migration of a layer of format 1 is killed: nothing is lost, and the next opening goes on.
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import fs, { cpSync, readdirSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join, relative } from 'node:path'
+import {
+  DatabaseSync,
+  StatementSync,
+  type SQLInputValue,
+  type StatementResultingChanges,
+} from 'node:sqlite'
+import { mock, suite, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { openMachineLayer } from '../../src/roots/store.ts'
+import { freshNames } from '../support/temporary.ts'
+import { modelDirectory } from './support/layer-model.ts'
+import { assertSame, oldIndex, oldRequest, writeOldLayer } from './support/old-layer.ts'
+
+const freshName = freshNames(modelDirectory())
+/** Called before each step of a migration that may change the disk. */
+let beforeStep = (_step: string) => {}
+
+const { linkSync, mkdirSync, fsyncSync, fdatasyncSync, renameSync, writeFileSync } = fs
+mock.method(fs, 'linkSync', (...given: Parameters<typeof linkSync>) => {
+  beforeStep('link')
+  linkSync(...given)
+})
+mock.method(fs, 'mkdirSync', (path: string, options: fs.MakeDirectoryOptions) => {
+  beforeStep('mkdir')
+  return mkdirSync(path, options)
+})
+mock.method(fs, 'fsyncSync', (...given: Parameters<typeof fsyncSync>) => {
+  beforeStep('fsync')
+  fsyncSync(...given)
+})
+mock.method(fs, 'fdatasyncSync', (...given: Parameters<typeof fdatasyncSync>) => {
+  beforeStep('fdatasync')
+  fdatasyncSync(...given)
+})
+mock.method(fs, 'renameSync', (...given: Parameters<typeof renameSync>) => {
+  beforeStep('rename')
+  renameSync(...given)
+})
+mock.method(fs, 'writeFileSync', (...given: Parameters<typeof writeFileSync>) => {
+  beforeStep('write')
+  writeFileSync(...given)
+})
+syncBuiltinESMExports()
+// They are called with `this` below.
+/* oxlint-disable typescript/unbound-method */
+const runStatement: (...values: SQLInputValue[]) => StatementResultingChanges =
+  StatementSync.prototype.run
+const closeDatabase: () => void = DatabaseSync.prototype.close
+/* oxlint-enable typescript/unbound-method */
+mock.method(
+  StatementSync.prototype,
+  'run',
+  function (this: StatementSync, ...values: SQLInputValue[]) {
+    beforeStep('SQL')
+    return runStatement.apply(this, values)
+  },
+)
+mock.method(DatabaseSync.prototype, 'close', function (this: DatabaseSync) {
+  beforeStep('close')
+  closeDatabase.apply(this)
+})
+
+suite('a migration that is killed', () => {
+  test('before any of its steps has lost nothing', async () => {
+    const layer = writeOldLayer('script', { state: freshName(), tree: freshName() })
+    const { state, tree } = layer
+    const index = oldIndex(tree)
+    /** The state directory before each step. A kill would leave the same files. */
+    const kills: { step: string; copy: string }[] = []
+    let statements = 0
+    beforeStep = (step) => {
+      // There are many statements, and most of them are alike.
+      if (step === 'SQL' && statements++ % 8 !== 0) return
+      const copy = freshName()
+      cpSync(state, copy, { recursive: true })
+      kills.push({ step, copy })
+    }
+    const opened = openMachineLayer(oldRequest(state, index))
+    beforeStep = () => {}
+    await opened.close()
+    index.close()
+    const found = new Set(kills.map(({ step }) => step))
+    const all = ['mkdir', 'SQL', 'fdatasync', 'close', 'fsync', 'link', 'write', 'rename']
+    for (const step of all) assert.ok(found.has(step), step)
+    for (const { step, copy } of kills) {
+      const directory = join(copy, relative(state, layer.directory))
+      try {
+        await assertSame('script', { state: copy, tree, directory })
+        await assertOneContents(directory, { state: copy, tree })
+      } catch (error) {
+        throw new Error(`after a kill before ${step}`, { cause: error })
+      }
+    }
+  })
+
+  for (const when of ['before', 'after']) {
+    test(`${when} the new contents become current has lost nothing`, async () => {
+      const layer = writeOldLayer('random-2', { state: freshName(), tree: freshName() })
+      const program = join(import.meta.dirname, 'support/killed-migration-program.ts')
+      const { state, tree, directory } = layer
+      const { signal } = spawnSync(process.execPath, [program, state, tree, when])
+      assert.equal(signal, 'SIGKILL')
+      assert.equal(contentsIn(directory).length, 2)
+      await assertSame('random-2', layer)
+    })
+  }
+})
+
+function contentsIn(directory: string): string[] {
+  return readdirSync(directory).filter((name) => /^[0-9a-f]{32}$/.test(name))
+}
+
+/** The next opening removes all other contents. */
+async function assertOneContents(
+  directory: string,
+  { state, tree }: { state: string; tree: string },
+): Promise<void> {
+  const index = oldIndex(tree)
+  const layer = openMachineLayer(oldRequest(state, index))
+  while (contentsIn(directory).length > 1) await turn()
+  await layer.close()
+  index.close()
+}

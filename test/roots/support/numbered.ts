@@ -1,0 +1,11 @@
+// An image with the numbers that a new layer would give.
+
+import { outside, type ImageIndex } from '../../../src/roots/image-index.ts'
+import { countNodes } from '../../../src/roots/image-table.ts'
+import { numberImage, type LayerImage } from '../../../src/roots/layer-image.ts'
+
+export function numbered(index: ImageIndex): LayerImage {
+  const files = Float64Array.from({ length: countNodes(index.tableOf(outside)) + 1 }, (_, at) => at)
+  const paths = Uint32Array.from(index.storePaths, (_, at) => at + 1)
+  return numberImage(index, { files, paths })
+}
