@@ -13,7 +13,9 @@ import {
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
-import type { ErrorCode, ErrorDetails } from '../../src/errors.ts'
+import { verifyImage } from '../../src/index.ts'
+import { openStaging } from '../../src/image/staging.ts'
+import { netimageError } from '../support/errors.ts'
 import {
   assertFailed,
   assertWhole,
@@ -42,6 +44,8 @@ const tree = { directory: { bin: { directory: { run: { file: 'run\n', executable
 const extra = cachedPath(inventPath('extra'), tree, { references: [library.path], keys: [key] })
 
 const defaultName = 'nixos-net-image-25.11.test-x86_64-linux'
+
+const noWarning = (message: string) => assert.fail(message)
 
 type Setting = Workspace & { run: (...args: string[]) => Promise<Run> }
 
@@ -109,37 +113,27 @@ suite('options', { concurrency: 3 }, () => {
   }
   const expected = { ...defaults, ...set, rootDirectoryName: 'lab-25.11.test-x86_64-linux' }
 
-  const configs: Record<string, string> = {
-    'netimage.config.ts': `
-      import { defineNetImage, type NetImageOptions } from 'netimage'
-      import { name } from './name.ts'
-      const options: NetImageOptions = ${JSON.stringify({ ...set, imageBaseName: undefined })}
-      export default defineNetImage({ ...options, imageBaseName: name })
-    `,
-    'netimage.config.mjs': `
-      import { defineNetImage } from 'netimage'
-      export default defineNetImage(${JSON.stringify(set)})
-    `,
-    'netimage.config.json': JSON.stringify(set),
-    'netimage.config.toml': Object.entries(set)
-      .map(([name, value]) => `${name} = ${JSON.stringify(value)}\n`)
-      .join(''),
-  }
-  for (const [name, text] of Object.entries(configs)) {
-    test(`come from ${name}`, () =>
-      inDirectory(async ({ run, path }) => {
-        writeFileSync(path('name.ts'), `export const name: string = 'lab'\n`)
-        writeFileSync(path(name), text)
-        const { options, root, image } = await optionsOf(await run())
-        assert.deepEqual(options, expected)
-        assert.equal(readFileSync(join(root, 'name'), 'utf8'), 'lab\n')
-        assert.equal(readFileSync(join(image, 'net-image/boot/name'), 'utf8'), 'lab\n')
-        // A path inside a store path adds the whole store path and its closure.
-        const names = readdirSync(join(root, 'nix/store')).map((name) => `/nix/store/${name}`)
-        const closure = [toplevel, kernel, extra, library].map((cached) => cached.path)
-        assert.deepEqual(names.sort(), closure.sort())
-      }))
-  }
+  test('come from a config of the current directory', () =>
+    inDirectory(async ({ run, path }) => {
+      writeFileSync(path('name.ts'), `export const name: string = 'lab'\n`)
+      writeFileSync(
+        path('netimage.config.ts'),
+        `
+          import { defineNetImage, type NetImageOptions } from 'netimage'
+          import { name } from './name.ts'
+          const options: NetImageOptions = ${JSON.stringify({ ...set, imageBaseName: undefined })}
+          export default defineNetImage({ ...options, imageBaseName: name })
+        `,
+      )
+      const { options, root, image } = await optionsOf(await run())
+      assert.deepEqual(options, expected)
+      assert.equal(readFileSync(join(root, 'name'), 'utf8'), 'lab\n')
+      assert.equal(readFileSync(join(image, 'net-image/boot/name'), 'utf8'), 'lab\n')
+      // A path inside a store path adds the whole store path and its closure.
+      const names = readdirSync(join(root, 'nix/store')).map((name) => `/nix/store/${name}`)
+      const closure = [toplevel, kernel, extra, library].map((cached) => cached.path)
+      assert.deepEqual(names.sort(), closure.sort())
+    }))
 
   test('come from the file that --config names, and flags override it', () =>
     inDirectory(async ({ run, path }) => {
@@ -164,78 +158,25 @@ suite('options', { concurrency: 3 }, () => {
       assert.equal(image, path('there/is/an/image'))
     }))
 
-  const wrong: Record<string, [args: string[], code: ErrorCode, details: ErrorDetails]> = {
-    'a root with a slash': [
-      ['--root-directory-name', 'a/b'],
-      'bad-option',
-      { field: 'rootDirectoryName', actual: '"a/b"' },
-    ],
-    'a root that is the directory above': [
-      ['--root-directory-name', '..'],
-      'bad-option',
-      { field: 'rootDirectoryName', actual: '".."' },
-    ],
-    'a root that is the boot tree': [
-      ['--root-directory-name', 'boot'],
-      'bad-option',
-      { field: 'rootDirectoryName', actual: '"boot"' },
-    ],
-    'an NFS root without a path': [
-      ['--nfs-root', 'server'],
-      'bad-option',
-      { field: 'nfsRoot', actual: '"server"' },
-    ],
-    'a path outside the store': [
-      ['--store-paths', '/etc'],
-      'bad-option',
-      { field: 'storePaths.0', actual: '"/etc"' },
-    ],
-    'a config that does not exist': [['--config', 'absent.json'], 'file-system', {}],
-    'a config with an unknown extension': [['--config', 'config.yaml'], 'bad-config', {}],
-  }
-  for (const [what, [args, code, details]] of Object.entries(wrong)) {
-    test(`${what}: ${code}`, () =>
-      inDirectory(async ({ run, path, directory }) => {
-        writeFileSync(path('config.yaml'), '')
-        const [option, name = ''] = args
-        const file = option === '--config' ? { file: path(name) } : {}
-        assertFailed(await run(...args), code, { ...details, ...file })
-        assert.deepEqual(readdirSync(directory).sort(), ['config.yaml', 'out'])
-      }))
-  }
+  // config.test.ts and options.test.ts have all other errors.
+  test('with a wrong value: an error, and nothing is made', () =>
+    inDirectory(async ({ run, directory }) => {
+      const failed = await run('--root-directory-name', 'a/b')
+      assert.equal(failed.status, 2, failed.stderr)
+      assertFailed(failed, 'bad-option', { field: 'rootDirectoryName', actual: '"a/b"' })
+      assert.deepEqual(readdirSync(directory), ['out'])
+    }))
 
-  const broken: Record<string, [name: string, text: string, details?: ErrorDetails]> = {
-    throws: ['netimage.config.ts', 'throw new Error("thrown on purpose")'],
-    'throws nothing': ['netimage.config.mjs', 'throw undefined'],
-    'has no default': ['netimage.config.ts', 'export const x = 1'],
-    'is not TypeScript': ['netimage.config.ts', 'export default {'],
-    'is not JSON': ['netimage.config.json', '{'],
-    'is not TOML': ['netimage.config.toml', '='],
-    'exports a text': ['netimage.config.ts', 'export default "x"', { actual: "'x'" }],
-    'exports a function': [
-      'netimage.config.ts',
-      'export default () => ({})',
-      { actual: '[Function: default]' },
-    ],
-    'has an unknown option': ['netimage.config.json', '{"nfsroot": "x"}', { field: 'nfsroot' }],
-    'has a value of another type': [
-      'netimage.config.json',
-      '{"storePaths": "x"}',
-      { field: 'storePaths', actual: '"x"' },
-    ],
-  }
-  for (const [what, [name, text, details]] of Object.entries(broken)) {
-    test(`of a config that ${what}: an error`, () =>
-      inDirectory(async ({ run, path, directory }) => {
-        writeFileSync(path(name), text)
-        const failed = await run()
-        assert.equal(failed.status, 2, failed.stderr)
-        const code = details?.field === undefined ? 'bad-config' : 'bad-option'
-        assertFailed(failed, code, details ?? { file: path(name) })
-        assert.doesNotMatch(failed.stderr, /^\s+at /m)
-        assert.deepEqual(readdirSync(directory).sort(), [name, 'out'])
-      }))
-  }
+  test('of a config that throws: an error, and nothing is made', () =>
+    inDirectory(async ({ run, path, directory }) => {
+      const name = 'netimage.config.ts'
+      writeFileSync(path(name), 'throw new Error("thrown on purpose")')
+      const failed = await run()
+      assert.equal(failed.status, 2, failed.stderr)
+      assertFailed(failed, 'bad-config', { file: path(name) })
+      assert.doesNotMatch(failed.stderr, /^\s+at /m)
+      assert.deepEqual(readdirSync(directory).sort(), [name, 'out'])
+    }))
 })
 
 suite('the place of the image', { concurrency: 3 }, () => {
@@ -262,11 +203,16 @@ suite('the place of the image', { concurrency: 3 }, () => {
       await assertWhole(path('image'))
     }))
 
-  test('can be an empty directory with --force', () =>
-    inDirectory(async ({ run, path }) => {
-      mkdirSync(path('empty'))
-      await optionsOf(await run('-o', 'empty', '--force'))
-    }))
+  test('can be an empty directory with --force', async () => {
+    const parent = temporaryDirectory()
+    mkdirSync(join(parent, 'empty'))
+    const staging = await openStaging(join(parent, 'empty'), true, noWarning)
+    writeFileSync(join(staging.image, 'new'), '')
+    await staging.publish()
+    staging.close()
+    assert.deepEqual(readdirSync(parent), ['empty'])
+    assert.deepEqual(readdirSync(join(parent, 'empty')), ['new'])
+  })
 
   const others: Record<string, (path: string) => void> = {
     'a file': (path) => writeFileSync(path, 'mine'),
@@ -286,23 +232,23 @@ suite('the place of the image', { concurrency: 3 }, () => {
     'a link to nothing': (path) => symlinkSync('/nowhere/at/all', path),
   }
   for (const [what, make] of Object.entries(others)) {
-    test(`that is ${what} is never replaced`, () =>
-      inDirectory(async ({ run, path, directory }) => {
-        make(path('other'))
-        const before = describeTree(directory, { times: false })
-        const failed = await run('-o', 'other', '--force')
-        assertFailed(failed, 'output-exists', { file: path('other') })
-        assert.deepEqual(describeTree(directory, { times: false }), before)
-      }))
+    test(`that is ${what} is never replaced`, async () => {
+      const parent = temporaryDirectory()
+      const other = join(parent, 'other')
+      make(other)
+      const before = describeTree(parent, { times: false })
+      const refused = netimageError('output-exists', { file: other })
+      await assert.rejects(openStaging(other, true, noWarning), refused)
+      assert.deepEqual(describeTree(parent, { times: false }), before)
+    })
   }
 
-  test('below a file is an error', () =>
-    inDirectory(async ({ run, path }) => {
-      writeFileSync(path('file'), '')
-      const failed = await run('-o', 'file/image')
-      assert.equal(failureOf(failed).code, 'file-system', failed.stderr)
-      assert.equal(failed.status, 1)
-    }))
+  test('below a file is an error', async () => {
+    const file = join(temporaryDirectory(), 'file')
+    writeFileSync(file, '')
+    const staging = openStaging(join(file, 'image'), false, noWarning)
+    await assert.rejects(staging, netimageError('file-system'))
+  })
 })
 
 suite('a host of a flake', { concurrency: 2 }, () => {
@@ -386,19 +332,8 @@ suite('a host of a flake', { concurrency: 2 }, () => {
   const build = (name: string, cwd: string, env = {}) =>
     netimage(command(name), { cwd, env: { ...environment(), ...env } })
 
-  for (const name of ['.#pi', './#pi', '.#other-host']) {
-    test(`${name} is built by real Nix`, async () => {
-      const run = await build(name, flake())
-      assert.equal(run.status, 0, run.stderr)
-      const { image, label, platform, toplevel } = parseObject(run.stdout)
-      assert.deepEqual([label, platform], ['25.11.flake', 'aarch64-linux'])
-      assert.match(String(toplevel), /^\/nix\/store\/[^/]+-nixos-system-flake-25\.11$/)
-      await assertWhole(String(image))
-    })
-  }
-
-  for (const name of ['.#pi', '.#with-module', '.#packages.system']) {
-    test(`Nix keeps ${name} while it is read, and no longer`, async () => {
+  for (const name of ['./#pi', '.#with-module', '.#packages.system']) {
+    test(`${name} is built by real Nix, which keeps it only while it is read`, async () => {
       const temporary = temporaryDirectory()
       const commands = ['--populate-root-commands', 'nix-store --gc --print-roots > files/roots']
       const run = await netimage([...command(name), ...commands], {
@@ -406,18 +341,21 @@ suite('a host of a flake', { concurrency: 2 }, () => {
         env: { ...environment(), TMPDIR: temporary },
       })
       assert.equal(run.status, 0, run.stderr)
-      const { image, rootDirectoryName, toplevel } = parseObject(run.stdout)
+      const { image, label, platform, rootDirectoryName, toplevel } = parseObject(run.stdout)
+      assert.deepEqual([label, platform], ['25.11.flake', 'aarch64-linux'])
+      assert.match(String(toplevel), /^\/nix\/store\/[^/]+-nixos-system-flake-25\.11$/)
       const file = join(String(image), 'net-image', String(rootDirectoryName), 'roots')
       const roots = readFileSync(file, 'utf8').split('\n')
       const isOurs = (line: string) =>
         line.startsWith(`${temporary}/`) && line.endsWith(` -> ${String(toplevel)}`)
       assert.ok(roots.some(isOurs), roots.join('\n'))
       assert.deepEqual(readdirSync(temporary), [])
+      assert.deepEqual((await verifyImage({ image: String(image) })).findings, [])
     })
   }
 
   test('can be named from another directory, and by any attribute', async () => {
-    for (const name of [`path:${flake()}#pi`, `${flake()}#packages.system`]) {
+    for (const name of [`path:${flake()}#pi`, `${flake()}#other-host`]) {
       const run = await build(name, workspace.directory)
       assert.equal(run.status, 0, run.stderr)
     }

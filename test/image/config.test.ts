@@ -143,6 +143,7 @@ suite('a config that fails', () => {
     'rejects.mjs': ["export default await Promise.reject(new Error('later'))", /later/],
     'throws-text.js': ["throw 'a text'", /a text/],
     'throws-null.js': ['throw null', /null/],
+    'throws-undefined.mjs': ['throw undefined', /undefined/],
     'syntax.js': ['export default {', /Unexpected end of input/],
     'syntax.ts': ['export default {{', /./],
     'enum.ts': ['enum A { b }; export default {}', /enum/],
@@ -205,6 +206,7 @@ suite('the error names a wrong option', () => {
     ],
     'd.toml': ['[storePaths]\nx = 1', 'bad-option', { field: 'storePaths', actual: '{"x":1}' }],
     'e.json': ['[]', 'bad-config', { actual: '[]' }],
+    'text.ts': ['export default "x"', 'bad-config', { actual: "'x'" }],
     'f.json': ['null', 'bad-config', { actual: 'null' }],
     'g.ts': [
       'export default async () => ({})',

@@ -62,6 +62,7 @@ suite('an error names the option and the value', () => {
     ['imageBaseName', 'ü'.repeat(101)],
     ['imageBaseName', null],
     ['rootDirectoryName', '../up'],
+    ['rootDirectoryName', '..'],
     ['rootDirectoryName', 'boot'],
     ['rootDirectoryName', 5],
     ['nfsRoot', 'nowhere'],
