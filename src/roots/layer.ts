@@ -6,6 +6,7 @@
  * its number if it changes. If a directory moves, everything below moves with it. Which numbers
  * nodes have, see numbers.ts. Reading a file does not change its time of access.
  */
+import { createAncestry } from './ancestry.ts'
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
 import { checkName, createDirectories } from './directories.ts'
@@ -33,11 +34,6 @@ export interface Layer {
 }
 
 const keptReplies = 1024
-/**
- * How deep the two directories of a rename may be. A path has 4096 bytes at most, so a machine
- * cannot name a deeper directory, and the walk up from the directory must be short.
- */
-const maxDepth = 2048
 /**
  * Layers whose disk failed to write something, by their directories. They take no more changes
  * until this process ends, even if they are closed and opened again.
@@ -74,6 +70,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
   const below = withFailures(image)
   const nodes = unfinished.adopt(createNodes(database, below), (opened) => opened.close())
   const directories = createDirectories(database, below, nodes)
+  const ancestry = createAncestry(nodes, image.store)
   const now = createClock()
   /** Writes that overwrote data although there was no room. */
   let overwritten = 0
@@ -196,18 +193,6 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
     row.ownData = false
   }
 
-  /** Whether `directory` is `other` or somewhere below `other`. @throws `ENAMETOOLONG` */
-  function isWithin(directory: NodeId, other: NodeId): boolean {
-    let at = directory
-    for (let depth = 0; depth < maxDepth; depth++) {
-      if (at === other) return true
-      const { parent } = nodes.findDirectory(at)
-      if (parent === at) return false
-      at = parent
-    }
-    throw failure('ENAMETOOLONG', `a directory is more than ${maxDepth} directories deep`)
-  }
-
   function mustGiveWay(replaced: NodeId, isToDirectory: boolean): void {
     const isDirectory = nodes.find(replaced).kind === 'directory'
     if (isDirectory && !isToDirectory) throw failure('EISDIR', 'a directory has that name')
@@ -305,6 +290,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
       if (nodes.find(id).kind === 'directory') {
         throw failure('EPERM', 'a directory cannot have a second name')
       }
+      ancestry.mustStayInStore(id, undefined, directory)
       room.takeName()
       transactions.run(() => {
         const time = now()
@@ -345,12 +331,13 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
       checkName(toName)
       const replaced = directories.lookup(toDirectory, toName)
       if (moved === replaced) return
+      ancestry.mustStayInStore(moved, directory, toDirectory)
       const isDirectory = nodes.find(moved).kind === 'directory'
-      if (isDirectory && isWithin(toDirectory, moved)) {
+      if (isDirectory && ancestry.isWithin(toDirectory, moved)) {
         throw failure('EINVAL', 'a directory cannot go below itself')
       }
       if (replaced !== undefined) {
-        if (isWithin(directory, replaced)) {
+        if (ancestry.isWithin(directory, replaced)) {
           throw failure('ENOTEMPTY', 'the new name is a directory that contains the moved one')
         }
         mustGiveWay(replaced, isDirectory)

@@ -216,6 +216,66 @@ suite('the store paths of an image', () => {
   })
 })
 
+suite('a file of a store path', () => {
+  const made = { mode: 0o755, uid: 0, gid: 0 }
+  const directoryNode = { kind: 'directory', ...made } as const
+
+  /** Store paths a and b, a directory of the machine in the store, and one outside. */
+  function openStore() {
+    const layer = openOver(makeTree(['a', 'b']), ['a', 'b'])
+    const { fileSystem: system } = layer
+    const store = find(system, 'nix/store') ?? 0
+    const own = system.create(store, Buffer.from('own'), directoryNode)
+    const home = system.create(system.root, Buffer.from('home'), directoryNode)
+    const at = (path: string) => find(system, `nix/store/${path}`) ?? assert.fail(path)
+    const rename = (from: string, to: NodeId) => {
+      const [, parent = '', name = ''] = /^(.*?)([^/]+)$/.exec(from) ?? []
+      system.rename(at(parent), Buffer.from(name), to, Buffer.from('new'))
+    }
+    return { layer, system, store, own, home, at, rename }
+  }
+
+  test('gets no name outside the store', async () => {
+    const { layer, system, own, home, at, rename } = openStore()
+    for (const path of ['a', 'a/bin', 'a/bin/run', 'a/link']) {
+      assert.throws(() => rename(path, home), { code: 'EXDEV' }, path)
+    }
+    assert.throws(() => system.link(at('a/bin/run'), home, Buffer.from('new')), { code: 'EXDEV' })
+    // Nor by way of a directory of the machine, or with a name that it has there.
+    rename('a/bin', own)
+    assert.throws(() => rename('own', home), { code: 'EXDEV' })
+    assert.throws(() => rename('own/new', system.root), { code: 'EXDEV' })
+    put(system, 'nix/store/own/new/run', 'RUN')
+    assert.throws(() => rename('own/new/run', home), { code: 'EXDEV' })
+    assert.deepEqual([...system.list(home, 0)], [])
+    assert.equal(read(system, 'nix/store/own/new/run'), 'RUN a')
+    await layer.close()
+    assert.deepEqual(verifyLayer(layer.directory, layer.index).problems, [])
+  })
+
+  test('is moved, linked and removed in the store, as Nix does it', async () => {
+    const { layer, system, store, own, home, at, rename } = openStore()
+    // Optimising the store, and then collecting garbage.
+    system.link(at('a/same'), own, Buffer.from('linked'))
+    rename('b/same', at('a/bin'))
+    rename('a', at('b'))
+    rename('b', own)
+    system.remove(own, Buffer.from('linked'))
+    assert.equal(read(system, 'nix/store/own/new/new/same'), 'run a')
+    assert.deepEqual(
+      [...system.list(store, 0)].map(({ name }) => name.toString()),
+      ['own'],
+    )
+    // The machine's own files may leave the store and come into it.
+    put(system, 'nix/store/mine', 'mine')
+    rename('mine', home)
+    system.rename(home, Buffer.from('new'), store, Buffer.from('back'))
+    assert.equal(read(system, 'nix/store/back'), 'mine')
+    await layer.close()
+    assert.deepEqual(verifyLayer(layer.directory, layer.index).problems, [])
+  })
+})
+
 suite('a store path that has changed', () => {
   test('and is walked again is told by its name, and its new files are not given', async () => {
     const names = ['a', 'b']

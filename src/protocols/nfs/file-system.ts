@@ -102,6 +102,8 @@ export type FileSystemErrorCode =
   | 'EPERM'
   | 'EROFS'
   | 'ESTALE'
+  /** The node cannot be moved or linked there, as between two disks. The client may copy it. */
+  | 'EXDEV'
 
 /** The error of an operation that changed nothing. */
 export class FileSystemError extends Error {

@@ -66,6 +66,7 @@ export const statusOfError = {
   EPERM: 'NFS3ERR_PERM',
   EROFS: 'NFS3ERR_ROFS',
   ESTALE: 'NFS3ERR_STALE',
+  EXDEV: 'NFS3ERR_XDEV',
 } as const satisfies Record<FileSystemErrorCode, FailureStatus>
 
 /** [§2.6, ftype3] */

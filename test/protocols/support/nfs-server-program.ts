@@ -3,12 +3,13 @@
 //     node nfs-server-program.ts ADDRESS PORTS PATH [LAYER TREE [LIMIT]]
 //
 // PORTS is the option `ports` of `startNfsServer`, as JSON. Every address may mount PATH. There it
-// has a file system in memory, or the directory LAYER as a layer over the directory TREE. The layer
+// has a file system in memory, or the directory LAYER as a layer over the directory TREE. All that
+// is in TREE/nix/store are store paths of the image. The layer
 // takes at most LIMIT bytes. The program prints `at work` once it has done a few operations.
 
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { startNfsServer } from '../../../src/protocols/nfs/server.ts'
+import { indexWithStore } from '../../roots/support/index-with-store.ts'
 import { createMemoryFileSystem } from './memory-file-system.ts'
 
 const [address = '', ports = '', path = '', layer, tree = '', limit] = process.argv.slice(2)
@@ -16,7 +17,7 @@ const [address = '', ports = '', path = '', layer, tree = '', limit] = process.a
 const fileSystem =
   layer === undefined
     ? createMemoryFileSystem()
-    : openLayer(layer, createIndex('tree', tree), limit === undefined ? undefined : Number(limit))
+    : openLayer(layer, indexWithStore(tree), limit === undefined ? undefined : Number(limit))
         .fileSystem
 const machine = {
   name: 'any',
