@@ -287,9 +287,22 @@ in
       default = 30;
       example = null;
       description = ''
-        If stage 1 finds no root, the machine starts again after this number of seconds, by
-        `boot.panic_on_fail` and `panic=` on the kernel line. After a power failure, machines are
-        often ready before their server. `null` means that stage 1 waits for a person at the console.
+        If stage 1 finds no root, or if the kernel panics, the machine starts again after this number
+        of seconds, by `boot.panic_on_fail` and `panic=` on the kernel line. If systemd crashes, it
+        starts again as well, by `systemd.crash_reboot`. After a power failure, machines are often
+        ready before their server. `null` means that the machine waits for a person at the console.
+      '';
+    };
+
+    stage1TimeLimit = mkOption {
+      type = types.nullOr types.ints.positive;
+      default = if cfg.retryAfter == null then null else 300;
+      defaultText = literalExpression "300, or null if retryAfter is null";
+      example = null;
+      description = ''
+        If stage 1 is not at its end after this number of seconds, the machine starts again. A server
+        that stops answering in the middle of a mount makes stage 1 wait for ever. `null` means that
+        there is no limit.
       '';
     };
 
@@ -349,6 +362,7 @@ in
         lib.mkBefore [
           "boot.panic_on_fail"
           "panic=${toString cfg.retryAfter}"
+          "systemd.crash_reboot"
         ]
       );
 
@@ -376,6 +390,20 @@ in
       boot.initrd.postDeviceCommands = mkIf (isVersion4 && !stage1IsSystemd) nameNfs4Client;
     })
 
+    # NixOS kills the process before stage 2. It is not started if a person asked for a shell in
+    # stage 1 (boot.shell_on_fail, boot.debug1).
+    (lib.optionalAttrs (options.boot.initrd ? preDeviceCommands) {
+      boot.initrd.preDeviceCommands = mkIf (cfg.stage1TimeLimit != null && !stage1IsSystemd) ''
+        if [ -z "$allowShell" ]; then
+          (
+            sleep ${toString cfg.stage1TimeLimit} &&
+              echo "netimage: stage 1 takes more than ${toString cfg.stage1TimeLimit} seconds, so the machine starts again" &&
+              reboot -f
+          ) &
+        fi
+      '';
+    })
+
     (lib.optionalAttrs (options.boot.initrd.network ? udhcpc.enable) {
       boot.initrd.network.udhcpc = mkIf (!stage1IsSystemd) {
         enable = mkDefault true;
@@ -401,6 +429,13 @@ in
         contents = {
           "/etc/netconfig".source = mkDefault "${pkgs.libtirpc}/etc/netconfig";
           "/etc/protocols".source = mkDefault config.environment.etc.protocols.source;
+        };
+        # The job of this target lasts as long as stage 1.
+        targets = mkIf (cfg.stage1TimeLimit != null) {
+          initrd.unitConfig = {
+            JobTimeoutSec = mkDefault cfg.stage1TimeLimit;
+            JobTimeoutAction = mkDefault "reboot-immediate";
+          };
         };
         services = mkIf isVersion4 {
           nfs4-client-name = {
@@ -430,6 +465,17 @@ in
       systemd.network.networks = mkIf config.systemd.network.enable {
         "98-netimage-root" = rootNetwork;
       };
+    }
+
+    # If the board has a watchdog, it restarts a machine whose kernel hangs, or whose systemd does
+    # nothing for this time. systemd may have to wait for the server, so the time is longer than a
+    # restart of the server takes. Since 25.11 the option has the name that systemd gives it.
+    {
+      systemd =
+        if options.systemd ? settings then
+          { settings.Manager.RuntimeWatchdogSec = mkDefault "10min"; }
+        else
+          { watchdog.runtimeTime = mkDefault "10min"; };
     }
 
     # Like the unit of nixpkgs's images, but with another name, because virtual machines already

@@ -14,7 +14,7 @@ import {
   systemdInitrd,
   systemdParts,
 } from '../check/make-system.ts'
-import type { NixWorld } from '../support/real-nix.ts'
+import { runProgram, type NixWorld } from '../support/real-nix.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { createFixtureWorld, systemExpression, type SystemRequest } from './support.ts'
 
@@ -40,6 +40,8 @@ const summarySchema = v.object({
   }),
   initrdNetworks: v.record(v.string(), networkSchema),
   initrdServices: v.record(v.string(), v.object({ before: words, script: v.string() })),
+  initrdTargets: v.record(v.string(), v.object({ unitConfig: settingsSchema })),
+  preDevices: v.nullable(v.string()),
   postDevices: v.nullable(v.string()),
   kernelParams: words,
   supportsInitrdSecrets: v.boolean(),
@@ -48,6 +50,7 @@ const summarySchema = v.object({
   unmanaged: words,
   persistent: v.boolean(),
   services: v.record(v.string(), v.unknown()),
+  watchdog: v.nullable(v.string()),
   postBoot: v.nullable(v.string()),
   settings: v.record(v.string(), v.unknown()),
   rootDirectoryName: v.string(),
@@ -88,6 +91,8 @@ suite('the module', () => {
       initrdNetworks = config.boot.initrd.systemd.network.networks;
       initrdServices = builtins.mapAttrs (_: { before, script, ... }: { inherit before script; })
         config.boot.initrd.systemd.services;
+      initrdTargets = config.boot.initrd.systemd.targets;
+      preDevices = config.boot.initrd.preDeviceCommands or null;
       postDevices = config.boot.initrd.postDeviceCommands or null;
       inherit (config.boot) kernelParams;
       inherit (config.boot.loader) supportsInitrdSecrets;
@@ -96,6 +101,8 @@ suite('the module', () => {
       inherit (config.networking.networkmanager) unmanaged;
       inherit (config.networking.dhcpcd) persistent;
       inherit (config.systemd) services;
+      watchdog =
+        config.systemd.settings.Manager.RuntimeWatchdogSec or config.systemd.watchdog.runtimeTime;
       postBoot = config.boot.postBootCommands or null;
       settings = builtins.fromJSON (
         builtins.unsafeDiscardStringContext config.system.build.netImage.settings.text
@@ -272,9 +279,55 @@ suite('the module', () => {
     const own = 'boot.kernelParams = [ "panic=5" ];'
     const { kernelParams } = await evaluate({ configuration: `{ ${own} }` })
     // The last panic= counts.
-    assert.deepEqual(kernelParams, ['boot.panic_on_fail', 'panic=30', 'panic=5'])
+    assert.deepEqual(kernelParams, [
+      ...['boot.panic_on_fail', 'panic=30', 'systemd.crash_reboot'],
+      'panic=5',
+    ])
     const waiting = await evaluate({ configuration: '{ netImage.retryAfter = null; }' })
     assert.deepEqual(waiting.kernelParams, [])
+  })
+
+  test('stage 1 has a limit of time, unless it is null or retryAfter is null', async () => {
+    const scripted = await evaluate({ release: '24.05' })
+    assert.match(scripted.preDevices ?? '', /^ *sleep 300 &&$/m)
+    assert.deepEqual(scripted.initrdTargets, {})
+    const systemd = 'boot.initrd.systemd.enable = true;'
+    const { initrdTargets, preDevices } = await evaluate({
+      configuration: `{ ${systemd} netImage.stage1TimeLimit = 60; }`,
+    })
+    const unitConfig = { JobTimeoutSec: 60, JobTimeoutAction: 'reboot-immediate' }
+    assert.deepEqual([initrdTargets, preDevices], [{ initrd: { unitConfig } }, ''])
+    for (const off of ['netImage.retryAfter = null;', 'netImage.stage1TimeLimit = null;']) {
+      const none = await evaluate({ configuration: `{ ${off} }` })
+      assert.equal(none.preDevices, '')
+      const { initrdTargets } = await evaluate({ configuration: `{ ${systemd} ${off} }` })
+      assert.deepEqual(initrdTargets, {})
+    }
+  })
+
+  test('the limit of scripted stage 1 ends with stage 1, and spares a person’s shell', async () => {
+    const { preDevices } = await evaluate({ release: '24.05' })
+    const run = async (before: string) => {
+      // Functions, so that no program of this machine can be reached.
+      const programs = 'sleep() { "$wait"; }; reboot() { echo "reboot $*"; }'
+      const commands = `${programs}\n${before}\n${preDevices}\nwait`
+      return await runProgram('sh', ['-euc', `allowShell=\nwait=true\n${commands}`])
+    }
+    assert.match(await run(''), /takes more than 300 seconds.*\nreboot -f\n$/)
+    // NixOS kills all processes before stage 2.
+    assert.equal(await run("killed() { sh -c 'kill -9 $$'; }; wait=killed"), '')
+    assert.equal(await run('allowShell=1'), '')
+  })
+
+  test('a watchdog watches systemd in each release, unless a person sets another time', async () => {
+    for (const release of ['24.05', '25.05', '25.11', '26.05']) {
+      assert.equal((await evaluate({ release })).watchdog, '10min', release)
+    }
+    const older = 'systemd.watchdog.runtimeTime = null;'
+    const off = { release: '25.05', configuration: `{ ${older} }` }
+    assert.equal((await evaluate(off)).watchdog, null)
+    const newer = 'systemd.settings.Manager.RuntimeWatchdogSec = "off";'
+    assert.equal((await evaluate({ configuration: `{ ${newer} }` })).watchdog, 'off')
   })
 
   test('secrets of the initrd are in the initrd, with any boot loader', async () => {
