@@ -82,19 +82,6 @@ suite('the demo system', () => {
       ['root-mismatch'],
     )
   })
-
-  test('with ,v3 in its device', async () => {
-    const demo = await buildDemo({ rootDevice: `${rootDevice},v3` })
-    const { rules } = await check(demo, { nfsRoot: `${rootDevice},v3` })
-    assert.deepEqual(rules, ['nfs-options-in-device'])
-  })
-
-  test('without nolock, which version 4 does not need', async () => {
-    const locking = await buildDemo({ rootOptions: 'vers=3,proto=tcp' })
-    assert.deepEqual((await check(locking)).rules, ['nfs-lock'])
-    const version4 = await buildDemo({ rootOptions: 'vers=4.2' })
-    assert.deepEqual((await check(version4)).rules, [])
-  })
 })
 
 suite('an image of the demo system', () => {
