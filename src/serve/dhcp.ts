@@ -10,6 +10,8 @@ import type { Identities } from './identity.ts'
 import type { Machines } from './machines.ts'
 import type { ServeRequest } from './request.ts'
 
+const isRunning = 'another machine with the same hardware address uses the root'
+
 export interface DhcpSurroundings {
   machines: Machines
   identities: Identities
@@ -35,6 +37,7 @@ export async function startDhcp(
       const [architecture] = machine.architectures
       const isPi = machine.bootClient === 'raspberry-pi'
       const processor = isPi ? 'raspberry-pi' : architecture
+      if (identities.isRunning(machine.mac)) return { reason: isRunning }
       if (processor !== undefined) machines.isOf(machine.mac, processor)
       return bootAnswer(machine, machines.imageOf(machine.mac).loaders, address)
     },

@@ -14,11 +14,11 @@
  * A machine that `--allow` names only by its IP address is named by that address.
  *
  * A connection keeps its name until it ends. A name belongs to one IP address as long as that
- * address has connections: two machines with the same hardware address would otherwise write to the
- * same root.
+ * address has connections (see holders.ts).
  */
 import { remember } from '../remember.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
+import { createHolders } from './holders.ts'
 import type { Neighbours } from './neighbours.ts'
 import type { Double } from './tell-doubles.ts'
 
@@ -36,6 +36,8 @@ export interface IdentitySettings {
   onAddress?: (address: string, mac: string) => void
   /** Called at each call from a second IP address with the name of a machine that is served. */
   onDouble: (double: Double) => void
+  /** Milliseconds. */
+  now?: () => number
 }
 
 export interface Identities {
@@ -50,34 +52,33 @@ export interface Identities {
    *   the connection has ended: the machine must ask again
    */
   nameOf(caller: Caller): string | undefined
+  /** Whether the caller has the name of another machine, which is alive. */
+  isSecond(caller: Caller): boolean
+  /**
+   * To be called when a machine asks DHCP what to boot.
+   *
+   * @returns whether another machine with the same hardware address is alive
+   */
+  isRunning(mac: string): boolean
   /** To be called when a connection has ended. */
   leaves: (caller: Caller) => void
   /** Whether a machine has connections. */
   isConnected(name: string): boolean
-  /** The machine boots again: another address may take its name, unless the old one still calls. */
-  boots(name: string): void
   /** Our own DHCP gave the address to the machine. */
   hasAddress(mac: string, address: string): void
   /** Whether the machine with this name is to be served. */
   isAllowed: (name: string) => boolean
 }
 
-/** The IP address that has a name, and its connections. */
-interface Holder {
-  address: string
-  callers: Set<Caller>
-  /** Whether the machine has booted again since its last call from this address. */
-  isOver: boolean
-}
-
 export function createIdentities(settings: IdentitySettings): Identities {
   const { allowed, neighbours, isNeighbour, onDouble, earlier, onAddress } = settings
+  const { now = () => performance.now() } = settings
   /** Last known hardware address by IP address. The kernel forgets machines that are silent. */
   const last = new Map<string, string>()
   const names = new WeakMap<Caller, string>()
   /** Callers whose connections have ended. Their last requests may be handled after that. */
   const gone = new WeakSet<Caller>()
-  const holders = new Map<string, Holder>()
+  const holders = createHolders((address) => neighbours.isSilent(address), now)
 
   const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
 
@@ -103,24 +104,16 @@ export function createIdentities(settings: IdentitySettings): Identities {
     return allowed !== 'any' && allowed.has(address) && !allowed.has(mac)
   }
 
-  /** @returns whether the name belongs to the caller's address */
-  function hold(name: string, caller: Caller): boolean {
-    const { address } = caller
-    let holder = holders.get(name)
-    // If an answer is on its way, a connection lasts for minutes after its machine has given up the
-    // address.
-    const isLost = (one: Holder) => one.isOver || neighbours.isSilent(one.address)
-    if (!holder || (holder.address !== address && isLost(holder))) {
-      holder = { address, callers: new Set(), isOver: false }
-      holders.set(name, holder)
-    }
-    if (holder.address !== address) {
-      if (isAllowed(name)) onDouble({ name, first: holder.address, second: address })
-      return false
-    }
-    holder.callers.add(caller)
-    holder.isOver = false
-    return true
+  function tellDouble(name: string, second: string | undefined): void {
+    const first = holders.addressOf(name)
+    if (first !== undefined && isAllowed(name)) onDouble({ name, first, second })
+  }
+
+  function nameOfDatagram({ address }: Caller): string | undefined {
+    const name = nameAt(address)
+    if (name === undefined || holders.otherThan(name, address) === undefined) return name
+    tellDouble(name, address)
+    return undefined
   }
 
   return {
@@ -134,26 +127,31 @@ export function createIdentities(settings: IdentitySettings): Identities {
       return nameAt(address)
     },
     nameOf(caller) {
-      if (caller.transport === 'udp') return nameAt(caller.address)
+      if (caller.transport === 'udp') return nameOfDatagram(caller)
       // A connection that has ended must not hold a name: nothing would release the name.
       if (gone.has(caller)) return undefined
       const name = names.get(caller) ?? nameAt(caller.address)
       if (name === undefined) return undefined
       names.set(caller, name)
-      return hold(name, caller) ? name : undefined
+      if (holders.hold(name, caller)) return name
+      tellDouble(name, caller.address)
+      return undefined
+    },
+    isSecond(caller) {
+      const name = names.get(caller) ?? nameAt(caller.address)
+      return name !== undefined && holders.isAlive(name, caller.address)
+    },
+    isRunning(mac) {
+      if (!holders.isAlive(mac, undefined)) return false
+      tellDouble(mac, undefined)
+      return true
     },
     leaves(caller) {
       gone.add(caller)
       const name = names.get(caller)
-      const holder = name === undefined ? undefined : holders.get(name)
-      if (name === undefined || !holder?.callers.delete(caller)) return
-      if (holder.callers.size === 0) holders.delete(name)
+      if (name !== undefined) holders.leave(name, caller)
     },
-    isConnected: (name) => holders.has(name),
-    boots(name) {
-      const holder = holders.get(name)
-      if (holder) holder.isOver = true
-    },
+    isConnected: (name) => holders.addressOf(name) !== undefined,
     hasAddress: (mac, address) => learn(address, mac),
   }
 }

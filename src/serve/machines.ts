@@ -135,7 +135,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     if (isEnding) return undefined
     const name = identities.nameOf(caller)
     // The machine may be one that is served, and would not ask again after a refusal.
-    if (name === undefined) return 'busy'
+    if (name === undefined) return identities.isSecond(caller) ? 'second' : 'busy'
     const { address, transport } = caller
     if (!isAllowed(name) && !isAllowed(address)) return undefined
     const known = open.get(name)
@@ -232,7 +232,6 @@ export function createMachines(settings: MachinesSettings): Machines {
       }
     },
     async boots(name) {
-      identities.boots(name)
       // Also without `ephemeral`: the machine may have another image by now.
       await forget(name)
       if (ephemeral) await resetMachineLayers(state, name)

@@ -1,4 +1,4 @@
-/** Reports that two IP addresses have the same hardware address, but not too often. */
+/** Reports that two machines have the same hardware address, but not too often. */
 import { NetimageError } from '../errors.ts'
 import { allowance } from '../protocols/report-limit.ts'
 import { remember } from '../remember.ts'
@@ -7,8 +7,8 @@ export interface Double {
   name: string
   /** The IP address that the machine is connected from. */
   first: string
-  /** The other IP address with the same name, which must wait. */
-  second: string
+  /** The IP address of the other machine with the same name; undefined: it only boots. */
+  second: string | undefined
 }
 
 /** In this time, only one address of a machine is reported. Milliseconds. */
@@ -35,12 +35,14 @@ export function tellDoubles(
 }
 
 export function doubleError({ name, first, second }: Double): NetimageError {
+  const other = second ?? 'a machine that asks DHCP what to boot'
+  const allow = second === undefined ? '' : ` --allow ${second}`
   return new NetimageError(
     'in-use',
-    `${second} has the same hardware address as ${first} (${name}), which uses the root of that address: ${second} must wait`,
+    `${other} has the same hardware address as ${first} (${name}), which uses the root of that address: the second machine is refused`,
     {
-      details: { field: name, expected: first, actual: second },
-      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each its own hardware address. Or allow both by their IP addresses instead: --allow ${first} --allow ${second}. If this is one machine with a new IP address, it goes on when its old connection has ended.`,
+      details: { field: name, expected: first, ...(second !== undefined && { actual: second }) },
+      hint: `If these are two machines (clones, or machines behind a wireless bridge that shows its own address), give each its own hardware address. Or allow both by their IP addresses instead: --allow ${first}${allow}. If this is one machine with a new IP address, it gets its root as soon as its old connection has ended.`,
     },
   )
 }

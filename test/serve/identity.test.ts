@@ -24,25 +24,29 @@ function open(allowed: Allowed = 'any', earlier = new Map<string, string>()) {
   let reads = 0
   let table = tableOf({ '10.0.0.9': ['52:54:00:00:00:09'] })
   const [doubles, kept]: [string[], string[]] = [[], []]
+  const probes: string[] = []
+  let now = 0
   const neighbours = createNeighbours(device, () => {
     reads++
     return table
   })
   const identities = createIdentities({
     ...{ allowed, neighbours, earlier },
+    now: () => now,
     onAddress: (address, mac) => kept.push(`${address} ${mac}`),
     isNeighbour: (address) => address.startsWith('10.0.0.'),
     onDouble: ({ name, first, second }) => doubles.push(`${name}: ${first}, ${second}`),
   })
   return {
-    ...{ identities, doubles, kept },
+    ...{ identities, doubles, kept, probes },
+    wait: (seconds: number) => void (now += seconds * 1000),
     reads: () => reads,
     write: (rows: Parameters<typeof tableOf>[0]) => void (table = tableOf(rows)),
   }
 }
 
-function connection(address: string): Caller {
-  return { address, transport: 'tcp' }
+function connection(address: string, probes: string[] = []): Caller {
+  return { address, transport: 'tcp', probe: () => probes.push(address) }
 }
 
 suite('the table of neighbours', () => {
@@ -212,22 +216,84 @@ suite('the name of a machine', () => {
     assert.deepEqual(doubles, [])
   })
 
-  test('a machine that booted anew has its name at its new address, if the old one is silent', () => {
+  test('a second machine is refused once the first has called, or has answered for a while', () => {
+    const { identities, write, wait, probes } = open()
+    write({ '10.0.0.7': [one], '10.0.0.8': [one] })
+    const [first, second] = [connection('10.0.0.7', probes), connection('10.0.0.8')]
+    identities.nameOf(first)
+    wait(5)
+    assert.equal(identities.nameOf(second), undefined)
+    assert.equal(identities.isSecond(second), false)
+    assert.equal(identities.isSecond(first), false)
+    // The server asks the first machine for a sign only once.
+    assert.deepEqual(probes, ['10.0.0.7'])
+    // This call may have been on its way when the first machine lost its power.
+    wait(0.5)
+    identities.nameOf(first)
+    assert.equal(identities.isSecond(second), false)
+    wait(2)
+    identities.nameOf(first)
+    assert.equal(identities.isSecond(second), true)
+    // It asks again after an hour: it may be the first machine, with another address.
+    wait(3600)
+    assert.equal(identities.nameOf(second), undefined)
+    assert.equal(identities.isSecond(second), false)
+    assert.equal(probes.length, 2)
+    // The first machine makes no call, but its connection does not end.
+    for (let seconds = 0; seconds <= 30; seconds += 5) {
+      wait(5)
+      assert.equal(identities.nameOf(second), undefined)
+    }
+    assert.equal(identities.isSecond(second), true)
+    identities.leaves(first)
+    assert.equal(identities.isSecond(second), false)
+    assert.equal(identities.nameOf(second), one)
+  })
+
+  test('a datagram does not give a second machine the name of the first one', () => {
     const { identities, doubles, write } = open()
     write({ '10.0.0.7': [one], '10.0.0.8': [one] })
-    const [first, second] = [connection('10.0.0.7'), connection('10.0.0.8')]
+    const datagram = (address: string) => identities.nameOf({ address, transport: 'udp' })
+    assert.equal(datagram('10.0.0.8'), one)
+    identities.nameOf(connection('10.0.0.7'))
+    assert.equal(datagram('10.0.0.7'), one)
+    assert.equal(datagram('10.0.0.8'), undefined)
+    assert.deepEqual(doubles, [`${one}: 10.0.0.7, 10.0.0.8`])
+  })
+
+  test('a machine that boots while another one with its hardware address works is refused', () => {
+    const { identities, doubles, write, wait } = open()
+    write({ '10.0.0.7': [one] })
+    assert.equal(identities.isRunning(one), false)
+    const first = connection('10.0.0.7')
     identities.nameOf(first)
-    identities.boots(one)
-    // The old address still calls: the boot was of another machine.
+    wait(100)
+    // The first question: the machine itself may have started again.
+    assert.equal(identities.isRunning(one), false)
+    wait(4)
     identities.nameOf(first)
-    assert.equal(identities.nameOf(second), undefined)
-    identities.boots(one)
-    assert.equal(identities.nameOf(second), one)
-    assert.equal(identities.nameOf(first), undefined)
-    // A connection from before the boot ends, which changes nothing.
+    assert.equal(identities.isRunning(one), true)
+    assert.deepEqual(doubles, [`${one}: 10.0.0.7, undefined`])
     identities.leaves(first)
-    assert.equal(identities.isConnected(one), true)
-    assert.equal(doubles.length, 2)
+    assert.equal(identities.isRunning(one), false)
+  })
+
+  test('a machine that starts again and again at the same address is not refused', () => {
+    const { identities, doubles, write, wait } = open()
+    write({ '10.0.0.7': [one] })
+    // No connection ends, as if the server never noticed that they are dead.
+    for (let start = 0; start < 10; start++) {
+      for (let question = 0; question < 3; question++) {
+        assert.equal(identities.isRunning(one), false)
+        wait(4)
+      }
+      const caller = connection('10.0.0.7')
+      for (let call = 0; call < 5; call++) {
+        assert.equal(identities.nameOf(caller), one)
+        wait(3)
+      }
+    }
+    assert.deepEqual(doubles, [])
   })
 
   test('a machine has its name at its new address, once nobody answers at the old one', async () => {

@@ -26,10 +26,13 @@ export interface NfsExport {
 }
 
 /**
- * Finds the machine that calls. `busy`: this is not possible now, and the machine should ask again;
- * undefined: the machine is not served.
+ * Finds the machine that calls.
+ *
+ * - `busy`: this is not possible now, and the machine should ask again
+ * - `second`: another machine with the same hardware address uses the root
+ * - undefined: the machine is not served
  */
-export type MachineOf = (caller: Caller) => NfsMachine | 'busy' | undefined
+export type MachineOf = (caller: Caller) => NfsMachine | 'busy' | 'second' | undefined
 
 export interface ServedExport {
   fileSystem: FileSystem

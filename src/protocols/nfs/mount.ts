@@ -176,6 +176,7 @@ function clueOf(
 /** The reason for the person, who may have configured a wrong path. */
 function reasonOf(status: MountStatus, machine: ReturnType<MachineOf>): string {
   if (machine === undefined) return notServed
+  if (machine === 'second') return 'another machine with the same hardware address uses the root'
   if (machine === 'busy') return 'the root of the machine cannot be opened now'
   switch (status) {
     case 'MNT3ERR_ACCES':
@@ -193,7 +194,7 @@ function find(
   machine: ReturnType<MachineOf>,
   path: BytePath,
 ): { exported: NfsExport; node: NodeId } | MountStatus {
-  if (machine === undefined) return 'MNT3ERR_ACCES'
+  if (machine === undefined || machine === 'second') return 'MNT3ERR_ACCES'
   if (machine === 'busy') return 'MNT3ERR_SERVERFAULT'
   const parts = partsOf(path)
   if (!path.startsWith('/')) return 'MNT3ERR_NOENT'

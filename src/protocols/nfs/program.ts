@@ -72,7 +72,8 @@ function answering(
     try {
       const machine = machineOf(rpcCall.caller)
       if (machine === undefined) throw new NfsError('NFS3ERR_ACCES')
-      if (machine === 'busy') throw new NfsError('NFS3ERR_JUKEBOX')
+      // A program of a machine that has its root must wait: an error could cost it its data.
+      if (machine === 'busy' || machine === 'second') throw new NfsError('NFS3ERR_JUKEBOX')
       const { xid, credentials, arguments: reader } = rpcCall
       const argumentsStart = reader.position
       const { served, node } = openFirstNode(reader, machine, serve)

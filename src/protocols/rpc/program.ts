@@ -14,6 +14,8 @@ export interface Caller {
   /** IPv4 or IPv6. */
   address: string
   transport: 'tcp' | 'udp'
+  /** Makes the connection end within some seconds if the client does not answer any more. */
+  probe?: () => void
 }
 
 export interface Call {

@@ -57,6 +57,8 @@ const maxLargeRecords = 64
  * After 20 s without data, Node probes the client once a second; after 10 s the connection ends.
  */
 const keepAliveMs = 20_000
+/** The same after a shorter time without data, if there is a doubt that the client is there. */
+const probeAfterMs = 1000
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
@@ -74,7 +76,8 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
       socket.destroy()
       return
     }
-    const caller: Caller = { address, transport: 'tcp' }
+    const probe = () => void socket.setKeepAlive(true, probeAfterMs)
+    const caller: Caller = { address, transport: 'tcp', probe }
     connections.add(socket, address)
     socket.once('close', () => options.onLeave?.(caller))
     socket.setTimeout(limits.idleSeconds * 1000, () => socket.destroy())

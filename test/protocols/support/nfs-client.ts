@@ -76,8 +76,12 @@ export type NfsClient = {
 const [nfs, mount] = [100003, 100005]
 
 /** @param port the port of NFS and MOUNT @param localAddress the address of the client */
-export async function connectNfs(port: number, localAddress?: string): Promise<NfsClient> {
-  const rpc = await connectRpc(port, localAddress)
+export async function connectNfs(
+  port: number,
+  localAddress?: string,
+  host?: string,
+): Promise<NfsClient> {
+  const rpc = await connectRpc(port, localAddress, host)
   const client: NfsClient = {
     socket: rpc.socket,
     async ask(name, parts, caller) {

@@ -32,10 +32,14 @@ let lastXid = 0
 /**
  * The client uses version 3 of all programs.
  *
- * @param localAddress the address of the client: an address of the loopback interface
+ * @param localAddress the address of the client
  */
-export async function connectRpc(port: number, localAddress = '127.0.0.1'): Promise<RpcClient> {
-  const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
+export async function connectRpc(
+  port: number,
+  localAddress = '127.0.0.1',
+  host = '127.0.0.1',
+): Promise<RpcClient> {
+  const socket = connect({ port, host, localAddress, noDelay: true })
   await once(socket, 'connect')
   const records = new RecordReader(2 ** 22)
   const replies: Buffer[] = []
