@@ -46,6 +46,8 @@ export interface MountEvent {
   step: 'mount' | 'unmount' | 'refuse'
   /** The path that the machine asked for; empty if it asks for another version of the protocol. */
   path: string
+  /** The request came in a datagram, whose sender may be forged. */
+  transport?: 'udp'
   reason?: string
 }
 

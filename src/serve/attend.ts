@@ -74,6 +74,8 @@ export function attend(settings: AttendSettings): Attention {
 }
 
 /** Whether this takes more than one packet with a forged address. */
-function hasCome({ kind, step }: ServeEvent): boolean {
+function hasCome(event: ServeEvent): boolean {
+  const { kind, step } = event
+  if (kind === 'nfs' && event.transport === 'udp') return false
   return kind !== 'dhcp' && step !== 'missing' && step !== 'refuse' && step !== 'fail'
 }

@@ -11,11 +11,8 @@ const addressOf = (number: number) => `10.0.${number >> 8}.${number & 255}`
 
 function open(isAllowed: (name: string) => boolean) {
   const given = new Map<string, string>()
-  const [booted, told, kept]: [string[], ServeEvent[], [string, boolean | undefined][]] = [
-    [],
-    [],
-    [],
-  ]
+  const [booted, came]: [string[], string[]] = [[], []]
+  const [told, kept]: [ServeEvent[], [string, boolean | undefined][]] = [[], []]
   const attention = attend({
     follower: followBoots({
       partOf: () => 'loader',
@@ -27,12 +24,12 @@ function open(isAllowed: (name: string) => boolean) {
     machines: { boots: (name) => (booted.push(name), Promise.resolve()) },
     partOf: () => 'loader',
     onBoot: () => {},
-    onCome: () => {},
+    onCome: (name) => void came.push(name),
     record: { add: ({ machine }, _event, _at, isServed) => void kept.push([machine, isServed]) },
     see: (_boot, event) => told.push(event),
     onError: assert.ifError,
   })
-  return { ...attention, given, booted, told, kept }
+  return { ...attention, given, booted, came, told, kept }
 }
 
 suite('events', () => {
@@ -52,6 +49,15 @@ suite('events', () => {
     assert.equal(given.size, count)
     assert.equal(booted.length, count)
     assert.ok(told.length < count, `${told.length} told`)
+  })
+
+  test('of one packet, whose sender may be forged, do not show that a machine is real', () => {
+    const { learn, came } = open(() => true)
+    const mount = { kind: 'nfs', step: 'mount', path: '/srv' } as const
+    learn({ ...mount, mac: 'a', transport: 'udp' })
+    learn({ kind: 'dhcp', proxy: false, step: 'request', mac: 'b' })
+    learn({ ...mount, mac: 'c' })
+    assert.deepEqual(came, ['c'])
   })
 
   test('of strangers do not begin a boot, and are recorded apart', () => {

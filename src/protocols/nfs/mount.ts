@@ -52,13 +52,13 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     const { caller } = call
     const machine = machineOf(caller)
     if (machine !== 'busy') {
-      mountFor(machine, path, caller.address, results)
+      mountFor(machine, path, caller, results)
       return undefined
     }
     // Wait, because Linux does not try again after a refusal, and the machine would have no root.
     return {
       until: caller.transport === 'udp' ? Promise.resolve() : untilReady(caller),
-      results: (later) => mountFor(machineOf(caller), path, caller.address, later),
+      results: (later) => mountFor(machineOf(caller), path, caller, later),
       otherwise: (_, later) => later.uint32(mountStatus.MNT3ERR_SERVERFAULT),
     }
   }
@@ -80,7 +80,7 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
   function mountFor(
     machine: ReturnType<MachineOf>,
     path: BytePath,
-    address: string,
+    { address, transport }: Caller,
     results: XdrWriter,
   ): void {
     const result = find(machine, path)
@@ -97,7 +97,11 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     results.opaque(serve(result.exported).handles.make(result.node))
     results.uint32(flavors.length)
     for (const flavor of flavors) results.uint32(flavor)
-    report({ ...clueOf(address, machine), kind: 'nfs', step: 'mount', path: shown(path) })
+    report({
+      ...clueOf(address, machine),
+      ...{ kind: 'nfs', step: 'mount', path: shown(path) },
+      ...(transport === 'udp' && { transport }),
+    })
   }
 
   const dump: Procedure = (_call, results) => {
