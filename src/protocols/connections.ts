@@ -17,6 +17,9 @@ export interface Client {
 
 export type ClientAt = (address: string) => Client
 
+/** Each address is a machine of its own, which is served. */
+export const everyone: ClientAt = (address) => ({ name: address, isServed: true })
+
 export interface Connections {
   /**
    * Accepts a new connection. If there are too many, one is closed, from a client that is not served
@@ -50,7 +53,7 @@ const firstUseMs = 5000
 
 export function createConnections(
   limits: ConnectionLimits,
-  clientAt: ClientAt = (address) => ({ name: address, isServed: true }),
+  clientAt: ClientAt = everyone,
   now: () => number = () => performance.now(),
 ): Connections {
   const all = new Map<Socket, Connection>()

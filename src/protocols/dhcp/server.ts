@@ -112,8 +112,6 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   // A packet may come in before all sockets are open.
   let sockets: DeviceSockets | undefined
   async function receive(bytes: Buffer, from: Peer, port: number): Promise<void> {
-    // Nothing can be sent to port 0.
-    if (from.port === 0) return
     const decoded = decodeOrReason(bytes)
     if ('reason' in decoded) {
       if (isMeant(port)) tellRefused(from, undefined, decoded.reason)

@@ -138,6 +138,7 @@ export interface FileSystem {
   /**
    * @param mode the new mode, set before the data are written: no client sees new data with the old
    * mode
+   * @throws `EFBIG` if the file would have more than `maxFileSize` bytes
    */
   write(file: NodeId, offset: number, data: Uint8Array, mode?: number): void
   /** @throws `EEXIST` if the name exists */

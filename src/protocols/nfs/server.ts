@@ -112,13 +112,13 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
       startTcpServer({
         ...shared,
         name: 'NFS',
-        mayCallAtLength: (caller) => machineOf(caller) !== undefined,
+        hasLongCalls: true,
         port: ports.nfs,
         programs: isShared ? [nfs, mount] : [nfs],
       }),
     )
     const nfsPort = main.port
-    const small = { mayCallAtLength: () => false }
+    const small = { hasLongCalls: false }
     const onlyMount = { ...shared, ...small, name: 'MOUNT', programs: [mount] }
     const mountPort = isShared
       ? nfsPort

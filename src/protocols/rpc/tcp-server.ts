@@ -2,6 +2,7 @@
 import { createServer } from 'node:net'
 import {
   createConnections,
+  everyone,
   plainAddress,
   type ClientAt,
   type ConnectionLimits,
@@ -37,8 +38,11 @@ export interface TcpServerOptions {
   hears?: Hears | undefined
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt | undefined
-  /** Whether the caller may send calls of more than a few kilobytes. Default: every caller. */
-  mayCallAtLength?: (caller: Caller) => boolean
+  /**
+   * Whether the programs have calls of more than a few kilobytes. Only machines that are served may
+   * send these.
+   */
+  hasLongCalls: boolean
   /** Called at the end of each connection. */
   onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
@@ -62,9 +66,9 @@ const probeAfterMs = 1000
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
-  const { limits = defaultLimits, programs, onDefect, hears } = options
+  const { limits = defaultLimits, programs, onDefect, hears, clientAt = everyone } = options
   const buffers = createReplyBuffers()
-  const connections = createConnections(limits, options.clientAt)
+  const connections = createConnections(limits, clientAt)
   const largeRecords = createLargeRecords(maxLargeRecords)
 
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
@@ -87,7 +91,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
       buffers,
       onDefect,
       onCalls: () => connections.used(socket),
-      mayCallAtLength: () => options.mayCallAtLength?.(caller) !== false,
+      mayCallAtLength: () => options.hasLongCalls && clientAt(address).isServed,
       largeRecords,
     })
   })

@@ -67,8 +67,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   main.on('error', (error) => onError(defect(error)))
   main.on('message', (bytes, from) => {
     if (hears?.(plainAddress(from.address) ?? '') === false) return
-    // Nothing can be sent to port 0: Node throws.
-    if (from.port !== 0) receive(bytes, { host: from.address, port: from.port })
+    receive(bytes, { host: from.address, port: from.port })
   })
   widen(main)
   let timer: NodeJS.Timeout | undefined
@@ -193,7 +192,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     socket.on('message', (bytes, from) => {
       if (from.port === port && from.address === host) {
         receiveIn(session, decode(bytes))
-      } else if (from.port !== 0 && decode(bytes)?.kind !== 'error') {
+      } else if (decode(bytes)?.kind !== 'error') {
         // Another sender gets an error packet, and the transfer goes on. [RFC 1350 §4]
         const message = 'this transfer belongs to another machine'
         socket.send(errorPacket('unknownTransfer', message), from.port, from.address)

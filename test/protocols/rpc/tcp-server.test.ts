@@ -52,7 +52,8 @@ async function start(limits?: TcpLimits, strangers: readonly string[] = []) {
     ...{ name: 'Test', address, port: 0, programs: [program] },
     onDefect: (defect) => defects.push(defect),
     onLeave: ({ address }) => left.push(address),
-    mayCallAtLength: (caller) => !strangers.includes(caller.address),
+    hasLongCalls: true,
+    clientAt: (client) => ({ name: client, isServed: !strangers.includes(client) }),
     ...(limits && { limits }),
   })
   return {
@@ -246,7 +247,8 @@ suite('an RPC server over TCP', () => {
   test('tells if its port is in use', async () => {
     await using server = await start()
     const other = startTcpServer({
-      ...{ name: 'NFS', address, port: server.port, programs: [], onDefect: () => {} },
+      ...{ name: 'NFS', address, port: server.port, programs: [], hasLongCalls: false },
+      onDefect: () => {},
     })
     await assert.rejects(other, (error) => {
       const details = { field: 'NFS (TCP)', actual: `${address}:${server.port}` }

@@ -17,7 +17,6 @@ export const write: NfsProcedure = {
     if (wanted > stability.fileSync) throw new XdrError(`${wanted} is not a stability`)
     const data = call.arguments.opaque()
     if (count !== data.length) throw new NfsError('NFS3ERR_INVAL')
-    if (offset + count > fileSystem.maxFileSize) throw new NfsError('NFS3ERR_FBIG')
     requireWriting(file, credentials)
     const bytes = data.subarray(0, maxTransfer)
     if (bytes.length > 0) {
