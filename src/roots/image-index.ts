@@ -19,7 +19,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 
-import { errnoOf, fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import { fileSystemError, NetimageError } from '../errors.ts'
 import { manifestName } from '../image/layout.ts'
 import { parseManifest } from '../image/manifest.ts'
 import { formatHash } from '../nix/hash.ts'
@@ -29,17 +29,17 @@ import {
   childAt,
   childOf,
   column,
-  factsOf,
-  filesOf,
   pathBelow,
   placeOf,
   structureOf,
   type Facts,
   type ImageTable,
 } from './image-table.ts'
+import { damaged, ifThere } from './image-damage.ts'
 import { mostNodesOfPath } from './numbers.ts'
-import { sharedPathCache, type KeptTable, type PathCache } from './path-cache.ts'
-import { isSameFile, lookAtDirectory, walkTree } from './walk-tree.ts'
+import { sharedPathCache, type PathCache } from './path-cache.ts'
+import { createStoreTables } from './store-tables.ts'
+import { isSameFile, walkTree } from './walk-tree.ts'
 
 export interface ImageStorePath {
   /** `<hash part>-<name>` */
@@ -96,8 +96,6 @@ export interface IndexOptions {
   mostNodes?: number
 }
 
-/** Errors of opening if the file is gone, or something else has its name. */
-const otherFile = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EISDIR', 'EINVAL'])
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 
 /**
@@ -152,10 +150,6 @@ export function createIndex(
   // The held tree and the store in it may be renamed, and links may get their names.
   const heldStore = store === undefined ? '' : holdStore(store)
   const namesInStore = store === undefined ? new Int32Array() : sortNamesInStore(store)
-  const kept: (KeptTable | undefined)[] = []
-  const tops: (Float64Array | undefined)[] = []
-  /** Of each store path that was walked. Each hash is cut to half: there are many. */
-  const walked: ({ files: string; structure: string } | undefined)[] = []
   const structureOutside = structureOf(files)
   let whole: ImageTable | undefined
 
@@ -219,66 +213,11 @@ export function createIndex(
   const shownTop = (part: Part) =>
     part === outside ? shown : `${shown}${storeDir}/${nameOfPart(part)}`
 
-  function damaged(file: string, why: string, cause?: unknown): NetimageError {
-    return new NetimageError('image-damaged', `${file} has changed while it was served: ${why}`, {
-      ...(cause !== undefined && { cause }),
-      details: { file },
-      hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
-    })
-  }
-
-  /** Turns errors that mean that a file is gone or replaced into `image-damaged`. */
-  function ifThere<T>(file: () => string, action: () => T): T {
-    try {
-      return action()
-    } catch (error) {
-      const errno = errnoOf(error)
-      if (errno !== undefined && !otherFile.has(errno)) throw error
-      throw damaged(file(), messageOf(error), error)
-    }
-  }
-
-  function tableOf(part: Part): ImageTable {
-    if (part === outside) return files
-    const known = kept[part]
-    if (known) {
-      cache.uses(known)
-      return known.table
-    }
-    const table = walkPath(part)
-    kept[part] = cache.keep(table, () => void (kept[part] = undefined))
-    return table
-  }
-
-  function walkPath(part: Part): ImageTable {
-    const shownPath = shownTop(part)
-    const refuse = () => {
-      throw new NetimageError(
-        'too-many-files',
-        `the store path ${shownPath} has more than ${mostNodes} files`,
-        {
-          details: { file: shownPath, expected: mostNodes },
-          hint: 'No machine can use this store path. Leave it out of the system, or split it.',
-        },
-      )
-    }
-    const table = ifThere(
-      () => shownPath,
-      () =>
-        walkTree(topPath(part), {
-          ...{ owner, mergesLinks: false },
-          tooMany: { most: mostNodes, refuse },
-        }),
-    )
-    const [structure, same] = [structureOf(table).slice(0, 32), filesOf(table).slice(0, 32)]
-    const before = walked[part]
-    const kind = factsOf(table.rows, 1)?.kind
-    if ((before && before.files !== same) || (kind === 'directory') !== isDirectory.get(part)) {
-      throw damaged(shownPath, 'it has other files')
-    }
-    walked[part] ??= { files: same, structure }
-    return table
-  }
+  const stores = createStoreTables({
+    ...{ owner, cache, mostNodes, placeOnDisk: topPath, shown: shownTop },
+    isDirectory: (path) => isDirectory.get(path) ?? false,
+  })
+  const tableOf = (part: Part) => (part === outside ? files : stores.tableOf(part))
 
   function fileOf(part: Part, node: number) {
     const table = tableOf(part)
@@ -297,20 +236,8 @@ export function createIndex(
     store,
     namesInStore,
     tableOf,
-    topOf(part) {
-      let { rows } = kept[part]?.table ?? { rows: tops[part] }
-      if (!rows && isDirectory.get(part)) {
-        const look = () => lookAtDirectory(topPath(part), owner)
-        rows = tops[part] = ifThere(() => shownTop(part), look)
-      }
-      const facts = factsOf(rows ?? tableOf(part).rows, 1)
-      if (facts) return facts
-      throw new RangeError(`the image has no part ${part}`)
-    },
-    structureOf(part) {
-      if (part === outside) return structureOutside
-      return (walked[part] ?? (tableOf(part), walked[part]))?.structure ?? ''
-    },
+    topOf: (part) => stores.topOf(part),
+    structureOf: (part) => (part === outside ? structureOutside : stores.structureOf(part)),
     open(part, node) {
       const { table, path, shown: shownFile } = fileOf(part, node)
       const file = ifThere(shownFile, () => openRegularFile(path()))
@@ -334,8 +261,7 @@ export function createIndex(
       return whole
     },
     close() {
-      for (const table of kept) if (table) cache.remove(table)
-      kept.length = 0
+      stores.close()
       opened.dispose()
     },
   }

@@ -23,8 +23,7 @@ export function layOver(index: ImageIndex, database: LayerDatabase, directory: s
   if (known !== undefined && known !== structure) throw changedImage(directory)
   const image = numberImage(index, numberAll(index, database))
   if (known === undefined) database.writeMeta('structure', structure)
-  for (const { number, structure: ofPath } of database.pathNumbers()) {
-    if (ofPath === undefined) continue
+  for (const [number, ofPath] of database.structures()) {
     const now = image.structureOfPath(number)
     if (now !== undefined && now !== ofPath) throw changedImage(directory)
   }

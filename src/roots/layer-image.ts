@@ -193,6 +193,8 @@ function findStorePath({ storePaths }: ImageIndex, name: Buffer): Part | undefin
 
 /** The places of the numbers, in the order of the numbers. */
 function orderOf(numbers: Float64Array | Uint32Array): Uint32Array {
+  const isSorted = numbers.every((number, at) => at === 0 || number > (numbers[at - 1] ?? 0))
+  if (isSorted) return Uint32Array.from(numbers.keys())
   return Uint32Array.from(numbers.keys()).sort((a, b) => (numbers[a] ?? 0) - (numbers[b] ?? 0))
 }
 

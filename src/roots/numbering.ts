@@ -41,21 +41,26 @@ function readNumbers(
   for (let node = rootNode + 1; node < files.length; node++) {
     files[node] = known.get(pathBelow(table, node).toString('latin1')) ?? 0
   }
-  const met = new Map(
-    database.pathNumbers().map(({ number, name, narHash }) => [`${name} ${narHash}`, number]),
-  )
-  const paths = Uint32Array.from(
-    index.storePaths,
-    ({ name, narHash }) => met.get(`${name} ${narHash}`) ?? 0,
-  )
+  const paths = readPathNumbers(index, database)
   const isComplete = !files.subarray(1).includes(0) && !paths.includes(0)
   return { numbering: { files, paths }, isComplete }
 }
 
+function readPathNumbers({ storePaths }: ImageIndex, database: LayerDatabase): Uint32Array {
+  const paths = new Uint32Array(storePaths.length)
+  let place = 0
+  // Both are sorted by name.
+  for (const { number, name, narHash } of database.pathNumbers()) {
+    while ((storePaths[place]?.name ?? name) < name) place++
+    const wanted = storePaths[place]
+    if (wanted?.name === name && wanted.narHash === narHash) paths[place] = number
+  }
+  return paths
+}
+
 function giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }: Numbering): void {
   const table = index.tableOf(outside)
-  let next =
-    1 + database.fileNumbers().reduce((most, { number }) => Math.max(most, number), rootNode)
+  let next = 1 + Math.max(rootNode, database.lastFileNumber())
   for (let node = rootNode + 1; node < files.length; node++) {
     if (files[node] !== 0) continue
     database.writeFileNumber({ number: next, path: pathBelow(table, node) })
@@ -64,10 +69,10 @@ function giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }: 
 }
 
 function givePathNumbers(index: ImageIndex, database: LayerDatabase, { paths }: Numbering): void {
-  let next = 1 + database.pathNumbers().reduce((most, { number }) => Math.max(most, number), 0)
+  let next = 1 + database.lastPathNumber()
   for (const [place, { name, narHash }] of index.storePaths.entries()) {
     if (paths[place] !== 0) continue
-    database.writePathNumber({ number: next, name, narHash, structure: undefined })
+    database.writePathNumber({ number: next, name, narHash })
     paths[place] = next++
   }
 }

@@ -16,8 +16,10 @@ export const firstOwn: NodeId = 2 ** 40
 const firstOfStore: NodeId = 2 ** 48
 /** The last number that a machine's own node can have. */
 export const lastOwn: NodeId = firstOfStore - 1
-/** A store path cannot have more nodes than this. */
-export const mostNodesOfPath = 2 ** 24
+/** The room for the nodes of one store path. */
+const placesOfPath = 2 ** 24
+/** There are numbers for more nodes, but the table of a larger store path would not fit in memory. */
+export const mostNodesOfPath = 2 ** 22
 
 /** Whether the machine made the node. */
 export function isOwn(node: NodeId): boolean {
@@ -31,11 +33,11 @@ export function isOfStore(node: NodeId): boolean {
 
 /** @param path the number of the store path in the layer */
 export function storeNode(path: number, place: number): NodeId {
-  return firstOfStore + path * mostNodesOfPath + place
+  return firstOfStore + path * placesOfPath + place
 }
 
 /** The reverse of `storeNode`, for a node that `isOfStore`. */
 export function pathAndPlace(node: NodeId): { path: number; place: number } {
   const offset = node - firstOfStore
-  return { path: Math.floor(offset / mostNodesOfPath), place: offset % mostNodesOfPath }
+  return { path: Math.floor(offset / placesOfPath), place: offset % placesOfPath }
 }

@@ -172,7 +172,8 @@ function readTables(contents: string, index: ImageIndex): Tables {
 
 /** What the layer changes must have a number, and a store path must have a structure, too. */
 function checkNumbers({ rows, problems }: Tables, database: LayerDatabase): void {
-  const paths = new Map(database.pathNumbers().map(({ number, structure }) => [number, structure]))
+  const paths = new Set(database.pathNumbers().map(({ number }) => number))
+  const structures = database.structures()
   const changed = new Set([...rows.keys()].filter(isOfStore).map((id) => pathAndPlace(id).path))
   const files = new Set([rootNode, ...database.fileNumbers().map(({ number }) => number)])
   for (const id of rows.keys()) {
@@ -181,7 +182,7 @@ function checkNumbers({ rows, problems }: Tables, database: LayerDatabase): void
   }
   for (const path of changed) {
     if (!paths.has(path)) problems.push(`store path ${path} has a number that was not given yet`)
-    else if (paths.get(path) === undefined) problems.push(`store path ${path} has no structure`)
+    else if (!structures.has(path)) problems.push(`store path ${path} has no structure`)
   }
 }
 

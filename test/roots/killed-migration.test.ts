@@ -21,10 +21,13 @@ import { assertSame, oldIndex, oldRequest, writeOldLayer } from './support/old-l
 const freshName = freshNames(modelDirectory())
 /** Called before each step of a migration that may change the disk. */
 let beforeStep = (_step: string) => {}
+/** Whether the file system has hard links. */
+let hasLinks = true
 
 const { linkSync, mkdirSync, fsyncSync, fdatasyncSync, renameSync, writeFileSync } = fs
 mock.method(fs, 'linkSync', (...given: Parameters<typeof linkSync>) => {
   beforeStep('link')
+  if (!hasLinks) throw Object.assign(new Error('no hard links'), { code: 'EPERM' })
   linkSync(...given)
 })
 mock.method(fs, 'mkdirSync', (path: string, options: fs.MakeDirectoryOptions) => {
@@ -111,6 +114,13 @@ suite('a migration that is killed', () => {
       await assertSame('random-2', layer)
     })
   }
+})
+
+test('a migration copies data on a file system without hard links', async () => {
+  const layer = writeOldLayer('script', { state: freshName(), tree: freshName() })
+  hasLinks = false
+  await assertSame('script', layer)
+  hasLinks = true
 })
 
 function contentsIn(directory: string): string[] {

@@ -1,0 +1,25 @@
+/** Errors of an image that was changed while it was served. */
+import { errnoOf, messageOf, NetimageError } from '../errors.ts'
+
+/** @param file as the person knows it */
+export function damaged(file: string, why: string, cause?: unknown): NetimageError {
+  return new NetimageError('image-damaged', `${file} has changed while it was served: ${why}`, {
+    ...(cause !== undefined && { cause }),
+    details: { file },
+    hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
+  })
+}
+
+/** Errors of opening if the file is gone, or something else has its name. */
+const otherFile = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EISDIR', 'EINVAL'])
+
+/** Turns errors that mean that a file is gone or replaced into `image-damaged`. */
+export function ifThere<T>(file: () => string, action: () => T): T {
+  try {
+    return action()
+  } catch (error) {
+    const errno = errnoOf(error)
+    if (errno !== undefined && !otherFile.has(errno)) throw error
+    throw damaged(file(), messageOf(error), error)
+  }
+}
