@@ -14,7 +14,7 @@ test('Linux sees a file system like its own, and does not notice that its server
     startMachine: (mount) =>
       startLinuxClient(network, { name: 'killed', host: 103, ...mount, script: posixChecks }),
     begins: /^checking$/,
-    betweenKillsMs: 1500,
+    operationsBetweenKills: 150,
   })
   assert.ok(kills > 3, String(kills))
 })

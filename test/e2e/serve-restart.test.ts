@@ -9,7 +9,7 @@ import { openFacts } from '../../src/boots/facts.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork } from './support/network.ts'
-import { udhcpc } from './support/own-dhcp.ts'
+import { udhcpc, udhcpcInVain } from './support/own-dhcp.ts'
 import { startOwnServer } from './support/own-server.ts'
 import { findProgram } from './support/packages.ts'
 
@@ -35,10 +35,10 @@ suite('a server that was killed and started again', () => {
     const server = await startOwnServer(network, [other, image], 'full')
     const host = await network.addHost(mac)
     const lease = await udhcpc(host)
-    const address = lease?.['ip'] ?? ''
+    const address = lease['ip'] ?? ''
     await host.run(['ip', 'address', 'add', `${address}/24`, 'dev', 'eth0'])
     // The image has no loader for it, but the machine told its processor: x86-64.
-    await udhcpc(host, ['-V', 'PXEClient:Arch:00007:UNDI:003016', '-x', '93:0007'])
+    await udhcpcInVain(host, ['-V', 'PXEClient:Arch:00007:UNDI:003016', '-x', '93:0007'])
     await server.restart()
 
     const shown = ['curl', '-s', `http://${network.server}/api/machines`]

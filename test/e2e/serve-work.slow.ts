@@ -11,8 +11,8 @@ import { startHostedClient } from '../protocols/support/hosted-client.ts'
 import { workThroughKills } from '../serve/support/killed-server.ts'
 import { openNetwork } from './support/network.ts'
 
-/** A client needs one or two seconds to connect again. Short work is interrupted more often. */
-const betweenKillsMs = { short: 2000, long: 5000 }
+/** Short work is interrupted more often. */
+const operationsBetweenKills = { short: 300, long: 1000 }
 const support = join(import.meta.dirname, '../protocols/support')
 
 suite('Linux does not notice that its server is killed', { concurrency: 2 }, () => {
@@ -126,7 +126,7 @@ ls there/nix/store
 
 type Work = {
   name: string
-  length: keyof typeof betweenKillsMs
+  length: keyof typeof operationsBetweenKills
   image?: (tree: string) => void
   script: string
 }
@@ -139,7 +139,7 @@ async function work({ name, length, image, script }: Work): Promise<void> {
     startMachine: (mount) =>
       startHostedClient(network, { name: 'machine', host: 103, ...mount, script }),
     begins: /^working$/,
-    betweenKillsMs: betweenKillsMs[length],
+    operationsBetweenKills: operationsBetweenKills[length],
   })
   assert.ok(kills >= 2, String(kills))
   assert.deepEqual(verifyLayer(layer, indexWithStore(tree)).problems, [])

@@ -21,7 +21,7 @@ import {
   type Machine,
 } from './machines.ts'
 import { openNetwork } from './network.ts'
-import { assertOneBoot, startOwnServer } from './own-server.ts'
+import { assertBoot, startOwnServer } from './own-server.ts'
 import { startLoaderServers, startRootServer, type ServerOptions } from './servers.ts'
 
 export type BootWay = {
@@ -42,7 +42,7 @@ export type BootWay = {
    * The test ends when the loader fetches the kernel, or when the kernel runs: after that, the boot
    * is the same as in other ways. Default: when the system is up.
    */
-  until?: 'script' | 'kernel'
+  until?: 'fetch' | 'kernel'
   /** The console must show these in this order; they prove that the right loader was used. */
   shows: readonly RegExp[]
 }
@@ -64,7 +64,7 @@ function byIpxeLoader(
     boot: ['ipxe'],
     servers: { dnsmasq: routerAdvertisements },
     chooses: ipxeMenu,
-    until: 'script',
+    until: 'fetch',
     shows: [
       new RegExp(way.ipxeLoader.replace('.', '\\.')),
       /iPXE initialising devices/,
@@ -206,7 +206,7 @@ export const otherWays: readonly BootWay[] = [
 ]
 
 const ends = {
-  script: { last: /nixos\/\S*Image/, what: 'the loader fetches the kernel' },
+  fetch: { last: /nixos\/\S*Image/, what: 'the loader fetches the kernel' },
   kernel: { last: /netimage-demo: stage 1/, what: 'its kernel runs' },
   up: { last: /netimage-demo: up/, what: 'up' },
 } as const
@@ -283,8 +283,8 @@ export async function bootBy(
     if (way.until === undefined) await server.program.waitFor(/"step":"registered"/)
     const boots = await server.boots(mac)
     assert.equal(boots.length, tries, JSON.stringify(boots))
-    const whole = boots.toSorted((a, b) => b.bytes - a.bytes).slice(0, 1)
-    assertOneBoot(whole, loading, way.until === undefined)
+    const [whole] = boots.toSorted((a, b) => b.bytes - a.bytes)
+    assertBoot(whole, loading, way.until === undefined)
   }
   context.diagnostic(`${way.name}: ${what} ${reached.seconds.toFixed(1)} seconds after power-on`)
   await machine.powerOff()

@@ -4,8 +4,8 @@
 //
 // PORTS is the option `ports` of `startNfsServer`, as JSON. Every address may mount PATH. There it
 // has a file system in memory, or the directory LAYER as a layer over the directory TREE. All that
-// is in TREE/nix/store are store paths of the image. The layer
-// takes at most LIMIT bytes. The program prints `at work` once it has done a few operations.
+// is in TREE/nix/store are store paths of the image. The layer takes at most LIMIT bytes. The
+// program prints `50 operations` when it has done as many, then `100 operations`, and so on.
 
 import { openLayer } from '../../../src/roots/layer.ts'
 import { startNfsServer } from '../../../src/protocols/nfs/server.ts'
@@ -31,7 +31,7 @@ await startNfsServer({
   handleKey: Buffer.alloc(32, 7),
   report: (event) => void process.stdout.write(`${JSON.stringify(event)}\n`),
   observe() {
-    if (++operations === 50) process.stdout.write('at work\n')
+    if (++operations % 50 === 0) process.stdout.write(`${operations} operations\n`)
   },
   onError: (error) => void process.stdout.write(`error: ${error.message}\n`),
 })

@@ -2,7 +2,6 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { PoweredMachine } from '../../e2e/support/machines.ts'
 import type { Network } from '../../e2e/support/network.ts'
 
@@ -10,7 +9,7 @@ const program = join(import.meta.dirname, '../../protocols/support/nfs-server-pr
 const path = '/srv/pi'
 
 /** More kills would show nothing new, and take long. */
-const mostKills = 8
+const maxKills = 5
 
 export type WorkThroughKills = {
   /** Fills the image below. */
@@ -19,13 +18,17 @@ export type WorkThroughKills = {
   startMachine: (mount: { path: string; options: string }) => Promise<PoweredMachine>
   /** The line that the machine prints when the first kill may come. */
   begins: RegExp
-  betweenKillsMs: number
+  /**
+   * Each server is killed when it has done so many operations, a multiple of 50. So the machine gets
+   * on, however busy this computer is.
+   */
+  operationsBetweenKills: number
 }
 
 /** @returns how often the server was killed, and the layer that it served */
 export async function workThroughKills(
   network: Network,
-  { image, startMachine, begins, betweenKillsMs }: WorkThroughKills,
+  { image, startMachine, begins, operationsBetweenKills }: WorkThroughKills,
 ): Promise<{ kills: number; layer: string; tree: string }> {
   const [layer, tree] = [join(network.directory, 'layer'), join(network.directory, 'tree')]
   for (const directory of [layer, tree]) mkdirSync(directory)
@@ -42,11 +45,9 @@ export async function workThroughKills(
   const passed = machine.waitFor(/^passed$/)
   await machine.waitFor(begins)
   let kills = 0
-  for (; kills < mostKills; kills++) {
-    // Each server does some work before it is killed, so that the machine gets on, however busy
-    // this computer is.
-    const works = server.waitFor(/^at work$/).then(
-      () => sleep(betweenKillsMs, false),
+  for (; kills < maxKills; kills++) {
+    const works = server.waitFor(new RegExp(`^${operationsBetweenKills} operations$`)).then(
+      () => false,
       () => true,
     )
     if (await Promise.race([passed.then(() => true), works])) break
