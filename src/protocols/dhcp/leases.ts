@@ -63,6 +63,27 @@ interface Held extends Lease {
   isTrusted: boolean
 }
 
+interface Standing {
+  /** One of `ranks`. */
+  rank: number
+  /** Of addresses with the same rank, the one with the lowest time is the best. */
+  since: number
+}
+
+/** What is known of an address, the best first. */
+const ranks = {
+  /** No machine ever had it: so machines get their old addresses back. */
+  unused: 0,
+  /** It is free since this time, or the machine has it already. */
+  free: 1,
+  /** It is offered to another machine until this time. */
+  offered: 2,
+  /** Another machine has it since this time, which may be invented and must not keep real ones out. */
+  doubtful: 3,
+  /** Somebody seems to use it. It is avoided until this time. */
+  avoided: 4,
+} as const
+
 export function keepLeases({ range, reservations, excluded, file }: LeaseSettings): Leases {
   const first = parseAddress(range.first)
   const last = parseAddress(range.last)
@@ -81,11 +102,6 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
 
   const inRange = (address: number) => first <= address && address <= last
 
-  /** Whether another machine has this lease, and it has not expired. */
-  function isAnothers(lease: Held, mac: string, now: number): boolean {
-    return lease.mac !== mac && lease.expires > now
-  }
-
   /**
    * Whether a hardware address of this lease may be invented. A new lease is not doubtful: a real
    * machine needs some time before it fetches anything.
@@ -94,27 +110,25 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     return !isTrusted && now - since > offerMs && !reservations.has(mac)
   }
 
-  /**
-   * Whether a machine may have an address, apart from offers, doubtful leases and avoided
-   * addresses.
-   */
-  function isOpen(address: number, mac: string, now: number): boolean {
+  /** How good an address is for a machine; undefined: the machine may not have it. */
+  function standingOf(address: number, mac: string, now: number): Standing | undefined {
     const reservation = reservations.get(mac)
-    if (reservation !== undefined) return address === parseAddress(reservation)
-    if (reserved.has(address) || !inRange(address)) return false
+    const isReserved = reservation !== undefined && address === parseAddress(reservation)
+    const isInPool = reservation === undefined && inRange(address) && !reserved.has(address)
+    if (!isReserved && !isInPool) return undefined
     const lease = byAddress.get(address)
-    return !lease || !isAnothers(lease, mac, now) || isDoubtful(lease, now)
-  }
-
-  function isFree(address: number, mac: string, now: number): boolean {
-    const lease = byAddress.get(address)
-    if (lease && isAnothers(lease, mac, now)) return false
-    const isItsOwn = lease?.mac === mac && lease.expires > now
+    const isCurrent = lease !== undefined && lease.expires > now
+    const isAnothers = isCurrent && lease.mac !== mac
+    if (isAnothers && !isReserved && !isDoubtful(lease, now)) return undefined
+    const doubt = avoided.get(address) ?? 0
+    if (doubt > now) return { rank: ranks.avoided, since: doubt }
+    if (isAnothers) return { rank: ranks.doubtful, since: lease.since }
     const offer = offers.get(address)
     // If no better address was left, the address of a doubtful lease may have been offered, and
     // then the machine that has this lease asks for its address again.
-    const isOffered = !isItsOwn && offer !== undefined && offer.mac !== mac && offer.until > now
-    return isOpen(address, mac, now) && !isOffered && (avoided.get(address) ?? 0) <= now
+    const isOffered = !isCurrent && offer !== undefined && offer.mac !== mac && offer.until > now
+    if (isOffered) return { rank: ranks.offered, since: offer.until }
+    return lease ? { rank: ranks.free, since: lease.expires } : { rank: ranks.unused, since: 0 }
   }
 
   function withdrawOffer(mac: string): void {
@@ -137,23 +151,16 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     byMac.set(lease.mac, lease)
   }
 
-  /**
-   * The best other address for a machine, in this order:
-   * 1. an address that no machine ever had, so that machines get their old addresses back;
-   * 2. the address that has been free for longest;
-   * 3. the address that was offered to another machine longest ago;
-   * 4. the oldest doubtful lease, so that invented machines cannot keep real ones out;
-   * 5. the avoided address whose time ends first.
-   */
+  /** The best other address for a machine. */
   function others(mac: string, now: number): number[] {
     const size = last - first + 1
     const start = hash(mac) % size
-    let best: { address: number; rank: number; since: number } | undefined
+    let best: ({ address: number } & Standing) | undefined
     for (let step = 0; step < size; step++) {
       const address = first + ((start + step) % size)
-      if (!isOpen(address, mac, now)) continue
-      const standing = standingOf(address, now)
-      if (standing === undefined) return [address]
+      const standing = standingOf(address, mac, now)
+      if (standing === undefined) continue
+      if (standing.rank === ranks.unused) return [address]
       const isBetter =
         best === undefined ||
         standing.rank < best.rank ||
@@ -161,17 +168,6 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
       if (isBetter) best = { address, ...standing }
     }
     return best ? [best.address] : []
-  }
-
-  /** How good an open address is: a lower rank is better; undefined: no machine ever had it. */
-  function standingOf(address: number, now: number): { rank: number; since: number } | undefined {
-    const doubt = avoided.get(address) ?? 0
-    if (doubt > now) return { rank: 4, since: doubt }
-    const lease = byAddress.get(address)
-    if (lease && lease.expires > now) return { rank: 3, since: lease.since }
-    const offer = offers.get(address)
-    if (offer && offer.until > now) return { rank: 2, since: offer.until }
-    return lease && { rank: 1, since: lease.expires }
   }
 
   function trusts(mac: string, now: number): boolean {
@@ -190,16 +186,20 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     },
     isFree(text, mac, now) {
       const address = parseAddress(text)
+      const standing = standingOf(address, mac, now)
+      if (standing === undefined || standing.rank <= ranks.free) return standing !== undefined
       const offer = offers.get(address)
-      const isOfferedToIt = offer?.mac === mac && offer.until > now
-      return isFree(address, mac, now) || (isOfferedToIt && isOpen(address, mac, now))
+      return offer?.mac === mac && offer.until > now
     },
     candidates(mac, wanted, now) {
       const reservation = reservations.get(mac)
       if (reservation !== undefined) return [reservation]
       const own = [byMac.get(mac)?.address, offerOf.get(mac), wanted && parseAddress(wanted)]
       const preferred = own.filter((address) => typeof address === 'number')
-      const free = preferred.filter((address) => isFree(address, mac, now))
+      const free = preferred.filter((address) => {
+        const standing = standingOf(address, mac, now)
+        return standing !== undefined && standing.rank <= ranks.free
+      })
       const all = free.length > 0 ? free : others(mac, now)
       return all.map(formatAddress)
     },
