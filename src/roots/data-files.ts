@@ -53,6 +53,10 @@ export interface DataFiles {
    * @throws `EFBIG`; the size is not changed then
    */
   setSize(node: NodeId, size: number): void
+  /** The files that are cut off when the sizes are settled, with their new sizes. */
+  cuts(): [node: NodeId, size: number][]
+  /** Cuts off a file whose size was set, but not settled before the server was killed. */
+  cut(node: NodeId, size: number): void
   /** Called when the operation is done: makes all set sizes final. */
   settleSizes(): void
   /** Called when the operation is undone: gives all files the size that they had before. */
@@ -222,6 +226,15 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       const before = fstatSync(file).size
       if (size > before) truncate(node, size)
       sizes.set(node, { before, now: size })
+    },
+    cuts() {
+      const smaller = [...sizes].filter(([, { before, now }]) => now < before)
+      return smaller.map(([node, { now }]) => [node, now])
+    },
+    cut(node, size) {
+      if (fstatSync(descriptor(node)).size <= size) return
+      truncate(node, size)
+      truncated.add(node)
     },
     settleSizes() {
       for (const node of [...sizes.keys()]) settle(node)

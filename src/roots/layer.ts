@@ -7,6 +7,7 @@
  * nodes have, see numbers.ts. Reading a file does not change its time of access.
  */
 import { createAncestry } from './ancestry.ts'
+import { noteCuts, unsettledCuts } from './cuts.ts'
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
 import { checkName, createDirectories } from './directories.ts'
@@ -81,6 +82,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
   let gone: NodeId[] = []
 
   matchData(database, data)
+  for (const { node, size } of unsettledCuts(database)) guarded(() => data.cut(node, size))
   const maxFileSize = largestFileIn(directory)
   const reserve = openReserve(directory)
 
@@ -89,6 +91,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
     beforeCommit() {
       nodes.write()
       directories.write()
+      noteCuts(database, data.cuts())
     },
     afterCommit() {
       nodes.written()

@@ -1,8 +1,10 @@
 // An operation that is undone leaves nothing behind that could disturb later operations.
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
@@ -22,6 +24,7 @@ import {
   writeImageTree,
   type Operation,
 } from './support/layer-operations.ts'
+import { find, read } from './support/stored-layers.ts'
 
 process.umask(0)
 const freshName = freshNames(temporaryDirectory())
@@ -107,5 +110,26 @@ test('a file of the image is whole after a first write to it was undone', async 
   await layer.close()
   layer = openLayer(directory, index)
   assert.equal(text(), 'two NAMES\n')
+  await layer.close()
+})
+
+test('a file whose truncation was answered is cut off, even if the server was killed in between', async () => {
+  const [directory, tree] = [freshName(), freshName()]
+  for (const each of [directory, tree]) mkdirSync(each)
+  const program = join(import.meta.dirname, 'support/killed-cut-program.ts')
+  const child = spawn(process.execPath, [program, directory, tree], { stdio: 'inherit' })
+  assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL'])
+  const over = createIndex('tree', tree)
+  let layer = openLayer(directory, over)
+  assert.equal(layer.fileSystem.recallReply(Buffer.from('request'))?.toString(), 'reply')
+  assert.equal(read(layer.fileSystem, 'file'), 'text')
+  await layer.fileSystem.stable()
+  // What is written later stays.
+  const file = find(layer.fileSystem, 'file') ?? 0
+  layer.fileSystem.write(file, 4, Buffer.from(' again'))
+  await layer.fileSystem.commit(file)
+  await layer.close()
+  layer = openLayer(directory, over)
+  assert.equal(read(layer.fileSystem, 'file'), 'text again')
   await layer.close()
 })
