@@ -2,6 +2,9 @@
  * The most room that one layer may take on the disk. So one machine's log cannot fill the disk of
  * all machines.
  *
+ * The error is `ENOSPC` and not `EDQUOT`: the limit is the size that `df` shows, and more programs
+ * understand it. SQLite, for example, reports `EDQUOT` as a broken disk, but `ENOSPC` as a full one.
+ *
  * The room that is taken is measured only now and then: the layer is the only one that writes its
  * files, so it knows how much was taken since.
  */

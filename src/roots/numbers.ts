@@ -6,8 +6,8 @@
  *     2^48 …            nodes of store paths: 2^48 + number of the path * 2^24 + place in the path
  *
  * The layer gives numbers to files by their paths, and to store paths by their names and NAR
- * hashes. Place 0 is the store path itself. Its other nodes follow in the order of its NAR. So a
- * node of a store path has the same number in every image that has the path.
+ * hashes. Place 0 is the store path itself. Its other nodes follow in the order of its NAR. So the
+ * number of a node of a store path does not depend on the rest of the image.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 

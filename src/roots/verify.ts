@@ -1,6 +1,6 @@
 /**
- * Checks the structure of a layer against its image. Reads the tables of the database directly, and
- * does not use the code that wrote them.
+ * Checks the structure of a layer against its image. Brings the layer to the present format, then
+ * reads the rows of its tables directly, not with the code that wrote them.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
