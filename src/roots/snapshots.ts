@@ -72,6 +72,8 @@ export async function restoreSnapshot(layer: StoredLayer, name: string, warn: Wa
     const contents = join(layer.directory, restored.name)
     copyContents(source, contents)
     giveToOwnerOf(layer.directory, contents)
+    // The name of the contents must be on the disk before the record that refers to it.
+    syncDirectory(layer.directory)
     writeRecord(layer.directory, restored)
     sweep(layer.directory, warn)
   })

@@ -138,6 +138,8 @@ export function migrateLayer(
   const contents = join(directory, migrated.name)
   migrateContents(join(directory, record.name), contents, index)
   giveToOwnerOf(directory, contents)
+  // The name of the contents must be on the disk before the record that refers to it.
+  syncDirectory(directory)
   writeRecord(directory, migrated)
   return migrated
 }

@@ -14,9 +14,10 @@ import {
 import { mock, suite, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { openMachineLayer } from '../../src/roots/store.ts'
+import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
-import { assertSame, oldIndex, oldRequest, writeOldLayer } from './support/old-layer.ts'
+import { assertSame, contentsOf, oldIndex, oldRequest, writeOldLayer } from './support/old-layer.ts'
 
 const freshName = freshNames(modelDirectory())
 /** Called before each step of a migration that may change the disk. */
@@ -112,6 +113,28 @@ suite('a migration that is killed', () => {
       assert.equal(signal, 'SIGKILL')
       assert.equal(contentsIn(directory).length, 2)
       await assertSame('random-2', layer)
+    })
+  }
+})
+
+suite('a migration that the disk is too full for', () => {
+  for (const failing of ['SQL', 'fsync', 'write', 'rename']) {
+    test(`at a ${failing} leaves the layer as it was`, async () => {
+      const layer = writeOldLayer('script', { state: freshName(), tree: freshName() })
+      const { state, tree, directory } = layer
+      const before = contentsOf(layer)
+      const index = oldIndex(tree)
+      beforeStep = (step) => {
+        if (step !== failing) return
+        throw Object.assign(new Error('full'), { code: 'ENOSPC', errcode: 13 })
+      }
+      const open = () => openMachineLayer(oldRequest(state, index))
+      assert.throws(open, netimageError('disk-full'))
+      beforeStep = () => {}
+      index.close()
+      assert.equal(contentsOf(layer), before)
+      await assertSame('script', layer)
+      await assertOneContents(directory, { state, tree })
     })
   }
 })
