@@ -107,6 +107,7 @@ let
   '';
 
   registration = import ./registration.nix { inherit config lib pkgs; };
+  bless = import ./bless.nix { inherit pkgs; };
 
   # The options of docs/options.md, without those that are not set.
   settings = lib.filterAttrs (_: value: value != null) {
@@ -476,6 +477,11 @@ in
           { settings.Manager.RuntimeWatchdogSec = mkDefault "10min"; }
         else
           { watchdog.runtimeTime = mkDefault "10min"; };
+    }
+
+    {
+      systemd.services.netimage-bless = bless.service;
+      systemd.targets.boot-complete = bless.target;
     }
 
     # Like the unit of nixpkgs's images, but with another name, because virtual machines already

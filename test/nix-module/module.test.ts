@@ -190,7 +190,7 @@ suite('the module', () => {
     const configuration = '{ system.nixos-init.enable = true; }'
     const { postBoot, services } = await evaluate({ release: '25.11', configuration })
     assert.equal(postBoot, '')
-    assert.deepEqual(Object.keys(services), ['register-net-image'])
+    assert.deepEqual(Object.keys(services), ['netimage-bless', 'register-net-image'])
   })
 
   test('the system is in the image even if storePaths is set with mkForce', async () => {
@@ -230,7 +230,7 @@ suite('the module', () => {
     })
     assert.deepEqual(initrdNetworks, {})
     assert.match(postBoot ?? '', /if \[ -f \/nix-path-registration \]; then/)
-    assert.deepEqual(services, {})
+    assert.deepEqual(Object.keys(services), ['netimage-bless'])
   })
 
   test('systemd stage 1 has a network, mount.nfs, and the files that mount.nfs reads', async () => {
@@ -247,7 +247,7 @@ suite('the module', () => {
     })
     assert.deepEqual(contents, ['/etc/netconfig', '/etc/protocols'])
     assert.equal(postBoot, null)
-    assert.deepEqual(Object.keys(services), ['register-net-image'])
+    assert.deepEqual(Object.keys(services), ['netimage-bless', 'register-net-image'])
   })
 
   for (const release of ['24.05', '24.11', '26.05']) {
@@ -317,6 +317,27 @@ suite('the module', () => {
     // NixOS kills all processes before stage 2.
     assert.equal(await run("killed() { sh -c 'kill -9 $$'; }; wait=killed"), '')
     assert.equal(await run('allowShell=1'), '')
+  })
+
+  test('a good boot is noted whole or not at all', async () => {
+    const unit = 'systemd.services.netimage-bless.serviceConfig.ExecStart'
+    const [path = ''] = await world.build({ expression: `(${systemExpression()}).config.${unit}` })
+    const commands = `
+      mount -t tmpfs tmpfs /run
+      mount -t tmpfs tmpfs /var/lib
+      mkdir /var/lib/netimage /run/toplevel
+      ln -s toplevel /run/booted-system
+      $1
+      cat /var/lib/netimage/blessed /proc/sys/kernel/random/boot_id
+      # Without this program, the next boot cannot write its note safely.
+      mount --bind /bin/false /usr/bin/sync
+      ln -sfn / /run/booted-system
+      $1 || cat /var/lib/netimage/blessed`
+    const namespace = ['--map-root-user', '--mount', 'sh', '-euc', commands, 'sh']
+    const said = await runProgram('unshare', [...namespace, world.realPath(path)])
+    const [blessed = '', bootId, afterwards] = said.split('\n')
+    assert.deepEqual(JSON.parse(blessed), { version: 1, bootId, toplevel: '/run/toplevel' })
+    assert.equal(afterwards, blessed)
   })
 
   test('a watchdog watches systemd in each release, unless a person sets another time', async () => {
