@@ -1,5 +1,7 @@
 /** Formats amounts, times and lines of text for people. */
 
+import { widthOf } from './width.ts'
+
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
 export function formatBytes(bytes: number): string {
@@ -31,12 +33,12 @@ export function formatTime(milliseconds: number): string {
     .replace('T', ' ')
 }
 
-/** Breaks text into lines of at most `width`, with the indent. A longer word has its own line. */
+/** Breaks text into lines of at most `width` columns, with the indent. A longer word has its own line. */
 export function wrap(text: string, width: number, indent: string): string[] {
   const lines: string[] = []
   let line = ''
   for (const word of text.split(' ')) {
-    if (line !== '' && indent.length + line.length + 1 + word.length > width) {
+    if (line !== '' && indent.length + widthOf(`${line} ${word}`) > width) {
       lines.push(indent + line)
       line = ''
     }

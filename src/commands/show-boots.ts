@@ -8,6 +8,7 @@ import { remember } from '../remember.ts'
 import { printableJson, visible } from '../printable.ts'
 import { formatBytes, formatSeconds, wrap } from './format.ts'
 import { patientOutput, type PatientOutput, type Stream } from './patient-output.ts'
+import { cutTo, padTo, widthOf } from './width.ts'
 
 export interface BootView {
   see(boot: Boot, event: ServeEvent, at: number): void
@@ -81,14 +82,14 @@ export function table(boots: readonly Boot[], now: number, width: number): strin
   const rows = inOrder.map((boot) => cellsOf(boot, now))
   const heading = ['MACHINE', 'ADDRESS', 'STEP', 'SINCE', 'SENT']
   const widths = heading.map((_, column) =>
-    [...rows, leastCells].reduce((most, cells) => Math.max(most, cells[column]?.length ?? 0), 0),
+    [...rows, leastCells].reduce((most, cells) => Math.max(most, widthOf(cells[column] ?? '')), 0),
   )
   const inLine = (cells: readonly string[]) =>
-    cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')
+    cells.map((cell, column) => padTo(cell, widths[column] ?? 0)).join('  ')
   const lines = inOrder.flatMap((boot, index) =>
     withNotes(inLine(rows[index] ?? []), notesOn(boot, now).map(visible), room),
   )
-  return [inLine(heading).trimEnd(), ...lines].map((line) => line.slice(0, room))
+  return [inLine(heading).trimEnd(), ...lines].map((line) => cutTo(line, room))
 }
 
 /** The least widths of columns, so that columns do not move when a number gets another digit. */
@@ -104,7 +105,7 @@ function cellsOf(boot: Boot, now: number): string[] {
 /** Puts one note beside the line if it fits, else all notes below the line. */
 function withNotes(line: string, notes: readonly string[], room: number): string[] {
   const together = [line, ...notes].join('  ').trimEnd()
-  if (notes.length < 2 && together.length <= room) return [together]
+  if (notes.length < 2 && widthOf(together) <= room) return [together]
   return [line.trimEnd(), ...notes.flatMap((note) => wrap(note, room, '  '))]
 }
 

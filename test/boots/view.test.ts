@@ -50,6 +50,23 @@ suite('the table of boots', () => {
     assert.match(said, /likely: the transfer stopped: .* large packets; or the file is larger/)
   })
 
+  test('keeps its columns and its width if machines send characters that are two columns wide', () => {
+    const trouble = `${'東京'.repeat(3)} ${'🚀'.repeat(40)} e\u0301`
+    const lines = table([boot('52:54:00:00:00:01', { trouble })], start, 60)
+    // As wcwidth(3) of the C library counts: two columns for each of these, none for the accent.
+    const columns = (line: string) =>
+      [...line.matchAll(/./gu)].reduce(
+        (sum, [one]) => sum + (/[東京🚀]/u.test(one) ? 2 : one === '\u0301' ? 0 : 1),
+        0,
+      )
+    for (const line of lines) assert.ok(columns(line) < 60, `${columns(line)}: ${line}`)
+    assert.ok(lines.some((line) => columns(line) === 58 && line.includes('🚀')))
+    const wide = [boot('東京', { steps: {} }), boot('a')]
+    const [, first = '', second = ''] = table(wide, start, 120)
+    const at = (line: string) => columns(line.slice(0, line.indexOf('10.0.0.100')))
+    assert.equal(at(first), at(second))
+  })
+
   test('replaces control characters', () => {
     const trouble = '\u001b[2J\u009b31m\u202e\r\n: there is no such file'
     const lines = table([boot('52:54:00:00:00:01', { trouble })], start, 200)

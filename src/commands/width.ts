@@ -1,0 +1,28 @@
+/**
+ * The width of text on a terminal. Some characters take two columns (東, 🚀), and others, such as
+ * combining accents, take none.
+ */
+import stringWidth from 'string-width'
+
+const graphemes = new Intl.Segmenter()
+
+export function widthOf(text: string): number {
+  return stringWidth(text)
+}
+
+/** Adds spaces to the end. */
+export function padTo(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - widthOf(text)))
+}
+
+/** @returns the beginning of the text that fits into the width */
+export function cutTo(text: string, width: number): string {
+  if (widthOf(text) <= width) return text
+  let [cut, taken] = ['', 0]
+  for (const { segment } of graphemes.segment(text)) {
+    taken += widthOf(segment)
+    if (taken > width) break
+    cut += segment
+  }
+  return cut
+}
