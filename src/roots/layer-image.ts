@@ -3,7 +3,7 @@
  * numbers.ts. The layer keeps only the numbers; everything else is in the index of the image, which
  * all layers share.
  */
-import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { outside, type ImageIndex, type Part } from './image-index.ts'
 import {
   childAt,
@@ -17,19 +17,8 @@ import {
 } from './image-table.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode, storeNode } from './numbers.ts'
 
-export interface ImageNode {
+export interface ImageNode extends Facts {
   id: NodeId
-  kind: NodeKind
-  mode: number
-  uid: number
-  gid: number
-  links: number
-  /** Bytes. */
-  size: number
-  /** Bytes on the disk. */
-  used: number
-  device: Device
-  modified: Time
   /** The directory that has the node; if the node has several names, that of the first. */
   parent: NodeId
 }
@@ -39,7 +28,7 @@ export interface ImageChild {
   node: NodeId
 }
 
-/** Everything except `structureOfPath` throws what `ImageIndex.tableOf` throws. */
+/** Each method also throws what `ImageIndex.tableOf` throws. */
 export interface LayerImage {
   /** The number of /nix/store; undefined if the image has no store paths. */
   store: NodeId | undefined
