@@ -80,8 +80,10 @@ export function createHolders(isSilent: (address: string) => boolean, now: () =>
         return false
       }
       holders.set(name, holder)
-      const last = now()
-      holder.callers.set(caller, { first: holder.callers.get(caller)?.first ?? last, last })
+      const time = now()
+      const calls = holder.callers.get(caller)
+      if (calls) calls.last = time
+      else holder.callers.set(caller, { first: time, last: time })
       return true
     },
     otherThan(name, address) {
