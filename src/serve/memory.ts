@@ -5,6 +5,7 @@ import type { Boot } from '../boots/follow.ts'
 import { readLastBoots } from '../boots/read.ts'
 import { recordBoots, type BootRecord } from '../boots/record.ts'
 import type { NetimageError } from '../errors.ts'
+import { parseMac } from '../mac.ts'
 import { parseProcessor, type Processor } from './machines.ts'
 
 export interface Memory {
@@ -43,9 +44,14 @@ export function openMemory(
     const processor = parseProcessor(text)
     return processor === undefined ? [] : [[mac, processor] as const]
   })
+  // A name from a damaged file must not become part of a path.
+  const addresses = [...facts.known('address')].flatMap(([address, text]) => {
+    const mac = parseMac(text)
+    return mac === undefined ? [] : [[address, mac] as const]
+  })
   return {
     ...{ record, facts, boots },
-    addresses: facts.known('address'),
+    addresses: new Map(addresses),
     processors: new Map(processors),
   }
 }
