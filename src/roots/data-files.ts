@@ -253,7 +253,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       const file = fileOf(node)
       const needed = Math.min(bytes, from?.size ?? 0)
       const isLarge = needed > maxCopiedAtOnce
-      room.take(isLarge ? 0 : needed, 1)
+      room.take(isLarge ? 0 : Math.ceil(needed / block) * block, 1)
       // A copy that is being made has taken its room already.
       if (isLarge && from && !copies.has(node)) room.takeShared(Math.min(needed, from.used))
       const copy = isLarge && from ? cloneOrCopy(node, from, needed) : undefined

@@ -238,8 +238,12 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
 
     setAttributes(id, { size, mode, uid, gid, accessed, modified }) {
       if (size === undefined) nodes.find(id)
-      else findFile(id)
-      if (size !== undefined) mustFit(size)
+      else {
+        const node = findFile(id)
+        mustFit(size)
+        // The first row of a file of the image. If a size is set, the file also gets its own data.
+        if (!isRow(node)) room.takeName()
+      }
       transactions.run(() => {
         if (size !== undefined && size < sizeOf(nodes.find(id)).size) transactions.givesRoom()
         const time = now()

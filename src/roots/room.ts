@@ -10,7 +10,7 @@ export interface Room {
   take(bytes: number, files?: number): void
   /** A copy of an image's file that may share its data with the image. */
   takeShared(bytes: number): void
-  /** A new name. */
+  /** A new name, or the first row of a node of the image. */
   takeName(): void
   /**
    * Data that a machine writes. If there is no room, the machine may still overwrite data.

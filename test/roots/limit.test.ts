@@ -22,15 +22,18 @@ const megabyte = 2 ** 20
 const most = 32 * megabyte
 const full = { code: 'ENOSPC' }
 
-/** A layer with a limit over an image that has a large file. */
-function open(limit = most) {
+/** A layer with a limit over an image that has a large file and this many small ones. */
+function open(limit = most, small = 0) {
   const [tree, directory] = [freshName(), freshName()]
   for (const each of [tree, directory]) mkdirSync(each)
   writeFileSync(join(tree, 'large'), Buffer.alloc(most - 4 * megabyte, 'large'))
+  for (let count = 0; count < small; count++) writeFileSync(join(tree, `small-${count}`), 'xy')
   const index = createIndex('tree', tree)
   const again = (other = limit) => openLayer(directory, index, other)
   const layer = again()
-  return { layer, system: layer.fileSystem, directory, again }
+  const system = layer.fileSystem
+  const files = Array.from({ length: small }, (_, count) => find(system, `small-${count}`) ?? 0)
+  return { layer, system, directory, again, files }
 }
 
 /** @returns how many steps were done until the layer was full */
@@ -145,6 +148,23 @@ suite('the limit of a layer', () => {
     assert.ok(measureContents(directory).bytes < 7 * megabyte)
     await layer.close()
   })
+
+  for (const size of [1, 0]) {
+    test(`counts the block and the row of each file of the image that is cut to ${size} bytes`, async () => {
+      const { layer, system, directory, files } = open(most, 1500)
+      const log = put(system, 'log', 'x')
+      const chunk = Buffer.alloc(100_000, 'log')
+      fill((count) => system.write(log, count * chunk.length, chunk))
+      const cut = fill((count) => system.setAttributes(files[count] ?? 0, { size }))
+      assert.ok(cut < files.length / 2, String(cut))
+      await system.stable()
+      assert.ok(measureContents(directory).bytes <= most + megabyte / 4)
+      // The files of the image are as before. The machine's own file can be cut.
+      assert.equal(system.attributes(files.at(-1) ?? 0).size, 2)
+      system.setAttributes(log, { size: 1 })
+      await layer.close()
+    })
+  }
 
   test('counts the copy of a large file of the image while it is made, and refuses it', async () => {
     const { layer, system, directory } = open()
