@@ -16,7 +16,7 @@ import { promisify } from 'node:util'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import { notALayer, openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
-import { firstOwn, lastOwn } from './numbers.ts'
+import { firstOfStore, firstOwn, lastOwn, placesOfPath } from './numbers.ts'
 
 const schema = `
   CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
@@ -134,11 +134,14 @@ export interface LayerDatabase {
   structures(): Map<number, string>
   lastPathNumber(): number
   writePathNumber(path: PathNumber): void
-  hasStructure(path: number): boolean
-  /** Known if the layer has a row of a node of this path: see `ImageIndex.structureOf`. */
+  /** The store paths that have rows of their nodes, by their numbers. */
+  changedPaths(): Set<number>
+  /** Known if the machine has used or changed a node of this path: see `ImageIndex.structureOf`. */
+  structureOf(path: number): string | undefined
   writeStructure(path: number, structure: string): void
   readReply(key: Buffer): Buffer | undefined
   writeReply(number: number, key: Buffer, reply: Buffer): void
+  isInTransaction(): boolean
   begin(): void
   commit(): void
   rollback(): void
@@ -209,9 +212,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     },
     writePathNumber: database.prepare('INSERT INTO paths VALUES (?, ?, ?, NULL)'),
     writeStructure: database.prepare('UPDATE paths SET structure = ? WHERE number = ?'),
-    hasStructure: database.prepare(
-      'SELECT 1 FROM paths WHERE number = ? AND structure IS NOT NULL',
-    ),
+    structureOf: database.prepare('SELECT structure FROM paths WHERE number = ?'),
     readReply: database.prepare('SELECT reply FROM replies WHERE key = ?'),
     writeReply: database.prepare('INSERT OR REPLACE INTO replies VALUES (?, ?, ?)'),
     reusable: database.prepare(
@@ -289,12 +290,21 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     writePathNumber: ({ number, name, narHash }) =>
       void statements.writePathNumber.run(number, name, narHash),
     writeStructure: (path, structure) => void statements.writeStructure.run(structure, path),
-    hasStructure: (path) => statements.hasStructure.get(path) !== undefined,
+    changedPaths() {
+      const path = `CAST((id - ${firstOfStore}) / ${placesOfPath} AS INTEGER)`
+      const select = database.prepare(`SELECT DISTINCT ${path} AS path FROM nodes WHERE id >= ?`)
+      return new Set(select.all(firstOfStore).map((row) => Number(row['path'])))
+    },
+    structureOf(path) {
+      const structure = statements.structureOf.get(path)?.['structure']
+      return typeof structure === 'string' ? structure : undefined
+    },
     readReply(key) {
       const reply = statements.readReply.get(key)?.['reply']
       return reply instanceof Uint8Array ? Buffer.from(reply) : undefined
     },
     writeReply: (number, key, reply) => void statements.writeReply.run(number, key, reply),
+    isInTransaction: () => database.isTransaction,
     begin: () => void statements.begin.run(),
     commit: () => void statements.commit.run(),
     rollback: () => void statements.rollback.run(),

@@ -72,6 +72,8 @@ export interface ImageIndex {
   tableOf(part: Part): ImageTable
   /** The attributes of a store path itself. Does not walk a directory. @throws as `tableOf` */
   topOf(part: Part): Facts
+  /** The name of the top of a part in errors. */
+  shownTop(part: Part): string
   /** A hash that is the same as long as the nodes have the same numbers. @throws as `tableOf` */
   structureOf(part: Part): string
   /**
@@ -237,6 +239,7 @@ export function createIndex(
     namesInStore,
     tableOf,
     topOf: (part) => stores.topOf(part),
+    shownTop,
     structureOf: (part) => (part === outside ? structureOutside : stores.structureOf(part)),
     open(part, node) {
       const { table, path, shown: shownFile } = fileOf(part, node)

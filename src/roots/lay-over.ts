@@ -5,7 +5,7 @@
 import { NetimageError } from '../errors.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
-import { numberImage, type LayerImage } from './layer-image.ts'
+import { numberImage, type LayerImage, type UsesPath } from './layer-image.ts'
 import { numberAll } from './numbering.ts'
 import { isOfStore, pathAndPlace } from './numbers.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
@@ -17,13 +17,20 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
  * @param directory of the layer
  * @throws `NetimageError` `bad-state` if names were added, removed or moved in the root tree
  */
-export function layOver(index: ImageIndex, database: LayerDatabase, directory: string): LayerImage {
+export function layOver(
+  index: ImageIndex,
+  database: LayerDatabase,
+  directory: string,
+  usesPath?: UsesPath,
+): LayerImage {
   const known = database.readMeta('structure')
   const structure = index.structureOf(outside)
   if (known !== undefined && known !== structure) throw changedImage(directory)
-  const image = numberImage(index, numberAll(index, database))
+  const image = numberImage(index, numberAll(index, database), usesPath)
   if (known === undefined) database.writeMeta('structure', structure)
-  for (const [number, ofPath] of database.structures()) {
+  const changed = database.changedPaths()
+  for (const [number, ofPath] of changed.size > 0 ? database.structures() : []) {
+    if (!changed.has(number)) continue
     const now = image.structureOfPath(number)
     if (now !== undefined && now !== ofPath) throw changedImage(directory)
   }
@@ -42,7 +49,8 @@ export function recordStructures(
 ): void {
   const paths = new Set(nodes.filter(isOfStore).map((node) => pathAndPlace(node).path))
   for (const path of paths) {
-    const structure = database.hasStructure(path) ? undefined : image.structureOfPath(path)
+    const structure =
+      database.structureOf(path) === undefined ? image.structureOfPath(path) : undefined
     if (structure !== undefined) database.writeStructure(path, structure)
   }
 }

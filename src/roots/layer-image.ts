@@ -69,7 +69,15 @@ interface Place {
   node: number
 }
 
-export function numberImage(index: ImageIndex, { files, paths }: Numbering): LayerImage {
+/** Called before a node inside a store path is given out: see path-structures.ts. May throw. */
+export type UsesPath = (part: Part, path: number) => void
+
+/** @param usesPath default: nothing is checked */
+export function numberImage(
+  index: ImageIndex,
+  { files, paths }: Numbering,
+  usesPath?: UsesPath,
+): LayerImage {
   const byFile = orderOf(files)
   const byPath = orderOf(paths)
   const store = index.store === undefined ? undefined : numberOf(outside, index.store)
@@ -95,6 +103,7 @@ export function numberImage(index: ImageIndex, { files, paths }: Numbering): Lay
   }
 
   function tableAt({ part }: Place): ImageTable {
+    if (part !== outside) usesPath?.(part, paths[part] ?? 0)
     return index.tableOf(part)
   }
 

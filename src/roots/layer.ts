@@ -18,6 +18,7 @@ import type { FileSystem, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { layOver } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
+import { createPathStructures } from './path-structures.ts'
 import { createNodes, isRow, type AnyNode } from './nodes.ts'
 import { rootNode } from './numbers.ts'
 import { openReserve } from './reserve.ts'
@@ -53,7 +54,8 @@ const directoryBytes = 4096
 export function openLayer(directory: string, index: ImageIndex, most?: number): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
-  const image = layOver(index, database, directory)
+  const structures = createPathStructures(index, database)
+  const image = layOver(index, database, directory, structures.uses)
   const room = openRoom({
     directory,
     most,
@@ -98,6 +100,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
       gone.push(...going)
       going = []
       data.settleSizes()
+      structures.record()
     },
     undone() {
       nodes.forget()
@@ -396,6 +399,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
     async close() {
       try {
         await data.stopCopies()
+        structures.record()
         await transactions.stable()
       } finally {
         opened.dispose()

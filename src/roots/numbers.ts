@@ -13,11 +13,11 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
 
 export const rootNode: NodeId = 1
 export const firstOwn: NodeId = 2 ** 40
-const firstOfStore: NodeId = 2 ** 48
+export const firstOfStore: NodeId = 2 ** 48
 /** The last number that a machine's own node can have. */
 export const lastOwn: NodeId = firstOfStore - 1
 /** The room for the nodes of one store path. */
-const placesOfPath = 2 ** 24
+export const placesOfPath = 2 ** 24
 /** There are numbers for more nodes, but the table of a larger store path would not fit in memory. */
 export const mostNodesOfPath = 2 ** 22
 

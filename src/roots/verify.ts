@@ -142,6 +142,14 @@ function readTables(contents: string, index: ImageIndex): Tables {
     const image = layOver(index, database, contents)
     const tables: Tables = { image, rows: new Map(), entries: new Map(), problems: [] }
     tables.problems.push(...database.damage())
+    // For the store paths that the layer has changed, `layOver` has compared them already.
+    for (const [number, before] of database.structures()) {
+      const now = image.structureOfPath(number)
+      if (now === undefined || now === before) continue
+      tables.problems.push(
+        `store path ${number} has other files than when the machine first used it`,
+      )
+    }
     const [nextNode, nextCookie] = [database.readMeta('nextNode'), database.readMeta('nextCookie')]
     for (const row of database.all('nodes')) {
       const node = toNodeRow(row, file)

@@ -25,6 +25,7 @@ import { layOver } from '../../src/roots/lay-over.ts'
 import type { LayerImage } from '../../src/roots/layer-image.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { isOfStore, isOwn, rootNode } from '../../src/roots/numbers.ts'
+import { createPathStructures } from '../../src/roots/path-structures.ts'
 import { createPathCache } from '../../src/roots/path-cache.ts'
 import { verifyLayer } from '../../src/roots/verify.ts'
 import { netimageError } from '../support/errors.ts'
@@ -324,6 +325,75 @@ suite('a store path that has changed', () => {
     const refused = netimageError('bad-state', { file: layer.directory })
     assert.throws(() => openLayer(layer.directory, indexOf(root, names)), refused)
     assert.throws(() => verifyLayer(layer.directory, indexOf(root, names)), refused)
+  })
+
+  test('while the server was down is told, and no handle opens another file', async () => {
+    const names = ['a', 'b']
+    const root = makeTree(names)
+    const { directory, ...layer } = openOver(root, names)
+    const [inA, inB] = names.map((name) => find(layer.fileSystem, `nix/store/${name}/link`) ?? 0)
+    await layer.close()
+    layer.index.close()
+    const file = join(root, 'nix/store/a')
+    writeFileSync(join(file, 'first'), 'another file')
+    const index = indexOf(root, names)
+    assert.match(verifyLayer(directory, index).problems.join('\n'), /^store path 1 has other files/)
+    const again = openLayer(directory, index)
+    const { fileSystem: system } = again
+    assert.throws(() => system.readLink(inA ?? 0), damaged(`${file} has other files`))
+    assert.throws(() => system.lookup(inA ?? 0, Buffer.from('x')), damaged(`${file} has other`))
+    assert.equal(system.readLink(inB ?? 0).toString(), 'bin/run')
+    await again.close()
+    rmSync(join(file, 'first'))
+    const back = openLayer(directory, indexOf(root, names))
+    assert.equal(back.fileSystem.readLink(inA ?? 0).toString(), 'bin/run')
+    await back.close()
+  })
+
+  test('is recorded later if nothing could be written when its path was first used', () => {
+    const names = ['a', 'b']
+    const index = indexOf(makeTree(names), names)
+    const database = openLayerDatabase(freshDirectory())
+    layOver(index, database, 'layer')
+    const full = () => {
+      throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
+    }
+    const isRecorded = (path: number) => database.structureOf(path) !== undefined
+    let writeStructure: typeof database.writeStructure = full
+    const structures = createPathStructures(index, {
+      ...database,
+      writeStructure: (path, structure) => writeStructure(path, structure),
+    })
+    structures.uses(0, 1)
+    assert.ok(!isRecorded(1))
+    writeStructure = database.writeStructure
+    // A transaction of the machine is not touched.
+    database.begin()
+    structures.uses(1, 2)
+    assert.ok(!isRecorded(1) && !isRecorded(2))
+    database.rollback()
+    structures.record()
+    assert.ok(isRecorded(1) && isRecorded(2))
+    database.close()
+    index.close()
+  })
+
+  test('does not keep a layer closed that has not changed the path', async () => {
+    const names = ['a', 'b']
+    const root = makeTree(names)
+    const layer = openOver(root, names)
+    read(layer.fileSystem, 'nix/store/a/bin/run')
+    put(layer.fileSystem, 'nix/store/b/bin/run', 'mod b')
+    await layer.close()
+    writeFileSync(join(root, 'nix/store/a/new'), '')
+    directoriesRead = []
+    const again = openLayer(layer.directory, indexOf(root, names))
+    // The opening walks only the store paths that the layer has changed.
+    assert.ok(directoriesRead.some((path) => /\/b\/bin$/.test(path)))
+    assert.ok(!directoriesRead.some((path) => /\/a\/bin$/.test(path)))
+    assert.equal(read(again.fileSystem, 'nix/store/b/bin/run'), 'mod b')
+    assert.throws(() => read(again.fileSystem, 'nix/store/a/new'), damaged(root))
+    await again.close()
   })
 
   test('is found at the start if its name is missing', () => {
