@@ -96,6 +96,8 @@ export interface IndexOptions {
   cache?: PathCache
   /** A store path with more nodes is refused. */
   mostNodes?: number
+  /** Milliseconds since any time. Default: since this process began. */
+  now?: () => number
 }
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
@@ -218,6 +220,7 @@ export function createIndex(
   const stores = createStoreTables({
     ...{ owner, cache, mostNodes, placeOnDisk: topPath, shown: shownTop },
     isDirectory: (path) => isDirectory.get(path) ?? false,
+    now: options.now ?? (() => performance.now()),
   })
   const tableOf = (part: Part) => (part === outside ? files : stores.tableOf(part))
 

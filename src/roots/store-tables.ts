@@ -26,12 +26,26 @@ export interface StoreTablesSettings {
   shown: (path: number) => string
   /** Whether the store path was a directory when the index was made. */
   isDirectory: (path: number) => boolean
+  /** Milliseconds since any time. */
+  now: () => number
+}
+
+/**
+ * How long a damaged store path is refused without another look. A look at a large path takes
+ * seconds, and machines ask for each file. Milliseconds.
+ */
+const refusedFor = 60_000
+
+interface Refusal {
+  error: NetimageError
+  until: number
 }
 
 export function createStoreTables(settings: StoreTablesSettings): StoreTables {
-  const { owner, cache, mostNodes, placeOnDisk, shown, isDirectory } = settings
+  const { owner, cache, mostNodes, placeOnDisk, shown, isDirectory, now } = settings
   const kept: (KeptTable | undefined)[] = []
   const tops: (Float64Array | undefined)[] = []
+  const refusals = new Map<number, Refusal>()
   /** Of each store path that was walked. Each hash is cut to half: there are many. */
   const walked: ({ files: string; structure: string } | undefined)[] = []
 
@@ -41,10 +55,26 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
       cache.uses(known)
       return known.table
     }
-    const table = walk(path)
-    mustBeSame(path, table)
+    const refusal = refusals.get(path)
+    if (refusal && now() < refusal.until) throw refusal.error
+    refusals.delete(path)
+    const table = walkOrRefuse(path)
     kept[path] = cache.keep(table, () => void (kept[path] = undefined))
     return table
+  }
+
+  function walkOrRefuse(path: number): ImageTable {
+    try {
+      const table = walk(path)
+      mustBeSame(path, table)
+      return table
+    } catch (error) {
+      if (error instanceof NetimageError) {
+        const isDamaged = error.code === 'image-damaged'
+        refusals.set(path, { error, until: isDamaged ? now() + refusedFor : Infinity })
+      }
+      throw error
+    }
   }
 
   function walk(path: number): ImageTable {
