@@ -84,7 +84,9 @@ export interface ImageIndex {
   open(part: Part, node: number): number
   /** @throws `NetimageError` `image-damaged`, as for `open` */
   readLink(part: Part, node: number): Buffer
-  /** Walks all files as the versions did whose layers had format 1: see migrate.ts. */
+  /**
+   * Walks all files as the versions did whose layers had format 1: see migrate.ts. Each call walks.
+   */
   walkWhole(): ImageTable
   close(): void
 }
@@ -155,7 +157,6 @@ export function createIndex(
   const heldStore = store === undefined ? '' : holdStore(store)
   const namesInStore = store === undefined ? new Int32Array() : sortNamesInStore(store)
   const structureOutside = structureOf(files)
-  let whole: ImageTable | undefined
 
   function walkOutside(): ImageTable {
     const directory = Buffer.from(held + storeDir)
@@ -262,10 +263,7 @@ export function createIndex(
       if (target) return target
       throw damaged(shownFile(), 'it is another link')
     },
-    walkWhole() {
-      whole ??= walkTree(Buffer.from(held), { owner, mergesLinks: true })
-      return whole
-    },
+    walkWhole: () => walkTree(Buffer.from(held), { owner, mergesLinks: true }),
     close() {
       stores.close()
       opened.dispose()

@@ -19,7 +19,15 @@ import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase, toNodeRow, type LayerDatabase } from './database.ts'
 import { openOlderFile } from './database-file.ts'
 import type { ImageIndex } from './image-index.ts'
-import { column, countNodes, nameOf, noEntry, placeOf, structureOf } from './image-table.ts'
+import {
+  column,
+  countNodes,
+  nameOf,
+  noEntry,
+  placeOf,
+  structureOf,
+  type ImageTable,
+} from './image-table.ts'
 import { changedImage, layOver, recordStructures } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
 import { namesIn } from './names-in.ts'
@@ -62,7 +70,7 @@ function translateDatabase(from: string, to: string, index: ImageIndex): Map<Nod
   const now = stack.adopt(openLayerDatabase(to), (opened) => opened.close())
   const image = layOver(index, now, from)
   now.begin()
-  const withData = translateRows(before, now, { from, image, index })
+  const withData = translateRows(before, now, { from, image, whole })
   now.commit()
   now.syncNow()
   stack.dispose()
@@ -73,9 +81,9 @@ function translateDatabase(from: string, to: string, index: ImageIndex): Map<Nod
 function translateRows(
   before: DatabaseSync,
   now: LayerDatabase,
-  { from, image, index }: { from: string; image: LayerImage; index: ImageIndex },
+  { from, image, whole }: { from: string; image: LayerImage; whole: ImageTable },
 ): Map<NodeId, NodeId> {
-  const translate = createTranslation(index, image, from)
+  const translate = createTranslation(whole, image, from)
   const withData = new Map<NodeId, NodeId>()
   const written = new Map<NodeId, NodeId>()
   for (const value of before.prepare('SELECT * FROM nodes').iterate()) {
@@ -93,7 +101,7 @@ function translateRows(
       cookie: Number(cookie),
     })
   }
-  for (const { directory, name, node } of furtherNames(index)) {
+  for (const { directory, name, node } of furtherNames(whole)) {
     const id = written.get(node)
     if (id !== undefined) leadTo(id, translate(directory), name, image, now)
   }
@@ -127,13 +135,15 @@ function leadTo(
   now.writeEntry(directory, { name, node: id, cookie: 0 })
 }
 
-/** @returns the present number for a number of format 1 */
+/**
+ * @param table of `ImageIndex.walkWhole`
+ * @returns the present number for a number of format 1
+ */
 function createTranslation(
-  index: ImageIndex,
+  table: ImageTable,
   image: LayerImage,
   from: string,
 ): (id: NodeId) => NodeId {
-  const table = index.walkWhole()
   const known = new Map<NodeId, NodeId>([[rootNode, rootNode]])
 
   function translate(id: NodeId): NodeId {
@@ -154,11 +164,14 @@ function createTranslation(
   return translate
 }
 
-/** All names of the image's nodes except the first name of each node, in numbers of format 1. */
+/**
+ * All names of the image's nodes except the first name of each node, in numbers of format 1.
+ *
+ * @param table of `ImageIndex.walkWhole`
+ */
 function* furtherNames(
-  index: ImageIndex,
+  table: ImageTable,
 ): Generator<{ directory: NodeId; name: Buffer; node: NodeId }> {
-  const table = index.walkWhole()
   const { rows, entries } = table
   for (let directory = 1; directory <= countNodes(table); directory++) {
     const first = rows[placeOf(directory) + column.firstChild] ?? 0

@@ -4,6 +4,9 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { ImageTable } from '../../src/roots/image-table.ts'
 import { openMachineLayer } from '../../src/roots/store.ts'
 import { readRecord } from '../../src/roots/record.ts'
 import { restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
@@ -19,7 +22,10 @@ import {
   writeOldLayer,
   type OldLayer,
 } from './support/old-layer.ts'
-import { put, read } from './support/stored-layers.ts'
+import { find, put, read } from './support/stored-layers.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage: () => void = runInNewContext('gc')
 
 const freshName = freshNames(temporaryDirectory())
 
@@ -47,6 +53,28 @@ suite('a layer of format 1', () => {
     assert.equal(again.name, layer.name)
     assert.equal(read(again.fileSystem, 'etc/new'), 'new')
     await again.close()
+  })
+
+  test('is compared with one walk over the image, which no layer needs afterwards', async () => {
+    const { state, tree } = fresh('script')
+    const index = oldIndex(tree)
+    const walks: WeakRef<ImageTable>[] = []
+    const walkWhole = () => {
+      const table = index.walkWhole()
+      walks.push(new WeakRef(table))
+      return table
+    }
+    const layer = openMachineLayer(oldRequest(state, { ...index, walkWhole }))
+    // A table can only be collected in a later turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    collectGarbage()
+    assert.deepEqual(
+      walks.map((table) => table.deref()),
+      [undefined],
+    )
+    assert.ok(find(layer.fileSystem, 'etc'))
+    await layer.close()
+    index.close()
   })
 
   test('is left as it is over an image that has changed', () => {
