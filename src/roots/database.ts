@@ -307,7 +307,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     isInTransaction: () => database.isTransaction,
     begin: () => void statements.begin.run(),
     commit: () => void statements.commit.run(),
-    rollback: () => void statements.rollback.run(),
+    rollback() {
+      // SQLite may have rolled back itself. It does so if the disk is full.
+      if (database.isTransaction) statements.rollback.run()
+    },
     syncNow: () => fdatasyncSync(log),
     sync: () => synced(fdatasyncAsync(log)),
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),

@@ -67,10 +67,9 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     isOpen = false
     try {
       database.rollback()
-    } catch {
-      // SQLite has already rolled back itself. It does so if the disk is full.
+    } finally {
+      undone()
     }
-    undone()
   }
 
   function commit(): void {
