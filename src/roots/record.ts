@@ -1,6 +1,6 @@
 /** The record beside a layer: its image, and which folder of contents is current. */
 import { randomBytes } from 'node:crypto'
-import { closeSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { closeSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 
@@ -104,9 +104,14 @@ export function writeRecord(directory: string, record: LayerRecord): void {
   // Nobody can know this name and put a link there. If this process is killed, the file is swept.
   const scratch = join(directory, `.new-record-${randomBytes(6).toString('hex')}`)
   const text = `${JSON.stringify(document, undefined, 2)}\n`
-  writeFileSync(scratch, text, { flag: 'wx', mode: 0o600, flush: true })
-  giveToOwnerOf(directory, scratch)
-  renameSync(scratch, join(directory, recordFile))
+  try {
+    writeFileSync(scratch, text, { flag: 'wx', mode: 0o600, flush: true })
+    giveToOwnerOf(directory, scratch)
+    renameSync(scratch, join(directory, recordFile))
+  } catch (error) {
+    rmSync(scratch, { force: true })
+    throw error
+  }
   syncDirectory(directory)
 }
 

@@ -10,7 +10,7 @@
  * swept.
  */
 import { randomBytes } from 'node:crypto'
-import { renameSync } from 'node:fs'
+import { renameSync, rmdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { databaseError, isDatabaseFull } from '../database-error.ts'
@@ -84,9 +84,15 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       if (before) {
         noteUse(place.directory, record)
       } else {
-        // Before the record: if there is a record, these directories are known to be on the disk.
-        syncUp(dirname(place.directory), state)
-        writeRecord(place.directory, record)
+        try {
+          // Before the record: if there is a record, these directories are known to be on the disk.
+          syncUp(dirname(place.directory), state)
+          writeRecord(place.directory, record)
+        } catch (error) {
+          // The next try makes another directory.
+          tidy(contents, () => {}, rmdirSync)
+          throw error
+        }
       }
       let layer: Layer
       try {
@@ -134,13 +140,16 @@ export function migrateLayer(
   record: LayerRecord,
   index: ImageIndex,
 ): LayerRecord {
+  // Migrations that failed before may have left contents, which take room.
+  sweep(directory, () => {})
   const migrated = { ...record, name: newName() }
+  const before = join(directory, record.name)
   const contents = join(directory, migrated.name)
-  migrateContents(join(directory, record.name), contents, index)
+  withReserveOf(before, () => migrateContents(before, contents, index))
   giveToOwnerOf(directory, contents)
   // The name of the contents must be on the disk before the record that refers to it.
   syncDirectory(directory)
-  writeRecord(directory, migrated)
+  withReserveOf(before, () => writeRecord(directory, migrated))
   return migrated
 }
 
@@ -188,13 +197,21 @@ function beginAnew({ directory }: StoredLayer): void {
   const record = readRecord(directory)
   if (!record) return
   const anew = { ...record, name: newName(), created: Date.now() }
+  withReserveOf(join(directory, record.name), () => writeRecord(directory, anew))
+}
+
+/**
+ * Runs the action. If the disk is full, gives up the reserve of the contents and runs the action
+ * again. No machine uses these contents any more, so they do not need their reserve.
+ */
+function withReserveOf(contents: string, action: () => void): void {
   try {
-    writeRecord(directory, anew)
+    action()
   } catch (error) {
-    if (!isDiskFull(error)) throw error
-    // The old contents are not needed any more, so their reserve can make room for the record.
-    dropReserve(join(directory, record.name))
-    writeRecord(directory, anew)
+    const isKnown = error instanceof NetimageError && error.code === 'disk-full'
+    if (!isKnown && !isDiskFull(error) && !isDatabaseFull(error)) throw error
+    dropReserve(contents)
+    action()
   }
 }
 

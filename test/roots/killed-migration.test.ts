@@ -129,7 +129,9 @@ suite('a migration that the disk is too full for', () => {
         throw Object.assign(new Error('full'), { code: 'ENOSPC', errcode: 13 })
       }
       const open = () => openMachineLayer(oldRequest(state, index))
-      assert.throws(open, netimageError('disk-full'))
+      for (let count = 0; count < 3; count++) assert.throws(open, netimageError('disk-full'))
+      // A failed migration may leave its new contents, but the next one removes them.
+      assert.ok(contentsIn(directory).length <= 2)
       beforeStep = () => {}
       index.close()
       assert.equal(contentsOf(layer), before)
