@@ -78,7 +78,7 @@ export function useBootDatabase<T>(
         {
           cause: error,
           details: { file },
-          hint: 'Lost are only past boots and what was learnt of machines. Check the disk. You can delete the broken file.',
+          hint: 'Only past boots and what was learnt of machines are lost. Check the disk. You can delete the broken file.',
         },
       ),
     )
@@ -160,7 +160,7 @@ function openToWrite(file: string): DatabaseSync {
 function toError(file: string, error: unknown): NetimageError {
   return databaseError(`could not open the boots in ${file}`, error, {
     details: { file },
-    hint: 'Move the file away to begin a new record. Only the list of past boots is lost.',
+    hint: 'Move the file away to begin a new record. Only past boots and what was learnt of machines are lost.',
   })
 }
 
@@ -182,7 +182,7 @@ function refuseNewer(file: string): void {
     `${file} was written by a newer netimage: its format is ${found}, and this netimage knows ${format}`,
     {
       details: { file, expected: format, actual: found },
-      hint: 'Use the newer netimage. Or move the file away to begin a new record: only the list of past boots is lost.',
+      hint: 'Use the newer netimage. Or move the file away to begin a new record. Only past boots and what was learnt of machines are lost.',
     },
   )
 }

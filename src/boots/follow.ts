@@ -40,7 +40,7 @@ export interface FollowSettings {
   /** Whether a mounted path is the whole root of a machine. */
   isRoot: (path: string) => boolean
   /** The last boot of each machine that earlier runs of the server saw, the newest first. */
-  earlier?: readonly Boot[]
+  earlierBoots?: readonly Boot[]
 }
 
 export interface Follower {
@@ -63,9 +63,9 @@ const shortestMs = 1000
 const maxStrangers = 64
 
 export function followBoots(settings: FollowSettings): Follower {
-  const { partOf, nameOf, isServed, isRoot, earlier = [] } = settings
+  const { partOf, nameOf, isServed, isRoot, earlierBoots = [] } = settings
   const [machines, strangers] = [new Map<string, Boot>(), new Map<string, Boot>()]
-  for (const boot of earlier.toReversed()) {
+  for (const boot of earlierBoots.toReversed()) {
     if (isServed(boot.machine)) remember(machines, boot.machine, { ...boot, isFromBefore: true })
   }
 

@@ -13,7 +13,7 @@ import type { Machines } from './machines.ts'
 
 export interface AttendSettings {
   follower: Follower
-  identities: Pick<Identities, 'isAllowed' | 'hasAddress'>
+  identities: Pick<Identities, 'isAllowed' | 'learnAddress'>
   machines: Pick<Machines, 'boots'>
   /** The part of a boot file in the boot of a machine. */
   partOf: (machine: string, file: string) => BootPart | undefined
@@ -43,7 +43,7 @@ export function attend(settings: AttendSettings): Attention {
     const at = Date.now()
     if (event.kind === 'dhcp' && !event.proxy && event.step === 'acknowledge') {
       const { mac, address } = event
-      if (mac !== undefined && address !== undefined) identities.hasAddress(mac, address)
+      if (mac !== undefined && address !== undefined) identities.learnAddress(mac, address)
     }
     const boot = follower.see(event, at)
     learned.set(event, { boot, at })

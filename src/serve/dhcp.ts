@@ -38,7 +38,7 @@ export async function startDhcp(
       const isPi = machine.bootClient === 'raspberry-pi'
       const processor = isPi ? 'raspberry-pi' : architecture
       if (identities.isRunning(machine.mac)) return { reason: isRunning }
-      if (processor !== undefined) machines.isOf(machine.mac, processor)
+      if (processor !== undefined) machines.learnProcessor(machine.mac, processor)
       return bootAnswer(machine, machines.imageOf(machine.mac).loaders, address)
     },
   }

@@ -31,7 +31,7 @@ export interface IdentitySettings {
   /** Whether an address is of another machine on the network that is served. */
   isNeighbour: (address: string) => boolean
   /** Hardware addresses by IP address, as an earlier run of the server knew them. */
-  earlier?: ReadonlyMap<string, string>
+  learntAddresses?: ReadonlyMap<string, string>
   /** Called if an IP address has another hardware address than before. */
   onAddress?: (address: string, mac: string) => void
   /** Called at each call from a second IP address with the name of a machine that is served. */
@@ -65,13 +65,13 @@ export interface Identities {
   /** Whether a machine has connections. */
   isConnected(name: string): boolean
   /** Our own DHCP gave the address to the machine. */
-  hasAddress(mac: string, address: string): void
+  learnAddress(mac: string, address: string): void
   /** Whether the machine with this name is to be served. */
   isAllowed: (name: string) => boolean
 }
 
 export function createIdentities(settings: IdentitySettings): Identities {
-  const { allowed, neighbours, isNeighbour, onDouble, earlier, onAddress } = settings
+  const { allowed, neighbours, isNeighbour, onDouble, learntAddresses, onAddress } = settings
   const { now = () => performance.now() } = settings
   /** Last known hardware address by IP address. The kernel forgets machines that are silent. */
   const last = new Map<string, string>()
@@ -88,14 +88,14 @@ export function createIdentities(settings: IdentitySettings): Identities {
     if (found !== undefined && isAllowed(found)) learn(address, found)
     const mac = found ?? last.get(address)
     if (mac !== undefined) return isNamedByAddress(mac, address) ? address : mac
-    if (neighbours.areTold() && isNeighbour(address)) return undefined
+    if (neighbours.hasTable() && isNeighbour(address)) return undefined
     // Not for a neighbour: another machine may have got the address while the server was off.
-    const before = earlier?.get(address)
+    const before = learntAddresses?.get(address)
     return before !== undefined && !isNamedByAddress(before, address) ? before : address
   }
 
   function learn(address: string, mac: string): void {
-    const before = last.get(address) ?? earlier?.get(address)
+    const before = last.get(address) ?? learntAddresses?.get(address)
     if (before !== mac) onAddress?.(address, mac)
     remember(last, address, mac)
   }
@@ -152,6 +152,6 @@ export function createIdentities(settings: IdentitySettings): Identities {
       if (name !== undefined) holders.leave(name, caller)
     },
     isConnected: (name) => holders.addressOf(name) !== undefined,
-    hasAddress: (mac, address) => learn(address, mac),
+    learnAddress: (mac, address) => learn(address, mac),
   }
 }

@@ -25,7 +25,7 @@ export interface MachinesSettings {
   /** Whether the layer of a machine is reset at each boot. */
   ephemeral: boolean
   /** Processors by hardware address, as an earlier run of the server knew them. */
-  earlier?: ReadonlyMap<string, Processor>
+  learntProcessors?: ReadonlyMap<string, Processor>
   /** Called if a machine has another processor than before. */
   onProcessor?: (mac: string, processor: Processor) => void
   /** The most bytes that a layer may take on the disk; undefined: no limit. */
@@ -37,7 +37,7 @@ export interface MachinesSettings {
 
 export interface Machines {
   /** To be called when DHCP has told the processor of a machine. */
-  isOf(mac: string, processor: Processor): void
+  learnProcessor(mac: string, processor: Processor): void
   imageOf(name: string): ServedImage
   treesOf: (requester: Requester) => Promise<BootTrees | undefined>
   nfsMachineOf: MachineOf
@@ -103,8 +103,8 @@ const platforms: Record<string, readonly number[]> = {
 export function createMachines(settings: MachinesSettings): Machines {
   const { images, state, identities, ephemeral, layerSize, onError } = settings
   const { isAllowed } = identities
-  const { maxOpen = defaultMaxOpen, earlier, onProcessor } = settings
-  const processors = new Map<string, Processor>(earlier)
+  const { maxOpen = defaultMaxOpen, learntProcessors, onProcessor } = settings
+  const processors = new Map<string, Processor>(learntProcessors)
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
@@ -207,7 +207,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   return {
     imageOf,
     nfsMachineOf,
-    isOf(mac, processor) {
+    learnProcessor(mac, processor) {
       if (processors.get(mac) !== processor) onProcessor?.(mac, processor)
       remember(processors, mac, processor)
     },

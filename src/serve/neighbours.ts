@@ -12,7 +12,7 @@ export interface Neighbours {
    * Whether the kernel keeps an ARP table for this network. It has none for loopback, tunnels and
    * other networks without ARP.
    */
-  areTold(): boolean
+  hasTable(): boolean
 }
 
 /**
@@ -39,7 +39,7 @@ export function createNeighbours(device: string, read = readArpTable): Neighbour
   return {
     macOf: (address) => table().macs.get(address),
     isSilent: (address) => table().silent.has(address),
-    areTold: () => table().size > 0,
+    hasTable: () => table().size > 0,
   }
 }
 

@@ -13,7 +13,7 @@ import { startDhcp } from './dhcp.ts'
 import { createIdentities, type Identities } from './identity.ts'
 import { openImages } from './images.ts'
 import { createMachines, type Machines } from './machines.ts'
-import { openMemory } from './memory.ts'
+import { openLearnt } from './learnt.ts'
 import { createNeighbours, isNeighbourOf } from './neighbours.ts'
 import { machinesElsewhere } from './other-images.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
@@ -48,8 +48,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const images = await openImages(request.images, http, unfinished)
   openState(state)
   const key = handleKey(state)
-  const known = know(request, place, images, unfinished)
-  const ports = await startServers({ ...known, request, place, images, key, signal }, unfinished)
+  const wiring = wire(request, place, images, unfinished)
+  const ports = await startServers({ ...wiring, request, place, images, key, signal }, unfinished)
 
   const lost = Promise.withResolvers<NetimageError>()
   const isChosen = request.address !== undefined
@@ -61,13 +61,13 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     }),
   )
 
-  const elsewhere = machinesElsewhere(state, images).filter(known.identities.isAllowed)
+  const elsewhere = machinesElsewhere(state, images).filter(wiring.identities.isAllowed)
   const running = unfinished.move()
   return {
     interface: place,
     images,
     ports,
-    boots: () => known.follower.boots(),
+    boots: () => wiring.follower.boots(),
     elsewhere,
     lost: lost.promise,
     close: () => running.disposeAsync(),
@@ -75,7 +75,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
 }
 
 /** What the server knows of machines, and how it learns. */
-interface Knowledge {
+interface Wiring {
   identities: Identities
   machines: Machines
   follower: Follower
@@ -85,28 +85,28 @@ interface Knowledge {
   dhcp: { server?: DhcpServer | undefined }
 }
 
-function know(
+function wire(
   request: ServeRequest,
   place: ServedInterface,
   images: readonly ServedImage[],
   unfinished: AsyncDisposableStack,
-): Knowledge {
+): Wiring {
   const { state, onError } = request
-  const memory = openMemory(state, onError, unfinished)
+  const learnt = openLearnt(state, onError, unfinished)
   const identities = createIdentities({
     allowed: request.allowed,
     neighbours: createNeighbours(place.name),
     isNeighbour: isNeighbourOf(place),
-    earlier: memory.addresses,
-    onAddress: (ip, mac) => memory.facts.keep('address', ip, mac),
+    learntAddresses: learnt.addresses,
+    onAddress: (ip, mac) => learnt.facts.keep('address', ip, mac),
     onDouble: tellDoubles((double) => onError(doubleError(double))),
   })
   const machines = createMachines({
     ...{ images, state, identities, onError },
     ephemeral: request.ephemeral ?? false,
     layerSize: request.layerSize,
-    earlier: memory.processors,
-    onProcessor: (mac, processor) => memory.facts.keep('processor', mac, String(processor)),
+    learntProcessors: learnt.processors,
+    onProcessor: (mac, processor) => learnt.facts.keep('processor', mac, String(processor)),
   })
   unfinished.defer(() => machines.close())
 
@@ -117,11 +117,11 @@ function know(
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
     isRoot: (path) => rootPaths.has(path.replace(/\/+$/, '') || '/'),
-    earlier: memory.boots,
+    earlierBoots: learnt.boots,
   })
-  const dhcp: Knowledge['dhcp'] = {}
+  const dhcp: Wiring['dhcp'] = {}
   const attention = attend({
-    ...{ follower, identities, machines, partOf, record: memory.record, see: request.see },
+    ...{ follower, identities, machines, partOf, record: learnt.record, see: request.see },
     onBoot: (machine) => roots.boots(machine),
     onCome: (machine) => dhcp.server?.sees(machine),
     onError: (error) => onError(defect(error)),
@@ -137,7 +137,7 @@ function both({ learn, tell }: Attention) {
   }
 }
 
-interface Surroundings extends Knowledge {
+interface Surroundings extends Wiring {
   request: ServeRequest
   place: ServedInterface
   images: readonly ServedImage[]

@@ -18,9 +18,9 @@ const parts = new Map<string, BootPart>([
 /** The machine that DHCP gave the address to, as the servers know it. */
 const nameOfAll = (asked: string) => (asked === address ? mac : asked)
 
-function follow(nameOf = nameOfAll, earlier: readonly Boot[] = []) {
+function follow(nameOf = nameOfAll, earlierBoots: readonly Boot[] = []) {
   return followBoots({
-    earlier,
+    earlierBoots,
     partOf: (_, file) => parts.get(file),
     nameOf,
     isServed: () => true,

@@ -20,7 +20,7 @@ function open(isAllowed: (name: string) => boolean) {
       isServed: isAllowed,
       isRoot: () => true,
     }),
-    identities: { isAllowed, hasAddress: (mac, address) => void given.set(address, mac) },
+    identities: { isAllowed, learnAddress: (mac, address) => void given.set(address, mac) },
     machines: { boots: (name) => (booted.push(name), Promise.resolve()) },
     partOf: () => 'loader',
     onBoot: () => {},

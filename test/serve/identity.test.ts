@@ -20,7 +20,7 @@ function tableOf(rows: Record<string, [mac: string, flags?: number, device?: str
   return `IP address       HW type     Flags       HW address            Mask     Device\n${lines.join('')}`
 }
 
-function open(allowed: Allowed = 'any', earlier = new Map<string, string>()) {
+function open(allowed: Allowed = 'any', learntAddresses = new Map<string, string>()) {
   let reads = 0
   let table = tableOf({ '10.0.0.9': ['52:54:00:00:00:09'] })
   const [doubles, kept]: [string[], string[]] = [[], []]
@@ -31,7 +31,7 @@ function open(allowed: Allowed = 'any', earlier = new Map<string, string>()) {
     return table
   })
   const identities = createIdentities({
-    ...{ allowed, neighbours, earlier },
+    ...{ allowed, neighbours, learntAddresses },
     now: () => now,
     onAddress: (address, mac) => kept.push(`${address} ${mac}`),
     isNeighbour: (address) => address.startsWith('10.0.0.'),
@@ -84,7 +84,7 @@ suite('the table of neighbours', () => {
       throw new Error('ENOENT')
     })
     assert.equal(neighbours.macOf('10.0.0.7'), undefined)
-    assert.equal(neighbours.areTold(), false)
+    assert.equal(neighbours.hasTable(), false)
   })
 })
 
@@ -140,9 +140,9 @@ suite('the name of a machine', () => {
 
   test('our own DHCP leases are used after the table', () => {
     const { identities } = open()
-    identities.hasAddress(two, '10.0.0.50')
+    identities.learnAddress(two, '10.0.0.50')
     assert.equal(identities.nameAt('10.0.0.50'), two)
-    identities.hasAddress(two, '10.0.0.9')
+    identities.learnAddress(two, '10.0.0.9')
     assert.equal(identities.nameAt('10.0.0.9'), '52:54:00:00:00:09')
   })
 
@@ -155,12 +155,12 @@ suite('the name of a machine', () => {
   })
 
   test('what an earlier run of the server knew counts only if the table cannot tell', async () => {
-    const earlier = new Map([
+    const learntAddresses = new Map([
       ['10.1.0.7', one],
       ['10.0.0.7', one],
       ['10.1.0.8', one],
     ])
-    const { identities, kept, write } = open('any', earlier)
+    const { identities, kept, write } = open('any', learntAddresses)
     assert.equal(identities.nameAt('10.1.0.7'), one)
     // A neighbour may be another machine by now: it must ask again until the table knows it.
     assert.equal(identities.nameAt('10.0.0.7'), undefined)
@@ -170,13 +170,13 @@ suite('the name of a machine', () => {
     assert.deepEqual(kept, [`10.0.0.7 ${two}`])
     // Only changes are kept.
     identities.nameAt('10.0.0.7')
-    identities.hasAddress(one, '10.1.0.7')
+    identities.learnAddress(one, '10.1.0.7')
     assert.equal(kept.length, 1)
-    identities.hasAddress(two, '10.1.0.8')
+    identities.learnAddress(two, '10.1.0.8')
     assert.equal(identities.nameAt('10.1.0.8'), two)
-    identities.hasAddress(one, '10.1.0.8')
+    identities.learnAddress(one, '10.1.0.8')
     assert.deepEqual(kept.slice(1), [`10.1.0.8 ${two}`, `10.1.0.8 ${one}`])
-    const limited = open(new Set(['10.1.0.7']), earlier).identities
+    const limited = open(new Set(['10.1.0.7']), learntAddresses).identities
     assert.equal(limited.nameAt('10.1.0.7'), '10.1.0.7')
   })
 

@@ -102,9 +102,9 @@ suite('the machines of a server', () => {
         ephemeral: false,
         onError: () => {},
       })
-      machines.isOf('dc:a6:32:00:00:01', 'raspberry-pi')
-      machines.isOf('52:54:00:00:00:01', 0)
-      machines.isOf('52:54:00:00:00:02', 11)
+      machines.learnProcessor('dc:a6:32:00:00:01', 'raspberry-pi')
+      machines.learnProcessor('52:54:00:00:00:01', 0)
+      machines.learnProcessor('52:54:00:00:00:02', 11)
       const platforms = ['dc:a6:32:00:00:01', '52:54:00:00:00:01', '52:54:00:00:00:02'].map(
         (mac) => machines.imageOf(mac).platform,
       )

@@ -10,7 +10,7 @@ export function identitiesOf(macs: Record<string, string> = {}): Identities {
     neighbours: {
       macOf: (address) => macs[address],
       isSilent: () => false,
-      areTold: () => false,
+      hasTable: () => false,
     },
     isNeighbour: () => true,
     onDouble: () => {},

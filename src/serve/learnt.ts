@@ -8,7 +8,7 @@ import type { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { parseProcessor, type Processor } from './machines.ts'
 
-export interface Memory {
+export interface Learnt {
   record: BootRecord
   facts: Pick<Facts, 'keep'>
   /** The last boot of each machine, the newest first. */
@@ -23,23 +23,23 @@ export interface Memory {
 const mostBoots = 4096
 
 /**
- * @param opened gets the closing of the database
+ * @param unfinished closes the database at its end
  * @throws `NetimageError` `bad-state` if a newer netimage made the database; a broken one is replaced
  */
-export function openMemory(
+export function openLearnt(
   state: string,
   onError: (error: NetimageError) => void,
-  opened: AsyncDisposableStack,
-): Memory {
+  unfinished: AsyncDisposableStack,
+): Learnt {
   const { database, facts, boots } = useBootDatabase(state, onError, (database) => ({
     database,
     facts: openFacts(database, onError),
     boots: readLastBoots(database, mostBoots),
   }))
-  opened.defer(() => database.close())
-  opened.defer(() => facts.flush())
+  unfinished.defer(() => database.close())
+  unfinished.defer(() => facts.flush())
   const record = recordBoots(database, onError)
-  opened.defer(() => record.flush())
+  unfinished.defer(() => record.flush())
   const processors = [...facts.known('processor')].flatMap(([mac, text]) => {
     const processor = parseProcessor(text)
     return processor === undefined ? [] : [[mac, processor] as const]
