@@ -25,18 +25,25 @@ export interface PathCache {
 /** A node takes about 170 bytes. */
 const mostNodes = 500_000
 
-/** @param most nodes of all tables together; one table is kept even if it has more nodes */
+/**
+ * A table counts as half of the room at most, even if it has more nodes. So the two tables that were
+ * last used are always kept: machines often use two store paths in turn. And a table that is larger
+ * than the room does not push out all others.
+ *
+ * @param most nodes of all tables together
+ */
 export function createPathCache(most = mostNodes): PathCache {
   const all = new Map<KeptTable, () => void>()
-  let nodes = 0
+  let taken = 0
   let uses = 0
+  const sizeOf = (table: ImageTable) => Math.min(countNodes(table), most / 2)
 
   function remove(kept: KeptTable): void {
-    if (all.delete(kept)) nodes -= countNodes(kept.table)
+    if (all.delete(kept)) taken -= sizeOf(kept.table)
   }
 
-  function makeRoom(count: number): void {
-    while (nodes + count > most && all.size > 0) {
+  function makeRoom(size: number): void {
+    while (taken + size > most && all.size > 0) {
       const [oldest, drop] = [...all].reduce((one, other) =>
         other[0].usedAt < one[0].usedAt ? other : one,
       )
@@ -49,10 +56,10 @@ export function createPathCache(most = mostNodes): PathCache {
     remove,
     uses: (kept) => void (kept.usedAt = ++uses),
     keep(table, drop) {
-      makeRoom(countNodes(table))
+      makeRoom(sizeOf(table))
       const kept: KeptTable = { table, usedAt: ++uses }
       all.set(kept, drop)
-      nodes += countNodes(table)
+      taken += sizeOf(table)
       return kept
     },
   }

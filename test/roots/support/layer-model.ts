@@ -205,7 +205,7 @@ async function runModel(all: readonly Operation[], run: ModelRun): Promise<void>
 
 const places: Record<Where, string> = { root: '.', store: 'nix/store' }
 
-/** Some names of the store are store paths. The memory is too small for two of them. */
+/** Some names of the store are store paths. The memory is too small for three of them. */
 function indexOf({ image, where }: ModelRun): ImageIndex {
   const storePaths = ['a', 'b', 'd'].map((name) => ({ name, narHash: `sha256:${name}` }))
   const options = where === 'store' ? { storePaths, cache: createPathCache(6) } : {}
