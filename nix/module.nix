@@ -359,12 +359,15 @@ in
       boot.loader.supportsInitrdSecrets = lib.mkOverride 90 false;
 
       # Before the person's parameters, because the last panic= counts.
-      boot.kernelParams = mkIf (cfg.retryAfter != null) (
-        lib.mkBefore [
+      boot.kernelParams = lib.mkBefore (
+        lib.optionals (cfg.retryAfter != null) [
           "boot.panic_on_fail"
           "panic=${toString cfg.retryAfter}"
           "systemd.crash_reboot"
         ]
+        # The numbers of files from `netimage serve` have 64 bits. A 32-bit program that was built
+        # without support for large files could not look at any file.
+        ++ lib.optional pkgs.stdenv.hostPlatform.is32bit "nfs.enable_ino64=0"
       );
 
       boot.initrd = {

@@ -287,6 +287,11 @@ suite('the module', () => {
     assert.deepEqual(waiting.kernelParams, [])
   })
 
+  test('a 32-bit machine shows its programs numbers of files that have 32 bits', async () => {
+    const { kernelParams } = await evaluate({ system: 'armv7l-linux' })
+    assert.equal(kernelParams.at(-1), 'nfs.enable_ino64=0')
+  })
+
   test('stage 1 has a limit of time, unless it is null or retryAfter is null', async () => {
     const scripted = await evaluate({ release: '24.05' })
     assert.match(scripted.preDevices ?? '', /^ *sleep 300 &&$/m)
