@@ -3,7 +3,7 @@
  *
  * https://sqlite.org/rescode.html
  */
-import { messageOf, NetimageError, type NetimageErrorOptions } from './errors.ts'
+import { errnoOf, messageOf, NetimageError, type NetimageErrorOptions } from './errors.ts'
 
 /** SQLITE_BUSY */
 const busy = 5
@@ -11,8 +11,11 @@ const busy = 5
 const forbidden = new Set([8, 14])
 /** SQLITE_FULL */
 const full = 13
-/** SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_NOTADB */
-const broken = new Set([1, 11, 26])
+/**
+ * SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_CONSTRAINT (an index that does not agree with its table),
+ * SQLITE_NOTADB
+ */
+const broken = new Set([1, 11, 19, 26])
 
 /** Whether another process or connection holds a lock. */
 export function isDatabaseBusy(error: unknown): boolean {
@@ -32,6 +35,8 @@ export function isDatabaseFull(error: unknown): boolean {
 
 /** Whether the file is no database, or has a part that cannot be read as one. */
 export function isDatabaseBroken(error: unknown): boolean {
+  // An integer that no JavaScript number can hold. We never write one.
+  if (errnoOf(error) === 'ERR_OUT_OF_RANGE') return true
   const code = primaryCode(error)
   return code !== undefined && broken.has(code)
 }

@@ -4,7 +4,12 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
-import { databaseError, isDatabaseBusy, isDatabaseFull } from '../src/database-error.ts'
+import {
+  databaseError,
+  isDatabaseBroken,
+  isDatabaseBusy,
+  isDatabaseFull,
+} from '../src/database-error.ts'
 import { temporaryDirectory } from './support/temporary.ts'
 
 function errorOf(action: () => unknown): unknown {
@@ -56,6 +61,18 @@ suite('an error of a database', () => {
     assert.ok(isDatabaseFull(error))
     assert.ok(!isDatabaseBusy(error))
     assert.equal(databaseError('could not write x', error, {}).code, 'disk-full')
+    database.close()
+  })
+
+  test('is "broken" if a row cannot be what we wrote', () => {
+    const database = new DatabaseSync(':memory:')
+    database.exec('CREATE TABLE t (x UNIQUE); INSERT INTO t VALUES (9007199254740993)')
+    const again = errorOf(() => database.exec('INSERT INTO t SELECT x FROM t'))
+    const tooLarge = errorOf(() => database.prepare('SELECT x FROM t').all())
+    for (const error of [again, tooLarge]) {
+      assert.ok(isDatabaseBroken(error))
+      assert.equal(databaseError('could not open x', error, {}).code, 'bad-state')
+    }
     database.close()
   })
 

@@ -13,6 +13,8 @@ import { join } from 'node:path'
 import type { SQLOutputValue } from 'node:sqlite'
 import { promisify } from 'node:util'
 
+import { isDatabaseBroken } from '../database-error.ts'
+import { messageOf } from '../errors.ts'
 import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import { notALayer, openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
@@ -318,8 +320,13 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       if (!database.isTransaction) database.exec('PRAGMA wal_checkpoint(PASSIVE)')
     },
     damage() {
-      const found = database.prepare('PRAGMA integrity_check').all()
-      return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')
+      try {
+        const found = database.prepare('PRAGMA integrity_check').all()
+        return found.map((row) => String(row['integrity_check'])).filter((text) => text !== 'ok')
+      } catch (error) {
+        if (!isDatabaseBroken(error)) throw error
+        return [messageOf(error)]
+      }
     },
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
     close: () => opened.dispose(),

@@ -13,7 +13,7 @@ import { randomBytes } from 'node:crypto'
 import { renameSync, rmdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import { databaseError, isDatabaseFull } from '../database-error.ts'
+import { databaseError, isDatabaseBroken, isDatabaseFull } from '../database-error.ts'
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tryLock, waitForLock } from '../lock.ts'
@@ -63,6 +63,8 @@ export interface StoredLayer {
 }
 
 const diskHint = 'Make room on that disk, or repair it. The layer has not lost anything.'
+const brokenHint =
+  'Its database is damaged. Restore a snapshot with: netimage layers restore. Or remove what the machine wrote with: netimage layers reset.'
 
 /** How long another command may hold the lock to look at a layer. Milliseconds. */
 const lockWaitMs = 200
@@ -122,10 +124,15 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       throw error
     }
   } catch (error) {
-    const doing = `could not open the layer ${place.directory}`
-    if (isDatabaseFull(error)) throw databaseError(doing, error, {})
-    throw fileSystemError(doing, error, { hint: diskHint })
+    throw layerError(`could not open the layer ${place.directory}`, place.directory, error)
   }
+}
+
+function layerError(doing: string, directory: string, error: unknown): Error {
+  if (!isDatabaseFull(error) && !isDatabaseBroken(error)) {
+    return fileSystemError(doing, error, { hint: diskHint })
+  }
+  return databaseError(doing, error, { details: { file: directory }, hint: brokenHint })
 }
 
 /**
@@ -260,9 +267,7 @@ export async function withLayer<T>(layer: StoredLayer, action: () => T): Promise
       lock.release()
     }
   } catch (error) {
-    throw fileSystemError(`could not change the layer ${layer.directory}`, error, {
-      hint: diskHint,
-    })
+    throw layerError(`could not use the layer ${layer.directory}`, layer.directory, error)
   }
 }
 

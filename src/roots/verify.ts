@@ -28,7 +28,7 @@ import { readRecord } from './record.ts'
 import { migrateLayer, withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
-  /** How many nodes the machine sees. */
+  /** How many nodes the machine sees; 0 if the database is damaged. */
   nodes: number
   /** One text for each problem; empty if there is none. */
   problems: string[]
@@ -80,6 +80,7 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
 export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   if (!existsSync(databaseFile(contents))) return { nodes: 0, problems: [] }
   const tables = readTables(contents, index)
+  if (Array.isArray(tables)) return { nodes: 0, problems: tables }
   const { image, rows, problems } = tables
 
   const nodeOf = (id: NodeId): AnyNode | undefined => {
@@ -135,13 +136,16 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   }
 }
 
-function readTables(contents: string, index: ImageIndex): Tables {
+/** @returns the problems of the file itself if it is damaged: its rows cannot be trusted then */
+function readTables(contents: string, index: ImageIndex): Tables | string[] {
   const file = databaseFile(contents)
   const database = openLayerDatabase(contents)
   try {
+    // Before `layOver`, which may write numbers: nothing is written to a damaged file.
+    const damage = database.damage()
+    if (damage.length > 0) return damage
     const image = layOver(index, database, contents)
     const tables: Tables = { image, rows: new Map(), entries: new Map(), problems: [] }
-    tables.problems.push(...database.damage())
     // For the store paths that the layer has changed, `layOver` has compared them already.
     for (const [number, before] of database.structures()) {
       const now = image.structureOfPath(number)

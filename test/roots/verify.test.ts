@@ -1,15 +1,17 @@
 // `netimage layers verify` finds every damage to the structure of a layer.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
-import { verifyLayer } from '../../src/roots/verify.ts'
+import { listLayers, needRecord } from '../../src/roots/store.ts'
+import { verifyLayer, verifyStoredLayer } from '../../src/roots/verify.ts'
+import { assertError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { find, put } from './support/stored-layers.ts'
+import { find, makeImage, put, within } from './support/stored-layers.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const directoryNode = { kind: 'directory', mode: 0o755, uid: 0, gid: 0 } as const
@@ -116,5 +118,69 @@ suite('a check finds', () => {
       }),
       { code: 'bad-state' },
     )
+  })
+})
+
+/** A stored layer with some names. @returns its database, and the damaged copies to write there */
+async function damagedCopies() {
+  const state = freshName()
+  const place = [state, '10.0.0.7', makeImage(freshName())] as const
+  await within(place, (system) => {
+    for (let count = 0; count < 40; count++) put(system, `file-${count}`, 'x')
+    put(system, 'etc/hostname', 'changed')
+  })
+  const [stored] = listLayers(state)
+  assert.ok(stored)
+  const file = join(stored.directory, needRecord(stored).name, 'layer.sqlite')
+  // The next opening writes the number of this file again, if it looks for no damage before.
+  const database = new DatabaseSync(file)
+  database.exec('DELETE FROM files WHERE number = (SELECT max(number) FROM files)')
+  database.close()
+  const whole = readFileSync(file)
+  const pageSize = 1024
+  // The first page has the header: see the test above.
+  const pages = Array.from({ length: whole.length / pageSize - 1 }, (_, page) => page + 1)
+  const copies = pages.map((page) => {
+    const damaged = Buffer.from(whole)
+    damaged.fill(0, page * pageSize, (page + 1) * pageSize)
+    return damaged
+  })
+  assert.ok(copies.length > 10)
+  return { place, stored, file, copies }
+}
+
+suite('a damaged page of a database', () => {
+  test('is told by a check, which writes nothing', async () => {
+    const { stored, file, copies } = await damagedCopies()
+    let found = 0
+    for (const [page, copy] of copies.entries()) {
+      writeFileSync(file, copy)
+      try {
+        const { problems } = await verifyStoredLayer(stored)
+        if (problems.length > 0) found++
+      } catch (error) {
+        assertError(error, 'bad-state')
+        found++
+      }
+      assert.ok(readFileSync(file).equals(copy), `page ${page}`)
+    }
+    // A free page may have any content.
+    assert.ok(found > copies.length / 2, `${found} of ${copies.length}`)
+  })
+
+  test('does not make an opening of the layer say that the layer has lost nothing', async () => {
+    const { place, file, copies } = await damagedCopies()
+    let refused = 0
+    for (const copy of copies) {
+      writeFileSync(file, copy)
+      try {
+        await within(place, () => {})
+      } catch (error) {
+        assertError(error, 'bad-state')
+        assert.match(String(error.hint), /reset/)
+        refused++
+      }
+    }
+    assert.ok(refused > 0)
   })
 })
