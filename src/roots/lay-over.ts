@@ -40,7 +40,7 @@ export function layOver(
 /**
  * To be called in the transaction that first writes rows of these nodes.
  *
- * @throws as `ImageIndex.structureOf`
+ * @throws as `LayerImage.checkPath` and `ImageIndex.structureOf`
  */
 export function recordStructures(
   nodes: readonly NodeId[],
@@ -49,6 +49,8 @@ export function recordStructures(
 ): void {
   const paths = new Set(nodes.filter(isOfStore).map((node) => pathAndPlace(node).path))
   for (const path of paths) {
+    // Not for a path that has changed: a row would keep the whole layer from opening.
+    image.checkPath(path)
     const structure =
       database.structureOf(path) === undefined ? image.structureOfPath(path) : undefined
     if (structure !== undefined) database.writeStructure(path, structure)

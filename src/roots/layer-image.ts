@@ -51,6 +51,11 @@ export interface LayerImage {
   readLink(node: ImageNode): Buffer
   /** @param path the number of a store path @returns undefined if the image does not have the path */
   structureOfPath(path: number): string | undefined
+  /**
+   * @param path as for `structureOfPath`
+   * @throws `NetimageError` `image-damaged` if the path has changed since the machine first used it
+   */
+  checkPath(path: number): void
   /** The numbers of all nodes. Walks all store paths. */
   nodes(): Generator<NodeId>
 }
@@ -159,6 +164,10 @@ export function numberImage(
     structureOfPath(path) {
       const part = placeIn(paths, byPath, path)
       return part === undefined ? undefined : index.structureOf(part)
+    },
+    checkPath(path) {
+      const part = placeIn(paths, byPath, path)
+      if (part !== undefined) usesPath?.(part, path)
     },
     *nodes() {
       for (const part of [outside, ...index.storePaths.keys()]) {

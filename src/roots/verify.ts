@@ -147,12 +147,11 @@ function readTables(contents: string, index: ImageIndex): Tables | string[] {
     const image = layOver(index, database, contents)
     const tables: Tables = { image, rows: new Map(), entries: new Map(), problems: [] }
     // For the store paths that the layer has changed, `layOver` has compared them already.
-    for (const [number, before] of database.structures()) {
-      const now = image.structureOfPath(number)
+    for (const { number, name } of database.pathNumbers()) {
+      const before = database.structureOf(number)
+      const now = before === undefined ? undefined : image.structureOfPath(number)
       if (now === undefined || now === before) continue
-      tables.problems.push(
-        `store path ${number} has other files than when the machine first used it`,
-      )
+      tables.problems.push(`store path ${name} has other files than when the machine first used it`)
     }
     const [nextNode, nextCookie] = [database.readMeta('nextNode'), database.readMeta('nextCookie')]
     for (const row of database.all('nodes')) {

@@ -367,13 +367,18 @@ suite('a store path that has changed', () => {
     const file = join(root, 'nix/store/a')
     writeFileSync(join(file, 'first'), 'another file')
     const index = indexOf(root, names)
-    assert.match(verifyLayer(directory, index).problems.join('\n'), /^store path 1 has other files/)
+    assert.match(verifyLayer(directory, index).problems.join('\n'), /^store path a has other files/)
     const again = openLayer(directory, index)
     const { fileSystem: system } = again
     assert.throws(() => system.readLink(inA ?? 0), damaged(`${file} has other files`))
     assert.throws(() => system.lookup(inA ?? 0, Buffer.from('x')), damaged(`${file} has other`))
+    // The machine cannot change the path, either: the layer would not open any more.
+    const top = find(system, 'nix/store/a') ?? 0
+    assert.throws(() => system.setAttributes(top, { mode: 0o700 }), damaged(`${file} has other`))
+    assert.equal(system.attributes(top).mode, 0o755)
     assert.equal(system.readLink(inB ?? 0).toString(), 'bin/run')
     await again.close()
+    await openLayer(directory, indexOf(root, names)).close()
     rmSync(join(file, 'first'))
     const back = openLayer(directory, indexOf(root, names))
     assert.equal(back.fileSystem.readLink(inA ?? 0).toString(), 'bin/run')
