@@ -32,7 +32,7 @@ const maxOutputBytes = 64 * 1024
 export async function runCredentialProcess(
   command: string,
   env: NodeJS.ProcessEnv,
-  signal = new AbortController().signal,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<ProcessCredentials> {
   try {
     return v.parse(outputSchema, JSON.parse(await outputOf(command, env, signal)))
