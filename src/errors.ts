@@ -140,6 +140,12 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
+/** The error itself. An error of another kind is a defect of netimage. */
+export function asNetimageError(error: unknown): NetimageError {
+  if (error instanceof NetimageError) return error
+  return new NetimageError('internal', messageOf(error), { cause: error })
+}
+
 const diskFull = new Set(['ENOSPC', 'EDQUOT'])
 
 export function isDiskFull(error: unknown): boolean {

@@ -25,7 +25,7 @@ export interface Facts {
 }
 
 /** Facts of one kind: the oldest is forgotten first. */
-const mostFacts = 4096
+const maxFacts = 4096
 
 /** @param onError called once for a row of failures */
 export function openFacts(database: DatabaseSync, onError: (error: NetimageError) => void): Facts {
@@ -48,7 +48,7 @@ export function openFacts(database: DatabaseSync, onError: (error: NetimageError
     try {
       database.exec('BEGIN')
       for (const fact of facts) write.run(...fact)
-      for (const kind of new Set(facts.map(([kind]) => kind))) forget.run(kind, mostFacts)
+      for (const kind of new Set(facts.map(([kind]) => kind))) forget.run(kind, maxFacts)
       database.exec('COMMIT')
       isFailing = false
     } catch (error) {

@@ -15,7 +15,13 @@ import { promisify } from 'node:util'
 
 import { isDatabaseBroken } from '../database-error.ts'
 import { messageOf } from '../errors.ts'
-import type { Device, NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import {
+  nodeKinds,
+  type Device,
+  type NodeId,
+  type NodeKind,
+  type Time,
+} from '../protocols/nfs/file-system.ts'
 import { notALayer, openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
 import { firstOfStore, firstOwn, lastOwn, placesOfPath } from './numbers.ts'
@@ -343,17 +349,13 @@ function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {
   ]
 }
 
-const kinds: readonly NodeKind[] = [
-  ...(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'socket'] as const),
-]
-
 export function toNodeRow(row: Record<string, SQLOutputValue>, file: string): NodeRow {
   const number = (name: string) => Number(row[name])
   const time = (name: string) => ({
     seconds: number(`${name}_s`),
     nanoseconds: number(`${name}_ns`),
   })
-  const kind = kinds.find((known) => known === row['kind'])
+  const kind = nodeKinds.find((known) => known === row['kind'])
   if (!kind) throw notALayer(file, `node ${String(row['id'])} is of an unknown kind`)
   const { target } = row
   return {

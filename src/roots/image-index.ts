@@ -30,13 +30,13 @@ import {
   childOf,
   column,
   pathBelow,
-  placeOf,
+  rowStart,
   structureOf,
   type Facts,
   type ImageTable,
 } from './image-table.ts'
 import { damaged, ifThere } from './image-damage.ts'
-import { mostNodesOfPath } from './numbers.ts'
+import { maxNodesOfPath } from './numbers.ts'
 import { sharedPathCache, type PathCache } from './path-cache.ts'
 import { createStoreTables } from './store-tables.ts'
 import { isSameFile, walkTree } from './walk-tree.ts'
@@ -97,7 +97,7 @@ export interface IndexOptions {
   shown?: string
   cache?: PathCache
   /** A store path with more nodes is refused. */
-  mostNodes?: number
+  maxNodes?: number
   /** Milliseconds since any time. Default: since this process began. */
   now?: () => number
 }
@@ -138,7 +138,7 @@ export function createIndex(
   root: string,
   options: IndexOptions = {},
 ): ImageIndex {
-  const { shown = root, cache = sharedPathCache, mostNodes = mostNodesOfPath } = options
+  const { shown = root, cache = sharedPathCache, maxNodes = maxNodesOfPath } = options
   const storePaths = (options.storePaths ?? []).toSorted((a, b) => (a.name < b.name ? -1 : 1))
   const places = new Map(storePaths.map(({ name }, place) => [name, place]))
   using unfinished = new DisposableStack()
@@ -182,7 +182,7 @@ export function createIndex(
       node = node && childOf(files, node, Buffer.from(name))
     }
     const found = node ?? 1
-    const links = placeOf(found) + column.links
+    const links = rowStart(found) + column.links
     const directories = [...isDirectory.values()].filter(Boolean).length
     files.rows[links] = (files.rows[links] ?? 0) + directories
     return found
@@ -191,7 +191,7 @@ export function createIndex(
   function holdStore(node: number): string {
     const directory = hold(join(held, storeDir), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
     const { ino } = fstatSync(directory, { bigint: true })
-    const isWalked = files.rows[placeOf(node) + column.inode] === Number(ino)
+    const isWalked = files.rows[rowStart(node) + column.inode] === Number(ino)
     if (!isWalked || !liesBelow(directory, top)) {
       throw damaged(`${shown}${storeDir}`, 'it is another directory')
     }
@@ -219,7 +219,7 @@ export function createIndex(
     part === outside ? shown : `${shown}${storeDir}/${nameOfPart(part)}`
 
   const stores = createStoreTables({
-    ...{ owner, cache, mostNodes, placeOnDisk: topPath, shown: shownTop },
+    ...{ owner, cache, maxNodes, placeOnDisk: topPath, shown: shownTop },
     isDirectory: (path) => isDirectory.get(path) ?? false,
     now: options.now ?? (() => performance.now()),
   })

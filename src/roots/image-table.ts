@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto'
 
-import type { Device, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { nodeKinds, type Device, type NodeKind, type Time } from '../protocols/nfs/file-system.ts'
 
 export interface ImageTable {
   /** A row for each node. The first node, 1, is the top of the tree. */
@@ -34,14 +34,11 @@ export const column = {
 export const rowWidth = 17
 export const noEntry = -1
 
-export const kinds: readonly NodeKind[] = [
-  ...(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'socket'] as const),
-]
-export const directoryKind = kinds.indexOf('directory')
+export const directoryKind = nodeKinds.indexOf('directory')
 
 const slash = Buffer.from('/')
 
-export function placeOf(node: number): number {
+export function rowStart(node: number): number {
   return (node - 1) * rowWidth
 }
 
@@ -65,8 +62,8 @@ export interface Facts {
 
 /** @returns undefined if the table has no such node */
 export function factsOf(rows: Float64Array, node: number): Facts | undefined {
-  const place = placeOf(node)
-  const kind = kinds[rows[place + column.kind] ?? -1]
+  const place = rowStart(node)
+  const kind = nodeKinds[rows[place + column.kind] ?? -1]
   if (kind === undefined) return undefined
   const number = (at: number) => rows[place + at] ?? 0
   return {
@@ -93,7 +90,7 @@ export function childAt(
   node: number,
   place: number,
 ): TableChild | undefined {
-  const row = placeOf(node)
+  const row = rowStart(node)
   if (!(place >= 0 && place < (rows[row + column.childCount] ?? 0))) return undefined
   const entry = (rows[row + column.firstChild] ?? 0) + place
   return { name: Buffer.from(nameOf({ rows, entries }, entry)), node: entries.node[entry] ?? 0 }
@@ -104,7 +101,7 @@ export function childOf(
   node: number,
   name: Buffer,
 ): number | undefined {
-  const row = placeOf(node)
+  const row = rowStart(node)
   let from = rows[row + column.firstChild] ?? 0
   for (let to = from + (rows[row + column.childCount] ?? 0); from < to;) {
     const middle = (from + to) >>> 1
@@ -121,8 +118,8 @@ export function childOf(
 export function pathBelow(table: ImageTable, node: number): Buffer {
   const { rows } = table
   const parts: Buffer[] = []
-  for (let at = node; ; at = rows[placeOf(at) + column.parent] ?? 1) {
-    const entry = rows[placeOf(at) + column.entry] ?? noEntry
+  for (let at = node; ; at = rows[rowStart(at) + column.parent] ?? 1) {
+    const entry = rows[rowStart(at) + column.entry] ?? noEntry
     if (entry === noEntry) return Buffer.concat(parts)
     parts.unshift(slash, nameOf(table, entry))
   }
@@ -137,7 +134,7 @@ function rangeOf({ end }: ImageTable['entries'], entry: number): [start: number,
   return [entry === 0 ? 0 : (end[entry - 1] ?? 0), end[entry] ?? 0]
 }
 
-/** A hash of everything that decides the numbers of the nodes: names, entries and kinds. */
+/** A hash of everything that decides the numbers of the nodes: names, entries and nodeKinds. */
 export function structureOf({ rows, entries }: ImageTable): string {
   const kindsInOrder = rows.filter((_, index) => index % rowWidth === column.kind)
   const parts = [entries.node, entries.end, entries.names, kindsInOrder]

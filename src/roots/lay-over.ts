@@ -5,8 +5,8 @@
 import { NetimageError } from '../errors.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
-import { numberImage, type LayerImage, type UsesPath } from './layer-image.ts'
-import { numberAll } from './numbering.ts'
+import { createLayerImage, type LayerImage, type UsesPath } from './layer-image.ts'
+import { giveNumbers } from './numbering.ts'
 import { isOfStore, pathAndPlace } from './numbers.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 
@@ -26,7 +26,7 @@ export function layOver(
   const known = database.readMeta('structure')
   const structure = index.structureOf(outside)
   if (known !== undefined && known !== structure) throw changedImage(directory)
-  const image = numberImage(index, numberAll(index, database), usesPath)
+  const image = createLayerImage(index, giveNumbers(index, database), usesPath)
   if (known === undefined) database.writeMeta('structure', structure)
   const changed = database.changedPaths()
   for (const [number, ofPath] of changed.size > 0 ? database.structures() : []) {

@@ -11,7 +11,7 @@ import {
   column,
   countNodes,
   factsOf,
-  placeOf,
+  rowStart,
   type Facts,
   type ImageTable,
 } from './image-table.ts'
@@ -69,7 +69,7 @@ export interface Numbering {
 }
 
 /** Where a node is: in a part of the image, as a node of the part's table. */
-interface Place {
+interface PartNode {
   part: Part
   node: number
 }
@@ -78,7 +78,7 @@ interface Place {
 export type UsesPath = (part: Part, path: number) => void
 
 /** @param usesPath default: nothing is checked */
-export function numberImage(
+export function createLayerImage(
   index: ImageIndex,
   { files, paths }: Numbering,
   usesPath?: UsesPath,
@@ -92,14 +92,14 @@ export function numberImage(
   }
 
   /** @returns undefined if the number is of no part of this image */
-  function find(id: NodeId): Place | undefined {
+  function find(id: NodeId): PartNode | undefined {
     if (isOwn(id)) return undefined
     if (!isOfStore(id)) {
-      const node = placeIn(files, byFile, id)
+      const node = indexOfNumber(files, byFile, id)
       return node === undefined || node === 0 ? undefined : { part: outside, node }
     }
     const { path, place } = pathAndPlace(id)
-    const part = placeIn(paths, byPath, path)
+    const part = indexOfNumber(paths, byPath, path)
     return part === undefined ? undefined : { part, node: place + 1 }
   }
 
@@ -107,17 +107,17 @@ export function numberImage(
     return facts && { id, ...facts, parent }
   }
 
-  function tableAt({ part }: Place): ImageTable {
+  function tableAt({ part }: PartNode): ImageTable {
     if (part !== outside) usesPath?.(part, paths[part] ?? 0)
     return index.tableOf(part)
   }
 
-  function isStore({ part, node }: Place): boolean {
+  function isStore({ part, node }: PartNode): boolean {
     return part === outside && node === index.store
   }
 
   /** A node that has a place in the image. */
-  function needPlace({ id }: ImageNode): Place {
+  function needPartNode({ id }: ImageNode): PartNode {
     const place = find(id)
     if (place) return place
     throw new RangeError(`node ${id} is not of the image`)
@@ -131,7 +131,7 @@ export function numberImage(
       const { part, node } = place
       if (part !== outside && node === 1) return described(id, index.topOf(part), store ?? rootNode)
       const { rows } = tableAt(place)
-      const parent = rows[placeOf(node) + column.parent] ?? 1
+      const parent = rows[rowStart(node) + column.parent] ?? 1
       return described(id, factsOf(rows, node), numberOf(part, parent))
     },
     childAt(directory, at) {
@@ -154,19 +154,19 @@ export function numberImage(
       return child === undefined ? undefined : numberOf(place.part, child)
     },
     open(node) {
-      const place = needPlace(node)
+      const place = needPartNode(node)
       return index.open(place.part, place.node)
     },
     readLink(node) {
-      const place = needPlace(node)
+      const place = needPartNode(node)
       return index.readLink(place.part, place.node)
     },
     structureOfPath(path) {
-      const part = placeIn(paths, byPath, path)
+      const part = indexOfNumber(paths, byPath, path)
       return part === undefined ? undefined : index.structureOf(part)
     },
     checkPath(path) {
-      const part = placeIn(paths, byPath, path)
+      const part = indexOfNumber(paths, byPath, path)
       if (part !== undefined) usesPath?.(part, path)
     },
     *nodes() {
@@ -206,7 +206,7 @@ function orderOf(numbers: Float64Array | Uint32Array): Uint32Array {
 }
 
 /** @returns the place of the number */
-function placeIn(
+function indexOfNumber(
   numbers: Float64Array | Uint32Array,
   order: Uint32Array,
   number: number,

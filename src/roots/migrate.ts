@@ -24,7 +24,7 @@ import {
   countNodes,
   nameOf,
   noEntry,
-  placeOf,
+  rowStart,
   structureOf,
   type ImageTable,
 } from './image-table.ts'
@@ -156,7 +156,7 @@ function createTranslation(
 
   function find(id: NodeId): NodeId | undefined {
     if (!(id >= 1 && id <= countNodes(table))) return undefined
-    const row = placeOf(id)
+    const row = rowStart(id)
     const name = Buffer.from(nameOf(table, table.rows[row + column.entry] ?? noEntry))
     return image.child(translate(table.rows[row + column.parent] ?? rootNode), name)
   }
@@ -174,11 +174,11 @@ function* furtherNames(
 ): Generator<{ directory: NodeId; name: Buffer; node: NodeId }> {
   const { rows, entries } = table
   for (let directory = 1; directory <= countNodes(table); directory++) {
-    const first = rows[placeOf(directory) + column.firstChild] ?? 0
-    const count = rows[placeOf(directory) + column.childCount] ?? 0
+    const first = rows[rowStart(directory) + column.firstChild] ?? 0
+    const count = rows[rowStart(directory) + column.childCount] ?? 0
     for (let entry = first; entry < first + count; entry++) {
       const node = entries.node[entry] ?? 0
-      if (rows[placeOf(node) + column.entry] === entry) continue
+      if (rows[rowStart(node) + column.entry] === entry) continue
       yield { directory, name: Buffer.from(nameOf(table, entry)), node }
     }
   }

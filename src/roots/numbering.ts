@@ -11,7 +11,7 @@ import { rootNode } from './numbers.ts'
  *
  * @throws an error of the database or the system
  */
-export function numberAll(index: ImageIndex, database: LayerDatabase): Numbering {
+export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numbering {
   const { numbering, isComplete } = readNumbers(index, database)
   if (isComplete) return numbering
   database.begin()

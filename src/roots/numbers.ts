@@ -19,7 +19,7 @@ export const lastOwn: NodeId = firstOfStore - 1
 /** The room for the nodes of one store path. */
 export const placesOfPath = 2 ** 24
 /** There are numbers for more nodes, but the table of a larger store path would not fit in memory. */
-export const mostNodesOfPath = 2 ** 22
+export const maxNodesOfPath = 2 ** 22
 
 /** Whether the machine made the node. */
 export function isOwn(node: NodeId): boolean {

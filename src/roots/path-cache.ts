@@ -23,7 +23,7 @@ export interface PathCache {
 }
 
 /** A node takes about 170 bytes. */
-const mostNodes = 500_000
+const maxNodes = 500_000
 
 /**
  * A table counts as half of the room at most, even if it has more nodes. So the two tables that were
@@ -32,7 +32,7 @@ const mostNodes = 500_000
  *
  * @param most nodes of all tables together
  */
-export function createPathCache(most = mostNodes): PathCache {
+export function createPathCache(most = maxNodes): PathCache {
   const all = new Map<KeptTable, () => void>()
   let taken = 0
   let uses = 0

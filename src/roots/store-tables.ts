@@ -20,7 +20,7 @@ export interface StoreTablesSettings {
   owner: Owner
   cache: PathCache
   /** A store path with more nodes is refused. */
-  mostNodes: number
+  maxNodes: number
   placeOnDisk: (path: number) => Buffer
   /** The store path's name in errors. */
   shown: (path: number) => string
@@ -42,7 +42,7 @@ interface Refusal {
 }
 
 export function createStoreTables(settings: StoreTablesSettings): StoreTables {
-  const { owner, cache, mostNodes, placeOnDisk, shown, isDirectory, now } = settings
+  const { owner, cache, maxNodes, placeOnDisk, shown, isDirectory, now } = settings
   const kept: (KeptTable | undefined)[] = []
   const tops: (Float64Array | undefined)[] = []
   const refusals = new Map<number, Refusal>()
@@ -78,7 +78,7 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   }
 
   function walk(path: number): ImageTable {
-    const tooMany = { most: mostNodes, refuse: () => refuse(shown(path), mostNodes) }
+    const tooMany = { most: maxNodes, refuse: () => refuse(shown(path), maxNodes) }
     const settings = { owner, mergesLinks: false, tooMany }
     return ifThere(
       () => shown(path),

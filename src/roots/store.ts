@@ -72,7 +72,7 @@ const lockWaitMs = 200
 /** @throws `NetimageError` `bad-state`, `in-use` */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const { state, machine, index } = request
-  const place = placeOf(state, machine, index.identity)
+  const place = storedLayerOf(state, machine, index.identity)
   try {
     makeDirectory(place.directory)
     // Without waiting: this blocks the server.
@@ -245,7 +245,7 @@ export function listLayers(state: string): StoredLayer[] {
 function layersOf(state: string, folder: string): StoredLayer[] {
   return namesIn(join(state, 'layers', folder))
     .filter((image) => /^[0-9a-f]{16}$/.test(image))
-    .map((image) => placeOf(state, addressOf(folder), image))
+    .map((image) => storedLayerOf(state, addressOf(folder), image))
 }
 
 /** Whether a server or another command has the layer open. */
@@ -306,7 +306,7 @@ function inUse({ machine, directory }: StoredLayer): NetimageError {
   })
 }
 
-function placeOf(state: string, machine: string, identity: string): StoredLayer {
+function storedLayerOf(state: string, machine: string, identity: string): StoredLayer {
   const image = identity.slice(0, 16)
   const directory = join(state, 'layers', folderOf(machine), image)
   return { machine, image, directory, lock: `${directory}.lock` }

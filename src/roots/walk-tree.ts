@@ -1,14 +1,13 @@
 /** Walks trees of files into tables: see image-table.ts. */
 import { lstatSync, readdirSync, type BigIntStats, type Dirent } from 'node:fs'
 
-import type { Device, NodeKind, Time } from '../protocols/nfs/file-system.ts'
+import { nodeKinds, type Device, type NodeKind, type Time } from '../protocols/nfs/file-system.ts'
 import {
   column,
   directoryKind,
   identifying,
-  kinds,
   noEntry,
-  placeOf,
+  rowStart,
   rowWidth,
   type ImageTable,
 } from './image-table.ts'
@@ -45,7 +44,7 @@ export function walkTree(
       mergesLinks && !stat.isDirectory() && stat.nlink > 1n && stat.dev === owner.dev
     const known = mayHaveOtherNames ? byInode.get(stat.ino) : undefined
     if (known !== undefined) {
-      const links = placeOf(known) + column.links
+      const links = rowStart(known) + column.links
       rows[links] = (rows[links] ?? 0) + 1
       return known
     }
@@ -69,11 +68,11 @@ export function walkTree(
     for (const [index, name] of found.entries()) {
       const child = add(Buffer.concat([path, slash, name]), node, first + index)
       entries.node[first + index] = child
-      if (rows[placeOf(child) + column.kind] === directoryKind) subdirectories++
+      if (rows[rowStart(child) + column.kind] === directoryKind) subdirectories++
     }
-    rows[placeOf(node) + column.links] = 2 + subdirectories
-    rows[placeOf(node) + column.firstChild] = first
-    rows[placeOf(node) + column.childCount] = found.length
+    rows[rowStart(node) + column.links] = 2 + subdirectories
+    rows[rowStart(node) + column.firstChild] = first
+    rows[rowStart(node) + column.childCount] = found.length
   }
 
   function namesIn(path: Buffer): Buffer[] {
@@ -105,7 +104,7 @@ export function lookAtDirectory(path: Buffer, owner: Owner): Float64Array {
 
 /** Whether `stat` is of the file that the row describes, unchanged. */
 export function isSameFile(rows: Float64Array, node: number, stat: BigIntStats): boolean {
-  const place = placeOf(node)
+  const place = rowStart(node)
   const now = rowOf(stat, stat, 1, noEntry)
   return identifying.every((at) => rows[place + at] === now[at])
 }
@@ -121,7 +120,7 @@ function rowOf(stat: BigIntStats, owner: Owner, parent: number, entry: number): 
   const { major, minor } = isDevice ? deviceOf(stat.rdev) : { major: 0, minor: 0 }
   const { seconds, nanoseconds } = timeOf(stat)
   return [
-    kinds.indexOf(kind),
+    nodeKinds.indexOf(kind),
     Number(stat.mode & 0o7777n),
     // Images are made without root: files of the user who made the image belong to root on the
     // machine.

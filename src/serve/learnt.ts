@@ -20,7 +20,7 @@ export interface Learnt {
 }
 
 /** As many as the server remembers while it runs. */
-const mostBoots = 4096
+const maxBoots = 4096
 
 /**
  * @param unfinished closes the database at its end
@@ -34,7 +34,7 @@ export function openLearnt(
   const { database, facts, boots } = useBootDatabase(state, onError, (database) => ({
     database,
     facts: openFacts(database, onError),
-    boots: readLastBoots(database, mostBoots),
+    boots: readLastBoots(database, maxBoots),
   }))
   unfinished.defer(() => database.close())
   unfinished.defer(() => facts.flush())

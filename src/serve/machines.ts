@@ -7,7 +7,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { messageOf, NetimageError } from '../errors.ts'
+import { asNetimageError, NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from '../protocols/boot-files.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { LayerImage } from '../roots/layer-image.ts'
@@ -267,11 +267,6 @@ async function whenAllEnd(promises: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(promises)) {
     if (result.status === 'rejected') throw result.reason
   }
-}
-
-function asNetimageError(error: unknown): NetimageError {
-  if (error instanceof NetimageError) return error
-  return new NetimageError('internal', messageOf(error), { cause: error })
 }
 
 function fits(platform: string, architecture: number): boolean {

@@ -1,5 +1,5 @@
 /** Runs all servers that a machine without a disk needs, from power-on to its root. */
-import { NetimageError } from '../errors.ts'
+import { asNetimageError, type NetimageError } from '../errors.ts'
 import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
 import type { DhcpServer } from '../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../protocols/event.ts'
@@ -124,7 +124,7 @@ function wire(
     ...{ follower, identities, machines, partOf, record: learnt.record, see: request.see },
     onBoot: (machine) => roots.boots(machine),
     onCome: (machine) => dhcp.server?.sees(machine),
-    onError: (error) => onError(defect(error)),
+    onError: (error) => onError(asNetimageError(error)),
   })
   const roots = watchRoots(machines, both(attention))
   return { identities, machines, follower, attention, roots, dhcp }
@@ -210,10 +210,4 @@ async function startServers(
     nfs: nfs.ports.nfs,
     portMapper: nfs.ports.portMapper,
   }
-}
-
-function defect(error: unknown): NetimageError {
-  return error instanceof NetimageError
-    ? error
-    : new NetimageError('internal', String(error), { cause: error })
 }

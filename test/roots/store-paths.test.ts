@@ -207,7 +207,7 @@ suite('the store paths of an image', () => {
     for (let count = 0; count < 10; count++) {
       writeFileSync(join(root, `nix/store/large/${count}`), '')
     }
-    const layer = openOver(root, names, { mostNodes: 10 })
+    const layer = openOver(root, names, { maxNodes: 10 })
     const { index, fileSystem: system } = layer
     assert.equal(read(system, 'nix/store/a/same'), 'run a')
     const file = join(root, 'nix/store/large')

@@ -14,7 +14,11 @@ export interface Time {
   nanoseconds: number
 }
 
-export type NodeKind = 'file' | 'directory' | 'symlink' | 'character' | 'block' | 'fifo' | 'socket'
+export const nodeKinds = [
+  ...(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'socket'] as const),
+] as const
+
+export type NodeKind = (typeof nodeKinds)[number]
 
 export interface Device {
   major: number

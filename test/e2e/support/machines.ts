@@ -49,7 +49,7 @@ export async function powerOn(
 }
 
 /** How often a machine is switched on if its firmware gives up. */
-const mostTries = 5
+const maxTries = 5
 
 /**
  * Powers a machine on until it reaches something. EDK2 gives up a download after some seconds
@@ -69,7 +69,7 @@ export async function powerOnUntil<T>(
       const shows = (pattern: RegExp) => machine.lines().some(({ text }) => pattern.test(text))
       // The servers are configured well if a download has begun.
       const isGivenUp = shows(/Downloading/) && shows(/failed to load Boot/)
-      if (!isGivenUp || tries === mostTries) throw error
+      if (!isGivenUp || tries === maxTries) throw error
       await machine.powerOff()
     }
   }
