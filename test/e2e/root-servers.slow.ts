@@ -5,9 +5,9 @@ import { suite, test } from 'node:test'
 import { bootFrom, type RootWay } from './support/root-ways.ts'
 
 const ways: RootWay[] = [
-  { server: 'ganesha', version: '4.0', machine: 'uml' },
+  { server: 'ganesha', version: '4.0', machine: 'qemu' },
   { server: 'kernel', version: '3', machine: 'uml' },
-  { server: 'kernel', version: '4.2', machine: 'qemu' },
+  { server: 'kernel', version: '4.2', machine: 'uml' },
 ]
 
 suite('a root', { concurrency: 2 }, () => {

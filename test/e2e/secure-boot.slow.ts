@@ -55,6 +55,7 @@ suite('Secure Boot', { concurrency: 2 }, () => {
         machine: x86SecureUefi,
         boot: ['uefi'],
         signing: known,
+        until: 'kernel',
         shows: [/Start PXE over IPv4/, /UEFI Secure Boot is enabled/],
       },
       context,

@@ -179,15 +179,6 @@ export const otherWays: readonly BootWay[] = [
     until: 'kernel',
     shows: [/Start HTTP Boot over IPv4/],
   },
-  {
-    name: 'bios-ipxe-http-kea',
-    system: x86,
-    machine: x86Bios,
-    boot: ['ipxe'],
-    servers: { dhcp: 'kea', http: 'folder' },
-    until: 'kernel',
-    shows: [/http:\/\/.*\/boot\/boot\.ipxe.* ok/],
-  },
   ...['undionly.kpxe', 'ipxe.pxe'].map((ipxeLoader) =>
     byIpxeLoader(`bios-${ipxeLoader}`, { system: x86, machine: x86BiosPxe, ipxeLoader }),
   ),
