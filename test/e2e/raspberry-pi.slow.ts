@@ -36,6 +36,14 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
     })
   }
 
+  for (const name of ['pi3', 'pi5'] as const) {
+    test(`${name} gets its kernel, initrd, kernel line and device tree`, async () => {
+      const report = await bootPi(name, image.image)
+      assert.equal(report.prefix, '')
+      assertStartsSystem(name, report, image)
+    })
+  }
+
   // All models send the same options of DHCP, and search for their folder in the same way.
   test('a pi5 boots by DHCP from kea', async () => {
     assertStartsSystem('pi5', await bootPi('pi5', image.image, 'kea'), image)

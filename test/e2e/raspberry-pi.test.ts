@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import type { DemoImage } from './support/demo-image.ts'
-import { modelNames } from './support/pi/models.ts'
 import { assertStartsSystem, bootPi, buildPiImage } from './support/raspberry-pi.ts'
 
 suite('Raspberry Pi', { concurrency: 2 }, () => {
@@ -19,11 +18,9 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
   })
   after(() => rmSync(directory, { recursive: true, force: true }))
 
-  for (const name of modelNames) {
-    test(`${name} gets its kernel, initrd, kernel line and device tree`, async () => {
-      const report = await bootPi(name, image.image)
-      assert.equal(report.prefix, '')
-      assertStartsSystem(name, report, image)
-    })
-  }
+  test('a pi4 gets its kernel, initrd, kernel line and device tree', async () => {
+    const report = await bootPi('pi4', image.image)
+    assert.equal(report.prefix, '')
+    assertStartsSystem('pi4', report, image)
+  })
 })

@@ -39,9 +39,12 @@ suite('from power-on to a kernel, with our own server', { concurrency: 2 }, () =
     test(`${way.name}, beside another DHCP server`, (context) => load(way, context, 'proxy'))
   }
   for (const way of wanted) test(way.name, (context) => load(way, context, 'full'))
+  for (const way of fastOwnWays.filter(({ name }) => name.startsWith('uboot'))) {
+    test(`${way.name}, until the system is up`, (context) => bootBy(way, context, 'full'))
+  }
 })
 
-/** serve.test.ts shows the rest of a boot. */
+/** serve.test.ts and the last test above show the rest of a boot. */
 async function load(way: BootWay, context: TestContext, mode: 'full' | 'proxy'): Promise<void> {
   await bootBy({ ...way, until: 'kernel' }, context, mode)
 }
