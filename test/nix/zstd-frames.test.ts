@@ -166,7 +166,7 @@ test('several frames are separated, and skippable frames are left out', async ()
       assert.equal(found.length, expected.length)
       expected.forEach((frame, index) => assert.ok(found[index]?.equals(frame)))
     }),
-    { numRuns: 60 },
+    { numRuns: 20 },
   )
 })
 

@@ -8,5 +8,5 @@ const directory = modelDirectory()
 test('any operations have the same outcome as on a real file system', () =>
   runModels(directory, { runs: 600, operations: 480 }))
 
-test('so they have in store paths, even if the memory is too small for their nodes', () =>
+test('operations in store paths have the same outcome, even if the memory is too small for their nodes', () =>
   runModels(directory, { runs: 300, operations: 480, where: 'store' }))

@@ -179,7 +179,7 @@ suite('any initrd', () => {
           names,
         )
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     )
   })
 })

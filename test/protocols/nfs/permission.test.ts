@@ -369,7 +369,7 @@ test('users have the same rights as with this kernel, and the results are the sa
         ends.set(end, (ends.get(end) ?? 0) + 1)
       }
     }),
-    { numRuns: 50 },
+    { numRuns: 20 },
   )
   // Each kind of operation must have succeeded often enough, and failed for each reason.
   for (const kind of ['mkdir', 'create', 'chmod', 'chown', 'unlink', 'rename', 'link', 'append']) {
