@@ -1,11 +1,12 @@
-// Roots from common NFS servers with netimage's configuration, over the versions of NFS that no
-// other test covers.
+// Roots from common NFS servers with netimage's configuration. boot.test.ts has nfs-ganesha with
+// version 3.
 
 import { suite, test } from 'node:test'
 import { bootFrom, type RootWay } from './support/root-ways.ts'
 
 const ways: RootWay[] = [
   { server: 'ganesha', version: '4.0', machine: 'qemu' },
+  { server: 'ganesha', version: '4.2', machine: 'uml' },
   { server: 'kernel', version: '3', machine: 'uml' },
   { server: 'kernel', version: '4.2', machine: 'uml' },
 ]
