@@ -5,6 +5,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 
 import { messageOf, NetimageError } from '../errors.ts'
+import { createBatch } from './batch.ts'
 
 /**
  * - `processor`: of a hardware address
@@ -39,24 +40,17 @@ export function openFacts(database: DatabaseSync, onError: (error: NetimageError
        (SELECT rowid FROM facts WHERE kind = ?1 ORDER BY rowid DESC LIMIT 1 OFFSET ?2)`,
   )
   let waiting = new Map<string, [FactKind, string, string]>()
-  let isFailing = false
-
-  function flush(): void {
-    if (waiting.size === 0 || !database.isOpen) return
-    const facts = [...waiting.values()]
-    waiting = new Map()
-    try {
-      database.exec('BEGIN')
+  const batch = createBatch({
+    database,
+    write() {
+      const facts = [...waiting.values()]
+      waiting = new Map()
       for (const fact of facts) write.run(...fact)
       for (const kind of new Set(facts.map(([kind]) => kind))) forget.run(kind, maxFacts)
-      database.exec('COMMIT')
-      isFailing = false
-    } catch (error) {
-      if (database.isTransaction) database.exec('ROLLBACK')
-      if (!isFailing) onError(keepError(database, error))
-      isFailing = true
-    }
-  }
+    },
+    toError: (cause) => keepError(database, cause),
+    onError,
+  })
 
   return {
     known(kind) {
@@ -64,10 +58,10 @@ export function openFacts(database: DatabaseSync, onError: (error: NetimageError
       return new Map(ofKind.map((row) => [String(row['about']), String(row['fact'])]))
     },
     keep(kind, about, fact) {
-      if (waiting.size === 0) setImmediate(flush)
       waiting.set(`${kind} ${about}`, [kind, about, fact])
+      batch.isDue()
     },
-    flush,
+    flush: batch.flush,
   }
 }
 

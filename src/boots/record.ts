@@ -3,6 +3,7 @@ import type { DatabaseSync } from 'node:sqlite'
 
 import { messageOf, NetimageError } from '../errors.ts'
 import type { ServeEvent } from '../protocols/event.ts'
+import { createBatch } from './batch.ts'
 import type { Boot } from './follow.ts'
 import type { RecordedEvent } from './read.ts'
 
@@ -51,31 +52,28 @@ export function recordBoots(
   /** The highest number of a boot so far. Old boots are deleted only when a new boot comes. */
   let newest = 0
   let added = new Map<Boot, Added>()
-  let isFailing = false
 
   function keep(): void {
     const boots = added
     added = new Map()
-    try {
-      database.exec('BEGIN')
-      let isNew = false
-      for (const [boot, { events, isServed }] of boots) {
-        const id = keepBoot(boot, events, isServed)
-        isNew ||= id > newest
-        newest = Math.max(newest, id)
-      }
-      if (isNew) {
-        forget.run(1, kept.machines)
-        forget.run(0, kept.strangers)
-      }
-      database.exec('COMMIT')
-      isFailing = false
-    } catch (error) {
-      if (database.isTransaction) database.exec('ROLLBACK')
-      if (!isFailing) onError(keepError(database, error))
-      isFailing = true
+    let isNew = false
+    for (const [boot, { events, isServed }] of boots) {
+      const id = keepBoot(boot, events, isServed)
+      isNew ||= id > newest
+      newest = Math.max(newest, id)
+    }
+    if (isNew) {
+      forget.run(1, kept.machines)
+      forget.run(0, kept.strangers)
     }
   }
+
+  const batch = createBatch({
+    database,
+    write: keep,
+    toError: (cause) => keepError(database, cause),
+    onError,
+  })
 
   /** @returns the boot's number; the newest boot has the highest */
   function keepBoot(boot: Boot, events: readonly RecordedEvent[], isServed: boolean): number {
@@ -91,12 +89,12 @@ export function recordBoots(
 
   return {
     add(boot, event, at, isServed) {
-      if (added.size === 0) setImmediate(() => database.isOpen && added.size > 0 && keep())
+      batch.isDue()
       const known = added.get(boot)
       if (known) known.events.push({ at, event })
       else added.set(boot, { events: [{ at, event }], isServed })
     },
-    flush: () => void (added.size > 0 && keep()),
+    flush: batch.flush,
   }
 }
 

@@ -6,14 +6,12 @@
  * is a node of its own: see numbers.ts. So all numbers of image nodes are translated, and if a
  * machine changed a file with several names, these names get entries that lead to one node.
  */
-import { closeSync, fsyncSync, linkSync, mkdirSync } from 'node:fs'
+import { closeSync, fsyncSync, linkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 
 import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { removeTree } from '../remove-tree.ts'
-import { syncDirectory } from '../sync-directory.ts'
 import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile, openLayerDatabase, toNodeRow, type LayerDatabase } from './database.ts'
@@ -30,6 +28,7 @@ import {
 } from './image-table.ts'
 import { changedImage, layOver, recordStructures } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
+import { makeContents } from './make-contents.ts'
 import { namesIn } from './names-in.ts'
 import { firstOwn, rootNode } from './numbers.ts'
 
@@ -43,8 +42,7 @@ import { firstOwn, rootNode } from './numbers.ts'
  * @throws `NetimageError` `bad-state` if the image has changed
  */
 export function migrateContents(from: string, to: string, index: ImageIndex): void {
-  try {
-    mkdirSync(dataFolder(to), { recursive: true })
+  makeContents(to, () => {
     const withData = translateDatabase(from, to, index)
     const files = new Set(namesIn(dataFolder(from)))
     for (const [before, now] of withData) {
@@ -53,11 +51,7 @@ export function migrateContents(from: string, to: string, index: ImageIndex): vo
       const file = join(dataFolder(from), before.toString(16))
       linkOrCopy(file, join(dataFolder(to), now.toString(16)))
     }
-    for (const directory of [dataFolder(to), to]) syncDirectory(directory)
-  } catch (error) {
-    removeTree(to)
-    throw error
-  }
+  })
 }
 
 /** @returns the numbers of nodes with data of their own, before and now */

@@ -7,8 +7,6 @@ import { countNodes, type ImageTable } from './image-table.ts'
 
 export interface KeptTable {
   readonly table: ImageTable
-  /** Grows with each use. */
-  usedAt: number
 }
 
 export interface PathCache {
@@ -33,9 +31,9 @@ const maxNodes = 500_000
  * @param most nodes of all tables together
  */
 export function createPathCache(most = maxNodes): PathCache {
+  /** In the order of their last use. */
   const all = new Map<KeptTable, () => void>()
   let taken = 0
-  let uses = 0
   const sizeOf = (table: ImageTable) => Math.min(countNodes(table), most / 2)
 
   function remove(kept: KeptTable): void {
@@ -43,10 +41,8 @@ export function createPathCache(most = maxNodes): PathCache {
   }
 
   function makeRoom(size: number): void {
-    while (taken + size > most && all.size > 0) {
-      const [oldest, drop] = [...all].reduce((one, other) =>
-        other[0].usedAt < one[0].usedAt ? other : one,
-      )
+    for (const [oldest, drop] of all) {
+      if (taken + size <= most) return
       remove(oldest)
       drop()
     }
@@ -54,10 +50,15 @@ export function createPathCache(most = maxNodes): PathCache {
 
   return {
     remove,
-    uses: (kept) => void (kept.usedAt = ++uses),
+    uses(kept) {
+      const drop = all.get(kept)
+      if (!drop) return
+      all.delete(kept)
+      all.set(kept, drop)
+    },
     keep(table, drop) {
       makeRoom(sizeOf(table))
-      const kept: KeptTable = { table, usedAt: ++uses }
+      const kept: KeptTable = { table }
       all.set(kept, drop)
       taken += sizeOf(table)
       return kept

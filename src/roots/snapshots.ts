@@ -1,17 +1,17 @@
 /** Snapshots: copies of the contents of layers. They share data if the file system can. */
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs'
+import { existsSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { removeTree } from '../remove-tree.ts'
 import type { Warn } from '../tidy.ts'
 import { isCopy } from './copies.ts'
 import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile } from './database.ts'
 import { emptyLogOf } from './database-file.ts'
+import { makeContents } from './make-contents.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord } from './record.ts'
@@ -132,16 +132,11 @@ function emptyLog(contents: string): void {
 
 /** Copies a closed layer, and waits until the copy is on the disk. On failure, removes the copy. */
 function copyContents(from: string, to: string): void {
-  try {
-    mkdirSync(dataFolder(to), { recursive: true })
+  makeContents(to, () => {
     if (existsSync(databaseFile(from))) copyFileAt(databaseFile(from), databaseFile(to))
     // A server that was killed may have left a copy of a large file that it had not finished.
     for (const name of namesIn(dataFolder(from)).filter((each) => !isCopy(each))) {
       copyFileAt(join(dataFolder(from), name), join(dataFolder(to), name))
     }
-    for (const directory of [dataFolder(to), to]) syncDirectory(directory)
-  } catch (error) {
-    removeTree(to)
-    throw error
-  }
+  })
 }

@@ -21,7 +21,7 @@ import { dataFolder } from './data-files.ts'
 import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
-import { openLayer, type Layer } from './layer.ts'
+import { openLayer } from './layer.ts'
 import type { LayerImage } from './layer-image.ts'
 import { migrateContents } from './migrate.ts'
 import { namesIn } from './names-in.ts'
@@ -80,30 +80,25 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     if (!lock) throw inUse(place)
     try {
       const before = readRecord(place.directory)
-      let record = currentRecord(before, request)
-      const contents = join(place.directory, record.name)
+      const current = currentRecord(before, request)
+      const contents = join(place.directory, current.name)
       makeDirectory(contents)
       if (before) {
-        noteUse(place.directory, record)
+        noteUse(place.directory, current)
       } else {
         try {
           // Before the record: if there is a record, these directories are known to be on the disk.
           syncUp(dirname(place.directory), state)
-          writeRecord(place.directory, record)
+          writeRecord(place.directory, current)
         } catch (error) {
           // The next try makes another directory.
           tidy(contents, () => {}, rmdirSync)
           throw error
         }
       }
-      let layer: Layer
-      try {
-        layer = openLayer(contents, index, request.most)
-      } catch (error) {
-        if (!(error instanceof OlderFormat)) throw error
-        record = migrateLayer(place.directory, record, index)
-        layer = openLayer(join(place.directory, record.name), index, request.most)
-      }
+      const { record, result: layer } = useContents(place.directory, current, index, (present) =>
+        openLayer(present, index, request.most),
+      )
       const sweeping = sweepInBackground(place.directory)
       return {
         name: record.name,
@@ -136,17 +131,34 @@ function layerError(doing: string, directory: string, error: unknown): Error {
 }
 
 /**
- * Brings a layer of format 1 to the present format. The new contents have another name, so that
- * handles of running machines, whose numbers mean other nodes now, are stale.
+ * Uses the contents of a layer. Contents of format 1 are migrated first.
  *
  * @param directory of a layer whose lock the caller holds
- * @returns the new record
+ * @param use opens the contents in this directory
+ * @returns also the record of the contents that were used
  */
-export function migrateLayer(
+export function useContents<T>(
   directory: string,
   record: LayerRecord,
   index: ImageIndex,
-): LayerRecord {
+  use: (contents: string) => T,
+): { record: LayerRecord; result: T } {
+  try {
+    return { record, result: use(join(directory, record.name)) }
+  } catch (error) {
+    if (!(error instanceof OlderFormat)) throw error
+    const migrated = migrateLayer(directory, record, index)
+    return { record: migrated, result: use(join(directory, migrated.name)) }
+  }
+}
+
+/**
+ * Brings a layer of format 1 to the present format. The new contents have another name, so that
+ * handles of running machines, whose numbers mean other nodes now, are stale.
+ *
+ * @returns the new record
+ */
+function migrateLayer(directory: string, record: LayerRecord, index: ImageIndex): LayerRecord {
   // Migrations that failed before may have left contents, which take room.
   sweep(directory, () => {})
   const migrated = { ...record, name: newName() }

@@ -3,7 +3,6 @@
  * reads the rows of its tables directly, not with the code that wrote them.
  */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
@@ -16,7 +15,6 @@ import {
   type NodeRow,
 } from './database.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { OlderFormat } from './database-file.ts'
 import { readIdentity, readImageIndex, type ImageIndex } from './image-index.ts'
 import { layOver } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
@@ -25,7 +23,7 @@ import type { AnyNode } from './nodes.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
-import { migrateLayer, withLayer, type StoredLayer } from './store.ts'
+import { useContents, withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {
   /** How many nodes the machine sees; 0 if the database is damaged. */
@@ -62,11 +60,8 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     }
     const index = readImageIndex(directory, imageLayout(directory, name).root)
     try {
-      return verifyLayer(join(layer.directory, record.name), index)
-    } catch (error) {
-      if (!(error instanceof OlderFormat)) throw error
-      const migrated = migrateLayer(layer.directory, record, index)
-      return verifyLayer(join(layer.directory, migrated.name), index)
+      return useContents(layer.directory, record, index, (contents) => verifyLayer(contents, index))
+        .result
     } finally {
       index.close()
     }

@@ -5,18 +5,18 @@ import { openServedImage, type ServedImage } from './served-image.ts'
 /**
  * @param directories of images that `build` made
  * @param http the URL of the boot trees, with a slash at its end
- * @param opened gets the releases of the images
+ * @param unfinished releases the images at its end
  * @throws `NetimageError` if an image cannot be served, or two images are for one platform
  */
 export async function openImages(
   directories: readonly string[],
   http: string,
-  opened: AsyncDisposableStack,
+  unfinished: AsyncDisposableStack,
 ): Promise<ServedImage[]> {
   const images: ServedImage[] = []
   for (const directory of directories) {
     const image = await openServedImage(directory, http)
-    opened.defer(() => image.release())
+    unfinished.defer(() => image.release())
     images.push(image)
   }
   refuseSameRoots(images)
