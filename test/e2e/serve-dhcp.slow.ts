@@ -8,7 +8,7 @@ import { decodePacket, encodePacket } from '../../src/protocols/dhcp/packet.ts'
 import { ipxeDiscover } from '../protocols/dhcp/captured.ts'
 import { dnsmasqConfiguration } from './support/configuration.ts'
 import { startDnsmasq } from './support/daemons.ts'
-import { openNetwork } from './support/network.ts'
+import { openNetwork, type Host } from './support/network.ts'
 import { addHostElsewhere } from './support/network-elsewhere.ts'
 import { eventsOf, launchOwnDhcp, startOwnDhcp, udhcpc, udhcpcInVain } from './support/own-dhcp.ts'
 import { findProgram } from './support/packages.ts'
@@ -251,12 +251,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     await using network = await openNetwork('dhcp-broken')
     const server = await startOwnDhcp(network, { mode: 'full', files })
     const host = await network.addHost(mac)
-    for (const command of [
-      'address add 10.66.0.250/24 dev eth0',
-      'route add 255.255.255.255 dev eth0',
-    ]) {
-      await host.run(['ip', ...command.split(' ')])
-    }
+    await letBroadcast(host)
     const discover = decodePacket(ipxeDiscover)
     // The answer would have to repeat these options.
     const long = [61, 97, 82].map((code) => [code, Buffer.alloc(255, 1)] as const)
@@ -276,12 +271,7 @@ suite('a DHCP server of our own', { concurrency: 2 }, () => {
     await using network = await openNetwork('dhcp-refused')
     const server = await startOwnDhcp(network, { mode: 'full', files })
     const host = await network.addHost(mac)
-    for (const command of [
-      'address add 10.66.0.250/24 dev eth0',
-      'route add 255.255.255.255 dev eth0',
-    ]) {
-      await host.run(['ip', ...command.split(' ')])
-    }
+    await letBroadcast(host)
     // ic_bootp_init_ext() in Linux's net/ipv4/ipconfig.c: the wanted options, with empty values.
     const asked = [1, 3, 5, 12, 40, 17].map((code) => [code, Buffer.alloc(4)] as const)
     const discover = decodePacket(ipxeDiscover)
@@ -361,3 +351,13 @@ socket.bind(0, async () => {
   }
   socket.close()
 })`
+
+/** Gives the host an address, so that it can send broadcasts of its own. */
+async function letBroadcast(host: Host): Promise<void> {
+  for (const command of [
+    'address add 10.66.0.250/24 dev eth0',
+    'route add 255.255.255.255 dev eth0',
+  ]) {
+    await host.run(['ip', ...command.split(' ')])
+  }
+}
