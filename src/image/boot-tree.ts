@@ -2,7 +2,6 @@
 import {
   chmodSync,
   constants,
-  copyFileSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -10,7 +9,7 @@ import {
   readlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { open, type FileHandle } from 'node:fs/promises'
+import { copyFile, open, type FileHandle } from 'node:fs/promises'
 import { dirname, join, posix } from 'node:path'
 
 import type { BootContent, BootFile, Part } from '../boot/boot-files.ts'
@@ -85,7 +84,7 @@ async function copyTree(
   } else if (stat.isSymbolicLink()) {
     await copyTree(await linkTarget(source, find), target, find, depth + 1)
   } else {
-    copyFileSync(from, target, constants.COPYFILE_FICLONE)
+    await copyFile(from, target, constants.COPYFILE_FICLONE)
     chmodSync(target, 0o644)
   }
 }

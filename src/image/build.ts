@@ -13,7 +13,7 @@ import { storeDir, type StorePath } from '../nix/store-path.ts'
 import { openStores } from '../nix/stores/choose.ts'
 import { findSystemPath } from '../nixos/name-system.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
-import { findStoreFile, type TreeOf } from '../nixos/store-files.ts'
+import { findStoreFile, storeFilesIn, type TreeOf } from '../nixos/store-files.ts'
 import { readSystem, type System } from '../nixos/system.ts'
 import type { PoolContext } from '../pool/context.ts'
 import { fillPool } from '../pool/fill.ts'
@@ -21,6 +21,7 @@ import { defaultPoolDirectory, openPool, type Pool } from '../pool/pool.ts'
 import { startWorkers } from '../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../progress.ts'
 import { removeTree } from '../remove-tree.ts'
+import { bootOrigin, changedFiles, stampFiles, type BootOrigin } from './boot-origin.ts'
 import { writeBootTree } from './boot-tree.ts'
 import { hasCommands, obeyCommands, refuseOtherFiles } from './commands-obeyed.ts'
 import { withHostSettings } from './host.ts'
@@ -102,7 +103,7 @@ async function buildFromPool(
   closure: Closure,
   context: PoolContext,
 ): Promise<BuiltImage> {
-  const system = await readSystem(treesOf(closure, context.pool), toplevel)
+  const system = await readSystem(storeFilesIn(treesOf(closure, context.pool)), toplevel)
   const options = settleOptions(given, system)
   const image = resolve(request.output ?? options.rootDirectoryName)
   const staging = await openStaging(image, request.force ?? false, (message) =>
@@ -115,15 +116,17 @@ async function buildFromPool(
     const canShare = request.format === 'tar' && !hasCommands(options)
     const link = request.link ?? (canShare ? 'hardlink' : 'copy')
     await placeStore(closure, layout.store, link, context)
-    await makeBootTree(request, system, options, closure, layout, context)
+    const made = await makeBootTree(request, system, options, closure, layout, context)
+    const stamps = stampFiles(layout.boot)
     writeForAll(layout.registration, formatRegistration(closureInfos(closure)))
     await obeyCommands(options, { closure, layout, staging }, context)
     // The Nix store does not keep all modes of files, but it keeps an archive as it is.
     const isForStore = image.startsWith(`${storeDir}/`)
     const storeModes = isForStore && request.format !== 'tar'
+    made.fromCommands = changedFiles(layout.boot, stamps)
     normalizeTree(layout.root, { skip: layout.store, storeModes })
     normalizeTree(layout.boot, { storeModes: isForStore })
-    const manifest = await describeImage(system, options, closure, layout)
+    const manifest = await describeImage(system, options, closure, layout, made)
     const findings = await checkImage(request, manifest, system, closure, layout, context)
     if (request.format === 'tar') await archiveRoot(manifest, layout, context)
     writeForAll(layout.buildSystem, `${buildPlatform()}\n`)
@@ -163,17 +166,20 @@ async function makeBootTree(
   closure: Closure,
   layout: ImageLayout,
   { pool, progress }: PoolContext,
-): Promise<void> {
+): Promise<BootOrigin> {
   const find = (path: string) => findStoreFile(treesOf(closure, pool), path)
+  const settings = request.bootSettings ?? {}
   const bootRequest: BootRequest = {
     system,
     nfsRoot: parseNfsRoot(options.nfsRoot),
-    settings: request.bootSettings ?? {},
+    settings,
     find,
     warn: (message) => progress.warn(message),
   }
   const ways = request.boot ?? (await defaultWays(bootRequest))
-  await writeBootTree(layout.boot, await bootFiles(ways, bootRequest), find)
+  const files = await bootFiles(ways, bootRequest)
+  await writeBootTree(layout.boot, files, find)
+  return bootOrigin(ways, settings, files)
 }
 
 /** The trees of the closure in the pool. */
@@ -189,6 +195,7 @@ async function describeImage(
   options: SettledOptions,
   closure: Closure,
   layout: ImageLayout,
+  made: BootOrigin,
 ): Promise<Manifest> {
   const stored = new Set([...closure.keys()].map((path) => path.slice(1)))
   return {
@@ -201,7 +208,7 @@ async function describeImage(
       owner: { uid: 0, gid: 0 },
       files: await listTree(layout.root, (path) => stored.has(path)),
     },
-    boot: { files: await listTree(layout.boot, () => false) },
+    boot: { files: await listTree(layout.boot, () => false), made },
   }
 }
 

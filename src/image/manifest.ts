@@ -14,6 +14,7 @@ import { sortedReferences, type PathInfo } from '../nix/path-info.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import { isContentAddressed } from '../nix/trust.ts'
 import type { System } from '../nixos/system.ts'
+import { bootOriginSchema } from './boot-origin.ts'
 import { manifestName } from './layout.ts'
 import { settledOptionsSchema, type SettledOptions } from './options.ts'
 import { treeFileSchema } from '../tree-files.ts'
@@ -70,7 +71,11 @@ const schema = v.object({
     files: v.array(treeFileSchema),
     tar: v.optional(v.object({ size, sha256: v.string() })),
   }),
-  boot: v.object({ files: v.array(treeFileSchema) }),
+  boot: v.object({
+    files: v.array(treeFileSchema),
+    /** Older manifests do not have this field. */
+    made: v.optional(bootOriginSchema),
+  }),
 })
 
 export type Manifest = v.InferOutput<typeof schema>

@@ -7,7 +7,7 @@ import type { PathInfo } from '../nix/path-info.ts'
 import { baseNameOf, type StorePath } from '../nix/store-path.ts'
 import { openStores, type StoreChoice } from '../nix/stores/choose.ts'
 import { findSystemPath } from '../nixos/name-system.ts'
-import type { TreeOf } from '../nixos/store-files.ts'
+import { storeFilesIn, type TreeOf } from '../nixos/store-files.ts'
 import { readSystem, type System } from '../nixos/system.ts'
 import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool } from '../pool/pool.ts'
@@ -91,7 +91,7 @@ async function withSystem<T>(
       const entries = paths.map((path) => closure.get(path)).filter((entry) => entry !== undefined)
       await fill(entries, progress)
     }
-    const system = await readSystem(treeOf, toplevel)
+    const system = await readSystem(storeFilesIn(treeOf), toplevel)
     const infos = closureInfos(closure)
     return await use({ system, closure: infos, treeOf, prefetch, settings: host?.settings })
   } finally {

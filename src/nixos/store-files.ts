@@ -20,6 +20,25 @@ export interface StoreFile {
   kind: 'file' | 'directory'
 }
 
+/** The files of a system by their store paths, wherever the store paths are kept. */
+export interface StoreFiles {
+  /** The file or directory at a path in the store, after all links were followed. */
+  find(path: string): Promise<Pick<StoreFile, 'path' | 'kind'> | undefined>
+  /** The text of a file; undefined if there is none. */
+  text(path: string): Promise<string | undefined>
+  /** The names in a directory, sorted; empty if there is no directory. */
+  names(directory: string): Promise<string[]>
+}
+
+/** The files of store paths that are directories and files of this machine. */
+export function storeFilesIn(treeOf: TreeOf): StoreFiles {
+  return {
+    find: (path) => findStoreFile(treeOf, path),
+    text: (path) => readStoreText(treeOf, path),
+    names: (directory) => listStoreDirectory(treeOf, directory),
+  }
+}
+
 const maxLinks = 40
 /** Larger than every text file that we read from a system. */
 const maxTextBytes = 16 << 20

@@ -10,7 +10,7 @@ import {
   type BootSpecification,
 } from './bootspec.ts'
 import { parseFstab, type FileSystem } from './fstab.ts'
-import { findStoreFile, listStoreDirectory, readStoreText, type TreeOf } from './store-files.ts'
+import type { StoreFiles } from './store-files.ts'
 
 /** One way to start the system: the system itself, or one of its specialisations. */
 export interface BootEntry {
@@ -37,18 +37,18 @@ export interface System {
   fileSystems: FileSystem[]
 }
 
-export async function readSystem(treeOf: TreeOf, toplevel: StorePath): Promise<System> {
-  const text = (name: string) => readStoreText(treeOf, `${toplevel}/${name}`)
+export async function readSystem(files: StoreFiles, toplevel: StorePath): Promise<System> {
+  const text = (name: string) => files.text(`${toplevel}/${name}`)
   const bootspecText = await text('boot.json')
   const source = `${toplevel}/boot.json`
   const bootspec =
     (bootspecText === undefined ? undefined : parseBootspec(bootspecText, source)) ??
-    (await readWithoutBootspec(treeOf, toplevel))
+    (await readWithoutBootspec(files, toplevel))
   return {
     toplevel,
     label: checkedLabel(toplevel, (await text('nixos-version')) ?? bootspec.label),
     platform: checkedPlatform(toplevel, (await text('system')) ?? bootspec.system),
-    entries: await readEntries(treeOf, bootspec),
+    entries: await readEntries(files, bootspec),
     fileSystems: parseFstab((await text('etc/fstab')) ?? ''),
   }
 }
@@ -78,33 +78,33 @@ function checkedPlatform(toplevel: StorePath, text: string): string {
   })
 }
 
-async function readEntries(treeOf: TreeOf, bootspec: Bootspec): Promise<BootEntry[]> {
-  const entries = [await readEntry(treeOf, bootspec, undefined)]
+async function readEntries(files: StoreFiles, bootspec: Bootspec): Promise<BootEntry[]> {
+  const entries = [await readEntry(files, bootspec, undefined)]
   for (const [name, specialisation] of bootspec.specialisations) {
-    entries.push(await readEntry(treeOf, specialisation, name))
+    entries.push(await readEntry(files, specialisation, name))
   }
   return entries
 }
 
 async function readEntry(
-  treeOf: TreeOf,
+  files: StoreFiles,
   { label, kernel, initrd, init, kernelParams, toplevel }: Bootspec,
   specialisation: string | undefined,
 ): Promise<BootEntry> {
-  const dtbs = await findStoreFile(treeOf, `${toplevel}/dtbs`)
+  const dtbs = await files.find(`${toplevel}/dtbs`)
   return {
     specialisation,
     label,
-    kernel: await fileAt(treeOf, kernel),
-    initrd: initrd === undefined ? undefined : await fileAt(treeOf, initrd),
+    kernel: await fileAt(files, kernel),
+    initrd: initrd === undefined ? undefined : await fileAt(files, initrd),
     init,
     kernelParams,
     dtbs: dtbs?.kind === 'directory' ? menuPath(dtbs.path) : undefined,
   }
 }
 
-async function fileAt(treeOf: TreeOf, path: string): Promise<string> {
-  const file = await findStoreFile(treeOf, path)
+async function fileAt(files: StoreFiles, path: string): Promise<string> {
+  const file = await files.find(path)
   if (file?.kind === 'file') return menuPath(file.path)
   throw new NetimageError('bad-system', `the system names the file ${path}, which does not exist`, {
     details: { path },
@@ -122,10 +122,10 @@ function menuPath(path: string): string {
 /**
  * Reads a system that has no bootspec: an older system, or one with `boot.bootspec.enable = false`.
  */
-async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise<Bootspec> {
-  const init = await findStoreFile(treeOf, `${toplevel}/init`)
-  const label = await readStoreText(treeOf, `${toplevel}/nixos-version`)
-  const system = await readStoreText(treeOf, `${toplevel}/system`)
+async function readWithoutBootspec(files: StoreFiles, toplevel: StorePath): Promise<Bootspec> {
+  const init = await files.find(`${toplevel}/init`)
+  const label = await files.text(`${toplevel}/nixos-version`)
+  const system = await files.text(`${toplevel}/system`)
   if (!init || label === undefined || system === undefined) {
     throw new NetimageError('not-a-system', `${toplevel} is not a NixOS system`, {
       details: { path: toplevel },
@@ -133,20 +133,20 @@ async function readWithoutBootspec(treeOf: TreeOf, toplevel: StorePath): Promise
     })
   }
   const specialisations = new Map<string, Bootspec>()
-  for (const name of await listStoreDirectory(treeOf, `${toplevel}/specialisation`)) {
-    const directory = await findStoreFile(treeOf, `${toplevel}/specialisation/${name}`)
+  for (const name of await files.names(`${toplevel}/specialisation`)) {
+    const directory = await files.find(`${toplevel}/specialisation/${name}`)
     if (directory?.kind !== 'directory') continue
     checkSpecialisationName(name, `the system ${toplevel}`)
-    const specification = await readSpecification(treeOf, directory.path)
+    const specification = await readSpecification(files, directory.path)
     specialisations.set(name, { ...specification, specialisations: new Map() })
   }
-  return { ...(await readSpecification(treeOf, toplevel)), specialisations }
+  return { ...(await readSpecification(files, toplevel)), specialisations }
 }
 
 /** The bootspec's fields, from the files of the toplevel at `path`. */
-async function readSpecification(treeOf: TreeOf, path: string): Promise<BootSpecification> {
-  const text = async (name: string) => (await readStoreText(treeOf, `${path}/${name}`)) ?? ''
-  const initrd = await findStoreFile(treeOf, `${path}/initrd`)
+async function readSpecification(files: StoreFiles, path: string): Promise<BootSpecification> {
+  const text = async (name: string) => (await files.text(`${path}/${name}`)) ?? ''
+  const initrd = await files.find(`${path}/initrd`)
   const specification = {
     toplevel: path,
     label: (await text('nixos-version')).trim(),

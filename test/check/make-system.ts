@@ -8,6 +8,7 @@ import { checkSystem, type CheckFinding, type CheckInput } from '../../src/check
 import type { TreeFile } from '../../src/tree-files.ts'
 import { parseHash } from '../../src/nix/hash.ts'
 import { baseNameOf, toStorePath, type StorePath } from '../../src/nix/store-path.ts'
+import { storeFilesIn } from '../../src/nixos/store-files.ts'
 import { readSystem } from '../../src/nixos/system.ts'
 import { cpioArchive, modes, type CpioFile } from '../support/cpio.ts'
 import { inventPath } from '../support/synthetic.ts'
@@ -203,7 +204,7 @@ export async function makeCheckInput(
   const narHash = parseHash(`sha256:${'0'.repeat(64)}`)
   assert.ok(narHash)
   return {
-    system: await readSystem(treeOf, storePathOf(toplevel)),
+    system: await readSystem(storeFilesIn(treeOf), storePathOf(toplevel)),
     closure: closure.map((path) => ({ path, narHash, narSize: 1, references: [], signatures: [] })),
     treeOf,
     nfsRoot: image?.nfsRoot,

@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { verifyImage } from '../../src/index.ts'
+import { readImage } from '../../src/image/manifest.ts'
 import { openStaging } from '../../src/image/staging.ts'
 import { netimageError } from '../support/errors.ts'
 import {
@@ -452,5 +453,27 @@ suite('a host of a flake', { concurrency: 2 }, () => {
     const run = await waitFor('netimage ends', ended).finally(() => child.kill('SIGKILL'))
     assert.equal(run.status, 130, run.stderr)
     assert.equal(failureOf(run).code, 'interrupted')
+  })
+})
+
+test('the manifest records where the files of the boot tree come from', async () => {
+  await inDirectory(async ({ run, path }) => {
+    mkdirSync(path('loaders'))
+    writeFileSync(path('loaders/undionly.kpxe'), 'loader')
+    const commands = 'echo own > own.txt; echo "# more" >> "$bootfs/boot.ipxe"'
+    const { image } = await optionsOf(
+      await run(
+        ...['--boot', 'extlinux', '--boot', 'ipxe', '--ipxe', path('loaders')],
+        ...['--machine', '02:00:00:00:00:01', '--populate-firmware-commands', commands],
+      ),
+    )
+    const { manifest } = await readImage(image)
+    assert.deepEqual(manifest.boot.made, {
+      ways: ['extlinux', 'ipxe'],
+      machines: ['02:00:00:00:00:01'],
+      signed: false,
+      fromSettings: ['undionly.kpxe'],
+      fromCommands: ['boot.ipxe', 'own.txt'],
+    })
   })
 })

@@ -5,7 +5,7 @@ import { beforeEach, suite, test } from 'node:test'
 import fc from 'fast-check'
 import { baseNameOf, splitStorePath } from '../../src/nix/store-path.ts'
 import type { StorePath } from '../../src/nix/store-path.ts'
-import type { TreeOf } from '../../src/nixos/store-files.ts'
+import { storeFilesIn, type TreeOf } from '../../src/nixos/store-files.ts'
 import { readSystem } from '../../src/nixos/system.ts'
 import { assertError, netimageError, type Expected } from '../support/errors.ts'
 import { storePath } from '../support/path-infos.ts'
@@ -113,7 +113,7 @@ const system = {
   ],
 }
 
-const read = () => readSystem(treeOf, toplevel)
+const read = () => readSystem(storeFilesIn(treeOf), toplevel)
 
 const refused = (action: () => Promise<unknown>, ...expected: Expected[]) =>
   assert.rejects(action, netimageError('bad-system', ...expected))
@@ -239,13 +239,13 @@ suite('a system without a bootspec', () => {
 
   test('is no system if its store path is missing', async () => {
     const nowhere: TreeOf = () => Promise.resolve(undefined)
-    await assert.rejects(readSystem(nowhere, toplevel), netimageError('not-a-system'))
+    await assert.rejects(readSystem(storeFilesIn(nowhere), toplevel), netimageError('not-a-system'))
   })
 
   test('is no system if it is a file', async () => {
     write(kernel.replace('linux', 'file'), 'text')
     const file = storePath(kernel.replace('linux', 'file'))
-    await assert.rejects(readSystem(treeOf, file), netimageError('not-a-system'))
+    await assert.rejects(readSystem(storeFilesIn(treeOf), file), netimageError('not-a-system'))
   })
 })
 
