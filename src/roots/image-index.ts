@@ -1,64 +1,45 @@
 /**
- * The index of an image's root tree. All layers over the image share it.
+ * The index of the images below a layer: the files of one image outside its store paths, and store
+ * paths, of this image and of further images.
  *
- * The tree has parts. One part is all files outside the image's store paths: it is walked when the
- * index is made. Each store path is a part of its own, and is walked when one of its nodes is first
- * needed. An image never changes, so each walk of a part gives the nodes the same numbers. A part
- * that is walked again and is not the same is damaged.
+ * The index has parts. One part is all files outside the store paths: it is walked when the index is
+ * made. Each store path is a part of its own, and is walked when one of its nodes is first needed. An
+ * image never changes, so each walk of a part gives the nodes the same numbers. A part that is walked
+ * again and is not the same is damaged.
+ *
+ * Indexes share what they have in common: the files outside, the tables of store paths, and the whole
+ * index if all images are the same.
  */
-import { hash } from 'node:crypto'
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readFileSync,
-  readlinkSync,
-  type Dirent,
-} from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 
 import { fileSystemError, NetimageError } from '../errors.ts'
-import { manifestName } from '../image/layout.ts'
-import { parseManifest } from '../image/manifest.ts'
-import { formatHash } from '../nix/hash.ts'
-import { baseNameOf, storeDir } from '../nix/store-path.ts'
-import { liesBelow, openRegularFile, pathOfDescriptor } from '../open-safely.ts'
-import {
-  childAt,
-  childOf,
-  column,
-  pathBelow,
-  rowStart,
-  structureOf,
-  type Facts,
-  type ImageTable,
-} from './image-table.ts'
+import { storeDir } from '../nix/store-path.ts'
+import { liesBelow, openRegularFile } from '../open-safely.ts'
 import { damaged, ifThere } from './image-damage.ts'
+import { childOf, pathBelow, type Facts, type ImageTable } from './image-table.ts'
 import { maxNodesOfPath } from './numbers.ts'
+import { openOutsideFiles, type OutsideFiles } from './outside-files.ts'
 import { sharedPathCache, type PathCache } from './path-cache.ts'
-import { createStoreTables } from './store-tables.ts'
-import { isSameFile, walkTree } from './walk-tree.ts'
+import { inTree, readRootImage, type ImageStorePath, type RootImage } from './root-image.ts'
+import { createShared } from './shared.ts'
+import { openStoreFolder, type StoreFolder } from './store-folder.ts'
+import { sortNamesInStore, uniteStorePaths } from './store-set.ts'
+import { isSameFile } from './walk-tree.ts'
 
-export interface ImageStorePath {
-  /** `<hash part>-<name>` */
-  name: string
-  /** `sha256:…` */
-  narHash: string
-}
-
-/** A part of the tree: a place in `storePaths`, or `outside`. */
+/** A part of the index: a place in `storePaths`, or `outside`. */
 export type Part = number
 export const outside: Part = -1
 
 export interface ImageIndex {
-  /** A hash of the image's manifest. */
+  /** The identifier of the image whose files outside the store paths are in the index. */
   identity: string
   /** In the order of the bytes of their names. */
   storePaths: readonly ImageStorePath[]
-  /** The node of /nix/store in the part `outside`; undefined if the image has no store paths. */
+  /** The node of /nix/store in the part `outside`; undefined if there are no store paths. */
   store: number | undefined
+  /** How many store paths are directories: they add to the links of /nix/store. */
+  storeDirectories: number
   /**
    * The names in /nix/store in the order of their bytes: a store path as its place in `storePaths`,
    * any other name as -1 minus its place among those names.
@@ -86,15 +67,13 @@ export interface ImageIndex {
   readLink(part: Part, node: number): Buffer
   /**
    * Walks all files as the versions did whose layers had format 1: see migrate.ts. Each call walks.
+   * The store paths must be in the tree of the image.
    */
   walkWhole(): ImageTable
   close(): void
 }
 
-export interface IndexOptions {
-  storePaths?: readonly ImageStorePath[]
-  /** The root tree's name in errors, if `root` is another path to it. */
-  shown?: string
+export interface IndexSettings {
   cache?: PathCache
   /** A store path with more nodes is refused. */
   maxNodes?: number
@@ -102,128 +81,141 @@ export interface IndexOptions {
   now?: () => number
 }
 
+/** Makes indexes that share what they have in common. */
+export interface ImageIndexes {
+  /**
+   * The caller closes the index.
+   *
+   * @param bound the image whose files outside the store paths are in the index. Its store paths come
+   *   before those of other images with the same names
+   * @param kept further images whose store paths are in the index
+   * @throws `NetimageError` `image-damaged`, or a system error
+   */
+  open(bound: RootImage, kept?: readonly RootImage[]): ImageIndex
+}
+
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 
-/**
- * @param image the directory of the image
- * @param root its root tree
- * @param shown the root tree's name in errors, if `root` is another path to it
- */
-export function readImageIndex(image: string, root: string, shown = root): ImageIndex {
-  try {
-    const file = join(image, manifestName)
-    const manifest = readFileSync(file)
-    const { closure } = parseManifest(manifest.toString(), file)
-    const storePaths = closure.map(({ path, narHash }) => ({
-      name: baseNameOf(path),
-      narHash: formatHash(narHash),
-    }))
-    return createIndex(hash('sha256', manifest), root, { storePaths, shown })
-  } catch (error) {
-    throw fileSystemError(`could not read the root tree ${shown}`, error)
-  }
-}
+export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
+  const { cache = sharedPathCache, maxNodes = maxNodesOfPath } = settings
+  const now = settings.now ?? (() => performance.now())
+  const outsides = createShared<OutsideFiles>((files) => files.close())
+  const folders = createShared<StoreFolder>((folder) => folder.close())
+  const indexes = createShared<ImageIndex>((index) => index.close())
 
-/** The identity of the index that `readImageIndex` would make. */
-export function readIdentity(image: string): string {
-  try {
-    return hash('sha256', readFileSync(join(image, manifestName)))
-  } catch (error) {
-    throw fileSystemError(`could not read the manifest of ${image}`, error)
-  }
-}
-
-export function createIndex(
-  identity: string,
-  root: string,
-  options: IndexOptions = {},
-): ImageIndex {
-  const { shown = root, cache = sharedPathCache, maxNodes = maxNodesOfPath } = options
-  const storePaths = (options.storePaths ?? []).toSorted((a, b) => (a.name < b.name ? -1 : 1))
-  const places = new Map(storePaths.map(({ name }, place) => [name, place]))
-  using unfinished = new DisposableStack()
-  const hold = (path: string, flags: number) =>
-    unfinished.adopt(openSync(path, flags), (file) => closeSync(file))
-
-  // Held open: if another tree gets the name, only the files of this tree are still found.
-  const top = hold(root, O_RDONLY)
-  // The dot makes lstat(2) look at the directory, not at the descriptor's link.
-  const held = `${pathOfDescriptor(top) ?? root}/.`
-  const owner = lstatSync(held, { bigint: true })
-  const isDirectory = new Map<number, boolean>()
-  const files = walkOutside()
-  const store = storePaths.length === 0 ? undefined : findStore()
-  // The held tree and the store in it may be renamed, and links may get their names.
-  const heldStore = store === undefined ? '' : holdStore(store)
-  const namesInStore = store === undefined ? new Int32Array() : sortNamesInStore(store)
-  const structureOutside = structureOf(files)
-
-  function walkOutside(): ImageTable {
-    const directory = Buffer.from(held + storeDir)
-    const leavesOut = (at: Buffer, entry: Dirent<Buffer>) => {
-      const place = at.equals(directory) ? places.get(entry.name.toString('latin1')) : undefined
-      if (place !== undefined) isDirectory.set(place, entry.isDirectory())
-      return place !== undefined
+  function open(bound: RootImage, kept: readonly RootImage[]): ImageIndex {
+    using unfinished = new DisposableStack()
+    const place = keyOf(bound)
+    const files = outsides.take(place, () => openOutsideFiles(bound))
+    unfinished.defer(() => outsides.release(place))
+    const openFolder = (path: string) => {
+      const { folder, key } = takeFolder(bound, path, files)
+      unfinished.defer(() => folders.release(key))
+      return folder
     }
-    return walkTree(Buffer.from(held), { owner, mergesLinks: true, leavesOut })
+    const index = uniteParts([bound, ...kept], files, openFolder)
+    const opened = unfinished.move()
+    return { ...index, close: () => opened.dispose() }
   }
 
-  function findStore(): number {
-    const missing = storePaths.find((_, place) => !isDirectory.has(place))
-    if (missing) {
-      const file = `${shown}${storeDir}/${missing.name}`
-      throw new NetimageError('image-damaged', `${file} of the image is missing`, {
-        details: { file },
-        hint: 'Build the image again.',
+  function takeFolder(image: RootImage, path: string, files: OutsideFiles) {
+    const isInTree = path === storeIn(image)
+    const directory = isInTree
+      ? files.holdStore()
+      : openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+    const { dev, ino } = fstatSync(directory, { bigint: true })
+    const { owner } = files
+    const key = [dev, ino, owner.uid, owner.gid].join()
+    let isNew = false
+    const folder = folders.take(key, () => {
+      isNew = true
+      const shownFolder = isInTree ? `${image.shown ?? image.outside}${storeDir}` : path
+      return openStoreFolder({
+        ...{ directory, path, owner, cache, maxNodes, now },
+        listed: isInTree ? files.inTree : new Map(),
+        shown: (name) => `${shownFolder}/${name}`,
       })
-    }
-    let node: number | undefined = 1
-    for (const name of storeDir.split('/').filter(Boolean)) {
-      node = node && childOf(files, node, Buffer.from(name))
-    }
-    const found = node ?? 1
-    const links = rowStart(found) + column.links
-    const directories = [...isDirectory.values()].filter(Boolean).length
-    files.rows[links] = (files.rows[links] ?? 0) + directories
-    return found
+    })
+    // The shared folder holds the directory already.
+    if (!isNew) closeSync(directory)
+    return { folder, key }
   }
 
-  function holdStore(node: number): string {
-    const directory = hold(join(held, storeDir), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-    const { ino } = fstatSync(directory, { bigint: true })
-    const isWalked = files.rows[rowStart(node) + column.inode] === Number(ino)
-    if (!isWalked || !liesBelow(directory, top)) {
-      throw damaged(`${shown}${storeDir}`, 'it is another directory')
-    }
-    return pathOfDescriptor(directory) ?? join(root, storeDir)
+  return {
+    open(bound, kept = []) {
+      const others = kept.filter(({ id }) => id !== bound.id)
+      const key = [bound, ...others.toSorted((a, b) => (a.id < b.id ? -1 : 1))]
+        .map(keyOf)
+        .join('\0')
+      const index = indexes.take(key, () => open(bound, others))
+      let isClosed = false
+      return {
+        ...index,
+        close() {
+          if (!isClosed) indexes.release(key)
+          isClosed = true
+        },
+      }
+    },
   }
+}
 
-  function sortNamesInStore(node: number): Int32Array {
-    const names: { name: Buffer; at: number }[] = storePaths.map(({ name }, at) => ({
-      name: Buffer.from(name),
-      at,
-    }))
-    for (let place = 0; ; place++) {
-      const child = childAt(files, node, place)
-      if (!child) break
-      names.push({ name: child.name, at: -1 - place })
-    }
-    const sorted = names.sort((a, b) => a.name.compare(b.name))
-    return Int32Array.from(sorted, ({ at }) => at)
-  }
+function keyOf({ id, outside: directory }: RootImage): string {
+  return `${id} ${directory}`
+}
 
-  const nameOfPart = (part: Part) => storePaths[part]?.name ?? ''
-  const topPath = (part: Part) =>
-    Buffer.from(part === outside ? held : `${heldStore}/${nameOfPart(part)}`)
-  const shownTop = (part: Part) =>
-    part === outside ? shown : `${shown}${storeDir}/${nameOfPart(part)}`
+function storeIn({ outside: directory }: RootImage): string {
+  return `${directory}${storeDir}`
+}
 
-  const stores = createStoreTables({
-    ...{ owner, cache, maxNodes, placeOnDisk: topPath, shown: shownTop },
-    isDirectory: (path) => isDirectory.get(path) ?? false,
-    now: options.now ?? (() => performance.now()),
+/** @param images the first is the bound image */
+function uniteParts(
+  images: readonly [RootImage, ...RootImage[]],
+  outsideFiles: OutsideFiles,
+  openFolder: (path: string) => StoreFolder,
+): Omit<ImageIndex, 'close'> {
+  const [bound] = images
+  const { files, top, held, structure } = outsideFiles
+  const shown = bound.shown ?? bound.outside
+  const hasOutside = (name: string) =>
+    outsideFiles.store !== undefined &&
+    childOf(files, outsideFiles.store, Buffer.from(name)) !== undefined
+  const storePaths = uniteStorePaths(images, hasOutside)
+  const store = storePaths.length === 0 ? undefined : outsideFiles.store
+  const folders = new Map<string, StoreFolder>()
+  const places = storePaths.map(({ name, at }) => {
+    const [path, base] = [dirname(at), basename(at)]
+    let folder = folders.get(path)
+    if (!folder && store !== undefined) folders.set(path, (folder = openFolder(path)))
+    const isDirectory = folder?.isDirectory(base)
+    if (folder && isDirectory !== undefined) return { folder, name: base, isDirectory }
+    const file = path === storeIn(bound) ? `${shown}${storeDir}/${name}` : at
+    throw new NetimageError('image-damaged', `${file} of the image is missing`, {
+      details: { file },
+      hint: 'Build the image again.',
+    })
   })
-  const tableOf = (part: Part) => (part === outside ? files : stores.tableOf(part))
+
+  const placeOf = (part: Part) => {
+    const place = places[part]
+    if (place) return place
+    throw new RangeError(`the index has no store path ${part}`)
+  }
+  const tableOf = (part: Part) => {
+    if (part === outside) return files
+    const { folder, name } = placeOf(part)
+    return folder.tableOf(name)
+  }
+  const topPath = (part: Part) => {
+    if (part === outside) return Buffer.from(held)
+    const { folder, name } = placeOf(part)
+    return folder.pathOf(name)
+  }
+  const shownTop = (part: Part) => {
+    if (part === outside) return shown
+    const { folder, name } = placeOf(part)
+    return folder.shown(name)
+  }
 
   function fileOf(part: Part, node: number) {
     const table = tableOf(part)
@@ -235,21 +227,30 @@ export function createIndex(
     }
   }
 
-  const opened = unfinished.move()
   return {
-    identity,
+    identity: bound.id,
     storePaths,
     store,
-    namesInStore,
+    storeDirectories: places.filter(({ isDirectory }) => isDirectory).length,
+    namesInStore:
+      store === undefined ? new Int32Array() : sortNamesInStore(storePaths, files, store),
     tableOf,
-    topOf: (part) => stores.topOf(part),
+    topOf(part) {
+      const { folder, name } = placeOf(part)
+      return folder.topOf(name)
+    },
     shownTop,
-    structureOf: (part) => (part === outside ? structureOutside : stores.structureOf(part)),
+    structureOf(part) {
+      if (part === outside) return structure
+      const { folder, name } = placeOf(part)
+      return folder.structureOf(name)
+    },
     open(part, node) {
       const { table, path, shown: shownFile } = fileOf(part, node)
       const file = ifThere(shownFile, () => openRegularFile(path()))
       const isWalked = isSameFile(table.rows, node, fstatSync(file, { bigint: true }))
-      if (isWalked && liesBelow(file, top)) return file
+      const above = part === outside ? top : placeOf(part).folder.directory
+      if (isWalked && liesBelow(file, above)) return file
       closeSync(file)
       throw damaged(shownFile(), 'it is another file')
     },
@@ -263,10 +264,33 @@ export function createIndex(
       if (target) return target
       throw damaged(shownFile(), 'it is another link')
     },
-    walkWhole: () => walkTree(Buffer.from(held), { owner, mergesLinks: true }),
-    close() {
-      stores.close()
-      opened.dispose()
-    },
+    walkWhole: () => outsideFiles.walkWhole(),
   }
+}
+
+/** The index of an image that `build` made: the parameters are those of `readRootImage`. */
+export function readImageIndex(image: string, root: string, shown = root): ImageIndex {
+  const found = readRootImage(image, root, shown)
+  try {
+    return createImageIndexes().open(found)
+  } catch (error) {
+    throw fileSystemError(`could not read the root tree ${shown}`, error)
+  }
+}
+
+export interface IndexOptions extends IndexSettings {
+  storePaths?: readonly ImageStorePath[]
+  /** The root tree's name in errors, if `root` is another path to it. */
+  shown?: string
+}
+
+/** The index of one root tree that has the store paths in it. */
+export function createIndex(
+  identity: string,
+  root: string,
+  options: IndexOptions = {},
+): ImageIndex {
+  const { storePaths = [], shown = root, ...settings } = options
+  const image = { id: identity, outside: root, storePaths: inTree(root, storePaths), shown }
+  return createImageIndexes(settings).open(image)
 }

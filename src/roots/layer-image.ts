@@ -132,7 +132,10 @@ export function createLayerImage(
       if (part !== outside && node === 1) return described(id, index.topOf(part), store ?? rootNode)
       const { rows } = tableAt(place)
       const parent = rows[rowStart(node) + column.parent] ?? 1
-      return described(id, factsOf(rows, node), numberOf(part, parent))
+      const facts = factsOf(rows, node)
+      // The table of the files outside has no store paths.
+      if (facts && isStore(place)) facts.links += index.storeDirectories
+      return described(id, facts, numberOf(part, parent))
     },
     childAt(directory, at) {
       const place = find(directory)

@@ -1,6 +1,6 @@
 /**
- * The nodes of the store paths of an image. A store path is walked when it is needed, and is walked
- * again if its table was dropped to make room. If it is not the same then, it is damaged.
+ * The nodes of the store paths in a directory. A store path is walked when it is needed, and is
+ * walked again if its table was dropped to make room. If it is not the same then, it is damaged.
  */
 import { NetimageError } from '../errors.ts'
 import { damaged, ifThere } from './image-damage.ts'
@@ -8,11 +8,11 @@ import { factsOf, filesOf, structureOf, type Facts, type ImageTable } from './im
 import type { KeptTable, PathCache } from './path-cache.ts'
 import { lookAtDirectory, walkTree, type Owner } from './walk-tree.ts'
 
-/** For `path`: the place of a store path among all. Each method throws as `ImageIndex.tableOf`. */
+/** For `path`: the name of a store path in the directory. Each method throws as `ImageIndex.tableOf`. */
 export interface StoreTables {
-  tableOf(path: number): ImageTable
-  topOf(path: number): Facts
-  structureOf(path: number): string
+  tableOf(path: string): ImageTable
+  topOf(path: string): Facts
+  structureOf(path: string): string
   close(): void
 }
 
@@ -21,11 +21,11 @@ export interface StoreTablesSettings {
   cache: PathCache
   /** A store path with more nodes is refused. */
   maxNodes: number
-  placeOnDisk: (path: number) => Buffer
+  placeOnDisk: (path: string) => Buffer
   /** The store path's name in errors. */
-  shown: (path: number) => string
-  /** Whether the store path was a directory when the index was made. */
-  isDirectory: (path: number) => boolean
+  shown: (path: string) => string
+  /** Whether the store path was a directory when the directory was read. */
+  isDirectory: (path: string) => boolean
   /** Milliseconds since any time. */
   now: () => number
 }
@@ -43,14 +43,14 @@ interface Refusal {
 
 export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   const { owner, cache, maxNodes, placeOnDisk, shown, isDirectory, now } = settings
-  const kept: (KeptTable | undefined)[] = []
-  const tops: (Float64Array | undefined)[] = []
-  const refusals = new Map<number, Refusal>()
+  const kept = new Map<string, KeptTable>()
+  const tops = new Map<string, Float64Array>()
+  const refusals = new Map<string, Refusal>()
   /** Of each store path that was walked. Each hash is cut to half: there are many. */
-  const walked: ({ files: string; structure: string } | undefined)[] = []
+  const walked = new Map<string, { files: string; structure: string }>()
 
-  function tableOf(path: number): ImageTable {
-    const known = kept[path]
+  function tableOf(path: string): ImageTable {
+    const known = kept.get(path)
     if (known) {
       cache.uses(known)
       return known.table
@@ -59,11 +59,14 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     if (refusal && now() < refusal.until) throw refusal.error
     refusals.delete(path)
     const table = walkOrRefuse(path)
-    kept[path] = cache.keep(table, () => void (kept[path] = undefined))
+    kept.set(
+      path,
+      cache.keep(table, () => void kept.delete(path)),
+    )
     return table
   }
 
-  function walkOrRefuse(path: number): ImageTable {
+  function walkOrRefuse(path: string): ImageTable {
     try {
       const table = walk(path)
       mustBeSame(path, table)
@@ -77,7 +80,7 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     }
   }
 
-  function walk(path: number): ImageTable {
+  function walk(path: string): ImageTable {
     const tooMany = { most: maxNodes, refuse: () => refuse(shown(path), maxNodes) }
     const settings = { owner, mergesLinks: false, tooMany }
     return ifThere(
@@ -86,36 +89,38 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     )
   }
 
-  function mustBeSame(path: number, table: ImageTable): void {
+  function mustBeSame(path: string, table: ImageTable): void {
     const files = filesOf(table).slice(0, 32)
     const isSameKind = (factsOf(table.rows, 1)?.kind === 'directory') === isDirectory(path)
-    if (!isSameKind || (walked[path] && walked[path].files !== files)) {
+    const before = walked.get(path)
+    if (!isSameKind || (before && before.files !== files)) {
       throw damaged(shown(path), 'it has other files')
     }
-    walked[path] ??= { files, structure: structureOf(table).slice(0, 32) }
+    if (!before) walked.set(path, { files, structure: structureOf(table).slice(0, 32) })
   }
 
   return {
     tableOf,
     topOf(path) {
-      let rows = kept[path]?.table.rows ?? tops[path]
+      let rows = kept.get(path)?.table.rows ?? tops.get(path)
       if (!rows && isDirectory(path)) {
-        rows = tops[path] = ifThere(
+        rows = ifThere(
           () => shown(path),
           () => lookAtDirectory(placeOnDisk(path), owner),
         )
+        tops.set(path, rows)
       }
       const facts = factsOf(rows ?? tableOf(path).rows, 1)
       if (facts) return facts
-      throw new RangeError(`the image has no store path ${path}`)
+      throw new RangeError(`there is no store path ${path}`)
     },
     structureOf(path) {
-      if (!walked[path]) tableOf(path)
-      return walked[path]?.structure ?? ''
+      if (!walked.has(path)) tableOf(path)
+      return walked.get(path)?.structure ?? ''
     },
     close() {
-      for (const table of kept) if (table) cache.remove(table)
-      kept.length = 0
+      for (const table of kept.values()) cache.remove(table)
+      kept.clear()
     },
   }
 }

@@ -15,7 +15,7 @@ import {
   type NodeRow,
 } from './database.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { readIdentity, readImageIndex, type ImageIndex } from './image-index.ts'
+import { readImageIndex, type ImageIndex } from './image-index.ts'
 import { layOver } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
 import { namesIn } from './names-in.ts'
@@ -23,6 +23,7 @@ import type { AnyNode } from './nodes.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
+import { readIdentity } from './root-image.ts'
 import { useContents, withLayer, type StoredLayer } from './store.ts'
 
 export interface LayerCheck {

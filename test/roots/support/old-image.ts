@@ -3,7 +3,7 @@
 
 import { linkSync, lutimesSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ImageStorePath } from '../../../src/roots/image-index.ts'
+import type { ImageStorePath } from '../../../src/roots/root-image.ts'
 
 export const oldStorePaths: readonly ImageStorePath[] = ['a', 'b', 'c', 'd', 'e'].map((letter) => ({
   name: `${letter.repeat(32)}-${letter}`,

@@ -1,0 +1,81 @@
+/** An image as the roots of machines need it: where its files are on the disk. */
+import { hash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { fileSystemError } from '../errors.ts'
+import { manifestName } from '../image/layout.ts'
+import { parseManifest } from '../image/manifest.ts'
+import { formatHash } from '../nix/hash.ts'
+import { baseNameOf, storeDir } from '../nix/store-path.ts'
+
+export interface ImageStorePath {
+  /** `<hash part>-<name>` */
+  name: string
+  /** `sha256:…` */
+  narHash: string
+}
+
+export interface PlacedStorePath extends ImageStorePath {
+  /** The absolute path on the disk. */
+  at: string
+}
+
+export interface RootImage {
+  /** The hash of the image's manifest: SHA-256 in base16. */
+  id: string
+  /**
+   * The directory with all files outside the image's store paths. The store paths may be in it, too,
+   * in `nix/store`.
+   */
+  outside: string
+  storePaths: readonly PlacedStorePath[]
+  /** The name of `outside` in errors, if `outside` is another path to it. */
+  shown?: string
+}
+
+/**
+ * An image that `build` made.
+ *
+ * @param image the directory of the image
+ * @param root its root tree
+ * @param shown the root tree's name in errors, if `root` is another path to it
+ * @throws `NetimageError` if the manifest cannot be read
+ */
+export function readRootImage(image: string, root: string, shown = root): RootImage {
+  try {
+    const file = join(image, manifestName)
+    const manifest = readFileSync(file)
+    const { closure } = parseManifest(manifest.toString(), file)
+    const storePaths = closure.map(({ path, narHash }) => ({
+      name: baseNameOf(path),
+      narHash: formatHash(narHash),
+    }))
+    return {
+      id: hash('sha256', manifest),
+      outside: root,
+      storePaths: inTree(root, storePaths),
+      shown,
+    }
+  } catch (error) {
+    throw fileSystemError(`could not read the root tree ${shown}`, error)
+  }
+}
+
+/** The identifier of the image that `readRootImage` would read. */
+export function readIdentity(image: string): string {
+  try {
+    return hash('sha256', readFileSync(join(image, manifestName)))
+  } catch (error) {
+    throw fileSystemError(`could not read the manifest of ${image}`, error)
+  }
+}
+
+/** The store paths as they are in the store of a root tree. */
+export function inTree(root: string, storePaths: readonly ImageStorePath[]): PlacedStorePath[] {
+  return storePaths.map(({ name, narHash }) => ({
+    name,
+    narHash,
+    at: `${root}${storeDir}/${name}`,
+  }))
+}

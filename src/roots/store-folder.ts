@@ -1,0 +1,64 @@
+/**
+ * A directory on the disk with store paths: the store in the root tree of an image, or the store of
+ * the site. All roots share the tables of the store paths in it.
+ */
+import { closeSync, readdirSync } from 'node:fs'
+
+import { pathOfDescriptor } from '../open-safely.ts'
+import { createStoreTables, type StoreTables, type StoreTablesSettings } from './store-tables.ts'
+
+export interface StoreFolder extends StoreTables {
+  /** The directory, held open. */
+  directory: number
+  /** Whether the store path is a directory; undefined if the folder does not have the name. */
+  isDirectory(name: string): boolean | undefined
+  /** The store path's name in errors. */
+  shown(name: string): string
+  /** @returns the path of a store path on the disk, which stays valid if the folder is renamed */
+  pathOf(name: string): Buffer
+}
+
+export interface StoreFolderSettings extends Pick<
+  StoreTablesSettings,
+  'owner' | 'cache' | 'maxNodes' | 'now' | 'shown'
+> {
+  /** Held open; closed with the folder. */
+  directory: number
+  /** The path of the directory. */
+  path: string
+  /** The names that are known already: whether each is a directory. */
+  listed: ReadonlyMap<string, boolean>
+}
+
+export function openStoreFolder(settings: StoreFolderSettings): StoreFolder {
+  const { directory, path, listed, ...ofTables } = settings
+  const held = pathOfDescriptor(directory) ?? path
+  const listing = new Map(listed)
+
+  /** The store of a site gets more store paths while it is open. */
+  function isDirectory(name: string): boolean | undefined {
+    if (!listing.has(name)) readNames()
+    return listing.get(name)
+  }
+
+  function readNames(): void {
+    for (const entry of readdirSync(`${held}/.`, { withFileTypes: true })) {
+      listing.set(entry.name, entry.isDirectory())
+    }
+  }
+
+  const pathOf = (name: string) => Buffer.from(`${held}/${name}`)
+  const tables = createStoreTables({
+    ...ofTables,
+    placeOnDisk: pathOf,
+    isDirectory: (name) => listing.get(name) ?? false,
+  })
+  return {
+    ...tables,
+    ...{ directory, isDirectory, pathOf, shown: settings.shown },
+    close() {
+      tables.close()
+      closeSync(directory)
+    },
+  }
+}
