@@ -1,0 +1,253 @@
+/** The attempts of a machine to boot, and the verdicts that follow from them. */
+import { expectations, isAfter, type BootStep } from '../../boots/step.ts'
+import { offer } from './choose.ts'
+import {
+  generationOf,
+  judge,
+  lastAttempt,
+  runningAttempt,
+  withAttempt,
+  withGeneration,
+  type Attempt,
+  type Candidate,
+  type Changed,
+  type Generation,
+  type Life,
+  type Now,
+  type Policy,
+  type Told,
+} from './life.ts'
+
+/** What a machine does between two starts. */
+export type Sign =
+  /** It did something with its root. */
+  | { kind: 'alive' }
+  | { kind: 'step'; step: BootStep }
+  | { kind: 'trouble'; trouble: string }
+  /** The module's note that a boot is good. */
+  | { kind: 'bless'; bootId: string; toplevel: string }
+
+export interface Begun extends Changed {
+  /** undefined if the machine has nothing to boot */
+  attempt: Attempt | undefined
+}
+
+/** A machine gave a sign in this time before, so it ran. Milliseconds. */
+export const runningMs = 60 * 60_000
+
+/**
+ * Ends the attempt that runs, as if the machine started again. The caller then looks for a power cut
+ * (power-cut.ts), and only then binds the next attempt.
+ */
+export function restart(life: Life, now: Now, policy: Policy): Changed {
+  const { life: looked, told } = tick(life, now, policy)
+  const running = runningAttempt(looked)
+  const ended = running ? endByRestart(looked, running, now, policy) : unchanged(looked)
+  const didRun = life.lastSign !== undefined && now.uptime - life.lastSign <= runningMs
+  const failed = lastAttempt(ended.life)
+  const hasFailed = running !== undefined && failed?.outcome === 'failed'
+  const { restart: _, ...rest } = ended.life
+  const restarted: Life = {
+    ...rest,
+    lastSign: now.uptime,
+    ...(didRun &&
+      life.attempts.length > 0 && {
+        restart: { uptime: now.uptime, ...(hasFailed && { failed: running.number }) },
+      }),
+  }
+  return { life: restarted, told: [...told, ...ended.told] }
+}
+
+/** Binds a new attempt to the generation that the machine is to boot. */
+export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate): Begun {
+  const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
+  const generation = generationOf(offered.life, offered.life.current)
+  if (!generation) return { ...offered, attempt: undefined }
+  const late = isLate(generation, 0, policy)
+    ? judge(offered.life, generation, 'bad', tooLate(offered.life, generation, policy))
+    : unchanged(offered.life)
+  const told = [...offered.told, ...late.told]
+  const bound = generationOf(late.life, late.life.current) ?? generation
+  const attempt: Attempt = {
+    number: (lastAttempt(life)?.number ?? 0) + 1,
+    generation: bound.number,
+    startedAt: now.at,
+    from: now.uptime,
+    outcome: 'running',
+  }
+  return { life: { ...withAttempt(late.life, attempt), lastSign: now.uptime }, told, attempt }
+}
+
+/** What a machine does belongs to its last attempt, also if that is decided already. */
+export function see(life: Life, sign: Sign, now: Now): Changed {
+  const seen = comeBack({ ...life, lastSign: now.uptime }, now)
+  const attempt = lastAttempt(seen)
+  const generation = generationOf(seen, attempt?.generation)
+  if (!attempt || !generation) return unchanged(seen)
+  switch (sign.kind) {
+    case 'alive':
+      return unchanged(seen)
+    case 'trouble':
+      if (attempt.outcome !== 'running') return unchanged(seen)
+      return unchanged(withAttempt(seen, { ...attempt, trouble: sign.trouble }))
+    case 'step':
+      return unchanged(reach(seen, attempt, generation, sign.step, now))
+    case 'bless':
+      return bless(seen, attempt, generation, sign, now)
+  }
+}
+
+/** Decides what the passing of time decides: a machine that is up has settled, or it is too late. */
+export function tick(life: Life, now: Now, policy: Policy): Changed {
+  const attempt = runningAttempt(life)
+  const generation = generationOf(life, attempt?.generation)
+  if (!attempt || !generation || attempt.unseenFrom !== undefined) return unchanged(life)
+  const { upFrom } = attempt
+  if (upFrom !== undefined) {
+    // A good generation has shown before that it stays up.
+    const isProven = generation.verdict === 'good' && generation.blesses
+    const hasSettled = isProven || now.uptime - upFrom >= policy.settle
+    return hasSettled ? succeed(life, attempt, generation) : unchanged(life)
+  }
+  const isTrial = generation.verdict === 'trial'
+  const took = now.uptime - attempt.from
+  const isOver = isTrial ? isLate(generation, took, policy) : took >= policy.deadline
+  if (!isOver) return unchanged(life)
+  const reason = isTrial ? tooLate(life, generation, policy) : notUp(attempt, policy)
+  const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
+  if (isTrial) return judge(failed, generation, 'bad', reason)
+  return alarm(failed, generation, attempt, reason)
+}
+
+/** A server starts: the attempts that an earlier run of the server began may go on, or not. */
+export function becomeUnseen(life: Life, now: Now): Life {
+  const attempt = runningAttempt(life)
+  if (!attempt || attempt.unseenFrom !== undefined) return life
+  return withAttempt(life, { ...attempt, unseenFrom: now.uptime })
+}
+
+function unchanged(life: Life): Changed {
+  return { life, told: [] }
+}
+
+/** @param took how long the attempt took that runs */
+function isLate({ verdict, spent }: Generation, took: number, policy: Policy): boolean {
+  return verdict === 'trial' && spent + took >= policy.deadline
+}
+
+function tooLate(life: Life, generation: Generation, policy: Policy): string {
+  const last = life.attempts.findLast((each) => each.generation === generation.number)
+  return last ? notUp(last, policy) : `not up within ${inMinutes(policy.deadline)}`
+}
+
+function notUp(attempt: Attempt, policy: Policy): string {
+  return `not up within ${inMinutes(policy.deadline)}: ${standstill(attempt)}`
+}
+
+function inMinutes(milliseconds: number): string {
+  const minutes = milliseconds / 60_000
+  return minutes === 1 ? '1 minute' : `${Number(minutes.toFixed(1))} minutes`
+}
+
+/** `after mount: ENOENT` */
+function standstill({ step, trouble, upFrom }: Attempt): string {
+  if (upFrom !== undefined) return 'it was up, but started again too soon'
+  if (trouble !== undefined) return step === undefined ? trouble : `after ${step}: ${trouble}`
+  if (step === undefined) return 'it gave no sign'
+  // The last step says only that the store is registered, and not that the system is up.
+  const next = step === 'registered' ? 'the system says that it is up' : expectations[step].next
+  return `after ${step} it was expected that ${next}`
+}
+
+/** A machine that is seen again goes on: its limits do not count the time in which it was unseen. */
+function comeBack(life: Life, now: Now): Life {
+  const attempt = runningAttempt(life)
+  if (attempt?.unseenFrom === undefined) return life
+  const { unseenFrom, ...seen } = attempt
+  const unseenMs = now.uptime - unseenFrom
+  const { upFrom } = seen
+  return withAttempt(life, {
+    ...seen,
+    from: seen.from + unseenMs,
+    ...(upFrom !== undefined && { upFrom: upFrom + unseenMs }),
+  })
+}
+
+function reach(
+  life: Life,
+  attempt: Attempt,
+  generation: Generation,
+  step: BootStep,
+  now: Now,
+): Life {
+  if (attempt.outcome !== 'running') return life
+  if (attempt.step !== undefined && !isAfter(step, attempt.step)) return life
+  const { trouble: _, ...rest } = attempt
+  const isUp = !generation.blesses && isAfter(step, 'mount') && attempt.upFrom === undefined
+  return withAttempt(life, { ...rest, step, ...(isUp && { upFrom: now.uptime }) })
+}
+
+function bless(
+  life: Life,
+  attempt: Attempt,
+  generation: Generation,
+  { bootId, toplevel }: { bootId: string; toplevel: string },
+  now: Now,
+): Changed {
+  if (attempt.bootId === bootId) return unchanged(life)
+  // The file of an earlier boot says nothing of this one.
+  if (life.attempts.some((each) => each.bootId === bootId)) return unchanged(life)
+  const { machine } = life
+  const { number } = generation
+  if (toplevel !== generation.toplevel) {
+    const reason = `the machine runs ${toplevel} instead of ${generation.toplevel}`
+    return { life, told: [{ machine, kind: 'other system', generation: number, reason }] }
+  }
+  const blessed: Attempt = { ...attempt, bootId }
+  if (attempt.outcome === 'running') {
+    return unchanged(withAttempt(life, { ...blessed, upFrom: attempt.upFrom ?? now.uptime }))
+  }
+  const isSlow = attempt.outcome === 'failed' && generation.verdict === 'good'
+  if (!isSlow) return unchanged(withAttempt(life, blessed))
+  // A good generation that was only slow.
+  const { reason: _, ...up } = blessed
+  return succeed(withAttempt(life, up), up, generation)
+}
+
+function succeed(life: Life, attempt: Attempt, generation: Generation): Changed {
+  const { alarm: _, ...calm } = withAttempt(life, { ...attempt, outcome: 'good' })
+  if (generation.verdict !== 'trial') return unchanged(calm)
+  return judge(calm, generation, 'good', 'the machine was up, and stayed up')
+}
+
+function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): Changed {
+  const generation = generationOf(life, attempt.generation)
+  if (!generation) return unchanged(life)
+  const { machine } = life
+  const { number } = generation
+  if (attempt.unseenFrom !== undefined) {
+    const reason = 'the server ended while the machine booted'
+    const ended = withAttempt(life, { ...attempt, outcome: 'void', reason })
+    return { life: ended, told: [{ machine, kind: 'attempt void', generation: number, reason }] }
+  }
+  const reason = `started again: ${standstill(attempt)}`
+  const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
+  if (generation.verdict !== 'trial') return alarm(failed, generation, attempt, reason)
+  const told: Told[] = [{ machine, kind: 'attempt failed', generation: number, reason }]
+  const failures = generation.failures + 1
+  const spent = generation.spent + now.uptime - attempt.from
+  const counted = { ...generation, failures, spent }
+  const next = withGeneration(failed, counted)
+  if (failures < policy.tries) return { life: next, told }
+  const times = failures === 1 ? 'its attempt failed' : `${failures} attempts failed, the last one`
+  const judged = judge(next, counted, 'bad', `${times}: ${reason}`, attempt.number)
+  return { life: judged.life, told: [...told, ...judged.told] }
+}
+
+/** Only a trial is left for the last good generation. */
+function alarm(life: Life, generation: Generation, attempt: Attempt, reason: string): Changed {
+  const { machine } = life
+  const told = { machine, generation: generation.number, reason }
+  if (generation.verdict !== 'good') return { life, told: [{ ...told, kind: 'attempt failed' }] }
+  return { life: { ...life, alarm: attempt.number }, told: [{ ...told, kind: 'alarm' }] }
+}

@@ -1,0 +1,232 @@
+/**
+ * The life of one machine: its generations, its attempts to boot them, and which generation it boots
+ * next. All of this is plain data. The functions of this folder take the data and an event with its
+ * time, and return new data. They read no clock and no file.
+ *
+ * `current` is the generation that the machine boots next. It is in trial, or it is the last good
+ * one. Only if the machine has no good generation, it can be a bad one: then there is nothing better.
+ */
+import type { BootStep } from '../../boots/step.ts'
+
+/** `at` is the time of day, to show it. `uptime` is the time in which servers ran. Milliseconds. */
+export interface Now {
+  at: number
+  /** A server adds to it while it runs. All limits are measured in it. */
+  uptime: number
+}
+
+/** What a machine can be given to boot. */
+export interface Candidate {
+  /** The id of the image. For a published system: of the image below it. */
+  image: string
+  /** `assigned`: the image itself. `published`: a system that the machine made for itself. */
+  source: 'assigned' | 'published'
+  toplevel: string
+  /** Whether the system notes that its boot is good, as a system with our module does. */
+  blesses: boolean
+}
+
+export type Verdict = 'trial' | 'good' | 'bad'
+
+export interface Generation extends Candidate {
+  /** From 1 for each machine, never used again. */
+  number: number
+  madeAt: number
+  verdict: Verdict
+  /** Why the verdict is not `trial`, or why a trial ended without one. */
+  reason?: string
+  /** How many attempts of the trial have failed. */
+  failures: number
+  /** How long the failed attempts of the trial took. Milliseconds of uptime. */
+  spent: number
+  /** The attempt whose failure made the generation bad. */
+  badBy?: number
+  /** Whether a power cut has excused an attempt of this trial. */
+  isExcused?: true
+}
+
+export interface Attempt {
+  /** From 1 for each machine, never used again. */
+  number: number
+  generation: number
+  startedAt: number
+  /** The uptime at the start, without the time in which the machine could not be seen. */
+  from: number
+  outcome: 'running' | 'good' | 'failed' | 'void'
+  reason?: string
+  /** The furthest step. */
+  step?: BootStep
+  /** The last problem. */
+  trouble?: string
+  /** The boot id that the machine told. */
+  bootId?: string
+  /** The uptime at which the machine was up: blessed, or init was read. */
+  upFrom?: number
+  /** The uptime since which the machine is not seen, because the server ended meanwhile. */
+  unseenFrom?: number
+}
+
+/** The start of an attempt of a machine that ran before. */
+export interface Restart {
+  uptime: number
+  /** The attempt that failed by it. */
+  failed?: number
+}
+
+export interface Life {
+  machine: string
+  current?: number
+  lastGood?: number
+  /** Whether a person or the machine chose a generation: then the site's default does not follow. */
+  isChosen: boolean
+  /** The image that the machine was last given as the site's default. */
+  offered?: string
+  /** In uptime. */
+  lastSign?: number
+  restart?: Restart
+  /** The attempt of a good generation that failed last, until an attempt is good. */
+  alarm?: number
+  /** The oldest first. */
+  generations: readonly Generation[]
+  /** The oldest first. Old attempts are forgotten. */
+  attempts: readonly Attempt[]
+}
+
+export interface Policy {
+  /** So many attempts of a trial may fail. */
+  tries: number
+  /** All attempts of a trial together may take so long until one is up. Milliseconds of uptime. */
+  deadline: number
+  /** A machine must be up for so long before its generation is good. Milliseconds of uptime. */
+  settle: number
+}
+
+export const defaultPolicy: Policy = { tries: 3, deadline: 10 * 60_000, settle: 2 * 60_000 }
+
+/** What has happened, for the record and for people: see told.ts. */
+export interface Told {
+  machine: string
+  kind:
+    | 'good'
+    | 'bad'
+    | 'taken back'
+    | 'attempt failed'
+    | 'attempt void'
+    | 'alarm'
+    | 'other system'
+    | 'stays'
+    | 'default refused'
+  generation: number
+  reason?: string
+}
+
+/** The life after an event, and what there is to tell. */
+export interface Changed {
+  life: Life
+  told: readonly Told[]
+}
+
+/** Old attempts and generations are forgotten, so that the data of a machine has a limit. */
+const [keptAttempts, keptGenerations] = [50, 200]
+
+export function newLife(machine: string): Life {
+  return { machine, isChosen: false, generations: [], attempts: [] }
+}
+
+export function generationOf(life: Life, number: number | undefined): Generation | undefined {
+  return life.generations.find((generation) => generation.number === number)
+}
+
+export function lastAttempt(life: Life): Attempt | undefined {
+  return life.attempts.at(-1)
+}
+
+export function runningAttempt(life: Life): Attempt | undefined {
+  const last = lastAttempt(life)
+  return last?.outcome === 'running' ? last : undefined
+}
+
+/** Whether both are the same thing to boot. */
+export function isSame(one: Candidate, other: Candidate): boolean {
+  if (one.source !== other.source) return false
+  return one.source === 'assigned' ? one.image === other.image : one.toplevel === other.toplevel
+}
+
+/**
+ * The generations whose store paths the machine keeps: that of its last attempt (the machine may
+ * run in it), the current one, the last good one, and the three newest other good ones.
+ */
+export function keptOf(life: Life): Generation[] {
+  const numbers = new Set([lastAttempt(life)?.generation, life.current, life.lastGood])
+  const good = life.generations.filter(
+    ({ number, verdict }) => verdict === 'good' && !numbers.has(number),
+  )
+  for (const { number } of good.slice(-3)) numbers.add(number)
+  return life.generations.filter(({ number }) => numbers.has(number))
+}
+
+export function withGeneration(life: Life, changed: Generation): Life {
+  const isKnown = generationOf(life, changed.number) !== undefined
+  const generations = isKnown
+    ? life.generations.map((each) => (each.number === changed.number ? changed : each))
+    : [...life.generations, changed]
+  if (generations.length <= keptGenerations) return { ...life, generations }
+  const kept = new Set(keptOf(life).map(({ number }) => number))
+  const oldest = generations.find(({ number }) => !kept.has(number))
+  return { ...life, generations: generations.filter((each) => each !== oldest) }
+}
+
+export function withAttempt(life: Life, changed: Attempt): Life {
+  const isKnown = life.attempts.some(({ number }) => number === changed.number)
+  const attempts = isKnown
+    ? life.attempts.map((each) => (each.number === changed.number ? changed : each))
+    : [...life.attempts, changed].slice(-keptAttempts)
+  return { ...life, attempts }
+}
+
+/** The verdict of a generation in trial, and what the machine boots next then. */
+export function judge(
+  life: Life,
+  generation: Generation,
+  verdict: 'good' | 'bad',
+  reason: string,
+  badBy?: number,
+): Changed {
+  const { badBy: _, ...rest } = generation
+  const judged = { ...rest, verdict, reason, ...(badBy !== undefined && { badBy }) }
+  const { machine, current, lastGood } = life
+  const told: Told[] = [{ machine, kind: verdict, generation: judged.number, reason }]
+  let next = withGeneration(life, judged)
+  if (verdict === 'good') {
+    // A person who went back meanwhile has chosen another last good generation.
+    const isOnTrial = lastGood === undefined || current !== lastGood
+    if (isOnTrial) next = { ...next, lastGood: judged.number }
+    return { life: leaveBad(next), told }
+  }
+  if (lastGood === judged.number) {
+    const { lastGood: _, ...without } = next
+    const other = goodBefore(without, judged.number) ?? newestGood(without)
+    next = other ? { ...without, lastGood: other.number } : without
+  }
+  if (current === judged.number) {
+    if (next.lastGood === undefined) told.push({ machine, kind: 'stays', generation: current })
+    else next = { ...next, current: next.lastGood }
+  }
+  return { life: next, told }
+}
+
+/** A machine that stayed with a bad generation leaves it once there is a good one. */
+export function leaveBad(life: Life): Life {
+  const { lastGood } = life
+  const isBad = generationOf(life, life.current)?.verdict === 'bad'
+  return isBad && lastGood !== undefined ? { ...life, current: lastGood } : life
+}
+
+/** The newest good generation with a lower number. */
+export function goodBefore(life: Life, number: number): Generation | undefined {
+  return life.generations.findLast((each) => each.verdict === 'good' && each.number < number)
+}
+
+function newestGood(life: Life): Generation | undefined {
+  return life.generations.findLast(({ verdict }) => verdict === 'good')
+}

@@ -1,0 +1,82 @@
+/**
+ * A power cut: more than half of the machines that ran start again within a minute, and at least
+ * three. The attempts that it cut count for nothing.
+ *
+ * An attempt that ends fails at once, and its generation may be bad then, because the server must
+ * answer the machine now. If other machines show within the minute that the power was cut, that is
+ * taken back. Meanwhile the machine boots its last good generation, which is safe.
+ *
+ * Machines that crash on the same new image also start again together. So a power cut excuses each
+ * trial only once.
+ */
+import { runningMs } from './attempts.ts'
+import {
+  generationOf,
+  leaveBad,
+  withAttempt,
+  withGeneration,
+  type Changed,
+  type Generation,
+  type Life,
+  type Now,
+} from './life.ts'
+
+const windowMs = 60_000
+const leastMachines = 3
+
+type Seen = Pick<Life, 'lastSign' | 'restart'>
+
+/** @param machines all machines of the site */
+export function isPowerCut(machines: readonly Seen[], now: Now): boolean {
+  const restarted = machines.filter(({ restart }) => isRecent(restart?.uptime, now, windowMs))
+  const ran = machines.filter(({ lastSign }) => isRecent(lastSign, now, runningMs))
+  return restarted.length >= leastMachines && restarted.length * 2 > ran.length
+}
+
+/** Whether the start of the machine is one that a power cut of now explains. */
+export function isCut({ restart }: Seen, now: Now): boolean {
+  return restart?.failed !== undefined && isRecent(restart.uptime, now, windowMs)
+}
+
+/** Takes back that the machine's last start failed an attempt, and the verdict that followed. */
+export function excuse(life: Life): Changed {
+  const { restart, machine } = life
+  const attempt = life.attempts.find(({ number }) => number === restart?.failed)
+  const generation = generationOf(life, attempt?.generation)
+  if (!restart || !attempt || !generation || attempt.outcome !== 'failed') return unchanged(life)
+  const isBad = generation.verdict === 'bad' && generation.badBy === attempt.number
+  const isTrial = generation.verdict === 'trial' || isBad
+  if (isTrial && generation.isExcused) return unchanged(life)
+  const reason = 'the power was cut: most machines started again within a minute'
+  const cut = withAttempt(life, { ...attempt, outcome: 'void', reason })
+  const told = { machine, kind: 'attempt void', generation: generation.number, reason } as const
+  const { alarm, ...calm } = cut
+  const next: Life = alarm === attempt.number ? calm : cut
+  if (!isTrial) return { life: next, told: [told] }
+  const took = restart.uptime - attempt.from
+  const trial = withGeneration(next, onTrialAgain(generation, took))
+  if (!isBad) return { life: trial, told: [told] }
+  // Unless a person chose something else meanwhile.
+  const isNext = life.current === life.lastGood || life.current === generation.number
+  const back = isNext ? { ...trial, current: generation.number } : trial
+  const takenBack = { ...told, kind: 'taken back' } as const
+  return { life: leaveBad(back), told: [told, takenBack] }
+}
+
+/** @param took how long the attempt took that no longer counts */
+function onTrialAgain(generation: Generation, took: number): Generation {
+  const { reason, badBy, ...rest } = generation
+  const failures = generation.failures - 1
+  const spent = generation.spent - took
+  // Without `badBy`, the reason is that the trial was left.
+  const left = badBy === undefined && reason !== undefined && { reason }
+  return { ...rest, ...left, verdict: 'trial', failures, spent, isExcused: true }
+}
+
+function isRecent(uptime: number | undefined, now: Now, within: number): boolean {
+  return uptime !== undefined && now.uptime - uptime <= within
+}
+
+function unchanged(life: Life): Changed {
+  return { life, told: [] }
+}

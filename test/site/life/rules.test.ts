@@ -1,0 +1,250 @@
+// The rules of a machine's life, one by one, as docs/site.md tells them.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { assign, decide, offer, rollback } from '../../../src/site/life/choose.ts'
+import { keptOf, lastAttempt } from '../../../src/site/life/life.ts'
+import { candidate, minutes, simulate } from './support/simulate.ts'
+
+/** Lets a machine boot an image until the image is good. */
+function madeGood(image: string) {
+  const machine = simulate()
+  machine.assign(image)
+  machine.comesUp()
+  return machine
+}
+
+suite('a trial', () => {
+  test('is good when the machine was blessed and has settled', () => {
+    const machine = simulate()
+    machine.assign('a')
+    machine.begin()
+    machine.bless()
+    machine.wait(2 * minutes - 1)
+    assert.equal(machine.verdict(1), 'trial')
+    machine.wait(1)
+    assert.equal(machine.verdict(1), 'good')
+    assert.equal(machine.life.lastGood, 1)
+    assert.equal(lastAttempt(machine.life)?.outcome, 'good')
+  })
+
+  test('is bad after three attempts, and the last good generation comes back', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    for (const bound of [2, 2, 2, 1]) {
+      assert.equal(machine.begin(), bound)
+      if (bound === 2) machine.see({ kind: 'step', step: 'mount' })
+    }
+    assert.equal(machine.verdict(2), 'bad')
+    assert.match(machine.generation(2)?.reason ?? '', /3 attempts failed.*after mount/)
+    machine.comesUp()
+    assert.equal(machine.begin(), 1)
+  })
+
+  test('is bad when its deadline passes, and at once', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.begin()
+    machine.see({ kind: 'step', step: 'initrd' })
+    machine.see({ kind: 'trouble', trouble: 'DHCP: refused' })
+    machine.wait(10 * minutes)
+    assert.equal(machine.verdict(2), 'bad')
+    assert.equal(
+      machine.generation(2)?.reason,
+      'not up within 10 minutes: after initrd: DHCP: refused',
+    )
+    assert.equal(machine.begin(), 1)
+  })
+
+  test('that was blessed before the deadline may settle after it', () => {
+    const machine = simulate()
+    machine.assign('a')
+    machine.begin()
+    machine.wait(9.5 * minutes)
+    machine.bless()
+    machine.wait(2 * minutes)
+    assert.equal(machine.verdict(1), 'good')
+  })
+
+  test('of a system that does not bless is good when init was read and the machine settled', () => {
+    const machine = simulate()
+    machine.apply((life) => assign(life, candidate('a', { blesses: false }), machine.now, 'person'))
+    machine.begin()
+    machine.see({ kind: 'step', step: 'mount' })
+    machine.wait(5 * minutes)
+    assert.equal(machine.verdict(1), 'trial')
+    machine.see({ kind: 'step', step: 'init' })
+    machine.wait(2 * minutes)
+    assert.equal(machine.verdict(1), 'good')
+  })
+
+  test('is not good by the blessing of another system, and this is told', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.begin()
+    machine.see({ kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel })
+    assert.ok(machine.told.some(({ kind }) => kind === 'other system'))
+    machine.wait(10 * minutes)
+    assert.equal(machine.verdict(2), 'bad')
+  })
+
+  test('is not good by the note of an earlier boot', () => {
+    const machine = simulate()
+    machine.assign('a')
+    machine.begin()
+    machine.see({ kind: 'bless', bootId: 'first', toplevel: candidate('a').toplevel })
+    machine.begin()
+    machine.see({ kind: 'bless', bootId: 'first', toplevel: candidate('a').toplevel })
+    machine.wait(5 * minutes)
+    assert.equal(machine.verdict(1), 'trial')
+  })
+
+  test('without a good generation before it stays', () => {
+    const machine = simulate()
+    machine.assign('a')
+    for (const bound of [1, 1, 1, 1, 1]) assert.equal(machine.begin(), bound)
+    assert.equal(machine.verdict(1), 'bad')
+    assert.equal(machine.told.filter(({ kind }) => kind === 'stays').length, 1)
+    // Bad is bad, until a person says good.
+    machine.comesUp()
+    assert.equal(machine.verdict(1), 'bad')
+    assert.equal(decide(machine.life, 1, 'good')?.life.lastGood, 1)
+  })
+})
+
+suite('an attempt', () => {
+  test('that the end of the server cut counts for nothing', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    for (let round = 0; round < 5; round++) {
+      assert.equal(machine.begin(), 2)
+      machine.serverRestarts()
+    }
+    assert.equal(machine.begin(), 2)
+    assert.equal(machine.generation(2)?.failures, 0)
+  })
+
+  test('goes on when the machine is seen again after the end of the server', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.begin()
+    machine.wait(3 * minutes)
+    machine.serverRestarts()
+    // The deadline does not pass while nobody knows whether the machine runs.
+    machine.wait(30 * minutes)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.see({ kind: 'alive' })
+    machine.wait(6 * minutes)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.wait(1 * minutes)
+    assert.equal(machine.verdict(2), 'bad')
+  })
+
+  test('of a good generation that fails is an alarm and never leads back', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.comesUp()
+    for (let round = 0; round < 5; round++) assert.equal(machine.begin(), 2)
+    assert.equal(machine.verdict(2), 'good')
+    assert.notEqual(machine.life.alarm, undefined)
+    machine.comesUp()
+    assert.equal(machine.life.alarm, undefined)
+  })
+
+  test('of a good generation may be slower than the deadline of a trial', () => {
+    const machine = madeGood('a')
+    machine.begin()
+    machine.wait(15 * minutes)
+    assert.notEqual(machine.life.alarm, undefined)
+    machine.bless()
+    assert.equal(machine.life.alarm, undefined)
+    assert.equal(lastAttempt(machine.life)?.outcome, 'good')
+  })
+})
+
+suite('a choice', () => {
+  test('of the current image changes nothing, and a bad image is refused', () => {
+    const machine = madeGood('a')
+    assert.equal(assign(machine.life, candidate('a'), machine.now, 'person').result, 'same')
+    machine.assign('b')
+    for (let round = 0; round < 4; round++) machine.begin()
+    assert.equal(assign(machine.life, candidate('b'), machine.now, 'person').result, 'bad')
+    machine.apply((life) => decide(life, 2, 'good') ?? assert.fail())
+    assert.equal(machine.life.current, 1)
+    assert.equal(assign(machine.life, candidate('b'), machine.now, 'person').generation.number, 3)
+  })
+
+  test('replaces a waiting trial, and numbers are not used again', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.assign('c')
+    assert.equal(machine.begin(), 3)
+    const back = assign(machine.life, candidate('a'), machine.now, 'person')
+    assert.deepEqual([back.result, back.life.current], ['back', 1])
+    assert.equal(assign(back.life, candidate('b'), machine.now, 'person').generation.number, 4)
+  })
+
+  test('of a person is not replaced by the default of the site', () => {
+    const machine = simulate()
+    machine.apply((life) => offer(life, candidate('a'), machine.now))
+    assert.equal(machine.life.current, 1)
+    machine.apply((life) => offer(life, candidate('b'), machine.now))
+    assert.equal(machine.life.current, 2)
+    machine.assign('c')
+    machine.apply((life) => offer(life, candidate('d'), machine.now))
+    assert.equal(machine.life.current, 3)
+  })
+
+  test('to go back is not undone by the same default', () => {
+    const machine = simulate()
+    machine.apply((life) => offer(life, candidate('a'), machine.now))
+    machine.comesUp()
+    machine.apply((life) => offer(life, candidate('b'), machine.now))
+    for (let round = 0; round < 4; round++) machine.begin()
+    machine.apply((life) => offer(life, candidate('b'), machine.now))
+    assert.equal(machine.life.current, 1)
+  })
+
+  test('to go back takes the last good generation, the one before it, or the one that is named', () => {
+    const machine = madeGood('a')
+    for (const image of ['b', 'c']) {
+      machine.assign(image)
+      machine.comesUp()
+    }
+    machine.assign('d')
+    const goBack = (to?: number) => {
+      const back = rollback(machine.life, to)
+      if (typeof back === 'string') return back
+      machine.apply(() => ({ ...back, told: [] }))
+      return back.generation.number
+    }
+    assert.equal(goBack(4), 'not good')
+    assert.equal(goBack(9), 'unknown generation')
+    assert.deepEqual([goBack(), goBack(), goBack(3), goBack(1)], [3, 2, 3, 1])
+    assert.equal(goBack(), 'no good generation')
+    assert.equal(machine.begin(), 1)
+  })
+
+  test('that the last good generation is bad leads to the good one before', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.comesUp()
+    machine.apply((life) => decide(life, undefined, 'bad') ?? assert.fail())
+    assert.deepEqual([machine.life.current, machine.life.lastGood], [1, 1])
+  })
+})
+
+test('a machine keeps what it runs, boots next and can go back to, but no bad generation', () => {
+  const machine = madeGood('1')
+  for (const image of ['2', '3', '4', '5', '6']) {
+    machine.assign(image)
+    machine.comesUp()
+  }
+  machine.assign('7')
+  for (let round = 0; round < 4; round++) machine.begin()
+  machine.assign('8')
+  assert.deepEqual(
+    keptOf(machine.life).map(({ number }) => number),
+    [3, 4, 5, 6, 8],
+  )
+})

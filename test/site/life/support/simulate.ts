@@ -1,0 +1,100 @@
+// Machines with a clock of their own.
+
+import { becomeUnseen, see, tick, type Sign } from '../../../../src/site/life/attempts.ts'
+import { begin, type Lives } from '../../../../src/site/life/begin.ts'
+import { assign } from '../../../../src/site/life/choose.ts'
+import {
+  defaultPolicy,
+  generationOf,
+  lastAttempt,
+  newLife,
+  type Candidate,
+  type Changed,
+  type Life,
+  type Told,
+} from '../../../../src/site/life/life.ts'
+
+export const minutes = 60_000
+
+export function candidate(image: string, more: Partial<Candidate> = {}): Candidate {
+  const toplevel = `/nix/store/${image}-system`
+  return { image, source: 'assigned', toplevel, blesses: true, ...more }
+}
+
+/** One machine. */
+export function simulate(machine = 'dc:a6:32:01:02:03') {
+  const site = simulateSite()
+  const life = () => site.of(machine)
+  const simulated = {
+    told: site.told,
+    apply: (change: (life: Life) => Changed) => site.change(machine, change),
+    get life() {
+      return life()
+    },
+    get now() {
+      return site.now
+    },
+    assign: (image: string) =>
+      simulated.apply((life) => assign(life, candidate(image), site.now, 'person')),
+    begin: () => site.begin(machine),
+    see: (sign: Sign) => site.see(machine, sign),
+    bless: () => site.bless(machine),
+    wait: (milliseconds: number) => site.wait(milliseconds),
+    comesUp() {
+      simulated.begin()
+      simulated.bless()
+      simulated.wait(defaultPolicy.settle)
+    },
+    serverRestarts: () => site.serverRestarts(),
+    generation: (number: number) => generationOf(life(), number),
+    verdict: (number: number) => generationOf(life(), number)?.verdict,
+  }
+  return simulated
+}
+
+/** Several machines with one clock. */
+export function simulateSite() {
+  const lives = new Map<string, Life>()
+  let uptime = 0
+  let boots = 0
+  const told: Told[] = []
+  const now = () => ({ at: 1_000_000 + uptime, uptime })
+  const of = (name: string) => lives.get(name) ?? newLife(name)
+  const site = {
+    told,
+    of,
+    lives,
+    get now() {
+      return now()
+    },
+    change(name: string, action: (life: Life) => Changed) {
+      const changed = action(of(name))
+      lives.set(name, changed.life)
+      told.push(...changed.told)
+    },
+    /** @returns the number of the generation that the machine is bound to */
+    begin(name: string): number | undefined {
+      const store: Lives = {
+        of,
+        keep: (life) => void lives.set(life.machine, life),
+        signs: () => [...lives.values()],
+      }
+      const begun = begin(store, name, { now: now(), policy: defaultPolicy })
+      told.push(...begun.told)
+      return begun.attempt?.generation
+    },
+    see: (name: string, sign: Sign) => site.change(name, (life) => see(life, sign, now())),
+    bless(name: string) {
+      const bound = generationOf(of(name), lastAttempt(of(name))?.generation)
+      site.see(name, { kind: 'bless', bootId: String(++boots), toplevel: bound?.toplevel ?? '' })
+    },
+    wait(milliseconds: number) {
+      uptime += milliseconds
+      for (const name of lives.keys()) site.change(name, (life) => tick(life, now(), defaultPolicy))
+    },
+    serverRestarts() {
+      for (const life of lives.values()) lives.set(life.machine, becomeUnseen(life, now()))
+    },
+  }
+  return site
+}
