@@ -1,6 +1,5 @@
 /** Makes root work in the state directory of another user as that user, if possible. */
-import { lstatSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { lstatSync, readdirSync, statSync, type Stats } from 'node:fs'
 
 /** The group nogroup of Debian and NixOS: it has no special rights. */
 const noGroup = 65_534
@@ -13,20 +12,22 @@ const noGroup = 65_534
  * The user may not be able to reach the layers: a service with `DynamicUser` cannot enter
  * `/var/lib/private`. Then root stays root, and `refuseLinks` refuses links.
  *
- * @param state the state directory
+ * @param directory the directory in which the command works
+ * @returns false if this is root in the directory of another user, and stays root
  */
-export function becomeOwner(state: string): void {
+export function becomeOwner(directory: string): boolean {
   const { setgroups, setegid, seteuid, setgid, setuid } = process
-  if (process.geteuid?.() !== 0 || !setgroups || !setegid || !seteuid || !setgid || !setuid) return
-  const layers = join(state, 'layers')
-  const owner = lstatSync(layers, { throwIfNoEntry: false })
-  if (!owner || owner.uid === 0) return
+  if (process.geteuid?.() !== 0 || !setgroups || !setegid || !seteuid || !setgid || !setuid) {
+    return true
+  }
+  const owner = ownerOf(directory)
+  if (!owner || owner.uid === 0) return true
   const group = owner.gid === 0 ? noGroup : owner.gid
   const groups = process.getgroups?.() ?? []
   setgroups([])
   setegid(group)
   seteuid(owner.uid)
-  const isOpen = canRead(layers)
+  const isOpen = canRead(directory)
   seteuid(0)
   setegid(0)
   if (isOpen) {
@@ -35,6 +36,14 @@ export function becomeOwner(state: string): void {
   } else {
     setgroups(groups)
   }
+  return isOpen
+}
+
+/** A service with `DynamicUser` has a link of root to its directory. */
+function ownerOf(directory: string): Stats | undefined {
+  const found = lstatSync(directory, { throwIfNoEntry: false })
+  const isLinkOfRoot = found?.isSymbolicLink() && found.uid === 0
+  return isLinkOfRoot ? statSync(directory, { throwIfNoEntry: false }) : found
 }
 
 function canRead(directory: string): boolean {

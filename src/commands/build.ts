@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typin
 import type { BootSettings } from '../boot/request.ts'
 import { bootWays, isBootWay, type BootWay } from '../boot/ways.ts'
 import { fileSystemError } from '../errors.ts'
+import type { BuiltImage } from '../image/build.ts'
 import type { NetImageOptions } from '../image/options.ts'
 import type { BuildRequest } from '../image/request.ts'
 import { parseMac } from '../mac.ts'
@@ -18,20 +19,36 @@ import * as stores from './store-options.ts'
 
 export function buildCommand() {
   return describeBuild().action((system, flags) => {
-    // Without this, V8 keeps hundreds of megabytes of garbage if there are many store paths. The
-    // flag holds for the whole process, so only the command sets it, never the library.
-    setFlagsFromString('--optimize-for-size')
+    limitHeap()
     return runCommand(flags, (around) => build(system, flags, around))
   })
 }
 
+/**
+ * Without this, V8 keeps hundreds of megabytes of garbage if there are many store paths. The flag
+ * holds for the whole process, so only commands set it, never the library.
+ */
+export function limitHeap(): void {
+  setFlagsFromString('--optimize-for-size')
+}
+
 /** Separate from the action, so that commander infers the type of the flags. */
 function describeBuild() {
-  return new Command('build')
+  return commandThatBuilds('build')
     .description('Build a net image from a NixOS system')
     .argument('<system>', 'a store path, a link to one (./result), or a host of a flake (.#host)')
     .option('-o, --output <dir>', 'where to put the image (default: ./<rootDirectoryName>)')
     .option('--force', 'replace an existing image once the new image is complete')
+    .addOption(
+      new Option('--format <format>', 'the root tree as a directory or as an archive')
+        .choices(['directory', 'tar'] as const)
+        .default('directory' as const),
+    )
+}
+
+/** A command with the options that decide what is in an image. */
+export function commandThatBuilds(name: string) {
+  return new Command(name)
     .addOption(stores.fromOption)
     .addOption(stores.keysOption)
     .addOption(stores.noCheckSigsOption)
@@ -42,11 +59,6 @@ function describeBuild() {
         '--link <how>',
         'how to take files from the pool if the file system cannot clone them (default: "copy")',
       ).choices(['copy', 'hardlink'] as const),
-    )
-    .addOption(
-      new Option('--format <format>', 'the root tree as a directory or as an archive')
-        .choices(['directory', 'tar'] as const)
-        .default('directory' as const),
     )
     .addOption(
       new Option(
@@ -84,18 +96,20 @@ function describeBuild() {
     .option('-q, --quiet', 'show no progress')
 }
 
-type BuildFlags = ReturnType<ReturnType<typeof describeBuild>['opts']>
+type BuildFlags = ReturnType<ReturnType<typeof commandThatBuilds>['opts']>
 
-async function build(
+/** Builds the image that the flags and the config file ask for. */
+export async function buildByFlags(
   system: string,
   flags: BuildFlags,
+  place: Pick<BuildRequest, 'output' | 'force' | 'format'>,
   { signal, progress }: Surroundings,
-): Promise<Outcome> {
+): Promise<BuiltImage> {
   const { buildNetImage } = await import('../image/build.ts')
   const { loadConfig, requestOf } = await import('../image/config.ts')
   const { knownRules } = await import('../check/silence.ts')
   const configured = requestOf(await loadConfig(flags.config), 'the config file')
-  const { image, manifest, findings } = await buildNetImage({
+  const built = await buildNetImage({
     system,
     ...configured,
     options: { ...configured.options, ...optionFlags(flags) },
@@ -103,21 +117,33 @@ async function build(
     silenced: [...(configured.silenced ?? []), ...knownRules(flags.silence ?? [], '--silence')],
     ...stores.storeChoice(flags),
     ...withoutUndefined<Omit<BuildRequest, 'system'>>({
-      output: flags.output,
-      force: flags.force,
       pool: flags.pool,
       link: flags.link,
-      format: flags.format,
       boot: flags.boot,
     }),
+    ...place,
     signal,
     progress,
   })
+  // Findings go to stderr, even with --quiet: stdout has only the result.
+  if (built.findings.length > 0 && !flags.json)
+    process.stderr.write(`${visibleLines(describeFindings(built.findings))}\n`)
+  return built
+}
+
+async function build(
+  system: string,
+  flags: ReturnType<ReturnType<typeof describeBuild>['opts']>,
+  around: Surroundings,
+): Promise<Outcome> {
+  const { progress } = around
+  const { output, force, format } = flags
+  const place = withoutUndefined<Pick<BuildRequest, 'output' | 'force' | 'format'>>({
+    ...{ output, force, format },
+  })
+  const { image, manifest, findings } = await buildByFlags(system, flags, place, around)
   const bytes = manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0)
   const size = `${plural(manifest.closure.length, 'store path')}, ${formatBytes(bytes)}`
-  // Findings go to stderr, even with --quiet: stdout has only the path of the image.
-  if (findings.length > 0 && !flags.json)
-    process.stderr.write(`${visibleLines(describeFindings(findings))}\n`)
   progress.begin('done').end(`built ${manifest.system.label} (${size})`)
   return {
     text: image,

@@ -1,5 +1,5 @@
 /** Finds the layers of the machine and the image that a person names. */
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import type { StoredLayer } from '../roots/store.ts'
@@ -24,7 +24,7 @@ export async function chooseLayers(
   // Other users must not read the files that the commands make.
   process.umask(0o077)
   const state = stateDirectory(flags.state)
-  becomeOwner(state)
+  becomeOwner(join(state, 'layers'))
   const found = listLayers(state)
     .filter((layer) => machine === undefined || layer.machine === addressIn(machine))
     .filter((layer) => {

@@ -12,6 +12,7 @@ import { layersCommand } from './layers.ts'
 import { ignoreClosedPipe, printFailure, report } from './run.ts'
 import { serveCommand } from './serve.ts'
 import { serversCommand } from './servers.ts'
+import { siteCommand } from './site.ts'
 import { verifyCommand } from './verify.ts'
 
 export async function main(): Promise<void> {
@@ -31,6 +32,7 @@ export async function main(): Promise<void> {
     serveCommand,
     bootsCommand,
     layersCommand,
+    siteCommand,
     gcCommand,
   ]
   for (const command of make) program.addCommand(command().exitOverride())

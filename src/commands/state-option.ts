@@ -3,5 +3,5 @@ import { Option } from '@commander-js/extra-typings'
 
 export const stateOption = new Option(
   '--state <dir>',
-  'the directory with boots, leases and layers (default: /var/lib/netimage for root, else ~/.local/state/netimage)',
+  'the directory with boots, leases, layers and images (default: /var/lib/netimage for root, else ~/.local/state/netimage)',
 )

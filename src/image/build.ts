@@ -133,7 +133,8 @@ async function buildFromPool(
     writeForAll(layout.manifest, formatManifest(manifest))
     writeForAll(layout.lock, '')
     refuseOtherFiles(layout, manifest.root.format)
-    await syncFileSystem(layout.image, context.signal, context.progress)
+    const advice = 'After a loss of power, verify the image with netimage verify.'
+    await syncFileSystem(layout.image, context.signal, context.progress, advice)
     context.signal.throwIfAborted()
     await staging.publish()
     return { image, manifest, findings }

@@ -1,4 +1,4 @@
-/** Waits until an image is on the disk, so that a loss of power does not cut off its files. */
+/** Waits until files are on the disk, so that a loss of power does not cut them off. */
 import { messageOf, NetimageError } from '../errors.ts'
 import type { Progress } from '../progress.ts'
 import { runProgram } from '../run-program.ts'
@@ -6,19 +6,20 @@ import { runProgram } from '../run-program.ts'
 /**
  * Node has no syncfs(2), but the `sync` of coreutils and busybox calls it. One syncfs(2) is much
  * faster than one fsync(2) for each file.
+ *
+ * @param advice what to do after a loss of power if that program does not work: a sentence
  */
 export async function syncFileSystem(
   directory: string,
   signal: AbortSignal,
   progress: Progress,
+  advice: string,
 ): Promise<void> {
   const task = progress.begin('waiting for the disk')
   const why = await complaint(directory, signal)
   if (why === undefined) task.end('wrote the image to the disk')
   else {
-    progress.warn(
-      `cannot wait until the image is on the disk: ${why}. After a loss of power, verify the image with netimage verify.`,
-    )
+    progress.warn(`cannot wait until the image is on the disk: ${why}. ${advice}`)
   }
 }
 

@@ -154,13 +154,21 @@ async function verifyFiles(
     found(tree, messageOf(error))
     return
   }
+  for (const { path, problem } of differences(expected, files)) found(join(tree, path), problem)
+}
+
+/** @returns each file that is not as expected, by its path in the tree */
+export function* differences(
+  expected: readonly TreeFile[],
+  files: readonly TreeFile[],
+): Generator<Finding> {
   const actual = new Map(files.map((file) => [file.path, file]))
   for (const file of expected) {
     const problem = difference(file, actual.get(file.path))
-    if (problem !== undefined) found(join(tree, file.path), problem)
+    if (problem !== undefined) yield { path: file.path, problem }
     actual.delete(file.path)
   }
-  for (const path of actual.keys()) found(join(tree, path), 'it is not in the manifest')
+  for (const path of actual.keys()) yield { path, problem: 'it is not in the manifest' }
 }
 
 function difference(expected: TreeFile, actual: TreeFile | undefined): string | undefined {

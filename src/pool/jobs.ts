@@ -7,6 +7,7 @@ import type { ContentCheck } from '../nix/content-address.ts'
 import type { Hash } from '../nix/hash.ts'
 import { discard, type NarSource } from '../nix/nar-source.ts'
 import { tidy } from '../tidy.ts'
+import { adoptTree } from './adopt.ts'
 import { contentMatches, treeMatches } from './check-tree.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
 import { entryFile, formatEntry, treeName } from './entry.ts'
@@ -14,7 +15,7 @@ import { placeTree, TouchedTree, type PlaceMethod } from './place.ts'
 import type { NarExpectation } from './receive.ts'
 import { setAsideDamaged } from './removal.ts'
 
-export type Job = ReceiveJob | PlaceJob | CheckJob | ContentJob
+export type Job = ReceiveJob | PlaceJob | AdoptJob | CheckJob | ContentJob
 
 /** Unpacks and verifies a NAR, and makes an entry of the pool from it. */
 export interface ReceiveJob {
@@ -33,6 +34,17 @@ export interface PlaceJob {
   tree: string
   target: string
   method: PlaceMethod
+  narSize: number
+}
+
+/** Makes a tree from one that somebody else may change, and hashes the new tree. */
+export interface AdoptJob {
+  kind: 'adopt'
+  tree: string
+  /** If the new tree is not whole, it is removed again. */
+  target: string
+  method: PlaceMethod
+  narHash: Hash
   narSize: number
 }
 
@@ -65,6 +77,8 @@ export async function runJob(
       return true
     case 'place':
       return place(job, progress)
+    case 'adopt':
+      return adopt(job, progress)
     case 'check':
       return treeMatches(job.tree, job.narHash, job.narSize, progress)
     case 'content':
@@ -134,4 +148,15 @@ function place(job: PlaceJob, progress: (bytes: number) => void): boolean {
   }
   progress(job.narSize)
   return true
+}
+
+function adopt(job: AdoptJob, progress: (bytes: number) => void): boolean {
+  let isWhole = false
+  try {
+    adoptTree(job.tree, job.target, job.method)
+    isWhole = treeMatches(job.target, job.narHash, job.narSize, progress)
+    return isWhole
+  } finally {
+    if (!isWhole) tidy(job.target, quietly)
+  }
 }

@@ -102,6 +102,6 @@ function copyFile(from: Buffer, to: Buffer): void {
 const storeModes = new Set([0o444, 0o555])
 
 /** A write through any hard link of a file changes the file's time stamp. */
-function isUntouched({ mtimeMs, mode }: Stats): boolean {
+export function isUntouched({ mtimeMs, mode }: Stats): boolean {
   return mtimeMs === storeTime * 1000 && storeModes.has(mode & 0o7777)
 }

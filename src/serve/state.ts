@@ -30,7 +30,8 @@ const forOthers = 0o077
 const sticky = 0o1000
 const keyFile = 'handle-key'
 /** Names that a server makes there, that users put there for it, or that a disk's root has. */
-const ownNames = /^(?:boot|layers|handle-key.*|(?:boots|leases)\.sqlite.*|lost\+found)$/
+const ownNames =
+  /^(?:boot|layers|images|images\.lock|store|published|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
 
 /**
  * Makes the directory if there is none, and keeps all other users out of it. They could read the

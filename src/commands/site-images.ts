@@ -1,0 +1,150 @@
+/** The commands for the images of a site. */
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { Command, Option } from '@commander-js/extra-typings'
+
+import { NetimageError } from '../errors.ts'
+import { plural } from '../progress.ts'
+import { becomeOwner } from './become-owner.ts'
+import { buildByFlags, commandThatBuilds, limitHeap } from './build.ts'
+import { formatBytes, formatTime } from './format.ts'
+import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
+import { stateOption } from './state-option.ts'
+import { collect } from './store-options.ts'
+
+export function addCommand() {
+  return describeAdd().action((named, flags) => {
+    limitHeap()
+    return runCommand(flags, (around) => add(named, flags, around))
+  })
+}
+
+/** Separate from the action, so that commander infers the type of the flags. */
+function describeAdd() {
+  return commandThatBuilds('add')
+    .description('Add an image to the site; a system is built first')
+    .argument('<image>', 'an image that build made, or a system as for build')
+    .addOption(stateOption)
+}
+
+async function add(
+  named: string,
+  flags: ReturnType<ReturnType<typeof describeAdd>['opts']>,
+  around: Surroundings,
+): Promise<Outcome> {
+  const { manifestName } = await import('../image/layout.ts')
+  const state = await openStateToChange(flags.state)
+  const directory = resolve(named)
+  if (existsSync(join(directory, manifestName))) return await addBuilt(state, directory, around)
+  const { buildInSite } = await import('../site/images/build-in-site.ts')
+  return await buildInSite(
+    state,
+    around,
+    (output) => buildByFlags(named, flags, { output }, around),
+    ({ image }) => addBuilt(state, image, around),
+  )
+}
+
+async function addBuilt(
+  state: string,
+  directory: string,
+  { signal, progress }: Surroundings,
+): Promise<Outcome> {
+  const { addImage } = await import('../site/images/add-image.ts')
+  const { image, isNew, added, method } = await addImage(state, directory, { signal, progress })
+  image.release()
+  const { id, manifest, closure } = image
+  const { label, platform, toplevel } = manifest.system
+  const what = `${manifest.options.rootDirectoryName} (${label}, ${platform})`
+  const how = `${plural(closure.length, 'store path')}, ${added} of them new`
+  progress.begin('done').end(isNew ? `added ${what}: ${how}` : `the site had ${what} already`)
+  return {
+    text: id,
+    json: {
+      ...{ id, name: manifest.options.rootDirectoryName, label, platform, toplevel, isNew },
+      ...{ storePaths: closure.length, addedStorePaths: added, method },
+    },
+  }
+}
+
+/** Makes the state directory if there is none. */
+async function openStateToChange(named: string | undefined): Promise<string> {
+  const { openState, stateDirectory } = await import('../serve/state.ts')
+  const state = stateDirectory(named)
+  // Other users must not read the files that the commands make.
+  process.umask(0o077)
+  if (!becomeOwner(state)) {
+    throw new NetimageError('not-allowed', `root cannot change ${state} as its owner`, {
+      details: { file: state },
+      hint: 'Run this as the user of the server. A service with DynamicUser adds the images itself that its command line names: netimage serve IMAGE.',
+    })
+  }
+  openState(state)
+  return state
+}
+
+export function imagesCommand() {
+  return new Command('images')
+    .description('Show the images of the site')
+    .addOption(stateOption)
+    .option('--json', 'print the result as JSON')
+    .action((flags) => runCommand(flags, () => images(flags.state)))
+}
+
+async function images(named: string | undefined): Promise<Outcome> {
+  const { stateDirectory } = await import('../serve/state.ts')
+  const { listSiteImages } = await import('../site/images/site-image.ts')
+  const { shownDigits } = await import('../site/images/choose-image.ts')
+  const { machinesByImage } = await import('../site/images/users.ts')
+  const state = stateDirectory(named)
+  becomeOwner(state)
+  const damaged: NetimageError[] = []
+  const listed = listSiteImages(state, (error) => damaged.push(error))
+  const machines = machinesByImage(state)
+  const found = listed.map((image) => ({ ...image, keptBy: machines.get(image.id) ?? [] }))
+  const lines = found.map(({ id, name, label, platform, added, narBytes, keptBy }) => {
+    const users = keptBy.length === 0 ? 'kept by nothing' : `kept by ${keptBy.join(', ')}`
+    const parts = [id.slice(0, shownDigits), name, label, platform, formatBytes(narBytes)]
+    return [...parts, `added ${formatTime(added)}`, users].join('  ')
+  })
+  lines.push(...damaged.map(({ message }) => message))
+  return {
+    text: lines.join('\n') || 'no images yet',
+    json: { images: found, ...(damaged.length > 0 && { damaged: damaged.map(asData) }) },
+  }
+}
+
+export function collectCommand() {
+  return new Command('gc')
+    .description('Remove the images that no machine uses, and the store paths that only they had')
+    .addOption(stateOption)
+    .addOption(
+      new Option(
+        '--keep <image>',
+        'keep this image as well: its name, or the beginning of its id; repeatable',
+      ).argParser(collect),
+    )
+    .option('--json', 'print the result as JSON')
+    .option('-q, --quiet', 'show no progress')
+    .action((flags) => runCommand(flags, (around) => gc(flags, around)))
+}
+
+async function gc(
+  flags: { state?: string | undefined; keep?: string[] | undefined },
+  { signal, progress }: Surroundings,
+): Promise<Outcome> {
+  const { removeUnused } = await import('../site/images/remove-unused.ts')
+  const { chooseSiteImage } = await import('../site/images/choose-image.ts')
+  const { machinesByImage } = await import('../site/images/users.ts')
+  const state = await openStateToChange(flags.state)
+  const kept = () => {
+    const named = (flags.keep ?? []).map((name) => chooseSiteImage(state, name).id)
+    return new Set([...named, ...machinesByImage(state).keys()])
+  }
+  const result = await removeUnused(state, kept, { signal, progress })
+  const { removedImages, removedStorePaths, inUse } = result
+  const removed = `${plural(removedImages.length, 'image')} and ${plural(removedStorePaths, 'store path')}`
+  const served =
+    inUse.length === 0 ? '' : `, kept ${plural(inUse.length, 'image')} that a server uses`
+  return { text: `removed ${removed}${served}`, json: { ...result } }
+}

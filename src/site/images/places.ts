@@ -1,0 +1,43 @@
+/**
+ * The places of images in a site.
+ *
+ * ```
+ * <state>/images/<id>/              an image without its store paths; <id> is the hash of its manifest
+ * <state>/images/.new-<random>/     unfinished; `lock` in it is held as long as somebody works there
+ * <state>/store/<nar hash>          a store path; all images that have it share it
+ * <state>/store/.new-<nar hash>     unfinished
+ * <state>/images.lock               held while images and store paths are added or removed
+ * …/.removed-<random>               no longer part of the site
+ * ```
+ *
+ * Each image and each store path gets its name by one rename, when it is whole and on the disk, and
+ * never changes afterwards.
+ */
+import { join } from 'node:path'
+
+import { digestToBase32, type Hash } from '../../nix/hash.ts'
+
+export interface SitePlaces {
+  images: string
+  store: string
+  lock: string
+}
+
+export function sitePlaces(state: string): SitePlaces {
+  return {
+    images: join(state, 'images'),
+    store: join(state, 'store'),
+    lock: join(state, 'images.lock'),
+  }
+}
+
+/** The absolute path of a store path with this NAR hash. */
+export function storedAt({ store }: SitePlaces, narHash: Hash): string {
+  return join(store, digestToBase32(narHash))
+}
+
+const idPattern = /^[0-9a-f]{64}$/
+
+export function isImageId(name: string): boolean {
+  return idPattern.test(name)
+}

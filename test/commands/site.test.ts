@@ -1,0 +1,97 @@
+// The commands for the images of a site, as a person runs them.
+
+import assert from 'node:assert/strict'
+import { readdirSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { openSiteImage } from '../../src/site/images/site-image.ts'
+import { assertFailed, netimage, netimageJson, parseObject } from '../support/netimage.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import {
+  buildSystem,
+  flagsFor,
+  pathsOfEach,
+  systems,
+  writeSystems,
+} from '../site/images/support/made-images.ts'
+
+suite('netimage site', () => {
+  let workspace: Workspace
+  let image: string
+  let state: string
+  const site = (...args: string[]) => netimageJson(['site', ...args, '--state', state])
+  const fails = (...args: string[]) => netimage(['site', ...args, '--state', state, '--json'])
+
+  before(async () => {
+    workspace = makeWorkspace('site-commands')
+    state = workspace.path('state')
+    writeSystems(workspace)
+    image = await buildSystem(workspace, 'first', workspace.image)
+  })
+  after(() => workspace.remove())
+
+  test('adds an image, and a system that it builds first', async () => {
+    assert.deepEqual(await site('images'), { images: [] })
+    const added = await site('add', image)
+    assert.partialDeepStrictEqual(added, {
+      ...{ name: 'root', label: 'first', isNew: true, addedStorePaths: pathsOfEach },
+    })
+    assert.equal(statSync(state).mode & 0o777, 0o700)
+    const { toplevel } = systems.second
+    const built = await site('add', toplevel, ...flagsFor(workspace))
+    assert.partialDeepStrictEqual(built, { toplevel, isNew: true, addedStorePaths: 1 })
+    const { images } = await site('images')
+    assert.partialDeepStrictEqual(images, [
+      { id: added['id'], label: 'first', storePaths: pathsOfEach, keptBy: [] },
+      { id: built['id'], toplevel, platform: 'x86_64-linux' },
+    ])
+    // Nothing is left of the image that was built.
+    assert.deepEqual(readdirSync(join(state, 'images')).length, 2)
+    const { stdout } = await netimage(['site', 'images', '--state', state])
+    assert.match(stdout, new RegExp(`^${String(added['id']).slice(0, 12)}  root  first  .*\\n`))
+  })
+
+  test('removes the images that nothing keeps', async () => {
+    const [first, second] = readIds(await site('images'))
+    const held = await openSiteImage(state, second ?? '')
+    try {
+      const refused = assertFailed(await fails('gc', '--keep', 'other'), 'path-not-found')
+      assert.match(refused.hint ?? '', /netimage site images/)
+      assertFailed(await fails('gc', '--keep', ''), 'path-not-found')
+      const kept = await site('gc', '--keep', first?.slice(0, 12) ?? '')
+      assert.deepEqual(kept, { removedImages: [], inUse: [second], removedStorePaths: 0 })
+    } finally {
+      held.release()
+    }
+    const kept = await site('gc', '--keep', first?.slice(0, 12) ?? '')
+    assert.deepEqual(kept, { removedImages: [second], inUse: [], removedStorePaths: 1 })
+    assert.deepEqual(readIds(await site('images')), [first])
+  })
+
+  test('tells an image whose manifest has changed, and removes nothing', async () => {
+    const [id = ''] = readIds(await site('images'))
+    const file = join(state, 'images', id, 'nix-support/net-image.json')
+    writeFileSync(file, '{}')
+    const { images, damaged } = await site('images')
+    assert.deepEqual(images, [])
+    assert.partialDeepStrictEqual(damaged, [{ code: 'image-damaged', details: { file } }])
+    const before = readdirSync(join(state, 'store'))
+    assertFailed(await fails('gc', '--keep', 'root'), 'path-not-found')
+    assert.deepEqual(readdirSync(join(state, 'store')), before)
+  })
+
+  test('refuses what is no image and no system', async () => {
+    assertFailed(await fails('add', workspace.path('nothing')), 'path-not-found')
+    const archive = workspace.path('out/archive')
+    const build = ['build', systems.first.toplevel, '-o', archive, '--format', 'tar']
+    const run = await netimage([...build, ...flagsFor(workspace), '--json'])
+    assert.equal(run.status, 0, run.stderr)
+    assert.equal(parseObject(run.stdout)['image'], archive)
+    assertFailed(await fails('add', archive), 'bad-option')
+  })
+})
+
+function readIds({ images }: Record<string, unknown>): string[] {
+  assert.ok(Array.isArray(images))
+  return images.map((image: { id: string }) => image.id)
+}

@@ -1,0 +1,282 @@
+// An image that is added to a site is the same image there, whatever happens to its source later.
+
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { addImage } from '../../../src/site/images/add-image.ts'
+import { removeUnused } from '../../../src/site/images/remove-unused.ts'
+import {
+  listSiteImages,
+  openSiteImage,
+  type SiteImage,
+} from '../../../src/site/images/site-image.ts'
+import { removeTree } from '../../../src/remove-tree.ts'
+import { netimageError } from '../../support/errors.ts'
+import { sha256 } from '../../support/synthetic.ts'
+import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
+import { assertSameLines, describeTree } from '../../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
+import {
+  buildSystem,
+  copyImage,
+  pathsOfEach,
+  systems,
+  writeSystems,
+} from './support/made-images.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const asRoot = process.geteuid?.() === 0
+
+suite('an image in a site', () => {
+  let workspace: Workspace
+  let images: { first: string; second: string }
+
+  before(async () => {
+    workspace = makeWorkspace('site')
+    writeSystems(workspace)
+    images = {
+      first: await buildSystem(workspace, 'first', workspace.path('out/first')),
+      second: await buildSystem(workspace, 'second', workspace.path('out/second')),
+    }
+  })
+  after(() => workspace.remove())
+
+  const copyOf = (image: string) => copyImage(image, freshName())
+
+  async function add(state: string, image: string) {
+    const added = await addImage(state, image)
+    added.image.release()
+    return added
+  }
+
+  /** All files of the site's image, and its store paths. */
+  function describe({ directory, rootImage }: SiteImage): string[] {
+    return [
+      ...describeTree(directory),
+      ...rootImage.storePaths.flatMap(({ name, at }) => [name, ...describeTree(at)]),
+    ]
+  }
+
+  /** Names that are there only while somebody adds or removes images. */
+  const leftovers = (state: string) =>
+    ['images', 'store']
+      .flatMap((folder) => fs.readdirSync(join(state, folder)))
+      .filter((name) => name.startsWith('.'))
+
+  const storedIn = (state: string) => fs.readdirSync(join(state, 'store')).length
+
+  test('has the same files as its source', async () => {
+    const state = freshName()
+    const { image, isNew, added } = await add(state, images.first)
+    assert.deepEqual([isNew, added], [true, pathsOfEach])
+    const source = join(images.first, 'net-image')
+    const sourceStore = join(source, 'root/nix/store')
+    assertSameLines(describeTree(image.bootTree), describeTree(join(source, 'boot')))
+    const isOutside = (line: string) => !line.includes('nix/store/')
+    assertSameLines(
+      describeTree(image.rootImage.outside),
+      describeTree(join(source, 'root')).filter(isOutside),
+    )
+    const name = fs.statSync(join(image.rootImage.outside, 'etc/name'))
+    assert.equal(name.ino, fs.statSync(join(image.rootImage.outside, 'etc/sub/same')).ino)
+    const names = image.rootImage.storePaths.map((path) => path.name)
+    assert.deepEqual(names, fs.readdirSync(sourceStore).toSorted())
+    for (const { name, at } of image.rootImage.storePaths) {
+      assertSameLines(describeTree(at), describeTree(join(sourceStore, name)))
+    }
+    const manifest = fs.readFileSync(join(images.first, 'nix-support/net-image.json'))
+    assert.equal(image.id, sha256(manifest).toString('hex'))
+    assert.deepEqual(leftovers(state), [])
+  })
+
+  test('shares its store paths with all images of the site', async () => {
+    const state = freshName()
+    await add(state, images.first)
+    const { added, isNew } = await add(state, images.second)
+    assert.deepEqual([added, isNew], [1, true])
+    const again = await add(state, images.first)
+    assert.deepEqual([again.added, again.isNew], [0, false])
+    assert.equal(storedIn(state), pathsOfEach + 1)
+    const listed = listSiteImages(state, assert.fail)
+    assert.deepEqual(
+      listed.map(({ label, name, storePaths }) => [label, name, storePaths]),
+      [
+        ['first', 'root', pathsOfEach],
+        ['second', 'root', pathsOfEach],
+      ],
+    )
+  })
+
+  test('does not change if its source is written to, built anew or removed', async () => {
+    const [state, source] = [freshName(), freshName()]
+    await buildSystem(workspace, 'first', source)
+    const { image } = await add(state, source)
+    const before = describe(image)
+    for (const file of ['root/etc/name', 'boot/boot.ipxe']) {
+      fs.appendFileSync(join(source, 'net-image', file), 'more')
+    }
+    await buildSystem(workspace, 'second', source, true)
+    assertSameLines(describe(image), before)
+    removeTree(source)
+    assertSameLines(describe(image), before)
+    const held = await openSiteImage(state, image.id)
+    held.release()
+    assert.equal(held.manifest.system.label, 'first')
+  })
+
+  test('gets no link to a file that another user can write to', { skip: !asRoot }, async () => {
+    const [state, source] = [freshName(), copyOf(images.first)]
+    const linked = await add(freshName(), copyOf(images.first))
+    if (linked.method !== 'hardlink') return
+    const store = join(source, 'net-image/root/nix/store')
+    const found = linked.image.rootImage.storePaths.find((path) => path.name.includes('content-1'))
+    const [{ name, at }, file] = [found ?? assert.fail(), 'text']
+    assert.equal(fs.statSync(join(at, file)).nlink, 2)
+    const theirs = join(store, name, file)
+    const { atimeMs } = fs.statSync(theirs)
+    fs.chownSync(theirs, 54_321, 54_322)
+    fs.utimesSync(theirs, atimeMs / 1000, 1)
+    const { image } = await add(state, source)
+    const ours = image.rootImage.storePaths.find((path) => path.name === name)?.at ?? ''
+    assert.notEqual(fs.statSync(join(ours, file)).ino, fs.statSync(theirs).ino)
+    assert.equal(fs.statSync(join(ours, file)).uid, process.geteuid?.())
+  })
+
+  const damage: Record<string, (source: string, store: string) => string | undefined> = {
+    'a store path with other contents'(_, store) {
+      const path = join(
+        store,
+        fs.readdirSync(store).find((name) => name.includes('content-3')) ?? '',
+      )
+      const file = join(path, 'text')
+      fs.chmodSync(file, 0o644)
+      fs.writeFileSync(file, 'path 4\n')
+      fs.chmodSync(file, 0o444)
+      fs.utimesSync(file, 1, 1)
+      return undefined
+    },
+    'a missing store path'(_, store) {
+      removeTree(join(store, fs.readdirSync(store)[0] ?? ''))
+      return undefined
+    },
+    'a FIFO in a store path'(_, store) {
+      const path = join(
+        store,
+        fs.readdirSync(store).find((name) => name.includes('content-3')) ?? '',
+      )
+      fs.chmodSync(path, 0o755)
+      fs.unlinkSync(join(path, 'text'))
+      execFileSync('mkfifo', [join(path, 'text')])
+      return undefined
+    },
+    'other contents of a boot file'(source) {
+      const file = join(source, 'net-image/boot/boot.ipxe')
+      fs.appendFileSync(file, ' ')
+      return file
+    },
+    'a FIFO in the boot tree'(source) {
+      const file = join(source, 'net-image/boot/boot.ipxe')
+      fs.unlinkSync(file)
+      execFileSync('mkfifo', [file])
+      return file
+    },
+    'a link in place of a boot file'(source) {
+      const file = join(source, 'net-image/boot/boot.ipxe')
+      fs.renameSync(file, `${source}-boot.ipxe`)
+      fs.symlinkSync(`${source}-boot.ipxe`, file)
+      return file
+    },
+    'another mode of a file outside the store'(source) {
+      const file = join(source, 'net-image/root/etc/name')
+      fs.chmodSync(file, 0o755)
+      return file
+    },
+    'a file that the manifest does not list'(source) {
+      const file = join(source, 'net-image/root/etc/other')
+      fs.writeFileSync(file, '')
+      return file
+    },
+  }
+  suite('that is damaged', () => {
+    let filled: string
+    /** A site with all store paths. */
+    before(async () => {
+      filled = freshName()
+      const { image } = await add(filled, images.first)
+      removeTree(image.directory)
+    })
+    for (const [what, make] of Object.entries(damage)) {
+      test(`is refused with ${what}`, async () => {
+        const source = copyOf(images.first)
+        const file = make(source, join(source, 'net-image/root/nix/store'))
+        const state = file === undefined ? freshName() : filled
+        const refused = netimageError('image-damaged', { file: file ?? source })
+        await assert.rejects(addImage(state, source), refused)
+        assert.deepEqual(fs.readdirSync(join(state, 'images')), [])
+        assert.deepEqual(leftovers(state), [])
+        if (file === undefined) assert.equal(storedIn(state), 0)
+      })
+    }
+
+    test('can be added from a whole copy', async () => {
+      const { added, isNew } = await add(filled, images.first)
+      assert.deepEqual([added, isNew], [0, true])
+    })
+  })
+
+  test('is refused if it is no image', async () => {
+    const [state, empty] = [freshName(), freshName()]
+    fs.mkdirSync(empty)
+    await assert.rejects(addImage(state, empty), netimageError('not-an-image', { file: empty }))
+  })
+
+  test('can be added by several at once', async () => {
+    const state = freshName()
+    const sources = [images.first, images.second, images.first, images.second]
+    const all = await Promise.all(sources.map((image) => add(state, image)))
+    assert.deepEqual(all.filter(({ isNew }) => isNew).length, 2)
+    assert.equal(storedIn(state), pathsOfEach + 1)
+    assert.deepEqual(leftovers(state), [])
+  })
+
+  test('is removed with the store paths that only it has, if nothing keeps it', async () => {
+    const state = freshName()
+    const first = await add(state, images.first)
+    const second = await add(state, images.second)
+    const before = describe(first.image)
+    const result = await removeUnused(state, () => new Set([first.image.id]))
+    assert.deepEqual(result, {
+      ...{ removedImages: [second.image.id], inUse: [], removedStorePaths: 1 },
+    })
+    assertSameLines(describe(first.image), before)
+    const gone = netimageError('path-not-found', { file: state, expected: second.image.id })
+    await assert.rejects(openSiteImage(state, second.image.id), gone)
+    const toplevel = second.image.rootImage.storePaths.find(({ name }) =>
+      systems.second.toplevel.endsWith(name),
+    )
+    assert.equal(fs.existsSync(toplevel?.at ?? '/'), false)
+    const again = await add(state, images.second)
+    assert.deepEqual([again.isNew, again.added], [true, 1])
+    const none = await removeUnused(state, () => new Set())
+    assert.equal(none.removedStorePaths, pathsOfEach + 1)
+    assert.deepEqual([storedIn(state), leftovers(state)], [0, []])
+  })
+
+  test('is not removed while it is in use, even if it comes into use at the last moment', async () => {
+    const state = freshName()
+    const { image } = await addImage(state, images.first)
+    const none = () => new Set<string>()
+    const used = await removeUnused(state, none)
+    assert.deepEqual(used, { removedImages: [], inUse: [image.id], removedStorePaths: 0 })
+    image.release()
+
+    // A machine is given the image when all images are looked at.
+    const kept = new Set<string>()
+    const late = await removeUnused(state, () => kept.add(image.id))
+    assert.deepEqual(late, { removedImages: [], inUse: [], removedStorePaths: 0 })
+    const gone = await removeUnused(state, none)
+    assert.deepEqual(gone.removedImages, [image.id])
+  })
+})
