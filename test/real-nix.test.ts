@@ -90,7 +90,7 @@ suite('real Nix', () => {
     assert.equal((await infoOf('selfReference')).ca ?? undefined, undefined)
   })
 
-  // With real-nix-caches.slow.ts all compressions.
+  // image/real-nix-image.slow.ts builds images from a cache of each compression.
   test('a cache gives the closure back', () => assertGivesBack(world, closure, key, 'zstd'))
 
   test('a world that trusts a key refuses what that key has not signed', async () => {
