@@ -6,7 +6,7 @@ import { modelDirectory, runModels } from './support/layer-model.ts'
 const directory = modelDirectory()
 
 test('any operations have the same outcome as on a real file system', () =>
-  runModels(directory, { runs: 600, operations: 480 }))
+  runModels(directory, { runs: 450, operations: 480 }))
 
 test('operations in store paths have the same outcome, even if the memory is too small for their nodes', () =>
   runModels(directory, { runs: 300, operations: 480, where: 'store' }))
