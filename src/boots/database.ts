@@ -2,16 +2,14 @@
  * The database of what the server learnt from its events: boots, and facts about machines. It can be
  * lost without harm to machines: they keep their roots.
  */
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
+import { mkdirSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { pathToFileURL } from 'node:url'
 
 import { errnoOf, NetimageError } from '../errors.ts'
 import { databaseError, isDatabaseBroken } from '../database-error.ts'
+import { openToRead, refuseNewer, writeTimeout } from '../state-database.ts'
 
-/** How long to wait while another process writes. Milliseconds. */
-const timeout = 5000
 /** The format that is written. Files from before formats had numbers have 0. */
 const format = 1
 
@@ -37,6 +35,8 @@ const schema = `
     PRIMARY KEY (kind, about)
   ) STRICT;
 `
+const newerHint =
+  'Use the newer netimage. Or move the file away to begin a new record. Only past boots and what was learnt of machines are lost.'
 const addServed = 'ALTER TABLE boots ADD COLUMN served INTEGER NOT NULL DEFAULT 1'
 const indexServed = 'CREATE INDEX IF NOT EXISTS boots_served ON boots (served)'
 
@@ -104,36 +104,9 @@ export function openBootsToRead(state: string): DatabaseSync {
   return openDatabase(recordFile(state), true)
 }
 
-/**
- * To read a database with a write-ahead log, SQLite must write beside it. Without that permission,
- * the database can only be read `immutable`, if the server has ended and left no log.
- * https://www.sqlite.org/wal.html#read_only_databases
- */
-function openToRead(file: string): DatabaseSync {
-  try {
-    return checked(new DatabaseSync(file, { readOnly: true, timeout }))
-  } catch (error) {
-    if (existsSync(`${file}-wal`)) throw error
-    const url = pathToFileURL(file)
-    url.searchParams.set('immutable', '1')
-    return checked(new DatabaseSync(url, { readOnly: true }))
-  }
-}
-
-function checked(database: DatabaseSync): DatabaseSync {
-  try {
-    database.exec('SELECT count(*) FROM sqlite_schema')
-    return database
-  } catch (error) {
-    database.close()
-    throw error
-  }
-}
-
 function openDatabase(file: string, readOnly: boolean): DatabaseSync {
   try {
-    // Before anything is written: a file of a newer version must stay as it is.
-    if (existsSync(file)) refuseNewer(file)
+    refuseNewer(file, format, newerHint)
     if (readOnly) return openToRead(file)
     mkdirSync(dirname(file), { recursive: true })
     return openToWrite(file)
@@ -144,7 +117,7 @@ function openDatabase(file: string, readOnly: boolean): DatabaseSync {
 }
 
 function openToWrite(file: string): DatabaseSync {
-  const database = new DatabaseSync(file, { timeout })
+  const database = new DatabaseSync(file, { timeout: writeTimeout })
   try {
     database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; ${schema}`)
     if (!hasServed(database)) database.exec(addServed)
@@ -169,20 +142,4 @@ function hasServed(database: DatabaseSync): boolean {
     .prepare('PRAGMA table_info(boots)')
     .all()
     .some((column) => column['name'] === 'served')
-}
-
-/** @throws `NetimageError` `bad-state` */
-function refuseNewer(file: string): void {
-  const database = openToRead(file)
-  const found = database.prepare('PRAGMA user_version').get()?.['user_version']
-  database.close()
-  if (typeof found !== 'number' || found <= format) return
-  throw new NetimageError(
-    'bad-state',
-    `${file} was written by a newer netimage: its format is ${found}, and this netimage knows ${format}`,
-    {
-      details: { file, expected: format, actual: found },
-      hint: 'Use the newer netimage. Or move the file away to begin a new record. Only past boots and what was learnt of machines are lost.',
-    },
-  )
 }

@@ -80,6 +80,7 @@ export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate
 
 /** What a machine does belongs to its last attempt, also if that is decided already. */
 export function see(life: Life, sign: Sign, now: Now): Changed {
+  if (life.attempts.length === 0) return unchanged(life)
   const seen = comeBack({ ...life, lastSign: now.uptime }, now)
   const attempt = lastAttempt(seen)
   const generation = generationOf(seen, attempt?.generation)

@@ -22,6 +22,8 @@ export interface Candidate {
   /** `assigned`: the image itself. `published`: a system that the machine made for itself. */
   source: 'assigned' | 'published'
   toplevel: string
+  /** The name of the directory with the boot files of a published system. */
+  published?: string
   /** Whether the system notes that its boot is good, as a system with our module does. */
   blesses: boolean
 }

@@ -1,0 +1,68 @@
+/** The rows of the site's database: each holds a part of a machine's life as JSON. */
+import * as v from 'valibot'
+
+import { bootSteps } from '../boots/step.ts'
+import { messageOf } from '../errors.ts'
+import type { Attempt, Generation, Life } from './life/life.ts'
+
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+const milliseconds = v.pipe(v.number(), v.finite())
+
+const generationSchema = v.object({
+  number: count,
+  image: v.string(),
+  source: v.picklist(['assigned', 'published']),
+  toplevel: v.string(),
+  published: v.exactOptional(v.string()),
+  blesses: v.boolean(),
+  madeAt: milliseconds,
+  verdict: v.picklist(['trial', 'good', 'bad']),
+  reason: v.exactOptional(v.string()),
+  failures: count,
+  spent: milliseconds,
+  badBy: v.exactOptional(count),
+  isExcused: v.exactOptional(v.literal(true)),
+})
+
+const attemptSchema = v.object({
+  number: count,
+  generation: count,
+  startedAt: milliseconds,
+  from: milliseconds,
+  outcome: v.picklist(['running', 'good', 'failed', 'void']),
+  reason: v.exactOptional(v.string()),
+  step: v.exactOptional(v.picklist(bootSteps)),
+  trouble: v.exactOptional(v.string()),
+  bootId: v.exactOptional(v.string()),
+  upFrom: v.exactOptional(milliseconds),
+  unseenFrom: v.exactOptional(milliseconds),
+})
+
+const machineSchema = v.object({
+  machine: v.string(),
+  current: v.exactOptional(count),
+  lastGood: v.exactOptional(count),
+  isChosen: v.boolean(),
+  offered: v.exactOptional(v.string()),
+  lastSign: v.exactOptional(milliseconds),
+  restart: v.exactOptional(v.object({ uptime: milliseconds, failed: v.exactOptional(count) })),
+  alarm: v.exactOptional(count),
+})
+
+/** A life without its lists, which have rows of their own. */
+export type MachineRow = Omit<Life, 'generations' | 'attempts'>
+
+/** A row that is not what netimage writes. */
+export class BrokenRow extends Error {}
+
+export const readMachine = (text: unknown): MachineRow => parse(machineSchema, text)
+export const readGeneration = (text: unknown): Generation => parse(generationSchema, text)
+export const readAttempt = (text: unknown): Attempt => parse(attemptSchema, text)
+
+function parse<T extends v.GenericSchema>(schema: T, text: unknown): v.InferOutput<T> {
+  try {
+    return v.parse(schema, typeof text === 'string' ? JSON.parse(text) : undefined)
+  } catch (error) {
+    throw new BrokenRow(messageOf(error), { cause: error })
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * The site as its server sees it: the server tells what machines do, and asks what they boot.
+ *
+ * Nothing of this is in the way of an NFS or TFTP call: signs of machines are written together at the
+ * end of a turn of the event loop. Only the start of an attempt waits until it is on the disk.
+ */
+import { asNetimageError, type NetimageError } from '../errors.ts'
+import { openSiteDatabase, type SiteWriter } from './database.ts'
+import { becomeUnseen, see, tick, type Sign } from './life/attempts.ts'
+import { begin } from './life/begin.ts'
+import { assign, type Assigned, type Chooser } from './life/choose.ts'
+import {
+  defaultPolicy,
+  generationOf,
+  keptOf,
+  lastAttempt,
+  runningAttempt,
+  type Attempt,
+  type Candidate,
+  type Changed,
+  type Generation,
+  type Life,
+  type Now,
+  type Policy,
+  type Told,
+} from './life/life.ts'
+
+/** What a machine boots in an attempt. */
+export interface Bound {
+  attempt: Attempt
+  generation: Generation
+  /** The generations whose store paths the machine keeps; the bound one is among them. */
+  kept: readonly Generation[]
+}
+
+export interface Site {
+  /**
+   * A machine starts. The attempt is on the disk when this resolves.
+   *
+   * @param byDefault what the machine boots if nobody chose anything for it
+   * @returns undefined if the machine has nothing to boot
+   * @throws `NetimageError`: the machine must not be answered then
+   */
+  beginAttempt(machine: string, at: number, byDefault?: Candidate): Promise<Bound | undefined>
+  /**
+   * Gives a machine something to boot next, in trial. It is on the disk when this resolves.
+   *
+   * @throws `NetimageError`
+   */
+  assign(machine: string, candidate: Candidate, at: number, by: Chooser): Promise<Assigned>
+  /** The life of a machine, which may be new. @throws `NetimageError` */
+  lifeOf(machine: string): Life
+  /** What the machine was bound to last. It may still run. @throws `NetimageError` */
+  boundOf(machine: string): Bound | undefined
+  /** What a machine does that has begun an attempt. */
+  sign(machine: string, sign: Sign, at: number): void
+  /** To be called every few seconds: decides what the passing of time decides. */
+  tick(at: number): void
+  /** Writes what is not written yet. */
+  close(at: number): void
+}
+
+export interface SiteSettings {
+  state: string
+  /** The time of day at which the server starts. Milliseconds, as all times here. */
+  at: number
+  policy?: Policy
+  onTold: (told: Told) => void
+  /** Called once for a row of failures. */
+  onError: (error: NetimageError) => void
+}
+
+/** How long a change may block the server while a command writes. Milliseconds. */
+const timeout = 500
+/** A longer time between two calls is none in which the server ran: the clock was set. */
+const longestMs = 60_000
+/** Signs of life are written this often for each machine. Milliseconds of uptime. */
+const aliveMs = 60_000
+/** Signs that wait while the database cannot be written. The oldest are dropped. */
+const mostWaiting = 10_000
+
+/** @throws `NetimageError` `bad-state`, also for the file of a newer netimage; `in-use` */
+export function openSite(settings: SiteSettings): Site {
+  const { state, policy = defaultPolicy, onTold, onError } = settings
+  const database = openSiteDatabase(state, timeout)
+  let [uptime, last] = [database.read.uptime(), settings.at]
+  let waiting: { machine: string; sign: Sign; now: Now }[] = []
+  /** Uptime of the last written sign of life. */
+  const alive = new Map<string, number>()
+  /** The machines whose last attempt may be running. */
+  const running = new Set<string>()
+  let written = uptime
+  let [isDue, isFailing] = [false, false]
+
+  function clock(at: number): Now {
+    uptime += Math.min(longestMs, Math.max(0, at - last))
+    last = at
+    return { at, uptime }
+  }
+
+  /** Writes the signs that wait, and then does the action, in one transaction. */
+  function change<T>(action: (writer: SiteWriter, told: Told[]) => T): T {
+    const told: Told[] = []
+    const result = database.change((writer) => {
+      for (const { machine, sign, now } of waiting) {
+        keepChange(writer, machine, told, (life) => see(life, sign, now))
+      }
+      const result = action(writer, told)
+      writer.setUptime(uptime)
+      return result
+    })
+    waiting = []
+    written = uptime
+    isFailing = false
+    for (const each of told) onTold(each)
+    return result
+  }
+
+  /** What waits is tried again later, if it cannot be written now. */
+  function changeSoon(action: (writer: SiteWriter, told: Told[]) => void = () => {}): void {
+    try {
+      change(action)
+    } catch (error) {
+      waiting = waiting.slice(-mostWaiting)
+      if (!isFailing) onError(asNetimageError(error))
+      isFailing = true
+    }
+  }
+
+  function flush(): void {
+    if (!isDue) return
+    isDue = false
+    changeSoon()
+  }
+
+  function tickAll(writer: SiteWriter, told: Told[], now: Now): void {
+    for (const machine of running) {
+      const life = keepChange(writer, machine, told, (life) => tick(life, now, policy))
+      if (!runningAttempt(life)) running.delete(machine)
+    }
+  }
+
+  change((writer) => {
+    const now = { at: settings.at, uptime }
+    for (const { machine } of writer.signs()) {
+      const unseen = (life: Life) => ({ life: becomeUnseen(life, now), told: [] })
+      if (runningAttempt(keepChange(writer, machine, [], unseen))) running.add(machine)
+    }
+  })
+
+  return {
+    async beginAttempt(machine, at, byDefault) {
+      const now = clock(at)
+      alive.set(machine, now.uptime)
+      running.add(machine)
+      const life = change((writer, told) => {
+        told.push(...begin(writer, machine, { now, policy, byDefault }).told)
+        return writer.of(machine)
+      })
+      await database.durable()
+      return boundIn(life)
+    },
+    async assign(machine, candidate, at, by) {
+      const now = clock(at)
+      const assigned = change((writer) => {
+        const assigned = assign(writer.of(machine), candidate, now, by)
+        writer.keep(assigned.life)
+        return assigned
+      })
+      await database.durable()
+      return assigned
+    },
+    lifeOf: database.read.lifeOf,
+    boundOf: (machine) => boundIn(database.read.lifeOf(machine)),
+    sign(machine, sign, at) {
+      const now = clock(at)
+      const before = alive.get(machine)
+      if (sign.kind === 'alive' && before !== undefined && now.uptime - before < aliveMs) return
+      alive.set(machine, now.uptime)
+      waiting.push({ machine, sign, now })
+      if (!isDue) setImmediate(flush)
+      isDue = true
+    },
+    tick(at) {
+      const now = clock(at)
+      if (running.size === 0 && waiting.length === 0 && uptime - written < longestMs) return
+      changeSoon((writer, told) => tickAll(writer, told, now))
+    },
+    close(at) {
+      clock(at)
+      isDue = false
+      changeSoon()
+      database.close()
+    },
+  }
+}
+
+function keepChange(
+  writer: SiteWriter,
+  machine: string,
+  told: Told[],
+  action: (life: Life) => Changed,
+): Life {
+  const life = writer.of(machine)
+  const changed = action(life)
+  if (changed.life !== life) writer.keep(changed.life)
+  told.push(...changed.told)
+  return changed.life
+}
+
+function boundIn(life: Life): Bound | undefined {
+  const attempt = lastAttempt(life)
+  const generation = generationOf(life, attempt?.generation)
+  return attempt && generation ? { attempt, generation, kept: keptOf(life) } : undefined
+}

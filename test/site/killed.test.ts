@@ -1,0 +1,16 @@
+// The server is killed at any moment while machines are updated. The long test does more of this.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { updateFleet } from './support/fleet.ts'
+
+const freshName = freshNames(temporaryDirectory())
+
+test('machines come to the same generations whether the server is killed or not', async () => {
+  const fleet = { machines: 2, updates: 2, seed: 3 }
+  const calm = await updateFleet({ ...fleet, state: freshName(), killOneIn: undefined })
+  const killed = await updateFleet({ ...fleet, state: freshName(), killOneIn: 20 })
+  assert.ok(killed.kills > 0, String(killed.kills))
+  assert.deepEqual(killed.ends, calm.ends)
+})

@@ -1,0 +1,151 @@
+// The site of a server, and its database beside other processes.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { suite, test } from 'node:test'
+import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
+import { assign } from '../../src/site/life/choose.ts'
+import { openSite } from '../../src/site/site.ts'
+import { netimageError } from '../support/errors.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { candidate, minutes } from './life/support/simulate.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const mac = 'dc:a6:32:01:02:03'
+const start = 1_700_000_000_000
+
+function open(state: string, at = start) {
+  const told: string[] = []
+  const errors: Error[] = []
+  const site = openSite({
+    state,
+    at,
+    onTold: ({ kind, generation }) => told.push(`${kind} ${generation}`),
+    onError: (error) => errors.push(error),
+  })
+  return { site, told, errors }
+}
+
+suite('a site', () => {
+  test('gives a new machine the default, and what commands choose afterwards', async () => {
+    const state = freshName()
+    const { site, told } = open(state)
+    assert.equal(await site.beginAttempt(mac, start), undefined)
+    const bound = await site.beginAttempt(mac, start, candidate('a'))
+    assert.deepEqual([bound?.generation.image, bound?.generation.number], ['a', 1])
+    site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start + 1)
+    for (let at = start; at <= start + 4 * minutes; at += 5000) site.tick(at)
+    assert.deepEqual(told, ['good 1'])
+
+    const other = openSiteDatabase(state)
+    other.change((writer) => {
+      const now = { at: start, uptime: writer.uptime() }
+      writer.keep(assign(writer.of(mac), candidate('b'), now, 'person').life)
+    })
+    other.close()
+    assert.equal(site.boundOf(mac)?.generation.number, 1)
+    const next = await site.beginAttempt(mac, start + 5 * minutes, candidate('a'))
+    assert.deepEqual([next?.generation.image, next?.attempt.number], ['b', 2])
+    assert.deepEqual(
+      next?.kept.map(({ number }) => number),
+      [1, 2],
+    )
+    site.close(start)
+  })
+
+  test('gives a machine the system that it published, and makes nothing for one that only calls', async () => {
+    const state = freshName()
+    const first = open(state)
+    await first.site.beginAttempt(mac, start, candidate('a'))
+    const own = { ...candidate('b', { source: 'published' }), published: 'digest' }
+    const { result, generation } = await first.site.assign(mac, own, start, 'machine')
+    assert.deepEqual([result, generation.number], ['new', 2])
+    first.site.sign('02:00:00:00:00:99', { kind: 'alive' }, start)
+    first.site.close(start)
+    const second = open(state)
+    const bound = await second.site.beginAttempt(mac, start, candidate('c'))
+    assert.deepEqual([bound?.generation.published, bound?.generation.number], ['digest', 2])
+    second.site.close(start)
+    const reader = openSiteToRead(state)
+    assert.deepEqual(
+      reader?.lives().map(({ machine }) => machine),
+      [mac],
+    )
+    reader?.close()
+  })
+
+  test('does not count the time in which the server was off, or the clock was set', async () => {
+    const state = freshName()
+    const first = open(state)
+    await first.site.beginAttempt(mac, start, candidate('a'))
+    first.site.close(start + 1000)
+    const day = 24 * 60 * minutes
+    const second = open(state, start + day)
+    second.site.sign(mac, { kind: 'alive' }, start + day + 1)
+    second.site.tick(start + 2 * day)
+    second.site.tick(start)
+    assert.deepEqual(second.told, [])
+    assert.equal(second.site.boundOf(mac)?.generation.verdict, 'trial')
+    second.site.close(start)
+  })
+
+  test('keeps signs while another process holds the database, and writes them afterwards', async () => {
+    const state = freshName()
+    const { site, errors } = open(state)
+    await site.beginAttempt(mac, start, candidate('a'))
+    const holder = new DatabaseSync(siteFile(state))
+    holder.exec('BEGIN IMMEDIATE')
+    site.sign(mac, { kind: 'step', step: 'mount' }, start + 1)
+    site.tick(start + 2)
+    site.tick(start + 3)
+    assert.equal(errors.length, 1)
+    await assert.rejects(site.beginAttempt(mac, start + 4, candidate('a')), netimageError('in-use'))
+    assert.equal(site.boundOf(mac)?.attempt.number, 1)
+    holder.exec('ROLLBACK')
+    holder.close()
+    site.tick(start + 5)
+    assert.equal(site.boundOf(mac)?.attempt.step, 'mount')
+    site.close(start)
+  })
+})
+
+suite('the database of a site', () => {
+  test('of a newer netimage is refused and left as it is', () => {
+    const state = freshName()
+    openSiteDatabase(state).close()
+    const file = siteFile(state)
+    const newer = new DatabaseSync(file)
+    newer.exec('PRAGMA user_version = 9')
+    newer.close()
+    const before = readFileSync(file)
+    const refused = netimageError('bad-state', { expected: 1, actual: 9 })
+    assert.throws(() => openSiteDatabase(state), refused)
+    assert.throws(() => openSiteToRead(state), refused)
+    assert.deepEqual(readFileSync(file), before)
+  })
+
+  test('that is broken is an error, and is not replaced', () => {
+    const state = freshName()
+    mkdirSync(state)
+    writeFileSync(
+      siteFile(state),
+      'no database at all, but long enough to be taken for one'.repeat(20),
+    )
+    assert.throws(() => openSiteDatabase(state), netimageError('bad-state'))
+    assert.match(readFileSync(siteFile(state), 'utf8'), /^no database/)
+  })
+
+  test('with a row that nobody wrote is an error that names the file', () => {
+    const state = freshName()
+    openSiteDatabase(state).close()
+    const database = new DatabaseSync(siteFile(state))
+    database.prepare('INSERT INTO machines VALUES (?, ?)').run(mac, '{"machine":7}')
+    database.close()
+    assert.throws(() => open(state), netimageError('bad-state', { file: siteFile(state) }))
+  })
+
+  test('that is not there yet is no error for those who read', () => {
+    assert.equal(openSiteToRead(freshName()), undefined)
+  })
+})
