@@ -97,8 +97,20 @@ export function fallbackRelease(label: string): Buffer {
   )
 }
 
+/** Many times the size of the stub. The system may be one that a machine made. */
+const maxReadBytes = 2 << 20
+
+/** Reads a small file of a system into memory. */
 async function read(path: string): Promise<Buffer> {
   try {
+    const { size } = await stat(path)
+    if (size > maxReadBytes) {
+      throw new NetimageError(
+        'bad-system',
+        `${path} has ${size} bytes, but can have at most ${maxReadBytes}`,
+        { details: { file: path, expected: maxReadBytes, actual: size } },
+      )
+    }
     return await readFile(path)
   } catch (error) {
     throw fileSystemError(`could not read ${path}`, error)

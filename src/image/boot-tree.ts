@@ -1,15 +1,6 @@
 /** Writes the files of the ways of booting into an image's boot tree. */
-import {
-  chmodSync,
-  constants,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { copyFile, open, type FileHandle } from 'node:fs/promises'
+import { chmodSync, constants, existsSync, mkdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { chmod, copyFile, lstat, mkdir, open, readdir, type FileHandle } from 'node:fs/promises'
 import { dirname, join, posix } from 'node:path'
 
 import type { BootContent, BootFile, Part } from '../boot/boot-files.ts'
@@ -61,7 +52,10 @@ async function writeContent(target: string, content: BootContent, find: Find): P
   chmodSync(target, 0o644)
 }
 
-/** Copies the targets of links: TFTP servers and most HTTP servers do not follow links. */
+/**
+ * Copies the targets of links: TFTP servers and most HTTP servers do not follow links. A server that
+ * copies for one machine can answer others meanwhile.
+ */
 async function copyTree(
   source: CopySource,
   target: string,
@@ -74,18 +68,18 @@ async function copyTree(
       details: { file: from },
     })
   }
-  const stat = lstatSync(from)
+  const stat = await lstat(from)
   if (stat.isDirectory()) {
-    mkdirSync(target, { recursive: true })
-    for (const name of readdirSync(from)) {
+    await mkdir(target, { recursive: true })
+    for (const name of await readdir(from)) {
       await copyTree(childOf(source, name), join(target, name), find, depth + 1)
     }
-    chmodSync(target, 0o755)
+    await chmod(target, 0o755)
   } else if (stat.isSymbolicLink()) {
     await copyTree(await linkTarget(source, find), target, find, depth + 1)
   } else {
     await copyFile(from, target, constants.COPYFILE_FICLONE)
-    chmodSync(target, 0o644)
+    await chmod(target, 0o644)
   }
 }
 

@@ -34,22 +34,25 @@ const entrySchema = v.object({
   dtbs: optionalText,
 })
 
+/** A system, as documents of netimage record it. */
+export const systemSchema = v.object({
+  toplevel: v.string(),
+  label: v.string(),
+  platform: v.string(),
+  entries: v.array(entrySchema),
+  fileSystems: v.array(
+    v.object({
+      device: v.string(),
+      mountPoint: v.string(),
+      type: v.string(),
+      options: v.array(v.string()),
+    }),
+  ),
+})
+
 const schema = v.object({
   version: v.literal(manifestVersion),
-  system: v.object({
-    toplevel: v.string(),
-    label: v.string(),
-    platform: v.string(),
-    entries: v.array(entrySchema),
-    fileSystems: v.array(
-      v.object({
-        device: v.string(),
-        mountPoint: v.string(),
-        type: v.string(),
-        options: v.array(v.string()),
-      }),
-    ),
-  }),
+  system: systemSchema,
   options: settledOptionsSchema,
   /** Sorted by path. */
   closure: v.array(

@@ -1,0 +1,147 @@
+/**
+ * Makes the boot tree of a system that a machine built, in the same way as the boot tree of the
+ * machine's image: the same ways of booting, the same settings, and the files that do not come from
+ * the system.
+ */
+import { mkdir, readFile, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+
+import type { BootFile } from '../../boot/boot-files.ts'
+import { partBytes } from '../../boot/boot-files.ts'
+import type { BootSettings } from '../../boot/request.ts'
+import { bootFiles } from '../../boot/ways.ts'
+import type { BootOrigin } from '../../image/boot-origin.ts'
+import { writeBootTree } from '../../image/boot-tree.ts'
+import type { Manifest } from '../../image/manifest.ts'
+import { hashPartOf, toStorePath } from '../../nix/store-path.ts'
+import { parseNfsRoot } from '../../nixos/nfs-root.ts'
+import type { System } from '../../nixos/system.ts'
+import { limitTo, type Limit } from './limit.ts'
+import { refused } from './root-files.ts'
+import type { Stage } from './stage.ts'
+
+/** The image from which the machine has its files outside the store. */
+export interface PublishImage {
+  /** The hash of the manifest. */
+  id: string
+  manifest: Pick<Manifest, 'system' | 'options' | 'boot'>
+  bootTree: string
+}
+
+/** Several ways of booting have copies of the same kernel and initrd. */
+const most = { files: 20_000, bytes: 3 * 1024 ** 3 }
+/** Only smaller files of commands are read: loaders read menus of this size. */
+const maxMenuBytes = 1 << 20
+
+/** The file that may be from commands although netimage makes it as well: it names no system. */
+const replaceable = 'config.txt'
+
+export async function makeBootTree(
+  tree: string,
+  system: System,
+  image: PublishImage,
+  stage: Stage,
+  warn: (message: string) => void,
+): Promise<void> {
+  const made = originOf(image)
+  const settings: BootSettings = {
+    deviceTree: made.deviceTree,
+    configTxt: made.configTxt,
+    machines: made.machines,
+  }
+  const nfsRoot = parseNfsRoot(image.manifest.options.nfsRoot)
+  const request = { system, nfsRoot, settings, find: stage.find, warn }
+  const files = await bootFiles(made.ways, request)
+  const limit = limitTo(most, 'the boot files of the system')
+  for (const file of files) limit.take(amountOf(file, stage))
+  const own = new Set(files.map(({ path }) => path))
+  await refuseMenusOfCommands(made, own, image)
+
+  await mkdir(tree, { mode: 0o755 })
+  // The kernel's device trees are used before the firmware's.
+  await copyFromImage(
+    made.fromSettings.filter((path) => !own.has(path)),
+    tree,
+    image,
+  )
+  await writeBootTree(tree, files, limited(stage, limit))
+  await copyFromImage(made.fromCommands, tree, image)
+}
+
+function originOf({ manifest }: PublishImage): BootOrigin {
+  const { made } = manifest.boot
+  if (made === undefined) {
+    throw refused(
+      'the image of this machine does not record how its boot files were made. Build it again with this version of netimage, and assign it to the machine.',
+    )
+  }
+  if (made.ways.length === 0) {
+    throw refused(
+      'the boot files of this machine’s image are all made by populateFirmwareCommands, and the server does not run these for a system of a machine',
+    )
+  }
+  if (made.signed) {
+    throw refused(
+      'the boot files of this machine’s image are signed, and the server does not have the key',
+    )
+  }
+  return made
+}
+
+function amountOf({ content }: BootFile, stage: Stage) {
+  switch (content.kind) {
+    case 'text':
+      return { files: 1, bytes: Buffer.byteLength(content.text) }
+    case 'parts':
+      return { files: 1, bytes: content.parts.reduce((sum, part) => sum + partBytes(part), 0) }
+    case 'copy':
+      return stage.amountOf(content.storePath ?? '')
+  }
+}
+
+/** Counts each target of a link: many links can lead to the same large file. */
+function limited(stage: Stage, limit: Limit): Stage['find'] {
+  return async (path) => {
+    const found = await stage.find(path)
+    if (found) limit.take(stage.amountOf(found.path))
+    return found
+  }
+}
+
+/**
+ * A menu or a kernel that commands put into the image is for the system of the image. With another
+ * system, the machine would boot the wrong one, or a kernel without its modules.
+ */
+async function refuseMenusOfCommands(
+  { fromCommands }: BootOrigin,
+  own: ReadonlySet<string>,
+  { manifest, bootTree }: PublishImage,
+): Promise<void> {
+  const toplevel = toStorePath(manifest.system.toplevel)
+  const mark = toplevel && hashPartOf(toplevel)
+  for (const path of fromCommands) {
+    const isReplaced = own.has(path) && path !== replaceable
+    if (isReplaced || (mark && (await mentions(join(bootTree, path), mark)))) {
+      throw refused(
+        `populateFirmwareCommands made ${path} of this machine’s image, and this file is only for the system of the image`,
+      )
+    }
+  }
+}
+
+async function mentions(file: string, mark: string): Promise<boolean> {
+  const { size } = await stat(file)
+  return size <= maxMenuBytes && (await readFile(file)).includes(mark)
+}
+
+async function copyFromImage(
+  paths: readonly string[],
+  tree: string,
+  { bootTree }: PublishImage,
+): Promise<void> {
+  const files = paths.map((path): BootFile => {
+    return { path, content: { kind: 'copy', from: join(bootTree, path) } }
+  })
+  for (const { path } of files) await mkdir(join(tree, dirname(path)), { recursive: true })
+  await writeBootTree(tree, files, () => Promise.resolve(undefined))
+}

@@ -1,0 +1,165 @@
+/**
+ * A published system: the boot files that the server made for a system in the root of a machine, and
+ * a document about it. It lies in a directory that appears whole and never changes:
+ *
+ *     <directory>/generation.json
+ *     <directory>/boot/
+ *
+ * The name of the directory is the hash of the document.
+ */
+import { hash } from 'node:crypto'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as v from 'valibot'
+
+import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
+import { systemSchema } from '../../image/manifest.ts'
+import { syncFileSystem } from '../../image/sync.ts'
+import { toStorePath, type StorePath } from '../../nix/store-path.ts'
+import { readSystem, type System } from '../../nixos/system.ts'
+import { silentProgress } from '../../progress.ts'
+import { syncDirectory } from '../../sync-directory.ts'
+import { listTree, treeFileSchema } from '../../tree-files.ts'
+import { makeBootTree, type PublishImage } from './boot-tree.ts'
+import { limitTo } from './limit.ts'
+import { findInStore, refused, storeFilesInRoot, withReasons, type RootView } from './root-files.ts'
+import { createStage } from './stage.ts'
+
+const documentSchema = v.object({
+  version: v.literal(1),
+  /** The image from which the machine has its files outside the store. */
+  image: v.string(),
+  system: systemSchema,
+  boot: v.object({ files: v.array(treeFileSchema) }),
+})
+
+export interface Published {
+  /** The name of the directory: SHA-256 of the document in base16. */
+  id: string
+  image: string
+  system: System
+  boot: { files: v.InferOutput<typeof treeFileSchema>[] }
+  bootTree: string
+}
+
+const documentName = 'generation.json'
+/** Directories of systems that are not whole. */
+export const unfinishedName = 'unfinished'
+
+/** Kernels, initrds and device trees of one system. */
+const most = { files: 10_000, bytes: 1024 ** 3 }
+/** A system and its specialisations. */
+const maxEntries = 64
+
+export interface PublishRequest {
+  /** The root of the machine. It must stay open until the promise settles. */
+  view: RootView
+  image: PublishImage
+  toplevel: StorePath
+  /** The directory of the machine's published systems. */
+  directory: string
+  warn: (message: string) => void
+  signal: AbortSignal
+}
+
+/** @throws `NetimageError` `bad-system`, `not-a-system` and others, if the system cannot be published */
+export async function publish(request: PublishRequest): Promise<Published> {
+  const { image, toplevel, directory, warn, signal } = request
+  const view = withReasons(request.view)
+  const unfinished = join(directory, unfinishedName)
+  try {
+    signal.throwIfAborted()
+    await rm(unfinished, { recursive: true, force: true })
+    const staged = join(unfinished, 'staged')
+    const made = join(unfinished, 'made')
+    await mkdir(staged, { recursive: true, mode: 0o700 })
+    await mkdir(made, { mode: 0o700 })
+    const system = await readPublishedSystem(view, toplevel)
+    const limit = limitTo(most, 'the kernels, initrds and device trees of the system')
+    const stage = createStage(view, staged, limit, signal)
+    const bootTree = join(made, 'boot')
+    try {
+      await makeBootTree(bootTree, system, image, stage, warn)
+    } catch (error) {
+      throw withoutPlace(error, staged)
+    }
+    const files = await listTree(bootTree, () => false)
+    const document = { version: 1, image: image.id, system, boot: { files } }
+    const text = `${JSON.stringify(document, undefined, 2)}\n`
+    await writeFile(join(made, documentName), text)
+    const advice = 'If the server loses its power now, run nixos-rebuild again.'
+    await syncFileSystem(made, signal, { ...silentProgress, warn }, advice)
+    signal.throwIfAborted()
+    const id = hash('sha256', text)
+    await putInPlace(made, join(directory, id))
+    syncDirectory(directory)
+    return await openPublished(directory, id)
+  } catch (error) {
+    throw fileSystemError('could not make the boot files', error, {
+      hint: 'Make room in the state directory, and run nixos-rebuild again.',
+    })
+  } finally {
+    await rm(unfinished, { recursive: true, force: true })
+  }
+}
+
+async function readPublishedSystem(view: RootView, toplevel: StorePath): Promise<System> {
+  const found = findInStore(view, toplevel)
+  if (!found) throw refused(`${toplevel} is not in the root of this machine`)
+  if (found.path !== toplevel || found.attributes.kind !== 'directory') {
+    throw refused(`${toplevel} is not a directory of the store`)
+  }
+  const system = await readSystem(storeFilesInRoot(view), toplevel)
+  const [main] = system.entries
+  if (main?.init !== `${toplevel}/init`) {
+    throw refused(`the system ${toplevel} names ${main?.init} as its init`)
+  }
+  if (system.entries.length > maxEntries) {
+    throw refused(`${toplevel} has more than ${maxEntries - 1} specialisations`)
+  }
+  return system
+}
+
+/** A copy has the path of the original below `staged`. Only the original says something to a person. */
+function withoutPlace(error: unknown, staged: string): unknown {
+  if (!(error instanceof NetimageError) || !error.message.includes(staged)) return error
+  const { code, hint, details } = error
+  return new NetimageError(code, error.message.replaceAll(staged, ''), {
+    ...{ cause: error, hint, details },
+  })
+}
+
+/** If the same system was published before, its directory has the same files. */
+async function putInPlace(made: string, place: string): Promise<void> {
+  try {
+    await rename(made, place)
+  } catch (error) {
+    if (!['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error
+  }
+}
+
+/**
+ * @param id from `Published`
+ * @throws `NetimageError` `bad-state` if the document is not the one that was written
+ */
+export async function openPublished(directory: string, id: string): Promise<Published> {
+  const place = join(directory, id)
+  const file = join(place, documentName)
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    throw fileSystemError(`could not read ${file}`, error)
+  }
+  const parsed =
+    hash('sha256', text) === id ? v.safeParse(documentSchema, JSON.parse(text)) : undefined
+  const toplevel = parsed?.success && toStorePath(parsed.output.system.toplevel)
+  if (!parsed?.success || !toplevel) {
+    throw new NetimageError('bad-state', `${file} is not as it was written`, {
+      details: { file },
+      hint: 'Run nixos-rebuild on the machine again, or assign an image to the machine.',
+    })
+  }
+  const { image, system, boot } = parsed.output
+  return { id, image, system: { ...system, toplevel }, boot, bootTree: join(place, 'boot') }
+}

@@ -1,0 +1,257 @@
+/**
+ * Answers the requests of machines to publish a system. A machine may ask as often as it likes: only
+ * its latest request is answered, and only so often.
+ */
+import { rm, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import pLimit from 'p-limit'
+
+import { asNetimageError, fileSystemError, NetimageError } from '../../errors.ts'
+import type { StorePath } from '../../nix/store-path.ts'
+import type { FileSystem, NodeId } from '../../protocols/nfs/file-system.ts'
+import type { PublishImage } from './boot-tree.ts'
+import { remember } from '../../remember.ts'
+import { publish, type Published } from './published.ts'
+import {
+  answerName,
+  formatAnswer,
+  isFinalAnswer,
+  maxRequestBytes,
+  parseRequest,
+  publishDirectory,
+  requestName,
+  type Answer,
+  type Request,
+} from './request.ts'
+
+export interface PublishRoot {
+  fileSystem: FileSystem
+  image: PublishImage
+}
+
+export interface Taken {
+  /** Of the generation. */
+  number: number
+  /** Systems that the machine must keep in its store, so that it can go back to them. */
+  keep: readonly StorePath[]
+  /** What happens next, in sentences for the person who runs nixos-rebuild. */
+  says: readonly string[]
+}
+
+export interface PublishingSettings {
+  /** The open root of a machine, and its present image. Undefined if it has none. */
+  rootOf: (machine: string) => PublishRoot | undefined
+  /** The directory for the published systems of a machine. */
+  directoryOf: (machine: string) => string
+  /** Why the machine must not get this system again; undefined if it may. */
+  refusalOf: (machine: string, toplevel: StorePath) => string | undefined
+  /**
+   * Makes a generation of the machine from the published system. The same published system may come
+   * again: after a restart, or if the machine could not be told. Then it is the same generation.
+   */
+  take: (machine: string, published: Published) => Taken
+  /** The ids of all published systems that generations of the machine still need. */
+  needed: (machine: string) => ReadonlySet<string>
+  /** Called with errors that only the administrator of the server can mend. */
+  onError: (error: NetimageError) => void
+  /** Milliseconds. Default: a clock that is never set back. */
+  now?: () => number
+}
+
+export interface Publishing {
+  /**
+   * To be called when a machine has named a file `request` in its `publish` directory, and when its
+   * root was opened. Costs nothing if the machine calls too often.
+   */
+  notice: (machine: string) => void
+  /** Stops unfinished work. The next server goes on with it when it opens the root. */
+  close: () => Promise<void>
+}
+
+/** A machine may publish so many systems at once, and then one each time. */
+const burst = 5
+const intervalMs = 10_000
+
+interface Asking {
+  /** The time of the next turn, if the machine had one turn in each interval. */
+  next: number
+  /** Whether a turn is planned or under way. */
+  isBusy: boolean
+  /** Whether the machine asked again since its turn began. */
+  isAgain: boolean
+}
+
+export function createPublishing(settings: PublishingSettings): Publishing {
+  const { rootOf, directoryOf, refusalOf, take, needed, onError } = settings
+  const now = settings.now ?? (() => performance.now())
+  const asking = new Map<string, Asking>()
+  const running = new Set<Promise<void>>()
+  const timers = new Set<NodeJS.Timeout>()
+  const ending = new AbortController()
+  const { signal } = ending
+  // One at a time, so that the work for machines takes the room of one system on the disk.
+  const oneAtATime = pLimit(1)
+
+  function notice(machine: string): void {
+    if (signal.aborted) return
+    const known = asking.get(machine)
+    if (known?.isBusy) {
+      known.isAgain = true
+      return
+    }
+    const state = known ?? { next: 0, isBusy: false, isAgain: false }
+    remember(asking, machine, state)
+    plan(machine, state)
+  }
+
+  function plan(machine: string, state: Asking): void {
+    state.isBusy = true
+    state.isAgain = false
+    const time = now()
+    const due = Math.max(state.next, time)
+    state.next = due + intervalMs
+    const delay = Math.max(0, due - (burst - 1) * intervalMs - time)
+    // Never at once: the caller may be in the middle of an operation on the root.
+    const timer = setTimeout(() => {
+      timers.delete(timer)
+      const work = turn(machine)
+        .catch((error: unknown) => {
+          const doing = `could not answer ${machine}, which published a system`
+          onError(asNetimageError(fileSystemError(doing, error)))
+        })
+        .finally(() => {
+          running.delete(work)
+          state.isBusy = false
+          if (state.isAgain && !signal.aborted) plan(machine, state)
+        })
+      running.add(work)
+    }, delay)
+    timers.add(timer)
+  }
+
+  async function turn(machine: string): Promise<void> {
+    const found = readRequest(rootOf(machine)?.fileSystem)
+    if (found === undefined || 'why' in found) {
+      const id = found?.id ?? 'unknown'
+      if (found) answer(machine, { id, status: 'refused', says: [sentence(found.why)] })
+      return
+    }
+    answer(machine, { id: found.id, status: 'working' })
+    await oneAtATime(async () => {
+      const result = await resultOf(machine, found)
+      if (!signal.aborted) answer(machine, { id: found.id, ...result })
+    })
+  }
+
+  async function resultOf(machine: string, { toplevel }: Request): Promise<Omit<Answer, 'id'>> {
+    const refuse = (why: string) => ({ status: 'refused', says: [sentence(why)] }) as const
+    const root = rootOf(machine)
+    if (!root) return refuse('the server has closed the root of this machine')
+    const warnings: string[] = []
+    try {
+      const why = refusalOf(machine, toplevel)
+      if (why !== undefined) return refuse(why)
+      const published = await publish({
+        ...{ view: root.fileSystem, image: root.image, toplevel, signal },
+        directory: directoryOf(machine),
+        warn: (message) => warnings.push(message),
+      })
+      const { number, keep, says } = take(machine, published)
+      await removeOthers(machine, published)
+      const numbered = `The server made generation ${number} of this machine.`
+      const warned = warnings.map((warning) => `Warning: ${warning}`)
+      return { status: 'published', keep, says: [numbered, ...says, ...warned] }
+    } catch (error) {
+      return refuse(reasonFor(error))
+    }
+  }
+
+  /** Removes the published systems of generations that are gone. */
+  async function removeOthers(machine: string, published: Published): Promise<void> {
+    const directory = directoryOf(machine)
+    try {
+      const kept = new Set([...needed(machine), published.id])
+      for (const name of await readdir(directory)) {
+        if (!kept.has(name)) await rm(join(directory, name), { recursive: true, force: true })
+      }
+    } catch (error) {
+      onError(asNetimageError(fileSystemError(`could not remove files from ${directory}`, error)))
+    }
+  }
+
+  function reasonFor(error: unknown): string {
+    if (signal.aborted) return 'the server is about to end'
+    const known = asNetimageError(error)
+    if (ofMachine.has(known.code)) return known.message
+    onError(known)
+    return known.code === 'disk-full'
+      ? 'the disk of the server is full'
+      : 'the server could not make the boot files, and has told its administrator why'
+  }
+
+  function answer(machine: string, text: Answer): void {
+    writeAnswer(rootOf(machine)?.fileSystem, formatAnswer(text))
+  }
+
+  return {
+    notice,
+    async close() {
+      ending.abort()
+      for (const timer of timers) clearTimeout(timer)
+      await Promise.all(running)
+    },
+  }
+}
+
+/** Codes of errors in the machine's own system or in its request. */
+const ofMachine: ReadonlySet<string> = new Set<NetimageError['code']>([
+  ...(['bad-system', 'not-a-system', 'bad-option', 'path-not-found'] as const),
+])
+
+function sentence(why: string): string {
+  return `The server does not boot this system: ${why}${why.endsWith('.') ? '' : '.'}`
+}
+
+/** @returns undefined if there is no request, or it was answered before */
+function readRequest(fileSystem: FileSystem | undefined) {
+  if (!fileSystem) return undefined
+  const text = readStart(fileSystem, requestName)
+  if (text === undefined) return undefined
+  const request = parseRequest(text)
+  const before = readStart(fileSystem, answerName)
+  const { id } = request
+  return id !== undefined && before !== undefined && isFinalAnswer(before, id) ? undefined : request
+}
+
+/** Follows no links. */
+function findDirectory(fileSystem: FileSystem): NodeId | undefined {
+  let node: NodeId | undefined = fileSystem.root
+  for (const name of publishDirectory) {
+    node = node === undefined ? undefined : fileSystem.lookup(node, Buffer.from(name))
+    if (node === undefined || fileSystem.attributes(node).kind !== 'directory') return undefined
+  }
+  return node
+}
+
+/** @returns undefined if there is no such file */
+function readStart(fileSystem: FileSystem, name: string): string | undefined {
+  const directory = findDirectory(fileSystem)
+  const file = directory === undefined ? undefined : fileSystem.lookup(directory, Buffer.from(name))
+  if (file === undefined) return undefined
+  if (fileSystem.attributes(file).kind !== 'file') return undefined
+  const text = Buffer.alloc(maxRequestBytes)
+  return text.toString('utf8', 0, fileSystem.read(file, 0, text))
+}
+
+/** Does nothing if the machine has no file for the answer: then nobody waits for it. */
+function writeAnswer(fileSystem: FileSystem | undefined, text: string): void {
+  const directory = fileSystem && findDirectory(fileSystem)
+  if (!fileSystem || directory === undefined) return
+  const file = fileSystem.lookup(directory, Buffer.from(answerName))
+  if (file === undefined || fileSystem.attributes(file).kind !== 'file') return
+  const bytes = Buffer.from(text)
+  fileSystem.together(() => {
+    fileSystem.write(file, 0, bytes)
+    fileSystem.setAttributes(file, { size: bytes.length })
+  })
+}

@@ -1,0 +1,83 @@
+/**
+ * The files by which a machine and the server talk about a system that the machine built. They lie in
+ * the root of the machine, and the boot loader hook of our NixOS module writes and reads them (see
+ * nix/publish.nix).
+ *
+ * The request is JSON. The answer is lines of a word and a text, because a shell script reads it.
+ */
+import * as v from 'valibot'
+
+import { toStorePath, type StorePath } from '../../nix/store-path.ts'
+import { visible } from '../../printable.ts'
+
+/** The directory of both files, as names from the root. */
+export const publishDirectory = ['var', 'lib', 'netimage', 'publish'] as const
+export const requestName = 'request'
+export const answerName = 'answer'
+
+export const maxRequestBytes = 4096
+
+/** The names and the version are also in nix/publish.nix. */
+const requestSchema = v.object({
+  version: v.literal(1),
+  id: v.pipe(v.string(), v.regex(/^[0-9a-zA-Z-]{1,64}$/)),
+  toplevel: v.string(),
+})
+
+export interface Request {
+  /** A random name, so that the hook can tell the answer to its request from an earlier one. */
+  id: string
+  toplevel: StorePath
+}
+
+/** @returns `why` if the request is none that can be answered with a published system */
+export function parseRequest(text: string): Request | { id: string | undefined; why: string } {
+  let document: unknown
+  try {
+    document = JSON.parse(text)
+  } catch {
+    return { id: undefined, why: 'the request is not JSON' }
+  }
+  const parsed = v.safeParse(requestSchema, document)
+  if (!parsed.success) {
+    const [issue] = parsed.issues
+    return { id: undefined, why: `the request has a wrong ${v.getDotPath(issue) ?? 'form'}` }
+  }
+  const { id, toplevel: named } = parsed.output
+  const toplevel = toStorePath(named)
+  if (toplevel) return { id, toplevel }
+  return { id, why: `${JSON.stringify(named.slice(0, 200))} is not a store path` }
+}
+
+/**
+ * - `working`: the server makes the boot files.
+ * - `published`: the system is a generation of the machine.
+ * - `refused`: it is not.
+ */
+export interface Answer {
+  id: string
+  status: 'working' | 'published' | 'refused'
+  /** Systems that the machine must keep in its store. */
+  keep?: readonly string[]
+  /** Sentences for the person who runs nixos-rebuild. */
+  says?: readonly string[]
+}
+
+const maxLineBytes = 2000
+
+export function formatAnswer({ id, status, keep = [], says = [] }: Answer): string {
+  const lines = [
+    `id ${id}`,
+    `status ${status}`,
+    ...keep.map((toplevel) => `keep ${toplevel}`),
+    ...says.map((sentence) => `say ${visible(sentence).slice(0, maxLineBytes)}`),
+  ]
+  return lines.map((line) => `${line}\n`).join('')
+}
+
+/** Whether the text is an answer to the request, and says more than that the server works on it. */
+export function isFinalAnswer(text: string, id: string): boolean {
+  return (
+    text.startsWith(`id ${id}\nstatus published\n`) || text.startsWith(`id ${id}\nstatus refused\n`)
+  )
+}

@@ -1,0 +1,338 @@
+// The requests of machines, and the answers that their hooks read.
+
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { mock, suite, test } from 'node:test'
+import fc from 'fast-check'
+import { sharedPath } from '../../../src/boot/boot-files.ts'
+import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
+import { createPublishing, type PublishingSettings } from '../../../src/site/publish/publishing.ts'
+import { parseRequest } from '../../../src/site/publish/request.ts'
+import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
+import { waitUntil } from '../../support/waiting.ts'
+import { imageIn } from './support/images.ts'
+import { kernelPath, makeRoot, plant, plantAll, systemOf, type Made } from './support/roots.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const folder = '/var/lib/netimage/publish'
+const { toplevel, files } = systemOf('published')
+
+interface World {
+  fileSystem: FileSystem
+  published: string
+  notice: () => void
+  /** The request of a hook: the answer file is made before. */
+  request: (text: string) => void
+  answer: () => string
+  /** Waits until the answer to `id` is more than that the server works. */
+  answerTo: (id: string) => Promise<string>
+  /** The generations that were made: the kernel that each boots. */
+  generations: string[]
+  errors: string[]
+  /** How often the server has looked at the root. */
+  turns: () => number
+  close: () => Promise<void>
+}
+
+function makeWorld(settings: Partial<PublishingSettings> = {}): World {
+  const root = makeRoot(freshName())
+  const { fileSystem } = root
+  plantAll(fileSystem, files)
+  plant(fileSystem, `${folder}/answer`, { file: '' })
+  const published = join(freshName(), 'published')
+  const generations: string[] = []
+  const errors: string[] = []
+  let turns = 0
+  const ids: string[] = []
+  const image = imageIn(freshName(), {})
+  const publishing = createPublishing({
+    rootOf() {
+      turns++
+      return { fileSystem, image }
+    },
+    directoryOf: () => published,
+    refusalOf: () => undefined,
+    take(_machine, { id, bootTree, system }) {
+      if (!ids.includes(id)) {
+        ids.push(id)
+        const kernel = sharedPath(system.entries[0]?.kernel ?? '')
+        generations.push(readFileSync(join(bootTree, kernel), 'utf8'))
+      }
+      return { number: ids.indexOf(id) + 1, keep: [system.toplevel], says: ['It has 3 tries.'] }
+    },
+    needed: () => new Set(ids),
+    onError: ({ message }) => errors.push(message),
+    ...settings,
+  })
+  const answer = () => readFrom(fileSystem, `${folder}/answer`)
+  return {
+    ...{ fileSystem, published, answer, generations, errors },
+    turns: () => turns,
+    notice: () => publishing.notice('machine'),
+    request(text) {
+      plant(fileSystem, `${folder}/request`, { file: text })
+      publishing.notice('machine')
+    },
+    async answerTo(id) {
+      await waitUntil(`the answer to ${id}`, () =>
+        new RegExp(`^id ${id}\nstatus (?!working)`).test(answer()),
+      )
+      return answer()
+    },
+    async close() {
+      await publishing.close()
+      await root.close()
+    },
+  }
+}
+
+function readFrom(system: FileSystem, path: string): string {
+  const node = findIn(system, path)
+  assert.ok(node !== undefined, path)
+  const bytes = Buffer.alloc(system.attributes(node).size)
+  return bytes.toString('utf8', 0, system.read(node, 0, bytes))
+}
+
+function readAnswers(system: FileSystem): string[] {
+  const paths = [`${folder}/answer`, '/elsewhere/answer']
+  return paths
+    .filter((path) => findIn(system, path) !== undefined)
+    .map((path) => readFrom(system, path))
+}
+
+function findIn(system: FileSystem, path: string): NodeId | undefined {
+  let node: NodeId | undefined = system.root
+  for (const name of path.split('/').filter(Boolean)) {
+    if (node === undefined || system.attributes(node).kind !== 'directory') return undefined
+    node = system.lookup(node, Buffer.from(name))
+  }
+  return node
+}
+
+const requestFor = (path: string, id = 'one') =>
+  JSON.stringify({ version: 1, id, toplevel: path }) + '\n'
+
+suite('a request to publish', () => {
+  test('is answered with the number of the generation', async () => {
+    const world = makeWorld()
+    try {
+      world.request(requestFor(toplevel))
+      assert.equal(
+        await world.answerTo('one'),
+        [
+          'id one',
+          'status published',
+          `keep ${toplevel}`,
+          'say The server made generation 1 of this machine.',
+          'say It has 3 tries.',
+          '',
+        ].join('\n'),
+      )
+      assert.deepEqual(world.generations, ['kernel of published'])
+      assert.deepEqual(world.errors, [])
+    } finally {
+      await world.close()
+    }
+  })
+
+  test('is refused if the system was bad on this machine', async () => {
+    const world = makeWorld({ refusalOf: (_machine, path) => `${path} is bad` })
+    try {
+      world.request(requestFor(toplevel))
+      assert.equal(
+        await world.answerTo('one'),
+        `id one\nstatus refused\nsay The server does not boot this system: ${toplevel} is bad.\n`,
+      )
+      assert.ok(!existsSync(world.published))
+    } finally {
+      await world.close()
+    }
+  })
+
+  const bad: Record<string, [Made, string]> = {
+    'with another path': [{ file: requestFor('/etc') }, '"/etc" is not a store path'],
+    'with .. in its path': [
+      { file: requestFor(`${toplevel}/../../../etc`) },
+      `"${toplevel}/../../../etc" is not a store path`,
+    ],
+    'with a line in its path': [
+      { file: requestFor(`/nix/store/x\nstatus published`) },
+      String.raw`"/nix/store/x\nstatus published" is not a store path`,
+    ],
+    'that is no JSON': [{ file: 'toplevel' }, 'the request is not JSON'],
+    'of another version': [{ file: '{"version":2}' }, 'the request has a wrong version'],
+    'without an id': [{ file: '{"version":1}' }, 'the request has a wrong id'],
+    'with a line in its id': [
+      { file: '{"version":1,"id":"a\\nb","toplevel":""}' },
+      'the request has a wrong id',
+    ],
+    'with 1 MB of JSON': [
+      { file: `{"version":1,"toplevel":"${'x'.repeat(1e6)}"}` },
+      'the request is not JSON',
+    ],
+    'with 2 GB': [{ hole: 2 * 1024 ** 3 }, 'the request is not JSON'],
+  }
+  for (const [what, [made, why]] of Object.entries(bad)) {
+    test(`${what} is refused`, async () => {
+      const world = makeWorld()
+      try {
+        plant(world.fileSystem, `${folder}/request`, made)
+        world.notice()
+        const expected = `status refused\nsay The server does not boot this system: ${why}.\n`
+        await waitUntil('the answer', () => world.answer().endsWith(expected))
+        assert.deepEqual(world.errors, [])
+      } finally {
+        await world.close()
+      }
+    })
+  }
+
+  const nothing: Record<string, (system: FileSystem) => void> = {
+    'a FIFO as the request': (system) =>
+      void plant(system, `${folder}/request`, { special: 'fifo' }),
+    'a directory as the request': (system) =>
+      void plant(system, `${folder}/request`, { directory: {} }),
+    'a link as the request': (system) => {
+      plant(system, '/elsewhere', { file: requestFor(toplevel) })
+      plant(system, `${folder}/request`, { link: '/elsewhere' })
+    },
+    'a link as the directory': (system) => {
+      plant(system, '/elsewhere/request', { file: requestFor(toplevel) })
+      plant(system, '/elsewhere/answer', { file: '' })
+      const lib = findIn(system, '/var/lib/netimage')
+      assert.ok(lib !== undefined)
+      system.rename(lib, Buffer.from('publish'), lib, Buffer.from('away'))
+      plant(system, '/var/lib/netimage/publish', { link: '/elsewhere' })
+    },
+  }
+  for (const [what, make] of Object.entries(nothing)) {
+    test(`is none with ${what}`, async () => {
+      const world = makeWorld()
+      try {
+        make(world.fileSystem)
+        world.notice()
+        await waitUntil('the turn of the machine', () => world.turns() > 0)
+        // The first answer to a request is written in the turn itself.
+        assert.deepEqual(readAnswers(world.fileSystem), [''])
+        assert.deepEqual([world.generations, world.errors], [[], []])
+      } finally {
+        await world.close()
+      }
+    })
+  }
+
+  test('is answered only once, even if the root is opened again', async () => {
+    const world = makeWorld()
+    try {
+      world.request(requestFor(toplevel))
+      const first = await world.answerTo('one')
+      plant(world.fileSystem, `${kernelPath}/bzImage`, { file: 'another kernel' })
+      const before = world.turns()
+      world.notice()
+      await waitUntil('the turn of the machine', () => world.turns() > before)
+      world.request(requestFor('/etc', 'two'))
+      await world.answerTo('two')
+      assert.equal(world.generations.length, 1)
+      assert.match(first, /^id one\n/)
+    } finally {
+      await world.close()
+    }
+  })
+
+  test('that a server left unfinished is finished by the next', async () => {
+    const world = makeWorld()
+    try {
+      plant(world.fileSystem, `${folder}/answer`, { file: 'id one\nstatus working\n' })
+      // As after kill -9.
+      mkdirSync(join(world.published, 'unfinished/staged/nix/store'), { recursive: true })
+      world.request(requestFor(toplevel))
+      assert.match(await world.answerTo('one'), /status published/)
+      assert.equal(readdirSync(world.published).length, 1)
+    } finally {
+      await world.close()
+    }
+  })
+
+  test('gets no answer if the machine has made no file for it', async () => {
+    const world = makeWorld()
+    try {
+      plant(world.fileSystem, `${folder}/answer`, { special: 'fifo' })
+      world.request(requestFor(toplevel))
+      await waitUntil('the generation', () => world.generations.length === 1)
+    } finally {
+      await world.close()
+    }
+    assert.deepEqual(world.errors, [])
+  })
+
+  test('keeps only the boot files of generations that the machine needs', async () => {
+    let needed: ReadonlySet<string> = new Set()
+    const world = makeWorld({ needed: () => needed })
+    try {
+      const change = async (id: string) => {
+        plant(world.fileSystem, `${kernelPath}/bzImage`, { file: `kernel of ${id}` })
+        world.request(requestFor(toplevel, id))
+        await world.answerTo(id)
+        return readdirSync(world.published)
+      }
+      const [first = ''] = await change('first')
+      needed = new Set([first])
+      const second = (await change('second')).find((name) => name !== first)
+      const third = await change('third')
+      assert.equal(third.length, 2)
+      assert.ok(third.includes(first) && second !== undefined && !third.includes(second))
+    } finally {
+      await world.close()
+    }
+  })
+})
+
+// Without a limit, each request costs the server the time to make boot files.
+test('a machine that asks 10,000 times gets only its latest request answered, and only so often', async () => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  let [time, looks] = [0, 0]
+  const world = makeWorld({
+    now: () => time,
+    refusalOf: () => {
+      looks++
+      return 'it is bad'
+    },
+  })
+  const turn = async () => {
+    const before = looks
+    mock.timers.tick(0)
+    for (let round = 0; round < 100; round++) await new Promise((resolve) => setImmediate(resolve))
+    return looks - before
+  }
+  try {
+    for (let id = 0; id < 5; id++) {
+      world.request(requestFor(toplevel, `burst-${id}`))
+      assert.equal(await turn(), 1)
+    }
+    plant(world.fileSystem, `${folder}/request`, { file: requestFor(toplevel, 'latest') })
+    for (let count = 0; count < 10_000; count++) world.notice()
+    assert.equal(await turn(), 0)
+    assert.match(world.answer(), /^id burst-4\n/)
+    time += 10_000
+    mock.timers.tick(10_000)
+    assert.equal(await turn(), 1)
+    assert.match(world.answer(), /^id latest\nstatus refused/)
+  } finally {
+    await world.close()
+    mock.timers.reset()
+  }
+})
+
+test('every text is a request or is refused', () => {
+  const mutated = fc
+    .record({ version: fc.constantFrom(1, 2, '1'), id: fc.string(), toplevel: fc.string() })
+    .map((document) => JSON.stringify(document))
+  fc.assert(
+    fc.property(fc.oneof(fc.json(), fc.string(), mutated), (text) => {
+      const parsed = parseRequest(text)
+      if (!('toplevel' in parsed)) assert.ok(parsed.why)
+      else assert.match(parsed.toplevel, /^\/nix\/store\/[^/]+$/)
+    }),
+  )
+})
