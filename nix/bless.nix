@@ -1,9 +1,42 @@
-# Notes in the machine's root that a boot is good, of which system it was, and which boot it was.
+# Notes in the machine's root that a boot is good, or which units have failed if it is not. A note also
+# says of which system and which boot it is.
 #
 # A boot is good if boot-complete.target is reached. A person's units that check the boot are
 # required by this target and come before it.
-{ pkgs }:
+{
+  config,
+  lib,
+  pkgs,
+}:
 
+let
+  # A script that writes a note. `findMore` sets the variable `more` to the rest of the JSON object.
+  note =
+    name: packages: findMore:
+    pkgs.writeShellScript "note-${name}" ''
+      set -euo pipefail
+      PATH=${lib.makeBinPath (packages ++ [ pkgs.coreutils ])}
+      file=/var/lib/netimage/${name}
+      boot=$(cat /proc/sys/kernel/random/boot_id)
+      toplevel=$(readlink -e /run/booted-system)
+      more=
+      ${findMore}
+      printf '{ "version": 1, "bootId": "%s", "toplevel": "%s"%s }\n' "$boot" "$toplevel" "$more" > $file.new
+      # The content must be on the disk before the file has its final name.
+      sync $file.new
+      mv $file.new $file
+    '';
+
+  # Without default dependencies, so that a check may come after any other target.
+  unitConfig = {
+    DefaultDependencies = false;
+    ConditionPathIsReadWrite = "/var/lib";
+  };
+  serviceConfig = {
+    Type = "oneshot";
+    StateDirectory = "netimage";
+  };
+in
 {
   # Not all releases of nixpkgs have the target. If nixpkgs has it, this adds nothing to it.
   target = {
@@ -12,14 +45,10 @@
     after = [ "sysinit.target" ];
   };
 
-  # Like systemd-bless-boot.service. Without default dependencies, so that a check may come after
-  # any other target.
-  service = {
+  # Like systemd-bless-boot.service.
+  good = {
     description = "Note that this boot is good";
-    unitConfig = {
-      DefaultDependencies = false;
-      ConditionPathIsReadWrite = "/var/lib";
-    };
+    inherit unitConfig;
     wantedBy = [ "basic.target" ];
     requires = [ "boot-complete.target" ];
     after = [
@@ -28,22 +57,31 @@
     ];
     before = [ "shutdown.target" ];
     conflicts = [ "shutdown.target" ];
+    # systemd also starts this unit if boot-complete.target is not reached, because then the job of
+    # this service fails.
+    onFailure = [ "netimage-not-good.service" ];
     restartIfChanged = false;
-    serviceConfig = {
-      Type = "oneshot";
+    serviceConfig = serviceConfig // {
       RemainAfterExit = true;
-      StateDirectory = "netimage";
-      ExecStart = pkgs.writeShellScript "bless-boot" ''
-        set -euo pipefail
-        PATH=${pkgs.coreutils}/bin
-        file=/var/lib/netimage/blessed
-        boot=$(cat /proc/sys/kernel/random/boot_id)
-        toplevel=$(readlink -e /run/booted-system)
-        printf '{ "version": 1, "bootId": "%s", "toplevel": "%s" }\n' "$boot" "$toplevel" > $file.new
-        # The content must be on the disk before the file has its final name.
-        sync $file.new
-        mv $file.new $file
-      '';
+      ExecStart = note "blessed" [ ] "";
+    };
+  };
+
+  notGood = {
+    description = "Note which units keep this boot from being good";
+    inherit unitConfig;
+    before = [ "shutdown.target" ];
+    conflicts = [ "shutdown.target" ];
+    restartIfChanged = false;
+    serviceConfig = serviceConfig // {
+      ExecStart = note "failed" [ config.systemd.package ] ''
+        names=
+        # A check may have failed because a unit that it requires has failed. So these are all units.
+        while read -r name _; do
+          # Names may have backslashes, but no quotes.
+          names+="''${names:+, }\"''${name//\\/\\\\}\""
+        done < <(systemctl list-units --failed --plain --full --no-legend | head -n 20)
+        more=", \"units\": [$names]"'';
     };
   };
 }

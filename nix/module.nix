@@ -107,7 +107,7 @@ let
   '';
 
   registration = import ./registration.nix { inherit config lib pkgs; };
-  bless = import ./bless.nix { inherit pkgs; };
+  bless = import ./bless.nix { inherit config lib pkgs; };
 
   # The options of docs/options.md, without those that are not set.
   settings = lib.filterAttrs (_: value: value != null) {
@@ -483,7 +483,8 @@ in
     }
 
     {
-      systemd.services.netimage-bless = bless.service;
+      systemd.services.netimage-bless = bless.good;
+      systemd.services.netimage-not-good = bless.notGood;
       systemd.targets.boot-complete = bless.target;
     }
 

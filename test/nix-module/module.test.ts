@@ -49,7 +49,7 @@ const summarySchema = v.object({
   networks: v.record(v.string(), networkSchema),
   unmanaged: words,
   persistent: v.boolean(),
-  services: v.record(v.string(), v.unknown()),
+  services: v.record(v.string(), v.object({ onFailure: v.optional(words) })),
   watchdog: v.nullable(v.string()),
   postBoot: v.nullable(v.string()),
   settings: v.record(v.string(), v.unknown()),
@@ -190,7 +190,11 @@ suite('the module', () => {
     const configuration = '{ system.nixos-init.enable = true; }'
     const { postBoot, services } = await evaluate({ release: '25.11', configuration })
     assert.equal(postBoot, '')
-    assert.deepEqual(Object.keys(services), ['netimage-bless', 'register-net-image'])
+    assert.deepEqual(Object.keys(services), [
+      'netimage-bless',
+      'netimage-not-good',
+      'register-net-image',
+    ])
   })
 
   test('the system is in the image even if storePaths is set with mkForce', async () => {
@@ -230,7 +234,7 @@ suite('the module', () => {
     })
     assert.deepEqual(initrdNetworks, {})
     assert.match(postBoot ?? '', /if \[ -f \/nix-path-registration \]; then/)
-    assert.deepEqual(Object.keys(services), ['netimage-bless'])
+    assert.deepEqual(Object.keys(services), ['netimage-bless', 'netimage-not-good'])
   })
 
   test('systemd stage 1 has a network, mount.nfs, and the files that mount.nfs reads', async () => {
@@ -247,7 +251,11 @@ suite('the module', () => {
     })
     assert.deepEqual(contents, ['/etc/netconfig', '/etc/protocols'])
     assert.equal(postBoot, null)
-    assert.deepEqual(Object.keys(services), ['netimage-bless', 'register-net-image'])
+    assert.deepEqual(Object.keys(services), [
+      'netimage-bless',
+      'netimage-not-good',
+      'register-net-image',
+    ])
   })
 
   for (const release of ['24.05', '24.11', '26.05']) {
@@ -324,25 +332,55 @@ suite('the module', () => {
     assert.equal(await run('allowShell=1'), '')
   })
 
-  test('a good boot is noted whole or not at all', async () => {
-    const unit = 'systemd.services.netimage-bless.serviceConfig.ExecStart'
+  /** Runs the command of a unit in a root of its own, after and before other commands. */
+  async function runUnit(name: string, before: string, after: string): Promise<string[]> {
+    const unit = `systemd.services.${name}.serviceConfig.ExecStart`
     const [path = ''] = await world.build({ expression: `(${systemExpression()}).config.${unit}` })
     const commands = `
       mount -t tmpfs tmpfs /run
       mount -t tmpfs tmpfs /var/lib
       mkdir /var/lib/netimage /run/toplevel
       ln -s toplevel /run/booted-system
+      ${before}
       $1
-      cat /var/lib/netimage/blessed /proc/sys/kernel/random/boot_id
+      ${after}`
+    const namespace = ['--map-root-user', '--mount', 'sh', '-euc', commands, 'sh']
+    return (await runProgram('unshare', [...namespace, world.realPath(path)])).split('\n')
+  }
+
+  test('a good boot is noted whole or not at all', async () => {
+    const [blessed = '', bootId, afterwards] = await runUnit(
+      'netimage-bless',
+      '',
+      `cat /var/lib/netimage/blessed /proc/sys/kernel/random/boot_id
       # Without this program, the next boot cannot write its note safely.
       mount --bind /bin/false /usr/bin/sync
       ln -sfn / /run/booted-system
-      $1 || cat /var/lib/netimage/blessed`
-    const namespace = ['--map-root-user', '--mount', 'sh', '-euc', commands, 'sh']
-    const said = await runProgram('unshare', [...namespace, world.realPath(path)])
-    const [blessed = '', bootId, afterwards] = said.split('\n')
+      $1 || cat /var/lib/netimage/blessed`,
+    )
     assert.deepEqual(JSON.parse(blessed), { version: 1, bootId, toplevel: '/run/toplevel' })
     assert.equal(afterwards, blessed)
+  })
+
+  test('a boot that is not good is noted with the units that have failed', async () => {
+    const { services } = await evaluate()
+    assert.deepEqual(services['netimage-bless']?.onFailure, ['netimage-not-good.service'])
+    const [noted = '', bootId, ...asked] = await runUnit(
+      'netimage-not-good',
+      String.raw`
+      mkdir -p /run/systemd-of-test/bin
+      printf '#!/bin/sh\necho "$*" > /run/asked; cat /run/failed-units' > /run/systemd-of-test/bin/systemctl
+      chmod +x /run/systemd-of-test/bin/systemctl
+      echo 'dev-disk\x2dby.mount loaded failed failed /dev/disk-by' > /run/failed-units
+      echo 'web-answers.service loaded failed failed Web server' >> /run/failed-units`,
+      `cat /var/lib/netimage/failed /proc/sys/kernel/random/boot_id /run/asked
+      seq 1000 > /run/failed-units
+      $1
+      grep -o '"[0-9]*"' /var/lib/netimage/failed | tail -n 1`,
+    )
+    const units = ['dev-disk\\x2dby.mount', 'web-answers.service']
+    assert.deepEqual(JSON.parse(noted), { version: 1, bootId, toplevel: '/run/toplevel', units })
+    assert.deepEqual(asked, ['list-units --failed --plain --full --no-legend', '"20"', ''])
   })
 
   test('a watchdog watches systemd in each release, unless a person sets another time', async () => {
