@@ -24,11 +24,13 @@ const statusByCode = {
   'bad-store-url': exitStatus.usage,
   'bad-public-key': exitStatus.usage,
   'output-exists': exitStatus.usage,
+  'bad-generation': exitStatus.usage,
   // something is missing
   'path-not-found': exitStatus.notFound,
   'not-a-system': exitStatus.notFound,
   'not-an-image': exitStatus.notFound,
   'program-missing': exitStatus.notFound,
+  'unknown-machine': exitStatus.notFound,
   // something is not what it claims to be
   'bad-nar': exitStatus.untrusted,
   'bad-narinfo': exitStatus.untrusted,

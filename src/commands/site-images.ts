@@ -8,6 +8,7 @@ import { plural } from '../progress.ts'
 import { becomeOwner } from './become-owner.ts'
 import { buildByFlags, commandThatBuilds, limitHeap } from './build.ts'
 import { formatBytes, formatTime } from './format.ts'
+import { openStateToChange } from './open-state.ts'
 import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
 import { stateOption } from './state-option.ts'
 import { collect } from './store-options.ts'
@@ -65,22 +66,6 @@ async function addBuilt(
       ...{ storePaths: closure.length, addedStorePaths: added, method },
     },
   }
-}
-
-/** Makes the state directory if there is none. */
-async function openStateToChange(named: string | undefined): Promise<string> {
-  const { openState, stateDirectory } = await import('../serve/state.ts')
-  const state = stateDirectory(named)
-  // Other users must not read the files that the commands make.
-  process.umask(0o077)
-  if (!becomeOwner(state)) {
-    throw new NetimageError('not-allowed', `root cannot change ${state} as its owner`, {
-      details: { file: state },
-      hint: 'Run this as the user of the server. A service with DynamicUser adds the images itself that its command line names: netimage serve IMAGE.',
-    })
-  }
-  openState(state)
-  return state
 }
 
 export function imagesCommand() {

@@ -1,11 +1,23 @@
 import { Command } from '@commander-js/extra-typings'
 
 import { addCommand, collectCommand, imagesCommand } from './site-images.ts'
+import {
+  assignCommand,
+  badCommand,
+  goodCommand,
+  nameCommand,
+  rollbackCommand,
+} from './site-life.ts'
+import { statusCommand } from './site-status.ts'
 
 export function siteCommand() {
-  const site = new Command('site').description('Manage the images that a site serves')
-  for (const command of [addCommand, imagesCommand, collectCommand]) {
-    site.addCommand(command().exitOverride())
-  }
+  const site = new Command('site').description(
+    'Manage the images of a site, and what its machines boot',
+  )
+  const make = [
+    ...[addCommand, imagesCommand, collectCommand],
+    ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
+  ]
+  for (const command of make) site.addCommand(command().exitOverride())
   return site
 }

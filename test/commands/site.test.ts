@@ -68,6 +68,18 @@ suite('netimage site', () => {
     assert.deepEqual(readIds(await site('images')), [first])
   })
 
+  test('assigns an image to a machine, and keeps it then', async () => {
+    const [image = ''] = readIds(await site('images'))
+    const mac = '02:00:00:00:00:01'
+    assert.partialDeepStrictEqual(await site('assign', mac, 'root'), {
+      ...{ machine: mac, next: 1 },
+      generation: { image, toplevel: systems.first.toplevel, verdict: 'trial' },
+    })
+    assert.partialDeepStrictEqual(await site('gc'), { removedImages: [] })
+    await site('bad', mac)
+    assertFailed(await fails('assign', mac, image), 'bad-generation', { actual: 1 })
+  })
+
   test('tells an image whose manifest has changed, and removes nothing', async () => {
     const [id = ''] = readIds(await site('images'))
     const file = join(state, 'images', id, 'nix-support/net-image.json')

@@ -2,15 +2,30 @@
 import { NetimageError } from '../../errors.ts'
 import { readRecord } from '../../roots/record.ts'
 import { listLayers } from '../../roots/store.ts'
+import { openSiteToRead } from '../database.ts'
+import { keptOf } from '../life/life.ts'
 
-/** @returns for each id of an image: the machines that have a layer over the image */
+/**
+ * @returns for each id of an image: the machines that have a layer over the image, or that keep a
+ *   generation of the image
+ */
 export function machinesByImage(state: string): Map<string, string[]> {
-  const machines = new Map<string, string[]>()
+  const machines = new Map<string, Set<string>>()
+  const uses = (machine: string, id: string) =>
+    machines.set(id, (machines.get(id) ?? new Set()).add(machine))
   for (const { machine, directory } of listLayers(state)) {
     const id = readRecordIfWhole(directory)?.image.identity
-    if (id !== undefined) machines.set(id, [...(machines.get(id) ?? []), machine])
+    if (id !== undefined) uses(machine, id)
   }
-  return machines
+  const site = openSiteToRead(state)
+  try {
+    for (const life of site?.lives() ?? []) {
+      for (const { image } of keptOf(life)) uses(life.machine, image)
+    }
+  } finally {
+    site?.close()
+  }
+  return new Map([...machines].map(([id, names]) => [id, [...names]]))
 }
 
 /** A broken record is reported when its machine asks for the layer. */

@@ -1,0 +1,192 @@
+/** The commands that choose what a machine boots. */
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+
+import { NetimageError } from '../errors.ts'
+import { parseMac } from '../mac.ts'
+import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
+import { generationOf, type Generation, type Life } from '../site/life/life.ts'
+import { openStateToChange } from './open-state.ts'
+import { runCommand, type Outcome } from './run.ts'
+import { changeMachine } from './site-machine.ts'
+import { stateOption } from './state-option.ts'
+
+const machineArgument = ['<machine>', 'a hardware address, an IP address, or a name'] as const
+const jsonOption = ['--json', 'print the result as JSON'] as const
+
+export function assignCommand() {
+  return new Command('assign')
+    .description('Let a machine boot an image of the site next, in trial')
+    .argument(...machineArgument)
+    .argument('<image>', 'the beginning of the id of an image, or its name')
+    .addOption(stateOption)
+    .option(...jsonOption)
+    .action((machine, image, flags) =>
+      runCommand(flags, async () => {
+        const { chooseSiteImage } = await import('../site/images/choose-image.ts')
+        const { openSiteImage } = await import('../site/images/site-image.ts')
+        const { candidateOf } = await import('../site/candidate.ts')
+        const state = await openStateToChange(flags.state)
+        // The image is held until it is assigned, so that nobody removes it meanwhile.
+        const found = await openSiteImage(state, chooseSiteImage(state, image).id)
+        try {
+          const candidate = await candidateOf(found)
+          return await changeMachine(state, machine, (writer, machine) => {
+            const now = { at: Date.now(), uptime: writer.uptime() }
+            const assigned = assign(writer.of(machine), candidate, now, 'person')
+            if (assigned.result === 'bad') throw wasBad(machine, assigned.generation)
+            writer.keep(assigned.life)
+            return outcome(assigned.life, assigned.generation, saysAssigned(assigned))
+          })
+        } finally {
+          found.release()
+        }
+      }),
+    )
+}
+
+export function rollbackCommand() {
+  return new Command('rollback')
+    .description('Let a machine boot its last good generation next')
+    .argument(...machineArgument)
+    .option('--to <number>', 'boot this good generation instead', parseNumber)
+    .addOption(stateOption)
+    .option(...jsonOption)
+    .action((machine, flags) =>
+      runCommand(flags, () =>
+        changeMachine(flags.state, machine, (writer, machine) => {
+          const back = rollback(writer.of(machine), flags.to)
+          if (typeof back === 'string') throw noWayBack(machine, back, flags.to)
+          writer.keep(back.life)
+          return outcome(back.life, back.generation, 'boots next')
+        }),
+      ),
+    )
+}
+
+export const goodCommand = () => verdictCommand('good')
+export const badCommand = () => verdictCommand('bad')
+
+function verdictCommand(verdict: 'good' | 'bad') {
+  return new Command(verdict)
+    .description(`Say that a generation of a machine is ${verdict}`)
+    .argument(...machineArgument)
+    .argument('[number]', 'default: the generation that the machine boots next', parseNumber)
+    .addOption(stateOption)
+    .option(...jsonOption)
+    .action((machine, number, flags) =>
+      runCommand(flags, () =>
+        changeMachine(flags.state, machine, (writer, machine) => {
+          const decided = decide(writer.of(machine), number, verdict)
+          if (!decided) throw noGeneration(machine, number)
+          writer.keep(decided.life)
+          return outcome(decided.life, decided.generation, `is ${verdict}`)
+        }),
+      ),
+    )
+}
+
+/** A label of a host name (RFC 1123, section 2.1). */
+const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
+
+export function nameCommand() {
+  return new Command('name')
+    .description('Give a machine a name')
+    .argument(...machineArgument)
+    .argument('<name>', 'a host name without dots')
+    .addOption(stateOption)
+    .option(...jsonOption)
+    .action((machine, text, flags) =>
+      runCommand(flags, () => {
+        const name = text.toLowerCase()
+        if (!label.test(name) || parseMac(name) !== undefined) {
+          throw new NetimageError('bad-option', `${text} cannot be the name of a machine`, {
+            details: { field: 'name', actual: text },
+            hint: 'Use letters, digits and dashes, 63 at most, and no dash at the beginning or the end.',
+          })
+        }
+        return changeMachine(flags.state, machine, (writer, machine) => {
+          for (const [other, taken] of writer.names()) {
+            if (taken === name && other !== machine) throw nameIsTaken(name, other)
+          }
+          writer.setName(machine, name)
+          // So that the status shows the machine also before its first boot.
+          writer.keep(writer.of(machine))
+          return { text: `${machine} is called ${name}`, json: { machine, name } }
+        })
+      }),
+    )
+}
+
+function parseNumber(text: string): number {
+  const number = Number(text)
+  if (Number.isSafeInteger(number) && number > 0) return number
+  throw new InvalidArgumentError('Give the number of a generation: 1 or more.')
+}
+
+function saysAssigned({ result }: Assigned): string {
+  switch (result) {
+    case 'new':
+      return 'boots next, in trial'
+    case 'back':
+      return 'boots next: this image is its last good generation'
+    case 'same':
+    case 'bad':
+      return 'boots next, as before'
+  }
+}
+
+function outcome(life: Life, generation: Generation, says: string): Outcome {
+  const { machine, current, lastGood } = life
+  const lines = [`${machine}: generation ${generation.number} ${says}`]
+  const next = generationOf(life, current)
+  if (next && next.number !== generation.number) {
+    lines.push(`${machine}: generation ${next.number} boots next`)
+  } else if (next?.verdict === 'bad') {
+    lines.push(`${machine}: it boots generation ${next.number} all the same: it has no good one`)
+  }
+  return { text: lines.join('\n'), json: { machine, generation, next: current, lastGood } }
+}
+
+function wasBad(machine: string, { number, reason }: Generation): NetimageError {
+  const why = reason === undefined ? '' : `: ${reason}`
+  return new NetimageError(
+    'bad-generation',
+    `${machine} has had this image as generation ${number}, which was bad${why}`,
+    {
+      details: { actual: number },
+      hint: `If it is good after all, say so first: netimage site good ${machine} ${number}.`,
+    },
+  )
+}
+
+function noWayBack(machine: string, why: NoWayBack, to: number | undefined): NetimageError {
+  if (why === 'unknown generation') return noGeneration(machine, to)
+  if (why === 'not good') {
+    return new NetimageError(
+      'bad-generation',
+      `generation ${to ?? ''} of ${machine} has not been good`,
+      {
+        details: { ...(to !== undefined && { actual: to }) },
+        hint: `Assign its image again. Or say that it is good: netimage site good ${machine} ${to ?? ''}.`,
+      },
+    )
+  }
+  return new NetimageError('bad-generation', `${machine} has no good generation to go back to`, {
+    hint: `Look at its generations: netimage site status ${machine}.`,
+  })
+}
+
+function noGeneration(machine: string, number: number | undefined): NetimageError {
+  const what = number === undefined ? 'no generation yet' : `no generation ${number}`
+  return new NetimageError('bad-generation', `${machine} has ${what}`, {
+    details: { ...(number !== undefined && { actual: number }) },
+    hint: `Look at its generations: netimage site status ${machine}.`,
+  })
+}
+
+function nameIsTaken(name: string, machine: string): NetimageError {
+  return new NetimageError('bad-option', `the machine ${machine} has the name ${name} already`, {
+    details: { field: 'name', actual: name },
+    hint: 'Choose another name. Or give that machine another name first.',
+  })
+}

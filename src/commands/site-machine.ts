@@ -1,0 +1,42 @@
+/** Finds the machine of a site that a person names, and opens the site to change it. */
+import { isIPv4 } from 'node:net'
+
+import { NetimageError } from '../errors.ts'
+import { parseMac } from '../mac.ts'
+import { addressIn } from '../protocols/machine-address.ts'
+import type { SiteWriter } from '../site/database.ts'
+import { openStateToChange } from './open-state.ts'
+
+/**
+ * Changes a site, beside a running server. The change is on the disk when this resolves.
+ *
+ * @param machine a hardware or IP address in any form, or a name
+ * @throws `NetimageError` `unknown-machine` for a name that no machine has
+ */
+export async function changeMachine<T>(
+  named: string | undefined,
+  machine: string,
+  action: (writer: SiteWriter, machine: string) => T,
+): Promise<T> {
+  const state = await openStateToChange(named)
+  const { openSiteDatabase } = await import('../site/database.ts')
+  const site = openSiteDatabase(state)
+  try {
+    const result = site.change((writer) => action(writer, machineIn(writer.names(), machine)))
+    await site.durable()
+    return result
+  } finally {
+    site.close()
+  }
+}
+
+/** @param names of machines, by machine */
+export function machineIn(names: ReadonlyMap<string, string>, text: string): string {
+  if (parseMac(text) !== undefined || isIPv4(text)) return addressIn(text)
+  const wanted = text.toLowerCase()
+  for (const [machine, name] of names) if (name === wanted) return machine
+  throw new NetimageError('unknown-machine', `no machine of the site has the name ${text}`, {
+    details: { actual: text },
+    hint: 'Give its hardware address, or list the machines with: netimage site status.',
+  })
+}

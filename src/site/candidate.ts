@@ -1,0 +1,26 @@
+/** An image of the site as a machine is given it. */
+import { join } from 'node:path'
+
+import { baseNameOf } from '../nix/store-path.ts'
+import { findStoreFile } from '../nixos/store-files.ts'
+import type { Candidate } from './life/life.ts'
+
+/** The unit of our module that notes that a boot is good: see nix/bless.nix. */
+const blessUnit = 'etc/systemd/system/netimage-bless.service'
+
+interface OfSite {
+  id: string
+  manifest: { system: { toplevel: string } }
+  rootImage: { storePaths: readonly { name: string; at: string }[] }
+}
+
+/** @throws `NetimageError` if the files of the system cannot be read */
+export async function candidateOf({ id, manifest, rootImage }: OfSite): Promise<Candidate> {
+  const { toplevel } = manifest.system
+  const places = new Map(rootImage.storePaths.map(({ name, at }) => [name, at]))
+  const unit = await findStoreFile(
+    (path) => Promise.resolve(places.get(baseNameOf(path))),
+    join(toplevel, blessUnit),
+  )
+  return { image: id, source: 'assigned', toplevel, blesses: unit !== undefined }
+}

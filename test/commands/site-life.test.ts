@@ -1,0 +1,112 @@
+// The commands that choose what a machine boots.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import * as v from 'valibot'
+import { openSite } from '../../src/site/site.ts'
+import { candidate } from '../site/life/support/simulate.ts'
+import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const mac = 'dc:a6:32:01:02:03'
+const start = 1_700_000_000_000
+
+/** A site in which a machine has a good generation, and another one in trial. */
+async function siteOnTrial(): Promise<string> {
+  const state = freshName()
+  const policy = { tries: 3, deadline: 600_000, settle: 0 }
+  const site = openSite({ state, at: start, policy, onTold: () => {}, onError: assert.ifError })
+  await site.beginAttempt(mac, start, candidate('a'))
+  site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start)
+  site.tick(start)
+  await site.assign(mac, candidate('b'), start, 'person')
+  site.close(start)
+  return state
+}
+
+const statusSchema = v.object({
+  machines: v.array(
+    v.object({
+      machine: v.string(),
+      name: v.optional(v.string()),
+      next: v.optional(v.object({ number: v.number(), verdict: v.string() })),
+      lastGood: v.optional(v.number()),
+      why: v.string(),
+      alarms: v.array(v.string()),
+    }),
+  ),
+})
+
+async function statusOf(state: string) {
+  const printed = await netimageJson(['site', 'status', '--state', state])
+  return v.parse(statusSchema, printed).machines
+}
+
+suite('netimage site', () => {
+  test('shows what a machine runs, what it boots next, and why', async () => {
+    const state = await siteOnTrial()
+    const run = await netimage(['site', 'status', '--state', state])
+    assert.equal(
+      run.stdout,
+      `${mac}  -  generation 1 (a) good: up  next: generation 2 (b): in trial, not tried yet\n`,
+    )
+    const detail = await netimage(['site', 'status', 'DC-A6-32-01-02-03', '--state', state])
+    assert.match(
+      detail.stdout,
+      /generation 2 .* trial {2}b\n {2}attempt 1 of generation 1 .* good\n$/,
+    )
+  })
+
+  test('goes back and decides as a person says', async () => {
+    const state = await siteOnTrial()
+    const at = ['--state', state]
+    const site = async (...args: string[]) => await netimageJson(['site', ...args, ...at])
+    await site('name', mac, 'Pi1')
+    await site('bad', 'pi1')
+    assert.partialDeepStrictEqual(await statusOf(state), [
+      {
+        name: 'pi1',
+        next: { number: 1, verdict: 'good' },
+        why: 'generation 2 is bad: a person said so',
+      },
+    ])
+    const refused = await netimage(['site', 'rollback', 'pi1', '--to', '2', '--json', ...at])
+    assertFailed(refused, 'bad-generation', { actual: 2 })
+    await site('good', 'pi1', '2')
+    await site('rollback', 'pi1', '--to', '2')
+    assert.partialDeepStrictEqual(await statusOf(state), [{ next: { number: 2 }, lastGood: 2 }])
+    await site('rollback', 'pi1')
+    assert.partialDeepStrictEqual(await statusOf(state), [{ next: { number: 1 }, lastGood: 1 }])
+    assertFailed(await netimage(['site', 'rollback', 'pi1', '--json', ...at]), 'bad-generation')
+  })
+
+  test('refuses names that no machine has, or that another machine has', async () => {
+    const state = await siteOnTrial()
+    const at = ['--json', '--state', state]
+    assertFailed(await netimage(['site', 'bad', 'pi9', ...at]), 'unknown-machine', {
+      actual: 'pi9',
+    })
+    await netimageJson(['site', 'name', mac, 'pi1', '--state', state])
+    const other = await netimage(['site', 'name', '02:00:00:00:00:01', 'pi1', ...at])
+    assertFailed(other, 'bad-option', { field: 'name' })
+    for (const name of ['-pi', 'dc-a6-32-01-02-03']) {
+      const run = await netimage(['site', 'name', ...at, '--', mac, name])
+      assertFailed(run, 'bad-option', { actual: name })
+    }
+    const unknown = await netimage(['site', 'rollback', mac, '--to', '9', ...at])
+    assertFailed(unknown, 'bad-generation', { actual: 9 })
+  })
+
+  test('assigns no image that the site does not have', async () => {
+    const state = await siteOnTrial()
+    const run = await netimage(['site', 'assign', mac, 'cafe', '--json', '--state', state])
+    assertFailed(run, 'path-not-found', { expected: 'cafe' })
+  })
+
+  test('has nothing to show before the first machine', async () => {
+    const run = await netimage(['site', 'status', '--state', join(freshName(), 'none')])
+    assert.deepEqual([run.status, run.stdout], [0, 'no machines yet\n'])
+  })
+})
