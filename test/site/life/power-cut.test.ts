@@ -8,20 +8,20 @@ import { candidate, minutes, simulateSite } from './support/simulate.ts'
 const names = ['a', 'b', 'c', 'd', 'e']
 
 /** All machines are good with one image and have begun the trial of another. */
-function onTrial(failures: number) {
+function onTrial(failures: number, machines: readonly string[] = names) {
   const site = simulateSite()
-  for (const name of names) {
+  for (const name of machines) {
     site.change(name, (life) => assign(life, candidate('old'), site.now, 'person'))
     site.begin(name)
     site.bless(name)
   }
   site.wait(2 * minutes)
-  for (const name of names) {
+  for (const name of machines) {
     site.change(name, (life) => assign(life, candidate('new'), site.now, 'person'))
   }
   // No three machines within a minute: no power cut.
   for (let count = 0; count <= failures; count++) {
-    for (const name of names) {
+    for (const name of machines) {
       site.begin(name)
       site.wait(0.6 * minutes)
     }
@@ -57,6 +57,9 @@ test('a verdict that a power cut brought is taken back, and the machine tries ag
   site.bless('a')
   site.wait(2 * minutes)
   assert.equal(site.begin('a'), 2)
+  // The attempt that was cut has taken nothing of the ten minutes.
+  site.wait(2 * minutes)
+  assert.equal(site.of('a').generations[1]?.verdict, 'trial')
 })
 
 test('a person who chose something else within the minute keeps it', () => {
@@ -88,4 +91,8 @@ test('half of the machines, or machines of a small site, are no power cut', () =
   site.wait(2 * minutes)
   site.begin('c')
   assert.equal(site.of('c').generations[1]?.failures, 1)
+
+  const six = onTrial(0, [...names, 'f'])
+  for (const name of ['a', 'b', 'c']) six.begin(name)
+  assert.equal(six.of('c').generations[1]?.failures, 1)
 })

@@ -56,6 +56,33 @@ suite('a trial', () => {
     assert.equal(machine.begin(), 1)
   })
 
+  test('has one deadline for all its attempts', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    for (let attempt = 0; attempt < 2; attempt++) {
+      machine.begin()
+      machine.wait(4 * minutes)
+    }
+    machine.begin()
+    machine.wait(2 * minutes - 1)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.wait(1)
+    assert.equal(machine.verdict(2), 'bad')
+  })
+
+  test('that a person left while it ran may be good, but is not booted next', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.begin()
+    machine.bless()
+    const back = rollback(machine.life, undefined)
+    machine.apply(() => (typeof back === 'string' ? assert.fail(back) : { ...back, told: [] }))
+    machine.wait(2 * minutes)
+    assert.equal(machine.verdict(2), 'good')
+    assert.equal(machine.life.lastGood, 1)
+    assert.equal(machine.begin(), 1)
+  })
+
   test('that was blessed before the deadline may settle after it', () => {
     const machine = simulate()
     machine.assign('a')
@@ -203,6 +230,8 @@ suite('a choice', () => {
     for (let round = 0; round < 4; round++) machine.begin()
     machine.apply((life) => offer(life, candidate('b'), machine.now))
     assert.equal(machine.life.current, 1)
+    // The machine was given this default already, so it is not refused again at each start.
+    assert.ok(!machine.told.some(({ kind }) => kind === 'default refused'))
   })
 
   test('to go back takes the last good generation, the one before it, or the one that is named', () => {
