@@ -352,8 +352,11 @@ in
         options = mkIf (isNfs "/boot/firmware") (nfsOptions ++ [ "noauto" "nofail" ]);
       };
 
-      # The loader comes over the network, and there is no disk for another loader.
+      # The loader comes over the network, and there is no disk for another loader. The option
+      # boot.loader.external would be an error together with the loader of an existing configuration;
+      # at this priority, such a loader takes the place of the hook.
       boot.loader.grub.enable = mkDefault false;
+      system.build.installBootLoader = mkDefault (import ./publish.nix { inherit pkgs; });
       # The installer of a loader would append the secrets to the initrd. But it never runs for this
       # image, so Nix must put the secrets into the initrd.
       boot.loader.supportsInitrdSecrets = lib.mkOverride 90 false;

@@ -1,0 +1,86 @@
+# The boot loader of a machine that boots over the network: NixOS calls it for `nixos-rebuild boot`
+# and `switch`. It asks the server to boot the new system next, by a file in the machine's own root.
+# src/site/publish/request.ts has the other side.
+{ pkgs }:
+
+pkgs.writeShellScript "publish-system" ''
+  set -euo pipefail
+  export LC_ALL=C PATH=${pkgs.coreutils}/bin
+  directory=/var/lib/netimage/publish
+  request=$directory/request
+  answer=$directory/answer
+  # Seconds.
+  first=15 last=300
+
+  toplevel=$(readlink -e "$1")
+  if ! mkdir -p $directory || ! test -w $directory; then
+    echo "netimage: the machine cannot write to $directory, so it boots next what it booted before." >&2
+    exit 0
+  fi
+  chmod 700 $directory
+
+  # The server reads the system as soon as it sees the request.
+  sync --file-system /nix/store
+  # The file must be there before the server writes to it: NFS may remember for some time that a file
+  # is missing.
+  touch $answer
+  id=$EPOCHSECONDS-$$-$RANDOM$RANDOM
+  printf '{ "version": 1, "id": "%s", "toplevel": "%s" }\n' "$id" "$toplevel" > $request.new
+  sync $request.new
+  mv $request.new $request
+
+  # Reads the answer into `status`, `keep` and `says`. The file is opened again each time: NFS then
+  # asks the server if it has changed.
+  read_answer() {
+    status= keep=() says=()
+    local word text is_ours=
+    while read -r word text; do
+      case $word in
+        id) if [ "$text" = "$id" ]; then is_ours=yes; fi ;;
+        status) status=$text ;;
+        keep) keep+=("$text") ;;
+        say) says+=("$text") ;;
+      esac
+    done < $answer
+    if [ -z "$is_ours" ]; then status=; fi
+  }
+
+  # $1: seconds. $2: the status that is not enough.
+  wait_for_answer() {
+    local end=$((SECONDS + $1))
+    read_answer
+    while [ "$status" = "$2" ] && ((SECONDS < end)); do
+      sleep 0.2
+      read_answer
+    done
+  }
+
+  wait_for_answer "$first" ""
+  if [ "$status" = working ]; then wait_for_answer "$last" working; fi
+  case $status in
+    published)
+      # A system that only this machine has must stay in its store as long as it may boot it again.
+      roots=/nix/var/nix/gcroots/netimage
+      mkdir -p $roots
+      for system in "''${keep[@]}"; do ln -sfn "$system" "$roots/''${system##*/}"; done
+      for root in $roots/*; do
+        case " ''${keep[*]} " in
+          *" $(readlink "$root") "*) ;;
+          *) rm -f "$root" ;;
+        esac
+      done
+      printf 'netimage: %s\n' "''${says[@]}"
+      ;;
+    refused)
+      printf 'netimage: %s\n' "''${says[@]}" >&2
+      exit 1
+      ;;
+    working)
+      echo "netimage: the server has not finished the boot files of $toplevel after $last seconds. Its log may say why. Run nixos-rebuild again." >&2
+      exit 1
+      ;;
+    *)
+      echo "netimage: no server of netimage answered within $first seconds, so the machine boots next what it booted before. If another NFS server serves its root, build the image again for another kernel." >&2
+      ;;
+  esac
+''

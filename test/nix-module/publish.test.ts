@@ -1,0 +1,123 @@
+// The module's boot loader hook: how NixOS gets it, and what it says to a server that publishes
+// systems. The hook runs with this machine's bash and coreutils, in directories of the test.
+
+import assert from 'node:assert/strict'
+import { execFile, type ExecFileException } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  readdirSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { before, suite, test } from 'node:test'
+import { formatAnswer, parseRequest, type Answer } from '../../src/site/publish/request.ts'
+import type { NixWorld } from '../support/real-nix.ts'
+import { inventPath } from '../support/synthetic.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitUntil } from '../support/waiting.ts'
+import { createFixtureWorld, systemExpression } from './support.ts'
+
+const toplevel = inventPath('nixos-system-host')
+const older = inventPath('nixos-system-older')
+
+suite('the boot loader hook', () => {
+  const directory = temporaryDirectory()
+  const freshName = freshNames(directory)
+  let world: NixWorld
+  let hook: string
+  before(async () => {
+    world = await createFixtureWorld(join(directory, 'world'))
+    const expression = `(${systemExpression()}).config.system.build.installBootLoader`
+    const [path = ''] = await world.build({ expression })
+    hook = readFileSync(world.realPath(path), 'utf8')
+  })
+
+  /** Runs the hook, with a server that gives these answers one after the other. */
+  async function run(answers: Omit<Answer, 'id'>[], times = 'first=900 last=900') {
+    const root = freshName()
+    const place = join(root, 'var/lib/netimage/publish')
+    const roots = join(root, 'nix/var/nix/gcroots/netimage')
+    mkdirSync(join(root, 'nix/store'), { recursive: true })
+    for (const each of [roots, place]) mkdirSync(each, { recursive: true })
+    writeFileSync(join(roots, 'gone'), '')
+    const earlier = formatAnswer({ id: 'earlier', status: 'published', says: ['Earlier.'] })
+    writeFileSync(join(place, 'answer'), earlier)
+    const script = [
+      ['first=15 last=300', times],
+      ['=/var/lib', `=${root}/var/lib`],
+      ['=/nix/var', `=${root}/nix/var`],
+      ['sync --file-system /nix/store', `sync --file-system ${root}/nix/store`],
+      // The system exists only in the store of the test.
+      ['$(readlink -e "$1")', '$1'],
+    ].reduce((text, [from = '', to = '']) => {
+      assert.ok(text.includes(from), from)
+      return text.replace(from, () => to)
+    }, hook)
+    writeFileSync(join(root, 'hook'), script, { mode: 0o755 })
+    const { promise, resolve } = Promise.withResolvers<{
+      error: ExecFileException | null
+      said: string
+    }>()
+    let isOver = false
+    execFile(join(root, 'hook'), [toplevel], (error, stdout, stderr) => {
+      isOver = true
+      resolve({ error, said: stdout + stderr })
+    })
+    const request = join(place, 'request')
+    await waitUntil('the request', () => isOver || existsSync(request))
+    const asked = existsSync(request) ? parseRequest(readFileSync(request, 'utf8')) : undefined
+    for (const answer of answers) {
+      assert.ok(asked?.id !== undefined)
+      // In place, as the server writes.
+      writeFileSync(join(place, 'answer'), formatAnswer({ id: asked.id, ...answer }))
+    }
+    const { error, said } = await promise
+    const kept = readdirSync(roots)
+    return { status: error?.code ?? 0, said, asked, roots, kept, place }
+  }
+
+  test('says which generation the server made, and keeps systems from the garbage collector', async () => {
+    const { status, said, asked, roots, kept, place } = await run([
+      { status: 'working' },
+      { status: 'published', keep: [toplevel, older], says: ['Generation 7.', 'It has 3 tries.'] },
+    ])
+    assert.deepEqual([status, said], [0, 'netimage: Generation 7.\nnetimage: It has 3 tries.\n'])
+    assert.ok(asked && 'toplevel' in asked)
+    assert.equal(asked.toplevel, toplevel)
+    assert.deepEqual(
+      kept.map((name) => readlinkSync(join(roots, name))).toSorted(),
+      [toplevel, older].toSorted(),
+    )
+    assert.deepEqual(readdirSync(place).toSorted(), ['answer', 'request'])
+  })
+
+  test('fails with the reason of the server', async () => {
+    const { status, said, kept } = await run([{ status: 'refused', says: ['It was bad.'] }])
+    assert.deepEqual([status, said], [1, 'netimage: It was bad.\n'])
+    assert.deepEqual(kept, ['gone'], 'what may boot next is the same as before')
+  })
+
+  test('warns and succeeds if another server serves the root', async () => {
+    const { status, said } = await run([], 'first=1 last=900')
+    assert.equal(status, 0)
+    assert.match(said, /^netimage: no server of netimage answered within 1 seconds/)
+  })
+
+  test('fails if the server begins and never ends', async () => {
+    const { status, said } = await run([{ status: 'working' }], 'first=900 last=1')
+    assert.equal(status, 1)
+    assert.match(said, /^netimage: the server has not finished the boot files/)
+  })
+
+  test('gives way to a loader that a person enables', async () => {
+    const configuration = '{ system.build.installBootLoader = "another loader"; }'
+    const expression = `(${systemExpression({ configuration })}).config.system.build.installBootLoader`
+    assert.equal(
+      await world.nix(['eval', '--impure', '--raw', '--expr', expression]),
+      'another loader',
+    )
+  })
+})
