@@ -59,14 +59,15 @@ export interface PublishingSettings {
 }
 
 export interface Publishing {
-  /**
-   * To be called when a machine has named a file `request` in its `publish` directory, and when its
-   * root was opened. Costs nothing if the machine calls too often.
-   */
+  /** To be called for each operation of a machine in its root: finds new requests. */
+  observe: (seen: { machine: string; procedure: string; name?: Buffer }) => void
+  /** To be called when the root of a machine was opened: an earlier server may have been killed. */
   notice: (machine: string) => void
   /** Stops unfinished work. The next server goes on with it when it opens the root. */
   close: () => Promise<void>
 }
+
+const requestBytes = Buffer.from(requestName)
 
 /** A machine may publish so many systems at once, and then one each time. */
 const burst = 5
@@ -195,6 +196,10 @@ export function createPublishing(settings: PublishingSettings): Publishing {
 
   return {
     notice,
+    observe({ machine, procedure, name }) {
+      // Costs nothing if the machine calls too often, so the directory is not looked at.
+      if (procedure === 'RENAME' && name?.equals(requestBytes)) notice(machine)
+    },
     async close() {
       ending.abort()
       for (const timer of timers) clearTimeout(timer)

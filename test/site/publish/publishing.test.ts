@@ -72,7 +72,8 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
     notice: () => publishing.notice('machine'),
     request(text) {
       plant(fileSystem, `${folder}/request`, { file: text })
-      publishing.notice('machine')
+      const name = Buffer.from('request')
+      publishing.observe({ machine: 'machine', procedure: 'RENAME', name })
     },
     async answerTo(id) {
       await waitUntil(`the answer to ${id}`, () =>
