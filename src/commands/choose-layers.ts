@@ -17,6 +17,7 @@ export async function chooseLayers(
   flags: Flags,
 ): Promise<StoredLayer[]> {
   const { listLayers } = await import('../roots/store.ts')
+  const { readIdentity } = await import('../roots/root-image.ts')
   const { readRecord } = await import('../roots/record.ts')
   const { stateDirectory } = await import('../serve/state.ts')
   const { image } = flags
@@ -25,11 +26,14 @@ export async function chooseLayers(
   process.umask(0o077)
   const state = stateDirectory(flags.state)
   becomeOwner(join(state, 'layers'))
+  const identity =
+    imageDirectory === undefined ? undefined : identityIfImage(() => readIdentity(imageDirectory))
   const found = listLayers(state)
     .filter((layer) => machine === undefined || layer.machine === addressIn(machine))
     .filter((layer) => {
       if (image === undefined || layer.image === image) return true
       const known = readRecord(layer.directory)?.image
+      if (known !== undefined && known.identity === identity) return true
       return known !== undefined && (known.name === image || known.directory === imageDirectory)
     })
   if (found.length > 0 || (machine === undefined && image === undefined)) return found
@@ -42,6 +46,16 @@ export async function chooseLayers(
       hint: 'List all layers with: netimage layers list.',
     },
   )
+}
+
+/** Machines run from the image of the site, and the person may name the source of that image. */
+function identityIfImage(read: () => string): string | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof NetimageError) return undefined
+    throw error
+  }
 }
 
 /** @throws `NetimageError` `path-not-found`, `bad-usage` if the machine has several */

@@ -23,7 +23,7 @@ import { stateOption } from './state-option.ts'
 
 export function serveCommand() {
   return describeServe().action((images, flags) =>
-    runCommand({ quiet: true }, (around) => run(images, flags, around)),
+    runCommand({ quiet: flags.json }, (around) => run(images, flags, around)),
   )
 }
 
@@ -107,7 +107,7 @@ const portMapperPort = 111
 async function run(
   images: string[],
   flags: ServeFlags,
-  { signal }: Surroundings,
+  { signal, progress }: Surroundings,
 ): Promise<Outcome> {
   const { range, network, reserve, router, dns, domain, force } = flags
   refuseWithoutFull(flags.dhcp, { range, network, reserve, router, dns, domain, force })
@@ -149,6 +149,7 @@ async function run(
       },
       singlePort: flags.tftpSinglePort ?? false,
       see,
+      progress,
       onError: tellErrors(warn),
     },
     signal,

@@ -1,6 +1,7 @@
 /**
- * The lock of an image that is in use: the empty file `nix-support/lock` in the image. Each server
- * of the image holds a shared lock. A build that replaces the image must hold an exclusive lock.
+ * The lock of an image that is in use: the empty file `nix-support/lock` in the image. A process that
+ * adds the image to a site, or serves it from a site, holds a shared lock. A process that replaces or
+ * removes the image must hold an exclusive lock.
  * Every user who may read the image can hold the lock.
  */
 import { closeSync, constants, existsSync, fstatSync, openSync, statSync } from 'node:fs'
@@ -74,7 +75,7 @@ async function holdNow(directory: string): Promise<HeldImage | undefined> {
  * Takes the lock that a build holds while it replaces an image.
  *
  * @returns undefined for an image without a lock
- * @throws `NetimageError` `in-use` if somebody serves the image; `not-allowed`
+ * @throws `NetimageError` `in-use` if somebody uses the image; `not-allowed`
  */
 export async function lockToReplace(image: string): Promise<Lock | undefined> {
   const file = join(image, lockName)
@@ -82,8 +83,8 @@ export async function lockToReplace(image: string): Promise<Lock | undefined> {
   // Another build that replaces the image holds the lock as well, but only for a moment.
   const lock = await waitForLock(file, 'exclusive', lockWaitMs)
   if (lock) return lock
-  throw new NetimageError('in-use', `the image ${image} is served, and machines may run from it`, {
+  throw new NetimageError('in-use', `the image ${image} is just being added to a site`, {
     details: { file: image },
-    hint: 'Build to another place with -o and serve that, or stop `netimage serve` first.',
+    hint: 'Wait until the other netimage has added it, then run this again. Or build to another place with -o.',
   })
 }

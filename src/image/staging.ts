@@ -42,7 +42,7 @@ export interface Staging {
 }
 
 /**
- * Refuses to replace an image, unless `force` is set and nobody serves the image.
+ * Refuses to replace an image, unless `force` is set and nobody adds the image to a site.
  *
  * @throws `NetimageError` `output-exists`, `in-use`, `not-allowed`
  */

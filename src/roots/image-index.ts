@@ -67,7 +67,6 @@ export interface ImageIndex {
   readLink(part: Part, node: number): Buffer
   /**
    * Walks all files as the versions did whose layers had format 1: see migrate.ts. Each call walks.
-   * The store paths must be in the tree of the image.
    */
   walkWhole(): ImageTable
   close(): void

@@ -26,7 +26,7 @@ export interface OutsideFiles {
   inTree: ReadonlyMap<string, boolean>
   /** Opens the directory of the store paths in the tree. The caller closes it. */
   holdStore(): number
-  /** Walks all files, with the store paths in the tree. */
+  /** Walks all files, with the store paths of the image. */
   walkWhole(): ImageTable
   close(): void
 }
@@ -83,7 +83,14 @@ export function openOutsideFiles(image: RootImage): OutsideFiles {
       closeSync(directory)
       throw damaged(`${shown}${storeDir}`, 'it is another directory')
     },
-    walkWhole: () => walkTree(Buffer.from(held), { owner, mergesLinks: true }),
+    walkWhole() {
+      const directory = Buffer.from(held + storeDir)
+      const elsewhere = image.storePaths
+        .filter(({ name }) => !ofImage.has(name))
+        .map(({ name, at }) => ({ name: Buffer.from(name), at: Buffer.from(at) }))
+      const adds = (path: Buffer) => (path.equals(directory) ? elsewhere : [])
+      return walkTree(Buffer.from(held), { owner, mergesLinks: true, adds })
+    },
     close: () => opened.dispose(),
   }
 }

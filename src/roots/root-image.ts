@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileSystemError } from '../errors.ts'
 import { manifestName } from '../image/layout.ts'
 import { parseManifest } from '../image/manifest.ts'
+import { siteOfImage, storedAt } from '../image/site-places.ts'
 import { formatHash } from '../nix/hash.ts'
 import { baseNameOf, storeDir } from '../nix/store-path.ts'
 
@@ -35,7 +36,7 @@ export interface RootImage {
 }
 
 /**
- * An image that `build` made.
+ * An image that `build` made, or an image of a site.
  *
  * @param image the directory of the image
  * @param root its root tree
@@ -47,14 +48,17 @@ export function readRootImage(image: string, root: string, shown = root): RootIm
     const file = join(image, manifestName)
     const manifest = readFileSync(file)
     const { closure } = parseManifest(manifest.toString(), file)
+    const id = hash('sha256', manifest)
+    const site = siteOfImage(image, id)
     const storePaths = closure.map(({ path, narHash }) => ({
       name: baseNameOf(path),
       narHash: formatHash(narHash),
+      at: site ? storedAt(site, narHash) : `${root}${path}`,
     }))
     return {
-      id: hash('sha256', manifest),
+      id,
       outside: root,
-      storePaths: inTree(root, storePaths),
+      storePaths,
       shown,
     }
   } catch (error) {

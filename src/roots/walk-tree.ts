@@ -23,14 +23,22 @@ export interface Walk {
   mergesLinks: boolean
   /** Names to leave out. Called with the path of the directory and each of its entries. */
   leavesOut?: (directory: Buffer, entry: Dirent<Buffer>) => boolean
+  /** Names that a directory gets, and the files that they lead to. Called with its path. */
+  adds?: (directory: Buffer) => readonly AddedName[]
   /** Called if the tree has more nodes than `most`: throws. */
   tooMany?: { most: number; refuse: () => never }
+}
+
+export interface AddedName {
+  name: Buffer
+  /** The path on the disk. */
+  at: Buffer
 }
 
 /** Walks the tree. Each walk of the same tree gives the nodes the same numbers. */
 export function walkTree(
   root: Buffer,
-  { owner, mergesLinks, leavesOut, tooMany }: Walk,
+  { owner, mergesLinks, leavesOut, adds, tooMany }: Walk,
 ): ImageTable {
   const rows: number[] = []
   const entries: { node: number[]; end: number[] } = { node: [], end: [] }
@@ -57,16 +65,17 @@ export function walkTree(
   }
 
   function addChildren(path: Buffer, node: number): void {
-    const found = namesIn(path).sort((a, b) => a.compare(b))
+    const own = namesIn(path).map((name) => ({ name, at: Buffer.concat([path, slash, name]) }))
+    const found = [...own, ...(adds?.(path) ?? [])].sort((a, b) => a.name.compare(b.name))
     const first = entries.node.length
-    for (const name of found) {
+    for (const { name } of found) {
       names.push(name)
       entries.node.push(0)
       entries.end.push((nextName += name.length))
     }
     let subdirectories = 0
-    for (const [index, name] of found.entries()) {
-      const child = add(Buffer.concat([path, slash, name]), node, first + index)
+    for (const [index, { at }] of found.entries()) {
+      const child = add(at, node, first + index)
       entries.node[first + index] = child
       if (rows[rowStart(child) + column.kind] === directoryKind) subdirectories++
     }

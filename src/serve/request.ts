@@ -3,10 +3,14 @@ import type { NetimageError } from '../errors.ts'
 import type { Boot } from '../boots/follow.ts'
 import type { NetworkFacts } from '../protocols/dhcp/address-settings.ts'
 import type { ServeEvent } from '../protocols/event.ts'
+import type { Progress } from '../progress.ts'
 import type { Allowed } from './identity.ts'
 
 export interface ServeRequest {
-  /** Directories that `build` made. A machine gets the first image for its processor. */
+  /**
+   * Directories that `build` made. They are added to the site. A machine gets the first image for its
+   * processor.
+   */
   images: readonly string[]
   /** The state directory. */
   state: string
@@ -39,6 +43,8 @@ export interface ServeRequest {
   singlePort?: boolean
   /** Called for each event, with the boot that it belongs to. */
   see: (boot: Boot, event: ServeEvent, at: number) => void
+  /** Shows how the images are added. */
+  progress?: Progress | undefined
   /** Called for errors that are not caused by a machine. */
   onError: (error: NetimageError) => void
 }

@@ -45,8 +45,9 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const { address } = place
   const http = `http://${address}${request.ports.http === 80 ? '' : `:${request.ports.http}`}/`
   await using unfinished = new AsyncDisposableStack()
-  const images = await openImages(request.images, http, unfinished)
   openState(state)
+  const { images: directories, progress } = request
+  const images = await openImages({ state, directories, http, signal, progress }, unfinished)
   const key = handleKey(state)
   const wiring = wire(request, place, images, unfinished)
   const ports = await startServers({ ...wiring, request, place, images, key, signal }, unfinished)

@@ -1,19 +1,19 @@
-/** An image that is served: its manifest and its root tree are read once. */
+/** An image of the site that is served: its manifest is read once. */
 import { statSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 
 import { findLoaders, type Loaders } from '../boot/loaders.ts'
 import { processorOfProgram } from '../boot/pe.ts'
-import { messageOf, NetimageError } from '../errors.ts'
-import { holdImage } from '../image/image-lock.ts'
-import { imageLayout, manifestName } from '../image/layout.ts'
-import { readImage } from '../image/manifest.ts'
+import { fileSystemError, messageOf, NetimageError } from '../errors.ts'
+import { manifestName } from '../image/layout.ts'
+import type { SettledOptions } from '../image/options.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { bootParts, type BootPart } from '../boots/boot-parts.ts'
-import { readImageIndex, type ImageIndex } from '../roots/image-index.ts'
+import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
+import type { SiteImage } from '../site/images/site-image.ts'
 
 export interface ServedImage {
-  /** The absolute path. */
+  /** The absolute path in the site. */
   directory: string
   name: string
   toplevel: string
@@ -33,68 +33,70 @@ export interface ServedImage {
    * @throws `NetimageError` `image-damaged`
    */
   mustBeUnchanged(): void
-  /** Allows the image to be replaced. */
+  /** Allows the image to be removed from the site. */
   release(): void
 }
 
 /**
+ * @param image is released with the served image, or if this fails
  * @param http the URL of its boot tree, with a slash at its end
- * @throws `NetimageError` `not-an-image`, `image-damaged`, `bad-option`, `in-use`
+ * @throws `NetimageError` `image-damaged`, `bad-option`
  */
-export async function openServedImage(image: string, http: string): Promise<ServedImage> {
-  const directory = resolve(image)
-  const held = await holdImage(directory)
+export function openServedImage(image: SiteImage, http: string): ServedImage {
+  const { directory, manifest, options, bootTree, rootImage } = image
   try {
-    const mustBeUnchanged = watchManifest(held.path, directory)
-    const { manifest, options } = await readImage(held.path, directory)
-    if (manifest.root.format === 'tar') {
-      throw new NetimageError('bad-option', `the root tree of ${image} is an archive`, {
-        hint: 'Build the image with --format directory.',
-      })
-    }
-    const nfsRoot = parseNfsRoot(options.nfsRoot)
-    const { version } = nfsRoot
-    if (version !== undefined && !version.startsWith('3')) {
-      throw new NetimageError(
-        'bad-option',
-        `machines would mount the root of ${image} with NFS version ${version}, but \`netimage serve\` has only version 3`,
-        {
-          hint: 'Build the image with version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3. Or serve its root with another NFS server: see docs/servers.md.',
-        },
-      )
-    }
-    const layout = imageLayout(held.path, options.rootDirectoryName)
+    const mustBeUnchanged = watchManifest(directory)
     const files = new Set(manifest.boot.files.map((file) => file.path))
-    const { root } = imageLayout(directory, options.rootDirectoryName)
-    const index = readImageIndex(held.path, layout.root, root)
-    mustBeUnchanged()
+    const index = createImageIndexes().open(rootImage)
     return {
       directory,
       name: options.rootDirectoryName,
       toplevel: manifest.system.toplevel,
       platform: manifest.system.platform,
-      bootTree: layout.boot,
-      rootPath: nfsRoot.path.replace(/\/+$/, '') || '/',
-      loaders: findLoaders(files, (file) => processorOfProgram(join(layout.boot, file)), http),
+      bootTree,
+      rootPath: rootPathOf(options),
+      loaders: findLoaders(files, (file) => processorOfProgram(join(bootTree, file)), http),
       partOf: bootParts(manifest),
       index,
       inits: manifest.system.entries.map(({ init }) => init),
       mustBeUnchanged,
       release() {
         index.close()
-        held.release()
+        image.release()
       },
     }
   } catch (error) {
-    held.release()
-    throw error
+    image.release()
+    throw fileSystemError(`could not serve the image ${directory}`, error)
   }
 }
 
+/**
+ * Refuses an image whose root machines would mount in another way than this server serves roots.
+ *
+ * @param image its name in the error
+ * @throws `NetimageError` `bad-option`
+ */
+export function mustBeServable(options: SettledOptions, image: string): void {
+  const { version } = parseNfsRoot(options.nfsRoot)
+  if (version === undefined || version.startsWith('3')) return
+  throw new NetimageError(
+    'bad-option',
+    `machines would mount the root of ${image} with NFS version ${version}, but \`netimage serve\` has only version 3`,
+    {
+      hint: 'Build the image with version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3. Or serve its root with another NFS server: see docs/servers.md.',
+    },
+  )
+}
+
+function rootPathOf({ nfsRoot }: SettledOptions): string {
+  return parseNfsRoot(nfsRoot).path.replace(/\/+$/, '') || '/'
+}
+
 /** @returns a function that throws if the manifest has changed since this call */
-function watchManifest(path: string, directory: string): () => void {
+function watchManifest(directory: string): () => void {
   const look = () => {
-    const { ino, size, mtimeNs } = statSync(join(path, manifestName), { bigint: true })
+    const { ino, size, mtimeNs } = statSync(join(directory, manifestName), { bigint: true })
     return [ino, size, mtimeNs].join()
   }
   const changed = (why: string, cause?: unknown) =>
@@ -103,7 +105,7 @@ function watchManifest(path: string, directory: string): () => void {
       `the image ${directory} has changed while it was served: ${why}`,
       {
         ...(cause !== undefined && { cause }),
-        hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
+        hint: `Remove the directory ${directory} and restart the server: it adds the image again.`,
       },
     )
   let before: string

@@ -1,22 +1,22 @@
-// An image that is served is not replaced, and no file of another build is served in its place.
+// Machines run from the image of the site, whatever happens to the directory that `build` made.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, chmodSync, cpSync, lstatSync, readFileSync, renameSync } from 'node:fs'
+import { appendFileSync, chmodSync, cpSync, lstatSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { lockToReplace } from '../../src/image/image-lock.ts'
 import { openBootFile } from '../../src/protocols/boot-files.ts'
-import { createMachines } from '../../src/serve/machines.ts'
-import { openServedImage } from '../../src/serve/served-image.ts'
+import { createMachines, type Machines } from '../../src/serve/machines.ts'
+import { removeUnused } from '../../src/site/images/remove-unused.ts'
 import { netimageError } from '../support/errors.ts'
 import { asOrdinaryUser } from '../support/namespace.ts'
-import { assertFailed, repository } from '../support/netimage.ts'
+import { repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
 import { callerAt, identitiesOf } from './support/identities.ts'
-import { buildServedImage, buildTo } from './support/served-image.ts'
+import { buildServedImage, buildTo, openBuiltImage, servedFile } from './support/served-image.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const address = '10.0.0.7'
@@ -37,11 +37,11 @@ suite('an image that is served', () => {
     return copy
   }
 
-  async function serve(image: string) {
-    const served = await openServedImage(image, 'http://127.0.0.1/')
+  async function serve(image: string, state = freshName()) {
+    const served = await openBuiltImage(state, image)
     const errors: string[] = []
     const machines = createMachines({
-      ...{ images: [served], state: freshName(), identities: identitiesOf(), ephemeral: false },
+      ...{ images: [served], state, identities: identitiesOf(), ephemeral: false },
       onError: ({ message }) => errors.push(message),
     })
     const bootFile = async (name: string) => {
@@ -58,23 +58,49 @@ suite('an image that is served', () => {
     return { served, machines, errors, bootFile, [Symbol.asyncDispose]: close }
   }
 
-  test('is not replaced by a build until it is not served any more', async () => {
+  /** A file of the root of a machine. */
+  function rootFile(machines: Machines): string {
+    const machine = machines.nfsMachineOf(callerAt(address))
+    assert.ok(typeof machine === 'object')
+    const [{ fileSystem } = assert.fail()] = machine.exports
+    const node = servedFile.reduce<number | undefined>(
+      (directory, name) => directory && fileSystem.lookup(directory, Buffer.from(name)),
+      fileSystem.root,
+    )
+    const into = Buffer.alloc(100)
+    return into.subarray(0, fileSystem.read(node ?? 0, 0, into)).toString()
+  }
+
+  test('is the same for machines if a build replaces its source, or somebody removes it', async () => {
     const image = workspace.path('out/served')
     cpSync(built, image, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
     const { ino } = lstatSync(image)
-    {
-      await using serving = await serve(image)
-      const run = await buildTo(workspace, image, '--force', '--json')
-      assert.equal(run.status, 5, run.stderr)
-      const { hint } = assertFailed(run, 'in-use', { file: image })
-      assert.match(hint ?? '', /-o/)
-      assert.equal(lstatSync(image).ino, ino)
-      assert.deepEqual(serving.errors, [])
-    }
-    const run = await buildTo(workspace, image, '--force')
+    await using serving = await serve(image)
+    const { machines, bootFile, errors } = serving
+    const before = [await bootFile('boot.ipxe'), rootFile(machines)]
+    assert.match(before.join(), /^#!ipxe.*,serve$/s)
+    const run = await buildTo(workspace, image, '--force', '--nfs-root', '127.0.0.1:/other,v3')
     assert.equal(run.status, 0, run.stderr)
     assert.notEqual(lstatSync(image).ino, ino)
     assert.deepEqual(workspace.leftovers(), [])
+    assert.deepEqual([await bootFile('boot.ipxe'), rootFile(machines)], before)
+    await removeTree(image)
+    assert.deepEqual([await bootFile('boot.ipxe'), rootFile(machines)], before)
+    assert.deepEqual(errors, [])
+  })
+
+  test('is not removed from the site while it is served', async () => {
+    const state = freshName()
+    let id: string
+    {
+      await using serving = await serve(built, state)
+      id = serving.served.index.identity
+      const { inUse, removedImages } = await removeUnused(state, () => new Set())
+      assert.deepEqual([inUse, removedImages], [[id], []])
+      assert.equal(rootFile(serving.machines), 'serve')
+    }
+    const { removedImages } = await removeUnused(state, () => new Set())
+    assert.deepEqual(removedImages, [id])
   })
 
   test('is locked even if the user may only read the image', async () => {
@@ -104,23 +130,12 @@ suite('an image that is served', () => {
     lock?.release()
   })
 
-  test('is still served, boot files and root, if another image gets its name', async () => {
-    const [image, other] = [copyOf(built), copyOf(built)]
-    appendFileSync(join(other, 'net-image/boot/boot.ipxe'), '# of the other\n')
-    const script = readFileSync(join(image, 'net-image/boot/boot.ipxe'), 'utf8')
-    await using serving = await serve(image)
-    renameSync(image, freshName())
-    renameSync(other, image)
-    assert.equal(await serving.bootFile('boot.ipxe'), script)
-    const machine = serving.machines.nfsMachineOf(callerAt(address))
-    assert.equal(typeof machine, 'object')
-    assert.deepEqual(serving.errors, [])
-  })
-
   test('gives out neither boot files nor roots after its manifest has changed', async () => {
-    const image = copyOf(built)
-    await using serving = await serve(image)
-    appendFileSync(join(image, 'nix-support/net-image.json'), '\n')
+    await using serving = await serve(built)
+    const image = serving.served.directory
+    const manifest = join(image, 'nix-support/net-image.json')
+    chmodSync(manifest, 0o644)
+    appendFileSync(manifest, '\n')
     const told = new RegExp(`${image} has changed while it was served`)
     assert.match(await serving.bootFile('boot.ipxe'), told)
     assert.equal(serving.machines.nfsMachineOf(callerAt(address)), 'busy')

@@ -7,13 +7,13 @@ import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { isInUse, listLayers, withLayer } from '../../src/roots/store.ts'
 import { createMachines, type Machines } from '../../src/serve/machines.ts'
 import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
-import { openServedImage, type ServedImage } from '../../src/serve/served-image.ts'
+import type { ServedImage } from '../../src/serve/served-image.ts'
 import type { NetimageError } from '../../src/errors.ts'
 import { assertError } from '../support/errors.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { callerAt, callerLeaves, identitiesOf } from './support/identities.ts'
-import { buildServedImage } from './support/served-image.ts'
+import { buildServedImage, openBuiltImage } from './support/served-image.ts'
 
 const maxOpen = 10
 const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
@@ -24,7 +24,7 @@ suite('the machines of a server', () => {
   before(async () => {
     workspace = makeWorkspace('machines')
     const built = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
-    image = await openServedImage(built, 'http://127.0.0.1/')
+    image = await openBuiltImage(workspace.path('site'), built)
   })
   after(() => workspace.remove())
 

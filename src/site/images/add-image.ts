@@ -1,4 +1,4 @@
-/** Adds an image to a site: see places.ts. */
+/** Adds an image to a site: see image/site-places.ts. */
 import { chmodSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -10,7 +10,7 @@ import { syncDirectory } from '../../sync-directory.ts'
 import { makeScratch, whileChanging, type Watching } from './changing.ts'
 import { copyOutside } from './copy-outside.ts'
 import { adviceWithoutSync, fillStore, type FilledStore } from './fill-store.ts'
-import type { SitePlaces } from './places.ts'
+import type { SitePlaces } from '../../image/site-places.ts'
 import { openSiteImage, type SiteImage } from './site-image.ts'
 import { openSourceImage, type SourceImage } from './source.ts'
 

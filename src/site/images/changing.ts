@@ -9,7 +9,7 @@ import { makeDirectory } from '../../make-directory.ts'
 import { silentProgress, type Progress } from '../../progress.ts'
 import { removeTree } from '../../remove-tree.ts'
 import { tidy, type Warn } from '../../tidy.ts'
-import { sitePlaces, type SitePlaces } from './places.ts'
+import { sitePlaces, type SitePlaces } from '../../image/site-places.ts'
 
 export interface Watching {
   signal?: AbortSignal | undefined

@@ -12,7 +12,7 @@ import { startWorkers, type Workers } from '../../pool/workers.ts'
 import { plural, silentProgress, type Progress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { sweep, unfinishedIn } from './changing.ts'
-import { storedAt, type SitePlaces } from './places.ts'
+import { storedAt, type SitePlaces } from '../../image/site-places.ts'
 import type { SourceImage } from './source.ts'
 
 export const adviceWithoutSync =

@@ -8,7 +8,7 @@ import { tryLock, type Lock } from '../../lock.ts'
 import { silentProgress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { nameForRemoved, sweep, whileChanging, type Watching } from './changing.ts'
-import { storedAt, type SitePlaces } from './places.ts'
+import { storedAt, type SitePlaces } from '../../image/site-places.ts'
 import { imageIds, readSiteManifest } from './site-image.ts'
 
 export interface RemovedUnused {

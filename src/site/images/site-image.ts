@@ -7,10 +7,8 @@ import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
 import { holdImage } from '../../image/image-lock.ts'
 import { imageLayout, manifestName } from '../../image/layout.ts'
 import { parseManifest, type ReadImage } from '../../image/manifest.ts'
-import { formatHash } from '../../nix/hash.ts'
-import { baseNameOf } from '../../nix/store-path.ts'
-import type { RootImage } from '../../roots/root-image.ts'
-import { isImageId, sitePlaces, storedAt } from './places.ts'
+import { readRootImage, type RootImage } from '../../roots/root-image.ts'
+import { isImageId, sitePlaces } from '../../image/site-places.ts'
 
 export interface SiteImage extends ReadImage {
   /** The hash of the manifest, in base16. */
@@ -42,12 +40,7 @@ export async function openSiteImage(state: string, id: string): Promise<SiteImag
   try {
     const read = readSiteManifest(directory, id)
     const layout = imageLayout(directory, read.options.rootDirectoryName)
-    const storePaths = read.closure.map(({ path, narHash }) => ({
-      name: baseNameOf(path),
-      narHash: formatHash(narHash),
-      at: storedAt(places, narHash),
-    }))
-    const rootImage = { id, outside: layout.root, storePaths }
+    const rootImage = readRootImage(directory, layout.root)
     const release = () => held.release()
     return { ...read, id, directory, bootTree: layout.boot, rootImage, release }
   } catch (error) {

@@ -13,9 +13,9 @@
  * Each image and each store path gets its name by one rename, when it is whole and on the disk, and
  * never changes afterwards.
  */
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
-import { digestToBase32, type Hash } from '../../nix/hash.ts'
+import { digestToBase32, type Hash } from '../nix/hash.ts'
 
 export interface SitePlaces {
   images: string
@@ -40,4 +40,15 @@ const idPattern = /^[0-9a-f]{64}$/
 
 export function isImageId(name: string): boolean {
   return idPattern.test(name)
+}
+
+/**
+ * @param image the directory of an image
+ * @param id the hash of its manifest
+ * @returns the places of the site that has the image; undefined if it is an image that `build` made
+ */
+export function siteOfImage(image: string, id: string): SitePlaces | undefined {
+  const folder = dirname(image)
+  const isOfSite = basename(image) === id && basename(folder) === 'images'
+  return isOfSite ? sitePlaces(dirname(folder)) : undefined
 }
