@@ -1,4 +1,5 @@
-// The same as model.test.ts, for longer: more than 100,000 operations.
+// The same as model.test.ts, for longer: together with model-store.slow.ts more than 100,000
+// operations. Two files, because tests of one file wait for each other.
 
 import { test } from 'node:test'
 import { modelDirectory, runModels } from './support/layer-model.ts'
@@ -7,6 +8,3 @@ const directory = modelDirectory()
 
 test('any operations have the same outcome as on a real file system', () =>
   runModels(directory, { runs: 450, operations: 480 }))
-
-test('operations in store paths have the same outcome, even if the memory is too small for their nodes', () =>
-  runModels(directory, { runs: 300, operations: 480, where: 'store' }))
