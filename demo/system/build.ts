@@ -28,7 +28,9 @@ export type DemoSystemOptions = {
   rootDevice?: string
   rootOptions?: string
   /** For systems that do not boot; see system.nix. */
-  changes?: Partial<Record<'rootType' | 'changeInitrd' | 'initrdBytes' | 'stage2', string>>
+  changes?: Partial<
+    Record<'rootType' | 'changeInitrd' | 'initrdBytes' | 'kernelBytes' | 'stage2', string>
+  >
 }
 
 export type DemoSystem = {

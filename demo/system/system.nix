@@ -13,10 +13,11 @@
   rootDevice ? "192.168.0.108:/mnt/nfsshare/nixos-net-image-${label}-${system}",
   rootOptions ? "vers=3,proto=tcp,nolock",
   rootType ? "nfs",
-  # For systems that do not boot: commands that change the files of the initrd, the number of its
-  # bytes that are kept, and a file instead of stage-2.sh.
+  # For systems that do not boot: commands that change the files of the initrd, the numbers of bytes
+  # that are kept of the initrd and of the kernel, and a file instead of stage-2.sh.
   changeInitrd ? "",
   initrdBytes ? "",
+  kernelBytes ? "",
   stage2 ? "",
 }:
 
@@ -120,6 +121,16 @@ let
     inherit kernelFile;
     outputs = [ "out" "modules" ] ++ (if isX86 then [ ] else [ "dtbs" ]);
   };
+
+  bootedKernel =
+    if kernelBytes == "" then
+      kernel
+    else
+      runText "linux-${readPrepared "kernel/version"}" "mkdir $out; head -c $bytes $file > $out/$target" {
+        bytes = kernelBytes;
+        file = "${kernel}/${kernelFile}";
+        target = kernelFile;
+      };
 
   firmware = runText "firmware" "mkdir -p $out/lib/firmware" { };
 
@@ -258,7 +269,7 @@ let
         extraDependencies = builtins.toFile "extra-dependency" "kept on purpose\n";
         init = script "stage-2" (if stage2 == "" then ./stage-2.sh else /. + stage2) { path = sw; };
         initrd = "${initrd}/initrd";
-        kernel = "${kernel}/${kernelFile}";
+        kernel = "${bootedKernel}/${kernelFile}";
         kernelModules = kernel.modules;
         dtbs = if isX86 then "" else kernel.dtbs;
         kernelParams = builtins.concatStringsSep " " kernelParams;
@@ -282,7 +293,7 @@ let
       init = "${toplevel}/init";
       initrd = "${initrd}/initrd";
       initrdSecrets = "${secretAppender}/bin/append-initrd-secrets";
-      kernel = "${kernel}/${kernelFile}";
+      kernel = "${bootedKernel}/${kernelFile}";
     };
     "org.nixos.specialisation.v1" = builtins.mapAttrs (
       _: special: makeBootspec special.toplevel special.kernelParams special.specialisations

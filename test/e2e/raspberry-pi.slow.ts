@@ -67,9 +67,10 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
   })
 
   test('the kernel that a pi3 has fetched mounts the root and starts its init', async () => {
+    const whole = await buildPiImage(join(directory, 'whole'), { boots: true })
     await using network = await openNetwork('pi3-kernel')
-    await startLoaderServers(network, image.image)
-    const root = await copyRootTree(image, join(directory, 'root'))
+    await startLoaderServers(network, whole.image)
+    const root = await copyRootTree(whole, join(directory, 'root'))
     const [, mounted = ''] = rootDevice.split(':')
     await startGanesha(network, ganeshaConfiguration({ [mounted]: root }))
 
@@ -79,9 +80,9 @@ suite('Raspberry Pi', { concurrency: 2 }, () => {
       name: 'machine',
       mac: '52:54:00:00:00:03',
       machine: raspberryPi3({
-        kernel: join(image.bootTree, kernel.path),
-        initrd: join(image.bootTree, initrd[0].path),
-        deviceTree: join(image.bootTree, deviceTree.path),
+        kernel: join(whole.bootTree, kernel.path),
+        initrd: join(whole.bootTree, initrd[0].path),
+        deviceTree: join(whole.bootTree, deviceTree.path),
         kernelLine,
       }),
     })

@@ -6,7 +6,7 @@ import { bootBy, fastOwnWays } from './support/boot-ways.ts'
 suite('from power-on to a registered system, with our own server', { concurrency: 2 }, () => {
   for (const way of fastOwnWays) {
     // serve.slow.ts boots U-Boot's way until the system is up.
-    const until = way.name.startsWith('uboot') ? { until: 'kernel' as const } : {}
+    const until = way.name.startsWith('uboot') ? { until: 'fetch' as const } : {}
     test(way.name, (context) => bootBy({ ...way, ...until }, context, 'full'))
   }
 })

@@ -24,20 +24,26 @@ export type DemoImage = {
 export const rootDevice = '10.66.0.1:/srv/alpha'
 
 /**
+ * Changes of the demo system, for machines that need not start it: only the beginnings of its kernel
+ * and its initrd. Emulated firmware needs most of its time to fetch these files.
+ */
+export const small = { changes: { kernelBytes: '1000000', initrdBytes: '100000' } }
+
+/**
  * Builds the demo system with real Nix. If it was built before, nothing is done.
  *
- * @param root another root for its fstab
+ * @param other another root for its fstab, or other changes
  */
 export async function buildBootableSystem(
   system: DemoSystemName,
-  root: Pick<DemoSystemOptions, 'rootDevice' | 'rootOptions'> = {},
+  other: Pick<DemoSystemOptions, 'rootDevice' | 'rootOptions' | 'changes'> = {},
 ): Promise<DemoSystem> {
   return await buildDemoSystem({
     system,
     cacheDirectory: cacheDirectory('demo-downloads'),
     worldDirectory: cacheDirectory('demo-nix'),
     rootDevice,
-    ...root,
+    ...other,
   })
 }
 

@@ -18,8 +18,6 @@ export type LoaderWay = {
   http?: boolean
   /** A loader of iPXE in the boot tree, with its name there. */
   loader?: { file: string; from: string }
-  /** U-Boot asks for a menu with this name, among others; other loaders start iPXE's script. */
-  asksFor?: RegExp
 }
 
 const mac = '52:54:00:00:00:01'
@@ -42,12 +40,9 @@ export async function bootByOwnDhcp(way: LoaderWay): Promise<void> {
   const http = way.http === true ? { http: `http://${network.server}/` } : {}
   if (way.http === true) await startHttpServer(network, tree)
   await startOwnDhcp(network, { mode: way.mode, files, ...http })
-  const tftp = await startTftp(network, tree)
+  await startTftp(network, tree)
   const request = { name: 'machine', mac, machine: way.machine(firmware) }
-  const { asksFor } = way
-  await powerOnUntil(network, request, (machine) =>
-    asksFor ? tftp.waitFor(asksFor) : machine.waitFor(script),
-  )
+  await powerOnUntil(network, request, (machine) => machine.waitFor(script))
 }
 
 /** A router as in a home: it gives addresses, but no boot information. */

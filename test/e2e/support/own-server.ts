@@ -94,5 +94,4 @@ export function assertBoot(
   // Some loaders fetch the initrd first.
   const expected = [...loading, ...(isWhole ? afterLoading : [])]
   assert.deepEqual(seen.toSorted(), expected.toSorted(), JSON.stringify(boot))
-  assert.ok(boot.bytes > 10_000_000, `${boot.bytes}`)
 }

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
-import { buildBootableSystem, buildDemoImage, type DemoImage } from './demo-image.ts'
+import { buildBootableSystem, buildDemoImage, small, type DemoImage } from './demo-image.ts'
 import { fetchFirmware } from './firmware.ts'
 import { openNetwork, type Network } from './network.ts'
 import type { Board, ModelName } from './pi/models.ts'
@@ -44,14 +44,20 @@ const deviceTrees: Record<ModelName, readonly string[]> = {
 
 /**
  * @param image the path of the image
+ * @param boots whether the kernel and the initrd are whole; the simulated loader does not start them
  * @param commands shell commands that add files to the boot tree
  */
 export async function buildPiImage(
   image: string,
-  { firmware, commands = '' }: { firmware?: string; commands?: string } = {},
+  {
+    boots = false,
+    firmware,
+    commands = '',
+  }: { boots?: boolean; firmware?: string; commands?: string } = {},
 ): Promise<DemoImage> {
   const { raspberryPi } = await fetchFirmware()
-  return await buildDemoImage(await buildBootableSystem('aarch64-linux'), image, {
+  const demo = await buildBootableSystem('aarch64-linux', boots ? {} : small)
+  return await buildDemoImage(demo, image, {
     boot: ['raspberry-pi'],
     bootSettings: { firmware: firmware ?? raspberryPi },
     // The kernel of Debian 12 is older than the Pi 5, and has no device tree for it.
