@@ -5,10 +5,10 @@ import { suite, test } from 'node:test'
 import { bootFrom, type RootWay } from './support/root-ways.ts'
 
 const ways: RootWay[] = [
-  { server: 'ganesha', version: '4.0', machine: 'qemu' },
-  { server: 'ganesha', version: '4.2', machine: 'uml' },
-  { server: 'kernel', version: '3', machine: 'uml' },
-  { server: 'kernel', version: '4.2', machine: 'uml' },
+  { server: 'ganesha', version: '4.0' },
+  { server: 'ganesha', version: '4.2' },
+  { server: 'kernel', version: '3' },
+  { server: 'kernel', version: '4.2' },
 ]
 
 suite('a root', { concurrency: 2 }, () => {

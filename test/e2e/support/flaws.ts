@@ -215,18 +215,13 @@ export async function assertFails(systems: FlawedSystems, rule: string): Promise
 }
 
 /** Check has no findings, and the machine boots without errors. */
-export async function assertIsUp(
-  systems: FlawedSystems,
-  name: string,
-  kind?: Flaw['machine'],
-): Promise<void> {
+export async function assertIsUp(systems: FlawedSystems, name: string): Promise<void> {
   const found = [...(await systems.findingsOf(name)).values()]
   assert.deepEqual(
     found.filter(({ level }) => level !== 'note'),
     [],
   )
-  const machine = await systems.boot(name, kind)
-  // An emulated processor needs a minute to verify the store.
-  await machine.waitFor(kind === 'qemu' ? /netimage-demo: up/ : /netimage-demo: verified/)
+  const machine = await systems.boot(name)
+  await machine.waitFor(/netimage-demo: verified/)
   await machine.powerOff()
 }

@@ -10,15 +10,13 @@ import { dnsmasqConfiguration } from './configuration.ts'
 import { startDnsmasq } from './daemons.ts'
 import { buildBootableSystem, buildDemoImage, type DemoImage } from './demo-image.ts'
 import { startKernelNfsServer } from './kernel-nfs-server.ts'
-import { powerOn, userModeLinux, x86Direct, type Machine, type PoweredMachine } from './machines.ts'
+import { powerOn, userModeLinux, type PoweredMachine } from './machines.ts'
 import { openNetwork, type Network } from './network.ts'
 import { configure, startRootServer } from './servers.ts'
 
 export type RootWay = {
   server: 'ganesha' | 'kernel'
-  version: '3' | '4.0' | '4.1' | '4.2'
-  /** User Mode Linux, or QEMU with the kernel and the initrd of the system. */
-  machine: 'uml' | 'qemu'
+  version: '3' | '4.0' | '4.2'
 }
 
 const path = '/srv/alpha'
@@ -45,10 +43,13 @@ export async function bootFrom(way: RootWay, context: TestContext): Promise<void
   if (way.server === 'ganesha') await startRootServer(network, image.image)
   else await startKernelServer(network, address, image)
 
+  const [entry] = image.manifest.system.entries
+  assert.ok(entry && demo.uml)
+  const kernelLine = `init=${entry.init} loglevel=4 netimage.onfail=poweroff:1`
   const machine = await powerOn(network, {
     name: 'machine',
     mac: '52:54:00:00:00:01',
-    machine: machineOf(way, image),
+    machine: userModeLinux({ ...demo.uml, kernelLine }),
   })
   const up = await machine.waitFor(/netimage-demo: up/)
   const said = textOf(machine)
@@ -71,15 +72,6 @@ async function startKernelServer(
 ): Promise<void> {
   const exports = await configure(network, 'nfs-exports', image)
   await startKernelNfsServer(network, { address: `${address}/24`, rootTree, path, exports })
-}
-
-function machineOf({ machine }: RootWay, { demo, manifest }: DemoImage): Machine {
-  const [entry] = manifest.system.entries
-  assert.ok(entry?.initrd !== undefined && demo.uml)
-  const line = [`init=${entry.init}`, 'loglevel=4', 'netimage.onfail=poweroff:1']
-  if (machine === 'uml') return userModeLinux({ ...demo.uml, kernelLine: line.join(' ') })
-  const [kernel, initrd] = [demo.world.realPath(entry.kernel), demo.world.realPath(entry.initrd)]
-  return x86Direct({ kernel, initrd, kernelLine: ['console=ttyS0', ...line].join(' ') })
 }
 
 function textOf(machine: PoweredMachine): string[] {
