@@ -6,7 +6,7 @@ import { findStoreFile } from '../nixos/store-files.ts'
 import type { Candidate } from './life/life.ts'
 
 /** The unit of our module that notes that a boot is good: see nix/bless.nix. */
-const blessUnit = 'etc/systemd/system/netimage-bless.service'
+export const blessUnit = 'etc/systemd/system/netimage-bless.service'
 
 interface OfSite {
   id: string

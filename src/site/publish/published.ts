@@ -20,9 +20,17 @@ import { readSystem, type System } from '../../nixos/system.ts'
 import { silentProgress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { listTree, treeFileSchema } from '../../tree-files.ts'
+import { blessUnit } from '../candidate.ts'
 import { makeBootTree, type PublishImage } from './boot-tree.ts'
 import { limitTo } from './limit.ts'
-import { findInStore, refused, storeFilesInRoot, withReasons, type RootView } from './root-files.ts'
+import {
+  findInStore,
+  refused,
+  resolveInRoot,
+  storeFilesInRoot,
+  withReasons,
+  type RootView,
+} from './root-files.ts'
 import { createStage } from './stage.ts'
 
 const documentSchema = v.object({
@@ -30,6 +38,7 @@ const documentSchema = v.object({
   /** The image from which the machine has its files outside the store. */
   image: v.string(),
   system: systemSchema,
+  blesses: v.boolean(),
   boot: v.object({ files: v.array(treeFileSchema) }),
 })
 
@@ -38,6 +47,8 @@ export interface Published {
   id: string
   image: string
   system: System
+  /** Whether the system itself tells that a boot is good, by a unit of our module. */
+  blesses: boolean
   boot: { files: v.InferOutput<typeof treeFileSchema>[] }
   bootTree: string
 }
@@ -84,7 +95,8 @@ export async function publish(request: PublishRequest): Promise<Published> {
       throw withoutPlace(error, staged)
     }
     const files = await listTree(bootTree, () => false)
-    const document = { version: 1, image: image.id, system, boot: { files } }
+    const blesses = hasFile(view, join(toplevel, blessUnit))
+    const document = { version: 1, image: image.id, system, blesses, boot: { files } }
     const text = `${JSON.stringify(document, undefined, 2)}\n`
     await writeFile(join(made, documentName), text)
     const advice = 'If the server loses its power now, run nixos-rebuild again.'
@@ -118,6 +130,11 @@ async function readPublishedSystem(view: RootView, toplevel: StorePath): Promise
     throw refused(`${toplevel} has more than ${maxEntries - 1} specialisations`)
   }
   return system
+}
+
+/** The unit may be a link to /dev/null: then nothing is started. */
+function hasFile(view: RootView, path: string): boolean {
+  return resolveInRoot(view, path)?.attributes.kind === 'file'
 }
 
 /** A copy has the path of the original below `staged`. Only the original says something to a person. */
@@ -160,6 +177,13 @@ export async function openPublished(directory: string, id: string): Promise<Publ
       hint: 'Run nixos-rebuild on the machine again, or assign an image to the machine.',
     })
   }
-  const { image, system, boot } = parsed.output
-  return { id, image, system: { ...system, toplevel }, boot, bootTree: join(place, 'boot') }
+  const { image, system, blesses, boot } = parsed.output
+  return {
+    id,
+    image,
+    system: { ...system, toplevel },
+    blesses,
+    boot,
+    bootTree: join(place, 'boot'),
+  }
 }

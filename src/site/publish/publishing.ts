@@ -49,7 +49,7 @@ export interface PublishingSettings {
    * Makes a generation of the machine from the published system. The same published system may come
    * again: after a restart, or if the machine could not be told. Then it is the same generation.
    */
-  take: (machine: string, published: Published) => Taken
+  take: (machine: string, published: Published) => Taken | Promise<Taken>
   /** The ids of all published systems that generations of the machine still need. */
   needed: (machine: string) => ReadonlySet<string>
   /** Called with errors that only the administrator of the server can mend. */
@@ -157,7 +157,7 @@ export function createPublishing(settings: PublishingSettings): Publishing {
         directory: directoryOf(machine),
         warn: (message) => warnings.push(message),
       })
-      const { number, keep, says } = take(machine, published)
+      const { number, keep, says } = await take(machine, published)
       await removeOthers(machine, published)
       const numbered = `The server made generation ${number} of this machine.`
       const warned = warnings.map((warning) => `Warning: ${warning}`)

@@ -30,6 +30,8 @@ interface World {
   /** The generations that were made: the kernel that each boots. */
   generations: string[]
   errors: string[]
+  /** For each publish, whether the system tells that a boot is good. */
+  blessing: boolean[]
   /** How often the server has looked at the root. */
   turns: () => number
   close: () => Promise<void>
@@ -45,6 +47,7 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
   const errors: string[] = []
   let turns = 0
   const ids: string[] = []
+  const blessing: boolean[] = []
   const image = imageIn(freshName(), {})
   const publishing = createPublishing({
     rootOf() {
@@ -53,7 +56,8 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
     },
     directoryOf: () => published,
     refusalOf: () => undefined,
-    take(_machine, { id, bootTree, system }) {
+    take(_machine, { id, bootTree, system, blesses }) {
+      blessing.push(blesses)
       if (!ids.includes(id)) {
         ids.push(id)
         const kernel = sharedPath(system.entries[0]?.kernel ?? '')
@@ -67,7 +71,7 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
   })
   const answer = () => readFrom(fileSystem, `${folder}/answer`)
   return {
-    ...{ fileSystem, published, answer, generations, errors },
+    ...{ fileSystem, published, answer, generations, errors, blessing },
     turns: () => turns,
     notice: () => publishing.notice('machine'),
     request(text) {
@@ -287,6 +291,24 @@ suite('a request to publish', () => {
       await world.close()
     }
   })
+})
+
+test('the server knows whether a system tells that its boot is good', async () => {
+  const world = makeWorld()
+  try {
+    const unit = `${toplevel}/etc/systemd/system/netimage-bless.service`
+    plant(world.fileSystem, '/units/bless', { file: '[Service]' })
+    plant(world.fileSystem, '/dev/null', { special: 'character' })
+    for (const target of ['/units/bless', '/dev/null', '/missing']) {
+      plant(world.fileSystem, unit, { link: target })
+      const id = target.replaceAll('/', '')
+      world.request(requestFor(toplevel, id))
+      await world.answerTo(id)
+    }
+    assert.deepEqual(world.blessing, [true, false, false])
+  } finally {
+    await world.close()
+  }
 })
 
 // Without a limit, each request costs the server the time to make boot files.
