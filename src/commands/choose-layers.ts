@@ -2,7 +2,7 @@
 import { join, resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import type { StoredLayer } from '../roots/store.ts'
+import type { StoredLayer } from '../roots/stored-layer.ts'
 import { becomeOwner } from './become-owner.ts'
 import { addressIn } from '../protocols/machine-address.ts'
 
@@ -16,7 +16,7 @@ export async function chooseLayers(
   machine: string | undefined,
   flags: Flags,
 ): Promise<StoredLayer[]> {
-  const { listLayers } = await import('../roots/store.ts')
+  const { listLayers } = await import('../roots/stored-layer.ts')
   const { readIdentity } = await import('../roots/root-image.ts')
   const { readRecord } = await import('../roots/record.ts')
   const { stateDirectory } = await import('../serve/state.ts')
@@ -31,10 +31,15 @@ export async function chooseLayers(
   const found = listLayers(state)
     .filter((layer) => machine === undefined || layer.machine === addressIn(machine))
     .filter((layer) => {
-      if (image === undefined || layer.image === image) return true
+      if (image === undefined || layer.older === image) return true
       const known = readRecord(layer.directory)?.image
-      if (known !== undefined && known.identity === identity) return true
-      return known !== undefined && (known.name === image || known.directory === imageDirectory)
+      if (known === undefined) return false
+      const names = [known.name, known.directory, shortIdentity(known.identity)]
+      return (
+        known.identity === identity ||
+        names.includes(image) ||
+        names.includes(imageDirectory ?? image)
+      )
     })
   if (found.length > 0 || (machine === undefined && image === undefined)) return found
   const over = image === undefined ? '' : ` over the image ${image}`
@@ -58,13 +63,28 @@ function identityIfImage(read: () => string): string | undefined {
   }
 }
 
+/**
+ * As `chooseLayers`, but without the layers of earlier versions that the machine's layer has replaced,
+ * unless the person names an image.
+ */
+export async function chooseUsedLayers(machine: string, flags: Flags): Promise<StoredLayer[]> {
+  const { withoutReplaced } = await import('../roots/stored-layer.ts')
+  const layers = await chooseLayers(machine, flags)
+  return flags.image === undefined ? withoutReplaced(layers) : layers
+}
+
 /** @throws `NetimageError` `path-not-found`, `bad-usage` if the machine has several */
 export async function chooseLayer(machine: string, flags: Flags): Promise<StoredLayer> {
-  const [first, ...others] = await chooseLayers(machine, flags)
+  const [first, ...others] = await chooseUsedLayers(machine, flags)
   if (first && others.length === 0) return first
-  const images = [first, ...others].map((layer) => layer?.image)
+  const names = [first, ...others].map((layer) => layer?.older)
   throw new NetimageError('bad-usage', `${machine} has several layers`, {
     details: { field: 'image' },
-    hint: `Name the image with --image: ${images.join(', ')}.`,
+    hint: `Name the image with --image: ${names.filter((name) => name !== undefined).join(', ')}.`,
   })
+}
+
+/** As `list` shows it. */
+export function shortIdentity(identity: string): string {
+  return identity.slice(0, 16)
 }

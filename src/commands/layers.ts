@@ -1,10 +1,11 @@
 import { Command, Option } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
+import { visible } from '../printable.ts'
 import { plural } from '../progress.ts'
 import type { LayerRecord } from '../roots/record.ts'
-import type { StoredLayer } from '../roots/store.ts'
-import { chooseLayer, chooseLayers } from './choose-layers.ts'
+import type { StoredLayer } from '../roots/stored-layer.ts'
+import { chooseLayer, chooseLayers, chooseUsedLayers, shortIdentity } from './choose-layers.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { asData, runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
@@ -58,6 +59,11 @@ function show() {
           const snapshots = listSnapshots(layer)
           layers.push({ ...described, snapshots })
           lines.push(inLine(described), `  in ${layer.directory}`)
+          for (const { path, why } of described.record?.kept?.files ?? []) {
+            lines.push(`  kept ${visible(path)}  ${why}`)
+          }
+          const more = described.record?.kept?.more ?? 0
+          if (more > 0) lines.push(`  kept ${plural(more, 'more file')}`)
           for (const { name, created, bytes } of snapshots) {
             lines.push(`  snapshot ${name}  ${formatTime(created)}  ${formatBytes(bytes)}`)
           }
@@ -78,7 +84,7 @@ function reset() {
       runCommand(flags, async ({ progress }) => {
         const warn = (message: string) => progress.warn(message)
         const { resetLayer } = await import('../roots/store.ts')
-        const layers = await chooseLayers(machine, flags)
+        const layers = await chooseUsedLayers(machine, flags)
         for (const layer of layers) await resetLayer(layer, warn)
         return done(layers, `reset ${plural(layers.length, 'layer')} of ${machine}`)
       }),
@@ -163,8 +169,8 @@ function verify() {
         const lines: string[] = []
         let status = 0
         for (const layer of chosen) {
-          const name = { machine: layer.machine, image: layer.image }
-          const tell = (text: string) => lines.push(`${name.machine}  ${name.image}  ${text}`)
+          const name = { machine: layer.machine, ...olderOf(layer) }
+          const tell = (text: string) => lines.push([...Object.values(name), text].join('  '))
           try {
             const check = await verifyStoredLayer(layer)
             layers.push({ ...name, ...check })
@@ -189,7 +195,10 @@ function verify() {
 
 interface Described {
   machine: string
+  /** The first digits of the identity of the image that the layer was last bound to. */
   image: string
+  /** See `StoredLayer`. */
+  older?: string
   directory: string
   inUse: boolean
   bytes: number
@@ -199,7 +208,7 @@ interface Described {
 
 interface Unreadable {
   machine: string
-  image: string
+  older?: string
   directory: string
   problem: string
 }
@@ -207,9 +216,10 @@ interface Unreadable {
 async function describe(layer: StoredLayer): Promise<Described> {
   const { isInUse, measureLayer } = await import('../roots/store.ts')
   const { readRecord } = await import('../roots/record.ts')
-  const { machine, image, directory } = layer
+  const { machine, directory } = layer
   const record = readRecord(directory)
-  const known = { machine, image, directory, inUse: isInUse(layer) }
+  const image = record ? shortIdentity(record.image.identity) : (layer.older ?? '?')
+  const known = { machine, image, ...olderOf(layer), directory, inUse: isInUse(layer) }
   return { ...known, ...measureLayer(layer), ...(record && { record }) }
 }
 
@@ -219,23 +229,31 @@ async function describeIfPossible(layer: StoredLayer): Promise<Described | Unrea
     return await describe(layer)
   } catch (error) {
     if (!(error instanceof NetimageError)) throw error
-    const { machine, image, directory } = layer
-    return { machine, image, directory, problem: error.message }
+    const { machine, directory } = layer
+    return { machine, ...olderOf(layer), directory, problem: error.message }
   }
 }
 
 /** `dc:a6:32:01:02:03  00ff00ff00ff00ff  pi  12.4 MiB in 210 files  2026-11-23 08:15:00` */
 function inLine(described: Described | Unreadable): string {
-  const { machine, image } = described
-  if ('problem' in described) return [machine, image, described.problem].join('  ')
-  const { inUse, bytes, files, record } = described
+  const { machine, older } = described
+  if ('problem' in described) return [machine, older ?? '', described.problem].join('  ')
+  const { image, inUse, bytes, files, record } = described
   const size = `${formatBytes(bytes)} in ${plural(files, 'file')}`
   const parts = [machine, image, record?.image.name ?? '?', size]
   if (record) parts.push(formatTime(record.lastUsed))
+  if (older !== undefined) parts.push('of an earlier version')
   if (inUse) parts.push('in use')
   return parts.join('  ')
 }
 
 function done(layers: readonly StoredLayer[], text: string): Outcome {
-  return { text, json: { layers: layers.map(({ machine, image }) => ({ machine, image })) } }
+  return {
+    text,
+    json: { layers: layers.map((layer) => ({ machine: layer.machine, ...olderOf(layer) })) },
+  }
+}
+
+function olderOf({ older }: StoredLayer): { older?: string } {
+  return older === undefined ? {} : { older }
 }

@@ -7,8 +7,11 @@ import { databaseError, isDatabaseFull } from '../database-error.ts'
 import { NetimageError } from '../errors.ts'
 import { newerFormat, writer } from './format.ts'
 
-/** Also kept as `user_version`, which is 0 in some layers of format 1. */
-export const format = 2
+/**
+ * Also kept as `user_version`, which is 0 in some layers of format 1. Format 2 lacked some tables,
+ * which are added when the layer is opened.
+ */
+export const format = 3
 /** Layers of this format are migrated: see migrate.ts. */
 export const olderFormat = 1
 
@@ -33,6 +36,7 @@ export function openDatabaseFile(file: string, schema: string): DatabaseSync {
     database.exec(`
       BEGIN IMMEDIATE; ${schema};
       INSERT OR IGNORE INTO meta VALUES ('format', ${format});
+      UPDATE meta SET value = ${format} WHERE name = 'format' AND value = ${format - 1};
       COMMIT;
     `)
     signFile(database)
@@ -110,7 +114,7 @@ function metaOf(database: DatabaseSync, name: string): SQLOutputValue | undefine
 
 /** Writes which program wrote the file, for a netimage that does not know the format. */
 function signFile(database: DatabaseSync): void {
-  if (metaOf(database, 'writtenBy') === writer) return
+  if (metaOf(database, 'writtenBy') === writer && versionOf(database) === format) return
   try {
     database.exec(`PRAGMA user_version = ${format}`)
     database.prepare("INSERT OR REPLACE INTO meta VALUES ('writtenBy', ?)").run(writer)
@@ -137,10 +141,14 @@ function refuseNewerFile(file: string): void {
 }
 
 function refuseNewer(database: DatabaseSync, file: string): void {
-  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
+  const version = versionOf(database)
   const said = formatOf(database)
   if (version <= format && !(typeof said === 'number' && said > format)) return
   throw newerFormat(file, metaOf(database, 'writtenBy'))
+}
+
+function versionOf(database: DatabaseSync): number {
+  return Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
 }
 
 function older(file: string): OlderFormat {

@@ -10,7 +10,7 @@
  */
 import { closeSync, fdatasync, fdatasyncSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import type { SQLOutputValue } from 'node:sqlite'
+import type { SQLOutputValue, StatementSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 
 import { isDatabaseBroken } from '../database-error.ts'
@@ -68,6 +68,20 @@ const schema = `
     structure TEXT,
     UNIQUE (name, nar_hash)
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS binding (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS bound (
+    path BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    mode INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    seconds INTEGER NOT NULL,
+    nanoseconds INTEGER NOT NULL,
+    target BLOB,
+    content TEXT
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS entries_of_store ON entries (node) WHERE node >= ${firstOfStore};
 `
 
 /** A node that is new, or differs from the image's. */
@@ -109,6 +123,14 @@ export interface PathNumber {
   number: number
   name: string
   narHash: string
+}
+
+/** A value that a statement takes. */
+export type StatementValue = number | string | Buffer | null
+
+/** An entry with its directory. */
+export interface PlacedEntry extends EntryRow {
+  directory: NodeId
 }
 
 export interface LayerDatabase {
@@ -163,6 +185,12 @@ export interface LayerDatabase {
   emptyLog(): void
   /** Problems that SQLite finds in the file itself. */
   damage(): string[]
+  /** The nodes whose rows match. @param where a condition on the columns of `nodes` */
+  nodesWhere(where: string, ...values: number[]): NodeRow[]
+  /** @param where a condition on the columns of `entries` */
+  entriesWhere(where: string, ...values: number[]): PlacedEntry[]
+  select(sql: string, ...values: StatementValue[]): Record<string, SQLOutputValue>[]
+  run(sql: string, ...values: StatementValue[]): void
   /** All rows of a table, for checks. */
   all(table: 'nodes' | 'entries'): Iterable<Record<string, SQLOutputValue>>
   close(): void
@@ -236,6 +264,13 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   // name of the log is on the disk.
   const log = openSync(`${file}-wal`, 'r')
   unfinished.defer(() => closeSync(log))
+
+  const others = new Map<string, StatementSync>()
+  function prepared(sql: string): StatementSync {
+    const statement = others.get(sql) ?? database.prepare(sql)
+    others.set(sql, statement)
+    return statement
+  }
 
   const opened = unfinished.move()
   return {
@@ -334,6 +369,16 @@ export function openLayerDatabase(directory: string): LayerDatabase {
         return [messageOf(error)]
       }
     },
+    nodesWhere: (where, ...values) =>
+      prepared(`SELECT * FROM nodes WHERE ${where}`)
+        .all(...values)
+        .map((row) => toNodeRow(row, file)),
+    entriesWhere: (where, ...values) =>
+      prepared(`SELECT directory, name, node, cookie FROM entries WHERE ${where}`)
+        .all(...values)
+        .map((row) => ({ ...toEntryRow(row), directory: Number(row['directory']) })),
+    select: (sql, ...values) => prepared(sql).all(...values),
+    run: (sql, ...values) => void prepared(sql).run(...values),
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
     close: () => opened.dispose(),
   }

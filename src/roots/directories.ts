@@ -20,9 +20,9 @@ export interface Directories {
 }
 
 /** Cookies of new names begin here. Cookies below are places among the names of the image. */
-const firstNewCookie = 2 ** 32
+export const firstNewCookie = 2 ** 32
 /** The cookie of an entry whose name the image has, too: it is listed at its place in the image. */
-const placeInImage = 0
+export const placeInImage = 0
 const maxName = 255
 const listedAtOnce = 256
 /** Names of the image that are read first. Batches grow, since many listings end after a few. */

@@ -36,6 +36,8 @@ export interface ImageIndex {
   identity: string
   /** In the order of the bytes of their names. */
   storePaths: readonly ImageStorePath[]
+  /** See `RootImage`. */
+  digests: ReadonlyMap<string, string> | undefined
   /** The node of /nix/store in the part `outside`; undefined if there are no store paths. */
   store: number | undefined
   /** How many store paths are directories: they add to the links of /nix/store. */
@@ -228,6 +230,7 @@ function uniteParts(
 
   return {
     identity: bound.id,
+    digests: bound.digests,
     storePaths,
     store,
     storeDirectories: places.filter(({ isDirectory }) => isDirectory).length,

@@ -56,8 +56,8 @@ export interface LayerImage {
    * @throws `NetimageError` `image-damaged` if the path has changed since the machine first used it
    */
   checkPath(path: number): void
-  /** The numbers of all nodes. Walks all store paths. */
-  nodes(): Generator<NodeId>
+  /** The numbers of all nodes. Walks all store paths, unless only those outside are wanted. */
+  nodes(onlyOutside?: boolean): Generator<NodeId>
 }
 
 /** The numbers that a layer gave to what an image has. */
@@ -172,8 +172,8 @@ export function createLayerImage(
       const part = indexOfNumber(paths, byPath, path)
       if (part !== undefined) usesPath?.(part, path)
     },
-    *nodes() {
-      for (const part of [outside, ...index.storePaths.keys()]) {
+    *nodes(onlyOutside = false) {
+      for (const part of [outside, ...(onlyOutside ? [] : index.storePaths.keys())]) {
         const count = countNodes(index.tableOf(part))
         for (let node = 1; node <= count; node++) yield numberOf(part, node)
       }
@@ -188,7 +188,7 @@ export function createLayerImage(
   }
 }
 
-function findStorePath({ storePaths }: ImageIndex, name: Buffer): Part | undefined {
+export function findStorePath({ storePaths }: ImageIndex, name: Buffer): Part | undefined {
   const wanted = name.toString('latin1')
   let from = 0
   for (let to = storePaths.length; from < to;) {

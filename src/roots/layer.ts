@@ -7,6 +7,7 @@
  * nodes have, see numbers.ts. Reading a file does not change its time of access.
  */
 import { createAncestry } from './ancestry.ts'
+import { bindLayer, readKept, type Binding } from './bind.ts'
 import { noteCuts, unsettledCuts } from './cuts.ts'
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase, type NodeRow } from './database.ts'
@@ -16,6 +17,7 @@ import { asFailure, failure, guarded, SyncFailure } from './failure.ts'
 import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
+import type { KeptFiles } from './kept-files.ts'
 import { layOver } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
 import { createPathStructures } from './path-structures.ts'
@@ -31,6 +33,8 @@ export interface Layer {
   fileSystem: FileSystem
   /** The image below, without the changes of the layer. */
   image: LayerImage
+  /** What stayed at the last change of images although the image brought something else. */
+  kept: KeptFiles
   /** Resolves once everything is on the disk, except data that the machine did not commit. */
   close(): Promise<void>
 }
@@ -49,11 +53,18 @@ const directoryBytes = 4096
 /**
  * @param directory of the layer: it exists, and the caller holds the layer's lock
  * @param most bytes that the layer may take on the disk; undefined: no limit
+ * @param binding undefined: the layer is over the images of the index already
  * @throws `NetimageError` `bad-state`
  */
-export function openLayer(directory: string, index: ImageIndex, most?: number): Layer {
+export function openLayer(
+  directory: string,
+  index: ImageIndex,
+  most?: number,
+  binding?: Binding,
+): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
+  if (binding) bindLayer(database, directory, index, binding)
   const structures = createPathStructures(index, database)
   const image = layOver(index, database, directory, structures.uses)
   const room = openRoom({
@@ -225,9 +236,9 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
     readLink(id) {
       const node = nodes.find(id)
       if (node.kind !== 'symlink') throw failure('EINVAL', `node ${id} is not a symbolic link`)
+      if (isRow(node) && node.target) return node.target
       const inImage = nodes.inImage(id)
-      if (inImage) return guarded(() => image.readLink(inImage))
-      return (isRow(node) && node.target) || Buffer.alloc(0)
+      return inImage ? guarded(() => image.readLink(inImage)) : Buffer.alloc(0)
     },
 
     read(id, offset, into) {
@@ -396,6 +407,7 @@ export function openLayer(directory: string, index: ImageIndex, most?: number): 
   return {
     fileSystem,
     image,
+    kept: readKept(database),
     async close() {
       try {
         await data.stopCopies()

@@ -35,7 +35,7 @@ export interface Nodes {
  * Numbers that are skipped at each opening: more than are given between two syncs. There are enough
  * numbers for hundreds of millions of openings.
  */
-const mayBeLost = 2 ** 20
+export const mayBeLost = 2 ** 20
 /** Remembered rows of all open layers together; a row takes about 300 bytes. */
 const maxRemembered = 200_000
 const memories = new Set<Memory>()
@@ -165,7 +165,18 @@ export function createNodes(database: LayerDatabase, image: LayerImage): Nodes {
 
 const noDevice: Device = { major: 0, minor: 0 }
 
-function toRow({ id, kind, mode, uid, gid, links, device, parent, modified }: ImageNode): NodeRow {
+/** The row of a node that is as in the image. */
+export function toRow({
+  id,
+  kind,
+  mode,
+  uid,
+  gid,
+  links,
+  device,
+  parent,
+  modified,
+}: ImageNode): NodeRow {
   return {
     ...{ id, kind, mode, uid, gid, links, device, parent },
     target: undefined,

@@ -7,13 +7,18 @@ import { rootNode } from './numbers.ts'
 
 /**
  * The numbers are on the disk when this returns: after a loss of power, no number is given to
- * something else.
+ * something else. In a transaction of the caller, they are when the caller has synced it.
  *
  * @throws an error of the database or the system
  */
 export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numbering {
   const { numbering, isComplete } = readNumbers(index, database)
   if (isComplete) return numbering
+  if (database.isInTransaction()) {
+    giveFileNumbers(index, database, numbering)
+    givePathNumbers(index, database, numbering)
+    return numbering
+  }
   database.begin()
   try {
     giveFileNumbers(index, database, numbering)

@@ -9,6 +9,7 @@ import { parseManifest } from '../image/manifest.ts'
 import { siteOfImage, storedAt } from '../image/site-places.ts'
 import { formatHash } from '../nix/hash.ts'
 import { baseNameOf, storeDir } from '../nix/store-path.ts'
+import type { TreeFile } from '../tree-files.ts'
 
 export interface ImageStorePath {
   /** `<hash part>-<name>` */
@@ -31,6 +32,11 @@ export interface RootImage {
    */
   outside: string
   storePaths: readonly PlacedStorePath[]
+  /**
+   * Hashes of the files outside the store paths, by their paths below `outside` as `escapeBytes`
+   * writes them. Without them, a file counts as the same if its size and time are.
+   */
+  digests?: ReadonlyMap<string, string>
   /** The name of `outside` in errors, if `outside` is another path to it. */
   shown?: string
 }
@@ -46,9 +52,9 @@ export interface RootImage {
 export function readRootImage(image: string, root: string, shown = root): RootImage {
   try {
     const file = join(image, manifestName)
-    const manifest = readFileSync(file)
-    const { closure } = parseManifest(manifest.toString(), file)
-    const id = hash('sha256', manifest)
+    const bytes = readFileSync(file)
+    const { manifest, closure } = parseManifest(bytes.toString(), file)
+    const id = hash('sha256', bytes)
     const site = siteOfImage(image, id)
     const storePaths = closure.map(({ path, narHash }) => ({
       name: baseNameOf(path),
@@ -59,11 +65,17 @@ export function readRootImage(image: string, root: string, shown = root): RootIm
       id,
       outside: root,
       storePaths,
+      digests: digestsOf(manifest.root.files),
       shown,
     }
   } catch (error) {
     throw fileSystemError(`could not read the root tree ${shown}`, error)
   }
+}
+
+/** @param files of a manifest @returns as `RootImage.digests` */
+export function digestsOf(files: readonly TreeFile[]): Map<string, string> {
+  return new Map(files.flatMap((file) => (file.type === 'file' ? [[file.path, file.sha256]] : [])))
 }
 
 /** The identifier of the image that `readRootImage` would read. */

@@ -1,10 +1,10 @@
 /**
- * The layers of a state directory: `layers/<machine>/<image>`, one for each machine and image.
+ * The layer of a machine in a state directory: see stored-layer.ts. Its directory has:
  *
- *     record.json     the image, and the name of the current contents
+ *     record.json     the image that it was last bound to, and the name of the current contents
  *     <name>/         the current contents: layer.sqlite, data/ (see layer.ts)
  *     snapshots/      copies of earlier contents, by the names that people gave
- *     ../<image>.lock held while the layer is open
+ *     ../root.lock    held while the layer is open
  *
  * Replacing the record makes other contents current in one step. Contents that are not current are
  * swept.
@@ -17,12 +17,14 @@ import { databaseError, isDatabaseBroken, isDatabaseFull } from '../database-err
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tryLock, waitForLock } from '../lock.ts'
+import type { Binding, BoundImage } from './bind.ts'
 import { dataFolder } from './data-files.ts'
 import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import { openLayer } from './layer.ts'
 import type { LayerImage } from './layer-image.ts'
+import { findImage } from './find-image.ts'
 import { migrateContents } from './migrate.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
@@ -30,6 +32,14 @@ import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './r
 import { refuseLinks } from './refuse-links.ts'
 import { dropReserve } from './reserve.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
+import {
+  adoptOlder,
+  inUse,
+  layerOf,
+  layersOf,
+  withoutReplaced,
+  type StoredLayer,
+} from './stored-layer.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
 import { measureFiles } from './usage.ts'
@@ -47,19 +57,16 @@ export interface MachineLayerRequest {
   state: string
   /** A hardware address, or an IP address. */
   machine: string
-  image: Pick<LayerRecord['image'], 'directory' | 'name' | 'toplevel'>
+  /** The image whose files outside the store paths the machine sees. */
+  image: Omit<BoundImage, 'identity'>
   index: ImageIndex
+  /**
+   * A boot of the machine. The layer is bound anew if it was last bound at another boot: see bind.ts.
+   * Default: it is bound anew only if it was bound to other images.
+   */
+  boot?: string | undefined
   /** The most bytes that the layer may take on the disk. Default: no limit. */
   most?: number | undefined
-}
-
-/** A layer on the disk, in use or not. */
-export interface StoredLayer {
-  machine: string
-  /** The first digits of the image's identity. */
-  image: string
-  directory: string
-  lock: string
 }
 
 const diskHint = 'Make room on that disk, or repair it. The layer has not lost anything.'
@@ -72,33 +79,30 @@ const lockWaitMs = 200
 /** @throws `NetimageError` `bad-state`, `in-use` */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const { state, machine, index } = request
-  const place = storedLayerOf(state, machine, index.identity)
+  const place = layerOf(state, machine)
   try {
-    makeDirectory(place.directory)
+    makeDirectory(dirname(place.directory))
     // Without waiting: this blocks the server.
     const lock = tryLock(place.lock, 'exclusive')
     if (!lock) throw inUse(place)
     try {
+      adoptOlder(state, place, index.identity)
+      makeDirectory(place.directory)
       const before = readRecord(place.directory)
-      const current = currentRecord(before, request)
-      const contents = join(place.directory, current.name)
-      makeDirectory(contents)
-      if (before) {
-        noteUse(place.directory, current)
-      } else {
-        try {
-          // Before the record: if there is a record, these directories are known to be on the disk.
-          syncUp(dirname(place.directory), state)
-          writeRecord(place.directory, current)
-        } catch (error) {
-          // The next try makes another directory.
-          tidy(contents, () => {}, rmdirSync)
-          throw error
-        }
+      const found = before ?? firstRecord(request)
+      makeDirectory(join(place.directory, found.name))
+      if (!before) keepRecord(place.directory, found, state)
+      const binding: Binding = {
+        ...{ id: request.boot, image: boundImage(request), imageBefore: before?.image },
+        indexOf: findImage,
       }
-      const { record, result: layer } = useContents(place.directory, current, index, (present) =>
-        openLayer(present, index, request.most),
+      const { record, result: layer } = useContents(place.directory, found, index, (contents) =>
+        openLayer(contents, index, request.most, binding),
       )
+      const { kept } = layer
+      const current = { ...record, image: binding.image, kept, lastUsed: Date.now() }
+      // After the binding: until then, the record names the image that the layer was bound to.
+      if (before) noteUse(place.directory, current)
       const sweeping = sweepInBackground(place.directory)
       return {
         name: record.name,
@@ -108,7 +112,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
           try {
             await sweeping.stop()
             await layer.close()
-            noteUse(place.directory, { ...record, lastUsed: Date.now() })
+            noteUse(place.directory, { ...current, lastUsed: Date.now() })
           } finally {
             lock.release()
           }
@@ -123,6 +127,19 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   }
 }
 
+/** Writes the record of a new layer. On failure, there are no contents. */
+function keepRecord(directory: string, record: LayerRecord, state: string): void {
+  try {
+    // Before the record: if there is a record, these directories are known to be on the disk.
+    syncUp(dirname(directory), state)
+    writeRecord(directory, record)
+  } catch (error) {
+    // The next try makes another directory.
+    tidy(join(directory, record.name), () => {}, rmdirSync)
+    throw error
+  }
+}
+
 function layerError(doing: string, directory: string, error: unknown): Error {
   if (!isDatabaseFull(error) && !isDatabaseBroken(error)) {
     return fileSystemError(doing, error, { hint: diskHint })
@@ -131,9 +148,10 @@ function layerError(doing: string, directory: string, error: unknown): Error {
 }
 
 /**
- * Uses the contents of a layer. Contents of format 1 are migrated first.
+ * Uses the contents of a layer. Contents of format 1 are migrated first, with their own image.
  *
  * @param directory of a layer whose lock the caller holds
+ * @param index of any image: it is used if it is the image of the contents
  * @param use opens the contents in this directory
  * @returns also the record of the contents that were used
  */
@@ -147,9 +165,31 @@ export function useContents<T>(
     return { record, result: use(join(directory, record.name)) }
   } catch (error) {
     if (!(error instanceof OlderFormat)) throw error
-    const migrated = migrateLayer(directory, record, index)
+    const migrated = migrateWithOwnImage(directory, record, index)
     return { record: migrated, result: use(join(directory, migrated.name)) }
   }
+}
+
+function migrateWithOwnImage(
+  directory: string,
+  record: LayerRecord,
+  index: ImageIndex,
+): LayerRecord {
+  const { image } = record
+  // The image as it was built comes first, because the store paths are in its root tree.
+  using stack = new DisposableStack()
+  const found = findImage(image)
+  if (found) stack.defer(() => found.close())
+  const own = found ?? (image.identity === index.identity ? index : undefined)
+  if (own) return migrateLayer(directory, record, own)
+  throw new NetimageError(
+    'bad-state',
+    `the layer ${directory} was made by an older netimage over the image ${image.directory}, which is not there any more`,
+    {
+      details: { file: image.directory, expected: image.identity },
+      hint: 'Put that image back, and boot the machine again. Or remove what the machine wrote: netimage layers reset.',
+    },
+  )
 }
 
 /**
@@ -172,21 +212,15 @@ function migrateLayer(directory: string, record: LayerRecord, index: ImageIndex)
   return migrated
 }
 
-function currentRecord(
-  before: LayerRecord | undefined,
-  { machine, image, index }: MachineLayerRequest,
-): LayerRecord {
+function firstRecord(request: MachineLayerRequest): LayerRecord {
   const now = Date.now()
-  const { name, created } = before ?? { name: newName(), created: now }
-  return {
-    ...{ name, machine, created, lastUsed: now },
-    image: {
-      directory: image.directory,
-      name: image.name,
-      toplevel: image.toplevel,
-      identity: index.identity,
-    },
-  }
+  const { machine } = request
+  return { name: newName(), machine, created: now, lastUsed: now, image: boundImage(request) }
+}
+
+function boundImage({ image, index }: MachineLayerRequest): BoundImage {
+  const { directory, name, toplevel } = image
+  return { directory, name, toplevel, identity: index.identity }
 }
 
 /**
@@ -196,7 +230,7 @@ function currentRecord(
  * @throws `NetimageError` `in-use`, `bad-state`
  */
 export async function resetMachineLayers(state: string, machine: string): Promise<void> {
-  for (const layer of layersOf(state, folderOf(machine))) {
+  for (const layer of withoutReplaced(layersOf(state, machine))) {
     await withLayer(layer, () => beginAnew(layer))
   }
 }
@@ -249,17 +283,6 @@ export function removeLayer(layer: StoredLayer, warn: Warn): Promise<void> {
   })
 }
 
-/** In the order of the machines' addresses. */
-export function listLayers(state: string): StoredLayer[] {
-  return namesIn(join(state, 'layers')).flatMap((folder) => layersOf(state, folder))
-}
-
-function layersOf(state: string, folder: string): StoredLayer[] {
-  return namesIn(join(state, 'layers', folder))
-    .filter((image) => /^[0-9a-f]{16}$/.test(image))
-    .map((image) => storedLayerOf(state, addressOf(folder), image))
-}
-
 /** Whether a server or another command has the layer open. */
 export function isInUse(layer: StoredLayer): boolean {
   const lock = tryLock(layer.lock, 'shared')
@@ -309,28 +332,6 @@ export function needRecord({ machine, directory }: StoredLayer): LayerRecord {
     details: { file: directory },
     hint: 'List all layers with: netimage layers list.',
   })
-}
-
-function inUse({ machine, directory }: StoredLayer): NetimageError {
-  return new NetimageError('in-use', `the layer of ${machine} is in use`, {
-    details: { file: directory },
-    hint: 'The machine runs, or another command uses its layer. Power the machine off, wait a minute until the server has noticed, and try again.',
-  })
-}
-
-function storedLayerOf(state: string, machine: string, identity: string): StoredLayer {
-  const image = identity.slice(0, 16)
-  const directory = join(state, 'layers', folderOf(machine), image)
-  return { machine, image, directory, lock: `${directory}.lock` }
-}
-
-function folderOf(machine: string): string {
-  return machine.replaceAll(':', '-')
-}
-
-/** The reverse of `folderOf`: an address has either dashes or colons. */
-function addressOf(machine: string): string {
-  return machine.replaceAll('-', ':')
 }
 
 /** Syncs `directory` and those above up to `top`, so that their names outlast a loss of power. */

@@ -3,9 +3,11 @@
  * reads the rows of its tables directly, not with the code that wrote them.
  */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
+import { readBound, type BoundImage } from './bind.ts'
 import { dataFolder } from './data-files.ts'
 import {
   databaseFile,
@@ -24,7 +26,8 @@ import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
 import { readIdentity } from './root-image.ts'
-import { useContents, withLayer, type StoredLayer } from './store.ts'
+import { useContents, withLayer } from './store.ts'
+import type { StoredLayer } from './stored-layer.ts'
 
 export interface LayerCheck {
   /** How many nodes the machine sees; 0 if the database is damaged. */
@@ -47,7 +50,8 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     const record = readRecord(layer.directory)
     // The server was killed while it made the layer: nothing was written yet.
     if (!record) return { nodes: 0, problems: [] }
-    const { directory, name, identity } = record.image
+    const { directory, name, identity } =
+      boundImageIn(join(layer.directory, record.name)) ?? record.image
     const actual = readIdentity(directory)
     if (actual !== identity) {
       throw new NetimageError(
@@ -67,6 +71,26 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
       index.close()
     }
   })
+}
+
+/**
+ * The record names this image, too, but only after the layer was bound to it.
+ *
+ * @returns undefined if the contents do not tell
+ */
+function boundImageIn(contents: string): BoundImage | undefined {
+  if (!existsSync(databaseFile(contents))) return undefined
+  try {
+    const database = openLayerDatabase(contents)
+    try {
+      return readBound(database)?.image
+    } finally {
+      database.close()
+    }
+  } catch {
+    // Older contents, or damaged ones: the check itself reports the damage.
+    return undefined
+  }
 }
 
 /**
@@ -111,7 +135,8 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   }
 
   for (const id of image.nodes()) checkNode(id)
-  for (const id of rows.keys()) if (isOwn(id)) checkNode(id)
+  // Also files that an earlier image brought, and that the machine keeps.
+  for (const id of rows.keys()) if (isOwn(id) || !image.node(id)) checkNode(id)
   checkData(contents, tables)
   for (const directory of tables.entries.keys()) {
     if (nodeOf(directory)?.kind === 'directory') continue

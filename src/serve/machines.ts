@@ -4,6 +4,7 @@
  * A machine may have boot files of its own, which are used in place of its image's files:
  * `<state>/boot/<its hardware address with dashes, its serial, or its IP address>/`.
  */
+import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -12,6 +13,8 @@ import type { BootTrees, Requester } from '../protocols/boot-files.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { LayerImage } from '../roots/layer-image.ts'
 import { rootNode } from '../roots/numbers.ts'
+import { readRecord } from '../roots/record.ts'
+import { layerOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
 import type { Identities } from './identity.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
@@ -41,8 +44,8 @@ export interface Machines {
   imageOf(name: string): ServedImage
   treesOf: (requester: Requester) => Promise<BootTrees | undefined>
   nfsMachineOf: MachineOf
-  /** The open roots of a machine, each with its image. */
-  rootsOf(name: string): readonly MachineRoot[]
+  /** The root of a machine, if it is open. */
+  rootOf(name: string): MachineRoot | undefined
   /**
    * Closes the layers of machines that have no connection, so that other commands can change them.
    *
@@ -71,7 +74,7 @@ export interface MachineRoot {
 
 interface Machine {
   nfs: NfsMachine
-  roots: Root[]
+  root: Root
   /** The time of its last call: milliseconds of `performance.now()`. */
   lastCall: number
 }
@@ -107,6 +110,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   const processors = new Map<string, Processor>(learntProcessors)
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
+  /** The last boot of each machine that the server saw: a random name. */
+  const bootOf = new Map<string, string>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
   const failures = new Map<string, { message: string; at: number }>()
   let isEnding = false
@@ -126,12 +131,40 @@ export function createMachines(settings: MachinesSettings): Machines {
     return images.find(({ platform }) => fits(platform, architecture))
   }
 
-  /** All images if the processor is not known: the machine may mount any of them. */
-  function imagesOf(name: string): readonly ServedImage[] {
-    return processors.has(name) ? [imageOf(name)] : images
+  /**
+   * If the processor is not known, the path that the machine mounts tells its image. Later it is the
+   * image that its layer was bound to then.
+   */
+  function imageOfRoot(name: string, mounted: string | undefined): ServedImage {
+    if (processors.has(name) || images.length === 1) return imageOf(name)
+    return imageAt(mounted) ?? lastImageOf(name) ?? imageOf(name)
   }
 
-  const nfsMachineOf: MachineOf = (caller) => {
+  function imageAt(path: string | undefined): ServedImage | undefined {
+    return images.find(({ rootPath }) => path === rootPath || path?.startsWith(`${rootPath}/`))
+  }
+
+  function lastImageOf(name: string): ServedImage | undefined {
+    const last = lastIdentityOf(name)
+    return images.find(({ index }) => index.identity === last)
+  }
+
+  /** @throws `NetimageError` `bad-state` */
+  function lastIdentityOf(name: string): string | undefined {
+    return readRecord(layerOf(state, name).directory)?.image.identity
+  }
+
+  /**
+   * Whether the machine still uses the root of another image. Then it has lost this root, until it
+   * boots or mounts a root again: what it runs is not in the image that it would get now.
+   */
+  function isOfOtherImage(name: string, image: ServedImage, mounted: string | undefined): boolean {
+    if (mounted !== undefined || bootOf.has(name)) return false
+    const last = lastIdentityOf(name)
+    return last !== undefined && last !== image.index.identity
+  }
+
+  const nfsMachineOf: MachineOf = (caller, mounted) => {
     if (isEnding) return undefined
     const name = identities.nameOf(caller)
     // The machine may be one that is served, and would not ask again after a refusal.
@@ -141,7 +174,9 @@ export function createMachines(settings: MachinesSettings): Machines {
     const known = open.get(name)
     if (known) {
       known.lastCall = performance.now()
-      return known.nfs
+      if (mounted === undefined || known.root.image === imageOfRoot(name, mounted)) return known.nfs
+      forgetNow(name)
+      return 'busy'
     }
     // Otherwise each datagram with a forged address would make a layer.
     if (transport === 'udp' && name === address) return undefined
@@ -149,45 +184,46 @@ export function createMachines(settings: MachinesSettings): Machines {
     const isTooSoon = failed && performance.now() - failed.at < retryMs
     if (closing.has(name) || isTooSoon) return 'busy'
     closeIdlest()
-    const roots: Root[] = []
+    let root: Root
     try {
-      for (const image of imagesOf(name)) {
-        image.mustBeUnchanged()
-        const { index } = image
-        const layer = openMachineLayer({ state, machine: name, image, index, most: layerSize })
-        roots.push({ image, layer })
-      }
+      const image = imageOfRoot(name, mounted)
+      image.mustBeUnchanged()
+      if (isOfOtherImage(name, image, mounted)) return { ...nameOf(name), exports: [] }
+      root = { image, layer: openLayerOf(name, image) }
     } catch (error) {
       const known = asNetimageError(error)
       if (failed?.message !== known.message) onError(known)
       remember(failures, name, { message: known.message, at: performance.now() })
-      close(name, roots).catch((failure: unknown) => onError(asNetimageError(failure)))
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return 'busy'
     }
     failures.delete(name)
-    const exports = roots.map(({ image, layer }): NfsExport => ({
+    const { image, layer } = root
+    const exported: NfsExport = {
       path: image.rootPath,
       layer: layer.name,
-      image: image.index.identity,
       fileSystem: layer.fileSystem,
-    }))
-    const nfs: NfsMachine = { name, ...(name.includes(':') && { mac: name }), exports }
-    open.set(name, { nfs, roots, lastCall: performance.now() })
+    }
+    const nfs: NfsMachine = { ...nameOf(name), exports: [exported] }
+    open.set(name, { nfs, root, lastCall: performance.now() })
     return nfs
+  }
+
+  function openLayerOf(name: string, image: ServedImage): MachineLayer {
+    const { index } = image
+    const boot = bootOf.get(name)
+    return openMachineLayer({ state, machine: name, image, index, boot, most: layerSize })
   }
 
   function forget(name: string): Promise<void> {
     const machine = open.get(name)
     if (!machine) return closing.get(name) ?? Promise.resolve()
     open.delete(name)
-    return close(name, machine.roots)
+    return close(name, machine.root)
   }
 
-  function close(name: string, roots: readonly Root[]): Promise<void> {
-    const closed = whenAllEnd(roots.map(({ layer }) => layer.close())).finally(() =>
-      closing.delete(name),
-    )
+  function close(name: string, { layer }: Root): Promise<void> {
+    const closed = layer.close().finally(() => closing.delete(name))
     closing.set(name, closed)
     return closed
   }
@@ -221,18 +257,23 @@ export function createMachines(settings: MachinesSettings): Machines {
       image.mustBeUnchanged()
       return { image: image.bootTree, ...(existsSync(own) && { own }) }
     },
-    rootsOf: (name) =>
-      (open.get(name)?.roots ?? []).map((root) => ({
-        fileSystem: root.layer.fileSystem,
-        isInit: (node) => (root.inits ??= findInits(root)).has(node),
-      })),
+    rootOf(name) {
+      const root = open.get(name)?.root
+      return (
+        root && {
+          fileSystem: root.layer.fileSystem,
+          isInit: (node) => (root.inits ??= findInits(root)).has(node),
+        }
+      )
+    },
     closeUnused(before) {
       for (const [name, { lastCall }] of open) {
         if (lastCall < before && !identities.isConnected(name)) forgetNow(name)
       }
     },
     async boots(name) {
-      // Also without `ephemeral`: the machine may have another image by now.
+      remember(bootOf, name, randomUUID())
+      // Also without `ephemeral`: the layer is bound anew when it is opened.
       await forget(name)
       if (ephemeral) await resetMachineLayers(state, name)
     },
@@ -242,6 +283,10 @@ export function createMachines(settings: MachinesSettings): Machines {
       await whenAllEnd(names.map((name) => forget(name)))
     },
   }
+}
+
+function nameOf(name: string): Pick<NfsMachine, 'name' | 'mac'> {
+  return { name, ...(name.includes(':') && { mac: name }) }
 }
 
 function findInits({ image, layer }: Root): Set<NodeId> {

@@ -1,7 +1,7 @@
 /** Finds machines that last used an image that is not served now. */
 import { NetimageError } from '../errors.ts'
 import { readRecord } from '../roots/record.ts'
-import { listLayers } from '../roots/store.ts'
+import { listLayers } from '../roots/stored-layer.ts'
 import type { ServedImage } from './served-image.ts'
 
 /**

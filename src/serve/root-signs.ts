@@ -1,7 +1,7 @@
 /** Finds out how far a machine has booted, from its operations in its root. */
 import type { Report, RootEvent } from '../protocols/event.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
-import type { MachineRoot, Machines } from './machines.ts'
+import type { Machines } from './machines.ts'
 import type { Observation } from '../protocols/nfs/program.ts'
 
 /** nixos-rebuild and the first boot set the profile `system` in this directory. */
@@ -30,16 +30,15 @@ export function watchRoots(machines: Machines, report: Report): RootWatch {
 
   function observe({ machine, procedure, node, directory, name }: Observation): void {
     if (procedure === 'READ' && node !== undefined) {
-      const root = machines.rootsOf(machine).find(({ isInit }) => isInit(node))
-      if (!root) return
+      const root = machines.rootOf(machine)
+      if (!root?.isInit(node)) return
       // A machine reads init at each boot, but registers the store only at the first.
       if (told.get(machine)?.has('init')) return
       tell(machine, 'init')
       if (findSystemProfile(root.fileSystem)) tell(machine, 'registered')
     } else if (naming.has(procedure) && name?.equals(systemProfile)) {
-      const isProfiles = ({ fileSystem }: MachineRoot) =>
-        directory === findPath(fileSystem, profiles)
-      if (machines.rootsOf(machine).some(isProfiles)) tell(machine, 'registered')
+      const root = machines.rootOf(machine)
+      if (root && directory === findPath(root.fileSystem, profiles)) tell(machine, 'registered')
     }
   }
 

@@ -16,7 +16,7 @@ import { suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 import { tryLock } from '../../src/lock.ts'
-import { listLayers } from '../../src/roots/store.ts'
+import { listLayers } from '../../src/roots/stored-layer.ts'
 import type { ErrorCode, ErrorDetails } from '../../src/errors.ts'
 import { netimageError } from '../support/errors.ts'
 import { runProgram } from '../support/real-nix.ts'
@@ -68,7 +68,7 @@ function fresh() {
     netimage(['layers', command, '--state', state, ...words])
   const shown = async () =>
     v.parse(listSchema, await netimageJson(['layers', 'show', mac, '--state', state])).layers
-  const directory = join(state, 'layers', folder, identityOf(firstSystem))
+  const directory = join(state, 'layers', folder, 'root')
   const fails = async (
     [command = '', ...words]: string[],
     code: ErrorCode,
@@ -190,17 +190,56 @@ suite('netimage layers', () => {
     await within(place, (system) => assert.equal(read(system, 'mine'), 'mine'))
   })
 
-  test('asks for the image if a machine has layers over several images', async () => {
-    const { place, layers, fails, state } = fresh()
+  test('has layers of earlier versions, one for each image, until one becomes the machine’s', async () => {
+    const { place, layers, fails, state, shown, directory } = fresh()
     const other = makeImage(freshName(), otherSystem)
+    const older = (toplevel: string) => join(dirname(directory), identityOf(toplevel))
     await within(place, (system) => put(system, 'mine', 'one'))
-    await within([state, mac, other], (system) => put(system, 'mine', 'other'))
+    renameSync(directory, older(firstSystem))
+    await within([state, mac, other], (system) => {
+      assert.equal(read(system, 'mine'), 'one')
+      put(system, 'mine', 'two')
+    })
+    renameSync(directory, older(otherSystem))
+    mkdirSync(older(firstSystem))
+    await within([state, '10.0.0.9', place[2]], (system) => put(system, 'mine', 'one'))
+    rmdirSync(older(firstSystem))
+    renameSync(join(state, 'layers/10.0.0.9/root'), older(firstSystem))
+
     const { hint } = await fails(['snapshot', mac, 'both'], 'bad-usage', { field: 'image' })
     assert.match(hint ?? '', new RegExp(identityOf(otherSystem)))
-    assert.equal((await layers('reset', mac, '--image', other)).status, 0)
-    await within([state, mac, other], (system) => assert.equal(read(system, 'mine'), undefined))
-    await within(place, (system) => assert.equal(read(system, 'mine'), 'one'))
-    assert.match((await layers('reset', mac)).stdout, /^reset 2 layers/)
+    assert.equal((await shown()).length, 2)
+    // The layer over the image that the machine gets becomes its layer.
+    await within([state, mac, other], (system) => assert.equal(read(system, 'mine'), 'two'))
+    assert.match((await layers('show', mac)).stdout, /of an earlier version\n/)
+    assert.match((await layers('reset', mac)).stdout, /^reset 1 layer/)
+    assert.equal((await layers('remove', mac, '--image', identityOf(firstSystem))).status, 0)
+    assert.deepEqual(
+      (await shown()).map((layer) => layer.directory),
+      [directory],
+    )
+  })
+
+  test('keeps what a machine wrote if it gets another image', async () => {
+    const { place, shown, state, layers } = fresh()
+    const other = makeImage(freshName(), otherSystem)
+    writeFileSync(join(other, 'net-image/pi/etc/motd'), 'other')
+    const name = await within(place, (system, layer) => {
+      put(system, 'etc/ssh/key', 'key')
+      return layer.name
+    })
+    await within([state, mac, other], (system, layer) => {
+      assert.deepEqual(
+        ['etc/ssh/key', 'etc/motd', 'etc/hostname'].map((path) => read(system, path)),
+        ['key', 'other', 'image\n'],
+      )
+      assert.equal(layer.name, name)
+    })
+    assert.deepEqual(
+      (await shown()).map((layer) => layer.image),
+      [identityOf(otherSystem)],
+    )
+    assert.match((await layers('verify')).stdout, /whole\n$/)
   })
 
   test('reports the damage of a layer', async () => {
@@ -252,8 +291,8 @@ suite('netimage layers', () => {
     const run = await layers('verify')
     assert.equal(run.status, 1, run.stderr)
     const lines = run.stdout.trim().split('\n')
-    assert.match(lines[0] ?? '', /^10\.0\.0\.7 .* {2}not checked: /)
-    assert.match(lines[1] ?? '', /^dc:a6:32:01:02:03 .* {2}whole$/)
+    assert.match(lines[0] ?? '', /^10\.0\.0\.7 {2}not checked: /)
+    assert.match(lines[1] ?? '', /^dc:a6:32:01:02:03 {2}whole$/)
     const result = v.parse(verifiedSchema, JSON.parse((await layers('verify', '--json')).stdout))
     const [broken, whole] = result.layers
     assert.equal(broken?.error?.code, 'file-system')
@@ -268,7 +307,7 @@ suite('netimage layers', () => {
     assert.ok(stored)
     const file = join(stored.directory, stored.record.name, 'layer.sqlite')
     const database = new DatabaseSync(file)
-    database.exec("UPDATE meta SET value = 3 WHERE name = 'format'")
+    database.exec("UPDATE meta SET value = 4 WHERE name = 'format'")
     database.exec("UPDATE meta SET value = 'netimage 99.1.0' WHERE name = 'writtenBy'")
     database.close()
     const before = readdirSync('/proc/self/fd').length
@@ -366,7 +405,7 @@ suite('netimage layers', () => {
     const file = join(contents, 'layer.sqlite')
     const database = new DatabaseSync(file)
     database.exec(
-      'PRAGMA journal_mode = DELETE; DROP INDEX entries_by_cookie; PRAGMA user_version = 3',
+      'PRAGMA journal_mode = DELETE; DROP INDEX entries_by_cookie; PRAGMA user_version = 4',
     )
     database.close()
     const before = readFileSync(file)

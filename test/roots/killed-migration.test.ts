@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import fs, { cpSync, readdirSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
-import { join, relative } from 'node:path'
+import { basename, join, relative } from 'node:path'
 import {
   DatabaseSync,
   StatementSync,
@@ -17,7 +17,14 @@ import { openMachineLayer } from '../../src/roots/store.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
-import { assertSame, contentsOf, oldIndex, oldRequest, writeOldLayer } from './support/old-layer.ts'
+import {
+  assertSame,
+  contentsOf,
+  directoryOf,
+  oldIndex,
+  oldRequest,
+  writeOldLayer,
+} from './support/old-layer.ts'
 
 const freshName = freshNames(modelDirectory())
 /** Called before each step of a migration that may change the disk. */
@@ -108,10 +115,10 @@ suite('a migration that is killed', () => {
     test(`${when} the new contents become current has lost nothing`, async () => {
       const layer = writeOldLayer('random-2', { state: freshName(), tree: freshName() })
       const program = join(import.meta.dirname, 'support/killed-migration-program.ts')
-      const { state, tree, directory } = layer
+      const { state, tree } = layer
       const { signal } = spawnSync(process.execPath, [program, state, tree, when])
       assert.equal(signal, 'SIGKILL')
-      assert.equal(contentsIn(directory).length, 2)
+      assert.equal(contentsIn(directoryOf(layer)).length, 2)
       await assertSame('random-2', layer)
     })
   }
@@ -122,7 +129,7 @@ suite('a migration that the disk is too full for', () => {
     test(`at a ${failing} leaves the layer as it was`, async () => {
       const layer = writeOldLayer('script', { state: freshName(), tree: freshName() })
       const { state, tree, directory } = layer
-      const before = contentsOf(layer)
+      const before = basename(contentsOf(layer))
       const index = oldIndex(tree)
       beforeStep = (step) => {
         if (step !== failing) return
@@ -131,10 +138,10 @@ suite('a migration that the disk is too full for', () => {
       const open = () => openMachineLayer(oldRequest(state, index))
       for (let count = 0; count < 3; count++) assert.throws(open, netimageError('disk-full'))
       // A failed migration may leave its new contents, but the next one removes them.
-      assert.ok(contentsIn(directory).length <= 2)
+      assert.ok(contentsIn(directoryOf(layer)).length <= 2)
       beforeStep = () => {}
       index.close()
-      assert.equal(contentsOf(layer), before)
+      assert.equal(basename(contentsOf(layer)), before)
       await assertSame('script', layer)
       await assertOneContents(directory, { state, tree })
     })
@@ -159,7 +166,7 @@ async function assertOneContents(
 ): Promise<void> {
   const index = oldIndex(tree)
   const layer = openMachineLayer(oldRequest(state, index))
-  while (contentsIn(directory).length > 1) await turn()
+  while (contentsIn(directoryOf({ directory })).length > 1) await turn()
   await layer.close()
   index.close()
 }

@@ -2,19 +2,21 @@
 
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { ImageTable } from '../../src/roots/image-table.ts'
 import { openMachineLayer } from '../../src/roots/store.ts'
-import { readRecord } from '../../src/roots/record.ts'
+import { layerOf } from '../../src/roots/stored-layer.ts'
+
 import { restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import {
   assertSame,
   contentsOf,
+  directoryOf,
   oldIndex,
   oldLayers,
   oldMachine,
@@ -40,14 +42,15 @@ suite('a layer of format 1', () => {
 
   test('gets other contents, whose handles are others, and the old ones are removed', async () => {
     const old = fresh('script')
-    const { state, tree, directory } = old
+    const { state, tree } = old
     const before = contentsOf(old)
     const index = oldIndex(tree)
     const layer = openMachineLayer(oldRequest(state, index))
-    assert.notEqual(contentsOf(old), before)
-    assert.equal(join(directory, layer.name), contentsOf(old))
+    assert.notEqual(basename(contentsOf(old)), basename(before))
+    assert.equal(join(directoryOf(old), layer.name), contentsOf(old))
     put(layer.fileSystem, 'etc/new', 'new')
-    while (existsSync(before)) await new Promise((resolve) => setImmediate(resolve))
+    while (existsSync(join(directoryOf(old), basename(before))))
+      await new Promise((resolve) => setImmediate(resolve))
     await layer.close()
     const again = openMachineLayer(oldRequest(state, index))
     assert.equal(again.name, layer.name)
@@ -79,29 +82,30 @@ suite('a layer of format 1', () => {
 
   test('is left as it is over an image that has changed', () => {
     const old = fresh('script')
-    const { state, tree, directory } = old
-    const before = contentsOf(old)
+    const { state, tree } = old
+    const name = basename(contentsOf(old))
     writeFileSync(join(tree, 'etc/another'), '')
     const open = () => openMachineLayer(oldRequest(state, oldIndex(tree)))
-    assert.throws(open, netimageError('bad-state', { file: before }))
-    assert.equal(contentsOf(old), before)
+    const file = join(layerOf(state, oldMachine).directory, name)
+    assert.throws(open, netimageError('bad-state', { file }))
+    assert.equal(contentsOf(old), file)
     assert.deepEqual(
-      readdirSync(directory).filter((each) => /^[0-9a-f]{32}$/.test(each)),
-      [readRecord(directory)?.name],
+      readdirSync(directoryOf(old)).filter((each) => /^[0-9a-f]{32}$/.test(each)),
+      [name],
     )
   })
 
   test('can be saved before it is migrated, and restored afterwards', async () => {
     const setting = fresh('random-1')
     const { state, tree, directory } = setting
-    const image = directory.slice(directory.lastIndexOf('/') + 1)
-    const stored = { machine: oldMachine, image, directory, lock: `${directory}.lock` }
+    const older = basename(directory)
+    const stored = { machine: oldMachine, older, directory, lock: `${directory}.lock` }
     await takeSnapshot(stored, 'before')
     const index = oldIndex(tree)
     const layer = openMachineLayer(oldRequest(state, index))
     put(layer.fileSystem, 'etc/later', 'later')
     await layer.close()
-    await restoreSnapshot(stored, 'before', assert.fail)
+    await restoreSnapshot(layerOf(state, oldMachine), 'before', assert.fail)
     await assertSame('random-1', setting)
   })
 })

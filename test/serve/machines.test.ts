@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, suite, test } from 'node:test'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
-import { isInUse, listLayers, withLayer } from '../../src/roots/store.ts'
+import { isInUse, withLayer } from '../../src/roots/store.ts'
+import { listLayers } from '../../src/roots/stored-layer.ts'
 import { createMachines, type Machines } from '../../src/serve/machines.ts'
 import type { NfsMachine } from '../../src/protocols/nfs/machine.ts'
 import type { ServedImage } from '../../src/serve/served-image.ts'
@@ -110,6 +111,50 @@ suite('the machines of a server', () => {
       )
       assert.deepEqual(platforms, ['aarch64-linux', 'x86_64-linux', 'aarch64-linux'])
     }
+  })
+
+  test('keep their layer if they boot another image, and lose their root until then', async () => {
+    const caller: Caller = { address: '10.0.0.7', transport: 'tcp' }
+    const other = {
+      ...image,
+      ...{ rootPath: '/srv/other', platform: 'aarch64-linux' },
+      index: { ...image.index, identity: 'f'.repeat(64) },
+    }
+    const createWith = (...images: ServedImage[]) => {
+      const machines = createMachines({
+        ...{ images, state: workspace.path('updated'), identities: identitiesOf({}) },
+        ephemeral: false,
+        onError: assert.ifError,
+      })
+      return { machines, [Symbol.asyncDispose]: () => machines.close() }
+    }
+    {
+      await using created = createWith(image)
+      const { fileSystem } = rootOf(created.machines, '10.0.0.7')
+      fileSystem.create(fileSystem.root, Buffer.from('mine'), file)
+    }
+    const finds = (machines: Machines, path?: string) => {
+      const machine = machines.nfsMachineOf(caller, path)
+      assert.ok(typeof machine === 'object')
+      const [root, ...others] = machine.exports
+      assert.deepEqual(others, [])
+      const { fileSystem } = root ?? {}
+      assert.ok(!fileSystem || fileSystem.lookup(fileSystem.root, Buffer.from('mine')))
+      return root?.path
+    }
+    {
+      await using created = createWith(other)
+      assert.equal(finds(created.machines), undefined)
+      await created.machines.boots('10.0.0.7')
+      assert.equal(finds(created.machines), '/srv/other')
+    }
+    // The processor is not known, so the path that the machine mounts tells the image.
+    await using both = createWith(image, other)
+    assert.equal(finds(both.machines), '/srv/other')
+    const mount = (path: string) => both.machines.nfsMachineOf(caller, path)
+    assert.equal(mount(image.rootPath), 'busy')
+    await waitUntil('the layer is closed', () => mount(image.rootPath) !== 'busy')
+    assert.equal(finds(both.machines), image.rootPath)
   })
 
   test('get no layer by a datagram from an address that no machine has', async () => {

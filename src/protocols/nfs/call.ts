@@ -54,6 +54,8 @@ export function openFirstNode(
     const id = served.handles.open(handle)
     if (id !== undefined) return { served, node: served.fileSystem.attributes(id) }
   }
+  // The machine has lost its root, and the handle is of that root.
+  if (machine.exports.length === 0) throw new NfsError('NFS3ERR_STALE')
   const isGenuine = machine.exports.some((exported) => serve(exported).handles.isGenuine(handle))
   throw new NfsError(isGenuine ? 'NFS3ERR_STALE' : 'NFS3ERR_BADHANDLE')
 }

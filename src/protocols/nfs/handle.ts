@@ -1,10 +1,9 @@
 /**
- * File handles. A handle names a node, its layer and its image, and proves that this server made
- * it.
+ * File handles. A handle names a node and its layer, and proves that this server made it.
  *
- *     version 4 | layer 12 | image 12 | node 8 | MAC 16      bytes
+ *     version 4 | layer 12 | node 8 | MAC 16      bytes
  *
- * Layer and image are the first bytes of their hashes. The MAC is BLAKE2s of the key followed by
+ * The layer is the first bytes of the hash of its name. The MAC is BLAKE2s of the key followed by
  * the other bytes; with BLAKE2 this is safe, with SHA-256 it is not. Without the key, a client
  * cannot make or change a handle, so it cannot use nodes that it was not told.
  */
@@ -15,31 +14,28 @@ import { NfsError } from './protocol.ts'
 export interface Handles {
   make(node: NodeId): Buffer
   /**
-   * @returns undefined if the handle is not of this layer and image, or is not a handle at all
+   * @returns undefined if the handle is not of this layer, or is not a handle at all
    * @throws `NfsError` `NFS3ERR_BADHANDLE` if this server did not make the handle
    */
   open(handle: Buffer): NodeId | undefined
-  /** Whether this server made the handle, for any layer and image. */
+  /** Whether this server made the handle, for any layer. */
   isGenuine(handle: Buffer): boolean
 }
 
-const version = 1
+/** Version 1 also had the image. */
+const version = 2
 const tagBytes = 12
-const nodeAt = 4 + 2 * tagBytes
+const nodeAt = 4 + tagBytes
 const macAt = nodeAt + 8
 const macBytes = 16
 const handleBytes = macAt + macBytes
 /** The length of the secret key. */
 export const handleKeyBytes = 32
 
-export function createHandles(
-  key: Buffer,
-  { layer, image }: { layer: string; image: string },
-): Handles {
+export function createHandles(key: Buffer, { layer }: { layer: string }): Handles {
   const prefix = Buffer.alloc(nodeAt)
   prefix.writeUInt32BE(version)
   prefix.set(tag(layer), 4)
-  prefix.set(tag(image), 4 + tagBytes)
 
   // Handles are not cached: making one takes microseconds, and a cache would need much memory.
   function make(node: NodeId): Buffer {

@@ -9,7 +9,10 @@ export interface NfsMachine {
   name: string
   /** For reports: lower case with colons. */
   mac?: string
-  /** An export must stay the same object while the machine has it. */
+  /**
+   * An export must stay the same object while the machine has it. A machine that runs, but has lost
+   * its root, has no exports until it boots or mounts a root again.
+   */
   exports: readonly NfsExport[]
 }
 
@@ -20,8 +23,6 @@ export interface NfsExport {
    * The name of the layer. A layer gets a new name if it is reset, because it then has other nodes.
    */
   layer: string
-  /** The name of the image below; it stays the same while the files of the image are the same. */
-  image: string
   fileSystem: FileSystem
 }
 
@@ -31,8 +32,13 @@ export interface NfsExport {
  * - `busy`: this is not possible now, and the machine should ask again
  * - `second`: another machine with the same hardware address uses the root
  * - undefined: the machine is not served
+ *
+ * @param mounted the path, if the machine mounts it now
  */
-export type MachineOf = (caller: Caller) => NfsMachine | 'busy' | 'second' | undefined
+export type MachineOf = (
+  caller: Caller,
+  mounted?: string,
+) => NfsMachine | 'busy' | 'second' | undefined
 
 export interface ServedExport {
   fileSystem: FileSystem
@@ -54,8 +60,8 @@ export function createServe(handleKey: Buffer): Serve {
   return (exported) => {
     const known = served.get(exported)
     if (known) return known
-    const { layer, image, fileSystem } = exported
-    const name = hash('sha256', JSON.stringify([layer, image]), 'buffer')
+    const { layer, fileSystem } = exported
+    const name = hash('sha256', layer, 'buffer')
     const made: ServedExport = {
       fileSystem,
       handles: createHandles(handleKey, exported),

@@ -50,31 +50,31 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
     const path = readPath(call)
     // Take only the caller: the call would keep its received bytes in memory while it waits.
     const { caller } = call
-    const machine = machineOf(caller)
+    const machine = machineOf(caller, shown(path))
     if (machine !== 'busy') {
       mountFor(machine, path, caller, results)
       return undefined
     }
     // Wait, because Linux does not try again after a refusal, and the machine would have no root.
     return {
-      until: caller.transport === 'udp' ? Promise.resolve() : untilReady(caller),
-      results: (later) => mountFor(machineOf(caller), path, caller, later),
+      until: caller.transport === 'udp' ? Promise.resolve() : untilReady(caller, path),
+      results: (later) => mountFor(machineOf(caller, shown(path)), path, caller, later),
       otherwise: (_, later) => later.uint32(mountStatus.MNT3ERR_SERVERFAULT),
     }
   }
 
-  function untilReady(caller: Caller): Promise<void> {
+  function untilReady(caller: Caller, path: BytePath): Promise<void> {
     const known = waiting.get(caller)
     if (known) return known
-    const ready = poll(caller).finally(() => waiting.delete(caller))
+    const ready = poll(caller, path).finally(() => waiting.delete(caller))
     waiting.set(caller, ready)
     return ready
   }
 
-  async function poll(caller: Caller): Promise<void> {
+  async function poll(caller: Caller, path: BytePath): Promise<void> {
     const end = performance.now() + patienceMs
     do await sleep(retryMs, undefined, { ref: false })
-    while (machineOf(caller) === 'busy' && performance.now() < end)
+    while (machineOf(caller, shown(path)) === 'busy' && performance.now() < end)
   }
 
   function mountFor(

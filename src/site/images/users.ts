@@ -1,7 +1,7 @@
 /** Which machines use the images of a site. */
 import { NetimageError } from '../../errors.ts'
 import { readRecord } from '../../roots/record.ts'
-import { listLayers } from '../../roots/store.ts'
+import { listLayers } from '../../roots/stored-layer.ts'
 import { openSiteToRead } from '../database.ts'
 import { keptOf } from '../life/life.ts'
 

@@ -21,7 +21,7 @@ const fileSystem =
         .fileSystem
 const machine = {
   name: 'any',
-  exports: [{ path, layer: 'layer', image: 'image', fileSystem }],
+  exports: [{ path, layer: 'layer', fileSystem }],
 }
 let operations = 0
 await startNfsServer({

@@ -45,7 +45,7 @@ export async function startTestServer({
 export const exportPath = '/srv/pi'
 
 export function exportOf(fileSystem: MemoryFileSystem, names: Partial<NfsExport> = {}): NfsExport {
-  return { path: exportPath, layer: 'pi', image: 'one', fileSystem, ...names }
+  return { path: exportPath, layer: 'pi', fileSystem, ...names }
 }
 
 export function machineWith(...exports: NfsExport[]): NfsMachine {

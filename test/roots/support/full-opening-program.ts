@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { NetimageError } from '../../../src/errors.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/store.ts'
-import { contentsOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
+import { contentsOf, directoryOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
 
 const [disk = '', trees = '', way = ''] = process.argv.slice(2)
 const kibibyte = 1024
@@ -32,7 +32,7 @@ async function openNew(): Promise<void> {
   const request = { state, machine: '10.0.0.7', image, index }
   fillBut(0)
   for (let count = 0; count < 3; count++) assert.equal(await opens(request), false)
-  const directory = join(state, 'layers/10.0.0.7', 'b'.repeat(16))
+  const directory = join(state, 'layers/10.0.0.7/root')
   assert.deepEqual(readdirSync(directory), [])
   for (let left = 0; left <= 500; left += 60) {
     fillBut(left * kibibyte)
@@ -47,11 +47,10 @@ async function openNew(): Promise<void> {
 /** The migration of a layer needs some room, too. The layer that is migrated has a reserve. */
 async function openOld(): Promise<void> {
   const old = writeOldLayer('script', { state, tree: join(trees, 'old') })
-  const { directory } = old
-  const reserve = join(contentsOf(old), 'reserve')
   const request = oldRequest(state, oldIndex(old.tree))
   fillBut(0)
   for (let count = 0; count < 5; count++) assert.equal(await opens(request), false)
+  const directory = directoryOf(old)
   const known = [contentsOf(old), join(directory, 'record.json')]
   assert.deepEqual(
     readdirSync(directory)
@@ -59,6 +58,7 @@ async function openOld(): Promise<void> {
       .sort(),
     known.sort(),
   )
+  const reserve = join(contentsOf(old), 'reserve')
   rmSync(ballast)
   writeFileSync(reserve, Buffer.alloc(1024 * kibibyte))
   fillBut(0)

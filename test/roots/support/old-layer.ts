@@ -7,8 +7,8 @@
 
 import assert from 'node:assert/strict'
 import { hash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
@@ -86,9 +86,18 @@ export function writeOldLayer(
   return { state, tree, directory }
 }
 
-/** @param directory of a layer @returns its current contents */
-export function contentsOf({ directory }: Pick<OldLayer, 'directory'>): string {
+/**
+ * @param directory of a layer of the earlier version: the first opening makes it the machine's layer
+ * @returns its current contents
+ */
+export function contentsOf(layer: Pick<OldLayer, 'directory'>): string {
+  const directory = directoryOf(layer)
   return join(directory, readRecord(directory)?.name ?? '')
+}
+
+/** Where the layer is now. */
+export function directoryOf({ directory }: Pick<OldLayer, 'directory'>): string {
+  return existsSync(directory) ? directory : join(dirname(directory), 'root')
 }
 
 /** Opens the layer. The machine must see what it saw before, and the layer must be whole. */

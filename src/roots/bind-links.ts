@@ -1,0 +1,110 @@
+/**
+ * Counts the links of nodes outside the store paths anew, after the images below a layer changed.
+ * A node of an image that has no name any more, because the machine's own file has its name or a name
+ * above it, gets the row of a node that is gone.
+ */
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { BindWork } from './bind-work.ts'
+import type { NodeRow } from './database.ts'
+import type { ImageIndex } from './image-index.ts'
+import { toRow } from './nodes.ts'
+import { firstOfStore, firstOwn, isOfStore, rootNode } from './numbers.ts'
+
+const ownDirectories = `directory >= ${firstOwn} AND directory < ${firstOfStore}`
+
+export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
+  index: ImageIndex
+  /** Counts only the links of /nix/store. */
+  onlyStore?: boolean
+}
+
+/** To be called in a transaction. */
+export function countLinks({ database, now, index, onlyStore = false }: LinksWork): void {
+  const { store } = now
+  const rows = new Map<NodeId, NodeRow>()
+  const where = onlyStore ? `id = ${store ?? 0}` : `id < ${firstOwn}`
+  for (const row of database.nodesWhere(where)) rows.set(row.id, row)
+  if (onlyStore && rows.size === 0) return
+  const entries = new Map<NodeId, Map<string, NodeId | undefined>>()
+  const inDirectories = onlyStore ? `directory = ${store ?? 0}` : `directory < ${firstOwn}`
+  for (const { directory, name, node } of database.entriesWhere(inDirectories)) {
+    const known = entries.get(directory) ?? new Map<string, NodeId | undefined>()
+    entries.set(directory, known.set(name.toString('latin1'), node))
+  }
+  const ownSubdirectories = new Map(
+    database
+      .select(
+        `SELECT directory, count(*) AS count FROM entries JOIN nodes ON id = node
+         WHERE ${inDirectories} AND node >= ${firstOwn} AND node < ${firstOfStore} AND kind = 'directory'
+         GROUP BY directory`,
+      )
+      .map(({ directory, count }) => [Number(directory), Number(count)]),
+  )
+  const names = new Map<NodeId, number>()
+  const subdirectories = new Map<NodeId, number>()
+  const kindOf = (node: NodeId) => (rows.get(node) ?? now.node(node))?.kind
+  const pending: NodeId[] = []
+
+  function addName(node: NodeId): void {
+    const count = names.get(node) ?? 0
+    names.set(node, count + 1)
+    if (count === 0 && kindOf(node) === 'directory') pending.push(node)
+  }
+
+  function* childrenOf(directory: NodeId): Generator<NodeId> {
+    const changed = entries.get(directory)
+    for (let place = 0; ; place++) {
+      const child = now.childAt(directory, place)
+      if (!child) break
+      if (!changed?.has(child.name.toString('latin1'))) yield child.node
+    }
+    for (const node of changed?.values() ?? []) if (node !== undefined) yield node
+  }
+
+  function visit(directory: NodeId): void {
+    let count = ownSubdirectories.get(directory) ?? 0
+    // All store paths are there, because `undoStore` has put them back.
+    if (directory === store) count += index.storeDirectories
+    for (const child of childrenOf(directory)) {
+      if (child >= firstOwn) continue
+      if (kindOf(child) === 'directory') count++
+      if (!onlyStore) addName(child)
+    }
+    subdirectories.set(directory, count)
+  }
+
+  if (onlyStore) {
+    if (store !== undefined) visit(store)
+    const [row] = rows.values()
+    const links = 2 + (subdirectories.get(store ?? 0) ?? 0)
+    if (row && row.links > 0 && row.links !== links) database.writeNode({ ...row, links })
+    return
+  }
+  addName(rootNode)
+  const named = `${ownDirectories} AND node < ${firstOwn}`
+  for (const { node } of database.entriesWhere(named)) if (node !== undefined) addName(node)
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) visit(next)
+
+  const ofImage = [...now.nodes(true)].filter((node) => !isOfStore(node))
+  for (const node of new Set([...ofImage, ...rows.keys()])) settle(node)
+
+  function settle(node: NodeId): void {
+    const [row, inImage] = [rows.get(node), now.node(node)]
+    const count = names.get(node) ?? 0
+    if (count === 0) {
+      database.deleteEntries(node)
+      const gone = row ?? (inImage && toRow(inImage))
+      if (!inImage || !gone) database.deleteNode(node)
+      else if (row?.links !== 0) {
+        database.writeNode({ ...gone, links: 0, target: undefined, ownData: false })
+      }
+      return
+    }
+    // A removed file of the image has got another name.
+    const live = row && row.links > 0 ? row : inImage && toRow(inImage)
+    if (!live) return
+    const links = live.kind === 'directory' ? 2 + (subdirectories.get(node) ?? 0) : count
+    const isAsInImage = !row && inImage?.links === links
+    if (!isAsInImage && row?.links !== links) database.writeNode({ ...live, links })
+  }
+}

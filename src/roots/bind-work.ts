@@ -1,0 +1,25 @@
+/** What the steps of a binding share: see bind.ts. */
+import type { DataCopies } from './bind-data.ts'
+import type { LayerDatabase } from './database.ts'
+import type { KeptFile } from './kept-files.ts'
+import type { LayerImage } from './layer-image.ts'
+
+/** Numbers and cookies that a binding gives. */
+export interface Given {
+  node(): number
+  cookie(): number
+  write(): void
+}
+
+/** What the steps of a binding work on. */
+export interface BindWork {
+  database: LayerDatabase
+  /** The images that the layer is bound to now. */
+  now: LayerImage
+  /** The image before; undefined if it cannot be had. */
+  before: () => LayerImage | undefined
+  data: DataCopies
+  given: Given
+  /** Gets what stays although the image brings something else. */
+  kept: KeptFile[]
+}

@@ -1,0 +1,216 @@
+/**
+ * Binds a layer to images at a boot of its machine: to one image whose files outside the store paths
+ * the machine sees, and to the store paths of this image and of others. What the machine changed
+ * outside /nix/store stays, what it did not change follows the image, and what it changed in the
+ * store paths of images is undone. docs/layers.md has the rules.
+ *
+ * All of it is one transaction. New files with data are on the disk before the commit, and files
+ * without a row are removed when the layer is opened. So after a kill or a loss of power, the layer
+ * is bound either as before or anew.
+ */
+import { randomUUID } from 'node:crypto'
+import * as v from 'valibot'
+
+import { makeDirectory } from '../make-directory.ts'
+import type { BindWork, Given } from './bind-work.ts'
+import { mergeOutside } from './bind-outside.ts'
+import { undoStore, type Undone } from './bind-store.ts'
+import { createDataCopies } from './bind-data.ts'
+import { boundFilesOf, readBoundFiles, storePathsHash, writeBoundFiles } from './bound-files.ts'
+import { dataFolder } from './data-files.ts'
+import type { LayerDatabase } from './database.ts'
+import { outside, type ImageIndex } from './image-index.ts'
+import { changedImage } from './lay-over.ts'
+import { keptSchema, nameKept, type KeptFile, type KeptFiles } from './kept-files.ts'
+import { createLayerImage, type LayerImage } from './layer-image.ts'
+import { mayBeLost } from './nodes.ts'
+import { giveNumbers } from './numbering.ts'
+import { firstOwn } from './numbers.ts'
+import { firstNewCookie } from './directories.ts'
+import { countLinks } from './bind-links.ts'
+
+/** The image that a layer is bound to, and where it can be found again. */
+export interface BoundImage {
+  /** Absolute. */
+  directory: string
+  /** Of its root directory. */
+  name: string
+  toplevel: string
+  identity: string
+}
+
+export interface Binding {
+  /**
+   * A layer that is bound with this identifier already is left as it is. Undefined: the layer is only
+   * bound anew if it was bound to other images.
+   */
+  id: string | undefined
+  image: BoundImage
+  /** The image of a layer that does not know to which image it was bound. */
+  imageBefore: BoundImage | undefined
+  /**
+   * The index of an image that the layer was bound to before; undefined if it cannot be had. The
+   * caller closes the index.
+   */
+  indexOf: (image: BoundImage) => ImageIndex | undefined
+}
+
+/** What the layer is bound to. */
+interface Bound {
+  id: string
+  image: BoundImage
+  /** See `storePathsHash`. */
+  paths: string
+}
+
+const boundNames = ['id', 'directory', 'name', 'toplevel', 'identity', 'paths'] as const
+type BindingName = (typeof boundNames)[number] | 'kept'
+
+/** Not in `meta`: if a page with this is damaged, the format of the file must still be known. */
+function readBinding(database: LayerDatabase, name: BindingName): string | undefined {
+  const value = database.select('SELECT value FROM binding WHERE name = ?', name)[0]?.['value']
+  return typeof value === 'string' ? value : undefined
+}
+
+function writeBinding(database: LayerDatabase, name: BindingName, value: string): void {
+  database.run('INSERT OR REPLACE INTO binding VALUES (?, ?)', name, value)
+}
+
+/** @returns undefined if the layer does not know its image */
+export function readBound(database: LayerDatabase): Bound | undefined {
+  const [id, directory, name, toplevel, identity, paths] = boundNames.map((each) =>
+    readBinding(database, each),
+  )
+  if (id === undefined || directory === undefined || name === undefined) return undefined
+  if (toplevel === undefined || identity === undefined || paths === undefined) return undefined
+  return { id, image: { directory, name, toplevel, identity }, paths }
+}
+
+/** What stayed at the last change of images although the image brought something else. */
+export function readKept(database: LayerDatabase): KeptFiles {
+  const parsed = v.safeParse(
+    v.pipe(v.string(), v.parseJson(), keptSchema),
+    readBinding(database, 'kept'),
+  )
+  return parsed.success ? parsed.output : { files: [], more: 0 }
+}
+
+/**
+ * @param directory of the contents of the layer
+ * @throws `NetimageError` `bad-state`, errors of the images, a system error or one of the database;
+ *   the layer is as before then
+ */
+export function bindLayer(
+  database: LayerDatabase,
+  directory: string,
+  index: ImageIndex,
+  binding: Binding,
+): void {
+  const bound = readBound(database)
+  const paths = storePathsHash(index)
+  const { image: imageBefore } = bound ?? { image: binding.imageBefore }
+  const isSameImage = imageBefore?.identity === index.identity
+  // A layer of an earlier version has the store paths of one image.
+  const isSame = isSameImage && (!bound || bound.paths === paths)
+  const isKnown = bound !== undefined && binding.id === bound.id
+  if (isSame && bound && (binding.id === undefined || isKnown)) return
+  const structure = index.structureOf(outside)
+  const known = database.readMeta('structure')
+  if (isSameImage && known !== undefined && known !== structure) throw changedImage(directory)
+
+  const numbering = giveNumbers(index, database)
+  const now = createLayerImage(index, numbering)
+  using before = openBefore(database, imageBefore, binding)
+  makeDirectory(dataFolder(directory))
+  const data = createDataCopies(dataFolder(directory))
+  const given = createGiven(database)
+  const kept: KeptFile[] = []
+  database.begin()
+  try {
+    const work: BindWork = { database, now, before: before.image, data, given, kept }
+    const isPathsChanged = !isSame
+    // A machine may run since before the update of netimage.
+    const runs = isSame && binding.id === undefined
+    const undone = runs ? nothing : undoStore({ ...work, index, isPathsChanged })
+    if (!bound && isSameImage) writeBoundFiles(database, boundFilesOf(index, numbering))
+    if (!isSameImage) {
+      const filesBefore = boundFilesBefore(database, before)
+      const files = boundFilesOf(index, numbering)
+      mergeOutside({ ...work, filesBefore, files })
+      writeBoundFiles(database, files)
+      database.writeMeta('structure', structure)
+      writeBinding(database, 'kept', JSON.stringify(nameKept(kept)))
+    }
+    if (!isSameImage || undone.outside) countLinks({ ...work, index })
+    else if (undone.store || isPathsChanged) countLinks({ ...work, index, onlyStore: true })
+    given.write()
+    const id = binding.id ?? bound?.id ?? randomUUID()
+    const values = { id, ...binding.image, paths }
+    for (const name of boundNames) writeBinding(database, name, values[name])
+    data.sync()
+    database.commit()
+  } catch (error) {
+    database.rollback()
+    throw error
+  }
+  database.syncNow()
+}
+
+const nothing: Undone = { store: false, outside: false }
+
+/** The image before, opened only if something of it is needed. */
+interface Before extends Disposable {
+  image: () => LayerImage | undefined
+  index: () => ImageIndex | undefined
+}
+
+function openBefore(
+  database: LayerDatabase,
+  place: BoundImage | undefined,
+  binding: Binding,
+): Before {
+  let opened: { index: ImageIndex; image: LayerImage } | undefined
+  let isTried = false
+  function open(): typeof opened {
+    if (isTried) return opened
+    isTried = true
+    const index = place && binding.indexOf(place)
+    // All its files have numbers already, so nothing is written here.
+    if (index) opened = { index, image: createLayerImage(index, giveNumbers(index, database)) }
+    return opened
+  }
+  return {
+    image: () => open()?.image,
+    index: () => open()?.index,
+    [Symbol.dispose]: () => opened?.index.close(),
+  }
+}
+
+/** @returns undefined if it is not known what the image brought */
+function boundFilesBefore(database: LayerDatabase, before: Before) {
+  const known = readBoundFiles(database)
+  if (known.length > 0) return known
+  // A layer of an earlier version.
+  const ofImage = before.index()
+  return ofImage && boundFilesOf(ofImage, giveNumbers(ofImage, database))
+}
+
+function createGiven(database: LayerDatabase): Given {
+  const next = {
+    // As in nodes.ts: a loss of power may have taken nodes whose handles a machine still has.
+    nextNode: Number(database.readMeta('nextNode') ?? firstOwn) + mayBeLost,
+    nextCookie: Number(database.readMeta('nextCookie') ?? firstNewCookie),
+  }
+  const changed = new Set<keyof typeof next>()
+  const give = (name: keyof typeof next) => {
+    changed.add(name)
+    return next[name]++
+  }
+  return {
+    node: () => give('nextNode'),
+    cookie: () => give('nextCookie'),
+    write() {
+      for (const name of changed) database.writeMeta(name, next[name])
+    },
+  }
+}

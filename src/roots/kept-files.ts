@@ -1,0 +1,39 @@
+/** What stays on a machine although an image brings something else. */
+import * as v from 'valibot'
+
+const differences = [
+  /** The machine and the image have changed the file. */
+  'changed-both',
+  /** The machine has removed the file, and the image has changed it or brings it anew. */
+  'removed-here',
+  /** The machine and the image have made something with this name. */
+  'added-both',
+  /** The machine has changed the file, and the image does not have it any more. */
+  'gone-from-image',
+  /** A link to a file of a store path that is not there any more: the link is gone. */
+  'lost',
+] as const
+
+const keptFileSchema = v.object({
+  /** Bytes that are not UTF-8 are shown as `escapeBytes` does it. */
+  path: v.string(),
+  why: v.picklist(differences),
+})
+
+export type KeptFile = v.InferOutput<typeof keptFileSchema>
+
+export const keptSchema = v.object({
+  files: v.array(keptFileSchema),
+  /** How many further files there are. */
+  more: v.number(),
+})
+
+export type KeptFiles = v.InferOutput<typeof keptSchema>
+
+/** So many files are named. */
+const mostNamed = 200
+
+export function nameKept(kept: readonly KeptFile[]): KeptFiles {
+  const files = kept.slice(0, mostNamed)
+  return { files, more: kept.length - files.length }
+}

@@ -1,0 +1,264 @@
+// A layer is bound to another image: what the machine changed stays, the rest follows the image. The
+// cases are those of the table in docs/layers.md.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
+import { readKept } from '../../src/roots/bind.ts'
+import { openLayerDatabase } from '../../src/roots/database.ts'
+import { netimageError } from '../support/errors.ts'
+import { freshNames } from '../support/temporary.ts'
+import { modelDirectory } from './support/layer-model.ts'
+import { makeBoundLayers, seen, treeOf, type BoundLayers } from './support/bound-layer.ts'
+import { find, put, read } from './support/stored-layers.ts'
+
+const freshName = freshNames(modelDirectory())
+const fresh = () => makeBoundLayers(freshName())
+const made = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
+const folder = { ...made, kind: 'directory', mode: 0o755 } as const
+
+function need(system: FileSystem, path: string): NodeId {
+  const node = find(system, path)
+  assert.ok(node !== undefined, path)
+  return node
+}
+
+function place(system: FileSystem, path: string): [NodeId, Buffer] {
+  const at = path.lastIndexOf('/')
+  return [need(system, path.slice(0, Math.max(0, at))), Buffer.from(path.slice(at + 1))]
+}
+
+const remove = (system: FileSystem, path: string) => system.remove(...place(system, path))
+const rename = (system: FileSystem, from: string, to: string) =>
+  system.rename(...place(system, from), ...place(system, to))
+const link = (system: FileSystem, from: string, to: string) =>
+  system.link(need(system, from), ...place(system, to))
+const texts = (system: FileSystem) =>
+  Object.fromEntries(
+    [...seen(system)].flatMap(([path, node]) => ('text' in node ? [[path, node.text]] : [])),
+  )
+const told = ({ directory }: BoundLayers) => {
+  const database = openLayerDatabase(directory)
+  const { files } = readKept(database)
+  database.close()
+  return files.map(({ path, why }) => `${path} ${why}`).sort()
+}
+
+suite('binding a layer to another image', () => {
+  test('follows what the machine did not change, and keeps what it changed, and tells both', async () => {
+    const layers = fresh()
+    const before = layers.image(
+      'a',
+      treeOf({
+        same: '1',
+        other: '1',
+        gone: '1',
+        written: '1',
+        mode: '1',
+        'd/removed': '1',
+        l: '-> a',
+      }),
+    )
+    const after = layers.image(
+      'b',
+      treeOf({
+        same: '1',
+        other: '2',
+        written: '2',
+        mode: '2',
+        'd/removed': '2',
+        new: '2',
+        l: '-> b',
+      }),
+    )
+    await layers.within(before, (system) => {
+      put(system, 'written', 'm')
+      system.setAttributes(need(system, 'mode'), { mode: 0o600 })
+      remove(system, 'd/removed')
+      put(system, 'own', 'm')
+      put(system, 'd/own', 'm')
+    })
+    const bound = await layers.within(after, (system) => ({
+      texts: texts(system),
+      mode: system.attributes(need(system, 'mode')).mode,
+    }))
+    assert.deepEqual(bound, {
+      texts: {
+        ...{ same: '1', other: '2', written: 'm', mode: '2', new: '2', l: 'b' },
+        ...{ own: 'm', 'd/own': 'm' },
+      },
+      mode: 0o600,
+    })
+    assert.deepEqual(told(layers), ['/d/removed removed-here', '/written changed-both'])
+    // And back: nothing of the machine's is lost.
+    const back = await layers.within(before, texts)
+    assert.deepEqual(back, {
+      ...{ same: '1', other: '1', gone: '1', written: 'm', mode: '1', l: 'a' },
+      ...{ own: 'm', 'd/own': 'm' },
+    })
+  })
+
+  test('keeps what the machine changed if the image does not have it any more', async () => {
+    const layers = fresh()
+    const names = ['mode', 'written', 'linked', 'moved', 'unchanged', 'd/e/file', 'd/x']
+    const files = Object.fromEntries(names.map((name) => [name, `image ${name}`]))
+    const before = layers.image(
+      'a',
+      treeOf({ ...files, 'm/in/side': 'm', 'm/l': '-> x', l: '-> y' }),
+    )
+    const after = layers.image('b', treeOf({ only: 'b' }))
+    await layers.within(before, (system) => {
+      system.setAttributes(need(system, 'mode'), { mode: 0o600 })
+      system.setAttributes(need(system, 'l'), { uid: 7 })
+      put(system, 'written', 'WRITE')
+      link(system, 'linked', 'link')
+      rename(system, 'moved', 'there')
+      rename(system, 'm', 'n')
+      system.setAttributes(need(system, 'd/e/file'), { uid: 5 })
+    })
+    const expected = {
+      ...{ only: 'b', mode: 'image mode', written: 'WRITE written', l: 'y' },
+      ...{ linked: 'image linked', link: 'image linked', there: 'image moved' },
+      ...{ 'n/in/side': 'm', 'n/l': 'x', 'd/e/file': 'image d/e/file' },
+    }
+    assert.deepEqual(await layers.within(after, texts), expected)
+    const links = await layers.within(after, (system) => [
+      system.attributes(need(system, 'link')).links,
+      system.attributes(need(system, 'd')).links,
+      need(system, 'link') === need(system, 'linked'),
+    ])
+    assert.deepEqual(links, [2, 3, true])
+    // The image is not needed any more, and what the machine removes now stays removed.
+    await layers.within(after, (system) => remove(system, 'mode'))
+    const third = layers.image('c', treeOf({ only: 'c', linked: 'c', 'd/e': 'now a file' }))
+    const { mode: _, ...rest } = expected
+    assert.deepEqual(await layers.within(third, texts), { ...rest, only: 'c' })
+  })
+
+  test('refuses and changes nothing if the data that stays is in an image that is missing', async () => {
+    const layers = fresh()
+    const before = layers.image('a', treeOf({ file: 'data' }))
+    const after = layers.image('b', treeOf({}))
+    await layers.within(before, (system) =>
+      system.setAttributes(need(system, 'file'), { mode: 0o600 }),
+    )
+    layers.lose(before)
+    assert.throws(() => layers.open(after), netimageError('bad-state', { file: '/file' }))
+    assert.deepEqual(await layers.within(before, texts), { file: 'data' })
+  })
+
+  test('keeps names that the machine gave although the image brings the same names', async () => {
+    const layers = fresh()
+    const before = layers.image('a', treeOf({ d: 'file in a', 'e/x': 'a' }))
+    const after = layers.image(
+      'b',
+      treeOf({ d: 'file in b', 'e/own': 'b', 'own/below': 'b', new: 'b' }),
+    )
+    await layers.within(before, (system) => {
+      put(system, 'own', 'm')
+      put(system, 'e/own', 'm')
+      remove(system, 'e/x')
+    })
+    assert.deepEqual(await layers.within(after, texts), {
+      ...{ d: 'file in b', 'e/own': 'm', own: 'm', new: 'b' },
+    })
+    assert.deepEqual(told(layers), ['/e/own added-both', '/own added-both'])
+    await layers.within(after, (system) => remove(system, 'own'))
+    assert.deepEqual(await layers.within(before, texts), {
+      d: 'file in a',
+      'e/own': 'm',
+      'e/x': 'a',
+    })
+  })
+
+  test('lets names that were removed come back only with an image that had not brought them', async () => {
+    const layers = fresh()
+    const [a, b, c] = [
+      layers.image('a', treeOf({ x: 'a', 'd/y': 'a' })),
+      layers.image('b', treeOf({ 'd/z': 'b' })),
+      layers.image('c', treeOf({ x: 'c', 'd/y': 'c', 'd/z': 'c' })),
+    ]
+    await layers.within(a, (system) => {
+      remove(system, 'x')
+      remove(system, 'd/y')
+      system.removeDirectory(system.root, Buffer.from('d'))
+    })
+    // The machine removed the directory, so what the image brings there is not shown.
+    assert.deepEqual(await layers.within(b, texts), {})
+    assert.deepEqual(await layers.within(c, texts), { x: 'c' })
+  })
+})
+
+suite('the store of a bound layer', () => {
+  const p = { p: { 'bin/run': 'p', data: 'P' } }
+  const q = { q: { 'bin/run': 'q' } }
+  const run = (system: FileSystem, name: string) => read(system, `nix/store/${name}/bin/run`)
+
+  test('is as the images have it after each boot, and has the own paths of the machine', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ x: 'a' }), { ...p, ...q })
+    await layers.within(
+      a,
+      (system) => {
+        put(system, 'nix/store/p/data', 'changed')
+        put(system, 'nix/store/p/new', 'new')
+        remove(system, 'nix/store/q/bin/run')
+        system.removeDirectory(need(system, 'nix/store/q'), Buffer.from('bin'))
+        system.removeDirectory(need(system, 'nix/store'), Buffer.from('q'))
+        for (const name of ['mine', '.links']) {
+          system.create(need(system, 'nix/store'), Buffer.from(name), folder)
+        }
+        put(system, 'nix/store/mine/own', 'own')
+        link(system, 'nix/store/p/bin/run', 'nix/store/.links/1')
+        link(system, 'nix/store/p/bin/run', 'nix/store/mine/run')
+        link(system, 'nix/store/p/data', 'nix/store/mine/data')
+        link(system, 'nix/store/mine/own', 'nix/store/p/linked')
+        put(system, 'nix/store/p/bin/added', 'added')
+        rename(system, 'nix/store/p/bin', 'nix/store/mine/bin')
+      },
+      { binding: 'first' },
+    )
+    const again = await layers.within(a, (system) => read(system, 'nix/store/p/data'), {
+      binding: 'first',
+    })
+    assert.equal(again, 'changed')
+    const after = await layers.within(a, (system) => ({
+      images: [run(system, 'p'), run(system, 'q'), read(system, 'nix/store/p/data')],
+      gone: [find(system, 'nix/store/p/new'), find(system, 'nix/store/.links/1')],
+      own: ['own', 'run', 'data', 'bin/run', 'bin/added'].map((name) =>
+        read(system, `nix/store/mine/${name}`),
+      ),
+      mine: system.attributes(need(system, 'nix/store/mine')).links,
+      links: system.attributes(need(system, 'nix/store/mine/own')).links,
+      store: system.attributes(need(system, 'nix/store')).links,
+    }))
+    assert.deepEqual(after, {
+      ...{ images: ['p', 'q', 'P'], gone: [undefined, undefined], links: 1, store: 6, mine: 3 },
+      own: ['own', 'p', 'changed', 'p', 'added'],
+    })
+  })
+
+  test('has the paths of kept images, and an own path gives way to one of an image', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ x: 'a' }), p)
+    const b = layers.image('b', treeOf({ x: 'b' }), q)
+    await layers.within(a, (system) => {
+      system.create(need(system, 'nix/store'), Buffer.from('q'), folder)
+      put(system, 'nix/store/q/mine', 'mine')
+      system.create(need(system, 'nix/store'), Buffer.from('r'), folder)
+      put(system, 'nix/store/r/mine', 'mine')
+    })
+    const both = await layers.within(
+      b,
+      (system) => [run(system, 'p'), run(system, 'q'), find(system, 'nix/store/q/mine')],
+      { kept: [a] },
+    )
+    assert.deepEqual(both, ['p', 'q', undefined])
+    const alone = await layers.within(b, (system) => [
+      run(system, 'p'),
+      run(system, 'q'),
+      read(system, 'nix/store/r/mine'),
+    ])
+    assert.deepEqual(alone, [undefined, 'q', 'mine'])
+  })
+})
