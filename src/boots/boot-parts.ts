@@ -8,7 +8,10 @@ import type { Manifest } from '../image/manifest.ts'
 export type BootPart = 'loader' | 'kernel' | 'initrd' | 'unified'
 
 /** @returns a function that gives the part of a file, by the name that the machine asks for */
-export function bootParts({ system, boot }: Manifest): (file: string) => BootPart | undefined {
+export function bootParts({
+  system,
+  boot,
+}: Pick<Manifest, 'system' | 'boot'>): (file: string) => BootPart | undefined {
   const parts = new Map<string, BootPart>()
   for (const { path, type } of boot.files) if (type === 'file') parts.set(path, 'loader')
   const set = (path: string, part: BootPart) => {

@@ -44,6 +44,11 @@ export interface FollowSettings {
 }
 
 export interface Follower {
+  /**
+   * The boot that the event belongs to. The event is not counted in: the servers report it later,
+   * when they have answered.
+   */
+  bootOf(event: ServeEvent, at: number): Boot
   /** @returns the boot that the event belongs to, with the event counted in */
   see(event: ServeEvent, at: number): Boot
   /** The last boot of each machine. */
@@ -92,19 +97,26 @@ export function followBoots(settings: FollowSettings): Follower {
     return isMount && isAfter(boot.step, 'mount')
   }
 
+  function partOfEvent(event: ServeEvent, machine: string): BootPart | undefined {
+    return event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
+  }
+
+  function bootOf(event: ServeEvent, at: number): Boot {
+    const machine = machineOf(event)
+    const isKnown = isServed(machine)
+    const last = isKnown ? machines : strangers
+    const known = last.get(machine)
+    if (known && !beginsAnew(event, partOfEvent(event, machine), known, at)) return known
+    const boot: Boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
+    remember(last, machine, boot, isKnown ? undefined : maxStrangers)
+    return boot
+  }
+
   return {
+    bootOf,
     see(event, at) {
-      const machine = machineOf(event)
-      const part =
-        event.kind === 'tftp' || event.kind === 'http' ? partOf(machine, event.file) : undefined
-      const step = stepOf(event, part)
-      const isKnown = isServed(machine)
-      const last = isKnown ? machines : strangers
-      let boot = last.get(machine)
-      if (!boot || beginsAnew(event, part, boot, at)) {
-        boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
-        remember(last, machine, boot, isKnown ? undefined : maxStrangers)
-      }
+      const boot = bootOf(event, at)
+      const step = stepOf(event, partOfEvent(event, boot.machine))
       if (event.address !== undefined) boot.address = event.address
       boot.lastSign = at
       delete boot.isFromBefore

@@ -5,9 +5,9 @@ import type { Boot } from '../boots/follow.ts'
 import { notServed, type ServeEvent } from '../protocols/event.ts'
 import type { Allowed } from '../serve/identity.ts'
 import { visible } from '../printable.ts'
-import { plural } from '../progress.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
+import type { Told } from '../site/life/life.ts'
 import {
   parseAddresses,
   parseAllowed,
@@ -32,8 +32,8 @@ function describeServe() {
   return new Command('serve')
     .description('Serve images to machines without disks: DHCP, TFTP, HTTP and NFS')
     .argument(
-      '<image...>',
-      'images that build made; a machine gets the first image for its processor',
+      '[image...]',
+      'images that build made: a machine for which nobody chose an image gets the one for its processor',
     )
     .addOption(
       new Option(
@@ -149,6 +149,7 @@ async function run(
       },
       singlePort: flags.tftpSinglePort ?? false,
       see,
+      onTold: (told) => warn(lineOf(told)),
       progress,
       onError: tellErrors(warn),
     },
@@ -167,19 +168,13 @@ async function run(
   return { text: '', json: {} }
 }
 
-function describe(
-  { interface: place, images, ports, elsewhere }: Serving,
-  flags: ServeFlags,
-): string[] {
+function describe({ interface: place, images, ports }: Serving, flags: ServeFlags): string[] {
   const dhcp = { proxy: 'proxyDHCP', full: 'DHCP', off: 'no DHCP' }[flags.dhcp]
   return [
-    ...images.map(({ name, platform, rootPath }) => `${name} (${platform}), root ${rootPath}`),
+    ...images.map(
+      ({ image, platform, rootPath }) => `${image.name} (${platform}), root ${rootPath}`,
+    ),
     `on ${place.address} (${place.name}): ${dhcp}, TFTP ${ports.tftp}, HTTP ${ports.http}, NFS ${ports.nfs}`,
-    ...(elsewhere.length === 0
-      ? []
-      : [
-          `${plural(elsewhere.length, 'machine')} ran from another image or an earlier build and must boot again: ${listOf(elsewhere)}`,
-        ]),
     ...(flags.allow
       ? []
       : [
@@ -188,12 +183,21 @@ function describe(
   ]
 }
 
-const maxNamed = 5
+const happened: Record<Told['kind'], string> = {
+  good: 'is good',
+  bad: 'is bad',
+  'taken back': 'is in trial again',
+  'attempt failed': 'has not come up',
+  'attempt void': 'was cut off, which does not count',
+  alarm: 'was good, and has not come up now',
+  'other system': 'does not run',
+  stays: 'stays, because no generation is good',
+  'default refused': 'is the image of this server, but was bad on this machine',
+}
 
-function listOf(names: readonly string[]): string {
-  const more = names.length - maxNamed
-  const named = names.slice(0, maxNamed).join(', ')
-  return more > 0 ? `${named} and ${more} more` : named
+function lineOf({ machine, kind, generation, reason }: Told): string {
+  const why = reason === undefined ? '' : `: ${reason}`
+  return `${machine}: generation ${generation} ${happened[kind]}${why}`
 }
 
 const repeatedMs = 60_000

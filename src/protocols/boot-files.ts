@@ -15,6 +15,8 @@ import { notServed } from './event.ts'
 export interface Requester {
   /** The IP address of the client. */
   address: string
+  /** The name that it asks for. */
+  file: string
   /** Lower case with colons. */
   mac?: string
   /** The serial number of a Raspberry Pi, in lower case. */
@@ -81,9 +83,10 @@ export async function openBootFile(
 
   let found: [string, string[]][]
   try {
-    const trees = await treesOf({ address })
+    const requester = { address, file: path.join('/') }
+    const trees = await treesOf(requester)
     if (!trees) return { kind: 'not-served', reason: notServed }
-    found = await candidates(treesOf, address, trees, path)
+    found = await candidates(treesOf, requester, trees, path)
   } catch (error) {
     if (!(error instanceof NetimageError)) throw error
     return { kind: 'unreadable', reason: error.message }
@@ -106,14 +109,14 @@ function splitName(name: string): string[] | undefined {
 
 async function candidates(
   treesOf: TreesOf,
-  address: string,
+  requester: Requester,
   ofAddress: BootTrees,
   path: string[],
 ): Promise<[string, string[]][]> {
   const [folder = '', ...rest] = path
   const named = machineOfFolder(folder)
   if (named && rest.length > 0) {
-    const trees = await treesOf({ address, ...named })
+    const trees = await treesOf({ ...requester, ...named })
     if (trees?.own !== undefined) {
       return [
         [trees.own, rest],
@@ -130,7 +133,7 @@ async function candidates(
  * A Raspberry Pi asks below its serial number or its hardware address (TFTP_PREFIX). PXELINUX uses
  * the hardware address with `01-` before it, or the IP address.
  */
-function machineOfFolder(folder: string): Omit<Requester, 'address'> | undefined {
+function machineOfFolder(folder: string): Omit<Requester, 'address' | 'file'> | undefined {
   const name = folder.toLowerCase()
   if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { serial: name }
   const mac = name.includes('-') ? parseMac(name.replace(/^01-(?=.{17}$)/, '')) : undefined

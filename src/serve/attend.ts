@@ -2,28 +2,25 @@
  * Handles the events that the servers report. The server learns from every event. But it records
  * and shows only a limited number: forged packets could otherwise fill the disk and the screen.
  */
-import { isBeforeRoot, type Boot, type Follower } from '../boots/follow.ts'
-import type { BootPart } from '../boots/boot-parts.ts'
+import type { Boot, Follower } from '../boots/follow.ts'
 import type { BootRecord } from '../boots/record.ts'
 import type { Report, ServeEvent } from '../protocols/event.ts'
 import { limitCheap } from '../protocols/report-limit.ts'
 import { remember } from '../remember.ts'
 import type { Identities } from './identity.ts'
-import type { Machines } from './machines.ts'
+import type { Sign } from '../site/life/attempts.ts'
 
 export interface AttendSettings {
   follower: Follower
   identities: Pick<Identities, 'isAllowed' | 'learnAddress'>
-  machines: Pick<Machines, 'boots'>
-  /** The part of a boot file in the boot of a machine. */
-  partOf: (machine: string, file: string) => BootPart | undefined
+  /** Called when a boot reaches a step, and when something of it fails. */
+  onSign: (machine: string, sign: Sign, at: number) => void
   /** Called when a machine begins to boot. */
   onBoot: (machine: string) => void
   /** Called when a machine has done something that takes more than a forged address. */
   onCome: (machine: string) => void
   record: Pick<BootRecord, 'add'>
   see: (boot: Boot, event: ServeEvent, at: number) => void
-  onError: (error: unknown) => void
 }
 
 export interface Attention {
@@ -34,10 +31,23 @@ export interface Attention {
 }
 
 export function attend(settings: AttendSettings): Attention {
-  const { follower, identities, machines, partOf, onBoot, onCome, record, see, onError } = settings
-  /** By machine, when the boot began for which `onBoot` and `machines.boots` were called last. */
-  const [seen, begun] = [new Map<string, number>(), new Map<string, number>()]
+  const { follower, identities, onSign, onBoot, onCome, record, see } = settings
+  /** By machine, when the boot began for which `onBoot` was called last. */
+  const seen = new Map<string, number>()
+  /** The boots whose last step and trouble were told. */
+  const told = new WeakMap<Boot, Pick<Boot, 'step' | 'trouble'>>()
   const learned = new WeakMap<ServeEvent, { boot: Boot; at: number }>()
+
+  function tellSigns(boot: Boot, at: number): void {
+    const { machine, step, trouble, steps } = boot
+    const before = told.get(boot)
+    told.set(boot, { step, ...(trouble !== undefined && { trouble }) })
+    if (step !== before?.step && steps[step] !== undefined)
+      onSign(machine, { kind: 'step', step }, at)
+    if (trouble !== undefined && trouble !== before?.trouble) {
+      onSign(machine, { kind: 'trouble', trouble }, at)
+    }
+  }
 
   function learn(event: ServeEvent): void {
     const at = Date.now()
@@ -54,13 +64,7 @@ export function attend(settings: AttendSettings): Attention {
       onBoot(machine)
     }
     if (hasCome(event)) onCome(machine)
-    // Other events do not prove a new boot: the machine may run since before this server started,
-    // or have mounted its root already.
-    const part = 'file' in event ? partOf(machine, event.file) : undefined
-    if (begun.get(machine) !== started && isBeforeRoot(event, part)) {
-      remember(begun, machine, started)
-      machines.boots(machine).catch(onError)
-    }
+    tellSigns(boot, at)
   }
 
   const tell = limitCheap((event) => {

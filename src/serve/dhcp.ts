@@ -1,19 +1,28 @@
 /** Our DHCP server as `netimage serve` needs it: which machines it answers, and what they boot. */
 import { join } from 'node:path'
 
-import { NetimageError } from '../errors.ts'
+import { asNetimageError, NetimageError } from '../errors.ts'
 import { parseNetwork, parseRange, type Network } from '../ipv4.ts'
-import { startDhcpServer, type DhcpServer } from '../protocols/dhcp/server.ts'
+import type { Machine } from '../protocols/dhcp/machine.ts'
+import {
+  startDhcpServer,
+  type DhcpRequestEvent,
+  type DhcpServer,
+} from '../protocols/dhcp/server.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
 import { bootAnswer } from './boot-answer.ts'
+import type { OpenGeneration } from './generations.ts'
 import type { Identities } from './identity.ts'
-import type { Machines } from './machines.ts'
+import type { Defaults } from './defaults.ts'
+import { nothingToBoot, type Gate } from './gate.ts'
 import type { ServeRequest } from './request.ts'
 
 const isRunning = 'another machine with the same hardware address uses the root'
 
 export interface DhcpSurroundings {
-  machines: Machines
+  gate: Gate<OpenGeneration>
+  defaults: Defaults
+  hostNameOf: (mac: string) => string | undefined
   identities: Identities
   common: Pick<
     Parameters<typeof startDhcpServer>[0],
@@ -25,7 +34,7 @@ export interface DhcpSurroundings {
 export async function startDhcp(
   request: ServeRequest,
   { name, address, network }: ServedInterface,
-  { machines, identities, common }: DhcpSurroundings,
+  { gate, defaults, hostNameOf, identities, common }: DhcpSurroundings,
   unfinished: AsyncDisposableStack,
 ): Promise<DhcpServer | undefined> {
   if (request.dhcp === 'off') return undefined
@@ -33,13 +42,22 @@ export async function startDhcp(
     ...common,
     interface: name,
     allow: ({ mac }: { mac: string }) => identities.isAllowed(mac),
-    bootFor(machine: Parameters<typeof bootAnswer>[0]) {
+    async bootFor(machine: Machine, asks: DhcpRequestEvent) {
+      const { mac } = machine
       const [architecture] = machine.architectures
       const isPi = machine.bootClient === 'raspberry-pi'
       const processor = isPi ? 'raspberry-pi' : architecture
-      if (identities.isRunning(machine.mac)) return { reason: isRunning }
-      if (processor !== undefined) machines.learnProcessor(machine.mac, processor)
-      return bootAnswer(machine, machines.imageOf(machine.mac).loaders, address)
+      if (identities.isRunning(mac)) return { reason: isRunning }
+      if (processor !== undefined) defaults.learnProcessor(mac, processor)
+      try {
+        const boarding = await gate.enter(mac, asks)
+        if (!boarding) return { reason: nothingToBoot(mac).message }
+        return bootAnswer(machine, boarding.generation.loaders, address)
+      } catch (error) {
+        const known = asNetimageError(error)
+        common.onError(known)
+        return { reason: known.message }
+      }
     },
   }
   const server = await startDhcpServer(
@@ -51,6 +69,7 @@ export async function startDhcp(
           network: networkOf(request, network),
           range: parseRange(rangeOf(request)),
           reservations: request.reservations ?? new Map(),
+          hostNameOf,
           told: request.told ?? { routers: [], nameServers: [] },
           leasesFile: join(request.state, 'leases.sqlite'),
           force: request.force ?? false,

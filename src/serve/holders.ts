@@ -24,6 +24,8 @@ export interface Holders {
   leave(name: string, caller: Caller): void
   /** The address that has the name. */
   addressOf(name: string): string | undefined
+  /** Whether the machine has connections other than this one. */
+  isHeld(name: string, besides: Caller | undefined): boolean
 }
 
 interface Holder {
@@ -106,5 +108,9 @@ export function createHolders(isSilent: (address: string) => boolean, now: () =>
       if (holder?.callers.delete(caller) && holder.callers.size === 0) holders.delete(name)
     },
     addressOf: (name) => holders.get(name)?.address,
+    isHeld(name, besides) {
+      const callers = holders.get(name)?.callers.keys() ?? []
+      return [...callers].some((caller) => caller !== besides)
+    },
   }
 }

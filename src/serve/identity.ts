@@ -62,8 +62,8 @@ export interface Identities {
   isRunning(mac: string): boolean
   /** To be called when a connection has ended. */
   leaves: (caller: Caller) => void
-  /** Whether a machine has connections. */
-  isConnected(name: string): boolean
+  /** Whether a machine has connections, besides the one that is named. */
+  isConnected(name: string, besides?: Caller): boolean
   /** Our own DHCP gave the address to the machine. */
   learnAddress(mac: string, address: string): void
   /** Whether the machine with this name is to be served. */
@@ -151,7 +151,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
       const name = names.get(caller)
       if (name !== undefined) holders.leave(name, caller)
     },
-    isConnected: (name) => holders.addressOf(name) !== undefined,
+    isConnected: (name, besides) => holders.isHeld(name, besides),
     learnAddress: (mac, address) => learn(address, mac),
   }
 }

@@ -1,62 +1,58 @@
-/** The images of a server. */
+/** The images that are named to the server: machines boot them if nobody chose anything for them. */
 import { resolve } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
 import { readImage } from '../image/manifest.ts'
+import type { SettledOptions } from '../image/options.ts'
+import { parseNfsRoot } from '../nixos/nfs-root.ts'
+import { candidateOf } from '../site/candidate.ts'
 import { addImage } from '../site/images/add-image.ts'
-import type { Watching } from '../site/images/changing.ts'
-import { mustBeServable, openServedImage, type ServedImage } from './served-image.ts'
-
-export interface ImagesRequest extends Watching {
-  /** The state directory. */
-  state: string
-  /** Directories that `build` made. */
-  directories: readonly string[]
-  /** The URL of the boot trees, with a slash at its end. */
-  http: string
-}
+import type { DefaultImage } from './defaults.ts'
+import type { Generations } from './generations.ts'
+import type { ServeRequest } from './request.ts'
 
 /**
  * Adds the images to the site, so that they do not change while machines run from them.
  *
- * @param unfinished releases the images at its end
- * @throws `NetimageError` if an image cannot be served, or two images are for one platform
+ * @throws `NetimageError` if an image cannot be added or cannot be served
  */
-export async function openImages(
-  { state, directories, http, ...watching }: ImagesRequest,
-  unfinished: AsyncDisposableStack,
-): Promise<ServedImage[]> {
-  for (const directory of directories) {
+export async function addDefaults(
+  { state, images, progress }: Pick<ServeRequest, 'state' | 'images' | 'progress'>,
+  generations: Generations,
+  signal: AbortSignal | undefined,
+): Promise<DefaultImage[]> {
+  for (const directory of images) {
     // Before anything is copied.
     const { options } = await readImage(resolve(directory), directory)
     mustBeServable(options, directory)
   }
-  const images: ServedImage[] = []
-  for (const directory of directories) {
-    const added = await addImage(state, directory, watching)
-    const image = openServedImage(added.image, http)
-    unfinished.defer(() => image.release())
-    images.push(image)
+  const defaults: DefaultImage[] = []
+  for (const directory of images) {
+    const { image } = await addImage(state, directory, { progress, signal })
+    try {
+      const open = await generations.openImage(image.id)
+      defaults.push({ candidate: await candidateOf(image), open })
+    } finally {
+      image.release()
+    }
   }
-  refuseSameRoots(images)
-  return images
+  return defaults
 }
 
-/** Two images for one platform are refused: a machine could not choose the root that it mounts. */
-function refuseSameRoots(images: readonly ServedImage[]): void {
-  for (const [index, image] of images.entries()) {
-    const other = images
-      .slice(0, index)
-      .find(
-        ({ platform, directory }) => platform === image.platform && directory !== image.directory,
-      )
-    if (!other) continue
-    throw new NetimageError(
-      'bad-option',
-      `${other.name} and ${image.name} are both for ${image.platform}`,
-      {
-        hint: 'Serve only one image for each kind of processor. Serve the other from another server.',
-      },
-    )
-  }
+/**
+ * Refuses an image whose root machines would mount in another way than this server serves roots.
+ *
+ * @param image its name in the error
+ * @throws `NetimageError` `bad-option`
+ */
+export function mustBeServable(options: SettledOptions, image: string): void {
+  const { version } = parseNfsRoot(options.nfsRoot)
+  if (version === undefined || version.startsWith('3')) return
+  throw new NetimageError(
+    'bad-option',
+    `machines would mount the root of ${image} with NFS version ${version}, but \`netimage serve\` has only version 3`,
+    {
+      hint: 'Build the image with version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3. Or serve its root with another NFS server: see docs/servers.md.',
+    },
+  )
 }

@@ -6,7 +6,7 @@ import { readLastBoots } from '../boots/read.ts'
 import { recordBoots, type BootRecord } from '../boots/record.ts'
 import type { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
-import { parseProcessor, type Processor } from './machines.ts'
+import { parseProcessor, type Processor } from './defaults.ts'
 
 export interface Learnt {
   record: BootRecord

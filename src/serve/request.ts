@@ -3,13 +3,14 @@ import type { NetimageError } from '../errors.ts'
 import type { Boot } from '../boots/follow.ts'
 import type { NetworkFacts } from '../protocols/dhcp/address-settings.ts'
 import type { ServeEvent } from '../protocols/event.ts'
+import type { Told } from '../site/life/life.ts'
 import type { Progress } from '../progress.ts'
 import type { Allowed } from './identity.ts'
 
 export interface ServeRequest {
   /**
-   * Directories that `build` made. They are added to the site. A machine gets the first image for its
-   * processor.
+   * Directories that `build` made. They are added to the site. A machine for which nobody chose an
+   * image gets the one for its processor.
    */
   images: readonly string[]
   /** The state directory. */
@@ -43,6 +44,8 @@ export interface ServeRequest {
   singlePort?: boolean
   /** Called for each event, with the boot that it belongs to. */
   see: (boot: Boot, event: ServeEvent, at: number) => void
+  /** Called if something happens to a generation of a machine. */
+  onTold: (told: Told) => void
   /** Shows how the images are added. */
   progress?: Progress | undefined
   /** Called for errors that are not caused by a machine. */

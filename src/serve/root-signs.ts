@@ -1,12 +1,20 @@
-/** Finds out how far a machine has booted, from its operations in its root. */
+/** Finds out what a machine does, from its operations in its root. */
 import type { Report, RootEvent } from '../protocols/event.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
-import type { Machines } from './machines.ts'
 import type { Observation } from '../protocols/nfs/program.ts'
+import type { Sign } from '../site/life/attempts.ts'
+import { failedNote, goodNote, notesDirectory, readFailedNote, readGoodNote } from './boot-notes.ts'
+import type { Machines } from './machines.ts'
 
 /** nixos-rebuild and the first boot set the profile `system` in this directory. */
 const profiles = ['nix', 'var', 'nix', 'profiles']
 const systemProfile = Buffer.from('system')
+
+export interface RootWatchSettings {
+  machines: Pick<Machines, 'rootOf'>
+  report: Report
+  onSign: (machine: string, sign: Sign) => void
+}
 
 export interface RootWatch {
   observe: (seen: Observation) => void
@@ -16,7 +24,7 @@ export interface RootWatch {
 const naming = new Set(['CREATE', 'SYMLINK', 'RENAME', 'LINK'])
 
 /** The caller must call `boots` when a machine begins to boot. */
-export function watchRoots(machines: Machines, report: Report): RootWatch {
+export function watchRoots({ machines, report, onSign }: RootWatchSettings): RootWatch {
   // Each step is reported once for each boot.
   const told = new Map<string, Set<RootEvent['step']>>()
 
@@ -28,30 +36,51 @@ export function watchRoots(machines: Machines, report: Report): RootWatch {
     report({ ...clueOf(machine), kind: 'root', step })
   }
 
-  function observe({ machine, procedure, node, directory, name }: Observation): void {
-    if (procedure === 'READ' && node !== undefined) {
-      const root = machines.rootOf(machine)
-      if (!root?.isInit(node)) return
-      // A machine reads init at each boot, but registers the store only at the first.
-      if (told.get(machine)?.has('init')) return
-      tell(machine, 'init')
-      if (findSystemProfile(root.fileSystem)) tell(machine, 'registered')
-    } else if (naming.has(procedure) && name?.equals(systemProfile)) {
-      const root = machines.rootOf(machine)
-      if (root && directory === findPath(root.fileSystem, profiles)) tell(machine, 'registered')
+  function read(machine: string, node: NodeId): void {
+    // A machine reads init at each boot, but registers the store only if it has changed.
+    if (told.get(machine)?.has('init')) return
+    const root = machines.rootOf(machine)
+    if (!root?.isInit(node)) return
+    tell(machine, 'init')
+    if (isThere(root.fileSystem, profiles, systemProfile)) tell(machine, 'registered')
+  }
+
+  function names(machine: string, directory: NodeId | undefined, name: Buffer): void {
+    const known = watched.get(name.toString('latin1'))
+    const root = known && machines.rootOf(machine)
+    if (!known || !root || findPath(root.fileSystem, known) !== directory) return
+    if (known === profiles) tell(machine, 'registered')
+    else {
+      const isGood = name.equals(Buffer.from(goodNote))
+      const sign = isGood ? readGoodNote(root.fileSystem) : readFailedNote(root.fileSystem)
+      if (sign) onSign(machine, sign)
     }
   }
 
-  return { observe, boots: (machine) => void told.delete(machine) }
+  return {
+    observe({ machine, procedure, node, directory, name }) {
+      onSign(machine, { kind: 'alive' })
+      if (procedure === 'READ' && node !== undefined) read(machine, node)
+      else if (naming.has(procedure) && name) names(machine, directory, name)
+    },
+    boots: (machine) => void told.delete(machine),
+  }
 }
+
+/** The directories in which these names say something. */
+const watched = new Map<string, readonly string[]>([
+  ['system', profiles],
+  [goodNote, notesDirectory],
+  [failedNote, notesDirectory],
+])
 
 function clueOf(machine: string): { mac: string } | { address: string } {
   return machine.includes(':') ? { mac: machine } : { address: machine }
 }
 
-function findSystemProfile(fileSystem: FileSystem): boolean {
-  const directory = findPath(fileSystem, profiles)
-  return directory !== undefined && fileSystem.lookup(directory, systemProfile) !== undefined
+function isThere(fileSystem: FileSystem, path: readonly string[], name: Buffer): boolean {
+  const directory = findPath(fileSystem, path)
+  return directory !== undefined && fileSystem.lookup(directory, name) !== undefined
 }
 
 function findPath(fileSystem: FileSystem, names: readonly string[]): NodeId | undefined {

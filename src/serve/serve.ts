@@ -1,5 +1,5 @@
 /** Runs all servers that a machine without a disk needs, from power-on to its root. */
-import { asNetimageError, type NetimageError } from '../errors.ts'
+import type { NetimageError } from '../errors.ts'
 import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
 import type { DhcpServer } from '../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../protocols/event.ts'
@@ -11,28 +11,34 @@ import { startTftpServer } from '../protocols/tftp/server.ts'
 import { attend, type Attention } from './attend.ts'
 import { startDhcp } from './dhcp.ts'
 import { createIdentities, type Identities } from './identity.ts'
-import { openImages } from './images.ts'
+import { addDefaults } from './images.ts'
+import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
+import { createGate, type Gate } from './gate.ts'
+import { createGenerations, type Generations, type OpenGeneration } from './generations.ts'
 import { createMachines, type Machines } from './machines.ts'
 import { openLearnt } from './learnt.ts'
 import { createNeighbours, isNeighbourOf } from './neighbours.ts'
-import { machinesElsewhere } from './other-images.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
+import type { Publishing } from '../site/publish/publishing.ts'
+import { startPublishing } from './publishing.ts'
 import type { ServePorts, ServeRequest } from './request.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
-import type { ServedImage } from './served-image.ts'
+import type { Sign } from '../site/life/attempts.ts'
+import { openSite, type Site } from '../site/site.ts'
 import { handleKey, openState } from './state.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
 
 /** A machine without a connection that has not called for this long is taken to be off. */
 const unusedMs = 10_000
+/** How often the site decides what the passing of time decides. Milliseconds. */
+const tickMs = 2000
 
 export interface Serving {
   interface: ServedInterface
-  images: readonly ServedImage[]
+  /** The images that machines boot if nobody chose anything for them. */
+  images: readonly DefaultImage['open'][]
   ports: ServePorts
   boots: () => Boot[]
-  /** Machines whose last layer is over another image: those that still run lose their root now. */
-  elsewhere: readonly string[]
   /** Resolves if the interface has lost the address, so that no machine can be served any more. */
   lost: Promise<NetimageError>
   close: () => Promise<void>
@@ -46,11 +52,12 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const http = `http://${address}${request.ports.http === 80 ? '' : `:${request.ports.http}`}/`
   await using unfinished = new AsyncDisposableStack()
   openState(state)
-  const { images: directories, progress } = request
-  const images = await openImages({ state, directories, http, signal, progress }, unfinished)
   const key = handleKey(state)
-  const wiring = wire(request, place, images, unfinished)
-  const ports = await startServers({ ...wiring, request, place, images, key, signal }, unfinished)
+  const generations = createGenerations({ state, http, onError })
+  unfinished.defer(() => generations.close())
+  const images = await addDefaults(request, generations, signal)
+  const wiring = wire(request, place, { generations, images }, unfinished)
+  const ports = await startServers({ ...wiring, request, place, key, signal }, unfinished)
 
   const lost = Promise.withResolvers<NetimageError>()
   const isChosen = request.address !== undefined
@@ -62,14 +69,12 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     }),
   )
 
-  const elsewhere = machinesElsewhere(state, images).filter(wiring.identities.isAllowed)
   const running = unfinished.move()
   return {
     interface: place,
-    images,
+    images: images.map(({ open }) => open),
     ports,
     boots: () => wiring.follower.boots(),
-    elsewhere,
     lost: lost.promise,
     close: () => running.disposeAsync(),
   }
@@ -77,11 +82,16 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
 
 /** What the server knows of machines, and how it learns. */
 interface Wiring {
+  site: Site
   identities: Identities
+  defaults: Defaults
+  generations: Generations
+  gate: Gate<OpenGeneration>
   machines: Machines
   follower: Follower
   attention: Attention
   roots: RootWatch
+  publishing: Publishing
   /** The DHCP server, once it runs: it is told which machines are real. */
   dhcp: { server?: DhcpServer | undefined }
 }
@@ -89,7 +99,7 @@ interface Wiring {
 function wire(
   request: ServeRequest,
   place: ServedInterface,
-  images: readonly ServedImage[],
+  { generations, images }: { generations: Generations; images: readonly DefaultImage[] },
   unfinished: AsyncDisposableStack,
 ): Wiring {
   const { state, onError } = request
@@ -102,33 +112,69 @@ function wire(
     onAddress: (ip, mac) => learnt.facts.keep('address', ip, mac),
     onDouble: tellDoubles((double) => onError(doubleError(double))),
   })
-  const machines = createMachines({
-    ...{ images, state, identities, onError },
-    ephemeral: request.ephemeral ?? false,
-    layerSize: request.layerSize,
+  const defaults = createDefaults({
+    images,
     learntProcessors: learnt.processors,
     onProcessor: (mac, processor) => learnt.facts.keep('processor', mac, String(processor)),
   })
-  unfinished.defer(() => machines.close())
+  const site = openSite({ state, at: Date.now(), onTold: request.onTold, onError })
+  unfinished.defer(() => site.close(Date.now()))
+  const ticking = setInterval(() => site.tick(Date.now()), tickMs)
+  unfinished.defer(() => clearInterval(ticking))
 
-  const partOf = (machine: string, file: string) => machines.imageOf(machine).partOf(file)
-  const rootPaths = new Set(images.map(({ rootPath }) => rootPath))
+  const partOf = (machine: string, file: string) => {
+    const boarding = gate.now(machine)
+    const part = typeof boarding === 'object' ? boarding.generation.partOf(file) : undefined
+    return part ?? generations.partOf(file)
+  }
   const follower = followBoots({
     partOf,
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
-    isRoot: (path) => rootPaths.has(path.replace(/\/+$/, '') || '/'),
+    isRoot: (path) => generations.isRoot(path.replace(/\/+$/, '') || '/'),
     earlierBoots: learnt.boots,
   })
+  const gate = createGate({
+    ...{ site, follower, partOf },
+    defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
+    open: (machine, bound) => generations.open(machine, bound),
+    openDefault: ({ image }) => generations.openImage(image),
+    isConnected: (machine, besides) => identities.isConnected(machine, besides),
+    onBegin: (machine) => machines.begins(machine),
+  })
+  const machines = createMachines({
+    ...{ gate, state, identities, onError },
+    ephemeral: request.ephemeral ?? false,
+    layerSize: request.layerSize,
+    onOpen: (machine) => publishing.notice(machine),
+  })
+  unfinished.defer(() => machines.close())
+  const onSign = (machine: string, sign: Sign, at = Date.now()) => {
+    // Others are not remembered: their hardware addresses may be invented.
+    if (gate.isBound(machine)) site.sign(machine, sign, at)
+  }
   const dhcp: Wiring['dhcp'] = {}
   const attention = attend({
-    ...{ follower, identities, machines, partOf, record: learnt.record, see: request.see },
+    ...{ follower, identities, onSign, record: learnt.record, see: request.see },
     onBoot: (machine) => roots.boots(machine),
     onCome: (machine) => dhcp.server?.sees(machine),
-    onError: (error) => onError(asNetimageError(error)),
   })
-  const roots = watchRoots(machines, both(attention))
-  return { identities, machines, follower, attention, roots, dhcp }
+  const roots = watchRoots({ machines, onSign, report: both(attention) })
+  const publishing = startPublishing({ state, site, machines, onError })
+  unfinished.defer(() => publishing.close())
+  return {
+    site,
+    identities,
+    defaults,
+    generations,
+    gate,
+    machines,
+    follower,
+    attention,
+    roots,
+    publishing,
+    dhcp,
+  }
 }
 
 function both({ learn, tell }: Attention) {
@@ -141,7 +187,6 @@ function both({ learn, tell }: Attention) {
 interface Surroundings extends Wiring {
   request: ServeRequest
   place: ServedInterface
-  images: readonly ServedImage[]
   /** The secret of file handles. */
   key: Buffer
   signal: AbortSignal | undefined
@@ -151,7 +196,7 @@ async function startServers(
   around: Surroundings,
   unfinished: AsyncDisposableStack,
 ): Promise<ServePorts> {
-  const { request, place, images, key, signal, identities, machines, follower, attention } = around
+  const { request, place, key, signal, identities, machines, follower, attention } = around
   const { ports, onError } = request
   const { address } = place
   const clientAt = (ip: string) => {
@@ -173,7 +218,10 @@ async function startServers(
     machineOf: machines.nfsMachineOf,
     onLeave: identities.leaves,
     handleKey: key,
-    observe: around.roots.observe,
+    observe(seen) {
+      around.roots.observe(seen)
+      around.publishing.observe(seen)
+    },
   })
   unfinished.defer(() => nfs.close())
   const closingUnused = setInterval(
@@ -195,15 +243,14 @@ async function startServers(
     knowledge: {
       isFor: (ip) => ip === address || ip.startsWith('127.') || clientAt(ip).isServed,
       machines: () => new Map(follower.boots().map((boot) => [boot.machine, boot])),
-      images: () =>
-        images.map(({ name, toplevel, platform, rootPath }) => ({
-          ...{ name, toplevel, platform, rootPath },
-        })),
+      images: () => around.generations.images(),
     },
   })
   unfinished.defer(() => http.close())
   const heard = { ...common, learn: attention.learn, report: attention.tell }
-  const surroundings = { machines, identities, common: heard }
+  const { site, gate, defaults } = around
+  const hostNameOf = (mac: string) => site.nameOf(mac)
+  const surroundings = { gate, defaults, hostNameOf, identities, common: heard }
   around.dhcp.server = await startDhcp(request, place, surroundings, unfinished)
   return {
     tftp: tftp.port,

@@ -50,6 +50,8 @@ export interface Site {
   assign(machine: string, candidate: Candidate, at: number, by: Chooser): Promise<Assigned>
   /** The life of a machine, which may be new. @throws `NetimageError` */
   lifeOf(machine: string): Life
+  /** The name that a person gave the machine. @throws `NetimageError` */
+  nameOf(machine: string): string | undefined
   /** What the machine was bound to last. It may still run. @throws `NetimageError` */
   boundOf(machine: string): Bound | undefined
   /** What a machine does that has begun an attempt. */
@@ -171,6 +173,7 @@ export function openSite(settings: SiteSettings): Site {
       return assigned
     },
     lifeOf: database.read.lifeOf,
+    nameOf: (machine) => database.read.names().get(machine),
     boundOf: (machine) => boundIn(database.read.lifeOf(machine)),
     sign(machine, sign, at) {
       const now = clock(at)

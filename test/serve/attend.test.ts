@@ -11,7 +11,7 @@ const addressOf = (number: number) => `10.0.${number >> 8}.${number & 255}`
 
 function open(isAllowed: (name: string) => boolean) {
   const given = new Map<string, string>()
-  const [booted, came]: [string[], string[]] = [[], []]
+  const [booted, came, signs]: [string[], string[], string[]] = [[], [], []]
   const [told, kept]: [ServeEvent[], [string, boolean | undefined][]] = [[], []]
   const attention = attend({
     follower: followBoots({
@@ -21,15 +21,13 @@ function open(isAllowed: (name: string) => boolean) {
       isRoot: () => true,
     }),
     identities: { isAllowed, learnAddress: (mac, address) => void given.set(address, mac) },
-    machines: { boots: (name) => (booted.push(name), Promise.resolve()) },
-    partOf: () => 'loader',
-    onBoot: () => {},
+    onSign: (name, sign) => void signs.push(`${name} ${'step' in sign ? sign.step : sign.kind}`),
+    onBoot: (name) => void booted.push(name),
     onCome: (name) => void came.push(name),
     record: { add: ({ machine }, _event, _at, isServed) => void kept.push([machine, isServed]) },
     see: (_boot, event) => told.push(event),
-    onError: assert.ifError,
   })
-  return { ...attention, given, booted, came, told, kept }
+  return { ...attention, given, booted, came, signs, told, kept }
 }
 
 suite('events', () => {
@@ -49,6 +47,16 @@ suite('events', () => {
     assert.equal(given.size, count)
     assert.equal(booted.length, count)
     assert.ok(told.length < count, `${told.length} told`)
+  })
+
+  test('are signs of a machine once for each step and each trouble', () => {
+    const { learn, signs } = open(() => true)
+    const file = { kind: 'http', file: '/x', bytes: 0, mac: 'a' } as const
+    learn({ kind: 'dhcp', proxy: false, step: 'discover', architecture: 0, mac: 'a' })
+    for (const step of ['begin', 'end', 'begin', 'missing', 'missing'] as const) {
+      learn({ ...file, step })
+    }
+    assert.deepEqual(signs, ['a dhcp', 'a loader', 'a trouble'])
   })
 
   test('of one packet, whose sender may be forged, do not show that a machine is real', () => {

@@ -17,6 +17,8 @@ export interface AddressSettings {
   /** Hardware address (lower case with colons) to IPv4 address; must lie in `network`. */
   reservations: ReadonlyMap<string, string>
   told: NetworkFacts
+  /** The host name that the machine with a hardware address is told. [RFC 2132 §3.14] */
+  hostNameOf?: (mac: string) => string | undefined
   /** SQLite database; created if it is missing. */
   leasesFile: string
   /** Start even if another DHCP server answers. */

@@ -23,6 +23,8 @@ export interface FullSettings {
   address: string
   network: Network
   told: NetworkFacts
+  /** The host name that the machine with a hardware address is told. */
+  hostNameOf?: ((mac: string) => string | undefined) | undefined
   leases: Leases
   findUser: FindUser
   /** Milliseconds since 1970. */
@@ -52,7 +54,7 @@ const maxProbes = 4
 const maxChoosing = 256
 
 export function serveInFull(settings: FullSettings): AnswerInFull {
-  const { address: server, network, leases, findUser, now } = settings
+  const { address: server, network, hostNameOf, leases, findUser, now } = settings
   const networkOptions = optionsOf(network, settings.told)
 
   function acknowledge(
@@ -73,6 +75,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
           [option.rebindingSeconds, Math.floor((given.seconds * 7) / 8)],
         ]
       : []
+    const hostName = hostNameOf?.(machine.mac)
     const packet = replyTo(request, server, type, {
       // A kernel or an initrd needs it too: `nfsroot=` without a server means this address.
       nextServer: server,
@@ -81,6 +84,7 @@ export function serveInFull(settings: FullSettings): AnswerInFull {
       ...(given && { yourAddress: given.address }),
       options: new Map([
         ...networkOptions,
+        ...(hostName === undefined ? [] : [[option.hostName, Buffer.from(hostName)] as const]),
         ...times.map(([code, seconds]) => [code, numberValue(seconds)] as const),
         ...bootOptions,
       ]),

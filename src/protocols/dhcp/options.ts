@@ -7,6 +7,7 @@ export const option = {
   netmask: 1,
   routers: 3,
   nameServers: 6,
+  hostName: 12,
   domain: 15,
   /** PXE's options. */
   vendorOptions: 43,

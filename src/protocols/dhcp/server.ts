@@ -33,8 +33,12 @@ export type DhcpServerOptions = {
   address: string
   /** Whether a machine is served at all. */
   allow: (machine: Machine) => boolean
-  /** The boot answer for a machine; called only for machines that boot by DHCP. */
-  bootFor: (machine: Machine) => BootAnswer | NoBoot
+  /**
+   * The boot answer for a machine; called only for machines that boot by DHCP.
+   *
+   * @param asks what the machine asks for, as it is reported once it is answered
+   */
+  bootFor: (machine: Machine, asks: DhcpRequestEvent) => Promise<BootAnswer | NoBoot>
   /** Called with every event, before `report`; `report` is limited if events come in a flood. */
   learn?: Report
   report: Report
@@ -42,6 +46,8 @@ export type DhcpServerOptions = {
   onError: (error: NetimageError) => void
   signal?: AbortSignal
 } & ({ mode: 'proxy' } | ({ mode: 'full' } & AddressSettings))
+
+export type DhcpRequestEvent = DhcpEvent & { mac: string }
 
 export interface DhcpServer {
   /**
@@ -178,10 +184,10 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
 
 function proxyRole({ allow, bootFor, address }: DhcpServerOptions): Role {
   return {
-    answer(request, machine, port) {
+    async answer(request, machine, port) {
       if (machine.bootClient === undefined || !isForProxy(request, port)) return undefined
       if (!allow(machine)) return { step: 'refuse', reason: notServed }
-      const boot = bootFor(machine)
+      const boot = await bootFor(machine, requestEvent(request, machine, true))
       if ('reason' in boot) return { step: 'refuse', reason: boot.reason }
       return answerAsProxy(request, { machine, boot, server: address, port })
     },
@@ -202,19 +208,24 @@ async function fullRole(
   running: AsyncDisposableStack,
 ): Promise<Role> {
   const { interface: device, address, network, told, allow, bootFor, onError, signal } = options
+  const { hostNameOf } = options
   const own = [address, ...ownAddresses().map((one) => one.address)]
   const excluded = checkAddresses(options, own)
   if (!options.force) await assertAlone(device, signal)
   const file = running.adopt(openLeaseFile(options.leasesFile, onError), (opened) => opened.close())
   const { findUser } = running.adopt(await findUsersByArp(device), (probe) => probe.close())
   const leases = keepLeases({ ...options, excluded, file })
-  const answer = serveInFull({ address, network, told, leases, findUser, now: Date.now })
+  const answer = serveInFull({
+    ...{ address, network, told, hostNameOf, leases, findUser },
+    now: Date.now,
+  })
   return {
-    answer(request, machine) {
+    async answer(request, machine) {
       if (!allow(machine)) return { step: 'refuse', reason: notServed }
-      const boot = machine.bootClient && bootFor(machine)
+      const boot =
+        machine.bootClient && (await bootFor(machine, requestEvent(request, machine, false)))
       if (boot && 'reason' in boot) return { step: 'refuse', reason: boot.reason }
-      return answer(request, machine, boot)
+      return await answer(request, machine, boot)
     },
     places: [
       { address, port: serverPort },
@@ -261,6 +272,10 @@ function clueOf(
     ...(userClass !== undefined && { userClass }),
     ...(vendorClass !== undefined && { vendorClass }),
   }
+}
+
+function requestEvent(request: DhcpPacket, machine: Machine, proxy: boolean): DhcpRequestEvent {
+  return { ...clueOf(machine, proxy), step: askedStep(request) ?? 'request' }
 }
 
 function askedStep(request: DhcpPacket): DhcpEvent['step'] | undefined {

@@ -51,7 +51,11 @@ function open({ last = '10.0.0.103', reservations = new Map<string, string>() } 
     return user
   }
   const told = { routers: [], nameServers: [] }
-  const answer = serveInFull({ address: server, network, told, leases, findUser, now: () => now })
+  const hostNameOf = (mac: string) => (mac === a ? 'pi1' : undefined)
+  const answer = serveInFull({
+    ...{ address: server, network, told, hostNameOf, leases, findUser },
+    now: () => now,
+  })
 
   async function send(
     type: keyof typeof messageType,
@@ -98,6 +102,13 @@ suite('a full DHCP server [RFC 2131]', () => {
     const offer = await send('discover', a)
     const told = await send('request', a, { wanted: offer?.address ?? '', to: server })
     assert.deepEqual([offer?.packet?.nextServer, told?.packet?.nextServer], [server, server])
+  })
+
+  test('tells a machine the host name that a person gave it', async () => {
+    const { send } = open()
+    const [named, other] = [await send('discover', a), await send('discover', b)]
+    assert.equal(named?.packet?.options.get(option.hostName)?.toString(), 'pi1')
+    assert.equal(other?.packet?.options.has(option.hostName), false)
   })
 
   test('gives an unknown machine only an address that was offered, so that a flood cannot take all', async () => {

@@ -26,7 +26,7 @@ try {
     ...settings,
     reservations: new Map(Object.entries(reservations)),
     allow: ({ mac }) => allow?.includes(mac) ?? true,
-    bootFor: (machine) => bootAnswer(machine, loaders, settings.address),
+    bootFor: async (machine) => bootAnswer(machine, loaders, settings.address),
     report: (event) => void process.stdout.write(`${JSON.stringify(event)}\n`),
     onError: (error) => void process.stdout.write(`error: ${error.message}\n`),
   })

@@ -1,8 +1,6 @@
 // The smallest image for `netimage serve`: a made-up system with a script for iPXE.
 
 import assert from 'node:assert/strict'
-import { openServedImage, type ServedImage } from '../../../src/serve/served-image.ts'
-import { addImage } from '../../../src/site/images/add-image.ts'
 import { netimage, type Run } from '../../support/netimage.ts'
 import { inventSystem, makeKey, writeCache } from '../../support/synthetic.ts'
 import type { Workspace } from '../../support/workspace.ts'
@@ -28,12 +26,6 @@ export function buildTo(
     ...['build', toplevel.path, '--from', `file://${path('cache')}`, '-o', image],
     ...['--trusted-public-keys', key.publicKey, '--pool', pool, '--boot', 'ipxe', ...flags],
   ])
-}
-
-/** Adds the image to a site, as the server does. The caller releases it. */
-export async function openBuiltImage(state: string, built: string): Promise<ServedImage> {
-  const { image } = await addImage(state, built)
-  return openServedImage(image, 'http://127.0.0.1/')
 }
 
 /** A file of its root tree that machines read, as the names of its path. */

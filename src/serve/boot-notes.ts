@@ -1,0 +1,55 @@
+/** Reads the notes of the module that a boot is good, or is not: see nix/bless.nix. */
+import * as v from 'valibot'
+
+import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
+import type { Sign } from '../site/life/attempts.ts'
+
+/** The directory of the notes, and their names. */
+export const notesDirectory: readonly string[] = ['var', 'lib', 'netimage']
+export const goodNote = 'blessed'
+export const failedNote = 'failed'
+
+/** The machine writes what it likes. A note has some hundred bytes. */
+const maxBytes = 4096
+const maxUnits = 5
+
+const bootSchema = v.object({
+  version: v.literal(1),
+  bootId: v.pipe(v.string(), v.uuid()),
+  toplevel: v.string(),
+})
+const failedSchema = v.object({ version: v.literal(1), units: v.array(v.string()) })
+
+/** @returns undefined if there is no valid note */
+export function readGoodNote(fileSystem: FileSystem): Sign | undefined {
+  const note = v.safeParse(noteOf(bootSchema), readNote(fileSystem, goodNote))
+  if (!note.success) return undefined
+  const { bootId, toplevel } = note.output
+  return { kind: 'bless', bootId, toplevel }
+}
+
+/** @returns undefined if there is no valid note */
+export function readFailedNote(fileSystem: FileSystem): Sign | undefined {
+  const note = v.safeParse(noteOf(failedSchema), readNote(fileSystem, failedNote))
+  if (!note.success) return undefined
+  const { units } = note.output
+  const named = units.length === 0 ? 'no unit says why' : units.slice(0, maxUnits).join(', ')
+  const more = units.length > maxUnits ? ` and ${units.length - maxUnits} more` : ''
+  return { kind: 'trouble', trouble: `boot-complete.target was not reached: ${named}${more}` }
+}
+
+function noteOf<Schema extends v.GenericSchema>(schema: Schema) {
+  return v.pipe(v.string(), v.parseJson(), schema)
+}
+
+/** Follows no links. @returns undefined if there is no such file */
+function readNote(fileSystem: FileSystem, note: string): string | undefined {
+  let node: NodeId | undefined = fileSystem.root
+  for (const name of [...notesDirectory, note]) {
+    if (node === undefined || fileSystem.attributes(node).kind !== 'directory') return undefined
+    node = fileSystem.lookup(node, Buffer.from(name))
+  }
+  if (node === undefined || fileSystem.attributes(node).kind !== 'file') return undefined
+  const bytes = Buffer.alloc(maxBytes)
+  return bytes.toString('utf8', 0, fileSystem.read(node, 0, bytes))
+}

@@ -1,0 +1,153 @@
+/** What generations give to machines: boot files, and the images of their roots. */
+import { join } from 'node:path'
+
+import { bootParts, type BootPart } from '../boots/boot-parts.ts'
+import { findLoaders, type Loaders } from '../boot/loaders.ts'
+import { processorOfProgram } from '../boot/pe.ts'
+import { asNetimageError, type NetimageError } from '../errors.ts'
+import type { Manifest } from '../image/manifest.ts'
+import { parseNfsRoot } from '../nixos/nfs-root.ts'
+import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
+import type { RootImage } from '../roots/root-image.ts'
+import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
+import type { PublishImage } from '../site/publish/boot-tree.ts'
+import { openPublished } from '../site/publish/published.ts'
+import type { Bound } from '../site/site.ts'
+
+export interface OpenGeneration {
+  /** The image whose files outside the store the machine sees. */
+  image: { id: string; directory: string; name: string; toplevel: string }
+  toplevel: string
+  /** As Nix names it: `aarch64-linux`. */
+  platform: string
+  bootTree: string
+  /** The path that machines mount: absolute, without a slash at its end. */
+  rootPath: string
+  loaders: Loaders
+  partOf: (file: string) => BootPart | undefined
+  /** The paths of the inits of all boot entries. */
+  inits: readonly string[]
+  /** The image as it is needed for a system that the machine publishes. */
+  publishImage: PublishImage
+  /** Opens the files below the layer. The caller closes the index. @throws `NetimageError` */
+  openIndex(): ImageIndex
+}
+
+export interface GenerationsSettings {
+  state: string
+  /** The URL of boot trees, with a slash at its end. */
+  http: string
+  /** Called if an image of which only store paths are wanted cannot be read. */
+  onError: (error: NetimageError) => void
+}
+
+export interface Generations {
+  /** @throws `NetimageError` `path-not-found`, `image-damaged` */
+  open(machine: string, bound: Bound): Promise<OpenGeneration>
+  /** @throws as `open` */
+  openImage(id: string): Promise<OpenGeneration>
+  /** The part of a boot file in the first image that has it. */
+  partOf(file: string): BootPart | undefined
+  /** Whether machines mount this path as their root. */
+  isRoot(path: string): boolean
+  /** The images that are open now. */
+  images(): { name: string; toplevel: string; platform: string; rootPath: string }[]
+  close(): void
+}
+
+export function createGenerations({ state, http, onError }: GenerationsSettings): Generations {
+  const indexes = createImageIndexes()
+  const opened = new Map<string, Promise<SiteImage>>()
+  const held = new Map<SiteImage, OpenGeneration>()
+
+  /** An image that is open cannot be removed from the site. */
+  function take(id: string): Promise<SiteImage> {
+    const known = opened.get(id)
+    if (known) return known
+    const image = openSiteImage(state, id)
+    opened.set(id, image)
+    image.then(
+      (found) => held.set(found, describe(found, [], ofImage(found))),
+      () => opened.delete(id),
+    )
+    return image
+  }
+
+  function describe(
+    image: SiteImage,
+    kept: readonly RootImage[],
+    { system, boot, bootTree }: Pick<OpenedSystem, 'system' | 'boot' | 'bootTree'>,
+  ): OpenGeneration {
+    const files = new Set(boot.files.map(({ path }) => path))
+    const { rootDirectoryName, nfsRoot } = image.options
+    const { id, directory } = image
+    return {
+      image: { id, directory, name: rootDirectoryName, toplevel: image.system.toplevel },
+      toplevel: system.toplevel,
+      platform: system.platform,
+      bootTree,
+      rootPath: parseNfsRoot(nfsRoot).path.replace(/\/+$/, '') || '/',
+      loaders: findLoaders(files, (file) => processorOfProgram(join(bootTree, file)), http),
+      partOf: bootParts({ system, boot }),
+      inits: system.entries.map(({ init }) => init),
+      publishImage: { id, manifest: image.manifest, bootTree: image.bootTree },
+      openIndex: () => indexes.open(image.rootImage, kept),
+    }
+  }
+
+  /** The store paths of earlier generations are no condition for a boot. */
+  async function keptImages(bound: Bound): Promise<RootImage[]> {
+    const ids = new Set(bound.kept.map(({ image }) => image))
+    ids.delete(bound.generation.image)
+    const images: RootImage[] = []
+    for (const id of ids) {
+      try {
+        images.push((await take(id)).rootImage)
+      } catch (error) {
+        onError(asNetimageError(error))
+      }
+    }
+    return images
+  }
+
+  return {
+    async open(machine, bound) {
+      const { image: id, published } = bound.generation
+      const image = await take(id)
+      const kept = await keptImages(bound)
+      if (published === undefined) return describe(image, kept, ofImage(image))
+      return describe(image, kept, await openPublished(publishedOf(state, machine), published))
+    },
+    async openImage(id) {
+      const image = await take(id)
+      return describe(image, [], ofImage(image))
+    },
+    partOf(file) {
+      for (const { partOf } of held.values()) {
+        const part = partOf(file)
+        if (part) return part
+      }
+      return undefined
+    },
+    isRoot: (path) => [...held.values()].some(({ rootPath }) => rootPath === path),
+    images: () =>
+      [...held.values()].map(({ image: { name }, toplevel, platform, rootPath }) => ({
+        ...{ name, toplevel, platform, rootPath },
+      })),
+    close() {
+      for (const image of held.keys()) image.release()
+      held.clear()
+    },
+  }
+}
+
+type OpenedSystem = Pick<Manifest, 'system' | 'boot'> & { bootTree: string }
+
+function ofImage({ manifest, bootTree }: SiteImage): OpenedSystem {
+  return { system: manifest.system, boot: manifest.boot, bootTree }
+}
+
+/** The directory of the systems that a machine published. */
+export function publishedOf(state: string, machine: string): string {
+  return join(state, 'published', machine.replaceAll(':', '-'))
+}

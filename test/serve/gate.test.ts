@@ -1,0 +1,136 @@
+// Attempts of machines, by the events of their boots, with the site on the disk.
+
+import assert from 'node:assert/strict'
+import { after, before, suite, test } from 'node:test'
+import type { BootPart } from '../../src/boots/boot-parts.ts'
+import { followBoots } from '../../src/boots/follow.ts'
+import type { ServeEvent } from '../../src/protocols/event.ts'
+import type { Caller } from '../../src/protocols/rpc/program.ts'
+import { createGate } from '../../src/serve/gate.ts'
+import type { Candidate } from '../../src/site/life/life.ts'
+import { openSite } from '../../src/site/site.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const mac = 'dc:a6:32:00:00:01'
+const address = '10.0.0.100'
+const parts = new Map<string, BootPart>([
+  ['boot.ipxe', 'loader'],
+  ['start4.elf', 'loader'],
+  ['kernel8.img', 'kernel'],
+  ['kernel', 'kernel'],
+  ['initrd', 'initrd'],
+])
+const image = (name: string): Candidate => ({
+  ...{ image: name, source: 'assigned', toplevel: `/nix/store/${name}`, blesses: false },
+})
+
+suite('the gate of boots', () => {
+  let workspace: Workspace
+  let count = 0
+  before(() => (workspace = makeWorkspace('gate')))
+  after(() => workspace.remove())
+
+  function start(state = workspace.path(`state-${++count}`)) {
+    let now = 1_000_000
+    const connected = new Set<Caller>()
+    const begun: string[] = []
+    const site = openSite({ state, at: now, onTold: () => {}, onError: assert.ifError })
+    const partOf = (_machine: string, file: string) => parts.get(file)
+    const follower = followBoots({
+      partOf,
+      nameOf: (asked) => (asked === address ? mac : asked),
+      isServed: () => true,
+      isRoot: (path) => path === '/srv/root',
+    })
+    const gate = createGate({
+      ...{ site, follower, partOf },
+      defaultFor: () => image('default'),
+      open: (_machine, { generation }) => Promise.resolve(generation.image),
+      openDefault: (candidate) => Promise.resolve(candidate.image),
+      isConnected: (_machine, besides) => [...connected].some((each) => each !== besides),
+      onBegin: (machine) => begun.push(machine),
+      now: () => now,
+    })
+    return {
+      ...{ state, site, gate, connected, begun },
+      /** What the machine boots, as image and number of the attempt. */
+      boots: async (events: readonly ServeEvent[], caller?: Caller) => {
+        const seen: string[] = []
+        for (const event of events) {
+          now += 2000
+          const boarding = await gate.enter(event.mac ?? mac, event, caller)
+          follower.see(event, now)
+          seen.push(`${boarding?.generation} ${boarding?.bound?.attempt.number}`)
+        }
+        return [...new Set(seen)]
+      },
+    }
+  }
+
+  const discover = { kind: 'dhcp', step: 'discover', proxy: false, architecture: 0, mac } as const
+  const file = (name: string) =>
+    ({ kind: 'tftp', step: 'begin', file: name, bytes: 0, address }) as const
+  const mount = { kind: 'nfs', step: 'mount', path: '/srv/root', address } as const
+  const ipxe = [
+    ...[discover, discover, discover, file('boot.ipxe'), discover, file('boot.ipxe')],
+    ...[file('kernel'), file('initrd'), mount],
+  ]
+
+  test('begins one attempt a boot, however often firmware asks DHCP and for files', async () => {
+    const { boots, site, gate } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots(ipxe)
+    await site.assign(mac, image('b'), 0, 'person')
+    assert.deepEqual(await boots([mount]), ['a 1'])
+    assert.deepEqual(await boots(ipxe), ['b 2'])
+    const pi = [discover, ...Array<ServeEvent>(4).fill(file('start4.elf')), file('kernel8.img')]
+    assert.deepEqual(await boots([...pi, file('initrd'), mount]), ['b 3'])
+    assert.deepEqual(
+      site
+        .lifeOf(mac)
+        .attempts.map(({ outcome }) => outcome)
+        .slice(-1),
+      ['running'],
+    )
+    assert.equal(typeof gate.now(mac), 'object')
+  })
+
+  test('remembers no machine that only asks DHCP', async () => {
+    const { boots, site, begun } = start()
+    const invented = { ...discover, mac: '52:54:00:ff:ff:ff' }
+    assert.deepEqual(await boots([invented, invented]), ['default undefined'])
+    assert.deepEqual(site.lifeOf(invented.mac).attempts, [])
+    assert.deepEqual(begun, [])
+    assert.deepEqual(await boots([discover, file('boot.ipxe')]), ['default undefined', 'default 1'])
+    assert.deepEqual(begun, [mac])
+  })
+
+  test('goes on in an attempt after a restart of the server', async () => {
+    const first = start()
+    await first.boots(ipxe)
+    first.site.close(0)
+    const second = start(first.state)
+    await second.site.assign(mac, image('b'), 0, 'person')
+    assert.equal(second.gate.now(mac), 'busy')
+    await new Promise((resolve) => setImmediate(resolve))
+    const boarding = second.gate.now(mac)
+    assert.ok(typeof boarding === 'object')
+    assert.equal(boarding.bound?.attempt.number, 1)
+    assert.deepEqual(await second.boots(ipxe), ['b 2'])
+  })
+
+  test('begins an attempt with a mount only if the machine has no other connection', async () => {
+    const { boots, connected } = start()
+    const [old, next]: Caller[] = [
+      { address, transport: 'tcp' },
+      { address, transport: 'tcp' },
+    ]
+    const init = { kind: 'root', step: 'init', address } as const
+    connected.add(old!)
+    assert.deepEqual(await boots([mount, init], old), ['default 1'])
+    connected.add(next!)
+    assert.deepEqual(await boots([mount, init], next), ['default 1'])
+    connected.delete(old!)
+    assert.deepEqual(await boots([mount, init], next), ['default 2'])
+  })
+})

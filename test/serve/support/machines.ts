@@ -1,0 +1,99 @@
+// The machines of a server with their gate, without the servers of the protocols.
+
+import assert from 'node:assert/strict'
+import type { NetimageError } from '../../../src/errors.ts'
+import { followBoots } from '../../../src/boots/follow.ts'
+import { createDefaults } from '../../../src/serve/defaults.ts'
+import { createGate, type Gate } from '../../../src/serve/gate.ts'
+import {
+  createGenerations,
+  type Generations,
+  type OpenGeneration,
+} from '../../../src/serve/generations.ts'
+import type { Identities } from '../../../src/serve/identity.ts'
+import { addDefaults } from '../../../src/serve/images.ts'
+import { createMachines, type Machines } from '../../../src/serve/machines.ts'
+import { openSite, type Site } from '../../../src/site/site.ts'
+import type { NfsMachine } from '../../../src/protocols/nfs/machine.ts'
+import { waitUntil } from '../../support/waiting.ts'
+import { callerAt } from './identities.ts'
+
+export interface OpenMachines extends AsyncDisposable {
+  machines: Machines
+  gate: Gate<OpenGeneration>
+  generations: Generations
+  site: Site
+  errors: NetimageError[]
+  /** The machine with this name begins a boot, and fetches its boot script. */
+  boots: (name: string) => Promise<void>
+}
+
+/** @param images that `build` made */
+export async function openMachines(
+  state: string,
+  images: readonly string[],
+  identities: Identities,
+  maxOpen?: number,
+): Promise<OpenMachines> {
+  const errors: NetimageError[] = []
+  let time = Date.now()
+  const onError = (error: NetimageError) => void errors.push(error)
+  const generations = createGenerations({ state, http: 'http://127.0.0.1/', onError })
+  const defaults = createDefaults({
+    images: await addDefaults({ state, images }, generations, undefined),
+  })
+  const site = openSite({ state, at: Date.now(), onTold: () => {}, onError })
+  const partOf = (_machine: string, file: string) => generations.partOf(file)
+  const follower = followBoots({
+    partOf,
+    nameOf: (ip) => identities.nameAt(ip) ?? ip,
+    isServed: () => true,
+    isRoot: (path) => generations.isRoot(path),
+  })
+  const gate = createGate({
+    ...{ site, follower, partOf },
+    defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
+    open: (machine, bound) => generations.open(machine, bound),
+    openDefault: ({ image }) => generations.openImage(image),
+    isConnected: (machine, besides) => identities.isConnected(machine, besides),
+    onBegin: (machine) => machines.begins(machine),
+    now: () => time,
+  })
+  const machines: Machines = createMachines({
+    ...{ gate, state, identities, onOpen: () => {}, onError, ephemeral: false },
+    ...(maxOpen !== undefined && { maxOpen }),
+  })
+  return {
+    ...{ machines, gate, generations, site, errors },
+    async boots(name) {
+      const clue = name.includes(':') ? { mac: name } : { address: name }
+      // The machine was up before, and starts again some time later.
+      follower.see({ kind: 'root', step: 'init', ...clue }, time)
+      time += 5000
+      const event = { kind: 'http', step: 'begin', file: 'boot.ipxe', bytes: 0 } as const
+      await gate.enter(name, { ...event, ...clue })
+    },
+    async [Symbol.asyncDispose]() {
+      await machines.close()
+      site.close(Date.now())
+      generations.close()
+    },
+  }
+}
+
+/** The root of a machine, as soon as it is open. */
+export async function rootOf(
+  { machines }: Pick<OpenMachines, 'machines'>,
+  address: string,
+  caller = callerAt(address),
+): Promise<NfsMachine['exports'][number]> {
+  let machine: ReturnType<Machines['nfsMachineOf']> = 'busy'
+  await waitUntil(`the root of ${address} is open`, () => {
+    machine = machines.nfsMachineOf(caller)
+    return machine !== 'busy'
+  })
+  assert.ok(typeof machine === 'object', address)
+  const [root] = (machine as NfsMachine).exports
+  assert.ok(root)
+  return root
+}
