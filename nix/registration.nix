@@ -58,6 +58,8 @@ let
 
     is_new=yes
     if cmp -s $registration $registered; then is_new=; fi
+    had_database=
+    if test -e /nix/var/nix/db/db.sqlite; then had_database=yes; fi
 
     # A record has the path, hash, size, deriver and number of references, each on a line, and then
     # the references.
@@ -125,8 +127,9 @@ let
     fi
 
     # Nix forgets each path that is gone, unless a path that is there refers to it. Then the exit
-    # status is the same as if the database were broken.
-    if ! nix-store --verify; then
+    # status is the same as if the database were broken. A database that was made here knows no path
+    # that is gone.
+    if [ -n "$had_database" ] && ! nix-store --verify; then
       nix-store --check-validity --print-invalid "''${paths[@]:0:1}" > /dev/null
       echo "netimage: paths of the store are gone, but the store has paths that refer to them (see above)." \
         "\"nix-store --verify --repair\" fetches them again, if a cache has them."

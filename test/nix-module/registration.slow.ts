@@ -107,6 +107,16 @@ suite('the registration at each boot', () => {
     assert.deepEqual(said.trim().split('\n').toSorted(), programs)
   })
 
+  test('does not verify a database that it has made itself', async () => {
+    const said = await inRoot(
+      makeMachine(),
+      `serve first; /counted-script > /dev/null; check_store first > /dev/null
+      grep -xE '${changing}' /calls`,
+    )
+    const without = changes.filter((_, at) => at !== changes.lastIndexOf('nix-store'))
+    assert.deepEqual(said.trim().split('\n'), [...without, 'sync', 'mv'])
+  })
+
   test('forgets what is gone with the image before, and keeps what the machine has added', async () => {
     const { said, known } = split(
       await inRoot(
