@@ -27,11 +27,20 @@ export type DemoSystemOptions = {
   /** The device and the options of the root file system in the system's fstab. */
   rootDevice?: string
   rootOptions?: string
-  /** For systems that do not boot; see system.nix. */
-  changes?: Partial<
-    Record<'rootType' | 'changeInitrd' | 'initrdBytes' | 'kernelBytes' | 'stage2', string>
-  >
+  /** Another kernel, for updates; it is downloaded when it is first needed, about 35 MB. */
+  otherKernel?: boolean
+  /** Mostly for systems that do not boot; see system.nix. */
+  changes?: Partial<Record<Change, string>>
 }
+
+type Change =
+  | 'rootType'
+  | 'kernelParams'
+  | 'changeInitrd'
+  | 'initrdBytes'
+  | 'kernelBytes'
+  | 'stage2'
+  | 'checkBoot'
 
 export type DemoSystem = {
   world: NixWorld
@@ -49,10 +58,14 @@ export async function buildDemoSystem({
   label,
   rootDevice,
   rootOptions,
+  otherKernel = false,
   changes = {},
 }: DemoSystemOptions): Promise<DemoSystem> {
-  const prepareScript = join(import.meta.dirname, 'prepare.sh')
-  const prepared = (await runProgram('sh', [prepareScript, cacheDirectory, system])).trim()
+  const prepare = async (script: string) => {
+    const file = join(import.meta.dirname, script)
+    return (await runProgram('sh', [file, cacheDirectory, system])).trim()
+  }
+  const prepared = await prepare('prepare.sh')
 
   const world = await createNixWorld(worldDirectory)
   const shell = await addBuilderShell(world, await findStaticBusybox())
@@ -60,6 +73,7 @@ export async function buildDemoSystem({
   if (label !== undefined) strings['label'] = label
   if (rootDevice !== undefined) strings['rootDevice'] = rootDevice
   if (rootOptions !== undefined) strings['rootOptions'] = rootOptions
+  if (otherKernel) strings['otherKernel'] = await prepare('other-kernel.sh')
   const build = async (attribute: string) => {
     const file = join(import.meta.dirname, 'system.nix')
     const [path] = await world.build({ file }, { attribute, strings })

@@ -10,12 +10,15 @@
 # The result:
 #   kernel/version, kernel/image, kernel/lib/modules, kernel/dtbs (aarch64-linux)
 #   uml/version, uml/linux, uml/lib/modules (x86_64-linux): User Mode Linux
-#   packages/<package>-<version>/{bin,lib}: busybox, Nix and the shared libraries that it needs
+#   packages/<package>-<version>/{bin,lib}: busybox, bash, Nix, some of coreutils, and the shared
+#     libraries that they need
 #   loader: the file name of the dynamic loader in lib of the C library's package
 set -eu
 export LC_ALL=C
 shared=$(dirname "$0")/../../test/support/debian-packages.sh
+kernels=$(dirname "$0")/debian-kernel.sh
 . "$shared"
+. "$kernels"
 
 [ $# = 2 ] || fail 'Usage: prepare.sh CACHE SYSTEM'
 mkdir -p "$1"
@@ -36,23 +39,17 @@ case $system in
   *) fail "The system is \"$system\" and must be x86_64-linux or aarch64-linux." ;;
 esac
 
-# The modules that any machine may need for a network root. A kernel may lack some of them.
-modules='
-  af_packet nfs nfsv3 nfsv4 overlay squashfs ext4 loop
-  virtio_pci virtio_mmio virtio_net virtio_blk virtio_rng virtio_console
-  e1000 e1000e igb r8169 8139cp ena gve
-  genet macb broadcom bcm_phy_lib smsc95xx lan78xx microchip
-  xhci_pci xhci_plat_hcd dwc2 phy_generic cdc_ether rndis_host usbnet
-'
-
-work=$cache/$system
+work=$cache/parts-$system
 out=$work/prepared
 mkdir -p "$work"
-makeOnce "$work" prepared "$0" "$shared"
+makeOnce "$work" prepared "$0" "$shared" "$kernels"
 
 PATH=$PATH:/usr/sbin:/sbin
 need readelf binutils
 need depmod kmod
+
+# bash has no shared libraries, so that a script of the system can name it in its first line.
+programs='busybox-static bash-static nix-bin coreutils'
 
 apt=$work/apt
 debs=$work/debs
@@ -62,13 +59,12 @@ mkdir -p "$debs" "$unpacked" "$out/packages"
 # In this apt directory no package is installed, so apt lists all dependencies.
 openApt "$apt" "$architecture" main
 
-kernel=$(apt-cache depends "$kernelPackage" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
-[ -n "$kernel" ] || fail "The Debian package $kernelPackage names no kernel: is it in the archive?"
+kernel=$(kernelOf "$kernelPackage")
 # Only shared libraries: the demo system does not use the other programs, such as Perl.
-libraries=$(apt-get install --simulate nix-bin |
+libraries=$(apt-get install --simulate $programs |
   sed -n 's/^Inst \(z\{0,1\}lib[^ ]*\).*/\1/p' | grep -v perl)
 (cd "$debs" &&
-  apt-get download -qq $kernel $umlPackage busybox-static nix-bin $libraries >&2)
+  apt-get download -qq $kernel $umlPackage $programs $libraries >&2)
 
 for deb in "$debs"/*.deb; do
   name=$(dpkg-deb --field "$deb" Package)
@@ -85,35 +81,9 @@ done
 
 # --- kernels ---------------------------------------------------------------------------------
 
-copyModules() { # copyModules ROOT VERSION OUT: copies the modules above and their dependencies
-  (
-    cd "$1/lib/modules/$2"
-    depmod --basedir "$1" "$2"
-    mkdir -p "$3/lib/modules/$2"
-    # modules.dep has one line for each module: its file, a colon, and the files of its
-    # dependencies.
-    awk -v wanted="$modules" '
-      BEGIN { count = split(wanted, names); for (i = 1; i <= count; i++) isWanted[names[i]] = 1 }
-      {
-        file = $1; sub(/:$/, "", file)
-        name = file; sub(/.*\//, "", name); sub(/\.ko.*/, "", name); gsub(/-/, "_", name)
-        if (!(name in isWanted)) next
-        print file
-        for (i = 2; i <= NF; i++) print $i
-      }' modules.dep | sort -u | cpio --quiet --pass-through --make-directories "$3/lib/modules/$2"
-    cp modules.builtin modules.builtin.modinfo modules.order "$3/lib/modules/$2"
-    find "$3" -name '*.ko.xz' -exec xz --decompress {} +
-    depmod --basedir "$3" "$2"
-    # Busybox reads only the text files.
-    rm -f "$3/lib/modules/$2"/*.bin
-  )
-}
-
 mkdir "$out/kernel"
-version=$(ls "$unpacked/kernel/lib/modules")
-printf %s "$version" >"$out/kernel/version"
-cp "$unpacked/kernel/boot/vmlinuz-$version" "$out/kernel/image"
-copyModules "$unpacked/kernel" "$version" "$out/kernel"
+copyKernel "$unpacked/kernel" "$out/kernel"
+version=$(cat "$out/kernel/version")
 if [ $architecture = arm64 ]; then
   mkdir -p "$out/kernel/dtbs/broadcom"
   cp "$unpacked/kernel/usr/lib/linux-image-$version/broadcom"/bcm2*-rpi-*.dtb "$out/kernel/dtbs/broadcom"
@@ -150,10 +120,14 @@ installNeeded() { # installNeeded FILE: installs the shared libraries of an ELF 
   done
 }
 
-busybox=$(find "$unpacked/packages" -path '*/bin/busybox')
-install "$busybox" bin busybox
+unpackedFile() { # unpackedFile PATH: the file in its package, whose package may have it in /usr
+  find "$unpacked/packages" -path "*/$1" | head -n 1
+}
 
-nix=$(find "$unpacked/packages" -path '*/usr/bin/nix')
+install "$(unpackedFile bin/busybox)" bin busybox
+install "$(unpackedFile bin/bash-static)" bin bash
+
+nix=$(unpackedFile usr/bin/nix)
 install "$nix" bin nix
 loader=$(readelf --program-headers --wide "$nix" | sed -n 's,.*program interpreter: .*/\(.*\)\],\1,p')
 printf %s "$loader" >"$out/loader"
@@ -164,6 +138,13 @@ for library in $loader libnss_dns.so.2; do
   install "$(find "$unpacked/packages" -path '*/lib/*' -name "$library" | head -n 1)" lib "$library"
 done
 installNeeded "$nix"
+
+# The module's scripts use options of these that busybox does not have.
+for name in readlink stat sync; do
+  program=$(unpackedFile "bin/$name")
+  install "$program" bin "$name"
+  installNeeded "$program"
+done
 
 rm -rf "$apt" "$debs" "$unpacked" "$work/have"
 finish

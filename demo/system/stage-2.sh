@@ -1,6 +1,6 @@
 #!@shell@
-# The system's init, the first process on the root: it runs the activation, registers the store at
-# the first boot, and then runs busybox's init (NixOS runs systemd there).
+# The system's init, the first process on the root: it runs the activation and the module's script
+# that registers the store, and then busybox's init (NixOS runs systemd there).
 systemConfig=@systemConfig@
 export HOME=/root PATH=@path@/bin
 
@@ -20,10 +20,7 @@ mountpoint /dev || mount -t devtmpfs devtmpfs /dev
 mountpoint /run || mount -t tmpfs -o mode=755 tmpfs /run
 
 # "test -w" is always true for root, so write instead.
-if touch / 2>/dev/null; then
-  isWritable=1
-else
-  isWritable=
+if ! touch / 2>/dev/null; then
   say 'the root is read-only'
   for directory in /etc /root /var; do
     mount -t tmpfs -o mode=755 tmpfs $directory
@@ -39,18 +36,13 @@ mount -o remount,ro,bind /nix/store
 $systemConfig/activate
 ln -sfn $systemConfig /run/booted-system
 
-# The file is removed last: if the power fails earlier, the next boot registers again, which is
-# safe.
-if [ -f /nix-path-registration ] && [ -n "$isWritable" ]; then
-  if nix-store --load-db </nix-path-registration &&
-    touch /etc/NIXOS &&
-    nix-env --profile /nix/var/nix/profiles/system --set $systemConfig &&
-    sync; then
-    rm /nix-path-registration
-    say 'registered'
-  else
-    say 'registration failed'
-  fi
-fi
+# The module's script makes Nix's database agree with the store. It writes this mark last, after it
+# has registered an image that is new to the machine.
+mark() {
+  md5sum /nix/var/nix/netimage-registered 2>/dev/null
+}
+before=$(mark)
+@shell@ @localCommands@
+[ "$(mark)" = "$before" ] || say 'registered'
 
 exec init

@@ -1,8 +1,9 @@
 #!@shell@
-# The demo system has no files outside of its root, so to switch means only to activate.
+# Activates the configuration, or lets the machine boot it next, as in NixOS.
 case ${1:-} in
-  switch | test) exec @systemConfig@/activate ;;
-  boot) echo 'This system boots from the network: its boot files are not on this machine.' ;;
+  switch) @installBootLoader@ @systemConfig@ && exec @systemConfig@/activate ;;
+  boot) exec @installBootLoader@ @systemConfig@ ;;
+  test) exec @systemConfig@/activate ;;
   dry-activate) echo 'would activate @systemConfig@' ;;
   *)
     echo "usage: $0 switch|boot|test|dry-activate" >&2

@@ -13,12 +13,18 @@
   rootDevice ? "192.168.0.108:/mnt/nfsshare/nixos-net-image-${label}-${system}",
   rootOptions ? "vers=3,proto=tcp,nolock",
   rootType ? "nfs",
+  # The directory that other-kernel.sh printed, for a system with another kernel.
+  otherKernel ? "",
+  # More parameters of the kernel line.
+  kernelParams ? "",
   # For systems that do not boot: commands that change the files of the initrd, the numbers of bytes
   # that are kept of the initrd and of the kernel, and a file instead of stage-2.sh.
   changeInitrd ? "",
   initrdBytes ? "",
   kernelBytes ? "",
   stage2 ? "",
+  # A command of demo-check.service, which checks the boot. If it fails, the boot is not good.
+  checkBoot ? "true",
 }:
 
 let
@@ -40,7 +46,12 @@ let
   run = name: script: runShell [ "-eu" script ] name;
   runText = name: text: runShell [ "-euc" text ] name;
 
-  source = name: builtins.path { inherit name; path = "${prepared}/${name}"; };
+  source =
+    name:
+    builtins.path {
+      name = baseNameOf name;
+      path = "${prepared}/${name}";
+    };
   readPrepared = name: builtins.readFile "${prepared}/${name}";
 
   # A script of the system. Its shebang is a path of the store, and its @words@ are replaced.
@@ -76,9 +87,9 @@ let
     in
     packages.${builtins.head names};
 
-  libraryPackages = builtins.filter (path: path != package "busybox-static") (
-    builtins.attrValues packages
-  );
+  libraryPackages = builtins.filter (
+    path: path != package "busybox-static" && path != package "bash-static"
+  ) (builtins.attrValues packages);
 
   # The loader searches one directory instead of fifty, which is much faster over NFS.
   libraries = runText "system-libraries" ''
@@ -95,29 +106,72 @@ let
     done
   '' { package = package "busybox-static"; inherit tools; };
 
-  # Debian's programs need a loader in /lib64, which NixOS does not have.
-  nix = runText "nix" ''
+  # Debian's programs need a loader in /lib64, which NixOS does not have. Each of these has a name and
+  # the program in the package that it runs.
+  wrap =
+    name: package: programs:
+    runText name ''
+      mkdir -p $out/bin
+      for program in $programs; do
+        cat > $out/bin/''${program%=*} <<EOF
+      #!$shell
+      exec $libraries/lib/$loader --argv0 ''${program%=*} --library-path $libraries/lib $package/bin/''${program#*=} "\$@"
+      EOF
+        chmod +x $out/bin/''${program%=*}
+      done
+    '' {
+      inherit libraries package programs;
+      loader = readPrepared "loader";
+      shell = "${busybox}/bin/sh";
+    };
+
+  nix = wrap "nix" (package "nix-bin") (
+    map (name: "${name}=nix") [
+      "nix"
+      "nix-build"
+      "nix-collect-garbage"
+      "nix-env"
+      "nix-instantiate"
+      "nix-store"
+    ]
+  );
+
+  # The programs of the module's scripts. Busybox starts faster than programs with shared libraries.
+  coreutils = runText "coreutils" ''
     mkdir -p $out/bin
-    for name in nix nix-build nix-collect-garbage nix-env nix-instantiate nix-store; do
-      cat > $out/bin/$name <<EOF
-    #!$shell
-    exec $libraries/lib/$loader --argv0 $name --library-path $libraries/lib $package/bin/nix "\$@"
-    EOF
-      chmod +x $out/bin/$name
+    ln -s $busybox/bin/* $out/bin
+    for program in $(ls $wrapped/bin); do
+      ln -sf $wrapped/bin/$program $out/bin/$program
     done
   '' {
-    inherit libraries;
-    loader = readPrepared "loader";
-    package = package "nix-bin";
-    shell = "${busybox}/bin/sh";
+    inherit busybox;
+    wrapped = wrap "coreutils-wrapped" (package "coreutils") (
+      map (name: "${name}=${name}") [
+        "readlink"
+        "stat"
+        "sync"
+      ]
+    );
+  };
+
+  bash = runText "bash" "mkdir -p $out/bin; ln -s $package/bin/bash $out/bin/bash" {
+    package = package "bash-static";
   };
 
   # --- kernel and initrd ---------------------------------------------------------------------
 
   kernelFile = if isX86 then "bzImage" else "Image";
 
-  kernel = run "linux-${readPrepared "kernel/version"}" ./build/kernel.sh {
-    source = source "kernel";
+  kernelDirectory = if otherKernel == "" then "${prepared}/kernel" else otherKernel;
+  kernelVersion = builtins.readFile "${kernelDirectory}/version";
+
+  kernel = run "linux-${kernelVersion}" ./build/kernel.sh {
+    source = builtins.path {
+      name = "kernel";
+      path = kernelDirectory;
+    };
+    # Debian's kernels for clouds, such as the other kernel, have no device trees.
+    deviceTrees = if isX86 then "" else source "kernel/dtbs";
     inherit kernelFile;
     outputs = [ "out" "modules" ] ++ (if isX86 then [ ] else [ "dtbs" ]);
   };
@@ -126,7 +180,7 @@ let
     if kernelBytes == "" then
       kernel
     else
-      runText "linux-${readPrepared "kernel/version"}" "mkdir $out; head -c $bytes $file > $out/$target" {
+      runText "linux-${kernelVersion}" "mkdir $out; head -c $bytes $file > $out/$target" {
         bytes = kernelBytes;
         file = "${kernel}/${kernelFile}";
         target = kernelFile;
@@ -171,7 +225,7 @@ let
       lease = ./lease.sh;
     };
 
-  initrd = makeInitrd "initrd-linux-${readPrepared "kernel/version"}" kernel.modules;
+  initrd = makeInitrd "initrd-linux-${kernelVersion}" kernel.modules;
 
   # --- etc and sw ----------------------------------------------------------------------------
 
@@ -208,11 +262,12 @@ let
     '';
     passwd = builtins.toFile "etc-passwd" ''
       root:x:0:0:System administrator:/root:/run/current-system/sw/bin/sh
+      nixbld1:x:30001:30000:Nix build user 1:/var/empty:/run/current-system/sw/bin/false
       nobody:x:65534:65534:Unprivileged account:/var/empty:/run/current-system/sw/bin/false
     '';
     group = builtins.toFile "etc-group" ''
       root:x:0:
-      nixbld:x:30000:
+      nixbld:x:30000:nixbld1
       nogroup:x:65534:
     '';
     hostname = builtins.toFile "etc-hostname" "netimage-demo\n";
@@ -229,15 +284,29 @@ let
       export HOME=/root
     '';
     inittab = script "etc-inittab" ./inittab { inherit start; };
+    # The system has no systemd. start.sh runs the commands of these units.
+    systemd = module.units;
     "nix/nix.conf" = builtins.toFile "nix.conf" ''
       build-users-group = nixbld
       experimental-features = nix-command flakes
+      sandbox = false
       substituters =
     '';
   };
 
   # Runs when the system is up.
-  start = script "demo-start" ./start.sh { };
+  start = script "demo-start" ./start.sh { inherit checkBoot; };
+
+  # The scripts of netimage's module.
+  module = import ./module.nix {
+    inherit
+      bash
+      coreutils
+      nix
+      runText
+      ;
+    systemctl = script "systemctl" ./systemctl.sh { };
+  };
 
   sw = runText "system-path" ''
     mkdir -p $out/bin
@@ -267,7 +336,10 @@ let
         bootJson = builtins.toJSON (makeBootspec out kernelParams specialisations);
         # Only the system itself refers to this path.
         extraDependencies = builtins.toFile "extra-dependency" "kept on purpose\n";
-        init = script "stage-2" (if stage2 == "" then ./stage-2.sh else /. + stage2) { path = sw; };
+        init = script "stage-2" (if stage2 == "" then ./stage-2.sh else /. + stage2) {
+          inherit (module) localCommands;
+          path = sw;
+        };
         initrd = "${initrd}/initrd";
         kernel = "${bootedKernel}/${kernelFile}";
         kernelModules = kernel.modules;
@@ -277,7 +349,9 @@ let
         specialisations = builtins.attrValues (
           builtins.mapAttrs (name: special: "${name}=${special.toplevel}") specialisations
         );
-        switcher = script "switch-to-configuration" ./switch-to-configuration.sh { };
+        switcher = script "switch-to-configuration" ./switch-to-configuration.sh {
+          inherit (module) installBootLoader;
+        };
         bootedSystem = system;
       };
     in
@@ -300,10 +374,13 @@ let
     ) specialisations;
   };
 
+  moreParams = builtins.filter (word: builtins.isString word && word != "") (
+    builtins.split " +" kernelParams
+  );
   consoleParams = [ (if isX86 then "console=ttyS0,115200" else "console=ttyAMA0,115200") ];
 
   demo = makeSystem {
-    kernelParams = consoleParams ++ [ "loglevel=4" ];
+    kernelParams = consoleParams ++ [ "loglevel=4" ] ++ moreParams;
     specialisations.debug = makeSystem { kernelParams = consoleParams ++ [ "loglevel=7" ]; };
   };
 in

@@ -51,7 +51,8 @@ suite('a root over NFS', () => {
   /** The path of the machine's own root on this machine. */
   const rootOf = (name: MachineName, ...path: string[]) => join(directory, name, ...path)
 
-  const isRegistered = (name: MachineName) => !existsSync(rootOf(name, 'nix-path-registration'))
+  const isRegistered = (name: MachineName) =>
+    existsSync(rootOf(name, 'nix/var/nix/netimage-registered'))
 
   async function boot(name: MachineName, words: string[]): Promise<PoweredMachine> {
     const { demo, manifest } = image

@@ -3,4 +3,4 @@
 mkdir -p $out $modules/lib
 cp $source/image $out/$kernelFile
 cp -r $source/lib/modules $modules/lib/modules
-[ ! -d $source/dtbs ] || cp -r $source/dtbs $dtbs
+[ -z "$deviceTrees" ] || cp -r $deviceTrees $dtbs

@@ -28,7 +28,7 @@ export type Flaw = {
 
 const server = '10.66.0.1'
 const stage2 = readFileSync(join(import.meta.dirname, '../../../demo/system/stage-2.sh'), 'utf8')
-const registration = /^if \[ -f \/nix-path-registration \][^]*?^fi$/m
+const registration = /^@shell@ @localCommands@$/m
 
 /** NixOS's script of stage 1 does this after it mounted the root. */
 const flush = [
