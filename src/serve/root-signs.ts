@@ -1,17 +1,18 @@
 /** Finds out what a machine does, from its operations in its root. */
+import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import type { Report, RootEvent } from '../protocols/event.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { Observation } from '../protocols/nfs/program.ts'
 import type { Sign } from '../site/life/attempts.ts'
 import { failedNote, goodNote, notesDirectory, readFailedNote, readGoodNote } from './boot-notes.ts'
-import type { Machines } from './machines.ts'
+import type { MachineRoot } from './machines.ts'
 
 /** nixos-rebuild and the first boot set the profile `system` in this directory. */
 const profiles = ['nix', 'var', 'nix', 'profiles']
 const systemProfile = Buffer.from('system')
 
 export interface RootWatchSettings {
-  machines: Pick<Machines, 'rootOf'>
+  machines: { rootOf(machine: string): Pick<MachineRoot, 'fileSystem' | 'isInit'> | undefined }
   report: Report
   onSign: (machine: string, sign: Sign) => void
 }
@@ -49,8 +50,11 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
     const known = watched.get(name.toString('latin1'))
     const root = known && machines.rootOf(machine)
     if (!known || !root || findPath(root.fileSystem, known) !== directory) return
-    if (known === profiles) tell(machine, 'registered')
-    else {
+    if (known === profiles) {
+      tell(machine, 'registered')
+      const toplevel = profileIn(root.fileSystem)
+      if (toplevel !== undefined) onSign(machine, { kind: 'profile', toplevel })
+    } else {
       const isGood = name.equals(Buffer.from(goodNote))
       const sign = isGood ? readGoodNote(root.fileSystem) : readFailedNote(root.fileSystem)
       if (sign) onSign(machine, sign)
@@ -81,6 +85,21 @@ function clueOf(machine: string): { mac: string } | { address: string } {
 function isThere(fileSystem: FileSystem, path: readonly string[], name: Buffer): boolean {
   const directory = findPath(fileSystem, path)
   return directory !== undefined && fileSystem.lookup(directory, name) !== undefined
+}
+
+/** @returns the system that the profile `system` names, through one link for its generation */
+function profileIn(fileSystem: FileSystem): StorePath | undefined {
+  const directory = findPath(fileSystem, profiles)
+  let target: Buffer = systemProfile
+  for (let links = 0; directory !== undefined && links < 2; links++) {
+    const node = fileSystem.lookup(directory, target)
+    if (node === undefined || fileSystem.attributes(node).kind !== 'symlink') return undefined
+    target = fileSystem.readLink(node)
+    const path = toStorePath(target.toString())
+    if (path) return path
+    if (target.includes('/')) return undefined
+  }
+  return undefined
 }
 
 function findPath(fileSystem: FileSystem, names: readonly string[]): NodeId | undefined {

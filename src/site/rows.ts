@@ -44,6 +44,7 @@ const machineSchema = v.object({
   lastGood: v.exactOptional(count),
   isChosen: v.boolean(),
   offered: v.exactOptional(v.string()),
+  profile: v.exactOptional(v.string()),
   lastSign: v.exactOptional(milliseconds),
   restart: v.exactOptional(v.object({ uptime: milliseconds, failed: v.exactOptional(count) })),
   alarm: v.exactOptional(count),

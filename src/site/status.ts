@@ -27,7 +27,7 @@ export function statusOf(life: Life, name: string | undefined): MachineStatus {
     ...(next && { next }),
     why: next ? whyOf(life, next) : 'it gets the image of the server',
     ...(lastGood !== undefined && { lastGood }),
-    alarms: [...alarmOf(life), ...powerOf(attempt, next)],
+    alarms: [...alarmOf(life), ...powerOf(attempt, next), ...unpublishedOf(life, next)],
   }
 }
 
@@ -69,5 +69,15 @@ function powerOf(attempt: Attempt | undefined, next: Generation | undefined): st
   const then = next ? `generation ${next.number}` : 'the image of the server'
   return [
     `if it does not start again by itself, switch its power off and on: it then boots ${then}`,
+  ]
+}
+
+/** nixos-rebuild sets the profile first, and then publishes: a configuration without our hook does not. */
+function unpublishedOf({ profile, generations }: Life, next: Generation | undefined): string[] {
+  const isKnown = generations.some(({ toplevel }) => toplevel === profile)
+  if (profile === undefined || isKnown) return []
+  const then = next ? `generation ${next.number}` : 'the image of the server'
+  return [
+    `its profile is ${profile}, which it has not published, so it boots ${then}: this configuration lacks the hook of netimage's module, or the hook failed`,
   ]
 }

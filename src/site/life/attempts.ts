@@ -24,6 +24,8 @@ export type Sign =
   | { kind: 'alive' }
   | { kind: 'step'; step: BootStep }
   | { kind: 'trouble'; trouble: string }
+  /** Its profile names this system, to be booted next. */
+  | { kind: 'profile'; toplevel: string }
   /** The module's note that a boot is good. */
   | { kind: 'bless'; bootId: string; toplevel: string }
 
@@ -91,6 +93,8 @@ export function see(life: Life, sign: Sign, now: Now): Changed {
     case 'trouble':
       if (attempt.outcome !== 'running') return unchanged(seen)
       return unchanged(withAttempt(seen, { ...attempt, trouble: sign.trouble }))
+    case 'profile':
+      return unchanged({ ...seen, profile: sign.toplevel })
     case 'step':
       return unchanged(reach(seen, attempt, generation, sign.step, now))
     case 'bless':

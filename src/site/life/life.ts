@@ -83,6 +83,8 @@ export interface Life {
   isChosen: boolean
   /** The image that the machine was last given as the site's default. */
   offered?: string
+  /** The system that the machine's own profile names. Only a system that it published can boot. */
+  profile?: string
   /** In uptime. */
   lastSign?: number
   restart?: Restart
