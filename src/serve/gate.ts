@@ -3,13 +3,13 @@
  * one generation: loader, kernel, initrd, init and root of this boot are of this generation. The
  * attempt is on the disk before the first byte is answered. DHCP, TFTP, HTTP and MOUNT ask the gate.
  */
-import { NetimageError } from '../errors.ts'
+import { asNetimageError, NetimageError } from '../errors.ts'
 import { isBeforeRoot, type Follower } from '../boots/follow.ts'
 import type { BootPart } from '../boots/boot-parts.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
-import type { Candidate } from '../site/life/life.ts'
+import { generationOf, keptOf, lastAttempt, type Candidate, type Life } from '../site/life/life.ts'
 import type { Bound, Site } from '../site/site.ts'
 
 /** What a machine boots now. `Opened` is what its generation gives to loaders and roots. */
@@ -20,7 +20,7 @@ export interface Boarding<Opened> {
 }
 
 export interface GateSettings<Opened> {
-  site: Pick<Site, 'beginAttempt' | 'boundOf'>
+  site: Pick<Site, 'beginAttempt' | 'boundOf' | 'lifeOf'>
   follower: Pick<Follower, 'bootOf' | 'boots'>
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
@@ -30,6 +30,7 @@ export interface GateSettings<Opened> {
   openDefault: (candidate: Candidate) => Promise<Opened>
   /** Whether the machine has a connection of an earlier boot. */
   isConnected: (machine: string, besides: Caller | undefined) => boolean
+  onError: (error: NetimageError) => void
   /** Called when a machine begins another attempt. */
   onBegin: (machine: string) => void
   /** Milliseconds since 1970. */
@@ -131,7 +132,13 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     machine: string,
     byDefault: Candidate | undefined,
   ): Promise<Boarding<Opened> | undefined> {
-    const bound = await site.beginAttempt(machine, now(), byDefault)
+    let bound: Bound | undefined
+    try {
+      bound = await site.beginAttempt(machine, now(), byDefault)
+    } catch (error) {
+      bound = withoutRecord(site.lifeOf(machine), error)
+      settings.onError(asNetimageError(error))
+    }
     return bound && (await board(machine, bound))
   }
 
@@ -150,6 +157,18 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     },
     isBound: (machine) => entries.get(machine)?.isBound ?? false,
   }
+}
+
+/**
+ * If the disk is full, a machine still boots a good generation, so that it can remove files. A trial
+ * must not boot without a record of its attempts: it would be tried again for ever.
+ */
+function withoutRecord(life: Life, error: unknown): Bound {
+  const attempt = lastAttempt(life)
+  const generation = generationOf(life, life.lastGood)
+  const isFull = error instanceof NetimageError && error.code === 'disk-full'
+  if (!isFull || !attempt || !generation) throw error
+  return { attempt, generation, kept: keptOf(life) }
 }
 
 export function nothingToBoot(machine: string): NetimageError {

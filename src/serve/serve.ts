@@ -135,7 +135,7 @@ function wire(
     earlierBoots: learnt.boots,
   })
   const gate = createGate({
-    ...{ site, follower, partOf },
+    ...{ site, follower, partOf, onError },
     defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
     open: (machine, bound) => generations.open(machine, bound),
     openDefault: ({ image }) => generations.openImage(image),

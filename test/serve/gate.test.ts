@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
+import { NetimageError } from '../../src/errors.ts'
 import type { BootPart } from '../../src/boots/boot-parts.ts'
 import { followBoots } from '../../src/boots/follow.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
@@ -9,6 +10,7 @@ import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { createGate } from '../../src/serve/gate.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
+import { netimageError } from '../support/errors.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 
 const mac = 'dc:a6:32:00:00:01'
@@ -35,6 +37,15 @@ suite('the gate of boots', () => {
     const connected = new Set<Caller>()
     const begun: string[] = []
     const site = openSite({ state, at: now, onTold: () => {}, onError: assert.ifError })
+    const errors: string[] = []
+    const disk = { isFull: false }
+    const watched: typeof site = {
+      ...site,
+      beginAttempt: async (...begin) => {
+        if (disk.isFull) throw new NetimageError('disk-full', 'the disk is full')
+        return await site.beginAttempt(...begin)
+      },
+    }
     const partOf = (_machine: string, file: string) => parts.get(file)
     const follower = followBoots({
       partOf,
@@ -43,7 +54,8 @@ suite('the gate of boots', () => {
       isRoot: (path) => path === '/srv/root',
     })
     const gate = createGate({
-      ...{ site, follower, partOf },
+      ...{ site: watched, follower, partOf },
+      onError: ({ code }) => void errors.push(code),
       defaultFor: () => image('default'),
       open: (_machine, { generation }) => Promise.resolve(generation.image),
       openDefault: (candidate) => Promise.resolve(candidate.image),
@@ -52,7 +64,7 @@ suite('the gate of boots', () => {
       now: () => now,
     })
     return {
-      ...{ state, site, gate, connected, begun },
+      ...{ state, site, gate, connected, begun, errors, disk },
       /** What the machine boots, as image and number of the attempt. */
       boots: async (events: readonly ServeEvent[], caller?: Caller) => {
         const seen: string[] = []
@@ -103,6 +115,21 @@ suite('the gate of boots', () => {
     assert.deepEqual(begun, [])
     assert.deepEqual(await boots([discover, file('boot.ipxe')]), ['default undefined', 'default 1'])
     assert.deepEqual(begun, [mac])
+  })
+
+  test('lets only a good generation boot if the disk is full', async () => {
+    const { boots, site, errors, disk } = start()
+    disk.isFull = true
+    await assert.rejects(boots(ipxe), netimageError('disk-full', {}))
+    disk.isFull = false
+    await boots(ipxe)
+    site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
+    for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
+    assert.equal(site.lifeOf(mac).lastGood, 1)
+    await site.assign(mac, image('b'), 0, 'person')
+    disk.isFull = true
+    assert.deepEqual(await boots(ipxe), ['default 1'])
+    assert.deepEqual(errors, ['disk-full'])
   })
 
   test('goes on in an attempt after a restart of the server', async () => {

@@ -51,7 +51,7 @@ export async function openMachines(
     isRoot: (path) => generations.isRoot(path),
   })
   const gate = createGate({
-    ...{ site, follower, partOf },
+    ...{ site, follower, partOf, onError },
     defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
     open: (machine, bound) => generations.open(machine, bound),
     openDefault: ({ image }) => generations.openImage(image),
