@@ -27,6 +27,9 @@ test('netimage serve needs little memory and few descriptors under attack, and s
   await using network = await openNetwork('serve-hostile')
   const machine = await network.addHost('52:54:00:00:00:07')
   const hostile = await network.addHost('52:54:00:00:00:66')
+  // Adds the image to the site, for which the server uses threads and more memory.
+  const first = await startOwnServer(network, [image], 'full')
+  await first.program.kill()
   const { program } = await startOwnServer(network, [image], 'full', { through: littleMemory })
   const server = await nodeOf(program)
   await ip(machine, 'address add 10.66.0.7/24 dev eth0')
