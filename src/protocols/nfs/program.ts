@@ -1,4 +1,6 @@
 /** The program NFS version 3: the common part of all procedures. */
+import { messageOf } from '../../errors.ts'
+import { remember } from '../../remember.ts'
 import { FileSystemError, type NodeId } from './file-system.ts'
 import {
   nullProcedure,
@@ -44,10 +46,13 @@ export interface NfsProgramOptions {
   /** Called with errors that the machine did not cause, with the name of the procedure. */
   onFailure: (call: Call, procedure: string, error: unknown) => void
   observe: ((observation: Observation) => void) | undefined
+  /** Called with the errors of `observe`, once for each message about a machine. */
+  onUnobserved: (observation: Observation, error: unknown) => void
 }
 
 export function createNfsProgram(options: NfsProgramOptions): Program {
-  const numbered = procedures.map((procedure, index) => answering(procedure, index + 1, options))
+  const guarded = { ...options, observe: observeSafely(options) }
+  const numbered = procedures.map((procedure, index) => answering(procedure, index + 1, guarded))
   return { number: nfsProgram, versions: new Map([[nfsVersion, [nullProcedure, ...numbered]]]) }
 }
 
@@ -61,10 +66,29 @@ function isOfServer(failure: FailureStatus, error: unknown): boolean {
   return failure === 'NFS3ERR_JUKEBOX' && error instanceof Error && error.cause !== undefined
 }
 
+/** The operation is done when it is observed. So an error of the observer must not become its answer. */
+function observeSafely({
+  observe,
+  onUnobserved,
+}: Pick<NfsProgramOptions, 'observe' | 'onUnobserved'>): NfsProgramOptions['observe'] {
+  if (!observe) return undefined
+  const told = new Map<string, true>()
+  return (observation) => {
+    try {
+      observe(observation)
+    } catch (error) {
+      const { machine, procedure } = observation
+      const message = `${machine} ${procedure} ${messageOf(error)}`
+      if (!told.has(message)) onUnobserved(observation, error)
+      remember(told, message, true)
+    }
+  }
+}
+
 function answering(
   procedure: NfsProcedure,
   number: number,
-  { machineOf, serve, onFailure, observe }: NfsProgramOptions,
+  { machineOf, serve, onFailure, observe }: Omit<NfsProgramOptions, 'onUnobserved'>,
 ): Procedure {
   return (rpcCall, results) => {
     const start = results.length

@@ -1,5 +1,5 @@
 /** The NFS server: NFS version 3 over TCP, MOUNT and the port mapper over TCP and UDP. */
-import { messageOf, NetimageError } from '../../errors.ts'
+import { asNetimageError, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 import type { ClientAt } from '../connections.ts'
 import type { Report } from '../event.ts'
 import type { Hears } from '../on-interface.ts'
@@ -30,7 +30,7 @@ export interface NfsServerOptions {
    */
   handleKey: Buffer
   report: Report
-  /** Called after each operation that succeeded. */
+  /** Called after each operation that succeeded. Its errors go to `onError`, not to the machine. */
   observe?: (observation: Observation) => void
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
@@ -80,6 +80,11 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
       onError(new NetimageError('file-system', `${doing}: ${messageOf(error)}`, cause))
     },
     observe,
+    onUnobserved: ({ machine, procedure }, error) => {
+      const doing = `could not follow what ${machine} does in its root (${procedure})`
+      const hint = 'The machine itself goes on: its operation succeeded.'
+      onError(asNetimageError(fileSystemError(doing, error, { hint })))
+    },
   })
   const nfs = { ...nfsProgramOfAll, onOtherVersion: otherVersion('NFS', nfsVersion) }
   const registrations: Registration[] = []

@@ -595,6 +595,22 @@ suite('every procedure', () => {
     ])
   })
 
+  test('is answered as done if its observer fails, which is reported once', async () => {
+    await using served = await serveToClient({
+      observe({ procedure }) {
+        if (procedure === 'RENAME') throw new FileSystemError('EIO', 'the disk failed')
+      },
+    })
+    const { client, root, server } = served
+    await make(client, 'CREATE', root, 'old', guarded())
+    await client.done('RENAME', [root, 'old', root, 'new'])
+    await client.done('RENAME', [root, 'new', root, 'old'])
+    await client.done('LOOKUP', [root, 'old'])
+    assert.deepEqual(server.errors, [
+      'could not follow what pi does in its root (RENAME): the disk failed',
+    ])
+  })
+
   test('MKNOD makes special files, and no other nodes', async () => {
     await using served = await serveToClient()
     const { client, root } = served
