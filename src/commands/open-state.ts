@@ -11,7 +11,7 @@ export async function openStateToChange(named: string | undefined): Promise<stri
   if (!becomeOwner(state)) {
     throw new NetimageError('not-allowed', `root cannot change ${state} as its owner`, {
       details: { file: state },
-      hint: 'Run this as the user of the server. A service with DynamicUser adds the images itself that its command line names: netimage serve IMAGE.',
+      hint: 'Run this as the user of the server. If its service has DynamicUser=yes, give it User= instead: docs/serve.md shows how.',
     })
   }
   openState(state)
