@@ -103,7 +103,8 @@ export function inUse({ machine, directory }: StoredLayer): NetimageError {
   })
 }
 
-function folderOf(machine: string): string {
+/** The name of the folder of a machine in directories that have one for each machine. */
+export function folderOf(machine: string): string {
   return machine.replaceAll(':', '-')
 }
 

@@ -1,7 +1,8 @@
 /** Reads the notes of the module that a boot is good, or is not: see nix/bless.nix. */
 import * as v from 'valibot'
 
-import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
+import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import { readSmallFile } from '../roots/find-node.ts'
 import type { Sign } from '../site/life/attempts.ts'
 
 /** The directory of the notes, and their names. */
@@ -42,14 +43,6 @@ function noteOf<Schema extends v.GenericSchema>(schema: Schema) {
   return v.pipe(v.string(), v.parseJson(), schema)
 }
 
-/** Follows no links. @returns undefined if there is no such file */
 function readNote(fileSystem: FileSystem, note: string): string | undefined {
-  let node: NodeId | undefined = fileSystem.root
-  for (const name of [...notesDirectory, note]) {
-    if (node === undefined || fileSystem.attributes(node).kind !== 'directory') return undefined
-    node = fileSystem.lookup(node, Buffer.from(name))
-  }
-  if (node === undefined || fileSystem.attributes(node).kind !== 'file') return undefined
-  const bytes = Buffer.alloc(maxBytes)
-  return bytes.toString('utf8', 0, fileSystem.read(node, 0, bytes))
+  return readSmallFile(fileSystem, [...notesDirectory, note], maxBytes)
 }

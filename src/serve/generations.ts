@@ -9,6 +9,7 @@ import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
 import type { RootImage } from '../roots/root-image.ts'
+import { folderOf } from '../roots/stored-layer.ts'
 import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
 import { openPublished } from '../site/publish/published.ts'
@@ -149,5 +150,5 @@ function ofImage({ manifest, bootTree }: SiteImage): OpenedSystem {
 
 /** The directory of the systems that a machine published. */
 export function publishedOf(state: string, machine: string): string {
-  return join(state, 'published', machine.replaceAll(':', '-'))
+  return join(state, 'published', folderOf(machine))
 }

@@ -9,15 +9,18 @@ import { join } from 'node:path'
 
 import { asNetimageError, type NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from '../protocols/boot-files.ts'
-import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
+import { FileSystemError, type FileSystem, type NodeId } from '../protocols/nfs/file-system.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
+import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
+import { folderOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import type { OpenGeneration } from './generations.ts'
 import type { Identities } from './identity.ts'
+import { macOf } from './machine-name.ts'
 
 export interface MachinesSettings {
   gate: Gate<OpenGeneration>
@@ -53,7 +56,7 @@ export interface Machines {
 export interface MachineRoot {
   fileSystem: FileSystem
   generation: OpenGeneration
-  /** Whether the node is the init of a boot entry of the generation. */
+  /** Whether the node is the init of a boot entry of the generation. @throws `FileSystemError` */
   isInit: (node: NodeId) => boolean
 }
 
@@ -201,7 +204,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       // Permission depends on the sender's address, not on the names in the request.
       if (!isAllowed(asking) && !isAllowed(address)) return undefined
       const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
-      const own = join(state, 'boot', (serial ?? name).replaceAll(':', '-'))
+      const own = join(state, 'boot', folderOf(serial ?? name))
       const event = { kind: 'http', step: 'begin', file, bytes: 0, address } as const
       const boarding = await gate.enter(asking, { ...event, ...macOf(asking) })
       if (!boarding) throw nothingToBoot(asking)
@@ -239,27 +242,19 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 }
 
-function macOf(name: string): { mac?: string } {
-  return name.includes(':') ? { mac: name } : {}
-}
-
 function findInits({ generation, layer }: Root): Set<NodeId> {
-  const found = generation.inits.map((init) => findNode(layer.fileSystem, init))
-  return new Set(found.filter((node) => node !== undefined))
-}
-
-/** Follows no links. */
-function findNode(fileSystem: FileSystem, path: string): NodeId | undefined {
-  let node: NodeId | undefined = fileSystem.root
-  try {
-    for (const name of path.split('/').filter(Boolean)) {
-      node = node === undefined ? undefined : fileSystem.lookup(node, Buffer.from(name))
+  const found = generation.inits.map((init) => {
+    try {
+      return findNode(layer.fileSystem, init.split('/').filter(Boolean))
+    } catch (error) {
+      // With EAGAIN, the server lacks something now. The next call looks again.
+      if (!(error instanceof FileSystemError) || error.code === 'EAGAIN') throw error
+      // The image is damaged. A machine that boots this init gets the error when it reads the file,
+      // and the error is reported then. Other machines boot another init.
+      return undefined
     }
-  } catch {
-    // The image is damaged. The machine gets an error when it reads init, and the error is reported.
-    return undefined
-  }
-  return node
+  })
+  return new Set(found.filter((node) => node !== undefined))
 }
 
 /** Waits for the end of all of them, and only then throws the first error, if there is one. */

@@ -3,13 +3,15 @@ import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import type { Report, RootEvent } from '../protocols/event.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { Observation } from '../protocols/nfs/program.ts'
+import { findNode } from '../roots/find-node.ts'
 import type { Sign } from '../site/life/attempts.ts'
 import { failedNote, goodNote, notesDirectory, readFailedNote, readGoodNote } from './boot-notes.ts'
+import { macOf } from './machine-name.ts'
 import type { MachineRoot } from './machines.ts'
 
 /** nixos-rebuild and the first boot set the profile `system` in this directory. */
 const profiles = ['nix', 'var', 'nix', 'profiles']
-const systemProfile = Buffer.from('system')
+const systemProfile = 'system'
 
 export interface RootWatchSettings {
   machines: { rootOf(machine: string): Pick<MachineRoot, 'fileSystem' | 'isInit'> | undefined }
@@ -34,7 +36,8 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
     if (steps?.has(step)) return
     if (steps) steps.add(step)
     else told.set(machine, new Set([step]))
-    report({ ...clueOf(machine), kind: 'root', step })
+    const { mac } = macOf(machine)
+    report({ ...(mac === undefined ? { address: machine } : { mac }), kind: 'root', step })
   }
 
   function read(machine: string, node: NodeId): void {
@@ -43,13 +46,14 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
     const root = machines.rootOf(machine)
     if (!root?.isInit(node)) return
     tell(machine, 'init')
-    if (isThere(root.fileSystem, profiles, systemProfile)) tell(machine, 'registered')
+    if (findNode(root.fileSystem, [...profiles, systemProfile]) !== undefined)
+      tell(machine, 'registered')
   }
 
   function names(machine: string, directory: NodeId | undefined, name: Buffer): void {
     const known = watched.get(name.toString('latin1'))
     const root = known && machines.rootOf(machine)
-    if (!known || !root || findPath(root.fileSystem, known) !== directory) return
+    if (!known || !root || findNode(root.fileSystem, known) !== directory) return
     if (known === profiles) {
       tell(machine, 'registered')
       const toplevel = profileIn(root.fileSystem)
@@ -73,24 +77,15 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
 
 /** The directories in which these names say something. */
 const watched = new Map<string, readonly string[]>([
-  ['system', profiles],
+  [systemProfile, profiles],
   [goodNote, notesDirectory],
   [failedNote, notesDirectory],
 ])
 
-function clueOf(machine: string): { mac: string } | { address: string } {
-  return machine.includes(':') ? { mac: machine } : { address: machine }
-}
-
-function isThere(fileSystem: FileSystem, path: readonly string[], name: Buffer): boolean {
-  const directory = findPath(fileSystem, path)
-  return directory !== undefined && fileSystem.lookup(directory, name) !== undefined
-}
-
 /** @returns the system that the profile `system` names, through one link for its generation */
 function profileIn(fileSystem: FileSystem): StorePath | undefined {
-  const directory = findPath(fileSystem, profiles)
-  let target: Buffer = systemProfile
+  const directory = findNode(fileSystem, profiles)
+  let target: Buffer = Buffer.from(systemProfile)
   for (let links = 0; directory !== undefined && links < 2; links++) {
     const node = fileSystem.lookup(directory, target)
     if (node === undefined || fileSystem.attributes(node).kind !== 'symlink') return undefined
@@ -100,13 +95,4 @@ function profileIn(fileSystem: FileSystem): StorePath | undefined {
     if (target.includes('/')) return undefined
   }
   return undefined
-}
-
-function findPath(fileSystem: FileSystem, names: readonly string[]): NodeId | undefined {
-  let node: NodeId | undefined = fileSystem.root
-  for (const name of names) {
-    if (node === undefined || fileSystem.attributes(node).kind !== 'directory') return undefined
-    node = fileSystem.lookup(node, Buffer.from(name))
-  }
-  return node
 }

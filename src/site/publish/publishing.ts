@@ -8,9 +8,10 @@ import pLimit from 'p-limit'
 
 import { asNetimageError, fileSystemError, NetimageError } from '../../errors.ts'
 import type { StorePath } from '../../nix/store-path.ts'
-import type { FileSystem, NodeId } from '../../protocols/nfs/file-system.ts'
+import type { FileSystem } from '../../protocols/nfs/file-system.ts'
 import type { PublishImage } from './boot-tree.ts'
 import { remember } from '../../remember.ts'
+import { findNode, readSmallFile } from '../../roots/find-node.ts'
 import { publish, type Published } from './published.ts'
 import {
   answerName,
@@ -220,39 +221,20 @@ function sentence(why: string): string {
 /** @returns undefined if there is no request, or it was answered before */
 function readRequest(fileSystem: FileSystem | undefined) {
   if (!fileSystem) return undefined
-  const text = readStart(fileSystem, requestName)
+  const read = (name: string) =>
+    readSmallFile(fileSystem, [...publishDirectory, name], maxRequestBytes)
+  const text = read(requestName)
   if (text === undefined) return undefined
   const request = parseRequest(text)
-  const before = readStart(fileSystem, answerName)
+  const before = read(answerName)
   const { id } = request
   return id !== undefined && before !== undefined && isFinalAnswer(before, id) ? undefined : request
 }
 
-/** Follows no links. */
-function findDirectory(fileSystem: FileSystem): NodeId | undefined {
-  let node: NodeId | undefined = fileSystem.root
-  for (const name of publishDirectory) {
-    node = node === undefined ? undefined : fileSystem.lookup(node, Buffer.from(name))
-    if (node === undefined || fileSystem.attributes(node).kind !== 'directory') return undefined
-  }
-  return node
-}
-
-/** @returns undefined if there is no such file */
-function readStart(fileSystem: FileSystem, name: string): string | undefined {
-  const directory = findDirectory(fileSystem)
-  const file = directory === undefined ? undefined : fileSystem.lookup(directory, Buffer.from(name))
-  if (file === undefined) return undefined
-  if (fileSystem.attributes(file).kind !== 'file') return undefined
-  const text = Buffer.alloc(maxRequestBytes)
-  return text.toString('utf8', 0, fileSystem.read(file, 0, text))
-}
-
 /** Does nothing if the machine has no file for the answer: then nobody waits for it. */
 function writeAnswer(fileSystem: FileSystem | undefined, text: string): void {
-  const directory = fileSystem && findDirectory(fileSystem)
-  if (!fileSystem || directory === undefined) return
-  const file = fileSystem.lookup(directory, Buffer.from(answerName))
+  if (!fileSystem) return
+  const file = findNode(fileSystem, [...publishDirectory, answerName])
   if (file === undefined || fileSystem.attributes(file).kind !== 'file') return
   const bytes = Buffer.from(text)
   fileSystem.together(() => {
