@@ -10,6 +10,7 @@ import { createOnInterface } from '../protocols/on-interface.ts'
 import { startTftpServer } from '../protocols/tftp/server.ts'
 import { attend, type Attention } from './attend.ts'
 import { startDhcp } from './dhcp.ts'
+import { earlierBoots } from './earlier-boots.ts'
 import { createIdentities, type Identities } from './identity.ts'
 import { addDefaults } from './images.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
@@ -132,7 +133,7 @@ function wire(
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
     isRoot: (path) => generations.isRoot(path.replace(/\/+$/, '') || '/'),
-    earlierBoots: learnt.boots,
+    earlierBoots: earlierBoots(learnt.boots, site.interrupted),
   })
   const gate = createGate({
     ...{ site, follower, partOf, onError },

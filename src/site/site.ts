@@ -34,6 +34,8 @@ export interface Bound {
 }
 
 export interface Site {
+  /** By machine, the attempts that ran when the last run of the server ended. */
+  interrupted: ReadonlyMap<string, Attempt>
   /**
    * A machine starts. The attempt is on the disk when this resolves.
    *
@@ -142,15 +144,20 @@ export function openSite(settings: SiteSettings): Site {
     }
   }
 
+  const interrupted = new Map<string, Attempt>()
   change((writer) => {
     const now = { at: settings.at, uptime }
     for (const { machine } of writer.signs()) {
       const unseen = (life: Life) => ({ life: becomeUnseen(life, now), told: [] })
-      if (runningAttempt(keepChange(writer, machine, [], unseen))) running.add(machine)
+      const attempt = runningAttempt(keepChange(writer, machine, [], unseen))
+      if (!attempt) continue
+      running.add(machine)
+      interrupted.set(machine, attempt)
     }
   })
 
   return {
+    interrupted,
     async beginAttempt(machine, at, byDefault) {
       const now = clock(at)
       alive.set(machine, now.uptime)
