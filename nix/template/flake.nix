@@ -6,8 +6,8 @@
     netimage.url = "github:netimage/netimage";
   };
 
-  # Build the image:     nix build .#nixosConfigurations.pi.config.system.build.netImage
-  # Configure a server:  nix run github:netimage/netimage -- servers dnsmasq ./result
+  # Build the image:  nix run github:netimage/netimage -- build .#pi --output ./pi
+  # Serve it:         sudo nix run github:netimage/netimage -- serve ./pi --allow any
   outputs =
     { nixpkgs, netimage, ... }:
     {
