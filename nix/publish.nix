@@ -80,7 +80,7 @@ pkgs.writeShellScript "publish-system" ''
       exit 1
       ;;
     *)
-      echo "netimage: no server of netimage answered within $first seconds, so the machine boots next what it booted before. If another NFS server serves its root, build the image again for another kernel." >&2
+      echo "netimage: no server of netimage answered within $first seconds, so the machine boots next what it booted before. If another NFS server serves this root, the machine keeps its old kernel until you build a new image." >&2
       ;;
   esac
 ''

@@ -33,9 +33,9 @@ export function assignCommand() {
           return await changeMachine(state, machine, (writer, machine) => {
             const now = { at: Date.now(), uptime: writer.uptime() }
             const assigned = assign(writer.of(machine), candidate, now, 'person')
-            if (assigned.result === 'bad') throw wasBad(machine, assigned.generation)
+            if ('refused' in assigned) throw wasBad(machine, assigned.refused)
             writer.keep(assigned.life)
-            return outcome(assigned.life, assigned.generation, saysAssigned(assigned))
+            return outcome(assigned.life, assigned.generation, saysAssigned[assigned.result])
           })
         } finally {
           found.release()
@@ -123,16 +123,10 @@ function parseNumber(text: string): number {
   throw new InvalidArgumentError('Give the number of a generation: 1 or more.')
 }
 
-function saysAssigned({ result }: Assigned): string {
-  switch (result) {
-    case 'new':
-      return 'boots next, in trial'
-    case 'back':
-      return 'boots next: this image is its last good generation'
-    case 'same':
-    case 'bad':
-      return 'boots next, as before'
-  }
+const saysAssigned: Record<Assigned['result'], string> = {
+  new: 'boots next, in trial',
+  back: 'boots next: this image is its last good generation',
+  same: 'boots next, as before',
 }
 
 function outcome(life: Life, generation: Generation, says: string): Outcome {

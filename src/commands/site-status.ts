@@ -56,8 +56,8 @@ async function showImages(state: string): Promise<ShowImage> {
   const { listSiteImages } = await import('../site/images/site-image.ts')
   const { shownDigits } = await import('../site/images/choose-image.ts')
   const names = new Map(listSiteImages(state, () => {}).map(({ id, name }) => [id, name]))
-  return ({ image, source, toplevel }) => {
-    if (source === 'published') return toplevel
+  return ({ image, toplevel, published }) => {
+    if (published !== undefined) return toplevel
     return [image.slice(0, shownDigits), names.get(image)].filter(Boolean).join(' ')
   }
 }

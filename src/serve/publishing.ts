@@ -1,17 +1,24 @@
 /** Makes generations of the systems that machines publish from their roots. */
 import type { NetimageError } from '../errors.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
-import { isSame, keptOf, type Life } from '../site/life/life.ts'
+import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import { badBefore } from '../site/life/choose.ts'
+import { keptOf, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
+import type { PublishImage } from '../site/publish/boot-tree.ts'
 import type { Published } from '../site/publish/published.ts'
+import type { Refusal } from '../site/publish/request.ts'
 import type { Site } from '../site/site.ts'
 import { publishedOf } from './generations.ts'
-import type { Machines } from './machines.ts'
 
 export interface PublishingSurroundings {
   state: string
   site: Pick<Site, 'assign' | 'lifeOf'>
-  machines: Pick<Machines, 'rootOf'>
+  machines: {
+    rootOf(
+      machine: string,
+    ): { fileSystem: FileSystem; generation: { publishImage: PublishImage } } | undefined
+  }
   onError: (error: NetimageError) => void
 }
 
@@ -26,45 +33,46 @@ export function startPublishing({
     return root && { fileSystem: root.fileSystem, image: root.generation.publishImage }
   }
 
-  async function take(machine: string, published: Published): Promise<Taken> {
+  async function take(machine: string, published: Published): Promise<Taken | Refusal> {
     const { id, image, system, blesses } = published
     const { toplevel } = system
-    const candidate = { image, source: 'published', published: id, toplevel, blesses } as const
-    const { result, generation } = await site.assign(machine, candidate, Date.now(), 'machine')
-    const { number } = generation
+    const candidate = { image, published: id, toplevel, blesses }
+    const assigned = await site.assign(machine, candidate, Date.now(), 'machine')
+    if ('refused' in assigned) return wasBad(machine, assigned.refused)
+    const { result, generation } = assigned
     const keep = toplevelsOf(site.lifeOf(machine))
     const says = {
-      new: `The machine boots it next, in trial.`,
+      new: 'The machine boots it next, in trial.',
       same: 'The machine boots it already.',
       back: 'The machine boots it next: it was good before.',
-      bad: 'It was bad on this machine.',
     }
-    return { number, keep, says: [says[result]] }
+    return { number: generation.number, keep, says: [says[result]] }
   }
 
   return createPublishing({
     ...{ rootOf, take, onError },
     directoryOf: (machine) => publishedOf(state, machine),
     refusalOf(machine, toplevel) {
-      const bad = site
-        .lifeOf(machine)
-        .generations.findLast(
-          (each) =>
-            each.verdict === 'bad' && isSame(each, { ...each, source: 'published', toplevel }),
-        )
-      if (!bad) return undefined
-      const reason = bad.reason === undefined ? '' : ` (${bad.reason})`
-      return `it was bad on this machine as generation ${bad.number}${reason}. To try it again, run on the server: netimage site good ${machine} ${bad.number}`
+      const bad = badBefore(site.lifeOf(machine), toplevel)
+      return bad && wasBad(machine, bad)
     },
     needed: (machine) =>
       new Set(keptOf(site.lifeOf(machine)).flatMap(({ published }) => published ?? [])),
   })
 }
 
+function wasBad(machine: string, { number, reason }: Generation): Refusal {
+  const because = reason === undefined ? '' : ` (${reason})`
+  return {
+    why: `it was bad on this machine as generation ${number}${because}`,
+    hint: `If it is good after all, say so on the server: netimage site good ${machine} ${number}. Then run nixos-rebuild again.`,
+  }
+}
+
 /** Systems that the machine made itself and must not remove. */
 function toplevelsOf(life: Life): StorePath[] {
-  return keptOf(life).flatMap(({ source, toplevel }) => {
-    const path = source === 'published' ? toStorePath(toplevel) : undefined
+  return keptOf(life).flatMap(({ published, toplevel }) => {
+    const path = published !== undefined ? toStorePath(toplevel) : undefined
     return path === undefined ? [] : [path]
   })
 }

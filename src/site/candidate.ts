@@ -1,4 +1,4 @@
-/** An image of the site as a machine is given it. */
+/** Makes a candidate of an image of the site. */
 import { join } from 'node:path'
 
 import { baseNameOf } from '../nix/store-path.ts'
@@ -22,5 +22,5 @@ export async function candidateOf({ id, manifest, rootImage }: OfSite): Promise<
     (path) => Promise.resolve(places.get(baseNameOf(path))),
     join(toplevel, blessUnit),
   )
-  return { image: id, source: 'assigned', toplevel, blesses: unit !== undefined }
+  return { image: id, toplevel, blesses: unit !== undefined }
 }

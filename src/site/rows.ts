@@ -11,7 +11,6 @@ const milliseconds = v.pipe(v.number(), v.finite())
 const generationSchema = v.object({
   number: count,
   image: v.string(),
-  source: v.picklist(['assigned', 'published']),
   toplevel: v.string(),
   published: v.exactOptional(v.string()),
   blesses: v.boolean(),

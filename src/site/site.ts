@@ -8,7 +8,7 @@ import { asNetimageError, type NetimageError } from '../errors.ts'
 import { openSiteDatabase, type SiteWriter } from './database.ts'
 import { becomeUnseen, see, tick, type Sign } from './life/attempts.ts'
 import { begin } from './life/begin.ts'
-import { assign, type Assigned, type Chooser } from './life/choose.ts'
+import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
   defaultPolicy,
   generationOf,
@@ -45,11 +45,17 @@ export interface Site {
    */
   beginAttempt(machine: string, at: number, byDefault?: Candidate): Promise<Bound | undefined>
   /**
-   * Gives a machine something to boot next, in trial. It is on the disk when this resolves.
+   * Gives a machine something to boot next, in trial. It is on the disk when this resolves. What was
+   * bad on the machine is refused.
    *
    * @throws `NetimageError`
    */
-  assign(machine: string, candidate: Candidate, at: number, by: Chooser): Promise<Assigned>
+  assign(
+    machine: string,
+    candidate: Candidate,
+    at: number,
+    by: Chooser,
+  ): Promise<Assigned | Refused>
   /** The life of a machine, which may be new. @throws `NetimageError` */
   lifeOf(machine: string): Life
   /** The name that a person gave the machine. @throws `NetimageError` */
@@ -76,7 +82,7 @@ export interface SiteSettings {
 
 /** How long a change may block the server while a command writes. Milliseconds. */
 const timeout = 500
-/** A longer time between two calls is none in which the server ran: the clock was set. */
+/** If more time than this has passed between two calls, the clock of the computer was set. */
 const longestMs = 60_000
 /** Signs of life are written this often for each machine. Milliseconds of uptime. */
 const aliveMs = 60_000
@@ -173,7 +179,7 @@ export function openSite(settings: SiteSettings): Site {
       const now = clock(at)
       const assigned = change((writer) => {
         const assigned = assign(writer.of(machine), candidate, now, by)
-        writer.keep(assigned.life)
+        if (!('refused' in assigned)) writer.keep(assigned.life)
         return assigned
       })
       await database.durable()

@@ -7,7 +7,7 @@ import { netimageError } from '../support/errors.ts'
 const [piMac, pcMac, armMac] = ['dc:a6:32:00:00:01', '52:54:00:00:00:01', '52:54:00:00:00:02']
 
 function image(name: string, platform: string, raspberryPi = false, rootPath = `/srv/${name}`) {
-  const candidate = { image: name, source: 'assigned', toplevel: name, blesses: false } as const
+  const candidate = { image: name, toplevel: name, blesses: false } as const
   const files = new Set(raspberryPi ? ['config.txt'] : [])
   const loaders = findLoaders(files, () => undefined, undefined)
   const described = { id: name, directory: `/${name}`, name, toplevel: name }

@@ -23,7 +23,7 @@ const parts = new Map<string, BootPart>([
   ['initrd', 'initrd'],
 ])
 const image = (name: string): Candidate => ({
-  ...{ image: name, source: 'assigned', toplevel: `/nix/store/${name}`, blesses: false },
+  ...{ image: name, toplevel: `/nix/store/${name}`, blesses: false },
 })
 
 suite('the gate of boots', () => {

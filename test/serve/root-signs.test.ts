@@ -69,7 +69,7 @@ test('the status names a profile that the machine has not published', () => {
   const life = { ...newLife('pi1'), profile: toplevel }
   assert.match(statusOf(life, undefined).alarms.join(), /its profile is .* has not published/)
   const generation: Generation = {
-    ...{ image: 'a', source: 'published', toplevel, blesses: true, number: 1, madeAt: 0 },
+    ...{ image: 'a', published: 'digest', toplevel, blesses: true, number: 1, madeAt: 0 },
     ...{ verdict: 'trial', failures: 0, spent: 0 },
   }
   assert.deepEqual(statusOf({ ...life, generations: [generation] }, undefined).alarms, [])

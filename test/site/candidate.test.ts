@@ -33,7 +33,7 @@ test('a system blesses if it has the unit of our module', async () => {
   assert.equal(withUnit.blesses, true)
   const without = await candidateOf(imageWith(['other.service']))
   assert.deepEqual(without, {
-    ...{ image: 'id', source: 'assigned', blesses: false },
+    ...{ image: 'id', blesses: false },
     toplevel: `/nix/store/${hash}-system`,
   })
 })

@@ -5,11 +5,10 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
-import { assign } from '../../src/site/life/choose.ts'
 import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { candidate, minutes } from './life/support/simulate.ts'
+import { assignAllowed, candidate, minutes } from './life/support/simulate.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
@@ -41,7 +40,7 @@ suite('a site', () => {
     const other = openSiteDatabase(state)
     other.change((writer) => {
       const now = { at: start, uptime: writer.uptime() }
-      writer.keep(assign(writer.of(mac), candidate('b'), now, 'person').life)
+      writer.keep(assignAllowed(writer.of(mac), candidate('b'), now, 'person').life)
     })
     other.close()
     assert.equal(site.boundOf(mac)?.generation.number, 1)
@@ -58,9 +57,10 @@ suite('a site', () => {
     const state = freshName()
     const first = open(state)
     await first.site.beginAttempt(mac, start, candidate('a'))
-    const own = { ...candidate('b', { source: 'published' }), published: 'digest' }
-    const { result, generation } = await first.site.assign(mac, own, start, 'machine')
-    assert.deepEqual([result, generation.number], ['new', 2])
+    const own = candidate('b', { published: 'digest' })
+    assert.partialDeepStrictEqual(await first.site.assign(mac, own, start, 'machine'), {
+      ...{ result: 'new', generation: { number: 2 } },
+    })
     first.site.sign('02:00:00:00:00:99', { kind: 'alive' }, start)
     first.site.close(start)
     const second = open(state)

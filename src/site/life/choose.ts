@@ -2,7 +2,7 @@
 import {
   generationOf,
   goodBefore,
-  isSame,
+  identityOf,
   judge,
   leaveBad,
   withGeneration,
@@ -21,25 +21,37 @@ export interface Assigned extends Changed {
    * - `new`: a new generation is in trial
    * - `same`: the machine boots this already
    * - `back`: the machine goes back to its last good generation, which is the same
-   * - `bad`: refused, because the generation was bad on this machine
    */
-  result: 'new' | 'same' | 'back' | 'bad'
+  result: 'new' | 'same' | 'back'
   generation: Generation
 }
 
-/** Gives a machine something to boot, in trial. A trial that is not decided yet is given up. */
-export function assign(life: Life, candidate: Candidate, now: Now, by: Chooser): Assigned {
-  const known = life.generations.filter((each) => isSame(each, candidate))
-  const judged = known.findLast(({ verdict }) => verdict !== 'trial')
-  if (judged?.verdict === 'bad') return { life, told: [], result: 'bad', generation: judged }
+/** The generation with which this was bad on the machine. Nothing has changed. */
+export interface Refused {
+  refused: Generation
+}
+
+/**
+ * Gives a machine something to boot, in trial. A trial that is not decided yet is given up. What was
+ * bad on the machine is refused.
+ */
+export function assign(
+  life: Life,
+  candidate: Candidate,
+  now: Now,
+  by: Chooser,
+): Assigned | Refused {
+  const identity = identityOf(candidate)
+  const bad = badBefore(life, identity)
+  if (bad) return { refused: bad }
   const chosen: Life = { ...life, isChosen: by !== 'default' }
   const current = generationOf(life, life.current)
-  if (current && isSame(current, candidate)) {
+  if (current && identityOf(current) === identity) {
     return { life: chosen, told: [], result: 'same', generation: current }
   }
   const left = leaveTrial(chosen)
   const lastGood = generationOf(life, life.lastGood)
-  if (lastGood && isSame(lastGood, candidate)) {
+  if (lastGood && identityOf(lastGood) === identity) {
     const life = { ...left, current: lastGood.number }
     return { life, told: [], result: 'back', generation: lastGood }
   }
@@ -56,17 +68,32 @@ export function assign(life: Life, candidate: Candidate, now: Now, by: Chooser):
 }
 
 /**
+ * Whether this was bad on the machine. The newest verdict counts: a person may have said that it is
+ * good after all.
+ *
+ * @param identity of a candidate (`identityOf`)
+ * @returns the generation that was bad
+ */
+export function badBefore(life: Life, identity: string): Generation | undefined {
+  const judged = life.generations.findLast(
+    (each) => identityOf(each) === identity && each.verdict !== 'trial',
+  )
+  return judged?.verdict === 'bad' ? judged : undefined
+}
+
+/**
  * Gives a machine the site's default, unless a person or the machine chose something else, or the
  * machine was given this default before.
  */
 export function offer(life: Life, candidate: Candidate, now: Now): Changed {
   const isNew = life.offered !== candidate.image
   if (!isNew || (life.isChosen && life.current !== undefined)) return { life, told: [] }
-  const offered = assign({ ...life, offered: candidate.image }, candidate, now, 'default')
-  if (offered.result !== 'bad') return offered
-  const { number, reason } = offered.generation
+  const offered = { ...life, offered: candidate.image }
+  const assigned = assign(offered, candidate, now, 'default')
+  if (!('refused' in assigned)) return assigned
+  const { number, reason } = assigned.refused
   const told = { machine: life.machine, kind: 'default refused', generation: number } as const
-  return { life: offered.life, told: [{ ...told, ...(reason !== undefined && { reason }) }] }
+  return { life: offered, told: [{ ...told, ...(reason !== undefined && { reason }) }] }
 }
 
 function leaveTrial(life: Life): Life {

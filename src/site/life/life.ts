@@ -19,10 +19,11 @@ export interface Now {
 export interface Candidate {
   /** The id of the image. For a published system: of the image below it. */
   image: string
-  /** `assigned`: the image itself. `published`: a system that the machine made for itself. */
-  source: 'assigned' | 'published'
   toplevel: string
-  /** The name of the directory with the boot files of a published system. */
+  /**
+   * Only for a system that the machine made and published: the name of the directory with its boot
+   * files.
+   */
   published?: string
   /** Whether the system notes that its boot is good, as a system with our module does. */
   blesses: boolean
@@ -150,10 +151,12 @@ export function runningAttempt(life: Life): Attempt | undefined {
   return last?.outcome === 'running' ? last : undefined
 }
 
-/** Whether both are the same thing to boot. */
-export function isSame(one: Candidate, other: Candidate): boolean {
-  if (one.source !== other.source) return false
-  return one.source === 'assigned' ? one.image === other.image : one.toplevel === other.toplevel
+/**
+ * Two candidates with the same identity are the same thing to boot. It is the id of an image, or the
+ * store path of a published system.
+ */
+export function identityOf({ image, toplevel, published }: Omit<Candidate, 'blesses'>): string {
+  return published === undefined ? image : toplevel
 }
 
 /**

@@ -68,21 +68,27 @@ export async function makeBootTree(
   await copyFromImage(made.fromCommands, tree, image)
 }
 
+const newImageHint =
+  'Build an image of this system instead, and give it to the machine: netimage site add, then netimage site assign.'
+
 function originOf({ manifest }: PublishImage): BootOrigin {
   const { made } = manifest.boot
   if (made === undefined) {
     throw refused(
-      'the image of this machine does not record how its boot files were made. Build it again with this version of netimage, and assign it to the machine.',
+      'the image of this machine does not record how its boot files were made',
+      'Build the image again with this version of netimage, and assign it to the machine: netimage site add, then netimage site assign.',
     )
   }
   if (made.ways.length === 0) {
     throw refused(
       'the boot files of this machine’s image are all made by populateFirmwareCommands, and the server does not run these for a system of a machine',
+      newImageHint,
     )
   }
   if (made.signed) {
     throw refused(
       'the boot files of this machine’s image are signed, and the server does not have the key',
+      newImageHint,
     )
   }
   return made
@@ -124,6 +130,7 @@ async function refuseMenusOfCommands(
     if (isReplaced || (mark && (await mentions(join(bootTree, path), mark)))) {
       throw refused(
         `populateFirmwareCommands made ${path} of this machine’s image, and this file is only for the system of the image`,
+        newImageHint,
       )
     }
   }

@@ -27,5 +27,6 @@ export function limitTo(most: Amount, what: string): Limit {
 function tooMuch(what: string, most: number, unit: 'files' | 'bytes'): NetimageError {
   return new NetimageError('bad-system', `${what} are more than ${most} ${unit}`, {
     details: { expected: most, field: unit },
+    hint: 'Build the system with fewer or smaller kernels, initrds, device trees or specialisations.',
   })
 }

@@ -2,7 +2,7 @@
  * A published system: the boot files that the server made for a system in the root of a machine, and
  * a document about it. It lies in a directory that appears whole and never changes:
  *
- *     <directory>/generation.json
+ *     <directory>/system.json
  *     <directory>/boot/
  *
  * The name of the directory is the hash of the document.
@@ -53,7 +53,7 @@ export interface Published {
   bootTree: string
 }
 
-const documentName = 'generation.json'
+const documentName = 'system.json'
 /** Directories of systems that are not whole. */
 export const unfinishedName = 'unfinished'
 
@@ -127,7 +127,10 @@ async function readPublishedSystem(view: RootView, toplevel: StorePath): Promise
     throw refused(`the system ${toplevel} names ${main?.init} as its init`)
   }
   if (system.entries.length > maxEntries) {
-    throw refused(`${toplevel} has more than ${maxEntries - 1} specialisations`)
+    throw refused(
+      `${toplevel} has more than ${maxEntries - 1} specialisations`,
+      'Remove specialisations from its configuration.',
+    )
   }
   return system
 }
@@ -141,8 +144,9 @@ function hasFile(view: RootView, path: string): boolean {
 function withoutPlace(error: unknown, staged: string): unknown {
   if (!(error instanceof NetimageError) || !error.message.includes(staged)) return error
   const { code, hint, details } = error
-  return new NetimageError(code, error.message.replaceAll(staged, ''), {
-    ...{ cause: error, hint, details },
+  const without = (text: string) => text.replaceAll(staged, '')
+  return new NetimageError(code, without(error.message), {
+    ...{ cause: error, hint: hint && without(hint), details },
   })
 }
 

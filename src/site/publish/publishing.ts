@@ -22,6 +22,7 @@ import {
   publishDirectory,
   requestName,
   type Answer,
+  type Refusal,
   type Request,
 } from './request.ts'
 
@@ -45,12 +46,13 @@ export interface PublishingSettings {
   /** The directory for the published systems of a machine. */
   directoryOf: (machine: string) => string
   /** Why the machine must not get this system again; undefined if it may. */
-  refusalOf: (machine: string, toplevel: StorePath) => string | undefined
+  refusalOf: (machine: string, toplevel: StorePath) => Refusal | undefined
   /**
    * Makes a generation of the machine from the published system. The same published system may come
-   * again: after a restart, or if the machine could not be told. Then it is the same generation.
+   * again: after a restart, or if the machine could not be told. Then it is the same generation. It
+   * can be refused all the same: a person may have said that it is bad while it was made.
    */
-  take: (machine: string, published: Published) => Taken | Promise<Taken>
+  take: (machine: string, published: Published) => Promise<Taken | Refusal>
   /** The ids of all published systems that generations of the machine still need. */
   needed: (machine: string) => ReadonlySet<string>
   /** Called with errors that only the administrator of the server can mend. */
@@ -84,7 +86,7 @@ interface Asking {
 }
 
 export function createPublishing(settings: PublishingSettings): Publishing {
-  const { rootOf, directoryOf, refusalOf, take, needed, onError } = settings
+  const { rootOf, directoryOf, refusalOf, take, needed: neededOf, onError } = settings
   const now = settings.now ?? (() => performance.now())
   const asking = new Map<string, Asking>()
   const running = new Set<Promise<void>>()
@@ -135,7 +137,7 @@ export function createPublishing(settings: PublishingSettings): Publishing {
     const found = readRequest(rootOf(machine)?.fileSystem)
     if (found === undefined || 'why' in found) {
       const id = found?.id ?? 'unknown'
-      if (found) answer(machine, { id, status: 'refused', says: [sentence(found.why)] })
+      if (found) answer(machine, { id, ...refuse(found) })
       return
     }
     answer(machine, { id: found.id, status: 'working' })
@@ -146,49 +148,62 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   }
 
   async function resultOf(machine: string, { toplevel }: Request): Promise<Omit<Answer, 'id'>> {
-    const refuse = (why: string) => ({ status: 'refused', says: [sentence(why)] }) as const
     const root = rootOf(machine)
-    if (!root) return refuse('the server has closed the root of this machine')
+    if (!root) {
+      const why = 'the server has closed the root of this machine'
+      return refuse({ why, hint: 'Run nixos-rebuild again.' })
+    }
     const warnings: string[] = []
     try {
-      const why = refusalOf(machine, toplevel)
-      if (why !== undefined) return refuse(why)
+      const refusal = refusalOf(machine, toplevel)
+      if (refusal) return refuse(refusal)
       const published = await publish({
         ...{ view: root.fileSystem, image: root.image, toplevel, signal },
         directory: directoryOf(machine),
         warn: (message) => warnings.push(message),
       })
-      const { number, keep, says } = await take(machine, published)
-      await removeOthers(machine, published)
+      const taken = await take(machine, published)
+      if ('why' in taken) {
+        await removeUnneeded(machine)
+        return refuse(taken)
+      }
+      const { number, keep, says } = taken
+      await removeUnneeded(machine, published.id)
       const numbered = `The server made generation ${number} of this machine.`
       const warned = warnings.map((warning) => `Warning: ${warning}`)
       return { status: 'published', keep, says: [numbered, ...says, ...warned] }
     } catch (error) {
-      return refuse(reasonFor(error))
+      return refuse(refusalFor(error))
     }
   }
 
   /** Removes the published systems of generations that are gone. */
-  async function removeOthers(machine: string, published: Published): Promise<void> {
+  async function removeUnneeded(machine: string, ...kept: string[]): Promise<void> {
     const directory = directoryOf(machine)
     try {
-      const kept = new Set([...needed(machine), published.id])
+      const needed = new Set([...neededOf(machine), ...kept])
       for (const name of await readdir(directory)) {
-        if (!kept.has(name)) await rm(join(directory, name), { recursive: true, force: true })
+        if (!needed.has(name)) await rm(join(directory, name), { recursive: true, force: true })
       }
     } catch (error) {
       onError(asNetimageError(fileSystemError(`could not remove files from ${directory}`, error)))
     }
   }
 
-  function reasonFor(error: unknown): string {
-    if (signal.aborted) return 'the server is about to end'
+  function refusalFor(error: unknown): Refusal {
+    if (signal.aborted) return { why: 'the server is about to end' }
     const known = asNetimageError(error)
-    if (ofMachine.has(known.code)) return known.message
+    const { code, message, hint } = known
+    if (ofMachine.has(code)) return { why: message, hint: hint ?? brokenHint }
     onError(known)
-    return known.code === 'disk-full'
-      ? 'the disk of the server is full'
-      : 'the server could not make the boot files, and has told its administrator why'
+    if (code === 'disk-full') {
+      const hint = 'Make room in the state directory of the server. Then run nixos-rebuild again.'
+      return { why: 'the disk of the server is full', hint }
+    }
+    return {
+      why: 'the server could not make the boot files',
+      hint: 'Read the reason in the log of the server. Then run nixos-rebuild again.',
+    }
   }
 
   function answer(machine: string, text: Answer): void {
@@ -209,13 +224,18 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   }
 }
 
+/** For a system as Nix makes none. */
+const brokenHint =
+  'Check the store of the machine with nix-store --verify --check-contents. Then run nixos-rebuild again.'
+
 /** Codes of errors in the machine's own system or in its request. */
 const ofMachine: ReadonlySet<string> = new Set<NetimageError['code']>([
   ...(['bad-system', 'not-a-system', 'bad-option', 'path-not-found'] as const),
 ])
 
-function sentence(why: string): string {
-  return `The server does not boot this system: ${why}${why.endsWith('.') ? '' : '.'}`
+function refuse({ why, hint }: Refusal): Pick<Answer, 'status' | 'says'> {
+  const says = [`The server does not boot this system: ${why}.`]
+  return { status: 'refused', says: hint === undefined ? says : [...says, hint] }
 }
 
 /** @returns undefined if there is no request, or it was answered before */

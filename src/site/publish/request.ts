@@ -30,23 +30,41 @@ export interface Request {
   toplevel: StorePath
 }
 
-/** @returns `why` if the request is none that can be answered with a published system */
-export function parseRequest(text: string): Request | { id: string | undefined; why: string } {
+/** Why a machine does not get a system, and what the person who runs nixos-rebuild can do. */
+export interface Refusal {
+  /** The end of a sentence: `the request is not JSON`. */
+  why: string
+  /** Sentences. */
+  hint?: string | undefined
+}
+
+/** A request that cannot be answered with a published system. */
+export interface BadRequest extends Refusal {
+  id: string | undefined
+}
+
+const versionHint =
+  'Use one version of netimage for the server and for the configuration of the machine.'
+const storeHint = 'Build the system with nixos-rebuild: it must be in the store of the machine.'
+
+export function parseRequest(text: string): Request | BadRequest {
   let document: unknown
   try {
     document = JSON.parse(text)
   } catch {
-    return { id: undefined, why: 'the request is not JSON' }
+    return { id: undefined, why: 'the request is not JSON', hint: versionHint }
   }
   const parsed = v.safeParse(requestSchema, document)
   if (!parsed.success) {
     const [issue] = parsed.issues
-    return { id: undefined, why: `the request has a wrong ${v.getDotPath(issue) ?? 'form'}` }
+    const why = `the request has a wrong ${v.getDotPath(issue) ?? 'form'}`
+    return { id: undefined, why, hint: versionHint }
   }
   const { id, toplevel: named } = parsed.output
   const toplevel = toStorePath(named)
   if (toplevel) return { id, toplevel }
-  return { id, why: `${JSON.stringify(named.slice(0, 200))} is not a store path` }
+  const why = `${JSON.stringify(named.slice(0, 200))} is not a store path`
+  return { id, why, hint: storeHint }
 }
 
 /**

@@ -199,11 +199,16 @@ function reading<T>(read: () => T): T {
     const { code } = error
     const why = `the root of the machine could not be read (${code})`
     throw new NetimageError(ofServer.has(code) ? 'file-system' : 'bad-system', why, {
-      cause: error,
+      ...{ cause: error, hint: 'Run nixos-rebuild again.' },
     })
   }
 }
 
-export function refused(why: string): NetimageError {
-  return new NetimageError('bad-system', why)
+/**
+ * The reason lies in the machine's root.
+ *
+ * @param hint what the person can do who runs nixos-rebuild on the machine
+ */
+export function refused(why: string, hint?: string): NetimageError {
+  return new NetimageError('bad-system', why, { hint })
 }

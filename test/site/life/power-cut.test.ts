@@ -2,8 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { assign } from '../../../src/site/life/choose.ts'
-import { candidate, minutes, simulateSite } from './support/simulate.ts'
+import { assignAllowed, candidate, minutes, simulateSite } from './support/simulate.ts'
 
 const names = ['a', 'b', 'c', 'd', 'e']
 
@@ -11,13 +10,13 @@ const names = ['a', 'b', 'c', 'd', 'e']
 function onTrial(failures: number, machines: readonly string[] = names) {
   const site = simulateSite()
   for (const name of machines) {
-    site.change(name, (life) => assign(life, candidate('old'), site.now, 'person'))
+    site.change(name, (life) => assignAllowed(life, candidate('old'), site.now, 'person'))
     site.begin(name)
     site.bless(name)
   }
   site.wait(2 * minutes)
   for (const name of machines) {
-    site.change(name, (life) => assign(life, candidate('new'), site.now, 'person'))
+    site.change(name, (life) => assignAllowed(life, candidate('new'), site.now, 'person'))
   }
   // No three machines within a minute: no power cut.
   for (let count = 0; count <= failures; count++) {
@@ -65,7 +64,7 @@ test('a verdict that a power cut brought is taken back, and the machine tries ag
 test('a person who chose something else within the minute keeps it', () => {
   const site = onTrial(2)
   site.begin('a')
-  site.change('a', (life) => assign(life, candidate('third'), site.now, 'person'))
+  site.change('a', (life) => assignAllowed(life, candidate('third'), site.now, 'person'))
   for (const name of names.slice(1)) site.begin(name)
   assert.equal(site.of('a').generations[1]?.verdict, 'trial')
   assert.equal(site.of('a').current, 3)

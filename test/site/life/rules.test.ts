@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { assign, decide, offer, rollback } from '../../../src/site/life/choose.ts'
 import { keptOf, lastAttempt } from '../../../src/site/life/life.ts'
-import { candidate, minutes, simulate } from './support/simulate.ts'
+import { assignAllowed, candidate, minutes, simulate } from './support/simulate.ts'
 
 /** Lets a machine boot an image until the image is good. */
 function madeGood(image: string) {
@@ -95,7 +95,9 @@ suite('a trial', () => {
 
   test('of a system that does not bless is good when init was read and the machine settled', () => {
     const machine = simulate()
-    machine.apply((life) => assign(life, candidate('a', { blesses: false }), machine.now, 'person'))
+    machine.apply((life) =>
+      assignAllowed(life, candidate('a', { blesses: false }), machine.now, 'person'),
+    )
     machine.begin()
     machine.see({ kind: 'step', step: 'mount' })
     machine.wait(5 * minutes)
@@ -192,13 +194,18 @@ suite('an attempt', () => {
 suite('a choice', () => {
   test('of the current image changes nothing, and a bad image is refused', () => {
     const machine = madeGood('a')
-    assert.equal(assign(machine.life, candidate('a'), machine.now, 'person').result, 'same')
+    assert.equal(assignAllowed(machine.life, candidate('a'), machine.now, 'person').result, 'same')
     machine.assign('b')
     for (let round = 0; round < 4; round++) machine.begin()
-    assert.equal(assign(machine.life, candidate('b'), machine.now, 'person').result, 'bad')
+    assert.deepEqual(assign(machine.life, candidate('b'), machine.now, 'person'), {
+      refused: machine.generation(2),
+    })
     machine.apply((life) => decide(life, 2, 'good') ?? assert.fail())
     assert.equal(machine.life.current, 1)
-    assert.equal(assign(machine.life, candidate('b'), machine.now, 'person').generation.number, 3)
+    assert.equal(
+      assignAllowed(machine.life, candidate('b'), machine.now, 'person').generation.number,
+      3,
+    )
   })
 
   test('replaces a waiting trial, and numbers are not used again', () => {
@@ -206,9 +213,12 @@ suite('a choice', () => {
     machine.assign('b')
     machine.assign('c')
     assert.equal(machine.begin(), 3)
-    const back = assign(machine.life, candidate('a'), machine.now, 'person')
+    const back = assignAllowed(machine.life, candidate('a'), machine.now, 'person')
     assert.deepEqual([back.result, back.life.current], ['back', 1])
-    assert.equal(assign(back.life, candidate('b'), machine.now, 'person').generation.number, 4)
+    assert.equal(
+      assignAllowed(back.life, candidate('b'), machine.now, 'person').generation.number,
+      4,
+    )
   })
 
   test('of a person is not replaced by the default of the site', () => {

@@ -56,7 +56,7 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
     },
     directoryOf: () => published,
     refusalOf: () => undefined,
-    take(_machine, { id, bootTree, system, blesses }) {
+    async take(_machine, { id, bootTree, system, blesses }) {
       blessing.push(blesses)
       if (!ids.includes(id)) {
         ids.push(id)
@@ -142,16 +142,25 @@ suite('a request to publish', () => {
   })
 
   test('is refused if the system was bad on this machine', async () => {
-    const world = makeWorld({ refusalOf: (_machine, path) => `${path} is bad` })
+    const refusal = { why: 'it is bad', hint: 'Build another.' }
+    const refused =
+      'id one\nstatus refused\nsay The server does not boot this system: it is bad.\nsay Build another.\n'
+    const before = makeWorld({ refusalOf: () => refusal })
     try {
-      world.request(requestFor(toplevel))
-      assert.equal(
-        await world.answerTo('one'),
-        `id one\nstatus refused\nsay The server does not boot this system: ${toplevel} is bad.\n`,
-      )
-      assert.ok(!existsSync(world.published))
+      before.request(requestFor(toplevel))
+      assert.equal(await before.answerTo('one'), refused)
+      assert.ok(!existsSync(before.published))
     } finally {
-      await world.close()
+      await before.close()
+    }
+    // A person said so while the boot files were made.
+    const meanwhile = makeWorld({ take: () => Promise.resolve(refusal) })
+    try {
+      meanwhile.request(requestFor(toplevel))
+      assert.equal(await meanwhile.answerTo('one'), refused)
+      assert.deepEqual(readdirSync(meanwhile.published), [])
+    } finally {
+      await meanwhile.close()
     }
   })
 
@@ -185,7 +194,9 @@ suite('a request to publish', () => {
         plant(world.fileSystem, `${folder}/request`, made)
         world.notice()
         const expected = `status refused\nsay The server does not boot this system: ${why}.\n`
-        await waitUntil('the answer', () => world.answer().endsWith(expected))
+        await waitUntil('the answer', () => world.answer().includes(expected))
+        const [, , , hint] = world.answer().split('\n')
+        assert.match(hint ?? '', /^say (Use one version of netimage|Build the system)/)
         assert.deepEqual(world.errors, [])
       } finally {
         await world.close()
@@ -319,7 +330,7 @@ test('a machine that asks 10,000 times gets only its latest request answered, an
     now: () => time,
     refusalOf: () => {
       looks++
-      return 'it is bad'
+      return { why: 'it is bad' }
     },
   })
   const turn = async () => {

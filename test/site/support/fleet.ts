@@ -175,6 +175,7 @@ export async function updateFleet(settings: FleetSettings) {
       await time.sleep(random() * 10 * minute)
       const made = database.change((writer) => {
         const assigned = assign(writer.of(machine), candidate(image), { at, uptime: 0 }, 'person')
+        if ('refused' in assigned) return assigned.refused.number
         writer.keep(assigned.life)
         return assigned.generation.number
       })
@@ -227,7 +228,7 @@ function assertCounted(life: Life, made: number, acknowledged: readonly number[]
 }
 
 function candidate(image: string): Candidate {
-  return { image, source: 'assigned', toplevel: `/nix/store/${image}`, blesses: true }
+  return { image, toplevel: `/nix/store/${image}`, blesses: true }
 }
 
 /** @param count how many live by the clock: it goes on when all of them sleep */

@@ -1,8 +1,9 @@
 // Machines with a clock of their own.
 
+import assert from 'node:assert/strict'
 import { becomeUnseen, see, tick, type Sign } from '../../../../src/site/life/attempts.ts'
 import { begin, type Lives } from '../../../../src/site/life/begin.ts'
-import { assign } from '../../../../src/site/life/choose.ts'
+import { assign, type Assigned } from '../../../../src/site/life/choose.ts'
 import {
   defaultPolicy,
   generationOf,
@@ -18,7 +19,13 @@ export const minutes = 60_000
 
 export function candidate(image: string, more: Partial<Candidate> = {}): Candidate {
   const toplevel = `/nix/store/${image}-system`
-  return { image, source: 'assigned', toplevel, blesses: true, ...more }
+  return { image, toplevel, blesses: true, ...more }
+}
+
+/** As `assign`, for what was not bad. */
+export function assignAllowed(...args: Parameters<typeof assign>): Assigned {
+  const assigned = assign(...args)
+  return 'refused' in assigned ? assert.fail('it was bad before') : assigned
 }
 
 /** One machine. */
@@ -35,7 +42,10 @@ export function simulate(machine = 'dc:a6:32:01:02:03') {
       return site.now
     },
     assign: (image: string) =>
-      simulated.apply((life) => assign(life, candidate(image), site.now, 'person')),
+      simulated.apply((life) => {
+        const assigned = assign(life, candidate(image), site.now, 'person')
+        return 'refused' in assigned ? { life, told: [] } : assigned
+      }),
     begin: () => site.begin(machine),
     see: (sign: Sign) => site.see(machine, sign),
     bless: () => site.bless(machine),

@@ -1,0 +1,103 @@
+// The systems that machines publish become generations of these machines.
+
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { publishedOf } from '../../src/serve/generations.ts'
+import { startPublishing } from '../../src/serve/publishing.ts'
+import { openSiteDatabase } from '../../src/site/database.ts'
+import { decide } from '../../src/site/life/choose.ts'
+import { openSite } from '../../src/site/site.ts'
+import { candidate } from '../site/life/support/simulate.ts'
+import { imageIn } from '../site/publish/support/images.ts'
+import { makeRoot, plant, plantAll, systemOf } from '../site/publish/support/roots.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitUntil } from '../support/waiting.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const mac = 'dc:a6:32:01:02:03'
+const folder = '/var/lib/netimage/publish'
+const { toplevel, files } = systemOf('published')
+
+/** @param onLook called after the server has looked at the life of the machine */
+async function start(onLook: (state: string) => void = () => {}) {
+  const state = freshName()
+  const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
+  const root = makeRoot(freshName())
+  const { fileSystem } = root
+  plantAll(fileSystem, files)
+  const answer = plant(fileSystem, `${folder}/answer`, { file: '' })
+  await site.beginAttempt(mac, 0, candidate('image'))
+  const generation = { publishImage: imageIn(freshName(), {}) }
+  const publishing = startPublishing({
+    state,
+    site: {
+      assign: (machine, own, at, by) => site.assign(machine, own, at, by),
+      lifeOf(machine) {
+        const life = site.lifeOf(machine)
+        onLook(state)
+        return life
+      },
+    },
+    machines: { rootOf: () => ({ fileSystem, generation }) },
+    onError: assert.ifError,
+  })
+  const read = () => {
+    const bytes = Buffer.alloc(fileSystem.attributes(answer).size)
+    return bytes.toString('utf8', 0, fileSystem.read(answer, 0, bytes))
+  }
+  return {
+    ...{ state, site },
+    async publish(id: string): Promise<string> {
+      const text = JSON.stringify({ version: 1, id, toplevel })
+      plant(fileSystem, `${folder}/request`, { file: text })
+      publishing.notice(mac)
+      const isFinal = new RegExp(`^id ${id}\nstatus (?!working)`)
+      await waitUntil(`the answer to ${id}`, () => isFinal.test(read()))
+      return read()
+    },
+    async [Symbol.asyncDispose]() {
+      await publishing.close()
+      site.close(0)
+      await root.close()
+    },
+  }
+}
+
+function say(state: string, number: number, verdict: 'good' | 'bad'): void {
+  const database = openSiteDatabase(state)
+  database.change((writer) => {
+    writer.keep(decide(writer.of(mac), number, verdict)?.life ?? assert.fail())
+  })
+  database.close()
+}
+
+const refusal = new RegExp(
+  `^id \\w+\nstatus refused\n.*bad on this machine as generation 2.*\nsay .*site good ${mac} 2\\b`,
+)
+
+test('a published system is a generation, and is refused after it was bad, until a person says good', async () => {
+  await using world = await start()
+  assert.match(await world.publish('first'), /status published\n.*\nsay .* generation 2 .*\n/)
+  assert.match(await world.publish('again'), /status published\n.*\nsay .* generation 2 .*\n/)
+  say(world.state, 2, 'bad')
+  assert.match(await world.publish('bad'), refusal)
+  say(world.state, 2, 'good')
+  assert.match(await world.publish('good'), /status published\n/)
+})
+
+// nixos-rebuild would activate a system that the machine does not boot next.
+test('a published system is refused if a person says bad while its boot files are made', async () => {
+  let isArmed = false
+  await using world = await start((state) => {
+    if (isArmed) say(state, 2, 'bad')
+    isArmed = false
+  })
+  await world.publish('first')
+  isArmed = true
+  assert.match(await world.publish('second'), refusal)
+  assert.equal(world.site.lifeOf(mac).current, 2)
+  const published = publishedOf(world.state, mac)
+  assert.ok(existsSync(published))
+  assert.equal(readdirSync(published).length, 1)
+})
