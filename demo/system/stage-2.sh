@@ -18,6 +18,9 @@ mountpoint /proc || mount -t proc proc /proc
 mountpoint /sys || mount -t sysfs sysfs /sys
 mountpoint /dev || mount -t devtmpfs devtmpfs /dev
 mountpoint /run || mount -t tmpfs -o mode=755 tmpfs /run
+# Nix needs a terminal for each build.
+mkdir -p /dev/pts
+mount -t devpts -o mode=620 devpts /dev/pts
 
 # "test -w" is always true for root, so write instead.
 if ! touch / 2>/dev/null; then

@@ -75,6 +75,14 @@ export async function powerOnUntil<T>(
   }
 }
 
+/** The machine starts again if its system asks for it. Without this, it ends then. */
+export function restarting(machine: Machine): Machine {
+  return {
+    ...machine,
+    command: (parts) => machine.command(parts).filter((word) => word !== endsOnRestart),
+  }
+}
+
 // --- User Mode Linux -------------------------------------------------------------------------
 
 /** Linux as a program, without an emulator: the fastest machine. */
@@ -98,7 +106,8 @@ export function userModeLinux({ kernel, initrd, kernelLine }: Kernel): Machine {
 
 // --- QEMU ------------------------------------------------------------------------------------
 
-const emulated = ['-accel', 'tcg,thread=multi', '-smp', '1', '-nodefaults', '-no-reboot']
+const endsOnRestart = '-no-reboot'
+const emulated = ['-accel', 'tcg,thread=multi', '-smp', '1', '-nodefaults', endsOnRestart]
 const serialConsole = ['-display', 'none', '-serial', 'stdio']
 
 function qemuX86(board: string, ...rest: string[]): string[] {
@@ -211,7 +220,7 @@ export function raspberryPi3(kernel: Kernel & { deviceTree: string }): Machine {
   return {
     command: ({ mac, tap }) => [
       findProgram('qemu-system-aarch64'),
-      ...['-machine', 'raspi3b', '-no-reboot', ...serialConsole],
+      ...['-machine', 'raspi3b', endsOnRestart, ...serialConsole],
       ...[...directly(kernel), '-dtb', kernel.deviceTree],
       ...['-netdev', tapBackend(tap), '-device', `usb-net,netdev=net0,mac=${mac}`],
     ],

@@ -17,6 +17,8 @@ export type OwnServer = {
   restart: () => Promise<void>
   /** The recorded boots of a machine, the newest first. */
   boots: (mac: string) => Promise<OwnBoot[]>
+  /** Runs a command of `netimage site` as the user of the server. @returns what it printed as JSON */
+  site: (...args: string[]) => Promise<unknown>
 }
 
 export type OwnBoot = v.InferOutput<typeof bootSchema>
@@ -76,6 +78,10 @@ export async function startOwnServer(
         ...[process.execPath, cli, 'boots', mac, '--state', state, '--json'],
       ])
       return v.parse(bootsSchema, JSON.parse(shown)).boots
+    },
+    async site(...args) {
+      const command = [process.execPath, cli, 'site', ...args, '--state', state, '--json']
+      return JSON.parse(await network.run([...asServiceUser, ...command]))
     },
   }
 }

@@ -3,14 +3,14 @@
 import { spawn } from 'node:child_process'
 import { createWriteStream, readFileSync } from 'node:fs'
 import { findProgram } from './packages.ts'
-import { hangMinutes, startRecording, type Line } from './recording.ts'
+import { hangMinutes, startRecording, type Line, type WaitFor } from './recording.ts'
 
 export type Program = {
   name: string
   pid: number
   lines: () => readonly Line[]
   /** If the program ends, this rejects at once with the last lines. */
-  waitFor: (pattern: RegExp) => Promise<Line>
+  waitFor: WaitFor
   type: (text: string) => void
   /** Waits until the program ends by itself with status 0. */
   waitForEnd: () => Promise<void>

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import * as v from 'valibot'
 import { buildBootableSystem, buildDemoImage, small, type DemoImage } from './demo-image.ts'
 import { fetchFirmware } from './firmware.ts'
-import { openNetwork, type Network } from './network.ts'
+import { openNetwork, type Host, type Network } from './network.ts'
 import type { Board, ModelName } from './pi/models.ts'
 import { startLoaderServers, type DhcpServer } from './servers.ts'
 
@@ -78,8 +78,12 @@ export async function bootPi(
 
 /** Switches a board on, and waits until it would start the kernel. */
 export async function powerOnPi(network: Network, name: ModelName): Promise<PiReport> {
+  return await loadPi(await network.addHost(boards[name].mac), name)
+}
+
+/** @param host the board, as `network.addHost` made it */
+export async function loadPi(host: Host, name: ModelName): Promise<PiReport> {
   const { mac, serial, revision } = boards[name]
-  const host = await network.addHost(mac)
   const program = fileURLToPath(import.meta.resolve('./pi/main.ts'))
   const loader = host.start(name, [process.execPath, program, name, mac, serial, revision])
   const { text } = await loader.waitFor(/^report /)

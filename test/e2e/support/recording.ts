@@ -10,15 +10,19 @@ export type Recording = {
   lines: () => readonly Line[]
   /** The last lines, for error messages. */
   tail: (count: number) => string
-  /**
-   * Finds the first line that matches, among the printed lines and those to come. The deadline is so
-   * long that a busy machine never misses it: it only turns a hang into a failure with an explanation.
-   */
-  waitFor: (pattern: RegExp) => Promise<Line>
+  waitFor: WaitFor
   add: (chunk: string) => void
   /** The output has ended: rejects all waits with this reason. */
   end: (why: string) => void
 }
+
+/**
+ * Finds the first line that matches, among the printed lines and those to come. The deadline is so
+ * long that a busy machine never misses it: it only turns a hang into a failure with an explanation.
+ *
+ * @param after looks only at lines after this number of lines
+ */
+export type WaitFor = (pattern: RegExp, after?: number) => Promise<Line>
 
 export const hangMinutes = 15
 
@@ -93,8 +97,8 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     return new Error(describe(`${why} before it printed ${pattern}`))
   }
 
-  async function waitFor(pattern: RegExp): Promise<Line> {
-    const found = lines().find(({ text }) => pattern.test(text))
+  async function waitFor(pattern: RegExp, after = 0): Promise<Line> {
+    const found = lines().find(({ text }, at) => at >= after && pattern.test(text))
     if (found) return found
     const why = ending ?? despair
     if (why !== undefined) throw failure(pattern, why)

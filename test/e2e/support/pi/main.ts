@@ -25,8 +25,10 @@ for (const [setting, value] of Object.entries(settings)) {
     writeFileSync(`/proc/sys/net/ipv4/conf/${device}/${setting}`, String(value))
   }
 }
-ip('route', 'add', '255.255.255.255/32', 'dev', 'eth0')
-ip('route', 'add', 'local', '0.0.0.0/0', 'dev', 'lo', 'table', 'local')
+// The board may have been on before.
+ip('address', 'flush', 'dev', 'eth0')
+ip('route', 'replace', '255.255.255.255/32', 'dev', 'eth0')
+ip('route', 'replace', 'local', '0.0.0.0/0', 'dev', 'lo', 'table', 'local')
 
 const lease = await getLease(model, board, say)
 say(`address ${lease.address}, TFTP server ${lease.server}`)

@@ -1,0 +1,51 @@
+// Images for machines that are updated.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { buildDemoSystem, type DemoSystemName } from '../../../demo/system/build.ts'
+import { cacheDirectory } from './cache.ts'
+import { buildDemoImage, rootDevice, type DemoImage } from './demo-image.ts'
+import type { Firmware } from './firmware.ts'
+
+const kinds = {
+  /** What a machine boots first. */
+  first: {},
+  /** The same with another kernel. */
+  update: { otherKernel: true },
+} as const
+
+export type Kind = keyof typeof kinds
+
+/** @param directory for the image */
+export async function buildGeneration(
+  kind: Kind,
+  system: DemoSystemName,
+  directory: string,
+  { ipxe, stubs, raspberryPi }: Firmware,
+): Promise<DemoImage> {
+  const demo = await buildDemoSystem({
+    system,
+    cacheDirectory: cacheDirectory('demo-downloads'),
+    worldDirectory: cacheDirectory('demo-nix'),
+    label: `25.11.${kind}`,
+    rootDevice,
+    ...kinds[kind],
+  })
+  const isX86 = system === 'x86_64-linux'
+  return await buildDemoImage(demo, join(directory, `${kind}-${system}`), {
+    boot: isX86 ? ['ipxe', 'uefi'] : ['extlinux', 'raspberry-pi'],
+    bootSettings: isX86 ? { ipxe, uefiStub: stubs[system] } : { firmware: raspberryPi },
+    // Debian has no device tree of a Pi 5 for these kernels.
+    ...(!isX86 && {
+      options: { populateFirmwareCommands: 'echo stand-in > bcm2712-rpi-5-b.dtb' },
+    }),
+  })
+}
+
+/** The version of the kernel, as `uname -r` prints it. */
+export function kernelOf({ manifest }: DemoImage): string {
+  const kernel = manifest.system.entries[0]?.kernel ?? ''
+  const [, version] = /-linux-([^/]+)\//.exec(kernel) ?? []
+  assert.ok(version !== undefined, kernel)
+  return version
+}
