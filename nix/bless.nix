@@ -75,12 +75,14 @@ in
     restartIfChanged = false;
     serviceConfig = serviceConfig // {
       ExecStart = note "failed" [ config.systemd.package ] ''
-        names=
         # A check may have failed because a unit that it requires has failed. So these are all units.
-        while read -r name _; do
+        failed=$(systemctl list-units --failed --plain --full --no-legend)
+        names= count=0
+        while read -r name _ && ((count++ < 20)); do
+          if [ -z "$name" ]; then continue; fi
           # Names may have backslashes, but no quotes.
           names+="''${names:+, }\"''${name//\\/\\\\}\""
-        done < <(systemctl list-units --failed --plain --full --no-legend | head -n 20)
+        done <<< "$failed"
         more=", \"units\": [$names]"'';
     };
   };
