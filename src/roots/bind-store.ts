@@ -1,6 +1,7 @@
 /**
- * Undoes what a machine changed in the store paths of images. Store paths that the machine made stay,
- * unless an image brings a path with the same name.
+ * Undoes what a machine changed in the store paths of images. Store paths that the machine made stay.
+ * If an image brings a path with the same name, the path of the machine is hidden as long as the
+ * machine has the path of the image: a system of the machine may need the path after the image is gone.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { PlacedEntry } from './database.ts'
@@ -54,7 +55,10 @@ export function undoStore(work: StoreWork): Undone {
     undone.store = true
     database.run('DELETE FROM nodes WHERE id >= ?', firstOfStore)
   }
-  if (store !== undefined) giveWay(store)
+  if (store !== undefined) {
+    giveWay(store)
+    if (isPathsChanged) showHidden(store)
+  }
   return undone
 
   /** In /nix/store itself and in directories that Nix empties, nothing is lost if the name goes. */
@@ -159,6 +163,30 @@ export function undoStore(work: StoreWork): Undone {
     else database.writeNode({ ...row, links, ownData: row.ownData && links > 0 })
   }
 
+  /** The machine may have made the path a second time, after it had removed the path of the image. */
+  function hide(name: Buffer, node: NodeId): void {
+    if (isOwn(node) && !isHidden(name)) database.hidePath(name, node)
+    else release(node)
+  }
+
+  function isHidden(name: Buffer): boolean {
+    return database.hiddenPaths().some((path) => path.name.equals(name))
+  }
+
+  /** Paths of the machine that no image hides any more have their names again. */
+  function showHidden(directory: NodeId): void {
+    for (const { name, node } of database.hiddenPaths()) {
+      if (findStorePath(index, name) !== undefined) continue
+      undone.store = true
+      database.showPath(name)
+      const isTaken =
+        database.readEntry(directory, name)?.node !== undefined ||
+        now.child(directory, name) !== undefined
+      if (isTaken) release(node)
+      else database.writeEntry(directory, { name, node, cookie: work.given.cookie() })
+    }
+  }
+
   /** In /nix/store, the names of the images' paths lead to these paths. */
   function giveWay(directory: NodeId): void {
     const which = isPathsChanged ? '' : ` AND cookie = ${placeInImage}`
@@ -167,7 +195,7 @@ export function undoStore(work: StoreWork): Undone {
       const isPath = findStorePath(index, name) !== undefined
       if (isPath) {
         undone.store = true
-        if (node !== undefined && !isOfStore(node)) release(node)
+        if (node !== undefined && !isOfStore(node)) hide(name, node)
         database.deleteEntry(directory, name)
         continue
       }

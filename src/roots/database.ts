@@ -57,6 +57,10 @@ const schema = `
     key BLOB NOT NULL UNIQUE,
     reply BLOB NOT NULL
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS hidden (
+    name BLOB PRIMARY KEY,
+    node INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS files (
     number INTEGER PRIMARY KEY,
     path BLOB NOT NULL UNIQUE
@@ -189,6 +193,10 @@ export interface LayerDatabase {
   nodesWhere(where: string, ...values: number[]): NodeRow[]
   /** @param where a condition on the columns of `entries` */
   entriesWhere(where: string, ...values: number[]): PlacedEntry[]
+  /** Store paths that the machine made, and that paths of images hide now. */
+  hiddenPaths(): { name: Buffer; node: NodeId }[]
+  hidePath(name: Buffer, node: NodeId): void
+  showPath(name: Buffer): void
   select(sql: string, ...values: StatementValue[]): Record<string, SQLOutputValue>[]
   run(sql: string, ...values: StatementValue[]): void
   /** All rows of a table, for checks. */
@@ -369,6 +377,14 @@ export function openLayerDatabase(directory: string): LayerDatabase {
         return [messageOf(error)]
       }
     },
+    hiddenPaths: () =>
+      database
+        .prepare('SELECT name, node FROM hidden')
+        .all()
+        .map(({ name, node }) => ({ name: bytesOf(name), node: Number(node) })),
+    hidePath: (name, node) =>
+      void database.prepare('INSERT INTO hidden VALUES (?, ?)').run(name, node),
+    showPath: (name) => void database.prepare('DELETE FROM hidden WHERE name = ?').run(name),
     nodesWhere: (where, ...values) =>
       prepared(`SELECT * FROM nodes WHERE ${where}`)
         .all(...values)

@@ -38,6 +38,8 @@ export interface LayerCheck {
 
 interface Tables {
   image: LayerImage
+  /** Store paths of the machine that have no names now, because paths of images hide them. */
+  hidden: NodeId[]
   rows: Map<NodeId, NodeRow>
   /** By directory, then by name as latin1. The node is undefined if the name was removed. */
   entries: Map<NodeId, Map<string, { node: NodeId | undefined; cookie: number }>>
@@ -111,6 +113,10 @@ export function verifyLayer(contents: string, index: ImageIndex): LayerCheck {
   const subdirectories = new Map<NodeId, number>()
   const pending = [rootNode]
   names.set(rootNode, 1)
+  for (const node of tables.hidden) {
+    names.set(node, 1)
+    if (nodeOf(node)?.kind === 'directory') pending.push(node)
+  }
   for (let id = pending.pop(); id !== undefined; id = pending.pop()) {
     for (const [name, child] of childrenOf(id, tables)) {
       const node = nodeOf(child)
@@ -166,7 +172,8 @@ function readTables(contents: string, index: ImageIndex): Tables | string[] {
     const damage = database.damage()
     if (damage.length > 0) return damage
     const image = layOver(index, database, contents)
-    const tables: Tables = { image, rows: new Map(), entries: new Map(), problems: [] }
+    const hidden = database.hiddenPaths().map(({ node }) => node)
+    const tables: Tables = { image, hidden, rows: new Map(), entries: new Map(), problems: [] }
     // For the store paths that the layer has changed, `layOver` has compared them already.
     for (const { number, name } of database.pathNumbers()) {
       const before = database.structureOf(number)

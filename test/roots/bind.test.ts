@@ -214,7 +214,6 @@ suite('the store of a bound layer', () => {
         link(system, 'nix/store/p/data', 'nix/store/mine/data')
         link(system, 'nix/store/mine/own', 'nix/store/p/linked')
         put(system, 'nix/store/p/bin/added', 'added')
-        rename(system, 'nix/store/p/bin', 'nix/store/mine/bin')
       },
       { binding: 'first' },
     )
@@ -225,16 +224,14 @@ suite('the store of a bound layer', () => {
     const after = await layers.within(a, (system) => ({
       images: [run(system, 'p'), run(system, 'q'), read(system, 'nix/store/p/data')],
       gone: [find(system, 'nix/store/p/new'), find(system, 'nix/store/.links/1')],
-      own: ['own', 'run', 'data', 'bin/run', 'bin/added'].map((name) =>
-        read(system, `nix/store/mine/${name}`),
-      ),
+      own: ['own', 'run', 'data'].map((name) => read(system, `nix/store/mine/${name}`)),
       mine: system.attributes(need(system, 'nix/store/mine')).links,
       links: system.attributes(need(system, 'nix/store/mine/own')).links,
       store: system.attributes(need(system, 'nix/store')).links,
     }))
     assert.deepEqual(after, {
-      ...{ images: ['p', 'q', 'P'], gone: [undefined, undefined], links: 1, store: 6, mine: 3 },
-      own: ['own', 'p', 'changed', 'p', 'added'],
+      ...{ images: ['p', 'q', 'P'], gone: [undefined, undefined], links: 1, store: 6, mine: 2 },
+      own: ['own', 'p', 'changed'],
     })
   })
 
@@ -260,5 +257,55 @@ suite('the store of a bound layer', () => {
       read(system, 'nix/store/r/mine'),
     ])
     assert.deepEqual(alone, [undefined, 'q', 'mine'])
+  })
+
+  test('hides a store path of the machine as long as an image has the path, and loses nothing of it', async () => {
+    const layers = fresh()
+    const paths = { 'b-shared': { 'bin/b': 'image' } }
+    const a = layers.image('a', treeOf({}), p)
+    const b = layers.image('b', treeOf({}), paths)
+    const makeShared = (system: FileSystem, text: string) => {
+      system.create(need(system, 'nix/store'), Buffer.from('b-shared'), folder)
+      system.create(need(system, 'nix/store/b-shared'), Buffer.from('bin'), folder)
+      put(system, 'nix/store/b-shared/bin/b', text)
+    }
+    await layers.within(a, (system) => {
+      makeShared(system, 'own')
+      system.create(need(system, 'nix/store'), Buffer.from('c-own'), folder)
+      put(system, 'nix/store/c-own/c', 'own')
+    })
+    const pathsSeen = (system: FileSystem) => [
+      read(system, 'nix/store/b-shared/bin/b'),
+      read(system, 'nix/store/c-own/c'),
+    ]
+    const change = async (image: typeof a) => await layers.within(image, pathsSeen)
+    assert.deepEqual(await change(b), ['image', 'own'])
+    await layers.within(b, (system) => {
+      // Nix removes the path of the image, and fetches it again.
+      remove(system, 'nix/store/b-shared/bin/b')
+      system.removeDirectory(...place(system, 'nix/store/b-shared/bin'))
+      system.removeDirectory(...place(system, 'nix/store/b-shared'))
+      makeShared(system, 'own again')
+    })
+    assert.deepEqual(await change(b), ['image', 'own'])
+    assert.deepEqual(await change(a), ['own', 'own'])
+    assert.deepEqual(await change(a), ['own', 'own'])
+  })
+
+  test('keeps directories of image paths in /nix/store and where Nix deletes, so that none is copied', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({}), { 'a-path': { 'bin/a': '1' } })
+    await layers.within(a, (system) => {
+      for (const name of ['own', 'trash']) {
+        system.create(need(system, 'nix/store'), Buffer.from(name), folder)
+      }
+      const refused = (to: string) =>
+        assert.throws(() => rename(system, 'nix/store/a-path/bin', to), { code: 'EXDEV' })
+      refused('nix/store/own/bin')
+      refused('bin')
+      rename(system, 'nix/store/a-path/bin', 'nix/store/trash/bin')
+      rename(system, 'nix/store/trash/bin', 'nix/store/.tmp-bin')
+    })
+    assert.equal(await layers.within(a, (system) => read(system, 'nix/store/a-path/bin/a')), '1')
   })
 })
