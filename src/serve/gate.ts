@@ -9,7 +9,13 @@ import type { BootPart } from '../boots/boot-parts.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
-import { generationOf, keptOf, lastAttempt, type Candidate, type Life } from '../site/life/life.ts'
+import {
+  generationOf,
+  keptImagesOf,
+  lastAttempt,
+  type Candidate,
+  type Life,
+} from '../site/life/life.ts'
 import type { Bound, Site } from '../site/site.ts'
 
 /** What a machine boots now. `Opened` is what its generation gives to loaders and roots. */
@@ -168,7 +174,8 @@ function withoutRecord(life: Life, error: unknown): Bound {
   const generation = generationOf(life, life.lastGood)
   const isFull = error instanceof NetimageError && error.code === 'disk-full'
   if (!isFull || !attempt || !generation) throw error
-  return { attempt, generation, kept: keptOf(life) }
+  const keptImages = keptImagesOf(life).filter((id) => id !== generation.image)
+  return { attempt: { ...attempt, generation: generation.number, keptImages }, generation }
 }
 
 export function nothingToBoot(machine: string): NetimageError {

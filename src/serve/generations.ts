@@ -91,17 +91,18 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
       loaders: findLoaders(files, (file) => processorOfProgram(join(bootTree, file)), http),
       partOf: bootParts({ system, boot }),
       inits: system.entries.map(({ init }) => init),
-      publishImage: { id, manifest: image.manifest, bootTree: image.bootTree },
+      publishImage: {
+        ...{ id, manifest: image.manifest, bootTree: image.bootTree },
+        keptImages: kept.map((each) => each.id),
+      },
       openIndex: () => indexes.open(image.rootImage, kept),
     }
   }
 
   /** The store paths of earlier generations are no condition for a boot. */
-  async function keptImages(bound: Bound): Promise<RootImage[]> {
-    const ids = new Set(bound.kept.map(({ image }) => image))
-    ids.delete(bound.generation.image)
+  async function openKept(bound: Bound): Promise<RootImage[]> {
     const images: RootImage[] = []
-    for (const id of ids) {
+    for (const id of bound.attempt.keptImages) {
       try {
         images.push((await take(id)).rootImage)
       } catch (error) {
@@ -115,7 +116,7 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
     async open(machine, bound) {
       const { image: id, published } = bound.generation
       const image = await take(id)
-      const kept = await keptImages(bound)
+      const kept = await openKept(bound)
       if (published === undefined) return describe(image, kept, ofImage(image))
       return describe(image, kept, await openPublished(publishedOf(state, machine), published))
     },

@@ -34,9 +34,9 @@ export function startPublishing({
   }
 
   async function take(machine: string, published: Published): Promise<Taken | Refusal> {
-    const { id, image, system, blesses } = published
+    const { id, image, keptImages, system, blesses } = published
     const { toplevel } = system
-    const candidate = { image, published: id, toplevel, blesses }
+    const candidate = { image, published: id, keptImages, toplevel, blesses }
     const assigned = await site.assign(machine, candidate, Date.now(), 'machine')
     if ('refused' in assigned) return wasBad(machine, assigned.refused)
     const { result, generation } = assigned

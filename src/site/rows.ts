@@ -13,6 +13,7 @@ const generationSchema = v.object({
   image: v.string(),
   toplevel: v.string(),
   published: v.exactOptional(v.string()),
+  keptImages: v.exactOptional(v.array(v.string())),
   blesses: v.boolean(),
   madeAt: milliseconds,
   verdict: v.picklist(['trial', 'good', 'bad']),
@@ -26,6 +27,7 @@ const generationSchema = v.object({
 const attemptSchema = v.object({
   number: count,
   generation: count,
+  keptImages: v.array(v.string()),
   startedAt: milliseconds,
   from: milliseconds,
   outcome: v.picklist(['running', 'good', 'failed', 'void']),

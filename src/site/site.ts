@@ -12,7 +12,6 @@ import { assign, type Assigned, type Chooser, type Refused } from './life/choose
 import {
   defaultPolicy,
   generationOf,
-  keptOf,
   lastAttempt,
   runningAttempt,
   type Attempt,
@@ -29,8 +28,6 @@ import {
 export interface Bound {
   attempt: Attempt
   generation: Generation
-  /** The generations whose store paths the machine keeps; the bound one is among them. */
-  kept: readonly Generation[]
 }
 
 export interface Site {
@@ -227,5 +224,5 @@ function keepChange(
 function boundIn(life: Life): Bound | undefined {
   const attempt = lastAttempt(life)
   const generation = generationOf(life, attempt?.generation)
-  return attempt && generation ? { attempt, generation, kept: keptOf(life) } : undefined
+  return attempt && generation ? { attempt, generation } : undefined
 }

@@ -46,10 +46,7 @@ suite('a site', () => {
     assert.equal(site.boundOf(mac)?.generation.number, 1)
     const next = await site.beginAttempt(mac, start + 5 * minutes, candidate('a'))
     assert.deepEqual([next?.generation.image, next?.attempt.number], ['b', 2])
-    assert.deepEqual(
-      next?.kept.map(({ number }) => number),
-      [1, 2],
-    )
+    assert.deepEqual(next?.attempt.keptImages, ['a'])
     site.close(start)
   })
 
@@ -73,6 +70,29 @@ suite('a site', () => {
       [mac],
     )
     reader?.close()
+  })
+
+  test('shows a running machine the same images, whatever is chosen and when a server starts', async () => {
+    const state = freshName()
+    const first = open(state)
+    await first.site.beginAttempt(mac, start, candidate('a'))
+    await first.site.assign(mac, candidate('b'), start, 'person')
+    first.site.close(start)
+    const second = open(state)
+    assert.deepEqual(second.site.boundOf(mac)?.attempt.keptImages, [])
+    const next = await second.site.beginAttempt(mac, start, candidate('a'))
+    assert.deepEqual([next?.generation.image, next?.attempt.keptImages], ['b', []])
+    second.site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: '/nix/store/b-system' }, start)
+    for (let at = start; at <= start + 4 * minutes; at += 5000) second.site.tick(at)
+    await second.site.beginAttempt(mac, start, candidate('a'))
+    await second.site.assign(mac, candidate('c'), start, 'person')
+    const third = await second.site.beginAttempt(mac, start, candidate('a'))
+    assert.deepEqual([third?.generation.image, third?.attempt.keptImages], ['c', ['b']])
+    await second.site.assign(mac, candidate('d'), start, 'person')
+    second.site.close(start)
+    const again = open(state)
+    assert.deepEqual(again.site.boundOf(mac)?.attempt.keptImages, ['b'])
+    again.site.close(start)
   })
 
   test('does not count the time in which the server was off, or the clock was set', async () => {

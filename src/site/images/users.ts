@@ -3,11 +3,11 @@ import { NetimageError } from '../../errors.ts'
 import { readRecord } from '../../roots/record.ts'
 import { listLayers } from '../../roots/stored-layer.ts'
 import { openSiteToRead } from '../database.ts'
-import { keptOf } from '../life/life.ts'
+import { neededImages } from '../life/life.ts'
 
 /**
  * @returns for each id of an image: the machines that have a layer over the image, or that keep a
- *   generation of the image
+ *   generation which needs the image
  */
 export function machinesByImage(state: string): Map<string, string[]> {
   const machines = new Map<string, Set<string>>()
@@ -20,7 +20,7 @@ export function machinesByImage(state: string): Map<string, string[]> {
   const site = openSiteToRead(state)
   try {
     for (const life of site?.lives() ?? []) {
-      for (const { image } of keptOf(life)) uses(life.machine, image)
+      for (const id of neededImages(life)) uses(life.machine, id)
     }
   } finally {
     site?.close()

@@ -4,6 +4,7 @@ import { offer } from './choose.ts'
 import {
   generationOf,
   judge,
+  keptImagesOf,
   lastAttempt,
   runningAttempt,
   withAttempt,
@@ -70,13 +71,16 @@ export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate
     : unchanged(offered.life)
   const told = [...offered.told, ...late.told]
   const bound = generationOf(late.life, late.life.current) ?? generation
-  const attempt: Attempt = {
+  const begun: Attempt = {
     number: (lastAttempt(life)?.number ?? 0) + 1,
     generation: bound.number,
+    keptImages: [],
     startedAt: now.at,
     from: now.uptime,
     outcome: 'running',
   }
+  const needed = keptImagesOf(withAttempt(late.life, begun))
+  const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
   return { life: { ...withAttempt(late.life, attempt), lastSign: now.uptime }, told, attempt }
 }
 

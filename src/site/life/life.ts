@@ -25,6 +25,11 @@ export interface Candidate {
    * files.
    */
   published?: string
+  /**
+   * Only for a published system: the ids of the further images whose store paths the machine saw when
+   * it published the system. The system may refer to them.
+   */
+  keptImages?: readonly string[]
   /** Whether the system notes that its boot is good, as a system with our module does. */
   blesses: boolean
 }
@@ -52,6 +57,11 @@ export interface Attempt {
   /** From 1 for each machine, never used again. */
   number: number
   generation: number
+  /**
+   * The ids of the images whose store paths the machine sees, besides the image of the generation.
+   * They stay the same until the machine starts again: it may use files of all of them.
+   */
+  keptImages: readonly string[]
   startedAt: number
   /** The uptime at the start, without the time in which the machine could not be seen. */
   from: number
@@ -170,6 +180,21 @@ export function keptOf(life: Life): Generation[] {
   )
   for (const { number } of good.slice(-3)) numbers.add(number)
   return life.generations.filter(({ number }) => numbers.has(number))
+}
+
+/** The ids of the images that the generations need which the machine keeps. The oldest come first. */
+export function keptImagesOf(life: Life): string[] {
+  const newestFirst = keptOf(life).toReversed()
+  const ids = newestFirst.flatMap(({ image, keptImages = [] }) => [
+    image,
+    ...keptImages.toReversed(),
+  ])
+  return [...new Set(ids)].toReversed()
+}
+
+/** The ids of the images that must stay in the site for the machine. */
+export function neededImages(life: Life): Set<string> {
+  return new Set([...keptImagesOf(life), ...(lastAttempt(life)?.keptImages ?? [])])
 }
 
 export function withGeneration(life: Life, changed: Generation): Life {

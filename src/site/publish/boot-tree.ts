@@ -26,6 +26,8 @@ export interface PublishImage {
   id: string
   manifest: Pick<Manifest, 'system' | 'options' | 'boot'>
   bootTree: string
+  /** The ids of further images whose store paths the machine sees, the oldest first. */
+  keptImages: readonly string[]
 }
 
 /** Several ways of booting have copies of the same kernel and initrd. */

@@ -37,6 +37,8 @@ const documentSchema = v.object({
   version: v.literal(1),
   /** The image from which the machine has its files outside the store. */
   image: v.string(),
+  /** Further images whose store paths the machine saw, which the system may refer to. */
+  keptImages: v.array(v.string()),
   system: systemSchema,
   blesses: v.boolean(),
   boot: v.object({ files: v.array(treeFileSchema) }),
@@ -46,6 +48,7 @@ export interface Published {
   /** The name of the directory: SHA-256 of the document in base16. */
   id: string
   image: string
+  keptImages: string[]
   system: System
   /** Whether the system itself tells that a boot is good, by a unit of our module. */
   blesses: boolean
@@ -61,6 +64,11 @@ export const unfinishedName = 'unfinished'
 const most = { files: 10_000, bytes: 1024 ** 3 }
 /** A system and its specialisations. */
 const maxEntries = 64
+/**
+ * Each published system keeps the images that the machine saw, so a machine that publishes again and
+ * again would keep every image that it ever had.
+ */
+const mostKeptImages = 16
 
 export interface PublishRequest {
   /** The root of the machine. It must stay open until the promise settles. */
@@ -96,7 +104,8 @@ export async function publish(request: PublishRequest): Promise<Published> {
     }
     const files = await listTree(bootTree, () => false)
     const blesses = hasFile(view, join(toplevel, blessUnit))
-    const document = { version: 1, image: image.id, system, blesses, boot: { files } }
+    const keptImages = keptImagesFor(image, warn)
+    const document = { version: 1, image: image.id, keptImages, system, blesses, boot: { files } }
     const text = `${JSON.stringify(document, undefined, 2)}\n`
     await writeFile(join(made, documentName), text)
     const advice = 'If the server loses its power now, run nixos-rebuild again.'
@@ -113,6 +122,19 @@ export async function publish(request: PublishRequest): Promise<Published> {
   } finally {
     await rm(unfinished, { recursive: true, force: true })
   }
+}
+
+function keptImagesFor(
+  { keptImages }: Pick<PublishImage, 'keptImages'>,
+  warn: (message: string) => void,
+): string[] {
+  const left = keptImages.length - mostKeptImages
+  if (left > 0) {
+    warn(
+      `The machine has store paths of ${keptImages.length} earlier images, and this system keeps those of the ${mostKeptImages} newest. To use none of the others, garbage-collect the store and update the profiles of users.`,
+    )
+  }
+  return keptImages.slice(-mostKeptImages)
 }
 
 async function readPublishedSystem(view: RootView, toplevel: StorePath): Promise<System> {
@@ -181,10 +203,11 @@ export async function openPublished(directory: string, id: string): Promise<Publ
       hint: 'Run nixos-rebuild on the machine again, or assign an image to the machine.',
     })
   }
-  const { image, system, blesses, boot } = parsed.output
+  const { image, keptImages, system, blesses, boot } = parsed.output
   return {
     id,
     image,
+    keptImages,
     system: { ...system, toplevel },
     blesses,
     boot,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { assign, decide, offer, rollback } from '../../../src/site/life/choose.ts'
-import { keptOf, lastAttempt } from '../../../src/site/life/life.ts'
+import { defaultPolicy, keptOf, lastAttempt, neededImages } from '../../../src/site/life/life.ts'
 import { assignAllowed, candidate, minutes, simulate } from './support/simulate.ts'
 
 /** Lets a machine boot an image until the image is good. */
@@ -286,4 +286,34 @@ test('a machine keeps what it runs, boots next and can go back to, but no bad ge
     keptOf(machine.life).map(({ number }) => number),
     [3, 4, 5, 6, 8],
   )
+})
+
+test('a machine keeps the images that a published system of it may refer to', () => {
+  const machine = madeGood('a')
+  machine.assign('b')
+  machine.comesUp()
+  const keptImages = lastAttempt(machine.life)?.keptImages ?? []
+  assert.deepEqual(keptImages, ['a'])
+  const own = candidate('b', { published: 'own', toplevel: '/nix/store/own', keptImages })
+  machine.apply((life) => assignAllowed(life, own, machine.now, 'machine'))
+  machine.begin()
+  machine.see({ kind: 'bless', bootId: 'own', toplevel: '/nix/store/own' })
+  machine.wait(defaultPolicy.settle)
+  const seen: (readonly string[] | undefined)[] = []
+  for (const image of ['c', 'd', 'e', 'f']) {
+    machine.assign(image)
+    machine.comesUp()
+    seen.push(lastAttempt(machine.life)?.keptImages)
+  }
+  assert.deepEqual(seen, [
+    ['a', 'b'],
+    ['a', 'b', 'c'],
+    ['a', 'b', 'c', 'd'],
+    ['a', 'b', 'c', 'd', 'e'],
+  ])
+  machine.assign('g')
+  // The machine still runs f, and sees the store paths that it saw at its start.
+  assert.deepEqual([...neededImages(machine.life)].toSorted().join(''), 'abcdefg')
+  machine.begin()
+  assert.deepEqual([...neededImages(machine.life)].toSorted().join(''), 'cdefg')
 })

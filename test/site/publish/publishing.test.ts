@@ -32,12 +32,17 @@ interface World {
   errors: string[]
   /** For each publish, whether the system tells that a boot is good. */
   blessing: boolean[]
+  /** For each publish, the images that the system keeps besides its own. */
+  keptImages: string[][]
   /** How often the server has looked at the root. */
   turns: () => number
   close: () => Promise<void>
 }
 
-function makeWorld(settings: Partial<PublishingSettings> = {}): World {
+function makeWorld(
+  settings: Partial<PublishingSettings> = {},
+  earlierImages: string[] = [],
+): World {
   const root = makeRoot(freshName())
   const { fileSystem } = root
   plantAll(fileSystem, files)
@@ -48,7 +53,8 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
   let turns = 0
   const ids: string[] = []
   const blessing: boolean[] = []
-  const image = imageIn(freshName(), {})
+  const keptImages: string[][] = []
+  const image = { ...imageIn(freshName(), {}), keptImages: earlierImages }
   const publishing = createPublishing({
     rootOf() {
       turns++
@@ -56,7 +62,8 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
     },
     directoryOf: () => published,
     refusalOf: () => undefined,
-    async take(_machine, { id, bootTree, system, blesses }) {
+    async take(_machine, { id, bootTree, system, blesses, keptImages: kept }) {
+      keptImages.push(kept)
       blessing.push(blesses)
       if (!ids.includes(id)) {
         ids.push(id)
@@ -71,7 +78,7 @@ function makeWorld(settings: Partial<PublishingSettings> = {}): World {
   })
   const answer = () => readFrom(fileSystem, `${folder}/answer`)
   return {
-    ...{ fileSystem, published, answer, generations, errors, blessing },
+    ...{ fileSystem, published, answer, generations, errors, blessing, keptImages },
     turns: () => turns,
     notice: () => publishing.notice('machine'),
     request(text) {
@@ -136,6 +143,18 @@ suite('a request to publish', () => {
       )
       assert.deepEqual(world.generations, ['kernel of published'])
       assert.deepEqual(world.errors, [])
+    } finally {
+      await world.close()
+    }
+  })
+
+  test('keeps the images that the machine sees, but only the newest of many', async () => {
+    const earlier = Array.from({ length: 18 }, (_, number) => `image ${number}`)
+    const world = makeWorld({}, earlier)
+    try {
+      world.request(requestFor(toplevel))
+      assert.match(await world.answerTo('one'), /\nsay Warning: .* 18 earlier images.* 16 newest/)
+      assert.deepEqual(world.keptImages, [earlier.slice(2)])
     } finally {
       await world.close()
     }

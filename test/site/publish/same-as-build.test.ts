@@ -151,7 +151,7 @@ suite('a system that a machine publishes', () => {
           assert.ok(path)
           return await publish({
             ...{ view: fileSystem, toplevel: path, directory: place },
-            image: { id: 'image', manifest, bootTree: layout.boot },
+            image: { id: 'image', manifest, bootTree: layout.boot, keptImages: ['earlier'] },
             warn: (message) => warnings.push(message),
             signal: new AbortController().signal,
           })
@@ -170,6 +170,7 @@ suite('a system that a machine publishes', () => {
           )
           assert.deepEqual(made.boot.files, described.boot.files)
           assert.deepEqual(made.system, described.system)
+          assert.deepEqual(made.keptImages, ['earlier'])
           // The document says the same after it was written and read.
           assert.deepEqual(await openPublished(place, made.id), made)
         }

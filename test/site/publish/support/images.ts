@@ -41,5 +41,6 @@ export function imageIn(
       boot,
     },
     bootTree: directory,
+    keptImages: [],
   }
 }
