@@ -1,32 +1,34 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import type { Boot } from '../boots/follow.ts'
-import { addressIn } from '../protocols/machine-address.ts'
 import { visible } from '../printable.ts'
 import { plural } from '../progress.ts'
 import { formatBytes, formatSeconds, formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
+import { findMachine } from './site-machine.ts'
 import { stateOption } from './state-option.ts'
 
 export function bootsCommand() {
   return new Command('boots')
     .description('Show the boots that `netimage serve` has seen')
-    .argument('[machine]', 'a hardware or IP address; shows its last boot step by step')
+    .argument(
+      '[machine]',
+      'a hardware address, an IP address, or a name; shows its last boot step by step',
+    )
     .addOption(stateOption)
     .option('-n, --number <count>', 'how many boots to show, the newest first', parseCount, 20)
     .option('--json', 'print the result as JSON')
-    .action((machine, flags) =>
-      runCommand(flags, () => boots(machine && addressIn(machine), flags)),
-    )
+    .action((machine, flags) => runCommand(flags, () => boots(machine, flags)))
 }
 
 async function boots(
-  machine: string | undefined,
+  named: string | undefined,
   flags: { state?: string | undefined; number: number },
 ): Promise<Outcome> {
   const { stateDirectory } = await import('../serve/state.ts')
   const { readBoots, readEvents } = await import('../boots/read.ts')
   const state = stateDirectory(flags.state)
+  const machine = named === undefined ? undefined : await findMachine(state, named)
   let damaged = 0
   const found = readBoots(state, machine, flags.number, (count) => (damaged = count))
   const [last] = found

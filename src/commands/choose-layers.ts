@@ -4,14 +4,14 @@ import { join, resolve } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import type { StoredLayer } from '../roots/stored-layer.ts'
 import { becomeOwner } from './become-owner.ts'
-import { addressIn } from '../protocols/machine-address.ts'
+import { findMachine } from './site-machine.ts'
 
 interface Flags {
   state?: string | undefined
   image?: string | undefined
 }
 
-/** @throws `NetimageError` `path-not-found` if no layer matches */
+/** @throws `NetimageError` `path-not-found` if no layer matches, `unknown-machine` */
 export async function chooseLayers(
   machine: string | undefined,
   flags: Flags,
@@ -28,8 +28,9 @@ export async function chooseLayers(
   becomeOwner(join(state, 'layers'))
   const identity =
     imageDirectory === undefined ? undefined : identityIfImage(() => readIdentity(imageDirectory))
+  const wanted = machine === undefined ? undefined : await findMachine(state, machine)
   const found = listLayers(state)
-    .filter((layer) => machine === undefined || layer.machine === addressIn(machine))
+    .filter((layer) => wanted === undefined || layer.machine === wanted)
     .filter((layer) => {
       if (image === undefined || layer.older === image) return true
       const known = readRecord(layer.directory)?.image

@@ -19,7 +19,7 @@ export function layersCommand() {
   return layers
 }
 
-const machineArgument = ['<machine>', 'a hardware or IP address'] as const
+const machineArgument = ['<machine>', 'a hardware address, an IP address, or a name'] as const
 const jsonOption = ['--json', 'print the result as JSON'] as const
 const imageOption = new Option(
   '--image <image>',
@@ -157,7 +157,7 @@ function restore() {
 function verify() {
   return new Command('verify')
     .description('Check that the structure of layers is whole')
-    .argument('[machine]', 'a hardware or IP address; default: all machines')
+    .argument('[machine]', 'a hardware address, an IP address, or a name; default: all machines')
     .addOption(stateOption)
     .addOption(imageOption)
     .option(...jsonOption)

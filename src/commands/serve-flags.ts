@@ -5,11 +5,14 @@ import { InvalidArgumentError } from '@commander-js/extra-typings'
 import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
+import { isMachineName } from './site-machine.ts'
 
+/** @returns addresses, names of machines, and `any` */
 export function parseAllowed(text: string, previous: string[] | undefined): string[] {
   const name = addressIn(text)
-  if (name !== 'any' && parseMac(name) === undefined && !isIPv4(name)) {
-    throw new InvalidArgumentError('Give a hardware address, an IPv4 address, or any.')
+  const isAddress = parseMac(name) !== undefined || isIPv4(name)
+  if (name !== 'any' && !isAddress && !isMachineName(name.toLowerCase())) {
+    throw new InvalidArgumentError('Give a hardware address, an IPv4 address, a name, or any.')
   }
   return [...(previous ?? []), name]
 }

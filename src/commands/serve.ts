@@ -19,6 +19,7 @@ import {
 } from './serve-flags.ts'
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import { showBoots, type BootView } from './show-boots.ts'
+import { findMachine } from './site-machine.ts'
 import { stateOption } from './state-option.ts'
 
 export function serveCommand() {
@@ -46,7 +47,7 @@ function describeServe() {
     .addOption(
       new Option(
         '--allow <machine>',
-        'a machine that may boot: its hardware or IP address, or any; repeatable',
+        'a machine that may boot: its hardware or IP address, its name in the site, or any; repeatable',
       ).argParser(parseAllowed),
     )
     .option(
@@ -120,7 +121,7 @@ async function run(
     if (view) view.say(message)
     else process.stderr.write(`${visible(message)}\n`)
   }
-  const allowed = toAllowed(flags.allow ?? [])
+  const allowed = await toAllowed(stateDirectory(flags.state), flags.allow ?? [])
   const refused = new Set<string>()
   const see = (boot: Boot, event: ServeEvent, at: number) => {
     if (allowed !== 'any') tellOfRefused(event, refused, warn)
@@ -223,6 +224,8 @@ function tellOfRefused(event: ServeEvent, told: Set<string>, warn: (line: string
   warn(`refused ${who}, which is not an allowed machine: --allow ${who} lets it boot`)
 }
 
-function toAllowed(names: readonly string[]): Allowed {
-  return names.includes('any') ? 'any' : new Set(names)
+/** Names are resolved only now, at the start. @throws `NetimageError` `unknown-machine` */
+async function toAllowed(state: string, named: readonly string[]): Promise<Allowed> {
+  if (named.includes('any')) return 'any'
+  return new Set(await Promise.all(named.map((each) => findMachine(state, each))))
 }

@@ -2,12 +2,12 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 
 import { NetimageError } from '../errors.ts'
-import { parseMac } from '../mac.ts'
 import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
+import { shownGeneration } from '../site/status.ts'
 import { openStateToChange } from './open-state.ts'
 import { runCommand, type Outcome } from './run.ts'
-import { changeMachine } from './site-machine.ts'
+import { changeMachine, isMachineName } from './site-machine.ts'
 import { stateOption } from './state-option.ts'
 
 const machineArgument = ['<machine>', 'a hardware address, an IP address, or a name'] as const
@@ -55,7 +55,7 @@ export function rollbackCommand() {
       runCommand(flags, () =>
         changeMachine(flags.state, machine, (writer, machine) => {
           const back = rollback(writer.of(machine), flags.to)
-          if (typeof back === 'string') throw noWayBack(machine, back, flags.to)
+          if (typeof back === 'string') throw noWayBack(writer.of(machine), back, flags.to)
           writer.keep(back.life)
           return outcome(back.life, back.generation, 'boots next')
         }),
@@ -85,9 +85,6 @@ function verdictCommand(verdict: 'good' | 'bad') {
     )
 }
 
-/** A label of a host name (RFC 1123, section 2.1). */
-const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
-
 export function nameCommand() {
   return new Command('name')
     .description('Give a machine a name')
@@ -98,7 +95,7 @@ export function nameCommand() {
     .action((machine, text, flags) =>
       runCommand(flags, () => {
         const name = text.toLowerCase()
-        if (!label.test(name) || parseMac(name) !== undefined) {
+        if (!isMachineName(name)) {
           throw new NetimageError('bad-option', `${text} cannot be the name of a machine`, {
             details: { field: 'name', actual: text },
             hint: 'Use letters, digits and dashes, 63 at most, and no dash at the beginning or the end.',
@@ -138,7 +135,10 @@ function outcome(life: Life, generation: Generation, says: string): Outcome {
   } else if (next?.verdict === 'bad') {
     lines.push(`${machine}: it boots generation ${next.number} all the same: it has no good one`)
   }
-  return { text: lines.join('\n'), json: { machine, generation, next: current, lastGood } }
+  return {
+    text: lines.join('\n'),
+    json: { machine, generation: shownGeneration(generation), next: current, lastGood },
+  }
 }
 
 function wasBad(machine: string, { number, reason }: Generation): NetimageError {
@@ -153,21 +153,35 @@ function wasBad(machine: string, { number, reason }: Generation): NetimageError 
   )
 }
 
-function noWayBack(machine: string, why: NoWayBack, to: number | undefined): NetimageError {
+function noWayBack(life: Life, why: NoWayBack, to: number | undefined): NetimageError {
+  const { machine } = life
   if (why === 'unknown generation') return noGeneration(machine, to)
-  if (why === 'not good') {
+  const target = generationOf(life, to)
+  if (why === 'not good' && target) {
     return new NetimageError(
       'bad-generation',
-      `generation ${to ?? ''} of ${machine} has not been good`,
+      `generation ${target.number} of ${machine} has not been good`,
       {
-        details: { ...(to !== undefined && { actual: to }) },
-        hint: `Assign its image again. Or say that it is good: netimage site good ${machine} ${to ?? ''}.`,
+        details: { actual: target.number },
+        hint: hintOfNotGood(life, target),
       },
     )
   }
   return new NetimageError('bad-generation', `${machine} has no good generation to go back to`, {
     hint: `Look at its generations: netimage site status ${machine}.`,
   })
+}
+
+function hintOfNotGood({ machine, current }: Life, generation: Generation): string {
+  const { number, verdict, image, published } = generation
+  const isGood = `If it is good, say so first: netimage site good ${machine} ${number}.`
+  if (verdict === 'bad') return isGood
+  if (current === number) return `The machine boots it next already, in trial. ${isGood}`
+  const again =
+    published === undefined
+      ? `netimage site assign ${machine} ${image}`
+      : 'nixos-rebuild boot on the machine'
+  return `Start another trial of it: ${again}. ${isGood}`
 }
 
 function noGeneration(machine: string, number: number | undefined): NetimageError {

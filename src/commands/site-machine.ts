@@ -30,9 +30,37 @@ export async function changeMachine<T>(
   }
 }
 
+/**
+ * The machine that a person names, for commands that change nothing in the site.
+ *
+ * @param text a hardware or IP address in any form, or a name
+ * @throws `NetimageError` `unknown-machine` for a name that no machine has
+ */
+export async function findMachine(state: string, text: string): Promise<string> {
+  const { openSiteToRead } = await import('../site/database.ts')
+  const site = isAddress(text) ? undefined : openSiteToRead(state)
+  try {
+    return machineIn(site?.names() ?? new Map(), text)
+  } finally {
+    site?.close()
+  }
+}
+
+/** A label of a host name (RFC 1123, section 2.1). */
+const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
+
+/** Whether a machine can have this name. `any` means all machines. */
+export function isMachineName(text: string): boolean {
+  return label.test(text) && parseMac(text) === undefined && text !== 'any'
+}
+
+function isAddress(text: string): boolean {
+  return parseMac(text) !== undefined || isIPv4(text)
+}
+
 /** @param names of machines, by machine */
 export function machineIn(names: ReadonlyMap<string, string>, text: string): string {
-  if (parseMac(text) !== undefined || isIPv4(text)) return addressIn(text)
+  if (isAddress(text)) return addressIn(text)
   const wanted = text.toLowerCase()
   for (const [machine, name] of names) if (name === wanted) return machine
   throw new NetimageError('unknown-machine', `no machine of the site has the name ${text}`, {

@@ -1,8 +1,15 @@
 import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
-import type { Generation, Life } from '../site/life/life.ts'
-import { statusOf, type MachineStatus } from '../site/status.ts'
+import { plural } from '../progress.ts'
+import {
+  shownAttempt,
+  shownGeneration,
+  statusOf,
+  type MachineStatus,
+  type ShownAttempt,
+  type ShownGeneration,
+} from '../site/status.ts'
 import { becomeOwner } from './become-owner.ts'
 import { formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
@@ -28,9 +35,11 @@ async function status(machine: string | undefined, named: string | undefined): P
     const names = site?.names() ?? new Map<string, string>()
     const show = await showImages(state)
     if (machine === undefined) {
-      const all = (site?.lives() ?? []).map((life) => statusOf(life, names.get(life.machine)))
-      const text = all.map((each) => inLine(each, show)).join('\n')
-      return { text: text || 'no machines yet', json: { machines: all } }
+      const all = (site?.lives() ?? []).map((life) => {
+        return statusOf(life, names.get(life.machine), site?.uptime() ?? 0)
+      })
+      const text = all.length === 0 ? 'no machines yet' : inColumns(all)
+      return { text, json: { machines: all } }
     }
     const found = machineIn(names, machine)
     const life = site?.lifeOf(found)
@@ -38,18 +47,24 @@ async function status(machine: string | undefined, named: string | undefined): P
       const text = `${found} has not booted, and nothing is assigned to it`
       return { text, json: { machines: [] }, exitStatus: exitStatus.notFound }
     }
-    const one = statusOf(life, names.get(found))
-    const { generations, attempts } = life
+    const one = statusOf(life, names.get(found), site?.uptime() ?? 0)
+    const generations = life.generations.map(shownGeneration)
+    const attempts = life.attempts.map(shownAttempt)
+    const leftFiles = await countLeftFiles(state, found)
+    const lines = [
+      ...summaryOf(one, leftFiles, show),
+      ...historyOf({ generations, attempts }, one, show),
+    ]
     return {
-      text: [inLine(one, show), ...inDetail(life, show)].join('\n'),
-      json: { machines: [{ ...one, generations, attempts }] },
+      text: lines.join('\n'),
+      json: { machines: [{ ...one, leftFiles, generations, attempts }] },
     }
   } finally {
     site?.close()
   }
 }
 
-type ShowImage = (generation: Generation) => string
+type ShowImage = (generation: ShownGeneration) => string
 
 /** An image is shown by the beginning of its id and its name. */
 async function showImages(state: string): Promise<ShowImage> {
@@ -62,29 +77,73 @@ async function showImages(state: string): Promise<ShowImage> {
   }
 }
 
-/** `dc:a6:32:01:02:03  pi1  generation 1 (00ff00ff00ff pi) good: up  next: generation 2 (…): in trial` */
-function inLine(
-  { machine, name = '-', last, next, why, alarms }: MachineStatus,
+/** How many files the last change of images left as the machine had them. */
+async function countLeftFiles(state: string, machine: string): Promise<number> {
+  const { listLayers } = await import('../roots/stored-layer.ts')
+  const { readRecord } = await import('../roots/record.ts')
+  const layer = listLayers(state).find((each) => each.machine === machine && !each.older)
+  const kept = layer && readRecord(layer.directory)?.kept
+  return kept ? kept.files.length + kept.more : 0
+}
+
+/** `dc:a6:32:01:02:03  pi1  1 good  up  2 trial`, with a head. */
+function inColumns(all: readonly MachineStatus[]): string {
+  const rows = all.map(({ machine, name = '-', last, next, alarms }) => [
+    ...[machine, name],
+    ...(last ? [numberAndVerdict(last.generation), last.says] : ['-', 'has not booted']),
+    next ? numberAndVerdict(next) : 'image of the server',
+    alarms.length === 0 ? '' : plural(alarms.length, 'alarm'),
+  ])
+  const table = [['machine', 'name', 'runs', '', 'next', ''], ...rows]
+  const widths = table[0]?.map((_, at) => Math.max(...table.map((row) => row[at]?.length ?? 0)))
+  return table
+    .map((row) =>
+      row
+        .map((cell, at) => cell.padEnd(widths?.[at] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+function numberAndVerdict({ number, verdict }: ShownGeneration): string {
+  return `${number} ${verdict}`
+}
+
+function summaryOf(
+  { machine, name, last, next, why, alarms }: MachineStatus,
+  leftFiles: number,
   show: ShowImage,
-): string {
-  const runs = last
-    ? `generation ${last.generation.number} (${show(last.generation)}) ${last.generation.verdict}: ${last.says}`
-    : 'has not booted'
-  const what = next ? `next: generation ${next.number} (${show(next)}): ${why}` : `next: ${why}`
-  return [machine, name, runs, what, ...alarms.map((alarm) => `ALARM: ${alarm}`)].join('  ')
+): string[] {
+  const describe = (generation: ShownGeneration) =>
+    `generation ${generation.number} (${show(generation)}), ${generation.verdict}`
+  const left = `the last update left ${plural(leftFiles, 'file')} as the machine had them: netimage layers show ${name ?? machine}`
+  return [
+    name === undefined ? machine : `${name} (${machine})`,
+    `  runs   ${last ? `${describe(last.generation)}; ${last.says}` : 'nothing: it has not booted'}`,
+    `  next   ${next ? describe(next) : 'the image of the server'}`,
+    ...(next ? [`  why    ${why}`] : []),
+    ...alarms.map((alarm) => `  alarm  ${alarm}`),
+    ...(leftFiles > 0 ? [`  files  ${left}`] : []),
+  ]
 }
 
 const shownAttempts = 10
 
-function inDetail({ generations, attempts }: Life, show: ShowImage): string[] {
+function historyOf(
+  life: { generations: readonly ShownGeneration[]; attempts: readonly ShownAttempt[] },
+  { why }: MachineStatus,
+  show: ShowImage,
+): string[] {
   return [
-    ...generations.map((each) =>
-      [
-        `  generation ${each.number}  ${formatTime(each.madeAt)}  ${each.verdict}  ${show(each)}`,
-        ...(each.reason === undefined ? [] : [each.reason]),
-      ].join('  '),
-    ),
-    ...attempts.slice(-shownAttempts).map((each) => {
+    ...life.generations.map((each) => {
+      const { number, madeAt, verdict, reason } = each
+      const parts = [`  generation ${number}`, formatTime(madeAt), verdict, show(each)]
+      // Nobody wants to read the same reason twice.
+      const isTold = reason === undefined || why.includes(reason)
+      return (isTold ? parts : [...parts, reason]).join('  ')
+    }),
+    ...life.attempts.slice(-shownAttempts).map((each) => {
       const { number, generation, startedAt, outcome, reason, step, trouble } = each
       const parts = [
         `  attempt ${number} of generation ${generation}`,

@@ -5,9 +5,9 @@ export interface MachineStatus {
   machine: string
   name?: string
   /** The last attempt and its generation. */
-  last?: { attempt: Attempt; generation: Generation; says: string }
+  last?: { attempt: ShownAttempt; generation: ShownGeneration; says: string }
   /** The generation that it boots next. */
-  next?: Generation
+  next?: ShownGeneration
   /** Why it boots that. */
   why: string
   lastGood?: number
@@ -15,7 +15,12 @@ export interface MachineStatus {
   alarms: readonly string[]
 }
 
-export function statusOf(life: Life, name: string | undefined): MachineStatus {
+/** Without the times that are measured in the uptime of servers: they tell a person nothing. */
+export type ShownAttempt = Omit<Attempt, 'from' | 'upFrom' | 'unseenFrom'>
+export type ShownGeneration = Omit<Generation, 'spent'>
+
+/** @param uptime the time in which servers ran, until now. Milliseconds. */
+export function statusOf(life: Life, name: string | undefined, uptime: number): MachineStatus {
   const { machine, lastGood } = life
   const attempt = lastAttempt(life)
   const generation = generationOf(life, attempt?.generation)
@@ -23,23 +28,40 @@ export function statusOf(life: Life, name: string | undefined): MachineStatus {
   return {
     machine,
     ...(name !== undefined && { name }),
-    ...(attempt && generation && { last: { attempt, generation, says: saysOf(attempt) } }),
-    ...(next && { next }),
+    ...(attempt &&
+      generation && {
+        last: {
+          attempt: shownAttempt(attempt),
+          generation: shownGeneration(generation),
+          says: saysOf(attempt),
+        },
+      }),
+    ...(next && { next: shownGeneration(next) }),
     why: next ? whyOf(life, next) : 'it gets the image of the server',
     ...(lastGood !== undefined && { lastGood }),
-    alarms: [...alarmOf(life), ...powerOf(attempt, next), ...unpublishedOf(life, next)],
+    alarms: [...alarmOf(life), ...powerOf(attempt, next, uptime), ...unpublishedOf(life, next)],
   }
 }
 
-function saysOf({ outcome, step, upFrom, unseenFrom, reason }: Attempt): string {
-  if (outcome === 'good') return 'up'
-  if (outcome !== 'running') return reason === undefined ? outcome : `${outcome}: ${reason}`
-  if (unseenFrom !== undefined) return 'not seen since the server started'
-  if (upFrom !== undefined) return 'up, not settled yet'
-  return step === undefined ? 'has begun to boot' : `boots: ${step}`
+export function shownAttempt(attempt: Attempt): ShownAttempt {
+  const { from: _, upFrom: _up, unseenFrom: _unseen, ...shown } = attempt
+  return shown
 }
 
-function whyOf(life: Life, { number, verdict, failures, reason }: Generation): string {
+export function shownGeneration(generation: Generation): ShownGeneration {
+  const { spent: _, ...shown } = generation
+  return shown
+}
+
+function saysOf({ outcome, step, upFrom, unseenFrom }: Attempt): string {
+  if (outcome === 'good') return 'up'
+  if (outcome !== 'running') return outcome
+  if (unseenFrom !== undefined) return 'not seen since the server started'
+  if (upFrom !== undefined) return 'up, not settled yet'
+  return step === undefined ? 'has begun to boot' : `booting, last step ${step}`
+}
+
+function whyOf(life: Life, { number, verdict, failures }: Generation): string {
   switch (verdict) {
     case 'trial': {
       const isTried = life.attempts.some((each) => each.generation === number)
@@ -50,10 +72,10 @@ function whyOf(life: Life, { number, verdict, failures, reason }: Generation): s
     case 'good': {
       const newest = life.generations.at(-1)
       const isBack = newest && newest.number > number && newest.verdict === 'bad'
-      return isBack ? `generation ${newest.number} is bad: ${newest.reason ?? ''}` : 'good'
+      return isBack ? `generation ${newest.number} is bad: ${newest.reason ?? ''}` : 'it is good'
     }
     case 'bad':
-      return `it stays, because it has no good generation: ${reason ?? ''}`
+      return 'no generation of the machine is good, so it stays with this one'
   }
 }
 
@@ -63,12 +85,22 @@ function alarmOf(life: Life): string[] {
   return [`good generation ${attempt.generation} does not come up: ${attempt.reason ?? ''}`]
 }
 
-/** Whether the last attempt was given up while the machine still runs in it, or hangs. */
-function powerOf(attempt: Attempt | undefined, next: Generation | undefined): string[] {
-  if (attempt?.outcome !== 'failed') return []
+/**
+ * A machine that hangs starts again by itself after 5 minutes in stage 1, or 10 minutes later on, if its
+ * configuration has our module and its board has a watchdog. Milliseconds since it started.
+ */
+const hungMs = 20 * 60_000
+
+/** Whether the last attempt was given up, and the machine has not started again since. */
+function powerOf(
+  attempt: Attempt | undefined,
+  next: Generation | undefined,
+  uptime: number,
+): string[] {
+  if (attempt?.outcome !== 'failed' || uptime - attempt.from < hungMs) return []
   const then = next ? `generation ${next.number}` : 'the image of the server'
   return [
-    `if it does not start again by itself, switch its power off and on: it then boots ${then}`,
+    `it has not come up and has not started again: switch its power off and on, and it boots ${then}`,
   ]
 }
 

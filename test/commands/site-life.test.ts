@@ -48,15 +48,23 @@ suite('netimage site', () => {
   test('shows what a machine runs, what it boots next, and why', async () => {
     const state = await siteOnTrial()
     const run = await netimage(['site', 'status', '--state', state])
-    assert.equal(
-      run.stdout,
-      `${mac}  -  generation 1 (a) good: up  next: generation 2 (b): in trial, not tried yet\n`,
-    )
+    const columns = [
+      'machine            name  runs        next',
+      `${mac}  -     1 good  up  2 trial`,
+    ]
+    assert.deepEqual(run.stdout.split('\n'), [...columns, ''])
     const detail = await netimage(['site', 'status', 'DC-A6-32-01-02-03', '--state', state])
-    assert.match(
-      detail.stdout,
-      /generation 2 .* trial {2}b\n {2}attempt 1 of generation 1 .* good\n$/,
-    )
+    const lines = [
+      `${mac}\n {2}runs {3}generation 1 \\(a\\), good; up`,
+      String.raw` {2}next {3}generation 2 \(b\), trial`,
+      ' {2}why {4}in trial, not tried yet',
+      ' {2}generation 1 .* good {2}a {2}the machine was up, and stayed up',
+      ' {2}generation 2 .* trial {2}b',
+      ' {2}attempt 1 of generation 1 .* good',
+    ]
+    assert.match(detail.stdout, new RegExp(`^${lines.join('\n')}\n$`))
+    const { stdout } = await netimage(['site', 'status', mac, '--json', '--state', state])
+    assert.doesNotMatch(stdout, /"(from|upFrom|unseenFrom|spent)"/)
   })
 
   test('goes back and decides as a person says', async () => {
@@ -73,7 +81,11 @@ suite('netimage site', () => {
       },
     ])
     const refused = await netimage(['site', 'rollback', 'pi1', '--to', '2', '--json', ...at])
-    assertFailed(refused, 'bad-generation', { actual: 2 })
+    // `assign` refuses a bad generation, so this is no way out.
+    const { hint } = assertFailed(refused, 'bad-generation', { actual: 2 })
+    assert.equal(hint, `If it is good, say so first: netimage site good ${mac} 2.`)
+    const detail = (await netimage(['site', 'status', 'pi1', ...at])).stdout
+    assert.equal(detail.split('a person said so').length, 2, detail)
     await site('good', 'pi1', '2')
     await site('rollback', 'pi1', '--to', '2')
     assert.partialDeepStrictEqual(await statusOf(state), [{ next: { number: 2 }, lastGood: 2 }])
@@ -97,6 +109,37 @@ suite('netimage site', () => {
     }
     const unknown = await netimage(['site', 'rollback', mac, '--to', '9', ...at])
     assertFailed(unknown, 'bad-generation', { actual: 9 })
+  })
+
+  test('says why a machine stays, without the reason of the verdict', async () => {
+    const state = await siteOnTrial()
+    for (const number of ['1', '2']) {
+      await netimageJson(['site', 'bad', mac, number, '--state', state])
+    }
+    assert.partialDeepStrictEqual(await statusOf(state), [
+      {
+        next: { number: 2, verdict: 'bad' },
+        why: 'no generation of the machine is good, so it stays with this one',
+      },
+    ])
+  })
+
+  test('gives names that all commands know', async () => {
+    const state = await siteOnTrial()
+    const at = ['--json', '--state', state]
+    await netimageJson(['site', 'name', mac, 'pi1', '--state', state])
+    assert.deepEqual(await netimageJson(['boots', 'PI1', '--state', state]), { boots: [] })
+    const expected = { expected: 'pi1' }
+    assertFailed(await netimage(['layers', 'show', 'pi1', ...at]), 'path-not-found', expected)
+    const actual = { actual: 'pi9' }
+    for (const args of [
+      ['layers', 'show', 'pi9'],
+      ['boots', 'pi9'],
+    ]) {
+      assertFailed(await netimage([...args, ...at]), 'unknown-machine', actual)
+    }
+    const served = await netimage(['serve', '--allow', mac, '--allow', 'pi9', '--state', state])
+    assert.match(served.stderr, /name pi9 \[unknown-machine\]/)
   })
 
   test('assigns no image that the site does not have', async () => {

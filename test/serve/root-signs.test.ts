@@ -67,10 +67,10 @@ suite('a root', () => {
 
 test('the status names a profile that the machine has not published', () => {
   const life = { ...newLife('pi1'), profile: toplevel }
-  assert.match(statusOf(life, undefined).alarms.join(), /its profile is .* has not published/)
+  assert.match(statusOf(life, undefined, 0).alarms.join(), /its profile is .* has not published/)
   const generation: Generation = {
     ...{ image: 'a', published: 'digest', toplevel, blesses: true, number: 1, madeAt: 0 },
     ...{ verdict: 'trial', failures: 0, spent: 0 },
   }
-  assert.deepEqual(statusOf({ ...life, generations: [generation] }, undefined).alarms, [])
+  assert.deepEqual(statusOf({ ...life, generations: [generation] }, undefined, 0).alarms, [])
 })

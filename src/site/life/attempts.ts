@@ -150,7 +150,9 @@ function tooLate(life: Life, generation: Generation, policy: Policy): string {
 }
 
 function notUp(attempt: Attempt, policy: Policy): string {
-  return `not up within ${inMinutes(policy.deadline)}: ${standstill(attempt)}`
+  const isRestarted = attempt.upFrom !== undefined
+  const what = isRestarted ? 'it started again' : 'it stopped'
+  return `not up within ${inMinutes(policy.deadline)}: ${what} ${momentOf(attempt)}`
 }
 
 function inMinutes(milliseconds: number): string {
@@ -158,14 +160,15 @@ function inMinutes(milliseconds: number): string {
   return minutes === 1 ? '1 minute' : `${Number(minutes.toFixed(1))} minutes`
 }
 
-/** `after mount: ENOENT` */
-function standstill({ step, trouble, upFrom }: Attempt): string {
-  if (upFrom !== undefined) return 'it was up, but started again too soon'
-  if (trouble !== undefined) return step === undefined ? trouble : `after ${step}: ${trouble}`
-  if (step === undefined) return 'it gave no sign'
+/** When an attempt stopped, or started again: `before the machine reads its init`. */
+function momentOf({ step, trouble, upFrom }: Attempt): string {
+  if (upFrom !== undefined) return 'too soon after it was up'
+  if (step === undefined)
+    return `without another sign${trouble === undefined ? '' : ` (${trouble})`}`
+  if (trouble !== undefined) return `after ${step} (${trouble})`
   // The last step says only that the store is registered, and not that the system is up.
   const next = step === 'registered' ? 'the system says that it is up' : expectations[step].next
-  return `after ${step} it was expected that ${next}`
+  return `before ${next}`
 }
 
 /** A machine that is seen again goes on: its limits do not count the time in which it was unseen. */
@@ -239,7 +242,8 @@ function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): C
     const ended = withAttempt(life, { ...attempt, outcome: 'void', reason })
     return { life: ended, told: [{ machine, kind: 'attempt void', generation: number, reason }] }
   }
-  const reason = `started again: ${standstill(attempt)}`
+  const moment = momentOf(attempt)
+  const reason = `started again ${moment}`
   const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
   if (generation.verdict !== 'trial') return alarm(failed, generation, attempt, reason)
   const told: Told[] = [{ machine, kind: 'attempt failed', generation: number, reason }]
@@ -248,8 +252,8 @@ function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): C
   const counted = { ...generation, failures, spent }
   const next = withGeneration(failed, counted)
   if (failures < policy.tries) return { life: next, told }
-  const times = failures === 1 ? 'its attempt failed' : `${failures} attempts failed, the last one`
-  const judged = judge(next, counted, 'bad', `${times}: ${reason}`, attempt.number)
+  const times = failures === 1 ? '' : ` ${failures} times, the last time`
+  const judged = judge(next, counted, 'bad', `it started again${times} ${moment}`, attempt.number)
   return { life: judged.life, told: [...told, ...judged.told] }
 }
 

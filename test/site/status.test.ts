@@ -1,0 +1,39 @@
+// What a person is told of a machine.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { statusOf } from '../../src/site/status.ts'
+import { minutes, simulate } from './life/support/simulate.ts'
+
+test('a machine that hangs is an alarm when it has had the time to start again by itself', () => {
+  const machine = simulate()
+  machine.assign('a')
+  machine.comesUp()
+  machine.assign('b')
+  machine.begin()
+  const alarms = () => statusOf(machine.life, undefined, machine.now.uptime).alarms
+  machine.wait(10 * minutes)
+  assert.equal(machine.verdict(2), 'bad')
+  assert.deepEqual(alarms(), [])
+  machine.wait(10 * minutes)
+  assert.match(alarms().join('\n'), /^it has not come up .* switch its power .* generation 1$/)
+  machine.begin()
+  assert.deepEqual(alarms(), [])
+})
+
+test('the status tells each reason once, and without colons in a row', () => {
+  const machine = simulate()
+  machine.assign('a')
+  machine.comesUp()
+  machine.assign('b')
+  for (let attempt = 0; attempt < 4; attempt++) {
+    machine.begin()
+    machine.see({ kind: 'step', step: 'mount' })
+  }
+  const { why, last } = statusOf(machine.life, 'pi1', machine.now.uptime)
+  assert.equal(
+    why,
+    'generation 2 is bad: it started again 3 times, the last time before the machine reads its init',
+  )
+  assert.equal(last?.says, 'booting, last step mount')
+})
