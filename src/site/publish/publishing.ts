@@ -142,17 +142,24 @@ export function createPublishing(settings: PublishingSettings): Publishing {
     }
     answer(machine, { id: found.id, status: 'working' })
     await oneAtATime(async () => {
-      const result = await resultOf(machine, found)
-      if (!signal.aborted) answer(machine, { id: found.id, ...result })
+      const root = rootOf(machine)
+      if (!root) return
+      const result = await resultOf(machine, root, found)
+      // If the machine has started again, the request is read again when its root is opened.
+      if (result && isOpen(machine, root) && !signal.aborted)
+        answer(machine, { id: found.id, ...result })
     })
   }
 
-  async function resultOf(machine: string, { toplevel }: Request): Promise<Omit<Answer, 'id'>> {
-    const root = rootOf(machine)
-    if (!root) {
-      const why = 'the server has closed the root of this machine'
-      return refuse({ why, hint: 'Run nixos-rebuild again.' })
-    }
+  function isOpen(machine: string, { fileSystem }: PublishRoot): boolean {
+    return rootOf(machine)?.fileSystem === fileSystem
+  }
+
+  async function resultOf(
+    machine: string,
+    root: PublishRoot,
+    { toplevel }: Request,
+  ): Promise<Omit<Answer, 'id'> | undefined> {
     const warnings: string[] = []
     try {
       const refusal = refusalOf(machine, toplevel)
@@ -173,7 +180,7 @@ export function createPublishing(settings: PublishingSettings): Publishing {
       const warned = warnings.map((warning) => `Warning: ${warning}`)
       return { status: 'published', keep, says: [numbered, ...says, ...warned] }
     } catch (error) {
-      return refuse(refusalFor(error))
+      return isOpen(machine, root) ? refuse(refusalFor(error)) : undefined
     }
   }
 

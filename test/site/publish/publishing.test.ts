@@ -289,6 +289,32 @@ suite('a request to publish', () => {
     }
   })
 
+  test('is not refused for good if the machine starts again meanwhile', async () => {
+    const before = makeWorld()
+    const after = makeWorld()
+    const image = imageIn(freshName(), {})
+    let fileSystem = before.fileSystem
+    let refusals = 0
+    const world = makeWorld({
+      rootOf: () => ({ fileSystem, image }),
+      refusalOf() {
+        if (++refusals > 1) return undefined
+        plant(after.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
+        fileSystem = after.fileSystem
+        world.notice()
+        return { why: 'the root of the first start was closed' }
+      },
+    })
+    try {
+      plant(before.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
+      world.notice()
+      assert.match(await after.answerTo('one'), /status published/)
+      assert.match(before.answer(), /status working/)
+    } finally {
+      for (const each of [world, before, after]) await each.close()
+    }
+  })
+
   test('gets no answer if the machine has made no file for it', async () => {
     const world = makeWorld()
     try {
