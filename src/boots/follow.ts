@@ -90,8 +90,11 @@ export function followBoots(settings: FollowSettings): Follower {
   ): boolean {
     if (Math.abs(at - boot.started) < shortestMs) return false
     if (isBeforeRoot(event, part)) {
-      const isLong = part === 'loader' && at - boot.lastSign > longMs
-      return isAfter(boot.step, event.kind === 'dhcp' || isLong ? 'loader' : 'initrd')
+      const isFirst = event.kind === 'dhcp' || part === 'loader'
+      if (isFirst && at - boot.lastSign > longMs) {
+        return isAfter(boot.step, 'dhcp')
+      }
+      return isAfter(boot.step, event.kind === 'dhcp' ? 'loader' : 'initrd')
     }
     const isMount = event.kind === 'nfs' && event.step === 'mount' && isRoot(event.path)
     return isMount && isAfter(boot.step, 'mount')

@@ -9,13 +9,7 @@ import type { BootPart } from '../boots/boot-parts.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
-import {
-  generationOf,
-  keptImagesOf,
-  lastAttempt,
-  type Candidate,
-  type Life,
-} from '../site/life/life.ts'
+import { generationOf, lastAttempt, type Candidate, type Life } from '../site/life/life.ts'
 import type { Bound, Site } from '../site/site.ts'
 
 /** What a machine boots now. `Opened` is what its generation gives to loaders and roots. */
@@ -37,6 +31,8 @@ export interface GateSettings<Opened> {
   /** Whether the machine has a connection of an earlier boot. */
   isConnected: (machine: string, besides: Caller | undefined) => boolean
   onError: (error: NetimageError) => void
+  /** Whether the machine has used its root in the last seconds. */
+  isActive: (machine: string) => boolean
   /** Called when a machine begins another attempt. */
   onBegin: (machine: string) => void
   /** Milliseconds since 1970. */
@@ -67,12 +63,17 @@ interface Entry<Opened> {
   boot: number | undefined
   /** Whether the boarding is of an attempt. */
   isBound: boolean
+  /** The attempt could not be written, or its generation could not be opened. */
+  hasFailed?: true
   boarding: Promise<Boarding<Opened> | undefined>
   ready?: Boarding<Opened>
 }
 
+/** An attempt that could not be opened after a restart of the server is tried again after this time. */
+const retryMs = 1000
+
 export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened> {
-  const { site, follower, partOf, defaultFor, open, openDefault, isConnected } = settings
+  const { site, follower, partOf, defaultFor, open, openDefault, isConnected, isActive } = settings
   const { now = Date.now } = settings
   const entries = new Map<string, Entry<Opened>>()
 
@@ -83,16 +84,17 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     isBound = true,
   ): Entry<Opened> {
     const entry: Entry<Opened> = { boot, boarding, isBound }
-    const forget = () => {
-      if (entries.get(machine) === entry) entries.delete(machine)
-    }
     boarding.then(
       (found) => {
         if (found) entry.ready = found
-        else forget()
+        else if (entries.get(machine) === entry) entries.delete(machine)
       },
-      // The next request tries again, or tells the error again.
-      forget,
+      // The next request that can begin a boot begins it anew. The entry stays: otherwise the machine
+      // would go on in its attempt before.
+      () => {
+        entry.boot = undefined
+        entry.hasFailed = true
+      },
     )
     remember(entries, machine, entry)
     return entry
@@ -105,7 +107,15 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     const bound = site.boundOf(machine)
     if (!bound) return undefined
     const boot = follower.boots().find((each) => each.machine === machine)?.started
-    return keep(machine, boot, board(machine, bound))
+    const boarding = board(machine, bound)
+    const entry = keep(machine, boot, boarding)
+    boarding.catch((error: unknown) => {
+      settings.onError(asNetimageError(error))
+      setTimeout(() => {
+        if (entries.get(machine) === entry) entries.delete(machine)
+      }, retryMs).unref()
+    })
+    return entry
   }
 
   async function board(machine: string, bound: Bound): Promise<Boarding<Opened>> {
@@ -113,9 +123,29 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
   }
 
   function begins(machine: string, event: ServeEvent, caller: Caller | undefined): boolean {
-    if ('file' in event) return isBeforeRoot(event, partOf(machine, event.file))
     if (event.kind === 'dhcp') return isBeforeRoot(event, undefined)
+    if ('file' in event) {
+      // A program of a running machine may fetch a boot file.
+      return isBeforeRoot(event, partOf(machine, event.file)) && !isActive(machine)
+    }
     return event.kind === 'nfs' && event.step === 'mount' && !isConnected(machine, caller)
+  }
+
+  /**
+   * Whether the machine is to begin another attempt with this event. The follower sees no new boot if
+   * the machine comes no further than to its loader. Then the attempt fails by its deadline, and the
+   * next start of the machine is another attempt.
+   */
+  function isNext(
+    machine: string,
+    { boot, isBound }: Entry<Opened>,
+    event: ServeEvent,
+    started: number,
+    caller: Caller | undefined,
+  ): boolean {
+    const hasFailed = isBound && lastAttempt(site.lifeOf(machine))?.outcome === 'failed'
+    if (boot === started && !(hasFailed && event.kind !== 'nfs')) return false
+    return begins(machine, event, caller)
   }
 
   function begin(machine: string, event: ServeEvent, boot: number): Entry<Opened> {
@@ -151,9 +181,17 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
   return {
     async enter(machine, event, caller) {
       let entry = entryOf(machine)
+      if (entry && !entry.ready && !entry.hasFailed) {
+        // Which files are boot files is known only when the generation is open.
+        await entry.boarding.catch(() => {})
+        entry = entries.get(machine)
+      }
       const { started } = follower.bootOf(event, now())
-      if (!entry || (entry.boot !== started && begins(machine, event, caller))) {
+      if (!entry || isNext(machine, entry, event, started, caller)) {
         entry = begin(machine, event, started)
+      } else if ('file' in event && entry.boot !== started && isActive(machine)) {
+        // Its next requests belong to the attempt that goes on.
+        entry.boot = started
       }
       return await entry.boarding
     },
@@ -173,9 +211,9 @@ function withoutRecord(life: Life, error: unknown): Bound {
   const attempt = lastAttempt(life)
   const generation = generationOf(life, life.lastGood)
   const isFull = error instanceof NetimageError && error.code === 'disk-full'
-  if (!isFull || !attempt || !generation) throw error
-  const keptImages = keptImagesOf(life).filter((id) => id !== generation.image)
-  return { attempt: { ...attempt, generation: generation.number, keptImages }, generation }
+  // The record of the last attempt stands for this one, so it must be of the same generation.
+  if (!isFull || !generation || attempt?.generation !== generation.number) throw error
+  return { attempt, generation }
 }
 
 export function nothingToBoot(machine: string): NetimageError {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { bootParts, type BootPart } from '../boots/boot-parts.ts'
 import { findLoaders, type Loaders } from '../boot/loaders.ts'
 import { processorOfProgram } from '../boot/pe.ts'
-import { asNetimageError, type NetimageError } from '../errors.ts'
+import { asNetimageError, fileSystemError, type NetimageError } from '../errors.ts'
 import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
@@ -65,12 +65,20 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
   function take(id: string): Promise<SiteImage> {
     const known = opened.get(id)
     if (known) return known
-    const image = openSiteImage(state, id)
+    const image = openAndHold(id)
     opened.set(id, image)
-    image.then(
-      (found) => held.set(found, describe(found, [], ofImage(found))),
-      () => opened.delete(id),
-    )
+    image.catch(() => opened.delete(id))
+    return image
+  }
+
+  async function openAndHold(id: string): Promise<SiteImage> {
+    const image = await openSiteImage(state, id)
+    try {
+      held.set(image, describe(image, [], ofImage(image)))
+    } catch (error) {
+      image.release()
+      throw fileSystemError(`could not open the image ${image.directory}`, error)
+    }
     return image
   }
 

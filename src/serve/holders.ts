@@ -24,6 +24,8 @@ export interface Holders {
   leave(name: string, caller: Caller): void
   /** The address that has the name. */
   addressOf(name: string): string | undefined
+  /** Whether the machine has called in the last seconds. */
+  isActive(name: string): boolean
   /** Whether the machine has connections other than this one. */
   isHeld(name: string, besides: Caller | undefined): boolean
 }
@@ -48,6 +50,8 @@ const lateMs = 1000
 const sureMs = 30_000
 /** A machine that has not asked for this long has given up. Its next request begins anew. */
 const overMs = 60_000
+/** No machine starts again in this time: a machine that has called since then runs. */
+const activeMs = 3000
 const maxContests = 16
 /** In place of the address of a machine that boots. */
 const bootsByDhcp = 'boot'
@@ -108,6 +112,10 @@ export function createHolders(isSilent: (address: string) => boolean, now: () =>
       if (holder?.callers.delete(caller) && holder.callers.size === 0) holders.delete(name)
     },
     addressOf: (name) => holders.get(name)?.address,
+    isActive(name) {
+      const calls = [...(holders.get(name)?.callers.values() ?? [])]
+      return calls.some(({ last }) => now() - last < activeMs)
+    },
     isHeld(name, besides) {
       const callers = holders.get(name)?.callers.keys() ?? []
       return [...callers].some((caller) => caller !== besides)

@@ -64,6 +64,8 @@ export interface Identities {
   leaves: (caller: Caller) => void
   /** Whether a machine has connections, besides the one that is named. */
   isConnected(name: string, besides?: Caller): boolean
+  /** Whether a machine has called in the last seconds. */
+  isActive(name: string): boolean
   /** Our own DHCP gave the address to the machine. */
   learnAddress(mac: string, address: string): void
   /** Whether the machine with this name is to be served. */
@@ -152,6 +154,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
       if (name !== undefined) holders.leave(name, caller)
     },
     isConnected: (name, besides) => holders.isHeld(name, besides),
+    isActive: (name) => holders.isActive(name),
     learnAddress: (mac, address) => learn(address, mac),
   }
 }

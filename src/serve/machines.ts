@@ -100,23 +100,21 @@ export function createMachines(settings: MachinesSettings): Machines {
     if (!isAllowed(name) && !isAllowed(address)) return undefined
     // Otherwise each datagram with a forged address would make a layer.
     const mayOpen = transport !== 'udp' || name !== address
+    const failed = failures.get(name)
+    const isTooSoon = failed && performance.now() - failed.at < retryMs
     // A machine that gets its boot files elsewhere begins its boot with a mount.
-    if (mounts !== undefined && mayOpen) enter(name, caller, mounts)
+    if (mounts !== undefined && mayOpen && !isTooSoon) enter(name, caller, mounts)
     const known = open.get(name)
     if (known) {
       known.lastCall = performance.now()
       return known.nfs
     }
     if (!mayOpen) return undefined
-    const failed = failures.get(name)
-    const isTooSoon = failed && performance.now() - failed.at < retryMs
     if (closing.has(name) || isTooSoon) return 'busy'
     const boarding = gate.now(name)
     if (boarding === 'busy') return 'busy'
-    if (!boarding?.bound) {
-      enter(name, caller, '')
-      return 'busy'
-    }
+    // It runs from a root that this server does not know: nobody can say of which generation.
+    if (!boarding?.bound) return { name, ...macOf(name), exports: [] }
     return openRoot(name, boarding.generation, boarding.bound.attempt.number)
   }
 

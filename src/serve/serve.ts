@@ -141,6 +141,7 @@ function wire(
     open: (machine, bound) => generations.open(machine, bound),
     openDefault: ({ image }) => generations.openImage(image),
     isConnected: (machine, besides) => identities.isConnected(machine, besides),
+    isActive: (machine) => identities.isActive(machine),
     onBegin: (machine) => machines.begins(machine),
   })
   const machines = createMachines({

@@ -39,6 +39,7 @@ suite('the gate of boots', () => {
     const site = openSite({ state, at: now, onTold: () => {}, onError: assert.ifError })
     const errors: string[] = []
     const disk = { isFull: false }
+    const activity = { isActive: false }
     const watched: typeof site = {
       ...site,
       beginAttempt: async (...begin) => {
@@ -60,11 +61,13 @@ suite('the gate of boots', () => {
       open: (_machine, { generation }) => Promise.resolve(generation.image),
       openDefault: (candidate) => Promise.resolve(candidate.image),
       isConnected: (_machine, besides) => [...connected].some((each) => each !== besides),
+      isActive: () => activity.isActive,
       onBegin: (machine) => begun.push(machine),
       now: () => now,
     })
     return {
-      ...{ state, site, gate, connected, begun, errors, disk },
+      ...{ state, site, gate, connected, begun, errors, disk, activity },
+      wait: (ms: number) => void (now += ms),
       /** What the machine boots, as image and number of the attempt. */
       boots: async (events: readonly ServeEvent[], caller?: Caller) => {
         const seen: string[] = []
@@ -130,6 +133,46 @@ suite('the gate of boots', () => {
     disk.isFull = true
     assert.deepEqual(await boots(ipxe), ['default 1'])
     assert.deepEqual(errors, ['disk-full'])
+  })
+
+  test('begins again if the attempt could not be written', async () => {
+    const { boots, site, disk } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots(ipxe)
+    await site.assign(mac, image('b'), 0, 'person')
+    disk.isFull = true
+    await assert.rejects(boots([discover]), netimageError('disk-full', {}))
+    disk.isFull = false
+    assert.deepEqual(await boots([discover, ...ipxe]), ['b 2'])
+  })
+
+  test('begins another attempt when a trial is bad, although the machine comes only to its loader', async () => {
+    const { boots, site, wait } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots(ipxe)
+    site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
+    for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
+    await site.assign(mac, image('b'), 0, 'person')
+    const loader = [discover, file('boot.ipxe')]
+    assert.deepEqual(await boots([...loader, ...loader, ...loader]), ['b 2'])
+    for (let minutes = 1; minutes <= 11; minutes++) site.tick(3_000_000 + minutes * 60_000)
+    assert.equal(site.lifeOf(mac).generations[1]?.verdict, 'bad')
+    assert.deepEqual(await boots(loader), ['a 3'])
+    // And without a verdict, if the machine was silent for long: its power was switched.
+    await site.assign(mac, image('c'), 0, 'person')
+    wait(120_000)
+    assert.deepEqual(await boots(loader), ['c 4'])
+  })
+
+  test('goes on if a program of a running machine fetches a boot file', async () => {
+    const { boots, site, activity, begun } = start()
+    await boots(ipxe)
+    await site.assign(mac, image('b'), 0, 'person')
+    activity.isActive = true
+    assert.deepEqual(await boots([file('boot.ipxe'), file('kernel')]), ['default 1'])
+    assert.deepEqual(begun, [mac])
+    activity.isActive = false
+    assert.deepEqual(await boots([discover, file('boot.ipxe')]), ['b 2'])
   })
 
   test('goes on in an attempt after a restart of the server', async () => {

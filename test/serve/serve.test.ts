@@ -352,7 +352,11 @@ suite('netimage serve', () => {
     'a domain that is not valid': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
     'a size without a unit': [2, /as in 20G/, ['IMAGE', '--layer-size', '20']],
     'a size that has no room for a layer': [2, /at least 16M/, ['IMAGE', '--layer-size', '1M']],
-    'a machine that is not an address': [2, /hardware address/, ['IMAGE', '--allow', 'everybody']],
+    'a machine that the site does not know': [
+      3,
+      /\[unknown-machine\]/,
+      ['IMAGE', '--allow', 'everybody'],
+    ],
   } as const
   for (const [what, [status, message, args]] of Object.entries(wrong)) {
     test(`${what} is refused`, async () => {

@@ -24,7 +24,7 @@ export interface OpenMachines extends AsyncDisposable {
   generations: Generations
   site: Site
   errors: NetimageError[]
-  /** The machine with this name begins a boot, and fetches its boot script. */
+  /** The machine with this name, which the site knows, begins a boot. */
   boots: (name: string) => Promise<void>
 }
 
@@ -56,6 +56,7 @@ export async function openMachines(
     open: (machine, bound) => generations.open(machine, bound),
     openDefault: ({ image }) => generations.openImage(image),
     isConnected: (machine, besides) => identities.isConnected(machine, besides),
+    isActive: (machine) => identities.isActive(machine),
     onBegin: (machine) => machines.begins(machine),
     now: () => time,
   })
@@ -70,7 +71,7 @@ export async function openMachines(
       // The machine was up before, and starts again some time later.
       follower.see({ kind: 'root', step: 'init', ...clue }, time)
       time += 5000
-      const event = { kind: 'http', step: 'begin', file: 'boot.ipxe', bytes: 0 } as const
+      const event = { kind: 'dhcp', step: 'discover', proxy: false, architecture: 0 } as const
       await gate.enter(name, { ...event, ...clue })
     },
     async [Symbol.asyncDispose]() {
@@ -81,7 +82,7 @@ export async function openMachines(
   }
 }
 
-/** The root of a machine, as soon as it is open. */
+/** The root of a machine that mounts it, as soon as it is open. */
 export async function rootOf(
   { machines }: Pick<OpenMachines, 'machines'>,
   address: string,
@@ -89,7 +90,7 @@ export async function rootOf(
 ): Promise<NfsMachine['exports'][number]> {
   let machine: ReturnType<Machines['nfsMachineOf']> = 'busy'
   await waitUntil(`the root of ${address} is open`, () => {
-    machine = machines.nfsMachineOf(caller)
+    machine = machines.nfsMachineOf(caller, '/srv/test')
     return machine !== 'busy'
   })
   assert.ok(typeof machine === 'object', address)
