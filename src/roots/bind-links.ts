@@ -42,7 +42,10 @@ export function countLinks({ database, now, index, onlyStore = false }: LinksWor
   )
   const names = new Map<NodeId, number>()
   const subdirectories = new Map<NodeId, number>()
-  const kindOf = (node: NodeId) => (rows.get(node) ?? now.node(node))?.kind
+  const kindOf = (node: NodeId) => {
+    const row = rows.get(node)
+    return (row && row.links > 0 ? row : now.node(node))?.kind
+  }
   const pending: NodeId[] = []
 
   function addName(node: NodeId): void {

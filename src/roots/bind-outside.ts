@@ -3,14 +3,15 @@
  * files of the image before, of the image now and of the machine are compared: see docs/layers.md.
  */
 import { NetimageError } from '../errors.ts'
-import type { NodeId, Time } from '../protocols/nfs/file-system.ts'
+import type { NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import { escapeBytes } from '../tree-files.ts'
+import { keyOf, readOutsideRows } from './bind-rows.ts'
 import type { BindWork } from './bind-work.ts'
 import type { BoundFile } from './bound-files.ts'
 import type { NodeRow, PlacedEntry } from './database.ts'
 import { placeInImage } from './directories.ts'
 import type { KeptFile } from './kept-files.ts'
-import { firstOwn, rootNode } from './numbers.ts'
+import { isOwn, rootNode } from './numbers.ts'
 
 export interface OutsideWork extends BindWork {
   /** What the image before brought; undefined if this is not known. */
@@ -29,40 +30,44 @@ interface Name {
 /** To be called in a transaction, before `countLinks`. */
 export function mergeOutside(work: OutsideWork): void {
   const { database, now, given } = work
-  const rows = new Map(database.nodesWhere(`id < ${firstOwn}`).map((row) => [row.id, row]))
-  const entries = new Map<NodeId, Map<string, PlacedEntry>>()
-  for (const entry of database.entriesWhere(`directory < ${firstOwn}`)) {
-    const known = entries.get(entry.directory) ?? new Map<string, PlacedEntry>()
-    entries.set(entry.directory, known.set(keyOf(entry.name), entry))
-  }
-  /** Nodes of images to which the machine gave a name. */
-  const named = new Set<NodeId>()
-  for (const { node } of database.entriesWhere(`node < ${firstOwn}`)) {
-    if (node !== undefined) named.add(node)
-  }
+  const { rows, entries, named, write, put, deleteEntry, deleteNode } = readOutsideRows(work)
   const before = new Map(work.filesBefore?.map((file) => [file.number, file]))
   const after = new Map(work.files.map((file) => [file.number, file]))
-  const namesBefore = findNames()
+  const namesBefore = findNames(work.filesBefore ?? database.fileNumbers())
+  let places: Map<NodeId, Name[]> | undefined
   const childrenBefore = Map.groupBy(
     [...namesBefore].flatMap(([node, names]) => names.map((name) => ({ ...name, node }))),
     ({ directory }) => directory,
   )
-  /** Nodes that the machine keeps although the image does not have them, or has another kind. */
+  /** Directories that the machine keeps although the image does not have them, or has another kind. */
   const own = new Set<NodeId>()
+  /** Nodes of an image that became the machine's own, and their new numbers. */
+  const replaced = new Map<NodeId, NodeId>()
 
   /** Rows that are not needed any more, unless something below them stays. */
   const unneeded: NodeId[] = []
 
+  for (const entry of [...named.values()].flat()) {
+    if (isNameBefore(entry)) deleteEntry(entry)
+  }
+  // What was kept at an earlier binding is only the machine's, if it is not a directory in its place.
+  for (const row of [...rows.values()]) {
+    if (!rows.has(row.id)) continue
+    const isKept = row.links > 0 && kindBefore(row.id) !== row.kind
+    const stays = row.kind === 'directory' && !isMoved(row.id)
+    if (isKept && !stays) becomeOwn(row)
+  }
   // The rows that are added below need no second look.
-  for (const row of [...rows.values()]) mergeNode(row)
+  for (const id of [...rows.keys()]) {
+    const row = isOwn(id) ? undefined : rows.get(id)
+    if (row) mergeNode(row)
+  }
   for (const id of unneeded) if (!own.has(id)) deleteNode(id)
-  for (const [directory, inside] of entries) mergeEntries(directory, inside)
+  for (const [directory, inside] of [...entries]) mergeEntries(directory, inside)
 
-  function findNames(): Map<NodeId, Name[]> {
+  function findNames(all: readonly { path: Buffer; number: NodeId }[]): Map<NodeId, Name[]> {
     const numbers = new Map<string, NodeId>([['', rootNode]])
-    const files: { path: Buffer; number: NodeId }[] = [
-      ...(work.filesBefore ?? database.fileNumbers()),
-    ].filter(({ path }) => path.length > 0)
+    const files = all.filter(({ path }) => path.length > 0)
     for (const { path, number } of files) numbers.set(keyOf(path), number)
     const names = new Map<NodeId, Name[]>()
     for (const { path, number } of files) {
@@ -75,6 +80,31 @@ export function mergeOutside(work: OutsideWork): void {
     return names
   }
 
+  /** Whether the image before gives the name to this node. */
+  function isNameBefore({ directory, name, node }: PlacedEntry): boolean {
+    const known = namesBefore.get(node ?? 0) ?? []
+    return known.some((each) => each.directory === directory && each.name.equals(name))
+  }
+
+  /** Without knowledge of the image before, the image now stands for it. */
+  function kindBefore(id: NodeId): NodeKind | undefined {
+    return (work.filesBefore ? before.get(id) : now.node(id))?.kind
+  }
+
+  /** Whether a directory has another place than the one by which images know it. */
+  function isMoved(id: NodeId): boolean {
+    const place = placeOf(id)
+    return (named.get(id) ?? []).some(
+      ({ directory, name }) => directory !== place?.directory || !name.equals(place.name),
+    )
+  }
+
+  /** The place by which images know a file. */
+  function placeOf(id: NodeId): Name | undefined {
+    places ??= findNames(database.fileNumbers())
+    return places.get(id)?.[0]
+  }
+
   function tell(node: NodeId, why: KeptFile['why']): void {
     const path = before.get(node)?.path ?? after.get(node)?.path ?? namesBefore.get(node)?.[0]?.path
     work.kept.push({ path: escapeBytes(path ?? Buffer.from(String(node))), why })
@@ -84,7 +114,8 @@ export function mergeOutside(work: OutsideWork): void {
     const { id } = row
     const inImage = now.node(id)
     if (row.links === 0) {
-      if (!inImage) unneeded.push(id)
+      // A directory that stayed, and that the machine has removed since then, is nobody's.
+      if (!inImage || kindBefore(id) === undefined) unneeded.push(id)
       else if (isOtherInImage(id)) tell(id, 'removed-here')
       return
     }
@@ -98,7 +129,7 @@ export function mergeOutside(work: OutsideWork): void {
       const isBoth = (row.ownData && isOtherInImage(id)) || changesSameAttribute(row)
       if (isBoth) tell(id, 'changed-both')
       followAttributes(row)
-      keepNames(id)
+      keepNames(id, id)
     } else {
       if (inImage) tell(id, 'changed-both')
       else if (before.has(id) || !work.filesBefore) tell(id, 'gone-from-image')
@@ -128,7 +159,7 @@ export function mergeOutside(work: OutsideWork): void {
 
   function changesSameAttribute(row: NodeRow): boolean {
     const [one, other] = [before.get(row.id), after.get(row.id)]
-    if (!one || !other) return false
+    if (one?.kind !== row.kind || !other) return false
     return (['mode', 'uid', 'gid'] as const).some(
       (name) => row[name] !== one[name] && other[name] !== one[name] && row[name] !== other[name],
     )
@@ -137,7 +168,7 @@ export function mergeOutside(work: OutsideWork): void {
   /** What the machine did not change is as in the image. */
   function followAttributes(row: NodeRow): void {
     const [one, other] = [before.get(row.id), after.get(row.id)]
-    if (!one || !other) return
+    if (one?.kind !== row.kind || other?.kind !== row.kind) return
     const device = now.node(row.id)?.device ?? row.device
     const followed = { ...row, device }
     for (const name of ['mode', 'uid', 'gid'] as const) {
@@ -149,21 +180,83 @@ export function mergeOutside(work: OutsideWork): void {
     write(followed)
   }
 
-  /** The node becomes the machine's own: it gets all that it had from the image before. */
+  /** The machine keeps the node, with all that it had from the image before. */
   function keep(row: NodeRow): void {
     const { id, kind } = row
-    if (own.has(id)) return
-    own.add(id)
-    const kept = { ...row }
-    if (kind === 'file' && !row.ownData) {
-      if (!work.data.ofImage(work.before(), id, id)) throw imageMissing(id)
-      kept.ownData = true
+    if (own.has(id) || replaced.has(id)) return
+    // Images that bring the directory again bring their files into it.
+    if (kind !== 'directory' || isMoved(id)) {
+      becomeOwn(row)
+      return
     }
-    if (kind === 'symlink') kept.target = row.target ?? targetBefore(id)
+    own.add(id)
+    write({ ...row })
+    keepNames(id, id)
+  }
+
+  /**
+   * The node becomes one that the machine has made: a later image that brings the path brings another
+   * file.
+   *
+   * @returns its new number
+   */
+  function becomeOwn(row: NodeRow): NodeId {
+    const { id: from, kind } = row
+    const known = replaced.get(from)
+    if (known !== undefined) return known
+    const id = given.node()
+    replaced.set(from, id)
+    const kept: NodeRow = { ...row, id, links: 0 }
+    if (kind === 'file') kept.ownData = takeData(row, id)
+    if (kind === 'symlink') kept.target = row.target ?? targetBefore(from)
+    if (kind === 'directory') kept.links = 2 + moveInside(from, id)
+    for (const entry of named.get(from) ?? []) put({ ...entry, node: id })
+    keepNames(from, id)
+    const places = named.get(id) ?? []
+    if (kind === 'directory') kept.parent = places[0]?.directory ?? rootNode
+    else kept.links = places.length
+    deleteNode(from)
     write(kept)
-    keepNames(id)
-    // Only a directory that the machine moved takes along all that is below.
-    if (kind === 'directory' && named.has(id)) keepBelow(id)
+    return id
+  }
+
+  function takeData({ id, ownData }: NodeRow, to: NodeId): boolean {
+    if (ownData && work.data.ofNode(id, to)) return true
+    if (work.data.ofImage(work.before(), id, to)) return true
+    if (!ownData) throw imageMissing(id)
+    // A loss of power has taken the data: see `matchData` in layer.ts.
+    return false
+  }
+
+  /** Moves the names of a directory to another one. @returns how many directories are inside */
+  function moveInside(from: NodeId, to: NodeId): number {
+    for (const { node, name } of childrenBefore.get(from) ?? []) {
+      if (entries.get(from)?.has(keyOf(name)) || rows.get(node)?.links === 0) continue
+      put({ directory: from, name, node, cookie: given.cookie() })
+    }
+    let subdirectories = 0
+    for (const entry of [...(entries.get(from)?.values() ?? [])]) {
+      const { name, node } = entry
+      if (node === undefined) continue
+      const inside = inMovedDirectory(node)
+      if (!inside) continue
+      put({ directory: to, name, node: inside.id, cookie: given.cookie() })
+      deleteEntry({ ...entry, node: inside.id })
+      if (inside.kind !== 'directory') continue
+      subdirectories++
+      write({ ...inside, parent: to })
+    }
+    return subdirectories
+  }
+
+  /** The row of what is in a directory that becomes the machine's own. */
+  function inMovedDirectory(node: NodeId): NodeRow | undefined {
+    const known = replaced.get(node)
+    if (known !== undefined) return rows.get(known)
+    if (isOwn(node)) return database.readNode(node)
+    const row = rows.get(node) ?? rowBefore(node)
+    const isInBoth = kindBefore(node) === row.kind && now.node(node)?.kind === row.kind
+    return isInBoth ? row : rows.get(becomeOwn(row))
   }
 
   function targetBefore(id: NodeId): Buffer {
@@ -188,28 +281,15 @@ export function mergeOutside(work: OutsideWork): void {
     )
   }
 
-  function keepBelow(directory: NodeId): void {
-    for (const { node, name } of childrenBefore.get(directory) ?? []) {
-      if (entries.get(directory)?.has(keyOf(name)) || now.node(node)) continue
-      const row = rows.get(node) ?? rowBefore(node)
-      if (row.links === 0) continue
-      named.add(node)
-      keep(row)
-    }
-  }
-
   /** All names that the node had in the image before stay its names, except those that were removed. */
-  function keepNames(id: NodeId): void {
+  function keepNames(id: NodeId, as: NodeId): void {
     for (const { directory, name } of namesBefore.get(id) ?? []) {
-      if (entries.get(directory)?.has(keyOf(name)) || rows.get(directory)?.links === 0) continue
+      const isChanged = entries.get(directory)?.has(keyOf(name)) ?? false
+      if (isChanged || rows.get(directory)?.links === 0 || replaced.has(directory)) continue
       const child = now.child(directory, name)
-      if (child !== id) {
-        put({
-          directory,
-          name,
-          node: id,
-          cookie: child === undefined ? given.cookie() : placeInImage,
-        })
+      if (child !== as) {
+        const cookie = child === undefined ? given.cookie() : placeInImage
+        put({ directory, name, node: as, cookie })
       }
       keepDirectory(directory)
     }
@@ -217,6 +297,7 @@ export function mergeOutside(work: OutsideWork): void {
 
   /** A directory with something that stays must be there, and all above it. */
   function keepDirectory(id: NodeId): void {
+    if (replaced.has(id)) return
     const row = rows.get(id)
     if (
       (row ?? now.node(id))?.kind === 'directory' &&
@@ -243,7 +324,7 @@ export function mergeOutside(work: OutsideWork): void {
 
   /** Names that the image has, too, have the cookie `placeInImage`. */
   function mergeEntries(directory: NodeId, inside: ReadonlyMap<string, PlacedEntry>): void {
-    for (const entry of inside.values()) {
+    for (const entry of [...inside.values()]) {
       const { name, node, cookie } = entry
       const child = now.child(directory, name)
       const isInImage = child !== undefined
@@ -251,8 +332,13 @@ export function mergeOutside(work: OutsideWork): void {
         if (!isInImage) database.deleteEntry(directory, name)
         continue
       }
+      if (child === node) {
+        // A directory that stayed in its place: the image brings it again.
+        deleteEntry(entry)
+        continue
+      }
       if (isInImage === (cookie === placeInImage)) continue
-      if (isInImage && child !== node) tellName(directory, name)
+      if (isInImage) tellName(directory, name)
       put({ ...entry, cookie: isInImage ? placeInImage : given.cookie() })
     }
   }
@@ -262,29 +348,6 @@ export function mergeOutside(work: OutsideWork): void {
     const path = Buffer.concat([above, Buffer.from('/'), name])
     work.kept.push({ path: escapeBytes(path), why: 'added-both' })
   }
-
-  function put(entry: PlacedEntry): void {
-    const { directory, name } = entry
-    database.writeEntry(directory, entry)
-    const inside = entries.get(directory) ?? new Map<string, PlacedEntry>()
-    entries.set(directory, inside.set(keyOf(name), entry))
-  }
-
-  function write(row: NodeRow): void {
-    rows.set(row.id, row)
-    database.writeNode(row)
-  }
-
-  function deleteNode(id: NodeId): void {
-    rows.delete(id)
-    entries.delete(id)
-    database.deleteNode(id)
-    database.deleteEntries(id)
-  }
-}
-
-function keyOf(name: Buffer): string {
-  return name.toString('latin1')
 }
 
 function isSameTime(one: Time, other: Time): boolean {
