@@ -39,6 +39,9 @@ export interface BoundImage {
   identity: string
 }
 
+/** A further image whose store paths a layer shows. */
+export type KeptImage = Omit<BoundImage, 'toplevel'>
+
 export interface Binding {
   /**
    * A layer that is bound with this identifier already is left as it is. Undefined: the layer is only
@@ -46,25 +49,32 @@ export interface Binding {
    */
   id: string | undefined
   image: BoundImage
+  /** The further images of the index. */
+  keptImages: readonly KeptImage[]
   /** The image of a layer that does not know to which image it was bound. */
   imageBefore: BoundImage | undefined
   /**
-   * The index of an image that the layer was bound to before; undefined if it cannot be had. The
-   * caller closes the index.
+   * The index of the images that the layer was bound to before; undefined if the first of them cannot
+   * be had. The caller closes the index.
    */
-  indexOf: (image: BoundImage) => ImageIndex | undefined
+  indexOf: (image: BoundImage, keptImages: readonly KeptImage[]) => ImageIndex | undefined
 }
 
 /** What the layer is bound to. */
-interface Bound {
+export interface Bound {
   id: string
   image: BoundImage
+  keptImages: readonly KeptImage[]
   /** See `storePathsHash`. */
   paths: string
 }
 
 const boundNames = ['id', 'directory', 'name', 'toplevel', 'identity', 'paths'] as const
-type BindingName = (typeof boundNames)[number] | 'kept'
+type BindingName = (typeof boundNames)[number] | 'kept' | 'keptImages'
+
+export const keptImagesSchema = v.array(
+  v.object({ directory: v.string(), name: v.string(), identity: v.string() }),
+)
 
 /** Not in `meta`: if a page with this is damaged, the format of the file must still be known. */
 function readBinding(database: LayerDatabase, name: BindingName): string | undefined {
@@ -83,7 +93,12 @@ export function readBound(database: LayerDatabase): Bound | undefined {
   )
   if (id === undefined || directory === undefined || name === undefined) return undefined
   if (toplevel === undefined || identity === undefined || paths === undefined) return undefined
-  return { id, image: { directory, name, toplevel, identity }, paths }
+  const parsed = v.safeParse(
+    v.pipe(v.string(), v.parseJson(), keptImagesSchema),
+    readBinding(database, 'keptImages'),
+  )
+  const keptImages = parsed.success ? parsed.output : []
+  return { id, image: { directory, name, toplevel, identity }, keptImages, paths }
 }
 
 /** What stayed at the last change of images although the image brought something else. */
@@ -120,7 +135,8 @@ export function bindLayer(
 
   const numbering = giveNumbers(index, database)
   const now = createLayerImage(index, numbering)
-  using before = openBefore(database, imageBefore, binding)
+  const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
+  using before = openBefore(database, openImages)
   makeDirectory(dataFolder(directory))
   const data = createDataCopies(dataFolder(directory))
   const given = createGiven(database)
@@ -147,6 +163,7 @@ export function bindLayer(
     const id = binding.id ?? bound?.id ?? randomUUID()
     const values = { id, ...binding.image, paths }
     for (const name of boundNames) writeBinding(database, name, values[name])
+    writeBinding(database, 'keptImages', JSON.stringify(binding.keptImages))
     data.sync()
     database.commit()
   } catch (error) {
@@ -164,17 +181,13 @@ interface Before extends Disposable {
   index: () => ImageIndex | undefined
 }
 
-function openBefore(
-  database: LayerDatabase,
-  place: BoundImage | undefined,
-  binding: Binding,
-): Before {
+function openBefore(database: LayerDatabase, openImages: () => ImageIndex | undefined): Before {
   let opened: { index: ImageIndex; image: LayerImage } | undefined
   let isTried = false
   function open(): typeof opened {
     if (isTried) return opened
     isTried = true
-    const index = place && binding.indexOf(place)
+    const index = openImages()
     // All its files have numbers already, so nothing is written here.
     if (index) opened = { index, image: createLayerImage(index, giveNumbers(index, database)) }
     return opened

@@ -7,6 +7,7 @@ import * as v from 'valibot'
 import { errnoOf, fileSystemError, isDiskFull, messageOf, NetimageError } from '../errors.ts'
 import { openRegularFile } from '../open-safely.ts'
 import { newerFormat, writer } from './format.ts'
+import { keptImagesSchema } from './bind.ts'
 import { keptSchema } from './kept-files.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { syncDirectory } from '../sync-directory.ts'
@@ -24,6 +25,8 @@ const recordSchema = v.object({
     toplevel: v.string(),
     identity: v.string(),
   }),
+  /** Further images whose store paths the machine sees. */
+  keptImages: v.optional(keptImagesSchema),
   /** What stayed at the last change of images although the image brought something else. */
   kept: v.optional(keptSchema),
   /** Milliseconds since 1970. */

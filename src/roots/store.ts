@@ -17,7 +17,7 @@ import { databaseError, isDatabaseBroken, isDatabaseFull } from '../database-err
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tryLock, waitForLock } from '../lock.ts'
-import type { Binding, BoundImage } from './bind.ts'
+import type { Binding, BoundImage, KeptImage } from './bind.ts'
 import { dataFolder } from './data-files.ts'
 import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
@@ -59,6 +59,9 @@ export interface MachineLayerRequest {
   machine: string
   /** The image whose files outside the store paths the machine sees. */
   image: Omit<BoundImage, 'identity'>
+  /** Further images whose store paths the machine sees. Default: none. */
+  keptImages?: readonly KeptImage[] | undefined
+  /** The index of all these images. */
   index: ImageIndex
   /**
    * A boot of the machine. The layer is bound anew if it was last bound at another boot: see bind.ts.
@@ -94,13 +97,15 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       if (!before) keepRecord(place.directory, found, state)
       const binding: Binding = {
         ...{ id: request.boot, image: boundImage(request), imageBefore: before?.image },
+        keptImages: request.keptImages ?? [],
         indexOf: findImage,
       }
       const { record, result: layer } = useContents(place.directory, found, index, (contents) =>
         openLayer(contents, index, request.most, binding),
       )
       const { kept } = layer
-      const current = { ...record, image: binding.image, kept, lastUsed: Date.now() }
+      const { image, keptImages } = binding
+      const current = { ...record, image, keptImages: [...keptImages], kept, lastUsed: Date.now() }
       // After the binding: until then, the record names the image that the layer was bound to.
       if (before) noteUse(place.directory, current)
       const sweeping = sweepInBackground(place.directory)

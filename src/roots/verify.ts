@@ -6,8 +6,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { imageLayout } from '../image/layout.ts'
-import { readBound, type BoundImage } from './bind.ts'
+import { readBound, type Bound, type KeptImage } from './bind.ts'
+import { storePathsHash } from './bound-files.ts'
 import { dataFolder } from './data-files.ts'
 import {
   databaseFile,
@@ -17,7 +17,8 @@ import {
   type NodeRow,
 } from './database.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { readImageIndex, type ImageIndex } from './image-index.ts'
+import { openImages } from './find-image.ts'
+import type { ImageIndex } from './image-index.ts'
 import { layOver } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
 import { namesIn } from './names-in.ts'
@@ -52,8 +53,9 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     const record = readRecord(layer.directory)
     // The server was killed while it made the layer: nothing was written yet.
     if (!record) return { nodes: 0, problems: [] }
-    const { directory, name, identity } =
-      boundImageIn(join(layer.directory, record.name)) ?? record.image
+    const bound = boundIn(join(layer.directory, record.name))
+    const image = bound?.image ?? record.image
+    const { directory, identity } = image
     const actual = readIdentity(directory)
     if (actual !== identity) {
       throw new NetimageError(
@@ -65,8 +67,10 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
         },
       )
     }
-    const index = readImageIndex(directory, imageLayout(directory, name).root)
+    const index = openImages(image, bound?.keptImages ?? [])
     try {
+      if (bound && storePathsHash(index) !== bound.paths)
+        throw imagesMissing(layer, bound.keptImages)
       return useContents(layer.directory, record, index, (contents) => verifyLayer(contents, index))
         .result
     } finally {
@@ -75,17 +79,33 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
   })
 }
 
+/** Their store paths are below the layer, too. */
+function imagesMissing(
+  { machine, directory }: StoredLayer,
+  keptImages: readonly KeptImage[],
+): NetimageError {
+  const names = keptImages.map(({ directory }) => directory).join(', ')
+  return new NetimageError(
+    'bad-state',
+    `an image is missing whose store paths ${machine} has seen at its last boot: one of ${names}`,
+    {
+      details: { file: directory },
+      hint: 'Boot the machine, so that its layer is bound to the images that it keeps now. Then try again.',
+    },
+  )
+}
+
 /**
- * The record names this image, too, but only after the layer was bound to it.
+ * The record names these images, too, but only after the layer was bound to it.
  *
  * @returns undefined if the contents do not tell
  */
-function boundImageIn(contents: string): BoundImage | undefined {
+function boundIn(contents: string): Bound | undefined {
   if (!existsSync(databaseFile(contents))) return undefined
   try {
     const database = openLayerDatabase(contents)
     try {
-      return readBound(database)?.image
+      return readBound(database)
     } finally {
       database.close()
     }

@@ -8,8 +8,8 @@ import { asNetimageError, fileSystemError, type NetimageError } from '../errors.
 import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
-import type { RootImage } from '../roots/root-image.ts'
 import { folderOf } from '../roots/stored-layer.ts'
+import type { KeptImage } from '../roots/bind.ts'
 import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
 import { openPublished } from '../site/publish/published.ts'
@@ -18,6 +18,8 @@ import type { Bound } from '../site/site.ts'
 export interface OpenGeneration {
   /** The image whose files outside the store the machine sees. */
   image: { id: string; directory: string; name: string; toplevel: string }
+  /** The images of other generations, whose store paths the machine sees as well. */
+  keptImages: readonly KeptImage[]
   toplevel: string
   /** As Nix names it: `aarch64-linux`. */
   platform: string
@@ -84,7 +86,7 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
 
   function describe(
     image: SiteImage,
-    kept: readonly RootImage[],
+    kept: readonly SiteImage[],
     { system, boot, bootTree }: Pick<OpenedSystem, 'system' | 'boot' | 'bootTree'>,
   ): OpenGeneration {
     const files = new Set(boot.files.map(({ path }) => path))
@@ -92,6 +94,9 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
     const { id, directory } = image
     return {
       image: { id, directory, name: rootDirectoryName, toplevel: image.system.toplevel },
+      keptImages: kept.map((each) => ({
+        ...{ directory: each.directory, name: each.options.rootDirectoryName, identity: each.id },
+      })),
       toplevel: system.toplevel,
       platform: system.platform,
       bootTree,
@@ -103,16 +108,20 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
         ...{ id, manifest: image.manifest, bootTree: image.bootTree },
         keptImages: kept.map((each) => each.id),
       },
-      openIndex: () => indexes.open(image.rootImage, kept),
+      openIndex: () =>
+        indexes.open(
+          image.rootImage,
+          kept.map(({ rootImage }) => rootImage),
+        ),
     }
   }
 
   /** The store paths of earlier generations are no condition for a boot. */
-  async function openKept(bound: Bound): Promise<RootImage[]> {
-    const images: RootImage[] = []
+  async function openKept(bound: Bound): Promise<SiteImage[]> {
+    const images: SiteImage[] = []
     for (const id of bound.attempt.keptImages) {
       try {
-        images.push((await take(id)).rootImage)
+        images.push(await take(id))
       } catch (error) {
         onError(asNetimageError(error))
       }

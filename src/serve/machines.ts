@@ -137,7 +137,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       try {
         const layer = openMachineLayer({
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
-          ...{ image: generation.image, index },
+          ...{ image: generation.image, keptImages: generation.keptImages, index },
         })
         root = { generation, layer, index }
       } catch (error) {

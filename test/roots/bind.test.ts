@@ -171,6 +171,28 @@ suite('binding a layer to another image', () => {
     })
   })
 
+  test('lets a moved directory stay beside the one that a later image brings', async () => {
+    const layers = fresh()
+    const [a, b, c] = [
+      layers.image('a', treeOf({ 'd/x': 'a', y: 'a', 'k/x': 'a' })),
+      layers.image('b', treeOf({})),
+      layers.image('c', treeOf({ 'd/x': 'c', y: 'c', 'k/x': 'c', 'k/n': 'c' })),
+    ]
+    await layers.within(a, (system) => {
+      rename(system, 'd', 'e')
+      rename(system, 'y', 'z')
+      system.setAttributes(need(system, 'k/x'), { mode: 0o600 })
+    })
+    const stayed = { 'e/x': 'a', z: 'a', 'k/x': 'a' }
+    assert.deepEqual(await layers.within(b, texts), stayed)
+    // The directory that stayed in its place gets the files of the image. A moved one does not.
+    assert.deepEqual(await layers.within(c, texts), { ...stayed, 'd/x': 'c', y: 'c', 'k/n': 'c' })
+    await layers.within(b, (system) => rename(system, 'k', 'm'))
+    assert.deepEqual(await layers.within(c, texts), {
+      ...{ 'e/x': 'a', z: 'a', 'm/x': 'a', 'd/x': 'c', y: 'c', 'k/x': 'c', 'k/n': 'c' },
+    })
+  })
+
   test('lets names that were removed come back only with an image that had not brought them', async () => {
     const layers = fresh()
     const [a, b, c] = [
@@ -233,6 +255,22 @@ suite('the store of a bound layer', () => {
       ...{ images: ['p', 'q', 'P'], gone: [undefined, undefined], links: 1, store: 6, mine: 2 },
       own: ['own', 'p', 'changed'],
     })
+  })
+
+  test('keeps files of the paths of kept images that the machine linked to its own', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ x: 'a' }), p)
+    const b = layers.image('b', treeOf({ x: 'b' }), q)
+    await layers.within(
+      b,
+      (system) => {
+        system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+        link(system, 'nix/store/p/data', 'nix/store/mine/data')
+      },
+      { kept: [a] },
+    )
+    const alone = (system: FileSystem) => read(system, 'nix/store/mine/data')
+    assert.equal(await layers.within(b, alone), 'P')
   })
 
   test('has the paths of kept images, and an own path gives way to one of an image', async () => {

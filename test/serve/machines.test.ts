@@ -3,17 +3,23 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, suite, test } from 'node:test'
+import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { isInUse, withLayer } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
+import { verifyStoredLayer } from '../../src/roots/verify.ts'
 import { candidateOf } from '../../src/site/candidate.ts'
+import { openSiteDatabase } from '../../src/site/database.ts'
 import { addImage } from '../../src/site/images/add-image.ts'
+import { machinesByImage } from '../../src/site/images/users.ts'
+import { decide } from '../../src/site/life/choose.ts'
+import type { Generation } from '../../src/site/life/life.ts'
 import { assertError } from '../support/errors.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { callerLeaves, identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf } from './support/machines.ts'
-import { buildServedImage, buildTo } from './support/served-image.ts'
+import { buildOtherTo, buildServedImage, buildTo } from './support/served-image.ts'
 
 const maxOpen = 10
 const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
@@ -99,6 +105,39 @@ suite('the machines of a server', () => {
     assert.deepEqual(created.errors, [])
   })
 
+  test('leave a layer that can be verified with the images of all generations that they keep', async () => {
+    await using created = await create('verified')
+    const name = '10.0.0.7'
+    const { fileSystem: before } = await rootOf(created, name)
+    const paths = namesInStore(before)
+    const image = workspace.path('other-system')
+    await buildOtherTo(workspace, image, '--nfs-root', '127.0.0.1:/srv/other,v3')
+    const state = workspace.path('verified')
+    const { image: added } = await addImage(state, image)
+    // So the machine keeps it.
+    const generation = sayGood(state, name)
+    await created.site.assign(name, await candidateOf(added), Date.now(), 'person')
+    await created.boots(name)
+    const { fileSystem } = await rootOf(created, name)
+    const kept = namesInStore(fileSystem)
+    assert.deepEqual(
+      [...paths.keys()].filter((path) => !kept.has(path)),
+      [],
+    )
+    assert.ok(kept.size > paths.size)
+    // The machine's garbage collector hides what only the image from before has.
+    const [hidden = ''] = paths.keys()
+    const store = storeOf(fileSystem)
+    fileSystem.rename(store, Buffer.from(hidden), store, Buffer.from('trash'))
+    added.release()
+    await created.machines.close()
+    const [layer] = listLayers(state)
+    assert.ok(layer)
+    assert.deepEqual((await verifyStoredLayer(layer)).problems, [])
+    const ids = machinesByImage(state)
+    assert.deepEqual(new Set(ids.keys()), new Set([added.id, generation.image]))
+  })
+
   test('get no layer by a datagram from an address that no machine has', async () => {
     await using created = await create('datagrams', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines } = created
@@ -145,6 +184,31 @@ suite('the machines of a server', () => {
     assert.ok(again.lookup(again.root, Buffer.from('mine')))
   })
 })
+
+/** A person says that what the machine boots is good. */
+function sayGood(state: string, machine: string): Generation {
+  const database = openSiteDatabase(state)
+  try {
+    return database.change((writer) => {
+      const decided = decide(writer.of(machine), undefined, 'good')
+      assert.ok(decided)
+      writer.keep(decided.life)
+      return decided.generation
+    })
+  } finally {
+    database.close()
+  }
+}
+
+function storeOf(system: FileSystem): NodeId {
+  const nix = system.lookup(system.root, Buffer.from('nix')) ?? 0
+  return system.lookup(nix, Buffer.from('store')) ?? 0
+}
+
+function namesInStore(system: FileSystem): Map<string, NodeId> {
+  const all = [...system.list(storeOf(system), 0)]
+  return new Map(all.map(({ name, node }) => [name.toString(), node]))
+}
 
 function descriptors(): number {
   return readdirSync('/proc/self/fd').length

@@ -14,8 +14,10 @@ export function machinesByImage(state: string): Map<string, string[]> {
   const uses = (machine: string, id: string) =>
     machines.set(id, (machines.get(id) ?? new Set()).add(machine))
   for (const { machine, directory } of listLayers(state)) {
-    const id = readRecordIfWhole(directory)?.image.identity
-    if (id !== undefined) uses(machine, id)
+    const record = readRecordIfWhole(directory)
+    // The next binding may need files of the images of this one.
+    const images = record ? [record.image, ...(record.keptImages ?? [])] : []
+    for (const { identity } of images) uses(machine, identity)
   }
   const site = openSiteToRead(state)
   try {

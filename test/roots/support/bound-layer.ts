@@ -79,9 +79,17 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       id: id ?? `boot ${bindings++}`,
       image: placeOf(image),
       imageBefore: undefined,
-      indexOf(before) {
+      keptImages: kept.map(placeOf),
+      indexOf(before, keptImages) {
         const known = images.get(before.identity)
-        return known && indexes.open(known)
+        const others = keptImages.map(({ identity }) => images.get(identity))
+        return (
+          known &&
+          indexes.open(
+            known,
+            others.filter((each) => each !== undefined),
+          )
+        )
       },
     }
     const layer = openLayer(directory, index, undefined, binding)

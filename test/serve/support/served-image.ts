@@ -7,23 +7,39 @@ import type { Workspace } from '../../support/workspace.ts'
 
 const key = makeKey('serve-1')
 const { toplevel, kernel } = inventSystem('serve', [], [key])
+/** Another system, with other store paths. */
+const other = inventSystem('serve-other', [], [key])
 
 /** @param nfsRoot as in `127.0.0.1:/srv/test,v3` @returns the image */
 export async function buildServedImage(workspace: Workspace, nfsRoot: string): Promise<string> {
-  writeCache(workspace.path('cache'), [toplevel, kernel])
+  writeCache(workspace.path('cache'), [toplevel, kernel, other.toplevel, other.kernel])
   const built = await buildTo(workspace, workspace.image, '--nfs-root', nfsRoot)
   assert.equal(built.status, 0, built.stderr)
   return workspace.image
 }
 
 /** Builds its system again. To be called after `buildServedImage`. */
-export function buildTo(
-  { pool, path }: Workspace,
+export function buildTo(workspace: Workspace, image: string, ...flags: string[]): Promise<Run> {
+  return build(workspace, toplevel.path, image, flags)
+}
+
+/** Builds the other system. To be called after `buildServedImage`. */
+export function buildOtherTo(
+  workspace: Workspace,
   image: string,
   ...flags: string[]
 ): Promise<Run> {
+  return build(workspace, other.toplevel.path, image, flags)
+}
+
+function build(
+  { pool, path }: Workspace,
+  system: string,
+  image: string,
+  flags: readonly string[],
+): Promise<Run> {
   return netimage([
-    ...['build', toplevel.path, '--from', `file://${path('cache')}`, '-o', image],
+    ...['build', system, '--from', `file://${path('cache')}`, '-o', image],
     ...['--trusted-public-keys', key.publicKey, '--pool', pool, '--boot', 'ipxe', ...flags],
   ])
 }
