@@ -1,6 +1,5 @@
 /** Where directories lie in the tree of a machine, and what may leave /nix/store. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { Directories } from './directories.ts'
 import { failure } from './failure.ts'
 import type { Nodes } from './nodes.ts'
 import { isOfStore } from './numbers.ts'
@@ -12,9 +11,6 @@ export interface Ancestry {
    * The store paths of an image are put back as the image has them when a machine changes to another
    * image. So their files get no names outside /nix/store. The same holds for all directories in
    * /nix/store, because such files may be in them. Programs copy instead, as between two disks.
-   *
-   * A directory of a store path of an image can only become a path of /nix/store, or go where Nix puts
-   * what it deletes: otherwise the next change of images would have to copy all of it.
    *
    * @param from the directory that has the node; undefined for a further name of a file
    * @throws `EXDEV`, `ENAMETOOLONG`
@@ -28,15 +24,8 @@ export interface Ancestry {
  */
 const maxDepth = 2048
 
-/** Nix moves a path there before it deletes the path. */
-const trash = Buffer.from('trash')
-
 /** @param store the number of /nix/store; undefined if the image has no store paths */
-export function createAncestry(
-  nodes: Nodes,
-  directories: Pick<Directories, 'lookup'>,
-  store: NodeId | undefined,
-): Ancestry {
+export function createAncestry(nodes: Nodes, store: NodeId | undefined): Ancestry {
   function isWithin(directory: NodeId, other: NodeId): boolean {
     let at = directory
     for (let depth = 0; depth < maxDepth; depth++) {
@@ -54,10 +43,6 @@ export function createAncestry(
       if (store === undefined || from === to) return
       const isDirectory = from !== undefined && nodes.find(node).kind === 'directory'
       const mayHold = isDirectory && isWithin(from, store)
-      if (isDirectory && isOfStore(node)) {
-        if (to === store || directories.lookup(store, trash) === to) return
-        throw failure('EXDEV', `node ${node} is a directory of an image, and cannot move there`)
-      }
       if ((!mayHold && !isOfStore(node)) || isWithin(to, store)) return
       throw failure('EXDEV', `node ${node} cannot have a name outside /nix/store`)
     },

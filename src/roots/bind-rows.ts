@@ -11,12 +11,12 @@ export interface OutsideRows {
   entries: Map<NodeId, Map<string, PlacedEntry>>
   /** The names in the layer that lead to nodes of images, by these nodes. */
   named: Map<NodeId, PlacedEntry[]>
-  write(row: NodeRow): void
-  put(entry: PlacedEntry): void
+  write: (row: NodeRow) => void
+  put: (entry: PlacedEntry) => void
   /** The name is as in the image then. */
-  deleteEntry(entry: PlacedEntry): void
+  deleteEntry: (entry: PlacedEntry) => void
   /** Deletes also the names in it. */
-  deleteNode(id: NodeId): void
+  deleteNode: (id: NodeId) => void
 }
 
 /** Nodes and names that are written later are in the maps, too. To be called in a transaction. */

@@ -84,7 +84,7 @@ export function openLayer(
   const below = withFailures(image)
   const nodes = unfinished.adopt(createNodes(database, below), (opened) => opened.close())
   const directories = createDirectories(database, below, nodes)
-  const ancestry = createAncestry(nodes, directories, image.store)
+  const ancestry = createAncestry(nodes, image.store)
   const now = createClock()
   /** Writes that overwrote data although there was no room. */
   let overwritten = 0

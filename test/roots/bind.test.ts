@@ -329,21 +329,4 @@ suite('the store of a bound layer', () => {
     assert.deepEqual(await change(a), ['own', 'own'])
     assert.deepEqual(await change(a), ['own', 'own'])
   })
-
-  test('keeps directories of image paths in /nix/store and where Nix deletes, so that none is copied', async () => {
-    const layers = fresh()
-    const a = layers.image('a', treeOf({}), { 'a-path': { 'bin/a': '1' } })
-    await layers.within(a, (system) => {
-      for (const name of ['own', 'trash']) {
-        system.create(need(system, 'nix/store'), Buffer.from(name), folder)
-      }
-      const refused = (to: string) =>
-        assert.throws(() => rename(system, 'nix/store/a-path/bin', to), { code: 'EXDEV' })
-      refused('nix/store/own/bin')
-      refused('bin')
-      rename(system, 'nix/store/a-path/bin', 'nix/store/trash/bin')
-      rename(system, 'nix/store/trash/bin', 'nix/store/.tmp-bin')
-    })
-    assert.equal(await layers.within(a, (system) => read(system, 'nix/store/a-path/bin/a')), '1')
-  })
 })

@@ -13,8 +13,8 @@ const program = join(import.meta.dirname, 'support/floor-program.ts')
 const freshName = freshNames(temporaryDirectory())
 
 const ways = {
-  'bytes of a log': { way: 'log', options: 'size=16m' },
-  'a large file of the image': { way: 'copy', options: 'size=16m' },
+  'bytes of a log': { way: 'log', options: 'size=32m' },
+  'a large file of the image': { way: 'copy', options: 'size=32m' },
   'small files': { way: 'files', options: 'size=64m,nr_inodes=2000' },
 }
 
