@@ -5,6 +5,7 @@ import { NetimageError } from '../errors.ts'
 import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
 import { shownGeneration } from '../site/status.ts'
+import { mustBeBootable } from './bootable.ts'
 import { openStateToChange } from './open-state.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { changeMachine, isMachineName } from './site-machine.ts'
@@ -53,9 +54,10 @@ export function rollbackCommand() {
     .option(...jsonOption)
     .action((machine, flags) =>
       runCommand(flags, () =>
-        changeMachine(flags.state, machine, (writer, machine) => {
+        changeMachine(flags.state, machine, (writer, machine, state) => {
           const back = rollback(writer.of(machine), flags.to)
           if (typeof back === 'string') throw noWayBack(writer.of(machine), back, flags.to)
+          mustBeBootable(state, back.life, back.generation)
           writer.keep(back.life)
           return outcome(back.life, back.generation, 'boots next')
         }),
@@ -75,9 +77,12 @@ function verdictCommand(verdict: 'good' | 'bad') {
     .option(...jsonOption)
     .action((machine, number, flags) =>
       runCommand(flags, () =>
-        changeMachine(flags.state, machine, (writer, machine) => {
+        changeMachine(flags.state, machine, (writer, machine, state) => {
           const decided = decide(writer.of(machine), number, verdict)
           if (!decided) throw noGeneration(machine, number)
+          const { life, generation } = decided
+          const isLastGood = verdict === 'good' && life.lastGood === generation.number
+          if (isLastGood) mustBeBootable(state, life, generation)
           writer.keep(decided.life)
           return outcome(decided.life, decided.generation, `is ${verdict}`)
         }),

@@ -16,13 +16,15 @@ import { openStateToChange } from './open-state.ts'
 export async function changeMachine<T>(
   named: string | undefined,
   machine: string,
-  action: (writer: SiteWriter, machine: string) => T,
+  action: (writer: SiteWriter, machine: string, state: string) => T,
 ): Promise<T> {
   const state = await openStateToChange(named)
   const { openSiteDatabase } = await import('../site/database.ts')
   const site = openSiteDatabase(state)
   try {
-    const result = site.change((writer) => action(writer, machineIn(writer.names(), machine)))
+    const result = site.change((writer) =>
+      action(writer, machineIn(writer.names(), machine), state),
+    )
     await site.durable()
     return result
   } finally {

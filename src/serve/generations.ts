@@ -8,11 +8,10 @@ import { asNetimageError, fileSystemError, type NetimageError } from '../errors.
 import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
-import { folderOf } from '../roots/stored-layer.ts'
 import type { KeptImage } from '../roots/bind.ts'
 import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
-import { openPublished } from '../site/publish/published.ts'
+import { openPublished, publishedOf } from '../site/publish/published.ts'
 import type { Bound } from '../site/site.ts'
 
 export interface OpenGeneration {
@@ -164,9 +163,4 @@ type OpenedSystem = Pick<Manifest, 'system' | 'boot'> & { bootTree: string }
 
 function ofImage({ manifest, bootTree }: SiteImage): OpenedSystem {
   return { system: manifest.system, boot: manifest.boot, bootTree }
-}
-
-/** The directory of the systems that a machine published. */
-export function publishedOf(state: string, machine: string): string {
-  return join(state, 'published', folderOf(machine))
 }

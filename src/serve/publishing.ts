@@ -6,10 +6,9 @@ import { badBefore } from '../site/life/choose.ts'
 import { keptOf, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
-import type { Published } from '../site/publish/published.ts'
+import { publishedOf, type Published } from '../site/publish/published.ts'
 import type { Refusal } from '../site/publish/request.ts'
 import type { Site } from '../site/site.ts'
-import { publishedOf } from './generations.ts'
 
 export interface PublishingSurroundings {
   state: string

@@ -1,6 +1,7 @@
 // The commands that choose what a machine boots.
 
 import assert from 'node:assert/strict'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -16,6 +17,7 @@ const start = 1_700_000_000_000
 /** A site in which a machine has a good generation, and another one in trial. */
 async function siteOnTrial(): Promise<string> {
   const state = freshName()
+  for (const image of ['a', 'b']) mkdirSync(join(state, 'images', image), { recursive: true })
   const policy = { tries: 3, deadline: 600_000, settle: 0 }
   const site = openSite({ state, at: start, policy, onTold: () => {}, onError: assert.ifError })
   await site.beginAttempt(mac, start, candidate('a'))
@@ -140,6 +142,20 @@ suite('netimage site', () => {
     }
     const served = await netimage(['serve', '--allow', mac, '--allow', 'pi9', '--state', state])
     assert.match(served.stderr, /name pi9 \[unknown-machine\]/)
+  })
+
+  test('goes back to no generation whose image is gone', async () => {
+    const state = await siteOnTrial()
+    const at = ['--state', state]
+    rmSync(join(state, 'images/a'), { recursive: true })
+    const back = await netimage(['site', 'rollback', mac, '--json', ...at])
+    assertFailed(back, 'bad-generation', { actual: 1 })
+    await netimageJson(['site', 'good', mac, '2', ...at])
+    const to = await netimage(['site', 'rollback', mac, '--to', '1', ...at])
+    assert.match(to.stderr, /can boot: 2\./)
+    rmSync(join(state, 'images/b'), { recursive: true })
+    const good = await netimage(['site', 'good', mac, '2', '--json', ...at])
+    assertFailed(good, 'bad-generation', { actual: 2 })
   })
 
   test('assigns no image that the site does not have', async () => {

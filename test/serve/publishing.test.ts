@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { test } from 'node:test'
-import { publishedOf } from '../../src/serve/generations.ts'
+import { publishedOf } from '../../src/site/publish/published.ts'
 import { startPublishing } from '../../src/serve/publishing.ts'
 import { openSiteDatabase } from '../../src/site/database.ts'
 import { decide } from '../../src/site/life/choose.ts'

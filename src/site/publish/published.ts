@@ -18,6 +18,7 @@ import { syncFileSystem } from '../../image/sync.ts'
 import { toStorePath, type StorePath } from '../../nix/store-path.ts'
 import { readSystem, type System } from '../../nixos/system.ts'
 import { silentProgress } from '../../progress.ts'
+import { folderOf } from '../../roots/stored-layer.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { listTree, treeFileSchema } from '../../tree-files.ts'
 import { blessUnit } from '../candidate.ts'
@@ -69,6 +70,11 @@ const maxEntries = 64
  * again would keep every image that it ever had.
  */
 const mostKeptImages = 16
+
+/** The directory of the systems that a machine published. */
+export function publishedOf(state: string, machine: string): string {
+  return join(state, 'published', folderOf(machine))
+}
 
 export interface PublishRequest {
   /** The root of the machine. It must stay open until the promise settles. */
