@@ -293,7 +293,9 @@ export async function bootBy(
     // UEFI would boot again from the network if it cannot start the kernel.
     await machine.powerOff()
     const boots = await server.boots(mac)
-    assert.equal(boots.length, tries, JSON.stringify(boots))
+    // A start that fails may print nothing. UEFI then boots by its next way, and that start is seen.
+    const isRight = way.until === 'start' ? boots.length >= tries : boots.length === tries
+    assert.ok(isRight, JSON.stringify(boots))
     const [whole] = boots.toSorted((a, b) => b.bytes - a.bytes)
     assertBoot(whole, loading, way.until === undefined)
     if (way.until === undefined || way.until === 'kernel') {
