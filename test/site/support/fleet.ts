@@ -9,6 +9,7 @@ import type { Sign } from '../../../src/site/life/attempts.ts'
 import { assign } from '../../../src/site/life/choose.ts'
 import type { Candidate, Life } from '../../../src/site/life/life.ts'
 import { openSiteDatabase } from '../../../src/site/database.ts'
+import { createTime, randomOf } from '../../support/simulated-time.ts'
 
 type Question =
   | { kind: 'open'; state: string }
@@ -75,17 +76,23 @@ export async function updateFleet(settings: FleetSettings) {
     assert.ok(server)
     const child = server
     const answer = ask(child, question)
-    if (killOneIn !== undefined && random() * killOneIn < 1 && server === child) {
-      kills.count++
-      epoch++
-      // The server is off for a time that must not count.
-      at += 20 * minute
+    if (killOneIn !== undefined && random() * killOneIn < 1) {
       // Sometimes before, sometimes after it has done what was asked.
       if (random() < 0.5) await answer
-      starting = undefined
-      child.kill('SIGKILL')
+      kill(child)
     }
     return (await answer).bound
+  }
+
+  function kill(child: ChildProcess): void {
+    // Another question may have had it killed.
+    if (server !== child || starting === undefined) return
+    starting = undefined
+    child.kill('SIGKILL')
+    kills.count++
+    epoch++
+    // The server is off for a time that must not count.
+    at += 20 * minute
   }
 
   const database = openSiteDatabase(state)
@@ -229,49 +236,4 @@ function assertCounted(life: Life, made: number, acknowledged: readonly number[]
 
 function candidate(image: string): Candidate {
   return { image, toplevel: `/nix/store/${image}`, blesses: true }
-}
-
-/** @param count how many live by the clock: it goes on when all of them sleep */
-function createTime(count: number, now: () => number, setTo: (at: number) => Promise<void>) {
-  let awake = count
-  let sleepers: { until: number; wake: () => void }[] = []
-
-  function rest(): void {
-    awake--
-    if (awake === 0 && sleepers.length > 0) void pass()
-  }
-
-  async function pass(): Promise<void> {
-    const next = Math.min(...sleepers.map(({ until }) => until))
-    // A server looks at its clock every few seconds.
-    while (now() < next) await setTo(Math.min(next, now() + 30_000))
-    const due = sleepers.filter(({ until }) => until <= now())
-    sleepers = sleepers.filter(({ until }) => until > now())
-    awake += due.length
-    for (const { wake } of due) wake()
-  }
-
-  return {
-    sleep(milliseconds: number): Promise<void> {
-      const slept = new Promise<void>((resolve) =>
-        sleepers.push({ until: now() + milliseconds, wake: resolve }),
-      )
-      rest()
-      return slept
-    },
-    async all(lives: readonly Promise<void>[]): Promise<void> {
-      await Promise.all(lives.map((life) => life.finally(rest)))
-    },
-  }
-}
-
-/** A small generator of random numbers: mulberry32. */
-function randomOf(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
 }
