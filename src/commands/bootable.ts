@@ -1,5 +1,5 @@
 /** Whether a generation can still boot: the site keeps only the images that machines need. */
-import { existsSync } from 'node:fs'
+import { lstatSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
@@ -31,5 +31,6 @@ export function mustBeBootable(state: string, life: Life, generation: Generation
 function isBootable(state: string, machine: string, { image, published }: Generation): boolean {
   const places = [join(sitePlaces(state).images, image)]
   if (published !== undefined) places.push(join(publishedOf(state, machine), published))
-  return places.every((place) => existsSync(place))
+  // Not `existsSync`: it ignores the capabilities of a service that may read everything.
+  return places.every((place) => lstatSync(place, { throwIfNoEntry: false }) !== undefined)
 }

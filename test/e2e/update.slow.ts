@@ -164,7 +164,10 @@ suite('a site', { concurrency: 2 }, () => {
     const read = async (name: string) => {
       const copy = join(network.directory, name)
       await pi.run([findProgram('nfs-cp'), url(name), copy])
-      return readFileSync(copy, 'utf8')
+      const text = readFileSync(copy, 'utf8')
+      // nfs-cp does not write over a file.
+      rmSync(copy)
+      return text
     }
     const registration = 'nix-path-registration'
     const assertRoot = async ({ rootTree }: DemoImage) =>

@@ -1,4 +1,4 @@
-// The server is killed at any moment while machines are updated. The long test does more of this.
+// The server is killed at any moment while machines are updated.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
