@@ -14,11 +14,13 @@ import { openNetwork } from './support/network.ts'
 import { startOwnServer } from './support/own-server.ts'
 
 const likeOthers = new Set([
+  // update.slow.ts boots by iPXE and UEFI from our server; boot.slow.ts and the tests of DHCP have these loaders.
+  ...['bios-ipxe-tftp', 'bios-ipxe.pxe', 'ovmf-ipxe.efi'],
   ...['bios-ipxe-http', 'bios-lpxelinux.0', 'bios-undionly.kpxe', 'ovmf-snponly.efi'],
   'aarch64-edk2-ipxe-arm64.efi',
 ])
-/** U-Boot takes the first offer, and does not support proxyDHCP. */
-const proxied = [...fastWays, ...fastOwnWays].filter(({ name }) => !name.startsWith('uboot'))
+/** U-Boot takes the first offer, and does not support proxyDHCP. UEFI is in boot.slow.ts. */
+const proxied = fastWays
 /**
  * Our server answers DHCP itself, and always serves HTTP for iPXE. Of loaders that the server
  * offers in the same way, one is here. The tests of our DHCP server have the others.
