@@ -340,6 +340,8 @@ async function remoteTree(client: NfsClient, root: Buffer): Promise<string[]> {
     .map(([path, rest]) => `${path} ${rest}`)
 }
 
+const often = ['mkdir', 'create', 'chmod', 'chown', 'unlink', 'rename', 'link', 'append']
+
 test('users have the same rights as with this kernel, and the results are the same', async () => {
   process.umask(0)
   const directory = mkdtempSync(join(tmpdir(), 'netimage-permission-'))
@@ -350,31 +352,34 @@ test('users have the same rights as with this kernel, and the results are the sa
   const { client, root } = served
   const ends = new Map<string, number>()
   let runs = 0
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { maxLength: 200, size: 'max' }), async (steps) => {
-      const run = `run${++runs}`
-      const local = join(directory, run)
-      fs.mkdirSync(local, 0o777)
-      const made = await client.done('MKDIR', [root, run, wanted({ mode: 0o777 })])
-      const remote = readMade(made).handle
-      for (const { user, operation } of [...beginning, ...steps]) {
-        if (!isComparable(local, user, operation)) continue
-        const here = doLocally(local, user, operation)
-        const there = await doRemotely(client, remote, user, operation)
-        const what = `uid ${user.uid}: ${JSON.stringify(operation)}`
-        assert.equal(there, here, what)
-        if (here === 'done')
-          assert.deepEqual(await remoteTree(client, remote), localTree(local), what)
-        const end = `${operation.kind} ${here}`
-        ends.set(end, (ends.get(end) ?? 0) + 1)
-      }
-    }),
-    { numRuns: 20 },
-  )
-  // Each kind of operation must have succeeded, and failed for each reason. It is chance how often.
-  for (const kind of ['mkdir', 'create', 'chmod', 'chown', 'unlink', 'rename', 'link', 'append']) {
-    assert.ok((ends.get(`${kind} done`) ?? 0) > 0, JSON.stringify([...ends]))
+  const runAll = async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 200, size: 'max' }), async (steps) => {
+        const run = `run${++runs}`
+        const local = join(directory, run)
+        fs.mkdirSync(local, 0o777)
+        const made = await client.done('MKDIR', [root, run, wanted({ mode: 0o777 })])
+        const remote = readMade(made).handle
+        for (const { user, operation } of [...beginning, ...steps]) {
+          if (!isComparable(local, user, operation)) continue
+          const here = doLocally(local, user, operation)
+          const there = await doRemotely(client, remote, user, operation)
+          const what = `uid ${user.uid}: ${JSON.stringify(operation)}`
+          assert.equal(there, here, what)
+          if (here === 'done')
+            assert.deepEqual(await remoteTree(client, remote), localTree(local), what)
+          const end = `${operation.kind} ${here}`
+          ends.set(end, (ends.get(end) ?? 0) + 1)
+        }
+      }),
+      { numRuns: 20 },
+    )
   }
+  // Each kind of operation must have succeeded often enough. It is chance whether a round does it.
+  const isOften = (kind: string) => (ends.get(`${kind} done`) ?? 0) > 5
+  for (let round = 0; round < 5 && (round === 0 || !often.every(isOften)); round++) await runAll()
+  for (const kind of often) assert.ok(isOften(kind), JSON.stringify([...ends]))
+  // And failed for each reason.
   for (const end of [
     'unlink EPERM',
     'unlink EACCES',
