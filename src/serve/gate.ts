@@ -20,7 +20,7 @@ export interface Boarding<Opened> {
 }
 
 export interface GateSettings<Opened> {
-  site: Pick<Site, 'beginAttempt' | 'boundOf' | 'lifeOf'>
+  site: Pick<Site, 'beginAttempt' | 'boundOf' | 'lifeOf' | 'mayRun'>
   follower: Pick<Follower, 'bootOf' | 'boots'>
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
@@ -143,9 +143,13 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     started: number,
     caller: Caller | undefined,
   ): boolean {
-    const hasFailed = isBound && lastAttempt(site.lifeOf(machine))?.outcome === 'failed'
-    if (boot === started && !(hasFailed && event.kind !== 'nfs')) return false
+    if (boot === started && (event.kind === 'nfs' || !isBound || !hasFailed(machine))) return false
     return begins(machine, event, caller)
+  }
+
+  /** Looks into the database only if the attempt has ended, because each request asks this. */
+  function hasFailed(machine: string): boolean {
+    return !site.mayRun(machine) && lastAttempt(site.lifeOf(machine))?.outcome === 'failed'
   }
 
   function begin(machine: string, event: ServeEvent, boot: number): Entry<Opened> {

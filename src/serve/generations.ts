@@ -75,7 +75,7 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
   async function openAndHold(id: string): Promise<SiteImage> {
     const image = await openSiteImage(state, id)
     try {
-      held.set(image, describe(image, [], ofImage(image)))
+      held.set(image, describe(image, ofImage(image)))
     } catch (error) {
       image.release()
       throw fileSystemError(`could not open the image ${image.directory}`, error)
@@ -83,9 +83,9 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
     return image
   }
 
+  /** A system over an image, without the images of other generations. */
   function describe(
     image: SiteImage,
-    kept: readonly SiteImage[],
     { system, boot, bootTree }: Pick<OpenedSystem, 'system' | 'boot' | 'bootTree'>,
   ): OpenGeneration {
     const files = new Set(boot.files.map(({ path }) => path))
@@ -93,9 +93,7 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
     const { id, directory } = image
     return {
       image: { id, directory, name: rootDirectoryName, toplevel: image.system.toplevel },
-      keptImages: kept.map((each) => ({
-        ...{ directory: each.directory, name: each.options.rootDirectoryName, identity: each.id },
-      })),
+      ...withKept(image, []),
       toplevel: system.toplevel,
       platform: system.platform,
       bootTree,
@@ -103,8 +101,19 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
       loaders: findLoaders(files, (file) => processorOfProgram(join(bootTree, file)), http),
       partOf: bootParts({ system, boot }),
       inits: system.entries.map(({ init }) => init),
+    }
+  }
+
+  function withKept(
+    image: SiteImage,
+    kept: readonly SiteImage[],
+  ): Pick<OpenGeneration, 'keptImages' | 'publishImage' | 'openIndex'> {
+    return {
+      keptImages: kept.map((each) => ({
+        ...{ directory: each.directory, name: each.options.rootDirectoryName, identity: each.id },
+      })),
       publishImage: {
-        ...{ id, manifest: image.manifest, bootTree: image.bootTree },
+        ...{ id: image.id, manifest: image.manifest, bootTree: image.bootTree },
         keptImages: kept.map((each) => each.id),
       },
       openIndex: () =>
@@ -113,6 +122,11 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
           kept.map(({ rootImage }) => rootImage),
         ),
     }
+  }
+
+  /** The loaders of an image are looked at once, when it is opened, and not at each boot. */
+  function described(image: SiteImage): OpenGeneration {
+    return held.get(image) ?? describe(image, ofImage(image))
   }
 
   /** The store paths of earlier generations are no condition for a boot. */
@@ -133,13 +147,13 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
       const { image: id, published } = bound.generation
       const image = await take(id)
       const kept = await openKept(bound)
-      if (published === undefined) return describe(image, kept, ofImage(image))
-      return describe(image, kept, await openPublished(publishedOf(state, machine), published))
+      const system =
+        published === undefined
+          ? described(image)
+          : describe(image, await openPublished(publishedOf(state, machine), published))
+      return { ...system, ...withKept(image, kept) }
     },
-    async openImage(id) {
-      const image = await take(id)
-      return describe(image, [], ofImage(image))
-    },
+    openImage: async (id) => described(await take(id)),
     partOf(file) {
       for (const { partOf } of held.values()) {
         const part = partOf(file)

@@ -59,6 +59,8 @@ export interface Site {
   nameOf(machine: string): string | undefined
   /** What the machine was bound to last. It may still run. @throws `NetimageError` */
   boundOf(machine: string): Bound | undefined
+  /** Whether the last attempt of the machine may be running. Reads nothing from the disk. */
+  mayRun(machine: string): boolean
   /** What a machine does that has begun an attempt. */
   sign(machine: string, sign: Sign, at: number): void
   /** To be called every few seconds: decides what the passing of time decides. */
@@ -185,6 +187,7 @@ export function openSite(settings: SiteSettings): Site {
     lifeOf: database.read.lifeOf,
     nameOf: (machine) => database.read.names().get(machine),
     boundOf: (machine) => boundIn(database.read.lifeOf(machine)),
+    mayRun: (machine) => running.has(machine),
     sign(machine, sign, at) {
       const now = clock(at)
       const before = alive.get(machine)

@@ -118,7 +118,7 @@ export interface Policy {
 
 export const defaultPolicy: Policy = { tries: 3, deadline: 10 * 60_000, settle: 2 * 60_000 }
 
-/** What has happened, for the record and for people: see told.ts. */
+/** What has happened, for the record and for people. */
 export interface Told {
   machine: string
   kind:
