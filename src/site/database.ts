@@ -70,7 +70,7 @@ export interface SiteDatabase {
   change<T>(action: (writer: SiteWriter) => T): T
   /** Resolves once everything that was changed before is on the disk. @throws `NetimageError` */
   durable(): Promise<void>
-  read: SiteReader
+  read: Omit<SiteReader, 'close'>
   close(): void
 }
 
@@ -109,7 +109,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
     const opened = unfinished.move()
     let sync: Promise<void> | undefined
     return {
-      read: { ...read, close: () => opened.dispose() },
+      read,
       change: (action) =>
         explain(file, 'change the site', () => inTransaction(database, () => action(write))),
       durable() {

@@ -7,7 +7,7 @@
 import { asNetimageError, type NetimageError } from '../errors.ts'
 import { openSiteDatabase, type SiteWriter } from './database.ts'
 import { becomeUnseen, see, tick, type Sign } from './life/attempts.ts'
-import { begin } from './life/begin.ts'
+import { begin, keepChange } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
   defaultPolicy,
@@ -16,7 +16,6 @@ import {
   runningAttempt,
   type Attempt,
   type Candidate,
-  type Changed,
   type Generation,
   type Life,
   type Now,
@@ -168,8 +167,9 @@ export function openSite(settings: SiteSettings): Site {
       alive.set(machine, now.uptime)
       running.add(machine)
       const life = change((writer, told) => {
-        told.push(...begin(writer, machine, { now, policy, byDefault }).told)
-        return writer.of(machine)
+        const begun = begin(writer, machine, { now, policy, byDefault })
+        told.push(...begun.told)
+        return begun.life
       })
       await database.durable()
       return boundIn(life)
@@ -209,19 +209,6 @@ export function openSite(settings: SiteSettings): Site {
       database.close()
     },
   }
-}
-
-function keepChange(
-  writer: SiteWriter,
-  machine: string,
-  told: Told[],
-  action: (life: Life) => Changed,
-): Life {
-  const life = writer.of(machine)
-  const changed = action(life)
-  if (changed.life !== life) writer.keep(changed.life)
-  told.push(...changed.told)
-  return changed.life
 }
 
 function boundIn(life: Life): Bound | undefined {

@@ -30,11 +30,6 @@ export type Sign =
   /** The module's note that a boot is good. */
   | { kind: 'bless'; bootId: string; toplevel: string }
 
-export interface Begun extends Changed {
-  /** undefined if the machine has nothing to boot */
-  attempt: Attempt | undefined
-}
-
 /** A machine gave a sign in this time before, so it ran. Milliseconds. */
 export const runningMs = 60 * 60_000
 
@@ -61,11 +56,11 @@ export function restart(life: Life, now: Now, policy: Policy): Changed {
   return { life: restarted, told: [...told, ...ended.told] }
 }
 
-/** Binds a new attempt to the generation that the machine is to boot. */
-export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate): Begun {
+/** Binds a new attempt to the generation that the machine is to boot, if there is one. */
+export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate): Changed {
   const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
   const generation = generationOf(offered.life, offered.life.current)
-  if (!generation) return { ...offered, attempt: undefined }
+  if (!generation) return offered
   const late = isLate(generation, 0, policy)
     ? judge(offered.life, generation, 'bad', tooLate(offered.life, generation, policy))
     : unchanged(offered.life)
@@ -81,7 +76,7 @@ export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate
   }
   const needed = keptImagesOf(withAttempt(late.life, begun))
   const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
-  return { life: { ...withAttempt(late.life, attempt), lastSign: now.uptime }, told, attempt }
+  return { life: { ...withAttempt(late.life, attempt), lastSign: now.uptime }, told }
 }
 
 /** What a machine does belongs to its last attempt, also if that is decided already. */

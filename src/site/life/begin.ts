@@ -1,6 +1,6 @@
 /** The start of an attempt: ends the one before, looks for a power cut, and binds the new one. */
 import { bind, restart } from './attempts.ts'
-import type { Attempt, Candidate, Changed, Life, Now, Policy, Told } from './life.ts'
+import type { Candidate, Changed, Life, Now, Policy, Told } from './life.ts'
 import { excuse, isCut, isPowerCut } from './power-cut.ts'
 
 /** The machines of a site. */
@@ -12,32 +12,38 @@ export interface Lives {
   signs(): readonly Pick<Life, 'machine' | 'lastSign' | 'restart'>[]
 }
 
+/** @returns the life after the action, which is kept if it has changed */
+export function keepChange(
+  lives: Pick<Lives, 'of' | 'keep'>,
+  machine: string,
+  told: Told[],
+  action: (life: Life) => Changed,
+): Life {
+  const life = lives.of(machine)
+  const changed = action(life)
+  if (changed.life !== life) lives.keep(changed.life)
+  told.push(...changed.told)
+  return changed.life
+}
+
 /**
+ * The last attempt of the machine is the new one, unless the machine has nothing to boot.
+ *
  * @param byDefault what the machine boots if nobody chose anything for it
- * @returns no attempt if the machine has nothing to boot
  */
 export function begin(
   lives: Lives,
   machine: string,
   { now, policy, byDefault }: { now: Now; policy: Policy; byDefault?: Candidate | undefined },
-): { attempt: Attempt | undefined; told: Told[] } {
+): { life: Life; told: Told[] } {
   const told: Told[] = []
-  const change = (name: string, action: (life: Life) => Changed) => {
-    const life = lives.of(name)
-    const changed = action(life)
-    if (changed.life !== life) lives.keep(changed.life)
-    told.push(...changed.told)
-  }
-  change(machine, (life) => restart(life, now, policy))
+  keepChange(lives, machine, told, (life) => restart(life, now, policy))
   const all = lives.signs()
   if (isPowerCut(all, now)) {
-    for (const cut of all.filter((each) => isCut(each, now))) change(cut.machine, excuse)
+    for (const cut of all.filter((each) => isCut(each, now))) {
+      keepChange(lives, cut.machine, told, excuse)
+    }
   }
-  let attempt: Attempt | undefined
-  change(machine, (life) => {
-    const bound = bind(life, now, policy, byDefault)
-    attempt = bound.attempt
-    return bound
-  })
-  return { attempt, told }
+  const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, byDefault))
+  return { life, told }
 }

@@ -91,7 +91,7 @@ export function simulateSite() {
       }
       const begun = begin(store, name, { now: now(), policy: defaultPolicy })
       told.push(...begun.told)
-      return begun.attempt?.generation
+      return lastAttempt(begun.life)?.generation
     },
     see: (name: string, sign: Sign) => site.change(name, (life) => see(life, sign, now())),
     bless(name: string) {
