@@ -1,6 +1,6 @@
 /** Runs all servers that a machine without a disk needs, from power-on to its root. */
 import type { NetimageError } from '../errors.ts'
-import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
+import type { Boot, Follower } from '../boots/follow.ts'
 import type { DhcpServer } from '../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import { startHttpServer } from '../protocols/http/server.ts'
@@ -10,11 +10,10 @@ import { createOnInterface } from '../protocols/on-interface.ts'
 import { startTftpServer } from '../protocols/tftp/server.ts'
 import { attend, type Attention } from './attend.ts'
 import { startDhcp } from './dhcp.ts'
-import { earlierBoots } from './earlier-boots.ts'
 import { createIdentities, type Identities } from './identity.ts'
 import { addDefaults } from './images.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
-import { createGate, type Gate } from './gate.ts'
+import type { Gate } from './gate.ts'
 import { createGenerations, type Generations, type OpenGeneration } from './generations.ts'
 import { createMachines, type Machines } from './machines.ts'
 import { openLearnt } from './learnt.ts'
@@ -28,10 +27,11 @@ import type { Sign } from '../site/life/attempts.ts'
 import { openSite, type Site } from '../site/site.ts'
 import { handleKey, openState } from './state.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
+import { wireGate } from './wire-gate.ts'
 
 /** A machine without a connection that has not called for this long is taken to be off. */
 const unusedMs = 10_000
-/** How often the site decides what the passing of time decides. Milliseconds. */
+/** How often settle time and deadline are checked. Milliseconds. */
 const tickMs = 2000
 
 export interface Serving {
@@ -123,25 +123,8 @@ function wire(
   const ticking = setInterval(() => site.tick(Date.now()), tickMs)
   unfinished.defer(() => clearInterval(ticking))
 
-  const partOf = (machine: string, file: string) => {
-    const boarding = gate.now(machine)
-    const part = typeof boarding === 'object' ? boarding.generation.partOf(file) : undefined
-    return part ?? generations.partOf(file)
-  }
-  const follower = followBoots({
-    partOf,
-    nameOf: (ip) => identities.nameAt(ip) ?? ip,
-    isServed: identities.isAllowed,
-    isRoot: (path) => generations.isRoot(path.replace(/\/+$/, '') || '/'),
-    earlierBoots: earlierBoots(learnt.boots, site.interrupted),
-  })
-  const gate = createGate({
-    ...{ site, follower, partOf, onError },
-    defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
-    open: (machine, bound) => generations.open(machine, bound),
-    openDefault: ({ image }) => generations.openImage(image),
-    isConnected: (machine, besides) => identities.isConnected(machine, besides),
-    isActive: (machine) => identities.isActive(machine),
+  const { gate, follower } = wireGate({
+    ...{ site, generations, defaults, identities, boots: learnt.boots, onError },
     onBegin: (machine) => machines.begins(machine),
   })
   const machines = createMachines({

@@ -2,9 +2,8 @@
 
 import assert from 'node:assert/strict'
 import type { NetimageError } from '../../../src/errors.ts'
-import { followBoots } from '../../../src/boots/follow.ts'
 import { createDefaults } from '../../../src/serve/defaults.ts'
-import { createGate, type Gate } from '../../../src/serve/gate.ts'
+import type { Gate } from '../../../src/serve/gate.ts'
 import {
   createGenerations,
   type Generations,
@@ -13,6 +12,7 @@ import {
 import type { Identities } from '../../../src/serve/identity.ts'
 import { addDefaults } from '../../../src/serve/images.ts'
 import { createMachines, type Machines } from '../../../src/serve/machines.ts'
+import { wireGate } from '../../../src/serve/wire-gate.ts'
 import { openSite, type Site } from '../../../src/site/site.ts'
 import type { NfsMachine } from '../../../src/protocols/nfs/machine.ts'
 import { waitUntil } from '../../support/waiting.ts'
@@ -43,20 +43,8 @@ export async function openMachines(
     images: await addDefaults({ state, images }, generations, undefined),
   })
   const site = openSite({ state, at: Date.now(), onTold: () => {}, onError })
-  const partOf = (_machine: string, file: string) => generations.partOf(file)
-  const follower = followBoots({
-    partOf,
-    nameOf: (ip) => identities.nameAt(ip) ?? ip,
-    isServed: () => true,
-    isRoot: (path) => generations.isRoot(path),
-  })
-  const gate = createGate({
-    ...{ site, follower, partOf, onError },
-    defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
-    open: (machine, bound) => generations.open(machine, bound),
-    openDefault: ({ image }) => generations.openImage(image),
-    isConnected: (machine, besides) => identities.isConnected(machine, besides),
-    isActive: (machine) => identities.isActive(machine),
+  const { gate, follower } = wireGate({
+    ...{ site, generations, defaults, identities, boots: [], onError },
     onBegin: (machine) => machines.begins(machine),
     now: () => time,
   })

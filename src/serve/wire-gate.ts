@@ -1,0 +1,53 @@
+/** The gate with what it asks: the site, the images, and the follower of boots. */
+import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
+import type { NetimageError } from '../errors.ts'
+import type { Site } from '../site/site.ts'
+import type { Defaults } from './defaults.ts'
+import { earlierBoots } from './earlier-boots.ts'
+import { createGate, type Gate } from './gate.ts'
+import type { Generations, OpenGeneration } from './generations.ts'
+import type { Identities } from './identity.ts'
+
+export interface GateParts {
+  site: Site
+  generations: Generations
+  defaults: Pick<Defaults, 'of'>
+  identities: Identities
+  /** The last boot of each machine that earlier runs of the server saw, the newest first. */
+  boots: readonly Boot[]
+  onBegin: (machine: string) => void
+  onError: (error: NetimageError) => void
+  /** Milliseconds since 1970. */
+  now?: () => number
+}
+
+export interface WiredGate {
+  gate: Gate<OpenGeneration>
+  follower: Follower
+}
+
+export function wireGate(parts: GateParts): WiredGate {
+  const { site, generations, defaults, identities, boots, ...callbacks } = parts
+  const partOf = (machine: string, file: string) => {
+    const boarding = gate.now(machine)
+    const part = typeof boarding === 'object' ? boarding.generation.partOf(file) : undefined
+    return part ?? generations.partOf(file)
+  }
+  const follower = followBoots({
+    partOf,
+    nameOf: (ip) => identities.nameAt(ip) ?? ip,
+    isServed: identities.isAllowed,
+    isRoot: (path) => generations.isRoot(path.replace(/\/+$/, '') || '/'),
+    earlierBoots: earlierBoots(boots, site.interrupted),
+  })
+  const gate = createGate({
+    ...{ site, follower, partOf },
+    ...callbacks,
+    defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
+    open: (machine, bound) => generations.open(machine, bound),
+    openDefault: ({ image }) => generations.openImage(image),
+    isConnected: (machine, besides) => identities.isConnected(machine, besides),
+    isActive: (machine) => identities.isActive(machine),
+  })
+  return { gate, follower }
+}
