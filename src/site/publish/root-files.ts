@@ -42,12 +42,14 @@ const maxNames = 4096
  */
 export function resolveInRoot(view: RootView, path: string): RootFile | undefined {
   const walked: { name: string; node: NodeId }[] = []
-  const names = namesOf(path)
+  const names = path.split('/')
   let [links, steps] = [0, 0]
   const here = () => walked.at(-1)?.node ?? view.root
   for (let name = names.shift(); name !== undefined; name = names.shift()) {
     if (++steps > maxSteps) throw refused(`the way to ${path} has more than ${maxSteps} steps`)
+    // Also before a dot or a slash at the end: `file/.` leads nowhere.
     if (view.attributes(here()).kind !== 'directory') return undefined
+    if (name === '' || name === '.') continue
     if (name === '..') {
       walked.pop()
       continue
@@ -63,7 +65,7 @@ export function resolveInRoot(view: RootView, path: string): RootFile | undefine
     // As on Linux, where an empty target leads nowhere.
     if (target === '') return undefined
     if (target.startsWith('/')) walked.length = 0
-    names.unshift(...namesOf(target))
+    names.unshift(...target.split('/'))
   }
   const resolved = `/${walked.map(({ name }) => name).join('/')}`
   return { path: resolved, node: here(), attributes: view.attributes(here()) }
@@ -73,10 +75,6 @@ function targetOf(view: RootView, link: NodeId, path: string): string {
   const target = view.readLink(link)
   if (target.length > maxTargetBytes) throw refused(`a link on the way to ${path} is too long`)
   return decodeName(target)
-}
-
-function namesOf(path: string): string[] {
-  return path.split('/').filter((name) => name !== '' && name !== '.')
 }
 
 /**
