@@ -47,9 +47,11 @@ const maxTextBytes = 16 << 20
 export async function findStoreFile(treeOf: TreeOf, path: string): Promise<StoreFile | undefined> {
   // `walked` is the path so far, with all links resolved; `names` is the rest of the way.
   let walked: string[] = []
-  const names = namesOf(path)
+  const names = path.split('/')
   let links = 0
   for (let name = names.shift(); name !== undefined; name = names.shift()) {
+    // What comes before them must be a directory: `file/.` leads nowhere.
+    if (name === '' || name === '.') continue
     const next = name === '..' ? walked.slice(0, -1) : [...walked, name]
     const place = await locate(treeOf, next)
     if (!place || (place.kind === 'file' && names.length > 0)) return undefined
@@ -63,14 +65,10 @@ export async function findStoreFile(treeOf: TreeOf, path: string): Promise<Store
       })
     }
     if (posix.isAbsolute(place.target)) walked = []
-    names.unshift(...namesOf(place.target))
+    names.unshift(...place.target.split('/'))
   }
   const place = await locate(treeOf, walked)
   return place?.kind === 'file' || place?.kind === 'directory' ? place : undefined
-}
-
-function namesOf(path: string): string[] {
-  return path.split('/').filter((name) => name !== '' && name !== '.')
 }
 
 type Place = StoreFile | { kind: 'link'; target: string } | { kind: 'above the store' }

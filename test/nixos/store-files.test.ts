@@ -73,6 +73,8 @@ suite('a file is found', () => {
     write(one)
     await assertFound(one, one)
     await assertNothing(`${one}/below`)
+    await assertNothing(`${one}/.`)
+    await assertNothing(`${one}/`)
   })
 
   test('behind links of every kind', async () => {
@@ -203,7 +205,7 @@ suite('links', () => {
 
 test('links lead to the same places as in the kernel', async () => {
   const name = fc.constantFrom('a', 'b', 'c')
-  const step = fc.constantFrom('a', 'b', 'c', '..', baseNameOf(one), baseNameOf(two))
+  const step = fc.constantFrom('a', 'b', 'c', '..', '.', baseNameOf(one), baseNameOf(two))
   const place = fc.tuple(fc.constantFrom(one, two), fc.array(name, { minLength: 1, maxLength: 3 }))
   const target = fc.array(step, { minLength: 1, maxLength: 5 })
   const node = fc.record({
