@@ -3,7 +3,7 @@ import { NetimageError } from '../errors.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import { remember } from '../remember.ts'
 import type { Candidate } from '../site/life/life.ts'
-import type { OpenGeneration } from './generations.ts'
+import type { OpenSystem } from './open-systems.ts'
 
 /** IANA's processor architecture type, or a Raspberry Pi, which sends the type of a BIOS. */
 export type Processor = number | 'raspberry-pi'
@@ -19,7 +19,7 @@ export interface DefaultImage {
   open: DescribedImage
 }
 
-type DescribedImage = Pick<OpenGeneration, 'image' | 'platform' | 'rootPath' | 'loaders'>
+type DescribedImage = Pick<OpenSystem, 'image' | 'platform' | 'rootPath' | 'loaders'>
 
 export interface DefaultsSettings {
   images: readonly DefaultImage[]

@@ -11,7 +11,6 @@ import {
 } from '../protocols/dhcp/server.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
 import { bootAnswer } from './boot-answer.ts'
-import type { OpenGeneration } from './generations.ts'
 import type { Identities } from './identity.ts'
 import type { Defaults } from './defaults.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
@@ -20,7 +19,7 @@ import type { ServeRequest } from './request.ts'
 const isRunning = 'another machine with the same hardware address uses the root'
 
 export interface DhcpSurroundings {
-  gate: Gate<OpenGeneration>
+  gate: Gate
   defaults: Defaults
   hostNameOf: (mac: string) => string | undefined
   identities: Identities
@@ -50,9 +49,9 @@ export async function startDhcp(
       if (identities.isRunning(mac)) return { reason: isRunning }
       if (processor !== undefined) defaults.learnProcessor(mac, processor)
       try {
-        const boarding = await gate.enter(mac, asks)
-        if (!boarding) return { reason: nothingToBoot(mac).message }
-        return bootAnswer(machine, boarding.generation.loaders, address)
+        const booted = await gate.enter(mac, asks)
+        if (!booted) return { reason: nothingToBoot(mac).message }
+        return bootAnswer(machine, booted.system.loaders, address)
       } catch (error) {
         const known = asNetimageError(error)
         common.onError(known)

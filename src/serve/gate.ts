@@ -10,24 +10,25 @@ import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { generationOf, lastAttempt, type Candidate, type Life } from '../site/life/life.ts'
-import type { Bound, Site } from '../site/site.ts'
+import type { CurrentAttempt, Site } from '../site/site.ts'
+import type { OpenSystem } from './open-systems.ts'
 
-/** What a machine boots now. `Opened` is what its generation gives to loaders and roots. */
-export interface Boarding<Opened> {
-  /** undefined: the machine has only asked DHCP so far, and the site does not know it. */
-  bound: Bound | undefined
-  generation: Opened
+/** What a machine boots now. */
+export interface BootedSystem {
+  /** The number of the attempt. Undefined: so far the machine has only asked DHCP. */
+  attempt: number | undefined
+  system: OpenSystem
 }
 
-export interface GateSettings<Opened> {
-  site: Pick<Site, 'beginAttempt' | 'boundOf' | 'lifeOf' | 'mayRun'>
+export interface GateSettings {
+  site: Pick<Site, 'beginAttempt' | 'currentAttempt' | 'lifeOf' | 'mayRun'>
   follower: Pick<Follower, 'bootOf' | 'boots'>
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
   defaultFor: (machine: string, event: ServeEvent) => Candidate | undefined
-  /** Opens what a machine is bound to. @throws `NetimageError` */
-  open: (machine: string, bound: Bound) => Promise<Opened>
-  openDefault: (candidate: Candidate) => Promise<Opened>
+  /** Opens what a machine boots in its attempt. @throws `NetimageError` */
+  open: (machine: string, current: CurrentAttempt) => Promise<OpenSystem>
+  openDefault: (candidate: Candidate) => Promise<OpenSystem>
   /** Whether the machine has a connection of an earlier boot. */
   isConnected: (machine: string, besides: Caller | undefined) => boolean
   onError: (error: NetimageError) => void
@@ -39,7 +40,7 @@ export interface GateSettings<Opened> {
   now?: () => number
 }
 
-export interface Gate<Opened> {
+export interface Gate {
   /**
    * To be called before the event is answered. If the event begins a boot, begins an attempt.
    *
@@ -47,44 +48,44 @@ export interface Gate<Opened> {
    * @returns undefined if there is nothing that the machine can boot
    * @throws `NetimageError` if the attempt could not be written, or its generation not be opened
    */
-  enter(machine: string, event: ServeEvent, caller?: Caller): Promise<Boarding<Opened> | undefined>
+  enter(machine: string, event: ServeEvent, caller?: Caller): Promise<BootedSystem | undefined>
   /**
    * What the machine boots in its present attempt, or in its last one before this server started.
    *
    * @returns `busy` while it is being opened
    */
-  now(machine: string): Boarding<Opened> | 'busy' | undefined
+  now(machine: string): BootedSystem | 'busy' | undefined
   /** Whether the machine has begun an attempt. */
-  isBound(machine: string): boolean
+  hasAttempt(machine: string): boolean
 }
 
-interface Entry<Opened> {
+interface Entry {
   /** When the boot began, as the follower knows it; undefined: the follower does not know it. */
   boot: number | undefined
-  /** Whether the boarding is of an attempt. */
-  isBound: boolean
+  /** Whether the machine boots in an attempt. */
+  hasAttempt: boolean
   /** The attempt could not be written, or its generation could not be opened. */
   hasFailed?: true
-  boarding: Promise<Boarding<Opened> | undefined>
-  ready?: Boarding<Opened>
+  booted: Promise<BootedSystem | undefined>
+  ready?: BootedSystem
 }
 
 /** An attempt that could not be opened after a restart of the server is tried again after this time. */
 const retryMs = 1000
 
-export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened> {
+export function createGate(settings: GateSettings): Gate {
   const { site, follower, partOf, defaultFor, open, openDefault, isConnected, isActive } = settings
   const { now = Date.now } = settings
-  const entries = new Map<string, Entry<Opened>>()
+  const entries = new Map<string, Entry>()
 
   function keep(
     machine: string,
     boot: number | undefined,
-    boarding: Promise<Boarding<Opened> | undefined>,
-    isBound = true,
-  ): Entry<Opened> {
-    const entry: Entry<Opened> = { boot, boarding, isBound }
-    boarding.then(
+    booted: Promise<BootedSystem | undefined>,
+    hasAttempt = true,
+  ): Entry {
+    const entry: Entry = { boot, booted, hasAttempt }
+    booted.then(
       (found) => {
         if (found) entry.ready = found
         else if (entries.get(machine) === entry) entries.delete(machine)
@@ -101,15 +102,15 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
   }
 
   /** A machine may run since before this server started. It goes on in the attempt that it had. */
-  function entryOf(machine: string): Entry<Opened> | undefined {
+  function entryOf(machine: string): Entry | undefined {
     const known = entries.get(machine)
     if (known) return known
-    const bound = site.boundOf(machine)
-    if (!bound) return undefined
+    const current = site.currentAttempt(machine)
+    if (!current) return undefined
     const boot = follower.boots().find((each) => each.machine === machine)?.started
-    const boarding = board(machine, bound)
-    const entry = keep(machine, boot, boarding)
-    boarding.catch((error: unknown) => {
+    const booted = openCurrent(machine, current)
+    const entry = keep(machine, boot, booted)
+    booted.catch((error: unknown) => {
       settings.onError(asNetimageError(error))
       setTimeout(() => {
         if (entries.get(machine) === entry) entries.delete(machine)
@@ -118,8 +119,8 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     return entry
   }
 
-  async function board(machine: string, bound: Bound): Promise<Boarding<Opened>> {
-    return { bound, generation: await open(machine, bound) }
+  async function openCurrent(machine: string, current: CurrentAttempt): Promise<BootedSystem> {
+    return { attempt: current.attempt.number, system: await open(machine, current) }
   }
 
   function begins(machine: string, event: ServeEvent, caller: Caller | undefined): boolean {
@@ -138,12 +139,13 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
    */
   function isNext(
     machine: string,
-    { boot, isBound }: Entry<Opened>,
+    { boot, hasAttempt }: Entry,
     event: ServeEvent,
     started: number,
     caller: Caller | undefined,
   ): boolean {
-    if (boot === started && (event.kind === 'nfs' || !isBound || !hasFailed(machine))) return false
+    if (boot === started && (event.kind === 'nfs' || !hasAttempt || !hasFailed(machine)))
+      return false
     return begins(machine, event, caller)
   }
 
@@ -152,34 +154,34 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
     return !site.mayRun(machine) && lastAttempt(site.lifeOf(machine))?.outcome === 'failed'
   }
 
-  function begin(machine: string, event: ServeEvent, boot: number): Entry<Opened> {
+  function begin(machine: string, event: ServeEvent, boot: number): Entry {
     const byDefault = defaultFor(machine, event)
     // Hardware addresses are easily invented. So a machine that only asks DHCP is not remembered.
-    if (event.kind === 'dhcp' && !site.boundOf(machine)) {
-      return keep(machine, undefined, boardDefault(byDefault), false)
+    if (event.kind === 'dhcp' && !site.currentAttempt(machine)) {
+      return keep(machine, undefined, openByDefault(byDefault), false)
     }
     settings.onBegin(machine)
-    return keep(machine, boot, boardNext(machine, byDefault))
+    return keep(machine, boot, beginAttempt(machine, byDefault))
   }
 
-  async function boardDefault(
+  async function openByDefault(
     candidate: Candidate | undefined,
-  ): Promise<Boarding<Opened> | undefined> {
-    return candidate && { bound: undefined, generation: await openDefault(candidate) }
+  ): Promise<BootedSystem | undefined> {
+    return candidate && { attempt: undefined, system: await openDefault(candidate) }
   }
 
-  async function boardNext(
+  async function beginAttempt(
     machine: string,
     byDefault: Candidate | undefined,
-  ): Promise<Boarding<Opened> | undefined> {
-    let bound: Bound | undefined
+  ): Promise<BootedSystem | undefined> {
+    let current: CurrentAttempt | undefined
     try {
-      bound = await site.beginAttempt(machine, now(), byDefault)
+      current = await site.beginAttempt(machine, now(), byDefault)
     } catch (error) {
-      bound = withoutRecord(site.lifeOf(machine), error)
+      current = withoutRecord(site.lifeOf(machine), error)
       settings.onError(asNetimageError(error))
     }
-    return bound && (await board(machine, bound))
+    return current && (await openCurrent(machine, current))
   }
 
   return {
@@ -187,7 +189,7 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
       let entry = entryOf(machine)
       if (entry && !entry.ready && !entry.hasFailed) {
         // Which files are boot files is known only when the generation is open.
-        await entry.boarding.catch(() => {})
+        await entry.booted.catch(() => {})
         entry = entries.get(machine)
       }
       const { started } = follower.bootOf(event, now())
@@ -197,13 +199,13 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
         // Its next requests belong to the attempt that goes on.
         entry.boot = started
       }
-      return await entry.boarding
+      return await entry.booted
     },
     now(machine) {
       const entry = entryOf(machine)
       return entry && (entry.ready ?? 'busy')
     },
-    isBound: (machine) => entries.get(machine)?.isBound ?? false,
+    hasAttempt: (machine) => entries.get(machine)?.hasAttempt ?? false,
   }
 }
 
@@ -211,7 +213,7 @@ export function createGate<Opened>(settings: GateSettings<Opened>): Gate<Opened>
  * If the disk is full, a machine still boots a good generation, so that it can remove files. A trial
  * must not boot without a record of its attempts: it would be tried again for ever.
  */
-function withoutRecord(life: Life, error: unknown): Bound {
+function withoutRecord(life: Life, error: unknown): CurrentAttempt {
   const attempt = lastAttempt(life)
   const generation = generationOf(life, life.lastGood)
   const isFull = error instanceof NetimageError && error.code === 'disk-full'

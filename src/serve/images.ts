@@ -8,7 +8,7 @@ import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { candidateOf } from '../site/candidate.ts'
 import { addImage } from '../site/images/add-image.ts'
 import type { DefaultImage } from './defaults.ts'
-import type { Generations } from './generations.ts'
+import type { OpenSystems } from './open-systems.ts'
 import type { ServeRequest } from './request.ts'
 
 /**
@@ -18,7 +18,7 @@ import type { ServeRequest } from './request.ts'
  */
 export async function addDefaults(
   { state, images, progress }: Pick<ServeRequest, 'state' | 'images' | 'progress'>,
-  generations: Generations,
+  systems: OpenSystems,
   signal: AbortSignal | undefined,
 ): Promise<DefaultImage[]> {
   for (const directory of images) {
@@ -30,7 +30,7 @@ export async function addDefaults(
   for (const directory of images) {
     const { image } = await addImage(state, directory, { progress, signal })
     try {
-      const open = await generations.openImage(image.id)
+      const open = await systems.openImage(image.id)
       defaults.push({ candidate: await candidateOf(image), open })
     } finally {
       image.release()

@@ -1,7 +1,7 @@
 /**
  * The machines that are served: which may boot, and the boot files and the root of each.
  *
- * A machine may have boot files of its own, which are used in place of its generation's files:
+ * A machine may have boot files of its own, which are used in place of the files of its system:
  * `<state>/boot/<its hardware address with dashes, its serial, or its IP address>/`.
  */
 import { existsSync } from 'node:fs'
@@ -18,12 +18,12 @@ import type { ImageIndex } from '../roots/image-index.ts'
 import { folderOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
-import type { OpenGeneration } from './generations.ts'
+import type { OpenSystem } from './open-systems.ts'
 import type { Identities } from './identity.ts'
 import { macOf } from './machine-name.ts'
 
 export interface MachinesSettings {
-  gate: Gate<OpenGeneration>
+  gate: Gate
   state: string
   identities: Identities
   /** Whether the layer of a machine is reset at each boot. */
@@ -55,8 +55,8 @@ export interface Machines {
 
 export interface MachineRoot {
   fileSystem: FileSystem
-  generation: OpenGeneration
-  /** Whether the node is the init of a boot entry of the generation. @throws `FileSystemError` */
+  system: OpenSystem
+  /** Whether the node is the init of a boot entry of the system. @throws `FileSystemError` */
   isInit: (node: NodeId) => boolean
 }
 
@@ -71,7 +71,7 @@ interface Machine {
 const defaultMaxOpen = 512
 
 interface Root {
-  generation: OpenGeneration
+  system: OpenSystem
   layer: MachineLayer
   index: ImageIndex
   /** Found when they are first needed. */
@@ -111,11 +111,11 @@ export function createMachines(settings: MachinesSettings): Machines {
     }
     if (!mayOpen) return undefined
     if (closing.has(name) || isTooSoon) return 'busy'
-    const boarding = gate.now(name)
-    if (boarding === 'busy') return 'busy'
+    const booted = gate.now(name)
+    if (booted === 'busy') return 'busy'
     // It runs from a root that this server does not know: nobody can say of which generation.
-    if (!boarding?.bound) return { name, ...macOf(name), exports: [] }
-    return openRoot(name, boarding.generation, boarding.bound.attempt.number)
+    if (booted?.attempt === undefined) return { name, ...macOf(name), exports: [] }
+    return openRoot(name, booted.system, booted.attempt)
   }
 
   function enter(name: string, caller: Caller, path: string): void {
@@ -125,21 +125,17 @@ export function createMachines(settings: MachinesSettings): Machines {
       .catch((error: unknown) => fail(name, error))
   }
 
-  function openRoot(
-    name: string,
-    generation: OpenGeneration,
-    attempt: number,
-  ): ReturnType<MachineOf> {
+  function openRoot(name: string, system: OpenSystem, attempt: number): ReturnType<MachineOf> {
     closeIdlest()
     let root: Root
     try {
-      const index = generation.openIndex()
+      const index = system.openIndex()
       try {
         const layer = openMachineLayer({
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
-          ...{ image: generation.image, keptImages: generation.keptImages, index },
+          ...{ image: system.image, keptImages: system.keptImages, index },
         })
-        root = { generation, layer, index }
+        root = { system, layer, index }
       } catch (error) {
         index.close()
         throw error
@@ -151,7 +147,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     }
     failures.delete(name)
     const { name: layer, fileSystem } = root.layer
-    const exported: NfsExport = { path: generation.rootPath, layer, fileSystem }
+    const exported: NfsExport = { path: system.rootPath, layer, fileSystem }
     const nfs: NfsMachine = { name, ...macOf(name), exports: [exported] }
     open.set(name, { nfs, root, lastCall: performance.now() })
     onOpen(name)
@@ -204,16 +200,16 @@ export function createMachines(settings: MachinesSettings): Machines {
       const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', folderOf(serial ?? name))
       const event = { kind: 'http', step: 'begin', file, bytes: 0, address } as const
-      const boarding = await gate.enter(asking, { ...event, ...macOf(asking) })
-      if (!boarding) throw nothingToBoot(asking)
-      return { image: boarding.generation.bootTree, ...(existsSync(own) && { own }) }
+      const booted = await gate.enter(asking, { ...event, ...macOf(asking) })
+      if (!booted) throw nothingToBoot(asking)
+      return { image: booted.system.bootTree, ...(existsSync(own) && { own }) }
     },
     rootOf(name) {
       const root = open.get(name)?.root
       if (!root) return undefined
       return {
         fileSystem: root.layer.fileSystem,
-        generation: root.generation,
+        system: root.system,
         isInit: (node) => (root.inits ??= findInits(root)).has(node),
       }
     },
@@ -240,8 +236,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 }
 
-function findInits({ generation, layer }: Root): Set<NodeId> {
-  const found = generation.inits.map((init) => {
+function findInits({ system, layer }: Root): Set<NodeId> {
+  const found = system.inits.map((init) => {
     try {
       return findNode(layer.fileSystem, init.split('/').filter(Boolean))
     } catch (error) {

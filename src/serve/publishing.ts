@@ -16,7 +16,7 @@ export interface PublishingSurroundings {
   machines: {
     rootOf(
       machine: string,
-    ): { fileSystem: FileSystem; generation: { publishImage: PublishImage } } | undefined
+    ): { fileSystem: FileSystem; system: { publishImage: PublishImage } } | undefined
   }
   onError: (error: NetimageError) => void
 }
@@ -29,7 +29,7 @@ export function startPublishing({
 }: PublishingSurroundings): Publishing {
   function rootOf(machine: string) {
     const root = machines.rootOf(machine)
-    return root && { fileSystem: root.fileSystem, image: root.generation.publishImage }
+    return root && { fileSystem: root.fileSystem, image: root.system.publishImage }
   }
 
   async function take(machine: string, published: Published): Promise<Taken | Refusal> {

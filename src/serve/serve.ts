@@ -14,7 +14,7 @@ import { createIdentities, type Identities } from './identity.ts'
 import { addDefaults } from './images.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
 import type { Gate } from './gate.ts'
-import { createGenerations, type Generations, type OpenGeneration } from './generations.ts'
+import { createOpenSystems, type OpenSystems } from './open-systems.ts'
 import { createMachines, type Machines } from './machines.ts'
 import { openLearnt } from './learnt.ts'
 import { createNeighbours, isNeighbourOf } from './neighbours.ts'
@@ -54,10 +54,10 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   await using unfinished = new AsyncDisposableStack()
   openState(state)
   const key = handleKey(state)
-  const generations = createGenerations({ state, http, onError })
-  unfinished.defer(() => generations.close())
-  const images = await addDefaults(request, generations, signal)
-  const wiring = wire(request, place, { generations, images }, unfinished)
+  const systems = createOpenSystems({ state, http, onError })
+  unfinished.defer(() => systems.close())
+  const images = await addDefaults(request, systems, signal)
+  const wiring = wire(request, place, { systems, images }, unfinished)
   const ports = await startServers({ ...wiring, request, place, key, signal }, unfinished)
 
   const lost = Promise.withResolvers<NetimageError>()
@@ -86,8 +86,8 @@ interface Wiring {
   site: Site
   identities: Identities
   defaults: Defaults
-  generations: Generations
-  gate: Gate<OpenGeneration>
+  systems: OpenSystems
+  gate: Gate
   machines: Machines
   follower: Follower
   attention: Attention
@@ -100,7 +100,7 @@ interface Wiring {
 function wire(
   request: ServeRequest,
   place: ServedInterface,
-  { generations, images }: { generations: Generations; images: readonly DefaultImage[] },
+  { systems, images }: { systems: OpenSystems; images: readonly DefaultImage[] },
   unfinished: AsyncDisposableStack,
 ): Wiring {
   const { state, onError } = request
@@ -124,7 +124,7 @@ function wire(
   unfinished.defer(() => clearInterval(ticking))
 
   const { gate, follower } = wireGate({
-    ...{ site, generations, defaults, identities, boots: learnt.boots, onError },
+    ...{ site, systems, defaults, identities, boots: learnt.boots, onError },
     onBegin: (machine) => machines.begins(machine),
   })
   const machines = createMachines({
@@ -136,7 +136,7 @@ function wire(
   unfinished.defer(() => machines.close())
   const onSign = (machine: string, sign: Sign, at = Date.now()) => {
     // Others are not remembered: their hardware addresses may be invented.
-    if (gate.isBound(machine)) site.sign(machine, sign, at)
+    if (gate.hasAttempt(machine)) site.sign(machine, sign, at)
   }
   const dhcp: Wiring['dhcp'] = {}
   const attention = attend({
@@ -151,7 +151,7 @@ function wire(
     site,
     identities,
     defaults,
-    generations,
+    systems,
     gate,
     machines,
     follower,
@@ -228,7 +228,7 @@ async function startServers(
     knowledge: {
       isFor: (ip) => ip === address || ip.startsWith('127.') || clientAt(ip).isServed,
       machines: () => new Map(follower.boots().map((boot) => [boot.machine, boot])),
-      images: () => around.generations.images(),
+      images: () => around.systems.images(),
     },
   })
   unfinished.defer(() => http.close())

@@ -5,12 +5,12 @@ import type { Site } from '../site/site.ts'
 import type { Defaults } from './defaults.ts'
 import { earlierBoots } from './earlier-boots.ts'
 import { createGate, type Gate } from './gate.ts'
-import type { Generations, OpenGeneration } from './generations.ts'
+import type { OpenSystems } from './open-systems.ts'
 import type { Identities } from './identity.ts'
 
 export interface GateParts {
   site: Site
-  generations: Generations
+  systems: OpenSystems
   defaults: Pick<Defaults, 'of'>
   identities: Identities
   /** The last boot of each machine that earlier runs of the server saw, the newest first. */
@@ -22,30 +22,30 @@ export interface GateParts {
 }
 
 export interface WiredGate {
-  gate: Gate<OpenGeneration>
+  gate: Gate
   follower: Follower
 }
 
 export function wireGate(parts: GateParts): WiredGate {
-  const { site, generations, defaults, identities, boots, ...callbacks } = parts
+  const { site, systems, defaults, identities, boots, ...callbacks } = parts
   const partOf = (machine: string, file: string) => {
-    const boarding = gate.now(machine)
-    const part = typeof boarding === 'object' ? boarding.generation.partOf(file) : undefined
-    return part ?? generations.partOf(file)
+    const booted = gate.now(machine)
+    const part = typeof booted === 'object' ? booted.system.partOf(file) : undefined
+    return part ?? systems.partOf(file)
   }
   const follower = followBoots({
     partOf,
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
-    isRoot: (path) => generations.isRoot(path.replace(/\/+$/, '') || '/'),
+    isRoot: (path) => systems.isRoot(path.replace(/\/+$/, '') || '/'),
     earlierBoots: earlierBoots(boots, site.interrupted),
   })
   const gate = createGate({
     ...{ site, follower, partOf },
     ...callbacks,
     defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
-    open: (machine, bound) => generations.open(machine, bound),
-    openDefault: ({ image }) => generations.openImage(image),
+    open: (machine, current) => systems.open(machine, current),
+    openDefault: ({ image }) => systems.openImage(image),
     isConnected: (machine, besides) => identities.isConnected(machine, besides),
     isActive: (machine) => identities.isActive(machine),
   })

@@ -24,7 +24,7 @@ import {
 } from './life/life.ts'
 
 /** What a machine boots in an attempt. */
-export interface Bound {
+export interface CurrentAttempt {
   attempt: Attempt
   generation: Generation
 }
@@ -39,7 +39,11 @@ export interface Site {
    * @returns undefined if the machine has nothing to boot
    * @throws `NetimageError`: the machine must not be answered then
    */
-  beginAttempt(machine: string, at: number, byDefault?: Candidate): Promise<Bound | undefined>
+  beginAttempt(
+    machine: string,
+    at: number,
+    byDefault?: Candidate,
+  ): Promise<CurrentAttempt | undefined>
   /**
    * Gives a machine something to boot next, in trial. It is on the disk when this resolves. What was
    * bad on the machine is refused.
@@ -57,7 +61,7 @@ export interface Site {
   /** The name that a person gave the machine. @throws `NetimageError` */
   nameOf(machine: string): string | undefined
   /** What the machine was bound to last. It may still run. @throws `NetimageError` */
-  boundOf(machine: string): Bound | undefined
+  currentAttempt(machine: string): CurrentAttempt | undefined
   /** Whether the last attempt of the machine may be running. Reads nothing from the disk. */
   mayRun(machine: string): boolean
   /** What a machine does that has begun an attempt. */
@@ -172,7 +176,7 @@ export function openSite(settings: SiteSettings): Site {
         return begun.life
       })
       await database.durable()
-      return boundIn(life)
+      return currentIn(life)
     },
     async assign(machine, candidate, at, by) {
       const now = clock(at)
@@ -186,7 +190,7 @@ export function openSite(settings: SiteSettings): Site {
     },
     lifeOf: database.read.lifeOf,
     nameOf: (machine) => database.read.names().get(machine),
-    boundOf: (machine) => boundIn(database.read.lifeOf(machine)),
+    currentAttempt: (machine) => currentIn(database.read.lifeOf(machine)),
     mayRun: (machine) => running.has(machine),
     sign(machine, sign, at) {
       const now = clock(at)
@@ -211,7 +215,7 @@ export function openSite(settings: SiteSettings): Site {
   }
 }
 
-function boundIn(life: Life): Bound | undefined {
+function currentIn(life: Life): CurrentAttempt | undefined {
   const attempt = lastAttempt(life)
   const generation = generationOf(life, attempt?.generation)
   return attempt && generation ? { attempt, generation } : undefined

@@ -2,14 +2,17 @@
 
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
+import { findLoaders } from '../../src/boot/loaders.ts'
 import { NetimageError } from '../../src/errors.ts'
 import type { BootPart } from '../../src/boots/boot-parts.ts'
 import { followBoots } from '../../src/boots/follow.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { createGate } from '../../src/serve/gate.ts'
+import type { OpenSystem } from '../../src/serve/open-systems.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
+import { imageIn } from '../site/publish/support/images.ts'
 import { netimageError } from '../support/errors.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 
@@ -25,6 +28,23 @@ const parts = new Map<string, BootPart>([
 const image = (name: string): Candidate => ({
   ...{ image: name, toplevel: `/nix/store/${name}`, blesses: false },
 })
+/** The gate only passes on the systems that it opens. */
+function systemOf(id: string): OpenSystem {
+  const toplevel = `/nix/store/${id}`
+  return {
+    image: { id, directory: `/images/${id}`, name: id, toplevel },
+    ...{ toplevel, platform: 'x86_64-linux', bootTree: `/images/${id}/boot` },
+    ...{
+      rootPath: '/srv/root',
+      loaders: findLoaders(new Set(), () => undefined, ''),
+      inits: [],
+      partOf: (file) => parts.get(file),
+    },
+    keptImages: [],
+    publishImage: imageIn(`/images/${id}/boot`, undefined),
+    openIndex: () => assert.fail('the gate opens no root'),
+  }
+}
 
 suite('the gate of boots', () => {
   let workspace: Workspace
@@ -58,8 +78,8 @@ suite('the gate of boots', () => {
       ...{ site: watched, follower, partOf },
       onError: ({ code }) => void errors.push(code),
       defaultFor: () => image('default'),
-      open: (_machine, { generation }) => Promise.resolve(generation.image),
-      openDefault: (candidate) => Promise.resolve(candidate.image),
+      open: (_machine, { generation }) => Promise.resolve(systemOf(generation.image)),
+      openDefault: (candidate) => Promise.resolve(systemOf(candidate.image)),
       isConnected: (_machine, besides) => [...connected].some((each) => each !== besides),
       isActive: () => activity.isActive,
       onBegin: (machine) => begun.push(machine),
@@ -73,9 +93,9 @@ suite('the gate of boots', () => {
         const seen: string[] = []
         for (const event of events) {
           now += 2000
-          const boarding = await gate.enter(event.mac ?? mac, event, caller)
+          const booted = await gate.enter(event.mac ?? mac, event, caller)
           follower.see(event, now)
-          seen.push(`${boarding?.generation} ${boarding?.bound?.attempt.number}`)
+          seen.push(`${booted?.system.image.id} ${booted?.attempt}`)
         }
         return [...new Set(seen)]
       },
@@ -183,9 +203,9 @@ suite('the gate of boots', () => {
     await second.site.assign(mac, image('b'), 0, 'person')
     assert.equal(second.gate.now(mac), 'busy')
     await new Promise((resolve) => setImmediate(resolve))
-    const boarding = second.gate.now(mac)
-    assert.ok(typeof boarding === 'object')
-    assert.equal(boarding.bound?.attempt.number, 1)
+    const booted = second.gate.now(mac)
+    assert.ok(typeof booted === 'object')
+    assert.equal(booted.attempt, 1)
     assert.deepEqual(await second.boots(ipxe), ['b 2'])
   })
 

@@ -28,7 +28,7 @@ async function start(onLook: (state: string) => void = () => {}) {
   plantAll(fileSystem, files)
   const answer = plant(fileSystem, `${folder}/answer`, { file: '' })
   await site.beginAttempt(mac, 0, candidate('image'))
-  const generation = { publishImage: imageIn(freshName(), {}) }
+  const system = { publishImage: imageIn(freshName(), {}) }
   const publishing = startPublishing({
     state,
     site: {
@@ -39,7 +39,7 @@ async function start(onLook: (state: string) => void = () => {}) {
         return life
       },
     },
-    machines: { rootOf: () => ({ fileSystem, generation }) },
+    machines: { rootOf: () => ({ fileSystem, system }) },
     onError: assert.ifError,
   })
   const read = () => {

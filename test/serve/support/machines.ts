@@ -4,11 +4,7 @@ import assert from 'node:assert/strict'
 import type { NetimageError } from '../../../src/errors.ts'
 import { createDefaults } from '../../../src/serve/defaults.ts'
 import type { Gate } from '../../../src/serve/gate.ts'
-import {
-  createGenerations,
-  type Generations,
-  type OpenGeneration,
-} from '../../../src/serve/generations.ts'
+import { createOpenSystems, type OpenSystems } from '../../../src/serve/open-systems.ts'
 import type { Identities } from '../../../src/serve/identity.ts'
 import { addDefaults } from '../../../src/serve/images.ts'
 import { createMachines, type Machines } from '../../../src/serve/machines.ts'
@@ -20,8 +16,8 @@ import { callerAt } from './identities.ts'
 
 export interface OpenMachines extends AsyncDisposable {
   machines: Machines
-  gate: Gate<OpenGeneration>
-  generations: Generations
+  gate: Gate
+  systems: OpenSystems
   site: Site
   errors: NetimageError[]
   /** The machine with this name, which the site knows, begins a boot. */
@@ -38,13 +34,13 @@ export async function openMachines(
   const errors: NetimageError[] = []
   let time = Date.now()
   const onError = (error: NetimageError) => void errors.push(error)
-  const generations = createGenerations({ state, http: 'http://127.0.0.1/', onError })
+  const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError })
   const defaults = createDefaults({
-    images: await addDefaults({ state, images }, generations, undefined),
+    images: await addDefaults({ state, images }, systems, undefined),
   })
   const site = openSite({ state, at: Date.now(), onTold: () => {}, onError })
   const { gate, follower } = wireGate({
-    ...{ site, generations, defaults, identities, boots: [], onError },
+    ...{ site, systems, defaults, identities, boots: [], onError },
     onBegin: (machine) => machines.begins(machine),
     now: () => time,
   })
@@ -53,7 +49,7 @@ export async function openMachines(
     ...(maxOpen !== undefined && { maxOpen }),
   })
   return {
-    ...{ machines, gate, generations, site, errors },
+    ...{ machines, gate, systems, site, errors },
     async boots(name) {
       const clue = name.includes(':') ? { mac: name } : { address: name }
       // The machine was up before, and starts again some time later.
@@ -65,7 +61,7 @@ export async function openMachines(
     async [Symbol.asyncDispose]() {
       await machines.close()
       site.close(Date.now())
-      generations.close()
+      systems.close()
     },
   }
 }

@@ -24,7 +24,7 @@ async function answer(asked: Asked): Promise<Answer['bound']> {
     asked.kind === 'begin'
       ? await site.beginAttempt(asked.machine, asked.at)
       : asked.kind === 'bound'
-        ? site.boundOf(asked.machine)
+        ? site.currentAttempt(asked.machine)
         : undefined
   // What was signed in this turn is written before the answer.
   await new Promise((resolve) => void setImmediate(() => setImmediate(resolve)))

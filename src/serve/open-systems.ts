@@ -1,4 +1,4 @@
-/** What generations give to machines: boot files, and the images of their roots. */
+/** The systems that machines boot: their boot files, and the images of their roots. */
 import { join } from 'node:path'
 
 import { bootParts, type BootPart } from '../boots/boot-parts.ts'
@@ -12,9 +12,9 @@ import type { KeptImage } from '../roots/bind.ts'
 import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
 import { openPublished, publishedOf } from '../site/publish/published.ts'
-import type { Bound } from '../site/site.ts'
+import type { CurrentAttempt } from '../site/site.ts'
 
-export interface OpenGeneration {
+export interface OpenSystem {
   /** The image whose files outside the store the machine sees. */
   image: { id: string; directory: string; name: string; toplevel: string }
   /** The images of other generations, whose store paths the machine sees as well. */
@@ -35,7 +35,7 @@ export interface OpenGeneration {
   openIndex(): ImageIndex
 }
 
-export interface GenerationsSettings {
+export interface OpenSystemsSettings {
   state: string
   /** The URL of boot trees, with a slash at its end. */
   http: string
@@ -43,11 +43,11 @@ export interface GenerationsSettings {
   onError: (error: NetimageError) => void
 }
 
-export interface Generations {
+export interface OpenSystems {
   /** @throws `NetimageError` `path-not-found`, `image-damaged` */
-  open(machine: string, bound: Bound): Promise<OpenGeneration>
+  open(machine: string, current: CurrentAttempt): Promise<OpenSystem>
   /** @throws as `open` */
-  openImage(id: string): Promise<OpenGeneration>
+  openImage(id: string): Promise<OpenSystem>
   /** The part of a boot file in the first image that has it. */
   partOf(file: string): BootPart | undefined
   /** Whether machines mount this path as their root. */
@@ -57,10 +57,10 @@ export interface Generations {
   close(): void
 }
 
-export function createGenerations({ state, http, onError }: GenerationsSettings): Generations {
+export function createOpenSystems({ state, http, onError }: OpenSystemsSettings): OpenSystems {
   const indexes = createImageIndexes()
   const opened = new Map<string, Promise<SiteImage>>()
-  const held = new Map<SiteImage, OpenGeneration>()
+  const held = new Map<SiteImage, OpenSystem>()
 
   /** An image that is open cannot be removed from the site. */
   function take(id: string): Promise<SiteImage> {
@@ -87,7 +87,7 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
   function describe(
     image: SiteImage,
     { system, boot, bootTree }: Pick<OpenedSystem, 'system' | 'boot' | 'bootTree'>,
-  ): OpenGeneration {
+  ): OpenSystem {
     const files = new Set(boot.files.map(({ path }) => path))
     const { rootDirectoryName, nfsRoot } = image.options
     const { id, directory } = image
@@ -107,7 +107,7 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
   function withKept(
     image: SiteImage,
     kept: readonly SiteImage[],
-  ): Pick<OpenGeneration, 'keptImages' | 'publishImage' | 'openIndex'> {
+  ): Pick<OpenSystem, 'keptImages' | 'publishImage' | 'openIndex'> {
     return {
       keptImages: kept.map((each) => ({
         ...{ directory: each.directory, name: each.options.rootDirectoryName, identity: each.id },
@@ -125,14 +125,14 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
   }
 
   /** The loaders of an image are looked at once, when it is opened, and not at each boot. */
-  function described(image: SiteImage): OpenGeneration {
+  function described(image: SiteImage): OpenSystem {
     return held.get(image) ?? describe(image, ofImage(image))
   }
 
   /** The store paths of earlier generations are no condition for a boot. */
-  async function openKept(bound: Bound): Promise<SiteImage[]> {
+  async function openKept(current: CurrentAttempt): Promise<SiteImage[]> {
     const images: SiteImage[] = []
-    for (const id of bound.attempt.keptImages) {
+    for (const id of current.attempt.keptImages) {
       try {
         images.push(await take(id))
       } catch (error) {
@@ -143,10 +143,10 @@ export function createGenerations({ state, http, onError }: GenerationsSettings)
   }
 
   return {
-    async open(machine, bound) {
-      const { image: id, published } = bound.generation
+    async open(machine, current) {
+      const { image: id, published } = current.generation
       const image = await take(id)
-      const kept = await openKept(bound)
+      const kept = await openKept(current)
       const system =
         published === undefined
           ? described(image)
