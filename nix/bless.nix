@@ -1,6 +1,9 @@
 # Notes in the machine's root that a boot is good, or which units have failed if it is not. A note also
 # says of which system and which boot it is.
 #
+# The notes lie below /nix, because /var may be on a disk of the machine, or in its memory: the server
+# would not see the notes there. The server removes the notes when the machine boots again.
+#
 # A boot is good if boot-complete.target is reached. A person's units that check the boot are
 # required by this target and come before it.
 {
@@ -16,11 +19,13 @@ let
     pkgs.writeShellScript "note-${name}" ''
       set -euo pipefail
       PATH=${lib.makeBinPath (packages ++ [ pkgs.coreutils ])}
-      file=/var/lib/netimage/${name}
+      directory=/nix/var/netimage
+      file=$directory/${name}
       boot=$(cat /proc/sys/kernel/random/boot_id)
       toplevel=$(readlink -e /run/booted-system)
       more=
       ${findMore}
+      mkdir -p $directory
       printf '{ "version": 1, "bootId": "%s", "toplevel": "%s"%s }\n' "$boot" "$toplevel" "$more" > $file.new
       # The content must be on the disk before the file has its final name.
       sync $file.new
@@ -30,12 +35,9 @@ let
   # Without default dependencies, so that a check may come after any other target.
   unitConfig = {
     DefaultDependencies = false;
-    ConditionPathIsReadWrite = "/var/lib";
+    ConditionPathIsReadWrite = "/nix/var";
   };
-  serviceConfig = {
-    Type = "oneshot";
-    StateDirectory = "netimage";
-  };
+  serviceConfig.Type = "oneshot";
 in
 {
   # Not all releases of nixpkgs have the target. If nixpkgs has it, this adds nothing to it.

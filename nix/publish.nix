@@ -6,7 +6,7 @@
 pkgs.writeShellScript "publish-system" ''
   set -euo pipefail
   export LC_ALL=C PATH=${pkgs.coreutils}/bin
-  directory=/var/lib/netimage/publish
+  directory=/nix/var/netimage/publish
   request=$directory/request
   answer=$directory/answer
   # Seconds.

@@ -5,10 +5,18 @@ import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import { readSmallFile } from '../roots/find-node.ts'
 import type { Sign } from '../site/life/attempts.ts'
 
-/** The directory of the notes, and their names. */
-export const notesDirectory: readonly string[] = ['var', 'lib', 'netimage']
+/**
+ * The directory of the notes. It is below /nix, because /var may be on a disk of the machine, or in
+ * its memory: the server would not see the notes there.
+ */
+export const notesDirectory = ['nix', 'var', 'netimage'] as const
 export const goodNote = 'blessed'
 export const failedNote = 'failed'
+
+/** The names on the way from the root to a note. */
+export function noteAt(note: string): readonly [...directories: string[], note: string] {
+  return [...notesDirectory, note]
+}
 
 /** The machine writes what it likes. A note has some hundred bytes. */
 const maxBytes = 4096
@@ -44,5 +52,5 @@ function noteOf<Schema extends v.GenericSchema>(schema: Schema) {
 }
 
 function readNote(fileSystem: FileSystem, note: string): string | undefined {
-  return readSmallFile(fileSystem, [...notesDirectory, note], maxBytes)
+  return readSmallFile(fileSystem, noteAt(note), maxBytes)
 }

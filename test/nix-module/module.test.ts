@@ -338,11 +338,13 @@ suite('the module', () => {
     const [path = ''] = await world.build({ expression: `(${systemExpression()}).config.${unit}` })
     const commands = `
       mount -t tmpfs tmpfs /run
-      mount -t tmpfs tmpfs /var/lib
-      mkdir /var/lib/netimage /run/toplevel
+      mkdir /run/toplevel
       ln -s toplevel /run/booted-system
+      # Not each computer that runs this test has /nix.
+      sed 's|=/nix/var/netimage$|=/run/nix-var/netimage|' "$1" > /run/unit
+      chmod +x /run/unit
       ${before}
-      $1
+      /run/unit
       ${after}`
     const namespace = ['--map-root-user', '--mount', 'sh', '-euc', commands, 'sh']
     return (await runProgram('unshare', [...namespace, world.realPath(path)])).split('\n')
@@ -352,11 +354,11 @@ suite('the module', () => {
     const [blessed = '', bootId, afterwards] = await runUnit(
       'netimage-bless',
       '',
-      `cat /var/lib/netimage/blessed /proc/sys/kernel/random/boot_id
+      `cat /run/nix-var/netimage/blessed /proc/sys/kernel/random/boot_id
       # Without this program, the next boot cannot write its note safely.
       mount --bind /bin/false /usr/bin/sync
       ln -sfn / /run/booted-system
-      $1 || cat /var/lib/netimage/blessed`,
+      /run/unit || cat /run/nix-var/netimage/blessed`,
     )
     assert.deepEqual(JSON.parse(blessed), { version: 1, bootId, toplevel: '/run/toplevel' })
     assert.equal(afterwards, blessed)
@@ -373,13 +375,13 @@ suite('the module', () => {
       chmod +x /run/systemd-of-test/bin/systemctl
       echo 'dev-disk\x2dby.mount loaded failed failed /dev/disk-by' > /run/failed-units
       echo 'web-answers.service loaded failed failed Web server' >> /run/failed-units`,
-      `cat /var/lib/netimage/failed /proc/sys/kernel/random/boot_id /run/asked
+      `cat /run/nix-var/netimage/failed /proc/sys/kernel/random/boot_id /run/asked
       seq 1000 > /run/failed-units
-      $1
-      grep -o '"[0-9]*"' /var/lib/netimage/failed | tail -n 1
+      /run/unit
+      grep -o '"[0-9]*"' /run/nix-var/netimage/failed | tail -n 1
       : > /run/failed-units
-      $1
-      grep -o '"units".*' /var/lib/netimage/failed`,
+      /run/unit
+      grep -o '"units".*' /run/nix-var/netimage/failed`,
     )
     const units = ['dev-disk\\x2dby.mount', 'web-answers.service']
     assert.deepEqual(JSON.parse(noted), { version: 1, bootId, toplevel: '/run/toplevel', units })

@@ -38,7 +38,7 @@ suite('the boot loader hook', () => {
   /** Runs the hook, with a server that gives these answers one after the other. */
   async function run(answers: Omit<Answer, 'id'>[], times = 'first=900 last=900') {
     const root = freshName()
-    const place = join(root, 'var/lib/netimage/publish')
+    const place = join(root, 'nix/var/netimage/publish')
     const roots = join(root, 'nix/var/nix/gcroots/netimage')
     mkdirSync(join(root, 'nix/store'), { recursive: true })
     for (const each of [roots, place]) mkdirSync(each, { recursive: true })
@@ -47,8 +47,8 @@ suite('the boot loader hook', () => {
     writeFileSync(join(place, 'answer'), earlier)
     const script = [
       ['first=15 last=300', times],
-      ['=/var/lib', `=${root}/var/lib`],
-      ['=/nix/var', `=${root}/nix/var`],
+      ['=/nix/var/netimage', `=${root}/nix/var/netimage`],
+      ['=/nix/var/nix', `=${root}/nix/var/nix`],
       ['sync --file-system /nix/store', `sync --file-system ${root}/nix/store`],
       // The system exists only in the store of the test.
       ['$(readlink -e "$1")', '$1'],

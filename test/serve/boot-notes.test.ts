@@ -14,7 +14,7 @@ const good = JSON.stringify({ version: 1, bootId, toplevel })
 
 suite('the notes about a boot in a root', () => {
   const { fileSystem } = makeRoot(freshName())
-  const put = (name: string, made: Made) => plant(fileSystem, `/var/lib/netimage/${name}`, made)
+  const put = (name: string, made: Made) => plant(fileSystem, `/nix/var/netimage/${name}`, made)
 
   test('say that it is good, or which units have failed', () => {
     assert.equal(readGoodNote(fileSystem), undefined)

@@ -16,7 +16,7 @@ import { waitUntil } from '../support/waiting.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
-const folder = '/var/lib/netimage/publish'
+const folder = '/nix/var/netimage/publish'
 const { toplevel, files } = systemOf('published')
 
 /** @param onLook called after the server has looked at the life of the machine */

@@ -10,8 +10,11 @@ import * as v from 'valibot'
 import { toStorePath, type StorePath } from '../../nix/store-path.ts'
 import { visible } from '../../printable.ts'
 
-/** The directory of both files, as names from the root. */
-export const publishDirectory = ['var', 'lib', 'netimage', 'publish'] as const
+/**
+ * The directory of both files, as names from the root. It is below /nix, because /var may be on a
+ * disk of the machine, or in its memory: the server would not see the request there.
+ */
+export const publishDirectory = ['nix', 'var', 'netimage', 'publish'] as const
 export const requestName = 'request'
 export const answerName = 'answer'
 

@@ -15,7 +15,7 @@ import { imageIn } from './support/images.ts'
 import { kernelPath, makeRoot, plant, plantAll, systemOf, type Made } from './support/roots.ts'
 
 const freshName = freshNames(temporaryDirectory())
-const folder = '/var/lib/netimage/publish'
+const folder = '/nix/var/netimage/publish'
 const { toplevel, files } = systemOf('published')
 
 interface World {
@@ -235,10 +235,10 @@ suite('a request to publish', () => {
     'a link as the directory': (system) => {
       plant(system, '/elsewhere/request', { file: requestFor(toplevel) })
       plant(system, '/elsewhere/answer', { file: '' })
-      const lib = findIn(system, '/var/lib/netimage')
+      const lib = findIn(system, '/nix/var/netimage')
       assert.ok(lib !== undefined)
       system.rename(lib, Buffer.from('publish'), lib, Buffer.from('away'))
-      plant(system, '/var/lib/netimage/publish', { link: '/elsewhere' })
+      plant(system, '/nix/var/netimage/publish', { link: '/elsewhere' })
     },
   }
   for (const [what, make] of Object.entries(nothing)) {
