@@ -11,6 +11,7 @@ import { findStorePath, type LayerImage } from './layer-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
 import { firstOfStore, isOfStore, isOwn } from './numbers.ts'
+import { releaseNode } from './release-node.ts'
 
 export interface StoreWork extends BindWork {
   index: ImageIndex
@@ -146,21 +147,8 @@ export function undoStore(work: StoreWork): Undone {
     return subdirectories
   }
 
-  /** Takes one name from a node that is not of a store path. A node without a name is gone. */
   function release(node: NodeId): void {
-    if (!isOwn(node)) undone.outside = true
-    const ofImage = isOwn(node) ? undefined : now.node(node)
-    const row = database.readNode(node) ?? (ofImage && toRow(ofImage))
-    if (!row || row.links === 0) return
-    const links = row.kind === 'directory' ? 0 : row.links - 1
-    if (links === 0 && row.kind === 'directory') {
-      for (const entry of database.entriesWhere('directory = ?', node)) {
-        if (entry.node !== undefined && !isOfStore(entry.node)) release(entry.node)
-      }
-      database.deleteEntries(node)
-    }
-    if (links === 0 && isOwn(node)) database.deleteNode(node)
-    else database.writeNode({ ...row, links, ownData: row.ownData && links > 0 })
+    if (releaseNode(work, node)) undone.outside = true
   }
 
   /** The machine may have made the path a second time, after it had removed the path of the image. */

@@ -12,6 +12,7 @@ import { randomUUID } from 'node:crypto'
 import * as v from 'valibot'
 
 import { makeDirectory } from '../make-directory.ts'
+import { removeBootFiles, type BootFilePath } from './bind-boot-files.ts'
 import type { BindWork, Given } from './bind-work.ts'
 import { mergeOutside } from './bind-outside.ts'
 import { undoStore, type Undone } from './bind-store.ts'
@@ -53,6 +54,8 @@ export interface Binding {
   keptImages: readonly KeptImage[]
   /** The image of a layer that does not know to which image it was bound. */
   imageBefore: BoundImage | undefined
+  /** Files that say something of one boot. A layer that is bound for another boot loses them. */
+  bootFiles?: readonly BootFilePath[] | undefined
   /**
    * The index of the images that the layer was bound to before; undefined if the first of them cannot
    * be had. The caller closes the index.
@@ -157,7 +160,9 @@ export function bindLayer(
       database.writeMeta('structure', structure)
       writeBinding(database, 'kept', JSON.stringify(nameKept(kept)))
     }
-    if (!isSameImage || undone.outside) countLinks({ ...work, index })
+    const { bootFiles = [] } = binding
+    const isCut = !isKnown && removeBootFiles(work, bootFiles)
+    if (!isSameImage || undone.outside || isCut) countLinks({ ...work, index })
     else if (undone.store || isPathsChanged) countLinks({ ...work, index, onlyStore: true })
     given.write()
     const id = binding.id ?? bound?.id ?? randomUUID()

@@ -18,6 +18,7 @@ import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tryLock, waitForLock } from '../lock.ts'
 import type { Binding, BoundImage, KeptImage } from './bind.ts'
+import type { BootFilePath } from './bind-boot-files.ts'
 import { dataFolder } from './data-files.ts'
 import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
@@ -68,6 +69,8 @@ export interface MachineLayerRequest {
    * Default: it is bound anew only if it was bound to other images.
    */
   boot?: string | undefined
+  /** Files that say something of one boot, which the machine loses at its next boot. Default: none. */
+  bootFiles?: readonly BootFilePath[] | undefined
   /** The most bytes that the layer may take on the disk. Default: no limit. */
   most?: number | undefined
 }
@@ -98,6 +101,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       const binding: Binding = {
         ...{ id: request.boot, image: boundImage(request), imageBefore: before?.image },
         keptImages: request.keptImages ?? [],
+        bootFiles: request.bootFiles,
         indexOf: findImage,
       }
       const { record, result: layer } = useContents(place.directory, found, index, (contents) =>

@@ -17,6 +17,7 @@ import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
 import { folderOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
+import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import type { OpenSystem } from './open-systems.ts'
 import type { Identities } from './identity.ts'
@@ -134,6 +135,7 @@ export function createMachines(settings: MachinesSettings): Machines {
         const layer = openMachineLayer({
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
           ...{ image: system.image, keptImages: system.keptImages, index },
+          bootFiles: [noteAt(goodNote), noteAt(failedNote)],
         })
         root = { system, layer, index }
       } catch (error) {

@@ -22,9 +22,23 @@ export interface RootWatchSettings {
 export interface RootWatch {
   observe: (seen: Observation) => void
   boots: (machine: string) => void
+  /**
+   * To be called when the root of a machine has been opened. An earlier run of the server may have
+   * been killed before it read a note of this boot. Notes of earlier boots are not there any more.
+   */
+  opens: (machine: string) => void
 }
 
 const naming = new Set(['CREATE', 'SYMLINK', 'RENAME', 'LINK'])
+
+/**
+ * A machine may give names as often as it likes. What stands under a name is read once in this time,
+ * and the last name is never missed. Milliseconds.
+ */
+const readMs = 1000
+
+/** Where a watched name was given since it was read last; `open`: in a root that was opened since. */
+type Places = Set<NodeId | 'open'>
 
 /** The caller must call `boots` when a machine begins to boot. */
 export function watchRoots({ machines, report, onSign }: RootWatchSettings): RootWatch {
@@ -40,7 +54,7 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
     report({ ...(mac === undefined ? { address: machine } : { mac }), kind: 'root', step })
   }
 
-  function read(machine: string, node: NodeId): void {
+  function reads(machine: string, node: NodeId): void {
     // A machine reads init at each boot, but registers the store only if it has changed.
     if (told.get(machine)?.has('init')) return
     const root = machines.rootOf(machine)
@@ -50,17 +64,54 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
       tell(machine, 'registered')
   }
 
-  function names(machine: string, directory: NodeId | undefined, name: Buffer): void {
-    const known = watched.get(name.toString('latin1'))
-    const root = known && machines.rootOf(machine)
-    if (!known || !root || findNode(root.fileSystem, known) !== directory) return
-    if (known === profiles) {
+  /** By machine and name, while the name is not to be read. */
+  const resting = new Map<string, Places>()
+
+  function names(machine: string, name: string, place: NodeId | 'open'): void {
+    const places = resting.get(`${machine} ${name}`)
+    if (places) places.add(place)
+    else read(machine, name, new Set([place]))
+  }
+
+  /** @throws `FileSystemError`; it is read again later then */
+  function read(machine: string, name: string, places: Places): void {
+    const [key, later]: [string, Places] = [`${machine} ${name}`, new Set()]
+    resting.set(key, later)
+    const timer = setTimeout(() => {
+      resting.delete(key)
+      if (later.size > 0) readSafely(machine, name, later)
+    }, readMs)
+    timer.unref()
+    try {
+      look(machine, name, places)
+    } catch (error) {
+      for (const place of places) later.add(place)
+      throw error
+    }
+  }
+
+  /** The machine gets the same error when it uses its root, and the error is reported then. */
+  function readSafely(machine: string, name: string, places: Places): void {
+    try {
+      read(machine, name, places)
+    } catch {
+      // It is read again.
+    }
+  }
+
+  function look(machine: string, name: string, places: Places): void {
+    const directory = watched.get(name)
+    const root = directory && machines.rootOf(machine)
+    if (!root) return
+    const found = findNode(root.fileSystem, directory)
+    if (found === undefined || !(places.has(found) || places.has('open'))) return
+    if (name === systemProfile) {
       tell(machine, 'registered')
       const toplevel = profileIn(root.fileSystem)
       if (toplevel !== undefined) onSign(machine, { kind: 'profile', toplevel })
     } else {
-      const isGood = name.equals(Buffer.from(goodNote))
-      const sign = isGood ? readGoodNote(root.fileSystem) : readFailedNote(root.fileSystem)
+      const sign =
+        name === goodNote ? readGoodNote(root.fileSystem) : readFailedNote(root.fileSystem)
       if (sign) onSign(machine, sign)
     }
   }
@@ -68,10 +119,15 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
   return {
     observe({ machine, procedure, node, directory, name }) {
       onSign(machine, { kind: 'alive' })
-      if (procedure === 'READ' && node !== undefined) read(machine, node)
-      else if (naming.has(procedure) && name) names(machine, directory, name)
+      if (procedure === 'READ' && node !== undefined) reads(machine, node)
+      if (!naming.has(procedure) || !name || directory === undefined) return
+      const text = name.toString('latin1')
+      if (watched.has(text)) names(machine, text, directory)
     },
     boots: (machine) => void told.delete(machine),
+    opens(machine) {
+      for (const name of [failedNote, goodNote]) readSafely(machine, name, new Set(['open']))
+    },
   }
 }
 

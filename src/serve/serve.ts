@@ -131,7 +131,10 @@ function wire(
     ...{ gate, state, identities, onError },
     ephemeral: request.ephemeral ?? false,
     layerSize: request.layerSize,
-    onOpen: (machine) => publishing.notice(machine),
+    onOpen(machine) {
+      roots.opens(machine)
+      publishing.notice(machine)
+    },
   })
   unfinished.defer(() => machines.close())
   const onSign = (machine: string, sign: Sign, at = Date.now()) => {
@@ -144,7 +147,7 @@ function wire(
     onBoot: (machine) => roots.boots(machine),
     onCome: (machine) => dhcp.server?.sees(machine),
   })
-  const roots = watchRoots({ machines, onSign, report: both(attention) })
+  const roots: RootWatch = watchRoots({ machines, onSign, report: both(attention) })
   const publishing = startPublishing({ state, site, machines, onError })
   unfinished.defer(() => publishing.close())
   return {

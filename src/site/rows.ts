@@ -35,6 +35,7 @@ const attemptSchema = v.object({
   step: v.exactOptional(v.picklist(bootSteps)),
   trouble: v.exactOptional(v.string()),
   bootId: v.exactOptional(v.string()),
+  otherSystem: v.exactOptional(v.string()),
   upFrom: v.exactOptional(milliseconds),
   unseenFrom: v.exactOptional(milliseconds),
 })

@@ -9,7 +9,7 @@ import { openLayerDatabase } from '../../src/roots/database.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
-import { makeBoundLayers, seen, treeOf, type BoundLayers } from './support/bound-layer.ts'
+import { bootFile, makeBoundLayers, seen, treeOf, type BoundLayers } from './support/bound-layer.ts'
 import { find, put, read } from './support/stored-layers.ts'
 
 const freshName = freshNames(modelDirectory())
@@ -133,6 +133,38 @@ suite('binding a layer to another image', () => {
     const third = layers.image('c', treeOf({ only: 'c', linked: 'c', 'd/e': 'now a file' }))
     const { mode: _, ...rest } = expected
     assert.deepEqual(await layers.within(third, texts), { ...rest, only: 'c' })
+  })
+
+  test('takes away what the machine wrote about its boot before', async () => {
+    const layers = fresh()
+    const note = bootFile.join('/')
+    const image = layers.image('a', treeOf({ 'boot/other': '1' }))
+    const next = layers.image('b', treeOf({ 'boot/other': '2' }))
+    const write = (system: FileSystem) => put(system, note, 'm')
+    const isThere = (system: FileSystem) => find(system, note) !== undefined
+    await layers.within(image, write, { binding: 'first' })
+    assert.ok(await layers.within(image, isThere, { binding: 'first' }))
+    assert.ok(!(await layers.within(image, isThere, { binding: 'second' })))
+    await layers.within(image, write, { binding: 'second' })
+    assert.deepEqual(await layers.within(next, texts, { binding: 'third' }), { 'boot/other': '2' })
+
+    // Another name of the file, a directory, a link in its place, and the file of an image.
+    await layers.within(next, (system) => {
+      write(system)
+      link(system, note, 'kept')
+    })
+    assert.deepEqual(await layers.within(next, texts), { 'boot/other': '2', kept: 'm' })
+    await layers.within(next, (system) => {
+      remove(system, 'boot/other')
+      system.removeDirectory(...place(system, 'boot'))
+      rename(system, 'kept', 'note')
+      const target = { ...made, kind: 'symlink', target: Buffer.from('.') } as const
+      system.create(system.root, Buffer.from('boot'), target)
+    })
+    assert.deepEqual(await layers.within(next, texts), { note: 'm', boot: '.' })
+    const others = fresh()
+    const shipped = others.image('c', treeOf({ [note]: 'image', 'boot/other': '3' }))
+    assert.deepEqual(await others.within(shipped, texts), { 'boot/other': '3' })
   })
 
   test('refuses and changes nothing if the data that stays is in an image that is missing', async () => {

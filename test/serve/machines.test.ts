@@ -1,19 +1,23 @@
 // The cost of all machines together, even of machines that do not exist.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { after, before, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
+import { findNode } from '../../src/roots/find-node.ts'
 import { isInUse, withLayer } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { verifyStoredLayer } from '../../src/roots/verify.ts'
+import { readGoodNote } from '../../src/serve/boot-notes.ts'
 import { candidateOf } from '../../src/site/candidate.ts'
 import { openSiteDatabase } from '../../src/site/database.ts'
 import { addImage } from '../../src/site/images/add-image.ts'
 import { machinesByImage } from '../../src/site/images/users.ts'
 import { decide } from '../../src/site/life/choose.ts'
 import type { Generation } from '../../src/site/life/life.ts'
+import { plant } from '../site/publish/support/roots.ts'
 import { assertError } from '../support/errors.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -102,6 +106,22 @@ suite('the machines of a server', () => {
     const next = await rootOf(created, name)
     assert.equal(next.path, '/srv/other')
     assert.ok(next.fileSystem.lookup(next.fileSystem.root, Buffer.from('mine')))
+    assert.deepEqual(created.errors, [])
+  })
+
+  test('begin an attempt without the notes of the boot before', async () => {
+    await using created = await create('noted')
+    const name = '10.0.0.7'
+    const note = JSON.stringify({ version: 1, bootId: randomUUID(), toplevel: '/nix/store/x' })
+    const { fileSystem } = await rootOf(created, name)
+    for (const each of ['blessed', 'failed']) {
+      plant(fileSystem, `/nix/var/netimage/${each}`, { file: note })
+    }
+    assert.ok(readGoodNote(fileSystem))
+    await created.boots(name)
+    const { fileSystem: next } = await rootOf(created, name)
+    const notes = findNode(next, ['nix', 'var', 'netimage'])
+    assert.deepEqual([...next.list(notes ?? assert.fail(), 0)], [])
     assert.deepEqual(created.errors, [])
   })
 

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { FileSystemError, type FileSystem } from '../../src/protocols/nfs/file-system.ts'
 import { watchRoots } from '../../src/serve/root-signs.ts'
 import { statusOf } from '../../src/site/status.ts'
 import { newLife, type Generation } from '../../src/site/life/life.ts'
@@ -11,14 +12,24 @@ import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 const freshName = freshNames(temporaryDirectory())
 const toplevel = '/nix/store/00000000000000000000000000000000-nixos-system'
 const profiles = '/nix/var/nix/profiles'
+const notes = '/nix/var/netimage'
 const bootId = '6b3a7d0e-4c57-4c5e-9d5f-0f1f2a3b4c5d'
+
+const good = JSON.stringify({ version: 1, bootId, toplevel })
 
 function open() {
   const { fileSystem } = makeRoot(freshName())
   const signs: unknown[] = []
   const steps: string[] = []
-  const { observe } = watchRoots({
-    machines: { rootOf: () => ({ fileSystem, isInit: () => false }) },
+  /** Files that the server has read, and how often it is to fail from now on. */
+  const disk = { reads: 0, failures: 0 }
+  const read: FileSystem['read'] = (...what) => {
+    disk.reads++
+    if (disk.failures-- > 0) throw new FileSystemError('EIO', 'the disk fails')
+    return fileSystem.read(...what)
+  }
+  const { observe, opens } = watchRoots({
+    machines: { rootOf: () => ({ fileSystem: { ...fileSystem, read }, isInit: () => false }) },
     report: ({ step }) => void steps.push(step),
     onSign: (_machine, sign) => void (sign.kind === 'alive' || signs.push(sign)),
   })
@@ -31,7 +42,7 @@ function open() {
     )
     observe({ machine: 'pi1', procedure: 'RENAME', directory, name })
   }
-  return { fileSystem, signs, steps, renames }
+  return { fileSystem, signs, steps, renames, disk, opens: () => opens('pi1') }
 }
 
 suite('a root', () => {
@@ -53,15 +64,71 @@ suite('a root', () => {
     }
   })
 
-  test('tells the note that a boot is good only from the directory of the notes', () => {
+  test('tells the note that a boot is good only from the directory of the notes', (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] })
     const { fileSystem, signs, renames } = open()
-    const file = JSON.stringify({ version: 1, bootId, toplevel })
-    plant(fileSystem, '/tmp/blessed', { file })
-    plant(fileSystem, '/var/lib/netimage/blessed', { file })
+    plant(fileSystem, '/tmp/blessed', { file: good })
+    plant(fileSystem, `${notes}/blessed`, { file: good })
     renames('/tmp/blessed')
     assert.deepEqual(signs, [])
-    renames('/var/lib/netimage/blessed')
+    context.mock.timers.tick(1000)
+    renames(`${notes}/blessed`)
     assert.deepEqual(signs, [{ kind: 'bless', bootId, toplevel }])
+  })
+
+  // The server may have been killed between the note and its own record of it.
+  test('tells the notes of this boot when it is opened', () => {
+    const none = open()
+    none.opens()
+    assert.deepEqual(none.signs, [])
+    const { fileSystem, signs, steps, opens } = open()
+    plant(fileSystem, `${notes}/blessed`, { file: good })
+    plant(fileSystem, `${notes}/failed`, { file: '{ "version": 1, "units": ["web.service"] }' })
+    plant(fileSystem, `${profiles}/system`, { link: toplevel })
+    opens()
+    assert.deepEqual(signs, [
+      { kind: 'trouble', trouble: 'boot-complete.target was not reached: web.service' },
+      { kind: 'bless', bootId, toplevel },
+    ])
+    assert.deepEqual(steps, [])
+  })
+
+  test('is read once a second, however often a machine names a note, and its last note is not missed', (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] })
+    const { fileSystem, signs, disk, renames } = open()
+    const other = bootId.replace('6', '7')
+    for (let count = 0; count < 100; count++) {
+      plant(fileSystem, `${notes}/blessed`, {
+        file: good.replace(bootId, count < 99 ? bootId : other),
+      })
+      renames(`${notes}/blessed`)
+    }
+    assert.deepEqual([signs, disk.reads], [[{ kind: 'bless', bootId, toplevel }], 1])
+    context.mock.timers.tick(1000)
+    assert.deepEqual(
+      [signs.slice(1), disk.reads],
+      [[{ kind: 'bless', bootId: other, toplevel }], 2],
+    )
+    context.mock.timers.tick(5000)
+    assert.equal(disk.reads, 2)
+  })
+
+  test('is read again if a note could not be read', (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] })
+    const { fileSystem, signs, disk, renames, opens } = open()
+    plant(fileSystem, `${notes}/blessed`, { file: good })
+    for (const begin of [
+      () => assert.throws(() => renames(`${notes}/blessed`), FileSystemError),
+      opens,
+    ]) {
+      disk.failures = 2
+      begin()
+      context.mock.timers.tick(1000)
+      assert.deepEqual(signs.splice(0), [])
+      context.mock.timers.tick(1000)
+      assert.deepEqual(signs.splice(0), [{ kind: 'bless', bootId, toplevel }])
+      context.mock.timers.tick(1000)
+    }
   })
 })
 

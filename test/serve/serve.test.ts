@@ -2,6 +2,7 @@
 // projects. test/e2e shows that machines boot from it.
 
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { appendFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -112,6 +113,32 @@ suite('netimage serve', () => {
     const boots = await netimage(['boots', '127.0.0.1', '--state', state])
     assert.match(boots.stdout, /^127\.0\.0\.1 .* mount .*loader [\d.]+ s, mount/m)
     assert.match(boots.stdout, /nfs mount .*path=\/srv\/test/)
+  })
+
+  test('finds the note that a boot is good when it starts again, if it was killed before it read it', async () => {
+    const flags = ['--allow', 'any', '--state', workspace.path('noted')]
+    const server = await start(...flags)
+    using machine = await connectNfs(server.ports.nfs)
+    const { handle: root } = await machine.mount('/srv/test')
+    const attributes = [0, 0, 0, 0, 0, 0]
+    const store = await machine.find(root, 'nix')
+    await machine.done('MKDIR', [store, 'var', attributes])
+    await machine.done('MKDIR', [await machine.find(store, 'var'), 'netimage', attributes])
+    const place = await machine.find(store, 'var', 'netimage')
+    await machine.done('CREATE', [place, 'blessed', 0, attributes])
+    // The server reads the note when it gets its name. Then the note was empty.
+    const bootId = randomUUID()
+    const toplevel = `/${servedFile.slice(0, -1).join('/')}`
+    const note = JSON.stringify({ version: 1, bootId, toplevel })
+    const file = await machine.find(place, 'blessed')
+    await machine.done('WRITE', [file, wide(0), note.length, 2, note])
+    server.child.kill('SIGKILL')
+    await server.ended
+    const again = await start(...flags)
+    await runProgram(findProgram('nfs-ls'), [nfsUrl(again.ports)])
+    await stop(again)
+    const status = await netimage(['site', 'status', '127.0.0.1', '--json', ...flags.slice(2)])
+    assert.match(status.stdout, new RegExp(bootId))
   })
 
   test('shows a machine only its own layer, whatever handles it has, and keeps the image', async () => {

@@ -207,8 +207,11 @@ function bless(
   const { machine } = life
   const { number } = generation
   if (toplevel !== generation.toplevel) {
+    // The machine may write its note as often as it likes.
+    if (attempt.otherSystem !== undefined) return unchanged(life)
     const reason = `the machine runs ${toplevel} instead of ${generation.toplevel}`
-    return { life, told: [{ machine, kind: 'other system', generation: number, reason }] }
+    const noted = withAttempt(life, { ...attempt, otherSystem: toplevel })
+    return { life: noted, told: [{ machine, kind: 'other system', generation: number, reason }] }
   }
   const blessed: Attempt = { ...attempt, bootId }
   if (attempt.outcome === 'running') {

@@ -73,6 +73,8 @@ export interface Attempt {
   trouble?: string
   /** The boot id that the machine told. */
   bootId?: string
+  /** The system that the machine told first, if it is not that of the generation. */
+  otherSystem?: string
   /** The uptime at which the machine was up: blessed, or init was read. */
   upFrom?: number
   /** The uptime since which the machine is not seen, because the server ended meanwhile. */

@@ -40,6 +40,9 @@ export function treeOf(files: Record<string, string>): Map<string, TreeNode> {
   return tree
 }
 
+/** The file that all these layers lose at their next boot. */
+export const bootFile = ['boot', 'note'] as const
+
 export interface BoundLayers {
   directory: string
   /** Makes an image. Store paths are in a directory that all images share. */
@@ -79,6 +82,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       id: id ?? `boot ${bindings++}`,
       image: placeOf(image),
       imageBefore: undefined,
+      bootFiles: [bootFile],
       keptImages: kept.map(placeOf),
       indexOf(before, keptImages) {
         const known = images.get(before.identity)

@@ -1,0 +1,46 @@
+/**
+ * Removes the files of a layer that say something of one boot only. So a file with such a name was
+ * written in the boot in which it is read: this needs no clock and no trust in the times of files.
+ */
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { BindWork } from './bind-work.ts'
+import { placeInImage } from './directories.ts'
+import { rootNode } from './numbers.ts'
+import { releaseNode } from './release-node.ts'
+
+/** The names on the way from the root to a file. */
+export type BootFilePath = readonly [...directories: string[], file: string]
+
+/**
+ * To be called in a transaction, when nothing of a store path has a name elsewhere any more. Follows
+ * no links, and removes no directories.
+ *
+ * @returns whether a file that an image brings outside the store paths has lost a name
+ */
+export function removeBootFiles(
+  work: Pick<BindWork, 'database' | 'now'>,
+  paths: readonly BootFilePath[],
+): boolean {
+  const { database, now } = work
+
+  function childOf(directory: NodeId, name: Buffer): NodeId | undefined {
+    const entry = database.readEntry(directory, name)
+    return entry ? entry.node : now.child(directory, name)
+  }
+
+  function remove(path: BootFilePath): boolean {
+    const names = path.map((name) => Buffer.from(name))
+    const file = names.pop()
+    let directory: NodeId | undefined = rootNode
+    for (const name of names) directory = directory && childOf(directory, name)
+    const node = file && directory && childOf(directory, file)
+    if (!file || !directory || !node) return false
+    if ((database.readNode(node) ?? now.node(node))?.kind === 'directory') return false
+    const isInImage = now.child(directory, file) !== undefined
+    if (!isInImage) database.deleteEntry(directory, file)
+    else database.writeEntry(directory, { name: file, node: undefined, cookie: placeInImage })
+    return releaseNode(work, node)
+  }
+
+  return paths.map(remove).includes(true)
+}

@@ -1,0 +1,30 @@
+/** Takes names away from the nodes of a layer that is being bound: see bind.ts. */
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { BindWork } from './bind-work.ts'
+import { toRow } from './nodes.ts'
+import { isOfStore, isOwn } from './numbers.ts'
+
+/**
+ * Takes one name from a node that is not of a store path. A node without a name is gone, with
+ * everything in it.
+ *
+ * @returns whether a file that an image brings outside the store paths has lost a name
+ */
+export function releaseNode(work: Pick<BindWork, 'database' | 'now'>, node: NodeId): boolean {
+  const { database, now } = work
+  const ofImage = isOwn(node) ? undefined : now.node(node)
+  const row = database.readNode(node) ?? (ofImage && toRow(ofImage))
+  let isOutside = !isOwn(node)
+  if (!row || row.links === 0) return isOutside
+  const links = row.kind === 'directory' ? 0 : row.links - 1
+  if (links === 0 && row.kind === 'directory') {
+    for (const entry of database.entriesWhere('directory = ?', node)) {
+      if (entry.node === undefined || isOfStore(entry.node)) continue
+      isOutside = releaseNode(work, entry.node) || isOutside
+    }
+    database.deleteEntries(node)
+  }
+  if (links === 0 && isOwn(node)) database.deleteNode(node)
+  else database.writeNode({ ...row, links, ownData: row.ownData && links > 0 })
+  return isOutside
+}
