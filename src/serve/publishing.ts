@@ -2,7 +2,7 @@
 import type { NetimageError } from '../errors.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
-import { badBefore } from '../site/life/choose.ts'
+import { findKnown, type Assigned } from '../site/life/choose.ts'
 import { keptOf, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
@@ -38,22 +38,34 @@ export function startPublishing({
     const candidate = { image, published: id, keptImages, toplevel, blesses }
     const assigned = await site.assign(machine, candidate, Date.now(), 'machine')
     if ('refused' in assigned) return wasBad(machine, assigned.refused)
-    const { result, generation } = assigned
-    const keep = toplevelsOf(site.lifeOf(machine))
+    return taken(machine, assigned)
+  }
+
+  function taken(machine: string, { result, generation }: Pick<Assigned, 'result' | 'generation'>) {
+    const { number } = generation
     const says = {
-      new: 'The machine boots it next, in trial.',
-      same: 'The machine boots it already.',
-      back: 'The machine boots it next: it was good before.',
+      new: [
+        `The server made generation ${number} of this machine.`,
+        'The machine boots it next, in trial.',
+      ],
+      same: [`This is generation ${number} of this machine.`, 'The machine boots it already.'],
+      back: [
+        `This is generation ${number} of this machine.`,
+        'The machine boots it next: it was good before.',
+      ],
     }
-    return { number: generation.number, keep, says: [says[result]] }
+    return { keep: toplevelsOf(site.lifeOf(machine)), says: says[result] }
   }
 
   return createPublishing({
     ...{ rootOf, take, onError },
     directoryOf: (machine) => publishedOf(state, machine),
-    refusalOf(machine, toplevel) {
-      const bad = badBefore(site.lifeOf(machine), toplevel)
-      return bad && wasBad(machine, bad)
+    known(machine, toplevel) {
+      const known = findKnown(site.lifeOf(machine), { toplevel })
+      if (!known) return undefined
+      if ('refused' in known) return wasBad(machine, known.refused)
+      const isImage = known.generation.published === undefined
+      return known.result === 'same' && isImage ? taken(machine, known) : undefined
     },
     needed: (machine) =>
       new Set(keptOf(site.lifeOf(machine)).flatMap(({ published }) => published ?? [])),

@@ -17,6 +17,7 @@ const generationSchema = v.object({
   blesses: v.boolean(),
   madeAt: milliseconds,
   verdict: v.picklist(['trial', 'good', 'bad']),
+  verdictNumber: v.exactOptional(count),
   reason: v.exactOptional(v.string()),
   failures: count,
   spent: milliseconds,

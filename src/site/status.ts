@@ -15,9 +15,9 @@ export interface MachineStatus {
   alarms: readonly string[]
 }
 
-/** Without the times that are measured in the uptime of servers: they tell a person nothing. */
+/** Without times in the uptime of servers and the numbers of verdicts: they tell a person nothing. */
 export type ShownAttempt = Omit<Attempt, 'from' | 'upFrom' | 'unseenFrom'>
-export type ShownGeneration = Omit<Generation, 'spent'>
+export type ShownGeneration = Omit<Generation, 'spent' | 'verdictNumber'>
 
 /** @param uptime the time in which servers ran, until now. Milliseconds. */
 export function statusOf(life: Life, name: string | undefined, uptime: number): MachineStatus {
@@ -49,7 +49,7 @@ export function shownAttempt(attempt: Attempt): ShownAttempt {
 }
 
 export function shownGeneration(generation: Generation): ShownGeneration {
-  const { spent: _, ...shown } = generation
+  const { spent: _, verdictNumber: _number, ...shown } = generation
   return shown
 }
 

@@ -7,6 +7,7 @@ import { publishedOf } from '../../src/site/publish/published.ts'
 import { startPublishing } from '../../src/serve/publishing.ts'
 import { openSiteDatabase } from '../../src/site/database.ts'
 import { decide } from '../../src/site/life/choose.ts'
+import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
 import { imageIn } from '../site/publish/support/images.ts'
@@ -19,15 +20,19 @@ const mac = 'dc:a6:32:01:02:03'
 const folder = '/nix/var/netimage/publish'
 const { toplevel, files } = systemOf('published')
 
-/** @param onLook called after the server has looked at the life of the machine */
-async function start(onLook: (state: string) => void = () => {}) {
+/**
+ * @param onLook called after the server has looked at the life of the machine
+ * @param image what the machine boots at first
+ */
+async function start(onLook: (state: string) => void = () => {}, image: Partial<Candidate> = {}) {
   const state = freshName()
   const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
   const root = makeRoot(freshName())
   const { fileSystem } = root
   plantAll(fileSystem, files)
   const answer = plant(fileSystem, `${folder}/answer`, { file: '' })
-  await site.beginAttempt(mac, 0, candidate('image'))
+  await site.beginAttempt(mac, 0, candidate('image', image))
+  const errors: Error[] = []
   const system = { publishImage: imageIn(freshName(), {}) }
   const publishing = startPublishing({
     state,
@@ -40,7 +45,7 @@ async function start(onLook: (state: string) => void = () => {}) {
       },
     },
     machines: { rootOf: () => ({ fileSystem, system }) },
-    onError: assert.ifError,
+    onError: (error) => errors.push(error),
   })
   const read = () => {
     const bytes = Buffer.alloc(fileSystem.attributes(answer).size)
@@ -53,7 +58,11 @@ async function start(onLook: (state: string) => void = () => {}) {
       plant(fileSystem, `${folder}/request`, { file: text })
       publishing.notice(mac)
       const isFinal = new RegExp(`^id ${id}\nstatus (?!working)`)
-      await waitUntil(`the answer to ${id}`, () => isFinal.test(read()))
+      await waitUntil(`the answer to ${id}`, () => {
+        // An error may be the reason why no answer comes.
+        assert.deepEqual(errors, [])
+        return isFinal.test(read())
+      })
       return read()
     },
     async [Symbol.asyncDispose]() {
@@ -100,4 +109,25 @@ test('a published system is refused if a person says bad while its boot files ar
   const published = publishedOf(world.state, mac)
   assert.ok(existsSync(published))
   assert.equal(readdirSync(published).length, 1)
+})
+
+test('nixos-rebuild makes no generation of the system that the image of the machine has', async () => {
+  await using world = await start(() => {}, { toplevel })
+  const before = world.site.lifeOf(mac)
+  assert.match(
+    await world.publish('same'),
+    /status published\n.*generation 1 of this machine\..*\n.*boots it already/,
+  )
+  assert.deepEqual(world.site.lifeOf(mac), before)
+  assert.ok(!existsSync(publishedOf(world.state, mac)))
+})
+
+test('nixos-rebuild does not bring back the system of an image that was bad', async () => {
+  await using world = await start()
+  const image = candidate('bad image', { toplevel })
+  await world.site.assign(mac, image, 0, 'person')
+  say(world.state, 2, 'bad')
+  assert.match(await world.publish('bad'), refusal)
+  say(world.state, 2, 'good')
+  assert.match(await world.publish('good'), /status published\n/)
 })

@@ -2,15 +2,19 @@
 import {
   generationOf,
   goodBefore,
-  identityOf,
+  isAlike,
+  isWanted,
   judge,
   leaveBad,
+  verdictNumberOf,
+  wantedOf,
   withGeneration,
   type Candidate,
   type Changed,
   type Generation,
   type Life,
   type Now,
+  type Wanted,
 } from './life.ts'
 
 /** `default`: the image that the server gives to all machines for which nobody chose one. */
@@ -19,8 +23,8 @@ export type Chooser = 'person' | 'machine' | 'default'
 export interface Assigned extends Changed {
   /**
    * - `new`: a new generation is in trial
-   * - `same`: the machine boots this already
-   * - `back`: the machine goes back to its last good generation, which is the same
+   * - `same`: the machine boots this next already
+   * - `back`: the machine goes back to its last good generation, which is this
    */
   result: 'new' | 'same' | 'back'
   generation: Generation
@@ -41,20 +45,15 @@ export function assign(
   now: Now,
   by: Chooser,
 ): Assigned | Refused {
-  const identity = identityOf(candidate)
-  const bad = badBefore(life, identity)
-  if (bad) return { refused: bad }
+  const known = findKnown(life, wantedOf(candidate))
+  if (known && 'refused' in known) return known
   const chosen: Life = { ...life, isChosen: by !== 'default' }
-  const current = generationOf(life, life.current)
-  if (current && identityOf(current) === identity) {
-    return { life: chosen, told: [], result: 'same', generation: current }
+  if (known?.result === 'same') {
+    // A machine that builds again what it boots already has chosen nothing else.
+    return { life: by === 'machine' ? life : chosen, told: [], ...known }
   }
   const left = leaveTrial(chosen)
-  const lastGood = generationOf(life, life.lastGood)
-  if (lastGood && identityOf(lastGood) === identity) {
-    const life = { ...left, current: lastGood.number }
-    return { life, told: [], result: 'back', generation: lastGood }
-  }
+  if (known) return { life: { ...left, current: known.generation.number }, told: [], ...known }
   const generation: Generation = {
     ...candidate,
     number: (life.generations.at(-1)?.number ?? 0) + 1,
@@ -67,17 +66,32 @@ export function assign(
   return { life: next, told: [], result: 'new', generation }
 }
 
+/** Why something needs no new generation. The results are those of `assign`. */
+export type Known = Pick<Assigned, 'generation'> & { result: 'same' | 'back' }
+
+/** @returns undefined if the machine is to try this in a new generation */
+export function findKnown(life: Life, wanted: Wanted): Known | Refused | undefined {
+  const current = generationOf(life, life.current)
+  if (current && current.verdict !== 'bad' && isWanted(current, wanted)) {
+    return { result: 'same', generation: current }
+  }
+  const lastGood = generationOf(life, life.lastGood)
+  if (lastGood && isWanted(lastGood, wanted)) return { result: 'back', generation: lastGood }
+  const bad = badBefore(life, wanted)
+  return bad && { refused: bad }
+}
+
 /**
  * Whether this was bad on the machine. The newest verdict counts: a person may have said that it is
  * good after all.
  *
- * @param identity of a candidate (`identityOf`)
  * @returns the generation that was bad
  */
-export function badBefore(life: Life, identity: string): Generation | undefined {
-  const judged = life.generations.findLast(
-    (each) => identityOf(each) === identity && each.verdict !== 'trial',
-  )
+function badBefore(life: Life, wanted: Wanted): Generation | undefined {
+  const judged = life.generations
+    .filter((each) => each.verdict !== 'trial' && isAlike(wantedOf(each), wanted))
+    .toSorted((one, other) => verdictNumberOf(one) - verdictNumberOf(other))
+    .at(-1)
   return judged?.verdict === 'bad' ? judged : undefined
 }
 

@@ -41,6 +41,8 @@ export interface Generation extends Candidate {
   number: number
   madeAt: number
   verdict: Verdict
+  /** The verdicts of a machine are numbered in the order in which they were given, from 1. */
+  verdictNumber?: number
   /** Why the verdict is not `trial`, or why a trial ended without one. */
   reason?: string
   /** How many attempts of the trial have failed. */
@@ -163,12 +165,31 @@ export function runningAttempt(life: Life): Attempt | undefined {
   return last?.outcome === 'running' ? last : undefined
 }
 
+/** What is to be booted: an image or, without `image`, a system that the machine published. */
+export interface Wanted {
+  toplevel: string
+  image?: string
+}
+
+export function wantedOf({ image, toplevel, published }: Omit<Candidate, 'blesses'>): Wanted {
+  return published === undefined ? { toplevel, image } : { toplevel }
+}
+
+/** Whether the generation is what is wanted. The image of a system brings the system as well. */
+export function isWanted(generation: Generation, { toplevel, image }: Wanted): boolean {
+  if (image === undefined) return generation.toplevel === toplevel
+  return generation.published === undefined && generation.image === image
+}
+
 /**
- * Two candidates with the same identity are the same thing to boot. It is the id of an image, or the
- * store path of a published system.
+ * Whether a verdict on one holds for the other. Two images of one system differ in how their boot
+ * files were made, or in their files outside the store: this may be what makes one of them bad. The
+ * server makes the boot files of a published system in the way of an image with which the machine
+ * runs: so only the system can be bad.
  */
-export function identityOf({ image, toplevel, published }: Omit<Candidate, 'blesses'>): string {
-  return published === undefined ? image : toplevel
+export function isAlike(one: Wanted, other: Wanted): boolean {
+  if (one.image !== undefined && other.image !== undefined) return one.image === other.image
+  return one.toplevel === other.toplevel
 }
 
 /**
@@ -227,7 +248,11 @@ export function judge(
   badBy?: number,
 ): Changed {
   const { badBy: _, ...rest } = generation
-  const judged = { ...rest, verdict, reason, ...(badBy !== undefined && { badBy }) }
+  const verdictNumber = Math.max(0, ...life.generations.map(verdictNumberOf)) + 1
+  const judged = {
+    ...{ ...rest, verdict, verdictNumber, reason },
+    ...(badBy !== undefined && { badBy }),
+  }
   const { machine, current, lastGood } = life
   const told: Told[] = [{ machine, kind: verdict, generation: judged.number, reason }]
   let next = withGeneration(life, judged)
@@ -247,6 +272,11 @@ export function judge(
     else next = { ...next, current: next.lastGood }
   }
   return { life: next, told }
+}
+
+/** Earlier versions did not number verdicts. */
+export function verdictNumberOf({ verdictNumber = 0 }: Generation): number {
+  return verdictNumber
 }
 
 /** A machine that stayed with a bad generation leaves it once there is a good one. */

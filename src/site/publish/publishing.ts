@@ -32,11 +32,9 @@ export interface PublishRoot {
 }
 
 export interface Taken {
-  /** Of the generation. */
-  number: number
   /** Systems that the machine must keep in its store, so that it can go back to them. */
   keep: readonly StorePath[]
-  /** What happens next, in sentences for the person who runs nixos-rebuild. */
+  /** The generation, and what happens next: sentences for the person who runs nixos-rebuild. */
   says: readonly string[]
 }
 
@@ -45,8 +43,11 @@ export interface PublishingSettings {
   rootOf: (machine: string) => PublishRoot | undefined
   /** The directory for the published systems of a machine. */
   directoryOf: (machine: string) => string
-  /** Why the machine must not get this system again; undefined if it may. */
-  refusalOf: (machine: string, toplevel: StorePath) => Refusal | undefined
+  /**
+   * The answer if no boot files are to be made: the machine boots an image of this system already, or
+   * must not get this system again.
+   */
+  known: (machine: string, toplevel: StorePath) => Taken | Refusal | undefined
   /**
    * Makes a generation of the machine from the published system. The same published system may come
    * again: after a restart, or if the machine could not be told. Then it is the same generation. It
@@ -86,7 +87,7 @@ interface Asking {
 }
 
 export function createPublishing(settings: PublishingSettings): Publishing {
-  const { rootOf, directoryOf, refusalOf, take, needed: neededOf, onError } = settings
+  const { rootOf, directoryOf, known: knownOf, take, needed: neededOf, onError } = settings
   const now = settings.now ?? (() => performance.now())
   const asking = new Map<string, Asking>()
   const running = new Set<Promise<void>>()
@@ -162,8 +163,8 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   ): Promise<Omit<Answer, 'id'> | undefined> {
     const warnings: string[] = []
     try {
-      const refusal = refusalOf(machine, toplevel)
-      if (refusal) return refuse(refusal)
+      const known = knownOf(machine, toplevel)
+      if (known) return 'why' in known ? refuse(known) : { status: 'published', ...known }
       const published = await publish({
         ...{ view: root.fileSystem, image: root.image, toplevel, signal },
         directory: directoryOf(machine),
@@ -174,21 +175,20 @@ export function createPublishing(settings: PublishingSettings): Publishing {
         await removeUnneeded(machine)
         return refuse(taken)
       }
-      const { number, keep, says } = taken
-      await removeUnneeded(machine, published.id)
-      const numbered = `The server made generation ${number} of this machine.`
+      const { keep, says } = taken
+      await removeUnneeded(machine)
       const warned = warnings.map((warning) => `Warning: ${warning}`)
-      return { status: 'published', keep, says: [numbered, ...says, ...warned] }
+      return { status: 'published', keep, says: [...says, ...warned] }
     } catch (error) {
       return isOpen(machine, root) ? refuse(refusalFor(error)) : undefined
     }
   }
 
   /** Removes the published systems of generations that are gone. */
-  async function removeUnneeded(machine: string, ...kept: string[]): Promise<void> {
+  async function removeUnneeded(machine: string): Promise<void> {
     const directory = directoryOf(machine)
     try {
-      const needed = new Set([...neededOf(machine), ...kept])
+      const needed = neededOf(machine)
       for (const name of await readdir(directory)) {
         if (!needed.has(name)) await rm(join(directory, name), { recursive: true, force: true })
       }

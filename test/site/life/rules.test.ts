@@ -2,8 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { assign, decide, offer, rollback } from '../../../src/site/life/choose.ts'
-import { defaultPolicy, keptOf, lastAttempt, neededImages } from '../../../src/site/life/life.ts'
+import { assign, decide, offer, rollback, type Chooser } from '../../../src/site/life/choose.ts'
+import {
+  defaultPolicy,
+  keptOf,
+  lastAttempt,
+  neededImages,
+  type Candidate,
+} from '../../../src/site/life/life.ts'
 import { assignAllowed, candidate, minutes, simulate } from './support/simulate.ts'
 
 /** Lets a machine boot an image until the image is good. */
@@ -216,6 +222,53 @@ suite('a choice', () => {
       assignAllowed(machine.life, candidate('b'), machine.now, 'person').generation.number,
       3,
     )
+  })
+
+  // Whether a machine gets a system in an image or builds the system itself, the system is the same.
+  test('of what was bad is refused, also if the machine published it and the image brings it', () => {
+    const machine = madeGood('a')
+    const image = candidate('b')
+    const otherImage = candidate('c', { toplevel: image.toplevel })
+    const published = candidate('a', { toplevel: image.toplevel, published: 'own' })
+    const fail = (wanted: Candidate, by: Chooser) => {
+      machine.apply((life) => assignAllowed(life, wanted, machine.now, by))
+      for (let round = 0; round < 4; round++) machine.begin()
+    }
+    const refused = (wanted: Candidate) => {
+      const assigned = assign(machine.life, wanted, machine.now, 'person')
+      return 'refused' in assigned ? assigned.refused.number : undefined
+    }
+    fail(image, 'person')
+    assert.deepEqual([image, published].map(refused), [2, 2])
+    // It has other boot files, so these may be what is good.
+    assert.equal(refused(otherImage), undefined)
+    machine.apply((life) => decide(life, 2, 'good') ?? assert.fail())
+    assert.equal(refused(published), undefined)
+    fail(published, 'machine')
+    assert.deepEqual([image, otherImage, published].map(refused), [3, 3, 3])
+    // The newest word counts, whichever of the two generations it is about.
+    machine.apply((life) => decide(life, 2, 'good') ?? assert.fail())
+    assert.deepEqual([image, otherImage, published].map(refused), [undefined, 3, undefined])
+    machine.apply((life) => decide(life, 3, 'bad') ?? assert.fail())
+    assert.deepEqual([image, published].map(refused), [3, 3])
+  })
+
+  test('that a machine published is no new one if its image has this system', () => {
+    const machine = simulate()
+    machine.apply((life) => offer(life, candidate('a'), machine.now))
+    const own = candidate('a', { published: 'own' })
+    const publish = () => assignAllowed(machine.life, own, machine.now, 'machine')
+    for (const verdict of ['trial', 'good']) {
+      assert.equal(machine.verdict(1), verdict)
+      assert.deepEqual([publish().result, publish().life], ['same', machine.life])
+      machine.comesUp()
+    }
+    machine.assign('b')
+    assert.deepEqual([publish().result, publish().life.current], ['back', 1])
+    // The files outside the store and the boot files of an image are its own.
+    machine.apply((life) => assignAllowed(life, candidate('c'), machine.now, 'machine'))
+    const image = candidate('d', { toplevel: candidate('c').toplevel })
+    assert.equal(assignAllowed(machine.life, image, machine.now, 'person').result, 'new')
   })
 
   test('replaces a waiting trial, and numbers are not used again', () => {

@@ -25,8 +25,12 @@ interface World {
   /** The request of a hook: the answer file is made before. */
   request: (text: string) => void
   answer: () => string
+  /** Waits until it is so. An error may be the reason why it never is, so the first one is thrown. */
+  until: (what: string, isSo: () => boolean) => Promise<void>
   /** Waits until the answer to `id` is more than that the server works. */
   answerTo: (id: string) => Promise<string>
+  /** Of the published systems, in the order in which they came. */
+  ids: string[]
   /** The generations that were made: the kernel that each boots. */
   generations: string[]
   errors: string[]
@@ -61,7 +65,7 @@ function makeWorld(
       return { fileSystem, image }
     },
     directoryOf: () => published,
-    refusalOf: () => undefined,
+    known: () => undefined,
     async take(_machine, { id, bootTree, system, blesses, keptImages: kept }) {
       keptImages.push(kept)
       blessing.push(blesses)
@@ -70,15 +74,21 @@ function makeWorld(
         const kernel = sharedPath(system.entries[0]?.kernel ?? '')
         generations.push(readFileSync(join(bootTree, kernel), 'utf8'))
       }
-      return { number: ids.indexOf(id) + 1, keep: [system.toplevel], says: ['It has 3 tries.'] }
+      const numbered = `This is generation ${ids.indexOf(id) + 1}.`
+      return { keep: [system.toplevel], says: [numbered, 'It has 3 tries.'] }
     },
     needed: () => new Set(ids),
     onError: ({ message }) => errors.push(message),
     ...settings,
   })
+  const until = (what: string, isSo: () => boolean) =>
+    waitUntil(what, () => {
+      assert.deepEqual(errors, [])
+      return isSo()
+    })
   const answer = () => readFrom(fileSystem, `${folder}/answer`)
   return {
-    ...{ fileSystem, published, answer, generations, errors, blessing, keptImages },
+    ...{ fileSystem, published, answer, ids, generations, errors, blessing, keptImages },
     turns: () => turns,
     notice: () => publishing.notice('machine'),
     request(text) {
@@ -86,10 +96,10 @@ function makeWorld(
       const name = Buffer.from('request')
       publishing.observe({ machine: 'machine', procedure: 'RENAME', name })
     },
+    until,
     async answerTo(id) {
-      await waitUntil(`the answer to ${id}`, () =>
-        new RegExp(`^id ${id}\nstatus (?!working)`).test(answer()),
-      )
+      const isFinal = new RegExp(`^id ${id}\nstatus (?!working)`)
+      await until(`the answer to ${id}`, () => isFinal.test(answer()))
       return answer()
     },
     async close() {
@@ -136,7 +146,7 @@ suite('a request to publish', () => {
           'id one',
           'status published',
           `keep ${toplevel}`,
-          'say The server made generation 1 of this machine.',
+          'say This is generation 1.',
           'say It has 3 tries.',
           '',
         ].join('\n'),
@@ -164,7 +174,7 @@ suite('a request to publish', () => {
     const refusal = { why: 'it is bad', hint: 'Build another.' }
     const refused =
       'id one\nstatus refused\nsay The server does not boot this system: it is bad.\nsay Build another.\n'
-    const before = makeWorld({ refusalOf: () => refusal })
+    const before = makeWorld({ known: () => refusal })
     try {
       before.request(requestFor(toplevel))
       assert.equal(await before.answerTo('one'), refused)
@@ -213,7 +223,7 @@ suite('a request to publish', () => {
         plant(world.fileSystem, `${folder}/request`, made)
         world.notice()
         const expected = `status refused\nsay The server does not boot this system: ${why}.\n`
-        await waitUntil('the answer', () => world.answer().includes(expected))
+        await world.until('the answer', () => world.answer().includes(expected))
         const [, , , hint] = world.answer().split('\n')
         assert.match(hint ?? '', /^say (Use one version of netimage|Build the system)/)
         assert.deepEqual(world.errors, [])
@@ -247,7 +257,7 @@ suite('a request to publish', () => {
       try {
         make(world.fileSystem)
         world.notice()
-        await waitUntil('the turn of the machine', () => world.turns() > 0)
+        await world.until('the turn of the machine', () => world.turns() > 0)
         // The first answer to a request is written in the turn itself.
         assert.deepEqual(readAnswers(world.fileSystem), [''])
         assert.deepEqual([world.generations, world.errors], [[], []])
@@ -265,7 +275,7 @@ suite('a request to publish', () => {
       plant(world.fileSystem, `${kernelPath}/bzImage`, { file: 'another kernel' })
       const before = world.turns()
       world.notice()
-      await waitUntil('the turn of the machine', () => world.turns() > before)
+      await world.until('the turn of the machine', () => world.turns() > before)
       world.request(requestFor('/etc', 'two'))
       await world.answerTo('two')
       assert.equal(world.generations.length, 1)
@@ -297,7 +307,7 @@ suite('a request to publish', () => {
     let refusals = 0
     const world = makeWorld({
       rootOf: () => ({ fileSystem, image }),
-      refusalOf() {
+      known() {
         if (++refusals > 1) return undefined
         plant(after.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
         fileSystem = after.fileSystem
@@ -308,7 +318,8 @@ suite('a request to publish', () => {
     try {
       plant(before.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
       world.notice()
-      assert.match(await after.answerTo('one'), /status published/)
+      const isPublished = () => after.answer().startsWith('id one\nstatus published\n')
+      await world.until('the answer in the new root', isPublished)
       assert.match(before.answer(), /status working/)
     } finally {
       for (const each of [world, before, after]) await each.close()
@@ -320,7 +331,7 @@ suite('a request to publish', () => {
     try {
       plant(world.fileSystem, `${folder}/answer`, { special: 'fifo' })
       world.request(requestFor(toplevel))
-      await waitUntil('the generation', () => world.generations.length === 1)
+      await world.until('the generation', () => world.generations.length === 1)
     } finally {
       await world.close()
     }
@@ -328,21 +339,15 @@ suite('a request to publish', () => {
   })
 
   test('keeps only the boot files of generations that the machine needs', async () => {
-    let needed: ReadonlySet<string> = new Set()
-    const world = makeWorld({ needed: () => needed })
+    const world = makeWorld({ needed: () => new Set([world.ids[0] ?? '', world.ids.at(-1) ?? '']) })
     try {
-      const change = async (id: string) => {
+      for (const id of ['first', 'second', 'third']) {
         plant(world.fileSystem, `${kernelPath}/bzImage`, { file: `kernel of ${id}` })
         world.request(requestFor(toplevel, id))
         await world.answerTo(id)
-        return readdirSync(world.published)
       }
-      const [first = ''] = await change('first')
-      needed = new Set([first])
-      const second = (await change('second')).find((name) => name !== first)
-      const third = await change('third')
-      assert.equal(third.length, 2)
-      assert.ok(third.includes(first) && second !== undefined && !third.includes(second))
+      const [first, , third] = world.ids
+      assert.deepEqual(new Set(readdirSync(world.published)), new Set([first, third]))
     } finally {
       await world.close()
     }
@@ -373,7 +378,7 @@ test('a machine that asks 10,000 times gets only its latest request answered, an
   let [time, looks] = [0, 0]
   const world = makeWorld({
     now: () => time,
-    refusalOf: () => {
+    known: () => {
       looks++
       return { why: 'it is bad' }
     },
