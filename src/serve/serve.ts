@@ -25,7 +25,7 @@ import type { ServePorts, ServeRequest } from './request.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
 import type { Sign } from '../site/life/attempts.ts'
 import { openSite, type Site } from '../site/site.ts'
-import { handleKey, openState } from './state.ts'
+import { handleKey, lockState, openState } from './state.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
 import { wireGate } from './wire-gate.ts'
 
@@ -53,6 +53,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   const http = `http://${address}${request.ports.http === 80 ? '' : `:${request.ports.http}`}/`
   await using unfinished = new AsyncDisposableStack()
   openState(state)
+  const lock = lockState(state)
+  unfinished.defer(() => lock.release())
   const key = handleKey(state)
   const systems = createOpenSystems({ state, http, onError })
   unfinished.defer(() => systems.close())

@@ -14,6 +14,7 @@ import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { ownDirectory } from '../home.ts'
+import { tryLock, type Lock } from '../lock.ts'
 import { makeDirectory } from '../make-directory.ts'
 
 /** @param named by the user; default: `/var/lib/netimage` for root, else below the home */
@@ -31,7 +32,7 @@ const sticky = 0o1000
 const keyFile = 'handle-key'
 /** Names that a server makes there, that users put there for it, or that a disk's root has. */
 const ownNames =
-  /^(?:boot|layers|images|images\.lock|store|published|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
+  /^(?:boot|layers|images|(?:images|server)\.lock|store|published|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
 
 /**
  * Makes the directory if there is none, and keeps all other users out of it. They could read the
@@ -62,6 +63,29 @@ export function openState(state: string): void {
 function closeFile(file: string): void {
   const stat = lstatSync(file, { throwIfNoEntry: false })
   if (stat?.isFile() && stat.mode & forOthers) chmodSync(file, stat.mode & 0o700)
+}
+
+/**
+ * Keeps other servers out of the state directory until the lock is released. Two servers would each
+ * believe that it alone answers the machines: each would take the attempts of the other for attempts
+ * that the end of a server has interrupted.
+ *
+ * @throws `NetimageError` `in-use`, `not-allowed`, `file-system`, `disk-full`
+ */
+export function lockState(state: string): Lock {
+  const file = join(state, 'server.lock')
+  let lock: Lock | undefined
+  try {
+    lock = tryLock(file, 'exclusive')
+  } catch (error) {
+    const hint = 'Make room on that disk, or name another directory with --state.'
+    throw fileSystemError(`could not lock ${file}`, error, { hint })
+  }
+  if (lock) return lock
+  throw new NetimageError('in-use', `another running server uses the state in ${state}`, {
+    details: { file: state },
+    hint: 'Stop the other server, or name another directory with --state.',
+  })
 }
 
 function sharedDirectory(state: string): NetimageError {

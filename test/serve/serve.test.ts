@@ -3,7 +3,14 @@
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { appendFileSync, cpSync, mkdirSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
@@ -15,7 +22,7 @@ import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { connectNfs, readAfter, wide } from '../protocols/support/nfs-client.ts'
-import { buildServedImage, servedFile } from './support/served-image.ts'
+import { buildOtherTo, buildServedImage, servedFile } from './support/served-image.ts'
 
 suite('netimage serve', () => {
   let workspace: Workspace
@@ -56,10 +63,14 @@ suite('netimage serve', () => {
     running.push(started)
     let said = ''
     started.child.stderr?.on('data', (text: string) => (said += text))
-    const fails = started.ended.then(({ stderr }) => Promise.reject(new Error(stderr)))
+    let hasEnded = false
+    const ended = started.ended.then(({ stderr }) => {
+      hasEnded = true
+      return stderr
+    })
     const says: Says = async (pattern) => {
-      const isSaid = waitUntil(`it says ${pattern}`, () => pattern.test(said))
-      await Promise.race([isSaid, fails])
+      await waitUntil(`it says ${pattern}`, () => hasEnded || pattern.test(said))
+      if (!pattern.test(said)) throw new Error(await ended)
     }
     await says(/^on 127\.0\.0\.1 /m)
     return { ...started, ports: { tftp, http, nfs }, says }
@@ -320,6 +331,21 @@ suite('netimage serve', () => {
     await stop(server)
   })
 
+  test('refuses a state directory that another server uses, and changes nothing in it', async () => {
+    const server = await start('--allow', 'any')
+    const other = workspace.path('second-image')
+    await buildOtherTo(workspace, other, '--nfs-root', '127.0.0.1:/srv/other,v3')
+    const before = contentsOf(state)
+    await assert.rejects(startWith(other), (error: Error) => {
+      return error.message.startsWith(
+        `error: another running server uses the state in ${state} [in-use]`,
+      )
+    })
+    assert.deepEqual(contentsOf(state), before)
+    await stop(server)
+    await stop(await start('--allow', 'any'))
+  })
+
   test('refuses an image whose root needs NFS version 4, and tells what to do', async (context) => {
     const other = makeWorkspace('serve-version-4')
     context.after(() => other.remove())
@@ -395,6 +421,14 @@ suite('netimage serve', () => {
     })
   }
 })
+
+/** The files of a directory. All who read a database write to its `-shm` file. */
+function contentsOf(directory: string): Record<string, string> {
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((file) => file.isFile() && !file.name.endsWith('-shm'))
+    .map((file) => join(file.parentPath, file.name))
+  return Object.fromEntries(files.map((file) => [file, readFileSync(file, 'latin1')]))
+}
 
 function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
