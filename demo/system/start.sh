@@ -15,7 +15,6 @@ has() { # has WORD: whether the kernel line has WORD
 
 runUnit() { # runUnit NAME: runs a oneshot unit as systemd does
   unit=/etc/systemd/system/$1
-  mkdir -p "/var/lib/$(sed -n 's/^StateDirectory=//p' $unit)"
   $(sed -n 's/^ExecStart=//p' $unit)
 }
 

@@ -70,6 +70,8 @@ const maxStrangers = 64
 export function followBoots(settings: FollowSettings): Follower {
   const { partOf, nameOf, isServed, isRoot, earlierBoots = [] } = settings
   const [machines, strangers] = [new Map<string, Boot>(), new Map<string, Boot>()]
+  /** The file that firmware fetched first in a boot. It fetches this file again at its next start. */
+  const firstFiles = new WeakMap<Boot, string>()
   for (const boot of earlierBoots.toReversed()) {
     if (isServed(boot.machine)) remember(machines, boot.machine, { ...boot, isFromBefore: true })
   }
@@ -79,8 +81,9 @@ export function followBoots(settings: FollowSettings): Follower {
   }
 
   /**
-   * Whether the event begins another boot. A machine without firmware begins one when it mounts its
-   * root again.
+   * Whether the event begins another boot. Firmware that asks DHCP again, or fetches its first file
+   * again, after the machine has fetched a kernel has started again: before that, it may ask several
+   * times in one boot. A machine without firmware begins a boot when it mounts its root again.
    */
   function beginsAnew(
     event: ServeEvent,
@@ -94,7 +97,10 @@ export function followBoots(settings: FollowSettings): Follower {
       if (isFirst && at - boot.lastSign > longMs) {
         return isAfter(boot.step, 'dhcp')
       }
-      return isAfter(boot.step, event.kind === 'dhcp' ? 'loader' : 'initrd')
+      const file = fileOf(event)
+      const isFirstFile = file !== undefined && file === firstFiles.get(boot) && !isReadLater(file)
+      const isFromFirmware = event.kind === 'dhcp' || isFirstFile
+      return isAfter(boot.step, isFromFirmware ? 'loader' : 'initrd')
     }
     const isMount = event.kind === 'nfs' && event.step === 'mount' && isRoot(event.path)
     return isMount && isAfter(boot.step, 'mount')
@@ -119,7 +125,12 @@ export function followBoots(settings: FollowSettings): Follower {
     bootOf,
     see(event, at) {
       const boot = bootOf(event, at)
-      const step = stepOf(event, partOfEvent(event, boot.machine))
+      const part = partOfEvent(event, boot.machine)
+      const step = stepOf(event, part)
+      const file = fileOf(event)
+      if (step === 'loader' && file !== undefined && !isAfter(boot.step, step)) {
+        if (!firstFiles.has(boot)) firstFiles.set(boot, file)
+      }
       if (event.address !== undefined) boot.address = event.address
       boot.lastSign = at
       delete boot.isFromBefore
@@ -137,6 +148,15 @@ export function followBoots(settings: FollowSettings): Follower {
     },
     boots: () => [...machines.values(), ...strangers.values()],
   }
+}
+
+/** Several stages of a Raspberry Pi read its settings, also after the first look at the kernel. */
+function isReadLater(file: string): boolean {
+  return /(?:^|\/)config\.txt$/.test(file)
+}
+
+function fileOf(event: ServeEvent): string | undefined {
+  return event.kind === 'tftp' || event.kind === 'http' ? event.file : undefined
 }
 
 function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undefined {

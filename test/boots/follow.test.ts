@@ -10,6 +10,7 @@ const mac = '52:54:00:00:00:01'
 const address = '10.0.0.100'
 const parts = new Map<string, BootPart>([
   ['boot.ipxe', 'loader'],
+  ['board.dtb', 'loader'],
   ['nixos/kernel', 'kernel'],
   ['nixos/initrd', 'initrd'],
   ['bootx64.efi', 'unified'],
@@ -171,8 +172,8 @@ suite('boots, followed by the events of the servers', () => {
     const started = (event: ServeEvent, at: number) => follower.see(event, at).started
     assert.deepEqual(new Set(events.map((event, index) => started(event, index))), new Set([0]))
     // Some loaders fetch small files after the initrd.
-    assert.equal(started(file('boot.ipxe'), 10_000), 0)
-    assert.equal(started(file('boot.ipxe'), 3_600_000), 3_600_000)
+    assert.equal(started(file('board.dtb'), 10_000), 0)
+    assert.equal(started(file('board.dtb'), 3_600_000), 3_600_000)
   })
 
   test('boots that seem to begin again within a second are one boot', () => {

@@ -21,6 +21,7 @@ const address = '10.0.0.100'
 const parts = new Map<string, BootPart>([
   ['boot.ipxe', 'loader'],
   ['start4.elf', 'loader'],
+  ['config.txt', 'loader'],
   ['kernel8.img', 'kernel'],
   ['kernel', 'kernel'],
   ['initrd', 'initrd'],
@@ -128,6 +129,26 @@ suite('the gate of boots', () => {
       ['running'],
     )
     assert.equal(typeof gate.now(mac), 'object')
+  })
+
+  test('begins an attempt when firmware fetches its first file again after a kernel', async () => {
+    const { boots, wait } = start()
+    const pi = [
+      ...Array<ServeEvent>(4).fill(file('start4.elf')),
+      ...[file('config.txt'), file('kernel8.img'), file('config.txt'), file('initrd')],
+    ]
+    assert.deepEqual(await boots(pi), ['default 1'])
+    // With another DHCP server, nothing else tells that the machine has crashed and starts again.
+    assert.deepEqual(await boots(pi), ['default 2'])
+    assert.deepEqual(await boots([...pi, mount]), ['default 3'])
+    wait(1000)
+    assert.deepEqual(await boots([file('start4.elf'), file('start4.elf')]), ['default 4'])
+  })
+
+  test('begins no attempt when a Raspberry Pi that read its settings first reads them again', async () => {
+    const { boots } = start()
+    const pi = [file('config.txt'), file('kernel8.img'), file('config.txt'), file('initrd')]
+    assert.deepEqual(await boots([...pi, file('config.txt'), mount]), ['default 1'])
   })
 
   test('remembers no machine that only asks DHCP', async () => {
