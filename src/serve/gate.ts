@@ -156,8 +156,9 @@ export function createGate(settings: GateSettings): Gate {
 
   function begin(machine: string, event: ServeEvent, boot: number): Entry {
     const byDefault = defaultFor(machine, event)
-    // Hardware addresses are easily invented. So a machine that only asks DHCP is not remembered.
-    if (event.kind === 'dhcp' && !site.currentAttempt(machine)) {
+    // Hardware addresses are easily invented. So a machine that only asks DHCP is not remembered,
+    // unless a person has given it something to boot.
+    if (event.kind === 'dhcp' && site.lifeOf(machine).current === undefined) {
       return keep(machine, undefined, openByDefault(byDefault), false)
     }
     settings.onBegin(machine)

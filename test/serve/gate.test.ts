@@ -2,51 +2,22 @@
 
 import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
-import { findLoaders } from '../../src/boot/loaders.ts'
 import { NetimageError } from '../../src/errors.ts'
-import type { BootPart } from '../../src/boots/boot-parts.ts'
 import { followBoots } from '../../src/boots/follow.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { createGate } from '../../src/serve/gate.ts'
-import type { OpenSystem } from '../../src/serve/open-systems.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
-import { imageIn } from '../site/publish/support/images.ts'
 import { netimageError } from '../support/errors.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { plainPartOf, plainRoot, plainSystem } from './support/plain-systems.ts'
 
 const mac = 'dc:a6:32:00:00:01'
 const address = '10.0.0.100'
-const parts = new Map<string, BootPart>([
-  ['boot.ipxe', 'loader'],
-  ['start4.elf', 'loader'],
-  ['config.txt', 'loader'],
-  ['kernel8.img', 'kernel'],
-  ['kernel', 'kernel'],
-  ['initrd', 'initrd'],
-])
 const image = (name: string): Candidate => ({
   ...{ image: name, toplevel: `/nix/store/${name}`, blesses: false },
 })
-/** The gate only passes on the systems that it opens. */
-function systemOf(id: string): OpenSystem {
-  const toplevel = `/nix/store/${id}`
-  return {
-    image: { id, directory: `/images/${id}`, name: id, toplevel },
-    ...{ toplevel, platform: 'x86_64-linux', bootTree: `/images/${id}/boot` },
-    ...{
-      rootPath: '/srv/root',
-      loaders: findLoaders(new Set(), () => undefined, ''),
-      inits: [],
-      partOf: (file) => parts.get(file),
-    },
-    keptImages: [],
-    publishImage: imageIn(`/images/${id}/boot`, undefined),
-    openIndex: () => assert.fail('the gate opens no root'),
-  }
-}
-
 suite('the gate of boots', () => {
   let workspace: Workspace
   let count = 0
@@ -68,19 +39,19 @@ suite('the gate of boots', () => {
         return await site.beginAttempt(...begin)
       },
     }
-    const partOf = (_machine: string, file: string) => parts.get(file)
+    const partOf = (_machine: string, file: string) => plainPartOf(file)
     const follower = followBoots({
       partOf,
       nameOf: (asked) => (asked === address ? mac : asked),
       isServed: () => true,
-      isRoot: (path) => path === '/srv/root',
+      isRoot: (path) => path === plainRoot,
     })
     const gate = createGate({
       ...{ site: watched, follower, partOf },
       onError: ({ code }) => void errors.push(code),
       defaultFor: () => image('default'),
-      open: (_machine, { generation }) => Promise.resolve(systemOf(generation.image)),
-      openDefault: (candidate) => Promise.resolve(systemOf(candidate.image)),
+      open: (_machine, { generation }) => Promise.resolve(plainSystem(generation.image)),
+      openDefault: (candidate) => Promise.resolve(plainSystem(candidate.image)),
       isConnected: (_machine, besides) => [...connected].some((each) => each !== besides),
       isActive: () => activity.isActive,
       onBegin: (machine) => begun.push(machine),
@@ -106,7 +77,7 @@ suite('the gate of boots', () => {
   const discover = { kind: 'dhcp', step: 'discover', proxy: false, architecture: 0, mac } as const
   const file = (name: string) =>
     ({ kind: 'tftp', step: 'begin', file: name, bytes: 0, address }) as const
-  const mount = { kind: 'nfs', step: 'mount', path: '/srv/root', address } as const
+  const mount = { kind: 'nfs', step: 'mount', path: plainRoot, address } as const
   const ipxe = [
     ...[discover, discover, discover, file('boot.ipxe'), discover, file('boot.ipxe')],
     ...[file('kernel'), file('initrd'), mount],
@@ -159,6 +130,12 @@ suite('the gate of boots', () => {
     assert.deepEqual(begun, [])
     assert.deepEqual(await boots([discover, file('boot.ipxe')]), ['default undefined', 'default 1'])
     assert.deepEqual(begun, [mac])
+  })
+
+  test('gives a machine what was assigned to it before its first boot, from DHCP on', async () => {
+    const { boots, site } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    assert.deepEqual(await boots(ipxe), ['a 1'])
   })
 
   test('lets only a good generation boot if the disk is full', async () => {
