@@ -44,6 +44,8 @@ export interface BoundImage {
 export type KeptImage = Omit<BoundImage, 'toplevel'>
 
 export interface Binding {
+  /** Whether only a layer that was last bound with this identifier may be opened. Default: no. */
+  onlySame?: boolean
   /**
    * A layer that is bound with this identifier already is left as it is. Undefined: the layer is only
    * bound anew if it was bound to other images.
@@ -62,6 +64,9 @@ export interface Binding {
    */
   indexOf: (image: BoundImage, keptImages: readonly KeptImage[]) => ImageIndex | undefined
 }
+
+/** A layer was last bound with another identifier, and only one with the same identifier is wanted. */
+export class BoundOtherwise extends Error {}
 
 /** What the layer is bound to. */
 export interface Bound {
@@ -115,8 +120,8 @@ export function readKept(database: LayerDatabase): KeptFiles {
 
 /**
  * @param directory of the contents of the layer
- * @throws `NetimageError` `bad-state`, errors of the images, a system error or one of the database;
- *   the layer is as before then
+ * @throws `BoundOtherwise`; `NetimageError` `bad-state`, errors of the images, a system error or one of
+ *   the database; the layer is as before then
  */
 export function bindLayer(
   database: LayerDatabase,
@@ -125,6 +130,7 @@ export function bindLayer(
   binding: Binding,
 ): void {
   const bound = readBound(database)
+  if (binding.onlySame && bound?.id !== binding.id) throw new BoundOtherwise()
   const paths = storePathsHash(index)
   const { image: imageBefore } = bound ?? { image: binding.imageBefore }
   const isSameImage = imageBefore?.identity === index.identity

@@ -17,13 +17,13 @@ import { databaseError, isDatabaseBroken, isDatabaseFull } from '../database-err
 import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { tryLock, waitForLock } from '../lock.ts'
-import type { Binding, BoundImage, KeptImage } from './bind.ts'
+import { BoundOtherwise, type Binding, type BoundImage, type KeptImage } from './bind.ts'
 import type { BootFilePath } from './bind-boot-files.ts'
 import { dataFolder } from './data-files.ts'
 import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
-import { openLayer } from './layer.ts'
+import { openLayer, type Layer } from './layer.ts'
 import type { LayerImage } from './layer-image.ts'
 import { findImage } from './find-image.ts'
 import { migrateContents } from './migrate.ts'
@@ -33,14 +33,7 @@ import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './r
 import { refuseLinks } from './refuse-links.ts'
 import { dropReserve } from './reserve.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
-import {
-  adoptOlder,
-  inUse,
-  layerOf,
-  layersOf,
-  withoutReplaced,
-  type StoredLayer,
-} from './stored-layer.ts'
+import { adoptOlder, inUse, layerOf, type StoredLayer } from './stored-layer.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
 import { measureFiles } from './usage.ts'
@@ -71,6 +64,11 @@ export interface MachineLayerRequest {
   boot?: string | undefined
   /** Files that say something of one boot, which the machine loses at its next boot. Default: none. */
   bootFiles?: readonly BootFilePath[] | undefined
+  /**
+   * When everything that the machine wrote is removed, except snapshots: now, or if the layer was last
+   * bound at another boot. The old contents are deleted in the background. Default: never.
+   */
+  reset?: 'now' | 'at-another-boot' | undefined
   /** The most bytes that the layer may take on the disk. Default: no limit. */
   most?: number | undefined
 }
@@ -104,9 +102,8 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
         bootFiles: request.bootFiles,
         indexOf: findImage,
       }
-      const { record, result: layer } = useContents(place.directory, found, index, (contents) =>
-        openLayer(contents, index, request.most, binding),
-      )
+      const reset = before ? request.reset : undefined
+      const { record, layer } = openContents({ ...request, reset }, place.directory, found, binding)
       const { kept } = layer
       const { image, keptImages } = binding
       const current = { ...record, image, keptImages: [...keptImages], kept, lastUsed: Date.now() }
@@ -133,6 +130,42 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     }
   } catch (error) {
     throw layerError(`could not open the layer ${place.directory}`, place.directory, error)
+  }
+}
+
+/** Opens the contents of a layer. If the request wants a reset that fails, nothing is opened. */
+function openContents(
+  { index, most, reset }: MachineLayerRequest,
+  directory: string,
+  record: LayerRecord,
+  binding: Binding,
+): { record: LayerRecord; layer: Layer } {
+  const open = (from: LayerRecord) => {
+    const used = useContents(directory, from, index, (contents) =>
+      openLayer(contents, index, most, binding),
+    )
+    return { record: used.record, layer: used.result }
+  }
+  const openNew = () => {
+    const anew = beginAnew(directory, record)
+    makeDirectory(join(directory, anew.name))
+    try {
+      return open(anew)
+    } catch (error) {
+      if (!isFull(error)) throw error
+      // The old contents would be swept in the background only once the layer is open.
+      sweep(directory, () => {})
+      return open(anew)
+    }
+  }
+  if (reset === undefined) return open(record)
+  if (reset === 'now') return openNew()
+  try {
+    const same = { ...binding, onlySame: true }
+    return { record, layer: openLayer(join(directory, record.name), index, most, same) }
+  } catch (error) {
+    if (error instanceof BoundOtherwise || error instanceof OlderFormat) return openNew()
+    throw error
   }
 }
 
@@ -233,33 +266,22 @@ function boundImage({ image, index }: MachineLayerRequest): BoundImage {
 }
 
 /**
- * Removes everything that the machine wrote, except snapshots. This takes no time: the data is
- * deleted when the layer is next opened.
- *
- * @throws `NetimageError` `in-use`, `bad-state`
- */
-export async function resetMachineLayers(state: string, machine: string): Promise<void> {
-  for (const layer of withoutReplaced(layersOf(state, machine))) {
-    await withLayer(layer, () => beginAnew(layer))
-  }
-}
-
-/**
  * @param warn called for each path that could not be deleted
  * @throws `NetimageError` `in-use`, `bad-state`
  */
 export function resetLayer(layer: StoredLayer, warn: Warn): Promise<void> {
   return withLayer(layer, () => {
-    beginAnew(layer)
+    const record = readRecord(layer.directory)
+    if (record) beginAnew(layer.directory, record)
     sweep(layer.directory, warn)
   })
 }
 
-function beginAnew({ directory }: StoredLayer): void {
-  const record = readRecord(directory)
-  if (!record) return
+/** Makes new contents the current ones. This takes no time: the old contents are swept later. */
+function beginAnew(directory: string, record: LayerRecord): LayerRecord {
   const anew = { ...record, name: newName(), created: Date.now() }
   withReserveOf(join(directory, record.name), () => writeRecord(directory, anew))
+  return anew
 }
 
 /**
@@ -270,11 +292,15 @@ function withReserveOf(contents: string, action: () => void): void {
   try {
     action()
   } catch (error) {
-    const isKnown = error instanceof NetimageError && error.code === 'disk-full'
-    if (!isKnown && !isDiskFull(error) && !isDatabaseFull(error)) throw error
+    if (!isFull(error)) throw error
     dropReserve(contents)
     action()
   }
+}
+
+function isFull(error: unknown): boolean {
+  const isKnown = error instanceof NetimageError && error.code === 'disk-full'
+  return isKnown || isDiskFull(error) || isDatabaseFull(error)
 }
 
 /**

@@ -16,7 +16,7 @@ import { remember } from '../remember.ts'
 import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
 import { folderOf } from '../roots/stored-layer.ts'
-import { openMachineLayer, resetMachineLayers, type MachineLayer } from '../roots/store.ts'
+import { openMachineLayer, type MachineLayer } from '../roots/store.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import type { OpenSystem } from './open-systems.ts'
@@ -90,6 +90,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   const closing = new Map<string, Promise<void>>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
   const failures = new Map<string, { message: string; at: number }>()
+  /** The machines that have begun an attempt and whose layers are to be reset when they are opened. */
+  const unreset = new Set<string>()
   let isEnding = false
 
   const nfsMachineOf: MachineOf = (caller, mounts) => {
@@ -136,6 +138,8 @@ export function createMachines(settings: MachinesSettings): Machines {
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
           ...{ image: system.image, keptImages: system.keptImages, index },
           bootFiles: [noteAt(goodNote), noteAt(failedNote)],
+          // The server may have ended after the attempt began, and before the reset.
+          ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),
         })
         root = { system, layer, index }
       } catch (error) {
@@ -148,6 +152,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       return 'busy'
     }
     failures.delete(name)
+    unreset.delete(name)
     const { name: layer, fileSystem } = root.layer
     const exported: NfsExport = { path: system.rootPath, layer, fileSystem }
     const nfs: NfsMachine = { name, ...macOf(name), exports: [exported] }
@@ -221,14 +226,8 @@ export function createMachines(settings: MachinesSettings): Machines {
       }
     },
     begins(name) {
-      const closed = forget(name)
-      const done = ephemeral
-        ? closes(
-            name,
-            closed.then(() => resetMachineLayers(state, name)),
-          )
-        : closed
-      done.catch((error: unknown) => onError(asNetimageError(error)))
+      if (ephemeral) unreset.add(name)
+      forgetNow(name)
     },
     async close() {
       isEnding = true

@@ -5,7 +5,6 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
-import { resetMachineLayers } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { makeImage, openOver, put, read, within } from './support/stored-layers.ts'
@@ -14,26 +13,26 @@ const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
 const files = 200
 
-/** A layer with many files that was reset, as `--ephemeral` does it. */
-async function resetOne() {
+/** A layer with many files. `reset` opens it without them, as `--ephemeral` does. */
+async function makeOne() {
   const state = freshName()
   const place = [state, mac, makeImage(freshName())] as const
   const name = await within(place, (system, layer) => {
     for (let index = 0; index < files; index++) put(system, `file-${index}`, 'text')
     return layer.name
   })
-  await resetMachineLayers(state, mac)
   const [layer] = listLayers(state)
   assert.ok(layer)
   const old = join(layer.directory, name)
   const left = () => (existsSync(join(old, 'data')) ? readdirSync(join(old, 'data')).length : 0)
-  return { place, old, left }
+  const reset = () => openOver(...place, 'now')
+  return { place, old, left, reset }
 }
 
 suite('the old contents of a layer', () => {
   test('are removed even if another program has left files there', async () => {
-    const { place, old } = await resetOne()
-    const layer = openOver(...place)
+    const { place, old, reset } = await makeOne()
+    const layer = reset()
     await layer.close()
     const machine = dirname(dirname(old))
     const foreign = [join(machine, '.DS_Store'), join(dirname(old), '.nfs000000000000002a')]
@@ -46,8 +45,8 @@ suite('the old contents of a layer', () => {
   })
 
   test('are removed one by one, and others are served meanwhile', async () => {
-    const { place, old, left } = await resetOne()
-    const layer = openOver(...place)
+    const { old, left, reset } = await makeOne()
+    const layer = reset()
     assert.equal(left(), files)
     const seen = new Set<number>()
     while (existsSync(old)) {
@@ -62,8 +61,8 @@ suite('the old contents of a layer', () => {
   })
 
   test('do not keep the server from ending, and are removed the next time', async () => {
-    const { place, old, left } = await resetOne()
-    const layer = openOver(...place)
+    const { place, old, left, reset } = await makeOne()
+    const layer = reset()
     await layer.close()
     assert.ok(left() > 0)
     const again = openOver(...place)

@@ -125,6 +125,53 @@ suite('the machines of a server', () => {
     assert.deepEqual(created.errors, [])
   })
 
+  for (const [what, endsBefore] of [
+    ['and not the old one if the reset fails at first', false],
+    ['also if the server ends before the reset', true],
+  ] as const) {
+    test(`get an empty layer at each boot if they are ephemeral, ${what}`, async () => {
+      const state = workspace.path(`ephemeral-${endsBefore}`)
+      const name = '10.0.0.7'
+      const open = () => openMachines(state, [image], identitiesOf({}), maxOpen, true)
+      const [kept, sooner] = [Buffer.from('kept'), Buffer.from('sooner')]
+      let created = await open()
+      try {
+        const { fileSystem } = await rootOf(created, name)
+        fileSystem.create(fileSystem.root, kept, file)
+        await fileSystem.stable()
+        await created.boots(name)
+        if (endsBefore) {
+          await created[Symbol.asyncDispose]()
+          created = await open()
+        } else {
+          await waitUntil('the layer is closed', () => !listLayers(state).some(isInUse))
+          const [layer] = listLayers(state)
+          assert.ok(layer)
+          await withLayer(layer, async () => {
+            const asked = { address: name, transport: 'tcp' } as const
+            const { machines, errors } = created
+            await waitUntil('an error is told', () => {
+              assert.equal(machines.nfsMachineOf(asked, '/srv/test'), 'busy')
+              return errors.length > 0
+            })
+            assertError(errors[0], 'in-use', { file: layer.directory })
+          })
+        }
+        const { fileSystem: next } = await rootOf(created, name)
+        assert.equal(next.lookup(next.root, kept), undefined)
+        next.create(next.root, sooner, file)
+        await next.stable()
+        // The server starts again in the same boot.
+        await created[Symbol.asyncDispose]()
+        created = await open()
+        const { fileSystem: again } = await rootOf(created, name)
+        assert.ok(again.lookup(again.root, sooner))
+      } finally {
+        await created[Symbol.asyncDispose]()
+      }
+    })
+  }
+
   test('leave a layer that can be verified with the images of all generations that they keep', async () => {
     await using created = await create('verified')
     const name = '10.0.0.7'

@@ -13,7 +13,7 @@ import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
-import { openMachineLayer, resetMachineLayers } from '../../../src/roots/store.ts'
+import { openMachineLayer } from '../../../src/roots/store.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 
 const [disk = '', tree = ''] = process.argv.slice(2)
@@ -65,19 +65,26 @@ await layer.close()
 // On a full disk, a machine can still open its layer, and the layer can be reset.
 const machine = '10.0.0.7'
 const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
-const openAgain = () => openMachineLayer({ state: disk, machine, image, index })
+const openAgain = (reset?: 'now') => openMachineLayer({ state: disk, machine, image, index, reset })
 const first = openAgain()
 const kept = first.fileSystem.create(first.fileSystem.root, Buffer.from('kept'), made)
 await first.fileSystem.commit(kept)
+const own = first.fileSystem.create(first.fileSystem.root, Buffer.from('own'), made)
+first.fileSystem.write(own, 0, Buffer.alloc(1 << 20, 'own'))
+await first.fileSystem.commit(own)
 await first.close()
 fillBut(0)
 const second = openAgain()
 assert.ok(second.fileSystem.lookup(second.fileSystem.root, Buffer.from('kept')))
 remove(second.fileSystem, Buffer.from('kept'))
 await second.close()
-// The removal has used up the reserve, so there must be room for the new record.
+// The removal has used up the reserve, so there must be room for the new record. The new contents get
+// the room of the old ones.
 fillBut(4096)
-await resetMachineLayers(disk, machine)
+const third = openAgain('now')
+const isEmpty = namesIn(third.fileSystem).length === 0
+await third.close()
+assert.ok(isEmpty)
 process.stdout.write(`refused ${refused}\n`)
 
 function namesIn(system: FileSystem): Buffer[] {

@@ -7,7 +7,11 @@ import { join } from 'node:path'
 import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { readImageIndex } from '../../../src/roots/image-index.ts'
-import { openMachineLayer, type MachineLayer } from '../../../src/roots/store.ts'
+import {
+  openMachineLayer,
+  type MachineLayer,
+  type MachineLayerRequest,
+} from '../../../src/roots/store.ts'
 
 /** Systems that images in tests are made of. */
 export const firstSystem = `/nix/store/${'0'.repeat(32)}-system`
@@ -38,11 +42,16 @@ export function makeImage(directory: string, toplevel = firstSystem): string {
   return directory
 }
 
-export function openOver(state: string, machine: string, image: string): MachineLayer {
+export function openOver(
+  state: string,
+  machine: string,
+  image: string,
+  reset?: MachineLayerRequest['reset'],
+): MachineLayer {
   const index = readImageIndex(image, join(image, 'net-image/pi'))
   const known = { directory: image, name: 'pi', toplevel: firstSystem }
   try {
-    const layer = openMachineLayer({ state, machine, image: known, index })
+    const layer = openMachineLayer({ state, machine, image: known, index, reset })
     const close = () => layer.close().finally(() => index.close())
     return { ...layer, close }
   } catch (error) {

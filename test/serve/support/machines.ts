@@ -24,12 +24,16 @@ export interface OpenMachines extends AsyncDisposable {
   boots: (name: string) => Promise<void>
 }
 
-/** @param images that `build` made */
+/**
+ * @param images that `build` made
+ * @param ephemeral whether layers are reset at each boot
+ */
 export async function openMachines(
   state: string,
   images: readonly string[],
   identities: Identities,
   maxOpen?: number,
+  ephemeral = false,
 ): Promise<OpenMachines> {
   const errors: NetimageError[] = []
   let time = Date.now()
@@ -45,7 +49,7 @@ export async function openMachines(
     now: () => time,
   })
   const machines: Machines = createMachines({
-    ...{ gate, state, identities, onOpen: () => {}, onError, ephemeral: false },
+    ...{ gate, state, identities, onOpen: () => {}, onError, ephemeral },
     ...(maxOpen !== undefined && { maxOpen }),
   })
   return {
