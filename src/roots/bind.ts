@@ -85,7 +85,10 @@ export const keptImagesSchema = v.array(
 )
 
 /** Not in `meta`: if a page with this is damaged, the format of the file must still be known. */
-function readBinding(database: LayerDatabase, name: BindingName): string | undefined {
+function readBinding(
+  database: Pick<LayerDatabase, 'select'>,
+  name: BindingName,
+): string | undefined {
   const value = database.select('SELECT value FROM binding WHERE name = ?', name)[0]?.['value']
   return typeof value === 'string' ? value : undefined
 }
@@ -95,7 +98,7 @@ function writeBinding(database: LayerDatabase, name: BindingName, value: string)
 }
 
 /** @returns undefined if the layer does not know its image */
-export function readBound(database: LayerDatabase): Bound | undefined {
+export function readBound(database: Pick<LayerDatabase, 'select'>): Bound | undefined {
   const [id, directory, name, toplevel, identity, paths] = boundNames.map((each) =>
     readBinding(database, each),
   )
@@ -110,7 +113,7 @@ export function readBound(database: LayerDatabase): Bound | undefined {
 }
 
 /** What stayed at the last change of images although the image brought something else. */
-export function readKept(database: LayerDatabase): KeptFiles {
+export function readKept(database: Pick<LayerDatabase, 'select'>): KeptFiles {
   const parsed = v.safeParse(
     v.pipe(v.string(), v.parseJson(), keptSchema),
     readBinding(database, 'kept'),

@@ -124,12 +124,21 @@ function signFile(database: DatabaseSync): void {
   }
 }
 
-/** Opens the file as `immutable`: SQLite then makes no lock, log or other file beside it. */
-function refuseNewerFile(file: string): void {
-  if (!existsSync(file)) return
+/**
+ * Opens a file that has no log. SQLite makes no lock, log or other file beside it, and does not write
+ * to it.
+ *
+ * @throws an error of SQLite
+ */
+export function openUnchanging(file: string): DatabaseSync {
   const url = pathToFileURL(file)
   url.searchParams.set('immutable', '1')
-  const database = new DatabaseSync(url, { readOnly: true })
+  return new DatabaseSync(url, { readOnly: true })
+}
+
+function refuseNewerFile(file: string): void {
+  if (!existsSync(file)) return
+  const database = openUnchanging(file)
   try {
     refuseNewer(database, file)
   } catch (error) {

@@ -3,18 +3,20 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { databaseError, isDatabaseBroken } from '../database-error.ts'
 import { NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import type { Warn } from '../tidy.ts'
 import { isCopy } from './copies.ts'
 import { copyFileAt } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
-import { databaseFile } from './database.ts'
-import { emptyLogOf } from './database-file.ts'
+import { readBound, readKept } from './bind.ts'
+import { databaseFile, type StatementValue } from './database.ts'
+import { emptyLogOf, openUnchanging } from './database-file.ts'
 import { makeContents } from './make-contents.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
-import { newName, writeRecord } from './record.ts'
+import { newName, writeRecord, type LayerRecord } from './record.ts'
 import { needRecord, measureContents, withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
 import { sweep } from './sweep.ts'
@@ -28,12 +30,53 @@ export interface Snapshot {
 }
 
 export function listSnapshots(layer: StoredLayer): Snapshot[] {
-  return namesIn(snapshotsOf(layer))
-    .filter((name) => !name.startsWith('.'))
-    .map((name) => {
-      const directory = join(snapshotsOf(layer), name)
-      return { name, created: statSync(directory).mtimeMs, bytes: measureContents(directory).bytes }
+  return listNames(layer).map((name) => {
+    const directory = join(snapshotsOf(layer), name)
+    return { name, created: statSync(directory).mtimeMs, bytes: measureContents(directory).bytes }
+  })
+}
+
+function listNames(layer: StoredLayer): string[] {
+  return namesIn(snapshotsOf(layer)).filter((name) => !name.startsWith('.'))
+}
+
+export type SnapshotImages = Required<Pick<LayerRecord, 'image' | 'keptImages' | 'kept'>>
+
+/**
+ * The images that the snapshots of the layer need, if somebody restores them.
+ *
+ * @throws `NetimageError`
+ */
+export function imagesOfSnapshots(layer: StoredLayer): SnapshotImages[] {
+  return listNames(layer).flatMap((name) => readBoundOf(join(snapshotsOf(layer), name)) ?? [])
+}
+
+/**
+ * @returns undefined for a snapshot of a layer of an earlier version, which was in no site, and for one
+ *   that is damaged or was removed meanwhile
+ */
+function readBoundOf(snapshot: string): SnapshotImages | undefined {
+  const file = databaseFile(snapshot)
+  if (!existsSync(file)) return undefined
+  try {
+    const database = openUnchanging(file)
+    try {
+      const asked = {
+        select: (sql: string, ...values: StatementValue[]) => database.prepare(sql).all(...values),
+      }
+      const [table] = asked.select("SELECT 1 FROM sqlite_schema WHERE name = 'binding'")
+      const bound = table && readBound(asked)
+      if (!bound) return undefined
+      return { image: bound.image, keptImages: [...bound.keptImages], kept: readKept(asked) }
+    } finally {
+      database.close()
+    }
+  } catch (error) {
+    if (isDatabaseBroken(error) || !existsSync(file)) return undefined
+    throw databaseError(`could not read the snapshot ${snapshot}`, error, {
+      details: { file: snapshot },
     })
+  }
 }
 
 /** @throws `NetimageError` `in-use`, `bad-usage`, `output-exists`, `path-not-found` */
@@ -69,7 +112,9 @@ export async function restoreSnapshot(layer: StoredLayer, name: string, warn: Wa
   await withLayer(layer, () => {
     const record = needRecord(layer)
     if (!existsSync(source)) throw noSnapshot(layer, name)
-    const restored = { ...record, name: newName(), created: Date.now() }
+    // The images of the snapshot, and not those that the machine had last.
+    const bound = readBoundOf(source)
+    const restored = { ...record, ...bound, name: newName(), created: Date.now() }
     const contents = join(layer.directory, restored.name)
     copyContents(source, contents)
     giveToOwnerOf(layer.directory, contents)
