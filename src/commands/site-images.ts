@@ -34,15 +34,31 @@ async function add(
   around: Surroundings,
 ): Promise<Outcome> {
   const { manifestName } = await import('../image/layout.ts')
-  const state = await openStateToChange(flags.state)
   const directory = resolve(named)
-  if (existsSync(join(directory, manifestName))) return await addBuilt(state, directory, around)
+  // Before root becomes the server's user, who may not be able to read the image.
+  const isImage = existsSync(join(directory, manifestName))
+  const user = process.geteuid?.()
+  const state = await openStateToChange(flags.state)
+  if (isImage) return await addBuilt(state, directory, around)
+  if (user !== process.geteuid?.() && flags.pool === undefined) throw cannotBuild(named, state)
   const { buildInSite } = await import('../site/images/build-in-site.ts')
   return await buildInSite(
     state,
     around,
     (output) => buildByFlags(named, flags, { output }, around),
     ({ image }) => addBuilt(state, image, around),
+  )
+}
+
+/** The server's user has no pool, no home for Nix, and cannot read what belongs to root. */
+function cannotBuild(named: string, state: string): NetimageError {
+  return new NetimageError(
+    'not-allowed',
+    `root cannot build ${named} in ${state}, the site of another user`,
+    {
+      details: { file: state },
+      hint: `Build the image in a directory that the user of the server can read, and add it: netimage build ${named} --output DIR, then netimage site add DIR`,
+    },
   )
 }
 

@@ -1,10 +1,11 @@
 // The commands for the images of a site, as a person runs them.
 
 import assert from 'node:assert/strict'
-import { readdirSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { openSiteImage } from '../../src/site/images/site-image.ts'
+import { ordinaryUser } from '../support/namespace.ts'
 import { assertFailed, netimage, netimageJson, parseObject } from '../support/netimage.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import {
@@ -49,6 +50,32 @@ suite('netimage site', () => {
     assert.deepEqual(readdirSync(join(state, 'images')).length, 2)
     const { stdout } = await netimage(['site', 'images', '--state', state])
     assert.match(stdout, new RegExp(`^${String(added['id']).slice(0, 12)}  root  first  .*\\n`))
+  })
+
+  test('builds no system as root for the server of another user, and says how to add it', async (context) => {
+    if (process.geteuid?.() !== 0) return context.skip('only root becomes another user')
+    chmodSync(workspace.directory, 0o755)
+    const ofOther = workspace.path('state-of-other')
+    mkdirSync(ofOther, { mode: 0o700 })
+    chownSync(ofOther, ordinaryUser.uid, ordinaryUser.gid)
+    const { toplevel } = systems.second
+    const flags = flagsFor(workspace)
+    const pool = flags.indexOf('--pool')
+    const run = await netimage([
+      ...['site', 'add', toplevel, '--state', ofOther, '--json'],
+      ...flags.toSpliced(pool, pool === -1 ? 0 : 2),
+    ])
+    const { hint = '' } = assertFailed(run, 'not-allowed')
+    const [command = '', second] = [...hint.matchAll(/netimage [^,]*/g)].map(([match]) => match)
+    assert.equal(second, 'netimage site add DIR')
+    const output = workspace.path('for-other')
+    const words = command.replace('DIR', output).split(' ').slice(1)
+    const built = await netimage([...words, ...flags])
+    assert.equal(built.status, 0, built.stderr)
+    const added = await netimageJson(['site', 'add', output, '--state', ofOther])
+    assert.partialDeepStrictEqual(added, { toplevel, isNew: true })
+    const { uid } = statSync(join(ofOther, 'images', String(added['id'])))
+    assert.equal(uid, ordinaryUser.uid)
   })
 
   test('removes the images that nothing keeps', async () => {
