@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import type { BootFile } from '../../boot/boot-files.ts'
 import { partBytes } from '../../boot/boot-files.ts'
 import type { BootSettings } from '../../boot/request.ts'
+import { findSystemStub } from '../../boot/uefi.ts'
 import { bootFiles } from '../../boot/ways.ts'
 import type { BootOrigin } from '../../image/boot-origin.ts'
 import { writeBootTree } from '../../image/boot-tree.ts'
@@ -53,6 +54,13 @@ export async function makeBootTree(
   }
   const nfsRoot = parseNfsRoot(image.manifest.options.nfsRoot)
   const request = { system, nfsRoot, settings, find: stage.find, warn }
+  // The stub of the image may be a file that the person who built the image named.
+  if (made.ways.includes('uefi') && !(await findSystemStub(request))) {
+    throw refused(
+      'this machine’s image has boot files for UEFI, and the system has no stub of systemd for such files',
+      newImageHint,
+    )
+  }
   const files = await bootFiles(made.ways, request)
   const limit = limitTo(most, 'the boot files of the system')
   for (const file of files) limit.take(amountOf(file, stage))

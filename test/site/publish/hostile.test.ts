@@ -192,6 +192,10 @@ suite('the image of a machine may not allow to publish', () => {
       imageIn(freshName(), { ways: [] }),
       /are all made by populateFirmwareCommands/,
     ],
+    'an image for UEFI, if the system has no stub': [
+      imageIn(freshName(), { ways: ['uefi'] }),
+      /the system has no stub of systemd/,
+    ],
     'a signed image': [imageIn(freshName(), { signed: true }), /does not have the key/],
     'an image whose commands made the menu': [
       imageIn(freshName(), { fromCommands: ['boot.ipxe'] }, { 'boot.ipxe': '#!ipxe' }),
