@@ -59,7 +59,7 @@ test('netimage serve needs little memory and few descriptors under attack, and s
   const flood = ['-4', '-i', '-l', 'eth0', '-r', '200', '-R', '60000', '-p', '3600']
   const perfdhcp = hostile.start('perfdhcp', [findProgram('perfdhcp'), ...flood])
   let most = 0
-  while (round < 3) {
+  while (round < 2) {
     await serveAll()
     most = Math.max(most, openFilesOf(server) - before)
   }

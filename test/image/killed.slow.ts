@@ -11,7 +11,7 @@ import { netimage, parseObject, startNetimage } from '../support/netimage.ts'
 import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
 
-const kills = 12
+const kills = 8
 
 /** The same moments at every run, as nearly as a machine can repeat them. */
 function createRandom(seed: number): () => number {

@@ -3,6 +3,6 @@
 import { test } from 'node:test'
 import { killAgainAndAgain } from './support/layer-kill.ts'
 
-test('everything that a layer acknowledged survives if its server is killed thirty times', async () => {
-  await killAgainAndAgain({ rounds: 30, seed: 2 })
+test('everything that a layer acknowledged survives if its server is killed twenty times', async () => {
+  await killAgainAndAgain({ rounds: 20, seed: 2 })
 })

@@ -1,4 +1,4 @@
-// The same as model.test.ts, for longer: together with model-store.slow.ts more than 100,000
+// The same as model.test.ts, for longer: together with model-store.slow.ts more than 120,000
 // operations. Two files, because tests of one file wait for each other.
 
 import { test } from 'node:test'
@@ -7,4 +7,4 @@ import { modelDirectory, runModels } from './support/layer-model.ts'
 const directory = modelDirectory()
 
 test('any operations have the same outcome as on a real file system', () =>
-  runModels(directory, { runs: 450, operations: 480 }))
+  runModels(directory, { runs: 150, operations: 480 }))

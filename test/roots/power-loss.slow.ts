@@ -13,7 +13,7 @@ import { cutAgainAndAgain } from './support/layer-cut.ts'
 import { writeImageTree } from './support/layer-operations.ts'
 
 const work = join(import.meta.dirname, 'support/layer-work-program.ts')
-const rounds = 6
+const rounds = 4
 const seed = 3
 
 test('everything that a layer acknowledged survives a loss of power', async () => {
