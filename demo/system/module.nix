@@ -54,7 +54,7 @@ let
       { Description = description; } // (if onFailure == [ ] then { } else { OnFailure = onFailure; })
     )
     + section "Service" {
-      inherit (serviceConfig) ExecStart StateDirectory Type;
+      inherit (serviceConfig) ExecStart Type;
     };
 in
 {
