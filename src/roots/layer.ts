@@ -53,6 +53,7 @@ const directoryBytes = 4096
 /**
  * @param directory of the layer: it exists, and the caller holds the layer's lock
  * @param most bytes that the layer may take on the disk; undefined: no limit
+ * @param takenElsewhere bytes that the server has taken for the machine elsewhere, which count as well
  * @param binding undefined: the layer is over the images of the index already
  * @throws `NetimageError` `bad-state`
  */
@@ -61,6 +62,7 @@ export function openLayer(
   index: ImageIndex,
   most?: number,
   binding?: Binding,
+  takenElsewhere: () => number = () => 0,
 ): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
@@ -71,7 +73,7 @@ export function openLayer(
     directory,
     most,
     measure: () => ({
-      all: data.used() + measureFiles(directory),
+      all: data.used() + measureFiles(directory) + takenElsewhere(),
       reusable: database.reusableBytes(),
     }),
   })

@@ -71,6 +71,8 @@ export interface MachineLayerRequest {
   reset?: 'now' | 'at-another-boot' | undefined
   /** The most bytes that the layer may take on the disk. Default: no limit. */
   most?: number | undefined
+  /** Bytes that the server has taken for the machine elsewhere, which count as well. Default: none. */
+  takenElsewhere?: (() => number) | undefined
 }
 
 const diskHint = 'Make room on that disk, or repair it. The layer has not lost anything.'

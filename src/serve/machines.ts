@@ -31,6 +31,8 @@ export interface MachinesSettings {
   ephemeral: boolean
   /** The most bytes that a layer may take on the disk; undefined: no limit. */
   layerSize?: number | undefined
+  /** How many bytes the server has taken for the machine elsewhere, which count for `layerSize`. */
+  takenElsewhere?: (name: string) => number
   /** Called when the root of a machine has been opened. */
   onOpen: (name: string) => void
   onError: (error: NetimageError) => void
@@ -85,7 +87,7 @@ const retryMs = 1000
 export function createMachines(settings: MachinesSettings): Machines {
   const { gate, state, identities, ephemeral, layerSize, onOpen, onError } = settings
   const { isAllowed } = identities
-  const { maxOpen = defaultMaxOpen } = settings
+  const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0 } = settings
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
@@ -136,6 +138,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       try {
         const layer = openMachineLayer({
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
+          takenElsewhere: () => takenElsewhere(name),
           ...{ image: system.image, keptImages: system.keptImages, index },
           bootFiles: [noteAt(goodNote), noteAt(failedNote)],
           // The server may have ended after the attempt began, and before the reset.

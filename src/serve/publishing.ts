@@ -1,12 +1,12 @@
 /** Makes generations of the systems that machines publish from their roots. */
-import type { NetimageError } from '../errors.ts'
+import { NetimageError } from '../errors.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import { findKnown, type Assigned } from '../site/life/choose.ts'
 import { keptOf, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
-import { publishedOf, type Published } from '../site/publish/published.ts'
+import { publishedOf, removeUnfinished, type Published } from '../site/publish/published.ts'
 import type { Refusal } from '../site/publish/request.ts'
 import type { Site } from '../site/site.ts'
 
@@ -57,6 +57,9 @@ export function startPublishing({
     return { keep: toplevelsOf(site.lifeOf(machine)), says: says[result] }
   }
 
+  removeUnfinished(state, (message) =>
+    onError(new NetimageError('file-system', message, { details: { file: state } })),
+  )
   return createPublishing({
     ...{ rootOf, take, onError },
     directoryOf: (machine) => publishedOf(state, machine),

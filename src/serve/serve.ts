@@ -133,6 +133,7 @@ function wire(
     ...{ gate, state, identities, onError },
     ephemeral: request.ephemeral ?? false,
     layerSize: request.layerSize,
+    takenElsewhere: (machine) => publishing.bytesOf(machine),
     onOpen(machine) {
       roots.opens(machine)
       publishing.notice(machine)

@@ -52,6 +52,26 @@ const name = (count: number) => Buffer.from(`${'name'.repeat(50)}-${count}`)
 const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
 
 suite('the limit of a layer', () => {
+  test('counts what the server has taken for the machine elsewhere', async () => {
+    const [tree, directory] = [freshName(), freshName()]
+    for (const each of [tree, directory]) mkdirSync(each)
+    let elsewhere = 0
+    const layer = openLayer(directory, createIndex('tree', tree), most, undefined, () => elsewhere)
+    try {
+      const { fileSystem } = layer
+      const { total, available } = fileSystem.space()
+      elsewhere = most / 2
+      assert.deepEqual(fileSystem.space().total, total)
+      assert.equal(fileSystem.space().available, available - elsewhere)
+      const written = fill((count) => {
+        put(fileSystem, `file-${count}`, 'x'.repeat(megabyte))
+      })
+      assert.ok(written > 0 && written < most / 2 / megabyte, String(written))
+    } finally {
+      await layer.close()
+    }
+  })
+
   test('knows what the layer takes on the disk after any operations', async () => {
     const image = freshName()
     writeImageTree(image)

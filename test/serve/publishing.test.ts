@@ -1,7 +1,8 @@
 // The systems that machines publish become generations of these machines.
 
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { publishedOf } from '../../src/site/publish/published.ts'
 import { startPublishing } from '../../src/serve/publishing.ts'
@@ -23,9 +24,13 @@ const { toplevel, files } = systemOf('published')
 /**
  * @param onLook called after the server has looked at the life of the machine
  * @param image what the machine boots at first
+ * @param state the state directory
  */
-async function start(onLook: (state: string) => void = () => {}, image: Partial<Candidate> = {}) {
-  const state = freshName()
+async function start(
+  onLook: (state: string) => void = () => {},
+  image: Partial<Candidate> = {},
+  state = freshName(),
+) {
   const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
   const root = makeRoot(freshName())
   const { fileSystem } = root
@@ -130,4 +135,15 @@ test('nixos-rebuild does not bring back the system of an image that was bad', as
   assert.match(await world.publish('bad'), refusal)
   say(world.state, 2, 'good')
   assert.match(await world.publish('good'), /status published\n/)
+})
+
+test('what a killed server left unfinished is removed when the next server starts', async () => {
+  const state = freshName()
+  const unfinished = join(publishedOf(state, 'dc:a6:32:09:09:09'), 'unfinished')
+  const whole = join(publishedOf(state, 'dc:a6:32:09:09:09'), 'whole')
+  for (const directory of [join(unfinished, 'staged'), whole])
+    mkdirSync(directory, { recursive: true })
+  await using world = await start(() => {}, {}, state)
+  assert.equal(world.state, state)
+  assert.deepEqual([existsSync(unfinished), existsSync(whole)], [false, true])
 })

@@ -17,7 +17,7 @@ import type { Manifest } from '../../image/manifest.ts'
 import { hashPartOf, toStorePath } from '../../nix/store-path.ts'
 import { parseNfsRoot } from '../../nixos/nfs-root.ts'
 import type { System } from '../../nixos/system.ts'
-import { limitTo, type Limit } from './limit.ts'
+import { limitTo, type Amount, type Limit } from './limit.ts'
 import { refused } from './root-files.ts'
 import type { Stage } from './stage.ts'
 
@@ -39,12 +39,18 @@ const maxMenuBytes = 1 << 20
 /** The file that may be from commands although netimage makes it as well: it names no system. */
 const replaceable = 'config.txt'
 
+export interface TreeTools {
+  stage: Stage
+  /** See `openPublishRoom`. */
+  takeRoom: (amount: Amount) => void
+  warn: (message: string) => void
+}
+
 export async function makeBootTree(
   tree: string,
   system: System,
   image: PublishImage,
-  stage: Stage,
-  warn: (message: string) => void,
+  { stage, takeRoom, warn }: TreeTools,
 ): Promise<void> {
   const made = originOf(image)
   const settings: BootSettings = {
@@ -62,7 +68,7 @@ export async function makeBootTree(
     )
   }
   const files = await bootFiles(made.ways, request)
-  const limit = limitTo(most, 'the boot files of the system')
+  const limit = limitTo(most, 'the boot files of the system', takeRoom)
   for (const file of files) limit.take(amountOf(file, stage))
   const own = new Set(files.map(({ path }) => path))
   await refuseMenusOfCommands(made, own, image)
@@ -73,9 +79,10 @@ export async function makeBootTree(
     made.fromSettings.filter((path) => !own.has(path)),
     tree,
     image,
+    limit,
   )
   await writeBootTree(tree, files, limited(stage, limit))
-  await copyFromImage(made.fromCommands, tree, image)
+  await copyFromImage(made.fromCommands, tree, image, limit)
 }
 
 const newImageHint =
@@ -155,7 +162,11 @@ async function copyFromImage(
   paths: readonly string[],
   tree: string,
   { bootTree }: PublishImage,
+  limit: Limit,
 ): Promise<void> {
+  for (const path of paths) {
+    limit.take({ files: 1, bytes: (await stat(join(bootTree, path))).size })
+  }
   const files = paths.map((path): BootFile => {
     return { path, content: { kind: 'copy', from: join(bootTree, path) } }
   })

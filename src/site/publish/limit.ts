@@ -1,5 +1,8 @@
 /** Limits what a machine can make the server do for one published system. */
 import { NetimageError } from '../../errors.ts'
+import type { FileSystem } from '../../protocols/nfs/file-system.ts'
+import { openFloor } from '../../roots/floor.ts'
+import { refused } from './root-files.ts'
 
 export interface Amount {
   files: number
@@ -11,8 +14,38 @@ export interface Limit {
   take: (amount: Amount) => void
 }
 
-/** @param what the subject of the error: `the files of the system` */
-export function limitTo(most: Amount, what: string): Limit {
+/**
+ * The room on the disk for all files that the server makes for one published system. They count as
+ * files of the machine, and leave the floor of the disk free: see `openFloor`.
+ *
+ * @param directory exists
+ * @returns to be called before the room is taken. Throws `ENOSPC`, and `NetimageError` `bad-system` if
+ *   the machine has reached its own limit
+ */
+export function openPublishRoom(
+  root: Pick<FileSystem, 'space'>,
+  directory: string,
+): (amount: Amount) => void {
+  const floor = openFloor(directory)
+  const { total, available } = root.space()
+  let taken = 0
+  return ({ files, bytes }) => {
+    floor.take(bytes, files)
+    taken += bytes
+    // Some file systems do not tell how many bytes they can hold.
+    if (total === 0 || taken <= available) return
+    throw refused(
+      `its boot files need more room than this machine has left: ${available} bytes`,
+      'Run nix-collect-garbage -d on the machine. Or give its layer more room on the server: netimage serve --layer-size.',
+    )
+  }
+}
+
+/**
+ * @param what the subject of the error: `the files of the system`
+ * @param takeRoom from `openPublishRoom`
+ */
+export function limitTo(most: Amount, what: string, takeRoom: (amount: Amount) => void): Limit {
   const taken = { files: 0, bytes: 0 }
   return {
     take({ files, bytes }) {
@@ -20,6 +53,7 @@ export function limitTo(most: Amount, what: string): Limit {
       taken.bytes += bytes
       if (taken.files > most.files) throw tooMuch(what, most.files, 'files')
       if (taken.bytes > most.bytes) throw tooMuch(what, most.bytes, 'bytes')
+      takeRoom({ files, bytes })
     },
   }
 }

@@ -8,6 +8,7 @@
  * The name of the directory is the hash of the document.
  */
 import { hash } from 'node:crypto'
+import { lstatSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as v from 'valibot'
@@ -18,12 +19,15 @@ import { syncFileSystem } from '../../image/sync.ts'
 import { toStorePath, type StorePath } from '../../nix/store-path.ts'
 import { readSystem, type System } from '../../nixos/system.ts'
 import { silentProgress } from '../../progress.ts'
+import type { FileSystem } from '../../protocols/nfs/file-system.ts'
+import { namesIn } from '../../roots/names-in.ts'
 import { folderOf } from '../../roots/stored-layer.ts'
 import { syncDirectory } from '../../sync-directory.ts'
+import { tidy, type Warn } from '../../tidy.ts'
 import { listTree, treeFileSchema } from '../../tree-files.ts'
 import { blessUnit } from '../candidate.ts'
 import { makeBootTree, type PublishImage } from './boot-tree.ts'
-import { limitTo } from './limit.ts'
+import { limitTo, openPublishRoom } from './limit.ts'
 import {
   findInStore,
   refused,
@@ -59,7 +63,7 @@ export interface Published {
 
 const documentName = 'system.json'
 /** Directories of systems that are not whole. */
-export const unfinishedName = 'unfinished'
+const unfinishedName = 'unfinished'
 
 /** Kernels, initrds and device trees of one system. */
 const most = { files: 10_000, bytes: 1024 ** 3 }
@@ -76,9 +80,32 @@ export function publishedOf(state: string, machine: string): string {
   return join(state, 'published', folderOf(machine))
 }
 
+/**
+ * Removes what an earlier server left unfinished when it was killed. To be called before the server
+ * publishes systems.
+ */
+export function removeUnfinished(state: string, warn: Warn): void {
+  const all = join(state, 'published')
+  for (const machine of namesIn(all)) {
+    const unfinished = join(all, machine, unfinishedName)
+    // If this fails, the next publish of the machine tries it again, and reports the error.
+    tidy(unfinished, warn)
+  }
+}
+
+/** How many bytes a directory of published systems takes on the disk. */
+export function measurePublished(directory: string): number {
+  const stats = lstatSync(directory, { throwIfNoEntry: false })
+  const below = stats?.isDirectory() ? namesIn(directory) : []
+  return below.reduce(
+    (sum, name) => sum + measurePublished(join(directory, name)),
+    (stats?.blocks ?? 0) * 512,
+  )
+}
+
 export interface PublishRequest {
   /** The root of the machine. It must stay open until the promise settles. */
-  view: RootView
+  view: RootView & Pick<FileSystem, 'space'>
   image: PublishImage
   toplevel: StorePath
   /** The directory of the machine's published systems. */
@@ -100,11 +127,12 @@ export async function publish(request: PublishRequest): Promise<Published> {
     await mkdir(staged, { recursive: true, mode: 0o700 })
     await mkdir(made, { mode: 0o700 })
     const system = await readPublishedSystem(view, toplevel)
-    const limit = limitTo(most, 'the kernels, initrds and device trees of the system')
+    const takeRoom = openPublishRoom(request.view, directory)
+    const limit = limitTo(most, 'the kernels, initrds and device trees of the system', takeRoom)
     const stage = createStage(view, staged, limit, signal)
     const bootTree = join(made, 'boot')
     try {
-      await makeBootTree(bootTree, system, image, stage, warn)
+      await makeBootTree(bootTree, system, image, { stage, takeRoom, warn })
     } catch (error) {
       throw withoutPlace(error, staged)
     }

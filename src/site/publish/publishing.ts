@@ -12,7 +12,7 @@ import type { FileSystem } from '../../protocols/nfs/file-system.ts'
 import type { PublishImage } from './boot-tree.ts'
 import { remember } from '../../remember.ts'
 import { findNode, readSmallFile } from '../../roots/find-node.ts'
-import { publish, type Published } from './published.ts'
+import { measurePublished, publish, type Published } from './published.ts'
 import {
   answerName,
   formatAnswer,
@@ -67,6 +67,8 @@ export interface Publishing {
   observe: (seen: { machine: string; procedure: string; name?: Buffer }) => void
   /** To be called when the root of a machine was opened: an earlier server may have been killed. */
   notice: (machine: string) => void
+  /** How many bytes the published systems of the machine take on the disk. */
+  bytesOf: (machine: string) => number
   /** Stops unfinished work. The next server goes on with it when it opens the root. */
   close: () => Promise<void>
 }
@@ -90,6 +92,8 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   const { rootOf, directoryOf, known: knownOf, take, needed: neededOf, onError } = settings
   const now = settings.now ?? (() => performance.now())
   const asking = new Map<string, Asking>()
+  /** Measured once after each change, because each layer with a limit asks often. */
+  const measured = new Map<string, number>()
   const running = new Set<Promise<void>>()
   const timers = new Set<NodeJS.Timeout>()
   const ending = new AbortController()
@@ -181,6 +185,8 @@ export function createPublishing(settings: PublishingSettings): Publishing {
       return { status: 'published', keep, says: [...says, ...warned] }
     } catch (error) {
       return isOpen(machine, root) ? refuse(refusalFor(error)) : undefined
+    } finally {
+      measured.delete(machine)
     }
   }
 
@@ -222,6 +228,11 @@ export function createPublishing(settings: PublishingSettings): Publishing {
     observe({ machine, procedure, name }) {
       // Costs nothing if the machine calls too often, so the directory is not looked at.
       if (procedure === 'RENAME' && name?.equals(requestBytes)) notice(machine)
+    },
+    bytesOf(machine) {
+      const bytes = measured.get(machine) ?? measurePublished(directoryOf(machine))
+      remember(measured, machine, bytes)
+      return bytes
     },
     async close() {
       ending.abort()

@@ -1,12 +1,14 @@
 // The requests of machines, and the answers that their hooks read.
 
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { mock, suite, test } from 'node:test'
 import fc from 'fast-check'
 import { sharedPath } from '../../../src/boot/boot-files.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
+import { openPublishRoom } from '../../../src/site/publish/limit.ts'
 import { createPublishing, type PublishingSettings } from '../../../src/site/publish/publishing.ts'
 import { parseRequest } from '../../../src/site/publish/request.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
@@ -38,6 +40,8 @@ interface World {
   blessing: boolean[]
   /** For each publish, the images that the system keeps besides its own. */
   keptImages: string[][]
+  /** What the server says that the published systems take on the disk. */
+  bytes: () => number
   /** How often the server has looked at the root. */
   turns: () => number
   close: () => Promise<void>
@@ -46,8 +50,9 @@ interface World {
 function makeWorld(
   settings: Partial<PublishingSettings> = {},
   earlierImages: string[] = [],
+  limit?: number,
 ): World {
-  const root = makeRoot(freshName())
+  const root = makeRoot(freshName(), limit)
   const { fileSystem } = root
   plantAll(fileSystem, files)
   plant(fileSystem, `${folder}/answer`, { file: '' })
@@ -90,6 +95,7 @@ function makeWorld(
   return {
     ...{ fileSystem, published, answer, ids, generations, errors, blessing, keptImages },
     turns: () => turns,
+    bytes: () => publishing.bytesOf('machine'),
     notice: () => publishing.notice('machine'),
     request(text) {
       plant(fileSystem, `${folder}/request`, { file: text })
@@ -348,6 +354,60 @@ suite('a request to publish', () => {
       }
       const [first, , third] = world.ids
       assert.deepEqual(new Set(readdirSync(world.published)), new Set([first, third]))
+    } finally {
+      await world.close()
+    }
+  })
+})
+
+suite('the room that published systems take', () => {
+  const megabyte = 2 ** 20
+  const plantKernel = ({ fileSystem }: World, size: number) =>
+    plant(fileSystem, `${kernelPath}/bzImage`, { file: Buffer.alloc(size, 'kernel') })
+  const onDisk = (directory: string) =>
+    Number(execFileSync('du', ['-s', '-B1', directory]).toString().split('\t')[0])
+
+  test('is known to the server after each change', async () => {
+    const world = makeWorld({ needed: () => new Set(world.ids.slice(-1)) })
+    try {
+      assert.equal(world.bytes(), 0)
+      for (const size of [3, 1]) {
+        plantKernel(world, size * megabyte)
+        world.request(requestFor(toplevel, `size-${size}`))
+        await world.answerTo(`size-${size}`)
+        assert.equal(world.bytes(), onDisk(world.published))
+      }
+    } finally {
+      await world.close()
+    }
+  })
+
+  test('leaves the room on the disk that is kept for the server', () => {
+    const directory = freshName()
+    mkdirSync(directory)
+    const { bavail, bsize } = statfsSync(directory)
+    const space = { total: 0, free: 0, available: 0, files: 0, freeFiles: 0 }
+    const take = openPublishRoom({ space: () => space }, directory)
+    take({ files: 1, bytes: megabyte })
+    // Other programs write to the disk, too. The floor is at least a megabyte.
+    const bytes = bavail * bsize - megabyte / 2
+    assert.throws(() => take({ files: 1, bytes }), { code: 'ENOSPC' })
+  })
+
+  // The server copies the files first, and then makes the boot files.
+  test('is no more than the machine has left of its limit', async () => {
+    const world = makeWorld({}, [], 32 * megabyte)
+    try {
+      plantKernel(world, 12 * megabyte)
+      world.request(requestFor(toplevel, 'large'))
+      assert.match(
+        await world.answerTo('large'),
+        /status refused\nsay .* need more room than this machine has left: \d+ bytes\.\nsay Run nix-collect-garbage/,
+      )
+      assert.deepEqual(readdirSync(world.published), [])
+      plantKernel(world, megabyte)
+      world.request(requestFor(toplevel, 'small'))
+      assert.match(await world.answerTo('small'), /status published/)
     } finally {
       await world.close()
     }

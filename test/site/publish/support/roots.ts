@@ -19,10 +19,11 @@ type Special = 'fifo' | 'socket' | 'character' | 'block'
 
 export type MadeRoot = Pick<Layer, 'fileSystem' | 'close'>
 
-export function makeRoot(directory: string): MadeRoot {
+/** @param most bytes that the machine may take; default: no limit */
+export function makeRoot(directory: string, most?: number): MadeRoot {
   const [tree, layer] = [join(directory, 'tree'), join(directory, 'layer')]
   for (const each of [tree, layer]) mkdirSync(each, { recursive: true })
-  return openLayer(layer, createIndex('tree', tree))
+  return openLayer(layer, createIndex('tree', tree), most)
 }
 
 /** Makes the node and the directories above it, or replaces it. */
