@@ -1,46 +1,16 @@
 // A binding that is killed: the layer is as before, or bound anew, and nothing is lost.
 
 import assert from 'node:assert/strict'
-import fs, { cpSync, mkdirSync } from 'node:fs'
-import { syncBuiltinESMExports } from 'node:module'
+import { cpSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { StatementSync, type SQLInputValue, type StatementResultingChanges } from 'node:sqlite'
-import { mock, test } from 'node:test'
+import { test } from 'node:test'
 import { freshNames } from '../support/temporary.ts'
 import { makeBoundLayers, seen, treeOf } from './support/bound-layer.ts'
+import { beforeDiskSteps } from './support/disk-steps.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import { find, put, read } from './support/stored-layers.ts'
 
 const freshName = freshNames(modelDirectory())
-/** Called before each step of a binding that may change the disk. */
-let beforeStep = (_step: string) => {}
-const { linkSync, fsyncSync, fdatasyncSync } = fs
-mock.method(fs, 'linkSync', (...given: Parameters<typeof linkSync>) => {
-  beforeStep('link')
-  linkSync(...given)
-})
-mock.method(fs, 'fsyncSync', (...given: Parameters<typeof fsyncSync>) => {
-  beforeStep('fsync')
-  fsyncSync(...given)
-})
-mock.method(fs, 'fdatasyncSync', (...given: Parameters<typeof fdatasyncSync>) => {
-  beforeStep('fdatasync')
-  fdatasyncSync(...given)
-})
-syncBuiltinESMExports()
-// It is called with `this` below.
-/* oxlint-disable typescript/unbound-method */
-const runStatement: (...values: SQLInputValue[]) => StatementResultingChanges =
-  StatementSync.prototype.run
-/* oxlint-enable typescript/unbound-method */
-mock.method(
-  StatementSync.prototype,
-  'run',
-  function (this: StatementSync, ...values: SQLInputValue[]) {
-    beforeStep('SQL')
-    return runStatement.apply(this, values)
-  },
-)
 
 test('a binding that is killed at any step has lost nothing', async () => {
   const layers = makeBoundLayers(freshName())
@@ -65,14 +35,14 @@ test('a binding that is killed at any step has lost nothing', async () => {
   const contents = { data: 'changed', run: 'p' }
 
   const kills: { step: string; copy: string }[] = []
-  beforeStep = (step) => {
+  beforeDiskSteps((step) => {
     const copy = freshName()
     mkdirSync(copy)
     cpSync(layers.directory, join(copy, 'layer'), { recursive: true })
     kills.push({ step, copy })
-  }
+  })
   const opened = layers.open(after, 'b')
-  beforeStep = () => {}
+  beforeDiskSteps()
   await opened.close()
   const found = new Set(kills.map(({ step }) => step))
   for (const step of ['SQL', 'fsync', 'link', 'fdatasync']) assert.ok(found.has(step), step)

@@ -2,20 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import fs, { cpSync, readdirSync } from 'node:fs'
-import { syncBuiltinESMExports } from 'node:module'
+import { cpSync, readdirSync } from 'node:fs'
 import { basename, join, relative } from 'node:path'
-import {
-  DatabaseSync,
-  StatementSync,
-  type SQLInputValue,
-  type StatementResultingChanges,
-} from 'node:sqlite'
-import { mock, suite, test } from 'node:test'
+import { suite, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { openMachineLayer } from '../../src/roots/store.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
+import { beforeDiskSteps } from './support/disk-steps.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import {
   assertSame,
@@ -27,56 +21,6 @@ import {
 } from './support/old-layer.ts'
 
 const freshName = freshNames(modelDirectory())
-/** Called before each step of a migration that may change the disk. */
-let beforeStep = (_step: string) => {}
-/** Whether the file system has hard links. */
-let hasLinks = true
-
-const { linkSync, mkdirSync, fsyncSync, fdatasyncSync, renameSync, writeFileSync } = fs
-mock.method(fs, 'linkSync', (...given: Parameters<typeof linkSync>) => {
-  beforeStep('link')
-  if (!hasLinks) throw Object.assign(new Error('no hard links'), { code: 'EPERM' })
-  linkSync(...given)
-})
-mock.method(fs, 'mkdirSync', (path: string, options: fs.MakeDirectoryOptions) => {
-  beforeStep('mkdir')
-  return mkdirSync(path, options)
-})
-mock.method(fs, 'fsyncSync', (...given: Parameters<typeof fsyncSync>) => {
-  beforeStep('fsync')
-  fsyncSync(...given)
-})
-mock.method(fs, 'fdatasyncSync', (...given: Parameters<typeof fdatasyncSync>) => {
-  beforeStep('fdatasync')
-  fdatasyncSync(...given)
-})
-mock.method(fs, 'renameSync', (...given: Parameters<typeof renameSync>) => {
-  beforeStep('rename')
-  renameSync(...given)
-})
-mock.method(fs, 'writeFileSync', (...given: Parameters<typeof writeFileSync>) => {
-  beforeStep('write')
-  writeFileSync(...given)
-})
-syncBuiltinESMExports()
-// They are called with `this` below.
-/* oxlint-disable typescript/unbound-method */
-const runStatement: (...values: SQLInputValue[]) => StatementResultingChanges =
-  StatementSync.prototype.run
-const closeDatabase: () => void = DatabaseSync.prototype.close
-/* oxlint-enable typescript/unbound-method */
-mock.method(
-  StatementSync.prototype,
-  'run',
-  function (this: StatementSync, ...values: SQLInputValue[]) {
-    beforeStep('SQL')
-    return runStatement.apply(this, values)
-  },
-)
-mock.method(DatabaseSync.prototype, 'close', function (this: DatabaseSync) {
-  beforeStep('close')
-  closeDatabase.apply(this)
-})
 
 suite('a migration that is killed', () => {
   test('before any of its steps has lost nothing', async () => {
@@ -86,15 +30,15 @@ suite('a migration that is killed', () => {
     /** The state directory before each step. A kill would leave the same files. */
     const kills: { step: string; copy: string }[] = []
     let statements = 0
-    beforeStep = (step) => {
+    beforeDiskSteps((step) => {
       // There are many statements, and most of them are alike.
       if (step === 'SQL' && statements++ % 8 !== 0) return
       const copy = freshName()
       cpSync(state, copy, { recursive: true })
       kills.push({ step, copy })
-    }
+    })
     const opened = openMachineLayer(oldRequest(state, index))
-    beforeStep = () => {}
+    beforeDiskSteps()
     await opened.close()
     index.close()
     const found = new Set(kills.map(({ step }) => step))
@@ -131,15 +75,15 @@ suite('a migration that the disk is too full for', () => {
       const { state, tree, directory } = layer
       const before = basename(contentsOf(layer))
       const index = oldIndex(tree)
-      beforeStep = (step) => {
+      beforeDiskSteps((step) => {
         if (step !== failing) return
         throw Object.assign(new Error('full'), { code: 'ENOSPC', errcode: 13 })
-      }
+      })
       const open = () => openMachineLayer(oldRequest(state, index))
       for (let count = 0; count < 3; count++) assert.throws(open, netimageError('disk-full'))
       // A failed migration may leave its new contents, but the next one removes them.
       assert.ok(contentsIn(directoryOf(layer)).length <= 2)
-      beforeStep = () => {}
+      beforeDiskSteps()
       index.close()
       assert.equal(basename(contentsOf(layer)), before)
       await assertSame('script', layer)
@@ -150,9 +94,11 @@ suite('a migration that the disk is too full for', () => {
 
 test('a migration copies data on a file system without hard links', async () => {
   const layer = writeOldLayer('script', { state: freshName(), tree: freshName() })
-  hasLinks = false
+  beforeDiskSteps((step) => {
+    if (step === 'link') throw Object.assign(new Error('no hard links'), { code: 'EPERM' })
+  })
   await assertSame('script', layer)
-  hasLinks = true
+  beforeDiskSteps()
 })
 
 function contentsIn(directory: string): string[] {
