@@ -27,6 +27,9 @@ const schema = `
     machine TEXT PRIMARY KEY,
     life TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS machines_sign ON machines (life ->> 'lastSign');
+  CREATE INDEX IF NOT EXISTS machines_restart
+    ON machines (life ->> '$.restart.uptime', life ->> '$.restart.failed');
   CREATE TABLE IF NOT EXISTS names (
     name TEXT PRIMARY KEY,
     machine TEXT NOT NULL UNIQUE
@@ -182,7 +185,17 @@ function readerOf(database: DatabaseSync): SiteReader {
 }
 
 function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter {
-  const machines = database.prepare('SELECT life FROM machines')
+  // These conditions are as the indexes have them, so no row is read that is not wanted.
+  const ran = database.prepare(
+    "SELECT count(*) AS machines FROM machines WHERE life ->> 'lastSign' >= ?",
+  )
+  const restarted = database.prepare(
+    "SELECT count(*) AS machines FROM machines WHERE life ->> '$.restart.uptime' >= ?",
+  )
+  const failed = database.prepare(
+    `SELECT machine FROM machines
+     WHERE life ->> '$.restart.uptime' >= ? AND life ->> '$.restart.failed' IS NOT NULL`,
+  )
   const setMachine = database.prepare('INSERT OR REPLACE INTO machines VALUES (?, ?)')
   const lists = {
     generations: listWriter(database, 'generations'),
@@ -198,7 +211,9 @@ function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter {
       lists.generations(row.machine, generations)
       lists.attempts(row.machine, attempts)
     },
-    signs: () => machines.all().map(({ life }) => readMachine(life)),
+    ranSince: (uptime) => Number(ran.get(uptime)?.['machines']),
+    restartedSince: (uptime) => Number(restarted.get(uptime)?.['machines']),
+    failedSince: (uptime) => failed.all(uptime).map(({ machine }) => String(machine)),
     uptime: reader.uptime,
     names: reader.names,
     setUptime: (uptime) => void setUptime.run(Math.round(uptime)),

@@ -4,9 +4,9 @@
  * Nothing of this is in the way of an NFS or TFTP call: signs of machines are written together at the
  * end of a turn of the event loop. Only the start of an attempt waits until it is on the disk.
  */
-import { asNetimageError, type NetimageError } from '../errors.ts'
+import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase, type SiteWriter } from './database.ts'
-import { becomeUnseen, see, tick, type Sign } from './life/attempts.ts'
+import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
 import { begin, keepChange } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
@@ -16,12 +16,14 @@ import {
   runningAttempt,
   type Attempt,
   type Candidate,
+  type Changed,
   type Generation,
   type Life,
   type Now,
   type Policy,
   type Told,
 } from './life/life.ts'
+import { createWaitingSigns } from './waiting-signs.ts'
 
 /** What a machine boots in an attempt. */
 export interface CurrentAttempt {
@@ -88,21 +90,37 @@ const timeout = 500
 const longestMs = 60_000
 /** Signs of life are written this often for each machine. Milliseconds of uptime. */
 const aliveMs = 60_000
-/** Signs that wait while the database cannot be written. The oldest are dropped. */
-const mostWaiting = 10_000
+/**
+ * The pauses between two tries to write what waits, if the database cannot be written. Milliseconds of
+ * uptime.
+ */
+const [firstPauseMs, longestPauseMs] = [1000, 60_000]
 
-/** @throws `NetimageError` `bad-state`, also for the file of a newer netimage; `in-use` */
+/**
+ * If the disk is full, the site opens with what is in its database, and nothing can be changed until
+ * there is room. Only a site without a database cannot be opened then.
+ *
+ * @throws `NetimageError` `bad-state`, also for the file of a newer netimage; `in-use`; `disk-full`
+ */
 export function openSite(settings: SiteSettings): Site {
   const { state, policy = defaultPolicy, onTold, onError } = settings
   const database = openSiteDatabase(state, timeout)
   let [uptime, last] = [database.read.uptime(), settings.at]
-  let waiting: { machine: string; sign: Sign; now: Now }[] = []
+  const started: Now = { at: settings.at, uptime }
+  const waiting = createWaitingSigns()
   /** Uptime of the last written sign of life. */
   const alive = new Map<string, number>()
+  const interrupted = new Map<string, Attempt>()
+  for (const life of database.read.lives()) {
+    const attempt = runningAttempt(life)
+    if (attempt) interrupted.set(life.machine, attempt)
+  }
   /** The machines whose last attempt may be running. */
-  const running = new Set<string>()
+  const running = new Set(interrupted.keys())
   let written = uptime
-  let [isDue, isFailing] = [false, false]
+  let [isStarted, isDue] = [false, false]
+  /** While the database cannot be written: when it is tried again, in uptime. */
+  let failing: { pause: number; until: number } | undefined
 
   function clock(at: number): Now {
     uptime += Math.min(longestMs, Math.max(0, at - last))
@@ -110,59 +128,89 @@ export function openSite(settings: SiteSettings): Site {
     return { at, uptime }
   }
 
-  /** Writes the signs that wait, and then does the action, in one transaction. */
+  /** Does the action in one transaction. @throws `NetimageError`: nothing is changed then */
   function change<T>(action: (writer: SiteWriter, told: Told[]) => T): T {
     const told: Told[] = []
     const result = database.change((writer) => {
-      for (const { machine, sign, now } of waiting) {
-        keepChange(writer, machine, told, (life) => see(life, sign, now))
-      }
+      if (!isStarted) start(writer)
       const result = action(writer, told)
       writer.setUptime(uptime)
       return result
     })
-    waiting = []
     written = uptime
-    isFailing = false
+    isStarted = true
+    failing = undefined
     for (const each of told) onTold(each)
     return result
   }
 
-  /** What waits is tried again later, if it cannot be written now. */
-  function changeSoon(action: (writer: SiteWriter, told: Told[]) => void = () => {}): void {
+  function start(writer: SiteWriter): void {
+    const unseen = (life: Life) => ({ life: becomeUnseen(life, started), told: [] })
+    for (const machine of interrupted.keys()) keepChange(writer, machine, [], unseen)
+  }
+
+  /** As `change`, for a machine. Its signs that wait are written first. */
+  function changeOne<T>(machine: string, action: (writer: SiteWriter, told: Told[]) => T): T {
+    const result = change((writer, told) => {
+      if (waiting.has(machine)) keepChange(writer, machine, told, (life) => waiting.applyTo(life))
+      return action(writer, told)
+    })
+    waiting.written(machine)
+    return result
+  }
+
+  /**
+   * Changes lives that nobody waits for, and writes their signs. Each life is read and written once. If
+   * this fails, the signs wait, and it is tried again after a pause.
+   */
+  function changeSoon(
+    machines: Iterable<string>,
+    action: (life: Life) => Changed = (life) => ({ life, told: [] }),
+  ): void {
+    if (failing && uptime < failing.until) return
+    const all = [...machines]
     try {
-      change(action)
+      change((writer, told) => {
+        for (const machine of all)
+          keepChange(writer, machine, told, (life) => withSigns(life, action))
+      })
+      for (const machine of all) waiting.written(machine)
     } catch (error) {
-      waiting = waiting.slice(-mostWaiting)
-      if (!isFailing) onError(asNetimageError(error))
-      isFailing = true
+      if (!failing) onError(asNetimageError(error))
+      const pause = failing ? Math.min(2 * failing.pause, longestPauseMs) : firstPauseMs
+      failing = { pause, until: uptime + pause }
     }
+  }
+
+  function withSigns(life: Life, action: (life: Life) => Changed): Changed {
+    const seen = waiting.applyTo(life)
+    const changed = action(seen.life)
+    return { life: changed.life, told: [...seen.told, ...changed.told] }
   }
 
   function flush(): void {
     if (!isDue) return
     isDue = false
-    changeSoon()
+    changeSoon(waiting.machines())
   }
 
-  function tickAll(writer: SiteWriter, told: Told[], now: Now): void {
-    for (const machine of running) {
-      const life = keepChange(writer, machine, told, (life) => tick(life, now, policy))
-      if (!runningAttempt(life)) running.delete(machine)
-    }
+  function tickAll(now: Now): void {
+    const over = new Set<string>()
+    changeSoon(new Set([...waiting.machines(), ...running]), (life) => {
+      const changed = tick(life, now, policy)
+      if (!runningAttempt(changed.life)) over.add(life.machine)
+      return changed
+    })
+    if (!failing) for (const machine of over) running.delete(machine)
   }
 
-  const interrupted = new Map<string, Attempt>()
-  change((writer) => {
-    const now = { at: settings.at, uptime }
-    for (const { machine } of writer.signs()) {
-      const unseen = (life: Life) => ({ life: becomeUnseen(life, now), told: [] })
-      const attempt = runningAttempt(keepChange(writer, machine, [], unseen))
-      if (!attempt) continue
-      running.add(machine)
-      interrupted.set(machine, attempt)
-    }
-  })
+  try {
+    change(() => {})
+  } catch (error) {
+    // Machines with a good generation boot on a full disk, and these may be needed to make room.
+    if (!(error instanceof NetimageError && error.code === 'disk-full')) throw error
+    changeSoon([])
+  }
 
   return {
     interrupted,
@@ -170,7 +218,7 @@ export function openSite(settings: SiteSettings): Site {
       const now = clock(at)
       alive.set(machine, now.uptime)
       running.add(machine)
-      const life = change((writer, told) => {
+      const life = changeOne(machine, (writer, told) => {
         const begun = begin(writer, machine, { now, policy, byDefault })
         told.push(...begun.told)
         return begun.life
@@ -180,7 +228,7 @@ export function openSite(settings: SiteSettings): Site {
     },
     async assign(machine, candidate, at, by) {
       const now = clock(at)
-      const assigned = change((writer) => {
+      const assigned = changeOne(machine, (writer) => {
         const assigned = assign(writer.of(machine), candidate, now, by)
         if (!('refused' in assigned)) writer.keep(assigned.life)
         return assigned
@@ -197,19 +245,22 @@ export function openSite(settings: SiteSettings): Site {
       const before = alive.get(machine)
       if (sign.kind === 'alive' && before !== undefined && now.uptime - before < aliveMs) return
       alive.set(machine, now.uptime)
-      waiting.push({ machine, sign, now })
+      waiting.add(machine, sign, now)
       if (!isDue) setImmediate(flush)
       isDue = true
     },
     tick(at) {
       const now = clock(at)
-      if (running.size === 0 && waiting.length === 0 && uptime - written < longestMs) return
-      changeSoon((writer, told) => tickAll(writer, told, now))
+      const isIdle = running.size === 0 && waiting.machines().length === 0
+      if (isStarted && isIdle && uptime - written < longestMs) return
+      tickAll(now)
     },
     close(at) {
       clock(at)
       isDue = false
-      changeSoon()
+      // This is the last try.
+      failing = undefined
+      changeSoon(waiting.machines())
       database.close()
     },
   }

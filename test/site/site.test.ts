@@ -9,6 +9,7 @@ import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { assignAllowed, candidate, minutes } from './life/support/simulate.ts'
+import { countStatements } from './support/count-statements.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
@@ -124,8 +125,78 @@ suite('a site', () => {
     assert.equal(site.currentAttempt(mac)?.attempt.number, 1)
     holder.exec('ROLLBACK')
     holder.close()
-    site.tick(start + 5)
+    site.tick(start + 2000)
     assert.equal(site.currentAttempt(mac)?.attempt.step, 'mount')
+    site.close(start)
+  })
+})
+
+suite('the work of a site', () => {
+  test('reads and writes the life of a machine once, however many signs it gives', async () => {
+    const { site } = open(freshName())
+    const machines = Array.from({ length: 20 }, (_, place) => `02:00:00:00:00:${place + 10}`)
+    for (const machine of machines) await site.beginAttempt(machine, start, candidate('a'))
+    using statements = countStatements()
+    for (const machine of machines) {
+      for (const step of ['kernel', 'initrd', 'mount', 'init'] as const) {
+        site.sign(machine, { kind: 'step', step }, start + 1)
+        site.sign(machine, { kind: 'trouble', trouble: step }, start + 1)
+      }
+    }
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(statements.runs(/^SELECT life FROM machines WHERE/), machines.length)
+    assert.equal(statements.runs(/^INSERT OR REPLACE INTO machines/), machines.length)
+    for (const machine of machines) {
+      const attempt = site.currentAttempt(machine)?.attempt
+      assert.deepEqual([attempt?.step, attempt?.trouble], ['init', 'init'])
+    }
+    site.close(start)
+  })
+
+  test('tries seldom to write while another process holds the database', async () => {
+    const state = freshName()
+    const { site, errors } = open(state)
+    for (const machine of ['a', 'b', 'c']) await site.beginAttempt(machine, start, candidate('a'))
+    const holder = new DatabaseSync(siteFile(state))
+    holder.exec('BEGIN IMMEDIATE')
+    using statements = countStatements()
+    for (let at = start; at < start + 30_000; at += 100) {
+      for (const machine of ['a', 'b', 'c']) {
+        site.sign(machine, { kind: 'trouble', trouble: `${at}` }, at)
+      }
+      site.tick(at)
+      if (at % 1000 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    // At the start, and then after 1, 2, 4, 8 and 16 seconds.
+    assert.ok(statements.runs(/^BEGIN IMMEDIATE/) <= 6)
+    assert.equal(errors.length, 1)
+    holder.exec('ROLLBACK')
+    holder.close()
+    site.tick(start + minutes)
+    assert.equal(site.currentAttempt('c')?.attempt.trouble, `${start + 29_900}`)
+    site.close(start)
+  })
+
+  test('reads of other machines at the start of an attempt only how many have started again', async () => {
+    const { site } = open(freshName())
+    const begin = (machine: number, at: number) =>
+      site.beginAttempt(`machine-${machine}`, at, candidate('a'))
+    const rowsOf = async (machine: number, at: number) => {
+      using statements = countStatements()
+      await begin(machine, at)
+      return statements.rows()
+    }
+    for (let machine = 0; machine < 3; machine++) await begin(machine, start)
+    const few = await rowsOf(0, start + 2 * minutes)
+    for (let machine = 3; machine < 60; machine++) await begin(machine, start + 2 * minutes)
+    assert.equal(await rowsOf(1, start + 4 * minutes), few)
+    // In a power cut, each start that failed an attempt is excused once.
+    const during: number[] = []
+    for (let machine = 2; machine < 60; machine++)
+      during.push(await rowsOf(machine, start + 6 * minutes))
+    assert.ok(Math.max(...during.slice(-10)) <= 2 * few, `${few} ${during.join(' ')}`)
+    const lives = Array.from({ length: 57 }, (_, place) => site.lifeOf(`machine-${place + 3}`))
+    for (const { attempts } of lives) assert.equal(attempts[0]?.outcome, 'void')
     site.close(start)
   })
 })

@@ -1,15 +1,13 @@
 /** The start of an attempt: ends the one before, looks for a power cut, and binds the new one. */
 import { bind, restart } from './attempts.ts'
 import type { Candidate, Changed, Life, Now, Policy, Told } from './life.ts'
-import { excuse, isCut, isPowerCut } from './power-cut.ts'
+import { cutMachines, excuse, type Restarts } from './power-cut.ts'
 
 /** The machines of a site. */
-export interface Lives {
+export interface Lives extends Restarts {
   /** The life of a machine, which may be new. */
   of(machine: string): Life
   keep(life: Life): void
-  /** What tells a power cut, of all machines. */
-  signs(): readonly Pick<Life, 'machine' | 'lastSign' | 'restart'>[]
 }
 
 /** @returns the life after the action, which is kept if it has changed */
@@ -38,12 +36,7 @@ export function begin(
 ): { life: Life; told: Told[] } {
   const told: Told[] = []
   keepChange(lives, machine, told, (life) => restart(life, now, policy))
-  const all = lives.signs()
-  if (isPowerCut(all, now)) {
-    for (const cut of all.filter((each) => isCut(each, now))) {
-      keepChange(lives, cut.machine, told, excuse)
-    }
-  }
+  for (const cut of cutMachines(lives, now)) keepChange(lives, cut, told, excuse)
   const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, byDefault))
   return { life, told }
 }

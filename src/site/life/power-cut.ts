@@ -19,31 +19,46 @@ import {
   type Generation,
   type Life,
   type Now,
+  type Restart,
 } from './life.ts'
 
 const windowMs = 60_000
 const leastMachines = 3
 
-type Seen = Pick<Life, 'lastSign' | 'restart'>
-
-/** @param machines all machines of the site */
-export function isPowerCut(machines: readonly Seen[], now: Now): boolean {
-  const restarted = machines.filter(({ restart }) => isRecent(restart?.uptime, now, windowMs))
-  const ran = machines.filter(({ lastSign }) => isRecent(lastSign, now, runningMs))
-  return restarted.length >= leastMachines && restarted.length * 2 > ran.length
+/** What tells a power cut, of all machines of a site. Times in uptime. */
+export interface Restarts {
+  /** How many machines have given a sign since then. */
+  ranSince(uptime: number): number
+  /** How many machines have started again since then. */
+  restartedSince(uptime: number): number
+  /** The machines of these whose start failed an attempt that nobody has tried to excuse. */
+  failedSince(uptime: number): readonly string[]
 }
 
-/** Whether the start of the machine is one that a power cut of now explains. */
-export function isCut({ restart }: Seen, now: Now): boolean {
-  return restart?.failed !== undefined && isRecent(restart.uptime, now, windowMs)
+/** @returns the machines whose last start is to be excused, because the power was cut */
+export function cutMachines(restarts: Restarts, now: Now): readonly string[] {
+  const since = now.uptime - windowMs
+  const restarted = restarts.restartedSince(since)
+  if (restarted < leastMachines) return []
+  if (restarted * 2 <= restarts.ranSince(now.uptime - runningMs)) return []
+  return restarts.failedSince(since)
 }
 
-/** Takes back that the machine's last start failed an attempt, and the verdict that followed. */
+/**
+ * Takes back that the machine's last start failed an attempt, and the verdict that followed. Each start
+ * is looked at once: otherwise each of many machines would look again at all that came before.
+ */
 export function excuse(life: Life): Changed {
-  const { restart, machine } = life
-  const attempt = life.attempts.find(({ number }) => number === restart?.failed)
+  const { restart } = life
+  if (restart?.failed === undefined) return unchanged(life)
+  return excuseStart({ ...life, restart: { uptime: restart.uptime } }, restart)
+}
+
+function excuseStart(life: Life, restart: Restart): Changed {
+  const { machine } = life
+  const attempt = life.attempts.find(({ number }) => number === restart.failed)
   const generation = generationOf(life, attempt?.generation)
-  if (!restart || !attempt || !generation || attempt.outcome !== 'failed') return unchanged(life)
+  if (!attempt || !generation || attempt.outcome !== 'failed') return unchanged(life)
   const isBad = generation.verdict === 'bad' && generation.badBy === attempt.number
   const isTrial = generation.verdict === 'trial' || isBad
   if (isTrial && generation.isExcused) return unchanged(life)
@@ -71,10 +86,6 @@ function onTrialAgain(generation: Generation, took: number): Generation {
   // Without `badBy`, the reason is that the trial was left.
   const left = badBy === undefined && reason !== undefined && { reason }
   return { ...rest, ...left, verdict: 'trial', failures, spent, isExcused: true }
-}
-
-function isRecent(uptime: number | undefined, now: Now, within: number): boolean {
-  return uptime !== undefined && now.uptime - uptime <= within
 }
 
 function unchanged(life: Life): Changed {

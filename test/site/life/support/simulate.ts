@@ -70,6 +70,10 @@ export function simulateSite() {
   const told: Told[] = []
   const now = () => ({ at: 1_000_000 + uptime, uptime })
   const of = (name: string) => lives.get(name) ?? newLife(name)
+  const machinesSince = (since: number, uptimeOf: (life: Life) => number | undefined) =>
+    [...lives.values()]
+      .filter((life) => (uptimeOf(life) ?? -Infinity) >= since)
+      .map(({ machine }) => machine)
   const site = {
     told,
     of,
@@ -87,7 +91,12 @@ export function simulateSite() {
       const store: Lives = {
         of,
         keep: (life) => void lives.set(life.machine, life),
-        signs: () => [...lives.values()],
+        ranSince: (since) => machinesSince(since, ({ lastSign }) => lastSign).length,
+        restartedSince: (since) => machinesSince(since, ({ restart }) => restart?.uptime).length,
+        failedSince: (since) =>
+          machinesSince(since, ({ restart }) =>
+            restart?.failed === undefined ? undefined : restart.uptime,
+          ),
       }
       const begun = begin(store, name, { now: now(), policy: defaultPolicy })
       told.push(...begun.told)
