@@ -1,10 +1,11 @@
 /** Files with data that a binding makes for nodes that had the data of an image. */
-import { closeSync, existsSync, fsyncSync, linkSync, openSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { NodeId, Space } from '../protocols/nfs/file-system.ts'
 import { cloneFile, copyFile, copyFileAt } from './copy-file.ts'
-import type { LayerImage } from './layer-image.ts'
+import type { ImageNode, LayerImage } from './layer-image.ts'
+import { preparedCopy, type NeededCopy } from './prepare-copies.ts'
 
 export interface DataCopies {
   /**
@@ -13,15 +14,46 @@ export interface DataCopies {
    * @returns false if the image does not have the file
    */
   ofImage(image: LayerImage | undefined, file: NodeId, to: NodeId): boolean
+  /**
+   * As `ofImage`, for a file of a store path. Only a few small files are copied at once. All others
+   * must be prepared, and are in `missing` if they are not.
+   *
+   * @param most whether the copy counts against the limit of the layer
+   * @returns `gone` if the image does not have the file
+   */
+  ofStorePath(
+    image: LayerImage | undefined,
+    file: NodeId,
+    to: NodeId,
+    most: 'limit' | 'disk',
+  ): 'made' | 'gone' | 'no-room'
+  /** If there are any, the binding must be given up, and begins anew when they are prepared. */
+  missing(): readonly NeededCopy[]
   /** Gives the node `to` the own data of another node, which is left to be removed. @returns as `ofImage` */
   ofNode(node: NodeId, to: NodeId): boolean
-  /** Waits until all copies are on the disk. */
-  sync(): void
+  /** Gives the prepared copies their names, and waits until all copies are on the disk. */
+  finish(): void
 }
 
-/** @param folder of the data of the layer */
-export function createDataCopies(folder: string): DataCopies {
+/** So much is copied while everybody waits. Each file is synced, which takes a while as well. */
+const atOnce = { bytes: 2 ** 20, files: 16 }
+
+/**
+ * @param folder of the data of the layer
+ * @param spaces called if a file of a store path is to be copied; may take long
+ */
+export function createDataCopies(
+  folder: string,
+  spaces: () => Record<'limit' | 'disk', Space>,
+): DataCopies {
   let hasNewNames = false
+  const missing: NeededCopy[] = []
+  const prepareds: { prepared: string; to: NodeId }[] = []
+  /** What is left of `atOnce`. */
+  const left = { ...atOnce }
+  /** What all copies of this binding take, so that they have room together. */
+  const planned = { bytes: 0, files: 0 }
+  let known: Record<'limit' | 'disk', Space> | undefined
 
   /** The path of the data. A binding that was killed may have left a file there. */
   function fresh(node: NodeId): string {
@@ -33,19 +65,53 @@ export function createDataCopies(folder: string): DataCopies {
 
   const fileOf = (node: NodeId) => join(folder, node.toString(16))
 
+  function copy(image: LayerImage, node: ImageNode, to: NodeId): void {
+    const source = image.open(node)
+    try {
+      const path = fresh(to)
+      if (!cloneFile(source, path)) copyFile(source, path)
+    } finally {
+      closeSync(source)
+    }
+  }
+
+  /** Some file systems do not tell how many bytes (FUSE) or files (Btrfs) they can hold. */
+  function hasRoom(bytes: number, { total, available, files, freeFiles }: Space): boolean {
+    const isFull = total > 0 && planned.bytes + bytes > available
+    return !isFull && (files === 0 || planned.files < freeFiles)
+  }
+
   return {
     ofImage(image, file, to) {
       const node = image?.node(file)
       if (!image || node?.kind !== 'file') return false
-      const source = image.open(node)
-      try {
-        const path = fresh(to)
-        if (!cloneFile(source, path)) copyFile(source, path)
-      } finally {
-        closeSync(source)
-      }
+      copy(image, node, to)
       return true
     },
+    ofStorePath(image, file, to, most) {
+      const node = image?.node(file)
+      if (!image || node?.kind !== 'file') return 'gone'
+      const prepared = preparedCopy(folder, file)
+      if (existsSync(prepared)) {
+        // Not now: if others are missing, this binding is given up.
+        prepareds.push({ prepared, to })
+        return 'made'
+      }
+      const { size } = node
+      known ??= spaces()
+      if (!hasRoom(size, known[most])) return 'no-room'
+      planned.bytes += size
+      planned.files++
+      if (left.files > 0 && size <= left.bytes) {
+        left.files--
+        left.bytes -= size
+        copy(image, node, to)
+      } else {
+        missing.push({ node: file, bytes: size, open: () => image.open(node) })
+      }
+      return 'made'
+    },
+    missing: () => missing,
     ofNode(node, to) {
       // After a loss of power, a file may be missing: see `matchData` in layer.ts.
       if (!existsSync(fileOf(node))) return false
@@ -57,7 +123,8 @@ export function createDataCopies(folder: string): DataCopies {
       }
       return true
     },
-    sync() {
+    finish() {
+      for (const { prepared, to } of prepareds) renameSync(prepared, fresh(to))
       if (!hasNewNames) return
       const names = openSync(folder, 'r')
       try {

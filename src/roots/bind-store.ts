@@ -37,6 +37,8 @@ export function undoStore(work: StoreWork): Undone {
   const { database, now, index, isPathsChanged } = work
   const undone: Undone = { store: false, outside: false }
   const copies = new Map<NodeId, NodeId | undefined>()
+  /** How many names of the machine stay names of a file of an image, because there is no room. */
+  const staying = new Map<NodeId, number>()
   const { store } = now
 
   for (const entry of database.entriesWhere(`node >= ${firstOfStore}`)) {
@@ -55,6 +57,10 @@ export function undoStore(work: StoreWork): Undone {
   if (database.select('SELECT 1 FROM nodes WHERE id >= ? LIMIT 1', firstOfStore).length > 0) {
     undone.store = true
     database.run('DELETE FROM nodes WHERE id >= ?', firstOfStore)
+  }
+  for (const [node, names] of staying) {
+    const ofImage = now.node(node)
+    if (ofImage) database.writeNode({ ...toRow(ofImage), links: ofImage.links + names })
   }
   if (store !== undefined) {
     giveWay(store)
@@ -92,13 +98,20 @@ export function undoStore(work: StoreWork): Undone {
     // A directory has one name.
     if (!copies.has(node)) copies.set(node, makeCopy(node, directory))
     const copy = copies.get(node)
+    if (copy === node) {
+      staying.set(node, (staying.get(node) ?? 0) + 1)
+      return node
+    }
     const row = copy === undefined ? undefined : database.readNode(copy)
     if (!row) work.kept.push({ path: `${directory}/${name.toString()}`, why: 'lost' })
     else if (row.kind !== 'directory') database.writeNode({ ...row, links: row.links + 1 })
     return copy
   }
 
-  /** @returns undefined if the node is in no image any more */
+  /**
+   * @returns the node itself if there is no room and an image still has it; undefined if there is no
+   *   room, or the node is in no image any more
+   */
   function makeCopy(node: NodeId, parent: NodeId): NodeId | undefined {
     const { data } = work
     const image = now.node(node) ? now : work.before()
@@ -112,7 +125,11 @@ export function undoStore(work: StoreWork): Undone {
     }
     if (row.kind === 'file') {
       const isOwnData = row.ownData && data.ofNode(node, id)
-      if (!isOwnData && !data.ofImage(image, node, id)) return undefined
+      // The machine must boot, so what the images do not have any more is only kept from filling the disk.
+      const most = image === now ? 'limit' : 'disk'
+      const copied = isOwnData ? 'made' : data.ofStorePath(image, node, id, most)
+      if (copied === 'no-room' && image === now) return node
+      if (copied !== 'made') return undefined
     }
     const isLink = row.kind === 'symlink' && row.target === undefined
     const target = isLink && ofImage && image ? image.readLink(ofImage) : row.target

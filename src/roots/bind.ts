@@ -27,6 +27,9 @@ import { createLayerImage, type LayerImage } from './layer-image.ts'
 import { mayBeLost } from './nodes.ts'
 import { giveNumbers } from './numbering.ts'
 import { firstOwn } from './numbers.ts'
+import { UnpreparedCopies } from './prepare-copies.ts'
+import { openRoom } from './room.ts'
+import { measureFiles } from './usage.ts'
 import { firstNewCookie } from './directories.ts'
 import { countLinks } from './bind-links.ts'
 
@@ -67,6 +70,12 @@ export interface Binding {
 
 /** A layer was last bound with another identifier, and only one with the same identifier is wanted. */
 export class BoundOtherwise extends Error {}
+
+/** As the parameters of `openLayer`. */
+export interface BindLimit {
+  most: number | undefined
+  takenElsewhere: () => number
+}
 
 /** What the layer is bound to. */
 export interface Bound {
@@ -131,6 +140,7 @@ export function bindLayer(
   directory: string,
   index: ImageIndex,
   binding: Binding,
+  limit: BindLimit,
 ): void {
   const bound = readBound(database)
   if (binding.onlySame && bound?.id !== binding.id) throw new BoundOtherwise()
@@ -148,9 +158,10 @@ export function bindLayer(
   const numbering = giveNumbers(index, database)
   const now = createLayerImage(index, numbering)
   const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
-  using before = openBefore(database, openImages)
+  using opened = new DisposableStack()
+  const before = opened.use(openBefore(database, openImages))
   makeDirectory(dataFolder(directory))
-  const data = createDataCopies(dataFolder(directory))
+  const data = createDataCopies(dataFolder(directory), () => spacesOf(directory, database, limit))
   const given = createGiven(database)
   const kept: KeptFile[] = []
   database.begin()
@@ -178,13 +189,27 @@ export function bindLayer(
     const values = { id, ...binding.image, paths }
     for (const name of boundNames) writeBinding(database, name, values[name])
     writeBinding(database, 'keptImages', JSON.stringify(binding.keptImages))
-    data.sync()
+    const missing = data.missing()
+    if (missing.length > 0) throw new UnpreparedCopies(dataFolder(directory), missing)
+    data.finish()
     database.commit()
   } catch (error) {
     database.rollback()
+    if (error instanceof UnpreparedCopies) error.held.use(opened.move())
     throw error
   }
   database.syncNow()
+}
+
+/** The room on the disk without and with the limit of the layer. */
+function spacesOf(directory: string, database: LayerDatabase, { most, takenElsewhere }: BindLimit) {
+  const measure = () => ({
+    all: measureFiles(directory) + measureFiles(dataFolder(directory)) + takenElsewhere(),
+    reusable: database.reusableBytes(),
+  })
+  const disk = openRoom({ directory, most: undefined, measure }).space()
+  const limit = openRoom({ directory, most, measure }).space()
+  return { disk, limit }
 }
 
 const nothing: Undone = { store: false, outside: false }

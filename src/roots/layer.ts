@@ -55,7 +55,7 @@ const directoryBytes = 4096
  * @param most bytes that the layer may take on the disk; undefined: no limit
  * @param takenElsewhere bytes that the server has taken for the machine elsewhere, which count as well
  * @param binding undefined: the layer is over the images of the index already
- * @throws `NetimageError` `bad-state`
+ * @throws `NetimageError` `bad-state`; `UnpreparedCopies`, as `bindLayer`
  */
 export function openLayer(
   directory: string,
@@ -66,7 +66,7 @@ export function openLayer(
 ): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
-  if (binding) bindLayer(database, directory, index, binding)
+  if (binding) bindLayer(database, directory, index, binding, { most, takenElsewhere })
   const structures = createPathStructures(index, database)
   const image = layOver(index, database, directory, structures.uses)
   const room = openRoom({

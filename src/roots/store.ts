@@ -29,6 +29,7 @@ import { findImage } from './find-image.ts'
 import { migrateContents } from './migrate.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
+import { UnpreparedCopies } from './prepare-copies.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
 import { refuseLinks } from './refuse-links.ts'
 import { dropReserve } from './reserve.ts'
@@ -82,7 +83,11 @@ const brokenHint =
 /** How long another command may hold the lock to look at a layer. Milliseconds. */
 const lockWaitMs = 200
 
-/** @throws `NetimageError` `bad-state`, `in-use` */
+/**
+ * @throws `NetimageError` `bad-state`, `in-use`
+ * @throws `UnpreparedCopies`: the layer stays locked, and the index must stay open, until
+ *   `prepareCopies` has ended. Then the layer can be opened.
+ */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const { state, machine, index } = request
   const place = layerOf(state, machine)
@@ -127,10 +132,12 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
         },
       }
     } catch (error) {
-      lock.release()
+      if (error instanceof UnpreparedCopies) error.held.defer(() => lock.release())
+      else lock.release()
       throw error
     }
   } catch (error) {
+    if (error instanceof UnpreparedCopies) throw error
     throw layerError(`could not open the layer ${place.directory}`, place.directory, error)
   }
 }

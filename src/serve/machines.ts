@@ -15,6 +15,7 @@ import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
+import { prepareCopies, UnpreparedCopies } from '../roots/prepare-copies.ts'
 import { folderOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, type MachineLayer } from '../roots/store.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
@@ -90,6 +91,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0 } = settings
   const open = new Map<string, Machine>()
   const closing = new Map<string, Promise<void>>()
+  /** The machines whose layers get copies before they are opened. They are also in `closing`. */
+  const preparing = new Map<string, AbortController>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
   const failures = new Map<string, { message: string; at: number }>()
   /** The machines that have begun an attempt and whose layers are to be reset when they are opened. */
@@ -146,11 +149,13 @@ export function createMachines(settings: MachinesSettings): Machines {
         })
         root = { system, layer, index }
       } catch (error) {
-        index.close()
+        if (error instanceof UnpreparedCopies) error.held.defer(() => index.close())
+        else index.close()
         throw error
       }
     } catch (error) {
-      fail(name, error)
+      if (error instanceof UnpreparedCopies) prepare(name, error)
+      else fail(name, error)
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return 'busy'
     }
@@ -164,6 +169,18 @@ export function createMachines(settings: MachinesSettings): Machines {
     return nfs
   }
 
+  /** Until the copies are made, the machine is told to ask again. */
+  function prepare(name: string, needed: UnpreparedCopies): void {
+    const stop = new AbortController()
+    preparing.set(name, stop)
+    const prepared = prepareCopies(needed, stop.signal)
+      .catch((error: unknown) => {
+        if (!stop.signal.aborted) fail(name, error)
+      })
+      .finally(() => preparing.delete(name))
+    void closes(name, prepared)
+  }
+
   function fail(name: string, error: unknown): void {
     const known = asNetimageError(error)
     if (failures.get(name)?.message !== known.message) onError(known)
@@ -171,6 +188,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   function forget(name: string): Promise<void> {
+    preparing.get(name)?.abort()
     const machine = open.get(name)
     if (!machine) return closing.get(name) ?? Promise.resolve()
     open.delete(name)

@@ -6,6 +6,7 @@ import { suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import { readKept } from '../../src/roots/bind.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
+import { prepareCopies, UnpreparedCopies } from '../../src/roots/prepare-copies.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
@@ -16,6 +17,22 @@ const freshName = freshNames(modelDirectory())
 const fresh = () => makeBoundLayers(freshName())
 const made = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
 const folder = { ...made, kind: 'directory', mode: 0o755 } as const
+
+function unpreparedOf(open: () => unknown): UnpreparedCopies {
+  try {
+    open()
+  } catch (error) {
+    if (error instanceof UnpreparedCopies) return error
+    throw error
+  }
+  return assert.fail('nothing had to be prepared')
+}
+
+/** The texts of the files in a directory. */
+function textsIn(system: FileSystem, path: string): Record<string, string> {
+  const names = [...system.list(need(system, path), 0)].map(({ name }) => name.toString())
+  return Object.fromEntries(names.map((name) => [name, read(system, `${path}/${name}`) ?? '']))
+}
 
 function need(system: FileSystem, path: string): NodeId {
   const node = find(system, path)
@@ -303,6 +320,67 @@ suite('the store of a bound layer', () => {
     )
     const alone = (system: FileSystem) => read(system, 'nix/store/mine/data')
     assert.equal(await layers.within(b, alone), 'P')
+  })
+
+  test('has many or large files copied before it is bound, and does not copy them again', async () => {
+    const layers = fresh()
+    const files = Object.fromEntries(Array.from({ length: 40 }, (_, at) => [`f${at}`, `${at}`]))
+    const image = layers.image('a', treeOf({ x: 'a' }), { many: files })
+    await layers.within(image, (system) => {
+      system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+      rename(system, 'nix/store/many', 'nix/store/mine/many')
+    })
+    const first = unpreparedOf(() => layers.open(image))
+    const ending = new AbortController()
+    const ends = new UnpreparedCopies(
+      first.folder,
+      first.copies.map((copy, at) => ({
+        ...copy,
+        open: () => (at < 5 ? copy.open() : assert.fail(String(ending.abort()))),
+      })),
+    )
+    await assert.rejects(prepareCopies(ends, ending.signal))
+    first.held.dispose()
+    // The server was killed, say. What was finished is used.
+    const second = unpreparedOf(() => layers.open(image))
+    assert.equal(second.copies.length, first.copies.length - 5)
+    await prepareCopies(second, new AbortController().signal)
+    assert.ok(second.held.disposed)
+    const stored = await layers.within(image, (system) =>
+      ['many', 'mine/many'].map((path) => textsIn(system, `nix/store/${path}`)),
+    )
+    assert.deepEqual(stored, [files, files])
+  })
+
+  test('leaves what the machine linked to the files of an image if there is no room for copies', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ x: 'a' }), p)
+    const b = layers.image('b', treeOf({ x: 'b' }), q)
+    const [own, ofImage] = ['nix/store/mine/data', 'nix/store/p/data']
+    await layers.within(a, (system) => {
+      system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+      link(system, ofImage, own)
+      link(system, own, 'nix/store/mine/again')
+    })
+    const state = (system: FileSystem) => ({
+      texts: [own, 'nix/store/mine/again'].map((path) => read(system, path)),
+      links: system.attributes(need(system, own)).links,
+      isOfImage: need(system, own) === find(system, ofImage),
+    })
+    const texts = ['P', 'P']
+    const full = await layers.within(a, state, { most: 1 })
+    assert.deepEqual(full, { texts, links: 3, isOfImage: true })
+    const before = await layers.within(a, state, { most: 1 })
+    assert.deepEqual(before, full)
+    // The machine boots, and loses nothing, although its layer is larger than its limit.
+    const gone = await layers.within(b, state, { most: 1 })
+    assert.deepEqual(gone, { texts, links: 2, isOfImage: false })
+    await layers.within(a, (system) => link(system, ofImage, 'nix/store/mine/third'))
+    const third = (system: FileSystem) => need(system, 'nix/store/mine/third')
+    await layers.within(a, third, { most: 1 })
+    const copied = await layers.within(a, (system) => third(system) !== need(system, ofImage))
+    assert.ok(copied)
+    assert.deepEqual(told(layers), [])
   })
 
   test('has the paths of kept images, and an own path gives way to one of an image', async () => {

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
+import { basename } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
@@ -23,7 +24,7 @@ import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { callerLeaves, identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf } from './support/machines.ts'
-import { buildOtherTo, buildServedImage, buildTo } from './support/served-image.ts'
+import { buildManyTo, buildOtherTo, buildServedImage, buildTo } from './support/served-image.ts'
 
 const maxOpen = 10
 const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
@@ -172,6 +173,40 @@ suite('the machines of a server', () => {
     })
   }
 
+  test('are told to wait while files are copied for a boot, and others are served meanwhile', async () => {
+    const image = workspace.path('many-files')
+    const built = await buildManyTo(workspace, image, '--nfs-root', '127.0.0.1:/srv/test,v3')
+    assert.equal(built.status, 0, built.stderr)
+    const state = workspace.path('copied')
+    await using created = await openMachines(state, [image], identitiesOf({}))
+    const name = '10.0.0.7'
+    const { fileSystem } = await rootOf(created, name)
+    const store = storeOf(fileSystem)
+    const paths = [...namesInStore(fileSystem).keys()]
+    const mine = fileSystem.create(store, Buffer.from('mine'), { ...file, kind: 'directory' })
+    for (const path of paths) fileSystem.rename(store, Buffer.from(path), mine, Buffer.from(path))
+    await created.boots(name)
+    /** How often the server could do something else between two copies. */
+    let turns = 0
+    const caller: Caller = { address: name, transport: 'tcp' }
+    let copies = 0
+    while (created.machines.nfsMachineOf(caller) === 'busy') {
+      const made = copiesIn(state).length
+      if (made !== copies) turns++
+      copies = made
+      // The machine starts again meanwhile. What was copied is not copied again.
+      if (turns === 5) await created.boots(name)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    assert.ok(turns > 10, String(turns))
+    const { fileSystem: next } = await rootOf(created, name)
+    const again = findNode(next, ['nix', 'store', 'mine']) ?? assert.fail()
+    const inMine = [...next.list(again, 0)].map(({ name: each }) => each.toString())
+    assert.deepEqual(inMine.sort(), paths.sort())
+    assert.deepEqual([...namesInStore(next).keys()].sort(), ['mine', ...paths].sort())
+    assert.deepEqual([copiesIn(state), created.errors], [[], []])
+  })
+
   test('leave a layer that can be verified with the images of all generations that they keep', async () => {
     await using created = await create('verified')
     const name = '10.0.0.7'
@@ -275,6 +310,13 @@ function storeOf(system: FileSystem): NodeId {
 function namesInStore(system: FileSystem): Map<string, NodeId> {
   const all = [...system.list(storeOf(system), 0)]
   return new Map(all.map(({ name, node }) => [name.toString(), node]))
+}
+
+/** Copies that are made for a boot. */
+function copiesIn(state: string): string[] {
+  return readdirSync(state, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    basename(path).startsWith('copy-bind-'),
+  )
 }
 
 function descriptors(): number {

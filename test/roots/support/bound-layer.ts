@@ -51,7 +51,7 @@ export interface BoundLayers {
   lose(image: RootImage): void
   indexOf(image: RootImage, kept?: readonly RootImage[]): ImageIndex
   /** Opens the layer; it is bound first. */
-  open(image: RootImage, binding?: string, kept?: readonly RootImage[]): Layer
+  open(image: RootImage, binding?: string, kept?: readonly RootImage[], most?: number): Layer
   /** The same images with a copy of the layer: `<top>/layer`. */
   at(top: string): BoundLayers
   isBoundTo(image: RootImage): boolean
@@ -59,7 +59,7 @@ export interface BoundLayers {
   within<T>(
     image: RootImage,
     action: (system: FileSystem) => T,
-    options?: { binding?: string; kept?: readonly RootImage[] },
+    options?: { binding?: string; kept?: readonly RootImage[]; most?: number },
   ): Promise<T>
 }
 
@@ -76,7 +76,12 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
   })
   let bindings = 0
 
-  function open(image: RootImage, id?: string, kept: readonly RootImage[] = []): Layer {
+  function open(
+    image: RootImage,
+    id?: string,
+    kept: readonly RootImage[] = [],
+    most?: number,
+  ): Layer {
     const index = indexes.open(image, kept)
     const binding: Binding = {
       id: id ?? `boot ${bindings++}`,
@@ -96,7 +101,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
         )
       },
     }
-    const layer = openLayer(directory, index, undefined, binding)
+    const layer = openLayer(directory, index, most, binding)
     return { ...layer, close: () => layer.close().finally(() => index.close()) }
   }
 
@@ -140,8 +145,8 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       images.set(id, image)
       return image
     },
-    async within(image, action, { binding, kept = [] } = {}) {
-      const layer = open(image, binding, kept)
+    async within(image, action, { binding, kept = [], most } = {}) {
+      const layer = open(image, binding, kept, most)
       let result
       try {
         result = action(layer.fileSystem)

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { netimage, type Run } from '../../support/netimage.ts'
-import { inventSystem, makeKey, writeCache } from '../../support/synthetic.ts'
+import { inventLargeSystem, inventSystem, makeKey, writeCache } from '../../support/synthetic.ts'
 import type { Workspace } from '../../support/workspace.ts'
 
 const key = makeKey('serve-1')
@@ -30,6 +30,17 @@ export function buildOtherTo(
   ...flags: string[]
 ): Promise<Run> {
   return build(workspace, other.toplevel.path, image, flags)
+}
+
+/** Builds a system with many files in its store paths. To be called after `buildServedImage`. */
+export async function buildManyTo(
+  workspace: Workspace,
+  image: string,
+  ...flags: string[]
+): Promise<Run> {
+  const { toplevel: many, all } = inventLargeSystem('many', { paths: 20, bytes: 10, keys: [key] })
+  writeCache(workspace.path('cache'), all)
+  return await build(workspace, many, image, flags)
 }
 
 function build(
