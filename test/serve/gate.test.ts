@@ -18,6 +18,7 @@ const address = '10.0.0.100'
 const image = (name: string): Candidate => ({
   ...{ image: name, toplevel: `/nix/store/${name}`, blesses: false },
 })
+
 suite('the gate of boots', () => {
   let workspace: Workspace
   let count = 0

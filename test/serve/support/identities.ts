@@ -3,10 +3,16 @@
 import type { Caller } from '../../../src/protocols/rpc/program.ts'
 import { createIdentities, type Identities } from '../../../src/serve/identity.ts'
 
-/** @param macs hardware addresses by IP address */
-export function identitiesOf(macs: Record<string, string> = {}): Identities {
+/**
+ * @param macs hardware addresses by IP address
+ * @param now milliseconds
+ */
+export function identitiesOf(
+  macs: Record<string, string> = {},
+  now: () => number = () => performance.now(),
+): Identities {
   return createIdentities({
-    allowed: 'any',
+    ...{ allowed: 'any', now },
     neighbours: {
       macOf: (address) => macs[address],
       isSilent: () => false,

@@ -1,0 +1,122 @@
+// Machines that are updated again and again, with a clock of their own. Their server is a process that
+// kills itself at random steps of its work. With the same settings, each run is the same.
+
+import assert from 'node:assert/strict'
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { openSiteDatabase } from '../../../src/site/database.ts'
+import { randomOf } from '../../support/random.ts'
+import { waitFor } from '../../support/waiting.ts'
+import { simulateMachine, type Heard, type Wish, type World } from './fleet-machine.ts'
+import type { Answer, Asked, Told } from './fleet-server.ts'
+
+export interface FleetSettings {
+  state: string
+  machines: number
+  /** How many updates each machine gets. */
+  updates: number
+  seed: number
+  /** One in so many rounds of questions makes the server kill itself soon. Undefined: none. */
+  killOneIn?: number
+}
+
+const program = join(import.meta.dirname, 'fleet-server.ts')
+const second = 1000
+/** The server looks at its clock at least this often. */
+const tickMs = 30 * second
+
+export async function updateFleet(settings: FleetSettings) {
+  const { state, machines, updates, seed, killOneIn } = settings
+  const random = randomOf(seed)
+  const database = openSiteDatabase(state)
+  let [at, kills] = [1_700_000_000_000, 0]
+  // The next server loads its program while this one works.
+  let [running, spare] = [fork(program), fork(program)]
+  let [isOpen, isToDie] = [false, false]
+  let askedAt = at
+  const world: World = { database, now: () => at, kills: () => kills }
+  const lives = Array.from({ length: machines }, (_, index) =>
+    simulateMachine({ world, index, updates, seed }),
+  )
+  const wishes = new Map(lives.map((life) => [life, first(life)]))
+
+  /** @returns the answers, by machine; those that the server was killed before are missing */
+  async function ask(actions: Asked['actions']): Promise<Map<string, Heard>> {
+    const asked: Asked = { at, actions }
+    askedAt = at
+    if (!isOpen) asked.open = state
+    isOpen = true
+    if (killOneIn !== undefined && !isToDie && random() * killOneIn < 1) {
+      isToDie = true
+      asked.killAfter = Math.floor(random() * 25)
+    }
+    const { answers, wasKilled } = await askOnce(running, asked)
+    const heard = answers.map((answer): [string, Heard] => [answer.machine, { answer, kills }])
+    if (wasKilled) {
+      assert.ok(isToDie, 'the server has ended')
+      kills++
+      ;[running, spare, isOpen, isToDie] = [spare, fork(program), false, false]
+      // The server is off for some seconds, or for minutes.
+      at += (random() < 0.5 ? 5 : 5 * 60) * second * (1 + Math.floor(random() * 4))
+    }
+    return new Map(heard)
+  }
+
+  try {
+    while (wishes.size > 0) {
+      const asking = [...wishes].flatMap(([life, wish]) => ('ask' in wish ? [{ life, wish }] : []))
+      if (asking.length === 0) {
+        const wakes = Math.min(
+          ...[...wishes.values()].map((wish) => ('until' in wish ? wish.until : at)),
+        )
+        at = Math.max(at, Math.min(wakes, askedAt + tickMs))
+        if (at >= askedAt + tickMs) await ask([])
+      }
+      const answers = asking.length > 0 ? await ask(asking.map(({ wish }) => wish.ask)) : undefined
+      for (const [life, wish] of wishes) {
+        if ('until' in wish ? wish.until > at : !answers) continue
+        const next = life.next('ask' in wish ? answers?.get(wish.ask.machine) : undefined)
+        if (next.done === true) wishes.delete(life)
+        else wishes.set(life, next.value)
+      }
+    }
+    const ends = database.read.lives().map(({ machine, current, lastGood, generations }) => ({
+      ...{ machine, current, lastGood },
+      verdicts: generations.map(({ image, verdict }) => `${image} ${verdict}`),
+    }))
+    return { kills, ends }
+  } finally {
+    for (const child of [running, spare]) {
+      const exited = once(child, 'exit')
+      child.kill('SIGKILL')
+      await exited
+    }
+    database.close()
+  }
+}
+
+function first(life: ReturnType<typeof simulateMachine>): Wish {
+  const { done, value } = life.next(undefined)
+  return done === true ? assert.fail('a machine wants nothing') : value
+}
+
+/** @returns the answers that came before the server had done all, or was killed */
+async function askOnce(
+  child: ChildProcess,
+  asked: Asked,
+): Promise<{ answers: Answer[]; wasKilled: boolean }> {
+  const answers: Answer[] = []
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const hears = (told: Told) => {
+    if (told === 'done') resolve(false)
+    else answers.push(told.answer)
+  }
+  // All that it told before it was killed is read before this.
+  const ends = () => resolve(true)
+  child.on('message', hears).on('disconnect', ends)
+  child.send(asked, () => {})
+  const wasKilled = await waitFor('the server answers', promise)
+  child.off('message', hears).off('disconnect', ends)
+  return { answers, wasKilled }
+}

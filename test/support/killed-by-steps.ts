@@ -1,0 +1,27 @@
+// A program that imports this first can kill itself at any step of its work: before a statement that
+// begins or ends a transaction, before a sync, and before an answer to its parent.
+
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { DatabaseSync } from 'node:sqlite'
+
+let left = Infinity
+
+/** The program kills itself (SIGKILL) before so many more steps. */
+export function killAfter(steps: number): void {
+  left = steps
+}
+
+function counted(object: object, name: string): void {
+  const original: unknown = Reflect.get(object, name)
+  if (typeof original !== 'function') throw new Error(`there is no ${name}`)
+  Reflect.set(object, name, function (this: unknown, ...given: unknown[]): unknown {
+    if (--left < 0) process.kill(process.pid, 'SIGKILL')
+    return Reflect.apply(original, this, given)
+  })
+}
+
+counted(DatabaseSync.prototype, 'exec')
+counted(fs, 'fdatasync')
+syncBuiltinESMExports()
+if (process.send) counted(process, 'send')
