@@ -11,6 +11,8 @@ const busy = 5
 const forbidden = new Set([8, 14])
 /** SQLITE_FULL */
 const full = 13
+/** SQLITE_IOERR_SHMSIZE: there was no room for the index of the log, which lies in a file beside it. */
+const noRoomForIndex = 4874
 /**
  * SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_CONSTRAINT (an index that does not agree with its table),
  * SQLITE_NOTADB
@@ -30,7 +32,7 @@ export function isDatabaseForbidden(error: unknown): boolean {
 
 /** Whether the disk of the database is full. */
 export function isDatabaseFull(error: unknown): boolean {
-  return primaryCode(error) === full
+  return primaryCode(error) === full || codeOf(error) === noRoomForIndex
 }
 
 /** Whether the file is no database, or has a part that cannot be read as one. */
@@ -43,8 +45,13 @@ export function isDatabaseBroken(error: unknown): boolean {
 
 /** An extended code holds the primary code in its lowest byte: SQLITE_BUSY_SNAPSHOT is 517. */
 function primaryCode(error: unknown): number | undefined {
+  const code = codeOf(error)
+  return code === undefined ? undefined : code & 0xff
+}
+
+function codeOf(error: unknown): number | undefined {
   if (!(error instanceof Error) || !('errcode' in error)) return undefined
-  return typeof error.errcode === 'number' ? error.errcode & 0xff : undefined
+  return typeof error.errcode === 'number' ? error.errcode : undefined
 }
 
 /**
@@ -63,7 +70,13 @@ export function databaseError(
   if (code === undefined || broken.has(code)) {
     return new NetimageError('bad-state', message, { cause, details, hint })
   }
-  return new NetimageError(code === full ? 'disk-full' : 'file-system', message, {
+  if (isDatabaseFull(cause)) {
+    return new NetimageError('disk-full', `${doing}: the disk is full`, {
+      ...{ cause, details },
+      hint: 'Make room on that disk, or name another directory with --state. The database was not changed.',
+    })
+  }
+  return new NetimageError('file-system', message, {
     cause,
     details,
     hint: 'The database was not changed. Check the disk, or name another directory with --state.',

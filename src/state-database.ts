@@ -1,5 +1,5 @@
 /** What the databases of the state directory have in common. Other processes read them meanwhile. */
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 
@@ -17,10 +17,35 @@ export function openToRead(file: string): DatabaseSync {
   try {
     return checked(new DatabaseSync(file, { readOnly: true, timeout: writeTimeout }))
   } catch (error) {
-    if (existsSync(`${file}-wal`)) throw error
+    // A try that failed may have made an empty log.
+    if ((statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) throw error
     const url = pathToFileURL(file)
     url.searchParams.set('immutable', '1')
     return checked(new DatabaseSync(url, { readOnly: true }))
+  }
+}
+
+/**
+ * Reads a database of which other processes have no connection, on a disk that is full. Outside the
+ * exclusive mode, SQLite needs room for the index of the log even to read.
+ * https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory
+ *
+ * @returns undefined if there is no database
+ */
+export function readWithoutRoom<T>(
+  file: string,
+  read: (database: DatabaseSync) => T,
+): T | undefined {
+  if (!existsSync(file)) return undefined
+  const database = new DatabaseSync(file)
+  try {
+    database.exec('PRAGMA locking_mode = EXCLUSIVE')
+    const { format } =
+      database.prepare('SELECT user_version AS format FROM pragma_user_version').get() ?? {}
+    // The disk was full when the database was made.
+    return format === 0 ? undefined : read(database)
+  } finally {
+    database.close()
   }
 }
 

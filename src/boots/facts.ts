@@ -15,7 +15,7 @@ export type FactKind = 'processor' | 'address'
 
 export interface Facts {
   /** The facts of earlier runs of the server, by what they are about. */
-  known(kind: FactKind): ReadonlyMap<string, string>
+  known: (kind: FactKind) => ReadonlyMap<string, string>
   /**
    * Keeps a new fact, or a fact that has changed. Facts of one turn of the event loop are written in
    * one transaction at its end.
@@ -28,9 +28,17 @@ export interface Facts {
 /** Facts of one kind: the oldest is forgotten first. */
 const maxFacts = 4096
 
+export function readFacts(database: DatabaseSync): Facts['known'] {
+  const rows = database.prepare('SELECT kind, about, fact FROM facts ORDER BY rowid').all()
+  return (kind) => {
+    const ofKind = rows.filter((row) => row['kind'] === kind)
+    return new Map(ofKind.map((row) => [String(row['about']), String(row['fact'])]))
+  }
+}
+
 /** @param onError called once for a row of failures */
 export function openFacts(database: DatabaseSync, onError: (error: NetimageError) => void): Facts {
-  const rows = database.prepare('SELECT kind, about, fact FROM facts ORDER BY rowid').all()
+  const known = readFacts(database)
   // A new row has the highest number, so the numbers tell the order in which facts came.
   const write = database.prepare(
     'INSERT OR REPLACE INTO facts (kind, about, fact) VALUES (?, ?, ?)',
@@ -53,10 +61,7 @@ export function openFacts(database: DatabaseSync, onError: (error: NetimageError
   })
 
   return {
-    known(kind) {
-      const ofKind = rows.filter((row) => row['kind'] === kind)
-      return new Map(ofKind.map((row) => [String(row['about']), String(row['fact'])]))
-    },
+    known,
     keep(kind, about, fact) {
       waiting.set(`${kind} ${about}`, [kind, about, fact])
       batch.isDue()

@@ -4,7 +4,7 @@ import { isIPv4 } from 'node:net'
 import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
-import type { SiteWriter } from '../site/database.ts'
+import type { SiteWriter } from '../site/statements.ts'
 import { openStateToChange } from './open-state.ts'
 
 /**

@@ -4,17 +4,23 @@
  */
 import { closeSync, existsSync, fdatasync, lchownSync, lstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 
-import { databaseError, isDatabaseBusy } from '../database-error.ts'
-import { fileSystemError, NetimageError } from '../errors.ts'
+import { databaseError, isDatabaseBusy, isDatabaseFull } from '../database-error.ts'
+import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
-import { openToRead, refuseNewer, writeTimeout } from '../state-database.ts'
+import { openToRead, readWithoutRoom, refuseNewer, writeTimeout } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
-import type { Lives } from './life/begin.ts'
-import { newLife, type Life } from './life/life.ts'
-import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
+import { BrokenRow } from './rows.ts'
+import {
+  copyOf,
+  readerOf,
+  writerOf,
+  type SiteCopy,
+  type SiteReader,
+  type SiteWriter,
+} from './statements.ts'
 
 const format = 1
 const schema = `
@@ -51,22 +57,8 @@ const schema = `
 const hint =
   'Put back a copy of the file from a backup. If you move the file away, all machines begin again with the images of the server as their first generation; they keep their files.'
 
-export interface SiteReader {
-  /** All machines that have booted, or for which somebody chose or named something. */
-  lives: () => Life[]
-  lifeOf: (machine: string) => Life
-  /** Names by machine. */
-  names: () => ReadonlyMap<string, string>
-  uptime: () => number
-  close: () => void
-}
-
-export interface SiteWriter extends Lives {
-  uptime(): number
-  setUptime(uptime: number): void
-  names(): ReadonlyMap<string, string>
-  setName(machine: string, name: string): void
-}
+const fullHint =
+  'Make room on that disk. Until then, nothing of the site can be changed: machines boot only good generations, and their attempts are not recorded.'
 
 export interface SiteDatabase {
   /** All changes of the action are made, or none. @throws `NetimageError` */
@@ -84,50 +76,93 @@ export function siteFile(state: string): string {
 }
 
 /**
+ * If the disk is full, what the database has can be read, and changes fail with `disk-full` until there
+ * is room.
+ *
  * @param timeout how long a change blocks while another process writes. Milliseconds.
- * @throws `NetimageError` `bad-state`, also for the file of a newer netimage (left unchanged)
+ * @throws `NetimageError` `bad-state`, also for the file of a newer netimage (left unchanged);
+ *   `disk-full` if there is no database yet
  */
 export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDatabase {
   const file = siteFile(state)
-  return explain(file, 'open the site', () => {
-    using unfinished = new DisposableStack()
-    refuseNewer(file, format, hint)
-    makeDirectory(state, 0o700)
-    const isNew = !existsSync(file)
-    const database = new DatabaseSync(file, { timeout })
-    unfinished.defer(() => database.close())
-    if (isNew) giveToOwnerOf(state, file)
-    // Changes reach the disk by `durable`. After a loss of power, SQLite finds each transaction
-    // whose log is on the disk.
-    database.exec(`
-      PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-      BEGIN IMMEDIATE; ${schema}; PRAGMA user_version = ${format}; COMMIT;
-    `)
-    // The log exists as long as the database is open.
-    const log = openSync(`${file}-wal`, 'r')
-    unfinished.defer(() => closeSync(log))
-    syncDirectory(state)
-    const read = explained(file, readerOf(database))
-    const write = writerOf(database, readerOf(database))
-    const opened = unfinished.move()
-    let sync: Promise<void> | undefined
-    return {
-      read,
-      change: (action) =>
-        explain(file, 'change the site', () => inTransaction(database, () => action(write))),
-      durable() {
-        // One sync serves all that wait at the end of this turn of the event loop.
-        sync ??= new Promise((resolve) => void setImmediate(resolve)).then(() => {
-          sync = undefined
-          return fdatasyncAsync(log).catch((error: unknown) => {
-            throw fileSystemError(`could not write ${file} to the disk`, error)
-          })
-        })
-        return sync
-      },
-      close: () => opened.dispose(),
+  let connection: Connection | undefined
+  /** What was read while the disk was full. */
+  let copy: SiteCopy | undefined
+
+  function connect(): Connection {
+    connection ??= explain(file, 'open the site', () => openConnection(state, file, timeout))
+    copy = undefined
+    return connection
+  }
+
+  try {
+    connect()
+  } catch (error) {
+    if (!(error instanceof NetimageError && error.code === 'disk-full')) throw error
+    copy = explain(file, 'read the site', () => readWithoutRoom(file, copyOf))
+    if (!copy) {
+      const noRoom = 'Make room on that disk, or name another directory with --state.'
+      const { code, message, details } = error
+      throw new NetimageError(code, message, { cause: error, details, hint: noRoom })
     }
-  })
+  }
+  const now = () => copy ?? connect().read
+  let sync: Promise<void> | undefined
+  return {
+    read: {
+      lives: () => now().lives(),
+      lifeOf: (machine) => now().lifeOf(machine),
+      names: () => now().names(),
+      uptime: () => now().uptime(),
+    },
+    change(action) {
+      const { database, write } = connect()
+      return explain(file, 'change the site', () => inTransaction(database, () => action(write)))
+    },
+    durable() {
+      // One sync serves all that wait at the end of this turn of the event loop.
+      sync ??= new Promise((resolve) => void setImmediate(resolve)).then(() => {
+        sync = undefined
+        return fdatasyncAsync(connect().log).catch((error: unknown) => {
+          throw fileSystemError(`could not write ${file} to the disk`, error, { hint: fullHint })
+        })
+      })
+      return sync
+    },
+    close: () => connection?.close(),
+  }
+}
+
+interface Connection {
+  database: DatabaseSync
+  /** The descriptor of its log, which exists as long as the database is open. */
+  log: number
+  read: SiteReader
+  write: SiteWriter
+  close(): void
+}
+
+function openConnection(state: string, file: string, timeout: number): Connection {
+  using unfinished = new DisposableStack()
+  refuseNewer(file, format, hint)
+  makeDirectory(state, 0o700)
+  const isNew = !existsSync(file)
+  const database = new DatabaseSync(file, { timeout })
+  unfinished.defer(() => database.close())
+  if (isNew) giveToOwnerOf(state, file)
+  // Changes reach the disk by `durable`. After a loss of power, SQLite finds each transaction
+  // whose log is on the disk.
+  database.exec(`
+    PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+    BEGIN IMMEDIATE; ${schema}; PRAGMA user_version = ${format}; COMMIT;
+  `)
+  const log = openSync(`${file}-wal`, 'r')
+  unfinished.defer(() => closeSync(log))
+  syncDirectory(state)
+  const read = explained(file, readerOf(database))
+  const write = writerOf(database, readerOf(database))
+  const opened = unfinished.move()
+  return { database, log, read, write, close: () => opened.dispose() }
 }
 
 /** @returns undefined if there is no site yet. @throws `NetimageError` */
@@ -152,94 +187,6 @@ function inTransaction<T>(database: DatabaseSync, action: () => T): T {
   } catch (error) {
     if (database.isTransaction) database.exec('ROLLBACK')
     throw error
-  }
-}
-
-function readerOf(database: DatabaseSync): SiteReader {
-  const machines = database.prepare('SELECT life FROM machines ORDER BY machine')
-  const machine = database.prepare('SELECT life FROM machines WHERE machine = ?')
-  const generations = database.prepare(
-    'SELECT generation FROM generations WHERE machine = ? ORDER BY number',
-  )
-  const attempts = database.prepare(
-    'SELECT attempt FROM attempts WHERE machine = ? ORDER BY number',
-  )
-  const names = database.prepare('SELECT name, machine FROM names')
-  const uptime = database.prepare('SELECT uptime FROM site')
-
-  const withLists = (row: Omit<Life, 'generations' | 'attempts'>): Life => ({
-    ...row,
-    generations: generations.all(row.machine).map((each) => readGeneration(each['generation'])),
-    attempts: attempts.all(row.machine).map((each) => readAttempt(each['attempt'])),
-  })
-  return {
-    lives: () => machines.all().map(({ life }) => withLists(readMachine(life))),
-    lifeOf(name) {
-      const row = machine.get(name)
-      return row ? withLists(readMachine(row['life'])) : newLife(name)
-    },
-    names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
-    uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
-    close: () => database.close(),
-  }
-}
-
-function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter {
-  // These conditions are as the indexes have them, so no row is read that is not wanted.
-  const ran = database.prepare(
-    "SELECT count(*) AS machines FROM machines WHERE life ->> 'lastSign' >= ?",
-  )
-  const restarted = database.prepare(
-    "SELECT count(*) AS machines FROM machines WHERE life ->> '$.restart.uptime' >= ?",
-  )
-  const failed = database.prepare(
-    `SELECT machine FROM machines
-     WHERE life ->> '$.restart.uptime' >= ? AND life ->> '$.restart.failed' IS NOT NULL`,
-  )
-  const setMachine = database.prepare('INSERT OR REPLACE INTO machines VALUES (?, ?)')
-  const lists = {
-    generations: listWriter(database, 'generations'),
-    attempts: listWriter(database, 'attempts'),
-  }
-  const unname = database.prepare('DELETE FROM names WHERE machine = ?')
-  const setName = database.prepare('INSERT INTO names (machine, name) VALUES (?, ?)')
-  const setUptime = database.prepare('UPDATE site SET uptime = ?')
-  return {
-    of: reader.lifeOf,
-    keep({ generations, attempts, ...row }) {
-      setMachine.run(row.machine, JSON.stringify(row))
-      lists.generations(row.machine, generations)
-      lists.attempts(row.machine, attempts)
-    },
-    ranSince: (uptime) => Number(ran.get(uptime)?.['machines']),
-    restartedSince: (uptime) => Number(restarted.get(uptime)?.['machines']),
-    failedSince: (uptime) => failed.all(uptime).map(({ machine }) => String(machine)),
-    uptime: reader.uptime,
-    names: reader.names,
-    setUptime: (uptime) => void setUptime.run(Math.round(uptime)),
-    setName(machine, name) {
-      unname.run(machine)
-      setName.run(machine, name)
-    },
-  }
-}
-
-/** Writes the rows that have changed, and removes those that are forgotten. */
-function listWriter(database: DatabaseSync, table: 'generations' | 'attempts') {
-  const column = table.slice(0, -1)
-  const set: StatementSync = database.prepare(
-    `INSERT INTO ${table} VALUES (?1, ?2, ?3)
-     ON CONFLICT DO UPDATE SET ${column} = excluded.${column} WHERE ${column} <> excluded.${column}`,
-  )
-  const known = database.prepare(`SELECT number FROM ${table} WHERE machine = ?`)
-  const forget = database.prepare(`DELETE FROM ${table} WHERE machine = ? AND number = ?`)
-  return (machine: string, list: readonly { number: number }[]) => {
-    const numbers = new Set(list.map(({ number }) => number))
-    for (const row of known.all(machine)) {
-      const number = Number(row['number'])
-      if (!numbers.has(number)) forget.run(machine, number)
-    }
-    for (const each of list) set.run(machine, each.number, JSON.stringify(each))
   }
 }
 
@@ -278,9 +225,17 @@ function explain<T>(file: string, doing: string, action: () => T): T {
         hint: 'Try again. If this does not help, look for a netimage that was stopped (Ctrl-Z).',
       })
     }
+    if (isDatabaseFull(error)) {
+      throw new NetimageError('disk-full', `${problem}: the disk is full`, {
+        ...{ cause: error, details: { file }, hint: fullHint },
+      })
+    }
     if (error instanceof Error && 'errcode' in error) {
       throw databaseError(problem, error, { details: { file }, hint })
     }
-    throw fileSystemError(problem, error, { details: { file } })
+    throw fileSystemError(problem, error, {
+      details: { file },
+      ...(isDiskFull(error) && { hint: fullHint }),
+    })
   }
 }

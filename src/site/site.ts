@@ -5,7 +5,7 @@
  * end of a turn of the event loop. Only the start of an attempt waits until it is on the disk.
  */
 import { asNetimageError, NetimageError } from '../errors.ts'
-import { openSiteDatabase, type SiteWriter } from './database.ts'
+import { openSiteDatabase } from './database.ts'
 import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
 import { begin, keepChange } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
@@ -23,6 +23,7 @@ import {
   type Policy,
   type Told,
 } from './life/life.ts'
+import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
 
 /** What a machine boots in an attempt. */

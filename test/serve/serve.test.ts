@@ -11,7 +11,6 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -22,6 +21,7 @@ import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { connectNfs, readAfter, wide } from '../protocols/support/nfs-client.ts'
+import { freePort } from './support/free-port.ts'
 import { buildOtherTo, buildServedImage, servedFile } from './support/served-image.ts'
 
 suite('netimage serve', () => {
@@ -428,15 +428,4 @@ function contentsOf(directory: string): Record<string, string> {
     .filter((file) => file.isFile() && !file.name.endsWith('-shm'))
     .map((file) => join(file.parentPath, file.name))
   return Object.fromEntries(files.map((file) => [file, readFileSync(file, 'latin1')]))
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.on('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
 }

@@ -1,0 +1,126 @@
+/** What is read from the database of a site and written to it. */
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+
+import type { Lives } from './life/begin.ts'
+import { newLife, type Life } from './life/life.ts'
+import { readAttempt, readGeneration, readMachine } from './rows.ts'
+
+export interface SiteReader {
+  /** All machines that have booted, or for which somebody chose or named something. */
+  lives: () => Life[]
+  lifeOf: (machine: string) => Life
+  /** Names by machine. */
+  names: () => ReadonlyMap<string, string>
+  uptime: () => number
+  close: () => void
+}
+
+export interface SiteWriter extends Lives {
+  uptime(): number
+  setUptime(uptime: number): void
+  names(): ReadonlyMap<string, string>
+  setName(machine: string, name: string): void
+}
+
+export function readerOf(database: DatabaseSync): SiteReader {
+  const machines = database.prepare('SELECT life FROM machines ORDER BY machine')
+  const machine = database.prepare('SELECT life FROM machines WHERE machine = ?')
+  const generations = database.prepare(
+    'SELECT generation FROM generations WHERE machine = ? ORDER BY number',
+  )
+  const attempts = database.prepare(
+    'SELECT attempt FROM attempts WHERE machine = ? ORDER BY number',
+  )
+  const names = database.prepare('SELECT name, machine FROM names')
+  const uptime = database.prepare('SELECT uptime FROM site')
+
+  const withLists = (row: Omit<Life, 'generations' | 'attempts'>): Life => ({
+    ...row,
+    generations: generations.all(row.machine).map((each) => readGeneration(each['generation'])),
+    attempts: attempts.all(row.machine).map((each) => readAttempt(each['attempt'])),
+  })
+  return {
+    lives: () => machines.all().map(({ life }) => withLists(readMachine(life))),
+    lifeOf(name) {
+      const row = machine.get(name)
+      return row ? withLists(readMachine(row['life'])) : newLife(name)
+    },
+    names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
+    uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
+    close: () => database.close(),
+  }
+}
+
+export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter {
+  // These conditions are as the indexes have them, so no row is read that is not wanted.
+  const ran = database.prepare(
+    "SELECT count(*) AS machines FROM machines WHERE life ->> 'lastSign' >= ?",
+  )
+  const restarted = database.prepare(
+    "SELECT count(*) AS machines FROM machines WHERE life ->> '$.restart.uptime' >= ?",
+  )
+  const failed = database.prepare(
+    `SELECT machine FROM machines
+     WHERE life ->> '$.restart.uptime' >= ? AND life ->> '$.restart.failed' IS NOT NULL`,
+  )
+  const setMachine = database.prepare('INSERT OR REPLACE INTO machines VALUES (?, ?)')
+  const lists = {
+    generations: listWriter(database, 'generations'),
+    attempts: listWriter(database, 'attempts'),
+  }
+  const unname = database.prepare('DELETE FROM names WHERE machine = ?')
+  const setName = database.prepare('INSERT INTO names (machine, name) VALUES (?, ?)')
+  const setUptime = database.prepare('UPDATE site SET uptime = ?')
+  return {
+    of: reader.lifeOf,
+    keep({ generations, attempts, ...row }) {
+      setMachine.run(row.machine, JSON.stringify(row))
+      lists.generations(row.machine, generations)
+      lists.attempts(row.machine, attempts)
+    },
+    ranSince: (uptime) => Number(ran.get(uptime)?.['machines']),
+    restartedSince: (uptime) => Number(restarted.get(uptime)?.['machines']),
+    failedSince: (uptime) => failed.all(uptime).map(({ machine }) => String(machine)),
+    uptime: reader.uptime,
+    names: reader.names,
+    setUptime: (uptime) => void setUptime.run(Math.round(uptime)),
+    setName(machine, name) {
+      unname.run(machine)
+      setName.run(machine, name)
+    },
+  }
+}
+
+/** Writes the rows that have changed, and removes those that are forgotten. */
+function listWriter(database: DatabaseSync, table: 'generations' | 'attempts') {
+  const column = table.slice(0, -1)
+  const set: StatementSync = database.prepare(
+    `INSERT INTO ${table} VALUES (?1, ?2, ?3)
+     ON CONFLICT DO UPDATE SET ${column} = excluded.${column} WHERE ${column} <> excluded.${column}`,
+  )
+  const known = database.prepare(`SELECT number FROM ${table} WHERE machine = ?`)
+  const forget = database.prepare(`DELETE FROM ${table} WHERE machine = ? AND number = ?`)
+  return (machine: string, list: readonly { number: number }[]) => {
+    const numbers = new Set(list.map(({ number }) => number))
+    for (const row of known.all(machine)) {
+      const number = Number(row['number'])
+      if (!numbers.has(number)) forget.run(machine, number)
+    }
+    for (const each of list) set.run(machine, each.number, JSON.stringify(each))
+  }
+}
+
+export type SiteCopy = Omit<SiteReader, 'close'>
+
+/** Reads everything. */
+export function copyOf(database: DatabaseSync): SiteCopy {
+  const reader = readerOf(database)
+  const lives = new Map(reader.lives().map((life) => [life.machine, life]))
+  const [names, uptime] = [reader.names(), reader.uptime()]
+  return {
+    lives: () => [...lives.values()],
+    lifeOf: (machine) => lives.get(machine) ?? newLife(machine),
+    names: () => names,
+    uptime: () => uptime,
+  }
+}
