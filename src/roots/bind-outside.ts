@@ -62,6 +62,11 @@ export function mergeOutside(work: OutsideWork): void {
     const row = isOwn(id) ? undefined : rows.get(id)
     if (row) mergeNode(row)
   }
+  // A file that became the machine's own at an earlier binding has not changed its directory.
+  for (const [directory, inside] of [...entries]) {
+    const hasOwn = [...inside.values()].some(({ node }) => node !== undefined)
+    if (hasOwn && !isOwn(directory) && !rows.has(directory)) keepDirectory(directory)
+  }
   for (const id of unneeded) if (!own.has(id)) deleteNode(id)
   for (const [directory, inside] of [...entries]) mergeEntries(directory, inside)
 

@@ -184,6 +184,19 @@ suite('binding a layer to another image', () => {
     assert.deepEqual(await others.within(shipped, texts), { 'boot/other': '3' })
   })
 
+  test('keeps a file that stayed earlier if a later image brings no directory for it', async () => {
+    const layers = fresh()
+    const one = layers.image('a', treeOf({ 'd/file': 'image', 'd/other': 'image' }))
+    const two = layers.image('b', treeOf({ 'd/other': 'image' }))
+    const three = layers.image('c', treeOf({ d: '-> elsewhere' }))
+    const four = layers.image('d', treeOf({}))
+    await layers.within(one, (system) => put(system, 'd/file', 'OWN'))
+    await layers.within(two, texts)
+    for (const image of [three, four]) {
+      assert.deepEqual(await layers.within(image, texts), { 'd/file': 'OWNge' })
+    }
+  })
+
   test('refuses and changes nothing if the data that stays is in an image that is missing', async () => {
     const layers = fresh()
     const before = layers.image('a', treeOf({ file: 'data' }))
