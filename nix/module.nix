@@ -363,11 +363,7 @@ in
 
       # Before the person's parameters, because the last panic= counts.
       boot.kernelParams = lib.mkBefore (
-        lib.optionals (cfg.retryAfter != null) [
-          "boot.panic_on_fail"
-          "panic=${toString cfg.retryAfter}"
-          "systemd.crash_reboot"
-        ]
+        lib.optionals (cfg.retryAfter != null) (import ./start-again.nix cfg.retryAfter)
         # The numbers of files from `netimage serve` have 64 bits. A 32-bit program that was built
         # without support for large files could not look at any file.
         ++ lib.optional pkgs.stdenv.hostPlatform.is32bit "nfs.enable_ino64=0"

@@ -40,7 +40,8 @@ type Change =
   | 'initrdBytes'
   | 'kernelBytes'
   | 'stage2'
-  | 'checkBoot'
+  | 'retryAfter'
+  | 'uefiStub'
 
 export type DemoSystem = {
   world: NixWorld

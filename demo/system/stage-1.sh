@@ -8,8 +8,9 @@
 #                                       a root other than the one that the system was built for;
 #                                       nfsroot, or its server, comes from DHCP if it is missing
 #   BOOTIF=01-MAC                       the interface that the loader has booted from
-#   netimage.onfail=ACTION[:SECONDS]    reboot or poweroff if there is no root, instead of trying
-#                                       forever; after SECONDS, default 10
+#   boot.panic_on_fail                  end if there is no root, instead of trying forever: the kernel
+#                                       panics then, and panic=SECONDS lets it start again
+#   netimage.onfail=poweroff[:SECONDS]  power off if there is no root; after SECONDS, default 10
 export PATH=/bin
 
 say() {
@@ -132,17 +133,20 @@ init=$(word init)
 init=${init:-/init}
 onFail=$(word netimage.onfail)
 case $onFail in *:*) seconds=${onFail#*:} ;; *) seconds=10 ;; esac
+case " $(cat /proc/cmdline) " in *' boot.panic_on_fail '*) panicOnFail=yes ;; *) panicOnFail= ;; esac
 
 until reachRoot; do
   say "no root: $problem"
+  # As in NixOS.
+  [ -z "$panicOnFail" ] || exit 1
   case $onFail in
-    reboot* | poweroff*)
-      say "${onFail%%:*} in $seconds seconds"
+    poweroff*)
+      say "power off in $seconds seconds"
       sleep $seconds
-      ${onFail%%:*} -f
+      poweroff -f
       ;;
     *)
-      say 'trying again in 5 seconds; netimage.onfail=reboot on the kernel line would end this'
+      say 'trying again in 5 seconds; boot.panic_on_fail on the kernel line would end this'
       sleep 5
       ;;
   esac

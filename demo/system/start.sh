@@ -2,6 +2,7 @@
 # init runs this first. It prints the state of the machine, and obeys the kernel line:
 #
 #   demo.verify      let Nix verify the whole store
+#   demo.fail-check  fail in the unit that checks the boot
 #   demo.poweroff    power off at the end
 export PATH=/run/current-system/sw/bin HOME=/root
 
@@ -29,8 +30,8 @@ say "system $(readlink /run/current-system)"
 say "mount $(grep ' / nfs' /proc/mounts)"
 say 'up'
 
-# The unit that notes a good boot requires boot-complete.target, which requires the checks.
-if @checkBoot@; then
+# The unit that notes a good boot requires boot-complete.target, which requires demo-check.service.
+if ! has demo.fail-check; then
   runUnit netimage-bless.service && say 'blessed'
 else
   echo demo-check.service >/run/failed-units

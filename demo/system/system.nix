@@ -23,8 +23,10 @@
   initrdBytes ? "",
   kernelBytes ? "",
   stage2 ? "",
-  # A command of demo-check.service, which checks the boot. If it fails, the boot is not good.
-  checkBoot ? "true",
+  # systemd's stub for UEFI. NixOS has it in systemd's package.
+  uefiStub ? "",
+  # After so many seconds, a machine that has no root starts again; default: the machine tries again.
+  retryAfter ? "",
 }:
 
 let
@@ -286,16 +288,19 @@ let
     inittab = script "etc-inittab" ./inittab { inherit start; };
     # The system has no systemd. start.sh runs the commands of these units.
     systemd = module.units;
-    "nix/nix.conf" = builtins.toFile "nix.conf" ''
-      build-users-group = nixbld
-      experimental-features = nix-command flakes
-      sandbox = false
-      substituters =
-    '';
+    "nix/nix.conf" = runText "nix.conf" "printf %s \"$text\" > $out" {
+      text = ''
+        build-hook = ${script "build-hook" ./build-hook.sh { }}
+        build-users-group = nixbld
+        experimental-features = nix-command flakes
+        sandbox = false
+        substituters =
+      '';
+    };
   };
 
   # Runs when the system is up.
-  start = script "demo-start" ./start.sh { inherit checkBoot; };
+  start = script "demo-start" ./start.sh { };
 
   # The scripts of netimage's module.
   module = import ./module.nix {
@@ -314,6 +319,18 @@ let
       ln -s $package/bin/* $out/bin
     done
   '' { packages = [ busybox nix ]; };
+
+  systemd =
+    if uefiStub == "" then
+      ""
+    else
+      runText "systemd" "mkdir -p $out/lib/systemd/boot/efi; cp $stub $out/lib/systemd/boot/efi/$file" {
+        stub = builtins.path {
+          name = "stub";
+          path = uefiStub;
+        };
+        file = baseNameOf uefiStub;
+      };
 
   # --- the system itself ---------------------------------------------------------------------
 
@@ -349,6 +366,7 @@ let
         specialisations = builtins.attrValues (
           builtins.mapAttrs (name: special: "${name}=${special.toplevel}") specialisations
         );
+        inherit systemd;
         switcher = script "switch-to-configuration" ./switch-to-configuration.sh {
           inherit (module) installBootLoader;
         };
@@ -380,7 +398,11 @@ let
   consoleParams = [ (if isX86 then "console=ttyS0,115200" else "console=ttyAMA0,115200") ];
 
   demo = makeSystem {
-    kernelParams = consoleParams ++ [ "loglevel=4" ] ++ moreParams;
+    kernelParams =
+      (if retryAfter == "" then [ ] else import ../../nix/start-again.nix retryAfter)
+      ++ consoleParams
+      ++ [ "loglevel=4" ]
+      ++ moreParams;
     specialisations.debug = makeSystem { kernelParams = consoleParams ++ [ "loglevel=7" ]; };
   };
 in

@@ -13,6 +13,7 @@ ln -s $kernel $out/kernel
 ln -s $kernelModules $out/kernel-modules
 [ -z "$dtbs" ] || ln -s $dtbs $out/dtbs
 ln -s $initrd $out/initrd
+[ -z "$systemd" ] || ln -s $systemd $out/systemd
 ln -s $secretAppender $out/append-initrd-secrets
 ln -s $firmware/lib/firmware $out/firmware
 
