@@ -2,11 +2,16 @@
 // back. They keep what is their own.
 
 import assert from 'node:assert/strict'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import type { DemoImage } from './support/demo-image.ts'
 import { fetchFirmware, type Firmware } from './support/firmware.ts'
 import { kernelOf } from './support/generations.ts'
 import { arm64Uboot, powerOn } from './support/machines.ts'
 import { assertRuns, assertStoreIsWhole, makeOwnFiles, showOwnFiles } from './support/own-files.ts'
+import { findProgram } from './support/packages.ts'
+import { assertStartsSystem, boards, loadPi } from './support/raspberry-pi.ts'
 import { openShell } from './support/shell.ts'
 import { openUpdatedSite, type UpdatedSite } from './support/updated-site.ts'
 
@@ -16,7 +21,8 @@ suite('a site with boards', { concurrency: 2 }, () => {
 
   before(async () => {
     firmware = await fetchFirmware()
-    site = await openUpdatedSite('update-boards', 'aarch64-linux', ['update'], firmware)
+    const [arm64, x86] = ['aarch64-linux', 'x86_64-linux'] as const
+    site = await openUpdatedSite('update-boards', arm64, ['update'], firmware, [x86])
   })
   after(() => site[Symbol.asyncDispose]())
 
@@ -49,5 +55,36 @@ suite('a site with boards', { concurrency: 2 }, () => {
     assert.deepEqual(await showOwnFiles(back.shell), own)
     await assertStoreIsWhole(back.shell, first)
     await back.machine.powerOff()
+  })
+
+  test('updates a Raspberry Pi, which keeps its files', async () => {
+    const { network, server } = site
+    const [first, update] = [site.imageOf('first'), site.imageOf('update')]
+    const { mac } = boards.pi4
+    const pi = await network.addHost(mac)
+    const mine = join(network.directory, 'mine')
+    writeFileSync(mine, 'of the Pi')
+    // A client of NFS stands for its kernel.
+    const url = (name: string) => `nfs://${network.server}/srv/alpha/${name}?version=3`
+    const read = async (name: string) => {
+      const copy = join(network.directory, name)
+      await pi.run([findProgram('nfs-cp'), url(name), copy])
+      const text = readFileSync(copy, 'utf8')
+      // nfs-cp does not write over a file.
+      rmSync(copy)
+      return text
+    }
+    const registration = 'nix-path-registration'
+    const assertRoot = async ({ rootTree }: DemoImage) =>
+      assert.equal(await read(registration), readFileSync(join(rootTree, registration), 'utf8'))
+
+    assertStartsSystem('pi4', await loadPi(pi, 'pi4'), first)
+    await assertRoot(first)
+    await pi.run([findProgram('nfs-cp'), mine, url('own')])
+    await server.site('good', mac)
+    await site.assign(mac, 'update')
+    assertStartsSystem('pi4', await loadPi(pi, 'pi4'), update)
+    await assertRoot(update)
+    assert.equal(await read('own'), 'of the Pi')
   })
 })

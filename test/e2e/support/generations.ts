@@ -2,7 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { buildDemoSystem, type DemoSystemName } from '../../../demo/system/build.ts'
+import {
+  buildDemoSystem,
+  type DemoSystemName,
+  type DemoSystemOptions,
+} from '../../../demo/system/build.ts'
 import { cacheDirectory } from './cache.ts'
 import { buildDemoImage, rootDevice, type DemoImage } from './demo-image.ts'
 import type { Firmware } from './firmware.ts'
@@ -12,7 +16,15 @@ const kinds = {
   first: {},
   /** The same with another kernel. */
   update: { otherKernel: true },
-} as const
+  /** Its stage 1 has no driver of the network card, and waits one second for a card, not ten. */
+  driverless: {
+    changes: {
+      changeInitrd:
+        'chmod -R u+w lib; rm -r lib/modules/*/kernel/drivers/net; sed -i "s/ + 10))/ + 1))/" init',
+      retryAfter: '1',
+    },
+  },
+} as const satisfies Record<string, Pick<DemoSystemOptions, 'otherKernel' | 'changes'>>
 
 export type Kind = keyof typeof kinds
 
@@ -23,18 +35,22 @@ export async function buildGeneration(
   directory: string,
   { ipxe, stubs, raspberryPi }: Firmware,
 ): Promise<DemoImage> {
+  const isX86 = system === 'x86_64-linux'
+  const { changes, ...rest }: Pick<DemoSystemOptions, 'otherKernel' | 'changes'> = kinds[kind]
   const demo = await buildDemoSystem({
     system,
     cacheDirectory: cacheDirectory('demo-downloads'),
     worldDirectory: cacheDirectory('demo-nix'),
     label: `25.11.${kind}`,
     rootDevice,
-    ...kinds[kind],
+    ...rest,
+    // As in NixOS, the system has the stub itself: the server makes the boot files of a system that a
+    // machine has built only from this system and from the machine's image.
+    changes: { ...changes, ...(isX86 && { uefiStub: stubs[system] }) },
   })
-  const isX86 = system === 'x86_64-linux'
   return await buildDemoImage(demo, join(directory, `${kind}-${system}`), {
     boot: isX86 ? ['ipxe', 'uefi'] : ['extlinux', 'raspberry-pi'],
-    bootSettings: isX86 ? { ipxe, uefiStub: stubs[system] } : { firmware: raspberryPi },
+    bootSettings: isX86 ? { ipxe } : { firmware: raspberryPi },
     // Debian has no device tree of a Pi 5 for these kernels.
     ...(!isX86 && {
       options: { populateFirmwareCommands: 'echo stand-in > bcm2712-rpi-5-b.dtb' },

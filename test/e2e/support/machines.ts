@@ -14,6 +14,8 @@ export type Machine = {
   attend?: (console: Program) => Promise<void>
   /** The message of the firmware when it gives up. */
   givesUp?: RegExp
+  /** Whether the machine starts again, instead of ending, if its system asks for it or panics. */
+  startsAgain?: true
 }
 
 export type MachineParts = {
@@ -42,8 +44,15 @@ export async function powerOn(
   const directory = join(network.directory, 'machines', name)
   mkdirSync(directory, { recursive: true })
   const tap = await network.addTap()
-  const hopeless = new RegExp(`Kernel panic|${(machine.givesUp ?? /Kernel panic/).source}`)
-  const program = network.start(name, machine.command({ mac, tap, directory }), hopeless)
+  const hopeless = [
+    ...(machine.startsAgain ? [] : ['Kernel panic']),
+    ...(machine.givesUp ? [machine.givesUp.source] : []),
+  ]
+  const program = network.start(
+    name,
+    machine.command({ mac, tap, directory }),
+    hopeless.length > 0 ? new RegExp(hopeless.join('|')) : undefined,
+  )
   await machine.attend?.(program)
   return { ...program, powerOff: program.kill }
 }
@@ -75,10 +84,11 @@ export async function powerOnUntil<T>(
   }
 }
 
-/** The machine starts again if its system asks for it. Without this, it ends then. */
+/** The machine starts again if its system asks for it or panics. Without this, it ends then. */
 export function restarting(machine: Machine): Machine {
   return {
     ...machine,
+    startsAgain: true,
     command: (parts) => machine.command(parts).filter((word) => word !== endsOnRestart),
   }
 }

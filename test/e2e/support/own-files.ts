@@ -59,3 +59,32 @@ export async function assertStoreIsWhole(shell: Shell, image: DemoImage): Promis
   const known = await shell.run(`nix-store --query --requisites ${toplevel} | wc -l`)
   assert.deepEqual(known, [String(image.manifest.closure.length)])
 }
+
+/** With this word on its kernel line, a system fails in the unit that checks its boot. */
+export const failsCheck = 'demo.fail-check'
+
+/**
+ * Lets real Nix in the machine build another system from one that is in its store, as nixos-rebuild
+ * does. The check of its boot fails.
+ *
+ * @returns the toplevel
+ */
+export async function buildInMachine(shell: Shell, base: string): Promise<string> {
+  const files = 'init activate boot.json bin/switch-to-configuration'
+  const script = [
+    ...['cp -r $base $out', 'chmod -R u+w $out', 'cd $out'],
+    `sed -i "s|$base|$out|g" ${files}`,
+    String.raw`sed -i "s|\"loglevel=4\"|&,\"${failsCheck}\"|" boot.json`,
+  ]
+  const expression = [
+    'derivation {',
+    'name = "nixos-system-own"; system = builtins.currentSystem; builder = "/bin/sh";',
+    `args = [ "-euc" (builtins.getEnv "script") ]; base = builtins.storePath "${base}";`,
+    'PATH = "/run/current-system/sw/bin"; }',
+  ]
+  const build = `nix-build --no-out-link --expr '${expression.join(' ')}'`
+  const said = await shell.run(`script='${script.join('; ')}' ${build}`)
+  const path = said.at(-1) ?? ''
+  assert.match(path, /^\/nix\/store\/\w{32}-nixos-system-own$/)
+  return path
+}

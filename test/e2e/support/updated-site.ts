@@ -22,8 +22,10 @@ const statusSchema = v.object({
           toplevel: v.string(),
           verdict: v.picklist(['trial', 'good', 'bad']),
           reason: v.optional(v.string()),
+          failures: v.number(),
         }),
       ),
+      attempts: v.array(v.object({ generation: v.number(), trouble: v.optional(v.string()) })),
     }),
   ),
 })
@@ -41,12 +43,16 @@ export type UpdatedSite = {
   [Symbol.asyncDispose]: () => Promise<void>
 }
 
-/** @param name of the folder for logs */
+/**
+ * @param name of the folder for logs
+ * @param others the systems of further images: each machine gets the image for its processor
+ */
 export async function openUpdatedSite(
   name: string,
   system: DemoSystemName,
   updates: readonly Kind[],
   firmware: Firmware,
+  others: readonly DemoSystemName[] = [],
 ): Promise<UpdatedSite> {
   await using cleanup = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), 'netimage-update-'))
@@ -63,7 +69,11 @@ export async function openUpdatedSite(
     return image
   }
   const network = cleanup.use(await openNetwork(name))
-  const server = await startOwnServer(network, [imageOf('first').image], 'full')
+  const served = [imageOf('first').image]
+  for (const other of others) {
+    served.push((await buildGeneration('first', other, directory, firmware)).image)
+  }
+  const server = await startOwnServer(network, served, 'full')
   for (const kind of updates) await server.site('add', imageOf(kind).image)
 
   async function statusOf(machine: string): Promise<Status> {
