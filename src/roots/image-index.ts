@@ -114,7 +114,15 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
       unfinished.defer(() => folders.release(key))
       return folder
     }
-    const index = uniteParts([bound, ...kept], files, openFolder)
+    const places: Place[] = []
+    unfinished.defer(() => {
+      for (const { folder, name } of places) folder.release(name)
+    })
+    const use = (place: Place) => {
+      place.folder.use(place.name)
+      places.push(place)
+    }
+    const index = uniteParts([bound, ...kept], files, openFolder, use)
     const opened = unfinished.move()
     return { ...index, close: () => opened.dispose() }
   }
@@ -169,11 +177,22 @@ function storeIn({ outside: directory }: RootImage): string {
   return `${directory}${storeDir}`
 }
 
-/** @param images the first is the bound image */
+/** A store path on the disk. */
+interface Place {
+  folder: StoreFolder
+  name: string
+  isDirectory: boolean
+}
+
+/**
+ * @param images the first is the bound image
+ * @param use called for each store path of the index
+ */
 function uniteParts(
   images: readonly [RootImage, ...RootImage[]],
   outsideFiles: OutsideFiles,
   openFolder: (path: string) => StoreFolder,
+  use: (place: Place) => void,
 ): Omit<ImageIndex, 'close'> {
   const [bound] = images
   const { files, top, held, structure } = outsideFiles
@@ -189,7 +208,11 @@ function uniteParts(
     let folder = folders.get(path)
     if (!folder && store !== undefined) folders.set(path, (folder = openFolder(path)))
     const isDirectory = folder?.isDirectory(base)
-    if (folder && isDirectory !== undefined) return { folder, name: base, isDirectory }
+    if (folder && isDirectory !== undefined) {
+      const place = { folder, name: base, isDirectory }
+      use(place)
+      return place
+    }
     const file = path === storeIn(bound) ? `${shown}${storeDir}/${name}` : at
     throw new NetimageError('image-damaged', `${file} of the image is missing`, {
       details: { file },
@@ -197,7 +220,7 @@ function uniteParts(
     })
   })
 
-  const placeOf = (part: Part) => {
+  const placeOf = (part: Part): Place => {
     const place = places[part]
     if (place) return place
     throw new RangeError(`the index has no store path ${part}`)

@@ -14,6 +14,13 @@ export interface StoreFolder extends StoreTables {
   isDirectory(name: string): boolean | undefined
   /** The store path's name in errors. */
   shown(name: string): string
+  /** To be called for each store path of an index that is opened. */
+  use(name: string): void
+  /**
+   * To be called once for each `use`. Forgets what is known of a store path that nobody uses any more:
+   * it can be removed from the disk now, and added again.
+   */
+  release(name: string): void
   /** @returns the path of a store path on the disk, which stays valid if the folder is renamed */
   pathOf(name: string): Buffer
 }
@@ -34,6 +41,7 @@ export function openStoreFolder(settings: StoreFolderSettings): StoreFolder {
   const { directory, path, listed, ...ofTables } = settings
   const held = pathOfDescriptor(directory) ?? path
   const listing = new Map(listed)
+  const users = new Map<string, number>()
 
   /** The store of a site gets more store paths while it is open. */
   function isDirectory(name: string): boolean | undefined {
@@ -56,6 +64,14 @@ export function openStoreFolder(settings: StoreFolderSettings): StoreFolder {
   return {
     ...tables,
     ...{ directory, isDirectory, pathOf, shown: settings.shown },
+    use: (name) => void users.set(name, (users.get(name) ?? 0) + 1),
+    release(name) {
+      const left = (users.get(name) ?? 1) - 1
+      if (left > 0) return void users.set(name, left)
+      users.delete(name)
+      listing.delete(name)
+      tables.forget(name)
+    },
     close() {
       tables.close()
       closeSync(directory)

@@ -13,6 +13,8 @@ export interface StoreTables {
   tableOf(path: string): ImageTable
   topOf(path: string): Facts
   structureOf(path: string): string
+  /** The next use walks the store path as if it were new. */
+  forget(path: string): void
   close(): void
 }
 
@@ -117,6 +119,11 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     structureOf(path) {
       if (!walked.has(path)) tableOf(path)
       return walked.get(path)?.structure ?? ''
+    },
+    forget(path) {
+      const table = kept.get(path)
+      if (table) cache.remove(table)
+      for (const known of [kept, tops, refusals, walked]) known.delete(path)
     },
     close() {
       for (const table of kept.values()) cache.remove(table)

@@ -57,6 +57,8 @@ export interface Gate {
   now(machine: string): BootedSystem | 'busy' | undefined
   /** Whether the machine has begun an attempt. */
   hasAttempt(machine: string): boolean
+  /** The systems that machines boot or run now. */
+  systems(): OpenSystem[]
 }
 
 interface Entry {
@@ -207,6 +209,7 @@ export function createGate(settings: GateSettings): Gate {
       return entry && (entry.ready ?? 'busy')
     },
     hasAttempt: (machine) => entries.get(machine)?.hasAttempt ?? false,
+    systems: () => [...entries.values()].flatMap(({ ready }) => (ready ? [ready.system] : [])),
   }
 }
 

@@ -44,6 +44,8 @@ export interface MachinesSettings {
 export interface Machines {
   treesOf: (requester: Requester) => Promise<BootTrees | undefined>
   nfsMachineOf: MachineOf
+  /** The systems that machines boot or run, and those below roots that are open or being closed. */
+  systems(): OpenSystem[]
   /** The open root of a machine. */
   rootOf(name: string): MachineRoot | undefined
   /**
@@ -93,6 +95,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   const closing = new Map<string, Promise<void>>()
   /** The machines whose layers get copies before they are opened. They are also in `closing`. */
   const preparing = new Map<string, AbortController>()
+  /** The open indexes, and the system of each. */
+  const indexes = new Map<ImageIndex, OpenSystem>()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
   const failures = new Map<string, { message: string; at: number }>()
   /** The machines that have begun an attempt and whose layers are to be reset when they are opened. */
@@ -138,6 +142,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     let root: Root
     try {
       const index = system.openIndex()
+      indexes.set(index, system)
       try {
         const layer = openMachineLayer({
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
@@ -149,8 +154,8 @@ export function createMachines(settings: MachinesSettings): Machines {
         })
         root = { system, layer, index }
       } catch (error) {
-        if (error instanceof UnpreparedCopies) error.held.defer(() => index.close())
-        else index.close()
+        if (error instanceof UnpreparedCopies) error.held.defer(() => closeIndex(index))
+        else closeIndex(index)
         throw error
       }
     } catch (error) {
@@ -195,8 +200,13 @@ export function createMachines(settings: MachinesSettings): Machines {
     const { layer, index } = machine.root
     return closes(
       name,
-      layer.close().finally(() => index.close()),
+      layer.close().finally(() => closeIndex(index)),
     )
+  }
+
+  function closeIndex(index: ImageIndex): void {
+    index.close()
+    indexes.delete(index)
   }
 
   function closes(name: string, closed: Promise<void>): Promise<void> {
@@ -232,6 +242,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (!booted) throw nothingToBoot(asking)
       return { image: booted.system.bootTree, ...(existsSync(own) && { own }) }
     },
+    systems: () => [...gate.systems(), ...indexes.values()],
     rootOf(name) {
       const root = open.get(name)?.root
       if (!root) return undefined

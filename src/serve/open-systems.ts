@@ -54,13 +54,22 @@ export interface OpenSystems {
   isRoot(path: string): boolean
   /** The images that are open now. */
   images(): { name: string; toplevel: string; platform: string; rootPath: string }[]
+  /**
+   * Lets go of the images that none of these systems has, so that they can be removed from the site.
+   * Images that are being opened stay.
+   */
+  closeUnused(used: Iterable<UsesImages>): void
   close(): void
 }
+
+export type UsesImages = Pick<OpenSystem, 'image'> & Partial<Pick<OpenSystem, 'keptImages'>>
 
 export function createOpenSystems({ state, http, onError }: OpenSystemsSettings): OpenSystems {
   const indexes = createImageIndexes()
   const opened = new Map<string, Promise<SiteImage>>()
-  const held = new Map<SiteImage, OpenSystem>()
+  const held = new Map<string, { image: SiteImage; system: OpenSystem }>()
+  /** The ids of the images that each unfinished call of `open` needs. */
+  const opening = new Set<readonly string[]>()
 
   /** An image that is open cannot be removed from the site. */
   function take(id: string): Promise<SiteImage> {
@@ -75,7 +84,7 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
   async function openAndHold(id: string): Promise<SiteImage> {
     const image = await openSiteImage(state, id)
     try {
-      held.set(image, describe(image, ofImage(image)))
+      held.set(id, { image, system: describe(image, ofImage(image)) })
     } catch (error) {
       image.release()
       throw fileSystemError(`could not open the image ${image.directory}`, error)
@@ -126,7 +135,7 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
 
   /** The loaders of an image are looked at once, when it is opened, and not at each boot. */
   function described(image: SiteImage): OpenSystem {
-    return held.get(image) ?? describe(image, ofImage(image))
+    return held.get(image.id)?.system ?? describe(image, ofImage(image))
   }
 
   /** The store paths of earlier generations are no condition for a boot. */
@@ -142,32 +151,63 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
     return images
   }
 
+  /** The caller uses the result in the same turn of the event loop, so nothing is let go in between. */
+  async function whileOpening<T>(ids: readonly string[], action: () => Promise<T>): Promise<T> {
+    opening.add(ids)
+    try {
+      return await action()
+    } finally {
+      opening.delete(ids)
+    }
+  }
+
+  async function openSystem(machine: string, current: CurrentAttempt): Promise<OpenSystem> {
+    const { image: id, published } = current.generation
+    const image = await take(id)
+    const kept = await openKept(current)
+    const system =
+      published === undefined
+        ? described(image)
+        : describe(image, await openPublished(publishedOf(state, machine), published))
+    return { ...system, ...withKept(image, kept) }
+  }
+
+  const systems = () => [...held.values()].map(({ system }) => system)
+
   return {
-    async open(machine, current) {
-      const { image: id, published } = current.generation
-      const image = await take(id)
-      const kept = await openKept(current)
-      const system =
-        published === undefined
-          ? described(image)
-          : describe(image, await openPublished(publishedOf(state, machine), published))
-      return { ...system, ...withKept(image, kept) }
+    open(machine, current) {
+      const { generation, attempt } = current
+      const ids = [generation.image, ...attempt.keptImages]
+      return whileOpening(ids, () => openSystem(machine, current))
     },
-    openImage: async (id) => described(await take(id)),
+    openImage: (id) => whileOpening([id], async () => described(await take(id))),
     partOf(file) {
-      for (const { partOf } of held.values()) {
+      for (const { partOf } of systems()) {
         const part = partOf(file)
         if (part) return part
       }
       return undefined
     },
-    isRoot: (path) => [...held.values()].some(({ rootPath }) => rootPath === path),
+    isRoot: (path) => systems().some(({ rootPath }) => rootPath === path),
     images: () =>
-      [...held.values()].map(({ image: { name }, toplevel, platform, rootPath }) => ({
+      systems().map(({ image: { name }, toplevel, platform, rootPath }) => ({
         ...{ name, toplevel, platform, rootPath },
       })),
+    closeUnused(used) {
+      const needed = new Set([...opening].flat())
+      for (const { image, keptImages = [] } of used) {
+        needed.add(image.id)
+        for (const { identity } of keptImages) needed.add(identity)
+      }
+      for (const [id, { image }] of held) {
+        if (needed.has(id)) continue
+        held.delete(id)
+        opened.delete(id)
+        image.release()
+      }
+    },
     close() {
-      for (const image of held.keys()) image.release()
+      for (const { image } of held.values()) image.release()
       held.clear()
     },
   }

@@ -6,6 +6,7 @@ import { findKnown, type Assigned } from '../site/life/choose.ts'
 import { keptOf, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
+import type { OpenSystems } from './open-systems.ts'
 import { publishedOf, removeUnfinished, type Published } from '../site/publish/published.ts'
 import type { Refusal } from '../site/publish/request.ts'
 import type { Site } from '../site/site.ts'
@@ -13,6 +14,7 @@ import type { Site } from '../site/site.ts'
 export interface PublishingSurroundings {
   state: string
   site: Pick<Site, 'assign' | 'lifeOf'>
+  systems: Pick<OpenSystems, 'openImage'>
   machines: {
     rootOf(
       machine: string,
@@ -24,6 +26,7 @@ export interface PublishingSurroundings {
 export function startPublishing({
   state,
   site,
+  systems,
   machines,
   onError,
 }: PublishingSurroundings): Publishing {
@@ -36,6 +39,9 @@ export function startPublishing({
     const { id, image, keptImages, system, blesses } = published
     const { toplevel } = system
     const candidate = { image, published: id, keptImages, toplevel, blesses }
+    // The machine may have left the image while its boot files were made. From here on the image
+    // stays: it is open until it is assigned, and needed afterwards.
+    await systems.openImage(image)
     const assigned = await site.assign(machine, candidate, Date.now(), 'machine')
     if ('refused' in assigned) return wasBad(machine, assigned.refused)
     return taken(machine, assigned)

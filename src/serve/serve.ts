@@ -95,6 +95,7 @@ interface Wiring {
   attention: Attention
   roots: RootWatch
   publishing: Publishing
+  closeUnusedImages: () => void
   /** The DHCP server, once it runs: it is told which machines are real. */
   dhcp: { server?: DhcpServer | undefined }
 }
@@ -151,9 +152,11 @@ function wire(
     onCome: (machine) => dhcp.server?.sees(machine),
   })
   const roots: RootWatch = watchRoots({ machines, onSign, report: both(attention) })
-  const publishing = startPublishing({ state, site, machines, onError })
+  const publishing = startPublishing({ state, site, systems, machines, onError })
   unfinished.defer(() => publishing.close())
+  const defaultSystems = images.map(({ open }) => open)
   return {
+    closeUnusedImages: () => systems.closeUnused([...defaultSystems, ...machines.systems()]),
     site,
     identities,
     defaults,
@@ -215,10 +218,10 @@ async function startServers(
     },
   })
   unfinished.defer(() => nfs.close())
-  const closingUnused = setInterval(
-    () => machines.closeUnused(performance.now() - unusedMs),
-    unusedMs,
-  )
+  const closingUnused = setInterval(() => {
+    machines.closeUnused(performance.now() - unusedMs)
+    around.closeUnusedImages()
+  }, unusedMs)
   unfinished.defer(() => clearInterval(closingUnused))
   const tftp = await startTftpServer({
     ...common,

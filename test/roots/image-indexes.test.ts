@@ -95,6 +95,33 @@ suite('indexes over several images', () => {
     index.close()
   })
 
+  // The garbage collection of a site may remove a store path that no index has, and an image may bring
+  // it again.
+  test('know nothing of a store path after the last index that has it was closed', () => {
+    const { site, indexes, image } = makeSite()
+    const others = indexes.open(image('others', 'b'))
+    const run = () => {
+      const index = indexes.open(image('one', 'a', 'b'))
+      try {
+        return ['a', 'b'].map((name) => textAt(index, `nix/store/${name}/bin/run`))
+      } finally {
+        index.close()
+      }
+    }
+    const first = run()
+    const [store, removed] = [join(site, 'store'), join(site, 'removed')]
+    // Another inode.
+    renameSync(join(store, 'a-at'), removed)
+    assert.deepEqual(run(), first)
+    // Other contents, so that anything that is remembered is wrong.
+    fs.rmSync(join(store, 'a-at'), { recursive: true })
+    writeFileSync(join(store, 'a-at'), 'a file')
+    const index = indexes.open(image('one', 'a', 'b'))
+    assert.equal(textAt(index, 'nix/store/a'), 'a file')
+    index.close()
+    others.close()
+  })
+
   test('look into a store path once for all images, and are one if the images are the same', () => {
     const { site, indexes, image } = makeSite()
     const [one, other, third] = [image('1', 'a', 'b'), image('2', 'a', 'b'), image('3', 'c')]

@@ -9,15 +9,21 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { lockToReplace } from '../../src/image/image-lock.ts'
 import { openBootFile } from '../../src/protocols/boot-files.ts'
+import { readSmallFile } from '../../src/roots/find-node.ts'
+import { createOpenSystems } from '../../src/serve/open-systems.ts'
+import { candidateOf } from '../../src/site/candidate.ts'
+import { addImage } from '../../src/site/images/add-image.ts'
+import type { Candidate } from '../../src/site/life/life.ts'
 import { removeUnused } from '../../src/site/images/remove-unused.ts'
 import { netimageError } from '../support/errors.ts'
 import { asOrdinaryUser } from '../support/namespace.ts'
 import { repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
 import { identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf, type OpenMachines } from './support/machines.ts'
-import { buildServedImage, buildTo, servedFile } from './support/served-image.ts'
+import { buildOtherTo, buildServedImage, buildTo, servedFile } from './support/served-image.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const address = '10.0.0.7'
@@ -31,6 +37,14 @@ suite('an image that is served', () => {
     built = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
   })
   after(() => workspace.remove())
+
+  async function buildOther(): Promise<string> {
+    const place = workspace.path('out/other')
+    const flags = ['--force', '--nfs-root', '127.0.0.1:/srv/test,v3']
+    const run = await buildOtherTo(workspace, place, ...flags)
+    assert.equal(run.status, 0, run.stderr)
+    return place
+  }
 
   function copyOf(image: string): string {
     const copy = freshName()
@@ -91,6 +105,98 @@ suite('an image that is served', () => {
     }
     const { removedImages } = await removeUnused(state, () => new Set())
     assert.deepEqual(removedImages, [id])
+  })
+
+  test('is let go when no machine uses it any more, and can come again', async () => {
+    const state = freshName()
+    const otherPlace = await buildOther()
+    await using serving = await serve(built, state)
+    const { site, systems, machines, boots } = serving
+    const add = async (directory: string) => {
+      const { image } = await addImage(state, directory)
+      image.release()
+      return await candidateOf(image)
+    }
+    /** @returns the ids of the images that the server still uses, and those that were removed */
+    const bootAndCollect = async (candidate: Candidate) => {
+      await site.assign(address, candidate, Date.now(), 'person')
+      await boots(address)
+      const { fileSystem } = await rootOf(serving, address)
+      const path = `${candidate.toplevel}/nixos-version`.split('/').filter(Boolean)
+      assert.ok(readSmallFile(fileSystem, path, 100) !== undefined, path.join('/'))
+      await waitUntil('the root before is closed', () =>
+        machines.systems().every(({ image }) => image.id === candidate.image),
+      )
+      systems.closeUnused(machines.systems())
+      return await removeUnused(state, () => new Set())
+    }
+    const [one, other] = [await add(built), await add(otherPlace)]
+    for (let round = 0; round < 2; round++) {
+      const ofOther = await bootAndCollect(other)
+      assert.deepEqual([ofOther.inUse, ofOther.removedImages], [[other.image], [one.image]])
+      await add(built)
+      const ofOne = await bootAndCollect(one)
+      assert.deepEqual([ofOne.inUse, ofOne.removedImages], [[one.image], [other.image]])
+      await add(otherPlace)
+    }
+    assert.deepEqual(serving.errors, [])
+  })
+
+  // An image that a machine is to boot is in the site's database before the server opens it. A garbage
+  // collection reads this only after it has locked the images.
+  test('is opened or refused as a whole while a garbage collection runs', async () => {
+    const state = freshName()
+    const { image } = await addImage(state, built)
+    image.release()
+    const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError: assert.fail })
+    const openWhile = async (keep: string[]) => {
+      const opened: Promise<unknown>[] = []
+      await removeUnused(state, () => {
+        opened.push(systems.openImage(image.id))
+        return new Set(keep)
+      })
+      return await opened[0]
+    }
+    assert.partialDeepStrictEqual(await openWhile([image.id]), { image: { id: image.id } })
+    systems.closeUnused([])
+    await assert.rejects(openWhile([]), netimageError('path-not-found'))
+    systems.close()
+  })
+
+  test('stays open while it is being opened', async () => {
+    const state = freshName()
+    const images: string[] = []
+    for (const place of [built, await buildOther()]) {
+      const { image } = await addImage(state, place)
+      image.release()
+      images.push(image.id)
+    }
+    const [one = '', other = ''] = images
+    const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError: assert.fail })
+    const toplevel = '/nix/store/system'
+    const generation = { image: one, toplevel, blesses: true, number: 1, madeAt: 0, spent: 0 }
+    const attempt = { number: 1, generation: 1, keptImages: [other], startedAt: 0, from: 0 }
+    let isOpen = false
+    const opening = systems.open('machine', {
+      // Its boot files are read from the disk, so others have a turn meanwhile.
+      generation: { ...generation, verdict: 'trial', failures: 0, published: 'missing' },
+      attempt: { ...attempt, outcome: 'running' },
+    })
+    const looks = async () => {
+      while (!isOpen) {
+        systems.closeUnused([])
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+    const looking = looks()
+    try {
+      await assert.rejects(opening, netimageError('file-system'))
+      assert.equal(systems.images().length, 2)
+    } finally {
+      isOpen = true
+      await looking
+      systems.close()
+    }
   })
 
   test('is locked even if the user may only read the image', async () => {

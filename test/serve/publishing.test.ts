@@ -11,6 +11,7 @@ import { decide } from '../../src/site/life/choose.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
+import { plainSystem } from './support/plain-systems.ts'
 import { imageIn } from '../site/publish/support/images.ts'
 import { makeRoot, plant, plantAll, systemOf } from '../site/publish/support/roots.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -49,6 +50,7 @@ async function start(
         return life
       },
     },
+    systems: { openImage: () => Promise.resolve(plainSystem('image')) },
     machines: { rootOf: () => ({ fileSystem, system }) },
     onError: (error) => errors.push(error),
   })

@@ -58,7 +58,7 @@ function start(state: string) {
       open: (_machine, { generation }) => Promise.resolve(plainSystem(generation.image)),
       openImage: (id) => Promise.resolve(plainSystem(id)),
       ...{ partOf: plainPartOf, isRoot: (path) => path === plainRoot },
-      ...{ images: () => [], close: () => {} },
+      ...{ images: () => [], closeUnused: () => {}, close: () => {} },
     },
     defaults: { of: () => undefined },
     // As if the record of boots had lost everything when the server was killed.
