@@ -8,8 +8,8 @@ import { updateFleet } from './support/fleet.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const machines = 20
-/** Of all machines together. Another number takes more or less time. */
-const allUpdates = Number(process.env['NETIMAGE_TEST_UPDATES'] ?? 200)
+/** Of all machines together. The whole proof has 500, which takes longer than other tests may. */
+const allUpdates = Number(process.env['NETIMAGE_TEST_UPDATES'] ?? 100)
 
 test(`${machines} machines and ${allUpdates} updates end as without kills`, async () => {
   const fleet = { machines, updates: Math.ceil(allUpdates / machines), seed: 1 }

@@ -4,7 +4,6 @@ import assert from 'node:assert/strict'
 import type { SiteDatabase } from '../../../src/site/database.ts'
 import { assign } from '../../../src/site/life/choose.ts'
 import {
-  defaultPolicy,
   generationOf,
   type Attempt,
   type Candidate,
@@ -35,12 +34,11 @@ type Does<Result> = Generator<Wish, Result, Heard | undefined>
  * - `good`: it comes up
  * - `crash`: it starts again before it is up
  * - `flaky`: as `crash`, until two attempts have failed
- * - `falls`: it comes up, and starts again soon
  * - `stops`: it does nothing more before it is up
  * - `waits`: it is never up, but uses its root
  * - `other`: it says that another system is up
  */
-const behaviours = ['good', 'good', 'crash', 'flaky', 'falls', 'stops', 'waits', 'other'] as const
+const behaviours = ['good', 'good', 'crash', 'flaky', 'stops', 'waits', 'other'] as const
 type Behaviour = (typeof behaviours)[number]
 
 interface Update {
@@ -141,8 +139,7 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
     }
 
     const isUp =
-      ['good', 'falls', 'other'].includes(behaviour) ||
-      (behaviour === 'flaky' && generation.failures >= 2)
+      ['good', 'other'].includes(behaviour) || (behaviour === 'flaky' && generation.failures >= 2)
     for (const action of ['kernel', 'initrd', 'mount'] as const) {
       if (!(yield* does(action))) return ends('killed')
       if (isUp || action !== last) continue
@@ -159,11 +156,6 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
         const bootId = `${machine} ${attempt}`
         if (!(yield* does({ bootId, toplevel }))) return ends('killed')
       }
-    }
-    if (behaviour === 'falls') {
-      // It must start again before its generation has settled.
-      yield* sleep(10 * second)
-      return ends('started again')
     }
     const goesOn = isUp || (behaviour === 'waits' && last === 'mount')
     while (lifeOf().attempts.at(-1)?.outcome === 'running') {
@@ -201,17 +193,14 @@ function assertCounted(
   next: Pick<Boot, 'attempt' | 'kills'>,
 ): void {
   const name = `attempt ${attempt} of ${life.machine}`
-  const { outcome, reason = '', upFrom = Infinity } = attemptOf(life, attempt)
+  const { outcome, reason = '' } = attemptOf(life, attempt)
   if (end === 'killed') {
     const isCounted = reason.startsWith('started again') && next.attempt !== attempt
     assert.ok(!isCounted, `${name}, cut off by a kill: ${outcome}, ${reason}`)
   } else if (kills === next.kills) {
     assert.equal(next.attempt, attempt + 1)
-    // If it does not start again for long, it seems to be up.
-    const wasUp = attemptOf(life, next.attempt).from - upFrom
-    const hasSettled = outcome === 'good' && wasUp >= defaultPolicy.settle
     const isExcused = outcome === 'void' && reason.startsWith('the power was cut')
-    const isRight = outcome === 'failed' || isExcused || end === 'decided' || hasSettled
+    const isRight = outcome === 'failed' || isExcused || end === 'decided'
     assert.ok(isRight, `${name}: ${outcome}, ${reason}`)
   } else {
     assert.ok(next.attempt > attempt)
