@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 sh scripts/setup.sh \
   nix-bin busybox-static sqlite3 xz-utils bzip2 zstd libarchive-tools util-linux bsdutils curl \
-  exfat-fuse exfatprogs \
+  exfat-fuse exfatprogs btrfs-progs \
   $(sed -n 's/^\([a-z][^ #]*\).*/\1/p' test/e2e/debian-packages) \
   >&2
 PATH=$PWD/node_modules/.bin:$PATH

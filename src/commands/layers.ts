@@ -128,6 +128,8 @@ function snapshot() {
     .action((machine, name, flags) =>
       runCommand(flags, async () => {
         const { takeSnapshot } = await import('../roots/snapshots.ts')
+        const { mustBeFreeName } = await import('../roots/state-snapshots.ts')
+        mustBeFreeName(name)
         const layer = await chooseLayer(machine, flags)
         await takeSnapshot(layer, name)
         return done([layer], `took the snapshot ${name} of ${machine}`)

@@ -194,6 +194,8 @@ const happened: Record<Told['kind'], string> = {
   'other system': 'does not run',
   stays: 'stays, because no generation is good',
   'default refused': 'is the image of this server, but was bad on this machine',
+  'state back': 'boots with earlier files',
+  'no snapshot': 'is tried without a snapshot of the files from before',
 }
 
 function lineOf({ machine, kind, generation, reason }: Told): string {

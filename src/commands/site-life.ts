@@ -50,18 +50,27 @@ export function rollbackCommand() {
     .description('Let a machine boot its last good generation next')
     .argument(...machineArgument)
     .option('--to <number>', 'boot this good generation instead', parseNumber)
+    .option('--with-state', 'also put its files back to those before it left that generation')
     .addOption(stateOption)
     .option(...jsonOption)
     .action((machine, flags) =>
-      runCommand(flags, () =>
-        changeMachine(flags.state, machine, (writer, machine, state) => {
+      runCommand(flags, async () => {
+        const { findStateBefore } = await import('./state-before.ts')
+        return await changeMachine(flags.state, machine, (writer, machine, state) => {
           const back = rollback(writer.of(machine), flags.to)
           if (typeof back === 'string') throw noWayBack(writer.of(machine), back, flags.to)
-          mustBeBootable(state, back.life, back.generation)
-          writer.keep(back.life)
-          return outcome(back.life, back.generation, 'boots next')
-        }),
-      ),
+          const { life, generation } = back
+          mustBeBootable(state, life, generation)
+          if (!flags.withState) {
+            writer.keep(life)
+            return outcome(life, generation, 'boots next')
+          }
+          const found = findStateBefore(state, life, generation)
+          writer.keep(found.life)
+          const { text, json } = outcome(found.life, generation, 'boots next')
+          return { text: `${text}\n${machine}: ${found.says}`, json: { ...json, ...found.json } }
+        })
+      }),
     )
 }
 

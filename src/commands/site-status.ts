@@ -111,7 +111,7 @@ function numberAndVerdict({ number, verdict }: ShownGeneration): string {
 }
 
 function summaryOf(
-  { machine, name, last, next, why, alarms }: MachineStatus,
+  { machine, name, last, next, why, stateBefore, alarms }: MachineStatus,
   leftFiles: number,
   show: ShowImage,
 ): string[] {
@@ -123,6 +123,9 @@ function summaryOf(
     `  runs   ${last ? `${describe(last.generation)}; ${last.says}` : 'nothing: it has not booted'}`,
     `  next   ${next ? describe(next) : 'the image of the server'}`,
     ...(next ? [`  why    ${why}`] : []),
+    ...(stateBefore === undefined
+      ? []
+      : [`  state  at its next start, that from before generation ${stateBefore}`]),
     ...alarms.map((alarm) => `  alarm  ${alarm}`),
     ...(leftFiles > 0 ? [`  files  ${left}`] : []),
   ]

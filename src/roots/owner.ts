@@ -9,6 +9,8 @@ import { join } from 'node:path'
 export function giveToOwnerOf(layer: string, path: string): void {
   if (process.geteuid?.() !== 0) return
   const { uid, gid } = lstatSync(layer)
+  // The files belong to this process already. There may be a hundred thousand of them.
+  if (uid === 0 && gid === process.getegid?.()) return
   const inside = lstatSync(path).isDirectory() ? readdirSync(path, { recursive: true }) : []
   for (const name of ['', ...inside.map(String)]) lchownSync(join(path, name), uid, gid)
 }

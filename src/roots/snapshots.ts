@@ -1,19 +1,16 @@
 /** Snapshots: copies of the contents of layers. They share data if the file system can. */
 import { randomBytes } from 'node:crypto'
-import { existsSync, renameSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { databaseError, isDatabaseBroken } from '../database-error.ts'
 import { NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import type { Warn } from '../tidy.ts'
-import { isCopy } from './copies.ts'
-import { copyFileAt } from './copy-file.ts'
-import { dataFolder } from './data-files.ts'
+import { copyContents, type CopySettings } from './copy-contents.ts'
 import { readBound, readKept } from './bind.ts'
 import { databaseFile, type StatementValue } from './database.ts'
 import { emptyLogOf, openUnchanging } from './database-file.ts'
-import { makeContents } from './make-contents.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord, type LayerRecord } from './record.ts'
@@ -36,11 +33,14 @@ export function listSnapshots(layer: StoredLayer): Snapshot[] {
   })
 }
 
-function listNames(layer: StoredLayer): string[] {
+export function listNames(layer: StoredLayer): string[] {
   return namesIn(snapshotsOf(layer)).filter((name) => !name.startsWith('.'))
 }
 
 export type SnapshotImages = Required<Pick<LayerRecord, 'image' | 'keptImages' | 'kept'>>
+
+/** What contents were last bound to, and the identifier of the binding. */
+type BoundContents = SnapshotImages & { id: string }
 
 /**
  * The images that the snapshots of the layer need, if somebody restores them.
@@ -55,7 +55,7 @@ export function imagesOfSnapshots(layer: StoredLayer): SnapshotImages[] {
  * @returns undefined for a snapshot of a layer of an earlier version, which was in no site, and for one
  *   that is damaged or was removed meanwhile
  */
-function readBoundOf(snapshot: string): SnapshotImages | undefined {
+function readBoundOf(snapshot: string): BoundContents | undefined {
   const file = databaseFile(snapshot)
   if (!existsSync(file)) return undefined
   try {
@@ -67,7 +67,8 @@ function readBoundOf(snapshot: string): SnapshotImages | undefined {
       const [table] = asked.select("SELECT 1 FROM sqlite_schema WHERE name = 'binding'")
       const bound = table && readBound(asked)
       if (!bound) return undefined
-      return { image: bound.image, keptImages: [...bound.keptImages], kept: readKept(asked) }
+      const { id, image, keptImages } = bound
+      return { id, image, keptImages: [...keptImages], kept: readKept(asked) }
     } finally {
       database.close()
     }
@@ -81,24 +82,58 @@ function readBoundOf(snapshot: string): SnapshotImages | undefined {
 
 /** @throws `NetimageError` `in-use`, `bad-usage`, `output-exists`, `path-not-found` */
 export async function takeSnapshot(layer: StoredLayer, name: string): Promise<void> {
-  const target = snapshotOf(layer, name)
-  await withLayer(layer, () => {
-    if (existsSync(target)) {
+  mustBeName(name)
+  await withLayer(layer, async () => {
+    if (hasSnapshot(layer, name)) {
       throw new NetimageError('output-exists', `${layer.machine} has a snapshot ${name} already`, {
-        details: { file: target },
+        details: { file: snapshotOf(layer, name) },
         hint: 'Give the new snapshot another name.',
       })
     }
-    const contents = join(layer.directory, needRecord(layer).name)
-    if (existsSync(databaseFile(contents))) emptyLog(contents)
-    makeDirectory(snapshotsOf(layer))
-    const scratch = join(snapshotsOf(layer), `.new-${randomBytes(6).toString('hex')}`)
-    copyContents(contents, scratch)
-    giveToOwnerOf(layer.directory, snapshotsOf(layer))
-    renameSync(scratch, target)
-    syncDirectory(snapshotsOf(layer))
-    syncDirectory(layer.directory)
+    await copyToSnapshot(layer, name)
   })
+}
+
+/** Not `existsSync`: it ignores the capabilities of a service that may read everything. */
+export function hasSnapshot(layer: StoredLayer, name: string): boolean {
+  return lstatSync(snapshotOf(layer, name), { throwIfNoEntry: false }) !== undefined
+}
+
+/**
+ * Copies the current contents. The snapshot gets its name when it is whole and on the disk.
+ *
+ * @param layer whose lock the caller holds, without a snapshot of this name
+ * @returns false if the file system cannot clone and the copy must be a clone
+ */
+export async function copyToSnapshot(
+  layer: StoredLayer,
+  name: string,
+  settings: CopySettings = {},
+): Promise<boolean> {
+  const snapshots = snapshotsOf(layer)
+  const contents = join(layer.directory, needRecord(layer).name)
+  if (existsSync(databaseFile(contents))) emptyLog(contents)
+  makeDirectory(snapshots)
+  const scratch = join(snapshots, `.new-${randomBytes(6).toString('hex')}`)
+  if (!(await copyContents(contents, scratch, settings))) return false
+  giveToOwnerOf(layer.directory, snapshots)
+  renameSync(scratch, snapshotOf(layer, name))
+  syncDirectory(snapshots)
+  syncDirectory(layer.directory)
+  return true
+}
+
+/**
+ * @param layer whose lock the caller holds
+ * @returns the identifier with which the current contents were last bound (see `Binding`), if they have
+ *   one; undefined if there are no contents
+ */
+export function lastBindingOf(layer: StoredLayer): { id?: string } | undefined {
+  const contents = join(layer.directory, needRecord(layer).name)
+  if (!existsSync(databaseFile(contents))) return undefined
+  emptyLog(contents)
+  const id = readBoundOf(contents)?.id
+  return id === undefined ? {} : { id }
 }
 
 /**
@@ -108,46 +143,72 @@ export async function takeSnapshot(layer: StoredLayer, name: string): Promise<vo
  * @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found`
  */
 export async function restoreSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
-  const source = snapshotOf(layer, name)
-  await withLayer(layer, () => {
-    const record = needRecord(layer)
-    if (!existsSync(source)) throw noSnapshot(layer, name)
-    // The images of the snapshot, and not those that the machine had last.
-    const bound = readBoundOf(source)
-    const restored = { ...record, ...bound, name: newName(), created: Date.now() }
-    const contents = join(layer.directory, restored.name)
-    copyContents(source, contents)
-    giveToOwnerOf(layer.directory, contents)
-    // The name of the contents must be on the disk before the record that refers to it.
-    syncDirectory(layer.directory)
-    writeRecord(layer.directory, restored)
+  mustBeName(name)
+  await withLayer(layer, async () => {
+    await copyFromSnapshot(layer, name)
     sweep(layer.directory, warn)
   })
 }
 
+/**
+ * As `restoreSnapshot`, but the contents from before stay until they are swept.
+ *
+ * @param layer whose lock the caller holds
+ */
+export async function copyFromSnapshot(
+  layer: StoredLayer,
+  name: string,
+  settings: Omit<CopySettings, 'mustClone'> = {},
+): Promise<void> {
+  const record = needRecord(layer)
+  if (!hasSnapshot(layer, name)) throw noSnapshot(layer, name)
+  const source = snapshotOf(layer, name)
+  // The images of the snapshot, and not those that the machine had last.
+  const { image, keptImages, kept } = readBoundOf(source) ?? record
+  const bound = { image, keptImages, kept }
+  const restored = { ...record, ...bound, name: newName(), created: Date.now() }
+  const contents = join(layer.directory, restored.name)
+  await copyContents(source, contents, settings)
+  giveToOwnerOf(layer.directory, contents)
+  // The name of the contents must be on the disk before the record that refers to it.
+  syncDirectory(layer.directory)
+  writeRecord(layer.directory, restored)
+}
+
 /** @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found` */
 export async function removeSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
-  const directory = snapshotOf(layer, name)
+  mustBeName(name)
   await withLayer(layer, () => {
-    if (!existsSync(directory)) throw noSnapshot(layer, name)
-    const removed = `.removed-${name}-${randomBytes(6).toString('hex')}`
-    renameSync(directory, join(snapshotsOf(layer), removed))
-    syncDirectory(snapshotsOf(layer))
+    if (!hasSnapshot(layer, name)) throw noSnapshot(layer, name)
+    giveUpSnapshot(layer, name)
     sweep(layer.directory, warn)
   })
+}
+
+/**
+ * Takes its name from a snapshot. Its files are removed when they are swept.
+ *
+ * @param layer whose lock the caller holds
+ */
+export function giveUpSnapshot(layer: StoredLayer, name: string): void {
+  const removed = `.removed-${name}-${randomBytes(6).toString('hex')}`
+  renameSync(snapshotOf(layer, name), join(snapshotsOf(layer), removed))
+  syncDirectory(snapshotsOf(layer))
 }
 
 function snapshotsOf({ directory }: StoredLayer): string {
   return join(directory, 'snapshots')
 }
 
-function snapshotOf(layer: StoredLayer, name: string): string {
-  if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) {
-    throw new NetimageError('bad-usage', `'${name}' cannot be the name of a snapshot`, {
-      details: { field: 'snapshot', actual: name },
-      hint: 'Use up to 64 letters, digits and . _ -, beginning with a letter or digit.',
-    })
-  }
+function mustBeName(name: string): void {
+  if (/^[A-Za-z0-9][\w.-]{0,63}$/.test(name)) return
+  throw new NetimageError('bad-usage', `'${name}' cannot be the name of a snapshot`, {
+    details: { field: 'snapshot', actual: name },
+    hint: 'Use up to 64 letters, digits and . _ -, beginning with a letter or digit.',
+  })
+}
+
+export function snapshotOf(layer: StoredLayer, name: string): string {
   return join(snapshotsOf(layer), name)
 }
 
@@ -174,15 +235,4 @@ function emptyLog(contents: string): void {
       hint: 'Make room on that disk, and try again. Nothing is lost.',
     },
   )
-}
-
-/** Copies a closed layer, and waits until the copy is on the disk. On failure, removes the copy. */
-function copyContents(from: string, to: string): void {
-  makeContents(to, () => {
-    if (existsSync(databaseFile(from))) copyFileAt(databaseFile(from), databaseFile(to))
-    // A server that was killed may have left a copy of a large file that it had not finished.
-    for (const name of namesIn(dataFolder(from)).filter((each) => !isCopy(each))) {
-      copyFileAt(join(dataFolder(from), name), join(dataFolder(to), name))
-    }
-  })
 }

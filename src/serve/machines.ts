@@ -22,14 +22,17 @@ import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import type { OpenSystem } from './open-systems.ts'
 import type { Identities } from './identity.ts'
+import type { PrepareLayer } from './prepare-layer.ts'
 import { macOf } from './machine-name.ts'
 
 export interface MachinesSettings {
   gate: Gate
   state: string
   identities: Identities
-  /** Whether the layer of a machine is reset at each boot. */
+  /** Whether the layer of a machine is reset at each boot. Then it is not prepared. */
   ephemeral: boolean
+  /** Prepares the layer of a machine for its attempt, before it is opened. */
+  prepareLayer: PrepareLayer
   /** The most bytes that a layer may take on the disk; undefined: no limit. */
   layerSize?: number | undefined
   /** How many bytes the server has taken for the machine elsewhere, which count for `layerSize`. */
@@ -92,11 +95,13 @@ export function createMachines(settings: MachinesSettings): Machines {
   const { isAllowed } = identities
   const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0 } = settings
   const open = new Map<string, Machine>()
+  /** The layers that are being closed, or prepared for being opened. */
   const closing = new Map<string, Promise<void>>()
-  /** The machines whose layers get copies before they are opened. They are also in `closing`. */
+  /** The machines whose layers get copies before they are bound. They are also in `closing`. */
   const preparing = new Map<string, AbortController>()
   /** The open indexes, and the system of each. */
   const indexes = new Map<ImageIndex, OpenSystem>()
+  const ending = new AbortController()
   /** Errors of roots that could not be opened, so that each error is reported only once. */
   const failures = new Map<string, { message: string; at: number }>()
   /** The machines that have begun an attempt and whose layers are to be reset when they are opened. */
@@ -112,8 +117,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     if (!isAllowed(name) && !isAllowed(address)) return undefined
     // Otherwise each datagram with a forged address would make a layer.
     const mayOpen = transport !== 'udp' || name !== address
-    const failed = failures.get(name)
-    const isTooSoon = failed && performance.now() - failed.at < retryMs
+    const isTooSoon = hasJustFailed(name)
     // A machine that gets its boot files elsewhere begins its boot with a mount.
     if (mounts !== undefined && mayOpen && !isTooSoon) enter(name, caller, mounts)
     const known = open.get(name)
@@ -127,7 +131,30 @@ export function createMachines(settings: MachinesSettings): Machines {
     if (booted === 'busy') return 'busy'
     // It runs from a root that this server does not know: nobody can say of which generation.
     if (booted?.attempt === undefined) return { name, ...macOf(name), exports: [] }
+    if (!isPrepared(name, booted.attempt)) return 'busy'
     return openRoot(name, booted.system, booted.attempt)
+  }
+
+  function hasJustFailed(name: string): boolean {
+    const failed = failures.get(name)
+    return failed !== undefined && performance.now() - failed.at < retryMs
+  }
+
+  /** If the layer of a machine is not prepared for the attempt, begins to prepare it. */
+  function isPrepared(name: string, attempt: number): boolean {
+    if (ephemeral) return true
+    try {
+      // It goes on if the machine starts again meanwhile: otherwise it might never end.
+      const prepared = settings.prepareLayer(name, attempt, ending.signal)
+      if (!prepared) return true
+      const ended = prepared.catch((error: unknown) => {
+        if (!isEnding) fail(name, error)
+      })
+      void closes(name, ended)
+    } catch (error) {
+      fail(name, error)
+    }
+    return false
   }
 
   function enter(name: string, caller: Caller, path: string): void {
@@ -240,6 +267,10 @@ export function createMachines(settings: MachinesSettings): Machines {
       const event = { kind: 'http', step: 'begin', file, bytes: 0, address } as const
       const booted = await gate.enter(asking, { ...event, ...macOf(asking) })
       if (!booted) throw nothingToBoot(asking)
+      const { attempt } = booted
+      const isBusy = open.has(asking) || closing.has(asking) || hasJustFailed(asking)
+      // Until the machine mounts its root, there is time to prepare the layer.
+      if (attempt !== undefined && !isBusy) isPrepared(asking, attempt)
       return { image: booted.system.bootTree, ...(existsSync(own) && { own }) }
     },
     systems: () => [...gate.systems(), ...indexes.values()],
@@ -263,6 +294,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     },
     async close() {
       isEnding = true
+      ending.abort()
       const names = [...open.keys(), ...closing.keys()]
       await whenAllEnd(names.map((name) => forget(name)))
     },

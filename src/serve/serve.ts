@@ -20,6 +20,7 @@ import { openLearnt } from './learnt.ts'
 import { createNeighbours, isNeighbourOf } from './neighbours.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
 import type { Publishing } from '../site/publish/publishing.ts'
+import { createPreparing } from './prepare-layer.ts'
 import { startPublishing } from './publishing.ts'
 import type { ServePorts, ServeRequest } from './request.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
@@ -135,6 +136,7 @@ function wire(
     ephemeral: request.ephemeral ?? false,
     layerSize: request.layerSize,
     takenElsewhere: (machine) => publishing.bytesOf(machine),
+    prepareLayer: createPreparing({ state, site, onTold: request.onTold, onError }),
     onOpen(machine) {
       roots.opens(machine)
       publishing.notice(machine)

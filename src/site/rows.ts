@@ -23,6 +23,7 @@ const generationSchema = v.object({
   spent: milliseconds,
   badBy: v.exactOptional(count),
   isExcused: v.exactOptional(v.literal(true)),
+  begun: v.exactOptional(v.object({ attempt: count, after: count })),
 })
 
 const attemptSchema = v.object({
@@ -51,6 +52,7 @@ const machineSchema = v.object({
   lastSign: v.exactOptional(milliseconds),
   restart: v.exactOptional(v.object({ uptime: milliseconds, failed: v.exactOptional(count) })),
   alarm: v.exactOptional(count),
+  stateBack: v.exactOptional(v.object({ to: count, before: count, after: count })),
 })
 
 /** A life without its lists, which have rows of their own. */

@@ -21,8 +21,10 @@ import {
   type Life,
   type Now,
   type Policy,
+  type StateBack,
   type Told,
 } from './life/life.ts'
+import { isBack } from './life/states.ts'
 import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
 
@@ -67,6 +69,13 @@ export interface Site {
   currentAttempt(machine: string): CurrentAttempt | undefined
   /** Whether the last attempt of the machine may be running. Reads nothing from the disk. */
   mayRun(machine: string): boolean
+  /**
+   * The layer of the machine was put back, as a person wished. It is on the disk when this resolves.
+   *
+   * @param reason what was put back, and where the state from before is
+   * @throws `NetimageError`
+   */
+  stateIsBack(machine: string, done: StateBack, reason: string): Promise<void>
   /** What a machine does that has begun an attempt. */
   sign(machine: string, sign: Sign, at: number): void
   /** To be called every few seconds: decides what the passing of time decides. */
@@ -236,6 +245,12 @@ export function openSite(settings: SiteSettings): Site {
       })
       await database.durable()
       return assigned
+    },
+    async stateIsBack(machine, done, reason) {
+      changeOne(machine, (writer, told) => {
+        keepChange(writer, machine, told, (life) => isBack(life, done, reason))
+      })
+      await database.durable()
     },
     lifeOf: database.read.lifeOf,
     nameOf: (machine) => database.read.names().get(machine),

@@ -11,13 +11,15 @@ export interface MachineStatus {
   /** Why it boots that. */
   why: string
   lastGood?: number
+  /** The machine goes back to its state from before this generation at its next start. */
+  stateBefore?: number
   /** Why a person is to look at the machine. */
   alarms: readonly string[]
 }
 
 /** Without times in the uptime of servers and the numbers of verdicts: they tell a person nothing. */
 export type ShownAttempt = Omit<Attempt, 'from' | 'upFrom' | 'unseenFrom'>
-export type ShownGeneration = Omit<Generation, 'spent' | 'verdictNumber'>
+export type ShownGeneration = Omit<Generation, 'spent' | 'verdictNumber' | 'begun'>
 
 /** @param uptime the time in which servers ran, until now. Milliseconds. */
 export function statusOf(life: Life, name: string | undefined, uptime: number): MachineStatus {
@@ -39,6 +41,7 @@ export function statusOf(life: Life, name: string | undefined, uptime: number): 
     ...(next && { next: shownGeneration(next) }),
     why: next ? whyOf(life, next) : 'it gets the image of the server',
     ...(lastGood !== undefined && { lastGood }),
+    ...(life.stateBack && { stateBefore: life.stateBack.before }),
     alarms: [...alarmOf(life), ...powerOf(attempt, next, uptime), ...unpublishedOf(life, next)],
   }
 }
@@ -49,7 +52,7 @@ export function shownAttempt(attempt: Attempt): ShownAttempt {
 }
 
 export function shownGeneration(generation: Generation): ShownGeneration {
-  const { spent: _, verdictNumber: _number, ...shown } = generation
+  const { spent: _, verdictNumber: _number, begun: _begun, ...shown } = generation
   return shown
 }
 

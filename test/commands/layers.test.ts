@@ -129,6 +129,11 @@ suite('netimage layers', () => {
       put(system, 'kept', 'x'.repeat(100_000))
       return layer.name
     })
+    for (const name of ['before-generation-2', 'left-after-attempt-2']) {
+      // The server would remove or take this for its own.
+      const refused = await layers('snapshot', mac, name, '--json')
+      assertFailed(refused, 'bad-usage', { actual: name })
+    }
     assert.equal((await layers('snapshot', mac, 'one')).status, 0)
     await within(place, (system) => {
       put(system, 'etc/hostname', 'second')

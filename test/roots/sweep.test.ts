@@ -25,7 +25,7 @@ async function makeOne() {
   assert.ok(layer)
   const old = join(layer.directory, name)
   const left = () => (existsSync(join(old, 'data')) ? readdirSync(join(old, 'data')).length : 0)
-  const reset = () => openOver(...place, 'now')
+  const reset = () => openOver(...place, { reset: 'now' })
   return { place, old, left, reset }
 }
 

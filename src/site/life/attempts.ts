@@ -18,6 +18,7 @@ import {
   type Policy,
   type Told,
 } from './life.ts'
+import { withoutWish } from './states.ts'
 
 /** What a machine does between two starts. */
 export type Sign =
@@ -74,9 +75,21 @@ export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate
     from: now.uptime,
     outcome: 'running',
   }
-  const needed = keptImagesOf(withAttempt(late.life, begun))
+  const isForOther = late.life.stateBack !== undefined && late.life.stateBack.to !== bound.number
+  const next = noteBegun(isForOther ? withoutWish(late.life) : late.life, bound, begun.number)
+  const needed = keptImagesOf(withAttempt(next, begun))
   const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
-  return { life: { ...withAttempt(late.life, attempt), lastSign: now.uptime }, told }
+  return { life: { ...withAttempt(next, attempt), lastSign: now.uptime }, told }
+}
+
+/** Notes the first attempt of a trial. Earlier versions noted none. */
+function noteBegun(life: Life, generation: Generation, attempt: number): Life {
+  const after = lastAttempt(life)?.generation
+  const isTried =
+    generation.begun !== undefined ||
+    life.attempts.some((each) => each.generation === generation.number)
+  if (generation.verdict !== 'trial' || after === undefined || isTried) return life
+  return withGeneration(life, { ...generation, begun: { attempt, after } })
 }
 
 /** What a machine does belongs to its last attempt, also if that is decided already. */

@@ -16,6 +16,7 @@ import {
   type Now,
   type Wanted,
 } from './life.ts'
+import { withoutWish } from './states.ts'
 
 /** `default`: the image that the server gives to all machines for which nobody chose one. */
 export type Chooser = 'person' | 'machine' | 'default'
@@ -52,7 +53,7 @@ export function assign(
     // A machine that builds again what it boots already has chosen nothing else.
     return { life: by === 'machine' ? life : chosen, told: [], ...known }
   }
-  const left = leaveTrial(chosen)
+  const left = withoutWish(leaveTrial(chosen))
   if (known) return { life: { ...left, current: known.generation.number }, told: [], ...known }
   const generation: Generation = {
     ...candidate,
@@ -123,7 +124,7 @@ function leaveTrial(life: Life): Life {
 export type NoWayBack = 'unknown generation' | 'not good' | 'no good generation'
 
 /**
- * Lets a machine boot an earlier good generation next.
+ * Lets a machine boot an earlier good generation next, with the state that it has.
  *
  * @param to default: the last good generation, or the one before it if the machine boots that
  */
@@ -135,7 +136,7 @@ export function rollback(
   if (!target) return to === undefined ? 'no good generation' : 'unknown generation'
   if (target.verdict !== 'good') return 'not good'
   const { number } = target
-  const left = life.current === number ? life : leaveTrial(life)
+  const left = withoutWish(life.current === number ? life : leaveTrial(life))
   const next = { ...left, current: number, lastGood: number, isChosen: true }
   return { life: next, generation: target }
 }

@@ -53,6 +53,11 @@ export interface Generation extends Candidate {
   badBy?: number
   /** Whether a power cut has excused an attempt of this trial. */
   isExcused?: true
+  /**
+   * The first attempt of the trial, and the generation that the machine booted before it. The first
+   * generation of a machine has none.
+   */
+  begun?: { attempt: number; after: number }
 }
 
 export interface Attempt {
@@ -83,6 +88,16 @@ export interface Attempt {
   unseenFrom?: number
 }
 
+/** A person wants a machine to go back to a generation with its state from before another one. */
+export interface StateBack {
+  /** The generation. */
+  to: number
+  /** The state is that from before the first attempt to boot this generation. */
+  before: number
+  /** The last attempt when the person said so. The machine runs in it, so its layer must not change. */
+  after: number
+}
+
 /** The start of an attempt of a machine that ran before. */
 export interface Restart {
   uptime: number
@@ -105,6 +120,8 @@ export interface Life {
   restart?: Restart
   /** The attempt of a good generation that failed last, until an attempt is good. */
   alarm?: number
+  /** Until it is done. */
+  stateBack?: StateBack
   /** The oldest first. */
   generations: readonly Generation[]
   /** The oldest first. Old attempts are forgotten. */
@@ -135,6 +152,8 @@ export interface Told {
     | 'other system'
     | 'stays'
     | 'default refused'
+    | 'state back'
+    | 'no snapshot'
   generation: number
   reason?: string
 }

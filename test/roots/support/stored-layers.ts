@@ -46,12 +46,12 @@ export function openOver(
   state: string,
   machine: string,
   image: string,
-  reset?: MachineLayerRequest['reset'],
+  { reset, boot }: Pick<MachineLayerRequest, 'reset' | 'boot'> = {},
 ): MachineLayer {
   const index = readImageIndex(image, join(image, 'net-image/pi'))
   const known = { directory: image, name: 'pi', toplevel: firstSystem }
   try {
-    const layer = openMachineLayer({ state, machine, image: known, index, reset })
+    const layer = openMachineLayer({ state, machine, image: known, index, reset, boot })
     const close = () => layer.close().finally(() => index.close())
     return { ...layer, close }
   } catch (error) {

@@ -8,7 +8,9 @@ import { createOpenSystems, type OpenSystems } from '../../../src/serve/open-sys
 import type { Identities } from '../../../src/serve/identity.ts'
 import { addDefaults } from '../../../src/serve/images.ts'
 import { createMachines, type Machines } from '../../../src/serve/machines.ts'
+import { createPreparing } from '../../../src/serve/prepare-layer.ts'
 import { wireGate } from '../../../src/serve/wire-gate.ts'
+import type { Told } from '../../../src/site/life/life.ts'
 import { openSite, type Site } from '../../../src/site/site.ts'
 import type { NfsMachine } from '../../../src/protocols/nfs/machine.ts'
 import { waitUntil } from '../../support/waiting.ts'
@@ -20,6 +22,7 @@ export interface OpenMachines extends AsyncDisposable {
   systems: OpenSystems
   site: Site
   errors: NetimageError[]
+  told: Told[]
   /** The machine with this name, which the site knows, begins a boot. */
   boots: (name: string) => Promise<void>
 }
@@ -36,13 +39,15 @@ export async function openMachines(
   ephemeral = false,
 ): Promise<OpenMachines> {
   const errors: NetimageError[] = []
+  const told: Told[] = []
+  const onTold = (each: Told) => void told.push(each)
   let time = Date.now()
   const onError = (error: NetimageError) => void errors.push(error)
   const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError })
   const defaults = createDefaults({
     images: await addDefaults({ state, images }, systems, undefined),
   })
-  const site = openSite({ state, at: Date.now(), onTold: () => {}, onError })
+  const site = openSite({ state, at: Date.now(), onTold, onError })
   const { gate, follower } = wireGate({
     ...{ site, systems, defaults, identities, boots: [], onError },
     onBegin: (machine) => machines.begins(machine),
@@ -50,10 +55,11 @@ export async function openMachines(
   })
   const machines: Machines = createMachines({
     ...{ gate, state, identities, onOpen: () => {}, onError, ephemeral },
+    prepareLayer: createPreparing({ state, site, onTold, onError }),
     ...(maxOpen !== undefined && { maxOpen }),
   })
   return {
-    ...{ machines, gate, systems, site, errors },
+    ...{ machines, gate, systems, site, errors, told },
     async boots(name) {
       const clue = name.includes(':') ? { mac: name } : { address: name }
       // The machine was up before, and starts again some time later.
