@@ -40,6 +40,7 @@ export function undoStore(work: StoreWork): Undone {
   /** How many names of the machine stay names of a file of an image, because there is no room. */
   const staying = new Map<NodeId, number>()
   const { store } = now
+  const hidden = new Set(database.hiddenPaths().map(({ name }) => name.toString('latin1')))
 
   for (const entry of database.entriesWhere(`node >= ${firstOfStore}`)) {
     // Entries in store paths go below. A directory that was copied has taken its entries along.
@@ -170,12 +171,8 @@ export function undoStore(work: StoreWork): Undone {
 
   /** The machine may have made the path a second time, after it had removed the path of the image. */
   function hide(name: Buffer, node: NodeId): void {
-    if (isOwn(node) && !isHidden(name)) database.hidePath(name, node)
-    else release(node)
-  }
-
-  function isHidden(name: Buffer): boolean {
-    return database.hiddenPaths().some((path) => path.name.equals(name))
+    if (!isOwn(node) || hidden.has(name.toString('latin1'))) release(node)
+    else database.hidePath(name, node)
   }
 
   /** Paths of the machine that no image hides any more have their names again. */

@@ -382,9 +382,8 @@ export function openLayerDatabase(directory: string): LayerDatabase {
         .prepare('SELECT name, node FROM hidden')
         .all()
         .map(({ name, node }) => ({ name: bytesOf(name), node: Number(node) })),
-    hidePath: (name, node) =>
-      void database.prepare('INSERT INTO hidden VALUES (?, ?)').run(name, node),
-    showPath: (name) => void database.prepare('DELETE FROM hidden WHERE name = ?').run(name),
+    hidePath: (name, node) => void prepared('INSERT INTO hidden VALUES (?, ?)').run(name, node),
+    showPath: (name) => void prepared('DELETE FROM hidden WHERE name = ?').run(name),
     nodesWhere: (where, ...values) =>
       prepared(`SELECT * FROM nodes WHERE ${where}`)
         .all(...values)

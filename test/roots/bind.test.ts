@@ -2,7 +2,8 @@
 // cases are those of the table in docs/layers.md.
 
 import assert from 'node:assert/strict'
-import { suite, test } from 'node:test'
+import { StatementSync } from 'node:sqlite'
+import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import { readKept } from '../../src/roots/bind.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
@@ -451,5 +452,29 @@ suite('the store of a bound layer', () => {
     assert.deepEqual(await change(b), ['image', 'own'])
     assert.deepEqual(await change(a), ['own', 'own'])
     assert.deepEqual(await change(a), ['own', 'own'])
+  })
+
+  test('reads a few rows for each store path that an image hides', async () => {
+    const layers = fresh()
+    const rowsFor = async (count: number) => {
+      const names = Array.from({ length: count }, (_, at) => `${count}-${at}`)
+      const paths = Object.fromEntries(names.map((name) => [name, { f: 'image' }]))
+      const without = layers.image(`without ${count}`, treeOf({}))
+      const image = layers.image(`with ${count}`, treeOf({}), paths)
+      await layers.within(without, (system) => {
+        for (const name of names) {
+          system.create(need(system, 'nix/store'), Buffer.from(name), folder)
+        }
+      })
+      const reads = mock.method(StatementSync.prototype, 'all')
+      const layer = layers.open(image)
+      const rows = reads.mock.calls.map(({ result = [] }) => result.length)
+      reads.mock.restore()
+      await layer.close()
+      await layers.within(without, () => {})
+      return rows.reduce((all, each) => all + each, 0)
+    }
+    const few = await rowsFor(20)
+    assert.ok((await rowsFor(80)) < 5 * few)
   })
 })
