@@ -144,15 +144,15 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
 
 /** Opens the contents of a layer. If the request wants a reset that fails, nothing is opened. */
 function openContents(
-  { index, most, reset }: MachineLayerRequest,
+  { index, most, takenElsewhere, reset }: MachineLayerRequest,
   directory: string,
   record: LayerRecord,
   binding: Binding,
 ): { record: LayerRecord; layer: Layer } {
+  const openBound = (contents: string, how: Binding) =>
+    openLayer(contents, index, most, how, takenElsewhere)
   const open = (from: LayerRecord) => {
-    const used = useContents(directory, from, index, (contents) =>
-      openLayer(contents, index, most, binding),
-    )
+    const used = useContents(directory, from, index, (contents) => openBound(contents, binding))
     return { record: used.record, layer: used.result }
   }
   const openNew = () => {
@@ -171,7 +171,7 @@ function openContents(
   if (reset === 'now') return openNew()
   try {
     const same = { ...binding, onlySame: true }
-    return { record, layer: openLayer(join(directory, record.name), index, most, same) }
+    return { record, layer: openBound(join(directory, record.name), same) }
   } catch (error) {
     if (error instanceof BoundOtherwise || error instanceof OlderFormat) return openNew()
     throw error

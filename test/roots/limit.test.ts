@@ -7,12 +7,12 @@ import { after, suite, test } from 'node:test'
 import fc from 'fast-check'
 import { errnoOf } from '../../src/errors.ts'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
+import { createIndex, readImageIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
-import { measureContents } from '../../src/roots/store.ts'
+import { measureContents, openMachineLayer } from '../../src/roots/store.ts'
 import { freshNames } from '../support/temporary.ts'
 import { applyToLayer, operationOf, writeImageTree } from './support/layer-operations.ts'
-import { find, put, untilDone } from './support/stored-layers.ts'
+import { find, firstSystem, makeImage, put, untilDone } from './support/stored-layers.ts'
 
 /** In memory: there a file has exactly the blocks of its data, and no others. */
 const memory = mkdtempSync('/dev/shm/netimage-test-')
@@ -71,6 +71,26 @@ suite('the limit of a layer', () => {
       await layer.close()
     }
   })
+
+  for (const reset of [undefined, 'at-another-boot'] as const) {
+    test(`counts it in the layer of a machine of the site, with reset: ${reset}`, async () => {
+      const [state, image] = [freshName(), makeImage(freshName())]
+      const index = readImageIndex(image, join(image, 'net-image/pi'))
+      const elsewhere = most / 2
+      const available = async (takenElsewhere: () => number) => {
+        const known = { directory: image, name: 'pi', toplevel: firstSystem }
+        const request = { state, machine: '10.0.0.7', image: known, index, most, boot: '1', reset }
+        const layer = openMachineLayer({ ...request, takenElsewhere })
+        const space = layer.fileSystem.space()
+        await layer.close()
+        return space.available
+      }
+      // The first opening makes the layer.
+      await available(() => 0)
+      const all = await available(() => 0)
+      assert.equal(await available(() => elsewhere), all - elsewhere)
+    })
+  }
 
   test('knows what the layer takes on the disk after any operations', async () => {
     const image = freshName()
