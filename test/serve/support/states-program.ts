@@ -5,7 +5,7 @@
 // DISK: a file system that can clone files, in a mount namespace of its own. IMAGE, OTHER: two images.
 
 import assert from 'node:assert/strict'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, renameSync } from 'node:fs'
 import promises from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
@@ -18,9 +18,10 @@ import { candidateOf } from '../../../src/site/candidate.ts'
 import { openSiteDatabase } from '../../../src/site/database.ts'
 import { addImage } from '../../../src/site/images/add-image.ts'
 import { decide } from '../../../src/site/life/choose.ts'
+import { assertError } from '../../support/errors.ts'
 import { assertFailed, netimage, netimageJson } from '../../support/netimage.ts'
 import { waitUntil } from '../../support/waiting.ts'
-import { callerLeaves, identitiesOf } from './identities.ts'
+import { callerAt, callerLeaves, identitiesOf } from './identities.ts'
 import { openMachines, rootOf, type OpenMachines } from './machines.ts'
 
 const [disk = '', image = '', other = ''] = process.argv.slice(2)
@@ -160,7 +161,28 @@ async function saysThatItCannotClone(): Promise<void> {
   await created[Symbol.asyncDispose]()
 }
 
+async function waitsForItsState(): Promise<void> {
+  const { created, state } = await onTrial('waiting')
+  const at = ['--state', state]
+  const rollback = ['site', 'rollback', machine, '--to', '1']
+  await created.boots(machine)
+  await writes(created, 'two')
+  await netimageJson([...rollback, '--with-state', ...at])
+  const snapshot = snapshotOf(layerOf(state, machine), 'before-generation-2')
+  renameSync(snapshot, join(disk, 'elsewhere'))
+  await created.boots(machine)
+  await waitUntil('the server says why', () => {
+    assert.equal(created.machines.nfsMachineOf(callerAt(machine), '/srv/test'), 'busy')
+    return created.errors.length > 0
+  })
+  assertError(created.errors[0], 'path-not-found', { file: snapshot })
+  await netimageJson([...rollback, ...at])
+  assert.equal(await reads(created), 'two')
+  await created[Symbol.asyncDispose]()
+}
+
 await goesBack()
+await waitsForItsState()
 await saysThatItCannotClone()
 await bootsWithout()
 console.log('done')

@@ -113,6 +113,16 @@ suite('the state from before a trial', () => {
     assert.equal(dueState(machine.life), undefined)
   })
 
+  test('does not come back while the machine runs in the generation to which it goes back', () => {
+    const machine = withGood('a')
+    failsTrial(machine, 'b')
+    assert.equal(machine.begin(), 1)
+    goBack(machine, 1, 2)
+    assert.equal(dueState(machine.life), undefined)
+    machine.begin()
+    assert.deepEqual(dueState(machine.life), { to: 1, before: 2, after: 3 })
+  })
+
   test('does not come back if a person chose something else meanwhile', () => {
     const others: ((machine: Simulated) => void)[] = [
       (machine) => goBack(machine, 1),
