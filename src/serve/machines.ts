@@ -18,6 +18,7 @@ import type { ImageIndex } from '../roots/image-index.ts'
 import { prepareCopies, UnpreparedCopies } from '../roots/prepare-copies.ts'
 import { folderOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, type MachineLayer } from '../roots/store.ts'
+import { publishDirectory, requestName } from '../site/publish/request.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import type { OpenSystem } from './open-systems.ts'
@@ -175,7 +176,8 @@ export function createMachines(settings: MachinesSettings): Machines {
           ...{ state, machine: name, most: layerSize, boot: String(attempt) },
           takenElsewhere: () => takenElsewhere(name),
           ...{ image: system.image, keptImages: system.keptImages, index },
-          bootFiles: [noteAt(goodNote), noteAt(failedNote)],
+          // A request of an earlier boot must not change what a person has chosen since.
+          bootFiles: [noteAt(goodNote), noteAt(failedNote), [...publishDirectory, requestName]],
           // The server may have ended after the attempt began, and before the reset.
           ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),
         })

@@ -110,19 +110,23 @@ suite('the machines of a server', () => {
     assert.deepEqual(created.errors, [])
   })
 
-  test('begin an attempt without the notes of the boot before', async () => {
+  test('begin an attempt without what the boot before said to the server', async () => {
     await using created = await create('noted')
     const name = '10.0.0.7'
     const note = JSON.stringify({ version: 1, bootId: randomUUID(), toplevel: '/nix/store/x' })
     const { fileSystem } = await rootOf(created, name)
-    for (const each of ['blessed', 'failed']) {
+    for (const each of ['blessed', 'failed', 'publish/request']) {
       plant(fileSystem, `/nix/var/netimage/${each}`, { file: note })
     }
     assert.ok(readGoodNote(fileSystem))
     await created.boots(name)
     const { fileSystem: next } = await rootOf(created, name)
-    const notes = findNode(next, ['nix', 'var', 'netimage'])
-    assert.deepEqual([...next.list(notes ?? assert.fail(), 0)], [])
+    const namesIn = (...directory: string[]) => {
+      const node = findNode(next, directory) ?? assert.fail()
+      return [...next.list(node, 0)].map((entry) => entry.name.toString())
+    }
+    assert.deepEqual(namesIn('nix', 'var', 'netimage'), ['publish'])
+    assert.deepEqual(namesIn('nix', 'var', 'netimage', 'publish'), [])
     assert.deepEqual(created.errors, [])
   })
 

@@ -150,7 +150,8 @@ export function createPublishing(settings: PublishingSettings): Publishing {
       const root = rootOf(machine)
       if (!root) return
       const result = await resultOf(machine, root, found)
-      // If the machine has started again, the request is read again when its root is opened.
+      // If the root was closed, the request is read again when it is opened, unless the machine has
+      // started again meanwhile.
       if (result && isOpen(machine, root) && !signal.aborted)
         answer(machine, { id: found.id, ...result })
     })
@@ -174,6 +175,10 @@ export function createPublishing(settings: PublishingSettings): Publishing {
         directory: directoryOf(machine),
         warn: (message) => warnings.push(message),
       })
+      if (!isOpen(machine, root)) {
+        await removeUnneeded(machine)
+        return undefined
+      }
       const taken = await take(machine, published)
       if ('why' in taken) {
         await removeUnneeded(machine)

@@ -332,6 +332,34 @@ suite('a request to publish', () => {
     }
   })
 
+  // A person may have chosen something else for the boot that has begun.
+  test('makes no generation if the machine starts again while its boot files are made', async () => {
+    const before = makeWorld()
+    const after = makeWorld()
+    const image = imageIn(freshName(), {})
+    let { fileSystem } = before
+    let looksAfter = 0
+    const world = makeWorld({
+      rootOf() {
+        if (fileSystem === after.fileSystem) looksAfter++
+        return { fileSystem, image }
+      },
+      known() {
+        ;({ fileSystem } = after)
+        return undefined
+      },
+    })
+    try {
+      plant(before.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
+      world.notice()
+      await world.until('the look at the new root', () => looksAfter > 0)
+    } finally {
+      for (const each of [world, before, after]) await each.close()
+    }
+    assert.deepEqual(world.generations, [])
+    assert.deepEqual(readdirSync(world.published), [])
+  })
+
   test('gets no answer if the machine has made no file for it', async () => {
     const world = makeWorld()
     try {
