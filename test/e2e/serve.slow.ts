@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
-import { bootBy, fastOwnWays, fastWays, otherWays, type BootWay } from './support/boot-ways.ts'
+import { bootBy, fastWays, otherWays, type BootWay } from './support/boot-ways.ts'
 import { buildBootableSystem, buildDemoImage } from './support/demo-image.ts'
 import { fetchFirmware } from './support/firmware.ts'
 import { powerOn, userModeLinux } from './support/machines.ts'
@@ -34,12 +34,9 @@ suite('from power-on to a kernel, with our own server', { concurrency: 2 }, () =
     test(`${way.name}, beside another DHCP server`, (context) => load(way, context, 'proxy'))
   }
   for (const way of wanted) test(way.name, (context) => load(way, context, 'full'))
-  for (const way of fastOwnWays.filter(({ name }) => name.startsWith('uboot'))) {
-    test(`${way.name}, until the system is up`, (context) => bootBy(way, context, 'full'))
-  }
 })
 
-/** serve.test.ts and the last test above show the rest of a boot. */
+/** update.slow.ts and update-boards.slow.ts show the rest of a boot. */
 async function load(way: BootWay, context: TestContext, mode: 'full' | 'proxy'): Promise<void> {
   await bootBy({ ...way, until: way.boot.includes('uefi') ? 'start' : 'kernel' }, context, mode)
 }
