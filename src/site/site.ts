@@ -264,6 +264,7 @@ export function openSite(settings: SiteSettings): Site {
       waiting.add(machine, sign, now)
       if (!isDue) setImmediate(flush)
       isDue = true
+      if (isSaidOnce(sign)) flush()
     },
     tick(at) {
       const now = clock(at)
@@ -280,6 +281,14 @@ export function openSite(settings: SiteSettings): Site {
       database.close()
     },
   }
+}
+
+/**
+ * Whether a boot can become good by the sign, which the machine does not repeat. The sign is written
+ * before the machine gets its answer: if the server is killed before, the machine asks again.
+ */
+function isSaidOnce(sign: Sign): boolean {
+  return sign.kind === 'bless' || (sign.kind === 'step' && sign.step === 'init')
 }
 
 function currentIn(life: Life): CurrentAttempt | undefined {

@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
+import { lastAttempt } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -138,7 +139,7 @@ suite('the work of a site', () => {
     for (const machine of machines) await site.beginAttempt(machine, start, candidate('a'))
     using statements = countStatements()
     for (const machine of machines) {
-      for (const step of ['kernel', 'initrd', 'mount', 'init'] as const) {
+      for (const step of ['kernel', 'initrd', 'mount'] as const) {
         site.sign(machine, { kind: 'step', step }, start + 1)
         site.sign(machine, { kind: 'trouble', trouble: step }, start + 1)
       }
@@ -148,8 +149,19 @@ suite('the work of a site', () => {
     assert.equal(statements.runs(/^INSERT OR REPLACE INTO machines/), machines.length)
     for (const machine of machines) {
       const attempt = site.currentAttempt(machine)?.attempt
-      assert.deepEqual([attempt?.step, attempt?.trouble], ['init', 'init'])
+      assert.deepEqual([attempt?.step, attempt?.trouble], ['mount', 'mount'])
     }
+    site.close(start)
+  })
+
+  test('writes what makes a boot good before the machine gets its answer', async () => {
+    const state = freshName()
+    const { site } = open(state)
+    await site.beginAttempt(mac, start, candidate('a'))
+    site.sign(mac, { kind: 'step', step: 'init' }, start + 1)
+    // As the next server reads it, if this one is killed now.
+    const next = openSiteToRead(state)
+    assert.equal(next && lastAttempt(next.lifeOf(mac))?.step, 'init')
     site.close(start)
   })
 
