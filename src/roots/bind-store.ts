@@ -3,10 +3,13 @@
  * If an image brings a path with the same name, the path of the machine is hidden as long as the
  * machine has the path of the image: a system of the machine may need the path after the image is gone.
  */
+import { NetimageError } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { PlacedEntry } from './database.ts'
+import { escapeBytes } from '../tree-files.ts'
+import type { NodeRow, PlacedEntry } from './database.ts'
 import type { BindWork } from './bind-work.ts'
 import { placeInImage } from './directories.ts'
+import { createDirectoryPaths } from './directory-paths.ts'
 import { findStorePath, type LayerImage } from './layer-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
@@ -32,13 +35,18 @@ export interface Undone {
  */
 const foldersOfNix = ['.links', 'trash'].map((name) => Buffer.from(name))
 
-/** To be called in a transaction. */
+/**
+ * To be called in a transaction.
+ *
+ * @throws `NetimageError` `disk-full` if the disk has no room for a file that only the machine has
+ */
 export function undoStore(work: StoreWork): Undone {
   const { database, now, index, isPathsChanged } = work
   const undone: Undone = { store: false, outside: false }
   const copies = new Map<NodeId, NodeId | undefined>()
-  /** How many names of the machine stay names of a file of an image, because there is no room. */
-  const staying = new Map<NodeId, number>()
+  /** Files of an image that names of the machine still lead to, because there is no room for copies. */
+  const staying = new Map<NodeId, { row: NodeRow; names: number }>()
+  const pathOfDirectory = createDirectoryPaths(database)
   const { store } = now
   const hidden = new Set(database.hiddenPaths().map(({ name }) => name.toString('latin1')))
 
@@ -46,22 +54,24 @@ export function undoStore(work: StoreWork): Undone {
     // Entries in store paths go below. A directory that was copied has taken its entries along.
     if (isOfStore(entry.directory)) continue
     undone.store = true
-    const copy = isKeptElsewhere(entry) ? copyOf(entry) : undefined
+    const { directory, name } = entry
+    const path = () => Buffer.concat([pathOfDirectory(directory), name])
+    const copy = isKeptElsewhere(entry) ? copyOf(entry, path) : undefined
     if (copy === undefined) takeAway(entry)
     else database.writeEntry(entry.directory, { ...entry, node: copy })
-  }
-  for (const { directory, name, node } of database.entriesWhere('directory >= ?', firstOfStore)) {
-    undone.store = true
-    if (node !== undefined && !isOfStore(node)) release(node)
-    database.deleteEntry(directory, name)
   }
   if (database.select('SELECT 1 FROM nodes WHERE id >= ? LIMIT 1', firstOfStore).length > 0) {
     undone.store = true
     database.run('DELETE FROM nodes WHERE id >= ?', firstOfStore)
   }
-  for (const [node, names] of staying) {
-    const ofImage = now.node(node)
-    if (ofImage) database.writeNode({ ...toRow(ofImage), links: ofImage.links + names })
+  for (const [node, { row, names }] of staying) {
+    const links = now.node(node)?.links ?? 0
+    database.writeNode({ ...row, links: links + names, ownData: false })
+  }
+  for (const { directory, name, node } of database.entriesWhere('directory >= ?', firstOfStore)) {
+    undone.store = true
+    if (node !== undefined && !isOfStore(node)) release(node)
+    database.deleteEntry(directory, name)
   }
   if (store !== undefined) {
     giveWay(store)
@@ -92,28 +102,36 @@ export function undoStore(work: StoreWork): Undone {
     return (database.readNode(node) ?? now.node(node) ?? work.before()?.node(node))?.kind
   }
 
-  /** What has a name in another directory becomes the machine's own. */
-  function copyOf(entry: PlacedEntry): NodeId | undefined {
-    const { node, directory, name } = entry
+  /**
+   * What has a name in another directory becomes the machine's own.
+   *
+   * @param path of the name, to tell people about it
+   */
+  function copyOf({ node, directory }: PlacedEntry, path: () => Buffer): NodeId | undefined {
     if (node === undefined) return undefined
     // A directory has one name.
-    if (!copies.has(node)) copies.set(node, makeCopy(node, directory))
+    if (!copies.has(node)) copies.set(node, makeCopy(node, directory, path))
     const copy = copies.get(node)
-    if (copy === node) {
-      staying.set(node, (staying.get(node) ?? 0) + 1)
+    const stays = copy === node ? staying.get(node) : undefined
+    if (stays) {
+      stays.names++
       return node
     }
     const row = copy === undefined ? undefined : database.readNode(copy)
-    if (!row) work.kept.push({ path: `${directory}/${name.toString()}`, why: 'lost' })
+    if (!row) tellLost(path())
     else if (row.kind !== 'directory') database.writeNode({ ...row, links: row.links + 1 })
     return copy
   }
 
+  function tellLost(path: Buffer): void {
+    work.kept.push({ path: escapeBytes(path), why: 'lost' })
+  }
+
   /**
-   * @returns the node itself if there is no room and an image still has it; undefined if there is no
-   *   room, or the node is in no image any more
+   * @returns the node itself if there is no room and an image still has it; undefined if the node is in
+   *   no image any more
    */
-  function makeCopy(node: NodeId, parent: NodeId): NodeId | undefined {
+  function makeCopy(node: NodeId, parent: NodeId, path: () => Buffer): NodeId | undefined {
     const { data } = work
     const image = now.node(node) ? now : work.before()
     const ofImage = image?.node(node)
@@ -121,40 +139,55 @@ export function undoStore(work: StoreWork): Undone {
     if (!row || row.links === 0) return undefined
     const id = work.given.node()
     if (row.kind === 'directory') {
-      database.writeNode({ ...row, id, links: 2 + copyInside(node, id, image), parent })
+      // Nobody knows what was in it.
+      if (!ofImage) tellLost(path())
+      database.writeNode({ ...row, id, links: 2 + copyInside(node, id, image, path), parent })
       return id
     }
     if (row.kind === 'file') {
       const isOwnData = row.ownData && data.ofNode(node, id)
-      // The machine must boot, so what the images do not have any more is only kept from filling the disk.
+      // So that a machine with a full layer boots. Only the disk limits what no image has any more.
       const most = image === now ? 'limit' : 'disk'
       const copied = isOwnData ? 'made' : data.ofStorePath(image, node, id, most)
-      if (copied === 'no-room' && image === now) return node
-      if (copied !== 'made') return undefined
+      if (copied === 'no-room') {
+        if (image !== now) throw noRoom(path())
+        staying.set(node, { row, names: 0 })
+        return node
+      }
+      if (copied === 'gone') return undefined
     }
     const isLink = row.kind === 'symlink' && row.target === undefined
+    if (isLink && !ofImage) return undefined
     const target = isLink && ofImage && image ? image.readLink(ofImage) : row.target
     database.writeNode({ ...row, id, links: 0, parent: 0, target, ownData: row.kind === 'file' })
     return id
   }
 
   /** @returns how many directories are inside */
-  function copyInside(from: NodeId, to: NodeId, image: LayerImage | undefined): number {
-    const inside = new Map<string, { name: Buffer; node: NodeId | undefined }>()
+  function copyInside(
+    from: NodeId,
+    to: NodeId,
+    image: LayerImage | undefined,
+    path: () => Buffer,
+  ): number {
+    const children = new Map<string, { name: Buffer; node: NodeId | undefined }>()
     for (let place = 0; ; place++) {
       const child = image?.childAt(from, place)
       if (!child) break
-      inside.set(child.name.toString('latin1'), child)
+      children.set(child.name.toString('latin1'), child)
     }
     for (const entry of database.entriesWhere('directory = ?', from)) {
-      inside.set(entry.name.toString('latin1'), entry)
+      children.set(entry.name.toString('latin1'), entry)
       // What has moved is not undone below.
       database.deleteEntry(from, entry.name)
     }
     let subdirectories = 0
-    for (const { name, node } of inside.values()) {
+    for (const { name, node } of children.values()) {
       if (node === undefined) continue
-      const moved = isOfStore(node) ? copyOf({ directory: to, name, node, cookie: 0 }) : node
+      const inside = () => Buffer.concat([path(), Buffer.from('/'), name])
+      const moved = isOfStore(node)
+        ? copyOf({ directory: to, name, node, cookie: 0 }, inside)
+        : node
       if (moved === undefined) continue
       database.writeEntry(to, { name, node: moved, cookie: work.given.cookie() })
       const row = database.readNode(moved)
@@ -211,4 +244,16 @@ export function undoStore(work: StoreWork): Undone {
       }
     }
   }
+}
+
+function noRoom(path: Buffer): NetimageError {
+  const file = escapeBytes(path)
+  return new NetimageError(
+    'disk-full',
+    `the disk has no room for a copy of ${file}, which the machine has kept and its images do not have any more`,
+    {
+      details: { file },
+      hint: 'Make room on that disk. The machine waits meanwhile, and its layer has not lost anything.',
+    },
+  )
 }

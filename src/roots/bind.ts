@@ -121,7 +121,10 @@ export function readBound(database: Pick<LayerDatabase, 'select'>): Bound | unde
   return { id, image: { directory, name, toplevel, identity }, keptImages, paths }
 }
 
-/** What stayed at the last change of images although the image brought something else. */
+/**
+ * What stayed when the files outside the store paths last changed although the image brought something
+ * else, and which names were lost since then.
+ */
 export function readKept(database: Pick<LayerDatabase, 'select'>): KeptFiles {
   const parsed = v.safeParse(
     v.pipe(v.string(), v.parseJson(), keptSchema),
@@ -132,7 +135,7 @@ export function readKept(database: Pick<LayerDatabase, 'select'>): KeptFiles {
 
 /**
  * @param directory of the contents of the layer
- * @throws `BoundOtherwise`; `NetimageError` `bad-state`, errors of the images, a system error or one of
+ * @throws `BoundOtherwise`; `NetimageError` `bad-state`, `disk-full`, errors of the images, a system error or one of
  *   the database; the layer is as before then
  */
 export function bindLayer(
@@ -178,7 +181,10 @@ export function bindLayer(
       mergeOutside({ ...work, filesBefore, files })
       writeBoundFiles(database, files)
       database.writeMeta('structure', structure)
-      writeBinding(database, 'kept', JSON.stringify(nameKept(kept)))
+    }
+    if (!isSameImage || kept.length > 0) {
+      const keptBefore = isSameImage ? readKept(database) : undefined
+      writeBinding(database, 'kept', JSON.stringify(nameKept(kept, keptBefore)))
     }
     const { bootFiles = [] } = binding
     const isCut = !isKnown && removeBootFiles(work, bootFiles)

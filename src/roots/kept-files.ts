@@ -10,7 +10,10 @@ const differences = [
   'added-both',
   /** The machine has changed the file, and the image does not have it any more. */
   'gone-from-image',
-  /** A link to a file of a store path that is not there any more: the link is gone. */
+  /**
+   * A name that the machine gave to a file of an image that is missing: the name is gone. Or it gave the
+   * name to a directory, and what the image had in the directory is gone.
+   */
   'lost',
 ] as const
 
@@ -33,7 +36,12 @@ export type KeptFiles = v.InferOutput<typeof keptSchema>
 /** So many files are named. */
 const mostNamed = 200
 
-export function nameKept(kept: readonly KeptFile[]): KeptFiles {
-  const files = kept.slice(0, mostNamed)
-  return { files, more: kept.length - files.length }
+/** @param before what was told earlier and is still true */
+export function nameKept(
+  kept: readonly KeptFile[],
+  before: KeptFiles = { files: [], more: 0 },
+): KeptFiles {
+  const all = [...kept, ...before.files]
+  const files = all.slice(0, mostNamed)
+  return { files, more: before.more + all.length - files.length }
 }

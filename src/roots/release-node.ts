@@ -19,12 +19,21 @@ export function releaseNode(work: Pick<BindWork, 'database' | 'now'>, node: Node
   const links = row.kind === 'directory' ? 0 : row.links - 1
   if (links === 0 && row.kind === 'directory') {
     for (const entry of database.entriesWhere('directory = ?', node)) {
-      if (entry.node === undefined || isOfStore(entry.node)) continue
-      isOutside = releaseNode(work, entry.node) || isOutside
+      if (entry.node === undefined) continue
+      if (isOfStore(entry.node)) releaseStaying(work, entry.node)
+      else isOutside = releaseNode(work, entry.node) || isOutside
     }
     database.deleteEntries(node)
   }
   if (links === 0 && isOwn(node)) database.deleteNode(node)
   else database.writeNode({ ...row, links, ownData: row.ownData && links > 0 })
   return isOutside
+}
+
+/** Takes a name from a file of a store path that the machine linked, if the link was not copied. */
+function releaseStaying({ database, now }: Pick<BindWork, 'database' | 'now'>, node: NodeId): void {
+  const row = database.readNode(node)
+  if (!row) return
+  if (row.links - 1 === now.node(node)?.links) database.deleteNode(node)
+  else database.writeNode({ ...row, links: row.links - 1 })
 }

@@ -2,6 +2,8 @@
 // cases are those of the table in docs/layers.md.
 
 import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { StatementSync } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
@@ -27,6 +29,21 @@ function unpreparedOf(open: () => unknown): UnpreparedCopies {
     throw error
   }
   return assert.fail('nothing had to be prepared')
+}
+
+/** Does the action while the disk has no free room. */
+function withFullDisk(action: () => void): void {
+  const { statfsSync } = fs
+  mock.method(fs, 'statfsSync', (path: string) =>
+    Object.assign(statfsSync(path), { bfree: 0, bavail: 0 }),
+  )
+  syncBuiltinESMExports()
+  try {
+    action()
+  } finally {
+    mock.restoreAll()
+    syncBuiltinESMExports()
+  }
 }
 
 /** The texts of the files in a directory. */
@@ -395,6 +412,78 @@ suite('the store of a bound layer', () => {
     const copied = await layers.within(a, (system) => third(system) !== need(system, ofImage))
     assert.ok(copied)
     assert.deepEqual(told(layers), [])
+  })
+
+  test('keeps the mode that the machine set through its name if there is no room for a copy', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ x: 'a' }), p)
+    await layers.within(a, (system) => {
+      system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+      link(system, 'nix/store/p/data', 'nix/store/mine/data')
+      system.setAttributes(need(system, 'nix/store/mine/data'), { mode: 0o400 })
+    })
+    const modes = (system: FileSystem) =>
+      ['mine', 'p'].map((path) => system.attributes(need(system, `nix/store/${path}/data`)).mode)
+    await layers.within(a, () => {}, { most: 1 })
+    const [mine, ofImage] = await layers.within(a, modes)
+    assert.equal(mine, 0o400)
+    assert.notEqual(ofImage, 0o400)
+  })
+
+  test('counts no name in a directory that goes with the store path into which it was moved', async () => {
+    const layers = fresh()
+    const image = layers.image('a', treeOf({ 'd/x': 'x' }), p)
+    await layers.within(image, (system) => {
+      system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+      link(system, 'nix/store/p/data', 'nix/store/mine/data')
+      rename(system, 'nix/store/mine', 'nix/store/p/mine')
+    })
+    const links = (system: FileSystem) => system.attributes(need(system, 'nix/store/p/data')).links
+    assert.equal(await layers.within(image, links, { most: 1 }), 1)
+  })
+
+  test('is refused and unchanged if the disk has no room for what the image does not have any more', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ x: 'a' }), p)
+    const b = layers.image('b', treeOf({ x: 'b' }), q)
+    await layers.within(a, (system) => {
+      system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+      link(system, 'nix/store/p/data', 'nix/store/mine/data')
+    })
+    withFullDisk(() => {
+      const file = '/nix/store/mine/data'
+      assert.throws(() => layers.open(b), netimageError('disk-full', { file }))
+    })
+    assert.ok(layers.isBoundTo(a))
+    const text = await layers.within(b, (system) => read(system, 'nix/store/mine/data'))
+    assert.equal(text, 'P')
+    assert.deepEqual(told(layers), [])
+  })
+
+  test('tells the names that are lost because their image is missing, also if the image stays', async () => {
+    const layers = fresh()
+    const a = layers.image('a', treeOf({ own: 'a' }), p)
+    const b = layers.image('b', treeOf({ own: 'b' }), q)
+    const other = layers.image('c', treeOf({ x: 'c' }), { c: { 'bin/run': 'c', data: 'C' } })
+    await layers.within(a, (system) => put(system, 'own', 'mine'))
+    await layers.within(
+      b,
+      (system) => {
+        system.create(need(system, 'nix/store'), Buffer.from('mine'), folder)
+        system.create(need(system, 'nix/store/mine'), Buffer.from('in'), folder)
+        link(system, 'nix/store/c/data', 'nix/store/mine/in/data')
+        link(system, 'nix/store/c/bin/run', 'nix/store/c/bin/again')
+        rename(system, 'nix/store/c/bin', 'nix/store/mine/bin')
+      },
+      { kept: [other] },
+    )
+    layers.lose(other)
+    const left = await layers.within(b, (system) => find(system, 'nix/store/mine/in/data'))
+    assert.equal(left, undefined)
+    const lost = ['bin', 'bin/again', 'in/data'].map((path) => `/nix/store/mine/${path} lost`)
+    assert.deepEqual(told(layers), [...lost, '/own changed-both'])
+    await layers.within(b, () => {})
+    assert.deepEqual(told(layers), [...lost, '/own changed-both'])
   })
 
   test('has the paths of kept images, and an own path gives way to one of an image', async () => {

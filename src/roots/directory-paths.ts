@@ -1,0 +1,33 @@
+/** The paths of directories in a layer, to tell people about files in them. */
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { LayerDatabase } from './database.ts'
+import { isOwn, rootNode } from './numbers.ts'
+
+/**
+ * @returns gives the path of a directory outside the store paths of images, with a slash at its end.
+ *   Paths are remembered.
+ */
+export function createDirectoryPaths(
+  database: Pick<LayerDatabase, 'entriesWhere' | 'fileNumbers' | 'readNode'>,
+): (directory: NodeId) => Buffer {
+  const paths = new Map<NodeId, Buffer>([[rootNode, Buffer.from('/')]])
+
+  function find(directory: NodeId): Buffer {
+    const row = isOwn(directory) ? database.readNode(directory) : undefined
+    if (!row) {
+      const file = database.fileNumbers().find(({ number }) => number === directory)
+      return Buffer.concat([file?.path ?? Buffer.from(`node ${directory}`), Buffer.from('/')])
+    }
+    const [entry] = database.entriesWhere('directory = ? AND node = ?', row.parent, directory)
+    const name = entry?.name ?? Buffer.from(`node ${directory}`)
+    return Buffer.concat([pathOf(row.parent), name, Buffer.from('/')])
+  }
+
+  function pathOf(directory: NodeId): Buffer {
+    const path = paths.get(directory) ?? find(directory)
+    paths.set(directory, path)
+    return path
+  }
+
+  return pathOf
+}
