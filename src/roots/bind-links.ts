@@ -8,7 +8,8 @@ import type { BindWork } from './bind-work.ts'
 import type { NodeRow } from './database.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
-import { firstOfStore, firstOwn, isOfStore, rootNode } from './numbers.ts'
+import { firstOfStore, firstOwn, isOfStore, isOwn, rootNode } from './numbers.ts'
+import { releaseNode } from './release-node.ts'
 
 const ownDirectories = `directory >= ${firstOwn} AND directory < ${firstOfStore}`
 
@@ -19,7 +20,8 @@ export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
 }
 
 /** To be called in a transaction. */
-export function countLinks({ database, now, index, onlyStore = false }: LinksWork): void {
+export function countLinks(work: LinksWork): void {
+  const { database, now, index, onlyStore = false } = work
   const { store } = now
   const rows = new Map<NodeId, NodeRow>()
   const where = onlyStore ? `id = ${store ?? 0}` : `id < ${firstOwn}`
@@ -88,8 +90,26 @@ export function countLinks({ database, now, index, onlyStore = false }: LinksWor
   for (const { node } of database.entriesWhere(named)) if (node !== undefined) addName(node)
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) visit(next)
 
+  // Then other nodes may have lost names, too.
+  if (releaseUnreachable()) {
+    countLinks(work)
+    return
+  }
   const ofImage = [...now.nodes(true)].filter((node) => !isOfStore(node))
   for (const node of new Set([...ofImage, ...rows.keys()])) settle(node)
+
+  /** Releases the machine's own nodes in directories of images that are gone. @returns whether there were any */
+  function releaseUnreachable(): boolean {
+    let isAny = false
+    for (const [directory, inside] of entries) {
+      if (names.has(directory)) continue
+      const own = [...inside.values()].filter((node) => node !== undefined && isOwn(node))
+      database.deleteEntries(directory)
+      for (const node of own) if (node !== undefined) releaseNode(work, node)
+      isAny ||= own.length > 0
+    }
+    return isAny
+  }
 
   function settle(node: NodeId): void {
     const [row, inImage] = [rows.get(node), now.node(node)]

@@ -2,12 +2,13 @@
 // cases are those of the table in docs/layers.md.
 
 import assert from 'node:assert/strict'
-import fs from 'node:fs'
+import fs, { readdirSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { StatementSync } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import { readKept } from '../../src/roots/bind.ts'
+import { dataFolder } from '../../src/roots/data-files.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
 import { prepareCopies, UnpreparedCopies } from '../../src/roots/prepare-copies.ts'
 import { netimageError } from '../support/errors.ts'
@@ -565,5 +566,26 @@ suite('the store of a bound layer', () => {
     }
     const few = await rowsFor(20)
     assert.ok((await rowsFor(80)) < 5 * few)
+  })
+
+  test('takes away all that the machine made in a directory that it moved into a store path', async () => {
+    const layers = fresh()
+    const image = layers.image('a', treeOf({ 'd/e/x': '1', 'd/f/y': '1' }), p)
+    await layers.within(image, (system) => {
+      put(system, 'd/e/own', 'own')
+      system.create(need(system, 'd/e'), Buffer.from('made'), folder)
+      put(system, 'd/e/made/own', 'own')
+      link(system, 'd/e/own', 'd/e/made/linked')
+      link(system, 'd/e/made/own', 'kept')
+      link(system, 'd/e/x', 'd/e/made/x')
+      rename(system, 'd/f', 'd/e/made/f')
+      rename(system, 'd', 'nix/store/p/d')
+    })
+    const after = await layers.within(image, (system) => ({
+      texts: texts(system),
+      links: system.attributes(need(system, 'kept')).links,
+    }))
+    assert.deepEqual(after, { texts: { kept: 'own' }, links: 1 })
+    assert.equal(readdirSync(dataFolder(layers.directory)).length, 1)
   })
 })
