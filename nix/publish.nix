@@ -9,6 +9,9 @@ pkgs.writeShellScript "publish-system" ''
   directory=/nix/var/netimage/publish
   request=$directory/request
   answer=$directory/answer
+  # Systems that only this machine has must stay in its store as long as it may boot them again.
+  roots=/nix/var/nix/gcroots/netimage
+  asked=$roots/asked
   # Seconds.
   first=15 last=300
 
@@ -19,15 +22,24 @@ pkgs.writeShellScript "publish-system" ''
   fi
   chmod 700 $directory
 
-  # The server reads the system as soon as it sees the request.
-  sync --file-system /nix/store
-  # The file must be there before the server writes to it: NFS may remember for some time that a file
-  # is missing.
-  touch $answer
+  ask() {
+    # The server reads the system as soon as it sees the request.
+    sync --file-system /nix/store &&
+      # From now on the machine may boot the system, also if no answer is seen.
+      mkdir -p $roots && ln -sfn "$toplevel" $asked &&
+      # The file must be there before the server writes to it: NFS may remember for some time that a
+      # file is missing. It has its full size and is never cut, so the server can write an answer
+      # also if the machine has no room left.
+      printf '%4096s' "" 1<> $answer && sync $answer &&
+      printf '{ "version": 1, "id": "%s", "toplevel": "%s" }\n' "$id" "$toplevel" > $request.new &&
+      sync $request.new && mv $request.new $request
+  }
   id=$EPOCHSECONDS-$$-$RANDOM$RANDOM
-  printf '{ "version": 1, "id": "%s", "toplevel": "%s" }\n' "$id" "$toplevel" > $request.new
-  sync $request.new
-  mv $request.new $request
+  if ! ask; then
+    rm -f $asked
+    echo "netimage: the machine could not ask the server, so it boots next what it booted before. If it has no room left, run nix-collect-garbage. Then run nixos-rebuild again." >&2
+    exit 1
+  fi
 
   # Reads the answer into `status`, `keep` and `says`. The file is opened again each time: NFS then
   # asks the server if it has changed.
@@ -59,10 +71,8 @@ pkgs.writeShellScript "publish-system" ''
   if [ "$status" = working ]; then wait_for_answer "$last" working; fi
   case $status in
     published)
-      # A system that only this machine has must stay in its store as long as it may boot it again.
-      roots=/nix/var/nix/gcroots/netimage
-      mkdir -p $roots
       for system in "''${keep[@]}"; do ln -sfn "$system" "$roots/''${system##*/}"; done
+      rm -f $asked
       for root in $roots/*; do
         case " ''${keep[*]} " in
           *" $(readlink "$root") "*) ;;
@@ -72,6 +82,7 @@ pkgs.writeShellScript "publish-system" ''
       printf 'netimage: %s\n' "''${says[@]}"
       ;;
     refused)
+      rm -f $asked
       printf 'netimage: %s\n' "''${says[@]}" >&2
       exit 1
       ;;

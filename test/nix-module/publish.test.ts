@@ -9,11 +9,17 @@ import {
   readFileSync,
   readlinkSync,
   readdirSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
-import { formatAnswer, parseRequest, type Answer } from '../../src/site/publish/request.ts'
+import {
+  answerBytes,
+  formatAnswer,
+  parseRequest,
+  type Answer,
+} from '../../src/site/publish/request.ts'
 import type { NixWorld } from '../support/real-nix.ts'
 import { inventPath } from '../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -22,6 +28,13 @@ import { createFixtureWorld, systemExpression } from './support.ts'
 
 const toplevel = inventPath('nixos-system-host')
 const older = inventPath('nixos-system-older')
+
+function linksIn(directory: string): string[] {
+  const links = readdirSync(directory, { withFileTypes: true }).filter((file) =>
+    file.isSymbolicLink(),
+  )
+  return links.map(({ name }) => readlinkSync(join(directory, name))).toSorted()
+}
 
 suite('the boot loader hook', () => {
   const directory = temporaryDirectory()
@@ -68,6 +81,7 @@ suite('the boot loader hook', () => {
     })
     const request = join(place, 'request')
     await waitUntil('the request', () => isOver || existsSync(request))
+    const atRequest = { roots: linksIn(roots), answer: statSync(join(place, 'answer')).size }
     const asked = existsSync(request) ? parseRequest(readFileSync(request, 'utf8')) : undefined
     for (const answer of answers) {
       assert.ok(asked?.id !== undefined)
@@ -76,21 +90,21 @@ suite('the boot loader hook', () => {
     }
     const { error, said } = await promise
     const kept = readdirSync(roots)
-    return { status: error?.code ?? 0, said, asked, roots, kept, place }
+    return { status: error?.code ?? 0, said, asked, atRequest, roots, kept, place }
   }
 
   test('says which generation the server made, and keeps systems from the garbage collector', async () => {
-    const { status, said, asked, roots, kept, place } = await run([
+    const { status, said, asked, atRequest, roots, kept, place } = await run([
       { status: 'working' },
       { status: 'published', keep: [toplevel, older], says: ['Generation 7.', 'It has 3 tries.'] },
     ])
     assert.deepEqual([status, said], [0, 'netimage: Generation 7.\nnetimage: It has 3 tries.\n'])
     assert.ok(asked && 'toplevel' in asked)
     assert.equal(asked.toplevel, toplevel)
-    assert.deepEqual(
-      kept.map((name) => readlinkSync(join(roots, name))).toSorted(),
-      [toplevel, older].toSorted(),
-    )
+    assert.equal(kept.length, 2)
+    assert.deepEqual(linksIn(roots), [toplevel, older].toSorted())
+    // The server may make the generation although the hook sees no answer.
+    assert.deepEqual(atRequest, { roots: [toplevel], answer: answerBytes })
     assert.deepEqual(readdirSync(place).toSorted(), ['answer', 'request'])
   })
 
@@ -100,6 +114,12 @@ suite('the boot loader hook', () => {
     assert.deepEqual(kept, ['gone'], 'what may boot next is the same as before')
   })
 
+  test('fails if the machine has no room to ask', async () => {
+    const { status, said, asked } = await run([], 'first=1 last=1; sync() { false; }')
+    assert.deepEqual([status, asked], [1, undefined])
+    assert.match(said, /^netimage: the machine could not ask the server, .* nix-collect-garbage/)
+  })
+
   test('warns and succeeds if another server serves the root', async () => {
     const { status, said } = await run([], 'first=1 last=900')
     assert.equal(status, 0)
@@ -107,8 +127,9 @@ suite('the boot loader hook', () => {
   })
 
   test('fails if the server begins and never ends', async () => {
-    const { status, said } = await run([{ status: 'working' }], 'first=900 last=1')
+    const { status, said, roots } = await run([{ status: 'working' }], 'first=900 last=1')
     assert.equal(status, 1)
+    assert.deepEqual(linksIn(roots), [toplevel], 'the server may finish later')
     assert.match(said, /^netimage: the server has not finished the boot files/)
   })
 

@@ -275,13 +275,9 @@ function readRequest(fileSystem: FileSystem | undefined) {
 }
 
 /** Does nothing if the machine has no file for the answer: then nobody waits for it. */
-function writeAnswer(fileSystem: FileSystem | undefined, text: string): void {
+function writeAnswer(fileSystem: FileSystem | undefined, bytes: Buffer): void {
   if (!fileSystem) return
   const file = findNode(fileSystem, [...publishDirectory, answerName])
   if (file === undefined || fileSystem.attributes(file).kind !== 'file') return
-  const bytes = Buffer.from(text)
-  fileSystem.together(() => {
-    fileSystem.write(file, 0, bytes)
-    fileSystem.setAttributes(file, { size: bytes.length })
-  })
+  fileSystem.write(file, 0, bytes)
 }

@@ -84,16 +84,30 @@ export interface Answer {
   says?: readonly string[]
 }
 
-const maxLineBytes = 2000
+/**
+ * The size of the file for the answer. The hook makes the file with this size, and the server writes
+ * all of it: a machine that has no room left may still overwrite data.
+ */
+export const answerBytes = 4096
+const maxSentence = 1000
 
-export function formatAnswer({ id, status, keep = [], says = [] }: Answer): string {
+/** @returns `answerBytes`: the lines, and then spaces; sentences that do not fit are left out */
+export function formatAnswer({ id, status, keep = [], says = [] }: Answer): Buffer {
   const lines = [
     `id ${id}`,
     `status ${status}`,
     ...keep.map((toplevel) => `keep ${toplevel}`),
-    ...says.map((sentence) => `say ${visible(sentence).slice(0, maxLineBytes)}`),
+    ...says.map((sentence) => `say ${visible(sentence).slice(0, maxSentence)}`),
   ]
-  return lines.map((line) => `${line}\n`).join('')
+  // Not zeros: a disk that compresses may store them as a hole, and to overwrite a hole takes room.
+  const answer = Buffer.alloc(answerBytes, ' ')
+  let end = 0
+  for (const line of lines) {
+    const bytes = Buffer.from(`${line}\n`)
+    if (end + bytes.length > answerBytes) break
+    end += bytes.copy(answer, end)
+  }
+  return answer
 }
 
 /** Whether the text is an answer to the request, and says more than that the server works on it. */

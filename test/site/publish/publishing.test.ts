@@ -10,7 +10,7 @@ import { sharedPath } from '../../../src/boot/boot-files.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { openPublishRoom } from '../../../src/site/publish/limit.ts'
 import { createPublishing, type PublishingSettings } from '../../../src/site/publish/publishing.ts'
-import { parseRequest } from '../../../src/site/publish/request.ts'
+import { answerBytes, formatAnswer, parseRequest } from '../../../src/site/publish/request.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
 import { imageIn } from './support/images.ts'
@@ -55,7 +55,7 @@ function makeWorld(
   const root = makeRoot(freshName(), limit)
   const { fileSystem } = root
   plantAll(fileSystem, files)
-  plant(fileSystem, `${folder}/answer`, { file: '' })
+  plant(fileSystem, `${folder}/answer`, { file: emptyAnswer })
   const published = join(freshName(), 'published')
   const generations: string[] = []
   const errors: string[] = []
@@ -119,7 +119,28 @@ function readFrom(system: FileSystem, path: string): string {
   const node = findIn(system, path)
   assert.ok(node !== undefined, path)
   const bytes = Buffer.alloc(system.attributes(node).size)
-  return bytes.toString('utf8', 0, system.read(node, 0, bytes))
+  return bytes.toString('utf8', 0, system.read(node, 0, bytes)).replace(/ +$/, '')
+}
+
+/** As the hook makes it. */
+const emptyAnswer = ' '.repeat(answerBytes)
+
+/** The machine writes until its layer has reached its limit. */
+function fillUp(system: FileSystem): void {
+  const log = plant(system, '/log', { file: '' })
+  let end = 0
+  const write = (size: number) => {
+    system.write(log, end, Buffer.alloc(size, 'log'))
+    end += size
+  }
+  for (const size of [2 ** 20, 2 ** 16, 4096]) {
+    assert.throws(
+      () => {
+        for (;;) write(size)
+      },
+      { code: 'ENOSPC' },
+    )
+  }
 }
 
 function readAnswers(system: FileSystem): string[] {
@@ -422,6 +443,35 @@ suite('the room that published systems take', () => {
     assert.throws(() => take({ files: 1, bytes }), { code: 'ENOSPC' })
   })
 
+  test('is not needed for an answer: a machine without any room left gets it', async () => {
+    const limit = 16 * megabyte
+    const before = makeWorld({}, [], limit)
+    try {
+      plant(before.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
+      fillUp(before.fileSystem)
+      before.notice()
+      await before.answerTo('one')
+    } finally {
+      await before.close()
+    }
+    const meanwhile: World = makeWorld(
+      {
+        take() {
+          fillUp(meanwhile.fileSystem)
+          return Promise.resolve({ keep: [], says: ['This is generation 1.'] })
+        },
+      },
+      [],
+      limit,
+    )
+    try {
+      meanwhile.request(requestFor(toplevel))
+      assert.match(await meanwhile.answerTo('one'), /status published\nsay This is generation 1/)
+    } finally {
+      await meanwhile.close()
+    }
+  })
+
   // The server copies the files first, and then makes the boot files.
   test('is no more than the machine has left of its limit', async () => {
     const world = makeWorld({}, [], 32 * megabyte)
@@ -494,6 +544,15 @@ test('a machine that asks 10,000 times gets only its latest request answered, an
     await world.close()
     mock.timers.reset()
   }
+})
+
+test('an answer has one size, and leaves out sentences for which there is no room', () => {
+  const says = ['First.', ...['é', 'x', 'y', 'z'].map((each) => each.repeat(5000)), 'Last.']
+  const answer = formatAnswer({ id: 'one', status: 'refused', says })
+  assert.equal(answer.length, answerBytes)
+  const shown = says.slice(0, 4).map((sentence) => `say ${sentence.slice(0, 1000)}\n`)
+  const text = `id one\nstatus refused\n${shown.join('')}`
+  assert.ok(answer.toString().trimEnd() === text.trimEnd())
 })
 
 test('every text is a request or is refused', () => {
