@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Command, Option } from '@commander-js/extra-typings'
 
-import { NetimageError } from '../errors.ts'
+import { explained, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import { becomeOwner } from './become-owner.ts'
 import { buildByFlags, commandThatBuilds, limitHeap } from './build.ts'
@@ -101,7 +101,7 @@ async function images(named: string | undefined): Promise<Outcome> {
   becomeOwner(state)
   const damaged: NetimageError[] = []
   const listed = listSiteImages(state, (error) => damaged.push(error))
-  const machines = machinesByImage(state)
+  const machines = machinesByImage(state, (error) => damaged.push(error))
   const found = listed.map((image) => ({ ...image, keptBy: machines.get(image.id) ?? [] }))
   const lines = found.map(({ id, name, label, platform, added, narBytes, keptBy }) => {
     const users = keptBy.length === 0 ? 'kept by nothing' : `kept by ${keptBy.join(', ')}`
@@ -140,7 +140,10 @@ async function gc(
   const state = await openStateToChange(flags.state)
   const kept = () => {
     const named = (flags.keep ?? []).map((name) => chooseSiteImage(state, name).id)
-    return new Set([...named, ...machinesByImage(state).keys()])
+    const used = machinesByImage(state, (error) => {
+      throw explained(error, `no image was removed, because ${error.message}`, {})
+    })
+    return new Set([...named, ...used.keys()])
   }
   const result = await removeUnused(state, kept, { signal, progress })
   const { removedImages, removedStorePaths, inUse } = result

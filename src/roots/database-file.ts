@@ -149,7 +149,8 @@ function refuseNewerFile(file: string): void {
   }
 }
 
-function refuseNewer(database: DatabaseSync, file: string): void {
+/** @throws `NetimageError` `bad-state` for a file of a newer netimage */
+export function refuseNewer(database: DatabaseSync, file: string): void {
   const version = versionOf(database)
   const said = formatOf(database)
   if (version <= format && !(typeof said === 'number' && said > format)) return

@@ -14,17 +14,24 @@ import { syncDirectory } from '../sync-directory.ts'
 
 const format = 1
 
+const imageSchema = v.object({
+  /** Absolute. */
+  directory: v.string(),
+  name: v.string(),
+  toplevel: v.string(),
+  identity: v.string(),
+})
+
 const recordSchema = v.object({
   /** Random; a reset makes another. It names the folder of the contents and is part of handles. */
   name: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   machine: v.string(),
-  image: v.object({
-    /** Absolute. */
-    directory: v.string(),
-    name: v.string(),
-    toplevel: v.string(),
-    identity: v.string(),
-  }),
+  image: imageSchema,
+  /**
+   * The image that the layer was bound to before it was ever bound to another one. Snapshots that do
+   * not name their image were taken before that. Absent: `image`.
+   */
+  firstImage: v.optional(imageSchema),
   /** Further images whose store paths the machine sees. */
   keptImages: v.optional(keptImagesSchema),
   /** What stayed at the last change of images although the image brought something else. */

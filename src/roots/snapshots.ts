@@ -4,17 +4,17 @@ import { existsSync, lstatSync, renameSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { databaseError, isDatabaseBroken } from '../database-error.ts'
-import { NetimageError } from '../errors.ts'
+import { explained, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import type { Warn } from '../tidy.ts'
 import { copyContents, type CopySettings } from './copy-contents.ts'
 import { readBound, readKept } from './bind.ts'
 import { databaseFile, type StatementValue } from './database.ts'
-import { emptyLogOf, openUnchanging } from './database-file.ts'
+import { emptyLogOf, openUnchanging, refuseNewer } from './database-file.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord, type LayerRecord } from './record.ts'
-import { needRecord, measureContents, withLayer } from './store.ts'
+import { makeReady, measureContents, needRecord, withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
 import { sweep } from './sweep.ts'
 import { syncDirectory } from '../sync-directory.ts'
@@ -39,45 +39,54 @@ export function listNames(layer: StoredLayer): string[] {
 
 export type SnapshotImages = Required<Pick<LayerRecord, 'image' | 'keptImages' | 'kept'>>
 
-/** What contents were last bound to, and the identifier of the binding. */
-type BoundContents = SnapshotImages & { id: string }
+/** What contents were last bound to, and the identifier of the binding, if they have one. */
+type BoundContents = SnapshotImages & { id?: string }
 
 /**
- * The images that the snapshots of the layer need, if somebody restores them.
+ * The images that the snapshots of the layer need, if somebody restores them. Those that are damaged
+ * are left out.
  *
- * @throws `NetimageError`
+ * @param record of the layer
+ * @throws `NetimageError` also `bad-state` for a snapshot of a newer netimage
  */
-export function imagesOfSnapshots(layer: StoredLayer): SnapshotImages[] {
-  return listNames(layer).flatMap((name) => readBoundOf(join(snapshotsOf(layer), name)) ?? [])
+export function imagesOfSnapshots(layer: StoredLayer, record: LayerRecord): SnapshotImages[] {
+  return listNames(layer).flatMap((name) => readBoundOf(snapshotOf(layer, name), record) ?? [])
 }
 
 /**
- * @returns undefined for a snapshot of a layer of an earlier version, which was in no site, and for one
- *   that is damaged or was removed meanwhile
+ * @param record of the layer
+ * @returns undefined for contents that are damaged or were removed meanwhile
  */
-function readBoundOf(snapshot: string): BoundContents | undefined {
-  const file = databaseFile(snapshot)
+function readBoundOf(contents: string, record: LayerRecord): BoundContents | undefined {
+  const file = databaseFile(contents)
   if (!existsSync(file)) return undefined
   try {
     const database = openUnchanging(file)
     try {
+      refuseNewer(database, file)
       const asked = {
         select: (sql: string, ...values: StatementValue[]) => database.prepare(sql).all(...values),
       }
       const [table] = asked.select("SELECT 1 FROM sqlite_schema WHERE name = 'binding'")
       const bound = table && readBound(asked)
-      if (!bound) return undefined
+      if (!bound) return boundEarlier(record)
       const { id, image, keptImages } = bound
       return { id, image, keptImages: [...keptImages], kept: readKept(asked) }
     } finally {
       database.close()
     }
   } catch (error) {
+    if (error instanceof NetimageError) throw error
     if (isDatabaseBroken(error) || !existsSync(file)) return undefined
-    throw databaseError(`could not read the snapshot ${snapshot}`, error, {
-      details: { file: snapshot },
+    throw databaseError(`could not read ${contents}`, error, {
+      details: { file: contents },
     })
   }
+}
+
+/** Contents of an earlier version, whose layers had one image each, do not name their image. */
+function boundEarlier({ image, firstImage = image }: LayerRecord): BoundContents {
+  return { image: firstImage, keptImages: [], kept: { files: [], more: 0 } }
 }
 
 /** @throws `NetimageError` `in-use`, `bad-usage`, `output-exists`, `path-not-found` */
@@ -129,10 +138,11 @@ export async function copyToSnapshot(
  *   one; undefined if there are no contents
  */
 export function lastBindingOf(layer: StoredLayer): { id?: string } | undefined {
-  const contents = join(layer.directory, needRecord(layer).name)
+  const record = needRecord(layer)
+  const contents = join(layer.directory, record.name)
   if (!existsSync(databaseFile(contents))) return undefined
   emptyLog(contents)
-  const id = readBoundOf(contents)?.id
+  const id = readBoundOf(contents, record)?.id
   return id === undefined ? {} : { id }
 }
 
@@ -140,18 +150,24 @@ export function lastBindingOf(layer: StoredLayer): { id?: string } | undefined {
  * Puts the layer back as it was then; later changes are lost. The layer gets a new name, so that
  * machines cannot use old handles: these may be of nodes that came later.
  *
- * @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found`
+ * @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found`; `bad-state` if the snapshot cannot be
+ *   used. The layer is as before then
  */
 export async function restoreSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
   mustBeName(name)
   await withLayer(layer, async () => {
-    await copyFromSnapshot(layer, name)
-    sweep(layer.directory, warn)
+    try {
+      await copyFromSnapshot(layer, name)
+    } finally {
+      // The contents from before or, if this failed, the copies.
+      sweep(layer.directory, warn)
+    }
   })
 }
 
 /**
- * As `restoreSnapshot`, but the contents from before stay until they are swept.
+ * As `restoreSnapshot`, but the contents from before, and copies if this fails, stay until they are
+ * swept.
  *
  * @param layer whose lock the caller holds
  */
@@ -163,16 +179,21 @@ export async function copyFromSnapshot(
   const record = needRecord(layer)
   if (!hasSnapshot(layer, name)) throw noSnapshot(layer, name)
   const source = snapshotOf(layer, name)
-  // The images of the snapshot, and not those that the machine had last.
-  const { image, keptImages, kept } = readBoundOf(source) ?? record
-  const bound = { image, keptImages, kept }
-  const restored = { ...record, ...bound, name: newName(), created: Date.now() }
-  const contents = join(layer.directory, restored.name)
-  await copyContents(source, contents, settings)
-  giveToOwnerOf(layer.directory, contents)
-  // The name of the contents must be on the disk before the record that refers to it.
-  syncDirectory(layer.directory)
-  writeRecord(layer.directory, restored)
+  try {
+    // The images of the snapshot, and not those that the machine had last.
+    const { image, keptImages, kept } = readBoundOf(source, record) ?? record
+    const bound = { image, keptImages, kept }
+    const copied = { ...record, ...bound, name: newName(), created: Date.now() }
+    const contents = join(layer.directory, copied.name)
+    await copyContents(source, contents, settings)
+    giveToOwnerOf(layer.directory, contents)
+    const restored = makeReady(layer.directory, copied)
+    // The name of the contents must be on the disk before the record that refers to it.
+    syncDirectory(layer.directory)
+    writeRecord(layer.directory, restored)
+  } catch (error) {
+    throw notRestored(layer, name, error)
+  }
 }
 
 /** @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found` */
@@ -219,6 +240,16 @@ function noSnapshot(layer: StoredLayer, name: string): NetimageError {
   return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, {
     details: { file: snapshotOf(layer, name) },
     hint,
+  })
+}
+
+function notRestored({ machine, directory }: StoredLayer, name: string, error: unknown): unknown {
+  const doing = `could not restore the snapshot ${name} of ${machine}`
+  if (error instanceof NetimageError) return explained(error, `${doing}: ${error.message}`, {})
+  if (!isDatabaseBroken(error)) return error
+  return databaseError(doing, error, {
+    details: { file: directory },
+    hint: 'The snapshot is damaged. Restore another one. The layer is as it was before.',
   })
 }
 

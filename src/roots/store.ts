@@ -10,7 +10,7 @@
  * swept.
  */
 import { randomBytes } from 'node:crypto'
-import { renameSync, rmdirSync } from 'node:fs'
+import { existsSync, renameSync, rmdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { databaseError, isDatabaseBroken, isDatabaseFull } from '../database-error.ts'
@@ -20,6 +20,7 @@ import { tryLock, waitForLock } from '../lock.ts'
 import { BoundOtherwise, type Binding, type BoundImage, type KeptImage } from './bind.ts'
 import type { BootFilePath } from './bind-boot-files.ts'
 import { dataFolder } from './data-files.ts'
+import { databaseFile, openLayerDatabase } from './database.ts'
 import { OlderFormat } from './database-file.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
@@ -113,7 +114,10 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       const { record, layer } = openContents({ ...request, reset }, place.directory, found, binding)
       const { kept } = layer
       const { image, keptImages } = binding
-      const current = { ...record, image, keptImages: [...keptImages], kept, lastUsed: Date.now() }
+      const current = {
+        ...{ ...record, image, keptImages: [...keptImages], kept, lastUsed: Date.now() },
+        ...(before && { firstImage: record.firstImage ?? before.image }),
+      }
       // After the binding: until then, the record names the image that the layer was bound to.
       if (before) noteUse(place.directory, current)
       const sweeping = sweepInBackground(place.directory)
@@ -252,6 +256,13 @@ function migrateWithOwnImage(
 function migrateLayer(directory: string, record: LayerRecord, index: ImageIndex): LayerRecord {
   // Migrations that failed before may have left contents, which take room.
   sweep(directory, () => {})
+  const migrated = migrateBeside(directory, record, index)
+  withReserveOf(join(directory, record.name), () => writeRecord(directory, migrated))
+  return migrated
+}
+
+/** @returns the record of the new contents, which is not written yet */
+function migrateBeside(directory: string, record: LayerRecord, index: ImageIndex): LayerRecord {
   const migrated = { ...record, name: newName() }
   const before = join(directory, record.name)
   const contents = join(directory, migrated.name)
@@ -259,8 +270,44 @@ function migrateLayer(directory: string, record: LayerRecord, index: ImageIndex)
   giveToOwnerOf(directory, contents)
   // The name of the contents must be on the disk before the record that refers to it.
   syncDirectory(directory)
-  withReserveOf(before, () => writeRecord(directory, migrated))
   return migrated
+}
+
+/**
+ * Makes sure that contents can be opened before they become the current ones, and brings them to the
+ * present format.
+ *
+ * @param directory of a layer whose lock the caller holds
+ * @param record of the contents, not written yet
+ * @returns the record to write
+ * @throws `NetimageError` `bad-state`; an error of the image or of the database
+ */
+export function makeReady(directory: string, record: LayerRecord): LayerRecord {
+  const contents = join(directory, record.name)
+  if (!existsSync(databaseFile(contents))) return record
+  try {
+    openLayerDatabase(contents).close()
+    return record
+  } catch (error) {
+    if (!(error instanceof OlderFormat)) throw error
+  }
+  const { image } = record
+  const own = findImage(image)
+  if (!own) {
+    throw new NetimageError(
+      'bad-state',
+      `an older netimage made it over the image ${image.directory}, which is not there any more`,
+      {
+        details: { file: image.directory, expected: image.identity },
+        hint: 'Put that image back, and try again. The layer is as it was before.',
+      },
+    )
+  }
+  try {
+    return migrateBeside(directory, record, own)
+  } finally {
+    own.close()
+  }
 }
 
 function firstRecord(request: MachineLayerRequest): LayerRecord {

@@ -107,6 +107,24 @@ suite('netimage site', () => {
     assertFailed(await fails('assign', mac, image), 'bad-generation', { actual: 1 })
   })
 
+  test('removes nothing if it is not known which images a layer needs', async () => {
+    const machine = '10.0.0.7'
+    const layer = join(state, 'layers', machine, 'root')
+    const record = join(layer, 'record.json')
+    mkdirSync(layer, { recursive: true, mode: 0o700 })
+    const before = readIds(await site('images'))
+    for (const text of ['{"format":99,"writtenBy":"netimage 9.0.0"}', '{']) {
+      writeFileSync(record, text)
+      const { message } = assertFailed(await fails('gc'), 'bad-state', { file: record })
+      assert.match(message, /^no image was removed, .* the layer of 10\.0\.0\.7 /)
+      const { images, damaged } = await site('images')
+      assert.deepEqual(readIds({ images }), before)
+      assert.partialDeepStrictEqual(damaged, [{ code: 'bad-state', details: { file: record } }])
+    }
+    await netimageJson(['layers', 'remove', machine, '--state', state])
+    assert.partialDeepStrictEqual(await site('gc'), { removedImages: [] })
+  })
+
   test('tells an image whose manifest has changed, and removes nothing', async () => {
     const [id = ''] = readIds(await site('images'))
     const file = join(state, 'images', id, 'nix-support/net-image.json')

@@ -7,16 +7,18 @@ import { suite, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { ImageTable } from '../../src/roots/image-table.ts'
-import { openMachineLayer } from '../../src/roots/store.ts'
+import { removeTree } from '../../src/remove-tree.ts'
+import { readIdentity } from '../../src/roots/root-image.ts'
+import { needRecord, openMachineLayer } from '../../src/roots/store.ts'
 import { layerOf } from '../../src/roots/stored-layer.ts'
-
-import { restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
+import { imagesOfSnapshots, restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import {
   assertSame,
   contentsOf,
   directoryOf,
+  listingOf,
   oldIndex,
   oldLayers,
   oldMachine,
@@ -24,7 +26,16 @@ import {
   writeOldLayer,
   type OldLayer,
 } from './support/old-layer.ts'
-import { find, put, read } from './support/stored-layers.ts'
+import {
+  find,
+  firstSystem,
+  makeImage,
+  otherSystem,
+  put,
+  read,
+  within,
+  writeManifest,
+} from './support/stored-layers.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
@@ -95,17 +106,45 @@ suite('a layer of format 1', () => {
     )
   })
 
-  test('can be saved before it is migrated, and restored afterwards', async () => {
-    const setting = fresh('random-1')
-    const { state, tree, directory } = setting
-    const older = basename(directory)
-    const stored = { machine: oldMachine, older, directory, lock: `${directory}.lock` }
-    await takeSnapshot(stored, 'before')
-    const index = oldIndex(tree)
-    const layer = openMachineLayer(oldRequest(state, index))
-    put(layer.fileSystem, 'etc/later', 'later')
-    await layer.close()
-    await restoreSnapshot(layerOf(state, oldMachine), 'before', assert.fail)
-    await assertSame('random-1', setting)
+  suite('that was saved before it was migrated', () => {
+    /** Only the first of two images has the files of the layer. The machine has got the second. */
+    async function updated() {
+      const [state, first, second] = [freshName(), freshName(), makeImage(freshName(), otherSystem)]
+      writeManifest(first, firstSystem)
+      const identity = readIdentity(first)
+      const image = { directory: first, name: 'pi', toplevel: firstSystem, identity }
+      const tree = join(first, 'net-image/pi')
+      const { directory } = writeOldLayer('random-1', { state, tree }, image)
+      const older = basename(directory)
+      await takeSnapshot(
+        { machine: oldMachine, older, directory, lock: `${directory}.lock` },
+        'before',
+      )
+      const shown = await within([state, oldMachine, first], listingOf)
+      await within([state, oldMachine, second], (system) => put(system, 'later', 'later'))
+      const layer = layerOf(state, oldMachine)
+      return {
+        ...{ first, layer, shown },
+        listing: () => within([state, oldMachine, first], listingOf),
+        later: () => within([state, oldMachine, second], (system) => read(system, 'later')),
+        restore: () => restoreSnapshot(layer, 'before', assert.fail),
+      }
+    }
+
+    test('is restored with its own image after the machine has got another', async () => {
+      const { first, layer, shown, listing, later, restore } = await updated()
+      assert.equal(imagesOfSnapshots(layer, needRecord(layer))[0]?.image.directory, first)
+      await restore()
+      assert.deepEqual(await listing(), shown)
+      await restore()
+      assert.equal(await later(), undefined)
+    })
+
+    test('is not restored without its image, and the present state stays', async () => {
+      const { first, later, restore } = await updated()
+      removeTree(first)
+      await assert.rejects(restore(), netimageError('bad-state', { file: first }))
+      assert.equal(await later(), 'later')
+    })
   })
 })

@@ -240,7 +240,7 @@ suite('the machines of a server', () => {
     const [layer] = listLayers(state)
     assert.ok(layer)
     assert.deepEqual((await verifyStoredLayer(layer)).problems, [])
-    const ids = machinesByImage(state)
+    const ids = machinesByImage(state, assert.fail)
     assert.deepEqual(new Set(ids.keys()), new Set([added.id, generation.image]))
   })
 

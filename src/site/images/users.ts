@@ -1,27 +1,31 @@
 /** Which machines use the images of a site. */
-import { NetimageError } from '../../errors.ts'
+import { explained, NetimageError } from '../../errors.ts'
 import { readRecord } from '../../roots/record.ts'
 import { imagesOfSnapshots } from '../../roots/snapshots.ts'
-import { listLayers } from '../../roots/stored-layer.ts'
+import { listLayers, type StoredLayer } from '../../roots/stored-layer.ts'
 import { openSiteToRead } from '../database.ts'
 import { neededImages } from '../life/life.ts'
 
 /**
+ * @param onUnreadable is told about layers of which it cannot be known which images they need; these
+ *   layers are left out
  * @returns for each id of an image: the machines that have a layer or a snapshot over the image, or
  *   that keep a generation which needs the image
- * @throws `NetimageError` if this cannot be read
+ * @throws `NetimageError` if the site cannot be read
  */
-export function machinesByImage(state: string): Map<string, string[]> {
+export function machinesByImage(
+  state: string,
+  onUnreadable: (error: NetimageError) => void,
+): Map<string, string[]> {
   const machines = new Map<string, Set<string>>()
   const uses = (machine: string, id: string) =>
     machines.set(id, (machines.get(id) ?? new Set()).add(machine))
   for (const layer of listLayers(state)) {
-    const record = readRecordIfWhole(layer.directory)
-    // The next binding may need files of the images of this one, or of those of a snapshot.
-    for (const bound of [...(record ? [record] : []), ...imagesOfSnapshots(layer)]) {
-      for (const { identity } of [bound.image, ...(bound.keptImages ?? [])]) {
-        uses(layer.machine, identity)
-      }
+    try {
+      for (const id of imagesOfLayer(layer)) uses(layer.machine, id)
+    } catch (error) {
+      if (!(error instanceof NetimageError)) throw error
+      onUnreadable(unknown(layer, error))
     }
   }
   const site = openSiteToRead(state)
@@ -35,12 +39,17 @@ export function machinesByImage(state: string): Map<string, string[]> {
   return new Map([...machines].map(([id, names]) => [id, [...names]]))
 }
 
-/** A broken record is reported when its machine asks for the layer. */
-function readRecordIfWhole(directory: string): ReturnType<typeof readRecord> {
-  try {
-    return readRecord(directory)
-  } catch (error) {
-    if (error instanceof NetimageError && error.code === 'bad-state') return undefined
-    throw error
-  }
+function unknown({ machine }: StoredLayer, error: NetimageError): NetimageError {
+  const why = `it is not known which images the layer of ${machine} needs: ${error.message}`
+  return explained(error, why, {})
+}
+
+/** The next binding may need files of the images of the last one, or of those of a snapshot. */
+function imagesOfLayer(layer: StoredLayer): string[] {
+  const record = readRecord(layer.directory)
+  // The server was killed while it made the layer: nothing was written yet.
+  if (!record) return []
+  return [record, ...imagesOfSnapshots(layer, record)].flatMap(({ image, keptImages = [] }) =>
+    [image, ...keptImages].map(({ identity }) => identity),
+  )
 }

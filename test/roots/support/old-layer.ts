@@ -11,6 +11,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
+import type { BoundImage } from '../../../src/roots/bind.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { createIndex, type ImageIndex } from '../../../src/roots/image-index.ts'
 import { newName, readRecord, writeRecord } from '../../../src/roots/record.ts'
@@ -54,7 +55,7 @@ function readOldLayer(name: string): Shown {
 
 export const oldMachine = '10.0.0.7'
 const identity = 'image'.padEnd(16, '0').replaceAll(/[^0-9a-f]/g, '0')
-const image = { directory: '/image', name: 'pi', toplevel: '/nix/store/system' }
+const image = { directory: '/image', name: 'pi', toplevel: '/nix/store/system', identity }
 
 /** What `openMachineLayer` needs to open the layer. */
 export function oldRequest(state: string, index: ImageIndex) {
@@ -72,17 +73,22 @@ export interface OldLayer {
   directory: string
 }
 
-/** Makes the image, and a state directory with the layer. */
+/**
+ * Makes the image, and a state directory with the layer.
+ *
+ * @param over the image in the record of the layer; default: one that is found nowhere
+ */
 export function writeOldLayer(
   name: string,
   { state, tree }: { state: string; tree: string },
+  over: BoundImage = image,
 ): OldLayer {
   process.umask(0o022)
   makeOldImage(tree)
   const directory = join(state, 'layers', oldMachine, identity)
   const record = { name: newName(), machine: oldMachine, created: 1, lastUsed: 1 }
   writeContents(name, join(directory, record.name))
-  writeRecord(directory, { ...record, image: { ...image, identity } })
+  writeRecord(directory, { ...record, image: over })
   return { state, tree, directory }
 }
 
@@ -124,7 +130,7 @@ function writeContents(name: string, contents: string): void {
 }
 
 /** What is shown now, in the form of the old listing. */
-function listingOf(system: FileSystem): Line[] {
+export function listingOf(system: FileSystem): Line[] {
   const firsts = new Map<NodeId, string>()
   const lines: Line[] = []
   const add = (node: NodeId, path: string) => {

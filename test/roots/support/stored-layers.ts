@@ -31,12 +31,17 @@ function manifestOf(toplevel: string): string {
   })
 }
 
+/** Of an image that brings no store paths. */
+export function writeManifest(directory: string, toplevel: string): void {
+  mkdirSync(join(directory, 'nix-support'), { recursive: true })
+  writeFileSync(join(directory, 'nix-support/net-image.json'), manifestOf(toplevel))
+}
+
 /** The parts of an image that layers use. */
 export function makeImage(directory: string, toplevel = firstSystem): string {
   const root = join(directory, 'net-image/pi')
   mkdirSync(join(root, 'etc/ssh'), { recursive: true })
-  mkdirSync(join(directory, 'nix-support'), { recursive: true })
-  writeFileSync(join(directory, 'nix-support/net-image.json'), manifestOf(toplevel))
+  writeManifest(directory, toplevel)
   writeFileSync(join(root, 'etc/hostname'), 'image\n', { mode: 0o444 })
   symlinkSync('hostname', join(root, 'etc/name'))
   return directory

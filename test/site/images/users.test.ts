@@ -36,7 +36,7 @@ test('images of snapshots are in use, also after the machine has others', async 
     index.close()
   }
   const used = () => {
-    const machines = machinesByImage(state)
+    const machines = machinesByImage(state, assert.fail)
     return images.map(({ known }) => machines.get(known.identity)?.join() === machine)
   }
   const layer = layerOf(state, machine)

@@ -1,0 +1,40 @@
+// A snapshot that cannot be used is refused before it replaces what the machine has.
+
+import assert from 'node:assert/strict'
+import { readdirSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { test } from 'node:test'
+import { restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
+import { layerOf } from '../../src/roots/stored-layer.ts'
+import { netimageError } from '../support/errors.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { makeImage, put, read, within } from './support/stored-layers.ts'
+
+const freshName = freshNames(temporaryDirectory())
+
+const damage: Record<string, (file: string) => void> = {
+  'of a newer netimage'(file) {
+    const database = new DatabaseSync(file)
+    database.exec('PRAGMA user_version = 99')
+    database.close()
+  },
+  'whose database is damaged': (file) => truncateSync(file, 1500),
+}
+
+for (const [what, make] of Object.entries(damage)) {
+  test(`a snapshot ${what} is refused, and the layer stays as it is`, async () => {
+    const [state, image] = [freshName(), makeImage(freshName())]
+    const layer = layerOf(state, '10.0.0.7')
+    const inMachine = <T>(action: Parameters<typeof within<T>>[1]) =>
+      within([state, layer.machine, image], action)
+    await inMachine((system) => put(system, 'first', 'first'))
+    await takeSnapshot(layer, 'first')
+    await inMachine((system) => put(system, 'later', 'later'))
+    make(join(layer.directory, 'snapshots/first/layer.sqlite'))
+    const names = readdirSync(layer.directory)
+    await assert.rejects(restoreSnapshot(layer, 'first', assert.fail), netimageError('bad-state'))
+    assert.deepEqual(readdirSync(layer.directory), names)
+    assert.equal(await inMachine((system) => read(system, 'later')), 'later')
+  })
+}
