@@ -1,7 +1,7 @@
 // The systems that machines publish become generations of these machines.
 
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { publishedOf } from '../../src/site/publish/published.ts'
@@ -15,6 +15,7 @@ import { plainSystem } from './support/plain-systems.ts'
 import { imageIn } from '../site/publish/support/images.ts'
 import { makeRoot, plant, plantAll, systemOf } from '../site/publish/support/roots.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { assertSameLines, describeTree } from '../support/trees.ts'
 import { waitUntil } from '../support/waiting.ts'
 
 const freshName = freshNames(temporaryDirectory())
@@ -138,6 +139,25 @@ test('nixos-rebuild does not bring back the system of an image that was bad', as
   say(world.state, 2, 'good')
   assert.match(await world.publish('good'), /status published\n/)
 })
+
+for (const [what, damage] of [
+  ['document is empty', (place: string) => truncateSync(join(place, 'system.json'))],
+  ['document is gone', (place: string) => rmSync(join(place, 'system.json'))],
+  ['boot files are gone', (place: string) => rmSync(join(place, 'boot'), { recursive: true })],
+] as const) {
+  test(`nixos-rebuild mends a published system whose ${what}`, async () => {
+    await using world = await start()
+    await world.publish('first')
+    const directory = publishedOf(world.state, mac)
+    const [id = ''] = readdirSync(directory)
+    const place = join(directory, id)
+    const whole = describeTree(place, { times: false })
+    damage(place)
+    assert.match(await world.publish('again'), /status published\n.*\nsay .* generation 2 .*\n/)
+    assertSameLines(describeTree(place, { times: false }), whole)
+    assert.deepEqual(readdirSync(directory), [id])
+  })
+}
 
 test('what a killed server left unfinished is removed when the next server starts', async () => {
   const state = freshName()

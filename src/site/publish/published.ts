@@ -11,6 +11,7 @@ import { hash } from 'node:crypto'
 import { lstatSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import * as v from 'valibot'
 
 import { errnoOf, fileSystemError, NetimageError } from '../../errors.ts'
@@ -146,7 +147,7 @@ export async function publish(request: PublishRequest): Promise<Published> {
     await syncFileSystem(made, signal, { ...silentProgress, warn }, advice)
     signal.throwIfAborted()
     const id = hash('sha256', text)
-    await putInPlace(made, join(directory, id))
+    await putInPlace(made, directory, id)
     syncDirectory(directory)
     return await openPublished(directory, id)
   } catch (error) {
@@ -206,14 +207,29 @@ function withoutPlace(error: unknown, staged: string): unknown {
   })
 }
 
-/** If the same system was published before, its directory has the same files. */
-async function putInPlace(made: string, place: string): Promise<void> {
+/** If the same system was published before, its directory has the same files, unless it is damaged. */
+async function putInPlace(made: string, directory: string, id: string): Promise<void> {
+  const place = join(directory, id)
   try {
     await rename(made, place)
   } catch (error) {
     if (!['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error
+    if (await isWhole(directory, id)) return
+    await rename(place, join(directory, unfinishedName, 'damaged'))
+    await rename(made, place)
   }
 }
+
+async function isWhole(directory: string, id: string): Promise<boolean> {
+  try {
+    const { boot, bootTree } = await openPublished(directory, id)
+    return isDeepStrictEqual(boot.files, await listTree(bootTree, () => false))
+  } catch {
+    return false
+  }
+}
+
+const damagedHint = 'Run nixos-rebuild on the machine again, or assign an image to the machine.'
 
 /**
  * @param id from `Published`
@@ -226,7 +242,7 @@ export async function openPublished(directory: string, id: string): Promise<Publ
   try {
     text = await readFile(file, 'utf8')
   } catch (error) {
-    throw fileSystemError(`could not read ${file}`, error)
+    throw fileSystemError(`could not read ${file}`, error, { hint: damagedHint })
   }
   const parsed =
     hash('sha256', text) === id ? v.safeParse(documentSchema, JSON.parse(text)) : undefined
@@ -234,7 +250,7 @@ export async function openPublished(directory: string, id: string): Promise<Publ
   if (!parsed?.success || !toplevel) {
     throw new NetimageError('bad-state', `${file} is not as it was written`, {
       details: { file },
-      hint: 'Run nixos-rebuild on the machine again, or assign an image to the machine.',
+      hint: damagedHint,
     })
   }
   const { image, keptImages, system, blesses, boot } = parsed.output
