@@ -50,14 +50,17 @@ export function copyFile(source: number, to: string, bytes = Infinity): void {
   }
 }
 
+/** Whether a copy is on the disk when the function ends, or the caller syncs the copy. */
+export type Synced = 'now' | 'later'
+
 /** As `copyFile`, but only if the file system can share the data. @returns whether it could */
-export function cloneFile(source: number, to: string): boolean {
+export function cloneFile(source: number, to: string, synced: Synced = 'now'): boolean {
   if (!clone(source, to)) return false
   try {
     const file = openRegularFile(to)
     try {
       fchmodSync(file, 0o600)
-      fsyncSync(file)
+      if (synced === 'now') fsyncSync(file)
     } finally {
       closeSync(file)
     }
@@ -122,6 +125,7 @@ export async function copyBeginning(
   to: string,
   bytes: number,
   beforePiece: (bytes: number) => void,
+  synced: Synced = 'now',
 ): Promise<void> {
   const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes))
   const source = openSource()
@@ -144,7 +148,7 @@ export async function copyBeginning(
       if (isDue) await target.datasync()
     }
     await target.truncate(offset)
-    await target.sync()
+    if (synced === 'now') await target.sync()
   } catch (error) {
     await rm(to, { force: true })
     throw error

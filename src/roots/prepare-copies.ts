@@ -4,12 +4,13 @@
  */
 import { closeSync, existsSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import { fileSystemError } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { cloneFile, copyBeginning } from './copy-file.ts'
 import { openFloor, type Floor } from './floor.ts'
+import { syncFiles } from './sync-files.ts'
 
 export interface NeededCopy {
   /** A file of a store path. The bytes of a node of a store path never change. */
@@ -39,23 +40,54 @@ export function preparedCopy(folder: string, node: NodeId): string {
   return join(folder, `copy-bind-${node.toString(16)}`)
 }
 
+/** Small copies are synced together, since syncing each takes much longer than copying it. */
+const large = 2 ** 20
+/** So many small copies at a time, so that no other sync has to wait long. */
+const most = { files: 1000, bytes: 64 * 2 ** 20 }
+
 /**
  * Copies that are there already are not made again. After an error, the finished ones stay.
  *
  * @throws the reason of the signal; `NetimageError` `disk-full`, `file-system`, `image-damaged`
  */
 export async function prepareCopies(needed: UnpreparedCopies, signal: AbortSignal): Promise<void> {
-  try {
-    const floor = openFloor(needed.folder)
+  const { folder } = needed
+  const unnamed = new Set<NodeId>()
+  let bytes = 0
+
+  /** Gives copies their names once their data is on the disk. */
+  async function nameCopies(): Promise<void> {
+    const nodes = [...unnamed]
+    unnamed.clear()
+    bytes = 0
+    if (nodes.length === 0) return
+    await syncFiles(folder, () => nodes.map((node) => basename(partOf(folder, node))))
+    for (const node of nodes) await rename(partOf(folder, node), preparedCopy(folder, node))
+  }
+
+  async function copyAll(): Promise<void> {
+    const floor = openFloor(folder)
     for (const copy of needed.copies) {
       // Also lets the server answer others if the file system clones the file at once.
       await new Promise<void>((resolve) => void setImmediate(resolve))
       signal.throwIfAborted()
-      await prepareCopy(needed.folder, copy, signal, floor)
+      if (existsSync(preparedCopy(folder, copy.node))) continue
+      await makePart(folder, copy, signal, floor)
+      unnamed.add(copy.node)
+      bytes += copy.bytes
+      if (unnamed.size >= most.files || bytes >= most.bytes) await nameCopies()
+    }
+  }
+
+  try {
+    try {
+      await copyAll()
+    } finally {
+      await nameCopies()
     }
   } catch (error) {
     if (signal.aborted) throw error
-    throw fileSystemError(`could not copy files of an image to ${needed.folder}`, error, {
+    throw fileSystemError(`could not copy files of an image to ${folder}`, error, {
       hint: 'Make room on that disk, or repair it. The layer has not lost anything.',
     })
   } finally {
@@ -63,30 +95,32 @@ export async function prepareCopies(needed: UnpreparedCopies, signal: AbortSigna
   }
 }
 
-async function prepareCopy(
+/** The path of a copy that may be unfinished, or not on the disk. */
+function partOf(folder: string, node: NodeId): string {
+  return `${preparedCopy(folder, node)}-part`
+}
+
+async function makePart(
   folder: string,
   { node, bytes, open }: NeededCopy,
   signal: AbortSignal,
   floor: Floor,
 ): Promise<void> {
-  const path = preparedCopy(folder, node)
-  if (existsSync(path)) return
-  const part = `${path}-part`
+  const part = partOf(folder, node)
   await rm(part, { force: true })
   floor.take(0, 1)
-  if (!isCloned(open, part)) {
-    await copyBeginning(open, part, bytes, (piece) => {
-      signal.throwIfAborted()
-      floor.take(piece)
-    })
+  if (isCloned(open, part)) return
+  const beforePiece = (piece: number) => {
+    signal.throwIfAborted()
+    floor.take(piece)
   }
-  await rename(part, path)
+  await copyBeginning(open, part, bytes, beforePiece, bytes > large ? 'now' : 'later')
 }
 
 function isCloned(open: () => number, to: string): boolean {
   const source = open()
   try {
-    return cloneFile(source, to)
+    return cloneFile(source, to, 'later')
   } finally {
     closeSync(source)
   }

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import fs, { readdirSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { StatementSync } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
@@ -376,7 +377,13 @@ suite('the store of a bound layer', () => {
     // The server was killed, say. What was finished is used.
     const second = unpreparedOf(() => layers.open(image))
     assert.equal(second.copies.length, first.copies.length - 5)
+    const probe = await open(import.meta.filename)
+    const syncs = mock.method(Object.getPrototypeOf(probe), 'sync')
+    await probe.close()
     await prepareCopies(second, new AbortController().signal)
+    // All were synced together.
+    assert.equal(syncs.mock.callCount(), 0)
+    syncs.mock.restore()
     assert.ok(second.held.disposed)
     const stored = await layers.within(image, (system) =>
       ['many', 'mine/many'].map((path) => textsIn(system, `nix/store/${path}`)),
