@@ -18,7 +18,7 @@ import {
   unlink,
   writeSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 
 import { makeDirectory } from '../make-directory.ts'
@@ -28,6 +28,7 @@ import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageNode, LayerImage } from './layer-image.ts'
 import { guarded, synced } from './failure.ts'
+import { removeLeftFiles, type LeftFiles } from './left-files.ts'
 import { createOpenFiles } from './open-files.ts'
 import type { Room } from './room.ts'
 import { countUsage } from './usage.ts'
@@ -72,8 +73,8 @@ export interface DataFiles {
   used(): number
   /** The node is gone: ends or removes the copy that is made for it. */
   dropCopy(node: NodeId): void
-  /** To be called before `close`: ends the copies that are being made. */
-  stopCopies(): Promise<void>
+  /** To be called before `close`: ends the copies that are being made, and the removing of left files. */
+  stop(): Promise<void>
   /** Removes the file of a node that is gone. Does not block, since a large file takes a while. */
   remove(node: NodeId): Promise<void>
   /**
@@ -88,7 +89,7 @@ export interface DataFiles {
    * @throws `SyncFailure`, or `FileSystemError` if the call can be tried again
    */
   syncShape(): Promise<void>
-  /** Removes the files of all other nodes. @returns the nodes that have a file */
+  /** Removes the files of all other nodes, most of them later. @returns the nodes that have a file */
   keepOnly(nodes: ReadonlySet<NodeId>): Set<NodeId>
   close(): void
 }
@@ -129,6 +130,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
   const names = openSync(folder, 'r')
   // A server that was killed may have left names that are not on the disk.
   let hasNewNames = true
+  let leftFiles: LeftFiles | undefined
   const truncated = new Set<NodeId>()
   /** Sizes that are set and not settled yet. */
   const sizes = new Map<NodeId, { before: number; now: number }>()
@@ -248,7 +250,9 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
     },
     used: () => (usage?.all() ?? 0) + copies.used(),
     dropCopy: (node) => copies.drop(node),
-    stopCopies: () => copies.close(),
+    async stop() {
+      await Promise.all([copies.close(), leftFiles?.stop()])
+    },
     create(node, from, bytes) {
       const file = fileOf(node)
       const needed = Math.min(bytes, from?.size ?? 0)
@@ -262,6 +266,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       truncated.delete(node)
       sizes.delete(node)
       rmSync(file, { force: true })
+      leftFiles?.isTaken(basename(file))
       if (copy !== undefined) renameSync(copy, file)
       else if (from && needed > 0) withSource(from, (source) => copyFile(source, file, needed))
       else closeSync(openSync(file, 'wx', 0o600))
@@ -298,20 +303,23 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
     },
     keepOnly(nodes) {
       const kept = new Set<NodeId>()
+      const left: string[] = []
       for (const name of readdirSync(folder)) {
-        if (isCopy(name)) rmSync(join(folder, name))
+        if (isCopy(name)) rmSync(join(folder, name), { force: true })
         if (!/^[0-9a-f]+$/.test(name)) continue
         const node = Number.parseInt(name, 16)
         if (!nodes.has(node)) {
-          rmSync(join(folder, name))
+          left.push(name)
           continue
         }
         kept.add(node)
         usage?.note(node, lstatSync(join(folder, name)))
       }
+      leftFiles = removeLeftFiles(folder, left, 'copy-left')
       return kept
     },
     close() {
+      void leftFiles?.stop()
       own.close()
       ofImage.close()
       closeSync(names)

@@ -412,7 +412,7 @@ export function openLayer(
     kept: readKept(database),
     async close() {
       try {
-        await data.stopCopies()
+        await data.stop()
         structures.record()
         await transactions.stable()
       } finally {
