@@ -55,10 +55,14 @@ async function holdNow(directory: string): Promise<HeldImage | undefined> {
     if (existsSync(file)) {
       lock = await waitForLock(file, 'shared', lockWaitMs)
       if (!lock) {
-        throw new NetimageError('in-use', `a build replaces the image ${directory}`, {
-          details: { file: directory },
-          hint: 'Wait for that build to end, then run this again.',
-        })
+        throw new NetimageError(
+          'in-use',
+          `another netimage replaces or removes the image ${directory}`,
+          {
+            details: { file: directory },
+            hint: 'Wait until the other netimage has ended, then run this again.',
+          },
+        )
       }
     }
     const [held, named] = [fstatSync(descriptor), statSync(directory)]

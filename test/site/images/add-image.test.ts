@@ -12,6 +12,7 @@ import {
   openSiteImage,
   type SiteImage,
 } from '../../../src/site/images/site-image.ts'
+import { tryLock } from '../../../src/lock.ts'
 import { removeTree } from '../../../src/remove-tree.ts'
 import { netimageError } from '../../support/errors.ts'
 import { sha256 } from '../../support/synthetic.ts'
@@ -273,10 +274,39 @@ suite('an image in a site', () => {
     image.release()
 
     // A machine is given the image when all images are looked at.
-    const kept = new Set<string>()
-    const late = await removeUnused(state, () => kept.add(image.id))
+    const givenLate = [none(), new Set([image.id])]
+    const late = await removeUnused(state, () => givenLate.shift() ?? assert.fail())
     assert.deepEqual(late, { removedImages: [], inUse: [], removedStorePaths: 0 })
     const gone = await removeUnused(state, none)
     assert.deepEqual(gone.removedImages, [image.id])
+  })
+
+  test('is not locked while it is looked for images that nothing keeps, if it is kept', async () => {
+    const state = freshName()
+    const { image } = await add(state, images.first)
+    await removeUnused(state, () => {
+      const lock = tryLock(join(image.directory, 'nix-support/lock'), 'shared')
+      assert.ok(lock, 'the image is locked')
+      lock.release()
+      return new Set([image.id])
+    })
+  })
+
+  test('whose manifest has changed keeps all others from being removed', async () => {
+    const state = freshName()
+    const [first, second] = [await add(state, images.first), await add(state, images.second)]
+    const manifest = join(first.image.directory, 'nix-support/net-image.json')
+    fs.rmSync(manifest)
+    fs.writeFileSync(manifest, '{}')
+    const before = fs.readdirSync(join(state, 'images')).toSorted()
+    const refused = netimageError('image-damaged', { file: manifest })
+    await assert.rejects(
+      removeUnused(state, () => new Set([first.image.id])),
+      refused,
+    )
+    assert.deepEqual(fs.readdirSync(join(state, 'images')).toSorted(), before)
+    // If nothing keeps the damaged image either, its manifest is not needed.
+    const { removedImages } = await removeUnused(state, () => new Set([second.image.id]))
+    assert.deepEqual(removedImages, [first.image.id])
   })
 })
