@@ -3,7 +3,7 @@
  * one generation: loader, kernel, initrd, init and root of this boot are of this generation. The
  * attempt is on the disk before the first byte is answered. DHCP, TFTP, HTTP and MOUNT ask the gate.
  */
-import { asNetimageError, NetimageError } from '../errors.ts'
+import { asNetimageError, errnoOf, NetimageError } from '../errors.ts'
 import { isBeforeRoot, type Follower } from '../boots/follow.ts'
 import type { BootPart } from '../boots/boot-parts.ts'
 import type { ServeEvent } from '../protocols/event.ts'
@@ -68,6 +68,8 @@ interface Entry {
   hasAttempt: boolean
   /** The attempt could not be written, or its generation could not be opened. */
   hasFailed?: true
+  /** The attempt is written, but the server lacks something to open its generation. */
+  unopened?: CurrentAttempt
   booted: Promise<BootedSystem | undefined>
   ready?: BootedSystem
 }
@@ -92,11 +94,12 @@ export function createGate(settings: GateSettings): Gate {
         if (found) entry.ready = found
         else if (entries.get(machine) === entry) entries.delete(machine)
       },
-      // The next request that can begin a boot begins it anew. The entry stays: otherwise the machine
-      // would go on in its attempt before.
-      () => {
-        entry.boot = undefined
+      // The entry stays: otherwise the machine would go on in its attempt before.
+      (error: unknown) => {
         entry.hasFailed = true
+        if (error instanceof UnopenedAttempt) entry.unopened = error.current
+        // The next request that can begin a boot begins another attempt.
+        else entry.boot = undefined
       },
     )
     remember(entries, machine, entry)
@@ -184,7 +187,30 @@ export function createGate(settings: GateSettings): Gate {
       current = withoutRecord(site.lifeOf(machine), error)
       settings.onError(asNetimageError(error))
     }
-    return current && (await openCurrent(machine, current))
+    return current && (await openBegun(machine, current))
+  }
+
+  /** A trial must not fail because the server lacks something: then the same attempt is opened later. */
+  async function openBegun(machine: string, current: CurrentAttempt): Promise<BootedSystem> {
+    try {
+      return await openCurrent(machine, current)
+    } catch (error) {
+      const known = asNetimageError(error)
+      throw isOfServer(known) ? new UnopenedAttempt(known, current) : known
+    }
+  }
+
+  /** Opens an attempt again from which nothing was answered, unless something else is chosen now. */
+  function goOn(
+    machine: string,
+    { boot, unopened }: Entry & { unopened: CurrentAttempt },
+    event: ServeEvent,
+    started: number,
+    caller: Caller | undefined,
+  ): Entry {
+    const isCurrent = site.lifeOf(machine).current === unopened.generation.number
+    if (!isCurrent && begins(machine, event, caller)) return begin(machine, event, started)
+    return keep(machine, boot, openBegun(machine, unopened))
   }
 
   return {
@@ -198,6 +224,8 @@ export function createGate(settings: GateSettings): Gate {
       const { started } = follower.bootOf(event, now())
       if (!entry || isNext(machine, entry, event, started, caller)) {
         entry = begin(machine, event, started)
+      } else if (entry.unopened) {
+        entry = goOn(machine, { ...entry, unopened: entry.unopened }, event, started, caller)
       } else if ('file' in event && entry.boot !== started && isActive(machine)) {
         // Its next requests belong to the attempt that goes on.
         entry.boot = started
@@ -211,6 +239,22 @@ export function createGate(settings: GateSettings): Gate {
     hasAttempt: (machine) => entries.get(machine)?.hasAttempt ?? false,
     systems: () => [...entries.values()].flatMap(({ ready }) => (ready ? [ready.system] : [])),
   }
+}
+
+class UnopenedAttempt extends NetimageError {
+  readonly current: CurrentAttempt
+
+  constructor({ code, message, hint, details, cause }: NetimageError, current: CurrentAttempt) {
+    super(code, message, { hint, details, cause })
+    this.current = current
+  }
+}
+
+/** Whether this is no fault of the generation: the server has too few descriptors, or a disk fails. */
+function isOfServer({ code, cause }: NetimageError): boolean {
+  const errno = errnoOf(cause)
+  if (errno !== undefined) return errno !== 'ENOENT' && errno !== 'ENOTDIR'
+  return code === 'in-use' || code === 'disk-full' || code === 'file-system'
 }
 
 /**

@@ -32,6 +32,8 @@ suite('the gate of boots', () => {
     const site = openSite({ state, at: now, onTold: () => {}, onError: assert.ifError })
     const errors: string[] = []
     const disk = { isFull: false }
+    /** Errors with which the next generations fail to open. */
+    const failures: NetimageError[] = []
     const activity = { isActive: false }
     const watched: typeof site = {
       ...site,
@@ -51,7 +53,11 @@ suite('the gate of boots', () => {
       ...{ site: watched, follower, partOf },
       onError: ({ code }) => void errors.push(code),
       defaultFor: () => image('default'),
-      open: (_machine, { generation }) => Promise.resolve(plainSystem(generation.image)),
+      open(_machine, { generation }) {
+        const failure = failures.shift()
+        if (failure) return Promise.reject(failure)
+        return Promise.resolve(plainSystem(generation.image))
+      },
       openDefault: (candidate) => Promise.resolve(plainSystem(candidate.image)),
       isConnected: (_machine, besides) => [...connected].some((each) => each !== besides),
       isActive: () => activity.isActive,
@@ -59,7 +65,7 @@ suite('the gate of boots', () => {
       now: () => now,
     })
     return {
-      ...{ state, site, gate, connected, begun, errors, disk, activity },
+      ...{ state, site, gate, connected, begun, errors, disk, failures, activity },
       wait: (ms: number) => void (now += ms),
       /** What the machine boots, as image and number of the attempt. */
       boots: async (events: readonly ServeEvent[], caller?: Caller) => {
@@ -163,6 +169,53 @@ suite('the gate of boots', () => {
     await assert.rejects(boots([discover]), netimageError('disk-full', {}))
     disk.isFull = false
     assert.deepEqual(await boots([discover, ...ipxe]), ['b 2'])
+  })
+
+  suite('if a generation cannot be opened', () => {
+    async function onTrial() {
+      const started = start()
+      const { boots, site } = started
+      await site.assign(mac, image('a'), 0, 'person')
+      await boots(ipxe)
+      site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
+      for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
+      await site.assign(mac, image('b'), 0, 'person')
+      return started
+    }
+    const pi = Array<ServeEvent>(4).fill(file('start4.elf'))
+    const damaged = new NetimageError('image-damaged', 'the manifest has changed')
+    const failsFourTimes = async (
+      { boots, failures }: ReturnType<typeof start>,
+      failure: NetimageError,
+    ) => {
+      for (const event of pi) {
+        failures.push(failure)
+        await assert.rejects(boots([event]), netimageError(failure.code, {}))
+      }
+    }
+
+    test('because the server lacks something, opens the same attempt again', async () => {
+      const started = await onTrial()
+      await failsFourTimes(started, new NetimageError('in-use', 'somebody holds the image'))
+      assert.deepEqual(await started.boots([...pi, file('kernel8.img'), mount]), ['b 2'])
+      assert.equal(started.site.lifeOf(mac).generations[1]?.verdict, 'trial')
+    })
+
+    test('begins another attempt if a person chose another generation meanwhile', async () => {
+      const started = await onTrial()
+      await failsFourTimes(started, new NetimageError('file-system', 'the disk fails'))
+      await started.site.assign(mac, image('c'), 0, 'person')
+      assert.deepEqual(await started.boots([...pi, mount]), ['c 3'])
+    })
+
+    test('because it is damaged, goes back after three attempts', async () => {
+      const started = await onTrial()
+      started.failures.push(damaged, damaged, damaged)
+      for (const event of pi.slice(0, 3)) {
+        await assert.rejects(started.boots([event]), netimageError('image-damaged', {}))
+      }
+      assert.deepEqual(await started.boots([...pi, mount]), ['a 5'])
+    })
   })
 
   test('begins another attempt when a trial is bad, although the machine comes only to its loader', async () => {
