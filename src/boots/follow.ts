@@ -37,6 +37,8 @@ export interface FollowSettings {
   nameOf: (address: string) => string
   /** Whether the machine with this name is served. */
   isServed: (machine: string) => boolean
+  /** Whether the boots of the machine may be forgotten if there are too many machines. */
+  mayForget?: (machine: string) => boolean
   /** Whether a mounted path is the whole root of a machine. */
   isRoot: (path: string) => boolean
   /** The last boot of each machine that earlier runs of the server saw, the newest first. */
@@ -68,7 +70,7 @@ const shortestMs = 1000
 const maxStrangers = 64
 
 export function followBoots(settings: FollowSettings): Follower {
-  const { partOf, nameOf, isServed, isRoot, earlierBoots = [] } = settings
+  const { partOf, nameOf, isServed, mayForget, isRoot, earlierBoots = [] } = settings
   const [machines, strangers] = [new Map<string, Boot>(), new Map<string, Boot>()]
   /** The file that firmware fetched first in a boot. It fetches this file again at its next start. */
   const firstFiles = new WeakMap<Boot, string>()
@@ -113,11 +115,11 @@ export function followBoots(settings: FollowSettings): Follower {
   function bootOf(event: ServeEvent, at: number): Boot {
     const machine = machineOf(event)
     const isKnown = isServed(machine)
-    const last = isKnown ? machines : strangers
-    const known = last.get(machine)
+    const known = (isKnown ? machines : strangers).get(machine)
     if (known && !beginsAnew(event, partOfEvent(event, machine), known, at)) return known
     const boot: Boot = { machine, started: at, step: 'dhcp', steps: {}, lastSign: at, bytes: 0 }
-    remember(last, machine, boot, isKnown ? undefined : maxStrangers)
+    if (isKnown) remember(machines, machine, boot, undefined, mayForget)
+    else remember(strangers, machine, boot, maxStrangers)
     return boot
   }
 

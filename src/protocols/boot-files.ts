@@ -15,6 +15,8 @@ import { notServed } from './event.ts'
 export interface Requester {
   /** The IP address of the client. */
   address: string
+  /** The first request of TFTP is one datagram, whose sender may be forged. */
+  protocol: 'tftp' | 'http'
   /** The name that it asks for. */
   file: string
   /** Lower case with colons. */
@@ -75,7 +77,7 @@ const maxNameBytes = 1024
  */
 export async function openBootFile(
   treesOf: TreesOf,
-  address: string,
+  client: Pick<Requester, 'address' | 'protocol'>,
   name: string,
 ): Promise<OpenBootFile | NoBootFile> {
   const path = splitName(name)
@@ -83,7 +85,7 @@ export async function openBootFile(
 
   let found: [string, string[]][]
   try {
-    const requester = { address, file: path.join('/') }
+    const requester = { ...client, file: path.join('/') }
     const trees = await treesOf(requester)
     if (!trees) return { kind: 'not-served', reason: notServed }
     found = await candidates(treesOf, requester, trees, path)
@@ -133,7 +135,7 @@ async function candidates(
  * A Raspberry Pi asks below its serial number or its hardware address (TFTP_PREFIX). PXELINUX uses
  * the hardware address with `01-` before it, or the IP address.
  */
-function machineOfFolder(folder: string): Omit<Requester, 'address' | 'file'> | undefined {
+function machineOfFolder(folder: string): Pick<Requester, 'mac' | 'serial' | 'ip'> | undefined {
   const name = folder.toLowerCase()
   if (/^([0-9a-f]{8}){1,2}$/.test(name)) return { serial: name }
   const mac = name.includes('-') ? parseMac(name.replace(/^01-(?=.{17}$)/, '')) : undefined

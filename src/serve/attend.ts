@@ -6,7 +6,6 @@ import type { Boot, Follower } from '../boots/follow.ts'
 import type { BootRecord } from '../boots/record.ts'
 import type { Report, ServeEvent } from '../protocols/event.ts'
 import { limitCheap } from '../protocols/report-limit.ts'
-import { remember } from '../remember.ts'
 import type { Identities } from './identity.ts'
 import type { Sign } from '../site/life/attempts.ts'
 
@@ -18,7 +17,7 @@ export interface AttendSettings {
   /** Called when a machine begins to boot. */
   onBoot: (machine: string) => void
   /** Called when a machine has done something that takes more than a forged address. */
-  onCome: (machine: string) => void
+  onCome: (boot: Boot, event: ServeEvent) => void
   record: Pick<BootRecord, 'add'>
   see: (boot: Boot, event: ServeEvent, at: number) => void
 }
@@ -32,8 +31,8 @@ export interface Attention {
 
 export function attend(settings: AttendSettings): Attention {
   const { follower, identities, onSign, onBoot, onCome, record, see } = settings
-  /** By machine, when the boot began for which `onBoot` was called last. */
-  const seen = new Map<string, number>()
+  /** The boots for which `onBoot` was called. */
+  const seen = new WeakSet<Boot>()
   /** The boots whose last step and trouble were told. */
   const told = new WeakMap<Boot, Pick<Boot, 'step' | 'trouble'>>()
   const learned = new WeakMap<ServeEvent, { boot: Boot; at: number }>()
@@ -57,13 +56,13 @@ export function attend(settings: AttendSettings): Attention {
     }
     const boot = follower.see(event, at)
     learned.set(event, { boot, at })
-    const { machine, started } = boot
+    const { machine } = boot
     if (!identities.isAllowed(machine)) return
-    if (seen.get(machine) !== started) {
-      remember(seen, machine, started)
+    if (!seen.has(boot)) {
+      seen.add(boot)
       onBoot(machine)
     }
-    if (hasCome(event)) onCome(machine)
+    if (hasCome(event)) onCome(boot, event)
     tellSigns(boot, at)
   }
 

@@ -25,6 +25,8 @@ export interface DefaultsSettings {
   images: readonly DefaultImage[]
   /** Processors by hardware address, as an earlier run of the server knew them. */
   learntProcessors?: ReadonlyMap<string, Processor>
+  /** Whether the server has learnt of the machine only by packets whose sender may be forged. */
+  mayForget?: (mac: string) => boolean
   /** Called if a machine has another processor than before. */
   onProcessor?: (mac: string, processor: Processor) => void
 }
@@ -49,7 +51,7 @@ const platforms: Record<string, readonly number[]> = {
 
 /** @throws `NetimageError` `bad-option` if two images are for one platform */
 export function createDefaults(settings: DefaultsSettings): Defaults {
-  const { images, learntProcessors, onProcessor } = settings
+  const { images, learntProcessors, mayForget, onProcessor } = settings
   refuseSamePlatforms(images.map(({ open }) => open))
   const processors = new Map<string, Processor>(learntProcessors)
   const [first] = images
@@ -68,7 +70,7 @@ export function createDefaults(settings: DefaultsSettings): Defaults {
   return {
     learnProcessor(mac, processor) {
       if (processors.get(mac) !== processor) onProcessor?.(mac, processor)
-      remember(processors, mac, processor)
+      remember(processors, mac, processor, undefined, mayForget)
     },
     of(machine, event) {
       const found = byProcessor(processors.get(machine))

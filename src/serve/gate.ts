@@ -4,7 +4,7 @@
  * attempt is on the disk before the first byte is answered. DHCP, TFTP, HTTP and MOUNT ask the gate.
  */
 import { asNetimageError, errnoOf, NetimageError } from '../errors.ts'
-import { isBeforeRoot, type Follower } from '../boots/follow.ts'
+import { isBeforeRoot, type Boot, type Follower } from '../boots/follow.ts'
 import type { BootPart } from '../boots/boot-parts.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
@@ -15,7 +15,7 @@ import type { OpenSystem } from './open-systems.ts'
 
 /** What a machine boots now. */
 export interface BootedSystem {
-  /** The number of the attempt. Undefined: so far the machine has only asked DHCP. */
+  /** The number of the attempt. Undefined: the machine may have been invented, so it has none. */
   attempt: number | undefined
   system: OpenSystem
 }
@@ -29,6 +29,8 @@ export interface GateSettings {
   /** Opens what a machine boots in its attempt. @throws `NetimageError` */
   open: (machine: string, current: CurrentAttempt) => Promise<OpenSystem>
   openDefault: (candidate: Candidate) => Promise<OpenSystem>
+  /** Whether a person has named the machine, so that nobody else has invented it. */
+  isNamed: (machine: string) => boolean
   /** Whether the machine has a connection of an earlier boot. */
   isConnected: (machine: string, besides: Caller | undefined) => boolean
   onError: (error: NetimageError) => void
@@ -55,6 +57,11 @@ export interface Gate {
    * @returns `busy` while it is being opened
    */
   now(machine: string): BootedSystem | 'busy' | undefined
+  /**
+   * To be called when a machine has shown that nobody invented it. If it gets a boot file and has no
+   * attempt yet, begins an attempt.
+   */
+  comes(boot: Pick<Boot, 'machine' | 'started'>, event: ServeEvent): void
   /** Whether the machine has begun an attempt. */
   hasAttempt(machine: string): boolean
   /** The systems that machines boot or run now. */
@@ -64,8 +71,6 @@ export interface Gate {
 interface Entry {
   /** When the boot began, as the follower knows it; undefined: the follower does not know it. */
   boot: number | undefined
-  /** Whether the machine boots in an attempt. */
-  hasAttempt: boolean
   /** The attempt could not be written, or its generation could not be opened. */
   hasFailed?: true
   /** The attempt is written, but the server lacks something to open its generation. */
@@ -78,17 +83,16 @@ interface Entry {
 const retryMs = 1000
 
 export function createGate(settings: GateSettings): Gate {
-  const { site, follower, partOf, defaultFor, open, openDefault, isConnected, isActive } = settings
-  const { now = Date.now } = settings
+  const { site, follower, partOf, defaultFor, open, openDefault, isActive } = settings
+  const { isNamed, isConnected, now = Date.now } = settings
   const entries = new Map<string, Entry>()
 
   function keep(
     machine: string,
     boot: number | undefined,
     booted: Promise<BootedSystem | undefined>,
-    hasAttempt = true,
   ): Entry {
-    const entry: Entry = { boot, booted, hasAttempt }
+    const entry: Entry = { boot, booted }
     booted.then(
       (found) => {
         if (found) entry.ready = found
@@ -102,7 +106,7 @@ export function createGate(settings: GateSettings): Gate {
         else entry.boot = undefined
       },
     )
-    remember(entries, machine, entry)
+    remember(entries, machine, entry, undefined, (each) => !site.mayRun(each))
     return entry
   }
 
@@ -144,13 +148,12 @@ export function createGate(settings: GateSettings): Gate {
    */
   function isNext(
     machine: string,
-    { boot, hasAttempt }: Entry,
+    { boot }: Entry,
     event: ServeEvent,
     started: number,
     caller: Caller | undefined,
   ): boolean {
-    if (boot === started && (event.kind === 'nfs' || !hasAttempt || !hasFailed(machine)))
-      return false
+    if (boot === started && (event.kind === 'nfs' || !hasFailed(machine))) return false
     return begins(machine, event, caller)
   }
 
@@ -160,19 +163,25 @@ export function createGate(settings: GateSettings): Gate {
   }
 
   function begin(machine: string, event: ServeEvent, boot: number): Entry {
-    const byDefault = defaultFor(machine, event)
-    // Hardware addresses are easily invented. So a machine that only asks DHCP is not remembered,
-    // unless a person has given it something to boot.
-    if (event.kind === 'dhcp' && site.lifeOf(machine).current === undefined) {
-      return keep(machine, undefined, openByDefault(byDefault), false)
-    }
     settings.onBegin(machine)
-    return keep(machine, boot, beginAttempt(machine, byDefault))
+    return keep(machine, boot, beginAttempt(machine, defaultFor(machine, event)))
   }
 
-  async function openByDefault(
-    candidate: Candidate | undefined,
+  /**
+   * Addresses are easily invented, in DHCP and in the first packet of TFTP. So a machine that has done
+   * no more gets the default, and is not remembered, unless a person has named it for TFTP or given it
+   * something to boot.
+   */
+  function mayBeInvented(machine: string, event: ServeEvent): boolean {
+    const isForged = event.kind === 'dhcp' || (event.kind === 'tftp' && !isNamed(machine))
+    return isForged && site.lifeOf(machine).current === undefined
+  }
+
+  async function bootsByDefault(
+    machine: string,
+    event: ServeEvent,
   ): Promise<BootedSystem | undefined> {
+    const candidate = defaultFor(machine, event)
     return candidate && { attempt: undefined, system: await openDefault(candidate) }
   }
 
@@ -221,6 +230,7 @@ export function createGate(settings: GateSettings): Gate {
         await entry.booted.catch(() => {})
         entry = entries.get(machine)
       }
+      if (!entry && mayBeInvented(machine, event)) return await bootsByDefault(machine, event)
       const { started } = follower.bootOf(event, now())
       if (!entry || isNext(machine, entry, event, started, caller)) {
         entry = begin(machine, event, started)
@@ -236,7 +246,13 @@ export function createGate(settings: GateSettings): Gate {
       const entry = entryOf(machine)
       return entry && (entry.ready ?? 'busy')
     },
-    hasAttempt: (machine) => entries.get(machine)?.hasAttempt ?? false,
+    comes({ machine, started }, event) {
+      if (!('file' in event) || entryOf(machine)) return
+      begin(machine, event, started).booted.catch((error: unknown) => {
+        settings.onError(asNetimageError(error))
+      })
+    },
+    hasAttempt: (machine) => entries.has(machine) || site.mayRun(machine),
     systems: () => [...entries.values()].flatMap(({ ready }) => (ready ? [ready.system] : [])),
   }
 }

@@ -70,6 +70,8 @@ export interface Identities {
   learnAddress(mac: string, address: string): void
   /** Whether the machine with this name is to be served. */
   isAllowed: (name: string) => boolean
+  /** Whether the machine is served because a person named it, and not because all machines are. */
+  isNamed: (name: string) => boolean
 }
 
 export function createIdentities(settings: IdentitySettings): Identities {
@@ -120,6 +122,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
 
   return {
     isAllowed,
+    isNamed: (name) => allowed !== 'any' && isAllowed(name),
     nameAt,
     async nameSoon(address) {
       const name = nameAt(address)

@@ -260,13 +260,13 @@ export function createMachines(settings: MachinesSettings): Machines {
 
   return {
     nfsMachineOf,
-    async treesOf({ address, file, mac, serial, ip }) {
+    async treesOf({ address, protocol, file, mac, serial, ip }) {
       const asking = (await identities.nameSoon(address)) ?? address
       // Permission depends on the sender's address, not on the names in the request.
       if (!isAllowed(asking) && !isAllowed(address)) return undefined
       const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))
       const own = join(state, 'boot', folderOf(serial ?? name))
-      const event = { kind: 'http', step: 'begin', file, bytes: 0, address } as const
+      const event = { kind: protocol, step: 'begin', file, bytes: 0, address } as const
       const booted = await gate.enter(asking, { ...event, ...macOf(asking) })
       if (!booted) throw nothingToBoot(asking)
       const { attempt } = booted

@@ -120,6 +120,7 @@ function wire(
   const defaults = createDefaults({
     images,
     learntProcessors: learnt.processors,
+    mayForget: (mac) => !gate.hasAttempt(mac),
     onProcessor: (mac, processor) => learnt.facts.keep('processor', mac, String(processor)),
   })
   const site = openSite({ state, at: Date.now(), onTold: request.onTold, onError })
@@ -151,7 +152,10 @@ function wire(
   const attention = attend({
     ...{ follower, identities, onSign, record: learnt.record, see: request.see },
     onBoot: (machine) => roots.boots(machine),
-    onCome: (machine) => dhcp.server?.sees(machine),
+    onCome(boot, event) {
+      dhcp.server?.sees(boot.machine)
+      gate.comes(boot, event)
+    },
   })
   const roots: RootWatch = watchRoots({ machines, onSign, report: both(attention) })
   const publishing = startPublishing({ state, site, systems, machines, onError })

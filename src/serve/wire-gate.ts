@@ -37,6 +37,7 @@ export function wireGate(parts: GateParts): WiredGate {
     partOf,
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
+    mayForget: (machine) => !gate.hasAttempt(machine),
     isRoot: (path) => systems.isRoot(path.replace(/\/+$/, '') || '/'),
     earlierBoots: earlierBoots(boots, site.interrupted),
   })
@@ -46,6 +47,7 @@ export function wireGate(parts: GateParts): WiredGate {
     defaultFor: (machine, event) => defaults.of(machine, event)?.candidate,
     open: (machine, current) => systems.open(machine, current),
     openDefault: ({ image }) => systems.openImage(image),
+    isNamed: (machine) => identities.isNamed(machine),
     isConnected: (machine, besides) => identities.isConnected(machine, besides),
     isActive: (machine) => identities.isActive(machine),
   })

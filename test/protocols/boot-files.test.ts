@@ -49,7 +49,7 @@ async function contentOf(
   from = '10.0.0.1',
   trees: TreesOf = treesOf,
 ): Promise<string> {
-  const found = await openBootFile(trees, from, name)
+  const found = await openBootFile(trees, { address: from, protocol: 'tftp' }, name)
   if (found.kind !== 'file') return found.kind
   try {
     return await found.handle.readFile('utf8')
@@ -149,11 +149,11 @@ suite('the file that a machine asks for', () => {
   test('has changed if it was written to, but not if it was replaced', async () => {
     const file = join(image, 'changing')
     writeFileSync(file, 'before')
-    const found = await openBootFile(treesOf, address, 'changing')
+    const found = await openBootFile(treesOf, { address, protocol: 'tftp' }, 'changing')
     assert.equal(found.kind, 'file')
     writeFileSync(join(directory, 'replacement'), 'replacement')
     renameSync(join(directory, 'replacement'), file)
-    const replaced = await openBootFile(treesOf, address, 'changing')
+    const replaced = await openBootFile(treesOf, { address, protocol: 'tftp' }, 'changing')
     assert.equal(replaced.kind, 'file')
     assert.notEqual(replaced.tag, found.tag)
     assert.deepEqual([found, replaced].map(hasChanged), [false, false])

@@ -23,7 +23,7 @@ function open(isAllowed: (name: string) => boolean) {
     identities: { isAllowed, learnAddress: (mac, address) => void given.set(address, mac) },
     onSign: (name, sign) => void signs.push(`${name} ${'step' in sign ? sign.step : sign.kind}`),
     onBoot: (name) => void booted.push(name),
-    onCome: (name) => void came.push(name),
+    onCome: ({ machine }) => void came.push(machine),
     record: { add: ({ machine }, _event, _at, isServed) => void kept.push([machine, isServed]) },
     see: (_boot, event) => told.push(event),
   })

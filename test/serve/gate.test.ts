@@ -6,7 +6,7 @@ import { NetimageError } from '../../src/errors.ts'
 import { followBoots } from '../../src/boots/follow.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
-import { createGate } from '../../src/serve/gate.ts'
+import { createGate, type Gate } from '../../src/serve/gate.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
@@ -35,6 +35,7 @@ suite('the gate of boots', () => {
     /** Errors with which the next generations fail to open. */
     const failures: NetimageError[] = []
     const activity = { isActive: false }
+    const allowed = { isNamed: true }
     const watched: typeof site = {
       ...site,
       beginAttempt: async (...begin) => {
@@ -47,9 +48,10 @@ suite('the gate of boots', () => {
       partOf,
       nameOf: (asked) => (asked === address ? mac : asked),
       isServed: () => true,
+      mayForget: (machine) => !gate.hasAttempt(machine),
       isRoot: (path) => path === plainRoot,
     })
-    const gate = createGate({
+    const gate: Gate = createGate({
       ...{ site: watched, follower, partOf },
       onError: ({ code }) => void errors.push(code),
       defaultFor: () => image('default'),
@@ -59,14 +61,17 @@ suite('the gate of boots', () => {
         return Promise.resolve(plainSystem(generation.image))
       },
       openDefault: (candidate) => Promise.resolve(plainSystem(candidate.image)),
+      isNamed: () => allowed.isNamed,
       isConnected: (_machine, besides) => [...connected].some((each) => each !== besides),
       isActive: () => activity.isActive,
       onBegin: (machine) => begun.push(machine),
       now: () => now,
     })
     return {
-      ...{ state, site, gate, connected, begun, errors, disk, failures, activity },
+      ...{ state, site, gate, connected, begun, errors, disk, failures, activity, allowed },
       wait: (ms: number) => void (now += ms),
+      /** The machine has acknowledged what it got. */
+      acknowledges: (event: ServeEvent) => gate.comes(follower.see(event, now), event),
       /** What the machine boots, as image and number of the attempt. */
       boots: async (events: readonly ServeEvent[], caller?: Caller) => {
         const seen: string[] = []
@@ -137,6 +142,42 @@ suite('the gate of boots', () => {
     assert.deepEqual(begun, [])
     assert.deepEqual(await boots([discover, file('boot.ipxe')]), ['default undefined', 'default 1'])
     assert.deepEqual(begun, [mac])
+  })
+
+  test('remembers no machine of which one datagram tells, until the machine acknowledges it', async () => {
+    const { boots, acknowledges, site, allowed, begun } = start()
+    allowed.isNamed = false
+    assert.deepEqual(await boots([file('boot.ipxe'), file('boot.ipxe')]), ['default undefined'])
+    assert.deepEqual([site.lifeOf(mac).attempts, begun], [[], []])
+    acknowledges(file('boot.ipxe'))
+    acknowledges(file('boot.ipxe'))
+    assert.deepEqual(begun, [mac])
+    assert.deepEqual(await boots([file('kernel'), mount]), ['default 1'])
+    assert.equal(site.lifeOf(mac).attempts.length, 1)
+  })
+
+  test('begins an attempt with the first datagram if a person named or gave something to the machine', async () => {
+    const named = start()
+    assert.deepEqual(await named.boots([file('boot.ipxe')]), ['default 1'])
+    const assigned = start()
+    assigned.allowed.isNamed = false
+    await assigned.site.assign(mac, image('a'), 0, 'person')
+    assert.deepEqual(await assigned.boots([file('boot.ipxe')]), ['a 1'])
+  })
+
+  test('keeps what a machine boots, however many others are invented meanwhile', async () => {
+    const { boots, site, gate } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots([discover, file('boot.ipxe'), file('kernel')])
+    await site.assign(mac, image('b'), 0, 'person')
+    const invented = Array.from({ length: 4200 }, (_, number) => ({
+      ...discover,
+      mac: `52:54:00:00:${[number >> 8, number & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`,
+    }))
+    await boots(invented)
+    assert.ok(gate.hasAttempt(mac))
+    assert.deepEqual(await boots([file('initrd'), mount]), ['a 1'])
+    assert.equal(site.lifeOf(mac).attempts[0]?.outcome, 'running')
   })
 
   test('gives a machine what was assigned to it before its first boot, from DHCP on', async () => {

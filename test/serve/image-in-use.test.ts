@@ -55,7 +55,7 @@ suite('an image that is served', () => {
   async function serve(image: string, state = freshName()) {
     const opened = await openMachines(state, [image], identitiesOf())
     const bootFile = async (name: string) => {
-      const found = await openBootFile(opened.machines.treesOf, address, name)
+      const found = await openBootFile(opened.machines.treesOf, { address, protocol: 'http' }, name)
       if (found.kind !== 'file') return 'reason' in found ? found.reason : ''
       const text = await found.handle.readFile('utf8')
       await found.handle.close()

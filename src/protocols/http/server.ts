@@ -160,7 +160,7 @@ async function answer(
 
   const tell = (step: FileEvent['step'], details: Partial<FileEvent> = {}) =>
     report({ kind: 'http', step, address, file: path, bytes: 0, ...details })
-  const found = await openBootFile(treesOf, address, path)
+  const found = await openBootFile(treesOf, { address, protocol: 'http' }, path)
   switch (found.kind) {
     case 'missing':
       sendText(response, 404, 'There is no such file.')

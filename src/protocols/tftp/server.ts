@@ -128,7 +128,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     sessions.add(session)
     timer ??= setInterval(tick, tickEvery)
     opening++
-    openBootFile(treesOf, session.address, asked.file)
+    openBootFile(treesOf, { address: session.address, protocol: 'tftp' }, asked.file)
       .finally(() => opening--)
       .then((found) => {
         if (sessions.get(peer) !== session) {
