@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { NetimageError } from '../errors.ts'
 import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
+import type { SiteWriter } from '../site/statements.ts'
 import { shownGeneration } from '../site/status.ts'
 import { mustBeBootable } from './bootable.ts'
 import { openStateToChange } from './open-state.ts'
@@ -56,7 +57,7 @@ export function rollbackCommand() {
     .action((machine, flags) =>
       runCommand(flags, async () => {
         const { findStateBefore } = await import('./state-before.ts')
-        return await changeMachine(flags.state, machine, (writer, machine, state) => {
+        return await changeGenerations(flags.state, machine, (writer, machine, state) => {
           const back = rollback(writer.of(machine), flags.to)
           if (typeof back === 'string') throw noWayBack(writer.of(machine), back, flags.to)
           const { life, generation } = back
@@ -86,7 +87,7 @@ function verdictCommand(verdict: 'good' | 'bad') {
     .option(...jsonOption)
     .action((machine, number, flags) =>
       runCommand(flags, () =>
-        changeMachine(flags.state, machine, (writer, machine, state) => {
+        changeGenerations(flags.state, machine, (writer, machine, state) => {
           const decided = decide(writer.of(machine), number, verdict)
           if (!decided) throw noGeneration(machine, number)
           const { life, generation } = decided
@@ -126,6 +127,22 @@ export function nameCommand() {
         })
       }),
     )
+}
+
+/** As `changeMachine`. Meanwhile nobody removes an image of the machine's generations. */
+async function changeGenerations(
+  named: string | undefined,
+  machine: string,
+  action: (writer: SiteWriter, machine: string, state: string) => Outcome,
+): Promise<Outcome> {
+  const { holdGenerations } = await import('./hold-generations.ts')
+  const state = await openStateToChange(named)
+  const held = await holdGenerations(state, machine)
+  try {
+    return await changeMachine(state, machine, action)
+  } finally {
+    held.dispose()
+  }
 }
 
 function parseNumber(text: string): number {

@@ -5,6 +5,8 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
+import { lockName } from '../../src/image/layout.ts'
+import { tryLock } from '../../src/lock.ts'
 import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
@@ -156,6 +158,29 @@ suite('netimage site', () => {
     rmSync(join(state, 'images/b'), { recursive: true })
     const good = await netimage(['site', 'good', mac, '2', '--json', ...at])
     assertFailed(good, 'bad-generation', { actual: 2 })
+  })
+
+  // A garbage collection locks all images, then reads which ones the machines need, and then removes
+  // the others. A machine that goes back to an image meanwhile would boot an image that is gone.
+  test('goes back to no image while a garbage collection decides', async () => {
+    const state = await siteOnTrial()
+    const at = ['--json', '--state', state]
+    const images = join(state, 'images')
+    mkdirSync(join(images, 'a/nix-support'))
+    const collecting = tryLock(join(images, 'a', lockName), 'exclusive') ?? assert.fail()
+    try {
+      for (const args of [
+        ['rollback', mac],
+        ['good', mac, '1'],
+      ]) {
+        assertFailed(await netimage(['site', ...args, ...at]), 'in-use', {})
+      }
+    } finally {
+      collecting.release()
+    }
+    assert.partialDeepStrictEqual(await statusOf(state), [{ next: { number: 2 }, lastGood: 1 }])
+    await netimageJson(['site', 'rollback', mac, '--state', state])
+    assert.partialDeepStrictEqual(await statusOf(state), [{ next: { number: 1 } }])
   })
 
   test('assigns no image that the site does not have', async () => {
