@@ -73,7 +73,7 @@ ask '${asked}'
 wait_for ${name === 'no-json' ? 'unknown' : name} ${name}`
   })
   return `set -e
-publish=/mnt/var/lib/netimage/publish
+publish=/mnt/nix/var/netimage/publish
 mkdir -p $publish /mnt${toplevel}
 cd /mnt${toplevel}
 echo x > init
@@ -81,7 +81,7 @@ echo x > init
 mkdir -p ${stub}
 echo x > ${stub}/linuxx64.efi.stub
 echo '${JSON.stringify({ 'org.nixos.bootspec.v1': entry })}' > boot.json
-: > $publish/answer
+printf "%4096s" "" > $publish/answer
 ask() {
   echo "$1" > $publish/request.new
   mv $publish/request.new $publish/request
