@@ -20,10 +20,10 @@ suite('predictions of check', { concurrency: 2 }, () => {
   after(() => systems[Symbol.asyncDispose]())
 
   for (const rule of Object.keys(flaws)) {
-    test(`${rule}: check names it, and the machine really stops`, () => assertFails(systems, rule))
+    const stops = flaws[rule]?.shows ? ', and the machine really stops' : ''
+    test(`${rule}: check names it${stops}`, () => assertFails(systems, rule))
   }
 
-  // boot.test.ts boots the same system with the kernel and the initrd of no-network-driver.
   test('no finding in a system without flaws, and the system boots', () =>
     assertIsUp(systems, withoutFlaws))
 })
