@@ -25,6 +25,7 @@ function describeAdd() {
   return commandThatBuilds('add')
     .description('Add an image to the site; a system is built first')
     .argument('<image>', 'an image that build made, or a system as for build')
+    .option('--repair', 'hash also what the site has of the image, and replace what has changed')
     .addOption(stateOption)
 }
 
@@ -39,14 +40,14 @@ async function add(
   const isImage = existsSync(join(directory, manifestName))
   const user = process.geteuid?.()
   const state = await openStateToChange(flags.state)
-  if (isImage) return await addBuilt(state, directory, around)
+  if (isImage) return await addBuilt(state, directory, flags, around)
   if (user !== process.geteuid?.() && flags.pool === undefined) throw cannotBuild(named, state)
   const { buildInSite } = await import('../site/images/build-in-site.ts')
   return await buildInSite(
     state,
     around,
     (output) => buildByFlags(named, flags, { output }, around),
-    ({ image }) => addBuilt(state, image, around),
+    ({ image }) => addBuilt(state, image, flags, around),
   )
 }
 
@@ -65,21 +66,25 @@ function cannotBuild(named: string, state: string): NetimageError {
 async function addBuilt(
   state: string,
   directory: string,
+  { repair }: { repair?: boolean | undefined },
   { signal, progress }: Surroundings,
 ): Promise<Outcome> {
   const { addImage } = await import('../site/images/add-image.ts')
-  const { image, isNew, added, method } = await addImage(state, directory, { signal, progress })
+  const result = await addImage(state, directory, { signal, progress, repair })
+  const { image, isNew, isRepaired, added, repaired, method } = result
   image.release()
   const { id, manifest, closure } = image
   const { label, platform, toplevel } = manifest.system
   const what = `${manifest.options.rootDirectoryName} (${label}, ${platform})`
   const how = `${plural(closure.length, 'store path')}, ${added} of them new`
-  progress.begin('done').end(isNew ? `added ${what}: ${how}` : `the site had ${what} already`)
+  const known = isRepaired ? `repaired ${what}` : `the site had ${what} already`
+  progress.begin('done').end(isNew ? `added ${what}: ${how}` : known)
   return {
     text: id,
     json: {
       ...{ id, name: manifest.options.rootDirectoryName, label, platform, toplevel, isNew },
       ...{ storePaths: closure.length, addedStorePaths: added, method },
+      ...(repair && { isRepaired, repairedStorePaths: repaired }),
     },
   }
 }

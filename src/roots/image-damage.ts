@@ -1,12 +1,16 @@
 /** Errors of an image that was changed while it was served. */
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 
+/** A restart of the server alone would make it serve the changed files. */
+export const repairHint =
+  'Stop the server, add the image again with: netimage site add --repair IMAGE. Then start the server.'
+
 /** @param file as the person knows it */
 export function damaged(file: string, why: string, cause?: unknown): NetimageError {
   return new NetimageError('image-damaged', `${file} has changed while it was served: ${why}`, {
     ...(cause !== undefined && { cause }),
     details: { file },
-    hint: 'Put the image back as it was built. Or restart the server and boot the machines again.',
+    hint: repairHint,
   })
 }
 

@@ -216,7 +216,7 @@ function uniteParts(
     const file = path === storeIn(bound) ? `${shown}${storeDir}/${name}` : at
     throw new NetimageError('image-damaged', `${file} of the image is missing`, {
       details: { file },
-      hint: 'Build the image again.',
+      hint: 'Build the image again, and add it with: netimage site add.',
     })
   })
 

@@ -7,6 +7,7 @@
  */
 import { NetimageError } from '../errors.ts'
 import type { LayerDatabase } from './database.ts'
+import { repairHint } from './image-damage.ts'
 import type { ImageIndex, Part } from './image-index.ts'
 import type { UsesPath } from './layer-image.ts'
 
@@ -63,7 +64,7 @@ function otherFiles(file: string): NetimageError {
     `${file} has other files than when the machine first used it`,
     {
       details: { file },
-      hint: 'Put the image back as it was built, and restart the server. Or remove what the machine wrote: netimage layers reset.',
+      hint: `${repairHint} Or remove what the machine wrote: netimage layers reset.`,
     },
   )
 }

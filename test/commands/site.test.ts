@@ -46,6 +46,8 @@ suite('netimage site', () => {
       { id: added['id'], label: 'first', storePaths: pathsOfEach, keptBy: [] },
       { id: built['id'], toplevel, platform: 'x86_64-linux' },
     ])
+    const repaired = await site('add', image, '--repair')
+    assert.partialDeepStrictEqual(repaired, { isRepaired: false, repairedStorePaths: 0 })
     // Nothing is left of the image that was built.
     assert.deepEqual(readdirSync(join(state, 'images')).length, 2)
     const { stdout } = await netimage(['site', 'images', '--state', state])

@@ -7,11 +7,12 @@ import { imageLayout } from '../../image/layout.ts'
 import { syncFileSystem } from '../../image/sync.ts'
 import { silentProgress, type Progress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
-import { makeScratch, whileChanging, type Watching } from './changing.ts'
+import { makeScratch, sweep, whileChanging, type Watching } from './changing.ts'
 import { copyOutside } from './copy-outside.ts'
 import { adviceWithoutSync, fillStore, type FilledStore } from './fill-store.ts'
 import type { SitePlaces } from '../../image/site-places.ts'
-import { openSiteImage, type SiteImage } from './site-image.ts'
+import { isRestWhole, lockAll, replace } from './repair.ts'
+import { imageIds, openSiteImage, type SiteImage } from './site-image.ts'
 import { openSourceImage, type SourceImage } from './source.ts'
 
 export interface AddedImage extends FilledStore {
@@ -19,6 +20,16 @@ export interface AddedImage extends FilledStore {
   image: SiteImage
   /** Whether the site did not have the image. */
   isNew: boolean
+  /** Whether something had changed in the site and was replaced. */
+  isRepaired: boolean
+}
+
+export interface AddSettings extends Watching {
+  /**
+   * Whether to hash also what the site has of the image, and to replace what has changed. Nothing is
+   * replaced while a server uses an image of the site. Default: false.
+   */
+  repair?: boolean | undefined
 }
 
 const fullDiskHint =
@@ -35,15 +46,33 @@ const fullDiskHint =
 export async function addImage(
   state: string,
   source: string,
-  { signal = new AbortController().signal, progress = silentProgress }: Watching = {},
+  {
+    signal = new AbortController().signal,
+    progress = silentProgress,
+    repair = false,
+  }: AddSettings = {},
 ): Promise<AddedImage> {
   const held = await openSourceImage(source)
   try {
     return await whileChanging(state, { signal, progress }, async (places) => {
-      const filled = await fillStore(held, places, signal, progress)
-      const isNew = !lstatSync(join(places.images, held.id), { throwIfNoEntry: false })
-      if (isNew) await addRest(held, places, signal, progress)
-      return { ...filled, isNew, image: await openSiteImage(state, held.id) }
+      using stack = new DisposableStack()
+      let isLocked = false
+      const lockSite = (changed: readonly string[]) => {
+        if (isLocked) return
+        const lock = lockAll(places, imageIds(state), changed)
+        stack.defer(() => lock.release())
+        isLocked = true
+      }
+      const directory = join(places.images, held.id)
+      const isNew = !lstatSync(directory, { throwIfNoEntry: false })
+      const hasChanged = !isNew && repair && !(await isRestWhole(places, held.id))
+      if (hasChanged) lockSite([directory])
+      const filled = await fillStore(held, places, { signal, progress, repair, lockSite })
+      if (isNew || hasChanged) await addRest(held, places, signal, progress)
+      if (hasChanged) sweep(places, (message) => progress.warn(message))
+      stack.dispose()
+      const isRepaired = hasChanged || filled.repaired > 0
+      return { ...filled, isNew, isRepaired, image: await openSiteImage(state, held.id) }
     })
   } catch (error) {
     if (signal.aborted) throw new NetimageError('interrupted', 'interrupted', { cause: error })
@@ -63,7 +92,7 @@ function asKnown(error: Error, { heldPath, directory }: SourceImage): Error {
   })
 }
 
-/** All but the store paths. */
+/** All but the store paths. Replaces what the site has. */
 async function addRest(
   source: SourceImage,
   places: SitePlaces,
@@ -82,7 +111,9 @@ async function addRest(
     writeFileSync(layout.lock, '')
     await syncFileSystem(image, signal, progress, adviceWithoutSync)
     signal.throwIfAborted()
-    renameSync(image, join(places.images, source.id))
+    const place = join(places.images, source.id)
+    if (lstatSync(place, { throwIfNoEntry: false })) replace(places.images, place, image)
+    else renameSync(image, place)
     syncDirectory(places.images)
   } finally {
     scratch.remove()

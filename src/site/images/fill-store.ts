@@ -13,6 +13,7 @@ import { plural, silentProgress, type Progress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { sweep, unfinishedIn } from './changing.ts'
 import { storedAt, type SitePlaces } from '../../image/site-places.ts'
+import { findChanged, replace } from './repair.ts'
 import type { SourceImage } from './source.ts'
 
 export const adviceWithoutSync =
@@ -24,8 +25,19 @@ const batchBytes = 1024 ** 3
 export interface FilledStore {
   /** How many store paths the site did not have. */
   added: number
+  /** How many store paths had changed and were replaced. */
+  repaired: number
   /** How their files got into the site; undefined if there were none. */
   method?: PlaceMethod
+}
+
+export interface Adding {
+  signal: AbortSignal
+  progress: Progress
+  /** Whether to hash also what the site has, and to replace what has changed. */
+  repair: boolean
+  /** Keeps servers from opening images, before something is replaced. */
+  lockSite: (changed: readonly string[]) => void
 }
 
 /**
@@ -36,36 +48,49 @@ export interface FilledStore {
 export async function fillStore(
   source: SourceImage,
   places: SitePlaces,
-  signal: AbortSignal,
-  progress: Progress,
+  { signal, progress, repair, lockSite }: Adding,
 ): Promise<FilledStore> {
-  const missing = missingPaths(source.closure, places)
-  if (missing.length === 0) return { added: 0 }
-  const bytes = missing.reduce((sum, { narSize }) => sum + narSize, 0)
+  const { present, missing } = sortPaths(source.closure, places)
+  if (missing.length === 0 && !repair) return { added: 0, repaired: 0 }
   const workers = startWorkers(signal)
   try {
-    const { method, whyCopied } = chooseMethod(source, places)
-    if (whyCopied !== undefined) {
-      progress.warn(`the site copies ${bytes} bytes of store paths, because ${whyCopied}`)
-    }
-    const filling = { source, places, method, workers, signal }
-    const task = progress.begin('adding store paths', { paths: missing.length, bytes })
-    const counts = { paths: 0 }
-    await watchBytes(workers, task, counts, async () => {
-      for (const batch of inBatches(missing)) {
-        await allOrNone(batch, batch.length, async (info) => {
-          await adopt(info, filling)
-          counts.paths++
-        })
-        await publish(batch, filling, progress)
-      }
-    })
-    task.end(`added ${plural(missing.length, 'store path')} (${method})`)
-    return { added: missing.length, method }
+    const changed = repair ? await findChanged(present, places, { workers, signal, progress }) : []
+    if (changed.length > 0) lockSite(changed.map(({ path }) => path))
+    const wanted = [...missing, ...changed].sort((a, b) => b.narSize - a.narSize)
+    const counts = { added: missing.length, repaired: changed.length }
+    if (wanted.length === 0) return counts
+    const filling = { source, places, workers, signal, changed: new Set(changed) }
+    return { ...counts, method: await addPaths(wanted, filling, progress) }
   } finally {
     await workers.close()
     sweep(places, (message) => progress.warn(message))
   }
+}
+
+async function addPaths(
+  wanted: readonly PathInfo[],
+  filling: Omit<Filling, 'method'>,
+  progress: Progress,
+): Promise<PlaceMethod> {
+  const { source, places, workers } = filling
+  const bytes = wanted.reduce((sum, { narSize }) => sum + narSize, 0)
+  const { method, whyCopied } = chooseMethod(source, places)
+  if (whyCopied !== undefined) {
+    progress.warn(`the site copies ${bytes} bytes of store paths, because ${whyCopied}`)
+  }
+  const task = progress.begin('adding store paths', { paths: wanted.length, bytes })
+  const counts = { paths: 0 }
+  await watchBytes(workers, task, counts, async () => {
+    for (const batch of inBatches(wanted)) {
+      await allOrNone(batch, batch.length, async (info) => {
+        await adopt(info, { ...filling, method })
+        counts.paths++
+      })
+      await publish(batch, filling, progress)
+    }
+  })
+  task.end(`added ${plural(wanted.length, 'store path')} (${method})`)
+  return method
 }
 
 interface Filling {
@@ -74,17 +99,24 @@ interface Filling {
   method: PlaceMethod
   workers: Workers
   signal: AbortSignal
+  /** The paths whose places are taken. */
+  changed: ReadonlySet<PathInfo>
 }
 
-/** One path for each NAR hash; the largest first, because at the end all workers wait for it. */
-function missingPaths(closure: readonly PathInfo[], places: SitePlaces): PathInfo[] {
+/** One path for each NAR hash. */
+function sortPaths(
+  closure: readonly PathInfo[],
+  places: SitePlaces,
+): { present: PathInfo[]; missing: PathInfo[] } {
   const byPlace = new Map(closure.map((info) => [storedAt(places, info.narHash), info]))
-  return [...byPlace]
-    .filter(([place]) => !lstatSync(place, { throwIfNoEntry: false }))
-    .map(([, info]) => info)
-    .sort((a, b) => b.narSize - a.narSize)
+  const isThere = (place: string) => lstatSync(place, { throwIfNoEntry: false }) !== undefined
+  const { present = [], missing = [] } = Object.groupBy(byPlace, ([place]) =>
+    isThere(place) ? 'present' : 'missing',
+  )
+  return { present: present.map(([, info]) => info), missing: missing.map(([, info]) => info) }
 }
 
+/** @param paths the largest first, because at the end all workers wait for it */
 function inBatches(paths: readonly PathInfo[]): PathInfo[][] {
   const batches: PathInfo[][] = []
   let bytes = Infinity
@@ -131,13 +163,15 @@ function damaged({ directory }: SourceImage, { path }: PathInfo, why: string): N
 /** After a loss of power, each path that has its name is whole. */
 async function publish(
   batch: readonly PathInfo[],
-  { places, signal }: Filling,
+  { places, signal, changed }: Omit<Filling, 'method'>,
   progress: Progress,
 ): Promise<void> {
   const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
   await syncFileSystem(places.store, signal, quiet, adviceWithoutSync)
   for (const info of batch) {
-    renameSync(unfinishedAt(places, info), storedAt(places, info.narHash))
+    const [unfinished, place] = [unfinishedAt(places, info), storedAt(places, info.narHash)]
+    if (changed.has(info)) replace(places.store, place, unfinished)
+    else renameSync(unfinished, place)
   }
   syncDirectory(places.store)
 }

@@ -292,6 +292,43 @@ suite('an image in a site', () => {
     })
   })
 
+  test('is as its manifest says again after a repair, which waits until no server uses it', async () => {
+    const [state, source] = [freshName(), freshName()]
+    await buildSystem(workspace, 'first', source)
+    const { image } = await add(state, source)
+    const other = await addImage(state, images.second)
+    // A repair makes the directories of the image anew, with other times.
+    const { bootTree, rootImage } = image
+    const trees = [bootTree, rootImage.outside, ...rootImage.storePaths.map(({ at }) => at)]
+    const describeTrees = () => trees.flatMap((tree) => describeTree(tree))
+    const before = describeTrees()
+    const changed = rootImage.storePaths.find(({ name }) => name.includes('content-1'))
+    const files = [join(changed?.at ?? '', 'text'), join(bootTree, 'boot.ipxe')]
+    for (const file of files) {
+      // In place, as through a hard link in the source.
+      fs.chmodSync(file, 0o644)
+      fs.appendFileSync(file, 'CHANGED')
+      fs.chmodSync(file, 0o444)
+    }
+    // A build replaces files that were written to.
+    await buildSystem(workspace, 'first', source, true)
+    assert.equal((await add(state, source)).repaired, 0)
+    const repair = () => addImage(state, source, { repair: true })
+    const places = join(state, 'images')
+    await assert.rejects(repair(), netimageError('in-use', { file: places }))
+    for (const file of files) assert.match(fs.readFileSync(file, 'utf8'), /CHANGED$/)
+    other.image.release()
+    const repaired = await repair()
+    repaired.image.release()
+    assert.deepEqual([repaired.isNew, repaired.added, repaired.repaired], [false, 0, 1])
+    assert.equal(repaired.isRepaired, true)
+    assertSameLines(describeTrees(), before)
+    assert.deepEqual(leftovers(state), [])
+    const again = await repair()
+    again.image.release()
+    assert.equal(again.isRepaired, false)
+  })
+
   test('whose manifest has changed keeps all others from being removed', async () => {
     const state = freshName()
     const [first, second] = [await add(state, images.first), await add(state, images.second)]
