@@ -51,7 +51,9 @@ export async function startDhcp(
       try {
         const booted = await gate.enter(mac, asks)
         if (!booted) return { reason: nothingToBoot(mac).message }
-        return bootAnswer(machine, booted.system.loaders, address)
+        const answer = bootAnswer(machine, booted.system.loaders, address)
+        if ('reason' in answer && machine.bootClient !== undefined) gate.lacksFile(mac)
+        return answer
       } catch (error) {
         const known = asNetimageError(error)
         common.onError(known)

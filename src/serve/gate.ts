@@ -21,7 +21,7 @@ export interface BootedSystem {
 }
 
 export interface GateSettings {
-  site: Pick<Site, 'beginAttempt' | 'currentAttempt' | 'lifeOf' | 'mayRun'>
+  site: Pick<Site, 'beginAttempt' | 'currentAttempt' | 'lifeOf' | 'mayRun' | 'sign'>
   follower: Pick<Follower, 'bootOf' | 'boots'>
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
@@ -62,6 +62,8 @@ export interface Gate {
    * attempt yet, begins an attempt.
    */
   comes(boot: Pick<Boot, 'machine' | 'started'>, event: ServeEvent): void
+  /** To be called if what a machine boots has no boot file for its firmware. */
+  lacksFile(machine: string): void
   /** Whether the machine has begun an attempt. */
   hasAttempt(machine: string): boolean
   /** The systems that machines boot or run now. */
@@ -73,6 +75,10 @@ interface Entry {
   boot: number | undefined
   /** The attempt could not be written, or its generation could not be opened. */
   hasFailed?: true
+  /** The machine has asked for a boot file in its attempt. */
+  hasAsked?: true
+  /** An earlier run of the server began the attempt. */
+  isFromBefore?: true
   /** The attempt is written, but the server lacks something to open its generation. */
   unopened?: CurrentAttempt
   booted: Promise<BootedSystem | undefined>
@@ -119,6 +125,8 @@ export function createGate(settings: GateSettings): Gate {
     const boot = follower.boots().find((each) => each.machine === machine)?.started
     const booted = openCurrent(machine, current)
     const entry = keep(machine, boot, booted)
+    entry.isFromBefore = true
+    if (current.attempt.hasAsked) entry.hasAsked = true
     booted.catch((error: unknown) => {
       settings.onError(asNetimageError(error))
       setTimeout(() => {
@@ -148,13 +156,41 @@ export function createGate(settings: GateSettings): Gate {
    */
   function isNext(
     machine: string,
-    { boot }: Entry,
+    entry: Entry,
     event: ServeEvent,
     started: number,
     caller: Caller | undefined,
   ): boolean {
-    if (boot === started && (event.kind === 'nfs' || !hasFailed(machine))) return false
+    const isOther = entry.boot !== started || isOutdated(machine, entry, event)
+    if (!isOther && (event.kind === 'nfs' || !hasFailed(machine))) return false
     return begins(machine, event, caller)
+  }
+
+  /**
+   * A machine that only asked DHCP may have booted from its own disk, and starts again much later.
+   * Meanwhile something else may have been chosen for it.
+   */
+  function isOutdated(
+    machine: string,
+    { hasAsked, isFromBefore }: Entry,
+    event: ServeEvent,
+  ): boolean {
+    if (event.kind !== 'dhcp' || hasAsked) return false
+    const current = site.currentAttempt(machine)
+    if (!current || current.attempt.hasAsked) return false
+    return isFromBefore === true || bootsOther(machine, current)
+  }
+
+  /** Whether the machine is to boot another generation next. */
+  function bootsOther(machine: string, current: CurrentAttempt): boolean {
+    return site.lifeOf(machine).current !== current.generation.number
+  }
+
+  function asks(machine: string): void {
+    const entry = entries.get(machine)
+    if (!entry || entry.hasAsked) return
+    entry.hasAsked = true
+    site.sign(machine, { kind: 'asks' }, now())
   }
 
   /** Looks into the database only if the attempt has ended, because each request asks this. */
@@ -205,7 +241,11 @@ export function createGate(settings: GateSettings): Gate {
       return await openCurrent(machine, current)
     } catch (error) {
       const known = asNetimageError(error)
-      throw isOfServer(known) ? new UnopenedAttempt(known, current) : known
+      if (isOfServer(known)) throw new UnopenedAttempt(known, current)
+      // So the attempt counts for the verdict.
+      site.sign(machine, { kind: 'asks' }, now())
+      site.sign(machine, { kind: 'trouble', trouble: known.message }, now())
+      throw known
     }
   }
 
@@ -217,8 +257,8 @@ export function createGate(settings: GateSettings): Gate {
     started: number,
     caller: Caller | undefined,
   ): Entry {
-    const isCurrent = site.lifeOf(machine).current === unopened.generation.number
-    if (!isCurrent && begins(machine, event, caller)) return begin(machine, event, started)
+    if (bootsOther(machine, unopened) && begins(machine, event, caller))
+      return begin(machine, event, started)
     return keep(machine, boot, openBegun(machine, unopened))
   }
 
@@ -240,7 +280,9 @@ export function createGate(settings: GateSettings): Gate {
         // Its next requests belong to the attempt that goes on.
         entry.boot = started
       }
-      return await entry.booted
+      const booted = await entry.booted
+      if (booted && 'file' in event) asks(machine)
+      return booted
     },
     now(machine) {
       const entry = entryOf(machine)
@@ -252,6 +294,7 @@ export function createGate(settings: GateSettings): Gate {
         settings.onError(asNetimageError(error))
       })
     },
+    lacksFile: asks,
     hasAttempt: (machine) => entries.has(machine) || site.mayRun(machine),
     systems: () => [...entries.values()].flatMap(({ ready }) => (ready ? [ready.system] : [])),
   }

@@ -32,6 +32,7 @@ const attemptSchema = v.object({
   keptImages: v.array(v.string()),
   startedAt: milliseconds,
   from: milliseconds,
+  hasAsked: v.exactOptional(v.literal(true)),
   outcome: v.picklist(['running', 'good', 'failed', 'void']),
   reason: v.exactOptional(v.string()),
   step: v.exactOptional(v.picklist(bootSteps)),

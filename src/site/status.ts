@@ -18,7 +18,7 @@ export interface MachineStatus {
 }
 
 /** Without times in the uptime of servers and the numbers of verdicts: they tell a person nothing. */
-export type ShownAttempt = Omit<Attempt, 'from' | 'upFrom' | 'unseenFrom'>
+export type ShownAttempt = Omit<Attempt, 'from' | 'hasAsked' | 'upFrom' | 'unseenFrom'>
 export type ShownGeneration = Omit<Generation, 'spent' | 'verdictNumber' | 'begun'>
 
 /** @param uptime the time in which servers ran, until now. Milliseconds. */
@@ -47,7 +47,7 @@ export function statusOf(life: Life, name: string | undefined, uptime: number): 
 }
 
 export function shownAttempt(attempt: Attempt): ShownAttempt {
-  const { from: _, upFrom: _up, unseenFrom: _unseen, ...shown } = attempt
+  const { from: _, hasAsked: _asked, upFrom: _up, unseenFrom: _unseen, ...shown } = attempt
   return shown
 }
 

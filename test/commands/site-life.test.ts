@@ -68,7 +68,7 @@ suite('netimage site', () => {
     ]
     assert.match(detail.stdout, new RegExp(`^${lines.join('\n')}\n$`))
     const { stdout } = await netimage(['site', 'status', mac, '--json', '--state', state])
-    assert.doesNotMatch(stdout, /"(from|upFrom|unseenFrom|spent)"/)
+    assert.doesNotMatch(stdout, /"(from|hasAsked|upFrom|unseenFrom|spent)"/)
   })
 
   test('goes back and decides as a person says', async () => {

@@ -186,6 +186,38 @@ suite('the gate of boots', () => {
     assert.deepEqual(await boots(ipxe), ['a 1'])
   })
 
+  test('gives a machine that only asked DHCP what was chosen since then', async () => {
+    const { state, boots, site } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    assert.deepEqual(await boots([discover, discover]), ['a 1'])
+    await site.assign(mac, image('b'), 0, 'person')
+    assert.deepEqual(await boots([discover, discover]), ['b 2'])
+    for (let minutes = 1; minutes <= 20; minutes++) site.tick(2_000_000 + minutes * 60_000)
+    assert.deepEqual(
+      site.lifeOf(mac).attempts.map(({ outcome }) => outcome),
+      ['void', 'running'],
+    )
+    site.close(0)
+    const second = start(state)
+    assert.deepEqual(await second.boots([discover, file('boot.ipxe')]), ['b 3'])
+    await second.site.assign(mac, image('c'), 0, 'person')
+    assert.deepEqual(await second.boots([discover, file('kernel'), mount]), ['b 3'])
+  })
+
+  for (const [what, event] of [
+    ['a file that its image may lack', file('missing')],
+    ['what DHCP has no file for', discover],
+  ] as const) {
+    test(`lets the time of a trial count if the machine asks for ${what}`, async () => {
+      const { boots, site, gate } = start()
+      await site.assign(mac, image('a'), 0, 'person')
+      await boots([event])
+      if (event.kind === 'dhcp') gate.lacksFile(mac)
+      for (let minutes = 0; minutes <= 10; minutes++) site.tick(2_000_000 + minutes * 60_000)
+      assert.equal(site.lifeOf(mac).generations[0]?.verdict, 'bad')
+    })
+  }
+
   test('lets only a good generation boot if the disk is full', async () => {
     const { boots, site, errors, disk } = start()
     disk.isFull = true
@@ -256,6 +288,10 @@ suite('the gate of boots', () => {
         await assert.rejects(started.boots([event]), netimageError('image-damaged', {}))
       }
       assert.deepEqual(await started.boots([...pi, mount]), ['a 5'])
+      assert.match(
+        started.site.lifeOf(mac).generations[1]?.reason ?? '',
+        /^it started again 3 times, the last time without another sign \(the manifest has changed\)$/,
+      )
     })
   })
 

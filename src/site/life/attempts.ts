@@ -24,6 +24,8 @@ import { withoutWish } from './states.ts'
 export type Sign =
   /** It did something with its root. */
   | { kind: 'alive' }
+  /** It asks for a boot file, or the server has none for it. */
+  | { kind: 'asks' }
   | { kind: 'step'; step: BootStep }
   | { kind: 'trouble'; trouble: string }
   /** Its profile names this system, to be booted next. */
@@ -95,12 +97,14 @@ function noteBegun(life: Life, generation: Generation, attempt: number): Life {
 /** What a machine does belongs to its last attempt, also if that is decided already. */
 export function see(life: Life, sign: Sign, now: Now): Changed {
   if (life.attempts.length === 0) return unchanged(life)
-  const seen = comeBack({ ...life, lastSign: now.uptime }, now)
+  const back = comeBack({ ...life, lastSign: now.uptime }, now)
+  const seen = isAsking(sign) ? ask(back, now) : back
   const attempt = lastAttempt(seen)
   const generation = generationOf(seen, attempt?.generation)
   if (!attempt || !generation) return unchanged(seen)
   switch (sign.kind) {
     case 'alive':
+    case 'asks':
       return unchanged(seen)
     case 'trouble':
       if (attempt.outcome !== 'running') return unchanged(seen)
@@ -126,6 +130,7 @@ export function tick(life: Life, now: Now, policy: Policy): Changed {
     const hasSettled = isProven || now.uptime - upFrom >= policy.settle
     return hasSettled ? succeed(life, attempt, generation) : unchanged(life)
   }
+  if (!attempt.hasAsked) return unchanged(life)
   const isTrial = generation.verdict === 'trial'
   const took = now.uptime - attempt.from
   const isOver = isTrial ? isLate(generation, took, policy) : took >= policy.deadline
@@ -193,6 +198,18 @@ function comeBack(life: Life, now: Now): Life {
   })
 }
 
+/** A machine that only asks DHCP may go on and boot its own disk, or from another server. */
+function isAsking(sign: Sign): boolean {
+  if (sign.kind === 'step') return isAfter(sign.step, 'dhcp')
+  return sign.kind === 'asks' || sign.kind === 'bless'
+}
+
+function ask(life: Life, now: Now): Life {
+  const attempt = runningAttempt(life)
+  if (!attempt || attempt.hasAsked) return life
+  return withAttempt(life, { ...attempt, hasAsked: true, from: now.uptime })
+}
+
 function reach(
   life: Life,
   attempt: Attempt,
@@ -248,10 +265,14 @@ function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): C
   if (!generation) return unchanged(life)
   const { machine } = life
   const { number } = generation
-  if (attempt.unseenFrom !== undefined) {
-    const reason = 'the server ended while the machine booted'
-    const ended = withAttempt(life, { ...attempt, outcome: 'void', reason })
-    return { life: ended, told: [{ machine, kind: 'attempt void', generation: number, reason }] }
+  const whyVoid =
+    attempt.unseenFrom === undefined
+      ? 'the machine asked for no boot file'
+      : 'the server ended while the machine booted'
+  if (attempt.unseenFrom !== undefined || !attempt.hasAsked) {
+    const ended = withAttempt(life, { ...attempt, outcome: 'void', reason: whyVoid })
+    const told = { machine, kind: 'attempt void', generation: number, reason: whyVoid } as const
+    return { life: ended, told: [told] }
   }
   const moment = momentOf(attempt)
   const reason = `started again ${moment}`

@@ -70,8 +70,13 @@ export interface Attempt {
    */
   keptImages: readonly string[]
   startedAt: number
-  /** The uptime at the start, without the time in which the machine could not be seen. */
+  /**
+   * The uptime since which its time counts, without the time in which the machine could not be seen:
+   * its start, or the moment from which `hasAsked` is set.
+   */
   from: number
+  /** The machine has asked for a boot file or its root. Until then, the attempt is not judged. */
+  hasAsked?: true
   outcome: 'running' | 'good' | 'failed' | 'void'
   reason?: string
   /** The furthest step. */

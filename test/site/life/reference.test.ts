@@ -10,6 +10,8 @@ import { simulate } from './support/simulate.ts'
 type Event =
   | { kind: 'assign'; image: string }
   | { kind: 'begin' }
+  | { kind: 'dhcp' }
+  | { kind: 'asks' }
   | { kind: 'bless'; isOther: boolean }
   | { kind: 'alive' }
   | { kind: 'wait'; seconds: number }
@@ -24,6 +26,8 @@ const events: fc.Arbitrary<Event> = fc.oneof(
     }),
   },
   { weight: 6, arbitrary: fc.constant({ kind: 'begin' as const }) },
+  { weight: 2, arbitrary: fc.constant({ kind: 'dhcp' as const }) },
+  { weight: 2, arbitrary: fc.constant({ kind: 'asks' as const }) },
   {
     weight: 4,
     arbitrary: fc.record({ kind: fc.constant('bless' as const), isOther: fc.boolean() }),
@@ -54,6 +58,7 @@ interface Tried {
   made: Made
   outcome: 'running' | 'good' | 'failed' | 'void'
   isSeen: boolean
+  hasAsked: boolean
   age: number
   up?: number
 }
@@ -92,14 +97,21 @@ function reference(history: readonly Event[]) {
         break
       }
       case 'begin':
-        if (running) end(running, running.isSeen ? 'failed' : 'void')
+      case 'dhcp':
+        if (running) end(running, running.isSeen && running.hasAsked ? 'failed' : 'void')
         if (next.wanted?.verdict === 'trial' && next.wanted.takes >= deadline) condemn(next.wanted)
         if (!next.wanted) break
-        tries.push({ made: next.wanted, outcome: 'running', isSeen: true, age: 0 })
+        tries.push({
+          ...{ made: next.wanted, outcome: 'running', isSeen: true, age: 0 },
+          hasAsked: event.kind === 'begin',
+        })
+        break
+      case 'asks':
+        if (running) running.isSeen = running.hasAsked = true
         break
       case 'bless':
         if (!running) break
-        running.isSeen = true
+        running.isSeen = running.hasAsked = true
         if (!event.isOther) running.up ??= 0
         break
       case 'alive':
@@ -109,7 +121,7 @@ function reference(history: readonly Event[]) {
         if (running) running.isSeen = false
         break
       case 'wait': {
-        if (!running?.isSeen) break
+        if (!running?.isSeen || !running.hasAsked) break
         const { made } = running
         running.age += event.seconds
         made.takes += event.seconds
@@ -141,8 +153,9 @@ function played(history: readonly Event[]) {
       case 'assign':
         machine.assign(event.image)
         break
-      case 'begin': {
-        const generation = machine.begin()
+      case 'begin':
+      case 'dhcp': {
+        const generation = event.kind === 'begin' ? machine.begin() : machine.asksDhcp()
         if (generation !== undefined) bound.push(generation)
         break
       }
@@ -153,7 +166,8 @@ function played(history: readonly Event[]) {
         else machine.bless()
         break
       case 'alive':
-        machine.see({ kind: 'alive' })
+      case 'asks':
+        machine.see(event)
         break
       case 'wait':
         machine.wait(event.seconds * 1000)

@@ -158,6 +158,36 @@ suite('a trial', () => {
 })
 
 suite('an attempt', () => {
+  test('of a machine that only asks DHCP is not judged, and counts for nothing', () => {
+    const machine = madeGood('a')
+    machine.asksDhcp()
+    machine.wait(60 * minutes)
+    assert.equal(machine.life.alarm, undefined)
+    machine.assign('b')
+    for (let round = 0; round < 4; round++) {
+      assert.equal(machine.asksDhcp(), 2)
+      machine.wait(60 * minutes)
+    }
+    assert.equal(machine.verdict(2), 'trial')
+    assert.deepEqual(
+      machine.life.attempts.map(({ outcome }) => outcome),
+      ['good', 'void', 'void', 'void', 'void', 'running'],
+    )
+    assert.equal(machine.generation(2)?.failures, 0)
+  })
+
+  test('has its time from the first boot file on, also if the loader stops then', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.asksDhcp()
+    machine.wait(9 * minutes)
+    machine.see({ kind: 'step', step: 'loader' })
+    machine.wait(10 * minutes - 1)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.wait(1)
+    assert.equal(machine.verdict(2), 'bad')
+  })
+
   test('that the end of the server cut counts for nothing', () => {
     const machine = madeGood('a')
     machine.assign('b')

@@ -47,6 +47,7 @@ export function simulate(machine = 'dc:a6:32:01:02:03') {
         return 'refused' in assigned ? { life, told: [] } : assigned
       }),
     begin: () => site.begin(machine),
+    asksDhcp: () => site.asksDhcp(machine),
     see: (sign: Sign) => site.see(machine, sign),
     bless: () => site.bless(machine),
     wait: (milliseconds: number) => site.wait(milliseconds),
@@ -88,6 +89,12 @@ export function simulateSite() {
     },
     /** @returns the number of the generation that the machine is bound to */
     begin(name: string): number | undefined {
+      const bound = site.asksDhcp(name)
+      site.see(name, { kind: 'asks' })
+      return bound
+    },
+    /** The machine begins an attempt, and asks for no boot file so far. */
+    asksDhcp(name: string): number | undefined {
       const store: Lives = {
         of,
         keep: (life) => void lives.set(life.machine, life),
