@@ -3,7 +3,7 @@ import { NetimageError } from '../errors.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import { findKnown, type Assigned } from '../site/life/choose.ts'
-import { keptOf, type Generation, type Life } from '../site/life/life.ts'
+import { keptOf, type Candidate, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
 import type { OpenSystems } from './open-systems.ts'
@@ -20,6 +20,8 @@ export interface PublishingSurroundings {
       machine: string,
     ): { fileSystem: FileSystem; system: { publishImage: PublishImage } } | undefined
   }
+  /** Whether the layers of machines are reset at each boot. */
+  ephemeral: boolean
   onError: (error: NetimageError) => void
 }
 
@@ -28,6 +30,7 @@ export function startPublishing({
   site,
   systems,
   machines,
+  ephemeral,
   onError,
 }: PublishingSurroundings): Publishing {
   function rootOf(machine: string) {
@@ -38,10 +41,13 @@ export function startPublishing({
   async function take(machine: string, published: Published): Promise<Taken | Refusal> {
     const { id, image, keptImages, system, blesses } = published
     const { toplevel } = system
-    const candidate = { image, published: id, keptImages, toplevel, blesses }
+    return await assign(machine, { image, published: id, keptImages, toplevel, blesses })
+  }
+
+  async function assign(machine: string, candidate: Candidate): Promise<Taken | Refusal> {
     // The machine may have left the image while its boot files were made. From here on the image
     // stays: it is open until it is assigned, and needed afterwards.
-    await systems.openImage(image)
+    await systems.openImage(candidate.image)
     const assigned = await site.assign(machine, candidate, Date.now(), 'machine')
     if ('refused' in assigned) return wasBad(machine, assigned.refused)
     return taken(machine, assigned)
@@ -69,16 +75,26 @@ export function startPublishing({
   return createPublishing({
     ...{ rootOf, take, onError },
     directoryOf: (machine) => publishedOf(state, machine),
-    known(machine, toplevel) {
+    async known(machine, toplevel) {
       const known = findKnown(site.lifeOf(machine), { toplevel })
-      if (!known) return undefined
-      if ('refused' in known) return wasBad(machine, known.refused)
-      const isImage = known.generation.published === undefined
-      return known.result === 'same' && isImage ? taken(machine, known) : undefined
+      if (known && 'refused' in known) return wasBad(machine, known.refused)
+      // An image has the boot files of its system, also those that only its build can make.
+      if (known && known.generation.published === undefined) {
+        if (known.result === 'same') return taken(machine, known)
+        const { image, blesses } = known.generation
+        return await assign(machine, { image, toplevel, blesses })
+      }
+      return ephemeral ? isGoneAtNextBoot : undefined
     },
     needed: (machine) =>
       new Set(keptOf(site.lifeOf(machine)).flatMap(({ published }) => published ?? [])),
   })
+}
+
+/** The system is only in the files of the machine. */
+const isGoneAtNextBoot: Refusal = {
+  why: 'the server removes all that the machine wrote at its next boot (serve --ephemeral), and the system with it',
+  hint: 'Build an image of the system, and assign it on the server: netimage site add, netimage site assign.',
 }
 
 function wasBad(machine: string, { number, reason }: Generation): Refusal {

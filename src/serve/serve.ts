@@ -158,7 +158,10 @@ function wire(
     },
   })
   const roots: RootWatch = watchRoots({ machines, onSign, report: both(attention) })
-  const publishing = startPublishing({ state, site, systems, machines, onError })
+  const publishing = startPublishing({
+    ...{ state, site, systems, machines, onError },
+    ephemeral: request.ephemeral ?? false,
+  })
   unfinished.defer(() => publishing.close())
   const defaultSystems = images.map(({ open }) => open)
   return {

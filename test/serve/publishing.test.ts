@@ -27,11 +27,13 @@ const { toplevel, files } = systemOf('published')
  * @param onLook called after the server has looked at the life of the machine
  * @param image what the machine boots at first
  * @param state the state directory
+ * @param ephemeral whether the layer of the machine is reset at each boot
  */
 async function start(
   onLook: (state: string) => void = () => {},
   image: Partial<Candidate> = {},
   state = freshName(),
+  ephemeral = false,
 ) {
   const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
   const root = makeRoot(freshName())
@@ -42,7 +44,7 @@ async function start(
   const errors: Error[] = []
   const system = { publishImage: imageIn(freshName(), {}) }
   const publishing = startPublishing({
-    state,
+    ...{ state, ephemeral },
     site: {
       assign: (machine, own, at, by) => site.assign(machine, own, at, by),
       lifeOf(machine) {
@@ -128,6 +130,30 @@ test('nixos-rebuild makes no generation of the system that the image of the mach
   )
   assert.deepEqual(world.site.lifeOf(mac), before)
   assert.ok(!existsSync(publishedOf(world.state, mac)))
+})
+
+// Signed boot files, for example, cannot be made for a system that a machine publishes.
+test('nixos-rebuild back to the system of the last good image makes no boot files', async () => {
+  await using world = await start(() => {}, { toplevel })
+  say(world.state, 1, 'good')
+  await world.site.assign(mac, candidate('other image'), 0, 'person')
+  assert.match(
+    await world.publish('back'),
+    /status published\n.*generation 1 of this machine\..*\n.*boots it next: it was good before/,
+  )
+  assert.equal(world.site.lifeOf(mac).current, 1)
+  assert.ok(!existsSync(publishedOf(world.state, mac)))
+})
+
+test('nixos-rebuild is refused if the layer of the machine is reset at each boot', async () => {
+  await using world = await start(() => {}, {}, freshName(), true)
+  assert.match(
+    await world.publish('built'),
+    /status refused\n.*serve --ephemeral.*\nsay Build an image/,
+  )
+  assert.equal(world.site.lifeOf(mac).generations.length, 1)
+  await using other = await start(() => {}, { toplevel }, freshName(), true)
+  assert.match(await other.publish('same'), /status published\n.*\n.*boots it already/)
 })
 
 test('nixos-rebuild does not bring back the system of an image that was bad', async () => {

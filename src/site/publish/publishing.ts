@@ -45,9 +45,9 @@ export interface PublishingSettings {
   directoryOf: (machine: string) => string
   /**
    * The answer if no boot files are to be made: the machine boots an image of this system already, or
-   * must not get this system again.
+   * must not get this system.
    */
-  known: (machine: string, toplevel: StorePath) => Taken | Refusal | undefined
+  known: (machine: string, toplevel: StorePath) => Promise<Taken | Refusal | undefined>
   /**
    * Makes a generation of the machine from the published system. The same published system may come
    * again: after a restart, or if the machine could not be told. Then it is the same generation. It
@@ -168,7 +168,7 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   ): Promise<Omit<Answer, 'id'> | undefined> {
     const warnings: string[] = []
     try {
-      const known = knownOf(machine, toplevel)
+      const known = await knownOf(machine, toplevel)
       if (known) return 'why' in known ? refuse(known) : { status: 'published', ...known }
       const published = await publish({
         ...{ view: root.fileSystem, image: root.image, toplevel, signal },

@@ -70,7 +70,7 @@ function makeWorld(
       return { fileSystem, image }
     },
     directoryOf: () => published,
-    known: () => undefined,
+    known: () => Promise.resolve(undefined),
     async take(_machine, { id, bootTree, system, blesses, keptImages: kept }) {
       keptImages.push(kept)
       blessing.push(blesses)
@@ -201,7 +201,7 @@ suite('a request to publish', () => {
     const refusal = { why: 'it is bad', hint: 'Build another.' }
     const refused =
       'id one\nstatus refused\nsay The server does not boot this system: it is bad.\nsay Build another.\n'
-    const before = makeWorld({ known: () => refusal })
+    const before = makeWorld({ known: () => Promise.resolve(refusal) })
     try {
       before.request(requestFor(toplevel))
       assert.equal(await before.answerTo('one'), refused)
@@ -335,11 +335,11 @@ suite('a request to publish', () => {
     const world = makeWorld({
       rootOf: () => ({ fileSystem, image }),
       known() {
-        if (++refusals > 1) return undefined
+        if (++refusals > 1) return Promise.resolve(undefined)
         plant(after.fileSystem, `${folder}/request`, { file: requestFor(toplevel) })
         fileSystem = after.fileSystem
         world.notice()
-        return { why: 'the root of the first start was closed' }
+        return Promise.resolve({ why: 'the root of the first start was closed' })
       },
     })
     try {
@@ -367,7 +367,7 @@ suite('a request to publish', () => {
       },
       known() {
         ;({ fileSystem } = after)
-        return undefined
+        return Promise.resolve(undefined)
       },
     })
     try {
@@ -518,7 +518,7 @@ test('a machine that asks 10,000 times gets only its latest request answered, an
     now: () => time,
     known: () => {
       looks++
-      return { why: 'it is bad' }
+      return Promise.resolve({ why: 'it is bad' })
     },
   })
   const turn = async () => {
