@@ -28,6 +28,9 @@ const zeros = Buffer.alloc(block)
 const syncedBytes = 64 * 2 ** 20
 const readAsync = promisify(read)
 
+/** Whether a copy is on the disk when the function ends, or the caller syncs the copy. */
+type Synced = 'now' | 'later'
+
 /**
  * Copies a file and waits until the copy is on the disk. Its owner can write to the copy. After an
  * error there is no copy.
@@ -36,12 +39,17 @@ const readAsync = promisify(read)
  * @param to a name that does not exist yet; no link is followed there
  * @param bytes the copy has at least this many of the first bytes
  */
-export function copyFile(source: number, to: string, bytes = Infinity): void {
-  if (cloneFile(source, to)) return
+export function copyFile(
+  source: number,
+  to: string,
+  bytes = Infinity,
+  synced: Synced = 'now',
+): void {
+  if (cloneFile(source, to, synced)) return
   const file = openSync(to, 'wx', 0o600)
   try {
     copySparse(source, file, bytes)
-    fsyncSync(file)
+    if (synced === 'now') fsyncSync(file)
   } catch (error) {
     rmSync(to, { force: true })
     throw error
@@ -49,9 +57,6 @@ export function copyFile(source: number, to: string, bytes = Infinity): void {
     closeSync(file)
   }
 }
-
-/** Whether a copy is on the disk when the function ends, or the caller syncs the copy. */
-export type Synced = 'now' | 'later'
 
 /** As `copyFile`, but only if the file system can share the data. @returns whether it could */
 export function cloneFile(source: number, to: string, synced: Synced = 'now'): boolean {
@@ -125,7 +130,6 @@ export async function copyBeginning(
   to: string,
   bytes: number,
   beforePiece: (bytes: number) => void,
-  synced: Synced = 'now',
 ): Promise<void> {
   const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes))
   const source = openSource()
@@ -148,7 +152,7 @@ export async function copyBeginning(
       if (isDue) await target.datasync()
     }
     await target.truncate(offset)
-    if (synced === 'now') await target.sync()
+    await target.sync()
   } catch (error) {
     await rm(to, { force: true })
     throw error

@@ -2,13 +2,12 @@
  * Copies that a binding needs and that would take long. They are made before the layer is bound, while
  * the server goes on to serve. Then the binding only gives them their names: see bind-data.ts.
  */
-import { closeSync, existsSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
+import { closeSync, existsSync, renameSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 import { fileSystemError } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { cloneFile, copyBeginning } from './copy-file.ts'
+import { cloneFile, copyBeginning, copyFile } from './copy-file.ts'
 import { openFloor, type Floor } from './floor.ts'
 import { syncFiles } from './sync-files.ts'
 
@@ -40,7 +39,10 @@ export function preparedCopy(folder: string, node: NodeId): string {
   return join(folder, `copy-bind-${node.toString(16)}`)
 }
 
-/** Small copies are synced together, since syncing each takes much longer than copying it. */
+/**
+ * Smaller files are copied at once, one after the other, and synced together: syncing each, and even
+ * waiting for each step, takes much longer than copying it. Bytes.
+ */
 const large = 2 ** 20
 /** So many small copies at a time, so that no other sync has to wait long. */
 const most = { files: 1000, bytes: 64 * 2 ** 20 }
@@ -62,13 +64,13 @@ export async function prepareCopies(needed: UnpreparedCopies, signal: AbortSigna
     bytes = 0
     if (nodes.length === 0) return
     await syncFiles(folder, () => nodes.map((node) => basename(partOf(folder, node))))
-    for (const node of nodes) await rename(partOf(folder, node), preparedCopy(folder, node))
+    for (const node of nodes) renameSync(partOf(folder, node), preparedCopy(folder, node))
   }
 
   async function copyAll(): Promise<void> {
     const floor = openFloor(folder)
     for (const copy of needed.copies) {
-      // Also lets the server answer others if the file system clones the file at once.
+      // Lets the server answer others.
       await new Promise<void>((resolve) => void setImmediate(resolve))
       signal.throwIfAborted()
       if (existsSync(preparedCopy(folder, copy.node))) continue
@@ -107,21 +109,17 @@ async function makePart(
   floor: Floor,
 ): Promise<void> {
   const part = partOf(folder, node)
-  await rm(part, { force: true })
-  floor.take(0, 1)
-  if (isCloned(open, part)) return
-  const beforePiece = (piece: number) => {
-    signal.throwIfAborted()
-    floor.take(piece)
-  }
-  await copyBeginning(open, part, bytes, beforePiece, bytes > large ? 'now' : 'later')
-}
-
-function isCloned(open: () => number, to: string): boolean {
+  rmSync(part, { force: true })
+  floor.take(bytes > large ? 0 : bytes, 1)
   const source = open()
   try {
-    return cloneFile(source, to, 'later')
+    if (bytes <= large) copyFile(source, part, bytes, 'later')
+    if (bytes <= large || cloneFile(source, part, 'later')) return
   } finally {
     closeSync(source)
   }
+  await copyBeginning(open, part, bytes, (piece) => {
+    signal.throwIfAborted()
+    floor.take(piece)
+  })
 }
