@@ -156,18 +156,13 @@ export function lastBindingOf(layer: StoredLayer): { id?: string } | undefined {
 export async function restoreSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
   mustBeName(name)
   await withLayer(layer, async () => {
-    try {
-      await copyFromSnapshot(layer, name)
-    } finally {
-      // The contents from before or, if this failed, the copies.
-      sweep(layer.directory, warn)
-    }
+    await copyFromSnapshot(layer, name)
+    sweep(layer.directory, warn)
   })
 }
 
 /**
- * As `restoreSnapshot`, but the contents from before, and copies if this fails, stay until they are
- * swept.
+ * As `restoreSnapshot`, but the contents from before stay until they are swept.
  *
  * @param layer whose lock the caller holds
  */
@@ -181,7 +176,7 @@ export async function copyFromSnapshot(
   const source = snapshotOf(layer, name)
   try {
     // The images of the snapshot, and not those that the machine had last.
-    const { image, keptImages, kept } = readBoundOf(source, record) ?? record
+    const { image, keptImages, kept } = readBoundOf(source, record) ?? ifEmpty(source, record)
     const bound = { image, keptImages, kept }
     const copied = { ...record, ...bound, name: newName(), created: Date.now() }
     const contents = join(layer.directory, copied.name)
@@ -192,6 +187,8 @@ export async function copyFromSnapshot(
     syncDirectory(layer.directory)
     writeRecord(layer.directory, restored)
   } catch (error) {
+    // The server tries again and again, so no copies may pile up.
+    sweep(layer.directory, () => {})
     throw notRestored(layer, name, error)
   }
 }
@@ -240,6 +237,16 @@ function noSnapshot(layer: StoredLayer, name: string): NetimageError {
   return new NetimageError('path-not-found', `${layer.machine} has no snapshot ${name}`, {
     details: { file: snapshotOf(layer, name) },
     hint,
+  })
+}
+
+/** @throws `NetimageError` `bad-state` if the snapshot has a database: then it is damaged */
+function ifEmpty(snapshot: string, record: LayerRecord): LayerRecord {
+  const file = databaseFile(snapshot)
+  if (!existsSync(file)) return record
+  throw new NetimageError('bad-state', `the database ${file} is damaged`, {
+    details: { file },
+    hint: 'Restore another snapshot. The layer is as it was before.',
   })
 }
 

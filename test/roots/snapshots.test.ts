@@ -5,7 +5,8 @@ import { readdirSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import { restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
+import { copyFromSnapshot, restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
+import { withLayer } from '../../src/roots/store.ts'
 import { layerOf } from '../../src/roots/stored-layer.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -31,10 +32,16 @@ for (const [what, make] of Object.entries(damage)) {
     await inMachine((system) => put(system, 'first', 'first'))
     await takeSnapshot(layer, 'first')
     await inMachine((system) => put(system, 'later', 'later'))
-    make(join(layer.directory, 'snapshots/first/layer.sqlite'))
+    const file = join(layer.directory, 'snapshots/first/layer.sqlite')
+    make(file)
     const names = readdirSync(layer.directory)
-    await assert.rejects(restoreSnapshot(layer, 'first', assert.fail), netimageError('bad-state'))
-    assert.deepEqual(readdirSync(layer.directory), names)
+    for (const restore of [
+      () => restoreSnapshot(layer, 'first', assert.fail),
+      () => withLayer(layer, () => copyFromSnapshot(layer, 'first')),
+    ]) {
+      await assert.rejects(restore(), netimageError('bad-state', { file }))
+      assert.deepEqual(readdirSync(layer.directory), names)
+    }
     assert.equal(await inMachine((system) => read(system, 'later')), 'later')
   })
 }
