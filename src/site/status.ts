@@ -56,8 +56,9 @@ export function shownGeneration(generation: Generation): ShownGeneration {
   return shown
 }
 
-function saysOf({ outcome, step, upFrom, unseenFrom }: Attempt): string {
+function saysOf({ outcome, step, bootId, upFrom, unseenFrom }: Attempt): string {
   if (outcome === 'good') return 'up'
+  if (outcome === 'failed' && bootId !== undefined) return 'failed: it came up too late, and runs'
   if (outcome !== 'running') return outcome
   if (unseenFrom !== undefined) return 'not seen since the server started'
   if (upFrom !== undefined) return 'up, not settled yet'
@@ -101,6 +102,8 @@ function powerOf(
   uptime: number,
 ): string[] {
   if (attempt?.outcome !== 'failed' || uptime - attempt.from < hungMs) return []
+  // A machine that told its boot id after its attempt had failed is up.
+  if (attempt.bootId !== undefined) return []
   const then = next ? `generation ${next.number}` : 'the image of the server'
   return [
     `it has not come up and has not started again: switch its power off and on, and it boots ${then}`,

@@ -21,6 +21,19 @@ test('a machine that hangs is an alarm when it has had the time to start again b
   assert.deepEqual(alarms(), [])
 })
 
+test('a machine that came up too late runs, and nobody is to switch its power', () => {
+  const machine = simulate()
+  machine.assign('a')
+  machine.begin()
+  machine.wait(11 * minutes)
+  assert.equal(machine.verdict(1), 'bad')
+  machine.bless()
+  machine.wait(20 * minutes)
+  const { alarms, last } = statusOf(machine.life, undefined, machine.now.uptime)
+  assert.deepEqual(alarms, [])
+  assert.equal(last?.says, 'failed: it came up too late, and runs')
+})
+
 test('the status tells each reason once, and without colons in a row', () => {
   const machine = simulate()
   machine.assign('a')
