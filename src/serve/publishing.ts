@@ -2,6 +2,7 @@
 import { NetimageError } from '../errors.ts'
 import { toStorePath, type StorePath } from '../nix/store-path.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import { specialisationsOf } from '../site/candidate.ts'
 import { findKnown, type Assigned } from '../site/life/choose.ts'
 import { keptOf, type Candidate, type Generation, type Life } from '../site/life/life.ts'
 import { createPublishing, type Publishing, type Taken } from '../site/publish/publishing.ts'
@@ -41,7 +42,9 @@ export function startPublishing({
   async function take(machine: string, published: Published): Promise<Taken | Refusal> {
     const { id, image, keptImages, system, blesses } = published
     const { toplevel } = system
-    return await assign(machine, { image, published: id, keptImages, toplevel, blesses })
+    const specialisations = specialisationsOf(system)
+    const more = { published: id, keptImages, specialisations, blesses }
+    return await assign(machine, { image, toplevel, ...more })
   }
 
   async function assign(machine: string, candidate: Candidate): Promise<Taken | Refusal> {

@@ -1,5 +1,5 @@
 /** Makes a candidate of an image of the site. */
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import { baseNameOf } from '../nix/store-path.ts'
 import { findStoreFile } from '../nixos/store-files.ts'
@@ -10,7 +10,7 @@ export const blessUnit = 'etc/systemd/system/netimage-bless.service'
 
 interface OfSite {
   id: string
-  manifest: { system: { toplevel: string } }
+  manifest: { system: { toplevel: string; entries: readonly { init: string }[] } }
   rootImage: { storePaths: readonly { name: string; at: string }[] }
 }
 
@@ -22,5 +22,11 @@ export async function candidateOf({ id, manifest, rootImage }: OfSite): Promise<
     (path) => Promise.resolve(places.get(baseNameOf(path))),
     join(toplevel, blessUnit),
   )
-  return { image: id, toplevel, blesses: unit !== undefined }
+  const specialisations = specialisationsOf(manifest.system)
+  return { image: id, toplevel, specialisations, blesses: unit !== undefined }
+}
+
+/** The systems of the boot entries besides the first, which is the system itself. */
+export function specialisationsOf({ toplevel, entries }: OfSite['manifest']['system']): string[] {
+  return entries.map(({ init }) => dirname(init)).filter((system) => system !== toplevel)
 }

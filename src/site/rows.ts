@@ -14,6 +14,7 @@ const generationSchema = v.object({
   toplevel: v.string(),
   published: v.exactOptional(v.string()),
   keptImages: v.exactOptional(v.array(v.string())),
+  specialisations: v.exactOptional(v.array(v.string())),
   blesses: v.boolean(),
   madeAt: milliseconds,
   verdict: v.picklist(['trial', 'good', 'bad']),

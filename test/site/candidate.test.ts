@@ -23,7 +23,12 @@ function imageWith(units: readonly string[]) {
   for (const unit of units) writeFileSync(join(at(unitsOf), unit), '')
   return {
     id: 'id',
-    manifest: { system: { toplevel: `/nix/store/${system}` } },
+    manifest: {
+      system: {
+        toplevel: `/nix/store/${system}`,
+        entries: [system, 'x-special'].map((name) => ({ init: `/nix/store/${name}/init` })),
+      },
+    },
     rootImage: { storePaths: names.map((name) => ({ name, at: at(name) })) },
   }
 }
@@ -35,5 +40,6 @@ test('a system blesses if it has the unit of our module', async () => {
   assert.deepEqual(without, {
     ...{ image: 'id', blesses: false },
     toplevel: `/nix/store/${hash}-system`,
+    specialisations: ['/nix/store/x-special'],
   })
 })

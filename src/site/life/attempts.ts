@@ -236,7 +236,9 @@ function bless(
   if (life.attempts.some((each) => each.bootId === bootId)) return unchanged(life)
   const { machine } = life
   const { number } = generation
-  if (toplevel !== generation.toplevel) {
+  const isOfGeneration =
+    toplevel === generation.toplevel || generation.specialisations?.includes(toplevel) === true
+  if (!isOfGeneration) {
     // The machine may write its note as often as it likes.
     if (attempt.otherSystem !== undefined) return unchanged(life)
     const reason = `the machine runs ${toplevel} instead of ${generation.toplevel}`

@@ -30,6 +30,8 @@ export interface Candidate {
    * it published the system. The system may refer to them.
    */
   keptImages?: readonly string[]
+  /** The specialisations that the machine can boot in place of the system itself. */
+  specialisations?: readonly string[]
   /** Whether the system notes that its boot is good, as a system with our module does. */
   blesses: boolean
 }

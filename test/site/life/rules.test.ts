@@ -133,6 +133,18 @@ suite('a trial', () => {
     assert.equal(machine.verdict(2), 'bad')
   })
 
+  test('is good if the machine boots a specialisation of its system', () => {
+    const machine = simulate()
+    const specialisations = ['/nix/store/special']
+    machine.apply((life) =>
+      assignAllowed(life, candidate('a', { specialisations }), machine.now, 'person'),
+    )
+    machine.begin()
+    machine.see({ kind: 'bless', bootId: 'x', toplevel: '/nix/store/special' })
+    machine.wait(2 * minutes)
+    assert.equal(machine.verdict(1), 'good')
+  })
+
   test('is not good by the note of an earlier boot', () => {
     const machine = simulate()
     machine.assign('a')
