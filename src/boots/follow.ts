@@ -39,8 +39,8 @@ export interface FollowSettings {
   isServed: (machine: string) => boolean
   /** Whether the boots of the machine may be forgotten if there are too many machines. */
   mayForget?: (machine: string) => boolean
-  /** Whether a mounted path is the whole root of a machine. */
-  isRoot: (path: string) => boolean
+  /** Whether a mounted path is the whole root of this machine. */
+  isRoot: (path: string, machine: string) => boolean
   /** The last boot of each machine that earlier runs of the server saw, the newest first. */
   earlierBoots?: readonly Boot[]
 }
@@ -104,7 +104,8 @@ export function followBoots(settings: FollowSettings): Follower {
       const isFromFirmware = event.kind === 'dhcp' || isFirstFile
       return isAfter(boot.step, isFromFirmware ? 'loader' : 'initrd')
     }
-    const isMount = event.kind === 'nfs' && event.step === 'mount' && isRoot(event.path)
+    const isMount =
+      event.kind === 'nfs' && event.step === 'mount' && isRoot(event.path, boot.machine)
     return isMount && isAfter(boot.step, 'mount')
   }
 

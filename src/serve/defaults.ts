@@ -96,7 +96,7 @@ function refuseSamePlatforms(images: readonly DescribedImage[]): void {
   }
 }
 
-function isWithin(path: string, root: string): boolean {
+export function isWithin(path: string, root: string): boolean {
   return path === root || path.startsWith(root === '/' ? root : `${root}/`)
 }
 

@@ -2,7 +2,7 @@
 import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
 import type { NetimageError } from '../errors.ts'
 import type { Site } from '../site/site.ts'
-import type { Defaults } from './defaults.ts'
+import { isWithin, type Defaults } from './defaults.ts'
 import { earlierBoots } from './earlier-boots.ts'
 import { createGate, type Gate } from './gate.ts'
 import type { OpenSystems } from './open-systems.ts'
@@ -33,12 +33,27 @@ export function wireGate(parts: GateParts): WiredGate {
     const part = typeof booted === 'object' ? booted.system.partOf(file) : undefined
     return part ?? systems.partOf(file)
   }
+  const isRoot = (path: string, machine: string) => {
+    const plain = path.replace(/\/+$/, '') || '/'
+    return systems.isRoot(plain) || isOfNext(machine, plain)
+  }
+  /**
+   * Whether the path may be the root of a generation that was chosen for the machine since its last
+   * start. A machine with boot files from elsewhere tells only by this path that it boots, and the
+   * server opens the image only then.
+   */
+  const isOfNext = (machine: string, path: string) => {
+    const booted = gate.now(machine)
+    if (typeof booted !== 'object' || isWithin(path, booted.system.rootPath)) return false
+    const last = site.currentAttempt(machine)
+    return last !== undefined && site.lifeOf(machine).current !== last.generation.number
+  }
   const follower = followBoots({
     partOf,
     nameOf: (ip) => identities.nameAt(ip) ?? ip,
     isServed: identities.isAllowed,
     mayForget: (machine) => !gate.hasAttempt(machine),
-    isRoot: (path) => systems.isRoot(path.replace(/\/+$/, '') || '/'),
+    isRoot,
     earlierBoots: earlierBoots(boots, site.interrupted),
   })
   const gate = createGate({

@@ -110,6 +110,34 @@ suite('the machines of a server', () => {
     assert.deepEqual(created.errors, [])
   })
 
+  test('boot another generation with a mount of its path if their boot files come from elsewhere', async () => {
+    await using created = await create('elsewhere')
+    const { site, identities, isUp } = created
+    const [name, other] = ['10.0.0.7', workspace.path('other')]
+    await rootOf(created, name)
+    await buildTo(workspace, other, '--force', '--nfs-root', '127.0.0.1:/srv/other,v3')
+    const { image: added } = await addImage(workspace.path('elsewhere'), other)
+    await site.assign(name, await candidateOf(added), Date.now(), 'person')
+    added.release()
+    isUp(name)
+    identities.leaves(callerLeaves(name))
+    // The machine uses a part of the root that it has.
+    const { path } = await rootOf(created, name, undefined, '/srv/test/var')
+    assert.deepEqual([path, site.lifeOf(name).attempts.length], ['/srv/test', 1])
+    identities.leaves(callerLeaves(name))
+    isUp(name)
+    let mounted: string | undefined
+    await waitUntil('it has the root that it mounts', async () => {
+      mounted = (await rootOf(created, name, undefined, '/srv/other')).path
+      return mounted === '/srv/other'
+    })
+    assert.deepEqual(
+      site.lifeOf(name).attempts.map(({ generation }) => generation),
+      [1, 2],
+    )
+    assert.deepEqual(created.errors, [])
+  })
+
   test('begin an attempt without what the boot before said to the server', async () => {
     await using created = await create('noted')
     const name = '10.0.0.7'

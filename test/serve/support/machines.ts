@@ -23,6 +23,8 @@ export interface OpenMachines extends AsyncDisposable {
   site: Site
   errors: NetimageError[]
   told: Told[]
+  /** The machine with this name is up, and some time passes. */
+  isUp: (name: string) => void
   /** The machine with this name, which the site knows, begins a boot. */
   boots: (name: string) => Promise<void>
 }
@@ -58,15 +60,18 @@ export async function openMachines(
     prepareLayer: createPreparing({ state, site, onTold, onError }),
     ...(maxOpen !== undefined && { maxOpen }),
   })
+  const clueOf = (name: string) => (name.includes(':') ? { mac: name } : { address: name })
+  const isUp = (name: string) => {
+    follower.see({ kind: 'root', step: 'init', ...clueOf(name) }, time)
+    time += 5000
+  }
   return {
     ...{ machines, gate, systems, site, errors, told },
+    isUp,
     async boots(name) {
-      const clue = name.includes(':') ? { mac: name } : { address: name }
-      // The machine was up before, and starts again some time later.
-      follower.see({ kind: 'root', step: 'init', ...clue }, time)
-      time += 5000
+      isUp(name)
       const event = { kind: 'dhcp', step: 'discover', proxy: false, architecture: 0 } as const
-      await gate.enter(name, { ...event, ...clue })
+      await gate.enter(name, { ...event, ...clueOf(name) })
     },
     async [Symbol.asyncDispose]() {
       await machines.close()
@@ -81,10 +86,11 @@ export async function rootOf(
   { machines }: Pick<OpenMachines, 'machines'>,
   address: string,
   caller = callerAt(address),
+  path = '/srv/test',
 ): Promise<NfsMachine['exports'][number]> {
   let machine: ReturnType<Machines['nfsMachineOf']> = 'busy'
   await waitUntil(`the root of ${address} is open`, () => {
-    machine = machines.nfsMachineOf(caller, '/srv/test')
+    machine = machines.nfsMachineOf(caller, path)
     return machine !== 'busy'
   })
   assert.ok(typeof machine === 'object', address)
