@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs'
+
 import { Command, Option } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
@@ -7,6 +9,7 @@ import type { LayerRecord } from '../roots/record.ts'
 import type { StoredLayer } from '../roots/stored-layer.ts'
 import { chooseLayer, chooseLayers, chooseUsedLayers, shortIdentity } from './choose-layers.ts'
 import { formatBytes, formatTime } from './format.ts'
+import { mustKeepOwnSystem } from './keep-own-system.ts'
 import { asData, runCommand, type Outcome } from './run.ts'
 import { stateOption } from './state-option.ts'
 
@@ -85,6 +88,7 @@ function reset() {
         const warn = (message: string) => progress.warn(message)
         const { resetLayer } = await import('../roots/store.ts')
         const layers = await chooseUsedLayers(machine, flags)
+        for (const layer of layers) await mustKeepOwnSystem(flags.state, layer)
         for (const layer of layers) await resetLayer(layer, warn)
         return done(layers, `reset ${plural(layers.length, 'layer')} of ${machine}`)
       }),
@@ -111,6 +115,7 @@ function remove() {
         }
         const { removeLayer } = await import('../roots/store.ts')
         const layers = await chooseLayers(machine, flags)
+        for (const layer of layers) await mustKeepOwnSystem(flags.state, layer)
         for (const layer of layers) await removeLayer(layer, warn)
         return done(layers, `removed ${plural(layers.length, 'layer')} of ${machine}`)
       }),
@@ -148,8 +153,12 @@ function restore() {
     .action((machine, name, flags) =>
       runCommand(flags, async ({ progress }) => {
         const warn = (message: string) => progress.warn(message)
-        const { restoreSnapshot } = await import('../roots/snapshots.ts')
+        const { hasSnapshot, restoreSnapshot, snapshotOf } = await import('../roots/snapshots.ts')
         const layer = await chooseLayer(machine, flags)
+        if (hasSnapshot(layer, name)) {
+          const { mtimeMs } = statSync(snapshotOf(layer, name))
+          await mustKeepOwnSystem(flags.state, layer, mtimeMs)
+        }
         await restoreSnapshot(layer, name, warn)
         return done([layer], `restored the snapshot ${name} of ${machine}`)
       }),

@@ -9,6 +9,7 @@ import {
   renameSync,
   rmdirSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -16,6 +17,8 @@ import { suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 import { tryLock } from '../../src/lock.ts'
+import { openSite } from '../../src/site/site.ts'
+import { candidate } from '../site/life/support/simulate.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import type { ErrorCode, ErrorDetails } from '../../src/errors.ts'
 import { netimageError } from '../support/errors.ts'
@@ -106,6 +109,31 @@ suite('netimage layers', () => {
       listed.map((line) => line.split(' ')[0]),
       ['10.0.0.7', mac, ''],
     )
+  })
+
+  // Otherwise the machine would boot the kernel of a system that its root does not have.
+  test('keeps the files of a machine that boots a system which it built itself', async () => {
+    const { state, place, layers, fails } = fresh()
+    await within(place, (system) => put(system, 'mine', 'kept'))
+    await layers('snapshot', mac, 'before')
+    const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
+    await site.beginAttempt(mac, 0, candidate('a'))
+    const published = candidate('a', { published: 'system', toplevel: '/nix/store/built' })
+    await site.assign(mac, published, Date.now() + 60_000, 'machine')
+    site.close(0)
+    for (const args of [['reset'], ['remove'], ['restore', 'before']]) {
+      const [command = '', ...rest] = args
+      const { hint } = await fails([command, mac, ...rest], 'bad-generation', { actual: 2 })
+      assert.match(hint ?? '', /site assign .* site bad \S+ 2/)
+    }
+    assert.equal(await within(place, (system) => read(system, 'mine')), 'kept')
+    await layers('snapshot', mac, 'after')
+    utimesSync(join(state, 'layers', folder, 'root/snapshots/after'), 0, Date.now() / 1000 + 120)
+    assert.equal((await layers('restore', mac, 'after')).status, 0)
+    const again = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
+    await again.assign(mac, candidate('b'), 0, 'person')
+    again.close(0)
+    assert.equal((await layers('reset', mac)).status, 0)
   })
 
   test('changes no layer that a server has open', async () => {
