@@ -8,6 +8,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { lockToReplace } from '../../src/image/image-lock.ts'
+import type { NetimageError } from '../../src/errors.ts'
 import { openBootFile } from '../../src/protocols/boot-files.ts'
 import { readSmallFile } from '../../src/roots/find-node.ts'
 import { createOpenSystems } from '../../src/serve/open-systems.ts'
@@ -197,6 +198,24 @@ suite('an image that is served', () => {
       await looking
       systems.close()
     }
+  })
+
+  test('is booted also if the image of an earlier generation is gone', async () => {
+    const state = freshName()
+    const { image } = await addImage(state, built)
+    image.release()
+    const errors: string[] = []
+    const onError = ({ code }: NetimageError) => void errors.push(code)
+    const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError })
+    const generation = { image: image.id, toplevel: '/nix/store/system', blesses: true, number: 2 }
+    const attempt = { number: 2, generation: 2, startedAt: 0, from: 0, outcome: 'running' } as const
+    const opened = await systems.open('machine', {
+      generation: { ...generation, madeAt: 0, verdict: 'trial', failures: 0, spent: 0 },
+      attempt: { ...attempt, keptImages: ['0'.repeat(64)] },
+    })
+    assert.deepEqual([opened.image.id, opened.keptImages], [image.id, []])
+    assert.deepEqual(errors, ['path-not-found'])
+    systems.close()
   })
 
   test('is locked even if the user may only read the image', async () => {

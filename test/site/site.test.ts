@@ -132,6 +132,31 @@ suite('a site', () => {
   })
 })
 
+suite('a site that cannot be written', () => {
+  test('judges an attempt once it can be written, although its time was over before', async () => {
+    const state = freshName()
+    const { site, told, errors } = open(state)
+    await site.beginAttempt(mac, start, candidate('a'))
+    site.sign(mac, { kind: 'asks' }, start)
+    site.tick(start)
+    const other = new DatabaseSync(siteFile(state))
+    other.exec(
+      "CREATE TRIGGER refuse BEFORE INSERT ON machines BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    const tickUntil = (end: number) => {
+      for (; at <= end; at += minutes / 2) site.tick(start + at)
+    }
+    let at = 0
+    tickUntil(12 * minutes)
+    assert.equal(errors.length, 1)
+    other.exec('DROP TRIGGER refuse')
+    other.close()
+    tickUntil(15 * minutes)
+    assert.deepEqual(told, ['bad 1', 'stays 1'])
+    site.close(start)
+  })
+})
+
 suite('the work of a site', () => {
   test('reads and writes the life of a machine once, however many signs it gives', async () => {
     const { site } = open(freshName())
