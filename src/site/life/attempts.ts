@@ -3,6 +3,7 @@ import { expectations, isAfter, type BootStep } from '../../boots/step.ts'
 import { offer } from './choose.ts'
 import {
   generationOf,
+  hasBooted,
   judge,
   keptImagesOf,
   lastAttempt,
@@ -84,12 +85,18 @@ export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate
   return { life: { ...withAttempt(next, attempt), lastSign: now.uptime }, told }
 }
 
-/** Notes the first attempt of a trial. Earlier versions noted none. */
+/**
+ * Notes the first attempt in which the machine boots a trial. Earlier versions noted none. Attempts in
+ * which the machine only asked DHCP do not count.
+ */
 function noteBegun(life: Life, generation: Generation, attempt: number): Life {
-  const after = lastAttempt(life)?.generation
+  const { attempts } = life
+  const after = attempts.findLast(hasBooted)?.generation
+  const noted = generation.begun?.attempt
   const isTried =
-    generation.begun !== undefined ||
-    life.attempts.some((each) => each.generation === generation.number)
+    attempts.some((each) => each.generation === generation.number && hasBooted(each)) ||
+    // The noted attempt is so old that its record is gone.
+    (noted !== undefined && !attempts.some(({ number }) => number === noted))
   if (generation.verdict !== 'trial' || after === undefined || isTried) return life
   return withGeneration(life, { ...generation, begun: { attempt, after } })
 }

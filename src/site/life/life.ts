@@ -186,6 +186,14 @@ export function lastAttempt(life: Life): Attempt | undefined {
   return life.attempts.at(-1)
 }
 
+/**
+ * Whether the machine got to the boot files or the root of the attempt. Otherwise the machine only
+ * asked DHCP, and has not written to its layer.
+ */
+export function hasBooted({ hasAsked, outcome }: Attempt): boolean {
+  return hasAsked === true || outcome === 'good' || outcome === 'failed'
+}
+
 export function runningAttempt(life: Life): Attempt | undefined {
   const last = lastAttempt(life)
   return last?.outcome === 'running' ? last : undefined

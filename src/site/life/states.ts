@@ -4,6 +4,7 @@
  */
 import {
   generationOf,
+  hasBooted,
   keptOf,
   lastAttempt,
   type Changed,
@@ -17,7 +18,12 @@ import {
  * attempt is the state in which the machine left this generation.
  */
 export function triedAfter(life: Life, number: number): Generation | undefined {
-  return life.generations.findLast(({ begun }) => begun?.after === number)
+  const onlyAsked = new Set(
+    life.attempts.filter((each) => !hasBooted(each)).map((each) => each.number),
+  )
+  return life.generations.findLast(
+    ({ begun }) => begun?.after === number && !onlyAsked.has(begun.attempt),
+  )
 }
 
 /** The trial of the last attempt, and the first attempt to boot it. */

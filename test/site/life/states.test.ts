@@ -80,6 +80,31 @@ suite('the state from before a trial', () => {
     assert.equal(before(machine.life, 1), 5)
   })
 
+  test('belongs to no trial for which the machine only asked DHCP', () => {
+    const machine = withGood('a')
+    failsTrial(machine, 'b')
+    machine.comesUp()
+    machine.assign('c')
+    // The machine goes on and boots from its own disk.
+    machine.asksDhcp()
+    assert.equal(before(machine.life, 1), 2)
+    machine.assign('d')
+    machine.begin()
+    assert.equal(before(machine.life, 1), 4)
+    machine.wait(10 * minutes)
+    machine.begin()
+    assert.deepEqual(kept(machine.life, 2, 4), [4])
+  })
+
+  test('belongs to the attempt in which the trial is booted, also if the machine asked DHCP before', () => {
+    const machine = withGood('a')
+    machine.assign('b')
+    machine.asksDhcp()
+    machine.begin()
+    assert.deepEqual(trialOf(machine.life), { generation: 2, attempt: 3 })
+    assert.equal(before(machine.life, 1), 2)
+  })
+
   test('is kept for each generation that the machine keeps, and for what it boots', () => {
     const machine = withGood('a', 'b', 'c', 'd', 'e', 'f')
     assert.deepEqual(kept(machine.life, 2, 3, 4, 5, 6, 99), [4, 5, 6])
