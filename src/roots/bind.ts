@@ -13,6 +13,7 @@ import * as v from 'valibot'
 
 import { makeDirectory } from '../make-directory.ts'
 import { removeBootFiles, type BootFilePath } from './bind-boot-files.ts'
+import { isSameBoot } from './boot-id.ts'
 import type { BindWork, Given } from './bind-work.ts'
 import { mergeOutside } from './bind-outside.ts'
 import { undoStore, type Undone } from './bind-store.ts'
@@ -146,13 +147,14 @@ export function bindLayer(
   limit: BindLimit,
 ): void {
   const bound = readBound(database)
-  if (binding.onlySame && bound?.id !== binding.id) throw new BoundOtherwise()
+  const isKnown =
+    bound !== undefined && binding.id !== undefined && isSameBoot(bound.id, binding.id)
+  if (binding.onlySame && !isKnown) throw new BoundOtherwise()
   const paths = storePathsHash(index)
   const { image: imageBefore } = bound ?? { image: binding.imageBefore }
   const isSameImage = imageBefore?.identity === index.identity
   // A layer of an earlier version has the store paths of one image.
   const isSame = isSameImage && (!bound || bound.paths === paths)
-  const isKnown = bound !== undefined && binding.id === bound.id
   if (isSame && bound && (binding.id === undefined || isKnown)) return
   const structure = index.structureOf(outside)
   const known = database.readMeta('structure')

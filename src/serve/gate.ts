@@ -9,6 +9,7 @@ import type { BootPart } from '../boots/boot-parts.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
+import { unrecordedAfter } from '../roots/boot-id.ts'
 import { generationOf, lastAttempt, type Candidate, type Life } from '../site/life/life.ts'
 import type { CurrentAttempt, Site } from '../site/site.ts'
 import type { OpenSystem } from './open-systems.ts'
@@ -17,6 +18,8 @@ import type { OpenSystem } from './open-systems.ts'
 export interface BootedSystem {
   /** The number of the attempt. Undefined: the machine may have been invented, so it has none. */
   attempt: number | undefined
+  /** The identifier of a boot after this attempt that could not be recorded. */
+  unrecorded?: string
   system: OpenSystem
 }
 
@@ -229,8 +232,10 @@ export function createGate(settings: GateSettings): Gate {
     try {
       current = await site.beginAttempt(machine, now(), byDefault)
     } catch (error) {
-      current = withoutRecord(site.lifeOf(machine), error)
+      const last = withoutRecord(site.lifeOf(machine), error)
       settings.onError(asNetimageError(error))
+      const unrecorded = unrecordedAfter(String(last.attempt.number))
+      return { ...(await openCurrent(machine, last)), unrecorded }
     }
     return current && (await openBegun(machine, current))
   }

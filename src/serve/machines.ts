@@ -133,7 +133,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     // It runs from a root that this server does not know: nobody can say of which generation.
     if (booted?.attempt === undefined) return { name, ...macOf(name), exports: [] }
     if (!isPrepared(name, booted.attempt)) return 'busy'
-    return openRoot(name, booted.system, booted.attempt)
+    return openRoot(name, booted.system, [booted.unrecorded, String(booted.attempt)])
   }
 
   function hasJustFailed(name: string): boolean {
@@ -165,15 +165,15 @@ export function createMachines(settings: MachinesSettings): Machines {
       .catch((error: unknown) => fail(name, error))
   }
 
-  function openRoot(name: string, system: OpenSystem, attempt: number): ReturnType<MachineOf> {
+  function openRoot(name: string, system: OpenSystem, boots: Boots): ReturnType<MachineOf> {
     closeIdlest()
     let root: Root
     try {
       const index = system.openIndex()
       indexes.set(index, system)
       try {
-        const layer = openMachineLayer({
-          ...{ state, machine: name, most: layerSize, boot: String(attempt) },
+        const layer = openForBoot(boots, {
+          ...{ state, machine: name, most: layerSize },
           takenElsewhere: () => takenElsewhere(name),
           ...{ image: system.image, keptImages: system.keptImages, index },
           // A request of an earlier boot must not change what a person has chosen since.
@@ -300,6 +300,28 @@ export function createMachines(settings: MachinesSettings): Machines {
       const names = [...open.keys(), ...closing.keys()]
       await whenAllEnd(names.map((name) => forget(name)))
     },
+  }
+}
+
+/** The identifier of a boot that could not be recorded, and that of the last recorded one. */
+type Boots = readonly [unrecorded: string | undefined, recorded: string]
+
+/**
+ * On a full disk a machine gets its root all the same, so that it can remove files. If the layer cannot
+ * be bound for the boot, it stays as it was in the boot before.
+ */
+function openForBoot(
+  [unrecorded, recorded]: Boots,
+  request: Omit<Parameters<typeof openMachineLayer>[0], 'boot'>,
+): MachineLayer {
+  if (unrecorded === undefined) return openMachineLayer({ ...request, boot: recorded })
+  try {
+    return openMachineLayer({ ...request, boot: unrecorded })
+  } catch (error) {
+    // There is no room for copies either.
+    if (error instanceof UnpreparedCopies) error.held.dispose()
+    else if (asNetimageError(error).code !== 'disk-full') throw error
+    return openMachineLayer({ ...request, boot: recorded })
   }
 }
 

@@ -9,6 +9,7 @@ import { StatementSync } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import { readKept } from '../../src/roots/bind.ts'
+import { unrecordedAfter } from '../../src/roots/boot-id.ts'
 import { dataFolder } from '../../src/roots/data-files.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
 import { prepareCopies, UnpreparedCopies } from '../../src/roots/prepare-copies.ts'
@@ -182,6 +183,11 @@ suite('binding a layer to another image', () => {
     await layers.within(image, write, { binding: 'first' })
     assert.ok(await layers.within(image, isThere, { binding: 'first' }))
     assert.ok(!(await layers.within(image, isThere, { binding: 'second' })))
+    // A server that could not record a boot ends, and the next one knows only the boot before.
+    await layers.within(image, write, { binding: unrecordedAfter('second') })
+    assert.ok(await layers.within(image, isThere, { binding: 'second' }))
+    const unrecorded = unrecordedAfter('second')
+    assert.ok(!(await layers.within(image, isThere, { binding: unrecorded })))
     await layers.within(image, write, { binding: 'second' })
     assert.deepEqual(await layers.within(next, texts, { binding: 'third' }), { 'boot/other': '2' })
 

@@ -219,7 +219,7 @@ suite('the gate of boots', () => {
   }
 
   test('lets only a good generation boot if the disk is full', async () => {
-    const { boots, site, errors, disk } = start()
+    const { boots, site, gate, errors, disk } = start()
     disk.isFull = true
     await assert.rejects(boots(ipxe), netimageError('disk-full', {}))
     disk.isFull = false
@@ -229,8 +229,18 @@ suite('the gate of boots', () => {
     assert.equal(site.lifeOf(mac).lastGood, 1)
     await site.assign(mac, image('b'), 0, 'person')
     disk.isFull = true
+    const unrecorded = () => {
+      const booted = gate.now(mac)
+      return typeof booted === 'object' ? booted.unrecorded : undefined
+    }
+    assert.equal(unrecorded(), undefined)
     assert.deepEqual(await boots(ipxe), ['default 1'])
     assert.deepEqual(errors, ['disk-full'])
+    // The layer is bound anew for each start.
+    const first = unrecorded()
+    assert.ok(first !== undefined)
+    await boots(ipxe)
+    assert.notEqual(unrecorded(), first)
   })
 
   test('begins again if the attempt could not be written', async () => {
