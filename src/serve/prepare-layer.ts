@@ -50,6 +50,11 @@ export function createPreparing(settings: PreparingSettings): PrepareLayer {
   const { state, site, onTold, onError } = settings
   /** The attempts for which the layers of machines are prepared. */
   const ready = new Map<string, number>()
+  /**
+   * The states that machines are back in while the site has not recorded this yet. A state is not
+   * copied again each time that the site cannot record it.
+   */
+  const unrecorded = new Map<string, StateBack>()
   /** All layers are on one file system. */
   let canClone = true
 
@@ -78,8 +83,10 @@ export function createPreparing(settings: PreparingSettings): PrepareLayer {
   async function goBack(machine: string, back: StateBack, signal: AbortSignal): Promise<void> {
     const { to, before, after } = back
     const left = nameLeft(after)
+    const done = unrecorded.get(machine)
+    const isBack = done?.before === before && done.after === after
     try {
-      await putBack(layerOf(state, machine), before, left, signal)
+      if (!isBack) await putBack(layerOf(state, machine), before, left, signal)
     } catch (error) {
       const known = asNetimageError(error)
       throw new NetimageError(
@@ -93,7 +100,9 @@ export function createPreparing(settings: PreparingSettings): PrepareLayer {
       )
     }
     const reason = `the snapshot ${nameBefore(before)}; its files until now are the snapshot ${left}`
+    remember(unrecorded, machine, back)
     await site.stateIsBack(machine, back, reason)
+    unrecorded.delete(machine)
   }
 
   async function keepStates({ machine, trial, unwanted }: Work, signal: AbortSignal) {
