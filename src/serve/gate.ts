@@ -1,7 +1,8 @@
 /**
  * The one gate of all boots. At the start of a boot it begins an attempt, which binds the machine to
  * one generation: loader, kernel, initrd, init and root of this boot are of this generation. The
- * attempt is on the disk before the first byte is answered. DHCP, TFTP, HTTP and MOUNT ask the gate.
+ * attempt is on the disk before the first byte is answered. Only a machine that may be invented gets
+ * answers without an attempt (`mayBeInvented`). DHCP, TFTP, HTTP and MOUNT ask the gate.
  */
 import { asNetimageError, errnoOf, NetimageError } from '../errors.ts'
 import { isBeforeRoot, type Boot, type Follower } from '../boots/follow.ts'
@@ -207,12 +208,13 @@ export function createGate(settings: GateSettings): Gate {
   }
 
   /**
-   * Addresses are easily invented, in DHCP and in the first packet of TFTP. So a machine that has done
-   * no more gets the default, and is not remembered, unless a person has named it for TFTP or given it
-   * something to boot.
+   * Addresses are easily invented in DHCP, in the first packet of TFTP, and in a mount by UDP. So a
+   * machine that has done no more gets the default and is not remembered. This does not hold if a person
+   * has given the machine something to boot or, except for DHCP, has named the machine.
    */
   function mayBeInvented(machine: string, event: ServeEvent): boolean {
-    const isForged = event.kind === 'dhcp' || (event.kind === 'tftp' && !isNamed(machine))
+    const isDatagram = event.kind === 'tftp' || (event.kind === 'nfs' && event.transport === 'udp')
+    const isForged = event.kind === 'dhcp' || (isDatagram && !isNamed(machine))
     return isForged && site.lifeOf(machine).current === undefined
   }
 

@@ -159,9 +159,10 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   function enter(name: string, caller: Caller, path: string): void {
-    const { address } = caller
+    const { address, transport } = caller
+    const mount = { kind: 'nfs', step: 'mount', path, address, ...macOf(name) } as const
     gate
-      .enter(name, { kind: 'nfs', step: 'mount', path, address, ...macOf(name) }, caller)
+      .enter(name, { ...mount, ...(transport === 'udp' && { transport }) }, caller)
       .catch((error: unknown) => fail(name, error))
   }
 

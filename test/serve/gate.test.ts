@@ -149,6 +149,8 @@ suite('the gate of boots', () => {
     allowed.isNamed = false
     assert.deepEqual(await boots([file('boot.ipxe'), file('boot.ipxe')]), ['default undefined'])
     assert.deepEqual([site.lifeOf(mac).attempts, begun], [[], []])
+    assert.deepEqual(await boots([{ ...mount, transport: 'udp' }]), ['default undefined'])
+    assert.deepEqual([site.lifeOf(mac).attempts, begun], [[], []])
     acknowledges(file('boot.ipxe'))
     acknowledges(file('boot.ipxe'))
     assert.deepEqual(begun, [mac])
@@ -159,6 +161,7 @@ suite('the gate of boots', () => {
   test('begins an attempt with the first datagram if a person named or gave something to the machine', async () => {
     const named = start()
     assert.deepEqual(await named.boots([file('boot.ipxe')]), ['default 1'])
+    assert.deepEqual(await start().boots([{ ...mount, transport: 'udp' }]), ['default 1'])
     const assigned = start()
     assigned.allowed.isNamed = false
     await assigned.site.assign(mac, image('a'), 0, 'person')

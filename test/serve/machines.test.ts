@@ -281,7 +281,12 @@ suite('the machines of a server', () => {
     const { machines } = created
     assert.equal(machines.nfsMachineOf({ address: '10.0.0.8', transport: 'udp' }), undefined)
     assert.ok(!existsSync(workspace.path('datagrams', 'layers')))
-    await rootOf(created, '10.0.0.7', { address: '10.0.0.7', transport: 'udp' })
+    // The hardware address is known. But somebody else may have sent the datagram.
+    const datagram = { address: '10.0.0.7', transport: 'udp' } as const
+    machines.nfsMachineOf(datagram, '/srv/test')
+    assert.ok(!created.gate.hasAttempt('52:54:00:00:00:07'))
+    await rootOf(created, '10.0.0.7')
+    await rootOf(created, '10.0.0.7', datagram)
     await rootOf(created, '10.0.0.8')
     const made = readdirSync(workspace.path('datagrams', 'layers')).toSorted()
     assert.deepEqual(made, ['10.0.0.8', '52-54-00-00-00-07'])
