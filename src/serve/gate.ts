@@ -242,16 +242,19 @@ export function createGate(settings: GateSettings): Gate {
     return current && (await openBegun(machine, current))
   }
 
-  /** A trial must not fail because the server lacks something: then the same attempt is opened later. */
+  /**
+   * If the server lacks something, the same attempt is opened later, so that a trial does not fail at
+   * once. But the time of the attempt counts (`enter`).
+   */
   async function openBegun(machine: string, current: CurrentAttempt): Promise<BootedSystem> {
     try {
       return await openCurrent(machine, current)
     } catch (error) {
       const known = asNetimageError(error)
+      site.sign(machine, { kind: 'trouble', trouble: known.message }, now())
       if (isOfServer(known)) throw new UnopenedAttempt(known, current)
       // So the attempt counts for the verdict.
       site.sign(machine, { kind: 'asks' }, now())
-      site.sign(machine, { kind: 'trouble', trouble: known.message }, now())
       throw known
     }
   }
@@ -287,9 +290,16 @@ export function createGate(settings: GateSettings): Gate {
         // Its next requests belong to the attempt that goes on.
         entry.boot = started
       }
-      const booted = await entry.booted
-      if (booted && 'file' in event) asks(machine)
-      return booted
+      try {
+        const booted = await entry.booted
+        if (booted && 'file' in event) asks(machine)
+        return booted
+      } catch (error) {
+        // Otherwise the machine would stay down for ever without a verdict or an alarm.
+        const isAsking = 'file' in event || begins(machine, event, caller)
+        if (error instanceof UnopenedAttempt && isAsking) asks(machine)
+        throw error
+      }
     },
     now(machine) {
       const entry = entryOf(machine)

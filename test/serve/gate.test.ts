@@ -287,6 +287,22 @@ suite('the gate of boots', () => {
       assert.equal(started.site.lifeOf(mac).generations[1]?.verdict, 'trial')
     })
 
+    for (const [what, event] of [
+      ['boot files', file('start4.elf')],
+      ['an address', discover],
+    ] as const) {
+      test(`for ten minutes in which the machine asks for ${what}, goes back`, async () => {
+        const { boots, site, failures } = await onTrial()
+        failures.push(new NetimageError('file-system', 'the disk fails'))
+        await assert.rejects(boots([event]), netimageError('file-system', {}))
+        for (let minutes = 0; minutes <= 10; minutes++) site.tick(3_000_000 + minutes * 60_000)
+        const [, trial] = site.lifeOf(mac).generations
+        assert.equal(trial?.verdict, 'bad')
+        assert.match(trial.reason ?? '', /without another sign \(the disk fails\)$/)
+        assert.deepEqual(await boots([...pi, mount]), ['a 3'])
+      })
+    }
+
     test('begins another attempt if a person chose another generation meanwhile', async () => {
       const started = await onTrial()
       await failsFourTimes(started, new NetimageError('file-system', 'the disk fails'))
