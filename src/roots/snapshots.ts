@@ -16,7 +16,7 @@ import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord, type LayerRecord } from './record.ts'
 import { makeReady, measureContents, needRecord, withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
-import { sweep } from './sweep.ts'
+import { sweep, sweepInBackground } from './sweep.ts'
 import { syncDirectory } from '../sync-directory.ts'
 
 export interface Snapshot {
@@ -187,8 +187,8 @@ export async function copyFromSnapshot(
     syncDirectory(layer.directory)
     writeRecord(layer.directory, restored)
   } catch (error) {
-    // The server tries again and again, so no copies may pile up.
-    sweep(layer.directory, () => {})
+    // The server tries again and again, so no copies may pile up. It goes on to serve meanwhile.
+    await sweepInBackground(layer.directory).done
     throw notRestored(layer, name, error)
   }
 }

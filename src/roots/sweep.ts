@@ -18,6 +18,8 @@ export function sweep(directory: string, warn: Warn): void {
 }
 
 export interface Sweeping {
+  /** Resolves once all is removed that can be. */
+  done: Promise<void>
   /** Resolves once the sweeping has stopped. The next sweeping removes the rest. */
   stop(): Promise<void>
 }
@@ -51,6 +53,7 @@ export function sweepInBackground(directory: string): Sweeping {
 
   const done = removeAll()
   return {
+    done,
     stop() {
       isStopped = true
       return done

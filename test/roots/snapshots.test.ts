@@ -1,10 +1,11 @@
 // A snapshot that cannot be used is refused before it replaces what the machine has.
 
 import assert from 'node:assert/strict'
-import { readdirSync, truncateSync } from 'node:fs'
-import { join } from 'node:path'
+import fs, { readdirSync, truncateSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { basename, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { test } from 'node:test'
+import { mock, test } from 'node:test'
 import { copyFromSnapshot, restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
 import { withLayer } from '../../src/roots/store.ts'
 import { layerOf } from '../../src/roots/stored-layer.ts'
@@ -45,3 +46,37 @@ for (const [what, make] of Object.entries(damage)) {
     assert.equal(await inMachine((system) => read(system, 'later')), 'later')
   })
 }
+
+test('others are served while the copy of a snapshot that cannot be restored is removed', async () => {
+  const [state, image] = [freshName(), makeImage(freshName())]
+  const layer = layerOf(state, '10.0.0.8')
+  await within([state, layer.machine, image], (system) => {
+    for (let index = 0; index < 200; index++) put(system, `file-${index}`, 'text')
+  })
+  await takeSnapshot(layer, 'first')
+  const names = readdirSync(layer.directory)
+  let [isFull, turns] = [false, 0]
+  const count = () => {
+    if (!isFull) return
+    turns++
+    setImmediate(count)
+  }
+  const { renameSync } = fs
+  const full = mock.method(fs, 'renameSync', (from: string, to: string) => {
+    if (basename(to) !== 'record.json') return renameSync(from, to)
+    isFull = true
+    setImmediate(count)
+    throw Object.assign(new Error('no space left'), { code: 'ENOSPC' })
+  })
+  syncBuiltinESMExports()
+  try {
+    const restore = withLayer(layer, () => copyFromSnapshot(layer, 'first'))
+    await assert.rejects(restore, netimageError('disk-full'))
+  } finally {
+    isFull = false
+    full.mock.restore()
+    syncBuiltinESMExports()
+  }
+  assert.deepEqual(readdirSync(layer.directory), names)
+  assert.ok(turns > 20, `${turns} turns`)
+})
