@@ -13,11 +13,14 @@ import { isCopy } from './copies.ts'
 import { copyBeginning } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
 import { databaseFile } from './database.ts'
+import type { Floor } from './floor.ts'
 import { syncFiles } from './sync-files.ts'
 
 export interface CopySettings {
   /** Whether a copy is only wanted if it shares its data with the source. Default: no. */
   mustClone?: boolean
+  /** The room that the copy must leave. Default: the copy may take the whole disk. */
+  floor?: Floor
   signal?: AbortSignal | undefined
 }
 
@@ -32,12 +35,13 @@ export interface CopySettings {
 export async function copyContents(
   from: string,
   to: string,
-  { mustClone = false, signal }: CopySettings = {},
+  { mustClone = false, floor, signal }: CopySettings = {},
 ): Promise<boolean> {
   try {
     mkdirSync(dataFolder(to), { recursive: true })
     for await (const name of filesOf(from)) {
       signal?.throwIfAborted()
+      floor?.take(0, 1)
       const [source, copy] = [join(from, name), join(to, name)]
       if (await clone(source, copy, mustClone)) continue
       if (mustClone) {
@@ -48,7 +52,10 @@ export async function copyContents(
         () => openRegularFile(source),
         copy,
         Infinity,
-        () => signal?.throwIfAborted(),
+        (piece) => {
+          signal?.throwIfAborted()
+          floor?.take(piece)
+        },
       )
     }
     await syncFiles(to, () => filesOf(to))
@@ -78,8 +85,10 @@ function isThere(path: string): boolean {
 
 /** The errors of FICLONE [ioctl_ficlone(2)] that say that these files cannot share data. */
 const cannotClone = new Set(['ENOTSUP', 'EOPNOTSUPP', 'ENOTTY', 'ENOSYS', 'EINVAL', 'EXDEV'])
+/** After these errors, copying the data would only take more of the disk. */
+const ofDisk = new Set(['ENOSPC', 'EDQUOT', 'EIO'])
 
-/** @returns whether the copy was made. If it need not be a clone, copying finds the errors of the disk. */
+/** @returns whether the copy was made. After an unknown error, a copy that need not be a clone is tried. */
 async function clone(from: string, to: string, mustClone: boolean): Promise<boolean> {
   const source = openRegularFile(from)
   try {
@@ -88,7 +97,8 @@ async function clone(from: string, to: string, mustClone: boolean): Promise<bool
     await copyFile(path, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
     return true
   } catch (error) {
-    if (mustClone && !cannotClone.has(errnoOf(error) ?? '')) throw error
+    const errno = errnoOf(error) ?? ''
+    if (mustClone ? !cannotClone.has(errno) : ofDisk.has(errno)) throw error
     return false
   } finally {
     closeSync(source)

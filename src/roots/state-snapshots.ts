@@ -3,6 +3,7 @@
  * generation, and of the state that a machine leaves when it goes back to such a snapshot.
  */
 import { NetimageError } from '../errors.ts'
+import { openFloor } from './floor.ts'
 import { readRecord } from './record.ts'
 import {
   copyFromSnapshot,
@@ -65,7 +66,8 @@ export async function keepStateBefore(
     if (hasSnapshot(layer, name)) return 'not needed'
     const last = lastBindingOf(layer)
     if (!last || Number(last.id) >= attempt) return 'not needed'
-    const isTaken = await copyToSnapshot(layer, name, { mustClone: true, signal })
+    const floor = openFloor(layer.directory)
+    const isTaken = await copyToSnapshot(layer, name, { mustClone: true, floor, signal })
     return isTaken ? 'taken' : 'cannot clone'
   })
 }
@@ -84,8 +86,9 @@ export async function putBack(
   signal?: AbortSignal,
 ): Promise<void> {
   await withLayer(layer, async () => {
-    if (!hasSnapshot(layer, left)) await copyToSnapshot(layer, left, { signal })
-    await copyFromSnapshot(layer, nameBefore(generation), { signal })
+    const floor = openFloor(layer.directory)
+    if (!hasSnapshot(layer, left)) await copyToSnapshot(layer, left, { floor, signal })
+    await copyFromSnapshot(layer, nameBefore(generation), { floor, signal })
   })
 }
 
