@@ -17,3 +17,9 @@ export function unrecordedAfter(last: string): string {
 export function isSameBoot(bound: string, opened: string): boolean {
   return bound === opened || bound.startsWith(`${opened}${mark}`)
 }
+
+/** The attempt of a boot, or the last recorded one before it. NaN for an identifier of no attempt. */
+export function attemptOf(id: string): number {
+  const [recorded] = id.split(mark)
+  return Number(recorded)
+}

@@ -3,6 +3,7 @@
  * generation, and of the state that a machine leaves when it goes back to such a snapshot.
  */
 import { NetimageError } from '../errors.ts'
+import { attemptOf } from './boot-id.ts'
 import { openFloor } from './floor.ts'
 import { readRecord } from './record.ts'
 import {
@@ -65,7 +66,9 @@ export async function keepStateBefore(
   return await withLayer(layer, async () => {
     if (hasSnapshot(layer, name)) return 'not needed'
     const last = lastBindingOf(layer)
-    if (!last || Number(last.id) >= attempt) return 'not needed'
+    if (!last) return 'not needed'
+    // Without an attempt, the layer was last opened before the site had one of this machine.
+    if (last.id !== undefined && attemptOf(last.id) >= attempt) return 'not needed'
     const floor = openFloor(layer.directory)
     const isTaken = await copyToSnapshot(layer, name, { mustClone: true, floor, signal })
     return isTaken ? 'taken' : 'cannot clone'
