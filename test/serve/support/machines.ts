@@ -56,7 +56,9 @@ export async function openMachines(
     now: () => time,
   })
   const machines: Machines = createMachines({
-    ...{ gate, state, identities, onOpen: () => {}, onError, ephemeral },
+    ...{ gate, state, identities, onError, ephemeral },
+    // As the server does when it reports the mount.
+    onOpen: (machine) => site.sign(machine, { kind: 'step', step: 'mount' }, time),
     prepareLayer: createPreparing({ state, site, onTold, onError }),
     ...(maxOpen !== undefined && { maxOpen }),
   })
