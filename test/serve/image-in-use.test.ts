@@ -144,16 +144,18 @@ suite('an image that is served', () => {
   })
 
   // An image that a machine is to boot is in the site's database before the server opens it. A garbage
-  // collection reads this only after it has locked the images.
+  // collection reads this again after it has locked the images.
   test('is opened or refused as a whole while a garbage collection runs', async () => {
     const state = freshName()
     const { image } = await addImage(state, built)
     image.release()
     const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError: assert.fail })
     const openWhile = async (keep: string[]) => {
+      let calls = 0
       const opened: Promise<unknown>[] = []
       await removeUnused(state, () => {
-        opened.push(systems.openImage(image.id))
+        // The images are locked at the second call.
+        if (++calls === 2) opened.push(systems.openImage(image.id))
         return new Set(keep)
       })
       return await opened[0]
