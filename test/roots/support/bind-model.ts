@@ -228,8 +228,9 @@ export function createBindModel(first: Tree): BindModel {
         names.set(idOf(aboveOf(pathOf(id))), inside.set(nameOf(pathOf(id)), id))
       }
     }
-    // Directories that stayed earlier, and that the machine has moved since then.
-    for (const [id, { kind }] of own) {
+    // Directories that stayed earlier, and that the machine has moved since then. The highest first,
+    // because what is in them has moved as well.
+    for (const [id, { kind }] of [...own].sort(([a], [b]) => depthOf(a) - depthOf(b))) {
       if (isOfImage(id) && kind === 'directory' && isMoved(id)) becomeOwn(id)
     }
 
