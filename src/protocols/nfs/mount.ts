@@ -182,6 +182,7 @@ function reasonOf(status: MountStatus, machine: ReturnType<MachineOf>): string {
   if (machine === undefined) return notServed
   if (machine === 'second') return 'another machine with the same hardware address uses the root'
   if (machine === 'busy') return 'the root of the machine cannot be opened now'
+  if (machine.exports.length === 0) return 'the server does not know what the machine boots'
   switch (status) {
     case 'MNT3ERR_ACCES':
       return `the root of the machine is ${machine.exports.map(({ path }) => path).join(' or ')}`
