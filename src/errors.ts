@@ -119,15 +119,15 @@ export class NetimageError extends Error {
   }
 }
 
-/** The same failure with another message and more details. */
+/** The same failure with another message, more details, and perhaps another hint. */
 export function explained(
   failure: NetimageError,
   message: string,
   details: ErrorDetails,
+  hint = failure.hint,
 ): NetimageError {
   return new NetimageError(failure.code, message, {
-    cause: failure,
-    hint: failure.hint,
+    ...{ cause: failure, hint },
     details: { ...failure.details, ...details },
   })
 }

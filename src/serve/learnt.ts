@@ -4,7 +4,7 @@ import { openFacts, readFacts, type Facts } from '../boots/facts.ts'
 import type { Boot } from '../boots/follow.ts'
 import { readLastBoots } from '../boots/read.ts'
 import { recordBoots, type BootRecord } from '../boots/record.ts'
-import { NetimageError } from '../errors.ts'
+import { explained, NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { remember } from '../remember.ts'
 import { readWithoutRoom } from '../state-database.ts'
@@ -72,8 +72,7 @@ function openOrWait(
       boots: readLastBoots(database, maxBoots),
     }))
     const hint = 'Make room on the disk. Machines still boot, but until then no boot is recorded.'
-    const { code, message, details } = error
-    onError(new NetimageError(code, message, { cause: error, details, hint }))
+    onError(explained(error, error.message, {}, hint))
     return { ...(found ?? { known: () => new Map(), boots: [] }), ...openLater(open, closing) }
   }
 }

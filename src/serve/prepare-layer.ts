@@ -2,7 +2,7 @@
  * What is done with the layer of a machine before it is opened for an attempt: the state from before a
  * trial is kept, and the layer goes back to such a state if a person said so.
  */
-import { asNetimageError, messageOf, NetimageError } from '../errors.ts'
+import { asNetimageError, explained, messageOf, type NetimageError } from '../errors.ts'
 import { remember } from '../remember.ts'
 import {
   generationsBefore,
@@ -89,14 +89,11 @@ export function createPreparing(settings: PreparingSettings): PrepareLayer {
       if (!isBack) await putBack(layerOf(state, machine), before, left, signal)
     } catch (error) {
       const known = asNetimageError(error)
-      throw new NetimageError(
-        known.code,
+      throw explained(
+        known,
         `${machine} waits for its state from before generation ${before}: ${known.message}`,
-        {
-          cause: error,
-          details: known.details,
-          hint: `Mend this, and the machine goes on. Or let it boot with its present state: netimage site rollback ${machine} --to ${to}.`,
-        },
+        {},
+        `Mend this, and the machine goes on. Or let it boot with its present state: netimage site rollback ${machine} --to ${to}.`,
       )
     }
     const reason = `the snapshot ${nameBefore(before)}; its files until now are the snapshot ${left}`
@@ -131,10 +128,7 @@ export function createPreparing(settings: PreparingSettings): PrepareLayer {
       const problem = trial
         ? `${machine} has no snapshot of its state from before generation ${trial.generation}`
         : `could not remove old snapshots of ${machine}`
-      const { code, details, hint } = known
-      onError(
-        new NetimageError(code, `${problem}: ${messageOf(known)}`, { cause: error, details, hint }),
-      )
+      onError(explained(known, `${problem}: ${messageOf(known)}`, {}))
     }
     remember(ready, machine, attempt)
   }

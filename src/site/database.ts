@@ -8,7 +8,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 
 import { databaseError, isDatabaseBusy, isDatabaseFull } from '../database-error.ts'
-import { fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
+import { explained, fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { openToRead, readWithoutRoom, refuseNewer, writeTimeout } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
@@ -102,8 +102,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
     copy = explain(file, 'read the site', () => readWithoutRoom(file, copyOf))
     if (!copy) {
       const noRoom = 'Make room on that disk, or name another directory with --state.'
-      const { code, message, details } = error
-      throw new NetimageError(code, message, { cause: error, details, hint: noRoom })
+      throw explained(error, error.message, {}, noRoom)
     }
   }
   const now = () => copy ?? connect().read
@@ -159,7 +158,7 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   const log = openSync(`${file}-wal`, 'r')
   unfinished.defer(() => closeSync(log))
   syncDirectory(state)
-  const read = explained(file, readerOf(database))
+  const read = explainedReader(file, readerOf(database))
   const write = writerOf(database, readerOf(database))
   const opened = unfinished.move()
   return { database, log, read, write, close: () => opened.dispose() }
@@ -174,7 +173,7 @@ export function openSiteToRead(state: string): SiteReader | undefined {
     const database = openToRead(file)
     // All that is read is of one moment.
     database.exec('BEGIN')
-    return explained(file, readerOf(database))
+    return explainedReader(file, readerOf(database))
   })
 }
 
@@ -197,7 +196,7 @@ function giveToOwnerOf(state: string, file: string): void {
   lchownSync(file, uid, gid)
 }
 
-function explained(file: string, reader: SiteReader): SiteReader {
+function explainedReader(file: string, reader: SiteReader): SiteReader {
   const read = <T>(action: () => T) => explain(file, 'read the site', action)
   return {
     lives: () => read(reader.lives),
