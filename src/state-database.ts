@@ -19,10 +19,20 @@ export function openToRead(file: string): DatabaseSync {
   } catch (error) {
     // A try that failed may have made an empty log.
     if ((statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) throw error
-    const url = pathToFileURL(file)
-    url.searchParams.set('immutable', '1')
-    return checked(new DatabaseSync(url, { readOnly: true }))
+    return checked(openUnchanging(file))
   }
+}
+
+/**
+ * Opens a file that has no log. SQLite makes no lock, log or other file beside it, and does not write
+ * to it.
+ *
+ * @throws an error of SQLite
+ */
+export function openUnchanging(file: string): DatabaseSync {
+  const url = pathToFileURL(file)
+  url.searchParams.set('immutable', '1')
+  return new DatabaseSync(url, { readOnly: true })
 }
 
 /**

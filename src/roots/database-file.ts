@@ -1,10 +1,10 @@
 /** Opens the files of layers' databases, each in the format that it has. */
 import { existsSync } from 'node:fs'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
-import { pathToFileURL } from 'node:url'
 
 import { databaseError, isDatabaseFull } from '../database-error.ts'
 import { NetimageError } from '../errors.ts'
+import { openUnchanging } from '../state-database.ts'
 import { newerFormat, writer } from './format.ts'
 
 /**
@@ -122,18 +122,6 @@ function signFile(database: DatabaseSync): void {
     // The layer must open on a full disk: the machine then reads its files and can remove some.
     if (!isDatabaseFull(error)) throw error
   }
-}
-
-/**
- * Opens a file that has no log. SQLite makes no lock, log or other file beside it, and does not write
- * to it.
- *
- * @throws an error of SQLite
- */
-export function openUnchanging(file: string): DatabaseSync {
-  const url = pathToFileURL(file)
-  url.searchParams.set('immutable', '1')
-  return new DatabaseSync(url, { readOnly: true })
 }
 
 function refuseNewerFile(file: string): void {
