@@ -103,9 +103,9 @@ export function countLinks(work: LinksWork): void {
     let isAny = false
     for (const [directory, inside] of entries) {
       if (names.has(directory)) continue
-      const own = [...inside.values()].filter((node) => node !== undefined && isOwn(node))
+      const own = [...inside.values()].filter((node) => node !== undefined).filter(isOwn)
       database.deleteEntries(directory)
-      for (const node of own) if (node !== undefined) releaseNode(work, node)
+      for (const node of own) releaseNode(work, node)
       isAny ||= own.length > 0
     }
     return isAny

@@ -11,12 +11,14 @@ export function createDirectoryPaths(
   database: Pick<LayerDatabase, 'entriesWhere' | 'fileNumbers' | 'readNode'>,
 ): (directory: NodeId) => Buffer {
   const paths = new Map<NodeId, Buffer>([[rootNode, Buffer.from('/')]])
+  let ofImages: Map<NodeId, Buffer> | undefined
 
   function find(directory: NodeId): Buffer {
     const row = isOwn(directory) ? database.readNode(directory) : undefined
     if (!row) {
-      const file = database.fileNumbers().find(({ number }) => number === directory)
-      return Buffer.concat([file?.path ?? Buffer.from(`node ${directory}`), Buffer.from('/')])
+      ofImages ??= new Map(database.fileNumbers().map(({ number, path }) => [number, path]))
+      const path = ofImages.get(directory) ?? Buffer.from(`node ${directory}`)
+      return Buffer.concat([path, Buffer.from('/')])
     }
     const [entry] = database.entriesWhere('directory = ? AND node = ?', row.parent, directory)
     const name = entry?.name ?? Buffer.from(`node ${directory}`)
