@@ -11,7 +11,13 @@ import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { unrecordedAfter } from '../roots/boot-id.ts'
-import { generationOf, lastAttempt, type Candidate, type Life } from '../site/life/life.ts'
+import {
+  bootsOtherNext,
+  generationOf,
+  lastAttempt,
+  type Candidate,
+  type Life,
+} from '../site/life/life.ts'
 import type { CurrentAttempt, Site } from '../site/site.ts'
 import type { OpenSystem } from './open-systems.ts'
 
@@ -180,14 +186,10 @@ export function createGate(settings: GateSettings): Gate {
     event: ServeEvent,
   ): boolean {
     if (event.kind !== 'dhcp' || hasAsked) return false
-    const current = site.currentAttempt(machine)
-    if (!current || current.attempt.hasAsked) return false
-    return isFromBefore === true || bootsOther(machine, current)
-  }
-
-  /** Whether the machine is to boot another generation next. */
-  function bootsOther(machine: string, current: CurrentAttempt): boolean {
-    return site.lifeOf(machine).current !== current.generation.number
+    const life = site.lifeOf(machine)
+    const last = lastAttempt(life)
+    if (!last || last.hasAsked) return false
+    return isFromBefore === true || bootsOtherNext(life)
   }
 
   function asks(machine: string): void {
@@ -267,7 +269,7 @@ export function createGate(settings: GateSettings): Gate {
     started: number,
     caller: Caller | undefined,
   ): Entry {
-    if (bootsOther(machine, unopened) && begins(machine, event, caller))
+    if (bootsOtherNext(site.lifeOf(machine)) && begins(machine, event, caller))
       return begin(machine, event, started)
     return keep(machine, boot, openBegun(machine, unopened))
   }

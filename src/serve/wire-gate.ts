@@ -1,6 +1,7 @@
 /** The gate with what it asks: the site, the images, and the follower of boots. */
 import { followBoots, type Boot, type Follower } from '../boots/follow.ts'
 import type { NetimageError } from '../errors.ts'
+import { bootsOtherNext } from '../site/life/life.ts'
 import type { Site } from '../site/site.ts'
 import { isWithin, type Defaults } from './defaults.ts'
 import { earlierBoots } from './earlier-boots.ts'
@@ -45,8 +46,7 @@ export function wireGate(parts: GateParts): WiredGate {
   const isOfNext = (machine: string, path: string) => {
     const booted = gate.now(machine)
     if (typeof booted !== 'object' || isWithin(path, booted.system.rootPath)) return false
-    const last = site.currentAttempt(machine)
-    return last !== undefined && site.lifeOf(machine).current !== last.generation.number
+    return bootsOtherNext(site.lifeOf(machine))
   }
   const follower = followBoots({
     partOf,

@@ -186,6 +186,12 @@ export function lastAttempt(life: Life): Attempt | undefined {
   return life.attempts.at(-1)
 }
 
+/** Whether the machine is to boot another generation than in its last attempt. */
+export function bootsOtherNext(life: Life): boolean {
+  const last = lastAttempt(life)
+  return last !== undefined && life.current !== last.generation
+}
+
 /**
  * Whether the machine got to the boot files or the root of the attempt. Otherwise the machine only
  * asked DHCP, and has not written to its layer.
