@@ -187,6 +187,7 @@ suite('the work of a site', () => {
     // As the next server reads it, if this one is killed now.
     const next = openSiteToRead(state)
     assert.equal(next && lastAttempt(next.lifeOf(mac))?.step, 'init')
+    next?.close()
     site.close(start)
   })
 

@@ -2,6 +2,7 @@
 // kill would leave them, or let the step fail.
 
 import fs from 'node:fs'
+import promises from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import {
   DatabaseSync,
@@ -12,7 +13,7 @@ import {
 import { mock } from 'node:test'
 
 export type DiskStep =
-  'link' | 'mkdir' | 'fsync' | 'fdatasync' | 'rename' | 'write' | 'SQL' | 'close'
+  'clone' | 'link' | 'mkdir' | 'fsync' | 'fdatasync' | 'rename' | 'write' | 'SQL' | 'close'
 
 let beforeStep = (_step: DiskStep) => {}
 let isInAction = false
@@ -33,6 +34,11 @@ function announce(step: DiskStep): void {
   }
 }
 
+const { copyFile } = promises
+mock.method(promises, 'copyFile', (...given: Parameters<typeof copyFile>) => {
+  announce('clone')
+  return copyFile(...given)
+})
 const { linkSync, mkdirSync, fsyncSync, fdatasyncSync, renameSync, writeFileSync } = fs
 mock.method(fs, 'linkSync', (...given: Parameters<typeof linkSync>) => {
   announce('link')

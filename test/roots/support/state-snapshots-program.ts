@@ -6,11 +6,8 @@
 // DISK: a file system that can clone files, or that cannot (`without`), in a mount namespace of its own.
 
 import assert from 'node:assert/strict'
-import fs, { cpSync, readdirSync } from 'node:fs'
-import promises from 'node:fs/promises'
-import { syncBuiltinESMExports } from 'node:module'
+import { cpSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { mock } from 'node:test'
 import { unrecordedAfter } from '../../../src/roots/boot-id.ts'
 import { restoreSnapshot } from '../../../src/roots/snapshots.ts'
 import {
@@ -21,6 +18,7 @@ import {
 } from '../../../src/roots/state-snapshots.ts'
 import { layerOf } from '../../../src/roots/stored-layer.ts'
 import { verifyStoredLayer } from '../../../src/roots/verify.ts'
+import { beforeDiskSteps, type DiskStep } from './disk-steps.ts'
 import { makeImage, openOver, put, read } from './stored-layers.ts'
 
 const [disk = '', how] = process.argv.slice(2)
@@ -29,23 +27,8 @@ const image = makeImage(join(disk, 'image'))
 const names = ['a', 'b', 'c', 'd']
 const left = nameLeft(2)
 
-/** Called before each step that changes the disk. */
-let beforeStep = (_step: string) => {}
-const { renameSync, fsyncSync } = fs
-const { copyFile } = promises
-mock.method(promises, 'copyFile', (...given: Parameters<typeof copyFile>) => {
-  beforeStep('clone')
-  return copyFile(...given)
-})
-mock.method(fs, 'renameSync', (...given: Parameters<typeof renameSync>) => {
-  beforeStep('rename')
-  renameSync(...given)
-})
-mock.method(fs, 'fsyncSync', (...given: Parameters<typeof fsyncSync>) => {
-  beforeStep('fsync')
-  fsyncSync(...given)
-})
-syncBuiltinESMExports()
+/** Kills before other steps leave nothing else. */
+const killedAt = ['clone', 'rename', 'fsync'] as const satisfies DiskStep[]
 
 /** The machine writes the text to all its files. @param boot the attempt, or another identifier */
 async function writes(state: string, boot: string, text: string): Promise<void> {
@@ -74,18 +57,19 @@ let states = 0
 /** What a kill before each step of the action leaves. */
 async function kills(state: string, action: () => Promise<unknown>): Promise<[string, string][]> {
   const left: [string, string][] = []
-  beforeStep = (step) => {
+  beforeDiskSteps((step) => {
+    if (!killedAt.some((each) => each === step)) return
     const copy = join(disk, `state-${++states}`)
     cpSync(state, copy, { recursive: true })
     left.push([step, copy])
-  }
+  })
   try {
     await action()
   } finally {
-    beforeStep = () => {}
+    beforeDiskSteps()
   }
   const found = new Set(left.map(([step]) => step))
-  for (const step of ['clone', 'rename', 'fsync']) assert.ok(found.has(step), step)
+  for (const step of killedAt) assert.ok(found.has(step), step)
   return left
 }
 
