@@ -40,6 +40,11 @@ export interface MachinesSettings {
   takenElsewhere?: (name: string) => number
   /** Called when the root of a machine has been opened. */
   onOpen: (name: string) => void
+  /**
+   * Called when a machine begins to wait for its layer, because this server prepares or closes it, and
+   * when the machine need not wait any more.
+   */
+  onWait: (name: string, kind: 'waits' | 'waited') => void
   onError: (error: NetimageError) => void
   /** How many machines have open layers at a time. If another one asks, the idlest is closed. */
   maxOpen?: number
@@ -92,12 +97,14 @@ interface Root {
 const retryMs = 1000
 
 export function createMachines(settings: MachinesSettings): Machines {
-  const { gate, state, identities, ephemeral, layerSize, onOpen, onError } = settings
+  const { gate, state, identities, ephemeral, layerSize, onOpen, onWait, onError } = settings
   const { isAllowed } = identities
   const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0 } = settings
   const open = new Map<string, Machine>()
   /** The layers that are being closed, or prepared for being opened. */
   const closing = new Map<string, Promise<void>>()
+  /** The machines that have asked for their roots meanwhile. */
+  const waiting = new Set<string>()
   /** The machines whose layers get copies before they are bound. They are also in `closing`. */
   const preparing = new Map<string, AbortController>()
   /** The open indexes, and the system of each. */
@@ -127,18 +134,28 @@ export function createMachines(settings: MachinesSettings): Machines {
       return known.nfs
     }
     if (!mayOpen) return undefined
-    if (closing.has(name) || isTooSoon) return 'busy'
+    if (closing.has(name)) return wait(name)
+    if (isTooSoon) return 'busy'
     const booted = gate.now(name)
     if (booted === 'busy') return 'busy'
     // It runs from a root that this server does not know: nobody can say of which generation.
     if (booted?.attempt === undefined) return { name, ...macOf(name), exports: [] }
-    if (!isPrepared(name, booted.attempt)) return 'busy'
+    if (!isPrepared(name, booted.attempt)) return wait(name)
     return openRoot(name, booted.system, [booted.unrecorded, String(booted.attempt)])
   }
 
   function hasJustFailed(name: string): boolean {
     const failed = failures.get(name)
     return failed !== undefined && performance.now() - failed.at < retryMs
+  }
+
+  /** Until the layer of a machine is closed or prepared, the machine is told to ask again. */
+  function wait(name: string): 'busy' {
+    if (closing.has(name) && !waiting.has(name)) {
+      waiting.add(name)
+      onWait(name, 'waits')
+    }
+    return 'busy'
   }
 
   /** If the layer of a machine is not prepared for the attempt, begins to prepare it. */
@@ -192,7 +209,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (error instanceof UnpreparedCopies) prepare(name, error)
       else fail(name, error)
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
-      return 'busy'
+      return wait(name)
     }
     failures.delete(name)
     unreset.delete(name)
@@ -204,7 +221,6 @@ export function createMachines(settings: MachinesSettings): Machines {
     return nfs
   }
 
-  /** Until the copies are made, the machine is told to ask again. */
   function prepare(name: string, needed: UnpreparedCopies): void {
     const stop = new AbortController()
     preparing.set(name, stop)
@@ -241,7 +257,9 @@ export function createMachines(settings: MachinesSettings): Machines {
 
   function closes(name: string, closed: Promise<void>): Promise<void> {
     const ended = closed.finally(() => {
-      if (closing.get(name) === ended) closing.delete(name)
+      if (closing.get(name) !== ended) return
+      closing.delete(name)
+      if (waiting.delete(name)) onWait(name, 'waited')
     })
     closing.set(name, ended)
     return ended

@@ -138,6 +138,7 @@ function wire(
     layerSize: request.layerSize,
     takenElsewhere: (machine) => publishing.bytesOf(machine),
     prepareLayer: createPreparing({ state, site, onTold: request.onTold, onError }),
+    onWait: (machine, kind) => onSign(machine, { kind }),
     onOpen(machine) {
       roots.opens(machine)
       publishing.notice(machine)

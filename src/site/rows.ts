@@ -53,6 +53,7 @@ const machineSchema = v.object({
   profile: v.exactOptional(v.string()),
   lastSign: v.exactOptional(milliseconds),
   restart: v.exactOptional(v.object({ uptime: milliseconds, failed: v.exactOptional(count) })),
+  waitsFrom: v.exactOptional(milliseconds),
   alarm: v.exactOptional(count),
   stateBack: v.exactOptional(v.object({ to: count, before: count, after: count })),
 })

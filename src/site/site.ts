@@ -121,9 +121,11 @@ export function openSite(settings: SiteSettings): Site {
   /** Uptime of the last written sign of life. */
   const alive = new Map<string, number>()
   const interrupted = new Map<string, Attempt>()
+  const unseen = new Set<string>()
   for (const life of database.read.lives()) {
     const attempt = runningAttempt(life)
     if (attempt) interrupted.set(life.machine, attempt)
+    if (attempt || life.waitsFrom !== undefined) unseen.add(life.machine)
   }
   /** The machines whose last attempt may be running. */
   const running = new Set(interrupted.keys())
@@ -155,8 +157,8 @@ export function openSite(settings: SiteSettings): Site {
   }
 
   function start(writer: SiteWriter): void {
-    const unseen = (life: Life) => ({ life: becomeUnseen(life, started), told: [] })
-    for (const machine of interrupted.keys()) keepChange(writer, machine, [], unseen)
+    const become = (life: Life) => ({ life: becomeUnseen(life, started), told: [] })
+    for (const machine of unseen) keepChange(writer, machine, [], become)
   }
 
   /** As `change`, for a machine. Its signs that wait are written first. */

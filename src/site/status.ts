@@ -35,7 +35,7 @@ export function statusOf(life: Life, name: string | undefined, uptime: number): 
         last: {
           attempt: shownAttempt(attempt),
           generation: shownGeneration(generation),
-          says: saysOf(attempt),
+          says: saysOf(attempt, life),
         },
       }),
     ...(next && { next: shownGeneration(next) }),
@@ -56,12 +56,16 @@ export function shownGeneration(generation: Generation): ShownGeneration {
   return shown
 }
 
-function saysOf({ outcome, step, bootId, upFrom, unseenFrom }: Attempt): string {
+function saysOf(
+  { outcome, step, bootId, upFrom, unseenFrom }: Attempt,
+  { waitsFrom }: Life,
+): string {
   if (outcome === 'good') return 'up'
   if (outcome === 'failed' && bootId !== undefined) return 'failed: it came up too late, and runs'
   if (outcome !== 'running') return outcome
   if (unseenFrom !== undefined) return 'not seen since the server started'
   if (upFrom !== undefined) return 'up, not settled yet'
+  if (waitsFrom !== undefined) return 'waits until the server has prepared its root'
   return step === undefined ? 'has begun to boot' : `booting, last step ${step}`
 }
 

@@ -62,9 +62,18 @@ export function createWaitingSigns(): WaitingSigns {
   }
 }
 
-/** The first time counts for what a machine has reached, and the last text for what it says. */
+/**
+ * The first time counts for what a machine has reached, and the last text for what it says. A machine
+ * that waits again has waited all the time: otherwise its waits could take the place of other signs.
+ */
 function withSign(signs: readonly Waiting[], added: Waiting): readonly Waiting[] {
   const { sign } = added
+  if (sign.kind === 'waits' || sign.kind === 'waited') {
+    const isWaiting = signs.some((each) => each.sign.kind === 'waits')
+    const others = signs.filter((each) => each.sign.kind !== 'waited')
+    if (sign.kind === 'waited') return [...others, added]
+    return isWaiting ? others : [...signs, added]
+  }
   if (sign.kind === 'trouble' || sign.kind === 'profile') {
     return [...signs.filter((each) => each.sign.kind !== sign.kind), added]
   }

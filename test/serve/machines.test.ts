@@ -71,6 +71,39 @@ suite('the machines of a server', () => {
     assert.deepEqual(errors, [])
   })
 
+  test('wait for their roots while the server prepares them, and this is told once', async () => {
+    const prepared = Promise.withResolvers<void>()
+    let isPrepared = false
+    await using created = await openMachines(
+      workspace.path('waits'),
+      [image],
+      identitiesOf({}),
+      maxOpen,
+      false,
+      () => () => (isPrepared ? undefined : prepared.promise),
+    )
+    const { machines, gate, site } = created
+    const waitsFrom = () => site.lifeOf('10.0.0.7').waitsFrom
+    const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
+    await gate.enter('10.0.0.7', {
+      ...{ kind: 'nfs', step: 'mount', path: '/srv/test', address: '10.0.0.7' },
+    })
+    const asks = () => machines.nfsMachineOf({ address: '10.0.0.7', transport: 'tcp' })
+    assert.equal(waitsFrom(), undefined)
+    assert.equal(asks(), 'busy')
+    await waitUntil('it waits', () => waitsFrom() !== undefined)
+    const from = waitsFrom()
+    assert.equal(asks(), 'busy')
+    await nextTurn()
+    assert.equal(waitsFrom(), from)
+    isPrepared = true
+    prepared.resolve()
+    await waitUntil('it waits no more', () => waitsFrom() === undefined)
+    assert.ok(await rootOf(created, '10.0.0.7'))
+    await nextTurn()
+    assert.equal(waitsFrom(), undefined)
+  })
+
   test('have their layers closed when they are off, and opened again when they come back', async () => {
     await using created = await create('unused', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines, identities, errors } = created

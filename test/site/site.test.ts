@@ -112,6 +112,36 @@ suite('a site', () => {
     second.site.close(start)
   })
 
+  test('counts no wait for a server that was killed meanwhile, and all time after it', async () => {
+    const state = freshName()
+    const first = open(state)
+    await first.site.beginAttempt(mac, start, candidate('a'))
+    let at = start
+    const passes = ({ site }: typeof first, time: number) => {
+      for (const end = at + time; at < end; at += minutes / 2) site.tick(at)
+      site.tick(at)
+    }
+    first.site.sign(mac, { kind: 'asks' }, start)
+    passes(first, 2 * minutes)
+    first.site.sign(mac, { kind: 'waits' }, at)
+    passes(first, 30 * minutes)
+    // The first one writes nothing any more.
+    const second = open(state, at)
+    passes(second, 30 * minutes)
+    second.site.sign(mac, { kind: 'alive' }, at)
+    passes(second, 7.5 * minutes)
+    assert.deepEqual([first.told, second.told], [[], []])
+    second.site.tick(at + 0.5 * minutes)
+    assert.deepEqual(second.told, ['bad 1', 'stays 1'])
+    // Also if no attempt runs.
+    second.site.sign(mac, { kind: 'waits' }, at)
+    passes(second, minutes)
+    assert.notEqual(second.site.lifeOf(mac).waitsFrom, undefined)
+    const third = open(state, at)
+    assert.equal(third.site.lifeOf(mac).waitsFrom, undefined)
+    for (const { site } of [third, second, first]) site.close(at)
+  })
+
   test('keeps signs while another process holds the database, and writes them afterwards', async () => {
     const state = freshName()
     const { site, errors } = open(state)

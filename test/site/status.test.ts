@@ -34,6 +34,17 @@ test('a machine that came up too late runs, and nobody is to switch its power', 
   assert.equal(last?.says, 'failed: it came up too late, and runs')
 })
 
+test('a machine that waits for the server is told as such', () => {
+  const machine = simulate()
+  machine.assign('a')
+  machine.begin()
+  machine.see({ kind: 'waits' })
+  const says = () => statusOf(machine.life, undefined, machine.now.uptime).last?.says
+  assert.equal(says(), 'waits until the server has prepared its root')
+  machine.see({ kind: 'waited' })
+  assert.equal(says(), 'has begun to boot')
+})
+
 test('the status tells each reason once, and without colons in a row', () => {
   const machine = simulate()
   machine.assign('a')

@@ -64,3 +64,20 @@ test('a machine that says something new without end has only so many signs that 
   waiting.written(machine)
   assert.deepEqual(waiting.applyTo(life), { life, told: [] })
 })
+
+test('a machine that waits again and again for the server loses no other sign', () => {
+  const waiting = createWaitingSigns()
+  const { life } = bind(newLife(machine), { at: 0, uptime: 0 }, defaultPolicy, candidate('a'))
+  const add = (sign: Sign, uptime: number) => waiting.add(machine, sign, { at: uptime, uptime })
+  add({ kind: 'asks' }, 1000)
+  for (let uptime = 2000; uptime < 100_000; uptime += 1000) {
+    add({ kind: 'waits' }, uptime)
+    add({ kind: 'waited' }, uptime + 400)
+  }
+  const seen = waiting.applyTo(life).life
+  // It waited from 2000 to 99,400.
+  assert.deepEqual([seen.attempts[0]?.from, seen.waitsFrom], [98_400, undefined])
+  assert.equal(seen.attempts[0]?.hasAsked, true)
+  add({ kind: 'waits' }, 100_000)
+  assert.equal(waiting.applyTo(life).life.waitsFrom, 2000)
+})

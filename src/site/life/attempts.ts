@@ -29,6 +29,10 @@ export type Sign =
   | { kind: 'asks' }
   | { kind: 'step'; step: BootStep }
   | { kind: 'trouble'; trouble: string }
+  /** It waits, because the server prepares its root. */
+  | { kind: 'waits' }
+  /** The server has prepared its root, or could not. */
+  | { kind: 'waited' }
   /** Its profile names this system, to be booted next. */
   | { kind: 'profile'; toplevel: string }
   /** The module's note that a boot is good. */
@@ -42,7 +46,7 @@ export const runningMs = 60 * 60_000
  * (power-cut.ts), and only then binds the next attempt.
  */
 export function restart(life: Life, now: Now, policy: Policy): Changed {
-  const { life: looked, told } = tick(life, now, policy)
+  const { life: looked, told } = tick(countWait(life, now), now, policy)
   const running = runningAttempt(looked)
   const ended = running ? endByRestart(looked, running, now, policy) : unchanged(looked)
   const didRun = life.lastSign !== undefined && now.uptime - life.lastSign <= runningMs
@@ -118,6 +122,10 @@ export function see(life: Life, sign: Sign, now: Now): Changed {
       return unchanged(withAttempt(seen, { ...attempt, trouble: sign.trouble }))
     case 'profile':
       return unchanged({ ...seen, profile: sign.toplevel })
+    case 'waits':
+      return unchanged({ ...seen, waitsFrom: seen.waitsFrom ?? now.uptime })
+    case 'waited':
+      return unchanged(endWait(seen, now))
     case 'step':
       return unchanged(reach(seen, attempt, generation, sign.step, now))
     case 'bless':
@@ -139,7 +147,7 @@ export function tick(life: Life, now: Now, policy: Policy): Changed {
   }
   if (!attempt.hasAsked) return unchanged(life)
   const isTrial = generation.verdict === 'trial'
-  const took = now.uptime - attempt.from
+  const took = Math.max(attempt.from, life.waitsFrom ?? now.uptime) - attempt.from
   const isOver = isTrial ? isLate(generation, took, policy) : took >= policy.deadline
   if (!isOver) return unchanged(life)
   const reason = isTrial ? tooLate(life, generation, policy) : notUp(attempt, policy)
@@ -148,11 +156,31 @@ export function tick(life: Life, now: Now, policy: Policy): Changed {
   return alarm(failed, generation, attempt, reason)
 }
 
-/** A server starts: the attempts that an earlier run of the server began may go on, or not. */
-export function becomeUnseen(life: Life, now: Now): Life {
+/**
+ * A server starts: the attempts that an earlier run of the server began may go on, or not. No machine
+ * waits for what that run did.
+ */
+export function becomeUnseen(before: Life, now: Now): Life {
+  const life = endWait(before, now)
   const attempt = runningAttempt(life)
   if (!attempt || attempt.unseenFrom !== undefined) return life
   return withAttempt(life, { ...attempt, unseenFrom: now.uptime })
+}
+
+function endWait(life: Life, now: Now): Life {
+  const { waitsFrom, ...counted } = countWait(life, now)
+  return waitsFrom === undefined ? life : counted
+}
+
+/** Takes the time in which the machine has waited until now from that of its attempt. */
+function countWait(life: Life, now: Now): Life {
+  const { waitsFrom } = life
+  const attempt = runningAttempt(life)
+  if (waitsFrom === undefined) return life
+  const waits = { ...life, waitsFrom: now.uptime }
+  if (!attempt) return waits
+  const waited = now.uptime - Math.max(attempt.from, waitsFrom)
+  return withAttempt(waits, { ...attempt, from: attempt.from + waited })
 }
 
 function unchanged(life: Life): Changed {

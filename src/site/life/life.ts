@@ -73,8 +73,8 @@ export interface Attempt {
   keptImages: readonly string[]
   startedAt: number
   /**
-   * The uptime since which its time counts, without the time in which the machine could not be seen:
-   * its start, or the moment from which `hasAsked` is set.
+   * The uptime since which its time counts, without the time in which the machine could not be seen or
+   * waited for the server: its start, or the moment from which `hasAsked` is set.
    */
   from: number
   /** The machine has asked for a boot file or its root. Until then, the attempt is not judged. */
@@ -125,6 +125,11 @@ export interface Life {
   /** In uptime. */
   lastSign?: number
   restart?: Restart
+  /**
+   * The uptime since which the machine waits for the server, which prepares its root. The limits of its
+   * attempts do not count this time.
+   */
+  waitsFrom?: number
   /** The attempt of a good generation that failed last, until an attempt is good. */
   alarm?: number
   /** Until it is done. */

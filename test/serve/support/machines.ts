@@ -32,6 +32,7 @@ export interface OpenMachines extends AsyncDisposable {
 /**
  * @param images that `build` made
  * @param ephemeral whether layers are reset at each boot
+ * @param prepare makes what prepares layers
  */
 export async function openMachines(
   state: string,
@@ -39,6 +40,7 @@ export async function openMachines(
   identities: Identities,
   maxOpen?: number,
   ephemeral = false,
+  prepare = createPreparing,
 ): Promise<OpenMachines> {
   const errors: NetimageError[] = []
   const told: Told[] = []
@@ -57,9 +59,10 @@ export async function openMachines(
   })
   const machines: Machines = createMachines({
     ...{ gate, state, identities, onError, ephemeral },
+    onWait: (machine, kind) => site.sign(machine, { kind }, time),
     // As the server does when it reports the mount.
     onOpen: (machine) => site.sign(machine, { kind: 'step', step: 'mount' }, time),
-    prepareLayer: createPreparing({ state, site, onTold, onError }),
+    prepareLayer: prepare({ state, site, onTold, onError }),
     ...(maxOpen !== undefined && { maxOpen }),
   })
   const clueOf = (name: string) => (name.includes(':') ? { mac: name } : { address: name })

@@ -13,7 +13,7 @@ type Event =
   | { kind: 'dhcp' }
   | { kind: 'asks' }
   | { kind: 'bless'; isOther: boolean }
-  | { kind: 'alive' }
+  | { kind: 'alive' | 'waits' | 'waited' }
   | { kind: 'wait'; seconds: number }
   | { kind: 'server' }
 
@@ -32,7 +32,10 @@ const events: fc.Arbitrary<Event> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({ kind: fc.constant('bless' as const), isOther: fc.boolean() }),
   },
-  { weight: 2, arbitrary: fc.constant({ kind: 'alive' as const }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constantFrom('alive' as const, 'waits', 'waited') }),
+  },
   {
     weight: 6,
     arbitrary: fc.record({
@@ -67,6 +70,7 @@ function reference(history: readonly Event[]) {
   const all: Made[] = []
   const tries: Tried[] = []
   const next: { wanted?: Made; lastGood?: Made } = {}
+  let isWaiting = false
   const condemn = (made: Made) => {
     made.verdict = 'bad'
     if (next.wanted === made && next.lastGood) next.wanted = next.lastGood
@@ -115,16 +119,22 @@ function reference(history: readonly Event[]) {
         if (!event.isOther) running.up ??= 0
         break
       case 'alive':
+      case 'waits':
+      case 'waited':
         if (running) running.isSeen = true
+        if (tries.length > 0 && event.kind !== 'alive') isWaiting = event.kind === 'waits'
         break
       case 'server':
         if (running) running.isSeen = false
+        isWaiting = false
         break
       case 'wait': {
         if (!running?.isSeen || !running.hasAsked) break
         const { made } = running
-        running.age += event.seconds
-        made.takes += event.seconds
+        if (!isWaiting) {
+          running.age += event.seconds
+          made.takes += event.seconds
+        }
         if (running.up !== undefined) {
           running.up += event.seconds
           if (made.verdict === 'good' || running.up >= settle) end(running, 'good')
@@ -166,8 +176,10 @@ function played(history: readonly Event[]) {
         else machine.bless()
         break
       case 'alive':
+      case 'waits':
+      case 'waited':
       case 'asks':
-        machine.see(event)
+        machine.see({ kind: event.kind })
         break
       case 'wait':
         machine.wait(event.seconds * 1000)

@@ -227,6 +227,28 @@ suite('an attempt', () => {
     assert.equal(machine.verdict(2), 'bad')
   })
 
+  test('does not count the time in which the machine waits for the server', () => {
+    const machine = madeGood('a')
+    machine.assign('b')
+    machine.begin()
+    machine.wait(2 * minutes)
+    machine.see({ kind: 'waits' })
+    machine.wait(60 * minutes)
+    machine.see({ kind: 'waited' })
+    machine.wait(1 * minutes)
+    machine.see({ kind: 'waits' })
+    machine.wait(60 * minutes)
+    // The server goes on, so the next attempt waits as well.
+    machine.begin()
+    machine.wait(60 * minutes)
+    assert.equal(machine.generation(2)?.spent, 3 * minutes)
+    machine.see({ kind: 'waited' })
+    machine.wait(7 * minutes - 1)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.wait(1)
+    assert.equal(machine.verdict(2), 'bad')
+  })
+
   test('of a good generation that fails is an alarm and never leads back', () => {
     const machine = madeGood('a')
     machine.assign('b')
