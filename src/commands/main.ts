@@ -3,17 +3,21 @@ import { Command, CommanderError } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
 import { version } from '../version.ts'
-import { bootsCommand } from './boots.ts'
-import { buildCommand } from './build.ts'
-import { checkCommand } from './check.ts'
-import { gcCommand } from './gc.ts'
-import { inspectCommand } from './inspect.ts'
-import { layersCommand } from './layers.ts'
 import { ignoreClosedPipe, printFailure, report } from './run.ts'
-import { serveCommand } from './serve.ts'
-import { serversCommand } from './servers.ts'
-import { siteCommand } from './site.ts'
-import { verifyCommand } from './verify.ts'
+
+/** Each command is a module of its own, with the modules that it needs. */
+const commands = {
+  build: async () => (await import('./build.ts')).buildCommand(),
+  inspect: async () => (await import('./inspect.ts')).inspectCommand(),
+  check: async () => (await import('./check.ts')).checkCommand(),
+  verify: async () => (await import('./verify.ts')).verifyCommand(),
+  servers: async () => (await import('./servers.ts')).serversCommand(),
+  serve: async () => (await import('./serve.ts')).serveCommand(),
+  boots: async () => (await import('./boots.ts')).bootsCommand(),
+  layers: async () => (await import('./layers.ts')).layersCommand(),
+  site: async () => (await import('./site.ts')).siteCommand(),
+  gc: async () => (await import('./gc.ts')).gcCommand(),
+}
 
 export async function main(): Promise<void> {
   const program = new Command('netimage')
@@ -21,21 +25,13 @@ export async function main(): Promise<void> {
     .version(version)
     .exitOverride()
 
-  // Every start makes all commands. The modules that do the work are large, so the action of a
-  // command imports them: no command loads the modules of another.
-  const make = [
-    buildCommand,
-    inspectCommand,
-    checkCommand,
-    verifyCommand,
-    serversCommand,
-    serveCommand,
-    bootsCommand,
-    layersCommand,
-    siteCommand,
-    gcCommand,
-  ]
-  for (const command of make) program.addCommand(command().exitOverride())
+  // Loading all commands takes most of the time of a short one. All are needed for the help, and if
+  // the first word is none of them.
+  const [, , first = ''] = process.argv
+  const wanted = Object.entries(commands).filter(([name]) => name === first)
+  for (const [, load] of wanted.length > 0 ? wanted : Object.entries(commands)) {
+    program.addCommand((await load()).exitOverride())
+  }
 
   ignoreClosedPipe()
   try {
