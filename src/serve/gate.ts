@@ -133,7 +133,10 @@ export function createGate(settings: GateSettings): Gate {
     const current = site.currentAttempt(machine)
     if (!current) return undefined
     const boot = follower.boots().find((each) => each.machine === machine)?.started
-    const booted = openCurrent(machine, current)
+    const booted = openCurrent(machine, current).catch((error: unknown) => {
+      const known = asNetimageError(error)
+      throw isOfServer(known) ? new UnopenedAttempt(known, current) : known
+    })
     const entry = keep(machine, boot, booted)
     entry.isFromBefore = true
     if (current.attempt.hasAsked) entry.hasAsked = true
@@ -286,6 +289,10 @@ export function createGate(settings: GateSettings): Gate {
       const { started } = follower.bootOf(event, now())
       if (!entry || isNext(machine, entry, event, started, caller)) {
         entry = begin(machine, event, started)
+      } else if (entry.isFromBefore && entry.unopened) {
+        // The machine may have a kernel of this attempt already.
+        entries.delete(machine)
+        entry = entryOf(machine) ?? entry
       } else if (entry.unopened) {
         entry = goOn(machine, { ...entry, unopened: entry.unopened }, event, started, caller)
       } else if ('file' in event && entry.boot !== started && isActive(machine)) {

@@ -6,6 +6,7 @@ import { NetimageError } from '../../src/errors.ts'
 import { followBoots } from '../../src/boots/follow.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
+import { earlierBoots } from '../../src/serve/earlier-boots.ts'
 import { createGate, type Gate } from '../../src/serve/gate.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
@@ -25,8 +26,7 @@ suite('the gate of boots', () => {
   before(() => (workspace = makeWorkspace('gate')))
   after(() => workspace.remove())
 
-  function start(state = workspace.path(`state-${++count}`)) {
-    let now = 1_000_000
+  function start(state = workspace.path(`state-${++count}`), now = 1_000_000) {
     const connected = new Set<Caller>()
     const begun: string[] = []
     const site = openSite({ state, at: now, onTold: () => {}, onError: assert.ifError })
@@ -50,6 +50,7 @@ suite('the gate of boots', () => {
       isServed: () => true,
       mayForget: (machine) => !gate.hasAttempt(machine),
       isRoot: (path) => path === plainRoot,
+      earlierBoots: earlierBoots([], site.interrupted),
     })
     const gate: Gate = createGate({
       ...{ site: watched, follower, partOf },
@@ -357,13 +358,28 @@ suite('the gate of boots', () => {
     const first = start()
     await first.boots(ipxe)
     first.site.close(0)
-    const second = start(first.state)
+    const second = start(first.state, 1_100_000)
     await second.site.assign(mac, image('b'), 0, 'person')
     assert.equal(second.gate.now(mac), 'busy')
     await new Promise((resolve) => setImmediate(resolve))
     const booted = second.gate.now(mac)
     assert.ok(typeof booted === 'object')
     assert.equal(booted.attempt, 1)
+    assert.deepEqual(await second.boots(ipxe), ['b 2'])
+  })
+
+  test('goes on in an attempt that cannot be opened for a moment after a restart of the server', async () => {
+    const first = start()
+    await first.site.assign(mac, image('a'), 0, 'person')
+    assert.deepEqual(await first.boots([discover, file('boot.ipxe'), file('kernel')]), ['a 1'])
+    await first.site.assign(mac, image('b'), 0, 'person')
+    first.site.close(0)
+    const second = start(first.state, 1_100_000)
+    const inUse = new NetimageError('in-use', 'somebody holds the image')
+    second.failures.push(inUse, inUse, inUse)
+    for (const event of [file('initrd'), mount])
+      await assert.rejects(second.boots([event]), netimageError('in-use', {}))
+    assert.deepEqual(await second.boots([file('initrd'), mount]), ['a 1'])
     assert.deepEqual(await second.boots(ipxe), ['b 2'])
   })
 
