@@ -3,10 +3,10 @@ import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import type { Boot } from '../boots/follow.ts'
 import { visible } from '../printable.ts'
 import { plural } from '../progress.ts'
+import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes, formatSeconds, formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { findMachine } from './site-machine.ts'
-import { stateOption } from './state-option.ts'
 
 export function bootsCommand() {
   return new Command('boots')
@@ -17,7 +17,7 @@ export function bootsCommand() {
     )
     .addOption(stateOption)
     .option('-n, --number <count>', 'how many boots to show, the newest first', parseCount, 20)
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .action((machine, flags) => runCommand(flags, () => boots(machine, flags)))
 }
 

@@ -10,6 +10,7 @@ import type { NetImageOptions } from '../image/options.ts'
 import type { BuildRequest } from '../image/request.ts'
 import { parseMac } from '../mac.ts'
 import { withoutUndefined } from '../without-undefined.ts'
+import { jsonOption } from './common-options.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
@@ -92,7 +93,7 @@ export function commandThatBuilds(name: string) {
     )
     .option('--populate-firmware-commands <shell>', 'populateFirmwareCommands')
     .option('--populate-root-commands <shell>', 'populateRootCommands')
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .option('-q, --quiet', 'show no progress')
 }
 

@@ -3,6 +3,7 @@ import { Command } from '@commander-js/extra-typings'
 import { exitStatus } from '../errors.ts'
 import type { CheckRequest } from '../image/check-subject.ts'
 import { withoutUndefined } from '../without-undefined.ts'
+import { jsonOption } from './common-options.ts'
 import { describeFindings, silenceOption } from './findings.ts'
 import { runCommand } from './run.ts'
 import * as stores from './store-options.ts'
@@ -20,7 +21,7 @@ export function checkCommand() {
     .addOption(stores.noCheckSigsOption)
     .addOption(stores.netrcOption)
     .addOption(stores.poolOption)
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .option('-q, --quiet', 'show no progress')
     .action((subject, flags) =>
       runCommand(flags, async ({ signal, progress }) => {

@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
+import { jsonOption } from './common-options.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { runCommand } from './run.ts'
@@ -14,7 +15,7 @@ export function gcCommand() {
         .argParser(parseDays)
         .default(30),
     )
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .option('-q, --quiet', 'show no progress')
     .action((flags) =>
       runCommand(flags, async ({ progress, signal }) => {

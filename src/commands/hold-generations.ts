@@ -4,37 +4,24 @@ import { join } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import { holdImage } from '../image/image-lock.ts'
 import { sitePlaces } from '../image/site-places.ts'
-import { openSiteDatabase } from '../site/database.ts'
-import { machineIn } from './site-machine.ts'
+import type { Life } from '../site/life/life.ts'
 
 /**
  * Holds the images of all generations of the machine that the site has. Otherwise a garbage collection
  * could decide to remove an image before the choice, and remove it afterwards.
  *
- * @param named a hardware or IP address in any form, or a name
- * @throws `NetimageError` `unknown-machine`; `in-use` if another command changes one of the images
+ * @param held lets go of the images at its end
+ * @throws `NetimageError` `in-use` if another command changes one of the images
  */
-export async function holdGenerations(state: string, named: string): Promise<DisposableStack> {
-  const held = new DisposableStack()
-  try {
-    for (const id of imagesOf(state, named)) {
-      const image = await holdImage(join(sitePlaces(state).images, id)).catch(orGone)
-      if (image) held.defer(() => image.release())
-    }
-    return held
-  } catch (error) {
-    held.dispose()
-    throw error
-  }
-}
-
-function imagesOf(state: string, named: string): Set<string> {
-  const site = openSiteDatabase(state)
-  try {
-    const { generations } = site.read.lifeOf(machineIn(site.read.names(), named))
-    return new Set(generations.flatMap(({ image, keptImages = [] }) => [image, ...keptImages]))
-  } finally {
-    site.close()
+export async function holdGenerations(
+  state: string,
+  { generations }: Life,
+  held: DisposableStack,
+): Promise<void> {
+  const ids = generations.flatMap(({ image, keptImages = [] }) => [image, ...keptImages])
+  for (const id of new Set(ids)) {
+    const image = await holdImage(join(sitePlaces(state).images, id)).catch(orGone)
+    if (image) held.defer(() => image.release())
   }
 }
 

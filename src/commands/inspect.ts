@@ -2,6 +2,7 @@ import { Command } from '@commander-js/extra-typings'
 
 import type { Inspection, InspectRequest } from '../image/inspect.ts'
 import { withoutUndefined } from '../without-undefined.ts'
+import { jsonOption } from './common-options.ts'
 import { formatBytes } from './format.ts'
 import { plural } from '../progress.ts'
 import { runCommand } from './run.ts'
@@ -16,7 +17,7 @@ export function inspectCommand() {
     .addOption(stores.noCheckSigsOption)
     .addOption(stores.netrcOption)
     .addOption(stores.poolOption)
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .option('-q, --quiet', 'show no progress')
     .action((subject, flags) =>
       runCommand(flags, async ({ signal, progress }) => {

@@ -8,10 +8,10 @@ import { plural } from '../progress.ts'
 import type { LayerRecord } from '../roots/record.ts'
 import type { StoredLayer } from '../roots/stored-layer.ts'
 import { chooseLayer, chooseLayers, chooseUsedLayers, shortIdentity } from './choose-layers.ts'
+import { jsonOption, machineArgument, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { mustKeepOwnSystem } from './keep-own-system.ts'
 import { asData, runCommand, type Outcome } from './run.ts'
-import { stateOption } from './state-option.ts'
 
 export function layersCommand() {
   const layers = new Command('layers').description(
@@ -22,8 +22,6 @@ export function layersCommand() {
   return layers
 }
 
-const machineArgument = ['<machine>', 'a hardware address, an IP address, or a name'] as const
-const jsonOption = ['--json', 'print the result as JSON'] as const
 const imageOption = new Option(
   '--image <image>',
   "only layers over this image: its directory, its root directory's name, or its id in `list`",

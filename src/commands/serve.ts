@@ -8,6 +8,7 @@ import { visible } from '../printable.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import type { Told } from '../site/life/life.ts'
+import { stateOption } from './common-options.ts'
 import {
   parseAddresses,
   parseAllowed,
@@ -20,7 +21,6 @@ import {
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import { showBoots, type BootView } from './show-boots.ts'
 import { findMachine } from './site-machine.ts'
-import { stateOption } from './state-option.ts'
 
 export function serveCommand() {
   return describeServe().action((images, flags) =>

@@ -5,6 +5,7 @@ import { Argument, Command } from '@commander-js/extra-typings'
 import { fileSystemError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { serverNames } from '../servers/configure.ts'
+import { jsonOption } from './common-options.ts'
 import { runCommand } from './run.ts'
 
 export function serversCommand() {
@@ -21,7 +22,7 @@ export function serversCommand() {
       'give these addresses to machines (default: another DHCP server gives addresses)',
     )
     .option('--http [url]', 'serve the boot tree over HTTP, too (default: at the address)')
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .action((server, image, flags) =>
       runCommand(flags, async () => {
         const { readImage } = await import('../image/manifest.ts')

@@ -7,10 +7,10 @@ import { explained, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import { becomeOwner } from './become-owner.ts'
 import { buildByFlags, commandThatBuilds, limitHeap } from './build.ts'
+import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { openStateToChange } from './open-state.ts'
 import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
-import { stateOption } from './state-option.ts'
 import { collect } from './store-options.ts'
 
 export function addCommand() {
@@ -93,7 +93,7 @@ export function imagesCommand() {
   return new Command('images')
     .description('Show the images of the site')
     .addOption(stateOption)
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .action((flags) => runCommand(flags, () => images(flags.state)))
 }
 
@@ -130,7 +130,7 @@ export function collectCommand() {
         'keep this image as well: its name, or the beginning of its id; repeatable',
       ).argParser(collect),
     )
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .option('-q, --quiet', 'show no progress')
     .action((flags) => runCommand(flags, (around) => gc(flags, around)))
 }

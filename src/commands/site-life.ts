@@ -7,13 +7,9 @@ import { generationOf, type Generation, type Life } from '../site/life/life.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { shownGeneration } from '../site/status.ts'
 import { mustBeBootable } from './bootable.ts'
-import { openStateToChange } from './open-state.ts'
+import { jsonOption, machineArgument, stateOption } from './common-options.ts'
 import { runCommand, type Outcome } from './run.ts'
-import { changeMachine, isMachineName } from './site-machine.ts'
-import { stateOption } from './state-option.ts'
-
-const machineArgument = ['<machine>', 'a hardware address, an IP address, or a name'] as const
-const jsonOption = ['--json', 'print the result as JSON'] as const
+import { isMachineName, withMachine } from './site-machine.ts'
 
 export function assignCommand() {
   return new Command('assign')
@@ -22,26 +18,27 @@ export function assignCommand() {
     .argument('<image>', 'the beginning of the id of an image, or its name')
     .addOption(stateOption)
     .option(...jsonOption)
-    .action((machine, image, flags) =>
+    .action((named, image, flags) =>
       runCommand(flags, async () => {
         const { chooseSiteImage } = await import('../site/images/choose-image.ts')
         const { openSiteImage } = await import('../site/images/site-image.ts')
         const { candidateOf } = await import('../site/candidate.ts')
-        const state = await openStateToChange(flags.state)
-        // The image is held until it is assigned, so that nobody removes it meanwhile.
-        const found = await openSiteImage(state, chooseSiteImage(state, image).id)
-        try {
-          const candidate = await candidateOf(found)
-          return await changeMachine(state, machine, (writer, machine) => {
-            const now = { at: Date.now(), uptime: writer.uptime() }
-            const assigned = assign(writer.of(machine), candidate, now, 'person')
-            if ('refused' in assigned) throw wasBad(machine, assigned.refused)
-            writer.keep(assigned.life)
-            return outcome(assigned.life, assigned.generation, saysAssigned[assigned.result])
-          })
-        } finally {
-          found.release()
-        }
+        return await withMachine(flags.state, named, async ({ state, machine, change }) => {
+          // The image is held until it is assigned, so that nobody removes it meanwhile.
+          const found = await openSiteImage(state, chooseSiteImage(state, image).id)
+          try {
+            const candidate = await candidateOf(found)
+            return await change((writer) => {
+              const now = { at: Date.now(), uptime: writer.uptime() }
+              const assigned = assign(writer.of(machine), candidate, now, 'person')
+              if ('refused' in assigned) throw wasBad(machine, assigned.refused)
+              writer.keep(assigned.life)
+              return outcome(assigned.life, assigned.generation, saysAssigned[assigned.result])
+            })
+          } finally {
+            found.release()
+          }
+        })
       }),
     )
 }
@@ -107,7 +104,7 @@ export function nameCommand() {
     .argument('<name>', 'a host name without dots')
     .addOption(stateOption)
     .option(...jsonOption)
-    .action((machine, text, flags) =>
+    .action((named, text, flags) =>
       runCommand(flags, () => {
         const name = text.toLowerCase()
         if (!isMachineName(name)) {
@@ -116,33 +113,33 @@ export function nameCommand() {
             hint: 'Use letters, digits and dashes, 63 at most, and no dash at the beginning or the end.',
           })
         }
-        return changeMachine(flags.state, machine, (writer, machine) => {
-          for (const [other, taken] of writer.names()) {
-            if (taken === name && other !== machine) throw nameIsTaken(name, other)
-          }
-          writer.setName(machine, name)
-          // So that the status shows the machine also before its first boot.
-          writer.keep(writer.of(machine))
-          return { text: `${machine} is called ${name}`, json: { machine, name } }
-        })
+        return withMachine(flags.state, named, ({ machine, change }) =>
+          change((writer) => {
+            for (const [other, taken] of writer.names()) {
+              if (taken === name && other !== machine) throw nameIsTaken(name, other)
+            }
+            writer.setName(machine, name)
+            // So that the status shows the machine also before its first boot.
+            writer.keep(writer.of(machine))
+            return { text: `${machine} is called ${name}`, json: { machine, name } }
+          }),
+        )
       }),
     )
 }
 
-/** As `changeMachine`. Meanwhile nobody removes an image of the machine's generations. */
+/** Meanwhile nobody removes an image of the machine's generations. */
 async function changeGenerations(
   named: string | undefined,
-  machine: string,
+  text: string,
   action: (writer: SiteWriter, machine: string, state: string) => Outcome,
 ): Promise<Outcome> {
   const { holdGenerations } = await import('./hold-generations.ts')
-  const state = await openStateToChange(named)
-  const held = await holdGenerations(state, machine)
-  try {
-    return await changeMachine(state, machine, action)
-  } finally {
-    held.dispose()
-  }
+  return await withMachine(named, text, async ({ state, machine, life, change }) => {
+    using held = new DisposableStack()
+    await holdGenerations(state, life, held)
+    return await change((writer) => action(writer, machine, state))
+  })
 }
 
 function parseNumber(text: string): number {

@@ -4,29 +4,43 @@ import { isIPv4 } from 'node:net'
 import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
+import type { Life } from '../site/life/life.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { openStateToChange } from './open-state.ts'
 
+/** A machine of a site that is open to be changed, beside a running server. */
+export interface MachineOfSite {
+  /** The state directory. */
+  state: string
+  machine: string
+  life: Life
+  /** The change is on the disk when this resolves. */
+  change: <T>(action: (writer: SiteWriter) => T) => Promise<T>
+}
+
 /**
- * Changes a site, beside a running server. The change is on the disk when this resolves.
- *
- * @param machine a hardware or IP address in any form, or a name
+ * @param named the state directory that the person named
+ * @param text a hardware or IP address in any form, or a name
  * @throws `NetimageError` `unknown-machine` for a name that no machine has
  */
-export async function changeMachine<T>(
+export async function withMachine<T>(
   named: string | undefined,
-  machine: string,
-  action: (writer: SiteWriter, machine: string, state: string) => T,
+  text: string,
+  use: (found: MachineOfSite) => Promise<T>,
 ): Promise<T> {
   const state = await openStateToChange(named)
   const { openSiteDatabase } = await import('../site/database.ts')
   const site = openSiteDatabase(state)
   try {
-    const result = site.change((writer) =>
-      action(writer, machineIn(writer.names(), machine), state),
-    )
-    await site.durable()
-    return result
+    const machine = machineIn(site.read.names(), text)
+    return await use({
+      ...{ state, machine, life: site.read.lifeOf(machine) },
+      async change(action) {
+        const result = site.change(action)
+        await site.durable()
+        return result
+      },
+    })
   } finally {
     site.close()
   }

@@ -11,17 +11,17 @@ import {
   type ShownGeneration,
 } from '../site/status.ts'
 import { becomeOwner } from './become-owner.ts'
+import { jsonOption, stateOption } from './common-options.ts'
 import { formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { machineIn } from './site-machine.ts'
-import { stateOption } from './state-option.ts'
 
 export function statusCommand() {
   return new Command('status')
     .description('Show what machines run, what they boot next, and why')
     .argument('[machine]', 'a hardware address, an IP address, or a name; shows all that is known')
     .addOption(stateOption)
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .action((machine, flags) => runCommand(flags, () => status(machine, flags.state)))
 }
 

@@ -2,13 +2,14 @@ import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
 import { plural } from '../progress.ts'
+import { jsonOption } from './common-options.ts'
 import { runCommand } from './run.ts'
 
 export function verifyCommand() {
   return new Command('verify')
     .description('Compare every store path and every other file of an image with its manifest')
     .argument('<image>', 'an image that `netimage build` made')
-    .option('--json', 'print the result as JSON')
+    .option(...jsonOption)
     .option('-q, --quiet', 'show no progress')
     .action((image, flags) =>
       runCommand(flags, async ({ signal, progress }) => {

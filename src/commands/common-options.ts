@@ -1,0 +1,17 @@
+/** Arguments and flags that several commands have. */
+import { Option } from '@commander-js/extra-typings'
+
+/** The state directory of `serve`. */
+export const stateOption = new Option(
+  '--state <dir>',
+  'the directory with boots, leases, layers and images (default: /var/lib/netimage for root, else ~/.local/state/netimage)',
+)
+
+/** To be spread into `argument`. */
+export const machineArgument = [
+  '<machine>',
+  'a hardware address, an IP address, or a name',
+] as const
+
+/** To be spread into `option`. */
+export const jsonOption = ['--json', 'print the result as JSON'] as const
