@@ -12,7 +12,7 @@ import { removeTree } from '../src/remove-tree.ts'
 import type { FileSystem, NodeId } from '../src/protocols/nfs/file-system.ts'
 import { createImageIndexes } from '../src/roots/image-index.ts'
 import type { PlacedStorePath, RootImage } from '../src/roots/root-image.ts'
-import { openMachineLayer, type MachineLayer } from '../src/roots/store.ts'
+import { openMachineLayer, type MachineLayer } from '../src/roots/machine-layer.ts'
 
 const [count = '200', directory = '/dev/shm/netimage-bench-roots'] = process.argv.slice(2)
 const work = resolve(directory)

@@ -1,6 +1,6 @@
 /** Errors of the disk and of the database, as errors of the file system that machines see. */
 import { isDatabaseFull } from '../database-error.ts'
-import { errnoOf, messageOf } from '../errors.ts'
+import { errnoOf, isDiskFull, messageOf, NetimageError } from '../errors.ts'
 import { FileSystemError, type FileSystemErrorCode } from '../protocols/nfs/file-system.ts'
 
 export function failure(code: FileSystemErrorCode, message: string): FileSystemError {
@@ -48,7 +48,8 @@ export function guarded<T>(action: () => T): T {
   }
 }
 
-/** Whether an operation was refused because there was no room. */
+/** Whether an operation failed because there was no room. */
 export function isFull(error: unknown): boolean {
-  return error instanceof FileSystemError && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+  const isKnown = error instanceof NetimageError && error.code === 'disk-full'
+  return isKnown || isDiskFull(error) || isDatabaseFull(error)
 }

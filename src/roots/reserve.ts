@@ -6,6 +6,7 @@
 import { rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { isFull } from './failure.ts'
 import { spaceAboveFloor } from './floor.ts'
 
 export interface Reserve {
@@ -19,9 +20,20 @@ function reserveFile(directory: string): string {
   return join(directory, 'reserve')
 }
 
-/** Removes the reserve of a layer that is closed. */
-export function dropReserve(directory: string): void {
-  rmSync(reserveFile(directory), { force: true })
+/**
+ * Runs the action. If the disk is full, gives up the reserve of the contents and runs the action
+ * again.
+ *
+ * @param contents which no machine uses any more, so they do not need their reserve
+ */
+export function withReserveOf(contents: string, action: () => void): void {
+  try {
+    action()
+  } catch (error) {
+    if (!isFull(error)) throw error
+    rmSync(reserveFile(contents), { force: true })
+    action()
+  }
 }
 
 /** Enough to remove some hundred names. Each removed name then frees room itself. */

@@ -27,7 +27,8 @@ import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
 import { readIdentity } from './root-image.ts'
-import { useContents, withLayer } from './store.ts'
+import { useContents } from './present-format.ts'
+import { withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
 
 export interface LayerCheck {

@@ -19,7 +19,7 @@ mock.method(fs, 'fsyncSync', (file: number) => {
 })
 syncBuiltinESMExports()
 const { createIndex } = await import('../../src/roots/image-index.ts')
-const { openMachineLayer } = await import('../../src/roots/store.ts')
+const { openMachineLayer } = await import('../../src/roots/machine-layer.ts')
 
 test('a layer that was opened before waits for no directory above it', async () => {
   const tree = join(temporaryDirectory(), 'tree')

@@ -14,7 +14,7 @@ import { readBoots } from '../../../src/boots/read.ts'
 import { errnoOf } from '../../../src/errors.ts'
 import { openLeaseFile } from '../../../src/protocols/dhcp/lease-file.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
-import { openMachineLayer } from '../../../src/roots/store.ts'
+import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { openBootRecord } from '../../boots/support/record.ts'
 import { put } from './stored-layers.ts'
 

@@ -13,7 +13,7 @@ import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
-import { openMachineLayer } from '../../../src/roots/store.ts'
+import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 
 const [disk = '', tree = ''] = process.argv.slice(2)

@@ -9,7 +9,7 @@ import { appendFileSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSy
 import { join } from 'node:path'
 import { NetimageError } from '../../../src/errors.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
-import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/store.ts'
+import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/machine-layer.ts'
 import { contentsOf, directoryOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
 
 const [disk = '', trees = '', way = ''] = process.argv.slice(2)

@@ -15,7 +15,7 @@ import type { BoundImage } from '../../../src/roots/bind.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { createIndex, type ImageIndex } from '../../../src/roots/image-index.ts'
 import { newName, readRecord, writeRecord } from '../../../src/roots/record.ts'
-import { openMachineLayer } from '../../../src/roots/store.ts'
+import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { oldStorePaths, makeOldImage } from './old-image.ts'
 

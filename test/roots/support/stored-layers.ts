@@ -11,7 +11,7 @@ import {
   openMachineLayer,
   type MachineLayer,
   type MachineLayerRequest,
-} from '../../../src/roots/store.ts'
+} from '../../../src/roots/machine-layer.ts'
 
 /** Systems that images in tests are made of. */
 export const firstSystem = `/nix/store/${'0'.repeat(32)}-system`

@@ -1,0 +1,191 @@
+/** Opens the layer of a machine for the server: see store.ts. Makes the layer at the first boot. */
+import { rmdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import { tryLock } from '../lock.ts'
+import { makeDirectory } from '../make-directory.ts'
+import type { FileSystem } from '../protocols/nfs/file-system.ts'
+import { syncDirectory } from '../sync-directory.ts'
+import { tidy } from '../tidy.ts'
+import type { BootFilePath } from './bind-boot-files.ts'
+import { BoundOtherwise, type Binding, type BoundImage, type KeptImage } from './bind.ts'
+import { OlderFormat } from './database-file.ts'
+import { isFull } from './failure.ts'
+import { findImage } from './find-image.ts'
+import type { ImageIndex } from './image-index.ts'
+import type { LayerImage } from './layer-image.ts'
+import { openLayer, type Layer } from './layer.ts'
+import { UnpreparedCopies } from './prepare-copies.ts'
+import { useContents } from './present-format.ts'
+import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { beginAnew, layerError } from './store.ts'
+import { adoptOlder, inUse, layerOf } from './stored-layer.ts'
+import { sweep, sweepInBackground } from './sweep.ts'
+
+export interface MachineLayer {
+  /** Changes if the numbers of nodes can mean other nodes: after a reset or a restore. */
+  name: string
+  fileSystem: FileSystem
+  /** The image below, without what the machine changed. */
+  image: LayerImage
+  close(): Promise<void>
+}
+
+export interface MachineLayerRequest {
+  state: string
+  /** A hardware address, or an IP address. */
+  machine: string
+  /** The image whose files outside the store paths the machine sees. */
+  image: Omit<BoundImage, 'identity'>
+  /** Further images whose store paths the machine sees. Default: none. */
+  keptImages?: readonly KeptImage[] | undefined
+  /** The index of all these images. */
+  index: ImageIndex
+  /**
+   * A boot of the machine. The layer is bound anew if it was last bound at another boot: see bind.ts.
+   * Default: it is bound anew only if it was bound to other images.
+   */
+  boot?: string | undefined
+  /** Files that say something of one boot, which the machine loses at its next boot. Default: none. */
+  bootFiles?: readonly BootFilePath[] | undefined
+  /**
+   * When everything that the machine wrote is removed, except snapshots: now, or if the layer was last
+   * bound at another boot. The old contents are deleted in the background. Default: never.
+   */
+  reset?: 'now' | 'at-another-boot' | undefined
+  /** The most bytes that the layer may take on the disk. Default: no limit. */
+  most?: number | undefined
+  /** Bytes that the server has taken for the machine elsewhere, which count as well. Default: none. */
+  takenElsewhere?: (() => number) | undefined
+}
+
+/**
+ * @throws `NetimageError` `bad-state`, `in-use`
+ * @throws `UnpreparedCopies`: the layer stays locked, and the index must stay open, until
+ *   `prepareCopies` has ended. Then the layer can be opened.
+ */
+export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
+  const { state, machine, index } = request
+  const stored = layerOf(state, machine)
+  const { directory } = stored
+  try {
+    makeDirectory(dirname(directory))
+    // Without waiting: this blocks the server.
+    const lock = tryLock(stored.lock, 'exclusive')
+    if (!lock) throw inUse(stored)
+    try {
+      adoptOlder(state, stored, index.identity)
+      makeDirectory(directory)
+      const before = readRecord(directory)
+      const found = before ?? firstRecord(request)
+      makeDirectory(join(directory, found.name))
+      if (!before) keepRecord(directory, found, state)
+      const binding: Binding = {
+        ...{ id: request.boot, image: boundImage(request), imageBefore: before?.image },
+        keptImages: request.keptImages ?? [],
+        bootFiles: request.bootFiles,
+        indexOf: findImage,
+      }
+      const reset = before ? request.reset : undefined
+      const { record, layer } = openContents({ ...request, reset }, directory, found, binding)
+      const { kept } = layer
+      const { image, keptImages } = binding
+      const current = {
+        ...{ ...record, image, keptImages: [...keptImages], kept, lastUsed: Date.now() },
+        ...(before && { firstImage: record.firstImage ?? before.image }),
+      }
+      // After the binding: until then, the record names the image that the layer was bound to.
+      if (before) noteUse(directory, current)
+      const sweeping = sweepInBackground(directory)
+      return {
+        name: record.name,
+        fileSystem: layer.fileSystem,
+        image: layer.image,
+        async close() {
+          try {
+            await sweeping.stop()
+            await layer.close()
+            noteUse(directory, { ...current, lastUsed: Date.now() })
+          } finally {
+            lock.release()
+          }
+        },
+      }
+    } catch (error) {
+      if (error instanceof UnpreparedCopies) error.held.defer(() => lock.release())
+      else lock.release()
+      throw error
+    }
+  } catch (error) {
+    if (error instanceof UnpreparedCopies) throw error
+    throw layerError(`could not open the layer ${directory}`, directory, error)
+  }
+}
+
+/** Opens the contents of a layer. If the request wants a reset that fails, nothing is opened. */
+function openContents(
+  { index, most, takenElsewhere, reset }: MachineLayerRequest,
+  directory: string,
+  record: LayerRecord,
+  binding: Binding,
+): { record: LayerRecord; layer: Layer } {
+  const openBound = (contents: string, how: Binding) =>
+    openLayer(contents, index, most, how, takenElsewhere)
+  const open = (from: LayerRecord) => {
+    const used = useContents(directory, from, index, (contents) => openBound(contents, binding))
+    return { record: used.record, layer: used.result }
+  }
+  const openNew = () => {
+    const anew = beginAnew(directory, record)
+    makeDirectory(join(directory, anew.name))
+    try {
+      return open(anew)
+    } catch (error) {
+      if (!isFull(error)) throw error
+      // The old contents would be swept in the background only once the layer is open.
+      sweep(directory, () => {})
+      return open(anew)
+    }
+  }
+  if (reset === undefined) return open(record)
+  if (reset === 'now') return openNew()
+  try {
+    const same = { ...binding, onlySame: true }
+    return { record, layer: openBound(join(directory, record.name), same) }
+  } catch (error) {
+    if (error instanceof BoundOtherwise || error instanceof OlderFormat) return openNew()
+    throw error
+  }
+}
+
+/** Writes the record of a new layer. On failure, there are no contents. */
+function keepRecord(directory: string, record: LayerRecord, state: string): void {
+  try {
+    // Before the record: if there is a record, these directories are known to be on the disk.
+    syncUp(dirname(directory), state)
+    writeRecord(directory, record)
+  } catch (error) {
+    // The next try makes another directory.
+    tidy(join(directory, record.name), () => {}, rmdirSync)
+    throw error
+  }
+}
+
+function firstRecord(request: MachineLayerRequest): LayerRecord {
+  const now = Date.now()
+  const { machine } = request
+  return { name: newName(), machine, created: now, lastUsed: now, image: boundImage(request) }
+}
+
+function boundImage({ image, index }: MachineLayerRequest): BoundImage {
+  const { directory, name, toplevel } = image
+  return { directory, name, toplevel, identity: index.identity }
+}
+
+/** Syncs `directory` and those above up to `top`, so that their names outlast a loss of power. */
+function syncUp(directory: string, top: string): void {
+  for (let at = directory; ; at = dirname(at)) {
+    syncDirectory(at)
+    if (at === top || at === dirname(at)) return
+  }
+}
