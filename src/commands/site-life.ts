@@ -201,7 +201,10 @@ function noWayBack(life: Life, why: NoWayBack, to: number | undefined): Netimage
 }
 
 function hintOfNotGood({ machine, current }: Life, generation: Generation): string {
-  const { number, verdict, image, published } = generation
+  const { number, verdict, image, published, isGone } = generation
+  if (isGone) {
+    return `The machine does not have its system any more. Build it again, on the machine: nixos-rebuild boot.`
+  }
   const isGood = `If it is good, say so first: netimage site good ${machine} ${number}.`
   if (verdict === 'bad') return isGood
   if (current === number) return `The machine boots it next already, in trial. ${isGood}`

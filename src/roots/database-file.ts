@@ -62,6 +62,22 @@ export function openOlderFile(file: string): DatabaseSync {
   }
 }
 
+/**
+ * Reads the database of contents that nobody has open, with what is in its log.
+ *
+ * @throws `NetimageError` `bad-state`
+ */
+export function readDatabaseFile<T>(file: string, read: (database: DatabaseSync) => T): T {
+  const database = openAny(file)
+  try {
+    return read(database)
+  } catch (error) {
+    throw unlessKnown(file, error)
+  } finally {
+    database.close()
+  }
+}
+
 /** Moves the log into the database, whatever its format. @throws `NetimageError` `bad-state` */
 export function emptyLogOf(file: string): void {
   const database = openAny(file)

@@ -19,6 +19,7 @@ import {
   type Life,
 } from '../site/life/life.ts'
 import type { CurrentAttempt, Site } from '../site/site.ts'
+import type { FindGone } from './gone-systems.ts'
 import type { OpenSystem } from './open-systems.ts'
 
 /** What a machine boots now. */
@@ -36,6 +37,7 @@ export interface GateSettings {
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
   defaultFor: (machine: string, event: ServeEvent) => Candidate | undefined
+  findGone: FindGone
   /** Opens what a machine boots in its attempt. @throws `NetimageError` */
   open: (machine: string, current: CurrentAttempt) => Promise<OpenSystem>
   openDefault: (candidate: Candidate) => Promise<OpenSystem>
@@ -235,11 +237,12 @@ export function createGate(settings: GateSettings): Gate {
     machine: string,
     byDefault: Candidate | undefined,
   ): Promise<BootedSystem | undefined> {
+    const gone = await settings.findGone(site.lifeOf(machine))
     let current: CurrentAttempt | undefined
     try {
-      current = await site.beginAttempt(machine, now(), byDefault)
+      current = await site.beginAttempt(machine, now(), { byDefault, gone })
     } catch (error) {
-      const last = withoutRecord(site.lifeOf(machine), error)
+      const last = withoutRecord(site.lifeOf(machine), gone, error)
       settings.onError(asNetimageError(error))
       const unrecorded = unrecordedAfter(String(last.attempt.number))
       return { ...(await openCurrent(machine, last)), unrecorded }
@@ -346,12 +349,13 @@ function isOfServer({ code, cause }: NetimageError): boolean {
  * If the disk is full, a machine still boots a good generation, so that it can remove files. A trial
  * must not boot without a record of its attempts: it would be tried again for ever.
  */
-function withoutRecord(life: Life, error: unknown): CurrentAttempt {
+function withoutRecord(life: Life, gone: ReadonlySet<number>, error: unknown): CurrentAttempt {
   const attempt = lastAttempt(life)
   const generation = generationOf(life, life.lastGood)
   const isFull = error instanceof NetimageError && error.code === 'disk-full'
   // The record of the last attempt stands for this one, so it must be of the same generation.
   if (!isFull || !generation || attempt?.generation !== generation.number) throw error
+  if (gone.has(generation.number)) throw error
   return { attempt, generation }
 }
 

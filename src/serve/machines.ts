@@ -65,6 +65,8 @@ export interface Machines {
   closeUnused(before: number): void
   /** To be called when a machine begins an attempt: it gets its root anew. */
   begins(name: string): void
+  /** Resolves when the layer of the machine is not being closed or prepared any more. */
+  whenClosed(name: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -313,6 +315,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (ephemeral) unreset.add(name)
       forgetNow(name)
     },
+    whenClosed: (name) => closing.get(name) ?? Promise.resolve(),
     async close() {
       isEnding = true
       ending.abort()

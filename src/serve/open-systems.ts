@@ -1,10 +1,10 @@
 /** The systems that machines boot: their boot files, and the images of their roots. */
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import { bootParts, type BootPart } from '../boots/boot-parts.ts'
 import { findLoaders, type Loaders } from '../boot/loaders.ts'
 import { processorOfProgram } from '../boot/pe.ts'
-import { asNetimageError, fileSystemError, type NetimageError } from '../errors.ts'
+import { asNetimageError, fileSystemError, NetimageError } from '../errors.ts'
 import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
@@ -48,6 +48,8 @@ export interface OpenSystems {
   open(machine: string, current: CurrentAttempt): Promise<OpenSystem>
   /** @throws as `open` */
   openImage(id: string): Promise<OpenSystem>
+  /** Whether the site has the image, and the image has the store path. @throws `NetimageError` */
+  hasStorePath(id: string, path: string): Promise<boolean>
   /** The part of a boot file in the first image that has it. */
   partOf(file: string): BootPart | undefined
   /** Whether machines mount this path as their root. */
@@ -181,6 +183,17 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
       return whileOpening(ids, () => openSystem(machine, current))
     },
     openImage: (id) => whileOpening([id], async () => described(await take(id))),
+    async hasStorePath(id, path) {
+      try {
+        return await whileOpening([id], async () => {
+          const { storePaths } = (await take(id)).rootImage
+          return storePaths.some(({ name }) => name === basename(path))
+        })
+      } catch (error) {
+        if (error instanceof NetimageError && error.code === 'path-not-found') return false
+        throw error
+      }
+    },
     partOf(file) {
       for (const { partOf } of systems()) {
         const part = partOf(file)

@@ -14,6 +14,7 @@ import { createIdentities, type Identities } from './identity.ts'
 import { addDefaults } from './images.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
 import type { Gate } from './gate.ts'
+import { createFindGone } from './gone-systems.ts'
 import { createOpenSystems, type OpenSystems } from './open-systems.ts'
 import { createMachines, type Machines } from './machines.ts'
 import { openLearnt } from './learnt.ts'
@@ -130,6 +131,10 @@ function wire(
 
   const { gate, follower } = wireGate({
     ...{ site, systems, defaults, identities, boots: learnt.boots, onError },
+    findGone: createFindGone({
+      ...{ state, systems, onError, ephemeral: request.ephemeral ?? false },
+      whenClosed: (machine) => machines.whenClosed(machine),
+    }),
     onBegin: (machine) => machines.begins(machine),
   })
   const machines = createMachines({

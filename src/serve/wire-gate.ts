@@ -6,6 +6,7 @@ import type { Site } from '../site/site.ts'
 import { isWithin, type Defaults } from './defaults.ts'
 import { earlierBoots } from './earlier-boots.ts'
 import { createGate, type Gate } from './gate.ts'
+import type { FindGone } from './gone-systems.ts'
 import type { OpenSystems } from './open-systems.ts'
 import type { Identities } from './identity.ts'
 
@@ -16,6 +17,7 @@ export interface GateParts {
   identities: Identities
   /** The last boot of each machine that earlier runs of the server saw, the newest first. */
   boots: readonly Boot[]
+  findGone: FindGone
   onBegin: (machine: string) => void
   onError: (error: NetimageError) => void
   /** Milliseconds since 1970. */

@@ -24,6 +24,7 @@ const generationSchema = v.object({
   spent: milliseconds,
   badBy: v.exactOptional(count),
   isExcused: v.exactOptional(v.literal(true)),
+  isGone: v.exactOptional(v.literal(true)),
   begun: v.exactOptional(v.object({ attempt: count, after: count })),
 })
 

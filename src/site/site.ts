@@ -6,7 +6,7 @@
  */
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
-import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
+import { becomeUnseen, tick, type Choice, type Sign } from './life/attempts.ts'
 import { begin, keepChange } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
@@ -40,15 +40,10 @@ export interface Site {
   /**
    * A machine starts. The attempt is on the disk when this resolves.
    *
-   * @param byDefault what the machine boots if nobody chose anything for it
    * @returns undefined if the machine has nothing to boot
    * @throws `NetimageError`: the machine must not be answered then
    */
-  beginAttempt(
-    machine: string,
-    at: number,
-    byDefault?: Candidate,
-  ): Promise<CurrentAttempt | undefined>
+  beginAttempt(machine: string, at: number, choice?: Choice): Promise<CurrentAttempt | undefined>
   /**
    * Gives a machine something to boot next, in trial. It is on the disk when this resolves. What was
    * bad on the machine is refused.
@@ -226,17 +221,17 @@ export function openSite(settings: SiteSettings): Site {
 
   return {
     interrupted,
-    async beginAttempt(machine, at, byDefault) {
+    async beginAttempt(machine, at, choice) {
       const now = clock(at)
       alive.set(machine, now.uptime)
       running.add(machine)
       const life = changeOne(machine, (writer, told) => {
-        const begun = begin(writer, machine, { now, policy, byDefault })
+        const begun = begin(writer, machine, { now, policy, ...choice })
         told.push(...begun.told)
         return begun.life
       })
       await database.durable()
-      return currentIn(life)
+      return runningAttempt(life) && currentIn(life)
     },
     async assign(machine, candidate, at, by) {
       const now = clock(at)

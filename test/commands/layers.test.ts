@@ -117,7 +117,7 @@ suite('netimage layers', () => {
     await within(place, (system) => put(system, 'mine', 'kept'))
     await layers('snapshot', mac, 'before')
     const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
-    await site.beginAttempt(mac, 0, candidate('a'))
+    await site.beginAttempt(mac, 0, { byDefault: candidate('a') })
     const published = candidate('a', { published: 'system', toplevel: '/nix/store/built' })
     await site.assign(mac, published, Date.now() + 60_000, 'machine')
     site.close(0)

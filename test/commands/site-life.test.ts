@@ -22,7 +22,7 @@ async function siteOnTrial(): Promise<string> {
   for (const image of ['a', 'b']) mkdirSync(join(state, 'images', image), { recursive: true })
   const policy = { tries: 3, deadline: 600_000, settle: 0 }
   const site = openSite({ state, at: start, policy, onTold: () => {}, onError: assert.ifError })
-  await site.beginAttempt(mac, start, candidate('a'))
+  await site.beginAttempt(mac, start, { byDefault: candidate('a') })
   site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start)
   site.tick(start)
   await site.assign(mac, candidate('b'), start, 'person')

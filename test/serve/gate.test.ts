@@ -56,6 +56,7 @@ suite('the gate of boots', () => {
       ...{ site: watched, follower, partOf },
       onError: ({ code }) => void errors.push(code),
       defaultFor: () => image('default'),
+      findGone: () => Promise.resolve(new Set()),
       open(_machine, { generation }) {
         const failure = failures.shift()
         if (failure) return Promise.reject(failure)

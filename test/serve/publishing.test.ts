@@ -40,7 +40,7 @@ async function start(
   const { fileSystem } = root
   plantAll(fileSystem, files)
   const answer = plant(fileSystem, `${folder}/answer`, { file: '' })
-  await site.beginAttempt(mac, 0, candidate('image', image))
+  await site.beginAttempt(mac, 0, { byDefault: candidate('image', image) })
   const errors: Error[] = []
   const system = { publishImage: imageIn(freshName(), {}) }
   const publishing = startPublishing({

@@ -33,7 +33,7 @@ suite('a site', () => {
     const state = freshName()
     const { site, told } = open(state)
     assert.equal(await site.beginAttempt(mac, start), undefined)
-    const bound = await site.beginAttempt(mac, start, candidate('a'))
+    const bound = await site.beginAttempt(mac, start, { byDefault: candidate('a') })
     assert.deepEqual([bound?.generation.image, bound?.generation.number], ['a', 1])
     site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start + 1)
     for (let at = start; at <= start + 4 * minutes; at += 5000) site.tick(at)
@@ -46,7 +46,7 @@ suite('a site', () => {
     })
     other.close()
     assert.equal(site.currentAttempt(mac)?.generation.number, 1)
-    const next = await site.beginAttempt(mac, start + 5 * minutes, candidate('a'))
+    const next = await site.beginAttempt(mac, start + 5 * minutes, { byDefault: candidate('a') })
     assert.deepEqual([next?.generation.image, next?.attempt.number], ['b', 2])
     assert.deepEqual(next?.attempt.keptImages, ['a'])
     site.close(start)
@@ -55,7 +55,7 @@ suite('a site', () => {
   test('gives a machine the system that it published, and makes nothing for one that only calls', async () => {
     const state = freshName()
     const first = open(state)
-    await first.site.beginAttempt(mac, start, candidate('a'))
+    await first.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     const own = candidate('b', { published: 'digest' })
     assert.partialDeepStrictEqual(await first.site.assign(mac, own, start, 'machine'), {
       ...{ result: 'new', generation: { number: 2 } },
@@ -63,7 +63,7 @@ suite('a site', () => {
     first.site.sign('02:00:00:00:00:99', { kind: 'alive' }, start)
     first.site.close(start)
     const second = open(state)
-    const bound = await second.site.beginAttempt(mac, start, candidate('c'))
+    const bound = await second.site.beginAttempt(mac, start, { byDefault: candidate('c') })
     assert.deepEqual([bound?.generation.published, bound?.generation.number], ['digest', 2])
     second.site.close(start)
     const reader = openSiteToRead(state)
@@ -77,18 +77,18 @@ suite('a site', () => {
   test('shows a running machine the same images, whatever is chosen and when a server starts', async () => {
     const state = freshName()
     const first = open(state)
-    await first.site.beginAttempt(mac, start, candidate('a'))
+    await first.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     await first.site.assign(mac, candidate('b'), start, 'person')
     first.site.close(start)
     const second = open(state)
     assert.deepEqual(second.site.currentAttempt(mac)?.attempt.keptImages, [])
-    const next = await second.site.beginAttempt(mac, start, candidate('a'))
+    const next = await second.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     assert.deepEqual([next?.generation.image, next?.attempt.keptImages], ['b', []])
     second.site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: '/nix/store/b-system' }, start)
     for (let at = start; at <= start + 4 * minutes; at += 5000) second.site.tick(at)
-    await second.site.beginAttempt(mac, start, candidate('a'))
+    await second.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     await second.site.assign(mac, candidate('c'), start, 'person')
-    const third = await second.site.beginAttempt(mac, start, candidate('a'))
+    const third = await second.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     assert.deepEqual([third?.generation.image, third?.attempt.keptImages], ['c', ['b']])
     await second.site.assign(mac, candidate('d'), start, 'person')
     second.site.close(start)
@@ -100,7 +100,7 @@ suite('a site', () => {
   test('does not count the time in which the server was off, or the clock was set', async () => {
     const state = freshName()
     const first = open(state)
-    await first.site.beginAttempt(mac, start, candidate('a'))
+    await first.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     first.site.close(start + 1000)
     const day = 24 * 60 * minutes
     const second = open(state, start + day)
@@ -115,7 +115,7 @@ suite('a site', () => {
   test('counts no wait for a server that was killed meanwhile, and all time after it', async () => {
     const state = freshName()
     const first = open(state)
-    await first.site.beginAttempt(mac, start, candidate('a'))
+    await first.site.beginAttempt(mac, start, { byDefault: candidate('a') })
     let at = start
     const passes = ({ site }: typeof first, time: number) => {
       for (const end = at + time; at < end; at += minutes / 2) site.tick(at)
@@ -145,14 +145,17 @@ suite('a site', () => {
   test('keeps signs while another process holds the database, and writes them afterwards', async () => {
     const state = freshName()
     const { site, errors } = open(state)
-    await site.beginAttempt(mac, start, candidate('a'))
+    await site.beginAttempt(mac, start, { byDefault: candidate('a') })
     const holder = new DatabaseSync(siteFile(state))
     holder.exec('BEGIN IMMEDIATE')
     site.sign(mac, { kind: 'step', step: 'mount' }, start + 1)
     site.tick(start + 2)
     site.tick(start + 3)
     assert.equal(errors.length, 1)
-    await assert.rejects(site.beginAttempt(mac, start + 4, candidate('a')), netimageError('in-use'))
+    await assert.rejects(
+      site.beginAttempt(mac, start + 4, { byDefault: candidate('a') }),
+      netimageError('in-use'),
+    )
     assert.equal(site.currentAttempt(mac)?.attempt.number, 1)
     holder.exec('ROLLBACK')
     holder.close()
@@ -166,7 +169,7 @@ suite('a site that cannot be written', () => {
   test('judges an attempt once it can be written, although its time was over before', async () => {
     const state = freshName()
     const { site, told, errors } = open(state)
-    await site.beginAttempt(mac, start, candidate('a'))
+    await site.beginAttempt(mac, start, { byDefault: candidate('a') })
     site.sign(mac, { kind: 'asks' }, start)
     site.tick(start)
     const other = new DatabaseSync(siteFile(state))
@@ -191,7 +194,8 @@ suite('the work of a site', () => {
   test('reads and writes the life of a machine once, however many signs it gives', async () => {
     const { site } = open(freshName())
     const machines = Array.from({ length: 20 }, (_, place) => `02:00:00:00:00:${place + 10}`)
-    for (const machine of machines) await site.beginAttempt(machine, start, candidate('a'))
+    for (const machine of machines)
+      await site.beginAttempt(machine, start, { byDefault: candidate('a') })
     using statements = countStatements()
     for (const machine of machines) {
       for (const step of ['kernel', 'initrd', 'mount'] as const) {
@@ -212,7 +216,7 @@ suite('the work of a site', () => {
   test('writes what makes a boot good before the machine gets its answer', async () => {
     const state = freshName()
     const { site } = open(state)
-    await site.beginAttempt(mac, start, candidate('a'))
+    await site.beginAttempt(mac, start, { byDefault: candidate('a') })
     site.sign(mac, { kind: 'step', step: 'init' }, start + 1)
     // As the next server reads it, if this one is killed now.
     const next = openSiteToRead(state)
@@ -224,7 +228,8 @@ suite('the work of a site', () => {
   test('tries seldom to write while another process holds the database', async () => {
     const state = freshName()
     const { site, errors } = open(state)
-    for (const machine of ['a', 'b', 'c']) await site.beginAttempt(machine, start, candidate('a'))
+    for (const machine of ['a', 'b', 'c'])
+      await site.beginAttempt(machine, start, { byDefault: candidate('a') })
     const holder = new DatabaseSync(siteFile(state))
     holder.exec('BEGIN IMMEDIATE')
     using statements = countStatements()
@@ -248,7 +253,7 @@ suite('the work of a site', () => {
   test('reads of other machines at the start of an attempt only how many have started again', async () => {
     const { site } = open(freshName())
     const begin = (machine: number, at: number) =>
-      site.beginAttempt(`machine-${machine}`, at, candidate('a'))
+      site.beginAttempt(`machine-${machine}`, at, { byDefault: candidate('a') })
     const rowsOf = async (machine: number, at: number) => {
       using statements = countStatements()
       await begin(machine, at)

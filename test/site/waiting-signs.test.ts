@@ -26,7 +26,9 @@ const lives: fc.Arbitrary<Life> = fc
   .record({ blesses: fc.boolean(), isUnseen: fc.boolean(), isLate: fc.boolean() })
   .map(({ blesses, isUnseen, isLate }) => {
     const start = { at: 0, uptime: 0 }
-    const { life } = bind(newLife(machine), start, defaultPolicy, candidate('a', { blesses }))
+    const { life } = bind(newLife(machine), start, defaultPolicy, {
+      byDefault: candidate('a', { blesses }),
+    })
     const late = { at: 0, uptime: defaultPolicy.deadline }
     if (isLate) return tick(life, late, defaultPolicy).life
     return isUnseen ? becomeUnseen(life, start) : life
@@ -51,7 +53,9 @@ test('signs of a machine that wait lead to the same life as when they are seen o
 
 test('a machine that says something new without end has only so many signs that wait', () => {
   const waiting = createWaitingSigns()
-  const { life } = bind(newLife(machine), { at: 0, uptime: 0 }, defaultPolicy, candidate('a'))
+  const { life } = bind(newLife(machine), { at: 0, uptime: 0 }, defaultPolicy, {
+    byDefault: candidate('a'),
+  })
   const add = (sign: Sign, uptime: number) => waiting.add(machine, sign, { at: uptime, uptime })
   add({ kind: 'step', step: 'mount' }, 1)
   for (let uptime = 2; uptime < 1000; uptime++) {
@@ -67,7 +71,9 @@ test('a machine that says something new without end has only so many signs that 
 
 test('a machine that waits again and again for the server loses no other sign', () => {
   const waiting = createWaitingSigns()
-  const { life } = bind(newLife(machine), { at: 0, uptime: 0 }, defaultPolicy, candidate('a'))
+  const { life } = bind(newLife(machine), { at: 0, uptime: 0 }, defaultPolicy, {
+    byDefault: candidate('a'),
+  })
   const add = (sign: Sign, uptime: number) => waiting.add(machine, sign, { at: uptime, uptime })
   add({ kind: 'asks' }, 1000)
   for (let uptime = 2000; uptime < 100_000; uptime += 1000) {

@@ -1,6 +1,7 @@
 /** The attempts of a machine to boot, and the verdicts that follow from them. */
 import { expectations, isAfter, type BootStep } from '../../boots/step.ts'
 import { offer } from './choose.ts'
+import { leaveGone } from './gone.ts'
 import {
   generationOf,
   hasBooted,
@@ -64,16 +65,20 @@ export function restart(life: Life, now: Now, policy: Policy): Changed {
   return { life: restarted, told: [...told, ...ended.told] }
 }
 
+/** What may change which generation a machine boots when it starts. */
+export interface Choice {
+  /** What the machine boots if nobody chose anything for it. */
+  byDefault?: Candidate | undefined
+  /** The numbers of the generations whose systems are not in the files of the machine any more. */
+  gone?: ReadonlySet<number> | undefined
+}
+
 /** Binds a new attempt to the generation that the machine is to boot, if there is one. */
-export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate): Changed {
-  const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
-  const generation = generationOf(offered.life, offered.life.current)
-  if (!generation) return offered
-  const late = isLate(generation, 0, policy)
-    ? judge(offered.life, generation, 'bad', tooLate(offered.life, generation, policy))
-    : unchanged(offered.life)
-  const told = [...offered.told, ...late.told]
-  const bound = generationOf(late.life, late.life.current) ?? generation
+export function bind(life: Life, now: Now, policy: Policy, choice: Choice = {}): Changed {
+  const chosen = choose(life, now, policy, choice)
+  const { told } = chosen
+  const bound = generationOf(chosen.life, chosen.life.current)
+  if (!bound) return chosen
   const begun: Attempt = {
     number: (lastAttempt(life)?.number ?? 0) + 1,
     generation: bound.number,
@@ -82,11 +87,28 @@ export function bind(life: Life, now: Now, policy: Policy, byDefault?: Candidate
     from: now.uptime,
     outcome: 'running',
   }
-  const isForOther = late.life.stateBack !== undefined && late.life.stateBack.to !== bound.number
-  const next = noteBegun(isForOther ? withoutWish(late.life) : late.life, bound, begun.number)
+  const isForOther =
+    chosen.life.stateBack !== undefined && chosen.life.stateBack.to !== bound.number
+  const next = noteBegun(isForOther ? withoutWish(chosen.life) : chosen.life, bound, begun.number)
   const needed = keptImagesOf(withAttempt(next, begun))
   const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
   return { life: { ...withAttempt(next, attempt), lastSign: now.uptime }, told }
+}
+
+function choose(
+  life: Life,
+  now: Now,
+  policy: Policy,
+  { byDefault, gone = new Set() }: Choice,
+): Changed {
+  const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
+  const generation = generationOf(offered.life, offered.life.current)
+  const late =
+    generation && isLate(generation, 0, policy)
+      ? judge(offered.life, generation, 'bad', tooLate(offered.life, generation, policy))
+      : unchanged(offered.life)
+  const left = leaveGone(late.life, gone, now, byDefault)
+  return { life: left.life, told: [...offered.told, ...late.told, ...left.told] }
 }
 
 /**

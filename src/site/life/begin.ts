@@ -1,6 +1,6 @@
 /** The start of an attempt: ends the one before, looks for a power cut, and binds the new one. */
-import { bind, restart } from './attempts.ts'
-import type { Candidate, Changed, Life, Now, Policy, Told } from './life.ts'
+import { bind, restart, type Choice } from './attempts.ts'
+import type { Changed, Life, Now, Policy, Told } from './life.ts'
 import { cutMachines, excuse, type Restarts } from './power-cut.ts'
 
 /** The machines of a site. */
@@ -24,19 +24,15 @@ export function keepChange(
   return changed.life
 }
 
-/**
- * The last attempt of the machine is the new one, unless the machine has nothing to boot.
- *
- * @param byDefault what the machine boots if nobody chose anything for it
- */
+/** The last attempt of the machine is the new one, and runs, unless the machine has nothing to boot. */
 export function begin(
   lives: Lives,
   machine: string,
-  { now, policy, byDefault }: { now: Now; policy: Policy; byDefault?: Candidate | undefined },
+  { now, policy, ...choice }: { now: Now; policy: Policy } & Choice,
 ): { life: Life; told: Told[] } {
   const told: Told[] = []
   keepChange(lives, machine, told, (life) => restart(life, now, policy))
   for (const cut of cutMachines(lives, now)) keepChange(lives, cut, told, excuse)
-  const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, byDefault))
+  const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, choice))
   return { life, told }
 }

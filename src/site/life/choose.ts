@@ -84,13 +84,14 @@ export function findKnown(life: Life, wanted: Wanted): Known | Refused | undefin
 
 /**
  * Whether this was bad on the machine. The newest verdict counts: a person may have said that it is
- * good after all.
+ * good after all. A system that was gone says nothing of the same system if it is there again.
  *
  * @returns the generation that was bad
  */
 function badBefore(life: Life, wanted: Wanted): Generation | undefined {
   const judged = life.generations
-    .filter((each) => each.verdict !== 'trial' && isAlike(wantedOf(each), wanted))
+    .filter(({ verdict, isGone }) => verdict !== 'trial' && !isGone)
+    .filter((each) => isAlike(wantedOf(each), wanted))
     .toSorted((one, other) => verdictNumberOf(one) - verdictNumberOf(other))
     .at(-1)
   return judged?.verdict === 'bad' ? judged : undefined

@@ -55,6 +55,8 @@ export interface Generation extends Candidate {
   badBy?: number
   /** Whether a power cut has excused an attempt of this trial. */
   isExcused?: true
+  /** The generation is bad only because the machine did not have its system any more: see gone.ts. */
+  isGone?: true
   /**
    * The first attempt of the trial, and the generation that the machine booted before it. The first
    * generation of a machine has none.
@@ -292,7 +294,7 @@ export function judge(
   reason: string,
   badBy?: number,
 ): Changed {
-  const { badBy: _, ...rest } = generation
+  const { badBy: _, isGone: _gone, ...rest } = generation
   const verdictNumber = Math.max(0, ...life.generations.map(verdictNumberOf)) + 1
   const judged = {
     ...{ ...rest, verdict, verdictNumber, reason },

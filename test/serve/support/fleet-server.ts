@@ -54,9 +54,11 @@ function start(state: string) {
   const identities = identitiesOf({}, Date.now)
   const { gate, follower } = wireGate({
     ...{ site, identities, onError, onBegin: () => {} },
+    findGone: () => Promise.resolve(new Set()),
     systems: {
       open: (_machine, { generation }) => Promise.resolve(plainSystem(generation.image)),
       openImage: (id) => Promise.resolve(plainSystem(id)),
+      hasStorePath: () => Promise.resolve(false),
       ...{ partOf: plainPartOf, isRoot: (path) => path === plainRoot },
       ...{ images: () => [], closeUnused: () => {}, close: () => {} },
     },

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import type { NetimageError } from '../../../src/errors.ts'
 import { createDefaults } from '../../../src/serve/defaults.ts'
+import { createFindGone } from '../../../src/serve/gone-systems.ts'
 import type { Gate } from '../../../src/serve/gate.ts'
 import { createOpenSystems, type OpenSystems } from '../../../src/serve/open-systems.ts'
 import type { Identities } from '../../../src/serve/identity.ts'
@@ -54,6 +55,10 @@ export async function openMachines(
   const site = openSite({ state, at: Date.now(), onTold, onError })
   const { gate, follower } = wireGate({
     ...{ site, systems, defaults, identities, boots: [], onError },
+    findGone: createFindGone({
+      ...{ state, systems, onError, ephemeral },
+      whenClosed: (machine) => machines.whenClosed(machine),
+    }),
     onBegin: (machine) => machines.begins(machine),
     now: () => time,
   })
