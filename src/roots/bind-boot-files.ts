@@ -3,7 +3,7 @@
  * written in the boot in which it is read: this needs no clock and no trust in the times of files.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { BindWork } from './bind-work.ts'
+import type { BindWork, Steps } from './bind-work.ts'
 import { placeInImage } from './directories.ts'
 import { rootNode } from './numbers.ts'
 import { releaseNode } from './release-node.ts'
@@ -17,10 +17,10 @@ export type BootFilePath = readonly [...directories: string[], file: string]
  *
  * @returns whether a file that an image brings outside the store paths has lost a name
  */
-export function removeBootFiles(
+export function* removeBootFiles(
   work: Pick<BindWork, 'database' | 'now'>,
   paths: readonly BootFilePath[],
-): boolean {
+): Steps<boolean> {
   const { database, now } = work
 
   function childOf(directory: NodeId, name: Buffer): NodeId | undefined {
@@ -28,7 +28,7 @@ export function removeBootFiles(
     return entry ? entry.node : now.child(directory, name)
   }
 
-  function remove(path: BootFilePath): boolean {
+  function* remove(path: BootFilePath): Steps<boolean> {
     const names = path.map((name) => Buffer.from(name))
     const file = names.pop()
     let directory: NodeId | undefined = rootNode
@@ -39,8 +39,10 @@ export function removeBootFiles(
     const isInImage = now.child(directory, file) !== undefined
     if (!isInImage) database.deleteEntry(directory, file)
     else database.writeEntry(directory, { name: file, node: undefined, cookie: placeInImage })
-    return releaseNode(work, node)
+    return yield* releaseNode(work, node)
   }
 
-  return paths.map(remove).includes(true)
+  let isCut = false
+  for (const path of paths) isCut = (yield* remove(path)) || isCut
+  return isCut
 }

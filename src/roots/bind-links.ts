@@ -4,14 +4,12 @@
  * above it, gets the row of a node that is gone.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { BindWork } from './bind-work.ts'
+import { readAll, type BindWork, type Steps } from './bind-work.ts'
 import type { NodeRow } from './database.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
-import { firstOfStore, firstOwn, isOfStore, isOwn, rootNode } from './numbers.ts'
+import { firstOwn, isOfStore, isOwn, rootNode } from './numbers.ts'
 import { releaseNode } from './release-node.ts'
-
-const ownDirectories = `directory >= ${firstOwn} AND directory < ${firstOfStore}`
 
 export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
   index: ImageIndex
@@ -20,28 +18,24 @@ export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
 }
 
 /** To be called in a transaction. */
-export function countLinks(work: LinksWork): void {
+export function* countLinks(work: LinksWork): Steps {
   const { database, now, index, onlyStore = false } = work
   const { store } = now
   const rows = new Map<NodeId, NodeRow>()
   const where = onlyStore ? `id = ${store ?? 0}` : `id < ${firstOwn}`
-  for (const row of database.nodesWhere(where)) rows.set(row.id, row)
+  for (const row of yield* readAll(database.eachNode(where))) rows.set(row.id, row)
   if (onlyStore && rows.size === 0) return
   const entries = new Map<NodeId, Map<string, NodeId | undefined>>()
   const inDirectories = onlyStore ? `directory = ${store ?? 0}` : `directory < ${firstOwn}`
-  for (const { directory, name, node } of database.entriesWhere(inDirectories)) {
+  const ownSubdirectories = new Map<NodeId, number>()
+  for (const { directory, name, node } of yield* readAll(database.eachEntry(inDirectories))) {
+    yield
     const known = entries.get(directory) ?? new Map<string, NodeId | undefined>()
     entries.set(directory, known.set(name.toString('latin1'), node))
+    if (node === undefined || !isOwn(node) || database.readNode(node)?.kind !== 'directory')
+      continue
+    ownSubdirectories.set(directory, (ownSubdirectories.get(directory) ?? 0) + 1)
   }
-  const ownSubdirectories = new Map(
-    database
-      .select(
-        `SELECT directory, count(*) AS count FROM entries JOIN nodes ON id = node
-         WHERE ${inDirectories} AND node >= ${firstOwn} AND node < ${firstOfStore} AND kind = 'directory'
-         GROUP BY directory`,
-      )
-      .map(({ directory, count }) => [Number(directory), Number(count)]),
-  )
   const names = new Map<NodeId, number>()
   const subdirectories = new Map<NodeId, number>()
   const kindOf = (node: NodeId) => {
@@ -66,11 +60,12 @@ export function countLinks(work: LinksWork): void {
     for (const node of changed?.values() ?? []) if (node !== undefined) yield node
   }
 
-  function visit(directory: NodeId): void {
+  function* visit(directory: NodeId): Steps {
     let count = ownSubdirectories.get(directory) ?? 0
     // All store paths are there, because `undoStore` has put them back.
     if (directory === store) count += index.storeDirectories
     for (const child of childrenOf(directory)) {
+      yield
       if (child >= firstOwn) continue
       if (kindOf(child) === 'directory') count++
       if (!onlyStore) addName(child)
@@ -79,33 +74,40 @@ export function countLinks(work: LinksWork): void {
   }
 
   if (onlyStore) {
-    if (store !== undefined) visit(store)
+    if (store !== undefined) yield* visit(store)
     const [row] = rows.values()
     const links = 2 + (subdirectories.get(store ?? 0) ?? 0)
     if (row && row.links > 0 && row.links !== links) database.writeNode({ ...row, links })
     return
   }
   addName(rootNode)
-  const named = `${ownDirectories} AND node < ${firstOwn}`
-  for (const { node } of database.entriesWhere(named)) if (node !== undefined) addName(node)
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) visit(next)
+  for (const { directory, node } of yield* readAll(database.eachEntry(`node < ${firstOwn}`))) {
+    if (node !== undefined && isOwn(directory)) addName(node)
+  }
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) yield* visit(next)
 
   // Then other nodes may have lost names, too.
-  if (releaseUnreachable()) {
-    countLinks(work)
+  if (yield* releaseUnreachable()) {
+    yield* countLinks(work)
     return
   }
   const ofImage = [...now.nodes(true)].filter((node) => !isOfStore(node))
-  for (const node of new Set([...ofImage, ...rows.keys()])) settle(node)
+  for (const node of new Set([...ofImage, ...rows.keys()])) {
+    settle(node)
+    yield
+  }
 
   /** Releases the machine's own nodes in directories of images that are gone. @returns whether there were any */
-  function releaseUnreachable(): boolean {
+  function* releaseUnreachable(): Steps<boolean> {
     let isAny = false
     for (const [directory, inside] of entries) {
       if (names.has(directory)) continue
       const own = [...inside.values()].filter((node) => node !== undefined).filter(isOwn)
-      database.deleteEntries(directory)
-      for (const node of own) releaseNode(work, node)
+      for (const name of inside.keys()) {
+        database.deleteEntry(directory, Buffer.from(name, 'latin1'))
+        yield
+      }
+      for (const node of own) yield* releaseNode(work, node)
       isAny ||= own.length > 0
     }
     return isAny

@@ -6,7 +6,7 @@ import { NetimageError } from '../errors.ts'
 import type { NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import { escapeBytes } from '../tree-files.ts'
 import { keyOf, readOutsideRows } from './bind-rows.ts'
-import type { BindWork } from './bind-work.ts'
+import type { BindWork, Steps } from './bind-work.ts'
 import type { BoundFile } from './bound-files.ts'
 import type { NodeRow, PlacedEntry } from './database.ts'
 import { placeInImage } from './directories.ts'
@@ -28,9 +28,10 @@ interface Name {
 }
 
 /** To be called in a transaction, before `countLinks`. */
-export function mergeOutside(work: OutsideWork): void {
+export function* mergeOutside(work: OutsideWork): Steps {
   const { database, now, given } = work
-  const { rows, entries, named, write, put, deleteEntry, deleteNode } = readOutsideRows(work)
+  const { rows, entries, named, namesOf, hasName, write, put, deleteEntry, deleteNode } =
+    yield* readOutsideRows(work)
   const before = new Map(work.filesBefore?.map((file) => [file.number, file]))
   const after = new Map(work.files.map((file) => [file.number, file]))
   const namesBefore = findNames(work.filesBefore ?? database.fileNumbers())
@@ -47,28 +48,38 @@ export function mergeOutside(work: OutsideWork): void {
   /** Rows that are not needed any more, unless something below them stays. */
   const unneeded: NodeId[] = []
 
-  for (const entry of [...named.values()].flat()) {
-    if (isNameBefore(entry)) deleteEntry(entry)
+  for (const node of named()) {
+    for (const entry of namesOf(node)) {
+      if (isNameBefore(entry)) deleteEntry(entry)
+      yield
+    }
   }
   // What was kept at an earlier binding is only the machine's, if it is not a directory in its place.
   for (const row of [...rows.values()]) {
+    yield
     if (!rows.has(row.id)) continue
     const isKept = row.links > 0 && kindBefore(row.id) !== row.kind
     const stays = row.kind === 'directory' && !isMoved(row.id)
-    if (isKept && !stays) becomeOwn(row)
+    if (isKept && !stays) yield* becomeOwn(row)
   }
   // The rows that are added below need no second look.
   for (const id of [...rows.keys()]) {
+    yield
     const row = isOwn(id) ? undefined : rows.get(id)
-    if (row) mergeNode(row)
+    if (row) yield* mergeNode(row)
   }
   // A file that became the machine's own at an earlier binding has not changed its directory.
   for (const [directory, inside] of [...entries]) {
-    const hasOwn = [...inside.values()].some(({ node }) => node !== undefined)
-    if (hasOwn && !isOwn(directory) && !rows.has(directory)) keepDirectory(directory)
+    yield
+    if (hasNode(inside) && !isOwn(directory) && !rows.has(directory)) {
+      yield* keepDirectory(directory)
+    }
   }
-  for (const id of unneeded) if (!own.has(id)) deleteNode(id)
-  for (const [directory, inside] of [...entries]) mergeEntries(directory, inside)
+  for (const id of unneeded) {
+    if (!own.has(id)) deleteNode(id)
+    yield
+  }
+  for (const [directory, inside] of [...entries]) yield* mergeEntries(directory, inside)
 
   function findNames(all: readonly { path: Buffer; number: NodeId }[]): Map<NodeId, Name[]> {
     const numbers = new Map<string, NodeId>([['', rootNode]])
@@ -80,7 +91,9 @@ export function mergeOutside(work: OutsideWork): void {
       const directory = numbers.get(keyOf(path.subarray(0, end)))
       if (directory === undefined) continue
       const name = { directory, name: path.subarray(end + 1), path }
-      names.set(number, [...(names.get(number) ?? []), name])
+      const known = names.get(number)
+      if (known) known.push(name)
+      else names.set(number, [name])
     }
     return names
   }
@@ -99,7 +112,7 @@ export function mergeOutside(work: OutsideWork): void {
   /** Whether a directory has another place than the one by which images know it. */
   function isMoved(id: NodeId): boolean {
     const place = placeOf(id)
-    return (named.get(id) ?? []).some(
+    return namesOf(id).some(
       ({ directory, name }) => directory !== place?.directory || !name.equals(place.name),
     )
   }
@@ -115,7 +128,7 @@ export function mergeOutside(work: OutsideWork): void {
     work.kept.push({ path: escapeBytes(path ?? Buffer.from(String(node))), why })
   }
 
-  function mergeNode(row: NodeRow): void {
+  function* mergeNode(row: NodeRow): Steps {
     const { id } = row
     const inImage = now.node(id)
     if (row.links === 0) {
@@ -134,23 +147,23 @@ export function mergeOutside(work: OutsideWork): void {
       const isBoth = (row.ownData && isOtherInImage(id)) || changesSameAttribute(row)
       if (isBoth) tell(id, 'changed-both')
       followAttributes(row)
-      keepNames(id, id)
+      yield* keepNames(id, id)
     } else {
       if (inImage) tell(id, 'changed-both')
       else if (before.has(id) || !work.filesBefore) tell(id, 'gone-from-image')
-      keep(row)
+      yield* keep(row)
     }
   }
 
   /** Whether the machine has changed the node itself, or has given it a name. */
   function isChanged(row: NodeRow): boolean {
     const { id, kind, mode, uid, gid, modified } = row
-    if (row.ownData || row.target !== undefined || named.has(id)) return true
+    if (row.ownData || row.target !== undefined || hasName(id)) return true
     const file = before.get(id)
     if (!file || file.kind !== kind) return true
     if (mode !== file.mode || uid !== file.uid || gid !== file.gid) return true
     if (kind !== 'directory') return !isSameTime(modified, file.modified)
-    return [...(entries.get(id)?.values() ?? [])].some(({ node }) => node !== undefined)
+    return hasNode(entries.get(id))
   }
 
   /** Whether the image brings something else than before. */
@@ -186,17 +199,17 @@ export function mergeOutside(work: OutsideWork): void {
   }
 
   /** The machine keeps the node, with all that it had from the image before. */
-  function keep(row: NodeRow): void {
+  function* keep(row: NodeRow): Steps {
     const { id, kind } = row
     if (own.has(id) || replaced.has(id)) return
     // Images that bring the directory again bring their files into it.
     if (kind !== 'directory' || isMoved(id)) {
-      becomeOwn(row)
+      yield* becomeOwn(row)
       return
     }
     own.add(id)
     write({ ...row })
-    keepNames(id, id)
+    yield* keepNames(id, id)
   }
 
   /**
@@ -205,7 +218,7 @@ export function mergeOutside(work: OutsideWork): void {
    *
    * @returns its new number
    */
-  function becomeOwn(row: NodeRow): NodeId {
+  function* becomeOwn(row: NodeRow): Steps<NodeId> {
     const { id: from, kind } = row
     const known = replaced.get(from)
     if (known !== undefined) return known
@@ -214,10 +227,13 @@ export function mergeOutside(work: OutsideWork): void {
     const kept: NodeRow = { ...row, id, links: 0 }
     if (kind === 'file') kept.ownData = takeData(row, id)
     if (kind === 'symlink') kept.target = row.target ?? targetBefore(from)
-    if (kind === 'directory') kept.links = 2 + moveInside(from, id)
-    for (const entry of named.get(from) ?? []) put({ ...entry, node: id })
-    keepNames(from, id)
-    const places = named.get(id) ?? []
+    if (kind === 'directory') kept.links = 2 + (yield* moveInside(from, id))
+    for (const entry of namesOf(from)) {
+      put({ ...entry, node: id })
+      yield
+    }
+    yield* keepNames(from, id)
+    const places = namesOf(id)
     if (kind === 'directory') kept.parent = places[0]?.directory ?? rootNode
     else kept.links = places.length
     deleteNode(from)
@@ -234,16 +250,18 @@ export function mergeOutside(work: OutsideWork): void {
   }
 
   /** Moves the names of a directory to another one. @returns how many directories are inside */
-  function moveInside(from: NodeId, to: NodeId): number {
+  function* moveInside(from: NodeId, to: NodeId): Steps<number> {
     for (const { node, name } of childrenBefore.get(from) ?? []) {
+      yield
       if (entries.get(from)?.has(keyOf(name)) || rows.get(node)?.links === 0) continue
       put({ directory: from, name, node, cookie: given.cookie() })
     }
     let subdirectories = 0
     for (const entry of [...(entries.get(from)?.values() ?? [])]) {
+      yield
       const { name, node } = entry
       if (node === undefined) continue
-      const inside = inMovedDirectory(node)
+      const inside = yield* inMovedDirectory(node)
       if (!inside) continue
       put({ directory: to, name, node: inside.id, cookie: given.cookie() })
       deleteEntry({ ...entry, node: inside.id })
@@ -255,13 +273,13 @@ export function mergeOutside(work: OutsideWork): void {
   }
 
   /** The row of what is in a directory that becomes the machine's own. */
-  function inMovedDirectory(node: NodeId): NodeRow | undefined {
+  function* inMovedDirectory(node: NodeId): Steps<NodeRow | undefined> {
     const known = replaced.get(node)
     if (known !== undefined) return rows.get(known)
     if (isOwn(node)) return database.readNode(node)
     const row = rows.get(node) ?? rowBefore(node)
     const isInBoth = kindBefore(node) === row.kind && now.node(node)?.kind === row.kind
-    return isInBoth ? row : rows.get(becomeOwn(row))
+    return isInBoth ? row : rows.get(yield* becomeOwn(row))
   }
 
   function targetBefore(id: NodeId): Buffer {
@@ -287,7 +305,7 @@ export function mergeOutside(work: OutsideWork): void {
   }
 
   /** All names that the node had in the image before stay its names, except those that were removed. */
-  function keepNames(id: NodeId, as: NodeId): void {
+  function* keepNames(id: NodeId, as: NodeId): Steps {
     for (const { directory, name } of namesBefore.get(id) ?? []) {
       const isChanged = entries.get(directory)?.has(keyOf(name)) ?? false
       if (isChanged || rows.get(directory)?.links === 0 || replaced.has(directory)) continue
@@ -296,12 +314,12 @@ export function mergeOutside(work: OutsideWork): void {
         const cookie = child === undefined ? given.cookie() : placeInImage
         put({ directory, name, node: as, cookie })
       }
-      keepDirectory(directory)
+      yield* keepDirectory(directory)
     }
   }
 
   /** A directory with something that stays must be there, and all above it. */
-  function keepDirectory(id: NodeId): void {
+  function* keepDirectory(id: NodeId): Steps {
     if (replaced.has(id)) return
     const row = rows.get(id)
     if (
@@ -309,7 +327,7 @@ export function mergeOutside(work: OutsideWork): void {
       (now.node(id)?.kind === 'directory' || own.has(id))
     )
       return
-    keep(row ?? rowBefore(id))
+    yield* keep(row ?? rowBefore(id))
   }
 
   /** The row of a node that is as in the image before. */
@@ -328,8 +346,9 @@ export function mergeOutside(work: OutsideWork): void {
   }
 
   /** Names that the image has, too, have the cookie `placeInImage`. */
-  function mergeEntries(directory: NodeId, inside: ReadonlyMap<string, PlacedEntry>): void {
+  function* mergeEntries(directory: NodeId, inside: ReadonlyMap<string, PlacedEntry>): Steps {
     for (const entry of [...inside.values()]) {
+      yield
       const { name, node, cookie } = entry
       const child = now.child(directory, name)
       const isInImage = child !== undefined
@@ -353,6 +372,12 @@ export function mergeOutside(work: OutsideWork): void {
     const path = Buffer.concat([above, Buffer.from('/'), name])
     work.kept.push({ path: escapeBytes(path), why: 'added-both' })
   }
+}
+
+/** Stops at the first node, because a directory can have very many names. */
+function hasNode(inside: ReadonlyMap<string, PlacedEntry> = new Map()): boolean {
+  for (const { node } of inside.values()) if (node !== undefined) return true
+  return false
 }
 
 function isSameTime(one: Time, other: Time): boolean {

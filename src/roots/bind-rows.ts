@@ -1,6 +1,6 @@
 /** The rows of a layer that a binding changes outside the store paths: in the memory and in the database. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { BindWork } from './bind-work.ts'
+import { readAll, type BindWork, type Steps } from './bind-work.ts'
 import type { NodeRow, PlacedEntry } from './database.ts'
 import { firstOwn } from './numbers.ts'
 
@@ -9,8 +9,11 @@ export interface OutsideRows {
   rows: Map<NodeId, NodeRow>
   /** Of directories of images, by name as `keyOf` gives it. */
   entries: Map<NodeId, Map<string, PlacedEntry>>
-  /** The names in the layer that lead to nodes of images, by these nodes. */
-  named: Map<NodeId, PlacedEntry[]>
+  /** The names in the layer that lead to a node of an image. */
+  namesOf: (node: NodeId) => PlacedEntry[]
+  hasName: (node: NodeId) => boolean
+  /** The nodes of images to which names in the layer lead. */
+  named: () => NodeId[]
   write: (row: NodeRow) => void
   put: (entry: PlacedEntry) => void
   /** The name is as in the image then. */
@@ -20,12 +23,20 @@ export interface OutsideRows {
 }
 
 /** Nodes and names that are written later are in the maps, too. To be called in a transaction. */
-export function readOutsideRows({ database }: Pick<BindWork, 'database'>): OutsideRows {
-  const rows = new Map(database.nodesWhere(`id < ${firstOwn}`).map((row) => [row.id, row]))
+export function* readOutsideRows({ database }: Pick<BindWork, 'database'>): Steps<OutsideRows> {
+  const rows = new Map<NodeId, NodeRow>()
+  for (const row of yield* readAll(database.eachNode(`id < ${firstOwn}`))) rows.set(row.id, row)
   const entries = new Map<NodeId, Map<string, PlacedEntry>>()
-  const named = new Map<NodeId, PlacedEntry[]>()
-  for (const entry of database.entriesWhere(`directory < ${firstOwn}`)) add(entry)
-  for (const entry of database.entriesWhere(`node < ${firstOwn}`)) addName(entry)
+  /** By node, and then by directory and name: a machine can give very many names to one file. */
+  const named = new Map<NodeId, Map<string, PlacedEntry>>()
+  for (const entry of yield* readAll(database.eachEntry(`directory < ${firstOwn}`))) {
+    add(entry)
+    yield
+  }
+  for (const entry of yield* readAll(database.eachEntry(`node < ${firstOwn}`))) {
+    addName(entry)
+    yield
+  }
 
   function add(entry: PlacedEntry): void {
     const inside = entries.get(entry.directory) ?? new Map<string, PlacedEntry>()
@@ -34,22 +45,24 @@ export function readOutsideRows({ database }: Pick<BindWork, 'database'>): Outsi
 
   function addName(entry: PlacedEntry): void {
     const { node } = entry
-    if (node !== undefined) named.set(node, [...(named.get(node) ?? []), entry])
+    if (node === undefined) return
+    const known = named.get(node) ?? new Map<string, PlacedEntry>()
+    named.set(node, known.set(placeOf(entry), entry))
   }
 
-  function forgetName({ directory, name }: PlacedEntry, node: NodeId | undefined): void {
-    if (node === undefined) return
-    const others = (named.get(node) ?? []).filter(
-      (each) => each.directory !== directory || !each.name.equals(name),
-    )
-    if (others.length > 0) named.set(node, others)
-    else named.delete(node)
+  function forgetName(entry: PlacedEntry, node: NodeId | undefined): void {
+    const known = node === undefined ? undefined : named.get(node)
+    if (node === undefined || !known) return
+    known.delete(placeOf(entry))
+    if (known.size === 0) named.delete(node)
   }
 
   return {
     rows,
     entries,
-    named,
+    namesOf: (node) => [...(named.get(node)?.values() ?? [])],
+    hasName: (node) => named.has(node),
+    named: () => [...named.keys()],
     write(row) {
       rows.set(row.id, row)
       database.writeNode(row)
@@ -80,4 +93,8 @@ export function readOutsideRows({ database }: Pick<BindWork, 'database'>): Outsi
 
 export function keyOf(name: Buffer): string {
   return name.toString('latin1')
+}
+
+function placeOf({ directory, name }: PlacedEntry): string {
+  return `${directory} ${keyOf(name)}`
 }

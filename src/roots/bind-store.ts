@@ -7,7 +7,7 @@ import { NetimageError } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { escapeBytes } from '../tree-files.ts'
 import type { NodeRow, PlacedEntry } from './database.ts'
-import type { BindWork } from './bind-work.ts'
+import { readAll, type BindWork, type Steps } from './bind-work.ts'
 import { placeInImage } from './directories.ts'
 import { createDirectoryPaths } from './directory-paths.ts'
 import { findStorePath, type LayerImage } from './layer-image.ts'
@@ -40,7 +40,7 @@ const foldersOfNix = ['.links', 'trash'].map((name) => Buffer.from(name))
  *
  * @throws `NetimageError` `disk-full` if the disk has no room for a file that only the machine has
  */
-export function undoStore(work: StoreWork): Undone {
+export function* undoStore(work: StoreWork): Steps<Undone> {
   const { database, now, index, isPathsChanged } = work
   const undone: Undone = { store: false, outside: false }
   const copies = new Map<NodeId, NodeId | undefined>()
@@ -50,32 +50,36 @@ export function undoStore(work: StoreWork): Undone {
   const { store } = now
   const hidden = new Set(database.hiddenPaths().map(({ name }) => name.toString('latin1')))
 
-  for (const entry of database.entriesWhere(`node >= ${firstOfStore}`)) {
+  for (const entry of yield* readAll(database.eachEntry(`node >= ${firstOfStore}`))) {
+    yield
     // Entries in store paths go below. A directory that was copied has taken its entries along.
     if (isOfStore(entry.directory)) continue
     undone.store = true
     const { directory, name } = entry
     const path = () => Buffer.concat([pathOfDirectory(directory), name])
-    const copy = isKeptElsewhere(entry) ? copyOf(entry, path) : undefined
+    const copy = isKeptElsewhere(entry) ? yield* copyOf(entry, path) : undefined
     if (copy === undefined) takeAway(entry)
     else database.writeEntry(entry.directory, { ...entry, node: copy })
   }
-  if (database.select('SELECT 1 FROM nodes WHERE id >= ? LIMIT 1', firstOfStore).length > 0) {
+  for (const { id } of yield* readAll(database.eachNode('id >= ?', firstOfStore))) {
     undone.store = true
-    database.run('DELETE FROM nodes WHERE id >= ?', firstOfStore)
+    database.deleteNode(id)
+    yield
   }
   for (const [node, { row, names }] of staying) {
     const links = now.node(node)?.links ?? 0
     database.writeNode({ ...row, links: links + names, ownData: false })
   }
-  for (const { directory, name, node } of database.entriesWhere('directory >= ?', firstOfStore)) {
+  const inPaths = yield* readAll(database.eachEntry('directory >= ?', firstOfStore))
+  for (const { directory, name, node } of inPaths) {
     undone.store = true
-    if (node !== undefined && !isOfStore(node)) release(node)
+    if (node !== undefined && !isOfStore(node)) yield* release(node)
     database.deleteEntry(directory, name)
+    yield
   }
   if (store !== undefined) {
-    giveWay(store)
-    if (isPathsChanged) showHidden(store)
+    yield* giveWay(store)
+    if (isPathsChanged) yield* showHidden(store)
   }
   return undone
 
@@ -107,10 +111,13 @@ export function undoStore(work: StoreWork): Undone {
    *
    * @param path of the name, to tell people about it
    */
-  function copyOf({ node, directory }: PlacedEntry, path: () => Buffer): NodeId | undefined {
+  function* copyOf(
+    { node, directory }: PlacedEntry,
+    path: () => Buffer,
+  ): Steps<NodeId | undefined> {
     if (node === undefined) return undefined
     // A directory has one name.
-    if (!copies.has(node)) copies.set(node, makeCopy(node, directory, path))
+    if (!copies.has(node)) copies.set(node, yield* makeCopy(node, directory, path))
     const copy = copies.get(node)
     const stays = copy === node ? staying.get(node) : undefined
     if (stays) {
@@ -131,7 +138,7 @@ export function undoStore(work: StoreWork): Undone {
    * @returns the node itself if there is no room and an image still has it; undefined if the node is in
    *   no image any more
    */
-  function makeCopy(node: NodeId, parent: NodeId, path: () => Buffer): NodeId | undefined {
+  function* makeCopy(node: NodeId, parent: NodeId, path: () => Buffer): Steps<NodeId | undefined> {
     const { data } = work
     const image = now.node(node) ? now : work.before()
     const ofImage = image?.node(node)
@@ -141,7 +148,8 @@ export function undoStore(work: StoreWork): Undone {
     if (row.kind === 'directory') {
       // Nobody knows what was in it.
       if (!ofImage) tellLost(path())
-      database.writeNode({ ...row, id, links: 2 + copyInside(node, id, image, path), parent })
+      const inside = yield* copyInside(node, id, image, path)
+      database.writeNode({ ...row, id, links: 2 + inside, parent })
       return id
     }
     if (row.kind === 'file') {
@@ -164,29 +172,32 @@ export function undoStore(work: StoreWork): Undone {
   }
 
   /** @returns how many directories are inside */
-  function copyInside(
+  function* copyInside(
     from: NodeId,
     to: NodeId,
     image: LayerImage | undefined,
     path: () => Buffer,
-  ): number {
+  ): Steps<number> {
     const children = new Map<string, { name: Buffer; node: NodeId | undefined }>()
     for (let place = 0; ; place++) {
       const child = image?.childAt(from, place)
       if (!child) break
       children.set(child.name.toString('latin1'), child)
+      yield
     }
-    for (const entry of database.entriesWhere('directory = ?', from)) {
+    for (const entry of yield* readAll(database.eachEntry('directory = ?', from))) {
       children.set(entry.name.toString('latin1'), entry)
       // What has moved is not undone below.
       database.deleteEntry(from, entry.name)
+      yield
     }
     let subdirectories = 0
     for (const { name, node } of children.values()) {
+      yield
       if (node === undefined) continue
       const inside = () => Buffer.concat([path(), Buffer.from('/'), name])
       const moved = isOfStore(node)
-        ? copyOf({ directory: to, name, node, cookie: 0 }, inside)
+        ? yield* copyOf({ directory: to, name, node, cookie: 0 }, inside)
         : node
       if (moved === undefined) continue
       database.writeEntry(to, { name, node: moved, cookie: work.given.cookie() })
@@ -198,39 +209,41 @@ export function undoStore(work: StoreWork): Undone {
     return subdirectories
   }
 
-  function release(node: NodeId): void {
-    if (releaseNode(work, node)) undone.outside = true
+  function* release(node: NodeId): Steps {
+    if (yield* releaseNode(work, node)) undone.outside = true
   }
 
   /** The machine may have made the path a second time, after it had removed the path of the image. */
-  function hide(name: Buffer, node: NodeId): void {
-    if (!isOwn(node) || hidden.has(name.toString('latin1'))) release(node)
+  function* hide(name: Buffer, node: NodeId): Steps {
+    if (!isOwn(node) || hidden.has(name.toString('latin1'))) yield* release(node)
     else database.hidePath(name, node)
   }
 
   /** Paths of the machine that no image hides any more have their names again. */
-  function showHidden(directory: NodeId): void {
+  function* showHidden(directory: NodeId): Steps {
     for (const { name, node } of database.hiddenPaths()) {
+      yield
       if (findStorePath(index, name) !== undefined) continue
       undone.store = true
       database.showPath(name)
       const isTaken =
         database.readEntry(directory, name)?.node !== undefined ||
         now.child(directory, name) !== undefined
-      if (isTaken) release(node)
+      if (isTaken) yield* release(node)
       else database.writeEntry(directory, { name, node, cookie: work.given.cookie() })
     }
   }
 
   /** In /nix/store, the names of the images' paths lead to these paths. */
-  function giveWay(directory: NodeId): void {
+  function* giveWay(directory: NodeId): Steps {
     const which = isPathsChanged ? '' : ` AND cookie = ${placeInImage}`
-    for (const entry of database.entriesWhere(`directory = ?${which}`, directory)) {
+    for (const entry of yield* readAll(database.eachEntry(`directory = ?${which}`, directory))) {
+      yield
       const { name, node, cookie } = entry
       const isPath = findStorePath(index, name) !== undefined
       if (isPath) {
         undone.store = true
-        if (node !== undefined && !isOfStore(node)) hide(name, node)
+        if (node !== undefined && !isOfStore(node)) yield* hide(name, node)
         database.deleteEntry(directory, name)
         continue
       }

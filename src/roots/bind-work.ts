@@ -1,8 +1,14 @@
-/** What the steps of a binding share: see bind.ts. */
+/** What the parts of a binding share: see bind.ts. */
 import type { DataCopies } from './bind-data.ts'
 import type { LayerDatabase } from './database.ts'
 import type { KeptFile } from './kept-files.ts'
 import type { LayerImage } from './layer-image.ts'
+
+/**
+ * Work in pieces: after each short step, others can be answered. Other commands cannot see the layer
+ * meanwhile, because all is in one transaction.
+ */
+export type Steps<T = void> = Generator<void, T>
 
 /** Numbers and cookies that a binding gives. */
 export interface Given {
@@ -11,7 +17,7 @@ export interface Given {
   write(): void
 }
 
-/** What the steps of a binding work on. */
+/** What the parts of a binding work on. */
 export interface BindWork {
   database: LayerDatabase
   /** The images that the layer is bound to now. */
@@ -22,4 +28,14 @@ export interface BindWork {
   given: Given
   /** Gets what stays although the image brings something else. */
   kept: KeptFile[]
+}
+
+/** All of them, read before any of them is changed. */
+export function* readAll<T>(rows: Iterable<T>): Steps<T[]> {
+  const all: T[] = []
+  for (const row of rows) {
+    all.push(row)
+    yield
+  }
+  return all
 }

@@ -4,7 +4,7 @@
  * outside /nix/store stays, what it did not change follows the image, and what it changed in the
  * store paths of images is undone. docs/layers.md has the rules.
  *
- * All of it is one transaction. New files with data are on the disk before the commit, and files
+ * All of it is one transaction, in pieces if it would take long. New files with data are on the disk before the commit, and files
  * without a row are removed when the layer is opened. So after a kill or a loss of power, the layer
  * is bound either as before or anew.
  */
@@ -14,11 +14,17 @@ import * as v from 'valibot'
 import { makeDirectory } from '../make-directory.ts'
 import { removeBootFiles, type BootFilePath } from './bind-boot-files.ts'
 import { isSameBoot } from './boot-id.ts'
-import type { BindWork, Given } from './bind-work.ts'
+import type { BindWork, Given, Steps } from './bind-work.ts'
 import { mergeOutside } from './bind-outside.ts'
 import { undoStore, type Undone } from './bind-store.ts'
 import { createDataCopies } from './bind-data.ts'
-import { boundFilesOf, readBoundFiles, storePathsHash, writeBoundFiles } from './bound-files.ts'
+import {
+  boundFilesOf,
+  readBoundFiles,
+  storePathsHash,
+  writeBoundFiles,
+  type BoundFile,
+} from './bound-files.ts'
 import { dataFolder } from './data-files.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
@@ -30,6 +36,7 @@ import { giveNumbers } from './numbering.ts'
 import { firstOwn } from './numbers.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { openRoom } from './room.ts'
+import { finish } from './unfinished-binding.ts'
 import { measureFiles } from './usage.ts'
 import { firstNewCookie } from './directories.ts'
 import { countLinks } from './bind-links.ts'
@@ -137,7 +144,7 @@ export function readKept(database: Pick<LayerDatabase, 'select'>): KeptFiles {
 /**
  * @param directory of the contents of the layer
  * @throws `BoundOtherwise`; `NetimageError` `bad-state`, `disk-full`, errors of the images, a system error or one of
- *   the database; the layer is as before then
+ *   the database; the layer is as before then. `UnreadyLayer`, which may go on to use the database and the index
  */
 export function bindLayer(
   database: LayerDatabase,
@@ -160,6 +167,32 @@ export function bindLayer(
   const known = database.readMeta('structure')
   if (isSameImage && known !== undefined && known !== structure) throw changedImage(directory)
 
+  const changes = { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure }
+  finish(database, bindInSteps(database, directory, index, { ...binding, ...changes }, limit))
+}
+
+interface Changes {
+  /** Whether the layer is bound with this identifier already. */
+  isKnown: boolean
+  /** Whether the images and their store paths are the same as before. */
+  isSame: boolean
+  isSameImage: boolean
+  bound: Bound | undefined
+  imageBefore: BoundImage | undefined
+  /** See `storePathsHash`. */
+  paths: string
+  structure: string
+}
+
+/** Undoes all if it is ended before. */
+function* bindInSteps(
+  database: LayerDatabase,
+  directory: string,
+  index: ImageIndex,
+  binding: Binding & Changes,
+  limit: BindLimit,
+): Steps {
+  const { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure } = binding
   const numbering = giveNumbers(index, database)
   const now = createLayerImage(index, numbering)
   const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
@@ -169,19 +202,22 @@ export function bindLayer(
   const data = createDataCopies(dataFolder(directory), () => spacesOf(directory, database, limit))
   const given = createGiven(database)
   const kept: KeptFile[] = []
+  let isCommitted = false
   database.begin()
   try {
     const work: BindWork = { database, now, before: before.image, data, given, kept }
     const isPathsChanged = !isSame
     // A machine may run since before the update of netimage.
     const runs = isSame && binding.id === undefined
-    const undone = runs ? nothing : undoStore({ ...work, index, isPathsChanged })
-    if (!bound && isSameImage) writeBoundFiles(database, boundFilesOf(index, numbering))
+    const undone = runs ? nothing : yield* undoStore({ ...work, index, isPathsChanged })
+    if (!bound && isSameImage) {
+      yield* writeBoundFiles(database, yield* boundFilesOf(index, numbering))
+    }
     if (!isSameImage) {
-      const filesBefore = boundFilesBefore(database, before)
-      const files = boundFilesOf(index, numbering)
-      mergeOutside({ ...work, filesBefore, files })
-      writeBoundFiles(database, files)
+      const filesBefore = yield* boundFilesBefore(database, before)
+      const files = yield* boundFilesOf(index, numbering)
+      yield* mergeOutside({ ...work, filesBefore, files })
+      yield* writeBoundFiles(database, files)
       database.writeMeta('structure', structure)
     }
     if (!isSameImage || kept.length > 0) {
@@ -189,9 +225,9 @@ export function bindLayer(
       writeBinding(database, 'kept', JSON.stringify(nameKept(kept, keptBefore)))
     }
     const { bootFiles = [] } = binding
-    const isCut = !isKnown && removeBootFiles(work, bootFiles)
-    if (!isSameImage || undone.outside || isCut) countLinks({ ...work, index })
-    else if (undone.store || isPathsChanged) countLinks({ ...work, index, onlyStore: true })
+    const isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))
+    if (!isSameImage || undone.outside || isCut) yield* countLinks({ ...work, index })
+    else if (undone.store || isPathsChanged) yield* countLinks({ ...work, index, onlyStore: true })
     given.write()
     const id = binding.id ?? bound?.id ?? randomUUID()
     const values = { id, ...binding.image, paths }
@@ -201,12 +237,13 @@ export function bindLayer(
     if (missing.length > 0) throw new UnpreparedCopies(dataFolder(directory), missing)
     data.finish()
     database.commit()
+    isCommitted = true
   } catch (error) {
-    database.rollback()
     if (error instanceof UnpreparedCopies) error.held.use(opened.move())
     throw error
+  } finally {
+    if (!isCommitted) database.rollback()
   }
-  database.syncNow()
 }
 
 /** The room on the disk without and with the limit of the layer. */
@@ -247,12 +284,15 @@ function openBefore(database: LayerDatabase, openImages: () => ImageIndex | unde
 }
 
 /** @returns undefined if it is not known what the image brought */
-function boundFilesBefore(database: LayerDatabase, before: Before) {
+function* boundFilesBefore(
+  database: LayerDatabase,
+  before: Before,
+): Steps<BoundFile[] | undefined> {
   const known = readBoundFiles(database)
   if (known.length > 0) return known
   // A layer of an earlier version.
   const ofImage = before.index()
-  return ofImage && boundFilesOf(ofImage, giveNumbers(ofImage, database))
+  return ofImage && (yield* boundFilesOf(ofImage, giveNumbers(ofImage, database)))
 }
 
 function createGiven(database: LayerDatabase): Given {

@@ -8,6 +8,7 @@ import { nodeKinds, type NodeId, type NodeKind, type Time } from '../protocols/n
 import { escapeBytes } from '../tree-files.ts'
 import { column, factsOf, nameOf, rowStart } from './image-table.ts'
 import { outside, type ImageIndex } from './image-index.ts'
+import type { Steps } from './bind-work.ts'
 import type { LayerDatabase } from './database.ts'
 import type { Numbering } from './layer-image.ts'
 
@@ -28,10 +29,11 @@ export interface BoundFile {
 }
 
 /** All names that the image of the index brings outside its store paths. */
-export function boundFilesOf(index: ImageIndex, { files }: Numbering): BoundFile[] {
+export function* boundFilesOf(index: ImageIndex, { files }: Numbering): Steps<BoundFile[]> {
   const table = index.tableOf(outside)
   const found: BoundFile[] = []
-  function add(node: number, path: Buffer): void {
+  function* add(node: number, path: Buffer): Steps {
+    yield
     const facts = factsOf(table.rows, node)
     if (!facts) return
     const { kind, mode, uid, gid, modified } = facts
@@ -47,10 +49,10 @@ export function boundFilesOf(index: ImageIndex, { files }: Numbering): BoundFile
     const count = table.rows[row + column.childCount] ?? 0
     for (let entry = first; entry < first + count; entry++) {
       const name = Buffer.concat([path, Buffer.from('/'), nameOf(table, entry)])
-      add(table.entries.node[entry] ?? 0, name)
+      yield* add(table.entries.node[entry] ?? 0, name)
     }
   }
-  add(1, Buffer.alloc(0))
+  yield* add(1, Buffer.alloc(0))
   return found
 }
 
@@ -70,7 +72,7 @@ export function readBoundFiles(database: LayerDatabase): BoundFile[] {
 }
 
 /** To be called in a transaction. */
-export function writeBoundFiles(database: LayerDatabase, files: readonly BoundFile[]): void {
+export function* writeBoundFiles(database: LayerDatabase, files: readonly BoundFile[]): Steps {
   database.run('DELETE FROM bound')
   for (const { path, number, kind, mode, uid, gid, modified, target, content } of files) {
     database.run(
@@ -78,6 +80,7 @@ export function writeBoundFiles(database: LayerDatabase, files: readonly BoundFi
       ...[path, number, kind, mode, uid, gid, modified.seconds, modified.nanoseconds],
       ...[target ?? null, content ?? null],
     )
+    yield
   }
 }
 

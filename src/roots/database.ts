@@ -86,6 +86,7 @@ const schema = `
     content TEXT
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS entries_of_store ON entries (node) WHERE node >= ${firstOfStore};
+  CREATE INDEX IF NOT EXISTS entries_of_images ON entries (node) WHERE node < ${firstOwn};
 `
 
 /** A node that is new, or differs from the image's. */
@@ -189,10 +190,16 @@ export interface LayerDatabase {
   emptyLog(): void
   /** Problems that SQLite finds in the file itself. */
   damage(): string[]
-  /** The nodes whose rows match. @param where a condition on the columns of `nodes` */
-  nodesWhere(where: string, ...values: number[]): NodeRow[]
   /** @param where a condition on the columns of `entries` */
   entriesWhere(where: string, ...values: number[]): PlacedEntry[]
+  /** As `entriesWhere`, one after the other. The table must not change meanwhile. */
+  eachEntry(where: string, ...values: number[]): Iterable<PlacedEntry>
+  /**
+   * The nodes whose rows match, one after the other. The table must not change meanwhile.
+   *
+   * @param where a condition on the columns of `nodes`
+   */
+  eachNode(where: string, ...values: number[]): Iterable<NodeRow>
   /** Store paths that the machine made, and that paths of images hide now. */
   hiddenPaths(): { name: Buffer; node: NodeId }[]
   hidePath(name: Buffer, node: NodeId): void
@@ -384,14 +391,18 @@ export function openLayerDatabase(directory: string): LayerDatabase {
         .map(({ name, node }) => ({ name: bytesOf(name), node: Number(node) })),
     hidePath: (name, node) => void prepared('INSERT INTO hidden VALUES (?, ?)').run(name, node),
     showPath: (name) => void prepared('DELETE FROM hidden WHERE name = ?').run(name),
-    nodesWhere: (where, ...values) =>
-      prepared(`SELECT * FROM nodes WHERE ${where}`)
-        .all(...values)
-        .map((row) => toNodeRow(row, file)),
     entriesWhere: (where, ...values) =>
-      prepared(`SELECT directory, name, node, cookie FROM entries WHERE ${where}`)
+      prepared(`${selectEntries} WHERE ${where}`)
         .all(...values)
-        .map((row) => ({ ...toEntryRow(row), directory: Number(row['directory']) })),
+        .map(toPlacedEntry),
+    *eachEntry(where, ...values) {
+      const select = database.prepare(`${selectEntries} WHERE ${where}`)
+      for (const row of select.iterate(...values)) yield toPlacedEntry(row)
+    },
+    *eachNode(where, ...values) {
+      const select = database.prepare(`SELECT * FROM nodes WHERE ${where}`)
+      for (const row of select.iterate(...values)) yield toNodeRow(row, file)
+    },
     select: (sql, ...values) => prepared(sql).all(...values),
     run: (sql, ...values) => void prepared(sql).run(...values),
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
@@ -433,6 +444,12 @@ export function toNodeRow(row: Record<string, SQLOutputValue>, file: string): No
     modified: time('modified'),
     changed: time('changed'),
   }
+}
+
+const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
+
+function toPlacedEntry(row: Record<string, SQLOutputValue>): PlacedEntry {
+  return { ...toEntryRow(row), directory: Number(row['directory']) }
 }
 
 function toEntryRow(row: Record<string, SQLOutputValue | Buffer>): EntryRow {

@@ -27,6 +27,7 @@ import { openReserve } from './reserve.ts'
 import { openRoom } from './room.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
+import { UnfinishedBinding } from './unfinished-binding.ts'
 import { measureFiles } from './usage.ts'
 
 export interface Layer {
@@ -55,7 +56,7 @@ const directoryBytes = 4096
  * @param most bytes that the layer may take on the disk; undefined: no limit
  * @param takenElsewhere bytes that the server has taken for the machine elsewhere, which count as well
  * @param binding undefined: the layer is over the images of the index already
- * @throws `NetimageError` `bad-state`; `UnpreparedCopies`, as `bindLayer`
+ * @throws `NetimageError` `bad-state`; `UnreadyLayer`, as `bindLayer`
  */
 export function openLayer(
   directory: string,
@@ -66,7 +67,13 @@ export function openLayer(
 ): Layer {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
-  if (binding) bindLayer(database, directory, index, binding, { most, takenElsewhere })
+  try {
+    if (binding) bindLayer(database, directory, index, binding, { most, takenElsewhere })
+  } catch (error) {
+    // The binding goes on with the database.
+    if (error instanceof UnfinishedBinding) unfinished.move()
+    throw error
+  }
   const structures = createPathStructures(index, database)
   const image = layOver(index, database, directory, structures.uses)
   const room = openRoom({

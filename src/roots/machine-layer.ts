@@ -15,7 +15,7 @@ import { findImage } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerImage } from './layer-image.ts'
 import { openLayer, type Layer } from './layer.ts'
-import { UnpreparedCopies } from './prepare-copies.ts'
+import { UnreadyLayer } from './unready-layer.ts'
 import { useContents } from './present-format.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
 import { beginAnew, layerError } from './store.ts'
@@ -61,8 +61,8 @@ export interface MachineLayerRequest {
 
 /**
  * @throws `NetimageError` `bad-state`, `in-use`
- * @throws `UnpreparedCopies`: the layer stays locked, and the index must stay open, until
- *   `prepareCopies` has ended. Then the layer can be opened.
+ * @throws `UnreadyLayer`: the layer stays locked, and the index must stay open, until it is made ready or
+ *   given up. Then the layer can be opened.
  */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const { state, machine, index } = request
@@ -112,12 +112,12 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
         },
       }
     } catch (error) {
-      if (error instanceof UnpreparedCopies) error.held.defer(() => lock.release())
+      if (error instanceof UnreadyLayer) error.held.defer(() => lock.release())
       else lock.release()
       throw error
     }
   } catch (error) {
-    if (error instanceof UnpreparedCopies) throw error
+    if (error instanceof UnreadyLayer) throw error
     throw layerError(`could not open the layer ${directory}`, directory, error)
   }
 }

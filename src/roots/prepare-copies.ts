@@ -10,6 +10,7 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { cloneFile, copyBeginning, copyFile } from './copy-file.ts'
 import { openFloor, type Floor } from './floor.ts'
 import { syncFiles } from './sync-files.ts'
+import { nextTurn, UnreadyLayer } from './unready-layer.ts'
 
 export interface NeededCopy {
   /** A file of a store path. The bytes of a node of a store path never change. */
@@ -20,17 +21,18 @@ export interface NeededCopy {
 }
 
 /** A layer cannot be bound before these copies are made. It is as before. */
-export class UnpreparedCopies extends Error {
+export class UnpreparedCopies extends UnreadyLayer {
   readonly copies: readonly NeededCopy[]
   /** The data of the layer. */
   readonly folder: string
-  /** What must stay open or locked until the copies are made. `prepareCopies` disposes of it. */
-  readonly held = new DisposableStack()
-
   constructor(folder: string, copies: readonly NeededCopy[]) {
     super(`${copies.length} files must be copied first`)
     this.folder = folder
     this.copies = copies
+  }
+
+  makeReady(signal: AbortSignal): Promise<void> {
+    return prepareCopies(this, signal)
   }
 }
 
@@ -52,7 +54,7 @@ const most = { files: 1000, bytes: 64 * 2 ** 20 }
  *
  * @throws the reason of the signal; `NetimageError` `disk-full`, `file-system`, `image-damaged`
  */
-export async function prepareCopies(needed: UnpreparedCopies, signal: AbortSignal): Promise<void> {
+async function prepareCopies(needed: UnpreparedCopies, signal: AbortSignal): Promise<void> {
   const { folder } = needed
   const unnamed = new Set<NodeId>()
   let bytes = 0
@@ -70,9 +72,7 @@ export async function prepareCopies(needed: UnpreparedCopies, signal: AbortSigna
   async function copyAll(): Promise<void> {
     const floor = openFloor(folder)
     for (const copy of needed.copies) {
-      // Lets the server answer others.
-      await new Promise<void>((resolve) => void setImmediate(resolve))
-      signal.throwIfAborted()
+      await nextTurn(signal)
       if (existsSync(preparedCopy(folder, copy.node))) continue
       await makePart(folder, copy, signal, floor)
       unnamed.add(copy.node)

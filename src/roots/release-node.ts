@@ -1,6 +1,6 @@
 /** Takes names away from the nodes of a layer that is being bound: see bind.ts. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { BindWork } from './bind-work.ts'
+import { readAll, type BindWork, type Steps } from './bind-work.ts'
 import { toRow } from './nodes.ts'
 import { isOfStore, isOwn } from './numbers.ts'
 
@@ -10,7 +10,11 @@ import { isOfStore, isOwn } from './numbers.ts'
  *
  * @returns whether a file that an image brings outside the store paths has lost a name
  */
-export function releaseNode(work: Pick<BindWork, 'database' | 'now'>, node: NodeId): boolean {
+export function* releaseNode(
+  work: Pick<BindWork, 'database' | 'now'>,
+  node: NodeId,
+): Steps<boolean> {
+  yield
   const { database, now } = work
   const ofImage = isOwn(node) ? undefined : now.node(node)
   const row = database.readNode(node) ?? (ofImage && toRow(ofImage))
@@ -18,12 +22,12 @@ export function releaseNode(work: Pick<BindWork, 'database' | 'now'>, node: Node
   if (!row || row.links === 0) return isOutside
   const links = row.kind === 'directory' ? 0 : row.links - 1
   if (links === 0 && row.kind === 'directory') {
-    for (const entry of database.entriesWhere('directory = ?', node)) {
-      if (entry.node === undefined) continue
-      if (isOfStore(entry.node)) releaseStaying(work, entry.node)
-      else isOutside = releaseNode(work, entry.node) || isOutside
+    for (const entry of yield* readAll(database.eachEntry('directory = ?', node))) {
+      database.deleteEntry(node, entry.name)
+      if (entry.node === undefined) yield
+      else if (isOfStore(entry.node)) releaseStaying(work, entry.node)
+      else isOutside = (yield* releaseNode(work, entry.node)) || isOutside
     }
-    database.deleteEntries(node)
   }
   if (links === 0 && isOwn(node)) database.deleteNode(node)
   else database.writeNode({ ...row, links, ownData: row.ownData && links > 0 })

@@ -15,9 +15,10 @@ import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
-import { prepareCopies, UnpreparedCopies } from '../roots/prepare-copies.ts'
+import { UnpreparedCopies } from '../roots/prepare-copies.ts'
 import { folderOf } from '../roots/stored-layer.ts'
 import { openMachineLayer, type MachineLayer } from '../roots/machine-layer.ts'
+import { UnreadyLayer } from '../roots/unready-layer.ts'
 import { publishDirectory, requestName } from '../site/publish/request.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
@@ -203,12 +204,12 @@ export function createMachines(settings: MachinesSettings): Machines {
         })
         root = { system, layer, index }
       } catch (error) {
-        if (error instanceof UnpreparedCopies) error.held.defer(() => closeIndex(index))
+        if (error instanceof UnreadyLayer) error.held.defer(() => closeIndex(index))
         else closeIndex(index)
         throw error
       }
     } catch (error) {
-      if (error instanceof UnpreparedCopies) prepare(name, error)
+      if (error instanceof UnreadyLayer) prepare(name, error)
       else fail(name, error)
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return wait(name)
@@ -223,12 +224,15 @@ export function createMachines(settings: MachinesSettings): Machines {
     return nfs
   }
 
-  function prepare(name: string, needed: UnpreparedCopies): void {
+  function prepare(name: string, unready: UnreadyLayer): void {
     const stop = new AbortController()
-    preparing.set(name, stop)
-    const prepared = prepareCopies(needed, stop.signal)
+    // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
+    if (unready instanceof UnpreparedCopies) preparing.set(name, stop)
+    const signal = AbortSignal.any([stop.signal, ending.signal])
+    const prepared = unready
+      .makeReady(signal)
       .catch((error: unknown) => {
-        if (!stop.signal.aborted) fail(name, error)
+        if (!signal.aborted) fail(name, error)
       })
       .finally(() => preparing.delete(name))
     void closes(name, prepared)
@@ -341,7 +345,7 @@ function openForBoot(
     return openMachineLayer({ ...request, boot: unrecorded })
   } catch (error) {
     // There is no room for copies either.
-    if (error instanceof UnpreparedCopies) error.held.dispose()
+    if (error instanceof UnpreparedCopies) error.giveUp()
     else if (asNetimageError(error).code !== 'disk-full') throw error
     return openMachineLayer({ ...request, boot: recorded })
   }

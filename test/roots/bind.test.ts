@@ -12,7 +12,7 @@ import { readKept } from '../../src/roots/bind.ts'
 import { unrecordedAfter } from '../../src/roots/boot-id.ts'
 import { dataFolder } from '../../src/roots/data-files.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
-import { prepareCopies, UnpreparedCopies } from '../../src/roots/prepare-copies.ts'
+import { UnpreparedCopies } from '../../src/roots/prepare-copies.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
@@ -378,7 +378,7 @@ suite('the store of a bound layer', () => {
         open: () => (at < 5 ? copy.open() : assert.fail(String(ending.abort()))),
       })),
     )
-    await assert.rejects(prepareCopies(ends, ending.signal))
+    await assert.rejects(ends.makeReady(ending.signal))
     first.held.dispose()
     // The server was killed, say. What was finished is used.
     const second = unpreparedOf(() => layers.open(image))
@@ -386,7 +386,7 @@ suite('the store of a bound layer', () => {
     const probe = await open(import.meta.filename)
     const syncs = mock.method(Object.getPrototypeOf(probe), 'sync')
     await probe.close()
-    await prepareCopies(second, new AbortController().signal)
+    await second.makeReady(new AbortController().signal)
     // All were synced together.
     assert.equal(syncs.mock.callCount(), 0)
     syncs.mock.restore()

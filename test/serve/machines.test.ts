@@ -104,6 +104,39 @@ suite('the machines of a server', () => {
     assert.equal(waitsFrom(), undefined)
   })
 
+  test('are answered while the layer of one that has very many names is bound for its boot', async () => {
+    await using created = await create('pieces')
+    const [many, other] = ['10.0.0.7', '10.0.0.8']
+    const { fileSystem } = await rootOf(created, many)
+    const store = findNode(fileSystem, ['nix', 'store']) ?? assert.fail()
+    const path = [...fileSystem.list(store, 0)].find(
+      ({ node }) => fileSystem.attributes(node).kind === 'directory',
+    )
+    const directory = path?.node ?? assert.fail()
+    for (let number = 0; number < 3000;) {
+      fileSystem.together(() => {
+        for (const end = number + 500; number < end; number++) {
+          fileSystem.create(directory, Buffer.from(`n${number}`), file)
+        }
+      })
+    }
+    await fileSystem.stable()
+    const { fileSystem: others } = await rootOf(created, other)
+    await created.boots(many)
+    let answered = 0
+    const asks = () => created.machines.nfsMachineOf({ address: many, transport: 'tcp' })
+    const isBinding = () => created.site.lifeOf(many).waitsFrom !== undefined
+    while (asks() === 'busy') {
+      // Not while the root from before is closed.
+      if (isBinding()) answered += others.attributes(others.root).links > 0 ? 1 : 0
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    assert.ok(answered > 20, String(answered))
+    const root = await rootOf(created, many)
+    assert.equal(root.fileSystem.lookup(directory, Buffer.from('n1')), undefined)
+    assert.deepEqual(created.errors, [])
+  })
+
   test('have their layers closed when they are off, and opened again when they come back', async () => {
     await using created = await create('unused', { '10.0.0.7': '52:54:00:00:00:07' })
     const { machines, identities, errors } = created

@@ -1,0 +1,66 @@
+/**
+ * A binding that would take long, because the machine has given very many names. It goes on in pieces,
+ * in one transaction, while the server answers others.
+ */
+import type { Steps } from './bind-work.ts'
+import type { LayerDatabase } from './database.ts'
+import { UnpreparedCopies } from './prepare-copies.ts'
+import { nextTurn, UnreadyLayer } from './unready-layer.ts'
+
+/** So many steps are done while everybody waits. Each takes up to a tenth of a millisecond. */
+const most = { atFirst: 2000, aTurn: 200 }
+
+/** A layer is not bound yet. It is as before until all is committed. */
+export class UnfinishedBinding extends UnreadyLayer {
+  readonly #database: LayerDatabase
+  readonly #steps: Steps
+
+  /** @param database which is closed at the end; its transaction is open */
+  constructor(database: LayerDatabase, steps: Steps) {
+    super('the binding goes on')
+    this.#database = database
+    this.#steps = steps
+  }
+
+  async makeReady(signal: AbortSignal): Promise<void> {
+    try {
+      try {
+        do await nextTurn(signal)
+        while (!areDone(this.#steps, most.aTurn))
+        await this.#database.sync()
+      } finally {
+        this.#close()
+      }
+    } catch (error) {
+      if (!(error instanceof UnpreparedCopies)) throw error
+      await error.makeReady(signal)
+    } finally {
+      this.held.dispose()
+    }
+  }
+
+  override giveUp(): void {
+    this.#close()
+    super.giveUp()
+  }
+
+  #close(): void {
+    // Undoes what is not committed.
+    this.#steps.return()
+    this.#database.close()
+  }
+}
+
+/**
+ * @param steps which end with a commit, and undo all if they are ended before
+ * @throws `UnfinishedBinding` if there are many, and errors of the steps
+ */
+export function finish(database: LayerDatabase, steps: Steps): void {
+  if (!areDone(steps, most.atFirst)) throw new UnfinishedBinding(database, steps)
+  database.syncNow()
+}
+
+function areDone(steps: Steps, count: number): boolean {
+  for (let step = 0; step < count; step++) if (steps.next().done) return true
+  return false
+}

@@ -1,0 +1,28 @@
+/**
+ * What must be done before a layer can be opened, and would take long. It is done while the server goes
+ * on to serve others. Then the layer is opened again.
+ */
+
+/** A layer cannot be opened yet. It is as before. */
+export abstract class UnreadyLayer extends Error {
+  /** What must stay open or locked meanwhile. */
+  readonly held = new DisposableStack()
+
+  /**
+   * Afterwards `held` is disposed of, also after an error.
+   *
+   * @throws the reason of the signal, and errors as those of opening the layer
+   */
+  abstract makeReady(signal: AbortSignal): Promise<void>
+
+  /** To be called instead of `makeReady` if the layer is not opened. Disposes of `held`. */
+  giveUp(): void {
+    this.held.dispose()
+  }
+}
+
+/** Lets the server answer others. */
+export async function nextTurn(signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => void setImmediate(resolve))
+  signal.throwIfAborted()
+}
