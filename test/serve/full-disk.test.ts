@@ -4,24 +4,17 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, suite, test } from 'node:test'
+import { suite, test } from 'node:test'
 import { promisify } from 'node:util'
 import { mounted } from '../support/namespace.ts'
-import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { buildServedImage } from './support/served-image.ts'
+import { servedWorkspace } from './support/served-workspace.ts'
 
 const program = join(import.meta.dirname, 'support/full-disk-program.ts')
 const run = promisify(execFile)
 
-suite('on a full disk, netimage serve', () => {
-  let workspace: Workspace
-  let image: string
-  before(async () => {
-    workspace = makeWorkspace('serve-full')
-    image = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
-  })
-  after(() => workspace.remove())
+const { workspace, image } = await servedWorkspace('serve-full')
 
+suite('on a full disk, netimage serve', () => {
   for (const [way, what] of [
     ['SIGTERM', 'boots a machine with a good generation, and records again once there is room'],
     ['SIGKILL', 'does so, too, if the server before was killed'],

@@ -6,14 +6,12 @@ import { once } from 'node:events'
 import { chmodSync, cpSync, lstatSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before, suite, test } from 'node:test'
+import { suite, test } from 'node:test'
 import { lockToReplace } from '../../src/image/image-lock.ts'
 import type { NetimageError } from '../../src/errors.ts'
 import { openBootFile } from '../../src/protocols/boot-files.ts'
 import { readSmallFile } from '../../src/roots/find-node.ts'
 import { createOpenSystems } from '../../src/serve/open-systems.ts'
-import { candidateOf } from '../../src/site/candidate.ts'
-import { addImage } from '../../src/site/images/add-image.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { removeUnused } from '../../src/site/images/remove-unused.ts'
 import { netimageError } from '../support/errors.ts'
@@ -21,24 +19,19 @@ import { asOrdinaryUser } from '../support/namespace.ts'
 import { repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
-import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
+import { removeTree } from '../support/workspace.ts'
 import { identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf, type OpenMachines } from './support/machines.ts'
-import { buildOtherTo, buildServedImage, buildTo, servedFile } from './support/served-image.ts'
+import { addTo } from './support/person.ts'
+import { buildOtherTo, buildTo, servedFile } from './support/served-image.ts'
+import { servedWorkspace } from './support/served-workspace.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const address = '10.0.0.7'
 
+const { workspace, image: built } = await servedWorkspace('in-use')
+
 suite('an image that is served', () => {
-  let workspace: Workspace
-  let built: string
-
-  before(async () => {
-    workspace = makeWorkspace('in-use')
-    built = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
-  })
-  after(() => workspace.remove())
-
   async function buildOther(): Promise<string> {
     const place = workspace.path('out/other')
     const flags = ['--force', '--nfs-root', '127.0.0.1:/srv/test,v3']
@@ -113,11 +106,6 @@ suite('an image that is served', () => {
     const otherPlace = await buildOther()
     await using serving = await serve(built, state)
     const { site, systems, machines, boots } = serving
-    const add = async (directory: string) => {
-      const { image } = await addImage(state, directory)
-      image.release()
-      return await candidateOf(image)
-    }
     /** @returns the ids of the images that the server still uses, and those that were removed */
     const bootAndCollect = async (candidate: Candidate) => {
       await site.assign(address, candidate, Date.now(), 'person')
@@ -131,14 +119,14 @@ suite('an image that is served', () => {
       systems.closeUnused(machines.systems())
       return await removeUnused(state, () => new Set())
     }
-    const [one, other] = [await add(built), await add(otherPlace)]
+    const [one, other] = [await addTo(state, built), await addTo(state, otherPlace)]
     for (let round = 0; round < 2; round++) {
       const ofOther = await bootAndCollect(other)
       assert.deepEqual([ofOther.inUse, ofOther.removedImages], [[other.image], [one.image]])
-      await add(built)
+      await addTo(state, built)
       const ofOne = await bootAndCollect(one)
       assert.deepEqual([ofOne.inUse, ofOne.removedImages], [[one.image], [other.image]])
-      await add(otherPlace)
+      await addTo(state, otherPlace)
     }
     assert.deepEqual(serving.errors, [])
   })
@@ -147,20 +135,19 @@ suite('an image that is served', () => {
   // collection reads this again after it has locked the images.
   test('is opened or refused as a whole while a garbage collection runs', async () => {
     const state = freshName()
-    const { image } = await addImage(state, built)
-    image.release()
+    const { image: id } = await addTo(state, built)
     const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError: assert.fail })
     const openWhile = async (keep: string[]) => {
       let calls = 0
       const opened: Promise<unknown>[] = []
       await removeUnused(state, () => {
         // The images are locked at the second call.
-        if (++calls === 2) opened.push(systems.openImage(image.id))
+        if (++calls === 2) opened.push(systems.openImage(id))
         return new Set(keep)
       })
       return await opened[0]
     }
-    assert.partialDeepStrictEqual(await openWhile([image.id]), { image: { id: image.id } })
+    assert.partialDeepStrictEqual(await openWhile([id]), { image: { id } })
     systems.closeUnused([])
     await assert.rejects(openWhile([]), netimageError('path-not-found'))
     systems.close()
@@ -168,13 +155,8 @@ suite('an image that is served', () => {
 
   test('stays open while it is being opened', async () => {
     const state = freshName()
-    const images: string[] = []
-    for (const place of [built, await buildOther()]) {
-      const { image } = await addImage(state, place)
-      image.release()
-      images.push(image.id)
-    }
-    const [one = '', other = ''] = images
+    const { image: one } = await addTo(state, built)
+    const { image: other } = await addTo(state, await buildOther())
     const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError: assert.fail })
     const toplevel = '/nix/store/system'
     const generation = { image: one, toplevel, blesses: true, number: 1, madeAt: 0, spent: 0 }
@@ -204,18 +186,17 @@ suite('an image that is served', () => {
 
   test('is booted also if the image of an earlier generation is gone', async () => {
     const state = freshName()
-    const { image } = await addImage(state, built)
-    image.release()
+    const { image: id } = await addTo(state, built)
     const errors: string[] = []
     const onError = ({ code }: NetimageError) => void errors.push(code)
     const systems = createOpenSystems({ state, http: 'http://127.0.0.1/', onError })
-    const generation = { image: image.id, toplevel: '/nix/store/system', blesses: true, number: 2 }
+    const generation = { image: id, toplevel: '/nix/store/system', blesses: true, number: 2 }
     const attempt = { number: 2, generation: 2, startedAt: 0, from: 0, outcome: 'running' } as const
     const opened = await systems.open('machine', {
       generation: { ...generation, madeAt: 0, verdict: 'trial', failures: 0, spent: 0 },
       attempt: { ...attempt, keptImages: ['0'.repeat(64)] },
     })
-    assert.deepEqual([opened.image.id, opened.keptImages], [image.id, []])
+    assert.deepEqual([opened.image.id, opened.keptImages], [id, []])
     assert.deepEqual(errors, ['path-not-found'])
     systems.close()
   })

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { basename } from 'node:path'
-import { after, before, suite, test } from 'node:test'
+import { suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { findNode } from '../../src/roots/find-node.ts'
@@ -12,32 +12,22 @@ import { isInUse, withLayer } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { verifyStoredLayer } from '../../src/roots/verify.ts'
 import { readGoodNote } from '../../src/serve/boot-notes.ts'
-import { candidateOf } from '../../src/site/candidate.ts'
-import { openSiteDatabase } from '../../src/site/database.ts'
-import { addImage } from '../../src/site/images/add-image.ts'
 import { machinesByImage } from '../../src/site/images/users.ts'
-import { decide } from '../../src/site/life/choose.ts'
-import type { Generation } from '../../src/site/life/life.ts'
 import { plant } from '../site/publish/support/roots.ts'
 import { assertError } from '../support/errors.ts'
 import { waitUntil } from '../support/waiting.ts'
-import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { callerLeaves, identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf } from './support/machines.ts'
-import { buildManyTo, buildOtherTo, buildServedImage, buildTo } from './support/served-image.ts'
+import { addTo, sayGood } from './support/person.ts'
+import { buildManyTo, buildOtherTo, buildTo } from './support/served-image.ts'
+import { servedWorkspace } from './support/served-workspace.ts'
 
 const maxOpen = 10
 const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
 
-suite('the machines of a server', () => {
-  let workspace: Workspace
-  let image: string
-  before(async () => {
-    workspace = makeWorkspace('machines')
-    image = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
-  })
-  after(() => workspace.remove())
+const { workspace, image } = await servedWorkspace('machines')
 
+suite('the machines of a server', () => {
   async function create(state: string, macs: Record<string, string> = {}) {
     const identities = identitiesOf(macs)
     const opened = await openMachines(workspace.path(state), [image], identities, maxOpen)
@@ -165,9 +155,8 @@ suite('the machines of a server', () => {
     fileSystem.create(fileSystem.root, Buffer.from('mine'), file)
     const other = workspace.path('other')
     await buildTo(workspace, other, '--nfs-root', '127.0.0.1:/srv/other,v3')
-    const { image: added } = await addImage(workspace.path('updated'), other)
-    await created.site.assign(name, await candidateOf(added), Date.now(), 'person')
-    added.release()
+    const added = await addTo(workspace.path('updated'), other)
+    await created.site.assign(name, added, Date.now(), 'person')
     assert.equal((await rootOf(created, name)).path, '/srv/test')
     await created.boots(name)
     const next = await rootOf(created, name)
@@ -182,9 +171,7 @@ suite('the machines of a server', () => {
     const [name, other] = ['10.0.0.7', workspace.path('other')]
     await rootOf(created, name)
     await buildTo(workspace, other, '--force', '--nfs-root', '127.0.0.1:/srv/other,v3')
-    const { image: added } = await addImage(workspace.path('elsewhere'), other)
-    await site.assign(name, await candidateOf(added), Date.now(), 'person')
-    added.release()
+    await site.assign(name, await addTo(workspace.path('elsewhere'), other), Date.now(), 'person')
     isUp(name)
     identities.leaves(callerLeaves(name))
     // The machine uses a part of the root that it has.
@@ -317,10 +304,10 @@ suite('the machines of a server', () => {
     const image = workspace.path('other-system')
     await buildOtherTo(workspace, image, '--nfs-root', '127.0.0.1:/srv/other,v3')
     const state = workspace.path('verified')
-    const { image: added } = await addImage(state, image)
+    const added = await addTo(state, image)
     // So the machine keeps it.
     const generation = sayGood(state, name)
-    await created.site.assign(name, await candidateOf(added), Date.now(), 'person')
+    await created.site.assign(name, added, Date.now(), 'person')
     await created.boots(name)
     const { fileSystem } = await rootOf(created, name)
     const kept = namesInStore(fileSystem)
@@ -333,13 +320,12 @@ suite('the machines of a server', () => {
     const [hidden = ''] = paths.keys()
     const store = storeOf(fileSystem)
     fileSystem.rename(store, Buffer.from(hidden), store, Buffer.from('trash'))
-    added.release()
     await created.machines.close()
     const [layer] = listLayers(state)
     assert.ok(layer)
     assert.deepEqual((await verifyStoredLayer(layer)).problems, [])
     const ids = machinesByImage(state, assert.fail)
-    assert.deepEqual(new Set(ids.keys()), new Set([added.id, generation.image]))
+    assert.deepEqual(new Set(ids.keys()), new Set([added.image, generation.image]))
   })
 
   test('get no layer by a datagram from an address that no machine has', async () => {
@@ -393,21 +379,6 @@ suite('the machines of a server', () => {
     assert.ok(again.lookup(again.root, Buffer.from('mine')))
   })
 })
-
-/** A person says that what the machine boots is good. */
-function sayGood(state: string, machine: string): Generation {
-  const database = openSiteDatabase(state)
-  try {
-    return database.change((writer) => {
-      const decided = decide(writer.of(machine), undefined, 'good')
-      assert.ok(decided)
-      writer.keep(decided.life)
-      return decided.generation
-    })
-  } finally {
-    database.close()
-  }
-}
 
 function storeOf(system: FileSystem): NodeId {
   const nix = system.lookup(system.root, Buffer.from('nix')) ?? 0

@@ -12,33 +12,28 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, suite, test } from 'node:test'
+import { after, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { verifyImage } from '../../src/index.ts'
 import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
-import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { makeWorkspace } from '../support/workspace.ts'
 import { connectNfs, readAfter, wide } from '../protocols/support/nfs-client.ts'
 import { freePort } from './support/free-port.ts'
 import { buildOtherTo, buildServedImage, servedFile } from './support/served-image.ts'
+import { servedWorkspace } from './support/served-workspace.ts'
+
+const { workspace, image } = await servedWorkspace('serve')
 
 suite('netimage serve', () => {
-  let workspace: Workspace
-  let image: string
-  let state: string
+  const state = workspace.path('state')
   const running: Started[] = []
 
-  before(async () => {
-    workspace = makeWorkspace('serve')
-    state = workspace.path('state')
-    image = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
-  })
   after(async () => {
     for (const { child } of running) child.kill('SIGKILL')
     await Promise.all(running.map(({ ended }) => ended))
-    await workspace.remove()
   })
 
   type Ports = { tftp: number; http: number; nfs: number }

@@ -8,15 +8,13 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { onCloningDisk } from '../support/cloning-disk.ts'
-import { makeWorkspace } from '../support/workspace.ts'
-import { buildServedImage, buildTo } from './support/served-image.ts'
+import { buildTo } from './support/served-image.ts'
+import { servedWorkspace } from './support/served-workspace.ts'
 
 const run = promisify(execFile)
+const { workspace, image } = await servedWorkspace('states')
 
-test('a machine goes back to the state from before a trial, and boots if there is no snapshot', async (context) => {
-  const workspace = makeWorkspace('states')
-  context.after(() => workspace.remove())
-  const image = await buildServedImage(workspace, '127.0.0.1:/srv/test,v3')
+test('a machine goes back to the state from before a trial, and boots if there is no snapshot', async () => {
   const other = workspace.path('other')
   await buildTo(workspace, other, '--nfs-root', '127.0.0.1:/srv/other,v3')
   const disk = workspace.path('disk')

@@ -5,7 +5,7 @@
 // DISK: a small file system, in a mount namespace of its own.
 
 import assert from 'node:assert/strict'
-import fs, { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import fs, { mkdirSync, rmSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { mock } from 'node:test'
@@ -15,6 +15,7 @@ import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
+import { fillDisk } from '../../support/fill-disk.ts'
 
 const [disk = '', tree = ''] = process.argv.slice(2)
 // As if other programs filled the disk right after each look of the layer: the layer always sees
@@ -39,11 +40,11 @@ for (let round = 0; round < rounds; round++) {
   const { fileSystem } = layer
   const log = fileSystem.create(fileSystem.root, Buffer.from('log'), made)
   fileSystem.write(log, 0, Buffer.alloc(5000))
-  fillBut((round % 10) * 4096)
+  fillDisk(ballast, (round % 10) * 4096)
   for (let step = 0; step < 30; step++) attempt(fileSystem, act(fileSystem, round, step))
   await fileSystem.stable()
   // Removing and truncating still work on the full disk.
-  fillBut(0)
+  fillDisk(ballast)
   fileSystem.setAttributes(log, { size: 0 })
   for (const name of namesIn(fileSystem).slice(0, 10)) remove(fileSystem, name)
   await fileSystem.stable()
@@ -73,14 +74,14 @@ const own = first.fileSystem.create(first.fileSystem.root, Buffer.from('own'), m
 first.fileSystem.write(own, 0, Buffer.alloc(1 << 20, 'own'))
 await first.fileSystem.commit(own)
 await first.close()
-fillBut(0)
+fillDisk(ballast)
 const second = openAgain()
 assert.ok(second.fileSystem.lookup(second.fileSystem.root, Buffer.from('kept')))
 remove(second.fileSystem, Buffer.from('kept'))
 await second.close()
 // The removal has used up the reserve, so there must be room for the new record. The new contents get
 // the room of the old ones.
-fillBut(4096)
+fillDisk(ballast, 4096)
 const third = openAgain('now')
 const isEmpty = namesIn(third.fileSystem).length === 0
 await third.close()
@@ -98,16 +99,6 @@ function remove(system: FileSystem, name: Buffer): void {
     system.remove(system.root, name)
     system.rememberReply(Buffer.from(`removed ${name.toString()}`), Buffer.alloc(200))
   })
-}
-
-/** Fills the disk except for `left` bytes. */
-function fillBut(left: number): void {
-  writeFileSync(ballast, '')
-  for (let more = 1; more > 0;) {
-    const { bavail, bsize } = statfsSync(disk)
-    more = Math.min(bavail * bsize - left, 65_536)
-    if (more > 0) appendFileSync(ballast, Buffer.alloc(more))
-  }
 }
 
 /** Checks that the action is done completely or not at all. */

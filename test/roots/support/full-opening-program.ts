@@ -5,11 +5,12 @@
 // DISK: a small file system, in a mount namespace of its own. TREES: an empty directory elsewhere.
 
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NetimageError } from '../../../src/errors.ts'
 import { createIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/machine-layer.ts'
+import { fillDisk } from '../../support/fill-disk.ts'
 import { contentsOf, directoryOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
 
 const [disk = '', trees = '', way = ''] = process.argv.slice(2)
@@ -30,12 +31,12 @@ async function openNew(): Promise<void> {
   const index = createIndex('b'.repeat(64), tree, { storePaths })
   const image = { directory: tree, name: 'pi', toplevel: '/nix/store/system' }
   const request = { state, machine: '10.0.0.7', image, index }
-  fillBut(0)
+  fillDisk(ballast)
   for (let count = 0; count < 3; count++) assert.equal(await opens(request), false)
   const directory = join(state, 'layers/10.0.0.7/root')
   assert.deepEqual(readdirSync(directory), [])
   for (let left = 0; left <= 500; left += 60) {
-    fillBut(left * kibibyte)
+    fillDisk(ballast, left * kibibyte)
     if (await opens(request)) {
       assert.ok(left > 100, `${left} KiB are enough`)
       process.stdout.write('opened\n')
@@ -48,7 +49,7 @@ async function openNew(): Promise<void> {
 async function openOld(): Promise<void> {
   const old = writeOldLayer('script', { state, tree: join(trees, 'old') })
   const request = oldRequest(state, oldIndex(old.tree))
-  fillBut(0)
+  fillDisk(ballast)
   for (let count = 0; count < 5; count++) assert.equal(await opens(request), false)
   const directory = directoryOf(old)
   const known = [contentsOf(old), join(directory, 'record.json')]
@@ -61,7 +62,7 @@ async function openOld(): Promise<void> {
   const reserve = join(contentsOf(old), 'reserve')
   rmSync(ballast)
   writeFileSync(reserve, Buffer.alloc(1024 * kibibyte))
-  fillBut(0)
+  fillDisk(ballast)
   assert.equal(await opens(request), true)
   process.stdout.write('opened\n')
 }
@@ -75,15 +76,5 @@ async function opens(request: MachineLayerRequest): Promise<boolean> {
   } catch (error) {
     assert.ok(error instanceof NetimageError && error.code === 'disk-full', String(error))
     return false
-  }
-}
-
-/** Fills the disk except for `left` bytes. */
-function fillBut(left: number): void {
-  writeFileSync(ballast, '')
-  for (let more = 1; more > 0;) {
-    const { bavail, bsize } = statfsSync(disk)
-    more = Math.min(bavail * bsize - left, 65_536)
-    if (more > 0) appendFileSync(ballast, Buffer.alloc(more))
   }
 }

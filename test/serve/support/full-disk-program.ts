@@ -6,9 +6,10 @@
 // and ended by this signal.
 
 import assert from 'node:assert/strict'
-import { appendFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { findProgram } from '../../e2e/support/packages.ts'
+import { fillDisk } from '../../support/fill-disk.ts'
 import { netimage, startNetimage } from '../../support/netimage.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { connectNfs } from '../../protocols/support/nfs-client.ts'
@@ -32,7 +33,7 @@ async function startAgain(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
   assert.equal(good.status, 0, good.stderr)
   before.child.kill(signal)
   await before.ended
-  fill()
+  fillDisk(ballast)
 
   const full = await start()
   assert.match(await full.boots(one), /^#!ipxe/)
@@ -61,7 +62,7 @@ async function startAgain(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
 }
 
 async function startNew(): Promise<void> {
-  fill()
+  fillDisk(ballast)
   const { status, stderr } = await netimage([
     'serve',
     image,
@@ -99,15 +100,5 @@ async function start() {
       const { handle } = await client.mount('/srv/test')
       await client.find(handle, ...servedFile)
     },
-  }
-}
-
-/** Fills the disk to the last byte. */
-function fill(): void {
-  writeFileSync(ballast, '')
-  for (let more = 1; more > 0;) {
-    const { bavail, bsize } = statfsSync(disk)
-    more = Math.min(bavail * bsize, 65_536)
-    if (more > 0) appendFileSync(ballast, Buffer.alloc(more))
   }
 }

@@ -14,15 +14,12 @@ import { findNode, readSmallFile } from '../../../src/roots/find-node.ts'
 import { listNames, snapshotOf, takeSnapshot } from '../../../src/roots/snapshots.ts'
 import { isInUse } from '../../../src/roots/store.ts'
 import { layerOf } from '../../../src/roots/stored-layer.ts'
-import { candidateOf } from '../../../src/site/candidate.ts'
-import { openSiteDatabase } from '../../../src/site/database.ts'
-import { addImage } from '../../../src/site/images/add-image.ts'
-import { decide } from '../../../src/site/life/choose.ts'
 import { assertError } from '../../support/errors.ts'
 import { assertFailed, netimage, netimageJson } from '../../support/netimage.ts'
 import { waitUntil } from '../../support/waiting.ts'
 import { callerAt, callerLeaves, identitiesOf } from './identities.ts'
 import { openMachines, rootOf, type OpenMachines } from './machines.ts'
+import { addTo, sayGood } from './person.ts'
 
 const [disk = '', image = '', other = ''] = process.argv.slice(2)
 const machine = '10.0.0.7'
@@ -50,24 +47,13 @@ async function reads(created: OpenMachines): Promise<string | undefined> {
   return readSmallFile((await rootOf(created, machine)).fileSystem, ['state'], 100)
 }
 
-function sayGood(state: string): void {
-  const database = openSiteDatabase(state)
-  database.change((writer) => {
-    const decided = decide(writer.of(machine), undefined, 'good')
-    writer.keep((decided ?? assert.fail()).life)
-  })
-  database.close()
-}
-
 /** Machines whose only machine has a good generation and is given another one. */
 async function onTrial(name: string): Promise<{ created: OpenMachines; state: string }> {
   const state = join(disk, name)
   const created = await openMachines(state, [image], identities)
   await writes(created, 'one')
-  sayGood(state)
-  const { image: added } = await addImage(state, other)
-  await created.site.assign(machine, await candidateOf(added), Date.now(), 'person')
-  added.release()
+  sayGood(state, machine)
+  await created.site.assign(machine, await addTo(state, other), Date.now(), 'person')
   return { created, state }
 }
 
@@ -145,10 +131,8 @@ async function saysThatItCannotClone(): Promise<void> {
   cloneError = 'ENOTSUP'
   await created.boots(machine)
   assert.equal(await reads(created), 'one')
-  sayGood(state)
-  const { image: added } = await addImage(state, image)
-  await created.site.assign(machine, await candidateOf(added), Date.now(), 'person')
-  added.release()
+  sayGood(state, machine)
+  await created.site.assign(machine, await addTo(state, image), Date.now(), 'person')
   await created.boots(machine)
   assert.equal(await reads(created), 'one')
   const missing = created.told.filter(({ kind }) => kind === 'no snapshot')
