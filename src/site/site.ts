@@ -6,8 +6,8 @@
  */
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
-import { becomeUnseen, tick, type Choice, type Sign } from './life/attempts.ts'
-import { begin, keepChange } from './life/begin.ts'
+import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
+import { begin, keepChange, type Choice } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
   defaultPolicy,

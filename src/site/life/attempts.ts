@@ -1,26 +1,20 @@
-/** The attempts of a machine to boot, and the verdicts that follow from them. */
-import { expectations, isAfter, type BootStep } from '../../boots/step.ts'
-import { offer } from './choose.ts'
-import { leaveGone } from './gone.ts'
+/** What a machine does in an attempt to boot, and the verdicts that follow from it: see begin.ts. */
+import { isAfter, type BootStep } from '../../boots/step.ts'
 import {
   generationOf,
-  hasBooted,
-  judge,
-  keptImagesOf,
   lastAttempt,
   runningAttempt,
+  unchanged,
   withAttempt,
-  withGeneration,
   type Attempt,
-  type Candidate,
   type Changed,
   type Generation,
   type Life,
   type Now,
   type Policy,
-  type Told,
 } from './life.ts'
-import { withoutWish } from './states.ts'
+import { notUp, tooLate } from './reasons.ts'
+import { judgeBad, judgeGood } from './verdicts.ts'
 
 /** What a machine does between two starts. */
 export type Sign =
@@ -38,94 +32,6 @@ export type Sign =
   | { kind: 'profile'; toplevel: string }
   /** The module's note that a boot is good. */
   | { kind: 'bless'; bootId: string; toplevel: string }
-
-/** A machine gave a sign in this time before, so it ran. Milliseconds. */
-export const runningMs = 60 * 60_000
-
-/**
- * Ends the attempt that runs, as if the machine started again. The caller then looks for a power cut
- * (power-cut.ts), and only then binds the next attempt.
- */
-export function restart(life: Life, now: Now, policy: Policy): Changed {
-  const { life: looked, told } = tick(countWait(life, now), now, policy)
-  const running = runningAttempt(looked)
-  const ended = running ? endByRestart(looked, running, now, policy) : unchanged(looked)
-  const didRun = life.lastSign !== undefined && now.uptime - life.lastSign <= runningMs
-  const failed = lastAttempt(ended.life)
-  const hasFailed = running !== undefined && failed?.outcome === 'failed'
-  const { restart: _, ...rest } = ended.life
-  const restarted: Life = {
-    ...rest,
-    lastSign: now.uptime,
-    ...(didRun &&
-      life.attempts.length > 0 && {
-        restart: { uptime: now.uptime, ...(hasFailed && { failed: running.number }) },
-      }),
-  }
-  return { life: restarted, told: [...told, ...ended.told] }
-}
-
-/** What may change which generation a machine boots when it starts. */
-export interface Choice {
-  /** What the machine boots if nobody chose anything for it. */
-  byDefault?: Candidate | undefined
-  /** The numbers of the generations whose systems are not in the files of the machine any more. */
-  gone?: ReadonlySet<number> | undefined
-}
-
-/** Binds a new attempt to the generation that the machine is to boot, if there is one. */
-export function bind(life: Life, now: Now, policy: Policy, choice: Choice = {}): Changed {
-  const chosen = choose(life, now, policy, choice)
-  const { told } = chosen
-  const bound = generationOf(chosen.life, chosen.life.current)
-  if (!bound) return chosen
-  const begun: Attempt = {
-    number: (lastAttempt(life)?.number ?? 0) + 1,
-    generation: bound.number,
-    keptImages: [],
-    startedAt: now.at,
-    from: now.uptime,
-    outcome: 'running',
-  }
-  const isForOther =
-    chosen.life.stateBack !== undefined && chosen.life.stateBack.to !== bound.number
-  const next = noteBegun(isForOther ? withoutWish(chosen.life) : chosen.life, bound, begun.number)
-  const needed = keptImagesOf(withAttempt(next, begun))
-  const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
-  return { life: { ...withAttempt(next, attempt), lastSign: now.uptime }, told }
-}
-
-function choose(
-  life: Life,
-  now: Now,
-  policy: Policy,
-  { byDefault, gone = new Set() }: Choice,
-): Changed {
-  const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
-  const generation = generationOf(offered.life, offered.life.current)
-  const late =
-    generation && isLate(generation, 0, policy)
-      ? judge(offered.life, generation, 'bad', tooLate(offered.life, generation, policy))
-      : unchanged(offered.life)
-  const left = leaveGone(late.life, gone, now, byDefault)
-  return { life: left.life, told: [...offered.told, ...late.told, ...left.told] }
-}
-
-/**
- * Notes the first attempt in which the machine boots a trial. Earlier versions noted none. Attempts in
- * which the machine only asked DHCP do not count.
- */
-function noteBegun(life: Life, generation: Generation, attempt: number): Life {
-  const { attempts } = life
-  const after = attempts.findLast(hasBooted)?.generation
-  const noted = generation.begun?.attempt
-  const isTried =
-    attempts.some((each) => each.generation === generation.number && hasBooted(each)) ||
-    // The noted attempt is so old that its record is gone.
-    (noted !== undefined && !attempts.some(({ number }) => number === noted))
-  if (generation.verdict !== 'trial' || after === undefined || isTried) return life
-  return withGeneration(life, { ...generation, begun: { attempt, after } })
-}
 
 /** What a machine does belongs to its last attempt, also if that is decided already. */
 export function see(life: Life, sign: Sign, now: Now): Changed {
@@ -174,7 +80,7 @@ export function tick(life: Life, now: Now, policy: Policy): Changed {
   if (!isOver) return unchanged(life)
   const reason = isTrial ? tooLate(life, generation, policy) : notUp(attempt, policy)
   const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
-  if (isTrial) return judge(failed, generation, 'bad', reason)
+  if (isTrial) return judgeBad(failed, generation, reason)
   return alarm(failed, generation, attempt, reason)
 }
 
@@ -195,7 +101,7 @@ function endWait(life: Life, now: Now): Life {
 }
 
 /** Takes the time in which the machine has waited until now from that of its attempt. */
-function countWait(life: Life, now: Now): Life {
+export function countWait(life: Life, now: Now): Life {
   const { waitsFrom } = life
   const attempt = runningAttempt(life)
   if (waitsFrom === undefined) return life
@@ -205,40 +111,9 @@ function countWait(life: Life, now: Now): Life {
   return withAttempt(waits, { ...attempt, from: attempt.from + waited })
 }
 
-function unchanged(life: Life): Changed {
-  return { life, told: [] }
-}
-
 /** @param took how long the attempt took that runs */
-function isLate({ verdict, spent }: Generation, took: number, policy: Policy): boolean {
+export function isLate({ verdict, spent }: Generation, took: number, policy: Policy): boolean {
   return verdict === 'trial' && spent + took >= policy.deadline
-}
-
-function tooLate(life: Life, generation: Generation, policy: Policy): string {
-  const last = life.attempts.findLast((each) => each.generation === generation.number)
-  return last ? notUp(last, policy) : `not up within ${inMinutes(policy.deadline)}`
-}
-
-function notUp(attempt: Attempt, policy: Policy): string {
-  const isRestarted = attempt.upFrom !== undefined
-  const what = isRestarted ? 'it started again' : 'it stopped'
-  return `not up within ${inMinutes(policy.deadline)}: ${what} ${momentOf(attempt)}`
-}
-
-function inMinutes(milliseconds: number): string {
-  const minutes = milliseconds / 60_000
-  return minutes === 1 ? '1 minute' : `${Number(minutes.toFixed(1))} minutes`
-}
-
-/** When an attempt stopped, or started again: `before the machine reads its init`. */
-function momentOf({ step, trouble, upFrom }: Attempt): string {
-  if (upFrom !== undefined) return 'too soon after it was up'
-  if (step === undefined)
-    return `without another sign${trouble === undefined ? '' : ` (${trouble})`}`
-  if (trouble !== undefined) return `after ${step} (${trouble})`
-  // The last step says only that the store is registered, and not that the system is up.
-  const next = step === 'registered' ? 'the system says that it is up' : expectations[step].next
-  return `before ${next}`
 }
 
 /** A machine that is seen again goes on: its limits do not count the time in which it was unseen. */
@@ -316,40 +191,16 @@ function bless(
 function succeed(life: Life, attempt: Attempt, generation: Generation): Changed {
   const { alarm: _, ...calm } = withAttempt(life, { ...attempt, outcome: 'good' })
   if (generation.verdict !== 'trial') return unchanged(calm)
-  return judge(calm, generation, 'good', 'the machine was up, and stayed up')
-}
-
-function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): Changed {
-  const generation = generationOf(life, attempt.generation)
-  if (!generation) return unchanged(life)
-  const { machine } = life
-  const { number } = generation
-  const whyVoid =
-    attempt.unseenFrom === undefined
-      ? 'the machine asked for no boot file'
-      : 'the server ended while the machine booted'
-  if (attempt.unseenFrom !== undefined || !attempt.hasAsked) {
-    const ended = withAttempt(life, { ...attempt, outcome: 'void', reason: whyVoid })
-    const told = { machine, kind: 'attempt void', generation: number, reason: whyVoid } as const
-    return { life: ended, told: [told] }
-  }
-  const moment = momentOf(attempt)
-  const reason = `started again ${moment}`
-  const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
-  if (generation.verdict !== 'trial') return alarm(failed, generation, attempt, reason)
-  const told: Told[] = [{ machine, kind: 'attempt failed', generation: number, reason }]
-  const failures = generation.failures + 1
-  const spent = generation.spent + now.uptime - attempt.from
-  const counted = { ...generation, failures, spent }
-  const next = withGeneration(failed, counted)
-  if (failures < policy.tries) return { life: next, told }
-  const times = failures === 1 ? '' : ` ${failures} times, the last time`
-  const judged = judge(next, counted, 'bad', `it started again${times} ${moment}`, attempt.number)
-  return { life: judged.life, told: [...told, ...judged.told] }
+  return judgeGood(calm, generation, 'the machine was up, and stayed up')
 }
 
 /** Only a trial is left for the last good generation. */
-function alarm(life: Life, generation: Generation, attempt: Attempt, reason: string): Changed {
+export function alarm(
+  life: Life,
+  generation: Generation,
+  attempt: Attempt,
+  reason: string,
+): Changed {
   const { machine } = life
   const told = { machine, generation: generation.number, reason }
   if (generation.verdict !== 'good') return { life, told: [{ ...told, kind: 'attempt failed' }] }

@@ -1,7 +1,29 @@
 /** The start of an attempt: ends the one before, looks for a power cut, and binds the new one. */
-import { bind, restart, type Choice } from './attempts.ts'
-import type { Changed, Life, Now, Policy, Told } from './life.ts'
-import { cutMachines, excuse, type Restarts } from './power-cut.ts'
+import { alarm, countWait, isLate, tick } from './attempts.ts'
+import { offer } from './choose.ts'
+import { leaveGone } from './gone.ts'
+import {
+  generationOf,
+  hasBooted,
+  keptImagesOf,
+  lastAttempt,
+  runningAttempt,
+  unchanged,
+  withAttempt,
+  withGeneration,
+  type Attempt,
+  type Candidate,
+  type Changed,
+  type Generation,
+  type Life,
+  type Now,
+  type Policy,
+  type Told,
+} from './life.ts'
+import { cutMachines, excuse, runningMs, type Restarts } from './power-cut.ts'
+import { momentOf, tooLate } from './reasons.ts'
+import { withoutWish } from './states.ts'
+import { judgeBad } from './verdicts.ts'
 
 /** The machines of a site. */
 export interface Lives extends Restarts {
@@ -35,4 +57,118 @@ export function begin(
   for (const cut of cutMachines(lives, now)) keepChange(lives, cut, told, excuse)
   const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, choice))
   return { life, told }
+}
+
+/**
+ * Ends the attempt that runs, as if the machine started again. The caller then looks for a power cut
+ * (power-cut.ts), and only then binds the next attempt.
+ */
+export function restart(life: Life, now: Now, policy: Policy): Changed {
+  const { life: looked, told } = tick(countWait(life, now), now, policy)
+  const running = runningAttempt(looked)
+  const ended = running ? endByRestart(looked, running, now, policy) : unchanged(looked)
+  const didRun = life.lastSign !== undefined && now.uptime - life.lastSign <= runningMs
+  const failed = lastAttempt(ended.life)
+  const hasFailed = running !== undefined && failed?.outcome === 'failed'
+  const { restart: _, ...rest } = ended.life
+  const restarted: Life = {
+    ...rest,
+    lastSign: now.uptime,
+    ...(didRun &&
+      life.attempts.length > 0 && {
+        restart: { uptime: now.uptime, ...(hasFailed && { failed: running.number }) },
+      }),
+  }
+  return { life: restarted, told: [...told, ...ended.told] }
+}
+
+/** What may change which generation a machine boots when it starts. */
+export interface Choice {
+  /** What the machine boots if nobody chose anything for it. */
+  byDefault?: Candidate | undefined
+  /** The numbers of the generations whose systems are not in the files of the machine any more. */
+  gone?: ReadonlySet<number> | undefined
+}
+
+/** Binds a new attempt to the generation that the machine is to boot, if there is one. */
+export function bind(life: Life, now: Now, policy: Policy, choice: Choice = {}): Changed {
+  const chosen = choose(life, now, policy, choice)
+  const { told } = chosen
+  const bound = generationOf(chosen.life, chosen.life.current)
+  if (!bound) return chosen
+  const begun: Attempt = {
+    number: (lastAttempt(life)?.number ?? 0) + 1,
+    generation: bound.number,
+    keptImages: [],
+    startedAt: now.at,
+    from: now.uptime,
+    outcome: 'running',
+  }
+  const isForOther =
+    chosen.life.stateBack !== undefined && chosen.life.stateBack.to !== bound.number
+  const next = noteBegun(isForOther ? withoutWish(chosen.life) : chosen.life, bound, begun.number)
+  const needed = keptImagesOf(withAttempt(next, begun))
+  const attempt = { ...begun, keptImages: needed.filter((id) => id !== bound.image) }
+  return { life: { ...withAttempt(next, attempt), lastSign: now.uptime }, told }
+}
+
+function choose(
+  life: Life,
+  now: Now,
+  policy: Policy,
+  { byDefault, gone = new Set() }: Choice,
+): Changed {
+  const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
+  const generation = generationOf(offered.life, offered.life.current)
+  const late =
+    generation && isLate(generation, 0, policy)
+      ? judgeBad(offered.life, generation, tooLate(offered.life, generation, policy))
+      : unchanged(offered.life)
+  const left = leaveGone(late.life, gone, now, byDefault)
+  return { life: left.life, told: [...offered.told, ...late.told, ...left.told] }
+}
+
+/**
+ * Notes the first attempt in which the machine boots a trial. Earlier versions noted none. Attempts in
+ * which the machine only asked DHCP do not count.
+ */
+function noteBegun(life: Life, generation: Generation, attempt: number): Life {
+  const { attempts } = life
+  const after = attempts.findLast(hasBooted)?.generation
+  const noted = generation.begun?.attempt
+  const isTried =
+    attempts.some((each) => each.generation === generation.number && hasBooted(each)) ||
+    // The noted attempt is so old that its record is gone.
+    (noted !== undefined && !attempts.some(({ number }) => number === noted))
+  if (generation.verdict !== 'trial' || after === undefined || isTried) return life
+  return withGeneration(life, { ...generation, begun: { attempt, after } })
+}
+
+function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): Changed {
+  const generation = generationOf(life, attempt.generation)
+  if (!generation) return unchanged(life)
+  const { machine } = life
+  const { number } = generation
+  const whyVoid =
+    attempt.unseenFrom === undefined
+      ? 'the machine asked for no boot file'
+      : 'the server ended while the machine booted'
+  if (attempt.unseenFrom !== undefined || !attempt.hasAsked) {
+    const ended = withAttempt(life, { ...attempt, outcome: 'void', reason: whyVoid })
+    const told = { machine, kind: 'attempt void', generation: number, reason: whyVoid } as const
+    return { life: ended, told: [told] }
+  }
+  const moment = momentOf(attempt)
+  const reason = `started again ${moment}`
+  const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
+  if (generation.verdict !== 'trial') return alarm(failed, generation, attempt, reason)
+  const told: Told[] = [{ machine, kind: 'attempt failed', generation: number, reason }]
+  const failures = generation.failures + 1
+  const spent = generation.spent + now.uptime - attempt.from
+  const counted = { ...generation, failures, spent }
+  const next = withGeneration(failed, counted)
+  if (failures < policy.tries) return { life: next, told }
+  const times = failures === 1 ? '' : ` ${failures} times, the last time`
+  const judged = judgeBad(next, counted, `it started again${times} ${moment}`, attempt.number)
+  return { life: judged.life, told: [...told, ...judged.told] }
 }

@@ -1,12 +1,9 @@
 /** What people, the machine itself and the site's default choose for a machine to boot. */
 import {
   generationOf,
-  goodBefore,
   isAlike,
   isWanted,
-  judge,
-  leaveBad,
-  verdictNumberOf,
+  unchanged,
   wantedOf,
   withGeneration,
   type Candidate,
@@ -17,6 +14,7 @@ import {
   type Wanted,
 } from './life.ts'
 import { withoutWish } from './states.ts'
+import { goodBefore, judgeBad, leaveBad, verdictNumberOf, withVerdict } from './verdicts.ts'
 
 /** `default`: the image that the server gives to all machines for which nobody chose one. */
 export type Chooser = 'person' | 'machine' | 'default'
@@ -103,7 +101,7 @@ function badBefore(life: Life, wanted: Wanted): Generation | undefined {
  */
 export function offer(life: Life, candidate: Candidate, now: Now): Changed {
   const isNew = life.offered !== candidate.image
-  if (!isNew || (life.isChosen && life.current !== undefined)) return { life, told: [] }
+  if (!isNew || (life.isChosen && life.current !== undefined)) return unchanged(life)
   const offered = { ...life, offered: candidate.image }
   const assigned = assign(offered, candidate, now, 'default')
   if (!('refused' in assigned)) return assigned
@@ -162,16 +160,14 @@ export function decide(
   const found = generationOf(life, number ?? life.current)
   if (!found) return undefined
   const reason = 'a person said so'
-  const changed = verdict === 'good' ? call(life, found, reason) : judge(life, found, 'bad', reason)
+  const changed = verdict === 'good' ? call(life, found, reason) : judgeBad(life, found, reason)
   return { ...changed, generation: generationOf(changed.life, found.number) ?? found }
 }
 
 /** A good generation that the machine does not boot next only becomes one that it can go back to. */
 function call(life: Life, generation: Generation, reason: string): Changed {
   const { number } = generation
-  const { told, ...good } = judge(life, generation, 'good', reason)
+  const { life: good, told } = withVerdict(life, generation, { verdict: 'good', reason })
   const isNext = life.current === number || life.lastGood === undefined
-  if (isNext) return { life: leaveBad({ ...good.life, lastGood: number }), told }
-  const { lastGood } = life
-  return { life: { ...good.life, ...(lastGood !== undefined && { lastGood }) }, told }
+  return { life: isNext ? leaveBad({ ...good, lastGood: number }) : good, told }
 }

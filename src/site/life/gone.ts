@@ -6,7 +6,7 @@
 import { assign } from './choose.ts'
 import {
   generationOf,
-  judge,
+  unchanged,
   withGeneration,
   type Candidate,
   type Changed,
@@ -14,6 +14,7 @@ import {
   type Life,
   type Now,
 } from './life.ts'
+import { judgeBad } from './verdicts.ts'
 
 /**
  * If the system of the generation that the machine is to boot is gone, the generation is bad, and the
@@ -29,7 +30,7 @@ export function leaveGone(
   byDefault?: Candidate,
 ): Changed {
   const next = generationOf(life, life.current)
-  if (!next || !gone.has(next.number)) return { life, told: [] }
+  if (!next || !gone.has(next.number)) return unchanged(life)
   const left = leave(life, next, now, byDefault)
   // The next one may be gone as well. Each generation is left once.
   const more = leaveGone(left.life, withoutOne(gone, next.number), now, byDefault)
@@ -39,7 +40,7 @@ export function leaveGone(
 function leave(life: Life, generation: Generation, now: Now, byDefault?: Candidate): Changed {
   const { number, toplevel } = generation
   const reason = `the machine does not have ${toplevel} any more; run nixos-rebuild on it again, or assign an image to it`
-  const { life: judged, told } = judge(life, generation, 'bad', reason)
+  const { life: judged, told } = judgeBad(life, generation, reason)
   const bad = generationOf(judged, number)
   const isOnlyGone = generation.verdict !== 'bad' || generation.isGone
   const noted = bad && isOnlyGone ? withGeneration(judged, { ...bad, isGone: true }) : judged

@@ -178,6 +178,10 @@ export interface Changed {
   told: readonly Told[]
 }
 
+export function unchanged(life: Life): Changed {
+  return { life, told: [] }
+}
+
 /** Old attempts and generations are forgotten, so that the data of a machine has a limit. */
 const [keptAttempts, keptGenerations] = [50, 200]
 
@@ -284,60 +288,4 @@ export function withAttempt(life: Life, changed: Attempt): Life {
     ? life.attempts.map((each) => (each.number === changed.number ? changed : each))
     : [...life.attempts, changed].slice(-keptAttempts)
   return { ...life, attempts }
-}
-
-/** The verdict of a generation in trial, and what the machine boots next then. */
-export function judge(
-  life: Life,
-  generation: Generation,
-  verdict: 'good' | 'bad',
-  reason: string,
-  badBy?: number,
-): Changed {
-  const { badBy: _, isGone: _gone, ...rest } = generation
-  const verdictNumber = Math.max(0, ...life.generations.map(verdictNumberOf)) + 1
-  const judged = {
-    ...{ ...rest, verdict, verdictNumber, reason },
-    ...(badBy !== undefined && { badBy }),
-  }
-  const { machine, current, lastGood } = life
-  const told: Told[] = [{ machine, kind: verdict, generation: judged.number, reason }]
-  let next = withGeneration(life, judged)
-  if (verdict === 'good') {
-    // A person who went back meanwhile has chosen another last good generation.
-    const isOnTrial = lastGood === undefined || current !== lastGood
-    if (isOnTrial) next = { ...next, lastGood: judged.number }
-    return { life: leaveBad(next), told }
-  }
-  if (lastGood === judged.number) {
-    const { lastGood: _, ...without } = next
-    const other = goodBefore(without, judged.number) ?? newestGood(without)
-    next = other ? { ...without, lastGood: other.number } : without
-  }
-  if (current === judged.number) {
-    if (next.lastGood === undefined) told.push({ machine, kind: 'stays', generation: current })
-    else next = { ...next, current: next.lastGood }
-  }
-  return { life: next, told }
-}
-
-/** Earlier versions did not number verdicts. */
-export function verdictNumberOf({ verdictNumber = 0 }: Generation): number {
-  return verdictNumber
-}
-
-/** A machine that stayed with a bad generation leaves it once there is a good one. */
-export function leaveBad(life: Life): Life {
-  const { lastGood } = life
-  const isBad = generationOf(life, life.current)?.verdict === 'bad'
-  return isBad && lastGood !== undefined ? { ...life, current: lastGood } : life
-}
-
-/** The newest good generation with a lower number. */
-export function goodBefore(life: Life, number: number): Generation | undefined {
-  return life.generations.findLast((each) => each.verdict === 'good' && each.number < number)
-}
-
-function newestGood(life: Life): Generation | undefined {
-  return life.generations.findLast(({ verdict }) => verdict === 'good')
 }

@@ -9,10 +9,9 @@
  * Machines that crash on the same new image also start again together. So a power cut excuses each
  * trial only once.
  */
-import { runningMs } from './attempts.ts'
 import {
   generationOf,
-  leaveBad,
+  unchanged,
   withAttempt,
   withGeneration,
   type Changed,
@@ -21,7 +20,10 @@ import {
   type Now,
   type Restart,
 } from './life.ts'
+import { leaveBad } from './verdicts.ts'
 
+/** A machine gave a sign in this time before, so it ran. Milliseconds. */
+export const runningMs = 60 * 60_000
 const windowMs = 60_000
 const leastMachines = 3
 
@@ -86,8 +88,4 @@ function onTrialAgain(generation: Generation, took: number): Generation {
   // Without `badBy`, the reason is that the trial was left.
   const left = badBy === undefined && reason !== undefined && { reason }
   return { ...rest, ...left, verdict: 'trial', failures, spent, isExcused: true }
-}
-
-function unchanged(life: Life): Changed {
-  return { life, told: [] }
 }

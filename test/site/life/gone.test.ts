@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { bind, restart } from '../../../src/site/life/attempts.ts'
+import { bind, restart } from '../../../src/site/life/begin.ts'
 import { assign, decide, findKnown } from '../../../src/site/life/choose.ts'
 import {
   defaultPolicy,

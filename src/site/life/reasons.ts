@@ -1,0 +1,30 @@
+/** Why an attempt failed, in words. */
+import { expectations } from '../../boots/step.ts'
+import type { Attempt, Generation, Life, Policy } from './life.ts'
+
+export function tooLate(life: Life, generation: Generation, policy: Policy): string {
+  const last = life.attempts.findLast((each) => each.generation === generation.number)
+  return last ? notUp(last, policy) : `not up within ${inMinutes(policy.deadline)}`
+}
+
+export function notUp(attempt: Attempt, policy: Policy): string {
+  const isRestarted = attempt.upFrom !== undefined
+  const what = isRestarted ? 'it started again' : 'it stopped'
+  return `not up within ${inMinutes(policy.deadline)}: ${what} ${momentOf(attempt)}`
+}
+
+function inMinutes(milliseconds: number): string {
+  const minutes = milliseconds / 60_000
+  return minutes === 1 ? '1 minute' : `${Number(minutes.toFixed(1))} minutes`
+}
+
+/** When an attempt stopped, or started again: `before the machine reads its init`. */
+export function momentOf({ step, trouble, upFrom }: Attempt): string {
+  if (upFrom !== undefined) return 'too soon after it was up'
+  if (step === undefined)
+    return `without another sign${trouble === undefined ? '' : ` (${trouble})`}`
+  if (trouble !== undefined) return `after ${step} (${trouble})`
+  // The last step says only that the store is registered, and not that the system is up.
+  const next = step === 'registered' ? 'the system says that it is up' : expectations[step].next
+  return `before ${next}`
+}
