@@ -22,10 +22,15 @@ export function asFailure(error: unknown): FileSystemError {
   return new FileSystemError(codeOf(error), messageOf(error), { cause: error })
 }
 
+/** Whether a system error says that the server lacks descriptors or memory at the moment. */
+export function isPassing(error: unknown): boolean {
+  return passing.includes(errnoOf(error))
+}
+
 function codeOf(error: unknown): FileSystemErrorCode {
   if (isDatabaseFull(error)) return 'ENOSPC'
   const errno = errnoOf(error)
-  if (passing.includes(errno)) return 'EAGAIN'
+  if (isPassing(error)) return 'EAGAIN'
   return passedOn.find((known) => known === errno) ?? 'EIO'
 }
 

@@ -80,6 +80,11 @@ export interface IndexSettings {
   maxNodes?: number
   /** Milliseconds since any time. Default: since this process began. */
   now?: () => number
+  /**
+   * Called if a store path is missing that only kept images have: it is left out of the index. Default:
+   * the images are refused.
+   */
+  onMissing?: ((error: NetimageError) => void) | undefined
 }
 
 /** Makes indexes that share what they have in common. */
@@ -98,7 +103,7 @@ export interface ImageIndexes {
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 
 export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
-  const { cache = sharedPathCache, maxNodes = maxNodesOfPath } = settings
+  const { cache = sharedPathCache, maxNodes = maxNodesOfPath, onMissing } = settings
   const now = settings.now ?? (() => performance.now())
   const outsides = createShared<OutsideFiles>((files) => files.close())
   const folders = createShared<StoreFolder>((folder) => folder.close())
@@ -122,7 +127,7 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
       place.folder.use(place.name)
       places.push(place)
     }
-    const index = uniteParts([bound, ...kept], files, openFolder, use)
+    const index = uniteParts([bound, ...kept], files, openFolder, { use, onMissing })
     const opened = unfinished.move()
     return { ...index, close: () => opened.dispose() }
   }
@@ -184,15 +189,17 @@ interface Place {
   isDirectory: boolean
 }
 
-/**
- * @param images the first is the bound image
- * @param use called for each store path of the index
- */
+interface UniteSettings extends Pick<IndexSettings, 'onMissing'> {
+  /** Called for each store path of the index. */
+  use: (place: Place) => void
+}
+
+/** @param images the first is the bound image */
 function uniteParts(
   images: readonly [RootImage, ...RootImage[]],
   outsideFiles: OutsideFiles,
   openFolder: (path: string) => StoreFolder,
-  use: (place: Place) => void,
+  { use, onMissing }: UniteSettings,
 ): Omit<ImageIndex, 'close'> {
   const [bound] = images
   const { files, top, held, structure } = outsideFiles
@@ -200,10 +207,12 @@ function uniteParts(
   const hasOutside = (name: string) =>
     outsideFiles.store !== undefined &&
     childOf(files, outsideFiles.store, Buffer.from(name)) !== undefined
-  const storePaths = uniteStorePaths(images, hasOutside)
-  const store = storePaths.length === 0 ? undefined : outsideFiles.store
+  const all = uniteStorePaths(images, hasOutside)
+  const store = all.length === 0 ? undefined : outsideFiles.store
+  const needed = new Set(bound.storePaths.map(({ name }) => name))
   const folders = new Map<string, StoreFolder>()
-  const places = storePaths.map(({ name, at }) => {
+  const found = all.flatMap((storePath) => {
+    const { name, at } = storePath
     const [path, base] = [dirname(at), basename(at)]
     let folder = folders.get(path)
     if (!folder && store !== undefined) folders.set(path, (folder = openFolder(path)))
@@ -211,14 +220,19 @@ function uniteParts(
     if (folder && isDirectory !== undefined) {
       const place = { folder, name: base, isDirectory }
       use(place)
-      return place
+      return [{ storePath, place }]
     }
     const file = path === storeIn(bound) ? `${shown}${storeDir}/${name}` : at
-    throw new NetimageError('image-damaged', `${file} of the image is missing`, {
+    const missing = new NetimageError('image-damaged', `${file} of the image is missing`, {
       details: { file },
       hint: 'Build the image again, and add it with: netimage site add.',
     })
+    if (!onMissing || needed.has(name)) throw missing
+    onMissing(missing)
+    return []
   })
+  const storePaths = found.map(({ storePath }) => storePath)
+  const places = found.map(({ place }) => place)
 
   const placeOf = (part: Part): Place => {
     const place = places[part]

@@ -9,6 +9,7 @@ import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
 import type { KeptImage } from '../roots/bind.ts'
+import { isPassing } from '../roots/failure.ts'
 import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
 import { openPublished, publishedOf } from '../site/publish/published.ts'
@@ -39,7 +40,7 @@ export interface OpenSystemsSettings {
   state: string
   /** The URL of boot trees, with a slash at its end. */
   http: string
-  /** Called if an image of which only store paths are wanted cannot be read. */
+  /** Called if an image of which only store paths are wanted cannot be read, or lacks some of them. */
   onError: (error: NetimageError) => void
 }
 
@@ -67,7 +68,7 @@ export interface OpenSystems {
 export type UsesImages = Pick<OpenSystem, 'image'> & Partial<Pick<OpenSystem, 'keptImages'>>
 
 export function createOpenSystems({ state, http, onError }: OpenSystemsSettings): OpenSystems {
-  const indexes = createImageIndexes()
+  const indexes = createImageIndexes({ onMissing: onError })
   const opened = new Map<string, Promise<SiteImage>>()
   const held = new Map<string, { image: SiteImage; system: OpenSystem }>()
   /** The ids of the images that each unfinished call of `open` needs. */
@@ -140,14 +141,19 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
     return held.get(image.id)?.system ?? describe(image, ofImage(image))
   }
 
-  /** The store paths of earlier generations are no condition for a boot. */
+  /**
+   * The store paths of earlier generations are no condition for a boot. But if an image cannot be opened
+   * only at the moment, the machine waits: it may run and use these store paths.
+   */
   async function openKept(current: CurrentAttempt): Promise<SiteImage[]> {
     const images: SiteImage[] = []
     for (const id of current.attempt.keptImages) {
       try {
         images.push(await take(id))
       } catch (error) {
-        onError(asNetimageError(error))
+        const known = asNetimageError(error)
+        if (known.code === 'in-use' || isPassing(known.cause)) throw known
+        onError(known)
       }
     }
     return images
