@@ -7,13 +7,11 @@ import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { mounted } from '../support/namespace.ts'
 import { netimage, parseObject } from '../support/netimage.ts'
+import { cutCommand } from '../support/powered-disk.ts'
 import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 
 const rounds = 3
-
-/** EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH: fs/ext4/ext4.h */
-const cut = `perl -e 'open(F, "<", $ARGV[0]) or die; $how = pack("L", 2); ioctl(F, 0x8004587d, $how) or die'`
 
 /**
  * Builds, cuts the power after the build or during it, looks for the image, and builds again.
@@ -26,11 +24,11 @@ const script = `
   if [ -n "$delay" ]; then
     "$@" build "$new" $options --force > logs/first 2>&1 & first=$!
     sleep "$delay"
-    ${cut} disk-mounted
+    ${cutCommand('disk-mounted', 'lost')}
     wait $first || true
   else
     "$@" build "$new" $options --force > logs/first 2>&1
-    ${cut} disk-mounted
+    ${cutCommand('disk-mounted', 'lost')}
   fi
   umount disk-mounted
   mount -o loop disk disk-mounted

@@ -13,7 +13,18 @@ import {
 import { mock } from 'node:test'
 
 export type DiskStep =
-  'clone' | 'link' | 'mkdir' | 'fsync' | 'fdatasync' | 'rename' | 'write' | 'SQL' | 'close'
+  | 'clone'
+  | 'copy'
+  | 'link'
+  | 'symlink'
+  | 'mkdir'
+  | 'fsync'
+  | 'fdatasync'
+  | 'rename'
+  | 'remove'
+  | 'write'
+  | 'SQL'
+  | 'close'
 
 let beforeStep = (_step: DiskStep) => {}
 let isInAction = false
@@ -39,10 +50,19 @@ mock.method(promises, 'copyFile', (...given: Parameters<typeof copyFile>) => {
   announce('clone')
   return copyFile(...given)
 })
-const { linkSync, mkdirSync, fsyncSync, fdatasyncSync, renameSync, writeFileSync } = fs
+const { copyFileSync, linkSync, symlinkSync, mkdirSync } = fs
+const { fsyncSync, fdatasyncSync, renameSync, unlinkSync, rmdirSync, writeFileSync } = fs
+mock.method(fs, 'copyFileSync', (...given: Parameters<typeof copyFileSync>) => {
+  announce('copy')
+  copyFileSync(...given)
+})
 mock.method(fs, 'linkSync', (...given: Parameters<typeof linkSync>) => {
   announce('link')
   linkSync(...given)
+})
+mock.method(fs, 'symlinkSync', (...given: Parameters<typeof symlinkSync>) => {
+  announce('symlink')
+  symlinkSync(...given)
 })
 mock.method(fs, 'mkdirSync', (path: string, options: fs.MakeDirectoryOptions) => {
   announce('mkdir')
@@ -59,6 +79,14 @@ mock.method(fs, 'fdatasyncSync', (...given: Parameters<typeof fdatasyncSync>) =>
 mock.method(fs, 'renameSync', (...given: Parameters<typeof renameSync>) => {
   announce('rename')
   renameSync(...given)
+})
+mock.method(fs, 'unlinkSync', (...given: Parameters<typeof unlinkSync>) => {
+  announce('remove')
+  unlinkSync(...given)
+})
+mock.method(fs, 'rmdirSync', (path: fs.PathLike) => {
+  announce('remove')
+  rmdirSync(path)
 })
 mock.method(fs, 'writeFileSync', (...given: Parameters<typeof writeFileSync>) => {
   announce('write')
