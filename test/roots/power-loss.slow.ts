@@ -1,18 +1,21 @@
-// The server's machine loses its power, at any moment. A User Mode Linux kernel with ext4 on a disk
-// of its own is killed, and everything that it had not written to that disk is lost.
+// The server's machine loses its power, at any moment. Either a User Mode Linux kernel with ext4 on a disk
+// of its own is killed, or an ext4 is shut down. Everything that was not written to that disk is lost.
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import { findProgram } from '../e2e/support/packages.ts'
 import { startProgram } from '../e2e/support/program.ts'
+import { mounted } from '../support/namespace.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { cutAgainAndAgain } from './support/layer-cut.ts'
 import { writeImageTree } from './support/layer-operations.ts'
 
 const work = join(import.meta.dirname, 'support/layer-work-program.ts')
+const run = promisify(execFile)
 const rounds = 4
 const seed = 3
 
@@ -58,4 +61,12 @@ mount -t ext4 /dev/ubda '${at('mounted')}' && exec ${command.map((part) => `'${p
       }),
   })
   assert.ok(done > 10 * rounds, String(done))
+})
+
+test('a binding in which the power fails has lost nothing, and the next opening goes on', async () => {
+  const directory = temporaryDirectory()
+  const program = join(import.meta.dirname, 'support/power-loss-program.ts')
+  const [command = '', ...args] = mounted('mount -t tmpfs memory "$1"', directory)
+  const { stdout } = await run(command, [...args, process.execPath, program, directory])
+  assert.match(stdout, /^lost: before \d{2}, after 1\nwritten: before \d{2}, after 1\n$/)
 })

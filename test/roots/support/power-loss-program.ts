@@ -1,0 +1,71 @@
+// Binds a layer to another image, and loses the power at each step of that. Fails with an error.
+//
+//     node power-loss-program.ts DISK
+//
+// DISK: in memory, in a mount namespace of its own.
+
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { makePoweredDisk, type Log, type PoweredDisk } from '../../support/powered-disk.ts'
+import { chooseSteps, prepareBind } from './cut-off-bind.ts'
+import { beforeDiskSteps, type DiskStep } from './disk-steps.ts'
+
+const [disk = ''] = process.argv.slice(2)
+const { layers, bind, check } = await prepareBind(join(disk, 'layers'))
+const prepared = makePoweredDisk(join(disk, 'prepared'))
+execFileSync('cp', ['-a', layers.directory, prepared.at])
+
+/** @returns the step before which the power failed; undefined if the layer was bound before */
+async function bindUntilCut(
+  powered: PoweredDisk,
+  at: number,
+  log: Log,
+): Promise<DiskStep | undefined> {
+  let [done, cutBefore]: [number, DiskStep | undefined] = [0, undefined]
+  const isChosen = chooseSteps()
+  beforeDiskSteps((step) => {
+    if (!isOfNoAccount(step) && isChosen(step) && done++ === at) {
+      cutBefore = step
+      powered.cut(log)
+    }
+    // The descriptors must be closed all the same.
+    if (cutBefore && step !== 'close') throw Object.assign(new Error('no power'), { code: 'EIO' })
+  })
+  try {
+    const bound = await bind(layers.at(powered.at))
+    beforeDiskSteps()
+    powered.cut(log)
+    await assert.rejects(bound.close())
+  } catch (error) {
+    if (!cutBefore) throw error
+  } finally {
+    beforeDiskSteps()
+  }
+  return cutBefore
+}
+
+/** Nothing that was written since the step before would be on the disk. */
+function isOfNoAccount(step: DiskStep): boolean {
+  return step === 'SQL' || step === 'copy' || step === 'mkdir'
+}
+
+for (const log of ['lost', 'written'] as const) {
+  let [before, after] = [0, 0]
+  for (let at = 0, isOver = false; !isOver; at++) {
+    const powered = prepared.copy(join(disk, `${log}-${at}`))
+    const step = await bindUntilCut(powered, at, log)
+    isOver = step === undefined
+    const when = `before ${step ?? 'the end'} (${at}), the log is ${log}`
+    try {
+      const isBound = await check(layers.at(powered.mountAgain()))
+      if (isOver) assert.ok(isBound)
+      if (isBound) after++
+      else before++
+    } catch (error) {
+      throw new Error(`after a loss of power ${when}`, { cause: error })
+    }
+    powered.remove()
+  }
+  process.stdout.write(`${log}: before ${before}, after ${after}\n`)
+}
