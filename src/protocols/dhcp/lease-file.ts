@@ -6,9 +6,10 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
-import { messageOf, NetimageError } from '../../errors.ts'
+import { databaseError, isDatabaseFull } from '../../database-error.ts'
+import { explained, messageOf, NetimageError } from '../../errors.ts'
 import { tryLock, type Lock } from '../../lock.ts'
-import { databaseError } from '../../database-error.ts'
+import { readWithoutRoom } from '../../state-database.ts'
 
 export interface Lease {
   mac: string
@@ -19,12 +20,13 @@ export interface Lease {
 }
 
 export interface LeaseFile {
-  read(): Lease[]
+  /** The leases that were in the file when it was opened. */
+  read(): readonly Lease[]
   /**
    * Replaces the lease that the machine had, and the lease that any other machine had on the
    * address. The lease is on the disk when this returns.
    *
-   * @throws `NetimageError` `file-system`
+   * @throws `NetimageError` `disk-full`, `file-system`
    */
   write(lease: Lease): void
   /**
@@ -49,7 +51,10 @@ const schema = `
 `
 
 /**
- * @param onError called if renewals cannot be written; they are tried again
+ * On a full disk, the leases that are in the file can be read. Nothing is written until there is room.
+ *
+ * @param onError called once for a row of renewals that cannot be written; they are tried again. Also
+ *   called if the disk is full
  * @throws `NetimageError` `bad-state`, `in-use`, or a code for a failing disk
  */
 export function openLeaseFile(file: string, onError: (error: NetimageError) => void): LeaseFile {
@@ -64,16 +69,23 @@ export function openLeaseFile(file: string, onError: (error: NetimageError) => v
         hint: 'Stop the other server, or name another directory with --state.',
       })
     }
-    return useLeaseFile(file, openDatabase(file), lock, onError)
+    return useLeaseFile(file, lock, onError)
   } catch (error) {
     lock?.release()
-    if (error instanceof NetimageError) throw error
-    throw databaseError(`could not open the leases in ${file}`, error, {
-      details: { file },
-      hint: 'Move the file away to start without leases. Running machines keep their addresses until they ask again.',
-    })
+    throw openingError(file, error)
   }
 }
+
+function openingError(file: string, error: unknown): NetimageError {
+  if (error instanceof NetimageError) return error
+  return databaseError(`could not open the leases in ${file}`, error, {
+    details: { file },
+    hint: 'Move the file away to start without leases. Running machines keep their addresses until they ask again.',
+  })
+}
+
+const fullHint =
+  'Make room on that disk. Until then, machines get only the addresses that they had before.'
 
 /**
  * @throws `NetimageError` `bad-state` if a newer netimage made the file; the file is not changed
@@ -102,20 +114,49 @@ function openDatabase(file: string): DatabaseSync {
   }
 }
 
+function readLeases(database: DatabaseSync): Lease[] {
+  const rows = database.prepare('SELECT address, mac, expires FROM leases').all()
+  return rows.map(({ mac, address, expires }) => ({
+    ...{ mac: String(mac), address: Number(address), expires: Number(expires) },
+  }))
+}
+
 function useLeaseFile(
   file: string,
-  database: DatabaseSync,
   lock: Lock,
   onError: (error: NetimageError) => void,
 ): LeaseFile {
-  const select = database.prepare('SELECT address, mac, expires FROM leases')
-  const replace = database.prepare('INSERT OR REPLACE INTO leases VALUES (?, ?, ?)')
+  /** Undefined while the disk is too full to open it. */
+  let database: DatabaseSync | undefined
+  /** What was in the file at the start. */
+  let found: Lease[] | undefined
+  /** Whether it was told that nothing can be written. */
+  let isTold = false
   const renewals = new Map<string, Lease>()
   let timer: NodeJS.Timeout | undefined
+
+  function tell(error: NetimageError): void {
+    if (!isTold) onError(error)
+    isTold = true
+  }
+
+  try {
+    database = openDatabase(file)
+    found = readLeases(database)
+  } catch (error) {
+    database?.close()
+    if (!isDatabaseFull(error)) throw error
+    found = readWithoutRoom(file, readLeases)
+    const known = openingError(file, error)
+    if (!found) throw known
+    tell(explained(known, known.message, {}, fullHint))
+  }
 
   /** Writes all waiting renewals before `last`: a renewal must not undo a later lease. */
   function writeAll(last: readonly Lease[]): void {
     try {
+      database ??= openDatabase(file)
+      const replace = database.prepare('INSERT OR REPLACE INTO leases VALUES (?, ?, ?)')
       database.exec('BEGIN IMMEDIATE')
       try {
         for (const { address, mac, expires } of [...renewals.values(), ...last]) {
@@ -128,9 +169,10 @@ function useLeaseFile(
       }
     } catch (cause) {
       const problem = `could not write a lease to ${file}: ${messageOf(cause)}`
-      const hint = 'Make room on that disk. Until then machines get no new address.'
-      throw new NetimageError('file-system', problem, { cause, hint })
+      const code = isDatabaseFull(cause) ? 'disk-full' : 'file-system'
+      throw new NetimageError(code, problem, { cause, hint: fullHint })
     }
+    isTold = false
     renewals.clear()
     clearTimeout(timer)
     timer = undefined
@@ -142,18 +184,13 @@ function useLeaseFile(
       writeAll([])
     } catch (error) {
       if (!(error instanceof NetimageError)) throw error
-      onError(error)
+      tell(error)
       timer = setTimeout(writeRenewals, 10 * renewAfter)
     }
   }
 
   return {
-    read: () =>
-      select.all().map((row) => ({
-        mac: String(row['mac']),
-        address: Number(row['address']),
-        expires: Number(row['expires']),
-      })),
+    read: () => found,
     write: (lease) => writeAll([lease]),
     renew(lease) {
       renewals.set(lease.mac, lease)
@@ -163,7 +200,7 @@ function useLeaseFile(
       clearTimeout(timer)
       if (renewals.size > 0) writeRenewals()
       clearTimeout(timer)
-      database.close()
+      database?.close()
       lock.release()
     },
   }

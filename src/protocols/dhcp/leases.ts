@@ -5,6 +5,7 @@
  * initrd and its system send different client identifiers, and the address must not change while
  * the root is mounted.
  */
+import { NetimageError } from '../../errors.ts'
 import { formatAddress, parseAddress, type AddressRange } from '../../ipv4.ts'
 import type { Lease, LeaseFile } from './lease-file.ts'
 
@@ -143,12 +144,33 @@ export function keepLeases({ range, reservations, excluded, file }: LeaseSetting
     // An expired lease must be written at once: after a restart, others could get the address.
     const isRenewal = before?.address === address && before.expires > now
     if (isRenewal) file.renew({ mac, address, expires })
+    else if (isItsOwn(mac, address)) writeOrWait({ mac, address, expires })
     else file.write({ mac, address, expires })
     if (before) byAddress.delete(before.address)
     const other = byAddress.get(lease.address)
     if (other) byMac.delete(other.mac)
     byAddress.set(lease.address, lease)
     byMac.set(lease.mac, lease)
+  }
+
+  /** Whether the machine had the address last, or the address is reserved for it. */
+  function isItsOwn(mac: string, address: number): boolean {
+    const reservation = reservations.get(mac)
+    if (reservation !== undefined && parseAddress(reservation) === address) return true
+    return byMac.get(mac)?.address === address
+  }
+
+  /**
+   * On a full disk no other machine can get the address of this one, so this one may have it. The lease
+   * is written as soon as there is room.
+   */
+  function writeOrWait(lease: Lease): void {
+    try {
+      file.write(lease)
+    } catch (error) {
+      if (!(error instanceof NetimageError && error.code === 'disk-full')) throw error
+      file.renew(lease)
+    }
   }
 
   /** The best other address for a machine. */

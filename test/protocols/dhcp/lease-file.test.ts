@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mock, suite, test } from 'node:test'
 import { DatabaseSync } from 'node:sqlite'
+import { promisify } from 'node:util'
 import type { NetimageError } from '../../../src/errors.ts'
 import { openLeaseFile, type Lease } from '../../../src/protocols/dhcp/lease-file.ts'
 import { assertError, netimageError } from '../../support/errors.ts'
+import { mounted } from '../../support/namespace.ts'
+
+const run = promisify(execFile)
 
 function withFile(action: (file: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-leases-'))
@@ -128,4 +133,19 @@ suite('leases on disk', () => {
       assert.deepEqual(second.read(), [lease('a', 1)])
       second.close()
     }))
+
+  for (const [way, what] of [
+    ['end', 'are given to their machines on a full disk, and written once there is room'],
+    ['kill', 'are so, too, if the server before was killed'],
+    ['new', 'cannot be kept if the disk is full and there are none yet'],
+  ] as const) {
+    test(what, async (context) => {
+      const disk = mkdtempSync(join(tmpdir(), 'netimage-leases-'))
+      context.after(() => rmSync(disk, { recursive: true }))
+      const [command = '', ...args] = mounted('mount -t tmpfs -o size=4m disk "$1"', disk)
+      const program = join(import.meta.dirname, '../support/full-leases-program.ts')
+      const { stdout } = await run(command, [...args, process.execPath, program, disk, way])
+      assert.equal(stdout, 'as expected\n')
+    })
+  }
 })
