@@ -2,6 +2,7 @@ import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
 import { plural } from '../progress.ts'
+import type { BrokenRow } from '../site/rows.ts'
 import {
   shownAttempt,
   shownGeneration,
@@ -35,11 +36,11 @@ async function status(machine: string | undefined, named: string | undefined): P
     const names = site?.names() ?? new Map<string, string>()
     const show = await showImages(state)
     if (machine === undefined) {
-      const all = (site?.lives() ?? []).map((life) => {
+      const broken: BrokenRow[] = []
+      const all = (site?.lives((error) => broken.push(error)) ?? []).map((life) => {
         return statusOf(life, names.get(life.machine), site?.uptime() ?? 0)
       })
-      const text = all.length === 0 ? 'no machines yet' : inColumns(all)
-      return { text, json: { machines: all } }
+      return withBroken(all, broken)
     }
     const found = machineIn(names, machine)
     const life = site?.lifeOf(found)
@@ -61,6 +62,27 @@ async function status(machine: string | undefined, named: string | undefined): P
     }
   } finally {
     site?.close()
+  }
+}
+
+/** A broken row must not hide the other machines. */
+function withBroken(all: readonly MachineStatus[], broken: readonly BrokenRow[]): Outcome {
+  const isNone = all.length === 0 && broken.length === 0
+  const lines = broken.flatMap(({ message, code, hint }) => [`${message} [${code}]`, `  ${hint}`])
+  return {
+    text: isNone ? 'no machines yet' : [inColumns(all), ...lines].join('\n'),
+    json: {
+      machines: all,
+      ...(broken.length > 0 && {
+        broken: broken.map(({ machine, code, message, hint }) => ({
+          machine,
+          code,
+          message,
+          hint,
+        })),
+      }),
+    },
+    ...(broken.length > 0 && { exitStatus: exitStatus.untrusted }),
   }
 }
 

@@ -151,6 +151,16 @@ export function createGate(settings: GateSettings): Gate {
     return entry
   }
 
+  /** `unknown`: the row of the machine is broken. It may run, so it must wait and not be refused. */
+  function tryEntryOf(machine: string): Entry | 'unknown' | undefined {
+    try {
+      return entryOf(machine)
+    } catch (error) {
+      settings.onError(asNetimageError(error))
+      return 'unknown'
+    }
+  }
+
   async function openCurrent(machine: string, current: CurrentAttempt): Promise<BootedSystem> {
     return { attempt: current.attempt.number, system: await open(machine, current) }
   }
@@ -314,11 +324,12 @@ export function createGate(settings: GateSettings): Gate {
       }
     },
     now(machine) {
-      const entry = entryOf(machine)
+      const entry = tryEntryOf(machine)
+      if (entry === 'unknown') return 'busy'
       return entry && (entry.ready ?? 'busy')
     },
     comes({ machine, started }, event) {
-      if (!('file' in event) || entryOf(machine)) return
+      if (!('file' in event) || tryEntryOf(machine)) return
       begin(machine, event, started).booted.catch((error: unknown) => {
         settings.onError(asNetimageError(error))
       })

@@ -48,7 +48,12 @@ export function wireGate(parts: GateParts): WiredGate {
   const isOfNext = (machine: string, path: string) => {
     const booted = gate.now(machine)
     if (typeof booted !== 'object' || isWithin(path, booted.system.rootPath)) return false
-    return bootsOtherNext(site.lifeOf(machine))
+    try {
+      return bootsOtherNext(site.lifeOf(machine))
+    } catch {
+      // The machine gets the error when it asks the gate, and the error is told then.
+      return false
+    }
   }
   const follower = followBoots({
     partOf,

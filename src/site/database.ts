@@ -12,7 +12,6 @@ import { explained, fileSystemError, isDiskFull, NetimageError } from '../errors
 import { makeDirectory } from '../make-directory.ts'
 import { openToRead, readWithoutRoom, refuseNewer, writeTimeout } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
-import { BrokenRow } from './rows.ts'
 import {
   copyOf,
   readerOf,
@@ -109,7 +108,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
   let sync: Promise<void> | undefined
   return {
     read: {
-      lives: () => now().lives(),
+      lives: (onBroken) => now().lives(onBroken),
       lifeOf: (machine) => now().lifeOf(machine),
       names: () => now().names(),
       uptime: () => now().uptime(),
@@ -199,7 +198,7 @@ function giveToOwnerOf(state: string, file: string): void {
 function explainedReader(file: string, reader: SiteReader): SiteReader {
   const read = <T>(action: () => T) => explain(file, 'read the site', action)
   return {
-    lives: () => read(reader.lives),
+    lives: (onBroken) => read(() => reader.lives(onBroken)),
     lifeOf: (machine) => read(() => reader.lifeOf(machine)),
     names: () => read(reader.names),
     uptime: () => read(reader.uptime),
@@ -213,10 +212,6 @@ function explain<T>(file: string, doing: string, action: () => T): T {
   } catch (error) {
     if (error instanceof NetimageError) throw error
     const problem = `could not ${doing} in ${file}`
-    if (error instanceof BrokenRow) {
-      const message = `${problem}: a row is broken: ${error.message}`
-      throw new NetimageError('bad-state', message, { cause: error, details: { file }, hint })
-    }
     if (isDatabaseBusy(error)) {
       throw new NetimageError('in-use', `${problem}: another process is writing to it`, {
         cause: error,

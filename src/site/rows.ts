@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 
 import { bootSteps } from '../boots/step.ts'
-import { messageOf } from '../errors.ts'
+import { messageOf, NetimageError } from '../errors.ts'
 import type { Attempt, Generation, Life } from './life/life.ts'
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
@@ -62,17 +62,36 @@ const machineSchema = v.object({
 /** A life without its lists, which have rows of their own. */
 export type MachineRow = Omit<Life, 'generations' | 'attempts'>
 
-/** A row that is not what netimage writes. */
-export class BrokenRow extends Error {}
+/**
+ * Rows of a machine that are not what netimage writes. All other machines go on.
+ *
+ * @param file the database
+ */
+export class BrokenRow extends NetimageError {
+  readonly machine: string
 
+  constructor(file: string, machine: string, cause: unknown) {
+    const reason = messageOf(cause)
+    super('bad-state', `a row of ${machine} in ${file} is broken: ${reason}`, {
+      ...{ cause, details: { file }, hint: hintFor(file, machine) },
+    })
+    this.machine = machine
+  }
+}
+
+function hintFor(file: string, machine: string): string {
+  const quoted = `'${machine.replaceAll("'", "''")}'`
+  const deletes = ['attempts', 'generations', 'machines'].map(
+    (table) => `DELETE FROM ${table} WHERE machine = ${quoted};`,
+  )
+  return `Put back a copy of the file from a backup. Or let the site forget this machine: sqlite3 ${file} "${deletes.join(' ')}". Then the machine begins again with the image of the server, and keeps its files.`
+}
+
+/** @throws an error of JSON or of the schema */
 export const readMachine = (text: unknown): MachineRow => parse(machineSchema, text)
 export const readGeneration = (text: unknown): Generation => parse(generationSchema, text)
 export const readAttempt = (text: unknown): Attempt => parse(attemptSchema, text)
 
 function parse<T extends v.GenericSchema>(schema: T, text: unknown): v.InferOutput<T> {
-  try {
-    return v.parse(schema, typeof text === 'string' ? JSON.parse(text) : undefined)
-  } catch (error) {
-    throw new BrokenRow(messageOf(error), { cause: error })
-  }
+  return v.parse(schema, typeof text === 'string' ? JSON.parse(text) : undefined)
 }

@@ -25,6 +25,7 @@ import {
   type Told,
 } from './life/life.ts'
 import { isBack } from './life/states.ts'
+import { BrokenRow } from './rows.ts'
 import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
 
@@ -115,9 +116,10 @@ export function openSite(settings: SiteSettings): Site {
   const waiting = createWaitingSigns()
   /** Uptime of the last written sign of life. */
   const alive = new Map<string, number>()
+  const broken = new Set<string>()
   const interrupted = new Map<string, Attempt>()
   const unseen = new Set<string>()
-  for (const life of database.read.lives()) {
+  for (const life of database.read.lives(tellBroken)) {
     const attempt = runningAttempt(life)
     if (attempt) interrupted.set(life.machine, attempt)
     if (attempt || life.waitsFrom !== undefined) unseen.add(life.machine)
@@ -128,6 +130,12 @@ export function openSite(settings: SiteSettings): Site {
   let [isStarted, isDue] = [false, false]
   /** While the database cannot be written: when it is tried again, in uptime. */
   let failing: { pause: number; until: number } | undefined
+
+  /** The rest of the site goes on. The error is told once, and again if the machine starts. */
+  function tellBroken(error: BrokenRow): void {
+    if (!broken.has(error.machine)) onError(error)
+    broken.add(error.machine)
+  }
 
   function clock(at: number): Now {
     uptime += Math.min(longestMs, Math.max(0, at - last))
@@ -168,7 +176,8 @@ export function openSite(settings: SiteSettings): Site {
 
   /**
    * Changes lives that nobody waits for, and writes their signs. Each life is read and written once. If
-   * this fails, the signs wait, and it is tried again after a pause.
+   * this fails, the signs wait, and it is tried again after a pause. A machine with a broken row loses
+   * its signs.
    */
   function changeSoon(
     machines: Iterable<string>,
@@ -177,10 +186,15 @@ export function openSite(settings: SiteSettings): Site {
     if (failing && uptime < failing.until) return
     const all = [...machines]
     try {
-      change((writer, told) => {
-        for (const machine of all)
-          keepChange(writer, machine, told, (life) => withSigns(life, action))
-      })
+      const errors = change((writer, told) =>
+        all.flatMap((machine) =>
+          ifBroken(() => keepChange(writer, machine, told, (life) => withSigns(life, action))),
+        ),
+      )
+      for (const error of errors) {
+        running.delete(error.machine)
+        tellBroken(error)
+      }
       for (const machine of all) waiting.written(machine)
     } catch (error) {
       if (!failing) onError(asNetimageError(error))
@@ -286,6 +300,17 @@ export function openSite(settings: SiteSettings): Site {
  */
 function isSaidOnce(sign: Sign): boolean {
   return sign.kind === 'bless' || (sign.kind === 'step' && sign.step === 'init')
+}
+
+/** Nothing is changed if a row is broken. */
+function ifBroken(action: () => void): BrokenRow[] {
+  try {
+    action()
+    return []
+  } catch (error) {
+    if (error instanceof BrokenRow) return [error]
+    throw error
+  }
 }
 
 function currentIn(life: Life): CurrentAttempt | undefined {

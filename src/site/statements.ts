@@ -3,11 +3,16 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
-import { readAttempt, readGeneration, readMachine } from './rows.ts'
+import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
 
 export interface SiteReader {
-  /** All machines that have booted, or for which somebody chose or named something. */
-  lives: () => Life[]
+  /**
+   * All machines that have booted, or for which somebody chose or named something.
+   *
+   * @param onBroken is told about machines with broken rows, which are left out
+   */
+  lives: (onBroken: (error: BrokenRow) => void) => Life[]
+  /** @throws `BrokenRow` */
   lifeOf: (machine: string) => Life
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
@@ -23,7 +28,7 @@ export interface SiteWriter extends Lives {
 }
 
 export function readerOf(database: DatabaseSync): SiteReader {
-  const machines = database.prepare('SELECT life FROM machines ORDER BY machine')
+  const machines = database.prepare('SELECT machine, life FROM machines ORDER BY machine')
   const machine = database.prepare('SELECT life FROM machines WHERE machine = ?')
   const generations = database.prepare(
     'SELECT generation FROM generations WHERE machine = ? ORDER BY number',
@@ -34,16 +39,35 @@ export function readerOf(database: DatabaseSync): SiteReader {
   const names = database.prepare('SELECT name, machine FROM names')
   const uptime = database.prepare('SELECT uptime FROM site')
 
-  const withLists = (row: Omit<Life, 'generations' | 'attempts'>): Life => ({
-    ...row,
-    generations: generations.all(row.machine).map((each) => readGeneration(each['generation'])),
-    attempts: attempts.all(row.machine).map((each) => readAttempt(each['attempt'])),
-  })
+  const file = database.location() ?? ''
+  function read(name: string, row: unknown): Life {
+    try {
+      return {
+        ...readMachine(row),
+        machine: name,
+        generations: generations.all(name).map((each) => readGeneration(each['generation'])),
+        attempts: attempts.all(name).map((each) => readAttempt(each['attempt'])),
+      }
+    } catch (error) {
+      // An error of SQLite is about the whole file.
+      if (error instanceof Error && 'errcode' in error) throw error
+      throw new BrokenRow(file, name, error)
+    }
+  }
   return {
-    lives: () => machines.all().map(({ life }) => withLists(readMachine(life))),
+    lives: (onBroken) =>
+      machines.all().flatMap((row) => {
+        try {
+          return [read(String(row['machine']), row['life'])]
+        } catch (error) {
+          if (!(error instanceof BrokenRow)) throw error
+          onBroken(error)
+          return []
+        }
+      }),
     lifeOf(name) {
       const row = machine.get(name)
-      return row ? withLists(readMachine(row['life'])) : newLife(name)
+      return row ? read(name, row['life']) : newLife(name)
     },
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
@@ -71,6 +95,17 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
   const unname = database.prepare('DELETE FROM names WHERE machine = ?')
   const setName = database.prepare('INSERT INTO names (machine, name) VALUES (?, ?)')
   const setUptime = database.prepare('UPDATE site SET uptime = ?')
+
+  function canRead(machine: string): boolean {
+    try {
+      reader.lifeOf(machine)
+      return true
+    } catch (error) {
+      if (error instanceof BrokenRow) return false
+      throw error
+    }
+  }
+
   return {
     of: reader.lifeOf,
     keep({ generations, attempts, ...row }) {
@@ -80,7 +115,10 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
     },
     ranSince: (uptime) => Number(ran.get(uptime)?.['machines']),
     restartedSince: (uptime) => Number(restarted.get(uptime)?.['machines']),
-    failedSince: (uptime) => failed.all(uptime).map(({ machine }) => String(machine)),
+    failedSince: (uptime) =>
+      failed
+        .all(uptime)
+        .flatMap(({ machine }) => (canRead(String(machine)) ? [String(machine)] : [])),
     uptime: reader.uptime,
     names: reader.names,
     setUptime: (uptime) => void setUptime.run(Math.round(uptime)),
@@ -115,11 +153,20 @@ export type SiteCopy = Omit<SiteReader, 'close'>
 /** Reads everything. */
 export function copyOf(database: DatabaseSync): SiteCopy {
   const reader = readerOf(database)
-  const lives = new Map(reader.lives().map((life) => [life.machine, life]))
+  const broken = new Map<string, BrokenRow>()
+  const all = reader.lives((error) => broken.set(error.machine, error))
+  const lives = new Map(all.map((life) => [life.machine, life]))
   const [names, uptime] = [reader.names(), reader.uptime()]
   return {
-    lives: () => [...lives.values()],
-    lifeOf: (machine) => lives.get(machine) ?? newLife(machine),
+    lives(onBroken) {
+      for (const error of broken.values()) onBroken(error)
+      return [...lives.values()]
+    },
+    lifeOf(machine) {
+      const error = broken.get(machine)
+      if (error) throw error
+      return lives.get(machine) ?? newLife(machine)
+    },
     names: () => names,
     uptime: () => uptime,
   }

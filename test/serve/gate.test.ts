@@ -1,6 +1,7 @@
 // Attempts of machines, by the events of their boots, with the site on the disk.
 
 import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
 import { NetimageError } from '../../src/errors.ts'
 import { followBoots } from '../../src/boots/follow.ts'
@@ -9,6 +10,7 @@ import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { earlierBoots } from '../../src/serve/earlier-boots.ts'
 import { createGate, type Gate } from '../../src/serve/gate.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
+import { siteFile } from '../../src/site/database.ts'
 import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -26,10 +28,14 @@ suite('the gate of boots', () => {
   before(() => (workspace = makeWorkspace('gate')))
   after(() => workspace.remove())
 
-  function start(state = workspace.path(`state-${++count}`), now = 1_000_000) {
+  function start(
+    state = workspace.path(`state-${++count}`),
+    now = 1_000_000,
+    onSiteError: (error: NetimageError) => void = assert.ifError,
+  ) {
     const connected = new Set<Caller>()
     const begun: string[] = []
-    const site = openSite({ state, at: now, onTold: () => {}, onError: assert.ifError })
+    const site = openSite({ state, at: now, onTold: () => {}, onError: onSiteError })
     const errors: string[] = []
     const disk = { isFull: false }
     /** Errors with which the next generations fail to open. */
@@ -257,6 +263,20 @@ suite('the gate of boots', () => {
     await assert.rejects(boots([discover]), netimageError('disk-full', {}))
     disk.isFull = false
     assert.deepEqual(await boots([discover, ...ipxe]), ['b 2'])
+  })
+
+  test('lets a machine wait whose row in the database is broken', async () => {
+    const first = start()
+    await first.boots(ipxe)
+    first.site.close(0)
+    const database = new DatabaseSync(siteFile(first.state))
+    database.exec("UPDATE generations SET generation = '{'")
+    database.close()
+    const { gate, errors, boots, acknowledges } = start(first.state, undefined, () => {})
+    assert.equal(gate.now(mac), 'busy')
+    acknowledges(file('boot.ipxe'))
+    await assert.rejects(boots([discover]), netimageError('bad-state'))
+    assert.deepEqual(errors, ['bad-state', 'bad-state'])
   })
 
   suite('if a generation cannot be opened', () => {

@@ -7,8 +7,8 @@ import { openSiteToRead } from '../database.ts'
 import { neededImages } from '../life/life.ts'
 
 /**
- * @param onUnreadable is told about layers of which it cannot be known which images they need; these
- *   layers are left out
+ * @param onUnreadable is told about layers and machines of which it cannot be known which images they
+ *   need; these are left out
  * @returns for each id of an image: the machines that have a layer or a snapshot over the image, or
  *   that keep a generation which needs the image
  * @throws `NetimageError` if the site cannot be read
@@ -25,12 +25,13 @@ export function machinesByImage(
       for (const id of imagesOfLayer(layer)) uses(layer.machine, id)
     } catch (error) {
       if (!(error instanceof NetimageError)) throw error
-      onUnreadable(unknown(layer, error))
+      onUnreadable(unknown(`layer of ${layer.machine}`, error))
     }
   }
   const site = openSiteToRead(state)
   try {
-    for (const life of site?.lives() ?? []) {
+    const lives = site?.lives((error) => onUnreadable(unknown(`machine ${error.machine}`, error)))
+    for (const life of lives ?? []) {
       for (const id of neededImages(life)) uses(life.machine, id)
     }
   } finally {
@@ -39,8 +40,8 @@ export function machinesByImage(
   return new Map([...machines].map(([id, names]) => [id, [...names]]))
 }
 
-function unknown({ machine }: StoredLayer, error: NetimageError): NetimageError {
-  const why = `it is not known which images the layer of ${machine} needs: ${error.message}`
+function unknown(what: string, error: NetimageError): NetimageError {
+  const why = `it is not known which images the ${what} needs: ${error.message}`
   return explained(error, why, {})
 }
 

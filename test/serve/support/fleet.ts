@@ -81,10 +81,12 @@ export async function updateFleet(settings: FleetSettings) {
         else wishes.set(life, next.value)
       }
     }
-    const ends = database.read.lives().map(({ machine, current, lastGood, generations }) => ({
-      ...{ machine, current, lastGood },
-      verdicts: generations.map(({ image, verdict }) => `${image} ${verdict}`),
-    }))
+    const ends = database.read
+      .lives(assert.fail)
+      .map(({ machine, current, lastGood, generations }) => ({
+        ...{ machine, current, lastGood },
+        verdicts: generations.map(({ image, verdict }) => `${image} ${verdict}`),
+      }))
     return { kills, ends }
   } finally {
     for (const child of [running, spare]) {
