@@ -24,7 +24,8 @@ export interface RootWatch {
   boots: (machine: string) => void
   /**
    * To be called when the root of a machine has been opened. An earlier run of the server may have
-   * been killed before it read a note of this boot. Notes of earlier boots are not there any more.
+   * been killed before it read a note of this boot, or before it wrote that the profile names another
+   * system. Notes of earlier boots are not there any more.
    */
   opens: (machine: string) => void
 }
@@ -106,7 +107,7 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
     const found = findNode(root.fileSystem, directory)
     if (found === undefined || !(places.has(found) || places.has('open'))) return
     if (name === systemProfile) {
-      tell(machine, 'registered')
+      if (places.has(found)) tell(machine, 'registered')
       const toplevel = profileIn(root.fileSystem)
       if (toplevel !== undefined) onSign(machine, { kind: 'profile', toplevel })
     } else {
@@ -126,7 +127,8 @@ export function watchRoots({ machines, report, onSign }: RootWatchSettings): Roo
     },
     boots: (machine) => void told.delete(machine),
     opens(machine) {
-      for (const name of [failedNote, goodNote]) readSafely(machine, name, new Set(['open']))
+      for (const name of [failedNote, goodNote, systemProfile])
+        readSafely(machine, name, new Set(['open']))
     },
   }
 }

@@ -77,7 +77,7 @@ suite('a root', () => {
   })
 
   // The server may have been killed between the note and its own record of it.
-  test('tells the notes of this boot when it is opened', () => {
+  test('tells the notes of this boot and the profile when it is opened', () => {
     const none = open()
     none.opens()
     assert.deepEqual(none.signs, [])
@@ -89,6 +89,7 @@ suite('a root', () => {
     assert.deepEqual(signs, [
       { kind: 'trouble', trouble: 'boot-complete.target was not reached: web.service' },
       { kind: 'bless', bootId, toplevel },
+      { kind: 'profile', toplevel },
     ])
     assert.deepEqual(steps, [])
   })
