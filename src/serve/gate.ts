@@ -225,13 +225,16 @@ export function createGate(settings: GateSettings): Gate {
   }
 
   /**
-   * Addresses are easily invented in DHCP, in the first packet of TFTP, and in a mount by UDP. So a
-   * machine that has done no more gets the default and is not remembered. This does not hold if a person
-   * has given the machine something to boot or, except for DHCP, has named the machine.
+   * Addresses are easily invented in DHCP, in the first packet of TFTP, and in a mount by UDP. And not
+   * only machines that boot ask HTTP: browsers and scanners do as well. So a machine that has done no
+   * more gets the default and is not remembered, until it fetches a boot file that exists (`comes`). This
+   * does not hold if a person has given the machine something to boot or, except for DHCP, has named the
+   * machine.
    */
   function mayBeInvented(machine: string, event: ServeEvent): boolean {
     const isDatagram = event.kind === 'tftp' || (event.kind === 'nfs' && event.transport === 'udp')
-    const isForged = event.kind === 'dhcp' || (isDatagram && !isNamed(machine))
+    const isUnsure = isDatagram || event.kind === 'http'
+    const isForged = event.kind === 'dhcp' || (isUnsure && !isNamed(machine))
     return isForged && site.lifeOf(machine).current === undefined
   }
 

@@ -166,6 +166,17 @@ suite('the gate of boots', () => {
     assert.equal(site.lifeOf(mac).attempts.length, 1)
   })
 
+  test('remembers no machine that asks HTTP for what is not there, until it fetches a file', async () => {
+    const { boots, acknowledges, site, allowed, begun } = start()
+    allowed.isNamed = false
+    const asks = (name: string) => ({ ...file(name), kind: 'http' }) as const
+    assert.deepEqual(await boots([asks('favicon.ico'), asks('boot.ipxe')]), ['default undefined'])
+    assert.deepEqual([site.lifeOf(mac).attempts, begun], [[], []])
+    acknowledges(asks('boot.ipxe'))
+    assert.deepEqual(await boots([asks('kernel'), mount]), ['default 1'])
+    assert.deepEqual([site.lifeOf(mac).attempts.length, begun], [1, [mac]])
+  })
+
   test('begins an attempt with the first datagram if a person named or gave something to the machine', async () => {
     const named = start()
     assert.deepEqual(await named.boots([file('boot.ipxe')]), ['default 1'])

@@ -28,11 +28,21 @@ function open(state: string, at = start) {
   return { site, told, errors }
 }
 
+function livesIn(state: string): string[] | undefined {
+  const reader = openSiteToRead(state)
+  try {
+    return reader?.lives(assert.fail).map(({ machine }) => machine)
+  } finally {
+    reader?.close()
+  }
+}
+
 suite('a site', () => {
   test('gives a new machine the default, and what commands choose afterwards', async () => {
     const state = freshName()
     const { site, told } = open(state)
     assert.equal(await site.beginAttempt(mac, start), undefined)
+    assert.deepEqual(livesIn(state), [])
     const bound = await site.beginAttempt(mac, start, { byDefault: candidate('a') })
     assert.deepEqual([bound?.generation.image, bound?.generation.number], ['a', 1])
     site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start + 1)
@@ -66,12 +76,7 @@ suite('a site', () => {
     const bound = await second.site.beginAttempt(mac, start, { byDefault: candidate('c') })
     assert.deepEqual([bound?.generation.published, bound?.generation.number], ['digest', 2])
     second.site.close(start)
-    const reader = openSiteToRead(state)
-    assert.deepEqual(
-      reader?.lives(assert.fail).map(({ machine }) => machine),
-      [mac],
-    )
-    reader?.close()
+    assert.deepEqual(livesIn(state), [mac])
   })
 
   test('shows a running machine the same images, whatever is chosen and when a server starts', async () => {

@@ -53,7 +53,10 @@ export function begin(
   { now, policy, ...choice }: { now: Now; policy: Policy } & Choice,
 ): { life: Life; told: Told[] } {
   const told: Told[] = []
-  keepChange(lives, machine, told, (life) => restart(life, now, policy))
+  keepChange(lives, machine, told, (life) =>
+    // Otherwise each address that asks would be kept, also if there is nothing for it to boot.
+    life.attempts.length === 0 ? { life, told: [] } : restart(life, now, policy),
+  )
   for (const cut of cutMachines(lives, now)) keepChange(lives, cut, told, excuse)
   const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, choice))
   return { life, told }
