@@ -1,9 +1,10 @@
 /** Files with data that a binding makes for nodes that had the data of an image. */
-import { closeSync, existsSync, fsyncSync, linkSync, openSync, renameSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { NodeId, Space } from '../protocols/nfs/file-system.ts'
-import { cloneFile, copyFile, copyFileAt } from './copy-file.ts'
+import { cloneFile, copyFile, linkOrCopy } from './copy-file.ts'
+import { dataName } from './data-files.ts'
 import type { ImageNode, LayerImage } from './layer-image.ts'
 import { preparedCopy, type NeededCopy } from './prepare-copies.ts'
 
@@ -63,7 +64,7 @@ export function createDataCopies(
     return path
   }
 
-  const fileOf = (node: NodeId) => join(folder, node.toString(16))
+  const fileOf = (node: NodeId) => join(folder, dataName(node))
 
   function copy(image: LayerImage, node: ImageNode, to: NodeId): void {
     const source = image.open(node)
@@ -116,11 +117,7 @@ export function createDataCopies(
       // After a loss of power, a file may be missing: see `matchData` in layer.ts.
       if (!existsSync(fileOf(node))) return false
       const path = fresh(to)
-      try {
-        linkSync(fileOf(node), path)
-      } catch {
-        copyFileAt(fileOf(node), path)
-      }
+      linkOrCopy(fileOf(node), path)
       return true
     },
     finish() {

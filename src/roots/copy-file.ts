@@ -6,6 +6,7 @@ import {
   fchmodSync,
   fsyncSync,
   ftruncateSync,
+  linkSync,
   openSync,
   read,
   readSync,
@@ -76,8 +77,19 @@ export function cloneFile(source: number, to: string, synced: Synced = 'now'): b
   return true
 }
 
-/** As `copyFile`, but opens the source: only a regular file, and no symbolic link. */
-export function copyFileAt(from: string, to: string): void {
+/**
+ * Gives a file a further name. Copies the file if the file system has no hard links: only a regular file,
+ * and no symbolic link.
+ */
+export function linkOrCopy(from: string, to: string): void {
+  try {
+    linkSync(from, to)
+  } catch {
+    copyFileAt(from, to)
+  }
+}
+
+function copyFileAt(from: string, to: string): void {
   const source = openRegularFile(from)
   try {
     copyFile(source, to)

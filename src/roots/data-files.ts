@@ -111,6 +111,11 @@ export function dataFolder(directory: string): string {
   return join(directory, 'data')
 }
 
+/** The name of the file with the data of a node. */
+export function dataName(node: NodeId): string {
+  return node.toString(16)
+}
+
 export interface DataFilesSettings {
   /** The directory of the layer. */
   directory: string
@@ -137,7 +142,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
 
   const usage = isCounted ? countUsage() : undefined
 
-  const fileOf = (node: NodeId) => join(folder, node.toString(16))
+  const fileOf = (node: NodeId) => join(folder, dataName(node))
   const descriptor = (node: NodeId) =>
     own.get(String(node), () => openRegularFile(fileOf(node), 'write'))
 
@@ -153,7 +158,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
 
   /** A clone takes no time, whatever its size, so it is made at once. */
   function cloneOrCopy(node: NodeId, from: ImageNode, bytes: number): string {
-    const clone = join(folder, `copy-of-${node.toString(16)}`)
+    const clone = join(folder, `copy-of-${dataName(node)}`)
     rmSync(clone, { force: true })
     const isCloned = !copies.has(node) && withSource(from, (source) => cloneFile(source, clone))
     return isCloned ? clone : copies.take(node, () => image.open(from), bytes)

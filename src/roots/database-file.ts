@@ -105,7 +105,7 @@ function openAny(file: string): DatabaseSync {
       PRAGMA cache_size = -4096; PRAGMA wal_autocheckpoint = 4096;
     `)
     // Again, because the log may have a newer version than the file.
-    refuseNewer(database, file)
+    refuseNewerLayer(database, file)
     unfinished.move()
     return database
   } catch (error) {
@@ -144,7 +144,7 @@ function refuseNewerFile(file: string): void {
   if (!existsSync(file)) return
   const database = openUnchanging(file)
   try {
-    refuseNewer(database, file)
+    refuseNewerLayer(database, file)
   } catch (error) {
     // If the file cannot be read, opening it for writing fails next, and that error tells why.
     if (error instanceof NetimageError) throw error
@@ -154,7 +154,7 @@ function refuseNewerFile(file: string): void {
 }
 
 /** @throws `NetimageError` `bad-state` for a file of a newer netimage */
-export function refuseNewer(database: DatabaseSync, file: string): void {
+export function refuseNewerLayer(database: DatabaseSync, file: string): void {
   const version = versionOf(database)
   const said = formatOf(database)
   if (version <= format && !(typeof said === 'number' && said > format)) return

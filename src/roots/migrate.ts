@@ -6,14 +6,16 @@
  * is a node of its own: see numbers.ts. So all numbers of image nodes are translated, and if a
  * machine changed a file with several names, these names get entries that lead to one node.
  */
-import { closeSync, fsyncSync, linkSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 
 import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { copyFileAt } from './copy-file.ts'
-import { dataFolder } from './data-files.ts'
+import { removeTree } from '../remove-tree.ts'
+import { syncDirectory } from '../sync-directory.ts'
+import { linkOrCopy } from './copy-file.ts'
+import { dataFolder, dataName } from './data-files.ts'
 import { databaseFile, openLayerDatabase, toNodeRow, type LayerDatabase } from './database.ts'
 import { openOlderFile } from './database-file.ts'
 import type { ImageIndex } from './image-index.ts'
@@ -28,7 +30,6 @@ import {
 } from './image-table.ts'
 import { changedImage, layOver, recordStructures } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
-import { makeContents } from './make-contents.ts'
 import { namesIn } from './names-in.ts'
 import { firstOwn, rootNode } from './numbers.ts'
 
@@ -42,16 +43,20 @@ import { firstOwn, rootNode } from './numbers.ts'
  * @throws `NetimageError` `bad-state` if the image has changed
  */
 export function migrateContents(from: string, to: string, index: ImageIndex): void {
-  makeContents(to, () => {
+  try {
+    mkdirSync(dataFolder(to), { recursive: true })
     const withData = translateDatabase(from, to, index)
     const files = new Set(namesIn(dataFolder(from)))
     for (const [before, now] of withData) {
       // After a loss of power, a file may be missing: see `matchData` in layer.ts.
-      if (!files.has(before.toString(16))) continue
-      const file = join(dataFolder(from), before.toString(16))
-      linkOrCopy(file, join(dataFolder(to), now.toString(16)))
+      if (!files.has(dataName(before))) continue
+      linkOrCopy(join(dataFolder(from), dataName(before)), join(dataFolder(to), dataName(now)))
     }
-  })
+    for (const directory of [dataFolder(to), to]) syncDirectory(directory)
+  } catch (error) {
+    removeTree(to)
+    throw error
+  }
 }
 
 /** @returns the numbers of nodes with data of their own, before and now */
@@ -181,14 +186,6 @@ function* furtherNames(
 function readMeta(database: DatabaseSync, name: string): string | number | undefined {
   const value = database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.['value']
   return typeof value === 'string' || typeof value === 'number' ? value : undefined
-}
-
-function linkOrCopy(from: string, to: string): void {
-  try {
-    linkSync(from, to)
-  } catch {
-    copyFileAt(from, to)
-  }
 }
 
 function syncFile(path: string): void {

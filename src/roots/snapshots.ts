@@ -11,7 +11,7 @@ import type { Warn } from '../tidy.ts'
 import { copyContents, type CopySettings } from './copy-contents.ts'
 import { readBound, readKept } from './bind.ts'
 import { databaseFile, type StatementValue } from './database.ts'
-import { emptyLogOf, refuseNewer } from './database-file.ts'
+import { emptyLogOf, refuseNewerLayer } from './database-file.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord, type LayerRecord } from './record.ts'
@@ -65,7 +65,7 @@ function readBoundOf(contents: string, record: LayerRecord): BoundContents | und
   try {
     const database = openUnchanging(file)
     try {
-      refuseNewer(database, file)
+      refuseNewerLayer(database, file)
       const asked = {
         select: (sql: string, ...values: StatementValue[]) => database.prepare(sql).all(...values),
       }

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { NetimageError } from '../errors.ts'
 import { readBound, type Bound, type KeptImage } from './bind.ts'
 import { storePathsHash } from './bound-files.ts'
-import { dataFolder } from './data-files.ts'
+import { dataFolder, dataName } from './data-files.ts'
 import {
   databaseFile,
   openLayerDatabase,
@@ -276,6 +276,6 @@ function checkData(contents: string, { rows, problems }: Tables): void {
   for (const { id, kind, ownData } of rows.values()) {
     if (!ownData) continue
     if (kind !== 'file') problems.push(`node ${id} has data, but is a ${kind}`)
-    if (!files.has(id.toString(16))) problems.push(`the data of node ${id} is missing`)
+    if (!files.has(dataName(id))) problems.push(`the data of node ${id} is missing`)
   }
 }

@@ -2,7 +2,7 @@
  * The database of a site: the life of each machine, and its name. The server and the commands of
  * people write to it at the same time, each in short transactions.
  */
-import { closeSync, existsSync, fdatasync, lchownSync, lstatSync, openSync } from 'node:fs'
+import { closeSync, existsSync, fdatasync, lstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
@@ -10,6 +10,7 @@ import { promisify } from 'node:util'
 import { databaseError, isDatabaseBusy, isDatabaseFull } from '../database-error.ts'
 import { explained, fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
+import { giveToOwnerOf } from '../roots/owner.ts'
 import { openToRead, readWithoutRoom, refuseNewer, writeTimeout } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import {
@@ -147,6 +148,7 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   const isNew = !existsSync(file)
   const database = new DatabaseSync(file, { timeout })
   unfinished.defer(() => database.close())
+  // Root may open the site of a server that runs as another user.
   if (isNew) giveToOwnerOf(state, file)
   // Changes reach the disk by `durable`. After a loss of power, SQLite finds each transaction
   // whose log is on the disk.
@@ -186,13 +188,6 @@ function inTransaction<T>(database: DatabaseSync, action: () => T): T {
     if (database.isTransaction) database.exec('ROLLBACK')
     throw error
   }
-}
-
-/** Root may open the site of a server that runs as another user. */
-function giveToOwnerOf(state: string, file: string): void {
-  if (process.geteuid?.() !== 0) return
-  const { uid, gid } = lstatSync(state)
-  lchownSync(file, uid, gid)
 }
 
 function explainedReader(file: string, reader: SiteReader): SiteReader {
