@@ -1,7 +1,7 @@
 /** Our NFS server for bench/serve-nfs.ts: it serves an empty layer over a tree. */
-import { createIndex } from '../src/roots/image-index.ts'
 import { openLayer } from '../src/roots/layer.ts'
 import { startNfsServer } from '../src/protocols/nfs/server.ts'
+import { createIndex } from '../test/roots/support/tree-index.ts'
 
 const [address = '', port = '', tree = '', layer = ''] = process.argv.slice(2)
 const { fileSystem } = openLayer(layer, createIndex('tree', tree))

@@ -13,7 +13,7 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 
-import { fileSystemError, NetimageError } from '../errors.ts'
+import { NetimageError } from '../errors.ts'
 import { storeDir } from '../nix/store-path.ts'
 import { liesBelow, openRegularFile } from '../open-safely.ts'
 import { damaged, ifThere } from './image-damage.ts'
@@ -21,7 +21,7 @@ import { childOf, pathBelow, type Facts, type ImageTable } from './image-table.t
 import { maxNodesOfPath } from './numbers.ts'
 import { openOutsideFiles, type OutsideFiles } from './outside-files.ts'
 import { sharedPathCache, type PathCache } from './path-cache.ts'
-import { inTree, readRootImage, type ImageStorePath, type RootImage } from './root-image.ts'
+import type { ImageStorePath, RootImage } from './root-image.ts'
 import { createShared } from './shared.ts'
 import { openStoreFolder, type StoreFolder } from './store-folder.ts'
 import { sortNamesInStore, uniteStorePaths } from './store-set.ts'
@@ -143,11 +143,10 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
     let isNew = false
     const folder = folders.take(key, () => {
       isNew = true
-      const shownFolder = isInTree ? `${image.shown ?? image.outside}${storeDir}` : path
       return openStoreFolder({
         ...{ directory, path, owner, cache, maxNodes, now },
         listed: isInTree ? files.inTree : new Map(),
-        shown: (name) => `${shownFolder}/${name}`,
+        shown: (name) => `${path}/${name}`,
       })
     })
     // The shared folder holds the directory already.
@@ -203,7 +202,6 @@ function uniteParts(
 ): Omit<ImageIndex, 'close'> {
   const [bound] = images
   const { files, top, held, structure } = outsideFiles
-  const shown = bound.shown ?? bound.outside
   const hasOutside = (name: string) =>
     outsideFiles.store !== undefined &&
     childOf(files, outsideFiles.store, Buffer.from(name)) !== undefined
@@ -222,9 +220,8 @@ function uniteParts(
       use(place)
       return [{ storePath, place }]
     }
-    const file = path === storeIn(bound) ? `${shown}${storeDir}/${name}` : at
-    const missing = new NetimageError('image-damaged', `${file} of the image is missing`, {
-      details: { file },
+    const missing = new NetimageError('image-damaged', `${at} of the image is missing`, {
+      details: { file: at },
       hint: 'Build the image again, and add it with: netimage site add.',
     })
     if (!onMissing || needed.has(name)) throw missing
@@ -250,7 +247,7 @@ function uniteParts(
     return folder.pathOf(name)
   }
   const shownTop = (part: Part) => {
-    if (part === outside) return shown
+    if (part === outside) return bound.outside
     const { folder, name } = placeOf(part)
     return folder.shown(name)
   }
@@ -305,31 +302,4 @@ function uniteParts(
     },
     walkWhole: () => outsideFiles.walkWhole(),
   }
-}
-
-/** The index of an image that `build` made: the parameters are those of `readRootImage`. */
-export function readImageIndex(image: string, root: string, shown = root): ImageIndex {
-  const found = readRootImage(image, root, shown)
-  try {
-    return createImageIndexes().open(found)
-  } catch (error) {
-    throw fileSystemError(`could not read the root tree ${shown}`, error)
-  }
-}
-
-export interface IndexOptions extends IndexSettings {
-  storePaths?: readonly ImageStorePath[]
-  /** The root tree's name in errors, if `root` is another path to it. */
-  shown?: string
-}
-
-/** The index of one root tree that has the store paths in it. */
-export function createIndex(
-  identity: string,
-  root: string,
-  options: IndexOptions = {},
-): ImageIndex {
-  const { storePaths = [], shown = root, ...settings } = options
-  const image = { id: identity, outside: root, storePaths: inTree(root, storePaths), shown }
-  return createImageIndexes(settings).open(image)
 }

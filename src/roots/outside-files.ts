@@ -35,7 +35,7 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 
 /** @throws `NetimageError` `image-damaged`, or a system error */
 export function openOutsideFiles(image: RootImage): OutsideFiles {
-  const { outside: root, shown = root } = image
+  const { outside: root } = image
   using unfinished = new DisposableStack()
   // Held open: if another tree gets the name, only the files of this tree are still found.
   const top = unfinished.adopt(openSync(root, O_RDONLY), (file) => closeSync(file))
@@ -81,7 +81,7 @@ export function openOutsideFiles(image: RootImage): OutsideFiles {
       const walked = store === undefined ? undefined : files.rows[rowStart(store) + column.inode]
       if (walked === Number(ino) && liesBelow(directory, top)) return directory
       closeSync(directory)
-      throw damaged(`${shown}${storeDir}`, 'it is another directory')
+      throw damaged(`${root}${storeDir}`, 'it is another directory')
     },
     walkWhole() {
       const directory = Buffer.from(held + storeDir)

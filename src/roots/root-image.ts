@@ -8,7 +8,7 @@ import { manifestName } from '../image/layout.ts'
 import { parseManifest } from '../image/manifest.ts'
 import { siteOfImage, storedAt } from '../image/site-places.ts'
 import { formatHash } from '../nix/hash.ts'
-import { baseNameOf, storeDir } from '../nix/store-path.ts'
+import { baseNameOf } from '../nix/store-path.ts'
 import type { TreeFile } from '../tree-files.ts'
 
 export interface ImageStorePath {
@@ -37,8 +37,6 @@ export interface RootImage {
    * writes them. Without them, a file counts as the same if its size and time are.
    */
   digests?: ReadonlyMap<string, string>
-  /** The name of `outside` in errors, if `outside` is another path to it. */
-  shown?: string
 }
 
 /**
@@ -46,10 +44,9 @@ export interface RootImage {
  *
  * @param image the directory of the image
  * @param root its root tree
- * @param shown the root tree's name in errors, if `root` is another path to it
  * @throws `NetimageError` if the manifest cannot be read
  */
-export function readRootImage(image: string, root: string, shown = root): RootImage {
+export function readRootImage(image: string, root: string): RootImage {
   try {
     const file = join(image, manifestName)
     const bytes = readFileSync(file)
@@ -61,15 +58,9 @@ export function readRootImage(image: string, root: string, shown = root): RootIm
       narHash: formatHash(narHash),
       at: site ? storedAt(site, narHash) : `${root}${path}`,
     }))
-    return {
-      id,
-      outside: root,
-      storePaths,
-      digests: digestsOf(manifest.root.files),
-      shown,
-    }
+    return { id, outside: root, storePaths, digests: digestsOf(manifest.root.files) }
   } catch (error) {
-    throw fileSystemError(`could not read the root tree ${shown}`, error)
+    throw fileSystemError(`could not read the root tree ${root}`, error)
   }
 }
 
@@ -85,13 +76,4 @@ export function readIdentity(image: string): string {
   } catch (error) {
     throw fileSystemError(`could not read the manifest of ${image}`, error)
   }
-}
-
-/** The store paths as they are in the store of a root tree. */
-export function inTree(root: string, storePaths: readonly ImageStorePath[]): PlacedStorePath[] {
-  return storePaths.map(({ name, narHash }) => ({
-    name,
-    narHash,
-    at: `${root}${storeDir}/${name}`,
-  }))
 }

@@ -16,10 +16,10 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { promisify } from 'node:util'
 import { FileSystemError } from '../../src/protocols/nfs/file-system.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { find, put, read } from './support/stored-layers.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const builtAt = 1
@@ -99,7 +99,7 @@ suite('a file of the image', () => {
     mkdirSync(directory)
     const module = (name: string) => JSON.stringify(join(import.meta.dirname, '../../src', name))
     const program = `
-      import { createIndex } from ${module('roots/image-index.ts')}
+      import { createIndex } from ${module('../test/roots/support/tree-index.ts')}
       import { openLayer } from ${module('roots/layer.ts')}
       import { rmSync } from 'node:fs'
       import { execFileSync } from 'node:child_process'

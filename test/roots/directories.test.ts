@@ -5,7 +5,6 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer, type Layer } from '../../src/roots/layer.ts'
 import { freshNames } from '../support/temporary.ts'
 import { openLayerDatabase, type LayerDatabase } from '../../src/roots/database.ts'
@@ -14,6 +13,7 @@ import { createNodes } from '../../src/roots/nodes.ts'
 import { rootNode } from '../../src/roots/numbers.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import { numbered } from './support/numbered.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(modelDirectory())
 const slash = Buffer.from('/')

@@ -20,7 +20,7 @@ mock.method(fs, 'fdatasync', (file: number, done: (error: Error | null) => void)
   }
 })
 syncBuiltinESMExports()
-const { createIndex } = await import('../../src/roots/image-index.ts')
+const { createIndex } = await import('./support/tree-index.ts')
 const { openLayer } = await import('../../src/roots/layer.ts')
 const { put } = await import('./support/stored-layers.ts')
 

@@ -12,9 +12,9 @@ import {
 import { dirname, join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { findNode, readSmallFile } from '../../src/roots/find-node.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer, type Layer } from '../../src/roots/layer.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const paths = [
   ...['', 'a', 'a/b', 'a/b/file', 'a/missing', 'a/b/file/below', 'missing/file', 'toFile', 'toA'],

@@ -5,7 +5,6 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import type { LayerImage } from '../../src/roots/layer-image.ts'
 import { rootNode } from '../../src/roots/numbers.ts'
@@ -13,6 +12,7 @@ import { verifyLayer } from '../../src/roots/verify.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { numbered } from './support/numbered.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(temporaryDirectory())
 

@@ -18,10 +18,10 @@ import { join } from 'node:path'
 import { after, mock, suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { createCopies } from '../../src/roots/copies.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(temporaryDirectory())
 /** On another file system than the layers, so that files cannot be cloned. */

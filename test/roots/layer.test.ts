@@ -7,11 +7,11 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import type { FileSystem, NodeKind } from '../../src/protocols/nfs/file-system.ts'
 import { createClock } from '../../src/roots/clock.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { numbered } from './support/numbered.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const made = { mode: 0o600, uid: 0, gid: 0 }

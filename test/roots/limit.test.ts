@@ -7,13 +7,13 @@ import { after, suite, test } from 'node:test'
 import fc from 'fast-check'
 import { errnoOf } from '../../src/errors.ts'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
-import { createIndex, readImageIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { openMachineLayer } from '../../src/roots/machine-layer.ts'
 import { measureContents } from '../../src/roots/store.ts'
 import { freshNames } from '../support/temporary.ts'
 import { applyToLayer, operationOf, writeImageTree } from './support/layer-operations.ts'
 import { find, firstSystem, makeImage, put, untilDone } from './support/stored-layers.ts'
+import { createIndex, readImageIndex } from './support/tree-index.ts'
 
 /** In memory: there a file has exactly the blocks of its data, and no others. */
 const memory = mkdtempSync('/dev/shm/netimage-test-')

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict'
 import { mkdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { openLayerDatabase } from '../../src/roots/database.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { createNodes } from '../../src/roots/nodes.ts'
 import { rootNode } from '../../src/roots/numbers.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { numbered } from './support/numbered.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const limit = 200_000

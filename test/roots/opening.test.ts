@@ -18,7 +18,7 @@ mock.method(fs, 'fsyncSync', (file: number) => {
   fsyncSync(file)
 })
 syncBuiltinESMExports()
-const { createIndex } = await import('../../src/roots/image-index.ts')
+const { createIndex } = await import('./support/tree-index.ts')
 const { openMachineLayer } = await import('../../src/roots/machine-layer.ts')
 
 test('a layer that was opened before waits for no directory above it', async () => {

@@ -20,7 +20,6 @@ import {
   type NodeId,
 } from '../../src/protocols/nfs/file-system.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
-import { createIndex, type IndexOptions } from '../../src/roots/image-index.ts'
 import { layOver } from '../../src/roots/lay-over.ts'
 import type { LayerImage } from '../../src/roots/layer-image.ts'
 import { openLayer } from '../../src/roots/layer.ts'
@@ -32,6 +31,7 @@ import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import { find, put, read } from './support/stored-layers.ts'
+import { createIndex, type IndexOptions } from './support/tree-index.ts'
 
 /** The directories that were read, by their paths below the root tree. */
 let directoriesRead: string[] = []

@@ -8,7 +8,6 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { verifyLayer } from '../../src/roots/verify.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -25,6 +24,7 @@ import {
   type Operation,
 } from './support/layer-operations.ts'
 import { find, read } from './support/stored-layers.ts'
+import { createIndex } from './support/tree-index.ts'
 
 process.umask(0)
 const freshName = freshNames(temporaryDirectory())

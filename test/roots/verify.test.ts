@@ -5,7 +5,6 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
-import { createIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { needRecord } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
@@ -13,6 +12,7 @@ import { verifyLayer, verifyStoredLayer } from '../../src/roots/verify.ts'
 import { assertError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { find, makeImage, put, within } from './support/stored-layers.ts'
+import { createIndex } from './support/tree-index.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const directoryNode = { kind: 'directory', mode: 0o755, uid: 0, gid: 0 } as const

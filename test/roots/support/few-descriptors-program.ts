@@ -7,9 +7,9 @@ import assert from 'node:assert/strict'
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../../../src/errors.ts'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { find, put, read } from './stored-layers.ts'
+import { createIndex } from './tree-index.ts'
 
 const [top = ''] = process.argv.slice(2)
 const [tree, directory] = [join(top, 'tree'), join(top, 'layer')]

@@ -13,10 +13,10 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { readBoots } from '../../../src/boots/read.ts'
 import { errnoOf } from '../../../src/errors.ts'
 import { openLeaseFile } from '../../../src/protocols/dhcp/lease-file.ts'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { openBootRecord } from '../../boots/support/record.ts'
 import { put } from './stored-layers.ts'
+import { createIndex } from './tree-index.ts'
 
 const [disk = '', tree = '', way = ''] = process.argv.slice(2)
 const index = createIndex('tree', tree)

@@ -11,11 +11,11 @@ import { join } from 'node:path'
 import { mock } from 'node:test'
 import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { fillDisk } from '../../support/fill-disk.ts'
+import { createIndex } from './tree-index.ts'
 
 const [disk = '', tree = ''] = process.argv.slice(2)
 // As if other programs filled the disk right after each look of the layer: the layer always sees

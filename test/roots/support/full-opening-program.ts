@@ -8,10 +8,10 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NetimageError } from '../../../src/errors.ts'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/machine-layer.ts'
 import { fillDisk } from '../../support/fill-disk.ts'
 import { contentsOf, directoryOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
+import { createIndex } from './tree-index.ts'
 
 const [disk = '', trees = '', way = ''] = process.argv.slice(2)
 const kibibyte = 1024

@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict'
 import { lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { find } from './stored-layers.ts'
+import { createIndex } from './tree-index.ts'
 
 const [directory = '', tree = ''] = process.argv.slice(2)
 const { fileSystem: system } = openLayer(directory, createIndex('tree', tree))

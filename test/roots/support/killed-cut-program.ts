@@ -5,9 +5,9 @@
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { mock } from 'node:test'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { put } from './stored-layers.ts'
+import { createIndex } from './tree-index.ts'
 
 const [directory = '', tree = ''] = process.argv.slice(2)
 const { fileSystem: system } = openLayer(directory, createIndex('tree', tree))

@@ -36,11 +36,12 @@ import type {
   NodeId,
   NodeKind,
 } from '../../../src/protocols/nfs/file-system.ts'
-import { createIndex, type ImageIndex } from '../../../src/roots/image-index.ts'
+import { type ImageIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { createPathCache } from '../../../src/roots/path-cache.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { removeTree } from '../../../src/remove-tree.ts'
+import { createIndex } from './tree-index.ts'
 
 type Path = readonly Buffer[]
 

@@ -10,11 +10,11 @@ import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import * as v from 'valibot'
-import { createIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { batchAt } from './layer-cut.ts'
 import { applyToLayer, changesData, fileAt, pathText, treeOfLayer } from './layer-operations.ts'
+import { createIndex } from './tree-index.ts'
 
 const [directory = '', image = '', seedText = ''] = process.argv.slice(2)
 const seed = Number(seedText)

@@ -13,11 +13,12 @@ import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
 import type { BoundImage } from '../../../src/roots/bind.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import { createIndex, type ImageIndex } from '../../../src/roots/image-index.ts'
+import { type ImageIndex } from '../../../src/roots/image-index.ts'
 import { newName, readRecord, writeRecord } from '../../../src/roots/record.ts'
 import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { oldStorePaths, makeOldImage } from './old-image.ts'
+import { createIndex } from './tree-index.ts'
 
 const folder = join(import.meta.dirname, 'old-layers')
 

@@ -6,12 +6,12 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import { readImageIndex } from '../../../src/roots/image-index.ts'
 import {
   openMachineLayer,
   type MachineLayer,
   type MachineLayerRequest,
 } from '../../../src/roots/machine-layer.ts'
+import { readImageIndex } from './tree-index.ts'
 
 /** Systems that images in tests are made of. */
 export const firstSystem = `/nix/store/${'0'.repeat(32)}-system`

@@ -10,7 +10,6 @@ import { buildNetImage } from '../../../src/image/build.ts'
 import { imageLayout } from '../../../src/image/layout.ts'
 import { readImage } from '../../../src/image/manifest.ts'
 import { toStorePath } from '../../../src/nix/store-path.ts'
-import { readImageIndex } from '../../../src/roots/image-index.ts'
 import { openLayer } from '../../../src/roots/layer.ts'
 import { openPublished, publish } from '../../../src/site/publish/published.ts'
 import { fetchFirmware } from '../../e2e/support/firmware.ts'
@@ -18,6 +17,7 @@ import { cachedPath, inventPath, makeKey, writeCache, type Tree } from '../../su
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 import { assertSameLines, describeTree } from '../../support/trees.ts'
 import { plantAll, type Made } from './support/roots.ts'
+import { readImageIndex } from '../../roots/support/tree-index.ts'
 
 const directory = temporaryDirectory()
 const freshName = freshNames(directory)

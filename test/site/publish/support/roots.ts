@@ -3,9 +3,9 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FileSystem, NewNode, NodeId } from '../../../../src/protocols/nfs/file-system.ts'
-import { createIndex } from '../../../../src/roots/image-index.ts'
 import { openLayer, type Layer } from '../../../../src/roots/layer.ts'
 import { inventPath } from '../../../support/synthetic.ts'
+import { createIndex } from '../../../roots/support/tree-index.ts'
 
 /** Everything that a machine can make. */
 export type Made =
