@@ -36,7 +36,7 @@ export interface DataCopies {
   finish(): void
 }
 
-/** So much is copied while everybody waits. Each file is synced, which takes a while as well. */
+/** The most that is copied while all machines wait. Each file is synced, which takes a while as well. */
 const atOnce = { bytes: 2 ** 20, files: 16 }
 
 /**

@@ -94,7 +94,7 @@ export interface DataFiles {
   close(): void
 }
 
-/** Of each layer: so many of its own files, and as many files of the image. */
+/** The most files of a layer that are open, and the most open files of its image. */
 const maxOpen = 32
 /**
  * If more bytes are to be copied, they are copied in the background. One call of a machine can

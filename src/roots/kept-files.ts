@@ -33,7 +33,7 @@ export const keptSchema = v.object({
 
 export type KeptFiles = v.InferOutput<typeof keptSchema>
 
-/** So many files are named. */
+/** The most files that are named. The others are counted. */
 const mostNamed = 200
 
 /** @param before what was told earlier and is still true */

@@ -14,7 +14,7 @@ export interface LeftFiles {
   stop(): Promise<void>
 }
 
-/** So many are removed at once. */
+/** How many files are removed before the function returns. */
 const atOnce = 64
 
 /** @param gone a name in the folder that nothing else has, for the file that is being removed */

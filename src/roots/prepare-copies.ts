@@ -46,7 +46,7 @@ export function preparedCopy(folder: string, node: NodeId): string {
  * waiting for each step, takes much longer than copying it. Bytes.
  */
 const large = 2 ** 20
-/** So many small copies at a time, so that no other sync has to wait long. */
+/** The most small copies that are synced together: other syncs wait for them. */
 const most = { files: 1000, bytes: 64 * 2 ** 20 }
 
 /**

@@ -29,7 +29,7 @@ interface Waiting {
 }
 
 /**
- * The most signs of a machine that wait. A machine that works has not so many different ones. The
+ * The most signs of a machine that wait. A machine that works has fewer different ones. The
  * oldest is dropped.
  */
 const mostOfMachine = 32

@@ -52,7 +52,7 @@ test('signs of a machine that wait lead to the same life as when they are seen o
   )
 })
 
-test('a machine that says something new without end has only so many signs that wait', () => {
+test('a machine that says something new without end has a limited number of signs that wait', () => {
   const waiting = createWaitingSigns()
   const { life } = bind(newLife(machine), { at: 0, uptime: 0 }, defaultPolicy, {
     byDefault: candidate('a'),

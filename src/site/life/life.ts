@@ -143,11 +143,11 @@ export interface Life {
 }
 
 export interface Policy {
-  /** So many attempts of a trial may fail. */
+  /** How many attempts of a trial may fail until the trial is bad. */
   tries: number
-  /** All attempts of a trial together may take so long until one is up. Milliseconds of uptime. */
+  /** How long all attempts of a trial together may take until one is up. Milliseconds of uptime. */
   deadline: number
-  /** A machine must be up for so long before its generation is good. Milliseconds of uptime. */
+  /** How long a machine must be up until its generation is good. Milliseconds of uptime. */
   settle: number
 }
 

@@ -1,6 +1,6 @@
 /**
  * Answers the requests of machines to publish a system. A machine may ask as often as it likes: only
- * its latest request is answered, and only so often.
+ * its latest request is answered, and only now and then.
  */
 import { rm, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -75,7 +75,7 @@ export interface Publishing {
 
 const requestBytes = Buffer.from(requestName)
 
-/** A machine may publish so many systems at once, and then one each time. */
+/** A machine may publish `burst` systems one after the other, and then one in each interval. */
 const burst = 5
 const intervalMs = 10_000
 

@@ -28,7 +28,7 @@ export type Action =
 export interface Asked {
   /** Milliseconds since 1970. */
   at: number
-  /** The server is to be killed after so many more steps. */
+  /** After how many more steps the server is to be killed. */
   killAfter?: number
   /** The state directory, when the server starts. */
   open?: string

@@ -17,7 +17,7 @@ export interface FleetSettings {
   /** How many updates each machine gets. */
   updates: number
   seed: number
-  /** One in so many rounds of questions makes the server kill itself soon. Undefined: none. */
+  /** One round of questions in this many makes the server kill itself soon. Undefined: none. */
   killOneIn?: number
 }
 

@@ -19,8 +19,8 @@ export type WorkThroughKills = {
   /** The line that the machine prints when the first kill may come. */
   begins: RegExp
   /**
-   * Each server is killed when it has done so many operations, a multiple of 50. So the machine gets
-   * on, however busy this computer is.
+   * After how many operations each server is killed, a multiple of 50. So the machine gets on, however
+   * busy this computer is.
    */
   operationsBetweenKills: number
 }

@@ -511,7 +511,7 @@ test('the server knows whether a system tells that its boot is good', async () =
 })
 
 // Without a limit, each request costs the server the time to make boot files.
-test('a machine that asks 10,000 times gets only its latest request answered, and only so often', async () => {
+test('a machine that asks 10,000 times gets only its latest request answered, and only now and then', async () => {
   mock.timers.enable({ apis: ['setTimeout'] })
   let [time, looks] = [0, 0]
   const world = makeWorld({
