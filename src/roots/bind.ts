@@ -79,7 +79,7 @@ export interface Binding {
 /** A layer was last bound with another identifier, and only one with the same identifier is wanted. */
 export class BoundOtherwise extends Error {}
 
-/** As the parameters of `openLayer`. */
+/** As the options of `openLayer`. */
 export interface BindLimit {
   most: number | undefined
   takenElsewhere: () => number

@@ -14,7 +14,7 @@ import { isFull } from './failure.ts'
 import { findImage } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerImage } from './layer-image.ts'
-import { openLayer, type Layer } from './layer.ts'
+import { openLayer, type Layer, type LayerOptions } from './layer.ts'
 import { UnreadyLayer } from './unready-layer.ts'
 import { useContents } from './present-format.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
@@ -31,7 +31,7 @@ export interface MachineLayer {
   close(): Promise<void>
 }
 
-export interface MachineLayerRequest {
+export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenElsewhere'> {
   state: string
   /** A hardware address, or an IP address. */
   machine: string
@@ -53,10 +53,6 @@ export interface MachineLayerRequest {
    * bound at another boot. The old contents are deleted in the background. Default: never.
    */
   reset?: 'now' | 'at-another-boot' | undefined
-  /** The most bytes that the layer may take on the disk. Default: no limit. */
-  most?: number | undefined
-  /** Bytes that the server has taken for the machine elsewhere, which count as well. Default: none. */
-  takenElsewhere?: (() => number) | undefined
 }
 
 /**
@@ -130,7 +126,7 @@ function openContents(
   binding: Binding,
 ): { record: LayerRecord; layer: Layer } {
   const openBound = (contents: string, how: Binding) =>
-    openLayer(contents, index, most, how, takenElsewhere)
+    openLayer(contents, index, { most, takenElsewhere, binding: how })
   const open = (from: LayerRecord) => {
     const used = useContents(directory, from, index, (contents) => openBound(contents, binding))
     return { record: used.record, layer: used.result }

@@ -30,7 +30,7 @@ function open(limit = most, small = 0) {
   writeFileSync(join(tree, 'large'), Buffer.alloc(most - 4 * megabyte, 'large'))
   for (let count = 0; count < small; count++) writeFileSync(join(tree, `small-${count}`), 'xy')
   const index = createIndex('tree', tree)
-  const again = (other = limit) => openLayer(directory, index, other)
+  const again = (most = limit) => openLayer(directory, index, { most })
   const layer = again()
   const system = layer.fileSystem
   const files = Array.from({ length: small }, (_, count) => find(system, `small-${count}`) ?? 0)
@@ -57,7 +57,10 @@ suite('the limit of a layer', () => {
     const [tree, directory] = [freshName(), freshName()]
     for (const each of [tree, directory]) mkdirSync(each)
     let elsewhere = 0
-    const layer = openLayer(directory, createIndex('tree', tree), most, undefined, () => elsewhere)
+    const layer = openLayer(directory, createIndex('tree', tree), {
+      most,
+      takenElsewhere: () => elsewhere,
+    })
     try {
       const { fileSystem } = layer
       const { total, available } = fileSystem.space()
@@ -103,7 +106,7 @@ suite('the limit of a layer', () => {
       fc.asyncProperty(fc.array(step, { maxLength: 150, size: 'max' }), async (steps) => {
         const directory = freshName()
         mkdirSync(directory)
-        let layer = openLayer(directory, index, 2 ** 30)
+        let layer = openLayer(directory, index, { most: 2 ** 30 })
         const check = () => {
           const { total, free } = layer.fileSystem.space()
           assert.equal(total, 2 ** 30)
@@ -116,7 +119,7 @@ suite('the limit of a layer', () => {
           await layer.fileSystem.stable()
           check()
           await layer.close()
-          layer = openLayer(directory, index, 2 ** 30)
+          layer = openLayer(directory, index, { most: 2 ** 30 })
           check()
         }
         await layer.fileSystem.stable()

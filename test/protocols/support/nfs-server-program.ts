@@ -17,7 +17,7 @@ const [address = '', ports = '', path = '', layer, tree = '', limit] = process.a
 const fileSystem =
   layer === undefined
     ? createMemoryFileSystem()
-    : openLayer(layer, indexWithStore(tree), limit === undefined ? undefined : Number(limit))
+    : openLayer(layer, indexWithStore(tree), limit === undefined ? {} : { most: Number(limit) })
         .fileSystem
 const machine = {
   name: 'any',

@@ -101,7 +101,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
         )
       },
     }
-    const layer = openLayer(directory, index, most, binding)
+    const layer = openLayer(directory, index, { most, binding })
     return { ...layer, close: () => layer.close().finally(() => index.close()) }
   }
 

@@ -12,7 +12,7 @@ export type Made =
   | { file: string | Buffer }
   | { link: string | Buffer }
   | { directory: Record<string, Made> }
-  /** A file of so many zeros. */
+  /** The size of a file of zeros. */
   | { hole: number }
   | { special: Special }
 type Special = 'fifo' | 'socket' | 'character' | 'block'
@@ -23,7 +23,7 @@ export type MadeRoot = Pick<Layer, 'fileSystem' | 'close'>
 export function makeRoot(directory: string, most?: number): MadeRoot {
   const [tree, layer] = [join(directory, 'tree'), join(directory, 'layer')]
   for (const each of [tree, layer]) mkdirSync(each, { recursive: true })
-  return openLayer(layer, createIndex('tree', tree), most)
+  return openLayer(layer, createIndex('tree', tree), { most })
 }
 
 /** Makes the node and the directories above it, or replaces it. */
