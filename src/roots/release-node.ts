@@ -6,32 +6,43 @@ import { isOfStore, isOwn } from './numbers.ts'
 
 /**
  * Takes one name from a node that is not of a store path. A node without a name is gone, with
- * everything in it.
+ * everything in it. Directories can be in each other without limit, so this does not call itself.
  *
  * @returns whether a file that an image brings outside the store paths has lost a name
  */
 export function* releaseNode(
   work: Pick<BindWork, 'database' | 'now'>,
-  node: NodeId,
+  first: NodeId,
 ): Steps<boolean> {
-  yield
+  const pending = [first]
+  let isOutside = false
+  for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+    yield
+    isOutside ||= !isOwn(node)
+    for (const inside of yield* releaseOne(work, node)) pending.push(inside)
+  }
+  return isOutside
+}
+
+/** @returns the nodes in a directory that is gone, which lose their names as well */
+function* releaseOne(work: Pick<BindWork, 'database' | 'now'>, node: NodeId): Steps<NodeId[]> {
   const { database, now } = work
+  const inside: NodeId[] = []
   const ofImage = isOwn(node) ? undefined : now.node(node)
   const row = database.readNode(node) ?? (ofImage && toRow(ofImage))
-  let isOutside = !isOwn(node)
-  if (!row || row.links === 0) return isOutside
+  if (!row || row.links === 0) return inside
   const links = row.kind === 'directory' ? 0 : row.links - 1
   if (links === 0 && row.kind === 'directory') {
     for (const entry of yield* readAll(database.eachEntry('directory = ?', node))) {
       database.deleteEntry(node, entry.name)
       if (entry.node === undefined) yield
       else if (isOfStore(entry.node)) releaseStaying(work, entry.node)
-      else isOutside = (yield* releaseNode(work, entry.node)) || isOutside
+      else inside.push(entry.node)
     }
   }
   if (links === 0 && isOwn(node)) database.deleteNode(node)
   else database.writeNode({ ...row, links, ownData: row.ownData && links > 0 })
-  return isOutside
+  return inside
 }
 
 /** Takes a name from a file of a store path that the machine linked, if the link was not copied. */

@@ -90,6 +90,18 @@ const cases: Record<string, Case> = {
     before: 2,
     after: 1,
   },
+  'in directories that are in each other': {
+    change(system) {
+      let directory = nodeAt(system, 'nix/store/p')
+      system.together(() => {
+        for (let depth = 0; depth < 2 * count; depth++)
+          directory = system.create(directory, Buffer.from('in'), folder)
+      })
+    },
+    look: namesIn('nix/store/p'),
+    before: 2,
+    after: 1,
+  },
 }
 
 interface Prepared {
