@@ -12,8 +12,9 @@ pkgs.writeShellScript "publish-system" ''
   # Systems that only this machine has must stay in its store as long as it may boot them again.
   roots=/nix/var/nix/gcroots/netimage
   asked=$roots/asked
-  # Seconds.
-  first=15 last=300
+  # How often the answer is looked at, five times in a second. Not a time: while the server starts again,
+  # each look at the answer waits for it.
+  first=75 last=1500
 
   toplevel=$(readlink -e "$1")
   if ! mkdir -p $directory || ! test -w $directory; then
@@ -57,11 +58,12 @@ pkgs.writeShellScript "publish-system" ''
     if [ -z "$is_ours" ]; then status=; fi
   }
 
-  # $1: seconds. $2: the status that is not enough.
+  # $1: how often. $2: the status that is not enough.
   wait_for_answer() {
-    local end=$((SECONDS + $1))
+    local looks
     read_answer
-    while [ "$status" = "$2" ] && ((SECONDS < end)); do
+    for ((looks = 1; looks < $1; looks++)); do
+      if [ "$status" != "$2" ]; then break; fi
       sleep 0.2
       read_answer
     done
@@ -87,11 +89,11 @@ pkgs.writeShellScript "publish-system" ''
       exit 1
       ;;
     working)
-      echo "netimage: the server has not finished the boot files of $toplevel after $last seconds. Its log may say why. Run nixos-rebuild again." >&2
+      echo "netimage: the server has not finished the boot files of $toplevel after $((last / 5)) seconds. Its log may say why. Run nixos-rebuild again." >&2
       exit 1
       ;;
     *)
-      echo "netimage: no server of netimage answered within $first seconds, so the machine boots next what it booted before. If another NFS server serves this root, the machine keeps its old kernel until you build a new image." >&2
+      echo "netimage: no server of netimage answered within $((first / 5)) seconds, so the machine boots next what it booted before. If another NFS server serves this root, the machine keeps its old kernel until you build a new image." >&2
       ;;
   esac
 ''

@@ -48,8 +48,12 @@ suite('the boot loader hook', () => {
     hook = readFileSync(world.realPath(path), 'utf8')
   })
 
-  /** Runs the hook, with a server that gives these answers one after the other. */
-  async function run(answers: Omit<Answer, 'id'>[], times = 'first=900 last=900') {
+  /**
+   * Runs the hook, with a server that gives these answers one after the other.
+   *
+   * @param pauses the server answers after so many lines in the file `pauses`
+   */
+  async function run(answers: Omit<Answer, 'id'>[], times = 'first=4500 last=4500', pauses = 0) {
     const root = freshName()
     const place = join(root, 'nix/var/netimage/publish')
     const roots = join(root, 'nix/var/nix/gcroots/netimage')
@@ -59,7 +63,7 @@ suite('the boot loader hook', () => {
     const earlier = formatAnswer({ id: 'earlier', status: 'published', says: ['Earlier.'] })
     writeFileSync(join(place, 'answer'), earlier)
     const script = [
-      ['first=15 last=300', times],
+      ['first=75 last=1500', times],
       ['=/nix/var/netimage', `=${root}/nix/var/netimage`],
       ['=/nix/var/nix', `=${root}/nix/var/nix`],
       ['sync --file-system /nix/store', `sync --file-system ${root}/nix/store`],
@@ -83,6 +87,9 @@ suite('the boot loader hook', () => {
     await waitUntil('the request', () => isOver || existsSync(request))
     const atRequest = { roots: linksIn(roots), answer: statSync(join(place, 'answer')).size }
     const asked = existsSync(request) ? parseRequest(readFileSync(request, 'utf8')) : undefined
+    const paused = () =>
+      readFileSync(join(place, 'pauses'), { encoding: 'utf8', flag: 'a+' }).length
+    if (pauses > 0) await waitUntil('the hook pauses', () => isOver || paused() >= pauses)
     for (const answer of answers) {
       assert.ok(asked?.id !== undefined)
       // In place, as the server writes.
@@ -114,6 +121,16 @@ suite('the boot loader hook', () => {
     assert.deepEqual(kept, ['gone'], 'what may boot next is the same as before')
   })
 
+  test('waits for the answer of a server that starts again meanwhile', async () => {
+    // Each look takes ten minutes, because NFS waits for the server.
+    const slow = `first=4500 last=4500; sleep() {
+      SECONDS=$((SECONDS + 600)); echo >> $directory/pauses; command sleep "$1"
+    }`
+    const published = { status: 'published', says: ['Generation 7.'] } as const
+    const { status, said } = await run([published], slow, 3)
+    assert.deepEqual([status, said], [0, 'netimage: Generation 7.\n'])
+  })
+
   test('fails if the machine has no room to ask', async () => {
     const { status, said, asked } = await run([], 'first=1 last=1; sync() { false; }')
     assert.deepEqual([status, asked], [1, undefined])
@@ -121,13 +138,13 @@ suite('the boot loader hook', () => {
   })
 
   test('warns and succeeds if another server serves the root', async () => {
-    const { status, said } = await run([], 'first=1 last=900')
+    const { status, said } = await run([], 'first=5 last=4500')
     assert.equal(status, 0)
     assert.match(said, /^netimage: no server of netimage answered within 1 seconds/)
   })
 
   test('fails if the server begins and never ends', async () => {
-    const { status, said, roots } = await run([{ status: 'working' }], 'first=900 last=1')
+    const { status, said, roots } = await run([{ status: 'working' }], 'first=4500 last=5')
     assert.equal(status, 1)
     assert.deepEqual(linksIn(roots), [toplevel], 'the server may finish later')
     assert.match(said, /^netimage: the server has not finished the boot files/)
