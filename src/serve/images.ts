@@ -1,12 +1,10 @@
 /** The images that are named to the server: machines boot them if nobody chose anything for them. */
 import { resolve } from 'node:path'
 
-import { NetimageError } from '../errors.ts'
 import { readImage } from '../image/manifest.ts'
-import type { SettledOptions } from '../image/options.ts'
-import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { candidateOf } from '../site/candidate.ts'
 import { addImage } from '../site/images/add-image.ts'
+import { mustBeServable } from '../site/images/servable.ts'
 import type { DefaultImage } from './defaults.ts'
 import type { OpenSystems } from './open-systems.ts'
 import type { ServeRequest } from './request.ts'
@@ -37,22 +35,4 @@ export async function addDefaults(
     }
   }
   return defaults
-}
-
-/**
- * Refuses an image whose root machines would mount in another way than this server serves roots.
- *
- * @param image its name in the error
- * @throws `NetimageError` `bad-option`
- */
-export function mustBeServable(options: SettledOptions, image: string): void {
-  const { version } = parseNfsRoot(options.nfsRoot)
-  if (version === undefined || version.startsWith('3')) return
-  throw new NetimageError(
-    'bad-option',
-    `machines would mount the root of ${image} with NFS version ${version}, but \`netimage serve\` has only version 3`,
-    {
-      hint: 'Build the image with version 3 in its nfsRoot, as in 10.0.0.5:/srv/nixos,v3. Or serve its root with another NFS server: see docs/servers.md.',
-    },
-  )
 }

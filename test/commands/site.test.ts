@@ -148,6 +148,14 @@ suite('netimage site', () => {
     assert.equal(parseObject(run.stdout)['image'], archive)
     assertFailed(await fails('add', archive), 'bad-option')
   })
+
+  test('refuses an image whose root the server cannot serve', async () => {
+    const newer = workspace.path('out/newer')
+    const build = ['build', systems.first.toplevel, '-o', newer, '--nfs-root', '10.0.0.5:/srv,v4.2']
+    const run = await netimage([...build, ...flagsFor(workspace)])
+    assert.equal(run.status, 0, run.stderr)
+    assertFailed(await fails('add', newer), 'bad-option')
+  })
 })
 
 function readIds({ images }: Record<string, unknown>): string[] {

@@ -8,6 +8,7 @@ import { holdImage } from '../../image/image-lock.ts'
 import { imageLayout, manifestName, type ImageLayout } from '../../image/layout.ts'
 import { notAnImage, parseManifest, type ReadImage } from '../../image/manifest.ts'
 import { openRegularFile } from '../../open-safely.ts'
+import { mustBeServable } from './servable.ts'
 
 export interface SourceImage extends ReadImage {
   /** The absolute path, for people. */
@@ -38,6 +39,7 @@ export async function openSourceImage(image: string): Promise<SourceImage> {
         hint: 'Build the image with --format directory.',
       })
     }
+    mustBeServable(read.options, image)
     return {
       ...read,
       directory,
