@@ -1,6 +1,6 @@
 import { Command } from '@commander-js/extra-typings'
 
-import { exitStatus } from '../errors.ts'
+import { exitStatus, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import type { BrokenRow } from '../site/rows.ts'
 import {
@@ -51,14 +51,14 @@ async function status(machine: string | undefined, named: string | undefined): P
     const one = statusOf(life, names.get(found), site?.uptime() ?? 0)
     const generations = life.generations.map(shownGeneration)
     const attempts = life.attempts.map(shownAttempt)
-    const leftFiles = await countLeftFiles(state, found)
+    const left = await countLeftFiles(state, found)
     const lines = [
-      ...summaryOf(one, leftFiles, show),
+      ...summaryOf(one, left, show),
       ...historyOf({ generations, attempts }, one, show),
     ]
     return {
       text: lines.join('\n'),
-      json: { machines: [{ ...one, leftFiles, generations, attempts }] },
+      json: { machines: [{ ...one, ...left, generations, attempts }] },
     }
   } finally {
     site?.close()
@@ -100,12 +100,23 @@ async function showImages(state: string): Promise<ShowImage> {
 }
 
 /** How many files the last change of images left as the machine had them. */
-async function countLeftFiles(state: string, machine: string): Promise<number> {
-  const { listLayers } = await import('../roots/stored-layer.ts')
+interface LeftFiles {
+  leftFiles: number
+  /** Why this is not known. */
+  layerProblem?: string
+}
+
+async function countLeftFiles(state: string, machine: string): Promise<LeftFiles> {
+  const { layerOf } = await import('../roots/stored-layer.ts')
   const { readRecord } = await import('../roots/record.ts')
-  const layer = listLayers(state).find((each) => each.machine === machine && !each.older)
-  const kept = layer && readRecord(layer.directory)?.kept
-  return kept ? kept.files.length + kept.more : 0
+  try {
+    const kept = readRecord(layerOf(state, machine).directory)?.kept
+    return { leftFiles: kept ? kept.files.length + kept.more : 0 }
+  } catch (error) {
+    // The life of the machine can be shown all the same.
+    if (!(error instanceof NetimageError)) throw error
+    return { leftFiles: 0, layerProblem: error.message }
+  }
 }
 
 /** `dc:a6:32:01:02:03  pi1  1 good  up  2 trial`, with a head. */
@@ -134,7 +145,7 @@ function numberAndVerdict({ number, verdict }: ShownGeneration): string {
 
 function summaryOf(
   { machine, name, last, next, why, stateBefore, alarms }: MachineStatus,
-  leftFiles: number,
+  { leftFiles, layerProblem }: LeftFiles,
   show: ShowImage,
 ): string[] {
   const describe = (generation: ShownGeneration) =>
@@ -150,6 +161,7 @@ function summaryOf(
       : [`  state  at its next start, that from before generation ${stateBefore}`]),
     ...alarms.map((alarm) => `  alarm  ${alarm}`),
     ...(leftFiles > 0 ? [`  files  ${left}`] : []),
+    ...(layerProblem === undefined ? [] : [`  files  ${layerProblem}`]),
   ]
 }
 

@@ -116,8 +116,13 @@ function powerOf(
 
 /** nixos-rebuild sets the profile first, and then publishes: a configuration without our hook does not. */
 function unpublishedOf({ profile, generations }: Life, next: Generation | undefined): string[] {
-  const isKnown = generations.some(({ toplevel }) => toplevel === profile)
-  if (profile === undefined || isKnown) return []
+  if (profile === undefined) return []
+  // A machine that first boots an image in a specialisation has this in its profile.
+  const isKnown = generations.some(
+    ({ toplevel, specialisations = [] }) =>
+      toplevel === profile || specialisations.includes(profile),
+  )
+  if (isKnown) return []
   const then = next ? `generation ${next.number}` : 'the image of the server'
   return [
     `its profile is ${profile}, which it has not published, so it boots ${then}: this configuration lacks the hook of netimage's module, or the hook failed`,

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { statusOf } from '../../src/site/status.ts'
-import { minutes, simulate } from './life/support/simulate.ts'
+import { assignAllowed, candidate, minutes, simulate } from './life/support/simulate.ts'
 
 test('a machine that hangs is an alarm when it has had the time to start again by itself', () => {
   const machine = simulate()
@@ -43,6 +43,25 @@ test('a machine that waits for the server is told as such', () => {
   assert.equal(says(), 'waits until the server has prepared its root')
   machine.see({ kind: 'waited' })
   assert.equal(says(), 'has begun to boot')
+})
+
+test('a profile that names a specialisation of a generation is no alarm', () => {
+  const machine = simulate()
+  const specialisation = '/nix/store/a-gaming'
+  machine.apply((life) =>
+    assignAllowed(
+      life,
+      candidate('a', { specialisations: [specialisation] }),
+      machine.now,
+      'person',
+    ),
+  )
+  machine.begin()
+  const alarms = () => statusOf(machine.life, undefined, machine.now.uptime).alarms
+  machine.see({ kind: 'profile', toplevel: specialisation })
+  assert.deepEqual(alarms(), [])
+  machine.see({ kind: 'profile', toplevel: '/nix/store/other' })
+  assert.match(alarms().join(), /its profile is \/nix\/store\/other, which it has not published/)
 })
 
 test('the status tells each reason once, and without colons in a row', () => {
