@@ -3,7 +3,7 @@ import { statSync } from 'node:fs'
 
 import { NetimageError } from '../errors.ts'
 import { generationsBefore, nameBefore, nameLeft } from '../roots/state-snapshots.ts'
-import { snapshotOf } from '../roots/snapshots.ts'
+import { hasSnapshot, snapshotOf } from '../roots/snapshots.ts'
 import { layerOf, type StoredLayer } from '../roots/stored-layer.ts'
 import type { Generation, Life } from '../site/life/life.ts'
 import { triedAfter, wishState } from '../site/life/states.ts'
@@ -18,7 +18,7 @@ export interface FoundState {
 
 /**
  * @param life of the machine, which boots the generation next
- * @throws `NetimageError` `path-not-found` if there is no snapshot of the state
+ * @throws `NetimageError` `path-not-found` if there is no snapshot of the state; `output-exists`
  */
 export function findStateBefore(state: string, life: Life, { number }: Generation): FoundState {
   const layer = layerOf(state, life.machine)
@@ -29,9 +29,23 @@ export function findStateBefore(state: string, life: Life, { number }: Generatio
   }
   const wished = wishState(life, { to: number, before })
   const [snapshot, leftAs] = [nameBefore(before), nameLeft(wished.stateBack.after)]
+  if (hasSnapshot(layer, leftAs)) throw isTaken(layer, leftAs)
   const time = formatTime(statSync(snapshotOf(layer, snapshot)).mtimeMs)
   const says = `when it starts again, its files are those of ${time}, before generation ${before} was first tried; its present files then become the snapshot ${leftAs}`
   return { life: wished, says, json: { snapshot, leftAs } }
+}
+
+/** Its attempts have these numbers a second time, because the database of the site was replaced. */
+function isTaken(layer: StoredLayer, name: string): NetimageError {
+  const { machine } = layer
+  return new NetimageError(
+    'output-exists',
+    `${machine} has a snapshot ${name} already, so its present files could not be kept`,
+    {
+      details: { file: snapshotOf(layer, name) },
+      hint: `Remove the snapshot, and run this again: netimage layers remove ${machine} --snapshot ${name}.`,
+    },
+  )
 }
 
 function noState(

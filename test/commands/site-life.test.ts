@@ -1,7 +1,7 @@
 // The commands that choose what a machine boots.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -158,6 +158,51 @@ suite('netimage site', () => {
     rmSync(join(state, 'images/b'), { recursive: true })
     const good = await netimage(['site', 'good', mac, '2', '--json', ...at])
     assertFailed(good, 'bad-generation', { actual: 2 })
+  })
+
+  test('goes back to no system that needs another image which is gone', async () => {
+    const state = await siteOnTrial()
+    const published = join(state, 'published', mac.replaceAll(':', '-'), 'p')
+    mkdirSync(published, { recursive: true })
+    mkdirSync(join(state, 'images/c'))
+    const site = openSite({ state, at: start, onTold: () => {}, onError: assert.ifError })
+    const own = candidate('b', { toplevel: '/nix/store/own', published: 'p', keptImages: ['c'] })
+    await site.assign(mac, own, start, 'machine')
+    site.close(start)
+    const good = ['site', 'good', mac, '3', '--json', '--state', state]
+    await netimageJson(good)
+    rmSync(join(state, 'images/c'), { recursive: true })
+    const gone = await netimage(good)
+    assertFailed(gone, 'bad-generation', { actual: 3 })
+    assert.match(gone.stdout, /does not have the image c, which it needs, any more/)
+  })
+
+  test('goes back to no state if its present files could not be kept', async () => {
+    const state = await siteOnTrial()
+    const site = openSite({ state, at: start, onTold: () => {}, onError: assert.ifError })
+    await site.beginAttempt(mac, start)
+    site.sign(mac, { kind: 'asks' }, start)
+    site.close(start)
+    const snapshots = join(state, 'layers', mac.replaceAll(':', '-'), 'root/snapshots')
+    // The database of the site was put back from a backup: the attempt has its number a second time.
+    for (const name of ['before-generation-2', 'left-after-attempt-2'])
+      mkdirSync(join(snapshots, name), { recursive: true })
+    const back = ['site', 'rollback', mac, '--with-state', '--json', '--state', state]
+    const left = join(snapshots, 'left-after-attempt-2')
+    assertFailed(await netimage(back), 'output-exists', { file: left })
+    rmSync(left, { recursive: true })
+    assert.partialDeepStrictEqual(await netimageJson(back), { leftAs: 'left-after-attempt-2' })
+  })
+
+  test('shows a machine also if the record of its layer is damaged', async () => {
+    const state = await siteOnTrial()
+    const layer = join(state, 'layers', mac.replaceAll(':', '-'), 'root')
+    mkdirSync(layer, { recursive: true })
+    writeFileSync(join(layer, 'record.json'), '{')
+    const { status, stdout } = await netimage(['site', 'status', mac, '--state', state])
+    assert.equal(status, 0)
+    assert.match(stdout, /^ {2}next {3}generation 2 /m)
+    assert.match(stdout, /^ {2}files {2}.*record\.json is not a valid record of a layer/m)
   })
 
   // A garbage collection locks all images, then reads which ones the machines need, and then removes
