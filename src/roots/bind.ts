@@ -57,6 +57,8 @@ export type KeptImage = Omit<BoundImage, 'toplevel'>
 export interface Binding {
   /** Whether only a layer that was last bound with this identifier may be opened. Default: no. */
   onlySame?: boolean
+  /** Whether only a layer that was last bound to these images may be opened, as it is. Default: no. */
+  isBound?: boolean | undefined
   /**
    * A layer that is bound with this identifier already is left as it is. Undefined: the layer is only
    * bound anew if it was bound to other images.
@@ -76,7 +78,7 @@ export interface Binding {
   indexOf: (image: BoundImage, keptImages: readonly KeptImage[]) => ImageIndex | undefined
 }
 
-/** A layer was last bound with another identifier, and only one with the same identifier is wanted. */
+/** A layer was last bound with another identifier or to other images, and this is not wanted. */
 export class BoundOtherwise extends Error {}
 
 /** As the options of `openLayer`. */
@@ -163,6 +165,7 @@ export function bindLayer(
   // A layer of an earlier version has the store paths of one image.
   const isSame = isSameImage && (!bound || bound.paths === paths)
   if (isSame && bound && (binding.id === undefined || isKnown)) return
+  if (binding.isBound) throw new BoundOtherwise()
   const structure = index.structureOf(outside)
   const known = database.readMeta('structure')
   if (isSameImage && known !== undefined && known !== structure) throw changedImage(directory)

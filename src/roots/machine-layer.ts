@@ -46,6 +46,8 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
    * Default: it is bound anew only if it was bound to other images.
    */
   boot?: string | undefined
+  /** Whether the layer is opened only if it was last bound to these images, and then as it is. Default: no. */
+  isBound?: boolean
   /** Files that say something of one boot, which the machine loses at its next boot. Default: none. */
   bootFiles?: readonly BootFilePath[] | undefined
   /**
@@ -56,7 +58,7 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
 }
 
 /**
- * @throws `NetimageError` `bad-state`, `in-use`
+ * @throws `NetimageError` `bad-state`, `in-use`; `BoundOtherwise` only for `isBound`
  * @throws `UnreadyLayer`: the layer stays locked, and the index must stay open, until it is made ready or
  *   given up. Then the layer can be opened.
  */
@@ -79,7 +81,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       const binding: Binding = {
         ...{ id: request.boot, image: boundImage(request), imageBefore: before?.image },
         keptImages: request.keptImages ?? [],
-        bootFiles: request.bootFiles,
+        ...{ bootFiles: request.bootFiles, isBound: request.isBound },
         indexOf: findImage,
       }
       const reset = before ? request.reset : undefined
@@ -113,7 +115,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       throw error
     }
   } catch (error) {
-    if (error instanceof UnreadyLayer) throw error
+    if (error instanceof UnreadyLayer || error instanceof BoundOtherwise) throw error
     throw layerError(`could not open the layer ${directory}`, directory, error)
   }
 }

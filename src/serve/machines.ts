@@ -7,13 +7,14 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { asNetimageError, type NetimageError } from '../errors.ts'
+import { asNetimageError, explained, type NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from '../protocols/boot-files.ts'
 import { FileSystemError, type FileSystem, type NodeId } from '../protocols/nfs/file-system.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { findNode } from '../roots/find-node.ts'
+import { BoundOtherwise } from '../roots/bind.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
 import { UnpreparedCopies } from '../roots/prepare-copies.ts'
 import { folderOf } from '../roots/stored-layer.ts'
@@ -117,6 +118,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   const failures = new Map<string, { message: string; at: number }>()
   /** The machines that have begun an attempt and whose layers are to be reset when they are opened. */
   const unreset = new Set<string>()
+  /** The boots for which layers could not be bound, because the disk is full. */
+  const unbound = new Map<string, string>()
   let isEnding = false
 
   const nfsMachineOf: MachineOf = (caller, mounts) => {
@@ -144,7 +147,8 @@ export function createMachines(settings: MachinesSettings): Machines {
     // It runs from a root that this server does not know: nobody can say of which generation.
     if (booted?.attempt === undefined) return { name, ...macOf(name), exports: [] }
     if (!isPrepared(name, booted.attempt)) return wait(name)
-    return openRoot(name, booted.system, [booted.unrecorded, String(booted.attempt)])
+    const { attempt, system, unrecorded } = booted
+    return openRoot(name, system, { unrecorded, recorded: String(attempt) })
   }
 
   function hasJustFailed(name: string): boolean {
@@ -209,22 +213,61 @@ export function createMachines(settings: MachinesSettings): Machines {
         throw error
       }
     } catch (error) {
-      if (error instanceof UnreadyLayer) prepare(name, error)
+      if (error instanceof UnreadyLayer) prepare(name, boots, error)
       else fail(name, error)
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return wait(name)
     }
+    const isBound = !unbound.has(name)
     failures.delete(name)
     unreset.delete(name)
     const { name: layer, fileSystem } = root.layer
     const exported: NfsExport = { path: system.rootPath, layer, fileSystem }
     const nfs: NfsMachine = { name, ...macOf(name), exports: [exported] }
     open.set(name, { nfs, root, lastCall: performance.now() })
-    onOpen(name)
+    // Otherwise the notes and the request in it may be of an earlier boot.
+    if (isBound) onOpen(name)
     return nfs
   }
 
-  function prepare(name: string, unready: UnreadyLayer): void {
+  /**
+   * On a full disk a machine gets its root all the same, so that it can remove files. If the layer cannot
+   * be bound for the boot, it stays as it was in the boot before, if that was with the same images. It
+   * then stays so for all of the boot: nothing may change below a machine that runs.
+   */
+  function openForBoot(
+    { unrecorded, recorded }: Boots,
+    request: Omit<Parameters<typeof openMachineLayer>[0], 'boot'>,
+  ): MachineLayer {
+    const { machine } = request
+    const boot = unrecorded ?? recorded
+    const asBound = unbound.get(machine) === boot ? openAsBound(request) : undefined
+    if (asBound) return asBound
+    unbound.delete(machine)
+    try {
+      return openMachineLayer({ ...request, boot })
+    } catch (error) {
+      // If the boot could not be recorded, there is no room for copies either.
+      const isForCopies = unrecorded !== undefined && error instanceof UnpreparedCopies
+      if (!isForCopies && (error instanceof UnreadyLayer || !isForRoom(error))) throw error
+      if (isForCopies) error.giveUp()
+      const layer = openAsBound(request)
+      if (!layer && unrecorded === undefined) throw error
+      if (!layer) return openMachineLayer({ ...request, boot: recorded })
+      if (!isForCopies) tellUnbound(machine, asNetimageError(error))
+      remember(unbound, machine, boot)
+      return layer
+    }
+  }
+
+  function tellUnbound(name: string, error: NetimageError): void {
+    const problem = `${name} boots with its layer as it was in the boot before: ${error.message}`
+    const hint =
+      'Make room on that disk, and restart the machine. Until then, what it changed in the store paths of its images is not undone.'
+    onError(explained(error, problem, {}, hint))
+  }
+
+  function prepare(name: string, { unrecorded, recorded }: Boots, unready: UnreadyLayer): void {
     const stop = new AbortController()
     // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
     if (unready instanceof UnpreparedCopies) preparing.set(name, stop)
@@ -232,7 +275,9 @@ export function createMachines(settings: MachinesSettings): Machines {
     const prepared = unready
       .makeReady(signal)
       .catch((error: unknown) => {
-        if (!signal.aborted) fail(name, error)
+        if (signal.aborted) return
+        if (isForRoom(error)) remember(unbound, name, unrecorded ?? recorded)
+        fail(name, error)
       })
       .finally(() => preparing.delete(name))
     void closes(name, prepared)
@@ -329,26 +374,28 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 }
 
-/** The identifier of a boot that could not be recorded, and that of the last recorded one. */
-type Boots = readonly [unrecorded: string | undefined, recorded: string]
+interface Boots {
+  /** The identifier of a boot that could not be recorded. */
+  unrecorded: string | undefined
+  /** That of the last recorded boot. */
+  recorded: string
+}
 
-/**
- * On a full disk a machine gets its root all the same, so that it can remove files. If the layer cannot
- * be bound for the boot, it stays as it was in the boot before.
- */
-function openForBoot(
-  [unrecorded, recorded]: Boots,
+/** @returns undefined if the layer was last bound to other images, or is to be reset */
+function openAsBound(
   request: Omit<Parameters<typeof openMachineLayer>[0], 'boot'>,
-): MachineLayer {
-  if (unrecorded === undefined) return openMachineLayer({ ...request, boot: recorded })
+): MachineLayer | undefined {
+  if (request.reset) return undefined
   try {
-    return openMachineLayer({ ...request, boot: unrecorded })
+    return openMachineLayer({ ...request, isBound: true })
   } catch (error) {
-    // There is no room for copies either.
-    if (error instanceof UnpreparedCopies) error.giveUp()
-    else if (asNetimageError(error).code !== 'disk-full') throw error
-    return openMachineLayer({ ...request, boot: recorded })
+    if (error instanceof BoundOtherwise) return undefined
+    throw error
   }
+}
+
+function isForRoom(error: unknown): boolean {
+  return asNetimageError(error).code === 'disk-full'
 }
 
 function findInits({ system, layer }: Root): Set<NodeId> {

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { basename } from 'node:path'
-import { suite, test } from 'node:test'
+import { StatementSync, type SQLInputValue, type StatementResultingChanges } from 'node:sqlite'
+import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { findNode } from '../../src/roots/find-node.ts'
@@ -13,10 +14,12 @@ import { listLayers } from '../../src/roots/stored-layer.ts'
 import { verifyStoredLayer } from '../../src/roots/verify.ts'
 import { readGoodNote } from '../../src/serve/boot-notes.ts'
 import { machinesByImage } from '../../src/site/images/users.ts'
+import { candidateOf } from '../../src/site/candidate.ts'
+import { addImage } from '../../src/site/images/add-image.ts'
 import { plant } from '../site/publish/support/roots.ts'
 import { assertError } from '../support/errors.ts'
 import { waitUntil } from '../support/waiting.ts'
-import { callerLeaves, identitiesOf } from './support/identities.ts'
+import { callerAt, callerLeaves, identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf } from './support/machines.ts'
 import { addTo, sayGood } from './support/person.ts'
 import { buildManyTo, buildOtherTo, buildTo } from './support/served-image.ts'
@@ -26,6 +29,23 @@ const maxOpen = 10
 const file = { kind: 'file', mode: 0o644, uid: 0, gid: 0 } as const
 
 const { workspace, image } = await servedWorkspace('machines')
+
+/** As on a full disk, no layer can be bound until this is restored. */
+function fillForBindings() {
+  /* oxlint-disable-next-line typescript/unbound-method -- called with `this` below */
+  const run: (...values: SQLInputValue[]) => StatementResultingChanges = StatementSync.prototype.run
+  const mocked = mock.method(
+    StatementSync.prototype,
+    'run',
+    function (this: StatementSync, ...values: SQLInputValue[]) {
+      if (this.sourceSQL.includes('INTO binding')) {
+        throw Object.assign(new Error('database or disk is full'), { errcode: 13 })
+      }
+      return run.apply(this, values)
+    },
+  )
+  return mocked.mock
+}
 
 suite('the machines of a server', () => {
   async function create(state: string, macs: Record<string, string> = {}) {
@@ -125,6 +145,55 @@ suite('the machines of a server', () => {
     const root = await rootOf(created, many)
     assert.equal(root.fileSystem.lookup(directory, Buffer.from('n1')), undefined)
     assert.deepEqual(created.errors, [])
+  })
+
+  test('boot with their layers as they are if the disk has no room to bind them, and stay so', async () => {
+    await using created = await create('full')
+    const { errors } = created
+    const name = '10.0.0.7'
+    const made = Buffer.from('made')
+    const storePath = (system: FileSystem) => {
+      const store = findNode(system, ['nix', 'store']) ?? assert.fail()
+      const isDirectory = (node: NodeId) => system.attributes(node).kind === 'directory'
+      return [...system.list(store, 0)].find(({ node }) => isDirectory(node))?.node ?? assert.fail()
+    }
+    const has = ({ fileSystem }: { fileSystem: FileSystem }) =>
+      fileSystem.lookup(storePath(fileSystem), made) !== undefined
+    const first = await rootOf(created, name)
+    first.fileSystem.create(storePath(first.fileSystem), made, file)
+    await first.fileSystem.stable()
+
+    await created.boots(name)
+    const full = fillForBindings()
+    assert.ok(has(await rootOf(created, name)))
+    const told = () => errors.map(({ code, message }) => `${code}: ${message}`).join('\n')
+    assert.match(told(), /^disk-full: 10.0.0.7 boots with its layer as it was .* disk is full$/)
+    // There is room again, but the machine runs.
+    full.restore()
+    created.identities.leaves(callerLeaves(name))
+    created.machines.closeUnused(Infinity)
+    await waitUntil('it can be opened', () => {
+      return created.machines.nfsMachineOf({ address: name, transport: 'tcp' }) !== 'busy'
+    })
+    assert.ok(has(await rootOf(created, name)))
+    await created.boots(name)
+    assert.ok(!has(await rootOf(created, name)))
+    assert.equal(errors.length, 1)
+
+    // Not with the root of another generation.
+    const other = workspace.path('other-full')
+    await buildTo(workspace, other, '--nfs-root', '127.0.0.1:/srv/other,v3')
+    const { image: added } = await addImage(workspace.path('full'), other)
+    await created.site.assign(name, await candidateOf(added), Date.now(), 'person')
+    added.release()
+    await created.boots(name)
+    const again = fillForBindings()
+    const asks = () => created.machines.nfsMachineOf(callerAt(name), '/srv/other')
+    await waitUntil('it is told', () => asks() === 'busy' && errors.length > 1)
+    assert.equal(asks(), 'busy')
+    assert.match(told(), /\ndisk-full: could not open the layer .* disk is full$/)
+    again.restore()
+    assert.equal((await rootOf(created, name)).path, '/srv/other')
   })
 
   test('have their layers closed when they are off, and opened again when they come back', async () => {
