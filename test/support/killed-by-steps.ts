@@ -12,7 +12,8 @@ export function killAfter(steps: number): void {
   left = steps
 }
 
-function counted(object: object, name: string): void {
+/** Each call of the method is a step. */
+export function countSteps(object: object, name: string): void {
   const original: unknown = Reflect.get(object, name)
   if (typeof original !== 'function') throw new Error(`there is no ${name}`)
   Reflect.set(object, name, function (this: unknown, ...given: unknown[]): unknown {
@@ -21,7 +22,7 @@ function counted(object: object, name: string): void {
   })
 }
 
-counted(DatabaseSync.prototype, 'exec')
-counted(fs, 'fdatasync')
+countSteps(DatabaseSync.prototype, 'exec')
+countSteps(fs, 'fdatasync')
 syncBuiltinESMExports()
-if (process.send) counted(process, 'send')
+if (process.send) countSteps(process, 'send')

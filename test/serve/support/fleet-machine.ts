@@ -12,9 +12,23 @@ import {
 import { randomOf } from '../../support/random.ts'
 import type { Action, Answer, Asked } from './fleet-server.ts'
 
+/** Machines and their images. */
+export interface Fleet {
+  /** The name of a machine. */
+  machineOf: (index: number) => string
+  usesDhcp: (index: number) => boolean
+  /**
+   * What a machine gets at one of its updates.
+   *
+   * @param blesses whether the system tells that it is up
+   */
+  candidateOf: (index: number, update: number, blesses: boolean) => Candidate
+}
+
 /** What the world is to its machines. */
 export interface World {
   database: SiteDatabase
+  fleet: Fleet
   /** Milliseconds since 1970. */
   now: () => number
   /** How often the server was killed. */
@@ -42,11 +56,10 @@ const behaviours = ['good', 'good', 'crash', 'flaky', 'stops', 'waits', 'other']
 type Behaviour = (typeof behaviours)[number]
 
 interface Update {
-  image: string
+  candidate: Candidate
   behaviour: Behaviour
   /** The last thing that the machine does before it crashes or stops. */
   last: Action
-  blesses: boolean
 }
 
 /** How the last boot of a machine ended. */
@@ -69,18 +82,16 @@ const second = 1000
 const minute = 60 * second
 
 export function* simulateMachine({ world, index, updates, seed }: MachineSettings): Does<void> {
-  const { database, now } = world
-  const machine = `10.0.0.${index + 1}`
-  const usesDhcp = index % 4 > 0
+  const { database, fleet, now } = world
+  const machine = fleet.machineOf(index)
+  const usesDhcp = fleet.usesDhcp(index)
   const random = randomOf(seed * 1000 + index)
   // Kills must not change what the images do.
   const plan = Array.from({ length: updates }, (_, update): Update => {
     const behaviour = behaviours[Math.floor(random() * behaviours.length)] ?? 'good'
-    return {
-      ...{ image: `${index}-${update}`, behaviour },
-      last: random() < 0.5 ? 'initrd' : 'mount',
-      blesses: behaviour === 'other' || random() < 0.5,
-    }
+    const last = random() < 0.5 ? 'initrd' : 'mount'
+    const blesses = behaviour === 'other' || random() < 0.5
+    return { candidate: fleet.candidateOf(index, update, blesses), behaviour, last }
   })
   const answered = new Map<number, string>()
   const booted = new Set<number>()
@@ -105,7 +116,8 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
     }
   }
 
-  function* boot(): Does<Boot> {
+  /** @param between done when the machine has its kernel, but not its root */
+  function* boot(between = () => {}): Does<Boot> {
     // Firmware takes its time. A machine without DHCP is only known by a long pause.
     yield* sleep((usesDhcp ? 10 : 70) * second)
     if (usesDhcp) {
@@ -118,8 +130,8 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
     assert.ok(!booted.has(attempt), `attempt ${attempt} of ${machine} has begun before`)
     const generation = lifeOf().generations.find((each) => each.image === image)
     assert.ok(generation, image)
-    const { behaviour, last, blesses } =
-      plan.find((each) => each.image === image) ?? assert.fail(image)
+    const { behaviour, last, candidate } =
+      plan.find((each) => each.candidate.image === image) ?? assert.fail(image)
     let kills = begun
     const ends = (end: Boot['end']): Boot => {
       // An attempt goes on if the record of what the machine did was lost with the server.
@@ -142,6 +154,7 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
       ['good', 'other'].includes(behaviour) || (behaviour === 'flaky' && generation.failures >= 2)
     for (const action of ['kernel', 'initrd', 'mount'] as const) {
       if (!(yield* does(action))) return ends('killed')
+      if (action === 'kernel') between()
       if (isUp || action !== last) continue
       if (behaviour === 'crash' || behaviour === 'flaky') {
         yield* aBit()
@@ -151,7 +164,7 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
     }
     if (isUp) {
       if (!(yield* does('init'))) return ends('killed')
-      if (blesses) {
+      if (candidate.blesses) {
         const toplevel = behaviour === 'other' ? '/nix/store/other' : generation.toplevel
         const bootId = `${machine} ${attempt}`
         if (!(yield* does({ bootId, toplevel }))) return ends('killed')
@@ -167,22 +180,28 @@ export function* simulateMachine({ world, index, updates, seed }: MachineSetting
     return ends('decided')
   }
 
-  for (const { image, blesses } of plan) {
+  for (const { candidate } of plan) {
     yield* sleep(random() * 5 * minute)
-    const candidate: Candidate = { image, toplevel: `/nix/store/${image}`, blesses }
-    const made = database.change((writer) => {
-      const assigned = assign(writer.of(machine), candidate, { at: now(), uptime: 0 }, 'person')
-      if ('refused' in assigned) return assert.fail(`${image} is refused`)
-      writer.keep(assigned.life)
-      return assigned.generation.number
-    })
-    const isDecided = () => generationOf(lifeOf(), made)?.verdict !== 'trial'
+    let made: number | undefined
+    const give = () => {
+      made ??= database.change((writer) => {
+        const assigned = assign(writer.of(machine), candidate, { at: now(), uptime: 0 }, 'person')
+        if ('refused' in assigned) return assert.fail(`${candidate.image} is refused`)
+        writer.keep(assigned.life)
+        return assigned.generation.number
+      })
+      return made
+    }
+    // The machine is just booting what it had before.
+    if (before) before = yield* boot(give)
+    const number = give()
+    const isDecided = () => generationOf(lifeOf(), number)?.verdict !== 'trial'
     while (!isDecided()) {
       before = yield* boot()
       // A verdict is final once no power cut can take it back.
       if (isDecided()) yield* sleep(2 * minute)
     }
-    assertLists(lifeOf(), made, answered)
+    assertLists(lifeOf(), number, answered)
   }
 }
 

@@ -1,5 +1,5 @@
 // Machines that are updated again and again, with a clock of their own. Their server is a process that
-// kills itself at random steps of its work. With the same settings, each run is the same.
+// kills itself at random steps of its work.
 
 import assert from 'node:assert/strict'
 import { fork, type ChildProcess } from 'node:child_process'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { openSiteDatabase } from '../../../src/site/database.ts'
 import { randomOf } from '../../support/random.ts'
 import { waitFor } from '../../support/waiting.ts'
-import { simulateMachine, type Heard, type Wish, type World } from './fleet-machine.ts'
+import { simulateMachine, type Fleet, type Heard, type Wish, type World } from './fleet-machine.ts'
 import type { Answer, Asked, Told } from './fleet-server.ts'
 
 export interface FleetSettings {
@@ -19,6 +19,15 @@ export interface FleetSettings {
   seed: number
   /** One round of questions in this many makes the server kill itself soon. Undefined: none. */
   killOneIn?: number
+  /** Default: one without protocols and images. With the same settings, each of its runs is the same. */
+  fleet?: Fleet & { start: () => FleetServer }
+}
+
+/** A process. It begins to serve when it is asked the first time. */
+export interface FleetServer {
+  /** @returns the answers that came before the server had done all, or was killed */
+  ask(asked: Asked): Promise<{ answers: Answer[]; wasKilled: boolean }>
+  end(): Promise<void>
 }
 
 const program = join(import.meta.dirname, 'fleet-server.ts')
@@ -27,15 +36,15 @@ const second = 1000
 const tickMs = 30 * second
 
 export async function updateFleet(settings: FleetSettings) {
-  const { state, machines, updates, seed, killOneIn } = settings
+  const { state, machines, updates, seed, killOneIn, fleet = plainFleet } = settings
   const random = randomOf(seed)
   const database = openSiteDatabase(state)
   let [at, kills] = [1_700_000_000_000, 0]
   // The next server loads its program while this one works.
-  let [running, spare] = [fork(program), fork(program)]
+  let [running, spare] = [fleet.start(), fleet.start()]
   let [isOpen, isToDie] = [false, false]
   let askedAt = at
-  const world: World = { database, now: () => at, kills: () => kills }
+  const world: World = { database, fleet, now: () => at, kills: () => kills }
   const lives = Array.from({ length: machines }, (_, index) =>
     simulateMachine({ world, index, updates, seed }),
   )
@@ -51,12 +60,12 @@ export async function updateFleet(settings: FleetSettings) {
       isToDie = true
       asked.killAfter = Math.floor(random() * 25)
     }
-    const { answers, wasKilled } = await askOnce(running, asked)
+    const { answers, wasKilled } = await running.ask(asked)
     const heard = answers.map((answer): [string, Heard] => [answer.machine, { answer, kills }])
     if (wasKilled) {
       assert.ok(isToDie, 'the server has ended')
       kills++
-      ;[running, spare, isOpen, isToDie] = [spare, fork(program), false, false]
+      ;[running, spare, isOpen, isToDie] = [spare, fleet.start(), false, false]
       // The server is off for some seconds, or for minutes.
       at += (random() < 0.5 ? 5 : 5 * 60) * second * (1 + Math.floor(random() * 4))
     }
@@ -89,11 +98,7 @@ export async function updateFleet(settings: FleetSettings) {
       }))
     return { kills, ends }
   } finally {
-    for (const child of [running, spare]) {
-      const exited = once(child, 'exit')
-      child.kill('SIGKILL')
-      await exited
-    }
+    for (const server of [running, spare]) await server.end()
     database.close()
   }
 }
@@ -103,7 +108,26 @@ function first(life: ReturnType<typeof simulateMachine>): Wish {
   return done === true ? assert.fail('a machine wants nothing') : value
 }
 
-/** @returns the answers that came before the server had done all, or was killed */
+const plainFleet = {
+  machineOf: (index: number) => `10.0.0.${index + 1}`,
+  usesDhcp: (index: number) => index % 4 > 0,
+  candidateOf(index: number, update: number, blesses: boolean) {
+    const image = `${index}-${update}`
+    return { image, toplevel: `/nix/store/${image}`, blesses }
+  },
+  start(): FleetServer {
+    const child = fork(program)
+    return { ask: (asked) => askOnce(child, asked), end: () => endProcess(child) }
+  },
+}
+
+export async function endProcess(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGKILL')
+  await exited
+}
+
 async function askOnce(
   child: ChildProcess,
   asked: Asked,

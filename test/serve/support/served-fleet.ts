@@ -1,0 +1,105 @@
+// A fleet that boots from `netimage serve`, by HTTP and NFS. Each machine has an address on the loopback
+// interface.
+
+import assert from 'node:assert/strict'
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { openSiteToRead } from '../../../src/site/database.ts'
+import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
+import { waitFor } from '../../support/waiting.ts'
+import type { MarkedImage } from './fleet-images.ts'
+import type { Answer, Asked } from './fleet-server.ts'
+import type { Fleet } from './fleet-machine.ts'
+import { endProcess, type FleetServer } from './fleet.ts'
+import { freePort } from './free-port.ts'
+import { createServedMachine, type ServedMachine } from './served-machine.ts'
+import type { Steering } from './served-fleet-program.ts'
+
+const program = join(import.meta.dirname, 'served-fleet-program.ts')
+
+/** @param images for each update one whose system tells that it is up, and one that does not */
+export async function createServedFleet(
+  state: string,
+  images: readonly MarkedImage[],
+): Promise<Fleet & { start: () => FleetServer }> {
+  const [tftp, http, nfs] = [await freePort(), await freePort(), await freePort()]
+  const ports = { tftp, http, nfs, portMapper: undefined }
+  const machines = new Map<string, ServedMachine>()
+  let isKilled = false
+
+  function machineAt(address: string): ServedMachine {
+    const known = machines.get(address) ?? createServedMachine(address, ports, () => isKilled)
+    machines.set(address, known)
+    return known
+  }
+
+  /** An attempt is in the database before the machine is answered. */
+  function lastAttemptOf(machine: string) {
+    const site = openSiteToRead(state) ?? assert.fail('there is no site')
+    try {
+      const life = site.lifeOf(machine)
+      const attempt = lastAttempt(life) ?? assert.fail(`${machine} has no attempt`)
+      const generation = generationOf(life, attempt.generation) ?? assert.fail()
+      return { attempt: attempt.number, toplevel: generation.toplevel }
+    } finally {
+      site.close()
+    }
+  }
+
+  async function answer({ machine, action }: Asked['actions'][number]): Promise<Answer> {
+    // Only for what is in its root. The mark tells which system is there.
+    const toplevel = action === 'init' ? lastAttemptOf(machine).toplevel : ''
+    const mark = await machineAt(machine).does(action, toplevel)
+    const { attempt, toplevel: bound } = lastAttemptOf(machine)
+    const image = images.find((each) =>
+      mark === undefined ? each.toplevel === bound : each.mark === mark,
+    )
+    return { machine, attempt, image: image?.image ?? assert.fail(mark) }
+  }
+
+  return {
+    machineOf: (index) => `127.0.1.${index + 1}`,
+    usesDhcp: () => false,
+    candidateOf: (_index, update, blesses) =>
+      images.filter((image) => image.blesses === blesses)[update] ?? assert.fail(),
+    start() {
+      const child = fork(program, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+      const exited = once(child, 'exit').then(() => {
+        isKilled = true
+        return false
+      })
+      const loaded = once(child, 'message')
+
+      /** @returns whether the server still runs */
+      async function steer(steering: Steering): Promise<boolean> {
+        await waitFor('the server is loaded', Promise.race([loaded, exited]))
+        const done = once(child, 'message').then(() => true)
+        child.send(steering, () => {})
+        return await waitFor('the server works', Promise.race([done, exited]))
+      }
+
+      return {
+        async ask({ at, open, killAfter, actions }) {
+          const steering: Steering = { at }
+          if (killAfter !== undefined) steering.killAfter = killAfter
+          if (open !== undefined) {
+            isKilled = false
+            steering.open = { state: open, ports }
+          }
+          if (!(await steer(steering))) return { answers: [], wasKilled: true }
+          const settled = await Promise.allSettled(actions.map(answer))
+          const answers = settled.flatMap((each) =>
+            each.status === 'fulfilled' ? [each.value] : [],
+          )
+          // An answer is only lost if the server was killed.
+          const wasKilled = !(await steer({ at }))
+          const lost = settled.find((each) => each.status === 'rejected')
+          if (lost && !wasKilled) throw lost.reason
+          return { answers, wasKilled }
+        },
+        end: () => endProcess(child),
+      }
+    },
+  }
+}
