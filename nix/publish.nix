@@ -93,6 +93,8 @@ pkgs.writeShellScript "publish-system" ''
       exit 1
       ;;
     *)
+      # Otherwise a server that sees the request later would make this untrue.
+      rm -f $request
       echo "netimage: no server of netimage answered within $((first / 5)) seconds, so the machine boots next what it booted before. If another NFS server serves this root, the machine keeps its old kernel until you build a new image." >&2
       ;;
   esac

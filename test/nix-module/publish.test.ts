@@ -138,8 +138,9 @@ suite('the boot loader hook', () => {
   })
 
   test('warns and succeeds if another server serves the root', async () => {
-    const { status, said } = await run([], 'first=5 last=4500')
+    const { status, said, place } = await run([], 'first=5 last=4500')
     assert.equal(status, 0)
+    assert.deepEqual(readdirSync(place), ['answer'], 'no server takes the request later')
     assert.match(said, /^netimage: no server of netimage answered within 1 seconds/)
   })
 
