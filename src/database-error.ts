@@ -3,7 +3,16 @@
  *
  * https://sqlite.org/rescode.html
  */
-import { errnoOf, messageOf, NetimageError, type NetimageErrorOptions } from './errors.ts'
+import { randomBytes } from 'node:crypto'
+import { closeSync, fsyncSync, openSync, unlinkSync, writeSync } from 'node:fs'
+
+import {
+  errnoOf,
+  messageOf,
+  NetimageError,
+  quotaHint,
+  type NetimageErrorOptions,
+} from './errors.ts'
 
 /** SQLITE_BUSY */
 const busy = 5
@@ -11,6 +20,8 @@ const busy = 5
 const forbidden = new Set([8, 14])
 /** SQLITE_FULL */
 const full = 13
+/** SQLITE_IOERR_WRITE */
+const writeFailed = 778
 /** SQLITE_IOERR_SHMSIZE: there was no room for the index of the log, which lies in a file beside it. */
 const noRoomForIndex = 4874
 /**
@@ -43,6 +54,43 @@ export function isDatabaseBroken(error: unknown): boolean {
   return code !== undefined && broken.has(code)
 }
 
+/** The error of a database whose owner may take no more room on the disk, which is full for them. */
+class QuotaError extends Error {
+  readonly errcode = full
+}
+
+/**
+ * SQLite does not tell a quota that is used up (EDQUOT) from a disk that fails. So this tries to write
+ * beside the database.
+ *
+ * @returns the error, or if a quota is used up, the error of a full disk
+ */
+export function withQuota(error: unknown, file: string): unknown {
+  if (codeOf(error) !== writeFailed || !isQuotaUsedUp(file)) return error
+  return new QuotaError('the quota is used up', { cause: error })
+}
+
+/** More than a file can keep in its inode. */
+const tried = Buffer.alloc(65_536)
+
+function isQuotaUsedUp(file: string): boolean {
+  const scratch = `${file}-try-${randomBytes(6).toString('hex')}`
+  try {
+    const descriptor = openSync(scratch, 'wx', 0o600)
+    try {
+      // First, so that nothing stays if this process is killed.
+      unlinkSync(scratch)
+      writeSync(descriptor, tried)
+      fsyncSync(descriptor)
+    } finally {
+      closeSync(descriptor)
+    }
+    return false
+  } catch (error) {
+    return errnoOf(error) === 'EDQUOT'
+  }
+}
+
 /** An extended code holds the primary code in its lowest byte: SQLITE_BUSY_SNAPSHOT is 517. */
 function primaryCode(error: unknown): number | undefined {
   const code = codeOf(error)
@@ -73,7 +121,7 @@ export function databaseError(
   if (isDatabaseFull(cause)) {
     return new NetimageError('disk-full', `${doing}: the disk is full`, {
       ...{ cause, details },
-      hint: 'Make room on that disk, or name another directory with --state. The database was not changed.',
+      hint: `Make room on that disk, or name another directory with --state. ${quotaHint} The database was not changed.`,
     })
   }
   return new NetimageError('file-system', message, {

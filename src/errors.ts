@@ -5,6 +5,8 @@
  * docs/errors.md explains each one.
  */
 
+import { constants } from 'node:os'
+
 /** The exit status of the process for each kind of failure. */
 export const exitStatus = {
   failed: 1,
@@ -135,6 +137,8 @@ export function explained(
 /** The `errno` name of a system error (`ENOENT`), or undefined for any other value. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined
+  // Node has no name for it: https://docs.libuv.org/en/v1.x/errors.html
+  if ('errno' in error && error.errno === -constants.errno.EDQUOT) return 'EDQUOT'
   return typeof error.code === 'string' ? error.code : undefined
 }
 
@@ -147,6 +151,8 @@ export function asNetimageError(error: unknown): NetimageError {
   if (error instanceof NetimageError) return error
   return new NetimageError('internal', messageOf(error), { cause: error })
 }
+
+export const quotaHint = 'Or raise the quota: quota -v shows it.'
 
 const diskFull = new Set(['ENOSPC', 'EDQUOT'])
 
@@ -175,12 +181,13 @@ export function fileSystemError(
   if (errno === undefined) return error instanceof Error ? error : new Error(String(error))
   const details = { ...pathOf(error), ...options.details }
   if (isDiskFull(error)) {
-    return new NetimageError('disk-full', `${doing}: the disk is full (${errno})`, {
-      cause: error,
-      details,
-      hint:
-        options.hint ??
-        'Make room, or name another directory with -o or --pool. Finished work is kept, and the next run continues from there.',
+    const isQuota = errno === 'EDQUOT'
+    const why = isQuota ? 'the quota of its owner is used up' : 'the disk is full'
+    const hint =
+      options.hint ??
+      'Make room, or name another directory with -o or --pool. Finished work is kept, and the next run continues from there.'
+    return new NetimageError('disk-full', `${doing}: ${why} (${errno})`, {
+      ...{ cause: error, details, hint: isQuota ? `${hint} ${quotaHint}` : hint },
     })
   }
   return new NetimageError('file-system', `${doing}: ${messageOf(error)}`, {

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 
-import { databaseError, isDatabaseFull } from '../database-error.ts'
+import { databaseError, isDatabaseFull, withQuota } from '../database-error.ts'
 import { NetimageError } from '../errors.ts'
 import { openUnchanging } from '../state-database.ts'
 import { newerFormat, writer } from './format.ts'
@@ -115,7 +115,10 @@ function openAny(file: string): DatabaseSync {
 
 function unlessKnown(file: string, error: unknown): unknown {
   if (error instanceof NetimageError) return error
-  return databaseError(`could not open the layer ${file}`, error, { details: { file }, hint })
+  return databaseError(`could not open the layer ${file}`, withQuota(error, file), {
+    details: { file },
+    hint,
+  })
 }
 
 /** @returns undefined if the database is new */

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import type { SQLOutputValue, StatementSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 
-import { isDatabaseBroken } from '../database-error.ts'
+import { isDatabaseBroken, withQuota } from '../database-error.ts'
 import { messageOf } from '../errors.ts'
 import {
   nodeKinds,
@@ -364,7 +364,13 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     writeReply: (number, key, reply) => void statements.writeReply.run(number, key, reply),
     isInTransaction: () => database.isTransaction,
     begin: () => void statements.begin.run(),
-    commit: () => void statements.commit.run(),
+    commit() {
+      try {
+        statements.commit.run()
+      } catch (error) {
+        throw withQuota(error, file)
+      }
+    },
     rollback() {
       // SQLite may have rolled back itself. It does so if the disk is full.
       if (database.isTransaction) statements.rollback.run()

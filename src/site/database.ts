@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 
-import { databaseError, isDatabaseBusy, isDatabaseFull } from '../database-error.ts'
+import { databaseError, isDatabaseBusy, isDatabaseFull, withQuota } from '../database-error.ts'
 import { explained, fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { giveToOwnerOf } from '../roots/owner.ts'
@@ -58,7 +58,7 @@ const hint =
   'Put back a copy of the file from a backup. If you move the file away, all machines begin again with the images of the server as their first generation; they keep their files.'
 
 const fullHint =
-  'Make room on that disk. Until then, nothing of the site can be changed: machines boot only good generations, and their attempts are not recorded.'
+  'Make room on that disk, or raise the quota of the server’s user. Until then, nothing of the site can be changed: machines boot only good generations, and their attempts are not recorded.'
 
 export interface SiteDatabase {
   /** All changes of the action are made, or none. @throws `NetimageError` */
@@ -204,7 +204,8 @@ function explainedReader(file: string, reader: SiteReader): SiteReader {
 function explain<T>(file: string, doing: string, action: () => T): T {
   try {
     return action()
-  } catch (error) {
+  } catch (thrown) {
+    const error = withQuota(thrown, file)
     if (error instanceof NetimageError) throw error
     const problem = `could not ${doing} in ${file}`
     if (isDatabaseBusy(error)) {
