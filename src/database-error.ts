@@ -46,6 +46,13 @@ export function isDatabaseFull(error: unknown): boolean {
   return primaryCode(error) === full || codeOf(error) === noRoomForIndex
 }
 
+/** An error as that of SQLite for a full disk. */
+export function databaseFull(): Error {
+  return Object.assign(new Error('the disk has no room for the index of the log'), {
+    errcode: full,
+  })
+}
+
 /** Whether the file is no database, or has a part that cannot be read as one. */
 export function isDatabaseBroken(error: unknown): boolean {
   // An integer that no JavaScript number can hold. We never write one.

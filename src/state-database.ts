@@ -1,8 +1,10 @@
 /** What the databases of the state directory have in common. Other processes read them meanwhile. */
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, statfsSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 
+import { databaseFull } from './database-error.ts'
 import { NetimageError } from './errors.ts'
 
 /** How long to wait while another process writes. Milliseconds. */
@@ -67,6 +69,27 @@ function checked(database: DatabaseSync): DatabaseSync {
     database.close()
     throw error
   }
+}
+
+/** SQLite gives the index room in pages of this size. */
+const indexPage = 4096
+/** More than the index of a short log takes. For a long log, it takes less than this part of the log. */
+const [indexBytes, partOfLog] = [65_536, 64]
+
+/**
+ * To be called before a database is opened to write to it. SQLite maps the index of the log into memory,
+ * and writes one byte to each of its pages before. If the blocks of the disk are smaller than a page, the
+ * rest of the page has no room then, and on a full disk the kernel ends the process (SIGBUS).
+ * https://www.sqlite.org/walformat.html#the_wal_index_file_format
+ *
+ * @throws an error as that of SQLite for a full disk
+ */
+export function needRoomForIndex(file: string): void {
+  if (!existsSync(file)) return
+  const { bsize, bavail } = statfsSync(dirname(file))
+  if (bsize >= indexPage) return
+  const log = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0
+  if (bavail * bsize < indexBytes + log / partOfLog) throw databaseFull()
 }
 
 /**

@@ -8,7 +8,7 @@ import { DatabaseSync } from 'node:sqlite'
 
 import { errnoOf, NetimageError } from '../errors.ts'
 import { databaseError, isDatabaseBroken } from '../database-error.ts'
-import { openToRead, refuseNewer, writeTimeout } from '../state-database.ts'
+import { needRoomForIndex, openToRead, refuseNewer, writeTimeout } from '../state-database.ts'
 
 /** The format that is written. Files from before formats had numbers have 0. */
 const format = 1
@@ -106,6 +106,7 @@ export function openBootsToRead(state: string): DatabaseSync {
 
 function openDatabase(file: string, readOnly: boolean): DatabaseSync {
   try {
+    if (!readOnly) needRoomForIndex(file)
     refuseNewer(file, format, newerHint)
     if (readOnly) return openToRead(file)
     mkdirSync(dirname(file), { recursive: true })

@@ -11,7 +11,13 @@ import { databaseError, isDatabaseBusy, isDatabaseFull, withQuota } from '../dat
 import { explained, fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { giveToOwnerOf } from '../roots/owner.ts'
-import { openToRead, readWithoutRoom, refuseNewer, writeTimeout } from '../state-database.ts'
+import {
+  needRoomForIndex,
+  openToRead,
+  readWithoutRoom,
+  refuseNewer,
+  writeTimeout,
+} from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import {
   copyOf,
@@ -143,6 +149,7 @@ interface Connection {
 
 function openConnection(state: string, file: string, timeout: number): Connection {
   using unfinished = new DisposableStack()
+  needRoomForIndex(file)
   refuseNewer(file, format, hint)
   makeDirectory(state, 0o700)
   const isNew = !existsSync(file)

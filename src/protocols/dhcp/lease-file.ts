@@ -9,7 +9,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { databaseError, isDatabaseFull } from '../../database-error.ts'
 import { explained, messageOf, NetimageError } from '../../errors.ts'
 import { tryLock, type Lock } from '../../lock.ts'
-import { readWithoutRoom } from '../../state-database.ts'
+import { needRoomForIndex, readWithoutRoom } from '../../state-database.ts'
 
 export interface Lease {
   mac: string
@@ -91,6 +91,7 @@ const fullHint =
  * @throws `NetimageError` `bad-state` if a newer netimage made the file; the file is not changed
  */
 function openDatabase(file: string): DatabaseSync {
+  needRoomForIndex(file)
   const database = new DatabaseSync(file)
   try {
     const found = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
