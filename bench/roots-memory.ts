@@ -76,7 +76,7 @@ const indexes = createImageIndexes()
 let started = performance.now()
 const layers: MachineLayer[] = []
 const describe = ({ id, outside }: RootImage) => ({
-  ...{ id, identity: id, directory: outside, name: 'generation', toplevel: outside },
+  ...{ id, directory: outside, name: 'generation', toplevel: outside },
 })
 for (let machine = 0; machine < Number(count); machine++) {
   const of = (before: number) => images[(machine + generations - before) % generations]

@@ -17,7 +17,7 @@ export async function chooseLayers(
   flags: Flags,
 ): Promise<StoredLayer[]> {
   const { listLayers } = await import('../roots/stored-layer.ts')
-  const { readIdentity } = await import('../roots/root-image.ts')
+  const { readId } = await import('../roots/root-image.ts')
   const { readRecord } = await import('../roots/record.ts')
   const { stateDirectory } = await import('../serve/state.ts')
   const { image } = flags
@@ -26,8 +26,7 @@ export async function chooseLayers(
   process.umask(0o077)
   const state = stateDirectory(flags.state)
   becomeOwner(join(state, 'layers'))
-  const identity =
-    imageDirectory === undefined ? undefined : identityIfImage(() => readIdentity(imageDirectory))
+  const id = imageDirectory === undefined ? undefined : idIfImage(() => readId(imageDirectory))
   const wanted = machine === undefined ? undefined : await findMachine(state, machine)
   const found = listLayers(state)
     .filter((layer) => wanted === undefined || layer.machine === wanted)
@@ -35,12 +34,8 @@ export async function chooseLayers(
       if (image === undefined || layer.older === image) return true
       const known = readRecord(layer.directory)?.image
       if (known === undefined) return false
-      const names = [known.name, known.directory, shortIdentity(known.identity)]
-      return (
-        known.identity === identity ||
-        names.includes(image) ||
-        names.includes(imageDirectory ?? image)
-      )
+      const names = [known.name, known.directory, shortId(known.id)]
+      return known.id === id || names.includes(image) || names.includes(imageDirectory ?? image)
     })
   if (found.length > 0 || (machine === undefined && image === undefined)) return found
   const over = image === undefined ? '' : ` over the image ${image}`
@@ -55,7 +50,7 @@ export async function chooseLayers(
 }
 
 /** Machines run from the image of the site, and the person may name the source of that image. */
-function identityIfImage(read: () => string): string | undefined {
+function idIfImage(read: () => string): string | undefined {
   try {
     return read()
   } catch (error) {
@@ -86,6 +81,6 @@ export async function chooseLayer(machine: string, flags: Flags): Promise<Stored
 }
 
 /** As `list` shows it. */
-export function shortIdentity(identity: string): string {
-  return identity.slice(0, 16)
+export function shortId(id: string): string {
+  return id.slice(0, 16)
 }

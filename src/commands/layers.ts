@@ -7,7 +7,7 @@ import { visible } from '../printable.ts'
 import { plural } from '../progress.ts'
 import type { LayerRecord } from '../roots/record.ts'
 import type { StoredLayer } from '../roots/stored-layer.ts'
-import { chooseLayer, chooseLayers, chooseUsedLayers, shortIdentity } from './choose-layers.ts'
+import { chooseLayer, chooseLayers, chooseUsedLayers, shortId } from './choose-layers.ts'
 import { jsonOption, machineArgument, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { mustKeepOwnSystem } from './keep-own-system.ts'
@@ -204,7 +204,7 @@ function verify() {
 
 interface Described {
   machine: string
-  /** The first digits of the identity of the image that the layer was last bound to. */
+  /** The first digits of the id of the image that the layer was last bound to. */
   image: string
   /** See `StoredLayer`. */
   older?: string
@@ -227,7 +227,7 @@ async function describe(layer: StoredLayer): Promise<Described> {
   const { readRecord } = await import('../roots/record.ts')
   const { machine, directory } = layer
   const record = readRecord(directory)
-  const image = record ? shortIdentity(record.image.identity) : (layer.older ?? '?')
+  const image = record ? shortId(record.image.id) : (layer.older ?? '?')
   const known = { machine, image, ...olderOf(layer), directory, inUse: isInUse(layer) }
   return { ...known, ...measureLayer(layer), ...(record && { record }) }
 }

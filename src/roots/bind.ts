@@ -25,6 +25,7 @@ import {
   writeBoundFiles,
   type BoundFile,
 } from './bound-files.ts'
+import { keptImagesSchema, toDisk, type BoundImage, type KeptImage } from './bound-image.ts'
 import { dataFolder } from './data-files.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
@@ -41,19 +42,6 @@ import { measureFiles } from './usage.ts'
 import { firstNewCookie } from './directories.ts'
 import { countLinks } from './bind-links.ts'
 
-/** The image that a layer is bound to, and where it can be found again. */
-export interface BoundImage {
-  /** Absolute. */
-  directory: string
-  /** Of its root directory. */
-  name: string
-  toplevel: string
-  identity: string
-}
-
-/** A further image whose store paths a layer shows. */
-export type KeptImage = Omit<BoundImage, 'toplevel'>
-
 export interface Binding {
   /** Whether only a layer that was last bound with this identifier may be opened. Default: no. */
   onlySame?: boolean
@@ -63,7 +51,7 @@ export interface Binding {
    * A layer that is bound with this identifier already is left as it is. Undefined: the layer is only
    * bound anew if it was bound to other images.
    */
-  id: string | undefined
+  boot: string | undefined
   image: BoundImage
   /** The further images of the index. */
   keptImages: readonly KeptImage[]
@@ -89,19 +77,17 @@ export interface BindLimit {
 
 /** What the layer is bound to. */
 export interface Bound {
-  id: string
+  /** The identifier of the boot for which it was bound. */
+  boot: string
   image: BoundImage
   keptImages: readonly KeptImage[]
   /** See `storePathsHash`. */
   paths: string
 }
 
+/** On the disk, `id` is the identifier of the boot, and `identity` is the id of the image. */
 const boundNames = ['id', 'directory', 'name', 'toplevel', 'identity', 'paths'] as const
 type BindingName = (typeof boundNames)[number] | 'kept' | 'keptImages'
-
-export const keptImagesSchema = v.array(
-  v.object({ directory: v.string(), name: v.string(), identity: v.string() }),
-)
 
 /** Not in `meta`: if a page with this is damaged, the format of the file must still be known. */
 function readBinding(
@@ -118,17 +104,17 @@ function writeBinding(database: LayerDatabase, name: BindingName, value: string)
 
 /** @returns undefined if the layer does not know its image */
 export function readBound(database: Pick<LayerDatabase, 'select'>): Bound | undefined {
-  const [id, directory, name, toplevel, identity, paths] = boundNames.map((each) =>
+  const [boot, directory, name, toplevel, id, paths] = boundNames.map((each) =>
     readBinding(database, each),
   )
-  if (id === undefined || directory === undefined || name === undefined) return undefined
-  if (toplevel === undefined || identity === undefined || paths === undefined) return undefined
+  if (boot === undefined || directory === undefined || name === undefined) return undefined
+  if (toplevel === undefined || id === undefined || paths === undefined) return undefined
   const parsed = v.safeParse(
     v.pipe(v.string(), v.parseJson(), keptImagesSchema),
     readBinding(database, 'keptImages'),
   )
   const keptImages = parsed.success ? parsed.output : []
-  return { id, image: { directory, name, toplevel, identity }, keptImages, paths }
+  return { boot, image: { directory, name, toplevel, id }, keptImages, paths }
 }
 
 /**
@@ -157,14 +143,14 @@ export function bindLayer(
 ): void {
   const bound = readBound(database)
   const isKnown =
-    bound !== undefined && binding.id !== undefined && isSameBoot(bound.id, binding.id)
+    bound !== undefined && binding.boot !== undefined && isSameBoot(bound.boot, binding.boot)
   if (binding.onlySame && !isKnown) throw new BoundOtherwise()
   const paths = storePathsHash(index)
   const { image: imageBefore } = bound ?? { image: binding.imageBefore }
-  const isSameImage = imageBefore?.identity === index.identity
+  const isSameImage = imageBefore?.id === index.id
   // A layer of an earlier version has the store paths of one image.
   const isSame = isSameImage && (!bound || bound.paths === paths)
-  if (isSame && bound && (binding.id === undefined || isKnown)) return
+  if (isSame && bound && (binding.boot === undefined || isKnown)) return
   if (binding.isBound) throw new BoundOtherwise()
   const structure = index.structureOf(outside)
   const known = database.readMeta('structure')
@@ -211,7 +197,7 @@ function* bindInSteps(
     const work: BindWork = { database, now, before: before.image, data, given, kept }
     const isPathsChanged = !isSame
     // A machine may run since before the update of netimage.
-    const runs = isSame && binding.id === undefined
+    const runs = isSame && binding.boot === undefined
     const undone = runs ? nothing : yield* undoStore({ ...work, index, isPathsChanged })
     if (!bound && isSameImage) {
       yield* writeBoundFiles(database, yield* boundFilesOf(index, numbering))
@@ -232,10 +218,10 @@ function* bindInSteps(
     if (!isSameImage || undone.outside || isCut) yield* countLinks({ ...work, index })
     else if (undone.store || isPathsChanged) yield* countLinks({ ...work, index, onlyStore: true })
     given.write()
-    const id = binding.id ?? bound?.id ?? randomUUID()
-    const values = { id, ...binding.image, paths }
+    const id = binding.boot ?? bound?.boot ?? randomUUID()
+    const values = { ...toDisk(binding.image), id, paths }
     for (const name of boundNames) writeBinding(database, name, values[name])
-    writeBinding(database, 'keptImages', JSON.stringify(binding.keptImages))
+    writeBinding(database, 'keptImages', JSON.stringify(binding.keptImages.map(toDisk)))
     const missing = data.missing()
     if (missing.length > 0) throw new UnpreparedCopies(dataFolder(directory), missing)
     data.finish()

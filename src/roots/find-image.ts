@@ -1,10 +1,10 @@
 /** Finds the images that a layer was bound to. */
 import { errnoOf, explained, NetimageError } from '../errors.ts'
 import { imageLayout } from '../image/layout.ts'
-import type { BoundImage, KeptImage } from './bind.ts'
+import type { BoundImage, KeptImage } from './bound-image.ts'
 import { repairHint } from './image-damage.ts'
 import { createImageIndexes, type ImageIndex } from './image-index.ts'
-import { readIdentity, readRootImage, type RootImage } from './root-image.ts'
+import { readId, readRootImage, type RootImage } from './root-image.ts'
 
 /**
  * @returns the index, which the caller closes; undefined if the image is not there any more, or is
@@ -16,8 +16,8 @@ export function findImage(
   image: BoundImage,
   keptImages: readonly KeptImage[] = [],
 ): ImageIndex | undefined {
-  const found = ifFound(() => readIdentity(image.directory))
-  return found === image.identity ? openImages(image, keptImages) : undefined
+  const found = ifFound(() => readId(image.directory))
+  return found === image.id ? openImages(image, keptImages) : undefined
 }
 
 /**
@@ -32,7 +32,7 @@ export function openImages(
   const kept: RootImage[] = []
   for (const other of keptImages) {
     const found = ifFound(() => readRootImage(other.directory, rootOf(other)))
-    if (found?.id === other.identity) kept.push(found)
+    if (found?.id === other.id) kept.push(found)
   }
   const root = readRootImage(directory, rootOf({ directory, name }))
   try {

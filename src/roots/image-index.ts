@@ -32,8 +32,8 @@ export type Part = number
 export const outside: Part = -1
 
 export interface ImageIndex {
-  /** The identifier of the image whose files outside the store paths are in the index. */
-  identity: string
+  /** The id of the image whose files outside the store paths are in the index. */
+  id: string
   /** In the order of the bytes of their names. */
   storePaths: readonly ImageStorePath[]
   /** See `RootImage`. */
@@ -263,7 +263,7 @@ function uniteParts(
   }
 
   return {
-    identity: bound.id,
+    id: bound.id,
     digests: bound.digests,
     storePaths,
     store,

@@ -8,7 +8,8 @@ import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { tidy } from '../tidy.ts'
 import type { BootFilePath } from './bind-boot-files.ts'
-import { BoundOtherwise, type Binding, type BoundImage, type KeptImage } from './bind.ts'
+import { BoundOtherwise, type Binding } from './bind.ts'
+import type { BoundImage, KeptImage } from './bound-image.ts'
 import { OlderFormat } from './database-file.ts'
 import { isFull } from './failure.ts'
 import { findImage } from './find-image.ts'
@@ -36,7 +37,7 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
   /** A hardware address, or an IP address. */
   machine: string
   /** The image whose files outside the store paths the machine sees. */
-  image: Omit<BoundImage, 'identity'>
+  image: Omit<BoundImage, 'id'>
   /** Further images whose store paths the machine sees. Default: none. */
   keptImages?: readonly KeptImage[] | undefined
   /** The index of all these images. */
@@ -72,14 +73,14 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     const lock = tryLock(stored.lock, 'exclusive')
     if (!lock) throw inUse(stored)
     try {
-      adoptOlder(state, stored, index.identity)
+      adoptOlder(state, stored, index.id)
       makeDirectory(directory)
       const before = readRecord(directory)
       const found = before ?? firstRecord(request)
       makeDirectory(join(directory, found.name))
       if (!before) keepRecord(directory, found, state)
       const binding: Binding = {
-        ...{ id: request.boot, image: boundImage(request), imageBefore: before?.image },
+        ...{ boot: request.boot, image: boundImage(request), imageBefore: before?.image },
         keptImages: request.keptImages ?? [],
         ...{ bootFiles: request.bootFiles, isBound: request.isBound },
         indexOf: findImage,
@@ -177,7 +178,7 @@ function firstRecord(request: MachineLayerRequest): LayerRecord {
 
 function boundImage({ image, index }: MachineLayerRequest): BoundImage {
   const { directory, name, toplevel } = image
-  return { directory, name, toplevel, identity: index.identity }
+  return { directory, name, toplevel, id: index.id }
 }
 
 /** Syncs `directory` and those above up to `top`, so that their names outlast a loss of power. */

@@ -75,7 +75,7 @@ function migrateBeside(directory: string, record: LayerRecord, index?: ImageInde
   // The image as it was built comes first, because the store paths are in its root tree.
   const found = findImage(image)
   if (found) stack.defer(() => found.close())
-  const own = found ?? (index?.identity === image.identity ? index : undefined)
+  const own = found ?? (index?.id === image.id ? index : undefined)
   if (!own) throw imageMissing(record)
   const migrated = { ...record, name: newName() }
   const [before, contents] = [join(directory, record.name), join(directory, migrated.name)]
@@ -87,12 +87,12 @@ function migrateBeside(directory: string, record: LayerRecord, index?: ImageInde
 }
 
 function imageMissing({ machine, image }: LayerRecord): NetimageError {
-  const { directory, identity } = image
+  const { directory, id } = image
   return new NetimageError(
     'bad-state',
     `an older netimage made the files of ${machine} over the image ${directory}, which is not there any more`,
     {
-      details: { file: directory, expected: identity },
+      details: { file: directory, expected: id },
       hint: 'Put that image back, and try again. Nothing is lost. Or, if the machine does not boot, remove what it wrote: netimage layers reset.',
     },
   )

@@ -7,31 +7,23 @@ import * as v from 'valibot'
 import { errnoOf, fileSystemError, isDiskFull, messageOf, NetimageError } from '../errors.ts'
 import { openRegularFile } from '../open-safely.ts'
 import { newerFormat, writer } from './format.ts'
-import { keptImagesSchema } from './bind.ts'
+import { boundImageSchema, keptImagesSchema, toDisk } from './bound-image.ts'
 import { keptSchema } from './kept-files.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { syncDirectory } from '../sync-directory.ts'
 
 const format = 1
 
-const imageSchema = v.object({
-  /** Absolute. */
-  directory: v.string(),
-  name: v.string(),
-  toplevel: v.string(),
-  identity: v.string(),
-})
-
 const recordSchema = v.object({
   /** Random; a reset makes another. It names the folder of the contents and is part of handles. */
   name: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/)),
   machine: v.string(),
-  image: imageSchema,
+  image: boundImageSchema,
   /**
    * The image that the layer was bound to before it was ever bound to another one. Snapshots that do
    * not name their image were taken before that. Absent: `image`.
    */
-  firstImage: v.optional(imageSchema),
+  firstImage: v.optional(boundImageSchema),
   /** Further images whose store paths the machine sees. */
   keptImages: v.optional(keptImagesSchema),
   /** What stayed at the last change of images although the image brought something else. */
@@ -112,8 +104,14 @@ function broken(file: string, cause: unknown): NetimageError {
  */
 export function writeRecord(directory: string, record: LayerRecord): void {
   const before = readDocument(directory)
-  const image = { ...before?.image, ...record.image }
-  const document = { ...before, ...record, image, format, writtenBy: writer }
+  const document = {
+    ...before,
+    ...record,
+    image: { ...before?.image, ...toDisk(record.image) },
+    ...(record.firstImage && { firstImage: toDisk(record.firstImage) }),
+    ...(record.keptImages && { keptImages: record.keptImages.map(toDisk) }),
+    ...{ format, writtenBy: writer },
+  }
   // Nobody can know this name and put a link there. If this process is killed, the file is swept.
   const scratch = join(directory, `.new-record-${randomBytes(6).toString('hex')}`)
   const text = `${JSON.stringify(document, undefined, 2)}\n`

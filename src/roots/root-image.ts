@@ -69,8 +69,8 @@ export function digestsOf(files: readonly TreeFile[]): Map<string, string> {
   return new Map(files.flatMap((file) => (file.type === 'file' ? [[file.path, file.sha256]] : [])))
 }
 
-/** The identifier of the image that `readRootImage` would read. */
-export function readIdentity(image: string): string {
+/** The id of the image that `readRootImage` would read. */
+export function readId(image: string): string {
   try {
     return hash('sha256', readFileSync(join(image, manifestName)))
   } catch (error) {

@@ -41,8 +41,8 @@ export function listNames(layer: StoredLayer): string[] {
 
 export type SnapshotImages = Required<Pick<LayerRecord, 'image' | 'keptImages' | 'kept'>>
 
-/** What contents were last bound to, and the identifier of the binding, if they have one. */
-type BoundContents = SnapshotImages & { id?: string }
+/** What contents were last bound to, and the identifier of the boot, if they have one. */
+type BoundContents = SnapshotImages & { boot?: string }
 
 /**
  * The images that the snapshots of the layer need, if somebody restores them. Those that are damaged
@@ -72,8 +72,8 @@ function readBoundOf(contents: string, record: LayerRecord): BoundContents | und
       const [table] = asked.select("SELECT 1 FROM sqlite_schema WHERE name = 'binding'")
       const bound = table && readBound(asked)
       if (!bound) return boundEarlier(record)
-      const { id, image, keptImages } = bound
-      return { id, image, keptImages: [...keptImages], kept: readKept(asked) }
+      const { boot, image, keptImages } = bound
+      return { boot, image, keptImages: [...keptImages], kept: readKept(asked) }
     } finally {
       database.close()
     }
@@ -136,16 +136,16 @@ export async function copyToSnapshot(
 
 /**
  * @param layer whose lock the caller holds
- * @returns the identifier with which the current contents were last bound (see `Binding`), if they have
- *   one; undefined if there are no contents
+ * @returns the identifier of the boot for which the current contents were last bound, if they have one;
+ *   undefined if there are no contents
  */
-export function lastBindingOf(layer: StoredLayer): { id?: string } | undefined {
+export function lastBindingOf(layer: StoredLayer): { boot?: string } | undefined {
   const record = needRecord(layer)
   const contents = join(layer.directory, record.name)
   if (!existsSync(databaseFile(contents))) return undefined
   emptyLog(contents)
-  const id = readBoundOf(contents, record)?.id
-  return id === undefined ? {} : { id }
+  const boot = readBoundOf(contents, record)?.boot
+  return boot === undefined ? {} : { boot }
 }
 
 /**

@@ -68,7 +68,7 @@ export async function keepStateBefore(
     const last = lastBindingOf(layer)
     if (!last) return 'not needed'
     // Without an attempt, the layer was last opened before the site had one of this machine.
-    if (last.id !== undefined && attemptOf(last.id) >= attempt) return 'not needed'
+    if (last.boot !== undefined && attemptOf(last.boot) >= attempt) return 'not needed'
     const floor = openFloor(layer.directory)
     const isTaken = await copyToSnapshot(layer, name, { mustClone: true, floor, signal })
     return isTaken ? 'taken' : 'cannot clone'

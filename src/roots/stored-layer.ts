@@ -1,7 +1,7 @@
 /**
  * Where the layers of a state directory are. A machine has one layer, `layers/<machine>/root`.
  * Earlier versions made one for each build of an image, `layers/<machine>/<first digits of the
- * image's identity>`. The first opening makes one of these the machine's layer; the others stay until
+ * image's id>`. The first opening makes one of these the machine's layer; the others stay until
  * a person removes them.
  */
 import { renameSync } from 'node:fs'
@@ -16,7 +16,7 @@ import { readRecord } from './record.ts'
 /** A layer on the disk, in use or not. */
 export interface StoredLayer {
   machine: string
-  /** Of a layer of an earlier version: the first digits of its image's identity. */
+  /** Of a layer of an earlier version: the first digits of its image's id. */
   older?: string
   directory: string
   lock: string
@@ -63,13 +63,13 @@ function storedLayer(state: string, folder: string, name: string): StoredLayer {
  * this image, or the one that was used last. This is one rename.
  *
  * @param layer of the machine, whose lock the caller holds
- * @param identity of the image that the machine is to have
+ * @param id of the image that the machine is to have
  * @throws `NetimageError` `in-use`, `bad-state`
  */
-export function adoptOlder(state: string, layer: StoredLayer, identity: string): void {
+export function adoptOlder(state: string, layer: StoredLayer, id: string): void {
   const layers = layersOf(state, layer.machine)
   if (layers.some(({ older }) => !older)) return
-  const chosen = layers.find(({ older }) => older === identity.slice(0, 16)) ?? usedLast(layers)
+  const chosen = layers.find(({ older }) => older === id.slice(0, 16)) ?? usedLast(layers)
   if (!chosen) return
   // A record that cannot be read is reported before anything is moved.
   readRecord(chosen.directory)

@@ -6,7 +6,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { readBound, type Bound, type KeptImage } from './bind.ts'
+import { readBound, type Bound } from './bind.ts'
+import type { KeptImage } from './bound-image.ts'
 import { storePathsHash } from './bound-files.ts'
 import { dataFolder, dataName } from './data-files.ts'
 import {
@@ -26,7 +27,7 @@ import type { AnyNode } from './nodes.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
-import { readIdentity } from './root-image.ts'
+import { readId } from './root-image.ts'
 import { useContents } from './present-format.ts'
 import { withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
@@ -56,14 +57,14 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     if (!record) return { nodes: 0, problems: [] }
     const bound = boundIn(join(layer.directory, record.name))
     const image = bound?.image ?? record.image
-    const { directory, identity } = image
-    const actual = readIdentity(directory)
-    if (actual !== identity) {
+    const { directory, id } = image
+    const actual = readId(directory)
+    if (actual !== id) {
       throw new NetimageError(
         'bad-state',
         `the image in ${directory} is not the one that the layer of ${layer.machine} was made over`,
         {
-          details: { file: directory, expected: identity, actual },
+          details: { file: directory, expected: id, actual },
           hint: 'Put that image back, or remove the layer: netimage layers remove.',
         },
       )

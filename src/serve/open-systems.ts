@@ -8,7 +8,7 @@ import { asNetimageError, fileSystemError, NetimageError } from '../errors.ts'
 import type { Manifest } from '../image/manifest.ts'
 import { parseNfsRoot } from '../nixos/nfs-root.ts'
 import { createImageIndexes, type ImageIndex } from '../roots/image-index.ts'
-import type { KeptImage } from '../roots/bind.ts'
+import type { KeptImage } from '../roots/bound-image.ts'
 import { isPassing } from '../roots/failure.ts'
 import { openSiteImage, type SiteImage } from '../site/images/site-image.ts'
 import type { PublishImage } from '../site/publish/boot-tree.ts'
@@ -122,7 +122,7 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
   ): Pick<OpenSystem, 'keptImages' | 'publishImage' | 'openIndex'> {
     return {
       keptImages: kept.map((each) => ({
-        ...{ directory: each.directory, name: each.options.rootDirectoryName, identity: each.id },
+        ...{ directory: each.directory, name: each.options.rootDirectoryName, id: each.id },
       })),
       publishImage: {
         ...{ id: image.id, manifest: image.manifest, bootTree: image.bootTree },
@@ -216,7 +216,7 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
       const needed = new Set([...opening].flat())
       for (const { image, keptImages = [] } of used) {
         needed.add(image.id)
-        for (const { identity } of keptImages) needed.add(identity)
+        for (const { id } of keptImages) needed.add(id)
       }
       for (const [id, { image }] of held) {
         if (needed.has(id)) continue

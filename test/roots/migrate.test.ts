@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { ImageTable } from '../../src/roots/image-table.ts'
 import { removeTree } from '../../src/remove-tree.ts'
-import { readIdentity } from '../../src/roots/root-image.ts'
+import { readId } from '../../src/roots/root-image.ts'
 import { openMachineLayer } from '../../src/roots/machine-layer.ts'
 import { needRecord } from '../../src/roots/store.ts'
 import { layerOf } from '../../src/roots/stored-layer.ts'
@@ -112,8 +112,8 @@ suite('a layer of format 1', () => {
     async function updated() {
       const [state, first, second] = [freshName(), freshName(), makeImage(freshName(), otherSystem)]
       writeManifest(first, firstSystem)
-      const identity = readIdentity(first)
-      const image = { directory: first, name: 'pi', toplevel: firstSystem, identity }
+      const id = readId(first)
+      const image = { directory: first, name: 'pi', toplevel: firstSystem, id }
       const tree = join(first, 'net-image/pi')
       const { directory } = writeOldLayer('random-1', { state, tree }, image)
       const older = basename(directory)

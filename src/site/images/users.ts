@@ -51,6 +51,6 @@ function imagesOfLayer(layer: StoredLayer): string[] {
   // The server was killed while it made the layer: nothing was written yet.
   if (!record) return []
   return [record, ...imagesOfSnapshots(layer, record)].flatMap(({ image, keptImages = [] }) =>
-    [image, ...keptImages].map(({ identity }) => identity),
+    [image, ...keptImages].map(({ id }) => id),
   )
 }

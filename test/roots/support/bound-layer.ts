@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import { readBound, type Binding, type BoundImage } from '../../../src/roots/bind.ts'
+import { readBound, type Binding } from '../../../src/roots/bind.ts'
+import type { BoundImage } from '../../../src/roots/bound-image.ts'
 import { openLayerDatabase } from '../../../src/roots/database.ts'
 import {
   createImageIndexes,
@@ -72,7 +73,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
   const directory = join(top, 'layer')
   mkdirSync(directory, { recursive: true })
   const placeOf = (image: RootImage): BoundImage => ({
-    ...{ directory: image.outside, name: 'root', toplevel: '/nix/store/x', identity: image.id },
+    ...{ directory: image.outside, name: 'root', toplevel: '/nix/store/x', id: image.id },
   })
   let bindings = 0
 
@@ -84,14 +85,14 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
   ): Layer {
     const index = indexes.open(image, kept)
     const binding: Binding = {
-      id: id ?? `boot ${bindings++}`,
+      boot: id ?? `boot ${bindings++}`,
       image: placeOf(image),
       imageBefore: undefined,
       bootFiles: [bootFile],
       keptImages: kept.map(placeOf),
       indexOf(before, keptImages) {
-        const known = images.get(before.identity)
-        const others = keptImages.map(({ identity }) => images.get(identity))
+        const known = images.get(before.id)
+        const others = keptImages.map(({ id }) => images.get(id))
         return (
           known &&
           indexes.open(
@@ -113,7 +114,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       const database = openLayerDatabase(directory)
       const bound = readBound(database)
       database.close()
-      return bound?.image.identity === id
+      return bound?.image.id === id
     },
     lose: ({ id }) => void images.delete(id),
     indexOf: (image, kept = []) => indexes.open(image, kept),

@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import * as v from 'valibot'
-import type { BoundImage } from '../../../src/roots/bind.ts'
+import type { BoundImage } from '../../../src/roots/bound-image.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { type ImageIndex } from '../../../src/roots/image-index.ts'
 import { newName, readRecord, writeRecord } from '../../../src/roots/record.ts'
@@ -55,8 +55,8 @@ function readOldLayer(name: string): Shown {
 }
 
 export const oldMachine = '10.0.0.7'
-const identity = 'image'.padEnd(16, '0').replaceAll(/[^0-9a-f]/g, '0')
-const image = { directory: '/image', name: 'pi', toplevel: '/nix/store/system', identity }
+const id = 'image'.padEnd(16, '0').replaceAll(/[^0-9a-f]/g, '0')
+const image = { directory: '/image', name: 'pi', toplevel: '/nix/store/system', id }
 
 /** What `openMachineLayer` needs to open the layer. */
 export function oldRequest(state: string, index: ImageIndex) {
@@ -64,7 +64,7 @@ export function oldRequest(state: string, index: ImageIndex) {
 }
 
 export function oldIndex(tree: string): ImageIndex {
-  return createIndex(identity, tree, { storePaths: oldStorePaths })
+  return createIndex(id, tree, { storePaths: oldStorePaths })
 }
 
 export interface OldLayer {
@@ -86,7 +86,7 @@ export function writeOldLayer(
 ): OldLayer {
   process.umask(0o022)
   makeOldImage(tree)
-  const directory = join(state, 'layers', oldMachine, identity)
+  const directory = join(state, 'layers', oldMachine, id)
   const record = { name: newName(), machine: oldMachine, created: 1, lastUsed: 1 }
   writeContents(name, join(directory, record.name))
   writeRecord(directory, { ...record, image: over })

@@ -20,8 +20,8 @@ test('images of snapshots are in use, also after the machine has others', async 
   const images = [0, 1, 2, 3].map((digit) => {
     const directory = makeImage(freshName(), system(digit))
     const rootImage = readRootImage(directory, `${directory}/net-image/pi`)
-    const { id: identity } = rootImage
-    return { rootImage, known: { directory, name: 'pi', toplevel: system(digit), identity } }
+    const { id } = rootImage
+    return { rootImage, known: { directory, name: 'pi', toplevel: system(digit), id } }
   })
   const boot = async (bound: number, ...kept: number[]) => {
     const [image, ...others] = [bound, ...kept].map((number) => images[number] ?? assert.fail())
@@ -37,7 +37,7 @@ test('images of snapshots are in use, also after the machine has others', async 
   }
   const used = () => {
     const machines = machinesByImage(state, assert.fail)
-    return images.map(({ known }) => machines.get(known.identity)?.join() === machine)
+    return images.map(({ known }) => machines.get(known.id)?.join() === machine)
   }
   const layer = layerOf(state, machine)
 
