@@ -21,7 +21,10 @@ import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { connectNfs, readAfter, wide } from '../protocols/support/nfs-client.ts'
+import { plant } from '../site/publish/support/roots.ts'
 import { freePort } from './support/free-port.ts'
+import { identitiesOf } from './support/identities.ts'
+import { openMachines, rootOf } from './support/machines.ts'
 import { buildOtherTo, buildServedImage, servedFile } from './support/served-image.ts'
 import { servedWorkspace } from './support/served-workspace.ts'
 
@@ -306,6 +309,25 @@ suite('netimage serve', () => {
     await curl(`${url}/boot.ipxe`)
     await waitUntil('it is a machine', async () => (await known()).includes('127.0.0.1'))
     await stop(server)
+  })
+
+  test('tells of a profile that changed shortly before the server was killed', async () => {
+    const kept = workspace.path('profile')
+    const own = '/nix/store/00000000000000000000000000000000-nixos-system-own'
+    {
+      // Nothing of this server reads what the machine writes.
+      await using opened = await openMachines(kept, [image], identitiesOf())
+      const { fileSystem } = await rootOf(opened, '127.0.0.1')
+      plant(fileSystem, '/nix/var/nix/profiles/system', { link: own })
+      await fileSystem.stable()
+    }
+    const status = async () =>
+      (await netimage(['site', 'status', '--state', kept, '127.0.0.1'])).stdout
+    assert.doesNotMatch(await status(), /profile/)
+    const server = await start('--allow', 'any', '--state', kept)
+    await runProgram(findProgram('nfs-ls'), [nfsUrl(server.ports)])
+    await stop(server)
+    assert.ok((await status()).includes(`its profile is ${own}, which it has not published`))
   })
 
   test('names the right path if a machine mounts another one', async () => {
