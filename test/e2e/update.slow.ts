@@ -83,7 +83,7 @@ suite('a site with a PC', { concurrency: 1 }, () => {
     const [first, update] = [site.imageOf('first'), site.imageOf('update')]
     assert.notEqual(kernelOf(first), kernelOf(update))
     own = await makeOwnFiles(shell)
-    await assertStoreIsWhole(shell, first)
+    // failing-boots.slow.ts lets Nix verify the store of a first image.
     await site.server.site('good', mac)
 
     await site.assign(mac, 'update')

@@ -150,7 +150,7 @@ export const otherWays: readonly BootWay[] = [
     system: arm64,
     machine: (firmware) => arm64Uefi(firmware, 'pxe'),
     boot: ['uefi'],
-    until: 'kernel',
+    until: 'start',
     shows: [/Start PXE over IPv4/],
   },
   {
@@ -190,11 +190,6 @@ export const otherWays: readonly BootWay[] = [
       ipxeLoader,
     }),
   ),
-  byIpxeLoader('aarch64-edk2-ipxe-arm64.efi', {
-    system: arm64,
-    machine: (firmware) => arm64Uefi(firmware, 'pxe'),
-    ipxeLoader: 'ipxe-arm64.efi',
-  }),
 ]
 
 const ends = {
