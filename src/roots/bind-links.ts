@@ -5,7 +5,7 @@
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { readAll, type BindWork, type Steps } from './bind-work.ts'
-import type { NodeRow } from './database.ts'
+import type { NodeRow } from './layer-rows.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
 import { firstOwn, isOfStore, isOwn, rootNode } from './numbers.ts'

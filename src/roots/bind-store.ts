@@ -6,7 +6,7 @@
 import { NetimageError } from '../errors.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { escapeBytes } from '../tree-files.ts'
-import type { NodeRow, PlacedEntry } from './database.ts'
+import type { NodeRow, PlacedEntry } from './layer-rows.ts'
 import { readAll, type BindWork, type Steps } from './bind-work.ts'
 import { placeInImage } from './directories.ts'
 import { createDirectoryPaths } from './directory-paths.ts'

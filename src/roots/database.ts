@@ -15,106 +15,21 @@ import { promisify } from 'node:util'
 
 import { isDatabaseBroken, withQuota } from '../database-error.ts'
 import { messageOf } from '../errors.ts'
-import {
-  nodeKinds,
-  type Device,
-  type NodeId,
-  type NodeKind,
-  type Time,
-} from '../protocols/nfs/file-system.ts'
-import { notALayer, openDatabaseFile } from './database-file.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { openDatabaseFile } from './database-file.ts'
 import { synced } from './failure.ts'
+import {
+  bytesOf,
+  fromNodeRow,
+  toEntryRow,
+  toNodeRow,
+  toPlacedEntry,
+  type EntryRow,
+  type NodeRow,
+  type PlacedEntry,
+} from './layer-rows.ts'
+import { schema } from './layer-schema.ts'
 import { firstOfStore, firstOwn, lastOwn, placesOfPath } from './numbers.ts'
-
-const schema = `
-  CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS nodes (
-    id INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
-    mode INTEGER NOT NULL,
-    uid INTEGER NOT NULL,
-    gid INTEGER NOT NULL,
-    links INTEGER NOT NULL,
-    major INTEGER NOT NULL,
-    minor INTEGER NOT NULL,
-    parent INTEGER NOT NULL,
-    target BLOB,
-    own_data INTEGER NOT NULL,
-    accessed_s INTEGER NOT NULL, accessed_ns INTEGER NOT NULL,
-    modified_s INTEGER NOT NULL, modified_ns INTEGER NOT NULL,
-    changed_s INTEGER NOT NULL, changed_ns INTEGER NOT NULL
-  ) STRICT;
-  CREATE TABLE IF NOT EXISTS entries (
-    directory INTEGER NOT NULL,
-    name BLOB NOT NULL,
-    node INTEGER,
-    cookie INTEGER NOT NULL,
-    PRIMARY KEY (directory, name)
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS entries_by_cookie ON entries (directory, cookie);
-  CREATE TABLE IF NOT EXISTS replies (
-    number INTEGER PRIMARY KEY,
-    key BLOB NOT NULL UNIQUE,
-    reply BLOB NOT NULL
-  ) STRICT;
-  CREATE TABLE IF NOT EXISTS hidden (
-    name BLOB PRIMARY KEY,
-    node INTEGER NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS files (
-    number INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE
-  ) STRICT;
-  CREATE TABLE IF NOT EXISTS paths (
-    number INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    nar_hash TEXT NOT NULL,
-    structure TEXT,
-    UNIQUE (name, nar_hash)
-  ) STRICT;
-  CREATE TABLE IF NOT EXISTS binding (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-  CREATE TABLE IF NOT EXISTS bound (
-    path BLOB PRIMARY KEY,
-    number INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    mode INTEGER NOT NULL,
-    uid INTEGER NOT NULL,
-    gid INTEGER NOT NULL,
-    seconds INTEGER NOT NULL,
-    nanoseconds INTEGER NOT NULL,
-    target BLOB,
-    content TEXT
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS entries_of_store ON entries (node) WHERE node >= ${firstOfStore};
-  CREATE INDEX IF NOT EXISTS entries_of_images ON entries (node) WHERE node < ${firstOwn};
-`
-
-/** A node that is new, or differs from the image's. */
-export interface NodeRow {
-  id: NodeId
-  kind: NodeKind
-  mode: number
-  uid: number
-  gid: number
-  /** 0: the node is gone. */
-  links: number
-  device: Device
-  /** Only of directories. */
-  parent: NodeId
-  target: Buffer | undefined
-  /** Whether the data of the file is in the layer, not in the image. */
-  ownData: boolean
-  accessed: Time
-  modified: Time
-  changed: Time
-}
-
-export interface EntryRow {
-  name: Buffer
-  /** undefined: the machine removed this name of the image. */
-  node: NodeId | undefined
-  cookie: number
-}
 
 /** A file that an image brings outside its store paths, and the number that it has in the layer. */
 export interface FileNumber {
@@ -132,11 +47,6 @@ export interface PathNumber {
 
 /** A value that a statement takes. */
 export type StatementValue = number | string | Buffer | null
-
-/** An entry with its directory. */
-export interface PlacedEntry extends EntryRow {
-  directory: NodeId
-}
 
 export interface LayerDatabase {
   readMeta(name: string): string | number | undefined
@@ -212,6 +122,7 @@ export interface LayerDatabase {
 }
 
 const fdatasyncAsync = promisify(fdatasync)
+const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
 
 export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
@@ -414,59 +325,4 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     all: (table) => database.prepare(`SELECT * FROM ${table}`).iterate(),
     close: () => opened.dispose(),
   }
-}
-
-function fromNodeRow(row: NodeRow): (number | string | Buffer | null)[] {
-  const { accessed, modified, changed } = row
-  return [
-    ...[row.id, row.kind, row.mode, row.uid, row.gid, row.links],
-    ...[row.device.major, row.device.minor, row.parent, row.target ?? null, row.ownData ? 1 : 0],
-    ...[accessed.seconds, accessed.nanoseconds, modified.seconds, modified.nanoseconds],
-    ...[changed.seconds, changed.nanoseconds],
-  ]
-}
-
-export function toNodeRow(row: Record<string, SQLOutputValue>, file: string): NodeRow {
-  const number = (name: string) => Number(row[name])
-  const time = (name: string) => ({
-    seconds: number(`${name}_s`),
-    nanoseconds: number(`${name}_ns`),
-  })
-  const kind = nodeKinds.find((known) => known === row['kind'])
-  if (!kind) throw notALayer(file, `node ${String(row['id'])} is of an unknown kind`)
-  const { target } = row
-  return {
-    id: number('id'),
-    kind,
-    mode: number('mode'),
-    uid: number('uid'),
-    gid: number('gid'),
-    links: number('links'),
-    device: { major: number('major'), minor: number('minor') },
-    parent: number('parent'),
-    target: target instanceof Uint8Array ? Buffer.from(target) : undefined,
-    ownData: number('own_data') !== 0,
-    accessed: time('accessed'),
-    modified: time('modified'),
-    changed: time('changed'),
-  }
-}
-
-const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
-
-function toPlacedEntry(row: Record<string, SQLOutputValue>): PlacedEntry {
-  return { ...toEntryRow(row), directory: Number(row['directory']) }
-}
-
-function toEntryRow(row: Record<string, SQLOutputValue | Buffer>): EntryRow {
-  const { name, node, cookie } = row
-  return {
-    name: bytesOf(name),
-    node: typeof node === 'number' ? node : undefined,
-    cookie: Number(cookie),
-  }
-}
-
-function bytesOf(value: SQLOutputValue | Buffer | undefined): Buffer {
-  return value instanceof Uint8Array ? Buffer.from(value) : Buffer.alloc(0)
 }

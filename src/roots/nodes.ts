@@ -1,5 +1,6 @@
 /** The nodes of a layer: those of the image, and rows for what is new or changed. */
-import type { LayerDatabase, NodeRow } from './database.ts'
+import type { LayerDatabase } from './database.ts'
+import type { NodeRow } from './layer-rows.ts'
 import { failure } from './failure.ts'
 import type { Device, NewNode, NodeId, Time } from '../protocols/nfs/file-system.ts'
 import { recordStructures } from './lay-over.ts'

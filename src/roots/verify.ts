@@ -10,13 +10,8 @@ import { readBound, type Bound } from './bind.ts'
 import type { KeptImage } from './bound-image.ts'
 import { storePathsHash } from './bound-files.ts'
 import { dataFolder, dataName } from './data-files.ts'
-import {
-  databaseFile,
-  openLayerDatabase,
-  toNodeRow,
-  type LayerDatabase,
-  type NodeRow,
-} from './database.ts'
+import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.ts'
+import { toNodeRow, type NodeRow } from './layer-rows.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { openImages } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
