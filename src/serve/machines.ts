@@ -7,20 +7,20 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { asNetimageError, explained, type NetimageError } from '../errors.ts'
+import { asNetimageError, type NetimageError } from '../errors.ts'
 import type { BootTrees, Requester } from '../protocols/boot-files.ts'
 import { FileSystemError, type FileSystem, type NodeId } from '../protocols/nfs/file-system.ts'
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { findNode } from '../roots/find-node.ts'
-import { BoundOtherwise } from '../roots/bind.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
 import { UnpreparedCopies } from '../roots/prepare-copies.ts'
 import { folderOf } from '../roots/stored-layer.ts'
-import { openMachineLayer, type MachineLayer } from '../roots/machine-layer.ts'
+import type { MachineLayer } from '../roots/machine-layer.ts'
 import { UnreadyLayer } from '../roots/unready-layer.ts'
 import { publishDirectory, requestName } from '../site/publish/request.ts'
+import { createBootLayers, type Boots } from './boot-layers.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import type { OpenSystem } from './open-systems.ts'
@@ -118,8 +118,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   const failures = new Map<string, { message: string; at: number }>()
   /** The machines that have begun an attempt and whose layers are to be reset when they are opened. */
   const unreset = new Set<string>()
-  /** The boots for which layers could not be bound, because the disk is full. */
-  const unbound = new Map<string, string>()
+  const layers = createBootLayers(onError)
   let isEnding = false
 
   const nfsMachineOf: MachineOf = (caller, mounts) => {
@@ -197,7 +196,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       const index = system.openIndex()
       indexes.set(index, system)
       try {
-        const layer = openForBoot(boots, {
+        const layer = layers.open(boots, {
           ...{ state, machine: name, most: layerSize },
           takenElsewhere: () => takenElsewhere(name),
           ...{ image: system.image, keptImages: system.keptImages, index },
@@ -218,7 +217,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return wait(name)
     }
-    const isBound = !unbound.has(name)
+    const isBound = layers.isBound(name)
     failures.delete(name)
     unreset.delete(name)
     const { name: layer, fileSystem } = root.layer
@@ -230,44 +229,7 @@ export function createMachines(settings: MachinesSettings): Machines {
     return nfs
   }
 
-  /**
-   * On a full disk a machine gets its root all the same, so that it can remove files. If the layer cannot
-   * be bound for the boot, it stays as it was in the boot before, if that was with the same images. It
-   * then stays so for all of the boot: nothing may change below a machine that runs.
-   */
-  function openForBoot(
-    { unrecorded, recorded }: Boots,
-    request: Omit<Parameters<typeof openMachineLayer>[0], 'boot'>,
-  ): MachineLayer {
-    const { machine } = request
-    const boot = unrecorded ?? recorded
-    const asBound = unbound.get(machine) === boot ? openAsBound(request) : undefined
-    if (asBound) return asBound
-    unbound.delete(machine)
-    try {
-      return openMachineLayer({ ...request, boot })
-    } catch (error) {
-      // If the boot could not be recorded, there is no room for copies either.
-      const isForCopies = unrecorded !== undefined && error instanceof UnpreparedCopies
-      if (!isForCopies && (error instanceof UnreadyLayer || !isForRoom(error))) throw error
-      if (isForCopies) error.giveUp()
-      const layer = openAsBound(request)
-      if (!layer && unrecorded === undefined) throw error
-      if (!layer) return openMachineLayer({ ...request, boot: recorded })
-      if (!isForCopies) tellUnbound(machine, asNetimageError(error))
-      remember(unbound, machine, boot)
-      return layer
-    }
-  }
-
-  function tellUnbound(name: string, error: NetimageError): void {
-    const problem = `${name} boots with its layer as it was in the boot before: ${error.message}`
-    const hint =
-      'Make room on that disk, and restart the machine. Until then, what it changed in the store paths of its images is not undone.'
-    onError(explained(error, problem, {}, hint))
-  }
-
-  function prepare(name: string, { unrecorded, recorded }: Boots, unready: UnreadyLayer): void {
+  function prepare(name: string, boots: Boots, unready: UnreadyLayer): void {
     const stop = new AbortController()
     // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
     if (unready instanceof UnpreparedCopies) preparing.set(name, stop)
@@ -276,7 +238,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       .makeReady(signal)
       .catch((error: unknown) => {
         if (signal.aborted) return
-        if (isForRoom(error)) remember(unbound, name, unrecorded ?? recorded)
+        layers.fails(name, boots, error)
         fail(name, error)
       })
       .finally(() => preparing.delete(name))
@@ -372,30 +334,6 @@ export function createMachines(settings: MachinesSettings): Machines {
       await whenAllEnd(names.map((name) => forget(name)))
     },
   }
-}
-
-interface Boots {
-  /** The identifier of a boot that could not be recorded. */
-  unrecorded: string | undefined
-  /** That of the last recorded boot. */
-  recorded: string
-}
-
-/** @returns undefined if the layer was last bound to other images, or is to be reset */
-function openAsBound(
-  request: Omit<Parameters<typeof openMachineLayer>[0], 'boot'>,
-): MachineLayer | undefined {
-  if (request.reset) return undefined
-  try {
-    return openMachineLayer({ ...request, isBound: true })
-  } catch (error) {
-    if (error instanceof BoundOtherwise) return undefined
-    throw error
-  }
-}
-
-function isForRoom(error: unknown): boolean {
-  return asNetimageError(error).code === 'disk-full'
 }
 
 function findInits({ system, layer }: Root): Set<NodeId> {
