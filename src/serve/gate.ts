@@ -227,9 +227,9 @@ export function createGate(settings: GateSettings): Gate {
   /**
    * Addresses are easily invented in DHCP, in the first packet of TFTP, and in a mount by UDP. And not
    * only machines that boot ask HTTP: browsers and scanners do as well. So a machine that has done no
-   * more gets the default and is not remembered, until it fetches a boot file that exists (`comes`). This
-   * does not hold if a person has given the machine something to boot or, except for DHCP, has named the
-   * machine.
+   * more gets the default and is not remembered, until it asks HTTP for a boot file, or has received a
+   * block of one (`comes`). This does not hold if a person has given the machine something to boot or,
+   * except for DHCP, has named the machine.
    */
   function mayBeInvented(machine: string, event: ServeEvent): boolean {
     const isDatagram = event.kind === 'tftp' || (event.kind === 'nfs' && event.transport === 'udp')
@@ -301,7 +301,11 @@ export function createGate(settings: GateSettings): Gate {
         await entry.booted.catch(() => {})
         entry = entries.get(machine)
       }
-      if (!entry && mayBeInvented(machine, event)) return await bootsByDefault(machine, event)
+      if (!entry && mayBeInvented(machine, event)) {
+        const booted = await bootsByDefault(machine, event)
+        const isBootFile = event.kind === 'http' && booted?.system.partOf(event.file)
+        if (!isBootFile) return booted
+      }
       const { started } = follower.bootOf(event, now())
       if (!entry || isNext(machine, entry, event, started, caller)) {
         entry = begin(machine, event, started)

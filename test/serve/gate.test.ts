@@ -166,15 +166,18 @@ suite('the gate of boots', () => {
     assert.equal(site.lifeOf(mac).attempts.length, 1)
   })
 
-  test('remembers no machine that asks HTTP for what is not there, until it fetches a file', async () => {
-    const { boots, acknowledges, site, allowed, begun } = start()
+  test('remembers no machine that asks HTTP for what is not there, until it asks for a boot file', async () => {
+    const { boots, site, allowed, begun, disk } = start()
     allowed.isNamed = false
     const asks = (name: string) => ({ ...file(name), kind: 'http' }) as const
-    assert.deepEqual(await boots([asks('favicon.ico'), asks('boot.ipxe')]), ['default undefined'])
+    assert.deepEqual(await boots([asks('favicon.ico')]), ['default undefined'])
     assert.deepEqual([site.lifeOf(mac).attempts, begun], [[], []])
-    acknowledges(asks('boot.ipxe'))
-    assert.deepEqual(await boots([asks('kernel'), mount]), ['default 1'])
-    assert.deepEqual([site.lifeOf(mac).attempts.length, begun], [1, [mac]])
+    // The attempt is on the disk before the machine gets the first byte.
+    disk.isFull = true
+    await assert.rejects(boots([asks('boot.ipxe')]), netimageError('disk-full'))
+    disk.isFull = false
+    assert.deepEqual(await boots([asks('boot.ipxe'), asks('kernel'), mount]), ['default 1'])
+    assert.equal(site.lifeOf(mac).attempts.length, 1)
   })
 
   test('begins an attempt with the first datagram if a person named or gave something to the machine', async () => {

@@ -297,16 +297,16 @@ suite('netimage serve', () => {
     assert.match((await status()).stdout, /attempt 2 of generation 2 /)
   })
 
-  test('makes a machine of an address that fetches a boot file, and not of one that only looks', async () => {
+  test('makes a machine of an address that asks for a boot file, and not of one that only looks', async () => {
     const kept = ['--state', workspace.path('looked-at')]
     const server = await start('--allow', 'any', ...kept)
     const url = `http://127.0.0.1:${server.ports.http}`
     const curl = (...args: string[]) => runProgram(findProgram('curl'), ['-s', ...args])
     const known = async () => (await netimage(['site', 'status', ...kept])).stdout
     for (const path of ['', 'favicon.ico', 'admin/login.php']) await curl(`${url}/${path}`)
-    await curl('--head', `${url}/boot.ipxe`)
     assert.equal(await known(), 'no machines yet\n')
-    await curl(`${url}/boot.ipxe`)
+    // As UEFI does before it fetches the file.
+    await curl('--head', `${url}/boot.ipxe`)
     await waitUntil('it is a machine', async () => (await known()).includes('127.0.0.1'))
     await stop(server)
   })

@@ -9,6 +9,7 @@
 import assert from 'node:assert/strict'
 import { statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { setImmediate as turn } from 'node:timers/promises'
 import { readBoots } from '../../../src/boots/read.ts'
 import { errnoOf } from '../../../src/errors.ts'
@@ -96,7 +97,9 @@ for (let address = 0; address < 20; address++) {
   boots.add(boot, { kind: 'root', step: 'init', mac }, now, true)
 }
 await turn()
-assert.equal(leases.read().length, 20)
+const reader = new DatabaseSync(join(disk, 'leases.sqlite'), { readOnly: true })
+assert.equal(reader.prepare('SELECT * FROM leases').all().length, 20)
+reader.close()
 assert.equal(readBoots(disk, undefined, 100).length, 20)
 const other = open('10.0.0.8')
 await other.close()
