@@ -305,6 +305,8 @@ export function createGate(settings: GateSettings): Gate {
         const booted = await bootsByDefault(machine, event)
         const isBootFile = event.kind === 'http' && booted?.system.partOf(event.file)
         if (!isBootFile) return booted
+        // Another request of the machine may have begun the attempt meanwhile.
+        entry = entries.get(machine)
       }
       const { started } = follower.bootOf(event, now())
       if (!entry || isNext(machine, entry, event, started, caller)) {

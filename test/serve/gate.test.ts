@@ -180,6 +180,20 @@ suite('the gate of boots', () => {
     assert.equal(site.lifeOf(mac).attempts.length, 1)
   })
 
+  test('begins one attempt if a machine that the site does not know asks HTTP for two boot files at once', async () => {
+    const { boots, gate, site, allowed, begun } = start()
+    allowed.isNamed = false
+    const asks = (name: string) => ({ ...file(name), kind: 'http' }) as const
+    const both = [asks('kernel'), asks('initrd')].map((event) => gate.enter(mac, event))
+    assert.deepEqual(
+      (await Promise.all(both)).map((booted) => booted?.attempt),
+      [1, 1],
+    )
+    assert.deepEqual(begun, [mac])
+    assert.deepEqual(await boots([asks('kernel'), mount]), ['default 1'])
+    assert.equal(site.lifeOf(mac).attempts.length, 1)
+  })
+
   test('begins an attempt with the first datagram if a person named or gave something to the machine', async () => {
     const named = start()
     assert.deepEqual(await named.boots([file('boot.ipxe')]), ['default 1'])
