@@ -64,6 +64,33 @@ suite('a quota that is used up', () => {
     assert.deepEqual(readdirSync(state), ['site.sqlite'])
   })
 
+  test('is a full disk for leases', () => {
+    const state = freshName()
+    mkdirSync(state)
+    const program = `
+      import { openLeaseFile } from ${JSON.stringify(join(repository, 'src/protocols/dhcp/lease-file.ts'))}
+      const file = ${JSON.stringify(join(state, 'leases.sqlite'))}
+      const tell = ({ code }) => console.log(code)
+      const first = openLeaseFile(file, tell)
+      first.write({ mac: 'dc:a6:32:00:00:01', address: 1, expires: 1 })
+      process.env.QUOTA_OF = ${JSON.stringify(state)}
+      const writes = (leases) => {
+        try {
+          leases.write({ mac: 'dc:a6:32:00:00:02', address: 2, expires: 1 })
+        } catch (error) {
+          tell(error)
+        }
+      }
+      writes(first)
+      first.close()
+      const second = openLeaseFile(file, tell)
+      console.log(second.read().length)
+      writes(second)
+      second.close()`
+    const run = node('/nowhere', '--input-type=module', '--eval', program)
+    assert.equal(run.stdout, 'disk-full\ndisk-full\n1\ndisk-full\n', run.stderr)
+  })
+
   test('is a full disk for a layer and for other files', () => {
     const [tree, layer] = [freshName(), freshName()]
     for (const each of [tree, layer]) mkdirSync(each)

@@ -6,7 +6,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
-import { databaseError, isDatabaseFull } from '../../database-error.ts'
+import { databaseError, isDatabaseFull, withQuota } from '../../database-error.ts'
 import { explained, messageOf, NetimageError } from '../../errors.ts'
 import { tryLock, type Lock } from '../../lock.ts'
 import { needRoomForIndex, readWithoutRoom } from '../../state-database.ts'
@@ -85,7 +85,7 @@ function openingError(file: string, error: unknown): NetimageError {
 }
 
 const fullHint =
-  'Make room on that disk. Until then, machines get only the addresses that they had before.'
+  'Make room on that disk, or raise the quota of the server’s user. Until then, machines get only the addresses that they had before.'
 
 /**
  * @throws `NetimageError` `bad-state` if a newer netimage made the file; the file is not changed
@@ -144,8 +144,9 @@ function useLeaseFile(
   try {
     database = openDatabase(file)
     found = readLeases(database)
-  } catch (error) {
+  } catch (thrown) {
     database?.close()
+    const error = withQuota(thrown, file)
     if (!isDatabaseFull(error)) throw error
     found = readWithoutRoom(file, readLeases)
     const known = openingError(file, error)
@@ -168,7 +169,8 @@ function useLeaseFile(
         if (database.isTransaction) database.exec('ROLLBACK')
         throw error
       }
-    } catch (cause) {
+    } catch (error) {
+      const cause = withQuota(error, file)
       const problem = `could not write a lease to ${file}: ${messageOf(cause)}`
       const code = isDatabaseFull(cause) ? 'disk-full' : 'file-system'
       throw new NetimageError(code, problem, { cause, hint: fullHint })

@@ -57,7 +57,7 @@ if (way === 'new') {
 
   const later = now + hour * 1000
   const full = open('state')
-  const hint = 'disk-full Make room on that disk. Until then, machines get only the addresses'
+  const hint = 'disk-full Make room on that disk, or raise the quota of the server’s user.'
   assert.equal(told.length, 1)
   assert.ok(told[0]?.startsWith(hint), told[0])
   const grant = (address: string, mac: string) => full.leases.grant(address, mac, later, hour)
