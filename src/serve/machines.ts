@@ -212,8 +212,11 @@ export function createMachines(settings: MachinesSettings): Machines {
         throw error
       }
     } catch (error) {
-      if (error instanceof UnreadyLayer) prepare(name, boots, error)
-      else fail(name, error)
+      if (error instanceof UnreadyLayer) {
+        // The layer is reset, and only its binding goes on. Another reset would begin it again.
+        unreset.delete(name)
+        prepare(name, boots, error)
+      } else fail(name, error)
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return wait(name)
     }

@@ -9,6 +9,7 @@ import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { findNode } from '../../src/roots/find-node.ts'
+import { readRecord } from '../../src/roots/record.ts'
 import { isInUse, withLayer } from '../../src/roots/store.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { verifyStoredLayer } from '../../src/roots/verify.ts'
@@ -326,6 +327,38 @@ suite('the machines of a server', () => {
       }
     })
   }
+
+  test('get an empty layer once at each boot if they are ephemeral, also if it is bound in pieces', async () => {
+    const image = workspace.path('many-outside')
+    const makeMany = 'mkdir ./files/many && for n in {1..700}; do echo > ./files/many/$n; done'
+    const flags = ['--nfs-root', '127.0.0.1:/srv/test,v3', '--populate-root-commands', makeMany]
+    const built = await buildTo(workspace, image, ...flags)
+    assert.equal(built.status, 0, built.stderr)
+    const state = workspace.path('ephemeral-pieces')
+    await using created = await openMachines(state, [image], identitiesOf({}), maxOpen, true)
+    const name = '10.0.0.7'
+    const boots = async () => {
+      const names = new Set<string>()
+      await waitUntil('the root is open', () => {
+        const caller = { address: name, transport: 'tcp' } as const
+        const isOpen = created.machines.nfsMachineOf(caller, '/srv/test') !== 'busy'
+        const [layer] = listLayers(state)
+        const record = layer && readRecord(layer.directory)
+        if (record) names.add(record.name)
+        assert.ok(names.size < 4, 'the layer is reset again and again')
+        return isOpen
+      })
+      return (await rootOf(created, name)).fileSystem
+    }
+    const fileSystem = await boots()
+    fileSystem.create(fileSystem.root, Buffer.from('kept'), file)
+    await fileSystem.stable()
+    await created.boots(name)
+    const next = await boots()
+    assert.equal(next.lookup(next.root, Buffer.from('kept')), undefined)
+    assert.ok(findNode(next, ['many', '700']))
+    assert.deepEqual(created.errors, [])
+  })
 
   test('are told to wait while files are copied for a boot, and others are served meanwhile', async () => {
     const image = workspace.path('many-files')
