@@ -2,7 +2,7 @@
  * Transactions of a layer. Each operation is one transaction, which is committed before the
  * operation returns. One sync of the disk serves all callers that wait at that time.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 
 import type { LayerDatabase } from './database.ts'
 import { asFailure, isFull, SyncFailure } from './failure.ts'
@@ -116,7 +116,7 @@ export function createTransactions(hooks: TransactionHooks): Transactions {
     isSyncing = true
     while (waiting.length > 0) {
       // So that operations later in this turn are part of the same sync.
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       const waiters = waiting
       waiting = []
       needsSync = false

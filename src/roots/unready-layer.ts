@@ -2,6 +2,7 @@
  * What must be done before a layer can be opened, and would take long. It is done while the server goes
  * on to serve others. Then the layer is opened again.
  */
+import { setImmediate as turn } from 'node:timers/promises'
 
 /** A layer cannot be opened yet. It is as before. */
 export abstract class UnreadyLayer extends Error {
@@ -23,6 +24,6 @@ export abstract class UnreadyLayer extends Error {
 
 /** Lets the server answer others. */
 export async function nextTurn(signal: AbortSignal): Promise<void> {
-  await new Promise<void>((resolve) => void setImmediate(resolve))
+  await turn()
   signal.throwIfAborted()
 }

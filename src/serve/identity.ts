@@ -16,6 +16,8 @@
  * A connection keeps its name until it ends. A name belongs to one IP address as long as that
  * address has connections (see holders.ts).
  */
+import { setImmediate as turn } from 'node:timers/promises'
+
 import { remember } from '../remember.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { createHolders } from './holders.ts'
@@ -128,7 +130,7 @@ export function createIdentities(settings: IdentitySettings): Identities {
       const name = nameAt(address)
       if (name !== undefined) return name
       // The address may have come into the table after the table was read in this turn.
-      await new Promise((resolve) => void setImmediate(resolve))
+      await turn()
       return nameAt(address)
     },
     nameOf(caller) {

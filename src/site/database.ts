@@ -5,6 +5,7 @@
 import { closeSync, existsSync, fdatasync, lstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 import { databaseError, isDatabaseBusy, isDatabaseFull, withQuota } from '../database-error.ts'
@@ -126,7 +127,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
     },
     durable() {
       // One sync serves all that wait at the end of this turn of the event loop.
-      sync ??= new Promise((resolve) => void setImmediate(resolve)).then(() => {
+      sync ??= turn().then(() => {
         sync = undefined
         return fdatasyncAsync(connect().log).catch((error: unknown) => {
           throw fileSystemError(`could not write ${file} to the disk`, error, { hint: fullHint })

@@ -2,6 +2,8 @@
  * Finds files in the root of a machine, as the machine itself would find them: links lead to other
  * places of this root only. Everything in the root is hostile. It can also change between two calls.
  */
+import { setImmediate as turn } from 'node:timers/promises'
+
 import { NetimageError } from '../../errors.ts'
 import { splitStorePath } from '../../nix/store-path.ts'
 import type { StoreFiles } from '../../nixos/store-files.ts'
@@ -98,7 +100,7 @@ export function findInStore(view: RootView, path: string): RootFile | undefined 
 /** The files of a system in the root of a machine, for the readers that builds use. */
 export function storeFilesInRoot(view: RootView): StoreFiles {
   const find = async (path: string) => {
-    await othersTurn()
+    await turn()
     return findInStore(view, path)
   }
   return {
@@ -120,11 +122,6 @@ export function storeFilesInRoot(view: RootView): StoreFiles {
         : []
     },
   }
-}
-
-/** Lets the server answer machines before the next piece of work. */
-export function othersTurn(): Promise<void> {
-  return new Promise((resolve) => void setImmediate(resolve))
 }
 
 function readText(view: RootView, { node, attributes: { size } }: RootFile, path: string): string {

@@ -7,6 +7,7 @@
  */
 import { mkdir, open, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 
 import type { StoreFile } from '../../nixos/store-files.ts'
 import type { NodeId } from '../../protocols/nfs/file-system.ts'
@@ -15,7 +16,6 @@ import {
   decodeName,
   entriesOf,
   findInStore,
-  othersTurn,
   refused,
   type RootFile,
   type RootView,
@@ -71,7 +71,8 @@ export function createStage(
   }
 
   async function copy({ path, node, attributes }: RootFile, depth: number): Promise<Copy> {
-    await othersTurn()
+    // So that the server answers machines before the next piece of work.
+    await turn()
     signal.throwIfAborted()
     const known = copies.get(path)
     if (known?.isWhole) return known
@@ -121,7 +122,7 @@ export function createStage(
 
   return {
     async find(path) {
-      await othersTurn()
+      await turn()
       const found = findInStore(view, path)
       if (!found) return undefined
       const above = found.path.slice(0, found.path.lastIndexOf('/'))
