@@ -29,9 +29,13 @@ export const hangMinutes = 15
 type Waiter = { pattern: RegExp; resolve: (line: Line) => void; reject: (error: Error) => void }
 
 // eslint-disable-next-line no-control-regex
-const cursorMove = /\x1b\[\d*;(\d*)H/g
-// eslint-disable-next-line no-control-regex
 const otherControl = /\x1b\[[0-9;=?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x07\x08\r]/g
+/** A move of the cursor with its column, another control sequence, or text. */
+// eslint-disable-next-line no-control-regex
+const parts = new RegExp(
+  `\\x1b\\[\\d*;(\\d*)H|${otherControl.source}|[^\\x1b\\x00\\x07\\x08\\r]+|\\x1b`,
+  'g',
+)
 
 export type RecordingRequest = {
   /** Makes an error message from its first sentence, with details. */
@@ -60,10 +64,10 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     if (ending !== undefined) return
     const now = elapsed()
     if (last.raw === '') last.seconds = now
-    const parts = breakAtMoves(last.raw + chunk).split('\n')
-    const rest = parts.pop() ?? ''
+    const broken = breakAtMoves(last.raw + chunk).split('\n')
+    const rest = broken.pop() ?? ''
     const fresh: Line[] = []
-    for (const part of parts) {
+    for (const part of broken) {
       const line = { seconds: last.seconds, text: clean(part) }
       last.seconds = now
       if (line.text !== '') fresh.push(line)
@@ -127,14 +131,30 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
 
 /**
  * Firmware uses its console as a screen: a move of the cursor begins another line. But if SeaBIOS
- * pauses within a line, it moves the cursor to the present column, or to the one before.
+ * pauses within a line, it moves the cursor to the present column, or to the one before and then
+ * prints the last character again. If moves follow each other, only the last one counts.
  */
 function breakAtMoves(text: string): string {
-  return text.replace(cursorMove, (_, column: string, at: number) => {
-    const line = text.slice(text.lastIndexOf('\n', at) + 1, at)
-    const passed = Number(column) - withoutControl(line).length
-    return column !== '1' && (passed === 0 || passed === 1) ? '' : '\n'
-  })
+  let [done, move, column] = ['', '', 0]
+  for (const [part, movesTo] of text.matchAll(parts)) {
+    if (movesTo !== undefined) [move, column] = [part, Number(movesTo)]
+    else if (part.startsWith('\x1b')) done += part
+    else {
+      if (move !== '' && part !== '\r') done = moveTo(column, done, part)
+      move = ''
+      done += part
+    }
+  }
+  // What follows the move is not known yet.
+  return done + move
+}
+
+function moveTo(column: number, done: string, next: string): string {
+  const start = done.lastIndexOf('\n') + 1
+  const line = withoutControl(done.slice(start))
+  if (column > 1 && column === line.length + 1) return done
+  if (column <= 1 || column !== line.length) return `${done}\n`
+  return next.startsWith('\n') ? done : done.slice(0, start) + line.slice(0, -1)
 }
 
 function clean(text: string): string {
