@@ -70,6 +70,12 @@ pkgs.writeShellScript "publish-system" ''
   }
 
   wait_for_answer "$first" ""
+  if [ -z "$status" ]; then
+    # Otherwise a server that sees the request later makes the system a generation all the same. If a
+    # server has just seen the request, it has answered before the request is removed.
+    rm -f $request
+    read_answer
+  fi
   if [ "$status" = working ]; then wait_for_answer "$last" working; fi
   case $status in
     published)
@@ -93,8 +99,6 @@ pkgs.writeShellScript "publish-system" ''
       exit 1
       ;;
     *)
-      # Otherwise a server that sees the request later would make this untrue.
-      rm -f $request
       echo "netimage: no server of netimage answered within $((first / 5)) seconds, so the machine boots next what it booted before. If another NFS server serves this root, the machine keeps its old kernel until you build a new image." >&2
       ;;
   esac

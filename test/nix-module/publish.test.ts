@@ -131,6 +131,18 @@ suite('the boot loader hook', () => {
     assert.deepEqual([status, said], [0, 'netimage: Generation 7.\n'])
   })
 
+  test('sees the answer of a server that has seen the request before the hook takes it back', async () => {
+    const late = `first=1 last=4500; rm() {
+      echo >> $directory/pauses
+      local text=
+      until [ "$text" = "$id" ]; do command sleep 0.05; read -r _ text < $answer; done
+      command rm "$@"
+    }`
+    const published = { status: 'published', says: ['Generation 7.'] } as const
+    const { status, said } = await run([published], late, 1)
+    assert.deepEqual([status, said], [0, 'netimage: Generation 7.\n'])
+  })
+
   test('fails if the machine has no room to ask', async () => {
     const { status, said, asked } = await run([], 'first=1 last=1; sync() { false; }')
     assert.deepEqual([status, asked], [1, undefined])
