@@ -10,8 +10,8 @@ import type { OpenSystems } from './open-systems.ts'
 /**
  * To be called before an attempt begins, when the machine has stopped.
  *
- * @returns the numbers of the generations. If the layer cannot be read, none: the machine may have the
- *   systems.
+ * @returns the numbers of the generations. If the layer cannot be read, none, and if an image cannot be
+ *   read, not those that need it: the machine may have the systems.
  */
 export type FindGone = (life: Life) => Promise<ReadonlySet<number>>
 
@@ -57,21 +57,29 @@ export function createFindGone(settings: GoneSystemsSettings): FindGone {
     return false
   }
 
+  function tell(machine: string, error: unknown): void {
+    const known = asNetimageError(error)
+    const problem = `could not find out which systems ${machine} has: ${known.message}`
+    onError(explained(known, problem, {}))
+  }
+
   return async (life) => {
     const gone = new Set<number>()
     const published = life.generations.filter((each) => each.published !== undefined)
     if (published.length === 0) return gone
     try {
       for (const each of await notInLayer(life, published)) {
-        if (!(await isInImage(each))) gone.add(each.number)
+        // An image that cannot be read says nothing of the other generations.
+        const isThere = await isInImage(each).catch((error: unknown) => {
+          tell(life.machine, error)
+          return true
+        })
+        if (!isThere) gone.add(each.number)
       }
-      return gone
     } catch (error) {
-      const known = asNetimageError(error)
-      const problem = `could not find out which systems ${life.machine} has: ${known.message}`
-      onError(explained(known, problem, {}))
-      return new Set()
+      tell(life.machine, error)
     }
+    return gone
   }
 }
 

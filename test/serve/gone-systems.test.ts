@@ -1,7 +1,10 @@
 // A machine publishes a system, and loses the system before it boots it.
 
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { manifestName } from '../../src/image/layout.ts'
 import { openBootFile } from '../../src/protocols/boot-files.ts'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
 import { findNode } from '../../src/roots/find-node.ts'
@@ -163,6 +166,36 @@ suite('a system that a machine published', () => {
     assert.equal(attempts.at(-1)?.generation, 4)
     assert.ok(generations[3]?.published)
     assert.deepEqual(world.errors, [])
+  })
+
+  test('is found to be gone also if the image of another system is damaged', async () => {
+    await using world = await start('damaged')
+    const { opened, site, state } = world
+    world.isGood(1)
+    const otherPlace = workspace.path('to-be-damaged')
+    const built = await buildOtherTo(workspace, otherPlace, '--nfs-root', '127.0.0.1:/srv/test,v3')
+    assert.equal(built.status, 0, built.stderr)
+    const { image: added } = await addImage(state, otherPlace)
+    await site.assign(name, await candidateOf(added), Date.now(), 'person')
+    added.release()
+    assert.deepEqual(await world.boots(), ['other', true])
+    assert.equal(await world.publish(), 3)
+    world.say((life) => {
+      const back = rollback(life, 1)
+      return typeof back === 'string' ? undefined : back.life
+    })
+    assert.deepEqual(await world.boots(), ['serve', true])
+    const second = systemOf('second')
+    assert.equal(await world.publish(second), 4)
+    for (const { toplevel } of [own, second]) remove(await world.root(), toplevel)
+    opened.systems.closeUnused(opened.machines.systems())
+    writeFileSync(join(added.directory, manifestName), '{}')
+    assert.deepEqual(await world.boots(), ['serve', true])
+    assert.equal(site.lifeOf(name).generations[3]?.verdict, 'bad')
+    assert.deepEqual(
+      world.errors.map(({ code }) => code),
+      ['image-damaged'],
+    )
   })
 
   test('is gone after a reset, and there again with a snapshot', async () => {
