@@ -3,7 +3,8 @@
  *
  * On a full disk a machine gets its root all the same, so that it can remove files. If the layer cannot be
  * bound for the boot, it stays as it was in the boot before, if that was with the same images. It then
- * stays so for all of the boot: nothing may change below a machine that runs.
+ * stays so for all of the boot: nothing may change below a machine that runs. But a server that starts
+ * again does not know it any more, and binds the layer if there is room.
  */
 import { asNetimageError, explained, type NetimageError } from '../errors.ts'
 import { remember } from '../remember.ts'
