@@ -68,5 +68,6 @@ test('a binding in which the power fails has lost nothing, and the next opening 
   const program = join(import.meta.dirname, 'support/power-loss-program.ts')
   const [command = '', ...args] = mounted('mount -t tmpfs memory "$1"', directory)
   const { stdout } = await run(command, [...args, process.execPath, program, directory])
-  assert.match(stdout, /^lost: before \d{2}, after 1\nwritten: before \d{2}, after 1\n$/)
+  // With a log that was written, the layer may be bound before all of its steps are done.
+  assert.match(stdout, /^lost: before \d{2}, after [12]\nwritten: before \d{2}, after [12]\n$/)
 })

@@ -287,10 +287,12 @@ suite('netimage serve', () => {
     const second = await startWith(other, ...kept)
     await runProgram(findProgram('nfs-ls'), [nfsUrl(second.ports)])
     const running = (await status()).stdout
-    await runProgram(findProgram('curl'), [
-      '-sf',
-      `http://127.0.0.1:${second.ports.http}/boot.ipxe`,
-    ])
+    // A machine that asks again within a second has not started again.
+    await waitUntil('the machine starts again', async () => {
+      const url = `http://127.0.0.1:${second.ports.http}/boot.ipxe`
+      await runProgram(findProgram('curl'), ['-sf', url])
+      return (await status()).stdout.includes('attempt 2')
+    })
     await stop(second)
     assert.match(running, /attempt 1 of generation 1 .*mount$/m)
     assert.doesNotMatch(running, /attempt 2/)

@@ -1,13 +1,30 @@
-/** Finds a TCP port of 127.0.0.1 that no program uses. */
+/** Finds a port of 127.0.0.1 that no program uses, neither for TCP nor for UDP. */
+import { randomInt } from 'node:crypto'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
 import { createServer } from 'node:net'
 
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.on('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
+/**
+ * Below the ports that Linux gives to clients (`ip_local_port_range`): no other program is given the
+ * port before the caller listens there.
+ */
+const ports = { from: 20_000, to: 32_768 }
+
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(ports.from, ports.to)
+    const [server, socket] = [createServer(), createSocket('udp4')]
+    try {
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      socket.bind(port, '127.0.0.1')
+      await once(socket, 'listening')
+      return port
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error
+    } finally {
+      server.close()
+      socket.close()
+    }
+  }
 }
