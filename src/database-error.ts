@@ -47,10 +47,13 @@ export function isDatabaseFull(error: unknown): boolean {
 }
 
 /** An error as that of SQLite for a full disk. */
-export function databaseFull(): Error {
-  return Object.assign(new Error('the disk has no room for the index of the log'), {
-    errcode: full,
-  })
+export function databaseFull(why: string, options?: ErrorOptions): Error {
+  return Object.assign(new Error(why, options), { errcode: full })
+}
+
+/** Whether this is an error of SQLite. */
+export function isDatabaseError(error: unknown): boolean {
+  return codeOf(error) !== undefined
 }
 
 /** Whether the file is no database, or has a part that cannot be read as one. */
@@ -61,11 +64,6 @@ export function isDatabaseBroken(error: unknown): boolean {
   return code !== undefined && broken.has(code)
 }
 
-/** The error of a database whose owner may take no more room on the disk, which is full for them. */
-class QuotaError extends Error {
-  readonly errcode = full
-}
-
 /**
  * SQLite does not tell a quota that is used up (EDQUOT) from a disk that fails. So this tries to write
  * beside the database.
@@ -74,7 +72,7 @@ class QuotaError extends Error {
  */
 export function withQuota(error: unknown, file: string): unknown {
   if (codeOf(error) !== writeFailed || !isQuotaUsedUp(file)) return error
-  return new QuotaError('the quota is used up', { cause: error })
+  return databaseFull('the quota is used up', { cause: error })
 }
 
 /** More than a file can keep in its inode. */

@@ -89,7 +89,9 @@ export function needRoomForIndex(file: string): void {
   const { bsize, bavail } = statfsSync(dirname(file))
   if (bsize >= indexPage) return
   const log = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0
-  if (bavail * bsize < indexBytes + log / partOfLog) throw databaseFull()
+  if (bavail * bsize < indexBytes + log / partOfLog) {
+    throw databaseFull('the disk has no room for the index of the log')
+  }
 }
 
 /**

@@ -8,7 +8,13 @@ import { DatabaseSync } from 'node:sqlite'
 import { setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
-import { databaseError, isDatabaseBusy, isDatabaseFull, withQuota } from '../database-error.ts'
+import {
+  databaseError,
+  isDatabaseBusy,
+  isDatabaseError,
+  isDatabaseFull,
+  withQuota,
+} from '../database-error.ts'
 import { explained, fileSystemError, isDiskFull, NetimageError } from '../errors.ts'
 import { makeDirectory } from '../make-directory.ts'
 import { giveToOwnerOf } from '../roots/owner.ts'
@@ -228,7 +234,7 @@ function explain<T>(file: string, doing: string, action: () => T): T {
         ...{ cause: error, details: { file }, hint: fullHint },
       })
     }
-    if (error instanceof Error && 'errcode' in error) {
+    if (isDatabaseError(error)) {
       throw databaseError(problem, error, { details: { file }, hint })
     }
     throw fileSystemError(problem, error, {

@@ -1,6 +1,7 @@
 /** What is read from the database of a site and written to it. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 
+import { isDatabaseError } from '../database-error.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
 import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
@@ -50,7 +51,7 @@ export function readerOf(database: DatabaseSync): SiteReader {
       }
     } catch (error) {
       // An error of SQLite is about the whole file.
-      if (error instanceof Error && 'errcode' in error) throw error
+      if (isDatabaseError(error)) throw error
       throw new BrokenRow(file, name, error)
     }
   }
