@@ -14,6 +14,7 @@ import {
   generationOf,
   lastAttempt,
   runningAttempt,
+  unchanged,
   type Attempt,
   type Candidate,
   type Changed,
@@ -160,7 +161,7 @@ export function openSite(settings: SiteSettings): Site {
   }
 
   function start(writer: SiteWriter): void {
-    const become = (life: Life) => ({ life: becomeUnseen(life, started), told: [] })
+    const become = (life: Life) => unchanged(becomeUnseen(life, started))
     for (const machine of unseen) keepChange(writer, machine, [], become)
   }
 
@@ -181,7 +182,7 @@ export function openSite(settings: SiteSettings): Site {
    */
   function changeSoon(
     machines: Iterable<string>,
-    action: (life: Life) => Changed = (life) => ({ life, told: [] }),
+    action: (life: Life) => Changed = unchanged,
   ): void {
     if (failing && uptime < failing.until) return
     const all = [...machines]

@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 
 import { remember } from '../remember.ts'
 import { see, type Sign } from './life/attempts.ts'
-import type { Changed, Life, Now, Told } from './life/life.ts'
+import { unchanged, type Changed, type Life, type Now, type Told } from './life/life.ts'
 
 export interface WaitingSigns {
   add(machine: string, sign: Sign, now: Now): void
@@ -47,7 +47,7 @@ export function createWaitingSigns(): WaitingSigns {
     machines: () => [...waiting.keys()],
     applyTo(life) {
       const found = waiting.get(life.machine)
-      if (!found) return { life, told: [] }
+      if (!found) return unchanged(life)
       const alive = { kind: 'alive' } as const
       const told: Told[] = []
       let next = see(life, alive, found.first).life

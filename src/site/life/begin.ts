@@ -55,7 +55,7 @@ export function begin(
   const told: Told[] = []
   keepChange(lives, machine, told, (life) =>
     // Otherwise each address that asks would be kept, also if there is nothing for it to boot.
-    life.attempts.length === 0 ? { life, told: [] } : restart(life, now, policy),
+    life.attempts.length === 0 ? unchanged(life) : restart(life, now, policy),
   )
   for (const cut of cutMachines(lives, now)) keepChange(lives, cut, told, excuse)
   const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, choice))
