@@ -4,7 +4,7 @@
  */
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
 
 import { databaseError, isDatabaseFull, withQuota } from '../../database-error.ts'
 import { explained, messageOf, NetimageError } from '../../errors.ts'
@@ -129,6 +129,7 @@ function useLeaseFile(
 ): LeaseFile {
   /** Undefined while the disk is too full to open it. */
   let database: DatabaseSync | undefined
+  let replace: StatementSync | undefined
   /** What was in the file at the start. */
   let found: Lease[] | undefined
   /** Whether it was told that nothing can be written. */
@@ -158,7 +159,7 @@ function useLeaseFile(
   function writeAll(last: readonly Lease[]): void {
     try {
       database ??= openDatabase(file)
-      const replace = database.prepare('INSERT OR REPLACE INTO leases VALUES (?, ?, ?)')
+      replace ??= database.prepare('INSERT OR REPLACE INTO leases VALUES (?, ?, ?)')
       database.exec('BEGIN IMMEDIATE')
       try {
         for (const { address, mac, expires } of [...renewals.values(), ...last]) {
