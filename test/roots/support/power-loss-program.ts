@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { makePoweredDisk, type Log, type PoweredDisk } from '../../support/powered-disk.ts'
 import { chooseSteps, prepareBind } from './cut-off-bind.ts'
 import { beforeDiskSteps, type DiskStep } from './disk-steps.ts'
+import { runUntilCut } from './until-cut.ts'
 
 const [disk = ''] = process.argv.slice(2)
 const { layers, bind, check } = await prepareBind(join(disk, 'layers'))
@@ -22,27 +23,14 @@ async function bindUntilCut(
   at: number,
   log: Log,
 ): Promise<DiskStep | undefined> {
-  let [done, cutBefore]: [number, DiskStep | undefined] = [0, undefined]
   const isChosen = chooseSteps()
-  beforeDiskSteps((step) => {
-    if (!isOfNoAccount(step) && isChosen(step) && done++ === at) {
-      cutBefore = step
-      powered.cut(log)
-    }
-    // The descriptors must be closed all the same.
-    if (cutBefore && step !== 'close') throw Object.assign(new Error('no power'), { code: 'EIO' })
-  })
-  try {
+  const counts = (step: DiskStep) => !isOfNoAccount(step) && isChosen(step)
+  return await runUntilCut(powered, { at, log, counts }, async () => {
     const bound = await bind(layers.at(powered.at))
     beforeDiskSteps()
     powered.cut(log)
     await assert.rejects(bound.close())
-  } catch (error) {
-    if (!cutBefore) throw error
-  } finally {
-    beforeDiskSteps()
-  }
-  return cutBefore
+  })
 }
 
 /** Nothing that was written since the step before would be on the disk. */

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
+import { errnoOf } from '../../../src/errors.ts'
 
 /**
  * Below the ports that Linux gives to clients (`ip_local_port_range`): no other program is given the
@@ -21,7 +22,7 @@ export async function freePort(): Promise<number> {
       await once(socket, 'listening')
       return port
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error
+      if (errnoOf(error) !== 'EADDRINUSE') throw error
     } finally {
       server.close()
       socket.close()

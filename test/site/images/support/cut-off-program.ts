@@ -10,6 +10,7 @@ import { appendFileSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { NetimageError } from '../../../../src/errors.ts'
 import { beforeDiskSteps, type DiskStep } from '../../../roots/support/disk-steps.ts'
+import { runUntilCut } from '../../../roots/support/until-cut.ts'
 import { makePoweredDisk, type Log, type PoweredDisk } from '../../../support/powered-disk.ts'
 import { changesOf, type SiteChange } from './changes-of-site.ts'
 
@@ -115,25 +116,12 @@ async function makeUntilCut(
   at: number,
   log: Log,
 ): Promise<DiskStep | undefined> {
-  let [done, cutBefore]: [number, DiskStep | undefined] = [0, undefined]
   const isChosen = choose()
-  beforeDiskSteps((step) => {
-    if (isChosen(step) && isPublishing(step) && done++ === at) {
-      cutBefore = step
-      powered.cut(log)
-    }
-    // The descriptors must be closed all the same.
-    if (cutBefore && step !== 'close') throw Object.assign(new Error('no power'), { code: 'EIO' })
-  })
-  try {
+  const counts = (step: DiskStep) => isChosen(step) && isPublishing(step)
+  return await runUntilCut(powered, { at, log, counts }, async () => {
     await change.make(join(powered.at, 'state'))
     powered.cut(log)
-  } catch (error) {
-    if (!cutBefore) throw error
-  } finally {
-    beforeDiskSteps()
-  }
-  return cutBefore
+  })
 }
 
 /** The disk has room for a part of the change only. */
