@@ -41,12 +41,12 @@ suite('the boot harness', () => {
 
   test('begins a line at a move of the cursor, unless the cursor is there already', async () => {
     await using network = await openNetwork('harness-cursor')
-    const script = String.raw`printf 'PX\033[25;2H\033[25;3HELINUX\033[3;20HMenu\033[4;1Hboo\033[4;3Hot\033[4;4H\nEnd\n'; sleep 60`
+    const script = String.raw`printf 'PX\033[25;2H\033[25;3HELINUX\033[3;20HMenu\033[4;1Hboo\033[4;3Hot\033[4;4H\nTy\033\033[5;3H[5;3Hpe a\033[5;\033[5;6H7H key\nEnd\n'; sleep 60`
     const program = network.start('firmware', ['sh', '-c', script])
     await program.waitFor(/^End$/)
     assert.deepEqual(
       program.lines().map(({ text }) => text),
-      ['PXELINUX', 'Menu', 'boot', 'End'],
+      ['PXELINUX', 'Menu', 'boot', 'Type a key', 'End'],
     )
   })
 

@@ -37,6 +37,13 @@ const parts = new RegExp(
   'g',
 )
 
+/**
+ * SeaBIOS is interrupted by itself also within the control sequence of a move. The other move then
+ * stands inside of the interrupted one.
+ */
+// eslint-disable-next-line no-control-regex
+const nestedMove = /(\x1b(?:\[[\d;]*)?)(\x1b\[\d*;\d*H)(?=\[?[\d;]*H)/g
+
 export type RecordingRequest = {
   /** Makes an error message from its first sentence, with details. */
   describe: (what: string) => string
@@ -136,7 +143,7 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
  */
 function breakAtMoves(text: string): string {
   let [done, move, column] = ['', '', 0]
-  for (const [part, movesTo] of text.matchAll(parts)) {
+  for (const [part, movesTo] of text.replace(nestedMove, '$2$1').matchAll(parts)) {
     if (movesTo !== undefined) [move, column] = [part, Number(movesTo)]
     else if (part.startsWith('\x1b')) done += part
     else {
