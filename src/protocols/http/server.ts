@@ -13,8 +13,8 @@ import {
   type Connections,
 } from '../connections.ts'
 import type { FileEvent, Report } from '../event.ts'
-import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
+import { listenTcp } from '../tcp-listener.ts'
 import { answerFor } from './answer.ts'
 import { sendBody } from './body.ts'
 import { printableJson } from '../../printable.ts'
@@ -26,11 +26,7 @@ export interface HttpLimits extends ConnectionLimits {
   idleSeconds: number
 }
 
-export interface HttpServerOptions {
-  /** The IPv4 or IPv6 address to listen on. */
-  address: string
-  /** 0: any free port. */
-  port: number
+export interface HttpServiceOptions {
   treesOf: TreesOf
   /** Data that are served below `/api/`. Default: `/api/` has no meaning. */
   knowledge?: Knowledge
@@ -41,8 +37,22 @@ export interface HttpServerOptions {
   hears?: Hears
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt
-  signal?: AbortSignal
   limits?: HttpLimits
+}
+
+export interface HttpServerOptions extends HttpServiceOptions {
+  /** The IPv4 or IPv6 address to listen on. */
+  address: string
+  /** 0: any free port. */
+  port: number
+  signal?: AbortSignal
+}
+
+export interface HttpService {
+  /** Serves a connection from which nothing was read yet. */
+  accept: (socket: Socket) => void
+  /** Ends all connections. */
+  close: () => void
 }
 
 export interface HttpServer {
@@ -67,12 +77,29 @@ const requestLimits = {
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { address, onError, hears, signal, limits = defaultLimits } = options
+  const { address, port, onError, signal, limits = defaultLimits } = options
   signal?.throwIfAborted()
+  const service = createHttpService(options)
+  const listener = await listenTcp({
+    ...{ name: 'HTTP (TCP)', address, port, backlog: limits.connections, accept: service.accept },
+    onError: (error) => onError(defect(error)),
+  })
+  const close = () => {
+    const closed = listener.close()
+    service.close()
+    return closed
+  }
+  signal?.addEventListener('abort', () => void close(), { once: true })
+  return { address, port: listener.port, close }
+}
+
+/** Serves connections that were accepted elsewhere. */
+export function createHttpService(options: HttpServiceOptions): HttpService {
+  const { onError, hears, limits = defaultLimits } = options
   const connections = createConnections(limits, options.clientAt)
   /** Sockets on which an answer is being sent. */
   const answering = new WeakSet<Duplex>()
-  const server = createServer({ ...requestLimits, noDelay: true }, (request, response) => {
+  const server = createServer(requestLimits, (request, response) => {
     answering.add(request.socket)
     response.once('close', () => answering.delete(request.socket))
     answer(options, connections, request, response).catch((error: unknown) => {
@@ -97,35 +124,30 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     if (answering.has(socket)) socket.destroy()
     else socket.end(closingAnswer(status), () => socket.destroy())
   })
-  server.on('connection', (socket) => {
-    const client = plainAddress(socket.remoteAddress)
-    if (client === undefined || hears?.(client) === false) socket.destroy()
-    else connections.add(socket, client)
-  })
+  // This server never listens, but Node checks the times of requests only after this event.
+  server.emit('listening')
 
-  const listening = Promise.withResolvers<void>()
-  server.once('error', (error) => listening.reject(listenError('HTTP (TCP)', options, error)))
-  server.listen(
-    { host: address, port: options.port, backlog: limits.connections },
-    listening.resolve,
-  )
-  await listening.promise
-  // For example if no file descriptor is left: only the new connection is lost.
-  server.on('error', (error) => onError(defect(error)))
-
-  let closed: Promise<void> | undefined
-  const close = () =>
-    (closed ??= new Promise((resolve) => {
-      server.close(() => resolve())
+  return {
+    accept(socket) {
+      const client = plainAddress(socket.remoteAddress)
+      if (client === undefined || hears?.(client) === false) {
+        socket.destroy()
+        return
+      }
+      // As Node's own HTTP server does: a client may close its side after its request.
+      socket.allowHalfOpen = true
+      server.emit('connection', socket)
+      connections.add(socket, client)
+    },
+    close() {
+      server.close()
       connections.destroy()
-    }))
-  signal?.addEventListener('abort', () => void close(), { once: true })
-  const bound = server.address()
-  return { address, port: typeof bound === 'object' && bound ? bound.port : options.port, close }
+    },
+  }
 }
 
 async function answer(
-  { treesOf, knowledge, report, onError }: HttpServerOptions,
+  { treesOf, knowledge, report, onError }: HttpServiceOptions,
   connections: Connections,
   request: IncomingMessage,
   response: ServerResponse,

@@ -1,19 +1,11 @@
 /** The NFS server: NFS version 3 over TCP, MOUNT and the port mapper over TCP and UDP. */
-import { asNetimageError, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
-import type { ClientAt } from '../connections.ts'
-import type { Report } from '../event.ts'
-import type { Hears } from '../on-interface.ts'
 import { portMapper, portMapperProgram, type Registration } from '../rpc/port-mapper.ts'
-import type { Caller } from '../rpc/program.ts'
-import { startTcpServer, type RpcServer, type TcpLimits } from '../rpc/tcp-server.ts'
+import { startTcpServer, type RpcServer, type TcpServerOptions } from '../rpc/tcp-server.ts'
 import { startUdpServer } from '../rpc/udp-server.ts'
-import { handleKeyBytes } from './handle.ts'
-import { createServe, type MachineOf } from './machine.ts'
-import { createMountProgram } from './mount.ts'
-import { createNfsProgram, type Observation } from './program.ts'
 import { mountProgram, mountVersion, nfsProgram, nfsVersion } from './protocol.ts'
+import { createPrograms, onDefectOf, type NfsServiceOptions } from './service.ts'
 
-export interface NfsServerOptions {
+export interface NfsServerOptions extends NfsServiceOptions {
   /** The IPv4 or IPv6 address to listen on. */
   address: string
   /** 0: any free port. */
@@ -24,24 +16,7 @@ export interface NfsServerOptions {
     mount?: number
     nfs: number
   }
-  machineOf: MachineOf
-  /**
-   * 32 secret bytes. If the key changes at a restart, running machines lose their root.
-   */
-  handleKey: Buffer
-  report: Report
-  /** Called after each operation that succeeded. Its errors go to `onError`, not to the machine. */
-  observe?: (observation: Observation) => void
-  /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
-  onError: (error: NetimageError) => void
-  /** Default: calls of all clients are answered. */
-  hears?: Hears
-  /** The machine that has an address. Default: each address is a served machine of its own. */
-  clientAt?: ClientAt
-  /** Called at the end of each connection. */
-  onLeave?: (caller: Caller) => void
   signal?: AbortSignal
-  limits?: TcpLimits
 }
 
 export interface NfsServer {
@@ -50,56 +25,18 @@ export interface NfsServer {
   close: () => Promise<void>
 }
 
-/** The highest version of these protocols. */
-const maxVersion = 4
-
 /** @throws `NetimageError` `cannot-listen` */
 export async function startNfsServer(options: NfsServerOptions): Promise<NfsServer> {
-  const { address, ports, machineOf, handleKey, report, observe, onError, signal, limits } = options
-  if (handleKey.length !== handleKeyBytes)
-    throw new RangeError(`the key of handles must have ${handleKeyBytes} bytes`)
+  const { address, ports, signal, limits } = options
   signal?.throwIfAborted()
-
-  const serve = createServe(handleKey)
-  const otherVersion = (name: string, own: number) => (caller: Caller, version: number) => {
-    // Programs that search for versions ask for versions that do not exist. This is not reported.
-    if (version === 0 || version > maxVersion) return
-    const reason = `the machine asks for ${name} version ${version}, but this server has only version ${own}`
-    report({ kind: 'nfs', step: 'refuse', address: caller.address, path: '', reason })
-  }
-  const mount = {
-    ...createMountProgram({ machineOf, serve, report }),
-    onOtherVersion: otherVersion('MOUNT', mountVersion),
-  }
-  const nfsProgramOfAll = createNfsProgram({
-    machineOf,
-    serve,
-    onFailure: ({ caller: { address } }, procedure, error) => {
-      const doing = `${procedure} for ${address} failed`
-      const cause = { cause: error }
-      onError(new NetimageError('file-system', `${doing}: ${messageOf(error)}`, cause))
-    },
-    observe,
-    onUnobserved: ({ machine, procedure }, error) => {
-      const doing = `could not follow what ${machine} does in its root (${procedure})`
-      const hint = 'The machine itself goes on: its operation succeeded.'
-      onError(asNetimageError(fileSystemError(doing, error, { hint })))
-    },
-  })
-  const nfs = { ...nfsProgramOfAll, onOtherVersion: otherVersion('NFS', nfsVersion) }
-  const registrations: Registration[] = []
-  const mapper = portMapper(address, registrations)
-
+  const { nfs, mount } = createPrograms(options)
   const started: RpcServer[] = []
   const close = async () => {
     await Promise.all(started.splice(0).map((server) => server.close()))
   }
-  const onDefect = (error: unknown) => {
-    onError(new NetimageError('internal', `NFS: ${messageOf(error)}`, { cause: error }))
-  }
   const shared = {
     address,
-    onDefect,
+    onDefect: onDefectOf(options),
     hears: options.hears,
     clientAt: options.clientAt,
     onLeave: options.onLeave,
@@ -123,29 +60,16 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
       }),
     )
     const nfsPort = main.port
-    const small = { hasLongCalls: false }
-    const onlyMount = { ...shared, ...small, name: 'MOUNT', programs: [mount] }
+    const onlyMount = { ...shared, hasLongCalls: false, name: 'MOUNT', programs: [mount] }
     const mountPort = isShared
       ? nfsPort
       : (await kept(startTcpServer({ ...onlyMount, port: ports.mount ?? 0 }))).port
     await kept(startUdpServer({ ...onlyMount, port: mountPort }))
 
-    const versions = { program: nfsProgram, version: nfsVersion }
-    registrations.push({ ...versions, transport: 'tcp', port: nfsPort })
-    for (const transport of ['tcp', 'udp'] as const) {
-      const port = mountPort
-      registrations.push({ program: mountProgram, version: mountVersion, transport, port })
-    }
-    let mapperPort: number | undefined
+    let mapper: RpcServer | undefined
     if (ports.portMapper !== undefined) {
-      const onlyMapper = { ...shared, ...small, name: 'The port mapper', programs: [mapper] }
-      mapperPort = (await kept(startTcpServer({ ...onlyMapper, port: ports.portMapper }))).port
-      await kept(startUdpServer({ ...onlyMapper, port: mapperPort }))
-      for (const version of mapper.versions.keys()) {
-        for (const transport of ['tcp', 'udp'] as const) {
-          registrations.push({ program: portMapperProgram, version, transport, port: mapperPort })
-        }
-      }
+      const registered = { nfs: nfsPort, mount: mountPort }
+      mapper = await kept(startPortMapper({ ...shared, port: ports.portMapper, registered }))
     }
     signal?.throwIfAborted()
     signal?.addEventListener('abort', () => void close(), { once: true })
@@ -154,12 +78,50 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
       ports: {
         nfs: nfsPort,
         mount: mountPort,
-        ...(mapperPort !== undefined && { portMapper: mapperPort }),
+        ...(mapper && { portMapper: mapper.port }),
       },
       close,
     }
   } catch (error) {
     await close()
+    throw error
+  }
+}
+
+type PortMapperOptions = Omit<TcpServerOptions, 'name' | 'programs' | 'hasLongCalls'> & {
+  /** The ports of NFS, and of MOUNT over TCP and UDP. */
+  registered: { nfs: number; mount: number }
+}
+
+/** @throws `NetimageError` `cannot-listen` */
+export async function startPortMapper(options: PortMapperOptions): Promise<RpcServer> {
+  const { address, registered } = options
+  const registrations: Registration[] = []
+  const mapper = portMapper(address, registrations)
+  const shared = { ...options, name: 'The port mapper', programs: [mapper], hasLongCalls: false }
+  const tcp = await startTcpServer(shared)
+  const { port } = tcp
+  try {
+    const udp = await startUdpServer({ ...shared, port })
+    const mount = { program: mountProgram, version: mountVersion, port: registered.mount }
+    registrations.push(
+      { program: nfsProgram, version: nfsVersion, transport: 'tcp', port: registered.nfs },
+      { ...mount, transport: 'tcp' },
+      { ...mount, transport: 'udp' },
+    )
+    for (const version of mapper.versions.keys()) {
+      for (const transport of ['tcp', 'udp'] as const) {
+        registrations.push({ program: portMapperProgram, version, transport, port })
+      }
+    }
+    return {
+      port,
+      async close() {
+        await Promise.all([tcp.close(), udp.close()])
+      },
+    }
+  } catch (error) {
+    await tcp.close()
     throw error
   }
 }

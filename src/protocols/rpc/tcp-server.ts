@@ -1,5 +1,5 @@
 /** RPC over TCP, with limits for connections and large calls. */
-import { createServer } from 'node:net'
+import type { Socket } from 'node:net'
 import {
   createConnections,
   everyone,
@@ -7,8 +7,8 @@ import {
   type ClientAt,
   type ConnectionLimits,
 } from '../connections.ts'
-import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
+import { listenTcp } from '../tcp-listener.ts'
 import { serveConnection } from './connection.ts'
 import { createLargeRecords } from './large-records.ts'
 import type { Caller, OnDefect, Program } from './program.ts'
@@ -26,12 +26,7 @@ const defaultLimits: TcpLimits = {
   idleSeconds: 360,
 }
 
-export interface TcpServerOptions {
-  /** The service, for error messages. */
-  name: string
-  address: string
-  /** 0: any free port. */
-  port: number
+export interface TcpServiceOptions {
   programs: readonly Program[]
   onDefect: OnDefect
   /** Default: calls of all clients are answered. */
@@ -46,6 +41,21 @@ export interface TcpServerOptions {
   /** Called at the end of each connection. */
   onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
+}
+
+export interface TcpServerOptions extends TcpServiceOptions {
+  /** The service, for error messages. */
+  name: string
+  address: string
+  /** 0: any free port. */
+  port: number
+}
+
+export interface TcpService {
+  /** Serves a connection from which nothing was read yet. */
+  accept: (socket: Socket) => void
+  /** Ends all connections. */
+  close: () => void
 }
 
 export interface RpcServer {
@@ -66,13 +76,30 @@ const probeAfterMs = 1000
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
+  const { address, port, limits = defaultLimits, onDefect } = options
+  const service = createTcpService(options)
+  const listener = await listenTcp({
+    ...{ name: `${options.name} (TCP)`, address, port, backlog: limits.connections },
+    ...{ accept: service.accept, onError: onDefect },
+  })
+  return {
+    port: listener.port,
+    async close() {
+      const closed = listener.close()
+      service.close()
+      await closed
+    },
+  }
+}
+
+/** Serves connections that were accepted elsewhere. */
+export function createTcpService(options: TcpServiceOptions): TcpService {
   const { limits = defaultLimits, programs, onDefect, hears, clientAt = everyone } = options
   const buffers = createReplyBuffers()
   const connections = createConnections(limits, clientAt)
   const largeRecords = createLargeRecords(maxLargeRecords)
 
-  const keepAlive = { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
-  const server = createServer({ noDelay: true, ...keepAlive }, (socket) => {
+  function accept(socket: Socket): void {
     // If a connection breaks, Node closes it; this is no error of the server.
     socket.on('error', () => {})
     const address = plainAddress(socket.remoteAddress)
@@ -80,6 +107,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
       socket.destroy()
       return
     }
+    socket.setKeepAlive(true, keepAliveMs)
     const probe = () => void socket.setKeepAlive(true, probeAfterMs)
     const caller: Caller = { address, transport: 'tcp', probe }
     connections.add(socket, address)
@@ -94,26 +122,7 @@ export async function startTcpServer(options: TcpServerOptions): Promise<RpcServ
       mayCallAtLength: () => options.hasLongCalls && clientAt(address).isServed,
       largeRecords,
     })
-  })
-
-  const listening = Promise.withResolvers<void>()
-  server.once('error', (error) =>
-    listening.reject(listenError(`${options.name} (TCP)`, options, error)),
-  )
-  const { address: host, port } = options
-  // A long queue: if the queue is full, a SYN is lost, and the client waits for a second or more.
-  server.listen({ host, port, backlog: limits.connections }, listening.resolve)
-  await listening.promise
-  // For example if no file descriptor is left: only the new connection is lost.
-  server.on('error', onDefect)
-
-  const bound = server.address()
-  return {
-    port: typeof bound === 'object' && bound ? bound.port : options.port,
-    async close() {
-      const closed = new Promise((resolve) => void server.close(resolve))
-      connections.destroy()
-      await closed
-    },
   }
+
+  return { accept, close: () => connections.destroy() }
 }

@@ -8,17 +8,28 @@ import { answerCall, type OnDefect, type Program } from './program.ts'
 import type { RpcServer } from './tcp-server.ts'
 import { XdrError, XdrWriter } from './xdr.ts'
 
-export interface UdpServerOptions {
+export interface UdpServerOptions extends UdpListenerOptions {
+  programs: readonly Program[]
+}
+
+export interface UdpListenerOptions {
   /** The service, for error messages. */
   name: string
   address: string
   /** 0: any free port. */
   port: number
-  programs: readonly Program[]
   onDefect: OnDefect
   /** Default: calls of all clients are answered. */
   hears?: Hears | undefined
 }
+
+/**
+ * Answers the call in a datagram.
+ *
+ * @param address the client's
+ * @returns undefined if there is no reply
+ */
+export type AnswerDatagram = (message: Buffer, address: string) => Buffer | undefined
 
 /**
  * The most bytes of a reply. No client needs more, and an attacker who forges a sender's address
@@ -28,22 +39,49 @@ const maxReplyBytes = 1024
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startUdpServer(options: UdpServerOptions): Promise<RpcServer> {
-  const { address, port, programs, onDefect, hears } = options
-  const socket = createDatagramSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
-  const reply = new XdrWriter(maxReplyBytes)
+  const answer = createAnswerDatagram(options)
+  return await listenUdp(options, (message, address, reply) => {
+    const bytes = answer(message, address)
+    if (bytes) reply(bytes)
+  })
+}
 
-  socket.on('message', (message, sender) => {
-    const caller = { address: plainAddress(sender.address) ?? '', transport: 'udp' } as const
-    if (hears?.(caller.address) === false) return
+export function createAnswerDatagram({
+  programs,
+  onDefect,
+}: Pick<UdpServerOptions, 'programs' | 'onDefect'>): AnswerDatagram {
+  const reply = new XdrWriter(maxReplyBytes)
+  return (message, address) => {
+    const caller = { address, transport: 'udp' } as const
     reply.truncate(0)
     try {
-      if (answerCall(message, caller, programs, onDefect, reply)) return
-      if (reply.length > maxReplyBytes) return
-      // Ignore errors: the sender may be gone, or its address may be forged.
-      socket.send(Buffer.from(reply.written()), sender.port, sender.address, () => {})
+      if (answerCall(message, caller, programs, onDefect, reply)) return undefined
+      return reply.length > maxReplyBytes ? undefined : Buffer.from(reply.written())
     } catch (error) {
       if (!(error instanceof XdrError)) onDefect(error)
+      return undefined
     }
+  }
+}
+
+/**
+ * @param receive called with each datagram, with the address of its sender
+ * @throws `NetimageError` `cannot-listen`
+ */
+export async function listenUdp(
+  options: UdpListenerOptions,
+  receive: (message: Buffer, address: string, reply: (bytes: Buffer) => void) => void,
+): Promise<RpcServer> {
+  const { address, port, onDefect, hears } = options
+  const socket = createDatagramSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
+  let isClosed = false
+  socket.on('message', (message, sender) => {
+    const client = plainAddress(sender.address) ?? ''
+    if (hears?.(client) === false) return
+    receive(message, client, (bytes) => {
+      // Ignore errors: the sender may be gone, or its address may be forged.
+      if (!isClosed) socket.send(bytes, sender.port, sender.address, () => {})
+    })
   })
 
   const listening = Promise.withResolvers<void>()
@@ -56,6 +94,9 @@ export async function startUdpServer(options: UdpServerOptions): Promise<RpcServ
 
   return {
     port: socket.address().port,
-    close: () => new Promise((resolve) => void socket.close(resolve)),
+    close() {
+      isClosed = true
+      return new Promise((resolve) => void socket.close(resolve))
+    },
   }
 }
