@@ -23,21 +23,31 @@ import {
 } from './sessions.ts'
 import { isOver, startTransfer, type Transfer } from './transfer.ts'
 
-export interface TftpServerOptions {
-  /** The IPv4 or IPv6 address to listen on. */
+export interface TftpServiceOptions {
+  /** The IPv4 or IPv6 address that packets are sent from. */
   address: string
-  /** 0: any free port. */
-  port: number
   treesOf: TreesOf
-  /** Sends all packets of all transfers from `port`, for NAT and firewalls. */
+  /** Sends all packets of all transfers from one port, for NAT and firewalls. */
   singlePort?: boolean
   report: Report
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
+  limits?: TftpLimits
+}
+
+export interface TftpServerOptions extends TftpServiceOptions {
+  /** 0: any free port. */
+  port: number
   /** Default: packets of all clients are answered. */
   hears?: Hears
   signal?: AbortSignal
-  limits?: TftpLimits
+}
+
+export interface TftpService {
+  /** Handles a packet that was sent to the port of the server. */
+  receive: (packet: Buffer, from: Peer) => void
+  /** Ends all transfers. */
+  close: () => void
 }
 
 export interface TftpServer {
@@ -56,20 +66,44 @@ const receiveBytes = 1 << 20
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTftpServer(options: TftpServerOptions): Promise<TftpServer> {
-  const { address, treesOf, report, onError, hears, signal, limits = defaultLimits } = options
+  const { address, onError, hears, signal } = options
   signal?.throwIfAborted()
-  const sessions = createSessions(limits)
   const main = openSocket(address)
   const ready = Promise.withResolvers<void>()
   main.once('error', (error) => ready.reject(listenError('TFTP (UDP)', options, error)))
   main.bind({ address, port: options.port, exclusive: true }, ready.resolve)
   await ready.promise
   main.on('error', (error) => onError(defect(error)))
+  const service = createTftpService(options, ({ host, port }, packet) =>
+    main.send(packet, port, host),
+  )
   main.on('message', (bytes, from) => {
     if (hears?.(plainAddress(from.address) ?? '') === false) return
-    receive(bytes, { host: from.address, port: from.port })
+    service.receive(bytes, { host: from.address, port: from.port })
   })
   widen(main)
+
+  let closed: Promise<void> | undefined
+  const close = () =>
+    (closed ??= new Promise((resolve) => {
+      service.close()
+      main.close(resolve)
+    }))
+  signal?.addEventListener('abort', () => void close(), { once: true })
+  return { address, port: main.address().port, close }
+}
+
+/**
+ * Serves clients whose packets were received elsewhere.
+ *
+ * @param send sends a packet that belongs to no transfer with a port of its own
+ */
+export function createTftpService(
+  options: TftpServiceOptions,
+  send: (to: Peer, packet: Buffer) => void,
+): TftpService {
+  const { address, treesOf, report, onError, limits = defaultLimits } = options
+  const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
   let opening = 0
 
@@ -98,8 +132,8 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     report({ kind: 'tftp', step: 'refuse', address, file, bytes: 0, reason })
   }
 
-  function answer({ host, port }: Peer, code: keyof typeof errorCode, message: string): void {
-    main.send(errorPacket(code, message), port, host)
+  function answer(peer: Peer, code: keyof typeof errorCode, message: string): void {
+    send(peer, errorPacket(code, message))
   }
 
   function begin(request: Buffer, asked: FileRequest, peer: Peer): void {
@@ -171,7 +205,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
       follow(session, session.transfer)
     }
     if (options.singlePort) {
-      session.send = (packet) => main.send(packet, session.peer.port, session.peer.host)
+      session.send = (packet) => send(session.peer, packet)
       start()
     } else {
       openOwnSocket(session, start)
@@ -265,15 +299,12 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     })
   }
 
-  async function closeAll(): Promise<void> {
-    for (const session of sessions) end(session, 'the server is stopping')
-    await new Promise<void>((resolve) => void main.close(resolve))
+  return {
+    receive,
+    close() {
+      for (const session of sessions) end(session, 'the server is stopping')
+    },
   }
-
-  let closed: Promise<void> | undefined
-  const closeOnce = () => (closed ??= closeAll())
-  signal?.addEventListener('abort', () => void closeOnce(), { once: true })
-  return { address, port: main.address().port, close: closeOnce }
 }
 
 /** A machine that was restarted may ask for the same file from the same port. */
