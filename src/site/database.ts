@@ -122,7 +122,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
   let sync: Promise<void> | undefined
   return {
     read: {
-      lives: (onBroken) => now().lives(onBroken),
+      lives: (onBroken, wanted) => now().lives(onBroken, wanted),
       lifeOf: (machine) => now().lifeOf(machine),
       names: () => now().names(),
       uptime: () => now().uptime(),
@@ -207,7 +207,7 @@ function inTransaction<T>(database: DatabaseSync, action: () => T): T {
 function explainedReader(file: string, reader: SiteReader): SiteReader {
   const read = <T>(action: () => T) => explain(file, 'read the site', action)
   return {
-    lives: (onBroken) => read(() => reader.lives(onBroken)),
+    lives: (onBroken, wanted) => read(() => reader.lives(onBroken, wanted)),
     lifeOf: (machine) => read(() => reader.lifeOf(machine)),
     names: () => read(reader.names),
     uptime: () => read(reader.uptime),

@@ -3,6 +3,10 @@
  *
  * Nothing of this is in the way of an NFS or TFTP call: signs of machines are written together at the
  * end of a turn of the event loop. Only the start of an attempt waits until it is on the disk.
+ *
+ * A server can be several processes, each with some of the machines. A process writes the lives of its
+ * own machines. Only a power cut concerns machines of all processes. Lives are read and written in one
+ * transaction, so commands and other processes can write at any time.
  */
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
@@ -37,7 +41,7 @@ export interface CurrentAttempt {
 }
 
 export interface Site {
-  /** By machine, the attempts that ran when the last run of the server ended. */
+  /** By machine that is owned, the attempts that ran when the last run of the server ended. */
   interrupted: ReadonlyMap<string, Attempt>
   /**
    * A machine starts. The attempt is on the disk when this resolves.
@@ -86,6 +90,11 @@ export interface SiteSettings {
   /** The time of day at which the server starts. Milliseconds, as all times here. */
   at: number
   policy?: Policy
+  /**
+   * Whether this process serves the machine. Other processes of the server may have the site open, and
+   * serve other machines. Default: it serves all machines.
+   */
+  owns?: ((machine: string) => boolean) | undefined
   onTold: (told: Told) => void
   /** Called once for a row of failures. */
   onError: (error: NetimageError) => void
@@ -93,6 +102,12 @@ export interface SiteSettings {
 
 /** How long a change may block the server while a command writes. Milliseconds. */
 const timeout = 500
+/**
+ * If another process has counted this much more, it has counted time in which this process did not run.
+ * If it has counted less than this, that time has passed since this process looked at its clock: a
+ * change may have to wait. Milliseconds.
+ */
+const behindMs = 2 * timeout
 /** If more time than this has passed between two calls, the clock of the computer was set. */
 const longestMs = 60_000
 /** Signs of life are written this often for each machine. Milliseconds of uptime. */
@@ -110,7 +125,7 @@ const [firstPauseMs, longestPauseMs] = [1000, 60_000]
  * @throws `NetimageError` `bad-state`, also for the file of a newer netimage; `in-use`; `disk-full`
  */
 export function openSite(settings: SiteSettings): Site {
-  const { state, policy = defaultPolicy, onTold, onError } = settings
+  const { state, policy = defaultPolicy, owns = () => true, onTold, onError } = settings
   const database = openSiteDatabase(state, timeout)
   let [uptime, last] = [database.read.uptime(), settings.at]
   const started: Now = { at: settings.at, uptime }
@@ -120,7 +135,7 @@ export function openSite(settings: SiteSettings): Site {
   const broken = new Set<string>()
   const interrupted = new Map<string, Attempt>()
   const unseen = new Set<string>()
-  for (const life of database.read.lives(tellBroken)) {
+  for (const life of database.read.lives(tellBroken, owns)) {
     const attempt = runningAttempt(life)
     if (attempt) interrupted.set(life.machine, attempt)
     if (attempt || life.waitsFrom !== undefined) unseen.add(life.machine)
@@ -141,13 +156,20 @@ export function openSite(settings: SiteSettings): Site {
   function clock(at: number): Now {
     uptime += Math.min(longestMs, Math.max(0, at - last))
     last = at
-    return { at, uptime }
+    return now()
+  }
+
+  /** `change` may have set the uptime since the clock was looked at. */
+  function now(): Now {
+    return { at: last, uptime }
   }
 
   /** Does the action in one transaction. @throws `NetimageError`: nothing is changed then */
   function change<T>(action: (writer: SiteWriter, told: Told[]) => T): T {
     const told: Told[] = []
     const result = database.change((writer) => {
+      const counted = writer.uptime()
+      if (counted - uptime > behindMs) uptime = counted
       if (!isStarted) start(writer)
       const result = action(writer, told)
       writer.setUptime(uptime)
@@ -216,10 +238,10 @@ export function openSite(settings: SiteSettings): Site {
     changeSoon(waiting.machines())
   }
 
-  function tickAll(now: Now): void {
+  function tickAll(): void {
     const over = new Set<string>()
     changeSoon(new Set([...waiting.machines(), ...running]), (life) => {
-      const changed = tick(life, now, policy)
+      const changed = tick(life, now(), policy)
       if (!runningAttempt(changed.life)) over.add(life.machine)
       return changed
     })
@@ -237,11 +259,10 @@ export function openSite(settings: SiteSettings): Site {
   return {
     interrupted,
     async beginAttempt(machine, at, choice) {
-      const now = clock(at)
-      alive.set(machine, now.uptime)
+      alive.set(machine, clock(at).uptime)
       running.add(machine)
       const life = changeOne(machine, (writer, told) => {
-        const begun = begin(writer, machine, { now, policy, ...choice })
+        const begun = begin(writer, machine, { now: now(), policy, ...choice })
         told.push(...begun.told)
         return begun.life
       })
@@ -249,9 +270,9 @@ export function openSite(settings: SiteSettings): Site {
       return runningAttempt(life) && currentIn(life)
     },
     async assign(machine, candidate, at, by) {
-      const now = clock(at)
+      clock(at)
       const assigned = changeOne(machine, (writer) => {
-        const assigned = assign(writer.of(machine), candidate, now, by)
+        const assigned = assign(writer.of(machine), candidate, now(), by)
         if (!('refused' in assigned)) writer.keep(assigned.life)
         return assigned
       })
@@ -269,20 +290,20 @@ export function openSite(settings: SiteSettings): Site {
     currentAttempt: (machine) => currentIn(database.read.lifeOf(machine)),
     mayRun: (machine) => running.has(machine),
     sign(machine, sign, at) {
-      const now = clock(at)
+      const seen = clock(at)
       const before = alive.get(machine)
-      if (sign.kind === 'alive' && before !== undefined && now.uptime - before < aliveMs) return
-      alive.set(machine, now.uptime)
-      waiting.add(machine, sign, now)
+      if (sign.kind === 'alive' && before !== undefined && seen.uptime - before < aliveMs) return
+      alive.set(machine, seen.uptime)
+      waiting.add(machine, sign, seen)
       if (!isDue) setImmediate(flush)
       isDue = true
       if (isSaidOnce(sign)) flush()
     },
     tick(at) {
-      const now = clock(at)
+      clock(at)
       const isIdle = running.size === 0 && waiting.machines().length === 0
       if (isStarted && isIdle && uptime - written < longestMs) return
-      tickAll(now)
+      tickAll()
     },
     close(at) {
       clock(at)

@@ -6,13 +6,16 @@ import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
 import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
 
+type Wanted = (machine: string) => boolean
+
 export interface SiteReader {
   /**
    * All machines that have booted, or for which somebody chose or named something.
    *
    * @param onBroken is told about machines with broken rows, which are left out
+   * @param wanted whether a machine is to be read; default: all machines
    */
-  lives: (onBroken: (error: BrokenRow) => void) => Life[]
+  lives: (onBroken: (error: BrokenRow) => void, wanted?: Wanted) => Life[]
   /** @throws `BrokenRow` */
   lifeOf: (machine: string) => Life
   /** Names by machine. */
@@ -23,6 +26,7 @@ export interface SiteReader {
 
 export interface SiteWriter extends Lives {
   uptime(): number
+  /** Does nothing if more is counted already. */
   setUptime(uptime: number): void
   names(): ReadonlyMap<string, string>
   setName(machine: string, name: string): void
@@ -55,21 +59,37 @@ export function readerOf(database: DatabaseSync): SiteReader {
       throw new BrokenRow(file, name, error)
     }
   }
+
+  /** Another process may write between two statements: what is read would not fit together. */
+  function atOneMoment<T>(action: () => T): T {
+    if (database.isTransaction) return action()
+    database.exec('BEGIN')
+    try {
+      return action()
+    } finally {
+      if (database.isTransaction) database.exec('COMMIT')
+    }
+  }
+
   return {
-    lives: (onBroken) =>
-      machines.all().flatMap((row) => {
-        try {
-          return [read(String(row['machine']), row['life'])]
-        } catch (error) {
-          if (!(error instanceof BrokenRow)) throw error
-          onBroken(error)
-          return []
-        }
+    lives: (onBroken, wanted = () => true) =>
+      atOneMoment(() =>
+        machines.all().flatMap(({ machine, life }) => {
+          const name = String(machine)
+          try {
+            return wanted(name) ? [read(name, life)] : []
+          } catch (error) {
+            if (!(error instanceof BrokenRow)) throw error
+            onBroken(error)
+            return []
+          }
+        }),
+      ),
+    lifeOf: (name) =>
+      atOneMoment(() => {
+        const row = machine.get(name)
+        return row ? read(name, row['life']) : newLife(name)
       }),
-    lifeOf(name) {
-      const row = machine.get(name)
-      return row ? read(name, row['life']) : newLife(name)
-    },
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
     close: () => database.close(),
@@ -95,7 +115,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
   }
   const unname = database.prepare('DELETE FROM names WHERE machine = ?')
   const setName = database.prepare('INSERT INTO names (machine, name) VALUES (?, ?)')
-  const setUptime = database.prepare('UPDATE site SET uptime = ?')
+  const setUptime = database.prepare('UPDATE site SET uptime = max(uptime, ?)')
 
   function canRead(machine: string): boolean {
     try {
@@ -159,9 +179,9 @@ export function copyOf(database: DatabaseSync): SiteCopy {
   const lives = new Map(all.map((life) => [life.machine, life]))
   const [names, uptime] = [reader.names(), reader.uptime()]
   return {
-    lives(onBroken) {
-      for (const error of broken.values()) onBroken(error)
-      return [...lives.values()]
+    lives(onBroken, wanted = () => true) {
+      for (const error of broken.values()) if (wanted(error.machine)) onBroken(error)
+      return [...lives.values()].filter(({ machine }) => wanted(machine))
     },
     lifeOf(machine) {
       const error = broken.get(machine)

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { suite, test } from 'node:test'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { lastAttempt } from '../../src/site/life/life.ts'
@@ -59,6 +59,36 @@ suite('a site', () => {
     const next = await site.beginAttempt(mac, start + 5 * minutes, { byDefault: candidate('a') })
     assert.deepEqual([next?.generation.image, next?.attempt.number], ['b', 2])
     assert.deepEqual(next?.attempt.keptImages, ['a'])
+    site.close(start)
+  })
+
+  test('reads a life of one moment, also if a command writes meanwhile', async (t) => {
+    const state = freshName()
+    const { site } = open(state)
+    await site.beginAttempt(mac, start, { byDefault: candidate('a') })
+    const other = openSiteDatabase(state)
+    const assignB = () =>
+      other.change((writer) => {
+        const now = { at: start, uptime: 0 }
+        writer.keep(assignAllowed(writer.of(mac), candidate('b'), now, 'person').life)
+      })
+    const name = 'all'
+    const original = StatementSync.prototype[name]
+    let isAssigned = false
+    t.mock.method(StatementSync.prototype, name, function (this: StatementSync, machine: string) {
+      if (!isAssigned && this.sourceSQL.includes('FROM generations')) {
+        isAssigned = true
+        assignB()
+      }
+      return Reflect.apply(original, this, [machine])
+    })
+    const read = () => {
+      const { current, generations } = site.lifeOf(mac)
+      return [current, generations.length]
+    }
+    assert.deepEqual(read(), [1, 1])
+    assert.deepEqual(read(), [2, 2])
+    other.close()
     site.close(start)
   })
 
