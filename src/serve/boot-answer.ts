@@ -1,8 +1,48 @@
 /** The DHCP answer that tells a machine what to boot: the file of its image for its firmware. */
 import type { Loaders } from '../boot/loaders.ts'
+import { asNetimageError, type NetimageError } from '../errors.ts'
 import { firmwareOf } from '../firmware.ts'
 import type { BootAnswer, NoBoot } from '../protocols/dhcp/boot-fields.ts'
 import type { Machine } from '../protocols/dhcp/machine.ts'
+import type { DhcpServerOptions } from '../protocols/dhcp/server.ts'
+import type { Defaults } from './defaults.ts'
+import { nothingToBoot, type Gate } from './gate.ts'
+import type { Identities } from './identity.ts'
+
+const isRunning = 'another machine with the same hardware address uses the root'
+
+export interface BootForSettings {
+  gate: Gate
+  defaults: Pick<Defaults, 'learnProcessor'>
+  identities: Pick<Identities, 'isRunning'>
+  /** Of the TFTP server. */
+  address: string
+  onError: (error: NetimageError) => void
+}
+
+/** Answers a machine that asks DHCP what to boot. The answer may begin an attempt. */
+export function createBootFor(settings: BootForSettings): DhcpServerOptions['bootFor'] {
+  const { gate, defaults, identities, address, onError } = settings
+  return async (machine, asks) => {
+    const { mac } = machine
+    const [architecture] = machine.architectures
+    const isPi = machine.bootClient === 'raspberry-pi'
+    const processor = isPi ? 'raspberry-pi' : architecture
+    if (identities.isRunning(mac)) return { reason: isRunning }
+    if (processor !== undefined) defaults.learnProcessor(mac, processor)
+    try {
+      const booted = await gate.enter(mac, asks)
+      if (!booted) return { reason: nothingToBoot(mac).message }
+      const answer = bootAnswer(machine, booted.system.loaders, address)
+      if ('reason' in answer && machine.bootClient !== undefined) gate.lacksFile(mac)
+      return answer
+    } catch (error) {
+      const known = asNetimageError(error)
+      onError(known)
+      return { reason: known.message }
+    }
+  }
+}
 
 /** @param server the address of the TFTP server */
 export function bootAnswer(

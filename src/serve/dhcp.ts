@@ -1,65 +1,36 @@
-/** Our DHCP server as `netimage serve` needs it: which machines it answers, and what they boot. */
+/** Our DHCP server as `netimage serve` needs it. */
 import { join } from 'node:path'
 
-import { asNetimageError, NetimageError } from '../errors.ts'
+import { NetimageError } from '../errors.ts'
 import { parseNetwork, parseRange, type Network } from '../ipv4.ts'
-import type { Machine } from '../protocols/dhcp/machine.ts'
 import {
   startDhcpServer,
-  type DhcpRequestEvent,
   type DhcpServer,
+  type DhcpServerOptions,
 } from '../protocols/dhcp/server.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
-import { bootAnswer } from './boot-answer.ts'
-import type { Identities } from './identity.ts'
-import type { Defaults } from './defaults.ts'
-import { nothingToBoot, type Gate } from './gate.ts'
 import type { ServeRequest } from './request.ts'
 
-const isRunning = 'another machine with the same hardware address uses the root'
-
 export interface DhcpSurroundings {
-  gate: Gate
-  defaults: Defaults
+  isAllowed: (mac: string) => boolean
+  bootFor: DhcpServerOptions['bootFor']
   hostNameOf: (mac: string) => string | undefined
-  identities: Identities
-  common: Pick<
-    Parameters<typeof startDhcpServer>[0],
-    'address' | 'learn' | 'report' | 'onError' | 'signal'
-  >
+  common: Pick<DhcpServerOptions, 'address' | 'learn' | 'report' | 'onError' | 'signal'>
 }
 
 /** To be called last: a machine that DHCP answers must find all other servers running. */
 export async function startDhcp(
   request: ServeRequest,
-  { name, address, network }: ServedInterface,
-  { gate, defaults, hostNameOf, identities, common }: DhcpSurroundings,
+  { name, network }: ServedInterface,
+  { isAllowed, bootFor, hostNameOf, common }: DhcpSurroundings,
   unfinished: AsyncDisposableStack,
 ): Promise<DhcpServer | undefined> {
   if (request.dhcp === 'off') return undefined
   const shared = {
     ...common,
     interface: name,
-    allow: ({ mac }: { mac: string }) => identities.isAllowed(mac),
-    async bootFor(machine: Machine, asks: DhcpRequestEvent) {
-      const { mac } = machine
-      const [architecture] = machine.architectures
-      const isPi = machine.bootClient === 'raspberry-pi'
-      const processor = isPi ? 'raspberry-pi' : architecture
-      if (identities.isRunning(mac)) return { reason: isRunning }
-      if (processor !== undefined) defaults.learnProcessor(mac, processor)
-      try {
-        const booted = await gate.enter(mac, asks)
-        if (!booted) return { reason: nothingToBoot(mac).message }
-        const answer = bootAnswer(machine, booted.system.loaders, address)
-        if ('reason' in answer && machine.bootClient !== undefined) gate.lacksFile(mac)
-        return answer
-      } catch (error) {
-        const known = asNetimageError(error)
-        common.onError(known)
-        return { reason: known.message }
-      }
-    },
+    allow: ({ mac }: { mac: string }) => isAllowed(mac),
+    bootFor,
   }
   const server = await startDhcpServer(
     request.dhcp === 'proxy'

@@ -1,0 +1,161 @@
+/** A server without its sockets: what it knows of its machines, and how it learns. */
+import type { Follower } from '../boots/follow.ts'
+import type { ClientAt } from '../protocols/connections.ts'
+import type { TreesOf } from '../protocols/boot-files.ts'
+import type { Report, ServeEvent } from '../protocols/event.ts'
+import type { ServedInterface } from '../protocols/interfaces.ts'
+import type { NfsServiceOptions } from '../protocols/nfs/service.ts'
+import { createOnInterface, type Hears } from '../protocols/on-interface.ts'
+import type { Sign } from '../site/life/attempts.ts'
+import { openSite, type Site } from '../site/site.ts'
+import { attend, type Attention } from './attend.ts'
+import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
+import type { Gate } from './gate.ts'
+import { createFindGone } from './gone-systems.ts'
+import { createIdentities, type Identities } from './identity.ts'
+import type { Learnt } from './learnt.ts'
+import { createMachines } from './machines.ts'
+import { createNeighbours, isNeighbourOf } from './neighbours.ts'
+import type { OpenSystems } from './open-systems.ts'
+import { createPreparing } from './prepare-layer.ts'
+import { startPublishing } from './publishing.ts'
+import type { ServeRequest } from './request.ts'
+import { watchRoots, type RootWatch } from './root-signs.ts'
+import { doubleError, tellDoubles } from './tell-doubles.ts'
+import { wireGate } from './wire-gate.ts'
+
+/** A machine without a connection that has not called for this long is taken to be off. */
+const unusedMs = 10_000
+/** How often settle time and deadline are checked. Milliseconds. */
+const tickMs = 2000
+
+export interface WireRequest extends Pick<
+  ServeRequest,
+  'state' | 'allowed' | 'ephemeral' | 'layerSize' | 'see' | 'onTold' | 'onError'
+> {
+  place: ServedInterface
+  systems: OpenSystems
+  images: readonly DefaultImage[]
+  learnt: Learnt
+  /** Called when a machine has done something that takes more than a forged address. */
+  onCome: (machine: string) => void
+}
+
+export interface Wiring {
+  site: Pick<Site, 'nameOf'>
+  identities: Identities
+  defaults: Defaults
+  gate: Gate
+  follower: Pick<Follower, 'boots'>
+  attention: Attention
+  /** For all protocols. */
+  common: Common
+  treesOf: TreesOf
+  /** For NFS, without the secret of file handles. */
+  nfs: Omit<NfsServiceOptions, 'handleKey'>
+}
+
+interface Common {
+  onError: ServeRequest['onError']
+  clientAt: ClientAt
+  hears: Hears
+  report: Report
+}
+
+/** @param unfinished closes all that is opened here */
+export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wiring {
+  const { state, place, systems, images, learnt, ephemeral = false, onTold, onError } = request
+  const identities = createIdentities({
+    allowed: request.allowed,
+    neighbours: createNeighbours(place.name),
+    isNeighbour: isNeighbourOf(place),
+    learntAddresses: learnt.addresses,
+    onAddress: (ip, mac) => learnt.facts.keep('address', ip, mac),
+    onDouble: tellDoubles((double) => onError(doubleError(double))),
+  })
+  const defaults = createDefaults({
+    images,
+    learntProcessors: learnt.processors,
+    mayForget: (mac) => !gate.hasAttempt(mac),
+    onProcessor: (mac, processor) => learnt.facts.keep('processor', mac, String(processor)),
+  })
+  const site = openSite({ state, at: Date.now(), onTold, onError })
+  unfinished.defer(() => site.close(Date.now()))
+  const ticking = setInterval(() => site.tick(Date.now()), tickMs)
+  unfinished.defer(() => clearInterval(ticking))
+
+  const { gate, follower } = wireGate({
+    ...{ site, systems, defaults, identities, boots: learnt.boots, onError },
+    findGone: createFindGone({
+      ...{ state, systems, onError, ephemeral },
+      whenClosed: (machine) => machines.whenClosed(machine),
+    }),
+    onBegin: (machine) => machines.begins(machine),
+  })
+  const machines = createMachines({
+    ...{ gate, state, identities, onError, ephemeral },
+    layerSize: request.layerSize,
+    takenElsewhere: (machine) => publishing.bytesOf(machine),
+    prepareLayer: createPreparing({ state, site, onTold, onError }),
+    onWait: (machine, kind) => onSign(machine, { kind }),
+    onOpen(machine) {
+      roots.opens(machine)
+      publishing.notice(machine)
+    },
+  })
+  unfinished.defer(() => machines.close())
+  const onSign = (machine: string, sign: Sign, at = Date.now()) => {
+    // Others are not remembered: their hardware addresses may be invented.
+    if (gate.hasAttempt(machine)) site.sign(machine, sign, at)
+  }
+  const attention = attend({
+    ...{ follower, identities, onSign, record: learnt.record, see: request.see },
+    onBoot: (machine) => roots.boots(machine),
+    onCome(boot, event) {
+      request.onCome(boot.machine)
+      gate.comes(boot, event)
+    },
+  })
+  const report = both(attention)
+  const roots: RootWatch = watchRoots({ machines, onSign, report })
+  const publishing = startPublishing({ ...{ state, site, systems, machines, onError, ephemeral } })
+  unfinished.defer(() => publishing.close())
+  const defaultSystems = images.map(({ open }) => open)
+  const closingUnused = setInterval(() => {
+    machines.closeUnused(performance.now() - unusedMs)
+    systems.closeUnused([...defaultSystems, ...machines.systems()])
+  }, unusedMs)
+  unfinished.defer(() => clearInterval(closingUnused))
+
+  const hears = createOnInterface(place)
+  const common = { onError, report, hears, clientAt: clientsOf(identities) }
+  return {
+    ...{ site, identities, defaults, gate, follower, attention, common },
+    treesOf: machines.treesOf,
+    nfs: {
+      ...common,
+      machineOf: machines.nfsMachineOf,
+      onLeave: identities.leaves,
+      observe(seen) {
+        roots.observe(seen)
+        publishing.observe(seen)
+      },
+    },
+  }
+}
+
+export function clientsOf({ nameAt, isAllowed }: Pick<Identities, 'nameAt' | 'isAllowed'>) {
+  return (ip: string): ReturnType<ClientAt> => {
+    const name = nameAt(ip)
+    // If the name is not known yet, the machine may be one that is served.
+    const isServed = name === undefined || isAllowed(name) || isAllowed(ip)
+    return { name: name ?? ip, isServed }
+  }
+}
+
+function both({ learn, tell }: Attention) {
+  return (event: ServeEvent) => {
+    learn(event)
+    tell(event)
+  }
+}
