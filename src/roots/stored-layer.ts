@@ -54,7 +54,7 @@ function layersIn(state: string, folder: string): StoredLayer[] {
 
 function storedLayer(state: string, folder: string, name: string): StoredLayer {
   const directory = join(state, 'layers', folder, name)
-  const machine = addressOf(folder)
+  const machine = machineOf(folder)
   return { machine, ...(name !== current && { older: name }), directory, lock: `${directory}.lock` }
 }
 
@@ -109,6 +109,6 @@ export function folderOf(machine: string): string {
 }
 
 /** The reverse of `folderOf`: an address has either dashes or colons. */
-function addressOf(machine: string): string {
-  return machine.replaceAll('-', ':')
+export function machineOf(folder: string): string {
+  return folder.replaceAll('-', ':')
 }

@@ -21,6 +21,8 @@ export interface PublishingSurroundings {
       machine: string,
     ): { fileSystem: FileSystem; system: { publishImage: PublishImage } } | undefined
   }
+  /** Whether this process serves the machine. Default: it serves all machines. */
+  owns?: ((machine: string) => boolean) | undefined
   /** Whether the layers of machines are reset at each boot. */
   ephemeral: boolean
   onError: (error: NetimageError) => void
@@ -31,6 +33,7 @@ export function startPublishing({
   site,
   systems,
   machines,
+  owns = () => true,
   ephemeral,
   onError,
 }: PublishingSurroundings): Publishing {
@@ -72,7 +75,7 @@ export function startPublishing({
     return { keep: toplevelsOf(site.lifeOf(machine)), says: says[result] }
   }
 
-  removeUnfinished(state, (message) =>
+  removeUnfinished(state, owns, (message) =>
     onError(new NetimageError('file-system', message, { details: { file: state } })),
   )
   return createPublishing({

@@ -28,12 +28,14 @@ const { toplevel, files } = systemOf('published')
  * @param image what the machine boots at first
  * @param state the state directory
  * @param ephemeral whether the layer of the machine is reset at each boot
+ * @param owns whether the process serves a machine
  */
 async function start(
   onLook: (state: string) => void = () => {},
   image: Partial<Candidate> = {},
   state = freshName(),
   ephemeral = false,
+  owns?: (machine: string) => boolean,
 ) {
   const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
   const root = makeRoot(freshName())
@@ -44,7 +46,7 @@ async function start(
   const errors: Error[] = []
   const system = { publishImage: imageIn(freshName(), {}) }
   const publishing = startPublishing({
-    ...{ state, ephemeral },
+    ...{ state, ephemeral, owns },
     site: {
       assign: (machine, own, at, by) => site.assign(machine, own, at, by),
       lifeOf(machine) {
@@ -187,11 +189,16 @@ for (const [what, damage] of [
 
 test('what a killed server left unfinished is removed when the next server starts', async () => {
   const state = freshName()
-  const unfinished = join(publishedOf(state, 'dc:a6:32:09:09:09'), 'unfinished')
-  const whole = join(publishedOf(state, 'dc:a6:32:09:09:09'), 'whole')
-  for (const directory of [join(unfinished, 'staged'), whole])
-    mkdirSync(directory, { recursive: true })
-  await using world = await start(() => {}, {}, state)
+  const others = 'dc:a6:32:0a:0a:0a'
+  const unfinishedOf = (machine: string) => join(publishedOf(state, machine), 'unfinished')
+  const whole = join(publishedOf(state, mac), 'whole')
+  for (const directory of [unfinishedOf(mac), unfinishedOf(others)])
+    mkdirSync(join(directory, 'staged'), { recursive: true })
+  mkdirSync(whole)
+  // Another process of the server may be making the files of the other machine.
+  const owns = (machine: string) => machine === mac
+  await using world = await start(() => {}, {}, state, false, owns)
   assert.equal(world.state, state)
-  assert.deepEqual([existsSync(unfinished), existsSync(whole)], [false, true])
+  const left = [unfinishedOf(mac), unfinishedOf(others), whole].map((each) => existsSync(each))
+  assert.deepEqual(left, [false, true, true])
 })

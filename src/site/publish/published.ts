@@ -22,7 +22,7 @@ import { readSystem, type System } from '../../nixos/system.ts'
 import { silentProgress } from '../../progress.ts'
 import type { FileSystem } from '../../protocols/nfs/file-system.ts'
 import { namesIn } from '../../roots/names-in.ts'
-import { folderOf } from '../../roots/stored-layer.ts'
+import { folderOf, machineOf } from '../../roots/stored-layer.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { tidy, type Warn } from '../../tidy.ts'
 import { listTree, treeFileSchema } from '../../tree-files.ts'
@@ -84,11 +84,18 @@ export function publishedOf(state: string, machine: string): string {
 /**
  * Removes what an earlier server left unfinished when it was killed. To be called before the server
  * publishes systems.
+ *
+ * @param owns whether this process serves the machine. Others may be just publishing systems.
  */
-export function removeUnfinished(state: string, warn: Warn): void {
+export function removeUnfinished(
+  state: string,
+  owns: (machine: string) => boolean,
+  warn: Warn,
+): void {
   const all = join(state, 'published')
-  for (const machine of namesIn(all)) {
-    const unfinished = join(all, machine, unfinishedName)
+  for (const folder of namesIn(all)) {
+    if (!owns(machineOf(folder))) continue
+    const unfinished = join(all, folder, unfinishedName)
     // If this fails, the next publish of the machine tries it again, and reports the error.
     tidy(unfinished, warn)
   }

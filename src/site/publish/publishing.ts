@@ -98,7 +98,7 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   const timers = new Set<NodeJS.Timeout>()
   const ending = new AbortController()
   const { signal } = ending
-  // One at a time, so that the work for machines takes the room of one system on the disk.
+  // One at a time, so that the work of this process takes the room of one system on the disk.
   const oneAtATime = pLimit(1)
 
   function notice(machine: string): void {
