@@ -1,10 +1,10 @@
 /** What the databases of the state directory have in common. Other processes read them meanwhile. */
 import { existsSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, type SQLOutputValue } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 
-import { databaseFull } from './database-error.ts'
+import { databaseFull, isDatabaseBusy } from './database-error.ts'
 import { NetimageError } from './errors.ts'
 
 /** How long to wait while another process writes. Milliseconds. */
@@ -37,9 +37,12 @@ export function openUnchanging(file: string): DatabaseSync {
   return new DatabaseSync(url, { readOnly: true })
 }
 
+/** How long to wait while another process reads as `readWithoutRoom` does. Milliseconds. */
+const exclusiveTimeout = 500
+
 /**
- * Reads a database of which other processes have no connection, on a disk that is full. Outside the
- * exclusive mode, SQLite needs room for the index of the log even to read.
+ * Reads a database on a disk that is full. SQLite needs room for the index of the log even to read,
+ * unless another process has the database open, so that there is an index, or in the exclusive mode.
  * https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory
  *
  * @returns undefined if there is no database
@@ -49,16 +52,28 @@ export function readWithoutRoom<T>(
   read: (database: DatabaseSync) => T,
 ): T | undefined {
   if (!existsSync(file)) return undefined
-  const database = new DatabaseSync(file)
+  using unfinished = new DisposableStack()
+  const database = unfinished.adopt(openWithoutRoom(file), (opened) => opened.close())
+  const { format } = formatIn(database)
+  // The disk was full when the database was made.
+  return format === 0 ? undefined : read(database)
+}
+
+function openWithoutRoom(file: string): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: exclusiveTimeout })
   try {
     database.exec('PRAGMA locking_mode = EXCLUSIVE')
-    const { format } =
-      database.prepare('SELECT user_version AS format FROM pragma_user_version').get() ?? {}
-    // The disk was full when the database was made.
-    return format === 0 ? undefined : read(database)
-  } finally {
+    formatIn(database)
+    return database
+  } catch (error) {
     database.close()
+    if (!isDatabaseBusy(error)) throw error
+    return openToRead(file)
   }
+}
+
+function formatIn(database: DatabaseSync): Record<string, SQLOutputValue> {
+  return database.prepare('SELECT user_version AS format FROM pragma_user_version').get() ?? {}
 }
 
 function checked(database: DatabaseSync): DatabaseSync {
