@@ -68,7 +68,8 @@ function byIpxeLoader(
     until: 'fetch',
     shows: [
       new RegExp(way.ipxeLoader.replace('.', '\\.')),
-      /iPXE initialising devices/,
+      // Its own banner. UEFI may throw away what iPXE prints before it.
+      /Open Source Network Boot Firmware/,
       /tftp:\/\/.*boot\.ipxe.* ok/,
     ],
   }

@@ -57,12 +57,21 @@ export async function powerOn(
   return { ...program, powerOff: program.kill }
 }
 
-/** How often a machine is switched on if its firmware gives up. */
+/** How often a machine is switched on if its firmware or its loader gives up. */
 const maxTries = 5
 
 /**
- * Powers a machine on until it reaches something. EDK2 gives up a download after some seconds
- * without data, which happen if this computer is busy. The machine is then powered on again.
+ * What firmware and loaders print if they give up a download after some seconds without data. The
+ * servers are configured well if a download has begun before that.
+ */
+const givenUp = [
+  { begun: /Downloading/, last: /failed to load Boot/ },
+  { begun: /PXELINUX/, last: /Unable to locate configuration file/ },
+]
+
+/**
+ * Powers a machine on until it reaches something. If its firmware gives up, which happens if this
+ * computer is busy, the machine is powered on again.
  */
 export async function powerOnUntil<T>(
   network: Network,
@@ -76,8 +85,7 @@ export async function powerOnUntil<T>(
       return { machine, reached: await reach(machine), tries }
     } catch (error) {
       const shows = (pattern: RegExp) => machine.lines().some(({ text }) => pattern.test(text))
-      // The servers are configured well if a download has begun.
-      const isGivenUp = shows(/Downloading/) && shows(/failed to load Boot/)
+      const isGivenUp = givenUp.some(({ begun, last }) => shows(begun) && shows(last))
       if (!isGivenUp || tries === maxTries) throw error
       await machine.powerOff()
     }
@@ -165,7 +173,7 @@ export function x86Bios(): Machine {
   // Without a graphics card, the BIOS writes to the serial console.
   return {
     command: (parts) => qemuX86('q35,graphics=off', ...networkCard(parts, true)),
-    givesUp: /No bootable device/,
+    givesUp: /No bootable device|Unable to locate configuration file/,
   }
 }
 
