@@ -5,11 +5,7 @@
 #   npm test -- FILE…        only the tests in these files
 set -eu
 cd "$(dirname "$0")/.."
-sh scripts/setup.sh \
-  nix-bin busybox-static sqlite3 xz-utils bzip2 zstd libarchive-tools util-linux bsdutils curl \
-  exfat-fuse exfatprogs btrfs-progs \
-  $(sed -n 's/^\([a-z][^ #]*\).*/\1/p' test/e2e/debian-packages) \
-  >&2
+sh scripts/setup-tests.sh >&2
 PATH=$PWD/node_modules/.bin:$PATH
 # Each test file is a process. With the cache, they need not all compile the same modules.
 NODE_COMPILE_CACHE=$PWD/node_modules/.cache/compile

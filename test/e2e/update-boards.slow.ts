@@ -1,5 +1,5 @@
 // Boards that live through updates: they boot one image, and then another one with another kernel, and
-// back. They keep what is their own.
+// a Raspberry Pi goes back. They keep what is their own. update.slow.ts lets Nix verify a store.
 
 import assert from 'node:assert/strict'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import type { DemoImage } from './support/demo-image.ts'
 import { fetchFirmware, type Firmware } from './support/firmware.ts'
 import { kernelOf } from './support/generations.ts'
 import { arm64Uboot, powerOn } from './support/machines.ts'
-import { assertRuns, assertStoreIsWhole, makeOwnFiles, showOwnFiles } from './support/own-files.ts'
+import { assertRuns, makeOwnFiles, showOwnFiles } from './support/own-files.ts'
 import { findProgram } from './support/packages.ts'
 import { assertStartsSystem, boards, loadPi } from './support/raspberry-pi.ts'
 import { openShell } from './support/shell.ts'
@@ -26,16 +26,14 @@ suite('a site with boards', { concurrency: 2 }, () => {
   })
   after(() => site[Symbol.asyncDispose]())
 
-  test('updates a board that boots by U-Boot to another kernel, and back', async () => {
+  test('updates a board that boots by U-Boot to another kernel', async () => {
     // Debian's U-Boot for QEMU always uses this hardware address.
     const mac = '52:52:52:52:52:52'
     const { network, server } = site
     const [first, update] = [site.imageOf('first'), site.imageOf('update')]
     assert.notEqual(kernelOf(first), kernelOf(update))
-    const switchOn = (name: string) =>
-      powerOn(network, { name, mac, machine: arm64Uboot(firmware) })
     const bootUp = async (name: string) => {
-      const machine = await switchOn(name)
+      const machine = await powerOn(network, { name, mac, machine: arm64Uboot(firmware) })
       return { machine, shell: await openShell(machine) }
     }
 
@@ -49,19 +47,10 @@ suite('a site with boards', { concurrency: 2 }, () => {
     const updated = await bootUp('uboot-updated')
     await assertRuns(updated.shell, update)
     assert.deepEqual(await showOwnFiles(updated.shell), own)
-    await assertStoreIsWhole(updated.shell, update)
     await updated.machine.powerOff()
-
-    await server.site('rollback', mac)
-    // update.slow.ts shows the rest of a boot back. This one ends when the root's init runs.
-    const back = await switchOn('uboot-back')
-    await back.waitFor(/netimage-demo: stage 2/)
-    const line = back.lines().find(({ text }) => text.startsWith('append: '))?.text ?? ''
-    assert.ok(line.startsWith(`append: init=${first.manifest.system.toplevel}/init `), line)
-    await back.powerOff()
   })
 
-  test('updates a Raspberry Pi, which keeps its files', async () => {
+  test('updates a Raspberry Pi, which keeps its files, and lets it go back', async () => {
     const { network, server } = site
     const [first, update] = [site.imageOf('first'), site.imageOf('update')]
     const { mac } = boards.pi4
@@ -89,6 +78,9 @@ suite('a site with boards', { concurrency: 2 }, () => {
     await site.assign(mac, 'update')
     assertStartsSystem('pi4', await loadPi(pi, 'pi4'), update)
     await assertRoot(update)
+    await server.site('rollback', mac)
+    assertStartsSystem('pi4', await loadPi(pi, 'pi4'), first)
+    await assertRoot(first)
     assert.equal(await read('own'), 'of the Pi')
   })
 })
