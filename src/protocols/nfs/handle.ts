@@ -29,6 +29,8 @@ const nodeAt = 4 + tagBytes
 const macAt = nodeAt + 8
 const macBytes = 16
 const handleBytes = macAt + macBytes
+/** Each takes about 150 bytes, for each machine. */
+const maxKept = 64
 /** The length of the secret key. */
 export const handleKeyBytes = 32
 
@@ -36,36 +38,47 @@ export function createHandles(key: Buffer, { layer }: { layer: string }): Handle
   const prefix = Buffer.alloc(nodeAt)
   prefix.writeUInt32BE(version)
   prefix.set(tag(layer), 4)
+  // Each call needs one or two MACs, and a listing one for each entry. So these are used again.
+  const input = Buffer.concat([key, Buffer.alloc(macAt)])
+  const mac = Buffer.alloc(macBytes)
+  /** Some handles that were made or opened last, so that most calls need no MAC to open theirs. */
+  const genuine: (Buffer | undefined)[] = Array.from({ length: maxKept })
 
-  // Handles are not cached: making one takes microseconds, and a cache would need much memory.
-  function make(node: NodeId): Buffer {
-    const handle = Buffer.alloc(handleBytes)
-    prefix.copy(handle)
-    handle.writeBigUInt64BE(BigInt(node), nodeAt)
-    handle.set(macOf(key, handle), macAt)
-    return handle
+  /** Writes the MAC of the handle to `into`. */
+  function writeMac(handle: Buffer, into: Buffer, at: number): void {
+    handle.copy(input, key.length, 0, macAt)
+    // One byte for each character. A new buffer for each hash would take longer than the hash.
+    into.write(hash('blake2s256', input, 'binary'), at, macBytes, 'binary')
+  }
+
+  function isGenuine(handle: Buffer): boolean {
+    if (handle.length !== handleBytes) return false
+    writeMac(handle, mac, 0)
+    return timingSafeEqual(mac, handle.subarray(macAt))
   }
 
   return {
-    make,
+    make(node) {
+      const handle = Buffer.alloc(handleBytes)
+      prefix.copy(handle)
+      handle.writeUInt32BE(Math.floor(node / 2 ** 32), nodeAt)
+      handle.writeUInt32BE(node % 2 ** 32, nodeAt + 4)
+      writeMac(handle, handle, macAt)
+      genuine[node % maxKept] = handle
+      return handle
+    },
     open(handle) {
       if (handle.length !== handleBytes || prefix.compare(handle, 0, nodeAt) !== 0) return undefined
       const node = handle.readUInt32BE(nodeAt) * 2 ** 32 + handle.readUInt32BE(nodeAt + 4)
-      if (!isGenuine(key, handle)) throw new NfsError('NFS3ERR_BADHANDLE')
+      const kept = genuine[node % maxKept]
+      if (kept && timingSafeEqual(kept, handle)) return node
+      if (!isGenuine(handle)) throw new NfsError('NFS3ERR_BADHANDLE')
+      // A copy: the received bytes are valid only during the call.
+      genuine[node % maxKept] = Buffer.from(handle)
       return node
     },
-    isGenuine: (handle) => isGenuine(key, handle),
+    isGenuine,
   }
-}
-
-function isGenuine(key: Buffer, handle: Buffer): boolean {
-  if (handle.length !== handleBytes) return false
-  return timingSafeEqual(macOf(key, handle), handle.subarray(macAt))
-}
-
-function macOf(key: Buffer, handle: Buffer): Buffer {
-  const input = Buffer.concat([key, handle.subarray(0, macAt)])
-  return hash('blake2s256', input, 'buffer').subarray(0, macBytes)
 }
 
 function tag(name: string): Buffer {
