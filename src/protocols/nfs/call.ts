@@ -5,6 +5,8 @@ import type { XdrReader, XdrWriter } from '../rpc/xdr.ts'
 import type { NfsMachine, Serve, ServedExport } from './machine.ts'
 import { maxHandle, maxName, NfsError } from './protocol.ts'
 
+const slash = 0x2f
+
 export interface NfsCall {
   xid: number
   /** [RFC 1813 §3.3] */
@@ -77,7 +79,7 @@ export function readName(call: NfsCall): Buffer {
   // A copy, because the received bytes are valid only during the call.
   const name = Buffer.from(call.arguments.opaque())
   if (name.length > maxName) throw new NfsError('NFS3ERR_NAMETOOLONG')
-  if (name.length === 0 || name.includes(0) || name.includes('/')) {
+  if (name.length === 0 || name.includes(0) || name.includes(slash)) {
     throw new NfsError('NFS3ERR_INVAL')
   }
   call.seen.name = name

@@ -87,7 +87,8 @@ function readCredentials(
     const gid = reader.uint32()
     const count = reader.uint32()
     if (count > maxGroups) return 'bad-credentials'
-    const groups = Array.from({ length: count }, () => reader.uint32())
+    const groups: number[] = []
+    while (groups.length < count) groups.push(reader.uint32())
     return reader.position === end ? { uid, gid, groups } : 'bad-credentials'
   } catch (error) {
     if (error instanceof XdrError) return 'bad-credentials'
