@@ -63,12 +63,20 @@ export function createDirectories(
       const changed = isOverridden ? changedAmong(directory, batch) : undefined
       for (const { name, node: ofImage } of batch) {
         place++
-        const key = name.toString('latin1')
-        const node = changed?.has(key) ? changed.get(key) : ofImage
+        const node = changed ? nodeNow(changed, name, ofImage) : ofImage
         if (node !== undefined) yield { name, node, cookie: place }
       }
       if (batch.length < size) return
     }
+  }
+
+  function nodeNow(
+    changed: Map<string, NodeId | undefined>,
+    name: Buffer,
+    ofImage: NodeId,
+  ): NodeId | undefined {
+    const key = name.toString('latin1')
+    return changed.has(key) ? changed.get(key) : ofImage
   }
 
   function childrenFrom(directory: NodeId, place: number, limit: number): ImageChild[] {

@@ -76,7 +76,17 @@ function writeTime(results: XdrWriter, { seconds, nanoseconds }: Time): void {
   results.uint32(nanoseconds)
 }
 
-/** post_op_attr: the present attributes. */
+/** post_op_attr of a node that the call does not change: its attributes are read already. */
+export function writeAttributesNow(
+  results: XdrWriter,
+  { fsid }: ServedExport,
+  node: Attributes,
+): void {
+  results.boolean(true)
+  writeAttributes(results, node, fsid)
+}
+
+/** post_op_attr: the attributes after the call. */
 export function writeAttributesAfter(
   results: XdrWriter,
   { fileSystem, fsid }: ServedExport,

@@ -1,7 +1,7 @@
 /** Listings of directories, for READDIR and READDIRPLUS [RFC 1813 §3.3.16]. */
 import type { Attributes, NodeId } from './file-system.ts'
 import type { XdrWriter } from '../rpc/xdr.ts'
-import { writeAttributesAfter } from './attributes.ts'
+import { writeAttributesNow } from './attributes.ts'
 import type { NfsCall } from './call.ts'
 import { may, requirePermission } from './permission.ts'
 import { NfsError, preferredListing } from './protocol.ts'
@@ -48,7 +48,7 @@ export function writeListing(
   const { served } = call
   const end = results.length + Math.min(limits.all, preferredListing) - endBytes
   let namesLeft = limits.names ?? Infinity
-  writeAttributesAfter(results, served, directory.id)
+  writeAttributesNow(results, served, directory)
   results.fixed(served.cookieVerifier)
 
   let isAny = false

@@ -1,6 +1,6 @@
 /** [RFC 1813 §3.3.4] */
 import type { Attributes } from '../file-system.ts'
-import { writeAttributesAfter } from '../attributes.ts'
+import { writeAttributesNow } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
 import { may, permits } from '../permission.ts'
 import { accessBit } from '../protocol.ts'
@@ -25,7 +25,7 @@ export const access: NfsProcedure = {
   failure: ['attributes'],
   run(call, node, results) {
     const asked = call.arguments.uint32()
-    writeAttributesAfter(results, call.served, node.id)
+    writeAttributesNow(results, call.served, node)
     results.uint32(asked & granted(node, call.credentials))
     return undefined
   },

@@ -1,5 +1,5 @@
 /** [RFC 1813 §3.3.19] */
-import { writeAttributesAfter } from '../attributes.ts'
+import { writeAttributesNow } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
 import { maxTransfer, preferredListing } from '../protocol.ts'
 
@@ -12,7 +12,7 @@ export const fsinfo: NfsProcedure = {
   name: 'FSINFO',
   failure: ['attributes'],
   run({ served }, node, results) {
-    writeAttributesAfter(results, served, node.id)
+    writeAttributesNow(results, served, node)
     // The maximum, the preferred size and the multiple: for READ, then for WRITE.
     for (let transfer = 0; transfer < 2; transfer++) {
       for (const value of [maxTransfer, maxTransfer, multiple]) results.uint32(value)

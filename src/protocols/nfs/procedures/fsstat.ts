@@ -1,5 +1,5 @@
 /** [RFC 1813 §3.3.18] */
-import { writeAttributesAfter } from '../attributes.ts'
+import { writeAttributesNow } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
 
 export const fsstat: NfsProcedure = {
@@ -7,7 +7,7 @@ export const fsstat: NfsProcedure = {
   failure: ['attributes'],
   run({ served }, node, results) {
     const { total, free, available, files, freeFiles } = served.fileSystem.space()
-    writeAttributesAfter(results, served, node.id)
+    writeAttributesNow(results, served, node)
     // For bytes, then for files: the total, the free ones, and those that the caller may use.
     for (const value of [total, free, available, files, freeFiles, freeFiles]) results.uint64(value)
     results.uint32(0) // the seconds during which these values do not change

@@ -1,5 +1,5 @@
 /** [RFC 1813 §3.3.20] */
-import { writeAttributesAfter } from '../attributes.ts'
+import { writeAttributesNow } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
 import { maxName } from '../protocol.ts'
 
@@ -9,7 +9,7 @@ export const pathconf: NfsProcedure = {
   name: 'PATHCONF',
   failure: ['attributes'],
   run({ served }, node, results) {
-    writeAttributesAfter(results, served, node.id)
+    writeAttributesNow(results, served, node)
     results.uint32(maxLinks)
     results.uint32(maxName)
     results.boolean(true) // names that are too long are refused, not cut

@@ -1,5 +1,5 @@
 /** [RFC 1813 §3.3.6] */
-import { writeAttributesAfter } from '../attributes.ts'
+import { writeAttributesNow } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
 import { requireReading } from '../permission.ts'
 import { maxTransfer } from '../protocol.ts'
@@ -14,7 +14,7 @@ export const read: NfsProcedure = {
     const count = call.arguments.uint32()
     requireReading(file, call.credentials)
     const wanted = Math.max(0, Math.min(count, maxTransfer, file.size - offset))
-    writeAttributesAfter(results, served, file.id)
+    writeAttributesNow(results, served, file)
     const countAt = results.length
     results.uint32(0)
     results.boolean(false)

@@ -1,5 +1,5 @@
 /** [RFC 1813 §3.3.5] */
-import { writeAttributesAfter } from '../attributes.ts'
+import { writeAttributesNow } from '../attributes.ts'
 import type { NfsProcedure } from '../call.ts'
 import { NfsError } from '../protocol.ts'
 
@@ -9,7 +9,7 @@ export const readlink: NfsProcedure = {
   run({ served }, node, results) {
     if (node.kind !== 'symlink') throw new NfsError('NFS3ERR_INVAL')
     const target = served.fileSystem.readLink(node.id)
-    writeAttributesAfter(results, served, node.id)
+    writeAttributesNow(results, served, node)
     results.opaque(target)
     return undefined
   },
