@@ -3,7 +3,8 @@
  * written in the boot in which it is read: this needs no clock and no trust in the times of files.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { BindWork, Steps } from './bind-work.ts'
+import type { BindWork } from './bind-work.ts'
+import type { Steps } from './steps.ts'
 import { placeInImage } from './directories.ts'
 import { rootNode } from './numbers.ts'
 import { releaseNode } from './release-node.ts'

@@ -4,7 +4,8 @@
  * above it, gets the row of a node that is gone.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { readAll, type BindWork, type Steps } from './bind-work.ts'
+import { readAll, type BindWork } from './bind-work.ts'
+import type { Steps } from './steps.ts'
 import type { NodeRow } from './layer-rows.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'

@@ -1,6 +1,7 @@
 /** The rows of a layer that a binding changes outside the store paths: in the memory and in the database. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { readAll, type BindWork, type Steps } from './bind-work.ts'
+import { readAll, type BindWork } from './bind-work.ts'
+import type { Steps } from './steps.ts'
 import type { NodeRow, PlacedEntry } from './layer-rows.ts'
 import { firstOwn } from './numbers.ts'
 

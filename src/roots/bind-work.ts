@@ -1,14 +1,12 @@
-/** What the parts of a binding share: see bind.ts. */
+/**
+ * What the parts of a binding share: see bind.ts. A binding goes on in pieces. Other commands cannot see
+ * the layer meanwhile, because all is in one transaction.
+ */
 import type { DataCopies } from './bind-data.ts'
 import type { LayerDatabase } from './database.ts'
 import type { KeptFile } from './kept-files.ts'
 import type { LayerImage } from './layer-image.ts'
-
-/**
- * Work in pieces: after each short step, others can be answered. Other commands cannot see the layer
- * meanwhile, because all is in one transaction.
- */
-export type Steps<T = void> = Generator<void, T>
+import type { Steps } from './steps.ts'
 
 /** Numbers and cookies that a binding gives. */
 export interface Given {

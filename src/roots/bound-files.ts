@@ -8,7 +8,7 @@ import { nodeKinds, type NodeId, type NodeKind, type Time } from '../protocols/n
 import { escapeBytes } from '../tree-files.ts'
 import { column, factsOf, nameOf, rowStart } from './image-table.ts'
 import { outside, type ImageIndex } from './image-index.ts'
-import type { Steps } from './bind-work.ts'
+import type { Steps } from './steps.ts'
 import type { LayerDatabase } from './database.ts'
 import type { Numbering } from './layer-image.ts'
 

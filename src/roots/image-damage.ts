@@ -22,8 +22,13 @@ export function ifThere<T>(file: () => string, action: () => T): T {
   try {
     return action()
   } catch (error) {
-    const errno = errnoOf(error)
-    if (errno !== undefined && !otherFile.has(errno)) throw error
-    throw damaged(file(), messageOf(error), error)
+    throw ifGone(file, error)
   }
+}
+
+/** @returns `image-damaged` if the error means that the file is gone or replaced; otherwise the error */
+export function ifGone(file: () => string, error: unknown): unknown {
+  const errno = errnoOf(error)
+  if (errno !== undefined && !otherFile.has(errno)) return error
+  return damaged(file(), messageOf(error), error)
 }

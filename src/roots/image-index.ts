@@ -53,6 +53,8 @@ export interface ImageIndex {
    * @throws `NetimageError` `image-damaged`, `too-many-files`, or a system error
    */
   tableOf(part: Part): ImageTable
+  /** As `tableOf`, but does not take long: see `StoreTables.tableSoon`. */
+  tableSoon(part: Part): ImageTable | Promise<void>
   /** The attributes of a store path itself. Does not walk a directory. @throws as `tableOf` */
   topOf(part: Part): Facts
   /** The name of the top of a part in errors. */
@@ -241,6 +243,11 @@ function uniteParts(
     const { folder, name } = placeOf(part)
     return folder.tableOf(name)
   }
+  const tableSoon = (part: Part) => {
+    if (part === outside) return files
+    const { folder, name } = placeOf(part)
+    return folder.tableSoon(name)
+  }
   const topPath = (part: Part) => {
     if (part === outside) return Buffer.from(held)
     const { folder, name } = placeOf(part)
@@ -271,6 +278,7 @@ function uniteParts(
     namesInStore:
       store === undefined ? new Int32Array() : sortNamesInStore(storePaths, files, store),
     tableOf,
+    tableSoon,
     topOf(part) {
       const { folder, name } = placeOf(part)
       return folder.topOf(name)

@@ -2,9 +2,10 @@
  * The nodes and names of a tree as columns of numbers. A file takes about 170 bytes; as an object
  * it would take four times as much.
  */
-import { hash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 
 import { nodeKinds, type Device, type NodeKind, type Time } from '../protocols/nfs/file-system.ts'
+import { doNow, type Steps } from './steps.ts'
 
 export interface ImageTable {
   /** A row for each node. The first node, 1, is the top of the tree. */
@@ -148,21 +149,52 @@ function rangeOf({ end }: ImageTable['entries'], entry: number): [start: number,
 }
 
 /** A hash of everything that decides the numbers of the nodes: names, entries and nodeKinds. */
-export function structureOf({ rows, entries }: ImageTable): string {
-  const kindsInOrder = rows.filter((_, index) => index % rowWidth === column.kind)
-  const parts = [entries.node, entries.end, entries.names, kindsInOrder]
-  return hash('sha256', parts.map((part) => hash('sha256', part)).join())
+export function structureOf(table: ImageTable): string {
+  return doNow(structureInSteps(table))
 }
 
-/** Two tables have the same hash if all their files and symlinks are the same files. */
-export function filesOf(table: ImageTable): string {
-  const { rows } = table
-  const told: number[] = []
-  for (let place = 0; place < rows.length; place += rowWidth) {
-    if (rows[place + column.kind] === directoryKind) continue
-    for (const at of identifying) told.push(rows[place + at] ?? 0)
+/** As `structureOf`. */
+export function* structureInSteps({ rows, entries }: ImageTable): Steps<string> {
+  const kindsInOrder = new Float64Array(rows.length / rowWidth)
+  for (let at = 0; at < kindsInOrder.length; at++) {
+    kindsInOrder[at] = rows[at * rowWidth + column.kind] ?? 0
+    if (at % rowsOfStep === 0) yield
   }
-  return hash('sha256', structureOf(table) + hash('sha256', Float64Array.from(told)))
+  const hashes: string[] = []
+  for (const part of [entries.node, entries.end, entries.names, kindsInOrder]) {
+    hashes.push(yield* hashInSteps(part))
+  }
+  return hash('sha256', hashes.join())
+}
+
+/**
+ * Two tables have the same hash if all their files and symlinks are the same files.
+ *
+ * @param structure of the table
+ */
+export function* filesInSteps({ rows }: ImageTable, structure: string): Steps<string> {
+  const told = new Float64Array((rows.length / rowWidth) * identifying.length)
+  let length = 0
+  for (let place = 0; place < rows.length; place += rowWidth) {
+    if (place % (rowsOfStep * rowWidth) === 0) yield
+    if (rows[place + column.kind] === directoryKind) continue
+    for (const at of identifying) told[length++] = rows[place + at] ?? 0
+  }
+  return hash('sha256', structure + (yield* hashInSteps(told.subarray(0, length))))
+}
+
+const rowsOfStep = 4096
+const hashedAtOnce = 2 ** 20
+
+function* hashInSteps({ buffer, byteOffset, byteLength }: ArrayBufferView): Steps<string> {
+  const all = new Uint8Array(buffer, byteOffset, byteLength)
+  if (byteLength <= hashedAtOnce) return hash('sha256', all)
+  const hashing = createHash('sha256')
+  for (let at = 0; at < byteLength; at += hashedAtOnce) {
+    hashing.update(all.subarray(at, at + hashedAtOnce))
+    yield
+  }
+  return hashing.digest('hex')
 }
 
 /** The columns that tell a file from any other file, and from its later versions. */

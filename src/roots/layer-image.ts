@@ -3,7 +3,7 @@
  * numbers.ts. The layer keeps only the numbers; everything else is in the index of the image, which
  * all layers share.
  */
-import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { FileSystemError, type NodeId } from '../protocols/nfs/file-system.ts'
 import { outside, type ImageIndex, type Part } from './image-index.ts'
 import {
   childAt,
@@ -28,7 +28,10 @@ export interface ImageChild {
   node: NodeId
 }
 
-/** Each method also throws what `ImageIndex.tableOf` throws. */
+/**
+ * Each method also throws what `ImageIndex.tableOf` throws. If a machine uses the image, also `EAGAIN` with a
+ * promise while the table of a large store path is being made.
+ */
 export interface LayerImage {
   /** The number of /nix/store; undefined if the image has no store paths. */
   store: NodeId | undefined
@@ -77,7 +80,10 @@ interface PartNode {
 /** Called before a node inside a store path is given out: see path-structures.ts. May throw. */
 export type UsesPath = (part: Part, path: number) => void
 
-/** @param usesPath default: nothing is checked */
+/**
+ * @param usesPath of the machine that uses the image. Default: nothing is checked, and all tables are made
+ *   while everybody waits
+ */
 export function createLayerImage(
   index: ImageIndex,
   { files, paths }: Numbering,
@@ -111,8 +117,11 @@ export function createLayerImage(
   }
 
   function tableAt({ part }: PartNode): ImageTable {
-    if (part !== outside) usesPath?.(part, paths[part] ?? 0)
-    return index.tableOf(part)
+    if (part === outside || !usesPath) return index.tableOf(part)
+    const table = index.tableSoon(part)
+    if (table instanceof Promise) throw beingMade(index.shownTop(part), table)
+    usesPath(part, paths[part] ?? 0)
+    return table
   }
 
   function isStore({ part, node }: PartNode): boolean {
@@ -189,6 +198,10 @@ export function createLayerImage(
   ): ImageChild | undefined {
     return child && { name: child.name, node: numberOf(part, child.node) }
   }
+}
+
+function beingMade(path: string, until: Promise<void>): FileSystemError {
+  return new FileSystemError('EAGAIN', `the files of ${path} are being looked at`, { until })
 }
 
 export function findStorePath({ storePaths }: ImageIndex, name: Buffer): Part | undefined {

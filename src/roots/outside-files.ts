@@ -53,10 +53,9 @@ export function openOutsideFiles(image: RootImage): OutsideFiles {
 
   function walkOutside(): ImageTable {
     const directory = Buffer.from(held + storeDir)
-    const leavesOut = (at: Buffer, entry: Dirent<Buffer>) => {
-      const name = at.equals(directory) ? entry.name.toString('latin1') : undefined
-      if (name === undefined || !ofImage.has(name)) return false
-      inTree.set(name, entry.isDirectory())
+    const leavesOut = (at: Buffer, entry: Dirent) => {
+      if (!at.equals(directory) || !ofImage.has(entry.name)) return false
+      inTree.set(entry.name, entry.isDirectory())
       return true
     }
     return walkTree(Buffer.from(held), { owner, mergesLinks: true, leavesOut })

@@ -1,6 +1,7 @@
 /** Takes names away from the nodes of a layer that is being bound: see bind.ts. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { readAll, type BindWork, type Steps } from './bind-work.ts'
+import { readAll, type BindWork } from './bind-work.ts'
+import type { Steps } from './steps.ts'
 import { toRow } from './nodes.ts'
 import { isOfStore, isOwn } from './numbers.ts'
 

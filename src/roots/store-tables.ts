@@ -1,16 +1,31 @@
 /**
  * The nodes of the store paths in a directory. A store path is walked when it is needed, and is
  * walked again if its table was dropped to make room. If it is not the same then, it is damaged.
+ *
+ * A walk of a large store path takes seconds. While it goes on in pieces, the caller is told to come again.
  */
 import { NetimageError } from '../errors.ts'
-import { damaged, ifThere } from './image-damage.ts'
-import { factsOf, filesOf, structureOf, type Facts, type ImageTable } from './image-table.ts'
+import { damaged, ifGone, ifThere } from './image-damage.ts'
+import {
+  factsOf,
+  filesInSteps,
+  structureInSteps,
+  type Facts,
+  type ImageTable,
+} from './image-table.ts'
 import type { KeptTable, PathCache } from './path-cache.ts'
-import { lookAtDirectory, walkTree, type Owner } from './walk-tree.ts'
+import { doNow, doPiece, doSome, nextPiece, type Steps } from './steps.ts'
+import { lookAtDirectory, walkInSteps, type Owner } from './walk-tree.ts'
 
 /** For `path`: the name of a store path in the directory. Each method throws as `ImageIndex.tableOf`. */
 export interface StoreTables {
   tableOf(path: string): ImageTable
+  /**
+   * As `tableOf`, but does not take long.
+   *
+   * @returns a promise while the table is being made. When it has resolved, the caller asks again.
+   */
+  tableSoon(path: string): ImageTable | Promise<void>
   topOf(path: string): Facts
   structureOf(path: string): string
   /** The next use walks the store path as if it were new. */
@@ -43,15 +58,32 @@ interface Refusal {
   until: number
 }
 
+/** So many steps of a walk are done at once: enough for a thousand nodes. Most store paths have fewer. */
+const stepsAtFirst = 40
+/**
+ * A table that was dropped this soon after it was made is made again at once: calls need more tables than
+ * there is room for, and would tell each other to come again without end. Milliseconds.
+ */
+const droppedSoon = 10_000
+
+/** A walk that goes on in pieces. */
+interface Walk {
+  steps: Steps<ImageTable>
+  done: Promise<void>
+}
+
 export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   const { owner, cache, maxNodes, placeOnDisk, shown, isDirectory, now } = settings
   const kept = new Map<string, KeptTable>()
   const tops = new Map<string, Float64Array>()
   const refusals = new Map<string, Refusal>()
   /** Of each store path that was walked. Each hash is cut to half: there are many. */
-  const walked = new Map<string, { files: string; structure: string }>()
+  const walked = new Map<string, { files: string; structure: string; at: number }>()
+  const walks = new Map<string, Walk>()
+  /** Errors of walks in pieces, which the next caller gets. */
+  const failures = new Map<string, unknown>()
 
-  function tableOf(path: string): ImageTable {
+  function knownTable(path: string): ImageTable | undefined {
     const known = kept.get(path)
     if (known) {
       cache.uses(known)
@@ -60,7 +92,56 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     const refusal = refusals.get(path)
     if (refusal && now() < refusal.until) throw refusal.error
     refusals.delete(path)
-    const table = walkOrRefuse(path)
+    return undefined
+  }
+
+  function tableOf(path: string): ImageTable {
+    const known = knownTable(path)
+    if (known) return known
+    const walk = walks.get(path)
+    walks.delete(path)
+    return keep(path, doNow(walk?.steps ?? walkOrRefuse(path)))
+  }
+
+  function tableSoon(path: string): ImageTable | Promise<void> {
+    const known = knownTable(path)
+    if (known) return known
+    const going = walks.get(path)
+    if (going) return going.done
+    if (failures.has(path)) {
+      const error = failures.get(path)
+      failures.delete(path)
+      throw error
+    }
+    const before = walked.get(path)
+    if (before && now() < before.at + droppedSoon) return tableOf(path)
+    const steps = walkOrRefuse(path)
+    const table = doSome(steps, (step) => step < stepsAtFirst)
+    if (table) return keep(path, table.value)
+    const walk: Walk = { steps, done: Promise.resolve().then(() => goOn(path, walk)) }
+    walks.set(path, walk)
+    return walk.done
+  }
+
+  /** Ends if somebody else ends the walk, or if the store path is forgotten. */
+  async function goOn(path: string, walk: Walk): Promise<void> {
+    try {
+      for (;;) {
+        await nextPiece()
+        if (walks.get(path) !== walk) return
+        const table = doPiece(walk.steps)
+        if (!table) continue
+        walks.delete(path)
+        keep(path, table.value)
+        return
+      }
+    } catch (error) {
+      walks.delete(path)
+      if (!refusals.has(path)) failures.set(path, error)
+    }
+  }
+
+  function keep(path: string, table: ImageTable): ImageTable {
     kept.set(
       path,
       cache.keep(table, () => void kept.delete(path)),
@@ -68,10 +149,10 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     return table
   }
 
-  function walkOrRefuse(path: string): ImageTable {
+  function* walkOrRefuse(path: string): Steps<ImageTable> {
     try {
-      const table = walk(path)
-      mustBeSame(path, table)
+      const table = yield* walk(path)
+      yield* mustBeSame(path, table)
       return table
     } catch (error) {
       if (error instanceof NetimageError) {
@@ -82,27 +163,30 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     }
   }
 
-  function walk(path: string): ImageTable {
+  function* walk(path: string): Steps<ImageTable> {
     const tooMany = { most: maxNodes, refuse: () => refuse(shown(path), maxNodes) }
     const settings = { owner, mergesLinks: false, tooMany }
-    return ifThere(
-      () => shown(path),
-      () => walkTree(placeOnDisk(path), settings),
-    )
+    try {
+      return yield* walkInSteps(placeOnDisk(path), settings)
+    } catch (error) {
+      throw ifGone(() => shown(path), error)
+    }
   }
 
-  function mustBeSame(path: string, table: ImageTable): void {
-    const files = filesOf(table).slice(0, 32)
+  function* mustBeSame(path: string, table: ImageTable): Steps {
+    const structure = yield* structureInSteps(table)
+    const files = (yield* filesInSteps(table, structure)).slice(0, 32)
     const isSameKind = (factsOf(table.rows, 1)?.kind === 'directory') === isDirectory(path)
     const before = walked.get(path)
     if (!isSameKind || (before && before.files !== files)) {
       throw damaged(shown(path), 'it has other files')
     }
-    if (!before) walked.set(path, { files, structure: structureOf(table).slice(0, 32) })
+    walked.set(path, { files, structure: structure.slice(0, 32), at: now() })
   }
 
   return {
     tableOf,
+    tableSoon,
     topOf(path) {
       let rows = kept.get(path)?.table.rows ?? tops.get(path)
       if (!rows && isDirectory(path)) {
@@ -123,11 +207,12 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     forget(path) {
       const table = kept.get(path)
       if (table) cache.remove(table)
-      for (const known of [kept, tops, refusals, walked]) known.delete(path)
+      for (const known of [kept, tops, refusals, walked, walks, failures]) known.delete(path)
     },
     close() {
       for (const table of kept.values()) cache.remove(table)
       kept.clear()
+      walks.clear()
     },
   }
 }

@@ -2,7 +2,7 @@
  * A binding that would take long, because the machine has given very many names. It goes on in pieces,
  * in one transaction, while the server answers others.
  */
-import type { Steps } from './bind-work.ts'
+import { doSome, type Steps } from './steps.ts'
 import type { LayerDatabase } from './database.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { nextTurn, UnreadyLayer } from './unready-layer.ts'
@@ -61,6 +61,5 @@ export function finish(database: LayerDatabase, steps: Steps): void {
 }
 
 function areDone(steps: Steps, count: number): boolean {
-  for (let step = 0; step < count; step++) if (steps.next().done) return true
-  return false
+  return doSome(steps, (step) => step < count) !== undefined
 }

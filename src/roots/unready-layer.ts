@@ -2,7 +2,7 @@
  * What must be done before a layer can be opened, and would take long. It is done while the server goes
  * on to serve others. Then the layer is opened again.
  */
-import { setImmediate as turn } from 'node:timers/promises'
+import { nextPiece } from './steps.ts'
 
 /** A layer cannot be opened yet. It is as before. */
 export abstract class UnreadyLayer extends Error {
@@ -22,8 +22,8 @@ export abstract class UnreadyLayer extends Error {
   }
 }
 
-/** Lets the server answer others. */
+/** Lets the server answer others. @throws the reason of the signal */
 export async function nextTurn(signal: AbortSignal): Promise<void> {
-  await turn()
+  await nextPiece()
   signal.throwIfAborted()
 }

@@ -1,5 +1,5 @@
 /** Walks trees of files into tables: see image-table.ts. */
-import { lstatSync, readdirSync, type BigIntStats, type Dirent } from 'node:fs'
+import { lstatSync, opendirSync, readdirSync, type BigIntStats, type Dirent } from 'node:fs'
 
 import { nodeKinds, type Device, type NodeKind, type Time } from '../protocols/nfs/file-system.ts'
 import {
@@ -11,6 +11,8 @@ import {
   rowWidth,
   type ImageTable,
 } from './image-table.ts'
+import { sortInSteps } from './sort-names.ts'
+import { doNow, type Steps } from './steps.ts'
 
 const slash = Buffer.from('/')
 
@@ -21,8 +23,8 @@ export interface Walk {
   owner: Owner
   /** Whether the names of hard links lead to one node. Otherwise each name is a node of its own. */
   mergesLinks: boolean
-  /** Names to leave out. Called with the path of the directory and each of its entries. */
-  leavesOut?: (directory: Buffer, entry: Dirent<Buffer>) => boolean
+  /** Names to leave out. Called with the path of the directory and each of its entries, in Latin-1. */
+  leavesOut?: (directory: Buffer, entry: Dirent) => boolean
   /** Names that a directory gets, and the files that they lead to. Called with its path. */
   adds?: (directory: Buffer) => readonly AddedName[]
   /** Called if the tree has more nodes than `most`: throws. */
@@ -35,71 +37,152 @@ export interface AddedName {
   at: Buffer
 }
 
+/** As many nodes are looked at in one step. */
+const nodesOfStep = 32
+/**
+ * The bytes of a directory whose names are read in several steps, which takes longer. On most file systems,
+ * a directory of this size has more than a thousand names.
+ */
+const largeDirectory = 2 ** 16
+/** Rows that are kept together until all are known. */
+const rowsOfChunk = 4096
+
 /** Walks the tree. Each walk of the same tree gives the nodes the same numbers. */
-export function walkTree(
+export function walkTree(root: Buffer, walk: Walk): ImageTable {
+  return doNow(walkInSteps(root, walk))
+}
+
+/** As `walkTree`. */
+export function* walkInSteps(
   root: Buffer,
   { owner, mergesLinks, leavesOut, adds, tooMany }: Walk,
-): ImageTable {
-  const rows: number[] = []
+): Steps<ImageTable> {
+  const rows = createRows()
   const entries: { node: number[]; end: number[] } = { node: [], end: [] }
-  const names: Buffer[] = []
+  const names: string[] = []
   const byInode = new Map<bigint, number>()
   let nextName = 0
 
-  function add(path: Buffer, parent: number, entry: number): number {
+  function* add(path: Buffer, parent: number, entry: number): Steps<number> {
     const stat = lstatSync(path, { bigint: true })
     const mayHaveOtherNames =
       mergesLinks && !stat.isDirectory() && stat.nlink > 1n && stat.dev === owner.dev
     const known = mayHaveOtherNames ? byInode.get(stat.ino) : undefined
     if (known !== undefined) {
-      const links = rowStart(known) + column.links
-      rows[links] = (rows[links] ?? 0) + 1
+      rows.set(known, column.links, rows.get(known, column.links) + 1)
       return known
     }
-    const node = rows.length / rowWidth + 1
+    const node = rows.count() + 1
     if (tooMany && node > tooMany.most) tooMany.refuse()
-    rows.push(...rowOf(stat, owner, parent || node, entry))
+    rows.push(rowOf(stat, owner, parent || node, entry))
     if (mayHaveOtherNames) byInode.set(stat.ino, node)
-    if (stat.isDirectory()) addChildren(path, node)
+    if (node % nodesOfStep === 0) yield
+    if (stat.isDirectory()) yield* addChildren(path, node, stat.size)
     return node
   }
 
-  function addChildren(path: Buffer, node: number): void {
-    const own = namesIn(path).map((name) => ({ name, at: Buffer.concat([path, slash, name]) }))
-    const found = [...own, ...(adds?.(path) ?? [])].sort((a, b) => a.name.compare(b.name))
+  function* addChildren(path: Buffer, node: number, size: bigint): Steps {
+    const added = new Map(adds?.(path).map(({ name, at }) => [name.toString('latin1'), at]))
+    const found = yield* sortInSteps([...(yield* namesIn(path, size)), ...added.keys()])
     const first = entries.node.length
-    for (const { name } of found) {
+    for (const name of found) {
       names.push(name)
       entries.node.push(0)
       entries.end.push((nextName += name.length))
     }
     let subdirectories = 0
-    for (const [index, { at }] of found.entries()) {
-      const child = add(at, node, first + index)
+    for (const [index, name] of found.entries()) {
+      const at = added.get(name) ?? Buffer.concat([path, slash, Buffer.from(name, 'latin1')])
+      const child = yield* add(at, node, first + index)
       entries.node[first + index] = child
-      if (rows[rowStart(child) + column.kind] === directoryKind) subdirectories++
+      if (rows.get(child, column.kind) === directoryKind) subdirectories++
     }
-    rows[rowStart(node) + column.links] = 2 + subdirectories
-    rows[rowStart(node) + column.firstChild] = first
-    rows[rowStart(node) + column.childCount] = found.length
+    rows.set(node, column.links, 2 + subdirectories)
+    rows.set(node, column.firstChild, first)
+    rows.set(node, column.childCount, found.length)
   }
 
-  function namesIn(path: Buffer): Buffer[] {
-    if (!leavesOut) return readdirSync(path, { encoding: 'buffer' })
-    return readdirSync(path, { encoding: 'buffer', withFileTypes: true })
-      .filter((entry) => !leavesOut(path, entry))
-      .map(({ name }) => name)
+  /** In Latin-1, which has a letter for each byte. */
+  function* namesIn(path: Buffer, size: bigint): Steps<string[]> {
+    const isLarge = size > largeDirectory
+    if (!leavesOut && !isLarge) return readdirSync(path, 'latin1')
+    const inside = isLarge
+      ? yield* readInSteps(path)
+      : readdirSync(path, { encoding: 'latin1', withFileTypes: true })
+    const found = leavesOut ? inside.filter((entry) => !leavesOut(path, entry)) : inside
+    return found.map(({ name }) => name)
   }
 
-  add(root, 0, noEntry)
+  yield* add(root, 0, noEntry)
   return {
-    rows: Float64Array.from(rows),
+    rows: yield* rows.join(),
     entries: {
-      node: Float64Array.from(entries.node),
-      end: Float64Array.from(entries.end),
-      names: Buffer.concat(names),
+      node: new Float64Array(entries.node),
+      end: new Float64Array(entries.end),
+      names: yield* joinNames(names, nextName),
     },
   }
+}
+
+function* readInSteps(path: Buffer): Steps<Dirent[]> {
+  using directory = opendirSync(path, { encoding: 'latin1', bufferSize: 256 })
+  const all: Dirent[] = []
+  for (let entry = directory.readSync(); entry; entry = directory.readSync()) {
+    all.push(entry)
+    if (all.length % rowsOfChunk === 0) yield
+  }
+  return all
+}
+
+interface Rows {
+  count(): number
+  push(row: readonly number[]): void
+  get(node: number, at: number): number
+  set(node: number, at: number, value: number): void
+  /** All rows, one after the other. */
+  join(): Steps<Float64Array>
+}
+
+/** One array would be copied again and again while it grows, and each copy is a long step. */
+function createRows(): Rows {
+  const chunks: Float64Array[] = []
+  let count = 0
+  const chunkOf = (node: number) => chunks[Math.floor((node - 1) / rowsOfChunk)]
+  const placeOf = (node: number) => ((node - 1) % rowsOfChunk) * rowWidth
+
+  return {
+    count: () => count,
+    push(row) {
+      if (count % rowsOfChunk === 0) chunks.push(new Float64Array(rowsOfChunk * rowWidth))
+      count++
+      chunkOf(count)?.set(row, placeOf(count))
+    },
+    get: (node, at) => chunkOf(node)?.[placeOf(node) + at] ?? 0,
+    set(node, at, value) {
+      const chunk = chunkOf(node)
+      if (chunk) chunk[placeOf(node) + at] = value
+    },
+    *join() {
+      const all = new Float64Array(count * rowWidth)
+      for (const [index, chunk] of chunks.entries()) {
+        const from = index * chunk.length
+        all.set(chunk.subarray(0, all.length - from), from)
+        yield
+      }
+      return all
+    },
+  }
+}
+
+/** @param names in Latin-1 */
+function* joinNames(names: readonly string[], length: number): Steps<Buffer> {
+  const all = Buffer.alloc(length)
+  let end = 0
+  for (const [index, name] of names.entries()) {
+    end += all.write(name, end, 'latin1')
+    if (index % rowsOfChunk === 0) yield
+  }
+  return all
 }
 
 /** The row of a directory as `walkTree` would make it, but without a look below its entries. */

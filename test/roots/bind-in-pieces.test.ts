@@ -114,6 +114,9 @@ async function prepare({ files = {}, change }: Case): Promise<Prepared> {
   const store = { p: { file: 'P', ...files } }
   const a = layers.image('a', treeOf({ same: '1', 'gone/x': 'g' }), store)
   const b = layers.image('b', treeOf({ same: '2', new: '2' }), store)
+  // It stays open, so that no machine waits for the nodes of the store path.
+  const index = layers.indexOf(a)
+  for (const part of index.storePaths.keys()) index.tableOf(part)
   await layers.within(a, (system) => {
     put(system, 'own', 'own')
     change(system)

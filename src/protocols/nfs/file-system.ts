@@ -112,10 +112,17 @@ export type FileSystemErrorCode =
 /** The error of an operation that changed nothing. */
 export class FileSystemError extends Error {
   readonly code: FileSystemErrorCode
+  /** With `EAGAIN`: the operation may be possible when this has resolved. */
+  readonly until: Promise<void> | undefined
 
-  constructor(code: FileSystemErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: FileSystemErrorCode,
+    message: string,
+    { until, ...options }: ErrorOptions & { until?: Promise<void> } = {},
+  ) {
     super(message, options)
     this.code = code
+    this.until = until
   }
 }
 

@@ -9,7 +9,7 @@ import {
   type Procedure,
   type Program,
 } from '../rpc/program.ts'
-import type { XdrWriter } from '../rpc/xdr.ts'
+import { XdrError, XdrReader, XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter, writeChange } from './attributes.ts'
 import { openFirstNode, type Awaited, type NfsCall, type NfsProcedure } from './call.ts'
 import { newWriteVerifier, type MachineOf, type Serve } from './machine.ts'
@@ -85,13 +85,23 @@ function observeSafely({
   }
 }
 
+/** The most bytes of the arguments of a call that is run again. */
+const keptArguments = 4096
+/** The most calls at a time that wait to be run again: the results of each may have a mebibyte. */
+const maxCallsAgain = 32
+let callsAgain = 0
+
 function answering(
   procedure: NfsProcedure,
   number: number,
   { machineOf, serve, onFailure, observe }: Omit<NfsProgramOptions, 'onUnobserved'>,
 ): Procedure {
-  return (rpcCall, results) => {
+  return (rpcCall, results) => answer(rpcCall, results, true)
+
+  /** @param mayWait whether the call may be run again later if it is not possible now */
+  function answer(rpcCall: Call, results: XdrWriter, mayWait: boolean): Held | undefined {
     const start = results.length
+    const argumentsStart = rpcCall.arguments.position
     let call: NfsCall | undefined
     try {
       const machine = machineOf(rpcCall.caller)
@@ -99,7 +109,6 @@ function answering(
       // A program of a machine that has its root must wait: an error could cost it its data.
       if (machine === 'busy' || machine === 'second') throw new NfsError('NFS3ERR_JUKEBOX')
       const { xid, credentials, arguments: reader } = rpcCall
-      const argumentsStart = reader.position
       const { served, node } = openFirstNode(reader, machine, serve)
       call = {
         xid,
@@ -122,10 +131,49 @@ function answering(
     } catch (error) {
       const failure = failureOf(error)
       if (failure === undefined) throw error
+      const until = error instanceof FileSystemError ? error.until : undefined
+      const bytes = rpcCall.arguments.since(argumentsStart)
+      if (until && mayWait && bytes.length <= keptArguments && callsAgain < maxCallsAgain) {
+        results.truncate(start)
+        return again(rpcCall, bytes, until)
+      }
       if (isOfServer(failure, error)) onFailure(rpcCall, procedure.name, error)
       results.truncate(start)
       writeFailure(results, procedure, failure, call)
       return undefined
+    }
+  }
+
+  /**
+   * Runs a call once more as soon as it may be possible. Otherwise Linux would wait for five seconds before it
+   * asks again.
+   */
+  function again(rpcCall: Call, bytes: Buffer, until: Promise<void>): Held {
+    // A copy, because the received bytes are valid only during the call.
+    const later = { ...rpcCall, arguments: new XdrReader(Buffer.from(bytes)) }
+    const results = new XdrWriter(keptArguments)
+
+    async function run(): Promise<void> {
+      callsAgain++
+      try {
+        await until
+        const held = answer(later, results, false)
+        await held?.until.catch((error: unknown) => {
+          results.truncate(0)
+          held.otherwise(error, results)
+        })
+      } finally {
+        callsAgain--
+      }
+    }
+
+    return {
+      until: run(),
+      results: (reply) => reply.fixed(results.written()),
+      otherwise(error, reply) {
+        if (!(error instanceof XdrError)) throw error
+        writeFailure(reply, procedure, 'NFS3ERR_INVAL', undefined)
+      },
     }
   }
 

@@ -28,7 +28,7 @@ import { exportPath, serveToClient, startTestServer } from '../support/test-serv
 const status = {
   ...{ ok: 0, perm: 1, noent: 2, io: 5, access: 13, exist: 17, notdir: 20, isdir: 21, inval: 22 },
   ...{ fbig: 27, nospc: 28, nametoolong: 63, notempty: 66, notSync: 10002, badCookie: 10003 },
-  ...{ tooSmall: 10005, serverFault: 10006, badType: 10007 },
+  ...{ tooSmall: 10005, serverFault: 10006, badType: 10007, jukebox: 10008 },
 }
 const unchecked = (mode = 0o644) => [0, wanted({ mode })]
 const guarded = (mode = 0o644) => [1, wanted({ mode })]
@@ -638,6 +638,59 @@ suite('every procedure', () => {
     await make(client, 'MKDIR', root, 'below', wanted({ mode: 0o755 }))
     const { handle } = await client.mount(`${exportPath}/below`)
     assert.deepEqual(await client.find(handle, '..'), root)
+  })
+})
+
+suite('a call that is not possible yet', () => {
+  const fileSystem = createMemoryFileSystem()
+  const create = fileSystem.create.bind(fileSystem)
+  let refusals = 0
+  let ready = Promise.withResolvers<void>()
+  fileSystem.create = (...given) => {
+    if (refusals-- > 0) throw new FileSystemError('EAGAIN', 'not yet', { until: ready.promise })
+    return create(...given)
+  }
+
+  test('is run again when it may be possible, and others are answered meanwhile', async () => {
+    await using served = await serveToClient({ fileSystem })
+    const { client, root } = served
+    ;[refusals, ready] = [1, Promise.withResolvers()]
+    const made = make(client, 'MKDIR', root, 'made', wanted())
+    await client.attributes(root)
+    const { stable } = fileSystem.waits
+    ready.resolve()
+    assert.deepEqual(await made, await client.find(root, 'made'))
+    assert.equal(fileSystem.waits.stable, stable + 1)
+  })
+
+  test('is refused if it is still not possible then, or if too many wait', async () => {
+    await using served = await serveToClient({ fileSystem })
+    const { client, root } = served
+    ;[refusals, ready] = [100, Promise.withResolvers()]
+    const answers = Array.from({ length: 40 }, (_, number) =>
+      statusOf(client, 'MKDIR', root, `new-${number}`, wanted()),
+    )
+    assert.equal(await Promise.race(answers), status.jukebox)
+    ready.resolve()
+    const all = await Promise.all(answers)
+    assert.ok(all.every((each) => each === status.jukebox))
+    // The calls that waited were run twice.
+    assert.ok(refusals <= 100 - 40 - 32, String(refusals))
+  })
+
+  test('is refused if its arguments turn out to be malformed', async () => {
+    await using served = await serveToClient({ fileSystem })
+    const { client, root } = served
+    ;[refusals, ready] = [0, Promise.withResolvers()]
+    const attributes = fileSystem.attributes.bind(fileSystem)
+    fileSystem.attributes = () => {
+      fileSystem.attributes = attributes
+      throw new FileSystemError('EAGAIN', 'not yet', { until: ready.promise })
+    }
+    const answer = statusOf(client, 'MKDIR', root, 'new', [0, 0, 0, 0, 7, 7])
+    ready.resolve()
+    assert.equal(await answer, status.inval)
+    assert.deepEqual(served.server.errors, [])
   })
 })
 

@@ -1,0 +1,167 @@
+// The server looks at the files of a large store path in pieces, and answers others in between.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import { FileSystemError, type FileSystem } from '../../src/protocols/nfs/file-system.ts'
+import { openLayer } from '../../src/roots/layer.ts'
+import { createPathCache } from '../../src/roots/path-cache.ts'
+import { startNfsServer } from '../../src/protocols/nfs/server.ts'
+import { connectNfs } from '../protocols/support/nfs-client.ts'
+import { handleKey } from '../protocols/support/test-server.ts'
+import { netimageError } from '../support/errors.ts'
+import { freshNames } from '../support/temporary.ts'
+import { modelDirectory } from './support/layer-model.ts'
+import { find, put, read, untilDone } from './support/stored-layers.ts'
+import { createIndex, type IndexOptions } from './support/tree-index.ts'
+
+const freshName = freshNames(modelDirectory())
+/** Of a large store path. A small one has a thousand at most. */
+const count = 5000
+
+/** A root tree with these store paths. */
+function makeTree(storePaths: Record<string, number>): string {
+  const root = freshName()
+  for (const [name, files] of Object.entries(storePaths)) {
+    const at = join(root, 'nix/store', name)
+    for (let file = 0; file < files; file++) {
+      const folder = join(at, String(file % 100))
+      if (file < 100) mkdirSync(folder, { recursive: true })
+      symlinkSync(`target-${file}`, join(folder, `file-${file}`))
+    }
+  }
+  return root
+}
+
+function open(storePaths: Record<string, number>, options: IndexOptions = {}) {
+  const [root, directory] = [makeTree(storePaths), freshName()]
+  mkdirSync(directory)
+  const paths = Object.keys(storePaths).map((name) => ({ name, narHash: `sha256:${name}` }))
+  const index = createIndex('image', root, { storePaths: paths, ...options })
+  return { root, index, layer: openLayer(directory, index) }
+}
+
+function beingLookedAt(action: () => unknown): Promise<void> {
+  try {
+    action()
+  } catch (error) {
+    if (error instanceof FileSystemError && error.until) return error.until
+    throw error
+  }
+  return assert.fail('it was looked at at once')
+}
+
+const target = (system: FileSystem, path: string, file: number) =>
+  system.readLink(find(system, `nix/store/${path}/${file % 100}/file-${file}`) ?? assert.fail())
+
+suite('the files of a large store path', () => {
+  test('are looked at while others are served, and are then as they are at once', async () => {
+    const { layer, index } = open({ large: count, small: 800 })
+    const { fileSystem: system } = layer
+    assert.equal(target(system, 'small', 7).toString(), 'target-7')
+    const look = () => void target(system, 'large', 7)
+    void beingLookedAt(look)
+    put(system, 'other', 'other')
+    assert.equal(read(system, 'other'), 'other')
+    // Nothing of the store path itself is needed for these.
+    assert.equal(system.attributes(find(system, 'nix/store/large') ?? 0).links, 102)
+    assert.equal([...system.list(find(system, 'nix/store') ?? 0, 0)].length, 2)
+    assert.ok((await untilDone(look)) > 3)
+    for (const file of [0, 7, count - 1]) {
+      assert.equal(target(system, 'large', file).toString(), `target-${file}`)
+    }
+    await layer.close()
+
+    const { index: atOnce } = open({ large: count, small: 800 })
+    assert.equal(index.structureOf(0), atOnce.structureOf(0))
+    const structure = ({ rows, entries }: ReturnType<typeof index.tableOf>) => [
+      ...[rows.length, entries.names.toString(), entries.node, entries.end],
+    ]
+    assert.deepEqual(structure(index.tableOf(0)), structure(atOnce.tableOf(0)))
+  })
+
+  test('are looked at once for all that ask, also if one of them cannot wait', async () => {
+    const { layer, index } = open({ large: count })
+    const { fileSystem: system } = layer
+    const look = () => void target(system, 'large', 7)
+    const first = beingLookedAt(look)
+    assert.equal(beingLookedAt(look), first)
+    assert.equal(index.tableOf(0), index.tableOf(0))
+    look()
+    await first
+    look()
+    await layer.close()
+  })
+
+  test('are refused if they change meanwhile, as at once', async () => {
+    const { root, layer } = open({ large: count })
+    const { fileSystem: system } = layer
+    const look = () => void target(system, 'large', 7)
+    const until = beingLookedAt(look)
+    rmSync(join(root, 'nix/store/large'), { recursive: true })
+    writeFileSync(join(root, 'nix/store/large'), '')
+    await until
+    assert.throws(look, { code: 'EIO' })
+    await layer.close()
+  })
+
+  test('are refused if there are too many', async () => {
+    const { layer, index } = open({ large: count }, { maxNodes: count - 1 })
+    const look = () => void target(layer.fileSystem, 'large', 7)
+    await beingLookedAt(look)
+    assert.throws(look, { code: 'EIO' })
+    assert.throws(() => index.tableOf(0), netimageError('too-many-files'))
+    await layer.close()
+  })
+
+  test('are not looked at any more if nobody has the image any more', async () => {
+    const { layer, index } = open({ large: count })
+    const until = beingLookedAt(() => void target(layer.fileSystem, 'large', 7))
+    await layer.close()
+    index.close()
+    await until
+  })
+
+  test('are looked at at once if there is no room for all that are in use', async () => {
+    let now = 0
+    const sizes = { a: 3 * 900, b: 3 * 900, c: 3 * 900 }
+    const { layer } = open(sizes, { cache: createPathCache(3000), now: () => now })
+    const { fileSystem: system } = layer
+    const all = Object.keys(sizes)
+    for (const path of all) await untilDone(() => void target(system, path, 7))
+    for (const path of all) target(system, path, 7)
+    now = 60_000
+    void beingLookedAt(() => void target(system, 'a', 7))
+    await layer.close()
+  })
+})
+
+test('a machine whose call needs the files of a large store path gets its answer when they are known', async () => {
+  const { layer } = open({ large: count })
+  const machine = {
+    name: 'pi',
+    exports: [{ path: '/pi', layer: 'pi', fileSystem: layer.fileSystem }],
+  }
+  const errors: string[] = []
+  const server = await startNfsServer({
+    ...{ address: '127.0.0.1', ports: { nfs: 0 }, machineOf: () => machine, handleKey },
+    ...{ report: () => {}, onError: (error) => errors.push(error.message) },
+  })
+  try {
+    using client = await connectNfs(server.ports.nfs)
+    using other = await connectNfs(server.ports.nfs)
+    const { handle: root } = await client.mount('/pi')
+    const top = await client.find(root, 'nix', 'store', 'large')
+    let isAnswered = false
+    const inside = client.find(top, '7', 'file-7').finally(() => void (isAnswered = true))
+    let calls = 0
+    for (; !isAnswered && calls < 10_000; calls++) await other.attributes(root)
+    assert.ok(calls > 3, String(calls))
+    assert.equal((await client.attributes(await inside)).type, 5)
+    assert.deepEqual(errors, [])
+  } finally {
+    await server.close()
+    await layer.close()
+  }
+})
