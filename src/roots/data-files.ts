@@ -4,7 +4,6 @@
  */
 import {
   closeSync,
-  fdatasync,
   fstatSync,
   fsync,
   fsyncSync,
@@ -31,6 +30,7 @@ import { guarded, synced } from './failure.ts'
 import { removeLeftFiles, type LeftFiles } from './left-files.ts'
 import { createOpenFiles } from './open-files.ts'
 import type { Room } from './room.ts'
+import { shareSyncs } from './shared-syncs.ts'
 import { countUsage } from './usage.ts'
 
 export interface DataFiles {
@@ -103,7 +103,6 @@ const maxOpen = 32
 const maxCopiedAtOnce = 2 ** 20
 /** No file system of Linux has smaller blocks that matter. */
 const block = 4096
-const fdatasyncAsync = promisify(fdatasync)
 const fsyncAsync = promisify(fsync)
 const unlinkAsync = promisify(unlink)
 
@@ -146,15 +145,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
   const descriptor = (node: NodeId) =>
     own.get(String(node), () => openRegularFile(fileOf(node), 'write'))
 
-  async function sync(node: NodeId): Promise<void> {
-    // Opened only for this: a shared descriptor may be closed meanwhile, and its number reused.
-    const file = guarded(() => openRegularFile(fileOf(node)))
-    try {
-      await synced(fdatasyncAsync(file))
-    } finally {
-      closeSync(file)
-    }
-  }
+  const sync = shareSyncs((node: NodeId) => guarded(() => openRegularFile(fileOf(node))))
 
   /** A clone takes no time, whatever its size, so it is made at once. */
   function cloneOrCopy(node: NodeId, from: ImageNode, bytes: number): string {

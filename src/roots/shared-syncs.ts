@@ -1,0 +1,56 @@
+/** Syncs of files. All who ask for the sync of a file before it begins share it. */
+import { closeSync, fdatasync } from 'node:fs'
+import { setImmediate as turn } from 'node:timers/promises'
+import { promisify } from 'node:util'
+
+import { synced } from './failure.ts'
+
+const fdatasyncAsync = promisify(fdatasync)
+
+/**
+ * @param open opens the file of this key. It throws if the file cannot be opened
+ * @returns a function that resolves once the data of the file is on the disk. It throws `SyncFailure`,
+ *   and as `open`
+ */
+export function shareSyncs<Key>(open: (key: Key) => number): (key: Key) => Promise<void> {
+  /** Syncs that have not begun. */
+  const asked = new Map<Key, Promise<void>>()
+  const running = new Map<Key, Promise<void>>()
+
+  async function syncNext(key: Key, file: number): Promise<void> {
+    try {
+      await begin(key)
+      const sync = synced(fdatasyncAsync(file))
+      running.set(key, sync)
+      try {
+        await sync
+      } finally {
+        if (running.get(key) === sync) running.delete(key)
+      }
+    } finally {
+      closeSync(file)
+    }
+  }
+
+  /** Waits until the sync may begin. Who asks from then on shares the next one. */
+  async function begin(key: Key): Promise<void> {
+    try {
+      // So that writes later in this turn are part of the same sync.
+      await turn()
+      // If this one fails, the kernel may forget data, so the next one fails, too.
+      await running.get(key)
+    } finally {
+      asked.delete(key)
+    }
+  }
+
+  return async (key) => {
+    const shared = asked.get(key)
+    if (shared) return shared
+    // Opened now, since the file may be gone when the sync begins, and only for this: a shared
+    // descriptor may be closed meanwhile, and its number reused.
+    const sync = syncNext(key, open(key))
+    asked.set(key, sync)
+    return sync
+  }
+}
