@@ -20,12 +20,18 @@ export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
 
 /** To be called in a transaction. */
 export function* countLinks(work: LinksWork): Steps {
+  // Not a call of itself: directories can be in each other without limit.
+  while (yield* countOnce(work));
+}
+
+/** @returns whether nodes have lost names, so that others may have lost names, too */
+function* countOnce(work: LinksWork): Steps<boolean> {
   const { database, now, index, onlyStore = false } = work
   const { store } = now
   const rows = new Map<NodeId, NodeRow>()
   const where = onlyStore ? `id = ${store ?? 0}` : `id < ${firstOwn}`
   for (const row of yield* readAll(database.eachNode(where))) rows.set(row.id, row)
-  if (onlyStore && rows.size === 0) return
+  if (onlyStore && rows.size === 0) return false
   const entries = new Map<NodeId, Map<string, NodeId | undefined>>()
   const inDirectories = onlyStore ? `directory = ${store ?? 0}` : `directory < ${firstOwn}`
   const ownSubdirectories = new Map<NodeId, number>()
@@ -79,7 +85,7 @@ export function* countLinks(work: LinksWork): Steps {
     const [row] = rows.values()
     const links = 2 + (subdirectories.get(store ?? 0) ?? 0)
     if (row && row.links > 0 && row.links !== links) database.writeNode({ ...row, links })
-    return
+    return false
   }
   addName(rootNode)
   for (const { directory, node } of yield* readAll(database.eachEntry(`node < ${firstOwn}`))) {
@@ -87,16 +93,13 @@ export function* countLinks(work: LinksWork): Steps {
   }
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) yield* visit(next)
 
-  // Then other nodes may have lost names, too.
-  if (yield* releaseUnreachable()) {
-    yield* countLinks(work)
-    return
-  }
+  if (yield* releaseUnreachable()) return true
   const ofImage = [...now.nodes(true)].filter((node) => !isOfStore(node))
   for (const node of new Set([...ofImage, ...rows.keys()])) {
     settle(node)
     yield
   }
+  return false
 
   /** Releases the machine's own nodes in directories of images that are gone. @returns whether there were any */
   function* releaseUnreachable(): Steps<boolean> {

@@ -11,7 +11,7 @@ import type { Steps } from './steps.ts'
 import type { BoundFile } from './bound-files.ts'
 import type { NodeRow, PlacedEntry } from './layer-rows.ts'
 import { placeInImage } from './directories.ts'
-import type { KeptFile } from './kept-files.ts'
+import type { Kept } from './kept-files.ts'
 import { isOwn, rootNode } from './numbers.ts'
 
 export interface OutsideWork extends BindWork {
@@ -124,9 +124,9 @@ export function* mergeOutside(work: OutsideWork): Steps {
     return places.get(id)?.[0]
   }
 
-  function tell(node: NodeId, why: KeptFile['why']): void {
+  function tell(node: NodeId, why: Parameters<Kept['tell']>[0]): void {
     const path = before.get(node)?.path ?? after.get(node)?.path ?? namesBefore.get(node)?.[0]?.path
-    work.kept.push({ path: escapeBytes(path ?? Buffer.from(String(node))), why })
+    work.kept.tell(why, () => path ?? Buffer.from(String(node)))
   }
 
   function* mergeNode(row: NodeRow): Steps {
@@ -370,8 +370,7 @@ export function* mergeOutside(work: OutsideWork): Steps {
 
   function tellName(directory: NodeId, name: Buffer): void {
     const above = after.get(directory)?.path ?? Buffer.alloc(0)
-    const path = Buffer.concat([above, Buffer.from('/'), name])
-    work.kept.push({ path: escapeBytes(path), why: 'added-both' })
+    work.kept.tell('added-both', () => Buffer.concat([above, Buffer.from('/'), name]))
   }
 }
 

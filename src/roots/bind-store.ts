@@ -10,7 +10,7 @@ import type { NodeRow, PlacedEntry } from './layer-rows.ts'
 import { readAll, type BindWork } from './bind-work.ts'
 import type { Steps } from './steps.ts'
 import { placeInImage } from './directories.ts'
-import { createDirectoryPaths } from './directory-paths.ts'
+import { createPaths, type PlacedName } from './directory-paths.ts'
 import { findStorePath, type LayerImage } from './layer-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
@@ -21,6 +21,14 @@ export interface StoreWork extends BindWork {
   index: ImageIndex
   /** Whether there are other store paths than at the last binding. */
   isPathsChanged: boolean
+}
+
+interface CopiedDirectory {
+  from: NodeId
+  to: NodeId
+  /** The image that has it. */
+  image: LayerImage | undefined
+  placed: PlacedName
 }
 
 export interface Undone {
@@ -47,7 +55,9 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
   const copies = new Map<NodeId, NodeId | undefined>()
   /** Files of an image that names of the machine still lead to, because there is no room for copies. */
   const staying = new Map<NodeId, { row: NodeRow; names: number }>()
-  const pathOfDirectory = createDirectoryPaths(database)
+  const pathOf = createPaths(database)
+  /** Directories that have a copy, in which nothing is yet. They can be in each other without limit. */
+  const empty: CopiedDirectory[] = []
   const { store } = now
   const hidden = new Set(database.hiddenPaths().map(({ name }) => name.toString('latin1')))
 
@@ -56,9 +66,8 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     // Entries in store paths go below. A directory that was copied has taken its entries along.
     if (isOfStore(entry.directory)) continue
     undone.store = true
-    const { directory, name } = entry
-    const path = () => Buffer.concat([pathOfDirectory(directory), name])
-    const copy = isKeptElsewhere(entry) ? yield* copyOf(entry, path) : undefined
+    const copy = isKeptElsewhere(entry) ? copyOf(entry.node, entry) : undefined
+    for (let next = empty.pop(); next; next = empty.pop()) yield* copyInside(next)
     if (copy === undefined) takeAway(entry)
     else database.writeEntry(entry.directory, { ...entry, node: copy })
   }
@@ -107,18 +116,11 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     return (database.readNode(node) ?? now.node(node) ?? work.before()?.node(node))?.kind
   }
 
-  /**
-   * What has a name in another directory becomes the machine's own.
-   *
-   * @param path of the name, to tell people about it
-   */
-  function* copyOf(
-    { node, directory }: PlacedEntry,
-    path: () => Buffer,
-  ): Steps<NodeId | undefined> {
+  /** What has a name in another directory becomes the machine's own. */
+  function copyOf(node: NodeId | undefined, placed: PlacedName): NodeId | undefined {
     if (node === undefined) return undefined
     // A directory has one name.
-    if (!copies.has(node)) copies.set(node, yield* makeCopy(node, directory, path))
+    if (!copies.has(node)) copies.set(node, makeCopy(node, placed))
     const copy = copies.get(node)
     const stays = copy === node ? staying.get(node) : undefined
     if (stays) {
@@ -126,20 +128,20 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
       return node
     }
     const row = copy === undefined ? undefined : database.readNode(copy)
-    if (!row) tellLost(path())
+    if (!row) tellLost(placed)
     else if (row.kind !== 'directory') database.writeNode({ ...row, links: row.links + 1 })
     return copy
   }
 
-  function tellLost(path: Buffer): void {
-    work.kept.push({ path: escapeBytes(path), why: 'lost' })
+  function tellLost(placed: PlacedName): void {
+    work.kept.tell('lost', () => pathOf(placed))
   }
 
   /**
    * @returns the node itself if there is no room and an image still has it; undefined if the node is in
    *   no image any more
    */
-  function* makeCopy(node: NodeId, parent: NodeId, path: () => Buffer): Steps<NodeId | undefined> {
+  function makeCopy(node: NodeId, placed: PlacedName): NodeId | undefined {
     const { data } = work
     const image = now.node(node) ? now : work.before()
     const ofImage = image?.node(node)
@@ -148,9 +150,11 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     const id = work.given.node()
     if (row.kind === 'directory') {
       // Nobody knows what was in it.
-      if (!ofImage) tellLost(path())
-      const inside = yield* copyInside(node, id, image, path)
-      database.writeNode({ ...row, id, links: 2 + inside, parent })
+      if (!ofImage) tellLost(placed)
+      empty.push({ from: node, to: id, image, placed })
+      const { directory } = placed
+      const parent = typeof directory === 'number' ? directory : 0
+      database.writeNode({ ...row, id, links: 2, parent })
       return id
     }
     if (row.kind === 'file') {
@@ -159,7 +163,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
       const most = image === now ? 'limit' : 'disk'
       const copied = isOwnData ? 'made' : data.ofStorePath(image, node, id, most)
       if (copied === 'no-room') {
-        if (image !== now) throw noRoom(path())
+        if (image !== now) throw noRoom(pathOf(placed))
         staying.set(node, { row, names: 0 })
         return node
       }
@@ -172,13 +176,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     return id
   }
 
-  /** @returns how many directories are inside */
-  function* copyInside(
-    from: NodeId,
-    to: NodeId,
-    image: LayerImage | undefined,
-    path: () => Buffer,
-  ): Steps<number> {
+  function* copyInside({ from, to, image, placed }: CopiedDirectory): Steps {
     const children = new Map<string, { name: Buffer; node: NodeId | undefined }>()
     for (let place = 0; ; place++) {
       const child = image?.childAt(from, place)
@@ -196,10 +194,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     for (const { name, node } of children.values()) {
       yield
       if (node === undefined) continue
-      const inside = () => Buffer.concat([path(), Buffer.from('/'), name])
-      const moved = isOfStore(node)
-        ? yield* copyOf({ directory: to, name, node, cookie: 0 }, inside)
-        : node
+      const moved = isOfStore(node) ? copyOf(node, { directory: placed, name }) : node
       if (moved === undefined) continue
       database.writeEntry(to, { name, node: moved, cookie: work.given.cookie() })
       const row = database.readNode(moved)
@@ -207,7 +202,8 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
       database.writeNode({ ...row, parent: to })
       subdirectories++
     }
-    return subdirectories
+    const row = database.readNode(to)
+    if (row) database.writeNode({ ...row, links: row.links + subdirectories })
   }
 
   function* release(node: NodeId): Steps {

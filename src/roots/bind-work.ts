@@ -4,7 +4,7 @@
  */
 import type { DataCopies } from './bind-data.ts'
 import type { LayerDatabase } from './database.ts'
-import type { KeptFile } from './kept-files.ts'
+import type { Kept } from './kept-files.ts'
 import type { LayerImage } from './layer-image.ts'
 import type { Steps } from './steps.ts'
 
@@ -25,7 +25,7 @@ export interface BindWork {
   data: DataCopies
   given: Given
   /** Gets what stays although the image brings something else. */
-  kept: KeptFile[]
+  kept: Kept
 }
 
 /** All of them, read before any of them is changed. */

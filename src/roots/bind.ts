@@ -31,7 +31,7 @@ import { dataFolder } from './data-files.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
 import { changedImage } from './lay-over.ts'
-import { keptSchema, nameKept, type KeptFile, type KeptFiles } from './kept-files.ts'
+import { addKept, createKept, keptSchema, type KeptFiles } from './kept-files.ts'
 import { createLayerImage, type LayerImage } from './layer-image.ts'
 import { mayBeLost } from './nodes.ts'
 import { giveNumbers } from './numbering.ts'
@@ -191,7 +191,7 @@ function* bindInSteps(
   makeDirectory(dataFolder(directory))
   const data = createDataCopies(dataFolder(directory), () => spacesOf(directory, database, limit))
   const given = createGiven(database)
-  const kept: KeptFile[] = []
+  const kept = createKept()
   let isCommitted = false
   database.begin()
   try {
@@ -210,9 +210,10 @@ function* bindInSteps(
       yield* writeBoundFiles(database, files)
       database.writeMeta('structure', structure)
     }
-    if (!isSameImage || kept.length > 0) {
-      const keptBefore = isSameImage ? readKept(database) : undefined
-      writeBinding(database, 'kept', JSON.stringify(nameKept(kept, keptBefore)))
+    const told = kept.all()
+    if (!isSameImage || told.files.length > 0) {
+      const all = isSameImage ? addKept(told, readKept(database)) : told
+      writeBinding(database, 'kept', JSON.stringify(all))
     }
     const { bootFiles = [] } = binding
     const isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))

@@ -1,35 +1,48 @@
-/** The paths of directories in a layer, to tell people about files in them. */
+/** The paths of files in a layer, to tell people about them. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { LayerDatabase } from './database.ts'
 import { isOwn, rootNode } from './numbers.ts'
 
+/** A name in a directory outside the store paths of images, or in a directory that has such a name. */
+export interface PlacedName {
+  directory: NodeId | PlacedName
+  name: Buffer
+}
+
 /**
- * @returns gives the path of a directory outside the store paths of images, with a slash at its end.
- *   Paths are remembered.
+ * Directories can be in each other without limit. A longer path begins with an ellipsis, and has at least as
+ * many bytes as any path that a machine can use.
  */
-export function createDirectoryPaths(
+const mostBytes = 4096
+
+/** @returns gives the path of a name */
+export function createPaths(
   database: Pick<LayerDatabase, 'entriesWhere' | 'fileNumbers' | 'readNode'>,
-): (directory: NodeId) => Buffer {
-  const paths = new Map<NodeId, Buffer>([[rootNode, Buffer.from('/')]])
+): (placed: PlacedName) => Buffer {
   let ofImages: Map<NodeId, Buffer> | undefined
 
-  function find(directory: NodeId): Buffer {
+  /** The directory above, and the name of the directory in it; if there is none, its path. */
+  function nameOf(directory: NodeId): PlacedName | Buffer {
+    if (directory === rootNode) return Buffer.alloc(0)
     const row = isOwn(directory) ? database.readNode(directory) : undefined
     if (!row) {
       ofImages ??= new Map(database.fileNumbers().map(({ number, path }) => [number, path]))
-      const path = ofImages.get(directory) ?? Buffer.from(`node ${directory}`)
-      return Buffer.concat([path, Buffer.from('/')])
+      return ofImages.get(directory) ?? Buffer.from(`/node ${directory}`)
     }
     const [entry] = database.entriesWhere('directory = ? AND node = ?', row.parent, directory)
-    const name = entry?.name ?? Buffer.from(`node ${directory}`)
-    return Buffer.concat([pathOf(row.parent), name, Buffer.from('/')])
+    return { directory: row.parent, name: entry?.name ?? Buffer.from(`node ${directory}`) }
   }
 
-  function pathOf(directory: NodeId): Buffer {
-    const path = paths.get(directory) ?? find(directory)
-    paths.set(directory, path)
-    return path
+  return (placed) => {
+    const parts: Buffer[] = []
+    let [at, bytes]: [PlacedName | Buffer, number] = [placed, 0]
+    while (!Buffer.isBuffer(at)) {
+      const { directory, name }: PlacedName = at
+      parts.push(name, Buffer.from('/'))
+      bytes += name.length + 1
+      if (bytes > mostBytes) at = Buffer.from('…')
+      else at = typeof directory === 'number' ? nameOf(directory) : directory
+    }
+    return Buffer.concat([...parts, at].reverse())
   }
-
-  return pathOf
 }

@@ -1,6 +1,8 @@
 /** What stays on a machine although an image brings something else. */
 import * as v from 'valibot'
 
+import { escapeBytes } from '../tree-files.ts'
+
 const differences = [
   /** The machine and the image have changed the file. */
   'changed-both',
@@ -23,7 +25,7 @@ const keptFileSchema = v.object({
   why: v.picklist(differences),
 })
 
-export type KeptFile = v.InferOutput<typeof keptFileSchema>
+type KeptFile = v.InferOutput<typeof keptFileSchema>
 
 export const keptSchema = v.object({
   files: v.array(keptFileSchema),
@@ -36,12 +38,28 @@ export type KeptFiles = v.InferOutput<typeof keptSchema>
 /** The most files that are named. The others are counted. */
 const mostNamed = 200
 
+/** Gathers what stays. */
+export interface Kept {
+  /** @param path called only for a file that is named */
+  tell(why: KeptFile['why'], path: () => Buffer): void
+  all(): KeptFiles
+}
+
+export function createKept(): Kept {
+  const files: KeptFile[] = []
+  let more = 0
+  return {
+    tell(why, path) {
+      if (files.length < mostNamed) files.push({ path: escapeBytes(path()), why })
+      else more++
+    },
+    all: () => ({ files, more }),
+  }
+}
+
 /** @param before what was told earlier and is still true */
-export function nameKept(
-  kept: readonly KeptFile[],
-  before: KeptFiles = { files: [], more: 0 },
-): KeptFiles {
-  const all = [...kept, ...before.files]
+export function addKept(kept: KeptFiles, before: KeptFiles): KeptFiles {
+  const all = [...kept.files, ...before.files]
   const files = all.slice(0, mostNamed)
-  return { files, more: before.more + all.length - files.length }
+  return { files, more: kept.more + before.more + all.length - files.length }
 }

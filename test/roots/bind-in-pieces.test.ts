@@ -203,3 +203,44 @@ test('a binding that is ended or given up has changed nothing', async () => {
   assert.ok(layers.isBoundTo(a))
   assert.equal(await layers.within(a, each.look, { binding: 'boot 0' }), each.before)
 })
+
+test('directories of a store path that a machine moved into each other stay, however deep they are', async () => {
+  const depth = 2000
+  const layers = makeBoundLayers(freshName())
+  const names = Array.from({ length: depth }, (_, number) => `n${number}`)
+  const files = Object.fromEntries(names.map((name) => [`${name}/in`, '']))
+  const a = layers.image('a', treeOf({ same: '1' }), { p: files })
+  const b = layers.image('b', treeOf({ same: '2' }), { p: files })
+  const index = layers.indexOf(a)
+  index.tableOf(0)
+  const before = layers.open(a)
+  const { fileSystem: system } = before
+  const [store, path] = [nodeAt(system, 'nix/store'), nodeAt(system, 'nix/store/p')]
+  const [below, inside] = [Buffer.from('below'), Buffer.from('in')]
+  system.together(() => {
+    const mine = system.create(store, Buffer.from('mine'), folder)
+    let name: string | undefined
+    // Those that go below others first: a directory that is too deep takes no others.
+    for (const next of names.toReversed()) {
+      const at = nodeAt(system, `nix/store/p/${next}`)
+      system.remove(at, inside)
+      if (name !== undefined) system.rename(path, Buffer.from(name), at, below)
+      name = next
+    }
+    system.rename(path, Buffer.from(name ?? ''), mine, below)
+  })
+  await before.close()
+  await unfinishedOf(() => layers.open(b, 'next')).makeReady(never)
+  const after = layers.open(b, 'next')
+  let [node, found] = [nodeAt(after.fileSystem, 'nix/store/mine'), 0]
+  for (; ; found++) {
+    const next = after.fileSystem.lookup(node, below)
+    if (next === undefined) break
+    assert.equal(after.fileSystem.lookup(next, Buffer.from('..')), node)
+    assert.equal(after.fileSystem.attributes(next).links, found + 1 === depth ? 2 : 3)
+    node = next
+  }
+  assert.equal(found, depth)
+  await after.close()
+  index.close()
+})
