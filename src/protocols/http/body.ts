@@ -1,6 +1,5 @@
 /** Sends a file, or parts of it. */
 import type { ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
 
 import { hasChanged, type OpenBootFile } from '../boot-files.ts'
 import type { Range } from './range.ts'
@@ -8,7 +7,11 @@ import type { Range } from './range.ts'
 /** A range of the file, or the text between two ranges. */
 export type BodyPart = Buffer | Range
 
-const readBytes = 1 << 18
+const readBytes = 1 << 19
+
+/** A new buffer for each piece costs as much processor time as all the rest of a transfer. */
+const freeBuffers: Buffer[] = []
+const maxFreeBuffers = 16
 
 export function bodyLength(parts: readonly BodyPart[]): number {
   return parts.reduce((sum, part) => sum + partLength(part), 0)
@@ -29,29 +32,62 @@ export async function sendBody(
   parts: readonly BodyPart[],
   onBytes: (count: number) => void,
 ): Promise<void> {
-  await pipeline(async function* () {
+  const buffer = freeBuffers.pop() ?? Buffer.allocUnsafeSlow(readBytes)
+  try {
     for (const part of parts) {
-      if (Buffer.isBuffer(part)) yield part
-      else yield* read(file, part, onBytes)
+      if (Buffer.isBuffer(part)) await unlessClosed(response, (done) => response.write(part, done))
+      else await sendRange(response, { file, range: part, buffer, onBytes })
     }
-  }, response)
+    await unlessClosed(response, (done) => response.end(done))
+  } catch (error) {
+    // The buffer is not used again: a part of it may still wait to be sent.
+    response.destroy()
+    throw error
+  }
+  if (freeBuffers.length < maxFreeBuffers) freeBuffers.push(buffer)
 }
 
-async function* read(
-  file: OpenBootFile,
-  { first, last }: Range,
-  onBytes: (count: number) => void,
-): AsyncIterable<Buffer> {
+interface SentRange {
+  file: OpenBootFile
+  range: Range
+  /** Holds one piece at a time. */
+  buffer: Buffer
+  onBytes: (count: number) => void
+}
+
+async function sendRange(
+  response: ServerResponse,
+  { file, range: { first, last }, buffer, onBytes }: SentRange,
+): Promise<void> {
   for (let position = first; position <= last;) {
-    const wanted = Math.min(readBytes, last + 1 - position)
-    const buffer = Buffer.allocUnsafeSlow(wanted)
+    const wanted = Math.min(buffer.length, last + 1 - position)
     const { bytesRead } = await file.handle.read(buffer, 0, wanted, position)
     if (bytesRead === 0) throw new Error('the file became shorter while it was sent')
     position += bytesRead
     if (position > last && hasChanged(file)) {
       throw new Error('the file changed while it was sent')
     }
-    yield buffer.subarray(0, bytesRead)
+    const piece = buffer.subarray(0, bytesRead)
+    await unlessClosed(response, (done) => response.write(piece, done))
     onBytes(bytesRead)
   }
+}
+
+/**
+ * Waits for the end of an action. Node never ends it if the response waits for an earlier one on a
+ * connection that the client closes.
+ */
+function unlessClosed(
+  response: ServerResponse,
+  act: (done: (error?: Error | null) => void) => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onClose = () => reject(new Error('the client closed the connection'))
+    response.once('close', onClose)
+    act((error) => {
+      response.off('close', onClose)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
 }

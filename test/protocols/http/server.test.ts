@@ -334,6 +334,24 @@ suite('an HTTP server', () => {
     await waitUntil('the file and the connection are closed', isClosed)
   })
 
+  test('closes the files of all requests that a client has sent, if it disconnects', async () => {
+    await using server = await serve()
+    const large = join(tree, 'asked-often')
+    writeFileSync(large, '')
+    truncateSync(large, 200_000_000)
+    const before = readdirSync('/proc/self/fd').length
+    const socket = await open(server.port)
+    const request = `GET /asked-often HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
+    socket.write(request.repeat(3))
+    const begun = () => server.events.filter(({ step }) => step === 'begin').length
+    await waitUntil('the server works on all of them', () => begun() === 3)
+    socket.destroy()
+    await waitUntil('the ends are reported', () => server.events.length === 6)
+    assert.ok(server.events.every(({ step }) => step === 'begin' || step === 'fail'))
+    const isClosed = () => readdirSync('/proc/self/fd').length === before
+    await waitUntil('the files and the connection are closed', isClosed)
+  })
+
   test('breaks off if the file changes while it is sent', async () => {
     await using server = await serve()
     const large = join(tree, 'rewritten')
