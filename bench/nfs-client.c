@@ -1,9 +1,9 @@
 /* Sends many requests to an NFS server, by libnfs, and prints how fast the server answered.
  *
- *     nfs-client URL read|write|walk
+ *     nfs-client URL MEASUREMENT
  *
  * The export has a large "/file", a "/directory" with many small files, and a "/tree" to walk. Each
- * line of the output has the name of a measurement, and its value per second.
+ * line of the output has the value per second, and how many requests or entries there were.
  */
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -41,9 +41,9 @@ static double now(void)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-static void print(const char *name, double amount, double started)
+static void print(double amount, double started)
 {
-	printf("%s %.3f\n", name, amount / (now() - started));
+	printf("%.3f %.0f\n", amount / (now() - started), amount);
 	fflush(stdout);
 }
 
@@ -110,33 +110,33 @@ static void fly(struct flight *flight, int at_once)
 	}
 }
 
-static void measure_reads(const char *name, uint64_t bytes_each, int at_once)
+static void measure_reads(uint64_t bytes_each, int at_once)
 {
 	struct flight flight = { send_read, 2 * file_size / bytes_each, bytes_each, 0, 0, 0 };
 	double started = now();
 	fly(&flight, at_once);
-	print(name, flight.bytes / 1e6, started);
+	print(flight.bytes / 1e6, started);
 }
 
-static void measure_calls(const char *name, void (*send)(struct flight *), long total, int at_once)
+static void measure_calls(void (*send)(struct flight *), long total, int at_once)
 {
 	struct flight flight = { send, total, 0, 0, 0, 0 };
 	double started = now();
 	fly(&flight, at_once);
-	print(name, total, started);
+	print(total, started);
 }
 
-static void measure_attributes(const char *name, long total)
+static void measure_attributes(long total)
 {
 	struct nfs_stat_64 attributes;
 	double started = now();
 	for (long count = 0; count < total; count++)
 		if (nfs_fstat64(nfs, file, &attributes))
 			fail("getattr");
-	print(name, total, started);
+	print(total, started);
 }
 
-static void measure_listing(const char *name, const char *directory, int rounds)
+static void measure_listing(const char *directory, int rounds)
 {
 	long entries = 0;
 	double started = now();
@@ -148,57 +148,57 @@ static void measure_listing(const char *name, const char *directory, int rounds)
 			entries++;
 		nfs_closedir(nfs, listing);
 	}
-	print(name, entries, started);
+	print(entries, started);
 }
 
-static void measure_reading(void)
+static void open_for_reading(void)
 {
 	struct nfs_stat_64 attributes;
 	if (nfs_stat64(nfs, file_path, &attributes) || nfs_open(nfs, file_path, O_RDONLY, &file))
 		fail("open");
 	file_size = attributes.nfs_size;
-
-	measure_reads("read-64k", 65536, 1);
-	measure_reads("read-64k-16", 65536, 16);
-	measure_reads("read-1m", MEGABYTE, 1);
-	measure_attributes("getattr", 5000);
-	measure_calls("stat", send_stat, 3000, 1);
-	measure_calls("stat-16", send_stat, 20000, 16);
-	measure_listing("readdirplus", "/directory", 20);
 }
 
 /* @param flags if they have O_SYNC, each write is FILE_SYNC, otherwise UNSTABLE */
-static void make_file(const char *name, int flags)
+static void make_file(int flags)
 {
 	char path[128];
-	snprintf(path, sizeof(path), "%s/%s", own_directory, name);
+	snprintf(path, sizeof(path), "%s/file", own_directory);
 	if (nfs_creat(nfs, path, 0644, &file) || nfs_close(nfs, file))
 		fail("creation");
 	if (nfs_open(nfs, path, O_RDWR | flags, &file))
 		fail("open");
 }
 
-static void measure_writing(void)
+static void make_directory(void)
 {
-	snprintf(own_directory, sizeof(own_directory), "/%d", getpid());
+	snprintf(own_directory, sizeof(own_directory), "/%d-%ld", getpid(), (long)time(NULL));
 	if (nfs_mkdir(nfs, own_directory))
 		fail("mkdir");
+}
 
-	make_file("stable", O_SYNC);
-	measure_calls("write-sync", send_write, 500, 1);
-	measure_calls("write-sync-16", send_write, 2000, 16);
-
-	make_file("unstable", 0);
+static void measure_commit(void)
+{
 	double started = now();
 	struct flight flight = { send_write, 8192, 0, 0, 0, 0 };
 	fly(&flight, 16);
 	if (nfs_fsync(nfs, file))
 		fail("commit");
-	print("write-commit", flight.total, started);
-
-	measure_calls("create", send_creation, 500, 1);
-	measure_calls("create-16", send_creation, 2000, 16);
+	print(flight.total, started);
 }
+
+static void read_64k(void) { measure_reads(65536, 1); }
+static void read_64k_16(void) { measure_reads(65536, 16); }
+static void read_1m(void) { measure_reads(MEGABYTE, 1); }
+static void getattr(void) { measure_attributes(5000); }
+static void stat_path(void) { measure_calls(send_stat, 3000, 1); }
+static void stat_path_16(void) { measure_calls(send_stat, 20000, 16); }
+static void readdirplus(void) { measure_listing("/directory", 20); }
+static void write_sync(void) { make_file(O_SYNC); measure_calls(send_write, 500, 1); }
+static void write_sync_16(void) { make_file(O_SYNC); measure_calls(send_write, 2000, 16); }
+static void write_commit(void) { make_file(0); measure_commit(); }
+static void create(void) { measure_calls(send_creation, 500, 1); }
+static void create_16(void) { measure_calls(send_creation, 2000, 16); }
 
 /* Walks like "ls -lR": lists each directory, and looks up each name. */
 static long walk(const char *path)
@@ -222,18 +222,43 @@ static long walk(const char *path)
 	return nodes;
 }
 
-static void measure_walk(const char *name)
+static void measure_walk(void)
 {
 	double started = now();
 	long nodes = walk("/tree");
-	print(name, nodes, started);
+	print(nodes, started);
 }
+
+static const struct {
+	const char *name;
+	void (*prepare)(void);
+	void (*measure)(void);
+} measurements[] = {
+	{ "read-64k", open_for_reading, read_64k },
+	{ "read-64k-16", open_for_reading, read_64k_16 },
+	{ "read-1m", open_for_reading, read_1m },
+	{ "getattr", open_for_reading, getattr },
+	{ "stat", NULL, stat_path },
+	{ "stat-16", NULL, stat_path_16 },
+	{ "readdirplus", NULL, readdirplus },
+	{ "write-sync", make_directory, write_sync },
+	{ "write-sync-16", make_directory, write_sync_16 },
+	{ "write-commit", make_directory, write_commit },
+	{ "create", make_directory, create },
+	{ "create-16", make_directory, create_16 },
+	{ "walk", NULL, measure_walk },
+};
 
 int main(int count, char **arguments)
 {
 	struct nfs_url *url;
+	size_t number = 0, all = sizeof(measurements) / sizeof(measurements[0]);
 
 	if (count != 3)
+		return 2;
+	while (number < all && strcmp(arguments[2], measurements[number].name) != 0)
+		number++;
+	if (number == all)
 		return 2;
 	nfs = nfs_init_context();
 	/* Without this, libnfs answers listings from its cache. */
@@ -241,13 +266,8 @@ int main(int count, char **arguments)
 	url = nfs_parse_url_dir(nfs, arguments[1]);
 	if (!url || nfs_mount(nfs, url->server, url->path))
 		fail("mount");
-	if (strcmp(arguments[2], "read") == 0)
-		measure_reading();
-	else if (strcmp(arguments[2], "write") == 0)
-		measure_writing();
-	else if (strcmp(arguments[2], "walk") == 0) {
-		measure_walk("walk-cold");
-		measure_walk("walk-warm");
-	}
+	if (measurements[number].prepare)
+		measurements[number].prepare();
+	measurements[number].measure();
 	return 0;
 }

@@ -68,10 +68,11 @@ export function createHandles(key: Buffer, { layer }: { layer: string }): Handle
       return handle
     },
     open(handle) {
-      if (handle.length !== handleBytes || prefix.compare(handle, 0, nodeAt) !== 0) return undefined
+      if (handle.length !== handleBytes) return undefined
       const node = handle.readUInt32BE(nodeAt) * 2 ** 32 + handle.readUInt32BE(nodeAt + 4)
       const kept = genuine[node % maxKept]
       if (kept && timingSafeEqual(kept, handle)) return node
+      if (prefix.compare(handle, 0, nodeAt) !== 0) return undefined
       if (!isGenuine(handle)) throw new NfsError('NFS3ERR_BADHANDLE')
       // A copy: the received bytes are valid only during the call.
       genuine[node % maxKept] = Buffer.from(handle)
