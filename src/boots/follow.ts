@@ -176,6 +176,8 @@ function stepOf(event: ServeEvent, part: BootPart | undefined): BootStep | undef
       return event.step === 'mount' ? 'mount' : undefined
     case 'root':
       return event.step
+    case 'server':
+      return undefined
   }
 }
 
@@ -215,6 +217,7 @@ function troubleOf(event: ServeEvent): string | undefined {
       if (event.step !== 'refuse') return undefined
       return [event.path, event.reason ?? 'refused'].filter((part) => part !== '').join(': ')
     case 'root':
+    case 'server':
       return undefined
   }
 }

@@ -49,6 +49,24 @@ export function parsePort(text: string): number {
   throw new InvalidArgumentError('A port is a number from 1 to 65535.')
 }
 
+/** More would only need memory. */
+const maxWorkers = 64
+
+export function parseWorkers(text: string): number {
+  const workers = Number(text)
+  if (/^\d+$/.test(text) && workers <= maxWorkers) return workers
+  throw new InvalidArgumentError(`Give a number from 0 to ${maxWorkers}.`)
+}
+
+/**
+ * How many processes serve the machines if nobody says it. One of many processors is left to DHCP and the
+ * kernel. On one processor, further processes would only need memory.
+ */
+export function workersFor(processors: number): number {
+  if (processors === 1) return 0
+  return Math.min(processors > 2 ? processors - 1 : processors, 16)
+}
+
 const sizeUnits = ['K', 'M', 'G', 'T']
 /** The database of a layer, its log and its reserve alone may take half of this. */
 const leastLayerSize = 16 * 2 ** 20

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { Command, Option } from '@commander-js/extra-typings'
 
 import type { NetimageError } from '../errors.ts'
@@ -16,7 +17,9 @@ import {
   parseLayerSize,
   parsePort,
   parseReservation,
+  parseWorkers,
   refuseWithoutFull,
+  workersFor,
 } from './serve-flags.ts'
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
 import { showBoots, type BootView } from './show-boots.ts'
@@ -98,6 +101,11 @@ function describeServe() {
       '--no-port-mapper',
       'serve no port mapper: clients get the port of NFS from their mount options',
     )
+    .option(
+      '--workers <number>',
+      'how many processes serve the machines; 0: one process does all (default: by the processors)',
+      parseWorkers,
+    )
     .option('--json', 'print events as JSON, even on a terminal')
 }
 
@@ -149,6 +157,7 @@ async function run(
         portMapper: flags.portMapper ? portMapperPort : undefined,
       },
       singlePort: flags.tftpSinglePort ?? false,
+      workers: flags.workers ?? workersFor(availableParallelism()),
       see,
       onTold: (told) => warn(lineOf(told)),
       progress,

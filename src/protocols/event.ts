@@ -9,7 +9,8 @@ export interface MachineClue {
   address?: string
 }
 
-export type ServeEvent = MachineClue & (DhcpEvent | FileEvent | MountEvent | RootEvent)
+export type ServeEvent = MachineClue &
+  (DhcpEvent | FileEvent | MountEvent | RootEvent | ServerEvent)
 
 export interface DhcpEvent {
   kind: 'dhcp'
@@ -56,6 +57,14 @@ export interface RootEvent {
   kind: 'root'
   /** `init`: the machine reads the system's init. `registered`: its system profile is set. */
   step: 'init' | 'registered'
+}
+
+/** The process that serves the machine has ended, and is started again. */
+export interface ServerEvent {
+  kind: 'server'
+  step: 'restart'
+  /** Why the process has ended. */
+  reason: string
 }
 
 /** A person can remove this reason: the allow list does not have the machine. */

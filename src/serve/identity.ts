@@ -54,6 +54,8 @@ export interface Identities {
    *   the connection has ended: the machine must ask again
    */
   nameOf(caller: Caller): string | undefined
+  /** Gives a new connection its name, if the name is known. The machine does not hold it yet. */
+  enters: (caller: Caller) => void
   /** Whether the caller has the name of another machine, which is alive. */
   isSecond(caller: Caller): boolean
   /**
@@ -143,6 +145,10 @@ export function createIdentities(settings: IdentitySettings): Identities {
       if (holders.hold(name, caller)) return name
       tellDouble(name, caller.address)
       return undefined
+    },
+    enters(caller) {
+      const name = nameAt(caller.address)
+      if (name !== undefined) names.set(caller, name)
     },
     isSecond(caller) {
       const name = names.get(caller) ?? nameAt(caller.address)

@@ -56,13 +56,21 @@ export interface OpenSystems {
   /** Whether machines mount this path as their root. */
   isRoot(path: string): boolean
   /** The images that are open now. */
-  images(): { name: string; toplevel: string; platform: string; rootPath: string }[]
+  images(): ImageInfo[]
   /**
    * Lets go of the images that none of these systems has, so that they can be removed from the site.
    * Images that are being opened stay.
    */
   closeUnused(used: Iterable<UsesImages>): void
   close(): void
+}
+
+/** What programs are told of an open image. */
+export interface ImageInfo {
+  name: string
+  toplevel: string
+  platform: string
+  rootPath: string
 }
 
 export type UsesImages = Pick<OpenSystem, 'image'> & Partial<Pick<OpenSystem, 'keptImages'>>

@@ -1,29 +1,24 @@
 /** Runs all servers that a machine without a disk needs, from power-on to its root. */
 import type { NetimageError } from '../errors.ts'
-import type { Boot } from '../boots/follow.ts'
-import type { DhcpServer } from '../protocols/dhcp/server.ts'
-import { startHttpServer } from '../protocols/http/server.ts'
 import { findInterface, type ServedInterface } from '../protocols/interfaces.ts'
-import { startNfsServer } from '../protocols/nfs/server.ts'
-import { startTftpServer } from '../protocols/tftp/server.ts'
-import { createBootFor } from './boot-answer.ts'
-import { startDhcp } from './dhcp.ts'
-import { addDefaults } from './images.ts'
+import { startAlone } from './alone.ts'
 import type { DefaultImage } from './defaults.ts'
-import { createOpenSystems, type OpenSystems } from './open-systems.ts'
+import { startFront } from './front/front.ts'
+import { addDefaults } from './images.ts'
 import { openLearnt } from './learnt.ts'
+import { createOpenSystems } from './open-systems.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
-import type { ServePorts, ServeRequest } from './request.ts'
+import type { ServeRequest } from './request.ts'
+import type { Server } from './server.ts'
 import { handleKey, lockState, openState } from './state.ts'
-import { wire, type Wiring } from './wire.ts'
 
 export interface Serving {
   interface: ServedInterface
   /** The images that machines boot if nobody chose anything for them. */
   images: readonly DefaultImage['open'][]
-  ports: ServePorts
-  boots: () => Boot[]
-  /** Resolves if the interface has lost the address, so that no machine can be served any more. */
+  ports: Server['ports']
+  boots: Server['boots']
+  /** Resolves if machines cannot be served any more: the interface has lost the address. */
   lost: Promise<NetimageError>
   close: () => Promise<void>
 }
@@ -43,13 +38,11 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   unfinished.defer(() => systems.close())
   const images = await addDefaults(request, systems, signal)
   const learnt = openLearnt(state, onError, unfinished)
-  const dhcp: Surroundings['dhcp'] = {}
-  const onCome = (machine: string) => dhcp.server?.sees(machine)
-  const wiring = wire({ ...request, place, systems, images, learnt, onCome }, unfinished)
-  const ports = await startServers(
-    { ...wiring, request, place, systems, key, signal, dhcp },
-    unfinished,
-  )
+  const settings = { request, place, http, images, learnt, handleKey: key, signal }
+  const server =
+    (request.workers ?? 0) > 0
+      ? await startFront(settings, unfinished)
+      : await startAlone({ ...settings, systems }, unfinished)
 
   const lost = Promise.withResolvers<NetimageError>()
   const isChosen = request.address !== undefined
@@ -65,72 +58,9 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   return {
     interface: place,
     images: images.map(({ open }) => open),
-    ports,
-    boots: () => wiring.follower.boots(),
-    lost: lost.promise,
+    ports: server.ports,
+    boots: server.boots,
+    lost: Promise.race([lost.promise, server.lost]),
     close: () => running.disposeAsync(),
-  }
-}
-
-interface Surroundings extends Wiring {
-  request: ServeRequest
-  place: ServedInterface
-  systems: Pick<OpenSystems, 'images'>
-  /** The secret of file handles. */
-  key: Buffer
-  signal: AbortSignal | undefined
-  /** The DHCP server, once it runs: it is told which machines are real. */
-  dhcp: { server?: DhcpServer | undefined }
-}
-
-async function startServers(
-  around: Surroundings,
-  unfinished: AsyncDisposableStack,
-): Promise<ServePorts> {
-  const { request, place, key, identities, follower, attention, treesOf } = around
-  const { ports } = request
-  const { address } = place
-  const signal = around.signal && { signal: around.signal }
-  const common = { ...around.common, address, ...signal }
-  const nfs = await startNfsServer({
-    ...{ ...around.nfs, address, ...signal },
-    ports: {
-      nfs: ports.nfs,
-      ...(ports.portMapper !== undefined && { portMapper: ports.portMapper }),
-    },
-    handleKey: key,
-  })
-  unfinished.defer(() => nfs.close())
-  const tftp = await startTftpServer({
-    ...{ ...common, treesOf, port: ports.tftp },
-    singlePort: request.singlePort ?? false,
-  })
-  unfinished.defer(() => tftp.close())
-  const http = await startHttpServer({
-    ...{ ...common, treesOf, port: ports.http },
-    knowledge: {
-      isFor: (ip) => ip === address || ip.startsWith('127.') || common.clientAt(ip).isServed,
-      machines: () => new Map(follower.boots().map((boot) => [boot.machine, boot])),
-      images: () => around.systems.images(),
-    },
-  })
-  unfinished.defer(() => http.close())
-  const { site, gate, defaults } = around
-  around.dhcp.server = await startDhcp(
-    request,
-    place,
-    {
-      hostNameOf: (mac) => site.nameOf(mac),
-      isAllowed: identities.isAllowed,
-      bootFor: createBootFor({ gate, defaults, identities, address, onError: common.onError }),
-      common: { ...common, learn: attention.learn, report: attention.tell },
-    },
-    unfinished,
-  )
-  return {
-    tftp: tftp.port,
-    http: http.port,
-    nfs: nfs.ports.nfs,
-    portMapper: nfs.ports.portMapper,
   }
 }

@@ -20,6 +20,7 @@ import type { OpenSystems } from './open-systems.ts'
 import { createPreparing } from './prepare-layer.ts'
 import { startPublishing } from './publishing.ts'
 import type { ServeRequest } from './request.ts'
+import { onlyOwn } from './only-own.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
 import { wireGate } from './wire-gate.ts'
@@ -37,6 +38,8 @@ export interface WireRequest extends Pick<
   systems: OpenSystems
   images: readonly DefaultImage[]
   learnt: Learnt
+  /** Whether this process serves the machine. Default: it serves all. */
+  owns?: (machine: string) => boolean
   /** Called when a machine has done something that takes more than a forged address. */
   onCome: (machine: string) => void
 }
@@ -65,6 +68,7 @@ interface Common {
 /** @param unfinished closes all that is opened here */
 export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wiring {
   const { state, place, systems, images, learnt, ephemeral = false, onTold, onError } = request
+  const { owns = () => true } = request
   const identities = createIdentities({
     allowed: request.allowed,
     neighbours: createNeighbours(place.name),
@@ -79,12 +83,12 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     mayForget: (mac) => !gate.hasAttempt(mac),
     onProcessor: (mac, processor) => learnt.facts.keep('processor', mac, String(processor)),
   })
-  const site = openSite({ state, at: Date.now(), onTold, onError })
+  const site = openSite({ state, at: Date.now(), owns, onTold, onError })
   unfinished.defer(() => site.close(Date.now()))
   const ticking = setInterval(() => site.tick(Date.now()), tickMs)
   unfinished.defer(() => clearInterval(ticking))
 
-  const { gate, follower } = wireGate({
+  const { gate: gateOfAll, follower } = wireGate({
     ...{ site, systems, defaults, identities, boots: learnt.boots, onError },
     findGone: createFindGone({
       ...{ state, systems, onError, ephemeral },
@@ -92,6 +96,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     }),
     onBegin: (machine) => machines.begins(machine),
   })
+  const gate = onlyOwn(gateOfAll, owns)
   const machines = createMachines({
     ...{ gate, state, identities, onError, ephemeral },
     layerSize: request.layerSize,
@@ -118,7 +123,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   })
   const report = both(attention)
   const roots: RootWatch = watchRoots({ machines, onSign, report })
-  const publishing = startPublishing({ ...{ state, site, systems, machines, onError, ephemeral } })
+  const publishing = startPublishing({ state, site, systems, machines, owns, ephemeral, onError })
   unfinished.defer(() => publishing.close())
   const defaultSystems = images.map(({ open }) => open)
   const closingUnused = setInterval(() => {
@@ -151,6 +156,11 @@ export function clientsOf({ nameAt, isAllowed }: Pick<Identities, 'nameAt' | 'is
     const isServed = name === undefined || isAllowed(name) || isAllowed(ip)
     return { name: name ?? ip, isServed }
   }
+}
+
+/** Whether the client with an IP address may read the data below `/api/`. */
+export function isForData(own: string, clientAt: ClientAt) {
+  return (ip: string): boolean => ip === own || ip.startsWith('127.') || clientAt(ip).isServed
 }
 
 function both({ learn, tell }: Attention) {

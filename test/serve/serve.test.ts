@@ -368,8 +368,9 @@ suite('netimage serve', () => {
     const server = await start('--allow', 'any')
     const other = workspace.path('second-image')
     await buildOtherTo(workspace, other, '--nfs-root', '127.0.0.1:/srv/other,v3')
-    // The first server writes, too, from time to time.
-    server.child.kill('SIGSTOP')
+    // The first server writes, too, from time to time. All its processes are in one group.
+    const group = -(server.child.pid ?? assert.fail())
+    process.kill(group, 'SIGSTOP')
     const before = contentsOf(state)
     await assert.rejects(startWith(other), (error: Error) => {
       return error.message.startsWith(
@@ -377,7 +378,7 @@ suite('netimage serve', () => {
       )
     })
     assert.deepEqual(contentsOf(state), before)
-    server.child.kill('SIGCONT')
+    process.kill(group, 'SIGCONT')
     await stop(server)
     await stop(await start('--allow', 'any'))
   })
@@ -441,6 +442,7 @@ suite('netimage serve', () => {
     'a domain that is not valid': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
     'a size without a unit': [2, /as in 20G/, ['IMAGE', '--layer-size', '20']],
     'a size that has no room for a layer': [2, /at least 16M/, ['IMAGE', '--layer-size', '1M']],
+    'a number of processes that is none': [2, /from 0 to 64/, ['IMAGE', '--workers', 'many']],
     'a machine that the site does not know': [
       3,
       /\[unknown-machine\]/,

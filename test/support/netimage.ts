@@ -41,10 +41,20 @@ function environment({ env, cwd }: RunSettings): NodeJS.ProcessEnv {
   }
 }
 
+/**
+ * How many processes serve the machines of a server in tests. With NETIMAGE_TEST_WORKERS, the same tests
+ * show that machines notice no difference.
+ */
+export const testWorkers = Number(process.env['NETIMAGE_TEST_WORKERS'] ?? 0)
+
+/** For `netimage serve`. */
+export const workersFlag = ['--workers', `${testWorkers}`]
+
 /** Starts `netimage` in a process group of its own. */
 export function startNetimage(args: readonly string[], settings: RunSettings = {}): Started {
   const command = [...(settings.through ?? []), process.execPath, ...(settings.node ?? []), cli]
-  const [program = '', ...rest] = [...command, ...args]
+  const isServer = args[0] === 'serve' && !args.includes('--workers')
+  const [program = '', ...rest] = [...command, ...args, ...(isServer ? workersFlag : [])]
   const child = spawn(program, rest, {
     cwd: settings.cwd,
     env: environment(settings),

@@ -7,8 +7,8 @@ import { addressIn } from '../machine-address.ts'
 /** The data are plain objects, which are printed as JSON. */
 export interface Knowledge {
   /** By hardware address (lower case with colons); if that is not known, by IP address. */
-  machines: () => ReadonlyMap<string, object>
-  images: () => readonly object[]
+  machines: () => Promise<ReadonlyMap<string, object>> | ReadonlyMap<string, object>
+  images: () => Promise<readonly object[]> | readonly object[]
   /**
    * Whether the client with this IP address may read the data: a served machine, or this machine.
    */
@@ -35,11 +35,14 @@ export function isOwnName(host: string | undefined): boolean {
  * @param path percent-decoded, with the `/` at its start
  * @returns undefined if there is nothing with that name
  */
-export function lookUp({ machines, images }: Knowledge, path: string): object | undefined {
+export async function lookUp(
+  { machines, images }: Knowledge,
+  path: string,
+): Promise<object | undefined> {
   const [, , collection, name, ...rest] = path.split('/')
   if (rest.length > 0) return undefined
-  if (collection === 'images' && name === undefined) return images()
+  if (collection === 'images' && name === undefined) return await images()
   if (collection !== 'machines') return undefined
-  if (name === undefined) return [...machines().values()]
-  return machines().get(addressIn(name))
+  if (name === undefined) return [...(await machines()).values()]
+  return (await machines()).get(addressIn(name))
 }

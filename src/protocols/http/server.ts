@@ -174,7 +174,7 @@ async function answer(
       sendText(response, 403, 'This machine is not served.')
       return
     }
-    const known = lookUp(knowledge, path)
+    const known = await lookUp(knowledge, path)
     if (known) sendJson(response, known)
     else sendText(response, 404, 'There is nothing with that name.')
     return

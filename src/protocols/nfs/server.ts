@@ -39,6 +39,7 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
     onDefect: onDefectOf(options),
     hears: options.hears,
     clientAt: options.clientAt,
+    onEnter: options.onEnter,
     onLeave: options.onLeave,
     ...(limits && { limits }),
   }

@@ -1,10 +1,11 @@
-/** The programs NFS version 3 and MOUNT, for any transport. */
+/** Serves NFS version 3 and MOUNT on connections and in datagrams that were received elsewhere. */
 import { asNetimageError, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 import type { ClientAt } from '../connections.ts'
 import type { Report } from '../event.ts'
 import type { Hears } from '../on-interface.ts'
 import type { Caller, Program } from '../rpc/program.ts'
-import type { TcpLimits } from '../rpc/tcp-server.ts'
+import { createTcpService, type TcpLimits, type TcpService } from '../rpc/tcp-server.ts'
+import { createAnswerDatagram, type AnswerDatagram } from '../rpc/udp-server.ts'
 import { handleKeyBytes } from './handle.ts'
 import { createServe, type MachineOf } from './machine.ts'
 import { createMountProgram } from './mount.ts'
@@ -26,9 +27,31 @@ export interface NfsServiceOptions {
   hears?: Hears
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt
+  /** Called at the beginning of each connection. */
+  onEnter?: (caller: Caller) => void
   /** Called at the end of each connection. */
   onLeave?: (caller: Caller) => void
   limits?: TcpLimits
+}
+
+export interface NfsService {
+  /** Serves connections to the port that NFS and MOUNT share. */
+  tcp: TcpService
+  /** Answers calls of MOUNT. */
+  answerDatagram: AnswerDatagram
+}
+
+export function createNfsService(options: NfsServiceOptions): NfsService {
+  const { nfs, mount } = createPrograms(options)
+  const onDefect = onDefectOf(options)
+  return {
+    tcp: createTcpService({
+      ...{ programs: [nfs, mount], hasLongCalls: true, onDefect, hears: options.hears },
+      ...{ clientAt: options.clientAt, onEnter: options.onEnter, onLeave: options.onLeave },
+      ...(options.limits && { limits: options.limits }),
+    }),
+    answerDatagram: createAnswerDatagram({ programs: [mount], onDefect }),
+  }
 }
 
 /** The highest version of these protocols. */

@@ -38,6 +38,8 @@ export interface TcpServiceOptions {
    * send these.
    */
   hasLongCalls: boolean
+  /** Called at the beginning of each connection. */
+  onEnter?: ((caller: Caller) => void) | undefined
   /** Called at the end of each connection. */
   onLeave?: ((caller: Caller) => void) | undefined
   limits?: TcpLimits
@@ -110,6 +112,7 @@ export function createTcpService(options: TcpServiceOptions): TcpService {
     socket.setKeepAlive(true, keepAliveMs)
     const probe = () => void socket.setKeepAlive(true, probeAfterMs)
     const caller: Caller = { address, transport: 'tcp', probe }
+    options.onEnter?.(caller)
     connections.add(socket, address)
     socket.once('close', () => options.onLeave?.(caller))
     socket.setTimeout(limits.idleSeconds * 1000, () => socket.destroy())

@@ -40,6 +40,8 @@ export interface TftpServerOptions extends TftpServiceOptions {
   port: number
   /** Default: packets of all clients are answered. */
   hears?: Hears
+  /** Called with read requests, which another process serves then. */
+  onRead?: (request: Buffer, from: Peer) => void
   signal?: AbortSignal
 }
 
@@ -53,6 +55,8 @@ export interface TftpService {
 export interface TftpServer {
   address: string
   port: number
+  /** Handles a packet that another process received. */
+  receive: TftpService['receive']
   /** Also ends all transfers. */
   close: () => Promise<void>
 }
@@ -66,7 +70,7 @@ const receiveBytes = 1 << 20
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startTftpServer(options: TftpServerOptions): Promise<TftpServer> {
-  const { address, onError, hears, signal } = options
+  const { address, onError, hears, onRead, signal } = options
   signal?.throwIfAborted()
   const main = openSocket(address)
   const ready = Promise.withResolvers<void>()
@@ -79,7 +83,9 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
   )
   main.on('message', (bytes, from) => {
     if (hears?.(plainAddress(from.address) ?? '') === false) return
-    service.receive(bytes, { host: from.address, port: from.port })
+    const peer = { host: from.address, port: from.port }
+    if (onRead && decode(bytes)?.kind === 'read') onRead(bytes, peer)
+    else service.receive(bytes, peer)
   })
   widen(main)
 
@@ -90,7 +96,8 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
       main.close(resolve)
     }))
   signal?.addEventListener('abort', () => void close(), { once: true })
-  return { address, port: main.address().port, close }
+  const { receive } = service
+  return { address, port: main.address().port, receive, close }
 }
 
 /**

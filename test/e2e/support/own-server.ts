@@ -6,7 +6,7 @@ import { chownSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { ordinaryUser } from '../../support/namespace.ts'
-import { cli } from '../../support/netimage.ts'
+import { cli, workersFlag } from '../../support/netimage.ts'
 import type { Network } from './network.ts'
 import type { Program } from './program.ts'
 import { startRouter } from './servers.ts'
@@ -35,6 +35,9 @@ const bootsSchema = v.object({ boots: v.array(bootSchema) })
 
 /** The second capability is for checkouts and test images that only their owner may read. */
 const capabilities = '-all,+net_bind_service,+dac_read_search'
+/** The flags for a server whose machines are in two processes, for tests of what is then most different. */
+export const twoShards = { flags: ['--workers', '2'] }
+
 const asServiceUser = [
   ...['setpriv', `--reuid=${ordinaryUser.uid}`, `--regid=${ordinaryUser.gid}`, '--clear-groups'],
   ...[`--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`],
@@ -57,7 +60,8 @@ export async function startOwnServer(
     ...asServiceUser,
     ...[...through, process.execPath, cli, 'serve', ...images],
     ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
-    ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : []), ...flags],
+    ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : [])],
+    ...[...workersFlag, ...flags],
   ]
   const start = async () => {
     const started = network.start('netimage', command, /^error: /)

@@ -1,0 +1,60 @@
+/** Where connections come in: each waits until the name of its machine is known. */
+import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { plainAddress } from '../../protocols/connections.ts'
+import type { Hears } from '../../protocols/on-interface.ts'
+import type { Identities } from '../identity.ts'
+import type { NamedClient } from '../shard/messages.ts'
+
+export interface DoorSettings {
+  identities: Pick<Identities, 'nameSoon'>
+  hears: Hears
+  /** Called with a connection from which nothing was read, and its machine. */
+  enter: (client: NamedClient, socket: Socket) => void
+}
+
+/** The kernel learns the hardware address of a machine with its first packet. */
+const [tries, pauseMs] = [20, 250]
+/** The most connections that wait at once. */
+const [maxWaiting, maxWaitingOfAddress] = [512, 32]
+
+/** @returns accepts a connection from which nothing is read yet */
+export function createDoor({ identities, hears, enter }: DoorSettings): (socket: Socket) => void {
+  const waiting = new Map<string, number>()
+  let all = 0
+
+  async function nameOf(address: string, socket: Socket): Promise<string | undefined> {
+    for (let left = tries; left > 0 && !socket.destroyed; left--) {
+      const name = await identities.nameSoon(address)
+      if (name !== undefined) return name
+      await sleep(pauseMs, undefined, { ref: false })
+    }
+    return undefined
+  }
+
+  async function come(address: string, socket: Socket): Promise<void> {
+    const ofAddress = waiting.get(address) ?? 0
+    if (all >= maxWaiting || ofAddress >= maxWaitingOfAddress) {
+      socket.destroy()
+      return
+    }
+    waiting.set(address, ofAddress + 1)
+    all++
+    const name = await nameOf(address, socket)
+    all--
+    const left = (waiting.get(address) ?? 0) - 1
+    if (left > 0) waiting.set(address, left)
+    else waiting.delete(address)
+    if (name === undefined || socket.destroyed) socket.destroy()
+    else enter({ address, name }, socket)
+  }
+
+  return (socket) => {
+    // If a connection breaks, Node closes it; this is no error of the server.
+    socket.on('error', () => {})
+    const address = plainAddress(socket.remoteAddress)
+    if (address === undefined || !hears(address)) socket.destroy()
+    else void come(address, socket)
+  }
+}

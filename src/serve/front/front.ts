@@ -1,0 +1,165 @@
+/**
+ * The front of a server whose machines are served by several processes, its shards. It has DHCP, the
+ * port mapper, and all sockets that listen; it finds the name of a machine that comes, and gives the
+ * machine to the shard that owns it.
+ */
+import type { Socket } from 'node:net'
+
+import { asNetimageError, type NetimageError } from '../../errors.ts'
+import { plainAddress } from '../../protocols/connections.ts'
+import type { DhcpServer } from '../../protocols/dhcp/server.ts'
+import type { ServeEvent } from '../../protocols/event.ts'
+import { startPortMapper } from '../../protocols/nfs/server.ts'
+import { createOnInterface } from '../../protocols/on-interface.ts'
+import { listenUdp } from '../../protocols/rpc/udp-server.ts'
+import { listenTcp } from '../../protocols/tcp-listener.ts'
+import { startTftpServer } from '../../protocols/tftp/server.ts'
+import type { Peer } from '../../protocols/tftp/sessions.ts'
+import { remember } from '../../remember.ts'
+import { openSiteDatabase } from '../../site/database.ts'
+import { startDhcp } from '../dhcp.ts'
+import { createIdentities } from '../identity.ts'
+import { createNeighbours, isNeighbourOf } from '../neighbours.ts'
+import type { ServeRequest } from '../request.ts'
+import type { Server, ServerSettings } from '../server.ts'
+import { clientsOf } from '../wire.ts'
+import { createDoor } from './door.ts'
+import { startShards } from './shards.ts'
+
+/** As many connections may wait in the kernel as in a server of one process. */
+const backlog = 512
+
+/**
+ * @param unfinished closes all that is opened here
+ * @throws `NetimageError` if a shard cannot begin, or a port cannot be used
+ */
+export async function startFront(
+  { request, place, http, images, learnt, handleKey, signal }: ServerSettings,
+  unfinished: AsyncDisposableStack,
+): Promise<Server> {
+  const { state, allowed, ports, see, onTold, onError } = request
+  const { address } = place
+  /** What shards are told of the machines that have an IP address. */
+  const addresses = new Map(learnt.addresses)
+  const identities = createIdentities({
+    ...{ allowed, neighbours: createNeighbours(place.name), isNeighbour: isNeighbourOf(place) },
+    learntAddresses: learnt.addresses,
+    onAddress(ip, mac) {
+      remember(addresses, ip, mac)
+      learnt.facts.keep('address', ip, mac)
+    },
+    // Shards know who holds a name.
+    onDouble: () => {},
+  })
+  const dhcp: { server?: DhcpServer | undefined } = {}
+  const lost = Promise.withResolvers<NetimageError>()
+  const shards = startShards({
+    ...{ count: request.workers ?? 0, learnt, see, onTold, onError },
+    start: {
+      ...{ state, allowed, ephemeral: request.ephemeral ?? false, layerSize: request.layerSize },
+      ...{ place, http, handleKey, addresses },
+      defaults: images.map(({ candidate, open }) => ({ id: open.image.id, candidate })),
+    },
+    isAllowed: identities.isAllowed,
+    onCome: (machine) => dhcp.server?.sees(machine),
+    onGiveUp: lost.resolve,
+  })
+  /** Ends of sockets that wait until shards have closed their connections. */
+  const ends: Promise<void>[] = []
+  unfinished.defer(async () => void (await Promise.all(ends)))
+  unfinished.defer(() => shards.close())
+  await shards.ready
+  signal?.throwIfAborted()
+
+  const hears = createOnInterface(place)
+  const onDefect = (error: unknown) => onError(asNetimageError(error))
+  const nameSoon = async (ip: string) => (await identities.nameSoon(ip)) ?? ip
+  const nameOf = ({ mac, address: ip }: ServeEvent) =>
+    mac ?? (ip === undefined ? 'unknown' : (identities.nameAt(ip) ?? ip))
+  const learn = (event: ServeEvent) => {
+    const { mac, address: ip } = event
+    const isGiven = event.kind === 'dhcp' && !event.proxy && event.step === 'acknowledge'
+    if (isGiven && mac !== undefined && ip !== undefined) identities.learnAddress(mac, ip)
+    shards.learn(event, nameOf(event))
+  }
+  const tell = (event: ServeEvent) => shards.tell(nameOf(event))
+  const report = (event: ServeEvent) => {
+    learn(event)
+    tell(event)
+  }
+
+  async function listen(protocol: 'nfs' | 'http', name: string, port: number): Promise<number> {
+    const enter = createDoor({
+      ...{ identities, hears },
+      enter: (client, socket: Socket) => shards.connect(protocol, client, socket),
+    })
+    const listener = await listenTcp({
+      ...{ name: `${name} (TCP)`, address, port, backlog },
+      ...{ pauseOnConnect: true, accept: enter, onError: onDefect },
+    })
+    unfinished.defer(() => void ends.push(listener.close()))
+    return listener.port
+  }
+
+  const nfs = await listen('nfs', 'NFS', ports.nfs)
+  const mount = await listenUdp(
+    { name: 'MOUNT', address, port: nfs, onDefect, hears },
+    (bytes, ip, reply) => void answerMount(bytes, ip, reply).catch(onDefect),
+  )
+  unfinished.defer(() => mount.close())
+  async function answerMount(bytes: Buffer, ip: string, reply: (bytes: Buffer) => void) {
+    const name = await identities.nameSoon(ip)
+    const answer = name !== undefined && (await shards.call(bytes, { address: ip, name }))
+    if (answer) reply(answer)
+  }
+  const common = { address, onError, hears, ...(signal && { signal }) }
+  const mapper =
+    ports.portMapper === undefined
+      ? undefined
+      : await startPortMapper({
+          ...{ address, onDefect, hears, clientAt: clientsOf(identities) },
+          ...{ port: ports.portMapper, registered: { nfs, mount: nfs } },
+        })
+  unfinished.defer(() => mapper?.close())
+  async function giveRequest(bytes: Buffer, from: Peer) {
+    const ip = plainAddress(from.host) ?? ''
+    shards.read(bytes, from, { address: ip, name: await nameSoon(ip) })
+  }
+  const tftp = await startTftpServer({
+    ...{ ...common, report, port: ports.tftp, singlePort: request.singlePort ?? false },
+    treesOf: async (requester) =>
+      await shards.treesOf(requester, await nameSoon(requester.address)),
+    ...(request.singlePort !== true && {
+      onRead: (bytes, from) => void giveRequest(bytes, from).catch(onDefect),
+    }),
+  })
+  unfinished.defer(() => tftp.close())
+  const httpPort = await listen('http', 'HTTP', ports.http)
+  dhcp.server = await startDhcp(
+    request,
+    place,
+    {
+      hostNameOf: hostNames(request, unfinished),
+      isAllowed: identities.isAllowed,
+      bootFor: shards.bootFor,
+      common: { ...common, learn, report: tell },
+    },
+    unfinished,
+  )
+  return {
+    ports: { tftp: tftp.port, http: httpPort, nfs, portMapper: mapper?.port },
+    boots: shards.boots,
+    lost: lost.promise,
+  }
+}
+
+/** The names that people gave machines: only a full DHCP server tells them. */
+function hostNames(
+  { state, dhcp }: ServeRequest,
+  unfinished: AsyncDisposableStack,
+): (mac: string) => string | undefined {
+  if (dhcp !== 'full') return () => undefined
+  const site = openSiteDatabase(state)
+  unfinished.defer(() => site.close())
+  return (mac) => site.read.names().get(mac)
+}

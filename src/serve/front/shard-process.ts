@@ -1,0 +1,248 @@
+/**
+ * The process of a shard. If it ends, another one is started, which serves the same machines. Meanwhile
+ * connections and messages wait.
+ */
+import { fork, type ChildProcess } from 'node:child_process'
+import type { Socket } from 'node:net'
+
+import { NetimageError } from '../../errors.ts'
+import { ownModule } from '../../own-module.ts'
+import { fromPlain, type FromShard, type ShardStart, type ToShard } from '../shard/messages.ts'
+import { processorTimeOf, watchForHang, type HangWatch } from './hang.ts'
+
+export interface ShardProcessSettings {
+  /** What a process is told at its start. */
+  start: () => ShardStart
+  /** Called with the messages that are not about the process itself. */
+  onMessage: (message: FromShard) => void
+  /** Called each time that the process serves its machines. */
+  onReady: (message: FromShard & { kind: 'ready' }) => void
+  /** Called if the process has ended, before another one is started. */
+  onEnd: (reason: string) => void
+  onError: (error: NetimageError) => void
+  /** Called if the process ends again and again, so that no other one is started. */
+  onGiveUp: (error: NetimageError) => void
+  /** The program. */
+  module?: URL
+  /** See hang.ts. */
+  mostProcessorMs?: number
+  /** Milliseconds. */
+  now?: () => number
+}
+
+export interface ShardProcess {
+  /** The identifier of the process that runs now. */
+  readonly pid: number | undefined
+  /** Resolves if the first process is ready. @throws `NetimageError` if the process cannot begin */
+  ready: Promise<void>
+  /** Gives a connection to the process once it is ready. If too many wait, ends the connection. */
+  connect(message: ToShard & { kind: 'connection' }, socket: Socket): void
+  /**
+   * Sends the message now, or once a process is ready.
+   *
+   * @returns false if too many wait: the message is dropped
+   */
+  send(message: ToShard): boolean
+  /** Resolves if the process has closed all and has ended. */
+  close(): Promise<void>
+}
+
+interface Connection {
+  message: ToShard
+  socket: Socket
+}
+
+const maxWaiting = 1024
+/** A process that ends so often in this time is not started again. */
+const [maxEnds, endsMs] = [5, 10_000]
+
+export function startShardProcess(settings: ShardProcessSettings): ShardProcess {
+  const { onMessage, onReady, onEnd, onError, onGiveUp } = settings
+  const { module = ownModule('serve/shard/main'), mostProcessorMs } = settings
+  const { now = () => performance.now() } = settings
+  const ready = Promise.withResolvers<void>()
+  const closed = Promise.withResolvers<void>()
+  let waiting: ToShard[] = []
+  /** Those that were sent, but that the system has not taken yet. */
+  const sent = new Set<ToShard>()
+  /** Connections go to the process one by one: of the others it is sure that it has read nothing. */
+  const connections: Connection[] = []
+  let passing: Connection | undefined
+  /** The connection that was under way when the last ping was sent. */
+  let passedBefore: Connection | undefined
+  let child: ChildProcess
+  let state: 'starting' | 'ready' | 'closing' | 'over' = 'starting'
+  let hasBeenReady = false
+  let failure: NetimageError | undefined
+  let hang: HangWatch | undefined
+  /** When processes have ended. */
+  let ends: number[] = []
+
+  function begin(): void {
+    state = 'starting'
+    const started = fork(module, { serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] })
+    child = started
+    let hasEnded = false
+    const end = (reason: string) => {
+      if (!hasEnded) ended(hangs ?? reason)
+      hasEnded = true
+    }
+    let hangs: string | undefined
+    started.on('error', (error) => end(error.message))
+    started.on('exit', (status, signal) => end(signal ?? `its status is ${status}`))
+    started.on('message', (message: FromShard) => {
+      if (!hasEnded) receive(message, started)
+    })
+    tell({ kind: 'start', start: settings.start() })
+    hang = undefined
+
+    function receive(message: FromShard, from: ChildProcess): void {
+      switch (message.kind) {
+        case 'ready':
+          onReady(message)
+          hasBeenReady = true
+          if (state === 'starting') state = 'ready'
+          hang = watchForHang({
+            ping(id) {
+              passedBefore = passing
+              tell({ kind: 'ping', id })
+            },
+            mostProcessorMs,
+            processorMs: () => (from.pid === undefined ? undefined : processorTimeOf(from.pid)),
+            onHang(reason) {
+              hangs = reason
+              from.kill('SIGKILL')
+            },
+          })
+          for (const message of waiting.splice(0)) post(message)
+          passNext()
+          ready.resolve()
+          break
+        case 'pong':
+          hang?.answered(message.id)
+          // A process without free descriptors gets the message without the socket, or neither.
+          if (passing && passing === passedBefore) {
+            passing.socket.destroy()
+            passNext()
+          }
+          break
+        case 'taken':
+          // The connection goes on: the process has it as well.
+          passing?.socket.destroy()
+          passNext()
+          break
+        case 'failed':
+          failure = fromPlain(message.error)
+          if (hasBeenReady) onError(failure)
+          from.kill('SIGKILL')
+          break
+        case 'closed':
+          from.kill('SIGKILL')
+          break
+        default:
+          onMessage(message)
+      }
+    }
+  }
+
+  /** For messages of which no more than a few can wait. */
+  function tell(message: ToShard): void {
+    if (child.connected) child.send(message, () => {})
+  }
+
+  function post(message: ToShard): void {
+    sent.add(message)
+    child.send(message, (error) => {
+      if (!error) sent.delete(message)
+    })
+  }
+
+  /**
+   * Node forgets to close a socket if the process ends before it has taken the socket. So the socket stays
+   * open here until then.
+   */
+  function passNext(): void {
+    passing = connections.shift()
+    if (!passing) return
+    child.send(passing.message, passing.socket, { keepOpen: true }, () => {})
+  }
+
+  function ended(reason: string): void {
+    hang?.[Symbol.dispose]()
+    if (state === 'closing' || state === 'over') {
+      state = 'over'
+      closed.resolve()
+      return
+    }
+    const time = now()
+    ends = [...ends.filter((at) => time - at < endsMs), time]
+    if (!hasBeenReady) {
+      state = 'over'
+      ready.reject(failure ?? cannotServe('has ended', reason))
+      return
+    }
+    state = 'starting'
+    waiting = [...sent, ...waiting]
+    sent.clear()
+    // The process may have read from it.
+    passing?.socket.destroy()
+    passing = undefined
+    onEnd(reason)
+    if (ends.length >= maxEnds) {
+      state = 'over'
+      drop()
+      onGiveUp(failure ?? cannotServe('ended again and again', reason))
+    } else begin()
+  }
+
+  function drop(): void {
+    passing?.socket.destroy()
+    for (const { socket } of connections.splice(0)) socket.destroy()
+    waiting = []
+    sent.clear()
+  }
+
+  begin()
+  return {
+    get pid() {
+      return child.pid
+    },
+    ready: ready.promise,
+    connect(message, socket) {
+      if (state === 'closing' || state === 'over' || connections.length >= maxWaiting) {
+        socket.destroy()
+        return
+      }
+      connections.push({ message, socket })
+      socket.once('close', () => {
+        const place = connections.findIndex((each) => each.socket === socket)
+        if (place !== -1) connections.splice(place, 1)
+      })
+      if (state === 'ready' && !passing) passNext()
+    },
+    send(message) {
+      if (state === 'closing' || state === 'over' || waiting.length + sent.size >= maxWaiting) {
+        return false
+      }
+      if (state === 'ready') post(message)
+      else waiting.push(message)
+      return true
+    },
+    async close() {
+      if (state === 'over') return
+      const isReady = state === 'ready'
+      state = 'closing'
+      drop()
+      passing = undefined
+      if (isReady) tell({ kind: 'close' })
+      else child.kill('SIGKILL')
+      await closed.promise
+    },
+  }
+}
+
+function cannotServe(what: string, reason: string): NetimageError {
+  return new NetimageError('internal', `a process that serves machines ${what}: ${reason}`, {
+    hint: 'Its last messages say why. Until that is mended, serve with --workers 0.',
+  })
+}

@@ -1,0 +1,250 @@
+/** All shards together: gives each its machines, asks them, and learns from them. */
+import type { Socket } from 'node:net'
+
+import type { Boot } from '../../boots/follow.ts'
+import { NetimageError } from '../../errors.ts'
+import { type BootTrees, type Requester } from '../../protocols/boot-files.ts'
+import type { BootAnswer, NoBoot } from '../../protocols/dhcp/boot-fields.ts'
+import type { DhcpServerOptions } from '../../protocols/dhcp/server.ts'
+import type { ServeEvent } from '../../protocols/event.ts'
+import type { Peer } from '../../protocols/tftp/sessions.ts'
+import { plural } from '../../progress.ts'
+import { remember } from '../../remember.ts'
+import { parseProcessor } from '../defaults.ts'
+import type { Learnt } from '../learnt.ts'
+import { macOf } from '../machine-name.ts'
+import type { ImageInfo } from '../open-systems.ts'
+import type { ServeRequest } from '../request.ts'
+import {
+  fromPlain,
+  type FromShard,
+  type NamedClient,
+  type PlainError,
+  type ShardStart,
+  type ToShard,
+} from '../shard/messages.ts'
+import { ownerOf } from '../shard/owner.ts'
+import { createQuestions } from '../shard/questions.ts'
+import { createLatestBoots } from './latest-boots.ts'
+import { startShardProcess, type ShardProcess } from './shard-process.ts'
+
+export interface ShardsSettings extends Pick<ServeRequest, 'see' | 'onTold' | 'onError'> {
+  count: number
+  /** What all shards are told at their start. */
+  start: Omit<ShardStart, 'number' | 'count' | 'processors' | 'boots'>
+  learnt: Learnt
+  isAllowed: (machine: string) => boolean
+  /** Called when a machine has done something that takes more than a forged address. */
+  onCome: (machine: string) => void
+  /** Called if a shard ends again and again. */
+  onGiveUp: (error: NetimageError) => void
+}
+
+export interface Shards {
+  /** Resolves when all serve their machines. @throws `NetimageError` */
+  ready: Promise<void>
+  /** Gives a connection away, from which nothing was read. */
+  connect(protocol: 'nfs' | 'http', client: NamedClient, socket: Socket): void
+  /** Gives a read request of TFTP away. */
+  read(bytes: Buffer, from: Peer, client: NamedClient): void
+  /** @returns the reply to a call of MOUNT in a datagram; undefined: there is none */
+  call(bytes: Buffer, client: NamedClient): Promise<Buffer | undefined>
+  bootFor: DhcpServerOptions['bootFor']
+  /** @throws `NetimageError` if the files of the machine cannot be served now */
+  treesOf(requester: Requester, name: string): Promise<BootTrees | undefined>
+  /** Tells the shard of a machine of an event, before it is limited. */
+  learn(event: ServeEvent, name: string): void
+  /** The event that the shard of the machine was told last is to be recorded and shown. */
+  tell(name: string): void
+  /** The last boot of each machine. */
+  boots: () => Boot[]
+  close(): Promise<void>
+}
+
+interface Shard {
+  process: ShardProcess
+  booted: ReturnType<typeof createQuestions<BootAnswer | NoBoot>>
+  called: ReturnType<typeof createQuestions<Buffer | undefined>>
+  opened: ReturnType<typeof createQuestions<BootTrees | PlainError | undefined>>
+  images: ReturnType<typeof createQuestions<readonly ImageInfo[]>>
+}
+
+export function startShards(settings: ShardsSettings): Shards {
+  const { count, learnt, isAllowed, see, onTold, onError, onCome, onGiveUp } = settings
+  const latest = createLatestBoots(isAllowed)
+  for (const boot of learnt.boots.toReversed()) {
+    if (isAllowed(boot.machine)) latest.keep({ ...boot, isFromBefore: true }, true)
+  }
+  const processors = new Map(learnt.processors)
+  const shards: Shard[] = Array.from({ length: count }, (_, number) => startShard(number))
+
+  function startShard(number: number): Shard {
+    const isOwn = (machine: string) => ownerOf(machine, count) === number
+    const questions = {
+      booted: createQuestions<BootAnswer | NoBoot>(),
+      called: createQuestions<Buffer | undefined>(),
+      opened: createQuestions<BootTrees | PlainError | undefined>(),
+      images: createQuestions<readonly ImageInfo[]>(),
+    }
+    const ownBoots = () => latest.all().filter(({ machine }) => isOwn(machine))
+    const process = startShardProcess({
+      start: () => ({
+        ...{ ...settings.start, number, count },
+        processors: new Map([...processors].filter(([machine]) => isOwn(machine))),
+        boots: ownBoots()
+          .map(withoutTransfers)
+          .toSorted((one, other) => other.started - one.started),
+      }),
+      onReady({ boots }) {
+        for (const boot of boots) latest.keep(boot, true)
+      },
+      onMessage: (message) => void receive(message),
+      onEnd(reason) {
+        for (const each of Object.values(questions)) each.giveUp()
+        onError(restarts(reason, ownBoots().filter(isUnderWay).length))
+        for (const boot of ownBoots().filter(isUnderWay)) tellRestart(boot, reason)
+      },
+      ...{ onError, onGiveUp },
+    })
+
+    /** A shard that a machine has broken must not speak of the machines of others. */
+    async function receive(message: FromShard): Promise<void> {
+      switch (message.kind) {
+        case 'called':
+          questions.called.answered(message)
+          break
+        case 'booted':
+          questions.booted.answered(message)
+          break
+        case 'opened':
+          questions.opened.answered(message)
+          break
+        case 'own-images':
+          questions.images.answered(message)
+          break
+        case 'seen': {
+          const { boot, event, at, mayForget } = message
+          if (!isOwn(boot.machine)) break
+          latest.keep(boot, mayForget)
+          learnt.record.add(boot, event, at, isAllowed(boot.machine))
+          see(boot, event, at)
+          break
+        }
+        case 'comes':
+          if (isOwn(message.machine)) onCome(message.machine)
+          break
+        case 'processor': {
+          const { machine, fact } = message
+          const processor = parseProcessor(fact)
+          if (!isOwn(machine) || processor === undefined) break
+          remember(processors, machine, processor)
+          learnt.facts.keep('processor', machine, fact)
+          break
+        }
+        case 'told':
+          onTold(message.told)
+          break
+        case 'error':
+          onError(fromPlain(message.error))
+          break
+        case 'machines':
+          process.send({ kind: 'all-machines', id: message.id, answer: latest.all() })
+          break
+        case 'images':
+          process.send({ kind: 'all-images', id: message.id, answer: await images() })
+          break
+        default:
+          break
+      }
+    }
+
+    return { process, ...questions }
+  }
+
+  function tellRestart(boot: Boot, reason: string): void {
+    const { machine, address } = boot
+    const at = Date.now()
+    const clue = { ...macOf(machine), ...(address !== undefined && { address }) }
+    const event: ServeEvent = { ...clue, kind: 'server', step: 'restart', reason }
+    learnt.record.add(boot, event, at, isAllowed(machine))
+    see(boot, event, at)
+  }
+
+  async function images(): Promise<ImageInfo[]> {
+    const answers = await Promise.all(
+      shards.map(({ process, images }) => images.ask((id) => process.send({ kind: 'images', id }))),
+    )
+    const known = new Map<string, ImageInfo>()
+    for (const image of answers.flatMap((answer) => (answer === 'ended' ? [] : answer))) {
+      known.set(JSON.stringify(image), image)
+    }
+    return [...known.values()]
+  }
+
+  function shardOf(name: string): Shard {
+    const shard = shards[ownerOf(name, count)]
+    if (!shard) throw new RangeError(`there is no shard for ${name}`)
+    return shard
+  }
+
+  const send = (name: string, message: ToShard) => void shardOf(name).process.send(message)
+
+  return {
+    ready: Promise.all(shards.map(({ process }) => process.ready)).then(() => {}),
+    connect: (protocol, client, socket) =>
+      shardOf(client.name).process.connect({ kind: 'connection', protocol, client }, socket),
+    read: (bytes, from, client) => send(client.name, { kind: 'read-request', bytes, from, client }),
+    async call(bytes, client) {
+      const { process, called } = shardOf(client.name)
+      const answer = await called.ask((id) => process.send({ kind: 'call', id, bytes, client }))
+      return answer === 'ended' ? undefined : answer
+    },
+    async bootFor(machine, asks) {
+      const { process, booted } = shardOf(machine.mac)
+      const answer = await booted.ask((id) => process.send({ kind: 'boot', id, machine, asks }))
+      // There is no answer then, and the machine asks again.
+      return answer === 'ended' ? await new Promise<never>(() => {}) : answer
+    },
+    async treesOf(requester, name) {
+      const { process, opened } = shardOf(name)
+      const ask = () => opened.ask((id) => process.send({ kind: 'trees', id, requester, name }))
+      const first = await ask()
+      // A refusal would end the boot of the machine, so another process is asked.
+      const answer = first === 'ended' ? await ask() : first
+      if (answer === 'ended') throw notNow(name)
+      if (answer && 'code' in answer) throw fromPlain(answer)
+      return answer
+    },
+    learn: (event, name) => send(name, { kind: 'learn', event }),
+    tell: (name) => send(name, { kind: 'tell' }),
+    boots: latest.all,
+    async close() {
+      await Promise.all(shards.map(({ process }) => process.close()))
+    },
+  }
+}
+
+/** Nothing is sent any more if the process has ended. */
+function withoutTransfers(boot: Boot): Boot {
+  const { sending, ...rest } = boot
+  return sending === undefined ? boot : rest
+}
+
+function isUnderWay({ steps, isFromBefore }: Boot): boolean {
+  return steps.registered === undefined && isFromBefore !== true
+}
+
+function restarts(reason: string, machines: number): NetimageError {
+  const problem = `a process that serves machines has ended, and is started again: ${reason}`
+  const boots = machines === 0 ? 'no machine' : plural(machines, 'machine')
+  return new NetimageError('internal', problem, {
+    hint: `Running machines wait and go on by themselves. ${boots} of it booted meanwhile; netimage boots shows this.`,
+  })
+}
+
+function notNow(name: string): NetimageError {
+  return new NetimageError('in-use', `the process that serves ${name} starts again`, {
+    details: { field: name },
+    hint: 'Start the machine again.',
+  })
+}

@@ -1,0 +1,28 @@
+/** Keeps a shard from the machines of other shards. */
+import { NetimageError } from '../errors.ts'
+import type { Gate } from './gate.ts'
+
+/**
+ * The gate for the machines that the shard owns. The address of a machine can get another name while a
+ * connection or a transfer goes on. The shard must then not begin an attempt of the other machine.
+ */
+export function onlyOwn(gate: Gate, owns: (machine: string) => boolean): Gate {
+  return {
+    ...gate,
+    async enter(machine, ...asked) {
+      if (owns(machine)) return await gate.enter(machine, ...asked)
+      throw otherMachine(machine)
+    },
+    now: (machine) => (owns(machine) ? gate.now(machine) : 'busy'),
+    comes(boot, event) {
+      if (owns(boot.machine)) gate.comes(boot, event)
+    },
+  }
+}
+
+export function otherMachine(machine: string): NetimageError {
+  return new NetimageError('in-use', `the address of ${machine} was another machine’s until now`, {
+    details: { field: machine },
+    hint: 'The machine gets its files when it asks again.',
+  })
+}

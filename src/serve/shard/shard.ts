@@ -1,0 +1,203 @@
+/**
+ * One of the processes that serve the machines. It does for its own machines all that a server does, but
+ * it has no socket that listens: the front gives it connections, datagrams and questions.
+ */
+import type { Socket } from 'node:net'
+
+import { asNetimageError } from '../../errors.ts'
+import type { Boot } from '../../boots/follow.ts'
+import { createHttpService } from '../../protocols/http/server.ts'
+import { createNfsService } from '../../protocols/nfs/service.ts'
+import { startTftpServer } from '../../protocols/tftp/server.ts'
+import type { ServeEvent } from '../../protocols/event.ts'
+import { createBootFor } from '../boot-answer.ts'
+import type { DefaultImage } from '../defaults.ts'
+import { createOpenSystems, type ImageInfo } from '../open-systems.ts'
+import { remember } from '../../remember.ts'
+import { isForData, wire } from '../wire.ts'
+import {
+  toPlain,
+  type FromShard,
+  type NamedClient,
+  type ShardStart,
+  type ToShard,
+} from './messages.ts'
+import { otherMachine } from '../only-own.ts'
+import { ownerOf } from './owner.ts'
+import { createQuestions } from './questions.ts'
+
+export interface Shard {
+  /** The last boot of each of its machines. */
+  boots: readonly Boot[]
+  receive(message: ToShard, socket: Socket | undefined): void
+  close(): Promise<void>
+}
+
+/** @throws `NetimageError` if the shard cannot serve its machines */
+export async function startShard(
+  start: ShardStart,
+  send: (message: FromShard) => boolean,
+): Promise<Shard> {
+  const { place, state } = start
+  const { address } = place
+  const owns = (machine: string) => ownerOf(machine, start.count) === start.number
+  await using unfinished = new AsyncDisposableStack()
+  const onError = (error: unknown) =>
+    send({ kind: 'error', error: toPlain(asNetimageError(error)) })
+  const systems = createOpenSystems({ state, http: start.http, onError })
+  unfinished.defer(() => systems.close())
+  const images: DefaultImage[] = []
+  for (const { id, candidate } of start.defaults) {
+    images.push({ candidate, open: await systems.openImage(id) })
+  }
+  const comes = atMostOnceASecond((machine) => send({ kind: 'comes', machine }))
+  const wiring = wire(
+    {
+      ...{ state, place, systems, images, owns, onError },
+      ...{ allowed: start.allowed, ephemeral: start.ephemeral, layerSize: start.layerSize },
+      learnt: {
+        ...{ addresses: start.addresses, processors: start.processors, boots: start.boots },
+        // The front records what happens, and the addresses that it finds itself.
+        record: { add: () => {} },
+        facts: {
+          keep(kind, machine, fact) {
+            if (kind === 'processor') send({ kind, machine, fact })
+          },
+        },
+      },
+      onCome: comes,
+      onTold: (told) => send({ kind: 'told', told }),
+      see(boot, event, at) {
+        const mayForget = !wiring.gate.hasAttempt(boot.machine)
+        send({ kind: 'seen', boot, event, at, mayForget })
+      },
+    },
+    unfinished,
+  )
+  const { identities, attention, treesOf } = wiring
+  const common = { ...wiring.common, address }
+  const bootFor = createBootFor({ ...wiring, address, onError })
+
+  const nfs = createNfsService({
+    ...{ ...wiring.nfs, handleKey: start.handleKey },
+    // The name of a connection must not become that of a machine of another shard.
+    onEnter: identities.enters,
+  })
+  unfinished.defer(() => nfs.tcp.close())
+  const tftp = await startTftpServer({
+    ...{ ...common, treesOf, port: 0 },
+    // The front receives all requests. This port is only for errors.
+    hears: () => false,
+  })
+  unfinished.defer(() => tftp.close())
+  const ofAll = {
+    machines: createQuestions<readonly Boot[]>(),
+    images: createQuestions<readonly ImageInfo[]>(),
+  }
+  const http = createHttpService({
+    ...{ ...common, treesOf },
+    knowledge: {
+      isFor: isForData(address, common.clientAt),
+      async machines() {
+        const boots = await ofAll.machines.ask((id) => send({ kind: 'machines', id }))
+        return new Map(known(boots).map((boot) => [boot.machine, boot]))
+      },
+      images: async () => known(await ofAll.images.ask((id) => send({ kind: 'images', id }))),
+    },
+  })
+  unfinished.defer(() => http.close())
+
+  /** Learns the name that the front has found. @returns whether it is a machine of this shard */
+  function enters({ address, name }: NamedClient): boolean {
+    if (!owns(name)) return false
+    if (name.includes(':') && identities.isAllowed(name)) identities.learnAddress(name, address)
+    return identities.nameAt(address) === name
+  }
+
+  function accept(socket: Socket, { protocol, client }: ToShard & { kind: 'connection' }): void {
+    socket.on('error', () => {})
+    if (!enters(client)) socket.destroy()
+    else if (protocol === 'nfs') nfs.tcp.accept(socket)
+    else http.accept(socket)
+  }
+
+  async function open({ requester, name }: ToShard & { kind: 'trees' }) {
+    try {
+      if (enters({ address: requester.address, name })) return await treesOf(requester)
+      throw otherMachine(name)
+    } catch (error) {
+      return toPlain(asNetimageError(error))
+    }
+  }
+
+  let learnt: ServeEvent | undefined
+  async function receive(message: ToShard, socket: Socket | undefined): Promise<void> {
+    switch (message.kind) {
+      case 'start':
+      case 'close':
+        break
+      case 'ping':
+        send({ kind: 'pong', id: message.id })
+        break
+      case 'connection':
+        send({ kind: 'taken' })
+        if (socket) accept(socket, message)
+        break
+      case 'read-request':
+        if (enters(message.client)) tftp.receive(message.bytes, message.from)
+        break
+      case 'call': {
+        const { id, bytes, client } = message
+        const answer = enters(client) ? nfs.answerDatagram(bytes, client.address) : undefined
+        send({ kind: 'called', id, answer })
+        break
+      }
+      case 'boot': {
+        const answer = await bootFor(message.machine, message.asks)
+        send({ kind: 'booted', id: message.id, answer })
+        break
+      }
+      case 'trees':
+        send({ kind: 'opened', id: message.id, answer: await open(message) })
+        break
+      case 'images':
+        send({ kind: 'own-images', id: message.id, answer: systems.images() })
+        break
+      case 'learn':
+        learnt = message.event
+        attention.learn(learnt)
+        break
+      case 'tell':
+        if (learnt) attention.tell(learnt)
+        break
+      case 'all-machines':
+        ofAll.machines.answered(message)
+        break
+      case 'all-images':
+        ofAll.images.answered(message)
+        break
+    }
+  }
+
+  const running = unfinished.move()
+  return {
+    boots: wiring.follower.boots(),
+    receive: (message, socket) => void receive(message, socket).catch(onError),
+    close: () => running.disposeAsync(),
+  }
+}
+
+function known<T>(answer: readonly T[] | 'ended'): readonly T[] {
+  return answer === 'ended' ? [] : answer
+}
+
+/** A machine may do many things in a second, and the front only wants to know that it is there. */
+function atMostOnceASecond(tell: (machine: string) => void): (machine: string) => void {
+  const told = new Map<string, number>()
+  return (machine) => {
+    const now = performance.now()
+    if (now - (told.get(machine) ?? -Infinity) < 1000) return
+    remember(told, machine, now)
+    tell(machine)
+  }
+}
