@@ -98,6 +98,15 @@ export interface LayerDatabase {
   reusableBytes(): number
   /** Lets the log begin anew, so that it does not grow. Waits for the disk. */
   emptyLog(): void
+  /** From now on, commits do not empty the log. So they do not wait for the disk, and the log grows. */
+  keepLog(): void
+  /**
+   * Empties the log before the database is closed. Closing would wait for the disk while everybody waits.
+   * Nobody may use the database meanwhile. Resolves once all is on the disk.
+   *
+   * @throws `SyncFailure`; the database must stay open then, because closing it would remove the log
+   */
+  moveLog(): Promise<void>
   /** Problems that SQLite finds in the file itself. */
   damage(): string[]
   /** @param where a condition on the columns of `entries` */
@@ -123,6 +132,16 @@ export interface LayerDatabase {
 
 const fdatasyncAsync = promisify(fdatasync)
 const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
+/** One after the other: SQLite would look at all entries to find which differ. */
+const selectDirectories = `
+  WITH RECURSIVE directories (number) AS (
+    SELECT min(directory) FROM entries
+    UNION ALL
+    SELECT (SELECT min(directory) FROM entries WHERE directory > number)
+    FROM directories WHERE number IS NOT NULL
+  )
+  SELECT number FROM directories WHERE number IS NOT NULL
+`
 
 export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
@@ -198,6 +217,12 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     return statement
   }
 
+  function numbersOf(select: string, ...values: number[]): number[] {
+    const statement = database.prepare(select)
+    statement.setReturnArrays(true)
+    return statement.all(...values).map(({ 0: number }) => Number(number))
+  }
+
   const opened = unfinished.move()
   return {
     readMeta(name) {
@@ -226,18 +251,12 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     listEntries: (directory, cookie, limit) =>
       statements.listEntries.all(directory, cookie, limit).map(toEntryRow),
     overriddenNodes() {
-      const select = database.prepare('SELECT id FROM nodes WHERE id NOT BETWEEN ? AND ?')
-      const rows = select.all(firstOwn, lastOwn)
-      return new Set(rows.map((row) => Number(row['id'])))
+      // With one condition, SQLite would look at all rows, and most may be the machine's own.
+      const select = `SELECT id FROM nodes WHERE id < ? UNION ALL SELECT id FROM nodes WHERE id > ?`
+      return new Set(numbersOf(select, firstOwn, lastOwn))
     },
-    nodesWithData() {
-      const rows = database.prepare('SELECT id FROM nodes WHERE own_data = 1').all()
-      return rows.map((row) => Number(row['id']))
-    },
-    overriddenDirectories() {
-      const rows = database.prepare('SELECT DISTINCT directory FROM entries').all()
-      return new Set(rows.map((row) => Number(row['directory'])))
-    },
+    nodesWithData: () => numbersOf('SELECT id FROM nodes WHERE own_data = 1'),
+    overriddenDirectories: () => new Set(numbersOf(selectDirectories)),
     fileNumbers: () =>
       statements.fileNumbers.all().map(({ number, path }) => ({
         number: Number(number),
@@ -291,6 +310,25 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     reusableBytes: () => Number(statements.reusable.get()?.['bytes']),
     emptyLog() {
       if (!database.isTransaction) database.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    },
+    keepLog: () => database.exec('PRAGMA wal_autocheckpoint = 0'),
+    async moveLog() {
+      await synced(fdatasyncAsync(log))
+      // Until the log is used again, it has all that is not on the disk yet.
+      try {
+        database.exec('PRAGMA synchronous = OFF; PRAGMA wal_checkpoint(PASSIVE)')
+      } catch {
+        // On a full disk, the log stays.
+        return
+      } finally {
+        database.exec('PRAGMA synchronous = NORMAL')
+      }
+      const data = openSync(file, 'r')
+      try {
+        await synced(fdatasyncAsync(data))
+      } finally {
+        closeSync(data)
+      }
     },
     damage() {
       try {

@@ -4,6 +4,7 @@
  */
 import { doSome, type Steps } from './steps.ts'
 import type { LayerDatabase } from './database.ts'
+import { SyncFailure } from './failure.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { nextTurn, UnreadyLayer } from './unready-layer.ts'
 
@@ -18,6 +19,8 @@ export class UnfinishedBinding extends UnreadyLayer {
   /** @param database which is closed at the end; its transaction is open */
   constructor(database: LayerDatabase, steps: Steps) {
     super('the binding goes on')
+    // SQLite would wait for the disk as part of the commit.
+    database.keepLog()
     this.#database = database
     this.#steps = steps
   }
@@ -27,10 +30,12 @@ export class UnfinishedBinding extends UnreadyLayer {
       try {
         do await nextTurn(signal)
         while (!areDone(this.#steps, most.aTurn))
-        await this.#database.sync()
-      } finally {
-        this.#close()
+        await this.#database.moveLog()
+      } catch (error) {
+        if (!(error instanceof SyncFailure)) this.#close()
+        throw error
       }
+      this.#close()
     } catch (error) {
       if (!(error instanceof UnpreparedCopies)) throw error
       await error.makeReady(signal)
