@@ -57,6 +57,8 @@ export interface ImageIndex {
   tableSoon(part: Part): ImageTable | Promise<void>
   /** The attributes of a store path itself. Does not walk a directory. @throws as `tableOf` */
   topOf(part: Part): Facts
+  /** As `topOf`, but does not take long: see `StoreTables.tableSoon`. */
+  topSoon(part: Part): Facts | Promise<void>
   /** The name of the top of a part in errors. */
   shownTop(part: Part): string
   /** A hash that is the same as long as the nodes have the same numbers. @throws as `tableOf` */
@@ -282,6 +284,10 @@ function uniteParts(
     topOf(part) {
       const { folder, name } = placeOf(part)
       return folder.topOf(name)
+    },
+    topSoon(part) {
+      const { folder, name } = placeOf(part)
+      return folder.topSoon(name)
     },
     shownTop,
     structureOf(part) {

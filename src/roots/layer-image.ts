@@ -124,6 +124,13 @@ export function createLayerImage(
     return table
   }
 
+  function topAt(part: Part): Facts {
+    if (!usesPath) return index.topOf(part)
+    const top = index.topSoon(part)
+    if (top instanceof Promise) throw beingMade(index.shownTop(part), top)
+    return top
+  }
+
   function isStore({ part, node }: PartNode): boolean {
     return part === outside && node === index.store
   }
@@ -141,7 +148,7 @@ export function createLayerImage(
       const place = find(id)
       if (!place) return undefined
       const { part, node } = place
-      if (part !== outside && node === 1) return described(id, index.topOf(part), store ?? rootNode)
+      if (part !== outside && node === 1) return described(id, topAt(part), store ?? rootNode)
       const { rows } = tableAt(place)
       const parent = rows[rowStart(node) + column.parent] ?? 1
       const facts = factsOf(rows, node)

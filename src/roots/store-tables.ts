@@ -9,13 +9,14 @@ import { damaged, ifGone, ifThere } from './image-damage.ts'
 import {
   factsOf,
   filesInSteps,
+  rowWidth,
   structureInSteps,
   type Facts,
   type ImageTable,
 } from './image-table.ts'
 import type { KeptTable, PathCache } from './path-cache.ts'
 import { doNow, doPiece, doSome, nextPiece, type Steps } from './steps.ts'
-import { lookAtDirectory, walkInSteps, type Owner } from './walk-tree.ts'
+import { isLargeDirectory, lookAtDirectory, walkInSteps, type Owner } from './walk-tree.ts'
 
 /** For `path`: the name of a store path in the directory. Each method throws as `ImageIndex.tableOf`. */
 export interface StoreTables {
@@ -27,6 +28,8 @@ export interface StoreTables {
    */
   tableSoon(path: string): ImageTable | Promise<void>
   topOf(path: string): Facts
+  /** As `topOf`, but does not take long: see `tableSoon`. */
+  topSoon(path: string): Facts | Promise<void>
   structureOf(path: string): string
   /** The next use walks the store path as if it were new. */
   forget(path: string): void
@@ -184,21 +187,36 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     walked.set(path, { files, structure: structure.slice(0, 32), at: now() })
   }
 
+  const knownTop = (path: string) => kept.get(path)?.table.rows ?? tops.get(path)
+
+  function onDisk<T>(path: string, action: (place: Buffer) => T): T {
+    return ifThere(
+      () => shown(path),
+      () => action(placeOnDisk(path)),
+    )
+  }
+
+  function topOf(path: string): Facts {
+    let rows = knownTop(path)
+    if (!rows && isDirectory(path)) {
+      rows = onDisk(path, (place) => lookAtDirectory(place, owner))
+      tops.set(path, rows)
+    }
+    const facts = factsOf(rows ?? tableOf(path).rows, 1)
+    if (facts) return facts
+    throw new RangeError(`there is no store path ${path}`)
+  }
+
   return {
     tableOf,
     tableSoon,
-    topOf(path) {
-      let rows = kept.get(path)?.table.rows ?? tops.get(path)
-      if (!rows && isDirectory(path)) {
-        rows = ifThere(
-          () => shown(path),
-          () => lookAtDirectory(placeOnDisk(path), owner),
-        )
-        tops.set(path, rows)
-      }
-      const facts = factsOf(rows ?? tableOf(path).rows, 1)
-      if (facts) return facts
-      throw new RangeError(`there is no store path ${path}`)
+    topOf,
+    topSoon(path) {
+      const isLarge = !knownTop(path) && isDirectory(path) && onDisk(path, isLargeDirectory)
+      const table = isLarge ? tableSoon(path) : undefined
+      if (table instanceof Promise) return table
+      if (table) tops.set(path, table.rows.slice(0, rowWidth))
+      return topOf(path)
     },
     structureOf(path) {
       if (!walked.has(path)) tableOf(path)

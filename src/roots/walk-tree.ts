@@ -194,6 +194,11 @@ export function lookAtDirectory(path: Buffer, owner: Owner): Float64Array {
   return Float64Array.from(row)
 }
 
+/** Whether the directory has so many names that a look at them takes long. */
+export function isLargeDirectory(path: Buffer): boolean {
+  return lstatSync(path).size > largeDirectory
+}
+
 /** Whether `stat` is of the file that the row describes, unchanged. */
 export function isSameFile(rows: Float64Array, node: number, stat: BigIntStats): boolean {
   const place = rowStart(node)

@@ -34,12 +34,17 @@ function makeTree(storePaths: Record<string, number>): string {
   return root
 }
 
-function open(storePaths: Record<string, number>, options: IndexOptions = {}) {
-  const [root, directory] = [makeTree(storePaths), freshName()]
+function freshDirectory(): string {
+  const directory = freshName()
   mkdirSync(directory)
+  return directory
+}
+
+function open(storePaths: Record<string, number>, options: IndexOptions = {}) {
+  const root = makeTree(storePaths)
   const paths = Object.keys(storePaths).map((name) => ({ name, narHash: `sha256:${name}` }))
   const index = createIndex('image', root, { storePaths: paths, ...options })
-  return { root, index, layer: openLayer(directory, index) }
+  return { root, index, layer: openLayer(freshDirectory(), index) }
 }
 
 function beingLookedAt(action: () => unknown): Promise<void> {
@@ -79,6 +84,25 @@ suite('the files of a large store path', () => {
       ...[rows.length, entries.names.toString(), entries.node, entries.end],
     ]
     assert.deepEqual(structure(index.tableOf(0)), structure(atOnce.tableOf(0)))
+  })
+
+  test('are not even listed at once to find the attributes of the store path', async () => {
+    const { root, layer } = open({ small: 1 })
+    await layer.close()
+    mkdirSync(join(root, 'nix/store/flat'))
+    for (let file = 0; file < count; file++) {
+      symlinkSync('target', join(root, 'nix/store/flat', `this-is-the-file-${file}`))
+    }
+    mkdirSync(join(root, 'nix/store/flat/directory'))
+    const storePaths = [{ name: 'flat', narHash: 'sha256:flat' }]
+    const opened = openLayer(freshDirectory(), createIndex('image', root, { storePaths }))
+    const { fileSystem: system } = opened
+    const flat = find(system, 'nix/store/flat') ?? assert.fail()
+    const look = () => system.attributes(flat)
+    void beingLookedAt(look)
+    assert.ok((await untilDone(() => void look())) > 3)
+    assert.equal(look().links, 3)
+    await opened.close()
   })
 
   test('are looked at once for all that ask, also if one of them cannot wait', async () => {
