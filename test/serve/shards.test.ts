@@ -4,9 +4,12 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { after, suite, test } from 'node:test'
+import * as v from 'valibot'
 import { ownerOf } from '../../src/serve/shard/owner.ts'
+import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { assertGone, end } from '../support/processes.ts'
+import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { connectNfs, readAfter, wide, type NfsClient } from '../protocols/support/nfs-client.ts'
 import { freePort } from './support/free-port.ts'
@@ -25,12 +28,12 @@ after(async () => {
   await Promise.all(running.map(({ ended }) => ended))
 })
 
-async function start(state: string) {
+async function start(state: string, ...flags: string[]) {
   const [tftp, http, nfs] = [await freePort(), await freePort(), await freePort()]
   const started = startNetimage([
     ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
     ...['--tftp-port', `${tftp}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
-    ...['--no-port-mapper', '--allow', 'any', '--workers', '2'],
+    ...['--no-port-mapper', '--allow', 'any', '--workers', '2', ...flags],
   ])
   running.push(started)
   let said = ''
@@ -40,7 +43,7 @@ async function start(state: string) {
     return /^on 127\.0\.0\.1 /m.test(said)
   })
   const pid = started.child.pid ?? assert.fail()
-  return { ...started, pid, nfs, said: () => said }
+  return { ...started, pid, tftp, http, nfs, said: () => said }
 }
 
 function childrenOf(pid: number): number[] {
@@ -121,6 +124,26 @@ suite('a server with two shards', () => {
     assert.equal(ofOne.length, 1)
     assert.equal(ofOther.length, 1)
     assert.notDeepEqual(ofOne, ofOther)
+    server.child.kill('SIGTERM')
+    assert.equal((await server.ended).status, 0)
+  })
+
+  test('serves TFTP from one port, and tells by HTTP of the machines of all shards', async () => {
+    const server = await start(workspace.path('one-port'), '--tftp-single-port')
+    const curl = (url: string, ...args: string[]) =>
+      runProgram(findProgram('curl'), ['-sf', ...args, url])
+    for (const from of [one, other]) {
+      const script = await curl(`tftp://127.0.0.1:${server.tftp}/boot.ipxe`, '--interface', from)
+      assert.match(script, /^#!ipxe/)
+    }
+    const api = `http://127.0.0.1:${server.http}/api`
+    for (const from of [one, other]) {
+      await waitUntil('the last transfers are told', async () => {
+        const machines = await curl(`${api}/machines`, '--interface', from)
+        return [one, other].every((address) => machines.includes(`"${address}"`))
+      })
+    }
+    assert.equal(v.parse(v.array(v.unknown()), JSON.parse(await curl(`${api}/images`))).length, 1)
     server.child.kill('SIGTERM')
     assert.equal((await server.ended).status, 0)
   })
