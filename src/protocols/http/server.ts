@@ -24,6 +24,8 @@ import { closingAnswer, understand, understandBroken } from './refusal.ts'
 export interface HttpLimits extends ConnectionLimits {
   /** A connection is closed after this time without any data. */
   idleSeconds: number
+  /** A connection is closed if the header of a request needs longer. Default: 10 */
+  headerSeconds?: number
 }
 
 export interface HttpServiceOptions {
@@ -67,10 +69,8 @@ const defaultLimits: HttpLimits = { connections: 512, connectionsPerAddress: 64,
 
 const requestLimits = {
   maxHeaderSize: 8192,
-  headersTimeout: 10_000,
   requestTimeout: 20_000,
   keepAliveTimeout: 15_000,
-  connectionsCheckingInterval: 2000,
   // `understand` checks the header, so that a refusal is reported.
   requireHostHeader: false,
 }
@@ -99,7 +99,10 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   const connections = createConnections(limits, options.clientAt)
   /** Sockets on which an answer is being sent. */
   const answering = new WeakSet<Duplex>()
-  const server = createServer(requestLimits, (request, response) => {
+  const headersTimeout = (limits.headerSeconds ?? 10) * 1000
+  const connectionsCheckingInterval = Math.min(2000, headersTimeout)
+  const timeouts = { headersTimeout, connectionsCheckingInterval }
+  const server = createServer({ ...requestLimits, ...timeouts }, (request, response) => {
     answering.add(request.socket)
     response.once('close', () => answering.delete(request.socket))
     answer(options, connections, request, response).catch((error: unknown) => {

@@ -309,6 +309,15 @@ suite('an HTTP server', () => {
     })
   }
 
+  test('does not wait long for the rest of a header, however slowly it comes', async () => {
+    const limits = { connections: 60, connectionsPerAddress: 40, idleSeconds: 900 }
+    await using server = await serve({ limits: { ...limits, headerSeconds: 0.1 } })
+    const socket = await open(server.port)
+    socket.write('GET /bootx64.efi HTTP/1.1\r\n')
+    assert.match(await text(socket), /^HTTP\/1\.1 408 /)
+    assert.deepEqual(server.events, [])
+  })
+
   test('does not write an error into a file when an invalid request follows', async () => {
     await using server = await serve()
     const socket = await open(server.port)
