@@ -2,7 +2,9 @@
  * Many machines boot at once. Measures the time until the last one is up, with `netimage serve` and
  * with dnsmasq and nfs-ganesha. The requests are from a recorded boot: see boot-requests.txt.
  *
- *     node bench/serve-boots.ts [machines] [rounds]
+ *     node bench/serve-boots.ts [machines] [rounds] [workers…]
+ *
+ * Each number of workers is measured apart. Default: that of the server.
  *
  * Needs root, a C compiler, and the Debian packages dnsmasq-base, nfs-ganesha-vfs and rpcbind. All
  * files are in the directory for temporary files, which should be on a disk, because machines
@@ -27,6 +29,7 @@ import { usage } from './usage.ts'
 
 const machines = Number(process.argv[2] ?? 100)
 const rounds = Number(process.argv[3] ?? 3)
+const workers = process.argv.length > 4 ? process.argv.slice(4) : [undefined]
 const requests = join(import.meta.dirname, 'boot-requests.txt')
 
 interface Contender {
@@ -76,12 +79,14 @@ try {
         return [dnsmasq, await startGanesha(network, roots)]
       },
     },
-    ...(['tftp', 'http'] as const).map((transport): Contender => ({
-      name: `netimage, ${transport.toUpperCase()}`,
-      transport,
-      mounted: rootPath,
-      start: async (network) => [await startOwn(network, image)],
-    })),
+    ...(['tftp', 'http'] as const).flatMap((transport) =>
+      workers.map((count): Contender => ({
+        name: `netimage, ${transport.toUpperCase()}${count === undefined ? '' : `, ${count} workers`}`,
+        transport,
+        mounted: rootPath,
+        start: async (network) => [await startOwn(network, image, count)],
+      })),
+    ),
   ]
   process.stdout.write(`${machines} machines; load before: ${loadavg()[0]?.toFixed(2)}\n`)
   const results = new Map<string, Round[]>()
@@ -131,7 +136,11 @@ function copyRoots(rootTree: string): Record<string, string> {
   )
 }
 
-async function startOwn(network: Network, image: string): Promise<Program> {
+async function startOwn(
+  network: Network,
+  image: string,
+  count: string | undefined,
+): Promise<Program> {
   const { server, bridge } = network
   const state = join(network.directory, 'state')
   mkdirSync(state)
@@ -139,6 +148,7 @@ async function startOwn(network: Network, image: string): Promise<Program> {
     ...[process.execPath, cli, 'serve', image, '--json', '--allow', 'any', '--state', state],
     ...['--listen', server, '--interface', bridge],
     ...['--dhcp', 'full', '--range', range, '--network', '10.66.0.0/24', '--force'],
+    ...(count === undefined ? [] : ['--workers', count]),
   ]
   const program = network.start('netimage', command, /^error: /)
   await program.waitFor(/^on 10\.66\.0\.1 /)
@@ -172,7 +182,7 @@ async function measureRound(
     up: booted.map(([, , seconds = 0]) => seconds),
     servers: secondsOf(all) - before,
     clients: numbers('processor')[0]?.[0] ?? 0,
-    peak: all.reduce((sum, { peak }) => sum + peak, 0),
+    peak: all.reduce((sum, { peaks }) => sum + peaks, 0),
   }
 }
 
