@@ -11,20 +11,19 @@
  * write.
  */
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { loadavg } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startDnsmasq, startGanesha } from '../test/e2e/support/daemons.ts'
 import { openNetwork, type Network } from '../test/e2e/support/network.ts'
 import type { Program } from '../test/e2e/support/program.ts'
 import { configure } from '../test/e2e/support/servers.ts'
-import { buildServedImage } from '../test/serve/support/served-image.ts'
 import { cli } from '../test/support/netimage.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
 import { median } from './measure.ts'
+import { buildRecordedImage } from './recorded-image.ts'
 import { usage } from './usage.ts'
 
 const machines = Number(process.argv[2] ?? 100)
@@ -60,8 +59,8 @@ try {
   const client = workspace.path('client')
   const source = join(import.meta.dirname, 'boot-client.c')
   execFileSync('cc', ['-O2', '-o', client, source], { stdio: 'inherit' })
-  const image = await buildServedImage(workspace, `10.66.0.1:${rootPath},v3`)
-  const rootTree = addRecorded(join(image, 'net-image'))
+  const lines = readFileSync(requests, 'utf8').split('\n')
+  const { image, rootTree } = await buildRecordedImage(workspace, lines, `10.66.0.1:${rootPath},v3`)
 
   const contenders: Contender[] = [
     {
@@ -99,27 +98,6 @@ try {
   printTable(results)
 } finally {
   await workspace.remove()
-}
-
-/** Creates the recorded boot files and nodes in an image. @returns the root tree of the image */
-function addRecorded(trees: string): string {
-  const folder = readdirSync(trees).find((name) => name !== 'boot')
-  const rootTree = join(trees, folder ?? '')
-  for (const line of readFileSync(requests, 'utf8').split('\n')) {
-    const [kind, ...words] = line.split(' ')
-    if (kind === 'fetch') {
-      const [, bytes, file = ''] = words
-      mkdirSync(dirname(join(trees, 'boot', file)), { recursive: true })
-      writeFileSync(join(trees, 'boot', file), randomBytes(Number(bytes)))
-    } else if (kind === 'node') {
-      const [type, mode = '', value = '', path = ''] = words
-      const place = join(rootTree, path)
-      if (type === 'directory') mkdirSync(place, { recursive: true })
-      else if (type === 'symlink') symlinkSync(value, place)
-      else writeFileSync(place, randomBytes(Number(value)), { mode: Number.parseInt(mode, 8) })
-    }
-  }
-  return rootTree
 }
 
 /**
