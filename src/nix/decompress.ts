@@ -53,6 +53,24 @@ function brokenStream(compression: string) {
     })
 }
 
+/**
+ * Joins parts up to the size of a chunk: the blocks of a compressed stream are small, and each write
+ * to a decoder takes a turn of the event loop.
+ */
+async function* batched(input: Chunks): AsyncGenerator<Buffer> {
+  let parts: Buffer[] = []
+  let length = 0
+  for await (const part of input) {
+    parts.push(part)
+    length += part.length
+    if (length < chunkSize) continue
+    yield Buffer.concat(parts)
+    parts = []
+    length = 0
+  }
+  if (length > 0) yield Buffer.concat(parts)
+}
+
 /** Sends `input` through a duplex stream. An error in either, or an early exit, ends both. */
 async function* through(input: Chunks, duplex: Duplex, name: string): AsyncGenerator<Buffer> {
   const source = Readable.from(input, { objectMode: false, highWaterMark: chunkSize })
@@ -78,7 +96,7 @@ async function* zstd(input: Chunks, hold: HoldMemory): AsyncGenerator<Buffer> {
   const reader = createByteReader(input, { left: Infinity }, brokenStream('zstd'))
   try {
     for await (const frame of zstdFrames(reader, hold)) {
-      yield* through(frame, createZstdDecompress({ chunkSize }), 'zstd')
+      yield* through(batched(frame), createZstdDecompress({ chunkSize }), 'zstd')
     }
   } finally {
     await reader.close()
