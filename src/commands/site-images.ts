@@ -6,7 +6,7 @@ import { Command, Option } from '@commander-js/extra-typings'
 import { explained, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import { becomeOwner } from './become-owner.ts'
-import { buildByFlags, commandThatBuilds, limitHeap } from './build.ts'
+import { buildByFlags, commandThatBuilds } from './build.ts'
 import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
 import { openStateToChange } from './open-state.ts'
@@ -14,10 +14,9 @@ import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
 import { collect } from './store-options.ts'
 
 export function addCommand() {
-  return describeAdd().action((named, flags) => {
-    limitHeap()
-    return runCommand(flags, (around) => add(named, flags, around))
-  })
+  return describeAdd().action((named, flags) =>
+    runCommand(flags, (around) => add(named, flags, around)),
+  )
 }
 
 /** Separate from the action, so that commander infers the type of the flags. */
