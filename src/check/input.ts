@@ -3,6 +3,7 @@ import type { PathInfo } from '../nix/path-info.ts'
 import type { StorePath } from '../nix/store-path.ts'
 import type { TreeOf } from '../nixos/store-files.ts'
 import type { System } from '../nixos/system.ts'
+import type { TreeSecret } from '../secrets.ts'
 import type { TreeFile } from '../tree-files.ts'
 
 export interface CheckInput {
@@ -17,11 +18,20 @@ export interface CheckInput {
    * fetched.
    */
   prefetch?: ((paths: readonly StorePath[]) => Promise<void>) | undefined
+  /** Not set if each tree must be searched for secrets. */
+  knownSecrets?: KnownSecrets | undefined
   /** The NFS root of the machine; undefined if nobody named one. */
   nfsRoot?: string | undefined
   image?: CheckedImage | undefined
   /** Names of rules that do not run. */
   silenced?: readonly string[] | undefined
+}
+
+/** The secrets that earlier searches of whole trees have found. */
+export interface KnownSecrets {
+  /** Undefined if the tree must be searched. */
+  of(path: StorePath): readonly TreeSecret[] | undefined
+  keep(path: StorePath, secrets: TreeSecret[]): void
 }
 
 export interface CheckedImage {

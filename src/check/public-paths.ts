@@ -9,7 +9,12 @@ const publicKeys = [parsePublicKey(nixosCacheKey)]
 export function publicPathsOf(closure: Iterable<PathInfo>): Set<StorePath> {
   const paths = new Set<StorePath>()
   for (const info of closure) {
-    if (signedBy(info, publicKeys) !== undefined) paths.add(info.path)
+    if (isPublic(info)) paths.add(info.path)
   }
   return paths
+}
+
+/** Whether the public cache has signed the path. */
+export function isPublic(info: PathInfo): boolean {
+  return signedBy(info, publicKeys) !== undefined
 }

@@ -57,3 +57,8 @@ export const rules: readonly Rule[] = [
 ]
 
 export const ruleNames: readonly string[] = rules.map(({ name }) => name)
+
+/** Whether a rule that is not silenced looks for secrets in the store. */
+export function searchesStore(silenced: readonly string[] = []): boolean {
+  return [secretsInStore, hostKeysBakedIn].some(({ name }) => !silenced.includes(name))
+}

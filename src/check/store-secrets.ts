@@ -1,19 +1,22 @@
 /** Looks for secrets in the exported store paths. */
-import { closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs'
+import { closeSync, lstatSync, openSync, readdirSync, readSync, type Stats } from 'node:fs'
+import { posix } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 
 import { joinBytes } from '../byte-paths.ts'
 import { fileSystemError } from '../errors.ts'
 import { nameOf, type StorePath } from '../nix/store-path.ts'
+import type { CheckInput } from './input.ts'
+import { publicPathsOf } from './public-paths.ts'
 import {
   findSecret,
   isHostKeyName,
+  isPublishedFolder,
+  isSearchedSize,
   maxSecretFileBytes,
-  minSecretFileBytes,
   type SecretKind,
-} from '../nixos/secrets.ts'
-import type { CheckInput } from './input.ts'
-import { publicPathsOf } from './public-paths.ts'
+  type TreeSecret,
+} from '../secrets.ts'
 
 export interface StoreSecret {
   storePath: StorePath
@@ -29,67 +32,84 @@ export interface StoreSecrets {
   knowsPublic: boolean
 }
 
-/** Folders with keys of tests and manuals, which are published with their programs. */
-const publishedFolders = new Set(
-  'test tests testing testdata test-data test_data t fixtures example examples sample samples demo demos doc docs man info'.split(
-    ' ',
-  ),
-)
-
 /** The maximum depth of a NAR. */
 const maxDepth = 64
 
 export async function findSecretsInStore(
-  input: Pick<CheckInput, 'closure' | 'publicPaths' | 'treeOf' | 'prefetch'>,
+  input: Pick<CheckInput, 'closure' | 'publicPaths' | 'treeOf' | 'prefetch' | 'knownSecrets'>,
 ): Promise<StoreSecrets> {
   const publicPaths = input.publicPaths ?? publicPathsOf(input.closure)
   const paths = input.closure.map(({ path }) => path).filter((path) => !publicPaths.has(path))
   await input.prefetch?.(paths)
-  const secrets: StoreSecret[] = []
-  const buffer = Buffer.alloc(maxSecretFileBytes)
+  const found: StoreSecret[] = []
   for (const path of paths) {
-    const tree = await input.treeOf(path)
-    if (tree === undefined) continue
-    try {
-      searchTree(path, tree, buffer, secrets)
-    } catch (error) {
-      throw fileSystemError(`could not look for secrets in ${path} at ${tree}`, error)
+    const secrets = known(path, input) ?? (await search(path, input))
+    for (const { path: below, kind } of secrets) {
+      const isHostKey = isHostKeyName(posix.basename(below) || nameOf(path))
+      found.push({ storePath: path, path: posix.join(path, below), kind, isHostKey })
     }
-    // Ctrl-C must work between two paths.
-    await setImmediate()
   }
-  return { found: secrets, knowsPublic: publicPaths.size > 0 }
+  return { found, knowsPublic: publicPaths.size > 0 }
 }
 
-/** Uses buffers for file names, because not every name is text. */
-function searchTree(
-  storePath: StorePath,
-  tree: string,
-  buffer: Buffer,
-  secrets: StoreSecret[],
-): void {
-  function visit(file: Buffer, path: string, name: string, depth: number): void {
+const buffer = Buffer.alloc(maxSecretFileBytes)
+
+/** Only trees of directories are known. */
+function known(
+  path: StorePath,
+  { knownSecrets }: Pick<CheckInput, 'knownSecrets'>,
+): readonly TreeSecret[] | undefined {
+  const secrets = knownSecrets?.of(path)
+  return secrets && isPublishedFolder(nameOf(path)) ? [] : secrets
+}
+
+async function search(
+  path: StorePath,
+  { treeOf, knownSecrets }: Pick<CheckInput, 'treeOf' | 'knownSecrets'>,
+): Promise<TreeSecret[]> {
+  const tree = await treeOf(path)
+  if (tree === undefined) return []
+  // Ctrl-C must work between two paths.
+  await setImmediate()
+  const name = nameOf(path)
+  let secrets: TreeSecret[]
+  try {
+    const root = Buffer.from(tree)
+    const stat = lstatSync(root)
+    if (!stat.isDirectory()) return searchFile(root, '', name, stat)
+    if (isPublishedFolder(name)) return []
+    secrets = searchDirectory(root, '', 0)
+  } catch (error) {
+    throw fileSystemError(`could not look for secrets in ${path} at ${tree}`, error)
+  }
+  knownSecrets?.keep(path, secrets)
+  return secrets
+}
+
+/**
+ * Uses buffers for file names, because not every name is text.
+ *
+ * @param below the path of the directory below the tree, with a slash at the end; empty for the tree
+ */
+function searchDirectory(directory: Buffer, below: string, depth: number): TreeSecret[] {
+  if (depth >= maxDepth) return []
+  return readdirSync(directory, { encoding: 'buffer' }).flatMap((child) => {
+    const file = joinBytes(directory, child)
+    const name = child.toString()
     const stat = lstatSync(file)
-    if (stat.isDirectory()) {
-      if (depth >= maxDepth || publishedFolders.has(name.toLowerCase())) return
-      for (const child of readdirSync(file, { encoding: 'buffer' })) {
-        const childName = child.toString()
-        visit(joinBytes(file, child), `${path}/${childName}`, childName, depth + 1)
-      }
-    } else if (stat.isFile() && isSearched(stat.size)) {
-      const kind = findSecret(name, readSmall(file, buffer))
-      if (kind) secrets.push({ storePath, path, kind, isHostKey: isHostKeyName(name) })
-    }
-  }
-  visit(Buffer.from(tree), storePath, nameOf(storePath), 0)
+    if (!stat.isDirectory()) return searchFile(file, below + name, name, stat)
+    return isPublishedFolder(name) ? [] : searchDirectory(file, `${below}${name}/`, depth + 1)
+  })
 }
 
-function isSearched(size: number): boolean {
-  return size >= minSecretFileBytes && size <= maxSecretFileBytes
+function searchFile(file: Buffer, path: string, name: string, stat: Stats): TreeSecret[] {
+  if (!stat.isFile() || !isSearchedSize(stat.size)) return []
+  const kind = findSecret(name, readSmall(file))
+  return kind ? [{ path, kind }] : []
 }
 
 /** @returns a part of the buffer, which the next call overwrites */
-function readSmall(file: Buffer, buffer: Buffer): Buffer {
+function readSmall(file: Buffer): Buffer {
   const fd = openSync(file, 'r')
   try {
     return buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0))

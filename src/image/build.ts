@@ -6,8 +6,11 @@ import type { BootRequest } from '../boot/request.ts'
 import { bootFiles, defaultWays } from '../boot/ways.ts'
 import { refuseCaseInsensitive } from '../case-sensitive.ts'
 import { checkSystem, type CheckFinding } from '../check/check-system.ts'
+import { isPublic } from '../check/public-paths.ts'
+import { searchesStore } from '../check/rules.ts'
 import { fileSystemError, NetimageError } from '../errors.ts'
 import { closureInfos, resolveClosure, type Closure, type StoreAccess } from '../nix/closure.ts'
+import type { PathInfo } from '../nix/path-info.ts'
 import { formatRegistration } from '../nix/registration.ts'
 import { storeDir, type StorePath } from '../nix/store-path.ts'
 import { openStores } from '../nix/stores/choose.ts'
@@ -25,6 +28,7 @@ import { bootOrigin, changedFiles, stampFiles, type BootOrigin } from './boot-or
 import { writeBootTree } from './boot-tree.ts'
 import { hasCommands, obeyCommands, refuseOtherFiles } from './commands-obeyed.ts'
 import { withHostSettings } from './host.ts'
+import { knownSecrets } from './known-secrets.ts'
 import { imageLayout, type ImageLayout } from './layout.ts'
 import { formatManifest, manifestClosure, manifestVersion, type Manifest } from './manifest.ts'
 import { normalizeTree } from './normalize.ts'
@@ -65,7 +69,10 @@ export async function buildNetImage(given: BuildRequest): Promise<BuiltImage> {
     const warn = (message: string) => progress.warn(message)
     pool = await openPool(request.pool ?? defaultPoolDirectory(), warn, signal)
     refuseCaseInsensitive(pool.directory, 'trees', { is: 'the pool', flag: '--pool' })
-    const context: PoolContext = { access, pool, workers, signal, progress }
+    const isSearched = searchesStore(request.silenced)
+      ? (info: PathInfo) => !isPublic(info)
+      : undefined
+    const context: PoolContext = { access, pool, workers, signal, progress, isSearched }
     const closure = await fillPool(found.values(), context)
     return await buildFromPool(request, options, toplevel, closure, context)
   } catch (error) {
@@ -226,6 +233,7 @@ async function checkImage(
     system,
     closure: closureInfos(closure),
     treeOf: treesOf(closure, pool),
+    knownSecrets: knownSecrets(closure, pool),
     silenced: request.silenced,
     nfsRoot: manifest.options.nfsRoot,
     image: {

@@ -22,7 +22,7 @@ export interface Check {
 export async function check(request: CheckRequest): Promise<Check> {
   const progress = request.progress ?? silentProgress
   return await withSubject(request, async (subject) => {
-    const { system, closure, treeOf, prefetch, image, settings } = subject
+    const { system, closure, treeOf, prefetch, knownSecrets, image, settings } = subject
     if (image && !existsSync(image.layout.store)) {
       progress.warn(
         'the image has no root tree as a directory: what is in its store is not checked',
@@ -34,6 +34,7 @@ export async function check(request: CheckRequest): Promise<Check> {
       publicPaths: image?.publicPaths,
       treeOf,
       prefetch,
+      knownSecrets,
       silenced: [...(settings?.silenced ?? []), ...(request.silenced ?? [])],
       nfsRoot: request.nfsRoot ?? image?.options.nfsRoot ?? settings?.options?.nfsRoot,
       image: image && {

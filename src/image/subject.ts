@@ -13,8 +13,11 @@ import { fillPool } from '../pool/fill.ts'
 import { defaultPoolDirectory, openPool } from '../pool/pool.ts'
 import { startWorkers } from '../pool/workers.ts'
 import { silentProgress, type Progress } from '../progress.ts'
+import type { KnownSecrets } from '../check/input.ts'
+import { isPublic } from '../check/public-paths.ts'
 import type { ConfiguredRequest } from './config.ts'
 import { readHost } from './host.ts'
+import { knownSecrets } from './known-secrets.ts'
 import { imageLayout, manifestName, type ImageLayout } from './layout.ts'
 import { readImage, type ReadImage } from './manifest.ts'
 
@@ -33,6 +36,8 @@ export interface Subject {
   treeOf: TreeOf
   /** Fetches many trees at once, and shows the progress. */
   prefetch: (paths: readonly StorePath[]) => Promise<void>
+  /** Not set if the subject is an image. */
+  knownSecrets?: KnownSecrets
   /** The options of netimage's module, if the system is a host of a flake that has the module. */
   settings?: ConfiguredRequest | undefined
   /** Only if the subject is an image. */
@@ -77,8 +82,9 @@ async function withSystem<T>(
   const workers = startWorkers(signal)
   try {
     const closure = await resolveClosure([toplevel], access, signal, () => undefined)
+    const isSearched = (info: PathInfo) => !isPublic(info)
     const fill = (entries: readonly ClosurePath[], progress: Progress) =>
-      fillPool(entries, { pool, workers, access, signal, progress })
+      fillPool(entries, { pool, workers, access, signal, progress, isSearched })
     const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
     // Fetches single paths on demand, because a few small paths describe a system.
     const treeOf = async (path: StorePath) => {
@@ -93,7 +99,9 @@ async function withSystem<T>(
     }
     const system = await readSystem(storeFilesIn(treeOf), toplevel)
     const infos = closureInfos(closure)
-    return await use({ system, closure: infos, treeOf, prefetch, settings: host?.settings })
+    const known = knownSecrets(closure, pool)
+    const settings = host?.settings
+    return await use({ system, closure: infos, treeOf, prefetch, knownSecrets: known, settings })
   } finally {
     await workers.close()
     pool.close()

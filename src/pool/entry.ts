@@ -5,6 +5,8 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
+import { isSecretKind, secretRules, type TreeSecret } from '../secrets.ts'
+
 export const treeName = 'tree'
 export const entryFile = 'entry.json'
 
@@ -12,6 +14,8 @@ export interface Entry {
   narSize: number
   /** The id of the machine's boot in which the tree was last known to be whole. */
   bootId: string
+  /** The secrets in the tree. Undefined if nobody has looked for them by the rules of now. */
+  secrets: TreeSecret[] | undefined
 }
 
 let knownBootId: string | undefined
@@ -37,9 +41,13 @@ function readBootId(): string {
   }
 }
 
-export function formatEntry({ narSize }: { narSize: number }): string {
-  const entry: Entry = { narSize, bootId: currentBootId() }
-  return JSON.stringify(entry) + '\n'
+/** A record of more secrets would be too large. */
+export const maxKeptSecrets = 100
+
+export function formatEntry({ narSize, secrets }: Omit<Entry, 'bootId'>): string {
+  const entry = { narSize, bootId: currentBootId() }
+  if (!secrets || secrets.length > maxKeptSecrets) return `${JSON.stringify(entry)}\n`
+  return `${JSON.stringify({ ...entry, searched: { rules: secretRules(), secrets } })}\n`
 }
 
 /** @returns undefined if the text is not a valid record */
@@ -50,8 +58,28 @@ export function parseEntry(text: string): Entry | undefined {
     if (!('narSize' in value) || !('bootId' in value)) return undefined
     const { narSize, bootId } = value
     if (typeof narSize !== 'number' || typeof bootId !== 'string') return undefined
-    return Number.isSafeInteger(narSize) && narSize > 0 ? { narSize, bootId } : undefined
+    if (!Number.isSafeInteger(narSize) || narSize <= 0) return undefined
+    return {
+      narSize,
+      bootId,
+      secrets: 'searched' in value ? parseSearched(value.searched) : undefined,
+    }
   } catch {
     return undefined
   }
+}
+
+function parseSearched(value: unknown): TreeSecret[] | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  if (!('rules' in value) || !('secrets' in value) || value.rules !== secretRules())
+    return undefined
+  const { secrets } = value
+  return Array.isArray(secrets) && secrets.every(isTreeSecret) ? secrets : undefined
+}
+
+function isTreeSecret(value: unknown): value is TreeSecret {
+  if (typeof value !== 'object' || value === null) return false
+  return (
+    'path' in value && typeof value.path === 'string' && 'kind' in value && isSecretKind(value.kind)
+  )
 }

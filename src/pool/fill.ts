@@ -228,7 +228,7 @@ function isOfStore(error: unknown): error is NetimageError {
 
 async function receive(
   { info, stored }: ClosurePath,
-  { pool, workers, signal }: PoolContext,
+  { pool, workers, signal, isSearched }: PoolContext,
   downloaded: (bytes: number) => void,
 ): Promise<void> {
   signal.throwIfAborted()
@@ -237,6 +237,7 @@ async function receive(
     kind: 'receive',
     source,
     expected: { path: info.path, narHash: info.narHash, narSize: info.narSize },
+    search: isSearched?.(info) ?? false,
     scratch: pool.newScratch(),
     entry: pool.entryPath(info),
   }

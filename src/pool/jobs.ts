@@ -22,6 +22,8 @@ export interface ReceiveJob {
   kind: 'receive'
   source: NarSource
   expected: NarExpectation
+  /** Whether to look for secrets while unpacking. */
+  search: boolean
   /** A new directory for the unfinished entry. */
   scratch: string
   /** The path of the finished entry. */
@@ -91,13 +93,14 @@ async function receive(
   progress: (bytes: number) => void,
   memory: MemoryClaim,
 ): Promise<void> {
-  const { scratch, source, expected } = job
+  const { scratch, source, expected, search } = job
   try {
     // Load decompression only here: a build with a full pool does not need it.
     const { receiveNar } = await import('./receive.ts')
     mkdirSync(scratch)
-    await receiveNar(source, join(scratch, treeName), expected, progress, memory)
-    writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize }))
+    const tree = join(scratch, treeName)
+    const secrets = await receiveNar(source, tree, expected, search, progress, memory)
+    writeFileSync(join(scratch, entryFile), formatEntry({ narSize: expected.narSize, secrets }))
     appear(job)
   } catch (error) {
     tidy(scratch, quietly)

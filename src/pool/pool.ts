@@ -21,6 +21,7 @@ import { ownDirectory } from '../home.ts'
 import { digestToBase32 } from '../nix/hash.ts'
 import type { PathInfo } from '../nix/path-info.ts'
 import { makeDirectory } from '../make-directory.ts'
+import type { TreeSecret } from '../secrets.ts'
 import { tidy, type Warn } from '../tidy.ts'
 import { currentBootId, entryFile, formatEntry, parseEntry, treeName, type Entry } from './entry.ts'
 import { tryLock, waitForLock, type Lock, type LockKind } from '../lock.ts'
@@ -43,6 +44,10 @@ export interface Pool {
   discard(info: PathInfo): void
   /** Records that a doubtful entry is whole, if this user may write the record. */
   confirm(claimed: Claimed): void
+  /** The secrets in an entry of this user, if somebody has looked for them. */
+  secretsIn(info: PathInfo): TreeSecret[] | undefined
+  /** Records the secrets in an entry that this build uses, if it is an entry of this user. */
+  keepSecrets(info: PathInfo, secrets: TreeSecret[]): void
   /** Ends the lease and removes unfinished files. */
   close(): void
 }
@@ -62,6 +67,8 @@ export interface Claimed {
   info: PathInfo
   /** The size of the NAR in bytes, from the entry's record. `info` may have a wrong size. */
   narSize: number
+  /** The secrets in the tree, from the entry's record. */
+  secrets: TreeSecret[] | undefined
 }
 
 export interface PoolFolders {
@@ -124,6 +131,22 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
   let made = 0
   const newScratch = () => join(scratch, `${made++}`)
   const entryPath = (info: PathInfo) => join(folders.trees, digestToBase32(info.narHash))
+  /** Entries of other users are not believed. */
+  const readOwn = (info: PathInfo) =>
+    isOwn(entryPath(info)) ? readEntry(entryPath(info)) : undefined
+
+  /** Replaces the record of an entry, if this user may write to the entry. */
+  function writeEntry(info: PathInfo, record: Omit<Entry, 'bootId'>): void {
+    const file = join(entryPath(info), entryFile)
+    const finished = newScratch()
+    try {
+      writeFileSync(finished, formatEntry(record))
+      renameSync(finished, file)
+    } catch (error) {
+      if (isForbidden(error)) return
+      throw fileSystemError(`could not write ${file}`, error)
+    }
+  }
 
   return {
     directory,
@@ -139,7 +162,8 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
           const path = entryPath(info)
           const state = touch(path)
           const entry = state === 'missing' ? undefined : readEntry(path)
-          const claimed = { info, narSize: entry?.narSize ?? info.narSize }
+          const secrets = state === 'ours' ? entry?.secrets : undefined
+          const claimed = { info, narSize: entry?.narSize ?? info.narSize, secrets }
           if (state === 'missing') claim.missing.push(info)
           else if (state === 'ours' && entry?.bootId === bootId) claim.present.push(claimed)
           else if (entry && hashed.has(path)) claim.present.push(claimed)
@@ -154,18 +178,15 @@ export async function openPool(where: string, warn: Warn, signal?: AbortSignal):
       setAsideDamaged(entryPath(info), folders.scratch)
       removeSetAside(folders.scratch, warn)
     },
-    confirm({ info, narSize }) {
+    confirm({ info, narSize, secrets }) {
       hashed.add(entryPath(info))
-      const file = join(entryPath(info), entryFile)
-      const finished = newScratch()
-      try {
-        writeFileSync(finished, formatEntry({ narSize }))
-        renameSync(finished, file)
-      } catch (error) {
-        // The entry belongs to another user. The next build will hash it again.
-        if (isForbidden(error)) return
-        throw fileSystemError(`could not write ${file}`, error)
-      }
+      // If the entry belongs to another user, the next build hashes it again.
+      writeEntry(info, { narSize, secrets })
+    },
+    secretsIn: (info) => readOwn(info)?.secrets,
+    keepSecrets(info, secrets) {
+      const entry = readOwn(info)
+      if (entry) writeEntry(info, { narSize: entry.narSize, secrets })
     },
     close() {
       tidy(scratch, warn)
@@ -216,12 +237,16 @@ function touch(path: string): 'ours' | 'foreign' | 'missing' {
   const now = new Date()
   try {
     utimesSync(path, now, now)
-    return lstatSync(path).uid === (process.geteuid?.() ?? 0) ? 'ours' : 'foreign'
+    return isOwn(path) ? 'ours' : 'foreign'
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return 'missing'
     if (isForbidden(error)) return 'foreign'
     throw fileSystemError(`could not look for ${path} in the pool`, error)
   }
+}
+
+function isOwn(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.uid === (process.geteuid?.() ?? 0)
 }
 
 function isForbidden(error: unknown): boolean {

@@ -11,7 +11,9 @@ import { readChunks, type NarFile, type NarSource } from '../nix/nar-source.ts'
 import { dumpNar } from '../nix/nar/dump.ts'
 import { createNarParser } from '../nix/nar/parse.ts'
 import { restoreTo } from '../nix/nar/restore.ts'
+import type { TreeSecret } from '../secrets.ts'
 import type { MemoryClaim } from './decoder-memory.ts'
+import { searchNar } from './search-nar.ts'
 
 /** The facts that a store promised about a NAR. */
 export interface NarExpectation {
@@ -25,17 +27,21 @@ export interface NarExpectation {
  * Unpacks `source` at `destination`, which must not exist. After an error the files there must not
  * be used.
  *
+ * @param search whether to look for secrets as well
  * @param progress gets the number of the NAR's bytes in each chunk
+ * @returns the secrets in the tree; undefined if nobody can tell without another search
  */
 export async function receiveNar(
   source: NarSource,
   destination: string,
   expected: NarExpectation,
+  search: boolean,
   progress: (bytes: number) => void,
   memory: MemoryClaim,
-): Promise<void> {
+): Promise<TreeSecret[] | undefined> {
   const restore = restoreTo(destination)
-  const parser = createNarParser(restore)
+  const searched = search ? searchNar(restore) : undefined
+  const parser = createNarParser(searched ?? restore)
   const hash = createHash('sha256')
   let size = 0
   let isReading = true
@@ -74,6 +80,7 @@ export async function receiveNar(
   }
   if (size !== expected.narSize) throw wrongSize(expected, size)
   expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'), 'NarHash')
+  return searched?.secrets()
 }
 
 /** If a file of the store cannot be read, the store is at fault, and another one may succeed. */

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { suite, test } from 'node:test'
-import { findSecret, isHostKeyName, maxSecretFileBytes } from '../../src/nixos/secrets.ts'
-import { endsInTime } from '../support/waiting.ts'
+import { findSecret, isHostKeyName, maxSecretFileBytes } from '../src/secrets.ts'
+import { endsInTime } from './support/waiting.ts'
 
 const find = (text: string, name = 'file') => findSecret(name, Buffer.from(text))
 const pemOf = (type: 'pkcs1' | 'pkcs8' | 'sec1') => {

@@ -3,13 +3,63 @@
  * are clear enough to be sure.
  */
 
-export type SecretKind =
-  'private key' | 'age key' | 'WireGuard private key' | 'password' | 'netrc password'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+
+import { ownModule } from './own-module.ts'
+
+const secretKinds = [
+  'private key',
+  'age key',
+  'WireGuard private key',
+  'password',
+  'netrc password',
+] as const
+
+export type SecretKind = (typeof secretKinds)[number]
+
+export function isSecretKind(text: unknown): text is SecretKind {
+  return secretKinds.some((kind) => kind === text)
+}
+
+/** A secret in a tree. */
+export interface TreeSecret {
+  /** The path of the file below the tree: `etc/key`. */
+  path: string
+  kind: SecretKind
+}
+
+let knownRules: string | undefined
+
+/**
+ * A digest of this module. A search finds the same secrets as long as the digest is the same, so a
+ * result that was kept is of use only with its digest.
+ */
+export function secretRules(): string {
+  return (knownRules ??= createHash('sha256')
+    .update(readFileSync(ownModule('secrets')))
+    .digest('hex'))
+}
 
 /** Larger than every file with a secret. Larger files are not searched. */
 export const maxSecretFileBytes = 64 * 1024
 /** Shorter than the shortest line with a secret. */
-export const minSecretFileBytes = 24
+const minSecretFileBytes = 24
+
+export function isSearchedSize(bytes: number): boolean {
+  return bytes >= minSecretFileBytes && bytes <= maxSecretFileBytes
+}
+
+/** Folders with keys of tests and manuals, which are published with their programs. */
+const publishedFolders = new Set(
+  'test tests testing testdata test-data test_data t fixtures example examples sample samples demo demos doc docs man info'.split(
+    ' ',
+  ),
+)
+
+export function isPublishedFolder(name: string): boolean {
+  return publishedFolders.has(name.toLowerCase())
+}
 
 /** A whole key from the beginning of a line: a program may hold the words without a key. */
 const privateKey =
@@ -28,7 +78,7 @@ const netrcPassword = /^\s*(?:machine\s+\S+|default)\s[^#]{0,1000}?\bpassword\s+
 
 /** @param name the file's name without directories and, for a store path, without the hash */
 export function findSecret(name: string, content: Buffer): SecretKind | undefined {
-  if (content.length < minSecretFileBytes || content.length > maxSecretFileBytes) return undefined
+  if (!isSearchedSize(content.length)) return undefined
   if (content.includes(0)) return undefined
   // A search for a word is faster than a regular expression, and most files do not have the word.
   const has = (word: string, pattern: RegExp) =>
