@@ -14,55 +14,53 @@ export interface Blocks {
   isLast(block: number): boolean
 }
 
-interface Slot {
-  packet: Buffer
-  data: Buffer
-}
-
 const most = { bytes: 1 << 16, blocks: 512 }
 
 /** A block may be asked for again until a block `windowSize` or more later was asked for. */
 export function createBlocks(content: Content, blockSize: number, windowSize: number): Blocks {
   const step = Math.min(most.blocks, Math.max(1, Math.floor(most.bytes / blockSize)))
-  const slots: Slot[] = []
-  let filled = 0
+  /** One for each block of a window. */
+  const packets: Buffer[] = []
+  let made = 0
   let last: { block: number; packet: Buffer } | undefined
-
-  function slotOf(block: number): Slot {
-    const index = (block - 1) % (windowSize + step)
-    return (slots[index] ??= makeSlot(blockSize))
-  }
+  /** Bytes that were read; the block after the last packet begins at `next`. */
+  let read = Buffer.alloc(0)
+  let [next, end] = [0, 0]
 
   function readOn(): void {
     // Read only one window at first: the client may have forged its address.
-    const count = filled === 0 ? windowSize : step
-    const wanted = Array.from({ length: count }, (_, index) => slotOf(filled + 1 + index))
-    const bytes = content(wanted.map(({ data }) => data))
-    const whole = Math.floor(bytes / blockSize)
-    for (const [index, { packet }] of wanted.slice(0, whole).entries()) {
-      writeDataHeader(packet, filled + 1 + index)
-    }
-    filled += whole
-    const short = wanted[whole]
-    if (!short) return
+    const wanted = blockSize * (made === 0 ? windowSize : step)
+    if (read.length !== wanted) read = Buffer.allocUnsafe(wanted)
+    end = content([read])
+    next = 0
+  }
+
+  function make(): void {
+    // All reads are whole blocks, except at the end.
+    if (next === end) readOn()
+    made++
+    const bytes = Math.min(blockSize, end - next)
+    const isLast = bytes < blockSize
     // The last block is shorter than the others, or empty. [RFC 1350 §2]
-    filled++
-    writeDataHeader(short.packet, filled)
-    const packet = short.packet.subarray(0, headerBytes + (bytes - whole * blockSize))
-    last = { block: filled, packet }
+    const packet = isLast
+      ? makePacket(bytes)
+      : (packets[made % windowSize] ??= makePacket(blockSize))
+    writeDataHeader(packet, made)
+    read.copy(packet, headerBytes, next, next + bytes)
+    next += bytes
+    if (isLast) last = { block: made, packet }
   }
 
   return {
     packet(block) {
-      while (block > filled && !last) readOn()
+      while (block > made && !last) make()
       if (last && block >= last.block) return block === last.block ? last.packet : undefined
-      return slotOf(block).packet
+      return packets[block % windowSize]
     },
     isLast: (block) => block === last?.block,
   }
 }
 
-function makeSlot(blockSize: number): Slot {
-  const packet = Buffer.allocUnsafe(headerBytes + blockSize)
-  return { packet, data: packet.subarray(headerBytes) }
+function makePacket(dataBytes: number): Buffer {
+  return Buffer.allocUnsafe(headerBytes + dataBytes)
 }

@@ -41,8 +41,10 @@ export function decode(bytes: Buffer): Packet | undefined {
   if (bytes.length < 2) return undefined
   const opcode = bytes.readUInt16BE(0)
   switch (opcode) {
-    case opcodes.ack:
-      return bytes.length < 4 ? undefined : { kind: 'ack', block: bytes.readUInt16BE(2) }
+    case opcodes.ack: {
+      const block = acknowledgedBlock(bytes)
+      return block === undefined ? undefined : { kind: 'ack', block }
+    }
     case opcodes.data:
       if (bytes.length < headerBytes) return undefined
       return { kind: 'data', block: bytes.readUInt16BE(2), data: bytes.subarray(headerBytes) }
@@ -63,6 +65,17 @@ export function decode(bytes: Buffer): Packet | undefined {
     default:
       return undefined
   }
+}
+
+/**
+ * The block that an ACK acknowledges. Nearly all packets are acknowledgments, so this makes no
+ * object.
+ *
+ * @returns undefined if the bytes are another packet, or not a packet of TFTP
+ */
+export function acknowledgedBlock(bytes: Buffer): number | undefined {
+  if (bytes.length < 4 || bytes[0] !== 0 || bytes[1] !== opcodes.ack) return undefined
+  return bytes.readUInt16BE(2)
 }
 
 function decodeRequest(bytes: Buffer): FileRequest | undefined {

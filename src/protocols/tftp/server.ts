@@ -13,7 +13,7 @@ import type { Hears } from '../on-interface.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
 import { negotiate } from './options.ts'
-import { decode, encode, errorCode, textIn, type FileRequest, type Packet } from './packet.ts'
+import { acknowledgedBlock, decode, encode, errorCode, textIn, type FileRequest } from './packet.ts'
 import {
   createSessions,
   defaultLimits,
@@ -121,7 +121,7 @@ export function createTftpService(
       return
     }
     const session = sessions.get(peer)
-    if (options.singlePort && session?.transfer) receiveIn(session, packet)
+    if (options.singlePort && session?.transfer) receiveIn(session, bytes)
     else if (!packet) {
       reject(peer, 'illegalOperation', textIn(bytes), 'the packet is not TFTP')
     } else if (packet.kind === 'write') {
@@ -232,7 +232,7 @@ export function createTftpService(
     })
     socket.on('message', (bytes, from) => {
       if (from.port === port && from.address === host) {
-        receiveIn(session, decode(bytes))
+        receiveIn(session, bytes)
       } else if (decode(bytes)?.kind !== 'error') {
         // Another sender gets an error packet, and the transfer goes on. [RFC 1350 §4]
         const message = 'this transfer belongs to another machine'
@@ -242,10 +242,13 @@ export function createTftpService(
     socket.bind({ address, exclusive: true }, start)
   }
 
-  function receiveIn(session: Session, packet: Packet | undefined): void {
-    if (!session.transfer) return
-    session.transfer.receive(packet, performance.now())
-    follow(session, session.transfer)
+  function receiveIn(session: Session, bytes: Buffer): void {
+    const { transfer } = session
+    if (!transfer) return
+    const block = acknowledgedBlock(bytes)
+    if (block === undefined) transfer.receive(decode(bytes), performance.now())
+    else transfer.receiveAck(block, performance.now())
+    follow(session, transfer)
   }
 
   function tick(): void {

@@ -55,41 +55,36 @@ export interface Sessions extends Iterable<Session> {
 }
 
 export function createSessions(limits: TftpLimits): Sessions {
-  const all = new Map<string, Session>()
-  const counts = new Map<string, number>()
+  const all = new Set<Session>()
+  /** The same sessions, by the host and the port of the client. */
+  const hosts = new Map<string, Map<number, Session>>()
 
   return {
     get size() {
       return all.size
     },
     [Symbol.iterator]: () => all.values(),
-    get: (peer) => all.get(keyOf(peer)),
+    get: ({ host, port }) => hosts.get(host)?.get(port),
     roomFor(host, now) {
-      if ((counts.get(host) ?? 0) >= limits.transfersPerAddress) {
-        const ofHost = [...all.values()].filter(({ peer }) => peer.host === host)
-        return weakest(ofHost, now)
-      }
-      return all.size < limits.transfers ? 'free' : weakest(all.values(), now)
+      const ofHost = hosts.get(host)
+      if (ofHost && ofHost.size >= limits.transfersPerAddress) return weakest(ofHost.values(), now)
+      return all.size < limits.transfers ? 'free' : weakest(all, now)
     },
     add(session) {
-      const { peer } = session
-      all.set(keyOf(peer), session)
-      counts.set(peer.host, (counts.get(peer.host) ?? 0) + 1)
+      const { host, port } = session.peer
+      const ofHost = hosts.get(host) ?? new Map<number, Session>()
+      hosts.set(host, ofHost.set(port, session))
+      all.add(session)
     },
     delete(session) {
-      const { peer } = session
-      // A newer session of the same peer may have replaced this one.
-      if (all.get(keyOf(peer)) !== session) return
-      all.delete(keyOf(peer))
-      const left = (counts.get(peer.host) ?? 0) - 1
-      if (left > 0) counts.set(peer.host, left)
-      else counts.delete(peer.host)
+      // The session may be deleted already.
+      if (!all.delete(session)) return
+      const { host, port } = session.peer
+      const ofHost = hosts.get(host)
+      ofHost?.delete(port)
+      if (ofHost?.size === 0) hosts.delete(host)
     },
   }
-}
-
-function keyOf({ host, port }: Peer): string {
-  return `${host} ${port}`
 }
 
 /** The oldest session whose client never answered; if there is none, the one stuck for longest. */

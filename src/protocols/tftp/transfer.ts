@@ -33,7 +33,10 @@ export interface Transfer {
   readonly progressed: number
   /** Why the transfer failed, if its state is `failed`. */
   readonly reason: string | undefined
+  /** @param packet undefined if the client sent something that is not a packet of TFTP */
   receive(packet: Packet | undefined, now: number): void
+  /** The same as `receive` of an ACK. */
+  receiveAck(block: number, now: number): void
   /** To be called when time has passed. */
   tick(now: number): void
   /** The client has sent its request again: it may have missed the first answer. */
@@ -111,6 +114,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
   }
 
   function receiveAck(block: number, now: number): void {
+    if (isOver(state)) return
     if (offer && state === 'offered') {
       // The client acknowledges an OACK as block 0. [RFC 2347]
       if (block === 0) progress(0, now)
@@ -149,6 +153,7 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
       else if (packet?.kind === 'error') receiveError(packet.code, packet.message)
       else fail('the machine sent an unexpected packet', errorCode.illegalOperation)
     },
+    receiveAck,
     tick(now) {
       if (isOver(state) || now < deadline) return
       if (tried < tries[state === 'offered' ? 'offered' : 'sending']) sendNext(now)
