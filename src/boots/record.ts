@@ -21,6 +21,7 @@ export interface BootRecord {
 }
 
 interface Added {
+  boot: Boot
   events: RecordedEvent[]
   isServed: boolean
 }
@@ -51,13 +52,14 @@ export function recordBoots(
   )
   /** The highest number of a boot so far. Old boots are deleted only when a new boot comes. */
   let newest = 0
-  let added = new Map<Boot, Added>()
+  /** A shard tells each event of a boot with another copy of the boot. The last copy is kept. */
+  let added = new Map<string, Added>()
 
   function keep(): void {
     const boots = added
     added = new Map()
     let isNew = false
-    for (const [boot, { events, isServed }] of boots) {
+    for (const { boot, events, isServed } of boots.values()) {
       const id = keepBoot(boot, events, isServed)
       isNew ||= id > newest
       newest = Math.max(newest, id)
@@ -90,9 +92,10 @@ export function recordBoots(
   return {
     add(boot, event, at, isServed) {
       batch.isDue()
-      const known = added.get(boot)
-      if (known) known.events.push({ at, event })
-      else added.set(boot, { events: [{ at, event }], isServed })
+      const key = `${boot.machine} ${boot.started}`
+      const events = added.get(key)?.events ?? []
+      events.push({ at, event })
+      added.set(key, { boot, events, isServed })
     },
     flush: batch.flush,
   }

@@ -108,7 +108,7 @@ export function createPreparing(settings: PreparingSettings): PrepareLayer {
       const result = await keepStateBefore(layer, trial, signal)
       if (result === 'cannot clone') {
         canClone = false
-        const reason = `the file system of ${state} cannot clone files; this is said only once`
+        const reason = `the file system of ${state} cannot clone files; this is not said for each machine`
         onTold({ machine, kind: 'no snapshot', generation: trial.generation, reason })
       }
     }

@@ -21,6 +21,7 @@ import { readBoots, readEvents } from '../../src/boots/read.ts'
 import type { ServeEvent } from '../../src/protocols/event.ts'
 import type { NetimageError } from '../../src/errors.ts'
 import { assertError, netimageError } from '../support/errors.ts'
+import { countStatements } from '../site/support/count-statements.ts'
 import { failureOf, netimage } from '../support/netimage.ts'
 import { openBootRecord } from './support/record.ts'
 
@@ -46,6 +47,22 @@ const event: ServeEvent = { kind: 'dhcp', step: 'discover', proxy: true, mac: 'a
 suite('the record of boots', () => {
   test('is empty if no server has run', () =>
     withState((state) => assert.deepEqual(readBoots(state, undefined, 10), [])))
+
+  test('writes a boot once for all events of a turn, also if each comes with a copy of the boot', () =>
+    withState((state) => {
+      const record = open(state)
+      using statements = countStatements()
+      for (let at = 1000; at < 1010; at++) {
+        const copy: Boot = { ...boot('a', 1000), lastSign: at }
+        record.add(copy, event, at, true)
+      }
+      record.flush()
+      assert.equal(statements.runs(/^INSERT INTO boots /), 1)
+      const [recorded] = readBoots(state, undefined, 10)
+      assert.equal(recorded?.lastSign, 1009)
+      assert.equal(readEvents(state, recorded).length, 10)
+      record.close()
+    }))
 
   test('gives back the added boots, the newest first, also while the server runs', () =>
     withState(async (state) => {
