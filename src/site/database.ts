@@ -129,7 +129,9 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
     },
     change(action) {
       const { database, write } = connect()
-      return explain(file, 'change the site', () => inTransaction(database, () => action(write)))
+      return explain(file, 'change the site', () =>
+        inTransaction(database, timeout, () => action(write)),
+      )
     },
     durable() {
       // One sync serves all that wait at the end of this turn of the event loop.
@@ -192,8 +194,37 @@ export function openSiteToRead(state: string): SiteReader | undefined {
   })
 }
 
-function inTransaction<T>(database: DatabaseSync, action: () => T): T {
-  database.exec('BEGIN IMMEDIATE')
+/** How often it is tried again to write while another process writes. Milliseconds. */
+const againMs = 1
+const never = new Int32Array(new SharedArrayBuffer(4))
+
+/**
+ * Many processes may want to write at the same time, each only for a moment. SQLite itself would look
+ * less and less often whether it may write, so a process that has waited long would wait for ever longer.
+ */
+function beginToWrite(database: DatabaseSync, timeout: number): void {
+  const end = performance.now() + timeout
+  database.exec('PRAGMA busy_timeout = 0')
+  try {
+    while (!isBegun(database, performance.now() >= end)) Atomics.wait(never, 0, 0, againMs)
+  } finally {
+    database.exec(`PRAGMA busy_timeout = ${timeout}`)
+  }
+}
+
+/** @returns false if another process writes, unless this is the last try */
+function isBegun(database: DatabaseSync, isLast: boolean): boolean {
+  try {
+    database.exec('BEGIN IMMEDIATE')
+    return true
+  } catch (error) {
+    if (isLast || !isDatabaseBusy(error)) throw error
+    return false
+  }
+}
+
+function inTransaction<T>(database: DatabaseSync, timeout: number, action: () => T): T {
+  beginToWrite(database, timeout)
   try {
     const result = action()
     database.exec('COMMIT')

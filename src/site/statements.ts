@@ -109,9 +109,11 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
      WHERE life ->> '$.restart.uptime' >= ? AND life ->> '$.restart.failed' IS NOT NULL`,
   )
   const setMachine = database.prepare('INSERT OR REPLACE INTO machines VALUES (?, ?)')
+  /** Generations and attempts that are in the database as they are. A change makes new objects. */
+  const stored = new WeakSet<object>()
   const lists = {
-    generations: listWriter(database, 'generations'),
-    attempts: listWriter(database, 'attempts'),
+    generations: listWriter(database, 'generations', stored),
+    attempts: listWriter(database, 'attempts', stored),
   }
   const unname = database.prepare('DELETE FROM names WHERE machine = ?')
   const setName = database.prepare('INSERT INTO names (machine, name) VALUES (?, ?)')
@@ -128,7 +130,11 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
   }
 
   return {
-    of: reader.lifeOf,
+    of(machine) {
+      const life = reader.lifeOf(machine)
+      for (const each of [...life.generations, ...life.attempts]) stored.add(each)
+      return life
+    },
     keep({ generations, attempts, ...row }) {
       setMachine.run(row.machine, JSON.stringify(row))
       lists.generations(row.machine, generations)
@@ -151,7 +157,11 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
 }
 
 /** Writes the rows that have changed, and removes those that are forgotten. */
-function listWriter(database: DatabaseSync, table: 'generations' | 'attempts') {
+function listWriter(
+  database: DatabaseSync,
+  table: 'generations' | 'attempts',
+  stored: WeakSet<object>,
+) {
   const column = table.slice(0, -1)
   const set: StatementSync = database.prepare(
     `INSERT INTO ${table} VALUES (?1, ?2, ?3)
@@ -165,7 +175,11 @@ function listWriter(database: DatabaseSync, table: 'generations' | 'attempts') {
       const number = Number(row['number'])
       if (!numbers.has(number)) forget.run(machine, number)
     }
-    for (const each of list) set.run(machine, each.number, JSON.stringify(each))
+    for (const each of list) {
+      if (stored.has(each)) continue
+      set.run(machine, each.number, JSON.stringify(each))
+      stored.add(each)
+    }
   }
 }
 
