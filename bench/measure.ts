@@ -1,7 +1,9 @@
 /** Runs commands side by side, several times, and compares their medians. */
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
+import { text } from 'node:stream/consumers'
+
+import { usage } from './usage.ts'
 
 export interface Contender {
   name: string
@@ -11,32 +13,39 @@ export interface Contender {
   prepare: () => Promise<void>
 }
 
-export interface Measurement {
-  name: string
+interface Sample {
   seconds: number
-  /** The highest resident memory of all rounds, in bytes. */
+  /** Processor time of the command and all that it started, in seconds. */
+  user: number
+  system: number
+  /** The highest resident memory of one of these processes, in bytes. */
   peakMemory: number
+}
+
+/** Medians of all rounds; the highest of the peaks. */
+export interface Measurement extends Sample {
+  name: string
 }
 
 /** The contenders take turns, so that other work of the machine slows them equally. */
 export async function measure(contenders: Contender[], rounds: number): Promise<Measurement[]> {
-  const samples = contenders.map((): { seconds: number[]; memory: number[] } => ({
-    seconds: [],
-    memory: [],
-  }))
+  const samples = contenders.map((): Sample[] => [])
   for (let round = 0; round < rounds; round++) {
     for (const [index, contender] of contenders.entries()) {
       await contender.prepare()
-      const { seconds, peakMemory } = await runOnce(contender)
-      samples[index]?.seconds.push(seconds)
-      samples[index]?.memory.push(peakMemory)
+      samples[index]?.push(await runOnce(contender))
     }
   }
-  return contenders.map(({ name }, index) => ({
-    name,
-    seconds: median(samples[index]?.seconds ?? []),
-    peakMemory: Math.max(...(samples[index]?.memory ?? [])),
-  }))
+  return contenders.map(({ name }, index) => {
+    const own = samples[index] ?? []
+    return {
+      name,
+      seconds: median(own.map(({ seconds }) => seconds)),
+      user: median(own.map(({ user }) => user)),
+      system: median(own.map(({ system }) => system)),
+      peakMemory: Math.max(...own.map(({ peakMemory }) => peakMemory)),
+    }
+  })
 }
 
 export function median(values: number[]): number {
@@ -44,36 +53,47 @@ export function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }
 
-function runOnce(contender: Contender): Promise<{ seconds: number; peakMemory: number }> {
-  const [program = '', ...args] = contender.command
-  return new Promise((resolve, reject) => {
-    const start = performance.now()
-    const child = spawn(program, args, {
-      env: contender.environment ?? process.env,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    let peakMemory = 0
-    let complaint = ''
-    child.stderr.on('data', (text) => (complaint += String(text)))
-    const timer = setInterval(() => {
-      peakMemory = Math.max(peakMemory, child.pid === undefined ? 0 : residentPeak(child.pid))
-    }, 10)
-    child.on('error', reject)
-    child.on('close', (status) => {
-      clearInterval(timer)
-      const seconds = (performance.now() - start) / 1000
-      if (status === 0) resolve({ seconds, peakMemory })
-      else reject(new Error(`${contender.name} ended with ${status}: ${complaint}`))
-    })
+/** times(1p) tells the processor time of the command after its end; only its parent can know it. */
+const timed = '"$@" >/dev/null; status=$?; times; exit $status'
+
+async function runOnce(contender: Contender): Promise<Sample> {
+  const start = performance.now()
+  const child = spawn('sh', ['-c', timed, 'sh', ...contender.command], {
+    env: contender.environment ?? process.env,
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
+  let peakMemory = 0
+  const timer = setInterval(() => {
+    peakMemory = Math.max(peakMemory, child.pid === undefined ? 0 : residentPeak(child.pid))
+  }, 10)
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', resolve)
+  })
+  try {
+    const output = await Promise.all([text(child.stderr), text(child.stdout), ended])
+    const [complaint, told, status] = output
+    const seconds = (performance.now() - start) / 1000
+    if (status !== 0) throw new Error(`${contender.name} ended with ${status}: ${complaint}`)
+    return { seconds, ...childTimes(told), peakMemory }
+  } finally {
+    clearInterval(timer)
+  }
 }
 
-/** The highest resident memory so far, in bytes: VmHWM of proc(5). */
+/** The second line of times(1p) is about the children of the shell: `0m1.25s 0m0.50s`. */
+function childTimes(told: string): { user: number; system: number } {
+  const [user = Number.NaN, system = Number.NaN] = [
+    ...(told.split('\n')[1] ?? '').matchAll(/(\d+)m([\d.]+)s/g),
+  ].map(([, minutes, seconds]) => 60 * Number(minutes) + Number(seconds))
+  return { user, system }
+}
+
 function residentPeak(pid: number): number {
   try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-    return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024
+    return usage(pid).peak
   } catch {
+    // The process has just ended.
     return 0
   }
 }

@@ -1,7 +1,9 @@
 /**
  * Measures how fast images are built, compared with `nix copy` and `cp -a` in the same run.
  *
- *     node bench/run.ts [rounds] [directory to keep the closure in] [directory on a tmpfs]
+ *     node bench/run.ts [rounds] [directory to keep the closure in] [directory to work in]
+ *
+ * The default directory to work in is on a tmpfs. A directory on another file system measures that.
  */
 import { cp, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -23,31 +25,23 @@ const pool = join(work, 'pool')
 const image = join(work, 'image')
 const copied = join(work, 'copied')
 
-/** The other programs do not scan files for secrets. A row below shows the cost of the scan. */
-const withoutScan = ['--silence', 'secrets-in-store', '--silence', 'host-keys-baked-in']
-
 for (const compression of benchCompressions) {
   await cp(join(caches, compression), cacheOf(compression), { recursive: true })
   await show(`from file:// ${compression}, with signatures`, [
     nixCopy(`file://${cacheOf(compression)}`),
-    netimage('netimage build (cold pool, hard links)', compression, 'hardlink', true),
-    netimage('netimage build (cold pool, copies)', compression, 'copy', true),
+    netimage('netimage build', compression, 'copy', true),
+    netimage('netimage build --link hardlink', compression, 'hardlink', true),
   ])
 }
 await filled()
-const second = { output: `${image}-2` }
-await show('the store of a finished image', [
-  {
-    name: 'cp -a',
-    command: ['cp', '-a', join(image, 'net-image'), copied],
-    prepare: () => removed(copied),
-  },
-  netimage('netimage build (warm pool, hard links)', 'none', 'hardlink', false, second),
-  netimage('the same, with the scan for secrets', 'none', 'hardlink', false, {
-    ...second,
-    flags: [],
-  }),
-  netimage('netimage build (warm pool, copies)', 'none', 'copy', false, second),
+const second = `${image}-2`
+const warm = (name: string, link: 'hardlink' | 'copy') =>
+  netimage(name, 'none', link, false, second)
+await show('a second image, from a warm pool', [
+  copy('cp -a', []),
+  copy('cp -a --reflink=auto', ['--reflink=auto']),
+  warm('netimage build', 'copy'),
+  warm('netimage build --link hardlink', 'hardlink'),
 ])
 removeTree(work)
 
@@ -62,10 +56,22 @@ async function show(title: string, contenders: Contender[]): Promise<void> {
   for (const result of results) process.stdout.write(`  ${line(result, peer)}\n`)
 }
 
-function line({ name, seconds, peakMemory }: Measurement, peer: Measurement | undefined): string {
+function line(
+  { name, seconds, user, system, peakMemory }: Measurement,
+  peer: Measurement | undefined,
+): string {
   const ratio = (seconds / (peer?.seconds ?? seconds)).toFixed(2)
+  const processor = `${user.toFixed(2)} + ${system.toFixed(2)} s of processor time`
   const memory = `${Math.round(peakMemory / 2 ** 20)} MiB`
-  return `${name.padEnd(42)}${seconds.toFixed(2)} s  ${ratio}  ${memory}`
+  return `${name.padEnd(34)}${seconds.toFixed(2)} s  ${ratio}  ${processor}  ${memory}`
+}
+
+function copy(name: string, flags: string[]): Contender {
+  return {
+    name,
+    command: ['cp', '-a', ...flags, join(image, 'net-image'), copied],
+    prepare: () => removed(copied),
+  }
 }
 
 function nixCopy(from: string): Contender {
@@ -98,12 +104,13 @@ function nixCopy(from: string): Contender {
   }
 }
 
+/** A build as a person runs it: with the check, which looks for secrets as well. */
 function netimage(
   name: string,
   compression: (typeof benchCompressions)[number],
   link: 'hardlink' | 'copy',
   cold: boolean,
-  { output = image, flags = withoutScan }: { output?: string; flags?: string[] } = {},
+  output = image,
 ): Contender {
   const from = ['--from', `file://${cacheOf(compression)}`, '--trusted-public-keys', publicKey]
   return {
@@ -111,7 +118,6 @@ function netimage(
     command: [
       process.execPath,
       ...[program, 'build', root, ...from, '--pool', pool, '-o', output, '--link', link],
-      ...['--quiet', ...flags],
     ],
     prepare: async () => {
       await removed(output)
