@@ -8,8 +8,8 @@ import type { BootAnswer, NoBoot } from '../../protocols/dhcp/boot-fields.ts'
 import type { DhcpServerOptions } from '../../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
-import { plural } from '../../progress.ts'
 import { remember } from '../../remember.ts'
+import { isOfPowerCut } from '../../site/life/power-cut.ts'
 import { parseProcessor } from '../defaults.ts'
 import type { Learnt } from '../learnt.ts'
 import { macOf } from '../machine-name.ts'
@@ -26,9 +26,10 @@ import {
 import { ownerOf } from '../shard/owner.ts'
 import { createQuestions } from '../shard/questions.ts'
 import { createLatestBoots } from './latest-boots.ts'
-import { startShardProcess, type ShardProcess } from './shard-process.ts'
+import { startShardProcess, type ShardProcess, type ShardProcessSettings } from './shard-process.ts'
 
-export interface ShardsSettings extends Pick<ServeRequest, 'see' | 'onTold' | 'onError'> {
+export interface ShardsSettings
+  extends Pick<ServeRequest, 'see' | 'onTold' | 'onError'>, Pick<ShardProcessSettings, 'module'> {
   count: number
   /** What all shards are told at their start. */
   start: Omit<ShardStart, 'number' | 'count' | 'processors' | 'boots'>
@@ -52,7 +53,7 @@ export interface Shards {
   bootFor: DhcpServerOptions['bootFor']
   /** @throws `NetimageError` if the files of the machine cannot be served now */
   treesOf(requester: Requester, name: string): Promise<BootTrees | undefined>
-  /** Tells the shard of a machine of an event, before it is limited. */
+  /** Sends each event of a machine to its shard, also those that are not shown. */
   learn(event: ServeEvent, name: string): void
   /** The event that the shard of the machine was told last is to be recorded and shown. */
   tell(name: string): void
@@ -70,7 +71,7 @@ interface Shard {
 }
 
 export function startShards(settings: ShardsSettings): Shards {
-  const { count, learnt, isAllowed, see, onTold, onError, onCome, onGiveUp } = settings
+  const { count, learnt, isAllowed, see, onTold, onError, onCome, onGiveUp, module } = settings
   const latest = createLatestBoots(isAllowed)
   for (const boot of learnt.boots.toReversed()) {
     if (isAllowed(boot.machine)) latest.keep({ ...boot, isFromBefore: true }, true)
@@ -96,7 +97,7 @@ export function startShards(settings: ShardsSettings): Shards {
           .toSorted((one, other) => other.started - one.started),
       }),
       onReady({ boots }) {
-        for (const boot of boots) latest.keep(boot, true)
+        for (const boot of boots) if (isOwn(boot.machine)) latest.keep(boot, true)
       },
       onMessage: (message) => void receive(message),
       onEnd(reason) {
@@ -104,10 +105,10 @@ export function startShards(settings: ShardsSettings): Shards {
         onError(restarts(reason, ownBoots().filter(isUnderWay).length))
         for (const boot of ownBoots().filter(isUnderWay)) tellRestart(boot, reason)
       },
-      ...{ onError, onGiveUp },
+      ...{ onError, onGiveUp, ...(module && { module }) },
     })
 
-    /** A shard that a machine has broken must not speak of the machines of others. */
+    /** A shard with a defect must not speak of the machines of others. */
     async function receive(message: FromShard): Promise<void> {
       switch (message.kind) {
         case 'called':
@@ -142,7 +143,7 @@ export function startShards(settings: ShardsSettings): Shards {
           break
         }
         case 'told':
-          onTold(message.told)
+          if (isOwn(message.told.machine) || isOfPowerCut(message.told)) onTold(message.told)
           break
         case 'error':
           onError(fromPlain(message.error))
@@ -236,10 +237,12 @@ function isUnderWay({ steps, isFromBefore }: Boot): boolean {
 
 function restarts(reason: string, machines: number): NetimageError {
   const problem = `a process that serves machines has ended, and is started again: ${reason}`
-  const boots = machines === 0 ? 'no machine' : plural(machines, 'machine')
-  return new NetimageError('internal', problem, {
-    hint: `Running machines wait and go on by themselves. ${boots} of it booted meanwhile; netimage boots shows this.`,
-  })
+  const booting = `${machines} of its machines ${machines === 1 ? 'was' : 'were'} booting: see netimage boots.`
+  const hints = [
+    'Running machines wait and go on by themselves.',
+    ...(machines > 0 ? [booting] : []),
+  ]
+  return new NetimageError('internal', problem, { hint: hints.join(' ') })
 }
 
 function notNow(name: string): NetimageError {

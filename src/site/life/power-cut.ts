@@ -19,6 +19,7 @@ import {
   type Life,
   type Now,
   type Restart,
+  type Told,
 } from './life.ts'
 import { leaveBad } from './verdicts.ts'
 
@@ -26,6 +27,7 @@ import { leaveBad } from './verdicts.ts'
 export const runningMs = 60 * 60_000
 const windowMs = 60_000
 const leastMachines = 3
+const reason = 'the power was cut: most machines started again within a minute'
 
 /** What tells a power cut, of all machines of a site. Times in uptime. */
 export interface Restarts {
@@ -47,6 +49,14 @@ export function cutMachines(restarts: Restarts, now: Now): readonly string[] {
 }
 
 /**
+ * Whether this tells of a power cut. The process that sees the power cut tells this of all machines of the
+ * site; it tells everything else only of its own machines.
+ */
+export function isOfPowerCut({ kind, reason: why }: Told): boolean {
+  return (kind === 'attempt void' || kind === 'taken back') && why === reason
+}
+
+/**
  * Takes back that the machine's last start failed an attempt, and the verdict that followed. Each start
  * is looked at once: otherwise each of many machines would look again at all that came before.
  */
@@ -64,7 +74,6 @@ function excuseStart(life: Life, restart: Restart): Changed {
   const isBad = generation.verdict === 'bad' && generation.badBy === attempt.number
   const isTrial = generation.verdict === 'trial' || isBad
   if (isTrial && generation.isExcused) return unchanged(life)
-  const reason = 'the power was cut: most machines started again within a minute'
   const cut = withAttempt(life, { ...attempt, outcome: 'void', reason })
   const told = { machine, kind: 'attempt void', generation: generation.number, reason } as const
   const { alarm, ...calm } = cut

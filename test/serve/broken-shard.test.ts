@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { suite, test } from 'node:test'
+import type { NetimageError } from '../../src/errors.ts'
+import { startShards } from '../../src/serve/front/shards.ts'
+import { ownerOf } from '../../src/serve/shard/owner.ts'
+import type { Told } from '../../src/site/life/life.ts'
+import { waitFor, waitUntil } from '../support/waiting.ts'
+
+const module = pathToFileURL(join(import.meta.dirname, 'support/boastful-shard-program.ts'))
+const machines = Array.from({ length: 8 }, (_, index) => `02:00:00:00:00:0${index}`)
+const ofShard = (shard: number) => machines.filter((machine) => ownerOf(machine, 2) === shard)
+
+async function startBoastful() {
+  const told: Told[] = []
+  const come: string[] = []
+  const facts: string[] = []
+  const restarts: string[] = []
+  const errors: NetimageError[] = []
+  const shards = startShards({
+    ...{ module, count: 2, isAllowed: () => true, onGiveUp: assert.ifError },
+    start: {
+      ...{ state: '', allowed: 'any', ephemeral: false, layerSize: undefined },
+      place: { name: 'lo', address: '127.0.0.1', network: undefined },
+      ...{ http: '', defaults: [], handleKey: Buffer.alloc(32) },
+      addresses: new Map(machines.map((machine, index) => [`127.0.0.${index + 2}`, machine])),
+    },
+    learnt: {
+      ...{ record: { add: () => {} }, boots: [], addresses: new Map(), processors: new Map() },
+      facts: { keep: (_, machine, fact) => void facts.push(`${machine} ${fact}`) },
+    },
+    see: ({ machine }, event) => event.kind === 'server' && restarts.push(machine),
+    onTold: (one) => void told.push(one),
+    onCome: (machine) => void come.push(machine),
+    onError: (error) => void errors.push(error),
+  })
+  await waitFor('all shards are ready', shards.ready)
+  const haveSaidAll = (count: number) =>
+    errors.filter(({ message }) => message.endsWith('has said all')).length === count
+  await waitUntil('all shards have said all', () => haveSaidAll(2))
+  return {
+    ...{ shards, told, come, facts, restarts, errors, haveSaidAll },
+    [Symbol.asyncDispose]: () => shards.close(),
+  }
+}
+
+suite('a shard that speaks of the machines of another one', () => {
+  test('is not believed, except if it tells of a power cut', async () => {
+    await using boastful = await startBoastful()
+    const { shards, told, come, facts } = boastful
+    const owners = new Map(machines.map((machine) => [machine, ownerOf(machine, 2)]))
+    assert.deepEqual(new Set(owners.values()), new Set([0, 1]))
+    const bytes = new Map(shards.boots().map((boot) => [boot.machine, boot.bytes]))
+    assert.deepEqual(bytes, owners)
+    assert.deepEqual(come.toSorted(), machines)
+    const expected = machines.map((machine) => `${machine} ${owners.get(machine)}`)
+    assert.deepEqual(facts.toSorted(), expected)
+
+    const isCut = ({ kind, reason }: Told) => kind !== 'bad' && reason !== undefined
+    const { true: cuts = [], false: others = [] } = Object.groupBy(told, (one) => `${isCut(one)}`)
+    assert.equal(others.length, 3 * machines.length)
+    for (const { machine, generation } of others) assert.equal(generation, owners.get(machine))
+    for (const shard of [0, 1]) {
+      const ofOne = cuts.filter(({ generation }) => generation === shard)
+      const both = machines.flatMap((one) => [`${one} attempt void`, `${one} taken back`])
+      assert.deepEqual(
+        ofOne.map(({ machine, kind }) => `${machine} ${kind}`),
+        both,
+      )
+    }
+  })
+
+  test('is started again, and the boots of its own machines are told', async () => {
+    await using boastful = await startBoastful()
+    const { shards, restarts, errors, haveSaidAll } = boastful
+    shards.tell(ofShard(0)[0] ?? assert.fail())
+    await waitUntil('it has started again', () => haveSaidAll(3))
+    assert.deepEqual(restarts, ofShard(0))
+    const hint = errors.find(({ message }) => message.includes('started again'))?.hint
+    const count = ofShard(0).length
+    assert.match(
+      hint ?? '',
+      new RegExp(` ${count} of its machines were booting: see netimage boots\\.$`),
+    )
+  })
+})

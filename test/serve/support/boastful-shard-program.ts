@@ -1,0 +1,35 @@
+// A shard that speaks of all machines, as if they were its own. All that it says carries its number.
+
+import type { Boot } from '../../../src/boots/follow.ts'
+import type { FromShard, ShardStart, ToShard } from '../../../src/serve/shard/messages.ts'
+
+process.once('disconnect', () => process.exit())
+const send = (message: FromShard) => process.send?.(message)
+const powerCut = 'the power was cut: most machines started again within a minute'
+
+function boast({ number, addresses }: ShardStart): void {
+  const machines = [...addresses.values()]
+  const boots = machines.map((machine): Boot => ({
+    ...{ machine, started: 0, step: 'kernel', steps: {}, lastSign: 0, bytes: number },
+  }))
+  send({ kind: 'ready', boots })
+  for (const machine of machines) {
+    send({ kind: 'comes', machine })
+    send({ kind: 'processor', machine, fact: `${number}` })
+    send({ kind: 'told', told: { machine, kind: 'good', generation: number } })
+    send({ kind: 'told', told: { machine, kind: 'attempt void', generation: number } })
+    const cut = { machine, generation: number, reason: powerCut }
+    send({ kind: 'told', told: { ...cut, kind: 'attempt void' } })
+    send({ kind: 'told', told: { ...cut, kind: 'taken back' } })
+    send({ kind: 'told', told: { ...cut, kind: 'bad' } })
+  }
+  const message = `shard ${number} has said all`
+  send({ kind: 'error', error: { code: 'internal', message, hint: undefined, details: {} } })
+}
+
+process.on('message', (message: ToShard) => {
+  if (message.kind === 'start') boast(message.start)
+  else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
+  else if (message.kind === 'tell') process.exit(7)
+  else if (message.kind === 'close') process.exit()
+})
