@@ -34,7 +34,7 @@ import { changedImage } from './lay-over.ts'
 import { addKept, createKept, keptSchema, type KeptFiles } from './kept-files.ts'
 import { createLayerImage, type LayerImage } from './layer-image.ts'
 import { mayBeLost } from './nodes.ts'
-import { giveNumbers } from './numbering.ts'
+import { giveNumbers, giveNumbersInSteps } from './numbering.ts'
 import { firstOwn } from './numbers.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { openRoom } from './room.ts'
@@ -183,7 +183,7 @@ function* bindInSteps(
   limit: BindLimit,
 ): Steps {
   const { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure } = binding
-  const numbering = giveNumbers(index, database)
+  const numbering = yield* giveNumbersInSteps(index, database)
   const now = createLayerImage(index, numbering)
   const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
   using opened = new DisposableStack()

@@ -204,6 +204,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     rollback: database.prepare('ROLLBACK'),
   }
   // Each opening of a layer reads thousands of these rows. As arrays this takes half the time.
+  statements.fileNumbers.setReturnArrays(true)
   statements.pathNumbers.setReturnArrays(true)
   // The log exists as long as the database is open. The caller syncs the directory, so that the
   // name of the log is on the disk.
@@ -258,7 +259,7 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     nodesWithData: () => numbersOf('SELECT id FROM nodes WHERE own_data = 1'),
     overriddenDirectories: () => new Set(numbersOf(selectDirectories)),
     fileNumbers: () =>
-      statements.fileNumbers.all().map(({ number, path }) => ({
+      statements.fileNumbers.all().map(({ 0: number, 1: path }) => ({
         number: Number(number),
         path: bytesOf(path),
       })),

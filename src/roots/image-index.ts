@@ -19,10 +19,11 @@ import { liesBelow, openRegularFile } from '../open-safely.ts'
 import { damaged, ifThere } from './image-damage.ts'
 import { childOf, pathBelow, type Facts, type ImageTable } from './image-table.ts'
 import { maxNodesOfPath } from './numbers.ts'
-import { openOutsideFiles, type OutsideFiles } from './outside-files.ts'
+import type { OutsideFiles } from './outside-files.ts'
 import { sharedPathCache, type PathCache } from './path-cache.ts'
 import type { ImageStorePath, RootImage } from './root-image.ts'
 import { createShared } from './shared.ts'
+import { createSharedOutsideFiles, keyOf, type SharedOutsideFiles } from './shared-outside-files.ts'
 import { openStoreFolder, type StoreFolder } from './store-folder.ts'
 import { sortNamesInStore, uniteStorePaths } from './store-set.ts'
 import { isSameFile } from './walk-tree.ts'
@@ -102,6 +103,8 @@ export interface ImageIndexes {
    * @throws `NetimageError` `image-damaged`, or a system error
    */
   open(bound: RootImage, kept?: readonly RootImage[]): ImageIndex
+  /** See `SharedOutsideFiles`: `open` then does not take long. */
+  prepare: SharedOutsideFiles['prepare']
 }
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
@@ -109,15 +112,14 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
   const { cache = sharedPathCache, maxNodes = maxNodesOfPath, onMissing } = settings
   const now = settings.now ?? (() => performance.now())
-  const outsides = createShared<OutsideFiles>((files) => files.close())
+  const outsides = createSharedOutsideFiles()
   const folders = createShared<StoreFolder>((folder) => folder.close())
   const indexes = createShared<ImageIndex>((index) => index.close())
 
   function open(bound: RootImage, kept: readonly RootImage[]): ImageIndex {
     using unfinished = new DisposableStack()
-    const place = keyOf(bound)
-    const files = outsides.take(place, () => openOutsideFiles(bound))
-    unfinished.defer(() => outsides.release(place))
+    const files = outsides.take(bound)
+    unfinished.defer(() => outsides.release(bound))
     const openFolder = (path: string) => {
       const { folder, key } = takeFolder(bound, path, files)
       unfinished.defer(() => folders.release(key))
@@ -159,6 +161,7 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
   }
 
   return {
+    prepare: (bound) => outsides.prepare(bound),
     open(bound, kept = []) {
       const others = kept.filter(({ id }) => id !== bound.id)
       const key = [bound, ...others.toSorted((a, b) => (a.id < b.id ? -1 : 1))]
@@ -175,10 +178,6 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
       }
     },
   }
-}
-
-function keyOf({ id, outside: directory }: RootImage): string {
-  return `${id} ${directory}`
 }
 
 function storeIn({ outside: directory }: RootImage): string {

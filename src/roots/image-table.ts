@@ -139,6 +139,20 @@ export function pathBelow(table: ImageTable, node: number): Buffer {
   }
 }
 
+/** The paths of all nodes as `pathBelow` gives them, in Latin-1 and by the numbers of the nodes. */
+export function pathsBelow(table: ImageTable): string[] {
+  const { rows, entries } = table
+  const paths = ['', '']
+  // A directory has a smaller number than what is in it.
+  for (let node = 2; node <= countNodes(table); node++) {
+    const row = rowStart(node)
+    const above = paths[rows[row + column.parent] ?? 1] ?? ''
+    const [start, end] = rangeOf(entries, rows[row + column.entry] ?? 0)
+    paths.push(`${above}/${entries.names.toString('latin1', start, end)}`)
+  }
+  return paths
+}
+
 /** The name of an entry, valid only as long as the table. */
 export function nameOf({ entries }: ImageTable, entry: number): Buffer {
   return entries.names.subarray(...rangeOf(entries, entry))

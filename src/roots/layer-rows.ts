@@ -92,5 +92,7 @@ export function toEntryRow(row: Record<string, SQLOutputValue | Buffer>): EntryR
 }
 
 export function bytesOf(value: SQLOutputValue | Buffer | undefined): Buffer {
-  return value instanceof Uint8Array ? Buffer.from(value) : Buffer.alloc(0)
+  if (!(value instanceof Uint8Array)) return Buffer.alloc(0)
+  // The row belongs to the caller, so its bytes need no copy.
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
 }

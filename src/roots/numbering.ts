@@ -1,9 +1,10 @@
 /** Gives numbers to the files and store paths of an image that a layer has not met before. */
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
-import { countNodes, pathBelow } from './image-table.ts'
+import { countNodes, pathBelow, pathsBelow } from './image-table.ts'
 import type { Numbering } from './layer-image.ts'
 import { rootNode } from './numbers.ts'
+import { doNow, type Steps } from './steps.ts'
 
 /**
  * The numbers are on the disk when this returns: after a loss of power, no number is given to
@@ -12,24 +13,33 @@ import { rootNode } from './numbers.ts'
  * @throws an error of the database or the system
  */
 export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numbering {
+  return doNow(giveNumbersInSteps(index, database))
+}
+
+/** As `giveNumbers`. If it is ended before, no numbers were given. */
+export function* giveNumbersInSteps(index: ImageIndex, database: LayerDatabase): Steps<Numbering> {
   const { numbering, isComplete } = readNumbers(index, database)
   if (isComplete) return numbering
   if (database.isInTransaction()) {
-    giveFileNumbers(index, database, numbering)
-    givePathNumbers(index, database, numbering)
+    yield* giveMissing(index, database, numbering)
     return numbering
   }
+  let isCommitted = false
   database.begin()
   try {
-    giveFileNumbers(index, database, numbering)
-    givePathNumbers(index, database, numbering)
+    yield* giveMissing(index, database, numbering)
     database.commit()
-  } catch (error) {
-    database.rollback()
-    throw error
+    isCommitted = true
+  } finally {
+    if (!isCommitted) database.rollback()
   }
   database.syncNow()
   return numbering
+}
+
+function* giveMissing(index: ImageIndex, database: LayerDatabase, numbering: Numbering): Steps {
+  yield* giveFileNumbers(index, database, numbering)
+  givePathNumbers(index, database, numbering)
 }
 
 /** The numbers that were given already; 0: none yet. */
@@ -42,10 +52,8 @@ function readNumbers(
     database.fileNumbers().map(({ number, path }) => [path.toString('latin1'), number]),
   )
   const files = new Float64Array(countNodes(table) + 1)
+  for (const [node, path] of pathsBelow(table).entries()) files[node] = known.get(path) ?? 0
   files[rootNode] = rootNode
-  for (let node = rootNode + 1; node < files.length; node++) {
-    files[node] = known.get(pathBelow(table, node).toString('latin1')) ?? 0
-  }
   const paths = readPathNumbers(index, database)
   const isComplete = !files.subarray(1).includes(0) && !paths.includes(0)
   return { numbering: { files, paths }, isComplete }
@@ -63,13 +71,14 @@ function readPathNumbers({ storePaths }: ImageIndex, database: LayerDatabase): U
   return paths
 }
 
-function giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }: Numbering): void {
+function* giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }: Numbering): Steps {
   const table = index.tableOf(outside)
   let next = 1 + Math.max(rootNode, database.lastFileNumber())
   for (let node = rootNode + 1; node < files.length; node++) {
     if (files[node] !== 0) continue
     database.writeFileNumber({ number: next, path: pathBelow(table, node) })
     files[node] = next++
+    yield
   }
 }
 

@@ -8,9 +8,10 @@ import { join } from 'node:path'
 import { storeDir } from '../nix/store-path.ts'
 import { liesBelow, pathOfDescriptor } from '../open-safely.ts'
 import { damaged } from './image-damage.ts'
-import { childOf, column, rowStart, structureOf, type ImageTable } from './image-table.ts'
+import { childOf, column, rowStart, structureInSteps, type ImageTable } from './image-table.ts'
 import type { RootImage } from './root-image.ts'
-import { walkTree, type Owner } from './walk-tree.ts'
+import { doNow, type Steps } from './steps.ts'
+import { walkInSteps, walkTree, type Owner } from './walk-tree.ts'
 
 export interface OutsideFiles {
   files: ImageTable
@@ -35,6 +36,11 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
 
 /** @throws `NetimageError` `image-damaged`, or a system error */
 export function openOutsideFiles(image: RootImage): OutsideFiles {
+  return doNow(openOutsideInSteps(image))
+}
+
+/** As `openOutsideFiles`. */
+export function* openOutsideInSteps(image: RootImage): Steps<OutsideFiles> {
   const { outside: root } = image
   using unfinished = new DisposableStack()
   // Held open: if another tree gets the name, only the files of this tree are still found.
@@ -48,17 +54,18 @@ export function openOutsideFiles(image: RootImage): OutsideFiles {
       .map(({ name }) => name),
   )
   const inTree = new Map<string, boolean>()
-  const files = walkOutside()
+  const storeInTree = Buffer.from(held + storeDir)
+  const files = yield* walkInSteps(Buffer.from(held), {
+    ...{ owner, mergesLinks: true },
+    leavesOutOf: (directory) => (directory.equals(storeInTree) ? isOfImage : undefined),
+  })
+  const structure = yield* structureInSteps(files)
   const store = findStore()
 
-  function walkOutside(): ImageTable {
-    const directory = Buffer.from(held + storeDir)
-    const leavesOut = (at: Buffer, entry: Dirent) => {
-      if (!at.equals(directory) || !ofImage.has(entry.name)) return false
-      inTree.set(entry.name, entry.isDirectory())
-      return true
-    }
-    return walkTree(Buffer.from(held), { owner, mergesLinks: true, leavesOut })
+  function isOfImage(entry: Dirent): boolean {
+    if (!ofImage.has(entry.name)) return false
+    inTree.set(entry.name, entry.isDirectory())
+    return true
   }
 
   function findStore(): number | undefined {
@@ -71,8 +78,7 @@ export function openOutsideFiles(image: RootImage): OutsideFiles {
 
   const opened = unfinished.move()
   return {
-    ...{ files, owner, store, top, held, inTree },
-    structure: structureOf(files),
+    ...{ files, structure, owner, store, top, held, inTree },
     holdStore() {
       // The held tree and the store in it may be renamed, and links may get their names.
       const directory = openSync(join(held, storeDir), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
@@ -83,11 +89,10 @@ export function openOutsideFiles(image: RootImage): OutsideFiles {
       throw damaged(`${root}${storeDir}`, 'it is another directory')
     },
     walkWhole() {
-      const directory = Buffer.from(held + storeDir)
       const elsewhere = image.storePaths
         .filter(({ name }) => !ofImage.has(name))
         .map(({ name, at }) => ({ name: Buffer.from(name), at: Buffer.from(at) }))
-      const adds = (path: Buffer) => (path.equals(directory) ? elsewhere : [])
+      const adds = (path: Buffer) => (path.equals(storeInTree) ? elsewhere : [])
       return walkTree(Buffer.from(held), { owner, mergesLinks: true, adds })
     },
     close: () => opened.dispose(),

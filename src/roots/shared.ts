@@ -3,6 +3,7 @@
 export interface Shared<Value> {
   /** @param make called if nobody has the value */
   take(key: string, make: () => Value): Value
+  has(key: string): boolean
   /** To be called once for each `take`. */
   release(key: string): void
 }
@@ -16,6 +17,7 @@ export function createShared<Value>(close: (value: Value) => void): Shared<Value
       all.set(key, known)
       return known.value
     },
+    has: (key) => all.has(key),
     release(key) {
       const known = all.get(key)
       if (!known || --known.users > 0) return

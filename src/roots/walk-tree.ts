@@ -23,8 +23,8 @@ export interface Walk {
   owner: Owner
   /** Whether the names of hard links lead to one node. Otherwise each name is a node of its own. */
   mergesLinks: boolean
-  /** Names to leave out. Called with the path of the directory and each of its entries, in Latin-1. */
-  leavesOut?: (directory: Buffer, entry: Dirent) => boolean
+  /** Called with the path of a directory. @returns whether an entry is left out; names are in Latin-1 */
+  leavesOutOf?: (directory: Buffer) => ((entry: Dirent) => boolean) | undefined
   /** Names that a directory gets, and the files that they lead to. Called with its path. */
   adds?: (directory: Buffer) => readonly AddedName[]
   /** Called if the tree has more nodes than `most`: throws. */
@@ -55,7 +55,7 @@ export function walkTree(root: Buffer, walk: Walk): ImageTable {
 /** As `walkTree`. */
 export function* walkInSteps(
   root: Buffer,
-  { owner, mergesLinks, leavesOut, adds, tooMany }: Walk,
+  { owner, mergesLinks, leavesOutOf, adds, tooMany }: Walk,
 ): Steps<ImageTable> {
   const rows = createRows()
   const entries: { node: number[]; end: number[] } = { node: [], end: [] }
@@ -105,11 +105,12 @@ export function* walkInSteps(
   /** In Latin-1, which has a letter for each byte. */
   function* namesIn(path: Buffer, size: bigint): Steps<string[]> {
     const isLarge = size > largeDirectory
+    const leavesOut = leavesOutOf?.(path)
     if (!leavesOut && !isLarge) return readdirSync(path, 'latin1')
     const inside = isLarge
       ? yield* readInSteps(path)
       : readdirSync(path, { encoding: 'latin1', withFileTypes: true })
-    const found = leavesOut ? inside.filter((entry) => !leavesOut(path, entry)) : inside
+    const found = leavesOut ? inside.filter((entry) => !leavesOut(entry)) : inside
     return found.map(({ name }) => name)
   }
 

@@ -194,6 +194,13 @@ export function createMachines(settings: MachinesSettings): Machines {
     let root: Root
     try {
       const index = system.openIndex()
+      if (index instanceof Promise) {
+        void closes(
+          name,
+          index.catch((error: unknown) => fail(name, error)),
+        )
+        return wait(name)
+      }
       indexes.set(index, system)
       try {
         const layer = layers.open(boots, {

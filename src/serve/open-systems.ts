@@ -32,8 +32,13 @@ export interface OpenSystem {
   inits: readonly string[]
   /** The image as it is needed for a system that the machine publishes. */
   publishImage: PublishImage
-  /** Opens the files below the layer. The caller closes the index. @throws `NetimageError` */
-  openIndex(): ImageIndex
+  /**
+   * Opens the files below the layer. The caller closes the index.
+   *
+   * @returns a promise while the server looks at very many files. When it has resolved, the caller asks again
+   * @throws `NetimageError`, as the promise does
+   */
+  openIndex(): ImageIndex | Promise<void>
 }
 
 export interface OpenSystemsSettings {
@@ -137,6 +142,7 @@ export function createOpenSystems({ state, http, onError }: OpenSystemsSettings)
         keptImages: kept.map((each) => each.id),
       },
       openIndex: () =>
+        indexes.prepare(image.rootImage) ??
         indexes.open(
           image.rootImage,
           kept.map(({ rootImage }) => rootImage),

@@ -1,10 +1,12 @@
-// The server looks at the files of a large store path in pieces, and answers others in between.
+// The server looks at the files of a large store path, and at those of an image outside the store paths, in
+// pieces, and answers others in between.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { suite, test } from 'node:test'
+import { mock, suite, test } from 'node:test'
 import { FileSystemError, type FileSystem } from '../../src/protocols/nfs/file-system.ts'
+import { createImageIndexes, outside, type ImageIndex } from '../../src/roots/image-index.ts'
 import { openLayer } from '../../src/roots/layer.ts'
 import { createPathCache } from '../../src/roots/path-cache.ts'
 import { startNfsServer } from '../../src/protocols/nfs/server.ts'
@@ -32,6 +34,10 @@ function makeTree(storePaths: Record<string, number>): string {
     }
   }
   return root
+}
+
+function opened(index: ImageIndex): ImageIndex & Disposable {
+  return { ...index, [Symbol.dispose]: () => index.close() }
 }
 
 function freshDirectory(): string {
@@ -158,6 +164,57 @@ suite('the files of a large store path', () => {
     now = 60_000
     void beingLookedAt(() => void target(system, 'a', 7))
     await layer.close()
+  })
+})
+
+suite('very many files outside the store paths', () => {
+  const prepared = () => {
+    const root = makeTree({ many: count })
+    const image = { id: root, outside: join(root, 'nix'), storePaths: [] }
+    const indexes = createImageIndexes()
+    return { root, image, indexes, first: indexes.prepare(image) ?? assert.fail() }
+  }
+
+  test('are looked at in pieces before an image is opened, once for all that ask', async () => {
+    const { root, image, indexes, first } = prepared()
+    assert.equal(indexes.prepare(image), first)
+    let turns = 0
+    void first.then(() => (turns = -turns))
+    for (; turns >= 0; turns++) await new Promise((resolve) => setImmediate(resolve))
+    assert.ok(turns < -3, String(turns))
+    assert.equal(indexes.prepare(image), undefined)
+    // They are not looked at again.
+    rmSync(root, { recursive: true })
+    using index = opened(indexes.open(image))
+    assert.equal(index.tableOf(outside).entries.node.length, 2 + count + 100)
+  })
+
+  test('are looked at again if nobody has opened the image meanwhile', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    try {
+      const { image, indexes, first } = prepared()
+      await first
+      mock.timers.tick(14_999)
+      assert.equal(indexes.prepare(image), undefined)
+      mock.timers.tick(1)
+      await (indexes.prepare(image) ?? assert.fail())
+    } finally {
+      mock.timers.reset()
+    }
+  })
+
+  test('are an error if they cannot be looked at, and then are looked at anew', async () => {
+    const { root, image, indexes, first } = prepared()
+    rmSync(root, { recursive: true })
+    await assert.rejects(first, { code: 'ENOENT' })
+    assert.throws(() => indexes.prepare(image), { code: 'ENOENT' })
+  })
+
+  test('are no reason to wait if somebody has the image open', () => {
+    const { image, indexes } = prepared()
+    using index = opened(indexes.open(image))
+    assert.ok(index)
+    assert.equal(indexes.prepare(image), undefined)
   })
 })
 

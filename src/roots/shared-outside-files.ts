@@ -1,0 +1,75 @@
+/** The files outside the store paths of images, which all roots over an image share. */
+import { openOutsideFiles, openOutsideInSteps, type OutsideFiles } from './outside-files.ts'
+import type { RootImage } from './root-image.ts'
+import { createShared } from './shared.ts'
+import { doPiece, doSome, nextPiece, type Steps } from './steps.ts'
+
+export interface SharedOutsideFiles {
+  /** @throws as `openOutsideFiles` */
+  take(image: RootImage): OutsideFiles
+  /** To be called once for each `take`. */
+  release(image: RootImage): void
+  /**
+   * Looks at the files in pieces if there are many, so that `take` does not take long.
+   *
+   * @returns undefined if the caller can take them now; otherwise a promise, and they are to be taken soon
+   *   after it has resolved
+   * @throws as `openOutsideFiles`, as the promise does
+   */
+  prepare(image: RootImage): Promise<void> | undefined
+}
+
+/** So many steps are done at once: enough for a thousand files. */
+const stepsAtFirst = 40
+/** How long prepared files are kept for those who ask again. Milliseconds. */
+const keptMs = 15_000
+
+export function createSharedOutsideFiles(): SharedOutsideFiles {
+  const all = createShared<OutsideFiles>((files) => files.close())
+  const going = new Map<string, Promise<void>>()
+
+  /** @param later calls what it gets when the files are not kept any more */
+  function keep(place: string, files: OutsideFiles, later: (release: () => void) => void): void {
+    if (all.take(place, () => files) !== files) files.close()
+    later(() => all.release(place))
+  }
+
+  async function goOn(place: string, steps: Steps<OutsideFiles>): Promise<void> {
+    try {
+      for (;;) {
+        await nextPiece()
+        const files = doPiece(steps)
+        if (!files) continue
+        keep(place, files.value, (release) => setTimeout(release, keptMs).unref())
+        return
+      }
+    } finally {
+      going.delete(place)
+    }
+  }
+
+  return {
+    take: (image) => all.take(keyOf(image), () => openOutsideFiles(image)),
+    release: (image) => all.release(keyOf(image)),
+    prepare(image) {
+      const place = keyOf(image)
+      if (all.has(place)) return undefined
+      const known = going.get(place)
+      if (known) return known
+      const steps = openOutsideInSteps(image)
+      const files = doSome(steps, (step) => step < stepsAtFirst)
+      if (files) {
+        keep(place, files.value, setImmediate)
+        return undefined
+      }
+      const begun = goOn(place, steps)
+      going.set(place, begun)
+      return begun
+    },
+  }
+}
+
+/** The same for the same image in the same place. */
+export function keyOf({ id, outside }: RootImage): string {
+  return `${id} ${outside}`
+}
