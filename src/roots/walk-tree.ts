@@ -39,6 +39,8 @@ export interface AddedName {
 
 /** As many nodes are looked at in one step. */
 const nodesOfStep = 32
+/** As many names of a large directory are read in one step. */
+const namesOfStep = 256
 /**
  * The bytes of a directory whose names are read in several steps, which takes longer. On most file systems,
  * a directory of this size has more than a thousand names.
@@ -126,11 +128,11 @@ export function* walkInSteps(
 }
 
 function* readInSteps(path: Buffer): Steps<Dirent[]> {
-  using directory = opendirSync(path, { encoding: 'latin1', bufferSize: 256 })
+  using directory = opendirSync(path, { encoding: 'latin1', bufferSize: namesOfStep })
   const all: Dirent[] = []
   for (let entry = directory.readSync(); entry; entry = directory.readSync()) {
     all.push(entry)
-    if (all.length % rowsOfChunk === 0) yield
+    if (all.length % namesOfStep === 0) yield
   }
   return all
 }
