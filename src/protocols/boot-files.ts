@@ -35,7 +35,8 @@ export interface BootTrees {
 
 /**
  * @returns undefined if the machine is not served
- * @throws `NetimageError` if the files of the machine cannot be served now
+ * @throws `NetimageError` if the files of the machine cannot be served now; `in-use` if the machine
+ *   should ask again
  */
 export type TreesOf = (
   requester: Requester,
@@ -58,7 +59,7 @@ export interface OpenBootFile {
 /**
  * `not-served`: this machine is not served. `refused`: the name is invalid. `unreadable`: the file
  * exists, but it cannot be opened. `busy`: this server has no descriptor or memory left at the
- * moment; the machine should ask again.
+ * moment, or another process uses what it needs; the machine should ask again.
  */
 export interface NoBootFile {
   kind: 'missing' | 'not-served' | 'refused' | 'unreadable' | 'busy'
@@ -91,7 +92,7 @@ export async function openBootFile(
     found = await candidates(treesOf, requester, trees, path)
   } catch (error) {
     if (!(error instanceof NetimageError)) throw error
-    return { kind: 'unreadable', reason: error.message }
+    return { kind: error.code === 'in-use' ? 'busy' : 'unreadable', reason: error.message }
   }
   for (const [tree, parts] of found) {
     const opened = await openIn(tree, parts)

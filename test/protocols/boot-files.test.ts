@@ -5,6 +5,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
+import { NetimageError } from '../../src/errors.ts'
 import {
   hasChanged,
   openBootFile,
@@ -107,6 +108,16 @@ suite('the file that a machine asks for', () => {
   test('is refused to a machine that is not served', async () => {
     assert.equal(await contentOf('start4.elf', address, () => undefined), 'not-served')
   })
+
+  for (const [code, kind] of [
+    ['in-use', 'busy'],
+    ['image-damaged', 'unreadable'],
+  ] as const) {
+    test(`is ${kind} if its image cannot be used: ${code}`, async () => {
+      const trees = () => Promise.reject(new NetimageError(code, 'not now'))
+      assert.equal(await contentOf('start4.elf', address, trees), kind)
+    })
+  }
 
   test('is always in the tree, for any name', async () => {
     const part = fc.oneof(

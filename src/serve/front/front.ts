@@ -5,7 +5,7 @@
  */
 import type { Socket } from 'node:net'
 
-import { asNetimageError, type NetimageError } from '../../errors.ts'
+import { asNetimageError, NetimageError } from '../../errors.ts'
 import { plainAddress } from '../../protocols/connections.ts'
 import type { DhcpServer } from '../../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
@@ -73,7 +73,6 @@ export async function startFront(
 
   const hears = createOnInterface(place)
   const onDefect = (error: unknown) => onError(asNetimageError(error))
-  const nameSoon = async (ip: string) => (await identities.nameSoon(ip)) ?? ip
   const nameOf = ({ mac, address: ip }: ServeEvent) =>
     mac ?? (ip === undefined ? 'unknown' : (identities.nameAt(ip) ?? ip))
   const learn = (event: ServeEvent) => {
@@ -123,12 +122,17 @@ export async function startFront(
   unfinished.defer(() => mapper?.close())
   async function giveRequest(bytes: Buffer, from: Peer) {
     const ip = plainAddress(from.host) ?? ''
-    shards.read(bytes, from, { address: ip, name: await nameSoon(ip) })
+    const name = await identities.nameSoon(ip)
+    // Without an answer, the machine asks again.
+    if (name !== undefined) shards.read(bytes, from, { address: ip, name })
   }
   const tftp = await startTftpServer({
     ...{ ...common, report, port: ports.tftp, singlePort: request.singlePort ?? false },
-    treesOf: async (requester) =>
-      await shards.treesOf(requester, await nameSoon(requester.address)),
+    async treesOf(requester) {
+      const name = await identities.nameSoon(requester.address)
+      if (name === undefined) throw notKnown(requester.address)
+      return await shards.treesOf(requester, name)
+    },
     ...(request.singlePort !== true && {
       onRead: (bytes, from) => void giveRequest(bytes, from).catch(onDefect),
     }),
@@ -151,6 +155,17 @@ export async function startFront(
     boots: shards.boots,
     lost: lost.promise,
   }
+}
+
+function notKnown(address: string): NetimageError {
+  return new NetimageError(
+    'in-use',
+    `the machine that has the address ${address} is not known yet`,
+    {
+      details: { field: address },
+      hint: 'The machine gets its files when it asks again.',
+    },
+  )
 }
 
 /** The names that people gave machines: only a full DHCP server tells them. */

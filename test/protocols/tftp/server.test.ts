@@ -3,6 +3,7 @@ import { readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { NetimageError } from '../../../src/errors.ts'
 import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
 import { netimageError } from '../../support/errors.ts'
 import { filterThrough } from '../../support/programs.ts'
@@ -317,6 +318,22 @@ suite('a TFTP server', () => {
     const command = ['-c', 'ulimit -n 64; exec "$@"', 'sh', process.execPath, program, tree]
     const said = await runProgram('sh', command)
     assert.equal(said, 'silence\nsilence\ndata\n')
+  })
+
+  test('is silent while another process uses the image, and serves a client that asks again', async () => {
+    let isInUse = true
+    const inUse = new NetimageError('in-use', 'another process uses the image')
+    await using server = await serveTftp(tree, {
+      treesOf: () => (isInUse ? Promise.reject(inUse) : { image: tree }),
+    })
+    await using peer = await openPeer()
+    peer.send(readRequest('small'), server.port)
+    await waitUntil('the failure is reported', () => server.events.length === 1)
+    const event = { kind: 'tftp', address: '127.0.0.1', file: 'small', bytes: 0 }
+    assert.deepEqual(server.events, [{ ...event, step: 'fail', reason: inUse.message }])
+    isInUse = false
+    peer.send(readRequest('small'), server.port)
+    assert.deepEqual((await nextData(peer)).data, Buffer.from('small'))
   })
 
   test('tells why it cannot listen', async () => {
