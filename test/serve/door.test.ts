@@ -16,13 +16,13 @@ async function openDoor(nameSoon: (address: string) => Promise<string | undefine
       cleanup.defer(() => void socket.destroy())
     },
   })
-  const server = createServer({ pauseOnConnect: true }, door).listen(0, '127.0.0.1')
+  const server = createServer({ pauseOnConnect: true }, door.accept).listen(0, '127.0.0.1')
   cleanup.defer(() => void server.close())
   await once(server, 'listening')
   const address = server.address()
   const port = typeof address === 'object' && address ? address.port : assert.fail()
   return {
-    entered,
+    ...{ entered, server, door },
     async come(localAddress: string): Promise<Socket> {
       const socket = connect({ port, host: '127.0.0.1', localAddress })
       socket.on('error', () => {})
@@ -63,5 +63,23 @@ suite('a new connection', () => {
     const socket = await door.come('127.0.0.9')
     if (!socket.destroyed) await once(socket, 'close')
     assert.deepEqual(door.entered, [])
+  })
+
+  test('that waits is closed with the door, and so are those that come later', async () => {
+    const known = Promise.withResolvers<string>()
+    await using open = await openDoor(() => known.promise)
+    const waits = await open.come('127.0.0.2')
+    const accepted = () =>
+      new Promise<number>((resolve) => open.server.getConnections((_, count) => resolve(count)))
+    await waitUntil('it waits', async () => (await accepted()) === 1)
+    open.door.close()
+    await waitUntil('it is closed', () => waits.destroyed)
+    const later = await open.come('127.0.0.2')
+    await waitUntil('the later one is closed', () => later.destroyed)
+    known.resolve('pi')
+    const closed = once(open.server, 'close')
+    open.server.close()
+    await closed
+    assert.deepEqual(open.entered, [])
   })
 })

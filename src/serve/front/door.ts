@@ -19,10 +19,21 @@ const [tries, pauseMs] = [20, 250]
 /** The most connections that wait at once. */
 const [maxWaiting, maxWaitingOfAddress] = [512, 32]
 
-/** @returns accepts a connection from which nothing is read yet */
-export function createDoor({ identities, hears, enter }: DoorSettings): (socket: Socket) => void {
+export interface Door {
+  /** Takes a connection from which nothing is read yet. */
+  accept: (socket: Socket) => void
+  /**
+   * Ends the connections that wait, and all that come later. Nobody reads from them, so that otherwise
+   * nothing would keep a process alive that waits for their end.
+   */
+  close: () => void
+}
+
+export function createDoor({ identities, hears, enter }: DoorSettings): Door {
+  /** How many connections of each address wait. */
   const waiting = new Map<string, number>()
-  let all = 0
+  const sockets = new Set<Socket>()
+  let isClosed = false
 
   async function nameOf(address: string, socket: Socket): Promise<string | undefined> {
     for (let left = tries; left > 0 && !socket.destroyed; left--) {
@@ -35,14 +46,14 @@ export function createDoor({ identities, hears, enter }: DoorSettings): (socket:
 
   async function come(address: string, socket: Socket): Promise<void> {
     const ofAddress = waiting.get(address) ?? 0
-    if (all >= maxWaiting || ofAddress >= maxWaitingOfAddress) {
+    if (isClosed || sockets.size >= maxWaiting || ofAddress >= maxWaitingOfAddress) {
       socket.destroy()
       return
     }
     waiting.set(address, ofAddress + 1)
-    all++
+    sockets.add(socket)
     const name = await nameOf(address, socket)
-    all--
+    sockets.delete(socket)
     const left = (waiting.get(address) ?? 0) - 1
     if (left > 0) waiting.set(address, left)
     else waiting.delete(address)
@@ -50,11 +61,17 @@ export function createDoor({ identities, hears, enter }: DoorSettings): (socket:
     else enter({ address, name }, socket)
   }
 
-  return (socket) => {
-    // If a connection breaks, Node closes it; this is no error of the server.
-    socket.on('error', () => {})
-    const address = plainAddress(socket.remoteAddress)
-    if (address === undefined || !hears(address)) socket.destroy()
-    else void come(address, socket)
+  return {
+    accept(socket) {
+      // If a connection breaks, Node closes it; this is no error of the server.
+      socket.on('error', () => {})
+      const address = plainAddress(socket.remoteAddress)
+      if (address === undefined || !hears(address)) socket.destroy()
+      else void come(address, socket)
+    },
+    close() {
+      isClosed = true
+      for (const socket of sockets) socket.destroy()
+    },
   }
 }

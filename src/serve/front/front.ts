@@ -88,15 +88,18 @@ export async function startFront(
   }
 
   async function listen(protocol: 'nfs' | 'http', name: string, port: number): Promise<number> {
-    const enter = createDoor({
+    const door = createDoor({
       ...{ identities, hears },
       enter: (client, socket: Socket) => shards.connect(protocol, client, socket),
     })
     const listener = await listenTcp({
       ...{ name: `${name} (TCP)`, address, port, backlog },
-      ...{ pauseOnConnect: true, accept: enter, onError: onDefect },
+      ...{ pauseOnConnect: true, accept: door.accept, onError: onDefect },
     })
-    unfinished.defer(() => void ends.push(listener.close()))
+    unfinished.defer(() => {
+      door.close()
+      ends.push(listener.close())
+    })
     return listener.port
   }
 
