@@ -10,19 +10,19 @@ import { waitFor, waitUntil } from '../support/waiting.ts'
 
 const module = pathToFileURL(join(import.meta.dirname, 'support/odd-shard-program.ts'))
 
-function startOdd(now = () => performance.now()) {
+function startOdd(now = () => performance.now(), startOf = (_count: number) => start) {
   const ends: string[] = []
   const answers: number[] = []
   const over = Promise.withResolvers<Error>()
-  let readies = 0
+  let [readies, starts] = [0, 0]
   const shard = startShardProcess({
-    ...{ module, mostProcessorMs: 300, now },
-    ...{ start: () => start, onError: assert.ifError, onGiveUp: over.resolve },
+    ...{ module, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
+    ...{ start: () => startOf(++starts), onError: assert.ifError, onGiveUp: over.resolve },
     onReady: () => void readies++,
     onEnd: (reason) => void ends.push(reason),
     onMessage: (message) => 'id' in message && answers.push(message.id),
   })
-  return { shard, ends, answers, over: over.promise, readies: () => readies }
+  return { shard, ends, answers, over: over.promise, readies: () => readies, starts: () => starts }
 }
 
 const start: ShardStart = {
@@ -67,18 +67,88 @@ suite('the process of a shard', () => {
     await shard.close()
   })
 
-  test('is not started again for ever', async () => {
-    const { shard, ends, over } = startOdd(() => 0)
+  test('is replaced if it spins for ever while it starts', async () => {
+    const { shard, ends, answers } = startOdd(undefined, (count) =>
+      count === 2 ? { ...start, state: 'spins' } : start,
+    )
     await shard.ready
-    for (let count = 1; count < 5; count++) {
-      shard.send({ kind: 'tell' })
-      await waitUntil('it has ended', () => ends.length === count)
-    }
     shard.send({ kind: 'tell' })
-    const error = await waitFor('it is given up', over)
-    assert.match(error.message, /ended again and again: its status is 7/)
-    assert.equal(shard.send({ kind: 'tell' }), false)
+    await waitUntil('another one is replaced', () => ends.length === 2)
+    assert.match(ends[1] ?? '', /processor time without an answer/)
+    shard.send({ kind: 'images', id: 6 })
+    await waitUntil('the third one answers', () => answers.includes(6))
     await shard.close()
+  })
+})
+
+suite('a process that ends again and again', () => {
+  const pauses = [0, 500, 1000, 2000, 4000, 8000, 16_000]
+  let time = 0
+
+  async function startEnding() {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    const started = startOdd(() => time)
+    await started.shard.ready
+    return {
+      ...started,
+      async ends(): Promise<void> {
+        const before = started.ends.length
+        started.shard.send({ kind: 'tell' })
+        await waitUntil('it has ended', () => started.ends.length > before)
+      },
+      /** Lets the pause pass, before whose end no process may start. */
+      async startsAfter(pauseMs: number): Promise<void> {
+        const { starts, readies, ends } = started
+        if (pauseMs > 0) {
+          mock.timers.tick(pauseMs - 1)
+          assert.equal(starts(), ends.length)
+          mock.timers.tick(1)
+        }
+        assert.equal(starts(), ends.length + 1)
+        await waitUntil('another one is ready', () => readies() === starts())
+      },
+      async [Symbol.asyncDispose]() {
+        mock.timers.reset()
+        await started.shard.close()
+      },
+    }
+  }
+
+  test('is started after longer and longer pauses, and at last no more', async () => {
+    await using ending = await startEnding()
+    for (const pauseMs of pauses) {
+      await ending.ends()
+      await ending.startsAfter(pauseMs)
+    }
+    await ending.ends()
+    const error = await waitFor('it is given up', ending.over)
+    assert.match(error.message, /ended again and again: its status is 7/)
+    assert.equal(ending.shard.send({ kind: 'tell' }), false)
+  })
+
+  test('is started at once if it has served for 10 s before', async () => {
+    await using ending = await startEnding()
+    for (let count = 0; count < 3; count++) {
+      await ending.ends()
+      await ending.startsAfter(pauses[count] ?? assert.fail())
+    }
+    time += 10_000
+    await ending.ends()
+    await ending.startsAfter(0)
+    await ending.ends()
+    await ending.startsAfter(0)
+    await ending.ends()
+    await ending.startsAfter(500)
+  })
+
+  test('can be closed during the pause', async () => {
+    await using ending = await startEnding()
+    await ending.ends()
+    await ending.startsAfter(0)
+    await ending.ends()
+    await waitFor('it is closed', ending.shard.close())
+    mock.timers.tick(500)
+    assert.equal(ending.starts(), 2)
   })
 })
 
@@ -89,7 +159,7 @@ suite('a process that does not answer', () => {
     const pings: number[] = []
     const watching = watchForHang({
       ping: (id) => void pings.push(id),
-      processorMs: used,
+      ...{ processorMs: used, mostProcessorMs: 5000, mostLooks: 60 },
       onHang: (reason) => void hangs.push(reason),
     })
     return {

@@ -7,8 +7,6 @@ import { readFileSync } from 'node:fs'
 
 /** How often a process is looked at. Milliseconds. */
 const lookMs = 1000
-/** After so many looks without an answer. They are counted: a computer that slept has looked only once. */
-const mostLooks = 60
 
 export interface HangSettings {
   /** Sends a ping. */
@@ -16,7 +14,12 @@ export interface HangSettings {
   /** The processor time that the process has used; undefined: not known. Milliseconds. */
   processorMs: () => number | undefined
   /** A process that uses more than this has had the time to answer. Milliseconds of processor time. */
-  mostProcessorMs?: number | undefined
+  mostProcessorMs: number
+  /**
+   * So many seconds without an answer are too many. The looks are counted: a computer that slept has looked
+   * only once.
+   */
+  mostLooks: number
   /** Called once, with the reason. */
   onHang: (reason: string) => void
 }
@@ -28,7 +31,7 @@ export interface HangWatch {
 }
 
 export function watchForHang(settings: HangSettings): HangWatch {
-  const { ping, processorMs, mostProcessorMs = 5000, onHang } = settings
+  const { ping, processorMs, mostProcessorMs, mostLooks, onHang } = settings
   let id = 0
   let unanswered: { looks: number; from: number | undefined } | undefined
   const timer = setInterval(() => {

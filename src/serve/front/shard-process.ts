@@ -8,7 +8,7 @@ import type { Socket } from 'node:net'
 import { NetimageError } from '../../errors.ts'
 import { ownModule } from '../../own-module.ts'
 import { fromPlain, type FromShard, type ShardStart, type ToShard } from '../shard/messages.ts'
-import { processorTimeOf, watchForHang, type HangWatch } from './hang.ts'
+import { processorTimeOf, watchForHang, type HangSettings, type HangWatch } from './hang.ts'
 
 export interface ShardProcessSettings {
   /** What a process is told at its start. */
@@ -24,8 +24,10 @@ export interface ShardProcessSettings {
   onGiveUp: (error: NetimageError) => void
   /** The program. */
   module?: URL
-  /** See hang.ts. */
+  /** See hang.ts: once the process serves its machines. */
   mostProcessorMs?: number
+  /** See hang.ts: while the process starts. */
+  mostStartProcessorMs?: number
   /** Milliseconds. */
   now?: () => number
 }
@@ -59,12 +61,20 @@ interface Connection {
 const lessMemory = ['--max-semi-space-size=4']
 
 const maxWaiting = 1024
-/** A process that ends so often in this time is not started again. */
-const [maxEnds, endsMs] = [5, 10_000]
+/** A process that ends so often, each time before it has served for so long, is not started again. */
+const [maxEnds, servedMs] = [8, 10_000]
+/**
+ * The pause before another start, after the second such end; then it doubles. So a trouble of some seconds,
+ * such as a full table of files, does not end the server.
+ */
+const firstPauseMs = 500
+/** A start may open large images. */
+const [mostLooks, mostStartLooks] = [60, 600]
 
 export function startShardProcess(settings: ShardProcessSettings): ShardProcess {
   const { onMessage, onReady, onEnd, onError, onGiveUp } = settings
-  const { module = ownModule('serve/shard/main'), mostProcessorMs } = settings
+  const { module = ownModule('serve/shard/main') } = settings
+  const { mostProcessorMs = 5000, mostStartProcessorMs = 300_000 } = settings
   const { now = () => performance.now() } = settings
   const ready = Promise.withResolvers<void>()
   const closed = Promise.withResolvers<void>()
@@ -81,11 +91,17 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   let hasBeenReady = false
   let failure: NetimageError | undefined
   let hang: HangWatch | undefined
-  /** When processes have ended. */
-  let ends: number[] = []
+  /** When the process that runs now began to serve its machines. */
+  let readyAt: number | undefined
+  /** How many processes in a row have not served for long. */
+  let shortLives = 0
+  let nextStart: NodeJS.Timeout | undefined
 
   function begin(): void {
     state = 'starting'
+    nextStart = undefined
+    failure = undefined
+    readyAt = undefined
     const started = fork(module, {
       ...{ serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] },
       execArgv: [...process.execArgv, ...lessMemory],
@@ -103,7 +119,26 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       if (!hasEnded) receive(message, started)
     })
     tell({ kind: 'start', start: settings.start() })
-    hang = undefined
+    // A process that starts is not asked: it answers with `ready`.
+    hang = watch(started, {
+      ping() {},
+      mostProcessorMs: mostStartProcessorMs,
+      mostLooks: mostStartLooks,
+    })
+
+    function watch(
+      { pid }: ChildProcess,
+      limits: Pick<HangSettings, 'ping' | 'mostProcessorMs' | 'mostLooks'>,
+    ): HangWatch {
+      return watchForHang({
+        ...limits,
+        processorMs: () => (pid === undefined ? undefined : processorTimeOf(pid)),
+        onHang(reason) {
+          hangs = reason
+          started.kill('SIGKILL')
+        },
+      })
+    }
 
     function receive(message: FromShard, from: ChildProcess): void {
       switch (message.kind) {
@@ -111,17 +146,14 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
           onReady(message)
           hasBeenReady = true
           if (state === 'starting') state = 'ready'
-          hang = watchForHang({
+          readyAt = now()
+          hang?.[Symbol.dispose]()
+          hang = watch(from, {
             ping(id) {
               passedBefore = passing
               tell({ kind: 'ping', id })
             },
-            mostProcessorMs,
-            processorMs: () => (from.pid === undefined ? undefined : processorTimeOf(from.pid)),
-            onHang(reason) {
-              hangs = reason
-              from.kill('SIGKILL')
-            },
+            ...{ mostProcessorMs, mostLooks },
           })
           for (const message of waiting.splice(0)) post(message)
           passNext()
@@ -183,8 +215,6 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       closed.resolve()
       return
     }
-    const time = now()
-    ends = [...ends.filter((at) => time - at < endsMs), time]
     if (!hasBeenReady) {
       state = 'over'
       ready.reject(failure ?? cannotServe('has ended', reason))
@@ -197,11 +227,14 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     passing?.socket.destroy()
     passing = undefined
     onEnd(reason)
-    if (ends.length >= maxEnds) {
+    const hasServed = readyAt !== undefined && now() - readyAt >= servedMs
+    shortLives = hasServed ? 0 : shortLives + 1
+    if (shortLives >= maxEnds) {
       state = 'over'
       drop()
       onGiveUp(failure ?? cannotServe('ended again and again', reason))
-    } else begin()
+    } else if (shortLives < 2) begin()
+    else nextStart = setTimeout(begin, firstPauseMs * 2 ** (shortLives - 2))
   }
 
   function drop(): void {
@@ -243,6 +276,11 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       state = 'closing'
       drop()
       passing = undefined
+      if (nextStart) {
+        clearTimeout(nextStart)
+        state = 'over'
+        return
+      }
       if (isReady) tell({ kind: 'close' })
       else child.kill('SIGKILL')
       await closed.promise
