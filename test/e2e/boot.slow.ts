@@ -4,7 +4,7 @@ import { suite, test } from 'node:test'
 import { bootBy, otherWays } from './support/boot-ways.ts'
 
 /** Of loaders that are served in the same way, one is here; serve.slow.ts has the others. */
-const elsewhere = new Set(['bios-pxelinux.0', 'bios-ipxe.pxe', 'ovmf-ipxe.efi'])
+const elsewhere = new Set(['bios-ipxe.pxe', 'ovmf-ipxe.efi'])
 
 suite('from power-on to a kernel', { concurrency: 2 }, () => {
   // serve.test.ts boots the unified kernel image until the system is up, and ovmf-snponly.efi shows

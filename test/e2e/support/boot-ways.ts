@@ -120,23 +120,31 @@ export const otherWays: readonly BootWay[] = [
     until: 'whole-kernel',
     shows: [/http:\/\/.*boot\.ipxe.* ok/],
   },
-  ...(['pxelinux.0', 'lpxelinux.0'] as const).map((loader): BootWay => ({
-    name: `bios-${loader}`,
+  {
+    name: 'bios-pxelinux.0',
     system: x86,
     machine: x86Bios,
     boot: ['extlinux'],
     servers: { tftpdHpa: true, dnsmasq: routerAdvertisements },
-    populate: ({ pxelinux }) => `cp ${pxelinux[loader]} ${pxelinux.module} .`,
+    populate: ({ pxelinux }) => `cp ${pxelinux['pxelinux.0']} ${pxelinux.module} .`,
     until: 'kernel',
-    // One loader starts the default, the other one starts a specialisation from the menu.
-    ...(loader === 'lpxelinux.0' && {
-      chooses: { menu: /^boot:/, key: 'nixos-1-debug\r', specialisation: 'debug' },
-    }),
+    chooses: { menu: /^boot:/, key: 'nixos-1-debug\r', specialisation: 'debug' },
     shows: [
-      ...[new RegExp(`^${loader} : `), /PXELINUX/, /^Type a label/, /^ *nixos-1-debug$/],
-      ...(loader === 'lpxelinux.0' ? [/Command line: .* loglevel=7/] : []),
+      ...[/^pxelinux\.0 : /, /PXELINUX/, /^Type a label/, /^ *nixos-1-debug$/],
+      /Command line: .* loglevel=7/,
     ],
-  })),
+  },
+  {
+    // It gives up after a second without an answer, so it gets the server that answers soonest.
+    name: 'bios-lpxelinux.0',
+    system: x86,
+    machine: x86Bios,
+    boot: ['extlinux'],
+    servers: { dnsmasq: routerAdvertisements },
+    populate: ({ pxelinux }) => `cp ${pxelinux['lpxelinux.0']} ${pxelinux.module} .`,
+    until: 'fetch',
+    shows: [/^lpxelinux\.0 : /, /PXELINUX/],
+  },
   {
     name: 'ovmf-http-uki',
     system: x86,
