@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
 import { mock, suite, test } from 'node:test'
 import { watchForHang } from '../../src/serve/front/hang.ts'
@@ -37,6 +40,23 @@ const learn = {
   event: { kind: 'root', step: 'init', address: '127.0.0.1' },
 } as const
 
+/** Makes connections, of which the server has read nothing. */
+async function createPairs() {
+  const listener = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  const address = listener.address()
+  const port = typeof address === 'object' && address ? address.port : assert.fail()
+  return {
+    async make(): Promise<{ client: Socket; accepted: Socket }> {
+      const accepted = Promise.withResolvers<Socket>()
+      listener.once('connection', accepted.resolve)
+      const client = connect(port, '127.0.0.1')
+      return { client, accepted: await accepted.promise }
+    },
+    [Symbol.asyncDispose]: async () => void listener.close(),
+  }
+}
+
 suite('the process of a shard', () => {
   test('is started again if it ends, and then gets what was sent meanwhile', async () => {
     const { shard, ends, answers, readies } = startOdd()
@@ -52,6 +72,30 @@ suite('the process of a shard', () => {
     await shard.close()
     await assertGone(pid ?? assert.fail())
     assert.equal(ends.length, 1)
+  })
+
+  test('gets connections one by one, so that those that wait go to the next process', async () => {
+    const { shard, ends } = startOdd()
+    await shard.ready
+    const { pid } = shard
+    await using pairs = await createPairs()
+    const clients: Socket[] = []
+    for (const protocol of ['nfs', 'http', 'nfs', 'nfs'] as const) {
+      const { client, accepted } = await pairs.make()
+      clients.push(client)
+      shard.connect({ kind: 'connection', protocol, client: { address: '', name: '' } }, accepted)
+    }
+    const said = await waitFor('all connections end', Promise.all(clients.map(text)))
+    assert.deepEqual(ends, ['its status is 7'])
+    assert.deepEqual(said, [`from ${pid}`, '', `from ${shard.pid}`, `from ${shard.pid}`])
+    assert.notEqual(shard.pid, pid)
+    await shard.close()
+    const { client, accepted } = await pairs.make()
+    shard.connect(
+      { kind: 'connection', protocol: 'nfs', client: { address: '', name: '' } },
+      accepted,
+    )
+    assert.equal(await waitFor('a late connection ends', text(client)), '')
   })
 
   test('is replaced if it spins for ever', async () => {

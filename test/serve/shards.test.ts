@@ -10,7 +10,7 @@ import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { assertGone, end } from '../support/processes.ts'
 import { runProgram } from '../support/real-nix.ts'
-import { waitUntil } from '../support/waiting.ts'
+import { waitFor, waitUntil } from '../support/waiting.ts'
 import { connectNfs, readAfter, wide, type NfsClient } from '../protocols/support/nfs-client.ts'
 import { freePort } from './support/free-port.ts'
 import { servedWorkspace } from './support/served-workspace.ts'
@@ -64,7 +64,10 @@ function openersOf(server: number, machine: string): number[] {
   )
 }
 
-/** Writes numbers into a file, each on the disk before the next, whatever happens to the server. */
+/** A shard that ends breaks a connection and one that is just under way; later connections wait for it. */
+const maxFailures = 10
+
+/** Writes numbers into a file, each on the disk before the next, also if a shard ends meanwhile. */
 function createWriter(port: number, address: string) {
   let client: NfsClient | undefined
   let [connections, written] = [0, 0]
@@ -92,9 +95,17 @@ function createWriter(port: number, address: string) {
 
   return {
     connections: () => connections,
+    /** @throws if the shard does not come back */
     async writes(count: number): Promise<void> {
+      let failures = 0
       for (const until = written + count; written < until;) {
-        await once().catch(() => client?.socket.destroy())
+        try {
+          await waitFor('a write is answered, or its connection breaks', once())
+          failures = 0
+        } catch (error) {
+          client?.socket.destroy()
+          if (++failures > maxFailures) throw error
+        }
       }
     },
     async numbers(): Promise<number[]> {

@@ -16,8 +16,8 @@ export interface HangSettings {
   /** A process that uses more than this has had the time to answer. Milliseconds of processor time. */
   mostProcessorMs: number
   /**
-   * So many seconds without an answer are too many. The looks are counted: a computer that slept has looked
-   * only once.
+   * The number of unanswered looks after which a process hangs; there is one each second. We count looks,
+   * because the clock goes on while the computer sleeps.
    */
   mostLooks: number
   /** Called once, with the reason. */
@@ -41,7 +41,7 @@ export function watchForHang(settings: HangSettings): HangWatch {
       return
     }
     unanswered.looks++
-    // If this process was kept from its work, the answer may have come, and is read before this.
+    // The answer may wait in our queue. Read it first.
     if (reasonOf(unanswered)) setImmediate(end)
   }, lookMs)
 

@@ -8,6 +8,7 @@ import type { Socket } from 'node:net'
 import { NetimageError } from '../../errors.ts'
 import { ownModule } from '../../own-module.ts'
 import { fromPlain, type FromShard, type ShardStart, type ToShard } from '../shard/messages.ts'
+import { createHandOver, type ConnectionMessage } from './hand-over.ts'
 import { processorTimeOf, watchForHang, type HangSettings, type HangWatch } from './hang.ts'
 
 export interface ShardProcessSettings {
@@ -38,7 +39,7 @@ export interface ShardProcess {
   /** Resolves if the first process is ready. @throws `NetimageError` if the process cannot begin */
   ready: Promise<void>
   /** Gives a connection to the process once it is ready. If too many wait, ends the connection. */
-  connect(message: ToShard & { kind: 'connection' }, socket: Socket): void
+  connect(message: ConnectionMessage, socket: Socket): void
   /**
    * Sends the message now, or once a process is ready.
    *
@@ -47,11 +48,6 @@ export interface ShardProcess {
   send(message: ToShard): boolean
   /** Resolves if the process has closed all and has ended. */
   close(): Promise<void>
-}
-
-interface Connection {
-  message: ToShard
-  socket: Socket
 }
 
 /**
@@ -79,13 +75,11 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   const ready = Promise.withResolvers<void>()
   const closed = Promise.withResolvers<void>()
   let waiting: ToShard[] = []
-  /** Those that were sent, but that the system has not taken yet. */
+  /** Messages that were sent, and that the system has not taken yet. */
   const sent = new Set<ToShard>()
-  /** Connections go to the process one by one: of the others it is sure that it has read nothing. */
-  const connections: Connection[] = []
-  let passing: Connection | undefined
-  /** The connection that was under way when the last ping was sent. */
-  let passedBefore: Connection | undefined
+  const handOver = createHandOver(
+    (message, socket) => void child.send(message, socket, { keepOpen: true }, () => {}),
+  )
   let child: ChildProcess
   let state: 'starting' | 'ready' | 'closing' | 'over' = 'starting'
   let hasBeenReady = false
@@ -150,27 +144,21 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
           hang?.[Symbol.dispose]()
           hang = watch(from, {
             ping(id) {
-              passedBefore = passing
+              handOver.pinged()
               tell({ kind: 'ping', id })
             },
             ...{ mostProcessorMs, mostLooks },
           })
           for (const message of waiting.splice(0)) post(message)
-          passNext()
+          handOver.begin()
           ready.resolve()
           break
         case 'pong':
           hang?.answered(message.id)
-          // A process without free descriptors gets the message without the socket, or neither.
-          if (passing && passing === passedBefore) {
-            passing.socket.destroy()
-            passNext()
-          }
+          handOver.answered()
           break
         case 'taken':
-          // The connection goes on: the process has it as well.
-          passing?.socket.destroy()
-          passNext()
+          handOver.taken()
           break
         case 'failed':
           failure = fromPlain(message.error)
@@ -198,16 +186,6 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     })
   }
 
-  /**
-   * Node forgets to close a socket if the process ends before it has taken the socket. So the socket stays
-   * open here until then.
-   */
-  function passNext(): void {
-    passing = connections.shift()
-    if (!passing) return
-    child.send(passing.message, passing.socket, { keepOpen: true }, () => {})
-  }
-
   function ended(reason: string): void {
     hang?.[Symbol.dispose]()
     if (state === 'closing' || state === 'over') {
@@ -223,9 +201,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     state = 'starting'
     waiting = [...sent, ...waiting]
     sent.clear()
-    // The process may have read from it.
-    passing?.socket.destroy()
-    passing = undefined
+    handOver.ended()
     onEnd(reason)
     const hasServed = readyAt !== undefined && now() - readyAt >= servedMs
     shortLives = hasServed ? 0 : shortLives + 1
@@ -238,8 +214,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   }
 
   function drop(): void {
-    passing?.socket.destroy()
-    for (const { socket } of connections.splice(0)) socket.destroy()
+    handOver.close()
     waiting = []
     sent.clear()
   }
@@ -250,18 +225,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       return child.pid
     },
     ready: ready.promise,
-    connect(message, socket) {
-      if (state === 'closing' || state === 'over' || connections.length >= maxWaiting) {
-        socket.destroy()
-        return
-      }
-      connections.push({ message, socket })
-      socket.once('close', () => {
-        const place = connections.findIndex((each) => each.socket === socket)
-        if (place !== -1) connections.splice(place, 1)
-      })
-      if (state === 'ready' && !passing) passNext()
-    },
+    connect: (message, socket) => handOver.give(message, socket),
     send(message) {
       if (state === 'closing' || state === 'over' || waiting.length + sent.size >= maxWaiting) {
         return false
@@ -275,7 +239,6 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       const isReady = state === 'ready'
       state = 'closing'
       drop()
-      passing = undefined
       if (nextStart) {
         clearTimeout(nextStart)
         state = 'over'
@@ -290,6 +253,6 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
 
 function cannotServe(what: string, reason: string): NetimageError {
   return new NetimageError('internal', `a process that serves machines ${what}: ${reason}`, {
-    hint: 'Its last messages say why. Until that is mended, serve with --workers 0.',
+    hint: 'Its last messages say why. Serve with --workers 0 until the cause is removed.',
   })
 }
