@@ -1,4 +1,4 @@
-/** Syncs of files. All who ask for the sync of a file before it begins share it. */
+/** Syncs of files. Callers that ask before a sync begins share it. Later callers share the next one. */
 import { closeSync, fdatasync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -32,7 +32,7 @@ export function shareSyncs<Key>(open: (key: Key) => number): (key: Key) => Promi
     }
   }
 
-  /** Waits until the sync may begin. Who asks from then on shares the next one. */
+  /** Waits until the sync may begin. Later callers share the next one. */
   async function begin(key: Key): Promise<void> {
     try {
       // So that writes later in this turn are part of the same sync.

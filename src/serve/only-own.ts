@@ -21,8 +21,12 @@ export function onlyOwn(gate: Gate, owns: (machine: string) => boolean): Gate {
 }
 
 export function otherMachine(machine: string): NetimageError {
-  return new NetimageError('in-use', `the address of ${machine} was another machine’s until now`, {
-    details: { field: machine },
-    hint: 'The machine gets its files when it asks again.',
-  })
+  return new NetimageError(
+    'in-use',
+    `the address of ${machine} belonged to another machine before`,
+    {
+      details: { field: machine },
+      hint: 'The machine gets its files when it asks again.',
+    },
+  )
 }

@@ -1,4 +1,4 @@
-/** Where connections come in: each waits until the name of its machine is known. */
+/** Holds each new connection until the name of its machine is known. */
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 

@@ -92,7 +92,7 @@ export type FromShard =
   /** The last message: all is closed. */
   | { kind: 'closed' }
 
-/** A `NetimageError` without its class, which does not survive the way to another process. */
+/** A `NetimageError` without its class. The class is lost between processes. */
 export interface PlainError {
   code: ErrorCode
   message: string
