@@ -31,7 +31,7 @@ export function createBlocks(content: Content, blockSize: number, windowSize: nu
     // Read only one window at first: the client may have forged its address.
     const wanted = blockSize * (made === 0 ? windowSize : step)
     if (read.length !== wanted) read = Buffer.allocUnsafe(wanted)
-    end = content([read])
+    end = content(read)
     next = 0
   }
 

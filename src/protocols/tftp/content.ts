@@ -1,33 +1,31 @@
 /** The content of a file as a transfer sends it: unchanged, or as netascii. */
-import { readSync, readvSync } from 'node:fs'
+import { readSync } from 'node:fs'
 
 import { hasChanged, type OpenBootFile } from '../boot-files.ts'
 
 /**
- * Fills the buffers, one after the other, with the next bytes.
+ * Fills the buffer with the next bytes.
  *
- * @returns the number of bytes written; less than the size of the buffers only at the end
+ * @returns the number of bytes written; less than the size of the buffer only at the end
  * @throws if the file cannot be read, or if it has changed since it was opened
  */
-export type Content = (buffers: readonly Buffer[]) => number
+export type Content = (into: Buffer) => number
 
 export function octets(file: OpenBootFile): Content {
   let position = 0
-  return (buffers) => {
-    const start = position
-    const end = Math.min(file.size, start + total(buffers))
-    // One call is nearly always enough. If it stops early, each buffer is filled separately.
-    if (position < end) position += readvSync(file.handle.fd, buffers, position)
-    for (const rest of remainder(buffers, position - start)) {
-      if (position >= end) break
-      position += readFully(file, rest, position)
+  return (into) => {
+    const wanted = Math.min(into.length, file.size - position)
+    let done = 0
+    while (done < wanted) {
+      const read = readSync(file.handle.fd, into, done, wanted - done, position + done)
+      if (read === 0) throw new Error('the file became shorter while it was sent')
+      done += read
     }
-    // The file may have grown.
-    position = Math.min(position, end)
+    position += done
     if (position === file.size && hasChanged(file)) {
       throw new Error('the file changed while it was sent')
     }
-    return position - start
+    return done
   }
 }
 
@@ -49,7 +47,7 @@ export function netascii(file: OpenBootFile): Content {
       return byte
     }
     if (next === filled) {
-      filled = read([chunk])
+      filled = read(chunk)
       next = 0
       if (filled === 0) return undefined
     }
@@ -59,38 +57,12 @@ export function netascii(file: OpenBootFile): Content {
     return byte === lineFeed ? carriageReturn : byte
   }
 
-  return (buffers) => {
-    let written = 0
-    for (const buffer of buffers) {
-      for (let index = 0; index < buffer.length; index++) {
-        const byte = nextByte()
-        if (byte === undefined) return written
-        buffer[index] = byte
-        written++
-      }
+  return (into) => {
+    for (let index = 0; index < into.length; index++) {
+      const byte = nextByte()
+      if (byte === undefined) return index
+      into[index] = byte
     }
-    return written
+    return into.length
   }
-}
-
-function total(buffers: readonly Buffer[]): number {
-  return buffers.reduce((sum, buffer) => sum + buffer.length, 0)
-}
-
-function* remainder(buffers: readonly Buffer[], filled: number): Iterable<Buffer> {
-  let left = filled
-  for (const buffer of buffers) {
-    if (left < buffer.length) yield buffer.subarray(left)
-    left = Math.max(0, left - buffer.length)
-  }
-}
-
-function readFully(file: OpenBootFile, into: Buffer, position: number): number {
-  let done = 0
-  while (done < into.length && position + done < file.size) {
-    const read = readSync(file.handle.fd, into, done, into.length - done, position + done)
-    if (read === 0) throw new Error('the file became shorter while it was sent')
-    done += read
-  }
-  return done
 }

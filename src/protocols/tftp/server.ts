@@ -13,7 +13,7 @@ import type { Hears } from '../on-interface.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
 import { negotiate } from './options.ts'
-import { acknowledgedBlock, decode, encode, errorCode, textIn, type FileRequest } from './packet.ts'
+import { decode, encode, errorCode, textIn, type FileRequest } from './packet.ts'
 import {
   createSessions,
   defaultLimits,
@@ -245,9 +245,7 @@ export function createTftpService(
   function receiveIn(session: Session, bytes: Buffer): void {
     const { transfer } = session
     if (!transfer) return
-    const block = acknowledgedBlock(bytes)
-    if (block === undefined) transfer.receive(decode(bytes), performance.now())
-    else transfer.receiveAck(block, performance.now())
+    transfer.receive(bytes, performance.now())
     follow(session, transfer)
   }
 

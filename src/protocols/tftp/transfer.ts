@@ -11,7 +11,7 @@
 import { messageOf } from '../../errors.ts'
 import type { Blocks } from './blocks.ts'
 import type { Agreement } from './options.ts'
-import { encode, errorCode, type Packet } from './packet.ts'
+import { acknowledgedBlock, decode, encode, errorCode } from './packet.ts'
 
 export interface TransferOptions {
   blocks: Blocks
@@ -33,10 +33,8 @@ export interface Transfer {
   readonly progressed: number
   /** Why the transfer failed, if its state is `failed`. */
   readonly reason: string | undefined
-  /** @param packet undefined if the client sent something that is not a packet of TFTP */
-  receive(packet: Packet | undefined, now: number): void
-  /** The same as `receive` of an ACK. */
-  receiveAck(block: number, now: number): void
+  /** The client has sent these bytes. */
+  receive(bytes: Buffer, now: number): void
   /** To be called when time has passed. */
   tick(now: number): void
   /** The client has sent its request again: it may have missed the first answer. */
@@ -114,7 +112,6 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
   }
 
   function receiveAck(block: number, now: number): void {
-    if (isOver(state)) return
     if (offer && state === 'offered') {
       // The client acknowledges an OACK as block 0. [RFC 2347]
       if (block === 0) progress(0, now)
@@ -126,6 +123,12 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
       mayBeMissed = false
       sendNext(now)
     }
+  }
+
+  function receiveOther(bytes: Buffer): void {
+    const packet = decode(bytes)
+    if (packet?.kind === 'error') receiveError(packet.code, packet.message)
+    else fail('the machine sent an unexpected packet', errorCode.illegalOperation)
   }
 
   function receiveError(code: number, message: string): void {
@@ -147,13 +150,12 @@ export function startTransfer(options: TransferOptions, now: number): Transfer {
     get progressed() {
       return progressed
     },
-    receive(packet, now) {
+    receive(bytes, now) {
       if (isOver(state)) return
-      if (packet?.kind === 'ack') receiveAck(packet.block, now)
-      else if (packet?.kind === 'error') receiveError(packet.code, packet.message)
-      else fail('the machine sent an unexpected packet', errorCode.illegalOperation)
+      const block = acknowledgedBlock(bytes)
+      if (block === undefined) receiveOther(bytes)
+      else receiveAck(block, now)
     },
-    receiveAck,
     tick(now) {
       if (isOver(state) || now < deadline) return
       if (tried < tries[state === 'offered' ? 'offered' : 'sending']) sendNext(now)

@@ -65,7 +65,7 @@ export function simulate(setting: Setting): Outcome {
     carry(() => {
       const before = transfer.acknowledged
       const state = transfer.state
-      transfer.receive(decode(wire), now)
+      transfer.receive(wire, now)
       if (transfer.acknowledged !== before || transfer.state !== state) losses = 0
     })
   }
@@ -93,10 +93,10 @@ export function simulate(setting: Setting): Outcome {
 
   let position = 0
   const blocks = createBlocks(
-    (buffers) => {
-      const start = position
-      for (const buffer of buffers) position += bytes.copy(buffer, 0, position)
-      return position - start
+    (into) => {
+      const count = bytes.copy(into, 0, position)
+      position += count
+      return count
     },
     blockSize,
     windowSize,
