@@ -48,7 +48,10 @@ async function startBoastful() {
 suite('a shard that speaks of the machines of another one', () => {
   test('is not believed, except if it tells of a power cut', async () => {
     await using boastful = await startBoastful()
-    const { shards, told, come, facts } = boastful
+    const { shards, told, come, facts, errors } = boastful
+    const defects = errors.filter(({ message }) => !message.endsWith('has said all'))
+    // Each has sent a message that cannot be understood.
+    assert.equal(defects.length, 2)
     const owners = new Map(machines.map((machine) => [machine, ownerOf(machine, 2)]))
     assert.deepEqual(new Set(owners.values()), new Set([0, 1]))
     const bytes = new Map(shards.boots().map((boot) => [boot.machine, boot.bytes]))

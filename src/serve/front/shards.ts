@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net'
 
 import type { Boot } from '../../boots/follow.ts'
-import { NetimageError } from '../../errors.ts'
+import { asNetimageError, NetimageError } from '../../errors.ts'
 import { type BootTrees, type Requester } from '../../protocols/boot-files.ts'
 import type { BootAnswer, NoBoot } from '../../protocols/dhcp/boot-fields.ts'
 import type { DhcpServerOptions } from '../../protocols/dhcp/server.ts'
@@ -99,7 +99,7 @@ export function startShards(settings: ShardsSettings): Shards {
       onReady({ boots }) {
         for (const boot of boots) if (isOwn(boot.machine)) latest.keep(boot, true)
       },
-      onMessage: (message) => void receive(message),
+      onMessage: (message) => void receive(message).catch(onDefect),
       onEnd(reason) {
         for (const each of Object.values(questions)) each.giveUp()
         onError(restarts(reason, ownBoots().filter(isUnderWay).length))
@@ -107,6 +107,9 @@ export function startShards(settings: ShardsSettings): Shards {
       },
       ...{ onError, onGiveUp, ...(module && { module }) },
     })
+
+    /** A message of a shard with a defect must not end the server. */
+    const onDefect = (error: unknown) => onError(asNetimageError(error))
 
     /** A shard with a defect must not speak of the machines of others. */
     async function receive(message: FromShard): Promise<void> {
