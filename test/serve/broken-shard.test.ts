@@ -2,10 +2,12 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { suite, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { NetimageError } from '../../src/errors.ts'
 import { startShards } from '../../src/serve/front/shards.ts'
 import { ownerOf } from '../../src/serve/shard/owner.ts'
 import type { Told } from '../../src/site/life/life.ts'
+import { assertError } from '../support/errors.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 
 const module = pathToFileURL(join(import.meta.dirname, 'support/boastful-shard-program.ts'))
@@ -74,13 +76,31 @@ suite('a shard that speaks of the machines of another one', () => {
     }
   })
 
+  test('and does not answer keeps no request waiting for ever', async (context) => {
+    await using boastful = await startBoastful()
+    context.mock.timers.enable({ apis: ['setTimeout'] })
+    const machine = machines[0] ?? assert.fail()
+    const requester = { address: '127.0.0.2', protocol: 'tftp', file: 'kernel' } as const
+    const refused = boastful.shards.treesOf(requester, machine).then(
+      () => assert.fail('there are no files'),
+      (error: unknown) => error,
+    )
+    // If the process ends, the next one is asked, so there are two questions.
+    for (let question = 0; question < 2; question++) {
+      context.mock.timers.tick(60_000)
+      await nextTurn()
+    }
+    context.mock.timers.reset()
+    assertError(await refused, 'in-use', { field: machine })
+  })
+
   test('is started again, and the boots of its own machines are told', async () => {
     await using boastful = await startBoastful()
     const { shards, restarts, errors, haveSaidAll } = boastful
     shards.tell(ofShard(0)[0] ?? assert.fail())
     await waitUntil('it has started again', () => haveSaidAll(3))
     assert.deepEqual(restarts, ofShard(0))
-    const hint = errors.find(({ message }) => message.includes('started again'))?.hint
+    const hint = errors.find(({ message }) => message.includes('started again (1 of 2)'))?.hint
     const count = ofShard(0).length
     assert.match(
       hint ?? '',

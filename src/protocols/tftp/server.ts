@@ -65,6 +65,8 @@ export interface TftpServer {
 const tickEvery = 100
 /** How many files may be opening at once: requests may come faster than a disk answers. */
 const maxOpening = 64
+/** How many of them may be for one address, so that a machine does not stop the others. */
+const maxOpeningOfAddress = 16
 /** Large, because all machines of a rack may ask at the same moment. */
 const receiveBytes = 1 << 20
 
@@ -113,6 +115,7 @@ export function createTftpService(
   const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
   let opening = 0
+  const openingOf = new Map<string, number>()
 
   function receive(bytes: Buffer, peer: Peer): void {
     const packet = decode(bytes)
@@ -160,7 +163,8 @@ export function createTftpService(
     }
     const room = sessions.roomFor(peer.host, now)
     // No error packet: it would end the boot of the machine. Without one the machine asks again.
-    if (!room || opening >= maxOpening) return
+    const ofAddress = openingOf.get(peer.host) ?? 0
+    if (!room || opening >= maxOpening || ofAddress >= maxOpeningOfAddress) return
     if (room !== 'free') end(room, 'the transfer was stuck, and another transfer needed its place')
     const session: Session = {
       ...{ peer, address: plainAddress(peer.host) ?? '', request: Buffer.from(request) },
@@ -169,8 +173,9 @@ export function createTftpService(
     sessions.add(session)
     timer ??= setInterval(tick, tickEvery)
     opening++
+    openingOf.set(peer.host, ofAddress + 1)
     openBootFile(treesOf, { address: session.address, protocol: 'tftp' }, asked.file)
-      .finally(() => opening--)
+      .finally(() => isOpened(peer.host))
       .then((found) => {
         if (sessions.get(peer) !== session) {
           if (found.kind === 'file') close(found.handle)
@@ -181,6 +186,13 @@ export function createTftpService(
         drop(session)
         onError(defect(error))
       })
+  }
+
+  function isOpened(host: string): void {
+    opening--
+    const left = (openingOf.get(host) ?? 0) - 1
+    if (left > 0) openingOf.set(host, left)
+    else openingOf.delete(host)
   }
 
   function refuse(session: Session, { kind, reason }: NoBootFile): void {

@@ -6,7 +6,17 @@ export interface LatestBoots {
   /** @param mayForget whether the machine may be invented */
   keep(boot: Boot, mayForget: boolean): void
   all: () => Boot[]
+  /**
+   * The boots that are under way. A machine that only asked, or whose boot gives no sign any more, is not
+   * among them.
+   *
+   * @param now milliseconds since 1970
+   */
+  underWay: (now: number) => Boot[]
 }
+
+/** A boot may give no sign for this long while it goes on. Milliseconds. */
+const longestMs = 10 * 60_000
 
 /** Machines that are not served are remembered apart, so that they displace none that is served. */
 const maxStrangers = 64
@@ -24,6 +34,14 @@ export function createLatestBoots(isServed: (machine: string) => boolean): Lates
         remember(machines, machine, value, undefined, (one) => machines.get(one)?.mayForget ?? true)
       }
     },
+    underWay: (now) =>
+      [...machines.values()]
+        .filter(({ boot, mayForget }) => !mayForget && isUnderWay(boot, now))
+        .map(({ boot }) => boot),
     all: () => [...[...machines.values()].map(({ boot }) => boot), ...strangers.values()],
   }
+}
+
+function isUnderWay({ steps, isFromBefore, lastSign }: Boot, now: number): boolean {
+  return steps.registered === undefined && isFromBefore !== true && now - lastSign <= longestMs
 }

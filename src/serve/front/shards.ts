@@ -70,6 +70,11 @@ interface Shard {
   images: ReturnType<typeof createQuestions<readonly ImageInfo[]>>
 }
 
+/** A machine that gets no answer asks again after some seconds. */
+const treesMs = 2500
+/** The end of a shard is told for so many of its boots. */
+const maxTold = 64
+
 export function startShards(settings: ShardsSettings): Shards {
   const { count, learnt, isAllowed, see, onTold, onError, onCome, onGiveUp, module } = settings
   const latest = createLatestBoots(isAllowed)
@@ -102,8 +107,9 @@ export function startShards(settings: ShardsSettings): Shards {
       onMessage: (message) => void receive(message).catch(onDefect),
       onEnd(reason) {
         for (const each of Object.values(questions)) each.giveUp()
-        onError(restarts(reason, ownBoots().filter(isUnderWay).length))
-        for (const boot of ownBoots().filter(isUnderWay)) tellRestart(boot, reason)
+        const boots = latest.underWay(Date.now()).filter(({ machine }) => isOwn(machine))
+        onError(restarts(`${number + 1} of ${count}`, reason, boots.length))
+        for (const boot of boots.slice(0, maxTold)) tellRestart(boot, reason)
       },
       ...{ onError, onGiveUp, ...(module && { module }) },
     })
@@ -211,7 +217,8 @@ export function startShards(settings: ShardsSettings): Shards {
     },
     async treesOf(requester, name) {
       const { process, opened } = shardOf(name)
-      const ask = () => opened.ask((id) => process.send({ kind: 'trees', id, requester, name }))
+      const ask = () =>
+        opened.ask((id) => process.send({ kind: 'trees', id, requester, name }), treesMs)
       const first = await ask()
       // A refusal would end the boot of the machine, so another process is asked.
       const answer = first === 'ended' ? await ask() : first
@@ -234,12 +241,9 @@ function withoutTransfers(boot: Boot): Boot {
   return sending === undefined ? boot : rest
 }
 
-function isUnderWay({ steps, isFromBefore }: Boot): boolean {
-  return steps.registered === undefined && isFromBefore !== true
-}
-
-function restarts(reason: string, machines: number): NetimageError {
-  const problem = `a process that serves machines has ended, and is started again: ${reason}`
+/** @param which tells several processes that end at once apart */
+function restarts(which: string, reason: string, machines: number): NetimageError {
+  const problem = `a process that serves machines has ended, and is started again (${which}): ${reason}`
   const booting = `${machines} of its machines ${machines === 1 ? 'was' : 'were'} booting: see netimage boots.`
   const hints = [
     'Running machines wait and go on by themselves.',
@@ -249,7 +253,7 @@ function restarts(reason: string, machines: number): NetimageError {
 }
 
 function notNow(name: string): NetimageError {
-  return new NetimageError('in-use', `the process that serves ${name} starts again`, {
+  return new NetimageError('in-use', `the process that serves ${name} is busy or starts again`, {
     details: { field: name },
     hint: 'Start the machine again.',
   })

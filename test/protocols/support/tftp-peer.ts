@@ -16,9 +16,9 @@ export type TftpPeer = AsyncDisposable & {
   assertNothing: () => Promise<void>
 }
 
-export async function openPeer(): Promise<TftpPeer> {
+export async function openPeer(address = '127.0.0.1'): Promise<TftpPeer> {
   const socket = createSocket('udp4')
-  socket.bind(0, '127.0.0.1')
+  socket.bind(0, address)
   await once(socket, 'listening')
   const waiting: Received[] = []
   let wake: (() => void) | undefined

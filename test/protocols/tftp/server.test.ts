@@ -336,6 +336,31 @@ suite('a TFTP server', () => {
     assert.deepEqual((await nextData(peer)).data, Buffer.from('small'))
   })
 
+  test('serves other addresses while many files of one address cannot be opened', async () => {
+    const opened = Promise.withResolvers<void>()
+    let asked = 0
+    await using server = await serveTftp(tree, {
+      async treesOf({ address }) {
+        if (address === '127.0.0.1') {
+          asked++
+          await opened.promise
+        }
+        return { image: tree }
+      },
+    })
+    await using peers = new AsyncDisposableStack()
+    for (let count = 0; count < 64; count++) {
+      const peer = peers.use(await openPeer())
+      peer.send(readRequest('small'), server.port)
+    }
+    await waitUntil('it opens files', () => asked > 0)
+    const other = peers.use(await openPeer('127.0.0.2'))
+    other.send(readRequest('small'), server.port)
+    assert.deepEqual((await nextData(other)).data, Buffer.from('small'))
+    assert.equal(asked, 16)
+    opened.resolve()
+  })
+
   test('tells why it cannot listen', async () => {
     await using server = await serveTftp(tree)
     const details = { field: 'TFTP (UDP)', actual: `127.0.0.1:${server.port}` }

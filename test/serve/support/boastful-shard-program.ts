@@ -10,7 +10,7 @@ const powerCut = 'the power was cut: most machines started again within a minute
 function boast({ number, addresses }: ShardStart): void {
   const machines = [...addresses.values()]
   const boots = machines.map((machine): Boot => ({
-    ...{ machine, started: 0, step: 'kernel', steps: {}, lastSign: 0, bytes: number },
+    ...{ machine, started: 0, step: 'kernel', steps: {}, lastSign: Date.now(), bytes: number },
   }))
   send({ kind: 'ready', boots })
   for (const machine of machines) {
@@ -22,6 +22,10 @@ function boast({ number, addresses }: ShardStart): void {
     send({ kind: 'told', told: { ...cut, kind: 'attempt void' } })
     send({ kind: 'told', told: { ...cut, kind: 'taken back' } })
     send({ kind: 'told', told: { ...cut, kind: 'bad' } })
+  }
+  for (const boot of boots) {
+    const event = { kind: 'root', step: 'init', address: '127.0.0.1' } as const
+    send({ kind: 'seen', boot, event, at: boot.lastSign, mayForget: false })
   }
   // A message that no shard without a defect sends.
   process.send?.({ kind: 'seen' })
