@@ -28,7 +28,7 @@ after(async () => {
   await Promise.all(running.map(({ ended }) => ended))
 })
 
-async function start(state: string, ...flags: string[]) {
+async function startOnly(state: string, ...flags: string[]) {
   const [tftp, http, nfs] = [await freePort(), await freePort(), await freePort()]
   const started = startNetimage([
     ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
@@ -36,14 +36,19 @@ async function start(state: string, ...flags: string[]) {
     ...['--no-port-mapper', '--allow', 'any', '--workers', '2', ...flags],
   ])
   running.push(started)
+  const pid = started.child.pid ?? assert.fail()
+  return { ...started, pid, tftp, http, nfs }
+}
+
+async function start(state: string, ...flags: string[]) {
+  const started = await startOnly(state, ...flags)
   let said = ''
   started.child.stderr?.on('data', (text: string) => (said += text))
   await waitUntil('it listens', () => {
     assert.equal(started.child.exitCode, null, said)
     return /^on 127\.0\.0\.1 /m.test(said)
   })
-  const pid = started.child.pid ?? assert.fail()
-  return { ...started, pid, tftp, http, nfs, said: () => said }
+  return { ...started, said: () => said }
 }
 
 function childrenOf(pid: number): number[] {
@@ -186,6 +191,17 @@ suite('a server with two shards', () => {
     assert.match(boots.stdout, /server restart .*reason=SIGKILL/)
     const others = await netimage(['boots', other, '--state', state])
     assert.doesNotMatch(others.stdout, /restart/)
+  })
+
+  test('that is stopped while its shards start tells of no defect', async () => {
+    const server = await startOnly(workspace.path('stopped'))
+    await waitUntil('the shards start', () => childrenOf(server.pid).length === 2)
+    server.child.kill('SIGINT')
+    // A terminal tells all processes to stop. A shard that has only begun to start ends by that.
+    for (const pid of childrenOf(server.pid)) end(pid)
+    const { stderr, status } = await server.ended
+    assert.doesNotMatch(stderr, /a process that serves machines/)
+    assert.equal(status, 130)
   })
 
   test('ends with its front, also if the front is killed', async () => {

@@ -3,6 +3,7 @@
  * port mapper, and all sockets that listen; it finds the name of a machine that comes, and gives the
  * machine to the shard that owns it.
  */
+import { addAbortListener } from 'node:events'
 import type { Socket } from 'node:net'
 
 import { asNetimageError, NetimageError } from '../../errors.ts'
@@ -68,8 +69,7 @@ export async function startFront(
   const ends: Promise<void>[] = []
   unfinished.defer(async () => void (await Promise.all(ends)))
   unfinished.defer(() => shards.close())
-  await shards.ready
-  signal?.throwIfAborted()
+  await untilReady(shards.ready, signal)
 
   const hears = createOnInterface(place)
   const onDefect = (error: unknown) => onError(asNetimageError(error))
@@ -169,6 +169,24 @@ function notKnown(address: string): NetimageError {
       hint: 'The machine gets its files when it asks again.',
     },
   )
+}
+
+/**
+ * A stop also ends shards that have only begun to start. Then the stop is the reason, and not their end.
+ *
+ * @throws the reason of the signal; `NetimageError` if a shard cannot begin
+ */
+async function untilReady(ready: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  const stopped = Promise.withResolvers<void>()
+  using listening = new DisposableStack()
+  if (signal) listening.use(addAbortListener(signal, () => stopped.resolve()))
+  try {
+    await Promise.race([ready, stopped.promise])
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  }
+  signal?.throwIfAborted()
 }
 
 /** The names that people gave machines: only a full DHCP server tells them. */
