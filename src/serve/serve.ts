@@ -10,7 +10,7 @@ import { createOpenSystems } from './open-systems.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
 import type { ServeRequest } from './request.ts'
 import type { Server } from './server.ts'
-import { handleKey, lockState, openState } from './state.ts'
+import { handleKey, lockState, openState, waitForOldShards } from './state.ts'
 
 export interface Serving {
   interface: ServedInterface
@@ -33,6 +33,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   openState(state)
   const lock = lockState(state)
   unfinished.defer(() => lock.release())
+  await waitForOldShards(state, signal)
   const key = handleKey(state)
   const systems = createOpenSystems({ state, http, onError })
   unfinished.defer(() => systems.close())

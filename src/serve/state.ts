@@ -14,7 +14,7 @@ import { join, resolve } from 'node:path'
 
 import { errnoOf, fileSystemError, NetimageError } from '../errors.ts'
 import { ownDirectory } from '../home.ts'
-import { tryLock, type Lock } from '../lock.ts'
+import { tryLock, waitForLock, type Lock } from '../lock.ts'
 import { makeDirectory } from '../make-directory.ts'
 
 /** @param named by the user; default: `/var/lib/netimage` for root, else below the home */
@@ -32,7 +32,7 @@ const sticky = 0o1000
 const keyFile = 'handle-key'
 /** Names that a server makes there, that users put there for it, or that a disk's root has. */
 const ownNames =
-  /^(?:boot|layers|images|(?:images|server)\.lock|store|published|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
+  /^(?:boot|layers|images|(?:images|server|shards)\.lock|store|published|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
 
 /**
  * Makes the directory if there is none, and keeps all other users out of it. They could read the
@@ -78,14 +78,80 @@ export function lockState(state: string): Lock {
   try {
     lock = tryLock(file, 'exclusive')
   } catch (error) {
-    const hint = 'Make room on that disk, or name another directory with --state.'
-    throw fileSystemError(`could not lock ${file}`, error, { hint })
+    throw lockFailed(file, error)
   }
   if (lock) return lock
   throw new NetimageError('in-use', `another running server uses the state in ${state}`, {
     details: { file: state },
     hint: 'Stop the other server, or name another directory with --state.',
   })
+}
+
+function lockFailed(file: string, error: unknown): Error {
+  const hint = 'Make room on that disk, or name another directory with --state.'
+  return fileSystemError(`could not lock ${file}`, error, { hint })
+}
+
+const shardsFile = 'shards.lock'
+
+/** Shows servers that start later that this process still serves machines, until it ends. */
+export function lockShard(state: string): Lock {
+  const file = join(state, shardsFile)
+  const lock = tryLock(file, 'shared')
+  if (lock) return lock
+  throw new NetimageError('in-use', `another server that starts now holds ${file}`, {
+    details: { file },
+    hint: 'Start the server again.',
+  })
+}
+
+/**
+ * If a server is killed while one of its processes is busy, this process only ends once it is done. Until
+ * then it has layers open and writes to the site, so that a new server waits for its end.
+ *
+ * @param state locked by this server
+ * @throws `NetimageError` `in-use`, `not-allowed`, `file-system`, `disk-full`; the reason of the signal
+ */
+export async function waitForOldShards(
+  state: string,
+  signal: AbortSignal | undefined,
+  waitMs = 10_000,
+): Promise<void> {
+  const file = join(state, shardsFile)
+  try {
+    const lock = await waitForLock(file, 'exclusive', waitMs, signal)
+    if (lock) {
+      lock.release()
+      return
+    }
+  } catch (error) {
+    throw lockFailed(file, error)
+  }
+  const pids = lockersOf(file).join(' ')
+  throw new NetimageError(
+    'in-use',
+    `processes of a server that was killed still use the state in ${state}${pids && `: ${pids}`}`,
+    {
+      details: { file: state },
+      hint: `Wait until they have ended, or end them: ${pids ? `kill -KILL ${pids}` : `fuser -k ${file}`}`,
+    },
+  )
+}
+
+/** Reads proc_locks(5). @returns the processes that have locked the file; on other systems than Linux none */
+function lockersOf(file: string): number[] {
+  try {
+    const { ino } = statSync(file)
+    const locks = readFileSync('/proc/locks', 'latin1').matchAll(
+      /^\d+: POSIX .* (\d+) [\da-f]+:[\da-f]+:(\d+) /gm,
+    )
+    const pids = [...locks]
+      .filter(([, , inode]) => Number(inode) === ino)
+      .map(([, pid]) => Number(pid))
+    return [...new Set(pids)]
+  } catch {
+    return []
+  }
 }
 
 function sharedDirectory(state: string): NetimageError {

@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { after, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { ownerOf } from '../../src/serve/shard/owner.ts'
+import { waitForOldShards } from '../../src/serve/state.ts'
 import { findProgram } from '../e2e/support/packages.ts'
 import { netimage, startNetimage, type Started } from '../support/netimage.ts'
 import { assertGone, end } from '../support/processes.ts'
@@ -210,5 +211,25 @@ suite('a server with two shards', () => {
     assert.equal(shards.length, 2)
     server.child.kill('SIGKILL')
     for (const pid of shards) await assertGone(pid)
+  })
+
+  test('keeps a new server waiting for a process that is busy while its front is killed', async () => {
+    const state = workspace.path('busy')
+    const server = await start(state)
+    const [busy = assert.fail(), idle = assert.fail()] = childrenOf(server.pid)
+    process.kill(busy, 'SIGSTOP')
+    try {
+      server.child.kill('SIGKILL')
+      await assertGone(idle)
+      await assert.rejects(waitForOldShards(state, undefined, 0), {
+        code: 'in-use',
+        message: new RegExp(`still use the state in .*: ${busy}$`),
+      })
+      const waits = waitForOldShards(state, undefined, 15 * 60_000)
+      process.kill(busy, 'SIGCONT')
+      await waits
+    } finally {
+      end(busy)
+    }
   })
 })

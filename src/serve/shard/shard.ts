@@ -23,6 +23,7 @@ import {
   type ToShard,
 } from './messages.ts'
 import { otherMachine } from '../only-own.ts'
+import { lockShard } from '../state.ts'
 import { ownerOf } from './owner.ts'
 import { createQuestions } from './questions.ts'
 
@@ -42,6 +43,8 @@ export async function startShard(
   const { address } = place
   const owns = (machine: string) => ownerOf(machine, start.count) === start.number
   await using unfinished = new AsyncDisposableStack()
+  const lock = lockShard(state)
+  unfinished.defer(() => lock.release())
   const onError = (error: unknown) =>
     send({ kind: 'error', error: toPlain(asNetimageError(error)) })
   const systems = createOpenSystems({ state, http: start.http, onError })
