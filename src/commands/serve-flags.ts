@@ -60,11 +60,11 @@ export function parseWorkers(text: string): number {
 
 /**
  * How many processes serve the machines if nobody says it. One of many processors is left to DHCP and the
- * kernel. On one processor, further processes would only need memory.
+ * kernel. On two processors, two processes bring little except by TFTP, and need more memory
+ * (bench/README.md).
  */
 export function workersFor(processors: number): number {
-  if (processors === 1) return 0
-  return Math.min(processors > 2 ? processors - 1 : processors, 16)
+  return processors > 2 ? Math.min(processors - 1, 16) : 0
 }
 
 const sizeUnits = ['K', 'M', 'G', 'T']
