@@ -94,6 +94,22 @@ suite('a shard that speaks of the machines of another one', () => {
     assertError(await refused, 'in-use', { field: machine })
   })
 
+  test('and tells no images is asked once for all that wait, who learn that nobody knows', async (context) => {
+    await using boastful = await startBoastful()
+    const { shards, errors } = boastful
+    const said = (text: string) => errors.filter(({ message }) => message === text).length
+    context.mock.timers.enable({ apis: ['setTimeout'] })
+    shards.learn({ kind: 'root', step: 'init' }, machines[0] ?? assert.fail())
+    while (said('is asked for its images') < 2) await nextTurn()
+    // Both questions were sent together; the answers to them need no more questions.
+    while (said('all images: undefined') < 2) {
+      context.mock.timers.tick(60_000)
+      await nextTurn()
+    }
+    context.mock.timers.reset()
+    assert.equal(said('is asked for its images'), 2)
+  })
+
   test('is started again, and the boots of its own machines are told', async () => {
     await using boastful = await startBoastful()
     const { shards, restarts, errors, haveSaidAll } = boastful

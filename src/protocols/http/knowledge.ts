@@ -4,7 +4,10 @@ import { hostname } from 'node:os'
 
 import { addressIn } from '../machine-address.ts'
 
-/** The data are plain objects, which are printed as JSON. */
+/**
+ * The data are plain objects, which are printed as JSON. If the data are not known at the moment, the
+ * functions throw a `NetimageError` `in-use`.
+ */
 export interface Knowledge {
   /** By hardware address (lower case with colons); if that is not known, by IP address. */
   machines: () => Promise<ReadonlyMap<string, object>> | ReadonlyMap<string, object>

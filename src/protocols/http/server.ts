@@ -177,7 +177,15 @@ async function answer(
       sendText(response, 403, 'This machine is not served.')
       return
     }
-    const known = await lookUp(knowledge, path)
+    let known: object | undefined
+    try {
+      known = await lookUp(knowledge, path)
+    } catch (error) {
+      if (!(error instanceof NetimageError) || error.code !== 'in-use') throw error
+      response.setHeader('Retry-After', '1')
+      sendText(response, 503, 'The data are not known at the moment. Ask again.')
+      return
+    }
     if (known) sendJson(response, known)
     else sendText(response, 404, 'There is nothing with that name.')
     return

@@ -70,8 +70,8 @@ interface Shard {
   images: ReturnType<typeof createQuestions<readonly ImageInfo[]>>
 }
 
-/** A machine that gets no answer asks again after some seconds. */
-const treesMs = 2500
+/** Those who get no answer ask again after some seconds. */
+const answerMs = 2500
 /** The end of a shard is told for so many of its boots. */
 const maxTold = 64
 
@@ -180,15 +180,25 @@ export function startShards(settings: ShardsSettings): Shards {
     see(boot, event, at)
   }
 
-  async function images(): Promise<ImageInfo[]> {
+  /** @returns undefined if a shard does not answer */
+  async function askImages(): Promise<ImageInfo[] | undefined> {
     const answers = await Promise.all(
-      shards.map(({ process, images }) => images.ask((id) => process.send({ kind: 'images', id }))),
+      shards.map(({ process, images }) =>
+        images.ask((id) => process.send({ kind: 'images', id }), answerMs),
+      ),
     )
     const known = new Map<string, ImageInfo>()
-    for (const image of answers.flatMap((answer) => (answer === 'ended' ? [] : answer))) {
-      known.set(JSON.stringify(image), image)
+    for (const answer of answers) {
+      if (answer === 'ended') return undefined
+      for (const image of answer) known.set(JSON.stringify(image), image)
     }
     return [...known.values()]
+  }
+
+  let asked: Promise<ImageInfo[] | undefined> | undefined
+  /** Shards are asked once for all who wait at the same time. */
+  function images(): Promise<ImageInfo[] | undefined> {
+    return (asked ??= askImages().finally(() => (asked = undefined)))
   }
 
   function shardOf(name: string): Shard {
@@ -218,7 +228,7 @@ export function startShards(settings: ShardsSettings): Shards {
     async treesOf(requester, name) {
       const { process, opened } = shardOf(name)
       const ask = () =>
-        opened.ask((id) => process.send({ kind: 'trees', id, requester, name }), treesMs)
+        opened.ask((id) => process.send({ kind: 'trees', id, requester, name }), answerMs)
       const first = await ask()
       // A refusal would end the boot of the machine, so another process is asked.
       const answer = first === 'ended' ? await ask() : first

@@ -63,7 +63,7 @@ export type ToShard =
   /** The event of the last `learn` is to be recorded and shown. */
   | { kind: 'tell' }
   | { kind: 'all-machines'; id: number; answer: readonly Boot[] }
-  | { kind: 'all-images'; id: number; answer: readonly ImageInfo[] }
+  | { kind: 'all-images'; id: number; answer: readonly ImageInfo[] | undefined }
   | { kind: 'ping'; id: number }
   | { kind: 'close' }
 

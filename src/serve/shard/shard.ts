@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net'
 
-import { asNetimageError } from '../../errors.ts'
+import { asNetimageError, NetimageError } from '../../errors.ts'
 import type { Boot } from '../../boots/follow.ts'
 import { createHttpService } from '../../protocols/http/server.ts'
 import { createNfsService } from '../../protocols/nfs/service.ts'
@@ -95,17 +95,18 @@ export async function startShard(
   unfinished.defer(() => tftp.close())
   const ofAll = {
     machines: createQuestions<readonly Boot[]>(),
-    images: createQuestions<readonly ImageInfo[]>(),
+    images: createQuestions<readonly ImageInfo[] | undefined>(),
   }
   const http = createHttpService({
     ...{ ...common, treesOf },
     knowledge: {
       isFor: isForData(address, common.clientAt),
       async machines() {
-        const boots = await ofAll.machines.ask((id) => send({ kind: 'machines', id }))
+        const boots = await ofAll.machines.ask((id) => send({ kind: 'machines', id }), answerMs)
         return new Map(known(boots).map((boot) => [boot.machine, boot]))
       },
-      images: async () => known(await ofAll.images.ask((id) => send({ kind: 'images', id }))),
+      images: async () =>
+        known(await ofAll.images.ask((id) => send({ kind: 'images', id }), answerMs)),
     },
   })
   unfinished.defer(() => http.close())
@@ -190,9 +191,14 @@ export async function startShard(
   }
 }
 
-function known<T>(answer: readonly T[] | 'ended'): readonly T[] {
-  return answer === 'ended' ? [] : answer
+/** @throws `NetimageError` `in-use` if the front does not know it now */
+function known<T>(answer: readonly T[] | 'ended' | undefined): readonly T[] {
+  if (answer !== 'ended' && answer !== undefined) return answer
+  throw new NetimageError('in-use', 'a process of the server did not answer in time')
 }
+
+/** The front needs up to half of it for the answers of the shards. */
+const answerMs = 5000
 
 /** A machine may do many things in a second, and the front only wants to know that it is there. */
 function atMostOnceASecond(tell: (machine: string) => void): (machine: string) => void {

@@ -16,6 +16,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { suite, test } from 'node:test'
+import { NetimageError } from '../../../src/errors.ts'
 import type { ServeEvent } from '../../../src/protocols/event.ts'
 import { startHttpServer, type HttpServerOptions } from '../../../src/protocols/http/server.ts'
 import { netimageError } from '../../support/errors.ts'
@@ -254,6 +255,18 @@ suite('an HTTP server', () => {
       assert.equal((await exchange(server.url + path)).status, 404)
     }
     assert.equal((await exchange('--data', 'x', `${server.url}/api/images`)).status, 405)
+  })
+
+  test('answers 503 while its knowledge is not known', async () => {
+    const inUse = () => Promise.reject(new NetimageError('in-use', 'a process is busy'))
+    const knowledge = { machines: inUse, images: inUse, isFor: () => true }
+    await using server = await serve({ knowledge })
+    for (const path of ['/api/machines', '/api/images']) {
+      const answer = (await curl('--include', server.url + path)).toString()
+      assert.match(answer, /^HTTP\/1\.1 503 /)
+      assert.match(answer, /^Retry-After: 1\r$/m)
+    }
+    assert.deepEqual(server.errors, [])
   })
 
   test('serves its knowledge only to served machines and this one, and only by its own name', async () => {

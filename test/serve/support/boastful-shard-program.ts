@@ -29,13 +29,24 @@ function boast({ number, addresses }: ShardStart): void {
   }
   // A message that no shard without a defect sends.
   process.send?.({ kind: 'seen' })
-  const message = `shard ${number} has said all`
+  say(`shard ${number} has said all`)
+}
+
+function say(message: string): void {
   send({ kind: 'error', error: { code: 'internal', message, hint: undefined, details: {} } })
+}
+
+function askTwice(): void {
+  send({ kind: 'images', id: 1 })
+  send({ kind: 'images', id: 2 })
 }
 
 process.on('message', (message: ToShard) => {
   if (message.kind === 'start') boast(message.start)
   else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
+  else if (message.kind === 'learn') askTwice()
+  else if (message.kind === 'images') say('is asked for its images')
+  else if (message.kind === 'all-images') say(`all images: ${message.answer?.length}`)
   else if (message.kind === 'tell') process.exit(7)
   else if (message.kind === 'close') process.exit()
 })
