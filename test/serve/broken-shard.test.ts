@@ -107,6 +107,11 @@ suite('a shard that speaks of the machines of another one', () => {
       await nextTurn()
     }
     context.mock.timers.reset()
+    for (const shard of [0, 1]) {
+      const client = { address: '127.0.0.2', name: ofShard(shard)[0] ?? assert.fail() }
+      shards.read(Buffer.alloc(0), { host: client.address, port: 1 }, client)
+    }
+    await waitUntil('both have heard all', () => said('has heard all') === 2)
     assert.equal(said('is asked for its images'), 2)
   })
 

@@ -46,6 +46,7 @@ process.on('message', (message: ToShard) => {
   else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
   else if (message.kind === 'learn') askTwice()
   else if (message.kind === 'images') say('is asked for its images')
+  else if (message.kind === 'read-request') say('has heard all')
   else if (message.kind === 'all-images') say(`all images: ${message.answer?.length}`)
   else if (message.kind === 'tell') process.exit(7)
   else if (message.kind === 'close') process.exit()
