@@ -208,7 +208,8 @@ const ends = {
     last: /BdsDxe: starting Boot|Error loading kernel image/,
     what: 'UEFI starts what it has fetched',
   },
-  fetch: { last: /nixos\/\S*Image/, what: 'the loader fetches the kernel' },
+  // The console may begin another line within a name, but not within the first words of PXELINUX.
+  fetch: { last: /nixos\/\S*Image|Loading nixos/, what: 'the loader fetches the kernel' },
   // iPXE fetches the initrd after the kernel.
   'whole-kernel': { last: /nixos\/\w{32}-initrd/, what: 'the loader has the kernel' },
   // The first that a kernel prints: as a unified kernel image, with much output, or with little.
