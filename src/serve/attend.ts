@@ -6,7 +6,7 @@ import type { Boot, Follower } from '../boots/follow.ts'
 import type { BootRecord } from '../boots/record.ts'
 import type { Report, ServeEvent } from '../protocols/event.ts'
 import { limitCheap } from '../protocols/report-limit.ts'
-import type { Identities } from './identity.ts'
+import { learnGiven, type Identities } from './identity.ts'
 import type { Sign } from '../site/life/attempts.ts'
 
 export interface AttendSettings {
@@ -50,10 +50,7 @@ export function attend(settings: AttendSettings): Attention {
 
   function learn(event: ServeEvent): void {
     const at = Date.now()
-    if (event.kind === 'dhcp' && !event.proxy && event.step === 'acknowledge') {
-      const { mac, address } = event
-      if (mac !== undefined && address !== undefined) identities.learnAddress(mac, address)
-    }
+    learnGiven(identities, event)
     const boot = follower.see(event, at)
     learned.set(event, { boot, at })
     const { machine } = boot

@@ -19,6 +19,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 
 import { remember } from '../remember.ts'
+import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { createHolders } from './holders.ts'
 import type { Neighbours } from './neighbours.ts'
@@ -168,4 +169,14 @@ export function createIdentities(settings: IdentitySettings): Identities {
     isActive: (name) => holders.isActive(name),
     learnAddress: (mac, address) => learn(address, mac),
   }
+}
+
+/** Learns from our own DHCP which address it gave to which machine. */
+export function learnGiven(
+  { learnAddress }: Pick<Identities, 'learnAddress'>,
+  event: ServeEvent,
+): void {
+  if (event.kind !== 'dhcp' || event.proxy || event.step !== 'acknowledge') return
+  const { mac, address } = event
+  if (mac !== undefined && address !== undefined) learnAddress(mac, address)
 }

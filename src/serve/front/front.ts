@@ -19,7 +19,7 @@ import type { Peer } from '../../protocols/tftp/sessions.ts'
 import { remember } from '../../remember.ts'
 import { openSiteDatabase } from '../../site/database.ts'
 import { startDhcp } from '../dhcp.ts'
-import { createIdentities } from '../identity.ts'
+import { createIdentities, learnGiven } from '../identity.ts'
 import { createNeighbours, isNeighbourOf } from '../neighbours.ts'
 import type { ServeRequest } from '../request.ts'
 import type { Server, ServerSettings } from '../server.ts'
@@ -76,9 +76,7 @@ export async function startFront(
   const nameOf = ({ mac, address: ip }: ServeEvent) =>
     mac ?? (ip === undefined ? 'unknown' : (identities.nameAt(ip) ?? ip))
   const learn = (event: ServeEvent) => {
-    const { mac, address: ip } = event
-    const isGiven = event.kind === 'dhcp' && !event.proxy && event.step === 'acknowledge'
-    if (isGiven && mac !== undefined && ip !== undefined) identities.learnAddress(mac, ip)
+    learnGiven(identities, event)
     shards.learn(event, nameOf(event))
   }
   const tell = (event: ServeEvent) => shards.tell(nameOf(event))

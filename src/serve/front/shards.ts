@@ -62,13 +62,17 @@ export interface Shards {
   close(): Promise<void>
 }
 
-interface Shard {
-  process: ShardProcess
-  booted: ReturnType<typeof createQuestions<BootAnswer | NoBoot>>
-  called: ReturnType<typeof createQuestions<Buffer | undefined>>
-  opened: ReturnType<typeof createQuestions<BootTrees | PlainError | undefined>>
-  images: ReturnType<typeof createQuestions<readonly ImageInfo[]>>
+/** The questions to a shard that are not answered yet. */
+function createShardQuestions() {
+  return {
+    booted: createQuestions<BootAnswer | NoBoot>(),
+    called: createQuestions<Buffer | undefined>(),
+    opened: createQuestions<BootTrees | PlainError | undefined>(),
+    images: createQuestions<readonly ImageInfo[]>(),
+  }
 }
+
+type Shard = ReturnType<typeof createShardQuestions> & { process: ShardProcess }
 
 /** Those who get no answer ask again after some seconds. */
 const answerMs = 2500
@@ -86,12 +90,7 @@ export function startShards(settings: ShardsSettings): Shards {
 
   function startShard(number: number): Shard {
     const isOwn = (machine: string) => ownerOf(machine, count) === number
-    const questions = {
-      booted: createQuestions<BootAnswer | NoBoot>(),
-      called: createQuestions<Buffer | undefined>(),
-      opened: createQuestions<BootTrees | PlainError | undefined>(),
-      images: createQuestions<readonly ImageInfo[]>(),
-    }
+    const questions = createShardQuestions()
     const ownBoots = () => latest.all().filter(({ machine }) => isOwn(machine))
     const process = startShardProcess({
       start: () => ({
@@ -136,8 +135,7 @@ export function startShards(settings: ShardsSettings): Shards {
           const { boot, event, at, mayForget } = message
           if (!isOwn(boot.machine)) break
           latest.keep(boot, mayForget)
-          learnt.record.add(boot, event, at, isAllowed(boot.machine))
-          see(boot, event, at)
+          recordAndShow(boot, event, at)
           break
         }
         case 'comes':
@@ -173,10 +171,12 @@ export function startShards(settings: ShardsSettings): Shards {
 
   function tellRestart(boot: Boot, reason: string): void {
     const { machine, address } = boot
-    const at = Date.now()
     const clue = { ...macOf(machine), ...(address !== undefined && { address }) }
-    const event: ServeEvent = { ...clue, kind: 'server', step: 'restart', reason }
-    learnt.record.add(boot, event, at, isAllowed(machine))
+    recordAndShow(boot, { ...clue, kind: 'server', step: 'restart', reason }, Date.now())
+  }
+
+  function recordAndShow(boot: Boot, event: ServeEvent, at: number): void {
+    learnt.record.add(boot, event, at, isAllowed(boot.machine))
     see(boot, event, at)
   }
 
