@@ -31,6 +31,9 @@ mkdirSync(join(tree, 'nixos'), { recursive: true })
 writeFileSync(join(tree, 'nixos', 'kernel with spaces'), kernel)
 writeFileSync(join(tree, 'bootx64.efi'), 'MZ')
 writeFileSync(join(tree, 'empty'), '')
+// More than fits into the buffers of a connection.
+writeFileSync(join(tree, 'large'), '')
+truncateSync(join(tree, 'large'), 200_000_000)
 writeFileSync(join(directory, 'secret'), 'secret')
 
 const kernelPath = '/nixos/kernel%20with%20spaces'
@@ -341,9 +344,6 @@ suite('an HTTP server', () => {
 
   test('closes the file and the connection if the client disconnects in the middle', async () => {
     await using server = await serve()
-    const large = join(tree, 'large')
-    writeFileSync(large, '')
-    truncateSync(large, 200_000_000)
     const before = readdirSync('/proc/self/fd').length
     const socket = await open(server.port)
     socket.write('GET /large HTTP/1.1\r\nHost: x\r\n\r\n')
@@ -358,12 +358,9 @@ suite('an HTTP server', () => {
 
   test('closes the files of all requests that a client has sent, if it disconnects', async () => {
     await using server = await serve()
-    const large = join(tree, 'asked-often')
-    writeFileSync(large, '')
-    truncateSync(large, 200_000_000)
     const before = readdirSync('/proc/self/fd').length
     const socket = await open(server.port)
-    const request = `GET /asked-often HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
+    const request = `GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
     socket.write(request.repeat(3))
     const begun = () => server.events.filter(({ step }) => step === 'begin').length
     await waitUntil('the server works on all of them', () => begun() === 3)
