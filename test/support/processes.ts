@@ -16,8 +16,9 @@ export async function assertGone(pid: number): Promise<void> {
 
 export function isRunning(pid: number): boolean {
   try {
-    // A zombie has ended as well.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+    // A zombie has ended as well, once its other threads have: until then its files are locked.
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+    return !(/^State:\s+Z/m.test(status) && /^Threads:\s+[01]$/m.test(status))
   } catch {
     return false
   }
