@@ -50,6 +50,26 @@ suite('the boot harness', () => {
     )
   })
 
+  test('gets each character of a program that drops what it cannot write, also if it is busy', async (context) => {
+    const directory = mkdtempSync(join(tmpdir(), 'netimage-harness-test-'))
+    context.after(() => rmSync(directory, { recursive: true }))
+    const done = join(directory, 'done')
+    await using network = await openNetwork('harness-dropped')
+    // QEMU writes the console of a machine like this: it never waits, and writes single characters.
+    const script = `use Fcntl; $| = 1; fcntl(STDOUT, F_SETFL, O_NONBLOCK);
+      syswrite(STDOUT, chr(97 + $_ % 26)) for 0 .. 9999; open(my $file, '>', '${done}')`
+    const program = network.start('console', ['perl', '-e', script])
+    const pause = new Int32Array(new SharedArrayBuffer(4))
+    while (!existsSync(done)) Atomics.wait(pause, 0, 0, 10)
+    await program.waitForEnd()
+    const alphabet = 'abcdefghijklmnopqrstuvwxyz'
+    const text = program
+      .lines()
+      .map((line) => line.text)
+      .join('')
+    assert.equal(text, alphabet.repeat(385).slice(0, 10_000))
+  })
+
   test('separates two networks with the same addresses', async () => {
     await using one = await openNetwork('harness-one')
     await using two = await openNetwork('harness-two')

@@ -1,7 +1,19 @@
 // A program that a test has started. Its output is recorded, and it ends with the test process.
 
-import { spawn } from 'node:child_process'
-import { createWriteStream, readFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  closeSync,
+  constants,
+  createWriteStream,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs'
+import { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { findProgram } from './packages.ts'
 import { hangMinutes, startRecording, type Line, type WaitFor } from './recording.ts'
 
@@ -36,9 +48,15 @@ const [ownLines, otherLines] = [40, 12]
 
 export function startProgram(request: ProgramRequest): Program {
   const { name, command, log, others } = request
-  const child = spawn(findProgram('setpriv'), [...dieWithUs, ...command], { stdio: 'pipe' })
-  const { pid } = child
-  if (pid === undefined) throw new Error(`could not start ${name}: ${command.join(' ')}`)
+  const output = openPipe()
+  const child = spawn(findProgram('setpriv'), [...dieWithUs, ...command], {
+    stdio: ['pipe', output.write, 'pipe'],
+  })
+  closeSync(output.write)
+  const { pid, stdin, stderr } = child
+  if (pid === undefined || !stdin || !stderr) {
+    throw new Error(`could not start ${name}: ${command.join(' ')}`)
+  }
 
   const file = createWriteStream(log)
   const recording = startRecording({
@@ -46,19 +64,22 @@ export function startProgram(request: ProgramRequest): Program {
     onLine: ({ seconds, text }) => void file.write(`${seconds.toFixed(2)} ${text}\n`),
     ...(request.hopeless && { hopeless: request.hopeless }),
   })
-  for (const stream of [child.stdout, child.stderr]) {
+  for (const stream of [output.read, stderr]) {
     stream.setEncoding('utf8').on('data', (chunk: string) => recording.add(chunk))
   }
   // The program may have ended before it reads its input.
-  child.stdin.on('error', () => {})
+  stdin.on('error', () => {})
 
   let isRunning = true
+  const outputEnded = once(output.read, 'close')
   const ended = new Promise<number | null>((resolve) => {
     child.on('close', (status) => {
-      isRunning = false
-      recording.end(`ended with status ${status}`)
-      file.end()
-      resolve(status)
+      void outputEnded.then(() => {
+        isRunning = false
+        recording.end(`ended with status ${status}`)
+        file.end()
+        resolve(status)
+      })
     })
   })
 
@@ -91,7 +112,7 @@ export function startProgram(request: ProgramRequest): Program {
     tail: recording.tail,
     waitForEnd,
     isRunning: () => isRunning,
-    type: (text) => void child.stdin.write(text),
+    type: (text) => void stdin.write(text),
     async kill() {
       if (isRunning) {
         recording.end('was ended by the test')
@@ -101,6 +122,23 @@ export function startProgram(request: ProgramRequest): Program {
     },
   }
   return program
+}
+
+/**
+ * A pipe of the kernel. Node's own "pipes" are sockets, and such a socket is full after 278 writes of
+ * one character each. A machine in QEMU writes its console like that, and QEMU drops what it cannot
+ * write: characters were lost whenever this process was busy for the time of one long line.
+ */
+function openPipe(): { read: Socket; write: number } {
+  const directory = mkdtempSync(join(tmpdir(), 'netimage-pipe-'))
+  try {
+    const path = join(directory, 'pipe')
+    execFileSync('mkfifo', [path])
+    const read = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    return { read: new Socket({ fd: read, writable: false }), write: openSync(path, 'w') }
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
 }
 
 // The kernel kills the program if this process ends, even if this process could not clean up.
