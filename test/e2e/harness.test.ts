@@ -11,6 +11,7 @@ import { createInterface } from 'node:readline'
 import { suite, test } from 'node:test'
 import { openNetwork } from './support/network.ts'
 import { findProgram } from './support/packages.ts'
+import { startRecording } from './support/recording.ts'
 import { waitUntil } from '../support/waiting.ts'
 
 suite('the boot harness', () => {
@@ -39,15 +40,24 @@ suite('the boot harness', () => {
     await program.waitFor(/got boot$/)
   })
 
-  test('begins a line at a move of the cursor, unless the cursor is there already', async () => {
-    await using network = await openNetwork('harness-cursor')
-    const script = String.raw`printf 'PX\033[25;2H\033[25;3HELINUX\033[3;20HMenu\033[4;1Hboo\033[4;3Hot\033[4;4H\nTy\033\033[5;3H[5;3Hpe a\033[5;\033[5;6H7H key\nEnd\n'; sleep 60`
-    const program = network.start('firmware', ['sh', '-c', script])
-    await program.waitFor(/^End$/)
-    assert.deepEqual(
-      program.lines().map(({ text }) => text),
-      ['PXELINUX', 'Menu', 'boot', 'Type a key', 'End'],
-    )
+  test('begins a line at a move of the cursor, unless the cursor is there already', () => {
+    const output =
+      'PX\x1b[25;2H\x1b[25;3HELINUX\x1b[3;20HMenu\x1b[4;1Hboo\x1b[4;3Hot\x1b[4;4H\nTy\x1b' +
+      '\x1b[5;3H[5;3Hpe a\x1b[5;\x1b[5;6H7H key\n  \x1b\x1b[6;03H[6;03Hlabel\nEnd\n'
+    // The output comes in parts of any size.
+    const partings = [
+      ...Array.from({ length: output.length }, (_, at) => [output.slice(0, at), output.slice(at)]),
+      [...output],
+    ]
+    for (const parts of partings) {
+      const recording = startRecording({ describe: (what) => what, onLine: () => {} })
+      for (const part of parts) recording.add(part)
+      assert.deepEqual(
+        recording.lines().map(({ text }) => text),
+        ['PXELINUX', 'Menu', 'boot', 'Type a key', '  label', 'End'],
+        JSON.stringify(parts),
+      )
+    }
   })
 
   test('gets each character of a program that drops what it cannot write, also if it is busy', async (context) => {

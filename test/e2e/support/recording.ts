@@ -42,7 +42,10 @@ const parts = new RegExp(
  * stands inside of the interrupted one.
  */
 // eslint-disable-next-line no-control-regex
-const nestedMove = /(\x1b(?:\[[\d;]*)?)(\x1b\[\d*;\d*H)(?=\[?[\d;]*H)/g
+const nestedMove = /(\x1b(?:\[[\d;]*)?)(\x1b\[\d*;\d*H)(?=\[?[\d;]*(?:H|$))/g
+/** The rest of the sequence comes with the next output. */
+// eslint-disable-next-line no-control-regex
+const begunSequence = /\x1b(?:\[[\d;]*)?$/
 
 export type RecordingRequest = {
   /** Makes an error message from its first sentence, with details. */
@@ -143,7 +146,9 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
  */
 function breakAtMoves(text: string): string {
   let [done, move, column] = ['', '', 0]
-  for (const [part, movesTo] of text.replace(nestedMove, '$2$1').matchAll(parts)) {
+  const whole = text.replace(nestedMove, '$2$1')
+  const [begun = ''] = begunSequence.exec(whole) ?? []
+  for (const [part, movesTo] of whole.slice(0, whole.length - begun.length).matchAll(parts)) {
     if (movesTo !== undefined) [move, column] = [part, Number(movesTo)]
     else if (part.startsWith('\x1b')) done += part
     else {
@@ -153,7 +158,7 @@ function breakAtMoves(text: string): string {
     }
   }
   // What follows the move is not known yet.
-  return done + move
+  return done + move + begun
 }
 
 function moveTo(column: number, done: string, next: string): string {
