@@ -47,7 +47,7 @@ suite('the boot harness', () => {
     // The output comes in parts of any size.
     const partings = [
       ...Array.from({ length: output.length }, (_, at) => [output.slice(0, at), output.slice(at)]),
-      [...output],
+      output.split(''),
     ]
     for (const parts of partings) {
       const recording = startRecording({ describe: (what) => what, onLine: () => {} })
