@@ -1,19 +1,20 @@
 /** The TFTP server; clients can only read. [RFC 1350, 2347, 2348, 2349, 7440] */
 import type { FileHandle } from 'node:fs/promises'
-import { isIPv6 } from 'node:net'
 import { performance } from 'node:perf_hooks'
 
 import { messageOf, NetimageError } from '../../errors.ts'
 import { plainAddress } from '../connections.ts'
-import { createDatagramSocket, type Socket } from '../datagram-socket.ts'
+import type { Socket } from '../datagram-socket.ts'
 import { openBootFile, type NoBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
+import { openNativePorts } from './native-ports.ts'
 import { negotiate } from './options.ts'
 import { decode, encode, errorCode, textIn, type FileRequest } from './packet.ts'
+import { openDatagramPort, openSocket, type OpenPort } from './ports.ts'
 import {
   createSessions,
   defaultLimits,
@@ -29,6 +30,8 @@ export interface TftpServiceOptions {
   treesOf: TreesOf
   /** Sends all packets of all transfers from one port, for NAT and firewalls. */
   singlePort?: boolean
+  /** Opens the ports of transfers whose windows are small. Default: by the addon if there is one. */
+  openPort?: OpenPort
   report: Report
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
@@ -67,6 +70,8 @@ const tickEvery = 100
 const maxOpening = 64
 /** How many of them may be for one address, so that a machine does not stop the others. */
 const maxOpeningOfAddress = 16
+/** The send buffer of a port has room for a window of this size. */
+const smallWindowBytes = 1 << 16
 /** Large, because all machines of a rack may ask at the same moment. */
 const receiveBytes = 1 << 20
 
@@ -112,6 +117,7 @@ export function createTftpService(
   send: (to: Peer, packet: Buffer) => void,
 ): TftpService {
   const { address, treesOf, report, onError, limits = defaultLimits } = options
+  const { openPort = defaultPorts() } = options
   const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
   let opening = 0
@@ -218,40 +224,29 @@ export function createTftpService(
     session.handle = handle
     session.blockSize = blockSize
     if (isOctet) session.size = size
-    const start = () => {
-      if (sessions.get(session.peer) !== session) return
-      session.transfer = startTransfer({ blocks, agreement, send: session.send }, performance.now())
-      follow(session, session.transfer)
-    }
-    if (options.singlePort) {
-      session.send = (packet) => send(session.peer, packet)
-      start()
-    } else {
-      openOwnSocket(session, start)
-    }
+    if (options.singlePort) session.send = (packet) => send(session.peer, packet)
+    else openPortOf(session, blockSize * windowSize)
+    if (sessions.get(session.peer) !== session) return
+    session.transfer = startTransfer({ blocks, agreement, send: session.send }, performance.now())
+    follow(session, session.transfer)
   }
 
   /** The server's identifier of a transfer is a port of its own. [RFC 1350 §4] */
-  function openOwnSocket(session: Session, start: () => void): void {
-    const socket = openSocket(address)
-    session.close = () => socket.close()
-    const { host, port } = session.peer
-    session.send = (packet) => socket.send(packet, port, host)
-    socket.on('error', (error) => {
+  function openPortOf(session: Session, windowBytes: number): void {
+    const fail = (error: unknown) => {
       const reason = `could not send to the machine: ${messageOf(error)}`
       if (!session.isBegun) tell(session, 'fail', reason)
       end(session, reason)
-    })
-    socket.on('message', (bytes, from) => {
-      if (from.port === port && from.address === host) {
-        receiveIn(session, bytes)
-      } else if (decode(bytes)?.kind !== 'error') {
-        // Another sender gets an error packet, and the transfer goes on. [RFC 1350 §4]
-        const message = 'this transfer belongs to another machine'
-        socket.send(errorPacket('unknownTransfer', message), from.port, from.address)
-      }
-    })
-    socket.bind({ address, exclusive: true }, start)
+    }
+    const open = windowBytes <= smallWindowBytes ? openPort : openDatagramPort
+    try {
+      const receive = (packet: Buffer) => receiveIn(session, packet)
+      const port = open({ address, peer: session.peer, receive, fail })
+      session.send = port.send
+      session.close = port.close
+    } catch (error) {
+      fail(error)
+    }
   }
 
   function receiveIn(session: Session, bytes: Buffer): void {
@@ -327,21 +322,16 @@ export function createTftpService(
   }
 }
 
+let ports: OpenPort | undefined
+
+/** The addon is loaded once in a process. */
+function defaultPorts(): OpenPort {
+  return (ports ??= openNativePorts() ?? openDatagramPort)
+}
+
 /** A machine that was restarted may ask for the same file from the same port. */
 function isAbandoned({ transfer }: Session, now: number): boolean {
   return transfer?.state === 'sending' && now - transfer.progressed > 1000
-}
-
-/**
- * Addresses are never names, so `lookup` answers at once. Node's own lookup would wait for the
- * event loop with each packet.
- */
-function openSocket(address: string): Socket {
-  const family = isIPv6(address) ? 6 : 4
-  return createDatagramSocket({
-    type: family === 6 ? 'udp6' : 'udp4',
-    lookup: (host, _options, callback) => callback(null, host, family),
-  })
 }
 
 function errorPacket(code: keyof typeof errorCode, message: string): Buffer {

@@ -4,12 +4,16 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
+import { openNativePorts } from '../../../src/protocols/tftp/native-ports.ts'
 import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
+import { openDatagramPort } from '../../../src/protocols/tftp/ports.ts'
+import type { TftpServerOptions } from '../../../src/protocols/tftp/server.ts'
 import { netimageError } from '../../support/errors.ts'
 import { filterThrough } from '../../support/programs.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
+import { buildAddon } from '../support/addon.ts'
 import { ack, openPeer, readRequest, type TftpPeer } from '../support/tftp-peer.ts'
 import { serveTftp, type TestTftpServer } from '../support/tftp-server.ts'
 
@@ -58,258 +62,257 @@ function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length
 }
 
-for (const singlePort of [false, true]) {
-  suite(
-    `a TFTP server ${singlePort ? 'on a single port' : 'with a port for each transfer'}`,
-    () => {
-      test('sends a file, and reports it', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('/kernel'), server.port)
-        assert.ok((await fetch(peer, 1)).equals(kernel))
-        await waitUntil('the end is reported', () => server.events.length === 2)
-        const event = { kind: 'tftp', address: '127.0.0.1', file: '/kernel', size: kernel.length }
-        assert.deepEqual(server.events, [
-          { ...event, step: 'begin', bytes: 512 },
-          { ...event, step: 'end', bytes: kernel.length },
-        ])
-      })
+const ways: Record<string, Pick<TftpServerOptions, 'singlePort' | 'openPort'>> = {
+  'on a single port': { singlePort: true },
+  'with a port for each transfer': { openPort: openDatagramPort },
+  'with a port of the addon for each transfer': {
+    openPort: openNativePorts(buildAddon()) ?? assert.fail(),
+  },
+}
 
-      test('answers from the right port', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('small'), server.port)
-        const { port } = await nextData(peer)
-        assert.equal(port === server.port, singlePort)
-      })
+for (const [name, way] of Object.entries(ways)) {
+  suite(`a TFTP server ${name}`, () => {
+    test('sends a file, and reports it', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('/kernel'), server.port)
+      assert.ok((await fetch(peer, 1)).equals(kernel))
+      await waitUntil('the end is reported', () => server.events.length === 2)
+      const event = { kind: 'tftp', address: '127.0.0.1', file: '/kernel', size: kernel.length }
+      assert.deepEqual(server.events, [
+        { ...event, step: 'begin', bytes: 512 },
+        { ...event, step: 'end', bytes: kernel.length },
+      ])
+    })
 
-      test('starts one transfer for a repeated request', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        for (let count = 0; count < 3; count++) peer.send(readRequest('kernel'), server.port)
-        const { port, block } = await nextData(peer)
-        assert.equal(block, 1)
-        peer.send(readRequest('kernel'), server.port)
-        const again = await nextData(peer)
-        assert.deepEqual([again.block, again.port], [1, port])
-        peer.send(ack(1), port)
-        assert.equal((await nextData(peer)).block, 2)
-        peer.send(readRequest('kernel'), server.port)
-        peer.send(ack(2), port)
-        await fetch(peer, 3)
-        await waitUntil('the transfer ends', () => isOver(server))
-        await server.close()
-        await peer.assertNothing()
-      })
+    test('answers from the right port', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('small'), server.port)
+      const { port } = await nextData(peer)
+      assert.equal(port === server.port, way.singlePort === true)
+    })
 
-      test('ends a transfer without an error packet if another request comes from the same port', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('kernel', { tsize: 0 }), server.port)
-        const offer = await peer.next()
-        assert.equal(offer?.packet.kind, 'oack')
-        peer.send(readRequest('kernel'), server.port)
-        assert.ok((await fetch(peer, 1)).equals(kernel))
-      })
+    test('starts one transfer for a repeated request', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      for (let count = 0; count < 3; count++) peer.send(readRequest('kernel'), server.port)
+      const { port, block } = await nextData(peer)
+      assert.equal(block, 1)
+      peer.send(readRequest('kernel'), server.port)
+      const again = await nextData(peer)
+      assert.deepEqual([again.block, again.port], [1, port])
+      peer.send(ack(1), port)
+      assert.equal((await nextData(peer)).block, 2)
+      peer.send(readRequest('kernel'), server.port)
+      peer.send(ack(2), port)
+      await fetch(peer, 3)
+      await waitUntil('the transfer ends', () => isOver(server))
+      await server.close()
+      await peer.assertNothing()
+    })
 
-      test('reports nothing for a client that only wants to know the size', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('kernel', { tsize: 0 }), server.port)
-        const offer = await peer.next()
-        assert.deepEqual(offer?.packet, {
-          kind: 'oack',
-          options: [{ name: 'tsize', value: String(kernel.length) }],
-        })
-        peer.send({ kind: 'error', code: 8, message: 'Early terminate' }, offer.port)
-        // A second client is served, then the server stops. It would send an error to a client that
-        // it still served.
-        await using second = await openPeer()
-        second.send(readRequest('small'), server.port)
-        assert.equal(String(await fetch(second, 1)), 'small')
-        await waitUntil('the second transfer ends', () => isOver(server))
-        await server.close()
-        await peer.assertNothing()
-        assert.ok(server.events.every((event) => event.kind === 'tftp' && event.file === 'small'))
-      })
+    test('ends a transfer without an error packet if another request comes from the same port', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel', { tsize: 0 }), server.port)
+      const offer = await peer.next()
+      assert.equal(offer?.packet.kind, 'oack')
+      peer.send(readRequest('kernel'), server.port)
+      assert.ok((await fetch(peer, 1)).equals(kernel))
+    })
 
-      test('sends a window at once, and sends again from the lost block', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('kernel', { windowsize: 4 }), server.port)
-        const offer = await peer.next()
-        const port = offer?.port ?? assert.fail()
-        peer.send(ack(0), port)
-        const blocks = async () => {
-          const found: number[] = []
-          for (let count = 0; count < 4; count++) found.push((await nextData(peer)).block)
-          return found
-        }
-        assert.deepEqual(await blocks(), [1, 2, 3, 4])
-        peer.send(ack(2), port)
-        assert.deepEqual(await blocks(), [3, 4, 5, 6])
+    test('reports nothing for a client that only wants to know the size', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel', { tsize: 0 }), server.port)
+      const offer = await peer.next()
+      assert.deepEqual(offer?.packet, {
+        kind: 'oack',
+        options: [{ name: 'tsize', value: String(kernel.length) }],
       })
+      peer.send({ kind: 'error', code: 8, message: 'Early terminate' }, offer.port)
+      // A second client is served, then the server stops. It would send an error to a client that
+      // it still served.
+      await using second = await openPeer()
+      second.send(readRequest('small'), server.port)
+      assert.equal(String(await fetch(second, 1)), 'small')
+      await waitUntil('the second transfer ends', () => isOver(server))
+      await server.close()
+      await peer.assertNothing()
+      assert.ok(server.events.every((event) => event.kind === 'tftp' && event.file === 'small'))
+    })
 
-      test('sends the old file to the end if the file is replaced', async () => {
-        const folder = temporaryDirectory()
-        writeFileSync(join(folder, 'kernel'), kernel)
-        await using server = await serveTftp(folder, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('kernel'), server.port)
-        const { data, port } = await nextData(peer)
-        writeFileSync(join(folder, 'new'), Buffer.alloc(kernel.length, 'other'))
-        renameSync(join(folder, 'new'), join(folder, 'kernel'))
-        peer.send(ack(1), port)
-        assert.ok(Buffer.concat([data, await fetch(peer, 2)]).equals(kernel))
-      })
-
-      test('ends with an error if the file changes while it is sent', async () => {
-        const folder = temporaryDirectory()
-        writeFileSync(join(folder, 'kernel'), kernel)
-        utimesSync(join(folder, 'kernel'), 1000, 1000)
-        await using server = await serveTftp(folder, { singlePort })
-        await using peer = await openPeer()
-        peer.send(readRequest('kernel'), server.port)
-        const { port } = await nextData(peer)
-        writeFileSync(join(folder, 'kernel'), Buffer.alloc(kernel.length, 'other'))
-        peer.send(ack(1), port)
-        for (;;) {
-          const received = await peer.next()
-          if (received?.packet.kind === 'data') {
-            peer.send(ack(received.packet.block), port)
-            continue
-          }
-          assert.equal(received?.packet.kind, 'error')
-          assert.match(received.packet.message, /changed while it was sent/)
-          break
-        }
-        assert.equal(server.events.at(-1)?.kind === 'tftp' && server.events.at(-1)?.step, 'fail')
-      })
-
-      test('sends error 5 to another sender, and goes on with the transfer', async () => {
-        await using server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
-        await using stranger = await openPeer()
-        peer.send(readRequest('kernel'), server.port)
-        const { port } = await nextData(peer)
-        stranger.send(ack(1), port)
-        assert.equal((await nextError(stranger)).code, 5)
-        // An error is never answered with an error: two servers would answer each other forever.
-        stranger.send({ kind: 'error', code: 5, message: '' }, port)
-        peer.send(ack(1), port)
-        assert.equal((await nextData(peer)).block, 2)
-        await stranger.assertNothing()
-      })
-
-      const write: Packet = {
-        kind: 'write',
-        request: { file: 'new', mode: 'octet', options: [] },
+    test('sends a window at once, and sends again from the lost block', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel', { windowsize: 4 }), server.port)
+      const offer = await peer.next()
+      const port = offer?.port ?? assert.fail()
+      peer.send(ack(0), port)
+      const blocks = async () => {
+        const found: number[] = []
+        for (let count = 0; count < 4; count++) found.push((await nextData(peer)).block)
+        return found
       }
-      const mail: Packet = { kind: 'read', request: { file: 'root', mode: 'mail', options: [] } }
-      const noPacket = 'the packet is not TFTP'
-      const noName = 'this name is not valid in a boot tree'
-      const outside = '../../etc/passwd'
-      const refusals: readonly (readonly [string, Packet | Buffer, number, string | undefined])[] =
-        [
-          ['a write', write, 2, 'refuse new: files can only be read here'],
-          ['mail', mail, 4, 'refuse root: the mode mail is not supported'],
-          ['an unknown operation', Buffer.from([0, 9, 0x61, 0]), 4, `refuse a: ${noPacket}`],
-          [
-            'a request without an end',
-            Buffer.from('\0\x01kernel'),
-            4,
-            `refuse kernel: ${noPacket}`,
-          ],
-          [
-            'a request that is too long',
-            encode(readRequest('k'.repeat(600))),
-            4,
-            `refuse ${'k'.repeat(80)}: ${noPacket}`,
-          ],
-          ['a single byte', Buffer.from([0]), 4, `refuse : ${noPacket}`],
-          ['an acknowledgment without a transfer', ack(7), 5, undefined],
-          ['a name that leads out', readRequest(outside), 2, `fail ${outside}: ${noName}`],
-          ['a missing name', readRequest('none'), 1, 'missing none: undefined'],
-          ['a folder', readRequest('/'), 2, `fail /: ${noName}`],
-        ]
-      for (const [what, packet, code, told] of refusals) {
-        test(`refuses ${what} with error ${code}, and reports it`, async () => {
-          await using server = await serveTftp(tree, { singlePort })
-          await using peer = await openPeer()
-          peer.send(packet, server.port)
-          assert.equal((await nextError(peer)).code, code)
-          const [event] = server.events
-          const line = event?.kind === 'tftp' && `${event.step} ${event.file}: ${event.reason}`
-          if (told === undefined) assert.deepEqual(server.events, [])
-          else assert.equal(line, told)
-          assert.ok(await isServed(server.port))
-          assert.deepEqual(server.errors, [])
-        })
-      }
+      assert.deepEqual(await blocks(), [1, 2, 3, 4])
+      peer.send(ack(2), port)
+      assert.deepEqual(await blocks(), [3, 4, 5, 6])
+    })
 
-      test('opens few files during a flood from thousands of ports, and serves other clients', async () => {
-        const limits = { transfers: 64, transfersPerAddress: 48 }
-        await using server = await serveTftp(tree, { singlePort, limits })
-        const peers = await Promise.all(Array.from({ length: 250 }, () => openPeer()))
-        const descriptors = openDescriptors()
-        let most = 0
-        let served = 0
-        const requests = ['kernel', 'none', 'small'].flatMap((file) => [
-          encode(readRequest(file)),
-          encode(readRequest(file, { blksize: 65464, windowsize: 65535 })),
-        ])
-        // 5,250 requests: another request from the same port counts as a new one.
-        for (let round = 0; round < 21; round++) {
-          const request = requests[round % requests.length] ?? assert.fail()
-          for (const peer of peers) peer.send(request, server.port)
-          for (let turn = 0; turn < 20; turn++) await nextTurn()
-          most = Math.max(most, openDescriptors() - descriptors)
-          if (round % 7 === 3 && (await isServed(server.port))) served++
+    test('sends the old file to the end if the file is replaced', async () => {
+      const folder = temporaryDirectory()
+      writeFileSync(join(folder, 'kernel'), kernel)
+      await using server = await serveTftp(folder, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel'), server.port)
+      const { data, port } = await nextData(peer)
+      writeFileSync(join(folder, 'new'), Buffer.alloc(kernel.length, 'other'))
+      renameSync(join(folder, 'new'), join(folder, 'kernel'))
+      peer.send(ack(1), port)
+      assert.ok(Buffer.concat([data, await fetch(peer, 2)]).equals(kernel))
+    })
+
+    test('ends with an error if the file changes while it is sent', async () => {
+      const folder = temporaryDirectory()
+      writeFileSync(join(folder, 'kernel'), kernel)
+      utimesSync(join(folder, 'kernel'), 1000, 1000)
+      await using server = await serveTftp(folder, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel'), server.port)
+      const { port } = await nextData(peer)
+      writeFileSync(join(folder, 'kernel'), Buffer.alloc(kernel.length, 'other'))
+      peer.send(ack(1), port)
+      for (;;) {
+        const received = await peer.next()
+        if (received?.packet.kind === 'data') {
+          peer.send(ack(received.packet.block), port)
+          continue
         }
-        assert.equal(served, 3)
-        // For each transfer a file and maybe a socket; files that are being opened; the pipes of
-        // curl.
-        assert.ok(most <= 2 * limits.transfersPerAddress + 64 + 16, `${most} descriptors`)
-        await server.close()
-        for (const peer of peers) await peer[Symbol.asyncDispose]()
+        assert.equal(received?.packet.kind, 'error')
+        assert.match(received.packet.message, /changed while it was sent/)
+        break
+      }
+      assert.equal(server.events.at(-1)?.kind === 'tftp' && server.events.at(-1)?.step, 'fail')
+    })
+
+    test('sends error 5 to another sender, and goes on with the transfer', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      await using stranger = await openPeer()
+      peer.send(readRequest('kernel'), server.port)
+      const { port } = await nextData(peer)
+      stranger.send(ack(1), port)
+      assert.equal((await nextError(stranger)).code, 5)
+      // An error is never answered with an error: two servers would answer each other forever.
+      stranger.send({ kind: 'error', code: 5, message: '' }, port)
+      peer.send(ack(1), port)
+      assert.equal((await nextData(peer)).block, 2)
+      await stranger.assertNothing()
+    })
+
+    const write: Packet = {
+      kind: 'write',
+      request: { file: 'new', mode: 'octet', options: [] },
+    }
+    const mail: Packet = { kind: 'read', request: { file: 'root', mode: 'mail', options: [] } }
+    const noPacket = 'the packet is not TFTP'
+    const noName = 'this name is not valid in a boot tree'
+    const outside = '../../etc/passwd'
+    const refusals: readonly (readonly [string, Packet | Buffer, number, string | undefined])[] = [
+      ['a write', write, 2, 'refuse new: files can only be read here'],
+      ['mail', mail, 4, 'refuse root: the mode mail is not supported'],
+      ['an unknown operation', Buffer.from([0, 9, 0x61, 0]), 4, `refuse a: ${noPacket}`],
+      ['a request without an end', Buffer.from('\0\x01kernel'), 4, `refuse kernel: ${noPacket}`],
+      [
+        'a request that is too long',
+        encode(readRequest('k'.repeat(600))),
+        4,
+        `refuse ${'k'.repeat(80)}: ${noPacket}`,
+      ],
+      ['a single byte', Buffer.from([0]), 4, `refuse : ${noPacket}`],
+      ['an acknowledgment without a transfer', ack(7), 5, undefined],
+      ['a name that leads out', readRequest(outside), 2, `fail ${outside}: ${noName}`],
+      ['a missing name', readRequest('none'), 1, 'missing none: undefined'],
+      ['a folder', readRequest('/'), 2, `fail /: ${noName}`],
+    ]
+    for (const [what, packet, code, told] of refusals) {
+      test(`refuses ${what} with error ${code}, and reports it`, async () => {
+        await using server = await serveTftp(tree, way)
+        await using peer = await openPeer()
+        peer.send(packet, server.port)
+        assert.equal((await nextError(peer)).code, code)
+        const [event] = server.events
+        const line = event?.kind === 'tftp' && `${event.step} ${event.file}: ${event.reason}`
+        if (told === undefined) assert.deepEqual(server.events, [])
+        else assert.equal(line, told)
+        assert.ok(await isServed(server.port))
         assert.deepEqual(server.errors, [])
       })
+    }
 
-      test('ends a stuck transfer only if there are too many transfers', async () => {
-        const limits = { transfers: 3, transfersPerAddress: 3 }
-        await using server = await serveTftp(tree, { singlePort, limits })
-        await using peers = new AsyncDisposableStack()
-        const started: { peer: TftpPeer; port: number }[] = []
-        for (let count = 0; count < 3; count++) {
-          const peer = peers.use(await openPeer())
-          peer.send(readRequest('kernel'), server.port)
-          const { port } = await nextData(peer)
-          peer.send(ack(1), port)
-          await nextData(peer)
-          started.push({ peer, port })
-        }
-        const late = peers.use(await openPeer())
-        late.send(readRequest('kernel'), server.port)
-        for (const { peer, port } of started) {
-          peer.send(ack(2), port)
-          assert.equal((await nextData(peer)).block, 3)
-        }
-        await late.assertNothing()
-      })
+    test('opens few files during a flood from thousands of ports, and serves other clients', async () => {
+      const limits = { transfers: 64, transfersPerAddress: 48 }
+      await using server = await serveTftp(tree, { ...way, limits })
+      const peers = await Promise.all(Array.from({ length: 250 }, () => openPeer()))
+      const descriptors = openDescriptors()
+      let most = 0
+      let served = 0
+      const requests = ['kernel', 'none', 'small'].flatMap((file) => [
+        encode(readRequest(file)),
+        encode(readRequest(file, { blksize: 65464, windowsize: 65535 })),
+      ])
+      // 5,250 requests: another request from the same port counts as a new one.
+      for (let round = 0; round < 21; round++) {
+        const request = requests[round % requests.length] ?? assert.fail()
+        for (const peer of peers) peer.send(request, server.port)
+        for (let turn = 0; turn < 20; turn++) await nextTurn()
+        most = Math.max(most, openDescriptors() - descriptors)
+        if (round % 7 === 3 && (await isServed(server.port))) served++
+      }
+      assert.equal(served, 3)
+      // For each transfer a file and maybe a socket; files that are being opened; the pipes of
+      // curl.
+      assert.ok(most <= 2 * limits.transfersPerAddress + 64 + 16, `${most} descriptors`)
+      await server.close()
+      for (const peer of peers) await peer[Symbol.asyncDispose]()
+      assert.deepEqual(server.errors, [])
+    })
 
-      test('tells its clients when it is closed', async () => {
-        const server = await serveTftp(tree, { singlePort })
-        await using peer = await openPeer()
+    test('ends a stuck transfer only if there are too many transfers', async () => {
+      const limits = { transfers: 3, transfersPerAddress: 3 }
+      await using server = await serveTftp(tree, { ...way, limits })
+      await using peers = new AsyncDisposableStack()
+      const started: { peer: TftpPeer; port: number }[] = []
+      for (let count = 0; count < 3; count++) {
+        const peer = peers.use(await openPeer())
         peer.send(readRequest('kernel'), server.port)
         const { port } = await nextData(peer)
         peer.send(ack(1), port)
         await nextData(peer)
-        await server.close()
-        assert.match((await nextError(peer)).message, /the server is stopping/)
-        assert.equal(server.events.at(-1)?.kind === 'tftp' && server.events.at(-1)?.step, 'fail')
-      })
-    },
-  )
+        started.push({ peer, port })
+      }
+      const late = peers.use(await openPeer())
+      late.send(readRequest('kernel'), server.port)
+      for (const { peer, port } of started) {
+        peer.send(ack(2), port)
+        assert.equal((await nextData(peer)).block, 3)
+      }
+      await late.assertNothing()
+    })
+
+    test('tells its clients when it is closed', async () => {
+      const server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel'), server.port)
+      const { port } = await nextData(peer)
+      peer.send(ack(1), port)
+      await nextData(peer)
+      await server.close()
+      assert.match((await nextError(peer)).message, /the server is stopping/)
+      assert.equal(server.events.at(-1)?.kind === 'tftp' && server.events.at(-1)?.step, 'fail')
+    })
+  })
 }
 
 suite('a TFTP server', () => {
@@ -379,15 +382,17 @@ suite('a TFTP server', () => {
     assert.equal(again.port, server.port)
   })
 
-  test('serves over IPv6', async () => {
-    await using server = await serveTftp(tree, { address: '::1' })
-    const bytes = await filterThrough('curl', ['--silent', `tftp://[::1]:${server.port}/kernel`])
-    assert.ok(bytes.equals(kernel))
-  })
+  for (const [name, way] of Object.entries(ways)) {
+    test(`serves over IPv6 ${name}`, async () => {
+      await using server = await serveTftp(tree, { address: '::1', ...way })
+      const bytes = await filterThrough('curl', ['--silent', `tftp://[::1]:${server.port}/kernel`])
+      assert.ok(bytes.equals(kernel))
+    })
 
-  test('serves IPv4 on a socket of IPv6', async () => {
-    await using server = await serveTftp(tree, { address: '::' })
-    assert.ok(await isServed(server.port))
-    assert.equal(server.events[0]?.address, '127.0.0.1')
-  })
+    test(`serves IPv4 on a socket of IPv6 ${name}`, async () => {
+      await using server = await serveTftp(tree, { address: '::', ...way })
+      assert.ok(await isServed(server.port))
+      assert.equal(server.events[0]?.address, '127.0.0.1')
+    })
+  }
 })

@@ -1,0 +1,232 @@
+/*
+ * UDP ports for the transfers of TFTP, in few system calls and without an object for each packet.
+ * Everything about TFTP is in src/protocols/tftp; this file only calls the kernel.
+ *
+ * Node-API has a stable interface, so one build serves all versions of Node.
+ * https://nodejs.org/api/n-api.html
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <netdb.h>
+#include <node_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+/*
+ * What native-ports.ts reads: `slots` datagrams one after the other. Each is the descriptor of the
+ * port (4 bytes), the length of the payload (4), the sender as a socket address, and the payload.
+ * A longer payload is cut off.
+ */
+enum { slots = 64, slot_bytes = 2048, sender_at = 8, payload_at = 40 };
+
+typedef struct {
+  napi_env env;
+  napi_ref receive;
+  napi_ref incoming;
+  napi_async_context context;
+  napi_async_cleanup_hook_handle cleanup;
+  uint8_t *datagrams;
+  int epoll;
+  int open;
+  /* Its size may be another one in another version of Node. */
+  uv_poll_t *poll;
+} Ports;
+
+static napi_value fail(napi_env env, const char *what, int number) {
+  char message[200];
+  snprintf(message, sizeof message, "%s: %s", what, strerror(number));
+  napi_throw_error(env, NULL, message);
+  return NULL;
+}
+
+static Ports *ports_of(napi_env env) {
+  void *ports = NULL;
+  napi_get_instance_data(env, &ports);
+  return ports;
+}
+
+static uint32_t receive_waiting(Ports *ports) {
+  struct epoll_event events[slots];
+  int ready = epoll_wait(ports->epoll, events, slots, 0);
+  uint32_t count = 0;
+  for (int index = 0; index < ready; index++) {
+    uint8_t *slot = ports->datagrams + count * slot_bytes;
+    struct sockaddr *sender = (struct sockaddr *)(slot + sender_at);
+    socklen_t size = payload_at - sender_at;
+    uint32_t port = events[index].data.u32;
+    memset(sender, 0, size);
+    ssize_t length = recvfrom(port, slot + payload_at, slot_bytes - payload_at, MSG_DONTWAIT, sender, &size);
+    if (length < 0) continue;
+    uint32_t head[2] = {port, (uint32_t)length};
+    memcpy(slot, head, sizeof head);
+    count++;
+  }
+  return count;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events) {
+  Ports *ports = poll->data;
+  uint32_t count = receive_waiting(ports);
+  if (count == 0) return;
+  napi_env env = ports->env;
+  napi_handle_scope scope;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+  napi_value receive, self, argument, error;
+  napi_get_reference_value(env, ports->receive, &receive);
+  napi_get_reference_value(env, ports->incoming, &self);
+  napi_create_uint32(env, count, &argument);
+  napi_status done = napi_make_callback(env, ports->context, self, receive, 1, &argument, NULL);
+  if (done == napi_pending_exception && napi_get_and_clear_last_exception(env, &error) == napi_ok) {
+    napi_fatal_exception(env, error);
+  }
+  napi_close_handle_scope(env, scope);
+}
+
+static void on_closed(uv_handle_t *handle) {
+  Ports *ports = handle->data;
+  napi_remove_async_cleanup_hook(ports->cleanup);
+  close(ports->epoll);
+  free(ports->poll);
+  free(ports);
+}
+
+/* Without this, a thread whose environment ends would leave a handle in its loop. */
+static void end(napi_async_cleanup_hook_handle cleanup, void *data) {
+  Ports *ports = data;
+  uv_close((uv_handle_t *)ports->poll, on_closed);
+}
+
+/* start(incoming: Buffer, receive: (count: number) => void): called once, before the others. */
+static napi_value start(napi_env env, napi_callback_info info) {
+  size_t count = 2, bytes;
+  napi_value arguments[2], name;
+  uv_loop_t *loop;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  Ports *ports = calloc(1, sizeof *ports);
+  if (ports) ports->poll = calloc(1, uv_handle_size(UV_POLL));
+  if (!ports || !ports->poll) {
+    free(ports);
+    return fail(env, "calloc", ENOMEM);
+  }
+  ports->env = env;
+  ports->poll->data = ports;
+  ports->epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (ports->epoll < 0) {
+    int number = errno;
+    free(ports->poll);
+    free(ports);
+    return fail(env, "epoll_create1", number);
+  }
+  void *datagrams;
+  napi_get_buffer_info(env, arguments[0], &datagrams, &bytes);
+  ports->datagrams = datagrams;
+  napi_create_reference(env, arguments[0], 1, &ports->incoming);
+  napi_create_reference(env, arguments[1], 1, &ports->receive);
+  napi_create_string_utf8(env, "netimage.ports", NAPI_AUTO_LENGTH, &name);
+  napi_async_init(env, NULL, name, &ports->context);
+  napi_get_uv_event_loop(env, &loop);
+  uv_poll_init(loop, ports->poll, ports->epoll);
+  uv_poll_start(ports->poll, UV_READABLE, on_readable);
+  /* Only an open port keeps the program running. */
+  uv_unref((uv_handle_t *)ports->poll);
+  napi_set_instance_data(env, ports, NULL, NULL);
+  napi_add_async_cleanup_hook(env, end, ports, &ports->cleanup);
+  return NULL;
+}
+
+/* Fills `list` with the one address of a numeric host, which may name an interface: fe80::1%eth0. */
+static int parse(napi_env env, napi_value host, const char *port, struct addrinfo **list) {
+  char text[128];
+  size_t length;
+  struct addrinfo numeric = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_DGRAM};
+  napi_get_value_string_utf8(env, host, text, sizeof text, &length);
+  return getaddrinfo(text, port, &numeric, list);
+}
+
+/* socketAddress(host: string, port: string): Buffer, as `send` wants it. */
+static napi_value socket_address(napi_env env, napi_callback_info info) {
+  size_t count = 2, length;
+  char port[16];
+  napi_value arguments[2], result = NULL;
+  struct addrinfo *found;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  napi_get_value_string_utf8(env, arguments[1], port, sizeof port, &length);
+  if (parse(env, arguments[0], port, &found) != 0) return fail(env, "socketAddress", EINVAL);
+  napi_create_buffer_copy(env, found->ai_addrlen, found->ai_addr, NULL, &result);
+  freeaddrinfo(found);
+  return result;
+}
+
+/* open(address: string): number, the descriptor of a port that sends from this address. */
+static napi_value open_port(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value arguments[1], result = NULL;
+  struct addrinfo *found;
+  Ports *ports = ports_of(env);
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (parse(env, arguments[0], "0", &found) != 0) return fail(env, "open", EINVAL);
+  int port = socket(found->ai_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int number = 0;
+  struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)port};
+  if (port < 0 || bind(port, found->ai_addr, found->ai_addrlen) < 0 ||
+      epoll_ctl(ports->epoll, EPOLL_CTL_ADD, port, &event) < 0) {
+    number = errno;
+  }
+  freeaddrinfo(found);
+  if (number != 0) {
+    if (port >= 0) close(port);
+    return fail(env, "could not open a port", number);
+  }
+  if (ports->open++ == 0) uv_ref((uv_handle_t *)ports->poll);
+  napi_create_int32(env, port, &result);
+  return result;
+}
+
+/*
+ * send(port: number, packet: Buffer, to: Buffer): number, 0 or the number of the error. A packet for
+ * which there is no room is lost, as on any network.
+ */
+static napi_value send_packet(napi_env env, napi_callback_info info) {
+  size_t count = 3, length, size;
+  int32_t port;
+  void *packet, *to;
+  napi_value arguments[3], result;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  napi_get_value_int32(env, arguments[0], &port);
+  napi_get_buffer_info(env, arguments[1], &packet, &length);
+  napi_get_buffer_info(env, arguments[2], &to, &size);
+  ssize_t sent = sendto(port, packet, length, MSG_DONTWAIT, to, (socklen_t)size);
+  int number = sent < 0 && errno != EAGAIN && errno != ENOBUFS ? errno : 0;
+  napi_create_int32(env, number, &result);
+  return result;
+}
+
+/* close(port: number) */
+static napi_value close_port(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  int32_t port;
+  napi_value arguments[1];
+  Ports *ports = ports_of(env);
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  napi_get_value_int32(env, arguments[0], &port);
+  close(port);
+  if (--ports->open == 0) uv_unref((uv_handle_t *)ports->poll);
+  return NULL;
+}
+
+NAPI_MODULE_INIT() {
+  const napi_property_descriptor functions[] = {
+      {"start", NULL, start, NULL, NULL, NULL, napi_default, NULL},
+      {"socketAddress", NULL, socket_address, NULL, NULL, NULL, napi_default, NULL},
+      {"open", NULL, open_port, NULL, NULL, NULL, napi_default, NULL},
+      {"send", NULL, send_packet, NULL, NULL, NULL, napi_default, NULL},
+      {"close", NULL, close_port, NULL, NULL, NULL, napi_default, NULL},
+  };
+  napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);
+  return exports;
+}

@@ -1,0 +1,85 @@
+/**
+ * The ports of transfers by the optional addon `native/ports.c`. It needs a third of the processor
+ * time: Node makes several objects for each packet.
+ */
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { getSystemErrorMessage } from 'node:util'
+
+import { belongsToAnother, isRefused, type OpenPort } from './ports.ts'
+
+/** The functions of `native/ports.c`, which describes them. */
+interface Addon {
+  start(incoming: Buffer, receive: (count: number) => void): void
+  socketAddress(host: string, port: string): Buffer
+  open(address: string): number
+  send(port: number, packet: Buffer, to: Buffer): number
+  close(port: number): void
+}
+
+// The same numbers as in ports.c.
+const [slots, slotBytes, senderAt, payloadAt] = [64, 2048, 8, 40]
+
+/** For a package, and for a source tree in which scripts/build-native.sh was called. */
+const built = fileURLToPath(
+  new URL(`../../../native/${process.platform}-${process.arch}.node`, import.meta.url),
+)
+
+/**
+ * @param file the addon
+ * @returns undefined if there is no addon for this computer
+ */
+export function openNativePorts(file = built): OpenPort | undefined {
+  const addon = load(file)
+  if (!addon) return undefined
+  const incoming = Buffer.alloc(slots * slotBytes)
+  const words = new Uint32Array(incoming.buffer, incoming.byteOffset, incoming.length / 4)
+  const receivers = new Map<number, (sender: Buffer, packet: Buffer) => void>()
+
+  addon.start(incoming, (count) => {
+    for (let slot = 0; slot < count; slot++) {
+      const start = slot * slotBytes
+      const [port = 0, length = 0] = [words[start / 4], words[start / 4 + 1]]
+      const packet = incoming.subarray(start + payloadAt, start + payloadAt + length)
+      receivers.get(port)?.(incoming.subarray(start + senderAt, start + payloadAt), packet)
+    }
+  })
+
+  return ({ address, peer, receive, fail }) => {
+    const to = addon.socketAddress(peer.host, String(peer.port))
+    const port = addon.open(address)
+    receivers.set(port, (sender, packet) => {
+      if (to.compare(sender, 0, to.length) === 0) receive(packet)
+      else if (isRefused(packet)) addon.send(port, belongsToAnother, sender.subarray(0, to.length))
+    })
+    let isOpen = true
+    return {
+      send(packet) {
+        const number = addon.send(port, packet, to)
+        // Later, as with Node's sockets: the sender may be in the middle of its window.
+        if (number !== 0)
+          setImmediate(() => isOpen && fail(new Error(getSystemErrorMessage(-number))))
+      },
+      close() {
+        isOpen = false
+        receivers.delete(port)
+        addon.close(port)
+      },
+    }
+  }
+}
+
+function load(file: string): Addon | undefined {
+  try {
+    const loaded: unknown = createRequire(import.meta.url)(file)
+    return isAddon(loaded) ? loaded : undefined
+  } catch {
+    // There is none for this computer, or it does not fit to the C library.
+    return undefined
+  }
+}
+
+function isAddon(loaded: unknown): loaded is Addon {
+  const names = ['start', 'socketAddress', 'open', 'send', 'close']
+  return names.every((name) => typeof Object(loaded)[name] === 'function')
+}
