@@ -301,6 +301,21 @@ for (const [name, way] of Object.entries(ways)) {
       await late.assertNothing()
     })
 
+    test('ends a transfer if its client sends an error, however long', async () => {
+      await using server = await serveTftp(tree, way)
+      await using peer = await openPeer()
+      peer.send(readRequest('kernel'), server.port)
+      const { port } = await nextData(peer)
+      peer.send(ack(1), port)
+      await nextData(peer)
+      peer.send({ kind: 'error', code: 3, message: 'no room '.repeat(1000) }, port)
+      await waitUntil('the end is reported', () => server.events.length === 2)
+      const end = server.events[1]
+      assert.ok(end?.kind === 'tftp' && end.step === 'fail')
+      assert.match(end.reason ?? '', /^the machine ended the transfer: no room no room/)
+      assert.ok(await isServed(server.port))
+    })
+
     test('tells its clients when it is closed', async () => {
       const server = await serveTftp(tree, way)
       await using peer = await openPeer()
