@@ -9,6 +9,7 @@ import { startDnsmasq } from './daemons.ts'
 import type { Host, Network } from './network.ts'
 import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
+import { waitUntil } from '../../support/waiting.ts'
 
 export type OwnDhcpSettings = {
   mode: 'proxy' | 'full'
@@ -71,13 +72,21 @@ export function eventsOf(server: Program, mac: string) {
     .filter((event) => event.mac === mac)
 }
 
-/** Asks with busybox's udhcpc until a server answers. @returns the values for its script */
+/**
+ * Asks with busybox's udhcpc until it has an address. After an offer, udhcpc gives up if three of its
+ * requests are lost, so it is started again.
+ *
+ * @returns the values for its script
+ */
 export async function udhcpc(
   host: Host,
   flags: readonly string[] = [],
 ): Promise<Record<string, string>> {
-  const said = await runUdhcpc(host, 900, flags)
-  assert.ok(!isNone.test(said), said)
+  let said = ''
+  await waitUntil('udhcpc has an address', async () => {
+    said = await runUdhcpc(host, 900, flags)
+    return !isNone.test(said)
+  })
   return Object.fromEntries(
     said.split('\n').flatMap((line) => {
       const at = line.indexOf('=')
