@@ -61,7 +61,13 @@ async function describe(absolute: Buffer, path: string): Promise<TreeFile> {
     return { type: 'symlink', path, target: escapeBytes(target) }
   }
   if (stat.isFile()) {
-    return { type: 'file', path, mode, size: stat.size, sha256: await hashFile(absolute) }
+    return {
+      type: 'file',
+      path,
+      mode,
+      size: stat.size,
+      sha256: await hashFile(absolute, stat.size),
+    }
   }
   throw new NetimageError('file-system', `${absolute.toString()} cannot be part of an image`, {
     details: { file: absolute.toString() },
@@ -69,10 +75,17 @@ async function describe(absolute: Buffer, path: string): Promise<TreeFile> {
   })
 }
 
-/** SHA-256 in base16 */
-export async function hashFile(file: string | Buffer): Promise<string> {
+/** As many bytes are read at once: for a small file less, because Node takes memory for all of them. */
+const [leastBytes, pieceBytes] = [1 << 12, 1 << 20]
+
+/**
+ * @param size of the file, if it is known
+ * @returns SHA-256 in base16
+ */
+export async function hashFile(file: string | Buffer, size = pieceBytes): Promise<string> {
   const hash = createHash('sha256')
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash)
+  const highWaterMark = Math.min(pieceBytes, Math.max(leastBytes, size))
+  await pipeline(createReadStream(file, { highWaterMark }), hash)
   return hash.digest('hex')
 }
 
