@@ -8,10 +8,10 @@ function start(count: number) {
   const sent: number[] = []
   const sockets: Socket[] = []
   const handOver = createHandOver((_, socket) => void sent.push(sockets.indexOf(socket)))
-  const come = () => {
+  const come = (name = `machine-${sockets.length}`) => {
     const socket = new Socket()
     sockets.push(socket)
-    const client = { address: '127.0.0.2', name: '127.0.0.2' }
+    const client = { address: '127.0.0.2', name }
     handOver.give({ kind: 'connection', protocol: 'nfs', client }, socket)
     return socket
   }
@@ -76,6 +76,22 @@ suite('connections for a process', () => {
     await once(sockets[7] ?? assert.fail(), 'close')
     assert.equal(come().destroyed, false)
     assert.equal(come().destroyed, true)
+  })
+
+  test('of one machine do not take the places of others, and those that are gone count no more', async () => {
+    const { handOver, come, sockets, closed, sent } = start(0)
+    for (let count = 0; count < 33; count++) come('scanner')
+    assert.deepEqual(closed(), [32])
+    assert.equal(come('machine').destroyed, false)
+    sockets[3]?.destroy()
+    await once(sockets[3] ?? assert.fail(), 'close')
+    assert.equal(come('scanner').destroyed, false)
+    assert.equal(come('scanner').destroyed, true)
+    handOver.begin()
+    handOver.taken()
+    assert.deepEqual(sent, [0, 1])
+    await once(sockets[0] ?? assert.fail(), 'close')
+    assert.equal(come('scanner').destroyed, false)
   })
 
   test('are given up if a ping that was sent later is answered first', () => {

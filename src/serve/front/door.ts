@@ -6,6 +6,7 @@ import { plainAddress } from '../../protocols/connections.ts'
 import type { Hears } from '../../protocols/on-interface.ts'
 import type { Identities } from '../identity.ts'
 import type { NamedClient } from '../shard/messages.ts'
+import { createPlaces } from '../shard/places.ts'
 
 export interface DoorSettings {
   identities: Pick<Identities, 'nameSoon'>
@@ -17,7 +18,7 @@ export interface DoorSettings {
 /** The kernel learns the hardware address of a machine with its first packet. */
 const [tries, pauseMs] = [20, 250]
 /** The most connections that wait at once. */
-const [maxWaiting, maxWaitingOfAddress] = [512, 32]
+const limits = { most: 512, mostOfMachine: 32 }
 
 export interface Door {
   /** Takes a connection from which nothing is read yet. */
@@ -30,8 +31,8 @@ export interface Door {
 }
 
 export function createDoor({ identities, hears, enter }: DoorSettings): Door {
-  /** How many connections of each address wait. */
-  const waiting = new Map<string, number>()
+  /** By address, because names are not known yet. */
+  const places = createPlaces(limits)
   const sockets = new Set<Socket>()
   let isClosed = false
 
@@ -45,18 +46,14 @@ export function createDoor({ identities, hears, enter }: DoorSettings): Door {
   }
 
   async function come(address: string, socket: Socket): Promise<void> {
-    const ofAddress = waiting.get(address) ?? 0
-    if (isClosed || sockets.size >= maxWaiting || ofAddress >= maxWaitingOfAddress) {
+    if (isClosed || !places.take(address)) {
       socket.destroy()
       return
     }
-    waiting.set(address, ofAddress + 1)
     sockets.add(socket)
     const name = await nameOf(address, socket)
     sockets.delete(socket)
-    const left = (waiting.get(address) ?? 0) - 1
-    if (left > 0) waiting.set(address, left)
-    else waiting.delete(address)
+    places.free(address)
     if (name === undefined || socket.destroyed) socket.destroy()
     else enter({ address, name }, socket)
   }

@@ -8,11 +8,15 @@
 import type { Socket } from 'node:net'
 
 import type { ToShard } from '../shard/messages.ts'
+import { createPlaces } from '../shard/places.ts'
 
 export type ConnectionMessage = ToShard & { kind: 'connection' }
 
 export interface HandOver {
-  /** Gives a connection away, or keeps it until the process takes it. If too many wait, closes it. */
+  /**
+   * Gives a connection away, or keeps it until the process takes it. If too many wait, of its machine or in
+   * all, closes it.
+   */
   give(message: ConnectionMessage, socket: Socket): void
   /** To be called if a process can take connections. */
   begin(): void
@@ -33,13 +37,14 @@ interface Connection {
   socket: Socket
 }
 
-const maxWaiting = 1024
+const limits = { most: 1024, mostOfMachine: 32 }
 
 /** @param send sends to the process; the socket must stay open here */
 export function createHandOver(
   send: (message: ConnectionMessage, socket: Socket) => void,
 ): HandOver {
   const waiting: Connection[] = []
+  const places = createPlaces(limits)
   /** The connection that is under way. */
   let passing: Connection | undefined
   /** The connection that was under way when the last ping was sent. */
@@ -61,12 +66,14 @@ export function createHandOver(
 
   return {
     give(message, socket) {
-      if (isClosed || waiting.length >= maxWaiting) {
+      const { name } = message.client
+      if (isClosed || !places.take(name)) {
         socket.destroy()
         return
       }
       waiting.push({ message, socket })
       socket.once('close', () => {
+        places.free(name)
         const place = waiting.findIndex((each) => each.socket === socket)
         if (place !== -1) waiting.splice(place, 1)
       })
