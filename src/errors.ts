@@ -63,6 +63,10 @@ const statusByCode = {
 
 export type ErrorCode = keyof typeof statusByCode
 
+export function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(statusByCode, code)
+}
+
 /**
  * The facts of an error as data, so that no script has to parse the message. `--json` prints them.
  * Each part is set only if the error is about such a thing.

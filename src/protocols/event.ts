@@ -70,4 +70,8 @@ export interface ServerEvent {
 /** A person can remove this reason: the allow list does not have the machine. */
 export const notServed = 'the machine is not among the machines that are served'
 
-export type Report = (event: ServeEvent) => void
+/**
+ * @param isTold false: the server only learns from the event, because such events come in a flood.
+ *   Default: the event is also to be recorded and shown
+ */
+export type Report = (event: ServeEvent, isTold?: boolean) => void

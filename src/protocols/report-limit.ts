@@ -1,21 +1,17 @@
-/** Limits reports, so that floods of invented machines do not hide the reports of real machines. */
-import type { Report, ServeEvent } from './event.ts'
+/** Limits what is told, so that floods of invented machines do not hide the events of real machines. */
+import type { ServeEvent } from './event.ts'
 
 /** More than a rack of machines needs that boot at the same time. */
 const [perSecond, atOnce] = [100, 500]
 
+/** @returns whether this event may be told, which counts it */
+export type Limit = (event: ServeEvent) => boolean
+
 /** @param knows whether a machine is known; known machines have a limit of their own */
-export function limitReports(
-  report: Report,
-  knows: (mac: string) => boolean,
-  now: () => number,
-): Report {
+export function limitInvented(knows: (mac: string) => boolean, now: () => number): Limit {
   const known = allowance(now)
   const unknown = allowance(now)
-  return (event) => {
-    const allow = event.mac !== undefined && knows(event.mac) ? known : unknown
-    if (allow()) report(event)
-  }
+  return ({ mac }) => (mac !== undefined && knows(mac) ? known() : unknown())
 }
 
 /**
@@ -23,13 +19,12 @@ export function limitReports(
  * They have separate limits: loaders that try many names cause many missing files, which must not
  * hide mounts.
  */
-export function limitCheap(report: Report, now: () => number): Report {
+export function limitCheap(now: () => number): Limit {
   const mounts = allowance(now)
   const refusals = allowance(now)
   return (event) => {
-    if (event.kind === 'nfs' && event.step !== 'refuse') {
-      if (mounts()) report(event)
-    } else if (!isRefusal(event) || refusals()) report(event)
+    if (event.kind === 'nfs' && event.step !== 'refuse') return mounts()
+    return !isRefusal(event) || refusals()
   }
 }
 

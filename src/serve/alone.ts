@@ -24,7 +24,7 @@ export async function startAlone(
   let dhcp: DhcpServer | undefined
   const onCome = (machine: string) => dhcp?.sees(machine)
   const wiring = wire({ ...request, place, systems, images, learnt, onCome }, unfinished)
-  const { identities, follower, attention, treesOf, site } = wiring
+  const { identities, follower, treesOf, site } = wiring
   const signal = settings.signal && { signal: settings.signal }
   const common = { ...wiring.common, address, ...signal }
   const nfs = await startNfsServer({
@@ -57,7 +57,7 @@ export async function startAlone(
       hostNameOf: (mac) => site.nameOf(mac),
       isAllowed: identities.isAllowed,
       bootFor: createBootFor({ gate, defaults, identities, address, onError: common.onError }),
-      common: { ...common, learn: attention.learn, report: attention.tell },
+      common,
     },
     unfinished,
   )

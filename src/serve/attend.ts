@@ -22,20 +22,13 @@ export interface AttendSettings {
   see: (boot: Boot, event: ServeEvent, at: number) => void
 }
 
-export interface Attention {
-  /** Learns from an event. To be called for each event, before events are dropped. */
-  learn: Report
-  /** Records and shows an event that `learn` has seen. Drops events if there are too many. */
-  tell: Report
-}
-
-export function attend(settings: AttendSettings): Attention {
+export function attend(settings: AttendSettings): Report {
   const { follower, identities, onSign, onBoot, onCome, record, see } = settings
   /** The boots for which `onBoot` was called. */
   const seen = new WeakSet<Boot>()
   /** The boots whose last step and trouble were told. */
   const told = new WeakMap<Boot, Pick<Boot, 'step' | 'trouble'>>()
-  const learned = new WeakMap<ServeEvent, { boot: Boot; at: number }>()
+  const mayTell = limitCheap(Date.now)
 
   function tellSigns(boot: Boot, at: number): void {
     const { machine, step, trouble, steps } = boot
@@ -48,29 +41,27 @@ export function attend(settings: AttendSettings): Attention {
     }
   }
 
-  function learn(event: ServeEvent): void {
-    const at = Date.now()
+  function learn(event: ServeEvent, at: number): Boot {
     learnGiven(identities, event)
     const boot = follower.see(event, at)
-    learned.set(event, { boot, at })
     const { machine } = boot
-    if (!identities.isAllowed(machine)) return
+    if (!identities.isAllowed(machine)) return boot
     if (!seen.has(boot)) {
       seen.add(boot)
       onBoot(machine)
     }
     if (hasCome(event)) onCome(boot, event)
     tellSigns(boot, at)
+    return boot
   }
 
-  const tell = limitCheap((event) => {
-    const { boot, at } = learned.get(event) ?? {}
-    if (!boot || at === undefined) return
+  return (event, isTold = true) => {
+    const at = Date.now()
+    const boot = learn(event, at)
+    if (!isTold || !mayTell(event)) return
     record.add(boot, event, at, identities.isAllowed(boot.machine))
     see(boot, event, at)
-  }, Date.now)
-
-  return { learn, tell }
+  }
 }
 
 /** Whether this takes more than one packet with a forged address. */

@@ -15,7 +15,7 @@ export interface DhcpSurroundings {
   isAllowed: (mac: string) => boolean
   bootFor: DhcpServerOptions['bootFor']
   hostNameOf: (mac: string) => string | undefined
-  common: Pick<DhcpServerOptions, 'address' | 'learn' | 'report' | 'onError' | 'signal'>
+  common: Pick<DhcpServerOptions, 'address' | 'report' | 'onError' | 'signal'>
 }
 
 /** To be called last: a machine that DHCP answers must find all other servers running. */

@@ -2,13 +2,13 @@
 import type { Follower } from '../boots/follow.ts'
 import type { ClientAt } from '../protocols/connections.ts'
 import type { TreesOf } from '../protocols/boot-files.ts'
-import type { Report, ServeEvent } from '../protocols/event.ts'
+import type { Report } from '../protocols/event.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
 import type { NfsServiceOptions } from '../protocols/nfs/service.ts'
 import { createOnInterface, type Hears } from '../protocols/on-interface.ts'
 import type { Sign } from '../site/life/attempts.ts'
 import { openSite, type Site } from '../site/site.ts'
-import { attend, type Attention } from './attend.ts'
+import { attend } from './attend.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
 import type { Gate } from './gate.ts'
 import { createFindGone } from './gone-systems.ts'
@@ -50,7 +50,6 @@ export interface Wiring {
   defaults: Defaults
   gate: Gate
   follower: Pick<Follower, 'boots'>
-  attention: Attention
   /** For all protocols. */
   common: Common
   treesOf: TreesOf
@@ -113,7 +112,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     // Others are not remembered: their hardware addresses may be invented.
     if (gate.hasAttempt(machine)) site.sign(machine, sign, at)
   }
-  const attention = attend({
+  const report = attend({
     ...{ follower, identities, onSign, record: learnt.record, see: request.see },
     onBoot: (machine) => roots.boots(machine),
     onCome(boot, event) {
@@ -121,7 +120,6 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
       gate.comes(boot, event)
     },
   })
-  const report = both(attention)
   const roots: RootWatch = watchRoots({ machines, onSign, report })
   const publishing = startPublishing({ state, site, systems, machines, owns, ephemeral, onError })
   unfinished.defer(() => publishing.close())
@@ -135,7 +133,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   const hears = createOnInterface(place)
   const common = { onError, report, hears, clientAt: clientsOf(identities) }
   return {
-    ...{ site, identities, defaults, gate, follower, attention, common },
+    ...{ site, identities, defaults, gate, follower, common },
     treesOf: machines.treesOf,
     nfs: {
       ...common,
@@ -161,11 +159,4 @@ export function clientsOf({ nameAt, isAllowed }: Pick<Identities, 'nameAt' | 'is
 /** Whether the client with an IP address may read the data below `/api/`. */
 export function isForData(own: string, clientAt: ClientAt) {
   return (ip: string): boolean => ip === own || ip.startsWith('127.') || clientAt(ip).isServed
-}
-
-function both({ learn, tell }: Attention) {
-  return (event: ServeEvent) => {
-    learn(event)
-    tell(event)
-  }
 }

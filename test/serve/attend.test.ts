@@ -13,7 +13,7 @@ function open(isAllowed: (name: string) => boolean) {
   const given = new Map<string, string>()
   const [booted, came, signs]: [string[], string[], string[]] = [[], [], []]
   const [told, kept]: [ServeEvent[], [string, boolean | undefined][]] = [[], []]
-  const attention = attend({
+  const report = attend({
     follower: followBoots({
       partOf: () => 'loader',
       nameOf: (address) => address,
@@ -27,53 +27,52 @@ function open(isAllowed: (name: string) => boolean) {
     record: { add: ({ machine }, _event, _at, isServed) => void kept.push([machine, isServed]) },
     see: (_boot, event) => told.push(event),
   })
-  return { ...attention, given, booted, came, signs, told, kept }
+  return { report, given, booted, came, signs, told, kept }
 }
 
 suite('events', () => {
   test('are all learned from, even if they are too many to be shown', () => {
-    const { learn, tell, given, booted, told } = open(() => true)
+    const { report, given, booted, told } = open(() => true)
     const count = 3000
     for (let number = 0; number < count; number++) {
       const [mac, address] = [`${macOf(number)}-${number}`, addressOf(number)]
       const dhcp = { kind: 'dhcp', proxy: false, mac, address } as const
-      learn({ ...dhcp, step: 'discover', architecture: 0 })
-      learn({ ...dhcp, step: 'acknowledge' })
+      report({ ...dhcp, step: 'discover', architecture: 0 }, false)
+      report({ ...dhcp, step: 'acknowledge' }, false)
       // Loaders and machines without firmware do this.
       const mount: ServeEvent = { kind: 'nfs', step: 'mount', path: '/srv', mac }
-      learn(mount)
-      tell(mount)
+      report(mount)
     }
     assert.equal(given.size, count)
     assert.equal(booted.length, count)
     assert.ok(told.length < count, `${told.length} told`)
+    assert.ok(told.every(({ kind }) => kind === 'nfs'))
   })
 
   test('are signs of a machine once for each step and each trouble', () => {
-    const { learn, signs } = open(() => true)
+    const { report, signs } = open(() => true)
     const file = { kind: 'http', file: '/x', bytes: 0, mac: 'a' } as const
-    learn({ kind: 'dhcp', proxy: false, step: 'discover', architecture: 0, mac: 'a' })
+    report({ kind: 'dhcp', proxy: false, step: 'discover', architecture: 0, mac: 'a' })
     for (const step of ['begin', 'end', 'begin', 'missing', 'missing'] as const) {
-      learn({ ...file, step })
+      report({ ...file, step })
     }
     assert.deepEqual(signs, ['a dhcp', 'a loader', 'a trouble'])
   })
 
   test('of one packet, whose sender may be forged, do not show that a machine is real', () => {
-    const { learn, came } = open(() => true)
+    const { report, came } = open(() => true)
     const mount = { kind: 'nfs', step: 'mount', path: '/srv' } as const
-    learn({ ...mount, mac: 'a', transport: 'udp' })
-    learn({ kind: 'dhcp', proxy: false, step: 'request', mac: 'b' })
-    learn({ ...mount, mac: 'c' })
+    report({ ...mount, mac: 'a', transport: 'udp' })
+    report({ kind: 'dhcp', proxy: false, step: 'request', mac: 'b' })
+    report({ ...mount, mac: 'c' })
     assert.deepEqual(came, ['c'])
   })
 
   test('of strangers do not begin a boot, and are recorded apart', () => {
-    const { learn, tell, booted, kept } = open((name) => name === 'a')
+    const { report, booted, kept } = open((name) => name === 'a')
     for (const mac of ['a', 'b']) {
       const event: ServeEvent = { kind: 'tftp', step: 'begin', file: '/x', bytes: 0, mac }
-      learn(event)
-      tell(event)
+      report(event)
     }
     assert.deepEqual(booted, ['a'])
     assert.deepEqual(kept, [

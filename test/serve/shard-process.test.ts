@@ -15,7 +15,6 @@ const module = pathToFileURL(join(import.meta.dirname, 'support/odd-shard-progra
 
 function startOdd(now = () => performance.now(), startOf = (_count: number) => start) {
   const ends: string[] = []
-  const answers: number[] = []
   const over = Promise.withResolvers<Error>()
   let [readies, starts] = [0, 0]
   const shard = startShardProcess({
@@ -23,9 +22,18 @@ function startOdd(now = () => performance.now(), startOf = (_count: number) => s
     ...{ start: () => startOf(++starts), onError: assert.ifError, onGiveUp: over.resolve },
     onReady: () => void readies++,
     onEnd: (reason) => void ends.push(reason),
-    onMessage: (message) => 'id' in message && answers.push(message.id),
+    onMessage: ({ kind }) => assert.fail(kind),
   })
-  return { shard, ends, answers, over: over.promise, readies: () => readies, starts: () => starts }
+  return {
+    ...{ shard, ends, over: over.promise, readies: () => readies, starts: () => starts },
+    order: (reason: string) =>
+      shard.send({
+        kind: 'event',
+        event: { kind: 'server', step: 'restart', reason },
+        isTold: true,
+      }),
+    answer: () => waitFor('it answers', shard.ask('a machine', { about: 'images' })),
+  }
 }
 
 const start: ShardStart = {
@@ -34,11 +42,6 @@ const start: ShardStart = {
   ...{ http: '', defaults: [], handleKey: Buffer.alloc(32), boots: [] },
   ...{ addresses: new Map(), processors: new Map() },
 }
-
-const learn = {
-  kind: 'learn',
-  event: { kind: 'root', step: 'init', address: '127.0.0.1' },
-} as const
 
 /** Makes connections, of which the server has read nothing. */
 async function createPairs() {
@@ -59,14 +62,12 @@ async function createPairs() {
 
 suite('the process of a shard', () => {
   test('is started again if it ends, and then gets what was sent meanwhile', async () => {
-    const { shard, ends, answers, readies } = startOdd()
+    const { shard, ends, answer, order, readies } = startOdd()
     await shard.ready
-    shard.send({ kind: 'tell' })
+    order('end')
     await waitUntil('it has ended', () => ends.length === 1)
-    shard.send({ kind: 'images', id: 5 })
-    await waitUntil('it answers', () => answers.length === 1)
+    assert.deepEqual(await answer(), [])
     assert.deepEqual(ends, ['its status is 7'])
-    assert.deepEqual(answers, [5])
     assert.equal(readies(), 2)
     const { pid } = shard
     await shard.close()
@@ -99,28 +100,69 @@ suite('the process of a shard', () => {
   })
 
   test('is replaced if it spins for ever', async () => {
-    const { shard, ends, answers } = startOdd()
+    const { shard, ends, answer, order } = startOdd()
     await shard.ready
     const { pid } = shard
-    shard.send(learn)
+    order('spin')
     await waitUntil('it is replaced', () => ends.length === 1)
     await assertGone(pid ?? assert.fail())
     assert.match(ends[0] ?? '', /processor time without an answer/)
-    shard.send({ kind: 'images', id: 6 })
-    await waitUntil('another one answers', () => answers.includes(6))
+    assert.deepEqual(await answer(), [])
+    await shard.close()
+  })
+
+  test('is replaced if it says what no shard says', async () => {
+    let time = 0
+    const { shard, ends, answer, order } = startOdd(() => time)
+    await shard.ready
+    for (const said of ['{"kind":"ready"}', '{"kind":"failed"}', '{"kind":"ready","boots":[]}']) {
+      const before = ends.length
+      order(said)
+      // So the next one starts without a pause.
+      time += 10_000
+      await waitUntil('it is replaced', () => ends.length > before)
+      assert.match(ends.at(-1) ?? '', /a message that no such process sends/)
+      assert.deepEqual(await answer(), [])
+    }
+    await shard.close()
+  })
+
+  test('is replaced if it gives an answer that has nothing to do with the question', async () => {
+    const { shard, ends, answer } = startOdd()
+    await shard.ready
+    const requester = { address: '127.0.0.2', protocol: 'tftp', file: 'kernel' } as const
+    const asked = shard.ask('a machine', { about: 'trees', requester, name: 'a machine' })
+    assert.equal(await waitFor('there is no answer', asked), 'ended')
+    assert.equal(ends.length, 1)
+    assert.match(ends[0] ?? '', /a message that no such process sends/)
+    assert.deepEqual(await answer(), [])
+    await shard.close()
+  })
+
+  test('is asked no more for a machine that waits for very many answers, but for others', async () => {
+    const { shard, answer } = startOdd()
+    await shard.ready
+    const asks = Array.from({ length: 65 }, () => shard.ask('greedy', { about: 'images' }))
+    const other = answer()
+    const answers = await waitFor('all are answered', Promise.all(asks))
+    assert.deepEqual(
+      answers.map((each) => each === 'ended'),
+      asks.map((_, index) => index === 64),
+    )
+    assert.deepEqual(await other, [])
+    assert.deepEqual(await shard.ask('greedy', { about: 'images' }), [])
     await shard.close()
   })
 
   test('is replaced if it spins for ever while it starts', async () => {
-    const { shard, ends, answers } = startOdd(undefined, (count) =>
+    const { shard, ends, answer, order } = startOdd(undefined, (count) =>
       count === 2 ? { ...start, state: 'spins' } : start,
     )
     await shard.ready
-    shard.send({ kind: 'tell' })
+    order('end')
     await waitUntil('another one is replaced', () => ends.length === 2)
     assert.match(ends[1] ?? '', /processor time without an answer/)
-    shard.send({ kind: 'images', id: 6 })
-    await waitUntil('the third one answers', () => answers.includes(6))
+    assert.deepEqual(await answer(), [])
     await shard.close()
   })
 })
@@ -137,7 +179,7 @@ suite('a process that ends again and again', () => {
       ...started,
       async ends(): Promise<void> {
         const before = started.ends.length
-        started.shard.send({ kind: 'tell' })
+        started.order('end')
         await waitUntil('it has ended', () => started.ends.length > before)
       },
       /** Lets the pause pass, before whose end no process may start. */
@@ -167,7 +209,7 @@ suite('a process that ends again and again', () => {
     await ending.ends()
     const error = await waitFor('it is given up', ending.over)
     assert.match(error.message, /ended again and again: its status is 7/)
-    assert.equal(ending.shard.send({ kind: 'tell' }), false)
+    assert.equal(ending.order('end'), false)
   })
 
   test('is started at once if it has served for 10 s before', async () => {

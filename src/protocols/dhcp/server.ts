@@ -1,8 +1,8 @@
 /** The DHCP server of one interface: a proxyDHCP server, or a full server. */
 import { messageOf, NetimageError } from '../../errors.ts'
-import { notServed, type DhcpEvent, type Report } from '../event.ts'
+import { notServed, type DhcpEvent, type MachineClue, type Report } from '../event.ts'
 import { ownAddresses } from '../interfaces.ts'
-import { limitReports } from '../report-limit.ts'
+import { limitInvented } from '../report-limit.ts'
 import { assertAlone, checkAddresses, type AddressSettings } from './address-settings.ts'
 import type { Answer } from './answer.ts'
 import type { BootAnswer, NoBoot } from './boot-fields.ts'
@@ -39,8 +39,6 @@ export type DhcpServerOptions = {
    * @param asks what the machine asks for, as it is reported once it is answered
    */
   bootFor: (machine: Machine, asks: DhcpRequestEvent) => Promise<BootAnswer | NoBoot>
-  /** Called with every event, before `report`; `report` is limited if events come in a flood. */
-  learn?: Report
   report: Report
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
@@ -98,11 +96,8 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
     const defect = () => new NetimageError('internal', `DHCP: ${messageOf(error)}`, cause)
     options.onError(isKnown ? error : defect())
   }
-  const tell = limitReports(options.report, knows, Date.now)
-  const report: Report = (event) => {
-    options.learn?.(event)
-    tell(event)
-  }
+  const mayTell = limitInvented(knows, Date.now)
+  const report = (event: DhcpEvent & MachineClue) => options.report(event, mayTell(event))
   const complete = followExchanges(address)
   const isProxy = options.mode === 'proxy'
 

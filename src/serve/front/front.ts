@@ -9,7 +9,7 @@ import type { Socket } from 'node:net'
 import { asNetimageError, NetimageError } from '../../errors.ts'
 import { plainAddress } from '../../protocols/connections.ts'
 import type { DhcpServer } from '../../protocols/dhcp/server.ts'
-import type { ServeEvent } from '../../protocols/event.ts'
+import type { Report, ServeEvent } from '../../protocols/event.ts'
 import { startPortMapper } from '../../protocols/nfs/server.ts'
 import { createOnInterface } from '../../protocols/on-interface.ts'
 import { listenUdp } from '../../protocols/rpc/udp-server.ts'
@@ -75,14 +75,9 @@ export async function startFront(
   const onDefect = (error: unknown) => onError(asNetimageError(error))
   const nameOf = ({ mac, address: ip }: ServeEvent) =>
     mac ?? (ip === undefined ? 'unknown' : (identities.nameAt(ip) ?? ip))
-  const learn = (event: ServeEvent) => {
+  const report: Report = (event, isTold = true) => {
     learnGiven(identities, event)
-    shards.learn(event, nameOf(event))
-  }
-  const tell = (event: ServeEvent) => shards.tell(nameOf(event))
-  const report = (event: ServeEvent) => {
-    learn(event)
-    tell(event)
+    shards.report(event, nameOf(event), isTold)
   }
 
   async function listen(protocol: 'nfs' | 'http', name: string, port: number): Promise<number> {
@@ -112,7 +107,7 @@ export async function startFront(
     const answer = name !== undefined && (await shards.call(bytes, { address: ip, name }))
     if (answer) reply(answer)
   }
-  const common = { address, onError, hears, ...(signal && { signal }) }
+  const common = { address, onError, hears, report, ...(signal && { signal }) }
   const mapper =
     ports.portMapper === undefined
       ? undefined
@@ -128,7 +123,7 @@ export async function startFront(
     if (name !== undefined) shards.read(bytes, from, { address: ip, name })
   }
   const tftp = await startTftpServer({
-    ...{ ...common, report, port: ports.tftp, singlePort: request.singlePort ?? false },
+    ...{ ...common, port: ports.tftp, singlePort: request.singlePort ?? false },
     async treesOf(requester) {
       const name = await identities.nameSoon(requester.address)
       if (name === undefined) throw notKnown(requester.address)
@@ -147,7 +142,7 @@ export async function startFront(
       hostNameOf: hostNames(request, unfinished),
       isAllowed: identities.isAllowed,
       bootFor: shards.bootFor,
-      common: { ...common, learn, report: tell },
+      common,
     },
     unfinished,
   )

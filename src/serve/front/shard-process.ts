@@ -5,9 +5,17 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 
-import { NetimageError } from '../../errors.ts'
+import { messageOf, NetimageError } from '../../errors.ts'
 import { ownModule } from '../../own-module.ts'
-import { fromPlain, type FromShard, type ShardStart, type ToShard } from '../shard/messages.ts'
+import {
+  checked,
+  fromPlain,
+  parseFromShard,
+  shardAnswers,
+  type FromShard,
+} from '../shard/from-shard.ts'
+import type { ShardAnswer, ShardQuestion, ShardStart, ToShard } from '../shard/messages.ts'
+import { createQuestions } from '../shard/questions.ts'
 import { createHandOver, type ConnectionMessage } from './hand-over.ts'
 import { processorTimeOf, watchForHang, type HangSettings, type HangWatch } from './hang.ts'
 
@@ -46,6 +54,17 @@ export interface ShardProcess {
    * @returns false if too many wait: the message is dropped
    */
   send(message: ToShard): boolean
+  /**
+   * Asks the process, or the next one if it starts again.
+   *
+   * @param machine that waits for the answer
+   * @returns `ended` if the process has ended before it answered, or is late
+   */
+  ask<K extends ShardQuestion['about']>(
+    machine: string,
+    question: ShardQuestion & { about: K },
+    withinMs?: number,
+  ): Promise<ShardAnswer<K> | 'ended'>
   /** Resolves if the process has closed all and has ended. */
   close(): Promise<void>
 }
@@ -77,6 +96,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   let waiting: ToShard[] = []
   /** Messages that were sent, and that the system has not taken yet. */
   const sent = new Set<ToShard>()
+  const questions = createQuestions()
   const handOver = createHandOver(
     (message, socket) => void child.send(message, socket, { keepOpen: true }, () => {}),
   )
@@ -103,46 +123,54 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     child = started
     let hasEnded = false
     const end = (reason: string) => {
-      if (!hasEnded) ended(hangs ?? reason)
+      if (!hasEnded) ended(killed ?? reason)
       hasEnded = true
     }
-    let hangs: string | undefined
+    /** Why this server has killed the process. */
+    let killed: string | undefined
+    const kill = (reason: string) => {
+      killed ??= reason
+      started.kill('SIGKILL')
+    }
     started.on('error', (error) => end(error.message))
     started.on('exit', (status, signal) => end(signal ?? `its status is ${status}`))
-    started.on('message', (message: FromShard) => {
-      if (!hasEnded) receive(message, started)
+    started.on('message', (message: unknown) => {
+      if (hasEnded || killed !== undefined) return
+      try {
+        receive(parseFromShard(message))
+      } catch (error) {
+        kill(`it has sent a message that no such process sends: ${messageOf(error)}`)
+      }
     })
     tell({ kind: 'start', start: settings.start() })
     // A process that starts is not asked: it answers with `ready`.
-    hang = watch(started, {
+    hang = watch({
       ping() {},
       mostProcessorMs: mostStartProcessorMs,
       mostLooks: mostStartLooks,
     })
 
     function watch(
-      { pid }: ChildProcess,
       limits: Pick<HangSettings, 'ping' | 'mostProcessorMs' | 'mostLooks'>,
     ): HangWatch {
+      const { pid } = started
       return watchForHang({
         ...limits,
         processorMs: () => (pid === undefined ? undefined : processorTimeOf(pid)),
-        onHang(reason) {
-          hangs = reason
-          started.kill('SIGKILL')
-        },
+        onHang: kill,
       })
     }
 
-    function receive(message: FromShard, from: ChildProcess): void {
+    function receive(message: FromShard): void {
       switch (message.kind) {
         case 'ready':
+          if (readyAt !== undefined) throw new Error('it is ready twice')
           onReady(message)
           hasBeenReady = true
           if (state === 'starting') state = 'ready'
           readyAt = now()
           hang?.[Symbol.dispose]()
-          hang = watch(from, {
+          hang = watch({
             ping(id) {
               handOver.pinged()
               tell({ kind: 'ping', id })
@@ -160,13 +188,16 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
         case 'taken':
           handOver.taken()
           break
+        case 'answer':
+          questions.answered(message)
+          break
         case 'failed':
           failure = fromPlain(message.error)
           if (hasBeenReady) onError(failure)
-          from.kill('SIGKILL')
+          started.kill('SIGKILL')
           break
         case 'closed':
-          from.kill('SIGKILL')
+          started.kill('SIGKILL')
           break
         default:
           onMessage(message)
@@ -188,6 +219,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
 
   function ended(reason: string): void {
     hang?.[Symbol.dispose]()
+    questions.giveUp()
     if (state === 'closing' || state === 'over') {
       state = 'over'
       closed.resolve()
@@ -219,6 +251,15 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     sent.clear()
   }
 
+  function send(message: ToShard): boolean {
+    if (state === 'closing' || state === 'over' || waiting.length + sent.size >= maxWaiting) {
+      return false
+    }
+    if (state === 'ready') post(message)
+    else waiting.push(message)
+    return true
+  }
+
   begin()
   return {
     get pid() {
@@ -226,14 +267,13 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     },
     ready: ready.promise,
     connect: (message, socket) => handOver.give(message, socket),
-    send(message) {
-      if (state === 'closing' || state === 'over' || waiting.length + sent.size >= maxWaiting) {
-        return false
-      }
-      if (state === 'ready') post(message)
-      else waiting.push(message)
-      return true
-    },
+    send,
+    ask: (machine, question, withinMs) =>
+      questions.ask({
+        ...{ machine, withinMs },
+        send: (id) => send({ kind: 'question', id, question }),
+        parse: (answer) => checked(shardAnswers[question.about], answer),
+      }),
     async close() {
       if (state === 'over') return
       const isReady = state === 'ready'

@@ -3,8 +3,7 @@ import type { Socket } from 'node:net'
 
 import type { Boot } from '../../boots/follow.ts'
 import { asNetimageError, NetimageError } from '../../errors.ts'
-import { type BootTrees, type Requester } from '../../protocols/boot-files.ts'
-import type { BootAnswer, NoBoot } from '../../protocols/dhcp/boot-fields.ts'
+import type { BootTrees, Requester } from '../../protocols/boot-files.ts'
 import type { DhcpServerOptions } from '../../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
@@ -15,16 +14,9 @@ import type { Learnt } from '../learnt.ts'
 import { macOf } from '../machine-name.ts'
 import type { ImageInfo } from '../open-systems.ts'
 import type { ServeRequest } from '../request.ts'
-import {
-  fromPlain,
-  type FromShard,
-  type NamedClient,
-  type PlainError,
-  type ShardStart,
-  type ToShard,
-} from '../shard/messages.ts'
+import { fromPlain, type FromShard } from '../shard/from-shard.ts'
+import type { NamedClient, ShardStart } from '../shard/messages.ts'
 import { ownerOf } from '../shard/owner.ts'
-import { createQuestions } from '../shard/questions.ts'
 import { createLatestBoots } from './latest-boots.ts'
 import { startShardProcess, type ShardProcess, type ShardProcessSettings } from './shard-process.ts'
 
@@ -53,27 +45,15 @@ export interface Shards {
   bootFor: DhcpServerOptions['bootFor']
   /** @throws `NetimageError` if the files of the machine cannot be served now */
   treesOf(requester: Requester, name: string): Promise<BootTrees | undefined>
-  /** Sends each event of a machine to its shard, also those that are not shown. */
-  learn(event: ServeEvent, name: string): void
-  /** The event that the shard of the machine was told last is to be recorded and shown. */
-  tell(name: string): void
+  /** Gives each event of a machine to its shard. See `Report`. */
+  report(event: ServeEvent, name: string, isTold: boolean): void
   /** The last boot of each machine. */
   boots: () => Boot[]
   close(): Promise<void>
 }
 
-/** The questions to a shard that are not answered yet. */
-function createShardQuestions() {
-  return {
-    booted: createQuestions<BootAnswer | NoBoot>(),
-    called: createQuestions<Buffer | undefined>(),
-    opened: createQuestions<BootTrees | PlainError | undefined>(),
-    images: createQuestions<readonly ImageInfo[]>(),
-  }
-}
-
-type Shard = ReturnType<typeof createShardQuestions> & { process: ShardProcess }
-
+/** All machines wait for the answer together. */
+const everyone = 'all machines'
 /** Those who get no answer ask again after some seconds. */
 const answerMs = 2500
 /** The end of a shard is told for so many of its boots. */
@@ -86,13 +66,12 @@ export function startShards(settings: ShardsSettings): Shards {
     if (isAllowed(boot.machine)) latest.keep({ ...boot, isFromBefore: true }, true)
   }
   const processors = new Map(learnt.processors)
-  const shards: Shard[] = Array.from({ length: count }, (_, number) => startShard(number))
+  const shards = Array.from({ length: count }, (_, number) => startShard(number))
 
-  function startShard(number: number): Shard {
+  function startShard(number: number): ShardProcess {
     const isOwn = (machine: string) => ownerOf(machine, count) === number
-    const questions = createShardQuestions()
     const ownBoots = () => latest.all().filter(({ machine }) => isOwn(machine))
-    const process = startShardProcess({
+    const shard = startShardProcess({
       start: () => ({
         ...{ ...settings.start, number, count },
         processors: new Map([...processors].filter(([machine]) => isOwn(machine))),
@@ -105,7 +84,6 @@ export function startShards(settings: ShardsSettings): Shards {
       },
       onMessage: (message) => void receive(message).catch(onDefect),
       onEnd(reason) {
-        for (const each of Object.values(questions)) each.giveUp()
         const boots = latest.underWay(Date.now()).filter(({ machine }) => isOwn(machine))
         onError(restarts(`${number + 1} of ${count}`, reason, boots.length))
         for (const boot of boots.slice(0, maxTold)) tellRestart(boot, reason)
@@ -119,18 +97,6 @@ export function startShards(settings: ShardsSettings): Shards {
     /** A shard with a defect must not speak of the machines of others. */
     async function receive(message: FromShard): Promise<void> {
       switch (message.kind) {
-        case 'called':
-          questions.called.answered(message)
-          break
-        case 'booted':
-          questions.booted.answered(message)
-          break
-        case 'opened':
-          questions.opened.answered(message)
-          break
-        case 'own-images':
-          questions.images.answered(message)
-          break
         case 'seen': {
           const { boot, event, at, mayForget } = message
           if (!isOwn(boot.machine)) break
@@ -155,18 +121,17 @@ export function startShards(settings: ShardsSettings): Shards {
         case 'error':
           onError(fromPlain(message.error))
           break
-        case 'machines':
-          process.send({ kind: 'all-machines', id: message.id, answer: latest.all() })
+        case 'question': {
+          const answer = message.about === 'machines' ? latest.all() : await images()
+          shard.send({ kind: 'answer', id: message.id, answer })
           break
-        case 'images':
-          process.send({ kind: 'all-images', id: message.id, answer: await images() })
-          break
+        }
         default:
           break
       }
     }
 
-    return { process, ...questions }
+    return shard
   }
 
   function tellRestart(boot: Boot, reason: string): void {
@@ -183,9 +148,7 @@ export function startShards(settings: ShardsSettings): Shards {
   /** @returns undefined if a shard does not answer */
   async function askImages(): Promise<ImageInfo[] | undefined> {
     const answers = await Promise.all(
-      shards.map(({ process, images }) =>
-        images.ask((id) => process.send({ kind: 'images', id }), answerMs),
-      ),
+      shards.map((shard) => shard.ask(everyone, { about: 'images' }, answerMs)),
     )
     const known = new Map<string, ImageInfo>()
     for (const answer of answers) {
@@ -201,34 +164,32 @@ export function startShards(settings: ShardsSettings): Shards {
     return (asked ??= askImages().finally(() => (asked = undefined)))
   }
 
-  function shardOf(name: string): Shard {
+  function shardOf(name: string): ShardProcess {
     const shard = shards[ownerOf(name, count)]
     if (!shard) throw new RangeError(`there is no shard for ${name}`)
     return shard
   }
 
-  const send = (name: string, message: ToShard) => void shardOf(name).process.send(message)
-
   return {
-    ready: Promise.all(shards.map(({ process }) => process.ready)).then(() => {}),
+    ready: Promise.all(shards.map(({ ready }) => ready)).then(() => {}),
     connect: (protocol, client, socket) =>
-      shardOf(client.name).process.connect({ kind: 'connection', protocol, client }, socket),
-    read: (bytes, from, client) => send(client.name, { kind: 'read-request', bytes, from, client }),
+      shardOf(client.name).connect({ kind: 'connection', protocol, client }, socket),
+    read(bytes, from, client) {
+      shardOf(client.name).send({ kind: 'read-request', bytes, from, client })
+    },
     async call(bytes, client) {
-      const { process, called } = shardOf(client.name)
-      const answer = await called.ask((id) => process.send({ kind: 'call', id, bytes, client }))
+      const { name } = client
+      const answer = await shardOf(name).ask(name, { about: 'call', bytes, client })
       return answer === 'ended' ? undefined : answer
     },
     async bootFor(machine, asks) {
-      const { process, booted } = shardOf(machine.mac)
-      const answer = await booted.ask((id) => process.send({ kind: 'boot', id, machine, asks }))
+      const { mac } = machine
+      const answer = await shardOf(mac).ask(mac, { about: 'boot', machine, asks })
       // There is no answer then, and the machine asks again.
       return answer === 'ended' ? await new Promise<never>(() => {}) : answer
     },
     async treesOf(requester, name) {
-      const { process, opened } = shardOf(name)
-      const ask = () =>
-        opened.ask((id) => process.send({ kind: 'trees', id, requester, name }), answerMs)
+      const ask = () => shardOf(name).ask(name, { about: 'trees', requester, name }, answerMs)
       const first = await ask()
       // A refusal would end the boot of the machine, so another process is asked.
       const answer = first === 'ended' ? await ask() : first
@@ -236,11 +197,12 @@ export function startShards(settings: ShardsSettings): Shards {
       if (answer && 'code' in answer) throw fromPlain(answer)
       return answer
     },
-    learn: (event, name) => send(name, { kind: 'learn', event }),
-    tell: (name) => send(name, { kind: 'tell' }),
+    report(event, name, isTold) {
+      shardOf(name).send({ kind: 'event', event, isTold })
+    },
     boots: latest.all,
     async close() {
-      await Promise.all(shards.map(({ process }) => process.close()))
+      await Promise.all(shards.map((shard) => shard.close()))
     },
   }
 }

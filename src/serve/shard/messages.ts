@@ -1,20 +1,20 @@
 /**
- * The messages between the front, which has all sockets that listen, and a shard, which serves some of
- * the machines. Sockets go to a shard together with a message.
+ * The messages of the front, which has all sockets that listen, to a shard, which serves some of the
+ * machines. Sockets go to a shard together with a message. from-shard.ts has the messages of a shard.
  */
+import type * as v from 'valibot'
+
 import type { Boot } from '../../boots/follow.ts'
-import { NetimageError, type ErrorCode, type ErrorDetails } from '../../errors.ts'
-import type { BootTrees, Requester } from '../../protocols/boot-files.ts'
-import type { BootAnswer, NoBoot } from '../../protocols/dhcp/boot-fields.ts'
+import type { Requester } from '../../protocols/boot-files.ts'
 import type { Machine } from '../../protocols/dhcp/machine.ts'
 import type { DhcpRequestEvent } from '../../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
 import type { ServedInterface } from '../../protocols/interfaces.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
-import type { Candidate, Told } from '../../site/life/life.ts'
+import type { Candidate } from '../../site/life/life.ts'
 import type { Processor } from '../defaults.ts'
-import type { ImageInfo } from '../open-systems.ts'
 import type { ServeRequest } from '../request.ts'
+import type { shardAnswers } from './from-shard.ts'
 
 /** What a shard must know to begin. */
 export interface ShardStart extends Pick<ServeRequest, 'state' | 'allowed' | 'layerSize'> {
@@ -46,64 +46,36 @@ export interface NamedClient {
   name: string
 }
 
+/** What the front asks a shard. */
+interface Asked {
+  /** A call of MOUNT in a datagram. */
+  call: { bytes: Buffer; client: NamedClient }
+  /** A machine asks DHCP what to boot. */
+  boot: { machine: Machine; asks: DhcpRequestEvent }
+  /** The boot files of a machine. */
+  trees: { requester: Requester; name: string }
+  /** The images that are open. */
+  images: object
+}
+
+type About = keyof Asked
+export type ShardQuestion<K extends About = About> = { [P in K]: { about: P } & Asked[P] }[K]
+export type ShardAnswer<K extends About> = v.InferInput<(typeof shardAnswers)[K]>
+/** How a shard finds the answers. */
+export type ShardAnswers = {
+  [K in About]: (question: Asked[K]) => ShardAnswer<K> | Promise<ShardAnswer<K>>
+}
+
 export type ToShard =
   | { kind: 'start'; start: ShardStart }
   /** Comes with the socket, from which nothing was read. */
   | { kind: 'connection'; protocol: 'nfs' | 'http'; client: NamedClient }
   /** A read request of TFTP. The shard answers it from a port of its own. */
   | { kind: 'read-request'; bytes: Buffer; from: Peer; client: NamedClient }
-  /** A call of MOUNT in a datagram. */
-  | { kind: 'call'; id: number; bytes: Buffer; client: NamedClient }
-  /** A machine asks DHCP what to boot. */
-  | { kind: 'boot'; id: number; machine: Machine; asks: DhcpRequestEvent }
-  | { kind: 'trees'; id: number; requester: Requester; name: string }
-  | { kind: 'images'; id: number }
+  | { kind: 'question'; id: number; question: ShardQuestion }
   /** Something that the front has seen of a machine. */
-  | { kind: 'learn'; event: ServeEvent }
-  /** The event of the last `learn` is to be recorded and shown. */
-  | { kind: 'tell' }
-  | { kind: 'all-machines'; id: number; answer: readonly Boot[] }
-  | { kind: 'all-images'; id: number; answer: readonly ImageInfo[] | undefined }
+  | { kind: 'event'; event: ServeEvent; isTold: boolean }
+  /** The answer to a question of the shard: see `frontAnswers`. */
+  | { kind: 'answer'; id: number; answer: unknown }
   | { kind: 'ping'; id: number }
   | { kind: 'close' }
-
-export type FromShard =
-  /** It serves its machines, whose last boots are these. */
-  | { kind: 'ready'; boots: readonly Boot[] }
-  /** It cannot serve its machines, and ends. */
-  | { kind: 'failed'; error: PlainError }
-  | { kind: 'called'; id: number; answer: Buffer | undefined }
-  | { kind: 'booted'; id: number; answer: BootAnswer | NoBoot }
-  | { kind: 'opened'; id: number; answer: BootTrees | PlainError | undefined }
-  | { kind: 'own-images'; id: number; answer: readonly ImageInfo[] }
-  /** An event of a machine, and the boot that it belongs to. */
-  | { kind: 'seen'; boot: Boot; event: ServeEvent; at: number; mayForget: boolean }
-  /** A machine has done something that takes more than a forged address. */
-  | { kind: 'comes'; machine: string }
-  | { kind: 'processor'; machine: string; fact: string }
-  | { kind: 'told'; told: Told }
-  | { kind: 'error'; error: PlainError }
-  /** The data of the whole server, for `/api/`. */
-  | { kind: 'machines'; id: number }
-  | { kind: 'images'; id: number }
-  | { kind: 'pong'; id: number }
-  /** It has the connection that was given to it last. */
-  | { kind: 'taken' }
-  /** The last message: all is closed. */
-  | { kind: 'closed' }
-
-/** A `NetimageError` without its class. The class is lost between processes. */
-export interface PlainError {
-  code: ErrorCode
-  message: string
-  hint: string | undefined
-  details: ErrorDetails
-}
-
-export function toPlain({ code, message, hint, details }: NetimageError): PlainError {
-  return { code, message, hint, details }
-}
-
-export function fromPlain({ code, message, hint, details }: PlainError): NetimageError {
-  return new NetimageError(code, message, { hint, details })
-}

@@ -1,45 +1,54 @@
-/** Questions of one kind to another process that are not answered yet. */
-export interface Questions<Answer> {
-  /**
-   * @param send sends the question with this id; false: it cannot be sent
-   * @param withinMs how long to wait for the answer; default: as long as the other process runs
-   * @returns `ended` if there will be no answer, because the other process has ended or is late
-   */
-  ask(send: (id: number) => boolean, withinMs?: number): Promise<Answer | 'ended'>
-  answered(message: { id: number; answer: Answer }): void
+/** Questions to another process that are not answered yet. */
+import { createPlaces } from './places.ts'
+
+export interface Question<Answer> {
+  /** The machine that waits for the answer. */
+  machine: string
+  /** Sends the question with this id; false: it cannot be sent. */
+  send: (id: number) => boolean
+  /** @throws an error if this is no answer to the question */
+  parse: (answer: unknown) => Answer
+  /** How long to wait for the answer. Default: as long as the other process runs. Milliseconds. */
+  withinMs?: number | undefined
+}
+
+export interface Questions {
+  /** @returns `ended` if there will be no answer, because the other process has ended or is late */
+  ask<Answer>(question: Question<Answer>): Promise<Answer | 'ended'>
+  /** @throws what `parse` throws */
+  answered(message: { id: number; answer?: unknown }): void
   /** To be called when the other process has ended. */
   giveUp(): void
 }
 
 /** If so many wait, the other process cannot keep up. */
-const maxWaiting = 256
+const limits = { most: 1024, mostOfMachine: 64 }
 
-export function createQuestions<Answer>(): Questions<Answer> {
-  const waiting = new Map<number, (answer: Answer | 'ended') => void>()
+export function createQuestions(): Questions {
+  const places = createPlaces(limits)
+  const waiting = new Map<number, { answered: (answer: unknown) => void; giveUp: () => void }>()
   let last = 0
   return {
-    async ask(send, withinMs) {
+    async ask<Answer>({ machine, send, parse, withinMs }: Question<Answer>) {
+      if (!places.take(machine)) return 'ended'
       const id = ++last
       const { promise, resolve } = Promise.withResolvers<Answer | 'ended'>()
-      waiting.set(id, resolve)
-      const timer =
-        withinMs === undefined ? undefined : setTimeout(() => resolve('ended'), withinMs)
+      const giveUp = () => resolve('ended')
+      waiting.set(id, { giveUp, answered: (answer) => resolve(parse(answer)) })
+      const timer = withinMs === undefined ? undefined : setTimeout(giveUp, withinMs)
       try {
-        if (waiting.size > maxWaiting || !send(id)) return 'ended'
-        return await promise
+        return send(id) ? await promise : 'ended'
       } finally {
         clearTimeout(timer)
         waiting.delete(id)
+        places.free(machine)
       }
     },
     answered({ id, answer }) {
-      waiting.get(id)?.(answer)
-      waiting.delete(id)
+      waiting.get(id)?.answered(answer)
     },
     giveUp() {
-      const given = [...waiting.values()]
-      waiting.clear()
-      for (const resolve of given) resolve('ended')
+      for (const { giveUp } of waiting.values()) giveUp()
     },
   }
 }

@@ -2,7 +2,8 @@
 import type { Socket } from 'node:net'
 
 import { asNetimageError } from '../../errors.ts'
-import { toPlain, type FromShard, type ToShard } from './messages.ts'
+import { toPlain, type FromShard } from './from-shard.ts'
+import type { ToShard } from './messages.ts'
 import { startShard, type Shard } from './shard.ts'
 
 /**
@@ -12,10 +13,9 @@ import { startShard, type Shard } from './shard.ts'
 export function runShard(): void {
   let shard: Shard | undefined
 
-  function send(message: FromShard): boolean {
+  function send(message: FromShard): void {
     // If the front has ended, this process ends as well.
     process.send?.(message, undefined, undefined, () => {})
-    return true
   }
 
   async function start({ start }: ToShard & { kind: 'start' }): Promise<void> {

@@ -3,25 +3,20 @@
  * it has no socket that listens: the front gives it connections, datagrams and questions.
  */
 import type { Socket } from 'node:net'
+import type * as v from 'valibot'
 
 import { asNetimageError, NetimageError } from '../../errors.ts'
 import type { Boot } from '../../boots/follow.ts'
 import { createHttpService } from '../../protocols/http/server.ts'
 import { createNfsService } from '../../protocols/nfs/service.ts'
 import { startTftpServer } from '../../protocols/tftp/server.ts'
-import type { ServeEvent } from '../../protocols/event.ts'
 import { createBootFor } from '../boot-answer.ts'
 import type { DefaultImage } from '../defaults.ts'
-import { createOpenSystems, type ImageInfo } from '../open-systems.ts'
+import { createOpenSystems } from '../open-systems.ts'
 import { remember } from '../../remember.ts'
 import { isForData, wire } from '../wire.ts'
-import {
-  toPlain,
-  type FromShard,
-  type NamedClient,
-  type ShardStart,
-  type ToShard,
-} from './messages.ts'
+import { checked, frontAnswers, toPlain, type FromShard } from './from-shard.ts'
+import type { NamedClient, ShardAnswers, ShardQuestion, ShardStart, ToShard } from './messages.ts'
 import { otherMachine } from '../only-own.ts'
 import { lockShard } from '../state.ts'
 import { ownerOf } from './owner.ts'
@@ -37,7 +32,7 @@ export interface Shard {
 /** @throws `NetimageError` if the shard cannot serve its machines */
 export async function startShard(
   start: ShardStart,
-  send: (message: FromShard) => boolean,
+  send: (message: FromShard) => void,
 ): Promise<Shard> {
   const { place, state } = start
   const { address } = place
@@ -77,7 +72,7 @@ export async function startShard(
     },
     unfinished,
   )
-  const { identities, attention, treesOf } = wiring
+  const { identities, treesOf } = wiring
   const common = { ...wiring.common, address }
   const bootFor = createBootFor({ ...wiring, address, onError })
 
@@ -93,20 +88,32 @@ export async function startShard(
     hears: () => false,
   })
   unfinished.defer(() => tftp.close())
-  const ofAll = {
-    machines: createQuestions<readonly Boot[]>(),
-    images: createQuestions<readonly ImageInfo[] | undefined>(),
+  const questions = createQuestions()
+  /** Asks the front. @throws `NetimageError` `in-use` if the front does not know it now */
+  async function ask<T>(
+    about: 'machines' | 'images',
+    schema: v.GenericSchema<T | undefined>,
+  ): Promise<T> {
+    const answer = await questions.ask({
+      ...{ machine: about, withinMs: answerMs },
+      send(id) {
+        send({ kind: 'question', id, about })
+        return true
+      },
+      parse: (answer) => checked(schema, answer),
+    })
+    if (answer !== 'ended' && answer !== undefined) return answer
+    throw new NetimageError('in-use', 'a process of the server did not answer in time')
   }
   const http = createHttpService({
     ...{ ...common, treesOf },
     knowledge: {
       isFor: isForData(address, common.clientAt),
       async machines() {
-        const boots = await ofAll.machines.ask((id) => send({ kind: 'machines', id }), answerMs)
-        return new Map(known(boots).map((boot) => [boot.machine, boot]))
+        const boots = await ask('machines', frontAnswers.machines)
+        return new Map(boots.map((boot) => [boot.machine, boot]))
       },
-      images: async () =>
-        known(await ofAll.images.ask((id) => send({ kind: 'images', id }), answerMs)),
+      images: () => ask('images', frontAnswers.images),
     },
   })
   unfinished.defer(() => http.close())
@@ -125,16 +132,24 @@ export async function startShard(
     else http.accept(socket)
   }
 
-  async function open({ requester, name }: ToShard & { kind: 'trees' }) {
-    try {
-      if (enters({ address: requester.address, name })) return await treesOf(requester)
-      throw otherMachine(name)
-    } catch (error) {
-      return toPlain(asNetimageError(error))
-    }
+  const answers: ShardAnswers = {
+    call: ({ bytes, client }) =>
+      enters(client) ? nfs.answerDatagram(bytes, client.address) : undefined,
+    boot: ({ machine, asks }) => bootFor(machine, asks),
+    async trees({ requester, name }) {
+      try {
+        if (enters({ address: requester.address, name })) return await treesOf(requester)
+        throw otherMachine(name)
+      } catch (error) {
+        return toPlain(asNetimageError(error))
+      }
+    },
+    images: () => systems.images(),
+  }
+  async function answer<K extends ShardQuestion['about']>(id: number, question: ShardQuestion<K>) {
+    send({ kind: 'answer', id, answer: await answers[question.about](question) })
   }
 
-  let learnt: ServeEvent | undefined
   async function receive(message: ToShard, socket: Socket | undefined): Promise<void> {
     switch (message.kind) {
       case 'start':
@@ -150,35 +165,14 @@ export async function startShard(
       case 'read-request':
         if (enters(message.client)) tftp.receive(message.bytes, message.from)
         break
-      case 'call': {
-        const { id, bytes, client } = message
-        const answer = enters(client) ? nfs.answerDatagram(bytes, client.address) : undefined
-        send({ kind: 'called', id, answer })
+      case 'question':
+        await answer(message.id, message.question)
         break
-      }
-      case 'boot': {
-        const answer = await bootFor(message.machine, message.asks)
-        send({ kind: 'booted', id: message.id, answer })
+      case 'event':
+        common.report(message.event, message.isTold)
         break
-      }
-      case 'trees':
-        send({ kind: 'opened', id: message.id, answer: await open(message) })
-        break
-      case 'images':
-        send({ kind: 'own-images', id: message.id, answer: systems.images() })
-        break
-      case 'learn':
-        learnt = message.event
-        attention.learn(learnt)
-        break
-      case 'tell':
-        if (learnt) attention.tell(learnt)
-        break
-      case 'all-machines':
-        ofAll.machines.answered(message)
-        break
-      case 'all-images':
-        ofAll.images.answered(message)
+      case 'answer':
+        questions.answered(message)
         break
     }
   }
@@ -189,12 +183,6 @@ export async function startShard(
     receive: (message, socket) => void receive(message, socket).catch(onError),
     close: () => running.disposeAsync(),
   }
-}
-
-/** @throws `NetimageError` `in-use` if the front does not know it now */
-function known<T>(answer: readonly T[] | 'ended' | undefined): readonly T[] {
-  if (answer !== 'ended' && answer !== undefined) return answer
-  throw new NetimageError('in-use', 'a process of the server did not answer in time')
 }
 
 /** The front needs up to half of it for the answers of the shards. */

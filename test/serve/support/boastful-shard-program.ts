@@ -1,7 +1,8 @@
 // A shard that speaks of all machines, as if they were its own. All that it says carries its number.
 
 import type { Boot } from '../../../src/boots/follow.ts'
-import type { FromShard, ShardStart, ToShard } from '../../../src/serve/shard/messages.ts'
+import type { FromShard } from '../../../src/serve/shard/from-shard.ts'
+import type { ShardStart, ToShard } from '../../../src/serve/shard/messages.ts'
 
 process.once('disconnect', () => process.exit())
 const send = (message: FromShard) => process.send?.(message)
@@ -27,8 +28,6 @@ function boast({ number, addresses }: ShardStart): void {
     const event = { kind: 'root', step: 'init', address: '127.0.0.1' } as const
     send({ kind: 'seen', boot, event, at: boot.lastSign, mayForget: false })
   }
-  // A message that no shard without a defect sends.
-  process.send?.({ kind: 'seen' })
   say(`shard ${number} has said all`)
 }
 
@@ -37,17 +36,18 @@ function say(message: string): void {
 }
 
 function askTwice(): void {
-  send({ kind: 'images', id: 1 })
-  send({ kind: 'images', id: 2 })
+  send({ kind: 'question', id: 1, about: 'images' })
+  send({ kind: 'question', id: 2, about: 'images' })
 }
 
 process.on('message', (message: ToShard) => {
   if (message.kind === 'start') boast(message.start)
   else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
-  else if (message.kind === 'learn') askTwice()
-  else if (message.kind === 'images') say('is asked for its images')
+  else if (message.kind === 'event') {
+    if (message.isTold) process.exit(7)
+    askTwice()
+  } else if (message.kind === 'question') say(`is asked for its ${message.question.about}`)
   else if (message.kind === 'read-request') say('has heard all')
-  else if (message.kind === 'all-images') say(`all images: ${message.answer?.length}`)
-  else if (message.kind === 'tell') process.exit(7)
+  else if (message.kind === 'answer') say(`all images: ${JSON.stringify(message.answer)}`)
   else if (message.kind === 'close') process.exit()
 })

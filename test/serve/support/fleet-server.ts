@@ -69,7 +69,7 @@ function start(state: string) {
   const onSign = (machine: string, sign: Sign) => {
     if (gate.hasAttempt(machine)) site.sign(machine, sign, Date.now())
   }
-  const { learn } = attend({
+  const report = attend({
     ...{ follower, identities, onSign, onBoot: () => {}, onCome: () => {} },
     ...{ record: { add: () => {} }, see: () => {} },
   })
@@ -88,7 +88,7 @@ function start(state: string) {
       identities.nameOf(caller)
     }
     const booted = await gate.enter(machine, event, caller)
-    learn(event)
+    report(event)
     return event.kind === 'nfs' ? await whenOpen(gate, machine) : booted
   }
 
@@ -113,7 +113,7 @@ function start(state: string) {
       default: {
         const booted = await whenOpen(gate, machine)
         onSign(machine, { kind: 'alive' })
-        if (action === 'init') learn({ kind: 'root', step: 'init', ...clue })
+        if (action === 'init') report({ kind: 'root', step: 'init', ...clue })
         else if (action !== 'alive') {
           onSign(machine, { kind: 'bless', ...action })
           // The note is on the disk before this is answered, and later than the sign is written.

@@ -1,21 +1,31 @@
-// A shard that hangs or ends when it is told of an event, and hangs at its start if its state is `spins`.
-// It greets NFS clients, and ends if an HTTP client comes.
+// A shard that does what an event tells it to do, and that spins at its start if its state is `spins`. It
+// greets NFS clients, and ends if an HTTP client comes.
 
 import type { Socket } from 'node:net'
 
-import type { FromShard, ToShard } from '../../../src/serve/shard/messages.ts'
+import type { ServeEvent } from '../../../src/protocols/event.ts'
+import type { FromShard } from '../../../src/serve/shard/from-shard.ts'
+import type { ToShard } from '../../../src/serve/shard/messages.ts'
 
 process.once('disconnect', () => process.exit())
 const send = (message: FromShard) => process.send?.(message)
+
+function obey(event: ServeEvent): void {
+  const order = 'reason' in event ? event.reason : undefined
+  if (order === 'end') process.exit(7)
+  else if (order === 'spin') for (;;);
+  // Also what no shard says.
+  else process.send?.(JSON.parse(order ?? 'null'))
+}
 
 process.on('message', (message: ToShard, socket?: Socket) => {
   if (message.kind === 'start') {
     if (message.start.state === 'spins') for (;;);
     send({ kind: 'ready', boots: [] })
   } else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
-  else if (message.kind === 'images') send({ kind: 'own-images', id: message.id, answer: [] })
-  else if (message.kind === 'tell') process.exit(7)
-  else if (message.kind === 'learn') for (;;);
+  else if (message.kind === 'question') {
+    send({ kind: 'answer', id: message.id, answer: message.question.about === 'images' ? [] : 5 })
+  } else if (message.kind === 'event') obey(message.event)
   else if (message.kind === 'connection') {
     if (message.protocol === 'http') process.exit(7)
     send({ kind: 'taken' })
