@@ -106,8 +106,9 @@ export function lockShard(state: string): Lock {
 }
 
 /**
- * If a server is killed while one of its processes is busy, this process only ends once it is done. Until
- * then it has layers open and writes to the site, so that a new server waits for its end.
+ * If a server is killed while one of its processes is busy, this process may only end once it is done: see
+ * front/end-together.ts. Until then it has layers open and writes to the site, so that a new server waits
+ * for its end.
  *
  * @param state locked by this server
  * @throws `NetimageError` `in-use`, `not-allowed`, `file-system`, `disk-full`; the reason of the signal

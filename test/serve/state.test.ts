@@ -1,13 +1,15 @@
 // The state directory is for the server's user alone.
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { handleKey, openState } from '../../src/serve/state.ts'
+import { handleKey, openState, waitForOldShards } from '../../src/serve/state.ts'
 import { ordinaryUser } from '../support/namespace.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitFor } from '../support/waiting.ts'
 
 const directory = temporaryDirectory()
 chmodSync(directory, 0o755)
@@ -65,4 +67,23 @@ test('a directory that is also for other things is refused, and stays open', () 
   chmodSync(home, 0o700)
   openState(home)
   assert.equal(modeOf(join(home, 'other')), '644')
+})
+
+test('a new server waits for a process of one that was killed, and names it', async (context) => {
+  const state = freshName()
+  openState(state)
+  const module = JSON.stringify(import.meta.resolve('../../src/serve/state.ts'))
+  const holds = `globalThis.held = (await import(${module})).lockShard(process.argv[1]); console.log(); setInterval(() => {}, 1e6)`
+  const busy = spawn(process.execPath, ['--input-type=module', '--eval', holds, state], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  context.after(() => busy.kill('SIGKILL'))
+  await waitFor('it has the lock', once(busy.stdout, 'data'))
+  await assert.rejects(waitForOldShards(state, undefined, 0), {
+    code: 'in-use',
+    message: new RegExp(`still use the state in .*: ${busy.pid}$`),
+  })
+  const waits = waitForOldShards(state, undefined, 15 * 60_000)
+  busy.kill('SIGKILL')
+  await waitFor('it waits no more', waits)
 })

@@ -16,6 +16,7 @@ import {
 } from '../shard/from-shard.ts'
 import type { ShardAnswer, ShardQuestion, ShardStart, ToShard } from '../shard/messages.ts'
 import { createQuestions } from '../shard/questions.ts'
+import { endTogether } from './end-together.ts'
 import { createHandOver, type ConnectionMessage } from './hand-over.ts'
 import { processorTimeOf, watchForHang, type HangSettings, type HangWatch } from './hang.ts'
 
@@ -91,6 +92,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   const { module = ownModule('serve/shard/main') } = settings
   const { mostProcessorMs = 5000, mostStartProcessorMs = 300_000 } = settings
   const { now = () => performance.now() } = settings
+  const node = endTogether([...process.execArgv, ...lessMemory])
   const ready = Promise.withResolvers<void>()
   const closed = Promise.withResolvers<void>()
   let waiting: ToShard[] = []
@@ -118,7 +120,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     readyAt = undefined
     const started = fork(module, {
       ...{ serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] },
-      execArgv: [...process.execArgv, ...lessMemory],
+      ...node,
     })
     child = started
     let hasEnded = false
