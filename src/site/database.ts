@@ -74,8 +74,13 @@ const fullHint =
   'Make room on that disk, or raise the quota of the server’s user. Until then, nothing of the site can be changed: machines boot only good generations, and their attempts are not recorded.'
 
 export interface SiteDatabase {
-  /** All changes of the action are made, or none. @throws `NetimageError` */
-  change<T>(action: (writer: SiteWriter) => T): T
+  /**
+   * All changes of the action are made, or none.
+   *
+   * @param waitMs how long this may block while another process writes. Default: the timeout
+   * @throws `NetimageError`; `in-use` if another process still writes: then the action was not called
+   */
+  change<T>(action: (writer: SiteWriter) => T, waitMs?: number): T
   /** Resolves once everything that was changed before is on the disk. @throws `NetimageError` */
   durable(): Promise<void>
   read: Omit<SiteReader, 'close'>
@@ -92,7 +97,7 @@ export function siteFile(state: string): string {
  * If the disk is full, what the database has can be read, and changes fail with `disk-full` until there
  * is room.
  *
- * @param timeout how long a change blocks while another process writes. Milliseconds.
+ * @param timeout how long a change blocks while another process writes, by default. Milliseconds.
  * @throws `NetimageError` `bad-state`, also for the file of a newer netimage (left unchanged);
  *   `disk-full` if there is no database yet
  */
@@ -127,10 +132,10 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
       names: () => now().names(),
       uptime: () => now().uptime(),
     },
-    change(action) {
+    change(action, waitMs = timeout) {
       const { database, write } = connect()
       return explain(file, 'change the site', () =>
-        inTransaction(database, timeout, () => action(write)),
+        inTransaction(database, { timeout, waitMs }, () => action(write)),
       )
     },
     durable() {
@@ -198,12 +203,18 @@ export function openSiteToRead(state: string): SiteReader | undefined {
 const againMs = 1
 const never = new Int32Array(new SharedArrayBuffer(4))
 
+interface Waits {
+  /** How long all other statements wait. */
+  timeout: number
+  waitMs: number
+}
+
 /**
  * Many processes may want to write at the same time, each only for a moment. SQLite itself would look
  * less and less often whether it may write, so a process that has waited long would wait for ever longer.
  */
-function beginToWrite(database: DatabaseSync, timeout: number): void {
-  const end = performance.now() + timeout
+function beginToWrite(database: DatabaseSync, { timeout, waitMs }: Waits): void {
+  const end = performance.now() + waitMs
   database.exec('PRAGMA busy_timeout = 0')
   try {
     while (!isBegun(database, performance.now() >= end)) Atomics.wait(never, 0, 0, againMs)
@@ -223,8 +234,8 @@ function isBegun(database: DatabaseSync, isLast: boolean): boolean {
   }
 }
 
-function inTransaction<T>(database: DatabaseSync, timeout: number, action: () => T): T {
-  beginToWrite(database, timeout)
+function inTransaction<T>(database: DatabaseSync, waits: Waits, action: () => T): T {
+  beginToWrite(database, waits)
   try {
     const result = action()
     database.exec('COMMIT')

@@ -6,8 +6,11 @@
  *
  * A server can be several processes, each with some of the machines. A process writes the lives of its
  * own machines. Only a power cut concerns machines of all processes. Lives are read and written in one
- * transaction, so commands and other processes can write at any time.
+ * transaction, so commands and other processes can write at any time. While one of them writes, this process
+ * answers its machines, and tries again.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
 import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
@@ -100,8 +103,12 @@ export interface SiteSettings {
   onError: (error: NetimageError) => void
 }
 
-/** How long a change may block the server while a command writes. Milliseconds. */
+/** How long a change waits while another process writes. Milliseconds. */
 const timeout = 500
+/** How much of this time the server may do nothing else, for a sign that must be written now. Milliseconds. */
+const blockMs = 10
+/** The pause before it is tried again. Milliseconds. */
+const againMs = 2
 /**
  * If another process has counted this much more, it has counted time in which this process did not run.
  * If it has counted less than this, that time has passed since this process looked at its clock: a
@@ -143,9 +150,13 @@ export function openSite(settings: SiteSettings): Site {
   /** The machines whose last attempt may be running. */
   const running = new Set(interrupted.keys())
   let written = uptime
-  let [isStarted, isDue] = [false, false]
+  let isStarted = false
+  /** Signs are to be written then. */
+  let due: Disposable | undefined
   /** While the database cannot be written: when it is tried again, in uptime. */
   let failing: { pause: number; until: number } | undefined
+  /** While another process writes: since when signs wait for this, on the clock of `performance`. */
+  let busyFrom: number | undefined
 
   /** The rest of the site goes on. The error is told once, and again if the machine starts. */
   function tellBroken(error: BrokenRow): void {
@@ -165,7 +176,7 @@ export function openSite(settings: SiteSettings): Site {
   }
 
   /** Does the action in one transaction. @throws `NetimageError`: nothing is changed then */
-  function change<T>(action: (writer: SiteWriter, told: Told[]) => T): T {
+  function change<T>(action: (writer: SiteWriter, told: Told[]) => T, waitMs?: number): T {
     const told: Told[] = []
     const result = database.change((writer) => {
       const counted = writer.uptime()
@@ -174,10 +185,11 @@ export function openSite(settings: SiteSettings): Site {
       const result = action(writer, told)
       writer.setUptime(uptime)
       return result
-    })
+    }, waitMs)
     written = uptime
     isStarted = true
     failing = undefined
+    busyFrom = undefined
     for (const each of told) onTold(each)
     return result
   }
@@ -187,14 +199,27 @@ export function openSite(settings: SiteSettings): Site {
     for (const machine of unseen) keepChange(writer, machine, [], become)
   }
 
-  /** As `change`, for a machine. Its signs that wait are written first. */
-  function changeOne<T>(machine: string, action: (writer: SiteWriter, told: Told[]) => T): T {
-    const result = change((writer, told) => {
-      if (waiting.has(machine)) keepChange(writer, machine, told, (life) => waiting.applyTo(life))
-      return action(writer, told)
-    })
-    waiting.written(machine)
-    return result
+  /** As `change`, for a machine, without blocking others. Its signs that wait are written first. */
+  async function changeOne<T>(
+    machine: string,
+    action: (writer: SiteWriter, told: Told[]) => T,
+  ): Promise<T> {
+    const attempt = (): T => {
+      const result = change((writer, told) => {
+        if (waiting.has(machine)) keepChange(writer, machine, told, (life) => waiting.applyTo(life))
+        return action(writer, told)
+      }, 0)
+      waiting.written(machine)
+      return result
+    }
+    for (const from = performance.now(); performance.now() - from < timeout; await sleep(againMs)) {
+      try {
+        return attempt()
+      } catch (error) {
+        if (!isInUse(error)) throw error
+      }
+    }
+    return attempt()
   }
 
   /**
@@ -205,14 +230,18 @@ export function openSite(settings: SiteSettings): Site {
   function changeSoon(
     machines: Iterable<string>,
     action: (life: Life) => Changed = unchanged,
+    waitMs = 0,
   ): void {
     if (failing && uptime < failing.until) return
+    const from = performance.now()
     const all = [...machines]
     try {
-      const errors = change((writer, told) =>
-        all.flatMap((machine) =>
-          ifBroken(() => keepChange(writer, machine, told, (life) => withSigns(life, action))),
-        ),
+      const errors = change(
+        (writer, told) =>
+          all.flatMap((machine) =>
+            ifBroken(() => keepChange(writer, machine, told, (life) => withSigns(life, action))),
+          ),
+        waitMs,
       )
       for (const error of errors) {
         running.delete(error.machine)
@@ -220,6 +249,13 @@ export function openSite(settings: SiteSettings): Site {
       }
       for (const machine of all) waiting.written(machine)
     } catch (error) {
+      if (!failing && isInUse(error)) {
+        busyFrom ??= from
+        if (performance.now() - busyFrom < timeout) {
+          due ??= setTimeout(flush, againMs).unref()
+          return
+        }
+      }
       if (!failing) onError(asNetimageError(error))
       const pause = failing ? Math.min(2 * failing.pause, longestPauseMs) : firstPauseMs
       failing = { pause, until: uptime + pause }
@@ -232,10 +268,10 @@ export function openSite(settings: SiteSettings): Site {
     return { life: changed.life, told: [...seen.told, ...changed.told] }
   }
 
-  function flush(): void {
-    if (!isDue) return
-    isDue = false
-    changeSoon(waiting.machines())
+  function flush(waitMs?: number): void {
+    due?.[Symbol.dispose]()
+    due = undefined
+    changeSoon(waiting.machines(), unchanged, waitMs)
   }
 
   function tickAll(): void {
@@ -261,7 +297,7 @@ export function openSite(settings: SiteSettings): Site {
     async beginAttempt(machine, at, choice) {
       alive.set(machine, clock(at).uptime)
       running.add(machine)
-      const life = changeOne(machine, (writer, told) => {
+      const life = await changeOne(machine, (writer, told) => {
         const begun = begin(writer, machine, { now: now(), policy, ...choice })
         told.push(...begun.told)
         return begun.life
@@ -271,7 +307,7 @@ export function openSite(settings: SiteSettings): Site {
     },
     async assign(machine, candidate, at, by) {
       clock(at)
-      const assigned = changeOne(machine, (writer) => {
+      const assigned = await changeOne(machine, (writer) => {
         const assigned = assign(writer.of(machine), candidate, now(), by)
         if (!('refused' in assigned)) writer.keep(assigned.life)
         return assigned
@@ -280,7 +316,7 @@ export function openSite(settings: SiteSettings): Site {
       return assigned
     },
     async stateIsBack(machine, done, reason) {
-      changeOne(machine, (writer, told) => {
+      await changeOne(machine, (writer, told) => {
         keepChange(writer, machine, told, (life) => isBack(life, done, reason))
       })
       await database.durable()
@@ -295,9 +331,8 @@ export function openSite(settings: SiteSettings): Site {
       if (sign.kind === 'alive' && before !== undefined && seen.uptime - before < aliveMs) return
       alive.set(machine, seen.uptime)
       waiting.add(machine, sign, seen)
-      if (!isDue) setImmediate(flush)
-      isDue = true
-      if (isSaidOnce(sign)) flush()
+      due ??= setImmediate(flush)
+      if (isSaidOnce(sign)) flush(busyFrom === undefined ? blockMs : 0)
     },
     tick(at) {
       clock(at)
@@ -307,18 +342,24 @@ export function openSite(settings: SiteSettings): Site {
     },
     close(at) {
       clock(at)
-      isDue = false
+      due?.[Symbol.dispose]()
       // This is the last try.
       failing = undefined
-      changeSoon(waiting.machines())
+      changeSoon(waiting.machines(), unchanged, timeout)
       database.close()
     },
   }
 }
 
+/** Whether another process writes, so that nothing was changed. */
+function isInUse(error: unknown): boolean {
+  return error instanceof NetimageError && error.code === 'in-use'
+}
+
 /**
  * Whether a boot can become good by the sign, which the machine does not repeat. The sign is written
- * before the machine gets its answer: if the server is killed before, the machine asks again.
+ * before the machine gets its answer, unless another process writes for too long: if the server is killed
+ * before, the machine asks again.
  */
 function isSaidOnce(sign: Sign): boolean {
   return sign.kind === 'bless' || (sign.kind === 'step' && sign.step === 'init')
