@@ -19,6 +19,7 @@ import { createQuestions } from '../shard/questions.ts'
 import { endTogether } from './end-together.ts'
 import { createHandOver, type ConnectionMessage } from './hand-over.ts'
 import { processorTimeOf, watchForHang, type HangSettings, type HangWatch } from './hang.ts'
+import { createOutbox } from './outbox.ts'
 
 export interface ShardProcessSettings {
   /** What a process is told at its start. */
@@ -76,7 +77,6 @@ export interface ShardProcess {
  */
 const lessMemory = ['--max-semi-space-size=4']
 
-const maxWaiting = 1024
 /** A process that ends so often, each time before it has served for so long, is not started again. */
 const [maxEnds, servedMs] = [8, 10_000]
 /**
@@ -95,9 +95,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   const node = endTogether([...process.execArgv, ...lessMemory])
   const ready = Promise.withResolvers<void>()
   const closed = Promise.withResolvers<void>()
-  let waiting: ToShard[] = []
-  /** Messages that were sent, and that the system has not taken yet. */
-  const sent = new Set<ToShard>()
+  const outbox = createOutbox()
   const questions = createQuestions()
   const handOver = createHandOver(
     (message, socket) => void child.send(message, socket, { keepOpen: true }, () => {}),
@@ -179,7 +177,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
             },
             ...{ mostProcessorMs, mostLooks },
           })
-          for (const message of waiting.splice(0)) post(message)
+          outbox.begin(started)
           handOver.begin()
           ready.resolve()
           break
@@ -212,13 +210,6 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     if (child.connected) child.send(message, () => {})
   }
 
-  function post(message: ToShard): void {
-    sent.add(message)
-    child.send(message, (error) => {
-      if (!error) sent.delete(message)
-    })
-  }
-
   function ended(reason: string): void {
     hang?.[Symbol.dispose]()
     questions.giveUp()
@@ -233,8 +224,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       return
     }
     state = 'starting'
-    waiting = [...sent, ...waiting]
-    sent.clear()
+    outbox.ended()
     handOver.ended()
     onEnd(reason)
     const hasServed = readyAt !== undefined && now() - readyAt >= servedMs
@@ -249,17 +239,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
 
   function drop(): void {
     handOver.close()
-    waiting = []
-    sent.clear()
-  }
-
-  function send(message: ToShard): boolean {
-    if (state === 'closing' || state === 'over' || waiting.length + sent.size >= maxWaiting) {
-      return false
-    }
-    if (state === 'ready') post(message)
-    else waiting.push(message)
-    return true
+    outbox.close()
   }
 
   begin()
@@ -269,11 +249,11 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     },
     ready: ready.promise,
     connect: (message, socket) => handOver.give(message, socket),
-    send,
+    send: (message) => outbox.send(message),
     ask: (machine, question, withinMs) =>
       questions.ask({
         ...{ machine, withinMs },
-        send: (id) => send({ kind: 'question', id, question }),
+        send: (id) => outbox.send({ kind: 'question', id, question }),
         parse: (answer) => checked(shardAnswers[question.about], answer),
       }),
     async close() {
