@@ -125,6 +125,7 @@ let
     configTxt = if cfg.configTxt == "" then null else cfg.configTxt;
     inherit (cfg) deviceTree;
     firmware = inStore cfg.firmware;
+    uboot = inStore cfg.uboot;
     ipxe = inStore cfg.ipxe;
     uefiStub = inStore cfg.uefiStub;
   };
@@ -254,6 +255,13 @@ in
       default = if hasRaspberryPi then "${pkgs.raspberrypifw}/share/raspberrypi/boot" else null;
       defaultText = literalExpression ''"''${pkgs.raspberrypifw}/share/raspberrypi/boot", for a Raspberry Pi'';
       description = "The Raspberry Pi's firmware.";
+    };
+
+    uboot = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = literalExpression ''"''${pkgs.ubootRaspberryPi4_64bit}/u-boot.bin"'';
+      description = "U-Boot, which a Raspberry Pi's firmware starts in place of the kernel.";
     };
 
     configTxt = mkOption {

@@ -16,9 +16,12 @@ export type BootContent =
    * A file or directory to copy from `from` on this machine. If `storePath` is set, its symlinks
    * may lead only to files of the closure; otherwise they are followed on this machine.
    */
-  | { kind: 'copy'; from: string; storePath?: string }
+  | { kind: 'copy'; from: string; storePath?: string; finish?: Finish }
   /** Parts in their order. A `FilePart` is read when the file is written, since it may be large. */
-  | { kind: 'parts'; parts: Part[]; finish?: (file: string) => Promise<void> }
+  | { kind: 'parts'; parts: Part[]; finish?: Finish }
+
+/** Changes a file after it was written. */
+type Finish = (file: string) => Promise<void>
 
 export type Part = Buffer | FilePart
 

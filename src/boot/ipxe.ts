@@ -17,6 +17,7 @@ import {
   type BootRequest,
   type MenuEntry,
 } from './request.ts'
+import { removeWaits } from './waits.ts'
 
 export const ipxeScript = 'boot.ipxe'
 
@@ -71,7 +72,13 @@ function loaderFiles(directory: string, { system, warn }: BootRequest): BootFile
       `the loaders of iPXE in ${directory} are for ${whose}, but the system is for ${system.platform}`,
     )
   }
-  return found.map((path) => ({ path, content: { kind: 'copy', from: join(directory, path) } }))
+  // U-Boot may start these, as other firmware does.
+  const arm64 = uefi.flatMap(({ name, processor }) => (processor === 'aarch64' ? [name] : []))
+  return found.map((path) => {
+    const from = join(directory, path)
+    const finish = (file: string) => removeWaits(file, from)
+    return { path, content: { kind: 'copy', from, ...(arm64.includes(path) && { finish }) } }
+  })
 }
 
 function list(directory: string): string[] {

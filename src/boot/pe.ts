@@ -29,8 +29,9 @@ const pageBytes = 4096
 const maxFileBytes = 2 ** 31
 /** COFF characteristics */
 const lineNumbersStripped = 0x0004
-/** Section characteristics: initialized data that is only read. */
+/** Section characteristics: initialized data that is only read, and code. */
 const readOnlyData = 0x40000040
+const executable = 0x20000000
 /** Indexes of the data directories that hold file offsets. */
 const certificateDirectory = 4
 const debugDirectory = 6
@@ -91,6 +92,22 @@ export function processorOf(start: Buffer): UefiProcessor | undefined {
   return Object.keys(uefiProcessors)
     .filter(isUefiProcessor)
     .find((processor) => uefiProcessors[processor].machine === machine)
+}
+
+/** The sections with code, as parts of `program`. @throws `NetimageError` */
+export function codeOf(program: Buffer, source: string): Buffer[] {
+  return readHeaders(program, source).sections.flatMap(({ header, content }) =>
+    Buffer.isBuffer(content) && (header.readUInt32LE(36) & executable) !== 0 ? [content] : [],
+  )
+}
+
+/** Whether the program has a signature for Secure Boot. @throws `NetimageError` */
+export function isSigned(program: Buffer, source: string): boolean {
+  const { start, optionalHeader } = readHeaders(program, source)
+  const size = optionalHeader + 112 + certificateDirectory * 8 + 4
+  if (size + 4 > start.length) return false
+  const directories = start.readUInt32LE(optionalHeader + 108)
+  return directories > certificateDirectory && start.readUInt32LE(size) > 0
 }
 
 function readHeaders(program: Buffer, source: string): Headers {

@@ -14,6 +14,8 @@ export interface BootSettings {
    * chooses.
    */
   deviceTree?: string | undefined
+  /** U-Boot, which a Raspberry Pi's firmware starts in place of the kernel. */
+  uboot?: string | undefined
   /** Lines for the end of the Raspberry Pi's `config.txt`. */
   configTxt?: string | undefined
   /** A directory with iPXE's loaders. */

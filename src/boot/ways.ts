@@ -24,13 +24,15 @@ export function isBootWay(text: string): text is BootWay {
 
 /**
  * The ways to boot if none was named. `extlinux` is for U-Boot and pxelinux. A PC gets iPXE too.
- * UEFI is added if there is a stub, and the Raspberry Pi's loader if its firmware was given.
+ * UEFI is added if there is a stub, and the Raspberry Pi's loader if its firmware was given. U-Boot
+ * would take the kernel of a menu, or a unified kernel image, by TFTP before it starts iPXE.
  */
 export async function defaultWays(request: BootRequest): Promise<BootWay[]> {
   const { system, settings } = request
+  if (settings.uboot !== undefined && settings.ipxe !== undefined) return ['raspberry-pi', 'ipxe']
   const ways: BootWay[] = ['extlinux']
   if (isPcPlatform(system.platform) || settings.ipxe !== undefined) ways.push('ipxe')
-  if (settings.firmware !== undefined) ways.push('raspberry-pi')
+  if (settings.firmware !== undefined || settings.uboot !== undefined) ways.push('raspberry-pi')
   if (settings.uefiStub !== undefined || (await findSystemStub(request))) ways.push('uefi')
   return ways
 }

@@ -24,6 +24,7 @@ import {
   rootNotNfs,
 } from './rules/root.ts'
 import { hostKeysBakedIn, machineIdBakedIn, secretsInStore } from './rules/secrets.ts'
+import { ubootWithoutIpxe } from './rules/uboot.ts'
 
 export const rules: readonly Rule[] = [
   rootNotNfs,
@@ -48,6 +49,7 @@ export const rules: readonly Rule[] = [
   missingKernelFile,
   missingDeviceTree,
   missingFirmwareFile,
+  ubootWithoutIpxe,
   fileTooLarge,
   // Before the rules that read units, because this rule fetches all store paths at once.
   secretsInStore,

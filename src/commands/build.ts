@@ -61,6 +61,10 @@ export function commandThatBuilds(name: string) {
     .addOption(silenceOption)
     .option('--device-tree <name>', 'the device tree that U-Boot loads')
     .option('--firmware <dir>', 'the Raspberry Pi’s firmware (raspberrypifw or raspi-firmware)')
+    .option(
+      '--uboot <file>',
+      'U-Boot, which a Raspberry Pi’s firmware starts in place of the kernel',
+    )
     .option('--config-txt <file>', 'lines for the end of the Raspberry Pi’s config.txt')
     .option('--ipxe <dir>', 'a directory with iPXE’s loaders, copied into the boot tree')
     .option('--uefi-stub <file>', 'systemd’s stub, if the system’s closure has none')
@@ -186,6 +190,7 @@ async function flagSettings(flags: BuildFlags): Promise<BootSettings> {
   return withoutUndefined<BootSettings>({
     deviceTree: flags.deviceTree,
     firmware: flags.firmware,
+    uboot: flags.uboot,
     configTxt: flags.configTxt === undefined ? undefined : await readText(flags.configTxt),
     ipxe: flags.ipxe,
     uefiStub: flags.uefiStub,

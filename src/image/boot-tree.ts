@@ -44,7 +44,8 @@ async function writeContent(target: string, content: BootContent, find: Find): P
       writeFileSync(target, content.text)
       break
     case 'copy':
-      return await copyTree(content, target, find, 0)
+      await copyTree(content, target, find, 0)
+      return await content.finish?.(target)
     case 'parts':
       await writeParts(target, content.parts)
       await content.finish?.(target)

@@ -51,10 +51,10 @@ export type ConfiguredRequest = Pick<BuildRequest, 'options' | 'boot' | 'bootSet
 /** @param source names the config in errors */
 export function requestOf(config: NetImageConfig, source: string): ConfiguredRequest {
   const { boot, silence, ...rest } = config
-  const { deviceTree, firmware, configTxt, ipxe, uefiStub, machines, ...options } = rest
+  const { deviceTree, firmware, uboot, configTxt, ipxe, uefiStub, machines, ...options } = rest
   return withoutUndefined<ConfiguredRequest>({
     options,
-    bootSettings: { deviceTree, firmware, configTxt, ipxe, uefiStub, machines },
+    bootSettings: { deviceTree, firmware, uboot, configTxt, ipxe, uefiStub, machines },
     boot,
     silenced: silence && knownRules(silence, source),
   })

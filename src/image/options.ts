@@ -41,6 +41,8 @@ export interface NetImageConfig extends NetImageOptions {
   deviceTree?: string
   /** A directory with the Raspberry Pi’s firmware. */
   firmware?: string
+  /** U-Boot, which a Raspberry Pi’s firmware starts in place of the kernel. */
+  uboot?: string
   /** Lines for the end of the Raspberry Pi’s `config.txt`. */
   configTxt?: string
   /** A directory with iPXE’s loaders. */
@@ -126,6 +128,7 @@ const configSchema = v.strictObject({
   boot: v.optional(v.array(v.picklist(bootWays))),
   deviceTree: v.optional(v.string()),
   firmware: v.optional(v.string()),
+  uboot: v.optional(v.string()),
   configTxt: v.optional(v.string()),
   ipxe: v.optional(v.string()),
   uefiStub: v.optional(v.string()),

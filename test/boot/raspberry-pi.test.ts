@@ -7,12 +7,14 @@ import { dirname, join } from 'node:path'
 import { suite, test } from 'node:test'
 import type { BootFile } from '../../src/boot/boot-files.ts'
 import { raspberryPiFiles } from '../../src/boot/raspberry-pi.ts'
-import type { BootSettings } from '../../src/boot/request.ts'
+import type { BootRequest, BootSettings } from '../../src/boot/request.ts'
+import { defaultWays } from '../../src/boot/ways.ts'
 import { findStoreFile } from '../../src/nixos/store-files.ts'
 import { parseNfsRoot } from '../../src/nixos/nfs-root.ts'
 import { netimageError } from '../support/errors.ts'
 import { parseStorePathOf } from '../support/store-paths.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { readConfigTxt } from '../e2e/support/pi/config-txt.ts'
 
 const directory = temporaryDirectory()
 const store = join(directory, 'store')
@@ -37,12 +39,12 @@ for (const folder of ['nixpkgs/share/raspberrypi/boot', 'debian/usr/lib/raspi-fi
   put(join(directory, folder, 'overlays/disable-wifi.dtbo'))
 }
 
-async function files(
+function requestOf(
   settings: BootSettings,
   dtbsOf = parseStorePathOf('dtbs'),
   platform = 'aarch64-linux',
-) {
-  const warnings: string[] = []
+  warnings: string[] = [],
+): BootRequest {
   const entry = {
     label: '25.11',
     kernel: `${kernel}/Image`,
@@ -52,7 +54,7 @@ async function files(
     dtbs: dtbsOf,
   }
   const treeOf = (path: string) => Promise.resolve(`${store}${path}`)
-  const made = await raspberryPiFiles({
+  return {
     system: {
       toplevel: parseStorePathOf('system'),
       label: '25.11',
@@ -64,7 +66,12 @@ async function files(
     settings,
     find: (path) => findStoreFile(treeOf, path),
     warn: (message) => warnings.push(message),
-  })
+  }
+}
+
+async function files(...wanted: Parameters<typeof requestOf>) {
+  const [settings, dtbsOf, platform, warnings = []] = wanted
+  const made = await raspberryPiFiles(requestOf(settings, dtbsOf, platform, warnings))
   return { made: new Map(made.map((file) => [file.path, file])), warnings }
 }
 
@@ -163,6 +170,42 @@ suite('the boot tree of a Raspberry Pi', () => {
     const config = text(made.get('config.txt'))
     assert.match(config, /^\[all\]\nkernel=kernel8\.img\ninitramfs initrd followkernel$/m)
     assert.match(config, /\n\ndtparam=i2c=on\n$/)
+  })
+
+  test('starts U-Boot, but on a Pi 5, whose network U-Boot does not know, the kernel', async () => {
+    const uboot = join(directory, 'u-boot/u-boot.bin')
+    put(uboot)
+    const { made } = await files({ firmware: join(directory, 'debian'), uboot })
+    assert.deepEqual(made.get('u-boot.bin')?.content, { kind: 'copy', from: uboot })
+    const config = text(made.get('config.txt'))
+    for (const [filters, kernel, initrd] of [
+      [['pi3'], 'u-boot.bin', undefined],
+      [['pi4'], 'u-boot.bin', undefined],
+      [['pi5'], 'kernel8.img', ['initrd']],
+    ] as const) {
+      const read = readConfigTxt(config, filters)
+      assert.equal(read.values.get('kernel'), kernel)
+      assert.deepEqual(read.initramfs?.files, initrd)
+      assert.equal(read.values.get('enable_uart'), '1')
+    }
+    for (const wrong of [directory, join(directory, 'gone')]) {
+      await assert.rejects(
+        files({ uboot: wrong }),
+        netimageError('bad-option', /--uboot: .* is not/),
+      )
+    }
+  })
+
+  test('is one of the default ways with its firmware or U-Boot, and has no menu before iPXE', async () => {
+    const [firmware, uboot, ipxe] = [join(directory, 'debian'), 'u-boot.bin', 'ipxe']
+    for (const [settings, ways] of [
+      [{ firmware }, ['extlinux', 'raspberry-pi']],
+      [{ uboot }, ['extlinux', 'raspberry-pi']],
+      [{ firmware, ipxe }, ['extlinux', 'ipxe', 'raspberry-pi']],
+      [{ firmware, uboot, ipxe }, ['raspberry-pi', 'ipxe']],
+    ] as const) {
+      assert.deepEqual(await defaultWays(requestOf(settings)), ways)
+    }
   })
 
   test('gives no warning of missing or too large files, which the checks report', async () => {

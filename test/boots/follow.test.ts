@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
-import type { BootPart } from '../../src/boots/boot-parts.ts'
+import { sharedPath } from '../../src/boot/boot-files.ts'
+import { bootParts, type BootPart } from '../../src/boots/boot-parts.ts'
 import { followBoots, stallOf, type Boot } from '../../src/boots/follow.ts'
 import { bootSteps } from '../../src/boots/step.ts'
-import type { ServeEvent } from '../../src/protocols/event.ts'
+import type { DhcpEvent, ServeEvent } from '../../src/protocols/event.ts'
 
 const mac = '52:54:00:00:00:01'
 const address = '10.0.0.100'
@@ -19,10 +20,14 @@ const parts = new Map<string, BootPart>([
 /** The machine that DHCP gave the address to, as the servers know it. */
 const nameOfAll = (asked: string) => (asked === address ? mac : asked)
 
-function follow(nameOf = nameOfAll, earlierBoots: readonly Boot[] = []) {
+function follow(
+  nameOf = nameOfAll,
+  earlierBoots: readonly Boot[] = [],
+  partOf = (name: string) => parts.get(name),
+) {
   return followBoots({
     earlierBoots,
-    partOf: (_, file) => parts.get(file),
+    partOf: (_, name) => partOf(name),
     nameOf,
     isServed: () => true,
     isRoot: (path) => path.startsWith('/srv'),
@@ -64,6 +69,45 @@ suite('boots, followed by the events of the servers', () => {
     assert.equal(last.machine, mac)
     assert.equal(last.bytes, 300)
     assert.deepEqual(new Set(boots.map(({ started }) => started)), new Set([0]))
+  })
+
+  test('a Raspberry Pi that starts U-Boot and iPXE, which ask DHCP again, boots once', () => {
+    const hash = '1'.repeat(32)
+    const stored = (name: string) => `/nix/store/${hash}-${name}`
+    const [kernel, initrd] = [stored('linux/Image'), stored('initrd/initrd')]
+    const shared = [kernel, initrd].map((path) => sharedPath(path))
+    const tree = ['config.txt', 'start4.elf', 'u-boot.bin', 'kernel8.img', 'initrd', 'cmdline.txt']
+    const paths = [...tree, 'ipxe-arm64.efi', 'boot.ipxe', ...shared]
+    const partOf = bootParts({
+      system: {
+        ...{ toplevel: stored('nixos-system'), label: '25.11', platform: 'aarch64-linux' },
+        entries: [{ label: '25.11', kernel, initrd, init: stored('init'), kernelParams: [] }],
+        fileSystems: [],
+      },
+      boot: {
+        files: paths.map((path) => ({ path, type: 'file', mode: '644', size: 1, sha256: '' })),
+      },
+    })
+    const dhcp = (architecture: number, more: Partial<DhcpEvent> = {}): ServeEvent => ({
+      ...{ kind: 'dhcp', step: 'discover', proxy: false, mac, architecture, ...more },
+    })
+    const pi: ServeEvent[] = [
+      dhcp(0, { vendorClass: 'PXEClient:Arch:00000:UNDI:002001' }),
+      ...['config.txt', 'start4.elf', 'config.txt', 'u-boot.bin'].map((name) => file(name)),
+      dhcp(22, { vendorClass: 'U-Boot.armv8' }),
+      dhcp(11, { vendorClass: 'PXEClient:Arch:00011:UNDI:003000' }),
+      file('ipxe-arm64.efi'),
+      dhcp(11, { userClass: 'iPXE' }),
+      ...['boot.ipxe', ...shared].map((name) => ({ ...file(`/${name}`), kind: 'http' as const })),
+      ...wholeBoot.slice(-5),
+    ]
+    const follower = follow(nameOfAll, [], (name) => partOf(name))
+    const boots = all([...pi, ...pi], follower)
+    assert.deepEqual(
+      boots.map(({ started }) => started),
+      [...pi.map(() => 0), ...pi.map(() => pi.length * 1000)],
+    )
+    assert.deepEqual(Object.keys(boots.at(-1)?.steps ?? {}), [...bootSteps])
   })
 
   test('a machine that restarts begins another boot, but its initrd does not', () => {

@@ -131,6 +131,38 @@ suite('missing-firmware-file', () => {
   })
 })
 
+suite('uboot-without-ipxe', () => {
+  const rule = 'uboot-without-ipxe'
+  const config = 'kernel=u-boot.bin\n[pi5]\nkernel=kernel8.img\ninitramfs initrd followkernel\n'
+  const uboot = { ...files, ...pi5, 'config.txt': config, 'u-boot.bin': 1 }
+  const script = { 'boot.ipxe': '#!ipxe\n' }
+  const ipxe = { ...script, 'ipxe-arm64.efi': 1 }
+
+  test('U-Boot that finds iPXE, a menu, or its own script', async () => {
+    for (const more of [ipxe, { 'pxelinux.cfg/default': '' }, { 'boot.scr.uimg': 1 }]) {
+      assertFindings(await findingsOfTree({ ...uboot, ...more }))
+    }
+  })
+
+  test('U-Boot that finds nothing to boot', async () => {
+    for (const more of [{}, script, { 'ipxe-arm64.efi': 1 }]) {
+      assertFindings(await findingsOfTree({ ...uboot, ...more }), {
+        rule,
+        message: /nothing that U-Boot starts/,
+        fix: /--ipxe/,
+      })
+    }
+  })
+
+  test('U-Boot that takes a kernel by TFTP before it asks for iPXE', async () => {
+    for (const name of ['pxelinux.cfg/default', 'pxelinux.cfg/01-dc-a6-32-01-36-c2']) {
+      assertFindings(await findingsOfTree({ ...uboot, ...ipxe, [name]: '' }), {
+        ...{ rule, level: 'warning', message: new RegExp(name), path: new RegExp(name) },
+      })
+    }
+  })
+})
+
 suite('file-too-large-for-loader', () => {
   const rule = 'file-too-large-for-loader'
 

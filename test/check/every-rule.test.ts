@@ -98,6 +98,10 @@ const brokenSystems: Record<string, Broken> = {
     system: pi4,
     image: { boot: { 'config.txt': '', 'bcm2711-rpi-4-b.dtb': 1 } },
   },
+  'uboot-without-ipxe': {
+    system: pi5,
+    image: { boot: { ...piTree, 'config.txt': 'kernel=u-boot.bin\n', 'u-boot.bin': 1 } },
+  },
   'file-too-large-for-loader': {
     system: pi5,
     image: { boot: { ...piTree, 'config.txt': 'kernel=big\n', big: 97_000_000 } },

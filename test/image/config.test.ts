@@ -64,6 +64,7 @@ test('a config also has the options of ways of booting', async () => {
     boot: ['raspberry-pi'],
     deviceTree: 'rockchip/rk3399-rockpro64.dtb',
     firmware: './firmware',
+    uboot: './u-boot.bin',
     configTxt: 'dtparam=audio=on\n',
     machines: ['dc-a6-32-01-02-03'],
     silence: ['nfs-lock'],

@@ -512,6 +512,7 @@ suite('the module', () => {
         ipxe = "/ipxe";
         uefiStub = "/stub";
         firmware = "/firmware";
+        uboot = "/u-boot.bin";
         deviceTree = "broadcom/x.dtb";
         configTxt = "dtparam=audio=on";
         machines = [ "dc:a6:32:01:02:03" ];
@@ -530,6 +531,7 @@ suite('the module', () => {
       ipxe: '/ipxe',
       uefiStub: '/stub',
       firmware: '/firmware',
+      uboot: '/u-boot.bin',
       deviceTree: 'broadcom/x.dtb',
       configTxt: 'dtparam=audio=on',
       machines: ['dc:a6:32:01:02:03'],
@@ -538,7 +540,15 @@ suite('the module', () => {
       populateRootCommands: 'mkdir files/srv',
     })
     const plain = parseConfig((await evaluate()).settings, 'the settings')
-    for (const name of ['boot', 'deviceTree', 'firmware', 'configTxt', 'ipxe', 'uefiStub']) {
+    for (const name of [
+      'boot',
+      'deviceTree',
+      'firmware',
+      'uboot',
+      'configTxt',
+      'ipxe',
+      'uefiStub',
+    ]) {
       assert.ok(!(name in plain), name)
     }
     const none = await evaluate({ configuration: '{ netImage.boot = [ ]; }' })

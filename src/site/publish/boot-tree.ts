@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 
 import type { BootFile } from '../../boot/boot-files.ts'
 import { partBytes } from '../../boot/boot-files.ts'
+import { ubootName } from '../../boot/raspberry-pi.ts'
 import type { BootSettings } from '../../boot/request.ts'
 import { findSystemStub } from '../../boot/uefi.ts'
 import { bootFiles } from '../../boot/ways.ts'
@@ -55,6 +56,7 @@ export async function makeBootTree(
   const made = originOf(image)
   const settings: BootSettings = {
     deviceTree: made.deviceTree,
+    uboot: made.fromSettings.includes(ubootName) ? join(image.bootTree, ubootName) : undefined,
     configTxt: made.configTxt,
     machines: made.machines,
   }
@@ -67,7 +69,10 @@ export async function makeBootTree(
       newImageHint,
     )
   }
-  const files = await bootFiles(made.ways, request)
+  // The files of settings come from the image.
+  const files = (await bootFiles(made.ways, request)).filter(
+    ({ content }) => content.kind !== 'copy' || content.storePath !== undefined,
+  )
   const limit = limitTo(most, 'the boot files of the system', takeRoom)
   for (const file of files) limit.take(amountOf(file, stage))
   const own = new Set(files.map(({ path }) => path))

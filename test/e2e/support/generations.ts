@@ -7,6 +7,7 @@ import {
   type DemoSystemName,
   type DemoSystemOptions,
 } from '../../../demo/system/build.ts'
+import type { BuildRequest } from '../../../src/index.ts'
 import { cacheDirectory } from './cache.ts'
 import { buildDemoImage, rootDevice, type DemoImage } from './demo-image.ts'
 import type { Firmware } from './firmware.ts'
@@ -28,12 +29,16 @@ const kinds = {
 
 export type Kind = keyof typeof kinds
 
-/** @param directory for the image */
+/**
+ * @param directory for the image
+ * @param otherBoot other ways of booting than usual for this system
+ */
 export async function buildGeneration(
   kind: Kind,
   system: DemoSystemName,
   directory: string,
   { ipxe, stubs, raspberryPi }: Firmware,
+  otherBoot: Pick<BuildRequest, 'boot' | 'bootSettings'> = {},
 ): Promise<DemoImage> {
   const isX86 = system === 'x86_64-linux'
   const { changes, ...rest }: Pick<DemoSystemOptions, 'otherKernel' | 'changes'> = kinds[kind]
@@ -51,6 +56,7 @@ export async function buildGeneration(
   return await buildDemoImage(demo, join(directory, `${kind}-${system}`), {
     boot: isX86 ? ['ipxe', 'uefi'] : ['extlinux', 'raspberry-pi'],
     bootSettings: isX86 ? { ipxe } : { firmware: raspberryPi },
+    ...otherBoot,
     // Debian has no device tree of a Pi 5 for these kernels.
     ...(!isX86 && {
       options: { populateFirmwareCommands: 'echo stand-in > bcm2712-rpi-5-b.dtb' },

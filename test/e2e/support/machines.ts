@@ -262,6 +262,22 @@ function uefiBoot(by: 'pxe' | 'http'): string[] {
 }
 
 /**
+ * aarch64 with U-Boot, which boots by its own commands. They are those of U-Boot for a Raspberry Pi,
+ * but do not ask for a menu before they ask for a program for UEFI.
+ */
+export function arm64UbootAlone(uboot: string): Machine {
+  return {
+    // U-Boot's driver of the virtual card hangs if TCP sends many packets at once: it does not tell
+    // the card that it has taken packets.
+    command: ({ mac, tap }) => [
+      ...qemuArm64('-bios', uboot, '-netdev', tapBackend(tap)),
+      ...['-device', `e1000,netdev=net0,mac=${mac},romfile=`],
+    ],
+    givesUp: /^=> ?$/,
+  }
+}
+
+/**
  * aarch64 with U-Boot. Some versions do not boot from the network by default, so we type the
  * commands of its `bootcmd_pxe`.
  *

@@ -110,6 +110,7 @@ export function assertStartsSystem(
   assert.ok(deviceTrees[name].includes(deviceTree ?? ''), deviceTree)
 }
 
-function sha256(file: string): string {
+/** In hex. */
+export function sha256(file: string): string {
   return createHash('sha256').update(readFileSync(file)).digest('hex')
 }

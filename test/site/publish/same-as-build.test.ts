@@ -114,6 +114,8 @@ for (const name of ['start4.elf', 'fixup4.dat', 'bcm2711-rpi-400.dtb', 'overlays
 const ipxe = join(directory, 'ipxe')
 mkdirSync(ipxe)
 writeFileSync(join(ipxe, 'undionly.kpxe'), 'iPXE')
+const uboot = join(directory, 'u-boot')
+writeFileSync(uboot, 'U-Boot')
 
 const ways: Record<string, [Parameters<typeof makeSystem>[1], BootWay[], BootSettings, string?]> = {
   'iPXE, pxelinux and UEFI on a PC': ['x86_64-linux', ['extlinux', 'ipxe', 'uefi'], { ipxe }],
@@ -121,6 +123,11 @@ const ways: Record<string, [Parameters<typeof makeSystem>[1], BootWay[], BootSet
     'aarch64-linux',
     ['extlinux', 'uefi'],
     { deviceTree: 'broadcom/bcm2711-rpi-4-b.dtb', machines: ['02:00:00:00:00:01'] },
+  ],
+  'a Raspberry Pi whose firmware starts U-Boot': [
+    'aarch64-linux',
+    ['raspberry-pi', 'ipxe'],
+    { firmware, uboot, ipxe },
   ],
   'a Raspberry Pi with files of commands': [
     'aarch64-linux',
