@@ -7,7 +7,7 @@ import { tryLock } from '../../src/lock.ts'
 import { listLayers } from '../../src/roots/stored-layer.ts'
 import { startHostedClient } from '../protocols/support/hosted-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
-import { cli } from '../support/netimage.ts'
+import { cli, workersFlag } from '../support/netimage.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork } from './support/network.ts'
@@ -26,6 +26,8 @@ test('the layer of a machine without power can be saved and reset while other ma
   const program = network.start('netimage', [
     ...[process.execPath, cli, 'serve', image, '--state', state, '--json', '--allow', 'any'],
     ...['--dhcp', 'off', '--listen', server, '--interface', bridge],
+    // The command and each of the processes that serve keep each other from the layers.
+    ...workersFlag(2),
   ])
   await program.waitFor(/^on 10\.66\.0\.1 /)
 

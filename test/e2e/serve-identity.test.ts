@@ -8,7 +8,7 @@ import { buildServedImage } from '../serve/support/served-image.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork, type Host } from './support/network.ts'
-import { startOwnServer, twoShards } from './support/own-server.ts'
+import { startOwnServer } from './support/own-server.ts'
 import { udhcpc } from './support/own-dhcp.ts'
 import { findProgram } from './support/packages.ts'
 
@@ -22,7 +22,7 @@ suite('a machine that sent nothing before it mounts', () => {
     context.after(() => workspace.remove())
     const image = await buildServedImage(workspace, `10.66.0.1:${path},v3`)
     await using network = await openNetwork('newcomers')
-    await startOwnServer(network, [image], 'full', twoShards)
+    await startOwnServer(network, [image], 'full', { workers: 2 })
     const list = [findProgram('nfs-ls'), `nfs://${network.server}${path}?version=3`]
     const addHost = async (number: number): Promise<Host> => {
       const host = await network.addHost(`52:54:00:00:00:0${number}`)
@@ -48,7 +48,7 @@ suite('two machines with one hardware address', () => {
     context.after(() => workspace.remove())
     const image = await buildServedImage(workspace, `10.66.0.1:${path},v3`)
     await using network = await openNetwork('doubles')
-    const { program: server } = await startOwnServer(network, [image], 'full', twoShards)
+    const { program: server } = await startOwnServer(network, [image], 'full', { workers: 2 })
     const mac = '52:54:00:00:00:07'
     // As behind a wireless bridge: two machines that the server cannot tell apart on the wire.
     const host = await network.addHost(mac)

@@ -6,7 +6,7 @@ import { openNetwork, type Network } from './support/network.ts'
 import { startOwnDhcp, udhcpc, udhcpcInVain } from './support/own-dhcp.ts'
 import { findProgram } from './support/packages.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
-import { cli } from '../support/netimage.ts'
+import { cli, workersFlag } from '../support/netimage.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 
 suite('an interface that goes away and comes back', { concurrency: 2 }, () => {
@@ -68,6 +68,7 @@ test('a server that is interrupted during the search for other DHCP servers says
     ...flags,
     '--state',
     workspace.path('state'),
+    ...workersFlag(),
   ]
   // The server searches from port 68, the port of DHCP clients.
   const asks = 'grep -q ":0044 " /proc/net/udp /proc/net/udp6'
@@ -84,7 +85,7 @@ test('a server ends if its address changes, so that systemd starts it again', as
   const { bridge } = network
   // Without a carrier, Node does not list the addresses of the bridge.
   await network.addHost('52:54:00:00:00:07')
-  const state = ['--state', workspace.path('state')]
+  const state = ['--state', workspace.path('state'), ...workersFlag(2)]
   const command = [process.execPath, cli, 'serve', image, '--dhcp', 'off', '--interface', bridge]
   const script = '"$@" 2>&1; echo "status $?"'
   const server = network.start('serve', ['bash', '-c', script, 'bash', ...command, ...state])

@@ -8,7 +8,7 @@ import { callRecord } from '../protocols/support/rpc-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork, type Network } from './support/network.ts'
-import { startOwnServer, twoShards } from './support/own-server.ts'
+import { startOwnServer } from './support/own-server.ts'
 import { findProgram } from './support/packages.ts'
 
 const perl = findProgram('perl')
@@ -28,7 +28,7 @@ suite('a packet from port 0', () => {
       const host = await network.addHost('52:54:00:00:00:07')
       await host.run(['ip', 'address', 'add', '10.66.0.7/24', 'dev', 'eth0'])
       const before = await udpPorts(network)
-      const server = await startOwnServer(network, [image], dhcp, twoShards)
+      const server = await startOwnServer(network, [image], dhcp, { workers: 2 })
       // These include the port that a full server uses to search for users of addresses.
       const ports = [...(await udpPorts(network))].filter((port) => !before.has(port))
       for (const port of [67, 69, 111, 2049]) assert.ok(ports.includes(port), `port ${port}`)

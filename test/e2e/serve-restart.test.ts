@@ -10,7 +10,7 @@ import { buildServedImage } from '../serve/support/served-image.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork } from './support/network.ts'
 import { udhcpc, udhcpcInVain } from './support/own-dhcp.ts'
-import { startOwnServer, twoShards } from './support/own-server.ts'
+import { startOwnServer } from './support/own-server.ts'
 import { findProgram } from './support/packages.ts'
 
 const mac = '52:54:00:00:00:07'
@@ -32,7 +32,7 @@ suite('a server that was killed and started again', () => {
 
     await using network = await openNetwork('restart')
     // The first image is the default for a machine whose processor is not known.
-    const server = await startOwnServer(network, [other, image], 'full', twoShards)
+    const server = await startOwnServer(network, [other, image], 'full', { workers: 2 })
     const host = await network.addHost(mac)
     const lease = await udhcpc(host)
     const address = lease['ip'] ?? ''

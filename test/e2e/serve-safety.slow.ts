@@ -70,7 +70,7 @@ suite('netimage serve, with clients that it must not serve', () => {
 
   test('answers a kernel that asks for its root by UDP, because the root is ready', async () => {
     await using network = await openNetwork('serve-mount-udp')
-    const { program, site } = await startOwnServer(network, [image], 'full')
+    const { program, site } = await startOwnServer(network, [image], 'full', { workers: 2 })
     // A machine of which nobody knows anything gets no root by UDP: its request may be forged.
     await site('assign', '52:54:00:00:01:65', 'nixos-net-image-serve-x86_64-linux')
     const machine = await startLinuxClient(network, {

@@ -20,7 +20,7 @@ suite('a site with boards', { concurrency: 2 }, () => {
   before(async () => {
     firmware = await fetchFirmware()
     const [arm64, x86] = ['aarch64-linux', 'x86_64-linux'] as const
-    site = await openUpdatedSite('update-boards', arm64, ['update'], firmware, [x86])
+    site = await openUpdatedSite('update-boards', arm64, ['update'], firmware, { others: [x86] })
   })
   after(() => site[Symbol.asyncDispose]())
 

@@ -40,7 +40,9 @@ suite('a site with a PC', { concurrency: 1 }, () => {
 
   before(async () => {
     firmware = await fetchFirmware()
-    site = await openUpdatedSite('update', 'x86_64-linux', ['update', 'driverless'], firmware)
+    const kinds = ['update', 'driverless'] as const
+    // update-boards.slow.ts has a server of one process.
+    site = await openUpdatedSite('update', 'x86_64-linux', kinds, firmware, { workers: 2 })
   })
   after(() => site[Symbol.asyncDispose]())
 

@@ -42,19 +42,20 @@ function environment({ env, cwd }: RunSettings): NodeJS.ProcessEnv {
 }
 
 /**
- * How many processes serve the machines of a server in tests. With NETIMAGE_TEST_WORKERS, the same tests
- * show that machines notice no difference.
+ * For `netimage serve`: how many processes serve the machines. With NETIMAGE_TEST_WORKERS, all tests use
+ * this number, and so show that machines notice no difference.
+ *
+ * @param chosen by a test for what it shows
  */
-export const testWorkers = Number(process.env['NETIMAGE_TEST_WORKERS'] ?? 0)
-
-/** For `netimage serve`. */
-export const workersFlag = ['--workers', `${testWorkers}`]
+export function workersFlag(chosen = 0): readonly [string, string] {
+  return ['--workers', process.env['NETIMAGE_TEST_WORKERS'] ?? `${chosen}`]
+}
 
 /** Starts `netimage` in a process group of its own. */
 export function startNetimage(args: readonly string[], settings: RunSettings = {}): Started {
   const command = [...(settings.through ?? []), process.execPath, ...(settings.node ?? []), cli]
   const isServer = args[0] === 'serve' && !args.includes('--workers')
-  const [program = '', ...rest] = [...command, ...args, ...(isServer ? workersFlag : [])]
+  const [program = '', ...rest] = [...command, ...args, ...(isServer ? workersFlag() : [])]
   const child = spawn(program, rest, {
     cwd: settings.cwd,
     env: environment(settings),

@@ -34,6 +34,8 @@ export type BootWay = {
   ipxeLoader?: string
   /** Signs the files that UEFI starts. */
   signing?: Pick<BootSettings, 'signKey' | 'signCertificate'>
+  /** How many processes of our own server serve the machines. */
+  workers?: number
   /** Shell commands that add to the boot tree. */
   populate?: (firmware: Firmware) => string
   /** The key to press in the menu, instead of waiting for the default. */
@@ -105,6 +107,7 @@ export const fastOwnWays: readonly BootWay[] = [
     system: x86,
     machine: (firmware) => x86Uefi(firmware, 'pxe'),
     boot: ['uefi'],
+    workers: 2,
     shows: [/Start PXE over IPv4/],
   },
 ]
@@ -246,7 +249,7 @@ export async function bootBy(
   })
 
   const network = cleanup.use(await openNetwork(own ? `${way.name}-own-${own}` : way.name))
-  const server = own && (await startOwnServer(network, [image], own))
+  const server = own && (await startOwnServer(network, [image], own, way))
   if (!server) {
     await startLoaderServers(network, image, way.servers)
     await startRootServer(network, image)

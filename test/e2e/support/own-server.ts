@@ -21,6 +21,13 @@ export type OwnServer = {
   site: (...args: string[]) => Promise<unknown>
 }
 
+export type OwnServerSettings = {
+  /** How many processes serve the machines: 2 for what is then most different. */
+  workers?: number
+  /** A command prefix for the server. */
+  through?: readonly string[]
+}
+
 export type OwnBoot = v.InferOutput<typeof bootSchema>
 
 const bootSchema = v.object({
@@ -35,9 +42,6 @@ const bootsSchema = v.object({ boots: v.array(bootSchema) })
 
 /** The second capability is for checkouts and test images that only their owner may read. */
 const capabilities = '-all,+net_bind_service,+dac_read_search'
-/** The flags for a server whose machines are in two processes, for tests of what is then most different. */
-export const twoShards = { flags: ['--workers', '2'] }
-
 const asServiceUser = [
   ...['setpriv', `--reuid=${ordinaryUser.uid}`, `--regid=${ordinaryUser.gid}`, '--clear-groups'],
   ...[`--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`],
@@ -49,7 +53,7 @@ export async function startOwnServer(
   network: Network,
   images: readonly string[],
   dhcp: 'full' | 'proxy',
-  { flags = [], through = [] }: { flags?: readonly string[]; through?: readonly string[] } = {},
+  { workers, through = [] }: OwnServerSettings = {},
 ): Promise<OwnServer> {
   await startRouter(network, { gives: dhcp === 'proxy' ? 'addresses' : 'nothing' })
   const state = join(network.directory, 'state')
@@ -61,7 +65,7 @@ export async function startOwnServer(
     ...[...through, process.execPath, cli, 'serve', ...images],
     ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
     ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : [])],
-    ...[...workersFlag, ...flags],
+    ...workersFlag(workers),
   ]
   const start = async () => {
     const started = network.start('netimage', command, /^error: /)

@@ -10,7 +10,7 @@ import type { DemoImage } from './demo-image.ts'
 import type { Firmware } from './firmware.ts'
 import { buildGeneration, type Kind } from './generations.ts'
 import { openNetwork, type Network } from './network.ts'
-import { startOwnServer, type OwnServer } from './own-server.ts'
+import { startOwnServer, type OwnServer, type OwnServerSettings } from './own-server.ts'
 
 const statusSchema = v.object({
   machines: v.array(
@@ -52,7 +52,7 @@ export async function openUpdatedSite(
   system: DemoSystemName,
   updates: readonly Kind[],
   firmware: Firmware,
-  others: readonly DemoSystemName[] = [],
+  { others = [], ...settings }: { others?: readonly DemoSystemName[] } & OwnServerSettings = {},
 ): Promise<UpdatedSite> {
   await using cleanup = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), 'netimage-update-'))
@@ -73,7 +73,7 @@ export async function openUpdatedSite(
   for (const other of others) {
     served.push((await buildGeneration('first', other, directory, firmware)).image)
   }
-  const server = await startOwnServer(network, served, 'full')
+  const server = await startOwnServer(network, served, 'full', settings)
   for (const kind of updates) await server.site('add', imageOf(kind).image)
 
   async function statusOf(machine: string): Promise<Status> {

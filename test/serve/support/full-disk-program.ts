@@ -3,14 +3,14 @@
 //     node full-disk-program.ts DISK IMAGE SIGTERM | SIGKILL | new
 //
 // DISK: a small file system, in a mount namespace of its own. SIGTERM, SIGKILL: a server has run before,
-// and ended by this signal.
+// and ended by this signal; after SIGKILL, two processes serve the machines.
 
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { findProgram } from '../../e2e/support/packages.ts'
 import { fillDisk } from '../../support/fill-disk.ts'
-import { netimage, startNetimage } from '../../support/netimage.ts'
+import { netimage, startNetimage, workersFlag } from '../../support/netimage.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { connectNfs } from '../../protocols/support/nfs-client.ts'
 import { waitUntil } from '../../support/waiting.ts'
@@ -78,10 +78,11 @@ async function startNew(): Promise<void> {
 
 async function start() {
   const [tftp, http, nfs] = await Promise.all([freePort(), freePort(), freePort()])
+  const workers = workersFlag(way === 'SIGKILL' ? 2 : 0)
   const started = startNetimage([
     ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
     ...['--tftp-port', `${tftp}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
-    ...['--no-port-mapper', '--allow', 'any'],
+    ...['--no-port-mapper', '--allow', 'any', ...workers],
   ])
   let said = ''
   started.child.stderr?.on('data', (text: string) => (said += text))
