@@ -9,20 +9,22 @@ import { ownerOf } from '../../src/serve/shard/owner.ts'
 import type { Told } from '../../src/site/life/life.ts'
 import { assertError } from '../support/errors.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
+import { childrenOf } from './support/sharded-server.ts'
 
 const module = pathToFileURL(join(import.meta.dirname, 'support/boastful-shard-program.ts'))
 const machines = Array.from({ length: 8 }, (_, index) => `02:00:00:00:00:0${index}`)
 const init = { kind: 'root', step: 'init' } as const
 const ofShard = (shard: number) => machines.filter((machine) => ownerOf(machine, 2) === shard)
 
-async function startBoastful() {
+async function startBoastful(isAllowed = (_machine: string) => true) {
   const told: Told[] = []
   const come: string[] = []
   const facts: string[] = []
   const restarts: string[] = []
+  let missing = 0
   const errors: NetimageError[] = []
   const shards = startShards({
-    ...{ module, count: 2, isAllowed: () => true, onGiveUp: assert.ifError },
+    ...{ module, count: 2, isAllowed, onGiveUp: assert.ifError, now: () => 0 },
     start: {
       ...{ state: '', allowed: 'any', ephemeral: false, layerSize: undefined },
       place: { name: 'lo', address: '127.0.0.1', network: undefined },
@@ -33,7 +35,10 @@ async function startBoastful() {
       ...{ record: { add: () => {} }, boots: [], addresses: new Map(), processors: new Map() },
       facts: { keep: (_, machine, fact) => void facts.push(`${machine} ${fact}`) },
     },
-    see: ({ machine }, event) => event.kind === 'server' && restarts.push(machine),
+    see({ machine }, event) {
+      if (event.kind === 'server') restarts.push(machine)
+      else if (event.kind === 'http') missing++
+    },
     onTold: (one) => void told.push(one),
     onCome: (machine) => void come.push(machine),
     onError: (error) => void errors.push(error),
@@ -43,10 +48,18 @@ async function startBoastful() {
     errors.filter(({ message }) => message.endsWith('has said all')).length === count
   await waitUntil('all shards have said all', () => haveSaidAll(2))
   return {
-    ...{ shards, told, come, facts, restarts, errors, haveSaidAll },
+    ...{ shards, told, come, facts, restarts, errors, haveSaidAll, missing: () => missing },
     [Symbol.asyncDispose]: () => shards.close(),
   }
 }
+
+const missed = {
+  kind: 'http',
+  step: 'missing',
+  file: '/x',
+  bytes: 0,
+  address: '127.0.0.2',
+} as const
 
 suite('a shard that speaks of the machines of another one', () => {
   test('is not believed, except if it tells of a power cut', async () => {
@@ -127,4 +140,43 @@ suite('a shard that speaks of the machines of another one', () => {
       new RegExp(` ${count} of its machines were booting: see netimage boots\\.$`),
     )
   })
+})
+
+suite('requests that all shards tell of', () => {
+  for (const [isServed, shown] of [
+    [true, 800],
+    [false, 500],
+  ] as const) {
+    const who = isServed ? 'machines that are served' : 'others'
+    test(`by ${who} are shown ${shown} times at once`, async () => {
+      await using boastful = await startBoastful(() => isServed)
+      const { shards, errors, missing } = boastful
+      for (const shard of [0, 1]) shards.report(missed, ofShard(shard)[0] ?? assert.fail(), true)
+      const told = () => errors.filter(({ message }) => message === 'has told all').length
+      await waitUntil('both have told all', () => told() === 2)
+      assert.equal(missing(), shown)
+    })
+  }
+})
+
+test('messages of hosts that are not served leave room for those of machines', async () => {
+  await using boastful = await startBoastful((machine) => machines.includes(machine))
+  const { shards, errors } = boastful
+  const pids = childrenOf(process.pid)
+  assert.equal(pids.length, 2)
+  for (const pid of pids) process.kill(pid, 'SIGSTOP')
+  const address = '127.0.0.2'
+  // More than the system takes for a process that does not read.
+  const bytes = Buffer.alloc(8192)
+  for (let number = 0; number < 2500; number++) {
+    shards.read(bytes, { host: address, port: 1 }, { address, name: `invented ${number}` })
+  }
+  const calls = [0, 1].map((shard) =>
+    shards.call(bytes, { address, name: ofShard(shard)[0] ?? assert.fail() }),
+  )
+  for (const pid of pids) process.kill(pid, 'SIGCONT')
+  const asked = () => errors.filter(({ message }) => message === 'is asked for its call').length
+  await waitUntil('both are asked', () => asked() === 2)
+  await shards.close()
+  assert.deepEqual(await Promise.all(calls), [undefined, undefined])
 })

@@ -12,7 +12,7 @@ function start(count: number) {
     const socket = new Socket()
     sockets.push(socket)
     const client = { address: '127.0.0.2', name }
-    handOver.give({ kind: 'connection', protocol: 'nfs', client }, socket)
+    handOver.give(name, { kind: 'connection', protocol: 'nfs', client }, socket)
     return socket
   }
   for (let index = 0; index < count; index++) come()

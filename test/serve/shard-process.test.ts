@@ -27,7 +27,7 @@ function startOdd(now = () => performance.now(), startOf = (_count: number) => s
   return {
     ...{ shard, ends, over: over.promise, readies: () => readies, starts: () => starts },
     order: (reason: string) =>
-      shard.send({
+      shard.send('a machine', {
         kind: 'event',
         event: { kind: 'server', step: 'restart', reason },
         isTold: true,
@@ -84,7 +84,11 @@ suite('the process of a shard', () => {
     for (const protocol of ['nfs', 'http', 'nfs', 'nfs'] as const) {
       const { client, accepted } = await pairs.make()
       clients.push(client)
-      shard.connect({ kind: 'connection', protocol, client: { address: '', name: '' } }, accepted)
+      shard.connect(
+        '',
+        { kind: 'connection', protocol, client: { address: '', name: '' } },
+        accepted,
+      )
     }
     const said = await waitFor('all connections end', Promise.all(clients.map(text)))
     assert.deepEqual(ends, ['its status is 7'])
@@ -93,6 +97,7 @@ suite('the process of a shard', () => {
     await shard.close()
     const { client, accepted } = await pairs.make()
     shard.connect(
+      '',
       { kind: 'connection', protocol: 'nfs', client: { address: '', name: '' } },
       accepted,
     )

@@ -14,10 +14,10 @@ export type ConnectionMessage = ToShard & { kind: 'connection' }
 
 export interface HandOver {
   /**
-   * Gives a connection away, or keeps it until the process takes it. If too many wait, of its machine or in
-   * all, closes it.
+   * Gives a connection of a machine away, or keeps it until the process takes it. If too many wait, of the
+   * machine or in all, closes it.
    */
-  give(message: ConnectionMessage, socket: Socket): void
+  give(machine: string, message: ConnectionMessage, socket: Socket): void
   /** To be called if a process can take connections. */
   begin(): void
   /** To be called if the process has said that it has the connection. */
@@ -65,15 +65,14 @@ export function createHandOver(
   }
 
   return {
-    give(message, socket) {
-      const { name } = message.client
-      if (isClosed || !places.take(name)) {
+    give(machine, message, socket) {
+      if (isClosed || !places.take(machine)) {
         socket.destroy()
         return
       }
       waiting.push({ message, socket })
       socket.once('close', () => {
-        places.free(name)
+        places.free(machine)
         const place = waiting.findIndex((each) => each.socket === socket)
         if (place !== -1) waiting.splice(place, 1)
       })

@@ -5,10 +5,14 @@
 import type { ChildProcess } from 'node:child_process'
 
 import type { ToShard } from '../shard/messages.ts'
+import { createPlaces } from '../shard/places.ts'
 
 export interface Outbox {
-  /** @returns false if too many wait: the message is dropped */
-  send(message: ToShard): boolean
+  /**
+   * @param machine whose message it is
+   * @returns false if too many wait, of the machine or in all: the message is dropped
+   */
+  send(machine: string, message: ToShard): boolean
   /** To be called if a process can take messages. */
   begin(process: ChildProcess): void
   /** To be called if the process has ended. */
@@ -17,32 +21,39 @@ export interface Outbox {
   close(): void
 }
 
-const maxWaiting = 1024
+const limits = { most: 1024, mostOfMachine: 64 }
+
+interface Waiting {
+  machine: string
+  message: ToShard
+}
 
 export function createOutbox(): Outbox {
-  let waiting: ToShard[] = []
+  let waiting: Waiting[] = []
   /** Messages that were sent, and that the system has not taken yet. */
-  const sent = new Set<ToShard>()
+  const sent = new Set<Waiting>()
+  const places = createPlaces(limits)
   let reader: ChildProcess | undefined
   let isClosed = false
 
-  function post(process: ChildProcess, message: ToShard): void {
-    sent.add(message)
-    process.send(message, (error) => {
-      if (!error) sent.delete(message)
+  function post(process: ChildProcess, next: Waiting): void {
+    sent.add(next)
+    process.send(next.message, (error) => {
+      if (!error && sent.delete(next)) places.free(next.machine)
     })
   }
 
   return {
-    send(message) {
-      if (isClosed || waiting.length + sent.size >= maxWaiting) return false
-      if (reader) post(reader, message)
-      else waiting.push(message)
+    send(machine, message) {
+      if (isClosed || !places.take(machine)) return false
+      const next = { machine, message }
+      if (reader) post(reader, next)
+      else waiting.push(next)
       return true
     },
     begin(process) {
       reader = process
-      for (const message of waiting.splice(0)) post(process, message)
+      for (const next of waiting.splice(0)) post(process, next)
     },
     ended() {
       reader = undefined

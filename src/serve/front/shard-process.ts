@@ -49,13 +49,13 @@ export interface ShardProcess {
   /** Resolves if the first process is ready. @throws `NetimageError` if the process cannot begin */
   ready: Promise<void>
   /** Gives a connection to the process once it is ready. If too many wait, ends the connection. */
-  connect(message: ConnectionMessage, socket: Socket): void
+  connect(machine: string, message: ConnectionMessage, socket: Socket): void
   /**
    * Sends the message now, or once a process is ready.
    *
    * @returns false if too many wait: the message is dropped
    */
-  send(message: ToShard): boolean
+  send(machine: string, message: ToShard): boolean
   /**
    * Asks the process, or the next one if it starts again.
    *
@@ -248,12 +248,12 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       return child.pid
     },
     ready: ready.promise,
-    connect: (message, socket) => handOver.give(message, socket),
-    send: (message) => outbox.send(message),
+    connect: (machine, message, socket) => handOver.give(machine, message, socket),
+    send: (machine, message) => outbox.send(machine, message),
     ask: (machine, question, withinMs) =>
       questions.ask({
         ...{ machine, withinMs },
-        send: (id) => outbox.send({ kind: 'question', id, question }),
+        send: (id) => outbox.send(machine, { kind: 'question', id, question }),
         parse: (answer) => checked(shardAnswers[question.about], answer),
       }),
     async close() {

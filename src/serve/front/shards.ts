@@ -7,7 +7,9 @@ import type { BootTrees, Requester } from '../../protocols/boot-files.ts'
 import type { DhcpServerOptions } from '../../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
+import { limitCheap } from '../../protocols/report-limit.ts'
 import { remember } from '../../remember.ts'
+import { together } from '../../together.ts'
 import { isOfPowerCut } from '../../site/life/power-cut.ts'
 import { parseProcessor } from '../defaults.ts'
 import type { Learnt } from '../learnt.ts'
@@ -31,6 +33,8 @@ export interface ShardsSettings
   onCome: (machine: string) => void
   /** Called if a shard ends again and again. */
   onGiveUp: (error: NetimageError) => void
+  /** Milliseconds since 1970. */
+  now?: () => number
 }
 
 export interface Shards {
@@ -54,6 +58,8 @@ export interface Shards {
 
 /** All machines wait for the answer together. */
 const everyone = 'all machines'
+/** Machines that are not served wait in the places of one machine, because their names may be invented. */
+const strangers = 'strangers'
 /** Those who get no answer ask again after some seconds. */
 const answerMs = 2500
 /** The end of a shard is told for so many of its boots. */
@@ -61,11 +67,14 @@ const maxTold = 64
 
 export function startShards(settings: ShardsSettings): Shards {
   const { count, learnt, isAllowed, see, onTold, onError, onCome, onGiveUp, module } = settings
+  const { now = Date.now } = settings
   const latest = createLatestBoots(isAllowed)
   for (const boot of learnt.boots.toReversed()) {
     if (isAllowed(boot.machine)) latest.keep({ ...boot, isFromBefore: true }, true)
   }
   const processors = new Map(learnt.processors)
+  /** Each shard has such a limit, too. A host can invent machines of all shards. */
+  const mayTellOfStranger = limitCheap(now)
   const shards = Array.from({ length: count }, (_, number) => startShard(number))
 
   function startShard(number: number): ShardProcess {
@@ -84,7 +93,7 @@ export function startShards(settings: ShardsSettings): Shards {
       },
       onMessage: (message) => void receive(message).catch(onDefect),
       onEnd(reason) {
-        const boots = latest.underWay(Date.now()).filter(({ machine }) => isOwn(machine))
+        const boots = latest.underWay(now()).filter(({ machine }) => isOwn(machine))
         onError(restarts(`${number + 1} of ${count}`, reason, boots.length))
         for (const boot of boots.slice(0, maxTold)) tellRestart(boot, reason)
       },
@@ -101,7 +110,7 @@ export function startShards(settings: ShardsSettings): Shards {
           const { boot, event, at, mayForget } = message
           if (!isOwn(boot.machine)) break
           latest.keep(boot, mayForget)
-          recordAndShow(boot, event, at)
+          if (isAllowed(boot.machine) || mayTellOfStranger(event)) recordAndShow(boot, event, at)
           break
         }
         case 'comes':
@@ -123,7 +132,7 @@ export function startShards(settings: ShardsSettings): Shards {
           break
         case 'question': {
           const answer = message.about === 'machines' ? latest.all() : await images()
-          shard.send({ kind: 'answer', id: message.id, answer })
+          shard.send(everyone, { kind: 'answer', id: message.id, answer })
           break
         }
         default:
@@ -137,7 +146,7 @@ export function startShards(settings: ShardsSettings): Shards {
   function tellRestart(boot: Boot, reason: string): void {
     const { machine, address } = boot
     const clue = { ...macOf(machine), ...(address !== undefined && { address }) }
-    recordAndShow(boot, { ...clue, kind: 'server', step: 'restart', reason }, Date.now())
+    recordAndShow(boot, { ...clue, kind: 'server', step: 'restart', reason }, now())
   }
 
   function recordAndShow(boot: Boot, event: ServeEvent, at: number): void {
@@ -158,12 +167,9 @@ export function startShards(settings: ShardsSettings): Shards {
     return [...known.values()]
   }
 
-  let asked: Promise<ImageInfo[] | undefined> | undefined
-  /** Shards are asked once for all who wait at the same time. */
-  function images(): Promise<ImageInfo[] | undefined> {
-    return (asked ??= askImages().finally(() => (asked = undefined)))
-  }
+  const images = together(askImages)
 
+  const waitsAs = (name: string) => (isAllowed(name) ? name : strangers)
   function shardOf(name: string): ShardProcess {
     const shard = shards[ownerOf(name, count)]
     if (!shard) throw new RangeError(`there is no shard for ${name}`)
@@ -173,23 +179,29 @@ export function startShards(settings: ShardsSettings): Shards {
   return {
     ready: Promise.all(shards.map(({ ready }) => ready)).then(() => {}),
     connect: (protocol, client, socket) =>
-      shardOf(client.name).connect({ kind: 'connection', protocol, client }, socket),
+      shardOf(client.name).connect(
+        waitsAs(client.name),
+        { kind: 'connection', protocol, client },
+        socket,
+      ),
     read(bytes, from, client) {
-      shardOf(client.name).send({ kind: 'read-request', bytes, from, client })
+      const { name } = client
+      shardOf(name).send(waitsAs(name), { kind: 'read-request', bytes, from, client })
     },
     async call(bytes, client) {
       const { name } = client
-      const answer = await shardOf(name).ask(name, { about: 'call', bytes, client })
+      const answer = await shardOf(name).ask(waitsAs(name), { about: 'call', bytes, client })
       return answer === 'ended' ? undefined : answer
     },
     async bootFor(machine, asks) {
       const { mac } = machine
-      const answer = await shardOf(mac).ask(mac, { about: 'boot', machine, asks })
+      const answer = await shardOf(mac).ask(waitsAs(mac), { about: 'boot', machine, asks })
       // There is no answer then, and the machine asks again.
       return answer === 'ended' ? await new Promise<never>(() => {}) : answer
     },
     async treesOf(requester, name) {
-      const ask = () => shardOf(name).ask(name, { about: 'trees', requester, name }, answerMs)
+      const ask = () =>
+        shardOf(name).ask(waitsAs(name), { about: 'trees', requester, name }, answerMs)
       const first = await ask()
       // A refusal would end the boot of the machine, so another process is asked.
       const answer = first === 'ended' ? await ask() : first
@@ -198,7 +210,7 @@ export function startShards(settings: ShardsSettings): Shards {
       return answer
     },
     report(event, name, isTold) {
-      shardOf(name).send({ kind: 'event', event, isTold })
+      shardOf(name).send(waitsAs(name), { kind: 'event', event, isTold })
     },
     boots: latest.all,
     async close() {

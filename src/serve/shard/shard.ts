@@ -14,6 +14,7 @@ import { createBootFor } from '../boot-answer.ts'
 import type { DefaultImage } from '../defaults.ts'
 import { createOpenSystems } from '../open-systems.ts'
 import { remember } from '../../remember.ts'
+import { together } from '../../together.ts'
 import { isForData, wire } from '../wire.ts'
 import { checked, frontAnswers, toPlain, type FromShard } from './from-shard.ts'
 import type { NamedClient, ShardAnswers, ShardQuestion, ShardStart, ToShard } from './messages.ts'
@@ -105,15 +106,16 @@ export async function startShard(
     if (answer !== 'ended' && answer !== undefined) return answer
     throw new NetimageError('in-use', 'a process of the server did not answer in time')
   }
+  // The front answers all shards, so that no machine may make it answer more often than once at a time.
+  const machines = together(() => ask('machines', frontAnswers.machines))
   const http = createHttpService({
     ...{ ...common, treesOf },
     knowledge: {
       isFor: isForData(address, common.clientAt),
       async machines() {
-        const boots = await ask('machines', frontAnswers.machines)
-        return new Map(boots.map((boot) => [boot.machine, boot]))
+        return new Map((await machines()).map((boot) => [boot.machine, boot]))
       },
-      images: () => ask('images', frontAnswers.images),
+      images: together(() => ask('images', frontAnswers.images)),
     },
   })
   unfinished.defer(() => http.close())

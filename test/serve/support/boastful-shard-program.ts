@@ -1,11 +1,14 @@
-// A shard that speaks of all machines, as if they were its own. All that it says carries its number.
+// A shard that speaks of all machines, as if they were its own. All that it says carries its number. If it
+// learns of an HTTP request, it tells of very many such requests.
 
 import type { Boot } from '../../../src/boots/follow.ts'
+import type { FileEvent } from '../../../src/protocols/event.ts'
 import type { FromShard } from '../../../src/serve/shard/from-shard.ts'
 import type { ShardStart, ToShard } from '../../../src/serve/shard/messages.ts'
 
 process.once('disconnect', () => process.exit())
 const send = (message: FromShard) => process.send?.(message)
+let machines: readonly string[] = []
 const powerCut = 'the power was cut: most machines started again within a minute'
 
 function boast({ number, addresses }: ShardStart): void {
@@ -31,6 +34,14 @@ function boast({ number, addresses }: ShardStart): void {
   say(`shard ${number} has said all`)
 }
 
+function tellOften(event: FileEvent, machines: readonly string[]): void {
+  const boot = { started: 0, step: 'kernel', steps: {}, lastSign: 0, bytes: 0 } as const
+  for (let count = 0; count < 100; count++)
+    for (const machine of machines)
+      send({ kind: 'seen', boot: { ...boot, machine }, event, at: 0, mayForget: true })
+  say('has told all')
+}
+
 function say(message: string): void {
   send({ kind: 'error', error: { code: 'internal', message, hint: undefined, details: {} } })
 }
@@ -41,11 +52,15 @@ function askTwice(): void {
 }
 
 process.on('message', (message: ToShard) => {
-  if (message.kind === 'start') boast(message.start)
-  else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
+  if (message.kind === 'start') {
+    machines = [...message.start.addresses.values()]
+    boast(message.start)
+  } else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
   else if (message.kind === 'event') {
-    if (message.isTold) process.exit(7)
-    askTwice()
+    const { event } = message
+    if (event.kind === 'http') tellOften(event, machines)
+    else if (message.isTold) process.exit(7)
+    else askTwice()
   } else if (message.kind === 'question') say(`is asked for its ${message.question.about}`)
   else if (message.kind === 'read-request') say('has heard all')
   else if (message.kind === 'answer') say(`all images: ${JSON.stringify(message.answer)}`)
