@@ -6,10 +6,16 @@ import { syncBuiltinESMExports } from 'node:module'
 import { DatabaseSync } from 'node:sqlite'
 
 let left = Infinity
+let kill = killSelf
 
-/** The program kills itself (SIGKILL) before so many more steps. */
-export function killAfter(steps: number): void {
+/** The program kills itself (SIGKILL), or what it is told to kill, before so many more steps. */
+export function killAfter(steps: number, killed = killSelf): void {
   left = steps
+  kill = killed
+}
+
+function killSelf(): void {
+  process.kill(process.pid, 'SIGKILL')
 }
 
 /** Each call of the method is a step. */
@@ -17,7 +23,7 @@ export function countSteps(object: object, name: string): void {
   const original: unknown = Reflect.get(object, name)
   if (typeof original !== 'function') throw new Error(`there is no ${name}`)
   Reflect.set(object, name, function (this: unknown, ...given: unknown[]): unknown {
-    if (--left < 0) process.kill(process.pid, 'SIGKILL')
+    if (--left < 0) kill()
     return Reflect.apply(original, this, given)
   })
 }

@@ -1,65 +1,55 @@
-// `netimage serve` with a clock that its parent sets. It kills itself at any step of its work: also before
-// it sends anything to a machine.
+// `netimage serve` whose parent sets the clock, and decides when it kills itself. See steered-process.ts.
 
-import { countSteps, killAfter } from '../../support/killed-by-steps.ts'
-import { Socket } from 'node:net'
+import childProcess, { type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { syncBuiltinESMExports } from 'node:module'
 import { mock } from 'node:test'
-import type { ServePorts } from '../../../src/serve/request.ts'
+import type { ServeRequest } from '../../../src/serve/request.ts'
+import { begin, steers, stepsVariable, takeMessages, work, type Steps } from './steered-process.ts'
 
-export interface Steering {
-  /** Milliseconds since 1970. */
-  at: number
-  /** The server is to be killed after so many more steps. */
-  killAfter?: number
+export interface Steering extends Steps {
   /** When the server starts. */
-  open?: { state: string; ports: ServePorts }
+  open?: Pick<ServeRequest, 'state' | 'ports' | 'workers'>
 }
 
-mock.timers.enable({ apis: ['Date'] })
-const realTimers = { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout }
-
-/** The server does this every few seconds. Here it does it whenever its clock is set. */
-const regular: (() => void)[] = []
-mock.method(globalThis, 'setInterval', (action: () => void) => {
-  regular.push(action)
-  return realTimers.setTimeout(() => {}, 0)
+/** The processes that serve the machines. */
+const shards = new Set<ChildProcess>()
+const { fork } = childProcess
+mock.method(childProcess, 'fork', (...given: Parameters<typeof fork>) => {
+  const shard = fork(...given)
+  shards.add(shard)
+  shard.once('exit', () => shards.delete(shard))
+  takeMessages(shard, () => shard.emit(steers))
+  return shard
 })
-
-/** What is to happen after a second or more, by the clock that is set. */
-const due = new Map<NodeJS.Timeout, { at: number; action: () => void }>()
-const never = 2 ** 30
-mock.method(globalThis, 'setTimeout', (action: () => void, delay = 0) => {
-  if (delay < 1000) return realTimers.setTimeout(action, delay)
-  const timer = realTimers.setTimeout(() => {}, never)
-  due.set(timer, { at: Date.now() + delay, action })
-  return timer
-})
-mock.method(globalThis, 'clearTimeout', (timer: NodeJS.Timeout) => {
-  due.delete(timer)
-  realTimers.clearTimeout(timer)
-})
-
-countSteps(Socket.prototype, 'write')
+syncBuiltinESMExports()
 const { serve } = await import('../../../src/serve/serve.ts')
 
-async function work({ at, open, ...asked }: Steering): Promise<void> {
-  mock.timers.setTime(at)
-  if (asked.killAfter !== undefined) killAfter(asked.killAfter)
+async function steer(shard: ChildProcess, steps: Steps): Promise<void> {
+  const steered = new AbortController()
+  const options = { signal: steered.signal }
+  const answers = [once(shard, steers, options), once(shard, 'exit', options)]
+  shard.send({ kind: steers, steps }, () => {})
+  await Promise.race(answers)
+  // Otherwise each would leave a listener.
+  steered.abort()
+  await Promise.allSettled(answers)
+}
+
+async function obey({ open, ...steps }: Steering): Promise<void> {
+  begin(steps)
   if (open) {
+    process.env[stepsVariable] = JSON.stringify(steps)
     await serve({
       ...{ images: [], dhcp: 'off', address: '127.0.0.1', allowed: 'any', ...open },
       ...{ see: () => {}, onTold: () => {} },
       onError: (error) => console.error(error.message),
     })
   }
-  for (const [timer, { at: then, action }] of due) {
-    if (then > at) continue
-    clearTimeout(timer)
-    action()
-  }
-  for (const action of regular) action()
+  await Promise.all([...shards].map((shard) => steer(shard, open ? { at: steps.at } : steps)))
+  work()
   process.send?.('done')
 }
 
-process.on('message', (asked: Steering) => void work(asked))
+process.on('message', (asked: Steering) => void obey(asked))
 process.send?.('loaded')

@@ -17,11 +17,17 @@ import { createServedMachine, type ServedMachine } from './served-machine.ts'
 import type { Steering } from './served-fleet-program.ts'
 
 const program = join(import.meta.dirname, 'served-fleet-program.ts')
+/** The processes that the server starts get the same arguments for Node. */
+const execArgv = ['--import', join(import.meta.dirname, 'steered-process.ts')]
 
-/** @param images for each update one whose system tells that it is up, and one that does not */
+/**
+ * @param images for each update one whose system tells that it is up, and one that does not
+ * @param workers how many processes serve the machines
+ */
 export async function createServedFleet(
   state: string,
   images: readonly MarkedImage[],
+  workers: number,
 ): Promise<Fleet & { start: () => FleetServer }> {
   const [tftp, http, nfs] = [await freePort(), await freePort(), await freePort()]
   const ports = { tftp, http, nfs, portMapper: undefined }
@@ -64,7 +70,7 @@ export async function createServedFleet(
     candidateOf: (_index, update, blesses) =>
       images.filter((image) => image.blesses === blesses)[update] ?? assert.fail(),
     start() {
-      const child = fork(program, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+      const child = fork(program, { execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
       const exited = once(child, 'exit').then(() => {
         isKilled = true
         return false
@@ -85,7 +91,7 @@ export async function createServedFleet(
           if (killAfter !== undefined) steering.killAfter = killAfter
           if (open !== undefined) {
             isKilled = false
-            steering.open = { state: open, ports }
+            steering.open = { state: open, ports, workers }
           }
           if (!(await steer(steering))) return { answers: [], wasKilled: true }
           const settled = await Promise.allSettled(actions.map(answer))
