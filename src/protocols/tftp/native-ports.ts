@@ -19,6 +19,7 @@ interface Addon {
 
 // The same numbers as in ports.c.
 const [slots, slotBytes, senderAt, payloadAt] = [64, 2048, 8, 40]
+const acknowledgmentBytes = 4
 
 /** For a package, and for a source tree in which scripts/build-native.sh was called. */
 const built = fileURLToPath(
@@ -36,12 +37,26 @@ export function openNativePorts(file = built): OpenPort | undefined {
   const words = new Uint32Array(incoming.buffer, incoming.byteOffset, incoming.length / 4)
   const receivers = new Map<number, (sender: Buffer, packet: Buffer) => void>()
 
+  // Made once: nearly all packets are acknowledgments.
+  const views = Array.from({ length: slots }, (_, slot) => {
+    const [sender, payload] = [slot * slotBytes + senderAt, slot * slotBytes + payloadAt]
+    return {
+      sender: incoming.subarray(sender, payload),
+      acknowledgment: incoming.subarray(payload, payload + acknowledgmentBytes),
+    }
+  })
+
   addon.start(incoming, (count) => {
-    for (let slot = 0; slot < count; slot++) {
+    for (const [slot, { sender, acknowledgment }] of views.entries()) {
+      if (slot === count) break
       const start = slot * slotBytes
       const [port = 0, length = 0] = [words[start / 4], words[start / 4 + 1]]
-      const packet = incoming.subarray(start + payloadAt, start + payloadAt + length)
-      receivers.get(port)?.(incoming.subarray(start + senderAt, start + payloadAt), packet)
+      const payload = start + payloadAt
+      const packet =
+        length === acknowledgmentBytes
+          ? acknowledgment
+          : incoming.subarray(payload, payload + length)
+      receivers.get(port)?.(sender, packet)
     }
   })
 
