@@ -24,7 +24,11 @@ import { FileSystemError, type FileSystem, type NodeId } from '../src/protocols/
 import { startNfsServer } from '../src/protocols/nfs/server.ts'
 import { findNode } from '../src/roots/find-node.ts'
 import { createImageIndexes, type ImageIndex } from '../src/roots/image-index.ts'
-import { openMachineLayer, type MachineLayer } from '../src/roots/machine-layer.ts'
+import {
+  openMachineLayer,
+  UnfinishedOpening,
+  type MachineLayer,
+} from '../src/roots/machine-layer.ts'
 import { newName, writeRecord } from '../src/roots/record.ts'
 import type { RootImage } from '../src/roots/root-image.ts'
 import { UnreadyLayer } from '../src/roots/unready-layer.ts'
@@ -82,6 +86,11 @@ async function openLayer(machine: string, image: RootImage, boot: string): Promi
     } catch (error) {
       if (!(error instanceof UnreadyLayer)) throw error
       await error.makeReady(never)
+      const layer = error instanceof UnfinishedOpening ? error.opened : undefined
+      if (layer) {
+        open.set(machine, { layer, index })
+        return layer.fileSystem
+      }
       index.close()
     }
   }
@@ -224,6 +233,12 @@ const works: Record<string, Work> = {
   'opening an image with 100,000 files outside the store': async () => {
     const image = makeImage({ etc: 100_000 })
     return () => openLayer(working, image, '1')
+  },
+  'binding a layer to another image with 100,000 other files outside the store': async () => {
+    await openLayer(working, makeImage({ etc: 100_000 }), '1')
+    await closeLayer(working)
+    const next = makeImage({ srv: 100_000 })
+    return () => openLayer(working, next, '2')
   },
   'the first LOOKUP in a store path of 100,000 files': () =>
     withClient(async () => {

@@ -9,7 +9,7 @@ import type { Steps } from './steps.ts'
 import type { NodeRow } from './layer-rows.ts'
 import type { ImageIndex } from './image-index.ts'
 import { toRow } from './nodes.ts'
-import { firstOwn, isOfStore, isOwn, rootNode } from './numbers.ts'
+import { firstOwn, isOwn, rootNode } from './numbers.ts'
 import { releaseNode } from './release-node.ts'
 
 export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
@@ -94,9 +94,12 @@ function* countOnce(work: LinksWork): Steps<boolean> {
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) yield* visit(next)
 
   if (yield* releaseUnreachable()) return true
-  const ofImage = [...now.nodes(true)].filter((node) => !isOfStore(node))
-  for (const node of new Set([...ofImage, ...rows.keys()])) {
-    settle(node)
+  for (const node of now.nodes(true)) {
+    yield* settle(node)
+    yield
+  }
+  for (const node of rows.keys()) {
+    if (!now.node(node)) yield* settle(node)
     yield
   }
   return false
@@ -117,11 +120,14 @@ function* countOnce(work: LinksWork): Steps<boolean> {
     return isAny
   }
 
-  function settle(node: NodeId): void {
+  function* settle(node: NodeId): Steps {
     const [row, inImage] = [rows.get(node), now.node(node)]
     const count = names.get(node) ?? 0
     if (count === 0) {
-      database.deleteEntries(node)
+      for (const name of entries.get(node)?.keys() ?? []) {
+        database.deleteEntry(node, Buffer.from(name, 'latin1'))
+        yield
+      }
       const gone = row ?? (inImage && toRow(inImage))
       if (!inImage || !gone) database.deleteNode(node)
       else if (row?.links !== 0) {

@@ -7,7 +7,7 @@ import type { NodeId, NodeKind, Time } from '../protocols/nfs/file-system.ts'
 import { escapeBytes } from '../tree-files.ts'
 import { keyOf, readOutsideRows } from './bind-rows.ts'
 import type { BindWork } from './bind-work.ts'
-import type { Steps } from './steps.ts'
+import { doNow, type Steps } from './steps.ts'
 import type { BoundFile } from './bound-files.ts'
 import type { NodeRow, PlacedEntry } from './layer-rows.ts'
 import { placeInImage } from './directories.ts'
@@ -33,14 +33,11 @@ export function* mergeOutside(work: OutsideWork): Steps {
   const { database, now, given } = work
   const { rows, entries, named, namesOf, hasName, write, put, deleteEntry, deleteNode } =
     yield* readOutsideRows(work)
-  const before = new Map(work.filesBefore?.map((file) => [file.number, file]))
-  const after = new Map(work.files.map((file) => [file.number, file]))
-  const namesBefore = findNames(work.filesBefore ?? database.fileNumbers())
+  const before = yield* byNumber(work.filesBefore ?? [])
+  const after = yield* byNumber(work.files)
+  const namesBefore = yield* findNames(work.filesBefore ?? database.eachFileNumber())
   let places: Map<NodeId, Name[]> | undefined
-  const childrenBefore = Map.groupBy(
-    [...namesBefore].flatMap(([node, names]) => names.map((name) => ({ ...name, node }))),
-    ({ directory }) => directory,
-  )
+  const childrenBefore = yield* byDirectory(namesBefore)
   /** Directories that the machine keeps although the image does not have them, or has another kind. */
   const own = new Set<NodeId>()
   /** Nodes of an image that became the machine's own, and their new numbers. */
@@ -77,27 +74,10 @@ export function* mergeOutside(work: OutsideWork): Steps {
     }
   }
   for (const id of unneeded) {
-    if (!own.has(id)) deleteNode(id)
+    if (!own.has(id)) yield* deleteNode(id)
     yield
   }
   for (const [directory, inside] of [...entries]) yield* mergeEntries(directory, inside)
-
-  function findNames(all: readonly { path: Buffer; number: NodeId }[]): Map<NodeId, Name[]> {
-    const numbers = new Map<string, NodeId>([['', rootNode]])
-    const files = all.filter(({ path }) => path.length > 0)
-    for (const { path, number } of files) numbers.set(keyOf(path), number)
-    const names = new Map<NodeId, Name[]>()
-    for (const { path, number } of files) {
-      const end = path.lastIndexOf('/')
-      const directory = numbers.get(keyOf(path.subarray(0, end)))
-      if (directory === undefined) continue
-      const name = { directory, name: path.subarray(end + 1), path }
-      const known = names.get(number)
-      if (known) known.push(name)
-      else names.set(number, [name])
-    }
-    return names
-  }
 
   /** Whether the image before gives the name to this node. */
   function isNameBefore({ directory, name, node }: PlacedEntry): boolean {
@@ -120,7 +100,7 @@ export function* mergeOutside(work: OutsideWork): Steps {
 
   /** The place by which images know a file. */
   function placeOf(id: NodeId): Name | undefined {
-    places ??= findNames(database.fileNumbers())
+    places ??= doNow(findNames(database.eachFileNumber()))
     return places.get(id)?.[0]
   }
 
@@ -237,7 +217,7 @@ export function* mergeOutside(work: OutsideWork): Steps {
     const places = namesOf(id)
     if (kind === 'directory') kept.parent = places[0]?.directory ?? rootNode
     else kept.links = places.length
-    deleteNode(from)
+    yield* deleteNode(from)
     write(kept)
     return id
   }
@@ -372,6 +352,53 @@ export function* mergeOutside(work: OutsideWork): Steps {
     const above = after.get(directory)?.path ?? Buffer.alloc(0)
     work.kept.tell('added-both', () => Buffer.concat([above, Buffer.from('/'), name]))
   }
+}
+
+function* byNumber(files: readonly BoundFile[]): Steps<Map<NodeId, BoundFile>> {
+  const found = new Map<NodeId, BoundFile>()
+  for (const file of files) {
+    found.set(file.number, file)
+    yield
+  }
+  return found
+}
+
+function* findNames(files: Iterable<{ path: Buffer; number: NodeId }>): Steps<Map<NodeId, Name[]>> {
+  const numbers = new Map<string, NodeId>([['', rootNode]])
+  const below: { path: Buffer; number: NodeId }[] = []
+  for (const file of files) {
+    yield
+    if (file.path.length === 0) continue
+    numbers.set(keyOf(file.path), file.number)
+    below.push(file)
+  }
+  const names = new Map<NodeId, Name[]>()
+  for (const { path, number } of below) {
+    yield
+    const end = path.lastIndexOf('/')
+    const directory = numbers.get(keyOf(path.subarray(0, end)))
+    if (directory === undefined) continue
+    add(names, number, { directory, name: path.subarray(end + 1), path })
+  }
+  return names
+}
+
+/** The names in each directory. */
+function* byDirectory(
+  names: ReadonlyMap<NodeId, readonly Name[]>,
+): Steps<Map<NodeId, (Name & { node: NodeId })[]>> {
+  const found = new Map<NodeId, (Name & { node: NodeId })[]>()
+  for (const [node, ofNode] of names) {
+    for (const name of ofNode) add(found, name.directory, { ...name, node })
+    yield
+  }
+  return found
+}
+
+function add<T>(all: Map<NodeId, T[]>, key: NodeId, value: T): void {
+  const known = all.get(key)
+  if (known) known.push(value)
+  else all.set(key, [value])
 }
 
 /** Stops at the first node, because a directory can have very many names. */

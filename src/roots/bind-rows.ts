@@ -20,7 +20,7 @@ export interface OutsideRows {
   /** The name is as in the image then. */
   deleteEntry: (entry: PlacedEntry) => void
   /** Deletes also the names in it. */
-  deleteNode: (id: NodeId) => void
+  deleteNode: (id: NodeId) => Steps
 }
 
 /** Nodes and names that are written later are in the maps, too. To be called in a transaction. */
@@ -82,12 +82,16 @@ export function* readOutsideRows({ database }: Pick<BindWork, 'database'>): Step
       entries.get(directory)?.delete(keyOf(name))
       database.deleteEntry(directory, name)
     },
-    deleteNode(id) {
-      for (const entry of entries.get(id)?.values() ?? []) forgetName(entry, entry.node)
+    *deleteNode(id) {
       rows.delete(id)
-      entries.delete(id)
       database.deleteNode(id)
-      database.deleteEntries(id)
+      const inside = entries.get(id)
+      entries.delete(id)
+      for (const entry of inside?.values() ?? []) {
+        forgetName(entry, entry.node)
+        database.deleteEntry(id, entry.name)
+        yield
+      }
     },
   }
 }

@@ -158,7 +158,8 @@ export function bindLayer(
   if (isSameImage && known !== undefined && known !== structure) throw changedImage(directory)
 
   const changes = { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure }
-  finish(database, bindInSteps(database, directory, index, { ...binding, ...changes }, limit))
+  const steps = bindInSteps(database, directory, index, { ...binding, ...changes }, limit)
+  finish(database, directory, steps)
 }
 
 interface Changes {
@@ -183,8 +184,6 @@ function* bindInSteps(
   limit: BindLimit,
 ): Steps {
   const { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure } = binding
-  const numbering = yield* giveNumbersInSteps(index, database)
-  const now = createLayerImage(index, numbering)
   const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
   using opened = new DisposableStack()
   const before = opened.use(openBefore(database, openImages))
@@ -195,6 +194,9 @@ function* bindInSteps(
   let isCommitted = false
   database.begin()
   try {
+    // In the transaction: by themselves, numbers would have to be on the disk before they are used.
+    const numbering = yield* giveNumbersInSteps(index, database)
+    const now = createLayerImage(index, numbering)
     const work: BindWork = { database, now, before: before.image, data, given, kept }
     const isPathsChanged = !isSame
     // A machine may run since before the update of netimage.
@@ -279,7 +281,7 @@ function* boundFilesBefore(
   database: LayerDatabase,
   before: Before,
 ): Steps<BoundFile[] | undefined> {
-  const known = readBoundFiles(database)
+  const known = yield* readBoundFiles(database)
   if (known.length > 0) return known
   // A layer of an earlier version.
   const ofImage = before.index()

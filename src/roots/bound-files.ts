@@ -40,7 +40,7 @@ export function* boundFilesOf(index: ImageIndex, { files }: Numbering): Steps<Bo
     const digest = index.digests?.get(escapeBytes(path.subarray(1)))
     const otherwise = `${facts.size} ${modified.seconds} ${modified.nanoseconds}`
     found.push({
-      ...{ path, number: files[node] ?? 0, kind, mode, uid, gid, modified },
+      ...{ path, number: files.numbers[node] ?? 0, kind, mode, uid, gid, modified },
       target: kind === 'symlink' ? index.readLink(outside, node) : undefined,
       content: kind === 'file' ? (digest ?? otherwise) : undefined,
     })
@@ -57,18 +57,23 @@ export function* boundFilesOf(index: ImageIndex, { files }: Numbering): Steps<Bo
 }
 
 /** @returns no files if the layer does not know what its image brought */
-export function readBoundFiles(database: LayerDatabase): BoundFile[] {
-  return database.select('SELECT * FROM bound').map((row) => ({
-    path: bytesOf(row['path']) ?? Buffer.alloc(0),
-    number: Number(row['number']),
-    kind: nodeKinds.find((kind) => kind === row['kind']) ?? 'file',
-    mode: Number(row['mode']),
-    uid: Number(row['uid']),
-    gid: Number(row['gid']),
-    modified: { seconds: Number(row['seconds']), nanoseconds: Number(row['nanoseconds']) },
-    target: bytesOf(row['target']),
-    content: typeof row['content'] === 'string' ? row['content'] : undefined,
-  }))
+export function* readBoundFiles(database: LayerDatabase): Steps<BoundFile[]> {
+  const found: BoundFile[] = []
+  for (const row of database.all('bound')) {
+    found.push({
+      path: bytesOf(row['path']) ?? Buffer.alloc(0),
+      number: Number(row['number']),
+      kind: nodeKinds.find((kind) => kind === row['kind']) ?? 'file',
+      mode: Number(row['mode']),
+      uid: Number(row['uid']),
+      gid: Number(row['gid']),
+      modified: { seconds: Number(row['seconds']), nanoseconds: Number(row['nanoseconds']) },
+      target: bytesOf(row['target']),
+      content: typeof row['content'] === 'string' ? row['content'] : undefined,
+    })
+    yield
+  }
+  return found
 }
 
 /** To be called in a transaction. */

@@ -10,7 +10,7 @@ import {
   ftruncateSync,
   lstatSync,
   openSync,
-  readdirSync,
+  opendirSync,
   readSync,
   renameSync,
   rmSync,
@@ -30,6 +30,7 @@ import { guarded, synced } from './failure.ts'
 import { removeLeftFiles, type LeftFiles } from './left-files.ts'
 import { createOpenFiles } from './open-files.ts'
 import type { Room } from './room.ts'
+import type { Steps } from './steps.ts'
 import { shareSyncs } from './shared-syncs.ts'
 import { countUsage } from './usage.ts'
 
@@ -90,7 +91,7 @@ export interface DataFiles {
    */
   syncShape(): Promise<void>
   /** Removes the files of all other nodes, most of them later. @returns the nodes that have a file */
-  keepOnly(nodes: ReadonlySet<NodeId>): Set<NodeId>
+  keepOnly(nodes: ReadonlySet<NodeId>): Steps<Set<NodeId>>
   close(): void
 }
 
@@ -103,6 +104,10 @@ const maxOpen = 32
 const maxCopiedAtOnce = 2 ** 20
 /** No file system of Linux has smaller blocks that matter. */
 const block = 4096
+/** Each file takes longer if the layer has a limit, because its size is looked at. */
+const namesOfStep = { read: 8, counted: 1 }
+/** So many names are read from the disk at a time. */
+const namesAtOnce = 256
 const fsyncAsync = promisify(fsync)
 const unlinkAsync = promisify(unlink)
 
@@ -297,10 +302,11 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
         }
       }
     },
-    keepOnly(nodes) {
+    *keepOnly(nodes) {
       const kept = new Set<NodeId>()
       const left: string[] = []
-      for (const name of readdirSync(folder)) {
+      for (const [place, name] of (yield* readNames(folder)).entries()) {
+        if (place % (isCounted ? namesOfStep.counted : namesOfStep.read) === 0) yield
         if (isCopy(name)) rmSync(join(folder, name), { force: true })
         if (!/^[0-9a-f]+$/.test(name)) continue
         const node = Number.parseInt(name, 16)
@@ -321,6 +327,16 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       closeSync(names)
     },
   }
+}
+
+function* readNames(folder: string): Steps<string[]> {
+  using opened = opendirSync(folder, { bufferSize: namesAtOnce })
+  const names: string[] = []
+  for (let entry = opened.readSync(); entry; entry = opened.readSync()) {
+    names.push(entry.name)
+    if (names.length % namesOfStep.read === 0) yield
+  }
+  return names
 }
 
 function readFully(file: number, offset: number, into: Uint8Array): number {

@@ -29,7 +29,6 @@ import {
   type PlacedEntry,
 } from './layer-rows.ts'
 import { schema } from './layer-schema.ts'
-import { firstOfStore, firstOwn, lastOwn, placesOfPath } from './numbers.ts'
 
 /** A file that an image brings outside its store paths, and the number that it has in the layer. */
 export interface FileNumber {
@@ -64,12 +63,10 @@ export interface LayerDatabase {
   countTaken(directory: NodeId, first: Buffer, last: Buffer): number
   /** The entries after a cookie that name a node, in the order of their cookies. */
   listEntries(directory: NodeId, cookie: number, limit: number): EntryRow[]
-  /** Nodes of images that have a row. All others are as in the image. */
-  overriddenNodes(): Set<NodeId>
-  nodesWithData(): NodeId[]
-  /** Directories that have entries. */
-  overriddenDirectories(): Set<NodeId>
-  fileNumbers(): FileNumber[]
+  /** As the first column of the rows, one after the other. The tables must not change meanwhile. */
+  numbers(select: string, ...values: number[]): Iterable<number>
+  /** One after the other. The table must not change meanwhile. */
+  eachFileNumber(): Iterable<FileNumber>
   writeFileNumber(file: FileNumber): void
   /** The largest number that was given; 0: none. */
   lastFileNumber(): number
@@ -79,8 +76,6 @@ export interface LayerDatabase {
   structures(): Map<number, string>
   lastPathNumber(): number
   writePathNumber(path: PathNumber): void
-  /** The store paths that have rows of their nodes, by their numbers. */
-  changedPaths(): Set<number>
   /** Known if the machine has used or changed a node of this path: see `ImageIndex.structureOf`. */
   structureOf(path: number): string | undefined
   writeStructure(path: number, structure: string): void
@@ -125,24 +120,13 @@ export interface LayerDatabase {
   showPath(name: Buffer): void
   select(sql: string, ...values: StatementValue[]): Record<string, SQLOutputValue>[]
   run(sql: string, ...values: StatementValue[]): void
-  /** All rows of a table, for checks. */
-  all(table: 'nodes' | 'entries'): Iterable<Record<string, SQLOutputValue>>
+  /** All rows of a table, one after the other. The table must not change meanwhile. */
+  all(table: 'nodes' | 'entries' | 'bound'): Iterable<Record<string, SQLOutputValue>>
   close(): void
 }
 
 const fdatasyncAsync = promisify(fdatasync)
 const selectEntries = 'SELECT directory, name, node, cookie FROM entries'
-/** One after the other: SQLite would look at all entries to find which differ. */
-const selectDirectories = `
-  WITH RECURSIVE directories (number) AS (
-    SELECT min(directory) FROM entries
-    UNION ALL
-    SELECT (SELECT min(directory) FROM entries WHERE directory > number)
-    FROM directories WHERE number IS NOT NULL
-  )
-  SELECT number FROM directories WHERE number IS NOT NULL
-`
-
 export function databaseFile(directory: string): string {
   return join(directory, 'layer.sqlite')
 }
@@ -183,7 +167,6 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       `SELECT count(*) AS count FROM entries
        WHERE directory = ? AND name BETWEEN ? AND ? AND node IS NULL`,
     ),
-    fileNumbers: database.prepare('SELECT number, path FROM files'),
     writeFileNumber: database.prepare('INSERT INTO files VALUES (?, ?)'),
     pathNumbers: database.prepare('SELECT number, name, nar_hash FROM paths ORDER BY name'),
     structures: database.prepare('SELECT number, structure FROM paths WHERE structure IS NOT NULL'),
@@ -204,7 +187,6 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     rollback: database.prepare('ROLLBACK'),
   }
   // Each opening of a layer reads thousands of these rows. As arrays this takes half the time.
-  statements.fileNumbers.setReturnArrays(true)
   statements.pathNumbers.setReturnArrays(true)
   // The log exists as long as the database is open. The caller syncs the directory, so that the
   // name of the log is on the disk.
@@ -212,16 +194,14 @@ export function openLayerDatabase(directory: string): LayerDatabase {
   unfinished.defer(() => closeSync(log))
 
   const others = new Map<string, StatementSync>()
-  function prepared(sql: string): StatementSync {
-    const statement = others.get(sql) ?? database.prepare(sql)
-    others.set(sql, statement)
+  function prepared(sql: string, as: 'objects' | 'arrays' = 'objects'): StatementSync {
+    const key = `${as} ${sql}`
+    const known = others.get(key)
+    if (known) return known
+    const statement = database.prepare(sql)
+    statement.setReturnArrays(as === 'arrays')
+    others.set(key, statement)
     return statement
-  }
-
-  function numbersOf(select: string, ...values: number[]): number[] {
-    const statement = database.prepare(select)
-    statement.setReturnArrays(true)
-    return statement.all(...values).map(({ 0: number }) => Number(number))
   }
 
   const opened = unfinished.move()
@@ -251,18 +231,18 @@ export function openLayerDatabase(directory: string): LayerDatabase {
       Number(statements.countTaken.get(directory, first, last)?.['count']),
     listEntries: (directory, cookie, limit) =>
       statements.listEntries.all(directory, cookie, limit).map(toEntryRow),
-    overriddenNodes() {
-      // With one condition, SQLite would look at all rows, and most may be the machine's own.
-      const select = `SELECT id FROM nodes WHERE id < ? UNION ALL SELECT id FROM nodes WHERE id > ?`
-      return new Set(numbersOf(select, firstOwn, lastOwn))
+    *numbers(select, ...values) {
+      for (const { 0: number } of prepared(select, 'arrays').iterate(...values)) {
+        yield Number(number)
+      }
     },
-    nodesWithData: () => numbersOf('SELECT id FROM nodes WHERE own_data = 1'),
-    overriddenDirectories: () => new Set(numbersOf(selectDirectories)),
-    fileNumbers: () =>
-      statements.fileNumbers.all().map(({ 0: number, 1: path }) => ({
-        number: Number(number),
-        path: bytesOf(path),
-      })),
+    *eachFileNumber() {
+      const select = database.prepare('SELECT number, path FROM files')
+      select.setReturnArrays(true)
+      for (const { 0: number, 1: path } of select.iterate()) {
+        yield { number: Number(number), path: bytesOf(path) }
+      }
+    },
     writeFileNumber: ({ number, path }) => void statements.writeFileNumber.run(number, path),
     lastFileNumber: () => Number(statements.last.files.get()?.['last'] ?? 0),
     pathNumbers: () =>
@@ -279,11 +259,6 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     writePathNumber: ({ number, name, narHash }) =>
       void statements.writePathNumber.run(number, name, narHash),
     writeStructure: (path, structure) => void statements.writeStructure.run(structure, path),
-    changedPaths() {
-      const path = `CAST((id - ${firstOfStore}) / ${placesOfPath} AS INTEGER)`
-      const select = database.prepare(`SELECT DISTINCT ${path} AS path FROM nodes WHERE id >= ?`)
-      return new Set(select.all(firstOfStore).map((row) => Number(row['path'])))
-    },
     structureOf(path) {
       const structure = statements.structureOf.get(path)?.['structure']
       return typeof structure === 'string' ? structure : undefined

@@ -30,12 +30,13 @@ const firstBatch = 16
 /** Removed names are skipped together if there are at least this many in a row. */
 const leastRun = 64
 
+/** @param overridden the directories that have entries in the layer */
 export function createDirectories(
   database: LayerDatabase,
   image: LayerImage,
   nodes: Nodes,
+  overridden: Set<NodeId>,
 ): Directories {
-  const overridden = database.overriddenDirectories()
   let nextCookie = Number(database.readMeta('nextCookie') ?? firstNewCookie)
   let writtenCookie = nextCookie
 

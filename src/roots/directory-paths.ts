@@ -17,16 +17,22 @@ const mostBytes = 4096
 
 /** @returns gives the path of a name */
 export function createPaths(
-  database: Pick<LayerDatabase, 'entriesWhere' | 'fileNumbers' | 'readNode'>,
+  database: Pick<LayerDatabase, 'entriesWhere' | 'eachFileNumber' | 'readNode'>,
 ): (placed: PlacedName) => Buffer {
   let ofImages: Map<NodeId, Buffer> | undefined
+
+  function readPaths(): Map<NodeId, Buffer> {
+    const paths = new Map<NodeId, Buffer>()
+    for (const { number, path } of database.eachFileNumber()) paths.set(number, path)
+    return paths
+  }
 
   /** The directory above, and the name of the directory in it; if there is none, its path. */
   function nameOf(directory: NodeId): PlacedName | Buffer {
     if (directory === rootNode) return Buffer.alloc(0)
     const row = isOwn(directory) ? database.readNode(directory) : undefined
     if (!row) {
-      ofImages ??= new Map(database.fileNumbers().map(({ number, path }) => [number, path]))
+      ofImages ??= readPaths()
       return ofImages.get(directory) ?? Buffer.from(`/node ${directory}`)
     }
     const [entry] = database.entriesWhere('directory = ? AND node = ?', row.parent, directory)

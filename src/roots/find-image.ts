@@ -5,6 +5,7 @@ import type { BoundImage, KeptImage } from './bound-image.ts'
 import { repairHint } from './image-damage.ts'
 import { createImageIndexes, type ImageIndex } from './image-index.ts'
 import { readId, readRootImage, type RootImage } from './root-image.ts'
+import { doNow, type Steps } from './steps.ts'
 
 /**
  * @returns the index, which the caller closes; undefined if the image is not there any more, or is
@@ -16,8 +17,16 @@ export function findImage(
   image: BoundImage,
   keptImages: readonly KeptImage[] = [],
 ): ImageIndex | undefined {
+  return doNow(findInSteps(image, keptImages))
+}
+
+/** As `findImage`. */
+export function* findInSteps(
+  image: BoundImage,
+  keptImages: readonly KeptImage[] = [],
+): Steps<ImageIndex | undefined> {
   const found = ifFound(() => readId(image.directory))
-  return found === image.id ? openImages(image, keptImages) : undefined
+  return found === image.id ? yield* openInSteps(image, keptImages) : undefined
 }
 
 /**
@@ -25,10 +34,15 @@ export function findImage(
  * @returns the index, which the caller closes
  * @throws `NetimageError` or a system error if an image cannot be read
  */
-export function openImages(
+export function openImages(image: BoundImage, keptImages: readonly KeptImage[]): ImageIndex {
+  return doNow(openInSteps(image, keptImages))
+}
+
+/** As `openImages`. */
+function* openInSteps(
   { directory, name }: BoundImage,
   keptImages: readonly KeptImage[],
-): ImageIndex {
+): Steps<ImageIndex> {
   const kept: RootImage[] = []
   for (const other of keptImages) {
     const found = ifFound(() => readRootImage(other.directory, rootOf(other)))
@@ -36,7 +50,7 @@ export function openImages(
   }
   const root = readRootImage(directory, rootOf({ directory, name }))
   try {
-    return createImageIndexes().open(root, kept)
+    return yield* createImageIndexes().openInSteps(root, kept)
   } catch (error) {
     if (!(error instanceof NetimageError && error.code === 'image-damaged')) throw error
     const hint = `${repairHint} The machine waits meanwhile. If you cannot repair the image, remove ${directory}: the machine then loses the files of the image that it has named.`

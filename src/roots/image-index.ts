@@ -23,6 +23,7 @@ import type { OutsideFiles } from './outside-files.ts'
 import { sharedPathCache, type PathCache } from './path-cache.ts'
 import type { ImageStorePath, RootImage } from './root-image.ts'
 import { createShared } from './shared.ts'
+import type { Steps } from './steps.ts'
 import { createSharedOutsideFiles, keyOf, type SharedOutsideFiles } from './shared-outside-files.ts'
 import { openStoreFolder, type StoreFolder } from './store-folder.ts'
 import { sortNamesInStore, uniteStorePaths } from './store-set.ts'
@@ -75,7 +76,7 @@ export interface ImageIndex {
   /**
    * Walks all files as the versions did whose layers had format 1: see migrate.ts. Each call walks.
    */
-  walkWhole(): ImageTable
+  walkWhole(): Steps<ImageTable>
   close(): void
 }
 
@@ -103,6 +104,8 @@ export interface ImageIndexes {
    * @throws `NetimageError` `image-damaged`, or a system error
    */
   open(bound: RootImage, kept?: readonly RootImage[]): ImageIndex
+  /** As `open`. */
+  openInSteps(bound: RootImage, kept?: readonly RootImage[]): Steps<ImageIndex>
   /** See `SharedOutsideFiles`: `open` then does not take long. */
   prepare: SharedOutsideFiles['prepare']
 }
@@ -160,21 +163,29 @@ export function createImageIndexes(settings: IndexSettings = {}): ImageIndexes {
     return { folder, key }
   }
 
+  function openShared(bound: RootImage, kept: readonly RootImage[] = []): ImageIndex {
+    const others = kept.filter(({ id }) => id !== bound.id)
+    const key = [bound, ...others.toSorted((a, b) => (a.id < b.id ? -1 : 1))].map(keyOf).join('\0')
+    const index = indexes.take(key, () => open(bound, others))
+    let isClosed = false
+    return {
+      ...index,
+      close() {
+        if (!isClosed) indexes.release(key)
+        isClosed = true
+      },
+    }
+  }
+
   return {
     prepare: (bound) => outsides.prepare(bound),
-    open(bound, kept = []) {
-      const others = kept.filter(({ id }) => id !== bound.id)
-      const key = [bound, ...others.toSorted((a, b) => (a.id < b.id ? -1 : 1))]
-        .map(keyOf)
-        .join('\0')
-      const index = indexes.take(key, () => open(bound, others))
-      let isClosed = false
-      return {
-        ...index,
-        close() {
-          if (!isClosed) indexes.release(key)
-          isClosed = true
-        },
+    open: openShared,
+    *openInSteps(bound, kept) {
+      yield* outsides.takeInSteps(bound)
+      try {
+        return openShared(bound, kept)
+      } finally {
+        outsides.release(bound)
       }
     },
   }

@@ -5,7 +5,7 @@
 import { createHash, hash } from 'node:crypto'
 
 import { nodeKinds, type Device, type NodeKind, type Time } from '../protocols/nfs/file-system.ts'
-import { doNow, type Steps } from './steps.ts'
+import type { Steps } from './steps.ts'
 
 export interface ImageTable {
   /** A row for each node. The first node, 1, is the top of the tree. */
@@ -140,7 +140,7 @@ export function pathBelow(table: ImageTable, node: number): Buffer {
 }
 
 /** The paths of all nodes as `pathBelow` gives them, in Latin-1 and by the numbers of the nodes. */
-export function pathsBelow(table: ImageTable): string[] {
+export function* pathsInSteps(table: ImageTable): Steps<string[]> {
   const { rows, entries } = table
   const paths = ['', '']
   // A directory has a smaller number than what is in it.
@@ -149,6 +149,7 @@ export function pathsBelow(table: ImageTable): string[] {
     const above = paths[rows[row + column.parent] ?? 1] ?? ''
     const [start, end] = rangeOf(entries, rows[row + column.entry] ?? 0)
     paths.push(`${above}/${entries.names.toString('latin1', start, end)}`)
+    if (node % pathsOfStep === 0) yield
   }
   return paths
 }
@@ -163,11 +164,6 @@ function rangeOf({ end }: ImageTable['entries'], entry: number): [start: number,
 }
 
 /** A hash of everything that decides the numbers of the nodes: names, entries and nodeKinds. */
-export function structureOf(table: ImageTable): string {
-  return doNow(structureInSteps(table))
-}
-
-/** As `structureOf`. */
 export function* structureInSteps({ rows, entries }: ImageTable): Steps<string> {
   const kindsInOrder = new Float64Array(rows.length / rowWidth)
   for (let at = 0; at < kindsInOrder.length; at++) {
@@ -198,6 +194,7 @@ export function* filesInSteps({ rows }: ImageTable, structure: string): Steps<st
 }
 
 const rowsOfStep = 4096
+const pathsOfStep = 16
 const hashedAtOnce = 2 ** 20
 
 function* hashInSteps({ buffer, byteOffset, byteLength }: ArrayBufferView): Steps<string> {

@@ -6,9 +6,11 @@ import { NetimageError } from '../errors.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
 import { createLayerImage, type LayerImage, type UsesPath } from './layer-image.ts'
-import { giveNumbers } from './numbering.ts'
+import { changedPaths } from './layer-changes.ts'
+import { giveNumbersInSteps } from './numbering.ts'
 import { isOfStore, pathAndPlace } from './numbers.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { Steps } from './steps.ts'
 
 /**
  * The first call writes the structure of the files outside the store into the layer. Later calls
@@ -17,18 +19,18 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
  * @param directory of the layer
  * @throws `NetimageError` `bad-state` if names were added, removed or moved in the root tree
  */
-export function layOver(
+export function* layOver(
   index: ImageIndex,
   database: LayerDatabase,
   directory: string,
   usesPath?: UsesPath,
-): LayerImage {
+): Steps<LayerImage> {
   const known = database.readMeta('structure')
   const structure = index.structureOf(outside)
   if (known !== undefined && known !== structure) throw changedImage(directory)
-  const image = createLayerImage(index, giveNumbers(index, database), usesPath)
+  const image = createLayerImage(index, yield* giveNumbersInSteps(index, database), usesPath)
   if (known === undefined) database.writeMeta('structure', structure)
-  const changed = database.changedPaths()
+  const changed = yield* changedPaths(database)
   for (const [number, ofPath] of changed.size > 0 ? database.structures() : []) {
     if (!changed.has(number)) continue
     const now = image.structureOfPath(number)

@@ -15,6 +15,7 @@ import {
   type Facts,
   type ImageTable,
 } from './image-table.ts'
+import { placeOfNumber, type OrderedNumbers } from './number-order.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode, storeNode } from './numbers.ts'
 
 export interface ImageNode extends Facts {
@@ -66,9 +67,9 @@ export interface LayerImage {
 /** The numbers that a layer gave to what an image has. */
 export interface Numbering {
   /** By node in the part `outside`, from 1 on, and 0 for node 0, which does not exist. */
-  files: Float64Array
+  files: OrderedNumbers<Float64Array>
   /** By place in `storePaths` of the index. */
-  paths: Uint32Array
+  paths: OrderedNumbers<Uint32Array>
 }
 
 /** Where a node is: in a part of the image, as a node of the part's table. */
@@ -89,23 +90,23 @@ export function createLayerImage(
   { files, paths }: Numbering,
   usesPath?: UsesPath,
 ): LayerImage {
-  const byFile = orderOf(files)
-  const byPath = orderOf(paths)
   const store = index.store === undefined ? undefined : numberOf(outside, index.store)
 
   function numberOf(part: Part, node: number): NodeId {
-    return part === outside ? (files[node] ?? 0) : storeNode(paths[part] ?? 0, node - 1)
+    return part === outside
+      ? (files.numbers[node] ?? 0)
+      : storeNode(paths.numbers[part] ?? 0, node - 1)
   }
 
   /** @returns undefined if the number is of no part of this image */
   function find(id: NodeId): PartNode | undefined {
     if (isOwn(id)) return undefined
     if (!isOfStore(id)) {
-      const node = indexOfNumber(files, byFile, id)
+      const node = placeOfNumber(files, id)
       return node === undefined || node === 0 ? undefined : { part: outside, node }
     }
     const { path, place } = pathAndPlace(id)
-    const part = indexOfNumber(paths, byPath, path)
+    const part = placeOfNumber(paths, path)
     return part === undefined ? undefined : { part, node: place + 1 }
   }
 
@@ -120,7 +121,7 @@ export function createLayerImage(
     if (part === outside || !usesPath) return index.tableOf(part)
     const table = index.tableSoon(part)
     if (table instanceof Promise) throw beingMade(index.shownTop(part), table)
-    usesPath(part, paths[part] ?? 0)
+    usesPath(part, paths.numbers[part] ?? 0)
     return table
   }
 
@@ -184,11 +185,11 @@ export function createLayerImage(
       return index.readLink(place.part, place.node)
     },
     structureOfPath(path) {
-      const part = indexOfNumber(paths, byPath, path)
+      const part = placeOfNumber(paths, path)
       return part === undefined ? undefined : index.structureOf(part)
     },
     checkPath(path) {
-      const part = indexOfNumber(paths, byPath, path)
+      const part = placeOfNumber(paths, path)
       if (part !== undefined) usesPath?.(part, path)
     },
     *nodes(onlyOutside = false) {
@@ -219,31 +220,6 @@ export function findStorePath({ storePaths }: ImageIndex, name: Buffer): Part | 
     const found = storePaths[middle]?.name ?? ''
     if (found === wanted) return middle
     if (found < wanted) from = middle + 1
-    else to = middle
-  }
-  return undefined
-}
-
-/** The places of the numbers, in the order of the numbers. */
-function orderOf(numbers: Float64Array | Uint32Array): Uint32Array {
-  const isSorted = numbers.every((number, at) => at === 0 || number > (numbers[at - 1] ?? 0))
-  if (isSorted) return Uint32Array.from(numbers.keys())
-  return Uint32Array.from(numbers.keys()).sort((a, b) => (numbers[a] ?? 0) - (numbers[b] ?? 0))
-}
-
-/** @returns the place of the number */
-function indexOfNumber(
-  numbers: Float64Array | Uint32Array,
-  order: Uint32Array,
-  number: number,
-): number | undefined {
-  let from = 0
-  for (let to = order.length; from < to;) {
-    const middle = (from + to) >>> 1
-    const place = order[middle] ?? 0
-    const found = numbers[place] ?? 0
-    if (found === number) return place
-    if (found < number) from = middle + 1
     else to = middle
   }
   return undefined

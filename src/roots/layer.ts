@@ -18,12 +18,14 @@ import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { KeptFiles } from './kept-files.ts'
 import { layOver } from './lay-over.ts'
+import { nodesWithData, overriddenDirectories, overriddenNodes } from './layer-changes.ts'
 import { createFileSystem } from './layer-file-system.ts'
 import type { LayerImage } from './layer-image.ts'
 import { createPathStructures } from './path-structures.ts'
 import { createNodes } from './nodes.ts'
 import { openReserve } from './reserve.ts'
 import { openRoom } from './room.ts'
+import { doNow, type Steps } from './steps.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
 import { UnfinishedBinding } from './unfinished-binding.ts'
@@ -54,15 +56,22 @@ export interface LayerOptions {
   binding?: Binding | undefined
 }
 
+/** As `openLayerInSteps`. */
+export function openLayer(...options: Parameters<typeof openLayerInSteps>): Layer {
+  return doNow(openLayerInSteps(...options))
+}
+
 /**
+ * The first step binds the layer, or throws `UnreadyLayer`.
+ *
  * @param directory of the layer: it exists, and the caller holds the layer's lock
  * @throws `NetimageError` `bad-state`; `UnreadyLayer`, as `bindLayer`
  */
-export function openLayer(
+export function* openLayerInSteps(
   directory: string,
   index: ImageIndex,
   { most, takenElsewhere = () => 0, binding }: LayerOptions = {},
-): Layer {
+): Steps<Layer> {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
   try {
@@ -73,7 +82,7 @@ export function openLayer(
     throw error
   }
   const structures = createPathStructures(index, database)
-  const image = layOver(index, database, directory, structures.uses)
+  const image = yield* layOver(index, database, directory, structures.uses)
   const room = openRoom({
     directory,
     most,
@@ -89,15 +98,23 @@ export function openLayer(
   // So that the names of the database, of its log and of the data folder outlast a loss of power.
   syncDirectory(directory)
   const below = withFailures(image)
-  const nodes = unfinished.adopt(createNodes(database, below), (opened) => opened.close())
-  const directories = createDirectories(database, below, nodes)
+  const nodes = unfinished.adopt(
+    createNodes(database, below, yield* overriddenNodes(database)),
+    (opened) => opened.close(),
+  )
+  const directories = createDirectories(
+    database,
+    below,
+    nodes,
+    yield* overriddenDirectories(database),
+  )
   const ancestry = createAncestry(nodes, image.store)
   /** Removed nodes whose data is still there, before the commit. */
   let going: NodeId[] = []
   /** The same after the commit. The data is deleted once the commit is on the disk. */
   let gone: NodeId[] = []
 
-  matchData(database, data)
+  yield* matchData(database, data)
   for (const { node, size } of unsettledCuts(database)) guarded(() => data.cut(node, size))
   const reserve = openReserve(directory)
 
@@ -172,14 +189,28 @@ function withFailures(image: LayerImage): LayerImage {
 }
 
 /** After a loss of power, a row may be without its data file, or a data file without its row. */
-function matchData(database: LayerDatabase, data: DataFiles): void {
-  const owned = new Set(database.nodesWithData())
-  const kept = data.keepOnly(owned)
-  const missing = [...owned].filter((node) => !kept.has(node))
+function* matchData(database: LayerDatabase, data: DataFiles): Steps {
+  const owned = yield* nodesWithData(database)
+  const kept = yield* data.keepOnly(owned)
+  if (kept.size < owned.size) yield* loseData(database, owned, kept)
+}
+
+function* loseData(
+  database: LayerDatabase,
+  owned: ReadonlySet<NodeId>,
+  kept: ReadonlySet<NodeId>,
+): Steps {
+  let isCommitted = false
   database.begin()
-  for (const id of missing) {
-    const row = database.readNode(id)
-    if (row) database.writeNode({ ...row, ownData: false })
+  try {
+    for (const id of owned) {
+      const row = kept.has(id) ? undefined : database.readNode(id)
+      if (row) database.writeNode({ ...row, ownData: false })
+      yield
+    }
+    database.commit()
+    isCommitted = true
+  } finally {
+    if (!isCommitted) database.rollback()
   }
-  database.commit()
 }

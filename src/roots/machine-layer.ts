@@ -15,8 +15,9 @@ import { isFull } from './failure.ts'
 import { findImage } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerImage } from './layer-image.ts'
-import { openLayer, type Layer, type LayerOptions } from './layer.ts'
-import { UnreadyLayer } from './unready-layer.ts'
+import { openLayerInSteps, type Layer, type LayerOptions } from './layer.ts'
+import { doPiece, doSome, type Steps } from './steps.ts'
+import { nextTurn, UnreadyLayer } from './unready-layer.ts'
 import { useContents } from './present-format.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
 import { beginAnew, layerError } from './store.ts'
@@ -59,11 +60,63 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
 }
 
 /**
+ * As much of an opening is done while everybody waits: so many steps, and then more for so many milliseconds.
+ * Most steps take some microseconds. This is enough for some thousand files.
+ */
+const atFirst = { steps: 1000, ms: 8 }
+
+/** A layer with very many files or names. It is opened in pieces. */
+export class UnfinishedOpening extends UnreadyLayer {
+  readonly #steps: Steps<MachineLayer | undefined>
+  /** The layer, when it is ready. Whoever called `makeReady` closes it, and this disposes of `held`. */
+  opened: MachineLayer | undefined
+
+  constructor(steps: Steps<MachineLayer>) {
+    super('the opening goes on')
+    this.#steps = steps
+  }
+
+  async makeReady(signal: AbortSignal): Promise<void> {
+    try {
+      let layer: MachineLayer | undefined
+      while (!layer) {
+        await nextTurn(signal)
+        layer = doPiece(this.#steps)?.value
+      }
+      const opened = layer
+      this.opened = { ...opened, close: () => opened.close().finally(() => this.held.dispose()) }
+    } catch (error) {
+      this.#steps.return(undefined)
+      try {
+        if (!(error instanceof UnreadyLayer)) throw error
+        // Then the layer is to be opened anew.
+        await error.makeReady(signal)
+      } finally {
+        this.held.dispose()
+      }
+    }
+  }
+
+  override giveUp(): void {
+    this.#steps.return(undefined)
+    super.giveUp()
+  }
+}
+
+/**
  * @throws `NetimageError` `bad-state`, `in-use`; `BoundOtherwise` only for `isBound`
  * @throws `UnreadyLayer`: the layer stays locked, and the index must stay open, until it is made ready or
- *   given up. Then the layer can be opened.
+ *   given up. Then the layer can be opened, or it is open already: see `UnfinishedOpening`.
  */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
+  const steps = openInSteps(request)
+  const end = performance.now() + atFirst.ms
+  const opened = doSome(steps, (step) => step < atFirst.steps || performance.now() < end)
+  if (opened) return opened.value
+  throw new UnfinishedOpening(steps)
+}
+
+function* openInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
   const { state, machine, index } = request
   const stored = layerOf(state, machine)
   const { directory } = stored
@@ -72,6 +125,8 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
     // Without waiting: this blocks the server.
     const lock = tryLock(stored.lock, 'exclusive')
     if (!lock) throw inUse(stored)
+    using held = new DisposableStack()
+    held.defer(() => lock.release())
     try {
       adoptOlder(state, stored, index.id)
       makeDirectory(directory)
@@ -86,7 +141,12 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
         indexOf: findImage,
       }
       const reset = before ? request.reset : undefined
-      const { record, layer } = openContents({ ...request, reset }, directory, found, binding)
+      const { record, layer } = yield* openContents(
+        { ...request, reset },
+        directory,
+        found,
+        binding,
+      )
       const { kept } = layer
       const { image, keptImages } = binding
       const current = {
@@ -96,6 +156,7 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
       // After the binding: until then, the record names the image that the layer was bound to.
       if (before) noteUse(directory, current)
       const sweeping = sweepInBackground(directory)
+      const locked = held.move()
       return {
         name: record.name,
         fileSystem: layer.fileSystem,
@@ -106,13 +167,12 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
             await layer.close()
             noteUse(directory, { ...current, lastUsed: Date.now() })
           } finally {
-            lock.release()
+            locked.dispose()
           }
         },
       }
     } catch (error) {
-      if (error instanceof UnreadyLayer) error.held.defer(() => lock.release())
-      else lock.release()
+      if (error instanceof UnreadyLayer) error.held.use(held.move())
       throw error
     }
   } catch (error) {
@@ -121,38 +181,48 @@ export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   }
 }
 
+interface UsedContents {
+  record: LayerRecord
+  layer: Layer
+}
+
 /** Opens the contents of a layer. If the request wants a reset that fails, nothing is opened. */
-function openContents(
+function* openContents(
   { index, most, takenElsewhere, reset }: MachineLayerRequest,
   directory: string,
   record: LayerRecord,
   binding: Binding,
-): { record: LayerRecord; layer: Layer } {
+): Steps<UsedContents> {
   const openBound = (contents: string, how: Binding) =>
-    openLayer(contents, index, { most, takenElsewhere, binding: how })
-  const open = (from: LayerRecord) => {
-    const used = useContents(directory, from, index, (contents) => openBound(contents, binding))
+    openLayerInSteps(contents, index, { most, takenElsewhere, binding: how })
+
+  function* open(from: LayerRecord): Steps<UsedContents> {
+    const used = yield* useContents(directory, from, index, (contents) =>
+      openBound(contents, binding),
+    )
     return { record: used.record, layer: used.result }
   }
-  const openNew = () => {
+
+  function* openNew(): Steps<UsedContents> {
     const anew = beginAnew(directory, record)
     makeDirectory(join(directory, anew.name))
     try {
-      return open(anew)
+      return yield* open(anew)
     } catch (error) {
       if (!isFull(error)) throw error
       // The old contents would be swept in the background only once the layer is open.
       sweep(directory, () => {})
-      return open(anew)
+      return yield* open(anew)
     }
   }
-  if (reset === undefined) return open(record)
-  if (reset === 'now') return openNew()
+
+  if (reset === undefined) return yield* open(record)
+  if (reset === 'now') return yield* openNew()
   try {
     const same = { ...binding, onlySame: true }
-    return { record, layer: openBound(join(directory, record.name), same) }
+    return { record, layer: yield* openBound(join(directory, record.name), same) }
   } catch (error) {
-    if (error instanceof BoundOtherwise || error instanceof OlderFormat) return openNew()
+    if (error instanceof BoundOtherwise || error instanceof OlderFormat) return yield* openNew()
     throw error
   }
 }

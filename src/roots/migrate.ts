@@ -26,51 +26,62 @@ import {
   nameOf,
   noEntry,
   rowStart,
-  structureOf,
+  structureInSteps,
   type ImageTable,
 } from './image-table.ts'
 import { changedImage, layOver, recordStructures } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
+import { overriddenNodes } from './layer-changes.ts'
 import { namesIn } from './names-in.ts'
 import { firstOwn, rootNode } from './numbers.ts'
+import type { Steps } from './steps.ts'
+
+const nodesOfStep = 256
 
 /**
  * Makes contents of the present format beside contents of format 1. Files with data are hard links
- * or, if the file system has none, copies. Everything is on the disk afterwards. On failure, there
- * are no new contents.
+ * or, if the file system has none, copies. Everything is on the disk afterwards. On failure, and if it
+ * is ended before, there are no new contents.
  *
  * @param from contents of format 1, unchanged afterwards
  * @param to a directory that does not exist yet
  * @throws `NetimageError` `bad-state` if the image has changed
  */
-export function migrateContents(from: string, to: string, index: ImageIndex): void {
+export function* migrateContents(from: string, to: string, index: ImageIndex): Steps {
+  let isMade = false
   try {
     mkdirSync(dataFolder(to), { recursive: true })
-    const withData = translateDatabase(from, to, index)
+    const withData = yield* translateDatabase(from, to, index)
     const files = new Set(namesIn(dataFolder(from)))
     for (const [before, now] of withData) {
+      yield
       // After a loss of power, a file may be missing: see `matchData` in layer.ts.
       if (!files.has(dataName(before))) continue
       linkOrCopy(join(dataFolder(from), dataName(before)), join(dataFolder(to), dataName(now)))
     }
     for (const directory of [dataFolder(to), to]) syncDirectory(directory)
-  } catch (error) {
-    removeTree(to)
-    throw error
+    isMade = true
+  } finally {
+    if (!isMade) removeTree(to)
   }
 }
 
 /** @returns the numbers of nodes with data of their own, before and now */
-function translateDatabase(from: string, to: string, index: ImageIndex): Map<NodeId, NodeId> {
+function* translateDatabase(
+  from: string,
+  to: string,
+  index: ImageIndex,
+): Steps<Map<NodeId, NodeId>> {
   using stack = new DisposableStack()
   const before = stack.adopt(openOlderFile(databaseFile(from)), (opened) => opened.close())
   const structure = readMeta(before, 'structure')
-  const whole = index.walkWhole()
-  if (structure !== undefined && structure !== structureOf(whole)) throw changedImage(from)
+  const whole = yield* index.walkWhole()
+  if (structure !== undefined && structure !== (yield* structureInSteps(whole)))
+    throw changedImage(from)
   const now = stack.adopt(openLayerDatabase(to), (opened) => opened.close())
-  const image = layOver(index, now, from)
+  const image = yield* layOver(index, now, from)
   now.begin()
-  const withData = translateRows(before, now, { from, image, whole })
+  const withData = yield* translateRows(before, now, { from, image, whole })
   now.commit()
   now.syncNow()
   stack.dispose()
@@ -78,11 +89,11 @@ function translateDatabase(from: string, to: string, index: ImageIndex): Map<Nod
   return withData
 }
 
-function translateRows(
+function* translateRows(
   before: DatabaseSync,
   now: LayerDatabase,
   { from, image, whole }: { from: string; image: LayerImage; whole: ImageTable },
-): Map<NodeId, NodeId> {
+): Steps<Map<NodeId, NodeId>> {
   const translate = createTranslation(whole, image, from)
   const withData = new Map<NodeId, NodeId>()
   const written = new Map<NodeId, NodeId>()
@@ -92,6 +103,7 @@ function translateRows(
     now.writeNode({ ...row, id, parent: row.parent === 0 ? 0 : translate(row.parent) })
     written.set(row.id, id)
     if (row.ownData) withData.set(row.id, id)
+    yield
   }
   for (const value of before.prepare('SELECT * FROM entries').iterate()) {
     const { directory, name, node, cookie } = value
@@ -100,12 +112,14 @@ function translateRows(
       node: node === null ? undefined : translate(Number(node)),
       cookie: Number(cookie),
     })
+    yield
   }
-  for (const { directory, name, node } of furtherNames(whole)) {
+  for (const { directory, name, node } of yield* furtherNames(whole)) {
+    yield
     const id = written.get(node)
     if (id !== undefined) leadTo(id, translate(directory), name, image, now)
   }
-  recordStructures([...now.overriddenNodes()], image, now)
+  recordStructures([...(yield* overriddenNodes(now))], image, now)
   for (const name of ['nextNode', 'nextCookie']) {
     const value = readMeta(before, name)
     if (value !== undefined) now.writeMeta(name, value)
@@ -171,17 +185,21 @@ function createTranslation(
  */
 function* furtherNames(
   table: ImageTable,
-): Generator<{ directory: NodeId; name: Buffer; node: NodeId }> {
+): Steps<{ directory: NodeId; name: Buffer; node: NodeId }[]> {
   const { rows, entries } = table
+  const found: { directory: NodeId; name: Buffer; node: NodeId }[] = []
   for (let directory = 1; directory <= countNodes(table); directory++) {
+    if (directory % nodesOfStep === 0) yield
     const first = rows[rowStart(directory) + column.firstChild] ?? 0
     const count = rows[rowStart(directory) + column.childCount] ?? 0
     for (let entry = first; entry < first + count; entry++) {
+      if (entry % nodesOfStep === 0) yield
       const node = entries.node[entry] ?? 0
       if (rows[rowStart(node) + column.entry] === entry) continue
-      yield { directory, name: Buffer.from(nameOf(table, entry)), node }
+      found.push({ directory, name: Buffer.from(nameOf(table, entry)), node })
     }
   }
+  return found
 }
 
 function readMeta(database: DatabaseSync, name: string): string | number | undefined {

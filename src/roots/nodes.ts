@@ -58,10 +58,14 @@ function makeRoom(): void {
   idle.reduce((one, other) => (other.size() > one.size() ? other : one)).forget()
 }
 
-export function createNodes(database: LayerDatabase, image: LayerImage): Nodes {
+/** @param overridden the nodes of the image that have a row */
+export function createNodes(
+  database: LayerDatabase,
+  image: LayerImage,
+  overridden: Set<NodeId>,
+): Nodes {
   const remembered = new Map<NodeId, NodeRow>()
   const changed = new Set<NodeRow>()
-  const overridden = database.overriddenNodes()
   let newlyOverridden: NodeId[] = []
   let writtenNext = Number(database.readMeta('nextNode') ?? firstOwn)
   // A loss of power may have taken nodes whose handles a machine still has.

@@ -1,10 +1,13 @@
 /** Gives numbers to the files and store paths of an image that a layer has not met before. */
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
-import { countNodes, pathBelow, pathsBelow } from './image-table.ts'
+import { countNodes, pathBelow, pathsInSteps } from './image-table.ts'
 import type { Numbering } from './layer-image.ts'
+import { orderInSteps } from './number-order.ts'
 import { rootNode } from './numbers.ts'
 import { doNow, type Steps } from './steps.ts'
+
+const numbersOfStep = 16
 
 /**
  * The numbers are on the disk when this returns: after a loss of power, no number is given to
@@ -18,45 +21,62 @@ export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numberi
 
 /** As `giveNumbers`. If it is ended before, no numbers were given. */
 export function* giveNumbersInSteps(index: ImageIndex, database: LayerDatabase): Steps<Numbering> {
-  const { numbering, isComplete } = readNumbers(index, database)
-  if (isComplete) return numbering
-  if (database.isInTransaction()) {
-    yield* giveMissing(index, database, numbering)
-    return numbering
+  const files = yield* readFileNumbers(index, database)
+  const paths = readPathNumbers(index, database)
+  if ((yield* lacksNumbers(files)) || paths.includes(0)) {
+    if (database.isInTransaction()) yield* giveMissing(index, database, files, paths)
+    else yield* giveInTransaction(index, database, files, paths)
   }
+  return { files: yield* orderInSteps(files), paths: yield* orderInSteps(paths) }
+}
+
+function* giveInTransaction(...work: Parameters<typeof giveMissing>): Steps {
+  const [, database] = work
   let isCommitted = false
   database.begin()
   try {
-    yield* giveMissing(index, database, numbering)
+    yield* giveMissing(...work)
     database.commit()
     isCommitted = true
   } finally {
     if (!isCommitted) database.rollback()
   }
   database.syncNow()
-  return numbering
 }
 
-function* giveMissing(index: ImageIndex, database: LayerDatabase, numbering: Numbering): Steps {
-  yield* giveFileNumbers(index, database, numbering)
-  givePathNumbers(index, database, numbering)
+function* giveMissing(
+  index: ImageIndex,
+  database: LayerDatabase,
+  files: Float64Array,
+  paths: Uint32Array,
+): Steps {
+  yield* giveFileNumbers(index, database, files)
+  givePathNumbers(index, database, paths)
 }
 
 /** The numbers that were given already; 0: none yet. */
-function readNumbers(
-  index: ImageIndex,
-  database: LayerDatabase,
-): { numbering: Numbering; isComplete: boolean } {
+function* readFileNumbers(index: ImageIndex, database: LayerDatabase): Steps<Float64Array> {
   const table = index.tableOf(outside)
-  const known = new Map(
-    database.fileNumbers().map(({ number, path }) => [path.toString('latin1'), number]),
-  )
+  const known = new Map<string, number>()
+  for (const { number, path } of database.eachFileNumber()) {
+    known.set(path.toString('latin1'), number)
+    yield
+  }
   const files = new Float64Array(countNodes(table) + 1)
-  for (const [node, path] of pathsBelow(table).entries()) files[node] = known.get(path) ?? 0
+  for (const [node, path] of (yield* pathsInSteps(table)).entries()) {
+    files[node] = known.get(path) ?? 0
+    if (node % numbersOfStep === 0) yield
+  }
   files[rootNode] = rootNode
-  const paths = readPathNumbers(index, database)
-  const isComplete = !files.subarray(1).includes(0) && !paths.includes(0)
-  return { numbering: { files, paths }, isComplete }
+  return files
+}
+
+function* lacksNumbers(files: Float64Array): Steps<boolean> {
+  for (let node = rootNode; node < files.length; node++) {
+    if (files[node] === 0) return true
+    if (node % numbersOfStep === 0) yield
+  }
+  return false
 }
 
 function readPathNumbers({ storePaths }: ImageIndex, database: LayerDatabase): Uint32Array {
@@ -71,7 +91,7 @@ function readPathNumbers({ storePaths }: ImageIndex, database: LayerDatabase): U
   return paths
 }
 
-function* giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }: Numbering): Steps {
+function* giveFileNumbers(index: ImageIndex, database: LayerDatabase, files: Float64Array): Steps {
   const table = index.tableOf(outside)
   let next = 1 + Math.max(rootNode, database.lastFileNumber())
   for (let node = rootNode + 1; node < files.length; node++) {
@@ -82,7 +102,7 @@ function* giveFileNumbers(index: ImageIndex, database: LayerDatabase, { files }:
   }
 }
 
-function givePathNumbers(index: ImageIndex, database: LayerDatabase, { paths }: Numbering): void {
+function givePathNumbers(index: ImageIndex, database: LayerDatabase, paths: Uint32Array): void {
   let next = 1 + database.lastPathNumber()
   for (const [place, { name, narHash }] of index.storePaths.entries()) {
     if (paths[place] !== 0) continue

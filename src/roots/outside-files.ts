@@ -11,7 +11,7 @@ import { damaged } from './image-damage.ts'
 import { childOf, column, rowStart, structureInSteps, type ImageTable } from './image-table.ts'
 import type { RootImage } from './root-image.ts'
 import { doNow, type Steps } from './steps.ts'
-import { walkInSteps, walkTree, type Owner } from './walk-tree.ts'
+import { walkInSteps, type Owner } from './walk-tree.ts'
 
 export interface OutsideFiles {
   files: ImageTable
@@ -28,7 +28,7 @@ export interface OutsideFiles {
   /** Opens the directory of the store paths in the tree. The caller closes it. */
   holdStore(): number
   /** Walks all files, with the store paths of the image. */
-  walkWhole(): ImageTable
+  walkWhole(): Steps<ImageTable>
   close(): void
 }
 
@@ -93,7 +93,7 @@ export function* openOutsideInSteps(image: RootImage): Steps<OutsideFiles> {
         .filter(({ name }) => !ofImage.has(name))
         .map(({ name, at }) => ({ name: Buffer.from(name), at: Buffer.from(at) }))
       const adds = (path: Buffer) => (path.equals(storeInTree) ? elsewhere : [])
-      return walkTree(Buffer.from(held), { owner, mergesLinks: true, adds })
+      return walkInSteps(Buffer.from(held), { owner, mergesLinks: true, adds })
     },
     close: () => opened.dispose(),
   }

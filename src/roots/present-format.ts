@@ -6,12 +6,13 @@ import { NetimageError } from '../errors.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { OlderFormat } from './database-file.ts'
 import { databaseFile, openLayerDatabase } from './database.ts'
-import { findImage } from './find-image.ts'
+import { findInSteps } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import { migrateContents } from './migrate.ts'
 import { giveToOwnerOf } from './owner.ts'
 import { newName, writeRecord, type LayerRecord } from './record.ts'
-import { withReserveOf } from './reserve.ts'
+import { giveUpReserveOf, withReserveOf } from './reserve.ts'
+import { doNow, type Steps } from './steps.ts'
 import { sweep } from './sweep.ts'
 
 /**
@@ -23,23 +24,23 @@ import { sweep } from './sweep.ts'
  * @param use opens the contents in this directory
  * @returns also the record of the contents that were used
  */
-export function useContents<T>(
+export function* useContents<T>(
   directory: string,
   record: LayerRecord,
   index: ImageIndex,
-  use: (contents: string) => T,
-): { record: LayerRecord; result: T } {
+  use: (contents: string) => Steps<T>,
+): Steps<{ record: LayerRecord; result: T }> {
   const contents = join(directory, record.name)
   try {
-    return { record, result: use(contents) }
+    return { record, result: yield* use(contents) }
   } catch (error) {
     if (!(error instanceof OlderFormat)) throw error
   }
   // Migrations that failed before may have left contents, which take room.
   sweep(directory, () => {})
-  const migrated = migrateBeside(directory, record, index)
+  const migrated = yield* migrateBeside(directory, record, index)
   withReserveOf(contents, () => writeRecord(directory, migrated))
-  return { record: migrated, result: use(join(directory, migrated.name)) }
+  return { record: migrated, result: yield* use(join(directory, migrated.name)) }
 }
 
 /**
@@ -60,7 +61,7 @@ export function makeReady(directory: string, record: LayerRecord): LayerRecord {
   } catch (error) {
     if (!(error instanceof OlderFormat)) throw error
   }
-  return migrateBeside(directory, record)
+  return doNow(migrateBeside(directory, record))
 }
 
 /**
@@ -69,17 +70,26 @@ export function makeReady(directory: string, record: LayerRecord): LayerRecord {
  *
  * @returns the record of the new contents, which is not written yet
  */
-function migrateBeside(directory: string, record: LayerRecord, index?: ImageIndex): LayerRecord {
+function* migrateBeside(
+  directory: string,
+  record: LayerRecord,
+  index?: ImageIndex,
+): Steps<LayerRecord> {
   const { image } = record
   using stack = new DisposableStack()
   // The image as it was built comes first, because the store paths are in its root tree.
-  const found = findImage(image)
+  const found = yield* findInSteps(image)
   if (found) stack.defer(() => found.close())
   const own = found ?? (index?.id === image.id ? index : undefined)
   if (!own) throw imageMissing(record)
   const migrated = { ...record, name: newName() }
   const [before, contents] = [join(directory, record.name), join(directory, migrated.name)]
-  withReserveOf(before, () => migrateContents(before, contents, own))
+  try {
+    yield* migrateContents(before, contents, own)
+  } catch (error) {
+    giveUpReserveOf(before, error)
+    yield* migrateContents(before, contents, own)
+  }
   giveToOwnerOf(directory, contents)
   // The name of the contents must be on the disk before the record that refers to it.
   syncDirectory(directory)

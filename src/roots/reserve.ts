@@ -30,10 +30,15 @@ export function withReserveOf(contents: string, action: () => void): void {
   try {
     action()
   } catch (error) {
-    if (!isFull(error)) throw error
-    rmSync(reserveFile(contents), { force: true })
+    giveUpReserveOf(contents, error)
     action()
   }
+}
+
+/** For an action that failed and is then run again. @throws the error if the disk is not full */
+export function giveUpReserveOf(contents: string, error: unknown): void {
+  if (!isFull(error)) throw error
+  rmSync(reserveFile(contents), { force: true })
 }
 
 /** Enough to remove some hundred names. Each removed name then frees room itself. */

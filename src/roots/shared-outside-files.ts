@@ -7,6 +7,8 @@ import { doPiece, doSome, nextPiece, type Steps } from './steps.ts'
 export interface SharedOutsideFiles {
   /** @throws as `openOutsideFiles` */
   take(image: RootImage): OutsideFiles
+  /** As `take`. */
+  takeInSteps(image: RootImage): Steps<OutsideFiles>
   /** To be called once for each `take`. */
   release(image: RootImage): void
   /**
@@ -50,6 +52,14 @@ export function createSharedOutsideFiles(): SharedOutsideFiles {
 
   return {
     take: (image) => all.take(keyOf(image), () => openOutsideFiles(image)),
+    *takeInSteps(image) {
+      const place = keyOf(image)
+      const opened = all.has(place) ? undefined : yield* openOutsideInSteps(image)
+      const files = all.take(place, () => opened ?? openOutsideFiles(image))
+      // Somebody else has opened them in between.
+      if (opened !== files) opened?.close()
+      return files
+    },
     release: (image) => all.release(keyOf(image)),
     prepare(image) {
       const place = keyOf(image)

@@ -2,26 +2,32 @@
  * A binding that would take long, because the machine has given very many names. It goes on in pieces,
  * in one transaction, while the server answers others.
  */
-import { doSome, type Steps } from './steps.ts'
+import { doPiece, doSome, type Steps } from './steps.ts'
 import type { LayerDatabase } from './database.ts'
 import { SyncFailure } from './failure.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
+import { layerError } from './store.ts'
 import { nextTurn, UnreadyLayer } from './unready-layer.ts'
 
-/** So many steps are done while everybody waits. Each takes up to a tenth of a millisecond. */
-const most = { atFirst: 2000, aTurn: 200 }
+/** So many steps are done at first, while everybody waits. Most take some microseconds. */
+const atFirst = 2000
 
 /** A layer is not bound yet. It is as before until all is committed. */
 export class UnfinishedBinding extends UnreadyLayer {
   readonly #database: LayerDatabase
+  readonly #directory: string
   readonly #steps: Steps
 
-  /** @param database which is closed at the end; its transaction is open */
-  constructor(database: LayerDatabase, steps: Steps) {
+  /**
+   * @param database which is closed at the end; its transaction is open
+   * @param directory of the contents of the layer
+   */
+  constructor(database: LayerDatabase, directory: string, steps: Steps) {
     super('the binding goes on')
     // SQLite would wait for the disk as part of the commit.
     database.keepLog()
     this.#database = database
+    this.#directory = directory
     this.#steps = steps
   }
 
@@ -29,7 +35,7 @@ export class UnfinishedBinding extends UnreadyLayer {
     try {
       try {
         do await nextTurn(signal)
-        while (!areDone(this.#steps, most.aTurn))
+        while (!doPiece(this.#steps))
         await this.#database.moveLog()
       } catch (error) {
         if (!(error instanceof SyncFailure)) this.#close()
@@ -37,7 +43,9 @@ export class UnfinishedBinding extends UnreadyLayer {
       }
       this.#close()
     } catch (error) {
-      if (!(error instanceof UnpreparedCopies)) throw error
+      if (error instanceof SyncFailure) throw error
+      if (!(error instanceof UnpreparedCopies))
+        throw layerError(`could not bind the layer ${this.#directory}`, this.#directory, error)
       await error.makeReady(signal)
     } finally {
       this.held.dispose()
@@ -60,11 +68,9 @@ export class UnfinishedBinding extends UnreadyLayer {
  * @param steps which end with a commit, and undo all if they are ended before
  * @throws `UnfinishedBinding` if there are many, and errors of the steps
  */
-export function finish(database: LayerDatabase, steps: Steps): void {
-  if (!areDone(steps, most.atFirst)) throw new UnfinishedBinding(database, steps)
+export function finish(database: LayerDatabase, directory: string, steps: Steps): void {
+  if (!doSome(steps, (step) => step < atFirst)) {
+    throw new UnfinishedBinding(database, directory, steps)
+  }
   database.syncNow()
-}
-
-function areDone(steps: Steps, count: number): boolean {
-  return doSome(steps, (step) => step < count) !== undefined
 }

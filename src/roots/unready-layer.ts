@@ -10,7 +10,7 @@ export abstract class UnreadyLayer extends Error {
   readonly held = new DisposableStack()
 
   /**
-   * Afterwards `held` is disposed of, also after an error.
+   * Afterwards `held` is disposed of, also after an error, unless the layer is open then.
    *
    * @throws the reason of the signal, and errors as those of opening the layer
    */

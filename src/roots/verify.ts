@@ -23,6 +23,7 @@ import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
 import { readId } from './root-image.ts'
+import { doNow } from './steps.ts'
 import { useContents } from './present-format.ts'
 import { withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
@@ -68,8 +69,11 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     try {
       if (bound && storePathsHash(index) !== bound.paths)
         throw imagesMissing(layer, bound.keptImages)
-      return useContents(layer.directory, record, index, (contents) => verifyLayer(contents, index))
-        .result
+      const steps = useContents(layer.directory, record, index, function* (contents) {
+        yield
+        return verifyLayer(contents, index)
+      })
+      return doNow(steps).result
     } finally {
       index.close()
     }
@@ -188,7 +192,7 @@ function readTables(contents: string, index: ImageIndex): Tables | string[] {
     // Before `layOver`, which may write numbers: nothing is written to a damaged file.
     const damage = database.damage()
     if (damage.length > 0) return damage
-    const image = layOver(index, database, contents)
+    const image = doNow(layOver(index, database, contents))
     const hidden = database.hiddenPaths().map(({ node }) => node)
     const tables: Tables = { image, hidden, rows: new Map(), entries: new Map(), problems: [] }
     // For the store paths that the layer has changed, `layOver` has compared them already.
@@ -231,7 +235,8 @@ function checkNumbers({ rows, problems }: Tables, database: LayerDatabase): void
   const paths = new Set(database.pathNumbers().map(({ number }) => number))
   const structures = database.structures()
   const changed = new Set([...rows.keys()].filter(isOfStore).map((id) => pathAndPlace(id).path))
-  const files = new Set([rootNode, ...database.fileNumbers().map(({ number }) => number)])
+  const files = new Set([rootNode])
+  for (const { number } of database.eachFileNumber()) files.add(number)
   for (const id of rows.keys()) {
     if (isOwn(id) || isOfStore(id) || files.has(id)) continue
     problems.push(`file ${id} of the image has a number that was not given yet`)

@@ -11,8 +11,8 @@ import {
   rowWidth,
   type ImageTable,
 } from './image-table.ts'
-import { sortInSteps } from './sort-names.ts'
-import { doNow, type Steps } from './steps.ts'
+import { sortInSteps } from './sort-in-steps.ts'
+import type { Steps } from './steps.ts'
 
 const slash = Buffer.from('/')
 
@@ -50,11 +50,6 @@ const largeDirectory = 2 ** 16
 const rowsOfChunk = 4096
 
 /** Walks the tree. Each walk of the same tree gives the nodes the same numbers. */
-export function walkTree(root: Buffer, walk: Walk): ImageTable {
-  return doNow(walkInSteps(root, walk))
-}
-
-/** As `walkTree`. */
 export function* walkInSteps(
   root: Buffer,
   { owner, mergesLinks, leavesOutOf, adds, tooMany }: Walk,
@@ -188,7 +183,7 @@ function* joinNames(names: readonly string[], length: number): Steps<Buffer> {
   return all
 }
 
-/** The row of a directory as `walkTree` would make it, but without a look below its entries. */
+/** The row of a directory as `walkInSteps` would make it, but without a look below its entries. */
 export function lookAtDirectory(path: Buffer, owner: Owner): Float64Array {
   const stat = lstatSync(path, { bigint: true })
   const row = rowOf(stat, owner, 1, noEntry)

@@ -11,6 +11,7 @@ import { remember } from '../remember.ts'
 import { BoundOtherwise } from '../roots/bind.ts'
 import {
   openMachineLayer,
+  UnfinishedOpening,
   type MachineLayer,
   type MachineLayerRequest,
 } from '../roots/machine-layer.ts'
@@ -63,11 +64,20 @@ export function createBootLayers(onError: (error: NetimageError) => void): BootL
         const isForCopies = unrecorded !== undefined && error instanceof UnpreparedCopies
         if (!isForCopies && (error instanceof UnreadyLayer || !isForRoom(error))) throw error
         if (isForCopies) error.giveUp()
-        const layer = openAsBound(request)
+        const noteUnbound = () => {
+          if (!isForCopies) tell(machine, asNetimageError(error))
+          remember(unbound, machine, boot)
+        }
+        let layer: MachineLayer | undefined
+        try {
+          layer = openAsBound(request)
+        } catch (opening) {
+          if (opening instanceof UnfinishedOpening) noteUnbound()
+          throw opening
+        }
         if (!layer && unrecorded === undefined) throw error
         if (!layer) return openMachineLayer({ ...request, boot: recorded })
-        if (!isForCopies) tell(machine, asNetimageError(error))
-        remember(unbound, machine, boot)
+        noteUnbound()
         return layer
       }
     },

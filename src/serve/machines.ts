@@ -15,9 +15,9 @@ import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
 import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
-import { UnpreparedCopies } from '../roots/prepare-copies.ts'
 import { folderOf } from '../roots/stored-layer.ts'
-import type { MachineLayer } from '../roots/machine-layer.ts'
+import { UnfinishedOpening, type MachineLayer } from '../roots/machine-layer.ts'
+import { UnfinishedBinding } from '../roots/unfinished-binding.ts'
 import { UnreadyLayer } from '../roots/unready-layer.ts'
 import { publishDirectory, requestName } from '../site/publish/request.ts'
 import { createBootLayers, type Boots } from './boot-layers.ts'
@@ -109,7 +109,7 @@ export function createMachines(settings: MachinesSettings): Machines {
   const closing = new Map<string, Promise<void>>()
   /** The machines that have asked for their roots meanwhile. */
   const waiting = new Set<string>()
-  /** The machines whose layers get copies before they are bound. They are also in `closing`. */
+  /** The machines whose layers get copies before they are bound, or are opened. They are also in `closing`. */
   const preparing = new Map<string, AbortController>()
   /** The open indexes, and the system of each. */
   const indexes = new Map<ImageIndex, OpenSystem>()
@@ -214,24 +214,30 @@ export function createMachines(settings: MachinesSettings): Machines {
         })
         root = { system, layer, index }
       } catch (error) {
-        if (error instanceof UnreadyLayer) error.held.defer(() => closeIndex(index))
-        else closeIndex(index)
-        throw error
+        if (!(error instanceof UnreadyLayer)) {
+          closeIndex(index)
+          throw error
+        }
+        error.held.defer(() => closeIndex(index))
+        // The layer is reset, and only its binding or opening goes on. Another reset would begin it again.
+        unreset.delete(name)
+        prepare(name, boots, error, { system, index })
+        return wait(name)
       }
     } catch (error) {
-      if (error instanceof UnreadyLayer) {
-        // The layer is reset, and only its binding goes on. Another reset would begin it again.
-        unreset.delete(name)
-        prepare(name, boots, error)
-      } else fail(name, error)
+      fail(name, error)
       // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
       return wait(name)
     }
+    return serveRoot(name, root)
+  }
+
+  function serveRoot(name: string, root: Root): NfsMachine {
     const isBound = layers.isBound(name)
     failures.delete(name)
     unreset.delete(name)
     const { name: layer, fileSystem } = root.layer
-    const exported: NfsExport = { path: system.rootPath, layer, fileSystem }
+    const exported: NfsExport = { path: root.system.rootPath, layer, fileSystem }
     const nfs: NfsMachine = { name, ...macOf(name), exports: [exported] }
     open.set(name, { nfs, root, lastCall: performance.now() })
     // Otherwise the notes and the request in it may be of an earlier boot.
@@ -239,13 +245,26 @@ export function createMachines(settings: MachinesSettings): Machines {
     return nfs
   }
 
-  function prepare(name: string, boots: Boots, unready: UnreadyLayer): void {
+  function prepare(
+    name: string,
+    boots: Boots,
+    unready: UnreadyLayer,
+    root: Omit<Root, 'layer'>,
+  ): void {
     const stop = new AbortController()
     // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
-    if (unready instanceof UnpreparedCopies) preparing.set(name, stop)
+    if (!(unready instanceof UnfinishedBinding)) preparing.set(name, stop)
     const signal = AbortSignal.any([stop.signal, ending.signal])
     const prepared = unready
       .makeReady(signal)
+      .then(() => {
+        const layer = unready instanceof UnfinishedOpening ? unready.opened : undefined
+        if (!layer) return
+        // The machine has begun another attempt, or the server ends.
+        if (signal.aborted) return layer.close()
+        closeIdlest()
+        serveRoot(name, { ...root, layer })
+      })
       .catch((error: unknown) => {
         if (signal.aborted) return
         layers.fails(name, boots, error)

@@ -5,7 +5,6 @@ import assert from 'node:assert/strict'
 import fs, { readdirSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
-import { StatementSync } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import { readKept } from '../../src/roots/bind.ts'
@@ -15,6 +14,7 @@ import { openLayerDatabase } from '../../src/roots/database.ts'
 import { UnpreparedCopies } from '../../src/roots/prepare-copies.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
+import { countRows } from './support/count-rows.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import { bootFile, makeBoundLayers, seen, treeOf, type BoundLayers } from './support/bound-layer.ts'
 import { find, put, read } from './support/stored-layers.ts'
@@ -569,13 +569,13 @@ suite('the store of a bound layer', () => {
           system.create(need(system, 'nix/store'), Buffer.from(name), folder)
         }
       })
-      const reads = mock.method(StatementSync.prototype, 'all')
+      const rows = countRows()
       const layer = layers.open(image)
-      const rows = reads.mock.calls.map(({ result = [] }) => result.length)
-      reads.mock.restore()
+      const read = rows.take()
+      rows.stop()
       await layer.close()
       await layers.within(without, () => {})
-      return rows.reduce((all, each) => all + each, 0)
+      return read
     }
     const few = await rowsFor(20)
     assert.ok((await rowsFor(80)) < 5 * few)

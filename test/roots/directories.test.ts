@@ -189,7 +189,12 @@ test('6000 removed names of an image are skipped without a look at each', () => 
   const image = numbered(createIndex('tree', tree))
   const database = openLayerDatabase(directory)
   const { counted, calls } = counting(database)
-  const directories = createDirectories(counted, image, createNodes(database, image))
+  const directories = createDirectories(
+    counted,
+    image,
+    createNodes(database, image, new Set()),
+    new Set(),
+  )
   const remaining = new Map(names.map((each, at) => [each, { node: at + 2, cookie: at + 1 }]))
   const takeAway = (gone: (at: number) => boolean) => {
     database.begin()

@@ -74,8 +74,8 @@ suite('a layer of format 1', () => {
     const { state, tree } = fresh('script')
     const index = oldIndex(tree)
     const walks: WeakRef<ImageTable>[] = []
-    const walkWhole = () => {
-      const table = index.walkWhole()
+    const walkWhole = function* () {
+      const table = yield* index.walkWhole()
       walks.push(new WeakRef(table))
       return table
     }

@@ -23,7 +23,7 @@ test('all open layers together remember no more nodes than one layer may', () =>
     const directory = freshName()
     mkdirSync(directory)
     const database = openLayerDatabase(directory)
-    return { database, nodes: createNodes(database, image), made: [] as number[] }
+    return { database, nodes: createNodes(database, image, new Set()), made: [] as number[] }
   })
   for (const { nodes, made } of layers) {
     for (let count = 0; count < 45_000; count++) {

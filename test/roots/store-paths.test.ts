@@ -20,6 +20,7 @@ import {
   type NodeId,
 } from '../../src/protocols/nfs/file-system.ts'
 import { openLayerDatabase } from '../../src/roots/database.ts'
+import { doNow } from '../../src/roots/steps.ts'
 import { layOver } from '../../src/roots/lay-over.ts'
 import type { LayerImage } from '../../src/roots/layer-image.ts'
 import { openLayer } from '../../src/roots/layer.ts'
@@ -173,7 +174,7 @@ suite('the store paths of an image', () => {
     const database = openLayerDatabase(freshDirectory())
     const over = (names: readonly string[]) => {
       const index = indexOf(makeTree(names), names)
-      const image = layOver(index, database, 'layer')
+      const image = doNow(layOver(index, database, 'layer'))
       const numbers = numbersIn(image, rootNode)
       for (const [, node] of numbers) assert.equal(image.node(node)?.id, node)
       index.close()
@@ -193,7 +194,7 @@ suite('the store paths of an image', () => {
     const database = openLayerDatabase(freshDirectory())
     const numbers = ['one', 'other'].map((narHash) => {
       const index = createIndex('image', makeTree(['a']), { storePaths: [{ name: 'a', narHash }] })
-      const image = layOver(index, database, 'layer')
+      const image = doNow(layOver(index, database, 'layer'))
       index.close()
       return image.child(image.store ?? 0, Buffer.from('a'))
     })
@@ -389,7 +390,7 @@ suite('a store path that has changed', () => {
     const names = ['a', 'b']
     const index = indexOf(makeTree(names), names)
     const database = openLayerDatabase(freshDirectory())
-    layOver(index, database, 'layer')
+    doNow(layOver(index, database, 'layer'))
     const isRecorded = (path: number) => database.structureOf(path) !== undefined
     let isFull = true
     const structures = createPathStructures(index, {

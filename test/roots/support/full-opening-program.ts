@@ -9,6 +9,7 @@ import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NetimageError } from '../../../src/errors.ts'
 import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/machine-layer.ts'
+import { UnreadyLayer } from '../../../src/roots/unready-layer.ts'
 import { fillDisk } from '../../support/fill-disk.ts'
 import { contentsOf, directoryOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
 import { createIndex } from './tree-index.ts'
@@ -67,6 +68,17 @@ async function openOld(): Promise<void> {
   process.stdout.write('opened\n')
 }
 
+/** @returns as `opens` */
+async function isReady(unready: UnreadyLayer, request: MachineLayerRequest): Promise<boolean> {
+  try {
+    await unready.makeReady(new AbortController().signal)
+  } catch (error) {
+    assert.ok(error instanceof NetimageError && error.code === 'disk-full', String(error))
+    return false
+  }
+  return await opens(request)
+}
+
 /** @returns false if the error says that the disk is full */
 async function opens(request: MachineLayerRequest): Promise<boolean> {
   try {
@@ -74,6 +86,7 @@ async function opens(request: MachineLayerRequest): Promise<boolean> {
     await layer.close()
     return true
   } catch (error) {
+    if (error instanceof UnreadyLayer) return await isReady(error, request)
     assert.ok(error instanceof NetimageError && error.code === 'disk-full', String(error))
     return false
   }

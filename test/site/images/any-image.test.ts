@@ -7,7 +7,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { formatManifest } from '../../../src/image/manifest.ts'
 import { createImageIndexes, type ImageIndex } from '../../../src/roots/image-index.ts'
-import { structureOf } from '../../../src/roots/image-table.ts'
+import { structureInSteps } from '../../../src/roots/image-table.ts'
+import { doNow } from '../../../src/roots/steps.ts'
 import type { LayerImage } from '../../../src/roots/layer-image.ts'
 import { rootNode } from '../../../src/roots/numbers.ts'
 import { readRootImage, type RootImage } from '../../../src/roots/root-image.ts'
@@ -152,7 +153,7 @@ test('roots over an image in a site have the same files as over its source', asy
         const [ofSource, ofSite] = indexes.map((index) => {
           stack.defer(() => index.close())
           // Layers of format 1 are migrated by the structure of all files together.
-          return [structureOf(index.walkWhole()), ...seenIn(index)]
+          return [doNow(structureInSteps(doNow(index.walkWhole()))), ...seenIn(index)]
         })
         assert.deepEqual(ofSite, ofSource)
         const bootFiles = await listTree(image.bootTree, () => false)

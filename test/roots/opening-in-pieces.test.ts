@@ -1,0 +1,157 @@
+// A layer with very many files, or over an image with very many, is opened in pieces, while the server
+// answers others.
+
+import assert from 'node:assert/strict'
+import { cpSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { mock, suite, test } from 'node:test'
+import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
+import {
+  openMachineLayer,
+  UnfinishedOpening,
+  type MachineLayer,
+} from '../../src/roots/machine-layer.ts'
+import { UnfinishedBinding } from '../../src/roots/unfinished-binding.ts'
+import { UnreadyLayer } from '../../src/roots/unready-layer.ts'
+import { netimageError } from '../support/errors.ts'
+import { freshNames } from '../support/temporary.ts'
+import { countRows } from './support/count-rows.ts'
+import { modelDirectory } from './support/layer-model.ts'
+import { find, firstSystem, makeImage, otherSystem, put, read } from './support/stored-layers.ts'
+import { readImageIndex } from './support/tree-index.ts'
+
+const freshName = freshNames(modelDirectory())
+const machine = '10.0.0.7'
+const never = new AbortController().signal
+const nameOf = (number: number) => `n${number}`
+const namesIn = (system: FileSystem, path: string) =>
+  [...system.list(find(system, path) ?? assert.fail(path), 0)].length
+
+interface Stored {
+  state: string
+  image: string
+}
+
+/** @param most counts the data of the layer, so that each file is looked at */
+function open({ state, image }: Stored, boot: string, most?: number): MachineLayer {
+  const index = readImageIndex(image, join(image, 'net-image/pi'))
+  const known = { directory: image, name: 'pi', toplevel: firstSystem }
+  return openMachineLayer({ state, machine, image: known, index, boot, most })
+}
+
+function unreadyOf(action: () => MachineLayer): UnreadyLayer {
+  try {
+    action()
+  } catch (error) {
+    if (error instanceof UnreadyLayer) return error
+    throw error
+  }
+  return assert.fail('it was opened at once')
+}
+
+// So each piece of long work is one step, and no more is done at first than must be.
+let now = 0
+mock.method(performance, 'now', () => (now += 1000))
+
+/** Does the action in each turn of the loop. @returns how many there were */
+async function turnsOf(finished: Promise<void>, action: (turn: number) => void): Promise<number> {
+  let [turns, isFinished] = [0, false]
+  const end = () => void (isFinished = true)
+  finished.then(end, end)
+  for (; !isFinished; turns++) {
+    action(turns)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await finished
+  return turns
+}
+
+suite('a layer with very many files', () => {
+  const count = 1500
+  const most = 2 ** 30
+
+  async function prepare(): Promise<Stored> {
+    const stored = { state: freshName(), image: makeImage(freshName()) }
+    const layer = open(stored, '1')
+    const { fileSystem: system } = layer
+    for (let number = 0; number < count;) {
+      system.together(() => {
+        for (const end = number + 500; number < end; number++) put(system, nameOf(number), 'x')
+      })
+    }
+    await layer.close()
+    return stored
+  }
+
+  async function assertWhole(layer: MachineLayer): Promise<void> {
+    const { fileSystem } = layer
+    assert.equal(namesIn(fileSystem, '/'), 1 + count)
+    assert.equal(read(fileSystem, nameOf(count - 1)), 'x')
+    await layer.close()
+  }
+
+  test('is opened in pieces, and is locked as long as it is open', async () => {
+    const stored = await prepare()
+    const opening = unreadyOf(() => open(stored, '1', most))
+    assert.ok(opening instanceof UnfinishedOpening)
+    let killed: Stored | undefined
+    const turns = await turnsOf(opening.makeReady(never), (turn) => {
+      if (turn !== 20) return
+      killed = { ...stored, state: freshName() }
+      cpSync(stored.state, killed.state, { recursive: true })
+      assert.throws(() => open(stored, '1'), netimageError('in-use'))
+    })
+    assert.ok(turns > 500, String(turns))
+    assert.throws(() => open(stored, '1'), netimageError('in-use'))
+    assert.equal(opening.held.disposed, false)
+    await assertWhole(opening.opened ?? assert.fail())
+    assert.ok(opening.held.disposed)
+    for (const each of [stored, killed ?? assert.fail()]) await assertWhole(open(each, '1'))
+  })
+
+  test('is closed and as before if the opening is ended or given up', async () => {
+    const stored = await prepare()
+    const ending = new AbortController()
+    const ended = unreadyOf(() => open(stored, '1', most))
+    await assert.rejects(
+      turnsOf(ended.makeReady(ending.signal), (turn) => {
+        if (turn === 5) ending.abort()
+      }),
+      { name: 'AbortError' },
+    )
+    assert.ok(ended.held.disposed)
+    const givenUp = unreadyOf(() => open(stored, '1', most))
+    givenUp.giveUp()
+    assert.ok(givenUp.held.disposed)
+    await assertWhole(open(stored, '1'))
+  })
+})
+
+test('a layer over an image with very many files outside the store is bound and opened in short pieces', async () => {
+  const state = freshName()
+  const count = 4000
+  const images = [firstSystem, otherSystem].map((system) => makeImage(freshName(), system))
+  const rows = countRows()
+  for (const [place, image] of images.entries()) {
+    for (let number = 0; number < count; number++) {
+      symlinkSync(nameOf(number), join(image, 'net-image/pi/etc/ssh', `${place} ${number}`))
+    }
+    const makeReady = async () => {
+      rows.take()
+      const unready = unreadyOf(() => open({ state, image }, String(place)))
+      assert.ok(rows.take() < 2100)
+      await turnsOf(unready.makeReady(never), () => assert.ok(rows.take() < 10))
+      return unready
+    }
+    assert.ok((await makeReady()) instanceof UnfinishedBinding)
+    const opening = await makeReady()
+    assert.ok(opening instanceof UnfinishedOpening)
+    const layer = opening.opened ?? assert.fail()
+    const { fileSystem } = layer
+    assert.equal(namesIn(fileSystem, 'etc/ssh'), count)
+    const link = find(fileSystem, `etc/ssh/${place} 777`) ?? assert.fail()
+    assert.equal(fileSystem.readLink(link).toString(), nameOf(777))
+    await layer.close()
+  }
+  rows.stop()
+})
