@@ -56,7 +56,8 @@ export interface LayerDatabase {
   readEntry(directory: NodeId, name: Buffer): EntryRow | undefined
   writeEntry(directory: NodeId, entry: EntryRow): void
   deleteEntry(directory: NodeId, name: Buffer): void
-  deleteEntries(directory: NodeId): void
+  /** @param most how many are deleted at most @returns how many were deleted */
+  deleteEntries(directory: NodeId, most: number): number
   /** The entries from `first` to `last` whose names the image has, too. */
   entriesInImage(directory: NodeId, first: Buffer, last: Buffer): EntryRow[]
   /** How many names of the image from `first` to `last` the machine removed. */
@@ -153,7 +154,10 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     ),
     writeEntry: database.prepare('INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)'),
     deleteEntry: database.prepare('DELETE FROM entries WHERE directory = ? AND name = ?'),
-    deleteEntries: database.prepare('DELETE FROM entries WHERE directory = ?'),
+    deleteEntries: database.prepare(
+      `DELETE FROM entries WHERE directory = ?1
+       AND name IN (SELECT name FROM entries WHERE directory = ?1 ORDER BY name LIMIT ?2)`,
+    ),
     listEntries: database.prepare(
       `SELECT name, node, cookie FROM entries
        WHERE directory = ? AND cookie > ? AND node IS NOT NULL ORDER BY cookie LIMIT ?`,
@@ -224,7 +228,8 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     writeEntry: (directory, { name, node, cookie }) =>
       void statements.writeEntry.run(directory, name, node ?? null, cookie),
     deleteEntry: (directory, name) => void statements.deleteEntry.run(directory, name),
-    deleteEntries: (directory) => void statements.deleteEntries.run(directory),
+    deleteEntries: (directory, most) =>
+      Number(statements.deleteEntries.run(directory, most).changes),
     entriesInImage: (directory, first, last) =>
       statements.entriesInImage.all(directory, first, last).map(toEntryRow),
     countTaken: (directory, first, last) =>

@@ -1,9 +1,10 @@
 /** The names in directories: those of the image, with the changes of the layer. */
 import type { LayerDatabase } from './database.ts'
 import { failure } from './failure.ts'
-import type { DirectoryEntry, NodeId } from '../protocols/nfs/file-system.ts'
+import { FileSystemError, type DirectoryEntry, type NodeId } from '../protocols/nfs/file-system.ts'
 import type { ImageChild, LayerImage } from './layer-image.ts'
 import type { Nodes } from './nodes.ts'
+import { nextPiece } from './steps.ts'
 
 export interface Directories {
   /** Also `.` and `..`. @throws `ENOTDIR`, `ENAMETOOLONG` */
@@ -13,10 +14,10 @@ export interface Directories {
   mustBeEmpty(directory: NodeId): void
   put(directory: NodeId, name: Buffer, node: NodeId): void
   take(directory: NodeId, name: Buffer): void
-  /** The directory is gone: deletes its entries. */
-  drop(directory: NodeId): void
   /** Writes the next cookie to the database. */
   write(): void
+  /** To be called when changes since the last commit were undone. */
+  forget(): void
 }
 
 /** Cookies of new names begin here. Cookies below are places among the names of the image. */
@@ -29,6 +30,23 @@ const listedAtOnce = 256
 const firstBatch = 16
 /** Removed names are skipped together if there are at least this many in a row. */
 const leastRun = 64
+/** If there are more in a row, they are counted in pieces. */
+const countedAtOnce = 2 ** 14
+
+/** Places of names of the image that were all removed. */
+interface TakenRun {
+  from: number
+  /** The place after them. */
+  to: number
+  /** While there may be more. */
+  counting: Promise<void> | undefined
+}
+
+function beingCounted(directory: NodeId, until: Promise<void>): FileSystemError {
+  return new FileSystemError('EAGAIN', `the removed names of node ${directory} are being counted`, {
+    until,
+  })
+}
 
 /** @param overridden the directories that have entries in the layer */
 export function createDirectories(
@@ -39,6 +57,8 @@ export function createDirectories(
 ): Directories {
   let nextCookie = Number(database.readMeta('nextCookie') ?? firstNewCookie)
   let writtenCookie = nextCookie
+  /** Long runs of removed names, by directory. */
+  const taken = new Map<NodeId, TakenRun>()
 
   function* list(directory: NodeId, after: number): Generator<DirectoryEntry> {
     nodes.findDirectory(directory)
@@ -105,20 +125,50 @@ export function createDirectories(
    * reading all names of a directory whose names were all removed would take long.
    *
    * @returns the first place that may have a name
+   * @throws `EAGAIN` while very many names are being counted
    */
   function afterTaken(directory: NodeId, from: number): number {
+    const known = taken.get(directory)
+    const isKnown = known !== undefined && known.from <= from && from < known.to
+    if (isKnown && known.counting) throw beingCounted(directory, known.counting)
+    const { place, isEnd } = countTaken(directory, isKnown ? known.to : from)
+    if (isEnd) return place
+    const run: TakenRun = { from: isKnown ? known.from : from, to: place, counting: undefined }
+    taken.set(directory, run)
+    run.counting = countOn(directory, run).finally(() => (run.counting = undefined))
+    throw beingCounted(directory, run.counting)
+  }
+
+  /** @returns the place after names that were removed, and whether the next name may still be there */
+  function countTaken(directory: NodeId, from: number): { place: number; isEnd: boolean } {
     let place = from
     for (let run = leastRun; run >= leastRun;) {
       const first = image.childAt(directory, place)
       const last = image.childAt(directory, place + run - 1)
       if (first && last && database.countTaken(directory, first.name, last.name) === run) {
         place += run
-        run *= 2
+        if (place - from >= countedAtOnce) return { place, isEnd: false }
+        run = Math.min(run * 2, countedAtOnce / 2)
       } else {
         run = Math.floor(run / 2)
       }
     }
-    return place
+    return { place, isEnd: true }
+  }
+
+  /** Counts in pieces. Ends early if the names have changed or cannot be counted: the next call tells why. */
+  async function countOn(directory: NodeId, run: TakenRun): Promise<void> {
+    try {
+      for (let isEnd = false; !isEnd;) {
+        await nextPiece()
+        if (taken.get(directory) !== run) return
+        const counted = countTaken(directory, run.to)
+        run.to = counted.place
+        ;({ isEnd } = counted)
+      }
+    } catch {
+      taken.delete(directory)
+    }
   }
 
   return {
@@ -137,6 +187,7 @@ export function createDirectories(
     put(directory, name, node) {
       // A name keeps its place if it names another node.
       const isInImage = image.child(directory, name) !== undefined
+      taken.delete(directory)
       const known = overridden.has(directory) ? database.readEntry(directory, name) : undefined
       const cookie = isInImage ? placeInImage : (known?.cookie ?? nextCookie++)
       database.writeEntry(directory, { name, node, cookie })
@@ -147,13 +198,11 @@ export function createDirectories(
       else database.writeEntry(directory, { name, node: undefined, cookie: placeInImage })
       overridden.add(directory)
     },
-    drop(directory) {
-      database.deleteEntries(directory)
-    },
     write() {
       if (nextCookie !== writtenCookie) database.writeMeta('nextCookie', nextCookie)
       writtenCookie = nextCookie
     },
+    forget: () => taken.clear(),
   }
 }
 

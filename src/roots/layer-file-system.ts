@@ -29,6 +29,8 @@ export interface FileSystemParts {
   maxFileSize: number
   /** Called in a transaction that removes a node with data of its own. */
   onGone: (node: NodeId) => void
+  /** Called in a transaction that removes a directory. */
+  onDropped: (directory: NodeId) => void
 }
 
 const keptReplies = 1024
@@ -44,7 +46,7 @@ const directoryBytes = 4096
 
 export function createFileSystem(parts: FileSystemParts): FileSystem {
   const { database, data, nodes, directories, ancestry, image, room, transactions } = parts
-  const { maxFileSize, onGone } = parts
+  const { maxFileSize, onGone, onDropped } = parts
   const now = createClock()
   /** Writes that overwrote data although there was no room. */
   let overwritten = 0
@@ -117,7 +119,7 @@ export function createFileSystem(parts: FileSystemParts): FileSystem {
     row.changed = time
     row.links = row.kind === 'directory' ? 0 : row.links - 1
     if (row.links > 0) return
-    if (row.kind === 'directory') directories.drop(id)
+    if (row.kind === 'directory') onDropped(id)
     if (row.ownData) onGone(id)
     else data.dropCopy(id)
     row.ownData = false

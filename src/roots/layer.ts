@@ -19,6 +19,7 @@ import type { ImageIndex } from './image-index.ts'
 import type { KeptFiles } from './kept-files.ts'
 import { layOver } from './lay-over.ts'
 import { nodesWithData, overriddenDirectories, overriddenNodes } from './layer-changes.ts'
+import { createDroppedDirectories } from './dropped-directories.ts'
 import { createFileSystem } from './layer-file-system.ts'
 import type { LayerImage } from './layer-image.ts'
 import { createPathStructures } from './path-structures.ts'
@@ -131,9 +132,11 @@ export function* openLayerInSteps(
       going = []
       data.settleSizes()
       structures.record()
+      dropped.goOn()
     },
     undone() {
       nodes.forget()
+      directories.forget()
       going = []
       data.restoreSizes()
     },
@@ -156,19 +159,23 @@ export function* openLayerInSteps(
     onFailure: (error) => failedLayers.set(directory, error),
   })
 
+  const dropped = createDroppedDirectories(database, transactions)
+
   const fileSystem = createFileSystem({
     ...{ database, data, nodes, directories, ancestry, image, room, transactions },
     maxFileSize: largestFileIn(directory),
     onGone: (node) => going.push(node),
+    onDropped: (directory) => dropped.drop(directory),
   })
   const opened = unfinished.move()
+  dropped.goOn()
   return {
     fileSystem,
     image,
     kept: readKept(database),
     async close() {
       try {
-        await data.stop()
+        await Promise.all([data.stop(), dropped.stop()])
         structures.record()
         await transactions.stable()
       } finally {

@@ -11,6 +11,7 @@ import type { KeptImage } from './bound-image.ts'
 import { storePathsHash } from './bound-files.ts'
 import { dataFolder, dataName } from './data-files.ts'
 import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.ts'
+import { readDropped } from './dropped-directories.ts'
 import { toNodeRow, type NodeRow } from './layer-rows.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { openImages } from './find-image.ts'
@@ -222,6 +223,9 @@ function readTables(contents: string, index: ImageIndex): Tables | string[] {
       if (Number(cookie) > 0 && !(Number(cookie) < Number(nextCookie))) {
         tables.problems.push(`a name in directory ${id} has a cookie that was not given yet`)
       }
+    }
+    for (const directory of readDropped(database)) {
+      if (tables.rows.get(directory)?.links === 0) tables.entries.delete(directory)
     }
     checkNumbers(tables, database)
     return tables

@@ -4,11 +4,12 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
+import { FileSystemError, type FileSystem } from '../../src/protocols/nfs/file-system.ts'
 import { openLayer, type Layer } from '../../src/roots/layer.ts'
 import { freshNames } from '../support/temporary.ts'
 import { openLayerDatabase, type LayerDatabase } from '../../src/roots/database.ts'
 import { createDirectories } from '../../src/roots/directories.ts'
+import type { LayerImage } from '../../src/roots/layer-image.ts'
 import { createNodes } from '../../src/roots/nodes.ts'
 import { rootNode } from '../../src/roots/numbers.ts'
 import { modelDirectory } from './support/layer-model.ts'
@@ -224,6 +225,75 @@ test('6000 removed names of an image are skipped without a look at each', () => 
   assert.throws(() => directories.mustBeEmpty(rootNode), { code: 'ENOTEMPTY' })
   takeAway(() => true)
   check(100)
+  directories.mustBeEmpty(rootNode)
+  database.close()
+})
+
+function untilOf(action: () => unknown): Promise<void> {
+  try {
+    action()
+  } catch (error) {
+    assert.ok(error instanceof FileSystemError && error.code === 'EAGAIN' && error.until)
+    return error.until
+  }
+  return assert.fail('nothing is counted')
+}
+
+test('60,000 removed names of an image are counted in pieces', async () => {
+  const [tree, directory] = [freshName(), freshName()]
+  for (const made of [tree, directory]) mkdirSync(made)
+  const count = 60_000
+  const places = Array.from({ length: count }, (_, at) => Buffer.from(String(at + count)))
+  const image: LayerImage = {
+    ...numbered(createIndex('tree', tree)),
+    childAt(_directory, place) {
+      const found = places[place]
+      return found && { name: found, node: place + 2 }
+    },
+    child: (_directory, found) => Number(found) - count + 2,
+  }
+  const database = openLayerDatabase(directory)
+  let counted = 0
+  const counting: LayerDatabase = {
+    ...database,
+    countTaken(...range) {
+      const taken = database.countTaken(...range)
+      counted += taken
+      return taken
+    },
+  }
+  const nodes = createNodes(database, image, new Set())
+  const directories = createDirectories(counting, image, nodes, new Set())
+  database.begin()
+  for (const each of places) directories.take(rootNode, each)
+  database.commit()
+
+  const untilCounted = async () => {
+    let [turns, isFinished] = [0, false]
+    counted = 0
+    const until = untilOf(() => directories.mustBeEmpty(rootNode))
+    const finished = until.finally(() => (isFinished = true))
+    for (; !isFinished; turns++) {
+      // At the end of a run, some names are counted twice.
+      assert.ok(counted < 40_000, String(counted))
+      counted = 0
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await finished
+    return turns
+  }
+  assert.ok((await untilCounted()) > 2)
+  directories.mustBeEmpty(rootNode)
+  assert.deepEqual([...directories.list(rootNode, 700)], [])
+  assert.ok(counted < 40_000)
+  // What was counted is forgotten if a name is there again, or may be.
+  const [back = assert.fail()] = places.slice(40_000)
+  directories.put(rootNode, back, 7)
+  await untilCounted()
+  assert.throws(() => directories.mustBeEmpty(rootNode), { code: 'ENOTEMPTY' })
+  directories.take(rootNode, back)
+  directories.forget()
+  await untilCounted()
   directories.mustBeEmpty(rootNode)
   database.close()
 })
