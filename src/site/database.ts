@@ -167,7 +167,8 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   refuseNewer(file, format, hint)
   makeDirectory(state, 0o700)
   const isNew = !existsSync(file)
-  const database = new DatabaseSync(file, { timeout })
+  // All processes of a server open the site at the same time, and nothing is served yet.
+  const database = new DatabaseSync(file, { timeout: writeTimeout })
   unfinished.defer(() => database.close())
   // Root may open the site of a server that runs as another user.
   if (isNew) giveToOwnerOf(state, file)
@@ -176,6 +177,7 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   database.exec(`
     PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
     BEGIN IMMEDIATE; ${schema}; PRAGMA user_version = ${format}; COMMIT;
+    PRAGMA busy_timeout = ${timeout};
   `)
   const log = openSync(`${file}-wal`, 'r')
   unfinished.defer(() => closeSync(log))
