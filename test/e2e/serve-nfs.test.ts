@@ -21,7 +21,7 @@ suite('an NFS server of our own', () => {
 
   before(async () => {
     network = cleanup.use(await openNetwork('serve-nfs'))
-    const ports = JSON.stringify({ portMapper: 111, nfs: 2049, mount: 20048 })
+    const ports = JSON.stringify({ portMapper: 111, nfs: 2049 })
     server = network.start('nfs', [process.execPath, program, network.server, ports, path])
     await server.waitFor(/^ready$/)
   })
@@ -38,7 +38,7 @@ suite('an NFS server of our own', () => {
     assert.deepEqual(rows.map((row) => row.slice(0, 4).join(' ')).sort(), [
       ...['100000 2 tcp 111', '100000 2 udp 111', '100000 3 tcp 111', '100000 3 udp 111'],
       ...['100000 4 tcp 111', '100000 4 udp 111', '100003 3 tcp 2049'],
-      ...['100005 3 tcp 20048', '100005 3 udp 20048'],
+      ...['100005 3 tcp 2049', '100005 3 udp 2049'],
     ])
     assert.match(await run('rpcinfo', network.server), /100003 +3 +tcp +10\.66\.0\.1\.8\.1 /)
     for (const [transport, service, version] of [
@@ -74,7 +74,7 @@ suite('an NFS server of our own', () => {
     const url = (name: string, ports: string) =>
       `nfs://${network.server}${path}/${name}?version=3${ports}`
     await run('nfs-cp', file, url('file', ''))
-    await run('nfs-cp', url('file', '&nfsport=2049&mountport=20048'), copy)
+    await run('nfs-cp', url('file', '&nfsport=2049&mountport=2049'), copy)
     assert.ok(readFileSync(file).equals(readFileSync(copy)))
     assert.match(await run('nfs-ls', url('', '')), /^-rw-r.*\s5000001 file$/m)
   })

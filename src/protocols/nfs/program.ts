@@ -56,9 +56,7 @@ export function createNfsProgram(options: NfsProgramOptions): Program {
   return { number: nfsProgram, versions: new Map([[nfsVersion, [nullProcedure, ...numbered]]]) }
 }
 
-const ofServer: ReadonlySet<FailureStatus> = new Set([
-  ...(['NFS3ERR_IO', 'NFS3ERR_NOSPC', 'NFS3ERR_DQUOT'] as const),
-])
+const ofServer = new Set<FailureStatus>(['NFS3ERR_IO', 'NFS3ERR_NOSPC', 'NFS3ERR_DQUOT'])
 
 /** Whether only the server's administrator can mend it, such as a lack of file descriptors. */
 function isOfServer(failure: FailureStatus, error: unknown): boolean {

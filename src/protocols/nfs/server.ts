@@ -12,37 +12,27 @@ export interface NfsServerOptions extends NfsServiceOptions {
   ports: {
     /** Default: no port mapper; then clients must be told the other ports. */
     portMapper?: number
-    /** Default: the port of `nfs`. */
-    mount?: number
+    /** Also of MOUNT, over TCP and UDP. */
     nfs: number
   }
   signal?: AbortSignal
 }
 
 export interface NfsServer {
-  address: string
-  ports: { portMapper?: number; mount: number; nfs: number }
+  ports: { portMapper?: number; nfs: number }
   close: () => Promise<void>
 }
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startNfsServer(options: NfsServerOptions): Promise<NfsServer> {
-  const { address, ports, signal, limits } = options
+  const { ports, signal } = options
   signal?.throwIfAborted()
   const { nfs, mount } = createPrograms(options)
   const started: RpcServer[] = []
   const close = async () => {
     await Promise.all(started.splice(0).map((server) => server.close()))
   }
-  const shared = {
-    address,
-    onDefect: onDefectOf(options),
-    hears: options.hears,
-    clientAt: options.clientAt,
-    onEnter: options.onEnter,
-    onLeave: options.onLeave,
-    ...(limits && { limits }),
-  }
+  const shared = { ...options, onDefect: onDefectOf(options) }
   async function kept<Server extends RpcServer>(starting: Promise<Server>): Promise<Server> {
     const server = await starting
     started.push(server)
@@ -50,37 +40,19 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
   }
 
   try {
-    const isShared = ports.mount === undefined || (ports.mount === ports.nfs && ports.nfs !== 0)
-    const main = await kept(
-      startTcpServer({
-        ...shared,
-        name: 'NFS',
-        hasLongCalls: true,
-        port: ports.nfs,
-        programs: isShared ? [nfs, mount] : [nfs],
-      }),
-    )
-    const nfsPort = main.port
-    const onlyMount = { ...shared, hasLongCalls: false, name: 'MOUNT', programs: [mount] }
-    const mountPort = isShared
-      ? nfsPort
-      : (await kept(startTcpServer({ ...onlyMount, port: ports.mount ?? 0 }))).port
-    await kept(startUdpServer({ ...onlyMount, port: mountPort }))
+    const both = { ...shared, name: 'NFS', hasLongCalls: true, programs: [nfs, mount] }
+    const { port } = await kept(startTcpServer({ ...both, port: ports.nfs }))
+    await kept(startUdpServer({ ...shared, name: 'MOUNT', programs: [mount], port }))
 
     let mapper: RpcServer | undefined
     if (ports.portMapper !== undefined) {
-      const registered = { nfs: nfsPort, mount: mountPort }
-      mapper = await kept(startPortMapper({ ...shared, port: ports.portMapper, registered }))
+      const where = { port: ports.portMapper, nfs: port }
+      mapper = await kept(startPortMapper({ ...shared, ...where }))
     }
     signal?.throwIfAborted()
     signal?.addEventListener('abort', () => void close(), { once: true })
     return {
-      address,
-      ports: {
-        nfs: nfsPort,
-        mount: mountPort,
-        ...(mapper && { portMapper: mapper.port }),
-      },
+      ports: { nfs: port, ...(mapper && { portMapper: mapper.port }) },
       close,
     }
   } catch (error) {
@@ -90,13 +62,13 @@ export async function startNfsServer(options: NfsServerOptions): Promise<NfsServ
 }
 
 type PortMapperOptions = Omit<TcpServerOptions, 'name' | 'programs' | 'hasLongCalls'> & {
-  /** The ports of NFS, and of MOUNT over TCP and UDP. */
-  registered: { nfs: number; mount: number }
+  /** The port of NFS, and of MOUNT over TCP and UDP. */
+  nfs: number
 }
 
 /** @throws `NetimageError` `cannot-listen` */
 export async function startPortMapper(options: PortMapperOptions): Promise<RpcServer> {
-  const { address, registered } = options
+  const { address, nfs } = options
   const registrations: Registration[] = []
   const mapper = portMapper(address, registrations)
   const shared = { ...options, name: 'The port mapper', programs: [mapper], hasLongCalls: false }
@@ -104,9 +76,9 @@ export async function startPortMapper(options: PortMapperOptions): Promise<RpcSe
   const { port } = tcp
   try {
     const udp = await startUdpServer({ ...shared, port })
-    const mount = { program: mountProgram, version: mountVersion, port: registered.mount }
+    const mount = { program: mountProgram, version: mountVersion, port: nfs }
     registrations.push(
-      { program: nfsProgram, version: nfsVersion, transport: 'tcp', port: registered.nfs },
+      { program: nfsProgram, version: nfsVersion, transport: 'tcp', port: nfs },
       { ...mount, transport: 'tcp' },
       { ...mount, transport: 'udp' },
     )

@@ -1,10 +1,8 @@
 /** Serves NFS version 3 and MOUNT on connections and in datagrams that were received elsewhere. */
 import { asNetimageError, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
-import type { ClientAt } from '../connections.ts'
 import type { Report } from '../event.ts'
-import type { Hears } from '../on-interface.ts'
 import type { Caller, Program } from '../rpc/program.ts'
-import { createTcpService, type TcpLimits, type TcpService } from '../rpc/tcp-server.ts'
+import { createTcpService, type TcpService, type TcpServiceOptions } from '../rpc/tcp-server.ts'
 import { createAnswerDatagram, type AnswerDatagram } from '../rpc/udp-server.ts'
 import { handleKeyBytes } from './handle.ts'
 import { createServe, type MachineOf } from './machine.ts'
@@ -12,7 +10,10 @@ import { createMountProgram } from './mount.ts'
 import { createNfsProgram, type Observation } from './program.ts'
 import { mountVersion, nfsVersion } from './protocol.ts'
 
-export interface NfsServiceOptions {
+export interface NfsServiceOptions extends Omit<
+  TcpServiceOptions,
+  'programs' | 'onDefect' | 'hasLongCalls'
+> {
   machineOf: MachineOf
   /**
    * 32 secret bytes. If the key changes at a restart, running machines lose their root.
@@ -23,15 +24,6 @@ export interface NfsServiceOptions {
   observe?: (observation: Observation) => void
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
-  /** Default: calls of all clients are answered. */
-  hears?: Hears
-  /** The machine that has an address. Default: each address is a served machine of its own. */
-  clientAt?: ClientAt
-  /** Called at the beginning of each connection. */
-  onEnter?: (caller: Caller) => void
-  /** Called at the end of each connection. */
-  onLeave?: (caller: Caller) => void
-  limits?: TcpLimits
 }
 
 export interface NfsService {
@@ -45,11 +37,7 @@ export function createNfsService(options: NfsServiceOptions): NfsService {
   const { nfs, mount } = createPrograms(options)
   const onDefect = onDefectOf(options)
   return {
-    tcp: createTcpService({
-      ...{ programs: [nfs, mount], hasLongCalls: true, onDefect, hears: options.hears },
-      ...{ clientAt: options.clientAt, onEnter: options.onEnter, onLeave: options.onLeave },
-      ...(options.limits && { limits: options.limits }),
-    }),
+    tcp: createTcpService({ ...options, programs: [nfs, mount], hasLongCalls: true, onDefect }),
     answerDatagram: createAnswerDatagram({ programs: [mount], onDefect }),
   }
 }

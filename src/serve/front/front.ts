@@ -113,7 +113,7 @@ export async function startFront(
       ? undefined
       : await startPortMapper({
           ...{ address, onDefect, hears, clientAt: clientsOf(identities) },
-          ...{ port: ports.portMapper, registered: { nfs, mount: nfs } },
+          ...{ port: ports.portMapper, nfs },
         })
   unfinished.defer(() => mapper?.close())
   async function giveRequest(bytes: Buffer, from: Peer) {

@@ -32,10 +32,10 @@ const options = {
 suite('the NFS server', () => {
   test('has MOUNT on the port of NFS or on another port, and a port mapper if it is wanted', async () => {
     const shared = await startNfsServer({ ...options, ports: { nfs: 0 } })
-    assert.deepEqual(shared.ports, { nfs: shared.ports.nfs, mount: shared.ports.nfs })
+    assert.deepEqual(shared.ports, { nfs: shared.ports.nfs })
     await shared.close()
-    const apart = await startNfsServer({ ...options, ports: { nfs: 0, mount: 0, portMapper: 0 } })
-    assert.equal(new Set(Object.values(apart.ports)).size, 3)
+    const apart = await startNfsServer({ ...options, ports: { nfs: 0, portMapper: 0 } })
+    assert.equal(new Set(Object.values(apart.ports)).size, 2)
     using rpc = await connectRpc(apart.ports.portMapper ?? 0)
     const getPort = async (program: number) => {
       const reader = await rpc.call(100000, 3, (writer) => {
@@ -46,7 +46,7 @@ suite('the NFS server', () => {
     }
     for (const [program, port] of [
       [100003, apart.ports.nfs],
-      [100005, apart.ports.mount],
+      [100005, apart.ports.nfs],
     ] as const) {
       assert.equal(await getPort(program), `127.0.0.1.${port >> 8}.${port & 255}`)
     }
