@@ -19,28 +19,16 @@ export function shareSyncs<Key>(open: (key: Key) => number): (key: Key) => Promi
 
   async function syncNext(key: Key, file: number): Promise<void> {
     try {
-      await begin(key)
-      const sync = synced(fdatasyncAsync(file))
+      // In the next turn, so that writes later in this one are part of the sync. If the sync that runs
+      // fails, the kernel may forget data, so the next one fails, too.
+      await turn()
+        .then(() => running.get(key))
+        .finally(() => asked.delete(key))
+      const sync = synced(fdatasyncAsync(file)).finally(() => running.delete(key))
       running.set(key, sync)
-      try {
-        await sync
-      } finally {
-        if (running.get(key) === sync) running.delete(key)
-      }
+      await sync
     } finally {
       closeSync(file)
-    }
-  }
-
-  /** Waits until the sync may begin. Later callers share the next one. */
-  async function begin(key: Key): Promise<void> {
-    try {
-      // So that writes later in this turn are part of the same sync.
-      await turn()
-      // If this one fails, the kernel may forget data, so the next one fails, too.
-      await running.get(key)
-    } finally {
-      asked.delete(key)
     }
   }
 
