@@ -2,8 +2,8 @@
  * UDP ports for the transfers of TFTP, in few system calls and without an object for each packet.
  * Everything about TFTP is in src/protocols/tftp; this file only calls the kernel.
  *
- * Node-API has a stable interface, so one build serves all versions of Node.
- * https://nodejs.org/api/n-api.html
+ * Node-API and version 1 of libuv have stable interfaces, so one build serves many versions of Node.
+ * https://nodejs.org/api/n-api.html, https://docs.libuv.org
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,7 +32,6 @@ typedef struct {
   napi_async_cleanup_hook_handle cleanup;
   uint8_t *datagrams;
   int epoll;
-  int open;
   /* Its size may be another one in another version of Node. */
   uv_poll_t *poll;
 } Ports;
@@ -42,12 +41,6 @@ static napi_value fail(napi_env env, const char *what, int number) {
   snprintf(message, sizeof message, "%s: %s", what, strerror(number));
   napi_throw_error(env, NULL, message);
   return NULL;
-}
-
-static Ports *ports_of(napi_env env) {
-  void *ports = NULL;
-  napi_get_instance_data(env, &ports);
-  return ports;
 }
 
 static uint32_t receive_waiting(Ports *ports) {
@@ -132,7 +125,7 @@ static napi_value start(napi_env env, napi_callback_info info) {
   napi_get_uv_event_loop(env, &loop);
   uv_poll_init(loop, ports->poll, ports->epoll);
   uv_poll_start(ports->poll, UV_READABLE, on_readable);
-  /* Only an open port keeps the program running. */
+  /* The server's own socket keeps the program running. */
   uv_unref((uv_handle_t *)ports->poll);
   napi_set_instance_data(env, ports, NULL, NULL);
   napi_add_async_cleanup_hook(env, end, ports, &ports->cleanup);
@@ -167,7 +160,9 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value arguments[1], result = NULL;
   struct addrinfo *found;
-  Ports *ports = ports_of(env);
+  void *data = NULL;
+  napi_get_instance_data(env, &data);
+  Ports *ports = data;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (parse(env, arguments[0], "0", &found) != 0) return fail(env, "open", EINVAL);
   int port = socket(found->ai_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -182,7 +177,6 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
     if (port >= 0) close(port);
     return fail(env, "could not open a port", number);
   }
-  if (ports->open++ == 0) uv_ref((uv_handle_t *)ports->poll);
   napi_create_int32(env, port, &result);
   return result;
 }
@@ -211,11 +205,9 @@ static napi_value close_port(napi_env env, napi_callback_info info) {
   size_t count = 1;
   int32_t port;
   napi_value arguments[1];
-  Ports *ports = ports_of(env);
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   napi_get_value_int32(env, arguments[0], &port);
   close(port);
-  if (--ports->open == 0) uv_unref((uv_handle_t *)ports->poll);
   return NULL;
 }
 
