@@ -58,7 +58,6 @@ export interface HttpService {
 }
 
 export interface HttpServer {
-  address: string
   port: number
   /** Also ends all connections. */
   close: () => Promise<void>
@@ -90,7 +89,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     return closed
   }
   signal?.addEventListener('abort', () => void close(), { once: true })
-  return { address, port: listener.port, close }
+  return { port: listener.port, close }
 }
 
 /** Serves connections that were accepted elsewhere. */

@@ -14,11 +14,12 @@ export interface Blocks {
   isLast(block: number): boolean
 }
 
-const most = { bytes: 1 << 16, blocks: 512 }
+/** How many bytes are read at once. */
+const readBytes = 1 << 16
 
 /** A block may be asked for again until a block `windowSize` or more later was asked for. */
 export function createBlocks(content: Content, blockSize: number, windowSize: number): Blocks {
-  const step = Math.min(most.blocks, Math.max(1, Math.floor(most.bytes / blockSize)))
+  const step = Math.max(1, Math.floor(readBytes / blockSize))
   /** One for each block of a window. */
   const packets: Buffer[] = []
   let made = 0

@@ -15,7 +15,7 @@ export interface Agreement {
 const blockSizes = { least: 8, most: 65464 }
 /**
  * The most that a transfer has in memory and sends at once. This is far more than the network card
- * of a loader holds, and not more than the default buffer of a Linux socket.
+ * of a loader holds.
  */
 const maxWindow = { bytes: 1 << 18, blocks: 512 }
 

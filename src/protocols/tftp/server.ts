@@ -56,7 +56,6 @@ export interface TftpService {
 }
 
 export interface TftpServer {
-  address: string
   port: number
   /** Handles a packet that another process received. */
   receive: TftpService['receive']
@@ -104,7 +103,7 @@ export async function startTftpServer(options: TftpServerOptions): Promise<TftpS
     }))
   signal?.addEventListener('abort', () => void close(), { once: true })
   const { receive } = service
-  return { address, port: main.address().port, receive, close }
+  return { port: main.address().port, receive, close }
 }
 
 /**

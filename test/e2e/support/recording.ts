@@ -80,13 +80,12 @@ export function startRecording({ describe, onLine, hopeless }: RecordingRequest)
     for (const part of broken) {
       const line = { seconds: last.seconds, text: clean(part) }
       last.seconds = now
-      if (line.text !== '') fresh.push(line)
-    }
-    last.raw = rest
-    for (const line of fresh) {
+      if (line.text === '') continue
+      fresh.push(line)
       finished.push(line)
       onLine(line)
     }
+    last.raw = rest
     if (rest !== '') fresh.push({ seconds: last.seconds, text: clean(rest) })
     for (const waiter of waiters) {
       const line = fresh.find(({ text }) => waiter.pattern.test(text))
