@@ -54,16 +54,43 @@ suite('a shard', () => {
     const [asked, ...more] = questions()
     assert.deepEqual(more, [])
     const { id } = asked ?? assert.fail()
-    shard.receive({ kind: 'answer', id, answer: [{ ...boot, machine: 'pi' }] }, undefined)
+    shard.receive(
+      { kind: 'answer', id, answer: { machines: [{ ...boot, machine: 'pi' }] } },
+      undefined,
+    )
     for (const answer of await waitFor('all are answered', Promise.all(answers))) {
       assert.match(answer, /"machine":"pi"/)
     }
     const later = get('/api/machines')
     await waitUntil('it asks again', () => questions().length === 2)
     shard.receive(
-      { kind: 'answer', id: questions()[1]?.id ?? assert.fail(), answer: [] },
+      { kind: 'answer', id: questions()[1]?.id ?? assert.fail(), answer: { machines: [] } },
       undefined,
     )
     assert.equal(await waitFor('it is answered', later), '[]\n')
+  })
+
+  test('reads nothing of the boots of other machines if a client asks for one', async () => {
+    await using opened = await openShard()
+    const { shard, said, get } = opened
+    const [one, other] = ['02:00:00:00:00:01', '02:00:00:00:00:02']
+    let reads = 0
+    const boot = { started: 0, step: 'kernel', lastSign: 0, bytes: 0 } as const
+    const machines = [
+      { ...boot, machine: one, steps: {} },
+      {
+        ...{ ...boot, machine: other },
+        get steps() {
+          reads++
+          return {}
+        },
+      },
+    ]
+    const asked = get(`/api/machines/${one}`)
+    await waitUntil('it asks', () => said.some(({ kind }) => kind === 'question'))
+    const { id } = said.find((message) => message.kind === 'question') ?? assert.fail()
+    shard.receive({ kind: 'answer', id, answer: { machines } }, undefined)
+    assert.match(await waitFor('it is answered', asked), new RegExp(`"machine":"${one}"`))
+    assert.equal(reads, 0)
   })
 })

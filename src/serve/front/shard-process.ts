@@ -96,7 +96,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   const ready = Promise.withResolvers<void>()
   const closed = Promise.withResolvers<void>()
   const outbox = createOutbox()
-  const questions = createQuestions()
+  const questions = createQuestions<unknown>()
   const handOver = createHandOver(
     (message, socket) => void child.send(message, socket, { keepOpen: true }, () => {}),
   )

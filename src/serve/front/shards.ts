@@ -131,7 +131,8 @@ export function startShards(settings: ShardsSettings): Shards {
           onError(fromPlain(message.error))
           break
         case 'question': {
-          const answer = message.about === 'machines' ? latest.all() : await images()
+          const answer =
+            message.about === 'machines' ? { machines: latest.all() } : { images: await images() }
           shard.send(everyone, { kind: 'answer', id: message.id, answer })
           break
         }

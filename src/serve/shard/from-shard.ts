@@ -106,12 +106,6 @@ export const shardAnswers = {
   images: imagesSchema,
 }
 
-/** The answers of the front to a shard; undefined: the front does not know. */
-export const frontAnswers = {
-  machines: listOf(bootSchema),
-  images: v.optional(imagesSchema),
-}
-
 const fromShardSchema = v.variant('kind', [
   /** It serves its machines, whose last boots are these. */
   v.object({ kind: v.literal('ready'), boots: listOf(bootSchema) }),

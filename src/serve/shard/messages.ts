@@ -13,6 +13,7 @@ import type { ServedInterface } from '../../protocols/interfaces.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
 import type { Candidate } from '../../site/life/life.ts'
 import type { Processor } from '../defaults.ts'
+import type { ImageInfo } from '../open-systems.ts'
 import type { ServeRequest } from '../request.ts'
 import type { shardAnswers } from './from-shard.ts'
 
@@ -66,6 +67,14 @@ export type ShardAnswers = {
   [K in About]: (question: Asked[K]) => ShardAnswer<K> | Promise<ShardAnswer<K>>
 }
 
+/** What the front knows of the whole server. A shard trusts the front, and does not check its answer. */
+export interface FrontAnswer {
+  /** The last boot of each machine. */
+  machines?: readonly Boot[]
+  /** Undefined also if the front does not know them now. */
+  images?: readonly ImageInfo[] | undefined
+}
+
 export type ToShard =
   | { kind: 'start'; start: ShardStart }
   /** Comes with the socket, from which nothing was read. */
@@ -75,7 +84,7 @@ export type ToShard =
   | { kind: 'question'; id: number; question: ShardQuestion }
   /** Something that the front has seen of a machine. */
   | { kind: 'event'; event: ServeEvent; isTold: boolean }
-  /** The answer to a question of the shard: see `frontAnswers`. */
-  | { kind: 'answer'; id: number; answer: unknown }
+  /** The answer to a question of the shard. */
+  | { kind: 'answer'; id: number; answer: FrontAnswer }
   | { kind: 'ping'; id: number }
   | { kind: 'close' }

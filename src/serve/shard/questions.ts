@@ -1,22 +1,23 @@
 /** Questions to another process that are not answered yet. */
 import { createPlaces } from './places.ts'
 
-export interface Question<Answer> {
+/** @typeParam Said what the other process may say as an answer */
+export interface Question<Answer, Said> {
   /** The machine that waits for the answer. */
   machine: string
   /** Sends the question with this id; false: it cannot be sent. */
   send: (id: number) => boolean
   /** @throws an error if this is no answer to the question */
-  parse: (answer: unknown) => Answer
+  parse: (answer: Said) => Answer
   /** How long to wait for the answer. Default: as long as the other process runs. Milliseconds. */
   withinMs?: number | undefined
 }
 
-export interface Questions {
+export interface Questions<Said> {
   /** @returns `ended` if there will be no answer, because the other process has ended or is late */
-  ask<Answer>(question: Question<Answer>): Promise<Answer | 'ended'>
+  ask<Answer>(question: Question<Answer, Said>): Promise<Answer | 'ended'>
   /** @throws what `parse` throws */
-  answered(message: { id: number; answer?: unknown }): void
+  answered(message: { id: number; answer: Said }): void
   /** To be called when the other process has ended. */
   giveUp(): void
 }
@@ -24,12 +25,12 @@ export interface Questions {
 /** If so many wait, the other process cannot keep up. */
 const limits = { most: 1024, mostOfMachine: 64 }
 
-export function createQuestions(): Questions {
+export function createQuestions<Said>(): Questions<Said> {
   const places = createPlaces(limits)
-  const waiting = new Map<number, { answered: (answer: unknown) => void; giveUp: () => void }>()
+  const waiting = new Map<number, { answered: (answer: Said) => void; giveUp: () => void }>()
   let last = 0
   return {
-    async ask<Answer>({ machine, send, parse, withinMs }: Question<Answer>) {
+    async ask<Answer>({ machine, send, parse, withinMs }: Question<Answer, Said>) {
       if (!places.take(machine)) return 'ended'
       const id = ++last
       const { promise, resolve } = Promise.withResolvers<Answer | 'ended'>()

@@ -3,7 +3,6 @@
  * it has no socket that listens: the front gives it connections, datagrams and questions.
  */
 import type { Socket } from 'node:net'
-import type * as v from 'valibot'
 
 import { asNetimageError, NetimageError } from '../../errors.ts'
 import type { Boot } from '../../boots/follow.ts'
@@ -16,8 +15,15 @@ import { createOpenSystems } from '../open-systems.ts'
 import { remember } from '../../remember.ts'
 import { together } from '../../together.ts'
 import { isForData, wire } from '../wire.ts'
-import { checked, frontAnswers, toPlain, type FromShard } from './from-shard.ts'
-import type { NamedClient, ShardAnswers, ShardQuestion, ShardStart, ToShard } from './messages.ts'
+import { toPlain, type FromShard } from './from-shard.ts'
+import type {
+  FrontAnswer,
+  NamedClient,
+  ShardAnswers,
+  ShardQuestion,
+  ShardStart,
+  ToShard,
+} from './messages.ts'
 import { otherMachine } from '../only-own.ts'
 import { lockShard } from '../state.ts'
 import { ownerOf } from './owner.ts'
@@ -89,33 +95,29 @@ export async function startShard(
     hears: () => false,
   })
   unfinished.defer(() => tftp.close())
-  const questions = createQuestions()
+  const questions = createQuestions<FrontAnswer>()
   /** Asks the front. @throws `NetimageError` `in-use` if the front does not know it now */
-  async function ask<T>(
-    about: 'machines' | 'images',
-    schema: v.GenericSchema<T | undefined>,
-  ): Promise<T> {
+  async function ask<K extends keyof FrontAnswer>(about: K): Promise<NonNullable<FrontAnswer[K]>> {
     const answer = await questions.ask({
       ...{ machine: about, withinMs: answerMs },
       send(id) {
         send({ kind: 'question', id, about })
         return true
       },
-      parse: (answer) => checked(schema, answer),
+      parse: (answer) => answer[about],
     })
     if (answer !== 'ended' && answer !== undefined) return answer
     throw new NetimageError('in-use', 'a process of the server did not answer in time')
   }
-  // The front answers all shards, so that no machine may make it answer more often than once at a time.
-  const machines = together(() => ask('machines', frontAnswers.machines))
   const http = createHttpService({
     ...{ ...common, treesOf },
+    // The front answers all shards, so that no machine may make it answer more often than once at a time.
     knowledge: {
       isFor: isForData(address, common.clientAt),
-      async machines() {
-        return new Map((await machines()).map((boot) => [boot.machine, boot]))
-      },
-      images: together(() => ask('images', frontAnswers.images)),
+      machines: together(
+        async () => new Map((await ask('machines')).map((boot) => [boot.machine, boot])),
+      ),
+      images: together(() => ask('images')),
     },
   })
   unfinished.defer(() => http.close())

@@ -63,6 +63,6 @@ process.on('message', (message: ToShard) => {
     else askTwice()
   } else if (message.kind === 'question') say(`is asked for its ${message.question.about}`)
   else if (message.kind === 'read-request') say('has heard all')
-  else if (message.kind === 'answer') say(`all images: ${JSON.stringify(message.answer)}`)
+  else if (message.kind === 'answer') say(`all images: ${JSON.stringify(message.answer.images)}`)
   else if (message.kind === 'close') process.exit()
 })
