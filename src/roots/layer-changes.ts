@@ -10,7 +10,7 @@ import type { Steps } from './steps.ts'
 type Numbers = Pick<LayerDatabase, 'numbers'>
 
 /** SQLite passes over so many rows in one step. This takes less than giving out each of them. */
-const rowsOfStep = 32
+const rowsOfStep = 16
 
 /** Nodes of images that have a row. All others are as in the image. */
 export function* overriddenNodes(database: Numbers): Steps<Set<NodeId>> {

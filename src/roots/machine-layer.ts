@@ -63,7 +63,7 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
  * As much of an opening is done while everybody waits: so many steps, and then more for so many milliseconds.
  * Most steps take some microseconds. This is enough for some thousand files.
  */
-const atFirst = { steps: 1000, ms: 8 }
+const atFirst = { steps: 600, ms: 8 }
 
 /** A layer with very many files or names. It is opened in pieces. */
 export class UnfinishedOpening extends UnreadyLayer {
