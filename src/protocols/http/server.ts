@@ -1,4 +1,5 @@
 /** The HTTP server: boot trees, and data for programs. Clients can only read. [RFC 9110, 9112] */
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -66,6 +67,9 @@ export interface HttpServer {
 /** Loaders pause while they write to slow flash or draw on slow screens. */
 const defaultLimits: HttpLimits = { connections: 512, connectionsPerAddress: 64, idleSeconds: 60 }
 
+/** How many requests of a connection may wait for their answers. Loaders send one after the other. */
+const maxPipelined = 32
+
 const requestLimits = {
   maxHeaderSize: 8192,
   requestTimeout: 20_000,
@@ -96,14 +100,21 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
 export function createHttpService(options: HttpServiceOptions): HttpService {
   const { onError, hears, limits = defaultLimits } = options
   const connections = createConnections(limits, options.clientAt)
-  /** Sockets on which an answer is being sent. */
-  const answering = new WeakSet<Duplex>()
+  /** The number of requests of a connection whose answers have not ended. */
+  const unanswered = new WeakMap<Duplex, number>()
+  const isAnswering = (socket: Duplex) => (unanswered.get(socket) ?? 0) > 0
   const headersTimeout = (limits.headerSeconds ?? 10) * 1000
   const connectionsCheckingInterval = Math.min(2000, headersTimeout)
   const timeouts = { headersTimeout, connectionsCheckingInterval }
   const server = createServer({ ...requestLimits, ...timeouts }, (request, response) => {
-    answering.add(request.socket)
-    response.once('close', () => answering.delete(request.socket))
+    const { socket } = request
+    const count = (unanswered.get(socket) ?? 0) + 1
+    if (count > maxPipelined) {
+      socket.destroy()
+      return
+    }
+    unanswered.set(socket, count)
+    response.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1))
     answer(options, connections, request, response).catch((error: unknown) => {
       onError(defect(error))
       response.destroy()
@@ -123,7 +134,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     if (status !== 408) {
       options.report({ kind: 'http', step: 'refuse', address: client, file, bytes: 0, reason })
     }
-    if (answering.has(socket)) socket.destroy()
+    if (isAnswering(socket)) socket.destroy()
     else socket.end(closingAnswer(status), () => socket.destroy())
   })
   // This server never listens, but Node checks the times of requests only after this event.
@@ -154,6 +165,9 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  // A request that waits for the answer to an earlier one of its connection needs no file and no buffer
+  // yet.
+  if (!response.socket) await once(response, 'socket')
   const used = () => connections.used(request.socket)
   used()
   const address = plainAddress(request.socket.remoteAddress) ?? ''

@@ -356,19 +356,20 @@ suite('an HTTP server', () => {
     await waitUntil('the file and the connection are closed', isClosed)
   })
 
-  test('closes the files of all requests that a client has sent, if it disconnects', async () => {
+  test('forgets all requests that a client has sent, and closes its file, if it disconnects', async () => {
     await using server = await serve()
     const before = readdirSync('/proc/self/fd').length
     const socket = await open(server.port)
     const request = `GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
     socket.write(request.repeat(3))
     const begun = () => server.events.filter(({ step }) => step === 'begin').length
-    await waitUntil('the server works on all of them', () => begun() === 3)
+    await waitUntil('the server works on the first', () => begun() === 1)
     socket.destroy()
-    await waitUntil('the ends are reported', () => server.events.length === 6)
+    await waitUntil('the end is reported', () => server.events.length === 2)
     assert.ok(server.events.every(({ step }) => step === 'begin' || step === 'fail'))
     const isClosed = () => readdirSync('/proc/self/fd').length === before
-    await waitUntil('the files and the connection are closed', isClosed)
+    await waitUntil('the file and the connection are closed', isClosed)
+    assert.equal(begun(), 1)
   })
 
   test('breaks off if the file changes while it is sent', async () => {
@@ -412,6 +413,35 @@ suite('an HTTP server', () => {
       if (received > kernel.length) break
     }
     for (const socket of sockets) socket.destroy()
+    assert.deepEqual(server.errors, [])
+  })
+
+  test('opens one file at a time for a connection, and answers its requests in order', async () => {
+    let opened = 0
+    await using server = await serve({ treesOf: () => (opened++, { image: tree }) })
+    const socket = await open(server.port)
+    const request = (path: string) => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`
+    // Nothing reads the large file yet, so the requests after it wait.
+    socket.pause()
+    socket.write(request('/large') + request('/bootx64.efi').repeat(20))
+    await waitUntil('the large file is begun', () => server.events.length === 1)
+    assert.ok(await exchange(`${server.url}/bootx64.efi`))
+    assert.equal(opened, 2)
+    socket.resume()
+    await waitUntil('all are answered', () => server.events.length === 44)
+    assert.equal(opened, 22)
+    socket.destroy()
+  })
+
+  test('closes a connection with very many requests that wait', async () => {
+    let opened = 0
+    await using server = await serve({ treesOf: () => (opened++, { image: tree }) })
+    const socket = await open(server.port)
+    socket.write('GET /large HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1500))
+    socket.resume()
+    await once(socket, 'close')
+    assert.ok(opened <= 1, `${opened} files`)
+    assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
     assert.deepEqual(server.errors, [])
   })
 
