@@ -74,7 +74,7 @@ const htpasswdEntry = /^[^\s:#]+:(?:\{(?:PLAIN|SSHA|SHA)\}|\$apr1\$|\$1\$)\S/m
 const plainPassword = /"(?:password|initialPassword)":"[^"]/
 /** systemd-sysusers(8): NixOS puts the password into the unit. */
 const sysusersPassword = /^SetCredential=passwd\.(?:hashed|plaintext)-password\.\S/m
-const netrcPassword = /^\s*(?:machine\s+\S+|default)\s[^#]{0,1000}?\bpassword\s+\S/m
+const netrcPassword = /^[ \t]*(?:machine\s+\S+|default)\s[^#]{0,1000}?\bpassword\s+\S/m
 
 /** @param name the file's name without directories and, for a store path, without the hash */
 export function findSecret(name: string, content: Buffer): SecretKind | undefined {
