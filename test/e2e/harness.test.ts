@@ -43,7 +43,7 @@ suite('the boot harness', () => {
   test('begins a line at a move of the cursor, unless the cursor is there already', () => {
     const output =
       'PX\x1b[25;2H\x1b[25;3HELINUX\x1b[3;20HMenu\x1b[4;1Hboo\x1b[4;3Hot\x1b[4;4H\nTy\x1b' +
-      '\x1b[5;3H[5;3Hpe a\x1b[5;\x1b[5;6H7H key\n  \x1b\x1b[6;03H[6;03Hlabel\nEnd\n'
+      '\x1b[5;3H[5;3Hpe a\x1b[5;\x1b[5;6H7H key\nLoading\x1b[12;8H\x1b[?25h done\nabc\x1b(Bdef\n  \x1b\x1b[6;03H[6;03Hlabel\nEnd\n'
     // The output comes in parts of any size.
     const partings = [
       ...Array.from({ length: output.length }, (_, at) => [output.slice(0, at), output.slice(at)]),
@@ -54,7 +54,7 @@ suite('the boot harness', () => {
       for (const part of parts) recording.add(part)
       assert.deepEqual(
         recording.lines().map(({ text }) => text),
-        ['PXELINUX', 'Menu', 'boot', 'Type a key', '  label', 'End'],
+        ['PXELINUX', 'Menu', 'boot', 'Type a key', 'Loading done', 'abcdef', '  label', 'End'],
         JSON.stringify(parts),
       )
     }

@@ -48,8 +48,9 @@ const [ownLines, otherLines] = [40, 12]
 
 export function startProgram(request: ProgramRequest): Program {
   const { name, command, log, others } = request
+  const setpriv = findProgram('setpriv')
   const output = openPipe()
-  const child = spawn(findProgram('setpriv'), [...dieWithUs, ...command], {
+  const child = spawn(setpriv, [...dieWithUs, ...command], {
     stdio: ['pipe', output.write, 'pipe'],
   })
   closeSync(output.write)

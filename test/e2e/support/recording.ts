@@ -45,7 +45,7 @@ const parts = new RegExp(
 const nestedMove = /(\x1b(?:\[[\d;]*)?)(\x1b\[\d*;\d*H)(?=\[?[\d;]*(?:H|$))/g
 /** The rest of the sequence comes with the next output. */
 // eslint-disable-next-line no-control-regex
-const begunSequence = /\x1b(?:\[[\d;]*)?$/
+const begunSequence = /\x1b(?:\[[\d;=?]*|[()])?$/
 
 export type RecordingRequest = {
   /** Makes an error message from its first sentence, with details. */
