@@ -108,12 +108,14 @@ static napi_value start(napi_env env, napi_callback_info info) {
   }
   ports->env = env;
   ports->poll->data = ports;
+  napi_get_uv_event_loop(env, &loop);
   ports->epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (ports->epoll < 0) {
-    int number = errno;
+  int number = ports->epoll < 0 ? errno : -uv_poll_init(loop, ports->poll, ports->epoll);
+  if (number != 0) {
+    if (ports->epoll >= 0) close(ports->epoll);
     free(ports->poll);
     free(ports);
-    return fail(env, "epoll_create1", number);
+    return fail(env, "could not watch ports", number);
   }
   void *datagrams;
   napi_get_buffer_info(env, arguments[0], &datagrams, &bytes);
@@ -122,8 +124,6 @@ static napi_value start(napi_env env, napi_callback_info info) {
   napi_create_reference(env, arguments[1], 1, &ports->receive);
   napi_create_string_utf8(env, "netimage.ports", NAPI_AUTO_LENGTH, &name);
   napi_async_init(env, NULL, name, &ports->context);
-  napi_get_uv_event_loop(env, &loop);
-  uv_poll_init(loop, ports->poll, ports->epoll);
   uv_poll_start(ports->poll, UV_READABLE, on_readable);
   /* The server's own socket keeps the program running. */
   uv_unref((uv_handle_t *)ports->poll);

@@ -22,43 +22,20 @@ const [slots, slotBytes, senderAt, payloadAt] = [64, 2048, 8, 40]
 const acknowledgmentBytes = 4
 
 /** For a package, and for a source tree in which scripts/build-native.sh was called. */
-const built = fileURLToPath(
+export const builtAddon = fileURLToPath(
   new URL(`../../../native/${process.platform}-${process.arch}.node`, import.meta.url),
 )
+
+type Receive = (sender: Buffer, packet: Buffer) => void
 
 /**
  * @param file the addon
  * @returns undefined if there is no addon for this computer
  */
-export function openNativePorts(file = built): OpenPort | undefined {
-  const addon = load(file)
+export function openNativePorts(file = builtAddon): OpenPort | undefined {
+  const receivers = new Map<number, Receive>()
+  const addon = start(file, receivers)
   if (!addon) return undefined
-  const incoming = Buffer.alloc(slots * slotBytes)
-  const words = new Uint32Array(incoming.buffer, incoming.byteOffset, incoming.length / 4)
-  const receivers = new Map<number, (sender: Buffer, packet: Buffer) => void>()
-
-  // Made once: nearly all packets are acknowledgments.
-  const views = Array.from({ length: slots }, (_, slot) => {
-    const [sender, payload] = [slot * slotBytes + senderAt, slot * slotBytes + payloadAt]
-    return {
-      sender: incoming.subarray(sender, payload),
-      acknowledgment: incoming.subarray(payload, payload + acknowledgmentBytes),
-    }
-  })
-
-  addon.start(incoming, (count) => {
-    for (const [slot, { sender, acknowledgment }] of views.entries()) {
-      if (slot === count) break
-      const start = slot * slotBytes
-      const [port = 0, length = 0] = [words[start / 4], words[start / 4 + 1]]
-      const payload = start + payloadAt
-      const packet =
-        length === acknowledgmentBytes
-          ? acknowledgment
-          : incoming.subarray(payload, payload + length)
-      receivers.get(port)?.(sender, packet)
-    }
-  })
 
   return ({ address, peer, receive, fail }) => {
     const to = addon.socketAddress(peer.host, String(peer.port))
@@ -72,8 +49,8 @@ export function openNativePorts(file = built): OpenPort | undefined {
       send(packet) {
         const number = addon.send(port, packet, to)
         // Later, as with Node's sockets: the sender may be in the middle of its window.
-        if (number !== 0)
-          setImmediate(() => isOpen && fail(new Error(getSystemErrorMessage(-number))))
+        if (number === 0) return
+        setImmediate(() => isOpen && fail(new Error(getSystemErrorMessage(-number))))
       },
       close() {
         isOpen = false
@@ -84,12 +61,39 @@ export function openNativePorts(file = built): OpenPort | undefined {
   }
 }
 
-function load(file: string): Addon | undefined {
+function start(file: string, receivers: ReadonlyMap<number, Receive>): Addon | undefined {
+  const incoming = Buffer.alloc(slots * slotBytes)
+  const words = new Uint32Array(incoming.buffer, incoming.byteOffset, incoming.length / 4)
+  // Made once: nearly all packets are acknowledgments.
+  const views = Array.from({ length: slots }, (_, slot) => {
+    const [sender, payload] = [slot * slotBytes + senderAt, slot * slotBytes + payloadAt]
+    return {
+      sender: incoming.subarray(sender, payload),
+      acknowledgment: incoming.subarray(payload, payload + acknowledgmentBytes),
+    }
+  })
+
+  function receive(count: number): void {
+    for (const [slot, { sender, acknowledgment }] of views.entries()) {
+      if (slot === count) break
+      const at = slot * slotBytes
+      const [port = 0, length = 0] = [words[at / 4], words[at / 4 + 1]]
+      const payload = at + payloadAt
+      const packet =
+        length === acknowledgmentBytes
+          ? acknowledgment
+          : incoming.subarray(payload, payload + length)
+      receivers.get(port)?.(sender, packet)
+    }
+  }
+
   try {
     const loaded: unknown = createRequire(import.meta.url)(file)
-    return isAddon(loaded) ? loaded : undefined
+    if (!isAddon(loaded)) return undefined
+    loaded.start(incoming, receive)
+    return loaded
   } catch {
-    // There is none for this computer, or it does not fit to the C library.
+    // There is none for this computer, or it does not fit to the C library, or no descriptor is left.
     return undefined
   }
 }

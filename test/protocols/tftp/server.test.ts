@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
-import { openNativePorts } from '../../../src/protocols/tftp/native-ports.ts'
+import { builtAddon, openNativePorts } from '../../../src/protocols/tftp/native-ports.ts'
 import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
 import { openDatagramPort } from '../../../src/protocols/tftp/ports.ts'
 import type { TftpServerOptions } from '../../../src/protocols/tftp/server.ts'
@@ -329,6 +329,14 @@ for (const [name, way] of Object.entries(ways)) {
     })
   })
 }
+
+test('the addon is taken from where it is built, and is not needed', () => {
+  const { platform, arch } = process
+  const file = join(import.meta.dirname, `../../../native/${platform}-${arch}.node`)
+  assert.equal(builtAddon, file)
+  assert.equal(openNativePorts(join(tree, 'none')), undefined)
+  assert.equal(openNativePorts(join(tree, 'kernel')), undefined)
+})
 
 suite('a TFTP server', () => {
   test('is silent while no descriptor is left, and serves a client that asks again', async () => {
