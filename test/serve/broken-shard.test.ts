@@ -23,8 +23,10 @@ async function startBoastful(isAllowed = (_machine: string) => true) {
   const restarts: string[] = []
   let missing = 0
   const errors: NetimageError[] = []
+  const givenUp: NetimageError[] = []
   const shards = startShards({
-    ...{ module, count: 2, isAllowed, onGiveUp: assert.ifError, now: () => 0 },
+    ...{ module, count: 2, isAllowed, now: () => 0 },
+    onGiveUp: (error) => void givenUp.push(error),
     start: {
       ...{ state: '', allowed: 'any', ephemeral: false, layerSize: undefined },
       place: { name: 'lo', address: '127.0.0.1', network: undefined },
@@ -48,7 +50,17 @@ async function startBoastful(isAllowed = (_machine: string) => true) {
     errors.filter(({ message }) => message.endsWith('has said all')).length === count
   await waitUntil('all shards have said all', () => haveSaidAll(2))
   return {
-    ...{ shards, told, come, facts, restarts, errors, haveSaidAll, missing: () => missing },
+    ...{
+      shards,
+      told,
+      come,
+      facts,
+      restarts,
+      errors,
+      givenUp,
+      haveSaidAll,
+      missing: () => missing,
+    },
     [Symbol.asyncDispose]: () => shards.close(),
   }
 }
@@ -140,6 +152,29 @@ suite('a shard that speaks of the machines of another one', () => {
       new RegExp(` ${count} of its machines were booting: see netimage boots\\.$`),
     )
   })
+})
+
+test('a shard that ends again and again does not end the others, but all such shards end the server', async (context) => {
+  await using boastful = await startBoastful()
+  const { shards, errors, givenUp, haveSaidAll } = boastful
+  const count = (text: string) => errors.filter(({ message }) => message.includes(text)).length
+  context.mock.timers.enable({ apis: ['setTimeout'] })
+  let starts = 2
+  async function fails(shard: number, isFailing: () => boolean): Promise<void> {
+    while (!isFailing()) {
+      shards.report(init, ofShard(shard)[0] ?? assert.fail(), true)
+      await waitUntil('it has ended', () => count('is started again') === starts - 1)
+      starts++
+      context.mock.timers.tick(60_000)
+      await waitUntil('it has started again', () => haveSaidAll(starts))
+    }
+  }
+  await fails(0, () => count('ends again and again (1 of 2): its status is 7') > 0)
+  assert.equal(givenUp.length, 0)
+  await fails(1, () => givenUp.length > 0)
+  assert.match(givenUp[0]?.message ?? '', /^all processes .* again and again: its status is 7$/)
+  assert.equal(count('ends again and again (2 of 2)'), 0)
+  context.mock.timers.reset()
 })
 
 suite('requests that all shards tell of', () => {

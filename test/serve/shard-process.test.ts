@@ -15,17 +15,18 @@ const module = pathToFileURL(join(import.meta.dirname, 'support/odd-shard-progra
 
 function startOdd(now = () => performance.now(), startOf = (_count: number) => start) {
   const ends: string[] = []
-  const over = Promise.withResolvers<Error>()
+  const failing: string[] = []
   let [readies, starts] = [0, 0]
   const shard = startShardProcess({
     ...{ module, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
-    ...{ start: () => startOf(++starts), onError: assert.ifError, onGiveUp: over.resolve },
+    ...{ start: () => startOf(++starts), onError: assert.ifError },
+    onFailing: (reason) => void failing.push(reason),
     onReady: () => void readies++,
     onEnd: (reason) => void ends.push(reason),
     onMessage: ({ kind }) => assert.fail(kind),
   })
   return {
-    ...{ shard, ends, over: over.promise, readies: () => readies, starts: () => starts },
+    ...{ shard, ends, failing, readies: () => readies, starts: () => starts },
     order: (reason: string) =>
       shard.send('a machine', {
         kind: 'event',
@@ -173,7 +174,7 @@ suite('the process of a shard', () => {
 })
 
 suite('a process that ends again and again', () => {
-  const pauses = [0, 500, 1000, 2000, 4000, 8000, 16_000]
+  const pauses = [0, 500, 1000, 2000, 4000, 8000, 16_000, 60_000, 60_000]
   let time = 0
 
   async function startEnding() {
@@ -205,16 +206,21 @@ suite('a process that ends again and again', () => {
     }
   }
 
-  test('is started after longer and longer pauses, and at last no more', async () => {
+  test('is started after longer and longer pauses, at last each minute until it serves for long', async () => {
     await using ending = await startEnding()
+    const { shard, failing } = ending
     for (const pauseMs of pauses) {
+      assert.equal(shard.isFailing(), failing.length > 0)
       await ending.ends()
       await ending.startsAfter(pauseMs)
     }
+    assert.deepEqual(failing, ['its status is 7', 'its status is 7'])
+    assert.equal(shard.isFailing(), true)
+    time += 10_000
+    assert.equal(shard.isFailing(), false)
     await ending.ends()
-    const error = await waitFor('it is given up', ending.over)
-    assert.match(error.message, /ended again and again: its status is 7/)
-    assert.equal(ending.order('end'), false)
+    assert.equal(shard.isFailing(), false)
+    await ending.startsAfter(0)
   })
 
   test('is started at once if it has served for 10 s before', async () => {

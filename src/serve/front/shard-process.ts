@@ -31,8 +31,12 @@ export interface ShardProcessSettings {
   /** Called if the process has ended, before another one is started. */
   onEnd: (reason: string) => void
   onError: (error: NetimageError) => void
-  /** Called if the process ends again and again, so that no other one is started. */
-  onGiveUp: (error: NetimageError) => void
+  /**
+   * Called if the process ends again and again, so that the next one starts after a long pause.
+   *
+   * @param failure why the process could not begin, if it has said this
+   */
+  onFailing: (reason: string, failure: NetimageError | undefined) => void
   /** The program. */
   module?: URL
   /** See hang.ts: once the process serves its machines. */
@@ -46,6 +50,8 @@ export interface ShardProcessSettings {
 export interface ShardProcess {
   /** The identifier of the process that runs now. */
   readonly pid: number | undefined
+  /** Whether the process ends again and again, and the one that runs now has not served for long either. */
+  isFailing: () => boolean
   /** Resolves if the first process is ready. @throws `NetimageError` if the process cannot begin */
   ready: Promise<void>
   /** Gives a connection to the process once it is ready. If too many wait, ends the connection. */
@@ -77,18 +83,18 @@ export interface ShardProcess {
  */
 const lessMemory = ['--max-semi-space-size=4']
 
-/** A process that ends so often, each time before it has served for so long, is not started again. */
+/** A process that ends so often in a row, each time before it has served for so long, is failing. */
 const [maxEnds, servedMs] = [8, 10_000]
 /**
- * The pause before another start, after the second such end; then it doubles. So a trouble of some seconds,
- * such as a full table of files, does not end the server.
+ * The pause before another start, after the second such end; then it doubles. While the process is failing,
+ * the pause is long, because each start takes processor time from the processes of other machines.
  */
-const firstPauseMs = 500
+const [firstPauseMs, longPauseMs] = [500, 60_000]
 /** A start may open large images. */
 const [mostLooks, mostStartLooks] = [60, 600]
 
 export function startShardProcess(settings: ShardProcessSettings): ShardProcess {
-  const { onMessage, onReady, onEnd, onError, onGiveUp } = settings
+  const { onMessage, onReady, onEnd, onError, onFailing } = settings
   const { module = ownModule('serve/shard/main') } = settings
   const { mostProcessorMs = 5000, mostStartProcessorMs = 300_000 } = settings
   const { now = () => performance.now() } = settings
@@ -220,21 +226,26 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     }
     if (!hasBeenReady) {
       state = 'over'
-      ready.reject(failure ?? cannotServe('has ended', reason))
+      ready.reject(failure ?? cannotServe(reason))
       return
     }
     state = 'starting'
     outbox.ended()
     handOver.ended()
     onEnd(reason)
-    const hasServed = readyAt !== undefined && now() - readyAt >= servedMs
-    shortLives = hasServed ? 0 : shortLives + 1
-    if (shortLives >= maxEnds) {
-      state = 'over'
-      drop()
-      onGiveUp(failure ?? cannotServe('ended again and again', reason))
-    } else if (shortLives < 2) begin()
-    else nextStart = setTimeout(begin, firstPauseMs * 2 ** (shortLives - 2))
+    shortLives = hasServed() ? 0 : shortLives + 1
+    readyAt = undefined
+    if (shortLives < 2) begin()
+    else if (shortLives < maxEnds) {
+      nextStart = setTimeout(begin, firstPauseMs * 2 ** (shortLives - 2))
+    } else {
+      nextStart = setTimeout(begin, longPauseMs)
+      onFailing(reason, failure)
+    }
+  }
+
+  function hasServed(): boolean {
+    return readyAt !== undefined && now() - readyAt >= servedMs
   }
 
   function drop(): void {
@@ -247,6 +258,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     get pid() {
       return child.pid
     },
+    isFailing: () => shortLives >= maxEnds && !hasServed(),
     ready: ready.promise,
     connect: (machine, message, socket) => handOver.give(machine, message, socket),
     send: (machine, message) => outbox.send(machine, message),
@@ -273,8 +285,8 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   }
 }
 
-function cannotServe(what: string, reason: string): NetimageError {
-  return new NetimageError('internal', `a process that serves machines ${what}: ${reason}`, {
+function cannotServe(reason: string): NetimageError {
+  return new NetimageError('internal', `a process that serves machines has ended: ${reason}`, {
     hint: 'Its last messages say why. Serve with --workers 0 until the cause is removed.',
   })
 }

@@ -31,7 +31,7 @@ export interface ShardsSettings
   isAllowed: (machine: string) => boolean
   /** Called when a machine has done something that takes more than a forged address. */
   onCome: (machine: string) => void
-  /** Called if a shard ends again and again. */
+  /** Called if all shards end again and again. */
   onGiveUp: (error: NetimageError) => void
   /** Milliseconds since 1970. */
   now?: () => number
@@ -97,7 +97,12 @@ export function startShards(settings: ShardsSettings): Shards {
         onError(restarts(`${number + 1} of ${count}`, reason, boots.length))
         for (const boot of boots.slice(0, maxTold)) tellRestart(boot, reason)
       },
-      ...{ onError, onGiveUp, ...(module && { module }) },
+      onFailing(reason, failure) {
+        // If only some are failing, a machine may be the cause. The machines of the others are served on.
+        if (shards.every(({ isFailing }) => isFailing())) onGiveUp(failure ?? allFailing(reason))
+        else onError(isFailing(`${number + 1} of ${count}`, failure?.message ?? reason))
+      },
+      ...{ onError, ...(module && { module }) },
     })
 
     /** A message of a shard with a defect must not end the server. */
@@ -235,6 +240,23 @@ function restarts(which: string, reason: string, machines: number): NetimageErro
     ...(machines > 0 ? [booting] : []),
   ]
   return new NetimageError('internal', problem, { hint: hints.join(' ') })
+}
+
+/** @param which as above */
+function isFailing(which: string, reason: string): NetimageError {
+  const problem = `a process that serves machines ends again and again (${which}): ${reason}`
+  const waits =
+    'The next one starts in a minute. Its machines wait until then; all others are served.'
+  return new NetimageError('internal', problem, {
+    hint: `${waits} The last messages of the process say why it has ended.`,
+  })
+}
+
+function allFailing(reason: string): NetimageError {
+  const problem = `all processes that serve machines end again and again: ${reason}`
+  return new NetimageError('internal', problem, {
+    hint: 'Their last messages say why. Serve with --workers 0 until the cause is removed.',
+  })
 }
 
 function notNow(name: string): NetimageError {
