@@ -209,9 +209,14 @@ test('messages of hosts that are not served leave room for those of machines', a
   const calls = [0, 1].map((shard) =>
     shards.call(bytes, { address, name: ofShard(shard)[0] ?? assert.fail() }),
   )
+  for (const shard of [0, 1]) {
+    const client = { address, name: ofShard(shard)[0] ?? assert.fail() }
+    shards.read(Buffer.alloc(0), { host: address, port: 1 }, client)
+  }
   for (const pid of pids) process.kill(pid, 'SIGCONT')
-  const asked = () => errors.filter(({ message }) => message === 'is asked for its call').length
-  await waitUntil('both are asked', () => asked() === 2)
+  const said = (text: string) => errors.filter(({ message }) => message === text).length
+  await waitUntil('both are asked', () => said('is asked for its call') === 2)
+  await waitUntil('both have heard all', () => said('has heard all') === 2)
   await shards.close()
   assert.deepEqual(await Promise.all(calls), [undefined, undefined])
 })

@@ -31,4 +31,20 @@ suite('messages that wait for a process', () => {
     outbox.close()
     assert.equal(send('modest', 1), 0)
   })
+
+  test('that are read requests leave room for all others', () => {
+    const outbox = createOutbox()
+    const client = { address: '127.0.0.2', name: 'a machine' }
+    const request: ToShard = {
+      ...{ kind: 'read-request', bytes: Buffer.alloc(0), client },
+      from: { host: client.address, port: 1 },
+    }
+    let taken = 0
+    for (let machine = 0; machine < 64; machine++)
+      for (let count = 0; count < 64; count++) if (outbox.send(`${machine}`, request)) taken++
+    assert.equal(taken, 512)
+    for (let count = 0; count < 64; count++) assert.equal(outbox.send('0', ping), true)
+    assert.equal(outbox.send('another', ping), true)
+    outbox.close()
+  })
 })

@@ -10,7 +10,7 @@ import { createPlaces } from '../shard/places.ts'
 export interface Outbox {
   /**
    * @param machine whose message it is
-   * @returns false if too many wait, of the machine or in all: the message is dropped
+   * @returns false if too many of its kind wait, of the machine or in all: the message is dropped
    */
   send(machine: string, message: ToShard): boolean
   /** To be called if a process can take messages. */
@@ -22,6 +22,8 @@ export interface Outbox {
 }
 
 const limits = { most: 1024, mostOfMachine: 64 }
+/** Read requests have places of their own: a machine repeats them, but nobody repeats an event. */
+const limitsOfRequests = { most: 512, mostOfMachine: 32 }
 
 interface Waiting {
   machine: string
@@ -33,19 +35,21 @@ export function createOutbox(): Outbox {
   /** Messages that were sent, and that the system has not taken yet. */
   const sent = new Set<Waiting>()
   const places = createPlaces(limits)
+  const placesOfRequests = createPlaces(limitsOfRequests)
+  const placesFor = ({ kind }: ToShard) => (kind === 'read-request' ? placesOfRequests : places)
   let reader: ChildProcess | undefined
   let isClosed = false
 
   function post(process: ChildProcess, next: Waiting): void {
     sent.add(next)
     process.send(next.message, (error) => {
-      if (!error && sent.delete(next)) places.free(next.machine)
+      if (!error && sent.delete(next)) placesFor(next.message).free(next.machine)
     })
   }
 
   return {
     send(machine, message) {
-      if (isClosed || !places.take(machine)) return false
+      if (isClosed || !placesFor(message).take(machine)) return false
       const next = { machine, message }
       if (reader) post(reader, next)
       else waiting.push(next)

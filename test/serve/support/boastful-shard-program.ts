@@ -62,7 +62,8 @@ process.on('message', (message: ToShard) => {
     else if (message.isTold) process.exit(7)
     else askTwice()
   } else if (message.kind === 'question') say(`is asked for its ${message.question.about}`)
-  else if (message.kind === 'read-request') say('has heard all')
-  else if (message.kind === 'answer') say(`all images: ${JSON.stringify(message.answer.images)}`)
+  else if (message.kind === 'read-request') {
+    if (message.bytes.length === 0) say('has heard all')
+  } else if (message.kind === 'answer') say(`all images: ${JSON.stringify(message.answer.images)}`)
   else if (message.kind === 'close') process.exit()
 })
