@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -9,6 +10,7 @@ import { watchForHang } from '../../src/serve/front/hang.ts'
 import { startShardProcess } from '../../src/serve/front/shard-process.ts'
 import type { ShardStart } from '../../src/serve/shard/messages.ts'
 import { assertGone } from '../support/processes.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 
 const module = pathToFileURL(join(import.meta.dirname, 'support/odd-shard-program.ts'))
@@ -114,6 +116,24 @@ suite('the process of a shard', () => {
     await assertGone(pid ?? assert.fail())
     assert.match(ends[0] ?? '', /processor time without an answer/)
     assert.deepEqual(await answer(), [])
+    await shard.close()
+  })
+
+  test('is started again also if setpriv is not there any more', async (context) => {
+    const programs = temporaryDirectory()
+    const setpriv = join(programs, 'setpriv')
+    const script = '#!/bin/sh\nshift 3\n[ "$1" = true ] || exec "$@"\n'
+    writeFileSync(setpriv, script, { mode: 0o755 })
+    const { PATH } = process.env
+    context.after(() => (process.env['PATH'] = PATH))
+    process.env['PATH'] = programs
+    const { shard, ends, answer, order } = startOdd()
+    await shard.ready
+    rmSync(setpriv)
+    order('end')
+    await waitUntil('it has ended', () => ends.length === 1)
+    assert.deepEqual(await answer(), [])
+    assert.deepEqual(ends, ['its status is 7'])
     await shard.close()
   })
 

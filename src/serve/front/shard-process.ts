@@ -98,7 +98,6 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   const { module = ownModule('serve/shard/main') } = settings
   const { mostProcessorMs = 5000, mostStartProcessorMs = 300_000 } = settings
   const { now = () => performance.now() } = settings
-  const node = endTogether([...process.execArgv, ...lessMemory])
   const ready = Promise.withResolvers<void>()
   const closed = Promise.withResolvers<void>()
   const outbox = createOutbox()
@@ -124,7 +123,8 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     readyAt = undefined
     const started = fork(module, {
       ...{ serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] },
-      ...node,
+      // The program for this may have been removed since the last start.
+      ...endTogether([...process.execArgv, ...lessMemory]),
     })
     child = started
     let hasEnded = false
