@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -8,27 +8,43 @@ import { pathToFileURL } from 'node:url'
 import { mock, suite, test } from 'node:test'
 import { watchForHang } from '../../src/serve/front/hang.ts'
 import { startShardProcess } from '../../src/serve/front/shard-process.ts'
+import type { NetimageError } from '../../src/errors.ts'
+import { version } from '../../src/version.ts'
 import type { ShardStart } from '../../src/serve/shard/messages.ts'
+import { assertError } from '../support/errors.ts'
 import { assertGone } from '../support/processes.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 
 const module = pathToFileURL(join(import.meta.dirname, 'support/odd-shard-program.ts'))
 
-function startOdd(now = () => performance.now(), startOf = (_count: number) => start) {
+function startOdd(
+  now = () => performance.now(),
+  startOf = (_count: number) => start,
+  program = module,
+) {
   const ends: string[] = []
   const failing: string[] = []
+  const updated = Promise.withResolvers<NetimageError>()
   let [readies, starts] = [0, 0]
   const shard = startShardProcess({
-    ...{ module, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
+    ...{ module: program, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
     ...{ start: () => startOf(++starts), onError: assert.ifError },
     onFailing: (reason) => void failing.push(reason),
+    onUpdated: updated.resolve,
     onReady: () => void readies++,
     onEnd: (reason) => void ends.push(reason),
     onMessage: ({ kind }) => assert.fail(kind),
   })
   return {
-    ...{ shard, ends, failing, readies: () => readies, starts: () => starts },
+    ...{
+      shard,
+      ends,
+      failing,
+      updated: updated.promise,
+      readies: () => readies,
+      starts: () => starts,
+    },
     order: (reason: string) =>
       shard.send('a machine', {
         kind: 'event',
@@ -40,7 +56,15 @@ function startOdd(now = () => performance.now(), startOf = (_count: number) => s
 }
 
 const start: ShardStart = {
-  ...{ number: 0, count: 1, state: '', allowed: 'any', ephemeral: false, layerSize: undefined },
+  ...{
+    number: 0,
+    count: 1,
+    state: '',
+    version,
+    allowed: 'any',
+    ephemeral: false,
+    layerSize: undefined,
+  },
   place: { name: 'lo', address: '127.0.0.1', network: undefined },
   ...{ http: '', defaults: [], handleKey: Buffer.alloc(32), boots: [] },
   ...{ addresses: new Map(), processors: new Map() },
@@ -191,6 +215,20 @@ suite('the process of a shard', () => {
     assert.deepEqual(await answer(), [])
     await shard.close()
   })
+})
+
+test('a process of another version of netimage opens nothing, and this is told', async () => {
+  const state = temporaryDirectory()
+  const program = pathToFileURL(join(import.meta.dirname, '../../src/serve/shard/main.ts'))
+  const { shard, updated } = startOdd(
+    undefined,
+    () => ({ ...start, state, version: '0.0.0-older' }),
+    program,
+  )
+  const cannotBegin = assert.rejects(shard.ready, /netimage was updated to/)
+  assertError(await waitFor('it is told', updated), 'in-use')
+  await cannotBegin
+  assert.deepEqual(readdirSync(state), [])
 })
 
 suite('a process that ends again and again', () => {

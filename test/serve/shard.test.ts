@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { suite, test } from 'node:test'
 import type { FromShard } from '../../src/serve/shard/from-shard.ts'
+import { version } from '../../src/version.ts'
 import { startShard } from '../../src/serve/shard/shard.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
@@ -14,7 +15,14 @@ async function openShard() {
   const said: FromShard[] = []
   const shard = await startShard(
     {
-      ...{ number: 0, count: 1, state: temporaryDirectory(), allowed: 'any', ephemeral: false },
+      ...{
+        number: 0,
+        count: 1,
+        state: temporaryDirectory(),
+        allowed: 'any',
+        ephemeral: false,
+        version,
+      },
       ...{ place: { name: 'lo', address, network: undefined }, layerSize: undefined },
       ...{ http: '', defaults: [], handleKey: Buffer.alloc(32), boots: [] },
       ...{ addresses: new Map(), processors: new Map() },

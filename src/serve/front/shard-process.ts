@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 
 import { messageOf, NetimageError } from '../../errors.ts'
 import { ownModule } from '../../own-module.ts'
+import { version } from '../../version.ts'
 import {
   checked,
   fromPlain,
@@ -28,6 +29,8 @@ export interface ShardProcessSettings {
   onMessage: (message: FromShard) => void
   /** Called each time that the process serves its machines. */
   onReady: (message: FromShard & { kind: 'ready' }) => void
+  /** Called if the process is of another version of netimage than this one, so that no other one can serve. */
+  onUpdated: (error: NetimageError) => void
   /** Called if the process has ended, before another one is started. */
   onEnd: (reason: string) => void
   onError: (error: NetimageError) => void
@@ -94,7 +97,7 @@ const [firstPauseMs, longPauseMs] = [500, 60_000]
 const [mostLooks, mostStartLooks] = [60, 600]
 
 export function startShardProcess(settings: ShardProcessSettings): ShardProcess {
-  const { onMessage, onReady, onEnd, onError, onFailing } = settings
+  const { onMessage, onReady, onEnd, onError, onFailing, onUpdated } = settings
   const { module = ownModule('serve/shard/main') } = settings
   const { mostProcessorMs = 5000, mostStartProcessorMs = 300_000 } = settings
   const { now = () => performance.now() } = settings
@@ -202,6 +205,11 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
           if (hasBeenReady) onError(failure)
           started.kill('SIGKILL')
           break
+        case 'other-version':
+          failure = updated(message.version)
+          onUpdated(failure)
+          started.kill('SIGKILL')
+          break
         case 'closed':
           started.kill('SIGKILL')
           break
@@ -289,4 +297,9 @@ function cannotServe(reason: string): NetimageError {
   return new NetimageError('internal', `a process that serves machines has ended: ${reason}`, {
     hint: 'Its last messages say why. Serve with --workers 0 until the cause is removed.',
   })
+}
+
+function updated(now: string): NetimageError {
+  const problem = `netimage was updated to ${now} while this server, of ${version}, runs`
+  return new NetimageError('in-use', problem, { hint: 'Start the server again.' })
 }

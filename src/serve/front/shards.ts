@@ -11,6 +11,7 @@ import { limitCheap } from '../../protocols/report-limit.ts'
 import { remember } from '../../remember.ts'
 import { together } from '../../together.ts'
 import { isOfPowerCut } from '../../site/life/power-cut.ts'
+import { version } from '../../version.ts'
 import { parseProcessor } from '../defaults.ts'
 import type { Learnt } from '../learnt.ts'
 import { macOf } from '../machine-name.ts'
@@ -26,12 +27,12 @@ export interface ShardsSettings
   extends Pick<ServeRequest, 'see' | 'onTold' | 'onError'>, Pick<ShardProcessSettings, 'module'> {
   count: number
   /** What all shards are told at their start. */
-  start: Omit<ShardStart, 'number' | 'count' | 'processors' | 'boots'>
+  start: Omit<ShardStart, 'version' | 'number' | 'count' | 'processors' | 'boots'>
   learnt: Learnt
   isAllowed: (machine: string) => boolean
   /** Called when a machine has done something that takes more than a forged address. */
   onCome: (machine: string) => void
-  /** Called if all shards end again and again. */
+  /** Called if all shards end again and again, or netimage was updated. */
   onGiveUp: (error: NetimageError) => void
   /** Milliseconds since 1970. */
   now?: () => number
@@ -82,7 +83,7 @@ export function startShards(settings: ShardsSettings): Shards {
     const ownBoots = () => latest.all().filter(({ machine }) => isOwn(machine))
     const shard = startShardProcess({
       start: () => ({
-        ...{ ...settings.start, number, count },
+        ...{ ...settings.start, version, number, count },
         processors: new Map([...processors].filter(([machine]) => isOwn(machine))),
         boots: ownBoots()
           .map(withoutTransfers)
@@ -102,7 +103,7 @@ export function startShards(settings: ShardsSettings): Shards {
         if (shards.every(({ isFailing }) => isFailing())) onGiveUp(failure ?? allFailing(reason))
         else onError(isFailing(`${number + 1} of ${count}`, failure?.message ?? reason))
       },
-      ...{ onError, ...(module && { module }) },
+      ...{ onError, onUpdated: onGiveUp, ...(module && { module }) },
     })
 
     /** A message of a shard with a defect must not end the server. */

@@ -111,6 +111,8 @@ const fromShardSchema = v.variant('kind', [
   v.object({ kind: v.literal('ready'), boots: listOf(bootSchema) }),
   /** It cannot serve its machines, and ends. */
   v.object({ kind: v.literal('failed'), error: errorSchema }),
+  /** It is of this version of netimage, which is not that of the front. It has opened nothing, and ends. */
+  v.object({ kind: v.literal('other-version'), version: v.string() }),
   v.object({ kind: v.literal('answer'), id: number, answer: v.unknown() }),
   /** An event of a machine, and the boot that it belongs to. */
   v.object({

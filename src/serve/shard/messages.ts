@@ -19,6 +19,8 @@ import type { shardAnswers } from './from-shard.ts'
 
 /** What a shard must know to begin. */
 export interface ShardStart extends Pick<ServeRequest, 'state' | 'allowed' | 'layerSize'> {
+  /** Of the front. An update of netimage may have replaced the program of a shard that starts later. */
+  version: string
   ephemeral: boolean
   /** From 0. */
   number: number

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net'
 
 import { asNetimageError } from '../../errors.ts'
+import { version } from '../../version.ts'
 import { toPlain, type FromShard } from './from-shard.ts'
 import type { ToShard } from './messages.ts'
 import { startShard, type Shard } from './shard.ts'
@@ -19,6 +20,10 @@ export function runShard(): void {
   }
 
   async function start({ start }: ToShard & { kind: 'start' }): Promise<void> {
+    if (start.version !== version) {
+      send({ kind: 'other-version', version })
+      return
+    }
     try {
       shard = await startShard(start, send)
       send({ kind: 'ready', boots: shard.boots })
