@@ -150,7 +150,7 @@ export function openSite(settings: SiteSettings): Site {
   /** The machines whose last attempt may be running. */
   const running = new Set(interrupted.keys())
   let written = uptime
-  let isStarted = false
+  let [isStarted, isClosed] = [false, false]
   /** Signs are to be written then. */
   let due: Disposable | undefined
   /** While the database cannot be written: when it is tried again, in uptime. */
@@ -199,7 +199,10 @@ export function openSite(settings: SiteSettings): Site {
     for (const machine of unseen) keepChange(writer, machine, [], become)
   }
 
-  /** As `change`, for a machine, without blocking others. Its signs that wait are written first. */
+  /**
+   * As `change`, for a machine, without blocking others. Its signs that wait are written first. If the site
+   * is closed meanwhile, this never resolves, because nobody waits for the machine any more.
+   */
   async function changeOne<T>(
     machine: string,
     action: (writer: SiteWriter, told: Told[]) => T,
@@ -212,12 +215,14 @@ export function openSite(settings: SiteSettings): Site {
       waiting.written(machine)
       return result
     }
-    for (const from = performance.now(); performance.now() - from < timeout; await sleep(againMs)) {
+    for (const from = performance.now(); performance.now() - from < timeout;) {
       try {
         return attempt()
       } catch (error) {
         if (!isInUse(error)) throw error
       }
+      await sleep(againMs)
+      if (isClosed) return await new Promise<never>(() => {})
     }
     return attempt()
   }
@@ -346,6 +351,7 @@ export function openSite(settings: SiteSettings): Site {
       // This is the last try.
       failing = undefined
       changeSoon(waiting.machines(), unchanged, timeout)
+      isClosed = true
       database.close()
     },
   }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { suite, test, type TestContext } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { lastAttempt } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
@@ -370,6 +370,26 @@ suite('a site that another process writes to', () => {
     assert.deepEqual(errors, [])
     site.close(start)
   })
+})
+
+test('a site that is closed while a change waits for another process tells no error', async (t) => {
+  const state = freshName()
+  const { site, errors } = open(state)
+  const other = new DatabaseSync(siteFile(state))
+  other.exec('BEGIN IMMEDIATE')
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const settled: unknown[] = []
+  site.beginAttempt(mac, start).then(
+    (begun) => settled.push(begun),
+    (error: unknown) => settled.push(error),
+  )
+  other.exec('ROLLBACK')
+  site.close(start)
+  t.mock.timers.tick(1000)
+  for (let turn = 0; turn < 10; turn++) await nextTurn()
+  t.mock.timers.reset()
+  assert.deepEqual([settled, errors], [[], []])
+  other.close()
 })
 
 suite('the database of a site', () => {
