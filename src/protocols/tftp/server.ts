@@ -66,7 +66,7 @@ export interface TftpServer {
 /** How often waiting transfers are checked. Milliseconds. */
 const tickEvery = 100
 /** How many files may be opening at once: requests may come faster than a disk answers. */
-const maxOpening = 64
+const maxOpening = 256
 /** How many of them may be for one address, so that a machine does not stop the others. */
 const maxOpeningOfAddress = 16
 /** The send buffer of a port has room for a window of this size. */
