@@ -174,9 +174,9 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   if (isNew) giveToOwnerOf(state, file)
   // Changes reach the disk by `durable`. After a loss of power, SQLite finds each transaction
   // whose log is on the disk.
+  useLog(database)
   database.exec(`
-    PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-    BEGIN IMMEDIATE; ${schema}; PRAGMA user_version = ${format}; COMMIT;
+    PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ${schema}; PRAGMA user_version = ${format}; COMMIT;
     PRAGMA busy_timeout = ${timeout};
   `)
   const log = openSync(`${file}-wal`, 'r')
@@ -199,6 +199,20 @@ export function openSiteToRead(state: string): SiteReader | undefined {
     database.exec('BEGIN')
     return explainedReader(file, readerOf(database))
   })
+}
+
+/** SQLite does not wait for other processes that have the file open when it changes the mode of a file. */
+function useLog(database: DatabaseSync): void {
+  const end = performance.now() + writeTimeout
+  for (;;) {
+    try {
+      database.exec('PRAGMA journal_mode = WAL')
+      return
+    } catch (error) {
+      if (performance.now() >= end || !isDatabaseBusy(error)) throw error
+      Atomics.wait(never, 0, 0, againMs)
+    }
+  }
 }
 
 /** How often it is tried again to write while another process writes. Milliseconds. */
