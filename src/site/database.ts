@@ -174,7 +174,8 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   if (isNew) giveToOwnerOf(state, file)
   // Changes reach the disk by `durable`. After a loss of power, SQLite finds each transaction
   // whose log is on the disk.
-  useLog(database)
+  // SQLite itself does not wait for other processes when it changes the mode of a file.
+  tryWhileBusy(writeTimeout, () => database.exec('PRAGMA journal_mode = WAL'))
   database.exec(`
     PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; ${schema}; PRAGMA user_version = ${format}; COMMIT;
     PRAGMA busy_timeout = ${timeout};
@@ -201,20 +202,6 @@ export function openSiteToRead(state: string): SiteReader | undefined {
   })
 }
 
-/** SQLite does not wait for other processes that have the file open when it changes the mode of a file. */
-function useLog(database: DatabaseSync): void {
-  const end = performance.now() + writeTimeout
-  for (;;) {
-    try {
-      database.exec('PRAGMA journal_mode = WAL')
-      return
-    } catch (error) {
-      if (performance.now() >= end || !isDatabaseBusy(error)) throw error
-      Atomics.wait(never, 0, 0, againMs)
-    }
-  }
-}
-
 /** How often it is tried again to write while another process writes. Milliseconds. */
 const againMs = 1
 const never = new Int32Array(new SharedArrayBuffer(4))
@@ -230,23 +217,26 @@ interface Waits {
  * less and less often whether it may write, so a process that has waited long would wait for ever longer.
  */
 function beginToWrite(database: DatabaseSync, { timeout, waitMs }: Waits): void {
-  const end = performance.now() + waitMs
   database.exec('PRAGMA busy_timeout = 0')
   try {
-    while (!isBegun(database, performance.now() >= end)) Atomics.wait(never, 0, 0, againMs)
+    tryWhileBusy(waitMs, () => database.exec('BEGIN IMMEDIATE'))
   } finally {
     database.exec(`PRAGMA busy_timeout = ${timeout}`)
   }
 }
 
-/** @returns false if another process writes, unless this is the last try */
-function isBegun(database: DatabaseSync, isLast: boolean): boolean {
-  try {
-    database.exec('BEGIN IMMEDIATE')
-    return true
-  } catch (error) {
-    if (isLast || !isDatabaseBusy(error)) throw error
-    return false
+/** Tries it again and again while another process uses the database. @throws after this time */
+function tryWhileBusy(waitMs: number, action: () => void): void {
+  const end = performance.now() + waitMs
+  for (;;) {
+    const isLast = performance.now() >= end
+    try {
+      action()
+      return
+    } catch (error) {
+      if (isLast || !isDatabaseBusy(error)) throw error
+    }
+    Atomics.wait(never, 0, 0, againMs)
   }
 }
 

@@ -11,6 +11,7 @@ import { freshNames } from '../support/temporary.ts'
 import { makeBoundLayers, treeOf, type BoundLayers } from './support/bound-layer.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import { find, put, read } from './support/stored-layers.ts'
+import { turnsOf } from './support/turns.ts'
 
 const freshName = freshNames(modelDirectory())
 // So each piece is one step.
@@ -135,19 +136,6 @@ function unfinishedOf(open: () => unknown): UnfinishedBinding {
     throw error
   }
   return assert.fail('it was bound at once')
-}
-
-/** Copies the layer as a kill leaves it in each of these turns of the loop. @returns all turns */
-async function turnsOf(finished: Promise<void>, action: (turn: number) => void): Promise<number> {
-  let [turns, isFinished] = [0, false]
-  const end = () => void (isFinished = true)
-  finished.then(end, end)
-  for (; !isFinished; turns++) {
-    action(turns)
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  await finished
-  return turns
 }
 
 for (const [names, each] of Object.entries(cases)) {

@@ -19,6 +19,7 @@ import { countRows } from './support/count-rows.ts'
 import { modelDirectory } from './support/layer-model.ts'
 import { find, firstSystem, makeImage, otherSystem, put, read } from './support/stored-layers.ts'
 import { readImageIndex } from './support/tree-index.ts'
+import { turnsOf } from './support/turns.ts'
 
 const freshName = freshNames(modelDirectory())
 const machine = '10.0.0.7'
@@ -52,19 +53,6 @@ function unreadyOf(action: () => MachineLayer): UnreadyLayer {
 // So each piece of long work is one step, and no more is done at first than must be.
 let now = 0
 mock.method(performance, 'now', () => (now += 1000))
-
-/** Does the action in each turn of the loop. @returns how many there were */
-async function turnsOf(finished: Promise<void>, action: (turn: number) => void): Promise<number> {
-  let [turns, isFinished] = [0, false]
-  const end = () => void (isFinished = true)
-  finished.then(end, end)
-  for (; !isFinished; turns++) {
-    action(turns)
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  await finished
-  return turns
-}
 
 suite('a layer with very many files', () => {
   const count = 1500

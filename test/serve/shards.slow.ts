@@ -3,9 +3,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { netimage } from '../support/netimage.ts'
-import { end } from '../support/processes.ts'
 import { servedWorkspace } from './support/served-workspace.ts'
-import { addressIn, createWriter, openersOf, startSharded } from './support/sharded-server.ts'
+import {
+  addressIn,
+  assertAllIsThere,
+  createWriter,
+  killWhileAllWrite,
+  startSharded,
+} from './support/sharded-server.ts'
 
 const { workspace, image } = await servedWorkspace('shards-slow')
 const [one, other] = [addressIn(0), addressIn(1)]
@@ -17,18 +22,10 @@ test('a shard that is killed is started again each time, and its server closes a
   using spared = createWriter(server.nfs, other)
   const kills = 4
   for (let kill = 0; kill < kills; kill++) {
-    await Promise.all([hit.writes(10), spared.writes(10)])
-    const [owner, ...more] = openersOf(server.pid, one)
-    assert.deepEqual(more, [])
-    const goesOn = Promise.all([hit.writes(20), spared.writes(20)])
-    end(owner ?? assert.fail())
-    await goesOn
+    await killWhileAllWrite(server.pid, one, [hit, spared])
   }
   assert.equal(spared.connections(), 1)
-  for (const writer of [hit, spared]) {
-    const expected = Array.from({ length: writer.written() }, (_, index) => index)
-    assert.deepEqual(await writer.numbers(), expected)
-  }
+  await assertAllIsThere([hit, spared])
   server.child.kill('SIGTERM')
   assert.equal((await server.ended).status, 0)
   const boots = await netimage(['boots', one, '--state', state])

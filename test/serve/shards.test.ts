@@ -13,8 +13,10 @@ import { connectNfs } from '../protocols/support/nfs-client.ts'
 import { servedWorkspace } from './support/served-workspace.ts'
 import {
   addressIn,
+  assertAllIsThere,
   childrenOf,
   createWriter,
+  killWhileAllWrite,
   openersOf,
   startOnly,
   startSharded,
@@ -61,18 +63,10 @@ suite('a server with two shards', async () => {
   test('starts a shard again that was killed: what it acknowledged is there, and other machines notice nothing', async () => {
     using hit = createWriter(server.nfs, one)
     using spared = createWriter(server.nfs, other)
-    await Promise.all([hit.writes(10), spared.writes(10)])
-    const [owner, ...more] = openersOf(server.pid, one)
-    assert.deepEqual(more, [])
-    const goesOn = Promise.all([hit.writes(20), spared.writes(20)])
-    end(owner ?? assert.fail())
-    await goesOn
+    await killWhileAllWrite(server.pid, one, [hit, spared])
     assert.ok(hit.connections() > 1)
     assert.equal(spared.connections(), 1)
-    for (const writer of [hit, spared]) {
-      const expected = Array.from({ length: writer.written() }, (_, index) => index)
-      assert.deepEqual(await writer.numbers(), expected)
-    }
+    await assertAllIsThere([hit, spared])
     assert.match(server.said(), /a process that serves machines has ended, .*SIGKILL/)
     const eventsOf = (machine: string) =>
       JSON.stringify(readBoots(state, machine, 9).flatMap((boot) => readEvents(state, boot)))

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { after } from 'node:test'
 import { ownerOf } from '../../../src/serve/shard/owner.ts'
 import { startNetimage, type Started } from '../../support/netimage.ts'
+import { end } from '../../support/processes.ts'
 import { waitFor, waitUntil } from '../../support/waiting.ts'
 import { connectNfs, readAfter, wide, type NfsClient } from '../../protocols/support/nfs-client.ts'
 import { freePort } from './free-port.ts'
@@ -67,6 +68,31 @@ export function openersOf(server: number, machine: string): number[] {
       }
     }),
   )
+}
+
+type Writer = ReturnType<typeof createWriter>
+
+/** Kills the shard of a machine while all writers write. */
+export async function killWhileAllWrite(
+  server: number,
+  machine: string,
+  writers: readonly Writer[],
+): Promise<void> {
+  const write = (count: number) => Promise.all(writers.map((writer) => writer.writes(count)))
+  await write(10)
+  const [owner, ...more] = openersOf(server, machine)
+  assert.deepEqual(more, [])
+  const goesOn = write(20)
+  end(owner ?? assert.fail())
+  await goesOn
+}
+
+/** Nothing that was acknowledged is lost. */
+export async function assertAllIsThere(writers: readonly Writer[]): Promise<void> {
+  for (const writer of writers) {
+    const expected = Array.from({ length: writer.written() }, (_, index) => index)
+    assert.deepEqual(await writer.numbers(), expected)
+  }
 }
 
 /** A shard that ends breaks a connection and one that is just under way; later connections wait for it. */
