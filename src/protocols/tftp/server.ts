@@ -9,6 +9,7 @@ import { openBootFile, type NoBootFile, type OpenBootFile, type TreesOf } from '
 import type { FileEvent, Report } from '../event.ts'
 import { listenError } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
+import { createPlaces } from '../places.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
 import { openNativePorts } from './native-ports.ts'
@@ -65,10 +66,11 @@ export interface TftpServer {
 
 /** How often waiting transfers are checked. Milliseconds. */
 const tickEvery = 100
-/** How many files may be opening at once: requests may come faster than a disk answers. */
-const maxOpening = 256
-/** How many of them may be for one address, so that a machine does not stop the others. */
-const maxOpeningOfAddress = 16
+/**
+ * How many files may be opening at once, because requests may come faster than a disk answers; and how
+ * many of them for one address, so that a machine does not stop the others.
+ */
+const openingLimits = { most: 256, mostOfMachine: 16 }
 /** The send buffer of a port has room for a window of this size. */
 const smallWindowBytes = 1 << 16
 /** Large, because all machines of a rack may ask at the same moment. */
@@ -119,8 +121,7 @@ export function createTftpService(
   const { openPort = defaultPorts() } = options
   const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
-  let opening = 0
-  const openingOf = new Map<string, number>()
+  const opening = createPlaces(openingLimits)
 
   function receive(bytes: Buffer, peer: Peer): void {
     const packet = decode(bytes)
@@ -168,8 +169,7 @@ export function createTftpService(
     }
     const room = sessions.roomFor(peer.host, now)
     // No error packet: it would end the boot of the machine. Without one the machine asks again.
-    const ofAddress = openingOf.get(peer.host) ?? 0
-    if (!room || opening >= maxOpening || ofAddress >= maxOpeningOfAddress) return
+    if (!room || !opening.take(peer.host)) return
     if (room !== 'free') end(room, 'the transfer was stuck, and another transfer needed its place')
     const session: Session = {
       ...{ peer, address: plainAddress(peer.host) ?? '', request: Buffer.from(request) },
@@ -177,10 +177,8 @@ export function createTftpService(
     }
     sessions.add(session)
     timer ??= setInterval(tick, tickEvery)
-    opening++
-    openingOf.set(peer.host, ofAddress + 1)
     openBootFile(treesOf, { address: session.address, protocol: 'tftp' }, asked.file)
-      .finally(() => isOpened(peer.host))
+      .finally(() => opening.free(peer.host))
       .then((found) => {
         if (sessions.get(peer) !== session) {
           if (found.kind === 'file') close(found.handle)
@@ -191,13 +189,6 @@ export function createTftpService(
         drop(session)
         onError(defect(error))
       })
-  }
-
-  function isOpened(host: string): void {
-    opening--
-    const left = (openingOf.get(host) ?? 0) - 1
-    if (left > 0) openingOf.set(host, left)
-    else openingOf.delete(host)
   }
 
   function refuse(session: Session, { kind, reason }: NoBootFile): void {

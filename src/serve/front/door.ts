@@ -6,7 +6,7 @@ import { plainAddress } from '../../protocols/connections.ts'
 import type { Hears } from '../../protocols/on-interface.ts'
 import type { Identities } from '../identity.ts'
 import type { NamedClient } from '../shard/messages.ts'
-import { createPlaces } from '../shard/places.ts'
+import { createPlaces } from '../../protocols/places.ts'
 
 export interface DoorSettings {
   identities: Pick<Identities, 'nameSoon'>

@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net'
 
 import type { ToShard } from '../shard/messages.ts'
-import { createPlaces } from '../shard/places.ts'
+import { createPlaces } from '../../protocols/places.ts'
 
 export type ConnectionMessage = ToShard & { kind: 'connection' }
 

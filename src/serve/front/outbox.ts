@@ -5,7 +5,7 @@
 import type { ChildProcess } from 'node:child_process'
 
 import type { ToShard } from '../shard/messages.ts'
-import { createPlaces } from '../shard/places.ts'
+import { createPlaces } from '../../protocols/places.ts'
 
 export interface Outbox {
   /**

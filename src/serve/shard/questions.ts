@@ -1,5 +1,5 @@
 /** Questions to another process that are not answered yet. */
-import { createPlaces } from './places.ts'
+import { createPlaces } from '../../protocols/places.ts'
 
 /** @typeParam Said what the other process may say as an answer */
 export interface Question<Answer, Said> {
