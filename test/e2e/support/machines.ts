@@ -6,6 +6,7 @@ import { copyVariables, type Firmware, type UefiFirmware } from './firmware.ts'
 import type { Network } from './network.ts'
 import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
+import { startUserModeLinux } from './user-mode-linux.ts'
 
 /** A kind of machine, and how to start it. */
 export type Machine = {
@@ -103,7 +104,6 @@ export function restarting(machine: Machine): Machine {
 
 // --- User Mode Linux -------------------------------------------------------------------------
 
-/** Linux as a program, without an emulator: the fastest machine. */
 export function userModeLinux({ kernel, initrd, kernelLine }: Kernel): Machine {
   return {
     command: ({ mac, tap, directory }) => {
@@ -117,7 +117,7 @@ export function userModeLinux({ kernel, initrd, kernelLine }: Kernel): Machine {
         `uml_dir=${directory}`,
       ]
       const line = [`initrd=${initrd}`, card, ...settings, ...kernelLine.split(' ')]
-      return ['env', `HOME=${directory}`, kernel, ...line]
+      return ['env', `HOME=${directory}`, ...startUserModeLinux(kernel), ...line]
     },
   }
 }
