@@ -395,15 +395,24 @@ let
   moreParams = builtins.filter (word: builtins.isString word && word != "") (
     builtins.split " +" kernelParams
   );
-  consoleParams = [ (if isX86 then "console=ttyS0,115200" else "console=ttyAMA0,115200") ];
+  # Without no_timer_check, the kernel panics if the timer of an emulated machine does not tick in time, and
+  # it does not if this computer is busy.
+  machineParams =
+    if isX86 then
+      [
+        "console=ttyS0,115200"
+        "no_timer_check"
+      ]
+    else
+      [ "console=ttyAMA0,115200" ];
 
   demo = makeSystem {
     kernelParams =
       (if retryAfter == "" then [ ] else import ../../nix/start-again.nix retryAfter)
-      ++ consoleParams
+      ++ machineParams
       ++ [ "loglevel=4" ]
       ++ moreParams;
-    specialisations.debug = makeSystem { kernelParams = consoleParams ++ [ "loglevel=7" ]; };
+    specialisations.debug = makeSystem { kernelParams = machineParams ++ [ "loglevel=7" ]; };
   };
 in
 {

@@ -47,7 +47,7 @@ export async function startKernelNfsServer(
   return server
 }
 
-const kernelLine = 'console=ttyS0 quiet panic=-1'
+const kernelLine = 'console=ttyS0 no_timer_check quiet panic=-1'
 
 function withDisk({ command }: Machine, disk: string): Machine {
   const drive = ['-drive', `if=virtio,format=raw,file=${disk},cache=unsafe`]
