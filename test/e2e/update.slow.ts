@@ -92,7 +92,6 @@ suite('a site with a PC', { concurrency: 1 }, () => {
     await restart()
     await assertRuns(shell, update)
     assert.deepEqual(await showOwnFiles(shell), own)
-    await assertStoreIsWhole(shell, update)
     const { toplevel } = update.manifest.system
     assert.equal((await site.generationOf(mac, toplevel)).verdict, 'trial')
     await site.server.site('good', mac)
