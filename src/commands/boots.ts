@@ -1,9 +1,9 @@
-import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { Command } from '@commander-js/extra-typings'
 
 import type { Boot } from '../boots/follow.ts'
 import { visible } from '../printable.ts'
 import { plural } from '../progress.ts'
-import { jsonOption, stateOption } from './common-options.ts'
+import { jsonOption, parseCount, stateOption } from './common-options.ts'
 import { formatBytes, formatSeconds, formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { findMachine } from './site-machine.ts'
@@ -75,10 +75,4 @@ function inLine(event: unknown): string {
   const { kind, step, ...rest } = { kind: '', step: '', ...event }
   const details = Object.entries(rest).map(([name, value]) => `${name}=${String(value)}`)
   return [`${kind} ${step}`, ...details].join(' ')
-}
-
-function parseCount(text: string): number {
-  const count = Number(text)
-  if (Number.isSafeInteger(count) && count > 0) return count
-  throw new InvalidArgumentError('Give a whole number, 1 or more.')
 }

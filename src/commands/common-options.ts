@@ -1,5 +1,5 @@
 /** Arguments and flags that several commands have. */
-import { Option } from '@commander-js/extra-typings'
+import { InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
 /** The state directory of `serve`. */
 export const stateOption = new Option(
@@ -15,3 +15,9 @@ export const machineArgument = [
 
 /** To be spread into `option`. */
 export const jsonOption = ['--json', 'print the result as JSON'] as const
+
+export function parseCount(text: string): number {
+  const count = Number(text)
+  if (Number.isSafeInteger(count) && count > 0) return count
+  throw new InvalidArgumentError('Give a whole number, 1 or more.')
+}

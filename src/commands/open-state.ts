@@ -1,11 +1,21 @@
 /** Opens the state directory for commands that change it. */
 import { NetimageError } from '../errors.ts'
+import type { Person } from '../site/log/entry.ts'
 import { becomeOwner } from './become-owner.ts'
+import { callingPerson } from './calling-person.ts'
+
+export interface OpenedState {
+  /** The state directory. */
+  state: string
+  /** Who runs the command: root is another user from here on. */
+  person: Person
+}
 
 /** Makes the state directory if there is none. */
-export async function openStateToChange(named: string | undefined): Promise<string> {
+export async function openStateToChange(named: string | undefined): Promise<OpenedState> {
   const { openState, stateDirectory } = await import('../serve/state.ts')
   const state = stateDirectory(named)
+  const person = callingPerson()
   // Other users must not read the files that the commands make.
   process.umask(0o077)
   if (!becomeOwner(state)) {
@@ -15,5 +25,5 @@ export async function openStateToChange(named: string | undefined): Promise<stri
     })
   }
   openState(state)
-  return state
+  return { state, person }
 }

@@ -23,9 +23,10 @@ export interface Surroundings {
   progress: Progress
 }
 
+/** @param action undefined as its result: it has printed everything itself */
 export async function runCommand(
   options: RunOptions,
-  action: (surroundings: Surroundings) => Promise<Outcome>,
+  action: (surroundings: Surroundings) => Promise<Outcome | undefined>,
 ): Promise<void> {
   const abort = new AbortController()
   const stop = () => {
@@ -38,6 +39,7 @@ export async function runCommand(
   const progress = quiet ? silentProgress : showProgress(process.stderr)
   try {
     const outcome = await action({ signal: abort.signal, progress })
+    if (!outcome) return
     print(options.json ? printableJson(outcome.json, 2) : visibleLines(outcome.text))
     process.exitCode = outcome.exitStatus ?? 0
   } catch (error) {

@@ -8,7 +8,7 @@ import type { Allowed } from '../serve/identity.ts'
 import { visible } from '../printable.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
-import type { Told } from '../site/life/life.ts'
+import { saysOfTold } from '../site/log/sentence.ts'
 import { stateOption } from './common-options.ts'
 import {
   parseAddresses,
@@ -159,7 +159,7 @@ async function run(
       singlePort: flags.tftpSinglePort ?? false,
       workers: flags.workers ?? workersFor(availableParallelism()),
       see,
-      onTold: (told) => warn(lineOf(told)),
+      onTold: (told) => warn(`${told.machine}: ${saysOfTold(told)}`),
       progress,
       onError: tellErrors(warn),
     },
@@ -191,25 +191,6 @@ function describe({ interface: place, images, ports }: Serving, flags: ServeFlag
           'no machine may boot yet: allow one with --allow MAC, or all on this network with --allow any',
         ]),
   ]
-}
-
-const happened: Record<Told['kind'], string> = {
-  good: 'is good',
-  bad: 'is bad',
-  'taken back': 'is in trial again',
-  'attempt failed': 'has not come up',
-  'attempt void': 'was cut off, which does not count',
-  alarm: 'was good, and has not come up now',
-  'other system': 'does not run',
-  stays: 'stays, because no generation is good',
-  'default refused': 'is the image of this server, but was bad on this machine',
-  'state back': 'boots with earlier files',
-  'no snapshot': 'is tried without a snapshot of the files from before',
-}
-
-function lineOf({ machine, kind, generation, reason }: Told): string {
-  const why = reason === undefined ? '' : `: ${reason}`
-  return `${machine}: generation ${generation} ${happened[kind]}${why}`
 }
 
 const repeatedMs = 60_000

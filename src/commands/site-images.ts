@@ -9,7 +9,7 @@ import { becomeOwner } from './become-owner.ts'
 import { buildByFlags, commandThatBuilds } from './build.ts'
 import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
-import { openStateToChange } from './open-state.ts'
+import { openStateToChange, type OpenedState } from './open-state.ts'
 import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
 import { collect } from './store-options.ts'
 
@@ -38,15 +38,16 @@ async function add(
   // Before root becomes the server's user, who may not be able to read the image.
   const isImage = existsSync(join(directory, manifestName))
   const user = process.geteuid?.()
-  const state = await openStateToChange(flags.state)
-  if (isImage) return await addBuilt(state, directory, flags, around)
+  const opened = await openStateToChange(flags.state)
+  const { state } = opened
+  if (isImage) return await addBuilt(opened, directory, flags, around)
   if (user !== process.geteuid?.() && flags.pool === undefined) throw cannotBuild(named, state)
   const { buildInSite } = await import('../site/images/build-in-site.ts')
   return await buildInSite(
     state,
     around,
     (output) => buildByFlags(named, flags, { output }, around),
-    ({ image }) => addBuilt(state, image, flags, around),
+    ({ image }) => addBuilt(opened, image, flags, around),
   )
 }
 
@@ -63,13 +64,13 @@ function cannotBuild(named: string, state: string): NetimageError {
 }
 
 async function addBuilt(
-  state: string,
+  { state, person }: OpenedState,
   directory: string,
   { repair }: { repair?: boolean | undefined },
   { signal, progress }: Surroundings,
 ): Promise<Outcome> {
   const { addImage } = await import('../site/images/add-image.ts')
-  const result = await addImage(state, directory, { signal, progress, repair })
+  const result = await addImage(state, directory, { signal, progress, repair, who: person })
   const { image, isNew, isRepaired, added, repaired, method } = result
   image.release()
   const { id, manifest, closure } = image
@@ -141,7 +142,7 @@ async function gc(
   const { removeUnused } = await import('../site/images/remove-unused.ts')
   const { chooseSiteImage } = await import('../site/images/choose-image.ts')
   const { machinesByImage } = await import('../site/images/users.ts')
-  const state = await openStateToChange(flags.state)
+  const { state, person } = await openStateToChange(flags.state)
   const kept = () => {
     const named = (flags.keep ?? []).map((name) => chooseSiteImage(state, name).id)
     const used = machinesByImage(state, (error) => {
@@ -149,7 +150,7 @@ async function gc(
     })
     return new Set([...named, ...used.keys()])
   }
-  const result = await removeUnused(state, kept, { signal, progress })
+  const result = await removeUnused(state, kept, { signal, progress, who: person })
   const { removedImages, removedStorePaths, inUse } = result
   const removed = `${plural(removedImages.length, 'image')} and ${plural(removedStorePaths, 'store path')}`
   const served =

@@ -4,12 +4,13 @@ import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { NetimageError } from '../errors.ts'
 import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
+import { givenOf, type Entry } from '../site/log/entry.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { shownGeneration } from '../site/status.ts'
 import { mustBeBootable } from './bootable.ts'
 import { jsonOption, machineArgument, stateOption } from './common-options.ts'
 import { runCommand, type Outcome } from './run.ts'
-import { isMachineName, withMachine } from './site-machine.ts'
+import { isMachineName, withMachine, type Change } from './site-machine.ts'
 
 export function assignCommand() {
   return new Command('assign')
@@ -30,10 +31,17 @@ export function assignCommand() {
             const candidate = await candidateOf(found)
             return await change((writer) => {
               const now = { at: Date.now(), uptime: writer.uptime() }
-              const assigned = assign(writer.of(machine), candidate, now, 'person')
+              const life = writer.of(machine)
+              const assigned = assign(life, candidate, now, 'person')
               if ('refused' in assigned) throw wasBad(machine, assigned.refused)
               writer.keep(assigned.life)
-              return outcome(assigned.life, assigned.generation, saysAssigned[assigned.result])
+              const { generation, result } = assigned
+              const imageName = found.manifest.options.rootDirectoryName
+              const given = givenOf({ generation, result, before: life.current })
+              return {
+                entry: { kind: 'assigned', ...given, imageName },
+                outcome: outcome(assigned.life, generation, saysAssigned[result]),
+              }
             })
           } finally {
             found.release()
@@ -55,18 +63,29 @@ export function rollbackCommand() {
       runCommand(flags, async () => {
         const { findStateBefore } = await import('./state-before.ts')
         return await changeGenerations(flags.state, machine, (writer, machine, state) => {
-          const back = rollback(writer.of(machine), flags.to)
-          if (typeof back === 'string') throw noWayBack(writer.of(machine), back, flags.to)
+          const before = writer.of(machine)
+          const back = rollback(before, flags.to)
+          if (typeof back === 'string') throw noWayBack(before, back, flags.to)
           const { life, generation } = back
           mustBeBootable(state, life, generation)
+          const entry: Entry = {
+            ...{ kind: 'rolled back', generation: generation.number },
+            ...(before.current !== undefined && { before: before.current }),
+          }
           if (!flags.withState) {
             writer.keep(life)
-            return outcome(life, generation, 'boots next')
+            return { entry, outcome: outcome(life, generation, 'boots next') }
           }
           const found = findStateBefore(state, life, generation)
           writer.keep(found.life)
           const { text, json } = outcome(found.life, generation, 'boots next')
-          return { text: `${text}\n${machine}: ${found.says}`, json: { ...json, ...found.json } }
+          return {
+            entry: { ...entry, state: found.json },
+            outcome: {
+              text: `${text}\n${machine}: ${found.says}`,
+              json: { ...json, ...found.json },
+            },
+          }
         })
       }),
     )
@@ -90,8 +109,15 @@ function verdictCommand(verdict: 'good' | 'bad') {
           const { life, generation } = decided
           const isLastGood = verdict === 'good' && life.lastGood === generation.number
           if (isLastGood) mustBeBootable(state, life, generation)
-          writer.keep(decided.life)
-          return outcome(decided.life, decided.generation, `is ${verdict}`)
+          writer.keep(life)
+          const { current: next } = life
+          return {
+            entry: {
+              ...{ kind: verdict, generation: generation.number },
+              ...(next !== undefined && { next }),
+            },
+            outcome: outcome(life, generation, `is ${verdict}`),
+          }
         }),
       ),
     )
@@ -118,10 +144,14 @@ export function nameCommand() {
             for (const [other, taken] of writer.names()) {
               if (taken === name && other !== machine) throw nameIsTaken(name, other)
             }
+            const before = writer.names().get(machine)
             writer.setName(machine, name)
             // So that the status shows the machine also before its first boot.
             writer.keep(writer.of(machine))
-            return { text: `${machine} is called ${name}`, json: { machine, name } }
+            return {
+              entry: { kind: 'named', newName: name, ...(before !== undefined && { before }) },
+              outcome: { text: `${machine} is called ${name}`, json: { machine, name } },
+            }
           }),
         )
       }),
@@ -132,7 +162,7 @@ export function nameCommand() {
 async function changeGenerations(
   named: string | undefined,
   text: string,
-  action: (writer: SiteWriter, machine: string, state: string) => Outcome,
+  action: (writer: SiteWriter, machine: string, state: string) => Change<Outcome>,
 ): Promise<Outcome> {
   const { holdGenerations } = await import('./hold-generations.ts')
   return await withMachine(named, text, async ({ state, machine, life, change }) => {

@@ -5,6 +5,7 @@ import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
 import type { Life } from '../site/life/life.ts'
+import type { Entry } from '../site/log/entry.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { openStateToChange } from './open-state.ts'
 
@@ -14,8 +15,14 @@ export interface MachineOfSite {
   state: string
   machine: string
   life: Life
-  /** The change is on the disk when this resolves. */
-  change: <T>(action: (writer: SiteWriter) => T) => Promise<T>
+  /** The change and its row in the log are on the disk when this resolves, or none of them. */
+  change: <T>(action: (writer: SiteWriter) => Change<T>) => Promise<T>
+}
+
+/** What the action of a command has changed. */
+export interface Change<T> {
+  entry: Entry
+  outcome: T
 }
 
 /**
@@ -28,7 +35,7 @@ export async function withMachine<T>(
   text: string,
   use: (found: MachineOfSite) => Promise<T>,
 ): Promise<T> {
-  const state = await openStateToChange(named)
+  const { state, person } = await openStateToChange(named)
   const { openSiteDatabase } = await import('../site/database.ts')
   const site = openSiteDatabase(state)
   try {
@@ -36,9 +43,13 @@ export async function withMachine<T>(
     return await use({
       ...{ state, machine, life: site.read.lifeOf(machine) },
       async change(action) {
-        const result = site.change(action)
+        const changed = site.change((writer) => {
+          const { entry, outcome } = action(writer)
+          writer.note({ at: Date.now(), machine, who: person, entry })
+          return outcome
+        })
         await site.durable()
-        return result
+        return changed
       },
     })
   } finally {

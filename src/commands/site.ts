@@ -8,6 +8,7 @@ import {
   nameCommand,
   rollbackCommand,
 } from './site-life.ts'
+import { logCommand } from './site-log.ts'
 import { statusCommand } from './site-status.ts'
 
 export function siteCommand() {
@@ -17,6 +18,7 @@ export function siteCommand() {
   const make = [
     ...[addCommand, imagesCommand, collectCommand],
     ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
+    logCommand,
   ]
   for (const command of make) site.addCommand(command().exitOverride())
   return site

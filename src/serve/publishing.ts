@@ -14,7 +14,7 @@ import type { Site } from '../site/site.ts'
 
 export interface PublishingSurroundings {
   state: string
-  site: Pick<Site, 'assign' | 'lifeOf'>
+  site: Pick<Site, 'assign' | 'lifeOf' | 'note'>
   systems: Pick<OpenSystems, 'openImage'>
   machines: {
     rootOf(
@@ -80,6 +80,10 @@ export function startPublishing({
   )
   return createPublishing({
     ...{ rootOf, take, onError },
+    async onRefused(machine, toplevel, reason) {
+      const entry = { kind: 'refused', reason, ...(toplevel && { toplevel }) } as const
+      await site.note({ at: Date.now(), machine, who: { kind: 'machine' }, entry })
+    },
     directoryOf: (machine) => publishedOf(state, machine),
     async known(machine, toplevel) {
       const known = findKnown(site.lifeOf(machine), { toplevel })

@@ -7,6 +7,7 @@ import type { ServedInterface } from '../protocols/interfaces.ts'
 import type { NfsServiceOptions } from '../protocols/nfs/service.ts'
 import { createOnInterface, type Hears } from '../protocols/on-interface.ts'
 import type { Sign } from '../site/life/attempts.ts'
+import { toldBy } from '../site/log/entry.ts'
 import { openSite, type Site } from '../site/site.ts'
 import { attend } from './attend.ts'
 import { createDefaults, type DefaultImage, type Defaults } from './defaults.ts'
@@ -100,7 +101,13 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     ...{ gate, state, identities, onError, ephemeral },
     layerSize: request.layerSize,
     takenElsewhere: (machine) => publishing.bytesOf(machine),
-    prepareLayer: createPreparing({ state, site, onTold, onError }),
+    prepareLayer: createPreparing({
+      ...{ state, site, onError },
+      onTold(told) {
+        onTold(told)
+        void site.note(toldBy(told, Date.now()))
+      },
+    }),
     onWait: (machine, kind) => onSign(machine, { kind }),
     onOpen(machine) {
       roots.opens(machine)

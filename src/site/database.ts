@@ -26,6 +26,7 @@ import {
   writeTimeout,
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
 import {
   copyOf,
   readerOf,
@@ -65,6 +66,7 @@ const schema = `
     attempt TEXT NOT NULL,
     PRIMARY KEY (machine, number)
   ) STRICT, WITHOUT ROWID;
+  ${logSchema}
 `
 
 const hint =
@@ -189,8 +191,12 @@ function openConnection(state: string, file: string, timeout: number): Connectio
   return { database, log, read, write, close: () => opened.dispose() }
 }
 
+export interface OpenToRead extends SiteReader {
+  log: (query: LogQuery) => FoundInLog
+}
+
 /** @returns undefined if there is no site yet. @throws `NetimageError` */
-export function openSiteToRead(state: string): SiteReader | undefined {
+export function openSiteToRead(state: string): OpenToRead | undefined {
   const file = siteFile(state)
   return explain(file, 'open the site', () => {
     if (lstatSync(file, { throwIfNoEntry: false }) === undefined) return undefined
@@ -198,7 +204,10 @@ export function openSiteToRead(state: string): SiteReader | undefined {
     const database = openToRead(file)
     // All that is read is of one moment.
     database.exec('BEGIN')
-    return explainedReader(file, readerOf(database))
+    return {
+      ...explainedReader(file, readerOf(database)),
+      log: (query) => explain(file, 'read the log', () => readLog(database, query)),
+    }
   })
 }
 

@@ -33,6 +33,7 @@ import {
   type Told,
 } from './life/life.ts'
 import { isBack } from './life/states.ts'
+import { givenOf, toldBy, type Entry, type OfMachine, type Who } from './log/entry.ts'
 import { BrokenRow } from './rows.ts'
 import type { SiteWriter } from './statements.ts'
 import { createWaitingSigns } from './waiting-signs.ts'
@@ -80,6 +81,11 @@ export interface Site {
    * @throws `NetimageError`
    */
   stateIsBack(machine: string, done: StateBack, reason: string): Promise<void>
+  /**
+   * Adds a row to the log about something that changes nothing in the site. An error is told, because the
+   * machine goes on all the same.
+   */
+  note(noted: OfMachine): Promise<void>
   /** What a machine does that has begun an attempt. */
   sign(machine: string, sign: Sign, at: number): void
   /** To be called every few seconds: decides what the passing of time decides. */
@@ -183,6 +189,7 @@ export function openSite(settings: SiteSettings): Site {
       if (counted - uptime > behindMs) uptime = counted
       if (!isStarted) start(writer)
       const result = action(writer, told)
+      for (const each of told) writer.note(toldBy(each, last))
       writer.setUptime(uptime)
       return result
     }, waitMs)
@@ -192,6 +199,10 @@ export function openSite(settings: SiteSettings): Site {
     busyFrom = undefined
     for (const each of told) onTold(each)
     return result
+  }
+
+  function noteIn(writer: SiteWriter, machine: string, who: Who, entry: Entry): void {
+    writer.note({ at: last, machine, who, entry })
   }
 
   function start(writer: SiteWriter): void {
@@ -304,7 +315,10 @@ export function openSite(settings: SiteSettings): Site {
       running.add(machine)
       const life = await changeOne(machine, (writer, told) => {
         const begun = begin(writer, machine, { now: now(), policy, ...choice })
+        const { byDefault } = begun
         told.push(...begun.told)
+        if (byDefault)
+          noteIn(writer, machine, theServer, { kind: 'assigned', ...givenOf(byDefault) })
         return begun.life
       })
       await database.durable()
@@ -313,8 +327,17 @@ export function openSite(settings: SiteSettings): Site {
     async assign(machine, candidate, at, by) {
       clock(at)
       const assigned = await changeOne(machine, (writer) => {
-        const assigned = assign(writer.of(machine), candidate, now(), by)
-        if (!('refused' in assigned)) writer.keep(assigned.life)
+        const life = writer.of(machine)
+        const assigned = assign(life, candidate, now(), by)
+        if ('refused' in assigned) return assigned
+        if (assigned.life === life) return assigned
+        writer.keep(assigned.life)
+        const [who, kind] =
+          by === 'machine'
+            ? ([theMachine, 'published'] as const)
+            : ([theServer, 'assigned'] as const)
+        const given = givenOf({ ...assigned, before: life.current })
+        noteIn(writer, machine, who, { kind, ...given })
         return assigned
       })
       await database.durable()
@@ -325,6 +348,13 @@ export function openSite(settings: SiteSettings): Site {
         keepChange(writer, machine, told, (life) => isBack(life, done, reason))
       })
       await database.durable()
+    },
+    async note(noted) {
+      try {
+        await changeOne(noted.machine, (writer) => writer.note(noted))
+      } catch (error) {
+        onError(asNetimageError(error))
+      }
     },
     lifeOf: database.read.lifeOf,
     nameOf: (machine) => database.read.names().get(machine),
@@ -356,6 +386,9 @@ export function openSite(settings: SiteSettings): Site {
     },
   }
 }
+
+const theServer: Who = { kind: 'server' }
+const theMachine: Who = { kind: 'machine' }
 
 /** Whether another process writes, so that nothing was changed. */
 function isInUse(error: unknown): boolean {

@@ -4,6 +4,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { isDatabaseError } from '../database-error.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
+import { logWriter, type NoteInLog } from './log/rows.ts'
 import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
 
 type Wanted = (machine: string) => boolean
@@ -30,6 +31,8 @@ export interface SiteWriter extends Lives {
   setUptime(uptime: number): void
   names(): ReadonlyMap<string, string>
   setName(machine: string, name: string): void
+  /** Adds a row to the log. */
+  note: NoteInLog
 }
 
 export function readerOf(database: DatabaseSync): SiteReader {
@@ -153,6 +156,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
       unname.run(machine)
       setName.run(machine, name)
     },
+    note: logWriter(database),
   }
 }
 

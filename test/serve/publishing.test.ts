@@ -49,6 +49,7 @@ async function start(
     ...{ state, ephemeral, owns },
     site: {
       assign: (machine, own, at, by) => site.assign(machine, own, at, by),
+      note: (noted) => site.note(noted),
       lifeOf(machine) {
         const life = site.lifeOf(machine)
         onLook(state)

@@ -11,6 +11,8 @@ import { makeScratch, sweep, whileChanging, type Watching } from './changing.ts'
 import { copyOutside } from './copy-outside.ts'
 import { adviceWithoutSync, fillStore, type FilledStore } from './fill-store.ts'
 import type { SitePlaces } from '../../image/site-places.ts'
+import type { Who } from '../log/entry.ts'
+import { noteInSite } from '../log/note-in-site.ts'
 import { isRestWhole, lockAll, replace } from './repair.ts'
 import { imageIds, openSiteImage, type SiteImage } from './site-image.ts'
 import { openSourceImage, type SourceImage } from './source.ts'
@@ -30,6 +32,8 @@ export interface AddSettings extends Watching {
    * replaced while a server uses an image of the site. Default: false.
    */
   repair?: boolean | undefined
+  /** Who adds the image, for the log of the site. Default: the server. */
+  who?: Who | undefined
 }
 
 const fullDiskHint =
@@ -50,6 +54,7 @@ export async function addImage(
     signal = new AbortController().signal,
     progress = silentProgress,
     repair = false,
+    who = { kind: 'server' },
   }: AddSettings = {},
 ): Promise<AddedImage> {
   const held = await openSourceImage(source)
@@ -68,10 +73,17 @@ export async function addImage(
       const hasChanged = !isNew && repair && !(await isRestWhole(places, held.id))
       if (hasChanged) lockSite([directory])
       const filled = await fillStore(held, places, { signal, progress, repair, lockSite })
-      if (isNew || hasChanged) await addRest(held, places, signal, progress)
+      const isRepaired = hasChanged || filled.repaired > 0
+      const note = async () => {
+        if (!isNew && !isRepaired) return
+        const kind = isNew ? 'added' : 'repaired'
+        const entry = { kind, image: held.id, imageName: held.options.rootDirectoryName } as const
+        await noteInSite(state, { at: Date.now(), who, entry })
+      }
+      if (isNew || hasChanged) await addRest(held, places, { signal, progress, note })
+      else await note()
       if (hasChanged) sweep(places, (message) => progress.warn(message))
       stack.dispose()
-      const isRepaired = hasChanged || filled.repaired > 0
       return { ...filled, isNew, isRepaired, image: await openSiteImage(state, held.id) }
     })
   } catch (error) {
@@ -96,8 +108,11 @@ function asKnown(error: Error, { heldPath, directory }: SourceImage): Error {
 async function addRest(
   source: SourceImage,
   places: SitePlaces,
-  signal: AbortSignal,
-  progress: Progress,
+  {
+    signal,
+    progress,
+    note,
+  }: { signal: AbortSignal; progress: Progress; note: () => Promise<void> },
 ): Promise<void> {
   const scratch = makeScratch(places, (message) => progress.warn(message))
   try {
@@ -111,6 +126,8 @@ async function addRest(
     writeFileSync(layout.lock, '')
     await syncFileSystem(image, signal, progress, adviceWithoutSync)
     signal.throwIfAborted()
+    // The image appears with the next step: no image is in the site that is not in its log.
+    await note()
     const place = join(places.images, source.id)
     if (lstatSync(place, { throwIfNoEntry: false })) replace(places.images, place, image)
     else renameSync(image, place)

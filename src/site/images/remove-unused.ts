@@ -2,7 +2,7 @@
 import { readdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
-import { fileSystemError } from '../../errors.ts'
+import { fileSystemError, messageOf, NetimageError } from '../../errors.ts'
 import { lockName } from '../../image/layout.ts'
 import { tryLock, type Lock } from '../../lock.ts'
 import { silentProgress } from '../../progress.ts'
@@ -10,6 +10,8 @@ import { syncDirectory } from '../../sync-directory.ts'
 import { nameForRemoved, sweep, whileChanging, type Watching } from './changing.ts'
 import { storedAt, type SitePlaces } from '../../image/site-places.ts'
 import { imageIds, readSiteManifest } from './site-image.ts'
+import type { Who } from '../log/entry.ts'
+import { noteInSite } from '../log/note-in-site.ts'
 
 export interface RemovedUnused {
   removedImages: string[]
@@ -18,8 +20,17 @@ export interface RemovedUnused {
   removedStorePaths: number
 }
 
+/** How many images a row of the log names. */
+const namedInLog = 100
+
+export interface RemoveSettings extends Watching {
+  /** Who removes images, for the log of the site. Default: the server. */
+  who?: Who | undefined
+}
+
 /**
- * If this fails, no image was removed.
+ * If this fails, no image was removed. The log says it before: but if the disk has no room for that, it
+ * says it afterwards.
  *
  * @param kept tells which images to keep. It is called twice. The second time, nobody can begin to use
  *   an image that was not kept the first time. So no image is removed that a machine has just been
@@ -29,13 +40,23 @@ export interface RemovedUnused {
 export async function removeUnused(
   state: string,
   kept: () => ReadonlySet<string>,
-  { signal, progress = silentProgress }: Watching = {},
+  { signal, progress = silentProgress, who = { kind: 'server' } }: RemoveSettings = {},
 ): Promise<RemovedUnused> {
+  const note = async (ids: readonly string[]) => {
+    const [images, more] = [ids.slice(0, namedInLog), Math.max(0, ids.length - namedInLog)]
+    const entry = { kind: 'removed', images, ...(more > 0 && { more }) } as const
+    await noteInSite(state, { at: Date.now(), who, entry })
+  }
   try {
-    return await whileChanging(state, { signal, progress }, (places) => {
-      const { needed, ...result } = removeImages(state, places, kept)
+    return await whileChanging(state, { signal, progress }, async (places) => {
+      const { needed, isNoted, ...result } = await removeImages(state, places, kept, note)
       const removedStorePaths = removeStorePaths(places, needed)
       sweep(places, (message) => progress.warn(message))
+      if (!isNoted) {
+        await note(result.removedImages).catch((error: unknown) => {
+          progress.warn(`the log of the site does not have it: ${messageOf(error)}`)
+        })
+      }
       return { ...result, removedStorePaths }
     })
   } catch (error) {
@@ -43,11 +64,19 @@ export async function removeUnused(
   }
 }
 
-function removeImages(
+interface Removed extends Pick<RemovedUnused, 'removedImages' | 'inUse'> {
+  /** The names of the store paths of the images that stay. */
+  needed: Set<string>
+  /** Whether the log has it. */
+  isNoted: boolean
+}
+
+async function removeImages(
   state: string,
   places: SitePlaces,
   kept: () => ReadonlySet<string>,
-): Pick<RemovedUnused, 'removedImages' | 'inUse'> & { needed: Set<string> } {
+  note: (ids: readonly string[]) => Promise<void>,
+): Promise<Removed> {
   const ids = imageIds(state)
   const keptAtFirst = kept()
   const locks = new Map<string, Lock | undefined>()
@@ -64,15 +93,27 @@ function removeImages(
       places,
       ids.filter((id) => !removedImages.includes(id)),
     )
+    const isNoted = removedImages.length === 0 || (await hasRoomFor(() => note(removedImages)))
     for (const id of removedImages) {
       renameSync(join(places.images, id), nameForRemoved(places.images))
     }
     // Before any of their store paths are removed: otherwise an image that came back after a loss of
     // power would not be whole.
     syncDirectory(places.images)
-    return { removedImages, inUse, needed }
+    return { removedImages, inUse, needed, isNoted }
   } finally {
     for (const lock of locks.values()) lock?.release()
+  }
+}
+
+/** @returns false if the disk is full: the removal of images can make room */
+async function hasRoomFor(action: () => Promise<void>): Promise<boolean> {
+  try {
+    await action()
+    return true
+  } catch (error) {
+    if (error instanceof NetimageError && error.code === 'disk-full') return false
+    throw error
   }
 }
 

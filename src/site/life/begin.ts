@@ -46,20 +46,52 @@ export function keepChange(
   return changed.life
 }
 
+/** The machine was just given the site's default to boot next. */
+export interface GivenByDefault {
+  generation: Generation
+  /** As in `Assigned`. */
+  result: 'new' | 'back'
+  /** The number of the generation that it was to boot before. */
+  before: number | undefined
+}
+
+export interface Begun extends Changed {
+  byDefault?: GivenByDefault
+}
+
 /** The last attempt of the machine is the new one, and runs, unless the machine has nothing to boot. */
 export function begin(
   lives: Lives,
   machine: string,
   { now, policy, ...choice }: { now: Now; policy: Policy } & Choice,
-): { life: Life; told: Told[] } {
+): Begun {
   const told: Told[] = []
   keepChange(lives, machine, told, (life) =>
     // Otherwise each address that asks would be kept, also if there is nothing for it to boot.
     life.attempts.length === 0 ? unchanged(life) : restart(life, now, policy),
   )
   for (const cut of cutMachines(lives, now)) keepChange(lives, cut, told, excuse)
-  const life = keepChange(lives, machine, told, (life) => bind(life, now, policy, choice))
-  return { life, told }
+  let byDefault: GivenByDefault | undefined
+  const life = keepChange(lives, machine, told, (life) => {
+    const bound = bind(life, now, policy, choice)
+    byDefault = givenByDefault(life, bound.life)
+    return bound
+  })
+  return { life, told, ...(byDefault && { byDefault }) }
+}
+
+/** Nobody else chooses a generation between the two lives. */
+function givenByDefault(
+  { generations: known, current: before, offered: last }: Life,
+  { generations, current, offered }: Life,
+): GivenByDefault | undefined {
+  const newest = generations.at(-1)
+  if (newest && newest.number > (known.at(-1)?.number ?? 0)) {
+    return { generation: newest, result: 'new', before }
+  }
+  if (offered === last || current === before) return undefined
+  const back = generations.find(({ number, image }) => number === current && image === offered)
+  return back && { generation: back, result: 'back', before }
 }
 
 /**

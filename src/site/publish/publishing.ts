@@ -56,6 +56,12 @@ export interface PublishingSettings {
   take: (machine: string, published: Published) => Promise<Taken | Refusal>
   /** The ids of all published systems that generations of the machine still need. */
   needed: (machine: string) => ReadonlySet<string>
+  /**
+   * Called before a machine is told that it does not get a system.
+   *
+   * @param toplevel undefined: the request could not be read
+   */
+  onRefused: (machine: string, toplevel: StorePath | undefined, why: string) => Promise<void>
   /** Called with errors that only the administrator of the server can mend. */
   onError: (error: NetimageError) => void
   /** Milliseconds. Default: a clock that is never set back. */
@@ -89,7 +95,15 @@ interface Asking {
 }
 
 export function createPublishing(settings: PublishingSettings): Publishing {
-  const { rootOf, directoryOf, known: knownOf, take, needed: neededOf, onError } = settings
+  const {
+    rootOf,
+    directoryOf,
+    known: knownOf,
+    take,
+    needed: neededOf,
+    onRefused,
+    onError,
+  } = settings
   const now = settings.now ?? (() => performance.now())
   const asking = new Map<string, Asking>()
   /** Measured once after each change, because each layer with a limit asks often. */
@@ -141,8 +155,9 @@ export function createPublishing(settings: PublishingSettings): Publishing {
   async function turn(machine: string): Promise<void> {
     const found = readRequest(rootOf(machine)?.fileSystem)
     if (found === undefined || 'why' in found) {
-      const id = found?.id ?? 'unknown'
-      if (found) answer(machine, { id, ...refuse(found) })
+      if (!found) return
+      await onRefused(machine, undefined, found.why)
+      answer(machine, { id: found.id ?? 'unknown', ...refuse(found) })
       return
     }
     answer(machine, { id: found.id, status: 'working' })
@@ -152,8 +167,11 @@ export function createPublishing(settings: PublishingSettings): Publishing {
       const result = await resultOf(machine, root, found)
       // If the root was closed, the request is read again when it is opened, unless the machine has
       // started again meanwhile.
-      if (result && isOpen(machine, root) && !signal.aborted)
-        answer(machine, { id: found.id, ...result })
+      const mayAnswer = () => isOpen(machine, root) && !signal.aborted
+      if (!result || !mayAnswer()) return
+      if ('why' in result) await onRefused(machine, found.toplevel, result.why)
+      if (mayAnswer())
+        answer(machine, { id: found.id, ...('why' in result ? refuse(result) : result) })
     })
   }
 
@@ -165,11 +183,11 @@ export function createPublishing(settings: PublishingSettings): Publishing {
     machine: string,
     root: PublishRoot,
     { toplevel }: Request,
-  ): Promise<Omit<Answer, 'id'> | undefined> {
+  ): Promise<Omit<Answer, 'id'> | Refusal | undefined> {
     const warnings: string[] = []
     try {
       const known = await knownOf(machine, toplevel)
-      if (known) return 'why' in known ? refuse(known) : { status: 'published', ...known }
+      if (known) return 'why' in known ? known : { status: 'published', ...known }
       const published = await publish({
         ...{ view: root.fileSystem, image: root.image, toplevel, signal },
         directory: directoryOf(machine),
@@ -182,14 +200,14 @@ export function createPublishing(settings: PublishingSettings): Publishing {
       const taken = await take(machine, published)
       if ('why' in taken) {
         await removeUnneeded(machine)
-        return refuse(taken)
+        return taken
       }
       const { keep, says } = taken
       await removeUnneeded(machine)
       const warned = warnings.map((warning) => `Warning: ${warning}`)
       return { status: 'published', keep, says: [...says, ...warned] }
     } catch (error) {
-      return isOpen(machine, root) ? refuse(refusalFor(error)) : undefined
+      return isOpen(machine, root) ? refusalFor(error) : undefined
     } finally {
       measured.delete(machine)
     }

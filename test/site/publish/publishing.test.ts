@@ -83,6 +83,7 @@ function makeWorld(
       return { keep: [system.toplevel], says: [numbered, 'It has 3 tries.'] }
     },
     needed: () => new Set(ids),
+    onRefused: () => Promise.resolve(),
     onError: ({ message }) => errors.push(message),
     ...settings,
   })

@@ -1,0 +1,119 @@
+/** What the log of a site has: what people and machines did, and what the server decided. */
+import * as v from 'valibot'
+
+import type { Assigned } from '../life/choose.ts'
+import type { Generation, Told } from '../life/life.ts'
+
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+
+/** A person who ran a command. */
+const personSchema = v.object({
+  kind: v.literal('person'),
+  /** The real user of the process. */
+  uid: v.pipe(v.number(), v.safeInteger()),
+  /** Undefined if the user has no name on this computer. */
+  name: v.exactOptional(v.string()),
+  /** What sudo says of the person who ran it. Whoever may run commands as this user can forge it. */
+  sudo: v.exactOptional(v.object({ user: v.string(), uid: v.exactOptional(count) })),
+})
+
+export type Person = v.InferOutput<typeof personSchema>
+
+export const whoSchema = v.variant('kind', [
+  personSchema,
+  v.object({ kind: v.literal('server') }),
+  v.object({ kind: v.literal('machine') }),
+])
+
+export type Who = v.InferOutput<typeof whoSchema>
+
+const toldKinds = [
+  ...([
+    'good',
+    'bad',
+    'taken back',
+    'attempt failed',
+    'attempt void',
+    'alarm',
+    'other system',
+  ] as const),
+  ...(['stays', 'default refused', 'state back', 'no snapshot'] as const),
+] as const satisfies readonly Told['kind'][]
+
+const result = v.picklist(['new', 'same', 'back'])
+/** The generation that the machine was to boot before. */
+const before = v.exactOptional(count)
+
+export const entrySchema = v.variant('kind', [
+  v.object({
+    kind: v.picklist(toldKinds),
+    generation: count,
+    reason: v.exactOptional(v.string()),
+    /** Only for the verdict of a person: what the machine boots next. */
+    next: v.exactOptional(count),
+  }),
+  v.object({
+    kind: v.picklist(['assigned', 'published']),
+    ...{ generation: count, result, before },
+    image: v.string(),
+    imageName: v.exactOptional(v.string()),
+    toplevel: v.string(),
+  }),
+  v.object({
+    kind: v.literal('refused'),
+    toplevel: v.exactOptional(v.string()),
+    reason: v.string(),
+  }),
+  v.object({
+    kind: v.literal('rolled back'),
+    ...{ generation: count, before },
+    /** The names of the snapshots that the files go to, and that they become. */
+    state: v.exactOptional(v.object({ snapshot: v.string(), leftAs: v.string() })),
+  }),
+  v.object({
+    kind: v.literal('named'),
+    newName: v.string(),
+    before: v.exactOptional(v.string()),
+  }),
+  v.object({
+    kind: v.picklist(['added', 'repaired']),
+    ...{ image: v.string(), imageName: v.string() },
+  }),
+  v.object({
+    kind: v.literal('removed'),
+    images: v.array(v.string()),
+    /** How many further images were removed. */
+    more: v.exactOptional(count),
+  }),
+  v.object({ kind: v.literal('too many') }),
+])
+
+export type Entry = v.InferOutput<typeof entrySchema>
+
+/** The parts of the entries for something that a machine was given to boot. */
+export function givenOf({ generation, result, before }: Given) {
+  const { number, image, toplevel } = generation
+  return { generation: number, result, image, toplevel, ...(before !== undefined && { before }) }
+}
+
+interface Given {
+  generation: Generation
+  result: Assigned['result']
+  /** The number of the generation that the machine was to boot before. */
+  before: number | undefined
+}
+
+export interface Noted {
+  /** Milliseconds since 1970. */
+  at: number
+  /** Undefined: it is about the site. */
+  machine?: string
+  who: Who
+  entry: Entry
+}
+
+export type OfMachine = Noted & { machine: string }
+
+export function toldBy({ machine, ...entry }: Told, at: number): OfMachine {
+  return { at, machine, who: { kind: 'server' }, entry }
+}
