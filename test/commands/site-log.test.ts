@@ -155,6 +155,23 @@ suite('netimage site log', () => {
     assert.deepEqual(numbers, [1, 2, 3, 4])
   })
 
+  test('makes no change whose row cannot be written', async () => {
+    const state = await siteOnTrial()
+    const database = new DatabaseSync(siteFile(state))
+    database.exec("CREATE TRIGGER no BEFORE INSERT ON log BEGIN SELECT RAISE(ABORT, 'no'); END")
+    database.close()
+    for (const args of [
+      ['name', mac, 'pi1'],
+      ['bad', mac],
+      ['rollback', mac],
+    ]) {
+      assert.notEqual((await netimage(['site', ...args, '--state', state])).status, 0)
+    }
+    const site = openSiteToRead(state) ?? assert.fail()
+    assert.deepEqual([site.names().size, site.lifeOf(mac).current], [0, 2])
+    site.close()
+  })
+
   test('follows a site that is not there yet, until it is interrupted', async () => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       const state = freshName()

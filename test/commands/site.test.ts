@@ -95,6 +95,16 @@ suite('netimage site', () => {
     const kept = await site('gc', '--keep', first?.slice(0, 12) ?? '')
     assert.deepEqual(kept, { removedImages: [second], inUse: [], removedStorePaths: 1 })
     assert.deepEqual(readIds(await site('images')), [first])
+    const { stdout } = await netimage(['site', 'log', '--json', '--state', state])
+    const rows = stdout.trimEnd().split('\n').map(parseObject)
+    assert.deepEqual(
+      rows.map(({ says }) => says),
+      [
+        `added image ${first?.slice(0, 12)} (root)`,
+        `added image ${second?.slice(0, 12)} (nixos-net-image-second-x86_64-linux)`,
+        `removed image ${second?.slice(0, 12)}`,
+      ],
+    )
   })
 
   test('assigns an image to a machine, and keeps it then', async () => {
@@ -105,6 +115,11 @@ suite('netimage site', () => {
       generation: { image, toplevel: systems.first.toplevel, verdict: 'trial' },
     })
     assert.partialDeepStrictEqual(await site('gc'), { removedImages: [] })
+    const { stdout } = await netimage(['site', 'log', mac, '--state', state])
+    assert.match(
+      stdout,
+      new RegExp(`: assigned image ${image.slice(0, 12)} \\(root\\) as generation 1\n$`),
+    )
     await site('bad', mac)
     assertFailed(await fails('assign', mac, image), 'bad-generation', { actual: 1 })
   })

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { publishedOf } from '../../src/site/publish/published.ts'
 import { startPublishing } from '../../src/serve/publishing.ts'
-import { openSiteDatabase } from '../../src/site/database.ts'
+import { openSiteDatabase, openSiteToRead } from '../../src/site/database.ts'
 import { decide } from '../../src/site/life/choose.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { openSite } from '../../src/site/site.ts'
@@ -106,6 +106,24 @@ test('a published system is a generation, and is refused after it was bad, until
   assert.match(await world.publish('bad'), refusal)
   say(world.state, 2, 'good')
   assert.match(await world.publish('good'), /status published\n/)
+})
+
+test('the log of the site has what a machine published, and what was refused', async () => {
+  await using world = await start()
+  const newest = () => {
+    const reader = openSiteToRead(world.state)
+    const row = reader?.log({ newest: 1 }).rows[0]
+    reader?.close()
+    return row && 'entry' in row ? { who: row.who, machine: row.machine, ...row.entry } : undefined
+  }
+  const who = { kind: 'machine' }
+  await world.publish('first')
+  const published = { kind: 'published', generation: 2, result: 'new', before: 1 } as const
+  assert.partialDeepStrictEqual(newest(), { who, machine: mac, ...published, toplevel })
+  say(world.state, 2, 'bad')
+  await world.publish('bad')
+  const reason = 'it was bad on this machine as generation 2 (a person said so)'
+  assert.deepEqual(newest(), { who, machine: mac, kind: 'refused', toplevel, reason })
 })
 
 // nixos-rebuild would activate a system that the machine does not boot next.

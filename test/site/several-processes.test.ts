@@ -112,6 +112,35 @@ suite('a site of several processes', () => {
     assert.equal(attemptIn(state, 'b1')?.outcome, 'running')
   })
 
+  test('logs what all of them do in one order', async () => {
+    const state = freshName()
+    for (const each of [a, b]) await each.do({ do: 'open', state, at: 0 })
+    const begun: string[] = []
+    for (let number = 0; number < 5; number++) {
+      for (const each of [a, b]) {
+        const machine = `${each.name}${number}`
+        await each.do({ do: 'begin', machine, at: 0 })
+        begun.push(machine)
+      }
+    }
+    const manyAtOnce = [a, b].map(async (each) => {
+      for (let number = 5; number < 15; number++)
+        await each.do({ do: 'begin', machine: `${each.name}${number}`, at: 0 })
+    })
+    await Promise.all(manyAtOnce)
+    const reader = openSiteToRead(state)
+    const { rows } = reader?.log({}) ?? assert.fail()
+    reader?.close()
+    const machines = rows.map((row) => ('entry' in row ? row.machine : row.broken))
+    assert.deepEqual(machines.slice(0, begun.length), begun)
+    assert.equal(new Set(machines).size, 30)
+    assert.deepEqual(
+      rows.map(({ number }) => number),
+      rows.map((_, place) => place + 1),
+    )
+    for (const each of [a, b]) await each.do({ do: 'close', at: 0 })
+  })
+
   test('counts its time once, and never goes back', async () => {
     const state = freshName()
     const uptime = () => read(state).uptime

@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { removeTree } from '../../../../src/remove-tree.ts'
+import { openSiteToRead } from '../../../../src/site/database.ts'
 import { addImage } from '../../../../src/site/images/add-image.ts'
 import { removeUnused } from '../../../../src/site/images/remove-unused.ts'
 import { imageIds, openSiteImage } from '../../../../src/site/images/site-image.ts'
@@ -60,9 +61,9 @@ export async function changesOf(sources: Sources, scratch: string): Promise<Site
       others,
     )
     for (const id of others) await assertWhole(state, id, but)
-    const made = new Set(['images', 'images.lock', 'store'])
+    const made = /^(images|images\.lock|store|site\.sqlite(-wal|-shm)?)$/
     assert.deepEqual(
-      readdirSync(state).filter((name) => !made.has(name)),
+      readdirSync(state).filter((name) => !made.test(name)),
       ['layers'],
     )
     assert.deepEqual(describeTree(join(state, 'layers'), { times: false }).length, 2)
@@ -97,6 +98,8 @@ export async function changesOf(sources: Sources, scratch: string): Promise<Site
       async check(state) {
         const isThere = imageIds(state).includes(first)
         await assertOthers(state, others, but)
+        if (isThere) assert.ok(logOf(state, first).includes('added'))
+        if (!isThere && !result) assert.equal(logOf(state, first).at(-1), 'removed')
         if (isThere && !repairs) await assertWhole(state, first)
 
         const without = join(state, '..', 'without')
@@ -143,6 +146,21 @@ export async function changesOf(sources: Sources, scratch: string): Promise<Site
       make: (state) => add(state, sources.first, true),
     }),
   ]
+}
+
+/** @returns what the log says of the image. The oldest comes first. */
+function logOf(state: string, id: string): string[] {
+  const reader = openSiteToRead(state)
+  try {
+    return (reader?.log({}).rows ?? []).flatMap((row) => {
+      assert.ok('entry' in row)
+      const { entry } = row
+      const images = 'images' in entry ? entry.images : 'image' in entry ? [entry.image] : []
+      return images.includes(id) ? [entry.kind] : []
+    })
+  } finally {
+    reader?.close()
+  }
 }
 
 /** @returns the id */
