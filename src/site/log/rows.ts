@@ -15,7 +15,7 @@ export const logSchema = `
     who TEXT NOT NULL,
     details TEXT NOT NULL
   ) STRICT;
-  CREATE INDEX IF NOT EXISTS log_machine ON log (machine);
+  CREATE INDEX IF NOT EXISTS log_caused ON log (machine) WHERE who <> 'person';
 `
 
 const dayMs = 24 * 60 * 60_000
