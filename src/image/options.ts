@@ -9,6 +9,7 @@ import { bootWays, type BootWay } from '../boot/ways.ts'
 import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { splitStorePath, type StorePath } from '../nix/store-path.ts'
+import { isPlainObject } from '../plain-object.ts'
 import { nfsRootOfFstab, parseNfsRoot } from '../nixos/nfs-root.ts'
 import type { System } from '../nixos/system.ts'
 import { withoutUndefined } from '../without-undefined.ts'
@@ -156,6 +157,7 @@ function parseObject<S extends Schema>(
   input: unknown,
   source: string,
 ): v.InferOutput<S> {
+  // The schema would accept arrays and promises, because all options are optional.
   if (!isPlainObject(input)) {
     throw new NetimageError('bad-config', `${source} gives no options but ${inspected(input)}`, {
       details: { actual: inspected(input) },
@@ -181,13 +183,6 @@ function parseObject<S extends Schema>(
 
 function wanted(issue: { expected: string | null }): string {
   return `it must be of the type ${(issue.expected ?? 'that is documented').toLowerCase()}`
-}
-
-/** Without this, the schema accepts arrays and promises, because all options are optional. */
-function isPlainObject(input: unknown): boolean {
-  if (typeof input !== 'object' || input === null) return false
-  const prototype: unknown = Object.getPrototypeOf(input)
-  return prototype === Object.prototype || prototype === null
 }
 
 function show(value: unknown): string {
