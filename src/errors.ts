@@ -27,6 +27,7 @@ const statusByCode = {
   'bad-public-key': exitStatus.usage,
   'output-exists': exitStatus.usage,
   'bad-generation': exitStatus.usage,
+  'bad-site': exitStatus.usage,
   // something is missing
   'path-not-found': exitStatus.notFound,
   'not-a-system': exitStatus.notFound,
@@ -95,6 +96,8 @@ export interface ErrorDetails {
   expected?: string | number
   /** The value that was found instead. Or the value that cannot be used: `127.0.0.1:69`. */
   actual?: string | number
+  /** All that is wrong with the file of a site: the key, what is wrong, and what to do. */
+  problems?: readonly { field: string; message: string; hint: string }[]
 }
 
 export interface NetimageErrorOptions {

@@ -5,7 +5,7 @@ import { InvalidArgumentError } from '@commander-js/extra-typings'
 import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
-import { isMachineName } from './site-machine.ts'
+import { isMachineName } from '../site/machine-name.ts'
 
 /** @returns addresses, names of machines, and `any` */
 export function parseAllowed(text: string, previous: string[] | undefined): string[] {

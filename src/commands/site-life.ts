@@ -5,12 +5,13 @@ import { NetimageError } from '../errors.ts'
 import { assign, decide, rollback, type Assigned, type NoWayBack } from '../site/life/choose.ts'
 import { generationOf, type Generation, type Life } from '../site/life/life.ts'
 import { givenOf, type Entry } from '../site/log/entry.ts'
+import { isMachineName } from '../site/machine-name.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import { shownGeneration } from '../site/status.ts'
 import { mustBeBootable } from './bootable.ts'
 import { jsonOption, machineArgument, stateOption } from './common-options.ts'
 import { runCommand, type Outcome } from './run.ts'
-import { isMachineName, withMachine, type Change } from './site-machine.ts'
+import { withMachine, type Change } from './site-machine.ts'
 
 export function assignCommand() {
   return new Command('assign')
