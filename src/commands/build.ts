@@ -92,7 +92,7 @@ export function commandThatBuilds(name: string) {
     .option('-q, --quiet', 'show no progress')
 }
 
-type BuildFlags = ReturnType<ReturnType<typeof commandThatBuilds>['opts']>
+export type BuildFlags = ReturnType<ReturnType<typeof commandThatBuilds>['opts']>
 
 /** Builds the image that the flags and the config file ask for. */
 export async function buildByFlags(

@@ -1,15 +1,13 @@
 /** The commands for the images of a site. */
-import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
 import { Command, Option } from '@commander-js/extra-typings'
 
-import { explained, NetimageError } from '../errors.ts'
+import { explained, type NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
 import { becomeOwner } from './become-owner.ts'
-import { buildByFlags, commandThatBuilds } from './build.ts'
+import { commandThatBuilds } from './build.ts'
 import { jsonOption, stateOption } from './common-options.ts'
 import { formatBytes, formatTime } from './format.ts'
-import { openStateToChange, type OpenedState } from './open-state.ts'
+import { openStateToChange } from './open-state.ts'
 import { asData, runCommand, type Outcome, type Surroundings } from './run.ts'
 import { collect } from './store-options.ts'
 
@@ -33,58 +31,24 @@ async function add(
   flags: ReturnType<ReturnType<typeof describeAdd>['opts']>,
   around: Surroundings,
 ): Promise<Outcome> {
-  const { manifestName } = await import('../image/layout.ts')
-  const directory = resolve(named)
-  // Before root becomes the server's user, who may not be able to read the image.
-  const isImage = existsSync(join(directory, manifestName))
-  const user = process.geteuid?.()
-  const opened = await openStateToChange(flags.state)
-  const { state } = opened
-  if (isImage) return await addBuilt(opened, directory, flags, around)
-  if (user !== process.geteuid?.() && flags.pool === undefined) throw cannotBuild(named, state)
-  const { buildInSite } = await import('../site/images/build-in-site.ts')
-  return await buildInSite(
-    state,
-    around,
-    (output) => buildByFlags(named, flags, { output }, around),
-    ({ image }) => addBuilt(opened, image, flags, around),
-  )
-}
-
-/** The server's user has no pool, no home for Nix, and cannot read what belongs to root. */
-function cannotBuild(named: string, state: string): NetimageError {
-  return new NetimageError(
-    'not-allowed',
-    `root cannot build ${named} in ${state}, the site of another user`,
-    {
-      details: { file: state },
-      hint: `Build the image in a directory that the user of the server can read, and add it: netimage build ${named} --output DIR, then netimage site add DIR`,
-    },
-  )
-}
-
-async function addBuilt(
-  { state, person }: OpenedState,
-  directory: string,
-  { repair }: { repair?: boolean | undefined },
-  { signal, progress }: Surroundings,
-): Promise<Outcome> {
-  const { addImage } = await import('../site/images/add-image.ts')
-  const result = await addImage(state, directory, { signal, progress, repair, who: person })
+  const { addToSite, openStateToAdd, whatToAdd } = await import('./add-to-site.ts')
+  const what = whatToAdd(named)
+  const site = await openStateToAdd(flags.state)
+  const result = await addToSite(site, what, flags, around)
   const { image, isNew, isRepaired, added, repaired, method } = result
   image.release()
   const { id, manifest, closure } = image
   const { label, platform, toplevel } = manifest.system
-  const what = `${manifest.options.rootDirectoryName} (${label}, ${platform})`
+  const shown = `${manifest.options.rootDirectoryName} (${label}, ${platform})`
   const how = `${plural(closure.length, 'store path')}, ${added} of them new`
-  const known = isRepaired ? `repaired ${what}` : `the site had ${what} already`
-  progress.begin('done').end(isNew ? `added ${what}: ${how}` : known)
+  const known = isRepaired ? `repaired ${shown}` : `the site had ${shown} already`
+  around.progress.begin('done').end(isNew ? `added ${shown}: ${how}` : known)
   return {
     text: id,
     json: {
       ...{ id, name: manifest.options.rootDirectoryName, label, platform, toplevel, isNew },
       ...{ storePaths: closure.length, addedStorePaths: added, method },
-      ...(repair && { isRepaired, repairedStorePaths: repaired }),
+      ...(flags.repair && { isRepaired, repairedStorePaths: repaired }),
     },
   }
 }

@@ -9,6 +9,7 @@ import {
   rollbackCommand,
 } from './site-life.ts'
 import { logCommand } from './site-log.ts'
+import { planCommand } from './site-plan.ts'
 import { statusCommand } from './site-status.ts'
 
 export function siteCommand() {
@@ -16,6 +17,7 @@ export function siteCommand() {
     'Manage the images of a site, and what its machines boot',
   )
   const make = [
+    planCommand,
     ...[addCommand, imagesCommand, collectCommand],
     ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
     logCommand,

@@ -1,0 +1,107 @@
+/**
+ * What has to change so that the machines of a site boot what its file says. A plan is plain data. The
+ * output of `netimage site plan --json` is a plan.
+ */
+import type { CheckFinding } from '../../check/check-system.ts'
+import type { Health } from '../desired/desired.ts'
+import type { ResolvedWave } from '../desired/waves.ts'
+import type { ClosureDifference } from './closure-difference.ts'
+
+export interface Plan {
+  version: 1
+  /** SHA-256, in base16, of all that applying the plan depends on. */
+  digest: string
+  /** Whether each machine boots next what the file says, and has its name. */
+  isDone: boolean
+  groups: readonly PlannedGroup[]
+  /** Names that the file gives to machines, and that they do not have in the site. */
+  names: readonly PlannedName[]
+  /** What may be as the person wants it: sentences without a full stop. */
+  notes: readonly string[]
+}
+
+export interface PlannedName {
+  machine: string
+  name: string
+  /** The name that it has. */
+  before?: string
+}
+
+export interface PlannedGroup {
+  name: string
+  /** As written in the file. */
+  system: string
+  image: PlannedImage
+  maxUnavailable: number
+  halt: number
+  health: Health
+  rebuild: 'allow' | 'refuse'
+  keep: number
+  waves: readonly ResolvedWave[]
+  machines: readonly PlannedMachine[]
+  /** One for all machines that boot the same next now. Only of machines that are to boot something else. */
+  changes: readonly PlannedChange[]
+  /** What `netimage check` finds in the image. */
+  findings: readonly CheckFinding[]
+}
+
+export interface PlannedImage {
+  id: string
+  /** The name of its root tree. */
+  name: string
+  /** The NixOS label. */
+  label: string
+  /** As Nix names it: `aarch64-linux`. */
+  platform: string
+  toplevel: string
+  /** The path of the kernel that it starts by default. */
+  kernel: string
+}
+
+export interface PlannedMachine {
+  /** The key by which the site knows it. */
+  machine: string
+  name?: string
+  hostName?: string
+  address?: string
+  reboot?: readonly string[]
+  power?: readonly string[]
+  /** The generations that it boots next now, and that it goes back to. */
+  current?: number
+  lastGood?: number
+  /**
+   * - `nothing`: it boots the image next already
+   * - `new`: the image becomes a generation, in trial
+   * - `back`: it goes back to its last good generation, which is this image
+   * - `refused`: the image was bad on this machine
+   */
+  change: 'nothing' | 'new' | 'back' | 'refused'
+  refused?: { generation: number; reason?: string }
+  /** It boots a system that it built itself, and the image replaces this. */
+  replacesOwn?: string
+  /** It has never booted from this site, or gave no sign for so long. Milliseconds in which servers ran. */
+  away?: 'never seen' | number
+  /** A person left it out. */
+  isHeld?: true
+}
+
+/** What machines boot next now. */
+export interface Booted {
+  image: string
+  toplevel: string
+  /** Only if machines built the system themselves, over the image. */
+  isOwn?: true
+  /** These are missing if the site does not have the image, or the boot files, any more. */
+  name?: string
+  platform?: string
+  label?: string
+  kernel?: string
+}
+
+export interface PlannedChange {
+  machines: readonly string[]
+  /** Missing for machines that have nothing to boot yet. */
+  from?: Booted
+  /** Between the closures of two images. Missing if one of them is not known. */
+  difference?: ClosureDifference
+}

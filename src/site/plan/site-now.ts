@@ -1,0 +1,110 @@
+/** Reads what a plan needs to know of a site. */
+import { join } from 'node:path'
+
+import { NetimageError } from '../../errors.ts'
+import { sitePlaces } from '../../image/site-places.ts'
+import type { System } from '../../nixos/system.ts'
+import { openSiteToRead } from '../database.ts'
+import type { SiteMachines } from '../desired/catalogue.ts'
+import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
+import { generationOf, lastAttempt, type Life } from '../life/life.ts'
+import { openPublished, publishedOf } from '../publish/published.ts'
+import type { BrokenRow } from '../rows.ts'
+import type { ClosureItem } from './closure-difference.ts'
+import type { Booted, PlannedImage } from './planned.ts'
+
+/** What a machine boots, and its closure if that is known. */
+export interface Described {
+  booted: Booted
+  closure?: readonly ClosureItem[]
+}
+
+/** What a plan needs to know of a site. */
+export interface SiteNow {
+  lives: ReadonlyMap<string, Life>
+  /** Names by machine. */
+  names: ReadonlyMap<string, string>
+  /** The machines that a person left out. */
+  held: ReadonlySet<string>
+  /** The time in which servers ran, until now. Milliseconds. */
+  uptime: number
+  /** What the machine boots with a generation. */
+  describe: (life: Life, number: number) => Promise<Described>
+}
+
+/** @param onBroken is told about machines with broken rows, which are left out */
+export function readSiteNow(state: string, onBroken: (error: BrokenRow) => void): SiteNow {
+  const site = openSiteToRead(state)
+  try {
+    const lives = site?.lives(onBroken) ?? []
+    return {
+      lives: new Map(lives.map((life) => [life.machine, life])),
+      names: site?.names() ?? new Map(),
+      held: new Set(),
+      uptime: site?.uptime() ?? 0,
+      describe: describeIn(state),
+    }
+  } finally {
+    site?.close()
+  }
+}
+
+export function machinesOf({ lives, names }: SiteNow): SiteMachines {
+  const started = [...lives.values()].map((life): [string, number] => [
+    life.machine,
+    lastAttempt(life)?.startedAt ?? 0,
+  ])
+  return { names, lastStarted: new Map(started) }
+}
+
+/** Reads each image once: many machines boot the same. */
+function describeIn(state: string): SiteNow['describe'] {
+  const known = new Map<string, ReturnType<typeof readSiteManifest> | undefined>()
+  const imageOf = (id: string) => {
+    if (!known.has(id))
+      known.set(
+        id,
+        orMissing(() => readSiteManifest(join(sitePlaces(state).images, id), id)),
+      )
+    return known.get(id)
+  }
+  return async (life, number) => {
+    const { image: id = '', toplevel = '', published } = generationOf(life, number) ?? {}
+    const image = imageOf(id)
+    const booted = {
+      ...{ image: id, toplevel },
+      ...(image && { name: image.options.rootDirectoryName, platform: image.system.platform }),
+    }
+    if (published === undefined) {
+      return image
+        ? { booted: { ...booted, ...kernelOf(image.system) }, closure: image.closure }
+        : { booted }
+    }
+    const own = await openPublished(publishedOf(state, life.machine), published).catch(orUndefined)
+    return { booted: { ...booted, isOwn: true, ...(own && kernelOf(own.system)) } }
+  }
+}
+
+/** What is shown of a system that machines boot. */
+function kernelOf({ label, entries: [main] }: System): { label: string; kernel?: string } {
+  return { label, ...(main && { kernel: main.kernel }) }
+}
+
+export function plannedImage({ id, system, options }: SiteImage): PlannedImage {
+  const { platform, toplevel } = system
+  const { label, kernel = '' } = kernelOf(system)
+  return { id, name: options.rootDirectoryName, label, platform, toplevel, kernel }
+}
+
+function orMissing<T>(action: () => T): T | undefined {
+  try {
+    return action()
+  } catch (error) {
+    return orUndefined(error)
+  }
+}
+
+/** What is gone or damaged cannot be shown, and need not be: another system takes its place. */
+function orUndefined(error: unknown): undefined {
+  if (!(error instanceof NetimageError)) throw error
+}

@@ -1,0 +1,289 @@
+// What a plan says of the machines of a site.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import fc from 'fast-check'
+import { makeCatalogue } from '../../../src/site/desired/catalogue.ts'
+import { parseDesired } from '../../../src/site/desired/read.ts'
+import { resolveGroups } from '../../../src/site/desired/resolve.ts'
+import { assign, decide } from '../../../src/site/life/choose.ts'
+import type { Candidate } from '../../../src/site/life/life.ts'
+import { makePlan } from '../../../src/site/plan/plan.ts'
+import type { Plan, PlannedImage } from '../../../src/site/plan/planned.ts'
+import { machinesOf, type SiteNow } from '../../../src/site/plan/site-now.ts'
+import { unfitImages } from '../../../src/site/plan/unfit.ts'
+import { candidate, minutes, simulateSite } from '../life/support/simulate.ts'
+import { toStorePath } from '../../../src/nix/store-path.ts'
+import { inventPath } from '../../support/synthetic.ts'
+
+const mac = (number: number) => `dc:a6:32:00:00:${String(number).padStart(2, '0')}`
+const days = 24 * 60 * minutes
+
+function imageOf(id: string, platform = 'aarch64-linux'): PlannedImage {
+  const { toplevel } = candidate(id)
+  const kernel = `/nix/store/${id}-linux/Image`
+  return { id, name: `image-${id}`, label: id, platform, toplevel, kernel }
+}
+
+const shared = toStorePath(inventPath('shared')) ?? assert.fail()
+const closureOf = (id: string) => [
+  { path: shared, narSize: 1000 },
+  { path: toStorePath(inventPath(`system-${id}`)) ?? assert.fail(id), narSize: 10 },
+]
+
+/** A site with simulated machines that has all images. */
+function planned(document: object, image = imageOf('b')) {
+  const machines = simulateSite()
+  const names = new Map<string, string>()
+  const held = new Set<string>()
+  const now = (): SiteNow => ({
+    ...{ lives: machines.lives, names, held, uptime: machines.now.uptime },
+    async describe(life, number) {
+      const { image = '', published } =
+        life.generations.find((each) => each.number === number) ?? {}
+      if (published !== undefined) return { booted: { image, toplevel: published, isOwn: true } }
+      const { id: _id, ...more } = imageOf(image)
+      return { booted: { image, ...more }, closure: closureOf(image) }
+    },
+  })
+  return {
+    ...{ machines, names, held },
+    /** The machine boots the image, and is up. */
+    comesUp(machine: string, boots: Candidate) {
+      machines.change(machine, (life) => {
+        const assigned = assign(life, boots, machines.now, 'person')
+        return 'refused' in assigned ? assert.fail() : assigned
+      })
+      machines.begin(machine)
+      machines.bless(machine)
+      machines.wait(3 * minutes)
+    },
+    async plan(): Promise<Plan> {
+      const read = parseDesired(document)
+      if ('problems' in read) assert.fail(JSON.stringify(read.problems))
+      const catalogue = makeCatalogue(read.desired, machinesOf(now()))
+      const { groups, notes } = resolveGroups(read.desired, catalogue)
+      const withImages = groups.map((group) => ({
+        ...{ group, image, closure: closureOf(image.id), findings: [] },
+      }))
+      return await makePlan(withImages, catalogue.named, notes, now())
+    },
+  }
+}
+
+const lab = (more: object = {}) => ({
+  group: { lab: { system: 'b', machines: ['dc:*'], ...more } },
+})
+
+const changesIn = ({ groups }: Plan) =>
+  groups.flatMap(({ machines }) => machines.map(({ change }) => change))
+
+suite('a plan', () => {
+  test('says what each machine boots next, and what changes for those that boot the same', async () => {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    site.comesUp(mac(2), candidate('b'))
+    site.comesUp(mac(3), candidate('a'))
+    site.comesUp(mac(4), candidate('b'))
+    site.comesUp(mac(4), candidate('a'))
+    site.names.set(mac(5), 'new')
+    site.comesUp(mac(6), { ...candidate('a'), toplevel: '/nix/store/own', published: 'own' })
+    const { groups, isDone } = await site.plan()
+    assert.equal(isDone, false)
+    const [group] = groups
+    assert.partialDeepStrictEqual(group?.machines, [
+      { machine: mac(1), current: 1, lastGood: 1, change: 'new' },
+      { machine: mac(2), current: 1, lastGood: 1, change: 'nothing' },
+      { machine: mac(3), change: 'new' },
+      { machine: mac(4), current: 2, lastGood: 2, change: 'new' },
+      { machine: mac(6), change: 'new', replacesOwn: '/nix/store/own' },
+      { machine: mac(5), name: 'new', change: 'new', away: 'never seen' },
+    ])
+    const ofImage = { image: 'a', name: 'image-a', kernel: '/nix/store/a-linux/Image' }
+    assert.partialDeepStrictEqual(group?.changes, [
+      {
+        ...{ machines: [mac(1), mac(3), mac(4)], from: ofImage },
+        difference: { added: { paths: 1, bytes: 10 }, removed: { paths: 1, bytes: 10 } },
+      },
+      { machines: [mac(6)], from: { isOwn: true } },
+      { machines: [mac(5)] },
+    ])
+    assert.deepEqual(
+      group?.changes.map((change) => [Boolean(change.from), Boolean(change.difference)]),
+      [
+        [true, true],
+        [true, false],
+        [false, false],
+      ],
+    )
+  })
+
+  test('is done if all machines boot their image and have their names', async () => {
+    const document = { ...lab({ machines: ['pi1'] }), machine: { pi1: { mac: mac(1) } } }
+    const site = planned(document)
+    site.comesUp(mac(1), candidate('b'))
+    site.names.set(mac(1), 'old')
+    const before = await site.plan()
+    assert.deepEqual(before.names, [{ machine: mac(1), name: 'pi1', before: 'old' }])
+    assert.deepEqual([before.isDone, changesIn(before)], [false, ['nothing']])
+    site.names.set(mac(1), 'pi1')
+    const { isDone, names } = await site.plan()
+    assert.deepEqual([isDone, names], [true, []])
+  })
+
+  test('tells which machine had a bad time with the image', async () => {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    site.comesUp(mac(1), candidate('b'))
+    site.machines.change(mac(1), (life) => decide(life, 2, 'bad') ?? assert.fail())
+    const { groups, isDone } = await site.plan()
+    assert.partialDeepStrictEqual(groups[0]?.machines, [
+      { change: 'refused', current: 1, refused: { generation: 2, reason: 'a person said so' } },
+    ])
+    assert.deepEqual([isDone, groups[0]?.changes], [false, []])
+  })
+
+  test('tells which machines nobody has seen for a week in which servers ran', async () => {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    site.machines.wait(6 * days)
+    site.comesUp(mac(2), candidate('a'))
+    site.machines.wait(2 * days)
+    const { groups } = await site.plan()
+    const away = groups[0]?.machines.map((each) => each.away)
+    assert.ok(typeof away?.[0] === 'number' && Math.floor(away[0] / days) === 8)
+    assert.equal(away[1], undefined)
+  })
+
+  test('tells which machines are held, which changes nothing of what is to be done', async () => {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    const free = await site.plan()
+    site.held.add(mac(1))
+    const held = await site.plan()
+    assert.equal(held.groups[0]?.machines[0]?.isHeld, true)
+    assert.equal(held.digest, free.digest)
+  })
+
+  test('refuses an image for another processor', async () => {
+    const site = planned(lab(), imageOf('b', 'x86_64-linux'))
+    site.comesUp(mac(1), candidate('a'))
+    site.names.set(mac(2), 'new')
+    const problems = unfitImages(await site.plan())
+    assert.equal(problems.length, 1)
+    assert.match(
+      problems[0]?.message ?? '',
+      /x86_64-linux, but dc:.*:01 of this group boot aarch64/,
+    )
+    const fit = planned(lab())
+    fit.comesUp(mac(1), candidate('a'))
+    assert.deepEqual(unfitImages(await fit.plan()), [])
+  })
+})
+
+suite('the digest of a plan', () => {
+  test('changes with what applying depends on, and with nothing else', async () => {
+    const group = {
+      ...{
+        waves: [[mac(1)], 'rest'],
+        'max-unavailable': 2,
+        health: { tries: 2 },
+        halt: { bad: 3 },
+      },
+      ...{ rebuild: 'refuse', keep: 5 },
+    }
+    const digestOf = async (more: object, image = imageOf('b'), machine: object = {}) => {
+      const document = {
+        ...lab({ ...group, ...more }),
+        machine: { pi1: { mac: mac(1), ...machine } },
+      }
+      const site = planned(document, image)
+      site.comesUp(mac(1), candidate('a'))
+      site.comesUp(mac(2), candidate('a'))
+      return (await site.plan()).digest
+    }
+    const first = await digestOf({})
+    assert.match(first, /^[0-9a-f]{64}$/)
+    assert.equal(await digestOf({}), first)
+    assert.equal(await digestOf({ system: './b' }), first)
+    const others = [
+      await digestOf({ waves: ['rest'] }),
+      await digestOf({ waves: [{ machines: [mac(1)], pause: true }, 'rest'] }),
+      await digestOf({ 'max-unavailable': 1 }),
+      await digestOf({ health: { tries: 3 } }),
+      await digestOf({ health: { tries: 2, tcp: [22] } }),
+      await digestOf({ halt: { bad: 1 } }),
+      await digestOf({ rebuild: 'allow' }),
+      await digestOf({ keep: 4 }),
+      await digestOf({ machines: [mac(1)] }),
+      await digestOf({}, imageOf('c')),
+      await digestOf({}, imageOf('b'), { reboot: ['ssh', 'pi1', 'reboot'] }),
+      await digestOf({}, imageOf('b'), { 'host-name': 'other' }),
+    ]
+    assert.equal(new Set([first, ...others]).size, others.length + 1)
+  })
+
+  test('changes if a machine boots something else meanwhile', async () => {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    const before = await site.plan()
+    site.machines.wait(10 * days)
+    assert.equal((await site.plan()).digest, before.digest)
+    site.comesUp(mac(1), candidate('c'))
+    assert.notEqual((await site.plan()).digest, before.digest)
+  })
+})
+
+test('after all that a plan says is done, the next plan has nothing to do', async () => {
+  const image = fc.constantFrom('a', 'b', 'c')
+  const event = fc.record({
+    machine: fc.integer({ min: 1, max: 4 }),
+    image,
+    outcome: fc.constantFrom('good', 'bad', 'assigned'),
+  })
+  await fc.assert(
+    fc.asyncProperty(fc.array(event, { maxLength: 12 }), async (events) => {
+      const site = planned({
+        ...lab({ machines: ['dc:*', mac(4)] }),
+        machine: { pi1: { mac: mac(1) } },
+      })
+      const { machines } = site
+      for (const { machine, image, outcome } of events) {
+        const key = mac(machine)
+        machines.change(key, (life) => {
+          const assigned = assign(life, candidate(image), machines.now, 'person')
+          return 'refused' in assigned ? { life, told: [] } : assigned
+        })
+        if (outcome === 'assigned') continue
+        machines.begin(key)
+        machines.change(key, (life) => decide(life, undefined, outcome) ?? assert.fail())
+      }
+      const plan = await site.plan()
+      for (const { machine, change } of plan.groups.flatMap((group) => group.machines)) {
+        machines.change(machine, (life) => {
+          const assigned = assign(life, candidate('b'), machines.now, 'person')
+          if ('refused' in assigned) assert.equal(change, 'refused')
+          else assert.equal(change, assigned.result === 'same' ? 'nothing' : assigned.result)
+          return 'refused' in assigned ? { life, told: [] } : assigned
+        })
+      }
+      for (const { machine, name } of plan.names) site.names.set(machine, name)
+      const after = await site.plan()
+      const left = changesIn(after).filter((change) => change !== 'nothing')
+      assert.deepEqual(
+        left,
+        changesIn(plan).filter((change) => change === 'refused'),
+      )
+      assert.equal(after.isDone, left.length === 0)
+      assert.deepEqual(
+        after.groups.flatMap(({ changes }) => changes),
+        [],
+      )
+      assert.equal(
+        after.digest === plan.digest,
+        plan.names.length === 0 &&
+          changesIn(plan).every((each) => each === 'nothing' || each === 'refused'),
+      )
+    }),
+  )
+})
