@@ -30,10 +30,14 @@ export interface ConfigKind {
  * The person did not name it, so another user who can write to the current directory, as everybody can to
  * /tmp, must not be able to decide what they run.
  *
+ * @param formats the extensions of files that are read although nobody named them
  * @throws `NetimageError` `bad-config` if the file belongs to another user
  */
-export function findConfigFile({ called, stem, flag, danger }: ConfigKind): string | undefined {
-  const found = namesOf(stem).find((name) => existsSync(name))
+export function findConfigFile(
+  { called, stem, flag, danger }: ConfigKind,
+  formats: readonly string[] = extensions,
+): string | undefined {
+  const found = formats.map((format) => stem + format).find((name) => existsSync(name))
   if (found === undefined) return undefined
   const owners = [lstatSync(found).uid, statSync(found).uid]
   const stranger = owners.find((uid) => !isTrustedOwner(uid))
@@ -50,10 +54,6 @@ function isTrustedOwner(uid: number): boolean {
   const user = process.geteuid?.()
   if (user === undefined || uid === user || uid === 0) return true
   return user === 0 && String(uid) === process.env['SUDO_UID']
-}
-
-function namesOf(stem: string): string[] {
-  return extensions.map((extension) => stem + extension)
 }
 
 /** @throws `NetimageError` `bad-config`, `file-system` */
@@ -80,7 +80,7 @@ export async function readConfigFile(
   }
   throw new NetimageError('bad-config', `the ${called} ${path} has an unknown extension`, {
     details: { file: path },
-    hint: `Name the file like one of these: ${namesOf(stem).join(', ')}.`,
+    hint: `Name the file like one of these: ${extensions.map((each) => stem + each).join(', ')}.`,
   })
 }
 

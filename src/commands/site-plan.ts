@@ -4,6 +4,7 @@ import type { KnownMachine } from '../site/desired/catalogue.ts'
 import type { Plan } from '../site/plan/planned.ts'
 import { openStateToAdd, type OpenedToAdd } from './add-to-site.ts'
 import { becomeOwner } from './become-owner.ts'
+import { callingPerson } from './calling-person.ts'
 import { commandThatBuilds, type BuildFlags } from './build.ts'
 import { stateOption } from './common-options.ts'
 import { imagesOfGroups, missingImages, originOf, type OriginOfGroup } from './plan-images.ts'
@@ -30,7 +31,10 @@ export function planCommand() {
 function describePlan() {
   return commandThatBuilds('plan')
     .description('Show what has to change so that machines boot what the file of the site says')
-    .option('--file <file>', 'the file of the site (default: ./site.toml, .json, .ts or .js)')
+    .option(
+      '--file <file>',
+      'the file of the site: .toml, .json, .ts or .js (default: ./site.toml)',
+    )
     .addOption(stateOption)
 }
 
@@ -55,12 +59,7 @@ async function planByFlags(flags: PlanFlags, around: Surroundings): Promise<Plan
     return [{ group, image: plannedImage(image), closure: image.closure, findings }]
   })
   // Building can take long, and machines have booted meanwhile.
-  const now = readSiteNow(site.state, (error) => {
-    const isInGroup = groups.some(({ machines }) =>
-      machines.some(({ machine }) => machine === error.machine),
-    )
-    if (isInGroup) throw error
-  })
+  const now = readSiteNow(site.state)
   const plan = await makePlan(withImages, wanted.machines, wanted.notes, now)
   const unfit = unfitImages(plan)
   if (unfit.length > 0) throw badSite(wanted.file, unfit)
@@ -91,7 +90,7 @@ async function readWanted(flags: PlanFlags): Promise<WantedSite> {
     origin: originOf(system, directory),
   }))
   const site = await openSite(flags.state, origins)
-  const catalogue = makeCatalogue(desired, machinesOf(readSiteNow(site.state, () => {})))
+  const catalogue = makeCatalogue(desired, machinesOf(readSiteNow(site.state)))
   const { groups, problems, notes } = resolveGroups(desired, catalogue)
   const all = [...problems, ...(await missingImages(site.state, origins))]
   if (all.length > 0) throw badSite(file, all)
@@ -106,6 +105,7 @@ async function openSite(
   if (origins.some(({ origin }) => !('ofSite' in origin))) return await openStateToAdd(named)
   const { stateDirectory } = await import('../serve/state.ts')
   const state = stateDirectory(named)
+  const person = callingPerson()
   becomeOwner(state)
-  return { state, isOther: false }
+  return { state, person, isOther: false }
 }

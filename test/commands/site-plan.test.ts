@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { removeTree } from '../../src/remove-tree.ts'
+import { siteFile } from '../../src/site/database.ts'
 import { imageIds } from '../../src/site/images/site-image.ts'
 import { buildSystem, flagsFor, systems, writeSystems } from '../site/images/support/made-images.ts'
 import { assertFailed, netimage, netimageJson, parseObject } from '../support/netimage.ts'
@@ -175,6 +177,8 @@ suite('netimage site plan', () => {
     const run = await netimage(flags, { cwd: workspace.directory })
     assert.equal(run.status, 0, run.stderr)
     assert.partialDeepStrictEqual(parseObject(run.stdout), { isDone: true, groups: [] })
+    // It is not read, because nobody named it.
+    writeFileSync(workspace.path('out/site.js'), 'throw new Error()')
     const nowhere = await netimage(flags, { cwd: workspace.path('out') })
     assertFailed(nowhere, 'path-not-found', { file: workspace.path('out/site.toml') })
     assert.equal(existsSync(none), false)
@@ -187,5 +191,20 @@ suite('netimage site plan', () => {
     assert.equal(run.status, 2, run.stderr)
     const line = `  3 machines from image ${first.slice(0, 12)}, which the site does not have any more: `
     assert.ok(run.stdout.includes(line), run.stdout)
+  })
+
+  test('is made without a machine whose row is broken, but not for it', async () => {
+    const database = new DatabaseSync(siteFile(state))
+    database.exec(`UPDATE machines SET life = '{"machine":1}' WHERE machine = '${mac(3)}'`)
+    database.close()
+    write(lab(second))
+    assertFailed(await plan('--json'), 'bad-state', { file: siteFile(state) })
+    write(`
+      [group.lab]
+      system = "${second}"
+      machines = ["pi2"]
+    `)
+    const run = await plan()
+    assert.equal(run.status, 2, run.stderr)
   })
 })

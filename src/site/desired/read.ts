@@ -28,11 +28,12 @@ export interface SiteFile {
 }
 
 /**
- * @param named default: `site.toml` in the current directory, or one with another extension
+ * @param named default: `site.toml` in the current directory
  * @throws `NetimageError` `path-not-found`, `bad-config`, `bad-site`, `file-system`
  */
 export async function readSiteFile(named: string | undefined): Promise<SiteFile> {
-  const file = named ?? findConfigFile(kind)
+  // Other programs have a site.js as well, and reading it would run it.
+  const file = named ?? findConfigFile(kind, ['.toml'])
   if (file === undefined) {
     throw new NetimageError('path-not-found', `there is no site.toml in ${resolve()}`, {
       details: { file: resolve('site.toml') },

@@ -69,5 +69,16 @@ export function resolveWaves(
       hint: 'Add "rest" as the last wave.',
     })
   }
-  return { waves: resolved.filter((wave) => wave.machines.length > 0), problems }
+  return { waves: withoutEmpty(resolved), problems }
+}
+
+/** The pause after an empty wave is one after the wave before it. */
+function withoutEmpty(waves: readonly ResolvedWave[]): ResolvedWave[] {
+  const kept: ResolvedWave[] = []
+  for (const wave of waves) {
+    const last = kept.at(-1)
+    if (wave.machines.length > 0) kept.push(wave)
+    else if (last && wave.pause) kept.splice(-1, 1, { ...last, pause: true })
+  }
+  return kept
 }

@@ -24,7 +24,10 @@ export interface GroupWithImage {
   findings: readonly CheckFinding[]
 }
 
-/** @param machines all that the file names */
+/**
+ * @param machines all that the file names
+ * @throws `BrokenRow` of a machine in a group
+ */
 export async function makePlan(
   groups: readonly GroupWithImage[],
   machines: readonly KnownMachine[],
@@ -93,7 +96,9 @@ function planMachine(
   }
 }
 
-function lifeOf({ lives }: SiteNow, machine: string): Life {
+function lifeOf({ lives, broken }: SiteNow, machine: string): Life {
+  const error = broken.get(machine)
+  if (error) throw error
   return lives.get(machine) ?? newLife(machine)
 }
 

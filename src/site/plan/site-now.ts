@@ -22,6 +22,8 @@ export interface Described {
 /** What a plan needs to know of a site. */
 export interface SiteNow {
   lives: ReadonlyMap<string, Life>
+  /** The machines with broken rows, which have no life here. */
+  broken: ReadonlyMap<string, BrokenRow>
   /** Names by machine. */
   names: ReadonlyMap<string, string>
   /** The machines that a person left out. */
@@ -32,12 +34,13 @@ export interface SiteNow {
   describe: (life: Life, number: number) => Promise<Described>
 }
 
-/** @param onBroken is told about machines with broken rows, which are left out */
-export function readSiteNow(state: string, onBroken: (error: BrokenRow) => void): SiteNow {
+export function readSiteNow(state: string): SiteNow {
   const site = openSiteToRead(state)
+  const broken = new Map<string, BrokenRow>()
   try {
-    const lives = site?.lives(onBroken) ?? []
+    const lives = site?.lives((error) => broken.set(error.machine, error)) ?? []
     return {
+      broken,
       lives: new Map(lives.map((life) => [life.machine, life])),
       names: site?.names() ?? new Map(),
       held: new Set(),
@@ -49,12 +52,10 @@ export function readSiteNow(state: string, onBroken: (error: BrokenRow) => void)
   }
 }
 
-export function machinesOf({ lives, names }: SiteNow): SiteMachines {
-  const started = [...lives.values()].map((life): [string, number] => [
-    life.machine,
-    lastAttempt(life)?.startedAt ?? 0,
-  ])
-  return { names, lastStarted: new Map(started) }
+export function machinesOf({ lives, broken, names }: SiteNow): SiteMachines {
+  const started = new Map([...broken.keys()].map((machine) => [machine, 0]))
+  for (const [machine, life] of lives) started.set(machine, lastAttempt(life)?.startedAt ?? 0)
+  return { names, lastStarted: started }
 }
 
 /** Reads each image once: many machines boot the same. */

@@ -96,6 +96,8 @@ suite('the file of a site', () => {
       'group.lab.waves': inGroup({ waves: [] }),
       'group.lab.waves.0': inGroup({ waves: ['0%'] }),
       'group.lab.waves.1': inGroup({ waves: ['rest', 1.5] }),
+      'group.lab.waves.2': inGroup({ waves: [1, 1, { machines: ['pi1'], share: 1 }] }),
+      'group.lab.waves.3': inGroup({ waves: [1, 1, 1, { pause: true }] }),
       'group.lab.waves.0.share': inGroup({ waves: [{ share: 'all' }] }),
       'group.lab.waves.0.pause': inGroup({ waves: [{ share: 1, pause: 'yes' }] }),
       'group.lab.max-unavailable': inGroup({ 'max-unavailable': '101%' }),

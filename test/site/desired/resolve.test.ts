@@ -152,7 +152,7 @@ suite('waves', () => {
       field: 'waves',
       nameOf: (machine) => machine,
     })
-    return { sizes: resolved.map((wave) => wave.machines.length), resolved, problems }
+    return { resolved, problems }
   }
   const wave = (members: Wave['members'], pause = false): Wave => ({ members, pause })
 
@@ -181,6 +181,17 @@ suite('waves', () => {
   test('are left out if no machine is left for them', () => {
     const waves = [wave({ machines: ['m0'] }), wave({ percent: 25 }), wave('rest')]
     assert.deepEqual(wavesOf(waves, ['m0']).resolved, [{ machines: ['m0'], pause: false }])
+  })
+
+  test('wait for a person also if the wave before the pause is empty', () => {
+    const waves = [wave({ percent: 50 }), wave({ machines: ['m0'] }, true), wave('rest')]
+    assert.deepEqual(
+      wavesOf(waves).resolved.map(({ machines, pause }) => [machines.length, pause]),
+      [
+        [5, true],
+        [5, false],
+      ],
+    )
   })
 
   test('must have all machines, and nothing after the rest', () => {

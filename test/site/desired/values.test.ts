@@ -138,6 +138,8 @@ test('a path in the file begins beside the file, and a word is an image of the s
     'github:me/site#lab': 'github:me/site#lab',
     './lab': '/srv/site/lab',
     '../lab': '/srv/lab',
+    '.': '/srv/site',
+    '..': '/srv',
     '/nix/store/x': '/nix/store/x',
     result: undefined,
     '750abfcbdf3c': undefined,

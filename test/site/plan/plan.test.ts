@@ -37,7 +37,7 @@ function planned(document: object, image = imageOf('b')) {
   const names = new Map<string, string>()
   const held = new Set<string>()
   const now = (): SiteNow => ({
-    ...{ lives: machines.lives, names, held, uptime: machines.now.uptime },
+    ...{ lives: machines.lives, broken: new Map(), names, held, uptime: machines.now.uptime },
     async describe(life, number) {
       const { image = '', published } =
         life.generations.find((each) => each.number === number) ?? {}
