@@ -9,6 +9,7 @@ import { visible } from '../printable.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import type { Told } from '../site/life/life.ts'
+import type { RolloutTold } from '../site/rollout/rollout.ts'
 import { stateOption } from './common-options.ts'
 import {
   parseAddresses,
@@ -160,6 +161,7 @@ async function run(
       workers: flags.workers ?? workersFor(availableParallelism()),
       see,
       onTold: (told) => warn(lineOf(told)),
+      onRollout: (told) => warn(lineOfRollout(told)),
       progress,
       onError: tellErrors(warn),
     },
@@ -210,6 +212,11 @@ const happened: Record<Told['kind'], string> = {
 function lineOf({ machine, kind, generation, reason }: Told): string {
   const why = reason === undefined ? '' : `: ${reason}`
   return `${machine}: generation ${generation} ${happened[kind]}${why}`
+}
+
+function lineOfRollout({ rollout, group, machine, says }: RolloutTold): string {
+  const which = `roll-out ${rollout} of ${group}`
+  return machine === undefined ? `${which} ${says}` : `${machine}: ${which} ${says}`
 }
 
 const repeatedMs = 60_000

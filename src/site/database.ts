@@ -26,6 +26,7 @@ import {
   writeTimeout,
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import { rolloutSchema } from './rollout/statements.ts'
 import {
   copyOf,
   readerOf,
@@ -65,6 +66,7 @@ const schema = `
     attempt TEXT NOT NULL,
     PRIMARY KEY (machine, number)
   ) STRICT, WITHOUT ROWID;
+  ${rolloutSchema}
 `
 
 const hint =
@@ -131,6 +133,8 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
       lifeOf: (machine) => now().lifeOf(machine),
       names: () => now().names(),
       uptime: () => now().uptime(),
+      rollouts: () => now().rollouts(),
+      glance: () => now().glance(),
     },
     change(action, waitMs = timeout) {
       const { database, write } = connect()
@@ -259,6 +263,8 @@ function explainedReader(file: string, reader: SiteReader): SiteReader {
     lifeOf: (machine) => read(() => reader.lifeOf(machine)),
     names: () => read(reader.names),
     uptime: () => read(reader.uptime),
+    rollouts: () => read(reader.rollouts),
+    glance: () => read(reader.glance),
     close: reader.close,
   }
 }

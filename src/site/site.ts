@@ -69,6 +69,12 @@ export interface Site {
   lifeOf(machine: string): Life
   /** The name that a person gave the machine. @throws `NetimageError` */
   nameOf(machine: string): string | undefined
+  /**
+   * The group of the machine, if its machines may not publish systems of their own.
+   *
+   * @throws `NetimageError`
+   */
+  groupThatRefuses(machine: string): string | undefined
   /** What the machine was bound to last. It may still run. @throws `NetimageError` */
   currentAttempt(machine: string): CurrentAttempt | undefined
   /** Whether the last attempt of the machine may be running. Reads nothing from the disk. */
@@ -328,6 +334,12 @@ export function openSite(settings: SiteSettings): Site {
     },
     lifeOf: database.read.lifeOf,
     nameOf: (machine) => database.read.names().get(machine),
+    groupThatRefuses(machine) {
+      const { newest, groups } = database.read.rollouts()
+      const group = groups.get(machine)
+      const rollout = newest.find((each) => each.group === group)
+      return rollout?.rebuild === 'refuse' ? group : undefined
+    },
     currentAttempt: (machine) => currentIn(database.read.lifeOf(machine)),
     mayRun: (machine) => running.has(machine),
     sign(machine, sign, at) {

@@ -4,6 +4,13 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { isDatabaseError } from '../database-error.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
+import {
+  glanceAtRollouts,
+  rolloutsIn,
+  rolloutWriter,
+  type RolloutWriter,
+  type SiteRollouts,
+} from './rollout/statements.ts'
 import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
 
 type Wanted = (machine: string) => boolean
@@ -21,6 +28,9 @@ export interface SiteReader {
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
   uptime: () => number
+  rollouts: () => SiteRollouts
+  /** Another text than before, if a roll-out has changed in more than its machines. */
+  glance: () => string
   close: () => void
 }
 
@@ -30,6 +40,7 @@ export interface SiteWriter extends Lives {
   setUptime(uptime: number): void
   names(): ReadonlyMap<string, string>
   setName(machine: string, name: string): void
+  rollouts: RolloutWriter
 }
 
 export function readerOf(database: DatabaseSync): SiteReader {
@@ -92,6 +103,8 @@ export function readerOf(database: DatabaseSync): SiteReader {
       }),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
+    rollouts: () => atOneMoment(() => rolloutsIn(database)),
+    glance: () => glanceAtRollouts(database),
     close: () => database.close(),
   }
 }
@@ -153,6 +166,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
       unname.run(machine)
       setName.run(machine, name)
     },
+    rollouts: rolloutWriter(database),
   }
 }
 
@@ -192,6 +206,7 @@ export function copyOf(database: DatabaseSync): SiteCopy {
   const all = reader.lives((error) => broken.set(error.machine, error))
   const lives = new Map(all.map((life) => [life.machine, life]))
   const [names, uptime] = [reader.names(), reader.uptime()]
+  const [rollouts, glance] = [reader.rollouts(), reader.glance()]
   return {
     lives(onBroken, wanted = () => true) {
       for (const error of broken.values()) if (wanted(error.machine)) onBroken(error)
@@ -204,5 +219,7 @@ export function copyOf(database: DatabaseSync): SiteCopy {
     },
     names: () => names,
     uptime: () => uptime,
+    rollouts: () => rollouts,
+    glance: () => glance,
   }
 }

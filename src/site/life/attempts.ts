@@ -3,6 +3,7 @@ import { isAfter, type BootStep } from '../../boots/step.ts'
 import {
   generationOf,
   lastAttempt,
+  policyOf,
   runningAttempt,
   unchanged,
   withAttempt,
@@ -62,10 +63,11 @@ export function see(life: Life, sign: Sign, now: Now): Changed {
 }
 
 /** Decides what the passing of time decides: a machine that is up has settled, or it is too late. */
-export function tick(life: Life, now: Now, policy: Policy): Changed {
+export function tick(life: Life, now: Now, byDefault: Policy): Changed {
   const attempt = runningAttempt(life)
   const generation = generationOf(life, attempt?.generation)
   if (!attempt || !generation || attempt.unseenFrom !== undefined) return unchanged(life)
+  const policy = policyOf(generation, byDefault)
   const { upFrom } = attempt
   if (upFrom !== undefined) {
     // A good generation has shown before that it stays up.

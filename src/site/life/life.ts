@@ -62,6 +62,8 @@ export interface Generation extends Candidate {
    * generation of a machine has none.
    */
   begun?: { attempt: number; after: number }
+  /** Only if a roll-out gave the machine this generation: what the roll-out's group asks of it. */
+  policy?: Policy
 }
 
 export interface Attempt {
@@ -152,6 +154,11 @@ export interface Policy {
 }
 
 export const defaultPolicy: Policy = { tries: 3, deadline: 10 * 60_000, settle: 2 * 60_000 }
+
+/** @param byDefault the policy of the server */
+export function policyOf({ policy }: Generation, byDefault: Policy): Policy {
+  return policy ?? byDefault
+}
 
 /** What has happened, for the record and for people. */
 export interface Told {
