@@ -8,7 +8,12 @@ import type { Attempt, Generation, Life } from './life/life.ts'
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 export const milliseconds = v.pipe(v.number(), v.finite())
 
+const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535))
+
 export const policyEntries = { tries: count, deadline: milliseconds, settle: milliseconds }
+
+/** TCP ports. */
+export const ports = v.array(port)
 
 export const candidateEntries = {
   image: v.string(),
@@ -32,7 +37,7 @@ const generationSchema = v.object({
   isExcused: v.exactOptional(v.literal(true)),
   isGone: v.exactOptional(v.literal(true)),
   begun: v.exactOptional(v.object({ attempt: count, after: count })),
-  policy: v.exactOptional(v.object(policyEntries)),
+  policy: v.exactOptional(v.object({ ...policyEntries, tcp: v.exactOptional(ports) })),
 })
 
 const attemptSchema = v.object({
@@ -49,6 +54,7 @@ const attemptSchema = v.object({
   bootId: v.exactOptional(v.string()),
   otherSystem: v.exactOptional(v.string()),
   upFrom: v.exactOptional(milliseconds),
+  hasAnswered: v.exactOptional(v.literal(true)),
   unseenFrom: v.exactOptional(milliseconds),
 })
 

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
-import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
+import { becomeUnseen, tick, unansweredIn, type Sign, type Unanswered } from './life/attempts.ts'
 import { begin, keepChange, type Choice } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
@@ -105,6 +105,11 @@ export interface SiteSettings {
    */
   owns?: ((machine: string) => boolean) | undefined
   onTold: (told: Told) => void
+  /**
+   * Called at each tick for each machine that has settled, and is good once it accepts connections. The
+   * caller tries this, and signs `answers`.
+   */
+  onUnanswered?: (machine: string, unanswered: Unanswered) => void
   /** Called once for a row of failures. */
   onError: (error: NetimageError) => void
 }
@@ -139,6 +144,7 @@ const [firstPauseMs, longestPauseMs] = [1000, 60_000]
  */
 export function openSite(settings: SiteSettings): Site {
   const { state, policy = defaultPolicy, owns = () => true, onTold, onError } = settings
+  const { onUnanswered = () => {} } = settings
   const database = openSiteDatabase(state, timeout)
   let [uptime, last] = [database.read.uptime(), settings.at]
   const started: Now = { at: settings.at, uptime }
@@ -287,12 +293,16 @@ export function openSite(settings: SiteSettings): Site {
 
   function tickAll(): void {
     const over = new Set<string>()
+    const unanswered = new Map<string, Unanswered>()
     changeSoon(new Set([...waiting.machines(), ...running]), (life) => {
       const changed = tick(life, now(), policy)
       if (!runningAttempt(changed.life)) over.add(life.machine)
+      const ports = unansweredIn(changed.life, now(), policy)
+      if (ports) unanswered.set(life.machine, ports)
       return changed
     })
     if (!failing) for (const machine of over) running.delete(machine)
+    for (const [machine, each] of unanswered) onUnanswered(machine, each)
   }
 
   try {

@@ -1,17 +1,16 @@
 /** The rows of roll-outs in the site's database, as JSON. */
 import * as v from 'valibot'
 
-import { candidateEntries, count, milliseconds, parse, policyEntries } from '../rows.ts'
+import { candidateEntries, count, milliseconds, parse, policyEntries, ports } from '../rows.ts'
 import type { Rollout, RolloutMachine } from './rollout.ts'
 
-const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535))
 const command = v.pipe(v.array(v.string()), v.minLength(1))
 
 const rolloutSchema = v.object({
   number: count,
   group: v.string(),
   candidate: v.object(candidateEntries),
-  health: v.object({ ...policyEntries, tcp: v.array(port) }),
+  health: v.object({ ...policyEntries, tcp: ports }),
   maxUnavailable: count,
   halt: count,
   rebuild: v.picklist(['allow', 'refuse']),

@@ -4,19 +4,13 @@
  * are lost, the next step does the same again.
  */
 import { assign } from '../life/choose.ts'
-import {
-  generationOf,
-  withGeneration,
-  type Generation,
-  type Life,
-  type Now,
-  type Policy,
-} from '../life/life.ts'
+import { generationOf, withGeneration, type Generation, type Life, type Now } from '../life/life.ts'
 import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
 import { badIn, limitOf, running, saysBad } from './halt.ts'
 import {
   counted,
   tell,
+  type Health,
   type Restart,
   type Rollout,
   type RolloutMachine,
@@ -212,9 +206,10 @@ function assignOne(draft: Draft, machine: string): void {
   draft.lives.set(machine, withPolicy(result.life, result.generation, rollout.health))
 }
 
-function withPolicy(life: Life, generation: Generation, { deadline, tries, settle }: Policy): Life {
+function withPolicy(life: Life, generation: Generation, { tcp, ...health }: Health): Life {
   if (generation.verdict !== 'trial') return life
-  return withGeneration(life, { ...generation, policy: { deadline, tries, settle } })
+  const policy = tcp.length > 0 ? { ...health, tcp } : health
+  return withGeneration(life, { ...generation, policy })
 }
 
 function endWave(draft: Draft): void {

@@ -320,6 +320,20 @@ suite('a halt', () => {
   })
 })
 
+test('a try that a power cut excused is none', () => {
+  const group = simulateGroup(names)
+  const health = { deadline: 10 * minutes, tries: 1, settle: 3 * minutes, tcp: [] }
+  group.begin(settings([names], { health }))
+  for (const name of names) group.starts(name)
+  group.wait(1.5 * minutes)
+  // The first three have gone back before anybody can know that the power was cut.
+  for (const name of names) group.starts(name)
+  assert.equal(nextImages(group), 'new new new new new new')
+  group.keep(abort(group.rollout))
+  group.step()
+  assert.equal(nextImages(group), 'old old old new new new')
+})
+
 suite('a hold', () => {
   test('leaves a machine out until it is released', () => {
     const group = simulateGroup(names)
