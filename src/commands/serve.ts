@@ -9,6 +9,7 @@ import { visible } from '../printable.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
 import { saysOfTold } from '../site/log/sentence.ts'
+import type { RolloutTold } from '../site/rollout/rollout.ts'
 import { stateOption } from './common-options.ts'
 import {
   parseAddresses,
@@ -160,6 +161,7 @@ async function run(
       workers: flags.workers ?? workersFor(availableParallelism()),
       see,
       onTold: (told) => warn(`${told.machine}: ${saysOfTold(told)}`),
+      onRollout: (told) => warn(lineOfRollout(told)),
       progress,
       onError: tellErrors(warn),
     },
@@ -191,6 +193,11 @@ function describe({ interface: place, images, ports }: Serving, flags: ServeFlag
           'no machine may boot yet: allow one with --allow MAC, or all on this network with --allow any',
         ]),
   ]
+}
+
+function lineOfRollout({ rollout, group, machine, says }: RolloutTold): string {
+  const which = `roll-out ${rollout} of ${group}`
+  return machine === undefined ? `${which} ${says}` : `${machine}: ${which} ${says}`
 }
 
 const repeatedMs = 60_000

@@ -16,6 +16,7 @@
  * A connection keeps its name until it ends. A name belongs to one IP address as long as that
  * address has connections (see holders.ts).
  */
+import { isIPv4 } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 
 import { remember } from '../remember.ts'
@@ -71,6 +72,8 @@ export interface Identities {
   isConnected(name: string, besides?: Caller): boolean
   /** Whether a machine has called in the last seconds. */
   isActive(name: string): boolean
+  /** The IP address of the machine with this name, if it is known. */
+  addressOf(name: string): string | undefined
   /** Our own DHCP gave the address to the machine. */
   learnAddress(mac: string, address: string): void
   /** Whether the machine with this name is to be served. */
@@ -154,6 +157,11 @@ export function createIdentities(settings: IdentitySettings): Identities {
     isSecond(caller) {
       const name = names.get(caller) ?? nameAt(caller.address)
       return name !== undefined && holders.isAlive(name, caller.address)
+    },
+    addressOf(name) {
+      if (isIPv4(name)) return name
+      const own = holders.addressOf(name)
+      return own ?? [...last].findLast(([, mac]) => mac === name)?.[0]
     },
     isRunning(mac) {
       if (!holders.isAlive(mac, undefined)) return false

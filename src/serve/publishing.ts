@@ -14,7 +14,7 @@ import type { Site } from '../site/site.ts'
 
 export interface PublishingSurroundings {
   state: string
-  site: Pick<Site, 'assign' | 'lifeOf' | 'note'>
+  site: Pick<Site, 'assign' | 'lifeOf' | 'note' | 'groupThatRefuses'>
   systems: Pick<OpenSystems, 'openImage'>
   machines: {
     rootOf(
@@ -86,6 +86,8 @@ export function startPublishing({
     },
     directoryOf: (machine) => publishedOf(state, machine),
     async known(machine, toplevel) {
+      const group = site.groupThatRefuses(machine)
+      if (group !== undefined) return refusedBy(group)
       const known = findKnown(site.lifeOf(machine), { toplevel })
       if (known && 'refused' in known) return wasBad(machine, known.refused)
       // An image has the boot files of its system, also those that only its build can make.
@@ -99,6 +101,13 @@ export function startPublishing({
     needed: (machine) =>
       new Set(keptOf(site.lifeOf(machine)).flatMap(({ published }) => published ?? [])),
   })
+}
+
+function refusedBy(group: string): Refusal {
+  return {
+    why: `machines of the group ${group} boot only what the site gives them (rebuild = "refuse")`,
+    hint: 'Build the system for the whole group, and apply it on the server: netimage site apply.',
+  }
 }
 
 /** The system is only in the files of the machine. */

@@ -4,6 +4,7 @@ import type { Boot } from '../boots/follow.ts'
 import type { NetworkFacts } from '../protocols/dhcp/address-settings.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Told } from '../site/life/life.ts'
+import type { RolloutTold } from '../site/rollout/rollout.ts'
 import type { Progress } from '../progress.ts'
 import type { Allowed } from './identity.ts'
 
@@ -50,6 +51,8 @@ export interface ServeRequest {
   see: (boot: Boot, event: ServeEvent, at: number) => void
   /** Called if something happens to a generation of a machine. */
   onTold: (told: Told) => void
+  /** Called if something happens in a roll-out. */
+  onRollout?: (told: RolloutTold) => void
   /** Shows how the images are added. */
   progress?: Progress | undefined
   /** Called for errors that are not caused by a machine. */

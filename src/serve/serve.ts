@@ -9,6 +9,7 @@ import { openLearnt } from './learnt.ts'
 import { createOpenSystems } from './open-systems.ts'
 import { addressChanged, watchAddress } from './own-address.ts'
 import type { ServeRequest } from './request.ts'
+import { startRollouts } from './rollouts.ts'
 import type { Server } from './server.ts'
 import { handleKey, lockState, openState, waitForOldShards } from './state.ts'
 
@@ -39,6 +40,8 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   unfinished.defer(() => systems.close())
   const images = await addDefaults(request, systems, signal)
   const learnt = openLearnt(state, onError, unfinished)
+  const rollouts = await startRollouts({ state, onTold: request.onRollout ?? (() => {}), onError })
+  unfinished.defer(() => rollouts.close())
   const settings = { request, place, http, images, learnt, handleKey: key, signal }
   const server =
     (request.workers ?? 0) > 0

@@ -24,6 +24,7 @@ import type { ServeRequest } from './request.ts'
 import { onlyOwn } from './only-own.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
+import { createTryPorts } from './try-ports.ts'
 import { wireGate } from './wire-gate.ts'
 
 /** A machine without a connection that has not called for this long is taken to be off. */
@@ -83,8 +84,14 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
     mayForget: (mac) => !gate.hasAttempt(mac),
     onProcessor: (mac, processor) => learnt.facts.keep('processor', mac, String(processor)),
   })
-  const site = openSite({ state, at: Date.now(), owns, onTold, onError })
+  const tryPorts = createTryPorts({
+    addressOf: (machine) => identities.addressOf(machine),
+    onAnswers: (machine, attempt) => onSign(machine, { kind: 'answers', attempt }),
+  })
+  const onUnanswered = tryPorts.begin
+  const site = openSite({ state, at: Date.now(), owns, onTold, onUnanswered, onError })
   unfinished.defer(() => site.close(Date.now()))
+  unfinished.defer(() => tryPorts.close())
   const ticking = setInterval(() => site.tick(Date.now()), tickMs)
   unfinished.defer(() => clearInterval(ticking))
 

@@ -27,6 +27,7 @@ import {
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
+import { rolloutSchema } from './rollout/statements.ts'
 import {
   copyOf,
   readerOf,
@@ -67,6 +68,7 @@ const schema = `
     PRIMARY KEY (machine, number)
   ) STRICT, WITHOUT ROWID;
   ${logSchema}
+  ${rolloutSchema}
 `
 
 const hint =
@@ -133,6 +135,8 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
       lifeOf: (machine) => now().lifeOf(machine),
       names: () => now().names(),
       uptime: () => now().uptime(),
+      rollouts: () => now().rollouts(),
+      glance: () => now().glance(),
     },
     change(action, waitMs = timeout) {
       const { database, write } = connect()
@@ -268,6 +272,8 @@ function explainedReader(file: string, reader: SiteReader): SiteReader {
     lifeOf: (machine) => read(() => reader.lifeOf(machine)),
     names: () => read(reader.names),
     uptime: () => read(reader.uptime),
+    rollouts: () => read(reader.rollouts),
+    glance: () => read(reader.glance),
     close: reader.close,
   }
 }

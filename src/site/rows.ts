@@ -5,17 +5,28 @@ import { bootSteps } from '../boots/step.ts'
 import { messageOf, NetimageError } from '../errors.ts'
 import type { Attempt, Generation, Life } from './life/life.ts'
 
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
-const milliseconds = v.pipe(v.number(), v.finite())
+export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+export const milliseconds = v.pipe(v.number(), v.finite())
 
-const generationSchema = v.object({
-  number: count,
+const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535))
+
+export const policyEntries = { tries: count, deadline: milliseconds, settle: milliseconds }
+
+/** TCP ports. */
+export const ports = v.array(port)
+
+export const candidateEntries = {
   image: v.string(),
   toplevel: v.string(),
   published: v.exactOptional(v.string()),
   keptImages: v.exactOptional(v.array(v.string())),
   specialisations: v.exactOptional(v.array(v.string())),
   blesses: v.boolean(),
+}
+
+const generationSchema = v.object({
+  number: count,
+  ...candidateEntries,
   madeAt: milliseconds,
   verdict: v.picklist(['trial', 'good', 'bad']),
   verdictNumber: v.exactOptional(count),
@@ -26,6 +37,7 @@ const generationSchema = v.object({
   isExcused: v.exactOptional(v.literal(true)),
   isGone: v.exactOptional(v.literal(true)),
   begun: v.exactOptional(v.object({ attempt: count, after: count })),
+  policy: v.exactOptional(v.object({ ...policyEntries, tcp: v.exactOptional(ports) })),
 })
 
 const attemptSchema = v.object({
@@ -42,6 +54,7 @@ const attemptSchema = v.object({
   bootId: v.exactOptional(v.string()),
   otherSystem: v.exactOptional(v.string()),
   upFrom: v.exactOptional(milliseconds),
+  hasAnswered: v.exactOptional(v.literal(true)),
   unseenFrom: v.exactOptional(milliseconds),
 })
 
@@ -92,6 +105,6 @@ export const readMachine = (text: unknown): MachineRow => parse(machineSchema, t
 export const readGeneration = (text: unknown): Generation => parse(generationSchema, text)
 export const readAttempt = (text: unknown): Attempt => parse(attemptSchema, text)
 
-function parse<T extends v.GenericSchema>(schema: T, text: unknown): v.InferOutput<T> {
+export function parse<T extends v.GenericSchema>(schema: T, text: unknown): v.InferOutput<T> {
   return v.parse(schema, typeof text === 'string' ? JSON.parse(text) : undefined)
 }

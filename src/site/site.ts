@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
-import { becomeUnseen, tick, type Sign } from './life/attempts.ts'
+import { becomeUnseen, tick, unansweredIn, type Sign, type Unanswered } from './life/attempts.ts'
 import { begin, keepChange, type Choice } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
@@ -70,6 +70,12 @@ export interface Site {
   lifeOf(machine: string): Life
   /** The name that a person gave the machine. @throws `NetimageError` */
   nameOf(machine: string): string | undefined
+  /**
+   * The group of the machine, if its machines may not publish systems of their own.
+   *
+   * @throws `NetimageError`
+   */
+  groupThatRefuses(machine: string): string | undefined
   /** What the machine was bound to last. It may still run. @throws `NetimageError` */
   currentAttempt(machine: string): CurrentAttempt | undefined
   /** Whether the last attempt of the machine may be running. Reads nothing from the disk. */
@@ -105,6 +111,11 @@ export interface SiteSettings {
    */
   owns?: ((machine: string) => boolean) | undefined
   onTold: (told: Told) => void
+  /**
+   * Called at each tick for each machine that has settled, and is good once it accepts connections. The
+   * caller tries this, and signs `answers`.
+   */
+  onUnanswered?: (machine: string, unanswered: Unanswered) => void
   /** Called once for a row of failures. */
   onError: (error: NetimageError) => void
 }
@@ -139,6 +150,7 @@ const [firstPauseMs, longestPauseMs] = [1000, 60_000]
  */
 export function openSite(settings: SiteSettings): Site {
   const { state, policy = defaultPolicy, owns = () => true, onTold, onError } = settings
+  const { onUnanswered = () => {} } = settings
   const database = openSiteDatabase(state, timeout)
   let [uptime, last] = [database.read.uptime(), settings.at]
   const started: Now = { at: settings.at, uptime }
@@ -292,12 +304,16 @@ export function openSite(settings: SiteSettings): Site {
 
   function tickAll(): void {
     const over = new Set<string>()
+    const unanswered = new Map<string, Unanswered>()
     changeSoon(new Set([...waiting.machines(), ...running]), (life) => {
       const changed = tick(life, now(), policy)
       if (!runningAttempt(changed.life)) over.add(life.machine)
+      const ports = unansweredIn(changed.life, now(), policy)
+      if (ports) unanswered.set(life.machine, ports)
       return changed
     })
     if (!failing) for (const machine of over) running.delete(machine)
+    for (const [machine, each] of unanswered) onUnanswered(machine, each)
   }
 
   try {
@@ -358,6 +374,12 @@ export function openSite(settings: SiteSettings): Site {
     },
     lifeOf: database.read.lifeOf,
     nameOf: (machine) => database.read.names().get(machine),
+    groupThatRefuses(machine) {
+      const { newest, groups } = database.read.rollouts()
+      const group = groups.get(machine)
+      const rollout = newest.find((each) => each.group === group)
+      return rollout?.rebuild === 'refuse' ? group : undefined
+    },
     currentAttempt: (machine) => currentIn(database.read.lifeOf(machine)),
     mayRun: (machine) => running.has(machine),
     sign(machine, sign, at) {

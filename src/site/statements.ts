@@ -5,6 +5,13 @@ import { isDatabaseError } from '../database-error.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
 import { logWriter, type NoteInLog } from './log/rows.ts'
+import {
+  glanceAtRollouts,
+  rolloutsIn,
+  rolloutWriter,
+  type RolloutWriter,
+  type SiteRollouts,
+} from './rollout/statements.ts'
 import { BrokenRow, readAttempt, readGeneration, readMachine } from './rows.ts'
 
 type Wanted = (machine: string) => boolean
@@ -22,6 +29,9 @@ export interface SiteReader {
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
   uptime: () => number
+  rollouts: () => SiteRollouts
+  /** Another text than before, if a roll-out has changed in more than its machines. */
+  glance: () => string
   close: () => void
 }
 
@@ -33,6 +43,7 @@ export interface SiteWriter extends Lives {
   setName(machine: string, name: string): void
   /** Adds a row to the log. */
   note: NoteInLog
+  rollouts: RolloutWriter
 }
 
 export function readerOf(database: DatabaseSync): SiteReader {
@@ -95,6 +106,8 @@ export function readerOf(database: DatabaseSync): SiteReader {
       }),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
+    rollouts: () => atOneMoment(() => rolloutsIn(database)),
+    glance: () => glanceAtRollouts(database),
     close: () => database.close(),
   }
 }
@@ -157,6 +170,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
       setName.run(machine, name)
     },
     note: logWriter(database),
+    rollouts: rolloutWriter(database),
   }
 }
 
@@ -196,6 +210,7 @@ export function copyOf(database: DatabaseSync): SiteCopy {
   const all = reader.lives((error) => broken.set(error.machine, error))
   const lives = new Map(all.map((life) => [life.machine, life]))
   const [names, uptime] = [reader.names(), reader.uptime()]
+  const [rollouts, glance] = [reader.rollouts(), reader.glance()]
   return {
     lives(onBroken, wanted = () => true) {
       for (const error of broken.values()) if (wanted(error.machine)) onBroken(error)
@@ -208,5 +223,7 @@ export function copyOf(database: DatabaseSync): SiteCopy {
     },
     names: () => names,
     uptime: () => uptime,
+    rollouts: () => rollouts,
+    glance: () => glance,
   }
 }

@@ -35,7 +35,7 @@ export function statusOf(life: Life, name: string | undefined, uptime: number): 
         last: {
           attempt: shownAttempt(attempt),
           generation: shownGeneration(generation),
-          says: saysOf(attempt, life),
+          says: saysOf(attempt, generation, life),
         },
       }),
     ...(next && { next: shownGeneration(next) }),
@@ -57,14 +57,19 @@ export function shownGeneration(generation: Generation): ShownGeneration {
 }
 
 function saysOf(
-  { outcome, step, bootId, upFrom, unseenFrom }: Attempt,
+  { outcome, step, bootId, upFrom, unseenFrom, hasAnswered }: Attempt,
+  { verdict, policy }: Generation,
   { waitsFrom }: Life,
 ): string {
   if (outcome === 'good') return 'up'
   if (outcome === 'failed' && bootId !== undefined) return 'failed: it came up too late, and runs'
   if (outcome !== 'running') return outcome
   if (unseenFrom !== undefined) return 'not seen since the server started'
-  if (upFrom !== undefined) return 'up, not settled yet'
+  if (upFrom !== undefined) {
+    const { tcp = [] } = policy ?? {}
+    if (verdict !== 'trial' || hasAnswered || tcp.length === 0) return 'up, not settled yet'
+    return `up; it must settle, and accept connections to TCP port ${tcp.join(', ')}`
+  }
   if (waitsFrom !== undefined) return 'waits until the server has prepared its root'
   return step === undefined ? 'has begun to boot' : `booting, last step ${step}`
 }

@@ -9,8 +9,10 @@ import { startPublishing } from '../../src/serve/publishing.ts'
 import { openSiteDatabase, openSiteToRead } from '../../src/site/database.ts'
 import { decide } from '../../src/site/life/choose.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
+import { beginRollout } from '../../src/site/rollout/rollouts.ts'
 import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
+import { group, settings } from '../site/rollout/support/simulate.ts'
 import { plainSystem } from './support/plain-systems.ts'
 import { imageIn } from '../site/publish/support/images.ts'
 import { makeRoot, plant, plantAll, systemOf } from '../site/publish/support/roots.ts'
@@ -50,6 +52,7 @@ async function start(
     site: {
       assign: (machine, own, at, by) => site.assign(machine, own, at, by),
       note: (noted) => site.note(noted),
+      groupThatRefuses: (machine) => site.groupThatRefuses(machine),
       lifeOf(machine) {
         const life = site.lifeOf(machine)
         onLook(state)
@@ -220,4 +223,21 @@ test('what a killed server left unfinished is removed when the next server start
   assert.equal(world.state, state)
   const left = [unfinishedOf(mac), unfinishedOf(others), whole].map((each) => existsSync(each))
   assert.deepEqual(left, [false, true, true])
+})
+
+test('a published system is refused if the group of the machine says so, until it says something else', async () => {
+  await using world = await start()
+  const apply = (rebuild: 'allow' | 'refuse') => {
+    const database = openSiteDatabase(world.state)
+    database.change((writer) => {
+      writer.rollouts.setGroups(new Map([[mac, group]]))
+      beginRollout(writer, settings([[mac]], { rebuild }), new Map(), { at: 0, uptime: 0 })
+    })
+    database.close()
+  }
+  apply('refuse')
+  assert.match(await world.publish('first'), /status refused\n.*group lab.*rebuild = "refuse"/)
+  assert.deepEqual(readdirSync(world.state).includes('published'), false)
+  apply('allow')
+  assert.match(await world.publish('second'), /status published\n/)
 })

@@ -4,13 +4,14 @@ import { readRecord } from '../../roots/record.ts'
 import { imagesOfSnapshots } from '../../roots/snapshots.ts'
 import { listLayers, type StoredLayer } from '../../roots/stored-layer.ts'
 import { openSiteToRead } from '../database.ts'
-import { neededImages } from '../life/life.ts'
+import { generationOf, neededImages, type Life } from '../life/life.ts'
+import type { Rollout } from '../rollout/rollout.ts'
 
 /**
  * @param onUnreadable is told about layers and machines of which it cannot be known which images they
  *   need; these are left out
- * @returns for each id of an image: the machines that have a layer or a snapshot over the image, or
- *   that keep a generation which needs the image
+ * @returns for each id of an image: the machines that have a layer or a snapshot over the image, that
+ *   keep a generation which needs the image, or that a roll-out may give the image
  * @throws `NetimageError` if the site cannot be read
  */
 export function machinesByImage(
@@ -25,14 +26,22 @@ export function machinesByImage(
       for (const id of imagesOfLayer(layer)) uses(layer.machine, id)
     } catch (error) {
       if (!(error instanceof NetimageError)) throw error
-      onUnreadable(unknown(`layer of ${layer.machine}`, error))
+      onUnreadable(unknown(`layer of ${layer.machine} needs`, error))
     }
   }
   const site = openSiteToRead(state)
   try {
-    const lives = site?.lives((error) => onUnreadable(unknown(`machine ${error.machine}`, error)))
-    for (const life of lives ?? []) {
-      for (const id of neededImages(life)) uses(life.machine, id)
+    const lives = site?.lives((error) =>
+      onUnreadable(unknown(`machine ${error.machine} needs`, error)),
+    )
+    const byMachine = new Map((lives ?? []).map((life) => [life.machine, life]))
+    for (const [machine, life] of byMachine) {
+      for (const id of neededImages(life)) uses(machine, id)
+    }
+    const { newest, broken } = site?.rollouts() ?? { newest: [], broken: [] }
+    for (const error of broken) onUnreadable(unknown('machines of a roll-out need', error))
+    for (const rollout of newest) {
+      for (const [machine, id] of imagesOfRollout(rollout, byMachine)) uses(machine, id)
     }
   } finally {
     site?.close()
@@ -40,8 +49,22 @@ export function machinesByImage(
   return new Map([...machines].map(([id, names]) => [id, [...names]]))
 }
 
+/** What the roll-out may still give to machines: its image, or what they booted before it. */
+function imagesOfRollout(
+  { state, candidate, machines }: Rollout,
+  lives: ReadonlyMap<string, Life>,
+): (readonly [machine: string, id: string])[] {
+  return Object.entries(machines).flatMap(([machine, { assigned }]) => {
+    const life = lives.get(machine)
+    const before = life && generationOf(life, assigned?.before.current)
+    const ids = before ? [before.image, ...(before.keptImages ?? [])] : []
+    const isComing = !assigned && state !== 'aborted'
+    return [...ids, ...(isComing ? [candidate.image] : [])].map((id) => [machine, id] as const)
+  })
+}
+
 function unknown(what: string, error: NetimageError): NetimageError {
-  const why = `it is not known which images the ${what} needs: ${error.message}`
+  const why = `it is not known which images the ${what}: ${error.message}`
   return explained(error, why, {})
 }
 

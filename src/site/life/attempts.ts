@@ -3,6 +3,7 @@ import { isAfter, type BootStep } from '../../boots/step.ts'
 import {
   generationOf,
   lastAttempt,
+  policyOf,
   runningAttempt,
   unchanged,
   withAttempt,
@@ -13,7 +14,7 @@ import {
   type Now,
   type Policy,
 } from './life.ts'
-import { notUp, tooLate } from './reasons.ts'
+import { noAnswer, notUp, tooLate } from './reasons.ts'
 import { judgeBad, judgeGood } from './verdicts.ts'
 
 /** What a machine does between two starts. */
@@ -32,6 +33,8 @@ export type Sign =
   | { kind: 'profile'; toplevel: string }
   /** The module's note that a boot is good. */
   | { kind: 'bless'; bootId: string; toplevel: string }
+  /** In this attempt, it has accepted connections at all ports that were tried. */
+  | { kind: 'answers'; attempt: number }
 
 /** What a machine does belongs to its last attempt, also if that is decided already. */
 export function see(life: Life, sign: Sign, now: Now): Changed {
@@ -56,22 +59,38 @@ export function see(life: Life, sign: Sign, now: Now): Changed {
       return unchanged(endWait(seen, now))
     case 'step':
       return unchanged(reach(seen, attempt, generation, sign.step, now))
+    case 'answers': {
+      const isOfAttempt = attempt.outcome === 'running' && attempt.number === sign.attempt
+      return unchanged(isOfAttempt ? withAttempt(seen, { ...attempt, hasAnswered: true }) : seen)
+    }
     case 'bless':
       return bless(seen, attempt, generation, sign, now)
   }
 }
 
 /** Decides what the passing of time decides: a machine that is up has settled, or it is too late. */
-export function tick(life: Life, now: Now, policy: Policy): Changed {
+export function tick(life: Life, now: Now, byDefault: Policy): Changed {
   const attempt = runningAttempt(life)
   const generation = generationOf(life, attempt?.generation)
   if (!attempt || !generation || attempt.unseenFrom !== undefined) return unchanged(life)
+  const policy = policyOf(generation, byDefault)
   const { upFrom } = attempt
   if (upFrom !== undefined) {
     // A good generation has shown before that it stays up.
     const isProven = generation.verdict === 'good' && generation.blesses
-    const hasSettled = isProven || now.uptime - upFrom >= policy.settle
-    return hasSettled ? succeed(life, attempt, generation) : unchanged(life)
+    const settledMs = now.uptime - upFrom - policy.settle
+    if (!isProven && settledMs < 0) return unchanged(life)
+    const ports = portsToTry(generation, attempt, policy)
+    if (ports.length === 0) return succeed(life, attempt, generation)
+    const isLast =
+      settledMs >= leastAnswerMs && isLate(generation, now.uptime - attempt.from, policy)
+    if (!isLast) return unchanged(life)
+    const reason = noAnswer(ports, policy)
+    return judgeBad(
+      withAttempt(life, { ...attempt, outcome: 'failed', reason }),
+      generation,
+      reason,
+    )
   }
   if (!attempt.hasAsked) return unchanged(life)
   const isTrial = generation.verdict === 'trial'
@@ -82,6 +101,34 @@ export function tick(life: Life, now: Now, policy: Policy): Changed {
   const failed = withAttempt(life, { ...attempt, outcome: 'failed', reason })
   if (isTrial) return judgeBad(failed, generation, reason)
   return alarm(failed, generation, attempt, reason)
+}
+
+/** The machine has at least this time to accept connections after it has settled. Milliseconds of uptime. */
+const leastAnswerMs = 30_000
+
+function portsToTry(
+  { verdict }: Generation,
+  { hasAnswered }: Attempt,
+  { tcp = [] }: Policy,
+): readonly number[] {
+  return verdict === 'trial' && !hasAnswered ? tcp : []
+}
+
+/** The machine has settled, and is good once it accepts connections at these ports. */
+export interface Unanswered {
+  attempt: number
+  ports: readonly number[]
+}
+
+export function unansweredIn(life: Life, now: Now, byDefault: Policy): Unanswered | undefined {
+  const attempt = runningAttempt(life)
+  const generation = generationOf(life, attempt?.generation)
+  if (attempt?.upFrom === undefined || !generation || attempt.unseenFrom !== undefined)
+    return undefined
+  const policy = policyOf(generation, byDefault)
+  const ports = portsToTry(generation, attempt, policy)
+  const isDue = ports.length > 0 && now.uptime - attempt.upFrom >= policy.settle
+  return isDue ? { attempt: attempt.number, ports } : undefined
 }
 
 /**

@@ -7,6 +7,7 @@ import {
   hasBooted,
   keptImagesOf,
   lastAttempt,
+  policyOf,
   runningAttempt,
   unchanged,
   withAttempt,
@@ -155,9 +156,10 @@ function choose(
 ): Changed {
   const offered = byDefault ? offer(life, byDefault, now) : unchanged(life)
   const generation = generationOf(offered.life, offered.life.current)
+  const limits = generation && policyOf(generation, policy)
   const late =
-    generation && isLate(generation, 0, policy)
-      ? judgeBad(offered.life, generation, tooLate(offered.life, generation, policy))
+    generation && limits && isLate(generation, 0, limits)
+      ? judgeBad(offered.life, generation, tooLate(offered.life, generation, limits))
       : unchanged(offered.life)
   const left = leaveGone(late.life, gone, now, byDefault)
   return { life: left.life, told: [...offered.told, ...late.told, ...left.told] }
@@ -202,7 +204,7 @@ function endByRestart(life: Life, attempt: Attempt, now: Now, policy: Policy): C
   const spent = generation.spent + now.uptime - attempt.from
   const counted = { ...generation, failures, spent }
   const next = withGeneration(failed, counted)
-  if (failures < policy.tries) return { life: next, told }
+  if (failures < policyOf(generation, policy).tries) return { life: next, told }
   const times = failures === 1 ? '' : ` ${failures} times, the last time`
   const judged = judgeBad(next, counted, `it started again${times} ${moment}`, attempt.number)
   return { life: judged.life, told: [...told, ...judged.told] }

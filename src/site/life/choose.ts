@@ -110,7 +110,7 @@ export function offer(life: Life, candidate: Candidate, now: Now): Changed {
   return { life: offered, told: [{ ...told, ...(reason !== undefined && { reason }) }] }
 }
 
-function leaveTrial(life: Life): Life {
+export function leaveTrial(life: Life): Life {
   const trial = generationOf(life, life.current)
   if (trial?.verdict !== 'trial') return life
   return withGeneration(life, {

@@ -62,6 +62,8 @@ export interface Generation extends Candidate {
    * generation of a machine has none.
    */
   begun?: { attempt: number; after: number }
+  /** Only if a roll-out gave the machine this generation: what the roll-out's group asks of it. */
+  policy?: Policy
 }
 
 export interface Attempt {
@@ -93,6 +95,8 @@ export interface Attempt {
   otherSystem?: string
   /** The uptime at which the machine was up: blessed, or init was read. */
   upFrom?: number
+  /** The machine has accepted connections at all ports of the policy of its generation. */
+  hasAnswered?: true
   /** The uptime since which the machine is not seen, because the server ended meanwhile. */
   unseenFrom?: number
 }
@@ -149,9 +153,16 @@ export interface Policy {
   deadline: number
   /** How long a machine must be up until its generation is good. Milliseconds of uptime. */
   settle: number
+  /** TCP ports at which the machine must then accept connections as well. */
+  tcp?: readonly number[]
 }
 
 export const defaultPolicy: Policy = { tries: 3, deadline: 10 * 60_000, settle: 2 * 60_000 }
+
+/** @param byDefault the policy of the server */
+export function policyOf({ policy }: Generation, byDefault: Policy): Policy {
+  return policy ?? byDefault
+}
 
 /** What has happened, for the record and for people. */
 export interface Told {

@@ -13,6 +13,11 @@ export function notUp(attempt: Attempt, policy: Policy): string {
   return `not up within ${inMinutes(policy.deadline)}: ${what} ${momentOf(attempt)}`
 }
 
+export function noAnswer(ports: readonly number[], policy: Policy): string {
+  const which = `${ports.length === 1 ? 'TCP port' : 'all of the TCP ports'} ${ports.join(', ')}`
+  return `up, but the server could not connect to ${which} within ${inMinutes(policy.deadline)}`
+}
+
 function inMinutes(milliseconds: number): string {
   const minutes = milliseconds / 60_000
   return minutes === 1 ? '1 minute' : `${Number(minutes.toFixed(1))} minutes`

@@ -1,7 +1,11 @@
 // Which images of a site are in use.
 
 import assert from 'node:assert/strict'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { openSiteDatabase, siteFile } from '../../../src/site/database.ts'
+import { beginRollout, stepRollouts } from '../../../src/site/rollout/rollouts.ts'
+import type { SiteWriter } from '../../../src/site/statements.ts'
 import { readRootImage } from '../../../src/roots/root-image.ts'
 import { createImageIndexes } from '../../../src/roots/image-index.ts'
 import { removeSnapshot, restoreSnapshot, takeSnapshot } from '../../../src/roots/snapshots.ts'
@@ -9,6 +13,8 @@ import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { layerOf } from '../../../src/roots/stored-layer.ts'
 import { machinesByImage } from '../../../src/site/images/users.ts'
 import { makeImage } from '../../roots/support/stored-layers.ts'
+import { assignAllowed, candidate } from '../life/support/simulate.ts'
+import { group, settings } from '../rollout/support/simulate.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 
 const freshName = freshNames(temporaryDirectory())
@@ -49,4 +55,49 @@ test('images of snapshots are in use, also after the machine has others', async 
   await restoreSnapshot(layer, 'one', assert.fail)
   await removeSnapshot(layer, 'one', assert.fail)
   assert.deepEqual(used(), [true, true, false, false])
+})
+
+test('images that a roll-out may still give to machines are in use', () => {
+  const state = freshName()
+  const database = openSiteDatabase(state)
+  const now = { at: 0, uptime: 0 }
+  const assign = (writer: SiteWriter, name: string, image: string) =>
+    writer.keep(assignAllowed(writer.of(name), candidate(image), now, 'person').life)
+  const change = (action: (writer: SiteWriter) => void) => {
+    database.change(action)
+    const used = [...machinesByImage(state, assert.fail)]
+    return Object.fromEntries(used.map(([id, names]) => [id, names.toSorted().join(' ')]))
+  }
+  const begun = change((writer) => {
+    for (const name of ['pi1', 'pi2']) assign(writer, name, 'old')
+    writer.rollouts.setGroups(new Map(['pi1', 'pi2'].map((name) => [name, group])))
+    beginRollout(writer, settings([['pi1'], ['pi2']]), new Map(), now)
+    stepRollouts(writer, now, assert.ifError)
+  })
+  assert.deepEqual(begun, { old: 'pi1 pi2', new: 'pi1 pi2' })
+  const aborted = change((writer) => {
+    const [rollout] = writer.rollouts.read().newest
+    assert.ok(rollout)
+    writer.rollouts.keep({ ...rollout, state: 'aborted' })
+    stepRollouts(writer, now, assert.ifError)
+  })
+  assert.deepEqual(aborted, { old: 'pi1 pi2' })
+  database.close()
+})
+
+test('a broken row of a roll-out keeps the images in doubt', () => {
+  const state = freshName()
+  const database = openSiteDatabase(state)
+  const now = { at: 0, uptime: 0 }
+  database.change((writer) => beginRollout(writer, settings([['pi1']]), new Map(), now))
+  database.close()
+  const broken = new DatabaseSync(siteFile(state))
+  broken.exec(`UPDATE rollout_machines SET member = '{'`)
+  broken.close()
+  const errors: string[] = []
+  machinesByImage(state, ({ message }) => errors.push(message))
+  assert.match(
+    errors.join(),
+    /^it is not known which images the machines of a roll-out need: .*roll-out 1/,
+  )
 })

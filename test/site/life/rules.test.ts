@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { unansweredIn } from '../../../src/site/life/attempts.ts'
 import { assign, decide, offer, rollback, type Chooser } from '../../../src/site/life/choose.ts'
 import {
   defaultPolicy,
@@ -443,4 +444,78 @@ test('a machine keeps the images that a published system of it may refer to', ()
   assert.deepEqual([...neededImages(machine.life)].toSorted().join(''), 'abcdefg')
   machine.begin()
   assert.deepEqual([...neededImages(machine.life)].toSorted().join(''), 'cdefg')
+})
+
+suite('a trial with a policy of its own', () => {
+  /** @param tcp ports at which the machine must accept connections */
+  function onTrial(tcp: readonly number[] = []) {
+    const machine = madeGood('a')
+    machine.assign('b')
+    const policy = { deadline: 4 * minutes, tries: 2, settle: 1 * minutes, tcp }
+    machine.apply((life) => {
+      const [first, trial] = life.generations
+      assert.ok(first && trial)
+      return { life: { ...life, generations: [first, { ...trial, policy }] }, told: [] }
+    })
+    machine.begin()
+    return machine
+  }
+
+  test('has its tries, its deadline and its settle time', () => {
+    const crashes = onTrial()
+    assert.equal(crashes.begin(), 2)
+    assert.equal(crashes.begin(), 1)
+    const hangs = onTrial()
+    hangs.wait(4 * minutes)
+    assert.match(hangs.generation(2)?.reason ?? '', /^not up within 4 minutes/)
+    const comesUp = onTrial()
+    comesUp.bless()
+    comesUp.wait(1 * minutes)
+    assert.equal(comesUp.verdict(2), 'good')
+  })
+
+  test('is good only if the machine accepts connections after it has settled', () => {
+    const machine = onTrial([22])
+    machine.bless()
+    machine.wait(1 * minutes - 1)
+    const unanswered = () => unansweredIn(machine.life, machine.now, defaultPolicy)
+    assert.equal(unanswered(), undefined)
+    machine.wait(1)
+    assert.deepEqual(unanswered(), { attempt: 2, ports: [22] })
+    assert.equal(machine.verdict(2), 'trial')
+    machine.see({ kind: 'answers', attempt: 1 })
+    assert.notEqual(unanswered(), undefined)
+    machine.see({ kind: 'answers', attempt: 2 })
+    machine.wait(1)
+    assert.equal(machine.verdict(2), 'good')
+    assert.equal(unanswered(), undefined)
+    // Later attempts of a good generation are as those of all others.
+    machine.begin()
+    machine.bless()
+    machine.wait(1)
+    assert.equal(lastAttempt(machine.life)?.outcome, 'good')
+  })
+
+  test('is bad if the machine accepts none until the deadline', () => {
+    const machine = onTrial([22, 80])
+    machine.bless()
+    machine.wait(4 * minutes - 1)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.wait(1)
+    assert.equal(
+      machine.generation(2)?.reason,
+      'up, but the server could not connect to all of the TCP ports 22, 80 within 4 minutes',
+    )
+    assert.equal(machine.begin(), 1)
+  })
+
+  test('gives a machine that comes up late the time to accept connections', () => {
+    const machine = onTrial([22])
+    machine.wait(4 * minutes - 1)
+    machine.bless()
+    machine.wait(1.5 * minutes - 1)
+    assert.equal(machine.verdict(2), 'trial')
+    machine.wait(1)
+    assert.equal(machine.verdict(2), 'bad')
+  })
 })

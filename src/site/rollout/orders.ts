@@ -1,0 +1,41 @@
+/** What people order of a roll-out. The next step does it. */
+import type { Rollout } from './rollout.ts'
+import { badIn, limitOf, running, saysBad } from './halt.ts'
+import type { Stand } from './stand.ts'
+
+/** Why an order cannot be followed, as the end of a sentence that begins with the roll-out. */
+export interface NotNow {
+  why: string
+}
+
+/** No further machine is given the image or asked to restart. Machines that boot go on. */
+export function pause(rollout: Rollout): Rollout | NotNow {
+  if (rollout.state !== 'running') return isNot(rollout)
+  return { ...rollout, state: 'paused', reason: 'a person paused it' }
+}
+
+/**
+ * A roll-out that has halted goes on only if too few machines are bad now to halt it again: a person has
+ * held them, or has said that the image is good there.
+ *
+ * @param stands of all machines of the roll-out
+ */
+export function resume(rollout: Rollout, stands: ReadonlyMap<string, Stand>): Rollout | NotNow {
+  if (rollout.state === 'paused') return running(rollout)
+  if (rollout.state !== 'halted') return isNot(rollout)
+  const bad = badIn(stands)
+  return bad.length < limitOf(rollout)
+    ? running(rollout)
+    : { why: `would halt again: ${saysBad(bad)}` }
+}
+
+/** As a halt: machines that have not tried the image boot what they would have booted. It does not go on. */
+export function abort(rollout: Rollout): Rollout | NotNow {
+  const { state } = rollout
+  if (state === 'aborted' || state === 'replaced') return isNot(rollout)
+  return { ...rollout, state: 'aborted', reason: 'a person aborted it' }
+}
+
+function isNot({ state }: Rollout): NotNow {
+  return { why: `is ${state}` }
+}

@@ -1,0 +1,136 @@
+/**
+ * A roll-out brings one image to the machines of a group, wave by wave. As in ../life/, all of this is plain
+ * data, and the functions read no clock and no file.
+ *
+ * What a machine does is only in its life. A roll-out keeps what it has given to which machine, and which
+ * machines it has asked to restart. Which of them are up, and whether the image is good there, is read from
+ * their lives each time: see stand.ts.
+ */
+import type { Candidate, Policy } from '../life/life.ts'
+import type { Before } from '../life/take-back.ts'
+
+/** When a machine of the group counts as healthy. */
+export interface Health extends Policy {
+  /** The machine must also accept connections to these ports. */
+  tcp: readonly number[]
+}
+
+/** The programs that restart a machine, each with its arguments. They run without a shell. */
+export interface RestartCommands {
+  /** For a machine that runs. */
+  reboot?: readonly string[]
+  /** For a machine that hangs. */
+  power?: readonly string[]
+}
+
+export type Restart = keyof RestartCommands
+
+export interface Wave {
+  machines: readonly string[]
+  /** After this wave, the roll-out waits until a person resumes it. */
+  pause: boolean
+}
+
+/** All of this is decided when a person applies the site's file, and stays as it is. */
+export interface RolloutSettings {
+  group: string
+  candidate: Candidate
+  health: Health
+  /** The most machines that may boot at once, or have been asked to. */
+  maxUnavailable: number
+  /** With so many bad machines the roll-out halts. In the first wave, one is enough. */
+  halt: number
+  /** Whether machines of the group may publish systems of their own. */
+  rebuild: 'allow' | 'refuse'
+  /** How many good generations each machine keeps. */
+  keep: number
+  waves: readonly Wave[]
+  planDigest: string
+  /** Who applied it. */
+  by: string
+}
+
+export interface Rollout extends RolloutSettings {
+  /** From 1 in the site, never used again. */
+  number: number
+  startedAt: number
+  /**
+   * - `running`: machines of this wave and those before are given the image
+   * - `paused`: no further machine is given the image or asked to restart until a person resumes
+   * - `halted`: too many machines were bad; those that had not tried have gone back
+   * - `aborted`: as halted, by a person
+   * - `done`: all machines that came have tried; machines that come later still get the image
+   * - `replaced`: the group has a newer roll-out
+   */
+  state: 'running' | 'paused' | 'halted' | 'aborted' | 'done' | 'replaced'
+  /** Why it does not run. */
+  reason?: string
+  /** The machines whose bad verdicts halted it. */
+  haltedBy?: readonly string[]
+  /** The index of the wave that runs or, in a pause, that comes next. */
+  wave: number
+  machines: Readonly<Record<string, RolloutMachine>>
+}
+
+export interface RolloutMachine {
+  /** What restarts this machine. By default, nobody restarts it. */
+  restart?: RestartCommands
+  assigned?: Assigned
+  /** The generation with which the image was bad on the machine before, so that it is not tried again. */
+  refused?: number
+}
+
+/** What a roll-out gave to a machine. */
+export interface Assigned {
+  generation: number
+  /** In uptime. */
+  from: number
+  before: Before
+  asked?: Asked
+}
+
+/** The machine was asked to restart. */
+export interface Asked {
+  kind: Restart
+  /** The last attempt in which the machine booted, so that a newer one shows that it has restarted. */
+  attempt: number
+  uptime: number
+  /** How often it was asked to leave this attempt. */
+  times: number
+}
+
+/** What happened to a roll-out, or to a machine in it: a sentence for people. */
+export interface RolloutTold {
+  rollout: number
+  group: string
+  machine?: string
+  says: string
+}
+
+/** @param restart by machine; a machine without one is restarted by people */
+export function newRollout(
+  number: number,
+  startedAt: number,
+  settings: RolloutSettings,
+  restart: ReadonlyMap<string, RestartCommands>,
+): Rollout {
+  const names = settings.waves.flatMap(({ machines }) => machines)
+  const machines = names.map((name): [string, RolloutMachine] => {
+    const commands = restart.get(name)
+    return [name, commands ? { restart: commands } : {}]
+  })
+  return {
+    ...settings,
+    ...{ number, startedAt, state: 'running', wave: 0 },
+    machines: Object.fromEntries(machines),
+  }
+}
+
+export function tell({ number, group }: Rollout, says: string, machine?: string): RolloutTold {
+  return { rollout: number, group, ...(machine !== undefined && { machine }), says }
+}
+
+/** As in `1 machine`, `3 machines`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
+}

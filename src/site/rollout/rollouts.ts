@@ -1,0 +1,144 @@
+/** All roll-outs of a site: a new one, and the next step of each. Each function is called in one transaction. */
+import type { NetimageError } from '../../errors.ts'
+import { newLife, type Life, type Now } from '../life/life.ts'
+import { BrokenRow } from '../rows.ts'
+import type { SiteWriter } from '../statements.ts'
+import {
+  newRollout,
+  type RestartCommands,
+  type Rollout,
+  type RolloutSettings,
+  type RolloutTold,
+} from './rollout.ts'
+import { standOf, type Stand } from './stand.ts'
+import type { RolloutWriter, SiteRollouts } from './statements.ts'
+import { step, takenBack, type Machines } from './step.ts'
+
+/** A restart that is to be done now. */
+export interface RestartOrder {
+  rollout: Rollout
+  machine: string
+  kind: keyof RestartCommands
+  command: readonly string[]
+}
+
+export interface SteppedAll {
+  orders: readonly RestartOrder[]
+  told: readonly RolloutTold[]
+  /** Whether there is more to do now. */
+  isUnfinished: boolean
+}
+
+/** What steps read and write of a site. */
+export interface SteppedSite {
+  of: (machine: string) => Life
+  keep: (life: Life) => void
+  rollouts: Pick<RolloutWriter, 'read' | 'keep'>
+}
+
+/**
+ * A roll-out that ran for the same group does not go on, and its machines that have not tried its image boot
+ * what they booted before, until the new roll-out comes to them.
+ *
+ * @param restart by machine; a machine without one is restarted by people
+ */
+export function beginRollout(
+  writer: Pick<SiteWriter, 'of' | 'keep' | 'rollouts'>,
+  settings: RolloutSettings,
+  restart: ReadonlyMap<string, RestartCommands>,
+  now: Now,
+): Rollout {
+  const read = writer.rollouts.read()
+  const old = read.newest.find(({ group }) => group === settings.group)
+  if (old) {
+    const isOpen = old.state === 'running' || old.state === 'paused'
+    const { rollout, lives } = isOpen
+      ? takenBack(old, machinesOf(writer, read, old), now)
+      : { rollout: old, lives: [] }
+    for (const life of lives) writer.keep(life)
+    writer.rollouts.keep({ ...rollout, state: 'replaced' })
+  }
+  const begun = newRollout(writer.rollouts.nextNumber(), now.at, settings, restart)
+  writer.rollouts.keep(begun)
+  return begun
+}
+
+/** @param onBroken is told about rows that are broken; all others go on */
+export function stepRollouts(
+  site: SteppedSite,
+  now: Now,
+  onBroken: (error: NetimageError) => void,
+): SteppedAll {
+  const read = site.rollouts.read()
+  for (const error of read.broken) onBroken(error)
+  const all = read.newest.map((before) => {
+    const machines = machinesOf(site, read, before, onBroken)
+    const { rollout, lives, requests, told, isUnfinished } = step(before, machines, now)
+    for (const life of lives) site.keep(life)
+    if (rollout !== before) site.rollouts.keep(rollout)
+    const orders = requests.flatMap(({ machine, kind }) => {
+      const command = rollout.machines[machine]?.restart?.[kind]
+      return command ? [{ rollout, machine, kind, command }] : []
+    })
+    return { orders, told, isUnfinished }
+  })
+  return {
+    orders: all.flatMap(({ orders }) => orders),
+    told: all.flatMap(({ told }) => told),
+    isUnfinished: all.some((each) => each.isUnfinished),
+  }
+}
+
+/** How each machine of the roll-out stands. */
+export function standsIn(
+  reader: Pick<SiteWriter, 'of'>,
+  read: SiteRollouts,
+  rollout: Rollout,
+  now: Now,
+): Map<string, Stand> {
+  const { lifeOf, leftOut } = machinesOf(reader, read, rollout)
+  const { health } = rollout
+  return new Map(
+    Object.entries(rollout.machines).map(([machine, member]) => {
+      const life = lifeOf(machine)
+      const seen = { member, life, leftOut: leftOut(machine), health, uptime: now.uptime }
+      return [machine, standOf(seen)]
+    }),
+  )
+}
+
+/** Each life is read once. */
+function machinesOf(
+  { of }: Pick<SiteWriter, 'of'>,
+  { holds, groups }: SiteRollouts,
+  { group }: Rollout,
+  onBroken: (error: BrokenRow) => void = () => {},
+): Machines {
+  const lives = new Map<string, Life | undefined>()
+  function read(machine: string): Life | undefined {
+    if (!lives.has(machine))
+      lives.set(
+        machine,
+        ifWhole(() => of(machine), onBroken),
+      )
+    return lives.get(machine)
+  }
+  return {
+    lifeOf: (machine) => read(machine) ?? newLife(machine),
+    leftOut(machine) {
+      if (holds.has(machine)) return 'held'
+      if (groups.get(machine) !== group) return 'moved'
+      return read(machine) ? undefined : 'broken'
+    },
+  }
+}
+
+function ifWhole(read: () => Life, onBroken: (error: BrokenRow) => void): Life | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (!(error instanceof BrokenRow)) throw error
+    onBroken(error)
+    return undefined
+  }
+}

@@ -1,0 +1,58 @@
+/** The rows of roll-outs in the site's database, as JSON. */
+import * as v from 'valibot'
+
+import { candidateEntries, count, milliseconds, parse, policyEntries, ports } from '../rows.ts'
+import type { Rollout, RolloutMachine } from './rollout.ts'
+
+const command = v.pipe(v.array(v.string()), v.minLength(1))
+
+const rolloutSchema = v.object({
+  number: count,
+  group: v.string(),
+  candidate: v.object(candidateEntries),
+  health: v.object({ ...policyEntries, tcp: ports }),
+  maxUnavailable: count,
+  halt: count,
+  rebuild: v.picklist(['allow', 'refuse']),
+  keep: count,
+  waves: v.pipe(
+    v.array(v.object({ machines: v.array(v.string()), pause: v.boolean() })),
+    v.minLength(1),
+  ),
+  planDigest: v.string(),
+  by: v.string(),
+  startedAt: milliseconds,
+  state: v.picklist(['running', 'paused', 'halted', 'aborted', 'done', 'replaced']),
+  reason: v.exactOptional(v.string()),
+  haltedBy: v.exactOptional(v.array(v.string())),
+  wave: count,
+})
+
+const machineSchema = v.object({
+  restart: v.exactOptional(
+    v.object({ reboot: v.exactOptional(command), power: v.exactOptional(command) }),
+  ),
+  assigned: v.exactOptional(
+    v.object({
+      generation: count,
+      from: milliseconds,
+      before: v.object({ current: v.exactOptional(count), isChosen: v.boolean() }),
+      asked: v.exactOptional(
+        v.object({
+          kind: v.picklist(['reboot', 'power']),
+          attempt: count,
+          uptime: milliseconds,
+          times: count,
+        }),
+      ),
+    }),
+  ),
+  refused: v.exactOptional(count),
+})
+
+/** A roll-out without its machines, which have rows of their own. */
+export type RolloutRow = Omit<Rollout, 'machines'>
+
+/** @throws an error of JSON or of the schema */
+export const readRollout = (text: unknown): RolloutRow => parse(rolloutSchema, text)
+export const readRolloutMachine = (text: unknown): RolloutMachine => parse(machineSchema, text)

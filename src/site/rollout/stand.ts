@@ -1,0 +1,134 @@
+/** How a machine stands in a roll-out, read from its life. */
+import { generationOf, hasBooted, lastAttempt, type Attempt, type Life } from '../life/life.ts'
+import type { Asked, Health, Restart, RolloutMachine } from './rollout.ts'
+
+export type Stand =
+  /** It has not been given the image. */
+  | 'pending'
+  /** A person left it out. */
+  | 'held'
+  /** It belongs to another group now, or to none. */
+  | 'moved'
+  /** Its rows in the site's database are broken. */
+  | 'broken'
+  /** The image was bad on it before. */
+  | 'refused'
+  /** It was given the image, and a person or the machine itself chose something else. */
+  | 'left'
+  /** It was given the image, and has not been seen since. */
+  | 'waiting'
+  /** It boots the image at its next start. */
+  | 'next'
+  /** It was asked to restart, and has not started again. */
+  | 'asked'
+  /** It tries the image. */
+  | 'booting'
+  /** It began to try the image. Then the server ended, and it has not been seen for long since. */
+  | 'lost'
+  | 'good'
+  | 'bad'
+
+/** A machine of a roll-out, as it is now. */
+export interface Seen {
+  member: RolloutMachine
+  life: Life
+  /** Why roll-outs of the group leave it out. */
+  leftOut: 'held' | 'moved' | 'broken' | undefined
+  health: Health
+  /** The time in which servers ran. Milliseconds. */
+  uptime: number
+}
+
+/**
+ * Signs of life are written once a minute. So a machine that was seen this long before something happened
+ * may have been seen since.
+ */
+const unseenMs = 2 * 60_000
+
+export function standOf(seen: Seen): Stand {
+  const { member, life, leftOut } = seen
+  const { assigned, refused } = member
+  if (leftOut) return leftOut
+  if (!assigned) return refused === undefined ? 'pending' : 'refused'
+  const generation = generationOf(life, assigned.generation)
+  if (!generation) return 'left'
+  if (generation.verdict !== 'trial') return generation.verdict
+  if (life.current !== generation.number) return 'left'
+  const attempt = lastAttempt(life)
+  if (attempt?.generation === generation.number && isBooting(attempt)) {
+    return isLost(attempt, seen) ? 'lost' : 'booting'
+  }
+  const asked = unanswered(seen)
+  if (asked && isOpen(asked, seen)) return 'asked'
+  const since = asked ? asked.uptime + unseenMs : assigned.from - unseenMs
+  return (life.lastSign ?? -Infinity) < since ? 'waiting' : 'next'
+}
+
+/** Whether the machine boots or was asked to, so that no other machine may take its place. */
+export function holdsSlot(seen: Seen): boolean {
+  if (seen.leftOut) return false
+  const asked = unanswered(seen)
+  if (asked && isOpen(asked, seen)) return true
+  const attempt = lastAttempt(seen.life)
+  return attempt !== undefined && isBooting(attempt) && !isLost(attempt, seen)
+}
+
+/** With what the machine is to be asked to restart, as soon as there is a slot for it. */
+export function wantsRestart(seen: Seen): Restart | undefined {
+  const { member, life, health } = seen
+  const { restart = {}, assigned } = member
+  const asked = unanswered(seen)
+  if (!assigned || (asked && isOpen(asked, seen))) return undefined
+  switch (standOf(seen)) {
+    case 'next':
+      if (!restart.reboot || !bootsOther(life, assigned.generation)) return undefined
+      return (asked?.times ?? 0) < health.tries ? 'reboot' : undefined
+    case 'lost':
+      return asked?.kind !== 'power' && restart.power ? 'power' : undefined
+    case 'waiting':
+      // It has gone down, and has not come back.
+      return asked?.kind === 'reboot' && restart.power ? 'power' : undefined
+    case 'bad': {
+      const attempt = lastAttempt(life)
+      const isStuck = attempt?.generation === assigned.generation && attempt.outcome === 'failed'
+      if (!isStuck || life.current === assigned.generation) return undefined
+      if (!asked && restart.reboot) return 'reboot'
+      // A machine that told its boot id has come up too late, and runs.
+      const hangs = attempt.bootId === undefined
+      return hangs && restart.power && asked?.kind !== 'power' ? 'power' : undefined
+    }
+    default:
+      return undefined
+  }
+}
+
+/** What the machine was asked, if it has not started again since. */
+export function unanswered({ member, life }: Seen): Asked | undefined {
+  const asked = member.assigned?.asked
+  return asked && (lastBooted(life)?.number ?? 0) <= asked.attempt ? asked : undefined
+}
+
+/** Whether the machine runs in something else than the generation. */
+function bootsOther(life: Life, generation: number): boolean {
+  const last = lastBooted(life)
+  return last !== undefined && (last.generation !== generation || last.outcome === 'void')
+}
+
+export function lastBooted(life: Life): Attempt | undefined {
+  return life.attempts.findLast(hasBooted)
+}
+
+/** A machine that does not answer in this time does not answer. */
+function isOpen(asked: Asked, { health, uptime }: Seen): boolean {
+  return uptime - asked.uptime < health.deadline
+}
+
+/** A machine that only asked DHCP may go on and boot its own disk. */
+function isBooting({ outcome, hasAsked }: Attempt): boolean {
+  return outcome === 'running' && hasAsked === true
+}
+
+/** The server ended while the machine booted, and it has not been seen for long since. */
+function isLost({ unseenFrom }: Attempt, { health, uptime }: Seen): boolean {
+  return unseenFrom !== undefined && uptime - unseenFrom >= health.deadline
+}

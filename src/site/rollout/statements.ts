@@ -1,0 +1,180 @@
+/** What is read of roll-outs from the database of a site, and written to it. */
+import type { DatabaseSync } from 'node:sqlite'
+
+import { isDatabaseError } from '../../database-error.ts'
+import { messageOf, NetimageError } from '../../errors.ts'
+import { readRollout, readRolloutMachine, type RolloutRow } from './rows.ts'
+import type { Rollout } from './rollout.ts'
+
+export const rolloutSchema = `
+  CREATE TABLE IF NOT EXISTS rollouts (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    rollout TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS rollout_machines (
+    number INTEGER NOT NULL,
+    machine TEXT NOT NULL,
+    member TEXT NOT NULL,
+    PRIMARY KEY (number, machine)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS holds (
+    machine TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS groups (
+    machine TEXT PRIMARY KEY,
+    name TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+`
+
+/** Older roll-outs are forgotten. */
+const keptRollouts = 50
+
+/** Roll-outs leave the machine out from then on. */
+export interface Hold {
+  at: number
+  by: string
+}
+
+/** All of it is of one moment. */
+export interface SiteRollouts {
+  /** The newest roll-out of each group. */
+  newest: readonly Rollout[]
+  /** The machines that roll-outs leave out. */
+  holds: ReadonlyMap<string, Hold>
+  /** The groups of machines, by machine, as they were applied last. */
+  groups: ReadonlyMap<string, string>
+  /** Roll-outs with broken rows, which are left out. */
+  broken: readonly NetimageError[]
+}
+
+export interface RolloutWriter {
+  read(): SiteRollouts
+  /** The number of the next roll-out. */
+  nextNumber(): number
+  /** Of its machines, those are written that have changed since they were read. */
+  keep(rollout: Rollout): void
+  hold(machine: string, hold: Hold): void
+  /** @returns false if the machine was not held */
+  release(machine: string): boolean
+  /** Replaces all groups. */
+  setGroups(groups: ReadonlyMap<string, string>): void
+}
+
+const none: SiteRollouts = { newest: [], holds: new Map(), groups: new Map(), broken: [] }
+
+/** A database that an earlier netimage made has no roll-outs. */
+export function rolloutsIn(database: DatabaseSync): SiteRollouts {
+  return hasRollouts(database) ? rolloutReader(database)() : none
+}
+
+/** Another text than before, if a roll-out has changed in more than its machines. Costs little. */
+export function glanceAtRollouts(database: DatabaseSync): string {
+  const newest = 'SELECT max(number) AS number, rollout FROM rollouts GROUP BY name'
+  const rows = hasRollouts(database) ? database.prepare(newest).all() : []
+  return rows.map((row) => String(row['rollout'])).join('\n')
+}
+
+function hasRollouts(database: DatabaseSync): boolean {
+  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'groups'"
+  return database.prepare(table).get() !== undefined
+}
+
+function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => SiteRollouts {
+  const rollouts = database.prepare(
+    'SELECT max(number) AS number, rollout FROM rollouts GROUP BY name ORDER BY number',
+  )
+  const machines = database.prepare(
+    'SELECT machine, member FROM rollout_machines WHERE number = ? ORDER BY machine',
+  )
+  const holds = database.prepare('SELECT machine, at, who FROM holds')
+  const groups = database.prepare('SELECT machine, name FROM groups')
+  const file = database.location() ?? ''
+
+  function readOne(number: number, text: unknown): Rollout {
+    const members = machines.all(number).map(({ machine, member }) => {
+      const read = readRolloutMachine(member)
+      stored?.add(read)
+      return [String(machine), read] as const
+    })
+    return { ...readRollout(text), machines: Object.fromEntries(members) }
+  }
+
+  function newest(): Pick<SiteRollouts, 'newest' | 'broken'> {
+    const [read, broken]: [Rollout[], NetimageError[]] = [[], []]
+    for (const { number, rollout } of rollouts.all()) {
+      try {
+        read.push(readOne(Number(number), rollout))
+      } catch (error) {
+        // An error of SQLite is about the whole file.
+        if (isDatabaseError(error)) throw error
+        broken.push(brokenRow(file, Number(number), error))
+      }
+    }
+    return { newest: read, broken }
+  }
+
+  return () => ({
+    ...newest(),
+    holds: new Map(
+      holds
+        .all()
+        .map((row) => [String(row['machine']), { at: Number(row['at']), by: String(row['who']) }]),
+    ),
+    groups: new Map(groups.all().map((row) => [String(row['machine']), String(row['name'])])),
+  })
+}
+
+function brokenRow(file: string, number: number, cause: unknown): NetimageError {
+  const deletes = ['rollout_machines', 'rollouts'].map(
+    (table) => `DELETE FROM ${table} WHERE number = ${number};`,
+  )
+  return new NetimageError(
+    'bad-state',
+    `a row of roll-out ${number} in ${file} is broken: ${messageOf(cause)}`,
+    {
+      ...{ cause, details: { file } },
+      hint: `Put back a copy of the file from a backup. Or let the site forget this roll-out: sqlite3 ${file} "${deletes.join(' ')}". Machines keep what they were given.`,
+    },
+  )
+}
+
+export function rolloutWriter(database: DatabaseSync): RolloutWriter {
+  /** Rows that are in the database as they are. A change makes new objects. */
+  const stored = new WeakSet<object>()
+  const read = rolloutReader(database, stored)
+  const last = database.prepare('SELECT max(number) AS number FROM rollouts')
+  const set = database.prepare('INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?)')
+  const setMachine = database.prepare('INSERT OR REPLACE INTO rollout_machines VALUES (?, ?, ?)')
+  const forget = ['rollout_machines', 'rollouts'].map((table) =>
+    database.prepare(
+      `DELETE FROM ${table} WHERE number <= ?
+       AND number NOT IN (SELECT max(number) FROM rollouts GROUP BY name)`,
+    ),
+  )
+  const hold = database.prepare('INSERT OR REPLACE INTO holds VALUES (?, ?, ?)')
+  const release = database.prepare('DELETE FROM holds WHERE machine = ?')
+  const clearGroups = database.prepare('DELETE FROM groups')
+  const addGroup = database.prepare('INSERT INTO groups VALUES (?, ?)')
+  return {
+    read,
+    nextNumber: () => Number(last.get()?.['number'] ?? 0) + 1,
+    keep({ machines, ...row }) {
+      set.run(row.number, row.group, JSON.stringify(row satisfies RolloutRow))
+      for (const [machine, member] of Object.entries(machines)) {
+        if (stored.has(member)) continue
+        setMachine.run(row.number, machine, JSON.stringify(member))
+        stored.add(member)
+      }
+      for (const statement of forget) statement.run(row.number - keptRollouts)
+    },
+    hold: (machine, { at, by }) => void hold.run(machine, Math.round(at), by),
+    release: (machine) => Number(release.run(machine).changes) > 0,
+    setGroups(groups) {
+      clearGroups.run()
+      for (const [machine, name] of groups) addGroup.run(machine, name)
+    },
+  }
+}

@@ -1,0 +1,143 @@
+// A server lets the roll-outs of its site go on.
+
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+import { suite, test, type TestContext } from 'node:test'
+import { startRollouts, type RolloutsSettings } from '../../src/serve/rollouts.ts'
+import { openSiteDatabase, siteFile } from '../../src/site/database.ts'
+import { generationOf } from '../../src/site/life/life.ts'
+import type { RestartCommands } from '../../src/site/rollout/rollout.ts'
+import { beginRollout } from '../../src/site/rollout/rollouts.ts'
+import { openSite } from '../../src/site/site.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { waitUntil } from '../support/waiting.ts'
+import { candidate } from '../site/life/support/simulate.ts'
+import { group, settings } from '../site/rollout/support/simulate.ts'
+
+const freshName = freshNames(temporaryDirectory())
+
+/** A site whose machines run an image, and the roll-out of another one. */
+async function begin(
+  names: readonly string[],
+  restart: ReadonlyMap<string, RestartCommands> = new Map(),
+) {
+  const state = freshName()
+  const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
+  for (const name of names) {
+    await site.beginAttempt(name, 0, { byDefault: candidate('old') })
+    site.sign(name, { kind: 'asks' }, 0)
+    site.sign(name, { kind: 'bless', bootId: name, toplevel: candidate('old').toplevel }, 0)
+  }
+  for (let at = 0; at <= 180_000; at += 60_000) site.tick(at)
+  for (const name of names) site.sign(name, { kind: 'alive' }, 180_000)
+  site.close(180_000)
+  const database = openSiteDatabase(state)
+  database.change((writer) => {
+    writer.rollouts.setGroups(new Map(names.map((name) => [name, group])))
+    const now = { at: 0, uptime: writer.uptime() }
+    beginRollout(writer, settings([names]), restart, now)
+  })
+  database.close()
+  return state
+}
+
+async function start(context: TestContext, state: string, more: Partial<RolloutsSettings> = {}) {
+  const [told, errors]: [string[], string[]] = [[], []]
+  const rollouts = await startRollouts({
+    state,
+    onTold: ({ machine, says }) => told.push(machine === undefined ? says : `${machine}: ${says}`),
+    onError: ({ message }) => errors.push(message),
+    ...more,
+  })
+  let isClosed = false
+  async function close(): Promise<void> {
+    if (!isClosed) await rollouts.close()
+    isClosed = true
+  }
+  context.after(close)
+  return { told, errors, close }
+}
+
+function nextImages(state: string, names: readonly string[]): (string | undefined)[] {
+  const database = openSiteDatabase(state)
+  const lives = names.map((name) => database.read.lifeOf(name))
+  database.close()
+  return lives.map((life) => generationOf(life, life.current)?.image)
+}
+
+suite('the roll-outs of a server', () => {
+  test('go on before it serves machines, and restart machines once it is on the disk', async (context) => {
+    const file = freshName()
+    const reboot = ['sh', '-c', `echo restarted >> "${file}"; echo bye`]
+    const state = await begin(['pi1', 'pi2'], new Map([['pi1', { reboot }]]))
+    const { told, errors } = await start(context, state)
+    assert.deepEqual(nextImages(state, ['pi1', 'pi2']), ['new', 'new'])
+    await waitUntil('the command has ended', () => told.length === 2)
+    assert.equal(told[0], 'pi1: asks it to restart')
+    assert.match(told[1] ?? '', /^pi1: has run sh .* ended with status 0: bye$/)
+    assert.equal(readFileSync(file, 'utf8'), 'restarted\n')
+    // Another server does not ask again.
+    const other = await start(context, state)
+    assert.deepEqual([other.told, other.errors, errors], [[], [], []])
+  })
+
+  test('ends the commands that run when it ends', async (context) => {
+    const file = freshName()
+    const reboot = ['sh', '-c', `: > "${file}"; sleep 1000`]
+    const state = await begin(['pi1'], new Map([['pi1', { reboot }]]))
+    const { told, close } = await start(context, state)
+    await waitUntil('the command runs', () => existsSync(file))
+    await close()
+    assert.match(told[1] ?? '', /ended with status SIGTERM$/)
+  })
+
+  test('takes many machines in several steps', async (context) => {
+    const names = Array.from({ length: 250 }, (_, index) => `pi${index}`)
+    const state = await begin(names)
+    await start(context, state)
+    assert.ok(nextImages(state, names).every((image) => image === 'new'))
+  })
+
+  test('goes on with a roll-out that a person begins while it runs', async (context) => {
+    const state = await begin(['pi1'])
+    await start(context, state)
+    const database = openSiteDatabase(state)
+    database.change((writer) => {
+      const now = { at: 0, uptime: writer.uptime() }
+      const newer = settings([['pi1']], { candidate: candidate('newer') })
+      beginRollout(writer, newer, new Map(), now)
+    })
+    database.close()
+    await waitUntil(
+      'the machine has the newer image',
+      () => nextImages(state, ['pi1'])[0] === 'newer',
+    )
+  })
+
+  test('leaves out a machine with a broken row, and tells of a broken roll-out', async (context) => {
+    const state = await begin(['pi1', 'pi2'])
+    const database = new DatabaseSync(siteFile(state))
+    database.exec(`UPDATE generations SET generation = '{' WHERE machine = 'pi1'`)
+    const first = await start(context, state)
+    assert.equal(first.errors.length > 0, true)
+    assert.match(first.errors[0] ?? '', /a row of pi1 in .* is broken/)
+    await first.close()
+    assert.deepEqual(nextImages(state, ['pi2']), ['new'])
+    database.exec(`UPDATE rollouts SET rollout = '{'`)
+    database.close()
+    const second = await start(context, state)
+    assert.match(second.errors[0] ?? '', /a row of roll-out 1 in .* is broken/)
+  })
+
+  test('finds nothing in the database of an earlier netimage', async (context) => {
+    const state = await begin(['pi1'])
+    const database = new DatabaseSync(siteFile(state))
+    for (const table of ['rollouts', 'rollout_machines', 'holds', 'groups']) {
+      database.exec(`DROP TABLE ${table}`)
+    }
+    database.close()
+    const { told, errors } = await start(context, state)
+    assert.deepEqual([told, errors], [[], []])
+  })
+})

@@ -1,0 +1,251 @@
+// Random roll-outs: what must hold in every one of them, and that they end the same if the server is killed.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
+import { hasTried } from '../../../src/site/life/take-back.ts'
+import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
+import type { RestartCommands } from '../../../src/site/rollout/rollout.ts'
+import { standsIn, stepRollouts } from '../../../src/site/rollout/rollouts.ts'
+import { candidate, minutes } from '../life/support/simulate.ts'
+import {
+  rebooted,
+  settings,
+  simulateGroup,
+  tickMs,
+  withPower,
+  type Behaviour,
+} from './support/simulate.ts'
+
+const mostMachines = 20
+
+interface Plan {
+  machines: { behaviour: Behaviour; isAway: boolean; restart?: RestartCommands }[]
+  /** After how many machines a wave ends. */
+  ends: number[]
+  pauses: boolean
+  maxUnavailable: number
+  halt: number
+  tries: number
+}
+
+type Event =
+  | { kind: 'wait'; ticks: number }
+  | { kind: 'starts' | 'goes away' | 'hold' | 'release'; machine: number }
+  | { kind: 'power cut' | 'server' | 'pause' | 'resume' | 'abort' | 'again' }
+
+const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
+  { weight: 6, arbitrary: fc.constant('comes up' as const) },
+  { weight: 1, arbitrary: fc.constant('crashes' as const) },
+  { weight: 1, arbitrary: fc.constant('hangs' as const) },
+)
+
+const plans: fc.Arbitrary<Plan> = fc.record({
+  machines: fc.array(
+    fc.record(
+      {
+        behaviour: behaviours,
+        isAway: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, fc.constant(true)),
+        restart: fc.constantFrom(rebooted, withPower),
+      },
+      { requiredKeys: ['behaviour', 'isAway'] },
+    ),
+    { minLength: 2, maxLength: mostMachines },
+  ),
+  ends: fc.array(fc.integer({ min: 1, max: mostMachines }), { maxLength: 3 }),
+  pauses: fc.boolean(),
+  maxUnavailable: fc.integer({ min: 1, max: 4 }),
+  halt: fc.integer({ min: 1, max: 4 }),
+  tries: fc.integer({ min: 1, max: 3 }),
+})
+
+const machine = fc.nat({ max: mostMachines - 1 })
+const events: fc.Arbitrary<Event> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('wait' as const),
+      ticks: fc.constantFrom(1, 2, 3, 7, 22),
+    }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({ kind: fc.constant('starts' as const), machine }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('goes away' as const, 'hold' as const, 'release' as const),
+      machine,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constantFrom('power cut' as const, 'server', 'pause', 'resume', 'again'),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('abort' as const) }) },
+)
+
+function wavesOf(names: readonly string[], ends: readonly number[]): string[][] {
+  const cuts = [...new Set([0, ...ends.toSorted((one, other) => one - other), names.length])]
+  return cuts
+    .filter((cut) => cut <= names.length)
+    .map((cut, index, all) => names.slice(cut, all[index + 1]))
+    .filter((wave) => wave.length > 0)
+}
+
+function play({ machines, ends, pauses, ...plan }: Plan) {
+  const names = machines.map((_, index) => `pi${index + 1}`)
+  const group = simulateGroup(names)
+  machines.forEach(({ behaviour, isAway }, index) => {
+    const one = group.machine(names[index] ?? '')
+    one.behaviour = behaviour
+    if (isAway) one.phase = 'off'
+  })
+  group.wait(3 * minutes)
+  const waves = wavesOf(names, ends).map((all) => ({ machines: all, pause: pauses }))
+  const { maxUnavailable, halt, tries } = plan
+  const health = { deadline: 10 * minutes, tries, settle: 1 * minutes, tcp: [] }
+  const restart = new Map(
+    machines.flatMap(({ restart }, index) => (restart ? [[names[index] ?? '', restart]] : [])),
+  )
+  const begins = (image: string) => {
+    const more = { waves, maxUnavailable, halt, health, candidate: candidate(image) }
+    group.begin(settings([], more), restart)
+  }
+  return { names, group, begins, maxUnavailable }
+}
+
+type Play = ReturnType<typeof play>
+
+/** The machines that nobody can use now, because of the roll-out or for another reason. */
+function busyIn({ names, group }: Play): string[] {
+  const held = group.writer.rollouts.read().holds
+  return names.filter((name) => {
+    if (held.has(name)) return false
+    const life = group.site.of(name)
+    const attempt = lastAttempt(life)
+    const isTrying =
+      attempt?.outcome === 'running' && generationOf(life, attempt.generation)?.verdict === 'trial'
+    const { phase } = group.machine(name)
+    return phase === 'booting' || (phase === 'up' && isTrying)
+  })
+}
+
+test('a random roll-out keeps its promises', () => {
+  fc.assert(
+    fc.property(plans, fc.array(events, { maxLength: 40 }), (plan, history) => {
+      const played = play(plan)
+      const { names, group, begins, maxUnavailable } = played
+      const { site, writer } = group
+      const nameAt = (index: number) => names[index % names.length] ?? assert.fail()
+      /** The machines that have begun to boot the image of the roll-out before it was stopped. */
+      const tried = new Set<string>()
+      let images = 0
+
+      const { starts, step } = group
+      const isStopped = () => ['halted', 'aborted'].includes(group.rollout.state)
+
+      group.starts = (name) => {
+        const life = site.of(name)
+        starts(name)
+        const after = site.of(name)
+        const generation = generationOf(after, lastAttempt(after)?.generation)
+        if (!generation || generation.image === 'old') return
+        const isOfRollout = generation.image === group.rollout.candidate.image
+        if (isStopped() && isOfRollout && generation.verdict === 'trial' && !tried.has(name)) {
+          assert.fail(`${name} tries the image after the roll-out has stopped`)
+        }
+        assert.ok(life.current !== undefined)
+        tried.add(name)
+      }
+
+      group.step = () => {
+        const before = group.rollout
+        const busy = busyIn(played)
+        const asked = step()
+        const { rollout } = group
+        if (asked.length > 0) {
+          const others = busy.filter((name) => !asked.some((each) => each.machine === name))
+          assert.ok(others.length + asked.length <= maxUnavailable, 'too many machines at once')
+        }
+        for (let wave = before.wave; wave < rollout.wave; wave++) assertEnded(wave)
+        const later = rollout.waves.slice(rollout.wave + 1).flatMap((each) => each.machines)
+        for (const name of later) assert.equal(rollout.machines[name]?.assigned, undefined)
+        // Nothing is left to do now.
+        const again = stepRollouts(writer, site.now, assert.ifError)
+        assert.deepEqual(again, { orders: [], told: [], isUnfinished: false })
+        assert.equal(group.rollout, rollout)
+        return asked
+      }
+
+      function assertEnded(wave: number): void {
+        const { rollout } = group
+        const holds = writer.rollouts.read().holds
+        const verdicts = (rollout.waves[wave]?.machines ?? []).flatMap((name) => {
+          const number = rollout.machines[name]?.assigned?.generation
+          const life = site.of(name)
+          const generation = generationOf(life, number)
+          if (!generation || holds.has(name)) return []
+          if (generation.verdict === 'trial' && !hasTried(life, generation.number)) return []
+          if (generation.verdict === 'trial' && life.current !== generation.number) return []
+          return [generation.verdict]
+        })
+        assert.ok(verdicts.length > 0, 'a wave ended in which no machine had tried')
+        assert.ok(verdicts.every((verdict) => verdict === 'good'))
+      }
+
+      begins('new')
+      for (const event of history) {
+        switch (event.kind) {
+          case 'wait':
+            group.wait(event.ticks * tickMs)
+            break
+          case 'starts':
+            group.starts(nameAt(event.machine))
+            break
+          case 'goes away':
+            group.machine(nameAt(event.machine)).phase = 'off'
+            break
+          case 'hold':
+            writer.rollouts.hold(nameAt(event.machine), { at: 0, by: 'a person' })
+            break
+          case 'release':
+            writer.rollouts.release(nameAt(event.machine))
+            break
+          case 'power cut':
+            for (const name of names) if (group.machine(name).phase !== 'off') group.starts(name)
+            break
+          case 'server':
+            site.serverRestarts()
+            break
+          case 'pause':
+            group.keep(pause(group.rollout))
+            break
+          case 'resume': {
+            const read = writer.rollouts.read()
+            group.keep(resume(group.rollout, standsIn(writer, read, group.rollout, site.now)))
+            break
+          }
+          case 'abort':
+            group.keep(abort(group.rollout))
+            break
+          case 'again':
+            tried.clear()
+            begins(`new-${++images}`)
+        }
+        group.restart(group.step())
+      }
+      group.wait(60 * minutes)
+      for (const life of site.lives.values()) {
+        const next = generationOf(life, life.current)
+        assert.ok(next)
+        assert.ok(next.verdict !== 'bad' || life.lastGood === undefined)
+      }
+    }),
+    { numRuns: 300 },
+  )
+})

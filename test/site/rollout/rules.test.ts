@@ -1,0 +1,359 @@
+// The rules of a roll-out, one by one, as docs/site.md tells them.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { decide } from '../../../src/site/life/choose.ts'
+import { generationOf } from '../../../src/site/life/life.ts'
+import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
+import { standsIn } from '../../../src/site/rollout/rollouts.ts'
+import { candidate, minutes } from '../life/support/simulate.ts'
+import { rebooted, settings, simulateGroup, withPower } from './support/simulate.ts'
+
+const names = ['pi1', 'pi2', 'pi3', 'pi4', 'pi5', 'pi6']
+const waves = [['pi1'], ['pi2', 'pi3'], ['pi4', 'pi5', 'pi6']]
+const allReboot = new Map(names.map((name) => [name, rebooted]))
+
+function nextImages(group: ReturnType<typeof simulateGroup>): string {
+  return names
+    .map((name) => {
+      const life = group.site.of(name)
+      return generationOf(life, life.current)?.image
+    })
+    .join(' ')
+}
+
+suite('a roll-out', () => {
+  test('restarts nobody by default, and goes on as people restart machines', () => {
+    const group = simulateGroup(names)
+    group.begin(settings(waves))
+    group.wait(30 * minutes)
+    assert.deepEqual(group.orders, [])
+    assert.equal(nextImages(group), 'new old old old old old')
+    group.starts('pi1')
+    group.wait(5 * minutes)
+    assert.equal(nextImages(group), 'new new new old old old')
+    assert.deepEqual(group.told, ['begins wave 2: 2 machines'])
+    // One of the wave is enough: the other boots the image whenever it starts.
+    group.starts('pi3')
+    group.wait(5 * minutes)
+    assert.equal(nextImages(group), 'new new new new new new')
+    for (const name of ['pi2', 'pi4', 'pi5', 'pi6']) {
+      assert.equal(group.rollout.state, 'running')
+      group.starts(name)
+      group.wait(3 * minutes)
+    }
+    assert.equal(group.rollout.state, 'done')
+  })
+
+  test('restarts machines that may be restarted, so many at once and one wave after the other', () => {
+    const group = simulateGroup(names)
+    group.begin(settings(waves, { maxUnavailable: 2 }), allReboot)
+    group.wait(30 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.deepEqual(
+      group.orders.map(({ machine }) => machine),
+      names,
+    )
+    assert.deepEqual(group.told, [
+      'pi1: asks it to restart',
+      'begins wave 2: 2 machines',
+      'pi2: asks it to restart',
+      'pi3: asks it to restart',
+      'begins wave 3: 3 machines',
+      'pi4: asks it to restart',
+      'pi5: asks it to restart',
+      'pi6: asks it to restart',
+      'is done',
+    ])
+  })
+
+  test('gives its trials the health of the group', () => {
+    const group = simulateGroup(names)
+    const health = { deadline: 5 * minutes, tries: 1, settle: 3 * minutes, tcp: [] }
+    group.begin(settings([['pi1'], names.slice(1)], { health: { ...health, tcp: [22] } }))
+    assert.deepEqual(group.site.of('pi1').generations[1]?.policy, { ...health, tcp: [22] })
+    group.begin(settings([['pi1'], names.slice(1)], { health }))
+    group.starts('pi1')
+    group.wait(2.5 * minutes)
+    assert.equal(group.stands()['pi1'], 'booting')
+    group.wait(0.5 * minutes)
+    assert.equal(group.stands()['pi1'], 'good')
+    group.machine('pi2').behaviour = 'crashes'
+    group.starts('pi2')
+    group.wait(1 * minutes)
+    assert.equal(group.stands()['pi2'], 'bad')
+    group.machine('pi3').behaviour = 'hangs'
+    group.starts('pi3')
+    group.wait(4.5 * minutes)
+    assert.equal(group.stands()['pi3'], 'booting')
+    group.wait(0.5 * minutes)
+    assert.equal(group.stands()['pi3'], 'bad')
+  })
+
+  test('waits after a wave with a pause until a person resumes it', () => {
+    const group = simulateGroup(names)
+    const paused = waves.map((machines, index) => ({ machines, pause: index === 0 }))
+    group.begin(settings(waves, { waves: paused }), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'paused')
+    assert.equal(nextImages(group), 'new old old old old old')
+    group.keep(resume(group.rollout, new Map()))
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+  })
+
+  test('that a person pauses gives nothing to further machines and restarts none', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([names]), allReboot)
+    group.wait(0.5 * minutes)
+    const before = group.orders.length
+    group.keep(pause(group.rollout))
+    group.wait(60 * minutes)
+    assert.equal(group.orders.length, before)
+    group.keep(resume(group.rollout, new Map()))
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+  })
+
+  test('does not try again what was bad on a machine, and does not count it', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1']]))
+    group.machine('pi1').behaviour = 'crashes'
+    group.starts('pi1')
+    group.wait(5 * minutes)
+    assert.equal(group.rollout.state, 'halted')
+    group.machine('pi1').behaviour = 'comes up'
+    group.begin(settings([['pi1', 'pi2'], names.slice(2)]), allReboot)
+    assert.equal(group.stands()['pi1'], 'refused')
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.match(group.told.at(-1) ?? '', /^is done, 1 refused$/)
+    // A person may have looked into it.
+    group.site.change('pi1', (life) => decide(life, 2, 'good') ?? assert.fail())
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi1'], 'good')
+  })
+
+  test('leaves a machine alone for which somebody chose something else', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1', 'pi2']]), allReboot)
+    group.site.change('pi2', (life) => ({ life: { ...life, current: 1 }, told: [] }))
+    group.wait(60 * minutes)
+    assert.equal(group.stands()['pi2'], 'left')
+    assert.equal(group.rollout.state, 'done')
+    assert.equal(group.imageOf('pi2'), 'old')
+  })
+
+  test('of the same group replaces the one that runs', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([names]))
+    assert.equal(nextImages(group), 'new new new new new new')
+    group.begin(settings([['pi1'], names.slice(1)], { candidate: candidate('newer') }))
+    assert.equal(nextImages(group), 'newer old old old old old')
+    assert.equal(group.rollout.number, 2)
+  })
+
+  test('knows nothing of a machine that has another group now', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1'], names.slice(1)]), allReboot)
+    const others = names.filter((name) => name !== 'pi2')
+    group.writer.rollouts.setGroups(new Map(others.map((name) => [name, 'lab'])))
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.equal(nextImages(group), 'new old new new new new')
+  })
+})
+
+suite('a machine that is away', () => {
+  test('waits, holds up nothing, and tries the image when it comes', () => {
+    const group = simulateGroup(names)
+    for (const name of ['pi3', 'pi6']) group.machine(name).phase = 'off'
+    group.wait(30 * minutes)
+    group.begin(settings(waves), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.equal(group.told.at(-1), 'is done, 2 waiting')
+    assert.equal(group.stands()['pi3'], 'waiting')
+    assert.ok(group.orders.every(({ machine }) => machine !== 'pi3' && machine !== 'pi6'))
+    group.starts('pi3')
+    assert.equal(group.stands()['pi3'], 'booting')
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi3'], 'good')
+  })
+
+  test('is restarted when it is seen again in what it ran before', () => {
+    const group = simulateGroup(names)
+    group.machine('pi3').phase = 'off'
+    group.wait(30 * minutes)
+    group.begin(settings(waves), allReboot)
+    group.wait(60 * minutes)
+    // The cable was out.
+    group.machine('pi3').phase = 'up'
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi3'], 'good')
+  })
+
+  test('does not let a wave end in which nobody has tried', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').phase = 'off'
+    group.wait(30 * minutes)
+    group.begin(settings(waves), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.wave, 0)
+    group.starts('pi1')
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+  })
+
+  test('that was asked and does not come back gives its slot to others after the deadline', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1'], names.slice(1)]), allReboot)
+    group.wait(0.5 * minutes)
+    group.machine('pi2').phase = 'off'
+    group.wait(9.5 * minutes)
+    assert.equal(group.stands()['pi2'], 'asked')
+    assert.equal(group.stands()['pi3'], 'next')
+    group.wait(60 * minutes)
+    assert.equal(group.stands()['pi2'], 'waiting')
+    assert.equal(group.told.at(-1), 'is done, 1 waiting')
+  })
+})
+
+suite('a restart', () => {
+  test('that does nothing is asked for again, and not for ever', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').isDeaf = true
+    group.begin(settings([['pi1']]), allReboot)
+    assert.equal(group.orders.length, 1)
+    group.wait(9.5 * minutes)
+    assert.equal(group.stands()['pi1'], 'asked')
+    assert.equal(group.orders.length, 1)
+    group.wait(60 * minutes)
+    assert.equal(group.orders.length, 3)
+    assert.equal(group.stands()['pi1'], 'next')
+  })
+
+  test('by its power is only for a machine that hangs', () => {
+    const group = simulateGroup(names)
+    group.machine('pi2').behaviour = 'hangs'
+    const restart = new Map([...allReboot, ['pi2', withPower]])
+    group.begin(settings([['pi1'], names.slice(1)]), restart)
+    group.wait(60 * minutes)
+    assert.equal(group.imageOf('pi2'), 'old')
+    assert.equal(group.machine('pi2').phase, 'up')
+    assert.deepEqual(
+      group.orders.filter(({ machine }) => machine === 'pi2').map(({ kind }) => kind),
+      ['reboot', 'reboot', 'power'],
+    )
+  })
+})
+
+suite('a halt', () => {
+  test('follows the first bad machine of the first wave, and no other machine tries', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').behaviour = 'crashes'
+    group.begin(settings([['pi1', 'pi2'], names.slice(2)]), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'halted')
+    assert.equal(group.rollout.reason, 'pi1 is bad')
+    assert.equal(nextImages(group), 'old old old old old old')
+    assert.equal(group.imageOf('pi1'), 'old')
+    assert.equal(group.imageOf('pi2'), 'old')
+    assert.deepEqual(group.told.slice(-2), [
+      'halts: pi1 is bad',
+      'takes the image back from 1 machine that has not tried it',
+    ])
+  })
+
+  test('takes as many bad machines as the group says in later waves, and good ones stay', () => {
+    const group = simulateGroup(names)
+    for (const name of ['pi3', 'pi4']) group.machine(name).behaviour = 'crashes'
+    group.begin(settings([['pi1'], names.slice(1)]), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.reason, 'pi3 and pi4 are bad')
+    assert.equal(nextImages(group), 'new new old old old old')
+  })
+
+  test('goes on when a person has held the machines that were bad', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').behaviour = 'crashes'
+    group.begin(settings([['pi1', 'pi2'], names.slice(2)]), allReboot)
+    group.wait(60 * minutes)
+    const stands = () =>
+      standsIn(group.writer, group.writer.rollouts.read(), group.rollout, group.site.now)
+    assert.deepEqual(resume(group.rollout, stands()), { why: 'would halt again: pi1 is bad' })
+    group.writer.rollouts.hold('pi1', { at: 0, by: 'a person' })
+    group.keep(resume(group.rollout, stands()))
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.equal(nextImages(group), 'old new new new new new')
+  })
+
+  test('that a power cut caused ends by itself', () => {
+    const group = simulateGroup(names)
+    const health = { deadline: 10 * minutes, tries: 1, settle: 1 * minutes, tcp: [] }
+    group.begin(settings([['pi1'], names.slice(1)], { health, maxUnavailable: 3 }), allReboot)
+    group.wait(1.5 * minutes)
+    assert.equal(group.stands()['pi2'], 'booting')
+    // Two fail at once, before anybody can know that the power was cut.
+    for (const name of ['pi2', 'pi3']) group.starts(name)
+    group.step()
+    assert.equal(group.rollout.state, 'halted')
+    for (const name of ['pi4', 'pi5', 'pi6', 'pi1']) group.starts(name)
+    group.step()
+    assert.equal(group.rollout.state, 'running')
+    assert.ok(group.told.some((says) => says.startsWith('goes on: a power cut')))
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.equal(nextImages(group), 'new new new new new new')
+  })
+
+  test('is what a person can do as well', () => {
+    const group = simulateGroup(names)
+    group.begin(settings(waves), new Map())
+    group.starts('pi1')
+    group.wait(5 * minutes)
+    assert.equal(nextImages(group), 'new new new old old old')
+    group.keep(abort(group.rollout))
+    group.wait(60 * minutes)
+    assert.equal(nextImages(group), 'new old old old old old')
+    assert.deepEqual(abort(group.rollout), { why: 'is aborted' })
+    assert.deepEqual(resume(group.rollout, new Map()), { why: 'is aborted' })
+  })
+})
+
+test('a try that a power cut excused is none', () => {
+  const group = simulateGroup(names)
+  const health = { deadline: 10 * minutes, tries: 1, settle: 3 * minutes, tcp: [] }
+  group.begin(settings([names], { health }))
+  for (const name of names) group.starts(name)
+  group.wait(1.5 * minutes)
+  // The first three have gone back before anybody can know that the power was cut.
+  for (const name of names) group.starts(name)
+  assert.equal(nextImages(group), 'new new new new new new')
+  group.keep(abort(group.rollout))
+  group.step()
+  assert.equal(nextImages(group), 'old old old new new new')
+})
+
+suite('a hold', () => {
+  test('leaves a machine out until it is released', () => {
+    const group = simulateGroup(names)
+    group.writer.rollouts.hold('pi2', { at: 0, by: 'a person' })
+    group.begin(settings(waves), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.told.at(-1), 'is done, 1 held')
+    assert.equal(nextImages(group), 'new old new new new new')
+    group.writer.rollouts.release('pi2')
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi2'], 'good')
+  })
+
+  test('takes the image back from a machine that has not tried it', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1', 'pi2'], names.slice(2)]))
+    group.writer.rollouts.hold('pi2', { at: 0, by: 'a person' })
+    group.step()
+    assert.equal(nextImages(group), 'new old old old old old')
+  })
+})

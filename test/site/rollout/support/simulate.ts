@@ -1,0 +1,184 @@
+// Machines that boot, fail, hang and go away, in the roll-out of an image to them.
+
+import assert from 'node:assert/strict'
+import { assign } from '../../../../src/site/life/choose.ts'
+import { generationOf, lastAttempt, type Life } from '../../../../src/site/life/life.ts'
+import type {
+  RestartCommands,
+  Rollout,
+  RolloutSettings,
+} from '../../../../src/site/rollout/rollout.ts'
+import {
+  beginRollout,
+  standsIn,
+  stepRollouts,
+  type RestartOrder,
+} from '../../../../src/site/rollout/rollouts.ts'
+import type { Hold, RolloutWriter } from '../../../../src/site/rollout/statements.ts'
+import { candidate, minutes, simulateSite } from '../../life/support/simulate.ts'
+
+/** What an image does on a machine. `crashes`: it starts again before it is up. */
+export type Behaviour = 'comes up' | 'crashes' | 'hangs'
+
+interface SimulatedMachine {
+  phase: 'off' | 'up' | 'booting' | 'hung'
+  /** What the image of the roll-out does on it; every other image comes up. */
+  behaviour: Behaviour
+  /** Its reboot command does nothing. */
+  isDeaf?: boolean
+}
+
+export const group = 'lab'
+
+export function settings(
+  waves: readonly (readonly string[])[],
+  more: Partial<RolloutSettings> = {},
+): RolloutSettings {
+  return {
+    ...{
+      group,
+      candidate: candidate('new'),
+      maxUnavailable: 1,
+      halt: 2,
+      rebuild: 'allow',
+      keep: 3,
+    },
+    health: { deadline: 10 * minutes, tries: 3, settle: 1 * minutes, tcp: [] },
+    waves: waves.map((machines) => ({ machines, pause: false })),
+    ...{ planDigest: 'digest', by: 'a test' },
+    ...more,
+  }
+}
+
+export const tickMs = 0.5 * minutes
+
+/** The roll-outs of a site in memory, as the database keeps them. */
+function rolloutsInMemory(): RolloutWriter {
+  const newest = new Map<string, Rollout>()
+  const holds = new Map<string, Hold>()
+  let groups: ReadonlyMap<string, string> = new Map()
+  let last = 0
+  return {
+    read: () => ({ newest: [...newest.values()], holds: new Map(holds), groups, broken: [] }),
+    nextNumber: () => ++last,
+    keep: (rollout) => void newest.set(rollout.group, rollout),
+    hold: (machine, hold) => void holds.set(machine, hold),
+    release: (machine) => holds.delete(machine),
+    setGroups: (all) => void (groups = all),
+  }
+}
+
+/** All machines run an image that is good on them. */
+export function simulateGroup(names: readonly string[]) {
+  const site = simulateSite()
+  const rollouts = rolloutsInMemory()
+  const writer = {
+    of: site.of,
+    keep: (life: Life) => void site.lives.set(life.machine, life),
+    rollouts,
+  }
+  const machines = new Map<string, SimulatedMachine>(
+    names.map((name) => [name, { phase: 'up', behaviour: 'comes up' }]),
+  )
+  rollouts.setGroups(new Map(names.map((name) => [name, group])))
+  const told: string[] = []
+  const orders: RestartOrder[] = []
+
+  for (const name of names) {
+    site.change(name, (life) => {
+      const assigned = assign(life, candidate('old'), site.now, 'person')
+      return 'refused' in assigned ? assert.fail() : assigned
+    })
+    site.begin(name)
+    site.bless(name)
+  }
+  site.wait(2 * minutes)
+
+  function machine(name: string): SimulatedMachine {
+    return machines.get(name) ?? assert.fail(`there is no machine ${name}`)
+  }
+
+  function imageOf(name: string): string | undefined {
+    const life = site.of(name)
+    return generationOf(life, lastAttempt(life)?.generation)?.image
+  }
+
+  /** A machine that has booted does what its image does. */
+  function goesOn(name: string): void {
+    const one = machine(name)
+    if (one.phase === 'up') site.see(name, { kind: 'alive' })
+    if (one.phase !== 'booting') return
+    const does = imageOf(name) === 'old' ? 'comes up' : one.behaviour
+    if (does === 'hangs') one.phase = 'hung'
+    if (does === 'crashes') simulated.starts(name)
+    if (does !== 'comes up') return
+    one.phase = 'up'
+    site.bless(name)
+  }
+
+  const simulated = {
+    site,
+    writer,
+    machine,
+    imageOf,
+    /** What the roll-outs have told since the beginning, without the names of groups. */
+    told,
+    /** All restarts that roll-outs have asked for. */
+    orders,
+    get rollout(): Rollout {
+      return rollouts.read().newest.find((each) => each.group === group) ?? assert.fail()
+    },
+    keep(rollout: Rollout | { why: string }) {
+      if ('why' in rollout) return
+      rollouts.keep(rollout)
+    },
+    begin(
+      wanted: RolloutSettings,
+      restart: ReadonlyMap<string, RestartCommands> = new Map(),
+    ): Rollout {
+      const begun = beginRollout(writer, wanted, restart, site.now)
+      simulated.restart(simulated.step())
+      return begun
+    },
+    /** Steps until nothing is left to do now. @returns the restarts that were asked for */
+    step: (): RestartOrder[] => {
+      const asked: RestartOrder[] = []
+      for (;;) {
+        const all = stepRollouts(writer, site.now, assert.ifError)
+        for (const { machine, says } of all.told) {
+          told.push(machine === undefined ? says : `${machine}: ${says}`)
+        }
+        asked.push(...all.orders)
+        if (!all.isUnfinished) break
+      }
+      orders.push(...asked)
+      return asked
+    },
+    /** The machine starts again. */
+    starts: (name: string): void => {
+      machine(name).phase = 'booting'
+      site.begin(name)
+    },
+    restart(asked: readonly RestartOrder[]): void {
+      for (const { machine: name, kind } of asked) {
+        const { phase, isDeaf } = machine(name)
+        if (phase === 'off') continue
+        if (kind === 'power' || (phase !== 'hung' && !isDeaf)) simulated.starts(name)
+      }
+    },
+    /** Time passes, with everything that the machines and the server do in it. */
+    wait(milliseconds: number): void {
+      for (let passed = 0; passed < milliseconds; passed += tickMs) {
+        for (const name of names) goesOn(name)
+        site.wait(tickMs)
+        simulated.restart(simulated.step())
+      }
+    },
+    stands: () =>
+      Object.fromEntries(standsIn(writer, rollouts.read(), simulated.rollout, site.now)),
+  }
+  return simulated
+}
+
+export const rebooted: RestartCommands = { reboot: ['reboot'] }
+export const withPower: RestartCommands = { reboot: ['reboot'], power: ['power'] }
