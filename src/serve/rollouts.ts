@@ -12,6 +12,7 @@ import {
   type SteppedAll,
   type SteppedSite,
 } from '../site/rollout/rollouts.ts'
+import type { SiteRollouts } from '../site/rollout/statements.ts'
 import { BrokenRow } from '../site/rows.ts'
 import { restartMachine } from './restart-machine.ts'
 
@@ -53,6 +54,7 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
   const running = new Set<Promise<void>>()
   let uptime = database.read.uptime()
   let countedAt = performance.now()
+  const lives = knownLives(database.read, signal)
   /** What the last look saw, and when a look is due in any case. */
   let [glanced, due] = ['', -Infinity]
   let working: Promise<void> | undefined
@@ -69,13 +71,14 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
     const glance = database.read.glance()
     if (glance === '' || (glance === glanced && now.uptime < due)) return
     for (;;) {
-      const { newest } = database.read.rollouts()
-      const lives = await readInPieces(database, newest, signal)
+      const read = database.read.rollouts()
+      const { newest } = read
+      await lives.look(newest, now)
       if (signal.aborted) return
       const isMoving = newest.some(({ state }) => state === 'running' || state === 'paused')
       due = now.uptime + (isMoving ? 0 : quietMs)
       glanced = glance
-      const { orders, told, isUnfinished } = stepOn(database, lives, now, onError)
+      const { orders, told, isUnfinished } = stepOn(database, read, lives.of, now, onError)
       for (const each of told) onTold(each)
       if (orders.length > 0) await database.durable()
       for (const order of orders) run(order)
@@ -113,19 +116,37 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
   }
 }
 
-/** The lives of all machines of the roll-outs. Those with broken rows are left out. */
-async function readInPieces(
-  { read }: SiteDatabase,
-  rollouts: readonly Rollout[],
-  signal: AbortSignal,
-): Promise<Map<string, Life | BrokenRow>> {
-  const lives = new Map<string, Life | BrokenRow>()
-  for (const machine of rollouts.flatMap(({ machines }) => Object.keys(machines))) {
-    if (lives.size % inOneTurn === 0) await nextTurn()
-    if (signal.aborted) break
-    lives.set(machine, lifeIn(read, machine))
+interface KnownLives {
+  /** Reads the lives of the machines that have changed. */
+  look: (rollouts: readonly Rollout[], now: Now) => Promise<void>
+  /** @throws `BrokenRow` */
+  of: (machine: string) => Life
+}
+
+/** Reads in pieces, so that machines do not wait for an answer meanwhile. */
+function knownLives(read: SiteDatabase['read'], signal: AbortSignal): KnownLives {
+  const known = new Map<string, { glance: string; life: Life | BrokenRow }>()
+  let allFrom = -Infinity
+  return {
+    async look(rollouts, { uptime }) {
+      // A glance does not see all changes.
+      if (uptime - allFrom >= quietMs) known.clear()
+      if (known.size === 0) allFrom = uptime
+      let count = 0
+      for (const machine of rollouts.flatMap(({ machines }) => Object.keys(machines))) {
+        if (count++ % inOneTurn === 0) await nextTurn()
+        if (signal.aborted) return
+        const glance = read.glanceAt(machine)
+        if (known.get(machine)?.glance === glance) continue
+        known.set(machine, { glance, life: lifeIn(read, machine) })
+      }
+    },
+    of(machine) {
+      const { life } = known.get(machine) ?? { life: newLife(machine) }
+      if (life instanceof BrokenRow) throw life
+      return life
+    },
   }
-  return lives
 }
 
 function lifeIn(read: SiteDatabase['read'], machine: string): Life | BrokenRow {
@@ -148,22 +169,18 @@ class Outdated extends Error {}
  */
 function stepOn(
   database: SiteDatabase,
-  lives: ReadonlyMap<string, Life | BrokenRow>,
+  read: SiteRollouts,
+  of: KnownLives['of'],
   now: Now,
   onError: (error: NetimageError) => void,
 ): SteppedAll {
   const changed = new Set<string>()
   let isSame = true
-  function of(machine: string): Life {
-    const life = lives.get(machine) ?? newLife(machine)
-    if (life instanceof BrokenRow) throw life
-    return life
-  }
   const found = stepRollouts(
     {
       of,
       keep: ({ machine }) => void changed.add(machine),
-      rollouts: { read: database.read.rollouts, keep: () => (isSame = false) },
+      rollouts: { read: () => read, keep: () => void (isSame = false) },
     },
     now,
     onError,

@@ -133,6 +133,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
     read: {
       lives: (onBroken, wanted) => now().lives(onBroken, wanted),
       lifeOf: (machine) => now().lifeOf(machine),
+      glanceAt: (machine) => now().glanceAt(machine),
       names: () => now().names(),
       uptime: () => now().uptime(),
       rollouts: () => now().rollouts(),
@@ -270,6 +271,7 @@ function explainedReader(file: string, reader: SiteReader): SiteReader {
   return {
     lives: (onBroken, wanted) => read(() => reader.lives(onBroken, wanted)),
     lifeOf: (machine) => read(() => reader.lifeOf(machine)),
+    glanceAt: (machine) => read(() => reader.glanceAt(machine)),
     names: () => read(reader.names),
     uptime: () => read(reader.uptime),
     rollouts: () => read(reader.rollouts),

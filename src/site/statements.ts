@@ -26,6 +26,11 @@ export interface SiteReader {
   lives: (onBroken: (error: BrokenRow) => void, wanted?: Wanted) => Life[]
   /** @throws `BrokenRow` */
   lifeOf: (machine: string) => Life
+  /**
+   * Another text than before, if the machine has given a sign, or boots something else next. It can be the
+   * same after other changes. Costs little.
+   */
+  glanceAt: (machine: string) => string
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
   uptime: () => number
@@ -104,6 +109,7 @@ export function readerOf(database: DatabaseSync): SiteReader {
         const row = machine.get(name)
         return row ? read(name, row['life']) : newLife(name)
       }),
+    glanceAt: (name) => String(machine.get(name)?.['life'] ?? ''),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
     rollouts: () => atOneMoment(() => rolloutsIn(database)),
@@ -221,6 +227,8 @@ export function copyOf(database: DatabaseSync): SiteCopy {
       if (error) throw error
       return lives.get(machine) ?? newLife(machine)
     },
+    // Nothing changes in the copy.
+    glanceAt: () => '',
     names: () => names,
     uptime: () => uptime,
     rollouts: () => rollouts,

@@ -7,40 +7,14 @@ import { suite, test, type TestContext } from 'node:test'
 import { startRollouts, type RolloutsSettings } from '../../src/serve/rollouts.ts'
 import { openSiteDatabase, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
-import type { RestartCommands } from '../../src/site/rollout/rollout.ts'
 import { beginRollout } from '../../src/site/rollout/rollouts.ts'
-import { openSite } from '../../src/site/site.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { candidate } from '../site/life/support/simulate.ts'
-import { group, settings } from '../site/rollout/support/simulate.ts'
+import { settings } from '../site/rollout/support/simulate.ts'
+import { begunRollout } from './support/begun-rollout.ts'
 
 const freshName = freshNames(temporaryDirectory())
-
-/** A site whose machines run an image, and the roll-out of another one. */
-async function begin(
-  names: readonly string[],
-  restart: ReadonlyMap<string, RestartCommands> = new Map(),
-) {
-  const state = freshName()
-  const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
-  for (const name of names) {
-    await site.beginAttempt(name, 0, { byDefault: candidate('old') })
-    site.sign(name, { kind: 'asks' }, 0)
-    site.sign(name, { kind: 'bless', bootId: name, toplevel: candidate('old').toplevel }, 0)
-  }
-  for (let at = 0; at <= 180_000; at += 60_000) site.tick(at)
-  for (const name of names) site.sign(name, { kind: 'alive' }, 180_000)
-  site.close(180_000)
-  const database = openSiteDatabase(state)
-  database.change((writer) => {
-    writer.rollouts.setGroups(new Map(names.map((name) => [name, group])))
-    const now = { at: 0, uptime: writer.uptime() }
-    beginRollout(writer, settings([names]), restart, now)
-  })
-  database.close()
-  return state
-}
 
 async function start(context: TestContext, state: string, more: Partial<RolloutsSettings> = {}) {
   const [told, errors]: [string[], string[]] = [[], []]
@@ -70,7 +44,7 @@ suite('the roll-outs of a server', () => {
   test('go on before it serves machines, and restart machines once it is on the disk', async (context) => {
     const file = freshName()
     const reboot = ['sh', '-c', `echo restarted >> "${file}"; echo bye`]
-    const state = await begin(['pi1', 'pi2'], new Map([['pi1', { reboot }]]))
+    const state = await begunRollout(freshName(), ['pi1', 'pi2'], new Map([['pi1', { reboot }]]))
     const { told, errors } = await start(context, state)
     assert.deepEqual(nextImages(state, ['pi1', 'pi2']), ['new', 'new'])
     await waitUntil('the command has ended', () => told.length === 2)
@@ -85,7 +59,7 @@ suite('the roll-outs of a server', () => {
   test('ends the commands that run when it ends', async (context) => {
     const file = freshName()
     const reboot = ['sh', '-c', `: > "${file}"; sleep 1000`]
-    const state = await begin(['pi1'], new Map([['pi1', { reboot }]]))
+    const state = await begunRollout(freshName(), ['pi1'], new Map([['pi1', { reboot }]]))
     const { told, close } = await start(context, state)
     await waitUntil('the command runs', () => existsSync(file))
     await close()
@@ -94,13 +68,13 @@ suite('the roll-outs of a server', () => {
 
   test('takes many machines in several steps', async (context) => {
     const names = Array.from({ length: 250 }, (_, index) => `pi${index}`)
-    const state = await begin(names)
+    const state = await begunRollout(freshName(), names)
     await start(context, state)
     assert.ok(nextImages(state, names).every((image) => image === 'new'))
   })
 
   test('goes on with a roll-out that a person begins while it runs', async (context) => {
-    const state = await begin(['pi1'])
+    const state = await begunRollout(freshName(), ['pi1'])
     await start(context, state)
     const database = openSiteDatabase(state)
     database.change((writer) => {
@@ -116,7 +90,7 @@ suite('the roll-outs of a server', () => {
   })
 
   test('leaves out a machine with a broken row, and tells of a broken roll-out', async (context) => {
-    const state = await begin(['pi1', 'pi2'])
+    const state = await begunRollout(freshName(), ['pi1', 'pi2'])
     const database = new DatabaseSync(siteFile(state))
     database.exec(`UPDATE generations SET generation = '{' WHERE machine = 'pi1'`)
     const first = await start(context, state)
@@ -131,7 +105,7 @@ suite('the roll-outs of a server', () => {
   })
 
   test('finds nothing in the database of an earlier netimage', async (context) => {
-    const state = await begin(['pi1'])
+    const state = await begunRollout(freshName(), ['pi1'])
     const database = new DatabaseSync(siteFile(state))
     for (const table of ['rollouts', 'rollout_machines', 'holds', 'groups']) {
       database.exec(`DROP TABLE ${table}`)

@@ -2,6 +2,7 @@
 // with NETIMAGE_TEST_WORKERS that machines notice no other difference.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
 import { readBoots, readEvents } from '../../src/boots/read.ts'
@@ -10,6 +11,7 @@ import { assertGone, end } from '../support/processes.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { connectNfs } from '../protocols/support/nfs-client.ts'
+import { begunRollout } from './support/begun-rollout.ts'
 import { servedWorkspace } from './support/served-workspace.ts'
 import {
   addressIn,
@@ -91,4 +93,17 @@ test('a server that is stopped while its shards start tells of no defect', async
   const { stderr, status } = await server.ended
   assert.doesNotMatch(stderr, /a process that serves machines/)
   assert.equal(status, 130)
+})
+
+test('a roll-out of a server with two shards goes on in its front alone', async () => {
+  const asked = workspace.path('asked')
+  const reboot = ['sh', '-c', `echo asked >> "${asked}"`]
+  const state = await begunRollout(workspace.path('rollout'), [one], new Map([[one, { reboot }]]))
+  const server = await startSharded({ image, state })
+  await waitUntil('the machine was asked', () => server.said().includes('ended with status 0'))
+  server.child.kill('SIGINT')
+  const { stderr } = await server.ended
+  const says = `${one}: roll-out 1 of lab asks it to restart\n`
+  assert.equal(stderr.split(says).length, 2, stderr)
+  assert.equal(readFileSync(asked, 'utf8'), 'asked\n')
 })
