@@ -8,7 +8,7 @@ import type { Allowed } from '../serve/identity.ts'
 import { visible } from '../printable.ts'
 import { remember } from '../remember.ts'
 import type { Serving } from '../serve/serve.ts'
-import { saysOfTold } from '../site/log/sentence.ts'
+import { saysOfRollout, saysOfTold } from '../site/log/sentence.ts'
 import type { RolloutTold } from '../site/rollout/rollout.ts'
 import { stateOption } from './common-options.ts'
 import {
@@ -195,9 +195,9 @@ function describe({ interface: place, images, ports }: Serving, flags: ServeFlag
   ]
 }
 
-function lineOfRollout({ rollout, group, machine, says }: RolloutTold): string {
-  const which = `roll-out ${rollout} of ${group}`
-  return machine === undefined ? `${which} ${says}` : `${machine}: ${which} ${says}`
+function lineOfRollout({ machine, ...told }: RolloutTold): string {
+  const says = saysOfRollout(told)
+  return machine === undefined ? says : `${machine}: ${says}`
 }
 
 const repeatedMs = 60_000

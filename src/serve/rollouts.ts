@@ -5,6 +5,7 @@ import pLimit from 'p-limit'
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase, type SiteDatabase } from '../site/database.ts'
 import { newLife, type Life, type Now } from '../site/life/life.ts'
+import { rolloutToldBy } from '../site/log/entry.ts'
 import { tell, type Rollout, type RolloutTold } from '../site/rollout/rollout.ts'
 import {
   stepRollouts,
@@ -90,7 +91,13 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
   function run({ rollout, machine, command }: RestartOrder): void {
     const work = commands(async () => {
       if (signal.aborted) return
-      onTold(tell(rollout, await restart(command, signal), machine))
+      const told = tell(rollout, await restart(command, signal), machine)
+      try {
+        database.change((writer) => writer.note(rolloutToldBy(told, Date.now())))
+      } catch (error) {
+        onError(asNetimageError(error))
+      }
+      onTold(told)
     })
     running.add(work)
     void work.finally(() => running.delete(work))
@@ -198,7 +205,9 @@ function stepOn(
         },
         rollouts: writer.rollouts,
       }
-      return stepRollouts(site, now, () => {})
+      const stepped = stepRollouts(site, now, () => {})
+      for (const told of stepped.told) writer.note(rolloutToldBy(told, now.at))
+      return stepped
     })
   } catch (error) {
     if (error instanceof Outdated) return nothing

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { suite, test, type TestContext } from 'node:test'
 import { startRollouts, type RolloutsSettings } from '../../src/serve/rollouts.ts'
-import { openSiteDatabase, siteFile } from '../../src/site/database.ts'
+import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
 import { beginRollout } from '../../src/site/rollout/rollouts.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
@@ -54,6 +54,17 @@ suite('the roll-outs of a server', () => {
     // Another server does not ask again.
     const other = await start(context, state)
     assert.deepEqual([other.told, other.errors, errors], [[], [], []])
+    // The log says the same.
+    const site = openSiteToRead(state) ?? assert.fail()
+    const rows = site.log({}).rows.map((row) => ('entry' in row ? row : assert.fail(row.broken)))
+    site.close()
+    assert.deepEqual(
+      rows.slice(-2).map(({ entry, machine, who }) => [
+        who.kind,
+        `${machine}: ${'says' in entry ? entry.says : entry.kind}`,
+      ]),
+      told.map((says) => ['server', says]),
+    )
   })
 
   test('ends the commands that run when it ends', async (context) => {

@@ -3,6 +3,7 @@ import * as v from 'valibot'
 
 import type { Assigned } from '../life/choose.ts'
 import type { Generation, Told } from '../life/life.ts'
+import type { RolloutTold } from '../rollout/rollout.ts'
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 
@@ -41,6 +42,7 @@ const toldKinds = [
 ] as const satisfies readonly Told['kind'][]
 
 const result = v.picklist(['new', 'same', 'back'])
+const ofRollout = { rollout: count, group: v.string() }
 /** The generation that the machine was to boot before. */
 const before = v.exactOptional(count)
 
@@ -86,6 +88,34 @@ export const entrySchema = v.variant('kind', [
     more: v.exactOptional(count),
   }),
   v.object({ kind: v.literal('too many') }),
+  v.object({
+    kind: v.literal('rollout'),
+    ...ofRollout,
+    /** The end of a sentence that begins with the roll-out. */
+    says: v.string(),
+  }),
+  v.object({
+    kind: v.literal('begun'),
+    ...ofRollout,
+    image: v.string(),
+    imageName: v.string(),
+    /** The digest of the plan. */
+    plan: v.string(),
+    /** The roll-out that the group had before. */
+    replaces: v.exactOptional(count),
+  }),
+  v.object({
+    kind: v.picklist(['paused', 'resumed', 'aborted']),
+    ...ofRollout,
+    reason: v.exactOptional(v.string()),
+  }),
+  v.object({ kind: v.picklist(['held', 'released']) }),
+  v.object({
+    kind: v.literal('regrouped'),
+    /** The group in which the machine was, and is now. */
+    from: v.exactOptional(v.string()),
+    to: v.exactOptional(v.string()),
+  }),
 ])
 
 export type Entry = v.InferOutput<typeof entrySchema>
@@ -116,4 +146,9 @@ export type OfMachine = Noted & { machine: string }
 
 export function toldBy({ machine, ...entry }: Told, at: number): OfMachine {
   return { at, machine, who: { kind: 'server' }, entry }
+}
+
+export function rolloutToldBy({ machine, ...told }: RolloutTold, at: number): Noted {
+  const about = machine !== undefined && { machine }
+  return { at, ...about, who: { kind: 'server' }, entry: { kind: 'rollout', ...told } }
 }

@@ -1,6 +1,7 @@
 /** Says what a row of the log has, in one plain sentence. */
 import type { Told } from '../life/life.ts'
 import { shownDigits } from '../images/choose-image.ts'
+import type { RolloutTold } from '../rollout/rollout.ts'
 import type { Entry, Who } from './entry.ts'
 import { mostOfMachine } from './rows.ts'
 
@@ -23,6 +24,15 @@ const happened: Record<Told['kind'], string> = {
 export function saysOfTold({ kind, generation, reason }: Omit<Told, 'machine'>): string {
   const why = reason === undefined ? '' : `: ${reason}`
   return `generation ${generation} ${happened[kind]}${why}`
+}
+
+/** `roll-out 3 of lab begins wave 2: 3 machines` */
+export function saysOfRollout({
+  rollout,
+  group,
+  says,
+}: Pick<RolloutTold, 'rollout' | 'group' | 'says'>): string {
+  return `${rolloutSaid({ rollout, group })} ${says}`
 }
 
 /** @param shown the machine as people know it, by its name or hardware address */
@@ -69,6 +79,28 @@ export function saysWhat(entry: Entry, who: Who): string {
       const images = entry.images.map((id) => imageSaid(id, undefined)).join(', ')
       return `removed ${entry.images.length === 1 ? 'image' : 'images'} ${images}${entry.more === undefined ? '' : ` and ${entry.more} more`}`
     }
+    case 'rollout':
+      return saysOfRollout(entry)
+    case 'begun': {
+      const { plan, replaces } = entry
+      const before = replaces === undefined ? '' : `; before: roll-out ${replaces}`
+      return `began ${rolloutSaid(entry)} by plan ${plan.slice(0, shownDigits)}: image ${imageSaid(entry.image, entry.imageName)}${before}`
+    }
+    case 'paused':
+    case 'resumed':
+    case 'aborted': {
+      const why = entry.reason === undefined ? '' : `: ${entry.reason}`
+      return `${entry.kind} ${rolloutSaid(entry)}${why}`
+    }
+    case 'held':
+      return 'held it: roll-outs leave it out'
+    case 'released':
+      return 'released it: roll-outs do not leave it out any more'
+    case 'regrouped': {
+      const { from, to } = entry
+      if (to === undefined) return `took it out of group ${from}`
+      return from === undefined ? `put it into group ${to}` : `moved it from group ${from} to ${to}`
+    }
     case 'too many':
       return `the machine caused ${mostOfMachine} rows within a day, so what follows of it is not in the log until a day has passed`
     default: {
@@ -82,6 +114,10 @@ export function saysWhat(entry: Entry, who: Who): string {
 function imageSaid(id: string, name: string | undefined): string {
   const digits = id.slice(0, shownDigits)
   return name === undefined ? digits : `${digits} (${name})`
+}
+
+function rolloutSaid({ rollout, group }: { rollout: number; group: string }): string {
+  return `roll-out ${rollout} of ${group}`
 }
 
 type Given = Extract<Entry, { kind: 'assigned' | 'published' }>
