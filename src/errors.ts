@@ -28,12 +28,14 @@ const statusByCode = {
   'output-exists': exitStatus.usage,
   'bad-generation': exitStatus.usage,
   'bad-site': exitStatus.usage,
+  'bad-rollout': exitStatus.usage,
   // something is missing
   'path-not-found': exitStatus.notFound,
   'not-a-system': exitStatus.notFound,
   'not-an-image': exitStatus.notFound,
   'program-missing': exitStatus.notFound,
   'unknown-machine': exitStatus.notFound,
+  'unknown-group': exitStatus.notFound,
   // something is not what it claims to be
   'bad-nar': exitStatus.untrusted,
   'bad-narinfo': exitStatus.untrusted,
@@ -51,6 +53,7 @@ const statusByCode = {
   'cannot-listen': exitStatus.unavailable,
   'other-dhcp-server': exitStatus.unavailable,
   'in-use': exitStatus.unavailable,
+  'stale-plan': exitStatus.unavailable,
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
   'too-many-files': exitStatus.failed,

@@ -7,6 +7,12 @@ export const stateOption = new Option(
   'the directory with boots, leases, layers and images (default: /var/lib/netimage for root, else ~/.local/state/netimage)',
 )
 
+/** The file of a site. */
+export const fileOption = new Option(
+  '--file <file>',
+  'the file of the site: .toml, .json, .ts or .js (default: ./site.toml)',
+)
+
 /** To be spread into `argument`. */
 export const machineArgument = [
   '<machine>',

@@ -40,7 +40,7 @@ export async function runCommand(
   try {
     const outcome = await action({ signal: abort.signal, progress })
     if (!outcome) return
-    print(options.json ? printableJson(outcome.json, 2) : visibleLines(outcome.text))
+    printLine(options.json ? printableJson(outcome.json, 2) : visibleLines(outcome.text))
     process.exitCode = outcome.exitStatus ?? 0
   } catch (error) {
     // Errors of calls that Node aborted do not give the reason.
@@ -51,7 +51,8 @@ export async function runCommand(
   }
 }
 
-function print(text: string): void {
+/** On stdout. */
+export function printLine(text: string): void {
   process.stdout.write(text.endsWith('\n') || text === '' ? text : `${text}\n`)
 }
 
@@ -75,7 +76,7 @@ export function report(error: unknown, json: boolean): void {
 
 /** Prints an error for `--json`. */
 export function printFailure(error: NetimageError): void {
-  print(printableJson({ error: asData(error) }, 2))
+  printLine(printableJson({ error: asData(error) }, 2))
 }
 
 /** An error as a part of the output of `--json`. */

@@ -15,7 +15,29 @@ import type {
 import { describeFindings } from './findings.ts'
 import { formatBytes } from './format.ts'
 
-export function showPlan({ groups, names, notes, isDone, digest }: Plan): string {
+export function showPlan(plan: Plan): string {
+  const { groups, names, notes, ends, moves } = plan
+  return [
+    ...groups.flatMap(showGroup),
+    ...ends.map(({ group, rollout }) => {
+      return `roll-out ${rollout} of ${group} is to end: the file has no machine for it`
+    }),
+    ...moves.flatMap(({ machine, from, to }) => {
+      if (from === undefined) return []
+      return `${machine} leaves group ${from}${to === undefined ? '' : ` for ${to}`}`
+    }),
+    ...names.map(({ machine, name, before }) => {
+      return `${machine} is to be called ${name}${before === undefined ? '' : `, not ${before}`}`
+    }),
+    ...notes.map((note) => `note: ${note}`),
+    summaryOf(plan),
+  ].join('\n')
+}
+
+function summaryOf({ groups, names, ends, moves, isDone, digest }: Plan): string {
+  if (isDone) return 'nothing to do'
+  const begun = groups.filter(({ begins }) => begins !== undefined).length
+  const moved = moves.filter(({ from }) => from !== undefined).length
   const changing = groups.flatMap(({ changes }) => changes.flatMap(({ machines }) => machines))
   const refused = groups
     .flatMap(({ machines }) => machines)
@@ -24,15 +46,11 @@ export function showPlan({ groups, names, notes, isDone, digest }: Plan): string
     ...(changing.length > 0 ? [`${plural(changing.length, 'machine')} to change`] : []),
     ...(refused.length > 0 ? [`${plural(refused.length, 'machine')} refused`] : []),
     ...(names.length > 0 ? [`${plural(names.length, 'name')} to give`] : []),
+    ...(begun > 0 ? [`${plural(begun, 'roll-out')} to begin`] : []),
+    ...(ends.length > 0 ? [`${plural(ends.length, 'roll-out')} to end`] : []),
+    ...(moved > 0 ? [`${plural(moved, 'machine')} in another group`] : []),
   ]
-  return [
-    ...groups.flatMap(showGroup),
-    ...names.map(({ machine, name, before }) => {
-      return `${machine} is to be called ${name}${before === undefined ? '' : `, not ${before}`}`
-    }),
-    ...notes.map((note) => `note: ${note}`),
-    isDone ? 'nothing to do' : `${end.join(', ')}; plan ${digest.slice(0, shownDigits)}`,
-  ].join('\n')
+  return `${end.join(', ')}; plan ${digest.slice(0, shownDigits)}`
 }
 
 function showGroup(group: PlannedGroup): string[] {
@@ -48,9 +66,26 @@ function showGroup(group: PlannedGroup): string[] {
       ...(pause ? [row('', 'then it waits for a person')] : []),
     ]),
     row('limits', limitsOf(group)),
+    ...rolloutOf(group).map((text) => row('roll-out', text)),
     ...remarksOn(machines),
     ...(findings.length > 0 ? indent(describeFindings(findings)) : []),
   ]
+}
+
+const whyBegins: Record<NonNullable<PlannedGroup['begins']>, string> = {
+  first: 'the first of the group',
+  image: 'another image',
+  settings: 'other settings',
+  machines: 'machines boot something else',
+}
+
+function rolloutOf({ rollout, begins, changedSettings }: PlannedGroup): string[] {
+  const { number, state, reason } = rollout ?? {}
+  const why = reason === undefined ? '' : `: ${reason}`
+  if (begins === undefined) return rollout ? [`${number} is ${state}${why}`] : []
+  const after = rollout ? ` in place of ${number}, which is ${state}` : ''
+  const changed = changedSettings ? ` (${changedSettings.join(', ')})` : ''
+  return [`begins${after}: ${whyBegins[begins]}${changed}`]
 }
 
 /** The machines that a line names. The others are counted. */

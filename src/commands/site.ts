@@ -9,6 +9,7 @@ import {
   rollbackCommand,
 } from './site-life.ts'
 import { logCommand } from './site-log.ts'
+import { applyCommand } from './site-apply.ts'
 import { planCommand } from './site-plan.ts'
 import { statusCommand } from './site-status.ts'
 
@@ -17,7 +18,7 @@ export function siteCommand() {
     'Manage the images of a site, and what its machines boot',
   )
   const make = [
-    planCommand,
+    ...[planCommand, applyCommand],
     ...[addCommand, imagesCommand, collectCommand],
     ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
     logCommand,

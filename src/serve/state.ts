@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
+  existsSync,
   linkSync,
   lstatSync,
   readdirSync,
@@ -29,6 +30,7 @@ export function stateDirectory(
 
 const forOthers = 0o077
 const sticky = 0o1000
+const serverLock = 'server.lock'
 const keyFile = 'handle-key'
 /** Names that a server makes there, that users put there for it, or that a disk's root has. */
 const ownNames =
@@ -73,7 +75,7 @@ function closeFile(file: string): void {
  * @throws `NetimageError` `in-use`, `not-allowed`, `file-system`, `disk-full`
  */
 export function lockState(state: string): Lock {
-  const file = join(state, 'server.lock')
+  const file = join(state, serverLock)
   let lock: Lock | undefined
   try {
     lock = tryLock(file, 'exclusive')
@@ -90,6 +92,13 @@ export function lockState(state: string): Lock {
 function lockFailed(file: string, error: unknown): Error {
   const hint = 'Make room on that disk, or name another directory with --state.'
   return fileSystemError(`could not lock ${file}`, error, { hint })
+}
+
+/** Whether a server runs with this state now. @returns undefined if this is not known */
+export function isServed(state: string): boolean | undefined {
+  const file = join(state, serverLock)
+  if (!existsSync('/proc/locks')) return undefined
+  return lockersOf(file).length > 0
 }
 
 const shardsFile = 'shards.lock'

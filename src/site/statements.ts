@@ -41,6 +41,7 @@ export interface SiteReader {
 }
 
 export interface SiteWriter extends Lives {
+  lives: SiteReader['lives']
   uptime(): number
   /** Does nothing if more is counted already. */
   setUptime(uptime: number): void
@@ -168,6 +169,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
       failed
         .all(uptime)
         .flatMap(({ machine }) => (canRead(String(machine)) ? [String(machine)] : [])),
+    lives: reader.lives,
     uptime: reader.uptime,
     names: reader.names,
     setUptime: (uptime) => void setUptime.run(Math.round(uptime)),

@@ -81,9 +81,10 @@ suite('netimage site plan', () => {
       '              then it waits for a person',
       '    wave 3    pi2',
       '    limits    1 booting at once; 2 bad machines to halt; up within 10m in 3 tries, and for 2m; keeps 3 good generations',
+      '    roll-out  begins: the first of the group',
       `    unseen    pi1 (never), ${mac(3)} (never), pi2 (never)`,
       `${mac(1)} is to be called pi1`,
-      /^3 machines to change, 1 name to give; plan [0-9a-f]{12}$/,
+      /^3 machines to change, 1 name to give, 1 roll-out to begin; plan [0-9a-f]{12}$/,
     ]
     const printed = run.stdout.trimEnd().split('\n')
     assert.equal(printed.length, lines.length, run.stdout)
@@ -130,6 +131,8 @@ suite('netimage site plan', () => {
   test('has nothing to do if all is as the file says', async () => {
     write(lab(first))
     await site('name', mac(1), 'pi1')
+    assert.equal((await plan()).status, 2)
+    await netimageJson(['site', 'apply', '--yes', '--state', state], { cwd: workspace.directory })
     const run = await plan()
     assert.equal(run.status, 0, run.stderr)
     assert.match(run.stdout, /\n {2}3 machines boot this already\n[^]*\nnothing to do\n$/)

@@ -1,38 +1,27 @@
 /** Names what applying a plan depends on: if the site has changed since, the digest is another one. */
 import { hash } from 'node:crypto'
 
-import { isPlainObject } from '../../plain-object.ts'
-import type { PlannedGroup, PlannedName } from './planned.ts'
+import { canonicalJson } from './canonical-json.ts'
+import type { Decided, DecidedGroup } from './planned.ts'
 
 /**
- * What was only shown does not count: differences, findings, how long machines have been away, and how the
- * file names an image.
+ * What was only shown does not count: findings, how long machines have been away, why a roll-out does not
+ * run, and how the file names an image.
  */
-export function digestOf(groups: readonly PlannedGroup[], names: readonly PlannedName[]): string {
-  const counted = groups.map(
-    ({
-      image,
-      machines,
-      system: _system,
-      changes: _changes,
-      findings: _findings,
-      ...settings
-    }) => ({
-      ...settings,
-      image: image.id,
-      machines: machines.map(({ away: _away, isHeld: _held, ...machine }) => machine),
-    }),
-  )
-  return hash('sha256', canonicalJson({ groups: counted, names }))
+export function digestOf({
+  groups,
+  names,
+  ends,
+  moves,
+}: Omit<Decided, 'digest' | 'isDone'>): string {
+  return hash('sha256', canonicalJson({ groups: groups.map(countedOf), names, ends, moves }))
 }
 
-/** The same data have the same text: the keys of objects are sorted. */
-function canonicalJson(value: unknown): string {
-  return JSON.stringify(value, (_, each: unknown) =>
-    isPlainObject(each)
-      ? Object.fromEntries(
-          Object.entries(each).toSorted(([one], [other]) => (one < other ? -1 : 1)),
-        )
-      : each,
-  )
+function countedOf({ image, machines, rollout, system: _system, ...group }: DecidedGroup) {
+  return {
+    ...group,
+    ...(rollout && { rollout: { number: rollout.number, state: rollout.state } }),
+    image: image.id,
+    machines: machines.map(({ away: _away, isHeld: _held, ...machine }) => machine),
+  }
 }

@@ -5,19 +5,40 @@
 import type { CheckFinding } from '../../check/check-system.ts'
 import type { Health } from '../desired/desired.ts'
 import type { ResolvedWave } from '../desired/waves.ts'
+import type { Rollout } from '../rollout/rollout.ts'
 import type { ClosureDifference } from './closure-difference.ts'
 
-export interface Plan {
-  version: 1
+/** What there is to do, without what only people want to know. */
+export interface Decided {
   /** SHA-256, in base16, of all that applying the plan depends on. */
   digest: string
-  /** Whether each machine boots next what the file says, and has its name. */
+  /** Whether each machine boots next what the file says, or gets it by a roll-out, and has its name. */
   isDone: boolean
-  groups: readonly PlannedGroup[]
+  groups: readonly DecidedGroup[]
+  /** Roll-outs that end because the file has no such group any more, or no machine in it. */
+  ends: readonly PlannedEnd[]
+  /** Machines whose group is another one than until now. */
+  moves: readonly PlannedMove[]
   /** Names that the file gives to machines, and that they do not have in the site. */
   names: readonly PlannedName[]
   /** What may be as the person wants it: sentences without a full stop. */
   notes: readonly string[]
+}
+
+export interface Plan extends Decided {
+  version: 1
+  groups: readonly PlannedGroup[]
+}
+
+export interface PlannedEnd {
+  group: string
+  rollout: number
+}
+
+export interface PlannedMove {
+  machine: string
+  from?: string
+  to?: string
 }
 
 export interface PlannedName {
@@ -27,7 +48,14 @@ export interface PlannedName {
   before?: string
 }
 
-export interface PlannedGroup {
+export interface PlannedGroup extends DecidedGroup {
+  /** One for all machines that boot the same next now. Only of machines that are to boot something else. */
+  changes: readonly PlannedChange[]
+  /** What `netimage check` finds in the image. */
+  findings: readonly CheckFinding[]
+}
+
+export interface DecidedGroup {
   name: string
   /** As written in the file. */
   system: string
@@ -39,10 +67,26 @@ export interface PlannedGroup {
   keep: number
   waves: readonly ResolvedWave[]
   machines: readonly PlannedMachine[]
-  /** One for all machines that boot the same next now. Only of machines that are to boot something else. */
-  changes: readonly PlannedChange[]
-  /** What `netimage check` finds in the image. */
-  findings: readonly CheckFinding[]
+  /** The newest roll-out of the group. */
+  rollout?: PlannedRollout
+  /**
+   * Why applying the plan begins a roll-out. Missing if it begins none: nothing is to be done, the newest
+   * roll-out does it, or this has halted.
+   *
+   * - `first`: the group has had no roll-out
+   * - `image`: the newest roll-out brings another image
+   * - `settings`: the group has other settings than its newest roll-out
+   * - `machines`: machines have left the image since, or the newest roll-out was aborted
+   */
+  begins?: 'first' | 'image' | 'settings' | 'machines'
+  /** The settings that are other than those of the newest roll-out. */
+  changedSettings?: readonly string[]
+}
+
+export interface PlannedRollout {
+  number: number
+  state: Rollout['state']
+  reason?: string
 }
 
 export interface PlannedImage {

@@ -9,7 +9,9 @@ import type { SiteMachines } from '../desired/catalogue.ts'
 import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
 import { generationOf, lastAttempt, type Life } from '../life/life.ts'
 import { openPublished, publishedOf } from '../publish/published.ts'
+import type { SiteRollouts } from '../rollout/statements.ts'
 import type { BrokenRow } from '../rows.ts'
+import type { SiteReader } from '../statements.ts'
 import type { ClosureItem } from './closure-difference.ts'
 import type { Booted, PlannedImage } from './planned.ts'
 
@@ -19,40 +21,51 @@ export interface Described {
   closure?: readonly ClosureItem[]
 }
 
-/** What a plan needs to know of a site. */
-export interface SiteNow {
+/** What the rows of a site say of its machines. */
+export interface SiteFacts {
   lives: ReadonlyMap<string, Life>
   /** The machines with broken rows, which have no life here. */
   broken: ReadonlyMap<string, BrokenRow>
   /** Names by machine. */
   names: ReadonlyMap<string, string>
-  /** The machines that a person left out. */
-  held: ReadonlySet<string>
+  rollouts: SiteRollouts
   /** The time in which servers ran, until now. Milliseconds. */
   uptime: number
+}
+
+/** What a plan needs to know of a site. */
+export interface SiteNow extends SiteFacts {
   /** What the machine boots with a generation. */
   describe: (life: Life, number: number) => Promise<Described>
 }
 
 export function readSiteNow(state: string): SiteNow {
   const site = openSiteToRead(state)
-  const broken = new Map<string, BrokenRow>()
   try {
-    const lives = site?.lives((error) => broken.set(error.machine, error)) ?? []
-    return {
-      broken,
-      lives: new Map(lives.map((life) => [life.machine, life])),
-      names: site?.names() ?? new Map(),
-      held: new Set(),
-      uptime: site?.uptime() ?? 0,
-      describe: describeIn(state),
-    }
+    return { ...(site ? factsOf(site) : noFacts), describe: describeIn(state) }
   } finally {
     site?.close()
   }
 }
 
-export function machinesOf({ lives, broken, names }: SiteNow): SiteMachines {
+const noFacts: SiteFacts = {
+  ...{ lives: new Map(), broken: new Map(), names: new Map(), uptime: 0 },
+  rollouts: { newest: [], holds: new Map(), groups: new Map(), broken: [] },
+}
+
+export function factsOf(
+  site: Pick<SiteReader, 'lives' | 'names' | 'uptime' | 'rollouts'>,
+): SiteFacts {
+  const broken = new Map<string, BrokenRow>()
+  const lives = site.lives((error) => broken.set(error.machine, error))
+  return {
+    broken,
+    lives: new Map(lives.map((life) => [life.machine, life])),
+    ...{ names: site.names(), rollouts: site.rollouts(), uptime: site.uptime() },
+  }
+}
+
+export function machinesOf({ lives, broken, names }: SiteFacts): SiteMachines {
   const started = new Map([...broken.keys()].map((machine) => [machine, 0]))
   for (const [machine, life] of lives) started.set(machine, lastAttempt(life)?.startedAt ?? 0)
   return { names, lastStarted: started }

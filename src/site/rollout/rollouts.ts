@@ -51,16 +51,34 @@ export function beginRollout(
   const read = writer.rollouts.read()
   const old = read.newest.find(({ group }) => group === settings.group)
   if (old) {
-    const isOpen = old.state === 'running' || old.state === 'paused'
-    const { rollout, lives } = isOpen
-      ? takenBack(old, machinesOf(writer, read, old), now)
-      : { rollout: old, lives: [] }
-    for (const life of lives) writer.keep(life)
+    const rollout = old.state === 'done' ? old : takeAllBack(writer, read, old, now)
     writer.rollouts.keep({ ...rollout, state: 'replaced' })
   }
   const begun = newRollout(writer.rollouts.nextNumber(), now.at, settings, restart)
   writer.rollouts.keep(begun)
   return begun
+}
+
+/** The machines that have not tried its image boot at once what they booted before. */
+export function abortRollout(
+  writer: Pick<SiteWriter, 'of' | 'keep' | 'rollouts'>,
+  rollout: Rollout,
+  reason: string,
+  now: Now,
+): void {
+  const back = takeAllBack(writer, writer.rollouts.read(), rollout, now)
+  writer.rollouts.keep({ ...back, state: 'aborted', reason })
+}
+
+function takeAllBack(
+  writer: Pick<SiteWriter, 'of' | 'keep'>,
+  read: SiteRollouts,
+  old: Rollout,
+  now: Now,
+): Rollout {
+  const { rollout, lives } = takenBack(old, machinesOf(writer, read, old), now)
+  for (const life of lives) writer.keep(life)
+  return rollout
 }
 
 /** @param onBroken is told about rows that are broken; all others go on */

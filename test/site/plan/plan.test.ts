@@ -9,7 +9,10 @@ import { resolveGroups } from '../../../src/site/desired/resolve.ts'
 import { assign, decide } from '../../../src/site/life/choose.ts'
 import type { Candidate } from '../../../src/site/life/life.ts'
 import { makePlan } from '../../../src/site/plan/plan.ts'
+import { groupsOf } from '../../../src/site/plan/decide.ts'
 import type { Plan, PlannedImage } from '../../../src/site/plan/planned.ts'
+import { newRollout, type Rollout } from '../../../src/site/rollout/rollout.ts'
+import type { Hold } from '../../../src/site/rollout/statements.ts'
 import { machinesOf, type SiteNow } from '../../../src/site/plan/site-now.ts'
 import { unfitImages } from '../../../src/site/plan/unfit.ts'
 import { candidate, minutes, simulateSite } from '../life/support/simulate.ts'
@@ -35,9 +38,12 @@ const closureOf = (id: string) => [
 function planned(document: object, image = imageOf('b')) {
   const machines = simulateSite()
   const names = new Map<string, string>()
-  const held = new Set<string>()
+  const holds = new Map<string, Hold>()
+  const rollouts: { newest: Rollout[] } = { newest: [] }
+  const groups = new Map<string, string>()
   const now = (): SiteNow => ({
-    ...{ lives: machines.lives, broken: new Map(), names, held, uptime: machines.now.uptime },
+    ...{ lives: machines.lives, broken: new Map(), names, uptime: machines.now.uptime },
+    rollouts: { ...rollouts, holds, groups, broken: [] },
     async describe(life, number) {
       const { image = '', published } =
         life.generations.find((each) => each.number === number) ?? {}
@@ -47,7 +53,7 @@ function planned(document: object, image = imageOf('b')) {
     },
   })
   return {
-    ...{ machines, names, held },
+    ...{ machines, names, holds, rollouts, groups },
     /** The machine boots the image, and is up. */
     comesUp(machine: string, boots: Candidate) {
       machines.change(machine, (life) => {
@@ -57,6 +63,16 @@ function planned(document: object, image = imageOf('b')) {
       machines.begin(machine)
       machines.bless(machine)
       machines.wait(3 * minutes)
+    },
+    /** As the command, except that the machines do not boot anything else. */
+    apply({ groups: planned, digest }: Plan): void {
+      groups.clear()
+      for (const [machine, group] of groupsOf(planned)) groups.set(machine, group)
+      rollouts.newest = planned.map(({ name, ...group }, at) => {
+        const settings = { ...group, group: name, candidate: candidate(group.image.id) }
+        const by = { planDigest: digest, by: 'a test' }
+        return newRollout(at + 1, 0, { ...settings, ...by }, new Map())
+      })
     },
     async plan(): Promise<Plan> {
       const read = parseDesired(document)
@@ -127,6 +143,7 @@ suite('a plan', () => {
     assert.deepEqual(before.names, [{ machine: mac(1), name: 'pi1', before: 'old' }])
     assert.deepEqual([before.isDone, changesIn(before)], [false, ['nothing']])
     site.names.set(mac(1), 'pi1')
+    site.apply(before)
     const { isDone, names } = await site.plan()
     assert.deepEqual([isDone, names], [true, []])
   })
@@ -159,7 +176,7 @@ suite('a plan', () => {
     const site = planned(lab())
     site.comesUp(mac(1), candidate('a'))
     const free = await site.plan()
-    site.held.add(mac(1))
+    site.holds.set(mac(1), { at: 0, by: 'a test' })
     const held = await site.plan()
     assert.equal(held.groups[0]?.machines[0]?.isHeld, true)
     assert.equal(held.digest, free.digest)
@@ -178,6 +195,87 @@ suite('a plan', () => {
     const fit = planned(lab())
     fit.comesUp(mac(1), candidate('a'))
     assert.deepEqual(unfitImages(await fit.plan()), [])
+  })
+})
+
+suite('a group with a roll-out', () => {
+  const begins = ({ groups }: Plan) => groups[0]?.begins
+  /** Changes the newest roll-out. */
+  function change(site: ReturnType<typeof planned>, more: Partial<Rollout>): void {
+    site.rollouts.newest = site.rollouts.newest.map((each) => ({ ...each, ...more }))
+  }
+
+  async function applied() {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    site.comesUp(mac(2), candidate('a'))
+    site.apply(await site.plan())
+    return site
+  }
+
+  test('needs no other one while this brings the image to its machines', async () => {
+    const site = await applied()
+    for (const state of ['running', 'paused', 'done'] as const) {
+      change(site, { state })
+      const plan = await site.plan()
+      assert.deepEqual([begins(plan), plan.isDone], [undefined, true], state)
+    }
+    // A person sees what is left to do, and another roll-out would not wait for that.
+    change(site, { state: 'halted', reason: 'pi1 is bad' })
+    const halted = await site.plan()
+    assert.deepEqual([begins(halted), halted.isDone], [undefined, false])
+    assert.deepEqual(halted.groups[0]?.rollout, {
+      ...{ number: 1, state: 'halted', reason: 'pi1 is bad' },
+    })
+    change(site, { state: 'aborted' })
+    assert.equal(begins(await site.plan()), 'machines')
+  })
+
+  test('needs another one if a machine has left the image since', async () => {
+    const site = await applied()
+    const assigned = { generation: 2, from: 0, before: { current: 1, isChosen: true } }
+    change(site, { state: 'done', machines: { [mac(1)]: { assigned }, [mac(2)]: {} } })
+    assert.equal(begins(await site.plan()), 'machines')
+    site.comesUp(mac(1), candidate('b'))
+    assert.equal(begins(await site.plan()), undefined)
+  })
+
+  test('needs another one for another image or other settings, which the plan names', async () => {
+    const others = {
+      waves: [[mac(1)], 'rest'],
+      'max-unavailable': 2,
+      health: { tries: 2 },
+      halt: { bad: 1 },
+      rebuild: 'refuse',
+      keep: 5,
+    }
+    for (const [key, value] of Object.entries(others)) {
+      const site = planned(lab({ [key]: value }))
+      site.comesUp(mac(1), candidate('a'))
+      site.comesUp(mac(2), candidate('a'))
+      const before = await applied()
+      site.rollouts.newest = before.rollouts.newest
+      const [group] = (await site.plan()).groups
+      assert.deepEqual([group?.begins, group?.changedSettings], ['settings', [key]])
+    }
+    const image = planned(lab(), imageOf('c'))
+    image.comesUp(mac(1), candidate('a'))
+    image.rollouts.newest = (await applied()).rollouts.newest
+    assert.equal(begins(await image.plan()), 'image')
+  })
+
+  test('ends it if the file has no machine for it any more', async () => {
+    const site = planned({ group: {} })
+    const before = await applied()
+    site.rollouts.newest = before.rollouts.newest
+    for (const [machine, name] of before.groups) site.groups.set(machine, name)
+    const { ends, moves, isDone } = await site.plan()
+    assert.equal(isDone, false)
+    assert.deepEqual(ends, [{ group: 'lab', rollout: 1 }])
+    assert.deepEqual(moves, [
+      { machine: mac(1), from: 'lab' },
+      { machine: mac(2), from: 'lab' },
+    ])
   })
 })
 
@@ -268,6 +366,7 @@ test('after all that a plan says is done, the next plan has nothing to do', asyn
         })
       }
       for (const { machine, name } of plan.names) site.names.set(machine, name)
+      site.apply(plan)
       const after = await site.plan()
       const left = changesIn(after).filter((change) => change !== 'nothing')
       assert.deepEqual(
@@ -279,11 +378,8 @@ test('after all that a plan says is done, the next plan has nothing to do', asyn
         after.groups.flatMap(({ changes }) => changes),
         [],
       )
-      assert.equal(
-        after.digest === plan.digest,
-        plan.names.length === 0 &&
-          changesIn(plan).every((each) => each === 'nothing' || each === 'refused'),
-      )
+      assert.deepEqual([plan.groups[0]?.begins, after.groups[0]?.begins], ['first', undefined])
+      assert.notEqual(after.digest, plan.digest)
     }),
   )
 })

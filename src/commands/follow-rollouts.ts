@@ -1,0 +1,117 @@
+/** Waits for roll-outs, and tells what happens to them. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { NetimageError } from '../errors.ts'
+import { printableJson, visible } from '../printable.ts'
+import { openSiteToRead } from '../site/database.ts'
+import { saysWhat, saysWho } from '../site/log/sentence.ts'
+import type { LogRow } from '../site/log/rows.ts'
+import { rolloutStatus, saysStands, type RolloutStatus } from '../site/rollout/status.ts'
+import { printLine, type Surroundings } from './run.ts'
+
+interface Followed {
+  group: string
+  number: number
+}
+
+interface FollowSettings {
+  json: true | undefined
+  around: Surroundings
+}
+
+/** How often it looks. Milliseconds. */
+const lookMs = 1000
+const eraseLine = '\r\u001B[K'
+
+/** @returns whether all roll-outs are done @throws `NetimageError` `interrupted` */
+export async function followRollouts(
+  state: string,
+  followed: readonly Followed[],
+  { json, around: { signal } }: FollowSettings,
+): Promise<boolean> {
+  const isTerminal = process.stdout.isTTY && !json
+  let last = 0
+  let shown = ''
+
+  function tell(line: string): void {
+    printLine(isTerminal ? `${eraseLine}${line}` : line)
+  }
+
+  for (let isFirst = true; ; isFirst = false) {
+    const { rows, statuses, newest, names } = look(state, followed, last)
+    last = newest
+    if (!isFirst) for (const row of rows) tell(lineOf(row, names, json))
+    const ended = statuses.every(({ state }) => state !== 'running' && state !== 'paused')
+    const line = statuses.map(saysStatus).join('; ')
+    if (ended) {
+      if (json) tell(printableJson({ rollouts: statuses }))
+      else for (const status of statuses) tell(visible(saysStatus(status)))
+      return statuses.every(({ state }) => state === 'done')
+    }
+    if (isTerminal) {
+      process.stdout.write(`${eraseLine}${visible(line).slice(0, process.stdout.columns - 1)}`)
+    } else if (line !== shown && !json) tell(visible(line))
+    shown = line
+    if (!(await sleep(lookMs, true, { signal }).catch(() => false))) throw stopped(followed)
+  }
+}
+
+interface Look {
+  rows: LogRow[]
+  statuses: RolloutStatus[]
+  newest: number
+  names: ReadonlyMap<string, string>
+}
+
+/** Opens the site each time, because it may be replaced by a copy of it. */
+function look(state: string, followed: readonly Followed[], after: number): Look {
+  const site = openSiteToRead(state)
+  if (!site) return { rows: [], statuses: [], newest: 0, names: new Map() }
+  try {
+    const numbers = new Set(followed.map(({ number }) => number))
+    const log = site.log({ after, ...(after === 0 && { newest: 0 }) })
+    const rollouts = site.rollouts()
+    const uptime = site.uptime()
+    return {
+      rows: log.rows.flatMap((row) => {
+        if (!('entry' in row) || !('rollout' in row.entry)) return []
+        return numbers.has(row.entry.rollout) ? [row] : []
+      }),
+      statuses: followed.map(({ group, number }): RolloutStatus => {
+        const found = rollouts.newest.find((each) => each.group === group)
+        if (found?.number === number) return rolloutStatus(site.lifeOf, rollouts, found, uptime)
+        return { group, rollout: number, state: 'replaced', counts: {} }
+      }),
+      newest: log.last,
+      names: site.names(),
+    }
+  } finally {
+    site.close()
+  }
+}
+
+function lineOf(
+  { machine, entry, at, who }: LogRow,
+  names: ReadonlyMap<string, string>,
+  json: true | undefined,
+): string {
+  const about = machine === undefined ? {} : { machine }
+  if (json) return printableJson({ at, ...about, ...entry })
+  const what = saysWhat(entry, who)
+  const says = who.kind === 'person' ? `${saysWho(who, undefined)} ${what}` : what
+  return visible(machine === undefined ? says : `${names.get(machine) ?? machine}: ${says}`)
+}
+
+function saysStatus(status: RolloutStatus): string {
+  const { rollout, group, state, reason } = status
+  const why = reason === undefined ? '' : `: ${reason}`
+  const stands = saysStands(status)
+  return `roll-out ${rollout} of ${group} is ${state}${why}${stands === '' ? '' : `; ${stands}`}`
+}
+
+function stopped(followed: readonly Followed[]): NetimageError {
+  const [first] = followed
+  return new NetimageError('interrupted', 'stopped waiting; the roll-outs go on', {
+    hint: `Look at them: netimage site status. Stop one: netimage site abort ${first?.group ?? 'GROUP'}.`,
+  })
+}

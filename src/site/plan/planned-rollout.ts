@@ -1,0 +1,77 @@
+/** Whether a group needs a roll-out, besides those that it has had. */
+import type { Rollout, RestartCommands } from '../rollout/rollout.ts'
+import { canonicalJson } from './canonical-json.ts'
+import type { DecidedGroup, PlannedMachine } from './planned.ts'
+
+type Wanted = Omit<DecidedGroup, 'rollout' | 'begins' | 'changedSettings'>
+
+/** @param newest the newest roll-out of the group */
+export function plannedRollout(
+  group: Wanted,
+  newest: Rollout | undefined,
+): Pick<DecidedGroup, 'rollout' | 'begins' | 'changedSettings'> {
+  const rollout = newest && {
+    ...{ number: newest.number, state: newest.state },
+    ...(newest.reason !== undefined && { reason: newest.reason }),
+  }
+  const shown = rollout && { rollout }
+  if (group.machines.length === 0) return { ...shown }
+  if (!newest) return { begins: 'first' }
+  if (newest.candidate.image !== group.image.id) return { ...shown, begins: 'image' }
+  const changedSettings = changedIn(group, newest)
+  if (changedSettings.length > 0) return { ...shown, begins: 'settings', changedSettings }
+  const hasLeft = group.machines.some(
+    (machine) => isToChange(machine) && !isComing(machine, newest),
+  )
+  // Another roll-out of the same image would go on where this one has halted.
+  return { ...shown, ...(hasLeft && newest.state !== 'halted' && { begins: 'machines' }) }
+}
+
+export function isToChange({ change }: PlannedMachine): boolean {
+  return change === 'new' || change === 'back'
+}
+
+/** Whether the roll-out is still going to give its image to the machine. */
+export function isComing({ machine }: PlannedMachine, { state, machines }: Rollout): boolean {
+  if (state === 'aborted' || state === 'replaced') return false
+  return machines[machine]?.assigned === undefined
+}
+
+export function restartOf({ reboot, power }: PlannedMachine): RestartCommands | undefined {
+  if (!reboot && !power) return undefined
+  return { ...(reboot && { reboot }), ...(power && { power }) }
+}
+
+/** As the file calls them. */
+const settings = [
+  ['maxUnavailable', 'max-unavailable'],
+  ['halt', 'halt'],
+  ['health', 'health'],
+  ['rebuild', 'rebuild'],
+  ['keep', 'keep'],
+] as const
+
+function changedIn(group: Wanted, newest: Rollout): string[] {
+  const waves = wavesOf(group.waves, newest) === wavesOf(newest.waves, newest) ? [] : ['waves']
+  const changed = settings
+    .filter(([key]) => canonicalJson(group[key]) !== canonicalJson(newest[key]))
+    .map(([, called]) => called)
+  const restarts = group.machines.some(
+    (machine) =>
+      canonicalJson(restartOf(machine)) !==
+      canonicalJson(newest.machines[machine.machine]?.restart),
+  )
+  return [...waves, ...changed, ...(restarts ? ['reboot or power of machines'] : [])]
+}
+
+/**
+ * The order of machines in a wave says nothing, and changes with their names. In which wave a machine was
+ * says nothing any more once the roll-out is done.
+ */
+function wavesOf(waves: Wanted['waves'], { state }: Rollout): string {
+  const all = waves.flatMap(({ machines }) => machines).toSorted()
+  if (state === 'done') return canonicalJson(all)
+  return canonicalJson(
+    waves.map(({ machines, pause }) => ({ machines: machines.toSorted(), pause })),
+  )
+}

@@ -1,0 +1,85 @@
+/** Carries out what a plan has decided, in one transaction. */
+import type { Candidate, Now } from '../life/life.ts'
+import type { Entry, Who } from '../log/entry.ts'
+import { saysWho } from '../log/sentence.ts'
+import { groupsOf } from '../plan/decide.ts'
+import type { Decided, DecidedGroup, PlannedMove, PlannedName } from '../plan/planned.ts'
+import { restartOf } from '../plan/planned-rollout.ts'
+import type { SiteWriter } from '../statements.ts'
+import type { RestartCommands, Rollout } from './rollout.ts'
+import { abortRollout, beginRollout } from './rollouts.ts'
+
+/**
+ * @param candidates of all groups, by name
+ * @param who applies the plan
+ * @returns the roll-outs that have begun
+ */
+export function applyPlan(
+  writer: SiteWriter,
+  plan: Decided,
+  candidates: ReadonlyMap<string, Candidate>,
+  who: Who,
+  now: Now,
+): Rollout[] {
+  const note = (entry: Entry, machine?: string) =>
+    writer.note({ at: now.at, who, entry, ...(machine !== undefined && { machine }) })
+  for (const each of plan.names) giveName(writer, each, note)
+  for (const { group, rollout } of plan.ends) {
+    const reason = 'the file of the site has no machine for it any more'
+    const ended = writer.rollouts.read().newest.find((each) => each.number === rollout)
+    if (ended) abortRollout(writer, ended, reason, now)
+    note({ kind: 'aborted', rollout, group, reason })
+  }
+  const begun = plan.groups.flatMap((group) => {
+    const candidate = candidates.get(group.name)
+    if (group.begins === undefined || !candidate) return []
+    const settings = { ...settingsOf(group), candidate, planDigest: plan.digest }
+    const by = saysWho(who, undefined)
+    const rollout = beginRollout(writer, { ...settings, by }, restartsOf(group), now)
+    note(begunEntry(group, rollout, plan.digest))
+    return [rollout]
+  })
+  writer.rollouts.setGroups(groupsOf(plan.groups))
+  for (const move of plan.moves) if (move.from !== undefined) note(regrouped(move), move.machine)
+  return begun
+}
+
+function giveName(
+  writer: SiteWriter,
+  { machine, name, before }: PlannedName,
+  note: (entry: Entry, machine: string) => void,
+): void {
+  writer.setName(machine, name)
+  // So that the status shows the machine also before its first boot.
+  writer.keep(writer.of(machine))
+  note({ kind: 'named', newName: name, ...(before !== undefined && { before }) }, machine)
+}
+
+function settingsOf({ name, maxUnavailable, halt, health, rebuild, keep, waves }: DecidedGroup) {
+  return { group: name, maxUnavailable, halt, health, rebuild, keep, waves }
+}
+
+function restartsOf({ machines }: DecidedGroup): Map<string, RestartCommands> {
+  return new Map(
+    machines.flatMap((machine) => {
+      const restart = restartOf(machine)
+      return restart ? [[machine.machine, restart] as const] : []
+    }),
+  )
+}
+
+function begunEntry({ image, rollout }: DecidedGroup, begun: Rollout, plan: string): Entry {
+  const { number, group } = begun
+  return {
+    ...{ kind: 'begun', rollout: number, group, image: image.id, imageName: image.name, plan },
+    ...(rollout && { replaces: rollout.number }),
+  }
+}
+
+function regrouped({ from, to }: PlannedMove): Entry {
+  return {
+    kind: 'regrouped',
+    ...(from !== undefined && { from }),
+    ...(to !== undefined && { to }),
+  }
+}

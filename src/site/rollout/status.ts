@@ -1,0 +1,50 @@
+/** What a person wants to know of a roll-out. */
+import type { Life } from '../life/life.ts'
+import type { Rollout } from './rollout.ts'
+import { standsIn } from './rollouts.ts'
+import type { Stand } from './stand.ts'
+import type { SiteRollouts } from './statements.ts'
+
+export interface RolloutStatus {
+  group: string
+  rollout: number
+  state: Rollout['state']
+  reason?: string
+  /** The wave that runs, from 1, and how many there are. */
+  wave?: number
+  waves?: number
+  image?: string
+  /** How many machines stand in which way. */
+  counts: Partial<Record<Stand, number>>
+  machines?: Readonly<Record<string, Stand>>
+}
+
+/** @param uptime the time in which servers ran, until now. Milliseconds. */
+export function rolloutStatus(
+  lifeOf: (machine: string) => Life,
+  rollouts: SiteRollouts,
+  rollout: Rollout,
+  uptime: number,
+): RolloutStatus {
+  const stands = standsIn({ of: lifeOf }, rollouts, rollout, { at: 0, uptime })
+  const counts: Partial<Record<Stand, number>> = {}
+  for (const stand of stands.values()) counts[stand] = (counts[stand] ?? 0) + 1
+  const { group, number, state, reason, wave, waves, candidate } = rollout
+  return {
+    ...{ group, rollout: number, state, ...(reason !== undefined && { reason }) },
+    ...{ wave: wave + 1, waves: waves.length, image: candidate.image, counts },
+    machines: Object.fromEntries(stands),
+  }
+}
+
+/** The order in which people want to read them. */
+const order: readonly Stand[] = [
+  ...(['good', 'bad', 'lost', 'booting', 'asked', 'next', 'pending'] as const),
+  ...(['waiting', 'held', 'refused', 'left', 'moved', 'broken'] as const),
+]
+
+/** `wave 2 of 3: 3 good, 1 booting, 2 waiting` */
+export function saysStands({ wave, waves, counts }: RolloutStatus): string {
+  const stands = order.flatMap((stand) => (counts[stand] ? [`${counts[stand]} ${stand}`] : []))
+  return wave === undefined ? '' : `wave ${wave} of ${waves}: ${stands.join(', ')}`
+}

@@ -1,0 +1,374 @@
+// `netimage site apply`, as a person runs it, without a server and with its roll-outs.
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { cpSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test, type TestContext } from 'node:test'
+import { startRollouts } from '../../src/serve/rollouts.ts'
+import { openSiteToRead } from '../../src/site/database.ts'
+import { generationOf } from '../../src/site/life/life.ts'
+import { saysWhat } from '../../src/site/log/sentence.ts'
+import { openSite } from '../../src/site/site.ts'
+import { buildSystem, writeSystems } from '../site/images/support/made-images.ts'
+import {
+  cli,
+  assertFailed,
+  netimage,
+  netimageJson,
+  parseObject,
+  startNetimage,
+  type Run,
+} from '../support/netimage.ts'
+import { waitFor, waitUntil } from '../support/waiting.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+
+const mac = (number: number) => `dc:a6:32:00:00:0${number}`
+const second = 1000
+
+/** Runs a line of the shell. */
+function shell(line: string, cwd: string) {
+  return spawnSync('sh', ['-c', line], { encoding: 'utf8', cwd })
+}
+
+suite('netimage site apply', () => {
+  let workspace: Workspace
+  let [first, next] = ['', '']
+  /** A site with two images, in which three machines boot the first one. */
+  let prepared = ''
+
+  before(async () => {
+    workspace = makeWorkspace('site-apply')
+    prepared = workspace.path('prepared')
+    writeSystems(workspace)
+    for (const name of ['first', 'second'] as const) {
+      await buildSystem(workspace, name, workspace.path(`out/${name}`))
+    }
+    const add = (name: string) =>
+      netimageJson(['site', 'add', workspace.path(`out/${name}`), '--state', prepared])
+    first = String((await add('first'))['id'])
+    next = String((await add('second'))['id'])
+    const assign = ['site', 'assign']
+    for (const number of [1, 2, 3]) {
+      await netimageJson([...assign, mac(number), first, '--state', prepared])
+    }
+  })
+  after(() => workspace.remove())
+
+  function write(system: string, more = ''): void {
+    writeFileSync(
+      workspace.path('site.toml'),
+      `
+      [group.lab]
+      system = "${system}"
+      machines = ["pi1", "dc:a6:32:*"]
+      waves = [["pi1"], "rest"]
+      ${more}
+      [machine.pi1]
+      mac = "${mac(1)}"
+    `,
+    )
+  }
+
+  let states = 0
+  function freshState(): string {
+    const state = workspace.path(`state-${states++}`)
+    cpSync(prepared, state, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
+    return state
+  }
+
+  const run = (state: string, ...args: string[]): Promise<Run> =>
+    netimage(['site', ...args, '--state', state], { cwd: workspace.directory })
+
+  async function planIn(state: string): Promise<string> {
+    const file = workspace.path(`plan-${states}.json`)
+    writeFileSync(file, (await run(state, 'plan', '--json')).stdout)
+    return file
+  }
+
+  function look(state: string) {
+    const site = openSiteToRead(state) ?? assert.fail()
+    try {
+      return {
+        log: site.log({}).rows.map((row) => {
+          if (!('entry' in row)) assert.fail(row.broken)
+          return `${row.machine ?? 'site'}: ${saysWhat(row.entry, row.who)}`
+        }),
+        rollouts: site.rollouts(),
+        names: [...site.names()],
+        boots: [1, 2, 3].map((number) => {
+          const life = site.lifeOf(mac(number))
+          return generationOf(life, life.current)?.image
+        }),
+      }
+    } finally {
+      site.close()
+    }
+  }
+
+  test('begins the roll-outs of a plan, and then there is nothing to do', async () => {
+    write(next)
+    const state = freshState()
+    const before = look(state)
+    const applied = await run(state, 'apply', '--yes')
+    assert.equal(applied.status, 0, applied.stderr)
+    assert.match(applied.stdout, /wave 2 +dc:a6:32:00:00:02, dc:a6:32:00:00:03\n/)
+    assert.match(
+      applied.stdout,
+      /\nroll-out 1 of lab has begun: 3 machines in 2 waves, first pi1\n/,
+    )
+    assert.match(applied.stdout, /nobody restarts pi1, dc:a6:32:00:00:02, dc:a6:32:00:00:03: /)
+    assert.match(applied.stdout, /no server runs with this site/)
+    const { log, names, rollouts, boots } = look(state)
+    assert.deepEqual(names, [[mac(1), 'pi1']])
+    assert.deepEqual(boots, [first, first, first])
+    assert.partialDeepStrictEqual(rollouts.newest, [
+      { number: 1, group: 'lab', state: 'running', candidate: { image: next } },
+    ])
+    const plan = rollouts.newest[0]?.planDigest.slice(0, 12)
+    assert.deepEqual(log.slice(before.log.length), [
+      `${mac(1)}: gave it the name pi1`,
+      `site: began roll-out 1 of lab by plan ${plan}: image ${next.slice(0, 12)} (root)`,
+    ])
+    const again = await run(state, 'plan')
+    assert.equal(again.status, 0, again.stderr)
+    assert.match(again.stdout, /roll-out {2}1 is running\n/)
+    const nothing = await run(state, 'apply', '--yes', '--json')
+    assert.equal(nothing.status, 0, nothing.stderr)
+    assert.partialDeepStrictEqual(parseObject(nothing.stdout), { begun: [], names: [] })
+    assert.equal(look(state).log.length, log.length)
+  })
+
+  test('begins another roll-out if the file has other settings', async () => {
+    write(next)
+    const state = freshState()
+    await run(state, 'apply', '--yes')
+    write(next, 'keep = 5')
+    const plan = await run(state, 'plan')
+    assert.equal(plan.status, 2, plan.stderr)
+    assert.match(plan.stdout, /begins in place of 1, which is running: other settings \(keep\)\n/)
+    await run(state, 'apply', '--yes')
+    assert.partialDeepStrictEqual(look(state).rollouts.newest, [{ number: 2, keep: 5 }])
+    assert.match(look(state).log.at(-1) ?? '', /^site: began roll-out 2 .*; before: roll-out 1$/)
+  })
+
+  test('ends the roll-out of a group that the file does not have any more', async () => {
+    write(next)
+    const state = freshState()
+    await run(state, 'apply', '--yes')
+    writeFileSync(workspace.path('site.toml'), '')
+    const applied = await run(state, 'apply', '--yes')
+    assert.equal(applied.status, 0, applied.stderr)
+    const { rollouts, log } = look(state)
+    assert.deepEqual([rollouts.newest[0]?.state, rollouts.groups.size], ['aborted', 0])
+    assert.match(log.at(-4) ?? '', /^site: aborted roll-out 1 of lab: the file of the site has no /)
+    assert.equal(log.at(-1), `${mac(3)}: took it out of group lab`)
+  })
+
+  test('asks nobody without a terminal', async () => {
+    write(next)
+    const state = freshState()
+    const before = look(state)
+    assertFailed(await run(state, 'apply', '--json'), 'bad-usage')
+    assert.deepEqual(look(state), before)
+  })
+
+  test('asks on a terminal, and only a yes counts', async () => {
+    write(next)
+    const state = freshState()
+    const apply = [process.execPath, cli, 'site', 'apply', '--quiet', '--state', state]
+    const answer = (text: string) => {
+      const line = apply.map((word) => `'${word}'`).join(' ')
+      // Without an echo, as the answer comes before the question.
+      return shell(
+        `echo ${text} | script -qec "stty -echo; ${line}" /dev/null`,
+        workspace.directory,
+      )
+    }
+    const refused = answer('n')
+    assert.equal(refused.status, 1, refused.stdout)
+    assert.match(refused.stdout, /Apply this plan\? \[y\/N\] nothing was changed\r?\n$/)
+    assert.deepEqual(look(state).rollouts.newest, [])
+    const agreed = answer('y')
+    assert.equal(agreed.status, 0, agreed.stdout)
+    assert.equal(look(state).rollouts.newest.length, 1)
+  })
+
+  test('refuses a plan that is not so any more, and says what has changed', async () => {
+    write(next)
+    const state = freshState()
+    const plan = await planIn(state)
+    await run(state, 'assign', mac(2), next)
+    const before = look(state)
+    const stale = await run(state, 'apply', '--plan', plan, '--json')
+    assert.equal(stale.status, 5)
+    const { message } = assertFailed(stale, 'stale-plan')
+    assert.match(
+      message,
+      /\n {2}group lab: dc:a6:32:00:00:02 boots generation 2 next, not generation 1$/,
+    )
+    write(first, 'halt = { bad = 3 }')
+    const other = assertFailed(await run(state, 'apply', '--plan', plan, '--json'), 'stale-plan')
+    assert.match(other.message, /it is to get image .*\n.*\n.*it has other settings: halt$/)
+    writeFileSync(plan, '{"error":{}}')
+    assertFailed(await run(state, 'apply', '--plan', plan, '--json'), 'bad-option', {
+      field: '--plan',
+    })
+    const none = workspace.path('none.json')
+    assertFailed(await run(state, 'apply', '--plan', none, '--json'), 'path-not-found')
+    assert.deepEqual(look(state), before)
+  })
+
+  test('lets one of two win that apply the same plan at the same time', async () => {
+    write(next)
+    const state = freshState()
+    const plan = await planIn(state)
+    const runs = await Promise.all(
+      [1, 2, 3].map(() => run(state, 'apply', '--plan', plan, '--json')),
+    )
+    const statuses = runs.map(({ status }) => status)
+    assert.deepEqual(
+      statuses.map(String).toSorted(),
+      ['0', '5', '5'],
+      runs.map(({ stderr }) => stderr).join('\n'),
+    )
+    for (const each of runs.filter(({ status }) => status === 5)) {
+      assert.match(assertFailed(each, 'stale-plan').message, /roll-out 1 has begun meanwhile/)
+    }
+    assert.equal(look(state).log.filter((line) => line.includes('began')).length, 1)
+  })
+
+  test('takes a plan from the standard input', async () => {
+    write(next)
+    const state = freshState()
+    const plan = await planIn(state)
+    const line = `"${process.execPath}" "${cli}" site apply --plan - --state "${state}" < "${plan}"`
+    const applied = shell(line, workspace.directory)
+    assert.equal(applied.status, 0, applied.stderr)
+  })
+
+  test('has done all or nothing if it is killed', async () => {
+    write(next)
+    const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
+    const seen = new Set<string>()
+    for (let steps = 0; ; steps++) {
+      const state = freshState()
+      const untouched = look(state).log.length
+      const args = [program, `${steps}`, 'site', 'apply', '--yes', '--quiet', '--state', state]
+      const { signal, status, stderr } = spawnSync(process.execPath, args, {
+        ...{ encoding: 'utf8', cwd: workspace.directory },
+      })
+      const { log, names, rollouts, boots } = look(state)
+      rmSync(state, { recursive: true })
+      const rows = log.length - untouched
+      const isAll = rows > 0
+      const begun = rollouts.newest.length
+      const expected = isAll ? [2, 1, 1, 3] : [0, 0, 0, 0]
+      assert.deepEqual([rows, begun, names.length, rollouts.groups.size], expected, `step ${steps}`)
+      assert.deepEqual(boots, [first, first, first])
+      if (signal === null) {
+        assert.deepEqual([status, isAll], [0, true], stderr)
+        break
+      }
+      seen.add(`${isAll}`)
+    }
+    assert.deepEqual([...seen], ['false', 'true'])
+  })
+
+  suite('--wait', () => {
+    /** Serves the site without protocols: machines do what the test says. */
+    async function serve(context: TestContext, state: string) {
+      let at = Date.now()
+      const errors: string[] = []
+      const onError = (error: Error) => void errors.push(error.message)
+      const site = openSite({ state, at, onTold: () => {}, onError })
+      const rollouts = await startRollouts({ state, onTold: () => {}, onError })
+      context.after(async () => {
+        await rollouts.close()
+        site.close(at)
+        assert.deepEqual(errors, [])
+      })
+      return {
+        /** The machine starts, and is up for long, or crashes again and again. */
+        async boot(machine: string, outcome: 'good' | 'bad') {
+          for (let attempt = 0; attempt < (outcome === 'good' ? 1 : 4); attempt++) {
+            await site.beginAttempt(machine, (at += second))
+            site.sign(machine, { kind: 'asks' }, at)
+          }
+          if (outcome === 'bad') return
+          const { toplevel } = site.currentAttempt(machine)?.generation ?? assert.fail()
+          site.sign(machine, { kind: 'bless', bootId: `${at}`, toplevel }, at)
+          for (let minutes = 0; minutes < 5; minutes++) site.tick((at += 60 * second))
+        },
+        nextOf: (machine: string) => {
+          const life = site.lifeOf(machine)
+          return generationOf(life, life.current)?.image
+        },
+      }
+    }
+
+    async function waiting(state: string, ...flags: string[]) {
+      write(next)
+      const started = startNetimage(
+        ['site', 'apply', '--yes', '--wait', '--state', state, ...flags],
+        { cwd: workspace.directory },
+      )
+      const { stdout } = started.child
+      assert.ok(stdout)
+      let printed = ''
+      stdout.on('data', (text: string) => (printed += text))
+      await waitUntil('the roll-out has begun', () => look(state).rollouts.newest.length > 0)
+      return { ...started, printed: () => printed }
+    }
+
+    test('ends with 0 when the roll-out is done, also with machines that are away', async (context) => {
+      const state = freshState()
+      const { ended } = await waiting(state)
+      const server = await serve(context, state)
+      await server.boot(mac(1), 'good')
+      await waitUntil('the second wave begins', () => server.nextOf(mac(2)) === next)
+      await server.boot(mac(2), 'good')
+      const { status, stdout, stderr } = await waitFor('the end', ended)
+      assert.equal(status, 0, stderr)
+      assert.match(stdout, /roll-out 1 of lab begins wave 2: 2 machines\n/)
+      assert.match(stdout, /\nroll-out 1 of lab is done; wave 2 of 2: 2 good, 1 waiting\n$/)
+    })
+
+    test('ends with 3 when the roll-out halts, and says why', async (context) => {
+      const state = freshState()
+      const { ended } = await waiting(state, '--json')
+      const server = await serve(context, state)
+      await server.boot(mac(1), 'bad')
+      const { status, stdout, stderr } = await waitFor('the end', ended)
+      assert.equal(status, 3, stderr)
+      const lines = stdout.trimEnd().split('\n').map(parseObject)
+      assert.partialDeepStrictEqual(lines[0], { begun: [{ group: 'lab', rollout: 1 }] })
+      assert.partialDeepStrictEqual(lines.at(-1), {
+        rollouts: [{ group: 'lab', rollout: 1, state: 'halted', counts: { bad: 1, pending: 2 } }],
+      })
+      assert.equal(server.nextOf(mac(2)), first)
+      const nothing = await run(state, 'apply', '--yes')
+      assert.equal(nothing.status, 0)
+      assert.match(nothing.stdout, /nothing to apply\nroll-out 1 of lab is halted: .* is bad; see /)
+    })
+
+    test('ends with Ctrl-C, and the roll-out goes on', async () => {
+      const state = freshState()
+      const { child, ended, printed } = await waiting(state)
+      await waitUntil('it waits', () => printed().includes('wave 1 of 2'))
+      child.kill('SIGINT')
+      const { status, stderr } = await waitFor('the end', ended)
+      assert.equal(status, 130)
+      assert.match(stderr, /^error: stopped waiting; the roll-outs go on \[interrupted\]\n/)
+      assert.equal(look(state).rollouts.newest[0]?.state, 'running')
+    })
+
+    test('tells what is missing by another status than 3', async () => {
+      const state = freshState()
+      write('/nowhere')
+      const missing = await run(state, 'apply', '--yes', '--wait', '--json')
+      assertFailed(missing, 'path-not-found')
+      assert.equal(missing.status, 1)
+    })
+  })
+})
