@@ -1,5 +1,6 @@
 /** How a machine stands in a roll-out, read from its life. */
 import { generationOf, hasBooted, lastAttempt, type Attempt, type Life } from '../life/life.ts'
+import { hasTried } from '../life/take-back.ts'
 import type { Asked, Health, Restart, RolloutMachine } from './rollout.ts'
 
 export type Stand =
@@ -23,7 +24,10 @@ export type Stand =
   | 'asked'
   /** It tries the image. */
   | 'booting'
-  /** It began to try the image. Then the server ended, and it has not been seen for long since. */
+  /**
+   * It began to try the image. Then the server ended, or it asked only DHCP, and it has not been seen for
+   * long since.
+   */
   | 'lost'
   | 'good'
   | 'bad'
@@ -55,7 +59,7 @@ export function standOf(seen: Seen): Stand {
   if (generation.verdict !== 'trial') return generation.verdict
   if (life.current !== generation.number) return 'left'
   const attempt = lastAttempt(life)
-  if (attempt?.generation === generation.number && isBooting(attempt)) {
+  if (attempt?.generation === generation.number && isBooting(attempt, life)) {
     return isLost(attempt, seen) ? 'lost' : 'booting'
   }
   const asked = unanswered(seen)
@@ -70,7 +74,7 @@ export function holdsSlot(seen: Seen): boolean {
   const asked = unanswered(seen)
   if (asked && isOpen(asked, seen)) return true
   const attempt = lastAttempt(seen.life)
-  return attempt !== undefined && isBooting(attempt) && !isLost(attempt, seen)
+  return attempt !== undefined && isBooting(attempt, seen.life) && !isLost(attempt, seen)
 }
 
 /** With what the machine is to be asked to restart, as soon as there is a slot for it. */
@@ -123,12 +127,18 @@ function isOpen(asked: Asked, { health, uptime }: Seen): boolean {
   return uptime - asked.uptime < health.deadline
 }
 
-/** A machine that only asked DHCP may go on and boot its own disk. */
-function isBooting({ outcome, hasAsked }: Attempt): boolean {
-  return outcome === 'running' && hasAsked === true
+/**
+ * A machine that only asked DHCP may go on and boot its own disk. But one whose last try has just failed is
+ * about to try again.
+ */
+function isBooting({ outcome, hasAsked, generation }: Attempt, life: Life): boolean {
+  if (outcome !== 'running') return false
+  const isTrial = generationOf(life, generation)?.verdict === 'trial'
+  return hasAsked === true || (isTrial && hasTried(life, generation))
 }
 
-/** The server ended while the machine booted, and it has not been seen for long since. */
-function isLost({ unseenFrom }: Attempt, { health, uptime }: Seen): boolean {
-  return unseenFrom !== undefined && uptime - unseenFrom >= health.deadline
+/** It has not been seen for long: since the server ended while it booted, or since it only asked DHCP. */
+function isLost({ unseenFrom, hasAsked, from }: Attempt, { health, uptime }: Seen): boolean {
+  const since = unseenFrom ?? (hasAsked ? undefined : from)
+  return since !== undefined && uptime - since >= health.deadline
 }

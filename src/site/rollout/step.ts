@@ -241,8 +241,12 @@ function endWave(draft: Draft): void {
 function hasEnded(draft: Draft, names: readonly string[]): boolean {
   const stands = standsOf(draft, names)
   const isBusy = [...stands].some(([machine, stand]) => {
-    if (stand === 'next') return wantsRestart(seen(draft, machine)) !== undefined
-    return holdsUp.has(stand)
+    if (holdsUp.has(stand)) return true
+    if (stand !== 'next' && stand !== 'waiting') return false
+    const { member, life } = seen(draft, machine)
+    const isTried = member.assigned !== undefined && hasTried(life, member.assigned.generation)
+    const isComing = stand === 'next' && wantsRestart(seen(draft, machine)) !== undefined
+    return isTried || isComing
   })
   return !isBusy && (names.length === 0 || [...stands.values()].includes('good'))
 }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
+import { decide } from '../../../src/site/life/choose.ts'
 import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
 import { hasTried } from '../../../src/site/life/take-back.ts'
 import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
@@ -32,7 +33,10 @@ interface Plan {
 
 type Event =
   | { kind: 'wait'; ticks: number }
-  | { kind: 'starts' | 'goes away' | 'hold' | 'release'; machine: number }
+  | {
+      kind: 'starts' | 'goes away' | 'asks DHCP only' | 'hold' | 'release' | 'good' | 'bad'
+      machine: number
+    }
   | { kind: 'power cut' | 'server' | 'pause' | 'resume' | 'abort' | 'again' }
 
 const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
@@ -76,7 +80,9 @@ const events: fc.Arbitrary<Event> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.record({
-      kind: fc.constantFrom('goes away' as const, 'hold' as const, 'release' as const),
+      kind: fc.constantFrom<
+        ('goes away' | 'asks DHCP only' | 'hold' | 'release' | 'good' | 'bad')[]
+      >('goes away', 'asks DHCP only', 'hold', 'release', 'good', 'bad'),
       machine,
     }),
   },
@@ -209,6 +215,19 @@ test('a random roll-out keeps its promises', () => {
             break
           case 'goes away':
             group.machine(nameAt(event.machine)).phase = 'off'
+            break
+          case 'asks DHCP only':
+            // It goes on from its own disk.
+            site.asksDhcp(nameAt(event.machine))
+            group.machine(nameAt(event.machine)).phase = 'off'
+            break
+          case 'good':
+          case 'bad':
+            site.change(nameAt(event.machine), (life) => {
+              return (
+                decide(life, undefined, event.kind === 'good' ? 'good' : 'bad') ?? assert.fail()
+              )
+            })
             break
           case 'hold':
             writer.rollouts.hold(nameAt(event.machine), { at: 0, by: 'a person' })
