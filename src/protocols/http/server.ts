@@ -13,9 +13,11 @@ import {
   type ConnectionLimits,
   type Connections,
 } from '../connections.ts'
+import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
+import type { Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
-import { listenTcp } from '../tcp-listener.ts'
+import { listenTcp, type TcpService } from '../tcp-listener.ts'
 import { answerFor } from './answer.ts'
 import { sendBody } from './body.ts'
 import { printableJson } from '../../printable.ts'
@@ -51,19 +53,6 @@ export interface HttpServerOptions extends HttpServiceOptions {
   signal?: AbortSignal
 }
 
-export interface HttpService {
-  /** Serves a connection from which nothing was read yet. */
-  accept: (socket: Socket) => void
-  /** Ends all connections. */
-  close: () => void
-}
-
-export interface HttpServer {
-  port: number
-  /** Also ends all connections. */
-  close: () => Promise<void>
-}
-
 /** Loaders pause while they write to slow flash or draw on slow screens. */
 const defaultLimits: HttpLimits = { connections: 512, connectionsPerAddress: 64, idleSeconds: 60 }
 
@@ -79,25 +68,22 @@ const requestLimits = {
 }
 
 /** @throws `NetimageError` `cannot-listen` */
-export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { address, port, onError, signal, limits = defaultLimits } = options
+export async function startHttpServer(options: HttpServerOptions): Promise<Listener> {
+  const { address, port, onError, signal } = options
   signal?.throwIfAborted()
-  const service = createHttpService(options)
-  const listener = await listenTcp({
-    ...{ name: 'HTTP (TCP)', address, port, backlog: limits.connections, accept: service.accept },
-    onError: (error) => onError(defect(error)),
-  })
-  const close = () => {
-    const closed = listener.close()
-    service.close()
-    return closed
-  }
-  signal?.addEventListener('abort', () => void close(), { once: true })
-  return { port: listener.port, close }
+  const listener = await listenTcp(
+    {
+      ...{ name: 'HTTP (TCP)', address, port },
+      onError: (error) => onError(defect('HTTP', error)),
+    },
+    createHttpService(options),
+  )
+  signal?.addEventListener('abort', () => void listener.close(), { once: true })
+  return listener
 }
 
 /** Serves connections that were accepted elsewhere. */
-export function createHttpService(options: HttpServiceOptions): HttpService {
+export function createHttpService(options: HttpServiceOptions): TcpService {
   const { onError, hears, limits = defaultLimits } = options
   const connections = createConnections(limits, options.clientAt)
   /** The number of requests of a connection whose answers have not ended. */
@@ -116,7 +102,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     unanswered.set(socket, count)
     response.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1))
     answer(options, connections, request, response).catch((error: unknown) => {
-      onError(defect(error))
+      onError(defect('HTTP', error))
       response.destroy()
     })
   })
@@ -233,7 +219,7 @@ async function answer(
       try {
         await sendFile(request, response, { path, file: found, tell, used })
       } finally {
-        found.handle.close().catch((error: unknown) => onError(defect(error)))
+        found.handle.close().catch((error: unknown) => onError(defect('HTTP', error)))
       }
   }
 }
@@ -289,8 +275,4 @@ function send(response: ServerResponse, status: number, type: string, body: Buff
   response.writeHead(status, { 'Content-Type': type, 'Content-Length': body.length })
   // Node leaves the body out of the answer to HEAD.
   response.end(body)
-}
-
-function defect(error: unknown): NetimageError {
-  return new NetimageError('internal', `HTTP: ${messageOf(error)}`, { cause: error })
 }

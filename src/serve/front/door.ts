@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { plainAddress } from '../../protocols/connections.ts'
 import type { Hears } from '../../protocols/on-interface.ts'
+import type { TcpService } from '../../protocols/tcp-listener.ts'
 import type { Identities } from '../identity.ts'
 import type { NamedClient } from '../shard/messages.ts'
 import { createPlaces } from '../../protocols/places.ts'
@@ -20,17 +21,11 @@ const [tries, pauseMs] = [20, 250]
 /** The most connections that wait at once. */
 const limits = { most: 512, mostOfMachine: 32 }
 
-export interface Door {
-  /** Takes a connection from which nothing is read yet. */
-  accept: (socket: Socket) => void
-  /**
-   * Ends the connections that wait, and all that come later. Nobody reads from them, so that otherwise
-   * nothing would keep a process alive that waits for their end.
-   */
-  close: () => void
-}
-
-export function createDoor({ identities, hears, enter }: DoorSettings): Door {
+/**
+ * @returns a service whose `close` ends the connections that wait, and all that come later. Nobody reads
+ *   from them, so that otherwise nothing would keep a process alive that waits for their end.
+ */
+export function createDoor({ identities, hears, enter }: DoorSettings): TcpService {
   /** By address, because names are not known yet. */
   const places = createPlaces(limits)
   const sockets = new Set<Socket>()

@@ -8,7 +8,8 @@ import { asNetimageError, NetimageError } from '../../errors.ts'
 import type { Boot } from '../../boots/follow.ts'
 import { createHttpService } from '../../protocols/http/server.ts'
 import { createNfsService } from '../../protocols/nfs/service.ts'
-import { startTftpServer } from '../../protocols/tftp/server.ts'
+import { createTftpService } from '../../protocols/tftp/service.ts'
+import { listenTftp } from '../../protocols/tftp/socket.ts'
 import { createBootFor } from '../boot-answer.ts'
 import type { DefaultImage } from '../defaults.ts'
 import { createOpenSystems } from '../open-systems.ts'
@@ -88,12 +89,11 @@ export async function startShard(
     // The name of a connection must not become that of a machine of another shard.
     onEnter: identities.enters,
   })
-  unfinished.defer(() => nfs.tcp.close())
-  const tftp = await startTftpServer({
-    ...{ ...common, treesOf, port: 0 },
-    // The front receives all requests. This port is only for errors.
-    hears: () => false,
-  })
+  unfinished.defer(() => nfs.close())
+  // The front receives all requests. This port is only for errors.
+  const forErrors = await listenTftp({ address, port: 0, onError }, () => {})
+  unfinished.defer(() => forErrors.close())
+  const tftp = createTftpService({ ...common, treesOf }, forErrors.send)
   unfinished.defer(() => tftp.close())
   const questions = createQuestions<FrontAnswer>()
   /** Asks the front. @throws `NetimageError` `in-use` if the front does not know it now */
@@ -132,7 +132,7 @@ export async function startShard(
   function accept(socket: Socket, { protocol, client }: ToShard & { kind: 'connection' }): void {
     socket.on('error', () => {})
     if (!enters(client)) socket.destroy()
-    else if (protocol === 'nfs') nfs.tcp.accept(socket)
+    else if (protocol === 'nfs') nfs.accept(socket)
     else http.accept(socket)
   }
 
