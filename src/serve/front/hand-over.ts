@@ -23,7 +23,7 @@ export interface HandOver {
   /** To be called if the process has said that it has the connection. */
   taken(): void
   /** To be called if a ping was sent. */
-  pinged(): void
+  pinged: () => void
   /** To be called if the process has answered the ping. */
   answered(): void
   /** To be called if the process has ended. */

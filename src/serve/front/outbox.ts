@@ -1,11 +1,10 @@
 /**
- * Keeps messages until a process can take them. If the process ends, those that it may not have read go to
+ * Keeps events and read requests until a process can take them. If the process ends, those that it may not have read go to
  * the next one.
  */
-import type { ChildProcess } from 'node:child_process'
-
 import type { ToShard } from '../shard/messages.ts'
 import { createPlaces } from '../../protocols/places.ts'
+import type { OneProcess } from './one-process.ts'
 
 export interface Outbox {
   /**
@@ -14,7 +13,7 @@ export interface Outbox {
    */
   send(machine: string, message: ToShard): boolean
   /** To be called if a process can take messages. */
-  begin(process: ChildProcess): void
+  begin(process: Pick<OneProcess, 'send'>): void
   /** To be called if the process has ended. */
   ended(): void
   /** Drops all messages, also those that come later. */
@@ -37,10 +36,10 @@ export function createOutbox(): Outbox {
   const places = createPlaces(limits)
   const placesOfRequests = createPlaces(limitsOfRequests)
   const placesFor = ({ kind }: ToShard) => (kind === 'read-request' ? placesOfRequests : places)
-  let reader: ChildProcess | undefined
+  let reader: Pick<OneProcess, 'send'> | undefined
   let isClosed = false
 
-  function post(process: ChildProcess, next: Waiting): void {
+  function post(process: Pick<OneProcess, 'send'>, next: Waiting): void {
     sent.add(next)
     process.send(next.message, (error) => {
       if (!error && sent.delete(next)) placesFor(next.message).free(next.machine)

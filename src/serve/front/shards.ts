@@ -93,17 +93,18 @@ export function startShards(settings: ShardsSettings): Shards {
         for (const boot of boots) if (isOwn(boot.machine)) latest.keep(boot, true)
       },
       onMessage: (message) => void receive(message).catch(onDefect),
-      onEnd(reason) {
+      onEnd({ reason, failure, isUpdated, isFailing: isAgain }) {
+        if (failure && isUpdated) onGiveUp(failure)
+        else if (failure) onError(failure)
         const boots = latest.underWay(now()).filter(({ machine }) => isOwn(machine))
         onError(restarts(`${number + 1} of ${count}`, reason, boots.length))
         for (const boot of boots.slice(0, maxTold)) tellRestart(boot, reason)
-      },
-      onFailing(reason, failure) {
+        if (!isAgain) return
         // If only some are failing, a machine may be the cause. The machines of the others are served on.
         if (shards.every(({ isFailing }) => isFailing())) onGiveUp(failure ?? allFailing(reason))
         else onError(isFailing(`${number + 1} of ${count}`, failure?.message ?? reason))
       },
-      ...{ onError, onUpdated: onGiveUp, ...(module && { module }) },
+      ...(module && { module }),
     })
 
     /** A message of a shard with a defect must not end the server. */
@@ -168,7 +169,7 @@ export function startShards(settings: ShardsSettings): Shards {
     )
     const known = new Map<string, ImageInfo>()
     for (const answer of answers) {
-      if (answer === 'ended') return undefined
+      if (answer === 'no-answer') return undefined
       for (const image of answer) known.set(JSON.stringify(image), image)
     }
     return [...known.values()]
@@ -198,21 +199,21 @@ export function startShards(settings: ShardsSettings): Shards {
     async call(bytes, client) {
       const { name } = client
       const answer = await shardOf(name).ask(waitsAs(name), { about: 'call', bytes, client })
-      return answer === 'ended' ? undefined : answer
+      return answer === 'no-answer' ? undefined : answer
     },
     async bootFor(machine, asks) {
       const { mac } = machine
       const answer = await shardOf(mac).ask(waitsAs(mac), { about: 'boot', machine, asks })
       // There is no answer then, and the machine asks again.
-      return answer === 'ended' ? await new Promise<never>(() => {}) : answer
+      return answer === 'no-answer' ? await new Promise<never>(() => {}) : answer
     },
     async treesOf(requester, name) {
       const ask = () =>
         shardOf(name).ask(waitsAs(name), { about: 'trees', requester, name }, answerMs)
       const first = await ask()
       // A refusal would end the boot of the machine, so another process is asked.
-      const answer = first === 'ended' ? await ask() : first
-      if (answer === 'ended') throw notNow(name)
+      const answer = first === 'no-answer' ? await ask() : first
+      if (answer === 'no-answer') throw notNow(name)
       if (answer && 'code' in answer) throw fromPlain(answer)
       return answer
     },

@@ -95,18 +95,15 @@ export async function startShard(
   unfinished.defer(() => forErrors.close())
   const tftp = createTftpService({ ...common, treesOf }, forErrors.send)
   unfinished.defer(() => tftp.close())
-  const questions = createQuestions<FrontAnswer>()
+  const questions = createQuestions<keyof FrontAnswer, FrontAnswer>()
+  questions.begin((id, about) => send({ kind: 'question', id, about }))
   /** Asks the front. @throws `NetimageError` `in-use` if the front does not know it now */
   async function ask<K extends keyof FrontAnswer>(about: K): Promise<NonNullable<FrontAnswer[K]>> {
     const answer = await questions.ask({
-      ...{ machine: about, withinMs: answerMs },
-      send(id) {
-        send({ kind: 'question', id, about })
-        return true
-      },
+      ...{ machine: about, asked: about, withinMs: answerMs },
       parse: (answer) => answer[about],
     })
-    if (answer !== 'ended' && answer !== undefined) return answer
+    if (answer !== 'no-answer' && answer !== undefined) return answer
     throw new NetimageError('in-use', 'a process of the server did not answer in time')
   }
   const http = createHttpService({
