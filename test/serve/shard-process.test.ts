@@ -28,9 +28,9 @@ function startOdd(
     ...{ module: program, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
     start: () => startOf(++starts),
     onReady: () => void readies++,
-    onEnd({ reason, isFailing, isUpdated }) {
+    onEnd({ reason, isUpdated }) {
       ends.push(isUpdated ? 'updated' : reason)
-      if (isFailing) failing.push(reason)
+      if (shard.isFailing()) failing.push(reason)
     },
     onMessage: ({ kind }) => assert.fail(kind),
   })

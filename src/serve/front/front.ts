@@ -6,7 +6,7 @@
 import { addAbortListener } from 'node:events'
 import type { Socket } from 'node:net'
 
-import { asNetimageError, NetimageError } from '../../errors.ts'
+import { asNetimageError, type NetimageError } from '../../errors.ts'
 import { plainAddress } from '../../protocols/connections.ts'
 import type { DhcpServer } from '../../protocols/dhcp/server.ts'
 import type { Report, ServeEvent } from '../../protocols/event.ts'
@@ -19,6 +19,7 @@ import type { Peer } from '../../protocols/tftp/sessions.ts'
 import { listenTftp } from '../../protocols/tftp/socket.ts'
 import { remember } from '../../remember.ts'
 import { openSiteDatabase } from '../../site/database.ts'
+import { askAgain } from '../ask-again.ts'
 import { startDhcp } from '../dhcp.ts'
 import { createIdentities, learnGiven } from '../identity.ts'
 import { createNeighbours, isNeighbourOf } from '../neighbours.ts'
@@ -50,7 +51,7 @@ export async function startFront(
     // Shards know who holds a name.
     onDouble: () => {},
   })
-  const dhcp: { server?: DhcpServer | undefined } = {}
+  let dhcp: DhcpServer | undefined
   const lost = Promise.withResolvers<NetimageError>()
   const shards = startShards({
     ...{ count: request.workers ?? 0, learnt, see, onTold, onError },
@@ -60,7 +61,7 @@ export async function startFront(
       defaults: images.map(({ candidate, open }) => ({ id: open.image.id, candidate })),
     },
     isAllowed: identities.isAllowed,
-    onCome: (machine) => dhcp.server?.sees(machine),
+    onCome: (machine) => dhcp?.sees(machine),
     onGiveUp: lost.resolve,
   })
   /** Ends of sockets that wait until shards have closed their connections. */
@@ -117,7 +118,10 @@ export async function startFront(
       ...{ ...common, singlePort },
       async treesOf(requester) {
         const name = await identities.nameSoon(requester.address)
-        if (name === undefined) throw notKnown(requester.address)
+        if (name === undefined) {
+          const { address } = requester
+          throw askAgain(`the machine that has the address ${address} is not known yet`, address)
+        }
         return await shards.treesOf(requester, name)
       },
     },
@@ -132,7 +136,7 @@ export async function startFront(
     doorTo('http'),
   )
   unfinished.defer(() => void ends.push(httpListener.close()))
-  dhcp.server = await startDhcp(
+  dhcp = await startDhcp(
     request,
     place,
     {
@@ -148,17 +152,6 @@ export async function startFront(
     boots: shards.boots,
     lost: lost.promise,
   }
-}
-
-function notKnown(address: string): NetimageError {
-  return new NetimageError(
-    'in-use',
-    `the machine that has the address ${address} is not known yet`,
-    {
-      details: { field: address },
-      hint: 'The machine gets its files when it asks again.',
-    },
-  )
 }
 
 /**

@@ -2,11 +2,11 @@
 import { fork } from 'node:child_process'
 import type { Socket } from 'node:net'
 
-import { messageOf, NetimageError } from '../../errors.ts'
-import { version } from '../../version.ts'
+import { messageOf, type NetimageError } from '../../errors.ts'
 import { fromPlain, parseFromShard, type FromShard } from '../shard/from-shard.ts'
 import type { ShardStart, ToShard } from '../shard/messages.ts'
 import { endTogether } from './end-together.ts'
+import { wasUpdated } from './failures.ts'
 import type { ConnectionMessage } from './hand-over.ts'
 import { processorTimeOf, watchForHang, type HangSettings } from './hang.ts'
 
@@ -99,7 +99,7 @@ export function startProcess(settings: OneProcessSettings): OneProcess {
         child.kill('SIGKILL')
         break
       case 'other-version':
-        failure = updated(message.version)
+        failure = wasUpdated(message.version)
         isUpdated = true
         child.kill('SIGKILL')
         break
@@ -150,9 +150,4 @@ export function startProcess(settings: OneProcessSettings): OneProcess {
     },
     kill: () => void child.kill('SIGKILL'),
   }
-}
-
-function updated(now: string): NetimageError {
-  const problem = `netimage was updated to ${now} while this server, of ${version}, runs`
-  return new NetimageError('in-use', problem, { hint: 'Start the server again.' })
 }

@@ -4,11 +4,11 @@
  */
 import type { Socket } from 'node:net'
 
-import { NetimageError } from '../../errors.ts'
 import { ownModule } from '../../own-module.ts'
 import { checked, shardAnswers, type FromShard } from '../shard/from-shard.ts'
 import type { ShardAnswer, ShardQuestion, ShardStart, ToShard } from '../shard/messages.ts'
 import { createQuestions } from '../shard/questions.ts'
+import { cannotServe } from './failures.ts'
 import { createHandOver, type ConnectionMessage } from './hand-over.ts'
 import { startProcess, type End, type OneProcess, type OneProcessSettings } from './one-process.ts'
 import { createOutbox } from './outbox.ts'
@@ -27,14 +27,9 @@ export interface ShardProcessSettings extends Partial<
    * Called if the process has ended, before another one is started. If the first one has ended before it was
    * ready, no other one is started, and this is not called.
    */
-  onEnd: (end: ShardEnd) => void
+  onEnd: (end: End) => void
   /** Milliseconds. */
   now?: () => number
-}
-
-export interface ShardEnd extends End {
-  /** The process ends again and again, so that the next one starts after a long pause. */
-  isFailing: boolean
 }
 
 export interface ShardProcess {
@@ -132,7 +127,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       return
     }
     const pauseMs = restarts.ended()
-    onEnd({ ...end, isFailing: restarts.isFailing() })
+    onEnd(end)
     if (pauseMs === 0) current = begin()
     else {
       state = 'pausing'
@@ -169,10 +164,4 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       await over.promise
     },
   }
-}
-
-function cannotServe(reason: string): NetimageError {
-  return new NetimageError('internal', `a process that serves machines has ended: ${reason}`, {
-    hint: 'Its last messages say why. Serve with --workers 0 until the cause is removed.',
-  })
 }
