@@ -4,7 +4,13 @@ import { performance } from 'node:perf_hooks'
 
 import { messageOf, type NetimageError } from '../../errors.ts'
 import { plainAddress } from '../connections.ts'
-import { openBootFile, type NoBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
+import {
+  openBootFile,
+  toldOf,
+  type NoBootFile,
+  type OpenBootFile,
+  type TreesOf,
+} from '../boot-files.ts'
 import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { createPlaces } from '../places.ts'
@@ -133,18 +139,15 @@ export function createTftpService(
       })
   }
 
-  function refuse(session: Session, { kind, reason }: NoBootFile): void {
+  function refuse(session: Session, found: NoBootFile): void {
     drop(session)
-    if (kind === 'busy') {
-      // No error packet: it would end the boot of the machine. Without one the machine asks again.
-      tell(session, 'fail', reason)
-      return
+    const { kind } = found
+    // An error packet would end the boot of the machine. Without one the machine asks again.
+    if (kind !== 'busy') {
+      answer(session.peer, kind === 'missing' ? 'notFound' : 'accessViolation', found.reason)
     }
-    const code = kind === 'missing' ? 'notFound' : 'accessViolation'
-    answer(session.peer, code, reason)
-    if (kind === 'missing') tell(session, 'missing')
-    else if (kind === 'not-served') tell(session, 'refuse', reason)
-    else tell(session, 'fail', reason)
+    const { step, reason } = toldOf(found)
+    tell(session, step, reason)
   }
 
   function serve(session: Session, asked: FileRequest, found: OpenBootFile): void {
