@@ -13,10 +13,10 @@ import {
 } from '../boot-files.ts'
 import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
-import { createPlaces } from '../places.ts'
+import { createQuota } from '../quota.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
-import { openNativePorts } from './native-ports.ts'
+import { createNativePorts } from './native-ports.ts'
 import { negotiate } from './options.ts'
 import { decode, encode, errorCode, textIn, type FileRequest } from './packet.ts'
 import { openDatagramPort, type OpenPort } from './ports.ts'
@@ -56,7 +56,7 @@ const tickEvery = 100
  * How many files may be opening at once, because requests may come faster than a disk answers; and how
  * many of them for one address, so that a machine does not stop the others.
  */
-const openingLimits = { most: 256, mostOfMachine: 16 }
+const openingLimits = { most: 256, mostOfKey: 16 }
 /** The send buffer of a port has room for a window of this size. */
 const smallWindowBytes = 1 << 16
 
@@ -69,7 +69,7 @@ export function createTftpService(
   const { openPort = defaultPorts() } = options
   const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
-  const opening = createPlaces(openingLimits)
+  const opening = createQuota(openingLimits)
 
   function receive(bytes: Buffer, peer: Peer): void {
     const packet = decode(bytes)
@@ -261,7 +261,7 @@ let ports: OpenPort | undefined
 
 /** The addon is loaded once in a process. */
 function defaultPorts(): OpenPort {
-  return (ports ??= openNativePorts() ?? openDatagramPort)
+  return (ports ??= createNativePorts() ?? openDatagramPort)
 }
 
 /** A machine that was restarted may ask for the same file from the same port. */

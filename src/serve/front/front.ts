@@ -54,7 +54,7 @@ export async function startFront(
   let dhcp: DhcpServer | undefined
   const lost = Promise.withResolvers<NetimageError>()
   const shards = startShards({
-    ...{ count: request.workers ?? 0, learnt, see, onTold, onError },
+    ...{ count: request.shards ?? 0, learnt, see, onTold, onError },
     start: {
       ...{ state, allowed, ephemeral: request.ephemeral ?? false, layerSize: request.layerSize },
       ...{ place, http, handleKey, addresses },
@@ -82,7 +82,7 @@ export async function startFront(
   const doorTo = (protocol: 'nfs' | 'http') =>
     createDoor({
       ...{ identities, hears },
-      enter: (client, socket: Socket) => shards.connect(protocol, client, socket),
+      onNamed: (client, socket: Socket) => shards.connect(protocol, client, socket),
     })
 
   const nfs = await listenNfs(

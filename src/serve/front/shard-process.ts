@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net'
 
 import { ownModule } from '../../own-module.ts'
-import { checked, shardAnswers, type FromShard } from '../shard/from-shard.ts'
+import { checked, answerSchemas, type FromShard } from '../shard/from-shard.ts'
 import type { ShardAnswer, ShardQuestion, ShardStart, ToShard } from '../shard/messages.ts'
 import { createQuestions } from '../shard/questions.ts'
 import { cannotServe } from './failures.ts'
@@ -146,7 +146,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
     ask: (machine, question, withinMs) =>
       questions.ask({
         ...{ machine, asked: question, withinMs },
-        parse: (answer) => checked(shardAnswers[question.about], answer),
+        parse: (answer) => checked(answerSchemas[question.about], answer),
       }),
     async close() {
       if (state === 'over') return

@@ -1,5 +1,5 @@
 /** Questions to another process that are not answered yet. */
-import { createPlaces } from '../../protocols/places.ts'
+import { createQuota } from '../../protocols/quota.ts'
 
 /** @typeParam Said what the other process may say as an answer */
 export interface Question<Asked, Answer, Said> {
@@ -30,7 +30,7 @@ export interface Questions<Asked, Said> {
 }
 
 /** If so many wait, the other process cannot keep up. */
-const limits = { most: 1024, mostOfMachine: 64 }
+const limits = { most: 1024, mostOfKey: 64 }
 
 interface Waiting<Asked, Said> {
   asked: Asked
@@ -39,7 +39,7 @@ interface Waiting<Asked, Said> {
 }
 
 export function createQuestions<Asked, Said>(): Questions<Asked, Said> {
-  const places = createPlaces(limits)
+  const quota = createQuota(limits)
   const waiting = new Map<number, Waiting<Asked, Said>>()
   let last = 0
   let send: ((id: number, asked: Asked) => void) | undefined
@@ -53,7 +53,7 @@ export function createQuestions<Asked, Said>(): Questions<Asked, Said> {
 
   return {
     async ask<Answer>({ machine, asked, parse, withinMs }: Question<Asked, Answer, Said>) {
-      if (isClosed || !places.take(machine)) return 'no-answer'
+      if (isClosed || !quota.take(machine)) return 'no-answer'
       const id = ++last
       const { promise, resolve } = Promise.withResolvers<Answer | 'no-answer'>()
       const giveUp = () => resolve('no-answer')
@@ -65,7 +65,7 @@ export function createQuestions<Asked, Said>(): Questions<Asked, Said> {
       } finally {
         clearTimeout(timer)
         waiting.delete(id)
-        places.free(machine)
+        quota.free(machine)
       }
     },
     answered({ id, answer }) {

@@ -20,7 +20,7 @@ import { toPlain, type FromShard } from './from-shard.ts'
 import type {
   FrontAnswer,
   NamedClient,
-  ShardAnswers,
+  AnswerHandlers,
   ShardQuestion,
   ShardStart,
   ToShard,
@@ -120,7 +120,7 @@ export async function startShard(
   unfinished.defer(() => http.close())
 
   /** Learns the name that the front has found. @returns whether it is a machine of this shard */
-  function enters({ address, name }: NamedClient): boolean {
+  function learnName({ address, name }: NamedClient): boolean {
     if (!owns(name)) return false
     if (name.includes(':') && identities.isAllowed(name)) identities.learnAddress(name, address)
     return identities.nameAt(address) === name
@@ -128,18 +128,18 @@ export async function startShard(
 
   function accept(socket: Socket, { protocol, client }: ToShard & { kind: 'connection' }): void {
     socket.on('error', () => {})
-    if (!enters(client)) socket.destroy()
+    if (!learnName(client)) socket.destroy()
     else if (protocol === 'nfs') nfs.accept(socket)
     else http.accept(socket)
   }
 
-  const answers: ShardAnswers = {
+  const answers: AnswerHandlers = {
     call: ({ bytes, client }) =>
-      enters(client) ? nfs.answerDatagram(bytes, client.address) : undefined,
+      learnName(client) ? nfs.answerDatagram(bytes, client.address) : undefined,
     boot: ({ machine, asks }) => bootFor(machine, asks),
     async trees({ requester, name }) {
       try {
-        if (enters({ address: requester.address, name })) return await treesOf(requester)
+        if (learnName({ address: requester.address, name })) return await treesOf(requester)
         throw otherMachine(name)
       } catch (error) {
         return toPlain(asNetimageError(error))
@@ -164,7 +164,7 @@ export async function startShard(
         if (socket) accept(socket, message)
         break
       case 'read-request':
-        if (enters(message.client)) tftp.receive(message.bytes, message.from)
+        if (learnName(message.client)) tftp.receive(message.bytes, message.from)
         break
       case 'question':
         await answer(message.id, message.question)
