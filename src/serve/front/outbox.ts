@@ -1,6 +1,6 @@
 /**
- * Keeps events and read requests until a process can take them. If the process ends, those that it may not have read go to
- * the next one.
+ * Keeps events and read requests until a process can take them. If the process ends, those that it may not
+ * have read go to the next one.
  */
 import type { ToShard } from '../shard/messages.ts'
 import { createQuota } from '../../protocols/quota.ts'
