@@ -5,6 +5,7 @@
  */
 import { addAbortListener } from 'node:events'
 import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 
 import { asNetimageError, type NetimageError } from '../../errors.ts'
 import { plainAddress } from '../../protocols/connections.ts'
@@ -166,6 +167,8 @@ async function untilReady(ready: Promise<void>, signal: AbortSignal | undefined)
   try {
     await Promise.race([ready, stopped.promise])
   } catch (error) {
+    // The end of a shard may be noticed a moment before a stop that came at the same time.
+    await nextTurn()
     signal?.throwIfAborted()
     throw error
   }
