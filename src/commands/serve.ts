@@ -158,7 +158,7 @@ async function run(
         portMapper: flags.portMapper ? portMapperPort : undefined,
       },
       singlePort: flags.tftpSinglePort ?? false,
-      workers: flags.workers ?? workersFor(availableParallelism()),
+      shards: flags.workers ?? workersFor(availableParallelism()),
       see,
       onTold: (told) => warn(`${told.machine}: ${saysOfTold(told)}`),
       onRollout: (told) => warn(lineOfRollout(told)),

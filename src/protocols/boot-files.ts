@@ -6,7 +6,7 @@ import { join, sep } from 'node:path'
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { liesBelow } from '../open-safely.ts'
-import { notServed } from './event.ts'
+import { notServed, type FileEvent } from './event.ts'
 
 /**
  * The client that asks. If the first folder of the requested name identifies a machine, one of
@@ -64,6 +64,19 @@ export interface OpenBootFile {
 export interface NoBootFile {
   kind: 'missing' | 'not-served' | 'refused' | 'unreadable' | 'busy'
   reason: string
+}
+
+const steps = {
+  missing: 'missing',
+  'not-served': 'refuse',
+  refused: 'fail',
+  unreadable: 'fail',
+  busy: 'fail',
+} as const
+
+/** What is reported of a file that a machine does not get. That a file is missing needs no reason. */
+export function toldOf({ kind, reason }: NoBootFile): Pick<FileEvent, 'step' | 'reason'> {
+  return { step: steps[kind], ...(kind !== 'missing' && { reason }) }
 }
 
 const maxNameBytes = 1024

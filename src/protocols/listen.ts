@@ -1,5 +1,10 @@
-/** The error of a server that cannot listen, with a hint for the person. */
+/** What listens on a port, and the error if it cannot, with a hint for the person. */
 import { errnoOf, messageOf, NetimageError } from '../errors.ts'
+
+export interface Listener {
+  port: number
+  close: () => Promise<void>
+}
 
 const hints: Record<string, string> = {
   EADDRINUSE: 'Another program has the port. Stop it, or choose another address or port.',

@@ -1,7 +1,7 @@
 /** Listens for TCP connections. The program that serves the connections may be another one. */
 import { createServer, type Socket } from 'node:net'
 
-import { listenError } from './listen.ts'
+import { listenError, type Listener } from './listen.ts'
 
 export interface TcpListenerOptions {
   /** The service and its transport, for error messages: `NFS (TCP)`. */
@@ -9,29 +9,35 @@ export interface TcpListenerOptions {
   address: string
   /** 0: any free port. */
   port: number
-  /**
-   * How many connections may wait. If the queue is full, a SYN is lost, and the client waits for a
-   * second or more.
-   */
-  backlog: number
-  /** Called with each new connection. */
-  accept: (socket: Socket) => void
   /** Nothing is read from a new connection, so that it can be given to another process. */
-  pauseOnConnect?: boolean
+  pauseOnConnect?: boolean | undefined
   /** Called with errors while it listens. */
   onError: (error: Error) => void
 }
 
-export interface TcpListener {
-  port: number
-  /** Resolves when all its connections have ended as well. */
-  close(): Promise<void>
+export interface TcpService {
+  /** Serves a connection from which nothing was read yet. */
+  accept: (socket: Socket) => void
+  /** Ends all connections. */
+  close: () => void
 }
 
-/** @throws `NetimageError` `cannot-listen` */
-export async function listenTcp(options: TcpListenerOptions): Promise<TcpListener> {
-  const { name, address, port, backlog, pauseOnConnect = false, accept, onError } = options
-  const server = createServer({ pauseOnConnect, noDelay: true }, accept)
+/**
+ * How many connections may wait. If the queue is full, a SYN is lost, and the client waits for a second or
+ * more.
+ */
+const backlog = 512
+
+/**
+ * @returns a listener whose `close` also closes the service, and resolves when all connections have ended
+ * @throws `NetimageError` `cannot-listen`
+ */
+export async function listenTcp(
+  options: TcpListenerOptions,
+  service: TcpService,
+): Promise<Listener> {
+  const { name, address, port, pauseOnConnect = false, onError } = options
+  const server = createServer({ pauseOnConnect, noDelay: true }, service.accept)
   const listening = Promise.withResolvers<void>()
   server.once('error', (error) => listening.reject(listenError(name, options, error)))
   server.listen({ host: address, port, backlog }, listening.resolve)
@@ -40,8 +46,13 @@ export async function listenTcp(options: TcpListenerOptions): Promise<TcpListene
   server.on('error', onError)
   const bound = server.address()
   let closed: Promise<void> | undefined
+  function close(): Promise<void> {
+    const ended = new Promise<void>((resolve) => void server.close(() => resolve()))
+    service.close()
+    return ended
+  }
   return {
     port: typeof bound === 'object' && bound ? bound.port : port,
-    close: () => (closed ??= new Promise((resolve) => void server.close(() => resolve()))),
+    close: () => (closed ??= close()),
   }
 }

@@ -1,4 +1,5 @@
 /** The names in directories: those of the image, with the changes of the layer. */
+import { isDots } from '../byte-paths.ts'
 import type { LayerDatabase } from './database.ts'
 import { failure } from './failure.ts'
 import { FileSystemError, type DirectoryEntry, type NodeId } from '../protocols/nfs/file-system.ts'
@@ -212,8 +213,4 @@ export function checkName(name: Buffer): void {
   if (name.length === 0 || name.includes(0) || name.includes('/') || isDots(name)) {
     throw failure('EINVAL', 'this is not a valid name')
   }
-}
-
-function isDots(name: Buffer): boolean {
-  return name.length > 0 && name.length <= 2 && name.every((byte) => byte === 0x2e)
 }

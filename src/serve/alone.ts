@@ -29,10 +29,7 @@ export async function startAlone(
   const common = { ...wiring.common, address, ...signal }
   const nfs = await startNfsServer({
     ...{ ...wiring.nfs, address, handleKey, ...signal },
-    ports: {
-      nfs: ports.nfs,
-      ...(ports.portMapper !== undefined && { portMapper: ports.portMapper }),
-    },
+    ports,
   })
   unfinished.defer(() => nfs.close())
   const tftp = await startTftpServer({
@@ -62,12 +59,7 @@ export async function startAlone(
     unfinished,
   )
   return {
-    ports: {
-      tftp: tftp.port,
-      http: http.port,
-      nfs: nfs.ports.nfs,
-      portMapper: nfs.ports.portMapper,
-    },
+    ports: { tftp: tftp.port, http: http.port, ...nfs.ports },
     boots: follower.boots,
     // It never resolves: a defect ends this process.
     lost: new Promise(() => {}),

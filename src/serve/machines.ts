@@ -23,6 +23,7 @@ import { publishDirectory, requestName } from '../site/publish/request.ts'
 import { createBootLayers, type Boots } from './boot-layers.ts'
 import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
+import { createLayerWork } from './layer-work.ts'
 import type { OpenSystem } from './open-systems.ts'
 import type { Identities } from './identity.ts'
 import type { PrepareLayer } from './prepare-layer.ts'
@@ -101,16 +102,11 @@ interface Root {
 const retryMs = 1000
 
 export function createMachines(settings: MachinesSettings): Machines {
-  const { gate, state, identities, ephemeral, layerSize, onOpen, onWait, onError } = settings
+  const { gate, state, identities, ephemeral, layerSize, onOpen, onError } = settings
   const { isAllowed } = identities
   const { maxOpen = defaultMaxOpen, takenElsewhere = () => 0 } = settings
   const open = new Map<string, Machine>()
-  /** The layers that are being closed, or prepared for being opened. */
-  const closing = new Map<string, Promise<void>>()
-  /** The machines that have asked for their roots meanwhile. */
-  const waiting = new Set<string>()
-  /** The machines whose layers get copies before they are bound, or are opened. They are also in `closing`. */
-  const preparing = new Map<string, AbortController>()
+  const work = createLayerWork(settings.onWait)
   /** The open indexes, and the system of each. */
   const indexes = new Map<ImageIndex, OpenSystem>()
   const ending = new AbortController()
@@ -139,13 +135,13 @@ export function createMachines(settings: MachinesSettings): Machines {
       return known.nfs
     }
     if (!mayOpen) return undefined
-    if (closing.has(name)) return wait(name)
+    if (work.of(name)) return work.wait(name)
     if (isTooSoon) return 'busy'
     const booted = gate.now(name)
     if (booted === 'busy') return 'busy'
     // It runs from a root that this server does not know: nobody can say of which generation.
     if (booted?.attempt === undefined) return { name, ...macOf(name), exports: [] }
-    if (!isPrepared(name, booted.attempt)) return wait(name)
+    if (!isPrepared(name, booted.attempt)) return work.wait(name)
     const { attempt, system, unrecorded } = booted
     return openRoot(name, system, { unrecorded, recorded: String(attempt) })
   }
@@ -153,15 +149,6 @@ export function createMachines(settings: MachinesSettings): Machines {
   function hasJustFailed(name: string): boolean {
     const failed = failures.get(name)
     return failed !== undefined && performance.now() - failed.at < retryMs
-  }
-
-  /** Until the layer of a machine is closed or prepared, the machine is told to ask again. */
-  function wait(name: string): 'busy' {
-    if (closing.has(name) && !waiting.has(name)) {
-      waiting.add(name)
-      onWait(name, 'waits')
-    }
-    return 'busy'
   }
 
   /** If the layer of a machine is not prepared for the attempt, begins to prepare it. */
@@ -174,7 +161,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       const ended = prepared.catch((error: unknown) => {
         if (!isEnding) fail(name, error)
       })
-      void closes(name, ended)
+      void work.begin(name, ended)
     } catch (error) {
       fail(name, error)
     }
@@ -191,45 +178,55 @@ export function createMachines(settings: MachinesSettings): Machines {
 
   function openRoot(name: string, system: OpenSystem, boots: Boots): ReturnType<MachineOf> {
     closeIdlest()
-    let root: Root
+    const root = openNow(name, system, boots)
+    // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
+    return root ? serveRoot(name, root) : work.wait(name)
+  }
+
+  /** @returns undefined if the root cannot be opened yet */
+  function openNow(name: string, system: OpenSystem, boots: Boots): Root | undefined {
     try {
       const index = system.openIndex()
       if (index instanceof Promise) {
-        void closes(
-          name,
-          index.catch((error: unknown) => fail(name, error)),
-        )
-        return wait(name)
+        const walked = index.catch((error: unknown) => fail(name, error))
+        void work.begin(name, walked)
+        return undefined
       }
       indexes.set(index, system)
-      try {
-        const layer = layers.open(boots, {
-          ...{ state, machine: name, most: layerSize },
-          takenElsewhere: () => takenElsewhere(name),
-          ...{ image: system.image, keptImages: system.keptImages, index },
-          // A request of an earlier boot must not change what a person has chosen since.
-          bootFiles: [noteAt(goodNote), noteAt(failedNote), [...publishDirectory, requestName]],
-          // The server may have ended after the attempt began, and before the reset.
-          ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),
-        })
-        root = { system, layer, index }
-      } catch (error) {
-        if (!(error instanceof UnreadyLayer)) {
-          closeIndex(index)
-          throw error
-        }
-        error.held.defer(() => closeIndex(index))
-        // The layer is reset, and only its binding or opening goes on. Another reset would begin it again.
-        unreset.delete(name)
-        prepare(name, boots, error, { system, index })
-        return wait(name)
-      }
+      const layer = openLayer(name, system, index, boots)
+      if (!(layer instanceof UnreadyLayer)) return { system, layer, index }
+      layer.held.defer(() => closeIndex(index))
+      // The layer is reset, and only its binding or opening goes on. Another reset would begin it again.
+      unreset.delete(name)
+      prepare(name, boots, layer, { system, index })
     } catch (error) {
       fail(name, error)
-      // A running machine then waits, and goes on when the error is fixed. A refusal would end it.
-      return wait(name)
     }
-    return serveRoot(name, root)
+    return undefined
+  }
+
+  /** @returns what must be done before, if the layer is not ready */
+  function openLayer(
+    name: string,
+    system: OpenSystem,
+    index: ImageIndex,
+    boots: Boots,
+  ): MachineLayer | UnreadyLayer {
+    try {
+      return layers.open(boots, {
+        ...{ state, machine: name, most: layerSize },
+        takenElsewhere: () => takenElsewhere(name),
+        ...{ image: system.image, keptImages: system.keptImages, index },
+        // A request of an earlier boot must not change what a person has chosen since.
+        bootFiles: [noteAt(goodNote), noteAt(failedNote), [...publishDirectory, requestName]],
+        // The server may have ended after the attempt began, and before the reset.
+        ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),
+      })
+    } catch (error) {
+      if (error instanceof UnreadyLayer) return error
+      closeIndex(index)
+      throw error
+    }
   }
 
   function serveRoot(name: string, root: Root): NfsMachine {
@@ -252,8 +249,6 @@ export function createMachines(settings: MachinesSettings): Machines {
     root: Omit<Root, 'layer'>,
   ): void {
     const stop = new AbortController()
-    // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
-    if (!(unready instanceof UnfinishedBinding)) preparing.set(name, stop)
     const signal = AbortSignal.any([stop.signal, ending.signal])
     const prepared = unready
       .makeReady(signal)
@@ -270,8 +265,8 @@ export function createMachines(settings: MachinesSettings): Machines {
         layers.fails(name, boots, error)
         fail(name, error)
       })
-      .finally(() => preparing.delete(name))
-    void closes(name, prepared)
+    // A binding goes on if the machine starts again meanwhile: otherwise it might never end.
+    void work.begin(name, prepared, unready instanceof UnfinishedBinding ? undefined : stop)
   }
 
   function fail(name: string, error: unknown): void {
@@ -281,12 +276,12 @@ export function createMachines(settings: MachinesSettings): Machines {
   }
 
   function forget(name: string): Promise<void> {
-    preparing.get(name)?.abort()
+    work.stop(name)
     const machine = open.get(name)
-    if (!machine) return closing.get(name) ?? Promise.resolve()
+    if (!machine) return work.of(name) ?? Promise.resolve()
     open.delete(name)
     const { layer, index } = machine.root
-    return closes(
+    return work.begin(
       name,
       layer.close().finally(() => closeIndex(index)),
     )
@@ -295,16 +290,6 @@ export function createMachines(settings: MachinesSettings): Machines {
   function closeIndex(index: ImageIndex): void {
     index.close()
     indexes.delete(index)
-  }
-
-  function closes(name: string, closed: Promise<void>): Promise<void> {
-    const ended = closed.finally(() => {
-      if (closing.get(name) !== ended) return
-      closing.delete(name)
-      if (waiting.delete(name)) onWait(name, 'waited')
-    })
-    closing.set(name, ended)
-    return ended
   }
 
   function closeIdlest(): void {
@@ -331,7 +316,7 @@ export function createMachines(settings: MachinesSettings): Machines {
       const booted = await gate.enter(asking, { ...event, ...macOf(asking) })
       if (!booted) throw nothingToBoot(asking)
       const { attempt } = booted
-      const isBusy = open.has(asking) || closing.has(asking) || hasJustFailed(asking)
+      const isBusy = open.has(asking) || work.of(asking) || hasJustFailed(asking)
       // Until the machine mounts its root, there is time to prepare the layer.
       if (attempt !== undefined && !isBusy) isPrepared(asking, attempt)
       return { image: booted.system.bootTree, ...(existsSync(own) && { own }) }
@@ -355,11 +340,11 @@ export function createMachines(settings: MachinesSettings): Machines {
       if (ephemeral) unreset.add(name)
       forgetNow(name)
     },
-    whenClosed: (name) => closing.get(name) ?? Promise.resolve(),
+    whenClosed: (name) => work.of(name) ?? Promise.resolve(),
     async close() {
       isEnding = true
       ending.abort()
-      const names = [...open.keys(), ...closing.keys()]
+      const names = [...open.keys(), ...work.names()]
       await whenAllEnd(names.map((name) => forget(name)))
     },
   }

@@ -1,5 +1,6 @@
 /** Keeps a shard from the machines of other shards. */
-import { NetimageError } from '../errors.ts'
+import type { NetimageError } from '../errors.ts'
+import { askAgain } from './ask-again.ts'
 import type { Gate } from './gate.ts'
 
 /**
@@ -21,12 +22,5 @@ export function onlyOwn(gate: Gate, owns: (machine: string) => boolean): Gate {
 }
 
 export function otherMachine(machine: string): NetimageError {
-  return new NetimageError(
-    'in-use',
-    `the address of ${machine} belonged to another machine before`,
-    {
-      details: { field: machine },
-      hint: 'The machine gets its files when it asks again.',
-    },
-  )
+  return askAgain(`the address of ${machine} belonged to another machine before`, machine)
 }

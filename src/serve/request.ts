@@ -44,9 +44,10 @@ export interface ServeRequest {
   /** Send all TFTP transfers from one port, for NAT and firewalls. */
   singlePort?: boolean
   /**
-   * How many processes serve the machines, each some of them. Default: 0, one process does all.
+   * How many processes serve the machines, each some of them (`--workers`). Default: 0, one process does
+   * all.
    */
-  workers?: number
+  shards?: number
   /** Called for each event, with the boot that it belongs to. */
   see: (boot: Boot, event: ServeEvent, at: number) => void
   /** Called if something happens to a generation of a machine. */

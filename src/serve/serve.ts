@@ -44,7 +44,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
   unfinished.defer(() => rollouts.close())
   const settings = { request, place, http, images, learnt, handleKey: key, signal }
   const server =
-    (request.workers ?? 0) > 0
+    (request.shards ?? 0) > 0
       ? await startFront(settings, unfinished)
       : await startAlone({ ...settings, systems }, unfinished)
 

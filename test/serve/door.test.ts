@@ -11,7 +11,7 @@ async function openDoor(nameSoon: (address: string) => Promise<string | undefine
   const door = createDoor({
     identities: { nameSoon },
     hears: (address) => address !== '127.0.0.9',
-    enter: (client, socket) => {
+    onNamed: (client, socket) => {
       entered.push(client)
       cleanup.defer(() => void socket.destroy())
     },

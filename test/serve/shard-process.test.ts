@@ -6,12 +6,10 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
 import { mock, suite, test } from 'node:test'
-import { watchForHang } from '../../src/serve/front/hang.ts'
 import { startShardProcess } from '../../src/serve/front/shard-process.ts'
-import type { NetimageError } from '../../src/errors.ts'
 import { version } from '../../src/version.ts'
 import type { ShardStart } from '../../src/serve/shard/messages.ts'
-import { assertError } from '../support/errors.ts'
+import { netimageError } from '../support/errors.ts'
 import { assertGone } from '../support/processes.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
@@ -25,15 +23,15 @@ function startOdd(
 ) {
   const ends: string[] = []
   const failing: string[] = []
-  const updated = Promise.withResolvers<NetimageError>()
   let [readies, starts] = [0, 0]
   const shard = startShardProcess({
     ...{ module: program, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
-    ...{ start: () => startOf(++starts), onError: assert.ifError },
-    onFailing: (reason) => void failing.push(reason),
-    onUpdated: updated.resolve,
+    start: () => startOf(++starts),
     onReady: () => void readies++,
-    onEnd: (reason) => void ends.push(reason),
+    onEnd({ reason, isUpdated }) {
+      ends.push(isUpdated ? 'updated' : reason)
+      if (shard.isFailing()) failing.push(reason)
+    },
     onMessage: ({ kind }) => assert.fail(kind),
   })
   return {
@@ -41,7 +39,6 @@ function startOdd(
       shard,
       ends,
       failing,
-      updated: updated.promise,
       readies: () => readies,
       starts: () => starts,
     },
@@ -182,9 +179,19 @@ suite('the process of a shard', () => {
     await shard.ready
     const requester = { address: '127.0.0.2', protocol: 'tftp', file: 'kernel' } as const
     const asked = shard.ask('a machine', { about: 'trees', requester, name: 'a machine' })
-    assert.equal(await waitFor('there is no answer', asked), 'ended')
+    assert.equal(await waitFor('there is no answer', asked), 'no-answer')
     assert.equal(ends.length, 1)
     assert.match(ends[0] ?? '', /a message that no such process sends/)
+    assert.deepEqual(await answer(), [])
+    await shard.close()
+  })
+
+  test('may be of another version of netimage, and this is told', async () => {
+    const { shard, ends, order, answer } = startOdd()
+    await shard.ready
+    order('{"kind":"other-version","version":"0.0.0-newer"}')
+    await waitUntil('it has ended', () => ends.length === 1)
+    assert.deepEqual(ends, ['updated'])
     assert.deepEqual(await answer(), [])
     await shard.close()
   })
@@ -196,7 +203,7 @@ suite('the process of a shard', () => {
     const other = answer()
     const answers = await waitFor('all are answered', Promise.all(asks))
     assert.deepEqual(
-      answers.map((each) => each === 'ended'),
+      answers.map((each) => each === 'no-answer'),
       asks.map((_, index) => index === 64),
     )
     assert.deepEqual(await other, [])
@@ -204,15 +211,19 @@ suite('the process of a shard', () => {
     await shard.close()
   })
 
-  test('is replaced if it spins for ever while it starts', async () => {
-    const { shard, ends, answer, order } = startOdd(undefined, (count) =>
+  test('is replaced if it spins for ever while it starts, and the next is not asked the same', async () => {
+    const { shard, ends, starts, answer, order } = startOdd(undefined, (count) =>
       count === 2 ? { ...start, state: 'spins' } : start,
     )
     await shard.ready
     order('end')
-    await waitUntil('another one is replaced', () => ends.length === 2)
-    assert.match(ends[1] ?? '', /processor time without an answer/)
+    await waitUntil('another one starts', () => starts() === 2)
+    const client = { address: '127.0.0.2', name: 'a machine' }
+    const asked = shard.ask('a machine', { about: 'call', bytes: Buffer.alloc(0), client })
+    assert.equal(await waitFor('it is given up', asked), 'no-answer')
     assert.deepEqual(await answer(), [])
+    assert.equal(ends.length, 2)
+    assert.match(ends[1] ?? '', /processor time without an answer/)
     await shard.close()
   })
 })
@@ -220,14 +231,12 @@ suite('the process of a shard', () => {
 test('a process of another version of netimage opens nothing, and this is told', async () => {
   const state = temporaryDirectory()
   const program = pathToFileURL(join(import.meta.dirname, '../../src/serve/shard/main.ts'))
-  const { shard, updated } = startOdd(
+  const { shard } = startOdd(
     undefined,
     () => ({ ...start, state, version: '0.0.0-older' }),
     program,
   )
-  const cannotBegin = assert.rejects(shard.ready, /netimage was updated to/)
-  assertError(await waitFor('it is told', updated), 'in-use')
-  await cannotBegin
+  await assert.rejects(shard.ready, netimageError('in-use', /netimage was updated to/))
   assert.deepEqual(readdirSync(state), [])
 })
 
@@ -281,21 +290,6 @@ suite('a process that ends again and again', () => {
     await ending.startsAfter(0)
   })
 
-  test('is started at once if it has served for 10 s before', async () => {
-    await using ending = await startEnding()
-    for (let count = 0; count < 3; count++) {
-      await ending.ends()
-      await ending.startsAfter(pauses[count] ?? assert.fail())
-    }
-    time += 10_000
-    await ending.ends()
-    await ending.startsAfter(0)
-    await ending.ends()
-    await ending.startsAfter(0)
-    await ending.ends()
-    await ending.startsAfter(500)
-  })
-
   test('can be closed during the pause', async () => {
     await using ending = await startEnding()
     await ending.ends()
@@ -304,57 +298,5 @@ suite('a process that ends again and again', () => {
     await waitFor('it is closed', ending.shard.close())
     mock.timers.tick(500)
     assert.equal(ending.starts(), 2)
-  })
-})
-
-suite('a process that does not answer', () => {
-  function watch(used: () => number | undefined) {
-    mock.timers.enable({ apis: ['setInterval', 'setImmediate'] })
-    const hangs: string[] = []
-    const pings: number[] = []
-    const watching = watchForHang({
-      ping: (id) => void pings.push(id),
-      ...{ processorMs: used, mostProcessorMs: 5000, mostLooks: 60 },
-      onHang: (reason) => void hangs.push(reason),
-    })
-    return {
-      ...{ hangs, pings, watching },
-      passes(seconds: number) {
-        for (let second = 0; second < seconds; second++) mock.timers.tick(1000)
-        mock.timers.tick(0)
-      },
-      [Symbol.dispose]: () => mock.timers.reset(),
-    }
-  }
-
-  test('hangs once it has used 5 s of processor time', () => {
-    let used = 1000
-    using watched = watch(() => used)
-    watched.passes(30)
-    assert.deepEqual([watched.hangs, watched.pings], [[], [1]])
-    used += 5000
-    watched.passes(1)
-    assert.equal(watched.hangs.length, 1)
-    watched.passes(100)
-    assert.equal(watched.hangs.length, 1)
-  })
-
-  test('hangs if it has not answered for a minute, also if its processor time is not known', () => {
-    using watched = watch(() => undefined)
-    watched.passes(60)
-    assert.deepEqual(watched.hangs, [])
-    watched.passes(2)
-    assert.equal(watched.hangs.length, 1)
-  })
-
-  test('does not hang if it answers, however much it works', () => {
-    let used = 0
-    using watched = watch(() => used)
-    for (let second = 0; second < 100; second++) {
-      used += 4000
-      watched.passes(1)
-      watched.watching.answered(watched.pings.at(-1) ?? 0)
-    }
-    assert.deepEqual(watched.hangs, [])
   })
 })

@@ -1,5 +1,6 @@
 /** The DHCP server of one interface: a proxyDHCP server, or a full server. */
-import { messageOf, NetimageError } from '../../errors.ts'
+import { NetimageError } from '../../errors.ts'
+import { defect } from '../defect.ts'
 import { notServed, type DhcpEvent, type MachineClue, type Report } from '../event.ts'
 import { ownAddresses } from '../interfaces.ts'
 import { limitInvented } from '../report-limit.ts'
@@ -91,10 +92,7 @@ export async function startDhcpServer(options: DhcpServerOptions): Promise<DhcpS
   const onError = (error: unknown) => {
     // Work that was under way when the server was closed may fail.
     if (!isOpen) return
-    const isKnown = error instanceof NetimageError
-    const cause = { cause: error }
-    const defect = () => new NetimageError('internal', `DHCP: ${messageOf(error)}`, cause)
-    options.onError(isKnown ? error : defect())
+    options.onError(error instanceof NetimageError ? error : defect('DHCP', error))
   }
   const mayTell = limitInvented(knows, Date.now)
   const report = (event: DhcpEvent & MachineClue) => options.report(event, mayTell(event))

@@ -1,8 +1,11 @@
 /** The server's data for programs: `/api/machines`, `/api/machines/<mac>`, `/api/images`. */
+import type { ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 
+import { NetimageError } from '../../errors.ts'
 import { addressIn } from '../machine-address.ts'
+import { sendJson, sendText } from './send.ts'
 
 /**
  * The data are plain objects, which are printed as JSON. If the data are not known at the moment, the
@@ -18,6 +21,30 @@ export interface Knowledge {
   isFor: (address: string) => boolean
 }
 
+/** @throws the errors of `Knowledge`, unless the data are only not known at the moment */
+export async function answerData(
+  knowledge: Knowledge,
+  { address, host, path }: { address: string; host: string | undefined; path: string },
+  response: ServerResponse,
+): Promise<void> {
+  if (!isOwnName(host)) {
+    sendText(response, 403, 'Use the IP address of this server in the URL, not this name.')
+    return
+  }
+  if (!knowledge.isFor(address)) {
+    sendText(response, 403, 'This machine is not served.')
+    return
+  }
+  try {
+    const known = await lookUp(knowledge, path)
+    if (known) sendJson(response, known)
+    else sendText(response, 404, 'There is nothing with that name.')
+  } catch (error) {
+    if (!(error instanceof NetimageError) || error.code !== 'in-use') throw error
+    sendText(response, 503, 'The data are not known at the moment. Ask again.')
+  }
+}
+
 /**
  * Whether a request names this server by its IP address or host name. With DNS rebinding, the owner
  * of a web page makes another name resolve to this server. Then the page could read the data
@@ -25,7 +52,7 @@ export interface Knowledge {
  *
  * @param host the header field `Host`; a client that is not a browser may leave it out
  */
-export function isOwnName(host: string | undefined): boolean {
+function isOwnName(host: string | undefined): boolean {
   if (host === undefined) return true
   const name = host
     .replace(/:\d*$/, '')
@@ -38,10 +65,7 @@ export function isOwnName(host: string | undefined): boolean {
  * @param path percent-decoded, with the `/` at its start
  * @returns undefined if there is nothing with that name
  */
-export async function lookUp(
-  { machines, images }: Knowledge,
-  path: string,
-): Promise<object | undefined> {
+async function lookUp({ machines, images }: Knowledge, path: string): Promise<object | undefined> {
   const [, , collection, name, ...rest] = path.split('/')
   if (rest.length > 0) return undefined
   if (collection === 'images' && name === undefined) return await images()

@@ -4,8 +4,14 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-import { messageOf, NetimageError } from '../../errors.ts'
-import { openBootFile, type OpenBootFile, type TreesOf } from '../boot-files.ts'
+import { messageOf, type NetimageError } from '../../errors.ts'
+import {
+  openBootFile,
+  toldOf,
+  type NoBootFile,
+  type OpenBootFile,
+  type TreesOf,
+} from '../boot-files.ts'
 import {
   createConnections,
   plainAddress,
@@ -13,14 +19,16 @@ import {
   type ConnectionLimits,
   type Connections,
 } from '../connections.ts'
+import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
+import type { Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
-import { listenTcp } from '../tcp-listener.ts'
+import { listenTcp, type TcpService } from '../tcp-listener.ts'
 import { answerFor } from './answer.ts'
 import { sendBody } from './body.ts'
-import { printableJson } from '../../printable.ts'
-import { isOwnName, lookUp, type Knowledge } from './knowledge.ts'
+import { answerData, type Knowledge } from './knowledge.ts'
 import { closingAnswer, understand, understandBroken } from './refusal.ts'
+import { sendText } from './send.ts'
 
 export interface HttpLimits extends ConnectionLimits {
   /** A connection is closed after this time without any data. */
@@ -51,19 +59,6 @@ export interface HttpServerOptions extends HttpServiceOptions {
   signal?: AbortSignal
 }
 
-export interface HttpService {
-  /** Serves a connection from which nothing was read yet. */
-  accept: (socket: Socket) => void
-  /** Ends all connections. */
-  close: () => void
-}
-
-export interface HttpServer {
-  port: number
-  /** Also ends all connections. */
-  close: () => Promise<void>
-}
-
 /** Loaders pause while they write to slow flash or draw on slow screens. */
 const defaultLimits: HttpLimits = { connections: 512, connectionsPerAddress: 64, idleSeconds: 60 }
 
@@ -79,25 +74,22 @@ const requestLimits = {
 }
 
 /** @throws `NetimageError` `cannot-listen` */
-export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { address, port, onError, signal, limits = defaultLimits } = options
+export async function startHttpServer(options: HttpServerOptions): Promise<Listener> {
+  const { address, port, onError, signal } = options
   signal?.throwIfAborted()
-  const service = createHttpService(options)
-  const listener = await listenTcp({
-    ...{ name: 'HTTP (TCP)', address, port, backlog: limits.connections, accept: service.accept },
-    onError: (error) => onError(defect(error)),
-  })
-  const close = () => {
-    const closed = listener.close()
-    service.close()
-    return closed
-  }
-  signal?.addEventListener('abort', () => void close(), { once: true })
-  return { port: listener.port, close }
+  const listener = await listenTcp(
+    {
+      ...{ name: 'HTTP (TCP)', address, port },
+      onError: (error) => onError(defect('HTTP', error)),
+    },
+    createHttpService(options),
+  )
+  signal?.addEventListener('abort', () => void listener.close(), { once: true })
+  return listener
 }
 
 /** Serves connections that were accepted elsewhere. */
-export function createHttpService(options: HttpServiceOptions): HttpService {
+export function createHttpService(options: HttpServiceOptions): TcpService {
   const { onError, hears, limits = defaultLimits } = options
   const connections = createConnections(limits, options.clientAt)
   /** The number of requests of a connection whose answers have not ended. */
@@ -116,7 +108,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     unanswered.set(socket, count)
     response.once('close', () => unanswered.set(socket, (unanswered.get(socket) ?? 1) - 1))
     answer(options, connections, request, response).catch((error: unknown) => {
-      onError(defect(error))
+      onError(defect('HTTP', error))
       response.destroy()
     })
   })
@@ -159,6 +151,15 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   }
 }
 
+/** Without a sentence, the machine is told the reason. */
+const refusals: Record<NoBootFile['kind'], [status: number, sentence?: string]> = {
+  missing: [404, 'There is no such file.'],
+  'not-served': [403, 'This machine is not served.'],
+  refused: [400],
+  busy: [503, 'The file cannot be opened at the moment. Ask again.'],
+  unreadable: [500, 'The file cannot be read.'],
+}
+
 async function answer(
   { treesOf, knowledge, report, onError }: HttpServiceOptions,
   connections: Connections,
@@ -182,59 +183,24 @@ async function answer(
   }
   const { path } = understood
   if (knowledge && path.startsWith('/api/')) {
-    if (!isOwnName(request.headers.host)) {
-      sendText(response, 403, 'Use the IP address of this server in the URL, not this name.')
-      return
-    }
-    if (!knowledge.isFor(address)) {
-      sendText(response, 403, 'This machine is not served.')
-      return
-    }
-    let known: object | undefined
-    try {
-      known = await lookUp(knowledge, path)
-    } catch (error) {
-      if (!(error instanceof NetimageError) || error.code !== 'in-use') throw error
-      response.setHeader('Retry-After', '1')
-      sendText(response, 503, 'The data are not known at the moment. Ask again.')
-      return
-    }
-    if (known) sendJson(response, known)
-    else sendText(response, 404, 'There is nothing with that name.')
+    await answerData(knowledge, { address, host: request.headers.host, path }, response)
     return
   }
 
   const tell = (step: FileEvent['step'], details: Partial<FileEvent> = {}) =>
     report({ kind: 'http', step, address, file: path, bytes: 0, ...details })
   const found = await openBootFile(treesOf, { address, protocol: 'http' }, path)
-  switch (found.kind) {
-    case 'missing':
-      sendText(response, 404, 'There is no such file.')
-      tell('missing')
-      return
-    case 'not-served':
-      sendText(response, 403, 'This machine is not served.')
-      tell('refuse', { reason: found.reason })
-      return
-    case 'refused':
-      sendText(response, 400, `${found.reason}.`)
-      tell('fail', { reason: found.reason })
-      return
-    case 'busy':
-      response.setHeader('Retry-After', '1')
-      sendText(response, 503, 'The file cannot be opened at the moment. Ask again.')
-      tell('fail', { reason: found.reason })
-      return
-    case 'unreadable':
-      sendText(response, 500, 'The file cannot be read.')
-      tell('fail', { reason: found.reason })
-      return
-    case 'file':
-      try {
-        await sendFile(request, response, { path, file: found, tell, used })
-      } finally {
-        found.handle.close().catch((error: unknown) => onError(defect(error)))
-      }
+  if (found.kind !== 'file') {
+    const [status, sentence = `${found.reason}.`] = refusals[found.kind]
+    sendText(response, status, sentence)
+    const { step, ...why } = toldOf(found)
+    tell(step, why)
+    return
+  }
+  try {
+    await sendFile(request, response, { path, file: found, tell, used })
+  } finally {
+    found.handle.close().catch((error: unknown) => onError(defect('HTTP', error)))
   }
 }
 
@@ -273,24 +239,4 @@ async function sendFile(
     return
   }
   tell('end', { bytes, size })
-}
-
-function sendText(response: ServerResponse, status: number, sentence: string): void {
-  const body = Buffer.from(`${sentence}\n`)
-  send(response, status, 'text/plain; charset=utf-8', body)
-}
-
-function sendJson(response: ServerResponse, value: object): void {
-  response.setHeader('Cache-Control', 'no-store')
-  send(response, 200, 'application/json', Buffer.from(`${printableJson(value)}\n`))
-}
-
-function send(response: ServerResponse, status: number, type: string, body: Buffer): void {
-  response.writeHead(status, { 'Content-Type': type, 'Content-Length': body.length })
-  // Node leaves the body out of the answer to HEAD.
-  response.end(body)
-}
-
-function defect(error: unknown): NetimageError {
-  return new NetimageError('internal', `HTTP: ${messageOf(error)}`, { cause: error })
 }

@@ -1,4 +1,5 @@
 /** A call of NFS, and the reading of its nodes and names. */
+import { isDots } from '../../byte-paths.ts'
 import type { Attributes, NodeId } from './file-system.ts'
 import type { Credentials } from '../rpc/message.ts'
 import type { XdrReader, XdrWriter } from '../rpc/xdr.ts'
@@ -94,8 +95,4 @@ export function readEntryName(call: NfsCall, ifDots: 'NFS3ERR_EXIST' | 'NFS3ERR_
   const name = readName(call)
   if (isDots(name)) throw new NfsError(ifDots)
   return name
-}
-
-function isDots(name: Buffer): boolean {
-  return name.length <= 2 && name.every((byte) => byte === 0x2e)
 }

@@ -1,9 +1,11 @@
 /** Serves NFS version 3 and MOUNT on connections and in datagrams that were received elsewhere. */
 import { asNetimageError, fileSystemError, messageOf, NetimageError } from '../../errors.ts'
+import { defect } from '../defect.ts'
 import type { Report } from '../event.ts'
 import type { Caller, Program } from '../rpc/program.ts'
-import { createTcpService, type TcpService, type TcpServiceOptions } from '../rpc/tcp-server.ts'
+import { createTcpService, type TcpServiceOptions } from '../rpc/tcp-server.ts'
 import { createAnswerDatagram, type AnswerDatagram } from '../rpc/udp-server.ts'
+import type { TcpService } from '../tcp-listener.ts'
 import { handleKeyBytes } from './handle.ts'
 import { createServe, type MachineOf } from './machine.ts'
 import { createMountProgram } from './mount.ts'
@@ -26,18 +28,17 @@ export interface NfsServiceOptions extends Omit<
   onError: (error: NetimageError) => void
 }
 
-export interface NfsService {
-  /** Serves connections to the port that NFS and MOUNT share. */
-  tcp: TcpService
+/** `accept` serves connections to the port that NFS and MOUNT share. */
+export interface NfsService extends TcpService {
   /** Answers calls of MOUNT. */
   answerDatagram: AnswerDatagram
 }
 
 export function createNfsService(options: NfsServiceOptions): NfsService {
   const { nfs, mount } = createPrograms(options)
-  const onDefect = onDefectOf(options)
+  const onDefect = (error: unknown) => options.onError(defect('NFS', error))
   return {
-    tcp: createTcpService({ ...options, programs: [nfs, mount], hasLongCalls: true, onDefect }),
+    ...createTcpService({ ...options, programs: [nfs, mount], hasLongCalls: true, onDefect }),
     answerDatagram: createAnswerDatagram({ programs: [mount], onDefect }),
   }
 }
@@ -45,7 +46,7 @@ export function createNfsService(options: NfsServiceOptions): NfsService {
 /** The highest version of these protocols. */
 const maxVersion = 4
 
-export function createPrograms(options: NfsServiceOptions): { nfs: Program; mount: Program } {
+function createPrograms(options: NfsServiceOptions): { nfs: Program; mount: Program } {
   const { machineOf, handleKey, report, observe, onError } = options
   if (handleKey.length !== handleKeyBytes)
     throw new RangeError(`the key of handles must have ${handleKeyBytes} bytes`)
@@ -78,10 +79,4 @@ export function createPrograms(options: NfsServiceOptions): { nfs: Program; moun
   })
   const nfs = { ...nfsProgramOfAll, onOtherVersion: otherVersion('NFS', nfsVersion) }
   return { nfs, mount }
-}
-
-export function onDefectOf({ onError }: Pick<NfsServiceOptions, 'onError'>) {
-  return (error: unknown): void => {
-    onError(new NetimageError('internal', `NFS: ${messageOf(error)}`, { cause: error }))
-  }
 }

@@ -76,7 +76,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (leave || !records.isWithinLargeRecord) return
     isWaiting = true
     let deadline: NodeJS.Timeout | undefined
-    const giveBack = largeRecords.enter(() => {
+    const giveBack = largeRecords.takePlace(() => {
       deadline = setTimeout(() => socket.destroy(), largeCallMs)
       isWaiting = false
       if (leave) work()

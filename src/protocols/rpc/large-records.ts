@@ -7,7 +7,7 @@ export interface LargeRecords {
    * @param begin called when there is a place, maybe at once
    * @returns a function that gives the place back, or leaves the queue
    */
-  enter(begin: () => void): () => void
+  takePlace(begin: () => void): () => void
 }
 
 export function createLargeRecords(places: number): LargeRecords {
@@ -24,8 +24,8 @@ export function createLargeRecords(places: number): LargeRecords {
   }
 
   return {
-    enter(begin) {
-      // A new function for each call, so that entering twice takes two places.
+    takePlace(begin) {
+      // A new function for each call, so that two calls with one function take two places.
       const entry = () => begin()
       queue.add(entry)
       admit()

@@ -7,8 +7,9 @@ import {
   type ClientAt,
   type ConnectionLimits,
 } from '../connections.ts'
+import type { Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
-import { listenTcp } from '../tcp-listener.ts'
+import { listenTcp, type TcpService } from '../tcp-listener.ts'
 import { serveConnection } from './connection.ts'
 import { createLargeRecords } from './large-records.ts'
 import type { Caller, OnDefect, Program } from './program.ts'
@@ -53,19 +54,6 @@ export interface TcpServerOptions extends TcpServiceOptions {
   port: number
 }
 
-export interface TcpService {
-  /** Serves a connection from which nothing was read yet. */
-  accept: (socket: Socket) => void
-  /** Ends all connections. */
-  close: () => void
-}
-
-export interface RpcServer {
-  port: number
-  /** Also ends all connections. */
-  close(): Promise<void>
-}
-
 /** The most calls of up to 1 MiB that may arrive at the same time, on all connections. */
 const maxLargeRecords = 64
 
@@ -77,21 +65,12 @@ const keepAliveMs = 20_000
 const probeAfterMs = 1000
 
 /** @throws `NetimageError` `cannot-listen` */
-export async function startTcpServer(options: TcpServerOptions): Promise<RpcServer> {
-  const { address, port, limits = defaultLimits, onDefect } = options
-  const service = createTcpService(options)
-  const listener = await listenTcp({
-    ...{ name: `${options.name} (TCP)`, address, port, backlog: limits.connections },
-    ...{ accept: service.accept, onError: onDefect },
-  })
-  return {
-    port: listener.port,
-    async close() {
-      const closed = listener.close()
-      service.close()
-      await closed
-    },
-  }
+export async function startTcpServer(options: TcpServerOptions): Promise<Listener> {
+  const { name, address, port, onDefect } = options
+  return await listenTcp(
+    { name: `${name} (TCP)`, address, port, onError: onDefect },
+    createTcpService(options),
+  )
 }
 
 /** Serves connections that were accepted elsewhere. */

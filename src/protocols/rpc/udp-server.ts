@@ -1,16 +1,11 @@
 /** RPC over UDP: one datagram for a call, one for its reply. */
 import { isIPv6 } from 'node:net'
 import { plainAddress } from '../connections.ts'
-import { createDatagramSocket } from '../datagram-socket.ts'
-import { listenError } from '../listen.ts'
+import { createDatagramSocket, type RemoteInfo } from '../datagram-socket.ts'
+import { listenError, type Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { answerCall, type OnDefect, type Program } from './program.ts'
-import type { RpcServer } from './tcp-server.ts'
 import { XdrError, XdrWriter } from './xdr.ts'
-
-export interface UdpServerOptions extends UdpListenerOptions {
-  programs: readonly Program[]
-}
 
 export interface UdpListenerOptions {
   /** The service, for error messages. */
@@ -29,7 +24,10 @@ export interface UdpListenerOptions {
  * @param address the client's
  * @returns undefined if there is no reply
  */
-export type AnswerDatagram = (message: Buffer, address: string) => Buffer | undefined
+export type AnswerDatagram = (
+  message: Buffer,
+  address: string,
+) => Promise<Buffer | undefined> | Buffer | undefined
 
 /**
  * The most bytes of a reply. No client needs more, and an attacker who forges a sender's address
@@ -37,19 +35,13 @@ export type AnswerDatagram = (message: Buffer, address: string) => Buffer | unde
  */
 const maxReplyBytes = 1024
 
-/** @throws `NetimageError` `cannot-listen` */
-export async function startUdpServer(options: UdpServerOptions): Promise<RpcServer> {
-  const answer = createAnswerDatagram(options)
-  return await listenUdp(options, (message, address, reply) => {
-    const bytes = answer(message, address)
-    if (bytes) reply(bytes)
-  })
-}
-
 export function createAnswerDatagram({
   programs,
   onDefect,
-}: Pick<UdpServerOptions, 'programs' | 'onDefect'>): AnswerDatagram {
+}: {
+  programs: readonly Program[]
+  onDefect: OnDefect
+}): AnswerDatagram {
   const reply = new XdrWriter(maxReplyBytes)
   return (message, address) => {
     const caller = { address, transport: 'udp' } as const
@@ -64,25 +56,23 @@ export function createAnswerDatagram({
   }
 }
 
-/**
- * @param receive called with each datagram, with the address of its sender
- * @throws `NetimageError` `cannot-listen`
- */
+/** @throws `NetimageError` `cannot-listen` */
 export async function listenUdp(
   options: UdpListenerOptions,
-  receive: (message: Buffer, address: string, reply: (bytes: Buffer) => void) => void,
-): Promise<RpcServer> {
+  answer: AnswerDatagram,
+): Promise<Listener> {
   const { address, port, onDefect, hears } = options
   const socket = createDatagramSocket({ type: isIPv6(address) ? 'udp6' : 'udp4' })
   let isClosed = false
   socket.on('message', (message, sender) => {
     const client = plainAddress(sender.address) ?? ''
-    if (hears?.(client) === false) return
-    receive(message, client, (bytes) => {
-      // Ignore errors: the sender may be gone, or its address may be forged.
-      if (!isClosed) socket.send(bytes, sender.port, sender.address, () => {})
-    })
+    if (hears?.(client) !== false) void reply(message, client, sender).catch(onDefect)
   })
+  async function reply(message: Buffer, client: string, { address, port }: RemoteInfo) {
+    const bytes = await answer(message, client)
+    // Ignore errors: the sender may be gone, or its address may be forged.
+    if (bytes && !isClosed) socket.send(bytes, port, address, () => {})
+  }
 
   const listening = Promise.withResolvers<void>()
   socket.once('error', (error) =>

@@ -32,7 +32,7 @@ type Receive = (sender: Buffer, packet: Buffer) => void
  * @param file the addon
  * @returns undefined if there is no addon for this computer
  */
-export function openNativePorts(file = builtAddon): OpenPort | undefined {
+export function createNativePorts(file = builtAddon): OpenPort | undefined {
   const receivers = new Map<number, Receive>()
   const addon = start(file, receivers)
   if (!addon) return undefined

@@ -78,6 +78,10 @@ export function acknowledgedBlock(bytes: Buffer): number | undefined {
   return bytes.readUInt16BE(2)
 }
 
+export function isReadRequest(bytes: Buffer): boolean {
+  return decode(bytes)?.kind === 'read'
+}
+
 function decodeRequest(bytes: Buffer): FileRequest | undefined {
   if (bytes.length > maxRequestBytes) return undefined
   const [file, mode, ...options] = strings(bytes)

@@ -4,35 +4,30 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { plainAddress } from '../../protocols/connections.ts'
 import type { Hears } from '../../protocols/on-interface.ts'
+import type { TcpService } from '../../protocols/tcp-listener.ts'
 import type { Identities } from '../identity.ts'
 import type { NamedClient } from '../shard/messages.ts'
-import { createPlaces } from '../../protocols/places.ts'
+import { createQuota } from '../../protocols/quota.ts'
 
 export interface DoorSettings {
   identities: Pick<Identities, 'nameSoon'>
   hears: Hears
   /** Called with a connection from which nothing was read, and its machine. */
-  enter: (client: NamedClient, socket: Socket) => void
+  onNamed: (client: NamedClient, socket: Socket) => void
 }
 
 /** The kernel learns the hardware address of a machine with its first packet. */
 const [tries, pauseMs] = [20, 250]
 /** The most connections that wait at once. */
-const limits = { most: 512, mostOfMachine: 32 }
+const limits = { most: 512, mostOfKey: 32 }
 
-export interface Door {
-  /** Takes a connection from which nothing is read yet. */
-  accept: (socket: Socket) => void
-  /**
-   * Ends the connections that wait, and all that come later. Nobody reads from them, so that otherwise
-   * nothing would keep a process alive that waits for their end.
-   */
-  close: () => void
-}
-
-export function createDoor({ identities, hears, enter }: DoorSettings): Door {
+/**
+ * @returns a service whose `close` ends the connections that wait, and all that come later. Nobody reads
+ *   from them, so that otherwise nothing would keep a process alive that waits for their end.
+ */
+export function createDoor({ identities, hears, onNamed }: DoorSettings): TcpService {
   /** By address, because names are not known yet. */
-  const places = createPlaces(limits)
+  const quota = createQuota(limits)
   const sockets = new Set<Socket>()
   let isClosed = false
 
@@ -46,16 +41,16 @@ export function createDoor({ identities, hears, enter }: DoorSettings): Door {
   }
 
   async function come(address: string, socket: Socket): Promise<void> {
-    if (isClosed || !places.take(address)) {
+    if (isClosed || !quota.take(address)) {
       socket.destroy()
       return
     }
     sockets.add(socket)
     const name = await nameOf(address, socket)
     sockets.delete(socket)
-    places.free(address)
+    quota.free(address)
     if (name === undefined || socket.destroyed) socket.destroy()
-    else enter({ address, name }, socket)
+    else onNamed({ address, name }, socket)
   }
 
   return {

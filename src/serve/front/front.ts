@@ -5,19 +5,22 @@
  */
 import { addAbortListener } from 'node:events'
 import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 
-import { asNetimageError, NetimageError } from '../../errors.ts'
+import { asNetimageError, type NetimageError } from '../../errors.ts'
 import { plainAddress } from '../../protocols/connections.ts'
 import type { DhcpServer } from '../../protocols/dhcp/server.ts'
 import type { Report, ServeEvent } from '../../protocols/event.ts'
-import { startPortMapper } from '../../protocols/nfs/server.ts'
+import { listenNfs } from '../../protocols/nfs/server.ts'
 import { createOnInterface } from '../../protocols/on-interface.ts'
-import { listenUdp } from '../../protocols/rpc/udp-server.ts'
 import { listenTcp } from '../../protocols/tcp-listener.ts'
-import { startTftpServer } from '../../protocols/tftp/server.ts'
+import { isReadRequest } from '../../protocols/tftp/packet.ts'
+import { createTftpService } from '../../protocols/tftp/service.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
+import { listenTftp } from '../../protocols/tftp/socket.ts'
 import { remember } from '../../remember.ts'
 import { openSiteDatabase } from '../../site/database.ts'
+import { askAgain } from '../ask-again.ts'
 import { startDhcp } from '../dhcp.ts'
 import { createIdentities, learnGiven } from '../identity.ts'
 import { createNeighbours, isNeighbourOf } from '../neighbours.ts'
@@ -26,9 +29,6 @@ import type { Server, ServerSettings } from '../server.ts'
 import { clientsOf } from '../wire.ts'
 import { createDoor } from './door.ts'
 import { startShards } from './shards.ts'
-
-/** As many connections may wait in the kernel as in a server of one process. */
-const backlog = 512
 
 /**
  * @param unfinished closes all that is opened here
@@ -52,17 +52,17 @@ export async function startFront(
     // Shards know who holds a name.
     onDouble: () => {},
   })
-  const dhcp: { server?: DhcpServer | undefined } = {}
+  let dhcp: DhcpServer | undefined
   const lost = Promise.withResolvers<NetimageError>()
   const shards = startShards({
-    ...{ count: request.workers ?? 0, learnt, see, onTold, onError },
+    ...{ count: request.shards ?? 0, learnt, see, onTold, onError },
     start: {
       ...{ state, allowed, ephemeral: request.ephemeral ?? false, layerSize: request.layerSize },
       ...{ place, http, handleKey, addresses },
       defaults: images.map(({ candidate, open }) => ({ id: open.image.id, candidate })),
     },
     isAllowed: identities.isAllowed,
-    onCome: (machine) => dhcp.server?.sees(machine),
+    onCome: (machine) => dhcp?.sees(machine),
     onGiveUp: lost.resolve,
   })
   /** Ends of sockets that wait until shards have closed their connections. */
@@ -80,62 +80,64 @@ export async function startFront(
     shards.report(event, nameOf(event), isTold)
   }
 
-  async function listen(protocol: 'nfs' | 'http', name: string, port: number): Promise<number> {
-    const door = createDoor({
+  const doorTo = (protocol: 'nfs' | 'http') =>
+    createDoor({
       ...{ identities, hears },
-      enter: (client, socket: Socket) => shards.connect(protocol, client, socket),
+      onNamed: (client, socket: Socket) => shards.connect(protocol, client, socket),
     })
-    const listener = await listenTcp({
-      ...{ name: `${name} (TCP)`, address, port, backlog },
-      ...{ pauseOnConnect: true, accept: door.accept, onError: onDefect },
-    })
-    unfinished.defer(() => {
-      door.close()
-      ends.push(listener.close())
-    })
-    return listener.port
-  }
 
-  const nfs = await listen('nfs', 'NFS', ports.nfs)
-  const mount = await listenUdp(
-    { name: 'MOUNT', address, port: nfs, onDefect, hears },
-    (bytes, ip, reply) => void answerMount(bytes, ip, reply).catch(onDefect),
+  const nfs = await listenNfs(
+    {
+      ...{ address, ports, hears, onDefect, clientAt: clientsOf(identities) },
+      pauseOnConnect: true,
+    },
+    {
+      ...doorTo('nfs'),
+      async answerDatagram(bytes, ip) {
+        const name = await identities.nameSoon(ip)
+        return name === undefined ? undefined : await shards.call(bytes, { address: ip, name })
+      },
+    },
   )
-  unfinished.defer(() => mount.close())
-  async function answerMount(bytes: Buffer, ip: string, reply: (bytes: Buffer) => void) {
-    const name = await identities.nameSoon(ip)
-    const answer = name !== undefined && (await shards.call(bytes, { address: ip, name }))
-    if (answer) reply(answer)
-  }
+  unfinished.defer(() => void ends.push(nfs.close()))
   const common = { address, onError, hears, report, ...(signal && { signal }) }
-  const mapper =
-    ports.portMapper === undefined
-      ? undefined
-      : await startPortMapper({
-          ...{ address, onDefect, hears, clientAt: clientsOf(identities) },
-          ...{ port: ports.portMapper, nfs },
-        })
-  unfinished.defer(() => mapper?.close())
   async function giveRequest(bytes: Buffer, from: Peer) {
     const ip = plainAddress(from.host) ?? ''
     const name = await identities.nameSoon(ip)
     // Without an answer, the machine asks again.
     if (name !== undefined) shards.read(bytes, from, { address: ip, name })
   }
-  const tftp = await startTftpServer({
-    ...{ ...common, port: ports.tftp, singlePort: request.singlePort ?? false },
-    async treesOf(requester) {
-      const name = await identities.nameSoon(requester.address)
-      if (name === undefined) throw notKnown(requester.address)
-      return await shards.treesOf(requester, name)
-    },
-    ...(request.singlePort !== true && {
-      onRead: (bytes, from) => void giveRequest(bytes, from).catch(onDefect),
-    }),
+  const { singlePort = false } = request
+  const tftpSocket = await listenTftp({ ...common, port: ports.tftp }, (packet, from) => {
+    // With a single port, all packets of a transfer come here.
+    if (singlePort || !isReadRequest(packet)) tftp.receive(packet, from)
+    else void giveRequest(packet, from).catch(onDefect)
   })
+  unfinished.defer(() => tftpSocket.close())
+  const tftp = createTftpService(
+    {
+      ...{ ...common, singlePort },
+      async treesOf(requester) {
+        const name = await identities.nameSoon(requester.address)
+        if (name === undefined) {
+          const { address } = requester
+          throw askAgain(`the machine that has the address ${address} is not known yet`, address)
+        }
+        return await shards.treesOf(requester, name)
+      },
+    },
+    tftpSocket.send,
+  )
   unfinished.defer(() => tftp.close())
-  const httpPort = await listen('http', 'HTTP', ports.http)
-  dhcp.server = await startDhcp(
+  const httpListener = await listenTcp(
+    {
+      ...{ name: 'HTTP (TCP)', address, port: ports.http },
+      ...{ pauseOnConnect: true, onError: onDefect },
+    },
+    doorTo('http'),
+  )
+  unfinished.defer(() => void ends.push(httpListener.close()))
+  dhcp = await startDhcp(
     request,
     place,
     {
@@ -147,21 +149,10 @@ export async function startFront(
     unfinished,
   )
   return {
-    ports: { tftp: tftp.port, http: httpPort, nfs, portMapper: mapper?.port },
+    ports: { tftp: tftpSocket.port, http: httpListener.port, ...nfs.ports },
     boots: shards.boots,
     lost: lost.promise,
   }
-}
-
-function notKnown(address: string): NetimageError {
-  return new NetimageError(
-    'in-use',
-    `the machine that has the address ${address} is not known yet`,
-    {
-      details: { field: address },
-      hint: 'The machine gets its files when it asks again.',
-    },
-  )
 }
 
 /**
@@ -176,6 +167,8 @@ async function untilReady(ready: Promise<void>, signal: AbortSignal | undefined)
   try {
     await Promise.race([ready, stopped.promise])
   } catch (error) {
+    // The end of a shard may be noticed a moment before a stop that came at the same time.
+    await nextTurn()
     signal?.throwIfAborted()
     throw error
   }

@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net'
 
 import type { ToShard } from '../shard/messages.ts'
-import { createPlaces } from '../../protocols/places.ts'
+import { createQuota } from '../../protocols/quota.ts'
 
 export type ConnectionMessage = ToShard & { kind: 'connection' }
 
@@ -23,7 +23,7 @@ export interface HandOver {
   /** To be called if the process has said that it has the connection. */
   taken(): void
   /** To be called if a ping was sent. */
-  pinged(): void
+  pinged: () => void
   /** To be called if the process has answered the ping. */
   answered(): void
   /** To be called if the process has ended. */
@@ -37,14 +37,14 @@ interface Connection {
   socket: Socket
 }
 
-const limits = { most: 1024, mostOfMachine: 32 }
+const limits = { most: 1024, mostOfKey: 32 }
 
 /** @param send sends to the process; the socket must stay open here */
 export function createHandOver(
   send: (message: ConnectionMessage, socket: Socket) => void,
 ): HandOver {
   const waiting: Connection[] = []
-  const places = createPlaces(limits)
+  const quota = createQuota(limits)
   /** The connection that is under way. */
   let passing: Connection | undefined
   /** The connection that was under way when the last ping was sent. */
@@ -66,13 +66,13 @@ export function createHandOver(
 
   return {
     give(machine, message, socket) {
-      if (isClosed || !places.take(machine)) {
+      if (isClosed || !quota.take(machine)) {
         socket.destroy()
         return
       }
       waiting.push({ message, socket })
       socket.once('close', () => {
-        places.free(machine)
+        quota.free(machine)
         const place = waiting.findIndex((each) => each.socket === socket)
         if (place !== -1) waiting.splice(place, 1)
       })

@@ -1,11 +1,10 @@
 /**
- * Keeps messages until a process can take them. If the process ends, those that it may not have read go to
- * the next one.
+ * Keeps events and read requests until a process can take them. If the process ends, those that it may not
+ * have read go to the next one.
  */
-import type { ChildProcess } from 'node:child_process'
-
 import type { ToShard } from '../shard/messages.ts'
-import { createPlaces } from '../../protocols/places.ts'
+import { createQuota } from '../../protocols/quota.ts'
+import type { OneProcess } from './one-process.ts'
 
 export interface Outbox {
   /**
@@ -14,16 +13,16 @@ export interface Outbox {
    */
   send(machine: string, message: ToShard): boolean
   /** To be called if a process can take messages. */
-  begin(process: ChildProcess): void
+  begin(process: Pick<OneProcess, 'send'>): void
   /** To be called if the process has ended. */
   ended(): void
   /** Drops all messages, also those that come later. */
   close(): void
 }
 
-const limits = { most: 1024, mostOfMachine: 64 }
+const limits = { most: 1024, mostOfKey: 64 }
 /** Read requests have places of their own: a machine repeats them, but nobody repeats an event. */
-const limitsOfRequests = { most: 512, mostOfMachine: 32 }
+const limitsOfRequests = { most: 512, mostOfKey: 32 }
 
 interface Waiting {
   machine: string
@@ -34,22 +33,22 @@ export function createOutbox(): Outbox {
   let waiting: Waiting[] = []
   /** Messages that were sent, and that the system has not taken yet. */
   const sent = new Set<Waiting>()
-  const places = createPlaces(limits)
-  const placesOfRequests = createPlaces(limitsOfRequests)
-  const placesFor = ({ kind }: ToShard) => (kind === 'read-request' ? placesOfRequests : places)
-  let reader: ChildProcess | undefined
+  const quota = createQuota(limits)
+  const quotaOfRequests = createQuota(limitsOfRequests)
+  const quotaFor = ({ kind }: ToShard) => (kind === 'read-request' ? quotaOfRequests : quota)
+  let reader: Pick<OneProcess, 'send'> | undefined
   let isClosed = false
 
-  function post(process: ChildProcess, next: Waiting): void {
+  function post(process: Pick<OneProcess, 'send'>, next: Waiting): void {
     sent.add(next)
     process.send(next.message, (error) => {
-      if (!error && sent.delete(next)) placesFor(next.message).free(next.machine)
+      if (!error && sent.delete(next)) quotaFor(next.message).free(next.machine)
     })
   }
 
   return {
     send(machine, message) {
-      if (isClosed || !placesFor(message).take(machine)) return false
+      if (isClosed || !quotaFor(message).take(machine)) return false
       const next = { machine, message }
       if (reader) post(reader, next)
       else waiting.push(next)

@@ -90,7 +90,7 @@ const imagesSchema = listOf(
 )
 
 /** The answers to the questions of the front, by what they are about. */
-export const shardAnswers = {
+export const answerSchemas = {
   /** The reply; undefined: there is none. */
   call: v.optional(v.instance(Buffer)),
   boot: v.union([

@@ -15,7 +15,7 @@ import type { Candidate } from '../../site/life/life.ts'
 import type { Processor } from '../defaults.ts'
 import type { ImageInfo } from '../open-systems.ts'
 import type { ServeRequest } from '../request.ts'
-import type { shardAnswers } from './from-shard.ts'
+import type { answerSchemas } from './from-shard.ts'
 
 /** What a shard must know to begin. */
 export interface ShardStart extends Pick<ServeRequest, 'state' | 'allowed' | 'layerSize'> {
@@ -63,9 +63,9 @@ interface Asked {
 
 type About = keyof Asked
 export type ShardQuestion<K extends About = About> = { [P in K]: { about: P } & Asked[P] }[K]
-export type ShardAnswer<K extends About> = v.InferInput<(typeof shardAnswers)[K]>
+export type ShardAnswer<K extends About> = v.InferInput<(typeof answerSchemas)[K]>
 /** How a shard finds the answers. */
-export type ShardAnswers = {
+export type AnswerHandlers = {
   [K in About]: (question: Asked[K]) => ShardAnswer<K> | Promise<ShardAnswer<K>>
 }
 

@@ -8,7 +8,8 @@ import { asNetimageError, NetimageError } from '../../errors.ts'
 import type { Boot } from '../../boots/follow.ts'
 import { createHttpService } from '../../protocols/http/server.ts'
 import { createNfsService } from '../../protocols/nfs/service.ts'
-import { startTftpServer } from '../../protocols/tftp/server.ts'
+import { createTftpService } from '../../protocols/tftp/service.ts'
+import { listenTftp } from '../../protocols/tftp/socket.ts'
 import { createBootFor } from '../boot-answer.ts'
 import type { DefaultImage } from '../defaults.ts'
 import { createOpenSystems } from '../open-systems.ts'
@@ -19,7 +20,7 @@ import { toPlain, type FromShard } from './from-shard.ts'
 import type {
   FrontAnswer,
   NamedClient,
-  ShardAnswers,
+  AnswerHandlers,
   ShardQuestion,
   ShardStart,
   ToShard,
@@ -88,25 +89,21 @@ export async function startShard(
     // The name of a connection must not become that of a machine of another shard.
     onEnter: identities.enters,
   })
-  unfinished.defer(() => nfs.tcp.close())
-  const tftp = await startTftpServer({
-    ...{ ...common, treesOf, port: 0 },
-    // The front receives all requests. This port is only for errors.
-    hears: () => false,
-  })
+  unfinished.defer(() => nfs.close())
+  // The front receives all requests. This port is only for errors.
+  const forErrors = await listenTftp({ address, port: 0, onError }, () => {})
+  unfinished.defer(() => forErrors.close())
+  const tftp = createTftpService({ ...common, treesOf }, forErrors.send)
   unfinished.defer(() => tftp.close())
-  const questions = createQuestions<FrontAnswer>()
+  const questions = createQuestions<keyof FrontAnswer, FrontAnswer>()
+  questions.begin((id, about) => send({ kind: 'question', id, about }))
   /** Asks the front. @throws `NetimageError` `in-use` if the front does not know it now */
   async function ask<K extends keyof FrontAnswer>(about: K): Promise<NonNullable<FrontAnswer[K]>> {
     const answer = await questions.ask({
-      ...{ machine: about, withinMs: answerMs },
-      send(id) {
-        send({ kind: 'question', id, about })
-        return true
-      },
+      ...{ machine: about, asked: about, withinMs: answerMs },
       parse: (answer) => answer[about],
     })
-    if (answer !== 'ended' && answer !== undefined) return answer
+    if (answer !== 'no-answer' && answer !== undefined) return answer
     throw new NetimageError('in-use', 'a process of the server did not answer in time')
   }
   const http = createHttpService({
@@ -123,7 +120,7 @@ export async function startShard(
   unfinished.defer(() => http.close())
 
   /** Learns the name that the front has found. @returns whether it is a machine of this shard */
-  function enters({ address, name }: NamedClient): boolean {
+  function learnName({ address, name }: NamedClient): boolean {
     if (!owns(name)) return false
     if (name.includes(':') && identities.isAllowed(name)) identities.learnAddress(name, address)
     return identities.nameAt(address) === name
@@ -131,18 +128,18 @@ export async function startShard(
 
   function accept(socket: Socket, { protocol, client }: ToShard & { kind: 'connection' }): void {
     socket.on('error', () => {})
-    if (!enters(client)) socket.destroy()
-    else if (protocol === 'nfs') nfs.tcp.accept(socket)
+    if (!learnName(client)) socket.destroy()
+    else if (protocol === 'nfs') nfs.accept(socket)
     else http.accept(socket)
   }
 
-  const answers: ShardAnswers = {
+  const answers: AnswerHandlers = {
     call: ({ bytes, client }) =>
-      enters(client) ? nfs.answerDatagram(bytes, client.address) : undefined,
+      learnName(client) ? nfs.answerDatagram(bytes, client.address) : undefined,
     boot: ({ machine, asks }) => bootFor(machine, asks),
     async trees({ requester, name }) {
       try {
-        if (enters({ address: requester.address, name })) return await treesOf(requester)
+        if (learnName({ address: requester.address, name })) return await treesOf(requester)
         throw otherMachine(name)
       } catch (error) {
         return toPlain(asNetimageError(error))
@@ -167,7 +164,7 @@ export async function startShard(
         if (socket) accept(socket, message)
         break
       case 'read-request':
-        if (enters(message.client)) tftp.receive(message.bytes, message.from)
+        if (learnName(message.client)) tftp.receive(message.bytes, message.from)
         break
       case 'question':
         await answer(message.id, message.question)

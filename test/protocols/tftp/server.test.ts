@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
-import { builtAddon, openNativePorts } from '../../../src/protocols/tftp/native-ports.ts'
+import { builtAddon, createNativePorts } from '../../../src/protocols/tftp/native-ports.ts'
 import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
 import { openDatagramPort } from '../../../src/protocols/tftp/ports.ts'
 import type { TftpServerOptions } from '../../../src/protocols/tftp/server.ts'
@@ -66,7 +66,7 @@ const ways: Record<string, Pick<TftpServerOptions, 'singlePort' | 'openPort'>> =
   'on a single port': { singlePort: true },
   'with a port for each transfer': { openPort: openDatagramPort },
   'with a port of the addon for each transfer': {
-    openPort: openNativePorts(buildAddon()) ?? assert.fail(),
+    openPort: createNativePorts(buildAddon()) ?? assert.fail(),
   },
 }
 
@@ -334,8 +334,8 @@ test('the addon is taken from where it is built, and is not needed', () => {
   const { platform, arch } = process
   const file = join(import.meta.dirname, `../../../native/${platform}-${arch}.node`)
   assert.equal(builtAddon, file)
-  assert.equal(openNativePorts(join(tree, 'none')), undefined)
-  assert.equal(openNativePorts(join(tree, 'kernel')), undefined)
+  assert.equal(createNativePorts(join(tree, 'none')), undefined)
+  assert.equal(createNativePorts(join(tree, 'kernel')), undefined)
 })
 
 suite('a TFTP server', () => {

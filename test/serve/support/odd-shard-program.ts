@@ -1,5 +1,5 @@
 // A shard that does what an event tells it to do, and that spins at its start if its state is `spins`. It
-// greets NFS clients, and ends if an HTTP client comes.
+// greets NFS clients, and ends if an HTTP client or a call of MOUNT comes.
 
 import type { Socket } from 'node:net'
 
@@ -24,6 +24,7 @@ process.on('message', (message: ToShard, socket?: Socket) => {
     send({ kind: 'ready', boots: [] })
   } else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
   else if (message.kind === 'question') {
+    if (message.question.about === 'call') process.exit(7)
     send({ kind: 'answer', id: message.id, answer: message.question.about === 'images' ? [] : 5 })
   } else if (message.kind === 'event') obey(message.event)
   else if (message.kind === 'connection') {

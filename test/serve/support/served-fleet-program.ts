@@ -9,7 +9,7 @@ import { begin, steers, stepsVariable, takeMessages, work, type Steps } from './
 
 export interface Steering extends Steps {
   /** When the server starts. */
-  open?: Pick<ServeRequest, 'state' | 'ports' | 'workers'>
+  open?: Pick<ServeRequest, 'state' | 'ports' | 'shards'>
 }
 
 /** The processes that serve the machines. */

@@ -91,7 +91,7 @@ export async function createServedFleet(
           if (killAfter !== undefined) steering.killAfter = killAfter
           if (open !== undefined) {
             isKilled = false
-            steering.open = { state: open, ports, workers }
+            steering.open = { state: open, ports, shards: workers }
           }
           if (!(await steer(steering))) return { answers: [], wasKilled: true }
           const settled = await Promise.allSettled(actions.map(answer))
