@@ -10,8 +10,9 @@ import type { SiteWriter } from '../site/statements.ts'
 import { shownGeneration } from '../site/status.ts'
 import { mustBeBootable } from './bootable.ts'
 import { jsonOption, machineArgument, stateOption } from './common-options.ts'
+import { openStateToChange, type OpenedState } from './open-state.ts'
 import { runCommand, type Outcome } from './run.ts'
-import { withMachine, type Change } from './site-machine.ts'
+import { withMachine, withMachineOf, type Change } from './site-machine.ts'
 
 export function assignCommand() {
   return new Command('assign')
@@ -54,8 +55,8 @@ export function assignCommand() {
 
 export function rollbackCommand() {
   return new Command('rollback')
-    .description('Let a machine boot its last good generation next')
-    .argument(...machineArgument)
+    .description('Let a machine, or all of a group, boot the last good generation next')
+    .argument('<group|machine>', 'a group, a hardware address, an IP address, or a name')
     .option('--to <number>', 'boot this good generation instead', parseNumber)
     .option('--with-state', 'also put its files back to those before it left that generation')
     .addOption(stateOption)
@@ -63,7 +64,14 @@ export function rollbackCommand() {
     .action((machine, flags) =>
       runCommand(flags, async () => {
         const { findStateBefore } = await import('./state-before.ts')
-        return await changeGenerations(flags.state, machine, (writer, machine, state) => {
+        const { namesGroup } = await import('./site-group.ts')
+        const opened = await openStateToChange(flags.state)
+        if (await namesGroup(opened.state, machine)) {
+          if (flags.to !== undefined || flags.withState) throw onlyForMachine(machine)
+          const { rollBackGroup } = await import('./roll-back-group.ts')
+          return await rollBackGroup(opened, machine)
+        }
+        return await changeGenerations(opened, machine, (writer, machine, state) => {
           const before = writer.of(machine)
           const back = rollback(before, flags.to)
           if (typeof back === 'string') throw noWayBack(before, back, flags.to)
@@ -92,6 +100,17 @@ export function rollbackCommand() {
     )
 }
 
+function onlyForMachine(group: string): NetimageError {
+  return new NetimageError(
+    'bad-usage',
+    `${group} is a group, and --to and --with-state are for one machine`,
+    {
+      details: { actual: group },
+      hint: 'Name a machine. Or leave the option out: each machine goes back to its last good generation.',
+    },
+  )
+}
+
 export const goodCommand = () => verdictCommand('good')
 export const badCommand = () => verdictCommand('bad')
 
@@ -103,8 +122,9 @@ function verdictCommand(verdict: 'good' | 'bad') {
     .addOption(stateOption)
     .option(...jsonOption)
     .action((machine, number, flags) =>
-      runCommand(flags, () =>
-        changeGenerations(flags.state, machine, (writer, machine, state) => {
+      runCommand(flags, async () => {
+        const opened = await openStateToChange(flags.state)
+        return await changeGenerations(opened, machine, (writer, machine, state) => {
           const decided = decide(writer.of(machine), number, verdict)
           if (!decided) throw noGeneration(machine, number)
           const { life, generation } = decided
@@ -119,8 +139,8 @@ function verdictCommand(verdict: 'good' | 'bad') {
             },
             outcome: outcome(life, generation, `is ${verdict}`),
           }
-        }),
-      ),
+        })
+      }),
     )
 }
 
@@ -161,12 +181,12 @@ export function nameCommand() {
 
 /** Meanwhile nobody removes an image of the machine's generations. */
 async function changeGenerations(
-  named: string | undefined,
+  opened: OpenedState,
   text: string,
   action: (writer: SiteWriter, machine: string, state: string) => Change<Outcome>,
 ): Promise<Outcome> {
   const { holdGenerations } = await import('./hold-generations.ts')
-  return await withMachine(named, text, async ({ state, machine, life, change }) => {
+  return await withMachineOf(opened, text, async ({ state, machine, life, change }) => {
     using held = new DisposableStack()
     await holdGenerations(state, life, held)
     return await change((writer) => action(writer, machine, state))

@@ -6,8 +6,9 @@ import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
 import type { Life } from '../site/life/life.ts'
 import type { Entry } from '../site/log/entry.ts'
+import { saysWho } from '../site/log/sentence.ts'
 import type { SiteWriter } from '../site/statements.ts'
-import { openStateToChange } from './open-state.ts'
+import { openStateToChange, type OpenedState } from './open-state.ts'
 
 /** A machine of a site that is open to be changed, beside a running server. */
 export interface MachineOfSite {
@@ -15,13 +16,16 @@ export interface MachineOfSite {
   state: string
   machine: string
   life: Life
+  /** Who runs the command, in words. */
+  by: string
   /** The change and its row in the log are on the disk when this resolves, or none of them. */
   change: <T>(action: (writer: SiteWriter) => Change<T>) => Promise<T>
 }
 
 /** What the action of a command has changed. */
 export interface Change<T> {
-  entry: Entry
+  /** Missing if nothing was changed. */
+  entry?: Entry
   outcome: T
 }
 
@@ -35,17 +39,25 @@ export async function withMachine<T>(
   text: string,
   use: (found: MachineOfSite) => Promise<T>,
 ): Promise<T> {
-  const { state, person } = await openStateToChange(named)
+  return await withMachineOf(await openStateToChange(named), text, use)
+}
+
+/** As `withMachine`, in a state that is open to be changed. */
+export async function withMachineOf<T>(
+  { state, person }: OpenedState,
+  text: string,
+  use: (found: MachineOfSite) => Promise<T>,
+): Promise<T> {
   const { openSiteDatabase } = await import('../site/database.ts')
   const site = openSiteDatabase(state)
   try {
     const machine = machineIn(site.read.names(), text)
     return await use({
-      ...{ state, machine, life: site.read.lifeOf(machine) },
+      ...{ state, machine, life: site.read.lifeOf(machine), by: saysWho(person, undefined) },
       async change(action) {
         const changed = site.change((writer) => {
           const { entry, outcome } = action(writer)
-          writer.note({ at: Date.now(), machine, who: person, entry })
+          if (entry) writer.note({ at: Date.now(), machine, who: person, entry })
           return outcome
         })
         await site.durable()
@@ -75,6 +87,11 @@ export async function findMachine(state: string, text: string): Promise<string> 
 
 function isAddress(text: string): boolean {
   return parseMac(text) !== undefined || isIPv4(text)
+}
+
+/** Whether a machine has this name, or it is an address. */
+export function isMachine(names: ReadonlyMap<string, string>, text: string): boolean {
+  return isAddress(text) || [...names.values()].includes(text.toLowerCase())
 }
 
 /** @param names of machines, by machine */

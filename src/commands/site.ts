@@ -11,6 +11,13 @@ import {
 import { logCommand } from './site-log.ts'
 import { applyCommand } from './site-apply.ts'
 import { planCommand } from './site-plan.ts'
+import {
+  abortCommand,
+  holdCommand,
+  pauseCommand,
+  releaseCommand,
+  resumeCommand,
+} from './site-rollouts.ts'
 import { statusCommand } from './site-status.ts'
 
 export function siteCommand() {
@@ -21,6 +28,7 @@ export function siteCommand() {
     ...[planCommand, applyCommand],
     ...[addCommand, imagesCommand, collectCommand],
     ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
+    ...[pauseCommand, resumeCommand, abortCommand, holdCommand, releaseCommand],
     logCommand,
   ]
   for (const command of make) site.addCommand(command().exitOverride())
