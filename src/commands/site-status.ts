@@ -2,6 +2,11 @@ import { Command } from '@commander-js/extra-typings'
 
 import { exitStatus, NetimageError } from '../errors.ts'
 import { plural } from '../progress.ts'
+import type { OpenToRead } from '../site/database.ts'
+import type { Life } from '../site/life/life.ts'
+import type { Rollout } from '../site/rollout/rollout.ts'
+import type { Hold } from '../site/rollout/statements.ts'
+import { rolloutStatus, type RolloutStatus } from '../site/rollout/status.ts'
 import type { BrokenRow } from '../site/rows.ts'
 import {
   shownAttempt,
@@ -15,12 +20,17 @@ import { becomeOwner } from './become-owner.ts'
 import { jsonOption, stateOption } from './common-options.ts'
 import { formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
+import { describeGroup, summaryOfGroup } from './show-rollouts.ts'
+import { groupsIn, isGroup, rolloutOf } from './site-group.ts'
 import { machineIn } from './site-machine.ts'
 
 export function statusCommand() {
   return new Command('status')
     .description('Show what machines run, what they boot next, and why')
-    .argument('[machine]', 'a hardware address, an IP address, or a name; shows all that is known')
+    .argument(
+      '[group|machine]',
+      'a group, a hardware address, an IP address, or a name; shows all that is known',
+    )
     .addOption(stateOption)
     .option(...jsonOption)
     .action((machine, flags) => runCommand(flags, () => status(machine, flags.state)))
@@ -34,13 +44,22 @@ async function status(machine: string | undefined, named: string | undefined): P
   const site = openSiteToRead(state)
   try {
     const names = site?.names() ?? new Map<string, string>()
+    const { groups, holds } = site?.rollouts() ?? { groups: none, holds: none }
+    const describe = (life: Life): MachineInGroup => ({
+      ...statusOf(life, names.get(life.machine), site?.uptime() ?? 0),
+      ...(groups.has(life.machine) && { group: groups.get(life.machine) }),
+      ...(holds.has(life.machine) && { held: holds.get(life.machine) }),
+    })
     const show = await showImages(state)
     if (machine === undefined) {
       const broken: BrokenRow[] = []
-      const all = (site?.lives((error) => broken.push(error)) ?? []).map((life) => {
-        return statusOf(life, names.get(life.machine), site?.uptime() ?? 0)
-      })
-      return withBroken(all, broken)
+      const all = (site?.lives((error) => broken.push(error)) ?? []).map(describe)
+      return withGroups(site ? groupsOf(site) : [], withBroken(all, broken), names)
+    }
+    if (site && isGroup(site.rollouts(), names, machine)) {
+      const rollout = rolloutOf(site.rollouts(), machine)
+      const shown = rolloutStatus(site.lifeOf, site.rollouts(), rollout, site.uptime())
+      return { text: describeGroup(shown, rollout, names).join('\n'), json: { groups: [shown] } }
     }
     const found = machineIn(names, machine)
     const life = site?.lifeOf(found)
@@ -48,7 +67,7 @@ async function status(machine: string | undefined, named: string | undefined): P
       const text = `${found} has not booted, and nothing is assigned to it`
       return { text, json: { machines: [] }, exitStatus: exitStatus.notFound }
     }
-    const one = statusOf(life, names.get(found), site?.uptime() ?? 0)
+    const one = describe(life)
     const generations = life.generations.map(shownGeneration)
     const attempts = life.attempts.map(shownAttempt)
     const left = await countLeftFiles(state, found)
@@ -65,8 +84,42 @@ async function status(machine: string | undefined, named: string | undefined): P
   }
 }
 
+interface MachineInGroup extends MachineStatus {
+  group?: string | undefined
+  held?: Hold | undefined
+}
+
+const none = new Map<string, never>()
+
+interface GroupToShow {
+  shown: RolloutStatus
+  rollout: Rollout
+}
+
+function groupsOf(site: Pick<OpenToRead, 'rollouts' | 'lifeOf' | 'uptime'>): GroupToShow[] {
+  const rollouts = site.rollouts()
+  return [...groupsIn(rollouts)].toSorted().flatMap((group) => {
+    const rollout = rollouts.newest.find((each) => each.group === group)
+    if (!rollout) return []
+    return [{ rollout, shown: rolloutStatus(site.lifeOf, rollouts, rollout, site.uptime()) }]
+  })
+}
+
+function withGroups(
+  groups: readonly GroupToShow[],
+  { text, json, ...outcome }: Outcome,
+  names: ReadonlyMap<string, string>,
+): Outcome {
+  const lines = groups.flatMap(({ shown, rollout }) => summaryOfGroup(shown, rollout, names))
+  return {
+    ...outcome,
+    text: [...lines, ...(lines.length > 0 ? [''] : []), text].join('\n'),
+    json: { ...(groups.length > 0 && { groups: groups.map(({ shown }) => shown) }), ...json },
+  }
+}
+
 /** A broken row must not hide the other machines. */
-function withBroken(all: readonly MachineStatus[], broken: readonly BrokenRow[]): Outcome {
+function withBroken(all: readonly MachineInGroup[], broken: readonly BrokenRow[]): Outcome {
   const isNone = all.length === 0 && broken.length === 0
   const lines = broken.flatMap(({ message, code, hint }) => [`${message} [${code}]`, `  ${hint}`])
   return {
@@ -120,14 +173,19 @@ async function countLeftFiles(state: string, machine: string): Promise<LeftFiles
 }
 
 /** `dc:a6:32:01:02:03  pi1  1 good  up  2 trial`, with a head. */
-function inColumns(all: readonly MachineStatus[]): string {
-  const rows = all.map(({ machine, name = '-', last, next, alarms }) => [
-    ...[machine, name],
+function inColumns(all: readonly MachineInGroup[]): string {
+  const hasGroups = all.some(({ group }) => group !== undefined)
+  const rows = all.map(({ machine, name = '-', group = '-', held, last, next, alarms }) => [
+    ...[machine, name, ...(hasGroups ? [group] : [])],
     ...(last ? [numberAndVerdict(last.generation), last.says] : ['-', 'has not booted']),
     next ? numberAndVerdict(next) : 'image of the server',
-    alarms.length === 0 ? '' : plural(alarms.length, 'alarm'),
+    [
+      ...(held ? ['held'] : []),
+      ...(alarms.length > 0 ? [plural(alarms.length, 'alarm')] : []),
+    ].join(', '),
   ])
-  const table = [['machine', 'name', 'runs', '', 'next', ''], ...rows]
+  const head = ['machine', 'name', ...(hasGroups ? ['group'] : []), 'runs', '', 'next', '']
+  const table = [head, ...rows]
   const widths = table[0]?.map((_, at) => Math.max(...table.map((row) => row[at]?.length ?? 0)))
   return table
     .map((row) =>
@@ -144,7 +202,7 @@ function numberAndVerdict({ number, verdict }: ShownGeneration): string {
 }
 
 function summaryOf(
-  { machine, name, last, next, why, stateBefore, alarms }: MachineStatus,
+  { machine, name, group, held, last, next, why, stateBefore, alarms }: MachineInGroup,
   { leftFiles, layerProblem }: LeftFiles,
   show: ShowImage,
 ): string[] {
@@ -153,6 +211,10 @@ function summaryOf(
   const left = `the last update left ${plural(leftFiles, 'file')} as the machine had them: netimage layers show ${name ?? machine}`
   return [
     name === undefined ? machine : `${name} (${machine})`,
+    ...(group === undefined ? [] : [`  group  ${group}`]),
+    ...(held
+      ? [`  held   since ${formatTime(held.at)}, by ${held.by}: roll-outs leave it out`]
+      : []),
     `  runs   ${last ? `${describe(last.generation)}; ${last.says}` : 'nothing: it has not booted'}`,
     `  next   ${next ? describe(next) : 'the image of the server'}`,
     ...(next ? [`  why    ${why}`] : []),
