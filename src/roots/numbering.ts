@@ -2,6 +2,7 @@
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
 import { countNodes, pathBelow, pathsInSteps } from './image-table.ts'
+import { inTransaction } from './in-transaction.ts'
 import type { Numbering } from './layer-image.ts'
 import { orderInSteps } from './number-order.ts'
 import { rootNode } from './numbers.ts'
@@ -24,24 +25,14 @@ export function* giveNumbersInSteps(index: ImageIndex, database: LayerDatabase):
   const files = yield* readFileNumbers(index, database)
   const paths = readPathNumbers(index, database)
   if ((yield* lacksNumbers(files)) || paths.includes(0)) {
-    if (database.isInTransaction()) yield* giveMissing(index, database, files, paths)
-    else yield* giveInTransaction(index, database, files, paths)
+    const giving = giveMissing(index, database, files, paths)
+    if (database.isInTransaction()) yield* giving
+    else {
+      yield* inTransaction(database, giving)
+      database.syncNow()
+    }
   }
   return { files: yield* orderInSteps(files), paths: yield* orderInSteps(paths) }
-}
-
-function* giveInTransaction(...work: Parameters<typeof giveMissing>): Steps {
-  const [, database] = work
-  let isCommitted = false
-  database.begin()
-  try {
-    yield* giveMissing(...work)
-    database.commit()
-    isCommitted = true
-  } finally {
-    if (!isCommitted) database.rollback()
-  }
-  database.syncNow()
 }
 
 function* giveMissing(
