@@ -39,7 +39,7 @@ import { UnpreparedCopies } from './prepare-copies.ts'
 import { openRoom } from './room.ts'
 import { finish } from './unfinished-binding.ts'
 import { measureFiles } from './usage.ts'
-import { countLinks } from './bind-links.ts'
+import { countLinks, countStoreLinks } from './bind-links.ts'
 
 export interface Binding {
   /** Whether only a layer that was last bound with this identifier may be opened. Default: no. */
@@ -187,7 +187,7 @@ function* changeRows(
   const { bootFiles = [], image, keptImages } = binding
   const isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))
   if (!isSameImage || undone.outside || isCut) yield* countLinks({ ...work, index })
-  else if (undone.store || isPathsChanged) yield* countLinks({ ...work, index, onlyStore: true })
+  else if (undone.store || isPathsChanged) yield* countStoreLinks({ ...work, index })
   given.write()
   const boot = binding.boot ?? bound?.boot ?? randomUUID()
   writeBound(database, { boot, image, keptImages, paths })
