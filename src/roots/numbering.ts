@@ -24,7 +24,7 @@ export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numberi
 export function* giveNumbersInSteps(index: ImageIndex, database: LayerDatabase): Steps<Numbering> {
   const files = yield* readFileNumbers(index, database)
   const paths = readPathNumbers(index, database)
-  if ((yield* lacksNumbers(files)) || paths.includes(0)) {
+  if (files.includes(0, rootNode) || paths.includes(0)) {
     const giving = giveMissing(index, database, files, paths)
     if (database.isInTransaction()) yield* giving
     else {
@@ -60,14 +60,6 @@ function* readFileNumbers(index: ImageIndex, database: LayerDatabase): Steps<Flo
   }
   files[rootNode] = rootNode
   return files
-}
-
-function* lacksNumbers(files: Float64Array): Steps<boolean> {
-  for (let node = rootNode; node < files.length; node++) {
-    if (files[node] === 0) return true
-    if (node % numbersOfStep === 0) yield
-  }
-  return false
 }
 
 function readPathNumbers({ storePaths }: ImageIndex, database: LayerDatabase): Uint32Array {

@@ -2,7 +2,8 @@
 import { openOutsideFiles, openOutsideInSteps, type OutsideFiles } from './outside-files.ts'
 import type { RootImage } from './root-image.ts'
 import { createShared } from './shared.ts'
-import { doPiece, doSome, nextPiece, type Steps } from './steps.ts'
+import { doInPieces, doSome, type Steps } from './steps.ts'
+import { atFirst } from './walk-tree.ts'
 
 export interface SharedOutsideFiles {
   /** @throws as `openOutsideFiles` */
@@ -21,8 +22,6 @@ export interface SharedOutsideFiles {
   prepare(image: RootImage): Promise<void> | undefined
 }
 
-/** So many steps are done at once: enough for a thousand files. */
-const stepsAtFirst = 40
 /** How long prepared files are kept for those who ask again. Milliseconds. */
 const keptMs = 15_000
 
@@ -38,13 +37,8 @@ export function createSharedOutsideFiles(): SharedOutsideFiles {
 
   async function goOn(place: string, steps: Steps<OutsideFiles>): Promise<void> {
     try {
-      for (;;) {
-        await nextPiece()
-        const files = doPiece(steps)
-        if (!files) continue
-        keep(place, files.value, (release) => setTimeout(release, keptMs).unref())
-        return
-      }
+      const files = await doInPieces(steps)
+      keep(place, files, (release) => setTimeout(release, keptMs).unref())
     } finally {
       going.delete(place)
     }
@@ -67,7 +61,7 @@ export function createSharedOutsideFiles(): SharedOutsideFiles {
       const known = going.get(place)
       if (known) return known
       const steps = openOutsideInSteps(image)
-      const files = doSome(steps, (step) => step < stepsAtFirst)
+      const files = doSome(steps, atFirst)
       if (files) {
         keep(place, files.value, setImmediate)
         return undefined
