@@ -28,7 +28,7 @@ import { createPathStructures } from './path-structures.ts'
 import { createNodes } from './nodes.ts'
 import { openReserve } from './reserve.ts'
 import { openRoom } from './room.ts'
-import { doNow, type Steps } from './steps.ts'
+import type { Steps } from './steps.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
 import { UnfinishedBinding } from './unfinished-binding.ts'
@@ -57,11 +57,6 @@ export interface LayerOptions {
   takenElsewhere?: (() => number) | undefined
   /** The layer is bound first. Default: it is over the images of the index already. */
   binding?: Binding | undefined
-}
-
-/** As `openLayerInSteps`. */
-export function openLayer(...options: Parameters<typeof openLayerInSteps>): Layer {
-  return doNow(openLayerInSteps(...options))
 }
 
 /**

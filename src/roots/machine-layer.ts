@@ -68,7 +68,7 @@ const atFirst = { steps: 600, ms: 8 }
 /** A layer with very many files or names. It is opened in pieces. */
 export class UnfinishedOpening extends UnreadyLayer {
   readonly #steps: Steps<MachineLayer>
-  /** The layer, when it is ready. Whoever called `makeReady` closes it, and this disposes of `held`. */
+  /** The layer after `makeReady`, whose caller closes it. Its `close` disposes of `held`. */
   opened: MachineLayer | undefined
 
   constructor(steps: Steps<MachineLayer>) {

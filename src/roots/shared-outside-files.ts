@@ -15,8 +15,8 @@ export interface SharedOutsideFiles {
   /**
    * Looks at the files in pieces if there are many, so that `take` does not take long.
    *
-   * @returns undefined if the caller can take them now; otherwise a promise, and they are to be taken soon
-   *   after it has resolved
+   * @returns undefined if the caller can take them now. Otherwise a promise: after it has resolved, the caller
+   *   takes them within some seconds, or they must be looked at again.
    * @throws as `openOutsideFiles`, as the promise does
    */
   prepare(image: RootImage): Promise<void> | undefined

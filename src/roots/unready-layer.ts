@@ -8,7 +8,7 @@ export abstract class UnreadyLayer extends Error {
   readonly held = new DisposableStack()
 
   /**
-   * Afterwards `held` is disposed of, also after an error, unless the layer is open then.
+   * Disposes of `held`, also after an error. Only if the layer is open then, `held` belongs to it.
    *
    * @throws the reason of the signal, and errors as those of opening the layer
    */

@@ -13,7 +13,8 @@ import {
   type ImageIndex,
   type ImageIndexes,
 } from '../../../src/roots/image-index.ts'
-import { openLayer, type Layer } from '../../../src/roots/layer.ts'
+import type { Layer } from '../../../src/roots/layer.ts'
+import { openLayer } from './open-layer.ts'
 import type { RootImage } from '../../../src/roots/root-image.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 
