@@ -52,21 +52,21 @@ function walk(fileSystem: FileSystem, directory: NodeId): number {
   return found
 }
 
-const printRow = beginTable('', ['time', 'held', 'resident'])
-
-/** Collects garbage first: what is left is held. */
-function report(what: string, started: number): void {
-  const seconds = ((performance.now() - started) / 1000).toFixed(2)
-  globalThis.gc?.()
-  const { rss, heapUsed, external } = process.memoryUsage()
-  printRow(what, [`${seconds} s`, mebibytes(heapUsed + external), mebibytes(rss)])
-}
-
 removeTree(work)
 await measured(measureAll)
 removeTree(work)
 
 async function measureAll(): Promise<void> {
+  const printRow = beginTable('', ['time', 'held', 'resident'])
+
+  /** Collects garbage first: what is left is held. */
+  function report(what: string, started: number): void {
+    const seconds = ((performance.now() - started) / 1000).toFixed(2)
+    globalThis.gc?.()
+    const { rss, heapUsed, external } = process.memoryUsage()
+    printRow(what, [`${seconds} s`, mebibytes(heapUsed + external), mebibytes(rss)])
+  }
+
   const common = makePaths('common', shared)
   const images = Array.from({ length: generations }, (_, index) => makeImage(index, common))
   report('nothing is open', performance.now())
