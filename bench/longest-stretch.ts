@@ -14,7 +14,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { loadavg, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -32,6 +32,7 @@ import {
 import { newName, writeRecord } from '../src/roots/record.ts'
 import type { RootImage } from '../src/roots/root-image.ts'
 import { UnreadyLayer } from '../src/roots/unready-layer.ts'
+import { beginTable, measured } from './report.ts'
 import type { Stretch } from './stretch-client.ts'
 
 const wanted = process.argv.slice(2)
@@ -386,10 +387,18 @@ function watchTurns(): () => Turns {
 try {
   await openLayer(other, makeImage({ etc: 0 }), '1')
   const client = await startClient(other)
-  process.stdout.write(`load before: ${loadavg()[0]?.toFixed(2)}\n`)
-  process.stdout.write(
-    'longest turn, ms | its processor time, ms | longest GETATTR, ms | all, s | work\n',
-  )
+  await measured(() => measureAll(client))
+  client.disconnect()
+  await closeLayer(other)
+} finally {
+  await server.close()
+  rmSync(directory, { recursive: true })
+  rmSync(images, { recursive: true })
+}
+
+async function measureAll(client: ChildProcess): Promise<void> {
+  const columns = ['longest turn', 'its processor time', 'longest GETATTR', 'all']
+  const printRow = beginTable('work of one machine', columns)
   for (const [name, prepare] of Object.entries(works)) {
     if (wanted.length > 0 && !wanted.some((each) => name.includes(each))) continue
     const work = await prepare()
@@ -404,17 +413,10 @@ try {
     client.send('end')
     const [answer] = await once(client, 'message')
     const { longest: wait }: Stretch = answer
-    const figures = [longest, busiest, wait].map((figure) => figure.toFixed(1).padStart(8))
-    process.stdout.write(`${[...figures, seconds.toFixed(2).padStart(6), name].join(' | ')}\n`)
+    const figures = [longest, busiest, wait].map((figure) => `${figure.toFixed(1)} ms`)
+    printRow(name, [...figures, `${seconds.toFixed(2)} s`])
     await closeLayer(working)
     rmSync(join(directory, 'layers', working), { recursive: true, force: true })
     indexes = createImageIndexes()
   }
-  client.disconnect()
-  await closeLayer(other)
-  process.stdout.write(`load after: ${loadavg()[0]?.toFixed(2)}\n`)
-} finally {
-  await server.close()
-  rmSync(directory, { recursive: true })
-  rmSync(images, { recursive: true })
 }

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process'
 import { performance } from 'node:perf_hooks'
 import { text } from 'node:stream/consumers'
 
-import { usage } from './usage.ts'
+import { peakMemory } from './peak-memory.ts'
+import { median } from './report.ts'
 
 export interface Contender {
   name: string
@@ -48,11 +49,6 @@ export async function measure(contenders: Contender[], rounds: number): Promise<
   })
 }
 
-export function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-}
-
 /** times(1p) tells the processor time of the command after its end; only its parent can know it. */
 const timed = '"$@" >/dev/null; status=$?; times; exit $status'
 
@@ -62,9 +58,9 @@ async function runOnce(contender: Contender): Promise<Sample> {
     env: contender.environment ?? process.env,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  let peakMemory = 0
+  let peak = 0
   const timer = setInterval(() => {
-    peakMemory = Math.max(peakMemory, child.pid === undefined ? 0 : residentPeak(child.pid))
+    if (child.pid !== undefined) peak = Math.max(peak, peakMemory(child.pid).largest)
   }, 10)
   const ended = new Promise<number | null>((resolve, reject) => {
     child.on('error', reject)
@@ -75,7 +71,7 @@ async function runOnce(contender: Contender): Promise<Sample> {
     const [complaint, told, status] = output
     const seconds = (performance.now() - start) / 1000
     if (status !== 0) throw new Error(`${contender.name} ended with ${status}: ${complaint}`)
-    return { seconds, ...childTimes(told), peakMemory }
+    return { seconds, ...childTimes(told), peakMemory: peak }
   } finally {
     clearInterval(timer)
   }
@@ -87,13 +83,4 @@ function childTimes(told: string): { user: number; system: number } {
     ...(told.split('\n')[1] ?? '').matchAll(/(\d+)m([\d.]+)s/g),
   ].map(([, minutes, seconds]) => 60 * Number(minutes) + Number(seconds))
   return { user, system }
-}
-
-function residentPeak(pid: number): number {
-  try {
-    return usage(pid).peak
-  } catch {
-    // The process has just ended.
-    return 0
-  }
 }

@@ -2,17 +2,22 @@
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { childrenOf } from '../test/support/processes.ts'
+
+const groups: string[] = []
+// The kernel can remove the groups, because the programs have ended.
+process.once('exit', () => groups.forEach((group) => rmdirSync(group)))
+
 /**
  * Puts a running program into a control group of its own, because the kernel counts the children of
  * some servers nowhere else. Needs root.
  *
  * @returns the seconds that the program has used since then
  */
-export function countProcessorTime(name: string, program: number): () => number {
-  const group = join(controlGroups(), `netimage-bench-${process.pid}-${name}`)
+export function countProcessorTime(program: number): () => number {
+  const group = join(controlGroups(), `netimage-bench-${process.pid}-${groups.length}`)
   mkdirSync(group)
-  // The kernel can remove the group when the program has ended.
-  process.on('exit', () => rmdirSync(group))
+  groups.push(group)
   for (const pid of [program, ...descendants(program)]) {
     writeFileSync(join(group, 'cgroup.procs'), String(pid))
   }
@@ -30,7 +35,5 @@ function controlGroups(): string {
 }
 
 function descendants(pid: number): number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
-  const pids = children === '' ? [] : children.split(' ').map(Number)
-  return pids.flatMap((child) => [child, ...descendants(child)])
+  return childrenOf(pid).flatMap((child) => [child, ...descendants(child)])
 }

@@ -13,6 +13,7 @@ import type { FileSystem, NodeId } from '../src/protocols/nfs/file-system.ts'
 import { createImageIndexes } from '../src/roots/image-index.ts'
 import type { PlacedStorePath, RootImage } from '../src/roots/root-image.ts'
 import { openMachineLayer, type MachineLayer } from '../src/roots/machine-layer.ts'
+import { beginTable, measured, mebibytes } from './report.ts'
 
 const [count = '200', directory = '/dev/shm/netimage-bench-roots'] = process.argv.slice(2)
 const work = resolve(directory)
@@ -51,66 +52,64 @@ function walk(fileSystem: FileSystem, directory: NodeId): number {
   return found
 }
 
-const columns = [34, 10, 12, 12] as const
-
-function show(...cells: readonly string[]): void {
-  console.log(cells.map((cell, index) => cell.padEnd(columns[index] ?? 0)).join(''))
-}
-
-/** Collects garbage first: what is left is held. */
-function report(what: string, started: number): void {
-  const seconds = ((performance.now() - started) / 1000).toFixed(2)
-  globalThis.gc?.()
-  const { rss, heapUsed, external } = process.memoryUsage()
-  const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`
-  show(what, `${seconds} s`, mebibytes(heapUsed + external), mebibytes(rss))
-}
-
 removeTree(work)
-const common = makePaths('common', shared)
-const images = Array.from({ length: generations }, (_, index) => makeImage(index, common))
-show('', 'time', 'held', 'resident')
-report('nothing is open', performance.now())
-
-const indexes = createImageIndexes()
-let started = performance.now()
-const layers: MachineLayer[] = []
-const describe = ({ id, outside }: RootImage) => ({
-  ...{ id, directory: outside, name: 'generation', toplevel: outside },
-})
-for (let machine = 0; machine < Number(count); machine++) {
-  const of = (before: number) => images[(machine + generations - before) % generations]
-  const [bound, ...kept] = Array.from({ length: 1 + keptGenerations }, (_, before) => of(before))
-  const others = kept.filter((image) => image !== undefined)
-  if (!bound) throw new Error('There are no images.')
-  layers.push(
-    openMachineLayer({
-      ...{ state: join(work, 'state'), machine: `10.0.0.${machine + 1}`, boot: '1' },
-      ...{ image: describe(bound), keptImages: others.map(describe) },
-      index: indexes.open(bound, others),
-    }),
-  )
-}
-report(`${layers.length} machines have their roots`, started)
-
-started = performance.now()
-for (const { fileSystem } of layers) {
-  for (const { node } of fileSystem.list(fileSystem.root, 0)) fileSystem.attributes(node)
-  const store = ['nix', 'store'].reduce<NodeId | undefined>(
-    (node, name) => (node === undefined ? undefined : fileSystem.lookup(node, Buffer.from(name))),
-    fileSystem.root,
-  )
-  if (store !== undefined) Array.from(fileSystem.list(store, 0))
-}
-report('each has listed its store', started)
-
-started = performance.now()
-let nodes = 0
-for (const { fileSystem } of layers.slice(0, generations))
-  nodes += walk(fileSystem, fileSystem.root)
-report(`${generations} have seen ${nodes} files`, started)
-
-started = performance.now()
-await Promise.all(layers.map((layer) => layer.close()))
-report('all are closed', started)
+await measured(measureAll)
 removeTree(work)
+
+async function measureAll(): Promise<void> {
+  const printRow = beginTable('', ['time', 'held', 'resident'])
+
+  /** Collects garbage first: what is left is held. */
+  function report(what: string, started: number): void {
+    const seconds = ((performance.now() - started) / 1000).toFixed(2)
+    globalThis.gc?.()
+    const { rss, heapUsed, external } = process.memoryUsage()
+    printRow(what, [`${seconds} s`, mebibytes(heapUsed + external), mebibytes(rss)])
+  }
+
+  const common = makePaths('common', shared)
+  const images = Array.from({ length: generations }, (_, index) => makeImage(index, common))
+  report('nothing is open', performance.now())
+
+  const indexes = createImageIndexes()
+  let started = performance.now()
+  const layers: MachineLayer[] = []
+  const describe = ({ id, outside }: RootImage) => ({
+    ...{ id, directory: outside, name: 'generation', toplevel: outside },
+  })
+  for (let machine = 0; machine < Number(count); machine++) {
+    const of = (before: number) => images[(machine + generations - before) % generations]
+    const [bound, ...kept] = Array.from({ length: 1 + keptGenerations }, (_, before) => of(before))
+    const others = kept.filter((image) => image !== undefined)
+    if (!bound) throw new Error('There are no images.')
+    layers.push(
+      openMachineLayer({
+        ...{ state: join(work, 'state'), machine: `10.0.0.${machine + 1}`, boot: '1' },
+        ...{ image: describe(bound), keptImages: others.map(describe) },
+        index: indexes.open(bound, others),
+      }),
+    )
+  }
+  report(`${layers.length} machines have their roots`, started)
+
+  started = performance.now()
+  for (const { fileSystem } of layers) {
+    for (const { node } of fileSystem.list(fileSystem.root, 0)) fileSystem.attributes(node)
+    const store = ['nix', 'store'].reduce<NodeId | undefined>(
+      (node, name) => (node === undefined ? undefined : fileSystem.lookup(node, Buffer.from(name))),
+      fileSystem.root,
+    )
+    if (store !== undefined) Array.from(fileSystem.list(store, 0))
+  }
+  report('each has listed its store', started)
+
+  started = performance.now()
+  let nodes = 0
+  for (const { fileSystem } of layers.slice(0, generations))
+    nodes += walk(fileSystem, fileSystem.root)
+  report(`${generations} have seen ${nodes} files`, started)
+
+  started = performance.now()
+  await Promise.all(layers.map((layer) => layer.close()))
+  report('all are closed', started)
+}

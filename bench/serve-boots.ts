@@ -12,7 +12,6 @@
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { loadavg } from 'node:os'
 import { join } from 'node:path'
 
 import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
@@ -22,9 +21,10 @@ import type { Program } from '../test/e2e/support/program.ts'
 import { configure } from '../test/e2e/support/servers.ts'
 import { cli } from '../test/support/netimage.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
-import { median } from './measure.ts'
+import { peakMemory } from './peak-memory.ts'
+import { countProcessorTime } from './processor-time.ts'
 import { buildRecordedImage } from './recorded-image.ts'
-import { usage } from './usage.ts'
+import { beginTable, measured, median, print } from './report.ts'
 
 const machines = Number(process.argv[2] ?? 100)
 const rounds = Number(process.argv[3] ?? 3)
@@ -41,6 +41,7 @@ interface Contender {
 
 /** The figures of one round. */
 interface Round {
+  contender: string
   /** Seconds from power-on, one value a machine: until it has its address, its files, and is up. */
   address: number[]
   files: number[]
@@ -87,15 +88,14 @@ try {
       })),
     ),
   ]
-  process.stdout.write(`${machines} machines; load before: ${loadavg()[0]?.toFixed(2)}\n`)
-  const results = new Map<string, Round[]>()
-  for (let round = 0; round < rounds; round++) {
-    for (const contender of contenders) {
-      const { name } = contender
-      results.set(name, [...(results.get(name) ?? []), await measureRound(contender, client)])
+  print(`${machines} machines`)
+  const results: Round[] = []
+  await measured(async () => {
+    for (let round = 0; round < rounds; round++) {
+      for (const contender of contenders) results.push(await measureRound(contender, client))
     }
-  }
-  printTable(results)
+  })
+  printFigures(results)
 } finally {
   await workspace.remove()
 }
@@ -134,38 +134,37 @@ async function startOwn(
 }
 
 async function measureRound(
-  { transport, mounted, start }: Contender,
+  { name, transport, mounted, start }: Contender,
   client: string,
 ): Promise<Round> {
   await using network = await openNetwork('bench-boots')
   const running = await start(network)
   execFileSync('sync')
-  const used = () => running.map(({ pid }) => usage(pid))
-  const secondsOf = (all: { seconds: number }[]) =>
-    all.reduce((sum, { seconds }) => sum + seconds, 0)
-  const before = secondsOf(used())
+  const used = running.map(({ pid }) => countProcessorTime(pid))
   const { server, bridge } = network
   const args = [requests, server, bridge, mounted, `${machines}`, transport]
   const lines = (await network.run([client, ...args])).trim().split('\n')
-  const all = used()
   const numbers = (kind: string) =>
     lines
       .map((line) => line.split(' '))
       .filter(([first]) => first === kind)
       .map(([, ...values]) => values.map(Number))
   const booted = numbers('machine')
+  const sum = (values: readonly number[]) => values.reduce((all, value) => all + value, 0)
   return {
+    contender: name,
     address: booted.map(([seconds = 0]) => seconds),
     files: booted.map(([, seconds = 0]) => seconds),
     up: booted.map(([, , seconds = 0]) => seconds),
-    servers: secondsOf(all) - before,
+    servers: sum(used.map((seconds) => seconds())),
     clients: numbers('processor')[0]?.[0] ?? 0,
-    peak: all.reduce((sum, { peaks }) => sum + peaks, 0),
+    peak: sum(running.map(({ pid }) => peakMemory(pid).sum)),
   }
 }
 
 /** Prints medians of the rounds, and all rounds of the most important figure. */
-function printTable(results: ReadonlyMap<string, readonly Round[]>): void {
+function printFigures(results: readonly Round[]): void {
+  const ofContenders = Map.groupBy(results, ({ contender }) => contender)
   const middle = (of: (round: Round) => number) => (list: readonly Round[]) =>
     median(list.map(of)).toFixed(1)
   const last = (seconds: number[]) => Math.max(...seconds)
@@ -180,9 +179,6 @@ function printTable(results: ReadonlyMap<string, readonly Round[]>): void {
     'of all machines, s': middle(({ clients }) => clients),
     'peak memory, MiB': middle(({ peak }) => peak / 2 ** 20),
   }
-  const print = (first: string, cells: readonly string[]) =>
-    process.stdout.write(`${first.padEnd(31)}${cells.map((cell) => cell.padStart(24)).join('')}\n`)
-  print('', [...results.keys()])
-  for (const [name, of] of Object.entries(rows)) print(name, [...results.values()].map(of))
-  process.stdout.write(`load after: ${loadavg()[0]?.toFixed(2)}\n`)
+  const printRow = beginTable('', [...ofContenders.keys()])
+  for (const [name, of] of Object.entries(rows)) printRow(name, [...ofContenders.values()].map(of))
 }

@@ -12,7 +12,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { loadavg, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { parseArgs } from 'node:util'
 
@@ -20,10 +20,9 @@ import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startGanesha } from '../test/e2e/support/daemons.ts'
 import { openNetwork } from '../test/e2e/support/network.ts'
 import { findProgram } from '../test/e2e/support/packages.ts'
-import type { Program } from '../test/e2e/support/program.ts'
 import { startHostedClient } from '../test/protocols/support/hosted-client.ts'
-import { median } from './measure.ts'
-import { usage } from './usage.ts'
+import { countProcessorTime } from './processor-time.ts'
+import { beginTable, measured, mebibytes, median } from './report.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -37,6 +36,9 @@ const works = 10
 const programs = ['bash', 'curl', 'git', 'gpg', 'perl', 'sqlite3', 'tar']
 
 interface Sample {
+  /** As the machine prints them. */
+  contender: string
+  work: string
   seconds: number
   processorSeconds: number
   /** Bytes of all answers. */
@@ -44,17 +46,14 @@ interface Sample {
   calls: Map<string, number>
 }
 
-/** The key is a contender and a work, as the machine prints them. */
-const samples = new Map<string, Sample[]>()
+const samples: Sample[] = []
 const directory = mkdtempSync(join(tmpdir(), 'netimage-bench-kernel-'))
 const trees = { ganesha: join(directory, 'ganesha'), netimage: join(directory, 'netimage') }
 try {
   makeTree(trees.netimage)
   cpSync(trees.netimage, trees.ganesha, { recursive: true })
-  process.stdout.write(`load before: ${loadavg()[0]?.toFixed(2)}\n`)
-  await measure()
-  printTable()
-  process.stdout.write(`load after: ${loadavg()[0]?.toFixed(2)}\n`)
+  await measured(measure)
+  printTables()
 } finally {
   rmSync(directory, { recursive: true })
 }
@@ -98,6 +97,11 @@ async function measure(): Promise<void> {
   const netimage = network.start('netimage', [...command, mkdtempSync(join(directory, 'layer-'))])
   await netimage.waitFor(/^ready$/)
 
+  const used = {
+    ganesha: countProcessorTime(ganesha.pid),
+    netimage: countProcessorTime(netimage.pid),
+  }
+
   const always = `vers=3,nolock,proto=tcp,addr=${server}`
   const own = `${always},port=22049,mountport=22049,mountproto=tcp`
   const mounts = [['ganesha', always, '']]
@@ -119,12 +123,10 @@ async function measure(): Promise<void> {
   })
   for (let number = 1; number <= rounds * mounts.length * works; number++) {
     await machine.waitFor(new RegExp(`^begin ${number}$`))
-    const before = { ganesha: seconds(ganesha), netimage: seconds(netimage) }
+    const before = { ganesha: used.ganesha(), netimage: used.netimage() }
     const { text } = await machine.waitFor(new RegExp(`^end ${number}\\|`))
-    const after = { ganesha: seconds(ganesha), netimage: seconds(netimage) }
     const [, contender = '', work = '', microseconds, calls = ''] = text.split('|')
     const name = contender === 'ganesha' ? 'ganesha' : 'netimage'
-    const key = `${contender}|${work}`
     const counts = new Map(
       calls.split(' ').flatMap((call) => {
         const [name, count] = call.split('=')
@@ -133,29 +135,20 @@ async function measure(): Promise<void> {
     )
     const received = counts.get('received') ?? 0
     counts.delete('received')
-    const sample = {
+    samples.push({
+      ...{ contender, work, received, calls: counts },
       seconds: Number(microseconds) / 1e6,
-      processorSeconds: after[name] - before[name],
-      ...{ received, calls: counts },
-    }
-    samples.set(key, [...(samples.get(key) ?? []), sample])
+      processorSeconds: used[name]() - before[name],
+    })
   }
   await machine.waitFor(/^passed$/)
 }
 
-function seconds({ pid }: Program): number {
-  return usage(pid).seconds
-}
-
 /** Prints medians, and those calls that are at least a hundredth of all. */
-function printTable(): void {
-  const rows = [...samples].map(([key, ofRow]) => {
-    const [contender = '', work = ''] = key.split('|')
-    return { contender, work, ofRow }
-  })
-  for (const [work, ofWork] of Map.groupBy(rows, (row) => row.work)) {
-    process.stdout.write(`${work}\n`)
-    for (const { contender, ofRow } of ofWork) {
+function printTables(): void {
+  for (const [work, ofWork] of Map.groupBy(samples, (sample) => sample.work)) {
+    const printRow = beginTable(work, ['time', 'processor time', 'received', 'calls'])
+    for (const [contender, ofRow] of Map.groupBy(ofWork, (sample) => sample.contender)) {
       const of = (figure: (sample: Sample) => number) => median(ofRow.map(figure))
       const sum = of(({ calls }) => [...calls.values()].reduce((all, count) => all + count, 0))
       const names = new Set(ofRow.flatMap(({ calls }) => [...calls.keys()]))
@@ -164,14 +157,11 @@ function printTable(): void {
         .filter(({ count }) => count > 0 && count * 100 >= sum)
         .sort((one, other) => other.count - one.count)
         .map(({ name, count }) => `${name} ${count}`)
-      const figures = [
-        `${of((sample) => sample.seconds).toFixed(2)} s`,
-        `${of((sample) => sample.processorSeconds).toFixed(2)} s`,
-        `${(of((sample) => sample.received) / 2 ** 20).toFixed(1)} MiB`,
-        `${sum}`,
-      ].map((figure) => figure.padStart(10))
-      const name = contender.padEnd(30)
-      process.stdout.write(`  ${name}${figures.join('')} calls: ${listed.join(', ')}\n`)
+      printRow(`${contender}: ${listed.join(', ')}`, [
+        `${of(({ seconds }) => seconds).toFixed(2)} s`,
+        `${of(({ processorSeconds }) => processorSeconds).toFixed(2)} s`,
+        ...[mebibytes(of(({ received }) => received)), `${sum}`],
+      ])
     }
   }
 }

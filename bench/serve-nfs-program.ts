@@ -1,11 +1,11 @@
 /** Our NFS server for bench/serve-nfs.ts: it serves an empty layer over a tree. */
-import { openLayer } from '../src/roots/layer.ts'
+import { openLayer } from '../test/roots/support/open-layer.ts'
 import { startNfsServer } from '../src/protocols/nfs/server.ts'
 import { createIndex } from '../test/roots/support/tree-index.ts'
 
 const [address = '', port = '', tree = '', layer = ''] = process.argv.slice(2)
 const { fileSystem } = openLayer(layer, createIndex('tree', tree))
-const exports = [{ path: '/tree', layer: 'bench', image: 'bench', fileSystem }]
+const exports = [{ path: '/tree', layer: 'bench', fileSystem }]
 const machine = { name: 'bench', exports }
 await startNfsServer({
   address,

@@ -4,25 +4,32 @@
  *
  *     node bench/serve-nfs.ts [rounds]
  *
- * Measures twice: servers and client use all cores; and the servers have core 0 alone, and the client
- * core 1.
- *
- * Needs root, two cores, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind.
+ * Needs root, two processors, a C compiler, and the Debian packages libnfs-dev, nfs-ganesha-vfs and rpcbind.
  * All files are in the directory for temporary files, which should be on a disk, because both servers
  * write there. The server unfs3 is not compared: Debian 12 does not have it.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { loadavg, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startGanesha } from '../test/e2e/support/daemons.ts'
 import { openNetwork, type Host, type Network } from '../test/e2e/support/network.ts'
 import type { Program } from '../test/e2e/support/program.ts'
-import { median } from './measure.ts'
-import { usage } from './usage.ts'
+import { beginTable, measured, median } from './report.ts'
+import {
+  beginComparison,
+  compareRows,
+  countServer,
+  placed,
+  placings,
+  type Comparison,
+  type Placing,
+  type Server,
+  type Work,
+} from './side-by-side.ts'
 
 const rounds = Number(process.argv[2] ?? 7)
 /** Measurements of bench/nfs-client.c, and their units. */
@@ -40,13 +47,12 @@ const measurements: Record<string, string> = {
   create: 'files',
   'create-16': 'files',
 }
-const walks: Record<string, string> = { 'walk-cold': 'nodes', 'walk-warm': 'nodes' }
+const rows = Object.fromEntries(
+  Object.entries(measurements).map(([measurement, unit]) => [measurement, { measurement, unit }]),
+)
+const walks = ['walk-cold', 'walk-warm']
 
-const placings = ['on all cores', 'servers on one core, the client on the other'] as const
-type Placing = (typeof placings)[number]
-const [, apart] = placings
-
-interface Server {
+interface Contender {
   name: string
   url: (network: Network) => string
   /** Returns when the server answers. */
@@ -58,7 +64,7 @@ const tree = join(directory, 'tree')
 const client = join(directory, 'client')
 const program = join(import.meta.dirname, 'serve-nfs-program.ts')
 
-const servers: Server[] = [
+const contenders: Contender[] = [
   {
     name: 'ganesha',
     url: () => 'nfs://127.0.0.1/tree',
@@ -77,25 +83,20 @@ const servers: Server[] = [
   },
 ]
 
-/** By placing, server and measurement. */
-const speeds = new Map<string, number[]>()
-/** Microseconds of the server's processor time for each unit. */
-const costs = new Map<string, number[]>()
-const starts = new Map<string, number[]>()
-/** Bytes. */
-const peaks = new Map<string, number>()
+/** Seconds. */
+const starts: { name: string; seconds: number }[] = []
 try {
   const source = join(import.meta.dirname, 'nfs-client.c')
   const flags = ['-O2', '-D_FILE_OFFSET_BITS=64', '-o', client, source, '-lnfs']
   execFileSync('cc', flags, { stdio: 'inherit' })
   makeTree()
-  process.stdout.write(`load before: ${loadavg()[0]?.toFixed(2)}\n`)
-  for (const placing of placings) {
-    await measureSideBySide(placing)
-    await measureWalks(placing)
-    printTable(placing)
-  }
-  printRest()
+  await measured(async () => {
+    for (const placing of placings) await compare(placing)
+    const printStart = beginTable('', ['starts in'])
+    for (const [name, ofServer] of Map.groupBy(starts, (start) => start.name)) {
+      printStart(name, [`${median(ofServer.map(({ seconds }) => seconds)).toFixed(2)} s`])
+    }
+  })
 } finally {
   rmSync(directory, { recursive: true })
 }
@@ -112,118 +113,56 @@ function makeTree(): void {
   }
 }
 
+async function compare(placing: Placing): Promise<void> {
+  const names = contenders.map(({ name }) => name)
+  const comparison = beginComparison(placing.name, names.slice(0, 1), names.slice(1))
+  await compareAtOnce(comparison, placing)
+  await compareWalks(comparison, placing)
+  comparison.printPeaks()
+}
+
 /** Both servers run, and the client measures them in turn. */
-async function measureSideBySide(placing: Placing): Promise<void> {
+async function compareAtOnce(comparison: Comparison, placing: Placing): Promise<void> {
   await using network = await openNetwork('bench-nfs')
-  const running: Program[] = []
-  for (const { start } of servers) {
-    running.push(await start(onCore(network, placing, 0), network.server))
+  const servers: (Server & { url: string })[] = []
+  for (const { name, url, start } of contenders) {
+    const program = await start(placed(network, placing.servers), network.server)
+    servers.push({ ...countServer(name, program), url: url(network) })
   }
-  for (let round = 0; round < rounds; round++) {
-    for (const measurement of Object.keys(measurements)) {
-      for (const [index, { name, url }] of servers.entries()) {
-        const key = keyOf(placing, name, measurement)
-        await measure(network, placing, url(network), measurement, key, running[index])
-      }
-    }
-  }
-  for (const [index, { name }] of servers.entries()) notePeak(name, running[index])
+  await compareRows(comparison, rounds, servers, rows, ({ measurement }, { url }) =>
+    work(network, placing, url, measurement),
+  )
 }
 
 /** Only one server runs. It was just started, and the kernel has none of its files in memory. */
-async function measureWalks(placing: Placing): Promise<void> {
+async function compareWalks(comparison: Comparison, placing: Placing): Promise<void> {
   for (let round = 0; round < rounds; round++) {
-    for (const { name, url, start } of servers) {
+    for (const { name, url, start } of contenders) {
       await using network = await openNetwork('bench-nfs-walk')
       execFileSync('sync')
       writeFileSync('/proc/sys/vm/drop_caches', '3')
       const started = performance.now()
-      const server = await start(onCore(network, placing, 0), network.server)
-      add(starts, name, (performance.now() - started) / 1000)
-      for (const walk of Object.keys(walks)) {
-        const key = keyOf(placing, name, walk)
-        await measure(network, placing, url(network), 'walk', key, server)
+      const program = await start(placed(network, placing.servers), network.server)
+      starts.push({ name, seconds: (performance.now() - started) / 1000 })
+      const server = countServer(name, program)
+      for (const walk of walks) {
+        await comparison.measure(walk, server, () => work(network, placing, url(network), 'walk'))
       }
-      notePeak(name, server)
+      comparison.notePeak(server)
     }
   }
+  for (const walk of walks) comparison.printRow(walk, 'nodes')
 }
 
-async function measure(
+async function work(
   network: Network,
   placing: Placing,
   url: string,
   measurement: string,
-  key: string,
-  server: Program | undefined,
-): Promise<void> {
+): Promise<Work> {
   // Unwritten data of one server must not keep the disk busy while we measure the other.
   execFileSync('sync')
-  const before = server ? usage(server.pid).seconds : 0
-  const output = await onCore(network, placing, 1).run([client, url, measurement])
-  const seconds = server ? usage(server.pid).seconds - before : 0
-  const [speed = 0, amount = 0] = output.split(' ').map(Number)
-  add(speeds, key, speed)
-  add(costs, key, (seconds * 1e6) / amount)
-}
-
-/** Runs programs on one core, if servers and client are apart. */
-function onCore(host: Host, placing: Placing, core: number): Host {
-  if (placing !== apart) return host
-  const pinned = (command: readonly string[]) => ['taskset', '-c', String(core), ...command]
-  return {
-    ...host,
-    start: (name, command, hopeless) => host.start(name, pinned(command), hopeless),
-    run: (command) => host.run(pinned(command)),
-  }
-}
-
-function keyOf(placing: Placing, server: string, measurement: string): string {
-  return `${placing} ${server} ${measurement}`
-}
-
-function add(samples: Map<string, number[]>, key: string, value: number): void {
-  samples.set(key, [...(samples.get(key) ?? []), value])
-}
-
-function notePeak(server: string, running: Program | undefined): void {
-  const peak = running ? usage(running.pid).peak : 0
-  peaks.set(server, Math.max(peak, peaks.get(server) ?? 0))
-}
-
-/** Prints medians, and the range of the middle half of the rounds as a share of the median. */
-function printTable(placing: Placing): void {
-  process.stdout.write(`\n${placing}; per second, and microseconds of processor time for each\n`)
-  const names = servers.map(({ name }) => name.padStart(16)).join('')
-  process.stdout.write(`${''.padEnd(15)}${names}  ratio${names}\n`)
-  for (const [measurement, unit] of Object.entries({ ...measurements, ...walks })) {
-    const keys = servers.map(({ name }) => keyOf(placing, name, measurement))
-    const cells = (samples: Map<string, number[]>) =>
-      keys.map((key) => shown(samples.get(key) ?? []).padStart(16)).join('')
-    const [theirs, own] = keys.map((key) => median(speeds.get(key) ?? []))
-    const ratio = ((own ?? 0) / (theirs ?? 0)).toFixed(2)
-    const line = `${measurement.padEnd(15)}${cells(speeds)}   ${ratio}${cells(costs)}  ${unit}\n`
-    process.stdout.write(line)
-  }
-}
-
-function printRest(): void {
-  for (const { name } of servers) {
-    const peak = ((peaks.get(name) ?? 0) / 2 ** 20).toFixed(0)
-    const start = median(starts.get(name) ?? []).toFixed(2)
-    process.stdout.write(`${name}: peak memory ${peak} MiB, starts in ${start} s\n`)
-  }
-  process.stdout.write(`load after: ${loadavg()[0]?.toFixed(2)}\n`)
-}
-
-function shown(values: number[]): string {
-  const middle = median(values)
-  const digits = middle < 10 ? 2 : 0
-  return `${middle.toFixed(digits)} ±${(50 * spreadOf(values)).toFixed(0).padStart(2)}%`
-}
-
-function spreadOf(values: number[]): number {
-  const sorted = values.toSorted((one, other) => one - other)
-  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] ?? 0
-  return (at(0.75) - at(0.25)) / at(0.5)
+  const output = await placed(network, placing.clients).run([client, url, measurement])
+  const [rate = Number.NaN, amount = Number.NaN] = output.split(' ').map(Number)
+  return { amount, seconds: amount / rate }
 }

@@ -9,6 +9,8 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { isMainThread, parentPort, Worker } from 'node:worker_threads'
 
+import { beginTable, measured } from './report.ts'
+
 const count = 16
 const asChild = 'child'
 
@@ -27,16 +29,24 @@ if (!isMainThread) {
   process.send?.('loaded')
   process.once('disconnect', () => process.exit())
 } else {
-  const children = await Promise.all(Array.from({ length: count }, startProcess))
-  print('processes', sum(children.map(({ pid = 0 }) => memoryOf(pid))))
-  for (const child of children) child.disconnect()
+  await measured(async () => {
+    const printRow = beginTable(`${count} shards`, ['resident, each', 'proportional, each'])
+    const printMemory = (name: string, { resident, proportional }: Memory) =>
+      printRow(
+        name,
+        [resident, proportional].map((mebibytes) => `${(mebibytes / count).toFixed(0)} MiB`),
+      )
+    const children = await Promise.all(Array.from({ length: count }, startProcess))
+    printMemory('processes', sum(children.map(({ pid = 0 }) => memoryOf(pid))))
+    for (const child of children) child.disconnect()
 
-  const before = memoryOf(process.pid)
-  await Promise.all(Array.from({ length: count }, startThread))
-  const after = memoryOf(process.pid)
-  print('threads', {
-    resident: after.resident - before.resident,
-    proportional: after.proportional - before.proportional,
+    const before = memoryOf(process.pid)
+    await Promise.all(Array.from({ length: count }, startThread))
+    const after = memoryOf(process.pid)
+    printMemory('threads of one process', {
+      resident: after.resident - before.resident,
+      proportional: after.proportional - before.proportional,
+    })
   })
   process.exit()
 }
@@ -67,11 +77,4 @@ function sum(all: readonly Memory[]): Memory {
     resident: all.reduce((total, { resident }) => total + resident, 0),
     proportional: all.reduce((total, { proportional }) => total + proportional, 0),
   }
-}
-
-function print(name: string, { resident, proportional }: Memory): void {
-  const figures = [resident, proportional].map(
-    (mebibytes) => `${(mebibytes / count).toFixed(0)} MiB`,
-  )
-  process.stdout.write(`${count} ${name}: ${figures.join(' resident, ')} proportional, each\n`)
 }

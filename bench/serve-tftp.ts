@@ -1,7 +1,6 @@
 /**
  * Measures how fast the TFTP server sends to one client, and to 100 clients at once, compared with
- * dnsmasq, tftpd-hpa and atftpd in one run. First all programs share two processors. Then the servers
- * have one of them, and the clients have the other.
+ * dnsmasq, tftpd-hpa and atftpd in one run.
  *
  *     node bench/serve-tftp.ts [rounds]
  *
@@ -13,29 +12,20 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { openNetwork } from '../test/e2e/support/network.ts'
-import { median } from './measure.ts'
-import { countProcessorTime } from './processor-time.ts'
-import { usage } from './usage.ts'
+import { measured } from './report.ts'
+import { compareCommands } from './side-by-side.ts'
 
 const rounds = Number(process.argv[2] ?? 5)
 const program = join(import.meta.dirname, 'serve-tftp-program.ts')
-const peers = ['dnsmasq', 'tftpd-hpa', 'atftpd']
 
 /** One client fetches `large`; each of many clients fetches `small`. */
 const files = { large: 32 << 20, small: 512 << 10 }
 
 interface Row {
-  /** The bytes that all clients fetch together. */
-  bytes: number
+  unit: string
+  /** MiB that all clients fetch together. */
+  amount: number
   command: (address: string) => string[]
-}
-
-interface Figures {
-  /** MiB/s, one value a round. */
-  rates: number[]
-  /** Processor time of the server, in seconds, one value a round. */
-  processor: number[]
 }
 
 const directory = mkdtempSync('/dev/shm/netimage-bench-tftp-')
@@ -57,7 +47,8 @@ const rows: Record<string, Row> = {
 
 function curl(blockSize: number): Row {
   return {
-    bytes: files.large,
+    unit: 'MiB',
+    amount: files.large / 2 ** 20,
     command: (address) => [
       ...['curl', '--silent', '--show-error', '--tftp-blksize', `${blockSize}`],
       ...['--output', '/dev/null', `tftp://${address}/large`],
@@ -67,7 +58,8 @@ function curl(blockSize: number): Row {
 
 function atftp(blockSize: number, windowSize: number): Row {
   return {
-    bytes: files.large,
+    unit: 'MiB',
+    amount: files.large / 2 ** 20,
     command: (address) => [
       ...['atftp', '--option', `blksize ${blockSize}`, '--option', `windowsize ${windowSize}`],
       ...['-g', '-r', 'large', '-l', '/dev/null', address],
@@ -78,86 +70,10 @@ function atftp(blockSize: number, windowSize: number): Row {
 function many(clients: number, blockSize: number, windowSize: number): Row {
   const numbers = [files.small, blockSize, windowSize, clients]
   return {
-    bytes: clients * files.small,
+    unit: 'MiB',
+    amount: (clients * files.small) / 2 ** 20,
     command: (address) => [manyClients, address, 'small', ...numbers.map(String)],
   }
-}
-
-/** The limits of 50 and 100 clients are the defaults of dnsmasq and atftpd. */
-function serversOf(tree: string): Record<string, (address: string) => string[]> {
-  const node = [process.execPath, program]
-  return {
-    dnsmasq: (address) => [
-      ...['dnsmasq', '--no-daemon', '--conf-file=/dev/null', '--port=0', '--enable-tftp'],
-      ...['--user=root', '--bind-interfaces', `--listen-address=${address}`, `--tftp-root=${tree}`],
-      ...['--tftp-max=200', '--log-facility=/dev/null'],
-    ],
-    'tftpd-hpa': (address) => ['in.tftpd', '-L', '-a', `${address}:69`, '-s', tree, '-u', 'root'],
-    atftpd: (address) => [
-      ...[join(directory, 'usr/sbin/atftpd'), '--daemon', '--no-fork', '--maxthread', '200'],
-      ...['--bind-address', address, '--logfile', '/dev/null', '--user', 'root.root', tree],
-    ],
-    netimage: (address) => [...node, address, tree],
-    'one port': (address) => [...node, address, tree, 'single'],
-  }
-}
-
-/** @param processors the processors of the servers and of the clients, for taskset(1) */
-async function measureAll(
-  tree: string,
-  processors: { servers: string; clients: string },
-): Promise<void> {
-  await using network = await openNetwork('bench-tftp')
-  const servers = Object.entries(serversOf(tree)).map(([name, command], index) => {
-    const address = `127.0.0.${index + 1}`
-    const pinned = ['taskset', '--cpu-list', processors.servers, ...command(address)]
-    return { name, address, pid: network.start(name.replace(' ', '-'), pinned).pid }
-  })
-  await new Promise((resolve) => setTimeout(resolve, 2000))
-  const running = servers.map((server) => {
-    const group = `${server.name.replace(' ', '-')}-${processors.servers}`
-    return { ...server, processorTime: countProcessorTime(group, server.pid) }
-  })
-
-  const timed = ['sh', '-ec', 'a=$(date +%s%N); "$@" >&2; echo $(($(date +%s%N) - a))', 'sh']
-  const client = [...timed, 'taskset', '--cpu-list', processors.clients]
-  const names = running.map(({ name }) => name)
-  print('MiB/s (processor time, s)', [...names, 'of the fastest'])
-  for (const [row, { bytes, command }] of Object.entries(rows)) {
-    const results = new Map(names.map((name): [string, Figures] => [name, none()]))
-    for (let round = 0; round < rounds; round++) {
-      for (const { name, address, processorTime } of running) {
-        const before = processorTime()
-        const output = await network.run([...client, ...command(address)])
-        const figures = results.get(name) ?? none()
-        figures.rates.push(bytes / 2 ** 20 / (Number(output.trim()) / 1e9))
-        figures.processor.push(processorTime() - before)
-      }
-    }
-    printRow(row, results)
-  }
-  print(
-    'peak memory of a process, MiB',
-    running.map(({ pid }) => (usage(pid).peak / 2 ** 20).toFixed(0)),
-  )
-}
-
-function none(): Figures {
-  return { rates: [], processor: [] }
-}
-
-function printRow(row: string, results: ReadonlyMap<string, Figures>): void {
-  const rates = new Map([...results].map(([name, { rates }]) => [name, median(rates)]))
-  const fastest = Math.max(...peers.map((peer) => rates.get(peer) ?? 0))
-  const cells = [...results].map(([name, { processor }]) => {
-    const seconds = median(processor).toFixed(2)
-    return `${(rates.get(name) ?? 0).toFixed(1)} (${seconds})`
-  })
-  print(row, [...cells, ((rates.get('netimage') ?? 0) / fastest).toFixed(2)])
-}
-
-function print(first: string, cells: readonly string[]): void {
-  process.stdout.write(`${first.padEnd(31)}${cells.map((cell) => cell.padStart(16)).join('')}\n`)
 }
 
 try {
@@ -170,10 +86,31 @@ try {
   for (const [name, bytes] of Object.entries(files)) {
     writeFileSync(join(tree, name), randomBytes(bytes))
   }
-  process.stdout.write('All programs on two processors\n')
-  await measureAll(tree, { servers: '0,1', clients: '0,1' })
-  process.stdout.write('\nThe servers on one processor, the clients on the other\n')
-  await measureAll(tree, { servers: '0', clients: '1' })
+  const node = [process.execPath, program]
+  await measured(() =>
+    compareCommands({
+      ...{ name: 'bench-tftp', rounds, rows },
+      // The limits of 50 and 100 clients are the defaults of dnsmasq and atftpd.
+      others: {
+        dnsmasq: (address) => [
+          ...['dnsmasq', '--no-daemon', '--conf-file=/dev/null', '--port=0', '--enable-tftp'],
+          ...['--user=root', '--bind-interfaces', `--listen-address=${address}`],
+          ...[`--tftp-root=${tree}`, '--tftp-max=200', '--log-facility=/dev/null'],
+        ],
+        'tftpd-hpa': (address) => [
+          ...['in.tftpd', '-L', '-a', `${address}:69`, '-s', tree, '-u', 'root'],
+        ],
+        atftpd: (address) => [
+          ...[join(directory, 'usr/sbin/atftpd'), '--daemon', '--no-fork', '--maxthread', '200'],
+          ...['--bind-address', address, '--logfile', '/dev/null', '--user', 'root.root', tree],
+        ],
+      },
+      own: {
+        netimage: (address) => [...node, address, tree],
+        'one port': (address) => [...node, address, tree, 'single'],
+      },
+    }),
+  )
 } finally {
   rmSync(directory, { recursive: true })
 }

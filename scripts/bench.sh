@@ -6,4 +6,4 @@ sh scripts/setup.sh nix-bin busybox-static xz-utils
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH
 npm run --silent build
-exec node bench/run.ts "$@"
+exec node bench/build.ts "$@"

@@ -96,7 +96,7 @@ suite('a quota that is used up', () => {
     for (const each of [tree, layer]) mkdirSync(each)
     const from = (file: string) => JSON.stringify(join(repository, file))
     const program = `
-      import { openLayer } from ${from('src/roots/layer.ts')}
+      import { openLayer } from ${from('test/roots/support/open-layer.ts')}
       import { fileSystemError } from ${from('src/errors.ts')}
       import { createIndex } from ${from('test/roots/support/tree-index.ts')}
       import { writeFileSync } from 'node:fs'

@@ -4,7 +4,10 @@
  * above it, gets the row of a node that is gone.
  */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { keyOf } from './bind-rows.ts'
 import { readAll, type BindWork } from './bind-work.ts'
+import type { LayerDatabase } from './database.ts'
+import type { LayerImage } from './layer-image.ts'
 import type { Steps } from './steps.ts'
 import type { NodeRow } from './layer-rows.ts'
 import type { ImageIndex } from './image-index.ts'
@@ -14,8 +17,29 @@ import { releaseNode } from './release-node.ts'
 
 export interface LinksWork extends Pick<BindWork, 'database' | 'now'> {
   index: ImageIndex
-  /** Counts only the links of /nix/store. */
-  onlyStore?: boolean
+}
+
+/** Names that differ from those of an image: the nodes that they lead to, by name in Latin-1. */
+type Changed = Map<string, NodeId | undefined>
+
+/** Counts only the links of /nix/store: nothing else has changed. To be called in a transaction. */
+export function* countStoreLinks({ database, now, index }: LinksWork): Steps {
+  const { store } = now
+  const row = store === undefined ? undefined : database.readNode(store)
+  if (store === undefined || !row || row.links === 0) return
+  // All store paths are there, because `undoStore` has put them back.
+  let links = 2 + index.storeDirectories
+  const changed: Changed = new Map()
+  for (const { name, node } of yield* readAll(database.eachEntry(`directory = ${store}`))) {
+    yield
+    changed.set(keyOf(name), node)
+    if (isOwnDirectory(database, node)) links++
+  }
+  for (const child of childrenOf(now, store, changed)) {
+    yield
+    if (child < firstOwn && now.node(child)?.kind === 'directory') links++
+  }
+  if (row.links !== links) database.writeNode({ ...row, links })
 }
 
 /** To be called in a transaction. */
@@ -26,21 +50,17 @@ export function* countLinks(work: LinksWork): Steps {
 
 /** @returns whether nodes have lost names, so that others may have lost names, too */
 function* countOnce(work: LinksWork): Steps<boolean> {
-  const { database, now, index, onlyStore = false } = work
-  const { store } = now
+  const { database, now, index } = work
   const rows = new Map<NodeId, NodeRow>()
-  const where = onlyStore ? `id = ${store ?? 0}` : `id < ${firstOwn}`
-  for (const row of yield* readAll(database.eachNode(where))) rows.set(row.id, row)
-  if (onlyStore && rows.size === 0) return false
-  const entries = new Map<NodeId, Map<string, NodeId | undefined>>()
-  const inDirectories = onlyStore ? `directory = ${store ?? 0}` : `directory < ${firstOwn}`
+  for (const row of yield* readAll(database.eachNode(`id < ${firstOwn}`))) rows.set(row.id, row)
+  const entries = new Map<NodeId, Changed>()
   const ownSubdirectories = new Map<NodeId, number>()
-  for (const { directory, name, node } of yield* readAll(database.eachEntry(inDirectories))) {
+  const inImages = yield* readAll(database.eachEntry(`directory < ${firstOwn}`))
+  for (const { directory, name, node } of inImages) {
     yield
-    const known = entries.get(directory) ?? new Map<string, NodeId | undefined>()
-    entries.set(directory, known.set(name.toString('latin1'), node))
-    if (node === undefined || !isOwn(node) || database.readNode(node)?.kind !== 'directory')
-      continue
+    const known: Changed = entries.get(directory) ?? new Map()
+    entries.set(directory, known.set(keyOf(name), node))
+    if (!isOwnDirectory(database, node)) continue
     ownSubdirectories.set(directory, (ownSubdirectories.get(directory) ?? 0) + 1)
   }
   const names = new Map<NodeId, number>()
@@ -57,36 +77,19 @@ function* countOnce(work: LinksWork): Steps<boolean> {
     if (count === 0 && kindOf(node) === 'directory') pending.push(node)
   }
 
-  function* childrenOf(directory: NodeId): Generator<NodeId> {
-    const changed = entries.get(directory)
-    for (let place = 0; ; place++) {
-      const child = now.childAt(directory, place)
-      if (!child) break
-      if (!changed?.has(child.name.toString('latin1'))) yield child.node
-    }
-    for (const node of changed?.values() ?? []) if (node !== undefined) yield node
-  }
-
   function* visit(directory: NodeId): Steps {
     let count = ownSubdirectories.get(directory) ?? 0
-    // All store paths are there, because `undoStore` has put them back.
-    if (directory === store) count += index.storeDirectories
-    for (const child of childrenOf(directory)) {
+    // As in `countStoreLinks`.
+    if (directory === now.store) count += index.storeDirectories
+    for (const child of childrenOf(now, directory, entries.get(directory))) {
       yield
       if (child >= firstOwn) continue
       if (kindOf(child) === 'directory') count++
-      if (!onlyStore) addName(child)
+      addName(child)
     }
     subdirectories.set(directory, count)
   }
 
-  if (onlyStore) {
-    if (store !== undefined) yield* visit(store)
-    const [row] = rows.values()
-    const links = 2 + (subdirectories.get(store ?? 0) ?? 0)
-    if (row && row.links > 0 && row.links !== links) database.writeNode({ ...row, links })
-    return false
-  }
   addName(rootNode)
   for (const { directory, node } of yield* readAll(database.eachEntry(`node < ${firstOwn}`))) {
     if (node !== undefined && isOwn(directory)) addName(node)
@@ -142,4 +145,17 @@ function* countOnce(work: LinksWork): Steps<boolean> {
     const isAsInImage = !row && inImage?.links === links
     if (!isAsInImage && row?.links !== links) database.writeNode({ ...live, links })
   }
+}
+
+function isOwnDirectory(database: LayerDatabase, node: NodeId | undefined): boolean {
+  return node !== undefined && isOwn(node) && database.readNode(node)?.kind === 'directory'
+}
+
+function* childrenOf(now: LayerImage, directory: NodeId, changed?: Changed): Generator<NodeId> {
+  for (let place = 0; ; place++) {
+    const child = now.childAt(directory, place)
+    if (!child) break
+    if (!changed?.has(keyOf(child.name))) yield child.node
+  }
+  for (const node of changed?.values() ?? []) if (node !== undefined) yield node
 }

@@ -4,21 +4,21 @@
  * outside /nix/store stays, what it did not change follows the image, and what it changed in the
  * store paths of images is undone. docs/layers.md has the rules.
  *
- * All of it is one transaction, in pieces if it would take long. New files with data are on the disk before the commit, and files
- * without a row are removed when the layer is opened. So after a kill or a loss of power, the layer
- * is bound either as before or anew.
+ * All of it is one transaction, in pieces if it would take long. New files with data are on the disk
+ * before the commit, and files without a row are removed when the layer is opened. So after a kill or a
+ * loss of power, the layer is bound either as before or anew.
  */
 import { randomUUID } from 'node:crypto'
-import * as v from 'valibot'
 
 import { makeDirectory } from '../make-directory.ts'
 import { removeBootFiles, type BootFilePath } from './bind-boot-files.ts'
 import { isSameBoot } from './boot-id.ts'
-import type { BindWork, Given } from './bind-work.ts'
+import { readBound, readKept, writeBound, writeKept, type Bound } from './bind-record.ts'
+import { createGiven, type BindWork } from './bind-work.ts'
 import type { Steps } from './steps.ts'
 import { mergeOutside } from './bind-outside.ts'
 import { undoStore, type Undone } from './bind-store.ts'
-import { createDataCopies } from './bind-data.ts'
+import { createDataCopies, type DataCopies } from './bind-data.ts'
 import {
   boundFilesOf,
   readBoundFiles,
@@ -26,22 +26,20 @@ import {
   writeBoundFiles,
   type BoundFile,
 } from './bound-files.ts'
-import { keptImagesSchema, toDisk, type BoundImage, type KeptImage } from './bound-image.ts'
+import type { BoundImage, KeptImage } from './bound-image.ts'
 import { dataFolder } from './data-files.ts'
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
 import { changedImage } from './lay-over.ts'
-import { addKept, createKept, keptSchema, type KeptFiles } from './kept-files.ts'
+import { inTransaction } from './in-transaction.ts'
+import { addKept, createKept } from './kept-files.ts'
 import { createLayerImage, type LayerImage } from './layer-image.ts'
-import { mayBeLost } from './nodes.ts'
 import { giveNumbers, giveNumbersInSteps } from './numbering.ts'
-import { firstOwn } from './numbers.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { openRoom } from './room.ts'
 import { finish } from './unfinished-binding.ts'
 import { measureFiles } from './usage.ts'
-import { firstNewCookie } from './directories.ts'
-import { countLinks } from './bind-links.ts'
+import { countLinks, countStoreLinks } from './bind-links.ts'
 
 export interface Binding {
   /** Whether only a layer that was last bound with this identifier may be opened. Default: no. */
@@ -70,64 +68,10 @@ export interface Binding {
 /** A layer was last bound with another identifier or to other images, and this is not wanted. */
 export class BoundOtherwise extends Error {}
 
-/** As the options of `openLayer`. */
+/** As in `LayerOptions`. */
 export interface BindLimit {
   most: number | undefined
   takenElsewhere: () => number
-}
-
-/** What the layer is bound to. */
-export interface Bound {
-  /** The identifier of the boot for which it was bound. */
-  boot: string
-  image: BoundImage
-  keptImages: readonly KeptImage[]
-  /** See `storePathsHash`. */
-  paths: string
-}
-
-/** On the disk, `id` is the identifier of the boot, and `identity` is the id of the image. */
-const boundNames = ['id', 'directory', 'name', 'toplevel', 'identity', 'paths'] as const
-type BindingName = (typeof boundNames)[number] | 'kept' | 'keptImages'
-
-/** Not in `meta`: if a page with this is damaged, the format of the file must still be known. */
-function readBinding(
-  database: Pick<LayerDatabase, 'select'>,
-  name: BindingName,
-): string | undefined {
-  const value = database.select('SELECT value FROM binding WHERE name = ?', name)[0]?.['value']
-  return typeof value === 'string' ? value : undefined
-}
-
-function writeBinding(database: LayerDatabase, name: BindingName, value: string): void {
-  database.run('INSERT OR REPLACE INTO binding VALUES (?, ?)', name, value)
-}
-
-/** @returns undefined if the layer does not know its image */
-export function readBound(database: Pick<LayerDatabase, 'select'>): Bound | undefined {
-  const [boot, directory, name, toplevel, id, paths] = boundNames.map((each) =>
-    readBinding(database, each),
-  )
-  if (boot === undefined || directory === undefined || name === undefined) return undefined
-  if (toplevel === undefined || id === undefined || paths === undefined) return undefined
-  const parsed = v.safeParse(
-    v.pipe(v.string(), v.parseJson(), keptImagesSchema),
-    readBinding(database, 'keptImages'),
-  )
-  const keptImages = parsed.success ? parsed.output : []
-  return { boot, image: { directory, name, toplevel, id }, keptImages, paths }
-}
-
-/**
- * What stayed when the files outside the store paths last changed although the image brought something
- * else, and which names were lost since then.
- */
-export function readKept(database: Pick<LayerDatabase, 'select'>): KeptFiles {
-  const parsed = v.safeParse(
-    v.pipe(v.string(), v.parseJson(), keptSchema),
-    readBinding(database, 'kept'),
-  )
-  return parsed.success ? parsed.output : { files: [], more: 0 }
 }
 
 /**
@@ -157,86 +101,96 @@ export function bindLayer(
   const known = database.readMeta('structure')
   if (isSameImage && known !== undefined && known !== structure) throw changedImage(directory)
 
-  const changes = { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure }
-  const steps = bindInSteps(database, directory, index, { ...binding, ...changes }, limit)
-  finish(database, directory, steps)
+  const changes = { bound, imageBefore, isKnown, isSame, isSameImage, paths, structure }
+  const layer = { database, directory, index, binding, limit }
+  finish(database, directory, bindInSteps(layer, changes))
 }
 
+interface LayerToBind {
+  database: LayerDatabase
+  directory: string
+  index: ImageIndex
+  binding: Binding
+  limit: BindLimit
+}
+
+/** How the layer was last bound, and what is not so any more. */
 interface Changes {
+  bound: Bound | undefined
+  imageBefore: BoundImage | undefined
   /** Whether the layer is bound with this identifier already. */
   isKnown: boolean
   /** Whether the images and their store paths are the same as before. */
   isSame: boolean
   isSameImage: boolean
-  bound: Bound | undefined
-  imageBefore: BoundImage | undefined
   /** See `storePathsHash`. */
   paths: string
   structure: string
 }
 
 /** Undoes all if it is ended before. */
-function* bindInSteps(
-  database: LayerDatabase,
-  directory: string,
-  index: ImageIndex,
-  binding: Binding & Changes,
-  limit: BindLimit,
-): Steps {
-  const { isKnown, isSame, isSameImage, bound, imageBefore, paths, structure } = binding
+function* bindInSteps(layer: LayerToBind, changes: Changes): Steps {
+  const { database, directory, binding, limit } = layer
+  const { bound, imageBefore } = changes
   const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
   using opened = new DisposableStack()
   const before = opened.use(openBefore(database, openImages))
-  makeDirectory(dataFolder(directory))
-  const data = createDataCopies(dataFolder(directory), () => spacesOf(directory, database, limit))
-  const given = createGiven(database)
-  const kept = createKept()
-  let isCommitted = false
-  database.begin()
-  try {
-    // In the transaction: by themselves, numbers would have to be on the disk before they are used.
-    const numbering = yield* giveNumbersInSteps(index, database)
-    const now = createLayerImage(index, numbering)
-    const work: BindWork = { database, now, before: before.image, data, given, kept }
-    const isPathsChanged = !isSame
-    // A machine may run since before the update of netimage.
-    const runs = isSame && binding.boot === undefined
-    const undone = runs ? nothing : yield* undoStore({ ...work, index, isPathsChanged })
-    if (!bound && isSameImage) {
-      yield* writeBoundFiles(database, yield* boundFilesOf(index, numbering))
-    }
-    if (!isSameImage) {
-      const filesBefore = yield* boundFilesBefore(database, before)
-      const files = yield* boundFilesOf(index, numbering)
-      yield* mergeOutside({ ...work, filesBefore, files })
-      yield* writeBoundFiles(database, files)
-      database.writeMeta('structure', structure)
-    }
-    const told = kept.all()
-    if (!isSameImage || told.files.length > 0) {
-      const all = isSameImage ? addKept(told, readKept(database)) : told
-      writeBinding(database, 'kept', JSON.stringify(all))
-    }
-    const { bootFiles = [] } = binding
-    const isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))
-    if (!isSameImage || undone.outside || isCut) yield* countLinks({ ...work, index })
-    else if (undone.store || isPathsChanged) yield* countLinks({ ...work, index, onlyStore: true })
-    given.write()
-    const id = binding.boot ?? bound?.boot ?? randomUUID()
-    const values = { ...toDisk(binding.image), id, paths }
-    for (const name of boundNames) writeBinding(database, name, values[name])
-    writeBinding(database, 'keptImages', JSON.stringify(binding.keptImages.map(toDisk)))
+  const folder = dataFolder(directory)
+  makeDirectory(folder)
+  const data = createDataCopies(folder, () => spacesOf(directory, database, limit))
+
+  function* bind(): Steps {
+    yield* changeRows(layer, changes, before, data)
     const missing = data.missing()
-    if (missing.length > 0) throw new UnpreparedCopies(dataFolder(directory), missing)
+    if (missing.length > 0) throw new UnpreparedCopies(folder, missing)
     data.finish()
-    database.commit()
-    isCommitted = true
+  }
+
+  try {
+    yield* inTransaction(database, bind())
   } catch (error) {
     if (error instanceof UnpreparedCopies) error.held.use(opened.move())
     throw error
-  } finally {
-    if (!isCommitted) database.rollback()
   }
+}
+
+function* changeRows(
+  { database, index, binding }: LayerToBind,
+  { bound, isKnown, isSame, isSameImage, paths, structure }: Changes,
+  before: Before,
+  data: DataCopies,
+): Steps {
+  const given = createGiven(database)
+  const kept = createKept()
+  // In the transaction: by themselves, numbers would have to be on the disk before they are used.
+  const numbering = yield* giveNumbersInSteps(index, database)
+  const now = createLayerImage(index, numbering)
+  const work: BindWork = { database, now, before: before.image, data, given, kept }
+  const isPathsChanged = !isSame
+  // A machine may run since before the update of netimage.
+  const runs = isSame && binding.boot === undefined
+  const undone = runs ? nothing : yield* undoStore({ ...work, index, isPathsChanged })
+  if (!bound && isSameImage) {
+    yield* writeBoundFiles(database, yield* boundFilesOf(index, numbering))
+  }
+  if (!isSameImage) {
+    const filesBefore = yield* boundFilesBefore(database, before)
+    const files = yield* boundFilesOf(index, numbering)
+    yield* mergeOutside({ ...work, filesBefore, files })
+    yield* writeBoundFiles(database, files)
+    database.writeMeta('structure', structure)
+  }
+  const told = kept.all()
+  if (!isSameImage || told.files.length > 0) {
+    writeKept(database, isSameImage ? addKept(told, readKept(database)) : told)
+  }
+  const { bootFiles = [], image, keptImages } = binding
+  const isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))
+  if (!isSameImage || undone.outside || isCut) yield* countLinks({ ...work, index })
+  else if (undone.store || isPathsChanged) yield* countStoreLinks({ ...work, index })
+  given.write()
+  const boot = binding.boot ?? bound?.boot ?? randomUUID()
+  writeBound(database, { boot, image, keptImages, paths })
 }
 
 /** The room on the disk without and with the limit of the layer. */
@@ -286,24 +240,4 @@ function* boundFilesBefore(
   // A layer of an earlier version.
   const ofImage = before.index()
   return ofImage && (yield* boundFilesOf(ofImage, giveNumbers(ofImage, database)))
-}
-
-function createGiven(database: LayerDatabase): Given {
-  const next = {
-    // As in nodes.ts: a loss of power may have taken nodes whose handles a machine still has.
-    nextNode: Number(database.readMeta('nextNode') ?? firstOwn) + mayBeLost,
-    nextCookie: Number(database.readMeta('nextCookie') ?? firstNewCookie),
-  }
-  const changed = new Set<keyof typeof next>()
-  const give = (name: keyof typeof next) => {
-    changed.add(name)
-    return next[name]++
-  }
-  return {
-    node: () => give('nextNode'),
-    cookie: () => give('nextCookie'),
-    write() {
-      for (const name of changed) database.writeMeta(name, next[name])
-    },
-  }
 }

@@ -8,6 +8,7 @@
 import { lstatSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import pLimit from 'p-limit'
 
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { copyBeginning } from './copy-file.ts'
@@ -35,6 +36,8 @@ export interface Copies {
 interface Copy {
   bytes: number
   path: string
+  /** Whether there may be a file. Until then, the copy waits for its turn. */
+  isBegun: boolean
   isReady: boolean
   /** The error that prevented the copy. */
   error?: unknown
@@ -54,8 +57,7 @@ const maxOfLayer = 16
  */
 const keptMs = 120_000
 
-let running = 0
-const queue = new Set<PromiseWithResolvers<void>>()
+const inTurn = pLimit(maxRunning)
 
 export function isCopy(name: string): boolean {
   return name.startsWith('copy-')
@@ -73,6 +75,8 @@ export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
     copies.delete(node)
     clearTimeout(copy.expiry)
     copy.stop.abort()
+    // A copy that waits for its turn has no file, and closing the layer does not wait for it.
+    if (!copy.isBegun) return
     const removed = copy.ended
       .then(() => rm(copy.path, { force: true }))
       // If the file stays, it is removed when the layer is opened again.
@@ -89,13 +93,24 @@ export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
     }
     const stop = new AbortController()
     const path = join(folder, `copy-${++made}`)
-    const copy: Copy = { bytes, path, isReady: false, stop, ended: Promise.resolve() }
+    const copy: Copy = {
+      bytes,
+      path,
+      isBegun: false,
+      isReady: false,
+      stop,
+      ended: Promise.resolve(),
+    }
     copies.set(node, copy)
     const beforePiece = (piece: number) => {
       stop.signal.throwIfAborted()
       room.take(piece)
     }
-    copy.ended = inTurn(stop.signal, () => copyBeginning(open, path, bytes, beforePiece))
+    copy.ended = inTurn(() => {
+      stop.signal.throwIfAborted()
+      copy.isBegun = true
+      return copyBeginning(open, path, copy.bytes, beforePiece)
+    })
       .then(
         () => void (copy.isReady = true),
         (error: unknown) => void (copy.error = error),
@@ -125,7 +140,11 @@ export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
         clearTimeout(known.expiry)
         return known.path
       }
-      if (known && known.bytes < bytes) drop(node)
+      if (known && known.bytes < bytes) {
+        // One that waits keeps its turn. Otherwise each call of a machine could bring another one to wait.
+        if (known.isBegun) drop(node)
+        else known.bytes = bytes
+      }
       if (!copies.has(node)) start(node, open, bytes)
       throw failure('EAGAIN', `the data of node ${node} is being copied`)
     },
@@ -133,41 +152,5 @@ export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
       for (const node of [...copies.keys()]) drop(node)
       await Promise.all(ending)
     },
-  }
-}
-
-/** Waits until fewer than `maxRunning` copies are being made. */
-async function inTurn(signal: AbortSignal, copy: () => Promise<void>): Promise<void> {
-  if (running >= maxRunning) {
-    await turn(signal)
-  } else {
-    running++
-  }
-  try {
-    signal.throwIfAborted()
-    await copy()
-  } finally {
-    const [next] = queue
-    if (next) {
-      queue.delete(next)
-      next.resolve()
-    } else {
-      running--
-    }
-  }
-}
-
-async function turn(signal: AbortSignal): Promise<void> {
-  const waiting = Promise.withResolvers<void>()
-  queue.add(waiting)
-  const leave = () => {
-    queue.delete(waiting)
-    waiting.reject(signal.reason)
-  }
-  signal.addEventListener('abort', leave, { once: true })
-  try {
-    await waiting.promise
-  } finally {
-    signal.removeEventListener('abort', leave)
   }
 }

@@ -104,8 +104,6 @@ const maxOpen = 32
 const maxCopiedAtOnce = 2 ** 20
 /** No file system of Linux has smaller blocks that matter. */
 const block = 4096
-/** Each file takes longer if the layer has a limit, because its size is looked at. */
-const namesOfStep = { read: 8, counted: 1 }
 /** So many names are read from the disk at a time. */
 const namesAtOnce = 256
 const fsyncAsync = promisify(fsync)
@@ -305,8 +303,8 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
     *keepOnly(nodes) {
       const kept = new Set<NodeId>()
       const left: string[] = []
-      for (const [place, name] of (yield* readNames(folder)).entries()) {
-        if (place % (isCounted ? namesOfStep.counted : namesOfStep.read) === 0) yield
+      for (const name of yield* readNames(folder)) {
+        yield
         if (isCopy(name)) rmSync(join(folder, name), { force: true })
         if (!/^[0-9a-f]+$/.test(name)) continue
         const node = Number.parseInt(name, 16)
@@ -334,7 +332,7 @@ function* readNames(folder: string): Steps<string[]> {
   const names: string[] = []
   for (let entry = opened.readSync(); entry; entry = opened.readSync()) {
     names.push(entry.name)
-    if (names.length % namesOfStep.read === 0) yield
+    yield
   }
   return names
 }

@@ -7,7 +7,8 @@
  * nodes have, see numbers.ts. Reading a file does not change its time of access.
  */
 import { createAncestry } from './ancestry.ts'
-import { bindLayer, readKept, type Binding } from './bind.ts'
+import { bindLayer, type Binding } from './bind.ts'
+import { readKept } from './bind-record.ts'
 import { noteCuts, unsettledCuts } from './cuts.ts'
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase } from './database.ts'
@@ -15,6 +16,7 @@ import { createDirectories } from './directories.ts'
 import { guarded, type SyncFailure } from './failure.ts'
 import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
+import { inTransaction } from './in-transaction.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { KeptFiles } from './kept-files.ts'
 import { layOver } from './lay-over.ts'
@@ -26,7 +28,7 @@ import { createPathStructures } from './path-structures.ts'
 import { createNodes } from './nodes.ts'
 import { openReserve } from './reserve.ts'
 import { openRoom } from './room.ts'
-import { doNow, type Steps } from './steps.ts'
+import type { Steps } from './steps.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { createTransactions } from './transactions.ts'
 import { UnfinishedBinding } from './unfinished-binding.ts'
@@ -55,11 +57,6 @@ export interface LayerOptions {
   takenElsewhere?: (() => number) | undefined
   /** The layer is bound first. Default: it is over the images of the index already. */
   binding?: Binding | undefined
-}
-
-/** As `openLayerInSteps`. */
-export function openLayer(...options: Parameters<typeof openLayerInSteps>): Layer {
-  return doNow(openLayerInSteps(...options))
 }
 
 /**
@@ -199,7 +196,9 @@ function withFailures(image: LayerImage): LayerImage {
 function* matchData(database: LayerDatabase, data: DataFiles): Steps {
   const owned = yield* nodesWithData(database)
   const kept = yield* data.keepOnly(owned)
-  if (kept.size < owned.size) yield* loseData(database, owned, kept)
+  if (kept.size < owned.size) {
+    yield* inTransaction(database, loseData(database, owned, kept))
+  }
 }
 
 function* loseData(
@@ -207,17 +206,9 @@ function* loseData(
   owned: ReadonlySet<NodeId>,
   kept: ReadonlySet<NodeId>,
 ): Steps {
-  let isCommitted = false
-  database.begin()
-  try {
-    for (const id of owned) {
-      const row = kept.has(id) ? undefined : database.readNode(id)
-      if (row) database.writeNode({ ...row, ownData: false })
-      yield
-    }
-    database.commit()
-    isCommitted = true
-  } finally {
-    if (!isCommitted) database.rollback()
+  for (const id of owned) {
+    const row = kept.has(id) ? undefined : database.readNode(id)
+    if (row) database.writeNode({ ...row, ownData: false })
+    yield
   }
 }

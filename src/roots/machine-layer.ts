@@ -16,8 +16,8 @@ import { findImage } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerImage } from './layer-image.ts'
 import { openLayerInSteps, type Layer, type LayerOptions } from './layer.ts'
-import { doPiece, doSome, type Steps } from './steps.ts'
-import { nextTurn, UnreadyLayer } from './unready-layer.ts'
+import { doInPieces, doSome, type Steps } from './steps.ts'
+import { UnreadyLayer } from './unready-layer.ts'
 import { useContents } from './present-format.ts'
 import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
 import { beginAnew, layerError } from './store.ts'
@@ -60,15 +60,15 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
 }
 
 /**
- * As much of an opening is done while everybody waits: so many steps, and then more for so many milliseconds.
- * Most steps take some microseconds. This is enough for some thousand files.
+ * As much of an opening is done while everybody waits. Most steps take some microseconds. This is enough for
+ * some thousand files.
  */
 const atFirst = { steps: 600, ms: 8 }
 
 /** A layer with very many files or names. It is opened in pieces. */
 export class UnfinishedOpening extends UnreadyLayer {
-  readonly #steps: Steps<MachineLayer | undefined>
-  /** The layer, when it is ready. Whoever called `makeReady` closes it, and this disposes of `held`. */
+  readonly #steps: Steps<MachineLayer>
+  /** The layer after `makeReady`, whose caller closes it. Its `close` disposes of `held`. */
   opened: MachineLayer | undefined
 
   constructor(steps: Steps<MachineLayer>) {
@@ -78,15 +78,10 @@ export class UnfinishedOpening extends UnreadyLayer {
 
   async makeReady(signal: AbortSignal): Promise<void> {
     try {
-      let layer: MachineLayer | undefined
-      while (!layer) {
-        await nextTurn(signal)
-        layer = doPiece(this.#steps)?.value
-      }
-      const opened = layer
+      const opened = await doInPieces(this.#steps, signal)
       this.opened = { ...opened, close: () => opened.close().finally(() => this.held.dispose()) }
     } catch (error) {
-      this.#steps.return(undefined)
+      this.#steps[Symbol.dispose]()
       try {
         if (!(error instanceof UnreadyLayer)) throw error
         // Then the layer is to be opened anew.
@@ -98,7 +93,7 @@ export class UnfinishedOpening extends UnreadyLayer {
   }
 
   override giveUp(): void {
-    this.#steps.return(undefined)
+    this.#steps[Symbol.dispose]()
     super.giveUp()
   }
 }
@@ -110,8 +105,7 @@ export class UnfinishedOpening extends UnreadyLayer {
  */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
   const steps = openInSteps(request)
-  const end = performance.now() + atFirst.ms
-  const opened = doSome(steps, (step) => step < atFirst.steps || performance.now() < end)
+  const opened = doSome(steps, atFirst)
   if (opened) return opened.value
   throw new UnfinishedOpening(steps)
 }

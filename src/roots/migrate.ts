@@ -36,8 +36,6 @@ import { namesIn } from './names-in.ts'
 import { firstOwn, rootNode } from './numbers.ts'
 import type { Steps } from './steps.ts'
 
-const nodesOfStep = 256
-
 /**
  * Makes contents of the present format beside contents of format 1. Files with data are hard links
  * or, if the file system has none, copies. Everything is on the disk afterwards. On failure, and if it
@@ -189,11 +187,11 @@ function* furtherNames(
   const { rows, entries } = table
   const found: { directory: NodeId; name: Buffer; node: NodeId }[] = []
   for (let directory = 1; directory <= countNodes(table); directory++) {
-    if (directory % nodesOfStep === 0) yield
+    yield
     const first = rows[rowStart(directory) + column.firstChild] ?? 0
     const count = rows[rowStart(directory) + column.childCount] ?? 0
     for (let entry = first; entry < first + count; entry++) {
-      if (entry % nodesOfStep === 0) yield
+      yield
       const node = entries.node[entry] ?? 0
       if (rows[rowStart(node) + column.entry] === entry) continue
       found.push({ directory, name: Buffer.from(nameOf(table, entry)), node })

@@ -2,6 +2,7 @@
 import type { LayerDatabase } from './database.ts'
 import { outside, type ImageIndex } from './image-index.ts'
 import { countNodes, pathBelow, pathsInSteps } from './image-table.ts'
+import { inTransaction } from './in-transaction.ts'
 import type { Numbering } from './layer-image.ts'
 import { orderInSteps } from './number-order.ts'
 import { rootNode } from './numbers.ts'
@@ -23,25 +24,15 @@ export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numberi
 export function* giveNumbersInSteps(index: ImageIndex, database: LayerDatabase): Steps<Numbering> {
   const files = yield* readFileNumbers(index, database)
   const paths = readPathNumbers(index, database)
-  if ((yield* lacksNumbers(files)) || paths.includes(0)) {
-    if (database.isInTransaction()) yield* giveMissing(index, database, files, paths)
-    else yield* giveInTransaction(index, database, files, paths)
+  if (files.includes(0, rootNode) || paths.includes(0)) {
+    const giving = giveMissing(index, database, files, paths)
+    if (database.isInTransaction()) yield* giving
+    else {
+      yield* inTransaction(database, giving)
+      database.syncNow()
+    }
   }
   return { files: yield* orderInSteps(files), paths: yield* orderInSteps(paths) }
-}
-
-function* giveInTransaction(...work: Parameters<typeof giveMissing>): Steps {
-  const [, database] = work
-  let isCommitted = false
-  database.begin()
-  try {
-    yield* giveMissing(...work)
-    database.commit()
-    isCommitted = true
-  } finally {
-    if (!isCommitted) database.rollback()
-  }
-  database.syncNow()
 }
 
 function* giveMissing(
@@ -69,14 +60,6 @@ function* readFileNumbers(index: ImageIndex, database: LayerDatabase): Steps<Flo
   }
   files[rootNode] = rootNode
   return files
-}
-
-function* lacksNumbers(files: Float64Array): Steps<boolean> {
-  for (let node = rootNode; node < files.length; node++) {
-    if (files[node] === 0) return true
-    if (node % numbersOfStep === 0) yield
-  }
-  return false
 }
 
 function readPathNumbers({ storePaths }: ImageIndex, database: LayerDatabase): Uint32Array {

@@ -10,7 +10,8 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { cloneFile, copyBeginning, copyFile } from './copy-file.ts'
 import { openFloor, type Floor } from './floor.ts'
 import { syncFiles } from './sync-files.ts'
-import { nextTurn, UnreadyLayer } from './unready-layer.ts'
+import { nextPiece } from './steps.ts'
+import { UnreadyLayer } from './unready-layer.ts'
 
 export interface NeededCopy {
   /** A file of a store path. The bytes of a node of a store path never change. */
@@ -72,7 +73,8 @@ async function prepareCopies(needed: UnpreparedCopies, signal: AbortSignal): Pro
   async function copyAll(): Promise<void> {
     const floor = openFloor(folder)
     for (const copy of needed.copies) {
-      await nextTurn(signal)
+      await nextPiece()
+      signal.throwIfAborted()
       if (existsSync(preparedCopy(folder, copy.node))) continue
       await makePart(folder, copy, signal, floor)
       unnamed.add(copy.node)

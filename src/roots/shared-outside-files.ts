@@ -2,7 +2,8 @@
 import { openOutsideFiles, openOutsideInSteps, type OutsideFiles } from './outside-files.ts'
 import type { RootImage } from './root-image.ts'
 import { createShared } from './shared.ts'
-import { doPiece, doSome, nextPiece, type Steps } from './steps.ts'
+import { doInPieces, doSome, type Steps } from './steps.ts'
+import { atFirst } from './walk-tree.ts'
 
 export interface SharedOutsideFiles {
   /** @throws as `openOutsideFiles` */
@@ -14,15 +15,13 @@ export interface SharedOutsideFiles {
   /**
    * Looks at the files in pieces if there are many, so that `take` does not take long.
    *
-   * @returns undefined if the caller can take them now; otherwise a promise, and they are to be taken soon
-   *   after it has resolved
+   * @returns undefined if the caller can take them now. Otherwise a promise: after it has resolved, the caller
+   *   takes them within some seconds, or they must be looked at again.
    * @throws as `openOutsideFiles`, as the promise does
    */
   prepare(image: RootImage): Promise<void> | undefined
 }
 
-/** So many steps are done at once: enough for a thousand files. */
-const stepsAtFirst = 40
 /** How long prepared files are kept for those who ask again. Milliseconds. */
 const keptMs = 15_000
 
@@ -38,13 +37,8 @@ export function createSharedOutsideFiles(): SharedOutsideFiles {
 
   async function goOn(place: string, steps: Steps<OutsideFiles>): Promise<void> {
     try {
-      for (;;) {
-        await nextPiece()
-        const files = doPiece(steps)
-        if (!files) continue
-        keep(place, files.value, (release) => setTimeout(release, keptMs).unref())
-        return
-      }
+      const files = await doInPieces(steps)
+      keep(place, files, (release) => setTimeout(release, keptMs).unref())
     } finally {
       going.delete(place)
     }
@@ -67,7 +61,7 @@ export function createSharedOutsideFiles(): SharedOutsideFiles {
       const known = going.get(place)
       if (known) return known
       const steps = openOutsideInSteps(image)
-      const files = doSome(steps, (step) => step < stepsAtFirst)
+      const files = doSome(steps, atFirst)
       if (files) {
         keep(place, files.value, setImmediate)
         return undefined

@@ -21,12 +21,16 @@ export interface Done<T> {
   value: T
 }
 
+/** How much is done in one go: so many steps at least, and then more for so many milliseconds. Default: 0. */
+export interface Amount {
+  steps: number
+  ms?: number
+}
+
 /** @returns undefined if there are more steps */
-export function doSome<T>(
-  steps: Steps<T>,
-  mayGoOn: (step: number) => boolean,
-): Done<T> | undefined {
-  for (let count = 0; mayGoOn(count); count++) {
+export function doSome<T>(steps: Steps<T>, { steps: least, ms = 0 }: Amount): Done<T> | undefined {
+  const end = performance.now() + ms
+  for (let count = 0; count < least || performance.now() < end; count++) {
     const step = steps.next()
     if (step.done) return { value: step.value }
   }
@@ -41,11 +45,15 @@ export function nextPiece(): Promise<void> {
   return last
 }
 
-/** How long a piece may take, if its steps are short. Milliseconds. */
-const pieceMs = 4
+/** A step can take longer. */
+const piece: Amount = { steps: 1, ms: 4 }
 
-/** Does steps for some milliseconds. @returns as `doSome` */
-export function doPiece<T>(steps: Steps<T>): Done<T> | undefined {
-  const end = performance.now() + pieceMs
-  return doSome(steps, (step) => step === 0 || performance.now() < end)
+/** Does all steps in pieces. @throws the reason of the signal, and errors of the steps */
+export async function doInPieces<T>(steps: Steps<T>, signal?: AbortSignal): Promise<T> {
+  for (;;) {
+    await nextPiece()
+    signal?.throwIfAborted()
+    const done = doSome(steps, piece)
+    if (done) return done.value
+  }
 }

@@ -15,8 +15,8 @@ import {
   type ImageTable,
 } from './image-table.ts'
 import type { KeptTable, PathCache } from './path-cache.ts'
-import { doNow, doPiece, doSome, nextPiece, type Steps } from './steps.ts'
-import { isLargeDirectory, lookAtDirectory, walkInSteps, type Owner } from './walk-tree.ts'
+import { doInPieces, doNow, doSome, type Steps } from './steps.ts'
+import { atFirst, isLargeDirectory, lookAtDirectory, walkInSteps, type Owner } from './walk-tree.ts'
 
 /** For `path`: the name of a store path in the directory. Each method throws as `ImageIndex.tableOf`. */
 export interface StoreTables {
@@ -61,8 +61,6 @@ interface Refusal {
   until: number
 }
 
-/** So many steps of a walk are done at once: enough for a thousand nodes. Most store paths have fewer. */
-const stepsAtFirst = 40
 /**
  * A table that was dropped this soon after it was made is made again at once: calls need more tables than
  * there is room for, and would tell each other to come again without end. Milliseconds.
@@ -73,6 +71,7 @@ const droppedSoon = 10_000
 interface Walk {
   steps: Steps<ImageTable>
   done: Promise<void>
+  stop: AbortController
 }
 
 export function createStoreTables(settings: StoreTablesSettings): StoreTables {
@@ -101,9 +100,7 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   function tableOf(path: string): ImageTable {
     const known = knownTable(path)
     if (known) return known
-    const walk = walks.get(path)
-    walks.delete(path)
-    return keep(path, doNow(walk?.steps ?? walkOrRefuse(path)))
+    return doNow(endWalk(path)?.steps ?? walkAndKeep(path))
   }
 
   function tableSoon(path: string): ImageTable | Promise<void> {
@@ -118,30 +115,29 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     }
     const before = walked.get(path)
     if (before && now() < before.at + droppedSoon) return tableOf(path)
-    const steps = walkOrRefuse(path)
-    const table = doSome(steps, (step) => step < stepsAtFirst)
-    if (table) return keep(path, table.value)
-    const walk: Walk = { steps, done: Promise.resolve().then(() => goOn(path, walk)) }
-    walks.set(path, walk)
-    return walk.done
+    const steps = walkAndKeep(path)
+    const table = doSome(steps, atFirst)
+    if (table) return table.value
+    const stop = new AbortController()
+    const done = goOn(path, steps, stop.signal)
+    walks.set(path, { steps, done, stop })
+    return done
   }
 
-  /** Ends if somebody else ends the walk, or if the store path is forgotten. */
-  async function goOn(path: string, walk: Walk): Promise<void> {
+  async function goOn(path: string, steps: Steps<ImageTable>, signal: AbortSignal): Promise<void> {
     try {
-      for (;;) {
-        await nextPiece()
-        if (walks.get(path) !== walk) return
-        const table = doPiece(walk.steps)
-        if (!table) continue
-        walks.delete(path)
-        keep(path, table.value)
-        return
-      }
+      await doInPieces(steps, signal)
     } catch (error) {
-      walks.delete(path)
-      if (!refusals.has(path)) failures.set(path, error)
+      if (!signal.aborted && !refusals.has(path)) failures.set(path, error)
     }
+  }
+
+  /** @returns the walk, whose further steps nobody else does */
+  function endWalk(path: string): Walk | undefined {
+    const walk = walks.get(path)
+    walk?.stop.abort()
+    walks.delete(path)
+    return walk
   }
 
   function keep(path: string, table: ImageTable): ImageTable {
@@ -152,17 +148,20 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     return table
   }
 
-  function* walkOrRefuse(path: string): Steps<ImageTable> {
+  function* walkAndKeep(path: string): Steps<ImageTable> {
     try {
       const table = yield* walk(path)
       yield* mustBeSame(path, table)
-      return table
+      return keep(path, table)
     } catch (error) {
       if (error instanceof NetimageError) {
         const isDamaged = error.code === 'image-damaged'
         refusals.set(path, { error, until: isDamaged ? now() + refusedFor : Infinity })
       }
       throw error
+    } finally {
+      // At once: nobody may go on with a walk that has ended.
+      walks.delete(path)
     }
   }
 
@@ -225,12 +224,13 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     forget(path) {
       const table = kept.get(path)
       if (table) cache.remove(table)
-      for (const known of [kept, tops, refusals, walked, walks, failures]) known.delete(path)
+      endWalk(path)
+      for (const known of [kept, tops, refusals, walked, failures]) known.delete(path)
     },
     close() {
       for (const table of kept.values()) cache.remove(table)
       kept.clear()
-      walks.clear()
+      for (const path of walks.keys()) endWalk(path)
     },
   }
 }

@@ -2,15 +2,15 @@
  * A binding that would take long, because the machine has given very many names. It goes on in pieces,
  * in one transaction, while the server answers others.
  */
-import { doPiece, doSome, type Steps } from './steps.ts'
+import { doInPieces, doSome, type Steps } from './steps.ts'
 import type { LayerDatabase } from './database.ts'
 import { SyncFailure } from './failure.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { layerError } from './store.ts'
-import { nextTurn, UnreadyLayer } from './unready-layer.ts'
+import { UnreadyLayer } from './unready-layer.ts'
 
-/** So many steps are done at first, while everybody waits. Most take some microseconds. */
-const atFirst = 2000
+/** This is done at first, while everybody waits. Most steps take some microseconds. */
+const atFirst = { steps: 2000 }
 
 /** A layer is not bound yet. It is as before until all is committed. */
 export class UnfinishedBinding extends UnreadyLayer {
@@ -34,8 +34,7 @@ export class UnfinishedBinding extends UnreadyLayer {
   async makeReady(signal: AbortSignal): Promise<void> {
     try {
       try {
-        do await nextTurn(signal)
-        while (!doPiece(this.#steps))
+        await doInPieces(this.#steps, signal)
         await this.#database.moveLog()
       } catch (error) {
         if (!(error instanceof SyncFailure)) this.#close()
@@ -69,7 +68,7 @@ export class UnfinishedBinding extends UnreadyLayer {
  * @throws `UnfinishedBinding` if there are many, and errors of the steps
  */
 export function finish(database: LayerDatabase, directory: string, steps: Steps): void {
-  if (!doSome(steps, (step) => step < atFirst)) {
+  if (!doSome(steps, atFirst)) {
     throw new UnfinishedBinding(database, directory, steps)
   }
   database.syncNow()

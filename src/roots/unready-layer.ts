@@ -2,15 +2,13 @@
  * What must be done before a layer can be opened, and would take long. It is done while the server goes
  * on to serve others. Then the layer is opened again.
  */
-import { nextPiece } from './steps.ts'
-
 /** A layer cannot be opened yet. It is as before. */
 export abstract class UnreadyLayer extends Error {
   /** What must stay open or locked meanwhile. */
   readonly held = new DisposableStack()
 
   /**
-   * Afterwards `held` is disposed of, also after an error, unless the layer is open then.
+   * Disposes of `held`, also after an error. Only if the layer is open then, `held` belongs to it.
    *
    * @throws the reason of the signal, and errors as those of opening the layer
    */
@@ -20,10 +18,4 @@ export abstract class UnreadyLayer extends Error {
   giveUp(): void {
     this.held.dispose()
   }
-}
-
-/** Lets the server answer others. @throws the reason of the signal */
-export async function nextTurn(signal: AbortSignal): Promise<void> {
-  await nextPiece()
-  signal.throwIfAborted()
 }

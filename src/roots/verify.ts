@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { NetimageError } from '../errors.ts'
-import { readBound, type Bound } from './bind.ts'
+import { readBound, type Bound } from './bind-record.ts'
 import type { KeptImage } from './bound-image.ts'
 import { storePathsHash } from './bound-files.ts'
 import { dataFolder, dataName } from './data-files.ts'

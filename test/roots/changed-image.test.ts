@@ -16,7 +16,7 @@ import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { promisify } from 'node:util'
 import { FileSystemError } from '../../src/protocols/nfs/file-system.ts'
-import { openLayer } from '../../src/roots/layer.ts'
+import { openLayer } from './support/open-layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { find, put, read } from './support/stored-layers.ts'
 import { createIndex } from './support/tree-index.ts'
@@ -100,7 +100,7 @@ suite('a file of the image', () => {
     const module = (name: string) => JSON.stringify(join(import.meta.dirname, '../../src', name))
     const program = `
       import { createIndex } from ${module('../test/roots/support/tree-index.ts')}
-      import { openLayer } from ${module('roots/layer.ts')}
+      import { openLayer } from ${module('../test/roots/support/open-layer.ts')}
       import { rmSync } from 'node:fs'
       import { execFileSync } from 'node:child_process'
       const { fileSystem } = openLayer(${JSON.stringify(directory)}, createIndex('tree', ${JSON.stringify(root)}))

@@ -12,7 +12,8 @@ import {
 import { dirname, join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { findNode, readSmallFile } from '../../src/roots/find-node.ts'
-import { openLayer, type Layer } from '../../src/roots/layer.ts'
+import type { Layer } from '../../src/roots/layer.ts'
+import { openLayer } from './support/open-layer.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { createIndex } from './support/tree-index.ts'
 

@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { after, mock, suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { createCopies } from '../../src/roots/copies.ts'
-import { openLayer } from '../../src/roots/layer.ts'
+import { openLayer } from './support/open-layer.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
 import { createIndex } from './support/tree-index.ts'
@@ -175,6 +175,25 @@ suite('a large file of the image', () => {
     } finally {
       mock.timers.reset()
     }
+  })
+
+  test('is copied as far as the last call needs it, if that comes before its turn', async () => {
+    const [folder, image] = [freshName(), freshImage()]
+    mkdirSync(folder)
+    writeFileSync(image, randomFillSync(Buffer.alloc(bytes)))
+    const copies = createCopies(folder, { take: () => {} })
+    let opened = 0
+    const openImage = () => (opened++, openSync(image, 'r'))
+    const take = (node: number, needed: number) => () => copies.take(node, openImage, needed)
+    for (const node of [1, 2]) assert.throws(take(node, bytes), { code: 'EAGAIN' })
+    for (let needed = 2 * megabyte; needed <= bytes; needed += megabyte) {
+      assert.throws(take(3, needed), { code: 'EAGAIN' })
+    }
+    let path = ''
+    await untilDone(() => (path = take(3, bytes)()))
+    assert.equal(opened, 3)
+    assert.equal(digest(readFileSync(path)), digest(readFileSync(image)))
+    await copies.close()
   })
 
   test('is copied even if many other copies failed and were not asked for again', async () => {

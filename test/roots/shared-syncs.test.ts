@@ -16,7 +16,7 @@ mock.method(fs, 'fdatasync', (file: number, done: Done) => {
 })
 syncBuiltinESMExports()
 const { createIndex } = await import('./support/tree-index.ts')
-const { openLayer } = await import('../../src/roots/layer.ts')
+const { openLayer } = await import('./support/open-layer.ts')
 const { put } = await import('./support/stored-layers.ts')
 
 const freshName = freshNames(temporaryDirectory())

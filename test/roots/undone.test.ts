@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
-import { openLayer } from '../../src/roots/layer.ts'
+import { openLayer } from './support/open-layer.ts'
 import { verifyLayer } from '../../src/roots/verify.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import {

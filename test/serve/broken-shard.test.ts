@@ -9,7 +9,7 @@ import { ownerOf } from '../../src/serve/shard/owner.ts'
 import type { Told } from '../../src/site/life/life.ts'
 import { assertError } from '../support/errors.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
-import { childrenOf } from './support/sharded-server.ts'
+import { childrenOf } from '../support/processes.ts'
 
 const module = pathToFileURL(join(import.meta.dirname, 'support/boastful-shard-program.ts'))
 const machines = Array.from({ length: 8 }, (_, index) => `02:00:00:00:00:0${index}`)

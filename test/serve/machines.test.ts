@@ -142,7 +142,8 @@ suite('the machines of a server', () => {
       if (isBinding()) answered += others.attributes(others.root).links > 0 ? 1 : 0
       await new Promise((resolve) => setImmediate(resolve))
     }
-    assert.ok(answered > 20, String(answered))
+    // How often depends on the speed of this computer. In one piece it would be once.
+    assert.ok(answered > 2, String(answered))
     const root = await rootOf(created, many)
     assert.equal(root.fileSystem.lookup(directory, Buffer.from('n1')), undefined)
     assert.deepEqual(created.errors, [])

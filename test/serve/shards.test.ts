@@ -7,7 +7,7 @@ import { suite, test } from 'node:test'
 import * as v from 'valibot'
 import { readBoots, readEvents } from '../../src/boots/read.ts'
 import { findProgram } from '../e2e/support/packages.ts'
-import { assertGone, end } from '../support/processes.ts'
+import { assertGone, childrenOf, end } from '../support/processes.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { connectNfs } from '../protocols/support/nfs-client.ts'
@@ -16,7 +16,6 @@ import { servedWorkspace } from './support/served-workspace.ts'
 import {
   addressIn,
   assertAllIsThere,
-  childrenOf,
   createWriter,
   killWhileAllWrite,
   openersOf,

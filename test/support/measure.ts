@@ -1,7 +1,7 @@
 // Measures the largest amount of memory that a program used at once.
 
-import { readFileSync } from 'node:fs'
 import { startNetimage, type Run, type RunSettings } from './netimage.ts'
+import { peakMemoryOf } from './processes.ts'
 
 export type Measured = Run & { peakBytes: number }
 
@@ -14,9 +14,7 @@ export async function measureNetimage(args: string[], settings: RunSettings): Pr
   let peakBytes = 0
   const look = () => {
     try {
-      const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
-      const [, kilobytes] = /^VmHWM:\s+(\d+) kB$/m.exec(status) ?? []
-      peakBytes = Math.max(peakBytes, Number(kilobytes ?? 0) * 1024)
+      if (child.pid !== undefined) peakBytes = Math.max(peakBytes, peakMemoryOf(child.pid))
     } catch {
       // The process has ended.
     }

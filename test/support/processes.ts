@@ -1,4 +1,4 @@
-// Looks at processes that a test has started.
+// Looks at processes that a test or a measurement has started.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -31,4 +31,16 @@ export function end(pid: number): void {
   } catch {
     // The process had ended.
   }
+}
+
+/** The processes that this process has started, and that have not ended. */
+export function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
+  return text.split(' ').filter(Boolean).map(Number)
+}
+
+/** The most memory that a process has had resident at once, with all its threads. Bytes. */
+export function peakMemoryOf(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
 }

@@ -7,7 +7,7 @@
 // is in TREE/nix/store are store paths of the image. The layer takes at most LIMIT bytes. The
 // program prints `50 operations` when it has done as many, then `100 operations`, and so on.
 
-import { openLayer } from '../../../src/roots/layer.ts'
+import { openLayer } from '../../roots/support/open-layer.ts'
 import { startNfsServer } from '../../../src/protocols/nfs/server.ts'
 import { indexWithStore } from '../../roots/support/index-with-store.ts'
 import { createMemoryFileSystem } from './memory-file-system.ts'

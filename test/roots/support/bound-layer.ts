@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import { readBound, type Binding } from '../../../src/roots/bind.ts'
+import type { Binding } from '../../../src/roots/bind.ts'
+import { readBound } from '../../../src/roots/bind-record.ts'
 import type { BoundImage } from '../../../src/roots/bound-image.ts'
 import { openLayerDatabase } from '../../../src/roots/database.ts'
 import {
@@ -12,7 +13,8 @@ import {
   type ImageIndex,
   type ImageIndexes,
 } from '../../../src/roots/image-index.ts'
-import { openLayer, type Layer } from '../../../src/roots/layer.ts'
+import type { Layer } from '../../../src/roots/layer.ts'
+import { openLayer } from './open-layer.ts'
 import type { RootImage } from '../../../src/roots/root-image.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 

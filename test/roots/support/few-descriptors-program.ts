@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../../../src/errors.ts'
-import { openLayer } from '../../../src/roots/layer.ts'
+import { openLayer } from './open-layer.ts'
 import { find, put, read } from './stored-layers.ts'
 import { createIndex } from './tree-index.ts'
 

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { openLayer } from '../../../src/roots/layer.ts'
+import { openLayer } from './open-layer.ts'
 import { find } from './stored-layers.ts'
 import { createIndex } from './tree-index.ts'
 

@@ -5,7 +5,7 @@
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { mock } from 'node:test'
-import { openLayer } from '../../../src/roots/layer.ts'
+import { openLayer } from './open-layer.ts'
 import { put } from './stored-layers.ts'
 import { createIndex } from './tree-index.ts'
 

@@ -37,7 +37,7 @@ import type {
   NodeKind,
 } from '../../../src/protocols/nfs/file-system.ts'
 import { type ImageIndex } from '../../../src/roots/image-index.ts'
-import { openLayer } from '../../../src/roots/layer.ts'
+import { openLayer } from './open-layer.ts'
 import { createPathCache } from '../../../src/roots/path-cache.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { removeTree } from '../../../src/remove-tree.ts'

@@ -1,11 +1,11 @@
 // Servers with two shards, and machines of each shard.
 
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { after } from 'node:test'
 import { ownerOf } from '../../../src/serve/shard/owner.ts'
 import { startNetimage, type Started } from '../../support/netimage.ts'
-import { end } from '../../support/processes.ts'
+import { childrenOf, end } from '../../support/processes.ts'
 import { waitFor, waitUntil } from '../../support/waiting.ts'
 import { connectNfs, readAfter, wide, type NfsClient } from '../../protocols/support/nfs-client.ts'
 import { freePort } from './free-port.ts'
@@ -50,11 +50,6 @@ export async function startSharded(server: ShardedServer, ...flags: string[]) {
     return /^on 127\.0\.0\.1 /m.test(said)
   })
   return { ...started, said: () => said }
-}
-
-export function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
-  return text.split(' ').filter(Boolean).map(Number)
 }
 
 /** The processes that have files of the layer of a machine open. */

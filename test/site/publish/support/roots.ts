@@ -3,7 +3,8 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FileSystem, NewNode, NodeId } from '../../../../src/protocols/nfs/file-system.ts'
-import { openLayer, type Layer } from '../../../../src/roots/layer.ts'
+import type { Layer } from '../../../../src/roots/layer.ts'
+import { openLayer } from '../../../roots/support/open-layer.ts'
 import { inventPath } from '../../../support/synthetic.ts'
 import { createIndex } from '../../../roots/support/tree-index.ts'
 

@@ -1,7 +1,7 @@
 /**
  * Measures how fast images are built, compared with `nix copy` and `cp -a` in the same run.
  *
- *     node bench/run.ts [rounds] [directory to keep the closure in] [directory to work in]
+ *     node bench/build.ts [rounds] [directory to keep the closure in] [directory to work in]
  *
  * The default directory to work in is on a tmpfs. A directory on another file system measures that.
  */
@@ -11,7 +11,8 @@ import { fileURLToPath } from 'node:url'
 
 import { removeTree } from '../src/remove-tree.ts'
 import { benchCompressions, makeBenchClosure } from './closure.ts'
-import { measure, type Contender, type Measurement } from './measure.ts'
+import { measure, type Contender } from './measure.ts'
+import { beginTable, measured, mebibytes } from './report.ts'
 
 const [rounds = '5', kept = '.netimage-bench', directory = '/dev/shm/netimage-bench'] =
   process.argv.slice(2)
@@ -25,45 +26,42 @@ const pool = join(work, 'pool')
 const image = join(work, 'image')
 const copied = join(work, 'copied')
 
-for (const compression of benchCompressions) {
-  await cp(join(caches, compression), cacheOf(compression), { recursive: true })
-  await show(`from file:// ${compression}, with signatures`, [
-    nixCopy(`file://${cacheOf(compression)}`),
-    netimage('netimage build', compression, 'copy', true),
-    netimage('netimage build --link hardlink', compression, 'hardlink', true),
+await measured(async () => {
+  for (const compression of benchCompressions) {
+    await cp(join(caches, compression), cacheOf(compression), { recursive: true })
+    await compare(`from file:// ${compression}, with signatures`, [
+      nixCopy(`file://${cacheOf(compression)}`),
+      netimage('netimage build', compression, 'copy', true),
+      netimage('netimage build --link hardlink', compression, 'hardlink', true),
+    ])
+  }
+  await filled()
+  const second = `${image}-2`
+  const warm = (name: string, link: 'hardlink' | 'copy') =>
+    netimage(name, 'none', link, false, second)
+  await compare('a second image, from a warm pool', [
+    copy('cp -a', []),
+    copy('cp -a --reflink=auto', ['--reflink=auto']),
+    warm('netimage build', 'copy'),
+    warm('netimage build --link hardlink', 'hardlink'),
   ])
-}
-await filled()
-const second = `${image}-2`
-const warm = (name: string, link: 'hardlink' | 'copy') =>
-  netimage(name, 'none', link, false, second)
-await show('a second image, from a warm pool', [
-  copy('cp -a', []),
-  copy('cp -a --reflink=auto', ['--reflink=auto']),
-  warm('netimage build', 'copy'),
-  warm('netimage build --link hardlink', 'hardlink'),
-])
+})
 removeTree(work)
 
 function cacheOf(compression: (typeof benchCompressions)[number]): string {
   return join(work, `cache-${compression}`)
 }
 
-async function show(title: string, contenders: Contender[]): Promise<void> {
+async function compare(title: string, contenders: Contender[]): Promise<void> {
   const results = await measure(contenders, Number(rounds))
-  const [peer] = results
-  process.stdout.write(`\n${title}\n`)
-  for (const result of results) process.stdout.write(`  ${line(result, peer)}\n`)
-}
-
-function line(
-  { name, seconds, user, system, peakMemory }: Measurement,
-  peer: Measurement | undefined,
-): string {
-  const ratio = (seconds / (peer?.seconds ?? seconds)).toFixed(2)
-  const processor = `${user.toFixed(2)} + ${system.toFixed(2)} s of processor time`
-  const memory = `${Math.round(peakMemory / 2 ** 20)} MiB`
-  return `${name.padEnd(34)}${seconds.toFixed(2)} s  ${ratio}  ${processor}  ${memory}`
+  const peer = results[0]?.seconds ?? Number.NaN
+  const printRow = beginTable(title, ['time', 'ratio', 'user + system', 'peak memory'])
+  for (const { name, seconds, user, system, peakMemory } of results) {
+    printRow(name, [
+      ...[`${seconds.toFixed(2)} s`, (seconds / peer).toFixed(2)],
+      ...[`${user.toFixed(2)} + ${system.toFixed(2)} s`, mebibytes(peakMemory)],
+    ])
+  }
 }
 
 function copy(name: string, flags: string[]): Contender {

@@ -1,0 +1,9 @@
+// Opens a layer at once, and not in pieces as the server does.
+
+import { openLayerInSteps, type Layer } from '../../../src/roots/layer.ts'
+import { doNow } from '../../../src/roots/steps.ts'
+
+/** As `openLayerInSteps`. */
+export function openLayer(...options: Parameters<typeof openLayerInSteps>): Layer {
+  return doNow(openLayerInSteps(...options))
+}
