@@ -70,6 +70,7 @@ const machineSchema = v.object({
   waitsFrom: v.exactOptional(milliseconds),
   alarm: v.exactOptional(count),
   stateBack: v.exactOptional(v.object({ to: count, before: count, after: count })),
+  keep: v.exactOptional(count),
 })
 
 /** A life without its lists, which have rows of their own. */

@@ -106,7 +106,7 @@ suite('netimage site apply', () => {
     }
   }
 
-  test('begins the roll-outs of a plan, and then there is nothing to do', async () => {
+  test('begins the roll-outs of a plan, whose images stay', async () => {
     write(next)
     const state = freshState()
     const before = look(state)
@@ -130,6 +130,17 @@ suite('netimage site apply', () => {
       `${mac(1)}: gave it the name pi1`,
       `site: began roll-out 1 of lab by plan ${plan}: image ${next.slice(0, 12)} (root)`,
     ])
+    // No machine has it yet, and none gets it after an abort, but it is that of the group.
+    await run(state, 'abort', 'lab')
+    const collected = await run(state, 'gc', '--json')
+    assert.partialDeepStrictEqual(parseObject(collected.stdout), { removedImages: [] })
+  })
+
+  test('has nothing to do while the roll-out goes on', async () => {
+    write(next)
+    const state = freshState()
+    await run(state, 'apply', '--yes')
+    const { log } = look(state)
     const again = await run(state, 'plan')
     assert.equal(again.status, 0, again.stderr)
     assert.match(again.stdout, /roll-out {2}1 is running\n/)

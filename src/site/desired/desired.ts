@@ -2,7 +2,7 @@
  * What a person wants of a site, as `site.toml` says it: groups of machines with one image each, in the
  * order of the file.
  */
-import { defaultPolicy, type Policy } from '../life/life.ts'
+import { defaultKeep, defaultPolicy, type Policy } from '../life/life.ts'
 
 export interface Desired {
   groups: readonly Group[]
@@ -66,5 +66,5 @@ export const defaultGroup = {
   health: { ...defaultPolicy, tcp: [] },
   halt: { count: 2 },
   rebuild: 'allow',
-  keep: 3,
+  keep: defaultKeep,
 } as const satisfies Omit<Group, 'name' | 'system' | 'machines' | 'maxUnavailable'>

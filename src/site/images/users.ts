@@ -6,12 +6,13 @@ import { listLayers, type StoredLayer } from '../../roots/stored-layer.ts'
 import { openSiteToRead } from '../database.ts'
 import { generationOf, neededImages, type Life } from '../life/life.ts'
 import type { Rollout } from '../rollout/rollout.ts'
+import type { SiteRollouts } from '../rollout/statements.ts'
 
 /**
  * @param onUnreadable is told about layers and machines of which it cannot be known which images they
  *   need; these are left out
  * @returns for each id of an image: the machines that have a layer or a snapshot over the image, that
- *   keep a generation which needs the image, or that a roll-out may give the image
+ *   keep a generation which needs the image, or whose group has it by its newest roll-out
  * @throws `NetimageError` if the site cannot be read
  */
 export function machinesByImage(
@@ -38,10 +39,13 @@ export function machinesByImage(
     for (const [machine, life] of byMachine) {
       for (const id of neededImages(life)) uses(machine, id)
     }
-    const { newest, broken } = site?.rollouts() ?? { newest: [], broken: [] }
+    const { newest, broken, groups } = site?.rollouts() ?? noRollouts
     for (const error of broken) onUnreadable(unknown('machines of a roll-out need', error))
     for (const rollout of newest) {
       for (const [machine, id] of imagesOfRollout(rollout, byMachine)) uses(machine, id)
+      for (const machine of Object.keys(rollout.machines)) {
+        if (groups.get(machine) === rollout.group) uses(machine, rollout.candidate.image)
+      }
     }
   } finally {
     site?.close()
@@ -49,17 +53,18 @@ export function machinesByImage(
   return new Map([...machines].map(([id, names]) => [id, [...names]]))
 }
 
-/** What the roll-out may still give to machines: its image, or what they booted before it. */
+const noRollouts: SiteRollouts = { newest: [], broken: [], groups: new Map(), holds: new Map() }
+
+/** What the roll-out may still give to machines: what they booted before it. */
 function imagesOfRollout(
-  { state, candidate, machines }: Rollout,
+  { machines }: Rollout,
   lives: ReadonlyMap<string, Life>,
 ): (readonly [machine: string, id: string])[] {
   return Object.entries(machines).flatMap(([machine, { assigned }]) => {
     const life = lives.get(machine)
     const before = life && generationOf(life, assigned?.before.current)
     const ids = before ? [before.image, ...(before.keptImages ?? [])] : []
-    const isComing = !assigned && state !== 'aborted'
-    return [...ids, ...(isComing ? [candidate.image] : [])].map((id) => [machine, id] as const)
+    return ids.map((id) => [machine, id] as const)
   })
 }
 

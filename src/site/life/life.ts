@@ -140,6 +140,8 @@ export interface Life {
   alarm?: number
   /** Until it is done. */
   stateBack?: StateBack
+  /** How many further good generations it keeps, as the last roll-out that reached it says. */
+  keep?: number
   /** The oldest first. */
   generations: readonly Generation[]
   /** The oldest first. Old attempts are forgotten. */
@@ -192,6 +194,9 @@ export interface Changed {
 export function unchanged(life: Life): Changed {
   return { life, told: [] }
 }
+
+/** How many further good generations a machine keeps if no roll-out says otherwise. */
+export const defaultKeep = 3
 
 /** Old attempts and generations are forgotten, so that the data of a machine has a limit. */
 const [keptAttempts, keptGenerations] = [50, 200]
@@ -256,14 +261,15 @@ export function isAlike(one: Wanted, other: Wanted): boolean {
 
 /**
  * The generations whose store paths the machine keeps: that of its last attempt (the machine may
- * run in it), the current one, the last good one, and the three newest other good ones.
+ * run in it), the current one, the last good one, and the newest other good ones.
  */
 export function keptOf(life: Life): Generation[] {
   const numbers = new Set([lastAttempt(life)?.generation, life.current, life.lastGood])
   const good = life.generations.filter(
     ({ number, verdict }) => verdict === 'good' && !numbers.has(number),
   )
-  for (const { number } of good.slice(-3)) numbers.add(number)
+  const { keep = defaultKeep } = life
+  for (const { number } of good.slice(Math.max(0, good.length - keep))) numbers.add(number)
   return life.generations.filter(({ number }) => numbers.has(number))
 }
 

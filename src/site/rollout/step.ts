@@ -203,7 +203,8 @@ function assignOne(draft: Draft, machine: string): void {
   const { number } = result.generation
   const assigned = { generation: number, from: now.uptime, before: beforeOf(life) }
   draft.members.set(machine, { ...rest, assigned })
-  draft.lives.set(machine, withPolicy(result.life, result.generation, rollout.health))
+  const given = withPolicy(result.life, result.generation, rollout.health)
+  draft.lives.set(machine, { ...given, keep: rollout.keep })
 }
 
 function withPolicy(life: Life, generation: Generation, { tcp, ...health }: Health): Life {

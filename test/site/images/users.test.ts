@@ -57,7 +57,7 @@ test('images of snapshots are in use, also after the machine has others', async 
   assert.deepEqual(used(), [true, true, false, false])
 })
 
-test('images that a roll-out may still give to machines are in use', () => {
+test('the image of the newest roll-out of a group is in use, as long as it is a group', () => {
   const state = freshName()
   const database = openSiteDatabase(state)
   const now = { at: 0, uptime: 0 }
@@ -81,7 +81,9 @@ test('images that a roll-out may still give to machines are in use', () => {
     writer.rollouts.keep({ ...rollout, state: 'aborted' })
     stepRollouts(writer, now, assert.ifError)
   })
-  assert.deepEqual(aborted, { old: 'pi1 pi2' })
+  assert.deepEqual(aborted, { old: 'pi1 pi2', new: 'pi1 pi2' })
+  const without = change((writer) => writer.rollouts.setGroups(new Map()))
+  assert.deepEqual(without, { old: 'pi1 pi2' })
   database.close()
 })
 

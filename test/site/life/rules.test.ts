@@ -414,6 +414,12 @@ test('a machine keeps what it runs, boots next and can go back to, but no bad ge
     keptOf(machine.life).map(({ number }) => number),
     [3, 4, 5, 6, 8],
   )
+  const keptWith = (keep: number) => keptOf({ ...machine.life, keep }).map(({ number }) => number)
+  assert.deepEqual([0, 1, 100].map(keptWith), [
+    [6, 8],
+    [5, 6, 8],
+    [1, 2, 3, 4, 5, 6, 8],
+  ])
 })
 
 test('a machine keeps the images that a published system of it may refer to', () => {

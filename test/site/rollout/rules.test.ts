@@ -67,10 +67,11 @@ suite('a roll-out', () => {
     ])
   })
 
-  test('gives its trials the health of the group', () => {
+  test('gives its trials the health of the group, and its machines what they keep', () => {
     const group = simulateGroup(names)
     const health = { deadline: 5 * minutes, tries: 1, settle: 3 * minutes, tcp: [] }
-    group.begin(settings([['pi1'], names.slice(1)], { health: { ...health, tcp: [22] } }))
+    group.begin(settings([['pi1'], names.slice(1)], { health: { ...health, tcp: [22] }, keep: 7 }))
+    assert.equal(group.site.of('pi1').keep, 7)
     assert.deepEqual(group.site.of('pi1').generations[1]?.policy, { ...health, tcp: [22] })
     group.begin(settings([['pi1'], names.slice(1)], { health }))
     group.starts('pi1')
