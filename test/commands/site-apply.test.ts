@@ -1,7 +1,8 @@
 // `netimage site apply`, as a person runs it, without a server and with its roll-outs.
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { cpSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test, type TestContext } from 'node:test'
@@ -184,25 +185,57 @@ suite('netimage site apply', () => {
     assert.deepEqual(look(state), before)
   })
 
+  /** Starts the command on a terminal. It has asked when this resolves. */
+  async function asked(state: string) {
+    const words = [process.execPath, cli, 'site', 'apply', '--quiet', '--state', state]
+    const line = words.map((word) => `'${word}'`).join(' ')
+    const child = spawn('script', ['-qec', `stty -echo; ${line}`, '/dev/null'], {
+      ...{ cwd: workspace.directory, stdio: ['pipe', 'pipe', 'inherit'] },
+    })
+    const { stdin, stdout } = child
+    assert.ok(stdin && stdout)
+    let printed = ''
+    stdout.setEncoding('utf8').on('data', (text: string) => (printed += text))
+    const closed = once(child, 'close')
+    await waitUntil('it asks', () => printed.endsWith('Apply this plan? [y/N] '))
+    return async (answer: string) => {
+      stdin.end(`${answer}\n`)
+      const [status] = await waitFor('the end', closed)
+      return { status: Number(status), printed: printed.replaceAll('\r', '') }
+    }
+  }
+
   test('asks on a terminal, and only a yes counts', async () => {
     write(next)
     const state = freshState()
-    const apply = [process.execPath, cli, 'site', 'apply', '--quiet', '--state', state]
-    const answer = (text: string) => {
-      const line = apply.map((word) => `'${word}'`).join(' ')
-      // Without an echo, as the answer comes before the question.
-      return shell(
-        `echo ${text} | script -qec "stty -echo; ${line}" /dev/null`,
-        workspace.directory,
-      )
-    }
-    const refused = answer('n')
-    assert.equal(refused.status, 1, refused.stdout)
-    assert.match(refused.stdout, /Apply this plan\? \[y\/N\] nothing was changed\r?\n$/)
+    const refused = await (await asked(state))('n')
+    assert.equal(refused.status, 1, refused.printed)
+    assert.match(refused.printed, /\[y\/N\] nothing was changed\n$/)
     assert.deepEqual(look(state).rollouts.newest, [])
-    const agreed = answer('y')
-    assert.equal(agreed.status, 0, agreed.stdout)
+    const agreed = await (await asked(state))('y')
+    assert.equal(agreed.status, 0, agreed.printed)
     assert.equal(look(state).rollouts.newest.length, 1)
+  })
+
+  test('changes nothing if the site has changed since it asked, and lets one of two win', async () => {
+    write(next)
+    const state = freshState()
+    const late = await asked(state)
+    await run(state, 'assign', mac(2), next)
+    const before = look(state)
+    const stale = await late('y')
+    assert.equal(stale.status, 5, stale.printed)
+    assert.match(
+      stale.printed,
+      /\n {2}group lab: .*:02 boots generation 2 next, not generation 1 \[stale-plan\]\n/,
+    )
+    assert.deepEqual(look(state), before)
+    const [one, other] = [await asked(state), await asked(state)]
+    const ends = await Promise.all([one('y'), other('y')])
+    assert.deepEqual(ends.map(({ status }) => `${status}`).toSorted(), ['0', '5'])
+    const loser = ends.find(({ status }) => status === 5)
+    assert.match(loser?.printed ?? '', /group lab: roll-out 1 has begun meanwhile\n/)
+    assert.equal(look(state).log.filter((row) => row.includes('began')).length, 1)
   })
 
   test('refuses a plan that is not so any more, and says what has changed', async () => {
@@ -228,25 +261,6 @@ suite('netimage site apply', () => {
     const none = workspace.path('none.json')
     assertFailed(await run(state, 'apply', '--plan', none, '--json'), 'path-not-found')
     assert.deepEqual(look(state), before)
-  })
-
-  test('lets one of two win that apply the same plan at the same time', async () => {
-    write(next)
-    const state = freshState()
-    const plan = await planIn(state)
-    const runs = await Promise.all(
-      [1, 2, 3].map(() => run(state, 'apply', '--plan', plan, '--json')),
-    )
-    const statuses = runs.map(({ status }) => status)
-    assert.deepEqual(
-      statuses.map(String).toSorted(),
-      ['0', '5', '5'],
-      runs.map(({ stderr }) => stderr).join('\n'),
-    )
-    for (const each of runs.filter(({ status }) => status === 5)) {
-      assert.match(assertFailed(each, 'stale-plan').message, /roll-out 1 has begun meanwhile/)
-    }
-    assert.equal(look(state).log.filter((line) => line.includes('began')).length, 1)
   })
 
   test('takes a plan from the standard input', async () => {

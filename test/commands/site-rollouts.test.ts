@@ -210,16 +210,19 @@ suite('netimage site rollback of a group', () => {
     assert.deepEqual(again, { group, rollout: 1, isAborted: false, back: [], stay: done['stay'] })
   })
 
-  test('leaves a machine with the image if it cannot boot another one', async (context) => {
-    const { state, json, look } = await begun(all)
+  test('leaves machines with the image that cannot boot another one, or are held', async (context) => {
+    const { state, site, json, look } = await begun(all)
     const server = await serve(context, state)
     await server.boot(mac(1), 'good')
+    await server.boot(mac(3), 'good')
     await server.close()
+    await site('hold', mac(3))
     rmSync(join(state, 'images', 'old'), { recursive: true })
     const { back, stay } = await json('rollback', group)
     assert.deepEqual(back, [])
     assert.match(JSON.stringify(stay), /"machine":"dc:.*:01","why":"generation 1 .* cannot boot/)
-    assert.equal(look().next[0], 'new')
+    assert.match(JSON.stringify(stay), /"machine":"dc:.*:03","why":"it is held"/)
+    assert.deepEqual(look().next, ['new', 'old', 'new'])
   })
 
   test('refuses a name that a machine has as well, and options for one machine', async () => {
