@@ -217,6 +217,17 @@ suite('netimage site apply', () => {
     assert.equal(look(state).rollouts.newest.length, 1)
   })
 
+  test('keeps the image from a garbage collection until the roll-out has begun', async () => {
+    write(next)
+    const state = freshState()
+    const answer = await asked(state)
+    const collected = await run(state, 'gc', '--json')
+    assert.partialDeepStrictEqual(parseObject(collected.stdout), {
+      ...{ removedImages: [], inUse: [next] },
+    })
+    assert.equal((await answer('y')).status, 0)
+  })
+
   test('changes nothing if the site has changed since it asked, and lets one of two win', async () => {
     write(next)
     const state = freshState()
@@ -351,12 +362,11 @@ suite('netimage site apply', () => {
       const { ended } = await waiting(state)
       const server = await serve(context, state)
       await server.boot(mac(1), 'good')
-      await waitUntil('the second wave begins', () => server.nextOf(mac(2)) === next)
-      await server.boot(mac(2), 'good')
+      // The server has not seen the other two since they got the image.
       const { status, stdout, stderr } = await waitFor('the end', ended)
       assert.equal(status, 0, stderr)
       assert.match(stdout, /roll-out 1 of lab begins wave 2: 2 machines\n/)
-      assert.match(stdout, /\nroll-out 1 of lab is done; wave 2 of 2: 2 good, 1 waiting\n$/)
+      assert.match(stdout, /\nroll-out 1 of lab is done; wave 2 of 2: 1 good, 2 waiting\n$/)
     })
 
     test('ends with 3 when the roll-out halts, and says why', async (context) => {

@@ -1,7 +1,8 @@
 // The commands with which people direct and see roll-outs, as they run them.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test, type TestContext } from 'node:test'
 import { startRollouts } from '../../src/serve/rollouts.ts'
@@ -31,25 +32,27 @@ async function begun(names: readonly string[], restart?: ReadonlyMap<string, Res
     state,
     site,
     json: (...args: string[]) => netimageJson(['site', ...args, '--state', state]),
-    look: () => {
-      const reader = openSiteToRead(state) ?? assert.fail()
-      try {
-        const rollout = reader.rollouts().newest[0] ?? assert.fail()
-        return {
-          rollout,
-          log: reader.log({}).rows.map((row) => {
-            if (!('entry' in row)) assert.fail(row.broken)
-            return `${row.who.kind} ${row.machine ?? ''}: ${saysWhat(row.entry, row.who)}`
-          }),
-          next: all.map((machine) => {
-            const life = reader.lifeOf(machine)
-            return generationOf(life, life.current)?.image
-          }),
-        }
-      } finally {
-        reader.close()
-      }
-    },
+    look: () => lookAt(state),
+  }
+}
+
+function lookAt(state: string) {
+  const reader = openSiteToRead(state) ?? assert.fail()
+  try {
+    const rollout = reader.rollouts().newest[0] ?? assert.fail()
+    return {
+      rollout,
+      log: reader.log({}).rows.map((row) => {
+        if (!('entry' in row)) assert.fail(row.broken)
+        return `${row.who.kind} ${row.machine ?? ''}: ${saysWhat(row.entry, row.who)}`
+      }),
+      next: all.map((machine) => {
+        const life = reader.lifeOf(machine)
+        return generationOf(life, life.current)?.image
+      }),
+    }
+  } finally {
+    reader.close()
   }
 }
 
@@ -208,6 +211,32 @@ suite('netimage site rollback of a group', () => {
     ])
     const again = await json('rollback', group)
     assert.deepEqual(again, { group, rollout: 1, isAborted: false, back: [], stay: done['stay'] })
+  })
+
+  test('has done all or nothing if it is killed', async (context) => {
+    const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
+    const original = await begun(all)
+    const server = await serve(context, original.state)
+    for (const machine of all) await server.boot(machine, 'good')
+    await server.close()
+    const seen = new Set<string>()
+    for (let steps = 0; ; steps++) {
+      const state = freshName()
+      cpSync(original.state, state, { recursive: true })
+      const args = [program, `${steps}`, 'site', 'rollback', group, '--state', state]
+      const { signal, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' })
+      const { next, rollout, log } = lookAt(state)
+      const isAll = rollout.state === 'aborted'
+      const image = isAll ? 'old' : 'new'
+      assert.deepEqual(next, [image, image, image], `killed before step ${steps}`)
+      assert.equal(log.filter((row) => row.startsWith('person')).length, isAll ? 4 : 0)
+      seen.add(`${isAll}`)
+      if (signal === null) {
+        assert.ok(isAll, stderr)
+        break
+      }
+    }
+    assert.deepEqual([...seen], ['false', 'true'])
   })
 
   test('leaves machines with the image that cannot boot another one, or are held', async (context) => {
