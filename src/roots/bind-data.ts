@@ -7,6 +7,10 @@ import { cloneFile, copyFile, linkOrCopy } from './copy-file.ts'
 import { dataName } from './data-files.ts'
 import type { ImageNode, LayerImage } from './layer-image.ts'
 import { preparedCopy, type NeededCopy } from './prepare-copies.ts'
+import type { Steps } from './steps.ts'
+
+/** The room on the disk with and without the limit of the layer. */
+export type Spaces = Record<'limit' | 'disk', Space>
 
 export interface DataCopies {
   /**
@@ -27,7 +31,7 @@ export interface DataCopies {
     file: NodeId,
     to: NodeId,
     most: 'limit' | 'disk',
-  ): 'made' | 'gone' | 'no-room'
+  ): Steps<'made' | 'gone' | 'no-room'>
   /** If there are any, the binding must be given up, and begins anew when they are prepared. */
   missing(): readonly NeededCopy[]
   /** Gives the node `to` the own data of another node, which is left to be removed. @returns as `ofImage` */
@@ -41,12 +45,9 @@ const atOnce = { bytes: 2 ** 20, files: 16 }
 
 /**
  * @param folder of the data of the layer
- * @param spaces called if a file of a store path is to be copied; may take long
+ * @param spaces called if a file of a store path is to be copied
  */
-export function createDataCopies(
-  folder: string,
-  spaces: () => Record<'limit' | 'disk', Space>,
-): DataCopies {
+export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): DataCopies {
   let hasNewNames = false
   const missing: NeededCopy[] = []
   const prepareds: { prepared: string; to: NodeId }[] = []
@@ -54,7 +55,7 @@ export function createDataCopies(
   const left = { ...atOnce }
   /** What all copies of this binding take, so that they have room together. */
   const planned = { bytes: 0, files: 0 }
-  let known: Record<'limit' | 'disk', Space> | undefined
+  let known: Spaces | undefined
 
   /** The path of the data. A binding that was killed may have left a file there. */
   function fresh(node: NodeId): string {
@@ -89,7 +90,7 @@ export function createDataCopies(
       copy(image, node, to)
       return true
     },
-    ofStorePath(image, file, to, most) {
+    *ofStorePath(image, file, to, most) {
       const node = image?.node(file)
       if (!image || node?.kind !== 'file') return 'gone'
       const prepared = preparedCopy(folder, file)
@@ -99,7 +100,8 @@ export function createDataCopies(
         return 'made'
       }
       const { size } = node
-      known ??= spaces()
+      known ??= yield* spaces()
+      yield* image.prepare(file)
       if (!hasRoom(size, known[most])) return 'no-room'
       planned.bytes += size
       planned.files++
@@ -108,7 +110,8 @@ export function createDataCopies(
         left.bytes -= size
         copy(image, node, to)
       } else {
-        missing.push({ node: file, bytes: size, open: () => image.open(node) })
+        const prepare = () => image.prepare(file)
+        missing.push({ node: file, bytes: size, prepare, open: () => image.open(node) })
       }
       return 'made'
     },

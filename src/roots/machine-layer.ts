@@ -12,7 +12,7 @@ import { BoundOtherwise, type Binding } from './bind.ts'
 import type { BoundImage, KeptImage } from './bound-image.ts'
 import { OlderFormat } from './database-file.ts'
 import { isFull } from './failure.ts'
-import { findImage } from './find-image.ts'
+import { findInSteps } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerImage } from './layer-image.ts'
 import { openLayerInSteps, type Layer, type LayerOptions } from './layer.ts'
@@ -132,7 +132,7 @@ function* openInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
         ...{ boot: request.boot, image: boundImage(request), imageBefore: before?.image },
         keptImages: request.keptImages ?? [],
         ...{ bootFiles: request.bootFiles, isBound: request.isBound },
-        indexOf: findImage,
+        indexOf: findInSteps,
       }
       const reset = before ? request.reset : undefined
       const { record, layer } = yield* openContents(
