@@ -1,13 +1,15 @@
 /** Files with data that a binding makes for nodes that had the data of an image. */
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { NodeId, Space } from '../protocols/nfs/file-system.ts'
-import { cloneFile, copyFile, linkOrCopy } from './copy-file.ts'
+import { copyFile, linkOrCopy } from './copy-file.ts'
 import { dataName } from './data-files.ts'
 import type { ImageNode, LayerImage } from './layer-image.ts'
 import { preparedCopy, type NeededCopy } from './prepare-copies.ts'
-import type { Steps } from './steps.ts'
+import { waitFor, type Steps } from './steps.ts'
+import { syncFile, syncFileSoon } from '../sync-file.ts'
+import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
 
 /** The room on the disk with and without the limit of the layer. */
 export type Spaces = Record<'limit' | 'disk', Space>
@@ -37,7 +39,7 @@ export interface DataCopies {
   /** Gives the node `to` the own data of another node, which is left to be removed. @returns as `ofImage` */
   ofNode(node: NodeId, to: NodeId): boolean
   /** Gives the prepared copies their names, and waits until all copies are on the disk. */
-  finish(): void
+  finish(): Steps
 }
 
 /** The most that is copied while all machines wait. Each file is synced, which takes a while as well. */
@@ -49,6 +51,8 @@ const atOnce = { bytes: 2 ** 20, files: 16 }
  */
 export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): DataCopies {
   let hasNewNames = false
+  /** Files whose data may not be on the disk yet. */
+  const unsynced: string[] = []
   const missing: NeededCopy[] = []
   const prepareds: { prepared: string; to: NodeId }[] = []
   /** What is left of `atOnce`. */
@@ -71,7 +75,8 @@ export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): D
     const source = image.open(node)
     try {
       const path = fresh(to)
-      if (!cloneFile(source, path)) copyFile(source, path)
+      copyFile(source, path, Infinity, 'later')
+      unsynced.push(path)
     } finally {
       closeSync(source)
     }
@@ -123,15 +128,19 @@ export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): D
       linkOrCopy(fileOf(node), path)
       return true
     },
-    finish() {
+    *finish() {
       for (const { prepared, to } of prepareds) renameSync(prepared, fresh(to))
       if (!hasNewNames) return
-      const names = openSync(folder, 'r')
-      try {
-        fsyncSync(names)
-      } finally {
-        closeSync(names)
-      }
+      yield* waitFor(
+        () => {
+          for (const path of unsynced) syncFile(path)
+          syncDirectory(folder)
+        },
+        async () => {
+          await Promise.all(unsynced.map(syncFileSoon))
+          await syncDirectorySoon(folder)
+        },
+      )
     },
   }
 }

@@ -79,13 +79,13 @@ export interface BindLimit {
  * @throws `BoundOtherwise`; `NetimageError` `bad-state`, `disk-full`, errors of the images, a system error or one of
  *   the database; the layer is as before then. `UnreadyLayer`, which may go on to use the database and the index
  */
-export function bindLayer(
+export function* bindLayer(
   database: LayerDatabase,
   directory: string,
   index: ImageIndex,
   binding: Binding,
   limit: BindLimit,
-): void {
+): Steps {
   const bound = readBound(database)
   const isKnown =
     bound !== undefined && binding.boot !== undefined && isSameBoot(bound.boot, binding.boot)
@@ -103,7 +103,7 @@ export function bindLayer(
 
   const changes = { bound, imageBefore, isKnown, isSame, isSameImage, paths, structure }
   const layer = { database, directory, index, binding, limit }
-  finish(database, directory, bindInSteps(layer, changes))
+  yield* finish(database, directory, bindInSteps(layer, changes))
 }
 
 interface LayerToBind {
@@ -147,7 +147,7 @@ function* bindInSteps(layer: LayerToBind, changes: Changes): Steps {
     yield* changeRows(layer, changes, before, data)
     const missing = data.missing()
     if (missing.length > 0) throw new UnpreparedCopies(folder, missing)
-    data.finish()
+    yield* data.finish()
   }
 
   try {

@@ -81,8 +81,11 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   async function poll(caller: Caller, path: BytePath): Promise<void> {
     const end = performance.now() + patienceMs
-    do await sleep(retryMs, undefined, { ref: false })
-    while (machineOf(caller, shown(path)) === 'busy' && performance.now() < end)
+    // A layer that is opened for a boot mostly waits for the disk only.
+    for (let pause = 10; ; pause = Math.min(2 * pause, retryMs)) {
+      await sleep(pause, undefined, { ref: false })
+      if (machineOf(caller, shown(path)) !== 'busy' || performance.now() >= end) return
+    }
   }
 
   function mountFor(
