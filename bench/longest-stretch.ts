@@ -5,8 +5,9 @@
  *
  * This process is the server. For each kind of long work, it prints the longest time between two turns of
  * its event loop, the processor time of its thread in the busiest of these times, and the longest wait of
- * another machine, which sends one GETATTR after the other. Only the processor time means something on a
- * busy machine.
+ * another machine, which sends one GETATTR after the other. On a busy machine, only the processor time means
+ * something. But it leaves out how long the server waits for the disk: for that, see the longest time, with the
+ * layers on a disk with other work.
  *
  * Needs Linux. The layers are in the directory for temporary files, which should be on a disk, and the
  * images are on a tmpfs, so that files cannot be cloned.
@@ -29,6 +30,7 @@ import {
   UnfinishedOpening,
   type MachineLayer,
 } from '../src/roots/machine-layer.ts'
+import { createPathCache } from '../src/roots/path-cache.ts'
 import { newName, writeRecord } from '../src/roots/record.ts'
 import type { RootImage } from '../src/roots/root-image.ts'
 import { UnreadyLayer } from '../src/roots/unready-layer.ts'
@@ -240,6 +242,45 @@ const works: Record<string, Work> = {
     await closeLayer(working)
     const next = makeImage({ srv: 100_000 })
     return () => openLayer(working, next, '2')
+  },
+  'opening again a layer that has changed a file of each of 40 store paths of 5,000 files':
+    async () => {
+      const paths = Array.from({ length: 40 }, (_, number) => [`path-${number}`, 5000] as const)
+      const image = makeImage({ etc: 0 }, Object.fromEntries(paths))
+      const system = await openLayer(working, image, '1')
+      for (const [path] of paths)
+        system.setAttributes(await nodeAt(system, `nix/store/${path}/name-7`), { uid: 7 })
+      await closeLayer(working)
+      return () => openLayer(working, image, '1')
+    },
+  'binding a layer that has given a file of a store path of 100,000 files another name':
+    async () => {
+      const image = makeImage({ etc: 0 }, { path: 100_000 })
+      const system = await openLayer(working, image, '1')
+      const own = { ...made, kind: 'directory' } as const
+      const at = system.create(await nodeAt(system, 'nix/store'), Buffer.from('own'), own)
+      system.link(await nodeAt(system, 'nix/store/path/name-7'), at, nameOf(1))
+      await closeLayer(working)
+      return () => openLayer(working, image, '2')
+    },
+  'using three store paths of 50,000 files in turn, with room for two': async () => {
+    indexes = createImageIndexes({ cache: createPathCache(100_000) })
+    const paths = { a: 50_000, b: 50_000, c: 50_000 }
+    const system = await openLayer(working, makeImage({ etc: 0 }, paths), '1')
+    return async () => {
+      for (const path of [...Object.keys(paths), ...Object.keys(paths)])
+        await nodeAt(system, `nix/store/${path}/name-7`)
+    }
+  },
+  'booting for the first time': async () => {
+    const image = makeImage({ etc: 0 })
+    return () => openLayer(working, image, '1')
+  },
+  'booting again': async () => {
+    const image = makeImage({ etc: 0 })
+    await openLayer(working, image, '1')
+    await closeLayer(working)
+    return () => openLayer(working, image, '2')
   },
   'the first LOOKUP in a store path of 100,000 files': () =>
     withClient(async () => {

@@ -12,8 +12,9 @@ import { removeTree } from '../src/remove-tree.ts'
 import type { FileSystem, NodeId } from '../src/protocols/nfs/file-system.ts'
 import { createImageIndexes } from '../src/roots/image-index.ts'
 import type { PlacedStorePath, RootImage } from '../src/roots/root-image.ts'
-import { openMachineLayer, type MachineLayer } from '../src/roots/machine-layer.ts'
+import type { MachineLayer } from '../src/roots/machine-layer.ts'
 import { beginTable, measured, mebibytes } from './report.ts'
+import { openMachineLayerNow } from '../test/roots/support/open-layer.ts'
 
 const [count = '200', directory = '/dev/shm/netimage-bench-roots'] = process.argv.slice(2)
 const work = resolve(directory)
@@ -83,7 +84,7 @@ async function measureAll(): Promise<void> {
     const others = kept.filter((image) => image !== undefined)
     if (!bound) throw new Error('There are no images.')
     layers.push(
-      openMachineLayer({
+      openMachineLayerNow({
         ...{ state: join(work, 'state'), machine: `10.0.0.${machine + 1}`, boot: '1' },
         ...{ image: describe(bound), keptImages: others.map(describe) },
         index: indexes.open(bound, others),

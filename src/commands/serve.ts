@@ -95,7 +95,10 @@ function describeServe() {
     )
     .addOption(stateOption)
     .option('--tftp-port <port>', 'another port for TFTP', parsePort, 69)
-    .option('--tftp-single-port', 'use one port for all of TFTP, for firewalls')
+    .option(
+      '--tftp-single-port',
+      'use one port for all of TFTP, for firewalls; one process then sends all of it',
+    )
     .option('--http-port <port>', 'another port for HTTP', parsePort, 80)
     .option('--nfs-port <port>', 'another port for NFS', parsePort, 2049)
     .option(

@@ -1,7 +1,6 @@
 /** The kernel's table of neighbours: which hardware address has an IP address. */
-import { readFileSync } from 'node:fs'
-
 import { parseMac } from '../mac.ts'
+import { readKernelTable } from './kernel-table.ts'
 
 /** The part of the table that is of one interface. */
 export interface ArpTable {
@@ -13,9 +12,9 @@ export interface ArpTable {
   size: number
 }
 
-/** @throws if there is no table: on another system than Linux, or in a sandbox */
-export function readArpTable(): string {
-  return readFileSync('/proc/net/arp', 'utf8')
+/** See `readKernelTable`. */
+export function readArpTable(): string | undefined {
+  return readKernelTable('/proc/net/arp')
 }
 
 const complete = 0x2

@@ -4,11 +4,11 @@
  * Linux accepts packets to any of its addresses on every interface. Node cannot bind a TCP socket
  * to an interface. So we ignore clients if the route to them goes through another interface.
  */
-import { readFileSync } from 'node:fs'
 import { endianness } from 'node:os'
 
 import { isInNetwork, parseAddress } from '../ipv4.ts'
 import type { ServedInterface } from './interfaces.ts'
+import { readKernelTable } from './kernel-table.ts'
 
 /** Whether the client with this IPv4 address is answered at all. */
 export type Hears = (address: string) => boolean
@@ -27,7 +27,7 @@ export function createOnInterface(
     // Also if another interface has the same network: a laptop may have it by cable and by Wi-Fi.
     if (address === own || (network && isInNetwork(address, network))) return true
     if (performance.now() - readAt > freshMs) {
-      routes = readRoutes(file)
+      routes = readRoutes(file, routes)
       readAt = performance.now()
     }
     // Systems other than Linux do not have the file.
@@ -49,11 +49,19 @@ function interfacesTo(address: string, routes: readonly Route[]): string[] {
   return leading.filter(({ mask }) => mask === best).map((route) => route.interface)
 }
 
-function readRoutes(file: string): Route[] | undefined {
+/**
+ * If the routes cannot be read at the moment, those from before count. Without any, clients that are not on
+ * the network itself must ask again.
+ */
+function readRoutes(
+  file: string,
+  before: readonly Route[] | undefined,
+): readonly Route[] | undefined {
   try {
-    return parseRoutes(readFileSync(file, 'utf8'))
+    const text = readKernelTable(file)
+    return text === undefined ? undefined : parseRoutes(text)
   } catch {
-    return undefined
+    return before ?? []
   }
 }
 

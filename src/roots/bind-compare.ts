@@ -7,7 +7,7 @@ import type { BindWork } from './bind-work.ts'
 import type { BoundFile } from './bound-files.ts'
 import type { NodeRow, PlacedEntry } from './layer-rows.ts'
 import { rootNode } from './numbers.ts'
-import { doNow, type Steps } from './steps.ts'
+import type { Steps } from './steps.ts'
 
 export interface Images extends Pick<BindWork, 'database' | 'now' | 'before'> {
   /** What the image before brought; undefined if this is not known. */
@@ -35,9 +35,9 @@ export interface ComparedImages {
   /** Without knowledge of the image before, the image now stands for it. */
   kindBefore: (id: NodeId) => NodeKind | undefined
   /** The row of a node that is as in the image before. */
-  rowBefore: (id: NodeId) => NodeRow
+  rowBefore: (id: NodeId) => Steps<NodeRow>
   /** Of a symbolic link. @throws `NetimageError` `bad-state` if the image before cannot be had */
-  targetBefore: (id: NodeId) => Buffer
+  targetBefore: (id: NodeId) => Steps<Buffer>
   /** Whether a row has the kind and the attributes that the image before brought. */
   isAsBefore: (row: NodeRow) => boolean
   /** Whether the image brings something else than before. */
@@ -47,7 +47,7 @@ export interface ComparedImages {
   /** What the machine did not change is as in the image. @returns undefined if that is another kind */
   followed: (row: NodeRow) => NodeRow | undefined
   /** The place by which images know a file. */
-  placeOf: (id: NodeId) => Name | undefined
+  placeOf: (id: NodeId) => Steps<Name | undefined>
   /** For people. */
   pathOf: (id: NodeId) => Buffer
   /** The contents of a node are needed, and they are in the image before, which cannot be had. */
@@ -89,23 +89,23 @@ export function* compareImages(images: Images): Steps<ComparedImages> {
     isNameBefore: ({ directory, name, node }) =>
       namesBefore(node ?? 0).some((each) => each.directory === directory && each.name.equals(name)),
     kindBefore: (id) => (filesBefore ? before.get(id) : now.node(id))?.kind,
-    rowBefore(id) {
+    *rowBefore(id) {
       const file = before.get(id)
       const { mode, uid, gid, kind, modified } = file ?? {
         ...{ mode: 0o755, uid: 0, gid: 0, kind: 'directory' as const },
         modified: { seconds: 0, nanoseconds: 0 },
       }
       const parent = kind === 'directory' ? (namesBefore(id)[0]?.directory ?? rootNode) : 0
-      const device = images.before()?.node(id)?.device ?? { major: 0, minor: 0 }
+      const device = (yield* images.before())?.node(id)?.device ?? { major: 0, minor: 0 }
       return {
         ...{ id, kind, mode, uid, gid, links: 1, device, parent, target: undefined },
         ...{ ownData: false, accessed: modified, modified, changed: modified },
       }
     },
-    targetBefore(id) {
+    *targetBefore(id) {
       const known = before.get(id)?.target
       if (known) return known
-      const image = images.before()
+      const image = yield* images.before()
       const node = image?.node(id)
       if (!image || node?.kind !== 'symlink') throw imageMissing(id)
       return image.readLink(node)
@@ -142,8 +142,8 @@ export function* compareImages(images: Images): Steps<ComparedImages> {
       }
       return followed
     },
-    placeOf(id) {
-      places ??= doNow(findNames(database.eachFileNumber()))
+    *placeOf(id) {
+      places ??= yield* findNames(database.eachFileNumber())
       return places.get(id)?.[0]
     },
     pathOf: (id) =>

@@ -1,12 +1,18 @@
 /** Files with data that a binding makes for nodes that had the data of an image. */
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { NodeId, Space } from '../protocols/nfs/file-system.ts'
-import { cloneFile, copyFile, linkOrCopy } from './copy-file.ts'
+import { copyFile, linkOrCopy } from './copy-file.ts'
 import { dataName } from './data-files.ts'
 import type { ImageNode, LayerImage } from './layer-image.ts'
 import { preparedCopy, type NeededCopy } from './prepare-copies.ts'
+import { waitFor, type Steps } from './steps.ts'
+import { syncFile, syncFileSoon } from '../sync-file.ts'
+import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
+
+/** The room on the disk with and without the limit of the layer. */
+export type Spaces = Record<'limit' | 'disk', Space>
 
 export interface DataCopies {
   /**
@@ -27,13 +33,13 @@ export interface DataCopies {
     file: NodeId,
     to: NodeId,
     most: 'limit' | 'disk',
-  ): 'made' | 'gone' | 'no-room'
+  ): Steps<'made' | 'gone' | 'no-room'>
   /** If there are any, the binding must be given up, and begins anew when they are prepared. */
   missing(): readonly NeededCopy[]
   /** Gives the node `to` the own data of another node, which is left to be removed. @returns as `ofImage` */
   ofNode(node: NodeId, to: NodeId): boolean
   /** Gives the prepared copies their names, and waits until all copies are on the disk. */
-  finish(): void
+  finish(): Steps
 }
 
 /** The most that is copied while all machines wait. Each file is synced, which takes a while as well. */
@@ -41,20 +47,19 @@ const atOnce = { bytes: 2 ** 20, files: 16 }
 
 /**
  * @param folder of the data of the layer
- * @param spaces called if a file of a store path is to be copied; may take long
+ * @param spaces called if a file of a store path is to be copied
  */
-export function createDataCopies(
-  folder: string,
-  spaces: () => Record<'limit' | 'disk', Space>,
-): DataCopies {
+export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): DataCopies {
   let hasNewNames = false
+  /** Files whose data may not be on the disk yet. */
+  const unsynced: string[] = []
   const missing: NeededCopy[] = []
   const prepareds: { prepared: string; to: NodeId }[] = []
   /** What is left of `atOnce`. */
   const left = { ...atOnce }
   /** What all copies of this binding take, so that they have room together. */
   const planned = { bytes: 0, files: 0 }
-  let known: Record<'limit' | 'disk', Space> | undefined
+  let known: Spaces | undefined
 
   /** The path of the data. A binding that was killed may have left a file there. */
   function fresh(node: NodeId): string {
@@ -70,7 +75,8 @@ export function createDataCopies(
     const source = image.open(node)
     try {
       const path = fresh(to)
-      if (!cloneFile(source, path)) copyFile(source, path)
+      copyFile(source, path, Infinity, 'later')
+      unsynced.push(path)
     } finally {
       closeSync(source)
     }
@@ -89,7 +95,7 @@ export function createDataCopies(
       copy(image, node, to)
       return true
     },
-    ofStorePath(image, file, to, most) {
+    *ofStorePath(image, file, to, most) {
       const node = image?.node(file)
       if (!image || node?.kind !== 'file') return 'gone'
       const prepared = preparedCopy(folder, file)
@@ -99,7 +105,8 @@ export function createDataCopies(
         return 'made'
       }
       const { size } = node
-      known ??= spaces()
+      known ??= yield* spaces()
+      yield* image.prepare(file)
       if (!hasRoom(size, known[most])) return 'no-room'
       planned.bytes += size
       planned.files++
@@ -108,7 +115,8 @@ export function createDataCopies(
         left.bytes -= size
         copy(image, node, to)
       } else {
-        missing.push({ node: file, bytes: size, open: () => image.open(node) })
+        const prepare = () => image.prepare(file)
+        missing.push({ node: file, bytes: size, prepare, open: () => image.open(node) })
       }
       return 'made'
     },
@@ -120,15 +128,19 @@ export function createDataCopies(
       linkOrCopy(fileOf(node), path)
       return true
     },
-    finish() {
+    *finish() {
       for (const { prepared, to } of prepareds) renameSync(prepared, fresh(to))
       if (!hasNewNames) return
-      const names = openSync(folder, 'r')
-      try {
-        fsyncSync(names)
-      } finally {
-        closeSync(names)
-      }
+      yield* waitFor(
+        () => {
+          for (const path of unsynced) syncFile(path)
+          syncDirectory(folder)
+        },
+        async () => {
+          await Promise.all(unsynced.map(syncFileSoon))
+          await syncDirectorySoon(folder)
+        },
+      )
     },
   }
 }

@@ -48,7 +48,7 @@ export function* mergeOutside(work: BindWork & Images): Steps {
       yield
       if (!rows.has(row.id)) continue
       const isKept = row.links > 0 && kindBefore(row.id) !== row.kind
-      const stays = row.kind === 'directory' && !isMoved(row.id)
+      const stays = row.kind === 'directory' && !(yield* isMoved(row.id))
       if (isKept && !stays) yield* becomeOwn(row)
     }
   }
@@ -80,8 +80,8 @@ export function* mergeOutside(work: BindWork & Images): Steps {
   }
 
   /** Whether a directory has another place than the one by which images know it. */
-  function isMoved(id: NodeId): boolean {
-    const place = images.placeOf(id)
+  function* isMoved(id: NodeId): Steps<boolean> {
+    const place = yield* images.placeOf(id)
     return namesOf(id).some(
       ({ directory, name }) => directory !== place?.directory || !name.equals(place.name),
     )
@@ -136,7 +136,7 @@ export function* mergeOutside(work: BindWork & Images): Steps {
     const { id, kind } = row
     if (own.has(id) || replaced.has(id)) return
     // Images that bring the directory again bring their files into it.
-    if (kind !== 'directory' || isMoved(id)) {
+    if (kind !== 'directory' || (yield* isMoved(id))) {
       yield* becomeOwn(row)
       return
     }
@@ -158,8 +158,8 @@ export function* mergeOutside(work: BindWork & Images): Steps {
     const id = given.node()
     replaced.set(from, id)
     const kept: NodeRow = { ...row, id, links: 0 }
-    if (kind === 'file') kept.ownData = takeData(row, id)
-    if (kind === 'symlink') kept.target = row.target ?? images.targetBefore(from)
+    if (kind === 'file') kept.ownData = yield* takeData(row, id)
+    if (kind === 'symlink') kept.target = row.target ?? (yield* images.targetBefore(from))
     if (kind === 'directory') kept.links = 2 + (yield* moveInside(from, id))
     for (const entry of namesOf(from)) {
       put({ ...entry, node: id })
@@ -174,9 +174,9 @@ export function* mergeOutside(work: BindWork & Images): Steps {
     return id
   }
 
-  function takeData({ id, ownData }: NodeRow, to: NodeId): boolean {
+  function* takeData({ id, ownData }: NodeRow, to: NodeId): Steps<boolean> {
     if (ownData && work.data.ofNode(id, to)) return true
-    if (work.data.ofImage(work.before(), id, to)) return true
+    if (work.data.ofImage(yield* work.before(), id, to)) return true
     if (!ownData) throw images.imageMissing(id)
     // A loss of power has taken the data: see `matchData` in layer.ts.
     return false
@@ -210,7 +210,7 @@ export function* mergeOutside(work: BindWork & Images): Steps {
     const known = replaced.get(node)
     if (known !== undefined) return rows.get(known)
     if (isOwn(node)) return database.readNode(node)
-    const row = rows.get(node) ?? rowBefore(node)
+    const row = rows.get(node) ?? (yield* rowBefore(node))
     const isInBoth = kindBefore(node) === row.kind && now.node(node)?.kind === row.kind
     return isInBoth ? row : rows.get(yield* becomeOwn(row))
   }
@@ -238,7 +238,7 @@ export function* mergeOutside(work: BindWork & Images): Steps {
       (now.node(id)?.kind === 'directory' || own.has(id))
     )
       return
-    yield* keep(row ?? rowBefore(id))
+    yield* keep(row ?? (yield* rowBefore(id)))
   }
 
   /** Names that the image has, too, have the cookie `placeInImage`. */

@@ -66,9 +66,9 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     // Entries in store paths go below. A directory that was copied has taken its entries along.
     if (isOfStore(entry.directory)) continue
     undone.store = true
-    const copy = isKeptElsewhere(entry) ? copyOf(entry.node, entry) : undefined
+    const copy = isKeptElsewhere(entry) ? yield* copyOf(entry.node, entry) : undefined
     for (let next = empty.pop(); next; next = empty.pop()) yield* copyInside(next)
-    if (copy === undefined) takeAway(entry)
+    if (copy === undefined) yield* takeAway(entry)
     else database.writeEntry(entry.directory, { ...entry, node: copy })
   }
   for (const { id } of yield* readAll(database.eachNode('id >= ?', firstOfStore))) {
@@ -77,6 +77,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     yield
   }
   for (const [node, { row, names }] of staying) {
+    yield* now.prepare(node)
     const links = now.node(node)?.links ?? 0
     database.writeNode({ ...row, links: links + names, ownData: false })
   }
@@ -100,8 +101,8 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     return !foldersOfNix.some((name) => database.readEntry(store, name)?.node === directory)
   }
 
-  function takeAway({ directory, name, node }: PlacedEntry): void {
-    const isDirectory = node !== undefined && kindOf(node) === 'directory'
+  function* takeAway({ directory, name, node }: PlacedEntry): Steps {
+    const isDirectory = node !== undefined && (yield* kindOf(node)) === 'directory'
     if (directory === store && now.child(directory, name) !== undefined) {
       // The image has the name, too. The machine had removed the image's path, or moved it back.
       database.deleteEntry(directory, name)
@@ -112,15 +113,24 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     if (row) database.writeNode({ ...row, links: row.links - 1 })
   }
 
-  function kindOf(node: NodeId): string | undefined {
-    return (database.readNode(node) ?? now.node(node) ?? work.before()?.node(node))?.kind
+  function* kindOf(node: NodeId): Steps<string | undefined> {
+    return (database.readNode(node) ?? (yield* imageOf(node))?.node(node))?.kind
+  }
+
+  /** @returns the image before if the image now does not have the node */
+  function* imageOf(node: NodeId): Steps<LayerImage | undefined> {
+    yield* now.prepare(node)
+    if (now.node(node)) return now
+    const before = yield* work.before()
+    if (before) yield* before.prepare(node)
+    return before
   }
 
   /** What has a name in another directory becomes the machine's own. */
-  function copyOf(node: NodeId | undefined, placed: PlacedName): NodeId | undefined {
+  function* copyOf(node: NodeId | undefined, placed: PlacedName): Steps<NodeId | undefined> {
     if (node === undefined) return undefined
     // A directory has one name.
-    if (!copies.has(node)) copies.set(node, makeCopy(node, placed))
+    if (!copies.has(node)) copies.set(node, yield* makeCopy(node, placed))
     const copy = copies.get(node)
     const stays = copy === node ? staying.get(node) : undefined
     if (stays) {
@@ -141,9 +151,9 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
    * @returns the node itself if there is no room and an image still has it; undefined if the node is in
    *   no image any more
    */
-  function makeCopy(node: NodeId, placed: PlacedName): NodeId | undefined {
+  function* makeCopy(node: NodeId, placed: PlacedName): Steps<NodeId | undefined> {
     const { data } = work
-    const image = now.node(node) ? now : work.before()
+    const image = yield* imageOf(node)
     const ofImage = image?.node(node)
     const row = database.readNode(node) ?? (ofImage && toRow(ofImage))
     if (!row || row.links === 0) return undefined
@@ -161,7 +171,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
       const isOwnData = row.ownData && data.ofNode(node, id)
       // So that a machine with a full layer boots. Only the disk limits what no image has any more.
       const most = image === now ? 'limit' : 'disk'
-      const copied = isOwnData ? 'made' : data.ofStorePath(image, node, id, most)
+      const copied = isOwnData ? 'made' : yield* data.ofStorePath(image, node, id, most)
       if (copied === 'no-room') {
         if (image !== now) throw noRoom(pathOf(placed))
         staying.set(node, { row, names: 0 })
@@ -179,6 +189,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
   function* copyInside({ from, to, image, placed }: CopiedDirectory): Steps {
     const children = new Map<string, { name: Buffer; node: NodeId | undefined }>()
     for (let place = 0; ; place++) {
+      if (image) yield* image.prepareNames(from)
       const child = image?.childAt(from, place)
       if (!child) break
       children.set(child.name.toString('latin1'), child)
@@ -194,7 +205,7 @@ export function* undoStore(work: StoreWork): Steps<Undone> {
     for (const { name, node } of children.values()) {
       yield
       if (node === undefined) continue
-      const moved = isOfStore(node) ? copyOf(node, { directory: placed, name }) : node
+      const moved = isOfStore(node) ? yield* copyOf(node, { directory: placed, name }) : node
       if (moved === undefined) continue
       database.writeEntry(to, { name, node: moved, cookie: work.given.cookie() })
       const row = database.readNode(moved)

@@ -46,7 +46,7 @@ export interface BindWork {
   /** The images that the layer is bound to now. */
   now: LayerImage
   /** The image before; undefined if it cannot be had. */
-  before: () => LayerImage | undefined
+  before: () => Steps<LayerImage | undefined>
   data: DataCopies
   given: Given
   /** Gets what stays although the image brings something else. */

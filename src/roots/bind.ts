@@ -18,7 +18,7 @@ import { createGiven, type BindWork } from './bind-work.ts'
 import type { Steps } from './steps.ts'
 import { mergeOutside } from './bind-outside.ts'
 import { undoStore, type Undone } from './bind-store.ts'
-import { createDataCopies, type DataCopies } from './bind-data.ts'
+import { createDataCopies, type DataCopies, type Spaces } from './bind-data.ts'
 import {
   boundFilesOf,
   readBoundFiles,
@@ -34,11 +34,11 @@ import { changedImage } from './lay-over.ts'
 import { inTransaction } from './in-transaction.ts'
 import { addKept, createKept } from './kept-files.ts'
 import { createLayerImage, type LayerImage } from './layer-image.ts'
-import { giveNumbers, giveNumbersInSteps } from './numbering.ts'
+import { giveNumbersInSteps } from './numbering.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { openRoom } from './room.ts'
 import { finish } from './unfinished-binding.ts'
-import { measureFiles } from './usage.ts'
+import { measureInSteps } from './usage.ts'
 import { countLinks, countStoreLinks } from './bind-links.ts'
 
 export interface Binding {
@@ -62,7 +62,7 @@ export interface Binding {
    * The index of the images that the layer was bound to before; undefined if the first of them cannot
    * be had. The caller closes the index.
    */
-  indexOf: (image: BoundImage, keptImages: readonly KeptImage[]) => ImageIndex | undefined
+  indexOf: (image: BoundImage, keptImages: readonly KeptImage[]) => Steps<ImageIndex | undefined>
 }
 
 /** A layer was last bound with another identifier or to other images, and this is not wanted. */
@@ -79,13 +79,13 @@ export interface BindLimit {
  * @throws `BoundOtherwise`; `NetimageError` `bad-state`, `disk-full`, errors of the images, a system error or one of
  *   the database; the layer is as before then. `UnreadyLayer`, which may go on to use the database and the index
  */
-export function bindLayer(
+export function* bindLayer(
   database: LayerDatabase,
   directory: string,
   index: ImageIndex,
   binding: Binding,
   limit: BindLimit,
-): void {
+): Steps {
   const bound = readBound(database)
   const isKnown =
     bound !== undefined && binding.boot !== undefined && isSameBoot(bound.boot, binding.boot)
@@ -103,7 +103,7 @@ export function bindLayer(
 
   const changes = { bound, imageBefore, isKnown, isSame, isSameImage, paths, structure }
   const layer = { database, directory, index, binding, limit }
-  finish(database, directory, bindInSteps(layer, changes))
+  yield* finish(database, directory, bindInSteps(layer, changes))
 }
 
 interface LayerToBind {
@@ -132,9 +132,13 @@ interface Changes {
 function* bindInSteps(layer: LayerToBind, changes: Changes): Steps {
   const { database, directory, binding, limit } = layer
   const { bound, imageBefore } = changes
-  const openImages = () => imageBefore && binding.indexOf(imageBefore, bound?.keptImages ?? [])
+
+  function* openImages(): Steps<ImageIndex | undefined> {
+    return imageBefore && (yield* binding.indexOf(imageBefore, bound?.keptImages ?? []))
+  }
+
   using opened = new DisposableStack()
-  const before = opened.use(openBefore(database, openImages))
+  const before = opened.use(openBefore(database, openImages()))
   const folder = dataFolder(directory)
   makeDirectory(folder)
   const data = createDataCopies(folder, () => spacesOf(directory, database, limit))
@@ -143,7 +147,7 @@ function* bindInSteps(layer: LayerToBind, changes: Changes): Steps {
     yield* changeRows(layer, changes, before, data)
     const missing = data.missing()
     if (missing.length > 0) throw new UnpreparedCopies(folder, missing)
-    data.finish()
+    yield* data.finish()
   }
 
   try {
@@ -194,11 +198,17 @@ function* changeRows(
 }
 
 /** The room on the disk without and with the limit of the layer. */
-function spacesOf(directory: string, database: LayerDatabase, { most, takenElsewhere }: BindLimit) {
-  const measure = () => ({
-    all: measureFiles(directory) + measureFiles(dataFolder(directory)) + takenElsewhere(),
-    reusable: database.reusableBytes(),
-  })
+function* spacesOf(
+  directory: string,
+  database: LayerDatabase,
+  { most, takenElsewhere }: BindLimit,
+): Steps<Spaces> {
+  let files = 0
+  // Only a limit counts what is there already.
+  for (const folder of most === undefined ? [] : [directory, dataFolder(directory)]) {
+    files += yield* measureInSteps(folder)
+  }
+  const measure = () => ({ all: files + takenElsewhere(), reusable: database.reusableBytes() })
   const disk = openRoom({ directory, most: undefined, measure }).space()
   const limit = openRoom({ directory, most, measure }).space()
   return { disk, limit }
@@ -208,25 +218,26 @@ const nothing: Undone = { store: false, outside: false }
 
 /** The image before, opened only if something of it is needed. */
 interface Before extends Disposable {
-  image: () => LayerImage | undefined
-  index: () => ImageIndex | undefined
+  image: () => Steps<LayerImage | undefined>
+  index: () => Steps<ImageIndex | undefined>
 }
 
-function openBefore(database: LayerDatabase, openImages: () => ImageIndex | undefined): Before {
-  let opened: { index: ImageIndex; image: LayerImage } | undefined
-  let isTried = false
-  function open(): typeof opened {
-    if (isTried) return opened
-    isTried = true
-    const index = openImages()
-    // All its files have numbers already, so nothing is written here.
-    if (index) opened = { index, image: createLayerImage(index, giveNumbers(index, database)) }
-    return opened
+function openBefore(database: LayerDatabase, openImages: Steps<ImageIndex | undefined>): Before {
+  let opened: { index: ImageIndex | undefined; image?: LayerImage } | undefined
+  function* index(): Steps<ImageIndex | undefined> {
+    opened ??= { index: yield* openImages }
+    return opened.index
   }
   return {
-    image: () => open()?.image,
-    index: () => open()?.index,
-    [Symbol.dispose]: () => opened?.index.close(),
+    index,
+    *image() {
+      const ofImage = yield* index()
+      // All its files have numbers already, so nothing is written here.
+      if (ofImage && opened)
+        opened.image ??= createLayerImage(ofImage, yield* giveNumbersInSteps(ofImage, database))
+      return opened?.image
+    },
+    [Symbol.dispose]: () => opened?.index?.close(),
   }
 }
 
@@ -238,6 +249,6 @@ function* boundFilesBefore(
   const known = yield* readBoundFiles(database)
   if (known.length > 0) return known
   // A layer of an earlier version.
-  const ofImage = before.index()
-  return ofImage && (yield* boundFilesOf(ofImage, giveNumbers(ofImage, database)))
+  const ofImage = yield* before.index()
+  return ofImage && (yield* boundFilesOf(ofImage, yield* giveNumbersInSteps(ofImage, database)))
 }

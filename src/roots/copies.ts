@@ -10,7 +10,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import pLimit from 'p-limit'
 
-import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { FileSystemError, type NodeId } from '../protocols/nfs/file-system.ts'
 import { copyBeginning } from './copy-file.ts'
 import { asFailure, failure } from './failure.ts'
 import type { Room } from './room.ts'
@@ -109,7 +109,7 @@ export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
     copy.ended = inTurn(() => {
       stop.signal.throwIfAborted()
       copy.isBegun = true
-      return copyBeginning(open, path, copy.bytes, beforePiece)
+      return copyBeginning(() => openSoon(open), path, copy.bytes, beforePiece)
     })
       .then(
         () => void (copy.isReady = true),
@@ -152,5 +152,17 @@ export function createCopies(folder: string, room: Pick<Room, 'take'>): Copies {
       for (const node of [...copies.keys()]) drop(node)
       await Promise.all(ending)
     },
+  }
+}
+
+/** While the copy waited for its turn, the table of its store path may have been dropped. */
+async function openSoon(open: () => number): Promise<number> {
+  for (;;) {
+    try {
+      return open()
+    } catch (error) {
+      if (!(error instanceof FileSystemError && error.until)) throw error
+      await error.until
+    }
   }
 }

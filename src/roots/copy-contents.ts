@@ -8,7 +8,7 @@ import { basename, join } from 'node:path'
 
 import { errnoOf } from '../errors.ts'
 import { openRegularFile, pathOfDescriptor } from '../open-safely.ts'
-import { syncDirectory } from '../sync-directory.ts'
+import { syncDirectorySoon } from '../sync-directory.ts'
 import { isCopy } from './copies.ts'
 import { copyBeginning } from './copy-file.ts'
 import { dataFolder } from './data-files.ts'
@@ -59,7 +59,7 @@ export async function copyContents(
       )
     }
     await syncFiles(to, () => filesOf(to))
-    for (const directory of [dataFolder(to), to]) syncDirectory(directory)
+    for (const directory of [dataFolder(to), to]) await syncDirectorySoon(directory)
     return true
   } catch (error) {
     await rm(to, { recursive: true, force: true })

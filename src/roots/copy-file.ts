@@ -138,13 +138,13 @@ function copySparse(source: number, target: number, bytes: number): void {
  * @throws the error of `beforePiece`, or one of the file system; the copy is removed then
  */
 export async function copyBeginning(
-  openSource: () => number,
+  openSource: () => number | Promise<number>,
   to: string,
   bytes: number,
   beforePiece: (bytes: number) => void,
 ): Promise<void> {
   const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes))
-  const source = openSource()
+  const source = await openSource()
   try {
     await using target = await open(to, 'wx', 0o600)
     let offset = 0

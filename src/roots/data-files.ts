@@ -90,6 +90,8 @@ export interface DataFiles {
    * @throws `SyncFailure`, or `FileSystemError` if the call can be tried again
    */
   syncShape(): Promise<void>
+  /** Files that were made with data of the image, and that may not be on the disk yet: see unsynced-copies.ts. */
+  unsyncedCopies(): readonly NodeId[]
   /** Removes the files of all other nodes, most of them later. @returns the nodes that have a file */
   keepOnly(nodes: ReadonlySet<NodeId>): Steps<Set<NodeId>>
   close(): void
@@ -139,6 +141,8 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
   let hasNewNames = true
   let leftFiles: LeftFiles | undefined
   const truncated = new Set<NodeId>()
+  /** See `unsyncedCopies`. Each file that is made has another value. */
+  const unsynced = new Map<NodeId, symbol>()
   /** Sizes that are set and not settled yet. */
   const sizes = new Map<NodeId, { before: number; now: number }>()
 
@@ -154,7 +158,8 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
   function cloneOrCopy(node: NodeId, from: ImageNode, bytes: number): string {
     const clone = join(folder, `copy-of-${dataName(node)}`)
     rmSync(clone, { force: true })
-    const isCloned = !copies.has(node) && withSource(from, (source) => cloneFile(source, clone))
+    const isCloned =
+      !copies.has(node) && withSource(from, (source) => cloneFile(source, clone, 'later'))
     return isCloned ? clone : copies.take(node, () => image.open(from), bytes)
   }
 
@@ -224,6 +229,8 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
     setSize(node, size) {
       settle(node)
       const file = descriptor(node)
+      // A kept reply may tell the machine that this was done, although the server ended before a sync.
+      if (unsynced.delete(node)) for (const each of [file, names]) fsyncSync(each)
       const before = fstatSync(file).size
       if (size > before) truncate(node, size)
       sizes.set(node, { before, now: size })
@@ -263,21 +270,25 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       // An operation that was undone may have left a file, which is replaced.
       own.forget(String(node))
       truncated.delete(node)
+      unsynced.delete(node)
       sizes.delete(node)
       rmSync(file, { force: true })
       leftFiles?.isTaken(basename(file))
       if (copy !== undefined) renameSync(copy, file)
-      else if (from && needed > 0) withSource(from, (source) => copyFile(source, file, needed))
+      else if (from && needed > 0)
+        withSource(from, (source) => copyFile(source, file, needed, 'later'))
       else closeSync(openSync(file, 'wx', 0o600))
       usage?.note(node, lstatSync(file))
-      // The name must be on the disk before the database refers to it: the data of the image was
-      // safe, so its copy must be safe, too.
-      if (needed > 0) fsyncSync(names)
-      else hasNewNames = true
+      hasNewNames = true
+      if (needed === 0) return
+      truncated.add(node)
+      unsynced.set(node, Symbol())
     },
+    unsyncedCopies: () => [...unsynced.keys()],
     async remove(node) {
       own.forget(String(node))
       truncated.delete(node)
+      unsynced.delete(node)
       try {
         await unlinkAsync(fileOf(node))
         usage?.forget(node)
@@ -286,6 +297,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
       }
     },
     async syncShape() {
+      const copies = [...unsynced]
       if (hasNewNames) {
         hasNewNames = false
         await synced(fsyncAsync(names))
@@ -299,6 +311,7 @@ export function openDataFiles(settings: DataFilesSettings): DataFiles {
           throw error
         }
       }
+      for (const [node, copy] of copies) if (unsynced.get(node) === copy) unsynced.delete(node)
     },
     *keepOnly(nodes) {
       const kept = new Set<NodeId>()

@@ -294,18 +294,18 @@ export function openLayerDatabase(directory: string): LayerDatabase {
     },
     keepLog: () => database.exec('PRAGMA wal_autocheckpoint = 0'),
     async moveLog() {
-      await synced(fdatasyncAsync(log))
-      // Until the log is used again, it has all that is not on the disk yet.
-      try {
-        database.exec('PRAGMA synchronous = OFF; PRAGMA wal_checkpoint(PASSIVE)')
-      } catch {
-        // On a full disk, the log stays.
-        return
-      } finally {
-        database.exec('PRAGMA synchronous = NORMAL')
-      }
       const data = openSync(file, 'r')
       try {
+        await synced(fdatasyncAsync(log))
+        // Until the log is used again, it has all that is not on the disk yet.
+        try {
+          database.exec('PRAGMA synchronous = OFF; PRAGMA wal_checkpoint(PASSIVE)')
+        } catch {
+          // On a full disk, the log stays.
+          return
+        } finally {
+          database.exec('PRAGMA synchronous = NORMAL')
+        }
         await synced(fdatasyncAsync(data))
       } finally {
         closeSync(data)

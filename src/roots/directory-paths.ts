@@ -1,6 +1,7 @@
 /** The paths of files in a layer, to tell people about them. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { LayerDatabase } from './database.ts'
+import { bytesOf } from './layer-rows.ts'
 import { isOwn, rootNode } from './numbers.ts'
 
 /** A name in a directory outside the store paths of images, or in a directory that has such a name. */
@@ -17,23 +18,15 @@ const mostBytes = 4096
 
 /** @returns gives the path of a name */
 export function createPaths(
-  database: Pick<LayerDatabase, 'entriesWhere' | 'eachFileNumber' | 'readNode'>,
+  database: Pick<LayerDatabase, 'entriesWhere' | 'select' | 'readNode'>,
 ): (placed: PlacedName) => Buffer {
-  let ofImages: Map<NodeId, Buffer> | undefined
-
-  function readPaths(): Map<NodeId, Buffer> {
-    const paths = new Map<NodeId, Buffer>()
-    for (const { number, path } of database.eachFileNumber()) paths.set(number, path)
-    return paths
-  }
-
   /** The directory above, and the name of the directory in it; if there is none, its path. */
   function nameOf(directory: NodeId): PlacedName | Buffer {
     if (directory === rootNode) return Buffer.alloc(0)
     const row = isOwn(directory) ? database.readNode(directory) : undefined
     if (!row) {
-      ofImages ??= readPaths()
-      return ofImages.get(directory) ?? Buffer.from(`/node ${directory}`)
+      const [file] = database.select('SELECT path FROM files WHERE number = ?', directory)
+      return file ? bytesOf(file['path']) : Buffer.from(`/node ${directory}`)
     }
     const [entry] = database.entriesWhere('directory = ? AND node = ?', row.parent, directory)
     return { directory: row.parent, name: entry?.name ?? Buffer.from(`node ${directory}`) }

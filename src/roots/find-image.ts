@@ -13,14 +13,6 @@ import { doNow, type Steps } from './steps.ts'
  * @throws `NetimageError` or a system error if the image is there and cannot be read: then it must not
  *   count as gone, because a layer loses what only the image has
  */
-export function findImage(
-  image: BoundImage,
-  keptImages: readonly KeptImage[] = [],
-): ImageIndex | undefined {
-  return doNow(findInSteps(image, keptImages))
-}
-
-/** As `findImage`. */
 export function* findInSteps(
   image: BoundImage,
   keptImages: readonly KeptImage[] = [],

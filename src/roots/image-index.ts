@@ -57,6 +57,8 @@ export interface ImageIndex {
   tableOf(part: Part): ImageTable
   /** As `tableOf`, but does not take long: see `StoreTables.tableSoon`. */
   tableSoon(part: Part): ImageTable | Promise<void>
+  /** As `tableOf`: see `StoreTables.tableInSteps`. */
+  tableInSteps(part: Part): Steps<ImageTable>
   /** The attributes of a store path itself. Does not walk a directory. @throws as `tableOf` */
   topOf(part: Part): Facts
   /** As `topOf`, but does not take long: see `StoreTables.tableSoon`. */
@@ -65,6 +67,10 @@ export interface ImageIndex {
   shownTop(part: Part): string
   /** A hash that is the same as long as the nodes have the same numbers. @throws as `tableOf` */
   structureOf(part: Part): string
+  /** As `structureOf`, but does not take long: see `StoreTables.tableSoon`. */
+  structureSoon(part: Part): string | Promise<void>
+  /** As `structureOf`: see `StoreTables.tableInSteps`. */
+  structureInSteps(part: Part): Steps<string>
   /**
    * Opens the file for reading. The caller closes it.
    *
@@ -291,6 +297,11 @@ function uniteParts(
       store === undefined ? new Int32Array() : sortNamesInStore(storePaths, files, store),
     tableOf,
     tableSoon,
+    *tableInSteps(part) {
+      if (part === outside) return files
+      const { folder, name } = placeOf(part)
+      return yield* folder.tableInSteps(name)
+    },
     topOf(part) {
       const { folder, name } = placeOf(part)
       return folder.topOf(name)
@@ -304,6 +315,16 @@ function uniteParts(
       if (part === outside) return structure
       const { folder, name } = placeOf(part)
       return folder.structureOf(name)
+    },
+    structureSoon(part) {
+      if (part === outside) return structure
+      const { folder, name } = placeOf(part)
+      return folder.structureSoon(name)
+    },
+    *structureInSteps(part) {
+      if (part === outside) return structure
+      const { folder, name } = placeOf(part)
+      return yield* folder.structureInSteps(name)
     },
     open(part, node) {
       const { table, path, shown: shownFile } = fileOf(part, node)

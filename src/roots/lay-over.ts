@@ -33,7 +33,7 @@ export function* layOver(
   const changed = yield* changedPaths(database)
   for (const [number, ofPath] of changed.size > 0 ? database.structures() : []) {
     if (!changed.has(number)) continue
-    const now = image.structureOfPath(number)
+    const now = yield* image.structureInSteps(number)
     if (now !== undefined && now !== ofPath) throw changedImage(directory)
   }
   return image

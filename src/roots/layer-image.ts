@@ -17,6 +17,7 @@ import {
 } from './image-table.ts'
 import { placeOfNumber, type OrderedNumbers } from './number-order.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode, storeNode } from './numbers.ts'
+import type { Steps } from './steps.ts'
 
 export interface ImageNode extends Facts {
   id: NodeId
@@ -38,6 +39,10 @@ export interface LayerImage {
   store: NodeId | undefined
   /** @returns undefined if the image has no such node */
   node(id: NodeId): ImageNode | undefined
+  /** Looks at what `node`, `open` and `readLink` need of the node, so that they do not take long until the next step. */
+  prepare(id: NodeId): Steps
+  /** As `prepare`, for the names in a directory. */
+  prepareNames(directory: NodeId): Steps
   /**
    * Names are in the order of their bytes.
    *
@@ -55,6 +60,8 @@ export interface LayerImage {
   readLink(node: ImageNode): Buffer
   /** @param path the number of a store path @returns undefined if the image does not have the path */
   structureOfPath(path: number): string | undefined
+  /** As `structureOfPath`. */
+  structureInSteps(path: number): Steps<string | undefined>
   /**
    * @param path as for `structureOfPath`
    * @throws `NetimageError` `image-damaged` if the path has changed since the machine first used it
@@ -176,21 +183,40 @@ export function createLayerImage(
       const child = childOf(tableAt(place), place.node, name)
       return child === undefined ? undefined : numberOf(place.part, child)
     },
+    *prepare(id) {
+      const place = find(id)
+      if (!place || place.part === outside) return
+      const isKnown = place.node === 1 && !(index.topSoon(place.part) instanceof Promise)
+      if (!isKnown) yield* index.tableInSteps(place.part)
+    },
+    *prepareNames(directory) {
+      const place = find(directory)
+      if (place) yield* index.tableInSteps(place.part)
+    },
     open(node) {
       const place = needPartNode(node)
+      tableAt(place)
       return index.open(place.part, place.node)
     },
     readLink(node) {
       const place = needPartNode(node)
+      tableAt(place)
       return index.readLink(place.part, place.node)
     },
     structureOfPath(path) {
       const part = placeOfNumber(paths, path)
       return part === undefined ? undefined : index.structureOf(part)
     },
+    *structureInSteps(path) {
+      const part = placeOfNumber(paths, path)
+      return part === undefined ? undefined : yield* index.structureInSteps(part)
+    },
     checkPath(path) {
       const part = placeOfNumber(paths, path)
-      if (part !== undefined) usesPath?.(part, path)
+      if (part === undefined || !usesPath) return
+      const structure = index.structureSoon(part)
+      if (structure instanceof Promise) throw beingMade(index.shownTop(part), structure)
+      usesPath(part, path)
     },
     *nodes(onlyOutside = false) {
       for (const part of [outside, ...(onlyOutside ? [] : index.storePaths.keys())]) {

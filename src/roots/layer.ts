@@ -13,7 +13,7 @@ import { noteCuts, unsettledCuts } from './cuts.ts'
 import { openDataFiles, type DataFiles } from './data-files.ts'
 import { openLayerDatabase, type LayerDatabase } from './database.ts'
 import { createDirectories } from './directories.ts'
-import { guarded, type SyncFailure } from './failure.ts'
+import { guarded, isFull, synced, SyncFailure } from './failure.ts'
 import { largestFileIn } from './largest-file.ts'
 import type { FileSystem, NodeId } from '../protocols/nfs/file-system.ts'
 import { inTransaction } from './in-transaction.ts'
@@ -29,7 +29,8 @@ import { createNodes } from './nodes.ts'
 import { openReserve } from './reserve.ts'
 import { openRoom } from './room.ts'
 import type { Steps } from './steps.ts'
-import { syncDirectory } from '../sync-directory.ts'
+import { syncDirectorySoon } from '../sync-directory.ts'
+import { dropUnsyncedCopies, noteCopies } from './unsynced-copies.ts'
 import { createTransactions } from './transactions.ts'
 import { UnfinishedBinding } from './unfinished-binding.ts'
 import { measureFiles } from './usage.ts'
@@ -49,6 +50,9 @@ export interface Layer {
  * until this process ends, even if they are closed and opened again.
  */
 const failedLayers = new Map<string, SyncFailure>()
+
+/** If more copies of files of the image are not on the disk yet, they are synced although nobody waits for it. */
+const mostUnsynced = 32
 
 export interface LayerOptions {
   /** The most bytes that the layer may take on the disk. Default: no limit. */
@@ -72,8 +76,9 @@ export function* openLayerInSteps(
 ): Steps<Layer> {
   using unfinished = new DisposableStack()
   const database = unfinished.adopt(openLayerDatabase(directory), (opened) => opened.close())
+  dropUnsyncedCopies(database, directory)
   try {
-    if (binding) bindLayer(database, directory, index, binding, { most, takenElsewhere })
+    if (binding) yield* bindLayer(database, directory, index, binding, { most, takenElsewhere })
   } catch (error) {
     // The binding goes on with the database.
     if (error instanceof UnfinishedBinding) unfinished.move()
@@ -93,8 +98,6 @@ export function* openLayerInSteps(
     openDataFiles({ directory, image, room, isCounted: most !== undefined }),
     (opened) => opened.close(),
   )
-  // So that the names of the database, of its log and of the data folder outlast a loss of power.
-  syncDirectory(directory)
   const below = withFailures(image)
   const nodes = unfinished.adopt(
     createNodes(database, below, yield* overriddenNodes(database)),
@@ -111,6 +114,7 @@ export function* openLayerInSteps(
   let going: NodeId[] = []
   /** The same after the commit. The data is deleted once the commit is on the disk. */
   let gone: NodeId[] = []
+  let hasNewNames = true
 
   yield* matchData(database, data)
   for (const { node, size } of unsettledCuts(database)) guarded(() => data.cut(node, size))
@@ -122,6 +126,7 @@ export function* openLayerInSteps(
       nodes.write()
       directories.write()
       noteCuts(database, data.cuts())
+      noteCopies(database, data.unsyncedCopies())
     },
     afterCommit() {
       nodes.written()
@@ -130,6 +135,8 @@ export function* openLayerInSteps(
       data.settleSizes()
       structures.record()
       dropped.goOn()
+      // Their numbers are written again with each commit.
+      if (data.unsyncedCopies().length > mostUnsynced) transactions.stable().catch(() => {})
     },
     undone() {
       nodes.forget()
@@ -141,7 +148,9 @@ export function* openLayerInSteps(
       const removable = gone
       gone = []
       try {
+        await syncNames()
         await data.syncShape()
+        writeSynced()
       } catch (error) {
         gone.push(...removable)
         throw error
@@ -155,6 +164,23 @@ export function* openLayerInSteps(
     failed: failedLayers.get(directory),
     onFailure: (error) => failedLayers.set(directory, error),
   })
+
+  /** So that the names of the database, of its log and of the data folder outlast a loss of power. */
+  async function syncNames(): Promise<void> {
+    if (!hasNewNames) return
+    await synced(syncDirectorySoon(directory))
+    hasNewNames = false
+  }
+
+  function writeSynced(): void {
+    const write = () => noteCopies(database, data.unsyncedCopies())
+    try {
+      write()
+    } catch (error) {
+      if (!isFull(error) || !reserve.giveUp()) throw error
+      write()
+    }
+  }
 
   const dropped = createDroppedDirectories(database, transactions)
 
@@ -175,9 +201,18 @@ export function* openLayerInSteps(
         await Promise.all([data.stop(), dropped.stop()])
         structures.record()
         await transactions.stable()
-      } finally {
+      } catch (error) {
         opened.dispose()
+        throw error
       }
+      try {
+        await database.moveLog()
+      } catch (error) {
+        // Closing the database would remove the log, which is still needed.
+        if (!(error instanceof SyncFailure)) opened.dispose()
+        throw error
+      }
+      opened.dispose()
     },
   }
 }

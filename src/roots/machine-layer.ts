@@ -5,22 +5,30 @@ import { dirname, join } from 'node:path'
 import { tryLock } from '../lock.ts'
 import { makeDirectory } from '../make-directory.ts'
 import type { FileSystem } from '../protocols/nfs/file-system.ts'
-import { syncDirectory } from '../sync-directory.ts'
+import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
 import { tidy } from '../tidy.ts'
 import type { BootFilePath } from './bind-boot-files.ts'
 import { BoundOtherwise, type Binding } from './bind.ts'
 import type { BoundImage, KeptImage } from './bound-image.ts'
 import { OlderFormat } from './database-file.ts'
 import { isFull } from './failure.ts'
-import { findImage } from './find-image.ts'
+import { findInSteps } from './find-image.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerImage } from './layer-image.ts'
 import { openLayerInSteps, type Layer, type LayerOptions } from './layer.ts'
-import { doInPieces, doSome, type Steps } from './steps.ts'
+import { doInPieces, doSome, waitFor, type Steps } from './steps.ts'
 import { UnreadyLayer } from './unready-layer.ts'
 import { useContents } from './present-format.ts'
-import { newName, noteUse, readRecord, writeRecord, type LayerRecord } from './record.ts'
-import { beginAnew, layerError } from './store.ts'
+import {
+  isSameRecord,
+  newName,
+  noteUse,
+  readRecord,
+  writeRecord,
+  writeRecordSoon,
+  type LayerRecord,
+} from './record.ts'
+import { beginAnewInSteps, layerError } from './store.ts'
 import { adoptOlder, inUse, layerOf } from './stored-layer.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
 
@@ -104,13 +112,14 @@ export class UnfinishedOpening extends UnreadyLayer {
  *   given up. Then the layer can be opened, or it is open already: see `UnfinishedOpening`.
  */
 export function openMachineLayer(request: MachineLayerRequest): MachineLayer {
-  const steps = openInSteps(request)
+  const steps = openMachineLayerInSteps(request)
   const opened = doSome(steps, atFirst)
   if (opened) return opened.value
   throw new UnfinishedOpening(steps)
 }
 
-function* openInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
+/** As `openMachineLayer`. */
+export function* openMachineLayerInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
   const { state, machine, index } = request
   const stored = layerOf(state, machine)
   const { directory } = stored
@@ -127,12 +136,12 @@ function* openInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
       const before = readRecord(directory)
       const found = before ?? firstRecord(request)
       makeDirectory(join(directory, found.name))
-      if (!before) keepRecord(directory, found, state)
+      if (!before) yield* keepRecord(directory, found, state)
       const binding: Binding = {
         ...{ boot: request.boot, image: boundImage(request), imageBefore: before?.image },
         keptImages: request.keptImages ?? [],
         ...{ bootFiles: request.bootFiles, isBound: request.isBound },
-        indexOf: findImage,
+        indexOf: findInSteps,
       }
       const reset = before ? request.reset : undefined
       const { record, layer } = yield* openContents(
@@ -148,7 +157,7 @@ function* openInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
         ...(before && { firstImage: record.firstImage ?? before.image }),
       }
       // After the binding: until then, the record names the image that the layer was bound to.
-      if (before) noteUse(directory, current)
+      if (before && !isSameRecord(before, current)) yield* noteUse(directory, current)
       const sweeping = sweepInBackground(directory)
       const locked = held.move()
       return {
@@ -159,7 +168,7 @@ function* openInSteps(request: MachineLayerRequest): Steps<MachineLayer> {
           try {
             await sweeping.stop()
             await layer.close()
-            noteUse(directory, { ...current, lastUsed: Date.now() })
+            await doInPieces(noteUse(directory, { ...current, lastUsed: Date.now() }))
           } finally {
             locked.dispose()
           }
@@ -198,7 +207,7 @@ function* openContents(
   }
 
   function* openNew(): Steps<UsedContents> {
-    const anew = beginAnew(directory, record)
+    const anew = yield* beginAnewInSteps(directory, record)
     makeDirectory(join(directory, anew.name))
     try {
       return yield* open(anew)
@@ -222,11 +231,20 @@ function* openContents(
 }
 
 /** Writes the record of a new layer. On failure, there are no contents. */
-function keepRecord(directory: string, record: LayerRecord, state: string): void {
+function* keepRecord(directory: string, record: LayerRecord, state: string): Steps {
+  // Before the record: if there is a record, these directories are known to be on the disk.
+  const above = directoriesUp(dirname(directory), state)
   try {
-    // Before the record: if there is a record, these directories are known to be on the disk.
-    syncUp(dirname(directory), state)
-    writeRecord(directory, record)
+    yield* waitFor(
+      () => {
+        for (const each of above) syncDirectory(each)
+        writeRecord(directory, record)
+      },
+      async () => {
+        await Promise.all(above.map(syncDirectorySoon))
+        await writeRecordSoon(directory, record)
+      },
+    )
   } catch (error) {
     // The next try makes another directory.
     tidy(join(directory, record.name), () => {}, rmdirSync)
@@ -245,10 +263,9 @@ function boundImage({ image, index }: MachineLayerRequest): BoundImage {
   return { directory, name, toplevel, id: index.id }
 }
 
-/** Syncs `directory` and those above up to `top`, so that their names outlast a loss of power. */
-function syncUp(directory: string, top: string): void {
-  for (let at = directory; ; at = dirname(at)) {
-    syncDirectory(at)
-    if (at === top || at === dirname(at)) return
-  }
+/** The directory and those above up to `top`. */
+function directoriesUp(directory: string, top: string): string[] {
+  const all = [directory]
+  for (let at = directory; at !== top && at !== dirname(at);) all.push((at = dirname(at)))
+  return all
 }

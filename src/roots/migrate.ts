@@ -6,14 +6,14 @@
  * is a node of its own: see numbers.ts. So all numbers of image nodes are translated, and if a
  * machine changed a file with several names, these names get entries that lead to one node.
  */
-import { closeSync, fsyncSync, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 
-import { openRegularFile } from '../open-safely.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { removeTree } from '../remove-tree.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import { syncFile } from '../sync-file.ts'
 import { linkOrCopy } from './copy-file.ts'
 import { dataFolder, dataName } from './data-files.ts'
 import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.ts'
@@ -203,10 +203,4 @@ function* furtherNames(
 function readMeta(database: DatabaseSync, name: string): string | number | undefined {
   const value = database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.['value']
   return typeof value === 'string' || typeof value === 'number' ? value : undefined
-}
-
-function syncFile(path: string): void {
-  using stack = new DisposableStack()
-  const file = stack.adopt(openRegularFile(path), (opened) => closeSync(opened))
-  fsyncSync(file)
 }

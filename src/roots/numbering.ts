@@ -6,21 +6,17 @@ import { inTransaction } from './in-transaction.ts'
 import type { Numbering } from './layer-image.ts'
 import { orderInSteps } from './number-order.ts'
 import { rootNode } from './numbers.ts'
-import { doNow, type Steps } from './steps.ts'
+import type { Steps } from './steps.ts'
 
 const numbersOfStep = 16
 
 /**
  * The numbers are on the disk when this returns: after a loss of power, no number is given to
- * something else. In a transaction of the caller, they are when the caller has synced it.
+ * something else. In a transaction of the caller, they are when the caller has synced it. If the steps are
+ * ended before, no numbers were given.
  *
  * @throws an error of the database or the system
  */
-export function giveNumbers(index: ImageIndex, database: LayerDatabase): Numbering {
-  return doNow(giveNumbersInSteps(index, database))
-}
-
-/** As `giveNumbers`. If it is ended before, no numbers were given. */
 export function* giveNumbersInSteps(index: ImageIndex, database: LayerDatabase): Steps<Numbering> {
   const files = yield* readFileNumbers(index, database)
   const paths = readPathNumbers(index, database)

@@ -10,13 +10,15 @@ import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { cloneFile, copyBeginning, copyFile } from './copy-file.ts'
 import { openFloor, type Floor } from './floor.ts'
 import { syncFiles } from './sync-files.ts'
-import { nextPiece } from './steps.ts'
+import { doInPieces, nextPiece, type Steps } from './steps.ts'
 import { UnreadyLayer } from './unready-layer.ts'
 
 export interface NeededCopy {
   /** A file of a store path. The bytes of a node of a store path never change. */
   node: NodeId
   bytes: number
+  /** To be done before `open`. */
+  prepare: () => Steps
   /** Opens the file for reading. */
   open: () => number
 }
@@ -106,13 +108,14 @@ function partOf(folder: string, node: NodeId): string {
 
 async function makePart(
   folder: string,
-  { node, bytes, open }: NeededCopy,
+  { node, bytes, prepare, open }: NeededCopy,
   signal: AbortSignal,
   floor: Floor,
 ): Promise<void> {
   const part = partOf(folder, node)
   rmSync(part, { force: true })
   floor.take(bytes > large ? 0 : bytes, 1)
+  await doInPieces(prepare(), signal)
   const source = open()
   try {
     if (bytes <= large) copyFile(source, part, bytes, 'later')

@@ -1,7 +1,9 @@
 /** The record beside a layer: its image, and which folder of contents is current. */
 import { randomBytes } from 'node:crypto'
 import { closeSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import * as v from 'valibot'
 
 import { errnoOf, fileSystemError, isDiskFull, messageOf, NetimageError } from '../errors.ts'
@@ -10,7 +12,8 @@ import { newerFormat, writer } from './format.ts'
 import { boundImageSchema, keptImagesSchema, toDisk } from './bound-image.ts'
 import { keptSchema } from './kept-files.ts'
 import { giveToOwnerOf } from './owner.ts'
-import { syncDirectory } from '../sync-directory.ts'
+import { waitFor, type Steps } from './steps.ts'
+import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
 
 const format = 1
 
@@ -103,6 +106,33 @@ function broken(file: string, cause: unknown): NetimageError {
  * always whole. Fields that this program does not know stay.
  */
 export function writeRecord(directory: string, record: LayerRecord): void {
+  const text = documentOf(directory, record)
+  const scratch = scratchIn(directory)
+  try {
+    writeFileSync(scratch, text, { flag: 'wx', mode: 0o600, flush: true })
+    makeCurrent(directory, scratch)
+  } catch (error) {
+    rmSync(scratch, { force: true })
+    throw error
+  }
+  syncDirectory(directory)
+}
+
+/** As `writeRecord`, but does not block. */
+export async function writeRecordSoon(directory: string, record: LayerRecord): Promise<void> {
+  const text = documentOf(directory, record)
+  const scratch = scratchIn(directory)
+  try {
+    await writeFile(scratch, text, { flag: 'wx', mode: 0o600, flush: true })
+    makeCurrent(directory, scratch)
+  } catch (error) {
+    rmSync(scratch, { force: true })
+    throw error
+  }
+  await syncDirectorySoon(directory)
+}
+
+function documentOf(directory: string, record: LayerRecord): string {
   const before = readDocument(directory)
   const document = {
     ...before,
@@ -112,27 +142,34 @@ export function writeRecord(directory: string, record: LayerRecord): void {
     ...(record.keptImages && { keptImages: record.keptImages.map(toDisk) }),
     ...{ format, writtenBy: writer },
   }
-  // Nobody can know this name and put a link there. If this process is killed, the file is swept.
-  const scratch = join(directory, `.new-record-${randomBytes(6).toString('hex')}`)
-  const text = `${JSON.stringify(document, undefined, 2)}\n`
-  try {
-    writeFileSync(scratch, text, { flag: 'wx', mode: 0o600, flush: true })
-    giveToOwnerOf(directory, scratch)
-    renameSync(scratch, join(directory, recordFile))
-  } catch (error) {
-    rmSync(scratch, { force: true })
-    throw error
-  }
-  syncDirectory(directory)
+  return `${JSON.stringify(document, undefined, 2)}\n`
+}
+
+/** Nobody can know this name and put a link there. If this process is killed, the file is swept. */
+function scratchIn(directory: string): string {
+  return join(directory, `.new-record-${randomBytes(6).toString('hex')}`)
+}
+
+function makeCurrent(directory: string, scratch: string): void {
+  giveToOwnerOf(directory, scratch)
+  renameSync(scratch, join(directory, recordFile))
 }
 
 /** Does not fail on a full disk: the machine must still be able to boot and remove files. */
-export function noteUse(directory: string, record: LayerRecord): void {
+export function* noteUse(directory: string, record: LayerRecord): Steps {
   try {
-    writeRecord(directory, record)
+    yield* waitFor(
+      () => writeRecord(directory, record),
+      () => writeRecordSoon(directory, record),
+    )
   } catch (error) {
     if (!isDiskFull(error)) throw error
   }
+}
+
+/** Whether the records say the same, except when the layer was used. */
+export function isSameRecord(one: LayerRecord, other: LayerRecord): boolean {
+  return isDeepStrictEqual({ ...one, lastUsed: 0 }, { ...other, lastUsed: 0 })
 }
 
 export function newName(): string {

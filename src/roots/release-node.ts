@@ -37,7 +37,7 @@ function* releaseOne(work: Pick<BindWork, 'database' | 'now'>, node: NodeId): St
     for (const entry of yield* readAll(database.eachEntry('directory = ?', node))) {
       database.deleteEntry(node, entry.name)
       if (entry.node === undefined) yield
-      else if (isOfStore(entry.node)) releaseStaying(work, entry.node)
+      else if (isOfStore(entry.node)) yield* releaseStaying(work, entry.node)
       else inside.push(entry.node)
     }
   }
@@ -47,7 +47,11 @@ function* releaseOne(work: Pick<BindWork, 'database' | 'now'>, node: NodeId): St
 }
 
 /** Takes a name from a file of a store path that the machine linked, if the link was not copied. */
-function releaseStaying({ database, now }: Pick<BindWork, 'database' | 'now'>, node: NodeId): void {
+function* releaseStaying(
+  { database, now }: Pick<BindWork, 'database' | 'now'>,
+  node: NodeId,
+): Steps {
+  yield* now.prepare(node)
   const row = database.readNode(node)
   if (!row) return
   if (row.links - 1 === now.node(node)?.links) database.deleteNode(node)

@@ -14,12 +14,12 @@ import { databaseFile, type StatementValue } from './database.ts'
 import { emptyLogOf, refuseNewerLayer } from './database-file.ts'
 import { namesIn } from './names-in.ts'
 import { giveToOwnerOf } from './owner.ts'
-import { newName, writeRecord, type LayerRecord } from './record.ts'
+import { newName, writeRecordSoon, type LayerRecord } from './record.ts'
 import { makeReady } from './present-format.ts'
 import { measureContents, needRecord, withLayer } from './store.ts'
 import type { StoredLayer } from './stored-layer.ts'
 import { sweep, sweepInBackground } from './sweep.ts'
-import { syncDirectory } from '../sync-directory.ts'
+import { syncDirectorySoon } from '../sync-directory.ts'
 
 export interface Snapshot {
   name: string
@@ -129,8 +129,8 @@ export async function copyToSnapshot(
   if (!(await copyContents(contents, scratch, settings))) return false
   giveToOwnerOf(layer.directory, snapshots)
   renameSync(scratch, snapshotOf(layer, name))
-  syncDirectory(snapshots)
-  syncDirectory(layer.directory)
+  await syncDirectorySoon(snapshots)
+  await syncDirectorySoon(layer.directory)
   return true
 }
 
@@ -186,8 +186,8 @@ export async function copyFromSnapshot(
     giveToOwnerOf(layer.directory, contents)
     const restored = makeReady(layer.directory, copied)
     // The name of the contents must be on the disk before the record that refers to it.
-    syncDirectory(layer.directory)
-    writeRecord(layer.directory, restored)
+    await syncDirectorySoon(layer.directory)
+    await writeRecordSoon(layer.directory, restored)
   } catch (error) {
     // The server tries again and again, so no copies may pile up. It goes on to serve meanwhile.
     await sweepInBackground(layer.directory).done
@@ -198,9 +198,9 @@ export async function copyFromSnapshot(
 /** @throws `NetimageError` `in-use`, `bad-usage`, `path-not-found` */
 export async function removeSnapshot(layer: StoredLayer, name: string, warn: Warn): Promise<void> {
   mustBeName(name)
-  await withLayer(layer, () => {
+  await withLayer(layer, async () => {
     if (!hasSnapshot(layer, name)) throw noSnapshot(layer, name)
-    giveUpSnapshot(layer, name)
+    await giveUpSnapshot(layer, name)
     sweep(layer.directory, warn)
   })
 }
@@ -210,10 +210,10 @@ export async function removeSnapshot(layer: StoredLayer, name: string, warn: War
  *
  * @param layer whose lock the caller holds
  */
-export function giveUpSnapshot(layer: StoredLayer, name: string): void {
+export async function giveUpSnapshot(layer: StoredLayer, name: string): Promise<void> {
   const removed = `.removed-${name}-${randomBytes(6).toString('hex')}`
   renameSync(snapshotOf(layer, name), join(snapshotsOf(layer), removed))
-  syncDirectory(snapshotsOf(layer))
+  await syncDirectorySoon(snapshotsOf(layer))
 }
 
 function snapshotsOf({ directory }: StoredLayer): string {

@@ -100,10 +100,10 @@ export async function removeStatesBefore(
   layer: StoredLayer,
   generations: readonly number[],
 ): Promise<void> {
-  await withLayer(layer, () => {
+  await withLayer(layer, async () => {
     for (const generation of generations) {
       const name = nameBefore(generation)
-      if (hasSnapshot(layer, name)) giveUpSnapshot(layer, name)
+      if (hasSnapshot(layer, name)) await giveUpSnapshot(layer, name)
     }
   })
 }

@@ -16,7 +16,14 @@ import {
 } from './image-table.ts'
 import type { KeptTable, PathCache } from './path-cache.ts'
 import { doInPieces, doNow, doSome, type Steps } from './steps.ts'
-import { atFirst, isLargeDirectory, lookAtDirectory, walkInSteps, type Owner } from './walk-tree.ts'
+import {
+  atFirst,
+  isLargeDirectory,
+  lookAtDirectory,
+  nodesOfStep,
+  walkInSteps,
+  type Owner,
+} from './walk-tree.ts'
 
 /** For `path`: the name of a store path in the directory. Each method throws as `ImageIndex.tableOf`. */
 export interface StoreTables {
@@ -27,10 +34,16 @@ export interface StoreTables {
    * @returns a promise while the table is being made. When it has resolved, the caller asks again.
    */
   tableSoon(path: string): ImageTable | Promise<void>
+  /** As `tableOf`. The walk goes on also if these steps are ended. */
+  tableInSteps(path: string): Steps<ImageTable>
   topOf(path: string): Facts
   /** As `topOf`, but does not take long: see `tableSoon`. */
   topSoon(path: string): Facts | Promise<void>
   structureOf(path: string): string
+  /** As `structureOf`, but does not take long: see `tableSoon`. */
+  structureSoon(path: string): string | Promise<void>
+  /** As `structureOf`: see `tableInSteps`. */
+  structureInSteps(path: string): Steps<string>
   /** The next use walks the store path as if it were new. */
   forget(path: string): void
   close(): void
@@ -61,17 +74,13 @@ interface Refusal {
   until: number
 }
 
-/**
- * A table that was dropped this soon after it was made is made again at once: calls need more tables than
- * there is room for, and would tell each other to come again without end. Milliseconds.
- */
-const droppedSoon = 10_000
-
-/** A walk that goes on in pieces. */
+/** A walk that goes on in pieces. Whoever needs the table can do some of the steps. */
 interface Walk {
   steps: Steps<ImageTable>
   done: Promise<void>
   stop: AbortController
+  /** Whether somebody comes again when it has ended. */
+  isAwaited: boolean
 }
 
 export function createStoreTables(settings: StoreTablesSettings): StoreTables {
@@ -80,7 +89,7 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   const tops = new Map<string, Float64Array>()
   const refusals = new Map<string, Refusal>()
   /** Of each store path that was walked. Each hash is cut to half: there are many. */
-  const walked = new Map<string, { files: string; structure: string; at: number }>()
+  const walked = new Map<string, { files: string; structure: string }>()
   const walks = new Map<string, Walk>()
   /** Errors of walks in pieces, which the next caller gets. */
   const failures = new Map<string, unknown>()
@@ -98,30 +107,51 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   }
 
   function tableOf(path: string): ImageTable {
-    const known = knownTable(path)
-    if (known) return known
-    return doNow(endWalk(path)?.steps ?? walkAndKeep(path))
+    return knownTable(path) ?? doNow(endWalk(path)?.steps ?? walkAndKeep(path))
   }
 
   function tableSoon(path: string): ImageTable | Promise<void> {
     const known = knownTable(path)
     if (known) return known
-    const going = walks.get(path)
-    if (going) return going.done
-    if (failures.has(path)) {
-      const error = failures.get(path)
-      failures.delete(path)
-      throw error
+    let walk = walks.get(path)
+    if (!walk) {
+      mustNotHaveFailed(path)
+      const steps = walkAndKeep(path)
+      const table = doSome(steps, atFirst)
+      if (table) return table.value
+      walk = walkOn(path, steps)
     }
-    const before = walked.get(path)
-    if (before && now() < before.at + droppedSoon) return tableOf(path)
-    const steps = walkAndKeep(path)
-    const table = doSome(steps, atFirst)
-    if (table) return table.value
+    walk.isAwaited = true
+    return walk.done
+  }
+
+  function* tableInSteps(path: string): Steps<ImageTable> {
+    for (;;) {
+      const known = knownTable(path)
+      if (known) return known
+      mustNotHaveFailed(path)
+      const walk = walks.get(path) ?? walkOn(path, walkAndKeep(path))
+      while (walks.get(path) === walk) {
+        const step = walk.steps.next()
+        if (step.done) return step.value
+        // A step of a walk takes as long as many others.
+        for (let node = 0; node < nodesOfStep; node++) yield
+      }
+    }
+  }
+
+  function mustNotHaveFailed(path: string): void {
+    if (!failures.has(path)) return
+    const error = failures.get(path)
+    failures.delete(path)
+    throw error
+  }
+
+  function walkOn(path: string, steps: Steps<ImageTable>): Walk {
     const stop = new AbortController()
-    const done = goOn(path, steps, stop.signal)
-    walks.set(path, { steps, done, stop })
-    return done
+    const walk = { steps, done: goOn(path, steps, stop.signal), stop, isAwaited: false }
+    walks.set(path, walk)
+    return walk
   }
 
   async function goOn(path: string, steps: Steps<ImageTable>, signal: AbortSignal): Promise<void> {
@@ -140,19 +170,16 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     return walk
   }
 
-  function keep(path: string, table: ImageTable): ImageTable {
-    kept.set(
-      path,
-      cache.keep(table, () => void kept.delete(path)),
-    )
-    return table
-  }
-
   function* walkAndKeep(path: string): Steps<ImageTable> {
     try {
       const table = yield* walk(path)
       yield* mustBeSame(path, table)
-      return keep(path, table)
+      const isAwaited = walks.get(path)?.isAwaited ?? false
+      kept.set(
+        path,
+        cache.keep(table, () => void kept.delete(path), isAwaited),
+      )
+      return table
     } catch (error) {
       if (error instanceof NetimageError) {
         const isDamaged = error.code === 'image-damaged'
@@ -183,8 +210,10 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     if (!isSameKind || (before && before.files !== files)) {
       throw damaged(shown(path), 'it has other files')
     }
-    walked.set(path, { files, structure: structure.slice(0, 32), at: now() })
+    walked.set(path, { files, structure: structure.slice(0, 32) })
   }
+
+  const knownStructure = (path: string) => walked.get(path)?.structure
 
   const knownTop = (path: string) => kept.get(path)?.table.rows ?? tops.get(path)
 
@@ -209,6 +238,7 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
   return {
     tableOf,
     tableSoon,
+    tableInSteps,
     topOf,
     topSoon(path) {
       const isLarge = !knownTop(path) && isDirectory(path) && onDisk(path, isLargeDirectory)
@@ -219,7 +249,15 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     },
     structureOf(path) {
       if (!walked.has(path)) tableOf(path)
-      return walked.get(path)?.structure ?? ''
+      return knownStructure(path) ?? ''
+    },
+    structureSoon(path) {
+      const table = walked.has(path) ? undefined : tableSoon(path)
+      return table instanceof Promise ? table : (knownStructure(path) ?? '')
+    },
+    *structureInSteps(path) {
+      if (!walked.has(path)) yield* tableInSteps(path)
+      return knownStructure(path) ?? ''
     },
     forget(path) {
       const table = kept.get(path)

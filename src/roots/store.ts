@@ -21,9 +21,10 @@ import { syncDirectory } from '../sync-directory.ts'
 import { tidy, type Warn } from '../tidy.ts'
 import { dataFolder } from './data-files.ts'
 import { namesIn } from './names-in.ts'
-import { newName, readRecord, writeRecord, type LayerRecord } from './record.ts'
+import { newName, readRecord, writeRecord, writeRecordSoon, type LayerRecord } from './record.ts'
 import { refuseLinks } from './refuse-links.ts'
-import { withReserveOf } from './reserve.ts'
+import { giveUpReserveOf, withReserveOf } from './reserve.ts'
+import { doNow, waitFor, type Steps } from './steps.ts'
 import { inUse, type StoredLayer } from './stored-layer.ts'
 import { sweep } from './sweep.ts'
 import { measureFiles } from './usage.ts'
@@ -50,15 +51,26 @@ export function layerError(doing: string, directory: string, error: unknown): Er
 export function resetLayer(layer: StoredLayer, warn: Warn): Promise<void> {
   return withLayer(layer, () => {
     const record = readRecord(layer.directory)
-    if (record) beginAnew(layer.directory, record)
+    if (record) doNow(beginAnewInSteps(layer.directory, record))
     sweep(layer.directory, warn)
   })
 }
 
 /** Makes new contents the current ones. This takes no time: the old contents are swept later. */
-export function beginAnew(directory: string, record: LayerRecord): LayerRecord {
+export function* beginAnewInSteps(directory: string, record: LayerRecord): Steps<LayerRecord> {
   const anew = { ...record, name: newName(), created: Date.now() }
-  withReserveOf(join(directory, record.name), () => writeRecord(directory, anew))
+  const contents = join(directory, record.name)
+  yield* waitFor(
+    () => withReserveOf(contents, () => writeRecord(directory, anew)),
+    async () => {
+      try {
+        await writeRecordSoon(directory, anew)
+      } catch (error) {
+        giveUpReserveOf(contents, error)
+        await writeRecordSoon(directory, anew)
+      }
+    },
+  )
   return anew
 }
 

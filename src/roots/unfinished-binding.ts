@@ -2,15 +2,15 @@
  * A binding that would take long, because the machine has given very many names. It goes on in pieces,
  * in one transaction, while the server answers others.
  */
-import { doInPieces, doSome, type Steps } from './steps.ts'
+import { doInPieces, waitFor, type Steps } from './steps.ts'
 import type { LayerDatabase } from './database.ts'
 import { SyncFailure } from './failure.ts'
 import { UnpreparedCopies } from './prepare-copies.ts'
 import { layerError } from './store.ts'
 import { UnreadyLayer } from './unready-layer.ts'
 
-/** This is done at first, while everybody waits. Most steps take some microseconds. */
-const atFirst = { steps: 2000 }
+/** As many steps are done at first, while everybody waits. Most take some microseconds. */
+const mostAtFirst = 2000
 
 /** A layer is not bound yet. It is as before until all is committed. */
 export class UnfinishedBinding extends UnreadyLayer {
@@ -67,9 +67,23 @@ export class UnfinishedBinding extends UnreadyLayer {
  * @param steps which end with a commit, and undo all if they are ended before
  * @throws `UnfinishedBinding` if there are many, and errors of the steps
  */
-export function finish(database: LayerDatabase, directory: string, steps: Steps): void {
-  if (!doSome(steps, atFirst)) {
-    throw new UnfinishedBinding(database, directory, steps)
+export function* finish(database: LayerDatabase, directory: string, steps: Steps): Steps {
+  let isUnfinished = false
+  try {
+    for (let count = 0; count < mostAtFirst; count++) {
+      const step = steps.next()
+      if (step.done) {
+        yield* waitFor(
+          () => database.syncNow(),
+          () => database.sync(),
+        )
+        return
+      }
+      if (step.value) yield step.value
+    }
+    isUnfinished = true
+  } finally {
+    if (!isUnfinished) steps.return()
   }
-  database.syncNow()
+  throw new UnfinishedBinding(database, directory, steps)
 }

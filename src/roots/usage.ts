@@ -4,6 +4,7 @@ import { join } from 'node:path'
 
 import { namesIn } from './names-in.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { doNow, type Steps } from './steps.ts'
 
 /** Counts data files without looking at all of them. */
 export interface Usage {
@@ -46,8 +47,16 @@ function bytesOnDisk({
 
 /** @returns bytes on the disk of the files in the directory, without what is below them */
 export function measureFiles(directory: string): number {
-  const stats = namesIn(directory).map((name) =>
-    lstatSync(join(directory, name), { throwIfNoEntry: false }),
-  )
-  return stats.reduce((sum, stat) => sum + (stat?.blocks ?? 0) * 512, 0)
+  return doNow(measureInSteps(directory))
+}
+
+/** As `measureFiles`. */
+export function* measureInSteps(directory: string): Steps<number> {
+  let sum = 0
+  for (const name of namesIn(directory)) {
+    const stat = lstatSync(join(directory, name), { throwIfNoEntry: false })
+    sum += (stat?.blocks ?? 0) * 512
+    yield
+  }
+  return sum
 }

@@ -38,7 +38,7 @@ export interface AddedName {
 }
 
 /** As many nodes are looked at in one step: a yield passes through all directories above, which takes long. */
-const nodesOfStep = 32
+export const nodesOfStep = 32
 /** As much of a walk is done at once: enough for a thousand nodes. Most store paths have fewer. */
 export const atFirst = { steps: 40 }
 /** As many names of a large directory are read in one step. */

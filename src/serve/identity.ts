@@ -7,7 +7,8 @@
  * - first in the kernel's current table of neighbours, for the interface that is served;
  * - then in the last known hardware address, from that table or from a lease of our own DHCP;
  * - if the address is in a network whose neighbours the kernel knows, the name is not known yet
- *   (`undefined`). The machine must then ask again, because it could be any machine;
+ *   (`undefined`). The machine must then ask again, because it could be any machine. The same holds for
+ *   all neighbours while the table cannot be read;
  * - on other networks (behind a router, in a tunnel, on this machine itself), the machine has the
  *   hardware address that an earlier run of the server knew, or is named by its IP address.
  *
@@ -19,9 +20,11 @@
 import { isIPv4 } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 
+import type { NetimageError } from '../errors.ts'
 import { remember } from '../remember.ts'
 import type { ServeEvent } from '../protocols/event.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
+import { askAgain } from './ask-again.ts'
 import { createHolders } from './holders.ts'
 import type { Neighbours } from './neighbours.ts'
 import type { Double } from './tell-doubles.ts'
@@ -47,6 +50,11 @@ export interface IdentitySettings {
 export interface Identities {
   /** @returns the name of the machine that has the address; undefined: not known yet */
   nameAt(address: string): string | undefined
+  /**
+   * The name under which something is told of a machine: if the name is not known now, the last known one, or
+   * else the address. A machine must get nothing by this name.
+   */
+  toldNameAt(address: string): string
   /** As `nameAt`, but reads the table of neighbours once more if the name is not known yet. */
   nameSoon(address: string): Promise<string | undefined>
   /**
@@ -95,6 +103,8 @@ export function createIdentities(settings: IdentitySettings): Identities {
   const isAllowed = (name: string) => allowed === 'any' || allowed.has(name)
 
   function nameAt(address: string): string | undefined {
+    // Another machine may have got the address, and only the table could tell.
+    if (neighbours.isUnreadable() && isNeighbour(address)) return undefined
     const found = neighbours.macOf(address)
     // Addresses that strangers forge are not remembered, so that they displace no machine.
     if (found !== undefined && isAllowed(found)) learn(address, found)
@@ -132,6 +142,11 @@ export function createIdentities(settings: IdentitySettings): Identities {
     isAllowed,
     isNamed: (name) => allowed !== 'any' && isAllowed(name),
     nameAt,
+    toldNameAt(address) {
+      const mac = last.get(address)
+      const lastName = mac !== undefined && !isNamedByAddress(mac, address) ? mac : address
+      return nameAt(address) ?? lastName
+    },
     async nameSoon(address) {
       const name = nameAt(address)
       if (name !== undefined) return name
@@ -177,6 +192,11 @@ export function createIdentities(settings: IdentitySettings): Identities {
     isActive: (name) => holders.isActive(name),
     learnAddress: (mac, address) => learn(address, mac),
   }
+}
+
+/** The name of the machine at an address is not known yet, so that it must ask again. */
+export function notKnown(address: string): NetimageError {
+  return askAgain(`the machine that has the address ${address} is not known yet`, address)
 }
 
 /** Learns from our own DHCP which address it gave to which machine. */

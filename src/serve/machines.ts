@@ -25,7 +25,7 @@ import { failedNote, goodNote, noteAt } from './boot-notes.ts'
 import { nothingToBoot, type Gate } from './gate.ts'
 import { createLayerWork } from './layer-work.ts'
 import type { OpenSystem } from './open-systems.ts'
-import type { Identities } from './identity.ts'
+import { notKnown, type Identities } from './identity.ts'
 import type { PrepareLayer } from './prepare-layer.ts'
 import { macOf } from './machine-name.ts'
 
@@ -307,7 +307,8 @@ export function createMachines(settings: MachinesSettings): Machines {
   return {
     nfsMachineOf,
     async treesOf({ address, protocol, file, mac, serial, ip }) {
-      const asking = (await identities.nameSoon(address)) ?? address
+      const asking = await identities.nameSoon(address)
+      if (asking === undefined) throw notKnown(address)
       // Permission depends on the sender's address, not on the names in the request.
       if (!isAllowed(asking) && !isAllowed(address)) return undefined
       const name = mac ?? (ip === undefined ? asking : (identities.nameAt(ip) ?? ip))

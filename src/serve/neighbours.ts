@@ -13,7 +13,11 @@ export interface Neighbours {
    * other networks without ARP.
    */
   hasTable(): boolean
+  /** Whether the table cannot be read at the moment: no descriptor is left, for example. */
+  isUnreadable(): boolean
 }
+
+const empty: ArpTable = { macs: new Map(), silent: new Set(), size: 0 }
 
 /**
  * Reads the table at most once in a turn of the event loop. An answer never comes from the table of
@@ -24,22 +28,37 @@ export interface Neighbours {
  *   addresses
  */
 export function createNeighbours(device: string, read = readArpTable): Neighbours {
-  let ofThisTurn: ArpTable | undefined
+  let ofThisTurn: ArpTable | 'unreadable' | undefined
   let last: { text: string; table: ArpTable } | undefined
 
-  function table(): ArpTable {
+  function tableNow(): ArpTable | 'unreadable' {
     if (ofThisTurn) return ofThisTurn
     setImmediate(() => (ofThisTurn = undefined))
-    const text = readTable(read)
-    // The table is read for each new connection, but rarely changes.
-    if (last?.text !== text) last = { text, table: parseArpTable(text, device) }
-    return (ofThisTurn = last.table)
+    return (ofThisTurn = readTable())
+  }
+
+  function readTable(): ArpTable | 'unreadable' {
+    try {
+      // Without such a table, machines are named by their IP addresses.
+      const text = read() ?? ''
+      // The table is read for each new connection, but rarely changes.
+      if (last?.text !== text) last = { text, table: parseArpTable(text, device) }
+      return last.table
+    } catch {
+      return 'unreadable'
+    }
+  }
+
+  function table(): ArpTable {
+    const found = tableNow()
+    return found === 'unreadable' ? empty : found
   }
 
   return {
     macOf: (address) => table().macs.get(address),
     isSilent: (address) => table().silent.has(address),
     hasTable: () => table().size > 0,
+    isUnreadable: () => tableNow() === 'unreadable',
   }
 }
 
@@ -47,17 +66,13 @@ export function createNeighbours(device: string, read = readArpTable): Neighbour
 export function isNeighbourOf({ address: own, network: known }: ServedInterface) {
   let network = known
   return (address: string): boolean => {
-    // The network is known once the cable is plugged in.
-    network ??= ownAddresses().find((one) => one.address === own)?.network
+    try {
+      // The network is known once the cable is plugged in.
+      network ??= ownAddresses().find((one) => one.address === own)?.network
+    } catch {
+      // No descriptor is left: it may be one.
+      return address !== own
+    }
     return address !== own && network !== undefined && isInNetwork(address, network)
-  }
-}
-
-function readTable(read: () => string): string {
-  try {
-    return read()
-  } catch {
-    // On another system than Linux, or in a sandbox: machines are then named by their IP addresses.
-    return ''
   }
 }

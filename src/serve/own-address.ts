@@ -23,12 +23,22 @@ export function watchAddress(
 ): AddressWatch {
   let looks = 0
   const timer = setInterval(() => {
-    const found = addresses().filter((own) => own.name === name)
+    const found = ownNow()?.filter((own) => own.name === name)
+    if (!found) return
     const isOther = found.length > 0 && !found.some((own) => own.address === address)
     looks = isOther ? looks + 1 : 0
     if (looks === looksUntilSure) onChange(found.map((own) => own.address))
   }, lookEveryMs)
   return { [Symbol.dispose]: () => clearInterval(timer) }
+
+  /** @returns undefined if the system cannot tell now: no descriptor is left, for example */
+  function ownNow(): readonly OwnAddress[] | undefined {
+    try {
+      return addresses()
+    } catch {
+      return undefined
+    }
+  }
 }
 
 /** @param isChosen whether the user named the address, so that no other may be used */

@@ -57,7 +57,7 @@ export function wireGate(parts: GateParts): WiredGate {
   }
   const follower = followBoots({
     partOf,
-    nameOf: (ip) => identities.nameAt(ip) ?? ip,
+    nameOf: (ip) => identities.toldNameAt(ip),
     isServed: identities.isAllowed,
     mayForget: (machine) => !gate.hasAttempt(machine),
     isRoot,

@@ -45,7 +45,14 @@ suite('clients on the served network', () => {
   })
 
   test('include every client, if the system has no table of routes', () => {
-    assert.ok(createOnInterface(eth0, '/nonexistent')('192.168.5.7'))
+    assert.ok(createOnInterface(eth0, `${file}-none`)('192.168.5.7'))
+  })
+
+  test('include only those on the network itself while the routes cannot be read', () => {
+    const hears = createOnInterface(eth0, temporaryDirectory())
+    assert.ok(hears('10.0.0.7'))
+    assert.ok(!hears('203.0.113.7'))
+    assert.ok(!hears('192.168.5.7'))
   })
 
   test('are found by routes in either byte order', () => {

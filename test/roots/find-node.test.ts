@@ -22,6 +22,9 @@ const paths = [
   ...['toA/b', 'toA/b/file', 'a/toRoot', 'a/toRoot/etc/passwd', 'long', 'a/b/empty', 'a/circle/x'],
 ]
 
+/** Removed after the layer is closed. */
+const directory = temporaryDirectory()
+
 suite('a file in a root', () => {
   const tree = realpathSync(temporaryDirectory())
   let layer: Layer
@@ -34,7 +37,7 @@ suite('a file in a root', () => {
     symlinkSync('a', join(tree, 'toA'))
     symlinkSync('/', join(tree, 'a/toRoot'))
     symlinkSync('circle', join(tree, 'a/circle'))
-    layer = openLayer(temporaryDirectory(), createIndex('tree', tree))
+    layer = openLayer(directory, createIndex('tree', tree))
   })
   after(() => layer.close())
 

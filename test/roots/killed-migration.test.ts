@@ -6,7 +6,6 @@ import { cpSync, readdirSync } from 'node:fs'
 import { basename, join, relative } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
-import { openMachineLayer } from '../../src/roots/machine-layer.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { beforeDiskSteps } from './support/disk-steps.ts'
@@ -19,6 +18,7 @@ import {
   oldRequest,
   writeOldLayer,
 } from './support/old-layer.ts'
+import { openMachineLayerNow } from './support/open-layer.ts'
 
 const freshName = freshNames(modelDirectory())
 
@@ -37,7 +37,7 @@ suite('a migration that is killed', () => {
       cpSync(state, copy, { recursive: true })
       kills.push({ step, copy })
     })
-    const opened = openMachineLayer(oldRequest(state, index))
+    const opened = openMachineLayerNow(oldRequest(state, index))
     beforeDiskSteps()
     await opened.close()
     index.close()
@@ -79,7 +79,7 @@ suite('a migration that the disk is too full for', () => {
         if (step !== failing) return
         throw Object.assign(new Error('full'), { code: 'ENOSPC', errcode: 13 })
       })
-      const open = () => openMachineLayer(oldRequest(state, index))
+      const open = () => openMachineLayerNow(oldRequest(state, index))
       for (let count = 0; count < 3; count++) assert.throws(open, netimageError('disk-full'))
       // A failed migration may leave its new contents, but the next one removes them.
       assert.ok(contentsIn(directoryOf(layer)).length <= 2)
@@ -111,7 +111,7 @@ async function assertOneContents(
   { state, tree }: { state: string; tree: string },
 ): Promise<void> {
   const index = oldIndex(tree)
-  const layer = openMachineLayer(oldRequest(state, index))
+  const layer = openMachineLayerNow(oldRequest(state, index))
   while (contentsIn(directoryOf({ directory })).length > 1) await turn()
   await layer.close()
   index.close()

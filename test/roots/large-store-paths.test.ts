@@ -153,16 +153,30 @@ suite('the files of a large store path', () => {
     await until
   })
 
-  test('are looked at at once if there is no room for all that are in use', async () => {
-    let now = 0
-    const sizes = { a: 3 * 900, b: 3 * 900, c: 3 * 900 }
-    const { layer } = open(sizes, { cache: createPathCache(3000), now: () => now })
+  test('are looked at in pieces also if there is no room for all that are in use', async () => {
+    const sizes = { a: count, b: count, c: count }
+    const { layer } = open(sizes, { cache: createPathCache(count) })
     const { fileSystem: system } = layer
-    const all = Object.keys(sizes)
-    for (const path of all) await untilDone(() => void target(system, path, 7))
-    for (const path of all) target(system, path, 7)
-    now = 60_000
-    void beingLookedAt(() => void target(system, 'a', 7))
+    for (const path of [...Object.keys(sizes), ...Object.keys(sizes)]) {
+      const look = () => void target(system, path, 7)
+      await beingLookedAt(look)
+      // The call that waits for it is the first to use it.
+      look()
+    }
+    await layer.close()
+  })
+
+  test('are kept for a call that needs two of them while others use a third', async () => {
+    const { layer } = open({ a: count, b: count, c: count }, { cache: createPathCache(count) })
+    const { fileSystem: system } = layer
+    const look = (path: string) => () => void target(system, path, 7)
+    const both = () => ['a', 'b'].map((path) => target(system, path, 7).toString())
+    await beingLookedAt(both)
+    await beingLookedAt(both)
+    await beingLookedAt(look('c'))
+    look('c')()
+    await beingLookedAt(both)
+    assert.deepEqual(both(), ['target-7', 'target-7'])
     await layer.close()
   })
 })

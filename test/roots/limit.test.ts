@@ -7,8 +7,7 @@ import { after, suite, test } from 'node:test'
 import fc from 'fast-check'
 import { errnoOf } from '../../src/errors.ts'
 import type { FileSystem } from '../../src/protocols/nfs/file-system.ts'
-import { openLayer } from './support/open-layer.ts'
-import { openMachineLayer } from '../../src/roots/machine-layer.ts'
+import { openLayer, openMachineLayerNow } from './support/open-layer.ts'
 import { measureContents } from '../../src/roots/store.ts'
 import { freshNames } from '../support/temporary.ts'
 import { applyToLayer, operationOf, writeImageTree } from './support/layer-operations.ts'
@@ -84,7 +83,7 @@ suite('the limit of a layer', () => {
       const available = async (takenElsewhere: () => number) => {
         const known = { directory: image, name: 'pi', toplevel: firstSystem }
         const request = { state, machine: '10.0.0.7', image: known, index, most, boot: '1', reset }
-        const layer = openMachineLayer({ ...request, takenElsewhere })
+        const layer = openMachineLayerNow({ ...request, takenElsewhere })
         const space = layer.fileSystem.space()
         await layer.close()
         return space.available

@@ -9,7 +9,6 @@ import { runInNewContext } from 'node:vm'
 import type { ImageTable } from '../../src/roots/image-table.ts'
 import { removeTree } from '../../src/remove-tree.ts'
 import { readId } from '../../src/roots/root-image.ts'
-import { openMachineLayer } from '../../src/roots/machine-layer.ts'
 import { needRecord } from '../../src/roots/store.ts'
 import { layerOf } from '../../src/roots/stored-layer.ts'
 import { imagesOfSnapshots, restoreSnapshot, takeSnapshot } from '../../src/roots/snapshots.ts'
@@ -37,6 +36,7 @@ import {
   within,
   writeManifest,
 } from './support/stored-layers.ts'
+import { openMachineLayerNow } from './support/open-layer.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
@@ -57,14 +57,14 @@ suite('a layer of format 1', () => {
     const { state, tree } = old
     const before = contentsOf(old)
     const index = oldIndex(tree)
-    const layer = openMachineLayer(oldRequest(state, index))
+    const layer = openMachineLayerNow(oldRequest(state, index))
     assert.notEqual(basename(contentsOf(old)), basename(before))
     assert.equal(join(directoryOf(old), layer.name), contentsOf(old))
     put(layer.fileSystem, 'etc/new', 'new')
     while (existsSync(join(directoryOf(old), basename(before))))
       await new Promise((resolve) => setImmediate(resolve))
     await layer.close()
-    const again = openMachineLayer(oldRequest(state, index))
+    const again = openMachineLayerNow(oldRequest(state, index))
     assert.equal(again.name, layer.name)
     assert.equal(read(again.fileSystem, 'etc/new'), 'new')
     await again.close()
@@ -79,7 +79,7 @@ suite('a layer of format 1', () => {
       walks.push(new WeakRef(table))
       return table
     }
-    const layer = openMachineLayer(oldRequest(state, { ...index, walkWhole }))
+    const layer = openMachineLayerNow(oldRequest(state, { ...index, walkWhole }))
     // A table can only be collected in a later turn.
     await new Promise((resolve) => setImmediate(resolve))
     collectGarbage()
@@ -97,7 +97,7 @@ suite('a layer of format 1', () => {
     const { state, tree } = old
     const name = basename(contentsOf(old))
     writeFileSync(join(tree, 'etc/another'), '')
-    const open = () => openMachineLayer(oldRequest(state, oldIndex(tree)))
+    const open = () => openMachineLayerNow(oldRequest(state, oldIndex(tree)))
     const file = join(layerOf(state, oldMachine).directory, name)
     assert.throws(open, netimageError('bad-state', { file }))
     assert.equal(contentsOf(old), file)

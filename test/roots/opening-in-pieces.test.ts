@@ -17,12 +17,14 @@ import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { countRows } from './support/count-rows.ts'
 import { modelDirectory } from './support/layer-model.ts'
+import { openMachineLayerNow } from './support/open-layer.ts'
 import { find, firstSystem, makeImage, otherSystem, put, read } from './support/stored-layers.ts'
 import { readImageIndex } from './support/tree-index.ts'
 import { turnsOf } from './support/turns.ts'
 
 const freshName = freshNames(modelDirectory())
 const machine = '10.0.0.7'
+const earlierSystem = `/nix/store/${'2'.repeat(32)}-system`
 const never = new AbortController().signal
 const nameOf = (number: number) => `n${number}`
 const namesIn = (system: FileSystem, path: string) =>
@@ -34,10 +36,20 @@ interface Stored {
 }
 
 /** @param most counts the data of the layer, so that each file is looked at */
-function open({ state, image }: Stored, boot: string, most?: number): MachineLayer {
+function open(
+  { state, image }: Stored,
+  boot: string,
+  most?: number,
+  openWith = openMachineLayer,
+): MachineLayer {
   const index = readImageIndex(image, join(image, 'net-image/pi'))
   const known = { directory: image, name: 'pi', toplevel: firstSystem }
-  return openMachineLayer({ state, machine, image: known, index, boot, most })
+  return openWith({ state, machine, image: known, index, boot, most })
+}
+
+/** For its first boot, all at once. */
+function openNow(stored: Stored): MachineLayer {
+  return open(stored, '1', undefined, openMachineLayerNow)
 }
 
 function unreadyOf(action: () => MachineLayer): UnreadyLayer {
@@ -60,7 +72,7 @@ suite('a layer with very many files', () => {
 
   async function prepare(): Promise<Stored> {
     const stored = { state: freshName(), image: makeImage(freshName()) }
-    const layer = open(stored, '1')
+    const layer = openNow(stored)
     const { fileSystem: system } = layer
     for (let number = 0; number < count;) {
       system.together(() => {
@@ -127,6 +139,8 @@ test('a layer over an image with very many files outside the store is bound and 
   const state = freshName()
   const count = 4000
   const images = [firstSystem, otherSystem].map((system) => makeImage(freshName(), system))
+  // A first boot waits for the disk before the layer is bound.
+  await openNow({ state, image: makeImage(freshName(), earlierSystem) }).close()
   const rows = countRows()
   for (const [place, image] of images.entries()) {
     for (let number = 0; number < count; number++) {
@@ -134,7 +148,7 @@ test('a layer over an image with very many files outside the store is bound and 
     }
     const makeReady = async () => {
       rows.take()
-      const unready = unreadyOf(() => open({ state, image }, String(place)))
+      const unready = unreadyOf(() => open({ state, image }, `next ${place}`))
       assert.ok(rows.take() < 2100)
       await turnsOf(unready.makeReady(never), () => assert.ok(rows.take() < 10))
       return unready

@@ -50,3 +50,34 @@ test('a table that is larger than the room does not push out all others', () => 
   assert.equal(makeTables(10, rounds([100, 1, 2])), 3)
   assert.equal(makeTables(10, rounds([8, 1, 3])), 3)
 })
+
+test('a table for which somebody comes again is dropped after others, but only until then', () => {
+  let now = 0
+  const cache = createPathCache(10, () => now)
+  let dropped: string[] = []
+  const keep = (name: string, isAwaited?: boolean) =>
+    cache.keep(tableOf(5), () => void dropped.push(name), isAwaited)
+  const takeDropped = () => {
+    const names = dropped
+    dropped = []
+    return names
+  }
+  const awaited = keep('awaited', true)
+  keep('a')
+  keep('b')
+  assert.deepEqual(takeDropped(), ['a'])
+  keep('also awaited', true)
+  assert.deepEqual(takeDropped(), ['b'])
+  // There is no other.
+  keep('c')
+  assert.deepEqual(takeDropped(), ['awaited'])
+  cache.uses(awaited)
+  const used = keep('used', true)
+  assert.deepEqual(takeDropped(), ['c'])
+  cache.uses(used)
+  keep('d')
+  assert.deepEqual(takeDropped(), ['used'])
+  now = 10_000
+  keep('e')
+  assert.deepEqual(takeDropped(), ['also awaited'])
+})

@@ -1,12 +1,15 @@
 // The names of machines, with a table of neighbours that the test writes.
 
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { parseArpTable } from '../../src/protocols/arp-table.ts'
+import { readKernelTable } from '../../src/protocols/kernel-table.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { createIdentities, type Allowed } from '../../src/serve/identity.ts'
 import { createNeighbours } from '../../src/serve/neighbours.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 
 const device = 'br0'
 const [one, two] = ['52:54:00:00:00:01', '52:54:00:00:00:02']
@@ -22,12 +25,15 @@ function tableOf(rows: Record<string, [mac: string, flags?: number, device?: str
 
 function open(allowed: Allowed = 'any', learntAddresses = new Map<string, string>()) {
   let reads = 0
-  let table = tableOf({ '10.0.0.9': ['52:54:00:00:00:09'] })
+  let table: string | undefined = tableOf({ '10.0.0.9': ['52:54:00:00:00:09'] })
   const [doubles, kept]: [string[], string[]] = [[], []]
   const probes: string[] = []
   let now = 0
   const neighbours = createNeighbours(device, () => {
     reads++
+    if (table === undefined) {
+      throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' })
+    }
     return table
   })
   const identities = createIdentities({
@@ -42,6 +48,8 @@ function open(allowed: Allowed = 'any', learntAddresses = new Map<string, string
     wait: (seconds: number) => void (now += seconds * 1000),
     reads: () => reads,
     write: (rows: Parameters<typeof tableOf>[0]) => void (table = tableOf(rows)),
+    /** No descriptor is left. */
+    hide: () => void (table = undefined),
   }
 }
 
@@ -79,10 +87,11 @@ suite('the table of neighbours', () => {
     assert.equal(reads(), 2)
   })
 
-  test('has no neighbours if it cannot be read', () => {
-    const neighbours = createNeighbours(device, () => {
-      throw new Error('ENOENT')
-    })
+  test('has no neighbours on a system that has none', () => {
+    const neighbours = createNeighbours(device, () =>
+      readKernelTable(join(temporaryDirectory(), 'arp')),
+    )
+    assert.equal(neighbours.isUnreadable(), false)
     assert.equal(neighbours.macOf('10.0.0.7'), undefined)
     assert.equal(neighbours.hasTable(), false)
   })
@@ -178,6 +187,39 @@ suite('the name of a machine', () => {
     assert.deepEqual(kept.slice(1), [`10.1.0.8 ${two}`, `10.1.0.8 ${one}`])
     const limited = open(new Set(['10.1.0.7']), learntAddresses).identities
     assert.equal(limited.nameAt('10.1.0.7'), '10.1.0.7')
+  })
+
+  test('a neighbour has none while the table cannot be read, and then its own', async () => {
+    const { identities, write, hide } = open(
+      'any',
+      new Map([
+        ['10.0.0.8', two],
+        ['10.1.0.8', two],
+      ]),
+    )
+    write({ '10.0.0.7': [one] })
+    const [early, late] = [connection('10.0.0.7'), connection('10.0.0.7')]
+    assert.equal(identities.nameOf(early), one)
+    hide()
+    await nextTurn()
+    for (const address of ['10.0.0.7', '10.0.0.8']) {
+      assert.equal(identities.nameAt(address), undefined)
+      assert.equal(await identities.nameSoon(address), undefined)
+      assert.equal(identities.nameOf({ address, transport: 'udp' }), undefined)
+    }
+    identities.enters(late)
+    assert.equal(identities.nameOf(late), undefined)
+    // A connection keeps its name, and what is told of a machine comes from it all the same.
+    assert.equal(identities.nameOf(early), one)
+    assert.equal(identities.toldNameAt('10.0.0.7'), one)
+    assert.equal(identities.toldNameAt('10.0.0.8'), '10.0.0.8')
+    // The table would not have them.
+    assert.equal(identities.nameAt('10.1.0.7'), '10.1.0.7')
+    assert.equal(identities.nameAt('10.1.0.8'), two)
+    write({ '10.0.0.7': [two], '10.0.0.8': [one] })
+    await nextTurn()
+    assert.equal(identities.nameOf(late), two)
+    assert.equal(identities.nameAt('10.0.0.8'), one)
   })
 
   test('a machine that is allowed only by its IP address has that address as its name', () => {

@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { basename } from 'node:path'
 import { StatementSync, type SQLInputValue, type StatementResultingChanges } from 'node:sqlite'
 import { mock, suite, test } from 'node:test'
+import { openBootFile } from '../../src/protocols/boot-files.ts'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { findNode } from '../../src/roots/find-node.ts'
@@ -80,6 +81,18 @@ suite('the machines of a server', () => {
     const { fileSystem: back } = await rootOf(created, one)
     assert.ok(back.lookup(back.root, Buffer.from('mine')))
     assert.deepEqual(errors, [])
+  })
+
+  test('get no boot file by their address while their names are not known', async () => {
+    const identities = { ...identitiesOf({}), nameSoon: async () => undefined }
+    await using created = await openMachines(workspace.path('unnamed'), [image], identities)
+    const { machines, site } = created
+    for (const protocol of ['tftp', 'http'] as const) {
+      const door = { address: '10.0.0.7', protocol }
+      const found = await openBootFile(machines.treesOf, door, 'boot.ipxe')
+      assert.equal(found.kind, 'busy')
+    }
+    assert.equal(site.lifeOf('10.0.0.7').attempts.length, 0)
   })
 
   test('wait for their roots while the server prepares them, and this is told once', async () => {

@@ -10,12 +10,12 @@ const place = { name: 'eth0', address: '10.0.0.1', network: undefined }
 suite('the address that is served on', () => {
   test('counts as lost if the interface has other addresses for three looks, and not before', (context) => {
     context.mock.timers.enable({ apis: ['setInterval'] })
-    let own: OwnAddress[] = []
+    let own: OwnAddress[] | undefined = []
     const changes: (readonly string[])[] = []
     using watch = watchAddress(
       place,
       (addresses) => changes.push(addresses),
-      () => own,
+      () => own ?? assert.fail('no descriptor is left'),
     )
     const look = (count: number, ...addresses: string[]) => {
       own = addresses.map((text) => {
@@ -31,6 +31,8 @@ suite('the address that is served on', () => {
     assert.equal(look(10, 'eth1 10.1.0.1'), 0)
     assert.equal(look(2, 'eth0 10.0.0.2'), 0)
     assert.equal(look(1, 'eth0 10.0.0.2', 'eth0 10.0.0.1'), 0)
+    own = undefined
+    context.mock.timers.tick(1000)
     assert.equal(look(3, 'eth0 10.0.0.2', 'eth1 10.0.0.1'), 1)
     assert.deepEqual(changes, [['10.0.0.2']])
     assert.equal(look(10, 'eth0 10.0.0.2'), 1)

@@ -5,7 +5,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
-import { mock, suite, test } from 'node:test'
+import { mock, suite, test, type TestContext } from 'node:test'
 import { startShardProcess } from '../../src/serve/front/shard-process.ts'
 import { version } from '../../src/version.ts'
 import type { ShardStart } from '../../src/serve/shard/messages.ts'
@@ -65,6 +65,14 @@ const start: ShardStart = {
   place: { name: 'lo', address: '127.0.0.1', network: undefined },
   ...{ http: '', defaults: [], handleKey: Buffer.alloc(32), boots: [] },
   ...{ addresses: new Map(), processors: new Map() },
+}
+
+const tooLong = 'NETIMAGE_TEST_TOO_LONG'
+
+/** Makes the system start no process. Node throws this error, as it throws a lack of memory. */
+function withoutProcesses(context: TestContext): void {
+  process.env[tooLong] = 'x'.repeat(2 ** 18)
+  context.after(() => delete process.env[tooLong])
 }
 
 /** Makes connections, of which the server has read nothing. */
@@ -158,6 +166,21 @@ suite('the process of a shard', () => {
     await shard.close()
   })
 
+  test('is started again if no process can be started for a while', async (context) => {
+    const { shard, ends, answer, order, readies } = startOdd()
+    await shard.ready
+    withoutProcesses(context)
+    order('end')
+    await waitUntil('two more starts have failed', () => ends.length === 3)
+    assert.equal(shard.pid, undefined)
+    const asked = answer()
+    delete process.env[tooLong]
+    assert.deepEqual(await asked, [])
+    assert.match(ends[1] ?? '', /could not be started: spawn.* E2BIG/)
+    assert.equal(readies(), 2)
+    await shard.close()
+  })
+
   test('is replaced if it says what no shard says', async () => {
     let time = 0
     const { shard, ends, answer, order } = startOdd(() => time)
@@ -226,6 +249,14 @@ suite('the process of a shard', () => {
     assert.match(ends[1] ?? '', /processor time without an answer/)
     await shard.close()
   })
+})
+
+test('a process that cannot be started at all is an error', async (context) => {
+  withoutProcesses(context)
+  const { shard, ends } = startOdd()
+  await assert.rejects(shard.ready, /could not be started: spawn.* E2BIG/)
+  assert.deepEqual(ends, [])
+  await waitFor('it is closed', shard.close())
 })
 
 test('a process of another version of netimage opens nothing, and this is told', async () => {

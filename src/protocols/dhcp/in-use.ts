@@ -34,7 +34,7 @@ export async function findUsersByArp(
     socket.send(nothing, { address, port: discardPort })
     await sleep(answerMs)
     asked.delete(address)
-    return parseArpTable(readArpTable(), device).macs.get(address)
+    return parseArpTable(readArpTable() ?? '', device).macs.get(address)
   }
 
   return {

@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http'
 
 import { hasChanged, type OpenBootFile } from '../boot-files.ts'
+import { beginInTurn } from '../turns.ts'
 import type { Range } from './range.ts'
 
 /** A range of the file, or the text between two ranges. */
@@ -28,7 +29,7 @@ function partLength(part: BodyPart): number {
  */
 export async function sendBody(
   response: ServerResponse,
-  file: OpenBootFile,
+  { machine, file }: Pick<SentRange, 'machine' | 'file'>,
   parts: readonly BodyPart[],
   onBytes: (count: number) => void,
 ): Promise<void> {
@@ -36,7 +37,7 @@ export async function sendBody(
   try {
     for (const part of parts) {
       if (Buffer.isBuffer(part)) await unlessClosed(response, (done) => response.write(part, done))
-      else await sendRange(response, { file, range: part, buffer, onBytes })
+      else await sendRange(response, { machine, file, range: part, buffer, onBytes })
     }
     await unlessClosed(response, (done) => response.end(done))
   } catch (error) {
@@ -48,6 +49,8 @@ export async function sendBody(
 }
 
 interface SentRange {
+  /** Whose turns this takes. */
+  machine: string
   file: OpenBootFile
   range: Range
   /** Holds one piece at a time. */
@@ -57,7 +60,7 @@ interface SentRange {
 
 async function sendRange(
   response: ServerResponse,
-  { file, range: { first, last }, buffer, onBytes }: SentRange,
+  { machine, file, range: { first, last }, buffer, onBytes }: SentRange,
 ): Promise<void> {
   for (let position = first; position <= last;) {
     const wanted = Math.min(buffer.length, last + 1 - position)
@@ -68,7 +71,7 @@ async function sendRange(
       throw new Error('the file changed while it was sent')
     }
     const piece = buffer.subarray(0, bytesRead)
-    await unlessClosed(response, (done) => response.write(piece, done))
+    await beginInTurn(machine, () => unlessClosed(response, (done) => response.write(piece, done)))
     onBytes(bytesRead)
   }
 }

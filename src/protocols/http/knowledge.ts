@@ -5,6 +5,7 @@ import { hostname } from 'node:os'
 
 import { NetimageError } from '../../errors.ts'
 import { addressIn } from '../machine-address.ts'
+import { beginInTurn } from '../turns.ts'
 import { sendJson, sendText } from './send.ts'
 
 /**
@@ -21,10 +22,18 @@ export interface Knowledge {
   isFor: (address: string) => boolean
 }
 
+interface DataRequest {
+  /** Whose turns this takes. */
+  machine: string
+  address: string
+  host: string | undefined
+  path: string
+}
+
 /** @throws the errors of `Knowledge`, unless the data are only not known at the moment */
 export async function answerData(
   knowledge: Knowledge,
-  { address, host, path }: { address: string; host: string | undefined; path: string },
+  { machine, address, host, path }: DataRequest,
   response: ServerResponse,
 ): Promise<void> {
   if (!isOwnName(host)) {
@@ -36,8 +45,8 @@ export async function answerData(
     return
   }
   try {
-    const known = await lookUp(knowledge, path)
-    if (known) sendJson(response, known)
+    const known = await beginInTurn(machine, () => lookUp(knowledge, path))
+    if (known) await beginInTurn(machine, async () => sendJson(response, known))
     else sendText(response, 404, 'There is nothing with that name.')
   } catch (error) {
     if (!(error instanceof NetimageError) || error.code !== 'in-use') throw error

@@ -14,6 +14,7 @@ import {
 } from '../boot-files.ts'
 import {
   createConnections,
+  everyone,
   plainAddress,
   type ClientAt,
   type ConnectionLimits,
@@ -24,6 +25,7 @@ import type { FileEvent, Report } from '../event.ts'
 import type { Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
 import { listenTcp, type TcpService } from '../tcp-listener.ts'
+import { beginInTurn } from '../turns.ts'
 import { answerFor } from './answer.ts'
 import { sendBody } from './body.ts'
 import { answerData, type Knowledge } from './knowledge.ts'
@@ -161,7 +163,7 @@ const refusals: Record<NoBootFile['kind'], [status: number, sentence?: string]> 
 }
 
 async function answer(
-  { treesOf, knowledge, report, onError }: HttpServiceOptions,
+  { treesOf, knowledge, report, onError, clientAt = everyone }: HttpServiceOptions,
   connections: Connections,
   request: IncomingMessage,
   response: ServerResponse,
@@ -182,14 +184,17 @@ async function answer(
     return
   }
   const { path } = understood
+  const machine = clientAt(address).name
   if (knowledge && path.startsWith('/api/')) {
-    await answerData(knowledge, { address, host: request.headers.host, path }, response)
+    await answerData(knowledge, { machine, address, host: request.headers.host, path }, response)
     return
   }
 
   const tell = (step: FileEvent['step'], details: Partial<FileEvent> = {}) =>
     report({ kind: 'http', step, address, file: path, bytes: 0, ...details })
-  const found = await openBootFile(treesOf, { address, protocol: 'http' }, path)
+  const found = await beginInTurn(machine, () =>
+    openBootFile(treesOf, { address, protocol: 'http' }, path),
+  )
   if (found.kind !== 'file') {
     const [status, sentence = `${found.reason}.`] = refusals[found.kind]
     sendText(response, status, sentence)
@@ -198,13 +203,14 @@ async function answer(
     return
   }
   try {
-    await sendFile(request, response, { path, file: found, tell, used })
+    await sendFile(request, response, { machine, path, file: found, tell, used })
   } finally {
     found.handle.close().catch((error: unknown) => onError(defect('HTTP', error)))
   }
 }
 
 interface Sending {
+  machine: string
   path: string
   file: OpenBootFile
   tell: (step: FileEvent['step'], details: Partial<FileEvent>) => void
@@ -215,7 +221,7 @@ interface Sending {
 async function sendFile(
   request: IncomingMessage,
   response: ServerResponse,
-  { path, file, tell, used }: Sending,
+  { machine, path, file, tell, used }: Sending,
 ): Promise<void> {
   const { range, ...whole } = request.headers
   // A range has a meaning only for GET. [RFC 9110 §14.2]
@@ -230,7 +236,7 @@ async function sendFile(
   let bytes = 0
   tell('begin', { size })
   try {
-    await sendBody(response, file, body, (count) => {
+    await sendBody(response, { machine, file }, body, (count) => {
       bytes += count
       used()
     })

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { FileSystemError, type NodeId } from './file-system.ts'
 import { notServed, type Report } from '../event.ts'
+import { createQuota } from '../quota.ts'
 import {
   nullProcedure,
   type Call,
@@ -23,8 +24,14 @@ export interface MountProgramOptions {
 }
 
 interface Mount {
+  machine: string
   address: string
   path: BytePath
+}
+
+interface Found {
+  exported: NfsExport
+  node: NodeId
 }
 
 type MountStatus = keyof typeof mountStatus
@@ -36,13 +43,14 @@ const maxPathBytes = 1024
  * connection, maybe from another address, keeps its root busy.
  */
 const [patienceMs, retryMs] = [40_000, 250]
-/** Only `showmount -a` uses the list, so it need not be complete. */
-const maxMounts = 1024
+/** Only `showmount -a` and the reports of unmounts use the list, so it need not be complete. */
+const mountLimits = { most: 1024, mostOfKey: 16 }
 /** AUTH_SYS, and AUTH_NONE for clients that need only the permissions of others. */
 const flavors = [1, 0]
 
 export function createMountProgram({ machineOf, serve, report }: MountProgramOptions): Program {
   const mounts = new Map<string, Mount>()
+  const places = createQuota(mountLimits)
   /** By connection, so that all waiting calls of a connection share one timer. */
   const waiting = new WeakMap<Caller, Promise<void>>()
 
@@ -73,8 +81,11 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   async function poll(caller: Caller, path: BytePath): Promise<void> {
     const end = performance.now() + patienceMs
-    do await sleep(retryMs, undefined, { ref: false })
-    while (machineOf(caller, shown(path)) === 'busy' && performance.now() < end)
+    // A layer that is opened for a boot mostly waits for the disk only.
+    for (let pause = 10; ; pause = Math.min(2 * pause, retryMs)) {
+      await sleep(pause, undefined, { ref: false })
+      if (machineOf(caller, shown(path)) !== 'busy' || performance.now() >= end) return
+    }
   }
 
   function mountFor(
@@ -92,7 +103,9 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
       return
     }
     const key = JSON.stringify([address, path])
-    if (mounts.size < maxMounts) mounts.set(key, { address, path })
+    if (!mounts.has(key) && places.take(result.machine)) {
+      mounts.set(key, { machine: result.machine, address, path })
+    }
     results.uint32(mountStatus.MNT3_OK)
     results.opaque(serve(result.exported).handles.make(result.node))
     results.uint32(flavors.length)
@@ -116,17 +129,24 @@ export function createMountProgram({ machineOf, serve, report }: MountProgramOpt
 
   const unmount: Procedure = (call) => {
     const path = readPath(call)
-    if (mounts.delete(JSON.stringify([call.caller.address, path]))) reportUnmount(call, path)
+    if (forget(JSON.stringify([call.caller.address, path]))) reportUnmount(call, path)
     return undefined
   }
 
   const unmountAll: Procedure = (call) => {
     for (const [key, { address, path }] of mounts) {
       if (address !== call.caller.address) continue
-      mounts.delete(key)
+      forget(key)
       reportUnmount(call, path)
     }
     return undefined
+  }
+
+  /** @returns whether the mount was in the list */
+  function forget(key: string): boolean {
+    const known = mounts.get(key)
+    if (known) places.free(known.machine)
+    return mounts.delete(key)
   }
 
   function reportUnmount(call: Call, path: BytePath): void {
@@ -198,14 +218,15 @@ function reasonOf(status: MountStatus, machine: ReturnType<MachineOf>): string {
 function find(
   machine: ReturnType<MachineOf>,
   path: BytePath,
-): { exported: NfsExport; node: NodeId } | MountStatus {
+): (Found & { machine: string }) | MountStatus {
   if (machine === undefined || machine === 'second') return 'MNT3ERR_ACCES'
   if (machine === 'busy') return 'MNT3ERR_SERVERFAULT'
   const parts = partsOf(path)
   if (!path.startsWith('/')) return 'MNT3ERR_NOENT'
   const [exported] = exportsAbove(machine, parts)
   if (!exported) return 'MNT3ERR_ACCES'
-  return findBelow(exported, parts.slice(partsOf(bytePath(exported.path)).length))
+  const found = findBelow(exported, parts.slice(partsOf(bytePath(exported.path)).length))
+  return typeof found === 'string' ? found : { ...found, machine: machine.name }
 }
 
 /** The exports that contain the path, the longest export path first. */
@@ -220,10 +241,7 @@ function partsOf(path: BytePath): string[] {
 }
 
 /** A machine may also mount a directory below an export; this gives it no additional rights. */
-function findBelow(
-  exported: NfsExport,
-  parts: string[],
-): { exported: NfsExport; node: NodeId } | MountStatus {
+function findBelow(exported: NfsExport, parts: string[]): Found | MountStatus {
   const { fileSystem } = exported
   try {
     let node = fileSystem.root

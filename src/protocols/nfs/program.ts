@@ -1,18 +1,20 @@
 /** The program NFS version 3: the common part of all procedures. */
 import { messageOf } from '../../errors.ts'
 import { remember } from '../../remember.ts'
+import { createQuota, type Quota } from '../quota.ts'
 import { FileSystemError, type NodeId } from './file-system.ts'
 import {
   nullProcedure,
   type Call,
   type Held,
+  type Postponed,
   type Procedure,
   type Program,
 } from '../rpc/program.ts'
-import { XdrError, XdrReader, XdrWriter } from '../rpc/xdr.ts'
+import type { XdrWriter } from '../rpc/xdr.ts'
 import { writeAttributesAfter, writeChange } from './attributes.ts'
 import { openFirstNode, type Awaited, type NfsCall, type NfsProcedure } from './call.ts'
-import { newWriteVerifier, type MachineOf, type Serve } from './machine.ts'
+import { newWriteVerifier, type MachineOf, type NfsMachine, type Serve } from './machine.ts'
 import { procedures } from './procedures/procedures.ts'
 import {
   NfsError,
@@ -52,7 +54,10 @@ export interface NfsProgramOptions {
 
 export function createNfsProgram(options: NfsProgramOptions): Program {
   const guarded = { ...options, observe: observeSafely(options) }
-  const numbered = procedures.map((procedure, index) => answering(procedure, index + 1, guarded))
+  const places = createQuota(postponedLimits)
+  const numbered = procedures.map((procedure, index) =>
+    answering(procedure, index + 1, guarded, places),
+  )
   return { number: nfsProgram, versions: new Map([[nfsVersion, [nullProcedure, ...numbered]]]) }
 }
 
@@ -83,26 +88,24 @@ function observeSafely({
   }
 }
 
-/** The most bytes of the arguments of a call that is run again. */
+/** The most bytes of the arguments of a call that is postponed. */
 const keptArguments = 4096
-/** The most calls at a time that wait to be run again: the results of each may have a mebibyte. */
-const maxCallsAgain = 32
-let callsAgain = 0
+/** The most calls that are postponed at a time. Only their arguments are kept. */
+const postponedLimits = { most: 2048, mostOfKey: 64 }
 
 function answering(
   procedure: NfsProcedure,
   number: number,
   { machineOf, serve, onFailure, observe }: Omit<NfsProgramOptions, 'onUnobserved'>,
+  places: Quota,
 ): Procedure {
-  return (rpcCall, results) => answer(rpcCall, results, true)
-
-  /** @param mayWait whether the call may be run again later if it is not possible now */
-  function answer(rpcCall: Call, results: XdrWriter, mayWait: boolean): Held | undefined {
+  return (rpcCall, results) => {
     const start = results.length
     const argumentsStart = rpcCall.arguments.position
     let call: NfsCall | undefined
+    let machine: ReturnType<MachineOf>
     try {
-      const machine = machineOf(rpcCall.caller)
+      machine = machineOf(rpcCall.caller)
       if (machine === undefined) throw new NfsError('NFS3ERR_ACCES')
       // A program of a machine that has its root must wait: an error could cost it its data.
       if (machine === 'busy' || machine === 'second') throw new NfsError('NFS3ERR_JUKEBOX')
@@ -129,49 +132,15 @@ function answering(
     } catch (error) {
       const failure = failureOf(error)
       if (failure === undefined) throw error
-      const until = error instanceof FileSystemError ? error.until : undefined
-      const bytes = rpcCall.arguments.since(argumentsStart)
-      if (until && mayWait && bytes.length <= keptArguments && callsAgain < maxCallsAgain) {
-        results.truncate(start)
-        return again(rpcCall, bytes, until)
-      }
+      const { length } = rpcCall.arguments.since(argumentsStart)
+      const mayWait = !rpcCall.isAgain && length <= keptArguments
+      // Otherwise Linux would wait for five seconds before it asks again.
+      const postponed = mayWait && typeof machine === 'object' && postpone(machine, error, places)
+      if (postponed) return postponed
       if (isOfServer(failure, error)) onFailure(rpcCall, procedure.name, error)
       results.truncate(start)
       writeFailure(results, procedure, failure, call)
       return undefined
-    }
-  }
-
-  /**
-   * Runs a call once more as soon as it may be possible. Otherwise Linux would wait for five seconds before it
-   * asks again.
-   */
-  function again(rpcCall: Call, bytes: Buffer, until: Promise<void>): Held {
-    // A copy, because the received bytes are valid only during the call.
-    const later = { ...rpcCall, arguments: new XdrReader(Buffer.from(bytes)) }
-    const results = new XdrWriter(keptArguments)
-
-    async function run(): Promise<void> {
-      callsAgain++
-      try {
-        await until
-        const held = answer(later, results, false)
-        await held?.until.catch((error: unknown) => {
-          results.truncate(0)
-          held.otherwise(error, results)
-        })
-      } finally {
-        callsAgain--
-      }
-    }
-
-    return {
-      until: run(),
-      results: (reply) => reply.fixed(results.written()),
-      otherwise(error, reply) {
-        if (!(error instanceof XdrError)) throw error
-        writeFailure(reply, procedure, 'NFS3ERR_INVAL', undefined)
-      },
     }
   }
 
@@ -199,6 +168,13 @@ function failureOf(error: unknown): FailureStatus | undefined {
   if (error instanceof NfsError) return error.status
   if (error instanceof FileSystemError) return statusOfError[error.code]
   return undefined
+}
+
+/** @returns undefined if nobody knows when the call may be possible, or if too many wait */
+function postpone({ name }: NfsMachine, error: unknown, places: Quota): Postponed | undefined {
+  const until = error instanceof FileSystemError ? error.until : undefined
+  if (!until || !places.take(name)) return undefined
+  return { again: until.finally(() => places.free(name)) }
 }
 
 function writeFailure(

@@ -1,16 +1,24 @@
 /**
  * One connection: receives calls and sends replies.
  *
- * Calls that arrive together are answered together: their replies are written at once. But each
- * connection works only for a few milliseconds in each turn of the event loop, so that a client
- * with many expensive calls does not delay other clients. While replies or calls pile up, the
- * connection stops receiving. So memory stays bounded if a client does not read, or calls faster
- * than the disk can write.
+ * Calls that arrive together are answered together: their replies are written at once. But the
+ * connections of a machine work only in its share of each turn of the event loop, so that a machine
+ * with many expensive calls does not delay others. A call that is not possible yet is run again
+ * later, as if it had just come. While replies or calls pile up, the connection stops receiving. So
+ * memory stays bounded if a client does not read, or calls faster than the disk can write.
  */
 import type { Socket } from 'node:net'
 
-import { answerCall, type Caller, type Held, type OnDefect, type Program } from './program.ts'
+import {
+  answerCall,
+  type Caller,
+  type Held,
+  type OnDefect,
+  type Postponed,
+  type Program,
+} from './program.ts'
 import type { LargeRecords } from './large-records.ts'
+import { inTurn } from '../turns.ts'
 import { lastFragment, markBytes, RecordReader, RecordTooLarge } from './record.ts'
 import type { ReplyBuffers } from './reply-buffers.ts'
 import { XdrError, type XdrWriter } from './xdr.ts'
@@ -23,8 +31,6 @@ const maxPendingBytes = 2 ** 20
 const maxHeldReplies = 256
 /** A reply up to this size is copied, so that its large buffer is free again at once. */
 const maxCopiedBytes = 16 * 1024
-/** A connection begins no further call after this time in one turn of the event loop. */
-const turnMs = 3
 /**
  * A large call must arrive within this time. Otherwise the connection ends, and Linux sends again.
  */
@@ -32,6 +38,8 @@ const largeCallMs = 60_000
 
 export interface ConnectionOptions {
   caller: Caller
+  /** The machine at the other end, which may become known only after the beginning of the connection. */
+  machineNow: () => string
   programs: readonly Program[]
   buffers: ReplyBuffers
   onDefect: OnDefect
@@ -54,8 +62,11 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
   )
   const released: Buffer[] = []
   let heldReplies = 0
+  /** Calls that were not possible when they came, and are to be run again now. */
+  const postponed: Buffer[] = []
   let isFlushing = false
-  /** The time of this turn is used up; the connection continues in the next turn. */
+  const machine = options.machineNow()
+  /** The time of the machine in this turn is used up; the connection continues in a later turn. */
   let isResting = false
   /** Gives back the place of a large record, or leaves the queue for a place. */
   let leave: (() => void) | undefined
@@ -76,7 +87,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     if (leave || !records.isWithinLargeRecord) return
     isWaiting = true
     let deadline: NodeJS.Timeout | undefined
-    const giveBack = largeRecords.takePlace(() => {
+    const giveBack = largeRecords.takePlace(options.machineNow(), () => {
       deadline = setTimeout(() => socket.destroy(), largeCallMs)
       isWaiting = false
       if (leave) work()
@@ -93,22 +104,29 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     left?.()
   }
 
-  /** Answers the received calls. */
+  /** Answers the received calls, now or in a later turn. */
   function work(): void {
-    if (socket.destroyed || isResting || isWaiting) return
-    const end = performance.now() + turnMs
+    if (socket.destroyed || isResting || (isWaiting && postponed.length === 0)) return
+    isResting = !inTurn(machine, answerUntil) || isResting
+    if (isResting) socket.pause()
+  }
+
+  /** @returns whether calls are left */
+  function answerUntil(end: number): boolean {
+    isResting = false
+    if (socket.destroyed) return false
     let replies = buffers.take()
     let calls = 0
     try {
       while (mayGoOn()) {
-        if (performance.now() >= end) {
-          rest()
-          break
-        }
-        const record = records.next()
+        isResting = performance.now() >= end
+        if (isResting) break
+        const again = postponed.shift()
+        if (!again && isWaiting) break
+        const record = again ?? records.next()
         if (!record) break
-        leavePlace()
-        answer(record, replies)
+        if (!again) leavePlace()
+        answer(record, replies, again !== undefined)
         calls++
         if (replies.length >= maxPendingBytes) {
           send(replies)
@@ -122,28 +140,33 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): voi
     }
     send(replies)
     if (calls > 0) options.onCalls()
-    if (socket.destroyed) return
+    if (socket.destroyed) return false
     takePlace()
     if (mayGoOn() && !isResting && !isWaiting) socket.resume()
     else socket.pause()
+    return isResting
   }
 
-  function rest(): void {
-    isResting = true
-    setImmediate(() => {
-      isResting = false
-      work()
-    })
-  }
-
-  function answer(record: Buffer, replies: XdrWriter): void {
+  function answer(record: Buffer, replies: XdrWriter, isAgain: boolean): void {
     const start = replies.length
-    const held = writeRecord(replies, () => answerCall(record, caller, programs, onDefect, replies))
-    if (!held) return
+    const left = writeRecord(replies, () =>
+      answerCall(record, caller, programs, onDefect, replies, isAgain),
+    )
+    if (!left) return
     const reply = Buffer.from(replies.written(start))
     replies.truncate(start)
-    // Not a closure here: it would keep the record in memory until the reply is sent.
-    hold(held, reply).catch(giveUp)
+    // Not closures here: they would keep the record in memory until the reply is sent.
+    if ('again' in left) postpone(left, Buffer.from(record)).catch(giveUp)
+    else hold(left, reply).catch(giveUp)
+  }
+
+  async function postpone({ again }: Postponed, record: Buffer): Promise<void> {
+    heldReplies++
+    // The second run tells if it is still not possible.
+    await again.catch(() => {})
+    heldReplies--
+    postponed.push(record)
+    work()
   }
 
   function giveUp(error: unknown): void {

@@ -23,15 +23,18 @@ export interface Call {
   xid: number
   credentials: Credentials
   arguments: XdrReader
+  /** The call was postponed before. */
+  isAgain: boolean
 }
 
 /**
  * Runs the call and writes the results.
  *
- * @returns undefined if the results may be sent at once; otherwise when they may be sent
+ * @returns undefined if the results may be sent at once; otherwise when they may be sent, or when the call is to
+ *   be run again
  * @throws `XdrError` if the arguments are malformed; then nothing was changed
  */
-export type Procedure = (call: Call, results: XdrWriter) => Held | undefined
+export type Procedure = (call: Call, results: XdrWriter) => Held | Postponed | undefined
 
 /** Results that must wait. By UDP they are never sent: there clients ask again. */
 export interface Held {
@@ -40,6 +43,15 @@ export interface Held {
   results?: (results: XdrWriter) => void
   /** Writes the results if `until` is rejected. */
   otherwise: (error: unknown, results: XdrWriter) => void
+}
+
+/**
+ * The call was not possible, and has changed nothing. It is run once more, from its beginning. By UDP it is not:
+ * there clients ask again.
+ */
+export interface Postponed {
+  /** It may be possible when this has ended. */
+  again: Promise<void>
 }
 
 export interface Program {
@@ -59,7 +71,9 @@ export const nullProcedure: Procedure = () => undefined
 /**
  * Writes the reply to a call.
  *
- * @returns undefined if the reply may be sent at once; otherwise when it may be sent
+ * @param isAgain whether the call was postponed before
+ * @returns undefined if the reply may be sent at once; otherwise when it may be sent, or when the call is to be run
+ *   again
  * @throws `XdrError` if the message is not a call
  */
 export function answerCall(
@@ -68,7 +82,8 @@ export function answerCall(
   programs: readonly Program[],
   onDefect: OnDefect,
   reply: XdrWriter,
-): Held | undefined {
+  isAgain = false,
+): Held | Postponed | undefined {
   const reader = new XdrReader(message)
   const header = readCall(reader)
   if ('refusal' in header) {
@@ -95,8 +110,8 @@ export function answerCall(
   const start = reply.length
   try {
     writeAccepted(reply, xid)
-    const held = procedure({ caller, xid, credentials, arguments: reader }, reply)
-    return held && withHeader(held, xid)
+    const left = procedure({ caller, xid, credentials, arguments: reader, isAgain }, reply)
+    return left && 'until' in left ? withHeader(left, xid) : left
   } catch (error) {
     reply.truncate(start)
     if (error instanceof XdrError) {

@@ -54,8 +54,11 @@ export interface TcpServerOptions extends TcpServiceOptions {
   port: number
 }
 
-/** The most calls of up to 1 MiB that may arrive at the same time, on all connections. */
-const maxLargeRecords = 64
+/**
+ * How many calls of up to 1 MiB may arrive at the same time. A machine may leave each of its calls half sent
+ * for a minute, and others must get places all the same.
+ */
+const largeLimits = { most: 64, mostOfKey: 16 }
 
 /**
  * After 20 s without data, Node probes the client once a second; after 10 s the connection ends.
@@ -78,7 +81,7 @@ export function createTcpService(options: TcpServiceOptions): TcpService {
   const { limits = defaultLimits, programs, onDefect, hears, clientAt = everyone } = options
   const buffers = createReplyBuffers()
   const connections = createConnections(limits, clientAt)
-  const largeRecords = createLargeRecords(maxLargeRecords)
+  const largeRecords = createLargeRecords(largeLimits)
 
   function accept(socket: Socket): void {
     // If a connection breaks, Node closes it; this is no error of the server.
@@ -97,6 +100,7 @@ export function createTcpService(options: TcpServiceOptions): TcpService {
     socket.setTimeout(limits.idleSeconds * 1000, () => socket.destroy())
     serveConnection(socket, {
       caller,
+      machineNow: () => clientAt(address).name,
       programs,
       buffers,
       onDefect,

@@ -1,5 +1,5 @@
 /**
- * The ports of transfers by the optional addon `native/ports.c`. With it, TFTP needs about half of the
+ * The ports of transfers by the optional addon `native/ports.c`. With it, TFTP needs about two thirds of the
  * processor time: Node makes several objects for each packet.
  */
 import { createRequire } from 'node:module'

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { performance } from 'node:perf_hooks'
 
 import { messageOf, type NetimageError } from '../../errors.ts'
-import { plainAddress } from '../connections.ts'
+import { everyone, plainAddress, type ClientAt } from '../connections.ts'
 import {
   openBootFile,
   toldOf,
@@ -14,6 +14,7 @@ import {
 import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
 import { createQuota } from '../quota.ts'
+import { inTurn } from '../turns.ts'
 import { createBlocks } from './blocks.ts'
 import { netascii, octets } from './content.ts'
 import { createNativePorts } from './native-ports.ts'
@@ -38,6 +39,8 @@ export interface TftpServiceOptions {
   /** Opens the ports of transfers whose windows are small. Default: by the addon if there is one. */
   openPort?: OpenPort
   report: Report
+  /** The machine that has an address. Default: each address is a machine of its own. */
+  clientAt?: ClientAt
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
   limits?: TftpLimits
@@ -54,9 +57,11 @@ export interface TftpService {
 const tickEvery = 100
 /**
  * How many files may be opening at once, because requests may come faster than a disk answers; and how
- * many of them for one address, so that a machine does not stop the others.
+ * many of them for one machine, so that a machine does not stop the others.
  */
 const openingLimits = { most: 256, mostOfKey: 16 }
+/** How many packets of a transfer may wait. A client sends one for each window. */
+const maxWaiting = 4
 /** The send buffer of a port has room for a window of this size. */
 const smallWindowBytes = 1 << 16
 
@@ -66,7 +71,7 @@ export function createTftpService(
   send: (to: Peer, packet: Buffer) => void,
 ): TftpService {
   const { address, treesOf, report, onError, limits = defaultLimits } = options
-  const { openPort = defaultPorts() } = options
+  const { openPort = defaultPorts(), clientAt = everyone } = options
   const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
   const opening = createQuota(openingLimits)
@@ -115,18 +120,21 @@ export function createTftpService(
       reject(peer, 'illegalOperation', asked.file, `the mode ${asked.mode} is not supported`)
       return
     }
-    const room = sessions.roomFor(peer.host, now)
+    const address = plainAddress(peer.host) ?? ''
+    const machine = clientAt(address).name
+    const room = sessions.roomFor(machine, now)
     // No error packet: it would end the boot of the machine. Without one the machine asks again.
-    if (!room || !opening.take(peer.host)) return
-    if (room !== 'free') end(room, 'the transfer was stuck, and another transfer needed its place')
+    if (!room || !opening.take(machine)) return
+    if (room !== 'free') end(room, 'another transfer needed its place')
     const session: Session = {
-      ...{ peer, address: plainAddress(peer.host) ?? '', request: Buffer.from(request) },
-      ...{ file: asked.file, blockSize: 512, isBegun: false, send: ignore, close: ignore },
+      ...{ peer, machine, address, request: Buffer.from(request) },
+      ...{ file: asked.file, blockSize: 512, waiting: 0, isCheckDue: false },
+      ...{ isBegun: false, send: ignore, close: ignore },
     }
     sessions.add(session)
     timer ??= setInterval(tick, tickEvery)
     openBootFile(treesOf, { address: session.address, protocol: 'tftp' }, asked.file)
-      .finally(() => opening.free(peer.host))
+      .finally(() => opening.free(machine))
       .then((found) => {
         if (sessions.get(peer) !== session) {
           if (found.kind === 'file') close(found.handle)
@@ -185,19 +193,37 @@ export function createTftpService(
   }
 
   function receiveIn(session: Session, bytes: Buffer): void {
-    const { transfer } = session
-    if (!transfer) return
-    transfer.receive(bytes, performance.now())
-    follow(session, transfer)
+    // As if it were lost on the network.
+    if (session.waiting === maxWaiting) return
+    session.waiting++
+    let packet = bytes
+    const isDone = inTurn(session.machine, () => {
+      session.waiting--
+      goOn(session, (transfer, now) => transfer.receive(packet, now))
+      return false
+    })
+    // The bytes are valid only during this call.
+    if (!isDone) packet = Buffer.from(bytes)
   }
 
   function tick(): void {
-    const now = performance.now()
     for (const session of sessions) {
-      if (!session.transfer) continue
-      session.transfer.tick(now)
-      follow(session, session.transfer)
+      if (session.isCheckDue) continue
+      session.isCheckDue = true
+      inTurn(session.machine, () => {
+        session.isCheckDue = false
+        goOn(session, (transfer, now) => transfer.tick(now))
+        return false
+      })
     }
+  }
+
+  function goOn(session: Session, act: (transfer: Transfer, now: number) => void): void {
+    const { transfer } = session
+    // The transfer may have ended while this waited.
+    if (!transfer || sessions.get(session.peer) !== session) return
+    act(transfer, performance.now())
+    follow(session, transfer)
   }
 
   function follow(session: Session, transfer: Transfer): void {

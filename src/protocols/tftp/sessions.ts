@@ -6,11 +6,16 @@ import type { Transfer } from './transfer.ts'
 export interface TftpLimits {
   /** At once. Each has an open file and, except in single-port mode, a socket. */
   transfers: number
-  /** At once, from one address. */
-  transfersPerAddress: number
+  /** At once, of one machine. */
+  transfersPerMachine: number
+  /** A machine with more of them gives one up if there is no place for a machine with fewer. */
+  transfersThatStay: number
 }
 
-export const defaultLimits: TftpLimits = { transfers: 256, transfersPerAddress: 64 }
+/** Loaders fetch one file after the other. */
+export const defaultLimits: TftpLimits = {
+  ...{ transfers: 256, transfersPerMachine: 64, transfersThatStay: 4 },
+}
 
 /** A transfer without progress for this time may be ended for a new one. Milliseconds. */
 const stuckAfter = 5000
@@ -24,6 +29,8 @@ export interface Peer {
 
 export interface Session {
   peer: Peer
+  /** The machine, as its transfers are counted. */
+  machine: string
   /** The same address without the prefix `::ffff:` that an IPv6 socket adds to IPv4 addresses. */
   address: string
   /** The bytes of the request, to recognise a repetition. */
@@ -35,6 +42,9 @@ export interface Session {
   /** Set when the file is open. */
   transfer?: Transfer
   blockSize: number
+  /** The packets of the client, and the check of the time, that wait until it is the turn of the machine. */
+  waiting: number
+  isCheckDue: boolean
   /** Whether the beginning was reported. */
   isBegun: boolean
   send: (packet: Buffer) => void
@@ -46,10 +56,10 @@ export interface Sessions extends Iterable<Session> {
   readonly size: number
   get(peer: Peer): Session | undefined
   /**
-   * @returns `free` if one more session of this host can begin; or the session that must end
+   * @returns `free` if one more session of this machine can begin; or the session that must end
    *   before; or undefined if no more session can begin
    */
-  roomFor(host: string, now: number): 'free' | Session | undefined
+  roomFor(machine: string, now: number): 'free' | Session | undefined
   add(session: Session): void
   delete(session: Session): void
 }
@@ -58,6 +68,15 @@ export function createSessions(limits: TftpLimits): Sessions {
   const all = new Set<Session>()
   /** The same sessions, by the host and the port of the client. */
   const hosts = new Map<string, Map<number, Session>>()
+  const machines = new Map<string, Set<Session>>()
+
+  /** The slowest transfer of the machine with the most, unless these are few. */
+  function slowestOfGreediest(): Session | undefined {
+    const most = [...machines.values()].reduce((one, other) =>
+      one.size < other.size ? other : one,
+    )
+    return most.size > limits.transfersThatStay ? slowest(most) : undefined
+  }
 
   return {
     get size() {
@@ -65,15 +84,19 @@ export function createSessions(limits: TftpLimits): Sessions {
     },
     [Symbol.iterator]: () => all.values(),
     get: ({ host, port }) => hosts.get(host)?.get(port),
-    roomFor(host, now) {
-      const ofHost = hosts.get(host)
-      if (ofHost && ofHost.size >= limits.transfersPerAddress) return weakest(ofHost.values(), now)
-      return all.size < limits.transfers ? 'free' : weakest(all, now)
+    roomFor(machine, now) {
+      const own = machines.get(machine) ?? new Set()
+      if (own.size >= limits.transfersPerMachine) return weakest(own, now)
+      if (all.size < limits.transfers) return 'free'
+      const mayDisplace = own.size < limits.transfersThatStay
+      return weakest(all, now) ?? (mayDisplace ? slowestOfGreediest() : undefined)
     },
     add(session) {
       const { host, port } = session.peer
       const ofHost = hosts.get(host) ?? new Map<number, Session>()
       hosts.set(host, ofHost.set(port, session))
+      const ofMachine = machines.get(session.machine) ?? new Set()
+      machines.set(session.machine, ofMachine.add(session))
       all.add(session)
     },
     delete(session) {
@@ -83,18 +106,28 @@ export function createSessions(limits: TftpLimits): Sessions {
       const ofHost = hosts.get(host)
       ofHost?.delete(port)
       if (ofHost?.size === 0) hosts.delete(host)
+      const ofMachine = machines.get(session.machine)
+      ofMachine?.delete(session)
+      if (ofMachine?.size === 0) machines.delete(session.machine)
     },
   }
 }
 
 /** The oldest session whose client never answered; if there is none, the one stuck for longest. */
 function weakest(sessions: Iterable<Session>, now: number): Session | undefined {
-  let stuck: { session: Session; since: number } | undefined
+  const found = slowest(sessions)
+  return found && now - lastSign(found) > stuckAfter ? found : undefined
+}
+
+/** The session without progress for longest; before these, the oldest whose client never answered. */
+function slowest(sessions: Iterable<Session>): Session | undefined {
+  let found: Session | undefined
   for (const session of sessions) {
-    const { transfer } = session
-    if (!transfer || transfer.state === 'offered') return session
-    const since = transfer.progressed
-    if (now - since > stuckAfter && since < (stuck?.since ?? Infinity)) stuck = { session, since }
+    if (!found || lastSign(session) < lastSign(found)) found = session
   }
-  return stuck?.session
+  return found
+}
+
+function lastSign({ transfer }: Session): number {
+  return !transfer || transfer.state === 'offered' ? -Infinity : transfer.progressed
 }

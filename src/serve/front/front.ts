@@ -20,9 +20,8 @@ import type { Peer } from '../../protocols/tftp/sessions.ts'
 import { listenTftp } from '../../protocols/tftp/socket.ts'
 import { remember } from '../../remember.ts'
 import { openSiteDatabase } from '../../site/database.ts'
-import { askAgain } from '../ask-again.ts'
 import { startDhcp } from '../dhcp.ts'
-import { createIdentities, learnGiven } from '../identity.ts'
+import { createIdentities, learnGiven, notKnown } from '../identity.ts'
 import { createNeighbours, isNeighbourOf } from '../neighbours.ts'
 import type { ServeRequest } from '../request.ts'
 import type { Server, ServerSettings } from '../server.ts'
@@ -72,9 +71,10 @@ export async function startFront(
   await untilReady(shards.ready, signal)
 
   const hears = createOnInterface(place)
+  const clientAt = clientsOf(identities)
   const onDefect = (error: unknown) => onError(asNetimageError(error))
   const nameOf = ({ mac, address: ip }: ServeEvent) =>
-    mac ?? (ip === undefined ? 'unknown' : (identities.nameAt(ip) ?? ip))
+    mac ?? (ip === undefined ? 'unknown' : identities.toldNameAt(ip))
   const report: Report = (event, isTold = true) => {
     learnGiven(identities, event)
     shards.report(event, nameOf(event), isTold)
@@ -88,7 +88,7 @@ export async function startFront(
 
   const nfs = await listenNfs(
     {
-      ...{ address, ports, hears, onDefect, clientAt: clientsOf(identities) },
+      ...{ address, ports, hears, onDefect, clientAt },
       pauseOnConnect: true,
     },
     {
@@ -100,7 +100,7 @@ export async function startFront(
     },
   )
   unfinished.defer(() => void ends.push(nfs.close()))
-  const common = { address, onError, hears, report, ...(signal && { signal }) }
+  const common = { address, onError, hears, clientAt, report, ...(signal && { signal }) }
   async function giveRequest(bytes: Buffer, from: Peer) {
     const ip = plainAddress(from.host) ?? ''
     const name = await identities.nameSoon(ip)
@@ -121,7 +121,7 @@ export async function startFront(
         const name = await identities.nameSoon(requester.address)
         if (name === undefined) {
           const { address } = requester
-          throw askAgain(`the machine that has the address ${address} is not known yet`, address)
+          throw notKnown(address)
         }
         return await shards.treesOf(requester, name)
       },

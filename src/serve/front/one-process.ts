@@ -1,5 +1,5 @@
 /** One process of a shard: it is started, watched, and ends. */
-import { fork } from 'node:child_process'
+import { fork, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 
 import { messageOf, type NetimageError } from '../../errors.ts'
@@ -13,7 +13,8 @@ import { processorTimeOf, watchForHang, type HangSettings } from './hang.ts'
 export interface OneProcessSettings {
   /** The program. */
   module: URL
-  start: ShardStart
+  /** What the process is told at its start. */
+  start: () => ShardStart
   /** See hang.ts: once the process serves its machines. */
   mostProcessorMs: number
   /** See hang.ts: while the process starts. */
@@ -55,12 +56,33 @@ const lessMemory = ['--max-semi-space-size=4']
 const [mostLooks, mostStartLooks] = [60, 600]
 
 export function startProcess(settings: OneProcessSettings): OneProcess {
-  const { module, start, mostProcessorMs, mostStartProcessorMs, onPing, onMessage } = settings
-  const child = fork(module, {
-    ...{ serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] },
-    // The program for this may have been removed since the last start.
-    ...endTogether([...process.execArgv, ...lessMemory]),
-  })
+  let start: ShardStart
+  let child: ChildProcess
+  try {
+    start = settings.start()
+    child = fork(settings.module, {
+      ...{ serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] },
+      // The program for this may have been removed since the last start.
+      ...endTogether([...process.execArgv, ...lessMemory]),
+    })
+  } catch (error) {
+    // Node throws some errors of fork(2), such as a lack of memory, and emits others.
+    const reason = `it could not be started: ${messageOf(error)}`
+    process.nextTick(settings.onEnd, { reason, failure: undefined, isUpdated: false })
+    return never
+  }
+  return watchProcess(settings, child, start)
+}
+
+/** A process that could not be started. */
+const never: OneProcess = { pid: undefined, send() {}, give() {}, serves() {}, kill() {} }
+
+function watchProcess(
+  settings: OneProcessSettings,
+  child: ChildProcess,
+  start: ShardStart,
+): OneProcess {
+  const { mostProcessorMs, mostStartProcessorMs, onPing, onMessage } = settings
   let [hasEnded, isServing, isUpdated] = [false, false, false]
   let failure: NetimageError | undefined
   /** Why this server has killed the process. */

@@ -80,7 +80,7 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
   function begin(): OneProcess {
     state = 'starting'
     return startProcess({
-      ...{ module, start: settings.start(), mostProcessorMs, mostStartProcessorMs },
+      ...{ module, start: settings.start, mostProcessorMs, mostStartProcessorMs },
       ...{ onPing: handOver.pinged, onMessage: receive, onEnd: ended },
     })
   }

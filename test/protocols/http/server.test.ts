@@ -19,10 +19,12 @@ import { suite, test } from 'node:test'
 import { NetimageError } from '../../../src/errors.ts'
 import type { ServeEvent } from '../../../src/protocols/event.ts'
 import { startHttpServer, type HttpServerOptions } from '../../../src/protocols/http/server.ts'
+import { turnsOf } from '../../roots/support/turns.ts'
 import { netimageError } from '../../support/errors.ts'
 import { filterThrough } from '../../support/programs.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
+import { burn } from '../support/burn.ts'
 
 const directory = temporaryDirectory()
 const tree = join(directory, 'boot')
@@ -443,6 +445,44 @@ suite('an HTTP server', () => {
     assert.ok(opened <= 1, `${opened} files`)
     assert.equal((await exchange(`${server.url}/bootx64.efi`)).status, 200)
     assert.deepEqual(server.errors, [])
+  })
+
+  test('works for one machine only for a while in each turn, however many connections it has', async () => {
+    let [accepted, found] = [0, 0]
+    const ofOne = ['127.0.0.2', '127.0.0.3']
+    await using server = await serve({
+      clientAt(ip) {
+        accepted++
+        return { name: ofOne.includes(ip) ? 'one' : ip, isServed: true }
+      },
+      treesOf() {
+        found++
+        // Longer than the share of a machine.
+        burn(4)
+        return { image: tree }
+      },
+    })
+    const sockets = await Promise.all(
+      Array.from({ length: 32 }, (_, index) => open(server.port, ofOne[index % 2])),
+    )
+    // Node accepts one connection in a turn.
+    await waitUntil('all connections are accepted', () => accepted === 32)
+    const answers = sockets.map((socket) => text(socket))
+    for (const socket of sockets) {
+      socket.write('GET /bootx64.efi HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    }
+    let [before, most] = [0, 0]
+    await turnsOf(
+      Promise.all(answers).then(() => {}),
+      () => {
+        most = Math.max(most, found - before)
+        before = found
+      },
+    )
+    assert.equal(found, 32)
+    // Between two looks, two turns can begin.
+    assert.ok(most <= 2, `${most} files in a turn`)
+    for (const answer of await Promise.all(answers)) assert.match(answer, /200 OK[^]*MZ$/)
   })
 
   test('closes an idle connection', async () => {

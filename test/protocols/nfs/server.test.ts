@@ -86,7 +86,10 @@ suite('the NFS server', () => {
   })
 
   test('sends only short replies by UDP, because the sender’s address may be forged', async () => {
-    await using server = await startTestServer()
+    const machine = machineWith(exportOf(createMemoryFileSystem()))
+    await using server = await startTestServer({
+      machineOf: ({ address }) => ({ ...machine, name: address }),
+    })
     const dump = async (length: number) => {
       const answers = await askByUdp(server.port, callRecord({}, 100005, 2).subarray(4))
       assert.equal(answers.length, length)
@@ -99,6 +102,30 @@ suite('the NFS server', () => {
     // The list of all mounts is too long by now.
     await dump(0)
     assert.equal((await askByUdp(server.port, callRecord({}, 100005, 0).subarray(4))).length, 1)
+  })
+
+  test('lists the mount of a machine also if another one has mounted very often', async () => {
+    const machine = machineWith(exportOf(createMemoryFileSystem()))
+    await using server = await startTestServer({
+      machineOf: ({ address }) => ({ ...machine, name: address === '127.0.0.9' ? 'nine' : 'pi' }),
+    })
+    const mounted = async (host: number) => {
+      const client = await connectNfs(server.port, `127.0.0.${host}`)
+      await client.mount(exportPath)
+      return client
+    }
+    for (let host = 100; host < 120; host++) (await mounted(host))[Symbol.dispose]()
+    using client = await mounted(9)
+    using rpc = await connectRpc(server.port)
+    const list = await rpc.call(100005, 2, () => {})
+    const addresses: string[] = []
+    while (list.boolean()) {
+      addresses.push(list.opaque().toString())
+      list.opaque()
+    }
+    assert.ok(client)
+    assert.ok(addresses.includes('127.0.0.9'))
+    assert.equal(addresses.length, 17)
   })
 
   test('lets a mount by TCP wait for a root that cannot be opened yet, but not by UDP', async () => {

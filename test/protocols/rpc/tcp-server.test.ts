@@ -6,16 +6,20 @@ import { connect, type Socket } from 'node:net'
 import { suite, test } from 'node:test'
 import type { Procedure, Program } from '../../../src/protocols/rpc/program.ts'
 import { startTcpServer, type TcpLimits } from '../../../src/protocols/rpc/tcp-server.ts'
+import { turnsOf } from '../../roots/support/turns.ts'
 import { assertError } from '../../support/errors.ts'
 import { waitUntil } from '../../support/waiting.ts'
+import { burn } from '../support/burn.ts'
 import { callRecord, connectRpc } from '../support/rpc-client.ts'
 
 const program = 7
 const address = '127.0.0.1'
 const largeReply = 500_000
 const expensiveMs = 4
+/** These two addresses are of one machine. */
+const ofTwoAddresses = ['127.0.0.2', '127.0.0.3']
 
-/** Procedures that do nothing, that reply with much data, that reply later, and that are slow. */
+/** Procedures that do nothing, that reply with much data, that reply later, are slow, and are postponed. */
 function testProgram(): {
   program: Program
   counts: { large: number; waiting: number; expensive: number }
@@ -37,7 +41,12 @@ function testProgram(): {
     },
     () => {
       counts.expensive++
-      for (const end = performance.now() + expensiveMs; performance.now() < end;);
+      burn(expensiveMs)
+      return undefined
+    },
+    (call, results) => {
+      if (!call.isAgain) return { again: gate.promise }
+      results.uint32(call.arguments.uint32())
       return undefined
     },
   ]
@@ -47,25 +56,37 @@ function testProgram(): {
 async function start(limits?: TcpLimits, strangers: readonly string[] = []) {
   const { program, counts, gate } = testProgram()
   const defects: unknown[] = []
-  const left: string[] = []
+  const [entered, left]: [string[], string[]] = [[], []]
   const server = await startTcpServer({
     ...{ name: 'Test', address, port: 0, programs: [program] },
     onDefect: (defect) => defects.push(defect),
+    onEnter: ({ address }) => entered.push(address),
     onLeave: ({ address }) => left.push(address),
     hasLongCalls: true,
-    clientAt: (client) => ({ name: client, isServed: !strangers.includes(client) }),
+    clientAt: (client) => ({
+      name: ofTwoAddresses.includes(client) ? 'two' : client,
+      isServed: !strangers.includes(client),
+    }),
     ...(limits && { limits }),
   })
   return {
-    ...{ port: server.port, left, counts, gate, defects },
+    ...{ port: server.port, entered, left, counts, gate, defects },
     [Symbol.asyncDispose]: () => server.close(),
   }
 }
 
-async function open(port: number): Promise<Socket> {
-  const socket = connect({ port, host: address })
+async function open(port: number, localAddress = address): Promise<Socket> {
+  const socket = connect({ port, host: address, localAddress })
   socket.on('error', () => {})
   await once(socket, 'connect')
+  return socket
+}
+
+/** Sends the beginning of a large call. */
+async function stall(port: number, localAddress: string): Promise<Socket> {
+  const socket = await open(port, localAddress)
+  socket.resume()
+  socket.write(Buffer.concat([Buffer.from('80100000', 'hex'), Buffer.alloc(20_000)]))
   return socket
 }
 
@@ -175,9 +196,8 @@ suite('an RPC server over TCP', () => {
     await using server = await start(many)
     const stalled: Socket[] = []
     for (let count = 0; count < 64; count++) {
-      const socket = await open(server.port)
-      socket.write(Buffer.concat([Buffer.from('80100000', 'hex'), Buffer.alloc(20_000)]))
-      stalled.push(socket)
+      // Four machines.
+      stalled.push(await stall(server.port, `127.0.0.${4 + (count % 4)}`))
     }
     assert.ok(await isServed(server.port))
     using client = await connectRpc(server.port)
@@ -192,6 +212,31 @@ suite('an RPC server over TCP', () => {
     // The client can take its place again.
     await client.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
     for (const socket of stalled) socket.destroy()
+  })
+
+  test('receives large calls of others while one machine with two addresses stalls many', async () => {
+    await using server = await start()
+    const stalled: Socket[] = []
+    for (const localAddress of ofTwoAddresses) {
+      for (let count = 0; count < 32; count++) {
+        stalled.push(await stall(server.port, localAddress))
+      }
+    }
+    assert.ok(await isServed(server.port))
+    using client = await connectRpc(server.port)
+    await client.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
+    // The server ends such calls after a minute.
+    assert.ok(stalled.every(({ destroyed }) => !destroyed))
+    // Its own further calls wait.
+    using own = await connectRpc(server.port, ofTwoAddresses[0])
+    let isDone = false
+    const large = own
+      .call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
+      .then(() => (isDone = true))
+    for (let count = 0; count < 100; count++) assert.ok(await isServed(server.port))
+    assert.equal(isDone, false)
+    for (const socket of stalled) socket.destroy()
+    await large
   })
 
   test('answers other clients in between if many expensive calls arrive together', async () => {
@@ -216,6 +261,39 @@ suite('an RPC server over TCP', () => {
     socket.destroy()
   })
 
+  test('works for one machine only for a while in each turn, however many connections it has', async () => {
+    await using server = await start()
+    const sockets = await Promise.all(
+      Array.from({ length: 32 }, (_, index) => open(server.port, ofTwoAddresses[index % 2])),
+    )
+    const calls = 3
+    const received = sockets.map((socket) => {
+      const replies = Promise.withResolvers<void>()
+      let bytes = 0
+      socket.on('data', (piece) => {
+        bytes += piece.length
+        if (bytes === calls * 28) replies.resolve()
+      })
+      return replies.promise
+    })
+    const batch = Buffer.concat(Array.from({ length: calls }, () => callRecord({}, program, 3)))
+    // Node accepts one connection in a turn.
+    await waitUntil('all connections are accepted', () => server.entered.length === 32)
+    for (const socket of sockets) socket.write(batch)
+    let [before, most] = [0, 0]
+    const turns = await turnsOf(
+      Promise.all(received).then(() => {}),
+      () => {
+        most = Math.max(most, server.counts.expensive - before)
+        before = server.counts.expensive
+      },
+    )
+    assert.equal(server.counts.expensive, 32 * calls)
+    // A call takes longer than the share of a machine. Between two looks, two turns can begin.
+    assert.ok(most <= 2, `${most} calls in a turn, ${turns} turns`)
+    for (const socket of sockets) socket.destroy()
+  })
+
   test('answers other calls while replies wait', async () => {
     await using server = await start()
     using client = await connectRpc(server.port)
@@ -230,6 +308,23 @@ suite('an RPC server over TCP', () => {
       replies.map((reply) => reply.uint32()),
       replies.map((_, number) => number),
     )
+  })
+
+  test('runs a postponed call again, also while the next call waits for a place', async () => {
+    await using server = await start()
+    const [address, otherAddress] = ofTwoAddresses
+    assert.ok(address !== undefined && otherAddress !== undefined)
+    const stalled: Socket[] = []
+    for (let count = 0; count < 16; count++) stalled.push(await stall(server.port, otherAddress))
+    using client = await connectRpc(server.port, address)
+    await client.call(program, 0, () => {})
+    const postponed = client.call(program, 4, (writer) => writer.uint32(77))
+    const large = client.call(program, 0, (writer) => writer.fixed(Buffer.alloc(2 ** 20)))
+    for (let count = 0; count < 20; count++) assert.ok(await isServed(server.port))
+    server.gate.resolve()
+    assert.equal((await postponed).uint32(), 77)
+    for (const socket of stalled) socket.destroy()
+    await large
   })
 
   test('survives a client that disconnects while its replies wait', async () => {

@@ -5,15 +5,19 @@ import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { NetimageError } from '../../../src/errors.ts'
 import { builtAddon, createNativePorts } from '../../../src/protocols/tftp/native-ports.ts'
-import { encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
-import { openDatagramPort } from '../../../src/protocols/tftp/ports.ts'
+import { decode, encode, type Packet } from '../../../src/protocols/tftp/packet.ts'
+import { openDatagramPort, type PortOptions } from '../../../src/protocols/tftp/ports.ts'
 import type { TftpServerOptions } from '../../../src/protocols/tftp/server.ts'
+import { createTftpService } from '../../../src/protocols/tftp/service.ts'
+import { defaultLimits } from '../../../src/protocols/tftp/sessions.ts'
+import { turnsOf } from '../../roots/support/turns.ts'
 import { netimageError } from '../../support/errors.ts'
 import { filterThrough } from '../../support/programs.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { waitUntil } from '../../support/waiting.ts'
 import { buildAddon } from '../support/addon.ts'
+import { burn } from '../support/burn.ts'
 import { ack, openPeer, readRequest, type TftpPeer } from '../support/tftp-peer.ts'
 import { serveTftp, type TestTftpServer } from '../support/tftp-server.ts'
 
@@ -252,7 +256,7 @@ for (const [name, way] of Object.entries(ways)) {
     }
 
     test('opens few files during a flood from thousands of ports, and serves other clients', async () => {
-      const limits = { transfers: 64, transfersPerAddress: 48 }
+      const limits = { ...defaultLimits, transfers: 64, transfersPerMachine: 48 }
       await using server = await serveTftp(tree, { ...way, limits })
       const peers = await Promise.all(Array.from({ length: 250 }, () => openPeer()))
       const descriptors = openDescriptors()
@@ -273,14 +277,14 @@ for (const [name, way] of Object.entries(ways)) {
       assert.equal(served, 3)
       // For each transfer a file and maybe a socket; files that are being opened; the pipes of
       // curl.
-      assert.ok(most <= 2 * limits.transfersPerAddress + 64 + 16, `${most} descriptors`)
+      assert.ok(most <= 2 * limits.transfersPerMachine + 64 + 16, `${most} descriptors`)
       await server.close()
       for (const peer of peers) await peer[Symbol.asyncDispose]()
       assert.deepEqual(server.errors, [])
     })
 
     test('ends a stuck transfer only if there are too many transfers', async () => {
-      const limits = { transfers: 3, transfersPerAddress: 3 }
+      const limits = { ...defaultLimits, transfers: 3, transfersPerMachine: 3 }
       await using server = await serveTftp(tree, { ...way, limits })
       await using peers = new AsyncDisposableStack()
       const started: { peer: TftpPeer; port: number }[] = []
@@ -362,12 +366,14 @@ suite('a TFTP server', () => {
     assert.deepEqual((await nextData(peer)).data, Buffer.from('small'))
   })
 
-  test('serves other addresses while many files of one address cannot be opened', async () => {
+  test('serves other machines while many files of one machine cannot be opened', async () => {
+    const ofOne = ['127.0.0.1', '127.0.0.3']
     const opened = Promise.withResolvers<void>()
     let asked = 0
     await using server = await serveTftp(tree, {
+      clientAt: (ip) => ({ name: ofOne.includes(ip) ? 'one' : ip, isServed: true }),
       async treesOf({ address }) {
-        if (address === '127.0.0.1') {
+        if (ofOne.includes(address)) {
           asked++
           await opened.promise
         }
@@ -376,7 +382,7 @@ suite('a TFTP server', () => {
     })
     await using peers = new AsyncDisposableStack()
     for (let count = 0; count < 64; count++) {
-      const peer = peers.use(await openPeer())
+      const peer = peers.use(await openPeer(ofOne[count % 2]))
       peer.send(readRequest('small'), server.port)
     }
     await waitUntil('it opens files', () => asked > 0)
@@ -385,6 +391,86 @@ suite('a TFTP server', () => {
     assert.deepEqual((await nextData(other)).data, Buffer.from('small'))
     assert.equal(asked, 16)
     opened.resolve()
+  })
+
+  test('works for one machine only for a while in each turn, however many transfers it has', async () => {
+    const [transfers, windowSize] = [16, 8]
+    const ports: PortOptions[] = []
+    let sent = 0
+    const service = createTftpService(
+      {
+        ...{ address: '127.0.0.1', treesOf: () => ({ image: tree }), report: () => {} },
+        onError: assert.ifError,
+        clientAt: () => ({ name: 'one', isServed: true }),
+        openPort(options) {
+          ports.push(options)
+          return {
+            send(packet) {
+              if (decode(packet)?.kind !== 'data') return
+              sent++
+              // A window takes longer than the share of a machine.
+              burn(0.5)
+            },
+            close() {},
+          }
+        },
+      },
+      () => assert.fail('nothing is sent from the port of the server'),
+    )
+    const request = encode(readRequest('kernel', { windowsize: windowSize }))
+    for (let index = 0; index < transfers; index++) {
+      service.receive(request, { host: `127.0.0.${2 + (index % 2)}`, port: 1000 + index })
+    }
+    await waitUntil('all files are open', () => ports.length === transfers)
+    const bytes = encode(ack(0))
+    for (const { receive } of ports) {
+      receive(Buffer.from(bytes))
+    }
+    // No client answers, so each window is sent once more.
+    let [before, most] = [0, 0]
+    const wanted = Promise.withResolvers<void>()
+    await turnsOf(wanted.promise, () => {
+      most = Math.max(most, sent - before)
+      before = sent
+      if (sent >= 2 * transfers * windowSize) wanted.resolve()
+    })
+    // Between two looks, two turns can begin.
+    assert.ok(most <= 2 * windowSize, `${most} packets in a turn`)
+    service.close()
+  })
+
+  test('keeps the packets of a client that wait for the turn of its machine', async () => {
+    const ports: PortOptions[] = []
+    const sent: number[] = []
+    const service = createTftpService(
+      {
+        ...{ address: '127.0.0.1', treesOf: () => ({ image: tree }), report: () => {} },
+        onError: assert.ifError,
+        openPort(options) {
+          ports.push(options)
+          return {
+            send(packet) {
+              const decoded = decode(packet)
+              if (decoded?.kind === 'data') sent.push(decoded.block)
+              burn(4)
+            },
+            close() {},
+          }
+        },
+      },
+      () => {},
+    )
+    service.receive(encode(readRequest('kernel')), { host: '127.0.0.2', port: 1000 })
+    await waitUntil('the file is open', () => sent.length === 1)
+    const bytes = Buffer.alloc(4)
+    for (const block of [1, 2, 3]) {
+      encode(ack(block)).copy(bytes)
+      ports[0]?.receive(bytes)
+    }
+    bytes.fill(0xff)
+    await waitUntil('three more blocks are sent', () => sent.length === 4)
+    assert.deepEqual(sent, [1, 2, 3, 4])
+    service.close()
   })
 
   test('tells why it cannot listen', async () => {

@@ -92,15 +92,13 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       imageBefore: undefined,
       bootFiles: [bootFile],
       keptImages: kept.map(placeOf),
-      indexOf(before, keptImages) {
+      *indexOf(before, keptImages) {
         const known = images.get(before.id)
         const others = keptImages.map(({ id }) => images.get(id))
-        return (
-          known &&
-          indexes.open(
-            known,
-            others.filter((each) => each !== undefined),
-          )
+        if (!known) return undefined
+        return yield* indexes.openInSteps(
+          known,
+          others.filter((each) => each !== undefined),
         )
       },
     }

@@ -72,6 +72,15 @@ mock.method(fs, 'fsyncSync', (...given: Parameters<typeof fsyncSync>) => {
   announce('fsync')
   fsyncSync(...given)
 })
+await using any = await promises.open(import.meta.filename)
+const handles: Pick<promises.FileHandle, 'sync'> = Object.getPrototypeOf(any)
+// It is called with `this` below.
+/* oxlint-disable-next-line typescript/unbound-method */
+const { sync } = handles
+mock.method(handles, 'sync', function (this: promises.FileHandle) {
+  announce('fsync')
+  return sync.apply(this)
+})
 mock.method(fs, 'fdatasyncSync', (...given: Parameters<typeof fdatasyncSync>) => {
   announce('fdatasync')
   fdatasyncSync(...given)

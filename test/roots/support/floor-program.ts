@@ -14,15 +14,15 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { readBoots } from '../../../src/boots/read.ts'
 import { errnoOf } from '../../../src/errors.ts'
 import { openLeaseFile } from '../../../src/protocols/dhcp/lease-file.ts'
-import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { openBootRecord } from '../../boots/support/record.ts'
 import { put } from './stored-layers.ts'
 import { createIndex } from './tree-index.ts'
+import { openMachineLayerNow } from './open-layer.ts'
 
 const [disk = '', tree = '', way = ''] = process.argv.slice(2)
 const index = createIndex('tree', tree)
 const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
-const open = (machine: string) => openMachineLayer({ state: disk, machine, image, index })
+const open = (machine: string) => openMachineLayerNow({ state: disk, machine, image, index })
 const leases = openLeaseFile(join(disk, 'leases.sqlite'), assert.ifError)
 const boots = openBootRecord(disk, assert.ifError)
 const layer = open('10.0.0.7')

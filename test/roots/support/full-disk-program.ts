@@ -11,8 +11,7 @@ import { join } from 'node:path'
 import { mock } from 'node:test'
 import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import { openLayer } from './open-layer.ts'
-import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
+import { openLayer, openMachineLayerNow } from './open-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { fillDisk } from '../../support/fill-disk.ts'
 import { createIndex } from './tree-index.ts'
@@ -66,7 +65,8 @@ await layer.close()
 // On a full disk, a machine can still open its layer, and the layer can be reset.
 const machine = '10.0.0.7'
 const image = { directory: tree, name: 'tree', toplevel: '/nix/store/tree' }
-const openAgain = (reset?: 'now') => openMachineLayer({ state: disk, machine, image, index, reset })
+const openAgain = (reset?: 'now') =>
+  openMachineLayerNow({ state: disk, machine, image, index, reset })
 const first = openAgain()
 const kept = first.fileSystem.create(first.fileSystem.root, Buffer.from('kept'), made)
 await first.fileSystem.commit(kept)

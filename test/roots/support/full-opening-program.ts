@@ -8,7 +8,11 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { NetimageError } from '../../../src/errors.ts'
-import { openMachineLayer, type MachineLayerRequest } from '../../../src/roots/machine-layer.ts'
+import {
+  openMachineLayer,
+  UnfinishedOpening,
+  type MachineLayerRequest,
+} from '../../../src/roots/machine-layer.ts'
 import { UnreadyLayer } from '../../../src/roots/unready-layer.ts'
 import { fillDisk } from '../../support/fill-disk.ts'
 import { contentsOf, directoryOf, oldIndex, oldRequest, writeOldLayer } from './old-layer.ts'
@@ -76,7 +80,9 @@ async function isReady(unready: UnreadyLayer, request: MachineLayerRequest): Pro
     assert.ok(error instanceof NetimageError && error.code === 'disk-full', String(error))
     return false
   }
-  return await opens(request)
+  if (!(unready instanceof UnfinishedOpening)) return await opens(request)
+  await unready.opened?.close()
+  return true
 }
 
 /** @returns false if the error says that the disk is full */

@@ -16,7 +16,7 @@ mock.method(fs, 'renameSync', (from: string, to: string) => {
   process.kill(process.pid, 'SIGKILL')
 })
 syncBuiltinESMExports()
-const { openMachineLayer } = await import('../../../src/roots/machine-layer.ts')
+const { openMachineLayerNow } = await import('./open-layer.ts')
 const { oldIndex, oldRequest } = await import('./old-layer.ts')
 
-openMachineLayer(oldRequest(state, oldIndex(tree)))
+openMachineLayerNow(oldRequest(state, oldIndex(tree)))

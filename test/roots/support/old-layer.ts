@@ -15,10 +15,10 @@ import type { BoundImage } from '../../../src/roots/bound-image.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import { type ImageIndex } from '../../../src/roots/image-index.ts'
 import { newName, readRecord, writeRecord } from '../../../src/roots/record.ts'
-import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { verifyLayer } from '../../../src/roots/verify.ts'
 import { oldStorePaths, makeOldImage } from './old-image.ts'
 import { createIndex } from './tree-index.ts'
+import { openMachineLayerNow } from './open-layer.ts'
 
 const folder = join(import.meta.dirname, 'old-layers')
 
@@ -111,7 +111,7 @@ export function directoryOf({ directory }: Pick<OldLayer, 'directory'>): string 
 export async function assertSame(name: string, layer: OldLayer): Promise<void> {
   const index = oldIndex(layer.tree)
   const { lines: shown } = readOldLayer(name)
-  const opened = openMachineLayer(oldRequest(layer.state, index))
+  const opened = openMachineLayerNow(oldRequest(layer.state, index))
   assert.deepEqual(asShown(listingOf(opened.fileSystem), shown), shown)
   await opened.close()
   assert.deepEqual(verifyLayer(contentsOf(layer), index).problems, [])

@@ -6,12 +6,9 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../../../src/errors.ts'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
-import {
-  openMachineLayer,
-  type MachineLayer,
-  type MachineLayerRequest,
-} from '../../../src/roots/machine-layer.ts'
+import type { MachineLayer, MachineLayerRequest } from '../../../src/roots/machine-layer.ts'
 import { readImageIndex } from './tree-index.ts'
+import { openMachineLayerNow } from './open-layer.ts'
 
 /** Systems that images in tests are made of. */
 export const firstSystem = `/nix/store/${'0'.repeat(32)}-system`
@@ -56,7 +53,7 @@ export function openOver(
   const index = readImageIndex(image, join(image, 'net-image/pi'))
   const known = { directory: image, name: 'pi', toplevel: firstSystem }
   try {
-    const layer = openMachineLayer({ state, machine, image: known, index, reset, boot })
+    const layer = openMachineLayerNow({ state, machine, image: known, index, reset, boot })
     const close = () => layer.close().finally(() => index.close())
     return { ...layer, close }
   } catch (error) {

@@ -17,6 +17,7 @@ export function identitiesOf(
       macOf: (address) => macs[address],
       isSilent: () => false,
       hasTable: () => false,
+      isUnreadable: () => false,
     },
     isNeighbour: () => true,
     onDouble: () => {},

@@ -9,13 +9,13 @@ import type { SiteWriter } from '../../../src/site/statements.ts'
 import { readRootImage } from '../../../src/roots/root-image.ts'
 import { createImageIndexes } from '../../../src/roots/image-index.ts'
 import { removeSnapshot, restoreSnapshot, takeSnapshot } from '../../../src/roots/snapshots.ts'
-import { openMachineLayer } from '../../../src/roots/machine-layer.ts'
 import { layerOf } from '../../../src/roots/stored-layer.ts'
 import { machinesByImage } from '../../../src/site/images/users.ts'
 import { makeImage } from '../../roots/support/stored-layers.ts'
 import { assignAllowed, candidate } from '../life/support/simulate.ts'
 import { group, settings } from '../rollout/support/simulate.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
+import { openMachineLayerNow } from '../../roots/support/open-layer.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const machine = 'dc:a6:32:01:02:03'
@@ -38,7 +38,7 @@ test('images of snapshots are in use, also after the machine has others', async 
     )
     const keptImages = others.map(({ known }) => known)
     const request = { state, machine, image: image.known, keptImages, index }
-    await openMachineLayer(request).close()
+    await openMachineLayerNow(request).close()
     index.close()
   }
   const used = () => {
