@@ -27,6 +27,9 @@ import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
 const second = 1000
 
+/** Debian's package bsdutils has it. Every Debian machine has this package. */
+const terminal = 'script'
+
 /** Runs a line of the shell. */
 function shell(line: string, cwd: string) {
   return spawnSync('sh', ['-c', line], { encoding: 'utf8', cwd })
@@ -189,7 +192,7 @@ suite('netimage site apply', () => {
   async function asked(state: string) {
     const words = [process.execPath, cli, 'site', 'apply', '--quiet', '--state', state]
     const line = words.map((word) => `'${word}'`).join(' ')
-    const child = spawn('script', ['-qec', `stty -echo; ${line}`, '/dev/null'], {
+    const child = spawn(terminal, ['-qec', `stty -echo; ${line}`, '/dev/null'], {
       ...{ cwd: workspace.directory, stdio: ['pipe', 'pipe', 'inherit'] },
     })
     const { stdin, stdout } = child

@@ -59,10 +59,12 @@ suite('the roll-outs of a server', () => {
     const rows = site.log({}).rows.map((row) => ('entry' in row ? row : assert.fail(row.broken)))
     site.close()
     assert.deepEqual(
-      rows.slice(-2).map(({ entry, machine, who }) => [
-        who.kind,
-        `${machine}: ${'says' in entry ? entry.says : entry.kind}`,
-      ]),
+      rows
+        .slice(-2)
+        .map(({ entry, machine, who }) => [
+          who.kind,
+          `${machine}: ${'says' in entry ? entry.says : entry.kind}`,
+        ]),
       told.map((says) => ['server', says]),
     )
   })
