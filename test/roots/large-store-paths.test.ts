@@ -195,7 +195,7 @@ suite('very many files outside the store paths', () => {
     let [turns, isOver] = [0, false]
     void first.then(() => (isOver = true))
     for (; !isOver; turns++) await new Promise((resolve) => setImmediate(resolve))
-    assert.ok(turns > 3, String(turns))
+    assert.ok(turns > 1, String(turns))
     assert.equal(indexes.prepare(image), undefined)
     // They are not looked at again.
     rmSync(root, { recursive: true })
@@ -252,7 +252,7 @@ test('a machine whose call needs the files of a large store path gets its answer
     const inside = client.find(top, '7', 'file-7').finally(() => void (isAnswered = true))
     let calls = 0
     for (; !isAnswered && calls < 10_000; calls++) await other.attributes(root)
-    assert.ok(calls > 3, String(calls))
+    assert.ok(calls > 1, String(calls))
     assert.equal((await client.attributes(await inside)).type, 5)
     assert.deepEqual(errors, [])
   } finally {
