@@ -47,6 +47,7 @@ const statusByCode = {
   'untrusted-path': exitStatus.untrusted,
   'image-damaged': exitStatus.untrusted,
   'bad-state': exitStatus.untrusted,
+  'bad-message': exitStatus.untrusted,
   // something could not be reached, read or written
   'store-unavailable': exitStatus.unavailable,
   'not-allowed': exitStatus.unavailable,
@@ -54,6 +55,7 @@ const statusByCode = {
   'other-dhcp-server': exitStatus.unavailable,
   'in-use': exitStatus.unavailable,
   'stale-plan': exitStatus.unavailable,
+  'remote-failed': exitStatus.unavailable,
   'file-system': exitStatus.failed,
   'disk-full': exitStatus.failed,
   'too-many-files': exitStatus.failed,

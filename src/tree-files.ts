@@ -107,3 +107,14 @@ export function escapeBytes(bytes: Buffer): string {
     return text
   }
 }
+
+/** The bytes that `escapeBytes` wrote. */
+export function unescapeBytes(text: string): Buffer {
+  const parts = text.split(/(\\\\|\\x[0-9a-f]{2})/)
+  return Buffer.concat(
+    parts.map((part, index) => {
+      if (index % 2 === 0) return Buffer.from(part)
+      return part.startsWith('\\x') ? Buffer.from(part.slice(2), 'hex') : Buffer.from('\\')
+    }),
+  )
+}

@@ -18,6 +18,7 @@ import {
   releaseCommand,
   resumeCommand,
 } from './site-rollouts.ts'
+import { pushCommand, receiveCommand } from './site-push.ts'
 import { statusCommand } from './site-status.ts'
 
 export function siteCommand() {
@@ -29,7 +30,7 @@ export function siteCommand() {
     ...[addCommand, imagesCommand, collectCommand],
     ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
     ...[pauseCommand, resumeCommand, abortCommand, holdCommand, releaseCommand],
-    logCommand,
+    ...[logCommand, pushCommand, receiveCommand],
   ]
   for (const command of make) site.addCommand(command().exitOverride())
   return site

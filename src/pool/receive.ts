@@ -39,30 +39,12 @@ export async function receiveNar(
   progress: (bytes: number) => void,
   memory: MemoryClaim,
 ): Promise<TreeSecret[] | undefined> {
-  const restore = restoreTo(destination)
-  const searched = search ? searchNar(restore) : undefined
-  const parser = createNarParser(searched ?? restore)
-  const hash = createHash('sha256')
-  let size = 0
+  const unpacking = unpackNar(destination, expected, search)
   let isReading = true
 
   function write(chunk: Buffer): void {
     isReading = false
-    size += chunk.length
-    // Check this during the stream. Otherwise a decompression bomb could fill the disk.
-    if (size > expected.narSize) {
-      throw mismatch(
-        'size-mismatch',
-        expected,
-        `its NAR is larger than ${expected.narSize} bytes`,
-        {
-          field: 'NarSize',
-          expected: expected.narSize,
-        },
-      )
-    }
-    hash.update(chunk)
-    parser.write(chunk)
+    unpacking.write(chunk)
     progress(chunk.length)
     isReading = true
   }
@@ -71,16 +53,62 @@ export async function receiveNar(
     if (source.kind === 'tree') dumpNar(source.directory, write)
     else for await (const chunk of narChunks(source, expected, memory)) write(chunk)
     isReading = false
-    parser.end()
+    return unpacking.end()
   } catch (error) {
     throw isReading ? unreadable(error) : error
   } finally {
-    restore.abandon()
+    unpacking.abandon()
     memory.release()
   }
-  if (size !== expected.narSize) throw wrongSize(expected, size)
-  expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'), 'NarHash')
-  return searched?.secrets()
+}
+
+export interface Unpacking {
+  write(chunk: Buffer): void
+  /**
+   * Call this at the end of the NAR.
+   *
+   * @returns the secrets in the tree; undefined if nobody can tell without another search
+   * @throws if the NAR is not as promised: the files must not be used then
+   */
+  end(): TreeSecret[] | undefined
+  /** Closes the open file, if the stream ended early. */
+  abandon(): void
+}
+
+/** Unpacks a NAR at `destination`, which must not exist, and compares it with what was promised. */
+export function unpackNar(
+  destination: string,
+  expected: NarExpectation,
+  search: boolean,
+): Unpacking {
+  const restore = restoreTo(destination)
+  const searched = search ? searchNar(restore) : undefined
+  const parser = createNarParser(searched ?? restore)
+  const hash = createHash('sha256')
+  let size = 0
+  return {
+    write(chunk) {
+      size += chunk.length
+      // Check this during the stream. Otherwise a decompression bomb could fill the disk.
+      if (size > expected.narSize) {
+        throw mismatch(
+          'size-mismatch',
+          expected,
+          `its NAR is larger than ${expected.narSize} bytes`,
+          { field: 'NarSize', expected: expected.narSize },
+        )
+      }
+      hash.update(chunk)
+      parser.write(chunk)
+    },
+    end() {
+      parser.end()
+      if (size !== expected.narSize) throw wrongSize(expected, size)
+      expectHash(expected, 'its NAR', expected.narHash, hash.digest('hex'), 'NarHash')
+      return searched?.secrets()
+    },
+    abandon: () => restore.abandon(),
+  }
 }
 
 /** If a file of the store cannot be read, the store is at fault, and another one may succeed. */

@@ -13,32 +13,39 @@ import { fileSystemError, NetimageError } from '../../errors.ts'
 import { maxDepth, paddingOf, words } from './format.ts'
 
 const bufferBytes = 256 * 1024
+/** More than all that is put between two looks at how full the buffer is: a name, or a target. */
+const moreBytes = 8 * 1024
 const slash = Buffer.from('/')
 
 /** @param write gets chunks that are valid only during the call */
 export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
-  const buffer = Buffer.allocUnsafe(bufferBytes)
+  for (const chunk of narChunks(path)) write(chunk)
+}
+
+/** Reads no more files than the next chunk needs. A chunk is valid only until the next one is asked for. */
+export function* narChunks(path: string): Generator<Buffer, void> {
+  const buffer = Buffer.allocUnsafe(bufferBytes + moreBytes)
   let filled = 0
 
-  function flush(): void {
-    if (filled > 0) write(buffer.subarray(0, filled))
+  const isFull = () => filled >= bufferBytes
+
+  function take(): Buffer {
+    const chunk = buffer.subarray(0, filled)
     filled = 0
+    return chunk
   }
 
   function put(bytes: Buffer): void {
-    if (bytes.length > buffer.length - filled) flush()
     filled += bytes.copy(buffer, filled)
   }
 
   function putSize(size: number): void {
-    if (8 > buffer.length - filled) flush()
     buffer.writeUInt32LE(size % 2 ** 32, filled)
     buffer.writeUInt32LE(Math.floor(size / 2 ** 32), filled + 4)
     filled += 8
   }
 
   function putPadding(size: number): void {
-    if (8 > buffer.length - filled) flush()
     const count = paddingOf(size)
     buffer.fill(0, filled, filled + count)
     filled += count
@@ -50,7 +57,7 @@ export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
     putPadding(bytes.length)
   }
 
-  function putFile(path: Buffer): void {
+  function* putFile(path: Buffer): Generator<Buffer, void> {
     const fd = openSync(path, 'r')
     try {
       const { mode, size } = fstatSync(fd)
@@ -59,8 +66,8 @@ export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
       put(words.contents)
       putSize(size)
       for (let left = size; left > 0;) {
-        if (filled === buffer.length) flush()
-        const count = readSync(fd, buffer, filled, Math.min(left, buffer.length - filled), null)
+        if (isFull()) yield take()
+        const count = readSync(fd, buffer, filled, Math.min(left, bufferBytes - filled), null)
         if (count === 0) throw changed(path, 'it became shorter')
         filled += count
         left -= count
@@ -71,24 +78,25 @@ export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
     }
   }
 
-  function putDirectory(path: Buffer, depth: number): void {
+  function* putDirectory(path: Buffer, depth: number): Generator<Buffer, void> {
     if (depth >= maxDepth)
       throw unsupported(path, `it is nested deeper than ${maxDepth} directories`)
     put(words.directory)
     const entries = readdirSync(path, { withFileTypes: true, encoding: 'buffer' })
     entries.sort((a, b) => a.name.compare(b.name))
     for (const entry of entries) {
+      if (isFull()) yield take()
       put(words.entry)
       putString(entry.name)
       put(words.node)
-      putNode(Buffer.concat([path, slash, entry.name]), entry, depth + 1)
+      yield* putNode(Buffer.concat([path, slash, entry.name]), entry, depth + 1)
       put(words.close)
     }
   }
 
-  function putNode(path: Buffer, kind: NodeKind, depth: number): void {
-    if (kind.isFile()) putFile(path)
-    else if (kind.isDirectory()) putDirectory(path, depth)
+  function* putNode(path: Buffer, kind: NodeKind, depth: number): Generator<Buffer, void> {
+    if (kind.isFile()) yield* putFile(path)
+    else if (kind.isDirectory()) yield* putDirectory(path, depth)
     else if (kind.isSymbolicLink()) {
       put(words.symlink)
       put(words.target)
@@ -100,8 +108,8 @@ export function dumpNar(path: string, write: (chunk: Buffer) => void): void {
   try {
     const root = Buffer.from(path)
     put(words.begin)
-    putNode(root, lstatSync(root), 0)
-    flush()
+    yield* putNode(root, lstatSync(root), 0)
+    yield take()
   } catch (error) {
     throw fileSystemError(`could not read ${path}`, error)
   }

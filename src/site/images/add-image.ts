@@ -80,7 +80,8 @@ export async function addImage(
         const entry = { kind, image: held.id, imageName: held.options.rootDirectoryName } as const
         await noteInSite(state, { at: Date.now(), who, entry })
       }
-      if (isNew || hasChanged) await addRest(held, places, { signal, progress, note })
+      const fill = (image: string) => copyOutside(held, image)
+      if (isNew || hasChanged) await addRest(held, places, { signal, progress, note, fill })
       else await note()
       if (hasChanged) sweep(places, (message) => progress.warn(message))
       stack.dispose()
@@ -104,21 +105,26 @@ function asKnown(error: Error, { heldPath, directory }: SourceImage): Error {
   })
 }
 
-/** All but the store paths. Replaces what the site has. */
-async function addRest(
-  source: SourceImage,
+interface AddingRest {
+  signal: AbortSignal
+  progress: Progress
+  /** Adds the row to the log of the site. */
+  note: () => Promise<void>
+  /** Fills an empty directory with the boot tree and the files outside the store, and checks them. */
+  fill: (image: string) => Promise<void>
+}
+
+/** All but the store paths, which the site must have. Replaces what the site has. */
+export async function addRest(
+  source: Pick<SourceImage, 'id' | 'manifestBytes' | 'options'>,
   places: SitePlaces,
-  {
-    signal,
-    progress,
-    note,
-  }: { signal: AbortSignal; progress: Progress; note: () => Promise<void> },
+  { signal, progress, note, fill }: AddingRest,
 ): Promise<void> {
   const scratch = makeScratch(places, (message) => progress.warn(message))
   try {
     const image = join(scratch.directory, 'image')
     mkdirSync(image)
-    await copyOutside(source, image)
+    await fill(image)
     const layout = imageLayout(image, source.options.rootDirectoryName)
     mkdirSync(join(image, 'nix-support'))
     writeFileSync(layout.manifest, source.manifestBytes)

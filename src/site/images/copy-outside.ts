@@ -15,10 +15,11 @@ import { dirname, join } from 'node:path'
 import { joinBytes } from '../../byte-paths.ts'
 import { fileSystemError, NetimageError } from '../../errors.ts'
 import { imageLayout, type ImageLayout } from '../../image/layout.ts'
+import type { Manifest } from '../../image/manifest.ts'
 import { differences } from '../../image/verify.ts'
 import { storeTime } from '../../nix/nar/restore.ts'
 import { copySafely } from '../../pool/adopt.ts'
-import { listTree, type TreeFile } from '../../tree-files.ts'
+import { listTree } from '../../tree-files.ts'
 import type { SourceImage } from './source.ts'
 
 /**
@@ -39,19 +40,25 @@ export async function copyOutside(source: SourceImage, image: string): Promise<v
   } catch (error) {
     throw fileSystemError(`could not copy the files of the image ${directory}`, error)
   }
-  for (const part of ['root', 'boot'] as const) {
-    await mustBeAsListed(source, to, part, manifest[part].files)
-  }
+  await mustBeAsListed(source, manifest, to)
 }
 
-async function mustBeAsListed(
-  { directory, options }: SourceImage,
+/**
+ * Compares the boot tree and the files outside the store with the manifest.
+ *
+ * @param source of the copies, for the error
+ * @throws `NetimageError` `image-damaged`
+ */
+export async function mustBeAsListed(
+  { directory, options }: Pick<SourceImage, 'directory' | 'options'>,
+  manifest: Manifest,
   copied: ImageLayout,
-  part: 'root' | 'boot',
-  expected: readonly TreeFile[],
 ): Promise<void> {
-  const files = await listTree(copied[part], () => false)
-  for (const { path, problem } of differences(expected, files)) {
+  for (const part of ['root', 'boot'] as const) {
+    const files = await listTree(copied[part], () => false)
+    const [first] = differences(manifest[part].files, files)
+    if (!first) continue
+    const { path, problem } = first
     const file = join(imageLayout(directory, options.rootDirectoryName)[part], path)
     throw new NetimageError('image-damaged', `${file} is not as the manifest says: ${problem}`, {
       details: { file },

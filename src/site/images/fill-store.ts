@@ -104,7 +104,7 @@ interface Filling {
 }
 
 /** One path for each NAR hash. */
-function sortPaths(
+export function sortPaths(
   closure: readonly PathInfo[],
   places: SitePlaces,
 ): { present: PathInfo[]; missing: PathInfo[] } {
@@ -149,7 +149,8 @@ async function adopt(info: PathInfo, filling: Filling): Promise<void> {
   if (!isWhole) throw damaged(source, info, 'has not the NAR hash and size of its manifest')
 }
 
-function unfinishedAt(places: SitePlaces, { narHash }: PathInfo): string {
+/** Where a store path is unpacked or copied to, before `publish` gives it its place. */
+export function unfinishedAt(places: SitePlaces, { narHash }: PathInfo): string {
   return unfinishedIn(places.store, basename(storedAt(places, narHash)))
 }
 
@@ -160,10 +161,14 @@ function damaged({ directory }: SourceImage, { path }: PathInfo, why: string): N
   })
 }
 
-/** After a loss of power, each path that has its name is whole. */
-async function publish(
+/**
+ * After a loss of power, each path that has its name is whole.
+ *
+ * @param batch finished and hashed, at `unfinishedAt`
+ */
+export async function publish(
   batch: readonly PathInfo[],
-  { places, signal, changed }: Omit<Filling, 'method'>,
+  { places, signal, changed }: Pick<Filling, 'places' | 'signal' | 'changed'>,
   progress: Progress,
 ): Promise<void> {
   const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }

@@ -1,0 +1,196 @@
+/** The sending side of a push: images of this site go to the site of another server. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+
+import { asNetimageError, fileSystemError } from '../../errors.ts'
+import { manifestName } from '../../image/layout.ts'
+import { storedAt, type SitePlaces } from '../../image/site-places.ts'
+import { formatHash } from '../../nix/hash.ts'
+import type { PathInfo } from '../../nix/path-info.ts'
+import { plural, type Progress, type Task } from '../../progress.ts'
+import { version } from '../../version.ts'
+import type { SiteImage } from '../images/site-image.ts'
+import { badMessage, CutOff, openChannel, type Channel } from './channel.ts'
+import { mustBeOneOfThisVersion } from './hello.ts'
+import {
+  asFailed,
+  messageSchemas,
+  pushVersion,
+  type FromReceiver,
+  type FromSender,
+} from './messages.ts'
+import { sendOutside } from './send-outside.ts'
+import { sendPath } from './send-path.ts'
+
+export type ToReceiver = Channel<FromReceiver, FromSender>
+
+export interface SendSettings {
+  input: Readable
+  output: Writable
+  signal: AbortSignal
+  progress: Progress
+  /** The name of the other server, for errors. */
+  server: string
+}
+
+export interface SentImage {
+  id: string
+  name: string
+  /** Whether the other site did not have the image. */
+  isNew: boolean
+  sentPaths: number
+  /** The bytes of their NARs. */
+  sentBytes: number
+  /** Store paths that the other site had. */
+  skippedPaths: number
+  skippedBytes: number
+}
+
+export interface Sent {
+  images: SentImage[]
+  /** All bytes that were written to the other side. */
+  writtenBytes: number
+}
+
+/**
+ * @param images are held by the caller
+ * @param places of this site
+ * @throws `NetimageError`: `CutOff` if the other side ended without a word why; the failure that it says;
+ *   `image-damaged` if this site is damaged; `remote-failed`, `bad-message`
+ */
+export async function sendImages(
+  images: readonly SiteImage[],
+  places: SitePlaces,
+  { input, output, signal, progress, server }: SendSettings,
+): Promise<Sent> {
+  const failing = new AbortController()
+  const channel: ToReceiver = openChannel({
+    ...{ input, output, other: server, schema: messageSchemas.fromReceiver },
+    signal: AbortSignal.any([signal, failing.signal]),
+  })
+  const sent: SentImage[] = []
+  try {
+    await channel.say({ kind: 'hello', push: pushVersion, netimage: version })
+    mustBeOneOfThisVersion(await channel.message(), server)
+    for (const image of images) {
+      sent.push(await sendImage(image, { places, channel, progress, server, failing }))
+    }
+    await channel.say({ kind: 'end' })
+    return { images: sent, writtenBytes: channel.written() }
+  } catch (error) {
+    const known = asNetimageError(fileSystemError('could not read the site', error))
+    // The other side may be gone, or may have said why it ends.
+    if (!(error instanceof CutOff)) await channel.say(asFailed(known)).catch(() => {})
+    throw known
+  }
+}
+
+interface Sending {
+  places: SitePlaces
+  channel: ToReceiver
+  progress: Progress
+  server: string
+  failing: AbortController
+}
+
+async function sendImage(image: SiteImage, sending: Sending): Promise<SentImage> {
+  const { channel, places, progress, server } = sending
+  const { id, directory, options, closure } = image
+  const manifest = readFileSync(join(directory, manifestName))
+  await channel.say({ kind: 'image', id, manifestBytes: manifest.length })
+  await giveAll(manifest, channel)
+  const want = await answerOf(channel, progress, server)
+  if (want.kind !== 'want') throw badMessage(server, `${want.kind} came in place of want`)
+  const wanted = choose(want.paths, closure, server)
+  const name = `${options.rootDirectoryName} (${image.system.label})`
+  const all = new Map(closure.map((info) => [formatHash(info.narHash), info]))
+  const total = { paths: wanted.length, bytes: narBytes(wanted) }
+  const task = progress.begin(`sending ${name} to ${server}`, total)
+  await whileListening(sending, async () => {
+    const done = { paths: 0, bytes: 0 }
+    const more = (bytes: number) => tell(task, done, { bytes })
+    for (const info of wanted) {
+      await sendPath(info, storedAt(places, info.narHash), channel, more)
+      tell(task, done, { paths: 1 })
+    }
+    if (want.isNew) await sendOutside(image, channel)
+  })
+  const skipped = all.size - wanted.length
+  task.end(
+    want.isNew || wanted.length > 0
+      ? `sent ${name}: ${plural(wanted.length, 'store path')}; ${server} had ${skipped}`
+      : `${server} had ${name} already`,
+  )
+  return {
+    ...{ id, name: options.rootDirectoryName, isNew: want.isNew },
+    ...{ sentPaths: wanted.length, sentBytes: total.bytes },
+    ...{ skippedPaths: skipped, skippedBytes: narBytes([...all.values()]) - total.bytes },
+  }
+}
+
+function tell(task: Task, done: { paths: number; bytes: number }, { paths = 0, bytes = 0 }): void {
+  done.paths += paths
+  done.bytes += bytes
+  task.update(done)
+}
+
+const pieceBytes = 2 ** 18
+
+async function giveAll(bytes: Buffer, channel: ToReceiver): Promise<void> {
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    await channel.give(bytes.subarray(at, at + pieceBytes))
+  }
+}
+
+/** The next answer, without what the other side only tells. */
+async function answerOf(
+  channel: ToReceiver,
+  progress: Progress,
+  server: string,
+): Promise<FromReceiver> {
+  for (;;) {
+    const message = await channel.message()
+    if (message.kind !== 'told') return message
+    progress.warn(`${server}: ${message.text}`)
+  }
+}
+
+/**
+ * Sends, and ends at once if the other side says that it has failed. Then waits until it has the image.
+ */
+async function whileListening(
+  { channel, progress, server, failing }: Sending,
+  send: () => Promise<void>,
+): Promise<void> {
+  const answer = answerOf(channel, progress, server)
+  answer.catch((error: unknown) => failing.abort(error))
+  try {
+    await send()
+  } catch (error) {
+    // The other side may have said why it reads nothing any more.
+    if (error instanceof CutOff) await answer
+    throw error
+  }
+  const { kind } = await answer
+  if (kind !== 'added') throw badMessage(server, `${kind} came in place of added`)
+}
+
+/** @returns each store path once @throws `NetimageError` `bad-message` */
+function choose(
+  hashes: readonly string[],
+  closure: readonly PathInfo[],
+  server: string,
+): PathInfo[] {
+  const left = new Map(closure.map((info) => [formatHash(info.narHash), info]))
+  return hashes.map((hash) => {
+    const info = left.get(hash)
+    if (!info) throw badMessage(server, `it wants ${hash}, which the image has not, or twice`)
+    left.delete(hash)
+    return info
+  })
+}
+
+function narBytes(paths: readonly PathInfo[]): number {
+  return paths.reduce((sum, { narSize }) => sum + narSize, 0)
+}

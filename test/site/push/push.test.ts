@@ -1,0 +1,130 @@
+// Images of one site come to another site by `netimage site push`, through the program ssh.
+
+import assert from 'node:assert/strict'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import * as v from 'valibot'
+import { addImage } from '../../../src/site/images/add-image.ts'
+import { imageIds } from '../../../src/site/images/site-image.ts'
+import { assertFailed, netimageJson, parseObject } from '../../support/netimage.ts'
+import { freshNames } from '../../support/temporary.ts'
+import { assertSameLines } from '../../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
+import { buildSystem, pathsOfEach, writeSystems } from '../images/support/made-images.ts'
+import { describeSite, logOf, programs, push } from './support/two-sites.ts'
+
+suite('netimage site push', () => {
+  let workspace: Workspace
+  let freshName: () => string
+  let from: string
+  let ids: { first: string; second: string }
+  let plain: string
+
+  before(async () => {
+    workspace = makeWorkspace('push')
+    freshName = freshNames(workspace.directory)
+    from = workspace.path('from')
+    writeSystems(workspace)
+    const add = async (name: 'first' | 'second') => {
+      const built = await buildSystem(workspace, name, workspace.path('out', name))
+      const { image } = await addImage(from, built)
+      image.release()
+      return image.id
+    }
+    ids = { first: await add('first'), second: await add('second') }
+    plain = programs(workspace.path('plain'))
+  })
+  after(() => workspace.remove())
+
+  test('brings the same images to another site, and sends each store path once', async () => {
+    const to = freshName()
+    const images = [ids.first, ids.second]
+    const run = await push({ from, to, programs: plain, images, flags: ['--json'] })
+    assert.equal(run.status, 0, run.stderr)
+    const { images: sent, ...rest } = parseObject(run.stdout)
+    assert.partialDeepStrictEqual(sent, [
+      { id: ids.first, name: 'root', isNew: true, sentPaths: pathsOfEach, skippedPaths: 0 },
+      { id: ids.second, isNew: true, sentPaths: 1, skippedPaths: pathsOfEach - 1 },
+    ])
+    assert.partialDeepStrictEqual(rest, { server: 'ssh://admin@lab2' })
+    assertSameLines(await describeSite(to), await describeSite(from))
+    assert.deepEqual(
+      logOf(to).map(
+        (row) => 'entry' in row && [row.entry.kind, row.who.kind, Object(row.entry).image],
+      ),
+      images.map((image) => ['added', 'person', image]),
+    )
+    const again = await push({ from, to, programs: plain, images: [ids.first] })
+    assert.equal(again.status, 0, again.stderr)
+    assert.equal(again.stdout, `${ids.first}  root  was there already\n`)
+    assert.equal(logOf(to).length, 2)
+  })
+
+  test('sends what machines keep, and says so if they keep nothing', async () => {
+    const to = freshName()
+    const nothing = await push({ from, to, programs: plain, flags: ['--json'] })
+    assertFailed(nothing, 'path-not-found')
+    const state = ['--state', from]
+    await netimageJson(['site', 'assign', '02:00:00:00:00:01', ids.second, ...state])
+    const run = await push({ from, to, programs: plain })
+    assert.equal(run.status, 0, run.stderr)
+    assert.deepEqual(imageIds(to), [ids.second])
+    assert.match(run.stderr, /^sent root \(second\): \d+ store paths; admin@lab2 had 0 in/m)
+  })
+
+  /** The bytes that the sender writes for the first image, and where they are kept. */
+  async function recordFirst(): Promise<{ file: string; bytes: number; to: string }> {
+    const [file, to] = [freshName(), freshName()]
+    const recording = programs(
+      freshName(),
+      `while [ "$1" != -- ]; do shift; done; shift 2; tee '${file}' | sh -c "$*"`,
+    )
+    const run = await push({
+      from,
+      to,
+      programs: recording,
+      images: [ids.first],
+      flags: ['--json'],
+    })
+    assert.equal(run.status, 0, run.stderr)
+    const bytes = fs.statSync(file).size
+    assert.equal(parseObject(run.stdout)['writtenBytes'], bytes)
+    return { file, bytes, to }
+  }
+
+  test('goes on after a cut, and sends only the rest', async () => {
+    const { bytes, to: whole } = await recordFirst()
+    const half = Math.floor(bytes / 2)
+    const cutting = programs(
+      freshName(),
+      `while [ "$1" != -- ]; do shift; done; shift 2
+       dd bs=1 count=${half} status=none | sh -c "$*"
+       echo 'Connection to lab2 closed by remote host.' >&2
+       exit 255`,
+    )
+    const empty = freshName()
+    const request = { from, to: empty, images: [ids.first], flags: ['--json'] }
+    const cut = await push({ ...request, programs: cutting })
+    const failure = assertFailed(cut, 'remote-failed')
+    assert.match(failure.message, /: Connection to lab2 closed by remote host\.$/)
+    assert.match(failure.hint ?? '', /only the rest is sent/)
+    assert.deepEqual(imageIds(empty), [])
+    const stored = fs.readdirSync(join(empty, 'store'))
+    assert.ok(stored.length > 0 && stored.length < pathsOfEach, `${stored.length}`)
+    const rest = await push({ ...request, programs: plain })
+    assert.equal(rest.status, 0, rest.stderr)
+    const { images, writtenBytes } = parseObject(rest.stdout)
+    assert.partialDeepStrictEqual(images, [
+      { sentPaths: pathsOfEach - stored.length, skippedPaths: stored.length },
+    ])
+    const [{ skippedBytes } = { skippedBytes: 0 }] = v.parse(
+      v.array(v.object({ skippedBytes: v.number() })),
+      images,
+    )
+    assert.ok(skippedBytes > 0)
+    // Each frame has five bytes, and each store path has a message.
+    assert.ok(Number(writtenBytes) <= bytes - skippedBytes, `${String(writtenBytes)} of ${bytes}`)
+    assertSameLines(await describeSite(empty), await describeSite(whole))
+  })
+})
