@@ -25,6 +25,11 @@ export interface Channel<In extends Message, Out extends Message> {
   written(): number
 }
 
+/** As the sender sees it. */
+export type ToReceiver = Channel<FromReceiver, FromSender>
+/** As the receiver sees it. */
+export type ToSender = Channel<FromSender, FromReceiver>
+
 export interface ChannelSettings<In extends Message> {
   input: Readable
   output: Writable

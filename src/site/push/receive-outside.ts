@@ -21,8 +21,7 @@ import type { ReadImage } from '../../image/manifest.ts'
 import { storeTime } from '../../nix/nar/restore.ts'
 import { unescapeBytes, type TreeFile } from '../../tree-files.ts'
 import { mustBeAsListed } from '../images/copy-outside.ts'
-import { badMessage } from './channel.ts'
-import type { FromSenderChannel } from './receive.ts'
+import { badMessage, type ToSender } from './channel.ts'
 
 type Part = 'root' | 'boot'
 type RegularFile = Extract<TreeFile, { type: 'file' }>
@@ -35,7 +34,7 @@ type RegularFile = Extract<TreeFile, { type: 'file' }>
  */
 export async function receiveOutside(
   source: ReadImage & { directory: string },
-  channel: FromSenderChannel,
+  channel: ToSender,
   image: string,
 ): Promise<void> {
   const { manifest, options } = source
@@ -55,7 +54,7 @@ async function makeTree(
   tree: string,
   files: readonly TreeFile[],
   part: Part,
-  channel: FromSenderChannel,
+  channel: ToSender,
 ): Promise<void> {
   const top = Buffer.from(tree)
   const at = ({ path }: TreeFile) => joinBytes(top, unescapeBytes(path))
@@ -91,7 +90,7 @@ interface Place {
 async function receiveFile(
   { path, mode, size }: RegularFile,
   { part, at, made }: Place,
-  channel: FromSenderChannel,
+  channel: ToSender,
 ): Promise<void> {
   const message = await channel.message()
   const isThis = 'part' in message && message.part === part && message.path === path

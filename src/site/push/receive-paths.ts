@@ -7,8 +7,7 @@ import { unpackNar } from '../../pool/receive.ts'
 import type { Progress } from '../../progress.ts'
 import { sweep } from '../images/changing.ts'
 import { publish, unfinishedAt } from '../images/fill-store.ts'
-import { badMessage } from './channel.ts'
-import type { FromSenderChannel } from './receive.ts'
+import { badMessage, type ToSender } from './channel.ts'
 
 /** What is finished in this many NAR bytes counts, even if this process is killed. */
 const batchBytes = 128 * 1024 ** 2
@@ -26,7 +25,7 @@ interface Receiving {
  */
 export async function receivePaths(
   wanted: readonly PathInfo[],
-  channel: FromSenderChannel,
+  channel: ToSender,
   { places, signal, progress }: Receiving,
 ): Promise<void> {
   const finished: PathInfo[] = []
@@ -55,11 +54,7 @@ export async function receivePaths(
   }
 }
 
-async function receivePath(
-  info: PathInfo,
-  channel: FromSenderChannel,
-  places: SitePlaces,
-): Promise<void> {
+async function receivePath(info: PathInfo, channel: ToSender, places: SitePlaces): Promise<void> {
   const { narHash, narSize } = info
   const message = await channel.message()
   if (message.kind !== 'path' || message.narHash !== formatHash(narHash)) {

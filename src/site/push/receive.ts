@@ -21,20 +21,11 @@ import { sortPaths } from '../images/fill-store.ts'
 import { mustBeServable } from '../images/servable.ts'
 import type { Who } from '../log/entry.ts'
 import { noteInSite } from '../log/note-in-site.ts'
-import { badMessage, CutOff, openChannel, type Channel } from './channel.ts'
+import { badMessage, CutOff, openChannel, type ToSender } from './channel.ts'
 import { mustBeOneOfThisVersion } from './hello.ts'
 import { mustBeTrees, receiveOutside } from './receive-outside.ts'
 import { receivePaths } from './receive-paths.ts'
-import {
-  asFailed,
-  asTold,
-  messageSchemas,
-  pushVersion,
-  type FromReceiver,
-  type FromSender,
-} from './messages.ts'
-
-export type FromSenderChannel = Channel<FromSender, FromReceiver>
+import { asFailed, asTold, messageSchemas, pushVersion } from './messages.ts'
 
 export interface ReceiveSettings {
   input: Readable
@@ -64,7 +55,7 @@ export async function receiveImages(
   { input, output, signal, patienceMs }: ReceiveSettings,
 ): Promise<NetimageError | undefined> {
   const schema = messageSchemas.fromSender
-  const channel: FromSenderChannel = openChannel({
+  const channel: ToSender = openChannel({
     ...{ input, output, schema, other, signal, patienceMs },
   })
   try {
@@ -107,7 +98,7 @@ interface SentImage extends ReadImage {
 async function receiveImage(
   { state, person: who }: OpenedSite,
   announced: { id: string; manifestBytes: number },
-  channel: FromSenderChannel,
+  channel: ToSender,
   signal: AbortSignal,
 ): Promise<void> {
   const image = await receiveManifest(announced, channel)
@@ -133,7 +124,7 @@ async function receiveImage(
 
 async function receiveManifest(
   { id, manifestBytes: size }: { id: string; manifestBytes: number },
-  channel: FromSenderChannel,
+  channel: ToSender,
 ): Promise<SentImage> {
   const pieces: Buffer[] = []
   for (let left = size; left > 0;) {
@@ -161,7 +152,7 @@ async function receiveManifest(
 }
 
 /** The sender shows to its person what this side would show. */
-function tellWarnings(channel: FromSenderChannel): Progress {
+function tellWarnings(channel: ToSender): Progress {
   // If the sender is gone, this is told by the next message that it does not send.
   const tell = (text: string) => void channel.say(asTold(text)).catch(() => {})
   return {

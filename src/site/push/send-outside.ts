@@ -8,7 +8,7 @@ import { imageLayout } from '../../image/layout.ts'
 import { openRegularFile } from '../../open-safely.ts'
 import { unescapeBytes, type TreeFile } from '../../tree-files.ts'
 import type { SiteImage } from '../images/site-image.ts'
-import type { ToReceiver } from './send.ts'
+import type { ToReceiver } from './channel.ts'
 
 const pieceBytes = 2 ** 18
 

@@ -5,7 +5,7 @@ import { NetimageError } from '../../errors.ts'
 import { formatHash } from '../../nix/hash.ts'
 import { narChunks } from '../../nix/nar/dump.ts'
 import type { PathInfo } from '../../nix/path-info.ts'
-import type { ToReceiver } from './send.ts'
+import type { ToReceiver } from './channel.ts'
 
 /**
  * @param tree the store path in the site

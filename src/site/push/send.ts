@@ -11,19 +11,11 @@ import type { PathInfo } from '../../nix/path-info.ts'
 import { plural, type Progress, type Task } from '../../progress.ts'
 import { version } from '../../version.ts'
 import type { SiteImage } from '../images/site-image.ts'
-import { badMessage, CutOff, openChannel, type Channel } from './channel.ts'
+import { badMessage, CutOff, openChannel, type ToReceiver } from './channel.ts'
 import { mustBeOneOfThisVersion } from './hello.ts'
-import {
-  asFailed,
-  messageSchemas,
-  pushVersion,
-  type FromReceiver,
-  type FromSender,
-} from './messages.ts'
+import { asFailed, messageSchemas, pushVersion, type FromReceiver } from './messages.ts'
 import { sendOutside } from './send-outside.ts'
 import { sendPath } from './send-path.ts'
-
-export type ToReceiver = Channel<FromReceiver, FromSender>
 
 export interface SendSettings {
   input: Readable

@@ -1,0 +1,289 @@
+// A side of a push that lies, breaks off or says nothing changes nothing on the other side.
+
+import assert from 'node:assert/strict'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { PassThrough, Transform } from 'node:stream'
+import { after, before, suite, test } from 'node:test'
+import fc from 'fast-check'
+import { manifestName } from '../../../src/image/layout.ts'
+import { createByteReader } from '../../../src/nix/byte-reader.ts'
+import { addImage } from '../../../src/site/images/add-image.ts'
+import { imageIds } from '../../../src/site/images/site-image.ts'
+import { encodeFrame, readFrame } from '../../../src/site/push/frames.ts'
+import { netimageError } from '../../support/errors.ts'
+import { parseObject } from '../../support/netimage.ts'
+import { sha256 } from '../../support/synthetic.ts'
+import { freshNames } from '../../support/temporary.ts'
+import { assertSameLines, describeTree } from '../../support/trees.ts'
+import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
+import { buildSystem, writeSystems } from '../images/support/made-images.ts'
+import { pushBetween, receive, send } from './support/in-process.ts'
+import { describeSite } from './support/two-sites.ts'
+
+const message = (value: object) =>
+  encodeFrame({ kind: 'message', body: Buffer.from(JSON.stringify(value)) })
+const data = (body: Buffer | string) => encodeFrame({ kind: 'data', body: Buffer.from(body) })
+const hello = message({ kind: 'hello', push: 1, netimage: '0' })
+
+suite('a push with a hostile side', () => {
+  let workspace: Workspace
+  let freshName: () => string
+  let from: string
+  let first: string
+  let second: string
+  /** All bytes that an honest sender sends for the first image. */
+  let honest: Buffer
+
+  before(async () => {
+    workspace = makeWorkspace('push-hostile')
+    freshName = freshNames(workspace.directory)
+    from = workspace.path('from')
+    writeSystems(workspace)
+    const add = async (name: 'first' | 'second') => {
+      const { image } = await addImage(
+        from,
+        await buildSystem(workspace, name, workspace.path('out', name)),
+      )
+      image.release()
+      return image.id
+    }
+    ;[first, second] = [await add('first'), await add('second')]
+    const pieces: Buffer[] = []
+    const { failure } = await pushBetween(from, [first], freshName(), (stream) =>
+      stream.on('data', (piece: Buffer) => pieces.push(piece)),
+    )
+    assert.equal(failure, undefined)
+    honest = Buffer.concat(pieces)
+  })
+  after(() => workspace.remove())
+
+  /** A site with the second image. */
+  async function siteWithSecond(): Promise<string> {
+    const state = freshName()
+    await pushBetween(from, [second], state)
+    return state
+  }
+
+  /** What the receiver makes of these bytes. */
+  async function received(state: string, bytes: Buffer) {
+    const [input, output] = [new PassThrough(), new PassThrough()]
+    output.resume()
+    input.end(bytes)
+    return await receive(state, input, output)
+  }
+
+  const manifestOf = (id: string) => fs.readFileSync(join(from, 'images', id, manifestName))
+
+  /** Announces an image with such a manifest. */
+  function announce(manifest: Buffer, id = sha256(manifest).toString('hex')): Buffer {
+    const image = { kind: 'image', id, manifestBytes: manifest.length }
+    return Buffer.concat([hello, message(image), data(manifest)])
+  }
+
+  function changedManifest(change: (manifest: Record<string, unknown>) => object): Buffer {
+    return Buffer.from(JSON.stringify(change(parseObject(manifestOf(first).toString()))))
+  }
+
+  test('never gets an image that is cut off or changed, wherever that is', async () => {
+    const state = await siteWithSecond()
+    const before = await describeSite(state)
+    const place = fc.nat(honest.length - 1)
+    await fc.assert(
+      fc.asyncProperty(place, fc.option(fc.integer({ min: 1, max: 255 })), async (at, flip) => {
+        const bytes = Buffer.from(flip === null ? honest.subarray(0, at) : honest)
+        if (flip !== null) bytes[at] = (bytes[at] ?? 0) ^ flip
+        const failure = await received(state, bytes)
+        const hasFirst = imageIds(state).includes(first)
+        if (hasFirst) {
+          // A change that has no meaning, such as in the hello, or a cut after the last file.
+          assertSameLines(await describeSite(state), await describeSite(from))
+          fs.rmSync(join(state, 'images', first), { recursive: true })
+        } else assert.ok(failure, `nothing failed for a change at ${at}`)
+        assertSameLines(await describeSite(state), before)
+        const leftovers = ['images', 'store'].flatMap((folder) =>
+          fs.readdirSync(join(state, folder)),
+        )
+        assert.deepEqual(
+          leftovers.filter((name) => name.startsWith('.')),
+          [],
+        )
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  test('refuses manifests that lead out of their trees, and writes nothing', async () => {
+    const file = { type: 'file', mode: '0644', size: 1, sha256: sha256('x').toString('hex') }
+    const bad = [
+      [{ ...file, path: '../../out' }],
+      [{ ...file, path: '/out' }],
+      [{ ...file, path: 'no/parent' }],
+      [
+        { type: 'symlink', path: 'a', target: '/' },
+        { ...file, path: 'a/out' },
+      ],
+      [{ type: 'directory', path: '..', mode: '0755' }],
+      [
+        { ...file, path: 'a' },
+        { ...file, path: 'a' },
+      ],
+      [
+        { ...file, path: String.raw`\x2e\x2e` },
+        { ...file, path: String.raw`\x2e\x2e/out` },
+      ],
+      [{ ...file, path: 'nul\u0000' }],
+    ]
+    const state = await siteWithSecond()
+    const before = describeTree(workspace.directory, { times: false }).filter(
+      (line) => !line.includes('site.sqlite'),
+    )
+    for (const files of bad) {
+      for (const part of ['root', 'boot']) {
+        const manifest = changedManifest((honest) => ({
+          ...honest,
+          [part]: { ...Object(honest[part]), files },
+        }))
+        const failure = await received(state, announce(manifest))
+        assert.equal(failure?.code, 'image-damaged', JSON.stringify(files))
+      }
+    }
+    assertSameLines(
+      describeTree(workspace.directory, { times: false }).filter(
+        (line) => !line.includes('site.sqlite'),
+      ),
+      before,
+    )
+  })
+
+  test('refuses what does not belong to the protocol', async () => {
+    const manifest = manifestOf(first)
+    const cases: [string, Buffer, string, RegExp][] = [
+      ['no hello', message({ kind: 'end' }), 'bad-message', /end came in place of hello/],
+      ['no frame', Buffer.from('SSH-2.0-OpenSSH'), 'bad-message', /no frame: "SSH-2\.0-OpenSSH"/],
+      ['no JSON', encodeFrame({ kind: 'message', body: Buffer.from('{') }), 'bad-message', /JSON/],
+      ['an unknown message', message({ kind: 'assign' }), 'bad-message', /cannot be understood/],
+      [
+        'another version',
+        message({ kind: 'hello', push: 2, netimage: '9' }),
+        'remote-failed',
+        /has version 2 \(netimage 9\) of push, and this netimage has version 1/,
+      ],
+      ['another hash', announce(manifest, 'f'.repeat(64)), 'hash-mismatch', /another hash/],
+      ['no manifest', announce(Buffer.from('{}')), 'image-damaged', /manifest/],
+      [
+        'a manifest without an end',
+        Buffer.concat([hello, message({ kind: 'image', id: first, manifestBytes: 2 ** 40 })]),
+        'bad-message',
+        /cannot be understood/,
+      ],
+      [
+        'a longer manifest',
+        Buffer.concat([hello, message({ kind: 'image', id: first, manifestBytes: 1 }), data('{}')]),
+        'bad-message',
+        /longer than announced/,
+      ],
+      [
+        'an archive',
+        announce(
+          changedManifest((honest) => ({
+            ...honest,
+            root: { ...Object(honest['root']), format: 'tar' },
+          })),
+        ),
+        'bad-option',
+        /is an archive/,
+      ],
+      [
+        'another store path',
+        Buffer.concat([announce(manifest), message({ kind: 'path', narHash: 'sha256:x' })]),
+        'bad-message',
+        /another store path/,
+      ],
+      [
+        'an empty piece',
+        Buffer.concat([announce(manifest).subarray(0, -5 - manifest.length), data('')]),
+        'bad-message',
+        /empty/,
+      ],
+    ]
+    for (const [name, bytes, code, text] of cases) {
+      const state = freshName()
+      const failure = await received(state, bytes)
+      assert.equal(failure?.code, code, `${name}: ${failure?.message}`)
+      assert.match(failure?.message ?? '', text, name)
+      assert.deepEqual(imageIds(state), [], name)
+    }
+  })
+
+  test('tells the sender which store path arrived otherwise, and keeps those that are whole', async () => {
+    const state = freshName()
+    // The last store path of the stream.
+    const at = honest.lastIndexOf('nix-archive-1') + 200
+    let seen = 0
+    const flip = new Transform({
+      transform(piece: Buffer, _, done) {
+        const copy = Buffer.from(piece)
+        if (at >= seen && at < seen + piece.length) copy[at - seen] = (copy[at - seen] ?? 0) ^ 1
+        seen += piece.length
+        done(null, copy)
+      },
+    })
+    const { failure, sent } = await pushBetween(from, [first], state, (stream) => stream.pipe(flip))
+    assert.ok(['hash-mismatch', 'bad-nar'].includes(failure?.code ?? ''), failure?.message)
+    assert.match(failure?.message ?? '', /^\/nix\/store\/.* did not arrive as the manifest says/)
+    assert.ok(sent.status === 'rejected')
+    assert.match(String(sent.reason), /lab2 says: \/nix\/store\//)
+    assert.ok(fs.readdirSync(join(state, 'store')).length > 0)
+  })
+
+  test('does not wait for a silent sender for ever', async () => {
+    const [input, output] = [new PassThrough(), new PassThrough()]
+    input.write(hello)
+    const failure = await receive(freshName(), input, output.resume(), 1)
+    assert.equal(failure?.code, 'remote-failed')
+    assert.match(failure?.message ?? '', /has sent nothing for 0\.001 seconds/)
+  })
+
+  /** What the sender makes of a receiver that says this, and what the receiver gets after its answer. */
+  async function sentTo(answers: readonly object[]) {
+    const [out, back] = [new PassThrough(), new PassThrough()]
+    const got: Buffer[] = []
+    out.on('data', (piece: Buffer) => got.push(piece))
+    for (const answer of answers) back.write(message(answer))
+    const [result] = await Promise.allSettled([send(from, [first], back, out)])
+    return { result, got: Buffer.concat(got) }
+  }
+
+  const greeting = { kind: 'hello', push: 1, netimage: '0' }
+
+  test('sends a hostile receiver nothing but the store paths of the image, each once', async () => {
+    const known = createByteReader([honest], { left: Infinity }, (why) => new Error(why))
+    let hash = ''
+    for (let frame = await readFrame(known); frame; frame = await readFrame(known)) {
+      const said = frame.kind === 'message' ? parseObject(frame.body.toString()) : {}
+      if (said['kind'] === 'path') hash = String(said['narHash'])
+    }
+    for (const paths of [['sha256:x'], ['../../../etc/shadow'], [hash, hash]]) {
+      const want = { kind: 'want', isNew: true, paths }
+      const { result, got } = await sentTo([greeting, want])
+      assert.ok(result.status === 'rejected')
+      assert.ok(netimageError('bad-message')(result.reason))
+      assert.equal(got.includes('nix-archive-1'), false)
+    }
+  })
+
+  test('shows what the receiver says, and ends at once', async () => {
+    const want = { kind: 'want', isNew: true, paths: [] }
+    const failed = { kind: 'failed', code: 'disk-full', message: 'no room', hint: 'Make room.' }
+    const { result } = await sentTo([greeting, want, failed])
+    assert.ok(result.status === 'rejected')
+    assert.ok(netimageError('disk-full', { message: /^lab2 says: no room$/ })(result.reason))
+    const unknown = await sentTo([greeting, { ...failed, code: 'toString' }])
+    assert.ok(unknown.result.status === 'rejected')
+    assert.ok(netimageError('remote-failed')(unknown.result.reason))
+    const early = await sentTo([greeting, { kind: 'added', isNew: true }])
+    assert.ok(early.result.status === 'rejected')
+    assert.ok(netimageError('bad-message')(early.result.reason))
+  })
+})
