@@ -1,4 +1,4 @@
-// Images are added to a site, removed and repaired, and cut off in the middle of that. Each image is there
+// Images are added to a site, received from another one, removed and repaired, and cut off in the middle of that. Each image is there
 // whole or not at all, nothing else is changed, and the next try goes on.
 
 import { execFile } from 'node:child_process'
@@ -46,7 +46,7 @@ suite('a change of the images of a site', () => {
         ...images,
         way,
       ])
-      for (const name of ['adds the first image', 'adds another image']) {
+      for (const name of ['adds the first image', 'adds another image', 'receives an image']) {
         assert.match(stdout, new RegExp(`^${name}: .*false.* true$`, 'm'))
       }
     })

@@ -1,18 +1,19 @@
 // Images of one site come to another site by `netimage site push`, through the program ssh.
 
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { addImage } from '../../../src/site/images/add-image.ts'
-import { imageIds } from '../../../src/site/images/site-image.ts'
-import { assertFailed, netimageJson, parseObject } from '../../support/netimage.ts'
+import { imageIds, openSiteImage } from '../../../src/site/images/site-image.ts'
+import { assertFailed, netimage, netimageJson, parseObject } from '../../support/netimage.ts'
 import { freshNames } from '../../support/temporary.ts'
 import { assertSameLines } from '../../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
 import { buildSystem, pathsOfEach, writeSystems } from '../images/support/made-images.ts'
-import { describeSite, logOf, programs, push } from './support/two-sites.ts'
+import { describeSite, logOf, programs, push, withPrograms } from './support/two-sites.ts'
 
 suite('netimage site push', () => {
   let workspace: Workspace
@@ -126,5 +127,101 @@ suite('netimage site push', () => {
     // Each frame has five bytes, and each store path has a message.
     assert.ok(Number(writtenBytes) <= bytes - skippedBytes, `${String(writtenBytes)} of ${bytes}`)
     assertSameLines(await describeSite(empty), await describeSite(whole))
+  })
+
+  /** A push of the first image with another ssh. */
+  async function failsWith(ssh: string) {
+    const directory = programs(freshName(), ssh)
+    const to = freshName()
+    const run = await push({
+      ...{ from, to, programs: directory, images: [ids.first], flags: ['--json'] },
+    })
+    assert.deepEqual(fs.existsSync(to) ? imageIds(to) : [], [])
+    return run
+  }
+  const drop = 'while [ "$1" != -- ]; do shift; done; shift 2'
+
+  test('says what ssh says, and what is missing on the other server', async () => {
+    const denied = await failsWith(
+      'echo "admin@lab2: Permission denied (publickey)." >&2; exit 255',
+    )
+    const { message, hint } = assertFailed(denied, 'remote-failed')
+    assert.equal(
+      message,
+      'ssh has no connection to ssh://admin@lab2: admin@lab2: Permission denied (publickey).',
+    )
+    assert.match(hint ?? '', /ssh ssh:\/\/admin@lab2 true/)
+    assert.equal(denied.status, 5)
+    const without = await failsWith(`${drop}; PATH=/usr/bin:/bin exec sh -c "$*"`)
+    assert.match(assertFailed(without, 'program-missing').message, /netimage: not found$/)
+    const older = await failsWith('echo "error: unknown command \'receive\'" >&2; exit 2')
+    assert.match(
+      assertFailed(older, 'remote-failed').message,
+      /ended with 2: error: unknown command/,
+    )
+    const noisy = await failsWith(`echo 'Welcome to lab2'; ${drop}; exec sh -c "$*"`)
+    assert.match(assertFailed(noisy, 'bad-message').message, /"Welcome to lab2\\n"/)
+    const control = await failsWith(String.raw`printf 'a\033[2Jb\n' >&2; exit 255`)
+    assert.equal(control.stderr.includes('\u001b'), false)
+  })
+
+  test('passes the error of the other server on with its code', async () => {
+    const taken = freshName()
+    fs.writeFileSync(taken, 'a file')
+    const run = await push({
+      from,
+      to: taken,
+      programs: plain,
+      images: [ids.first],
+      flags: ['--json'],
+    })
+    const { message } = assertFailed(run, 'file-system')
+    assert.match(message, /^admin@lab2 says: could not /)
+    assert.equal(run.status, 1)
+  })
+
+  test('says that this site is damaged, before the other site has to', async () => {
+    const state = freshName()
+    execFileSync('cp', ['-a', from, state])
+    const { rootImage } = await openSiteImage(state, ids.first)
+    const { at } =
+      rootImage.storePaths.find(({ name }) => name.endsWith('-content-1')) ?? assert.fail()
+    fs.appendFileSync(join(at, 'text'), 'changed')
+    const to = freshName()
+    const run = await push({
+      from: state,
+      to,
+      programs: plain,
+      images: [ids.first],
+      flags: ['--json'],
+    })
+    const { message, hint } = assertFailed(run, 'image-damaged', { file: at })
+    assert.match(message, /has changed in this site/)
+    assert.match(hint ?? '', /site add --repair/)
+    assert.deepEqual(imageIds(to), [])
+  })
+
+  test('gives ssh the options of the person, and the shell there one word for the directory', async () => {
+    const seen = freshName()
+    const directory = programs(freshName(), `printf '%s\n' "$@" >'${seen}'; exit 255`)
+    const state = "it's here; rm -rf x"
+    await netimage(
+      ['site', 'push', 'ssh://[fe80::1%eth0]:2222', '--remote-state', state, '--state', from],
+      withPrograms({
+        ...{ from, to: '', programs: directory },
+        settings: { env: { NETIMAGE_SSHOPTS: ' -i key  -v ' } },
+      }),
+    )
+    const command = `netimage site receive --state 'it'\\''s here; rm -rf x'`
+    assert.deepEqual(fs.readFileSync(seen, 'utf8').split('\n').slice(0, -1), [
+      ...['-i', 'key', '-v', '-T', '-x', '-p', '2222', '--', 'fe80::1%eth0', command],
+    ])
+    for (const url of [
+      ...['lab2', 'ssh://', 'ssh://-oProxyCommand=x', 'ssh://-l@lab2', 'ssh://a:b@lab2'],
+      ...['ssh://lab2/path', 'ssh://lab2:x', 'ssh://lab2\n', 'https://lab2', 'ssh://a b'],
+    ]) {
+      const run = await netimage(['site', 'push', url, '--state', from, '--json'])
+      assertFailed(run, 'bad-usage', { actual: url })
+    }
   })
 })

@@ -10,6 +10,7 @@ import { addImage } from '../../../../src/site/images/add-image.ts'
 import { removeUnused } from '../../../../src/site/images/remove-unused.ts'
 import { imageIds, openSiteImage } from '../../../../src/site/images/site-image.ts'
 import { assertSameLines, describeTree } from '../../../support/trees.ts'
+import { pushBetween } from '../../push/support/in-process.ts'
 
 /** The directories of two images that `build` made. */
 export interface Sources {
@@ -133,9 +134,15 @@ export async function changesOf(sources: Sources, scratch: string): Promise<Site
   const removeFirst = (state: string) =>
     removeUnused(state, () => new Set(imageIds(state).filter((id) => id !== first)))
   const addFirst = async (state: string) => void (await add(state, sources.first))
+  /** From the reference, which has both. */
+  const receiveFirst = async (state: string) => {
+    const { failure } = await pushBetween(reference, [first], state)
+    if (failure) throw failure
+  }
   return [
     change('adds the first image', { others: [], make: addFirst }),
     change('adds another image', { others: [second], make: addFirst }),
+    change('receives an image', { others: [second], make: receiveFirst }),
     change('removes an image', {
       ...{ others: [second], prepare: addFirst, make: removeFirst, result: false },
     }),
