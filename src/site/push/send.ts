@@ -135,17 +135,20 @@ async function giveAll(bytes: Buffer, channel: ToReceiver): Promise<void> {
   }
 }
 
+const mostTold = 1000
+
 /** The next answer, without what the other side only tells. */
 async function answerOf(
   channel: ToReceiver,
   progress: Progress,
   server: string,
 ): Promise<FromReceiver> {
-  for (;;) {
+  for (let told = 0; told < mostTold; told++) {
     const message = await channel.message()
     if (message.kind !== 'told') return message
     progress.warn(`${server}: ${message.text}`)
   }
+  throw badMessage(server, 'it tells too much')
 }
 
 /**

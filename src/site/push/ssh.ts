@@ -1,7 +1,6 @@
 /** Starts `netimage site receive` on another server, over the person's own ssh. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 
 import { errnoOf, NetimageError } from '../../errors.ts'
@@ -80,13 +79,10 @@ export function startRemote(server: SshServer, settings: RemoteSettings): Remote
   // A failure to end it, because root has become another user.
   child.on('error', () => {})
   const last: string[] = []
-  let lines = 0
-  createInterface({ input: child.stderr, crlfDelay: Infinity }).on('line', (line) => {
-    if (line === '' || ++lines > mostLines) return
-    const shown = line.slice(0, longestLine)
-    last.push(shown)
+  onLines(child.stderr, (line) => {
+    last.push(line)
     if (last.length > lastLines) last.shift()
-    onLine(shown)
+    onLine(line)
   })
   const closed: Promise<number | string> = once(child, 'close').then(
     ([status, signal]) => status ?? signal,
@@ -138,6 +134,25 @@ function explain(status: number | string, said: string, { url }: SshServer): Net
   return new NetimageError('remote-failed', how, {
     hint: `An older netimage has no \`site receive\`: compare netimage --version on both servers. ${goesOnHint}`,
   })
+}
+
+/** Lines are cut, and only the first ones count. */
+function onLines(stream: Readable, onLine: (line: string) => void): void {
+  let lines = 0
+  let rest = ''
+  const tell = (line: string) => {
+    if (line.trim() !== '' && ++lines <= mostLines) onLine(line.trim().slice(0, longestLine))
+  }
+  stream.setEncoding('utf8')
+  stream.on('data', (text: string) => {
+    const [first = '', ...more] = text.split('\n')
+    rest = (rest + first).slice(0, longestLine)
+    for (const next of more) {
+      tell(rest)
+      rest = next.slice(0, longestLine)
+    }
+  })
+  stream.on('end', () => tell(rest))
 }
 
 /** For the shell on the other server. */

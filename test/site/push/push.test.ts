@@ -9,6 +9,7 @@ import * as v from 'valibot'
 import { addImage } from '../../../src/site/images/add-image.ts'
 import { imageIds, openSiteImage } from '../../../src/site/images/site-image.ts'
 import { assertFailed, netimage, netimageJson, parseObject } from '../../support/netimage.ts'
+import { ordinaryUser } from '../../support/namespace.ts'
 import { freshNames } from '../../support/temporary.ts'
 import { assertSameLines } from '../../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
@@ -161,6 +162,13 @@ suite('netimage site push', () => {
     )
     const noisy = await failsWith(`echo 'Welcome to lab2'; ${drop}; exec sh -c "$*"`)
     assert.match(assertFailed(noisy, 'bad-message').message, /"Welcome to lab2\\n"/)
+    const noSsh = await netimage(
+      ['site', 'push', 'ssh://lab2', ids.first, '--state', from, '--json'],
+      {
+        env: { PATH: '/nonexistent' },
+      },
+    )
+    assertFailed(noSsh, 'program-missing', { expected: 'ssh' })
     const control = await failsWith(String.raw`printf 'a\033[2Jb\n' >&2; exit 255`)
     assert.equal(control.stderr.includes('\u001b'), false)
   })
@@ -223,5 +231,23 @@ suite('netimage site push', () => {
       const run = await netimage(['site', 'push', url, '--state', from, '--json'])
       assertFailed(run, 'bad-usage', { actual: url })
     }
+  })
+
+  test('runs the ssh of root for the site of another user, and reads the site as that user', async (context) => {
+    if (process.geteuid?.() !== 0) return context.skip('only root becomes another user')
+    fs.chmodSync(workspace.directory, 0o755)
+    const [state, to, users] = [freshName(), freshName(), freshName()]
+    execFileSync('cp', ['-a', from, state])
+    execFileSync('chown', ['-R', `${ordinaryUser.uid}:${ordinaryUser.gid}`, state])
+    const directory = programs(
+      freshName(),
+      `while [ "$1" != -- ]; do shift; done; shift 2
+       id -u >'${users}'
+       exec sh -c "$*"`,
+    )
+    const run = await push({ from: state, to, programs: directory, images: [ids.first] })
+    assert.equal(run.status, 0, run.stderr)
+    assert.equal(fs.readFileSync(users, 'utf8').split('\n')[0], '0')
+    assert.equal(fs.statSync(join(to, 'images', ids.first)).uid, 0)
   })
 })
