@@ -13,7 +13,7 @@ type Comparable = Pick<ReadPlan | Decided, 'digest'> & {
 interface ComparableGroup {
   name: string
   image: { id: string }
-  machines: readonly { machine: string; name?: string; current?: number }[]
+  machines: readonly { machine: string; name?: string; current?: number; isHeld?: true }[]
   rollout?: { number: number; state: string }
 }
 
@@ -72,7 +72,7 @@ function ofRollout(before: ComparableGroup['rollout'], after: ComparableGroup['r
 
 function* ofMachines(before: ComparableGroup, after: ComparableGroup): Generator<string> {
   const had = new Map(before.machines.map((each) => [each.machine, each]))
-  for (const { machine, name = machine, current } of after.machines) {
+  for (const { machine, name = machine, current, isHeld } of after.machines) {
     const known = had.get(machine)
     had.delete(machine)
     const [is, was] = [current, known?.current].map((number) =>
@@ -80,6 +80,8 @@ function* ofMachines(before: ComparableGroup, after: ComparableGroup): Generator
     )
     if (!known) yield `${name} has joined it`
     else if (is !== was) yield `${name} boots ${is} next, not ${was}`
+    if (known && known.isHeld !== isHeld)
+      yield `${name} is ${isHeld ? '' : 'not '}held${isHeld ? '' : ' any more'}`
   }
   for (const { machine, name = machine } of had.values()) yield `${name} has left it`
 }

@@ -22,6 +22,6 @@ function countedOf({ image, machines, rollout, system: _system, ...group }: Deci
     ...group,
     ...(rollout && { rollout: { number: rollout.number, state: rollout.state } }),
     image: image.id,
-    machines: machines.map(({ away: _away, isHeld: _held, ...machine }) => machine),
+    machines: machines.map(({ away: _away, ...machine }) => machine),
   }
 }

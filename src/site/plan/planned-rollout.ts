@@ -18,13 +18,14 @@ export function plannedRollout(
   if (group.machines.length === 0) return { ...shown }
   if (!newest) return { begins: 'first' }
   if (newest.candidate.image !== group.image.id) return { ...shown, begins: 'image' }
+  // Another roll-out of the same image would go on where this one has halted.
+  if (newest.state === 'halted') return { ...shown }
   const changedSettings = changedIn(group, newest)
   if (changedSettings.length > 0) return { ...shown, begins: 'settings', changedSettings }
   const hasLeft = group.machines.some(
     (machine) => isToChange(machine) && !isComing(machine, newest),
   )
-  // Another roll-out of the same image would go on where this one has halted.
-  return { ...shown, ...(hasLeft && newest.state !== 'halted' && { begins: 'machines' }) }
+  return { ...shown, ...(hasLeft && { begins: 'machines' }) }
 }
 
 export function isToChange({ change }: PlannedMachine): boolean {

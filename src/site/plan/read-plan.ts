@@ -3,12 +3,11 @@ import * as v from 'valibot'
 
 import { NetimageError } from '../../errors.ts'
 
-const optional = v.exactOptional(v.number())
-
 const machineSchema = v.looseObject({
   machine: v.string(),
   name: v.exactOptional(v.string()),
-  current: optional,
+  current: v.exactOptional(v.number()),
+  isHeld: v.exactOptional(v.literal(true)),
 })
 
 const groupSchema = v.looseObject({

@@ -8,6 +8,7 @@ import { parseDesired } from '../../../src/site/desired/read.ts'
 import { resolveGroups } from '../../../src/site/desired/resolve.ts'
 import { assign, decide } from '../../../src/site/life/choose.ts'
 import type { Candidate } from '../../../src/site/life/life.ts'
+import { stalePlan } from '../../../src/site/plan/difference.ts'
 import { makePlan } from '../../../src/site/plan/plan.ts'
 import { groupsOf } from '../../../src/site/plan/decide.ts'
 import type { Plan, PlannedImage } from '../../../src/site/plan/planned.ts'
@@ -172,14 +173,16 @@ suite('a plan', () => {
     assert.equal(away[1], undefined)
   })
 
-  test('tells which machines are held, which changes nothing of what is to be done', async () => {
+  test('tells which machines are held, and is another plan if a hold has ended', async () => {
     const site = planned(lab())
     site.comesUp(mac(1), candidate('a'))
     const free = await site.plan()
     site.holds.set(mac(1), { at: 0, by: 'a test' })
     const held = await site.plan()
     assert.equal(held.groups[0]?.machines[0]?.isHeld, true)
-    assert.equal(held.digest, free.digest)
+    assert.notEqual(held.digest, free.digest)
+    assert.match(stalePlan(held, free).message, /group lab: .* is not held any more$/m)
+    assert.match(stalePlan(free, held).message, /group lab: .* is held$/m)
   })
 
   test('refuses an image for another processor', async () => {
@@ -227,8 +230,11 @@ suite('a group with a roll-out', () => {
     assert.deepEqual(halted.groups[0]?.rollout, {
       ...{ number: 1, state: 'halted', reason: 'pi1 is bad' },
     })
+    // Nor would one with other settings: its bad machines would not count any more.
+    change(site, { maxUnavailable: 7 })
+    assert.equal(begins(await site.plan()), undefined)
     change(site, { state: 'aborted' })
-    assert.equal(begins(await site.plan()), 'machines')
+    assert.equal(begins(await site.plan()), 'settings')
   })
 
   test('needs another one if a machine has left the image since', async () => {
