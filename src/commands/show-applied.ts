@@ -1,8 +1,9 @@
 /** Says what happens after a plan was applied. */
+import { plural } from '../progress.ts'
 import { isServed } from '../serve/state.ts'
 import type { Plan } from '../site/plan/planned.ts'
 import { isToChange } from '../site/plan/planned-rollout.ts'
-import { counted, type Rollout } from '../site/rollout/rollout.ts'
+import type { Rollout } from '../site/rollout/rollout.ts'
 import { saysList } from './says-list.ts'
 
 export function showApplied(
@@ -15,7 +16,7 @@ export function showApplied(
   const served = isServed(state)
   const lines = [
     ...begun.flatMap((rollout) => saysBegun(plan, rollout)),
-    ...(names.length > 0 ? [`gave ${counted(names.length, 'machine')} a name`] : []),
+    ...(names.length > 0 ? [`gave ${plural(names.length, 'machine')} a name`] : []),
     ...ends.map(({ group, rollout }) => `ended roll-out ${rollout} of ${group}`),
     ...(begun.length > 0 && served === false
       ? ['no server runs with this site: the roll-outs go on when netimage serve runs']
@@ -41,9 +42,9 @@ function saysBegun({ groups }: Plan, { number, group, waves, machines }: Rollout
   const first =
     planned?.machines.filter(({ machine }) => waves[0]?.machines.includes(machine)) ?? []
   const byHand = changing.filter(({ reboot }) => reboot === undefined)
-  const all = counted(Object.keys(machines).length, 'machine')
+  const all = plural(Object.keys(machines).length, 'machine')
   return [
-    `roll-out ${number} of ${group} has begun: ${all} in ${counted(waves.length, 'wave')}, first ${called(first)}`,
+    `roll-out ${number} of ${group} has begun: ${all} in ${plural(waves.length, 'wave')}, first ${called(first)}`,
     ...(byHand.length > 0
       ? [
           `  nobody restarts ${called(byHand)}: when the wave of a machine has begun, restart it yourself`,

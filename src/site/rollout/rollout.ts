@@ -129,8 +129,3 @@ export function newRollout(
 export function tell({ number, group }: Rollout, says: string, machine?: string): RolloutTold {
   return { rollout: number, group, ...(machine !== undefined && { machine }), says }
 }
-
-/** As in `1 machine`, `3 machines`. */
-export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`
-}

@@ -3,12 +3,12 @@
  * done is in the roll-out and the lives that it returns, so that the next step goes on from there. If they
  * are lost, the next step does the same again.
  */
+import { plural } from '../../progress.ts'
 import { assign } from '../life/choose.ts'
 import { generationOf, withGeneration, type Generation, type Life, type Now } from '../life/life.ts'
 import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
 import { badIn, limitOf, running, saysBad } from './halt.ts'
 import {
-  counted,
   tell,
   type Health,
   type Restart,
@@ -160,7 +160,7 @@ function takeBackAll(draft: Draft): void {
   }
   if (count === 0) return
   const have = count === 1 ? 'has' : 'have'
-  say(draft, `takes the image back from ${counted(count, 'machine')} that ${have} not tried it`)
+  say(draft, `takes the image back from ${plural(count, 'machine')} that ${have} not tried it`)
 }
 
 /** @returns whether the machine was given the image, and has not tried it */
@@ -224,7 +224,7 @@ function endWave(draft: Draft): void {
     return
   }
   if (!hasEnded(draft, waves[wave]?.machines ?? [])) return
-  const next = counted(waves[wave + 1]?.machines.length ?? 0, 'machine')
+  const next = plural(waves[wave + 1]?.machines.length ?? 0, 'machine')
   if (waves[wave]?.pause) {
     const reason = `wave ${wave + 1} has ended, and the next one waits for a person`
     draft.rollout = { ...rollout, wave: wave + 1, state: 'paused', reason }
