@@ -108,7 +108,7 @@ async function carryOut(
   const { openSiteDatabase } = await import('../site/database.ts')
   const { stalePlan } = await import('../site/plan/difference.ts')
   const { factsOf } = await import('../site/plan/site-now.ts')
-  const { applyPlan } = await import('../site/rollout/apply-plan.ts')
+  const { applyPlan } = await import('../site/plan/apply-plan.ts')
   const candidates = new Map<string, Candidate>()
   for (const [group, { image }] of images) candidates.set(group, await candidateOf(image))
   const database = openSiteDatabase(site.state)

@@ -2,12 +2,12 @@
 import type { Candidate, Now } from '../life/life.ts'
 import type { Entry, Who } from '../log/entry.ts'
 import { saysWho } from '../log/sentence.ts'
-import { groupsOf } from '../plan/decide.ts'
-import type { Decided, DecidedGroup, PlannedMove, PlannedName } from '../plan/planned.ts'
-import { restartOf } from '../plan/planned-rollout.ts'
+import { groupsOf } from './decide.ts'
+import type { Decided, DecidedGroup, PlannedMove, PlannedName } from './planned.ts'
+import { restartOf } from './planned-rollout.ts'
 import type { SiteWriter } from '../statements.ts'
-import type { RestartCommands, Rollout } from './rollout.ts'
-import { abortRollout, beginRollout } from './rollouts.ts'
+import type { RestartCommands, Rollout } from '../rollout/rollout.ts'
+import { abortRollout, beginRollout } from '../rollout/rollouts.ts'
 
 /**
  * @param candidates of all groups, by name
