@@ -35,10 +35,7 @@ export async function withGroup<T>(
       async change(action) {
         const changed = site.change((writer) =>
           action(writer, rolloutOf(writer.rollouts.read(), group), (entry, machine) =>
-            writer.note({
-              ...{ at: Date.now(), who: person, entry },
-              ...(machine !== undefined && { machine }),
-            }),
+            writer.note({ at: Date.now(), machine, who: person, entry }),
           ),
         )
         await site.durable()

@@ -137,7 +137,7 @@ export interface Noted {
   /** Milliseconds since 1970. */
   at: number
   /** Undefined: it is about the site. */
-  machine?: string
+  machine?: string | undefined
   who: Who
   entry: Entry
 }
@@ -149,6 +149,5 @@ export function toldBy({ machine, ...entry }: Told, at: number): OfMachine {
 }
 
 export function rolloutToldBy({ machine, ...told }: RolloutTold, at: number): Noted {
-  const about = machine !== undefined && { machine }
-  return { at, ...about, who: { kind: 'server' }, entry: { kind: 'rollout', ...told } }
+  return { at, machine, who: { kind: 'server' }, entry: { kind: 'rollout', ...told } }
 }

@@ -21,8 +21,7 @@ export function applyPlan(
   who: Who,
   now: Now,
 ): Rollout[] {
-  const note = (entry: Entry, machine?: string) =>
-    writer.note({ at: now.at, who, entry, ...(machine !== undefined && { machine }) })
+  const note = (entry: Entry, machine?: string) => writer.note({ at: now.at, machine, who, entry })
   for (const each of plan.names) giveName(writer, each, note)
   for (const { group, rollout } of plan.ends) {
     const reason = 'the file of the site has no machine for it any more'
