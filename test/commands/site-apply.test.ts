@@ -5,12 +5,10 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, suite, test, type TestContext } from 'node:test'
-import { startRollouts } from '../../src/serve/rollouts.ts'
+import { after, before, suite, test } from 'node:test'
 import { openSiteToRead } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
 import { saysWhat } from '../../src/site/log/sentence.ts'
-import { openSite } from '../../src/site/site.ts'
 import { buildSystem, writeSystems } from '../site/images/support/made-images.ts'
 import {
   cli,
@@ -23,9 +21,9 @@ import {
 } from '../support/netimage.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
+import { serveRollouts } from './support/site-in-use.ts'
 
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
-const second = 1000
 
 /** Debian's package bsdutils has it. Every Debian machine has this package. */
 const terminal = 'script'
@@ -315,37 +313,6 @@ suite('netimage site apply', () => {
   })
 
   suite('--wait', () => {
-    /** Serves the site without protocols: machines do what the test says. */
-    async function serve(context: TestContext, state: string) {
-      let at = Date.now()
-      const errors: string[] = []
-      const onError = (error: Error) => void errors.push(error.message)
-      const site = openSite({ state, at, onTold: () => {}, onError })
-      const rollouts = await startRollouts({ state, onTold: () => {}, onError })
-      context.after(async () => {
-        await rollouts.close()
-        site.close(at)
-        assert.deepEqual(errors, [])
-      })
-      return {
-        /** The machine starts, and is up for long, or crashes again and again. */
-        async boot(machine: string, outcome: 'good' | 'bad') {
-          for (let attempt = 0; attempt < (outcome === 'good' ? 1 : 4); attempt++) {
-            await site.beginAttempt(machine, (at += second))
-            site.sign(machine, { kind: 'asks' }, at)
-          }
-          if (outcome === 'bad') return
-          const { toplevel } = site.currentAttempt(machine)?.generation ?? assert.fail()
-          site.sign(machine, { kind: 'bless', bootId: `${at}`, toplevel }, at)
-          for (let minutes = 0; minutes < 5; minutes++) site.tick((at += 60 * second))
-        },
-        nextOf: (machine: string) => {
-          const life = site.lifeOf(machine)
-          return generationOf(life, life.current)?.image
-        },
-      }
-    }
-
     async function waiting(state: string, ...flags: string[]) {
       write(next)
       const started = startNetimage(
@@ -363,7 +330,7 @@ suite('netimage site apply', () => {
     test('ends with 0 when the roll-out is done, also with machines that are away', async (context) => {
       const state = freshState()
       const { ended } = await waiting(state)
-      const server = await serve(context, state)
+      const server = await serveRollouts(context, state)
       await server.boot(mac(1), 'good')
       // The server has not seen the other two since they got the image.
       const { status, stdout, stderr } = await waitFor('the end', ended)
@@ -375,7 +342,7 @@ suite('netimage site apply', () => {
     test('ends with 3 when the roll-out halts, and says why', async (context) => {
       const state = freshState()
       const { ended } = await waiting(state, '--json')
-      const server = await serve(context, state)
+      const server = await serveRollouts(context, state)
       await server.boot(mac(1), 'bad')
       const { status, stdout, stderr } = await waitFor('the end', ended)
       assert.equal(status, 3, stderr)

@@ -11,6 +11,7 @@ import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { openSiteWithGood } from './support/site-in-use.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
@@ -19,12 +20,7 @@ const start = 1_700_000_000_000
 /** A site in which a machine has a good generation, and another one in trial. */
 async function siteOnTrial(): Promise<string> {
   const state = freshName()
-  for (const image of ['a', 'b']) mkdirSync(join(state, 'images', image), { recursive: true })
-  const policy = { tries: 3, deadline: 600_000, settle: 0 }
-  const site = openSite({ state, at: start, policy, onTold: () => {}, onError: assert.ifError })
-  await site.beginAttempt(mac, start, { byDefault: candidate('a') })
-  site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start)
-  site.tick(start)
+  const site = await openSiteWithGood(state, mac, start)
   await site.assign(mac, candidate('b'), start, 'person')
   site.close(start)
   return state

@@ -15,6 +15,7 @@ import { candidate } from '../site/life/support/simulate.ts'
 import { assertFailed, netimage, netimageJson, startNetimage } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitFor } from '../support/waiting.ts'
+import { openSiteWithGood } from './support/site-in-use.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'
@@ -26,12 +27,7 @@ const time = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}/
 /** A site in which a machine has a good generation, and another one in trial. */
 async function siteOnTrial(): Promise<string> {
   const state = freshName()
-  for (const image of ['a', 'b']) mkdirSync(join(state, 'images', image), { recursive: true })
-  const policy = { tries: 3, deadline: 600_000, settle: 0 }
-  const site = openSite({ state, at: start, policy, onTold: () => {}, onError: assert.ifError })
-  await site.beginAttempt(mac, start, { byDefault: candidate('a') })
-  site.sign(mac, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, start)
-  site.tick(start)
+  const site = await openSiteWithGood(state, mac, start)
   await site.assign(mac, candidate('b', { published: 'p' }), start, 'machine')
   mkdirSync(join(state, 'published', mac.replaceAll(':', '-'), 'p'), { recursive: true })
   site.close(start)

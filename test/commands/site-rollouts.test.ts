@@ -4,17 +4,16 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { suite, test, type TestContext } from 'node:test'
-import { startRollouts } from '../../src/serve/rollouts.ts'
+import { suite, test } from 'node:test'
 import { openSiteToRead } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
 import { saysWhat } from '../../src/site/log/sentence.ts'
 import type { RestartCommands } from '../../src/site/rollout/rollout.ts'
-import { openSite } from '../../src/site/site.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
+import { serveRollouts } from './support/site-in-use.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
@@ -56,34 +55,6 @@ function lookAt(state: string) {
   }
 }
 
-/** Machines do what the test says. */
-async function serve(context: TestContext, state: string) {
-  const rollouts = await startRollouts({ state, onTold: () => {}, onError: assert.ifError })
-  let at = Date.now()
-  const site = openSite({ state, at, onTold: () => {}, onError: assert.ifError })
-  let isOpen = true
-  async function close(): Promise<void> {
-    if (!isOpen) return
-    isOpen = false
-    await rollouts.close()
-    site.close(at)
-  }
-  context.after(close)
-  return {
-    close,
-    async boot(machine: string, outcome: 'good' | 'bad') {
-      for (let attempt = 0; attempt < (outcome === 'good' ? 1 : 4); attempt++) {
-        await site.beginAttempt(machine, (at += 1000))
-        site.sign(machine, { kind: 'asks' }, at)
-      }
-      if (outcome === 'bad') return
-      const { toplevel } = site.currentAttempt(machine)?.generation ?? assert.fail()
-      site.sign(machine, { kind: 'bless', bootId: `${at}`, toplevel }, at)
-      for (let minutes = 0; minutes < 5; minutes++) site.tick((at += 60_000))
-    },
-  }
-}
-
 suite('the roll-out of a group', () => {
   test('is paused, resumed and aborted, and each is a row of the log', async (context) => {
     const { state, site, look } = await begun(all)
@@ -105,7 +76,7 @@ suite('the roll-out of a group', () => {
       look().log.filter((line) => line.startsWith('person')),
       ['paused', 'resumed', 'aborted'].map((done) => `person : ${done} roll-out 1 of lab`),
     )
-    await (await serve(context, state)).close()
+    await (await serveRollouts(context, state)).close()
     assert.deepEqual(look().next, ['old', 'old', 'old'])
     assertFailed(await site('pause', 'lap', '--json'), 'unknown-group', { actual: 'lap' })
   })
@@ -113,10 +84,10 @@ suite('the roll-out of a group', () => {
   test('gives its image to no machine while it is paused', async (context) => {
     const { state, site, look } = await begun(all)
     await site('pause', group)
-    await (await serve(context, state)).close()
+    await (await serveRollouts(context, state)).close()
     assert.deepEqual(look().next, ['old', 'old', 'old'])
     await site('resume', group)
-    await (await serve(context, state)).close()
+    await (await serveRollouts(context, state)).close()
     assert.deepEqual(look().next, ['new', 'new', 'new'])
     // Those that have not tried it go back at once.
     await site('abort', group)
@@ -127,13 +98,13 @@ suite('the roll-out of a group', () => {
     const { state, site, look } = await begun(all)
     assert.equal((await site('hold', mac(2))).status, 0)
     assert.match((await site('hold', mac(2))).stdout, /is held already, since .*, by /)
-    await (await serve(context, state)).close()
+    await (await serveRollouts(context, state)).close()
     assert.deepEqual(look().next, ['new', 'old', 'new'])
     assert.match((await site('status')).stdout, new RegExp(`${mac(2)} .* held\n`))
     assert.match((await site('status', mac(2))).stdout, /\n {2}held {3}since .*leave it out\n/)
     assert.equal((await site('release', mac(2))).status, 0)
     assert.match((await site('release', mac(2))).stdout, /was not held/)
-    await (await serve(context, state)).close()
+    await (await serveRollouts(context, state)).close()
     assert.deepEqual(look().next, ['new', 'new', 'new'])
     assert.deepEqual(
       look().log.filter((line) => line.startsWith('person')),
@@ -147,7 +118,7 @@ suite('the roll-out of a group', () => {
   test('says why it halted and what a person can do, and goes on when they have done it', async (context) => {
     const { state, site, json } = await begun(all)
     await site('name', mac(1), 'pi1')
-    const server = await serve(context, state)
+    const server = await serveRollouts(context, state)
     await server.boot(mac(1), 'bad')
     const isHalted = async () => {
       const { groups } = await json('status', group)
@@ -180,7 +151,7 @@ suite('the roll-out of a group', () => {
 
   test('tells which machines a person has to restart', async (context) => {
     const { state, site } = await begun(all, new Map([[mac(3), { reboot: ['true'] }]]))
-    await (await serve(context, state)).close()
+    await (await serveRollouts(context, state)).close()
     const { stdout } = await site('status')
     assert.match(stdout, new RegExp(`\n {2}next: restart ${mac(1)}, ${mac(2)}: nobody else does\n`))
   })
@@ -189,7 +160,7 @@ suite('the roll-out of a group', () => {
 suite('netimage site rollback of a group', () => {
   test('lets all machines go back that boot its image next, and names those that stay', async (context) => {
     const { state, site, json, look } = await begun(all)
-    const server = await serve(context, state)
+    const server = await serveRollouts(context, state)
     await server.boot(mac(1), 'good')
     await server.boot(mac(2), 'good')
     await server.close()
@@ -216,7 +187,7 @@ suite('netimage site rollback of a group', () => {
   test('has done all or nothing if it is killed', async (context) => {
     const program = join(import.meta.dirname, '../site/support/killed-command-program.ts')
     const original = await begun(all)
-    const server = await serve(context, original.state)
+    const server = await serveRollouts(context, original.state)
     for (const machine of all) await server.boot(machine, 'good')
     await server.close()
     const seen = new Set<string>()
@@ -241,7 +212,7 @@ suite('netimage site rollback of a group', () => {
 
   test('leaves machines with the image that cannot boot another one, or are held', async (context) => {
     const { state, site, json, look } = await begun(all)
-    const server = await serve(context, state)
+    const server = await serveRollouts(context, state)
     await server.boot(mac(1), 'good')
     await server.boot(mac(3), 'good')
     await server.close()

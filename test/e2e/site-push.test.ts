@@ -7,10 +7,9 @@ import * as fs from 'node:fs'
 import { createInterface } from 'node:readline'
 import { userInfo } from 'node:os'
 import { after, before, suite, test } from 'node:test'
-import { addImage } from '../../src/site/images/add-image.ts'
 import { imageIds } from '../../src/site/images/site-image.ts'
 import { freePort } from '../serve/support/free-port.ts'
-import { buildSystem, writeSystems } from '../site/images/support/made-images.ts'
+import { addSystem, writeSystems } from '../site/images/support/made-images.ts'
 import { describeSite, logOf, writeProgram } from '../site/push/support/two-sites.ts'
 import { assertFailed, cli, netimage } from '../support/netimage.ts'
 import { assertSameLines } from '../support/trees.ts'
@@ -36,10 +35,7 @@ suite('netimage site push through sshd', () => {
     workspace = makeWorkspace('push-ssh')
     from = workspace.path('from')
     writeSystems(workspace)
-    const built = await buildSystem(workspace, 'first', workspace.path('out/first'))
-    const { image } = await addImage(from, built)
-    image.release()
-    id = image.id
+    id = await addSystem(workspace, 'first', from)
     program = writeProgram(
       workspace.path('bin'),
       'netimage',

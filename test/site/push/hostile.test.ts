@@ -8,7 +8,6 @@ import { after, before, suite, test } from 'node:test'
 import fc from 'fast-check'
 import { manifestName } from '../../../src/image/layout.ts'
 import { createByteReader } from '../../../src/nix/byte-reader.ts'
-import { addImage } from '../../../src/site/images/add-image.ts'
 import { imageIds } from '../../../src/site/images/site-image.ts'
 import { encodeFrame, readFrame } from '../../../src/site/push/frames.ts'
 import { netimageError } from '../../support/errors.ts'
@@ -17,7 +16,7 @@ import { sha256 } from '../../support/synthetic.ts'
 import { freshNames } from '../../support/temporary.ts'
 import { assertSameLines, describeTree } from '../../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
-import { buildSystem, writeSystems } from '../images/support/made-images.ts'
+import { addSystem, writeSystems } from '../images/support/made-images.ts'
 import { pushBetween, receive, send } from './support/in-process.ts'
 import { describeSite } from './support/two-sites.ts'
 
@@ -42,15 +41,8 @@ suite('a push with a hostile side', () => {
     freshName = freshNames(workspace.directory)
     from = workspace.path('from')
     writeSystems(workspace)
-    const add = async (name: 'first' | 'second') => {
-      const { image } = await addImage(
-        from,
-        await buildSystem(workspace, name, workspace.path('out', name)),
-      )
-      image.release()
-      return image.id
-    }
-    ;[first, second] = [await add('first'), await add('second')]
+    first = await addSystem(workspace, 'first', from)
+    second = await addSystem(workspace, 'second', from)
     const pieces: Buffer[] = []
     const tap = new Transform({
       transform(piece: Buffer, _, done) {

@@ -6,14 +6,13 @@ import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
-import { addImage } from '../../../src/site/images/add-image.ts'
 import { imageIds, openSiteImage } from '../../../src/site/images/site-image.ts'
 import { assertFailed, netimage, netimageJson, parseObject } from '../../support/netimage.ts'
 import { ordinaryUser } from '../../support/namespace.ts'
 import { freshNames } from '../../support/temporary.ts'
 import { assertSameLines } from '../../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
-import { buildSystem, pathsOfEach, writeSystems } from '../images/support/made-images.ts'
+import { addSystem, pathsOfEach, writeSystems } from '../images/support/made-images.ts'
 import { describeSite, logOf, programs, push, withPrograms } from './support/two-sites.ts'
 
 suite('netimage site push', () => {
@@ -28,13 +27,10 @@ suite('netimage site push', () => {
     freshName = freshNames(workspace.directory)
     from = workspace.path('from')
     writeSystems(workspace)
-    const add = async (name: 'first' | 'second') => {
-      const built = await buildSystem(workspace, name, workspace.path('out', name))
-      const { image } = await addImage(from, built)
-      image.release()
-      return image.id
+    ids = {
+      first: await addSystem(workspace, 'first', from),
+      second: await addSystem(workspace, 'second', from),
     }
-    ids = { first: await add('first'), second: await add('second') }
     plain = programs(workspace.path('plain'))
   })
   after(() => workspace.remove())

@@ -2,6 +2,7 @@
 
 import { cpSync } from 'node:fs'
 import { buildNetImage } from '../../../../src/index.ts'
+import { addImage } from '../../../../src/site/images/add-image.ts'
 import { inventLargeSystem, makeKey, writeCache } from '../../../support/synthetic.ts'
 import type { Workspace } from '../../../support/workspace.ts'
 
@@ -53,6 +54,20 @@ export async function buildSystem(
     options: { rootDirectoryName: 'root', populateRootCommands: populate },
   })
   return image
+}
+
+/** Builds a system and adds its image. To be called after `writeSystems`. @returns the id of the image */
+export async function addSystem(
+  workspace: Workspace,
+  name: SystemName,
+  site: string,
+): Promise<string> {
+  const { image } = await addImage(
+    site,
+    await buildSystem(workspace, name, workspace.path('out', name)),
+  )
+  image.release()
+  return image.id
 }
 
 export function copyImage(image: string, copy: string): string {
