@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import { findProgram } from '../e2e/support/packages.ts'
 import { startProgram } from '../e2e/support/program.ts'
-import { startUserModeLinux } from '../e2e/support/user-mode-linux.ts'
+import { userModeLinuxCommand } from '../e2e/support/user-mode-linux.ts'
 import { mounted } from '../support/namespace.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { cutAgainAndAgain } from './support/layer-cut.ts'
@@ -43,7 +43,7 @@ mount -t ext4 /dev/ubda '${at('mounted')}' && exec ${command.map((part) => `'${p
   )
   chmodSync(at('init'), 0o755)
   const machine = [
-    ...[...startUserModeLinux(), 'mem=512M', `ubda=${disk}`, `uml_dir=${at('uml')}`],
+    ...[...userModeLinuxCommand(), 'mem=512M', `ubda=${disk}`, `uml_dir=${at('uml')}`],
     ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${at('init')}`],
     ...['con0=fd:0,fd:1', 'con=null', 'panic=-1', 'loglevel=4'],
   ]

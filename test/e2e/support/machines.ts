@@ -6,7 +6,7 @@ import { copyVariables, type Firmware, type UefiFirmware } from './firmware.ts'
 import type { Network } from './network.ts'
 import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
-import { startUserModeLinux } from './user-mode-linux.ts'
+import { userModeLinuxCommand } from './user-mode-linux.ts'
 
 /** A kind of machine, and how to start it. */
 export type Machine = {
@@ -117,7 +117,7 @@ export function userModeLinux({ kernel, initrd, kernelLine }: Kernel): Machine {
         `uml_dir=${directory}`,
       ]
       const line = [`initrd=${initrd}`, card, ...settings, ...kernelLine.split(' ')]
-      return ['env', `HOME=${directory}`, ...startUserModeLinux(kernel), ...line]
+      return ['env', `HOME=${directory}`, ...userModeLinuxCommand(kernel), ...line]
     },
   }
 }

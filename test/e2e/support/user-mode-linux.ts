@@ -12,7 +12,7 @@ import { findProgram } from './packages.ts'
  *
  * @param kernel default: that of Debian
  */
-export function startUserModeLinux(kernel = findProgram('linux.uml')): string[] {
+export function userModeLinuxCommand(kernel = findProgram('linux.uml')): string[] {
   return ['env', `LD_PRELOAD=${buildRegisters()}`, kernel]
 }
 

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { powerOn, type PoweredMachine } from '../../e2e/support/machines.ts'
 import type { Network } from '../../e2e/support/network.ts'
-import { startUserModeLinux } from '../../e2e/support/user-mode-linux.ts'
+import { userModeLinuxCommand } from '../../e2e/support/user-mode-linux.ts'
 import { modulesInOrder } from './linux-client.ts'
 
 export type HostedClient = {
@@ -57,7 +57,13 @@ busybox poweroff -f
     mac,
     machine: {
       command: ({ tap, directory }) => [
-        ...['env', `HOME=${directory}`, ...startUserModeLinux(), 'mem=1G', `uml_dir=${directory}`],
+        ...[
+          'env',
+          `HOME=${directory}`,
+          ...userModeLinuxCommand(),
+          'mem=1G',
+          `uml_dir=${directory}`,
+        ],
         `vec0:transport=tap,ifname=${tap},depth=128,gro=1,mac=${mac}`,
         ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${init}`],
         ...['con0=fd:0,fd:1', 'con=null', 'panic=-1', 'loglevel=4'],
