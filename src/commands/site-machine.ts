@@ -5,6 +5,7 @@ import { NetimageError } from '../errors.ts'
 import { parseMac } from '../mac.ts'
 import { addressIn } from '../protocols/machine-address.ts'
 import type { Life } from '../site/life/life.ts'
+import type { HostKey } from '../site/host-key/open-ssh.ts'
 import type { Entry } from '../site/log/entry.ts'
 import { saysWho } from '../site/log/sentence.ts'
 import type { SiteWriter } from '../site/statements.ts'
@@ -15,9 +16,13 @@ export interface MachineOfSite {
   /** The state directory. */
   state: string
   machine: string
+  /** The name that a person gave it. */
+  name: string | undefined
   life: Life
   /** Who runs the command, in words. */
   by: string
+  /** The host key that the site made for it. @throws `NetimageError` */
+  hostKey: () => HostKey | undefined
   /** The change and its row in the log are on the disk when this resolves, or none of them. */
   change: <T>(action: (writer: SiteWriter) => Change<T>) => Promise<T>
 }
@@ -51,9 +56,12 @@ export async function withMachineOf<T>(
   const { openSiteDatabase } = await import('../site/database.ts')
   const site = openSiteDatabase(state)
   try {
-    const machine = machineIn(site.read.names(), text)
+    const names = site.read.names()
+    const machine = machineIn(names, text)
     return await use({
-      ...{ state, machine, life: site.read.lifeOf(machine), by: saysWho(person, undefined) },
+      ...{ state, machine, name: names.get(machine), life: site.read.lifeOf(machine) },
+      by: saysWho(person, undefined),
+      hostKey: () => site.read.hostKeyOf(machine),
       async change(action) {
         const changed = site.change((writer) => {
           const { entry, outcome } = action(writer)

@@ -8,6 +8,7 @@ import {
   nameCommand,
   rollbackCommand,
 } from './site-life.ts'
+import { keysCommand } from './site-keys.ts'
 import { logCommand } from './site-log.ts'
 import { applyCommand } from './site-apply.ts'
 import { planCommand } from './site-plan.ts'
@@ -30,7 +31,7 @@ export function siteCommand() {
     ...[addCommand, imagesCommand, collectCommand],
     ...[assignCommand, statusCommand, rollbackCommand, goodCommand, badCommand, nameCommand],
     ...[pauseCommand, resumeCommand, abortCommand, holdCommand, releaseCommand],
-    ...[logCommand, pushCommand, receiveCommand],
+    ...[keysCommand, logCommand, pushCommand, receiveCommand],
   ]
   for (const command of make) site.addCommand(command().exitOverride())
   return site

@@ -2,11 +2,10 @@
  * Removes the files of a layer that say something of one boot only. So a file with such a name was
  * written in the boot in which it is read: this needs no clock and no trust in the times of files.
  */
-import type { NodeId } from '../protocols/nfs/file-system.ts'
+import { namesNow } from './bind-names.ts'
 import type { BindWork } from './bind-work.ts'
 import type { Steps } from './steps.ts'
 import { placeInImage } from './directories.ts'
-import { rootNode } from './numbers.ts'
 import { releaseNode } from './release-node.ts'
 
 /** The names on the way from the root to a file. */
@@ -23,20 +22,15 @@ export function* removeBootFiles(
   paths: readonly BootFilePath[],
 ): Steps<boolean> {
   const { database, now } = work
-
-  function childOf(directory: NodeId, name: Buffer): NodeId | undefined {
-    const entry = database.readEntry(directory, name)
-    return entry ? entry.node : now.child(directory, name)
-  }
+  const { childOf, nodeAt, rowOf } = namesNow(work)
 
   function* remove(path: BootFilePath): Steps<boolean> {
     const names = path.map((name) => Buffer.from(name))
     const file = names.pop()
-    let directory: NodeId | undefined = rootNode
-    for (const name of names) directory = directory && childOf(directory, name)
+    const directory = nodeAt(names)
     const node = file && directory && childOf(directory, file)
     if (!file || !directory || !node) return false
-    if ((database.readNode(node) ?? now.node(node))?.kind === 'directory') return false
+    if (rowOf(node)?.kind === 'directory') return false
     const isInImage = now.child(directory, file) !== undefined
     if (!isInImage) database.deleteEntry(directory, file)
     else database.writeEntry(directory, { name: file, node: undefined, cookie: placeInImage })

@@ -1,5 +1,12 @@
 /** Files with data that a binding makes for nodes that had the data of an image. */
-import { closeSync, existsSync, renameSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 
 import type { NodeId, Space } from '../protocols/nfs/file-system.ts'
@@ -38,6 +45,10 @@ export interface DataCopies {
   missing(): readonly NeededCopy[]
   /** Gives the node `to` the own data of another node, which is left to be removed. @returns as `ofImage` */
   ofNode(node: NodeId, to: NodeId): boolean
+  /** Gives the node `to` these bytes. */
+  ofBytes(bytes: Buffer, to: NodeId): void
+  /** Whether the own data of a node has no bytes. After a loss of power, the data may be missing. */
+  isEmpty(node: NodeId): boolean
   /** Gives the prepared copies their names, and waits until all copies are on the disk. */
   finish(): Steps
 }
@@ -128,6 +139,12 @@ export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): D
       linkOrCopy(fileOf(node), path)
       return true
     },
+    ofBytes(bytes, to) {
+      const path = fresh(to)
+      writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
+      unsynced.push(path)
+    },
+    isEmpty: (node) => !lstatSync(fileOf(node), { throwIfNoEntry: false })?.size,
     *finish() {
       for (const { prepared, to } of prepareds) renameSync(prepared, fresh(to))
       if (!hasNewNames) return

@@ -12,6 +12,7 @@ import { randomUUID } from 'node:crypto'
 
 import { makeDirectory } from '../make-directory.ts'
 import { removeBootFiles, type BootFilePath } from './bind-boot-files.ts'
+import { giveSiteFiles, type SiteFiles } from './bind-site-files.ts'
 import { isSameBoot } from './boot-id.ts'
 import { readBound, readKept, writeBound, writeKept, type Bound } from './bind-record.ts'
 import { createGiven, type BindWork } from './bind-work.ts'
@@ -58,6 +59,8 @@ export interface Binding {
   imageBefore: BoundImage | undefined
   /** Files that say something of one boot. A layer that is bound for another boot loses them. */
   bootFiles?: readonly BootFilePath[] | undefined
+  /** What a layer that is bound for another boot is given. */
+  siteFiles?: (() => SiteFiles) | undefined
   /**
    * The index of the images that the layer was bound to before; undefined if the first of them cannot
    * be had. The caller closes the index.
@@ -188,8 +191,9 @@ function* changeRows(
   if (!isSameImage || told.files.length > 0) {
     writeKept(database, isSameImage ? addKept(told, readKept(database)) : told)
   }
-  const { bootFiles = [], image, keptImages } = binding
-  const isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))
+  const { bootFiles = [], siteFiles, image, keptImages } = binding
+  let isCut = !isKnown && (yield* removeBootFiles(work, bootFiles))
+  if (!isKnown && siteFiles) isCut = (yield* giveSiteFiles(work, siteFiles())) || isCut
   if (!isSameImage || undone.outside || isCut) yield* countLinks({ ...work, index })
   else if (undone.store || isPathsChanged) yield* countStoreLinks({ ...work, index })
   given.write()

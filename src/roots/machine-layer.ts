@@ -8,6 +8,7 @@ import type { FileSystem } from '../protocols/nfs/file-system.ts'
 import { syncDirectory, syncDirectorySoon } from '../sync-directory.ts'
 import { tidy } from '../tidy.ts'
 import type { BootFilePath } from './bind-boot-files.ts'
+import type { SiteFiles } from './bind-site-files.ts'
 import { BoundOtherwise, type Binding } from './bind.ts'
 import type { BoundImage, KeptImage } from './bound-image.ts'
 import { OlderFormat } from './database-file.ts'
@@ -60,6 +61,8 @@ export interface MachineLayerRequest extends Pick<LayerOptions, 'most' | 'takenE
   isBound?: boolean
   /** Files that say something of one boot, which the machine loses at its next boot. Default: none. */
   bootFiles?: readonly BootFilePath[] | undefined
+  /** Called while the layer is locked and bound for a boot. Default: the machine gets no files. */
+  siteFiles?: (() => SiteFiles) | undefined
   /**
    * When everything that the machine wrote is removed, except snapshots: now, or if the layer was last
    * bound at another boot. The old contents are deleted in the background. Default: never.
@@ -140,7 +143,7 @@ export function* openMachineLayerInSteps(request: MachineLayerRequest): Steps<Ma
       const binding: Binding = {
         ...{ boot: request.boot, image: boundImage(request), imageBefore: before?.image },
         keptImages: request.keptImages ?? [],
-        ...{ bootFiles: request.bootFiles, isBound: request.isBound },
+        ...{ bootFiles: request.bootFiles, siteFiles: request.siteFiles, isBound: request.isBound },
         indexOf: findInSteps,
       }
       const reset = before ? request.reset : undefined

@@ -3,18 +3,13 @@
  * reads the rows of its tables directly, not with the code that wrote them.
  */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 
-import { NetimageError } from '../errors.ts'
-import { readBound, type Bound } from './bind-record.ts'
-import type { KeptImage } from './bound-image.ts'
-import { storePathsHash } from './bound-files.ts'
 import { dataFolder, dataName } from './data-files.ts'
 import { databaseFile, openLayerDatabase, type LayerDatabase } from './database.ts'
 import { readDropped } from './dropped-directories.ts'
 import { toNodeRow, type NodeRow } from './layer-rows.ts'
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import { openImages } from './find-image.ts'
+import { openLastImages } from './last-images.ts'
 import type { ImageIndex } from './image-index.ts'
 import { layOver } from './lay-over.ts'
 import type { LayerImage } from './layer-image.ts'
@@ -23,7 +18,6 @@ import type { AnyNode } from './nodes.ts'
 import { isOfStore, isOwn, pathAndPlace, rootNode } from './numbers.ts'
 import { plural } from '../progress.ts'
 import { readRecord } from './record.ts'
-import { readId } from './root-image.ts'
 import { doNow } from './steps.ts'
 import { useContents } from './present-format.ts'
 import { withLayer } from './store.ts'
@@ -52,24 +46,8 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
     const record = readRecord(layer.directory)
     // The server was killed while it made the layer: nothing was written yet.
     if (!record) return { nodes: 0, problems: [] }
-    const bound = boundIn(join(layer.directory, record.name))
-    const image = bound?.image ?? record.image
-    const { directory, id } = image
-    const actual = readId(directory)
-    if (actual !== id) {
-      throw new NetimageError(
-        'bad-state',
-        `the image in ${directory} is not the one that the layer of ${layer.machine} was made over`,
-        {
-          details: { file: directory, expected: id, actual },
-          hint: 'Put that image back, or remove the layer: netimage layers remove.',
-        },
-      )
-    }
-    const index = openImages(image, bound?.keptImages ?? [])
+    const index = openLastImages(layer, record)
     try {
-      if (bound && storePathsHash(index) !== bound.paths)
-        throw imagesMissing(layer, bound.keptImages)
       const steps = useContents(layer.directory, record, index, function* (contents) {
         yield
         return verifyLayer(contents, index)
@@ -79,42 +57,6 @@ export function verifyStoredLayer(layer: StoredLayer): Promise<LayerCheck> {
       index.close()
     }
   })
-}
-
-/** Their store paths are below the layer, too. */
-function imagesMissing(
-  { machine, directory }: StoredLayer,
-  keptImages: readonly KeptImage[],
-): NetimageError {
-  const names = keptImages.map(({ directory }) => directory).join(', ')
-  return new NetimageError(
-    'bad-state',
-    `an image is missing whose store paths ${machine} has seen at its last boot: one of ${names}`,
-    {
-      details: { file: directory },
-      hint: 'Boot the machine, so that its layer is bound to the images that it keeps now. Then try again.',
-    },
-  )
-}
-
-/**
- * The record names these images, too, but only after the layer was bound to it.
- *
- * @returns undefined if the contents do not tell
- */
-function boundIn(contents: string): Bound | undefined {
-  if (!existsSync(databaseFile(contents))) return undefined
-  try {
-    const database = openLayerDatabase(contents)
-    try {
-      return readBound(database)
-    } finally {
-      database.close()
-    }
-  } catch {
-    // Older contents, or damaged ones: the check itself reports the damage.
-    return undefined
-  }
 }
 
 /**

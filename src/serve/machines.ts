@@ -13,6 +13,7 @@ import { FileSystemError, type FileSystem, type NodeId } from '../protocols/nfs/
 import type { MachineOf, NfsExport, NfsMachine } from '../protocols/nfs/machine.ts'
 import type { Caller } from '../protocols/rpc/program.ts'
 import { remember } from '../remember.ts'
+import type { SiteFiles } from '../roots/bind-site-files.ts'
 import { findNode } from '../roots/find-node.ts'
 import type { ImageIndex } from '../roots/image-index.ts'
 import { folderOf } from '../roots/stored-layer.ts'
@@ -37,6 +38,8 @@ export interface MachinesSettings {
   ephemeral: boolean
   /** Prepares the layer of a machine for its attempt, before it is opened. */
   prepareLayer: PrepareLayer
+  /** The files of the site that a machine gets at its start. */
+  siteFilesOf: (name: string) => SiteFiles
   /** The most bytes that a layer may take on the disk; undefined: no limit. */
   layerSize?: number | undefined
   /** How many bytes the server has taken for the machine elsewhere, which count for `layerSize`. */
@@ -219,6 +222,7 @@ export function createMachines(settings: MachinesSettings): Machines {
         ...{ image: system.image, keptImages: system.keptImages, index },
         // A request of an earlier boot must not change what a person has chosen since.
         bootFiles: [noteAt(goodNote), noteAt(failedNote), [...publishDirectory, requestName]],
+        siteFiles: () => settings.siteFilesOf(name),
         // The server may have ended after the attempt began, and before the reset.
         ...(ephemeral && { reset: unreset.has(name) ? 'now' : 'at-another-boot' }),
       })

@@ -22,6 +22,7 @@ import { createPreparing } from './prepare-layer.ts'
 import { startPublishing } from './publishing.ts'
 import type { ServeRequest } from './request.ts'
 import { onlyOwn } from './only-own.ts'
+import { createSiteFiles } from './site-files.ts'
 import { watchRoots, type RootWatch } from './root-signs.ts'
 import { doubleError, tellDoubles } from './tell-doubles.ts'
 import { createTryPorts } from './try-ports.ts'
@@ -115,6 +116,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
         void site.note(toldBy(told, Date.now()))
       },
     }),
+    siteFilesOf: createSiteFiles({ site, onError }),
     onWait: (machine, kind) => onSign(machine, { kind }),
     onOpen(machine) {
       roots.opens(machine)

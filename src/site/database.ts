@@ -26,6 +26,7 @@ import {
   writeTimeout,
 } from '../state-database.ts'
 import { syncDirectory } from '../sync-directory.ts'
+import { hostKeySchema } from './host-key/rows.ts'
 import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.ts'
 import { rolloutSchema } from './rollout/statements.ts'
 import {
@@ -69,6 +70,7 @@ const schema = `
   ) STRICT, WITHOUT ROWID;
   ${logSchema}
   ${rolloutSchema}
+  ${hostKeySchema}
 `
 
 const hint =
@@ -135,6 +137,7 @@ export function openSiteDatabase(state: string, timeout = writeTimeout): SiteDat
       lifeOf: (machine) => now().lifeOf(machine),
       glanceAt: (machine) => now().glanceAt(machine),
       names: () => now().names(),
+      hostKeyOf: (machine) => now().hostKeyOf(machine),
       uptime: () => now().uptime(),
       rollouts: () => now().rollouts(),
       glance: () => now().glance(),
@@ -273,6 +276,7 @@ function explainedReader(file: string, reader: SiteReader): SiteReader {
     lifeOf: (machine) => read(() => reader.lifeOf(machine)),
     glanceAt: (machine) => read(() => reader.glanceAt(machine)),
     names: () => read(reader.names),
+    hostKeyOf: (machine) => read(() => reader.hostKeyOf(machine)),
     uptime: () => read(reader.uptime),
     rollouts: () => read(reader.rollouts),
     glance: () => read(reader.glance),

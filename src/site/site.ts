@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
+import type { HostKey } from './host-key/open-ssh.ts'
 import { becomeUnseen, tick, unansweredIn, type Sign, type Unanswered } from './life/attempts.ts'
 import { begin, keepChange, type Choice } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
@@ -76,6 +77,8 @@ export interface Site {
    * @throws `NetimageError`
    */
   groupThatRefuses(machine: string): string | undefined
+  /** The host key that the site made for the machine. @throws `NetimageError` */
+  hostKeyOf(machine: string): HostKey | undefined
   /** What the machine was bound to last. It may still run. @throws `NetimageError` */
   currentAttempt(machine: string): CurrentAttempt | undefined
   /** Whether the last attempt of the machine may be running. Reads nothing from the disk. */
@@ -373,6 +376,7 @@ export function openSite(settings: SiteSettings): Site {
       }
     },
     lifeOf: database.read.lifeOf,
+    hostKeyOf: database.read.hostKeyOf,
     nameOf: (machine) => database.read.names().get(machine),
     groupThatRefuses(machine) {
       const { newest, groups } = database.read.rollouts()

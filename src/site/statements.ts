@@ -4,6 +4,8 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { isDatabaseError } from '../database-error.ts'
 import type { Lives } from './life/begin.ts'
 import { newLife, type Life } from './life/life.ts'
+import type { HostKey } from './host-key/open-ssh.ts'
+import { parseHostKey, readHostKeys } from './host-key/rows.ts'
 import { logWriter, type NoteInLog } from './log/rows.ts'
 import {
   glanceAtRollouts,
@@ -33,6 +35,8 @@ export interface SiteReader {
   glanceAt: (machine: string) => string
   /** Names by machine. */
   names: () => ReadonlyMap<string, string>
+  /** The key that the site made for the machine. @throws `NetimageError` `bad-state` if its row is broken */
+  hostKeyOf: (machine: string) => HostKey | undefined
   uptime: () => number
   rollouts: () => SiteRollouts
   /** Another text than before, if a roll-out has changed in more than its machines. */
@@ -47,6 +51,8 @@ export interface SiteWriter extends Lives {
   setUptime(uptime: number): void
   names(): ReadonlyMap<string, string>
   setName(machine: string, name: string): void
+  /** Only for a machine that has none. */
+  setHostKey(machine: string, privateKey: string): void
   /** Adds a row to the log. */
   note: NoteInLog
   rollouts: RolloutWriter
@@ -112,6 +118,7 @@ export function readerOf(database: DatabaseSync): SiteReader {
       }),
     glanceAt: (name) => String(machine.get(name)?.['life'] ?? ''),
     names: () => new Map(names.all().map((row) => [String(row['machine']), String(row['name'])])),
+    hostKeyOf: (name) => parseHostKey(file, name, readHostKeys(database, name).get(name)),
     uptime: () => Number(uptime.get()?.['uptime'] ?? 0),
     rollouts: () => atOneMoment(() => rolloutsIn(database)),
     glance: () => glanceAtRollouts(database),
@@ -140,6 +147,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
   }
   const unname = database.prepare('DELETE FROM names WHERE machine = ?')
   const setName = database.prepare('INSERT INTO names (machine, name) VALUES (?, ?)')
+  const setHostKey = database.prepare('INSERT INTO host_keys VALUES (?, ?)')
   const setUptime = database.prepare('UPDATE site SET uptime = max(uptime, ?)')
 
   function canRead(machine: string): boolean {
@@ -177,6 +185,7 @@ export function writerOf(database: DatabaseSync, reader: SiteReader): SiteWriter
       unname.run(machine)
       setName.run(machine, name)
     },
+    setHostKey: (machine, privateKey) => void setHostKey.run(machine, privateKey),
     note: logWriter(database),
     rollouts: rolloutWriter(database),
   }
@@ -219,6 +228,8 @@ export function copyOf(database: DatabaseSync): SiteCopy {
   const lives = new Map(all.map((life) => [life.machine, life]))
   const [names, uptime] = [reader.names(), reader.uptime()]
   const [rollouts, glance] = [reader.rollouts(), reader.glance()]
+  const hostKeys = readHostKeys(database)
+  const file = database.location() ?? ''
   return {
     lives(onBroken, wanted = () => true) {
       for (const error of broken.values()) if (wanted(error.machine)) onBroken(error)
@@ -232,6 +243,7 @@ export function copyOf(database: DatabaseSync): SiteCopy {
     // Nothing changes in the copy.
     glanceAt: () => '',
     names: () => names,
+    hostKeyOf: (machine) => parseHostKey(file, machine, hostKeys.get(machine)),
     uptime: () => uptime,
     rollouts: () => rollouts,
     glance: () => glance,

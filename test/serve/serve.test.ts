@@ -124,6 +124,54 @@ suite('netimage serve', () => {
     assert.match(boots.stdout, /nfs mount .*path=\/srv\/test/)
   })
 
+  test('gives a machine the host key of its site before it first boots, and keeps its machine-id', async () => {
+    const kept = ['--state', workspace.path('keyed')]
+    const made = await netimage(['site', 'keys', '127.0.0.1', ...kept])
+    const nfs = (program: string, ...args: string[]) => runProgram(findProgram(program), args)
+    const key = '/etc/ssh/ssh_host_ed25519_key'
+    const id = workspace.path('machine-id')
+    writeFileSync(id, randomUUID().replaceAll('-', ''))
+    const boots = [[], [], ['--ephemeral']]
+    for (const [place, flags] of boots.entries()) {
+      const server = await start('--allow', 'any', ...kept, ...flags)
+      const { ports } = server
+      // A machine that asks again within a second has not started again.
+      await waitUntil(`the machine starts for the ${place + 1}. time`, async () => {
+        const script = `http://127.0.0.1:${ports.http}/boot.ipxe`
+        await runProgram(findProgram('curl'), ['-sf', script])
+        const { stdout } = await netimage(['site', 'status', '127.0.0.1', ...kept])
+        return stdout.includes(`attempt ${place + 1} `)
+      })
+      assert.match(
+        await nfs('nfs-ls', nfsUrl(ports, '/etc/ssh')),
+        /^-rw------- .* ssh_host_ed25519_key$/m,
+      )
+      const file = workspace.path('key')
+      writeFileSync(file, await nfs('nfs-cat', nfsUrl(ports, key)), { mode: 0o600 })
+      const line = await runProgram(findProgram('ssh-keygen'), ['-y', '-f', file])
+      assert.equal(line, made.stdout)
+      assert.equal(await nfs('nfs-cat', nfsUrl(ports, `${key}.pub`)), made.stdout)
+      // No protocol that asks for no root has it.
+      for (const base of [`http://127.0.0.1:${ports.http}`, `tftp://127.0.0.1:${ports.tftp}`]) {
+        for (const path of [key, '/../site.sqlite', '/site.sqlite']) {
+          const url = `${base}${path}`
+          await assert.rejects(runProgram(findProgram('curl'), ['-sf', '--path-as-is', url]))
+        }
+      }
+      const listed = await nfs('nfs-ls', nfsUrl(ports, '/etc'))
+      if (flags.length > 0) assert.doesNotMatch(listed, / machine-id$/m)
+      else if (/ machine-id$/m.test(listed)) {
+        assert.equal(
+          await nfs('nfs-cat', nfsUrl(ports, '/etc/machine-id')),
+          readFileSync(id, 'utf8'),
+        )
+      } else await nfs('nfs-cp', id, nfsUrl(ports, '/etc/machine-id'))
+      await stop(server)
+      const { stdout, stderr } = await server.ended
+      assert.doesNotMatch(stdout + stderr, /PRIVATE/)
+    }
+  })
+
   test('finds the note that a boot is good when it starts again, if it was killed before it read it', async () => {
     const flags = ['--allow', 'any', '--state', workspace.path('noted')]
     const server = await start(...flags)

@@ -87,6 +87,7 @@ export const entrySchema = v.variant('kind', [
     /** How many further images were removed. */
     more: v.exactOptional(count),
   }),
+  v.object({ kind: v.literal('host key'), fingerprint: v.string() }),
   v.object({ kind: v.literal('too many') }),
   v.object({
     kind: v.literal('rollout'),

@@ -101,6 +101,8 @@ export function saysWhat(entry: Entry, who: Who): string {
       if (to === undefined) return `took it out of group ${from}`
       return from === undefined ? `put it into group ${to}` : `moved it from group ${from} to ${to}`
     }
+    case 'host key':
+      return `made its SSH host key ${entry.fingerprint}`
     case 'too many':
       return `the machine caused ${mostOfMachine} rows within a day, so what follows of it is not in the log until a day has passed`
     default: {

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import type { FileSystem, NodeId } from '../../../src/protocols/nfs/file-system.ts'
 import type { Binding } from '../../../src/roots/bind.ts'
 import { readBound } from '../../../src/roots/bind-record.ts'
+import type { SiteFiles } from '../../../src/roots/bind-site-files.ts'
 import type { BoundImage } from '../../../src/roots/bound-image.ts'
 import { openLayerDatabase } from '../../../src/roots/database.ts'
 import {
@@ -54,7 +55,13 @@ export interface BoundLayers {
   lose(image: RootImage): void
   indexOf(image: RootImage, kept?: readonly RootImage[]): ImageIndex
   /** Opens the layer; it is bound first. */
-  open(image: RootImage, binding?: string, kept?: readonly RootImage[], most?: number): Layer
+  open(
+    image: RootImage,
+    binding?: string,
+    kept?: readonly RootImage[],
+    most?: number,
+    siteFiles?: () => SiteFiles,
+  ): Layer
   /** The same images with a copy of the layer: `<top>/layer`. */
   at(top: string): BoundLayers
   isBoundTo(image: RootImage): boolean
@@ -62,7 +69,12 @@ export interface BoundLayers {
   within<T>(
     image: RootImage,
     action: (system: FileSystem) => T,
-    options?: { binding?: string; kept?: readonly RootImage[]; most?: number },
+    options?: {
+      binding?: string
+      kept?: readonly RootImage[]
+      most?: number
+      siteFiles?: () => SiteFiles
+    },
   ): Promise<T>
 }
 
@@ -84,6 +96,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
     id?: string,
     kept: readonly RootImage[] = [],
     most?: number,
+    siteFiles?: () => SiteFiles,
   ): Layer {
     const index = indexes.open(image, kept)
     const binding: Binding = {
@@ -91,6 +104,7 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       image: placeOf(image),
       imageBefore: undefined,
       bootFiles: [bootFile],
+      siteFiles,
       keptImages: kept.map(placeOf),
       *indexOf(before, keptImages) {
         const known = images.get(before.id)
@@ -146,8 +160,8 @@ function layersAt(top: string, images: Map<string, RootImage>, indexes: ImageInd
       images.set(id, image)
       return image
     },
-    async within(image, action, { binding, kept = [], most } = {}) {
-      const layer = open(image, binding, kept, most)
+    async within(image, action, { binding, kept = [], most, siteFiles } = {}) {
+      const layer = open(image, binding, kept, most, siteFiles)
       let result
       try {
         result = action(layer.fileSystem)

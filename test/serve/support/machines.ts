@@ -10,6 +10,7 @@ import type { Identities } from '../../../src/serve/identity.ts'
 import { addDefaults } from '../../../src/serve/images.ts'
 import { createMachines, type Machines } from '../../../src/serve/machines.ts'
 import { createPreparing } from '../../../src/serve/prepare-layer.ts'
+import { createSiteFiles } from '../../../src/serve/site-files.ts'
 import { wireGate } from '../../../src/serve/wire-gate.ts'
 import type { Told } from '../../../src/site/life/life.ts'
 import { openSite, type Site } from '../../../src/site/site.ts'
@@ -67,6 +68,7 @@ export async function openMachines(
     onWait: (machine, kind) => site.sign(machine, { kind }, time),
     // As the server does when it reports the mount.
     onOpen: (machine) => site.sign(machine, { kind: 'step', step: 'mount' }, time),
+    siteFilesOf: createSiteFiles({ site, onError }),
     prepareLayer: prepare({ state, site, onTold, onError }),
     ...(maxOpen !== undefined && { maxOpen }),
   })

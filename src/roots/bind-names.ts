@@ -1,0 +1,34 @@
+/** Names and nodes outside the store, as they are in the database while a layer is being bound. */
+import type { NodeId } from '../protocols/nfs/file-system.ts'
+import type { BindWork } from './bind-work.ts'
+import type { NodeRow } from './layer-rows.ts'
+import { toRow } from './nodes.ts'
+import { rootNode } from './numbers.ts'
+
+export interface NamesNow {
+  /** @returns undefined if the directory does not have the name, or is no directory */
+  childOf: (directory: NodeId, name: Buffer) => NodeId | undefined
+  /** Follows no links. @param names of the way from the root */
+  nodeAt: (names: readonly Buffer[]) => NodeId | undefined
+  rowOf: (node: NodeId) => NodeRow | undefined
+}
+
+export function namesNow({ database, now }: Pick<BindWork, 'database' | 'now'>): NamesNow {
+  function childOf(directory: NodeId, name: Buffer): NodeId | undefined {
+    const entry = database.readEntry(directory, name)
+    return entry ? entry.node : now.child(directory, name)
+  }
+
+  return {
+    childOf,
+    nodeAt(names) {
+      let node: NodeId | undefined = rootNode
+      for (const name of names) node = node && childOf(node, name)
+      return node
+    },
+    rowOf(node) {
+      const inImage = now.node(node)
+      return database.readNode(node) ?? (inImage && toRow(inImage))
+    },
+  }
+}
