@@ -5,8 +5,7 @@
 import { namesNow } from './bind-names.ts'
 import type { BindWork } from './bind-work.ts'
 import type { Steps } from './steps.ts'
-import { placeInImage } from './directories.ts'
-import { releaseNode } from './release-node.ts'
+import { removeName } from './release-node.ts'
 
 /** The names on the way from the root to a file. */
 export type BootFilePath = readonly [...directories: string[], file: string]
@@ -21,7 +20,6 @@ export function* removeBootFiles(
   work: Pick<BindWork, 'database' | 'now'>,
   paths: readonly BootFilePath[],
 ): Steps<boolean> {
-  const { database, now } = work
   const { childOf, nodeAt, rowOf } = namesNow(work)
 
   function* remove(path: BootFilePath): Steps<boolean> {
@@ -31,10 +29,7 @@ export function* removeBootFiles(
     const node = file && directory && childOf(directory, file)
     if (!file || !directory || !node) return false
     if (rowOf(node)?.kind === 'directory') return false
-    const isInImage = now.child(directory, file) !== undefined
-    if (!isInImage) database.deleteEntry(directory, file)
-    else database.writeEntry(directory, { name: file, node: undefined, cookie: placeInImage })
-    return yield* releaseNode(work, node)
+    return yield* removeName(work, directory, file)
   }
 
   let isCut = false

@@ -3,12 +3,16 @@ import {
   closeSync,
   existsSync,
   lstatSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 
+import pLimit from 'p-limit'
+
+import { openRegularFile } from '../open-safely.ts'
 import type { NodeId, Space } from '../protocols/nfs/file-system.ts'
 import { copyFile, linkOrCopy } from './copy-file.ts'
 import { dataName } from './data-files.ts'
@@ -47,6 +51,8 @@ export interface DataCopies {
   ofNode(node: NodeId, to: NodeId): boolean
   /** Gives the node `to` these bytes. */
   ofBytes(bytes: Buffer, to: NodeId): void
+  /** Whether the own data of a node are these bytes. */
+  hasBytes(node: NodeId, bytes: Buffer): boolean
   /** Whether the own data of a node has no bytes. After a loss of power, the data may be missing. */
   isEmpty(node: NodeId): boolean
   /** Gives the prepared copies their names, and waits until all copies are on the disk. */
@@ -55,6 +61,9 @@ export interface DataCopies {
 
 /** The most that is copied while all machines wait. Each file is synced, which takes a while as well. */
 const atOnce = { bytes: 2 ** 20, files: 16 }
+
+/** Each has a descriptor. */
+const syncedAtOnce = 16
 
 /**
  * @param folder of the data of the layer
@@ -144,6 +153,16 @@ export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): D
       writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
       unsynced.push(path)
     },
+    hasBytes(node, bytes) {
+      // After a loss of power, a file may be missing.
+      if (lstatSync(fileOf(node), { throwIfNoEntry: false })?.size !== bytes.length) return false
+      const file = openRegularFile(fileOf(node))
+      try {
+        return readFileSync(file).equals(bytes)
+      } finally {
+        closeSync(file)
+      }
+    },
     isEmpty: (node) => !lstatSync(fileOf(node), { throwIfNoEntry: false })?.size,
     *finish() {
       for (const { prepared, to } of prepareds) renameSync(prepared, fresh(to))
@@ -154,7 +173,8 @@ export function createDataCopies(folder: string, spaces: () => Steps<Spaces>): D
           syncDirectory(folder)
         },
         async () => {
-          await Promise.all(unsynced.map(syncFileSoon))
+          const sync = pLimit(syncedAtOnce)
+          await Promise.all(unsynced.map((path) => sync(syncFileSoon, path)))
           await syncDirectorySoon(folder)
         },
       )

@@ -1,9 +1,11 @@
 /** Names and nodes outside the store, as they are in the database while a layer is being bound. */
 import type { NodeId } from '../protocols/nfs/file-system.ts'
-import type { BindWork } from './bind-work.ts'
+import { keyOf } from './bind-rows.ts'
+import { readAll, type BindWork } from './bind-work.ts'
 import type { NodeRow } from './layer-rows.ts'
 import { toRow } from './nodes.ts'
 import { rootNode } from './numbers.ts'
+import type { Steps } from './steps.ts'
 
 export interface NamesNow {
   /** @returns undefined if the directory does not have the name, or is no directory */
@@ -30,5 +32,25 @@ export function namesNow({ database, now }: Pick<BindWork, 'database' | 'now'>):
       const inImage = now.node(node)
       return database.readNode(node) ?? (inImage && toRow(inImage))
     },
+  }
+}
+
+/** The names in a directory. */
+export function* namesIn(
+  { database, now }: Pick<BindWork, 'database' | 'now'>,
+  directory: NodeId,
+): Steps<Buffer[]> {
+  const names: Buffer[] = []
+  const changed = new Set<string>()
+  for (const { name, node } of yield* readAll(database.eachEntry('directory = ?', directory))) {
+    changed.add(keyOf(name))
+    if (node !== undefined) names.push(name)
+    yield
+  }
+  for (let place = 0; ; place++) {
+    const child = now.childAt(directory, place)
+    if (!child) return names
+    if (!changed.has(keyOf(child.name))) names.push(child.name)
+    yield
   }
 }

@@ -1,16 +1,12 @@
 /** Gives a machine files of its site, while its layer is bound for a boot. */
 import { NetimageError } from '../errors.ts'
-import type { NodeId, NodeKind } from '../protocols/nfs/file-system.ts'
+import type { NodeId } from '../protocols/nfs/file-system.ts'
 import type { BootFilePath } from './bind-boot-files.ts'
+import { createGiving, type GivingWork } from './bind-giving.ts'
 import { namesNow } from './bind-names.ts'
-import type { BindWork } from './bind-work.ts'
-import { createClock } from './clock.ts'
-import { placeInImage } from './directories.ts'
-import { rootNode } from './numbers.ts'
-import { releaseNode } from './release-node.ts'
+import { giveSiteDirectory, type SiteDirectory } from './bind-site-directory.ts'
 import type { Steps } from './steps.ts'
 
-/** Belongs to root on the machine. */
 export interface SiteFile {
   path: BootFilePath
   mode: number
@@ -20,6 +16,7 @@ export interface SiteFile {
 export interface SiteFiles {
   /** The machine gets all of these, unless it has something with the first path that is not an empty file. */
   ifMissing: readonly SiteFile[]
+  directory: SiteDirectory
   /** Is told of files that cannot be given. The machine boots without them. */
   onProblem: (error: NetimageError) => void
 }
@@ -31,12 +28,12 @@ export interface SiteFiles {
  * @returns as `removeBootFiles`
  */
 export function* giveSiteFiles(
-  work: Pick<BindWork, 'database' | 'now' | 'data' | 'given'>,
-  { ifMissing, onProblem }: SiteFiles,
+  work: GivingWork,
+  { ifMissing, directory, onProblem }: SiteFiles,
 ): Steps<boolean> {
-  const { database, now, data, given } = work
-  const time = createClock()
+  const { now, data } = work
   const { childOf, nodeAt, rowOf } = namesNow(work)
+  const { directoryAt, putFile } = createGiving(work)
 
   /** An empty file is what a loss of power leaves of a new one. */
   function isMissing(node: NodeId | undefined): boolean {
@@ -46,63 +43,31 @@ export function* giveSiteFiles(
     return row.ownData ? data.isEmpty(node) : (now.node(node)?.size ?? 0) === 0
   }
 
-  /** @returns the directory, which is made if nothing has its name; undefined if something else has it */
-  function directoryAt(names: readonly string[]): NodeId | undefined {
-    let directory: NodeId = rootNode
-    for (const name of names.map((each) => Buffer.from(each))) {
-      const found = childOf(directory, name)
-      if (found !== undefined && rowOf(found)?.kind !== 'directory') return undefined
-      directory = found ?? add(directory, name, 'directory', 0o755)
-    }
-    return directory
-  }
-
-  function add(directory: NodeId, name: Buffer, kind: NodeKind, mode: number): NodeId {
-    const id = given.node()
-    const at = time()
-    const isDirectory = kind === 'directory'
-    database.writeNode({
-      ...{ id, kind, mode, uid: 0, gid: 0, links: isDirectory ? 2 : 1 },
-      ...{ device: { major: 0, minor: 0 }, parent: isDirectory ? directory : 0 },
-      ...{ target: undefined, ownData: !isDirectory, accessed: at, modified: at, changed: at },
-    })
-    const isInImage = now.child(directory, name) !== undefined
-    const known = database.readEntry(directory, name)
-    const cookie = isInImage ? placeInImage : (known?.cookie ?? given.cookie())
-    database.writeEntry(directory, { name, node: id, cookie })
-    const above = rowOf(directory)
-    const links = (above?.links ?? 0) + (isDirectory ? 1 : 0)
-    if (above) database.writeNode({ ...above, links, modified: at, changed: at })
-    return id
-  }
-
-  /** @returns whether a file that an image brings has lost a name */
   function* put({ path, mode, bytes }: SiteFile): Steps<boolean> {
     const names = [...path]
     const name = Buffer.from(names.pop() ?? '')
-    const directory = directoryAt(names)
-    const before = directory && childOf(directory, name)
+    const above = directoryAt(names)
+    const before = above && childOf(above, name)
     const isTaken = before !== undefined && rowOf(before)?.kind === 'directory'
-    if (directory === undefined || isTaken) {
-      onProblem(notADirectory(path, isTaken))
-      return false
-    }
-    data.ofBytes(bytes, add(directory, name, 'file', mode))
-    return before !== undefined && (yield* releaseNode(work, before))
+    if (above !== undefined && !isTaken) return yield* putFile(above, name, mode, bytes)
+    onProblem(cannotGive(path, isTaken ? 'it is a directory there' : notADirectory))
+    return false
   }
 
   let isCut = false
   const [first] = ifMissing
-  if (first) {
-    const node = nodeAt(first.path.map((name) => Buffer.from(name)))
-    if (isMissing(node)) for (const file of ifMissing) isCut = (yield* put(file)) || isCut
+  if (first && isMissing(nodeAt(first.path.map((name) => Buffer.from(name))))) {
+    for (const file of ifMissing) isCut = (yield* put(file)) || isCut
   }
-  return isCut
+  const given = yield* giveSiteDirectory(work, directory)
+  if (given === 'no directory') onProblem(cannotGive(directory.path, notADirectory))
+  return given === 'cut' || isCut
 }
 
-function notADirectory(path: BootFilePath, isTaken: boolean): NetimageError {
+const notADirectory = 'it, or something above it, is not a directory there'
+
+function cannotGive(path: readonly string[], why: string): NetimageError {
   const file = `/${path.join('/')}`
-  const why = isTaken ? 'it is a directory there' : 'something above it is not a directory there'
   return new NetimageError('bad-state', `${file} cannot be given to the machine: ${why}`, {
     details: { file },
     hint: 'Move what is there away, on the machine, and restart it.',

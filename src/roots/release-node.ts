@@ -2,8 +2,32 @@
 import type { NodeId } from '../protocols/nfs/file-system.ts'
 import { readAll, type BindWork } from './bind-work.ts'
 import type { Steps } from './steps.ts'
+import { namesNow } from './bind-names.ts'
+import { placeInImage } from './directories.ts'
 import { toRow } from './nodes.ts'
 import { isOfStore, isOwn } from './numbers.ts'
+
+/**
+ * Removes a name outside the store, and what has no other name, with everything in it.
+ *
+ * @returns as `releaseNode`
+ */
+export function* removeName(
+  work: Pick<BindWork, 'database' | 'now'>,
+  directory: NodeId,
+  name: Buffer,
+): Steps<boolean> {
+  const { database, now } = work
+  const { childOf, rowOf } = namesNow(work)
+  const node = childOf(directory, name)
+  if (node === undefined) return false
+  const isInImage = now.child(directory, name) !== undefined
+  if (!isInImage) database.deleteEntry(directory, name)
+  else database.writeEntry(directory, { name, node: undefined, cookie: placeInImage })
+  const above = rowOf(node)?.kind === 'directory' ? rowOf(directory) : undefined
+  if (above) database.writeNode({ ...above, links: above.links - 1 })
+  return yield* releaseNode(work, node)
+}
 
 /**
  * Takes one name from a node that is not of a store path. A node without a name is gone, with

@@ -34,7 +34,7 @@ const serverLock = 'server.lock'
 const keyFile = 'handle-key'
 /** Names that a server makes there, that users put there for it, or that a disk's root has. */
 const ownNames =
-  /^(?:boot|layers|images|(?:images|server|shards)\.lock|store|published|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
+  /^(?:boot|layers|images|(?:images|server|shards)\.lock|store|published|secrets|handle-key.*|(?:boots|leases|site)\.sqlite.*|lost\+found)$/
 
 /**
  * Makes the directory if there is none, and keeps all other users out of it. They could read the

@@ -116,7 +116,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
         void site.note(toldBy(told, Date.now()))
       },
     }),
-    siteFilesOf: createSiteFiles({ site, onError }),
+    siteFilesOf: createSiteFiles({ state, site, onError }),
     onWait: (machine, kind) => onSign(machine, { kind }),
     onOpen(machine) {
       roots.opens(machine)

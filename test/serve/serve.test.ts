@@ -9,6 +9,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -80,8 +81,10 @@ suite('netimage serve', () => {
     assert.equal(status, 0)
   }
 
-  const nfsUrl = ({ nfs }: Ports, path = '') =>
-    `nfs://127.0.0.1/srv/test${path}?version=3&nfsport=${nfs}&mountport=${nfs}`
+  /** @param user who asks on the machine; default: the user of the test */
+  const nfsUrl = ({ nfs }: Ports, path = '', user?: number) =>
+    `nfs://127.0.0.1/srv/test${path}?version=3&nfsport=${nfs}&mountport=${nfs}` +
+    (user === undefined ? '' : `&uid=${user}&gid=${user}`)
 
   test('gives a machine its boot files and its own root, and keeps the files that it writes', async () => {
     const server = await start('--allow', 'any')
@@ -147,7 +150,7 @@ suite('netimage serve', () => {
         /^-rw------- .* ssh_host_ed25519_key$/m,
       )
       const file = workspace.path('key')
-      writeFileSync(file, await nfs('nfs-cat', nfsUrl(ports, key)), { mode: 0o600 })
+      writeFileSync(file, await nfs('nfs-cat', nfsUrl(ports, key, 0)), { mode: 0o600 })
       const line = await runProgram(findProgram('ssh-keygen'), ['-y', '-f', file])
       assert.equal(line, made.stdout)
       assert.equal(await nfs('nfs-cat', nfsUrl(ports, `${key}.pub`)), made.stdout)
@@ -170,6 +173,61 @@ suite('netimage serve', () => {
       const { stdout, stderr } = await server.ended
       assert.doesNotMatch(stdout + stderr, /PRIVATE/)
     }
+  })
+
+  test('gives a machine the secrets of its site at each boot, and shows them to nobody else', async () => {
+    const own = workspace.path('secretive')
+    const kept = ['--state', own]
+    const folder = join(own, 'secrets/127.0.0.1')
+    mkdirSync(folder, { recursive: true })
+    const put = (name: string, text: string, mode = 0o400) => {
+      rmSync(join(folder, name), { force: true })
+      writeFileSync(join(folder, name), text, { mode })
+    }
+    put('token', 'first token')
+    put('open', 'open token', 0o444)
+    const server = await start('--allow', 'any', ...kept)
+    const { ports } = server
+    const at = '/etc/netimage/secrets'
+    const nfs = (program: string, path: string, user: number) =>
+      runProgram(findProgram(program), [nfsUrl(ports, path, user)])
+    assert.match(await nfs('nfs-ls', at, 0), /^-r-------- .* token$/m)
+    await server.says(/127\.0\.0\.1: it boots without these secrets: open: other users may read/)
+    assert.equal(await nfs('nfs-cat', `${at}/token`, 0), 'first token')
+    await assert.rejects(nfs('nfs-cat', `${at}/open`, 0))
+    // Another user of the machine.
+    await assert.rejects(nfs('nfs-cat', `${at}/token`, 1000))
+    // Another machine.
+    using other = await connectNfs(ports.nfs, '127.0.0.2')
+    const { handle: root } = await other.mount('/srv/test')
+    await assert.rejects(other.find(root, 'etc'), /status 2$/)
+    // Who asks for boot files.
+    for (const base of [`http://127.0.0.1:${ports.http}`, `tftp://127.0.0.1:${ports.tftp}`]) {
+      for (const path of [
+        `${at}/token`,
+        '/secrets/127.0.0.1/token',
+        '/../secrets/127.0.0.1/token',
+      ]) {
+        const url = `${base}${path}`
+        await assert.rejects(runProgram(findProgram('curl'), ['-sf', '--path-as-is', url]))
+      }
+    }
+    // They change when the machine starts again, and not before.
+    rmSync(join(folder, 'token'))
+    put('second', 'second token')
+    assert.equal(await nfs('nfs-cat', `${at}/token`, 0), 'first token')
+    await waitUntil('the machine starts again', async () => {
+      const url = `http://127.0.0.1:${ports.http}/boot.ipxe`
+      await runProgram(findProgram('curl'), ['-sf', url])
+      const { stdout } = await netimage(['site', 'status', '127.0.0.1', ...kept])
+      return stdout.includes('attempt 2 ')
+    })
+    assert.equal(await nfs('nfs-cat', `${at}/second`, 0), 'second token')
+    await assert.rejects(nfs('nfs-cat', `${at}/token`, 0))
+    await stop(server)
+    const { stdout, stderr } = await server.ended
+    assert.doesNotMatch(stdout + stderr, /(first|second|open) token/)
+    assert.deepEqual((await verifyImage({ image })).findings, [])
   })
 
   test('finds the note that a boot is good when it starts again, if it was killed before it read it', async () => {

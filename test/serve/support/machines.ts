@@ -68,7 +68,7 @@ export async function openMachines(
     onWait: (machine, kind) => site.sign(machine, { kind }, time),
     // As the server does when it reports the mount.
     onOpen: (machine) => site.sign(machine, { kind: 'step', step: 'mount' }, time),
-    siteFilesOf: createSiteFiles({ site, onError }),
+    siteFilesOf: createSiteFiles({ state, site, onError }),
     prepareLayer: prepare({ state, site, onTold, onError }),
     ...(maxOpen !== undefined && { maxOpen }),
   })
