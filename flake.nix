@@ -44,6 +44,14 @@
             netImage.package = lib.mkDefault self.packages.${pkgs.stdenv.buildPlatform.system}.netimage;
           };
         default = netimage;
+
+        server =
+          { lib, pkgs, ... }:
+          {
+            key = "netimage-server";
+            imports = [ ./nix/server.nix ];
+            services.netimage.package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.netimage;
+          };
       };
 
       templates.default = {
@@ -61,6 +69,10 @@
           boot = import ./nix/tests/boot.nix {
             inherit nixpkgs system;
             module = self.nixosModules.default;
+          };
+          server = import ./nix/tests/server.nix {
+            inherit nixpkgs system;
+            inherit (self.nixosModules) default server;
           };
         }
       );

@@ -59,7 +59,7 @@ suite('the flake', () => {
     const shown: unknown = JSON.parse(await nix('flake', 'show', '--json', `path:${own}`))
     const schema = v.object({
       apps: v.record(v.string(), v.unknown()),
-      nixosModules: v.object({ default: v.unknown(), netimage: v.unknown() }),
+      nixosModules: v.object({ default: v.unknown(), netimage: v.unknown(), server: v.unknown() }),
       overlays: v.object({ default: v.unknown() }),
       packages: v.record(v.string(), v.object({ default: v.unknown(), netimage: v.unknown() })),
       templates: v.object({ default: v.unknown() }),
@@ -83,6 +83,8 @@ suite('the flake', () => {
     assert.deepEqual(JSON.parse(apps), { default: true, netimage: true })
     const name = await nix('eval', '--raw', `path:${own}#checks.x86_64-linux.boot.name`)
     assert.equal(name, 'vm-test-run-netimage-boot')
+    const server = await nix('eval', '--raw', `path:${own}#checks.x86_64-linux.server.name`)
+    assert.equal(server, 'vm-test-run-netimage-server')
   })
 
   test('has a package that builds without a network and runs', async () => {
