@@ -170,6 +170,11 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     return walk
   }
 
+  /** Closes the directory that the walk reads. */
+  function giveUpWalk(path: string): void {
+    endWalk(path)?.steps[Symbol.dispose]()
+  }
+
   function* walkAndKeep(path: string): Steps<ImageTable> {
     try {
       const table = yield* walk(path)
@@ -262,13 +267,13 @@ export function createStoreTables(settings: StoreTablesSettings): StoreTables {
     forget(path) {
       const table = kept.get(path)
       if (table) cache.remove(table)
-      endWalk(path)
+      giveUpWalk(path)
       for (const known of [kept, tops, refusals, walked, failures]) known.delete(path)
     },
     close() {
       for (const table of kept.values()) cache.remove(table)
       kept.clear()
-      for (const path of walks.keys()) endWalk(path)
+      for (const path of walks.keys()) giveUpWalk(path)
     },
   }
 }

@@ -2,7 +2,7 @@
 // them.
 
 import assert from 'node:assert/strict'
-import fs, { mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import fs, { mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { mock, suite, test } from 'node:test'
@@ -19,6 +19,7 @@ import type { RootImage } from '../../src/roots/root-image.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { numbered } from './support/numbered.ts'
+import { openBelow } from './support/open-below.ts'
 
 let directoriesRead: string[] = []
 const { readdirSync: readDirectory } = fs
@@ -166,15 +167,3 @@ suite('indexes over several images', () => {
     index.close()
   })
 })
-
-/** Files below the directory that this process holds open. */
-function openBelow(directory: string): string[] {
-  return readdirSync('/proc/self/fd').flatMap((descriptor) => {
-    try {
-      const path = fs.readlinkSync(`/proc/self/fd/${descriptor}`)
-      return path.startsWith(directory) ? [path] : []
-    } catch {
-      return []
-    }
-  })
-}

@@ -15,6 +15,7 @@ import { handleKey } from '../protocols/support/test-server.ts'
 import { netimageError } from '../support/errors.ts'
 import { freshNames } from '../support/temporary.ts'
 import { modelDirectory } from './support/layer-model.ts'
+import { openBelow } from './support/open-below.ts'
 import { find, put, read, untilDone } from './support/stored-layers.ts'
 import { createIndex, type IndexOptions } from './support/tree-index.ts'
 
@@ -51,6 +52,18 @@ function open(storePaths: Record<string, number>, options: IndexOptions = {}) {
   const paths = Object.keys(storePaths).map((name) => ({ name, narHash: `sha256:${name}` }))
   const index = createIndex('image', root, { storePaths: paths, ...options })
   return { root, index, layer: openLayer(freshDirectory(), index) }
+}
+
+/** A root tree with one store path that has very many names in one directory. */
+function withFlatPath() {
+  const root = freshName()
+  const flat = join(root, 'nix/store/flat')
+  mkdirSync(join(flat, 'directory'), { recursive: true })
+  for (let file = 0; file < count; file++) {
+    symlinkSync('target', join(flat, `this-is-the-file-${file}`))
+  }
+  const storePaths = [{ name: 'flat', narHash: 'sha256:flat' }]
+  return { root, index: createIndex('image', root, { storePaths }) }
 }
 
 function beingLookedAt(action: () => unknown): Promise<void> {
@@ -93,15 +106,8 @@ suite('the files of a large store path', () => {
   })
 
   test('are not even listed at once to find the attributes of the store path', async () => {
-    const { root, layer } = open({ small: 1 })
-    await layer.close()
-    mkdirSync(join(root, 'nix/store/flat'))
-    for (let file = 0; file < count; file++) {
-      symlinkSync('target', join(root, 'nix/store/flat', `this-is-the-file-${file}`))
-    }
-    mkdirSync(join(root, 'nix/store/flat/directory'))
-    const storePaths = [{ name: 'flat', narHash: 'sha256:flat' }]
-    const opened = openLayer(freshDirectory(), createIndex('image', root, { storePaths }))
+    const { index } = withFlatPath()
+    const opened = openLayer(freshDirectory(), index)
     const { fileSystem: system } = opened
     const flat = find(system, 'nix/store/flat') ?? assert.fail()
     const look = () => system.attributes(flat)
@@ -151,6 +157,15 @@ suite('the files of a large store path', () => {
     await layer.close()
     index.close()
     await until
+  })
+
+  test('hold no directory open if nobody has the image any more', () => {
+    const { root, index } = withFlatPath()
+    const flat = join(root, 'nix/store/flat')
+    index.tableInSteps(0).next()
+    assert.deepEqual(openBelow(flat), [flat])
+    index.close()
+    assert.deepEqual(openBelow(root), [])
   })
 
   test('are looked at in pieces also if there is no room for all that are in use', async () => {
