@@ -3,6 +3,9 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { once } from 'node:events'
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { waitUntil } from './waiting.ts'
 
 export type CacheRequest = {
   /** Without the slash at the beginning: `nix-cache-info`. */
@@ -27,6 +30,11 @@ export type FakeCacheOptions = {
   lie?: Lie
   /** Whether the cache supports `Range`. */
   ranges?: boolean
+  /**
+   * Whether the client has saved the file up to `end`. A connection is cut only then: a client that has no
+   * processor time may otherwise lose what has arrived. Default: it is cut at once.
+   */
+  hasSaved?: (name: string, end: number) => boolean
 }
 
 export type FakeCache = {
@@ -40,7 +48,7 @@ export type FakeCache = {
 /** @param files the files by name; a function makes files that are too large for memory */
 export async function startFakeCache(
   files: ReadonlyMap<string, Buffer | (() => AsyncIterable<Buffer>)>,
-  { lie = (_, honest) => honest, ranges = true }: FakeCacheOptions = {},
+  { lie = (_, honest) => honest, ranges = true, hasSaved = () => true }: FakeCacheOptions = {},
 ): Promise<FakeCache> {
   const requests: CacheRequest[] = []
   const asked = new Map<string, number>()
@@ -87,7 +95,12 @@ export async function startFakeCache(
       if (!response.write(part) && !response.destroyed) {
         await Promise.race([once(response, 'drain'), closed])
       }
-      if (sent === cutAfter) break
+      if (sent === cutAfter) {
+        const end = firstByteOf(headers) + sent
+        const isOver = () => response.destroyed || hasSaved(name, end)
+        await waitUntil(`the client has saved ${end} bytes of ${name}`, isOver)
+        break
+      }
     }
     if (cutAfter === undefined) response.end()
     // The written bytes arrive first.
@@ -116,6 +129,19 @@ export async function startFakeCache(
       await once(server, 'close')
     },
   }
+}
+
+/** Of an answer: RFC 9110, section 14.4. */
+function firstByteOf(headers: Answer['headers']): number {
+  return Number(/^bytes (\d+)-/.exec(headers?.['content-range'] ?? '')?.[1] ?? 0)
+}
+
+/** @returns whether an unfinished download in the directory has so many bytes */
+export function hasDownload(scratch: string, bytes: number): boolean {
+  const downloads = readdirSync(scratch).filter((name) => name.startsWith('download-'))
+  return downloads.some(
+    (name) => statSync(join(scratch, name), { throwIfNoEntry: false })?.size === bytes,
+  )
 }
 
 async function* chunksOf(body: NonNullable<Answer['body']>): AsyncGenerator<Buffer> {

@@ -11,7 +11,12 @@ import { gzipSync } from 'node:zlib'
 import { atSpeed } from '../../../src/nix/stores/http-body.ts'
 import { httpTransport, type HttpSettings } from '../../../src/nix/stores/http-transport.ts'
 import { netimageError } from '../../support/errors.ts'
-import { startFakeCache, type FakeCache, type FakeCacheOptions } from '../../support/fake-cache.ts'
+import {
+  hasDownload,
+  startFakeCache,
+  type FakeCache,
+  type FakeCacheOptions,
+} from '../../support/fake-cache.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 import { waitFor } from '../../support/waiting.ts'
 
@@ -195,6 +200,7 @@ suite('a connection', () => {
           const isSame = request.headers['if-range'] === '"new"'
           return isSame ? honest : { status: 200, headers: { etag: '"new"' }, body: after }
         },
+        hasSaved: (_, end) => hasDownload(scratch, end),
       },
       async ({ transport, cache }) => {
         const got = await transport.file('nar', 1_000_000, fetching(scratch))
@@ -217,6 +223,7 @@ test('after another part than the one that we asked for, we ask for the whole fi
         const headers = { 'content-range': 'bytes 50000-299999/300000' }
         return { status: 206, headers, body: whole.subarray(50_000) }
       },
+      hasSaved: (_, end) => hasDownload(scratch, end),
     },
     async ({ transport, cache }) => {
       const got = await transport.file('nar', 1_000_000, fetching(scratch))
