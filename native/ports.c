@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <node_api.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,19 @@ static napi_value fail(napi_env env, const char *what, int number) {
   snprintf(message, sizeof message, "%s: %s", what, strerror(number));
   napi_throw_error(env, NULL, message);
   return NULL;
+}
+
+/* The caller is our own, but memory that is not the caller's must not be written for its mistake. */
+static napi_value refuse(napi_env env, const char *wanted) {
+  napi_throw_type_error(env, NULL, wanted);
+  return NULL;
+}
+
+/* Node would abort for another value than a buffer. */
+static bool bytes_of(napi_env env, napi_value value, void **bytes, size_t *length) {
+  bool is_buffer = false;
+  return napi_is_buffer(env, value, &is_buffer) == napi_ok && is_buffer &&
+         napi_get_buffer_info(env, value, bytes, length) == napi_ok;
 }
 
 static uint32_t receive_waiting(Ports *ports) {
@@ -98,8 +112,18 @@ static void end(napi_async_cleanup_hook_handle cleanup, void *data) {
 static napi_value start(napi_env env, napi_callback_info info) {
   size_t count = 2, bytes;
   napi_value arguments[2], name;
+  napi_valuetype type;
   uv_loop_t *loop;
+  void *datagrams, *started = NULL;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  if (!bytes_of(env, arguments[0], &datagrams, &bytes) || bytes < slots * slot_bytes) {
+    return refuse(env, "start wants a buffer with room for all datagrams");
+  }
+  if (napi_typeof(env, arguments[1], &type) != napi_ok || type != napi_function) {
+    return refuse(env, "start wants a function that receives");
+  }
+  napi_get_instance_data(env, &started);
+  if (started) return refuse(env, "start is called once");
   Ports *ports = calloc(1, sizeof *ports);
   if (ports) ports->poll = calloc(1, uv_handle_size(UV_POLL));
   if (!ports || !ports->poll) {
@@ -117,8 +141,6 @@ static napi_value start(napi_env env, napi_callback_info info) {
     free(ports);
     return fail(env, "could not watch ports", number);
   }
-  void *datagrams;
-  napi_get_buffer_info(env, arguments[0], &datagrams, &bytes);
   ports->datagrams = datagrams;
   napi_create_reference(env, arguments[0], 1, &ports->incoming);
   napi_create_reference(env, arguments[1], 1, &ports->receive);
@@ -137,7 +159,7 @@ static int parse(napi_env env, napi_value host, const char *port, struct addrinf
   char text[128];
   size_t length;
   struct addrinfo numeric = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_DGRAM};
-  napi_get_value_string_utf8(env, host, text, sizeof text, &length);
+  if (napi_get_value_string_utf8(env, host, text, sizeof text, &length) != napi_ok) return EAI_NONAME;
   return getaddrinfo(text, port, &numeric, list);
 }
 
@@ -148,8 +170,10 @@ static napi_value socket_address(napi_env env, napi_callback_info info) {
   napi_value arguments[2], result = NULL;
   struct addrinfo *found;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-  napi_get_value_string_utf8(env, arguments[1], port, sizeof port, &length);
-  if (parse(env, arguments[0], port, &found) != 0) return fail(env, "socketAddress", EINVAL);
+  if (napi_get_value_string_utf8(env, arguments[1], port, sizeof port, &length) != napi_ok ||
+      parse(env, arguments[0], port, &found) != 0) {
+    return fail(env, "socketAddress", EINVAL);
+  }
   napi_create_buffer_copy(env, found->ai_addrlen, found->ai_addr, NULL, &result);
   freeaddrinfo(found);
   return result;
@@ -163,6 +187,7 @@ static napi_value open_port(napi_env env, napi_callback_info info) {
   void *data = NULL;
   napi_get_instance_data(env, &data);
   Ports *ports = data;
+  if (!ports) return refuse(env, "start is called before open");
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
   if (parse(env, arguments[0], "0", &found) != 0) return fail(env, "open", EINVAL);
   int port = socket(found->ai_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -191,9 +216,10 @@ static napi_value send_packet(napi_env env, napi_callback_info info) {
   void *packet, *to;
   napi_value arguments[3], result;
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-  napi_get_value_int32(env, arguments[0], &port);
-  napi_get_buffer_info(env, arguments[1], &packet, &length);
-  napi_get_buffer_info(env, arguments[2], &to, &size);
+  if (napi_get_value_int32(env, arguments[0], &port) != napi_ok ||
+      !bytes_of(env, arguments[1], &packet, &length) || !bytes_of(env, arguments[2], &to, &size)) {
+    return refuse(env, "send wants a port, a packet and an address");
+  }
   ssize_t sent = sendto(port, packet, length, MSG_DONTWAIT, to, (socklen_t)size);
   int number = sent < 0 && errno != EAGAIN && errno != ENOBUFS ? errno : 0;
   napi_create_int32(env, number, &result);
@@ -206,7 +232,7 @@ static napi_value close_port(napi_env env, napi_callback_info info) {
   int32_t port;
   napi_value arguments[1];
   napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-  napi_get_value_int32(env, arguments[0], &port);
+  if (napi_get_value_int32(env, arguments[0], &port) != napi_ok) return refuse(env, "close wants a port");
   close(port);
   return NULL;
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -66,11 +67,13 @@ function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length
 }
 
+const addonFile = buildAddon()
+
 const ways: Record<string, Pick<TftpServerOptions, 'singlePort' | 'openPort'>> = {
   'on a single port': { singlePort: true },
   'with a port for each transfer': { openPort: openDatagramPort },
   'with a port of the addon for each transfer': {
-    openPort: createNativePorts(buildAddon()) ?? assert.fail(),
+    openPort: createNativePorts(addonFile) ?? assert.fail(),
   },
 }
 
@@ -340,6 +343,41 @@ test('the addon is taken from where it is built, and is not needed', () => {
   assert.equal(builtAddon, file)
   assert.equal(createNativePorts(join(tree, 'none')), undefined)
   assert.equal(createNativePorts(join(tree, 'kernel')), undefined)
+})
+
+test('the addon refuses what it would write or read beyond, and what is no such value', () => {
+  const another = join(temporaryDirectory(), 'another.node')
+  copyFileSync(addonFile, another)
+  const addon: unknown = createRequire(import.meta.url)(another)
+  const call = (name: string, ...given: unknown[]) => {
+    const found: unknown = Reflect.get(Object(addon), name)
+    assert.ok(typeof found === 'function')
+    Reflect.apply(found, undefined, given)
+  }
+  const [incoming, address] = [Buffer.alloc(64 * 2048), Buffer.alloc(16)]
+  const refused: readonly (readonly [name: string, ...given: unknown[]])[] = [
+    ['open', '127.0.0.1'],
+    ['start'],
+    ['start', incoming.subarray(1), () => {}],
+    ['start', Buffer.alloc(0), () => {}],
+    ['start', String(incoming), () => {}],
+    ['start', { length: incoming.length }, () => {}],
+    ['start', incoming],
+    ['start', incoming, {}],
+    ['socketAddress', 5, '69'],
+    ['socketAddress', '127.0.0.1', 69],
+    ['socketAddress', 'a'.repeat(1000), '69'],
+    ['send', -1, 'packet', address],
+    ['send', -1, incoming],
+    ['send', '5', incoming, address],
+    ['close', 'all'],
+  ]
+  for (const [name, ...given] of refused) {
+    assert.throws(() => call(name, ...given), Error, `${name} ${given.length}`)
+  }
+  call('start', incoming, () => {})
+  assert.throws(() => call('start', incoming, () => {}), /once/)
+  assert.throws(() => call('open', 5))
 })
 
 suite('a TFTP server', () => {
