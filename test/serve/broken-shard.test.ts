@@ -220,3 +220,25 @@ test('messages of hosts that are not served leave room for those of machines', a
   await shards.close()
   assert.deepEqual(await Promise.all(calls), [undefined, undefined])
 })
+
+test('events of machines that a process cannot take are told as lost, once', async () => {
+  await using boastful = await startBoastful((machine) => machines.includes(machine))
+  const { shards, errors } = boastful
+  const pids = childrenOf(process.pid)
+  assert.equal(pids.length, 2)
+  for (const pid of pids) process.kill(pid, 'SIGSTOP')
+  const report = (machine: string, times: number) => {
+    for (let count = 0; count < times; count++) shards.report(init, machine, false)
+  }
+  report('invented', 100)
+  for (const shard of [0, 1]) report(ofShard(shard)[0] ?? assert.fail(), 70)
+  const closed = shards.close()
+  report(ofShard(0)[0] ?? assert.fail(), 1)
+  for (const pid of pids) process.kill(pid, 'SIGCONT')
+  await closed
+  const lost = errors.filter(({ message }) => message.includes('missing in the record'))
+  assert.deepEqual(
+    lost.map(({ message }) => message),
+    ['12 events of machines are missing in the record of their boots'],
+  )
+})

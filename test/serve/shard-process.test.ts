@@ -23,6 +23,7 @@ function startOdd(
 ) {
   const ends: string[] = []
   const failing: string[] = []
+  const come: string[] = []
   let [readies, starts] = [0, 0]
   const shard = startShardProcess({
     ...{ module: program, mostProcessorMs: 300, mostStartProcessorMs: 1000, now },
@@ -32,13 +33,17 @@ function startOdd(
       ends.push(isUpdated ? 'updated' : reason)
       if (shard.isFailing()) failing.push(reason)
     },
-    onMessage: ({ kind }) => assert.fail(kind),
+    onMessage(message) {
+      if (message.kind === 'comes') come.push(message.machine)
+      else assert.fail(message.kind)
+    },
   })
   return {
     ...{
       shard,
       ends,
       failing,
+      come,
       readies: () => readies,
       starts: () => starts,
     },
@@ -105,6 +110,20 @@ suite('the process of a shard', () => {
     await shard.close()
     await assertGone(pid ?? assert.fail())
     assert.equal(ends.length, 1)
+  })
+
+  test('that ends before it has read an event leaves the event to the next one', async () => {
+    const { shard, ends, come, order, answer } = startOdd(undefined, (count) =>
+      count === 1 ? { ...start, state: 'deaf' } : start,
+    )
+    await shard.ready
+    const machines = ['one', 'two', 'three']
+    for (const machine of machines) order(JSON.stringify({ kind: 'comes', machine }))
+    await waitUntil('the next one has read the last', () => come.includes('three'))
+    assert.deepEqual(await answer(), [])
+    assert.deepEqual(come, machines)
+    assert.equal(ends.length, 1)
+    await shard.close()
   })
 
   test('gets connections one by one, so that those that wait go to the next process', async () => {

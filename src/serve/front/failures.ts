@@ -1,5 +1,6 @@
 /** The errors of processes that serve machines. */
 import { NetimageError } from '../../errors.ts'
+import { plural } from '../../progress.ts'
 import { version } from '../../version.ts'
 
 const sayWhy = 'The last messages of the process say why it has ended.'
@@ -36,6 +37,13 @@ export function endsAgainAndAgain(which: string, reason: string): NetimageError 
 export function allEndAgainAndAgain(reason: string): NetimageError {
   const problem = `all processes that serve machines end again and again: ${reason}`
   return new NetimageError('internal', problem, { hint: doWithout })
+}
+
+export function eventsAreLost(count: number): NetimageError {
+  const problem = `${plural(count, 'event')} of machines are missing in the record of their boots`
+  const hint =
+    'A process that serves machines was busy, or was started again. The machines boot all the same.'
+  return new NetimageError('in-use', problem, { hint })
 }
 
 /** @param now the version that processes are of which start now */

@@ -1,6 +1,8 @@
 /**
- * Keeps events and read requests until a process can take them. If the process ends, those that it may not
- * have read go to the next one.
+ * Keeps events and read requests until a process has them. If the process ends before, they go to the next
+ * one. An event is kept until the process has said that it has the event: what the system has taken for a
+ * process is lost if the process ends before it reads this. Read requests are only kept until the system has
+ * taken them, because a machine repeats them.
  */
 import type { ToShard } from '../shard/messages.ts'
 import { createQuota } from '../../protocols/quota.ts'
@@ -12,6 +14,8 @@ export interface Outbox {
    * @returns false if too many of its kind wait, of the machine or in all: the message is dropped
    */
   send(machine: string, message: ToShard): boolean
+  /** To be called if the process has said that it has the next event. */
+  heard(): void
   /** To be called if a process can take messages. */
   begin(process: Pick<OneProcess, 'send'>): void
   /** To be called if the process has ended. */
@@ -20,7 +24,8 @@ export interface Outbox {
   close(): void
 }
 
-const limits = { most: 1024, mostOfKey: 64 }
+/** Some hundred machines that boot at the same time have a few events each while a process starts again. */
+const limits = { most: 4096, mostOfKey: 64 }
 /** Read requests have places of their own: a machine repeats them, but nobody repeats an event. */
 const limitsOfRequests = { most: 512, mostOfKey: 32 }
 
@@ -31,7 +36,7 @@ interface Waiting {
 
 export function createOutbox(): Outbox {
   let waiting: Waiting[] = []
-  /** Messages that were sent, and that the system has not taken yet. */
+  /** Messages that the process may not have, in the order in which they were sent. */
   const sent = new Set<Waiting>()
   const quota = createQuota(limits)
   const quotaOfRequests = createQuota(limitsOfRequests)
@@ -42,8 +47,13 @@ export function createOutbox(): Outbox {
   function post(process: Pick<OneProcess, 'send'>, next: Waiting): void {
     sent.add(next)
     process.send(next.message, (error) => {
-      if (!error && sent.delete(next)) quotaFor(next.message).free(next.machine)
+      if (!error && next.message.kind !== 'event') has(next)
     })
+  }
+
+  /** The process has the message, or will have it. */
+  function has(next: Waiting): void {
+    if (sent.delete(next)) quotaFor(next.message).free(next.machine)
   }
 
   return {
@@ -53,6 +63,9 @@ export function createOutbox(): Outbox {
       if (reader) post(reader, next)
       else waiting.push(next)
       return true
+    },
+    heard() {
+      for (const next of sent) if (next.message.kind === 'event') return has(next)
     },
     begin(process) {
       reader = process

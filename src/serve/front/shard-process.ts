@@ -98,6 +98,9 @@ export function startShardProcess(settings: ShardProcessSettings): ShardProcess 
       case 'taken':
         handOver.taken()
         break
+      case 'heard':
+        outbox.heard()
+        break
       case 'answer':
         questions.answered(message)
         break

@@ -18,6 +18,7 @@ import type { NamedClient } from '../shard/messages.ts'
 import { ownerOf } from '../shard/owner.ts'
 import { allEndAgainAndAgain, endsAgainAndAgain } from './failures.ts'
 import { createLatestBoots } from './latest-boots.ts'
+import { createLostEvents } from './lost-events.ts'
 import { everyone, startOneShard, type OneShardSettings } from './one-shard.ts'
 import type { ShardProcess } from './shard-process.ts'
 
@@ -65,6 +66,7 @@ export function startShards(settings: ShardsSettings): Shards {
   }
   /** Each shard has such a limit, too. A host can invent machines of all shards. */
   const mayTellOfStranger = limitCheap(now)
+  const lost = createLostEvents(onError)
   const shared = {
     ...{ ...settings, facts: learnt.facts, latest, processors: new Map(learnt.processors), now },
     images: together(askImages),
@@ -145,10 +147,12 @@ export function startShards(settings: ShardsSettings): Shards {
       return answer
     },
     report(event, name, isTold) {
-      shardOf(name).send(waitsAs(name), { kind: 'event', event, isTold })
+      const isKept = shardOf(name).send(waitsAs(name), { kind: 'event', event, isTold })
+      if (!isKept && isAllowed(name)) lost.lose()
     },
     boots: latest.all,
     async close() {
+      lost.close()
       await Promise.all(shards.map((shard) => shard.close()))
     },
   }

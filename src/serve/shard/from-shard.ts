@@ -129,6 +129,8 @@ const fromShardSchema = v.variant('kind', [
   v.object({ kind: v.literal('pong'), id: number }),
   /** It has the connection that was given to it last. */
   v.object({ kind: v.literal('taken') }),
+  /** It has the next event of those that were sent to it. */
+  v.object({ kind: v.literal('heard') }),
   /** The last message: all is closed. */
   v.object({ kind: v.literal('closed') }),
 ])

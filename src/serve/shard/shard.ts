@@ -170,6 +170,8 @@ export async function startShard(
         await answer(message.id, message.question)
         break
       case 'event':
+        // Before it is used: an event that ends this process must not end the next one, too.
+        send({ kind: 'heard' })
         common.report(message.event, message.isTold)
         break
       case 'answer':

@@ -58,6 +58,7 @@ process.on('message', (message: ToShard) => {
   } else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
   else if (message.kind === 'event') {
     const { event } = message
+    send({ kind: 'heard' })
     if (event.kind === 'http') tellOften(event, machines)
     else if (message.isTold) process.exit(7)
     else askTwice()

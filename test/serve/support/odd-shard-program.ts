@@ -1,5 +1,5 @@
-// A shard that does what an event tells it to do, and that spins at its start if its state is `spins`. It
-// greets NFS clients, and ends if an HTTP client or a call of MOUNT comes.
+// A shard that does what an event tells it to do, and that spins at its start if its state is `spins`. If its
+// state is `deaf`, it ends when an event comes, as if it had not read the event. It greets NFS clients, and ends if an HTTP client or a call of MOUNT comes.
 
 import type { Socket } from 'node:net'
 
@@ -10,7 +10,11 @@ import type { ToShard } from '../../../src/serve/shard/messages.ts'
 process.once('disconnect', () => process.exit())
 const send = (message: FromShard) => process.send?.(message)
 
+let isDeaf = false
+
 function obey(event: ServeEvent): void {
+  if (isDeaf) process.exit(7)
+  send({ kind: 'heard' })
   const order = 'reason' in event ? event.reason : undefined
   if (order === 'end') process.exit(7)
   else if (order === 'spin') for (;;);
@@ -21,6 +25,7 @@ function obey(event: ServeEvent): void {
 process.on('message', (message: ToShard, socket?: Socket) => {
   if (message.kind === 'start') {
     if (message.start.state === 'spins') for (;;);
+    isDeaf = message.start.state === 'deaf'
     send({ kind: 'ready', boots: [] })
   } else if (message.kind === 'ping') send({ kind: 'pong', id: message.id })
   else if (message.kind === 'question') {
