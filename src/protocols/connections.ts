@@ -17,13 +17,22 @@ export interface Client {
 
 export type ClientAt = (address: string) => Client
 
+/**
+ * Whether the machine is known from before. One host can have very many addresses, and be as many machines
+ * that are served. If there is not room for all, known machines come first.
+ */
+export type IsKnown = (machine: string) => boolean
+
+/** Each machine may be invented. */
+export const unknown: IsKnown = () => false
+
 /** Each address is a machine of its own, which is served. */
 export const everyone: ClientAt = (address) => ({ name: address, isServed: true })
 
 export interface Connections {
   /**
    * Accepts a new connection. If there are too many, one is closed, from a client that is not served
-   * if there is one. Among these, or else among all, it is:
+   * if there is one, or else from one that is not known. Among these, or else among all, it is:
    *
    * 1. one that has been open for a while and was never used, of the client with the most of these;
    * 2. else, of the client with the most connections, one that was never used;
@@ -43,6 +52,7 @@ interface Connection {
   socket: Socket
   address: string
   client: Client
+  isKnown: boolean
   isUsed: boolean
   /** The time of the last use, or of its beginning. Milliseconds on the clock `now`. */
   active: number
@@ -53,7 +63,7 @@ const firstUseMs = 5000
 
 export function createConnections(
   limits: ConnectionLimits,
-  clientAt: ClientAt = everyone,
+  { clientAt = everyone, isKnown = unknown }: { clientAt?: ClientAt; isKnown?: IsKnown } = {},
   now: () => number = () => performance.now(),
 ): Connections {
   const all = new Map<Socket, Connection>()
@@ -82,7 +92,9 @@ export function createConnections(
   function leastWorthOfAll(newcomer: Client): Connection | undefined {
     const connections = [...all.values()]
     const ofStrangers = leastWorth(connections.filter(({ client }) => !client.isServed))
-    return ofStrangers ?? (newcomer.isServed ? leastWorth(connections) : undefined)
+    if (ofStrangers || !newcomer.isServed) return ofStrangers
+    const ofUnknown = leastWorth(connections.filter((each) => !each.isKnown))
+    return ofUnknown ?? leastWorth(connections)
   }
 
   return {
@@ -98,7 +110,10 @@ export function createConnections(
         }
         end(least)
       }
-      const connection: Connection = { socket, address, client, isUsed: false, active: now() }
+      const connection: Connection = {
+        ...{ socket, address, client, isUsed: false, active: now() },
+        isKnown: isKnown(client.name),
+      }
       all.set(socket, connection)
       const ofAddress = byAddress.get(address) ?? new Set()
       byAddress.set(address, ofAddress.add(connection))

@@ -1,6 +1,6 @@
 /** A server without its sockets: what it knows of its machines, and how it learns. */
 import type { Follower } from '../boots/follow.ts'
-import type { ClientAt } from '../protocols/connections.ts'
+import type { ClientAt, IsKnown } from '../protocols/connections.ts'
 import type { TreesOf } from '../protocols/boot-files.ts'
 import type { Report } from '../protocols/event.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
@@ -63,6 +63,7 @@ export interface Wiring {
 interface Common {
   onError: ServeRequest['onError']
   clientAt: ClientAt
+  isKnown: IsKnown
   hears: Hears
   report: Report
 }
@@ -147,7 +148,18 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   unfinished.defer(() => clearInterval(closingUnused))
 
   const hears = createOnInterface(place)
-  const common = { onError, report, hears, clientAt: clientsOf(identities) }
+  /** A person has named it or chosen what it boots, or it was up before and stayed up. */
+  function isKnown(machine: string): boolean {
+    if (identities.isNamed(machine)) return true
+    try {
+      const { isChosen, lastGood } = site.lifeOf(machine)
+      return isChosen || lastGood !== undefined
+    } catch {
+      // The gate tells of the broken row.
+      return false
+    }
+  }
+  const common = { onError, report, hears, clientAt: clientsOf(identities), isKnown }
   return {
     ...{ site, identities, defaults, gate, follower, common },
     treesOf: machines.treesOf,

@@ -8,13 +8,17 @@ import { createConnections } from '../../src/protocols/connections.ts'
 const limits = { connections: 8, connectionsPerAddress: 4 }
 
 /** @param machineOf the machine of an address; default: each address is another machine */
-function open(isServed = (_name: string) => true, machineOf = (address: string) => address) {
+function open(
+  isServed = (_name: string) => true,
+  machineOf = (address: string) => address,
+  isKnown = (_name: string) => false,
+) {
   let now = 0
   const clientAt = (address: string) => {
     const name = machineOf(address)
     return { name, isServed: isServed(name) }
   }
-  const connections = createConnections(limits, clientAt, () => now++)
+  const connections = createConnections(limits, { clientAt, isKnown }, () => now++)
   const sockets: { name: string; socket: Socket }[] = []
   return {
     /** The name is the address and a number. */
@@ -46,6 +50,26 @@ suite('a connection too many', () => {
     wait()
     for (const machine of ['new', 'newer', 'newest']) connect(machine)
     assert.deepEqual(ended(), ['quiet 1', 'flood 1', 'flood 2'])
+  })
+
+  test('closes one of a machine that nobody knows, so that one host with many addresses ends no boot', () => {
+    const { connect, ended, wait } = open(undefined, undefined, (name) => name.startsWith('known'))
+    const use = connect('known 1')
+    connect('known 2')
+    connect('known 2')
+    wait()
+    for (let invented = 0; invented < 100; invented++) connect(`invented ${invented}`)
+    assert.equal(ended().length, 95)
+    use()
+    connect('known 3')
+    assert.deepEqual([...new Set(ended().map((name) => name.split(' ')[0]))], ['invented'])
+  })
+
+  test('closes one of a known machine if all are known', () => {
+    const { connect, ended } = open(undefined, undefined, (name) => name !== 'new')
+    for (const machine of machines) connect(machine)
+    connect('new')
+    assert.deepEqual(ended(), ['m0 1'])
   })
 
   test('closes one of the client that has the most, even if it is in use, and not a new one', () => {

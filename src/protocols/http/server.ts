@@ -19,6 +19,7 @@ import {
   type ClientAt,
   type ConnectionLimits,
   type Connections,
+  type IsKnown,
 } from '../connections.ts'
 import { defect } from '../defect.ts'
 import type { FileEvent, Report } from '../event.ts'
@@ -50,6 +51,8 @@ export interface HttpServiceOptions {
   hears?: Hears
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt
+  /** Default: no machine. */
+  isKnown?: IsKnown
   limits?: HttpLimits
 }
 
@@ -93,7 +96,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
 /** Serves connections that were accepted elsewhere. */
 export function createHttpService(options: HttpServiceOptions): TcpService {
   const { onError, hears, limits = defaultLimits } = options
-  const connections = createConnections(limits, options.clientAt)
+  const connections = createConnections(limits, options)
   /** The number of requests of a connection whose answers have not ended. */
   const unanswered = new WeakMap<Duplex, number>()
   const isAnswering = (socket: Duplex) => (unanswered.get(socket) ?? 0) > 0

@@ -4,8 +4,10 @@ import {
   createConnections,
   everyone,
   plainAddress,
+  unknown,
   type ClientAt,
   type ConnectionLimits,
+  type IsKnown,
 } from '../connections.ts'
 import type { Listener } from '../listen.ts'
 import type { Hears } from '../on-interface.ts'
@@ -34,6 +36,8 @@ export interface TcpServiceOptions {
   hears?: Hears | undefined
   /** The machine that has an address. Default: each address is a served machine of its own. */
   clientAt?: ClientAt | undefined
+  /** Default: no machine. */
+  isKnown?: IsKnown | undefined
   /**
    * Whether the programs have calls of more than a few kilobytes. Only machines that are served may
    * send these.
@@ -78,9 +82,10 @@ export async function startTcpServer(options: TcpServerOptions): Promise<Listene
 
 /** Serves connections that were accepted elsewhere. */
 export function createTcpService(options: TcpServiceOptions): TcpService {
-  const { limits = defaultLimits, programs, onDefect, hears, clientAt = everyone } = options
+  const { limits = defaultLimits, programs, onDefect, hears } = options
+  const { clientAt = everyone, isKnown = unknown } = options
   const buffers = createReplyBuffers()
-  const connections = createConnections(limits, clientAt)
+  const connections = createConnections(limits, { clientAt, isKnown })
   const largeRecords = createLargeRecords(largeLimits)
 
   function accept(socket: Socket): void {

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { performance } from 'node:perf_hooks'
 
 import { messageOf, type NetimageError } from '../../errors.ts'
-import { everyone, plainAddress, type ClientAt } from '../connections.ts'
+import { everyone, plainAddress, unknown, type ClientAt, type IsKnown } from '../connections.ts'
 import {
   openBootFile,
   toldOf,
@@ -41,6 +41,8 @@ export interface TftpServiceOptions {
   report: Report
   /** The machine that has an address. Default: each address is a machine of its own. */
   clientAt?: ClientAt
+  /** Default: no machine. */
+  isKnown?: IsKnown
   /** Called with errors that no machine caused: a failing disk, a defect of netimage. */
   onError: (error: NetimageError) => void
   limits?: TftpLimits
@@ -71,7 +73,7 @@ export function createTftpService(
   send: (to: Peer, packet: Buffer) => void,
 ): TftpService {
   const { address, treesOf, report, onError, limits = defaultLimits } = options
-  const { openPort = defaultPorts(), clientAt = everyone } = options
+  const { openPort = defaultPorts(), clientAt = everyone, isKnown = unknown } = options
   const sessions = createSessions(limits)
   let timer: NodeJS.Timeout | undefined
   const opening = createQuota(openingLimits)
@@ -122,12 +124,13 @@ export function createTftpService(
     }
     const address = plainAddress(peer.host) ?? ''
     const machine = clientAt(address).name
-    const room = sessions.roomFor(machine, now)
+    const newcomer = { machine, isKnown: isKnown(machine) }
+    const room = sessions.roomFor(newcomer, now)
     // No error packet: it would end the boot of the machine. Without one the machine asks again.
     if (!room || !opening.take(machine)) return
     if (room !== 'free') end(room, 'another transfer needed its place')
     const session: Session = {
-      ...{ peer, machine, address, request: Buffer.from(request) },
+      ...{ ...newcomer, peer, address, request: Buffer.from(request) },
       ...{ file: asked.file, blockSize: 512, waiting: 0, isCheckDue: false },
       ...{ isBegun: false, send: ignore, close: ignore },
     }

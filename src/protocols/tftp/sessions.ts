@@ -27,10 +27,15 @@ export interface Peer {
   port: number
 }
 
-export interface Session {
-  peer: Peer
+export interface Newcomer {
   /** The machine, as its transfers are counted. */
   machine: string
+  /** See `IsKnown`. */
+  isKnown: boolean
+}
+
+export interface Session extends Newcomer {
+  peer: Peer
   /** The same address without the prefix `::ffff:` that an IPv6 socket adds to IPv4 addresses. */
   address: string
   /** The bytes of the request, to recognise a repetition. */
@@ -59,7 +64,7 @@ export interface Sessions extends Iterable<Session> {
    * @returns `free` if one more session of this machine can begin; or the session that must end
    *   before; or undefined if no more session can begin
    */
-  roomFor(machine: string, now: number): 'free' | Session | undefined
+  roomFor(newcomer: Newcomer, now: number): 'free' | Session | undefined
   add(session: Session): void
   delete(session: Session): void
 }
@@ -78,18 +83,24 @@ export function createSessions(limits: TftpLimits): Sessions {
     return most.size > limits.transfersThatStay ? slowest(most) : undefined
   }
 
+  /** Machines that are not known may all be one host, which keeps its transfers going slowly. */
+  function slowestOfUnknown(): Session | undefined {
+    return slowest([...all].filter((session) => !session.isKnown))
+  }
+
   return {
     get size() {
       return all.size
     },
     [Symbol.iterator]: () => all.values(),
     get: ({ host, port }) => hosts.get(host)?.get(port),
-    roomFor(machine, now) {
+    roomFor({ machine, isKnown }, now) {
       const own = machines.get(machine) ?? new Set()
       if (own.size >= limits.transfersPerMachine) return weakest(own, now)
       if (all.size < limits.transfers) return 'free'
-      const mayDisplace = own.size < limits.transfersThatStay
-      return weakest(all, now) ?? (mayDisplace ? slowestOfGreediest() : undefined)
+      const weak = weakest(all, now)
+      if (weak || own.size >= limits.transfersThatStay) return weak
+      return slowestOfGreediest() ?? (isKnown ? slowestOfUnknown() : undefined)
     },
     add(session) {
       const { host, port } = session.peer
