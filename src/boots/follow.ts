@@ -60,9 +60,9 @@ export interface Follower {
 /** A loader never pauses for this long between two files. Milliseconds. */
 const longMs = 60_000
 /**
- * The shortest time between two boots of a machine. A client that seems to be faster forges its
- * packets. Without this limit, such packets would make the server close and open the root again and
- * again. Milliseconds.
+ * The shortest time between two boots of a machine that one run of the server sees. A client that seems to
+ * be faster forges its packets. Without this limit, such packets would make the server close and open the
+ * root again and again. Milliseconds.
  */
 const shortestMs = 1000
 
@@ -93,7 +93,7 @@ export function followBoots(settings: FollowSettings): Follower {
     boot: Boot,
     at: number,
   ): boolean {
-    if (Math.abs(at - boot.started) < shortestMs) return false
+    if (!boot.isFromBefore && Math.abs(at - boot.started) < shortestMs) return false
     if (isBeforeRoot(event, part)) {
       const isFirst = event.kind === 'dhcp' || part === 'loader'
       if (isFirst && at - boot.lastSign > longMs) {

@@ -231,6 +231,18 @@ suite('boots, followed by the events of the servers', () => {
     assert.equal(follower.see(file('boot.ipxe'), 6000).started, 6000)
   })
 
+  test('a boot can begin within a second after one that an earlier run of the server saw', () => {
+    const [before] = all(wholeBoot.slice(0, 12)).slice(-1)
+    assert.equal(before?.step, 'mount')
+    const follower = follow(nameOfAll, [{ ...before, started: 11_000 }])
+    const [mount] = wholeBoot.slice(11)
+    assert.ok(mount)
+    assert.equal(follower.bootOf(mount, 11_100).started, 11_000)
+    assert.equal(follower.see(file('boot.ipxe'), 11_200).started, 11_200)
+    assert.equal(follower.see(mount, 11_300).started, 11_200)
+    assert.equal(follower.see(file('boot.ipxe'), 11_400).started, 11_200)
+  })
+
   test('a machine that is up never hangs', () => {
     const boot = all(wholeBoot).at(-1)
     assert.ok(boot)
