@@ -20,11 +20,20 @@ const run = promisify(execFile)
 const rounds = 4
 const seed = 3
 
+/** A layer gives each file the mode that the operation names, so the operations on a directory do as well. */
+async function withoutUmask<T>(action: () => T | Promise<T>): Promise<T> {
+  const umask = process.umask(0)
+  try {
+    return await action()
+  } finally {
+    process.umask(umask)
+  }
+}
+
 test('everything that a layer acknowledged survives a loss of power', async () => {
-  process.umask(0)
   const directory = temporaryDirectory()
   const at = (name: string) => join(directory, name)
-  writeImageTree(at('image'))
+  await withoutUmask(() => writeImageTree(at('image')))
   execFileSync('cp', ['-a', at('image'), at('local')])
   const disk = at('disk')
   writeFileSync(disk, '')
@@ -42,25 +51,25 @@ mount -t ext4 /dev/ubda '${at('mounted')}' && exec ${command.map((part) => `'${p
 `,
   )
   chmodSync(at('init'), 0o755)
-  const machine = [
-    ...[...userModeLinuxCommand(), 'mem=512M', `ubda=${disk}`, `uml_dir=${at('uml')}`],
-    ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${at('init')}`],
-    ...['con0=fd:0,fd:1', 'con=null', 'panic=-1', 'loglevel=4'],
-  ]
-  const done = await cutAgainAndAgain({
-    ...{ rounds, seed, local: at('local'), longestMs: 2000 },
-    start: () =>
-      startProgram({
-        name: 'machine',
-        command: [
-          ...[findProgram('unshare'), '--mount', '--mount-proc', '--pid', '--fork'],
-          ...['--kill-child', 'sh', '-c', '"$@"; exit $?', 'sh', ...machine],
-        ],
-        log: at('log'),
-        others: () => [],
-        hopeless: /Kernel panic/,
-      }),
+  mkdirSync(at('uml'))
+  const machine = userModeLinuxCommand({
+    ...{ directory: at('uml'), memory: '512M', init: at('init') },
+    line: [`ubda=${disk}`],
   })
+  const start = () =>
+    startProgram({
+      name: 'machine',
+      command: [
+        ...[findProgram('unshare'), '--mount', '--mount-proc', '--pid', '--fork'],
+        ...['--kill-child', 'sh', '-c', '"$@"; exit $?', 'sh', ...machine],
+      ],
+      log: at('log'),
+      others: () => [],
+      hopeless: /Kernel panic/,
+    })
+  const done = await withoutUmask(() =>
+    cutAgainAndAgain({ rounds, seed, local: at('local'), longestMs: 2000, start }),
+  )
   assert.ok(done > 10 * rounds, String(done))
 })
 

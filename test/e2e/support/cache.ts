@@ -10,6 +10,6 @@ const repository = join(import.meta.dirname, '..', '..', '..')
 export function cacheDirectory(name: string): string {
   const top = process.env['NETIMAGE_TEST_CACHE'] ?? join(repository, '.netimage-test')
   const directory = resolve(top, name)
-  mkdirSync(directory, { recursive: true })
+  mkdirSync(directory, { recursive: true, mode: 0o755 })
   return directory
 }

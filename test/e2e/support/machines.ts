@@ -109,15 +109,8 @@ export function userModeLinux({ kernel, initrd, kernelLine }: Kernel): Machine {
     command: ({ mac, tap, directory }) => {
       // Without gro, the driver drops the large segments of the server, and hangs.
       const card = `vec0:transport=tap,ifname=${tap},depth=128,gro=1,mac=${mac}`
-      const settings = [
-        'mem=512M',
-        'con0=fd:0,fd:1',
-        'con=null',
-        'panic=-1',
-        `uml_dir=${directory}`,
-      ]
-      const line = [`initrd=${initrd}`, card, ...settings, ...kernelLine.split(' ')]
-      return ['env', `HOME=${directory}`, ...userModeLinuxCommand(kernel), ...line]
+      const line = [`initrd=${initrd}`, card, ...kernelLine.split(' ')]
+      return userModeLinuxCommand({ kernel, directory, memory: '512M', line })
     },
   }
 }

@@ -1,7 +1,7 @@
-// Loaded into User Mode Linux (LD_PRELOAD), which cannot start a process on a processor whose vector
-// registers take more than 2,696 bytes, for example with AMX: it sets its processes' registers by
-// PTRACE_SETREGSET with NT_X86_XSTATE, and the kernel of this computer accepts only all of them
-// (xstateregs_set in arch/x86/kernel/fpu/regset.c). Here the rest is added as the process has it.
+// Loaded into User Mode Linux (LD_PRELOAD). User Mode Linux has room for 2,696 bytes of xstate. On a processor
+// with more (AMX), the kernel refuses PTRACE_SETREGSET with a shorter buffer (xstateregs_set in
+// arch/x86/kernel/fpu/regset.c). So this ptrace first reads the whole xstate of the process, replaces its
+// beginning, and sets all of it.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,12 +14,12 @@
 
 typedef long (*Ptrace)(int request, pid_t pid, void *address, void *data);
 
-static Ptrace next;
-// Not on the stack: the stacks of User Mode Linux are small. It has one thread.
-static char all[1 << 16];
+static Ptrace realPtrace;
+// Not on the stack: the stacks of User Mode Linux are small. Only one of its threads calls ptrace.
+static char xstate[1 << 16];
 
-__attribute__((constructor)) static void find(void) {
-  next = (Ptrace)dlsym(RTLD_NEXT, "ptrace");
+__attribute__((constructor)) static void findRealPtrace(void) {
+  realPtrace = (Ptrace)dlsym(RTLD_NEXT, "ptrace");
 }
 
 long ptrace(enum __ptrace_request request, ...) {
@@ -30,11 +30,11 @@ long ptrace(enum __ptrace_request request, ...) {
   void *data = va_arg(rest, void *);
   va_end(rest);
   if (request != PTRACE_SETREGSET || address != (void *)NT_X86_XSTATE)
-    return next(request, pid, address, data);
-  const struct iovec *some = data;
-  struct iovec whole = {all, sizeof all};
-  if (next(PTRACE_GETREGSET, pid, address, &whole) != 0 || some->iov_len >= whole.iov_len)
-    return next(request, pid, address, data);
-  memcpy(all, some->iov_base, some->iov_len);
-  return next(request, pid, address, &whole);
+    return realPtrace(request, pid, address, data);
+  const struct iovec *given = data;
+  struct iovec whole = {xstate, sizeof xstate};
+  if (realPtrace(PTRACE_GETREGSET, pid, address, &whole) != 0 || given->iov_len >= whole.iov_len)
+    return realPtrace(request, pid, address, data);
+  memcpy(xstate, given->iov_base, given->iov_len);
+  return realPtrace(request, pid, address, &whole);
 }

@@ -56,18 +56,11 @@ busybox poweroff -f
     name,
     mac,
     machine: {
-      command: ({ tap, directory }) => [
-        ...[
-          'env',
-          `HOME=${directory}`,
-          ...userModeLinuxCommand(),
-          'mem=1G',
-          `uml_dir=${directory}`,
-        ],
-        `vec0:transport=tap,ifname=${tap},depth=128,gro=1,mac=${mac}`,
-        ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${init}`],
-        ...['con0=fd:0,fd:1', 'con=null', 'panic=-1', 'loglevel=4'],
-      ],
+      command: ({ tap, directory }) =>
+        userModeLinuxCommand({
+          ...{ directory, memory: '1G', init },
+          line: [`vec0:transport=tap,ifname=${tap},depth=128,gro=1,mac=${mac}`],
+        }),
       givesUp: /^failed: /,
     },
   })
