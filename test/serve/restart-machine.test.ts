@@ -4,19 +4,12 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { suite, test } from 'node:test'
 import { restartMachine } from '../../src/serve/restart-machine.ts'
+import { assertGone } from '../support/processes.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const never = new AbortController().signal
-
-function isRunning(pid: string): boolean {
-  try {
-    return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')
-  } catch {
-    return false
-  }
-}
 
 suite('a restart command', () => {
   test('runs without a shell, and its status and output are told', async () => {
@@ -40,20 +33,20 @@ suite('a restart command', () => {
   })
 
   for (const why of ['late', 'the server ends'] as const) {
-    test(`is ended with all that it started: ${why}`, async () => {
+    test(`is ended with all that it started: ${why}`, async (context) => {
       const file = freshName()
-      const ending = new AbortController()
+      const [ending, late] = [new AbortController(), new AbortController()]
+      const timeout = context.mock.method(AbortSignal, 'timeout', () => late.signal)
       const script = `sleep 1000 & echo $! > ${file}.part; mv ${file}.part ${file}; wait`
-      const says = restartMachine(['sh', '-c', script], ending.signal, why === 'late' ? 500 : 1e6)
-      if (why !== 'late') {
-        await waitUntil('the command runs', () => existsSync(file))
-        ending.abort()
-      }
+      const says = restartMachine(['sh', '-c', script], ending.signal, 500)
+      await waitUntil('the command runs', () => existsSync(file))
+      assert.deepEqual(timeout.mock.calls[0]?.arguments, [500])
+      const started = Number(readFileSync(file, 'utf8'))
+      if (why === 'late') late.abort()
+      else ending.abort()
       const expected = why === 'late' ? /was ended after 0.5 seconds/ : /ended with status SIGTERM/
       assert.match(await says, expected)
-      // The kernel ends processes a moment after the signal.
-      const started = existsSync(file) ? [readFileSync(file, 'utf8').trim()] : []
-      await waitUntil('all that it started has ended', () => !started.some(isRunning))
+      await assertGone(started)
     })
   }
 
