@@ -1,6 +1,7 @@
 // A side of a push that lies, breaks off or says nothing changes nothing on the other side.
 
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough, Transform } from 'node:stream'
@@ -34,7 +35,7 @@ suite('a push with a hostile side', () => {
   /** All bytes that an honest sender sends for the first image. */
   let honest: Buffer
   /** The site that these bytes make. */
-  let complete: string
+  let whole: string[]
 
   before(async () => {
     workspace = makeWorkspace('push-hostile')
@@ -43,6 +44,14 @@ suite('a push with a hostile side', () => {
     writeSystems(workspace)
     first = await addSystem(workspace, 'first', from)
     second = await addSystem(workspace, 'second', from)
+    const state = freshName()
+    honest = await bytesToPush(state)
+    whole = await describeSite(state)
+  })
+  after(() => workspace.remove())
+
+  /** Pushes the first image. @returns all bytes that an honest sender sends */
+  async function bytesToPush(to: string): Promise<Buffer> {
     const pieces: Buffer[] = []
     const tap = new Transform({
       transform(piece: Buffer, _, done) {
@@ -50,17 +59,16 @@ suite('a push with a hostile side', () => {
         done(null, piece)
       },
     })
-    complete = freshName()
-    const { failure } = await pushBetween(from, [first], complete, (sent) => sent.pipe(tap))
+    const { failure } = await pushBetween(from, [first], to, (sent) => sent.pipe(tap))
     assert.equal(failure, undefined)
-    honest = Buffer.concat(pieces)
-  })
-  after(() => workspace.remove())
+    return Buffer.concat(pieces)
+  }
 
   /** A site with the second image. */
   async function siteWithSecond(): Promise<string> {
     const state = freshName()
-    await pushBetween(from, [second], state)
+    const { failure } = await pushBetween(from, [second], state)
+    assert.equal(failure, undefined)
     return state
   }
 
@@ -84,31 +92,70 @@ suite('a push with a hostile side', () => {
     return Buffer.from(JSON.stringify(change(parseObject(manifestOf(first).toString()))))
   }
 
+  interface Damage {
+    at: number
+    /** These bits of the byte at `at` are changed. Null: the bytes end there. */
+    flip: number | null
+  }
+
+  function damageTo(bytes: Buffer, from = 0): fc.Arbitrary<Damage> {
+    return fc.record({
+      at: fc.integer({ min: from, max: bytes.length - 1 }),
+      flip: fc.option(fc.integer({ min: 1, max: 255 })),
+    })
+  }
+
+  function damaged(bytes: Buffer, { at, flip }: Damage): Buffer {
+    if (flip === null) return bytes.subarray(0, at)
+    const copy = Buffer.from(bytes)
+    copy[at] = (copy[at] ?? 0) ^ flip
+    return copy
+  }
+
+  /** @param withFirst the site with the first image. A change may have no meaning, such as of the version. */
+  async function assertRefused(
+    state: string,
+    bytes: Buffer,
+    before: string[],
+    withFirst: string[],
+  ): Promise<void> {
+    const failure = await received(state, bytes)
+    const hasFirst = imageIds(state).includes(first)
+    assert.ok(hasFirst || failure)
+    assertSameLines(await describeSite(state), hasFirst ? withFirst : before)
+    assert.deepEqual(fs.globSync('{images,store}/.*', { cwd: state }), [])
+  }
+
   test('never gets an image that is cut off or changed, wherever that is', async () => {
-    const whole = await describeSite(complete)
-    const place = fc.nat(honest.length - 1)
     await fc.assert(
-      fc.asyncProperty(place, fc.option(fc.integer({ min: 1, max: 255 })), async (at, flip) => {
-        const bytes = Buffer.from(flip === null ? honest.subarray(0, at) : honest)
-        if (flip !== null) bytes[at] = (bytes[at] ?? 0) ^ flip
-        const state = freshName()
-        const failure = await received(state, bytes)
-        if (imageIds(state).includes(first)) {
-          // A change that has no meaning, such as in the version of netimage, or a cut after the last file.
-          const found = await describeSite(state)
-          assertSameLines(found, whole)
-        } else assert.ok(failure, `nothing failed for a change at ${at}`)
-        if (!fs.existsSync(join(state, 'store'))) return
-        const leftovers = ['images', 'store'].flatMap((folder) =>
-          fs.readdirSync(join(state, folder)),
-        )
-        assert.deepEqual(
-          leftovers.filter((name) => name.startsWith('.')),
-          [],
-        )
-      }),
+      fc.asyncProperty(damageTo(honest), (damage) =>
+        assertRefused(freshName(), damaged(honest, damage), [], whole),
+      ),
       { numRuns: 60 },
     )
+  })
+
+  test('keeps the image that it has if store paths of another are cut off or changed', async () => {
+    const prepared = await siteWithSecond()
+    const copyOf = (state: string) => {
+      const copy = freshName()
+      execFileSync('cp', ['-a', state, copy])
+      return copy
+    }
+    const before = await describeSite(prepared)
+    const both = copyOf(prepared)
+    const missing = await bytesToPush(both)
+    const withFirst = await describeSite(both)
+    // A sender may also send the store paths that are there already.
+    for (const bytes of [missing, honest]) {
+      const damage = damageTo(bytes, bytes.indexOf('nix-archive-1'))
+      await fc.assert(
+        fc.asyncProperty(damage, (each) =>
+          assertRefused(copyOf(prepared), damaged(bytes, each), before, withFirst),
+        ),
+        { numRuns: 20 },
+      )
+    }
   })
 
   test('refuses manifests that lead out of their trees, and writes nothing', async () => {
@@ -237,15 +284,14 @@ suite('a push with a hostile side', () => {
 
   test('refuses a file outside the store that is not as the manifest says', async () => {
     const boot = fs.readFileSync(join(from, 'images', first, 'net-image/boot/boot.ipxe'))
-    for (const contents of [boot, Buffer.from('pi\n')]) {
-      const bytes = Buffer.from(honest)
-      // The last byte of the contents, after the head of their frame.
-      const frame = encodeFrame({ kind: 'data', body: contents })
-      const at = bytes.lastIndexOf(frame)
-      assert.ok(at > 0)
-      bytes[at + frame.length - 1] = 0x41
+    const ofRoot = fs.readFileSync(join(from, 'images', first, 'net-image/root/etc/name'))
+    for (const contents of [boot, ofRoot]) {
+      const frame = data(contents)
+      const begin = honest.lastIndexOf(frame)
+      assert.ok(begin > 0)
+      const last = begin + frame.length - 1
       const state = freshName()
-      const failure = await received(state, bytes)
+      const failure = await received(state, damaged(honest, { at: last, flip: 1 }))
       assert.equal(failure?.code, 'image-damaged', failure?.message)
       assert.match(failure?.message ?? '', /is not as the manifest says: its sha256 is/)
       assert.deepEqual(imageIds(state), [])
