@@ -167,7 +167,9 @@ async function untilReady(ready: Promise<void>, signal: AbortSignal | undefined)
   try {
     await Promise.race([ready, stopped.promise])
   } catch (error) {
-    // The end of a shard may be noticed a moment before a stop that came at the same time.
+    // A terminal sends the signal to all processes of the server at once, and a shard that does not handle
+    // signals yet ends by it. If both signals have arrived here, the one of the shard's end may be told first.
+    // Ours is then told in the same turn of the event loop.
     await nextTurn()
     signal?.throwIfAborted()
     throw error
