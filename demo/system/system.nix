@@ -395,8 +395,8 @@ let
   moreParams = builtins.filter (word: builtins.isString word && word != "") (
     builtins.split " +" kernelParams
   );
-  # Without no_timer_check, the kernel panics if the timer of an emulated machine does not tick in time, and
-  # it does not if this computer is busy.
+  # If this computer is busy, the timer of an emulated machine may not tick in time. Then the kernel panics,
+  # unless it is told no_timer_check.
   machineParams =
     if isX86 then
       [
