@@ -20,6 +20,7 @@ import { candidateOf } from '../../src/site/candidate.ts'
 import { addImage } from '../../src/site/images/add-image.ts'
 import { plant } from '../site/publish/support/roots.ts'
 import { assertError } from '../support/errors.ts'
+import { countRows } from '../roots/support/count-rows.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { callerAt, callerLeaves, identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf } from './support/machines.ts'
@@ -147,16 +148,25 @@ suite('the machines of a server', () => {
     await fileSystem.stable()
     const { fileSystem: others } = await rootOf(created, other)
     await created.boots(many)
-    let answered = 0
+    // So each piece of the binding is one step, however fast this computer is.
+    let now = 0
+    const clock = mock.method(performance, 'now', () => (now += 5))
+    const rows = countRows()
+    /** How many rows of databases were read in each turn. */
+    const turns: number[] = []
     const asks = () => created.machines.nfsMachineOf({ address: many, transport: 'tcp' })
     const isBinding = () => created.site.lifeOf(many).waitsFrom !== undefined
     while (asks() === 'busy') {
       // Not while the root from before is closed.
-      if (isBinding()) answered += others.attributes(others.root).links > 0 ? 1 : 0
+      if (isBinding()) assert.ok(others.attributes(others.root).links > 0)
       await new Promise((resolve) => setImmediate(resolve))
+      turns.push(rows.take())
     }
-    // How often depends on the speed of this computer. In one piece it would be once.
-    assert.ok(answered > 2, String(answered))
+    rows.stop()
+    clock.mock.restore()
+    assert.ok(turns.length > 1000, String(turns.length))
+    // In the turn in which the binding begins, more of it is done.
+    assert.equal(turns.filter((read) => read > 100).length, 1)
     const root = await rootOf(created, many)
     assert.equal(root.fileSystem.lookup(directory, Buffer.from('n1')), undefined)
     assert.deepEqual(created.errors, [])
@@ -387,22 +397,19 @@ suite('the machines of a server', () => {
     const mine = fileSystem.create(store, Buffer.from('mine'), { ...file, kind: 'directory' })
     for (const path of paths) fileSystem.rename(store, Buffer.from(path), mine, Buffer.from(path))
     await created.boots(name)
-    /** How often the server could do something else between two copies. */
-    let turns = 0
     const caller: Caller = { address: name, transport: 'tcp' }
-    let copies = 0
-    let isAgain = false
+    let [copies, turns] = [0, 0]
+    let startsAgain: Promise<void> | undefined
     while (created.machines.nfsMachineOf(caller) === 'busy') {
       const made = copiesIn(state).length
+      assert.ok(made <= copies + 1, `${made} copies after ${copies}`)
       if (made !== copies) turns++
       copies = made
       // The machine starts again meanwhile. What was copied is not copied again.
-      if (turns === 5 && !isAgain) {
-        isAgain = true
-        await created.boots(name)
-      }
+      if (turns === 5) startsAgain ??= created.boots(name)
       await new Promise((resolve) => setImmediate(resolve))
     }
+    await (startsAgain ?? assert.fail())
     assert.ok(turns > 10, String(turns))
     const { fileSystem: next } = await rootOf(created, name)
     const again = findNode(next, ['nix', 'store', 'mine']) ?? assert.fail()
