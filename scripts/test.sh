@@ -7,14 +7,9 @@ set -eu
 cd "$(dirname "$0")/.."
 sh scripts/setup-tests.sh >&2
 PATH=$PWD/node_modules/.bin:$PATH
-# Each test file is a process. With the cache, they need not all compile the same modules.
-NODE_COMPILE_CACHE=$PWD/node_modules/.cache/compile
-export PATH NODE_COMPILE_CACHE
-# Many servers of the tests run as an ordinary user, who cannot make a folder there: test/support/namespace.ts.
-if [ "$(id -u)" = 0 ]; then
-  own=$(node --print 'require("node:module").getCompileCacheDir()')
-  install --directory --owner 54321 --group 54322 "${own%-0}-54321"
-fi
+export PATH
+NODE_COMPILE_CACHE=$(node test/support/compile-cache.ts)
+export NODE_COMPILE_CACHE
 if [ $# = 0 ]; then
   set -- 'test/**/*.test.ts'
   if [ "${CI:-}" = true ]; then set -- "$@" 'test/**/*.slow.ts'; fi

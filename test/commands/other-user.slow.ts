@@ -141,7 +141,10 @@ suite('a config in the current directory', () => {
       writeFileSync(${JSON.stringify(mark)}, '')
       export default {}`
     if (!existsSync(config)) writeFileSync(config, code)
-    const env = { SUDO_UID: undefined, ...(more.includes('sudo') && { SUDO_UID: '54321' }) }
+    const env = {
+      SUDO_UID: undefined,
+      ...(more.includes('sudo') && { SUDO_UID: `${ordinaryUser.uid}` }),
+    }
     const args = [...command, ...more.filter((name) => name !== 'sudo')]
     const run = await netimage(args, { cwd, env })
     return { failure: failureOf(run), hasRun: existsSync(mark) }

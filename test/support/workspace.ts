@@ -4,9 +4,9 @@ import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { removeTree as removeReadOnly } from '../../src/remove-tree.ts'
+import { useCompileCache } from './compile-cache.ts'
 
-// Tests start hundreds of processes and threads. The cache saves stripping the types in each.
-process.env['NODE_COMPILE_CACHE'] ??= join(import.meta.dirname, '../../node_modules/.cache/compile')
+useCompileCache()
 
 export type Workspace = {
   directory: string

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { chownSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { withOwnCompileCache } from '../../support/compile-cache.ts'
 import { ordinaryUser } from '../../support/namespace.ts'
 import { cli, workersFlag } from '../../support/netimage.ts'
 import type { Network } from './network.ts'
@@ -42,10 +43,10 @@ const bootsSchema = v.object({ boots: v.array(bootSchema) })
 
 /** The second capability is for checkouts and test images that only their owner may read. */
 const capabilities = '-all,+net_bind_service,+dac_read_search'
-const asServiceUser = [
+const asServiceUser = () => [
   ...['setpriv', `--reuid=${ordinaryUser.uid}`, `--regid=${ordinaryUser.gid}`, '--clear-groups'],
   ...[`--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`],
-  ...[`--ambient-caps=${capabilities}`, '--no-new-privs', '--'],
+  ...[`--ambient-caps=${capabilities}`, '--no-new-privs', '--', ...withOwnCompileCache()],
 ]
 
 /** Starts the server, and returns when it listens. */
@@ -61,7 +62,7 @@ export async function startOwnServer(
   chownSync(state, ordinaryUser.uid, ordinaryUser.gid)
   const full = ['--range', '10.66.0.100-10.66.0.199', '--network', '10.66.0.0/24', '--force']
   const command = [
-    ...asServiceUser,
+    ...asServiceUser(),
     ...[...through, process.execPath, cli, 'serve', ...images],
     ...['--dhcp', dhcp, '--listen', network.server, '--interface', network.bridge],
     ...['--allow', 'any', '--state', state, '--json', ...(dhcp === 'full' ? full : [])],
@@ -89,7 +90,7 @@ export async function startOwnServer(
     },
     async site(...args) {
       const command = [process.execPath, cli, 'site', ...args, '--state', state, '--json']
-      return JSON.parse(await network.run([...asServiceUser, ...command]))
+      return JSON.parse(await network.run([...asServiceUser(), ...command]))
     },
   }
 }

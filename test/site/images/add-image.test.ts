@@ -15,6 +15,7 @@ import {
 import { tryLock } from '../../../src/lock.ts'
 import { removeTree } from '../../../src/remove-tree.ts'
 import { netimageError } from '../../support/errors.ts'
+import { ordinaryUser } from '../../support/namespace.ts'
 import { sha256 } from '../../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 import { assertSameLines, describeTree } from '../../support/trees.ts'
@@ -137,7 +138,7 @@ suite('an image in a site', () => {
     assert.equal(fs.statSync(join(at, file)).nlink, 2)
     const theirs = join(store, name, file)
     const { atimeMs } = fs.statSync(theirs)
-    fs.chownSync(theirs, 54_321, 54_322)
+    fs.chownSync(theirs, ordinaryUser.uid, ordinaryUser.gid)
     fs.utimesSync(theirs, atimeMs / 1000, 1)
     const { image } = await add(state, source)
     const ours = image.rootImage.storePaths.find((path) => path.name === name)?.at ?? ''
