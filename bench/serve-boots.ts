@@ -97,7 +97,7 @@ try {
   })
   printFigures(results)
 } finally {
-  await workspace.remove()
+  workspace.remove()
 }
 
 /**

@@ -21,7 +21,7 @@ function whole(parts: readonly Part[]): Buffer {
   )
 }
 
-const objdump = (args: string[]) => runProgram('objdump', args, { debianPackage: 'binutils' })
+const objdump = (args: string[]) => runProgram('objdump', args)
 
 /** The sections in the list of binutils: name, size, address, place in the file. */
 async function listSections(file: string) {
@@ -38,7 +38,7 @@ async function listSections(file: string) {
 async function sectionContent(file: string, name: string): Promise<Buffer> {
   const target = freshName()
   const args = ['-O', 'binary', '--dump-section', `${name}=${target}`, file, freshName()]
-  await runProgram('objcopy', args, { debianPackage: 'binutils' })
+  await runProgram('objcopy', args)
   return readFileSync(target)
 }
 

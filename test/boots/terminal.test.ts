@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { suite, test } from 'node:test'
-import { findProgram } from '../e2e/support/packages.ts'
+import { findProgram } from '../support/packages.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 

@@ -174,10 +174,8 @@ suite('progress', { concurrency: 2 }, () => {
       (word) => `'${word.replaceAll("'", `'\\''`)}'`,
     )
     const line = `stty cols ${columns}; ${quoted.join(' ')} ${then}`
-    // Debian's package bsdutils has `script`. Every Debian machine has this package.
     return await runProgram('script', ['-qec', line, '/dev/null'], {
       environment: { ...process.env, HOME: workspace.directory, TERM: 'xterm' },
-      debianPackage: 'bsdutils',
     })
   }
 

@@ -4,13 +4,14 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { readdir, readFile, readlink } from 'node:fs/promises'
+import { readdir, readlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { suite, test } from 'node:test'
+import { findProgram } from '../support/packages.ts'
+import { childrenOf } from '../support/processes.ts'
 import { openNetwork } from './support/network.ts'
-import { findProgram } from './support/packages.ts'
 import { startRecording } from './support/recording.ts'
 import { waitUntil } from '../support/waiting.ts'
 
@@ -143,9 +144,9 @@ suite('the boot harness', () => {
 })
 
 /** The process namespace of a program. Its first child is in this namespace. */
-async function processNamespace(pid: number): Promise<string> {
-  const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
-  return await readlink(`/proc/${children.trim()}/ns/pid`)
+function processNamespace(pid: number): Promise<string> {
+  const [first] = childrenOf(pid)
+  return readlink(`/proc/${first}/ns/pid`)
 }
 
 async function processesIn(namespace: string): Promise<string[]> {

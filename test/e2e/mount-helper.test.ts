@@ -4,10 +4,10 @@ import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { findProgram } from '../support/packages.ts'
 import { ganeshaConfiguration } from './support/configuration.ts'
 import { startGanesha } from './support/daemons.ts'
 import { openNetwork } from './support/network.ts'
-import { findProgram } from './support/packages.ts'
 
 const found = /No such device|mount\(2\)|^$/
 const notFound = {

@@ -6,15 +6,15 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { buildServedImage } from '../serve/support/served-image.ts'
+import { littleMemory } from '../support/limited-memory.ts'
+import { findProgram } from '../support/packages.ts'
+import { childrenOf } from '../support/processes.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork, type Host } from './support/network.ts'
 import { udhcpc } from './support/own-dhcp.ts'
 import { startOwnServer } from './support/own-server.ts'
-import { findProgram } from './support/packages.ts'
 
 const path = '/srv/test'
-/** A limit of 1 GiB for each process; Node itself reserves almost half. A process ends if it needs more. */
-const littleMemory = [findProgram('prlimit'), `--data=${1 << 30}`]
 const attackProgram = join(import.meta.dirname, 'support/attack-program.ts')
 
 test('netimage serve needs little memory and few descriptors under attack, and still serves others', async (context) => {
@@ -78,8 +78,7 @@ test('netimage serve needs little memory and few descriptors under attack, and s
 
 /** Of the process and its descendants: the programs that set up its namespaces, and all that serve. */
 function openFilesOf(pid: number): number {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
-  const ofChildren = children.filter(Boolean).map((child) => openFilesOf(Number(child)))
+  const ofChildren = childrenOf(pid).map((child) => openFilesOf(child))
   return ofChildren.reduce((sum, count) => sum + count, readdirSync(`/proc/${pid}/fd`).length)
 }
 

@@ -5,12 +5,12 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import { buildServedImage } from '../serve/support/served-image.ts'
+import { findProgram } from '../support/packages.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork, type Host } from './support/network.ts'
 import { startOwnServer } from './support/own-server.ts'
 import { udhcpc } from './support/own-dhcp.ts'
-import { findProgram } from './support/packages.ts'
 
 const path = '/srv/test'
 const stayingClient = join(import.meta.dirname, '../protocols/support/staying-client-program.ts')

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { openNetwork, type Network } from './support/network.ts'
 import { startOwnDhcp, udhcpc, udhcpcInVain } from './support/own-dhcp.ts'
-import { findProgram } from './support/packages.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
 import { cli, workersFlag } from '../support/netimage.ts'
+import { findProgram } from '../support/packages.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 
 suite('an interface that goes away and comes back', { concurrency: 2 }, () => {

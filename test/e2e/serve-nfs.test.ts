@@ -6,8 +6,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import { startLinuxClient } from '../protocols/support/linux-client.ts'
+import { findProgram } from '../support/packages.ts'
 import { openNetwork, type Network } from './support/network.ts'
-import { findProgram } from './support/packages.ts'
 import type { Program } from './support/program.ts'
 
 const program = join(import.meta.dirname, '../protocols/support/nfs-server-program.ts')

@@ -6,10 +6,10 @@ import { suite, test } from 'node:test'
 import { ipxeDiscover } from '../protocols/dhcp/captured.ts'
 import { callRecord } from '../protocols/support/rpc-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
+import { findProgram } from '../support/packages.ts'
 import { makeWorkspace } from '../support/workspace.ts'
 import { openNetwork, type Network } from './support/network.ts'
 import { startOwnServer } from './support/own-server.ts'
-import { findProgram } from './support/packages.ts'
 
 const perl = findProgram('perl')
 const program = join(import.meta.dirname, 'support/from-port-zero.pl')

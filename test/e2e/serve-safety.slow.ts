@@ -4,12 +4,12 @@ import assert from 'node:assert/strict'
 import { after, before, suite, test } from 'node:test'
 import { startLinuxClient } from '../protocols/support/linux-client.ts'
 import { buildServedImage } from '../serve/support/served-image.ts'
+import { findProgram } from '../support/packages.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 import { openNetwork, type Host } from './support/network.ts'
 import { addHostElsewhere } from './support/network-elsewhere.ts'
 import { udhcpcInVain } from './support/own-dhcp.ts'
 import { startOwnServer } from './support/own-server.ts'
-import { findProgram } from './support/packages.ts'
 
 const path = '/srv/test'
 const [curl, rpcinfo] = [findProgram('curl'), findProgram('rpcinfo')]

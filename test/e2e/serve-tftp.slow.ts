@@ -8,9 +8,9 @@ import { suite, test } from 'node:test'
 import { decode } from '../../src/protocols/tftp/packet.ts'
 import { openLossyRelay } from '../protocols/support/lossy-relay.ts'
 import { serveTftp } from '../protocols/support/tftp-server.ts'
+import { findProgram } from '../support/packages.ts'
 import { runProgram } from '../support/real-nix.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { findProgram } from './support/packages.ts'
 
 const tree = temporaryDirectory()
 const freshName = freshNames(temporaryDirectory())
@@ -42,7 +42,7 @@ const curl: (blockSize?: number) => Client = (blockSize) => (port, file, into) =
   const size = blockSize === undefined ? ['--tftp-no-options'] : ['--tftp-blksize', `${blockSize}`]
   writeFileSync(into, '')
   const flags = ['--silent', '--show-error', '--max-time', '900', ...size, '--output', into]
-  return runProgram('curl', [...flags, `tftp://${host}:${port}/${file}`], { debianPackage: 'curl' })
+  return runProgram('curl', [...flags, `tftp://${host}:${port}/${file}`])
 }
 
 const tftpHpa: (mode: string) => Client = (mode) => (port, file, into) =>

@@ -8,11 +8,11 @@ import { join } from 'node:path'
 import { after, suite, test } from 'node:test'
 import { serverNames } from '../../src/servers/configure.ts'
 import { netimageError } from '../support/errors.ts'
+import { findProgram } from '../support/packages.ts'
 import { startDnsmasq, startGanesha, startTftpdHpa } from './support/daemons.ts'
 import { startKernelNfsServer } from './support/kernel-nfs-server.ts'
 import { openNetwork, type Network } from './support/network.ts'
 import { makeOddImage, oddName, oddPath } from './support/odd-image.ts'
-import { findProgram } from './support/packages.ts'
 
 suite('paths with odd characters', () => {
   const directory = mkdtempSync(join(tmpdir(), 'netimage-paths-'))

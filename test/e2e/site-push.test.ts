@@ -12,9 +12,9 @@ import { freePort } from '../serve/support/free-port.ts'
 import { addSystem, writeSystems } from '../site/images/support/made-images.ts'
 import { describeSite, logOf, writeProgram } from '../site/push/support/two-sites.ts'
 import { assertFailed, cli, netimage } from '../support/netimage.ts'
+import { findProgram } from '../support/packages.ts'
 import { assertSameLines } from '../support/trees.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { findProgram } from './support/packages.ts'
 
 suite('netimage site push through sshd', () => {
   let workspace: Workspace
@@ -74,7 +74,7 @@ suite('netimage site push through sshd', () => {
     const ended = once(sshd, 'close')
     sshd.kill()
     await ended
-    await workspace.remove()
+    workspace.remove()
   })
 
   const pushWith = (key: string, ...flags: string[]) =>

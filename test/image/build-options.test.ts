@@ -55,7 +55,7 @@ async function inDirectory(action: (setting: Setting) => Promise<void>): Promise
   try {
     await action({ ...workspace, run })
   } finally {
-    await workspace.remove()
+    workspace.remove()
   }
 }
 

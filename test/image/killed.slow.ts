@@ -7,9 +7,10 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { after, before, suite, test } from 'node:test'
 import { verifyImage } from '../../src/index.ts'
+import { removeTree } from '../../src/remove-tree.ts'
 import { netimage, parseObject, startNetimage } from '../support/netimage.ts'
 import { inventLargeSystem, makeKey, writeCache } from '../support/synthetic.ts'
-import { makeWorkspace, removeTree, type Workspace } from '../support/workspace.ts'
+import { makeWorkspace, type Workspace } from '../support/workspace.ts'
 
 const kills = 8
 
@@ -155,7 +156,7 @@ suite('a build that is killed', () => {
     round < kills || (killed <= kills / 2 && round < 4 * kills)
 
   async function reset(): Promise<void> {
-    for (const name of ['out', 'pool']) await removeTree(workspace.path(name))
+    for (const name of ['out', 'pool']) removeTree(workspace.path(name))
     mkdirSync(workspace.path('out'))
   }
 })

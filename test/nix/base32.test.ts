@@ -12,7 +12,7 @@ async function convertWithNix(to: string, algorithm: string, hashes: string[]) {
   const output = await runProgram(
     'nix',
     ['--extra-experimental-features', 'nix-command', 'hash', to, '--type', algorithm, ...hashes],
-    { environment: plainNix, debianPackage: 'nix-bin' },
+    { environment: plainNix },
   )
   return output.trimEnd().split('\n')
 }

@@ -13,7 +13,6 @@ function nixHash(to: string, algorithm: string, hash: string): Promise<string> {
   const args = ['hash', to, '--type', algorithm, hash]
   return runProgram('nix', ['--extra-experimental-features', 'nix-command', ...args], {
     environment: plainNix,
-    debianPackage: 'nix-bin',
   }).then((output) => output.trim())
 }
 

@@ -35,7 +35,7 @@ import {
   narOf,
   sha256,
   signatureOf,
-  word,
+  narString,
   type CachedPath,
 } from '../support/synthetic.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -109,7 +109,7 @@ async function withCache(scenario: Scenario, action: (setting: Setting) => Promi
     await action({ ...workspace, cache, paths, warnings: [], waits: 0 })
   } finally {
     await cache.close()
-    await workspace.remove()
+    workspace.remove()
   }
 }
 
@@ -974,16 +974,16 @@ suite('a URL or reference of a cache', { concurrency: 10 }, () => {
 suite('a hostile NAR', { concurrency: 4 }, () => {
   const named = (...names: string[]) =>
     Buffer.concat([
-      ...['nix-archive-1', '(', 'type', 'directory'].map(word),
+      ...['nix-archive-1', '(', 'type', 'directory'].map(narString),
       ...names.flatMap((name) =>
         ['entry', '(', 'name', name, 'node', '(', 'type', 'regular', 'contents', 'x', ')', ')'].map(
-          word,
+          narString,
         ),
       ),
-      word(')'),
+      narString(')'),
     ])
   const throughLink = Buffer.concat([
-    ...['nix-archive-1', '(', 'type', 'directory'].map(word),
+    ...['nix-archive-1', '(', 'type', 'directory'].map(narString),
     ...[
       'entry',
       '(',
@@ -997,17 +997,17 @@ suite('a hostile NAR', { concurrency: 4 }, () => {
       '../../..',
       ')',
       ')',
-    ].map(word),
-    ...['entry', '(', 'name', 'a', 'node', '(', 'type', 'directory'].map(word),
+    ].map(narString),
+    ...['entry', '(', 'name', 'a', 'node', '(', 'type', 'directory'].map(narString),
     ...['entry', '(', 'name', 'b', 'node', '(', 'type', 'regular', 'contents', 'x', ')', ')'].map(
-      word,
+      narString,
     ),
-    ...[')', ')', ')'].map(word),
+    ...[')', ')', ')'].map(narString),
   ])
   const deep = Buffer.concat([
-    word('nix-archive-1'),
+    narString('nix-archive-1'),
     ...Array.from({ length: 5000 }, () =>
-      Buffer.concat(['(', 'type', 'directory', 'entry', '(', 'name', 'd', 'node'].map(word)),
+      Buffer.concat(['(', 'type', 'directory', 'entry', '(', 'name', 'd', 'node'].map(narString)),
     ),
   ])
   const good = narOf({ directory: { app: { file: noise } } })

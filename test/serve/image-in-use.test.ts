@@ -14,12 +14,12 @@ import { readSmallFile } from '../../src/roots/find-node.ts'
 import { createOpenSystems } from '../../src/serve/open-systems.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
 import { removeUnused } from '../../src/site/images/remove-unused.ts'
+import { removeTree } from '../../src/remove-tree.ts'
 import { netimageError } from '../support/errors.ts'
 import { asOrdinaryUser } from '../support/namespace.ts'
 import { repository } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
-import { removeTree } from '../support/workspace.ts'
 import { identitiesOf } from './support/identities.ts'
 import { openMachines, rootOf, type OpenMachines } from './support/machines.ts'
 import { addTo } from './support/person.ts'
@@ -82,7 +82,7 @@ suite('an image that is served', () => {
     assert.notEqual(lstatSync(image).ino, ino)
     assert.deepEqual(workspace.leftovers(), [])
     assert.deepEqual([await bootFile('boot.ipxe'), await rootFile(serving)], before)
-    await removeTree(image)
+    removeTree(image)
     assert.deepEqual([await bootFile('boot.ipxe'), await rootFile(serving)], before)
     assert.deepEqual(errors, [])
   })

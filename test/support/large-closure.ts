@@ -40,7 +40,7 @@ export async function buildWithin(
     then(workspace, build)
   } finally {
     await cache.close()
-    await workspace.remove()
+    workspace.remove()
   }
 }
 

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { createZstdCompress } from 'node:zlib'
-import { narHashText, word } from './synthetic.ts'
+import { narHashText, narString } from './synthetic.ts'
 
 const chunk = Buffer.alloc(1 << 20)
 
@@ -12,10 +12,10 @@ const chunk = Buffer.alloc(1 << 20)
 export function* narOfZeros(bytes: number): Generator<Buffer> {
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(bytes))
-  yield Buffer.concat(['nix-archive-1', '(', 'type', 'regular', 'contents'].map(word))
+  yield Buffer.concat(['nix-archive-1', '(', 'type', 'regular', 'contents'].map(narString))
   yield size
   for (let sent = 0; sent < bytes; sent += chunk.length) yield chunk
-  yield word(')')
+  yield narString(')')
 }
 
 export type LargeNar = { narHash: string; narSize: number; file: Buffer; fileHash: string }

@@ -3,10 +3,10 @@
 
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { findProgram } from '../e2e/support/packages.ts'
+import { findProgram } from './packages.ts'
 
-/** Node itself reserves almost 500 of it. */
-const megabytes = 1024
+/** A command prefix. Node itself reserves almost 500 MiB of it. */
+export const littleMemory = [findProgram('prlimit'), `--data=${1 << 30}`]
 /** The part of it for JavaScript objects. */
 const heapMegabytes = 48
 
@@ -17,9 +17,9 @@ const heapMegabytes = 48
  * @throws an error with the text from stderr, if the exit status is not 0
  */
 export async function runInLittleMemory(module: string, args: string[] = []): Promise<string> {
-  const limit = `--data=${megabytes << 20}`
   const heap = `--max-old-space-size=${heapMegabytes}`
-  const command = [limit, process.execPath, heap, module, ...args]
-  const { stdout } = await promisify(execFile)(findProgram('prlimit'), command)
+  const [prlimit = '', ...limit] = littleMemory
+  const command = [...limit, process.execPath, heap, module, ...args]
+  const { stdout } = await promisify(execFile)(prlimit, command)
   return stdout
 }

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { NetimageError } from '../../src/errors.ts'
 import { createNarParser } from '../../src/nix/nar/parse.ts'
 import type { NarVisitor } from '../../src/nix/nar/parse.ts'
+import { narString } from './synthetic.ts'
 
 export type NarNode =
   | { type: 'file'; executable: boolean; contents: Buffer }
@@ -12,14 +13,6 @@ export type NarNode =
   | { type: 'directory'; entries: NarEntry[] }
 
 export type NarEntry = { name: Buffer; node: NarNode }
-
-/** A string of a NAR: its length in 64 bits, its bytes, zeros up to a multiple of 8. */
-export function narString(text: string | Buffer): Buffer {
-  const bytes = Buffer.from(text)
-  const length = Buffer.alloc(8)
-  length.writeBigUInt64LE(BigInt(bytes.length))
-  return Buffer.concat([length, bytes, Buffer.alloc((8 - (bytes.length % 8)) % 8)])
-}
 
 /** A wrong length for the string that follows. */
 export function narLength(length: bigint): Buffer {

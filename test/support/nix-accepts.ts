@@ -23,8 +23,7 @@ export async function nixAccepts(root: string, home: string): Promise<AcceptedSt
     NIX_USER_CONF_FILES: '',
     NIX_CONFIG: `store = ${root}\nbuild-users-group =\nsubstituters =\nfsync-metadata = false\n`,
   }
-  const run = (program: string, args: string[]) =>
-    runProgram(program, args, { environment, debianPackage: 'nix-bin' })
+  const run = (program: string, args: string[]) => runProgram(program, args, { environment })
   const nixStore = (args: string[]) => run('nix-store', args)
   const registration = join(root, 'nix-path-registration')
   await run('sh', ['-c', 'exec nix-store --load-db < "$1"', 'sh', registration])

@@ -1,18 +1,17 @@
 // Checks the binary caches of tests with real Nix.
 
 import assert from 'node:assert/strict'
-import { mkdtemp, readFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ShapesClosure } from './closures.ts'
 import {
   createNixWorld,
-  runProgram,
   type Compression,
   type NixKey,
   type NixPathInfo,
   type NixWorld,
 } from './real-nix.ts'
+import { temporaryDirectory } from './temporary.ts'
 
 /** Makes a signed cache of the closure. Another world then copies all of it from the cache. */
 export async function assertGivesBack(
@@ -21,7 +20,7 @@ export async function assertGivesBack(
   key: NixKey,
   compression: Compression,
 ): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), 'netimage-nix-cache-'))
+  const directory = temporaryDirectory()
   const cache = join(directory, 'cache')
   const { secretKeyFile } = key
   await world.copyToCache([closure.everything], cache, { compression, secretKeyFile })
@@ -38,8 +37,6 @@ export async function assertGivesBack(
     contents(await other.pathInfo(closure.paths)),
     contents(await world.pathInfo(closure.paths)),
   )
-  await other.remove()
-  await runProgram('rm', ['-r', directory])
 }
 
 function contents(infos: NixPathInfo[]) {

@@ -4,22 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { buffer, text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
-
-const debianPackages = {
-  bsdtar: 'libarchive-tools',
-  bzip2: 'bzip2',
-  cpio: 'cpio',
-  curl: 'curl',
-  findmnt: 'util-linux',
-  mkfifo: 'coreutils',
-  gzip: 'gzip',
-  'nix-store': 'nix-bin',
-  tar: 'tar',
-  xz: 'xz-utils',
-  zstd: 'zstd',
-} as const
-
-export type OracleProgram = keyof typeof debianPackages
+import { missingProgram } from './packages.ts'
 
 export interface FilterOptions {
   input?: Uint8Array
@@ -28,16 +13,14 @@ export interface FilterOptions {
 
 /** Runs a program on `input` and returns its output. @throws with the text from its stderr */
 export async function filterThrough(
-  program: OracleProgram,
+  program: string,
   args: readonly string[],
   { input = Buffer.alloc(0), environment = process.env }: FilterOptions = {},
 ): Promise<Buffer> {
   const child = spawn(program, args, { env: environment })
   const closed = once(child, 'close').catch((error: unknown) => {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
-    if (!isMissing) throw error
-    const advice = `install the Debian package ${debianPackages[program]}`
-    throw new Error(`The program "${program}" is missing: ${advice}.`)
+    throw isMissing ? missingProgram(program) : error
   })
   // A program may end before it has read everything. Its exit status tells whether it failed.
   const fed = pipeline([input], child.stdin).catch(() => undefined)

@@ -6,12 +6,12 @@
 // configuration and uses no network.
 
 import { execFile } from 'node:child_process'
-import { constants } from 'node:fs'
-import { access, chmod, copyFile, lstat, mkdir, mkdtemp } from 'node:fs/promises'
-import { readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
+import { removeTree } from '../../src/remove-tree.ts'
+import { findProgram, missingProgram } from './packages.ts'
 
 export const compressions = ['xz', 'zstd', 'none', 'bzip2', 'br'] as const
 export type Compression = (typeof compressions)[number]
@@ -64,7 +64,7 @@ export type NixWorld = {
   copyToCache: (paths: string[], cacheDirectory: string, options?: CacheOptions) => Promise<void>
   copyFromCache: (paths: string[], cacheDirectory: string) => Promise<void>
   /** Delete the world; store paths are read-only, so a plain `rm` fails for ordinary users. */
-  remove: () => Promise<void>
+  remove: () => void
 }
 
 const pathInfoSchema = v.object({
@@ -125,7 +125,7 @@ export async function createNixWorld(
   const run = async (program: string, args: string[]) => {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await runProgram(program, args, { environment, debianPackage: 'nix-bin' })
+        return await runProgram(program, args, { environment })
       } catch (error) {
         // If several programs open or close the database at once, Nix fails instead of waiting.
         const isBusy = error instanceof Error && /SQLite database '.*' is busy/.test(error.message)
@@ -178,9 +178,7 @@ export async function createNixWorld(
     async copyFromCache(paths, cacheDirectory) {
       await nix(['copy', '--from', `file://${cacheDirectory}`, ...paths])
     },
-    async remove() {
-      await removeReadOnlyTree(directory)
-    },
+    remove: () => removeTree(directory),
   }
 }
 
@@ -209,25 +207,20 @@ const busyAttempts = 6
 
 /** The machine's static busybox. A dynamic one could not find its loader in a sandbox. */
 export async function findStaticBusybox(): Promise<string> {
-  const path = await findProgram('busybox')
-  const isDynamic = path !== undefined && (await readFile(path)).includes('/ld-linux')
-  if (path === undefined || isDynamic) {
-    throw new Error('A static busybox is needed: install the Debian package busybox-static.')
-  }
-  return path
+  const path = findProgram('busybox')
+  if (!(await readFile(path)).includes('/ld-linux')) return path
+  throw new Error(`${path} is not static: install the Debian package busybox-static.`)
 }
 
 export type RunOptions = {
   environment?: NodeJS.ProcessEnv
-  /** The package to name if the program is missing. */
-  debianPackage?: string
 }
 
 /** Runs a program and returns its output. @throws with the text from its stderr */
 export function runProgram(
   program: string,
   args: string[],
-  { environment = process.env, debianPackage }: RunOptions = {},
+  { environment = process.env }: RunOptions = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile(
@@ -237,9 +230,8 @@ export function runProgram(
       (error, stdout, stderr) => {
         if (error === null) {
           resolve(stdout)
-        } else if (debianPackage !== undefined && isMissing(error.code)) {
-          const advice = `install the Debian package ${debianPackage}`
-          reject(new Error(`The program "${program}" is missing: ${advice}.`))
+        } else if (!program.includes('/') && isMissing(error.code)) {
+          reject(missingProgram(program))
         } else {
           const command = [program, ...args].join(' ')
           reject(new Error(`"${command}" failed: ${stderr.trim() || error.message}`))
@@ -252,34 +244,6 @@ export function runProgram(
 // EACCES means that no directory on PATH has the program and that one of them is not readable.
 function isMissing(code: number | string | null | undefined): boolean {
   return code === 'ENOENT' || code === 'EACCES'
-}
-
-async function findProgram(name: string): Promise<string | undefined> {
-  for (const directory of (process.env['PATH'] ?? '').split(delimiter)) {
-    const path = join(directory, name)
-    const isProgram = await access(path, constants.X_OK).then(
-      () => true,
-      () => false,
-    )
-    if (isProgram) return path
-  }
-  return undefined
-}
-
-async function removeReadOnlyTree(path: string): Promise<void> {
-  await makeDirectoriesWritable(Buffer.from(path))
-  await rm(path, { recursive: true, force: true })
-}
-
-// Names are bytes here, because a store may have names that are not UTF-8.
-async function makeDirectoriesWritable(directory: Buffer): Promise<void> {
-  const information = await lstat(directory)
-  if (!information.isDirectory()) return
-  await chmod(directory, 0o700)
-  for (const entry of await readdir(directory, { encoding: 'buffer', withFileTypes: true })) {
-    if (!entry.isDirectory()) continue
-    await makeDirectoriesWritable(Buffer.concat([directory, Buffer.from('/'), entry.name]))
-  }
 }
 
 function lines(text: string): string[] {

@@ -13,35 +13,35 @@ export type Tree =
 
 /** The NAR of a tree. */
 export function narOf(tree: Tree): Buffer {
-  return Buffer.concat([word('nix-archive-1'), ...node(tree)])
+  return Buffer.concat([narString('nix-archive-1'), ...node(tree)])
 }
 
 function* node(tree: Tree): Generator<Buffer> {
-  yield word('(')
-  yield word('type')
+  yield narString('(')
+  yield narString('type')
   if ('link' in tree) {
-    yield* ['symlink', 'target', tree.link].map(word)
+    yield* ['symlink', 'target', tree.link].map(narString)
   } else if ('file' in tree) {
-    yield word('regular')
-    if (tree.executable ?? false) yield* ['executable', ''].map(word)
-    yield word('contents')
-    yield word(tree.file)
+    yield narString('regular')
+    if (tree.executable ?? false) yield* ['executable', ''].map(narString)
+    yield narString('contents')
+    yield narString(tree.file)
   } else {
-    yield word('directory')
+    yield narString('directory')
     const entries = Object.entries(tree.directory).sort(([a], [b]) =>
       Buffer.from(a).compare(Buffer.from(b)),
     )
     for (const [name, child] of entries) {
-      yield* ['entry', '(', 'name', name, 'node'].map(word)
+      yield* ['entry', '(', 'name', name, 'node'].map(narString)
       yield* node(child)
-      yield word(')')
+      yield narString(')')
     }
   }
-  yield word(')')
+  yield narString(')')
 }
 
-/** A string of a NAR: its length, its bytes, and zeros up to a multiple of eight. */
-export function word(text: string | Buffer): Buffer {
+/** A string of a NAR: its length in 64 bits, its bytes, and zeros up to a multiple of eight. */
+export function narString(text: string | Buffer): Buffer {
   const bytes = Buffer.from(text)
   const size = Buffer.alloc(8)
   size.writeBigUInt64LE(BigInt(bytes.length))

@@ -3,7 +3,7 @@
 import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { removeTree as removeReadOnly } from '../../src/remove-tree.ts'
+import { removeTree } from '../../src/remove-tree.ts'
 import { useCompileCache } from './compile-cache.ts'
 
 useCompileCache()
@@ -20,7 +20,8 @@ export type Workspace = {
   leftovers: () => string[]
   /** The finished entries of the pool, by NAR hash. */
   pooled: () => string[]
-  remove: () => Promise<void>
+  /** A plain `rm` fails for ordinary users, because store paths are read-only. */
+  remove: () => void
 }
 
 export function makeWorkspace(name: string, parent = tmpdir()): Workspace {
@@ -44,11 +45,6 @@ export function makeWorkspace(name: string, parent = tmpdir()): Workspace {
     pooled: () => names(join(pool, 'trees')),
     remove: () => removeTree(directory),
   }
-}
-
-/** A plain `rm` fails for ordinary users, because store paths are read-only. */
-export function removeTree(directory: string): Promise<void> {
-  return Promise.resolve(removeReadOnly(directory))
 }
 
 function names(directory: string): string[] {

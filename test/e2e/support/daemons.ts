@@ -4,8 +4,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { findProgram } from '../../support/packages.ts'
 import type { Host, Network } from './network.ts'
-import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
 import { hangMinutes } from './recording.ts'
 

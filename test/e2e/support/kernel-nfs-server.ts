@@ -3,11 +3,11 @@
 import { appendFileSync, copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { cpioMember, modes, trailer, type CpioFile } from '../../support/cpio.ts'
+import { findProgram } from '../../support/packages.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { cacheDirectory } from './cache.ts'
 import { powerOn, x86Direct, type Machine, type PoweredMachine } from './machines.ts'
 import type { Network } from './network.ts'
-import { findProgram } from './packages.ts'
 
 export type KernelNfsServer = {
   /** The address and the prefix length of the machine, as in `10.66.0.2/24`. */

@@ -2,9 +2,9 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { findProgram } from '../../support/packages.ts'
 import { copyVariables, type Firmware, type UefiFirmware } from './firmware.ts'
 import type { Network } from './network.ts'
-import { findProgram } from './packages.ts'
 import type { Program } from './program.ts'
 import { userModeLinuxCommand } from './user-mode-linux.ts'
 

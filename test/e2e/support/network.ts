@@ -10,9 +10,9 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { findProgram } from '../../support/packages.ts'
 import { runProgram } from '../../support/real-nix.ts'
 import { cacheDirectory } from './cache.ts'
-import { findProgram } from './packages.ts'
 import { startProgram, type Program } from './program.ts'
 
 /** A place to run programs: the server, or another host of the network. */

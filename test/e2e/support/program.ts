@@ -2,19 +2,12 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import {
-  closeSync,
-  constants,
-  createWriteStream,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs'
+import { closeSync, constants, createWriteStream, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { findProgram } from './packages.ts'
+import { findProgram } from '../../support/packages.ts'
+import { childrenOf } from '../../support/processes.ts'
 import { hangMinutes, startRecording, type Line, type WaitFor } from './recording.ts'
 
 export type Program = {
@@ -152,8 +145,8 @@ const dieWithUs = ['--pdeathsig', 'KILL', '--']
  */
 function processesToKill(pid: number): number[] {
   try {
-    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
-    return children === '' ? [pid] : children.split(' ').map(Number)
+    const children = childrenOf(pid)
+    return children.length === 0 ? [pid] : children
   } catch {
     return []
   }

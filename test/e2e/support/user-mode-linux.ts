@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { repository } from '../../support/netimage.ts'
-import { findProgram } from './packages.ts'
+import { findProgram } from '../../support/packages.ts'
 
 /** user-mode-linux.c tells why it is needed. scripts/build-user-mode-linux.sh builds it. */
 const library = join(repository, 'node_modules/.cache/user-mode-linux.so')

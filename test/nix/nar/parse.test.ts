@@ -12,11 +12,11 @@ import {
   narEntry,
   narLength,
   narNode,
-  narString,
   narStrings,
   parseNar,
   refusalOf,
 } from '../../support/nar.ts'
+import { narString } from '../../support/synthetic.ts'
 import type { NarNode } from '../../support/nar.ts'
 
 const magic = 'nix-archive-1'

@@ -33,7 +33,7 @@ async function withCache(
     await action({ ...workspace, cache })
   } finally {
     await cache.close()
-    await workspace.remove()
+    workspace.remove()
   }
 }
 
@@ -334,6 +334,6 @@ test('a directory cache that this user may not read: not-allowed', async () => {
     assert.equal(failureOf(run).code, 'not-allowed', run.stderr)
     assert.equal(run.status, 5)
   } finally {
-    await workspace.remove()
+    workspace.remove()
   }
 })

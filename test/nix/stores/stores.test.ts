@@ -85,7 +85,7 @@ suite('the nix-cache-info of a cache', () => {
       assert.ok(wanted)
       return (await store.lookup(wanted))?.info.path
     } finally {
-      await workspace.remove()
+      workspace.remove()
     }
   }
 
@@ -199,7 +199,7 @@ test('if a file of a store cannot be read, the next store is asked', async () =>
   })
   assert.equal(warnings.length, 1)
   assert.match(warnings[0] ?? '', /could not read \S+: EISDIR.*; taking it from file:\/\/\S+good/)
-  await workspace.remove()
+  workspace.remove()
 })
 
 suite('a URL that is not a store is an error', () => {

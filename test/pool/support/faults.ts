@@ -34,7 +34,7 @@ export async function withWorkspace(action: (setting: Setting) => Promise<void>)
   try {
     await action({ ...workspace, args, from })
   } finally {
-    await workspace.remove()
+    workspace.remove()
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
-import { findProgram } from '../../e2e/support/packages.ts'
+import { findProgram } from '../../support/packages.ts'
 import { temporaryDirectory } from '../../support/temporary.ts'
 
 const script = join(import.meta.dirname, '..', '..', '..', 'scripts', 'build-native.sh')

@@ -5,8 +5,8 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { powerOn, userModeLinux, type PoweredMachine } from '../../e2e/support/machines.ts'
 import type { Network } from '../../e2e/support/network.ts'
-import { findProgram } from '../../e2e/support/packages.ts'
 import { cpioArchive, modes } from '../../support/cpio.ts'
+import { findProgram } from '../../support/packages.ts'
 
 export type LinuxClient = {
   name: string

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { suite, test } from 'node:test'
 import fc from 'fast-check'
-import { findProgram } from '../../e2e/support/packages.ts'
+import { findProgram } from '../../support/packages.ts'
 import {
   fingerprintOf,
   makeHostKey,

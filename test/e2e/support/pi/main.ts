@@ -5,7 +5,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { findProgram } from '../packages.ts'
+import { findProgram } from '../../../support/packages.ts'
 import { getLease } from './dhcp.ts'
 import { load } from './loader.ts'
 import { modelNames, models } from './models.ts'
