@@ -21,7 +21,7 @@ import {
 } from '../support/netimage.ts'
 import { waitFor, waitUntil } from '../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
-import { serveRollouts } from './support/site-in-use.ts'
+import { serveRollouts } from './support/rollout-server.ts'
 
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
 
@@ -351,7 +351,7 @@ suite('netimage site apply', () => {
       assert.partialDeepStrictEqual(lines.at(-1), {
         rollouts: [{ group: 'lab', rollout: 1, state: 'halted', counts: { bad: 1, pending: 2 } }],
       })
-      assert.equal(server.nextOf(mac(2)), first)
+      assert.equal(look(state).boots[1], first)
       const nothing = await run(state, 'apply', '--yes')
       assert.equal(nothing.status, 0)
       assert.match(nothing.stdout, /nothing to apply\nroll-out 1 of lab is halted: .* is bad; see /)

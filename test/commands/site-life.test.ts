@@ -11,7 +11,7 @@ import { openSite } from '../../src/site/site.ts'
 import { candidate } from '../site/life/support/simulate.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
-import { openSiteWithGood } from './support/site-in-use.ts'
+import { openSiteWithGood } from './support/site-with-good.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'

@@ -15,7 +15,7 @@ import { candidate } from '../site/life/support/simulate.ts'
 import { assertFailed, netimage, netimageJson, startNetimage } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitFor } from '../support/waiting.ts'
-import { openSiteWithGood } from './support/site-in-use.ts'
+import { openSiteWithGood } from './support/site-with-good.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = 'dc:a6:32:01:02:03'

@@ -13,7 +13,7 @@ import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { assertFailed, netimage, netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
-import { serveRollouts } from './support/site-in-use.ts'
+import { letServerRun, serveRollouts } from './support/rollout-server.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const mac = (number: number) => `dc:a6:32:00:00:0${number}`
@@ -76,7 +76,7 @@ suite('the roll-out of a group', () => {
       look().log.filter((line) => line.startsWith('person')),
       ['paused', 'resumed', 'aborted'].map((done) => `person : ${done} roll-out 1 of lab`),
     )
-    await (await serveRollouts(context, state)).close()
+    await letServerRun(context, state)
     assert.deepEqual(look().next, ['old', 'old', 'old'])
     assertFailed(await site('pause', 'lap', '--json'), 'unknown-group', { actual: 'lap' })
   })
@@ -84,10 +84,10 @@ suite('the roll-out of a group', () => {
   test('gives its image to no machine while it is paused', async (context) => {
     const { state, site, look } = await begun(all)
     await site('pause', group)
-    await (await serveRollouts(context, state)).close()
+    await letServerRun(context, state)
     assert.deepEqual(look().next, ['old', 'old', 'old'])
     await site('resume', group)
-    await (await serveRollouts(context, state)).close()
+    await letServerRun(context, state)
     assert.deepEqual(look().next, ['new', 'new', 'new'])
     // Those that have not tried it go back at once.
     await site('abort', group)
@@ -98,13 +98,13 @@ suite('the roll-out of a group', () => {
     const { state, site, look } = await begun(all)
     assert.equal((await site('hold', mac(2))).status, 0)
     assert.match((await site('hold', mac(2))).stdout, /is held already, since .*, by /)
-    await (await serveRollouts(context, state)).close()
+    await letServerRun(context, state)
     assert.deepEqual(look().next, ['new', 'old', 'new'])
     assert.match((await site('status')).stdout, new RegExp(`${mac(2)} .* held\n`))
     assert.match((await site('status', mac(2))).stdout, /\n {2}held {3}since .*leave it out\n/)
     assert.equal((await site('release', mac(2))).status, 0)
     assert.match((await site('release', mac(2))).stdout, /was not held/)
-    await (await serveRollouts(context, state)).close()
+    await letServerRun(context, state)
     assert.deepEqual(look().next, ['new', 'new', 'new'])
     assert.deepEqual(
       look().log.filter((line) => line.startsWith('person')),
@@ -151,7 +151,7 @@ suite('the roll-out of a group', () => {
 
   test('tells which machines a person has to restart', async (context) => {
     const { state, site } = await begun(all, new Map([[mac(3), { reboot: ['true'] }]]))
-    await (await serveRollouts(context, state)).close()
+    await letServerRun(context, state)
     const { stdout } = await site('status')
     assert.match(stdout, new RegExp(`\n {2}next: restart ${mac(1)}, ${mac(2)}: nobody else does\n`))
   })

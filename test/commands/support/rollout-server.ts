@@ -1,23 +1,15 @@
-// Sites whose machines do what a test says.
+// A server without protocols, whose machines do what a test says.
 
 import assert from 'node:assert/strict'
-import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { startRollouts } from '../../../src/serve/rollouts.ts'
-import { generationOf } from '../../../src/site/life/life.ts'
-import { openSite, type Site } from '../../../src/site/site.ts'
-import { candidate } from '../../site/life/support/simulate.ts'
+import { defaultPolicy } from '../../../src/site/life/life.ts'
+import { openSite } from '../../../src/site/site.ts'
 
-/** A new site in which the machine has a good generation; its images are `a` and `b`. The caller closes it. */
-export async function openSiteWithGood(state: string, machine: string, at: number): Promise<Site> {
-  for (const image of ['a', 'b']) mkdirSync(join(state, 'images', image), { recursive: true })
-  const policy = { tries: 3, deadline: 600_000, settle: 0 }
-  const site = openSite({ state, at, policy, onTold: () => {}, onError: assert.ifError })
-  await site.beginAttempt(machine, at, { byDefault: candidate('a') })
-  site.sign(machine, { kind: 'bless', bootId: 'x', toplevel: candidate('a').toplevel }, at)
-  site.tick(at)
-  return site
+/** Starts the server and ends it: the roll-outs do what they can do while no machine boots. */
+export async function letServerRun(context: TestContext, state: string): Promise<void> {
+  const { close } = await serveRollouts(context, state)
+  await close()
 }
 
 /** Serves a site without protocols, until the test ends or closes it. No error may be told. */
@@ -40,7 +32,9 @@ export async function serveRollouts(context: TestContext, state: string) {
     close,
     /** The machine starts, and is up for long, or crashes again and again. */
     async boot(machine: string, outcome: 'good' | 'bad') {
-      for (let attempt = 0; attempt < (outcome === 'good' ? 1 : 4); attempt++) {
+      // An attempt has failed when the next one begins.
+      const attempts = outcome === 'good' ? 1 : defaultPolicy.tries + 1
+      for (let attempt = 0; attempt < attempts; attempt++) {
         await site.beginAttempt(machine, (at += 1000))
         site.sign(machine, { kind: 'asks' }, at)
       }
@@ -48,10 +42,6 @@ export async function serveRollouts(context: TestContext, state: string) {
       const { toplevel } = site.currentAttempt(machine)?.generation ?? assert.fail()
       site.sign(machine, { kind: 'bless', bootId: `${at}`, toplevel }, at)
       for (let minutes = 0; minutes < 5; minutes++) site.tick((at += 60_000))
-    },
-    nextOf(machine: string) {
-      const life = site.lifeOf(machine)
-      return generationOf(life, life.current)?.image
     },
   }
 }
