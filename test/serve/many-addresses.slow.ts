@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { findProgram } from '../e2e/support/packages.ts'
+import { findProgram } from '../support/packages.ts'
 import { connectNfs, readAfter, wide, type NfsClient } from '../protocols/support/nfs-client.ts'
 import { ack, openPeer, readRequest, type TftpPeer } from '../protocols/support/tftp-peer.ts'
 import { netimage } from '../support/netimage.ts'
