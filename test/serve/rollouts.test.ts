@@ -111,10 +111,11 @@ suite('the roll-outs of a server', () => {
     assert.match(first.errors[0] ?? '', /a row of pi1 in .* is broken/)
     await first.close()
     assert.deepEqual(nextImages(state, ['pi2']), ['new'])
-    database.exec(`UPDATE rollouts SET rollout = '{'`)
+    database.exec(`UPDATE rollouts SET rollout = '{'; INSERT INTO asked VALUES ('pi2', '{')`)
     database.close()
     const second = await start(context, state)
     assert.match(second.errors[0] ?? '', /a row of roll-out 1 in .* is broken/)
+    assert.match(second.errors[1] ?? '', /the row of when pi2 was asked .* is broken/)
   })
 
   test('finds nothing in the database of an earlier netimage', async (context) => {

@@ -6,7 +6,7 @@ import { listLayers, type StoredLayer } from '../../roots/stored-layer.ts'
 import { openSiteToRead } from '../database.ts'
 import { generationOf, neededImages, type Life } from '../life/life.ts'
 import type { Rollout } from '../rollout/rollout.ts'
-import type { SiteRollouts } from '../rollout/statements.ts'
+import { noRollouts } from '../rollout/statements.ts'
 
 /**
  * @param onUnreadable is told about layers and machines of which it cannot be known which images they
@@ -52,8 +52,6 @@ export function machinesByImage(
   }
   return new Map([...machines].map(([id, names]) => [id, [...names]]))
 }
-
-const noRollouts: SiteRollouts = { newest: [], broken: [], groups: new Map(), holds: new Map() }
 
 /** What the roll-out may still give to machines: what they booted before it. */
 function imagesOfRollout(

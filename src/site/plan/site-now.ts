@@ -9,7 +9,7 @@ import type { SiteMachines } from '../desired/catalogue.ts'
 import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
 import { generationOf, lastAttempt, type Life } from '../life/life.ts'
 import { openPublished, publishedOf } from '../publish/published.ts'
-import type { SiteRollouts } from '../rollout/statements.ts'
+import { noRollouts, type SiteRollouts } from '../rollout/statements.ts'
 import type { BrokenRow } from '../rows.ts'
 import type { SiteReader } from '../statements.ts'
 import type { ClosureItem } from './closure-difference.ts'
@@ -50,7 +50,7 @@ export function readSiteNow(state: string): SiteNow {
 
 const noFacts: SiteFacts = {
   ...{ lives: new Map(), broken: new Map(), names: new Map(), uptime: 0 },
-  rollouts: { newest: [], holds: new Map(), groups: new Map(), broken: [] },
+  rollouts: noRollouts,
 }
 
 export function factsOf(

@@ -2,8 +2,9 @@
  * A roll-out brings one image to the machines of a group, wave by wave. As in ../life/, all of this is plain
  * data, and the functions read no clock and no file.
  *
- * What a machine does is only in its life. A roll-out keeps what it has given to which machine, and which
- * machines it has asked to restart. Which of them are up, and whether the image is good there, is read from
+ * What a machine does is only in its life. A roll-out keeps what it has given to which machine. That a machine
+ * was asked to restart is kept beside all roll-outs, because it goes down all the same if its roll-out is
+ * replaced or takes the image back. Which machines are up, and whether the image is good there, is read from
  * their lives each time: see stand.ts.
  */
 import type { Candidate, Policy } from '../life/life.ts'
@@ -86,16 +87,17 @@ export interface Assigned {
   /** In uptime. */
   from: number
   before: Before
-  asked?: Asked
 }
 
-/** The machine was asked to restart. */
+/** When a machine was last asked to restart, by any roll-out. */
 export interface Asked {
+  /** The number of the roll-out. */
+  rollout: number
   kind: Restart
   /** The last attempt in which the machine booted, so that a newer one shows that it has restarted. */
   attempt: number
   uptime: number
-  /** How often it was asked to leave this attempt. */
+  /** How often the roll-out has asked it to leave this attempt. */
   times: number
 }
 

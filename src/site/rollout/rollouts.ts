@@ -33,7 +33,7 @@ export interface SteppedAll {
 export interface SteppedSite {
   of: (machine: string) => Life
   keep: (life: Life) => void
-  rollouts: Pick<RolloutWriter, 'read' | 'keep'>
+  rollouts: Pick<RolloutWriter, 'read' | 'keep' | 'ask'>
 }
 
 /**
@@ -88,13 +88,15 @@ export function stepRollouts(
   onBroken: (error: NetimageError) => void,
 ): SteppedAll {
   const read = site.rollouts.read()
-  for (const error of read.broken) onBroken(error)
+  for (const error of [...read.broken, ...read.brokenAsked]) onBroken(error)
   const all = read.newest.map((before) => {
     const machines = machinesOf(site, read, before, onBroken)
     const { rollout, lives, requests, told, isUnfinished } = step(before, machines, now)
     for (const life of lives) site.keep(life)
     if (rollout !== before) site.rollouts.keep(rollout)
-    const orders = requests.flatMap(({ machine, kind }) => {
+    const orders = requests.flatMap(({ machine, asked }) => {
+      site.rollouts.ask(machine, asked)
+      const { kind } = asked
       const command = rollout.machines[machine]?.restart?.[kind]
       return command ? [{ rollout, machine, kind, command }] : []
     })
@@ -114,13 +116,13 @@ export function standsIn(
   rollout: Rollout,
   now: Now,
 ): Map<string, Stand> {
-  const { lifeOf, leftOut } = machinesOf(reader, read, rollout)
+  const { lifeOf, leftOut, askedOf } = machinesOf(reader, read, rollout)
   const { health } = rollout
   return new Map(
     Object.entries(rollout.machines).map(([machine, member]) => {
       const life = lifeOf(machine)
-      const seen = { member, life, leftOut: leftOut(machine), health, uptime: now.uptime }
-      return [machine, standOf(seen)]
+      const left = { leftOut: leftOut(machine), asked: askedOf(machine) }
+      return [machine, standOf({ member, life, ...left, health, uptime: now.uptime })]
     }),
   )
 }
@@ -128,7 +130,7 @@ export function standsIn(
 /** Each life is read once. */
 function machinesOf(
   { of }: Pick<SiteWriter, 'of'>,
-  { holds, groups }: SiteRollouts,
+  { holds, groups, asked }: SiteRollouts,
   { group }: Rollout,
   onBroken: (error: BrokenRow) => void = () => {},
 ): Machines {
@@ -148,6 +150,7 @@ function machinesOf(
       if (groups.get(machine) !== group) return 'moved'
       return read(machine) ? undefined : 'broken'
     },
+    askedOf: (machine) => asked.get(machine),
   }
 }
 

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 
 import { candidateEntries, count, milliseconds, parse, policyEntries, ports } from '../rows.ts'
-import type { Rollout, RolloutMachine } from './rollout.ts'
+import type { Asked, Rollout, RolloutMachine } from './rollout.ts'
 
 const command = v.pipe(v.array(v.string()), v.minLength(1))
 
@@ -37,17 +37,17 @@ const machineSchema = v.object({
       generation: count,
       from: milliseconds,
       before: v.object({ current: v.exactOptional(count), isChosen: v.boolean() }),
-      asked: v.exactOptional(
-        v.object({
-          kind: v.picklist(['reboot', 'power']),
-          attempt: count,
-          uptime: milliseconds,
-          times: count,
-        }),
-      ),
     }),
   ),
   refused: v.exactOptional(count),
+})
+
+const askedSchema = v.object({
+  rollout: count,
+  kind: v.picklist(['reboot', 'power']),
+  attempt: count,
+  uptime: milliseconds,
+  times: count,
 })
 
 /** A roll-out without its machines, which have rows of their own. */
@@ -56,3 +56,4 @@ export type RolloutRow = Omit<Rollout, 'machines'>
 /** @throws an error of JSON or of the schema */
 export const readRollout = (text: unknown): RolloutRow => parse(rolloutSchema, text)
 export const readRolloutMachine = (text: unknown): RolloutMachine => parse(machineSchema, text)
+export const readAsked = (text: unknown): Asked => parse(askedSchema, text)

@@ -38,6 +38,8 @@ export interface Seen {
   life: Life
   /** Why roll-outs of the group leave it out. */
   leftOut: 'held' | 'moved' | 'broken' | undefined
+  /** When it was last asked to restart. */
+  asked: Asked | undefined
   health: Health
   /** The time in which servers ran. Milliseconds. */
   uptime: number
@@ -107,8 +109,7 @@ export function wantsRestart(seen: Seen): Restart | undefined {
 }
 
 /** What the machine was asked, if it has not started again since. */
-export function unanswered({ member, life }: Seen): Asked | undefined {
-  const asked = member.assigned?.asked
+export function unanswered({ asked, life }: Seen): Asked | undefined {
   return asked && (lastBooted(life)?.number ?? 0) <= asked.attempt ? asked : undefined
 }
 

@@ -3,8 +3,8 @@ import type { DatabaseSync } from 'node:sqlite'
 
 import { isDatabaseError } from '../../database-error.ts'
 import { messageOf, NetimageError } from '../../errors.ts'
-import { readRollout, readRolloutMachine, type RolloutRow } from './rows.ts'
-import type { Rollout } from './rollout.ts'
+import { readAsked, readRollout, readRolloutMachine, type RolloutRow } from './rows.ts'
+import type { Asked, Rollout } from './rollout.ts'
 
 export const rolloutSchema = `
   CREATE TABLE IF NOT EXISTS rollouts (
@@ -27,6 +27,10 @@ export const rolloutSchema = `
     machine TEXT PRIMARY KEY,
     name TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS asked (
+    machine TEXT PRIMARY KEY,
+    asked TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
 `
 
 /** Older roll-outs are forgotten. */
@@ -48,6 +52,10 @@ export interface SiteRollouts {
   groups: ReadonlyMap<string, string>
   /** Roll-outs with broken rows, which are left out. */
   broken: readonly NetimageError[]
+  /** When each machine was last asked to restart. */
+  asked: ReadonlyMap<string, Asked>
+  /** Broken rows of this. It is then as if nobody had asked the machine. */
+  brokenAsked: readonly NetimageError[]
 }
 
 export interface RolloutWriter {
@@ -56,6 +64,8 @@ export interface RolloutWriter {
   nextNumber(): number
   /** Of its machines, those are written that have changed since they were read. */
   keep(rollout: Rollout): void
+  /** Replaces when the machine was last asked to restart. */
+  ask(machine: string, asked: Asked): void
   hold(machine: string, hold: Hold): void
   /** @returns false if the machine was not held */
   release(machine: string): boolean
@@ -63,11 +73,15 @@ export interface RolloutWriter {
   setGroups(groups: ReadonlyMap<string, string>): void
 }
 
-const none: SiteRollouts = { newest: [], holds: new Map(), groups: new Map(), broken: [] }
+/** Of a site that nothing was rolled out in. */
+export const noRollouts: SiteRollouts = {
+  ...{ newest: [], holds: new Map(), groups: new Map(), broken: [] },
+  ...{ asked: new Map(), brokenAsked: [] },
+}
 
 /** A database that an earlier netimage made has no roll-outs. */
 export function rolloutsIn(database: DatabaseSync): SiteRollouts {
-  return hasRollouts(database) ? rolloutReader(database)() : none
+  return hasRollouts(database) ? rolloutReader(database)() : noRollouts
 }
 
 /** Another text than before, if a roll-out has changed in more than its machines. Costs little. */
@@ -78,7 +92,7 @@ export function glanceAtRollouts(database: DatabaseSync): string {
 }
 
 function hasRollouts(database: DatabaseSync): boolean {
-  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'groups'"
+  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'asked'"
   return database.prepare(table).get() !== undefined
 }
 
@@ -91,6 +105,7 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
   )
   const holds = database.prepare('SELECT machine, at, who FROM holds')
   const groups = database.prepare('SELECT machine, name FROM groups')
+  const asked = database.prepare('SELECT machine, asked FROM asked')
   const file = database.location() ?? ''
 
   function readOne(number: number, text: unknown): Rollout {
@@ -103,21 +118,26 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
   }
 
   function newest(): Pick<SiteRollouts, 'newest' | 'broken'> {
-    const [read, broken]: [Rollout[], NetimageError[]] = [[], []]
-    for (const { number, rollout } of rollouts.all()) {
-      try {
-        read.push(readOne(Number(number), rollout))
-      } catch (error) {
-        // An error of SQLite is about the whole file.
-        if (isDatabaseError(error)) throw error
-        broken.push(brokenRow(file, Number(number), error))
-      }
-    }
-    return { newest: read, broken }
+    const [newest, broken] = wholeOf(
+      rollouts.all(),
+      ({ number, rollout }) => readOne(Number(number), rollout),
+      ({ number }, error) => brokenRollout(file, Number(number), error),
+    )
+    return { newest, broken }
+  }
+
+  function lastAsked(): Pick<SiteRollouts, 'asked' | 'brokenAsked'> {
+    const [whole, broken] = wholeOf(
+      asked.all(),
+      ({ machine, asked }) => [String(machine), readAsked(asked)] as const,
+      ({ machine }, error) => brokenAsked(file, String(machine), error),
+    )
+    return { asked: new Map(whole), brokenAsked: broken }
   }
 
   return () => ({
     ...newest(),
+    ...lastAsked(),
     holds: new Map(
       holds
         .all()
@@ -127,7 +147,39 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
   })
 }
 
-function brokenRow(file: string, number: number, cause: unknown): NetimageError {
+/** What can be read of the rows, and what is wrong with the others. */
+function wholeOf<Row, T>(
+  rows: readonly Row[],
+  read: (row: Row) => T,
+  explain: (row: Row, error: unknown) => NetimageError,
+): [T[], NetimageError[]] {
+  const [whole, broken]: [T[], NetimageError[]] = [[], []]
+  for (const row of rows) {
+    try {
+      whole.push(read(row))
+    } catch (error) {
+      // An error of SQLite is about the whole file.
+      if (isDatabaseError(error)) throw error
+      broken.push(explain(row, error))
+    }
+  }
+  return [whole, broken]
+}
+
+function brokenAsked(file: string, machine: string, cause: unknown): NetimageError {
+  const quoted = `'${machine.replaceAll("'", "''")}'`
+  const reason = messageOf(cause)
+  return new NetimageError(
+    'bad-state',
+    `the row of when ${machine} was asked to restart in ${file} is broken: ${reason}`,
+    {
+      ...{ cause, details: { file } },
+      hint: `Put back a copy of the file from a backup. Or let the site forget that it asked: sqlite3 ${file} "DELETE FROM asked WHERE machine = ${quoted};". Roll-outs may then ask it once more.`,
+    },
+  )
+}
+
+function brokenRollout(file: string, number: number, cause: unknown): NetimageError {
   const deletes = ['rollout_machines', 'rollouts'].map(
     (table) => `DELETE FROM ${table} WHERE number = ${number};`,
   )
@@ -154,6 +206,7 @@ export function rolloutWriter(database: DatabaseSync): RolloutWriter {
        AND number NOT IN (SELECT max(number) FROM rollouts GROUP BY name)`,
     ),
   )
+  const ask = database.prepare('INSERT OR REPLACE INTO asked VALUES (?, ?)')
   const hold = database.prepare('INSERT OR REPLACE INTO holds VALUES (?, ?, ?)')
   const release = database.prepare('DELETE FROM holds WHERE machine = ?')
   const clearGroups = database.prepare('DELETE FROM groups')
@@ -170,6 +223,7 @@ export function rolloutWriter(database: DatabaseSync): RolloutWriter {
       }
       for (const statement of forget) statement.run(row.number - keptRollouts)
     },
+    ask: (machine, asked) => void ask.run(machine, JSON.stringify(asked)),
     hold: (machine, { at, by }) => void hold.run(machine, Math.round(at), by),
     release: (machine) => Number(release.run(machine).changes) > 0,
     setGroups(groups) {

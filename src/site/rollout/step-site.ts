@@ -81,16 +81,19 @@ export function stepOn(
 ): SteppedAll {
   const changed = new Set<string>()
   let isSame = true
-  const found = stepRollouts(
+  stepRollouts(
     {
       of,
       keep: ({ machine }) => void changed.add(machine),
-      rollouts: { read: () => read, keep: () => void (isSame = false) },
+      rollouts: {
+        read: () => read,
+        keep: () => void (isSame = false),
+        ask: (machine) => void changed.add(machine),
+      },
     },
     now,
     onError,
   )
-  for (const { machine } of found.orders) changed.add(machine)
   if (isSame && changed.size === 0) return nothing
   try {
     return database.change((writer) => {

@@ -10,8 +10,8 @@ import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
 import { badIn, limitOf, running, saysBad } from './halt.ts'
 import {
   tell,
+  type Asked,
   type Health,
-  type Restart,
   type Rollout,
   type RolloutMachine,
   type RolloutTold,
@@ -31,6 +31,8 @@ export interface Machines {
   lifeOf: (machine: string) => Life
   /** Why roll-outs of the group leave the machine out. */
   leftOut: (machine: string) => Seen['leftOut']
+  /** When the machine was last asked to restart, by any roll-out. */
+  askedOf: (machine: string) => Asked | undefined
 }
 
 export interface Stepped {
@@ -46,7 +48,7 @@ export interface Stepped {
 
 export interface RestartRequest {
   machine: string
-  kind: Restart
+  asked: Asked
 }
 
 /** A step changes at most so many lives, so that the server does nothing else only for a moment. */
@@ -59,7 +61,7 @@ interface Draft {
   machines: Machines
   now: Now
   lives: Map<string, Life>
-  requests: RestartRequest[]
+  asked: Map<string, Asked>
   told: RolloutTold[]
 }
 
@@ -87,11 +89,12 @@ export function takenBack(rollout: Rollout, machines: Machines, now: Now): Stepp
 
 function draftOf(rollout: Rollout, machines: Machines, now: Now): Draft {
   const members = new Map(Object.entries(rollout.machines))
-  return { rollout, members, machines, now, lives: new Map(), requests: [], told: [] }
+  return { rollout, members, machines, now, lives: new Map(), asked: new Map(), told: [] }
 }
 
 function finished(draft: Draft, before: Rollout): Stepped {
-  const { rollout, members, lives, requests, told } = draft
+  const { rollout, members, lives, told } = draft
+  const requests = [...draft.asked].map(([machine, asked]) => ({ machine, asked }))
   const isSame = [...members].every(([machine, member]) => before.machines[machine] === member)
   return {
     rollout: isSame ? rollout : { ...rollout, machines: Object.fromEntries(members) },
@@ -112,14 +115,21 @@ function say(draft: Draft, says: string, machine?: string): void {
   draft.told.push(tell(draft.rollout, says, machine))
 }
 
-function seen({ rollout, members, machines, lives, now }: Draft, machine: string): Seen {
+function seen(draft: Draft, machine: string): Seen {
+  const { rollout, members, machines, lives, now } = draft
   return {
     member: members.get(machine) ?? {},
     life: lives.get(machine) ?? machines.lifeOf(machine),
     leftOut: machines.leftOut(machine),
+    asked: draft.asked.get(machine) ?? askedBy(rollout, machines.askedOf(machine)),
     health: rollout.health,
     uptime: now.uptime,
   }
+}
+
+/** Each roll-out asks a machine as often as its group says, however often others did. */
+function askedBy({ number }: Rollout, asked: Asked | undefined): Asked | undefined {
+  return asked && { ...asked, times: asked.rollout === number ? asked.times : 0 }
 }
 
 function standsOf(draft: Draft, names: Iterable<string>): Map<string, Stand> {
@@ -282,13 +292,12 @@ function askForRestarts(draft: Draft): void {
   const busy = new Set(names.filter((each) => holdsSlot(seen(draft, each))))
   for (const machine of [...hanging, ...others]) {
     if (busy.size >= rollout.maxUnavailable) return
-    const { member, life } = seen(draft, machine)
     const kind = wantsRestart(seen(draft, machine))
-    if (!member.assigned || !kind || busy.has(machine)) continue
+    if (!kind || busy.has(machine)) continue
     const times = (unanswered(seen(draft, machine))?.times ?? 0) + 1
-    const asked = { kind, times, uptime: now.uptime, attempt: lastBooted(life)?.number ?? 0 }
-    members.set(machine, { ...member, assigned: { ...member.assigned, asked } })
-    draft.requests.push({ machine, kind })
+    const attempt = lastBooted(seen(draft, machine).life)?.number ?? 0
+    const asked = { rollout: rollout.number, kind, times, uptime: now.uptime, attempt }
+    draft.asked.set(machine, asked)
     say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
     busy.add(machine)
   }

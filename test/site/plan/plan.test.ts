@@ -44,7 +44,7 @@ function planned(document: object, image = imageOf('b')) {
   const groups = new Map<string, string>()
   const now = (): SiteNow => ({
     ...{ lives: machines.lives, broken: new Map(), names, uptime: machines.now.uptime },
-    rollouts: { ...rollouts, holds, groups, broken: [] },
+    rollouts: { ...rollouts, holds, groups, broken: [], asked: new Map(), brokenAsked: [] },
     async describe(life, number) {
       const { image = '', published } =
         life.generations.find((each) => each.number === number) ?? {}

@@ -22,7 +22,12 @@ import {
 const mostMachines = 20
 
 interface Plan {
-  machines: { behaviour: Behaviour; isAway: boolean; restart?: RestartCommands }[]
+  machines: {
+    behaviour: Behaviour
+    isAway: boolean
+    slowTicks: number
+    restart?: RestartCommands
+  }[]
   /** After how many machines a wave ends. */
   ends: number[]
   pauses: boolean
@@ -51,9 +56,10 @@ const plans: fc.Arbitrary<Plan> = fc.record({
       {
         behaviour: behaviours,
         isAway: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, fc.constant(true)),
+        slowTicks: fc.nat({ max: 4 }),
         restart: fc.constantFrom(rebooted, withPower),
       },
-      { requiredKeys: ['behaviour', 'isAway'] },
+      { requiredKeys: ['behaviour', 'isAway', 'slowTicks'] },
     ),
     { minLength: 2, maxLength: mostMachines },
   ),
@@ -106,9 +112,10 @@ function wavesOf(names: readonly string[], ends: readonly number[]): string[][] 
 function play({ machines, ends, pauses, ...plan }: Plan) {
   const names = machines.map((_, index) => `pi${index + 1}`)
   const group = simulateGroup(names)
-  machines.forEach(({ behaviour, isAway }, index) => {
+  machines.forEach(({ behaviour, isAway, slowTicks }, index) => {
     const one = group.machine(names[index] ?? '')
     one.behaviour = behaviour
+    one.slowTicks = slowTicks
     if (isAway) one.phase = 'off'
   })
   group.wait(3 * minutes)
@@ -137,7 +144,7 @@ function busyIn({ names, group }: Play): string[] {
     const isTrying =
       attempt?.outcome === 'running' && generationOf(life, attempt.generation)?.verdict === 'trial'
     const { phase } = group.machine(name)
-    return phase === 'booting' || (phase === 'up' && isTrying)
+    return phase === 'going down' || phase === 'booting' || (phase === 'up' && isTrying)
   })
 }
 

@@ -249,6 +249,64 @@ suite('a restart', () => {
   })
 })
 
+suite('a machine that goes down because it was asked to restart', () => {
+  /** pi2 was asked, and has not started again. */
+  function goingDown() {
+    const group = simulateGroup(names)
+    group.begin(settings([['pi1'], names.slice(1)], { maxUnavailable: 1 }), allReboot)
+    group.machine('pi2').slowTicks = 15
+    group.wait(3 * minutes)
+    assert.equal(group.stands()['pi2'], 'asked')
+    assert.deepEqual(
+      group.orders.map(({ machine }) => machine),
+      ['pi1', 'pi2'],
+    )
+    return group
+  }
+
+  test('has its slot also in the roll-out that replaces the one which asked it', () => {
+    const group = goingDown()
+    group.begin(settings([names], { candidate: candidate('newer') }), allReboot)
+    group.wait(5 * minutes)
+    assert.deepEqual(group.stands()['pi2'], 'asked')
+    assert.equal(group.orders.length, 2)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.deepEqual(
+      group.orders.slice(2).map(({ machine }) => machine),
+      names.filter((name) => name !== 'pi2'),
+    )
+  })
+
+  test('has its slot also if the roll-out halts and a person resumes it', () => {
+    const group = goingDown()
+    // A person says this of two machines, and takes it back.
+    for (const verdict of ['bad', 'good'] as const) {
+      for (const name of ['pi1', 'pi3']) {
+        group.site.change(name, (life) => decide(life, 2, verdict) ?? assert.fail())
+      }
+      group.step()
+      assert.equal(group.rollout.state, 'halted')
+    }
+    group.keep(resume(group.rollout, new Map(Object.entries(group.stands()))))
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi2'], 'asked')
+    assert.equal(group.orders.length, 2)
+  })
+
+  test('is asked again by the next roll-out if it did not go down, as often as by the first', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').isDeaf = true
+    const all = new Map([['pi1', rebooted]])
+    group.begin(settings([['pi1']]), all)
+    group.wait(60 * minutes)
+    assert.equal(group.orders.length, 3)
+    group.begin(settings([['pi1']], { candidate: candidate('newer') }), all)
+    group.wait(60 * minutes)
+    assert.equal(group.orders.length, 6)
+  })
+})
+
 suite('a halt', () => {
   test('follows the first bad machine of the first wave, and no other machine tries', () => {
     const group = simulateGroup(names)

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { assign } from '../../../../src/site/life/choose.ts'
 import { generationOf, lastAttempt, type Life } from '../../../../src/site/life/life.ts'
 import type {
+  Asked,
   RestartCommands,
   Rollout,
   RolloutSettings,
@@ -21,11 +22,13 @@ import { candidate, minutes, simulateSite } from '../../life/support/simulate.ts
 export type Behaviour = 'comes up' | 'crashes' | 'hangs'
 
 interface SimulatedMachine {
-  phase: 'off' | 'up' | 'booting' | 'hung'
+  phase: 'off' | 'up' | 'going down' | 'booting' | 'hung'
   /** What the image of the roll-out does on it; every other image comes up. */
   behaviour: Behaviour
   /** Its reboot command does nothing. */
   isDeaf?: boolean
+  /** So many ticks after it was restarted, it starts. Default: at once. */
+  slowTicks?: number
 }
 
 export const group = 'lab'
@@ -56,12 +59,17 @@ export const tickMs = 0.5 * minutes
 function rolloutsInMemory(): RolloutWriter {
   const newest = new Map<string, Rollout>()
   const holds = new Map<string, Hold>()
+  const asked = new Map<string, Asked>()
   let groups: ReadonlyMap<string, string> = new Map()
   let last = 0
   return {
-    read: () => ({ newest: [...newest.values()], holds: new Map(holds), groups, broken: [] }),
+    read: () => ({
+      ...{ newest: [...newest.values()], holds: new Map(holds), groups, broken: [] },
+      ...{ asked: new Map(asked), brokenAsked: [] },
+    }),
     nextNumber: () => ++last,
     keep: (rollout) => void newest.set(rollout.group, rollout),
+    ask: (machine, one) => void asked.set(machine, one),
     hold: (machine, hold) => void holds.set(machine, hold),
     release: (machine) => holds.delete(machine),
     setGroups: (all) => void (groups = all),
@@ -81,6 +89,8 @@ export function simulateGroup(names: readonly string[]) {
     names.map((name) => [name, { phase: 'up', behaviour: 'comes up' }]),
   )
   rollouts.setGroups(new Map(names.map((name) => [name, group])))
+  /** In how many ticks machines start that go down. */
+  const startsIn = new Map<string, number>()
   const told: string[] = []
   const orders: RestartOrder[] = []
 
@@ -106,6 +116,12 @@ export function simulateGroup(names: readonly string[]) {
   /** A machine that has booted does what its image does. */
   function goesOn(name: string): void {
     const one = machine(name)
+    if (one.phase === 'going down') {
+      const left = (startsIn.get(name) ?? 0) - 1
+      if (left <= 0) simulated.starts(name)
+      else startsIn.set(name, left)
+      return
+    }
     if (one.phase === 'up') site.see(name, { kind: 'alive' })
     if (one.phase !== 'booting') return
     const does = imageOf(name) === 'old' ? 'comes up' : one.behaviour
@@ -161,9 +177,15 @@ export function simulateGroup(names: readonly string[]) {
     },
     restart(asked: readonly RestartOrder[]): void {
       for (const { machine: name, kind } of asked) {
-        const { phase, isDeaf } = machine(name)
+        const one = machine(name)
+        const { phase, isDeaf, slowTicks = 0 } = one
         if (phase === 'off') continue
-        if (kind === 'power' || (phase !== 'hung' && !isDeaf)) simulated.starts(name)
+        if (kind === 'reboot' && (phase === 'hung' || isDeaf)) continue
+        if (slowTicks === 0) simulated.starts(name)
+        else {
+          one.phase = 'going down'
+          startsIn.set(name, slowTicks)
+        }
       }
     },
     /** Time passes, with everything that the machines and the server do in it. */
