@@ -1,14 +1,16 @@
 /** The roll-outs of a site go on while its server runs, and machines restart that roll-outs ask to. */
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import pLimit from 'p-limit'
 
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from '../site/database.ts'
 import type { Now } from '../site/life/life.ts'
 import { rolloutToldBy } from '../site/log/entry.ts'
+import { beginCommand, endCommand, recoverCommands } from '../site/rollout/commands.ts'
 import { tell, type RolloutTold } from '../site/rollout/rollout.ts'
 import type { RestartOrder } from '../site/rollout/rollouts.ts'
 import { knownLives, quietMs, stepOn } from '../site/rollout/step-site.ts'
+import type { SiteWriter } from '../site/statements.ts'
 import { restartMachine } from './restart-machine.ts'
 
 export interface RolloutsSettings {
@@ -49,6 +51,8 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
   /** What the last look saw, and when a look is due in any case. */
   let [glanced, due] = ['', -Infinity]
   let working: Promise<void> | undefined
+  /** Whether it is known what became of the commands of the servers before. */
+  let isRecovered = false
 
   function clock(): Now {
     const now = performance.now()
@@ -61,6 +65,13 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
     const now = clock()
     const glance = database.read.glance()
     if (glance === '' || (glance === glanced && now.uptime < due)) return
+    if (!isRecovered) {
+      const told = database.change((writer) =>
+        noted(writer, recoverCommands(writer, writer.rollouts.read().asked)),
+      )
+      isRecovered = true
+      for (const each of told) onTold(each)
+    }
     for (;;) {
       const read = database.read.rollouts()
       const { newest } = read
@@ -71,32 +82,58 @@ export async function startRollouts(settings: RolloutsSettings): Promise<Rollout
       glanced = glance
       const { orders, told, isUnfinished } = stepOn(database, read, lives.of, now, onError)
       for (const each of told) onTold(each)
-      if (orders.length > 0) await database.durable()
       for (const order of orders) run(order)
       if (!isUnfinished) return
       await nextTurn()
     }
   }
 
-  function run({ rollout, machine, command }: RestartOrder): void {
-    const work = commands(async () => {
-      if (signal.aborted) return
-      const told = tell(rollout, await restart(command, signal), machine)
-      try {
-        database.change((writer) => writer.note(rolloutToldBy(told, Date.now())))
-      } catch (error) {
-        onError(asNetimageError(error))
-      }
-      onTold(told)
+  function run(order: RestartOrder): void {
+    const work = commands(() => runOne(order)).catch((error: unknown) => {
+      onError(asNetimageError(error))
     })
     running.add(work)
     void work.finally(() => running.delete(work))
+  }
+
+  async function runOne({ rollout, machine, command }: RestartOrder): Promise<void> {
+    if (signal.aborted) return
+    const { uptime } = clock()
+    const mayRun = await changeAtLast((writer) => beginCommand(writer, machine, uptime))
+    if (!mayRun) return
+    // Otherwise it could run twice, if the power of the server fails.
+    await database.durable()
+    if (signal.aborted) return
+    const told = tell(rollout, await restart(command, signal), machine)
+    await changeAtLast((writer) => {
+      noted(writer, [told])
+      if (!signal.aborted) endCommand(writer, machine)
+    })
+    onTold(told)
+  }
+
+  /** A request whose command could not be recorded would have its slot for ever. */
+  async function changeAtLast<T>(action: (writer: SiteWriter) => T): Promise<T | undefined> {
+    for (let isFirst = true; ; isFirst = false) {
+      try {
+        return database.change(action)
+      } catch (error) {
+        if (isFirst) onError(asNetimageError(error))
+      }
+      await sleep(tickMs, undefined, { signal }).catch(() => {})
+      if (signal.aborted) return undefined
+    }
   }
 
   function tick(): void {
     working ??= goOn()
       .catch((error: unknown) => onError(asNetimageError(error)))
       .finally(() => (working = undefined))
+  }
+
+  function noted(writer: SiteWriter, told: RolloutTold[]): RolloutTold[] {
+    for (const each of told) writer.note(rolloutToldBy(each, Date.now()))
+    return told
   }
 
   tick()

@@ -7,7 +7,8 @@ import { suite, test, type TestContext } from 'node:test'
 import { startRollouts, type RolloutsSettings } from '../../src/serve/rollouts.ts'
 import { openSiteDatabase, openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { generationOf } from '../../src/site/life/life.ts'
-import { beginRollout } from '../../src/site/rollout/rollouts.ts'
+import { beginRollout, stepRollouts } from '../../src/site/rollout/rollouts.ts'
+import { openSite } from '../../src/site/site.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
 import { candidate } from '../site/life/support/simulate.ts'
@@ -77,6 +78,55 @@ suite('the roll-outs of a server', () => {
     await waitUntil('the command runs', () => existsSync(file))
     await close()
     assert.match(told[1] ?? '', /ended with status SIGTERM$/)
+    // It may have reached the machine, so the next server does not run it again, and tells a person.
+    const other = await start(context, state)
+    assert.equal(other.told.length, 1)
+    assert.match(other.told[0] ?? '', /^pi1: does not know whether its command has reached/)
+    const third = await start(context, state)
+    assert.deepEqual(third.told, [])
+  })
+
+  test('run the commands that a killed server had not begun', async (context) => {
+    const file = freshName()
+    const reboot = ['sh', '-c', `echo restarted >> "${file}"`]
+    const state = await begunRollout(freshName(), ['pi1'], new Map([['pi1', { reboot }]]))
+    const killed = openSiteDatabase(state)
+    killed.change((writer) => {
+      const now = { at: 0, uptime: writer.uptime() }
+      assert.equal(stepRollouts(writer, now, assert.ifError).orders.length, 1)
+    })
+    killed.close()
+    const { told } = await start(context, state)
+    await waitUntil('the command has ended', () => told.length === 3)
+    assert.deepEqual(told.slice(0, 2), [
+      'pi1: has not asked it to restart, because the server ended before',
+      'pi1: asks it to restart',
+    ])
+    assert.equal(readFileSync(file, 'utf8'), 'restarted\n')
+  })
+
+  test('do not run a command that waited, if the machine starts again meanwhile', async (context) => {
+    const names = Array.from({ length: 17 }, (_, index) => `pi${String(index).padStart(2, '0')}`)
+    const restart = new Map(names.map((name) => [name, { reboot: [name] }]))
+    const state = await begunRollout(freshName(), names, restart, { maxUnavailable: 17 })
+    const ran: string[] = []
+    const ends = Promise.withResolvers<string>()
+    const { told, close } = await start(context, state, {
+      async restart([name = '']) {
+        ran.push(name)
+        return await ends.promise
+      },
+    })
+    await waitUntil('so many commands run as may run at once', () => ran.length === 16)
+    const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
+    const last = names.find((name) => !ran.includes(name)) ?? assert.fail()
+    await site.beginAttempt(last, 0)
+    site.sign(last, { kind: 'asks' }, 0)
+    site.close(0)
+    ends.resolve('has run')
+    await waitUntil('all commands have ended', () => told.length === 17 + 16)
+    await close()
+    assert.equal(ran.length, 16)
   })
 
   test('takes many machines in several steps', async (context) => {

@@ -91,14 +91,24 @@ export interface Assigned {
 
 /** When a machine was last asked to restart, by any roll-out. */
 export interface Asked {
-  /** The number of the roll-out. */
+  /** The number and the group of the roll-out. */
   rollout: number
+  group: string
   kind: Restart
   /** The last attempt in which the machine booted, so that a newer one shows that it has restarted. */
   attempt: number
   uptime: number
   /** How often the roll-out has asked it to leave this attempt. */
   times: number
+  /**
+   * - `due`: its command has not begun
+   * - `begun`: its command runs
+   * - `ended`: its command has ended, in whatever way
+   * - `cut off`: the server ended while its command ran, so this time is not counted in `times`
+   */
+  command: 'due' | 'begun' | 'ended' | 'cut off'
+  /** Only while its command is due: when it was asked before, if it has not started again since. */
+  before?: Omit<Asked, 'before'>
 }
 
 /** What happened to a roll-out, or to a machine in it: a sentence for people. */
@@ -128,6 +138,10 @@ export function newRollout(
   }
 }
 
-export function tell({ number, group }: Rollout, says: string, machine?: string): RolloutTold {
+export function tell(
+  { number, group }: Pick<Rollout, 'number' | 'group'>,
+  says: string,
+  machine?: string,
+): RolloutTold {
   return { rollout: number, group, ...(machine !== undefined && { machine }), says }
 }

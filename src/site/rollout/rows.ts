@@ -42,12 +42,19 @@ const machineSchema = v.object({
   refused: v.exactOptional(count),
 })
 
-const askedSchema = v.object({
+const askedEntries = {
   rollout: count,
+  group: v.string(),
   kind: v.picklist(['reboot', 'power']),
   attempt: count,
   uptime: milliseconds,
   times: count,
+  command: v.picklist(['due', 'begun', 'ended', 'cut off']),
+}
+
+const askedSchema = v.object({
+  ...askedEntries,
+  before: v.exactOptional(v.object(askedEntries)),
 })
 
 /** A roll-out without its machines, which have rows of their own. */

@@ -85,23 +85,25 @@ export function wantsRestart(seen: Seen): Restart | undefined {
   const { restart = {}, assigned } = member
   const asked = unanswered(seen)
   if (!assigned || (asked && isOpen(asked, seen))) return undefined
+  const wasCut = asked?.kind === 'power' && asked.command !== 'cut off'
+  const mayCutPower = restart.power !== undefined && !wasCut
   switch (standOf(seen)) {
     case 'next':
       if (!restart.reboot || !bootsOther(life, assigned.generation)) return undefined
       return (asked?.times ?? 0) < health.tries ? 'reboot' : undefined
     case 'lost':
-      return asked?.kind !== 'power' && restart.power ? 'power' : undefined
+      return mayCutPower ? 'power' : undefined
     case 'waiting':
       // It has gone down, and has not come back.
-      return asked?.kind === 'reboot' && restart.power ? 'power' : undefined
+      return asked && mayCutPower ? 'power' : undefined
     case 'bad': {
       const attempt = lastAttempt(life)
       const isStuck = attempt?.generation === assigned.generation && attempt.outcome === 'failed'
       if (!isStuck || life.current === assigned.generation) return undefined
-      if (!asked && restart.reboot) return 'reboot'
+      if ((asked?.times ?? 0) === 0 && restart.reboot) return 'reboot'
       // A machine that told its boot id has come up too late, and runs.
       const hangs = attempt.bootId === undefined
-      return hangs && restart.power && asked?.kind !== 'power' ? 'power' : undefined
+      return hangs && mayCutPower ? 'power' : undefined
     }
     default:
       return undefined
@@ -123,9 +125,10 @@ export function lastBooted(life: Life): Attempt | undefined {
   return life.attempts.findLast(hasBooted)
 }
 
-/** A machine that does not answer in this time does not answer. */
+/** A machine that does not answer in this time after its command does not answer. */
 function isOpen(asked: Asked, { health, uptime }: Seen): boolean {
-  return uptime - asked.uptime < health.deadline
+  const isToEnd = asked.command === 'due' || asked.command === 'begun'
+  return isToEnd || uptime - asked.uptime < health.deadline
 }
 
 /**

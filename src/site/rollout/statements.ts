@@ -1,5 +1,5 @@
 /** What is read of roll-outs from the database of a site, and written to it. */
-import type { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 
 import { isDatabaseError } from '../../database-error.ts'
 import { messageOf, NetimageError } from '../../errors.ts'
@@ -64,8 +64,10 @@ export interface RolloutWriter {
   nextNumber(): number
   /** Of its machines, those are written that have changed since they were read. */
   keep(rollout: Rollout): void
-  /** Replaces when the machine was last asked to restart. */
-  ask(machine: string, asked: Asked): void
+  /** When the machine was last asked to restart. Undefined also if this row is broken. */
+  asked(machine: string): Asked | undefined
+  /** Replaces when the machine was last asked to restart. Undefined: it was not asked. */
+  ask(machine: string, asked: Asked | undefined): void
   hold(machine: string, hold: Hold): void
   /** @returns false if the machine was not held */
   release(machine: string): boolean
@@ -126,18 +128,9 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
     return { newest, broken }
   }
 
-  function lastAsked(): Pick<SiteRollouts, 'asked' | 'brokenAsked'> {
-    const [whole, broken] = wholeOf(
-      asked.all(),
-      ({ machine, asked }) => [String(machine), readAsked(asked)] as const,
-      ({ machine }, error) => brokenAsked(file, String(machine), error),
-    )
-    return { asked: new Map(whole), brokenAsked: broken }
-  }
-
   return () => ({
     ...newest(),
-    ...lastAsked(),
+    ...readAllAsked(file, asked.all()),
     holds: new Map(
       holds
         .all()
@@ -145,6 +138,18 @@ function rolloutReader(database: DatabaseSync, stored?: WeakSet<object>): () => 
     ),
     groups: new Map(groups.all().map((row) => [String(row['machine']), String(row['name'])])),
   })
+}
+
+function readAllAsked(
+  file: string,
+  rows: Record<string, SQLOutputValue>[],
+): Pick<SiteRollouts, 'asked' | 'brokenAsked'> {
+  const [whole, broken] = wholeOf(
+    rows,
+    ({ machine, asked }) => [String(machine), readAsked(asked)] as const,
+    ({ machine }, error) => brokenAsked(file, String(machine), error),
+  )
+  return { asked: new Map(whole), brokenAsked: broken }
 }
 
 /** What can be read of the rows, and what is wrong with the others. */
@@ -196,6 +201,7 @@ function brokenRollout(file: string, number: number, cause: unknown): NetimageEr
 export function rolloutWriter(database: DatabaseSync): RolloutWriter {
   /** Rows that are in the database as they are. A change makes new objects. */
   const stored = new WeakSet<object>()
+  const file = database.location() ?? ''
   const read = rolloutReader(database, stored)
   const last = database.prepare('SELECT max(number) AS number FROM rollouts')
   const set = database.prepare('INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?)')
@@ -207,6 +213,8 @@ export function rolloutWriter(database: DatabaseSync): RolloutWriter {
     ),
   )
   const ask = database.prepare('INSERT OR REPLACE INTO asked VALUES (?, ?)')
+  const askedOf = database.prepare('SELECT machine, asked FROM asked WHERE machine = ?')
+  const forgetAsked = database.prepare('DELETE FROM asked WHERE machine = ?')
   const hold = database.prepare('INSERT OR REPLACE INTO holds VALUES (?, ?, ?)')
   const release = database.prepare('DELETE FROM holds WHERE machine = ?')
   const clearGroups = database.prepare('DELETE FROM groups')
@@ -223,7 +231,11 @@ export function rolloutWriter(database: DatabaseSync): RolloutWriter {
       }
       for (const statement of forget) statement.run(row.number - keptRollouts)
     },
-    ask: (machine, asked) => void ask.run(machine, JSON.stringify(asked)),
+    asked: (machine) => readAllAsked(file, askedOf.all(machine)).asked.get(machine),
+    ask(machine, asked) {
+      if (asked) ask.run(machine, JSON.stringify(asked))
+      else forgetAsked.run(machine)
+    },
     hold: (machine, { at, by }) => void hold.run(machine, Math.round(at), by),
     release: (machine) => Number(release.run(machine).changes) > 0,
     setGroups(groups) {

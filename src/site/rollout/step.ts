@@ -12,6 +12,7 @@ import {
   tell,
   type Asked,
   type Health,
+  type Restart,
   type Rollout,
   type RolloutMachine,
   type RolloutTold,
@@ -282,7 +283,7 @@ function leftToDo(stands: ReadonlyMap<string, Stand>): string {
 
 /** Asks machines to restart while there are slots. Those that hang come first. */
 function askForRestarts(draft: Draft): void {
-  const { rollout, members, now } = draft
+  const { rollout, members } = draft
   const names = [...members.keys()]
   const stands = standsOf(draft, names)
   const mayGoOn = rollout.state === 'running' || rollout.state === 'done'
@@ -294,12 +295,20 @@ function askForRestarts(draft: Draft): void {
     if (busy.size >= rollout.maxUnavailable) return
     const kind = wantsRestart(seen(draft, machine))
     if (!kind || busy.has(machine)) continue
-    const times = (unanswered(seen(draft, machine))?.times ?? 0) + 1
-    const attempt = lastBooted(seen(draft, machine).life)?.number ?? 0
-    const asked = { rollout: rollout.number, kind, times, uptime: now.uptime, attempt }
-    draft.asked.set(machine, asked)
+    draft.asked.set(machine, newAsked(draft, machine, kind))
     say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
     busy.add(machine)
+  }
+}
+
+function newAsked(draft: Draft, machine: string, kind: Restart): Asked {
+  const { number, group } = draft.rollout
+  const last = unanswered(seen(draft, machine))
+  return {
+    ...{ rollout: number, group, kind, uptime: draft.now.uptime, command: 'due' },
+    attempt: lastBooted(seen(draft, machine).life)?.number ?? 0,
+    times: (last?.times ?? 0) + 1,
+    ...(last && { before: last }),
   }
 }
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { openSiteDatabase } from '../../../src/site/database.ts'
-import type { RestartCommands } from '../../../src/site/rollout/rollout.ts'
+import type { RestartCommands, RolloutSettings } from '../../../src/site/rollout/rollout.ts'
 import { beginRollout } from '../../../src/site/rollout/rollouts.ts'
 import { openSite } from '../../../src/site/site.ts'
 import { candidate } from '../../site/life/support/simulate.ts'
@@ -13,6 +13,7 @@ export async function begunRollout(
   state: string,
   names: readonly string[],
   restart: ReadonlyMap<string, RestartCommands> = new Map(),
+  more: Partial<RolloutSettings> = {},
 ): Promise<string> {
   const site = openSite({ state, at: 0, onTold: () => {}, onError: assert.ifError })
   for (const name of names) {
@@ -27,7 +28,7 @@ export async function begunRollout(
   database.change((writer) => {
     writer.rollouts.setGroups(new Map(names.map((name) => [name, group])))
     const now = { at: 0, uptime: writer.uptime() }
-    beginRollout(writer, settings([names]), restart, now)
+    beginRollout(writer, settings([names], more), restart, now)
   })
   database.close()
   return state

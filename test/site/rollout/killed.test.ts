@@ -34,13 +34,17 @@ const plans: fc.Arbitrary<Plan> = fc.record({
   maxUnavailable: fc.integer({ min: 1, max: 4 }),
 })
 
-/** What a kill takes with it: all that a step did, or only the restarts that it asked for. */
-type Kill = 'step' | 'restarts' | undefined
+/**
+ * What a kill takes with it: all that a step did, or the commands that were due, or what they do, or only
+ * that they have ended.
+ */
+type Kill = 'step' | 'due' | 'begun' | 'done' | undefined
 const kills = fc.array(
-  fc.constantFrom<Kill[]>(undefined, undefined, undefined, 'step', 'restarts'),
-  {
-    maxLength: 60,
-  },
+  fc.oneof(
+    { weight: 3, arbitrary: fc.constant(undefined) },
+    { weight: 2, arbitrary: fc.constantFrom<Kill[]>('step', 'due', 'begun', 'done') },
+  ),
+  { maxLength: 60 },
 )
 
 function endOf(plan: Plan, killed: readonly Kill[]) {
@@ -57,15 +61,16 @@ function endOf(plan: Plan, killed: readonly Kill[]) {
 
   const { step } = simulated
   const left = [...killed]
-  /** Restarts of each machine are lost at most once: a machine is not asked for ever. */
-  const lost = new Set<string>()
   simulated.step = () => {
     const kill = left.shift()
-    if (kill) simulated.site.serverRestarts()
-    if (kill === 'step') return []
-    const asked = step()
+    const asked = kill === 'step' ? [] : step()
     if (!kill) return asked
-    return asked.filter(({ machine }) => lost.size === lost.add(machine).size)
+    for (const order of asked) {
+      const hasBegun = kill !== 'due' && simulated.beginsCommand(order)
+      if (hasBegun && kill === 'done') simulated.reaches(order)
+    }
+    simulated.serverRestarts()
+    return []
   }
   const waves = [names.slice(0, firstWave), names.slice(firstWave)]
   const restart = new Map(names.map((name) => [name, withPower]))
@@ -77,7 +82,7 @@ function endOf(plan: Plan, killed: readonly Kill[]) {
     const life = simulated.site.of(name)
     return generationOf(life, life.current)?.image
   })
-  return { state, wave, next }
+  return { state, wave, next, phases: names.map((name) => simulated.machine(name).phase) }
 }
 
 test('a roll-out in which the server is killed ends as one in which it is not', () => {

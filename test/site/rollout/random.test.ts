@@ -246,7 +246,7 @@ test('a random roll-out keeps its promises', () => {
             for (const name of names) if (group.machine(name).phase !== 'off') group.starts(name)
             break
           case 'server':
-            site.serverRestarts()
+            group.serverRestarts()
             break
           case 'pause':
             group.keep(pause(group.rollout))

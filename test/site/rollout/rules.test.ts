@@ -7,7 +7,7 @@ import { generationOf } from '../../../src/site/life/life.ts'
 import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
 import { standsIn } from '../../../src/site/rollout/rollouts.ts'
 import { candidate, minutes } from '../life/support/simulate.ts'
-import { rebooted, settings, simulateGroup, withPower } from './support/simulate.ts'
+import { rebooted, settings, simulateGroup, tickMs, withPower } from './support/simulate.ts'
 
 const names = ['pi1', 'pi2', 'pi3', 'pi4', 'pi5', 'pi6']
 const waves = [['pi1'], ['pi2', 'pi3'], ['pi4', 'pi5', 'pi6']]
@@ -246,6 +246,80 @@ suite('a restart', () => {
       group.orders.filter(({ machine }) => machine === 'pi2').map(({ kind }) => kind),
       ['reboot', 'reboot', 'power'],
     )
+  })
+})
+
+suite('a command that the end of the server keeps from running', () => {
+  /** pi2 hangs in the image, and the server ends when the power of pi2 is to be switched. */
+  function lostPower(hasBegun: boolean) {
+    const group = simulateGroup(names)
+    group.machine('pi2').behaviour = 'hangs'
+    group.begin(settings([['pi1'], names.slice(1)]), new Map([...allReboot, ['pi2', withPower]]))
+    const { step } = group
+    let lostAt: number | undefined
+    let askedAgainAt: number | undefined
+    group.step = () => {
+      const asked = step()
+      const power = asked.find(({ kind }) => kind === 'power')
+      if (!power) return asked
+      if (lostAt !== undefined) {
+        askedAgainAt = group.site.now.uptime
+        return asked
+      }
+      lostAt = group.site.now.uptime
+      if (hasBegun) assert.ok(group.beginsCommand(power))
+      group.serverRestarts()
+      return []
+    }
+    group.wait(90 * minutes)
+    assert.equal(group.machine('pi2').phase, 'up')
+    return (askedAgainAt ?? assert.fail()) - (lostAt ?? assert.fail())
+  }
+
+  test('is run by the next server if it had not begun', () => {
+    assert.equal(lostPower(false), tickMs)
+  })
+
+  test('is run after the deadline if it had begun, unless the machine has started again', () => {
+    assert.equal(lostPower(true), 10 * minutes)
+  })
+
+  test('is not run again if it has reached the machine', () => {
+    const group = simulateGroup(names)
+    const { step } = group
+    let isLost = false
+    group.step = () => {
+      const asked = step()
+      const [first] = asked
+      if (isLost || !first) return asked
+      isLost = true
+      assert.ok(group.beginsCommand(first))
+      group.reaches(first)
+      group.serverRestarts()
+      return []
+    }
+    group.begin(settings([['pi1']]), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.orders.length, 1)
+    assert.equal(group.rollout.state, 'done')
+  })
+
+  test('does not count as one of the tries', () => {
+    const group = simulateGroup(names)
+    const { step } = group
+    let lost = 0
+    group.machine('pi1').isDeaf = true
+    group.step = () => {
+      const asked = step()
+      const [first] = asked
+      if (lost === 5 || !first) return asked
+      if (lost++ % 2 === 0) assert.ok(group.beginsCommand(first))
+      group.serverRestarts()
+      return []
+    }
+    group.begin(settings([['pi1']]), allReboot)
+    group.wait(120 * minutes)
+    assert.equal(group.orders.length, 5 + 3)
   })
 })
 

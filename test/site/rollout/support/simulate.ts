@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict'
 import { assign } from '../../../../src/site/life/choose.ts'
 import { generationOf, lastAttempt, type Life } from '../../../../src/site/life/life.ts'
+import { beginCommand, endCommand, recoverCommands } from '../../../../src/site/rollout/commands.ts'
 import type {
   Asked,
   RestartCommands,
   Rollout,
   RolloutSettings,
+  RolloutTold,
 } from '../../../../src/site/rollout/rollout.ts'
 import {
   beginRollout,
@@ -69,7 +71,11 @@ function rolloutsInMemory(): RolloutWriter {
     }),
     nextNumber: () => ++last,
     keep: (rollout) => void newest.set(rollout.group, rollout),
-    ask: (machine, one) => void asked.set(machine, one),
+    asked: (machine) => asked.get(machine),
+    ask(machine, one) {
+      if (one) asked.set(machine, one)
+      else asked.delete(machine)
+    },
     hold: (machine, hold) => void holds.set(machine, hold),
     release: (machine) => holds.delete(machine),
     setGroups: (all) => void (groups = all),
@@ -103,6 +109,12 @@ export function simulateGroup(names: readonly string[]) {
     site.bless(name)
   }
   site.wait(2 * minutes)
+
+  function tellAll(all: readonly RolloutTold[]): void {
+    for (const { machine, says } of all) {
+      told.push(machine === undefined ? says : `${machine}: ${says}`)
+    }
+  }
 
   function machine(name: string): SimulatedMachine {
     return machines.get(name) ?? assert.fail(`there is no machine ${name}`)
@@ -161,9 +173,7 @@ export function simulateGroup(names: readonly string[]) {
       const asked: RestartOrder[] = []
       for (;;) {
         const all = stepRollouts(writer, site.now, assert.ifError)
-        for (const { machine, says } of all.told) {
-          told.push(machine === undefined ? says : `${machine}: ${says}`)
-        }
+        tellAll(all.told)
         asked.push(...all.orders)
         if (!all.isUnfinished) break
       }
@@ -176,17 +186,28 @@ export function simulateGroup(names: readonly string[]) {
       site.begin(name)
     },
     restart(asked: readonly RestartOrder[]): void {
-      for (const { machine: name, kind } of asked) {
-        const one = machine(name)
-        const { phase, isDeaf, slowTicks = 0 } = one
-        if (phase === 'off') continue
-        if (kind === 'reboot' && (phase === 'hung' || isDeaf)) continue
-        if (slowTicks === 0) simulated.starts(name)
-        else {
-          one.phase = 'going down'
-          startsIn.set(name, slowTicks)
-        }
+      for (const order of asked) {
+        if (!simulated.beginsCommand(order)) continue
+        simulated.reaches(order)
+        endCommand(writer, order.machine)
       }
+    },
+    beginsCommand: ({ machine: name }: RestartOrder) => beginCommand(writer, name, site.now.uptime),
+    /** What the command does. */
+    reaches({ machine: name, kind }: RestartOrder): void {
+      const one = machine(name)
+      const { phase, isDeaf, slowTicks = 0 } = one
+      if (phase === 'off') return
+      if (kind === 'reboot' && (phase === 'hung' || isDeaf)) return
+      if (slowTicks === 0) simulated.starts(name)
+      else {
+        one.phase = 'going down'
+        startsIn.set(name, slowTicks)
+      }
+    },
+    serverRestarts(): void {
+      site.serverRestarts()
+      tellAll(recoverCommands(writer, rollouts.read().asked))
     },
     /** Time passes, with everything that the machines and the server do in it. */
     wait(milliseconds: number): void {
