@@ -32,7 +32,7 @@ export interface BootedSystem {
 }
 
 export interface GateSettings {
-  site: Pick<Site, 'beginAttempt' | 'currentAttempt' | 'lifeOf' | 'mayRun' | 'sign'>
+  site: Pick<Site, 'asks' | 'beginAttempt' | 'currentAttempt' | 'lifeOf' | 'mayRun' | 'sign'>
   follower: Pick<Follower, 'bootOf' | 'boots'>
   partOf: (machine: string, file: string) => BootPart | undefined
   /** What a machine boots if nobody chose anything for it. */
@@ -87,8 +87,10 @@ interface Entry {
   boot: number | undefined
   /** The attempt could not be written, or its generation could not be opened. */
   hasFailed?: true
-  /** The machine has asked for a boot file in its attempt. */
+  /** The machine has asked for a boot file or its root in its attempt. */
   hasAsked?: true
+  /** While this is written. */
+  asking?: Promise<boolean>
   /** An earlier run of the server began the attempt. */
   isFromBefore?: true
   /** The attempt is written, but the server lacks something to open its generation. */
@@ -214,6 +216,37 @@ export function createGate(settings: GateSettings): Gate {
     site.sign(machine, { kind: 'asks' }, now())
   }
 
+  /** @returns false if something else was chosen for the machine before it got anything of its attempt */
+  async function mayGoOn(
+    machine: string,
+    entry: Entry,
+    { attempt, unrecorded }: BootedSystem,
+  ): Promise<boolean> {
+    if (attempt === undefined || entry.hasAsked) return true
+    if (unrecorded !== undefined) {
+      asks(machine)
+      return true
+    }
+    entry.asking ??= askFirst(machine).finally(() => delete entry.asking)
+    const isSame = await entry.asking
+    if (isSame) entry.hasAsked = true
+    return isSame
+  }
+
+  /** A trial must not boot without a record, but a machine boots a good generation also on a full disk. */
+  async function askFirst(machine: string): Promise<boolean> {
+    try {
+      return await site.asks(machine, now())
+    } catch (error) {
+      const life = site.lifeOf(machine)
+      const generation = generationOf(life, lastAttempt(life)?.generation)
+      if (generation?.verdict !== 'good') throw error
+      settings.onError(asNetimageError(error))
+      site.sign(machine, { kind: 'asks' }, now())
+      return true
+    }
+  }
+
   /** Looks into the database only if the attempt has ended, because each request asks this. */
   function hasFailed(machine: string): boolean {
     return !site.mayRun(machine) && lastAttempt(site.lifeOf(machine))?.outcome === 'failed'
@@ -322,9 +355,15 @@ export function createGate(settings: GateSettings): Gate {
         entry.boot = started
       }
       try {
-        const booted = await entry.booted
-        if (booted && 'file' in event) asks(machine)
-        return booted
+        for (;;) {
+          // Without a pause if it is open: a mount asks `now` next.
+          const booted = entry.ready ?? (await entry.booted)
+          if (!booted || event.kind === 'dhcp') return booted
+          if (await mayGoOn(machine, entry, booted)) return booted
+          // Another request of the machine may have begun the attempt meanwhile.
+          const newest = entries.get(machine)
+          entry = newest && newest !== entry ? newest : begin(machine, event, started)
+        }
       } catch (error) {
         // Otherwise the machine would stay down for ever without a verdict or an alarm.
         const isAsking = 'file' in event || begins(machine, event, caller)
@@ -335,6 +374,7 @@ export function createGate(settings: GateSettings): Gate {
     now(machine) {
       const entry = tryEntryOf(machine)
       if (entry === 'unknown') return 'busy'
+      if (entry?.asking) return 'busy'
       return entry && (entry.ready ?? 'busy')
     },
     comes({ machine, started }, event) {

@@ -2,7 +2,8 @@
  * The site as its server sees it: the server tells what machines do, and asks what they boot.
  *
  * Nothing of this is in the way of an NFS or TFTP call: signs of machines are written together at the
- * end of a turn of the event loop. Only the start of an attempt waits until it is on the disk.
+ * end of a turn of the event loop. Only the start of an attempt waits until it is on the disk, and its first
+ * boot file until the database says that it was asked for.
  *
  * A server can be several processes, each with some of the machines. A process writes the lives of its
  * own machines. Only a power cut concerns machines of all processes. Lives are read and written in one
@@ -14,12 +15,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { asNetimageError, NetimageError } from '../errors.ts'
 import { openSiteDatabase } from './database.ts'
 import type { HostKey } from './host-key/open-ssh.ts'
-import { becomeUnseen, tick, unansweredIn, type Sign, type Unanswered } from './life/attempts.ts'
+import {
+  becomeUnseen,
+  see,
+  tick,
+  unansweredIn,
+  type Sign,
+  type Unanswered,
+} from './life/attempts.ts'
 import { begin, keepChange, type Choice } from './life/begin.ts'
 import { assign, type Assigned, type Chooser, type Refused } from './life/choose.ts'
 import {
   defaultPolicy,
   generationOf,
+  isTakenBack,
   lastAttempt,
   runningAttempt,
   unchanged,
@@ -55,6 +64,14 @@ export interface Site {
    * @throws `NetimageError`: the machine must not be answered then
    */
   beginAttempt(machine: string, at: number, choice?: Choice): Promise<CurrentAttempt | undefined>
+  /**
+   * The machine asks for the first boot file or for the root of its attempt. This is in the database when it
+   * resolves, so that what the machine boots is not taken back any more.
+   *
+   * @returns false if it was taken back before: then the machine must begin another attempt
+   * @throws `NetimageError`: the machine must not be answered if it is to boot a trial
+   */
+  asks(machine: string, at: number): Promise<boolean>
   /**
    * Gives a machine something to boot next, in trial. It is on the disk when this resolves. What was
    * bad on the machine is refused.
@@ -342,6 +359,14 @@ export function openSite(settings: SiteSettings): Site {
       })
       await database.durable()
       return runningAttempt(life) && currentIn(life)
+    },
+    async asks(machine, at) {
+      alive.set(machine, clock(at).uptime)
+      return await changeOne(machine, (writer, told) => {
+        if (isTakenBack(writer.of(machine))) return false
+        keepChange(writer, machine, told, (life) => see(life, { kind: 'asks' }, now()))
+        return true
+      })
     },
     async assign(machine, candidate, at, by) {
       clock(at)

@@ -10,7 +10,7 @@ import type { Caller } from '../../src/protocols/rpc/program.ts'
 import { earlierBoots } from '../../src/serve/earlier-boots.ts'
 import { createGate, type Gate } from '../../src/serve/gate.ts'
 import type { Candidate } from '../../src/site/life/life.ts'
-import { siteFile } from '../../src/site/database.ts'
+import { openSiteToRead, siteFile } from '../../src/site/database.ts'
 import { openSite } from '../../src/site/site.ts'
 import { netimageError } from '../support/errors.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -47,6 +47,10 @@ suite('the gate of boots', () => {
       beginAttempt: async (...begin) => {
         if (disk.isFull) throw new NetimageError('disk-full', 'the disk is full')
         return await site.beginAttempt(...begin)
+      },
+      async asks(...asked) {
+        if (disk.isFull) throw new NetimageError('disk-full', 'the disk is full')
+        return await site.asks(...asked)
       },
     }
     const partOf = (_machine: string, file: string) => plainPartOf(file)
@@ -241,6 +245,66 @@ suite('the gate of boots', () => {
     assert.deepEqual(await second.boots([discover, file('boot.ipxe')]), ['b 3'])
     await second.site.assign(mac, image('c'), 0, 'person')
     assert.deepEqual(await second.boots([discover, file('kernel'), mount]), ['b 3'])
+  })
+
+  for (const all of [[file('boot.ipxe'), file('kernel'), mount], [mount]]) {
+    test(`gives a machine that has only asked DHCP all of what was chosen since, from its first ${all[0]?.kind} on`, async () => {
+      const { boots, site } = start()
+      await site.assign(mac, image('a'), 0, 'person')
+      assert.deepEqual(await boots([discover]), ['a 1'])
+      await site.assign(mac, image('b'), 0, 'person')
+      assert.deepEqual(await boots(all), ['b 2'])
+      assert.deepEqual(
+        site.lifeOf(mac).attempts.map(({ outcome, hasAsked }) => [outcome, hasAsked]),
+        [
+          ['void', undefined],
+          ['running', true],
+        ],
+      )
+      // From then on, it goes on with what it has begun.
+      await site.assign(mac, image('c'), 0, 'person')
+      assert.deepEqual(await boots([mount]), ['b 2'])
+    })
+  }
+
+  test('begins one attempt if something else was chosen before two first files at once', async () => {
+    const { boots, site, gate, begun } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots([discover])
+    await site.assign(mac, image('b'), 0, 'person')
+    const both = [file('boot.ipxe'), file('kernel')].map((each) => gate.enter(mac, each))
+    assert.equal(gate.now(mac), 'busy')
+    const booted = await Promise.all(both)
+    assert.deepEqual(
+      booted.map((each) => each?.attempt),
+      [2, 2],
+    )
+    assert.equal(begun.length, 2)
+  })
+
+  test('lets other processes know that a machine asks before it gets its first file', async () => {
+    const { state, boots, site } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots([discover, file('boot.ipxe')])
+    const other = openSiteToRead(state) ?? assert.fail()
+    assert.equal(other.lifeOf(mac).attempts[0]?.hasAsked, true)
+    other.close()
+  })
+
+  test('lets only a good generation go on with its first file if the disk is full', async () => {
+    const { boots, site, errors, disk } = start()
+    await site.assign(mac, image('a'), 0, 'person')
+    await boots([discover])
+    disk.isFull = true
+    await assert.rejects(boots([file('boot.ipxe')]), netimageError('disk-full'))
+    disk.isFull = false
+    await boots([file('boot.ipxe'), mount])
+    site.sign(mac, { kind: 'step', step: 'init' }, 2_000_000)
+    for (let minutes = 1; minutes <= 3; minutes++) site.tick(2_000_000 + minutes * 60_000)
+    await boots([discover])
+    disk.isFull = true
+    assert.deepEqual(await boots([file('boot.ipxe'), file('kernel')]), ['a 2'])
+    assert.deepEqual(errors, ['disk-full'])
   })
 
   for (const [what, event] of [

@@ -220,6 +220,15 @@ export function bootsOtherNext(life: Life): boolean {
 }
 
 /**
+ * Whether the machine has got nothing of its attempt so far, and is to boot another generation by now. It must
+ * then begin another attempt before it gets anything: what was taken back is not tried.
+ */
+export function isTakenBack(life: Life): boolean {
+  const attempt = runningAttempt(life)
+  return attempt !== undefined && attempt.hasAsked === undefined && bootsOtherNext(life)
+}
+
+/**
  * Whether the machine got to the boot files or the root of the attempt. Otherwise the machine only
  * asked DHCP, and has not written to its layer.
  */

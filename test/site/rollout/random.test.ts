@@ -26,6 +26,7 @@ interface Plan {
     behaviour: Behaviour
     isAway: boolean
     slowTicks: number
+    isSlowInDhcp: boolean
     restart?: RestartCommands
   }[]
   /** After how many machines a wave ends. */
@@ -57,9 +58,10 @@ const plans: fc.Arbitrary<Plan> = fc.record({
         behaviour: behaviours,
         isAway: fc.oneof({ weight: 5, arbitrary: fc.constant(false) }, fc.constant(true)),
         slowTicks: fc.nat({ max: 4 }),
+        isSlowInDhcp: fc.boolean(),
         restart: fc.constantFrom(rebooted, withPower),
       },
-      { requiredKeys: ['behaviour', 'isAway', 'slowTicks'] },
+      { requiredKeys: ['behaviour', 'isAway', 'slowTicks', 'isSlowInDhcp'] },
     ),
     { minLength: 2, maxLength: mostMachines },
   ),
@@ -112,10 +114,11 @@ function wavesOf(names: readonly string[], ends: readonly number[]): string[][] 
 function play({ machines, ends, pauses, ...plan }: Plan) {
   const names = machines.map((_, index) => `pi${index + 1}`)
   const group = simulateGroup(names)
-  machines.forEach(({ behaviour, isAway, slowTicks }, index) => {
+  machines.forEach(({ behaviour, isAway, slowTicks, isSlowInDhcp }, index) => {
     const one = group.machine(names[index] ?? '')
     one.behaviour = behaviour
     one.slowTicks = slowTicks
+    one.isSlowInDhcp = isSlowInDhcp
     if (isAway) one.phase = 'off'
   })
   group.wait(3 * minutes)
@@ -159,12 +162,12 @@ test('a random roll-out keeps its promises', () => {
       const tried = new Set<string>()
       let images = 0
 
-      const { starts, step } = group
+      const { getsFile, step } = group
       const isStopped = () => ['halted', 'aborted'].includes(group.rollout.state)
 
-      group.starts = (name) => {
+      group.getsFile = (name) => {
         const life = site.of(name)
-        starts(name)
+        getsFile(name)
         const after = site.of(name)
         const generation = generationOf(after, lastAttempt(after)?.generation)
         if (!generation || generation.image === 'old') return

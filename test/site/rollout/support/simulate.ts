@@ -2,7 +2,12 @@
 
 import assert from 'node:assert/strict'
 import { assign } from '../../../../src/site/life/choose.ts'
-import { generationOf, lastAttempt, type Life } from '../../../../src/site/life/life.ts'
+import {
+  generationOf,
+  isTakenBack,
+  lastAttempt,
+  type Life,
+} from '../../../../src/site/life/life.ts'
 import { beginCommand, endCommand, recoverCommands } from '../../../../src/site/rollout/commands.ts'
 import type {
   Asked,
@@ -24,13 +29,15 @@ import { candidate, minutes, simulateSite } from '../../life/support/simulate.ts
 export type Behaviour = 'comes up' | 'crashes' | 'hangs'
 
 interface SimulatedMachine {
-  phase: 'off' | 'up' | 'going down' | 'booting' | 'hung'
+  phase: 'off' | 'up' | 'going down' | 'in DHCP' | 'booting' | 'hung'
   /** What the image of the roll-out does on it; every other image comes up. */
   behaviour: Behaviour
   /** Its reboot command does nothing. */
   isDeaf?: boolean
   /** So many ticks after it was restarted, it starts. Default: at once. */
   slowTicks?: number
+  /** It asks for its first boot file a tick after it has asked DHCP. Default: at once. */
+  isSlowInDhcp?: boolean
 }
 
 export const group = 'lab'
@@ -134,6 +141,7 @@ export function simulateGroup(names: readonly string[]) {
       else startsIn.set(name, left)
       return
     }
+    if (one.phase === 'in DHCP') return simulated.getsFile(name)
     if (one.phase === 'up') site.see(name, { kind: 'alive' })
     if (one.phase !== 'booting') return
     const does = imageOf(name) === 'old' ? 'comes up' : one.behaviour
@@ -182,8 +190,16 @@ export function simulateGroup(names: readonly string[]) {
     },
     /** The machine starts again. */
     starts: (name: string): void => {
+      const one = machine(name)
+      site.asksDhcp(name)
+      one.phase = 'in DHCP'
+      if (!one.isSlowInDhcp) simulated.getsFile(name)
+    },
+    /** As the gate lets it get its first boot file. */
+    getsFile: (name: string): void => {
       machine(name).phase = 'booting'
-      site.begin(name)
+      if (isTakenBack(site.of(name))) site.begin(name)
+      else site.see(name, { kind: 'asks' })
     },
     restart(asked: readonly RestartOrder[]): void {
       for (const order of asked) {
