@@ -2,9 +2,16 @@
 import type { Rollout } from './rollout.ts'
 import type { Stand } from './stand.ts'
 
-/** How many bad machines halt it. */
-export function limitOf({ wave, halt }: Pick<Rollout, 'wave' | 'halt'>): number {
-  return wave === 0 ? 1 : halt
+/**
+ * How many bad machines halt it: one, until the image is good on a machine of an earlier wave. The machines of
+ * the first waves may all be held.
+ */
+export function limitOf(
+  { waves, wave, halt }: Pick<Rollout, 'waves' | 'wave' | 'halt'>,
+  stands: ReadonlyMap<string, Stand>,
+): number {
+  const earlier = waves.slice(0, wave).flatMap(({ machines }) => machines)
+  return earlier.some((machine) => stands.get(machine) === 'good') ? halt : 1
 }
 
 export function badIn(stands: ReadonlyMap<string, Stand>): string[] {

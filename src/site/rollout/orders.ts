@@ -24,7 +24,7 @@ export function resume(rollout: Rollout, stands: ReadonlyMap<string, Stand>): Ro
   if (rollout.state === 'paused') return running(rollout)
   if (rollout.state !== 'halted') return isNot(rollout)
   const bad = badIn(stands)
-  return bad.length < limitOf(rollout)
+  return bad.length < limitOf(rollout, stands)
     ? running(rollout)
     : { why: `would halt again: ${saysBad(bad)}` }
 }

@@ -39,7 +39,7 @@ export interface RolloutSettings {
   health: Health
   /** The most machines that may boot at once, or have been asked to. */
   maxUnavailable: number
-  /** With so many bad machines the roll-out halts. In the first wave, one is enough. */
+  /** With so many bad machines the roll-out halts. Until a wave has shown that it is good, one is enough. */
   halt: number
   /** Whether machines of the group may publish systems of their own. */
   rebuild: 'allow' | 'refuse'

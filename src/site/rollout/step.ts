@@ -143,8 +143,9 @@ function standsOf(draft: Draft, names: Iterable<string>): Map<string, Stand> {
  */
 function haltOrGoOn(draft: Draft): void {
   const { rollout } = draft
-  const bad = badIn(standsOf(draft, draft.members.keys()))
-  const isTooMany = bad.length >= limitOf(rollout)
+  const stands = standsOf(draft, draft.members.keys())
+  const bad = badIn(stands)
+  const isTooMany = bad.length >= limitOf(rollout, stands)
   if (rollout.state === 'halted') {
     const { haltedBy = [] } = rollout
     const back = haltedBy.filter((machine) => !bad.includes(machine))
@@ -234,10 +235,12 @@ function endWave(draft: Draft): void {
     say(draft, `is done${leftToDo(standsOf(draft, draft.members.keys()))}`)
     return
   }
-  if (!hasEnded(draft, waves[wave]?.machines ?? [])) return
+  const end = endOf(draft, waves[wave]?.machines ?? [])
+  if (!end) return
   const next = plural(waves[wave + 1]?.machines.length ?? 0, 'machine')
-  if (waves[wave]?.pause) {
-    const reason = `wave ${wave + 1} has ended, and the next one waits for a person`
+  if (waves[wave]?.pause || end === 'refused') {
+    const what = end === 'refused' ? 'was not tried, because the image was bad before' : 'has ended'
+    const reason = `wave ${wave + 1} ${what}, and the next one waits for a person`
     draft.rollout = { ...rollout, wave: wave + 1, state: 'paused', reason }
     say(draft, `pauses: ${reason}`)
   } else {
@@ -247,11 +250,14 @@ function endWave(draft: Draft): void {
 }
 
 /**
- * Machines that are away or left out hold up no wave. One that has tried the image and is not good does,
- * until a person holds it.
+ * Whether the wave has ended. Machines that are away or left out hold up no wave. One that has tried the image
+ * and is not good does, until a person holds it.
+ *
+ * @returns `refused` if no machine can try the image, and not only because people decided so
  */
-function hasEnded(draft: Draft, names: readonly string[]): boolean {
+function endOf(draft: Draft, names: readonly string[]): 'ended' | 'refused' | undefined {
   const stands = standsOf(draft, names)
+  const all = [...stands.values()]
   const isBusy = [...stands].some(([machine, stand]) => {
     if (holdsUp.has(stand)) return true
     if (stand !== 'next' && stand !== 'waiting') return false
@@ -260,8 +266,16 @@ function hasEnded(draft: Draft, names: readonly string[]): boolean {
     const isComing = stand === 'next' && wantsRestart(seen(draft, machine)) !== undefined
     return isTried || isComing
   })
-  return !isBusy && (names.length === 0 || [...stands.values()].includes('good'))
+  if (isBusy) return undefined
+  if (all.includes('good')) return 'ended'
+  if (!all.every((stand) => isOut.has(stand))) return undefined
+  return all.includes('refused') ? 'refused' : 'ended'
 }
+
+/** A machine that stands so is not going to try the image. */
+const isOut: ReadonlySet<Stand> = new Set([
+  ...(['held', 'moved', 'broken', 'refused', 'left'] as const),
+])
 
 const holdsUp: ReadonlySet<Stand> = new Set(['pending', 'asked', 'booting', 'lost', 'bad'] as const)
 
@@ -269,7 +283,8 @@ const holdsUp: ReadonlySet<Stand> = new Set(['pending', 'asked', 'booting', 'los
 function isDone(draft: Draft): boolean {
   const stands = new Set(standsOf(draft, draft.members.keys()).values())
   const open = ['pending', 'next', 'asked', 'booting'] as const
-  return !open.some((each) => stands.has(each)) && (stands.has('good') || stands.has('bad'))
+  if (open.some((each) => stands.has(each))) return false
+  return stands.has('good') || stands.has('bad') || [...stands].every((stand) => isOut.has(stand))
 }
 
 function leftToDo(stands: ReadonlyMap<string, Stand>): string {

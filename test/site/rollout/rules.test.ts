@@ -469,6 +469,53 @@ test('a try that a power cut excused is none', () => {
   assert.equal(nextImages(group), 'old old old new new new')
 })
 
+suite('a wave in which nobody can try the image', () => {
+  const byTwo = [['pi1'], ['pi2', 'pi3'], ['pi4', 'pi5', 'pi6']]
+
+  test('ends if a person holds all of its machines, and the next one is as careful as the first', () => {
+    const group = simulateGroup(names)
+    for (const name of ['pi1', 'pi2']) group.machine(name).behaviour = 'crashes'
+    group.begin(settings(byTwo, { halt: 2 }), allReboot)
+    group.wait(60 * minutes)
+    group.writer.rollouts.hold('pi1', { at: 0, by: 'a person' })
+    const stands = () => new Map(Object.entries(group.stands()))
+    group.keep(resume(group.rollout, stands()))
+    group.wait(60 * minutes)
+    // A single bad machine is enough, because the image was good on none.
+    assert.equal(group.rollout.reason, 'pi2 is bad')
+    assert.equal(nextImages(group), 'old old old old old old')
+    group.writer.rollouts.hold('pi2', { at: 0, by: 'a person' })
+    group.keep(resume(group.rollout, stands()))
+    group.wait(60 * minutes)
+    assert.equal(group.told.at(-1), 'is done, 2 held')
+    assert.equal(nextImages(group), 'old old new new new new')
+  })
+
+  test('lets the next one wait for a person if the image was bad there before', () => {
+    const group = simulateGroup(names)
+    group.machine('pi1').behaviour = 'crashes'
+    group.begin(settings(byTwo), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'halted')
+    group.begin(settings(byTwo), allReboot)
+    group.wait(60 * minutes)
+    assert.equal(group.rollout.state, 'paused')
+    assert.match(group.rollout.reason ?? '', /^wave 1 was not tried, because the image was bad/)
+    group.keep(resume(group.rollout, new Map()))
+    group.wait(60 * minutes)
+    assert.equal(group.told.at(-1), 'is done, 1 refused')
+  })
+
+  test('ends also if it is the last one', () => {
+    const group = simulateGroup(names)
+    for (const name of names) group.writer.rollouts.hold(name, { at: 0, by: 'a person' })
+    group.begin(settings(byTwo), allReboot)
+    group.wait(1 * minutes)
+    assert.equal(group.told.at(-1), 'is done, 6 held')
+    assert.deepEqual(group.orders, [])
+  })
+})
+
 suite('a hold', () => {
   test('leaves a machine out until it is released', () => {
     const group = simulateGroup(names)
