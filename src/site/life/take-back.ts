@@ -1,6 +1,13 @@
 /** What a machine was given is taken back before it has tried it. */
 import { leaveTrial } from './choose.ts'
-import { generationOf, hasBooted, withGeneration, type Generation, type Life } from './life.ts'
+import {
+  generationOf,
+  hasBooted,
+  withGeneration,
+  type Attempt,
+  type Generation,
+  type Life,
+} from './life.ts'
 import { leaveBad } from './verdicts.ts'
 
 /** What decided what a machine boots, before it was given something else. */
@@ -13,11 +20,23 @@ export function beforeOf({ current, isChosen }: Life): Before {
   return { isChosen, ...(current !== undefined && { current }) }
 }
 
-/** Whether the machine has tried to boot the generation. A try that counts for nothing is none. */
-export function hasTried(life: Life, number: number): boolean {
-  return life.attempts.some(
-    (each) => each.generation === number && hasBooted(each) && each.outcome !== 'void',
+/**
+ * The attempts in which the machine has tried to boot the generation. A try that counts for nothing is none.
+ *
+ * @param after only attempts after this one
+ */
+export function triesOf(life: Life, number: number, after = 0): Attempt[] {
+  return life.attempts.filter(
+    (each) =>
+      each.generation === number &&
+      each.number > after &&
+      hasBooted(each) &&
+      each.outcome !== 'void',
   )
+}
+
+export function hasTried(...of: Parameters<typeof triesOf>): boolean {
+  return triesOf(...of).length > 0
 }
 
 /**

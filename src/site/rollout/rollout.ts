@@ -87,6 +87,11 @@ export interface Assigned {
   /** In uptime. */
   from: number
   before: Before
+  /**
+   * Only if the generation was good already while the machine ran another one: the last attempt that it had
+   * booted. It counts as good only once the machine is up in a later one.
+   */
+  after?: number
 }
 
 /** When a machine was last asked to restart, by any roll-out. */

@@ -37,6 +37,7 @@ const machineSchema = v.object({
       generation: count,
       from: milliseconds,
       before: v.object({ current: v.exactOptional(count), isChosen: v.boolean() }),
+      after: v.exactOptional(count),
     }),
   ),
   refused: v.exactOptional(count),

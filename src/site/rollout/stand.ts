@@ -1,7 +1,7 @@
 /** How a machine stands in a roll-out, read from its life. */
 import { generationOf, hasBooted, lastAttempt, type Attempt, type Life } from '../life/life.ts'
-import { hasTried } from '../life/take-back.ts'
-import type { Asked, Health, Restart, RolloutMachine } from './rollout.ts'
+import { hasTried, triesOf } from '../life/take-back.ts'
+import type { Asked, Assigned, Health, Restart, RolloutMachine } from './rollout.ts'
 
 export type Stand =
   /** It has not been given the image. */
@@ -26,7 +26,7 @@ export type Stand =
   | 'booting'
   /**
    * It began to try the image. Then the server ended, or it asked only DHCP, and it has not been seen for
-   * long since.
+   * long since. Or the image was good on it before, and it does not come up now.
    */
   | 'lost'
   | 'good'
@@ -58,16 +58,26 @@ export function standOf(seen: Seen): Stand {
   if (!assigned) return refused === undefined ? 'pending' : 'refused'
   const generation = generationOf(life, assigned.generation)
   if (!generation) return 'left'
-  if (generation.verdict !== 'trial') return generation.verdict
+  if (generation.verdict === 'bad') return 'bad'
+  if (generation.verdict === 'good' && hasComeUp(life, assigned)) return 'good'
   if (life.current !== generation.number) return 'left'
   const attempt = lastAttempt(life)
   if (attempt?.generation === generation.number && isBooting(attempt, life)) {
     return isLost(attempt, seen) ? 'lost' : 'booting'
   }
+  if (triesOf(life, generation.number, assigned.after).at(-1)?.outcome === 'failed') return 'lost'
   const asked = unanswered(seen)
   if (asked && isOpen(asked, seen)) return 'asked'
   const since = asked ? asked.uptime + unseenMs : assigned.from - unseenMs
   return (life.lastSign ?? -Infinity) < since ? 'waiting' : 'next'
+}
+
+/** A verdict says nothing of a machine that has not booted what it was given. */
+function hasComeUp(life: Life, { generation, after }: Assigned): boolean {
+  return triesOf(life, generation, after).some(({ outcome }) => {
+    // A person may have called a trial good after it failed.
+    return outcome === 'good' || (outcome === 'failed' && after === undefined)
+  })
 }
 
 /** Whether the machine boots or was asked to, so that no other machine may take its place. */

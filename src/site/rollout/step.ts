@@ -11,6 +11,7 @@ import { badIn, limitOf, running, saysBad } from './halt.ts'
 import {
   tell,
   type Asked,
+  type Assigned,
   type Health,
   type Restart,
   type Rollout,
@@ -179,15 +180,19 @@ function takeBackAll(draft: Draft): void {
 function takeBackOne(draft: Draft, machine: string): boolean {
   const { member, life } = seen(draft, machine)
   const { assigned, ...rest } = member
-  if (!assigned || !isUntried(life, assigned.generation)) return false
+  if (!assigned || !isUntried(life, assigned)) return false
   draft.members.set(machine, rest)
   const back = takeBack(life, assigned.generation, assigned.before)
   if (back !== life) draft.lives.set(machine, back)
   return true
 }
 
-function isUntried(life: Life, number: number): boolean {
-  return generationOf(life, number)?.verdict === 'trial' && !hasTried(life, number)
+function isUntried(life: Life, { generation: number, after, before }: Assigned): boolean {
+  if (hasTried(life, number, after)) return false
+  const verdict = generationOf(life, number)?.verdict
+  // A good generation that it was to boot already is not taken from it.
+  const isBack = verdict === 'good' && after !== undefined && before.current !== number
+  return verdict === 'trial' || isBack
 }
 
 /** Gives the image to the machines of all waves that have begun. */
@@ -213,7 +218,12 @@ function assignOne(draft: Draft, machine: string): void {
   }
   const { refused: _, ...rest } = member
   const { number } = result.generation
-  const assigned = { generation: number, from: now.uptime, before: beforeOf(life) }
+  const last = lastBooted(life)
+  const isToBoot = result.generation.verdict === 'good' && last?.generation !== number
+  const assigned: Assigned = {
+    ...{ generation: number, from: now.uptime, before: beforeOf(life) },
+    ...(isToBoot && { after: last?.number ?? 0 }),
+  }
   draft.members.set(machine, { ...rest, assigned })
   const given = withPolicy(result.life, result.generation, rollout.health)
   draft.lives.set(machine, { ...given, keep: rollout.keep })
@@ -262,7 +272,8 @@ function endOf(draft: Draft, names: readonly string[]): 'ended' | 'refused' | un
     if (holdsUp.has(stand)) return true
     if (stand !== 'next' && stand !== 'waiting') return false
     const { member, life } = seen(draft, machine)
-    const isTried = member.assigned !== undefined && hasTried(life, member.assigned.generation)
+    const { generation = 0, after } = member.assigned ?? {}
+    const isTried = hasTried(life, generation, after)
     const isComing = stand === 'next' && wantsRestart(seen(draft, machine)) !== undefined
     return isTried || isComing
   })

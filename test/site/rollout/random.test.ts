@@ -8,6 +8,7 @@ import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
 import { hasTried } from '../../../src/site/life/take-back.ts'
 import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
 import type { RestartCommands } from '../../../src/site/rollout/rollout.ts'
+import { lastBooted } from '../../../src/site/rollout/stand.ts'
 import { standsIn, stepRollouts } from '../../../src/site/rollout/rollouts.ts'
 import { candidate, minutes } from '../life/support/simulate.ts'
 import {
@@ -43,7 +44,7 @@ type Event =
       kind: 'starts' | 'goes away' | 'asks DHCP only' | 'hold' | 'release' | 'good' | 'bad'
       machine: number
     }
-  | { kind: 'power cut' | 'server' | 'pause' | 'resume' | 'abort' | 'again' }
+  | { kind: 'power cut' | 'server' | 'pause' | 'resume' | 'abort' | 'again' | 'back' }
 
 const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
   { weight: 6, arbitrary: fc.constant('comes up' as const) },
@@ -97,7 +98,7 @@ const events: fc.Arbitrary<Event> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.record({
-      kind: fc.constantFrom('power cut' as const, 'server', 'pause', 'resume', 'again'),
+      kind: fc.constantFrom('power cut' as const, 'server', 'pause', 'resume', 'again', 'back'),
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('abort' as const) }) },
@@ -160,6 +161,8 @@ test('a random roll-out keeps its promises', () => {
       const nameAt = (index: number) => names[index % names.length] ?? assert.fail()
       /** The machines that have begun to boot the image of the roll-out before it was stopped. */
       const tried = new Set<string>()
+      /** The machines that ran the image of the roll-out when it began, or have begun to boot it since. */
+      const booted = new Set<string>()
       let images = 0
 
       const { getsFile, step } = group
@@ -171,6 +174,7 @@ test('a random roll-out keeps its promises', () => {
         getsFile(name)
         const after = site.of(name)
         const generation = generationOf(after, lastAttempt(after)?.generation)
+        if (generation?.image === group.rollout.candidate.image) booted.add(name)
         if (!generation || generation.image === 'old') return
         const isOfRollout = generation.image === group.rollout.candidate.image
         if (isStopped() && isOfRollout && generation.verdict === 'trial' && !tried.has(name)) {
@@ -192,6 +196,9 @@ test('a random roll-out keeps its promises', () => {
         for (let wave = before.wave; wave < rollout.wave; wave++) assertEnded(wave)
         const later = rollout.waves.slice(rollout.wave + 1).flatMap((each) => each.machines)
         for (const name of later) assert.equal(rollout.machines[name]?.assigned, undefined)
+        for (const [name, stand] of Object.entries(group.stands())) {
+          assert.ok(stand !== 'good' || booted.has(name), `${name} is good, and has not booted`)
+        }
         // Nothing is left to do now.
         const again = stepRollouts(writer, site.now, assert.ifError)
         assert.deepEqual(again, { orders: [], told: [], isUnfinished: false })
@@ -219,7 +226,17 @@ test('a random roll-out keeps its promises', () => {
         assert.ok(verdicts.every((verdict) => verdict === 'good'))
       }
 
-      begins('new')
+      function beginsAnew(image: string): void {
+        booted.clear()
+        for (const name of names) {
+          const life = site.of(name)
+          const runs = generationOf(life, lastBooted(life)?.generation)
+          if (runs?.image === image) booted.add(name)
+        }
+        begins(image)
+      }
+
+      beginsAnew('new')
       for (const event of history) {
         switch (event.kind) {
           case 'wait':
@@ -269,7 +286,11 @@ test('a random roll-out keeps its promises', () => {
             break
           case 'again':
             tried.clear()
-            begins(`new-${++images}`)
+            beginsAnew(`new-${++images}`)
+            break
+          case 'back':
+            tried.clear()
+            beginsAnew('old')
         }
         group.restart(group.step())
       }

@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
-import { decide } from '../../../src/site/life/choose.ts'
+import { decide, rollback } from '../../../src/site/life/choose.ts'
 import { generationOf } from '../../../src/site/life/life.ts'
 import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
 import { standsIn } from '../../../src/site/rollout/rollouts.ts'
-import { candidate, minutes } from '../life/support/simulate.ts'
+import { assignAllowed, candidate, minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup, tickMs, withPower } from './support/simulate.ts'
 
 const names = ['pi1', 'pi2', 'pi3', 'pi4', 'pi5', 'pi6']
@@ -162,6 +162,100 @@ suite('a roll-out', () => {
     group.wait(60 * minutes)
     assert.equal(group.rollout.state, 'done')
     assert.equal(nextImages(group), 'new old new new new new')
+  })
+})
+
+suite('a roll-out of an image that was good before', () => {
+  const old = { candidate: candidate('old') }
+
+  test('restarts machines that try another one, and counts them as good once they have booted', () => {
+    const group = simulateGroup(names)
+    const health = { deadline: 30 * minutes, tries: 3, settle: 20 * minutes, tcp: [] }
+    group.begin(settings([names], { health, maxUnavailable: 6 }), allReboot)
+    group.wait(1 * minutes)
+    assert.ok(names.every((name) => group.imageOf(name) === 'new'))
+    const asked = group.orders.length
+    group.begin(settings([['pi1'], names.slice(1)], old), allReboot)
+    assert.equal(nextImages(group), 'old new new new new new')
+    assert.equal(group.stands()['pi1'], 'next')
+    group.wait(120 * minutes)
+    assert.equal(group.rollout.state, 'done')
+    assert.ok(names.every((name) => group.imageOf(name) === 'old'))
+    assert.equal(group.orders.length - asked, names.length)
+  })
+
+  test('restarts machines that a person let go back, and that still run another one', () => {
+    const group = simulateGroup(names)
+    group.begin(settings([names]), allReboot)
+    group.wait(60 * minutes)
+    for (const name of names) {
+      group.site.change(name, (life) => {
+        const back = rollback(life, 1)
+        return typeof back === 'string' ? assert.fail(back) : { life: back.life, told: [] }
+      })
+    }
+    group.begin(settings([names], old), new Map([['pi1', rebooted]]))
+    group.wait(60 * minutes)
+    assert.deepEqual(
+      names.map((name) => group.stands()[name]),
+      ['good', 'next', 'next', 'next', 'next', 'next'],
+    )
+    group.keep(abort(group.rollout))
+    group.wait(1 * minutes)
+    // They were to boot it already.
+    assert.equal(nextImages(group), 'old old old old old old')
+  })
+
+  /** All machines try another image, which is not decided yet. */
+  function tryOwn() {
+    const group = simulateGroup(names)
+    for (const name of names) {
+      group.site.change(name, (life) =>
+        assignAllowed(life, candidate('own'), group.site.now, 'person'),
+      )
+      group.starts(name)
+    }
+    group.wait(1 * minutes)
+    return group
+  }
+
+  test('that is aborted lets machines that have not restarted boot what they would have booted', () => {
+    const group = tryOwn()
+    group.begin(settings([names], old))
+    assert.equal(nextImages(group), 'old old old old old old')
+    group.keep(abort(group.rollout))
+    group.step()
+    assert.equal(nextImages(group), 'own own own own own own')
+  })
+
+  test('restarts nobody who runs it', () => {
+    const group = simulateGroup(names)
+    group.begin(settings(waves, old), allReboot)
+    assert.equal(group.rollout.state, 'done')
+    assert.deepEqual(group.orders, [])
+  })
+
+  test('holds up the next wave if a machine does not come up', () => {
+    const group = tryOwn()
+    const { starts } = group
+    let isFirst = true
+    group.starts = (name) => {
+      starts(name)
+      if (isFirst) group.machine(name).phase = 'hung'
+      isFirst = false
+    }
+    group.begin(settings([['pi1'], names.slice(1)], old), new Map([['pi1', withPower]]))
+    group.wait(5 * minutes)
+    assert.equal(group.stands()['pi1'], 'booting')
+    group.wait(5 * minutes)
+    assert.equal(group.rollout.wave, 0)
+    group.wait(5 * minutes)
+    assert.deepEqual(
+      group.orders.map(({ kind }) => kind),
+      ['reboot', 'power'],
+    )
+    assert.equal(group.stands()['pi1'], 'good')
+    assert.equal(group.rollout.wave, 1)
   })
 })
 
