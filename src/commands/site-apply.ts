@@ -70,6 +70,7 @@ interface FollowedRollout {
 async function applyByFlags(flags: ApplyFlags, around: Surroundings): Promise<Outcome | ToFollow> {
   const wanted = flags.plan === undefined ? undefined : await readGivenPlan(flags.plan)
   if (!wanted && !flags.yes) mustBeAbleToAsk(flags)
+  // The images are held until the roll-outs have begun, so that nobody removes them meanwhile.
   using held = new DisposableStack()
   const planned = await planSite('to change', flags, around, held)
   const { plan, site } = planned
@@ -87,7 +88,7 @@ async function applyByFlags(flags: ApplyFlags, around: Surroundings): Promise<Ou
   if (!isNothing && !wanted && !flags.yes && !(await isAgreed(around.signal))) {
     return { text: 'nothing was changed', json: {}, exitStatus: exitStatus.failed }
   }
-  const begun = isNothing ? [] : await carryOut(planned, held)
+  const begun = isNothing ? [] : await carryOut(planned)
   const shown = showApplied(plan, begun, site.state)
   if (!flags.wait) return { text: shown.text, json: shown.json }
   printLine(flags.json ? JSON.stringify(shown.json) : visibleLines(shown.text))
@@ -99,28 +100,22 @@ async function applyByFlags(flags: ApplyFlags, around: Surroundings): Promise<Ou
   }
 }
 
-/** The images are held until the roll-outs have begun, so that nobody removes them meanwhile. */
-async function carryOut(
-  { site, plan, images, decide }: PlannedSite,
-  held: DisposableStack,
-): Promise<Rollout[]> {
+async function carryOut({ site, plan, images, decide }: PlannedSite): Promise<Rollout[]> {
   const { candidateOf } = await import('../site/candidate.ts')
-  const { openSiteDatabase } = await import('../site/database.ts')
+  const { changeSite } = await import('../site/change-site.ts')
   const { stalePlan } = await import('../site/plan/difference.ts')
   const { factsOf } = await import('../site/plan/site-now.ts')
   const { applyPlan } = await import('../site/plan/apply-plan.ts')
   const candidates = new Map<string, Candidate>()
   for (const [group, { image }] of images) candidates.set(group, await candidateOf(image))
-  const database = openSiteDatabase(site.state)
-  held.defer(() => database.close())
-  const begun = database.change((writer) => {
-    const decided = decide(factsOf({ ...writer, rollouts: () => writer.rollouts.read() }))
-    if (decided.digest !== plan.digest) throw stalePlan(plan, decided)
-    const now = { at: Date.now(), uptime: writer.uptime() }
-    return applyPlan(writer, decided, candidates, site.person, now)
-  })
-  await database.durable()
-  return begun
+  return await changeSite(site.state, ({ change }) =>
+    change((writer) => {
+      const decided = decide(factsOf({ ...writer, rollouts: () => writer.rollouts.read() }))
+      if (decided.digest !== plan.digest) throw stalePlan(plan, decided)
+      const now = { at: Date.now(), uptime: writer.uptime() }
+      return applyPlan(writer, decided, candidates, site.person, now)
+    }),
+  )
 }
 
 async function readGivenPlan(file: string): Promise<ReadPlan> {

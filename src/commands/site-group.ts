@@ -26,25 +26,19 @@ export async function withGroup<T>(
   group: string,
   use: (found: GroupOfSite) => Promise<T>,
 ): Promise<T> {
-  const { openSiteDatabase } = await import('../site/database.ts')
-  const site = openSiteDatabase(state)
-  try {
-    return await use({
-      ...{ state, rollout: rolloutOf(site.read.rollouts(), group) },
-      lives: (machines) => machines.map((machine) => site.read.lifeOf(machine)),
-      async change(action) {
-        const changed = site.change((writer) =>
+  const { changeSite } = await import('../site/change-site.ts')
+  return await changeSite(state, ({ read, change }) =>
+    use({
+      ...{ state, rollout: rolloutOf(read.rollouts(), group) },
+      lives: (machines) => machines.map((machine) => read.lifeOf(machine)),
+      change: (action) =>
+        change((writer) =>
           action(writer, rolloutOf(writer.rollouts.read(), group), (entry, machine) =>
             writer.note({ at: Date.now(), machine, who: person, entry }),
           ),
-        )
-        await site.durable()
-        return changed
-      },
-    })
-  } finally {
-    site.close()
-  }
+        ),
+    }),
+  )
 }
 
 /** The groups that have machines, as they were applied last. */

@@ -53,28 +53,22 @@ export async function withMachineOf<T>(
   text: string,
   use: (found: MachineOfSite) => Promise<T>,
 ): Promise<T> {
-  const { openSiteDatabase } = await import('../site/database.ts')
-  const site = openSiteDatabase(state)
-  try {
-    const names = site.read.names()
+  const { changeSite } = await import('../site/change-site.ts')
+  return await changeSite(state, async ({ read, change }) => {
+    const names = read.names()
     const machine = machineIn(names, text)
     return await use({
-      ...{ state, machine, name: names.get(machine), life: site.read.lifeOf(machine) },
+      ...{ state, machine, name: names.get(machine), life: read.lifeOf(machine) },
       by: saysWho(person, undefined),
-      hostKey: () => site.read.hostKeyOf(machine),
-      async change(action) {
-        const changed = site.change((writer) => {
+      hostKey: () => read.hostKeyOf(machine),
+      change: (action) =>
+        change((writer) => {
           const { entry, outcome } = action(writer)
           if (entry) writer.note({ at: Date.now(), machine, who: person, entry })
           return outcome
-        })
-        await site.durable()
-        return changed
-      },
+        }),
     })
-  } finally {
-    site.close()
-  }
+  })
 }
 
 /**
