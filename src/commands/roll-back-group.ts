@@ -32,10 +32,10 @@ export async function rollBackGroup(opened: OpenedState, group: string): Promise
       await holdGenerations(state, life, held)
     }
     return await change((writer, rollout, note) => {
-      const isOpen = rollout.state !== 'aborted'
+      const now = { at: Date.now(), uptime: writer.uptime() }
+      const aborted = abortRollout(writer, rollout, 'a person rolled the group back', now)
+      const isOpen = !('why' in aborted)
       if (isOpen) {
-        const now = { at: Date.now(), uptime: writer.uptime() }
-        abortRollout(writer, rollout, 'a person rolled the group back', now)
         note({ kind: 'aborted', rollout: rollout.number, group, reason: 'rolled back' })
       }
       return said(rollout, isOpen, goBack(state, writer, rollout, note))

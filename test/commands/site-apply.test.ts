@@ -112,6 +112,7 @@ suite('netimage site apply', () => {
     write(next)
     const state = freshState()
     const before = look(state)
+    const plan = String(parseObject((await run(state, 'plan', '--json')).stdout)['digest'])
     const applied = await run(state, 'apply', '--yes')
     assert.equal(applied.status, 0, applied.stderr)
     assert.match(applied.stdout, /wave 2 +dc:a6:32:00:00:02, dc:a6:32:00:00:03\n/)
@@ -127,10 +128,9 @@ suite('netimage site apply', () => {
     assert.partialDeepStrictEqual(rollouts.newest, [
       { number: 1, group: 'lab', state: 'running', candidate: { image: next } },
     ])
-    const plan = rollouts.newest[0]?.planDigest.slice(0, 12)
     assert.deepEqual(log.slice(before.log.length), [
       `${mac(1)}: gave it the name pi1`,
-      `site: began roll-out 1 of lab by plan ${plan}: image ${next.slice(0, 12)} (root)`,
+      `site: began roll-out 1 of lab by plan ${plan.slice(0, 12)}: image ${next.slice(0, 12)} (root)`,
     ])
     // No machine has it yet, and none gets it after an abort, but it is that of the group.
     await run(state, 'abort', 'lab')

@@ -2,7 +2,8 @@
  * What a person wants of a site, as `site.toml` says it: groups of machines with one image each, in the
  * order of the file.
  */
-import { defaultKeep, defaultPolicy, type Policy } from '../life/life.ts'
+import { defaultKeep, defaultPolicy } from '../life/life.ts'
+import type { GroupSettings } from '../rollout/rollout.ts'
 
 export interface Desired {
   groups: readonly Group[]
@@ -10,7 +11,7 @@ export interface Desired {
 }
 
 /** Machines with one image. */
-export interface Group {
+export interface Group extends Pick<GroupSettings, 'health' | 'rebuild' | 'keep'> {
   name: string
   /** As written: a flake reference, a store path, a directory, or an image of the site by id or name. */
   system: string
@@ -19,13 +20,8 @@ export interface Group {
   waves: readonly Wave[]
   /** How many machines may be booting at once. */
   maxUnavailable: Share
-  health: Health
   /** How many bad machines stop a roll-out. In the first wave, one does. */
   halt: Share
-  /** Whether a machine may publish systems that it built itself. */
-  rebuild: 'allow' | 'refuse'
-  /** How many good generations of each machine keep their images. */
-  keep: number
 }
 
 /** A number of machines, or a part of those of a group: 1 to 100 percent. */
@@ -37,12 +33,6 @@ export interface Wave {
   members: 'rest' | Share | { machines: readonly string[] }
   /** Whether the next wave waits for a person. */
   pause: boolean
-}
-
-/** When a machine is good. */
-export interface Health extends Policy {
-  /** Ports to which the server must be able to connect. */
-  tcp: readonly number[]
 }
 
 export interface DesiredMachine {

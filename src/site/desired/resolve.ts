@@ -1,18 +1,13 @@
 /** Which machines each group and each wave of a site's file has, and what is wrong with that. */
 import type { Catalogue, KnownMachine } from './catalogue.ts'
 import type { Desired, Group } from './desired.ts'
+import type { GroupSettings } from '../rollout/rollout.ts'
 import type { Problem } from './problem.ts'
 import { isPattern } from './selector.ts'
-import { atMost, resolveWaves, type ResolvedWave } from './waves.ts'
+import { atMost, resolveWaves } from './waves.ts'
 
-export interface ResolvedGroup extends Omit<
-  Group,
-  'machines' | 'waves' | 'maxUnavailable' | 'halt'
-> {
+export interface ResolvedGroup extends GroupSettings, Pick<Group, 'name' | 'system'> {
   machines: readonly KnownMachine[]
-  waves: readonly ResolvedWave[]
-  maxUnavailable: number
-  halt: number
 }
 
 export interface Resolved {

@@ -5,12 +5,12 @@ import * as v from 'valibot'
 import { parseMac } from '../../mac.ts'
 import { isPlainObject } from '../../plain-object.ts'
 import { isMachineName } from '../machine-name.ts'
+import type { Health } from '../rollout/rollout.ts'
 import {
   defaultGroup,
   type Desired,
   type DesiredMachine,
   type Group,
-  type Health,
   type Share,
   type Wave,
 } from './desired.ts'

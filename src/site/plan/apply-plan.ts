@@ -1,12 +1,11 @@
 /** Carries out what a plan has decided, in one transaction. */
 import type { Candidate, Now } from '../life/life.ts'
 import type { Entry, Who } from '../log/entry.ts'
-import { saysWho } from '../log/sentence.ts'
 import { groupsOf } from './decide.ts'
 import type { Decided, DecidedGroup, PlannedMove, PlannedName } from './planned.ts'
 import { restartOf } from './planned-rollout.ts'
 import type { SiteWriter } from '../statements.ts'
-import type { RestartCommands, Rollout } from '../rollout/rollout.ts'
+import { settingsOf, type RestartCommands, type Rollout } from '../rollout/rollout.ts'
 import { abortRollout, beginRollout } from '../rollout/rollouts.ts'
 
 /**
@@ -32,9 +31,8 @@ export function applyPlan(
   const begun = plan.groups.flatMap((group) => {
     const candidate = candidates.get(group.name)
     if (group.begins === undefined || !candidate) return []
-    const settings = { ...settingsOf(group), candidate, planDigest: plan.digest }
-    const by = saysWho(who, undefined)
-    const rollout = beginRollout(writer, { ...settings, by }, restartsOf(group), now)
+    const settings = { ...settingsOf(group), group: group.name, candidate }
+    const rollout = beginRollout(writer, settings, restartsOf(group), now)
     note(begunEntry(group, rollout, plan.digest))
     return [rollout]
   })
@@ -52,10 +50,6 @@ function giveName(
   // So that the status shows the machine also before its first boot.
   writer.keep(writer.of(machine))
   note({ kind: 'named', newName: name, ...(before !== undefined && { before }) }, machine)
-}
-
-function settingsOf({ name, maxUnavailable, halt, health, rebuild, keep, waves }: DecidedGroup) {
-  return { group: name, maxUnavailable, halt, health, rebuild, keep, waves }
 }
 
 function restartsOf({ machines }: DecidedGroup): Map<string, RestartCommands> {

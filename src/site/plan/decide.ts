@@ -3,6 +3,7 @@ import type { KnownMachine } from '../desired/catalogue.ts'
 import type { ResolvedGroup } from '../desired/resolve.ts'
 import { findKnown } from '../life/choose.ts'
 import { generationOf, newLife, type Life } from '../life/life.ts'
+import { settingsOf } from '../rollout/rollout.ts'
 import { digestOf } from './digest.ts'
 import type {
   Decided,
@@ -59,11 +60,9 @@ function isGroupSettled(
 }
 
 function decideGroup({ group, image }: GroupToDecide, site: SiteFacts): DecidedGroup {
-  const { name, system, maxUnavailable, halt, health, rebuild, keep, waves } = group
+  const { name, system } = group
   const machines = group.machines.map((machine) => planMachine(machine, image, site))
-  const wanted = {
-    ...{ name, system, image, maxUnavailable, halt, health, rebuild, keep, waves, machines },
-  }
+  const wanted = { name, system, image, ...settingsOf(group), machines }
   const newest = site.rollouts.newest.find((each) => each.group === name)
   return { ...wanted, ...plannedRollout(wanted, newest) }
 }

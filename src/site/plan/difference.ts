@@ -3,6 +3,7 @@ import { NetimageError } from '../../errors.ts'
 import { shownDigits } from '../images/choose-image.ts'
 import { canonicalJson } from './canonical-json.ts'
 import type { Decided } from './planned.ts'
+import { settingNames } from '../rollout/rollout.ts'
 import type { ReadPlan } from './read-plan.ts'
 
 type Comparable = Pick<ReadPlan | Decided, 'digest'> & {
@@ -86,11 +87,11 @@ function* ofMachines(before: ComparableGroup, after: ComparableGroup): Generator
   for (const { machine, name = machine } of had.values()) yield `${name} has left it`
 }
 
-const settings = ['waves', 'maxUnavailable', 'halt', 'health', 'rebuild', 'keep'] as const
-
 function ofSettings(before: ComparableGroup, after: ComparableGroup): string[] {
   const [had, has] = [valuesIn(before), valuesIn(after)]
-  const changed = settings.filter((key) => had.get(key) !== has.get(key))
+  const changed = Object.entries(settingNames)
+    .filter(([key]) => had.get(key) !== has.get(key))
+    .map(([, called]) => called)
   return changed.length > 0 ? [`it has other settings: ${changed.join(', ')}`] : []
 }
 

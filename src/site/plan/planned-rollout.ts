@@ -1,5 +1,11 @@
 /** Whether a group needs a roll-out, besides those that it has had. */
-import type { Rollout, RestartCommands } from '../rollout/rollout.ts'
+import {
+  settingNames,
+  settingsOf,
+  type GroupSettings,
+  type RestartCommands,
+  type Rollout,
+} from '../rollout/rollout.ts'
 import { canonicalJson } from './canonical-json.ts'
 import type { DecidedGroup, PlannedMachine } from './planned.ts'
 
@@ -43,26 +49,22 @@ export function restartOf({ reboot, power }: PlannedMachine): RestartCommands | 
   return { ...(reboot && { reboot }), ...(power && { power }) }
 }
 
-/** As the file calls them. */
-const settings = [
-  ['maxUnavailable', 'max-unavailable'],
-  ['halt', 'halt'],
-  ['health', 'health'],
-  ['rebuild', 'rebuild'],
-  ['keep', 'keep'],
-] as const
-
 function changedIn(group: Wanted, newest: Rollout): string[] {
-  const waves = wavesOf(group.waves, newest) === wavesOf(newest.waves, newest) ? [] : ['waves']
-  const changed = settings
-    .filter(([key]) => canonicalJson(group[key]) !== canonicalJson(newest[key]))
+  const [wanted, has] = [comparable(group, newest), comparable(newest, newest)]
+  const changed = Object.entries(settingNames)
+    .filter(([key]) => wanted.get(key) !== has.get(key))
     .map(([, called]) => called)
   const restarts = group.machines.some(
     (machine) =>
       canonicalJson(restartOf(machine)) !==
       canonicalJson(newest.machines[machine.machine]?.restart),
   )
-  return [...waves, ...changed, ...(restarts ? ['reboot or power of machines'] : [])]
+  return [...changed, ...(restarts ? ['reboot or power of machines'] : [])]
+}
+
+function comparable(group: GroupSettings, newest: Rollout): Map<string, string> {
+  const settings = { ...settingsOf(group), waves: wavesOf(group.waves, newest) }
+  return new Map(Object.entries(settings).map(([key, value]) => [key, canonicalJson(value)]))
 }
 
 /**

@@ -3,9 +3,7 @@
  * output of `netimage site plan --json` is a plan.
  */
 import type { CheckFinding } from '../../check/check-system.ts'
-import type { Health } from '../desired/desired.ts'
-import type { ResolvedWave } from '../desired/waves.ts'
-import type { Rollout } from '../rollout/rollout.ts'
+import type { GroupSettings, Rollout } from '../rollout/rollout.ts'
 import type { ClosureDifference } from './closure-difference.ts'
 
 /** What there is to do, without what only people want to know. */
@@ -55,17 +53,11 @@ export interface PlannedGroup extends DecidedGroup {
   findings: readonly CheckFinding[]
 }
 
-export interface DecidedGroup {
+export interface DecidedGroup extends GroupSettings {
   name: string
   /** As written in the file. */
   system: string
   image: PlannedImage
-  maxUnavailable: number
-  halt: number
-  health: Health
-  rebuild: 'allow' | 'refuse'
-  keep: number
-  waves: readonly ResolvedWave[]
   machines: readonly PlannedMachine[]
   /** The newest roll-out of the group. */
   rollout?: PlannedRollout

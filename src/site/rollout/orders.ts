@@ -1,4 +1,4 @@
-/** What people order of a roll-out. The next step does it. */
+/** What people order of a roll-out, besides to abort it: see rollouts.ts. The next step does it. */
 import type { Rollout } from './rollout.ts'
 import { badIn, limitOf, running, saysBad } from './halt.ts'
 import type { Stand } from './stand.ts'
@@ -29,13 +29,6 @@ export function resume(rollout: Rollout, stands: ReadonlyMap<string, Stand>): Ro
     : { why: `would halt again: ${saysBad(bad)}` }
 }
 
-/** As a halt: machines that have not tried the image boot what they would have booted. It does not go on. */
-export function abort(rollout: Rollout): Rollout | NotNow {
-  const { state } = rollout
-  if (state === 'aborted' || state === 'replaced') return isNot(rollout)
-  return { ...rollout, state: 'aborted', reason: 'a person aborted it' }
-}
-
-function isNot({ state }: Rollout): NotNow {
+export function isNot({ state }: Rollout): NotNow {
   return { why: `is ${state}` }
 }

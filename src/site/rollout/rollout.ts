@@ -32,10 +32,8 @@ export interface Wave {
   pause: boolean
 }
 
-/** All of this is decided when a person applies the site's file, and stays as it is. */
-export interface RolloutSettings {
-  group: string
-  candidate: Candidate
+/** What a group asks of its roll-outs. */
+export interface GroupSettings {
   health: Health
   /** The most machines that may boot at once, or have been asked to. */
   maxUnavailable: number
@@ -46,9 +44,27 @@ export interface RolloutSettings {
   /** How many good generations each machine keeps. */
   keep: number
   waves: readonly Wave[]
-  planDigest: string
-  /** Who applied it. */
-  by: string
+}
+
+/** How the site's file calls each of them. */
+export const settingNames = {
+  waves: 'waves',
+  maxUnavailable: 'max-unavailable',
+  halt: 'halt',
+  health: 'health',
+  rebuild: 'rebuild',
+  keep: 'keep',
+} as const satisfies Record<keyof GroupSettings, string>
+
+export function settingsOf(group: GroupSettings): GroupSettings {
+  const { waves, maxUnavailable, halt, health, rebuild, keep } = group
+  return { waves, maxUnavailable, halt, health, rebuild, keep }
+}
+
+/** All of this is decided when a person applies the site's file, and stays as it is. */
+export interface RolloutSettings extends GroupSettings {
+  group: string
+  candidate: Candidate
 }
 
 export interface Rollout extends RolloutSettings {

@@ -3,6 +3,7 @@ import type { NetimageError } from '../../errors.ts'
 import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
+import type { Machines } from './draft.ts'
 import {
   newRollout,
   type RestartCommands,
@@ -10,9 +11,10 @@ import {
   type RolloutSettings,
   type RolloutTold,
 } from './rollout.ts'
+import { isNot, type NotNow } from './orders.ts'
 import { standOf, type Stand } from './stand.ts'
 import type { RolloutWriter, SiteRollouts } from './statements.ts'
-import { step, takenBack, type Machines } from './step.ts'
+import { step, takenBack } from './step.ts'
 
 /** A restart that is to be done now. */
 export interface RestartOrder {
@@ -59,15 +61,18 @@ export function beginRollout(
   return begun
 }
 
-/** The machines that have not tried its image boot at once what they booted before. */
+/** As a halt, and it does not go on: machines that have not tried its image boot at once what they booted before. */
 export function abortRollout(
   writer: Pick<SiteWriter, 'of' | 'keep' | 'rollouts'>,
   rollout: Rollout,
   reason: string,
   now: Now,
-): void {
+): Rollout | NotNow {
+  if (rollout.state === 'aborted' || rollout.state === 'replaced') return isNot(rollout)
   const back = takeAllBack(writer, writer.rollouts.read(), rollout, now)
-  writer.rollouts.keep({ ...back, state: 'aborted', reason })
+  const aborted: Rollout = { ...back, state: 'aborted', reason }
+  writer.rollouts.keep(aborted)
+  return aborted
 }
 
 function takeAllBack(

@@ -19,8 +19,6 @@ const rolloutSchema = v.object({
     v.array(v.object({ machines: v.array(v.string()), pause: v.boolean() })),
     v.minLength(1),
   ),
-  planDigest: v.string(),
-  by: v.string(),
   startedAt: milliseconds,
   state: v.picklist(['running', 'paused', 'halted', 'aborted', 'done', 'replaced']),
   reason: v.exactOptional(v.string()),

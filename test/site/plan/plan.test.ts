@@ -66,13 +66,12 @@ function planned(document: object, image = imageOf('b')) {
       machines.wait(3 * minutes)
     },
     /** As the command, except that the machines do not boot anything else. */
-    apply({ groups: planned, digest }: Plan): void {
+    apply({ groups: planned }: Plan): void {
       groups.clear()
       for (const [machine, group] of groupsOf(planned)) groups.set(machine, group)
       rollouts.newest = planned.map(({ name, ...group }, at) => {
         const settings = { ...group, group: name, candidate: candidate(group.image.id) }
-        const by = { planDigest: digest, by: 'a test' }
-        return newRollout(at + 1, 0, { ...settings, ...by }, new Map())
+        return newRollout(at + 1, 0, settings, new Map())
       })
     },
     async plan(): Promise<Plan> {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
 import { decide, rollback } from '../../../src/site/life/choose.ts'
 import { generationOf } from '../../../src/site/life/life.ts'
-import { abort, pause, resume } from '../../../src/site/rollout/orders.ts'
+import { pause, resume } from '../../../src/site/rollout/orders.ts'
 import { standsIn } from '../../../src/site/rollout/rollouts.ts'
 import { assignAllowed, candidate, minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup, tickMs, withPower } from './support/simulate.ts'
@@ -200,7 +200,7 @@ suite('a roll-out of an image that was good before', () => {
       names.map((name) => group.stands()[name]),
       ['good', 'next', 'next', 'next', 'next', 'next'],
     )
-    group.keep(abort(group.rollout))
+    group.abort()
     group.wait(1 * minutes)
     // They were to boot it already.
     assert.equal(nextImages(group), 'old old old old old old')
@@ -223,7 +223,7 @@ suite('a roll-out of an image that was good before', () => {
     const group = tryOwn()
     group.begin(settings([names], old))
     assert.equal(nextImages(group), 'old old old old old old')
-    group.keep(abort(group.rollout))
+    group.abort()
     group.step()
     assert.equal(nextImages(group), 'own own own own own own')
   })
@@ -541,10 +541,10 @@ suite('a halt', () => {
     group.starts('pi1')
     group.wait(5 * minutes)
     assert.equal(nextImages(group), 'new new new old old old')
-    group.keep(abort(group.rollout))
+    group.abort()
     group.wait(60 * minutes)
     assert.equal(nextImages(group), 'new old old old old old')
-    assert.deepEqual(abort(group.rollout), { why: 'is aborted' })
+    assert.deepEqual(group.abort(), { why: 'is aborted' })
     assert.deepEqual(resume(group.rollout, new Map()), { why: 'is aborted' })
   })
 })
@@ -558,7 +558,7 @@ test('a try that a power cut excused is none', () => {
   // The first three have gone back before anybody can know that the power was cut.
   for (const name of names) group.starts(name)
   assert.equal(nextImages(group), 'new new new new new new')
-  group.keep(abort(group.rollout))
+  group.abort()
   group.step()
   assert.equal(nextImages(group), 'old old old new new new')
 })

@@ -17,6 +17,7 @@ import type {
   RolloutTold,
 } from '../../../../src/site/rollout/rollout.ts'
 import {
+  abortRollout,
   beginRollout,
   standsIn,
   stepRollouts,
@@ -57,7 +58,6 @@ export function settings(
     },
     health: { deadline: 10 * minutes, tries: 3, settle: 1 * minutes, tcp: [] },
     waves: waves.map((machines) => ({ machines, pause: false })),
-    ...{ planDigest: 'digest', by: 'a test' },
     ...more,
   }
 }
@@ -168,6 +168,7 @@ export function simulateGroup(names: readonly string[]) {
       if ('why' in rollout) return
       rollouts.keep(rollout)
     },
+    abort: () => abortRollout(writer, simulated.rollout, 'a person aborted it', site.now),
     begin(
       wanted: RolloutSettings,
       restart: ReadonlyMap<string, RestartCommands> = new Map(),

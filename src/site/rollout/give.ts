@@ -1,0 +1,78 @@
+/** Gives the image of a roll-out to machines, and takes it back from those that have not tried it. */
+import { plural } from '../../progress.ts'
+import { assign } from '../life/choose.ts'
+import { generationOf, withGeneration, type Generation, type Life } from '../life/life.ts'
+import { beforeOf, hasTried, takeBack } from '../life/take-back.ts'
+import { isFull, say, seen, type Draft } from './draft.ts'
+import type { Assigned, Health } from './rollout.ts'
+import { lastBooted, standOf } from './stand.ts'
+
+export function takeBackAll(draft: Draft): void {
+  let count = 0
+  for (const machine of draft.members.keys()) {
+    if (isFull(draft)) break
+    if (takeBackOne(draft, machine)) count++
+  }
+  if (count === 0) return
+  const have = count === 1 ? 'has' : 'have'
+  say(draft, `takes the image back from ${plural(count, 'machine')} that ${have} not tried it`)
+}
+
+/** @returns whether the machine was given the image, and has not tried it */
+export function takeBackOne(draft: Draft, machine: string): boolean {
+  const { member, life } = seen(draft, machine)
+  const { assigned, ...rest } = member
+  if (!assigned || !isUntried(life, assigned)) return false
+  draft.members.set(machine, rest)
+  const back = takeBack(life, assigned.generation, assigned.before)
+  if (back !== life) draft.lives.set(machine, back)
+  return true
+}
+
+function isUntried(life: Life, { generation: number, after, before }: Assigned): boolean {
+  if (hasTried(life, number, after)) return false
+  const verdict = generationOf(life, number)?.verdict
+  // A good generation that it was to boot already is not taken from it.
+  const isBack = verdict === 'good' && after !== undefined && before.current !== number
+  return verdict === 'trial' || isBack
+}
+
+/** Gives the image to the machines of all waves that have begun. */
+export function assignBegun(draft: Draft): void {
+  const { waves, wave } = draft.rollout
+  for (const machine of waves.slice(0, wave + 1).flatMap(({ machines }) => machines)) {
+    if (isFull(draft)) return
+    const stand = standOf(seen(draft, machine))
+    if (stand === 'pending' || stand === 'refused') assignOne(draft, machine)
+  }
+}
+
+function assignOne(draft: Draft, machine: string): void {
+  const { rollout, now } = draft
+  const { member, life } = seen(draft, machine)
+  const result = assign(life, rollout.candidate, now, 'person')
+  if ('refused' in result) {
+    const { number } = result.refused
+    if (member.refused === number) return
+    draft.members.set(machine, { ...member, refused: number })
+    say(draft, `leaves the machine out: the image was bad on it as generation ${number}`, machine)
+    return
+  }
+  const { refused: _, ...rest } = member
+  const { number } = result.generation
+  const last = lastBooted(life)
+  const isToBoot = result.generation.verdict === 'good' && last?.generation !== number
+  const assigned: Assigned = {
+    ...{ generation: number, from: now.uptime, before: beforeOf(life) },
+    ...(isToBoot && { after: last?.number ?? 0 }),
+  }
+  draft.members.set(machine, { ...rest, assigned })
+  const given = withPolicy(result.life, result.generation, rollout.health)
+  draft.lives.set(machine, { ...given, keep: rollout.keep })
+}
+
+function withPolicy(life: Life, generation: Generation, { tcp, ...health }: Health): Life {
+  if (generation.verdict !== 'trial') return life
+  const policy = tcp.length > 0 ? { ...health, tcp } : health
+  return withGeneration(life, { ...generation, policy })
+}

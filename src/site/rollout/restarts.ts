@@ -1,0 +1,40 @@
+/** Decides which machines are asked to restart, and how. What becomes of that: see commands.ts. */
+import { say, seen, standsOf, type Draft } from './draft.ts'
+import type { Asked, Restart } from './rollout.ts'
+import { holdsSlot, lastBooted, unanswered, wantsRestart, type Stand } from './stand.ts'
+
+/** Asks machines to restart while there are slots. Those that hang come first. */
+export function askForRestarts(draft: Draft): void {
+  const { rollout, members } = draft
+  const names = [...members.keys()]
+  const stands = standsOf(draft, names)
+  const mayGoOn = rollout.state === 'running' || rollout.state === 'done'
+  const hanging = names.filter((each) => isHanging(stands.get(each)))
+  const others = mayGoOn ? names.filter((each) => stands.get(each) === 'next') : []
+  // A machine that boots something else is asked when it is up.
+  const busy = new Set(names.filter((each) => holdsSlot(seen(draft, each))))
+  for (const machine of [...hanging, ...others]) {
+    if (busy.size >= rollout.maxUnavailable) return
+    const kind = wantsRestart(seen(draft, machine))
+    if (!kind || busy.has(machine)) continue
+    draft.asked.set(machine, newAsked(draft, machine, kind))
+    say(draft, kind === 'reboot' ? 'asks it to restart' : 'switches its power', machine)
+    busy.add(machine)
+  }
+}
+
+function newAsked(draft: Draft, machine: string, kind: Restart): Asked {
+  const { number, group } = draft.rollout
+  const last = unanswered(seen(draft, machine))
+  return {
+    ...{ rollout: number, group, kind, uptime: draft.now.uptime, command: 'due' },
+    attempt: lastBooted(seen(draft, machine).life)?.number ?? 0,
+    times: (last?.times ?? 0) + 1,
+    ...(last && { before: last }),
+  }
+}
+
+/** Some of these do not come back by themselves. */
+function isHanging(stand: Stand | undefined): boolean {
+  return stand === 'bad' || stand === 'waiting' || stand === 'lost'
+}

@@ -1,0 +1,106 @@
+/** Decides when a wave has ended, when a roll-out is done, and when it halts. */
+import { plural } from '../../progress.ts'
+import { generationOf } from '../life/life.ts'
+import { hasTried } from '../life/take-back.ts'
+import { say, seen, standsOf, type Draft } from './draft.ts'
+import { badIn, limitOf, running, saysBad } from './halt.ts'
+import { wantsRestart, type Stand } from './stand.ts'
+
+/**
+ * Halts when too many machines are bad. A halt that verdicts of a power cut caused ends when these are taken
+ * back. No other halt ends by itself: a person resumes.
+ */
+export function haltOrGoOn(draft: Draft): void {
+  const { rollout } = draft
+  const stands = standsOf(draft, draft.members.keys())
+  const bad = badIn(stands)
+  const isTooMany = bad.length >= limitOf(rollout, stands)
+  if (rollout.state === 'halted') {
+    const { haltedBy = [] } = rollout
+    const back = haltedBy.filter((machine) => !bad.includes(machine))
+    if (isTooMany || back.length === 0 || !back.every((each) => isExcused(draft, each))) return
+    draft.rollout = running(rollout)
+    say(draft, 'goes on: a power cut had made the machines bad that halted it')
+  } else if (isTooMany && rollout.state !== 'aborted') {
+    const reason = saysBad(bad)
+    draft.rollout = { ...rollout, state: 'halted', reason, haltedBy: bad }
+    say(draft, `halts: ${reason}`)
+  }
+}
+
+function isExcused(draft: Draft, machine: string): boolean {
+  const { member, life } = seen(draft, machine)
+  return generationOf(life, member.assigned?.generation)?.isExcused === true
+}
+
+export function endWave(draft: Draft): void {
+  const { rollout } = draft
+  const { waves, wave } = rollout
+  if (rollout.state === 'done') return
+  if (wave + 1 >= waves.length) {
+    if (!isDone(draft)) return
+    draft.rollout = { ...rollout, state: 'done' }
+    say(draft, `is done${leftToDo(standsOf(draft, draft.members.keys()))}`)
+    return
+  }
+  const end = endOf(draft, waves[wave]?.machines ?? [])
+  if (!end) return
+  const next = plural(waves[wave + 1]?.machines.length ?? 0, 'machine')
+  if (waves[wave]?.pause || end === 'refused') {
+    const what = end === 'refused' ? 'was not tried, because the image was bad before' : 'has ended'
+    const reason = `wave ${wave + 1} ${what}, and the next one waits for a person`
+    draft.rollout = { ...rollout, wave: wave + 1, state: 'paused', reason }
+    say(draft, `pauses: ${reason}`)
+  } else {
+    draft.rollout = { ...rollout, wave: wave + 1 }
+    say(draft, `begins wave ${wave + 2}: ${next}`)
+  }
+}
+
+/**
+ * Whether the wave has ended. Machines that are away or left out hold up no wave. One that has tried the image
+ * and is not good does, until a person holds it.
+ *
+ * @returns `refused` if no machine can try the image, and not only because people decided so
+ */
+function endOf(draft: Draft, names: readonly string[]): 'ended' | 'refused' | undefined {
+  const stands = standsOf(draft, names)
+  const all = [...stands.values()]
+  const isBusy = [...stands].some(([machine, stand]) => {
+    if (holdsUp.has(stand)) return true
+    if (stand !== 'next' && stand !== 'waiting') return false
+    const { member, life } = seen(draft, machine)
+    const { generation = 0, after } = member.assigned ?? {}
+    const isTried = hasTried(life, generation, after)
+    const isComing = stand === 'next' && wantsRestart(seen(draft, machine)) !== undefined
+    return isTried || isComing
+  })
+  if (isBusy) return undefined
+  if (all.includes('good')) return 'ended'
+  if (!all.every((stand) => isOut.has(stand))) return undefined
+  return all.includes('refused') ? 'refused' : 'ended'
+}
+
+/** A machine that stands so is not going to try the image. */
+const isOut: ReadonlySet<Stand> = new Set([
+  ...(['held', 'moved', 'broken', 'refused', 'left'] as const),
+])
+
+const holdsUp: ReadonlySet<Stand> = new Set(['pending', 'asked', 'booting', 'lost', 'bad'] as const)
+
+/** After the last wave, nothing is left to protect: all machines that are there have tried. */
+function isDone(draft: Draft): boolean {
+  const stands = new Set(standsOf(draft, draft.members.keys()).values())
+  const open = ['pending', 'next', 'asked', 'booting'] as const
+  if (open.some((each) => stands.has(each))) return false
+  return stands.has('good') || stands.has('bad') || [...stands].every((stand) => isOut.has(stand))
+}
+
+function leftToDo(stands: ReadonlyMap<string, Stand>): string {
+  const shown = ['bad', 'lost', 'waiting', 'held', 'refused', 'left'] as const
+  const counts = shown.flatMap((stand) => {
+    const count = [...stands.values()].filter((each) => each === stand).length
+    return count > 0 ? [`${count} ${stand}`] : []
+  })
+  return counts.map((each) => `, ${each}`).join('')
+}
