@@ -1,25 +1,27 @@
 /** Why an attempt failed, in words. */
 import { expectations } from '../../boots/step.ts'
+import { plural } from '../../progress.ts'
 import type { Attempt, Generation, Life, Policy } from './life.ts'
 
 export function tooLate(life: Life, generation: Generation, policy: Policy): string {
   const last = life.attempts.findLast((each) => each.generation === generation.number)
-  return last ? notUp(last, policy) : `not up within ${inMinutes(policy.deadline)}`
+  return last ? notUp(last, policy) : `not up within ${inWords(policy.deadline)}`
 }
 
 export function notUp(attempt: Attempt, policy: Policy): string {
   const isRestarted = attempt.upFrom !== undefined
   const what = isRestarted ? 'it started again' : 'it stopped'
-  return `not up within ${inMinutes(policy.deadline)}: ${what} ${momentOf(attempt)}`
+  return `not up within ${inWords(policy.deadline)}: ${what} ${momentOf(attempt)}`
 }
 
 export function noAnswer(ports: readonly number[], policy: Policy): string {
   const which = `${ports.length === 1 ? 'TCP port' : 'all of the TCP ports'} ${ports.join(', ')}`
-  return `up, but the server could not connect to ${which} within ${inMinutes(policy.deadline)}`
+  return `up, but the server could not connect to ${which} within ${inWords(policy.deadline)}`
 }
 
-function inMinutes(milliseconds: number): string {
+function inWords(milliseconds: number): string {
   const minutes = milliseconds / 60_000
+  if (minutes < 1) return plural(Math.round(milliseconds / 1000), 'second')
   return minutes === 1 ? '1 minute' : `${Number(minutes.toFixed(1))} minutes`
 }
 

@@ -1,6 +1,6 @@
 /** What a person wants to know of a roll-out. */
-import type { Life } from '../life/life.ts'
-import type { Rollout } from './rollout.ts'
+import { lastAttempt, type Life } from '../life/life.ts'
+import type { Rollout, RolloutMachine } from './rollout.ts'
 import { standsIn } from './rollouts.ts'
 import type { Stand } from './stand.ts'
 import type { SiteRollouts } from './statements.ts'
@@ -17,6 +17,8 @@ export interface RolloutStatus {
   /** How many machines stand in which way. */
   counts: Partial<Record<Stand, number>>
   machines?: Readonly<Record<string, Stand>>
+  /** The machines on which the image is bad, and which nothing but a person restarts. */
+  stuck?: readonly string[]
 }
 
 /** @param uptime the time in which servers ran, until now. Milliseconds. */
@@ -34,7 +36,17 @@ export function rolloutStatus(
     ...{ group, rollout: number, state, ...(reason !== undefined && { reason }) },
     ...{ wave: wave + 1, waves: waves.length, image: candidate.image, counts },
     machines: Object.fromEntries(stands),
+    stuck: [...stands].flatMap(([machine, stand]) =>
+      stand === 'bad' && isStuck(lifeOf(machine), rollout.machines[machine]) ? [machine] : [],
+    ),
   }
+}
+
+/** It runs or hangs in the image that is bad, and boots something else when it starts again. */
+function isStuck(life: Life, { assigned, restart }: RolloutMachine = {}): boolean {
+  const attempt = lastAttempt(life)
+  const isThere = attempt?.generation === assigned?.generation && attempt?.outcome === 'failed'
+  return isThere && life.current !== assigned?.generation && !restart?.reboot && !restart?.power
 }
 
 /** The order in which people want to read them. */
