@@ -29,6 +29,8 @@ export type DemoSystemOptions = {
   rootOptions?: string
   /** Another kernel, for updates; it is downloaded when it is first needed, about 35 MB. */
   otherKernel?: boolean
+  /** The kernel of User Mode Linux, for machines that are a program of this machine. */
+  umlKernel?: boolean
   /** Mostly for systems that do not boot; see system.nix. */
   changes?: Partial<Record<Change, string>>
 }
@@ -60,6 +62,7 @@ export async function buildDemoSystem({
   rootDevice,
   rootOptions,
   otherKernel = false,
+  umlKernel = false,
   changes = {},
 }: DemoSystemOptions): Promise<DemoSystem> {
   const prepare = async (script: string) => {
@@ -75,6 +78,7 @@ export async function buildDemoSystem({
   if (rootDevice !== undefined) strings['rootDevice'] = rootDevice
   if (rootOptions !== undefined) strings['rootOptions'] = rootOptions
   if (otherKernel) strings['otherKernel'] = await prepare('other-kernel.sh')
+  if (umlKernel) strings['umlKernel'] = 'yes'
   const build = async (attribute: string) => {
     const file = join(import.meta.dirname, 'system.nix')
     const [path] = await world.build({ file }, { attribute, strings })

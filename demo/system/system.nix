@@ -15,6 +15,8 @@
   rootType ? "nfs",
   # The directory that other-kernel.sh printed, for a system with another kernel.
   otherKernel ? "",
+  # If this is not empty: the system has the kernel of User Mode Linux, which is a program of this machine.
+  umlKernel ? "",
   # More parameters of the kernel line.
   kernelParams ? "",
   # For systems that do not boot: commands that change the files of the initrd, the numbers of bytes
@@ -164,14 +166,28 @@ let
 
   kernelFile = if isX86 then "bzImage" else "Image";
 
-  kernelDirectory = if otherKernel == "" then "${prepared}/kernel" else otherKernel;
+  kernelDirectory =
+    if umlKernel != "" then
+      "${prepared}/uml"
+    else if otherKernel != "" then
+      otherKernel
+    else
+      "${prepared}/kernel";
   kernelVersion = builtins.readFile "${kernelDirectory}/version";
 
+  kernelSource = builtins.path {
+    name = "kernel";
+    path = kernelDirectory;
+  };
+
   kernel = run "linux-${kernelVersion}" ./build/kernel.sh {
-    source = builtins.path {
-      name = "kernel";
-      path = kernelDirectory;
-    };
+    source =
+      if umlKernel == "" then
+        kernelSource
+      else
+        runText "kernel" "mkdir $out; cp -r $uml/lib $out; cp $uml/linux $out/image" {
+          uml = kernelSource;
+        };
     # Debian's kernels for clouds, such as the other kernel, have no device trees.
     deviceTrees = if isX86 then "" else source "kernel/dtbs";
     inherit kernelFile;

@@ -20,6 +20,8 @@ export type OwnServer = {
   boots: (mac: string) => Promise<OwnBoot[]>
   /** Runs a command of `netimage site` as the user of the server. @returns what it printed as JSON */
   site: (...args: string[]) => Promise<unknown>
+  /** The words of a command of `netimage site` that the user of the server runs. */
+  siteCommand: (...args: string[]) => string[]
 }
 
 export type OwnServerSettings = {
@@ -73,8 +75,13 @@ export async function startOwnServer(
     await started.waitFor(/^on 10\.66\.0\.1 /)
     return started
   }
+  const siteCommand = (...args: string[]) => [
+    ...asServiceUser(),
+    ...[process.execPath, cli, 'site', ...args, '--state', state],
+  ]
   let program = await start()
   return {
+    siteCommand,
     get program() {
       return program
     },
@@ -89,8 +96,7 @@ export async function startOwnServer(
       return v.parse(bootsSchema, JSON.parse(shown)).boots
     },
     async site(...args) {
-      const command = [process.execPath, cli, 'site', ...args, '--state', state, '--json']
-      return JSON.parse(await network.run([...asServiceUser(), ...command]))
+      return JSON.parse(await network.run(siteCommand(...args, '--json')))
     },
   }
 }
