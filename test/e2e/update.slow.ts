@@ -4,6 +4,8 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { waitUntil } from '../support/waiting.ts'
+import { applyGroup } from './support/apply-group.ts'
 import { fetchFirmware, type Firmware } from './support/firmware.ts'
 import { kernelOf } from './support/generations.ts'
 import { startHostilePublisher } from './support/hostile-publisher.ts'
@@ -15,6 +17,7 @@ import {
   x86Uefi,
   type PoweredMachine,
 } from './support/machines.ts'
+import { addNetworkBooted } from './support/network-booted-uml.ts'
 import {
   assertRuns,
   assertStoreIsWhole,
@@ -97,21 +100,51 @@ suite('a site with a PC', { concurrency: 1 }, () => {
     await site.server.site('good', mac)
   })
 
-  test('boots the last good generation if the next one has no driver for the network', async () => {
-    const { toplevel } = site.imageOf('driverless').manifest.system
-    await site.server.site('rollback', mac)
-    await site.assign(mac, 'driverless')
+  test('halts a roll-out whose image has no driver for the network, after three tries, and goes back by itself', async () => {
+    const { network, server } = site
+    const driverless = site.imageOf('driverless')
+    const others = await Promise.all(
+      [8, 9].map(async (number) => {
+        const other = { name: `other-${number}`, mac: `52:54:00:00:00:0${number}` }
+        const firmware = await addNetworkBooted(network, other)
+        await firmware.load()
+        await server.site('good', other.mac)
+        return { ...other, firmware }
+      }),
+    )
+    await server.site('rollback', mac)
     const printed = machine.lines().length
+    const applied = applyGroup(network, server, {
+      image: driverless,
+      machines: [{ name: 'pc', mac }, ...others],
+      settings: ['waves = [["pc"], "rest"]'],
+    })
+    await waitUntil('the wave has begun', async () => {
+      const { generations } = await site.statusOf(mac)
+      return generations.at(-1)?.toplevel === driverless.manifest.system.toplevel
+    })
     // Nobody touches the machine from here until it is up.
-    await restart()
+    const restarted = restart()
+    await machine.waitFor(noDriver, printed)
+    // If both started again within this minute, that would be a power cut.
+    await others[0]?.firmware.load()
+    await restarted
     const said = machine.lines().slice(printed)
     assert.equal(said.filter(({ text }) => noDriver.test(text)).length, 3)
     assert.equal(said.filter(({ text }) => /Kernel panic/.test(text)).length, 3)
     await assertRuns(shell, site.imageOf('first'))
     assert.deepEqual(await showOwnFiles(shell), own)
-    const { verdict, failures } = await site.generationOf(mac, toplevel)
+    await applied.waitFor(/^roll-out 1 of lab is halted: .* is bad; wave 1 of 2: 1 bad, 2 pending$/)
+    await applied.waitFor(/^status 3$/)
+    const { verdict, failures } = await site.generationOf(mac, driverless.manifest.system.toplevel)
     assert.deepEqual([verdict, failures], ['bad', 3])
     await assert.rejects(site.assign(mac, 'driverless'), /bad-generation/)
+    // Nobody else was sent a byte of it.
+    const initrd = /[^/]+-initrd-/.exec(driverless.manifest.system.entries[0]?.initrd ?? '')?.[0]
+    assert.ok(initrd !== undefined)
+    const fetched = server.program.lines().filter(({ text }) => text.includes(initrd))
+    assert.ok(fetched.length > 0)
+    for (const { text } of fetched) assert.ok(text.includes(`"machine":"${mac}"`), text)
   })
 
   test('boots a system that the machine has built and published', async () => {
