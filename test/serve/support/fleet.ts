@@ -8,14 +8,12 @@ import { join } from 'node:path'
 import { openSiteDatabase } from '../../../src/site/database.ts'
 import { randomOf } from '../../support/random.ts'
 import { waitFor } from '../../support/waiting.ts'
-import { simulateMachine, type Fleet, type Heard, type Wish, type World } from './fleet-machine.ts'
+import type { Does, Fleet, Heard, Wish, World } from './fleet-boot.ts'
+import { simulateMachine } from './fleet-machine.ts'
 import type { Answer, Asked, Told } from './fleet-server.ts'
 
 export interface FleetSettings {
   state: string
-  machines: number
-  /** How many updates each machine gets. */
-  updates: number
   seed: number
   /** One round of questions in this many makes the server kill itself soon. Undefined: none. */
   killOneIn?: number
@@ -35,8 +33,24 @@ const second = 1000
 /** The server looks at its clock at least this often. */
 const tickMs = 30 * second
 
-export async function updateFleet(settings: FleetSettings) {
-  const { state, machines, updates, seed, killOneIn, fleet = plainFleet } = settings
+export interface UpdatesSettings extends FleetSettings {
+  machines: number
+  /** How many updates each machine gets. */
+  updates: number
+}
+
+export async function updateFleet({ machines, updates, ...settings }: UpdatesSettings) {
+  const { seed } = settings
+  return await runFleet(settings, (world) =>
+    Array.from({ length: machines }, (_, index) =>
+      simulateMachine({ world, index, updates, seed }),
+    ),
+  )
+}
+
+/** @param livesIn what happens in the world, until all of it has ended */
+export async function runFleet(settings: FleetSettings, livesIn: (world: World) => Does<void>[]) {
+  const { state, seed, killOneIn, fleet = plainFleet } = settings
   const random = randomOf(seed)
   const database = openSiteDatabase(state)
   let [at, kills] = [1_700_000_000_000, 0]
@@ -45,10 +59,7 @@ export async function updateFleet(settings: FleetSettings) {
   let [isOpen, isToDie] = [false, false]
   let askedAt = at
   const world: World = { database, fleet, now: () => at, kills: () => kills }
-  const lives = Array.from({ length: machines }, (_, index) =>
-    simulateMachine({ world, index, updates, seed }),
-  )
-  const wishes = new Map(lives.map((life) => [life, first(life)]))
+  const wishes = new Map(livesIn(world).map((life) => [life, first(life)]))
 
   /** @returns the answers, by machine; those that the server was killed before are missing */
   async function ask(actions: Asked['actions']): Promise<Map<string, Heard>> {
@@ -103,7 +114,7 @@ export async function updateFleet(settings: FleetSettings) {
   }
 }
 
-function first(life: ReturnType<typeof simulateMachine>): Wish {
+function first(life: Does<void>): Wish {
   const { done, value } = life.next(undefined)
   return done === true ? assert.fail('a machine wants nothing') : value
 }

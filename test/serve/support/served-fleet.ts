@@ -3,17 +3,20 @@
 
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
-import { once } from 'node:events'
+import { on, once } from 'node:events'
 import { join } from 'node:path'
-import { openSiteToRead } from '../../../src/site/database.ts'
+import * as v from 'valibot'
+import { openSiteDatabase, type SiteDatabase } from '../../../src/site/database.ts'
+import type { Restart } from '../../../src/site/rollout/rollout.ts'
 import { generationOf, lastAttempt } from '../../../src/site/life/life.ts'
 import { waitFor } from '../../support/waiting.ts'
 import type { MarkedImage } from './fleet-images.ts'
 import type { Answer, Asked } from './fleet-server.ts'
-import type { Fleet } from './fleet-machine.ts'
+import type { Fleet } from './fleet-boot.ts'
 import { endProcess, type FleetServer } from './fleet.ts'
 import { freePort } from './free-port.ts'
 import { createServedMachine, type ServedMachine } from './served-machine.ts'
+import { restartToldSchema } from './restart-command.ts'
 import type { Steering } from './served-fleet-program.ts'
 
 const program = join(import.meta.dirname, 'served-fleet-program.ts')
@@ -28,10 +31,11 @@ export async function createServedFleet(
   state: string,
   images: readonly MarkedImage[],
   workers: number,
-): Promise<Fleet & { start: () => FleetServer }> {
+): Promise<Fleet & { start: () => FleetServer; restarts: Map<string, Restart> }> {
   const [tftp, http, nfs] = [await freePort(), await freePort(), await freePort()]
   const ports = { tftp, http, nfs, portMapper: undefined }
   const machines = new Map<string, ServedMachine>()
+  const restarts = new Map<string, Restart>()
   let isKilled = false
 
   function machineAt(address: string): ServedMachine {
@@ -40,17 +44,15 @@ export async function createServedFleet(
     return known
   }
 
+  let database: SiteDatabase | undefined
+
   /** An attempt is in the database before the machine is answered. */
   function lastAttemptOf(machine: string) {
-    const site = openSiteToRead(state) ?? assert.fail('there is no site')
-    try {
-      const life = site.lifeOf(machine)
-      const attempt = lastAttempt(life) ?? assert.fail(`${machine} has no attempt`)
-      const generation = generationOf(life, attempt.generation) ?? assert.fail()
-      return { attempt: attempt.number, toplevel: generation.toplevel }
-    } finally {
-      site.close()
-    }
+    database ??= openSiteDatabase(state)
+    const life = database.read.lifeOf(machine)
+    const attempt = lastAttempt(life) ?? assert.fail(`${machine} has no attempt`)
+    const generation = generationOf(life, attempt.generation) ?? assert.fail()
+    return { attempt: attempt.number, toplevel: generation.toplevel }
   }
 
   async function answer({ machine, action }: Asked['actions'][number]): Promise<Answer> {
@@ -65,6 +67,7 @@ export async function createServedFleet(
   }
 
   return {
+    restarts,
     machineOf: (index) => `127.0.1.${index + 1}`,
     usesDhcp: () => false,
     candidateOf: (_index, update, blesses) =>
@@ -75,12 +78,21 @@ export async function createServedFleet(
         isKilled = true
         return false
       })
-      const loaded = once(child, 'message')
+      child.on('message', (told) => {
+        if (!v.is(restartToldSchema, told)) return
+        const [kind, machine] = told.restart
+        restarts.set(machine, kind)
+      })
+      const loaded = tells('loaded')
+
+      async function tells(what: 'loaded' | 'done'): Promise<void> {
+        for await (const [told] of on(child, 'message')) if (told === what) return
+      }
 
       /** @returns whether the server still runs */
       async function steer(steering: Steering): Promise<boolean> {
         await waitFor('the server is loaded', Promise.race([loaded, exited]))
-        const done = once(child, 'message').then(() => true)
+        const done = tells('done').then(() => true)
         child.send(steering, () => {})
         return await waitFor('the server works', Promise.race([done, exited]))
       }
@@ -104,7 +116,11 @@ export async function createServedFleet(
           if (lost && !wasKilled) throw lost.reason
           return { answers, wasKilled }
         },
-        end: () => endProcess(child),
+        async end() {
+          database?.close()
+          database = undefined
+          await endProcess(child)
+        },
       }
     },
   }
