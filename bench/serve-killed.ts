@@ -39,6 +39,6 @@ await measured(async () => {
       print(`${kills} kills; seed ${seed}: ${killed.kills} kills, ${killed.rollouts.join(', ')}`)
     }
   } finally {
-    await workspace.remove()
+    workspace.remove()
   }
 })

@@ -145,5 +145,5 @@ await measured(async () => {
   child.kill('SIGTERM')
   await ended
   database.close()
-  await workspace.remove()
+  workspace.remove()
 })
