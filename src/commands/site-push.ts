@@ -43,31 +43,31 @@ async function push(
 ): Promise<Outcome> {
   const { stateDirectory } = await import('../serve/state.ts')
   const { sitePlaces } = await import('../image/site-places.ts')
-  const { parseSshUrl, startRemote } = await import('../site/push/ssh.ts')
+  const { parseSshUrl, startReceiver } = await import('../site/push/ssh.ts')
   const { sendImages } = await import('../site/push/send.ts')
   const { CutOff } = await import('../site/push/channel.ts')
   const server = parseSshUrl(named)
   const state = stateDirectory(flags.state)
   // Before root becomes the user of the server: this is the person's ssh.
-  const remote = startRemote(server, {
+  const receiver = startReceiver(server, {
     ...{ program: flags.remoteProgram, state: flags.remoteState },
     options: process.env['NETIMAGE_SSHOPTS'],
     onLine: (line) => progress.warn(`ssh: ${line}`),
   })
-  const { input, output } = remote
+  const { input, output } = receiver
   try {
     becomeOwner(state)
     using images = await openImages(state, wanted, (message) => progress.warn(message))
     const settings = { input, output, signal, progress, server: server.destination }
     const { images: sent, writtenBytes } = await sendImages(images.all, sitePlaces(state), settings)
-    await remote.close()
+    await receiver.close()
     return {
       text: sent.map(saysSent).join('\n'),
       json: { server: server.url, images: sent, writtenBytes },
     }
   } catch (error) {
-    if (error instanceof CutOff) throw await remote.whyEnded()
-    await remote.close()
+    if (error instanceof CutOff) throw await receiver.whyEnded()
+    await receiver.close()
     throw error
   }
 }
@@ -134,7 +134,7 @@ export function receiveCommand() {
     .action((flags) => runCommand({ quiet: true }, (around) => receive(flags.state, around)))
 }
 
-/** How long the sender may do nothing: other commands wait until they may change images. */
+/** How long the sender may do nothing. */
 const patienceMs = 10 * 60_000
 
 async function receive(named: string | undefined, { signal }: Surroundings): Promise<undefined> {

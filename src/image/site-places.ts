@@ -4,8 +4,9 @@
  * ```
  * <state>/images/<id>/              an image without its store paths; <id> is the hash of its manifest
  * <state>/images/.new-<random>/     unfinished; `lock` in it is held as long as somebody works there
+ * <state>/images/.coming-<id>       the manifest of an image that comes from another server
  * <state>/store/<nar hash>          a store path; all images that have it share it
- * <state>/store/.new-<nar hash>     unfinished
+ * <state>/store/.new-<nar hash>     unfinished; `.new-<random>-<nar hash>` by who works in `.new-<random>`
  * <state>/images.lock               held while images and store paths are added or removed
  * …/.removed-<random>               no longer part of the site
  * ```

@@ -1,19 +1,17 @@
 /** Adds an image to a site: see image/site-places.ts. */
-import { chmodSync, lstatSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { lstatSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { explained, fileSystemError, NetimageError } from '../../errors.ts'
-import { imageLayout } from '../../image/layout.ts'
-import { syncFileSystem } from '../../image/sync.ts'
 import { silentProgress, type Progress } from '../../progress.ts'
-import { syncDirectory } from '../../sync-directory.ts'
 import { makeScratch, sweep, whileChanging, type Watching } from './changing.ts'
 import { copyOutside } from './copy-outside.ts'
-import { adviceWithoutSync, fillStore, type FilledStore } from './fill-store.ts'
+import { fillStore, type FilledStore } from './fill-store.ts'
 import type { SitePlaces } from '../../image/site-places.ts'
 import type { Who } from '../log/entry.ts'
 import { noteInSite } from '../log/note-in-site.ts'
-import { isRestWhole, lockAll, replace } from './repair.ts'
+import { isRestWhole, lockAll } from './repair.ts'
+import { makeRest, placeRest } from './rest.ts'
 import { imageIds, openSiteImage, type SiteImage } from './site-image.ts'
 import { openSourceImage, type SourceImage } from './source.ts'
 
@@ -80,8 +78,7 @@ export async function addImage(
         const entry = { kind, image: held.id, imageName: held.options.rootDirectoryName } as const
         await noteInSite(state, { at: Date.now(), who, entry })
       }
-      const fill = (image: string) => copyOutside(held, image)
-      if (isNew || hasChanged) await addRest(held, places, { signal, progress, note, fill })
+      if (isNew || hasChanged) await addRest(held, places, { signal, progress, note })
       else await note()
       if (hasChanged) sweep(places, (message) => progress.warn(message))
       stack.dispose()
@@ -110,34 +107,19 @@ interface AddingRest {
   progress: Progress
   /** Adds the row to the log of the site. */
   note: () => Promise<void>
-  /** Fills an empty directory with the boot tree and the files outside the store, and checks them. */
-  fill: (image: string) => Promise<void>
 }
 
 /** All but the store paths, which the site must have. Replaces what the site has. */
-export async function addRest(
-  source: Pick<SourceImage, 'id' | 'manifestBytes' | 'options'>,
+async function addRest(
+  source: SourceImage,
   places: SitePlaces,
-  { signal, progress, note, fill }: AddingRest,
+  { signal, progress, note }: AddingRest,
 ): Promise<void> {
   const scratch = makeScratch(places, (message) => progress.warn(message))
   try {
-    const image = join(scratch.directory, 'image')
-    mkdirSync(image)
-    await fill(image)
-    const layout = imageLayout(image, source.options.rootDirectoryName)
-    mkdirSync(join(image, 'nix-support'))
-    writeFileSync(layout.manifest, source.manifestBytes)
-    chmodSync(layout.manifest, 0o444)
-    writeFileSync(layout.lock, '')
-    await syncFileSystem(image, signal, progress, adviceWithoutSync)
-    signal.throwIfAborted()
-    // The image appears with the next step: no image is in the site that is not in its log.
-    await note()
-    const place = join(places.images, source.id)
-    if (lstatSync(place, { throwIfNoEntry: false })) replace(places.images, place, image)
-    else renameSync(image, place)
-    syncDirectory(places.images)
+    const fill = (image: string) => copyOutside(source, image)
+    const made = await makeRest(scratch, source, { signal, progress, fill })
+    await placeRest(made, source.id, places, note)
   } finally {
     scratch.remove()
   }

@@ -10,6 +10,7 @@ import { silentProgress, type Progress } from '../../progress.ts'
 import { removeTree } from '../../remove-tree.ts'
 import { tidy, type Warn } from '../../tidy.ts'
 import { sitePlaces, type SitePlaces } from '../../image/site-places.ts'
+import { forgetOldMarks } from './coming.ts'
 
 export interface Watching {
   signal?: AbortSignal | undefined
@@ -38,16 +39,18 @@ export async function whileChanging<T>(
   }
 }
 
+/** How long the person is not told that others have the lock: most hold it for a moment only. */
+const silentMs = 1000
+
 async function lockChanges(
   { lock: file, images }: SitePlaces,
   signal: AbortSignal | undefined,
   progress: Progress,
 ): Promise<Lock> {
-  const free = tryLock(file, 'exclusive')
+  const free = await waitForLock(file, 'exclusive', silentMs, signal)
   if (free) return free
-  const task = progress.begin('waiting for another netimage that adds or removes images')
+  progress.warn(`waiting for another netimage that adds or removes images in ${images}`)
   const lock = await waitForLock(file, 'exclusive', Infinity, signal)
-  task.end('the other netimage has ended')
   if (lock) return lock
   throw new NetimageError('in-use', `another netimage adds or removes images in ${images}`)
 }
@@ -57,6 +60,9 @@ const removed = '.removed-'
 
 export interface Scratch {
   directory: string
+  /** The place of an unfinished store path, which lies beside its later place. */
+  inStore(name: string): string
+  /** Removes the directory, and what is left in the store. */
   remove(): void
 }
 
@@ -65,23 +71,32 @@ export interface Scratch {
  * lives, even after the end of `whileChanging`. Call this only inside `whileChanging`: another
  * process would take an unlocked directory for a leftover.
  */
-export function makeScratch({ images }: SitePlaces, warn: Warn): Scratch {
-  const directory = join(images, unfinished + random())
+export function makeScratch({ images, store }: SitePlaces, warn: Warn): Scratch {
+  const ownName = unfinished + random()
+  const directory = join(images, ownName)
   mkdirSync(directory, { mode: 0o700 })
   const lock = tryLock(join(directory, 'lock'), 'exclusive')
+  const inStore = (name: string) => join(store, `${ownName}-${name}`)
   const remove = () => {
+    for (const name of readdirSync(store))
+      if (ownerOf(name) === ownName) tidy(join(store, name), warn)
     tidy(directory, warn)
     lock?.release()
   }
-  return { directory, remove }
+  return { directory, inStore, remove }
 }
 
 /**
- * Names for unfinished files directly in `parent`. They lie beside their places, because only root
- * can move a read-only directory into another directory.
+ * Names for unfinished files directly in `parent`, only inside `whileChanging`. They lie beside their
+ * places, because only root can move a read-only directory into another directory.
  */
 export function unfinishedIn(parent: string, name: string): string {
   return join(parent, unfinished + name)
+}
+
+/** The scratch directory whose owner works at this name in the store. */
+function ownerOf(name: string): string | undefined {
+  return /^\.new-[0-9a-f]{16}(?=-)/.exec(name)?.[0]
 }
 
 /** A new name for something that is no longer part of the site. The next sweep removes it. */
@@ -93,14 +108,21 @@ function random(): string {
   return randomBytes(8).toString('hex')
 }
 
-/** Removes leftovers. To be called only inside `whileChanging`, while nothing is being added. */
-export function sweep({ images, store }: SitePlaces, warn: Warn): void {
-  for (const name of readdirSync(store)) {
-    if (name.startsWith(removed) || name.startsWith(unfinished)) tidy(join(store, name), warn)
-  }
+/**
+ * Removes leftovers. To be called only inside `whileChanging`, while nothing is being added there. Others,
+ * who work in their scratch directories meanwhile, keep these and what they have in the store.
+ */
+export function sweep(places: SitePlaces, warn: Warn): void {
+  const { images, store } = places
   for (const name of readdirSync(images)) {
     if (name.startsWith(removed)) tidy(join(images, name), warn)
     else if (name.startsWith(unfinished)) tidy(join(images, name), warn, removeIfDead)
+  }
+  forgetOldMarks(places)
+  const alive = new Set<string | undefined>(readdirSync(images))
+  for (const name of readdirSync(store)) {
+    const isUnfinished = name.startsWith(unfinished) && !alive.has(ownerOf(name))
+    if (isUnfinished || name.startsWith(removed)) tidy(join(store, name), warn)
   }
 }
 

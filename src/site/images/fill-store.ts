@@ -149,8 +149,8 @@ async function adopt(info: PathInfo, filling: Filling): Promise<void> {
   if (!isWhole) throw damaged(source, info, 'has not the NAR hash and size of its manifest')
 }
 
-/** Where a store path is unpacked or copied to, before `publish` gives it its place. */
-export function unfinishedAt(places: SitePlaces, { narHash }: PathInfo): string {
+/** Where a store path is copied to, before `publish` gives it its place. */
+function unfinishedAt(places: SitePlaces, { narHash }: PathInfo): string {
   return unfinishedIn(places.store, basename(storedAt(places, narHash)))
 }
 
@@ -166,19 +166,28 @@ function damaged({ directory }: SourceImage, { path }: PathInfo, why: string): N
  *
  * @param batch finished and hashed, at `unfinishedAt`
  */
-export async function publish(
+async function publish(
   batch: readonly PathInfo[],
-  { places, signal, changed }: Pick<Filling, 'places' | 'signal' | 'changed'>,
+  { places, signal, changed }: Omit<Filling, 'method'>,
   progress: Progress,
 ): Promise<void> {
-  const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
-  await syncFileSystem(places.store, signal, quiet, adviceWithoutSync)
+  await syncStore(places, signal, progress)
   for (const info of batch) {
     const [unfinished, place] = [unfinishedAt(places, info), storedAt(places, info.narHash)]
     if (changed.has(info)) replace(places.store, place, unfinished)
     else renameSync(unfinished, place)
   }
   syncDirectory(places.store)
+}
+
+/** Waits until all that is in the store is on the disk. */
+export async function syncStore(
+  { store }: SitePlaces,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<void> {
+  const quiet = { ...silentProgress, warn: (message: string) => progress.warn(message) }
+  await syncFileSystem(store, signal, quiet, adviceWithoutSync)
 }
 
 /** Tries on the manifest what the file systems of the image and the site can do. */

@@ -8,6 +8,7 @@ import { tryLock, type Lock } from '../../lock.ts'
 import { silentProgress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
 import { nameForRemoved, sweep, whileChanging, type Watching } from './changing.ts'
+import { comingPaths } from './coming.ts'
 import { storedAt, type SitePlaces } from '../../image/site-places.ts'
 import { imageIds, readSiteManifest } from './site-image.ts'
 import type { Who } from '../log/entry.ts'
@@ -65,7 +66,7 @@ export async function removeUnused(
 }
 
 interface Removed extends Pick<RemovedUnused, 'removedImages' | 'inUse'> {
-  /** The names of the store paths of the images that stay. */
+  /** The names in the store of the store paths that stay. */
   needed: Set<string>
   /** Whether the log has it. */
   isNoted: boolean
@@ -89,10 +90,8 @@ async function removeImages(
     const inUse = unused.filter(([, lock]) => !lock).map(([id]) => id)
     const removedImages = unused.filter(([, lock]) => lock).map(([id]) => id)
     // Before anything is removed, because the manifest of an image may be damaged.
-    const needed = storePathsOf(
-      places,
-      ids.filter((id) => !removedImages.includes(id)),
-    )
+    const stay = ids.filter((id) => !removedImages.includes(id))
+    const needed = storePathsOf(places, stay)
     const isNoted = removedImages.length === 0 || (await hasRoomFor(() => note(removedImages)))
     for (const id of removedImages) {
       renameSync(join(places.images, id), nameForRemoved(places.images))
@@ -117,14 +116,11 @@ async function hasRoomFor(action: () => Promise<void>): Promise<boolean> {
   }
 }
 
-/** @returns the names of the images' store paths in the store of the site */
+/** @returns the names in the store of the store paths of these images, and of those that come */
 function storePathsOf(places: SitePlaces, ids: readonly string[]): Set<string> {
-  const needed = new Set<string>()
-  for (const id of ids) {
-    const { closure } = readSiteManifest(join(places.images, id), id)
-    for (const { narHash } of closure) needed.add(basename(storedAt(places, narHash)))
-  }
-  return needed
+  const closures = ids.map((id) => readSiteManifest(join(places.images, id), id).closure)
+  const infos = [...closures, comingPaths(places)].flat()
+  return new Set(infos.map(({ narHash }) => basename(storedAt(places, narHash))))
 }
 
 /** @returns how many were removed */

@@ -1,4 +1,4 @@
-/** The two directions of a push, as one side sees them. What comes in is taken as hostile. */
+/** The two directions of a push, as one of the two servers sees them. What comes in is taken as hostile. */
 import type { Readable, Writable } from 'node:stream'
 import * as v from 'valibot'
 
@@ -11,12 +11,17 @@ type Message = FromSender | FromReceiver
 
 export interface Channel<In extends Message, Out extends Message> {
   /**
-   * @throws `NetimageError`: the failure that the other side says; `remote-failed` if the connection has
+   * @throws `NetimageError`: the failure that the other server says; `remote-failed` if the connection has
    *   ended; `bad-message`
    */
   message(): Promise<In>
-  /** The next piece of data, of 1 byte at least. @throws as `message` */
-  data(): Promise<Buffer>
+  /**
+   * So many bytes of data, in pieces of 1 byte at least.
+   *
+   * @param what its name in errors
+   * @throws as `message`; `bad-message` also if more comes
+   */
+  pieces(bytes: number, what: string): AsyncGenerator<Buffer>
   /** Resolves when the bytes are on their way, so that a caller who waits needs little memory. */
   say(message: Out | Failed): Promise<void>
   /** As `say`, for data. */
@@ -35,11 +40,11 @@ export interface ChannelSettings<In extends Message> {
   output: Writable
   /** Of the messages that come in. */
   schema: v.GenericSchema<unknown, In>
-  /** The other side, for errors: `lab2`, `the sender`. */
+  /** The other server, for errors: `lab2`, `the sender`. */
   other: string
   /** Its reason is the error of all that waits. */
   signal: AbortSignal
-  /** If the other side does nothing for so long, it counts as gone. Default: for ever. */
+  /** If the other server does nothing for so long, it counts as gone. Default: for ever. */
   patienceMs?: number | undefined
 }
 
@@ -53,12 +58,12 @@ export function openChannel<In extends Message, Out extends Message>({
 }: ChannelSettings<In>): Channel<In, Out> {
   const broken = (why: string, { field }: { field?: string } = {}) =>
     field === 'end' ? new CutOff(other) : badMessage(other, why)
-  const reader = createByteReader(piecesOf(input), { left: Number.MAX_SAFE_INTEGER }, broken)
-  /** Those who wait for the other side. */
+  const reader = createByteReader(untilBroken(input), { left: Number.MAX_SAFE_INTEGER }, broken)
+  /** Those who wait for the other server. */
   const waiting = new Set<(reason: unknown) => void>()
   let written = 0
 
-  // What is read tells that the other side has ended.
+  // What is read tells that the other server has ended.
   for (const stream of [input, output]) stream.on('error', () => {})
   signal.addEventListener('abort', () => {
     input.destroy()
@@ -116,10 +121,14 @@ export function openChannel<In extends Message, Out extends Message>({
 
   return {
     message: async () => parse(await read('message')),
-    async data() {
-      const piece = await read('data')
-      if (piece.length === 0) throw badMessage(other, 'a piece of data is empty')
-      return piece
+    async *pieces(bytes, what) {
+      for (let left = bytes; left > 0;) {
+        const piece = await read('data')
+        if (piece.length === 0) throw badMessage(other, `a piece of ${what} is empty`)
+        if (piece.length > left) throw badMessage(other, `${what} is longer than announced`)
+        left -= piece.length
+        yield piece
+      }
     },
     say: (message) => write('message', Buffer.from(JSON.stringify(message))),
     give: (piece) => write('data', piece),
@@ -127,7 +136,7 @@ export function openChannel<In extends Message, Out extends Message>({
   }
 }
 
-async function* piecesOf(input: Readable): AsyncGenerator<Buffer> {
+async function* untilBroken(input: Readable): AsyncGenerator<Buffer> {
   try {
     for await (const piece of input) yield v.parse(v.instance(Buffer), piece)
   } catch {
@@ -135,7 +144,7 @@ async function* piecesOf(input: Readable): AsyncGenerator<Buffer> {
   }
 }
 
-/** What the other side says is for the person, but not that it says so. */
+/** What the other server says is for the person, but not that it says so. */
 function failureOf({ code, message, hint }: Failed, other: string): NetimageError {
   const said = `${other} says: ${message}`
   return new NetimageError(isErrorCode(code) ? code : 'remote-failed', said, { hint })
@@ -143,15 +152,32 @@ function failureOf({ code, message, hint }: Failed, other: string): NetimageErro
 
 export function badMessage(other: string, why: string): NetimageError {
   return new NetimageError('bad-message', `what ${other} sent cannot be understood: ${why}`, {
-    hint: 'Something else than netimage can have written into the connection, for example a start-up file of the shell there. If not, the other side is not to be trusted.',
+    hint: 'Something else than netimage can have written into the connection, for example a start-up file of the shell there. If not, the other server is not to be trusted.',
   })
+}
+
+/** @throws `NetimageError` `bad-message` if the message is of another kind */
+export function mustBe<M extends Message, Kind extends M['kind']>(
+  message: M,
+  kind: Kind,
+  other: string,
+): Extract<M, { kind: Kind }> {
+  if (isOfKind(message, kind)) return message
+  throw badMessage(other, `${message.kind} came in place of ${kind}`)
+}
+
+function isOfKind<M extends Message, Kind extends M['kind']>(
+  message: M,
+  kind: Kind,
+): message is Extract<M, { kind: Kind }> {
+  return message.kind === kind
 }
 
 /** What was finished stays: the next push goes on from there. */
 export const goesOnHint =
   'What was finished stays there. Run this again, and only the rest is sent.'
 
-/** The other side has ended, without a word why. */
+/** The other server has ended the connection, without a word why. */
 export class CutOff extends NetimageError {
   constructor(other: string) {
     super('remote-failed', `the connection to ${other} has ended`, { hint: goesOnHint })

@@ -55,7 +55,7 @@ function kindOf(letter: number): FrameKind | undefined {
   return letter === letters.data ? 'data' : undefined
 }
 
-/** Does not wait for more: the other side may not send more. */
+/** Does not wait for more: the other server may not send more. */
 async function shown(first: Buffer, reader: ByteReader): Promise<string> {
   const rest = await reader.next(shownBytes)
   return JSON.stringify(Buffer.concat([first, rest ?? Buffer.alloc(0)]).toString())

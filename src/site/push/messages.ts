@@ -64,7 +64,7 @@ const fromSender = v.variant('kind', [
 const fromReceiver = v.variant('kind', [
   hello,
   v.object({ kind: v.literal('want'), isNew: v.boolean(), paths: v.array(hash) }),
-  v.object({ kind: v.literal('added'), isNew: v.boolean() }),
+  v.object({ kind: v.literal('added') }),
   v.object({ kind: v.literal('told'), text }),
 ])
 
@@ -82,7 +82,7 @@ export function asTold(said: string): Extract<FromReceiver, { kind: 'told' }> {
   return { kind: 'told', text: cut(said) }
 }
 
-/** The failure for the other side. It is the person there who reads it. */
+/** The failure for the other server. It is the person there who reads it. */
 export function asFailed({ code, message, hint }: NetimageError): Failed {
   return { kind: 'failed', code, message: cut(message), ...(hint && { hint: cut(hint) }) }
 }

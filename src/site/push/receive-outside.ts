@@ -102,11 +102,8 @@ async function receiveFile(
   }
   const file = openSync(at, 'wx', 0o600)
   try {
-    for (let left = size; left > 0;) {
-      const piece = await channel.data()
-      if (piece.length > left) throw badMessage('the sender', `${part}/${path} is too long`)
+    for await (const piece of channel.pieces(size, `${part}/${path}`)) {
       for (let done = 0; done < piece.length;) done += writeSync(file, piece, done)
-      left -= piece.length
     }
     fchmodSync(file, Number.parseInt(mode, 8))
     futimesSync(file, storeTime, storeTime)

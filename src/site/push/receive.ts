@@ -1,5 +1,5 @@
 /**
- * The receiving side of a push: the site of another server gets images from a sender, who may say anything.
+ * The receiver of a push: this site gets images from a sender, who may say anything.
  *
  * What the sender says counts only if it fits the manifest of the image, and the image is named by the
  * hash of its manifest. As with `addImage`, each store path is hashed before it counts, an image is in the
@@ -9,19 +9,22 @@ import { createHash } from 'node:crypto'
 import { lstatSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
+import { buffer as bufferOf } from 'node:stream/consumers'
 
 import { asNetimageError, explained, fileSystemError, NetimageError } from '../../errors.ts'
 import { parseManifest, type ReadImage } from '../../image/manifest.ts'
+import type { SitePlaces } from '../../image/site-places.ts'
 import { formatHash } from '../../nix/hash.ts'
 import { silentProgress, type Progress } from '../../progress.ts'
 import { version } from '../../version.ts'
-import { addRest } from '../images/add-image.ts'
-import { whileChanging } from '../images/changing.ts'
+import { makeScratch, whileChanging } from '../images/changing.ts'
+import { markComing, unmarkComing } from '../images/coming.ts'
 import { sortPaths } from '../images/fill-store.ts'
+import { makeRest, placeRest } from '../images/rest.ts'
 import { mustBeServable } from '../images/servable.ts'
 import type { Who } from '../log/entry.ts'
 import { noteInSite } from '../log/note-in-site.ts'
-import { badMessage, CutOff, openChannel, type ToSender } from './channel.ts'
+import { CutOff, goesOnHint, mustBe, openChannel, type ToSender } from './channel.ts'
 import { mustBeOneOfThisVersion } from './hello.ts'
 import { mustBeTrees, receiveOutside } from './receive-outside.ts'
 import { receivePaths } from './receive-paths.ts'
@@ -31,7 +34,7 @@ export interface ReceiveSettings {
   input: Readable
   output: Writable
   signal: AbortSignal
-  /** If the sender does nothing for so long, it counts as gone: other changes of the images wait for it. */
+  /** If the sender does nothing for so long, it counts as gone. */
   patienceMs?: number | undefined
 }
 
@@ -65,9 +68,7 @@ export async function receiveImages(
     for (;;) {
       const message = await channel.message()
       if (message.kind === 'end') return undefined
-      if (message.kind !== 'image')
-        throw badMessage(other, `${message.kind} came in place of image`)
-      await receiveImage(site, message, channel, signal)
+      await receiveImage(site, mustBe(message, 'image', other), channel, signal)
     }
   } catch (error) {
     const known = asNetimageError(fileSystemError('could not change the site', error))
@@ -95,6 +96,7 @@ interface SentImage extends ReadImage {
   directory: string
 }
 
+/** Holds the lock of the images only for moments: at the beginning, for store paths, and at the end. */
 async function receiveImage(
   { state, person: who }: OpenedSite,
   announced: { id: string; manifestBytes: number },
@@ -102,38 +104,56 @@ async function receiveImage(
   signal: AbortSignal,
 ): Promise<void> {
   const image = await receiveManifest(announced, channel)
+  const { id, closure, options, manifestBytes } = image
   const progress = tellWarnings(channel)
-  const isNew = await whileChanging(state, { signal, progress }, async (places) => {
-    const isNew = !lstatSync(join(places.images, image.id), { throwIfNoEntry: false })
-    const { missing } = sortPaths(image.closure, places)
+  const watching = { signal, progress }
+  const warn = (message: string) => progress.warn(message)
+  const begun = await whileChanging(state, watching, (places) => {
+    const isNew = !isInSite(places, id)
+    if (isNew) markComing(places, id, manifestBytes)
+    const { missing } = sortPaths(closure, places)
+    return { places, isNew, missing, scratch: makeScratch(places, warn) }
+  })
+  const { places, isNew, missing, scratch } = begun
+  try {
     const paths = missing.map(({ narHash }) => formatHash(narHash))
     await channel.say({ kind: 'want', isNew, paths })
-    await receivePaths(missing, channel, { places, signal, progress })
-    if (!isNew) return false
-    const entry = { image: image.id, imageName: image.options.rootDirectoryName } as const
-    await addRest(image, places, {
-      signal,
-      progress: { ...silentProgress, warn: (message) => progress.warn(message) },
-      note: () => noteInSite(state, { at: Date.now(), who, entry: { kind: 'added', ...entry } }),
-      fill: (directory) => receiveOutside(image, channel, directory),
+    await receivePaths(missing, channel, { ...watching, state, places, id, scratch })
+    const fill = (directory: string) => receiveOutside(image, channel, directory)
+    const quiet = { ...silentProgress, warn }
+    const made = isNew && (await makeRest(scratch, image, { signal, progress: quiet, fill }))
+    await whileChanging(state, watching, async () => {
+      // Somebody else can have added or removed it meanwhile.
+      const isThere = isInSite(places, id)
+      mustHaveAll(image, places, isThere || isNew)
+      if (made !== false && !isThere) {
+        const entry = { kind: 'added', image: id, imageName: options.rootDirectoryName } as const
+        await placeRest(made, id, places, () => noteInSite(state, { at: Date.now(), who, entry }))
+      }
+      unmarkComing(places, id)
     })
-    return true
-  })
-  await channel.say({ kind: 'added', isNew })
+  } finally {
+    scratch.remove()
+  }
+  await channel.say({ kind: 'added' })
+}
+
+function isInSite({ images }: SitePlaces, id: string): boolean {
+  return lstatSync(join(images, id), { throwIfNoEntry: false }) !== undefined
+}
+
+/** @param isRestThere whether all but the store paths is there */
+function mustHaveAll({ id, closure }: SentImage, places: SitePlaces, isRestThere: boolean): void {
+  if (isRestThere && sortPaths(closure, places).missing.length === 0) return
+  const why = `parts of the image ${id} were removed from the site while it came`
+  throw new NetimageError('file-system', why, { hint: goesOnHint })
 }
 
 async function receiveManifest(
   { id, manifestBytes: size }: { id: string; manifestBytes: number },
   channel: ToSender,
 ): Promise<SentImage> {
-  const pieces: Buffer[] = []
-  for (let left = size; left > 0;) {
-    const piece = await channel.data()
-    if (piece.length > left) throw badMessage(other, 'a manifest is longer than announced')
-    pieces.push(piece)
-    left -= piece.length
-  }
-  const manifestBytes = Buffer.concat(pieces)
+  const manifestBytes = await bufferOf(channel.pieces(size, 'a manifest'))
   const actual = createHash('sha256').update(manifestBytes).digest('hex')
   if (actual !== id) {
     throw new NetimageError('hash-mismatch', `the manifest of the image ${id} has another hash`, {

@@ -29,7 +29,7 @@ export async function sendPath(
     await channel.give(chunk)
     sent(chunk.length)
   }
-  // The other side finds this as well, but does not know whose fault it is.
+  // The other server finds this as well, but does not know whose fault it is.
   if (size !== narSize || hash.digest('hex') !== narHash.hex) throw damaged(info, tree)
 }
 

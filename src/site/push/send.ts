@@ -1,4 +1,4 @@
-/** The sending side of a push: images of this site go to the site of another server. */
+/** The sender of a push: images of this site go to the site of another server. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -11,7 +11,7 @@ import type { PathInfo } from '../../nix/path-info.ts'
 import { plural, type Progress, type Task } from '../../progress.ts'
 import { version } from '../../version.ts'
 import type { SiteImage } from '../images/site-image.ts'
-import { badMessage, CutOff, openChannel, type ToReceiver } from './channel.ts'
+import { badMessage, CutOff, mustBe, openChannel, type ToReceiver } from './channel.ts'
 import { mustBeOneOfThisVersion } from './hello.ts'
 import { asFailed, messageSchemas, pushVersion, type FromReceiver } from './messages.ts'
 import { sendOutside } from './send-outside.ts'
@@ -29,27 +29,27 @@ export interface SendSettings {
 export interface SentImage {
   id: string
   name: string
-  /** Whether the other site did not have the image. */
+  /** Whether the other server did not have the image. */
   isNew: boolean
   sentPaths: number
   /** The bytes of their NARs. */
   sentBytes: number
-  /** Store paths that the other site had. */
+  /** Store paths that the other server had. */
   skippedPaths: number
   skippedBytes: number
 }
 
 export interface Sent {
   images: SentImage[]
-  /** All bytes that were written to the other side. */
+  /** All bytes that were written to the other server. */
   writtenBytes: number
 }
 
 /**
  * @param images are held by the caller
  * @param places of this site
- * @throws `NetimageError`: `CutOff` if the other side ended without a word why; the failure that it says;
- *   `image-damaged` if this site is damaged; `remote-failed`, `bad-message`
+ * @throws `NetimageError`: `CutOff` if the other server ended without a word why; the failure that it
+ *   says; `image-damaged` if this site is damaged; `remote-failed`, `bad-message`
  */
 export async function sendImages(
   images: readonly SiteImage[],
@@ -70,11 +70,22 @@ export async function sendImages(
     }
     await channel.say({ kind: 'end' })
     return { images: sent, writtenBytes: channel.written() }
-  } catch (error) {
+  } catch (cause) {
+    const error = cause instanceof CutOff ? await lastWord(channel, cause) : cause
     const known = asNetimageError(fileSystemError('could not read the site', error))
-    // The other side may be gone, or may have said why it ends.
+    // The other server may be gone, or may have said why it ends.
     if (!(error instanceof CutOff)) await channel.say(asFailed(known)).catch(() => {})
     throw known
+  }
+}
+
+/** Why the other server has ended the connection, if it has said so. */
+async function lastWord(channel: ToReceiver, cut: CutOff): Promise<unknown> {
+  try {
+    for (let told = 0; told < mostTold; told++) await channel.message()
+    return cut
+  } catch (error) {
+    return error
   }
 }
 
@@ -92,8 +103,7 @@ async function sendImage(image: SiteImage, sending: Sending): Promise<SentImage>
   const manifest = readFileSync(join(directory, manifestName))
   await channel.say({ kind: 'image', id, manifestBytes: manifest.length })
   await giveAll(manifest, channel)
-  const want = await answerOf(channel, progress, server)
-  if (want.kind !== 'want') throw badMessage(server, `${want.kind} came in place of want`)
+  const want = await answerOf('want', sending)
   const wanted = choose(want.paths, closure, server)
   const name = `${options.rootDirectoryName} (${image.system.label})`
   const all = new Map(closure.map((info) => [formatHash(info.narHash), info]))
@@ -137,38 +147,33 @@ async function giveAll(bytes: Buffer, channel: ToReceiver): Promise<void> {
 
 const mostTold = 1000
 
-/** The next answer, without what the other side only tells. */
-async function answerOf(
-  channel: ToReceiver,
-  progress: Progress,
-  server: string,
-): Promise<FromReceiver> {
+/** The next answer, without what the other server only tells. */
+async function answerOf<Kind extends 'want' | 'added'>(
+  kind: Kind,
+  { channel, progress, server }: Sending,
+): Promise<Extract<FromReceiver, { kind: Kind }>> {
   for (let told = 0; told < mostTold; told++) {
     const message = await channel.message()
-    if (message.kind !== 'told') return message
+    if (message.kind !== 'told') return mustBe<FromReceiver, Kind>(message, kind, server)
     progress.warn(`${server}: ${message.text}`)
   }
   throw badMessage(server, 'it tells too much')
 }
 
 /**
- * Sends, and ends at once if the other side says that it has failed. Then waits until it has the image.
+ * Sends, and ends at once if the other server says that it has failed. Then waits until it has the image.
  */
-async function whileListening(
-  { channel, progress, server, failing }: Sending,
-  send: () => Promise<void>,
-): Promise<void> {
-  const answer = answerOf(channel, progress, server)
-  answer.catch((error: unknown) => failing.abort(error))
+async function whileListening(sending: Sending, send: () => Promise<void>): Promise<void> {
+  const answer = answerOf('added', sending)
+  answer.catch((error: unknown) => sending.failing.abort(error))
   try {
     await send()
   } catch (error) {
-    // The other side may have said why it reads nothing any more.
+    // The other server may have said why it reads nothing any more.
     if (error instanceof CutOff) await answer
     throw error
   }
-  const { kind } = await answer
-  if (kind !== 'added') throw badMessage(server, `${kind} came in place of added`)
+  await answer
 }
 
 /** @returns each store path once @throws `NetimageError` `bad-message` */

@@ -6,7 +6,7 @@ import type { Readable, Writable } from 'node:stream'
 import { errnoOf, NetimageError } from '../../errors.ts'
 import { goesOnHint } from './channel.ts'
 
-export interface SshServer {
+export interface OtherServer {
   /** As the person wrote it. */
   url: string
   /** `user@server`, or a name of ssh's configuration. */
@@ -18,7 +18,7 @@ const urlPattern =
   /^ssh:\/\/((?:[\w.+][\w.+-]*@)?(?:[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]))(?::(\d{1,5}))?\/?$/
 
 /** @throws `NetimageError` `bad-usage` */
-export function parseSshUrl(url: string): SshServer {
+export function parseSshUrl(url: string): OtherServer {
   const [, named, port] = urlPattern.exec(url) ?? []
   if (named !== undefined) {
     // In brackets only because of the port.
@@ -31,8 +31,8 @@ export function parseSshUrl(url: string): SshServer {
   })
 }
 
-export interface Remote {
-  server: SshServer
+/** `netimage site receive` on the other server. */
+export interface Receiver {
   input: Readable
   output: Writable
   /** Tells why ssh, or the program there, ended. Ends ssh if it does not end by itself. */
@@ -41,7 +41,7 @@ export interface Remote {
   close(): Promise<void>
 }
 
-export interface RemoteSettings {
+export interface ReceiverSettings {
   /** The command of netimage on the other server, for its shell. Default: `netimage` */
   program?: string | undefined
   /** The state directory there. */
@@ -54,14 +54,14 @@ export interface RemoteSettings {
 
 /** What ssh writes is shown up to these limits, because the other server may write without an end. */
 const [mostLines, longestLine, lastLines] = [100, 500, 5]
-/** How long ssh may take to end when the other side has closed the connection. */
+/** How long ssh may take to end when the other server has closed the connection. */
 const patienceMs = 5000
 /** ssh itself failed. [ssh(1)] */
 const failedItself = 255
 /** The shell there did not find the program, or could not run it. [sh(1)] */
 const notFound = new Set([126, 127])
 
-export function startRemote(server: SshServer, settings: RemoteSettings): Remote {
+export function startReceiver(server: OtherServer, settings: ReceiverSettings): Receiver {
   const { program = 'netimage', state, options = '', onLine } = settings
   const { destination, port } = server
   const command = [
@@ -101,7 +101,7 @@ export function startRemote(server: SshServer, settings: RemoteSettings): Remote
   }
 
   return {
-    ...{ server, input: child.stdout, output: child.stdin },
+    ...{ input: child.stdout, output: child.stdin },
     async whyEnded() {
       return explain(await ended(), last.join('\n'), server)
     },
@@ -111,7 +111,7 @@ export function startRemote(server: SshServer, settings: RemoteSettings): Remote
   }
 }
 
-function explain(status: number | string, said: string, { url }: SshServer): NetimageError {
+function explain(status: number | string, said: string, { url }: OtherServer): NetimageError {
   const words = said === '' ? '' : `: ${said}`
   if (status === 'ENOENT') {
     return new NetimageError('program-missing', 'the program ssh is not installed', {

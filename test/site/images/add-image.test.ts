@@ -5,6 +5,8 @@ import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { sitePlaces } from '../../../src/image/site-places.ts'
+import { silentProgress } from '../../../src/progress.ts'
 import { addImage } from '../../../src/site/images/add-image.ts'
 import { removeUnused } from '../../../src/site/images/remove-unused.ts'
 import {
@@ -68,6 +70,20 @@ suite('an image in a site', () => {
       .filter((name) => name.startsWith('.'))
 
   const storedIn = (state: string) => fs.readdirSync(join(state, 'store')).length
+
+  test('waits for somebody who changes the images for long, and says so', async () => {
+    const state = freshName()
+    fs.mkdirSync(state)
+    const lock = tryLock(sitePlaces(state).lock, 'exclusive') ?? assert.fail()
+    const warnings: string[] = []
+    const warn = (message: string) => {
+      warnings.push(message)
+      lock.release()
+    }
+    const { image } = await addImage(state, images.first, { progress: { ...silentProgress, warn } })
+    image.release()
+    assert.match(warnings[0] ?? '', /^waiting for another netimage that adds or removes images in /)
+  })
 
   test('has the same files as its source', async () => {
     const state = freshName()

@@ -123,7 +123,13 @@ suite('a push with a hostile side', () => {
     const hasFirst = imageIds(state).includes(first)
     assert.ok(hasFirst || failure)
     assertSameLines(await describeSite(state), hasFirst ? withFirst : before)
-    assert.deepEqual(fs.globSync('{images,store}/.*', { cwd: state }), [])
+    // What came of the image is kept for the next push.
+    const mark = `images/.coming-${first}`
+    const leftovers = fs.globSync('{images,store}/.*', { cwd: state })
+    assert.deepEqual(
+      leftovers.filter((name) => hasFirst || name !== mark),
+      [],
+    )
   }
 
   test('never gets an image that is cut off or changed, wherever that is', async () => {
@@ -340,6 +346,10 @@ suite('a push with a hostile side', () => {
     const { result } = await sentTo([greeting, want, failed])
     assert.ok(result.status === 'rejected')
     assert.ok(netimageError('disk-full', /^lab2 says: no room$/)(result.reason))
+    // It reads nothing any more.
+    const [broken, back] = [new PassThrough().destroy(), new PassThrough()]
+    for (const answer of [greeting, failed]) back.write(message(answer))
+    await assert.rejects(send(from, [first], back, broken), netimageError('disk-full'))
     const unknown = await sentTo([greeting, { ...failed, code: 'toString' }])
     assert.ok(unknown.result.status === 'rejected')
     assert.ok(netimageError('remote-failed')(unknown.result.reason))

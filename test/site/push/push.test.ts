@@ -1,17 +1,27 @@
 // Images of one site come to another site by `netimage site push`, through the program ssh.
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { imageIds, openSiteImage } from '../../../src/site/images/site-image.ts'
-import { assertFailed, netimage, netimageJson, parseObject } from '../../support/netimage.ts'
+import {
+  assertFailed,
+  cli,
+  netimage,
+  netimageJson,
+  parseObject,
+  startNetimage,
+} from '../../support/netimage.ts'
 import { ordinaryUser } from '../../support/namespace.ts'
 import { freshNames } from '../../support/temporary.ts'
 import { assertSameLines } from '../../support/trees.ts'
+import { waitUntil } from '../../support/waiting.ts'
 import { makeWorkspace, type Workspace } from '../../support/workspace.ts'
+import { freePort } from '../../serve/support/free-port.ts'
 import { addSystem, pathsOfEach, writeSystems } from '../images/support/made-images.ts'
 import { describeSite, logOf, programs, push, withPrograms } from './support/two-sites.ts'
 
@@ -110,6 +120,12 @@ suite('netimage site push', () => {
     assert.deepEqual(imageIds(empty), [])
     const stored = fs.readdirSync(join(empty, 'store'))
     assert.ok(stored.length > 0 && stored.length < pathsOfEach, `${stored.length}`)
+    const [kept, late] = [await copyOf(empty), await copyOf(empty)]
+    assert.equal(await collected(kept), 0)
+    assert.deepEqual(fs.readdirSync(join(kept, 'store')), stored)
+    const before = new Date(Date.now() - 25 * 3_600_000)
+    fs.utimesSync(join(late, 'images', `.coming-${ids.first}`), before, before)
+    assert.equal(await collected(late), stored.length)
     const rest = await push({ ...request, programs: plain })
     assert.equal(rest.status, 0, rest.stderr)
     const { images, writtenBytes } = parseObject(rest.stdout)
@@ -124,6 +140,86 @@ suite('netimage site push', () => {
     // Each frame has five bytes, and each store path has a message.
     assert.ok(Number(writtenBytes) <= bytes - skippedBytes, `${String(writtenBytes)} of ${bytes}`)
     assertSameLines(await describeSite(empty), await describeSite(whole))
+  })
+
+  async function copyOf(state: string): Promise<string> {
+    const copy = freshName()
+    fs.cpSync(state, copy, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
+    return copy
+  }
+
+  /** @returns how many store paths `gc` has removed */
+  async function collected(state: string): Promise<unknown> {
+    const { removedStorePaths } = await netimageJson(['site', 'gc', '--state', state])
+    return removedStorePaths
+  }
+
+  async function serveOnce(image: string, state: string): Promise<void> {
+    const [http, nfs] = [await freePort(), await freePort()]
+    const { child, ended } = startNetimage([
+      ...['serve', image, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
+      ...['--tftp-port', `${await freePort()}`, '--http-port', `${http}`, '--nfs-port', `${nfs}`],
+      '--no-port-mapper',
+    ])
+    let said = ''
+    child.stderr?.on('data', (text: string) => (said += text))
+    await waitUntil('it serves', () => {
+      assert.equal(child.exitCode, null, said)
+      return /^on 127\.0\.0\.1 /m.test(said)
+    })
+    child.kill('SIGTERM')
+    assert.equal((await ended).status, 0, said)
+  }
+
+  test('holds up nobody if it stops half-way, and goes on from there', async (context) => {
+    const { file, to: whole } = await recordFirst()
+    const sent = fs.readFileSync(file)
+    const middle = sent.lastIndexOf('nix-archive-1')
+    const to = freshName()
+    // As sshd starts it.
+    const receiver = spawn(process.execPath, [cli, 'site', 'receive', '--state', to])
+    context.after(() => receiver.kill('SIGKILL'))
+    const ended = once(receiver, 'close')
+    let said = ''
+    receiver.stdout.on('data', (text: Buffer) => (said += text.toString('latin1')))
+    receiver.stdin.write(sent.subarray(0, middle))
+    const stored = () => (fs.existsSync(join(to, 'store')) ? fs.readdirSync(join(to, 'store')) : [])
+    await waitUntil('all store paths but the last have come', () => {
+      assert.equal(receiver.exitCode, null, said)
+      return stored().length >= pathsOfEach - 1
+    })
+    receiver.kill('SIGSTOP')
+    const half = stored()
+    assert.deepEqual(imageIds(to), [])
+
+    const second = workspace.path('out', 'second')
+    const { id } = await netimageJson(['site', 'add', second, '--state', to])
+    assert.equal(id, ids.second)
+    await serveOnce(second, to)
+    // The image that comes needs all others of its store paths.
+    assert.equal(await collected(to), 1)
+    const left = stored()
+    assert.deepEqual(
+      half.filter((name) => !left.includes(name)),
+      [],
+    )
+
+    const other = await push({ from, to, programs: plain, images: [ids.first] })
+    assert.equal(other.status, 0, other.stderr)
+    assertSameLines(await describeSite(to), await describeSite(whole))
+    receiver.kill('SIGCONT')
+    receiver.stdin.end(sent.subarray(middle))
+    assert.deepEqual(await ended, [0, null])
+    assert.match(said, /"added"/)
+    assertSameLines(await describeSite(to), await describeSite(whole))
+    assert.deepEqual(
+      [...fs.readdirSync(join(to, 'images')), ...fs.readdirSync(join(to, 'store'))].filter((name) =>
+        name.startsWith('.'),
+      ),
+      [],
+    )
+    const added = logOf(to).flatMap((row) => ('entry' in row ? [row.entry.kind] : []))
+    assert.deepEqual(added, ['added', 'removed', 'added'])
   })
 
   /** A push of the first image with another ssh. */
