@@ -4,9 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { NetimageError } from '../errors.ts'
 import { printableJson, visible } from '../printable.ts'
 import { openSiteToRead } from '../site/database.ts'
-import { saysWhat, saysWho } from '../site/log/sentence.ts'
 import type { LogRow } from '../site/log/rows.ts'
 import { rolloutStatus, saysStands, type RolloutStatus } from '../site/rollout/status.ts'
+import { logLine } from './log-line.ts'
 import { printLine, type Surroundings } from './run.ts'
 
 interface Followed {
@@ -40,7 +40,7 @@ export async function followRollouts(
   for (let isFirst = true; ; isFirst = false) {
     const { rows, statuses, newest, names } = look(state, followed, last)
     last = newest
-    if (!isFirst) for (const row of rows) tell(lineOf(row, names, json))
+    if (!isFirst) for (const row of rows) tell(logLine(row, names, json))
     const ended = statuses.every(({ state }) => state !== 'running' && state !== 'paused')
     const line = statuses.map(saysStatus).join('; ')
     if (ended) {
@@ -88,18 +88,6 @@ function look(state: string, followed: readonly Followed[], after: number): Look
   } finally {
     site.close()
   }
-}
-
-function lineOf(
-  { machine, entry, at, who }: LogRow,
-  names: ReadonlyMap<string, string>,
-  json: true | undefined,
-): string {
-  const about = machine === undefined ? {} : { machine }
-  if (json) return printableJson({ at, ...about, ...entry })
-  const what = saysWhat(entry, who)
-  const says = who.kind === 'person' ? `${saysWho(who, undefined)} ${what}` : what
-  return visible(machine === undefined ? says : `${names.get(machine) ?? machine}: ${says}`)
 }
 
 function saysStatus(status: RolloutStatus): string {

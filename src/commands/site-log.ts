@@ -4,12 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, InvalidArgumentError, Option } from '@commander-js/extra-typings'
 
 import { exitStatus } from '../errors.ts'
-import { printableJson, visible } from '../printable.ts'
-import type { BrokenLogRow, FoundInLog, LogQuery, LogRow } from '../site/log/rows.ts'
-import { saysWhat, saysWho } from '../site/log/sentence.ts'
+import type { FoundInLog, LogQuery } from '../site/log/rows.ts'
 import { becomeOwner } from './become-owner.ts'
 import { jsonOption, parseCount, stateOption } from './common-options.ts'
-import { formatTime } from './format.ts'
+import { logLine } from './log-line.ts'
 import { runCommand } from './run.ts'
 import { findMachine } from './site-machine.ts'
 
@@ -60,7 +58,7 @@ async function show(
   let found = await lookInLog(state, { machine, since, newest })
   if (found.rows.length === 0 && !follow && !json) await print(['nothing yet'], signal)
   await print(
-    found.rows.map((row) => lineOf(row, found.names, json)),
+    found.rows.map((row) => logLine(row, found.names, json)),
     signal,
   )
   if (found.rows.some((row) => 'broken' in row)) process.exitCode = exitStatus.untrusted
@@ -68,7 +66,7 @@ async function show(
     const { last } = found
     found = await lookInLog(state, { machine, after: last })
     await print(
-      found.rows.map((row) => lineOf(row, found.names, json)),
+      found.rows.map((row) => logLine(row, found.names, json)),
       signal,
     )
   }
@@ -89,27 +87,6 @@ async function lookInLog(state: string, query: LogQuery): Promise<Found> {
   } finally {
     site.close()
   }
-}
-
-/** `2026-11-23 08:15:00  alice by sudo  pi1: assigned image 750abfcbdf3c (pi) as generation 2` */
-function lineOf(
-  row: LogRow | BrokenLogRow,
-  names: ReadonlyMap<string, string>,
-  json: true | undefined,
-): string {
-  if ('broken' in row) {
-    return json ? printableJson(row) : visible(`row ${row.number} is broken: ${row.broken}`)
-  }
-  const { number, at, machine, who, entry } = row
-  const name = machine === undefined ? undefined : names.get(machine)
-  const what = saysWhat(entry, who)
-  if (json) {
-    const about = { ...(machine !== undefined && { machine }), ...(name !== undefined && { name }) }
-    return printableJson({ number, at, ...about, who, ...entry, says: what })
-  }
-  const shown = name ?? machine
-  const sentence = shown === undefined ? what : `${shown}: ${what}`
-  return visible([formatTime(at), saysWho(who, shown), sentence].join('  '))
 }
 
 async function print(lines: readonly string[], signal: AbortSignal): Promise<void> {
