@@ -1,5 +1,5 @@
-/** The machines that a sentence names. The others are counted. */
-const mostListed = 10
+/** The machines that a line names. The others are counted. */
+const mostListed = 20
 
 /** `pi1, pi2 and 8 more` */
 export function saysList(names: readonly string[]): string {

@@ -14,6 +14,7 @@ import type {
 } from '../site/plan/planned.ts'
 import { describeFindings } from './findings.ts'
 import { formatBytes } from './format.ts'
+import { saysList } from './says-list.ts'
 
 export function showPlan(plan: Plan): string {
   const { groups, names, notes, ends, moves } = plan
@@ -56,7 +57,7 @@ function summaryOf({ groups, names, ends, moves, isDone, digest }: Plan): string
 function showGroup(group: PlannedGroup): string[] {
   const { name, image, changes, waves, machines, findings } = group
   const called = new Map(machines.map(({ machine, name = machine }) => [machine, name]))
-  const list = (keys: readonly string[]) => shortList(keys.map((key) => called.get(key) ?? key))
+  const list = (keys: readonly string[]) => saysList(keys.map((key) => called.get(key) ?? key))
   return [
     `group ${name}: ${describeImage(image)}, ${image.platform}`,
     ...changes.flatMap((change) => showChange(change, image, list(change.machines))),
@@ -86,14 +87,6 @@ function rolloutOf({ rollout, begins, changedSettings }: PlannedGroup): string[]
   const after = rollout ? ` in place of ${number}, which is ${state}` : ''
   const changed = changedSettings ? ` (${changedSettings.join(', ')})` : ''
   return [`begins${after}: ${whyBegins[begins]}${changed}`]
-}
-
-/** The machines that a line names. The others are counted. */
-const mostListed = 20
-
-function shortList(all: readonly string[]): string {
-  const left = all.length - mostListed
-  return [...all.slice(0, mostListed), ...(left > 0 ? [`and ${left} more`] : [])].join(', ')
 }
 
 function settled(machines: readonly PlannedMachine[]): string {
@@ -196,9 +189,9 @@ function remarksOn(machines: readonly PlannedMachine[]): string[] {
   const held = machines.flatMap(({ machine, name = machine, isHeld }) => (isHeld ? [name] : []))
   return [
     ...machines.flatMap((machine) => refusalOf(machine) ?? []),
-    ...(own.length > 0 ? [row('replaced', `systems that machines built: ${shortList(own)}`)] : []),
-    ...(unseen.length > 0 ? [row('unseen', shortList(unseen))] : []),
-    ...(held.length > 0 ? [row('held', shortList(held))] : []),
+    ...(own.length > 0 ? [row('replaced', `systems that machines built: ${saysList(own)}`)] : []),
+    ...(unseen.length > 0 ? [row('unseen', saysList(unseen))] : []),
+    ...(held.length > 0 ? [row('held', saysList(held))] : []),
   ]
 }
 
