@@ -1,21 +1,33 @@
-/** What has changed between two plans, in words. */
+/** What has changed between two plans, in words. It says something for all that the digest counts. */
 import { NetimageError } from '../../errors.ts'
 import { shownDigits } from '../images/choose-image.ts'
-import { canonicalJson } from './canonical-json.ts'
-import type { Decided } from './planned.ts'
 import { settingNames } from '../rollout/rollout.ts'
-import type { ReadPlan } from './read-plan.ts'
+import { canonicalJson } from './canonical-json.ts'
+import type { PlannedMachine } from './planned.ts'
 
-type Comparable = Pick<ReadPlan | Decided, 'digest'> & {
+/** A plan that somebody has printed, or one of the present. */
+interface Comparable {
+  digest: string
   groups: readonly ComparableGroup[]
-  names: readonly { machine: string; name: string }[]
+  names: unknown
+  ends: unknown
+  moves: unknown
 }
 
 interface ComparableGroup {
   name: string
   image: { id: string }
-  machines: readonly { machine: string; name?: string; current?: number; isHeld?: true }[]
+  machines: readonly ComparableMachine[]
   rollout?: { number: number; state: string }
+}
+
+interface ComparableMachine {
+  machine: string
+  name?: string
+  current?: number
+  lastGood?: number
+  change: PlannedMachine['change']
+  isHeld?: true
 }
 
 /** The lines that an error has. */
@@ -36,13 +48,18 @@ export function stalePlan(shown: Comparable, now: Comparable): NetimageError {
   })
 }
 
+const ofSite = [
+  ['names', 'other machines are to be given names'],
+  ['ends', 'other roll-outs are to end'],
+  ['moves', 'other machines come into a group, or leave one'],
+] as const
+
 function differences(shown: Comparable, now: Comparable): string[] {
   const [before, after] = [groupsIn(shown), groupsIn(now)]
   const names = [...new Set([...before.keys(), ...after.keys()])]
   const found = names.flatMap((name) => ofGroup(name, before.get(name), after.get(name)))
-  const isSame = canonicalJson(shown.names) === canonicalJson(now.names)
-  const all = isSame ? found : [...found, 'other machines are to be given names']
-  return all.length > 0 ? all : ['machines are in other groups, or in other waves']
+  const all = [...found, ...differing(shown, now, ofSite)]
+  return all.length > 0 ? all : ['groups or machines are in another order']
 }
 
 function groupsIn({ groups }: Comparable): Map<string, ComparableGroup> {
@@ -56,13 +73,21 @@ function ofGroup(
 ): string[] {
   if (!before || !after) return [`group ${name} is ${before ? 'gone' : 'new'}`]
   const [from, to] = [before.image.id, after.image.id].map((id) => id.slice(0, shownDigits))
-  return [
+  const lines = [
     ...(from === to ? [] : [`it is to get image ${to}, not ${from}`]),
     ...ofRollout(before.rollout, after.rollout),
     ...ofMachines(before, after),
-    ...ofSettings(before, after),
-  ].map((line) => `group ${name}: ${line}`)
+    ...ofSettings('it', before, after, Object.entries(settingNames)),
+  ]
+  // Whether a roll-out begins follows from all else, and from what the newest roll-out has.
+  const found = lines.length > 0 ? lines : differing(before, after, ofBeginning)
+  return found.map((line) => `group ${name}: ${line}`)
 }
+
+const ofBeginning = [
+  ['begins', 'another roll-out begins, or none, or for another reason'],
+  ['changedSettings', 'other settings differ from those of its newest roll-out'],
+] as const
 
 function ofRollout(before: ComparableGroup['rollout'], after: ComparableGroup['rollout']) {
   if (!after) return before ? [`roll-out ${before.number} is gone`] : []
@@ -73,28 +98,81 @@ function ofRollout(before: ComparableGroup['rollout'], after: ComparableGroup['r
 
 function* ofMachines(before: ComparableGroup, after: ComparableGroup): Generator<string> {
   const had = new Map(before.machines.map((each) => [each.machine, each]))
-  for (const { machine, name = machine, current, isHeld } of after.machines) {
-    const known = had.get(machine)
-    had.delete(machine)
-    const [is, was] = [current, known?.current].map((number) =>
-      number === undefined ? 'nothing' : `generation ${number}`,
-    )
-    if (!known) yield `${name} has joined it`
-    else if (is !== was) yield `${name} boots ${is} next, not ${was}`
-    if (known && known.isHeld !== isHeld)
-      yield `${name} is ${isHeld ? '' : 'not '}held${isHeld ? '' : ' any more'}`
+  for (const now of after.machines) {
+    const known = had.get(now.machine)
+    had.delete(now.machine)
+    if (known) yield* ofMachine(known, now, before.image.id === after.image.id)
+    else yield `${nameOf(now)} has joined it`
   }
-  for (const { machine, name = machine } of had.values()) yield `${name} has left it`
+  for (const gone of had.values()) yield `${nameOf(gone)} has left it`
 }
 
-function ofSettings(before: ComparableGroup, after: ComparableGroup): string[] {
-  const [had, has] = [valuesIn(before), valuesIn(after)]
-  const changed = Object.entries(settingNames)
-    .filter(([key]) => had.get(key) !== has.get(key))
-    .map(([, called]) => called)
-  return changed.length > 0 ? [`it has other settings: ${changed.join(', ')}`] : []
+/** As the file of the site calls them. */
+const settingsOfMachine = [
+  ['hostName', 'host-name'],
+  ['address', 'address'],
+  ['reboot', 'reboot'],
+  ['power', 'power'],
+] as const
+
+const changes: Record<PlannedMachine['change'], string> = {
+  nothing: 'boots the image next already',
+  new: 'does not boot the image next, and gets it as a new generation',
+  back: 'does not boot the image next, and goes back to it',
+  refused: 'has refused the image: it was bad there',
 }
 
-function valuesIn(group: object): Map<string, string> {
-  return new Map(Object.entries(group).map(([key, value]) => [key, canonicalJson(value)]))
+function ofMachine(
+  before: ComparableMachine,
+  now: ComparableMachine,
+  isSameImage: boolean,
+): string[] {
+  const who = nameOf(now)
+  const lines = [
+    ...(before.name === now.name
+      ? []
+      : [`${now.machine} has ${now.name ? `the name ${now.name}` : 'no name'}`]),
+    ...(before.current === now.current
+      ? []
+      : [`${who} boots ${generation(now.current)} next, not ${generation(before.current)}`]),
+    ...(before.lastGood === now.lastGood
+      ? []
+      : [`${who} goes back to ${generation(now.lastGood)}, not to ${generation(before.lastGood)}`]),
+    ...(before.isHeld === now.isHeld
+      ? []
+      : [`${who} is ${now.isHeld ? 'held' : 'not held any more'}`]),
+    ...ofSettings(who, before, now, settingsOfMachine),
+  ]
+  // What follows from the generations and from the image is not said twice.
+  if (lines.length > 0 || !isSameImage) return lines
+  if (before.change !== now.change) return [`${who} ${changes[now.change]}`]
+  return differing(before, now, [
+    ['refused', `${who} has refused the image in another generation, or for another reason`],
+    ['replacesOwn', `${who} boots another system that it built itself`],
+  ])
+}
+
+function generation(number: number | undefined): string {
+  return number === undefined ? 'nothing' : `generation ${number}`
+}
+
+function nameOf({ machine, name = machine }: ComparableMachine): string {
+  return name
+}
+
+function ofSettings(whose: string, before: object, now: object, settings: Says): string[] {
+  const changed = differing(before, now, settings)
+  return changed.length > 0 ? [`${whose} has other settings: ${changed.join(', ')}`] : []
+}
+
+type Says = readonly (readonly [key: string, says: string])[]
+
+/** @returns what is said of the keys whose values differ */
+function differing(before: object, now: object, says: Says): string[] {
+  const [had, has] = [valuesIn(before), valuesIn(now)]
+  return says.flatMap(([key, text]) => (had.get(key) === has.get(key) ? [] : [text]))
+}
+
+function valuesIn(object: object): Map<string, string> {
+  return new Map(Object.entries(object).map(([key, value]) => [key, canonicalJson(value)]))
 }

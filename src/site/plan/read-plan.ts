@@ -7,6 +7,8 @@ const machineSchema = v.looseObject({
   machine: v.string(),
   name: v.exactOptional(v.string()),
   current: v.exactOptional(v.number()),
+  lastGood: v.exactOptional(v.number()),
+  change: v.picklist(['nothing', 'new', 'back', 'refused']),
   isHeld: v.exactOptional(v.literal(true)),
 })
 
@@ -21,9 +23,7 @@ const planSchema = v.looseObject({
   version: v.literal(1),
   digest: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
   groups: v.array(groupSchema),
-  names: v.array(
-    v.looseObject({ machine: v.string(), name: v.string(), before: v.exactOptional(v.string()) }),
-  ),
+  ...{ names: v.array(v.unknown()), ends: v.array(v.unknown()), moves: v.array(v.unknown()) },
 })
 
 /** What is read of a plan to compare it with another one. */

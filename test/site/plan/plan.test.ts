@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import { makeCatalogue } from '../../../src/site/desired/catalogue.ts'
 import { parseDesired } from '../../../src/site/desired/read.ts'
@@ -9,9 +10,11 @@ import { resolveGroups } from '../../../src/site/desired/resolve.ts'
 import { assign, decide } from '../../../src/site/life/choose.ts'
 import type { Candidate } from '../../../src/site/life/life.ts'
 import { stalePlan } from '../../../src/site/plan/difference.ts'
+import { digestOf } from '../../../src/site/plan/digest.ts'
 import { makePlan } from '../../../src/site/plan/plan.ts'
 import { groupsOf } from '../../../src/site/plan/decide.ts'
 import type { Plan, PlannedImage } from '../../../src/site/plan/planned.ts'
+import { readPlan } from '../../../src/site/plan/read-plan.ts'
 import { newRollout, type Rollout } from '../../../src/site/rollout/rollout.ts'
 import type { Hold } from '../../../src/site/rollout/statements.ts'
 import { machinesOf, type SiteNow } from '../../../src/site/plan/site-now.ts'
@@ -334,6 +337,121 @@ suite('the digest of a plan', () => {
     assert.equal((await site.plan()).digest, before.digest)
     site.comesUp(mac(1), candidate('c'))
     assert.notEqual((await site.plan()).digest, before.digest)
+  })
+})
+
+suite('the difference of two plans', () => {
+  const base = () => {
+    const site = planned(lab())
+    site.comesUp(mac(1), candidate('a'))
+    site.comesUp(mac(2), candidate('a'))
+    return site.plan()
+  }
+  /** Says what differs from a plan that was printed. */
+  const differenceOf = (shown: Plan, now: Plan) =>
+    stalePlan(readPlan(JSON.stringify(shown), 'plan.json'), now)
+      .message.split('\n')
+      .slice(1)
+  const withDigest = (plan: Plan): Plan => ({ ...plan, digest: digestOf(plan) })
+
+  const text = fc.string({ maxLength: 3 })
+  const words = fc.array(text, { minLength: 1, maxLength: 2 })
+  const count = fc.nat(2)
+  const settings = fc.record({
+    maxUnavailable: count,
+    halt: count,
+    health: fc.record({ deadline: count, tries: count, settle: count, tcp: fc.array(count) }),
+    rebuild: fc.constantFrom<('allow' | 'refuse')[]>('allow', 'refuse'),
+    keep: count,
+    waves: fc.array(fc.record({ machines: words, pause: fc.boolean() }), { maxLength: 2 }),
+  })
+  const ofMachine = fc.record(
+    { hostName: text, address: text, reboot: words, power: words },
+    { requiredKeys: [] },
+  )
+  const called: Record<string, string> = {
+    maxUnavailable: 'max-unavailable',
+    hostName: 'host-name',
+  }
+  /** The names in the file of the keys whose values differ. */
+  const keysOf = (one: object, other: object) => {
+    const [had, has] = [new Map(Object.entries(one)), new Map(Object.entries(other))]
+    return [...new Set([...had.keys(), ...has.keys()])]
+      .filter((key) => !isDeepStrictEqual(had.get(key), has.get(key)))
+      .map((key) => called[key] ?? key)
+      .toSorted()
+  }
+  const namedIn = (lines: readonly string[], whose: string) =>
+    lines
+      .flatMap((line) => line.split(`${whose} has other settings: `)[1]?.split(', ') ?? [])
+      .toSorted()
+
+  test('names exactly the settings that differ, of groups and of machines', async () => {
+    const plan = await base()
+    const change = (more: object, ofFirst: object) =>
+      withDigest({
+        ...plan,
+        groups: plan.groups.map((group) => {
+          const machines = group.machines.map((each, at) =>
+            at === 0 ? { ...each, ...ofFirst } : each,
+          )
+          return { ...group, ...more, machines }
+        }),
+      })
+    fc.assert(
+      fc.property(settings, settings, ofMachine, ofMachine, (one, other, first, second) => {
+        const [shown, now] = [change(one, first), change({ ...other }, second)]
+        const [ofGroup, machine] = [keysOf(one, other), keysOf(first, second)]
+        if (ofGroup.length + machine.length === 0) return assert.equal(shown.digest, now.digest)
+        assert.notEqual(shown.digest, now.digest)
+        const lines = differenceOf(shown, now)
+        assert.deepEqual(namedIn(lines, 'it'), ofGroup)
+        assert.deepEqual(namedIn(lines, mac(1)), machine)
+        assert.equal(lines.length, Number(ofGroup.length > 0) + Number(machine.length > 0))
+      }),
+    )
+  })
+
+  test('tells the truth about all else that the digest counts', async () => {
+    const plan = await base()
+    const [group = assert.fail()] = plan.groups
+    const [first = assert.fail(), second = assert.fail()] = group.machines
+    const ofGroup = (more: object) => ({ ...plan, groups: [{ ...group, ...more }] })
+    const ofFirst = (more: object) => ofGroup({ machines: [{ ...first, ...more }, second] })
+    const running = ofGroup({ rollout: { number: 3, state: 'running' } })
+    const cases: [Plan, Plan, RegExp][] = [
+      [
+        plan,
+        ofFirst({ current: 7, change: 'nothing' }),
+        /:01 boots generation 7 next, not gen.* 1$/,
+      ],
+      [plan, ofFirst({ lastGood: 7 }), /:01 goes back to generation 7, not to generation 1$/],
+      [plan, ofFirst({ name: 'pi1' }), /:01 has the name pi1$/],
+      [plan, ofFirst({ isHeld: true }), /:01 is held$/],
+      [plan, ofFirst({ change: 'refused' }), /:01 has refused the image: it was bad there$/],
+      [plan, ofFirst({ refused: { generation: 2 } }), /:01 has refused the image in another gen/],
+      [plan, ofFirst({ replacesOwn: '/nix/store/x' }), /:01 boots another system that it built/],
+      [plan, ofGroup({ machines: [first] }), /:02 has left it$/],
+      [ofGroup({ machines: [first] }), plan, /:02 has joined it$/],
+      [plan, ofGroup({ machines: [second, first] }), /in another order$/],
+      [plan, ofGroup({ image: imageOf('c') }), /it is to get image c, not b$/],
+      [plan, running, /roll-out 3 has begun meanwhile$/],
+      [running, plan, /roll-out 3 is gone$/],
+      [running, ofGroup({ rollout: { number: 3, state: 'done' } }), /3 is done, not running$/],
+      [plan, ofGroup({ begins: 'machines' }), /another roll-out begins, or none/],
+      [plan, ofGroup({ changedSettings: ['keep'] }), /other settings differ from those of/],
+      [plan, { ...plan, groups: [] }, /group lab is gone$/],
+      [{ ...plan, groups: [] }, plan, /group lab is new$/],
+      [plan, { ...plan, names: [{ machine: mac(1), name: 'x' }] }, /to be given names$/],
+      [plan, { ...plan, ends: [{ group: 'old', rollout: 1 }] }, /other roll-outs are to end$/],
+      [plan, { ...plan, moves: [] }, /other machines come into a group, or leave one$/],
+    ]
+    for (const [shown, now, says] of cases) {
+      assert.notEqual(digestOf(shown), digestOf(now), String(says))
+      const lines = differenceOf(shown, now)
+      assert.equal(lines.length, 1, lines.join('\n'))
+      assert.match(lines[0] ?? '', says)
+    }
   })
 })
 
