@@ -59,7 +59,8 @@ export async function planSite(
       const found = images.get(group.name)
       if (!found) return []
       const { image, findings } = found
-      return [{ group, image: plannedImage(image), closure: image.closure, findings }]
+      const { closure, manifest } = image
+      return [{ group, image: plannedImage(image), closure, files: manifest.root.files, findings }]
     })
   // Building can take long, and machines have booted meanwhile.
   const plan = await makePlan(withImages(groups), machines, notes, readSiteNow(site.state))

@@ -69,6 +69,7 @@ function showGroup(group: PlannedGroup): string[] {
     row('limits', limitsOf(group)),
     ...rolloutOf(group).map((text) => row('roll-out', text)),
     ...remarksOn(machines),
+    ...keptIn(group, list),
     ...(findings.length > 0 ? indent(describeFindings(findings)) : []),
   ]
 }
@@ -201,6 +202,32 @@ function refusalOf({ machine, name = machine, refused }: PlannedMachine): string
   const why = reason === undefined ? '' : `: ${reason}`
   const isGood = `If it is good after all: netimage site good ${machine} ${generation}`
   return row('refused', `by ${name}, where it was bad as generation ${generation}${why}. ${isGood}`)
+}
+
+/** The files that machines keep. The others are counted. */
+const mostKept = 20
+
+/** Many machines keep the same files. */
+function keptIn({ kept }: PlannedGroup, list: (machines: readonly string[]) => string): string[] {
+  const files = kept.flatMap((each) => {
+    if ('problem' in each) return []
+    const { machine } = each
+    return each.files.map(({ path, why }) => ({ machine, file: `${path} (${why})` }))
+  })
+  const alike = [...Map.groupBy(files, ({ file }) => file)]
+  const notNamed = kept.reduce((sum, each) => sum + ('more' in each ? each.more : 0), 0)
+  const left = Math.max(0, alike.length - mostKept) + notNamed
+  return [
+    ...alike
+      .slice(0, mostKept)
+      .map(([file, on]) => row('kept', `${file} on ${list(on.map(({ machine }) => machine))}`)),
+    ...(left > 0 ? [row('', `… and ${plural(left, 'more file')}: see --json`)] : []),
+    ...kept.flatMap((each) =>
+      'problem' in each
+        ? [row('kept', `not known for ${list([each.machine])}: ${each.problem}`)]
+        : [],
+    ),
+  ]
 }
 
 function row(label: string, text: string): string {

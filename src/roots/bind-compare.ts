@@ -118,17 +118,11 @@ export function* compareImages(images: Images): Steps<ComparedImages> {
     },
     isOther(id) {
       const [one, other] = [before.get(id), after.get(id)]
-      if (!one || !other) return true
-      if (one.kind !== other.kind || one.content !== other.content) return true
-      if (attributes.some((name) => one[name] !== other[name])) return true
-      return one.target === undefined ? false : !other.target?.equals(one.target)
+      return !one || !other || isOtherFile(one, other)
     },
     changesSameAttribute(row) {
       const [one, other] = [before.get(row.id), after.get(row.id)]
-      if (one?.kind !== row.kind || !other) return false
-      return attributes.some(
-        (name) => row[name] !== one[name] && other[name] !== one[name] && row[name] !== other[name],
-      )
+      return one?.kind === row.kind && other !== undefined && changesAttributeOf(row, one, other)
     },
     followed(row) {
       const [one, other] = [before.get(row.id), after.get(row.id)]
@@ -152,6 +146,27 @@ export function* compareImages(images: Images): Steps<ComparedImages> {
       namesBefore(id)[0]?.path ??
       Buffer.from(String(id)),
   }
+}
+
+/** What of a file counts when two images are compared. */
+type Compared = Pick<BoundFile, 'kind' | 'content' | 'target' | (typeof attributes)[number]>
+
+/** Whether two images bring different files. */
+export function isOtherFile(one: Compared, other: Compared): boolean {
+  if (one.kind !== other.kind || one.content !== other.content) return true
+  if (attributes.some((name) => one[name] !== other[name])) return true
+  return one.target === undefined ? false : !other.target?.equals(one.target)
+}
+
+/** Whether the machine and the image have changed one attribute in two ways. */
+export function changesAttributeOf(
+  row: Pick<Compared, (typeof attributes)[number]>,
+  one: Compared,
+  other: Compared,
+): boolean {
+  return attributes.some(
+    (name) => row[name] !== one[name] && other[name] !== one[name] && row[name] !== other[name],
+  )
 }
 
 function* byNumber(files: readonly BoundFile[]): Steps<Map<NodeId, BoundFile>> {

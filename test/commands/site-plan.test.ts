@@ -8,7 +8,13 @@ import { after, before, suite, test } from 'node:test'
 import * as v from 'valibot'
 import { removeTree } from '../../src/remove-tree.ts'
 import { siteFile } from '../../src/site/database.ts'
-import { imageIds } from '../../src/site/images/site-image.ts'
+import { createImageIndexes } from '../../src/roots/image-index.ts'
+import { readRecord } from '../../src/roots/record.ts'
+import { removeLayer } from '../../src/roots/store.ts'
+import { layerOf } from '../../src/roots/stored-layer.ts'
+import { imageIds, openSiteImage } from '../../src/site/images/site-image.ts'
+import { openMachineLayerNow } from '../roots/support/open-layer.ts'
+import { put } from '../roots/support/stored-layers.ts'
 import { buildSystem, flagsFor, systems, writeSystems } from '../site/images/support/made-images.ts'
 import { assertFailed, netimage, netimageJson, parseObject } from '../support/netimage.ts'
 import { makeWorkspace, type Workspace } from '../support/workspace.ts'
@@ -23,10 +29,14 @@ const planSchema = v.looseObject({
       image: v.looseObject({ id: v.string(), label: v.string() }),
       waves: v.array(v.looseObject({ machines: v.array(v.string()) })),
       machines: v.array(v.looseObject({ machine: v.string(), change: v.string() })),
+      kept: v.array(v.looseObject({ machine: v.string() })),
       changes: v.array(v.looseObject({ machines: v.array(v.string()) })),
     }),
   ),
 })
+
+/** Names of files that an image adds, and the machine as well. */
+const added = Array.from({ length: 30 }, (_, at) => `added-${at + 10}`)
 
 suite('netimage site plan', () => {
   let workspace: Workspace
@@ -108,6 +118,50 @@ suite('netimage site plan', () => {
     }
     assert.equal(digests.size, 1)
     assert.deepEqual(await site('status'), status)
+  })
+
+  test('shows which files stay because machine and image both have changed them, while the machine runs', async (context) => {
+    const more =
+      'echo pie > files/etc/name; for n in $(seq 10 39); do echo $n > files/added-$n; done'
+    await buildSystem(workspace, 'first', workspace.path('out/changed'), false, more)
+    const boot = async (id: string) => {
+      const image = await openSiteImage(state, id)
+      const index = createImageIndexes().open(image.rootImage, [])
+      const { directory, system } = image
+      const known = { directory, name: 'root', toplevel: system.toplevel, id }
+      const layer = openMachineLayerNow({ state, machine: mac(1), image: known, index })
+      let isOpen = true
+      const close = async () => {
+        if (!isOpen) return
+        isOpen = false
+        await layer.close()
+        index.close()
+        image.release()
+      }
+      return { system: layer.fileSystem, close }
+    }
+    const running = await boot(first)
+    context.after(() => running.close())
+    for (const name of ['etc/name', ...added]) put(running.system, name, 'own')
+    write(lab('./out/changed'))
+    const shown = await plan('--quiet')
+    assert.equal(shown.status, 2, shown.stderr)
+    const rows = shown.stdout.split('\n').filter((line) => /^ {4}kept|more file/.test(line))
+    assert.equal(rows.length, 21, shown.stdout)
+    assert.equal(rows[0], '    kept      /etc/sub/same (changed-both) on pi1')
+    assert.equal(rows[1], '    kept      /added-10 (added-both) on pi1')
+    assert.equal(rows[20], '              … and 11 more files: see --json')
+    const printed = await plan('--json')
+    const { groups } = v.parse(planSchema, JSON.parse(printed.stdout))
+    const [group = assert.fail()] = groups
+
+    // The truth: what the machine keeps when it boots the image.
+    await running.close()
+    const after = await boot(group.image.id)
+    await after.close()
+    const record = readRecord(layerOf(state, mac(1)).directory)
+    assert.deepEqual(group.kept, [{ machine: mac(1), ...record?.kept }])
+    await removeLayer(layerOf(state, mac(1)), assert.fail)
   })
 
   test('builds a system, and the file may be elsewhere and in another format', async () => {

@@ -6,6 +6,11 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { FileSystem, NodeId } from '../../src/protocols/nfs/file-system.ts'
 import { removeTree } from '../../src/remove-tree.ts'
+import { readKept } from '../../src/roots/bind-record.ts'
+import { readCopy } from '../../src/roots/copied-database.ts'
+import type { KeptFiles } from '../../src/roots/kept-files.ts'
+import { broughtBy, willKeep } from '../../src/roots/will-keep.ts'
+import type { TreeFile } from '../../src/tree-files.ts'
 import { freshNames } from '../support/temporary.ts'
 import { createBindModel, type Operation, type SeenNode } from './support/bind-model.ts'
 import { makeBoundLayers, type Tree, type TreeNode } from './support/bound-layer.ts'
@@ -109,7 +114,26 @@ const boot: fc.Arbitrary<Boot> = fc.record({
   work: fc.array(work, { maxLength: 5 }),
 })
 
-test('a layer over one image after the other is as the rules say', async () => {
+/** As the manifest of such an image lists its files. */
+function filesOf(tree: Tree): TreeFile[] {
+  const store = ['nix', 'nix/store'].map(
+    (path) => ({ type: 'directory', path, mode: '0755' }) as const,
+  )
+  const files = [...tree].map(([path, { kind, mode, ...rest }]): TreeFile => {
+    const text = 'text' in rest ? rest.text : ''
+    if (kind === 'symlink') return { type: kind, path, target: text }
+    const shown = mode.toString(8).padStart(4, '0')
+    if (kind === 'directory') return { type: kind, path, mode: shown }
+    return { type: kind, path, mode: shown, size: text.length, sha256: text }
+  })
+  return [...store, ...files]
+}
+
+const sentences = ({ files }: KeptFiles) =>
+  files.flatMap(({ path, why }) => (why === 'lost' ? [] : [`${path} ${why}`])).toSorted()
+
+test('a layer over one image after the other is as the rules say, and what it keeps can be told before', async () => {
+  const whys = new Set<string>()
   await fc.assert(
     fc.asyncProperty(fc.array(boot, { minLength: 2, maxLength: 5 }), async (boots) => {
       const top = freshName()
@@ -117,16 +141,32 @@ test('a layer over one image after the other is as the rules say', async () => {
       const model = createBindModel(new Map())
       let made = layers.image('none', new Map())
       await layers.within(made, () => {})
+      let willStay: KeptFiles | undefined
+      let movesDirectories = false
       for (const [count, { image, work }] of boots.entries()) {
         made = layers.image(String(count), image)
         model.bind(image)
         await layers.within(made, (system) => {
+          if (willStay) {
+            const stays = sentences(readCopy(layers.directory, readKept))
+            const told = sentences(willStay)
+            // The binding tells a directory that the machine has moved, and not what is in it.
+            const known = movesDirectories ? told.filter((each) => stays.includes(each)) : told
+            assert.deepEqual(known, stays)
+            for (const each of stays) whys.add(each.split(' ')[1] ?? '')
+          }
           assert.deepEqual(sorted(see(system)), sorted(model.see()))
           for (const next of work) {
             const operation = among(model.see(), next)
-            if (operation && model.act(operation)) act(system, operation)
+            const isDirectory = model.see().get(operation?.path ?? '')?.kind === 'directory'
+            if (!operation || !model.act(operation)) continue
+            movesDirectories ||= operation.do === 'rename' && isDirectory
+            act(system, operation)
           }
           assert.deepEqual(sorted(see(system)), sorted(model.see()))
+          // While the layer is in use.
+          const nextImage = boots[count + 1]?.image
+          willStay = nextImage && willKeep(layers.directory, broughtBy(filesOf(nextImage)))
         })
       }
       const before = model.see()
@@ -135,6 +175,9 @@ test('a layer over one image after the other is as the rules say', async () => {
     }),
     { numRuns: 60 },
   )
+  assert.deepEqual([...whys].toSorted(), [
+    ...['added-both', 'changed-both', 'gone-from-image', 'removed-here'],
+  ])
 })
 
 function sorted(files: ReadonlyMap<string, SeenNode>): [string, SeenNode][] {

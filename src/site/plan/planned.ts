@@ -3,6 +3,7 @@
  * output of `netimage site plan --json` is a plan.
  */
 import type { CheckFinding } from '../../check/check-system.ts'
+import type { KeptFiles } from '../../roots/kept-files.ts'
 import type { GroupSettings, Rollout } from '../rollout/rollout.ts'
 import type { ClosureDifference } from './closure-difference.ts'
 
@@ -51,7 +52,15 @@ export interface PlannedGroup extends DecidedGroup {
   changes: readonly PlannedChange[]
   /** What `netimage check` finds in the image. */
   findings: readonly CheckFinding[]
+  /**
+   * Files outside the store paths that machine and image both have changed, so that they stay as the machine has
+   * them. Only of machines that are to boot something else, and have such files.
+   */
+  kept: readonly PlannedKept[]
 }
+
+/** What will stay on a machine although the image brings something else. */
+export type PlannedKept = { machine: string } & (KeptFiles | { problem: string })
 
 export interface DecidedGroup extends GroupSettings {
   name: string

@@ -1,9 +1,15 @@
 /** Reads what a plan needs to know of a site. */
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 
 import { NetimageError } from '../../errors.ts'
 import { sitePlaces } from '../../image/site-places.ts'
 import type { System } from '../../nixos/system.ts'
+import type { KeptFiles } from '../../roots/kept-files.ts'
+import { readRecord } from '../../roots/record.ts'
+import { layerOf } from '../../roots/stored-layer.ts'
+import { broughtBy, willKeep } from '../../roots/will-keep.ts'
+import type { TreeFile } from '../../tree-files.ts'
 import { openSiteToRead } from '../database.ts'
 import type { SiteMachines } from '../desired/catalogue.ts'
 import { readSiteManifest, type SiteImage } from '../images/site-image.ts'
@@ -37,12 +43,23 @@ export interface SiteFacts {
 export interface SiteNow extends SiteFacts {
   /** What the machine boots with a generation. */
   describe: (life: Life, number: number) => Promise<Described>
+  /**
+   * What stays on a machine although an image brings something else.
+   *
+   * @param files what the image brings outside its store paths
+   */
+  willKeep: (files: readonly TreeFile[]) => (machine: string) => KeptFiles | { problem: string }
 }
 
 export function readSiteNow(state: string): SiteNow {
   const site = openSiteToRead(state)
   try {
-    return { ...(site ? factsOf(site) : noFacts), describe: describeIn(state) }
+    const imageOf = imagesIn(state)
+    return {
+      ...(site ? factsOf(site) : noFacts),
+      describe: describeIn(state, imageOf),
+      willKeep: willKeepIn(state, imageOf),
+    }
   } finally {
     site?.close()
   }
@@ -71,10 +88,12 @@ export function machinesOf({ lives, broken, names }: SiteFacts): SiteMachines {
   return { names, lastStarted: started }
 }
 
+type ImageOf = (id: string) => ReturnType<typeof readSiteManifest> | undefined
+
 /** Reads each image once: many machines boot the same. */
-function describeIn(state: string): SiteNow['describe'] {
-  const known = new Map<string, ReturnType<typeof readSiteManifest> | undefined>()
-  const imageOf = (id: string) => {
+function imagesIn(state: string): ImageOf {
+  const known = new Map<string, ReturnType<ImageOf>>()
+  return (id) => {
     if (!known.has(id))
       known.set(
         id,
@@ -82,6 +101,34 @@ function describeIn(state: string): SiteNow['describe'] {
       )
     return known.get(id)
   }
+}
+
+function willKeepIn(state: string, imageOf: ImageOf): SiteNow['willKeep'] {
+  const nothing = { files: [], more: 0 }
+  return (files) => {
+    const brought = broughtBy(files)
+    /** By the id of another image: whether it brings the same. */
+    const same = new Map<string, boolean>()
+    const isSame = (id: string) => {
+      const found = same.get(id) ?? isDeepStrictEqual(imageOf(id)?.manifest.root.files, files)
+      same.set(id, found)
+      return found
+    }
+    return (machine) => {
+      const { directory } = layerOf(state, machine)
+      try {
+        const record = readRecord(directory)
+        if (!record || isSame(record.image.id)) return nothing
+        return willKeep(join(directory, record.name), brought) ?? nothing
+      } catch (error) {
+        if (!(error instanceof NetimageError)) throw error
+        return { problem: error.message }
+      }
+    }
+  }
+}
+
+function describeIn(state: string, imageOf: ImageOf): SiteNow['describe'] {
   return async (life, number) => {
     const { image: id = '', toplevel = '', published } = generationOf(life, number) ?? {}
     const image = imageOf(id)

@@ -48,6 +48,7 @@ function planned(document: object, image = imageOf('b')) {
   const now = (): SiteNow => ({
     ...{ lives: machines.lives, broken: new Map(), names, uptime: machines.now.uptime },
     rollouts: { ...rollouts, holds, groups, broken: [], asked: new Map(), brokenAsked: [] },
+    willKeep: () => () => ({ files: [], more: 0 }),
     async describe(life, number) {
       const { image = '', published } =
         life.generations.find((each) => each.number === number) ?? {}
@@ -83,7 +84,7 @@ function planned(document: object, image = imageOf('b')) {
       const catalogue = makeCatalogue(read.desired, machinesOf(now()))
       const { groups, notes } = resolveGroups(read.desired, catalogue)
       const withImages = groups.map((group) => ({
-        ...{ group, image, closure: closureOf(image.id), findings: [] },
+        ...{ group, image, closure: closureOf(image.id), files: [], findings: [] },
       }))
       return await makePlan(withImages, catalogue.named, notes, now())
     },

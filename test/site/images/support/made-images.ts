@@ -42,6 +42,8 @@ export async function buildSystem(
   name: SystemName,
   image: string,
   force = false,
+  /** Commands that add or change files outside the store. */
+  more = '',
 ): Promise<string> {
   await buildNetImage({
     system: systems[name].toplevel,
@@ -51,7 +53,7 @@ export async function buildSystem(
     output: image,
     force,
     boot: ['ipxe'],
-    options: { rootDirectoryName: 'root', populateRootCommands: populate },
+    options: { rootDirectoryName: 'root', populateRootCommands: `${populate}\n${more}` },
   })
   return image
 }
