@@ -1,4 +1,4 @@
-// The rules of a roll-out, one by one, as docs/site.md tells them.
+// The rules of a roll-out, one by one, as docs/roll-outs.md tells them.
 
 import assert from 'node:assert/strict'
 import { suite, test } from 'node:test'
