@@ -19,20 +19,26 @@ const commands = {
   gc: async () => (await import('./gc.ts')).gcCommand(),
 }
 
-export async function main(): Promise<void> {
+/**
+ * Loading all commands takes most of the time of a short one. All are needed for the help, and if no
+ * command has the name.
+ *
+ * @param name the only command that is needed
+ */
+export async function loadProgram(name?: string) {
   const program = new Command('netimage')
     .description('Boot NixOS over the network')
     .version(version)
     .exitOverride()
-
-  // Loading all commands takes most of the time of a short one. All are needed for the help, and if
-  // the first word is none of them.
-  const [, , first = ''] = process.argv
-  const wanted = Object.entries(commands).filter(([name]) => name === first)
+  const wanted = Object.entries(commands).filter(([each]) => each === name)
   for (const [, load] of wanted.length > 0 ? wanted : Object.entries(commands)) {
     program.addCommand((await load()).exitOverride())
   }
+  return program
+}
 
+export async function main(): Promise<void> {
+  const program = await loadProgram(process.argv[2])
   ignoreClosedPipe()
   try {
     await program.parseAsync()

@@ -1,0 +1,30 @@
+/**
+ * Makes all files of a release below `release/`: see README.md.
+ *
+ *     npm run release
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeRelease } from './make.ts'
+
+const repository = join(import.meta.dirname, '..')
+const output = join(repository, 'release')
+rmSync(output, { recursive: true, force: true })
+mkdirSync(output)
+const work = mkdtempSync(join(tmpdir(), 'netimage-release-'))
+try {
+  const request = { work, output, epoch: epochOfCommit(), effort: 'small' } as const
+  await makeRelease(['x64', 'arm64'], work, request)
+} finally {
+  rmSync(work, { recursive: true })
+}
+
+/** Seconds: the time of the commit, so that everybody who makes it gets the same files. */
+function epochOfCommit(): number {
+  const given = process.env['SOURCE_DATE_EPOCH']
+  if (given !== undefined) return Number(given)
+  const args = ['-C', repository, 'log', '-1', '--format=%ct']
+  return Number(execFileSync('git', args, { encoding: 'utf8' }))
+}

