@@ -25,7 +25,7 @@ const documents = ['docs', 'README.md', 'CHANGELOG.md', 'SECURITY.md', 'LICENSE'
  *
  * @returns the path of the package
  */
-export function packForNpm({ work, output }: Request): string {
+export function packForNpm({ work, output, epoch }: Request): string {
   const folder = join(work, 'npm')
   for (const name of ['package.json', 'native', ...documents]) {
     cpSync(join(repository, name), join(folder, name), { recursive: true })
@@ -34,6 +34,8 @@ export function packForNpm({ work, output }: Request): string {
   const project = ['--project', join(repository, 'tsconfig.build.json')]
   const compiler = join(repository, 'node_modules/.bin/tsc')
   execFileSync(compiler, [...project, '--outDir', join(folder, 'dist')], { stdio: 'inherit' })
+  // npm keeps the modes.
+  levelTree(folder, epoch)
   const args = ['pack', '--json', '--ignore-scripts', `--pack-destination=${output}`]
   const packed: unknown = JSON.parse(execFileSync('npm', args, { cwd: folder, encoding: 'utf8' }))
   const [{ filename }] = v.parse(packedSchema, packed)
