@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a fresh Debian of the release of this machine, with systemd, and without the network that it came over.
+# Makes a fresh Debian of the release of this machine, with systemd.
 #
 #   fetch-debian.sh CACHE
 #
