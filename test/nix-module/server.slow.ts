@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, suite, test } from 'node:test'
 import * as v from 'valibot'
@@ -100,6 +100,19 @@ suite('the module of the server', () => {
     assert.deepEqual(analyze('verify', '--man=no'), accepted)
     // Up to 2.5 of 10. systemd says OK up to 5.
     assert.deepEqual(analyze('security', '--offline=true', '--threshold=25'), accepted)
+  })
+
+  test('may do what the service of the Debian package may, and no more', async () => {
+    const { ExecStart: _, ...service } = (await evaluate('')).service
+    const unit = readFileSync(join(repository, 'packaging/files/netimage.service'), 'utf8')
+    const lines = unit.split('[Service]\n')[1]?.split('[Install]')[0]?.split('\n') ?? []
+    const ofDebian = lines.flatMap((line) => {
+      const [name = '', ...value] = line.split('=')
+      const isOther = line === '' || line.startsWith('#') || /^(ExecStart|Environment)/.test(name)
+      return isOther ? [] : [[name, value.join('=').replace(/^yes$/, 'true')]]
+    })
+    const texts = Object.entries(service).map(([name, value]) => [name, String(value)])
+    assert.deepEqual(Object.fromEntries(texts), Object.fromEntries(ofDebian))
   })
 
   test('the program understands all flags, whatever the texts are', async () => {
