@@ -24,26 +24,33 @@ interface Machine {
   isWorking: boolean
 }
 
-/** Those that have worked in this turn, or wait. There is one event loop, so that all servers share it. */
+/** Those that have worked or wait. There is one event loop, so that all servers share it. */
 const machines = new Map<string, Machine>()
+/** With more of them, those that have worked long ago are removed. */
+const manyMachines = 256
 let isNextTurnDue = false
 
 /**
  * Does the work of a machine: now, if there is time left for the machine in this turn and nothing of it waits.
  *
- * @returns whether it is done already
+ * @returns whether it has begun already
  */
 export function inTurn(name: string, work: Work): boolean {
-  const machine = machines.get(name) ?? { left: turnMs, waiting: [], isWorking: false }
+  const machine = machines.get(name) ?? addMachine(name)
+  if (machine.isWorking || machine.waiting.length > 0 || machine.left <= 0) {
+    machine.waiting.push(work)
+    awaitNextTurn()
+    return false
+  }
+  workOn(machine, work)
+  return true
+}
+
+function addMachine(name: string): Machine {
+  const machine = { left: turnMs, waiting: [], isWorking: false }
   machines.set(name, machine)
-  awaitNextTurn()
-  let isDone = false
-  machine.waiting.push((end) => {
-    isDone = true
-    return work(end)
-  })
-  workOn(machine)
-  return isDone
+  if (machines.size > manyMachines) awaitNextTurn()
+  return machine
 }
 
 /** Begins something for a machine as soon as it is its turn. @returns what it returns */
@@ -56,23 +63,23 @@ export function beginInTurn<Result>(name: string, begin: () => Promise<Result>):
   })
 }
 
-function workOn(machine: Machine): void {
+/** Does one piece of work, and those that wait, as long as there is time left for the machine. */
+function workOn(machine: Machine, first: Work): void {
+  const end = performance.now() + machine.left
   // Work may give more work to the same machine.
-  if (machine.isWorking) return
   machine.isWorking = true
   try {
-    while (machine.left > 0) {
-      const work = machine.waiting.shift()
-      if (!work) break
-      const begin = performance.now()
-      try {
-        if (work(begin + machine.left)) machine.waiting.push(work)
-      } finally {
-        machine.left -= performance.now() - begin
-      }
+    let work: Work | undefined = first
+    while (work) {
+      if (work(end)) machine.waiting.push(work)
+      if (machine.waiting.length === 0 || performance.now() >= end) break
+      work = machine.waiting.shift()
     }
   } finally {
     machine.isWorking = false
+    machine.left = end - performance.now()
+    // Not after each piece: the turn costs about as much as it takes to send a block of a file.
+    if (machine.waiting.length > 0 || machine.left < turnMs / 2) awaitNextTurn()
   }
 }
 
@@ -87,7 +94,10 @@ function beginTurn(): void {
   for (const [name, machine] of machines) {
     machine.left = Math.min(turnMs, machine.left + turnMs)
     if (machine.waiting.length === 0 && machine.left === turnMs) machines.delete(name)
+    else if (machine.left < turnMs / 2 || machine.waiting.length > 0) awaitNextTurn()
   }
-  if (machines.size > 0) awaitNextTurn()
-  for (const machine of machines.values()) workOn(machine)
+  for (const machine of machines.values()) {
+    const work = machine.left > 0 ? machine.waiting.shift() : undefined
+    if (work) workOn(machine, work)
+  }
 }
