@@ -1,9 +1,10 @@
 /* Simulates machines that boot at once. Each sends the recorded requests of a boot, one after the other,
  * without any pause.
  *
- *     boot-client REQUESTS SERVER BRIDGE MOUNTED MACHINES tftp|http
+ *     boot-client REQUESTS SERVER BRIDGE MOUNTED MACHINES
  *
- * Every machine is a process in its own network namespace, with a card on the bridge. MOUNTED is the
+ * REQUESTS is as boot-requests.txt, but each boot file has its protocol: "tftp BLOCK-SIZE BYTES FILE" or
+ * "http BYTES FILE". Every machine is a process in its own network namespace, with a card on the bridge. MOUNTED is the
  * path to mount; "%d" in it is the number of the machine. Prints a line for each machine with the
  * seconds until it had an address, until it had its boot files, and until it was up. Then prints the
  * processor time of all machines.
@@ -101,7 +102,7 @@ static void set_address(uint32_t address)
 {
 	change_card("eth0", SIOCSIFADDR, (struct in_addr){ address }, 0);
 	if (address)
-		change_card("eth0", SIOCSIFNETMASK, (struct in_addr){ htonl(0xffffff00) }, 0);
+		change_card("eth0", SIOCSIFNETMASK, (struct in_addr){ htonl(0xfffffc00) }, 0);
 }
 
 /* --- DHCP ---------------------------------------------------------------------------------------- */
@@ -112,6 +113,13 @@ static uint8_t *find_option(uint8_t *packet, size_t length, int wanted)
 		if (packet[at] == wanted)
 			return packet + at + 2;
 	return NULL;
+}
+
+/* Writes the last two bytes of the hardware address, as on the card. */
+static void put_machine(uint8_t *bytes)
+{
+	bytes[0] = 1 + (machine >> 8);
+	bytes[1] = machine;
 }
 
 /* Sends a recorded packet with the address of this machine until the answer comes, into `packet`. */
@@ -128,9 +136,9 @@ static size_t ask_dhcp(const char *hex, uint8_t *packet, uint32_t address, uint3
 	*(uint32_t *)(request + 4) = htonl(machine << 8 | ++xid);
 	/* Ask for a broadcast: the kernel would drop a reply to an address that the card does not have. */
 	request[10] |= 0x80;
-	request[33] = machine;
+	put_machine(request + 32);
 	if ((option = find_option(request, length, 61)))
-		option[6] = machine;
+		put_machine(option + 5);
 	if ((option = find_option(request, length, 50)))
 		memcpy(option, &address, 4);
 	if ((option = find_option(request, length, 54)))
@@ -407,13 +415,13 @@ static void read_requests(const char *file)
 		die("%s", file);
 	while (fgets(line, sizeof(line), stream) && count < MAX_LINES - 1) {
 		line[strcspn(line, "\n")] = 0;
-		if (line[0] == 'd' || line[0] == 'f' || line[0] == 'c')
+		if (strchr("dthc", line[0]))
 			lines[count++] = strdup(line);
 	}
 	fclose(stream);
 }
 
-static void boot(const char *mounted, int is_http, double started)
+static void boot(const char *mounted, double started)
 {
 	double has_address = 0, has_files = 0;
 	int descriptor = -1, block_size;
@@ -424,11 +432,11 @@ static void boot(const char *mounted, int is_http, double started)
 			get_address(line++);
 			if (has_address == 0)
 				has_address = now() - started;
-		} else if (sscanf(*line, "fetch %d %ld %255s", &block_size, &bytes, file) == 3) {
-			if (is_http)
-				fetch_by_http(file, bytes);
-			else
-				fetch_by_tftp(file, block_size, bytes);
+		} else if (sscanf(*line, "tftp %d %ld %255s", &block_size, &bytes, file) == 3) {
+			fetch_by_tftp(file, block_size, bytes);
+			has_files = now() - started;
+		} else if (sscanf(*line, "http %ld %255s", &bytes, file) == 2) {
+			fetch_by_http(file, bytes);
 			has_files = now() - started;
 		} else {
 			if (descriptor < 0)
@@ -440,7 +448,7 @@ static void boot(const char *mounted, int is_http, double started)
 }
 
 /* Runs a machine in its own namespace: waits for its card, then for all other machines. */
-static void be_machine(int ready, int card, int start, const char *mounted, int is_http)
+static void be_machine(int ready, int card, int start, const char *mounted)
 {
 	double started;
 	char byte;
@@ -454,7 +462,7 @@ static void be_machine(int ready, int card, int start, const char *mounted, int 
 	change_card("eth0", SIOCSIFFLAGS, (struct in_addr){ 0 }, IFF_UP);
 	if (write(ready, "", 1) < 0 || read(start, &started, sizeof(started)) < (ssize_t)sizeof(started))
 		die("starting");
-	boot(mounted, is_http, started);
+	boot(mounted, started);
 	exit(0);
 }
 
@@ -464,19 +472,19 @@ int main(int count, char **arguments)
 	struct rusage used;
 	char byte;
 
-	if (count != 7 || !inet_aton(arguments[2], &server) || pipe(ready) ||
+	if (count != 6 || !inet_aton(arguments[2], &server) || pipe(ready) ||
 	    pipe(cards) || pipe(start))
 		return 2;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	/* If a machine fails before it is ready, all others would wait forever. */
-	alarm(300);
-	read_requests(arguments[1]);
 	int machines = atoi(arguments[5]);
+	alarm(60 + 4 * machines);
+	read_requests(arguments[1]);
 	pid_t children[machines];
 	for (machine = 1; machine <= machines; machine++) {
 		children[machine - 1] = fork();
 		if (children[machine - 1] == 0)
-			be_machine(ready[1], cards[0], start[0], arguments[4], !strcmp(arguments[6], "http"));
+			be_machine(ready[1], cards[0], start[0], arguments[4]);
 	}
 	machine = 0;
 	for (int index = 0; index < machines; index++)
@@ -486,10 +494,11 @@ int main(int count, char **arguments)
 	FILE *links = popen("ip -batch -", "w");
 	for (int number = 1; number <= machines; number++)
 		fprintf(links,
-			"link add m%d type veth peer name eth0 address 02:00:00:00:01:%02x netns %d\n"
+			"link add m%d type veth peer name eth0 address 02:00:00:00:%02x:%02x netns %d\n"
 			"link set m%d addrgenmode none\n"
 			"link set m%d master %s up\n",
-			number, number, children[number - 1], number, number, arguments[3]);
+			number, 1 + (number >> 8), number & 255, children[number - 1], number, number,
+			arguments[3]);
 	/* Without this, the bridge takes the hardware address of a machine, and changes when it ends. */
 	fprintf(links, "link set %s address 52:54:00:ff:00:01\n", arguments[3]);
 	if (pclose(links))

@@ -2,17 +2,20 @@
  * Many machines boot at once. Measures the time until the last one is up, with `netimage serve` and
  * with dnsmasq and nfs-ganesha. The requests are from a recorded boot: see boot-requests.txt.
  *
- *     node bench/serve-boots.ts [machines] [rounds] [workers…]
+ *     node bench/serve-boots.ts [--rounds 3] [--way tftp]… [--workers 0]… [machines…]
  *
- * Each number of workers is measured apart. Default: that of the server.
+ * Each way, each number of workers and each number of machines is measured apart. Default: 100 machines, all
+ * ways (bench/boot-ways.ts), and the number of workers that the server chooses.
  *
  * Needs root, a C compiler, and the Debian packages dnsmasq-base, nfs-ganesha-vfs and rpcbind. All
  * files are in the directory for temporary files, which should be on a disk, because machines
  * write.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import * as v from 'valibot'
 
 import { ganeshaConfiguration } from '../test/e2e/support/configuration.ts'
 import { startDnsmasq, startGanesha } from '../test/e2e/support/daemons.ts'
@@ -21,19 +24,26 @@ import type { Program } from '../test/e2e/support/program.ts'
 import { configure } from '../test/e2e/support/servers.ts'
 import { cli } from '../test/support/netimage.ts'
 import { makeWorkspace } from '../test/support/workspace.ts'
+import { linesOfBoards, requestsOf, ways, type Way } from './boot-ways.ts'
 import { peakMemory } from './peak-memory.ts'
 import { countProcessorTime } from './processor-time.ts'
 import { buildRecordedImage } from './recorded-image.ts'
-import { beginTable, measured, median, print } from './report.ts'
+import { beginTable, measured, mebibytes, median } from './report.ts'
 
-const machines = Number(process.argv[2] ?? 100)
-const rounds = Number(process.argv[3] ?? 3)
-const workers = process.argv.length > 4 ? process.argv.slice(4) : [undefined]
-const requests = join(import.meta.dirname, 'boot-requests.txt')
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '3' },
+    way: { type: 'string', multiple: true, default: [...ways] },
+    workers: { type: 'string', multiple: true },
+  },
+})
+const chosenWays = v.parse(v.array(v.picklist(ways)), values.way)
+const machineCounts = positionals.length > 0 ? positionals.map(Number) : [100]
 
 interface Contender {
   name: string
-  transport: 'tftp' | 'http'
+  way: Way
   /** `%d` is the number of the machine. */
   mounted: string
   start: (network: Network) => Promise<Program[]>
@@ -55,55 +65,85 @@ interface Round {
 
 const workspace = makeWorkspace('bench-boots')
 const rootPath = '/srv/machine'
-const range = '10.66.0.20-10.66.0.250'
+const subnet = '10.66.0.0/22'
+const range = '10.66.0.20-10.66.3.250'
 try {
   const client = workspace.path('client')
   const source = join(import.meta.dirname, 'boot-client.c')
   execFileSync('cc', ['-O2', '-o', client, source], { stdio: 'inherit' })
-  const lines = readFileSync(requests, 'utf8').split('\n')
-  const { image, rootTree } = await buildRecordedImage(workspace, lines, `10.66.0.1:${rootPath},v3`)
+  const record = join(import.meta.dirname, 'boot-requests.txt')
+  const lines = readFileSync(record, 'utf8').split('\n')
+  const { image, rootTree } = await buildRecordedImage(
+    workspace,
+    [...lines, ...linesOfBoards],
+    `10.66.0.1:${rootPath},v3`,
+  )
+  const requests = (way: Way) => workspace.path(`requests-${way}`)
+  for (const way of chosenWays) writeFileSync(requests(way), requestsOf(way, lines).join('\n'))
 
-  const contenders: Contender[] = [
-    {
-      name: 'dnsmasq and ganesha',
-      transport: 'tftp',
-      mounted: `${rootPath}-%d`,
-      async start(network) {
-        const flags = ['--range', range]
-        const lines = await configure(network, 'dnsmasq', image, flags)
-        // Without these options, each address takes three seconds, and the 51st machine gets no
-        // file.
-        const more = ['no-ping', 'tftp-max=1000', '']
-        const dnsmasq = await startDnsmasq(network, [lines, ...more].join('\n'))
-        const roots = ganeshaConfiguration(copyRoots(rootTree))
-        return [dnsmasq, await startGanesha(network, roots)]
-      },
-    },
-    ...(['tftp', 'http'] as const).flatMap((transport) =>
-      workers.map((count): Contender => ({
-        name: `netimage, ${transport.toUpperCase()}${count === undefined ? '' : `, ${count} workers`}`,
-        transport,
-        mounted: rootPath,
-        start: async (network) => [await startOwn(network, image, count)],
-      })),
-    ),
-  ]
-  print(`${machines} machines`)
-  const results: Round[] = []
   await measured(async () => {
-    for (let round = 0; round < rounds; round++) {
-      for (const contender of contenders) results.push(await measureRound(contender, client))
+    for (const machines of machineCounts) {
+      const printRow = beginTable(`${machines} machines`, columns)
+      const contenders = contendersFor(machines, image, rootTree)
+      const results: Round[] = []
+      for (let round = 0; round < Number(values.rounds); round++) {
+        for (const contender of contenders) {
+          const command = (network: Network) => [
+            ...[client, requests(contender.way), network.server, network.bridge],
+            ...[contender.mounted, `${machines}`],
+          ]
+          const result = await measureRound(contender, command)
+          results.push(result)
+          printRow(contender.name, figuresOf([result]))
+        }
+      }
+      for (const [name, ofRow] of Map.groupBy(results, ({ contender }) => contender)) {
+        printRow(`${name}: median`, figuresOf(ofRow))
+      }
     }
   })
-  printFigures(results)
 } finally {
   workspace.remove()
+}
+
+function contendersFor(machines: number, image: string, rootTree: string): Contender[] {
+  const workers = values.workers ?? [undefined]
+  return chosenWays.flatMap((way): Contender[] => [
+    // dnsmasq has no HTTP.
+    ...(way === 'tftp' || way === 'pi-tftp'
+      ? [
+          {
+            ...{ name: `dnsmasq and ganesha, ${way}`, way, mounted: `${rootPath}-%d` },
+            start: (network: Network) => startOthers(network, image, copyRoots(rootTree, machines)),
+          },
+        ]
+      : []),
+    ...workers.map((count) => ({
+      name: `netimage, ${way}${count === undefined ? '' : `, ${count} workers`}`,
+      ...{ way, mounted: rootPath },
+      start: async (network: Network) => [await startOwn(network, image, count)],
+    })),
+  ])
+}
+
+async function startOthers(
+  network: Network,
+  image: string,
+  roots: Readonly<Record<string, string>>,
+): Promise<Program[]> {
+  const lines = await configure(network, 'dnsmasq', image, [
+    ...['--range', range, '--network', subnet],
+  ])
+  // Without these options, each address takes three seconds, and the 51st machine gets no file.
+  const more = ['no-ping', 'tftp-max=1000', '']
+  const dnsmasq = await startDnsmasq(network, [lines, ...more].join('\n'))
+  return [dnsmasq, await startGanesha(network, ganeshaConfiguration(roots))]
 }
 
 /**
  * Makes a root for each machine. The roots share files, because a boot changes no existing file.
  */
-function copyRoots(rootTree: string): Record<string, string> {
+function copyRoots(rootTree: string, machines: number): Record<string, string> {
   const roots = workspace.path('roots')
   rmSync(roots, { recursive: true, force: true })
   mkdirSync(roots)
@@ -125,7 +165,7 @@ async function startOwn(
   const command = [
     ...[process.execPath, cli, 'serve', image, '--json', '--allow', 'any', '--state', state],
     ...['--listen', server, '--interface', bridge],
-    ...['--dhcp', 'full', '--range', range, '--network', '10.66.0.0/24', '--force'],
+    ...['--dhcp', 'full', '--range', range, '--network', subnet, '--force'],
     ...(count === undefined ? [] : ['--workers', count]),
   ]
   const program = network.start('netimage', command, /^error: /)
@@ -134,16 +174,22 @@ async function startOwn(
 }
 
 async function measureRound(
-  { name, transport, mounted, start }: Contender,
-  client: string,
+  { name, start }: Contender,
+  command: (network: Network) => readonly string[],
 ): Promise<Round> {
   await using network = await openNetwork('bench-boots')
+  const { server, bridge } = network
+  for (const [verb, prefix] of [
+    ['del', '24'],
+    ['add', '22'],
+  ] as const) {
+    const address = [`${server}/${prefix}`, 'broadcast', '+', 'dev', bridge]
+    await network.run(['ip', 'address', verb, ...address])
+  }
   const running = await start(network)
   execFileSync('sync')
   const used = running.map(({ pid }) => countProcessorTime(pid))
-  const { server, bridge } = network
-  const args = [requests, server, bridge, mounted, `${machines}`, transport]
-  const lines = (await network.run([client, ...args])).trim().split('\n')
+  const lines = (await network.run(command(network))).trim().split('\n')
   const numbers = (kind: string) =>
     lines
       .map((line) => line.split(' '))
@@ -162,23 +208,24 @@ async function measureRound(
   }
 }
 
-/** Prints medians of the rounds, and all rounds of the most important figure. */
-function printFigures(results: readonly Round[]): void {
-  const ofContenders = Map.groupBy(results, ({ contender }) => contender)
-  const middle = (of: (round: Round) => number) => (list: readonly Round[]) =>
-    median(list.map(of)).toFixed(1)
-  const last = (seconds: number[]) => Math.max(...seconds)
-  const rows: Record<string, (list: readonly Round[]) => string> = {
-    'address, median machine, s': middle(({ address }) => median(address)),
-    'boot files, median machine, s': middle(({ files }) => median(files)),
-    'boot files, last machine, s': middle(({ files }) => last(files)),
-    'up, median machine, s': middle(({ up }) => median(up)),
-    'up, last machine, s': middle(({ up }) => last(up)),
-    'of each round': (list) => list.map(({ up }) => last(up).toFixed(1)).join(' '),
-    'processor time of servers, s': middle(({ servers }) => servers),
-    'of all machines, s': middle(({ clients }) => clients),
-    'peak memory, MiB': middle(({ peak }) => peak / 2 ** 20),
-  }
-  const printRow = beginTable('', [...ofContenders.keys()])
-  for (const [name, of] of Object.entries(rows)) printRow(name, [...ofContenders.values()].map(of))
+/** In the order of `figuresOf`. */
+const columns = [
+  ...['address, median', 'files, median', 'files, last', 'up, median', 'up, last'],
+  ...['servers, processor', 'machines, processor', 'peak memory'],
+]
+
+/** @returns the medians of the rounds */
+function figuresOf(rounds: readonly Round[]): string[] {
+  const of = (figure: (round: Round) => number) => median(rounds.map(figure))
+  const last = (seconds: readonly number[]) => Math.max(...seconds)
+  const seconds = [
+    of(({ address }) => median(address)),
+    of(({ files }) => median(files)),
+    of(({ files }) => last(files)),
+    of(({ up }) => median(up)),
+    of(({ up }) => last(up)),
+    of(({ servers }) => servers),
+    of(({ clients }) => clients),
+  ]
+  return [...seconds.map((each) => `${each.toFixed(1)} s`), mebibytes(of(({ peak }) => peak))]
 }
