@@ -1,13 +1,15 @@
 /**
- * Measures common work of the kernel's NFS client on our server and on nfs-ganesha: its time, the
- * processor time of the server, the bytes that it sent, and the calls. The client is a machine in User Mode Linux.
+ * Measures common work of the kernel's NFS client on our server, on nfs-ganesha and on the kernel's server: its
+ * time, the processor time of the server, the bytes that it sent, and the calls. The client is a machine in User
+ * Mode Linux. The kernel's server and ours run in the same emulated machine as well, and the processor time is
+ * then that of the emulator, which needs some ten times as much as a processor.
  *
  *     node bench/serve-nfs-kernel.ts [--rounds 3] [--files 1000] [mount options …]
  *
  * Our server is also mounted with each of the given mount options, for example `noatime` or
  * `nocto,actimeo=600`. `read_ahead_kb=1024` sets how much the client reads ahead.
  *
- * Needs root and the Debian packages user-mode-linux, nfs-ganesha-vfs, rpcbind, git and sqlite3.
+ * Needs root and the Debian packages user-mode-linux, nfs-ganesha-vfs, rpcbind, git, sqlite3 and qemu-system-x86.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -21,6 +23,7 @@ import { startGanesha } from '../test/e2e/support/daemons.ts'
 import { openNetwork } from '../test/e2e/support/network.ts'
 import { startHostedClient } from '../test/protocols/support/hosted-client.ts'
 import { findProgram } from '../test/support/packages.ts'
+import { guestAddress, guestPort, guestTree, startNfsGuest } from './nfs-guest.ts'
 import { countProcessorTime } from './processor-time.ts'
 import { beginTable, measured, mebibytes, median } from './report.ts'
 
@@ -44,6 +47,17 @@ interface Sample {
   /** Bytes of all answers. */
   received: number
   calls: Map<string, number>
+}
+
+/** What the client mounts. */
+interface Mount {
+  name: string
+  /** Seconds of processor time of the server, and of all that runs in its machine if it has one. */
+  used: () => number
+  device: string
+  options: string
+  /** KiB that the client reads ahead; empty for its default. */
+  ahead: string
 }
 
 const samples: Sample[] = []
@@ -93,26 +107,42 @@ async function measure(): Promise<void> {
   const { server } = network
   const ganesha = await startGanesha(network, ganeshaConfiguration({ '/tree': trees.ganesha }))
   const ownProgram = join(import.meta.dirname, 'serve-nfs-program.ts')
-  const command = [process.execPath, ownProgram, server, '22049', trees.netimage]
+  const command = [process.execPath, ownProgram, server, `${guestPort}`, trees.netimage]
   const netimage = network.start('netimage', [...command, mkdtempSync(join(directory, 'layer-'))])
   await netimage.waitFor(/^ready$/)
 
+  const guest = await startNfsGuest(network, trees.netimage, join(directory, 'guest'))
   const used = {
     ganesha: countProcessorTime(ganesha.pid),
     netimage: countProcessorTime(netimage.pid),
+    guest: countProcessorTime(guest.pid),
   }
 
-  const always = `vers=3,nolock,proto=tcp,addr=${server}`
-  const own = `${always},port=22049,mountport=22049,mountproto=tcp`
-  const mounts = [['ganesha', always, '']]
-  for (const options of ['', ...positionals]) {
-    const ahead = /^read_ahead_kb=(\d+)$/.exec(options)?.[1]
-    const added = options === '' || ahead !== undefined ? own : `${own},${options}`
-    mounts.push([`netimage ${options}`.trim(), added, ahead ?? ''])
-  }
+  const at = (address: string) => `vers=3,nolock,proto=tcp,addr=${address}`
+  const ownPort = `port=${guestPort},mountport=${guestPort},mountproto=tcp`
+  const own = `${at(server)},${ownPort}`
+  const device = `${server}:/tree`
+  const inGuest = { used: used.guest, ahead: '' }
+  const mounts: Mount[] = [
+    { name: 'ganesha', used: used.ganesha, device, options: at(server), ahead: '' },
+    ...['', ...positionals].map((options) => {
+      const ahead = /^read_ahead_kb=(\d+)$/.exec(options)?.[1]
+      const added = options === '' || ahead !== undefined ? own : `${own},${options}`
+      const name = `netimage ${options}`.trim()
+      return { name, used: used.netimage, device, options: added, ahead: ahead ?? '' }
+    }),
+    {
+      ...{ ...inGuest, name: 'kernel, emulated', device: `${guestAddress}:${guestTree}` },
+      options: at(guestAddress),
+    },
+    {
+      ...{ ...inGuest, name: 'netimage, emulated', device: `${guestAddress}:/tree` },
+      options: `${at(guestAddress)},${ownPort}`,
+    },
+  ]
   const list = join(network.directory, 'mounts')
-  const lines = mounts.map(([name, options, ahead]) =>
-    [name, `${server}:/tree`, options, ahead].join('|'),
+  const lines = mounts.map(({ name, device, options, ahead }) =>
+    [name, device, options, ahead].join('|'),
   )
   writeFileSync(list, `${lines.join('\n')}\n`)
 
@@ -123,10 +153,11 @@ async function measure(): Promise<void> {
   })
   for (let number = 1; number <= rounds * mounts.length * works; number++) {
     await machine.waitFor(new RegExp(`^begin ${number}$`))
-    const before = { ganesha: used.ganesha(), netimage: used.netimage() }
+    const before = mounts.map((mount) => mount.used())
     const { text } = await machine.waitFor(new RegExp(`^end ${number}\\|`))
     const [, contender = '', work = '', microseconds, calls = ''] = text.split('|')
-    const name = contender === 'ganesha' ? 'ganesha' : 'netimage'
+    const index = mounts.findIndex(({ name }) => name === contender)
+    const processorSeconds = (mounts[index]?.used() ?? 0) - (before[index] ?? 0)
     const counts = new Map(
       calls.split(' ').flatMap((call) => {
         const [name, count] = call.split('=')
@@ -137,8 +168,7 @@ async function measure(): Promise<void> {
     counts.delete('received')
     samples.push({
       ...{ contender, work, received, calls: counts },
-      seconds: Number(microseconds) / 1e6,
-      processorSeconds: used[name]() - before[name],
+      ...{ seconds: Number(microseconds) / 1e6, processorSeconds },
     })
   }
   await machine.waitFor(/^passed$/)

@@ -18,11 +18,13 @@ export type KernelNfsServer = {
   path: string
   /** The text of a file in /etc/exports.d. */
   exports: string
+  /** A shell script that runs beside the server, in the root tree. */
+  beside?: string
 }
 
 export async function startKernelNfsServer(
   network: Network,
-  { address, rootTree, path, exports }: KernelNfsServer,
+  { address, rootTree, path, exports, beside }: KernelNfsServer,
 ): Promise<PoweredMachine> {
   const script = join(import.meta.dirname, 'fetch-nfs-server.sh')
   const fetched = (await runProgram('sh', [script, cacheDirectory('nfs-server')])).trim()
@@ -32,6 +34,7 @@ export async function startKernelNfsServer(
     { name: 'etc/root', data: path },
     { name: 'etc/exports.d', mode: modes.directory },
     { name: 'etc/exports.d/netimage.exports', data: exports },
+    ...(beside === undefined ? [] : [beforeInit(path, beside)]),
     trailer,
   ]
   // An initrd may be several archives, one after the other.
@@ -41,13 +44,30 @@ export async function startKernelNfsServer(
   const disk = join(network.directory, 'root.ext4')
   await runProgram(findProgram('mke2fs'), ['-q', '-t', 'ext4', '-d', rootTree, disk, '1G'])
 
-  const machine = withDisk(x86Direct({ kernel: join(fetched, 'kernel'), initrd, kernelLine }), disk)
+  const line = beside === undefined ? kernelLine : `${kernelLine} rdinit=/before-init`
+  const kernel = { kernel: join(fetched, 'kernel'), initrd, kernelLine: line }
+  const machine = withDisk(x86Direct(kernel), disk)
   const server = await powerOn(network, { name: 'nfs-server', mac: '52:54:00:00:ff:01', machine })
   await server.waitFor(/nfs-server: ready/)
   return server
 }
 
 const kernelLine = 'console=ttyS0 no_timer_check quiet panic=-1'
+
+function beforeInit(path: string, beside: string): CpioFile {
+  // A shell gives /dev/null to what it starts beside itself.
+  const script = `#!/bin/busybox sh
+busybox mkdir -p /dev
+busybox mknod /dev/null c 1 3
+{
+  until busybox grep -qs " ${path} " /proc/mounts; do busybox sleep 0.1; done
+  cd ${path}
+  ${beside}
+} &
+. /init
+`
+  return { name: 'before-init', mode: modes.program, data: script }
+}
 
 function withDisk({ command }: Machine, disk: string): Machine {
   const drive = ['-drive', `if=virtio,format=raw,file=${disk},cache=unsafe`]

@@ -33,7 +33,7 @@ export type Kernel = {
   kernelLine: string
 }
 
-export type PoweredMachine = Omit<Program, 'name' | 'pid' | 'kill'> & {
+export type PoweredMachine = Omit<Program, 'name' | 'kill'> & {
   /** Cuts the power. */
   powerOff: () => Promise<void>
 }
