@@ -63,6 +63,12 @@ interface Round {
   peak: number
 }
 
+/** In the order of `figuresOf`. */
+const columns = [
+  ...['address, median', 'files, median', 'files, last', 'up, median', 'up, last'],
+  ...['servers, processor', 'machines, processor', 'peak memory'],
+]
+
 const workspace = makeWorkspace('bench-boots')
 const rootPath = '/srv/machine'
 const subnet = '10.66.0.0/22'
@@ -207,12 +213,6 @@ async function measureRound(
     peak: sum(running.map(({ pid }) => peakMemory(pid).sum)),
   }
 }
-
-/** In the order of `figuresOf`. */
-const columns = [
-  ...['address, median', 'files, median', 'files, last', 'up, median', 'up, last'],
-  ...['servers, processor', 'machines, processor', 'peak memory'],
-]
 
 /** @returns the medians of the rounds */
 function figuresOf(rounds: readonly Round[]): string[] {
