@@ -10,6 +10,7 @@
  * `nocto,actimeo=600`. `read_ahead_kb=1024` sets how much the client reads ahead.
  *
  * Needs root and the Debian packages user-mode-linux, nfs-ganesha-vfs, rpcbind, git, sqlite3 and qemu-system-x86.
+ * Run `sh scripts/build-user-mode-linux.sh` before.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
