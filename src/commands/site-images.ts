@@ -104,6 +104,7 @@ async function gc(
   { signal, progress }: Surroundings,
 ): Promise<Outcome> {
   const { removeUnused } = await import('../site/images/remove-unused.ts')
+  const { saysFreed } = await import('../site/log/sentence.ts')
   const { chooseSiteImage } = await import('../site/images/choose-image.ts')
   const { machinesByImage } = await import('../site/images/users.ts')
   const { state, person } = await openStateToChange(flags.state)
@@ -115,9 +116,10 @@ async function gc(
     return new Set([...named, ...used.keys()])
   }
   const result = await removeUnused(state, kept, { signal, progress, who: person })
-  const { removedImages, removedStorePaths, inUse } = result
+  const { removedImages, removedStorePaths, inUse, freedBytes } = result
   const removed = `${plural(removedImages.length, 'image')} and ${plural(removedStorePaths, 'store path')}`
+  const freed = freedBytes === 0 ? '' : `, ${saysFreed(result)}`
   const served =
     inUse.length === 0 ? '' : `, kept ${plural(inUse.length, 'image')} that a server uses`
-  return { text: `removed ${removed}${served}`, json: { ...result } }
+  return { text: `removed ${removed}${freed}${served}`, json: { ...result } }
 }

@@ -88,15 +88,25 @@ suite('netimage site', () => {
       assert.match(refused.hint ?? '', /netimage site images/)
       assertFailed(await fails('gc', '--keep', ''), 'path-not-found')
       const kept = await site('gc', '--keep', first?.slice(0, 12) ?? '')
-      assert.deepEqual(kept, { removedImages: [], inUse: [second], removedStorePaths: 0 })
+      assert.deepEqual(kept, {
+        ...{ removedImages: [], inUse: [second], removedStorePaths: 0 },
+        ...{ freedBytes: 0, mayShareBlocks: false },
+      })
     } finally {
       held.release()
     }
     const kept = await site('gc', '--keep', first?.slice(0, 12) ?? '')
-    assert.deepEqual(kept, { removedImages: [second], inUse: [], removedStorePaths: 1 })
+    const removed = { removedImages: [second], inUse: [], removedStorePaths: 1 }
+    assert.partialDeepStrictEqual(kept, removed)
     assert.deepEqual(readIds(await site('images')), [first])
     const { stdout } = await netimage(['site', 'log', '--json', '--state', state])
     const rows = stdout.trimEnd().split('\n').map(parseObject)
+    const freed = rows.pop() ?? {}
+    const { freedBytes, mayShareBlocks } = kept
+    assert.partialDeepStrictEqual(freed, {
+      ...{ kind: 'freed', storePaths: 1, freedBytes, mayShareBlocks },
+    })
+    assert.match(String(freed['says']), /^removed 1 store path, freed (up to )?\d/)
     assert.deepEqual(
       rows.map(({ says }) => says),
       [

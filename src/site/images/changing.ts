@@ -7,7 +7,7 @@ import { NetimageError } from '../../errors.ts'
 import { tryLock, waitForLock, type Lock } from '../../lock.ts'
 import { makeDirectory } from '../../make-directory.ts'
 import { silentProgress, type Progress } from '../../progress.ts'
-import { removeTree } from '../../remove-tree.ts'
+import { removeTree, type OnFreed } from '../../remove-tree.ts'
 import { tidy, type Warn } from '../../tidy.ts'
 import { sitePlaces, type SitePlaces } from '../../image/site-places.ts'
 import { forgetOldMarks } from './coming.ts'
@@ -15,6 +15,8 @@ import { forgetOldMarks } from './coming.ts'
 export interface Watching {
   signal?: AbortSignal | undefined
   progress?: Progress | undefined
+  /** Is told how many bytes of the disk become free because leftovers are removed. */
+  onFreed?: OnFreed | undefined
 }
 
 /**
@@ -25,14 +27,14 @@ export interface Watching {
  */
 export async function whileChanging<T>(
   state: string,
-  { signal, progress = silentProgress }: Watching,
+  { signal, progress = silentProgress, onFreed }: Watching,
   action: (places: SitePlaces) => Promise<T> | T,
 ): Promise<T> {
   const places = sitePlaces(state)
   for (const folder of [places.images, places.store]) makeDirectory(folder, 0o700)
   const lock = await lockChanges(places, signal, progress)
   try {
-    sweep(places, (message) => progress.warn(message))
+    sweep(places, (message) => progress.warn(message), onFreed)
     return await action(places)
   } finally {
     lock.release()
@@ -112,24 +114,27 @@ function random(): string {
  * Removes leftovers. To be called only inside `whileChanging`, while nothing is being added there. Others,
  * who work in their scratch directories meanwhile, keep these and what they have in the store.
  */
-export function sweep(places: SitePlaces, warn: Warn): void {
+export function sweep(places: SitePlaces, warn: Warn, onFreed?: OnFreed): void {
+  const remove = (path: string) => removeTree(path, onFreed)
   const { images, store } = places
   for (const name of readdirSync(images)) {
-    if (name.startsWith(removed)) tidy(join(images, name), warn)
-    else if (name.startsWith(unfinished)) tidy(join(images, name), warn, removeIfDead)
+    if (name.startsWith(removed)) tidy(join(images, name), warn, remove)
+    else if (name.startsWith(unfinished)) {
+      tidy(join(images, name), warn, (path) => removeIfDead(path, remove))
+    }
   }
-  forgetOldMarks(places)
+  forgetOldMarks(places, onFreed)
   const alive = new Set<string | undefined>(readdirSync(images))
   for (const name of readdirSync(store)) {
     const isUnfinished = name.startsWith(unfinished) && !alive.has(ownerOf(name))
-    if (isUnfinished || name.startsWith(removed)) tidy(join(store, name), warn)
+    if (isUnfinished || name.startsWith(removed)) tidy(join(store, name), warn, remove)
   }
 }
 
-function removeIfDead(directory: string): void {
-  if (!lstatSync(directory).isDirectory()) return removeTree(directory)
+function removeIfDead(directory: string, remove: (path: string) => void): void {
+  if (!lstatSync(directory).isDirectory()) return remove(directory)
   const lock = tryLock(join(directory, 'lock'), 'exclusive')
   if (!lock) return
-  removeTree(directory)
+  remove(directory)
   lock.release()
 }

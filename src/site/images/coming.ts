@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { parseManifest } from '../../image/manifest.ts'
 import { isImageId, type SitePlaces } from '../../image/site-places.ts'
 import type { PathInfo } from '../../nix/path-info.ts'
+import { removeTree, type OnFreed } from '../../remove-tree.ts'
 
 const coming = '.coming-'
 const dayMs = 24 * 60 * 60_000
@@ -44,7 +45,7 @@ function markedBy(name: string): string | undefined {
 }
 
 /** Removes the marks that do not count any more. Only inside `whileChanging`. */
-export function forgetOldMarks(places: SitePlaces): void {
+export function forgetOldMarks(places: SitePlaces, onFreed?: OnFreed): void {
   for (const name of readdirSync(places.images)) {
     const id = markedBy(name)
     if (id === undefined) continue
@@ -52,7 +53,7 @@ export function forgetOldMarks(places: SitePlaces): void {
     // The clock may have been set back since.
     const isOld = Math.abs(Date.now() - mtimeMs) > dayMs
     const isInSite = statSync(join(places.images, id), { throwIfNoEntry: false }) !== undefined
-    if (isOld || isInSite) unmarkComing(places, id)
+    if (isOld || isInSite) removeTree(join(places.images, name), onFreed)
   }
 }
 

@@ -1,17 +1,17 @@
 /** Removes the images and store paths of a site that nothing keeps. */
-import { readdirSync, renameSync } from 'node:fs'
+import { constants, copyFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
-import { fileSystemError, messageOf, NetimageError } from '../../errors.ts'
+import { fileSystemError, isDiskFull, messageOf, NetimageError } from '../../errors.ts'
 import { lockName } from '../../image/layout.ts'
 import { tryLock, type Lock } from '../../lock.ts'
 import { silentProgress } from '../../progress.ts'
 import { syncDirectory } from '../../sync-directory.ts'
-import { nameForRemoved, sweep, whileChanging, type Watching } from './changing.ts'
+import { nameForRemoved, sweep, unfinishedIn, whileChanging, type Watching } from './changing.ts'
 import { comingPaths } from './coming.ts'
 import { storedAt, type SitePlaces } from '../../image/site-places.ts'
 import { imageIds, readSiteManifest } from './site-image.ts'
-import type { Who } from '../log/entry.ts'
+import type { Entry, Who } from '../log/entry.ts'
 import { noteInSite } from '../log/note-in-site.ts'
 
 export interface RemovedUnused {
@@ -19,12 +19,19 @@ export interface RemovedUnused {
   /** Images that nothing keeps, but that a running server uses. */
   inUse: string[]
   removedStorePaths: number
+  /**
+   * Bytes of the disk that became free, also because of what killed processes had left. If `mayShareBlocks`,
+   * they are fewer if files share blocks with files that stay.
+   */
+  freedBytes: number
+  /** Whether the file system can clone files; false if nothing became free. */
+  mayShareBlocks: boolean
 }
 
 /** How many images a row of the log names. */
 const namedInLog = 100
 
-export interface RemoveSettings extends Watching {
+export interface RemoveSettings extends Omit<Watching, 'onFreed'> {
   /** Who removes images, for the log of the site. Default: the server. */
   who?: Who | undefined
 }
@@ -43,22 +50,30 @@ export async function removeUnused(
   kept: () => ReadonlySet<string>,
   { signal, progress = silentProgress, who = { kind: 'server' } }: RemoveSettings = {},
 ): Promise<RemovedUnused> {
-  const note = async (ids: readonly string[]) => {
+  const note = (entry: Entry) => noteInSite(state, { at: Date.now(), who, entry })
+  const noteRemoved = async (ids: readonly string[]) => {
     const [images, more] = [ids.slice(0, namedInLog), Math.max(0, ids.length - namedInLog)]
-    const entry = { kind: 'removed', images, ...(more > 0 && { more }) } as const
-    await noteInSite(state, { at: Date.now(), who, entry })
+    await note({ kind: 'removed', images, ...(more > 0 && { more }) })
+  }
+  let freedBytes = 0
+  const onFreed = (bytes: number) => {
+    freedBytes += bytes
   }
   try {
-    return await whileChanging(state, { signal, progress }, async (places) => {
-      const { needed, isNoted, ...result } = await removeImages(state, places, kept, note)
+    return await whileChanging(state, { signal, progress, onFreed }, async (places) => {
+      const { needed, isNoted, ...result } = await removeImages(state, places, kept, noteRemoved)
       const removedStorePaths = removeStorePaths(places, needed)
-      sweep(places, (message) => progress.warn(message))
-      if (!isNoted) {
-        await note(result.removedImages).catch((error: unknown) => {
-          progress.warn(`the log of the site does not have it: ${messageOf(error)}`)
-        })
+      sweep(places, (message) => progress.warn(message), onFreed)
+      const freed = { freedBytes, mayShareBlocks: freedBytes > 0 && canClone(places) }
+      try {
+        if (!isNoted) await noteRemoved(result.removedImages)
+        if (removedStorePaths > 0 || freedBytes > 0) {
+          await note({ kind: 'freed', storePaths: removedStorePaths, ...freed })
+        }
+      } catch (error) {
+        progress.warn(`the log of the site does not have it: ${messageOf(error)}`)
       }
-      return { ...result, removedStorePaths }
+      return { ...result, removedStorePaths, ...freed }
     })
   } catch (error) {
     throw fileSystemError(`could not remove unused images of ${state}`, error)
@@ -131,4 +146,19 @@ function removeStorePaths(places: SitePlaces, needed: ReadonlySet<string>): numb
   for (const name of unused) renameSync(join(places.store, name), nameForRemoved(places.store))
   syncDirectory(places.store)
   return unused.length
+}
+
+/** Only inside `whileChanging`. @returns also true if the disk is too full to find out */
+function canClone({ store }: SitePlaces): boolean {
+  const [probe, clone] = [unfinishedIn(store, 'probe'), unfinishedIn(store, 'clone-of-probe')]
+  try {
+    writeFileSync(probe, '')
+    copyFileSync(probe, clone, constants.COPYFILE_FICLONE_FORCE)
+    return true
+  } catch (error) {
+    // File systems that cannot clone files give many different errors.
+    return isDiskFull(error)
+  } finally {
+    for (const file of [probe, clone]) rmSync(file, { force: true })
+  }
 }

@@ -87,6 +87,15 @@ export const entrySchema = v.variant('kind', [
     /** How many further images were removed. */
     more: v.exactOptional(count),
   }),
+  v.object({
+    kind: v.literal('freed'),
+    /** How many store paths were removed. */
+    storePaths: count,
+    /** Bytes of the disk. */
+    freedBytes: count,
+    /** Whether the file system can clone files. Then fewer bytes may be free. */
+    mayShareBlocks: v.boolean(),
+  }),
   v.object({ kind: v.literal('host key'), fingerprint: v.string() }),
   v.object({ kind: v.literal('too many') }),
   v.object({

@@ -1,4 +1,6 @@
 /** Says what a row of the log has, in one plain sentence. */
+import { formatBytes } from '../../format-bytes.ts'
+import { plural } from '../../progress.ts'
 import type { Told } from '../life/life.ts'
 import { shownDigits } from '../images/choose-image.ts'
 import type { RolloutTold } from '../rollout/rollout.ts'
@@ -19,6 +21,13 @@ const happened: Record<Told['kind'], string> = {
   'state back': 'boots with earlier files',
   'no snapshot': 'is tried without a snapshot of the files from before',
 }
+
+/** `freed 1.2 GiB` */
+export function saysFreed({ freedBytes, mayShareBlocks }: Freed): string {
+  return `freed ${mayShareBlocks ? 'up to ' : ''}${formatBytes(freedBytes)}`
+}
+
+type Freed = Pick<Extract<Entry, { kind: 'freed' }>, 'freedBytes' | 'mayShareBlocks'>
 
 /** `generation 2 is good: the machine was up, and stayed up` */
 export function saysOfTold({ kind, generation, reason }: Omit<Told, 'machine'>): string {
@@ -79,6 +88,8 @@ export function saysWhat(entry: Entry, who: Who): string {
       const images = entry.images.map((id) => imageSaid(id, undefined)).join(', ')
       return `removed ${entry.images.length === 1 ? 'image' : 'images'} ${images}${entry.more === undefined ? '' : ` and ${entry.more} more`}`
     }
+    case 'freed':
+      return `removed ${plural(entry.storePaths, 'store path')}, ${saysFreed(entry)}`
     case 'rollout':
       return saysOfRollout(entry)
     case 'begun': {

@@ -1,10 +1,11 @@
 // An image that is added to a site is the same image there, whatever happens to its source later.
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import { promisify } from 'node:util'
 import { sitePlaces } from '../../../src/image/site-places.ts'
 import { silentProgress } from '../../../src/progress.ts'
 import { addImage } from '../../../src/site/images/add-image.ts'
@@ -16,8 +17,10 @@ import {
 } from '../../../src/site/images/site-image.ts'
 import { tryLock } from '../../../src/lock.ts'
 import { removeTree } from '../../../src/remove-tree.ts'
+import { onCloningDisk } from '../../support/cloning-disk.ts'
 import { netimageError } from '../../support/errors.ts'
-import { ordinaryUser } from '../../support/namespace.ts'
+import { mounted, ordinaryUser } from '../../support/namespace.ts'
+import { cli } from '../../support/netimage.ts'
 import { sha256 } from '../../support/synthetic.ts'
 import { freshNames, temporaryDirectory } from '../../support/temporary.ts'
 import { assertSameLines, describeTree } from '../../support/trees.ts'
@@ -30,6 +33,7 @@ import {
   writeSystems,
 } from './support/made-images.ts'
 
+const run = promisify(execFile)
 const freshName = freshNames(temporaryDirectory())
 const asRoot = process.geteuid?.() === 0
 
@@ -267,6 +271,7 @@ suite('an image in a site', () => {
     const result = await removeUnused(state, () => new Set([first.image.id]))
     assert.deepEqual(result, {
       ...{ removedImages: [second.image.id], inUse: [], removedStorePaths: 1 },
+      ...{ freedBytes: result.freedBytes, mayShareBlocks: result.mayShareBlocks },
     })
     assertSameLines(describe(first.image), before)
     const gone = netimageError('path-not-found', { file: state, expected: second.image.id })
@@ -282,18 +287,49 @@ suite('an image in a site', () => {
     assert.deepEqual([storedIn(state), leftovers(state)], [0, []])
   })
 
+  test('is removed, and the bytes that become free are told as the file system counts them', async () => {
+    const disk = workspace.path('disk')
+    fs.mkdirSync(disk)
+    const script = `
+      mount -t tmpfs memory "$1"
+      truncate -s 24M "$1/disk"
+      mkfs.ext4 -q -m 0 -b 1024 "$1/disk" >&2
+      mount -o loop "$1/disk" "$1"
+    `
+    const [command = '', ...args] = mounted(script, disk)
+    const program = join(import.meta.dirname, 'support/freed-program.ts')
+    const sources = [images.first, images.second]
+    const { stdout } = await run(command, [...args, process.execPath, program, disk, ...sources])
+    assert.equal(stdout, 'as expected\n')
+  })
+
+  test('is removed with at most so many bytes as are told, if files may be clones', async () => {
+    const disk = workspace.path('cloning-disk')
+    fs.mkdirSync(disk)
+    const [command = '', ...args] = onCloningDisk(disk)
+    const image = join(disk, 'state/images', 'a'.repeat(64))
+    const script = `
+      mkdir -p "$1/nix-support"; : > "$1/nix-support/lock"; echo text > "$1/file"; shift
+      exec "$@"
+    `
+    const gc = [process.execPath, cli, 'site', 'gc', '--quiet', '--state', join(disk, 'state')]
+    const { stdout } = await run(command, [...args, 'sh', '-euc', script, 'sh', image, ...gc])
+    assert.match(stdout, /^removed 1 image and 0 store paths, freed up to \d+(\.\d)? KiB\n$/)
+  })
+
   test('is not removed while it is in use, even if it comes into use at the last moment', async () => {
     const state = freshName()
     const { image } = await addImage(state, images.first)
     const none = () => new Set<string>()
     const used = await removeUnused(state, none)
-    assert.deepEqual(used, { removedImages: [], inUse: [image.id], removedStorePaths: 0 })
+    const nothing = { removedStorePaths: 0, freedBytes: 0, mayShareBlocks: false }
+    assert.deepEqual(used, { removedImages: [], inUse: [image.id], ...nothing })
     image.release()
 
     // A machine is given the image when all images are looked at.
     const givenLate = [none(), new Set([image.id])]
     const late = await removeUnused(state, () => givenLate.shift() ?? assert.fail())
-    assert.deepEqual(late, { removedImages: [], inUse: [], removedStorePaths: 0 })
+    assert.deepEqual(late, { removedImages: [], inUse: [], ...nothing })
     const gone = await removeUnused(state, none)
     assert.deepEqual(gone.removedImages, [image.id])
   })

@@ -80,6 +80,13 @@ const entries: fc.Arbitrary<Entry> = fc.oneof(
   fc.record({ kind: fc.constant('named'), newName: text, before: text }, plain),
   fc.record({ kind: fc.constantFrom('added', 'repaired'), image: text, imageName: text }, plain),
   fc.record({ kind: fc.constant('removed'), images: fc.array(text), more: count }, plain),
+  fc.record(
+    {
+      ...{ kind: fc.constant('freed'), storePaths: count, freedBytes: count },
+      mayShareBlocks: fc.boolean(),
+    },
+    plain,
+  ),
 )
 const whos = fc.oneof(
   fc.record(

@@ -219,7 +219,7 @@ suite('netimage site push', () => {
       [],
     )
     const added = logOf(to).flatMap((row) => ('entry' in row ? [row.entry.kind] : []))
-    assert.deepEqual(added, ['added', 'removed', 'added'])
+    assert.deepEqual(added, ['added', 'removed', 'freed', 'added'])
   })
 
   /** A push of the first image with another ssh. */

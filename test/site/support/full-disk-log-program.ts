@@ -62,7 +62,10 @@ writeFileSync(join(image, 'nix-support/lock'), '')
 writeFileSync(join(image, 'content'), Buffer.alloc(512 * 1024))
 fillDisk(ballast)
 assert.throws(() => openSiteDatabase(state).change(() => {}), netimageError('disk-full'))
-const { removedImages } = await removeUnused(state, () => new Set(), { who })
+const { removedImages, freedBytes } = await removeUnused(state, () => new Set(), { who })
 assert.deepEqual([removedImages, imageIds(state)], [[id], []])
-assert.partialDeepStrictEqual(look().rows.at(-1), { who, entry: { kind: 'removed', images: [id] } })
+assert.partialDeepStrictEqual(look().rows.slice(-2), [
+  { who, entry: { kind: 'removed', images: [id] } },
+  { who, entry: { kind: 'freed', storePaths: 0, freedBytes } },
+])
 process.stdout.write('as expected\n')
