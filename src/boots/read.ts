@@ -1,5 +1,6 @@
 /** Reads the record of boots, which `netimage boots` shows. */
 import { statSync } from 'node:fs'
+import { isIPv4 } from 'node:net'
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import * as v from 'valibot'
 
@@ -44,18 +45,41 @@ export function readBoots(
   const database = openBootsToRead(state)
   try {
     const rows = database
-      .prepare(
-        `SELECT boot FROM boots
-         WHERE ?1 IS NULL OR machine = ?1
-           OR (json_valid(boot) AND json_extract(boot, '$.address') = ?1)
-         ORDER BY id DESC LIMIT ?2`,
-      )
+      .prepare(`SELECT boot FROM boots WHERE ${conditionFor(machine)} ORDER BY id DESC LIMIT ?2`)
       .all(machine ?? null, limit)
     const boots = rows.flatMap(fromRow)
     if (boots.length < rows.length) onDamaged(rows.length - boots.length)
     return boots
   } finally {
     database.close()
+  }
+}
+
+/** Only for an IP address, all boots must be looked through. */
+function conditionFor(machine: string | undefined): string {
+  if (machine === undefined) return '?1 IS NULL'
+  if (!isIPv4(machine)) return 'machine = ?1'
+  return `(machine = ?1 OR (json_valid(boot) AND json_extract(boot, '$.address') = ?1))`
+}
+
+export interface FoundBoots {
+  /** The newest first. */
+  boots: Boot[]
+  /** How many boots could not be read, and were left out. */
+  damaged?: number
+  /** Only for one machine: the events of its newest boot, in the order in which they happened. */
+  events?: RecordedEvent[]
+}
+
+/** As `readBoots`, with the events of the newest boot if a machine is named. */
+export function findBoots(state: string, machine: string | undefined, limit: number): FoundBoots {
+  let damaged = 0
+  const boots = readBoots(state, machine, limit, (count) => (damaged = count))
+  const [last] = boots
+  return {
+    boots,
+    ...(damaged > 0 && { damaged }),
+    ...(machine !== undefined && last && { events: readEvents(state, last) }),
   }
 }
 
@@ -80,6 +104,25 @@ export function readEvents(state: string, boot: Boot): RecordedEvent[] {
       )
       .all(boot.machine, boot.started)
       .map((row) => ({ at: Number(row['at']), event: parseJson(row['event']) }))
+  } finally {
+    database.close()
+  }
+}
+
+/** One boot with its events. @returns undefined if there is none, or it cannot be read */
+export function findBoot(
+  state: string,
+  machine: string,
+  started: number,
+): { boot: Boot; events: RecordedEvent[] } | undefined {
+  if (!isThere(recordFile(state))) return undefined
+  const database = openBootsToRead(state)
+  try {
+    const row = database
+      .prepare('SELECT boot FROM boots WHERE machine = ? AND started = ?')
+      .get(machine, started)
+    const [boot] = row ? fromRow(row) : []
+    return boot && { boot, events: readEvents(state, boot) }
   } finally {
     database.close()
   }

@@ -26,14 +26,13 @@ async function boots(
   flags: { state?: string | undefined; number: number },
 ): Promise<Outcome> {
   const { stateDirectory } = await import('../serve/state.ts')
-  const { readBoots, readEvents } = await import('../boots/read.ts')
+  const { findBoots } = await import('../boots/read.ts')
   const state = stateDirectory(flags.state)
   const machine = named === undefined ? undefined : await findMachine(state, named)
-  let damaged = 0
-  const found = readBoots(state, machine, flags.number, (count) => (damaged = count))
-  const [last] = found
-  const events = machine !== undefined && last ? readEvents(state, last) : undefined
-  const lines = found.map(describeBoot)
+  const found = findBoots(state, machine, flags.number)
+  const { boots, damaged = 0, events } = found
+  const [last] = boots
+  const lines = boots.map(describeBoot)
   if (lines.length === 0) {
     lines.push(machine === undefined ? 'no boots yet' : `no boots of ${machine} yet`)
   }
@@ -44,10 +43,7 @@ async function boots(
       ...events.map(({ at, event }) => `${since(at - last.started)}  ${inLine(event)}`),
     )
   }
-  return {
-    text: lines.map(visible).join('\n'),
-    json: { boots: found, ...(damaged > 0 && { damaged }), ...(events && { events }) },
-  }
+  return { text: lines.map(visible).join('\n'), json: found }
 }
 
 /** `dc:a6:32:01:02:03  2026-11-23 08:15:00  registered  dhcp 0.0 s, loader 0.4 s, …` */

@@ -2,6 +2,7 @@
 import { printableJson, visible } from '../printable.ts'
 import type { BrokenLogRow, LogRow } from '../site/log/rows.ts'
 import { saysWhat, saysWho } from '../site/log/sentence.ts'
+import { shownLogRow } from '../site/log/shown.ts'
 import { formatTime } from './format.ts'
 
 /**
@@ -14,17 +15,11 @@ export function logLine(
   names: ReadonlyMap<string, string>,
   json: true | undefined,
 ): string {
-  if ('broken' in row) {
-    return json ? printableJson(row) : visible(`row ${row.number} is broken: ${row.broken}`)
-  }
-  const { number, at, machine, who, entry } = row
-  const name = machine === undefined ? undefined : names.get(machine)
+  if (json) return printableJson(shownLogRow(row, names))
+  if ('broken' in row) return visible(`row ${row.number} is broken: ${row.broken}`)
+  const { at, machine, who, entry } = row
   const what = saysWhat(entry, who)
-  if (json) {
-    const about = { ...(machine !== undefined && { machine }), ...(name !== undefined && { name }) }
-    return printableJson({ number, at, ...about, who, ...entry, says: what })
-  }
-  const shown = name ?? machine
+  const shown = machine === undefined ? undefined : (names.get(machine) ?? machine)
   const sentence = shown === undefined ? what : `${shown}: ${what}`
   return visible([formatTime(at), saysWho(who, shown), sentence].join('  '))
 }

@@ -49,6 +49,27 @@ export function parsePort(text: string): number {
   throw new InvalidArgumentError('A port is a number from 1 to 65535.')
 }
 
+/** Where the status page is. */
+export interface PagePlace {
+  /** An IP address or a name of this computer. */
+  host: string
+  /** 0: any free port. */
+  port: number
+}
+
+export function parsePage(text: string): PagePlace | 'off' {
+  if (text === 'off') return text
+  const [, address, name, digits] = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9.-]+)):(\d+)$/i.exec(text) ?? []
+  const [host, port] = [address ?? name, Number(digits)]
+  if (host !== undefined && port < 65_536) return { host, port }
+  throw new InvalidArgumentError('Give ADDRESS:PORT, as in 127.0.0.1:8080, or off.')
+}
+
+/** @returns lower-case host names */
+export function parseNames(text: string, previous: string[] | undefined): string[] {
+  return [...(previous ?? []), parseDomain(text).toLowerCase()]
+}
+
 /** More would only need memory. */
 const maxWorkers = 64
 

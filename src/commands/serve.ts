@@ -16,6 +16,8 @@ import {
   parseAllowed,
   parseDomain,
   parseLayerSize,
+  parseNames,
+  parsePage,
   parsePort,
   parseReservation,
   parseWorkers,
@@ -23,6 +25,7 @@ import {
   workersFor,
 } from './serve-flags.ts'
 import { runCommand, type Outcome, type Surroundings } from './run.ts'
+import { servePage } from './serve-page.ts'
 import { showBoots, type BootView } from './show-boots.ts'
 import { findMachine } from './site-machine.ts'
 
@@ -110,6 +113,18 @@ function describeServe() {
       'how many processes serve the machines; 0: one process does all (default: by the processors)',
       parseWorkers,
     )
+    .addOption(
+      new Option(
+        '--page <place>',
+        'where the status page is, for who may see all machines: ADDRESS:PORT, or off (default: 127.0.0.1:8080)',
+      ).argParser(parsePage),
+    )
+    .addOption(
+      new Option(
+        '--page-name <name>',
+        'a host name of this server by which browsers ask for the page; repeatable',
+      ).argParser(parseNames),
+    )
     .option('--json', 'print events as JSON, even on a terminal')
 }
 
@@ -133,16 +148,25 @@ async function run(
     if (view) view.say(message)
     else process.stderr.write(`${visible(message)}\n`)
   }
-  const allowed = await toAllowed(stateDirectory(flags.state), flags.allow ?? [])
+  const state = stateDirectory(flags.state)
+  const allowed = await toAllowed(state, flags.allow ?? [])
   const refused = new Set<string>()
   const see = (boot: Boot, event: ServeEvent, at: number) => {
     if (allowed !== 'any') tellOfRefused(event, refused, warn)
     view?.see(boot, event, at)
   }
-  const serving = await serve(
+  const onError = tellErrors(warn)
+  await using open = new AsyncDisposableStack()
+  let serving: Serving | undefined
+  const page = await servePage({
+    ...{ state, place: flags.page, names: flags.pageName ?? [], warn, onError },
+    boots: () => serving?.boots() ?? [],
+  })
+  if (page) open.defer(() => page.close())
+  serving = await serve(
     {
       images,
-      state: stateDirectory(flags.state),
+      state,
       dhcp: flags.dhcp,
       interface: flags.interface,
       address: flags.listen,
@@ -166,11 +190,12 @@ async function run(
       onTold: (told) => warn(`${told.machine}: ${saysOfTold(told)}`),
       onRollout: (told) => warn(lineOfRollout(told)),
       progress,
-      onError: tellErrors(warn),
+      onError,
     },
     signal,
   )
   for (const line of describe(serving, flags)) warn(line)
+  if (page) warn(`status page ${page.url}`)
   const streams = { output: process.stdout, messages: process.stderr }
   view = showBoots(streams, serving.boots, flags.json ?? false)
   const isInterrupted = new Promise<void>((resolve) => {

@@ -1,11 +1,12 @@
 /** Finds the group of a site that a person names, and opens the site to change it. */
 import { NetimageError } from '../errors.ts'
+import { isMachine } from '../site/find-machine.ts'
 import type { Entry } from '../site/log/entry.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
 import type { SiteRollouts } from '../site/rollout/statements.ts'
+import { groupsIn } from '../site/rollout/status.ts'
 import type { SiteWriter } from '../site/statements.ts'
 import type { OpenedState } from './open-state.ts'
-import { isMachine } from './site-machine.ts'
 
 /** A group of a site that is open to be changed, beside a running server. */
 export interface GroupOfSite {
@@ -39,11 +40,6 @@ export async function withGroup<T>(
         ),
     }),
   )
-}
-
-/** The groups that have machines, as they were applied last. */
-export function groupsIn({ groups }: SiteRollouts): Set<string> {
-  return new Set(groups.values())
 }
 
 /** The newest roll-out of the group. @throws `NetimageError` `unknown-group` */

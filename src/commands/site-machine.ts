@@ -1,9 +1,5 @@
 /** Finds the machine of a site that a person names, and opens the site to change it. */
-import { isIPv4 } from 'node:net'
-
-import { NetimageError } from '../errors.ts'
-import { parseMac } from '../mac.ts'
-import { addressIn } from '../protocols/machine-address.ts'
+import { machineAt, machineIn } from '../site/find-machine.ts'
 import type { Life } from '../site/life/life.ts'
 import type { HostKey } from '../site/host-key/open-ssh.ts'
 import type { Entry } from '../site/log/entry.ts'
@@ -79,30 +75,10 @@ export async function withMachineOf<T>(
  */
 export async function findMachine(state: string, text: string): Promise<string> {
   const { openSiteToRead } = await import('../site/database.ts')
-  const site = isAddress(text) ? undefined : openSiteToRead(state)
+  const site = machineAt(text) === undefined ? openSiteToRead(state) : undefined
   try {
     return machineIn(site?.names() ?? new Map(), text)
   } finally {
     site?.close()
   }
-}
-
-function isAddress(text: string): boolean {
-  return parseMac(text) !== undefined || isIPv4(text)
-}
-
-/** Whether a machine has this name, or it is an address. */
-export function isMachine(names: ReadonlyMap<string, string>, text: string): boolean {
-  return isAddress(text) || [...names.values()].includes(text.toLowerCase())
-}
-
-/** @param names of machines, by machine */
-export function machineIn(names: ReadonlyMap<string, string>, text: string): string {
-  if (isAddress(text)) return addressIn(text)
-  const wanted = text.toLowerCase()
-  for (const [machine, name] of names) if (name === wanted) return machine
-  throw new NetimageError('unknown-machine', `no machine of the site has the name ${text}`, {
-    details: { actual: text },
-    hint: 'Give its hardware address, or list the machines with: netimage site status.',
-  })
 }

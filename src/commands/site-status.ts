@@ -1,17 +1,17 @@
 import { Command } from '@commander-js/extra-typings'
 
-import { exitStatus, NetimageError } from '../errors.ts'
+import { exitStatus } from '../errors.ts'
 import { plural } from '../progress.ts'
-import type { OpenToRead } from '../site/database.ts'
+import { machineIn } from '../site/find-machine.ts'
+import type { LeftFiles } from '../site/left-files.ts'
 import type { Life } from '../site/life/life.ts'
-import type { Rollout } from '../site/rollout/rollout.ts'
-import type { Hold } from '../site/rollout/statements.ts'
-import { rolloutStatus, type RolloutStatus } from '../site/rollout/status.ts'
+import { groupStatuses, rolloutStatus, type GroupStatus } from '../site/rollout/status.ts'
 import type { BrokenRow } from '../site/rows.ts'
 import {
   shownAttempt,
   shownGeneration,
-  statusOf,
+  statusInSite,
+  type MachineInGroup,
   type MachineStatus,
   type ShownAttempt,
   type ShownGeneration,
@@ -21,8 +21,7 @@ import { jsonOption, stateOption } from './common-options.ts'
 import { formatTime } from './format.ts'
 import { runCommand, type Outcome } from './run.ts'
 import { describeGroup, summaryOfGroup } from './show-rollouts.ts'
-import { groupsIn, isGroup, rolloutOf } from './site-group.ts'
-import { machineIn } from './site-machine.ts'
+import { isGroup, rolloutOf } from './site-group.ts'
 
 export function statusCommand() {
   return new Command('status')
@@ -45,16 +44,14 @@ async function status(machine: string | undefined, named: string | undefined): P
   try {
     const names = site?.names() ?? new Map<string, string>()
     const { groups, holds } = site?.rollouts() ?? { groups: none, holds: none }
-    const describe = (life: Life): MachineInGroup => ({
-      ...statusOf(life, names.get(life.machine), site?.uptime() ?? 0),
-      ...(groups.has(life.machine) && { group: groups.get(life.machine) }),
-      ...(holds.has(life.machine) && { held: holds.get(life.machine) }),
-    })
+    const context = { names, groups, holds, uptime: site?.uptime() ?? 0 }
+    const describe = (life: Life) => statusInSite(life, context)
     const show = await showImages(state)
     if (machine === undefined) {
       const broken: BrokenRow[] = []
       const all = (site?.lives((error) => broken.push(error)) ?? []).map(describe)
-      return withGroups(site ? groupsOf(site) : [], withBroken(all, broken), names)
+      const found = site ? groupStatuses(site.lifeOf, site.rollouts(), site.uptime()) : []
+      return withGroups(found, withBroken(all, broken), names)
     }
     if (site && isGroup(site.rollouts(), names, machine)) {
       const rollout = rolloutOf(site.rollouts(), machine)
@@ -70,7 +67,8 @@ async function status(machine: string | undefined, named: string | undefined): P
     const one = describe(life)
     const generations = life.generations.map(shownGeneration)
     const attempts = life.attempts.map(shownAttempt)
-    const left = await countLeftFiles(state, found)
+    const { countLeftFiles } = await import('../site/left-files.ts')
+    const left = countLeftFiles(state, found)
     const lines = [
       ...summaryOf(one, left, show),
       ...historyOf({ generations, attempts }, one, show),
@@ -84,29 +82,10 @@ async function status(machine: string | undefined, named: string | undefined): P
   }
 }
 
-interface MachineInGroup extends MachineStatus {
-  group?: string | undefined
-  held?: Hold | undefined
-}
-
 const none = new Map<string, never>()
 
-interface GroupToShow {
-  shown: RolloutStatus
-  rollout: Rollout
-}
-
-function groupsOf(site: Pick<OpenToRead, 'rollouts' | 'lifeOf' | 'uptime'>): GroupToShow[] {
-  const rollouts = site.rollouts()
-  return [...groupsIn(rollouts)].toSorted().flatMap((group) => {
-    const rollout = rollouts.newest.find((each) => each.group === group)
-    if (!rollout) return []
-    return [{ rollout, shown: rolloutStatus(site.lifeOf, rollouts, rollout, site.uptime()) }]
-  })
-}
-
 function withGroups(
-  groups: readonly GroupToShow[],
+  groups: readonly GroupStatus[],
   { text, json, ...outcome }: Outcome,
   names: ReadonlyMap<string, string>,
 ): Outcome {
@@ -149,26 +128,6 @@ async function showImages(state: string): Promise<ShowImage> {
   return ({ image, toplevel, published }) => {
     if (published !== undefined) return toplevel
     return [image.slice(0, shownDigits), names.get(image)].filter(Boolean).join(' ')
-  }
-}
-
-/** How many files the last change of images left as the machine had them. */
-interface LeftFiles {
-  leftFiles: number
-  /** Why this is not known. */
-  layerProblem?: string
-}
-
-async function countLeftFiles(state: string, machine: string): Promise<LeftFiles> {
-  const { layerOf } = await import('../roots/stored-layer.ts')
-  const { readRecord } = await import('../roots/record.ts')
-  try {
-    const kept = readRecord(layerOf(state, machine).directory)?.kept
-    return { leftFiles: kept ? kept.files.length + kept.more : 0 }
-  } catch (error) {
-    // The life of the machine can be shown all the same.
-    if (!(error instanceof NetimageError)) throw error
-    return { leftFiles: 0, layerProblem: error.message }
   }
 }
 

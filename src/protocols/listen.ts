@@ -18,6 +18,7 @@ const holders: Record<number, string> = {
   69: 'Another TFTP server of this machine has the port. Stop it, or use --tftp-port.',
   80: 'A web server of this machine has the port. Stop it, or use --http-port.',
   111: 'Most likely rpcbind has the port. Stop it (systemctl stop rpcbind.socket rpcbind). If all mounts name their ports, you can use --no-port-mapper instead.',
+  8080: 'Another program of this machine has the port. Choose another one with --page ADDRESS:PORT, or use --page off.',
   2049: 'Most likely the kernel’s NFS server has the port. Stop it. If all mounts name their ports, you can use --nfs-port instead.',
 }
 

@@ -27,7 +27,7 @@ import { giveUpReserveOf, withReserveOf } from './reserve.ts'
 import { doNow, waitFor, type Steps } from './steps.ts'
 import { inUse, type StoredLayer } from './stored-layer.ts'
 import { sweep } from './sweep.ts'
-import { measureFiles } from './usage.ts'
+import { measureInSteps as measureFilesInSteps } from './usage.ts'
 
 const diskHint = 'Make room on that disk, or repair it. The layer has not lost anything.'
 const brokenHint =
@@ -120,14 +120,24 @@ export interface LayerSize {
 }
 
 /** Measures the current contents. */
-export function measureLayer({ directory }: StoredLayer): LayerSize {
+export function measureLayer(layer: StoredLayer): LayerSize {
+  return doNow(measureLayerInSteps(layer))
+}
+
+/** As `measureLayer`. */
+export function* measureLayerInSteps({ directory }: StoredLayer): Steps<LayerSize> {
   const record = readRecord(directory)
-  return record ? measureContents(join(directory, record.name)) : { bytes: 0, files: 0 }
+  return record ? yield* measureInSteps(join(directory, record.name)) : { bytes: 0, files: 0 }
 }
 
 export function measureContents(contents: string): LayerSize {
+  return doNow(measureInSteps(contents))
+}
+
+function* measureInSteps(contents: string): Steps<LayerSize> {
   const data = dataFolder(contents)
-  return { bytes: measureFiles(contents) + measureFiles(data), files: namesIn(data).length }
+  const bytes = (yield* measureFilesInSteps(contents)) + (yield* measureFilesInSteps(data))
+  return { bytes, files: namesIn(data).length }
 }
 
 /** @throws `NetimageError` `path-not-found` if there is no record */

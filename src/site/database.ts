@@ -31,6 +31,7 @@ import { logSchema, readLog, type FoundInLog, type LogQuery } from './log/rows.t
 import { rolloutSchema } from './rollout/statements.ts'
 import {
   copyOf,
+  glancesIn,
   readerOf,
   writerOf,
   type SiteCopy,
@@ -201,6 +202,8 @@ function openConnection(state: string, file: string, timeout: number): Connectio
 
 export interface OpenToRead extends SiteReader {
   log: (query: LogQuery) => FoundInLog
+  /** What `glanceAt` gives, for all machines. */
+  glances: () => ReadonlyMap<string, string>
 }
 
 /** @returns undefined if there is no site yet. @throws `NetimageError` */
@@ -212,11 +215,22 @@ export function openSiteToRead(state: string): OpenToRead | undefined {
     const database = openToRead(file)
     // All that is read is of one moment.
     database.exec('BEGIN')
+    // The process that makes it has only begun.
+    if (!hasMachines(database)) {
+      database.close()
+      return undefined
+    }
     return {
       ...explainedReader(file, readerOf(database)),
       log: (query) => explain(file, 'read the log', () => readLog(database, query)),
+      glances: () => explain(file, 'read the site', () => glancesIn(database)),
     }
   })
+}
+
+function hasMachines(database: DatabaseSync): boolean {
+  const table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'machines'"
+  return database.prepare(table).get() !== undefined
 }
 
 /** How often it is tried again to write while another process writes. Milliseconds. */

@@ -218,6 +218,12 @@ function listWriter(
   }
 }
 
+/** See `SiteReader.glanceAt`. */
+export function glancesIn(database: DatabaseSync): Map<string, string> {
+  const rows = database.prepare('SELECT machine, life FROM machines ORDER BY machine').all()
+  return new Map(rows.map(({ machine, life }) => [String(machine), String(life)]))
+}
+
 export type SiteCopy = Omit<SiteReader, 'close'>
 
 /** Reads everything. */

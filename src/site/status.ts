@@ -1,5 +1,6 @@
 /** What a person wants to know of a machine: what it runs, what it boots next, and why. */
 import { generationOf, lastAttempt, type Attempt, type Generation, type Life } from './life/life.ts'
+import type { Hold, SiteRollouts } from './rollout/statements.ts'
 
 export interface MachineStatus {
   machine: string
@@ -15,6 +16,34 @@ export interface MachineStatus {
   stateBefore?: number
   /** Why a person is to look at the machine. */
   alarms: readonly string[]
+}
+
+/** A machine of a site that may have groups. */
+export interface MachineInGroup extends MachineStatus {
+  group?: string
+  /** A person holds it: roll-outs leave it out. */
+  held?: Hold
+}
+
+/** What the site has besides the lives of its machines. */
+export interface SiteContext extends Pick<SiteRollouts, 'groups' | 'holds'> {
+  /** By machine. */
+  names: ReadonlyMap<string, string>
+  /** The time in which servers ran, until now. Milliseconds. */
+  uptime: number
+}
+
+export function statusInSite(
+  life: Life,
+  { names, groups, holds, uptime }: SiteContext,
+): MachineInGroup {
+  const { machine } = life
+  const [group, held] = [groups.get(machine), holds.get(machine)]
+  return {
+    ...statusOf(life, names.get(machine), uptime),
+    ...(group !== undefined && { group }),
+    ...(held && { held }),
+  }
 }
 
 /** Without times in the uptime of servers and the numbers of verdicts: they tell a person nothing. */

@@ -54,8 +54,13 @@ export function workersFlag(chosen = 0): readonly [string, string] {
 /** Starts `netimage` in a process group of its own. */
 export function startNetimage(args: readonly string[], settings: RunSettings = {}): Started {
   const command = [...(settings.through ?? []), process.execPath, ...(settings.node ?? []), cli]
-  const isServer = args[0] === 'serve' && !args.includes('--workers')
-  const [program = '', ...rest] = [...command, ...args, ...(isServer ? workersFlag() : [])]
+  const isServer = args[0] === 'serve'
+  const [program = '', ...rest] = [
+    ...[...command, ...args],
+    ...(isServer && !args.includes('--workers') ? workersFlag() : []),
+    // The servers of all tests would want the same port.
+    ...(isServer && !args.includes('--page') ? ['--page', 'off'] : []),
+  ]
   const child = spawn(program, rest, {
     cwd: settings.cwd,
     env: environment(settings),

@@ -5,14 +5,14 @@ import type { IncomingHttpHeaders } from 'node:http'
 export interface Validators {
   /** A strong entity tag, with its quotes. */
   tag: string
-  /** Whole seconds, in milliseconds since 1970. */
-  modified: number
+  /** Whole seconds, in milliseconds since 1970. Undefined: only the tag counts. */
+  modified?: number
 }
 
 /** Follows the order of precedence. [RFC 9110 §13.2.2] */
 export function evaluateConditions(
   headers: IncomingHttpHeaders,
-  { tag, modified }: Validators,
+  { tag, modified = Number.NaN }: Validators,
 ): 'send' | 'not-modified' | 'failed' {
   const ifMatch = headers['if-match']
   const unmodifiedSince = dateOf(headers['if-unmodified-since'])

@@ -95,19 +95,10 @@ export function listSiteImages(
   state: string,
   onDamaged: (error: NetimageError) => void,
 ): ListedImage[] {
-  const { images } = sitePlaces(state)
   return imageIds(state)
     .flatMap((id) => {
       try {
-        const directory = join(images, id)
-        const { manifest } = readSiteManifest(directory, id)
-        const { toplevel, label, platform } = manifest.system
-        return {
-          ...{ id, name: manifest.options.rootDirectoryName, label, platform, toplevel },
-          added: statSync(join(directory, manifestName)).mtimeMs,
-          storePaths: manifest.closure.length,
-          narBytes: manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0),
-        }
+        return listedImage(state, id)
       } catch (error) {
         if (!(error instanceof NetimageError)) throw error
         onDamaged(error)
@@ -115,6 +106,19 @@ export function listSiteImages(
       }
     })
     .sort((a, b) => a.added - b.added)
+}
+
+/** @throws `NetimageError` */
+export function listedImage(state: string, id: string): ListedImage {
+  const directory = join(sitePlaces(state).images, id)
+  const { manifest } = readSiteManifest(directory, id)
+  const { toplevel, label, platform } = manifest.system
+  return {
+    ...{ id, name: manifest.options.rootDirectoryName, label, platform, toplevel },
+    added: statSync(join(directory, manifestName)).mtimeMs,
+    storePaths: manifest.closure.length,
+    narBytes: manifest.closure.reduce((sum, { narSize }) => sum + narSize, 0),
+  }
 }
 
 /** Does not look into the images. */

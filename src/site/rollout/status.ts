@@ -49,6 +49,28 @@ function isStuck(life: Life, { assigned, restart }: RolloutMachine = {}): boolea
   return isThere && life.current !== assigned?.generation && !restart?.reboot && !restart?.power
 }
 
+/** The groups that have machines, as they were applied last. */
+export function groupsIn({ groups }: SiteRollouts): Set<string> {
+  return new Set(groups.values())
+}
+
+export interface GroupStatus {
+  shown: RolloutStatus
+  rollout: Rollout
+}
+
+/** The newest roll-out of each group, in the order of their names. */
+export function groupStatuses(
+  lifeOf: (machine: string) => Life,
+  rollouts: SiteRollouts,
+  uptime: number,
+): GroupStatus[] {
+  return [...groupsIn(rollouts)].toSorted().flatMap((group) => {
+    const rollout = rollouts.newest.find((each) => each.group === group)
+    return rollout ? [{ rollout, shown: rolloutStatus(lifeOf, rollouts, rollout, uptime) }] : []
+  })
+}
+
 /** The order in which people want to read them. */
 const order: readonly Stand[] = [
   ...(['good', 'bad', 'lost', 'booting', 'asked', 'next', 'pending'] as const),

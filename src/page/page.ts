@@ -1,0 +1,83 @@
+/** The status page of a server, and its data for programs. It only reads. */
+import type { Boot } from '../boots/follow.ts'
+import { asNetimageError, NetimageError } from '../errors.ts'
+import { createEventClients } from './events.ts'
+import { readFiles } from './files.ts'
+import { createReadImages } from './images.ts'
+import { answerPath } from './routes.ts'
+import { startPageServer } from './server.ts'
+import { createView } from './view.ts'
+
+export interface PageSettings {
+  /** The state directory. */
+  state: string
+  /** Where the page is served: an IP address or a name of this computer. */
+  host: string
+  /** 0: any free port. */
+  port: number
+  /** Further names of this server, by which browsers may ask for the page. */
+  names: readonly string[]
+  /** The last boot of each machine. */
+  boots: () => readonly Boot[]
+  /** Called with errors that no client caused. */
+  onError: (error: NetimageError) => void
+}
+
+export interface Page {
+  url: string
+  close(): Promise<void>
+}
+
+/** How often it is looked whether something has changed, while somebody watches. Milliseconds. */
+const lookMs = 1000
+
+/** @throws `NetimageError` `cannot-listen` */
+export async function startPage(settings: PageSettings): Promise<Page> {
+  const { state, host, port, boots, onError } = settings
+  let looking: NodeJS.Timeout | undefined
+  const events = createEventClients({
+    onWatched(isWatched) {
+      clearInterval(looking)
+      looking = isWatched ? setInterval(look, lookMs) : undefined
+    },
+  })
+  const view = createView({ state, boots, onChanges: (changes) => events.tell(changes), onError })
+  let isFailing = false
+
+  function look(): void {
+    view.look().then(
+      () => (isFailing = false),
+      (error: unknown) => {
+        if (!isFailing) events.tellProblem(asNetimageError(error))
+        isFailing = true
+      },
+    )
+  }
+
+  const routes = {
+    ...{ state, view, files: readFiles(), images: createReadImages(state) },
+    startedAt: Date.now(),
+  }
+  const server = await startPageServer({
+    ...{ host, port, onError },
+    names: new Set([host, ...settings.names].map((name) => name.toLowerCase())),
+    async answer(request) {
+      if (request.path !== '/api/events') return await answerPath(routes, request)
+      if (request.isHead) return { status: 200, type: 'text/event-stream', body: '' }
+      return (response) => {
+        if (events.add(response)) return
+        response.writeHead(503, { 'Retry-After': '10', 'Cache-Control': 'no-store' }).end()
+      }
+    },
+  })
+  const shown = server.address.includes(':') ? `[${server.address}]` : server.address
+  return {
+    url: `http://${shown}:${server.port}/`,
+    async close() {
+      clearInterval(looking)
+      events.close()
+      await server.close()
+      await view.close()
+    },
+  }
+}

@@ -1,0 +1,110 @@
+/** What the page tells of machines and groups, in the words of `netimage site status` and `netimage boots`. */
+import { stallOf, type Boot } from '../boots/follow.ts'
+import { bootSteps, type BootStep, type Expectation } from '../boots/step.ts'
+import type { LayerSize } from '../roots/store.ts'
+import type { GroupStatus, RolloutStatus } from '../site/rollout/status.ts'
+import type { Rollout } from '../site/rollout/rollout.ts'
+import { statusInSite, type MachineInGroup, type SiteContext } from '../site/status.ts'
+import type { Life } from '../site/life/life.ts'
+
+/** As in `netimage site status --json`, and more that a running server knows. */
+export interface ShownMachine extends MachineInGroup {
+  /** See `KnownMachine`. */
+  seenAt?: number
+  /** The last boot, as in `netimage boots --json`. */
+  boot?: Boot
+  /** The boot has given no sign for too long. What should come next, and the likely causes. */
+  overdue?: Pick<Expectation, 'next' | 'causes'>
+  /** The files that the machine wrote. They are measured every ten minutes. */
+  layer?: LayerSize
+}
+
+interface Around {
+  boot: Boot | undefined
+  seenAt: number | undefined
+  layer: LayerSize | undefined
+  /** Milliseconds since 1970. */
+  now: number
+}
+
+export function shownMachine(
+  life: Life,
+  context: SiteContext,
+  { boot, seenAt, layer, now }: Around,
+): ShownMachine {
+  const stall = boot && stallOf(boot, now)
+  return {
+    ...statusInSite(life, context),
+    ...(seenAt !== undefined && { seenAt }),
+    ...(boot && { boot }),
+    ...(stall && { overdue: { next: stall.next, causes: stall.causes } }),
+    ...(layer && { layer }),
+  }
+}
+
+/** A group and its newest roll-out, as in `netimage site status --json`, and more. */
+export interface ShownGroup extends RolloutStatus {
+  /** Milliseconds since 1970. */
+  startedAt: number
+  /** Who applied it. */
+  by: string
+  /** The machines whose bad verdicts halted it. */
+  haltedBy?: readonly string[]
+  /** The machines of each wave, the first one first. */
+  machinesOfWaves: readonly (readonly string[])[]
+  /** What a boot of its machines usually takes. */
+  usualBoot?: UsualBoot
+}
+
+/** The medians of the last boots of machines that came up. */
+export interface UsualBoot {
+  /** How many boots these are. */
+  boots: number
+  /** From the start of the boot until each step. Milliseconds. */
+  steps: Partial<Record<BootStep, number>>
+}
+
+export function shownGroup(
+  { shown, rollout }: GroupStatus,
+  boots: ReadonlyMap<string, Boot>,
+): ShownGroup {
+  const { startedAt, by, haltedBy, waves } = rollout
+  const usualBoot = usualBootOf(rollout, boots)
+  return {
+    ...shown,
+    ...{ startedAt, by, ...(haltedBy && { haltedBy }) },
+    machinesOfWaves: waves.map(({ machines }) => machines),
+    ...(usualBoot && { usualBoot }),
+  }
+}
+
+function usualBootOf(
+  { machines }: Rollout,
+  boots: ReadonlyMap<string, Boot>,
+): UsualBoot | undefined {
+  const whole = Object.keys(machines).flatMap((machine) => {
+    const boot = boots.get(machine)
+    return boot && isWhole(boot) ? [boot] : []
+  })
+  if (whole.length === 0) return undefined
+  const steps: UsualBoot['steps'] = {}
+  for (const step of bootSteps) {
+    const times = whole.flatMap(({ started, steps: { [step]: at } }) =>
+      at === undefined ? [] : [at - started],
+    )
+    if (times.length > 0) steps[step] = median(times)
+  }
+  return { boots: whole.length, steps }
+}
+
+/** Of a machine that was up before the server started, no boot was seen. */
+function isWhole({ started, steps: { registered } }: Boot): boolean {
+  return registered !== undefined && registered > started
+}
+
+function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((one, other) => one - other)
+  const upper = sorted[Math.floor(sorted.length / 2)] ?? 0
+  const lower = sorted[Math.floor((sorted.length - 1) / 2)] ?? 0
+  return (lower + upper) / 2
+}
