@@ -1,7 +1,7 @@
 /** Starts the status page beside a server. */
 import type { Boot } from '../boots/follow.ts'
 import { NetimageError } from '../errors.ts'
-import type { Page } from '../page/page.ts'
+import type { Page, PageSettings } from '../page/page.ts'
 import type { PagePlace } from './serve-flags.ts'
 
 /** Only this computer can read it there. */
@@ -14,6 +14,7 @@ export interface ServePageSettings {
   place: PagePlace | 'off' | undefined
   names: readonly string[]
   boots: () => readonly Boot[]
+  operations: PageSettings['operations']
   warn: (line: string) => void
   onError: (error: NetimageError) => void
 }

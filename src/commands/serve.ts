@@ -154,6 +154,7 @@ async function run(
   const see = (boot: Boot, event: ServeEvent, at: number) => {
     if (allowed !== 'any') tellOfRefused(event, refused, warn)
     view?.see(boot, event, at)
+    page?.see(boot, event)
   }
   const onError = tellErrors(warn)
   await using open = new AsyncDisposableStack()
@@ -161,6 +162,7 @@ async function run(
   const page = await servePage({
     ...{ state, place: flags.page, names: flags.pageName ?? [], warn, onError },
     boots: () => serving?.boots() ?? [],
+    operations: () => serving?.operations() ?? {},
   })
   if (page) open.defer(() => page.close())
   serving = await serve(
@@ -187,7 +189,10 @@ async function run(
       singlePort: flags.tftpSinglePort ?? false,
       shards: flags.workers ?? workersFor(availableParallelism()),
       see,
-      onTold: (told) => warn(`${told.machine}: ${saysOfTold(told)}`),
+      onTold(told) {
+        warn(`${told.machine}: ${saysOfTold(told)}`)
+        page?.told(told)
+      },
       onRollout: (told) => warn(lineOfRollout(told)),
       progress,
       onError,

@@ -37,6 +37,11 @@ export function failure(status: number, { code, message, hint }: NetimageError):
   return { status, type: json, body: `${printableJson({ error })}\n` }
 }
 
+/** Nobody may keep it: it is another one each time. */
+export function freshAnswer(body: string, type: string): Answer {
+  return { status: 200, type, body }
+}
+
 export function tagOf(body: string | Buffer): string {
   return `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`
 }

@@ -1,9 +1,11 @@
 /** The status page of a server, and its data for programs. It only reads. */
 import type { Boot } from '../boots/follow.ts'
 import { asNetimageError, NetimageError } from '../errors.ts'
+import type { ProcedureCounts } from '../protocols/nfs/procedure-counts.ts'
 import { createEventClients } from './events.ts'
 import { readFiles } from './files.ts'
 import { createReadImages } from './images.ts'
+import { createCounts, type Counts } from './metrics/counts.ts'
 import { answerPath } from './routes.ts'
 import { startPageServer } from './server.ts'
 import { createView } from './view.ts'
@@ -19,11 +21,14 @@ export interface PageSettings {
   names: readonly string[]
   /** The last boot of each machine. */
   boots: () => readonly Boot[]
+  /** The operations of NFS that have succeeded since the server started. */
+  operations: () => ProcedureCounts
   /** Called with errors that no client caused. */
   onError: (error: NetimageError) => void
 }
 
-export interface Page {
+/** It is to be told what its server sees. */
+export interface Page extends Pick<Counts, 'see' | 'told'> {
   url: string
   close(): Promise<void>
 }
@@ -54,9 +59,10 @@ export async function startPage(settings: PageSettings): Promise<Page> {
     )
   }
 
+  const counts = createCounts(settings.operations)
   const routes = {
     ...{ state, view, files: readFiles(), images: createReadImages(state) },
-    startedAt: Date.now(),
+    ...{ counts, startedAt: Date.now() },
   }
   const server = await startPageServer({
     ...{ host, port, onError },
@@ -72,6 +78,7 @@ export async function startPage(settings: PageSettings): Promise<Page> {
   })
   const shown = server.address.includes(':') ? `[${server.address}]` : server.address
   return {
+    ...{ see: counts.see, told: counts.told },
     url: `http://${shown}:${server.port}/`,
     async close() {
       clearInterval(looking)

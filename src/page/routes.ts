@@ -1,8 +1,11 @@
 /** What each path of the page's server answers. */
+import { statfs } from 'node:fs/promises'
 import * as v from 'valibot'
 
 import { findBoot, findBoots } from '../boots/read.ts'
-import { exitStatus, NetimageError } from '../errors.ts'
+import { exitStatus, fileSystemError, NetimageError } from '../errors.ts'
+import { printableJson } from '../printable.ts'
+import { nextPiece } from '../roots/steps.ts'
 import { openSiteToRead } from '../site/database.ts'
 import { machineIn } from '../site/find-machine.ts'
 import { countLeftFiles } from '../site/left-files.ts'
@@ -10,15 +13,20 @@ import { shownLogRow } from '../site/log/shown.ts'
 import { BrokenRow } from '../site/rows.ts'
 import { shownAttempt, shownGeneration } from '../site/status.ts'
 import { version } from '../version.ts'
-import { dataAnswer, failure, jsonAnswer, refusal, type Answer } from './answer.ts'
+import { dataAnswer, failure, freshAnswer, jsonAnswer, refusal, type Answer } from './answer.ts'
 import type { ReadImages } from './images.ts'
+import type { Counts } from './metrics/counts.ts'
+import { siteMetrics, type Disk } from './metrics/site-metrics.ts'
+import { metricText, metricsType } from './metrics/text.ts'
 import type { PageRequest } from './server.ts'
+import { exporterPort, targetsOf } from './targets.ts'
 import type { Seen, View } from './view.ts'
 
 export interface RoutesSettings {
   state: string
   view: Pick<View, 'look'>
   images: ReadImages
+  counts: Pick<Counts, 'metrics'>
   /** By path. */
   files: ReadonlyMap<string, Answer>
   /** When the server started. Milliseconds since 1970. */
@@ -47,16 +55,31 @@ const api: Readonly<Record<string, Route>> = {
     return names.length === 0 ? dataAnswer(findBoots(state, undefined, number)) : undefined
   },
   log,
+  async targets({ settings, names, query }) {
+    if (names.length > 0) return undefined
+    const { port = exporterPort } = read(targetsQuery, query)
+    const { machines } = await settings.view.look()
+    return dataAnswer(
+      targetsOf(
+        [...machines.values()].map(({ value }) => value),
+        port,
+      ),
+    )
+  },
 }
 
-/** @returns undefined if there is nothing at the path */
+const [documentPath, documentFile] = ['/api/openapi.json', '/openapi.json']
+
+/** Something is answered to all paths. */
 export async function answerPath(
   settings: RoutesSettings,
   { path, query }: Pick<PageRequest, 'path' | 'query'>,
 ): Promise<Answer> {
   const nothing = refusal(404, 'not-found', 'There is nothing at this path.')
   const [, first, collection = '', ...names] = path.split('/')
-  const route = first === 'api' && Object.hasOwn(api, collection) ? api[collection] : undefined
+  const ofApi = first === 'api' && Object.hasOwn(api, collection) ? api[collection] : undefined
+  const route = path === '/metrics' ? metrics : ofApi
+  if (path === documentPath) return settings.files.get(documentFile) ?? nothing
   if (!route) return settings.files.get(path) ?? nothing
   try {
     return (await route({ settings, names, query })) ?? nothing
@@ -65,6 +88,30 @@ export async function answerPath(
       return refusal(400, 'bad-query', `Bad query: ${error.message}.`)
     if (!(error instanceof NetimageError)) throw error
     return failure(error.exitStatus === exitStatus.notFound ? 404 : 503, error)
+  }
+}
+
+async function metrics({ settings }: Asked): Promise<Answer> {
+  const { state, view, images, counts } = settings
+  const [seen, shownImages] = [await view.look(), await images()]
+  const disk = await diskOf(state)
+  const { groups } = seen.site
+  const texts: string[] = []
+  for (const metric of [...siteMetrics(seen, shownImages, disk), ...counts.metrics(groups)]) {
+    // There may be a sample for each machine.
+    await nextPiece()
+    texts.push(metricText(metric))
+  }
+  return freshAnswer(texts.join(''), metricsType)
+}
+
+/** @throws `NetimageError` `file-system` */
+async function diskOf(state: string): Promise<Disk> {
+  try {
+    const { bsize, blocks, bavail } = await statfs(state)
+    return { size: blocks * bsize, available: bavail * bsize }
+  } catch (error) {
+    throw fileSystemError(`could not look at ${state}`, error)
   }
 }
 
@@ -90,7 +137,7 @@ function machinesAnswer({ machines, broken, others }: Seen, wanted?: ReadonlySet
   const texts = [...machines].flatMap(([machine, { json }]) =>
     wanted === undefined || wanted.has(machine) ? [json] : [],
   )
-  const more = JSON.stringify({ others, broken: broken.map(brokenAsData) }).slice(1)
+  const more = printableJson({ others, broken: broken.map(brokenAsData) }).slice(1)
   return jsonAnswer(`{"machines":[${texts.join(',')}],${more}\n`)
 }
 
@@ -136,7 +183,7 @@ async function groups({ settings, names }: Asked): Promise<Answer | undefined> {
   }
   const broken = brokenRollouts.map(({ code, message, hint }) => ({ code, message, hint }))
   const texts = [...groups.values()].map(({ json }) => json)
-  return jsonAnswer(`{"groups":[${texts.join(',')}],"broken":${JSON.stringify(broken)}}\n`)
+  return jsonAnswer(`{"groups":[${texts.join(',')}],"broken":${printableJson(broken)}}\n`)
 }
 
 function log({ settings: { state }, names, query }: Asked): Answer | undefined {
@@ -162,6 +209,9 @@ const whole = v.pipe(
 const number = v.pipe(whole, v.minValue(1), v.maxValue(500))
 const time = whole
 
+const targetsQuery = v.strictObject({
+  port: v.exactOptional(v.pipe(whole, v.minValue(1), v.maxValue(65_535))),
+})
 const bootsQuery = v.strictObject({ number: v.exactOptional(number) })
 const logQuery = v.strictObject({
   number: v.exactOptional(number),

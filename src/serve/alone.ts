@@ -61,6 +61,7 @@ export async function startAlone(
   return {
     ports: { tftp: tftp.port, http: http.port, ...nfs.ports },
     boots: follower.boots,
+    operations: () => wiring.operations,
     // It never resolves: a defect ends this process.
     lost: new Promise(() => {}),
   }

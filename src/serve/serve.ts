@@ -19,6 +19,7 @@ export interface Serving {
   images: readonly DefaultImage['open'][]
   ports: Server['ports']
   boots: Server['boots']
+  operations: Server['operations']
   /** Resolves if machines cannot be served any more: the interface has lost the address. */
   lost: Promise<NetimageError>
   close: () => Promise<void>
@@ -64,6 +65,7 @@ export async function serve(request: ServeRequest, signal?: AbortSignal): Promis
     images: images.map(({ open }) => open),
     ports: server.ports,
     boots: server.boots,
+    operations: server.operations,
     lost: Promise.race([lost.promise, server.lost]),
     close: () => running.disposeAsync(),
   }

@@ -2,6 +2,7 @@
 import type { Boot } from '../boots/follow.ts'
 import type { NetimageError } from '../errors.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
+import type { ProcedureCounts } from '../protocols/nfs/procedure-counts.ts'
 import type { DefaultImage } from './defaults.ts'
 import type { Learnt } from './learnt.ts'
 import type { ServePorts, ServeRequest } from './request.ts'
@@ -22,6 +23,8 @@ export interface Server {
   ports: ServePorts
   /** The last boot of each machine. */
   boots: () => Boot[]
+  /** The operations of NFS that have succeeded since the server started. */
+  operations: () => ProcedureCounts
   /** Resolves if machines cannot be served any more. */
   lost: Promise<NetimageError>
 }

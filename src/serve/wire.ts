@@ -4,6 +4,7 @@ import type { ClientAt, IsKnown } from '../protocols/connections.ts'
 import type { TreesOf } from '../protocols/boot-files.ts'
 import type { Report } from '../protocols/event.ts'
 import type { ServedInterface } from '../protocols/interfaces.ts'
+import type { ProcedureCounts } from '../protocols/nfs/procedure-counts.ts'
 import type { NfsServiceOptions } from '../protocols/nfs/service.ts'
 import { createOnInterface, type Hears } from '../protocols/on-interface.ts'
 import type { Sign } from '../site/life/attempts.ts'
@@ -56,6 +57,8 @@ export interface Wiring {
   /** For all protocols. */
   common: Common
   treesOf: TreesOf
+  /** The operations of NFS until now. */
+  operations: ProcedureCounts
   /** For NFS, without the secret of file handles. */
   nfs: Omit<NfsServiceOptions, 'handleKey'>
 }
@@ -147,6 +150,7 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   }, unusedMs)
   unfinished.defer(() => clearInterval(closingUnused))
 
+  const operations: ProcedureCounts = {}
   const hears = createOnInterface(place)
   /** A person has named it or chosen what it boots, or it was up before and stayed up. */
   function isKnown(machine: string): boolean {
@@ -161,13 +165,14 @@ export function wire(request: WireRequest, unfinished: AsyncDisposableStack): Wi
   }
   const common = { onError, report, hears, clientAt: clientsOf(identities), isKnown }
   return {
-    ...{ site, identities, defaults, gate, follower, common },
+    ...{ site, identities, defaults, gate, follower, operations, common },
     treesOf: machines.treesOf,
     nfs: {
       ...common,
       machineOf: machines.nfsMachineOf,
       onLeave: identities.leaves,
       observe(seen) {
+        operations[seen.procedure] = (operations[seen.procedure] ?? 0) + 1
         roots.observe(seen)
         publishing.observe(seen)
       },

@@ -6,7 +6,13 @@ export interface MachineStatus {
   machine: string
   name?: string
   /** The last attempt and its generation. */
-  last?: { attempt: ShownAttempt; generation: ShownGeneration; says: string }
+  last?: {
+    attempt: ShownAttempt
+    generation: ShownGeneration
+    state: MachineState
+    /** The state, in words. */
+    says: string
+  }
   /** The generation that it boots next. */
   next?: ShownGeneration
   /** Why it boots that. */
@@ -17,6 +23,22 @@ export interface MachineStatus {
   /** Why a person is to look at the machine. */
   alarms: readonly string[]
 }
+
+/** How the last attempt of a machine goes, or has gone. */
+export type MachineState =
+  | 'up'
+  /** It is up, and has to stay so, and perhaps to accept connections. */
+  | 'settling'
+  | 'booting'
+  /** It waits for the server, which prepares its root. */
+  | 'waiting'
+  /** It has not been seen since the server started. */
+  | 'unseen'
+  | 'failed'
+  /** It came up after its attempt had failed. */
+  | 'late'
+  /** The attempt does not count. */
+  | 'void'
 
 /** A machine of a site that may have groups. */
 export interface MachineInGroup extends MachineStatus {
@@ -56,15 +78,17 @@ export function statusOf(life: Life, name: string | undefined, uptime: number): 
   const attempt = lastAttempt(life)
   const generation = generationOf(life, attempt?.generation)
   const next = generationOf(life, life.current)
+  const state = attempt && stateOf(attempt, life)
   return {
     machine,
     ...(name !== undefined && { name }),
     ...(attempt &&
+      state &&
       generation && {
         last: {
           attempt: shownAttempt(attempt),
           generation: shownGeneration(generation),
-          says: saysOf(attempt, generation, life),
+          ...{ state, says: saysOf(state, attempt, generation) },
         },
       }),
     ...(next && { next: shownGeneration(next) }),
@@ -85,22 +109,42 @@ export function shownGeneration(generation: Generation): ShownGeneration {
   return shown
 }
 
-function saysOf(
-  { outcome, step, bootId, upFrom, unseenFrom, hasAnswered }: Attempt,
-  { verdict, policy }: Generation,
+function stateOf(
+  { outcome, bootId, upFrom, unseenFrom }: Attempt,
   { waitsFrom }: Life,
-): string {
+): MachineState {
   if (outcome === 'good') return 'up'
-  if (outcome === 'failed' && bootId !== undefined) return 'failed: it came up too late, and runs'
-  if (outcome !== 'running') return outcome
-  if (unseenFrom !== undefined) return 'not seen since the server started'
-  if (upFrom !== undefined) {
-    const { tcp = [] } = policy ?? {}
-    if (verdict !== 'trial' || hasAnswered || tcp.length === 0) return 'up, not settled yet'
-    return `up; it must settle, and accept connections to TCP port ${tcp.join(', ')}`
+  if (outcome === 'failed') return bootId === undefined ? 'failed' : 'late'
+  if (outcome === 'void') return 'void'
+  if (unseenFrom !== undefined) return 'unseen'
+  if (upFrom !== undefined) return 'settling'
+  return waitsFrom === undefined ? 'booting' : 'waiting'
+}
+
+function saysOf(
+  state: MachineState,
+  { step, hasAnswered }: Attempt,
+  { verdict, policy }: Generation,
+): string {
+  switch (state) {
+    case 'up':
+    case 'failed':
+    case 'void':
+      return state
+    case 'late':
+      return 'failed: it came up too late, and runs'
+    case 'unseen':
+      return 'not seen since the server started'
+    case 'settling': {
+      const { tcp = [] } = policy ?? {}
+      if (verdict !== 'trial' || hasAnswered || tcp.length === 0) return 'up, not settled yet'
+      return `up; it must settle, and accept connections to TCP port ${tcp.join(', ')}`
+    }
+    case 'waiting':
+      return 'waits until the server has prepared its root'
+    case 'booting':
+      return step === undefined ? 'has begun to boot' : `booting, last step ${step}`
   }
-  if (waitsFrom !== undefined) return 'waits until the server has prepared its root'
-  return step === undefined ? 'has begun to boot' : `booting, last step ${step}`
 }
 
 function whyOf(life: Life, { number, verdict, failures }: Generation): string {

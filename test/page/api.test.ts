@@ -4,40 +4,18 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { suite, test } from 'node:test'
 import * as v from 'valibot'
-import { useBootDatabase } from '../../src/boots/database.ts'
-import type { Boot } from '../../src/boots/follow.ts'
-import { recordBoots } from '../../src/boots/record.ts'
-import type { ServeEvent } from '../../src/protocols/event.ts'
 import { serveRollouts } from '../commands/support/rollout-server.ts'
 import { begunRollout } from '../serve/support/begun-rollout.ts'
 import { netimageJson } from '../support/netimage.ts'
 import { freshNames, temporaryDirectory } from '../support/temporary.ts'
 import { waitUntil } from '../support/waiting.ts'
+import { bootOf, record } from './support/boots.ts'
 import { watchEvents } from './support/events.ts'
 import { listOf, openPage } from './support/open-page.ts'
 
 const freshName = freshNames(temporaryDirectory())
 const [mac, other] = ['dc:a6:32:01:02:03', 'dc:a6:32:01:02:04']
 const object = v.record(v.string(), v.unknown())
-
-function bootOf(machine: string, more: Partial<Boot> = {}): Boot {
-  const started = Date.now() - 20_000
-  return {
-    ...{ machine, started, step: 'registered', lastSign: started + 9000, bytes: 42 },
-    steps: { dhcp: started, kernel: started + 1000, registered: started + 9000 },
-    ...more,
-  }
-}
-
-function record(state: string, boots: readonly (readonly [Boot, ...ServeEvent[]])[]): void {
-  const database = useBootDatabase(state, assert.ifError, (opened) => opened)
-  const written = recordBoots(database, assert.ifError)
-  for (const [boot, ...events] of boots) {
-    for (const event of events) written.add(boot, event, boot.lastSign, true)
-  }
-  written.flush()
-  database.close()
-}
 
 suite('the data of the page', () => {
   test('are those of the commands, for machines, groups, boots and the log', async (context) => {
@@ -120,6 +98,33 @@ suite('the data of the page', () => {
     assert.deepEqual(listOf(answer, 'others'), [stranger])
     const [shown] = listOf(answer, 'machines')
     assert.equal(v.parse(object, shown?.['overdue'])['next'], 'the loader asks for the initrd')
+  })
+
+  test('have what machines say as text, whatever it is', async (context) => {
+    const state = await begunRollout(freshName(), [mac])
+    const hostile = '\u001b[2J\u0000\n\r\u202e\u2028</script><img src=x onerror=alert(1)>"\\\ud800'
+    const boot = bootOf(mac, { trouble: hostile, address: hostile })
+    const file = { kind: 'tftp', step: 'missing', file: hostile, bytes: 0, mac } as const
+    const asked = {
+      kind: 'dhcp',
+      step: 'discover',
+      proxy: true,
+      vendorClass: hostile,
+      mac,
+    } as const
+    record(state, [[boot, file, asked]])
+    const { ask } = await openPage(context, state, () => [boot, bootOf(hostile)])
+    for (const path of ['/api/machines', `/api/machines/${mac}/boots`, '/api/boots', '/metrics']) {
+      const { headers, body } = await ask(path)
+      assert.doesNotMatch(body, /[\p{Bidi_Control}\u2028]|[^\n\P{Cc}]/u, path)
+      assert.match(String(headers['content-type']), /^(application\/json|text\/plain)/)
+      assert.equal(headers['x-content-type-options'], 'nosniff')
+      if (path !== '/metrics') assert.ok(body.includes('onerror=alert(1)'), path)
+    }
+    const { body } = await ask('/api/machines')
+    assert.deepEqual(listOf(JSON.parse(body), 'machines')[0]?.['boot'], boot)
+    const script = await ask(`/api/machines/${encodeURIComponent('<script>alert(1)</script>')}`)
+    assert.deepEqual([script.status, script.headers['content-type']], [404, 'application/json'])
   })
 
   test('tell a browser what has changed: a command, a boot, and a roll-out that halts', async (context) => {

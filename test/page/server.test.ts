@@ -132,7 +132,13 @@ suite('the server of the page', () => {
 
   test('tells why it cannot listen', async (context) => {
     const { port } = await openPage(context, freshName())
-    const settings = { state: freshName(), names: [], boots: () => [], onError: assert.ifError }
+    const settings = {
+      state: freshName(),
+      names: [],
+      boots: () => [],
+      operations: () => ({}),
+      onError: assert.ifError,
+    }
     await assert.rejects(
       startPage({ ...settings, host: '127.0.0.1', port }),
       (error) => error instanceof NetimageError && error.code === 'cannot-listen',

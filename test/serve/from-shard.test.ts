@@ -19,6 +19,7 @@ const said: FromShard[] = [
   { kind: 'error', error: toPlain(new NetimageError('internal', 'x')) },
   { kind: 'answer', id: 1, answer: Buffer.from('x') },
   { kind: 'seen', boot, event: file, at: 4, mayForget: false },
+  { kind: 'operations', counts: { READ: 5, LOOKUP: 1 } },
   { kind: 'told', told: { machine: boot.machine, kind: 'good', generation: 1 } },
 ]
 

@@ -45,14 +45,18 @@ suite('netimage serve', () => {
   /** Waits until the server has printed this. */
   type Says = (pattern: RegExp) => Promise<void>
 
-  async function start(...flags: string[]): Promise<Started & { ports: Ports; says: Says }> {
+  interface Served extends Started {
+    ports: Ports
+    says: Says
+    /** What it has printed. */
+    said: () => string
+  }
+
+  async function start(...flags: string[]): Promise<Served> {
     return await startWith(image, ...flags)
   }
 
-  async function startWith(
-    served: string,
-    ...flags: string[]
-  ): Promise<Started & { ports: Ports; says: Says }> {
+  async function startWith(served: string, ...flags: string[]): Promise<Served> {
     const [tftp, http, nfs] = await Promise.all([freePort(), freePort(), freePort()])
     const started = startNetimage([
       ...['serve', served, '--dhcp', 'off', '--listen', '127.0.0.1', '--state', state],
@@ -72,7 +76,7 @@ suite('netimage serve', () => {
       if (!pattern.test(said)) throw new Error(await ended)
     }
     await says(/^on 127\.0\.0\.1 /m)
-    return { ...started, ports: { tftp, http, nfs }, says }
+    return { ...started, ports: { tftp, http, nfs }, says, said: () => said }
   }
 
   async function stop({ child, ended }: Started): Promise<void> {
@@ -87,7 +91,7 @@ suite('netimage serve', () => {
     (user === undefined ? '' : `&uid=${user}&gid=${user}`)
 
   test('gives a machine its boot files and its own root, and keeps the files that it writes', async () => {
-    const server = await start('--allow', 'any')
+    const server = await start('--allow', 'any', '--page', '127.0.0.1:0')
     const { ports } = server
     const curl = (url: string) => runProgram(findProgram('curl'), ['-sf', url])
     const script = await curl(`http://127.0.0.1:${ports.http}/boot.ipxe`)
@@ -112,6 +116,15 @@ suite('netimage serve', () => {
       machines,
     )
     assert.deepEqual(machine, { machine: '127.0.0.1', step: 'mount' })
+    await server.says(/^status page /m)
+    const [, page = ''] = /^status page (\S+)$/m.exec(server.said()) ?? []
+    const shown: unknown = JSON.parse(await curl(`${page}api/machines/127.0.0.1`))
+    assert.partialDeepStrictEqual(shown, { last: { state: 'booting' }, boot: { step: 'mount' } })
+    await waitUntil('the page counts what the machine read', async () => {
+      return /^netimage_nfs_requests_total{procedure="WRITE"} \d+$/m.test(
+        await curl(`${page}metrics`),
+      )
+    })
     server.child.kill('SIGKILL')
     await server.ended
 
@@ -548,6 +561,7 @@ suite('netimage serve', () => {
     'a domain that is not valid': [2, /domain name/, ['IMAGE', '--domain', 'home..arpa']],
     'a size without a unit': [2, /as in 20G/, ['IMAGE', '--layer-size', '20']],
     'a size that has no room for a layer': [2, /at least 16M/, ['IMAGE', '--layer-size', '1M']],
+    'a place for the page without a port': [2, /ADDRESS:PORT/, ['IMAGE', '--page', '127.0.0.1']],
     'a number of processes that is none': [2, /from 0 to 64/, ['IMAGE', '--workers', 'many']],
     'a machine that the site does not know': [
       3,

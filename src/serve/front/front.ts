@@ -151,6 +151,7 @@ export async function startFront(
   return {
     ports: { tftp: tftpSocket.port, http: httpListener.port, ...nfs.ports },
     boots: shards.boots,
+    operations: shards.operations,
     lost: lost.promise,
   }
 }

@@ -2,6 +2,7 @@
 import type { Boot } from '../../boots/follow.ts'
 import { asNetimageError, type NetimageError } from '../../errors.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
+import type { ProcedureCounts } from '../../protocols/nfs/procedure-counts.ts'
 import { remember } from '../../remember.ts'
 import { isOfPowerCut } from '../../site/life/power-cut.ts'
 import { version } from '../../version.ts'
@@ -39,6 +40,8 @@ export interface OneShardSettings
   mayTell: (boot: Boot, event: ServeEvent) => boolean
   /** Called when a machine has done something that takes more than a forged address. */
   onCome: (machine: string) => void
+  /** Called with the operations of NFS that are new. */
+  onOperations: (counts: ProcedureCounts) => void
   /** Called if netimage was updated, so that the shard cannot start again. */
   onUpdated: (error: NetimageError) => void
   /** Called if the shard ends again and again, so that it starts again after a long pause. */
@@ -109,6 +112,9 @@ export function startOneShard(settings: OneShardSettings): ShardProcess {
       }
       case 'told':
         settings.onTold(message.told)
+        break
+      case 'operations':
+        settings.onOperations(message.counts)
         break
       case 'error':
         onError(fromPlain(message.error))

@@ -6,6 +6,7 @@ import type { NetimageError } from '../../errors.ts'
 import type { BootTrees, Requester } from '../../protocols/boot-files.ts'
 import type { DhcpServerOptions } from '../../protocols/dhcp/server.ts'
 import type { ServeEvent } from '../../protocols/event.ts'
+import { addCounts, type ProcedureCounts } from '../../protocols/nfs/procedure-counts.ts'
 import { limitCheap } from '../../protocols/report-limit.ts'
 import type { Peer } from '../../protocols/tftp/sessions.ts'
 import { together } from '../../together.ts'
@@ -50,6 +51,8 @@ export interface Shards {
   report(event: ServeEvent, name: string, isTold: boolean): void
   /** The last boot of each machine. */
   boots: () => Boot[]
+  /** See `Server`. */
+  operations: () => ProcedureCounts
   close(): Promise<void>
 }
 
@@ -67,7 +70,9 @@ export function startShards(settings: ShardsSettings): Shards {
   /** Each shard has such a limit, too. A host can invent machines of all shards. */
   const mayTellOfStranger = limitCheap(now)
   const lost = createLostEvents(onError)
+  const operations: ProcedureCounts = {}
   const shared = {
+    onOperations: (counts: ProcedureCounts) => addCounts(operations, counts),
     ...{ ...settings, facts: learnt.facts, latest, processors: new Map(learnt.processors), now },
     images: together(askImages),
     mayTell: ({ machine }: Boot, event: ServeEvent) =>
@@ -151,6 +156,7 @@ export function startShards(settings: ShardsSettings): Shards {
       if (!isKept && isAllowed(name)) lost.lose()
     },
     boots: latest.all,
+    operations: () => operations,
     async close() {
       lost.close()
       await Promise.all(shards.map((shard) => shard.close()))

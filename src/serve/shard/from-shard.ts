@@ -6,6 +6,7 @@ import * as v from 'valibot'
 
 import { bootSteps } from '../../boots/step.ts'
 import { isErrorCode, NetimageError, type ErrorCode } from '../../errors.ts'
+import { isProcedure } from '../../protocols/nfs/procedure-counts.ts'
 
 const number = v.pipe(v.number(), v.finite())
 const text = v.exactOptional(v.string())
@@ -126,6 +127,11 @@ const fromShardSchema = v.variant('kind', [
   v.object({ kind: v.literal('error'), error: errorSchema }),
   /** Asks for the data of the whole server, for `/api/`. */
   v.object({ kind: v.literal('question'), id: number, about: v.picklist(['machines', 'images']) }),
+  /** The operations of NFS since the last such message, by procedure. */
+  v.object({
+    kind: v.literal('operations'),
+    counts: v.record(v.custom<string>(isProcedure), v.pipe(number, v.minValue(0))),
+  }),
   v.object({ kind: v.literal('pong'), id: number }),
   /** It has the connection that was given to it last. */
   v.object({ kind: v.literal('taken') }),

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 import { asNetimageError, NetimageError } from '../../errors.ts'
 import type { Boot } from '../../boots/follow.ts'
 import { createHttpService } from '../../protocols/http/server.ts'
+import type { ProcedureCounts } from '../../protocols/nfs/procedure-counts.ts'
 import { createNfsService } from '../../protocols/nfs/service.ts'
 import { createTftpService } from '../../protocols/tftp/service.ts'
 import { listenTftp } from '../../protocols/tftp/socket.ts'
@@ -133,6 +134,17 @@ export async function startShard(
     else http.accept(socket)
   }
 
+  let told: ProcedureCounts = {}
+  function sendOperations(): void {
+    const counts: Record<string, number> = {}
+    for (const [name, count = 0] of Object.entries(wiring.operations)) {
+      const more = count - (told[name] ?? 0)
+      if (more > 0) counts[name] = more
+    }
+    told = { ...wiring.operations }
+    if (Object.keys(counts).length > 0) send({ kind: 'operations', counts })
+  }
+
   const answers: AnswerHandlers = {
     call: ({ bytes, client }) =>
       learnName(client) ? nfs.answerDatagram(bytes, client.address) : undefined,
@@ -157,6 +169,7 @@ export async function startShard(
       case 'close':
         break
       case 'ping':
+        sendOperations()
         send({ kind: 'pong', id: message.id })
         break
       case 'connection':

@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 import * as v from 'valibot'
 import type { Boot } from '../../../src/boots/follow.ts'
-import { startPage, type PageSettings } from '../../../src/page/page.ts'
+import { startPage, type Page, type PageSettings } from '../../../src/page/page.ts'
 
 export interface Answered {
   status: number | undefined
@@ -19,7 +19,7 @@ interface Asking {
   headers?: OutgoingHttpHeaders
 }
 
-export interface OpenPage {
+export interface OpenPage extends Pick<Page, 'see' | 'told'> {
   url: string
   port: number
   ask: (path: string, asking?: Asking) => Promise<Answered>
@@ -37,7 +37,7 @@ export async function openPage(
   const onError = (error: Error) => assert.ifError(error)
   const names: string[] = []
   const page = await startPage({
-    ...{ state, boots, names, onError },
+    ...{ state, boots, names, onError, operations: () => ({ READ: 7 }) },
     host: '127.0.0.1',
     port: 0,
     ...more,
@@ -46,6 +46,7 @@ export async function openPage(
   const { url } = page
   const ask: OpenPage['ask'] = (path, asking = {}) => askPage(new URL(path, url), asking)
   return {
+    ...{ see: page.see, told: page.told },
     ...{ url, port: Number(new URL(url).port), ask },
     async json(path) {
       const { status, headers, body } = await ask(path)
