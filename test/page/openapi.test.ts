@@ -1,0 +1,86 @@
+// The OpenAPI document, and whether the answers are as it says.
+
+import assert from 'node:assert/strict'
+import { suite, test } from 'node:test'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { openApi, openApiText } from '../../scripts/openapi/document.ts'
+import { begunRollout } from '../serve/support/begun-rollout.ts'
+import { netimageJson } from '../support/netimage.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { bootOf, record } from './support/boots.ts'
+import { openPage } from './support/open-page.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const [mac, other] = ['dc:a6:32:01:02:03', 'dc:a6:32:01:02:04']
+
+suite('the OpenAPI document', () => {
+  const ajv = new Ajv2020({ strict: false, allErrors: true })
+  ajv.addSchema(openApi(true), 'doc')
+  ajv.addSchema(openApi(false), 'served')
+
+  function assertFits(answer: unknown, schema: string, document = 'doc'): void {
+    const validate = ajv.getSchema(`${document}#/components/schemas/${schema}`)
+    assert.ok(validate, schema)
+    assert.ok(validate(answer), `${schema}: ${ajv.errorsText(validate.errors)}`)
+  }
+
+  test('is what the server has, and allows what later versions add', async (context) => {
+    const { ask } = await openPage(context, freshName())
+    const { headers, body } = await ask('/api/openapi.json')
+    const advice = 'it is old: run node scripts/openapi.ts'
+    assert.equal(body, openApiText(), advice)
+    assert.equal(headers['content-type'], 'application/json')
+    const answer = { version: '1', startedAt: 1, more: true }
+    assertFits(answer, 'site', 'served')
+    assert.throws(() => assertFits(answer, 'site'))
+    assert.throws(() => assertFits({ ...answer, startedAt: 'now' }, 'site', 'served'))
+  })
+
+  test('describes all answers about a site in full', async (context) => {
+    const state = await begunRollout(freshName(), [mac, other])
+    await netimageJson(['site', 'name', mac, 'pi1', '--state', state])
+    await netimageJson(['site', 'hold', other, '--state', state])
+    const started = Date.now() - 600_000
+    const stuck = {
+      started,
+      step: 'kernel',
+      steps: { kernel: started },
+      lastSign: started,
+    } as const
+    const boots = [
+      bootOf(mac, { address: '10.0.0.7' }),
+      bootOf(other, { ...stuck, trouble: 'it fails', sending: 1, asksToBoot: true }),
+      bootOf('10.0.0.8'),
+    ]
+    record(
+      state,
+      boots.map((boot) => [boot, { kind: 'root', step: 'init', mac: boot.machine }]),
+    )
+    const { json, ask } = await openPage(context, state, () => boots)
+    const paths: [string, string][] = [
+      ...([
+        ['/api/site', 'site'],
+        ['/api/images', 'images'],
+        ['/api/machines', 'machines'],
+      ] as const),
+      [`/api/machines/${mac}`, 'machineInFull'],
+      [`/api/machines/${other}`, 'machineInFull'],
+      [`/api/machines/${mac}/boots`, 'boots'],
+      [`/api/machines/${other}/boots/${started}`, 'oneBoot'],
+      ...([
+        ['/api/groups', 'groups'],
+        ['/api/groups/lab', 'group'],
+      ] as const),
+      ...([
+        ['/api/boots', 'boots'],
+        ['/api/log', 'log'],
+        ['/api/targets', 'targets'],
+      ] as const),
+    ].map(([path = '', schema = '']) => [path, schema])
+    for (const [path, schema] of paths) assertFits(await json(path), schema)
+    for (const path of ['/api/nothing', '/api/log?number=0', '/api/machines/pi9']) {
+      const { body } = await ask(path)
+      assertFits(JSON.parse(body), 'failed')
+    }
+  })
+})
