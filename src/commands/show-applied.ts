@@ -4,7 +4,7 @@ import { isServed } from '../serve/state.ts'
 import type { Plan } from '../site/plan/planned.ts'
 import { isToChange } from '../site/plan/planned-rollout.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
-import { saysList } from './says-list.ts'
+import { saysList } from '../says-list.ts'
 
 export function showApplied(
   plan: Plan,

@@ -2,8 +2,9 @@
 import { stallOf, type Boot } from '../boots/follow.ts'
 import { bootSteps, type BootStep, type Expectation } from '../boots/step.ts'
 import type { LayerSize } from '../roots/store.ts'
-import type { GroupStatus, RolloutStatus } from '../site/rollout/status.ts'
+import { saysStands, type GroupStatus, type RolloutStatus } from '../site/rollout/status.ts'
 import type { Rollout } from '../site/rollout/rollout.ts'
+import { whatNext } from '../site/rollout/what-next.ts'
 import { statusInSite, type MachineInGroup, type SiteContext } from '../site/status.ts'
 import type { Life } from '../site/life/life.ts'
 
@@ -52,6 +53,10 @@ export interface ShownGroup extends RolloutStatus {
   haltedBy?: readonly string[]
   /** The machines of each wave, the first one first. */
   machinesOfWaves: readonly (readonly string[])[]
+  /** `wave 2 of 3: 3 good, 1 booting` */
+  says: string
+  /** What a person can do so that it goes on: sentences without a dot. */
+  whatNext: readonly string[]
   /** What a boot of its machines usually takes. */
   usualBoot?: UsualBoot
 }
@@ -67,6 +72,7 @@ export interface UsualBoot {
 export function shownGroup(
   { shown, rollout }: GroupStatus,
   boots: ReadonlyMap<string, Boot>,
+  names: ReadonlyMap<string, string>,
 ): ShownGroup {
   const { startedAt, by, haltedBy, waves } = rollout
   const usualBoot = usualBootOf(rollout, boots)
@@ -74,6 +80,7 @@ export function shownGroup(
     ...shown,
     ...{ startedAt, by, ...(haltedBy && { haltedBy }) },
     machinesOfWaves: waves.map(({ machines }) => machines),
+    ...{ says: saysStands(shown), whatNext: whatNext(shown, rollout, names) },
     ...(usualBoot && { usualBoot }),
   }
 }

@@ -106,7 +106,7 @@ export function createView({
       groupStatuses((machine) => lifeIn(site, machine), site.rollouts, site.uptime).map(
         (group): [string, Shown<ShownGroup>] => {
           const { group: name } = group.shown
-          return [name, kept(shownGroup(group, boots), seen.groups.get(name))]
+          return [name, kept(shownGroup(group, boots, site.names), seen.groups.get(name))]
         },
       ),
     )

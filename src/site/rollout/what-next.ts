@@ -1,0 +1,43 @@
+/** What a person can do about a roll-out, in the words of all who show it. */
+import { saysList } from '../../says-list.ts'
+import type { Rollout } from './rollout.ts'
+import type { Stand } from './stand.ts'
+import type { RolloutStatus } from './status.ts'
+
+/** What a person can do so that it goes on. @param names by machine */
+export function whatNext(
+  { group, state, machines = {}, stuck = [] }: RolloutStatus,
+  rollout: Rollout,
+  names: ReadonlyMap<string, string>,
+): string[] {
+  const called = (all: readonly string[]) => saysList(all.map((each) => names.get(each) ?? each))
+  const those = (...stands: Stand[]) =>
+    Object.entries(machines).flatMap(([machine, stand]) => (stands.includes(stand) ? machine : []))
+  const bad = those('bad', 'lost')
+  const back = `or go back everywhere: netimage site rollback ${group}`
+  const stays =
+    stuck.length > 0
+      ? [`restart ${called(stuck)}: nobody else does, and the image is bad there`]
+      : []
+  switch (state) {
+    case 'halted':
+      return [
+        ...stays,
+        `see why ${called(bad)} failed (netimage site status MACHINE), and apply a better image`,
+        `or hold those machines (netimage site hold MACHINE), then netimage site resume ${group}`,
+        back,
+      ]
+    case 'paused':
+      return [`netimage site resume ${group}`, back]
+    case 'aborted':
+      return ['netimage site apply begins another one']
+    default: {
+      const byHand = those('next').filter((each) => !rollout.machines[each]?.restart?.reboot)
+      return [
+        ...stays,
+        ...(byHand.length > 0 ? [`restart ${called(byHand)}: nobody else does`] : []),
+        ...(bad.length > 0 ? [`look at ${called(bad)}: netimage site status MACHINE`] : []),
+      ]
+    }
+  }
+}
