@@ -1,0 +1,205 @@
+/** What the page knows of the site. It is read at the start, and again if the server says that it has changed. */
+
+/** A request that takes longer has failed. */
+const patienceMs = 15_000
+const againMs = 5000
+/** How often it is asked whether the server is still there. A broken network may not be noticed otherwise. */
+const beatMs = 20_000
+/** So many machines are named in one request. */
+const mostNamed = 100
+
+export function createData({ onChange, onConnection }) {
+  const data = {
+    version: undefined,
+    machines: new Map(),
+    others: [],
+    broken: [],
+    groups: new Map(),
+    brokenGroups: [],
+    images: new Map(),
+    /** The number of the newest row of the log. */
+    log: 0,
+    /** What the clock of the server is ahead of ours. */
+    ahead: 0,
+    now: () => Date.now() + data.ahead,
+  }
+  const askedImages = new Set()
+  let wanted = nothing()
+  let isReading = false
+  let source
+  let connection = { state: 'connecting', goodAt: undefined, problem: undefined }
+
+  function tell(more) {
+    const before = connection
+    connection = { ...connection, ...more }
+    const isSame = ['state', 'problem'].every((name) => before[name] === connection[name])
+    if (!isSame || connection.state !== 'live') onConnection(connection)
+  }
+
+  function good() {
+    tell({ state: 'live', goodAt: Date.now(), problem: undefined })
+  }
+
+  function bad(problem = connection.problem) {
+    tell({ state: 'stale', problem })
+  }
+
+  async function get(path) {
+    const response = await fetch(path, { signal: AbortSignal.timeout(patienceMs) })
+    const answer = await response.json()
+    if (!response.ok) throw new Problem(answer.error)
+    const at = Date.parse(response.headers.get('Date') ?? '')
+    // The header has whole seconds.
+    if (!Number.isNaN(at)) data.ahead = Math.abs(at - Date.now()) < 2000 ? 0 : at - Date.now()
+    return answer
+  }
+
+  async function readMachines(names, isOthers) {
+    if (names === 'all') {
+      const { machines, others, broken } = await get('/api/machines')
+      data.machines = new Map(machines.map((each) => [each.machine, each]))
+      Object.assign(data, { others, broken })
+      return
+    }
+    const all = [...names]
+    // Only others have changed: what is asked for is no machine.
+    if (isOthers && all.length === 0) all.push('none')
+    for (let at = 0; at < all.length; at += mostNamed) {
+      const some = all.slice(at, at + mostNamed)
+      const query = some.map((each) => `machine=${encodeURIComponent(each).replaceAll('%3A', ':')}`)
+      const { machines, others, broken } = await get(`/api/machines?${query.join('&')}`)
+      for (const name of some) data.machines.delete(name)
+      for (const each of machines) data.machines.set(each.machine, each)
+      Object.assign(data, { others, broken })
+    }
+  }
+
+  async function readGroups() {
+    const { groups, broken } = await get('/api/groups')
+    data.groups = new Map(groups.map((each) => [each.group, each]))
+    data.brokenGroups = broken
+  }
+
+  async function readImages() {
+    const { images } = await get('/api/images')
+    data.images = new Map(images.map((each) => [each.id, each]))
+    for (const id of unknownImages()) askedImages.add(id)
+  }
+
+  function unknownImages() {
+    const ids = [...data.machines.values()].flatMap(({ last, next }) => [
+      ...(last ? [last.generation.image] : []),
+      ...(next ? [next.image] : []),
+    ])
+    return ids.filter((id) => !data.images.has(id) && !askedImages.has(id))
+  }
+
+  async function read({ machines, groups, others, log }) {
+    await Promise.all([
+      ...(machines === 'all' || machines.size > 0 || others
+        ? [readMachines(machines, others)]
+        : []),
+      ...(groups === 'all' || groups.size > 0 ? [readGroups()] : []),
+    ])
+    data.log = Math.max(data.log, log)
+    if (unknownImages().length > 0) await readImages()
+    onChange({ machines, groups, others, log })
+  }
+
+  async function pump() {
+    if (isReading) return
+    isReading = true
+    while (isSome(wanted)) {
+      const now = wanted
+      wanted = nothing()
+      try {
+        await read(now)
+        if (source?.readyState === EventSource.OPEN) good()
+      } catch (error) {
+        wanted = together(now, wanted)
+        bad(error instanceof Problem ? error.problem : undefined)
+        setTimeout(pump, againMs)
+        break
+      }
+    }
+    isReading = false
+  }
+
+  function want(more) {
+    wanted = together(wanted, more)
+    void pump()
+  }
+
+  function connect() {
+    source?.close()
+    source = new EventSource('/api/events')
+    source.addEventListener('hello', (event) => {
+      const { version } = JSON.parse(event.data)
+      // The files of the page may be others, too.
+      if (data.version !== undefined && data.version !== version) location.reload()
+      data.version = version
+      want({ machines: 'all', groups: 'all', others: true, log: 0 })
+    })
+    source.addEventListener('changed', (event) => {
+      const { machines, groups, others, log = 0 } = JSON.parse(event.data)
+      const named = machines === 'all' ? 'all' : new Set(machines)
+      want({ machines: named, groups: new Set(groups), others, log })
+    })
+    source.addEventListener('problem', (event) => {
+      bad(JSON.parse(event.data))
+      // The server does not say when it can read again.
+      setTimeout(() => want({ ...nothing(), groups: 'all', others: true }), againMs)
+    })
+    source.addEventListener('error', () => bad())
+  }
+
+  async function beat() {
+    try {
+      await get('/api/site')
+      if (source.readyState === EventSource.CLOSED) connect()
+      else if (source.readyState === EventSource.OPEN && !connection.problem && !isReading) good()
+    } catch {
+      bad()
+      connect()
+    }
+  }
+
+  return {
+    data,
+    get,
+    start() {
+      connect()
+      setInterval(beat, beatMs)
+      // A computer that slept has missed what happened.
+      document.addEventListener('visibilitychange', () => document.hidden || beat())
+      addEventListener('online', beat)
+    },
+  }
+}
+
+/** An error that the server tells. */
+export class Problem extends Error {
+  constructor(problem) {
+    super(problem?.message ?? 'the server has failed')
+    this.problem = problem
+  }
+}
+
+function nothing() {
+  return { machines: new Set(), groups: new Set(), others: false, log: 0 }
+}
+
+function isSome({ machines, groups, others, log }) {
+  const isAny = (names) => names === 'all' || names.size > 0
+  return isAny(machines) || isAny(groups) || others || log > 0
+}
+
+function together(one, other) {
+  const union = (a, b) => (a === 'all' || b === 'all' ? 'all' : a.union(b))
+  return {
+    machines: union(one.machines, other.machines),
+    groups: union(one.groups, other.groups),
+    others: one.others || other.others,
+    log: Math.max(one.log, other.log),
+  }
+}

@@ -1,0 +1,99 @@
+/** The log of the site: who did what, and what the server decided. */
+import { el, keyedList, replace, time } from './dom.js'
+import { called, machineHash } from './text.js'
+
+const [fewRows, mostRows] = [50, 500]
+
+export function createLog({ data, get, onError }) {
+  const section = document.getElementById('log')
+  const about = document.getElementById('log-about')
+  const more = document.getElementById('log-more')
+  const list = keyedList(
+    document.getElementById('log-rows'),
+    ({ number }) => number,
+    (row) => ({ element: rowItem(row), update() {} }),
+  )
+  let machine
+  let rows = []
+  let most = fewRows
+  /** Counts the questions, so that a late answer to an older one is left out. */
+  let asked = 0
+
+  async function read(after) {
+    const own = ++asked
+    const query = new URLSearchParams({ number: String(most) })
+    if (machine !== undefined) query.set('machine', machine)
+    if (after !== undefined) query.set('after', String(after))
+    try {
+      const found = await get(`/api/log?${query}`)
+      if (own !== asked) return
+      const newest = found.rows.toReversed()
+      rows = after === undefined ? newest : [...newest, ...rows].slice(0, mostRows)
+      more.hidden = most === mostRows || rows.length < fewRows
+      list.show(rows)
+      if (rows.length === 0) replace(about, 'Nothing yet.')
+      else showAbout()
+    } catch (error) {
+      if (own === asked) onError(error)
+    }
+  }
+
+  function showAbout() {
+    if (machine === undefined) return replace(about, 'The newest first.')
+    const name = called(data.machines.get(machine) ?? { machine })
+    const one = el('a', { href: machineHash(machine) }, name)
+    replace(about, 'Only about ', one, '. ', el('a', { href: '#/log' }, 'All of the log'))
+  }
+
+  more.addEventListener('click', () => {
+    most = mostRows
+    void read()
+  })
+
+  return {
+    section,
+    title: () => 'Log',
+    show(_, query) {
+      const wanted = query.get('machine') ?? undefined
+      if (wanted !== machine) {
+        rows = []
+        list.show(rows)
+      }
+      machine = wanted
+      most = fewRows
+      showAbout()
+      void read()
+    },
+    changed({ log }) {
+      const last = rows[0]?.number
+      if (log > (last ?? 0)) void read(last)
+    },
+  }
+}
+
+function rowItem(row) {
+  if ('broken' in row)
+    return el('li', { class: 'warning' }, `Row ${row.number} is broken: ${row.broken}`)
+  const { at, machine, name, who, says } = row
+  const shown = called({ machine, name })
+  return el(
+    'li',
+    {},
+    time(at),
+    el('span', { class: 'who' }, saysWho(who, shown)),
+    el(
+      'span',
+      { class: 'says' },
+      ...(machine === undefined ? [] : [el('a', { href: machineHash(machine) }, shown), ': ']),
+      says,
+    ),
+  )
+}
+
+/** As in src/site/log/sentence.ts. */
+function saysWho({ kind, uid, name = `uid ${uid}`, sudo }, machine = 'a machine') {
+  if (kind === 'server') return 'the server'
+  if (kind === 'machine') return `${machine} itself`
+  if (sudo === undefined) return name
+  return uid === 0 ? `${sudo.user} by sudo` : `${sudo.user} by sudo as ${name}`
+}

@@ -1,0 +1,357 @@
+/** One machine: its boots to scale, its generations and its attempts. */
+import { el, replace, setText, time } from './dom.js'
+import {
+  reachedAt,
+  saysGeneration,
+  saysLayer,
+  saysLength,
+  saysState,
+  kindOf,
+  stepName,
+  warningsOf,
+} from './state.js'
+import { called, formatLength, imageSaid, machineHash, plural } from './text.js'
+import { drawTimeline, fillTable, partsFrom, partsOf } from './timeline.js'
+
+const mostAttempts = 10
+
+export function createMachine({ data, get, announce }) {
+  const section = document.getElementById('machine')
+  const title = document.getElementById('machine-title')
+  const body = document.getElementById('machine-body')
+  const figure = el('figure', { class: 'chart' })
+  const table = el('table', { class: 'small' })
+  const now = el('span')
+  /** What is shown. `started`: of which boot, or undefined for the newest. */
+  let wanted = { machine: undefined, started: undefined }
+  let shown
+  let asked = 0
+
+  async function read() {
+    const own = ++asked
+    const { machine, started } = wanted
+    const path = `/api/machines/${encodeURIComponent(machine)}`
+    try {
+      const [found, { boots, events }, one] = await Promise.all([
+        get(path),
+        get(`${path}/boots?number=20`),
+        started === undefined ? undefined : get(`${path}/boots/${encodeURIComponent(started)}`),
+      ])
+      if (own !== asked) return
+      const before = shown
+      shown = {
+        machine: found,
+        boots: withNewest(boots, found.boot),
+        ...one,
+        events: one?.events ?? events,
+      }
+      say(before)
+      draw()
+    } catch (error) {
+      if (own !== asked) return
+      // It is gone from the site, or the network is: what was there stays, and the page says that it is old.
+      if (shown && !error.problem) return
+      shown = undefined
+      const { message = 'it could not be read', hint = '' } = error.problem ?? {}
+      replace(body, el('p', { class: 'warning' }, `${message}. ${hint}`))
+    }
+  }
+
+  function say(before) {
+    const { machine } = shown
+    setText(title, called(machine))
+    document.title = `${title.textContent} – netimage`
+    const step = machine.boot?.step
+    if (before && before.machine.machine === machine.machine && step !== before.machine.boot?.step)
+      announce(`${called(machine)}: ${stepName(step)}`)
+  }
+
+  /** The boot that is shown, the one before it, and what is usual. */
+  function rowsOf() {
+    const { machine, boots, boot = boots[0] } = shown
+    const usual = data.groups.get(machine.group)?.usualBoot
+    const at = boots.findIndex(({ started }) => started === boot?.started)
+    const before = at === -1 ? undefined : boots.slice(at + 1).find(hasTimes)
+    return [
+      ...(boot && hasTimes(boot)
+        ? [
+            {
+              name: at === 0 ? 'This boot' : 'That boot',
+              boot: partsOf(boot, endOf(boot, at === 0)),
+            },
+          ]
+        : []),
+      ...(before ? [{ name: 'The one before', boot: partsOf(before, before.lastSign) }] : []),
+      ...(usual
+        ? [{ name: `Usual in ${machine.group}`, boot: partsFrom(usual.steps), boots: usual.boots }]
+        : []),
+    ]
+  }
+
+  function endOf(boot, isNewest) {
+    return isNewest && !boot.isFromBefore && kindOf(shown.machine) === 'booting'
+      ? data.now()
+      : boot.lastSign
+  }
+
+  function drawBoots() {
+    const rows = rowsOf()
+    drawTimeline(figure, rows)
+    fillTable(table, rows)
+    return rows
+  }
+
+  function draw() {
+    const { machine, boots, events = [], boot = boots[0] } = shown
+    const usual = data.groups.get(machine.group)?.usualBoot
+    replace(
+      body,
+      warningList(machine),
+      facts(machine, data, now),
+      el('h2', {}, 'Boots'),
+      ...(boot && hasTimes(boot)
+        ? [
+            el(
+              'p',
+              {},
+              'The boot of ',
+              time(boot.started),
+              usual
+                ? `. What is usual are the medians of ${plural(usual.boots, 'boot')} of the group.`
+                : '.',
+            ),
+            figure,
+            el('div', { class: 'scroll' }, table),
+          ]
+        : [el('p', {}, 'No boot was seen from its start.')]),
+      bootTable(machine, boots, boot),
+      eventList(events),
+      generationTable(machine, data),
+      attemptTable(machine),
+      el(
+        'p',
+        {},
+        el(
+          'a',
+          { href: `#/log?machine=${encodeURIComponent(machine.machine)}` },
+          `The log of ${called(machine)}`,
+        ),
+      ),
+    )
+    drawBoots()
+    tick()
+  }
+
+  function tick() {
+    if (!shown) return
+    const { boot } = shown.machine
+    const at = reachedAt(boot)
+    if (at === undefined) return setText(now, '')
+    if (boot.step === 'registered') return replace(now, `, ${stepName(boot.step)} since `, time(at))
+    setText(now, `, ${stepName(boot.step)} for ${formatLength(data.now() - at)}`)
+    if (kindOf(shown.machine) === 'booting') drawBoots()
+  }
+
+  new ResizeObserver(() => {
+    if (shown && figure.isConnected) drawTimeline(figure, rowsOf())
+  }).observe(section)
+
+  return {
+    section,
+    title: () => (shown ? called(shown.machine) : wanted.machine),
+    show([machine, part, started]) {
+      if (machine !== wanted.machine) {
+        shown = undefined
+        setText(title, machine)
+        replace(body, el('p', {}, 'Reading…'))
+      }
+      wanted = { machine, started: part === 'boots' ? started : undefined }
+      void read()
+    },
+    changed({ machines, groups }) {
+      const { machine, group } = shown?.machine ?? { machine: wanted.machine }
+      if (machines === 'all' || machines.has(machine)) void read()
+      else if (shown && (groups === 'all' || groups.has(group))) draw()
+    },
+    tick() {
+      if (shown?.machine.boot?.step !== 'registered') tick()
+    },
+  }
+}
+
+/** The record is written a little later than a boot is seen. */
+function withNewest(boots, boot) {
+  if (!boot) return boots
+  return [boot, ...boots.filter(({ started }) => started !== boot.started)]
+}
+
+function hasTimes({ started, steps }) {
+  return Object.values(steps).some((at) => at > started) || steps.registered === undefined
+}
+
+function warningList(machine) {
+  const warnings = warningsOf(machine)
+  if (warnings.length === 0) return []
+  return el(
+    'ul',
+    { class: 'warning', 'aria-label': 'Alarms' },
+    warnings.map((text) => el('li', {}, text)),
+  )
+}
+
+function facts(machine, { images }, now) {
+  const {
+    last,
+    next,
+    why,
+    held,
+    group,
+    stateBefore,
+    seenAt,
+    layer,
+    leftFiles,
+    layerProblem,
+    boot,
+  } = machine
+  const said = (generation) =>
+    `generation ${saysGeneration(generation)}, ${imageSaid(images, generation.image)}`
+  const rows = [
+    ['Now', el('span', { class: `badge ${kindOf(machine)}` }, saysState(machine)), now],
+    ['Address', [machine.machine, boot?.address].filter(Boolean).join(', ')],
+    [
+      'Group',
+      group === undefined
+        ? '–'
+        : el('a', { href: `#/rollouts/${encodeURIComponent(group)}` }, group),
+    ],
+    ...(held ? [['Held', 'since ', time(held.at), `, by ${held.by}: roll-outs leave it out`]] : []),
+    ['Runs', last ? said(last.generation) : 'nothing: it has not booted'],
+    ['Boots next', next ? said(next) : 'the image of the server'],
+    ['Why', why],
+    ...(stateBefore === undefined
+      ? []
+      : [['State', `at its next start, that from before generation ${stateBefore}`]]),
+    ['Last seen', seenAt === undefined ? '–' : time(seenAt)],
+    ['Layer', layer ? `${saysLayer(layer)} in ${plural(layer.files, 'file')}` : '–'],
+    ...(leftFiles > 0
+      ? [
+          [
+            'Files',
+            `the last update left ${plural(leftFiles, 'file')} as the machine had them: netimage layers show ${called(machine)}`,
+          ],
+        ]
+      : []),
+    ...(layerProblem === undefined ? [] : [['Files', layerProblem]]),
+  ]
+  return el(
+    'dl',
+    {},
+    rows.map(([name, ...value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))),
+  )
+}
+
+function bootTable({ machine }, boots, current) {
+  if (boots.length === 0) return []
+  return dataTable(
+    'The last boots',
+    ['Started', 'Up after', 'Last step', 'Trouble'],
+    boots.map((boot) => {
+      const { started, step, trouble = '–' } = boot
+      const isCurrent = started === current?.started
+      const link = el(
+        'a',
+        { href: machineHash(machine, 'boots', started), 'aria-current': isCurrent && 'true' },
+        time(started),
+      )
+      return [link, saysLength(boot), stepName(step), trouble]
+    }),
+  )
+}
+
+function eventList(events) {
+  if (events.length === 0) return []
+  return el(
+    'details',
+    { 'data-key': 'events' },
+    el('summary', {}, `The ${plural(events.length, 'event')} of this boot`),
+    el(
+      'ol',
+      { class: 'log' },
+      events.map(({ at, event }) =>
+        el('li', {}, time(at), el('span', { class: 'says' }, saysEvent(event))),
+      ),
+    ),
+  )
+}
+
+function saysEvent(event) {
+  if (typeof event !== 'object' || event === null) return String(event)
+  const { kind, step, ...more } = event
+  const rest = Object.entries(more).map(
+    ([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`,
+  )
+  return [`${kind} ${step}`, ...rest].join(', ')
+}
+
+function generationTable({ generations }, { images }) {
+  if (generations.length === 0) return []
+  return dataTable(
+    'Generations',
+    ['Number', 'Verdict', 'Image', 'Made', 'Reason'],
+    generations
+      .toReversed()
+      .map(({ number, verdict, image, madeAt, published, toplevel, reason = '–' }) => [
+        String(number),
+        verdict,
+        published === undefined ? imageSaid(images, image) : toplevel,
+        time(madeAt),
+        reason,
+      ]),
+  )
+}
+
+function attemptTable({ attempts }) {
+  if (attempts.length === 0) return []
+  return dataTable(
+    'The last attempts',
+    ['Number', 'Generation', 'Started', 'Outcome', 'Details'],
+    attempts
+      .slice(-mostAttempts)
+      .toReversed()
+      .map(({ number, generation, startedAt, outcome, reason, step, trouble }) => [
+        String(number),
+        String(generation),
+        time(startedAt),
+        outcome,
+        reason ?? ([step, trouble].filter(Boolean).join(' ') || '–'),
+      ]),
+  )
+}
+
+function dataTable(caption, head, rows) {
+  return el(
+    'table',
+    { class: 'cards data', role: 'table' },
+    el('caption', {}, caption),
+    el(
+      'thead',
+      { role: 'rowgroup' },
+      el(
+        'tr',
+        { role: 'row' },
+        head.map((name) => el('th', { role: 'columnheader', scope: 'col' }, name)),
+      ),
+    ),
+    el(
+      'tbody',
+      { role: 'rowgroup' },
+      rows.map((cells) =>
+        el(
+          'tr',
+          { role: 'row' },
+          cells.map((cell, at) => el('td', { role: 'cell', 'data-label': head[at] }, cell)),
+        ),
+      ),
+    ),
+  )
+}
