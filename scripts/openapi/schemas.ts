@@ -179,6 +179,8 @@ export const group = v.pipe(
     ...{ startedAt: time, by: v.string() },
     haltedBy: v.exactOptional(texts),
     machinesOfWaves: v.pipe(v.array(texts), v.readonly()),
+    says: v.pipe(v.string(), v.description('Its machines by how they stand, as a sentence.')),
+    whatNext: v.pipe(texts, v.description('What a person can do so that it goes on.')),
     usualBoot: v.exactOptional(
       v.pipe(
         v.strictObject({ boots: count, steps }),

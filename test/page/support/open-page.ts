@@ -25,6 +25,7 @@ export interface OpenPage extends Pick<Page, 'see' | 'told'> {
   ask: (path: string, asking?: Asking) => Promise<Answered>
   /** The answer must be JSON, and its status 200. */
   json: (path: string) => Promise<unknown>
+  close: () => Promise<void>
 }
 
 /** Ends with the test. No error may be told. */
@@ -46,7 +47,7 @@ export async function openPage(
   const { url } = page
   const ask: OpenPage['ask'] = (path, asking = {}) => askPage(new URL(path, url), asking)
   return {
-    ...{ see: page.see, told: page.told },
+    ...{ see: page.see, told: page.told, close: page.close },
     ...{ url, port: Number(new URL(url).port), ask },
     async json(path) {
       const { status, headers, body } = await ask(path)

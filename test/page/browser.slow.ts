@@ -1,0 +1,204 @@
+// The status page in a real browser. One browser shows all of it.
+
+import assert from 'node:assert/strict'
+import { after, before, suite, test, type TestContext } from 'node:test'
+import type { BrowserContext, Page } from 'playwright-core'
+import type { Boot } from '../../src/boots/follow.ts'
+import { serveRollouts } from '../commands/support/rollout-server.ts'
+import { begunRollout } from '../serve/support/begun-rollout.ts'
+import { netimageJson } from '../support/netimage.ts'
+import { freshNames, temporaryDirectory } from '../support/temporary.ts'
+import { bootOf, record } from './support/boots.ts'
+import { findBarriers, startBrowser, watchTab } from './support/browser.ts'
+import { openPage } from './support/open-page.ts'
+
+const freshName = freshNames(temporaryDirectory())
+const [mac, other, third] = ['dc:a6:32:01:02:03', 'dc:a6:32:01:02:04', 'dc:a6:32:01:02:05']
+const oneMinute = 60_000
+
+let browser: BrowserContext
+let close: () => Promise<void>
+
+before(async () => {
+  ;({ browser, close } = await startBrowser())
+})
+after(() => close())
+
+interface Opened {
+  state: string
+  boots: Boot[]
+  page: Page
+  url: string
+  allowsNetworkErrors: () => void
+  closePage: () => Promise<void>
+}
+
+/** At the end of the test, the page must not have asked other servers, and had no errors. */
+async function open(
+  context: TestContext,
+  boots: Boot[] = [],
+  machines: readonly string[] = [mac, other],
+): Promise<Opened> {
+  const { page, show, check, allowsNetworkErrors } = await watchTab(browser)
+  // Before the server ends, which the page would say.
+  context.after(() => page.close())
+  const state = await begunRollout(freshName(), machines)
+  await netimageJson(['site', 'name', mac, 'pi1', '--state', state])
+  const { url, close } = await openPage(context, state, () => boots)
+  context.after(check)
+  page.setDefaultTimeout(20_000)
+  await show(url)
+  return { ...{ state, boots, page, url, allowsNetworkErrors }, closePage: close }
+}
+
+function row(page: Page, name: string) {
+  return page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) })
+}
+
+suite('the status page in Chromium', () => {
+  test('shows a boot as it happens, beside the one before and what is usual, and keeps the focus', async (context) => {
+    const started = Date.now() - 5000
+    const boot = bootOf(mac, {
+      started,
+      step: 'kernel',
+      steps: { dhcp: started, kernel: started + 1000 },
+      lastSign: started + 1000,
+    })
+    const { state, boots, page } = await open(context, [bootOf(other)])
+    record(state, [
+      [bootOf(mac, { started: started - oneMinute }), { kind: 'root', step: 'registered', mac }],
+    ])
+    const link = row(page, 'pi1').getByRole('link')
+    await link.focus()
+    boots.push(boot)
+    await row(page, 'pi1').getByText('kernel for').waitFor()
+    assert.equal(await page.evaluate('document.activeElement.innerText'), 'pi1')
+
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { level: 1, name: 'pi1' }).waitFor()
+    assert.match(page.url(), /#\/machines\/dc/)
+    const chart = page.getByRole('img', { name: /^Boots to scale\. This boot: kernel for/ })
+    await chart.waitFor()
+    boot.steps.registered = started + 5000
+    boot.step = 'registered'
+    boot.lastSign = started + 5000
+    await page
+      .getByRole('img', { name: /This boot: up in 5\.0 s; The one before: up in/ })
+      .waitFor()
+    // To scale: four of five seconds.
+    const widths = await page.evaluate(
+      `[...document.querySelector('.timeline > g:not(.axis)').querySelectorAll('.part')]
+        .map((part) => part.getBoundingClientRect().width)`,
+    )
+    assert.ok(Array.isArray(widths))
+    const [dhcp, kernel] = widths.map(Number)
+    assert.ok(dhcp && kernel && Math.abs(kernel / dhcp - 4) < 0.1, String(widths))
+    const table = page.getByRole('table', { name: 'How long each step took' })
+    assert.deepEqual(await table.getByRole('row', { name: /^kernel/ }).allInnerTexts(), [
+      'kernel\t4.0 s\t8.0 s\t8.0 s',
+    ])
+    await page.locator('#announcer').getByText('pi1: up').waitFor({ state: 'attached' })
+  })
+
+  test('tells why a roll-out has halted, and what to do, in the words of the command', async (context) => {
+    const { state, page, url } = await open(context)
+    await page.goto(`${url}#/rollouts/lab`)
+    await page.getByRole('heading', { name: 'Group lab running' }).waitFor()
+    const server = await serveRollouts(context, state)
+    await server.boot(mac, 'bad')
+    await page.getByRole('heading', { name: 'Group lab halted' }).waitFor()
+    const { groups } = await netimageJson(['site', 'status', 'lab', '--state', state])
+    assert.ok(Array.isArray(groups))
+    const text = await page.locator('article').innerText()
+    assert.ok(text.includes(`is halted: ${groups[0].reason}`), text)
+    assert.match(text, /see why pi1 failed \(netimage site status MACHINE\)/)
+    assert.match(text, /Wave 1 \(2 machines\): 1 bad, 1 \w+/)
+    await page.locator('#announcer').getByText('of lab is halted').waitFor({ state: 'attached' })
+
+    await page.getByRole('link', { name: 'Log' }).click()
+    await page.locator('#log-rows li').filter({ hasText: 'roll-out 1 of lab' }).first().waitFor()
+  })
+
+  test('shows what machines say as text, without what controls its direction', async (context) => {
+    const hostile = '<img src=x onerror=alert(1)>\u202E\u0007"\'&{{7*7}}'
+    const boot = bootOf(other, { trouble: hostile })
+    const stranger = bootOf(hostile, { address: hostile })
+    const { page } = await open(context, [boot, stranger])
+    const shown = '<img src=x onerror=alert(1)>??"\'&{{7*7}}'
+    await row(page, other).getByText(shown).waitFor()
+    await page.getByRole('listitem').filter({ hasText: shown }).waitFor()
+    await row(page, other).getByRole('link').click()
+    await page.getByRole('list', { name: 'Alarms' }).getByText(shown).waitFor()
+    assert.equal(await page.locator('main img').count(), 0)
+  })
+
+  test('filters by text, group and state, and its address brings the filter back', async (context) => {
+    const { page } = await open(context, [], [mac, other, third])
+    await page.getByText('3 machines').waitFor()
+    await page.getByLabel('Text').fill('pi1')
+    await page.getByText('1 of 3 machines').waitFor()
+    assert.match(page.url(), /text=pi1/)
+    await page.reload()
+    await page.getByText('1 of 3 machines').waitFor()
+    await page.getByLabel('Text').fill('')
+    await page.getByLabel('Group').selectOption('lab')
+    await page.getByLabel('State').selectOption('booting')
+    await page.getByText('0 of 3 machines').waitFor()
+  })
+
+  test('says that its data are old while the server is gone', async (context) => {
+    const { page, allowsNetworkErrors, closePage } = await open(context)
+    const connection = page.locator('#connection')
+    await connection.getByText('Live').waitFor()
+    allowsNetworkErrors()
+    await closePage()
+    await connection.getByText('No connection: this is from').waitFor()
+    assert.equal(await row(page, 'pi1').count(), 1)
+  })
+
+  test('has no barriers that axe finds, in light and dark, and on a telephone', async (context) => {
+    const trouble = 'x.img: there is no such file'
+    const boots = [bootOf(mac), bootOf(other, { trouble }), bootOf(third)]
+    const { state, page, url } = await open(context, boots)
+    record(state, [[boots[0] ?? assert.fail(), { kind: 'root', step: 'registered', mac }]])
+    const places = ['#/machines', `#/machines/${mac}`, '#/rollouts/lab', '#/log']
+    for (const { width, colorScheme } of [
+      { width: 1200, colorScheme: 'light' },
+      { width: 360, colorScheme: 'dark' },
+    ] as const) {
+      await page.setViewportSize({ width, height: 740 })
+      await page.emulateMedia({ colorScheme })
+      for (const place of places) {
+        await page.goto(`${url}${place}`)
+        await page
+          .locator('main section:not([hidden]) :is(tbody tr, .waves li, .log li)')
+          .first()
+          .waitFor()
+        assert.deepEqual(await findBarriers(page), [], `${place} ${width} ${colorScheme}`)
+        const wide = await page.evaluate('document.documentElement.scrollWidth')
+        assert.ok(Number(wide) <= width, `${place} is ${wide} wide`)
+      }
+    }
+  })
+
+  test('is used with the keyboard alone', async (context) => {
+    const { page } = await open(context)
+    await row(page, 'pi1').waitFor()
+    const reached: string[] = []
+    for (let count = 0; count < 10; count++) {
+      await page.keyboard.press('Tab')
+      reached.push(
+        String(
+          await page.evaluate('document.activeElement.name || document.activeElement.innerText'),
+        ),
+      )
+    }
+    assert.deepEqual(reached, [
+      ...['Skip to the content', 'netimage', 'Machines', 'Roll-outs', 'Log'],
+      ...['text', 'group', 'state', other, 'pi1'],
+    ])
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', { level: 1, name: 'pi1' }).waitFor()
+    assert.equal(await page.evaluate('document.activeElement.id'), 'machine-title')
+  })
+})
