@@ -1,19 +1,16 @@
 /** One machine: its boots to scale, its generations and its attempts. */
 import { el, replace, setText, time } from './dom.js'
 import {
-  reachedAt,
-  saysGeneration,
-  saysLayer,
-  saysLength,
-  saysState,
-  kindOf,
-  stepName,
-  warningsOf,
-} from './state.js'
-import { called, formatLength, imageSaid, machineHash, plural } from './text.js'
+  attemptTable,
+  bootTable,
+  eventList,
+  facts,
+  generationTable,
+  warningList,
+} from './machine-parts.js'
+import { kindOf, reachedAt, stepName } from './state.js'
+import { called, formatLength, plural } from './text.js'
 import { drawTimeline, fillTable, partsFrom, partsOf } from './timeline.js'
-
-const mostAttempts = 10
 
 export function createMachine({ data, get, announce }) {
   const section = document.getElementById('machine')
@@ -147,7 +144,7 @@ export function createMachine({ data, get, announce }) {
     const { boot } = shown.machine
     const at = reachedAt(boot)
     if (at === undefined) return setText(now, '')
-    if (boot.step === 'registered') return replace(now, `, ${stepName(boot.step)} since `, time(at))
+    if (boot.step === 'registered') return replace(now, ', since ', time(at))
     setText(now, `, ${stepName(boot.step)} for ${formatLength(data.now() - at)}`)
     if (kindOf(shown.machine) === 'booting') drawBoots()
   }
@@ -187,171 +184,4 @@ function withNewest(boots, boot) {
 
 function hasTimes({ started, steps }) {
   return Object.values(steps).some((at) => at > started) || steps.registered === undefined
-}
-
-function warningList(machine) {
-  const warnings = warningsOf(machine)
-  if (warnings.length === 0) return []
-  return el(
-    'ul',
-    { class: 'warning', 'aria-label': 'Alarms' },
-    warnings.map((text) => el('li', {}, text)),
-  )
-}
-
-function facts(machine, { images }, now) {
-  const {
-    last,
-    next,
-    why,
-    held,
-    group,
-    stateBefore,
-    seenAt,
-    layer,
-    leftFiles,
-    layerProblem,
-    boot,
-  } = machine
-  const said = (generation) =>
-    `generation ${saysGeneration(generation)}, ${imageSaid(images, generation.image)}`
-  const rows = [
-    ['Now', el('span', { class: `badge ${kindOf(machine)}` }, saysState(machine)), now],
-    ['Address', [machine.machine, boot?.address].filter(Boolean).join(', ')],
-    [
-      'Group',
-      group === undefined
-        ? '–'
-        : el('a', { href: `#/rollouts/${encodeURIComponent(group)}` }, group),
-    ],
-    ...(held ? [['Held', 'since ', time(held.at), `, by ${held.by}: roll-outs leave it out`]] : []),
-    ['Runs', last ? said(last.generation) : 'nothing: it has not booted'],
-    ['Boots next', next ? said(next) : 'the image of the server'],
-    ['Why', why],
-    ...(stateBefore === undefined
-      ? []
-      : [['State', `at its next start, that from before generation ${stateBefore}`]]),
-    ['Last seen', seenAt === undefined ? '–' : time(seenAt)],
-    ['Layer', layer ? `${saysLayer(layer)} in ${plural(layer.files, 'file')}` : '–'],
-    ...(leftFiles > 0
-      ? [
-          [
-            'Files',
-            `the last update left ${plural(leftFiles, 'file')} as the machine had them: netimage layers show ${called(machine)}`,
-          ],
-        ]
-      : []),
-    ...(layerProblem === undefined ? [] : [['Files', layerProblem]]),
-  ]
-  return el(
-    'dl',
-    {},
-    rows.map(([name, ...value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))),
-  )
-}
-
-function bootTable({ machine }, boots, current) {
-  if (boots.length === 0) return []
-  return dataTable(
-    'The last boots',
-    ['Started', 'Up after', 'Last step', 'Trouble'],
-    boots.map((boot) => {
-      const { started, step, trouble = '–' } = boot
-      const isCurrent = started === current?.started
-      const link = el(
-        'a',
-        { href: machineHash(machine, 'boots', started), 'aria-current': isCurrent && 'true' },
-        time(started),
-      )
-      return [link, saysLength(boot), stepName(step), trouble]
-    }),
-  )
-}
-
-function eventList(events) {
-  if (events.length === 0) return []
-  return el(
-    'details',
-    { 'data-key': 'events' },
-    el('summary', {}, `The ${plural(events.length, 'event')} of this boot`),
-    el(
-      'ol',
-      { class: 'log' },
-      events.map(({ at, event }) =>
-        el('li', {}, time(at), el('span', { class: 'says' }, saysEvent(event))),
-      ),
-    ),
-  )
-}
-
-function saysEvent(event) {
-  if (typeof event !== 'object' || event === null) return String(event)
-  const { kind, step, ...more } = event
-  const rest = Object.entries(more).map(
-    ([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`,
-  )
-  return [`${kind} ${step}`, ...rest].join(', ')
-}
-
-function generationTable({ generations }, { images }) {
-  if (generations.length === 0) return []
-  return dataTable(
-    'Generations',
-    ['Number', 'Verdict', 'Image', 'Made', 'Reason'],
-    generations
-      .toReversed()
-      .map(({ number, verdict, image, madeAt, published, toplevel, reason = '–' }) => [
-        String(number),
-        verdict,
-        published === undefined ? imageSaid(images, image) : toplevel,
-        time(madeAt),
-        reason,
-      ]),
-  )
-}
-
-function attemptTable({ attempts }) {
-  if (attempts.length === 0) return []
-  return dataTable(
-    'The last attempts',
-    ['Number', 'Generation', 'Started', 'Outcome', 'Details'],
-    attempts
-      .slice(-mostAttempts)
-      .toReversed()
-      .map(({ number, generation, startedAt, outcome, reason, step, trouble }) => [
-        String(number),
-        String(generation),
-        time(startedAt),
-        outcome,
-        reason ?? ([step, trouble].filter(Boolean).join(' ') || '–'),
-      ]),
-  )
-}
-
-function dataTable(caption, head, rows) {
-  return el(
-    'table',
-    { class: 'cards data', role: 'table' },
-    el('caption', {}, caption),
-    el(
-      'thead',
-      { role: 'rowgroup' },
-      el(
-        'tr',
-        { role: 'row' },
-        head.map((name) => el('th', { role: 'columnheader', scope: 'col' }, name)),
-      ),
-    ),
-    el(
-      'tbody',
-      { role: 'rowgroup' },
-      rows.map((cells) =>
-        el(
-          'tr',
-          { role: 'row' },
-          cells.map((cell, at) => el('td', { role: 'cell', 'data-label': head[at] }, cell)),
-        ),
-      ),
-    ),
-  )
 }

@@ -40,7 +40,7 @@ export function createMachines(data, go) {
   function showGroups() {
     const names = [
       ...new Set([...data.machines.values()].flatMap(({ group }) => (group ? [group] : []))),
-    ].sort()
+    ].sort(compareText)
     const wanted = group.value
     if (names.join('\n') === groupNames) return
     groupNames = names.join('\n')

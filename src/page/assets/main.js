@@ -11,7 +11,9 @@ import { formatLength, formatTime } from './text.js'
 const connectionText = document.getElementById('connection')
 const problemBox = document.getElementById('problem')
 const announcer = createAnnouncer(document.getElementById('announcer'))
-const { data, get, start } = createData({ onChange: changed, onConnection: showConnection })
+const source = createData({ onChange: changed, onConnection: showConnection })
+const { data } = source
+const get = (path) => source.get(path)
 
 const views = {
   machines: createMachines(data, setQuery),
@@ -111,5 +113,5 @@ document.querySelector('.skip').addEventListener('click', (event) => {
 })
 addEventListener('hashchange', () => navigate(true))
 navigate(false)
-start()
+source.start()
 setInterval(tick, 1000)

@@ -47,7 +47,7 @@ export async function openPage(
   const { url } = page
   const ask: OpenPage['ask'] = (path, asking = {}) => askPage(new URL(path, url), asking)
   return {
-    ...{ see: page.see, told: page.told, close: page.close },
+    ...{ see: page.see, told: page.told, close: () => page.close() },
     ...{ url, port: Number(new URL(url).port), ask },
     async json(path) {
       const { status, headers, body } = await ask(path)
