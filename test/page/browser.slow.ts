@@ -146,14 +146,21 @@ suite('the status page in Chromium', () => {
     await page.getByText('0 of 3 machines').waitFor()
   })
 
-  test('says that its data are old while the server is gone', async (context) => {
-    const { page, allowsNetworkErrors, closePage } = await open(context)
+  test('says that its data are old while the server is gone, and goes on when it is back', async (context) => {
+    const { state, boots, page, url, allowsNetworkErrors, closePage } = await open(context)
     const connection = page.locator('#connection')
     await connection.getByText('Live').waitFor()
+    // Then nothing is left to read, and only the end of the events can tell.
+    boots.push(bootOf(other))
+    await row(page, other).getByText('since').waitFor()
     allowsNetworkErrors()
     await closePage()
     await connection.getByText('No connection: this is from').waitFor()
     assert.equal(await row(page, 'pi1').count(), 1)
+    boots.push(bootOf(mac))
+    await openPage(context, state, () => boots, { port: Number(new URL(url).port) })
+    await connection.getByText('Live').waitFor()
+    await row(page, 'pi1').getByText('since').waitFor()
   })
 
   test('has no barriers that axe finds, in light and dark, and on a telephone', async (context) => {
