@@ -1,11 +1,11 @@
 // Debian's Chromium, and what it says of a page that it shows.
 
 import assert from 'node:assert/strict'
-import { createRequire } from 'node:module'
 import { mkdtempSync } from 'node:fs'
-import { readFile, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import axe from 'axe-core'
 import { chromium, type BrowserContext, type Page } from 'playwright-core'
 
 /** The caller closes it. Its processes end with it. */
@@ -68,12 +68,10 @@ export async function watchTab(browser: BrowserContext): Promise<Watched> {
   }
 }
 
-const axeFile = createRequire(import.meta.url).resolve('axe-core/axe.min.js')
-
 /** What axe finds in the page as it is shown now. */
 export async function findBarriers(page: Page): Promise<string[]> {
-  // Playwright puts it into the page past the page's policy for scripts.
-  await page.evaluate(`${await readFile(axeFile, 'utf8')}; undefined`)
+  // The page's policy for scripts does not concern what a debugger runs.
+  await page.evaluate(`${axe.source}; undefined`)
   const found: unknown = await page.evaluate(
     `axe.run(document).then(({ violations }) => violations.flatMap(({ id, nodes }) =>
       nodes.map(({ target, failureSummary }) => id + ' ' + target.join(' ') + ': ' + failureSummary)))`,
