@@ -65,9 +65,13 @@ suite('the status page in Chromium', () => {
       lastSign: started + 1000,
     })
     const { state, boots, page } = await open(context, [bootOf(other)])
-    record(state, [
-      [bootOf(mac, { started: started - oneMinute }), { kind: 'root', step: 'registered', mac }],
-    ])
+    const earlier = started - oneMinute
+    const before = bootOf(mac, {
+      started: earlier,
+      steps: { dhcp: earlier, kernel: earlier + 1000, registered: earlier + 9000 },
+      lastSign: earlier + 9000,
+    })
+    record(state, [[before, { kind: 'root', step: 'registered', mac }]])
     const link = row(page, 'pi1').getByRole('link')
     await link.focus()
     boots.push(boot)
@@ -83,7 +87,7 @@ suite('the status page in Chromium', () => {
     boot.step = 'registered'
     boot.lastSign = started + 5000
     await page
-      .getByRole('img', { name: /This boot: up in 5\.0 s; The one before: up in/ })
+      .getByRole('img', { name: /This boot: up in 5\.0 s; The one before: up in 9\.0 s/ })
       .waitFor()
     // To scale: four of five seconds.
     const widths = await page.evaluate(
@@ -98,6 +102,13 @@ suite('the status page in Chromium', () => {
       'kernel\t4.0 s\t8.0 s\t6.0 s',
     ])
     await page.locator('#announcer').getByText('pi1: up').waitFor({ state: 'attached' })
+
+    await page.getByRole('table', { name: 'The last boots' }).getByRole('link').last().click()
+    const older = page.getByRole('img', {
+      name: /^Boots to scale\. That boot: up in 9\.0 s; Usual/,
+    })
+    await older.waitFor()
+    assert.match(page.url(), new RegExp(`/boots/${earlier}$`))
   })
 
   test('tells why a roll-out has halted, and what to do, in the words of the command', async (context) => {

@@ -1,5 +1,7 @@
 /** What the page knows of the site. It is read at the start, and again if the server says that it has changed. */
 
+import { encode } from './text.js'
+
 /** A request that takes longer has failed. */
 const patienceMs = 15_000
 const againMs = 5000
@@ -66,7 +68,7 @@ export function createData({ onChange, onConnection }) {
     if (isOthers && all.length === 0) all.push('none')
     for (let at = 0; at < all.length; at += mostNamed) {
       const some = all.slice(at, at + mostNamed)
-      const query = some.map((each) => `machine=${encodeURIComponent(each).replaceAll('%3A', ':')}`)
+      const query = some.map((each) => `machine=${encode(each).replaceAll('%3A', ':')}`)
       const { machines, others, broken } = await get(`/api/machines?${query.join('&')}`)
       for (const name of some) data.machines.delete(name)
       for (const each of machines) data.machines.set(each.machine, each)

@@ -9,7 +9,7 @@ import {
   stepName,
   warningsOf,
 } from './state.js'
-import { called, imageSaid, machineHash, plural } from './text.js'
+import { called, hashOf, imageSaid, machineHash, plural } from './text.js'
 
 const mostAttempts = 10
 
@@ -42,12 +42,7 @@ export function facts(machine, { images }, now) {
   const rows = [
     ['Now', el('span', { class: `badge ${kindOf(machine)}` }, saysState(machine)), now],
     ['Address', [machine.machine, boot?.address].filter(Boolean).join(', ')],
-    [
-      'Group',
-      group === undefined
-        ? '–'
-        : el('a', { href: `#/rollouts/${encodeURIComponent(group)}` }, group),
-    ],
+    ['Group', group === undefined ? '–' : el('a', { href: hashOf('rollouts', group) }, group)],
     ...(held ? [['Held', 'since ', time(held.at), `, by ${held.by}: roll-outs leave it out`]] : []),
     ['Runs', last ? said(last.generation) : 'nothing: it has not booted'],
     ['Boots next', next ? said(next) : 'the image of the server'],

@@ -9,7 +9,7 @@ import {
   warningList,
 } from './machine-parts.js'
 import { kindOf, reachedAt, stepName } from './state.js'
-import { called, formatLength, plural } from './text.js'
+import { called, encode, formatLength, plural } from './text.js'
 import { drawTimeline, fillTable, partsFrom, partsOf } from './timeline.js'
 
 export function createMachine({ data, get, announce }) {
@@ -27,12 +27,12 @@ export function createMachine({ data, get, announce }) {
   async function read() {
     const own = ++asked
     const { machine, started } = wanted
-    const path = `/api/machines/${encodeURIComponent(machine)}`
+    const path = `/api/machines/${encode(machine)}`
     try {
       const [found, { boots, events }, one] = await Promise.all([
         get(path),
         get(`${path}/boots?number=20`),
-        started === undefined ? undefined : get(`${path}/boots/${encodeURIComponent(started)}`),
+        started === undefined ? undefined : get(`${path}/boots/${encode(started)}`),
       ])
       if (own !== asked) return
       const before = shown
@@ -130,7 +130,7 @@ export function createMachine({ data, get, announce }) {
         {},
         el(
           'a',
-          { href: `#/log?machine=${encodeURIComponent(machine.machine)}` },
+          { href: `#/log?machine=${encode(machine.machine)}` },
           `The log of ${called(machine)}`,
         ),
       ),

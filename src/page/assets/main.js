@@ -6,7 +6,7 @@ import { createLog } from './log.js'
 import { createMachine } from './machine.js'
 import { createMachines } from './machines.js'
 import { createRollouts } from './rollouts.js'
-import { formatLength, formatTime } from './text.js'
+import { formatLength, formatTime, visible } from './text.js'
 
 const connectionText = document.getElementById('connection')
 const problemBox = document.getElementById('problem')
@@ -54,7 +54,7 @@ function navigate(isByPerson) {
   current = view
   for (const each of Object.values(views)) each.section.hidden = each !== view
   view.show(names, query)
-  document.title = view === views.machines ? 'netimage' : `${view.title()} – netimage`
+  document.title = view === views.machines ? 'netimage' : `${visible(view.title())} – netimage`
   for (const link of document.querySelectorAll('nav a')) {
     const isHere = link.hash === (view === views.machine ? '#/machines' : `#/${view.section.id}`)
     if (isHere) link.setAttribute('aria-current', 'page')

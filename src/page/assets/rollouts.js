@@ -1,6 +1,6 @@
 /** The roll-outs of the groups: how far they are, and what a person can do. */
 import { el, replace, svg, time } from './dom.js'
-import { called, imageSaid, machineHash, plural } from './text.js'
+import { called, hashOf, imageSaid, machineHash, plural } from './text.js'
 
 /** In the order in which people want to read them, as in `site status`. */
 const stands = [
@@ -65,7 +65,7 @@ function groupArticle(data, rollout, isOpen) {
     el(
       'h2',
       {},
-      el('a', { href: `#/rollouts/${encodeURIComponent(group)}` }, `Group ${group}`),
+      el('a', { href: hashOf('rollouts', group) }, `Group ${group}`),
       ' ',
       el('span', { class: `badge ${state}` }, state),
     ),

@@ -55,7 +55,16 @@ export function called({ machine, name }) {
 }
 
 export function machineHash(machine, ...more) {
-  return `#/machines/${[machine, ...more].map(encodeURIComponent).join('/')}`
+  return hashOf('machines', machine, ...more)
+}
+
+export function hashOf(...parts) {
+  return `#/${parts.map(encode).join('/')}`
+}
+
+/** Half of a surrogate pair, which JSON may have, cannot be part of an address. */
+export function encode(part) {
+  return encodeURIComponent(String(part).toWellFormed())
 }
 
 /** Enough digits of an id to tell the images of a site apart. */
