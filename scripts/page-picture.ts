@@ -37,7 +37,7 @@ const old = makeUpImage(state, 'lab', '26.05.20261102')
 const other = makeUpImage(state, 'lab', '26.05.20261128')
 await makeUpSite(state, machines, old)
 makeUpRollout(state, [[named('bench-1')], ['bench-2', 'bench-3', 'bench-4'].map(named)], {
-  ...{ group: 'lab', candidate: other, by: 'alice' },
+  ...{ group: 'lab', candidate: other },
 })
 
 const boots = machines.map(({ machine }, at): Boot => {

@@ -48,17 +48,7 @@ export function createRollouts(data) {
 const noRollouts = 'No roll-outs yet. netimage site apply begins one.'
 
 function groupArticle(data, rollout, isOpen) {
-  const {
-    group,
-    rollout: number,
-    image = '',
-    state,
-    reason,
-    says,
-    whatNext,
-    by,
-    startedAt,
-  } = rollout
+  const { group, rollout: number, image = '', state, reason, says, whatNext, startedAt } = rollout
   return el(
     'article',
     { class: 'card', 'data-key': `group ${group}` },
@@ -91,7 +81,7 @@ function groupArticle(data, rollout, isOpen) {
       { class: 'waves' },
       rollout.machinesOfWaves.map((machines, at) => waveItem(data, rollout, machines, at, isOpen)),
     ),
-    el('p', { class: 'quiet' }, `Applied by ${by}, `, time(startedAt), '.'),
+    el('p', { class: 'quiet' }, 'Begun at ', time(startedAt), '.'),
   )
 }
 
