@@ -174,6 +174,25 @@ suite('the status page in Chromium', () => {
     await row(page, 'pi1').getByText('since').waitFor()
   })
 
+  test('tells what the server cannot read, and goes on when it can', async (context) => {
+    const { boots, page, allowsNetworkErrors } = await open(context)
+    const connection = page.locator('#connection')
+    await connection.getByText('Live').waitFor()
+    allowsNetworkErrors()
+    const error = { code: 'site-damaged', message: 'the site is <b>damaged</b>', hint: 'Mend it.' }
+    await page.route('**/api/machines?*', (route) =>
+      route.fulfill({ status: 503, json: { error } }),
+    )
+    boots.push(bootOf(mac))
+    const alert = page.getByRole('alert')
+    await alert.getByText('the site is <b>damaged</b> [site-damaged] Mend it.').waitFor()
+    await connection.getByText('Old data: this is from').waitFor()
+    await page.unroute('**/api/machines?*')
+    await row(page, 'pi1').getByText('since').waitFor()
+    await connection.getByText('Live').waitFor()
+    assert.equal(await alert.textContent(), '')
+  })
+
   test('has no barriers that axe finds, in light and dark, and on a telephone', async (context) => {
     const trouble = 'x.img: there is no such file'
     const boots = [bootOf(mac), bootOf(other, { trouble }), bootOf(third)]

@@ -73,22 +73,23 @@ function changed(what) {
 }
 
 let connection
-let toldState
+let told
 
 function showConnection(now) {
   connection = now
   showProblem(now.problem)
   document.body.classList.toggle('stale', now.state === 'stale')
   connectionText.dataset.state = now.state
-  if (now.state === toldState) return
-  toldState = now.state
+  const what = `${now.state} ${now.problem?.code ?? ''}`
+  if (what === told) return
+  told = what
   setText(connectionText, saysConnection(now))
 }
 
-function saysConnection({ state, goodAt }) {
+function saysConnection({ state, goodAt, problem }) {
   if (state === 'live') return 'Live'
-  if (goodAt === undefined) return 'No connection to the server'
-  return `No connection: this is from ${formatTime(goodAt)}`
+  const why = problem ? 'Old data' : 'No connection'
+  return goodAt === undefined ? why : `${why}: this is from ${formatTime(goodAt)}`
 }
 
 function showProblem(problem) {
