@@ -176,7 +176,7 @@ export const group = v.pipe(
       v.description('Machines by how they stand.'),
     ),
     machines: v.exactOptional(v.record(v.string(), stand)),
-    ...{ startedAt: time, by: v.string() },
+    startedAt: time,
     haltedBy: v.exactOptional(texts),
     machinesOfWaves: v.pipe(v.array(texts), v.readonly()),
     says: v.pipe(v.string(), v.description('Its machines by how they stand, as a sentence.')),

@@ -38,7 +38,10 @@ const inOneTurn = 20
 /** If there are more new rows in the log than this, all lives are read anew. */
 const mostRows = 500
 
-const noRollouts: SiteRollouts = { newest: [], holds: new Map(), groups: new Map(), broken: [] }
+const noRollouts: SiteRollouts = {
+  ...{ newest: [], holds: new Map(), groups: new Map(), broken: [] },
+  ...{ asked: new Map(), brokenAsked: [] },
+}
 export const noSite: SiteNow = {
   ...{ names: new Map(), groups: new Map(), holds: new Map(), uptime: 0 },
   ...{ rollouts: noRollouts, machines: new Map(), log: 0 },

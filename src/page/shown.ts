@@ -47,8 +47,6 @@ export function shownMachine(
 export interface ShownGroup extends RolloutStatus {
   /** Milliseconds since 1970. */
   startedAt: number
-  /** Who applied it. */
-  by: string
   /** The machines whose bad verdicts halted it. */
   haltedBy?: readonly string[]
   /** The machines of each wave, the first one first. */
@@ -74,11 +72,11 @@ export function shownGroup(
   boots: ReadonlyMap<string, Boot>,
   names: ReadonlyMap<string, string>,
 ): ShownGroup {
-  const { startedAt, by, haltedBy, waves } = rollout
+  const { startedAt, haltedBy, waves } = rollout
   const usualBoot = usualBootOf(rollout, boots)
   return {
     ...shown,
-    ...{ startedAt, by, ...(haltedBy && { haltedBy }) },
+    ...{ startedAt, ...(haltedBy && { haltedBy }) },
     machinesOfWaves: waves.map(({ machines }) => machines),
     ...{ says: saysStands(shown), whatNext: whatNext(shown, rollout, names) },
     ...(usualBoot && { usualBoot }),
