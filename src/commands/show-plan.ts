@@ -14,7 +14,7 @@ import type {
 } from '../site/plan/planned.ts'
 import { describeFindings } from './findings.ts'
 import { formatBytes } from './format.ts'
-import { saysList } from './says-list.ts'
+import { saysList } from '../says-list.ts'
 
 export function showPlan(plan: Plan): string {
   const { groups, names, notes, ends, moves } = plan
