@@ -176,6 +176,9 @@ export const group = v.pipe(
       v.description('Machines by how they stand.'),
     ),
     machines: v.exactOptional(v.record(v.string(), stand)),
+    stuck: v.exactOptional(
+      v.pipe(texts, v.description('Bad machines that nothing but a person restarts.')),
+    ),
     startedAt: time,
     haltedBy: v.exactOptional(texts),
     machinesOfWaves: v.pipe(v.array(texts), v.readonly()),
