@@ -3,7 +3,7 @@ import type { NetimageError } from '../../errors.ts'
 import { newLife, type Life, type Now } from '../life/life.ts'
 import { BrokenRow } from '../rows.ts'
 import type { SiteWriter } from '../statements.ts'
-import type { Machines } from './draft.ts'
+import { draftOf, seen, type Machines } from './draft.ts'
 import {
   newRollout,
   type RestartCommands,
@@ -12,7 +12,7 @@ import {
   type RolloutTold,
 } from './rollout.ts'
 import { isNot, type NotNow } from './orders.ts'
-import { standOf, type Stand } from './stand.ts'
+import { standOf, type Seen, type Stand } from './stand.ts'
 import type { RolloutWriter, SiteRollouts } from './statements.ts'
 import { step, takenBack } from './step.ts'
 
@@ -121,15 +121,19 @@ export function standsIn(
   rollout: Rollout,
   now: Now,
 ): Map<string, Stand> {
-  const { lifeOf, leftOut, askedOf } = machinesOf(reader, read, rollout)
-  const { health } = rollout
-  return new Map(
-    Object.entries(rollout.machines).map(([machine, member]) => {
-      const life = lifeOf(machine)
-      const left = { leftOut: leftOut(machine), asked: askedOf(machine) }
-      return [machine, standOf({ member, life, ...left, health, uptime: now.uptime })]
-    }),
-  )
+  const all = seenIn(reader, read, rollout, now)
+  return new Map([...all].map(([machine, each]) => [machine, standOf(each)]))
+}
+
+/** Each machine of the roll-out, as its next step sees it. */
+export function seenIn(
+  reader: Pick<SiteWriter, 'of'>,
+  read: SiteRollouts,
+  rollout: Rollout,
+  now: Now,
+): Map<string, Seen> {
+  const draft = draftOf(rollout, machinesOf(reader, read, rollout), now)
+  return new Map([...draft.members.keys()].map((machine) => [machine, seen(draft, machine)]))
 }
 
 /** Each life is read once. */

@@ -107,17 +107,30 @@ export function wantsRestart(seen: Seen): Restart | undefined {
       // It has gone down, and has not come back.
       return asked && mayCutPower ? 'power' : undefined
     case 'bad': {
-      const attempt = lastAttempt(life)
-      const isStuck = attempt?.generation === assigned.generation && attempt.outcome === 'failed'
-      if (!isStuck || life.current === assigned.generation) return undefined
+      if (!isInBad(life, assigned)) return undefined
       if ((asked?.times ?? 0) === 0 && restart.reboot) return 'reboot'
       // A machine that told its boot id has come up too late, and runs.
-      const hangs = attempt.bootId === undefined
+      const hangs = lastAttempt(life)?.bootId === undefined
       return hangs && mayCutPower ? 'power' : undefined
     }
     default:
       return undefined
   }
+}
+
+/** Whether the machine stays in the image that is bad, and no command restarts it any more. */
+export function isStuck(seen: Seen): boolean {
+  const { member, life } = seen
+  if (!member.assigned || standOf(seen) !== 'bad' || !isInBad(life, member.assigned)) return false
+  const asked = unanswered(seen)
+  return !(asked && isOpen(asked, seen)) && wantsRestart(seen) === undefined
+}
+
+/** It runs or hangs in the image that is bad, and boots something else when it starts again. */
+function isInBad(life: Life, { generation }: Assigned): boolean {
+  const attempt = lastAttempt(life)
+  const isThere = attempt?.generation === generation && attempt.outcome === 'failed'
+  return isThere && life.current !== generation
 }
 
 /** What the machine was asked, if it has not started again since. */

@@ -1,8 +1,8 @@
 /** What a person wants to know of a roll-out. */
-import { lastAttempt, type Life } from '../life/life.ts'
-import type { Rollout, RolloutMachine } from './rollout.ts'
-import { standsIn } from './rollouts.ts'
-import type { Stand } from './stand.ts'
+import type { Life } from '../life/life.ts'
+import type { Rollout } from './rollout.ts'
+import { seenIn } from './rollouts.ts'
+import { isStuck, standOf, type Stand } from './stand.ts'
 import type { SiteRollouts } from './statements.ts'
 
 export interface RolloutStatus {
@@ -17,7 +17,7 @@ export interface RolloutStatus {
   /** How many machines stand in which way. */
   counts: Partial<Record<Stand, number>>
   machines?: Readonly<Record<string, Stand>>
-  /** The machines on which the image is bad, and which nothing but a person restarts. */
+  /** The machines that stay in the image that is bad, and that no command restarts any more. */
   stuck?: readonly string[]
 }
 
@@ -28,7 +28,8 @@ export function rolloutStatus(
   rollout: Rollout,
   uptime: number,
 ): RolloutStatus {
-  const stands = standsIn({ of: lifeOf }, rollouts, rollout, { at: 0, uptime })
+  const all = [...seenIn({ of: lifeOf }, rollouts, rollout, { at: 0, uptime })]
+  const stands = new Map(all.map(([machine, each]) => [machine, standOf(each)]))
   const counts: Partial<Record<Stand, number>> = {}
   for (const stand of stands.values()) counts[stand] = (counts[stand] ?? 0) + 1
   const { group, number, state, reason, wave, waves, candidate } = rollout
@@ -36,17 +37,8 @@ export function rolloutStatus(
     ...{ group, rollout: number, state, ...(reason !== undefined && { reason }) },
     ...{ wave: wave + 1, waves: waves.length, image: candidate.image, counts },
     machines: Object.fromEntries(stands),
-    stuck: [...stands].flatMap(([machine, stand]) =>
-      stand === 'bad' && isStuck(lifeOf(machine), rollout.machines[machine]) ? [machine] : [],
-    ),
+    stuck: all.flatMap(([machine, each]) => (isStuck(each) ? [machine] : [])),
   }
-}
-
-/** It runs or hangs in the image that is bad, and boots something else when it starts again. */
-function isStuck(life: Life, { assigned, restart }: RolloutMachine = {}): boolean {
-  const attempt = lastAttempt(life)
-  const isThere = attempt?.generation === assigned?.generation && attempt?.outcome === 'failed'
-  return isThere && life.current !== assigned?.generation && !restart?.reboot && !restart?.power
 }
 
 /** The groups that have machines, as they were applied last. */

@@ -6,21 +6,21 @@ import { rolloutStatus } from '../../../src/site/rollout/status.ts'
 import { minutes } from '../life/support/simulate.ts'
 import { rebooted, settings, simulateGroup } from './support/simulate.ts'
 
+function stuckIn({ site, rollout, writer }: ReturnType<typeof simulateGroup>) {
+  return rolloutStatus(site.of, writer.rollouts.read(), rollout, site.now.uptime).stuck
+}
+
 test('a machine that stays in the bad image is told to a person if no command restarts it', () => {
   const names = ['pi1', 'pi2', 'pi3', 'pi4']
   const simulated = simulateGroup(names)
   for (const name of ['pi1', 'pi2', 'pi3']) simulated.machine(name).behaviour = 'hangs'
   simulated.machine('pi4').behaviour = 'crashes'
-  const { site } = simulated
   const commands = new Map([
     ['pi2', rebooted],
     ['pi3', { power: ['power'] }],
   ])
   simulated.begin(settings([names], { maxUnavailable: 4 }), commands)
-  const stuck = () => {
-    const { rollout, writer } = simulated
-    return rolloutStatus(site.of, writer.rollouts.read(), rollout, site.now.uptime).stuck
-  }
+  const stuck = () => stuckIn(simulated)
   simulated.starts('pi1')
   simulated.starts('pi4')
   assert.deepEqual(stuck(), [])
@@ -28,4 +28,28 @@ test('a machine that stays in the bad image is told to a person if no command re
   assert.deepEqual(stuck(), ['pi1'])
   simulated.starts('pi1')
   assert.deepEqual(stuck(), [])
+})
+
+test('a machine on which its reboot command was in vain is told to a person after the deadline', () => {
+  const simulated = simulateGroup(['pi1'])
+  simulated.machine('pi1').behaviour = 'hangs'
+  simulated.begin(settings([['pi1']]), new Map([['pi1', rebooted]]))
+  simulated.wait(11 * minutes)
+  assert.deepEqual(simulated.orders.length, 2)
+  assert.deepEqual(stuckIn(simulated), [])
+  simulated.wait(11 * minutes)
+  assert.deepEqual(stuckIn(simulated), ['pi1'])
+  assert.deepEqual(simulated.orders.length, 2)
+})
+
+test('a machine that came up too late, and has only a power command, is told to a person', () => {
+  const simulated = simulateGroup(['pi1'])
+  simulated.machine('pi1').behaviour = 'hangs'
+  simulated.begin(settings([['pi1']]), new Map([['pi1', { power: ['power'] }]]))
+  simulated.starts('pi1')
+  simulated.site.wait(11 * minutes)
+  simulated.site.bless('pi1')
+  simulated.wait(1 * minutes)
+  assert.deepEqual([simulated.stands(), simulated.orders], [{ pi1: 'bad' }, []])
+  assert.deepEqual(stuckIn(simulated), ['pi1'])
 })
